@@ -1,0 +1,49 @@
+"""Every error that the runtime raises on purpose.
+
+    EdgeclfError            the root, of the host's errors too; exit code 1
+    ├── BundleError         a bundle that is damaged, incomplete, or of a newer format
+    ├── ImageError          a file or an array that is not an image we can classify
+    ├── CameraError         a source that cannot be opened, or a wrong name for one
+    │   └── EndOfStream     a file or a folder has no more frames (not a failure)
+    ├── BackendError        an inference backend that is missing or cannot run the model
+    ├── OutputError         a path for output that is taken or cannot be written
+    └── GateError           a measured figure fell short of what was asked for; exit code 3
+
+A message says what was wrong, what was found, what was expected and what to do next.
+"""
+
+
+class EdgeclfError(Exception):
+    """A failure whose message is meant for the user; the command lines print it without a traceback."""
+
+    exit_code = 1
+
+
+class BundleError(EdgeclfError):
+    """A bundle cannot be trusted or read."""
+
+
+class ImageError(EdgeclfError):
+    """An image cannot be decoded, or is not of a kind that can be classified."""
+
+
+class CameraError(EdgeclfError):
+    """A source of frames cannot be opened."""
+
+
+class EndOfStream(CameraError):  # noqa: N818 - an end, not an error
+    """A finite source has delivered its last frame."""
+
+
+class BackendError(EdgeclfError):
+    """An inference backend is not installed, or refuses the model."""
+
+
+class OutputError(EdgeclfError):
+    """A path for output is taken, or cannot be written."""
+
+
+class GateError(EdgeclfError):
+    """A figure that was asked for was measured and not met."""
+
+    exit_code = 3

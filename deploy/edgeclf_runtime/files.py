@@ -1,0 +1,110 @@
+"""Files on disk: hashes, and outputs that appear whole or not at all.
+
+Knows nothing of what the files hold.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+
+from .errors import OutputError
+
+_CHUNK = 1 << 20
+
+
+def sha256_file(path):
+    """Return the SHA-256 of a file's bytes as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(str(path), "rb") as stream:
+        for chunk in iter(lambda: stream.read(_CHUNK), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_bytes(data):
+    """Return the SHA-256 of bytes as 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def claim_output(path, overwrite=False, marker=None):
+    """Check that ``path`` may be written, before any work is done for it.
+
+    An empty folder counts as free.  ``marker`` names a file that a folder must hold for
+    ``overwrite`` to replace it, so that a slip of the keyboard never deletes somebody's data.
+
+    Raises OutputError where the path is taken, or its parent cannot be written.
+    """
+    path = os.path.abspath(str(path))
+    if os.path.isdir(path) and not os.path.islink(path):
+        entries = os.listdir(path)
+        if entries and not overwrite:
+            raise OutputError("{} exists and is not empty: choose another --output, or pass --overwrite".format(path))
+        if entries and marker and marker not in entries:
+            raise OutputError(
+                "{} holds no {}, so edgeclf did not make it and will not replace it: "
+                "choose another --output, or remove it yourself".format(path, marker)
+            )
+    elif os.path.lexists(path) and not (overwrite and marker is None):
+        raise OutputError(
+            "{} exists: choose another --output{}".format(path, "" if marker else ", or pass --overwrite")
+        )
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+    except OSError as error:
+        raise OutputError("{} cannot be made: {}".format(os.path.dirname(path), error.strerror))
+    if not os.access(os.path.dirname(path), os.W_OK | os.X_OK):
+        raise OutputError("{} cannot be written: choose another --output".format(os.path.dirname(path)))
+    return path
+
+
+@contextlib.contextmanager
+def new_folder(path, overwrite=False, marker=None):
+    """Give a temporary folder beside ``path`` and rename it to ``path`` when the block ends well.
+
+    When the block raises (Ctrl-C included) the temporary folder is removed and whatever stood
+    at ``path`` is as it was.  See :func:`claim_output` for ``overwrite`` and ``marker``.
+    """
+    path = claim_output(path, overwrite, marker)
+    parent, name = os.path.split(path)
+    work = tempfile.mkdtemp(prefix=".{}.".format(name), dir=parent)
+    try:
+        os.chmod(work, 0o777 & ~_umask())
+        yield work
+        old = None
+        if os.path.isdir(path):
+            old = tempfile.mkdtemp(prefix=".{}.old.".format(name), dir=parent)
+            os.rename(path, os.path.join(old, name))
+        try:
+            os.rename(work, path)
+        except OSError:
+            if old:
+                os.rename(os.path.join(old, name), path)
+            raise
+        if old:
+            shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def new_file(path, overwrite=False):
+    """Give a temporary path beside ``path``, of the same suffix, and rename it when the block ends well."""
+    path = claim_output(path, overwrite)
+    parent, name = os.path.split(path)
+    handle, work = tempfile.mkstemp(prefix=".", suffix="." + name, dir=parent)
+    os.close(handle)
+    try:
+        os.chmod(work, 0o666 & ~_umask())
+        yield work
+        os.replace(work, path)
+    finally:
+        if os.path.exists(work):
+            os.remove(work)
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

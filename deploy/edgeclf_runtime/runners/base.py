@@ -1,0 +1,26 @@
+"""What every inference backend looks like from outside."""
+
+
+class Runner:
+    """One model, loaded on one backend.  Used inside ``with``; not shared between threads.
+
+    backend     the backend's name in the table of runners
+    """
+
+    backend = ""
+
+    def infer(self, batch):
+        """Return logits, float32 [N, classes], of a batch, float32 [N, height, width, 3] with values 0 to 255.
+
+        Raises BackendError where the backend fails.
+        """
+        raise NotImplementedError
+
+    def close(self):
+        """Free what the backend holds; a second call does nothing."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()

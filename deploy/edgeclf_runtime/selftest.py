@@ -1,0 +1,48 @@
+"""Every model of a bundle against its golden images, on each backend that can run it here."""
+
+from typing import Any, Dict, NamedTuple, Tuple
+
+from .bundle import open_bundle
+from .classifier import candidates
+from .errors import BackendError
+from .golden import GoldenReport, check_golden
+from .runners import open_runner
+
+
+class SelftestReport(NamedTuple):
+    """The outcome of a self-test.
+
+    reports     one for each model and backend that ran
+    failures    by "model on backend": why it could not run
+    """
+
+    reports: Tuple[GoldenReport, ...]
+    failures: Dict[str, str]
+
+    @property
+    def passed(self):
+        """Whether at least one model ran, and each that ran is within its tolerance."""
+        return bool(self.reports) and all(report.passed for report in self.reports)
+
+    def to_dict(self) -> Dict[str, Any]:
+        """The report as JSON can hold it."""
+        reports = [dict(report._asdict(), passed=report.passed) for report in self.reports]
+        return {"passed": self.passed, "reports": reports, "failures": self.failures}
+
+    def __str__(self):
+        lines = [str(report) for report in self.reports]
+        lines += ["not run: {}: {}".format(name, reason) for name, reason in self.failures.items()]
+        return "\n".join(lines)
+
+
+def selftest(bundle, model=None, backend="auto", threads=None):
+    """Verify a bundle and hold its models to the golden images; returns a SelftestReport."""
+    bundle = open_bundle(bundle)
+    reports, failures = [], {}
+    for candidate, name in candidates(bundle, model, backend):
+        try:
+            with open_runner(name, bundle.file(candidate.file), threads) as runner:
+                reports.append(check_golden(bundle, candidate, runner))
+        except BackendError as error:
+            failures["{} on {}".format(candidate.name, name)] = str(error)
+    return SelftestReport(tuple(reports), failures)

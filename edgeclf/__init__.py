@@ -1,0 +1,76 @@
+"""edgeclf: from a folder of photographs to a classifier that runs on a Jetson's camera, proved at every step.
+
+Every subcommand of ``edgeclf`` is a function of the same name here.  Each is imported when it
+is first used, so that ``import edgeclf`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from edgeclf_runtime import __version__
+
+if TYPE_CHECKING:
+    from .bundling import BundleOptions, bundle
+    from .calibration import CalibrationSet
+    from .datasets import Dataset, Sample, SplitOptions, load_dataset
+    from .demonstration import demo
+    from .errors import EdgeclfError
+    from .evaluation import evaluate
+    from .exporting import export
+    from .integrity import check
+    from .prediction import predict
+    from .quantization import QuantizeOptions, quantize
+    from .training import TrainOptions, train
+
+__all__ = [
+    "BundleOptions",
+    "CalibrationSet",
+    "Dataset",
+    "EdgeclfError",
+    "QuantizeOptions",
+    "Sample",
+    "SplitOptions",
+    "TrainOptions",
+    "__version__",
+    "bundle",
+    "check",
+    "demo",
+    "evaluate",
+    "export",
+    "load_dataset",
+    "predict",
+    "quantize",
+    "train",
+]
+
+_HOMES = {
+    "BundleOptions": "bundling",
+    "CalibrationSet": "calibration",
+    "Dataset": "datasets",
+    "EdgeclfError": "errors",
+    "QuantizeOptions": "quantization",
+    "Sample": "datasets",
+    "SplitOptions": "datasets",
+    "TrainOptions": "training",
+    "bundle": "bundling",
+    "check": "integrity",
+    "demo": "demonstration",
+    "evaluate": "evaluation",
+    "export": "exporting",
+    "load_dataset": "datasets",
+    "predict": "prediction",
+    "quantize": "quantization",
+    "train": "training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

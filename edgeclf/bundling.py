@@ -1,0 +1,215 @@
+"""A bundle: one folder that a device runs by itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import edgeclf_runtime
+from edgeclf_runtime import golden
+from edgeclf_runtime.bundle import FORMAT, FORMAT_VERSION, MANIFEST, MANIFEST_HASH
+from edgeclf_runtime.files import new_folder, sha256_bytes, sha256_file
+from edgeclf_runtime.images import read_image
+from edgeclf_runtime.preprocess import as_batch, preprocess
+
+from .datasets import Dataset, Sample
+from .errors import OptionError, OutputError
+from .evaluation import Evaluation, evaluate
+from .models import open_model
+from .runs import Run, read_run
+from .targets import FLAVORS, TARGETS
+
+_LONGEST_GOLDEN_SIDE = 1280
+# Share of the golden logits' spread by which a device may differ from the host; another
+# processor rounds 8-bit products in another order, so int8 is wide.
+_TOLERANCE = {"fp32": 0.0, "int8": 0.1}
+_SMALLEST_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class BundleOptions:
+    """What to put into a bundle."""
+
+    targets: tuple[str, ...] = tuple(TARGETS)
+    """The devices that it is for, by their names in targets.TARGETS; they decide which models it holds."""
+    golden: int = 4
+    """Real validation images that prove a device's answers."""
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.targets) - set(TARGETS))
+        if unknown or not self.targets:
+            raise OptionError(
+                f"there is no target {', '.join(unknown) or '(none named)'}; there are {', '.join(TARGETS)}"
+            )
+        if not 1 <= self.golden <= 64:
+            raise OptionError(f"golden is {self.golden}; 1 to 64 images were expected")
+
+
+@dataclass(frozen=True)
+class BundleReport:
+    """A bundle that was written."""
+
+    path: str
+    id: str
+    """The sha256 of its manifest, and so of everything in it."""
+    models: tuple[str, ...]
+    files: int
+    size: int
+
+    def to_json(self) -> str:
+        """The report as one JSON object."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {', '.join(self.models)}; {self.files} files, {self.size / 1e6:.1f} MB, id {self.id[:12]}"
+
+
+def bundle(
+    run: str | Path | Run,
+    output: str | Path,
+    options: BundleOptions | None = None,
+    evaluations: Mapping[str, Evaluation] | None = None,
+    overwrite: bool = False,
+) -> BundleReport:
+    """Pack a run's models, the runtime and golden images into NAME.edge.
+
+    evaluations: by model, what evaluate() found before; the others are evaluated here, on the
+    test split where there is one, else on val.  The same run gives the same bytes.
+    """
+    if not isinstance(run, Run):
+        run = read_run(run)
+    options = options or BundleOptions()
+    output = Path(output)
+    if output.suffix != ".edge":
+        raise OutputError(f"{output} was given as the bundle's name; NAME.edge was expected")
+    dataset = run.dataset()
+    models = _models(run, options)
+    measured = dict(evaluations or {})
+    for name in models:
+        if name not in measured:
+            measured[name] = evaluate(
+                run.file(f"model.{name}.onnx"), dataset, "test" if dataset.counts()["test"] else "val"
+            )
+    with new_folder(output, overwrite, MANIFEST) as folder:
+        work = Path(folder)
+        for name in models:
+            shutil.copyfile(run.file(f"model.{name}.onnx"), work / f"model.{name}.onnx")
+        _copy_runtime(work)
+        logits = _write_golden(work, run, dataset, models, options.golden)
+        manifest: dict[str, Any] = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "name": output.stem,
+            "labels": list(run.labels),
+            "preprocessing": run.preprocessing._asdict(),
+            "models": [_model_entry(name, measured[name], logits[name]) for name in models],
+            "order": _order(models, options),
+            "provenance": _provenance(run),
+            "files": {
+                path.relative_to(work).as_posix(): _facts(path) for path in sorted(work.rglob("*")) if path.is_file()
+            },
+        }
+        data = (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode()
+        (work / MANIFEST).write_bytes(data)
+        (work / MANIFEST_HASH).write_text(f"{sha256_bytes(data)}  {MANIFEST}\n", encoding="ascii")
+        size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
+    return BundleReport(str(output), sha256_bytes(data), tuple(models), len(manifest["files"]) + 2, size)
+
+
+def _models(run: Run, options: BundleOptions) -> list[str]:
+    """Return the models that the targets want and the run has; fp32, which every target can use, must be there."""
+    wanted = dict.fromkeys(name for target in options.targets for name in TARGETS[target].models)
+    return [name for name in wanted if name == "fp32" or (run.path / f"model.{name}.onnx").is_file()]
+
+
+def _order(models: list[str], options: BundleOptions) -> dict[str, list[str]]:
+    order = {}
+    for name in options.targets:
+        target = TARGETS[name]
+        order.update({machine: [model for model in target.models if model in models] for machine in target.machines})
+    return {**order, "default": ["fp32", *(model for model in models if model != "fp32")]}
+
+
+def _model_entry(name: str, evaluation: Evaluation, logits: np.ndarray) -> dict[str, Any]:
+    precision = name.split("-")[0]
+    spread = float(logits.max() - logits.min())
+    return {
+        "name": name,
+        "file": f"model.{name}.onnx",
+        "precision": precision,
+        "backends": list(FLAVORS[name].backends if name in FLAVORS else ("onnxruntime",)),
+        "temperature": 1.0,
+        "threshold": 0.0,
+        "tolerance": round(max(_SMALLEST_TOLERANCE, _TOLERANCE[precision] * spread), 6),
+        "metrics": {
+            "split": evaluation.split,
+            "images": evaluation.images,
+            "accuracy": round(evaluation.accuracy, 6),
+            "macro_f1": round(evaluation.macro_f1, 6),
+        },
+    }
+
+
+def _copy_runtime(work: Path) -> None:
+    source = Path(edgeclf_runtime.__file__).parent
+    shutil.copytree(source, work / "edgeclf_runtime", ignore=shutil.ignore_patterns("__pycache__", "bundle_main.py"))
+    shutil.copyfile(source / "bundle_main.py", work / "__main__.py")
+
+
+def _write_golden(work: Path, run: Run, dataset: Dataset, models: list[str], count: int) -> dict[str, np.ndarray]:
+    """Write the golden images and each model's logits of them, float32 [images, labels], which it returns."""
+    import cv2
+
+    names, pixels = [], []
+    for number, sample in enumerate(_golden_samples(dataset, count)):
+        name = f"golden/{number:03d}.png"
+        (work / "golden").mkdir(exist_ok=True)
+        # PNG, because JPEG decoders differ in the last bit between versions of OpenCV.
+        cv2.imwrite(str(work / name), _limit(read_image(sample.path)))
+        names.append(name)
+        pixels.append(preprocess(read_image(work / name), run.preprocessing))
+    logits = {}
+    for model in models:
+        with open_model(run.file(f"model.{model}.onnx")) as opened:
+            logits[model] = np.concatenate([opened.classifier.runner.infer(as_batch([image])) for image in pixels])
+    rows = {model: [[round(float(value), 6) for value in row] for row in values] for model, values in logits.items()}
+    (work / golden.FILE).write_text(json.dumps({"images": names, "logits": rows}, indent=1) + "\n", encoding="utf-8")
+    return logits
+
+
+def _golden_samples(dataset: Dataset, count: int) -> list[Sample]:
+    """Return validation images, the labels in turns."""
+    by_label = {label: [s for s in dataset.split("val") if s.label == label] for label in dataset.labels}
+    turns = [samples[turn] for turn in range(count) for samples in by_label.values() if turn < len(samples)]
+    return turns[:count]
+
+
+def _limit(image: np.ndarray) -> np.ndarray:
+    """Halve a photograph until its longest side is small enough to travel in a bundle."""
+    import cv2
+
+    while max(image.shape[:2]) > _LONGEST_GOLDEN_SIDE:
+        image = cv2.resize(
+            image, (max(1, image.shape[1] // 2), max(1, image.shape[0] // 2)), interpolation=cv2.INTER_AREA
+        )
+    return image
+
+
+def _provenance(run: Run) -> dict[str, Any]:
+    data = {key: run.facts["data"][key] for key in ("name", "split", "split_sha256", "images")}
+    provenance = {"data": data, "training": run.facts["options"], "versions": run.facts["versions"]}
+    report = run.path / "quantization.json"
+    if report.is_file():
+        facts = json.loads(report.read_text(encoding="utf-8"))
+        provenance["calibration"] = {"images": facts["calibration_images"], "sha256": facts["calibration_sha256"]}
+    return provenance
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    return {"size": path.stat().st_size, "sha256": sha256_file(path)}

@@ -1,0 +1,160 @@
+"""Calibration sets: the images whose activations decide the INT8 ranges.
+
+A set comes out of train alone: an image that is also in val or test, by content, is refused.
+On disk it is a folder under ``calibration/`` that holds no images, only their list:
+
+    recipe.json       source, split, seed, rule and size
+    images.sha256     hash and path of each image, in the form of ``sha256sum -c``
+    prepare.py        makes the two again
+
+Knows nothing of quantization.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeclf_runtime.files import new_folder, sha256_bytes, sha256_file
+from edgeclf_runtime.preprocess import Preprocessing, as_batch
+
+from .datasets import Dataset, Sample, load_dataset
+from .errors import DataError, OptionError
+from .loading import load_pixels
+from .runs import split_facts
+
+RECIPE_FILE = "recipe.json"
+LIST_FILE = "images.sha256"
+FEW_IMAGES = 100
+"""Below this many images a set is small enough to warn of."""
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """The list of images of a calibration set, each known by its hash."""
+
+    recipe: dict[str, Any]
+    root: Path
+    entries: tuple[tuple[str, str], ...]
+    """sha256 and path from the root, by path."""
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def paths(self) -> list[Path]:
+        """The image files."""
+        return [self.root / name for _, name in self.entries]
+
+    @property
+    def listing(self) -> str:
+        """The list as images.sha256 holds it."""
+        return "".join(f"{digest}  {name}\n" for digest, name in self.entries)
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the list, and so of every image in it."""
+        return sha256_bytes(self.listing.encode())
+
+    def verify(self) -> CalibrationSet:
+        """Compare every file with its hash and return self; DataError names the files that differ."""
+        wrong = [
+            name
+            for digest, name in self.entries
+            if not (self.root / name).is_file() or sha256_file(self.root / name) != digest
+        ]
+        if wrong:
+            more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+            raise DataError(
+                f"{', '.join(wrong[:5])}{more} in {self.root} changed since the calibration set was made, or went missing: select it anew"
+            )
+        return self
+
+    def batches(self, spec: Preprocessing) -> Batches:
+        """Return the images as a model takes them, one a batch, as often as they are read."""
+        return Batches(self.paths, spec)
+
+    def save(self, folder: str | Path, overwrite: bool = False) -> None:
+        """Write recipe.json and images.sha256 into a new folder."""
+        with new_folder(folder, overwrite, RECIPE_FILE) as work:
+            Path(work, RECIPE_FILE).write_text(json.dumps(self.recipe, indent=1) + "\n", encoding="utf-8")
+            Path(work, LIST_FILE).write_text(self.listing, encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> CalibrationSet:
+        """Read a set from its folder and verify every image; DataError names what is missing or changed."""
+        folder = Path(folder)
+        try:
+            recipe = json.loads((folder / RECIPE_FILE).read_text(encoding="utf-8"))
+            lines = (folder / LIST_FILE).read_text(encoding="utf-8").splitlines()
+            entries = tuple((line[:64], line[66:]) for line in lines if line)
+            source = recipe["source"]
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(
+                f"{folder} is no calibration set ({RECIPE_FILE} and {LIST_FILE} were expected: {error})"
+            ) from None
+        return cls(recipe, load_dataset(source).root, entries).verify()
+
+    @classmethod
+    def select(cls, dataset: Dataset, size: int = 300, seed: int = 0) -> CalibrationSet:
+        """Choose images from train, as many of each label as its share, the same ones for the same seed.
+
+        Raises DataError where an image of train is also in val or test.
+        """
+        if size < 1:
+            raise OptionError(f"the size of a calibration set is {size}; 1 or more was expected (300 is usual)")
+        train = dataset.split("train")
+        held_out = [sample for sample in dataset.samples if sample.split in ("val", "test")]
+        seen = dict(zip(dataset.sha256(held_out), held_out, strict=True))
+        digest_of = dict(zip(train, dataset.sha256(train), strict=True))
+        for sample, digest in digest_of.items():
+            if digest in seen:
+                raise DataError(
+                    f"{sample.path} is also {seen[digest].path} in {seen[digest].split}: remove one of them, calibration must not see the test"
+                )
+        chosen = _stratified(digest_of, min(size, len(train)), seed)
+        entries = sorted(
+            ((digest_of[sample], dataset.relative(sample)) for sample in chosen), key=lambda entry: entry[1]
+        )
+        recipe = {
+            "source": dataset.name,
+            "split": split_facts(dataset),
+            "rule": "stratified",
+            "size": len(entries),
+            "seed": seed,
+        }
+        return cls(recipe, dataset.root, tuple(entries))
+
+
+class Batches(Sequence[np.ndarray]):
+    """A calibration set's images as float32 [1, height, width, 3], values 0 to 255, decoded when they are read."""
+
+    def __init__(self, paths: list[Path], spec: Preprocessing) -> None:
+        self.paths, self.spec = paths, spec
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: Any) -> Any:
+        return as_batch([load_pixels(self.paths[index], self.spec)])
+
+
+def _stratified(digest_of: dict[Sample, str], size: int, seed: int) -> list[Sample]:
+    strata: dict[str, list[Sample]] = defaultdict(list)
+    for sample in digest_of:
+        strata[sample.label].append(sample)
+    for samples in strata.values():
+        samples.sort(key=lambda sample: hashlib.sha256(f"{seed}:{digest_of[sample]}".encode()).hexdigest())
+    # Largest remainders: whole numbers that sum to the size.
+    shares = {label: size * len(samples) / len(digest_of) for label, samples in strata.items()}
+    counts = {label: int(share) for label, share in shares.items()}
+    for label in sorted(shares, key=lambda label: counts[label] - shares[label])[: size - sum(counts.values())]:
+        counts[label] += 1
+    return [sample for label, samples in strata.items() for sample in samples[: counts[label]]]

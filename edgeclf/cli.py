@@ -1,0 +1,256 @@
+"""The command line: one subcommand for each public function of the same name, and no logic.
+
+What was asked for goes to stdout, as text or, with --json, as JSON; progress and messages go to
+stderr.  Heavy imports happen inside the functions, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+from typer.core import TyperGroup
+
+from edgeclf_runtime import __version__
+from edgeclf_runtime.errors import EdgeclfError
+
+from . import reporting
+
+INTERRUPTED = 130
+
+
+class Commands(TyperGroup):
+    """Turns what stops a command into a message on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; exit with 0 done, 1 error, 3 a gate was not met, 130 interrupted (2 is typer's, for usage)."""
+        signal.signal(signal.SIGTERM, _terminate)
+        try:
+            return super().invoke(ctx)
+        except EdgeclfError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            print("interrupted; nothing was written", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            # The reader has gone (say, `| head`): keep Python from complaining when it flushes.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+
+
+app = typer.Typer(
+    name="edgeclf",
+    cls=Commands,
+    help="From a folder of photographs to a classifier that runs on a Jetson's camera, proved at every step.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Start with: edgeclf demo",
+)
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA", help="Class folders, train/val/test folders, a .csv (path,label[,split]), elpv or cifar10."
+    ),
+]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A run, an ONNX file or a bundle.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A folder made by edgeclf train.")]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what edgeclf made there before.")]
+Name = Annotated[Optional[str], typer.Option("--name", help="Which model of a bundle or run, say fp32 or int8-cpu.")]
+Seed = Annotated[int, typer.Option(help="The same seed, data and versions give the same result.")]
+
+
+@app.command(epilog="Example: edgeclf check photos/")
+def check(data: Data, seed: Seed = 0, json: Json = False) -> None:
+    """Find what is wrong with a data set: unreadable files, copies, leaks between splits, imbalance."""
+    from . import SplitOptions
+    from . import check as function
+
+    report = function(data, SplitOptions(seed=seed))
+    _show(report, json)
+    if report.errors:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: edgeclf train photos/ --output runs/first --finetune head")
+def train(
+    data: Data,
+    output: Annotated[Path, typer.Option(help="The run's folder, which must not exist.")],
+    backbone: Annotated[str, typer.Option(help="A timm model's name.")] = "efficientnet_lite0",
+    weights: Annotated[
+        str, typer.Option(help="imagenet (from an installed package), none, or a file of a state dict.")
+    ] = "imagenet",
+    finetune: Annotated[
+        str, typer.Option(help="head: train on features of the frozen backbone; full: train every layer.")
+    ] = "head",
+    epochs: Annotated[
+        Optional[int], typer.Option(help="Passes over the images.  [default: 12 for head, 8 for full]")
+    ] = None,
+    image_size: Annotated[
+        Optional[int], typer.Option(help="Side of the square that the model sees.  [default: the backbone's]")
+    ] = None,
+    resize: Annotated[
+        str, typer.Option(help="crop: the centred square; stretch or letterbox: the whole image.")
+    ] = "crop",
+    batch_size: Annotated[int, typer.Option(help="Images in a step of training.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="Peak of the one-cycle schedule.")] = 1e-3,
+    flips: Annotated[
+        str, typer.Option(help="Augmentation of full fine-tuning: none, horizontal or all.")
+    ] = "horizontal",
+    seed: Seed = 0,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be decoded.")
+    ] = False,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Fine-tune a backbone on labelled images; the run keeps weights, split, options and metrics."""
+    from . import TrainOptions
+    from . import train as function
+
+    options = TrainOptions(
+        backbone=backbone,
+        weights=weights,
+        finetune=finetune,
+        epochs=epochs,
+        image_size=image_size,
+        resize=resize,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        flips=flips,
+        seed=seed,
+        skip_unreadable=skip_unreadable,
+    )
+    _show(function(data, output, options, overwrite), json)
+
+
+@app.command(epilog="Example: edgeclf evaluate runs/first photos/ --split test")
+def evaluate(
+    model: Model,
+    data: Data,
+    split: Annotated[str, typer.Option(help="train, val, test or all.")] = "test",
+    name: Name = None,
+    json: Json = False,
+) -> None:
+    """Measure accuracy, macro F1 and the confusion matrix on labelled images."""
+    from . import evaluate as function
+
+    _show(function(model, data, split, name), json)
+
+
+@app.command(epilog="Example: edgeclf predict solar.edge cell1.png cell2.png --json")
+def predict(
+    model: Model,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    name: Name = None,
+    top_k: Annotated[int, typer.Option(min=1, help="Labels to list.")] = 5,
+    threshold: Annotated[
+        Optional[float], typer.Option(min=0, max=1, help='Confidence below which the label is "unknown".')
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Classify image files."""
+    from . import predict as function
+
+    for prediction in function(model, images, name, top_k, threshold):
+        _show(prediction, json)
+
+
+@app.command(epilog="Example: edgeclf export runs/first")
+def export(
+    run: RunFolder,
+    output: Annotated[
+        Optional[Path], typer.Option(help="The ONNX file.  [default: model.fp32.onnx in the run]")
+    ] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Write the run's network as ONNX, and compare it with torch on real images."""
+    from . import export as function
+
+    _show(function(run, output, overwrite), json)
+
+
+@app.command(epilog="Example: edgeclf quantize runs/first --calibration calibration/solar-cells")
+def quantize(
+    run: RunFolder,
+    calibration: Annotated[
+        Optional[str], typer.Option(help="A calibration set's folder.  [default: images from the run's train split]")
+    ] = None,
+    size: Annotated[int, typer.Option(min=1, help="Images to select where no set is given.")] = 300,
+    max_drop: Annotated[float, typer.Option(help="Largest loss of accuracy against FP32 that is accepted.")] = 0.01,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Write the run's INT8 files, each held to FP32's accuracy (exit code 3 where one falls short)."""
+    from . import QuantizeOptions
+    from . import quantize as function
+
+    _show(function(run, QuantizeOptions(calibration, size, max_drop=max_drop, seed=seed), overwrite), json)
+
+
+@app.command(epilog="Example: edgeclf bundle runs/first --output solar.edge")
+def bundle(
+    run: RunFolder,
+    output: Annotated[Path, typer.Option(metavar="NAME.edge", help="The bundle's folder, which must not exist.")],
+    target: Annotated[
+        Optional[list[str]], typer.Option(help="A device that it is for; may be repeated.  [default: all]")
+    ] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Pack models, runtime and golden images into a folder that a device runs by itself."""
+    from . import BundleOptions
+    from . import bundle as function
+
+    _show(function(run, output, BundleOptions(tuple(target)) if target else None, overwrite=overwrite), json)
+
+
+@app.command(epilog="Example: edgeclf demo --output demo")
+def demo(
+    output: Annotated[Path, typer.Option(help="The folder for everything that it makes.")] = Path("edgeclf-demo"),
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Train, quantise, bundle and run a classifier of real solar cells, in minutes."""
+    from . import demo as function
+
+    _show(function(output, seed, overwrite), json)
+
+
+def _show(report: Any, json: bool) -> None:
+    print(report.to_json() if json else report, flush=True)
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    reporting.show_progress()
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,288 @@
+"""Labelled images on disk, and their division into train, val and test.
+
+``load_dataset`` reads every layout that users have: a folder of class folders, a folder with
+``train/``, ``val/`` and ``test/``, a CSV file, or a named set.  Where the data brings no
+division, images are divided by the hash of their content: the same seed gives the same
+division on every machine, whatever the files are called, and two copies of one image never
+end up on both sides.
+
+Knows nothing of pixels: files are hashed here, never decoded.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from edgeclf_runtime.files import sha256_file
+from edgeclf_runtime.images import is_image_name
+
+from .errors import DataError, DependencyError, OptionError
+
+SPLITS = ("train", "val", "test")
+_FOLDER_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """How images without a division of their own are divided, stratified by label (and by the set's own groups)."""
+
+    seed: int = 0
+    """Changes which images go where; the same seed gives the same division."""
+    test: float = 0.25
+    """Share of all images held out for the test."""
+    val: float = 0.1
+    """Share of the others that training validates on."""
+
+    def __post_init__(self) -> None:
+        for name in ("test", "val"):
+            if not 0 < getattr(self, name) < 0.9:
+                raise OptionError(
+                    f"the share for {name} is {getattr(self, name)}; more than 0 and less than 0.9 was expected"
+                )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled image file.
+
+    ``group`` refines the stratification (ELPV: the cell type); "" where there is none.
+    """
+
+    path: Path
+    label: str
+    split: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images, each in one split."""
+
+    name: str
+    root: Path
+    labels: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    empty: tuple[Path, ...] = ()
+    """Class folders that hold no image."""
+    divided_by: SplitOptions | None = None
+    """The options that divided it, or None where the data brought its own division."""
+    _hashes: dict[Path, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def split(self, name: str) -> list[Sample]:
+        """Return the samples of one split; DataError where it has none."""
+        found = [sample for sample in self.samples if sample.split == name]
+        if not found:
+            there = ", ".join(f"{split} ({count})" for split, count in self.counts().items() if count) or "none"
+            raise DataError(f"{self.name} has no images in the split {name!r}; it has {there}")
+        return found
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of images by split."""
+        return {name: sum(sample.split == name for sample in self.samples) for name in SPLITS}
+
+    def index(self, sample: Sample) -> int:
+        """Return a sample's label as its place in ``labels``."""
+        return self.labels.index(sample.label)
+
+    def relative(self, sample: Sample) -> str:
+        """Return a sample's path from the set's root, with forward slashes."""
+        return Path(os.path.relpath(sample.path, self.root)).as_posix()
+
+    def sha256(self, samples: Iterable[Sample]) -> list[str]:
+        """Return the SHA-256 of each sample's file, "" where it cannot be read; a file is read once."""
+        samples = list(samples)
+        missing = [sample.path for sample in samples if sample.path not in self._hashes]
+        with ThreadPoolExecutor() as pool:
+            self._hashes.update(zip(missing, pool.map(_hash, missing), strict=True))
+        return [self._hashes[sample.path] for sample in samples]
+
+    def without(self, paths: set[Path]) -> Dataset:
+        """Return the set without some files."""
+        return replace(self, samples=tuple(sample for sample in self.samples if sample.path not in paths))
+
+
+def load_dataset(data: str | Path | Dataset, options: SplitOptions | None = None) -> Dataset:
+    """Read a data set and divide it where it is not divided yet.
+
+    data: a folder of class folders, a folder with train/, val/ and test/, a CSV file with the
+    columns path, label and perhaps split, or one of NAMED_SETS.  Raises DataError where it is
+    none of these or holds no image.
+    """
+    if isinstance(data, Dataset):
+        return data
+    options = options or SplitOptions()
+    name = str(data)
+    if name in NAMED_SETS:
+        dataset = NAMED_SETS[name]()
+    elif Path(data).is_dir():
+        dataset = _from_folder(Path(data))
+    elif Path(data).is_file() and name.lower().endswith(".csv"):
+        dataset = _from_csv(Path(data))
+    else:
+        what = "is a file, but no .csv" if Path(data).exists() else "does not exist"
+        raise DataError(
+            f"{data} {what}: a folder of class folders, a .csv file, or one of {', '.join(NAMED_SETS)} was expected"
+        )
+    if not dataset.samples:
+        raise DataError(
+            f"{data} holds no images: put each class's images (JPEG, PNG, BMP, WebP or TIFF) into a folder of its name there"
+        )
+    return _divide(dataset, options)
+
+
+def _from_folder(root: Path) -> Dataset:
+    folders = _folders(root)
+    splits = {folder: _FOLDER_NAMES[folder.name.lower()] for folder in folders if folder.name.lower() in _FOLDER_NAMES}
+    if "train" in splits.values():
+        strangers = [folder.name for folder in folders if folder not in splits]
+        if strangers:
+            raise DataError(
+                f"{root} holds train/ and, beside it, {', '.join(strangers)}: only train/, val/ and test/ were expected"
+            )
+        classes = [(split, folder) for top, split in splits.items() for folder in _folders(top)]
+    else:
+        classes = [("", folder) for folder in folders]
+    if not classes and any(is_image_name(name) for name in os.listdir(root)):
+        raise DataError(
+            f"{root} holds images but no class folders: move each class's images into a folder of the class's name"
+        )
+    samples, empty = [], []
+    for split, folder in classes:
+        paths = _images(folder)
+        samples += [Sample(path, folder.name, split) for path in paths]
+        if not paths:
+            empty.append(folder)
+    return _dataset(str(root), root, samples, empty)
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__")))
+
+
+def _images(folder: Path) -> list[Path]:
+    found = []
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(parent, name) for name in names if is_image_name(name) and not name.startswith(".")]
+    return sorted(found)
+
+
+def _from_csv(file: Path) -> Dataset:
+    samples = []
+    with file.open(newline="", encoding="utf-8-sig") as stream:
+        try:
+            rows = list(csv.DictReader(stream))
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise DataError(f"{file} is not a CSV file in UTF-8 ({error})") from None
+    if rows and not {"path", "label"} <= set(rows[0]):
+        raise DataError(
+            f"{file} has the columns {', '.join(map(str, rows[0]))}; path, label and perhaps split were expected in its first line"
+        )
+    for line, row in enumerate(rows, start=2):
+        path, label, split = (str(row.get(column) or "").strip() for column in ("path", "label", "split"))
+        if not path or not label:
+            raise DataError(f"{file}, line {line}: path or label is empty; fill it in or remove the line")
+        if split and split.lower() not in _FOLDER_NAMES:
+            raise DataError(f"{file}, line {line}: the split is {split!r}; train, val or test was expected")
+        samples.append(Sample(file.parent / path, label, _FOLDER_NAMES.get(split.lower(), "")))
+    undivided = sum(not sample.split for sample in samples)
+    if 0 < undivided < len(samples):
+        raise DataError(
+            f"{file}: {undivided} of {len(samples)} lines name no split; name one in every line, or in none"
+        )
+    return _dataset(str(file), file.parent, samples)
+
+
+def _elpv() -> Dataset:
+    """Solar cells, 300 x 300, grey; defective from a probability of 0.5 on (Deitsch et al. 2019)."""
+    try:
+        import elpv_dataset
+    except ImportError:
+        raise DependencyError(
+            'the set elpv is not installed; install it: python3 -m pip install "edgeclf[demo]"'
+        ) from None
+    root = Path(elpv_dataset.__file__).parent / "data"
+    samples = []
+    for line in (root / "labels.csv").read_text().splitlines():
+        name, probability, cell_type = line.split()
+        samples.append(Sample(root / name, "defective" if float(probability) >= 0.5 else "functional", group=cell_type))
+    return _dataset("elpv", root, samples)
+
+
+def _cifar10() -> Dataset:
+    """CIFAR-10 by torchvision, unpacked once into PNG files."""
+    from edgeclf_runtime.files import new_folder
+
+    home = Path(os.environ.get("EDGECLF_DATA", Path.home() / ".cache" / "edgeclf"))
+    images = home / "cifar10"
+    if not images.exists():
+        import cv2
+        from torchvision.datasets import CIFAR10
+
+        try:
+            parts = {"train": CIFAR10(home, train=True), "test": CIFAR10(home, train=False)}
+        except RuntimeError:
+            raise DataError(
+                f"CIFAR-10 is not in {home}; fetch it once: python3 -c "
+                f'"from torchvision.datasets import CIFAR10; CIFAR10({str(home)!r}, download=True)" '
+                "(EDGECLF_DATA names another folder)"
+            ) from None
+        with new_folder(images) as work:
+            for split, part in parts.items():
+                for number, (pixels, target) in enumerate(zip(part.data, part.targets, strict=True)):
+                    folder = Path(work, split, part.classes[target])
+                    folder.mkdir(parents=True, exist_ok=True)
+                    cv2.imwrite(str(folder / f"{number:05d}.png"), pixels[:, :, ::-1])
+    return replace(_from_folder(images), name="cifar10")
+
+
+NAMED_SETS: dict[str, Callable[[], Dataset]] = {"elpv": _elpv, "cifar10": _cifar10}
+
+
+def _dataset(name: str, root: Path, samples: list[Sample], empty: Iterable[Path] = ()) -> Dataset:
+    empty = tuple(empty)
+    labels = {sample.label for sample in samples} | {folder.name for folder in empty}
+    return Dataset(name, root, tuple(sorted(labels)), tuple(samples), empty)
+
+
+def _divide(dataset: Dataset, options: SplitOptions) -> Dataset:
+    """Give every sample a split; a validation split that is missing comes out of train."""
+    there = {sample.split for sample in dataset.samples}
+    if "" in there:
+        shares = {"test": options.test, "val": options.val}
+    elif "val" not in there and "train" in there:
+        shares = {"val": options.val}
+    else:
+        return dataset
+    divisible = [sample for sample in dataset.samples if sample.split in ("", "train")]
+    # A file that cannot be read is divided by its path; the integrity check names it later.
+    digests = [digest or str(sample.path) for sample, digest in zip(divisible, dataset.sha256(divisible), strict=True)]
+    strata: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    for sample, digest in zip(divisible, digests, strict=True):
+        key = hashlib.sha256(f"{options.seed}:{digest}".encode()).hexdigest()
+        strata[sample.label, sample.group][key] = digest
+    assigned: dict[str, str] = {}
+    for stratum in strata.values():
+        rest = [stratum[key] for key in sorted(stratum)]
+        for split, share in shares.items():
+            # A class always keeps an image to train on.
+            count = min(round(len(rest) * share), len(rest) - 1)
+            assigned.update(dict.fromkeys(rest[:count], split))
+            rest = rest[count:]
+    split_of = {sample.path: assigned.get(digest, "train") for sample, digest in zip(divisible, digests, strict=True)}
+    samples = tuple(replace(sample, split=split_of.get(sample.path, sample.split)) for sample in dataset.samples)
+    return replace(dataset, samples=samples, divided_by=options)
+
+
+def _hash(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError:
+        return ""

@@ -1,0 +1,201 @@
+"""Is this data fit to train on?  Every finding names its files and says what to do.
+
+Errors stop training: files that cannot be decoded, a class without images, a single class, a
+label that train lacks.  Warnings do not: the same picture twice, on both sides of a split, or
+under two labels; heavy imbalance.  "The same picture" means the same decoded pixels, so a copy
+under another name, or saved again without loss, is found.
+
+Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeclf_runtime.images import read_image
+
+from .datasets import SPLITS, Dataset, Sample, SplitOptions, load_dataset
+from .errors import DataError, ImageError
+from .reporting import track
+
+IMBALANCE = 10
+"""A class with this many times fewer images than the largest is reported."""
+SHOWN_FILES = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, or doubtful, with a data set."""
+
+    kind: str
+    """unreadable, empty-class, single-class, missing-from-train, leaked, conflicting-labels, duplicate or imbalanced."""
+    severity: str
+    """"error" stops training, "warning" does not."""
+    message: str
+    files: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        text = f"{self.severity}: {self.kind}: {self.message}"
+        if len(self.files) > SHOWN_FILES:
+            return f"{text}\n    ... and {len(self.files) - SHOWN_FILES} more files (--json lists all)"
+        return text
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What was found in a data set."""
+
+    data: str
+    images: int
+    labels: dict[str, dict[str, int]]
+    """Images by label and split."""
+    findings: tuple[Finding, ...]
+
+    @property
+    def errors(self) -> list[Finding]:
+        """The findings that stop training."""
+        return [finding for finding in self.findings if finding.severity == "error"]
+
+    @property
+    def unreadable(self) -> set[Path]:
+        """The files that cannot be decoded."""
+        return {Path(file) for finding in self.findings if finding.kind == "unreadable" for file in finding.files}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON can hold it."""
+        findings = [dict(vars(finding), files=list(finding.files)) for finding in self.findings]
+        return {
+            "data": self.data,
+            "images": self.images,
+            "labels": self.labels,
+            "errors": len(self.errors),
+            "findings": findings,
+        }
+
+    def to_json(self) -> str:
+        """The report as one JSON object."""
+        return json.dumps(self.to_dict(), ensure_ascii=False)
+
+    def __str__(self) -> str:
+        width = max([len(label) for label in self.labels] + [5])
+        lines = [f"{'label':<{width}}  " + "  ".join(f"{split:>6}" for split in SPLITS)]
+        lines += [
+            f"{label:<{width}}  " + "  ".join(f"{counts[split]:>6}" for split in SPLITS)
+            for label, counts in self.labels.items()
+        ]
+        lines += [str(finding) for finding in self.findings]
+        warnings = len(self.findings) - len(self.errors)
+        lines.append(f"{self.images} images, {len(self.labels)} labels, {len(self.errors)} errors, {warnings} warnings")
+        return "\n".join(lines)
+
+
+def check(data: str | Path | Dataset, split: SplitOptions | None = None) -> CheckReport:
+    """Decode every image of a data set and report what is wrong with it; see the module's docstring.
+
+    Raises DataError only where there is no data set to check.
+    """
+    dataset = load_dataset(data, split)
+    with ThreadPoolExecutor() as pool:
+        looks = list(track(pool.map(_look, dataset.samples), "checking images", len(dataset.samples)))
+    pictures = defaultdict(list)
+    for sample, (digest, _) in zip(dataset.samples, looks, strict=True):
+        if digest:
+            pictures[digest].append(sample)
+    findings = [
+        Finding("unreadable", "error", problem, (str(sample.path),))
+        for sample, (_, problem) in zip(dataset.samples, looks, strict=True)
+        if problem
+    ]
+    findings += _about_labels(dataset)
+    findings += [_about_copies(copies) for copies in pictures.values() if len(copies) > 1]
+    return CheckReport(dataset.name, len(dataset.samples), _counts(dataset), tuple(findings))
+
+
+def check_for_training(data: Dataset, skip_unreadable: bool = False) -> tuple[Dataset, CheckReport]:
+    """Return the data set that can be trained on, and the report; DataError where errors stop it.
+
+    skip_unreadable: leave out the files that cannot be decoded instead.
+    """
+    report = check(data)
+    errors = report.errors
+    if skip_unreadable:
+        errors = [finding for finding in errors if finding.kind != "unreadable"]
+        data = data.without(report.unreadable)
+        errors += [finding for finding in _about_labels(data) if finding.severity == "error" and finding not in errors]
+    if errors:
+        more = (
+            f"\n... and {len(errors) - SHOWN_FILES} more; see them all with: edgeclf check {data.name}"
+            if len(errors) > SHOWN_FILES
+            else ""
+        )
+        hint = (
+            "\nor train without the unreadable files: --skip-unreadable"
+            if any(e.kind == "unreadable" for e in errors)
+            else ""
+        )
+        raise DataError("\n".join(finding.message for finding in errors[:SHOWN_FILES]) + more + hint)
+    return data, report
+
+
+def _look(sample: Sample) -> tuple[str, str]:
+    """Return the hash of the decoded pixels and "", or "" and what is wrong with the file."""
+    try:
+        image = read_image(sample.path)
+    except ImageError as error:
+        return "", str(error)
+    return hashlib.blake2b(str(image.shape).encode() + image.tobytes(), digest_size=16).hexdigest(), ""
+
+
+def _counts(dataset: Dataset) -> dict[str, dict[str, int]]:
+    found = Counter((sample.label, sample.split) for sample in dataset.samples)
+    return {label: {split: found[label, split] for split in SPLITS} for label in dataset.labels}
+
+
+def _about_labels(dataset: Dataset) -> list[Finding]:
+    findings = []
+    for folder in dataset.empty:
+        findings.append(
+            Finding("empty-class", "error", f"{folder} holds no images: add some, or remove the folder", (str(folder),))
+        )
+    if len(dataset.labels) == 1:
+        message = (
+            f"{dataset.name} has one class only, {dataset.labels[0]!r}: a classifier needs two or more class folders"
+        )
+        findings.append(Finding("single-class", "error", message))
+    train = Counter(sample.label for sample in dataset.samples if sample.split == "train")
+    empty = {folder.name for folder in dataset.empty}
+    for label in dataset.labels:
+        files = tuple(str(sample.path) for sample in dataset.samples if sample.label == label)
+        if label not in train and label not in empty:
+            message = (
+                f"the label {label!r} is in val or test ({files[0]}), but not in train: add it to train, or remove it"
+                if files
+                else (f"the label {label!r} has no readable image: add some, or remove it")
+            )
+            findings.append(Finding("missing-from-train", "error", message, files))
+    most = max(train.values(), default=0)
+    for label, count in sorted(train.items()):
+        if count * IMBALANCE <= most:
+            message = f"the label {label!r} has {count} images in train, the largest class {most}: collect more of it"
+            findings.append(Finding("imbalanced", "warning", message))
+    return findings
+
+
+def _about_copies(copies: list[Sample]) -> Finding:
+    files = tuple(str(sample.path) for sample in copies)
+    shown = ", ".join(f"{sample.path} ({sample.split}, {sample.label})" for sample in copies[:SHOWN_FILES])
+    if len({sample.label for sample in copies}) > 1:
+        return Finding(
+            "conflicting-labels", "warning", f"one picture under several labels: {shown}: keep the right one", files
+        )
+    if len({sample.split for sample in copies}) > 1:
+        return Finding(
+            "leaked", "warning", f"one picture on both sides of a split, so the test flatters: {shown}: keep one", files
+        )
+    return Finding("duplicate", "warning", f"one picture several times: {shown}: keep one", files)

@@ -1,0 +1,240 @@
+"""From a run's FP32 file to INT8 files, one for each family of backends, each held to FP32's accuracy.
+
+The ranges of activations are collected once, on a calibration set out of train, and every
+flavour is written from them by ONNX Runtime's quantizer.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeclf_runtime.files import new_file, sha256_file
+
+from .calibration import FEW_IMAGES, CalibrationSet
+from .errors import GateError, OptionError
+from .evaluation import infer_samples
+from .exporting import save_model
+from .models import model_metadata, open_model
+from .reporting import say, track
+from .runs import Run, read_run
+from .targets import FLAVORS, Flavor
+
+REPORT_FILE = "quantization.json"
+_FEW_CHANNELS = 16
+
+
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """How to quantise."""
+
+    calibration: str | None = None
+    """A calibration set's folder; None selects images from the run's train split."""
+    size: int = 300
+    """Images to select where no set is given."""
+    flavors: tuple[str, ...] = tuple(FLAVORS)
+    """Which files to write, by their names in targets.FLAVORS."""
+    max_drop: float = 0.01
+    """Largest loss of accuracy against FP32, on the validation split, that is accepted."""
+    seed: int = 0
+    """Changes which images are selected."""
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.flavors) - set(FLAVORS))
+        if unknown or not self.flavors:
+            raise OptionError(
+                f"there is no flavor {', '.join(unknown) or '(none named)'}; there are {', '.join(FLAVORS)}"
+            )
+        if not 0 <= self.max_drop <= 1:
+            raise OptionError(f"max-drop is {self.max_drop}; 0 to 1 was expected (0.01 is one point of accuracy)")
+
+
+@dataclass(frozen=True)
+class QuantizedFile:
+    """One INT8 file and how it compares with FP32 on the same images."""
+
+    name: str
+    path: str
+    size: int
+    sha256: str
+    accuracy: float
+    accuracy_fp32: float
+    agreement: float
+    """Share of images that get the same label from both."""
+    passed: bool
+
+
+@dataclass(frozen=True)
+class QuantizeReport:
+    """What quantize() wrote."""
+
+    run: str
+    calibration_images: int
+    calibration_sha256: str
+    validation_images: int
+    size_fp32: int
+    files: tuple[QuantizedFile, ...]
+
+    def to_json(self) -> str:
+        """The report as one JSON object."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{'file':<14}   size   of fp32  accuracy    drop  agreement   ({self.validation_images} validation images, {self.calibration_images} calibration)"
+        ]
+        for file in self.files:
+            lines.append(
+                f"{file.name:<14} {file.size / 1e6:4.1f} MB  {file.size / self.size_fp32:6.1%}   {file.accuracy:.4f}  "
+                f"{file.accuracy_fp32 - file.accuracy:+.4f}    {file.agreement:.4f}"
+            )
+        return "\n".join(lines)
+
+
+def quantize(run: str | Path | Run, options: QuantizeOptions | None = None, overwrite: bool = False) -> QuantizeReport:
+    """Write a run's INT8 files, model.NAME.onnx for each flavour, and quantization.json.
+
+    Raises GateError, exit code 3, where a file loses more than ``max_drop`` of accuracy on the
+    validation split; that file is not kept.  Raises DataError for a calibration set whose
+    files changed.
+    """
+    if not isinstance(run, Run):
+        run = read_run(run)
+    options = options or QuantizeOptions()
+    source = run.file("model.fp32.onnx")
+    dataset = run.dataset()
+    calibration = (
+        CalibrationSet.load(options.calibration)
+        if options.calibration
+        else CalibrationSet.select(dataset, options.size, options.seed).verify()
+    )
+    if len(calibration) < FEW_IMAGES:
+        say(f"warning: {len(calibration)} calibration images are few; {FEW_IMAGES} or more are usual")
+    validation = dataset.split("val")
+    truth = np.array([dataset.index(sample) for sample in validation])
+    with open_model(source) as opened:
+        reference = infer_samples(opened, validation, "validating fp32").argmax(1)
+    ranges = collect_ranges(source, calibration.batches(run.preprocessing))
+    files, failures = [], []
+    for name in options.flavors:
+        flavor, target = FLAVORS[name], run.path / f"model.{name}.onnx"
+        with new_file(target, overwrite) as work:
+            write_flavor(source, Path(work), flavor, ranges, model_metadata(run, name))
+            with open_model(work) as opened:
+                predicted = infer_samples(opened, validation, f"validating {name}").argmax(1)
+            drop = float((reference == truth).mean() - (predicted == truth).mean())
+            if drop > options.max_drop:
+                failures.append(
+                    f"{name} loses {drop:.4f} of accuracy on {len(truth)} validation images, at most {options.max_drop} was accepted"
+                )
+        files.append(
+            QuantizedFile(
+                name=name,
+                path=str(target),
+                size=target.stat().st_size,
+                sha256=sha256_file(target),
+                accuracy=float((predicted == truth).mean()),
+                accuracy_fp32=float((reference == truth).mean()),
+                agreement=float((predicted == reference).mean()),
+                passed=drop <= options.max_drop,
+            )
+        )
+    if failures:
+        raise GateError("; ".join(failures))
+    report = QuantizeReport(
+        str(run.path), len(calibration), calibration.sha256, len(truth), source.stat().st_size, tuple(files)
+    )
+    with new_file(run.path / REPORT_FILE, overwrite=True) as work:
+        Path(work).write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
+    return report
+
+
+def collect_ranges(model: Path, batches: Sequence[np.ndarray]) -> Any:
+    """Return the smallest and largest value of every activation over the images (ONNX Runtime's TensorsData)."""
+    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod
+    from onnxruntime.quantization.calibrate import create_calibrator
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self._batches: Iterator[np.ndarray] = iter(track(batches, "calibrating", len(batches)))
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            batch = next(self._batches, None)
+            return None if batch is None else {"image": batch}
+
+    with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
+        prepared = Path(folder) / "prepared.onnx"
+        _prepare(model, prepared)
+        calibrator = create_calibrator(
+            prepared,
+            augmented_model_path=str(Path(folder) / "augmented.onnx"),
+            calibrate_method=CalibrationMethod.MinMax,
+            extra_options={"max_intermediate_outputs": 64},
+        )
+        calibrator.collect_data(Reader())
+        return calibrator.compute_data()
+
+
+def write_flavor(model: Path, output: Path, flavor: Flavor, ranges: Any, metadata: dict[str, str]) -> None:
+    """Write one Q/DQ file from an FP32 file and its ranges."""
+    import onnx
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+    with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
+        prepared = Path(folder) / "prepared.onnx"
+        _prepare(model, prepared)
+        graph = onnx.load(prepared)
+    kinds = sorted(set(QDQRegistry) | set(QLinearOpsRegistry))
+    quantizer = QDQQuantizer(
+        graph,
+        per_channel=True,
+        reduce_range=False,
+        weight_qType=QuantType[flavor.weights],
+        activation_qType=QuantType[flavor.activations],
+        tensors_range=ranges,
+        nodes_to_quantize=[],
+        nodes_to_exclude=_float_nodes(graph),
+        op_types_to_quantize=kinds,
+        extra_options={},
+    )
+    quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    quantized = quantizer.model.model
+    del quantized.graph.value_info[:]
+    save_model(quantized, output, metadata)
+
+
+def _prepare(model: Path, output: Path) -> None:
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    logging.getLogger().setLevel(logging.ERROR)
+    quant_pre_process(model, output, skip_symbolic_shape=True, skip_optimization=True)
+
+
+def _float_nodes(graph: Any) -> list[str]:
+    """Return the nodes that stay float: those whose 8 bits cost the most accuracy and save the least time.
+
+    Layout and normalisation of the pixels, convolutions with fewer than 16 input channels (the
+    first layer: quantising it alone made half of the noise in EfficientNet-Lite0's features),
+    and the layer that gives the logits.
+    """
+    shapes = {tensor.name: list(tensor.dims) for tensor in graph.graph.initializer}
+    logits = graph.graph.output[0].name
+    names = []
+    for node in graph.graph.node:
+        groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
+        few_channels = (
+            node.op_type == "Conv" and shapes.get(node.input[1], [0, _FEW_CHANNELS])[1] * groups < _FEW_CHANNELS
+        )
+        if few_channels or node.op_type == "Transpose" or logits in node.output:
+            names.append(node.name)
+    return names

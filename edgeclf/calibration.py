@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from edgeclf_runtime.files import new_folder, sha256_bytes, sha256_file
+from edgeclf_runtime.files import claim_output, new_file, sha256_bytes, sha256_file
 from edgeclf_runtime.preprocess import Preprocessing, as_batch
 
-from .datasets import Dataset, Sample, load_dataset
+from .datasets import NAMED_SETS, Dataset, Sample, load_dataset
 from .errors import DataError, OptionError
 from .loading import load_pixels
 from .runs import split_facts
@@ -82,10 +82,25 @@ class CalibrationSet:
         return Batches(self.paths, spec)
 
     def save(self, folder: str | Path, overwrite: bool = False) -> None:
-        """Write recipe.json and images.sha256 into a new folder."""
-        with new_folder(folder, overwrite, RECIPE_FILE) as work:
-            Path(work, RECIPE_FILE).write_text(json.dumps(self.recipe, indent=1) + "\n", encoding="utf-8")
-            Path(work, LIST_FILE).write_text(self.listing, encoding="utf-8")
+        """Write recipe.json and images.sha256 into a folder, beside what else it holds."""
+        contents = {RECIPE_FILE: json.dumps(self.recipe, indent=1) + "\n", LIST_FILE: self.listing}
+        for name in contents:
+            claim_output(Path(folder, name), overwrite)
+        for name, text in contents.items():
+            with new_file(Path(folder, name), overwrite) as work:
+                Path(work).write_text(text, encoding="utf-8")
+
+    def refuse_held_out(self, dataset: Dataset) -> CalibrationSet:
+        """Return self; DataError names the first image that is also in val or test of a data set, by content."""
+        held_out = [sample for sample in dataset.samples if sample.split in ("val", "test")]
+        seen = dict(zip(dataset.sha256(held_out), held_out, strict=True))
+        for digest, name in self.entries:
+            if digest in seen:
+                raise DataError(
+                    f"{self.root / name} is also {seen[digest].path} in {seen[digest].split}: "
+                    "calibration must not see the images that judge it; remove one of the two, or select the set anew"
+                )
+        return self
 
     @classmethod
     def load(cls, folder: str | Path) -> CalibrationSet:
@@ -111,26 +126,20 @@ class CalibrationSet:
         if size < 1:
             raise OptionError(f"the size of a calibration set is {size}; 1 or more was expected (300 is usual)")
         train = dataset.split("train")
-        held_out = [sample for sample in dataset.samples if sample.split in ("val", "test")]
-        seen = dict(zip(dataset.sha256(held_out), held_out, strict=True))
         digest_of = dict(zip(train, dataset.sha256(train), strict=True))
-        for sample, digest in digest_of.items():
-            if digest in seen:
-                raise DataError(
-                    f"{sample.path} is also {seen[digest].path} in {seen[digest].split}: remove one of them, calibration must not see the test"
-                )
         chosen = _stratified(digest_of, min(size, len(train)), seed)
         entries = sorted(
             ((digest_of[sample], dataset.relative(sample)) for sample in chosen), key=lambda entry: entry[1]
         )
+        source = dataset.name if dataset.name in NAMED_SETS else str(dataset.root.resolve())
         recipe = {
-            "source": dataset.name,
+            "source": source,
             "split": split_facts(dataset),
             "rule": "stratified",
             "size": len(entries),
             "seed": seed,
         }
-        return cls(recipe, dataset.root, tuple(entries))
+        return cls(recipe, dataset.root, tuple(entries)).refuse_held_out(dataset)
 
 
 class Batches(Sequence[np.ndarray]):

@@ -9,6 +9,7 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,6 @@ import numpy as np
 
 from edgeclf_runtime.files import claim_output, new_folder
 from edgeclf_runtime.images import read_image
-from edgeclf_runtime.selftest import selftest
 
 from .bundling import bundle
 from .datasets import Dataset, load_dataset
@@ -30,7 +30,7 @@ from .exporting import export
 from .integrity import check
 from .plots import plot_confusion, plot_latency
 from .quantization import quantize
-from .reporting import say
+from .reporting import say, track
 from .training import TrainOptions, train
 
 SUMMARY_FILE = "summary.json"
@@ -122,12 +122,13 @@ def demo(output: str | Path = "edgeclf-demo", seed: int = 0, overwrite: bool = F
         with _step("bundle", seconds):
             bundled = show(bundle(run, packed, evaluations={"fp32": fp32, "int8-cpu": int8}))
         with _step("self-test", seconds):
-            if not show(selftest(packed)).passed:
-                raise GateError("the bundle failed its own golden images on this machine")
+            for report in _on_device(packed, "selftest")[0]["reports"]:
+                say("{model} on {backend}: {labels_agree} of {images} golden labels agree".format(**report))
         with _step("video", seconds):
             truth = _write_video(load_dataset("elpv", TrainOptions(seed=seed).split), work / "cells.avi")
             frames = _watch_video(packed, work / "cells.avi", truth)
         with _step("latency", seconds):
+            say(f"{LATENCY_FRAMES} frames with each model, in a process of its own")
             measured = _on_device(packed, "bench", "--repeat", str(LATENCY_FRAMES))[0]
         plot_confusion({"FP32": fp32, "INT8": int8}, work / "confusion.png")
         plot_latency(measured["samples_ms"], work / "latency.png")
@@ -172,18 +173,25 @@ def _write_video(dataset: Dataset, path: Path) -> list[str]:
     return [sample.label for sample in shown for _ in range(FRAMES_PER_CELL)]
 
 
-def _on_device(packed: Path, *arguments: str) -> list[dict[str, Any]]:
-    """Run the bundle in a process of its own, as a device would, and return what it writes as JSON."""
-    process = subprocess.run(
-        [sys.executable, str(packed), *arguments, "--json"], capture_output=True, text=True, check=False
-    )
-    if process.returncode:
-        raise GateError(f"the bundle did not run: {process.stderr.strip()}")
-    return [json.loads(line) for line in process.stdout.splitlines()]
+def _on_device(packed: Path, *arguments: str, what: str = "", lines: int = 1) -> list[dict[str, Any]]:
+    """Run the bundle in a process of its own, as a device would, and return what it writes as JSON.
+
+    what, lines: what the progress shows, and how many lines to expect.
+    """
+    command = [sys.executable, str(packed), *arguments, "--json"]
+    with tempfile.TemporaryFile("w+") as errors:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
+            assert process.stdout is not None
+            found = [json.loads(line) for line in (track(process.stdout, what, lines) if what else process.stdout)]
+        errors.seek(0)
+        if process.returncode:
+            raise GateError(f"the bundle did not run: {errors.read().strip()}")
+    return found
 
 
 def _watch_video(packed: Path, video: Path, truth: list[str]) -> dict[str, Any]:
-    lines = _on_device(packed, "run", "--source", str(video), "--realtime")
+    source = ("--source", str(video), "--realtime")
+    lines = _on_device(packed, "run", *source, what="watching the video", lines=len(truth))
     ages = [line["age_ms"] for line in lines]
     return {
         "played": len(truth),

@@ -81,16 +81,22 @@ def write_onnx(network: Any, spec: Preprocessing, path: str | Path, metadata: di
     with warnings.catch_warnings():
         # torch announces that this exporter will go; the other one leaves opset 18 behind, whatever is asked for.
         warnings.simplefilter("ignore")
-        torch.onnx.export(
-            network,
-            (torch.zeros(1, spec.height, spec.width, 3),),
-            str(path),
-            input_names=["image"],
-            output_names=["logits"],
-            dynamic_axes={"image": {0: "N"}, "logits": {0: "N"}},
-            opset_version=OPSET,
-            dynamo=False,
-        )
+        try:
+            torch.onnx.export(
+                network,
+                (torch.zeros(1, spec.height, spec.width, 3),),
+                str(path),
+                input_names=["image"],
+                output_names=["logits"],
+                dynamic_axes={"image": {0: "N"}, "logits": {0: "N"}},
+                opset_version=OPSET,
+                dynamo=False,
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            raise ModelError(
+                f"this backbone has an operator that opset {OPSET} lacks, and some targets read no newer one "
+                f"({str(error).splitlines()[0]}); choose another --backbone"
+            ) from None
     save_model(onnx.load(path), path, metadata)
 
 

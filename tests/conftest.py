@@ -1,0 +1,57 @@
+"""One small run on real data, made once: scikit-learn's handwritten digits as PNG files."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+DIGITS = ("3", "5", "8")
+IMAGES_PER_DIGIT = 60
+IMAGE_SIZE = 64
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory) -> Path:
+    """A folder of class folders: 3 digits, 60 images each, 64 x 64."""
+    import cv2
+    import numpy as np
+    from sklearn.datasets import load_digits
+
+    root = tmp_path_factory.mktemp("data") / "digits"
+    data = load_digits()
+    for digit in DIGITS:
+        folder = root / digit
+        folder.mkdir(parents=True)
+        for number, pixels in enumerate(data.images[data.target == int(digit)][:IMAGES_PER_DIGIT]):
+            image = cv2.resize((pixels * 15.9).astype(np.uint8), (64, 64), interpolation=cv2.INTER_LINEAR)
+            cv2.imwrite(str(folder / f"{number:03d}.png"), image)
+    return root
+
+
+@pytest.fixture(scope="session")
+def run(digits, tmp_path_factory) -> Path:
+    """A run on the digits, exported and quantised; read only."""
+    import edgeclf
+
+    path = tmp_path_factory.mktemp("runs") / "run"
+    edgeclf.train(digits, path, edgeclf.TrainOptions(image_size=IMAGE_SIZE, epochs=6))
+    edgeclf.export(path)
+    # Small images are hard on INT8; the gate has tests of its own.
+    edgeclf.quantize(path, edgeclf.QuantizeOptions(size=60, max_drop=0.2))
+    return path
+
+
+@pytest.fixture(scope="session")
+def bundle(request, tmp_path_factory) -> Path:
+    """The run's bundle; read only, copy it before you damage it.
+
+    Where EDGECLF_TEST_BUNDLE names one it is used, so that tests/runtime needs no host package.
+    """
+    given = os.environ.get("EDGECLF_TEST_BUNDLE")
+    if given:
+        return Path(given)
+    import edgeclf
+
+    path = tmp_path_factory.mktemp("bundles") / "digits.edge"
+    edgeclf.bundle(request.getfixturevalue("run"), path)
+    return path

@@ -1,0 +1,126 @@
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import edgeclf
+from edgeclf import BundleOptions
+from edgeclf.errors import ModelError, OptionError, OutputError
+from edgeclf_runtime.bundle import open_bundle
+from edgeclf_runtime.golden import read_golden
+from edgeclf_runtime.selftest import selftest
+
+
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_bundle_holds_models_runtime_golden_images_and_nothing_else(bundle):
+    names = {name for name in contents(bundle) if "__pycache__" not in name}
+    assert {name for name in names if not name.startswith(("edgeclf_runtime/", "golden/"))} == {
+        "__main__.py",
+        "manifest.json",
+        "manifest.sha256",
+        "model.fp32.onnx",
+        "model.int8-cpu.onnx",
+    }
+    assert "golden/expected.json" in names
+
+
+def test_every_file_is_in_the_manifest(bundle):
+    assert set(open_bundle(bundle).files) == set(contents(bundle)) - {"manifest.json", "manifest.sha256"}
+
+
+def test_the_same_run_gives_the_same_bytes(run, bundle, tmp_path):
+    report = edgeclf.bundle(run, tmp_path / bundle.name)
+    assert contents(tmp_path / bundle.name) == contents(bundle)
+    assert report.id == open_bundle(bundle).id
+
+
+def test_training_again_gives_the_same_bundle(digits, run, bundle, tmp_path):
+    again = tmp_path / "run"
+    edgeclf.train(digits, again, edgeclf.TrainOptions(image_size=64, epochs=6))
+    edgeclf.export(again)
+    edgeclf.quantize(again, edgeclf.QuantizeOptions(size=60, max_drop=0.2))
+    assert edgeclf.bundle(again, tmp_path / bundle.name).id == open_bundle(bundle).id
+
+
+def test_the_manifest_holds_no_path_and_no_time(bundle, run):
+    text = (bundle / "manifest.json").read_text()
+    assert str(run.parent) not in text
+    assert str(Path.home()) not in text
+    assert not [key for key in json.loads(text)["provenance"] if "time" in key or "date" in key]
+
+
+def test_each_model_carries_what_the_host_measured(bundle):
+    for model in open_bundle(bundle).models:
+        assert model.metrics["split"] == "test"
+        assert model.metrics["images"] == 45
+        assert model.metrics["accuracy"] > 0.8
+
+
+def test_golden_images_show_every_label_in_turns(bundle):
+    golden = read_golden(open_bundle(bundle))
+    best = [max(range(3), key=row.__getitem__) for row in golden["logits"]["fp32"]]
+    assert best[:3] == [0, 1, 2]
+
+
+def test_the_bundle_passes_its_own_self_test(bundle):
+    report = selftest(bundle)
+    assert report.passed
+    assert {item.model for item in report.reports} == {"fp32", "int8-cpu"}
+
+
+def test_the_bundle_runs_without_the_host_package(bundle, digits, tmp_path):
+    image = next(digits.rglob("*.png"))
+    code = f"import sys; sys.modules['edgeclf'] = None; sys.argv = ['x', 'classify', {str(image)!r}]; " + (
+        f"import runpy; runpy.run_path({str(bundle)!r}, run_name='__main__')"
+    )
+    process = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.startswith(str(image))
+
+
+def test_a_run_that_was_not_quantised_gives_a_bundle_of_fp32_alone(run, tmp_path):
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    (copy / "model.int8-cpu.onnx").unlink()
+    assert edgeclf.bundle(copy, tmp_path / "small.edge").models == ("fp32",)
+
+
+def test_the_targets_decide_the_order(run, tmp_path):
+    edgeclf.bundle(run, tmp_path / "arm.edge", BundleOptions(targets=("arm-cpu",)))
+    opened = open_bundle(tmp_path / "arm.edge")
+    assert opened.order["aarch64"] == ["fp32", "int8-cpu"]
+    assert "x86_64" not in opened.order
+
+
+def test_a_name_without_edge_is_refused(run, tmp_path):
+    with pytest.raises(OutputError, match=r"NAME\.edge was expected"):
+        edgeclf.bundle(run, tmp_path / "solar")
+
+
+def test_a_run_without_an_exported_file_names_the_command(run, tmp_path):
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    (copy / "model.fp32.onnx").unlink()
+    with pytest.raises(ModelError, match="edgeclf export"):
+        edgeclf.bundle(copy, tmp_path / "none.edge")
+    assert not (tmp_path / "none.edge").exists()
+
+
+def test_a_folder_that_is_no_bundle_is_never_replaced(run, tmp_path):
+    taken = tmp_path / "taken.edge"
+    taken.mkdir()
+    (taken / "thesis.txt").write_text("years of work")
+    with pytest.raises(OutputError, match="edgeclf did not make it"):
+        edgeclf.bundle(run, taken, overwrite=True)
+    assert (taken / "thesis.txt").read_text() == "years of work"
+
+
+def test_options_out_of_range_are_refused():
+    with pytest.raises(OptionError, match="no target toaster"):
+        BundleOptions(targets=("toaster",))
+    with pytest.raises(OptionError, match="golden is 0"):
+        BundleOptions(golden=0)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -83,7 +84,14 @@ def _on_other_python(python: str, bundle: Path, paths: list[str]) -> tuple[np.nd
     with tempfile.TemporaryDirectory() as folder:
         listing, output = Path(folder, "images.json"), Path(folder, "logits.npy")
         listing.write_text(json.dumps(paths))
-        command = [python, "-c", OTHER, str(bundle), str(listing), str(output)]
+        command = [
+            os.path.abspath(python) if os.sep in python else python,
+            "-c",
+            OTHER,
+            str(bundle),
+            str(listing),
+            str(output),
+        ]
         process = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=True)
         return np.load(output), json.loads(process.stdout)
 

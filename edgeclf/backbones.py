@@ -7,7 +7,9 @@ the one form that TensorRT, ONNX Runtime and OpenCV from 4.1.1 on all compute ri
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,14 +70,13 @@ def create(name: str, classes: int, weights: str = "none") -> ImageClassifier:
     """Build a backbone with a new head for a number of classes.
 
     weights: "imagenet" (from an installed package; none is downloaded), "none" (random), or the
-    path of a state dict as .safetensors, .pth or .pt.  Raises OptionError for an unknown name,
+    path of a state dict as .safetensors (a run's own, say), .pth or .pt.  Raises OptionError for an unknown name,
     WeightsError where the weights are missing or do not fit.
     """
     if not timm.is_model(name):
-        near = timm.list_models(f"*{name.split('_')[0]}*")[:8]
-        raise OptionError(
-            f"there is no backbone {name!r}; {'did you mean ' + ', '.join(near) if near else 'timm.list_models() has them all'}?"
-        )
+        near = difflib.get_close_matches(name, timm.list_models(), 5)
+        hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() has them all"
+        raise OptionError(f"there is no backbone {name!r}; {hint}")
     backbone: Any = timm.create_model(name, pretrained=False, num_classes=1000)
     if weights != "none":
         _load(backbone, name, weights)
@@ -89,12 +90,15 @@ def create(name: str, classes: int, weights: str = "none") -> ImageClassifier:
 
 
 def _load(backbone: Any, name: str, weights: str) -> None:
-    path = _packaged(name) if weights == "imagenet" else Path(weights)
-    state = read_state_dict(path)
     own = backbone.state_dict()
-    if list(state) != list(own) and len(state) == len(own):
+    if weights == "imagenet":
+        path = _packaged(name)
         # The packages keep the layers' order under other names.
-        state = dict(zip(own, state.values(), strict=True))
+        state = dict(zip(own, read_state_dict(path).values(), strict=False))
+    else:
+        path = Path(weights)
+        # A run keeps its backbone's layers under this prefix.
+        state = {key.removeprefix("backbone."): value for key, value in read_state_dict(path).items()}
     head = {key for key in own if key.startswith(backbone.pretrained_cfg["classifier"])}
     wrong = sorted(key for key in own if key not in head and (key not in state or state[key].shape != own[key].shape))
     if wrong:
@@ -116,9 +120,14 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # each reader has its own exceptions
-        raise WeightsError(f"{path} is no state dict that can be read safely ({str(error).splitlines()[0]})") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # each reader has its own exceptions, and torch's advises to run the code
+        raise WeightsError(
+            f"{path} is damaged, or holds more than tensors, which might run as code: "
+            "save the weights with torch.save(model.state_dict(), PATH), or copy the file again"
+        ) from None
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise WeightsError(

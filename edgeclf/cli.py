@@ -6,10 +6,10 @@ stderr.  Heavy imports happen inside the functions, so that --help answers at on
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
@@ -35,12 +35,16 @@ class Commands(TyperGroup):
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            print("interrupted; nothing was written", file=sys.stderr)
+            print("interrupted; nothing half-written was left behind", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             # The reader has gone (say, `| head`): keep Python from complaining when it flushes.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
+        except OSError as error:
+            # A full disk, a folder that may not be read: the machine's own words say what to mend.
+            print(f"error: {error.filename or ctx.invoked_subcommand}: {error.strerror or error}", file=sys.stderr)
+            raise typer.Exit(1) from None
 
 
 app = typer.Typer(
@@ -55,14 +59,22 @@ app = typer.Typer(
     epilog="Start with: edgeclf demo",
 )
 
+
+def _path(text: str) -> str:
+    # Shells leave the ~ of --output=~/runs alone.
+    return os.path.expanduser(text)
+
+
 Data = Annotated[
     str,
     typer.Argument(
-        metavar="DATA", help="Class folders, train/val/test folders, a .csv (path,label[,split]), elpv or cifar10."
+        metavar="DATA",
+        parser=_path,
+        help="Class folders, train/val/test folders, a .csv (path,label[,split]), elpv or cifar10.",
     ),
 ]
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A run, an ONNX file or a bundle.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A folder made by edgeclf train.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", parser=_path, help="A run, an ONNX file or a bundle.")]
+RunFolder = Annotated[str, typer.Argument(metavar="RUN", parser=_path, help="A folder made by edgeclf train.")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what edgeclf made there before.")]
 Name = Annotated[Optional[str], typer.Option("--name", help="Which model of a bundle or run, say fp32 or int8-cpu.")]
@@ -71,7 +83,10 @@ Seed = Annotated[int, typer.Option(help="The same seed, data and versions give t
 
 @app.command(epilog="Example: edgeclf check photos/")
 def check(data: Data, seed: Seed = 0, json: Json = False) -> None:
-    """Find what is wrong with a data set: unreadable files, copies, leaks between splits, imbalance."""
+    """Find what is wrong with a data set.
+
+    Unreadable files, empty classes, copies, leaks between splits, imbalance.  Exit code 1 where training would stop.
+    """
     from . import SplitOptions
     from . import check as function
 
@@ -84,10 +99,10 @@ def check(data: Data, seed: Seed = 0, json: Json = False) -> None:
 @app.command(epilog="Example: edgeclf train photos/ --output runs/first --finetune head")
 def train(
     data: Data,
-    output: Annotated[Path, typer.Option(help="The run's folder, which must not exist.")],
+    output: Annotated[str, typer.Option(parser=_path, help="The run's folder, which must not exist.")],
     backbone: Annotated[str, typer.Option(help="A timm model's name.")] = "efficientnet_lite0",
     weights: Annotated[
-        str, typer.Option(help="imagenet (from an installed package), none, or a file of a state dict.")
+        str, typer.Option(parser=_path, help="imagenet (from an installed package), none, or a file of a state dict.")
     ] = "imagenet",
     finetune: Annotated[
         str, typer.Option(help="head: train on features of the frozen backbone; full: train every layer.")
@@ -113,7 +128,10 @@ def train(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Fine-tune a backbone on labelled images; the run keeps weights, split, options and metrics."""
+    """Fine-tune a backbone on labelled images.
+
+    The run keeps weights, split, options and metrics, for export, quantize and bundle.
+    """
     from . import TrainOptions
     from . import train as function
 
@@ -137,11 +155,11 @@ def train(
 def evaluate(
     model: Model,
     data: Data,
-    split: Annotated[str, typer.Option(help="train, val, test or all.")] = "test",
+    split: Annotated[str, typer.Option(help="train, val, test, or all of DATA that training never saw.")] = "test",
     name: Name = None,
     json: Json = False,
 ) -> None:
-    """Measure accuracy, macro F1 and the confusion matrix on labelled images."""
+    """Measure accuracy, macro F1 and confusions on labelled images."""
     from . import evaluate as function
 
     _show(function(model, data, split, name), json)
@@ -150,7 +168,7 @@ def evaluate(
 @app.command(epilog="Example: edgeclf predict solar.edge cell1.png cell2.png --json")
 def predict(
     model: Model,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE", parser=_path, help="Image files.")],
     name: Name = None,
     top_k: Annotated[int, typer.Option(min=1, help="Labels to list.")] = 5,
     threshold: Annotated[
@@ -169,12 +187,15 @@ def predict(
 def export(
     run: RunFolder,
     output: Annotated[
-        Optional[Path], typer.Option(help="The ONNX file.  [default: model.fp32.onnx in the run]")
+        Optional[str], typer.Option(parser=_path, help="The ONNX file.  [default: model.fp32.onnx in the run]")
     ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Write the run's network as ONNX, and compare it with torch on real images."""
+    """Write the run's network as ONNX, compared with torch.
+
+    The logits of real images are compared; exit code 3 where they differ.
+    """
     from . import export as function
 
     _show(function(run, output, overwrite), json)
@@ -184,7 +205,8 @@ def export(
 def quantize(
     run: RunFolder,
     calibration: Annotated[
-        Optional[str], typer.Option(help="A calibration set's folder.  [default: images from the run's train split]")
+        Optional[str],
+        typer.Option(parser=_path, help="A calibration set's folder.  [default: images from the run's train split]"),
     ] = None,
     size: Annotated[int, typer.Option(min=1, help="Images to select where no set is given.")] = 300,
     max_drop: Annotated[float, typer.Option(help="Largest loss of accuracy against FP32 that is accepted.")] = 0.01,
@@ -192,7 +214,10 @@ def quantize(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Write the run's INT8 files, each held to FP32's accuracy (exit code 3 where one falls short)."""
+    """Write the run's INT8 files, each held to FP32's accuracy.
+
+    Exit code 3 where one falls short.
+    """
     from . import QuantizeOptions
     from . import quantize as function
 
@@ -202,14 +227,19 @@ def quantize(
 @app.command(epilog="Example: edgeclf bundle runs/first --output solar.edge")
 def bundle(
     run: RunFolder,
-    output: Annotated[Path, typer.Option(metavar="NAME.edge", help="The bundle's folder, which must not exist.")],
+    output: Annotated[
+        str, typer.Option(metavar="NAME.edge", parser=_path, help="The bundle's folder, which must not exist.")
+    ],
     target: Annotated[
         Optional[list[str]], typer.Option(help="A device that it is for; may be repeated.  [default: all]")
     ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Pack models, runtime and golden images into a folder that a device runs by itself."""
+    """Pack a folder that a device runs by itself.
+
+    It holds the models, the runtime, and golden images that prove a device's answers.
+    """
     from . import BundleOptions
     from . import bundle as function
 
@@ -218,12 +248,17 @@ def bundle(
 
 @app.command(epilog="Example: edgeclf demo --output demo")
 def demo(
-    output: Annotated[Path, typer.Option(help="The folder for everything that it makes.")] = Path("edgeclf-demo"),
+    output: Annotated[
+        str, typer.Option(parser=_path, help="The folder for everything that it makes.")
+    ] = "edgeclf-demo",
     seed: Seed = 0,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Train, quantise, bundle and run a classifier of real solar cells, in minutes."""
+    """Go the whole way on real solar cells, in minutes.
+
+    Train, quantise, bundle, and classify a video of cells that training never saw.
+    """
     from . import demo as function
 
     _show(function(output, seed, overwrite), json)
@@ -245,6 +280,9 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file's name may hold bytes that are no text.
+        sys.stdout.reconfigure(errors="backslashreplace")
     reporting.show_progress()
 
 

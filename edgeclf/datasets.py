@@ -71,6 +71,8 @@ class Dataset:
     samples: tuple[Sample, ...]
     empty: tuple[Path, ...] = ()
     """Class folders that hold no image."""
+    unlabelled: tuple[Path, ...] = ()
+    """Images beside the class folders, which belong to no class."""
     divided_by: SplitOptions | None = None
     """The options that divided it, or None where the data brought its own division."""
     _hashes: dict[Path, str] = field(default_factory=dict, compare=False, repr=False)
@@ -80,7 +82,7 @@ class Dataset:
         found = [sample for sample in self.samples if sample.split == name]
         if not found:
             there = ", ".join(f"{split} ({count})" for split, count in self.counts().items() if count) or "none"
-            raise DataError(f"{self.name} has no images in the split {name!r}; it has {there}")
+            raise DataError(f"{self.name} has no images in the split {name!r}; it has {there}: choose one of these")
         return found
 
     def counts(self) -> dict[str, int]:
@@ -117,7 +119,6 @@ def load_dataset(data: str | Path | Dataset, options: SplitOptions | None = None
     """
     if isinstance(data, Dataset):
         return data
-    options = options or SplitOptions()
     name = str(data)
     if name in NAMED_SETS:
         dataset = NAMED_SETS[name]()
@@ -130,28 +131,15 @@ def load_dataset(data: str | Path | Dataset, options: SplitOptions | None = None
         raise DataError(
             f"{data} {what}: a folder of class folders, a .csv file, or one of {', '.join(NAMED_SETS)} was expected"
         )
-    if not dataset.samples:
-        raise DataError(
-            f"{data} holds no images: put each class's images (JPEG, PNG, BMP, WebP or TIFF) into a folder of its name there"
-        )
-    return _divide(dataset, options)
+    return _divide(dataset, options or SplitOptions())
 
 
 def _from_folder(root: Path) -> Dataset:
-    folders = _folders(root)
-    splits = {folder: _FOLDER_NAMES[folder.name.lower()] for folder in folders if folder.name.lower() in _FOLDER_NAMES}
-    if "train" in splits.values():
-        strangers = [folder.name for folder in folders if folder not in splits]
-        if strangers:
-            raise DataError(
-                f"{root} holds train/ and, beside it, {', '.join(strangers)}: only train/, val/ and test/ were expected"
-            )
-        classes = [(split, folder) for top, split in splits.items() for folder in _folders(top)]
-    else:
-        classes = [("", folder) for folder in folders]
-    if not classes and any(is_image_name(name) for name in os.listdir(root)):
+    splits, classes = _class_folders(root)
+    unlabelled = [path for folder in [root, *splits] for path in _images(folder, nested=False)]
+    if not classes and unlabelled:
         raise DataError(
-            f"{root} holds images but no class folders: move each class's images into a folder of the class's name"
+            f"{unlabelled[0].parent} holds images but no class folders: move each class's images into a folder of the class's name"
         )
     samples, empty = [], []
     for split, folder in classes:
@@ -159,33 +147,58 @@ def _from_folder(root: Path) -> Dataset:
         samples += [Sample(path, folder.name, split) for path in paths]
         if not paths:
             empty.append(folder)
-    return _dataset(str(root), root, samples, empty)
+    if not samples:
+        raise DataError(
+            f"{root} holds no images: put each class's images (JPEG, PNG, BMP, WebP or TIFF) into a folder of its name there"
+        )
+    return _dataset(str(root), root, samples, empty, unlabelled)
+
+
+def _class_folders(root: Path) -> tuple[list[Path], list[tuple[str, Path]]]:
+    """Return the folders that are splits, and the class folders, each with its split ("" where there is none)."""
+    folders = _folders(root)
+    splits = {folder: _FOLDER_NAMES[folder.name.lower()] for folder in folders if folder.name.lower() in _FOLDER_NAMES}
+    others = [folder for folder in folders if folder not in splits]
+    # A class may well be called "train" (or "test"); what tells it from a split is that no class folders are in it.
+    inner = [folder for folder in splits if _folders(folder)]
+    if others and inner:
+        raise DataError(
+            f"{root} holds {inner[0].name}/ with class folders in it and, beside it, {', '.join(f.name for f in others)}: "
+            "either train/, val/ and test/ or class folders were expected, not both"
+        )
+    if others:
+        return [], [("", folder) for folder in folders]
+    return list(splits), [(split, folder) for top, split in splits.items() for folder in _folders(top)]
 
 
 def _folders(root: Path) -> list[Path]:
-    return sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__")))
+    here = root.resolve()
+    return sorted(
+        entry
+        for entry in root.iterdir()
+        if entry.is_dir()
+        and not entry.name.startswith((".", "__"))
+        # A link back to the folder, or to one above it, is no class.
+        and not here.is_relative_to(entry.resolve())
+    )
 
 
-def _images(folder: Path) -> list[Path]:
-    found = []
+def _images(folder: Path, nested: bool = True) -> list[Path]:
+    found, seen = [], set()
     for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in names if is_image_name(name) and not name.startswith(".")]
+        here = os.path.realpath(parent)
+        # Links may lead in circles.
+        known = here in seen
+        seen.add(here)
+        folders[:] = sorted(name for name in folders if nested and not known and not name.startswith("."))
+        if not known:
+            found += [Path(parent, name) for name in names if is_image_name(name) and not name.startswith(".")]
     return sorted(found)
 
 
 def _from_csv(file: Path) -> Dataset:
     samples = []
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        try:
-            rows = list(csv.DictReader(stream))
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise DataError(f"{file} is not a CSV file in UTF-8 ({error})") from None
-    if rows and not {"path", "label"} <= set(rows[0]):
-        raise DataError(
-            f"{file} has the columns {', '.join(map(str, rows[0]))}; path, label and perhaps split were expected in its first line"
-        )
-    for line, row in enumerate(rows, start=2):
+    for line, row in _read_rows(file):
         path, label, split = (str(row.get(column) or "").strip() for column in ("path", "label", "split"))
         if not path or not label:
             raise DataError(f"{file}, line {line}: path or label is empty; fill it in or remove the line")
@@ -198,6 +211,27 @@ def _from_csv(file: Path) -> Dataset:
             f"{file}: {undivided} of {len(samples)} lines name no split; name one in every line, or in none"
         )
     return _dataset(str(file), file.parent, samples)
+
+
+def _read_rows(file: Path) -> list[tuple[int, dict[str, str]]]:
+    """Return each row of a CSV file with the number of its line."""
+    with file.open(newline="", encoding="utf-8-sig") as stream:
+        try:
+            header = stream.readline()
+            # Spreadsheets write semicolons where the comma is the decimal sign.
+            delimiter = max(",;\t", key=header.count)
+            columns = [column.strip().lower() for column in next(csv.reader([header], delimiter=delimiter), [])]
+            reader = csv.DictReader(stream, columns, delimiter=delimiter)
+            rows = [(reader.line_num + 1, row) for row in reader]
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise DataError(f"{file} is not a CSV file in UTF-8 ({error}); save it as one") from None
+    if not {"path", "label"} <= set(columns):
+        raise DataError(
+            f"{file} has the columns {', '.join(columns) or '(none)'}; path, label and perhaps split were expected in its first line"
+        )
+    if not rows:
+        raise DataError(f"{file} lists no images: a line with path and label was expected for each")
+    return rows
 
 
 def _elpv() -> Dataset:
@@ -220,7 +254,7 @@ def _cifar10() -> Dataset:
     """CIFAR-10 by torchvision, unpacked once into PNG files."""
     from edgeclf_runtime.files import new_folder
 
-    home = Path(os.environ.get("EDGECLF_DATA", Path.home() / ".cache" / "edgeclf"))
+    home = Path(os.environ.get("EDGECLF_DATA") or Path.home() / ".cache" / "edgeclf").expanduser()
     images = home / "cifar10"
     if not images.exists():
         import cv2
@@ -246,10 +280,17 @@ def _cifar10() -> Dataset:
 NAMED_SETS: dict[str, Callable[[], Dataset]] = {"elpv": _elpv, "cifar10": _cifar10}
 
 
-def _dataset(name: str, root: Path, samples: list[Sample], empty: Iterable[Path] = ()) -> Dataset:
+def _dataset(
+    name: str, root: Path, samples: list[Sample], empty: Iterable[Path] = (), unlabelled: Iterable[Path] = ()
+) -> Dataset:
+    for sample in samples:
+        try:
+            str(sample.path).encode()
+        except UnicodeEncodeError:
+            raise DataError(f"the name {os.fsencode(sample.path)!r} is not in UTF-8; rename it") from None
     empty = tuple(empty)
     labels = {sample.label for sample in samples} | {folder.name for folder in empty}
-    return Dataset(name, root, tuple(sorted(labels)), tuple(samples), empty)
+    return Dataset(name, root, tuple(sorted(labels)), tuple(samples), empty, tuple(unlabelled))
 
 
 def _divide(dataset: Dataset, options: SplitOptions) -> Dataset:
@@ -272,8 +313,8 @@ def _divide(dataset: Dataset, options: SplitOptions) -> Dataset:
     for stratum in strata.values():
         rest = [stratum[key] for key in sorted(stratum)]
         for split, share in shares.items():
-            # A class always keeps an image to train on.
-            count = min(round(len(rest) * share), len(rest) - 1)
+            # A class always keeps an image to train on, and from three images on one is in each split.
+            count = min(max(round(len(rest) * share), int(len(stratum) >= 3)), len(rest) - 1)
             assigned.update(dict.fromkeys(rest[:count], split))
             rest = rest[count:]
     split_of = {sample.path: assigned.get(digest, "train") for sample, digest in zip(divisible, digests, strict=True)}

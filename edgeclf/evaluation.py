@@ -14,6 +14,9 @@ from .errors import DataError, OptionError
 from .loading import load_batches
 from .models import OpenModel, open_model
 
+_SHOWN_LABELS = 12
+"""Confusions of more labels than these do not fit a screen; --json has them all."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -26,6 +29,7 @@ class Evaluation:
     images: int
     accuracy: float
     macro_f1: float
+    """The mean over the labels that have images in the split."""
     per_label: dict[str, dict[str, float]]
     """By label: precision, recall, f1, images."""
     confusion: tuple[tuple[int, ...], ...]
@@ -50,24 +54,43 @@ class Evaluation:
             lines.append(
                 f"{label:<{width}}  {row['precision']:9.4f}  {row['recall']:6.4f}  {row['f1']:6.4f}  {row['images']:6.0f}"
             )
+        if len(self.labels) <= _SHOWN_LABELS:
+            lines += self._confusion_lines(width)
         lines.append(
             f"{self.model} on {self.data} ({self.split}): accuracy {self.accuracy:.4f}, macro F1 {self.macro_f1:.4f}, {self.images} images"
         )
         return "\n".join(lines)
+
+    def _confusion_lines(self, width: int) -> list[str]:
+        cell = max(len(label) for label in (*self.labels, "00000"))
+        header = "  ".join(f"{label:>{cell}}" for label in self.labels)
+        rows = [
+            f"{label:<{width}}  " + "  ".join(f"{count:>{cell}}" for count in row)
+            for label, row in zip(self.labels, self.confusion, strict=True)
+        ]
+        return ["", f"{'predicted':<{width}}  {header}", *rows, ""]
 
 
 def evaluate(model: str | Path, data: str | Path | Dataset, split: str = "test", name: str | None = None) -> Evaluation:
     """Classify every image of a split and compare with its label.
 
     model: a run, an ONNX file or a bundle; ``name`` picks one of its models.  data: as for
-    training, divided as it was then.  split: train, val, test or all.
+    training, divided as it was then.  split: train, val, test, or all for images that
+    training never saw.
     Raises ModelError, DataError, and ImageError for an image that cannot be decoded.
     """
     if split not in (*SPLITS, "all"):
         raise OptionError(f"split is {split!r}; {', '.join(SPLITS)} or all was expected")
     with open_model(model, name) as opened:
         dataset = load_dataset(data, opened.split_options)
+        if split != "all" and opened.split_options is None and dataset.divided_by:
+            raise DataError(
+                f"{dataset.name} is not divided into train, val and test, as the data was that {model} was trained on: "
+                "measure it whole with --split all"
+            )
         samples = list(dataset.samples) if split == "all" else dataset.split(split)
+        # Known before minutes are spent on inference.
+        _places(dataset, samples, opened.classifier.labels)
         logits = infer_samples(opened, samples, f"evaluating {opened.name}")
         return measure(opened.name, dataset, split, samples, logits, opened.classifier.labels)
 
@@ -85,12 +108,7 @@ def measure(
     """Compare logits, float32 [samples, labels], with the samples' labels."""
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-    unknown = sorted({sample.label for sample in samples} - set(labels))
-    if unknown:
-        raise DataError(
-            f"{dataset.name} has the labels {', '.join(unknown)}, which the model does not know; it knows {', '.join(labels)}"
-        )
-    truth = np.array([labels.index(sample.label) for sample in samples])
+    truth = _places(dataset, samples, labels)
     predicted = logits.argmax(1)
     there = range(len(labels))
     precision, recall, f1, images = precision_recall_fscore_support(truth, predicted, labels=there, zero_division=0)
@@ -111,3 +129,14 @@ def measure(
         logits=logits,
         truth=truth,
     )
+
+
+def _places(dataset: Dataset, samples: list[Sample], labels: tuple[str, ...]) -> np.ndarray:
+    """Return each sample's label as its place in a model's labels; DataError names those that the model lacks."""
+    unknown = sorted({sample.label for sample in samples} - set(labels))
+    if unknown:
+        raise DataError(
+            f"{dataset.name} has the labels {', '.join(unknown)}, which the model does not know; "
+            f"it knows {', '.join(labels)}: rename or remove them, or train anew"
+        )
+    return np.array([labels.index(sample.label) for sample in samples])

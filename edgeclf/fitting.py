@@ -5,6 +5,7 @@ Knows nothing of files for output or of how the data was divided.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from torchvision.transforms import v2
 from edgeclf_runtime.preprocess import Preprocessing
 
 from .backbones import ImageClassifier
+from .errors import ImageError
 from .loading import load_pixels
-from .reporting import say
+from .reporting import progress, say
 
 _SMALLEST_SCALE = 2.0
 Rows = list[dict[str, float]]
@@ -30,10 +32,12 @@ Rows = list[dict[str, float]]
 class Fit(lightning.LightningModule):
     """Cross-entropy, AdamW and a one-cycle schedule; collects one row of metrics an epoch."""
 
-    def __init__(self, network: nn.Module, classes: int, learning_rate: float, steps: int) -> None:
+    def __init__(
+        self, network: nn.Module, classes: int, learning_rate: float, steps: int, advance: Callable[[], None]
+    ) -> None:
         super().__init__()
         self.network = network
-        self.learning_rate, self.steps = learning_rate, steps
+        self.learning_rate, self.steps, self.advance = learning_rate, steps, advance
         self.loss = torchmetrics.MeanMetric()
         self.val_loss = torchmetrics.MeanMetric()
         self.val_accuracy = torchmetrics.Accuracy("multiclass", num_classes=classes)
@@ -44,6 +48,7 @@ class Fit(lightning.LightningModule):
         inputs, targets = batch
         loss = nn.functional.cross_entropy(self.network(inputs), targets)
         self.loss.update(loss.detach())
+        self.advance()
         return loss
 
     def validation_step(self, batch: Any, _: int) -> None:
@@ -94,7 +99,7 @@ def fit_head(
     inner = nn.Linear(head.in_features, head.out_features)
     nn.init.zeros_(inner.weight)
     nn.init.zeros_(inner.bias)
-    rows = _fit(inner, head.out_features, loaders, epochs, learning_rate, accelerator="cpu")
+    rows = _fit("training the head", inner, head.out_features, loaders, epochs, learning_rate, accelerator="cpu")
     with torch.no_grad():
         weight = inner.weight / torch.from_numpy(scale)
         head.weight.copy_(weight)
@@ -113,7 +118,8 @@ def fit_network(
     flips: str,
 ) -> Rows:
     """Train every layer on images, by split; the network is changed in place.  Returns one row of metrics an epoch."""
-    network.requires_grad_(True)
+    # Lightning keeps the mode that it finds, and in evaluation mode batch norm would learn nothing.
+    network.train().requires_grad_(True)
     network.normalize.requires_grad_(False)
     loaders = {
         split: DataLoader(
@@ -127,6 +133,7 @@ def fit_network(
         for split in paths
     }
     rows = _fit(
+        "training all layers",
         network.to(memory_format=torch.channels_last),
         network.head.out_features,
         loaders,
@@ -169,6 +176,7 @@ def augmentation(flips: str) -> v2.Transform:
 
 
 def _fit(
+    what: str,
     network: nn.Module,
     classes: int,
     loaders: dict[str, DataLoader],
@@ -176,17 +184,26 @@ def _fit(
     learning_rate: float,
     accelerator: str,
 ) -> Rows:
-    module = Fit(network, classes, learning_rate, steps=epochs * len(loaders["train"]))
-    trainer = lightning.Trainer(
-        accelerator=accelerator,
-        devices=1,
-        max_epochs=epochs,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        deterministic="warn",
-    )
-    trainer.fit(module, loaders["train"], loaders["val"])
+    steps = epochs * len(loaders["train"])
+    with progress(what, steps) as advance:
+        module = Fit(network, classes, learning_rate, steps, advance)
+        trainer = lightning.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            max_epochs=epochs,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            deterministic="warn",
+        )
+        try:
+            trainer.fit(module, loaders["train"], loaders["val"])
+        except SystemExit as error:
+            # Lightning ends the process on Ctrl-C; whoever called us decides that.
+            raise KeyboardInterrupt from error
+        except ImageError as error:
+            # A worker process sends its traceback as the message; the last line is what was said.
+            raise ImageError(str(error).strip().splitlines()[-1].partition("ImageError: ")[2]) from None
     return module.rows

@@ -1,9 +1,10 @@
 """Is this data fit to train on?  Every finding names its files and says what to do.
 
-Errors stop training: files that cannot be decoded, a class without images, a single class, a
-label that train lacks.  Warnings do not: the same picture twice, on both sides of a split, or
-under two labels; heavy imbalance.  "The same picture" means the same decoded pixels, so a copy
-under another name, or saved again without loss, is found.
+Errors stop training: files that cannot be decoded, a class without images, a single class, no
+images to train or to validate on, a label that train lacks.  Warnings do not: the same picture
+twice, on both sides of a split, or under two labels; images beside the class folders; a label
+that val or test lacks; heavy imbalance.  "The same picture" means the same decoded pixels, so a
+copy under another name, or saved again without loss, is found.
 
 Knows nothing of models.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -34,7 +36,8 @@ class Finding:
     """One thing that is wrong, or doubtful, with a data set."""
 
     kind: str
-    """unreadable, empty-class, single-class, missing-from-train, leaked, conflicting-labels, duplicate or imbalanced."""
+    """unreadable, empty-class, single-class, empty-split, missing-from-train (-val, -test), imbalanced, unlabelled,
+    leaked, conflicting-labels or duplicate."""
     severity: str
     """"error" stops training, "warning" does not."""
     message: str
@@ -112,7 +115,7 @@ def check(data: str | Path | Dataset, split: SplitOptions | None = None) -> Chec
         for sample, (_, problem) in zip(dataset.samples, looks, strict=True)
         if problem
     ]
-    findings += _about_labels(dataset)
+    findings += _about_labels(dataset) + _about_strays(dataset)
     findings += [_about_copies(copies) for copies in pictures.values() if len(copies) > 1]
     return CheckReport(dataset.name, len(dataset.samples), _counts(dataset), tuple(findings))
 
@@ -130,7 +133,7 @@ def check_for_training(data: Dataset, skip_unreadable: bool = False) -> tuple[Da
         errors += [finding for finding in _about_labels(data) if finding.severity == "error" and finding not in errors]
     if errors:
         more = (
-            f"\n... and {len(errors) - SHOWN_FILES} more; see them all with: edgeclf check {data.name}"
+            f"\n... and {len(errors) - SHOWN_FILES} more; see them all with: edgeclf check {shlex.quote(data.name)}"
             if len(errors) > SHOWN_FILES
             else ""
         )
@@ -145,6 +148,8 @@ def check_for_training(data: Dataset, skip_unreadable: bool = False) -> tuple[Da
 
 def _look(sample: Sample) -> tuple[str, str]:
     """Return the hash of the decoded pixels and "", or "" and what is wrong with the file."""
+    if not sample.path.exists():
+        return "", f"{sample.path}: there is no such file; put it there, or take it out of the list"
     try:
         image = read_image(sample.path)
     except ImageError as error:
@@ -158,33 +163,64 @@ def _counts(dataset: Dataset) -> dict[str, dict[str, int]]:
 
 
 def _about_labels(dataset: Dataset) -> list[Finding]:
-    findings = []
-    for folder in dataset.empty:
-        findings.append(
-            Finding("empty-class", "error", f"{folder} holds no images: add some, or remove the folder", (str(folder),))
-        )
+    findings = [
+        Finding("empty-class", "error", f"{folder} holds no images: add some, or remove the folder", (str(folder),))
+        for folder in dataset.empty
+    ]
     if len(dataset.labels) == 1:
         message = (
             f"{dataset.name} has one class only, {dataset.labels[0]!r}: a classifier needs two or more class folders"
         )
         findings.append(Finding("single-class", "error", message))
-    train = Counter(sample.label for sample in dataset.samples if sample.split == "train")
+    totals, counts = dataset.counts(), _counts(dataset)
+    for split, verb in (("train", "train"), ("val", "validate")):
+        if not totals[split]:
+            message = f"{dataset.name} has no images to {verb} on: add some, three or more of each class"
+            findings.append(Finding("empty-split", "error", message))
     empty = {folder.name for folder in dataset.empty}
-    for label in dataset.labels:
-        files = tuple(str(sample.path) for sample in dataset.samples if sample.label == label)
-        if label not in train and label not in empty:
+    findings += [
+        _about_absence(dataset, label, split)
+        for label in dataset.labels
+        for split in SPLITS
+        if label not in empty and totals[split] and not counts[label][split]
+    ]
+    most = max(row["train"] for row in counts.values())
+    for label, row in counts.items():
+        if 0 < row["train"] * IMBALANCE <= most:
             message = (
-                f"the label {label!r} is in val or test ({files[0]}), but not in train: add it to train, or remove it"
-                if files
-                else (f"the label {label!r} has no readable image: add some, or remove it")
+                f"the label {label!r} has {row['train']} images in train, the largest class {most}: collect more of it"
             )
-            findings.append(Finding("missing-from-train", "error", message, files))
-    most = max(train.values(), default=0)
-    for label, count in sorted(train.items()):
-        if count * IMBALANCE <= most:
-            message = f"the label {label!r} has {count} images in train, the largest class {most}: collect more of it"
             findings.append(Finding("imbalanced", "warning", message))
     return findings
+
+
+def _about_absence(dataset: Dataset, label: str, split: str) -> Finding:
+    """Return what it means that a split has images, but none of a label."""
+    if split != "train":
+        message = f"the label {label!r} has no image in {split}, so nothing is measured of it there: add some"
+        return Finding(f"missing-from-{split}", "warning", message)
+    files = tuple(str(sample.path) for sample in dataset.samples if sample.label == label)
+    if not files:
+        return Finding(
+            "missing-from-train", "error", f"the label {label!r} has no readable image: add some, or remove it"
+        )
+    trained = {sample.label.casefold(): sample.label for sample in dataset.samples if sample.split == "train"}
+    meant = f" (is it {trained[label.casefold()]!r}?)" if label.casefold() in trained else ""
+    message = (
+        f"the label {label!r} is in val or test ({files[0]}), but not in train{meant}: add it to train, or remove it"
+    )
+    return Finding("missing-from-train", "error", message, files)
+
+
+def _about_strays(dataset: Dataset) -> list[Finding]:
+    if not dataset.unlabelled:
+        return []
+    files = tuple(map(str, dataset.unlabelled))
+    message = (
+        f"images beside the class folders have no label and are left out: {', '.join(files[:SHOWN_FILES])}: "
+        "move each into the folder of its class, or remove it"
+    )
+    return [Finding("unlabelled", "warning", message, files)]
 
 
 def _about_copies(copies: list[Sample]) -> Finding:

@@ -22,6 +22,7 @@ from edgeclf_runtime.runners.ort import OnnxRuntimeRunner
 from .datasets import SplitOptions
 from .errors import ModelError
 from .runs import RUN_FILE, Run, read_run, read_split_options
+from .targets import FLAVORS
 
 if TYPE_CHECKING:
     from .backbones import ImageClassifier
@@ -48,17 +49,23 @@ def open_model(model: str | Path, name: str | None = None, top_k: int = 5, thres
     """Open a run, an ONNX file or a bundle.
 
     name: which model of a bundle, or of a run ("torch", the default, or that of an exported
-    file, say "int8-cpu").  Raises ModelError where ``model`` is none of the three.
+    file, say "int8-cpu").  Raises ModelError where ``model`` is none of the three, or has no
+    model of that name.
     """
     path = Path(model)
     if (path / RUN_FILE).is_file():
         run = read_run(path)
         if name in (None, "torch"):
             return _from_run(run, top_k, threshold or 0.0)
-        return _from_onnx(run.file(f"model.{name}.onnx"), top_k, threshold or 0.0)
+        file = f"model.{name}.onnx"
+        if name not in ("fp32", *FLAVORS) and not (path / file).is_file():
+            raise ModelError(f"a run has no model {name!r}; it has torch and, once made, fp32, {', '.join(FLAVORS)}")
+        return _from_onnx(run.file(file), top_k, threshold or 0.0)
     if (path / MANIFEST).is_file():
         return _from_bundle(path, name, top_k, threshold)
-    if path.is_file() and path.suffix == ".onnx":
+    if path.is_file() and path.suffix.lower() == ".onnx":
+        if name:
+            raise ModelError(f"{path} is one model, and {name!r} was asked of it: --name is for runs and bundles")
         return _from_onnx(path, top_k, threshold or 0.0)
     what = "exists, but is none of them" if path.exists() else "does not exist"
     raise ModelError(f"{path} {what}: a run, an ONNX file or a bundle was expected")
@@ -100,15 +107,15 @@ def _from_run(run: Run, top_k: int, threshold: float) -> OpenModel:
 
 def _from_onnx(path: Path, top_k: int, threshold: float) -> OpenModel:
     runner = OnnxRuntimeRunner(path)
-    facts: dict[str, Any] | None = json.loads(runner.metadata.get(METADATA_KEY, "null"))
-    if facts is None:
+    try:
+        facts: dict[str, Any] = json.loads(runner.metadata[METADATA_KEY])
+        spec, split = Preprocessing(**facts["preprocessing"]).check(), read_split_options(facts["split"])
+        name, labels = facts["model"], facts["labels"]
+    except (KeyError, TypeError, ValueError):
         raise ModelError(
             f"{path} does not say which labels and preprocessing belong to it; export it with: edgeclf export RUN"
-        )
-    classifier = Classifier(
-        runner, facts["labels"], Preprocessing(**facts["preprocessing"]), facts["model"], 1.0, threshold, top_k
-    )
-    return OpenModel(facts["model"], classifier, read_split_options(facts["split"]))
+        ) from None
+    return OpenModel(name, Classifier(runner, labels, spec, name, 1.0, threshold, top_k), split)
 
 
 def _from_bundle(path: Path, name: str | None, top_k: int, threshold: float | None) -> OpenModel:

@@ -23,8 +23,9 @@ def plot_confusion(evaluations: Mapping[str, Evaluation], path: str | Path) -> N
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         places = range(len(evaluation.labels))
-        axis.set_xticks(places, evaluation.labels, rotation=45, ha="right")
-        axis.set_yticks(places, evaluation.labels)
+        # A label is no formula, whatever letters it has.
+        axis.set_xticks(places, evaluation.labels, rotation=45, ha="right", parse_math=False)
+        axis.set_yticks(places, evaluation.labels, parse_math=False)
         axis.set(
             xlabel="predicted",
             ylabel="true",

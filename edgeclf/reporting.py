@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
 _LOG_EVERY_S = 10.0
+_WIDTH = 22
 _enabled = False
 
 
@@ -28,27 +30,62 @@ def say(message: str) -> None:
 
 
 def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
-    """Yield the items and show how far the loop is: ``what`` is named in the present participle."""
+    """Yield the items and show how far the loop is: ``what`` names the work."""
+    with progress(what, total) as advance:
+        for item in items:
+            yield item
+            advance()
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """Give a function to be called after each of ``total`` steps, and show how far the work is."""
     if not _enabled:
-        yield from items
+        yield lambda: None
     elif sys.stderr.isatty():
-        yield from _bar(items, what, total)
+        with _bar(what, total) as advance:
+            yield advance
     else:
-        yield from _lines(items, what, total)
+        with _lines(what, total) as advance:
+            yield advance
 
 
-def _bar(items: Iterable[T], what: str, total: int) -> Iterator[T]:
+@contextmanager
+def _bar(what: str, total: int) -> Iterator[Callable[[], None]]:
     from rich.console import Console
-    from rich.progress import track as rich_track
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    yield from rich_track(items, f"{what:<24}", total, console=Console(stderr=True))
+    columns = (
+        TextColumn(f"{{task.description:<{_WIDTH}}}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    # What is printed to stdout meanwhile is the result, and may be piped.
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as bars:
+        task = bars.add_task(what, total=total)
+        yield lambda: bars.advance(task)
 
 
-def _lines(items: Iterable[T], what: str, total: int) -> Iterator[T]:
+@contextmanager
+def _lines(what: str, total: int) -> Iterator[Callable[[], None]]:
     start = said = time.monotonic()
-    for count, item in enumerate(items):
-        if time.monotonic() - said > _LOG_EVERY_S:
+    count = 0
+
+    def advance() -> None:
+        nonlocal count, said
+        count += 1
+        if time.monotonic() - said > _LOG_EVERY_S and count < total:
             said = time.monotonic()
             say(f"{what}: {count} of {total}")
-        yield item
+
+    yield advance
     say(f"{what}: {total} in {time.monotonic() - start:.1f} s")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from edgeclf_runtime.files import sha256_file
 from edgeclf_runtime.preprocess import Preprocessing
 
 from .datasets import Dataset, Sample, SplitOptions
-from .errors import ModelError
+from .errors import DataError, ModelError, WeightsError
 
 if TYPE_CHECKING:
     from .backbones import ImageClassifier
@@ -73,22 +74,36 @@ class Run:
         return path
 
     def dataset(self) -> Dataset:
-        """Return the images that it was trained, validated and tested on, as they were divided then."""
+        """Return the images that it was trained, validated and tested on, as they were divided then.
+
+        Raises DataError where they are no longer where they were.
+        """
         root = Path(self.facts["data"]["root"])
         hashes, samples = {}, []
         with self.file(SPLIT_FILE).open(newline="", encoding="utf-8") as stream:
             for row in csv.DictReader(stream):
-                path = root / row["path"]
+                # By name alone, as the path was made relative: "..", if taken from a link, leads elsewhere.
+                path = Path(os.path.normpath(root / row["path"]))
                 samples.append(Sample(path, row["label"], row["split"], row["group"]))
                 hashes[path] = row["sha256"]
+        gone = [sample.path for sample in samples if not sample.path.exists()]
+        if gone:
+            raise DataError(
+                f"{len(gone)} of the {len(samples)} images of {self.path} are gone, {gone[0]} is the first: put them back, "
+                f"or, if the folder {root} has moved, write its new place into {self.path / RUN_FILE}, under data.root"
+            )
         return Dataset(self.name, root, self.labels, tuple(samples), divided_by=self.split_options, _hashes=hashes)
 
     def network(self) -> ImageClassifier:
-        """Return the trained network, in evaluation mode, on the CPU."""
+        """Return the trained network, in evaluation mode, on the CPU; WeightsError where its weights are damaged."""
         from .backbones import create, read_state_dict
 
         network = create(self.facts["options"]["backbone"], len(self.labels))
-        network.load_state_dict(read_state_dict(self.file(WEIGHTS_FILE)))
+        file = self.file(WEIGHTS_FILE)
+        try:
+            network.load_state_dict(read_state_dict(file))
+        except RuntimeError as error:
+            raise WeightsError(f"{file} does not fit its run ({str(error).splitlines()[0]}); train again") from None
         return network.eval()
 
 
@@ -106,9 +121,12 @@ def read_run(path: str | Path) -> Run:
             raise ModelError(
                 f"{path} is of format {facts['format']} {facts['format_version']}; this edgeclf reads {FORMAT} {FORMAT_VERSION}: upgrade it"
             )
+        run = Run(path, facts)
+        # What is missing or garbled shows here, not in the middle of the work.
+        _ = run.name, run.labels, run.preprocessing, run.split_options, facts["options"]["backbone"]
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{file} is damaged ({error!r}); train again") from None
-    return Run(path, facts)
+    return run
 
 
 def read_split_options(facts: dict[str, Any] | None) -> SplitOptions | None:

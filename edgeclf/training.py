@@ -7,18 +7,20 @@ A frozen backbone is run once over every image and only the head is trained on i
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import logging
+import os
 import platform
 import tempfile
 import warnings
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgeclf_runtime import __version__
 from edgeclf_runtime.files import claim_output, new_folder
 from edgeclf_runtime.preprocess import RESIZE_MODES, Preprocessing
 from edgeclf_runtime.runners.ort import OnnxRuntimeRunner
@@ -33,7 +35,7 @@ from .runs import FORMAT, FORMAT_VERSION, METRICS_FILE, RUN_FILE, WEIGHTS_FILE, 
 
 FINETUNE = ("head", "full")
 _EPOCHS = {"head": 12, "full": 8}
-_VERSIONED = ("edgeclf", "torch", "torchvision", "timm", "lightning", "numpy", "opencv-python-headless")
+_VERSIONED = ("torch", "torchvision", "timm", "lightning", "numpy", "cv2", "onnx", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,9 @@ class TrainOptions:
                 raise OptionError(f"{name.replace('_', '-')} is {value}; {low} to {high} was expected")
         if not 0 < self.learning_rate < 1:
             raise OptionError(f"learning-rate is {self.learning_rate}; more than 0 and less than 1 was expected")
+        if self.finetune == "full" and self.batch_size < 2:
+            raise OptionError("batch-size is 1; 2 or more was expected for full, whose batch norm needs them")
+        SplitOptions(self.seed, self.test, self.val)
 
     @property
     def passes(self) -> int:
@@ -145,7 +150,7 @@ def train(
     seed_everything(options.seed, verbose=False)
     torch.use_deterministic_algorithms(True, warn_only=True)
     network = create(options.backbone, len(dataset.labels), options.weights)
-    spec = _preprocessing(network.backbone.pretrained_cfg, options)
+    spec = _preprocessing(network, options)
     rows = _fit(network, dataset, spec, options)
     with new_folder(output, overwrite, RUN_FILE) as folder:
         work = Path(folder)
@@ -157,8 +162,8 @@ def train(
             "preprocessing": spec._asdict(),
             "options": asdict(options),
             "data": {
-                "name": Path(dataset.name).name,
-                "root": str(dataset.root.resolve()),
+                "name": Path(os.path.abspath(dataset.name)).name,
+                "root": os.path.abspath(dataset.root),
                 "split": split_facts(dataset),
                 "split_sha256": write_split(work, dataset),
                 "images": dataset.counts(),
@@ -175,11 +180,23 @@ def train(
 
 def versions() -> dict[str, str]:
     """Return the versions of what decides the weights and the model files."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}}
+    modules = {name: importlib.import_module(name).__version__ for name in _VERSIONED}
+    return {"python": platform.python_version(), "edgeclf": __version__, **modules}
 
 
-def _preprocessing(config: dict[str, Any], options: TrainOptions) -> Preprocessing:
-    size = options.image_size or config["input_size"][-1]
+def _preprocessing(network: Any, options: TrainOptions) -> Preprocessing:
+    """Return the preprocessing that the options ask for; OptionError where the network cannot take its images."""
+    import torch
+
+    size = options.image_size or network.backbone.pretrained_cfg["input_size"][-1]
+    try:
+        with torch.inference_mode():
+            network.eval()(torch.zeros(1, size, size, 3))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise OptionError(
+            f"{options.backbone} cannot take images of {size} x {size} ({str(error).splitlines()[0]}); "
+            f"choose another --image-size, say {network.backbone.pretrained_cfg['input_size'][-1]}"
+        ) from None
     return Preprocessing(size, size, resize=options.resize).check()
 
 

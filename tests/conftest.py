@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# Threads wait for each other after every layer; with images as small as these, on a busy machine, that is nearly all.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 DIGITS = ("3", "5", "8")
 IMAGES_PER_DIGIT = 60
 IMAGE_SIZE = 64
@@ -55,3 +58,22 @@ def bundle(request, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("bundles") / "digits.edge"
     edgeclf.bundle(request.getfixturevalue("run"), path)
     return path
+
+
+@pytest.fixture
+def command(capfd):
+    """Run an ``edgeclf`` command in this process: command("check", DATA) gives its exit code, stdout and stderr."""
+    import signal
+
+    from edgeclf import cli, reporting
+
+    def run(*arguments):
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            cli.app([str(argument) for argument in arguments])
+        return (stopped.value.code, *capfd.readouterr())
+
+    handler = signal.getsignal(signal.SIGTERM)
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+    reporting.show_progress(False)

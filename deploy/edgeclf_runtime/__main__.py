@@ -12,9 +12,13 @@ import signal
 import sys
 
 from . import __version__
-from .errors import EdgeclfError, GateError
+from .errors import BackendError, EdgeclfError, GateError
 
 INTERRUPTED = 130
+_INSTALL = (
+    "numpy and OpenCV are needed: on a Jetson or Debian, sudo apt-get install python3-numpy python3-opencv; "
+    "elsewhere, {} -m pip install numpy opencv-python-headless"
+)
 
 
 def main(argv=None, bundle=None):
@@ -35,10 +39,16 @@ def main(argv=None, bundle=None):
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader has gone (say, `| head`): keep Python from complaining when it flushes.
+    except OSError as error:
+        # Where stdout is what failed, Python would complain once more when it flushes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        if isinstance(error, BrokenPipeError):
+            return 0  # the reader has gone, say `| head`
+        print("error: {}".format(error), file=sys.stderr)
+        return EdgeclfError.exit_code
+    except ImportError as error:
+        print("error: {}; {}".format(error, _INSTALL.format(sys.executable)), file=sys.stderr)
+        return EdgeclfError.exit_code
 
 
 def _terminate(number, frame):
@@ -93,16 +103,18 @@ def _parser(bundle):
 
 
 def _positive(text):
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("{} is not a positive number".format(text))
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("{!r} is not a whole number of 1 or more".format(text))
+    return int(text)
 
 
 def _share(text):
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError("{} is not between 0 and 1".format(text))
+        raise argparse.ArgumentTypeError("{!r} is not a number from 0 to 1".format(text))
     return value
 
 
@@ -121,7 +133,13 @@ def _add_decision(parser):
 
 
 def _write(arguments, report):
-    print(json.dumps(report.to_dict(), ensure_ascii=False) if arguments.json else report, flush=True)
+    _print(json.dumps(report.to_dict()) if arguments.json else str(report))
+
+
+def _print(text):
+    """Print to a stdout of any encoding: a device's is often ASCII, its labels and file names may be not."""
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 def _info(arguments):
@@ -135,6 +153,8 @@ def _selftest(arguments):
 
     report = selftest(arguments.bundle, arguments.model, arguments.backend, arguments.threads)
     _write(arguments, report)
+    if not report.reports:
+        raise BackendError("no model could be run on this machine, for the reasons above")
     if not report.passed:
         raise GateError(
             "a model failed its golden images on this machine; use another with --model, or make the bundle again"
@@ -154,9 +174,9 @@ def _classify(arguments):
         for path in arguments.images:
             result = classifier.classify(path)
             if arguments.json:
-                print(json.dumps(dict({"image": path}, **result.to_dict()), ensure_ascii=False), flush=True)
+                _print(json.dumps(dict({"image": path}, **result.to_dict())))
             else:
-                print("{}  {}".format(path, _top(result)), flush=True)
+                _print("{}  {}".format(path, _top(result)))
 
 
 def _run(arguments):
@@ -170,13 +190,12 @@ def _run(arguments):
             for item in stream(classifier, camera):
                 frames += 1
                 if arguments.json:
-                    print(item.to_json(), flush=True)
+                    _print(item.to_json())
                 else:
-                    print(
+                    _print(
                         "{:>6}  {}  age {:.1f} ms  {}".format(
                             item.frame.number, _top(item.result), item.age_ms, item.frame.name
-                        ).rstrip(),
-                        flush=True,
+                        ).rstrip()
                     )
                 if frames == arguments.frames:
                     break

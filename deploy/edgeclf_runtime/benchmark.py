@@ -7,7 +7,7 @@ from typing import Any, Dict, List, NamedTuple
 from . import __version__
 from .bundle import open_bundle
 from .classifier import Classifier, candidates
-from .errors import EdgeclfError
+from .errors import BackendError, EdgeclfError
 from .golden import golden_images
 
 STAGES = ("preprocess", "inference", "postprocess", "total")
@@ -48,7 +48,8 @@ def bench(bundle, repeat=100, warmup=10, backend="auto", threads=None):
 
     The models take turns in ROUNDS rounds, so that a machine whose speed drifts favours none,
     and only the one that is measured is loaded: the idle threads of another would disturb it.
-    Each is opened on the first backend that runs it.  Returns a BenchReport.
+    Each is opened on the first backend that runs it.  Returns a BenchReport; raises BackendError
+    where none runs.
     """
     bundle = open_bundle(bundle)
     images = golden_images(bundle)
@@ -62,6 +63,8 @@ def bench(bundle, repeat=100, warmup=10, backend="auto", threads=None):
                     samples.setdefault(name, []).extend(_measure(classifier, images, count, warmup))
             except EdgeclfError as error:
                 failures[name] = str(error)
+    if not samples:
+        raise BackendError("\n".join(failures.values()))
     return BenchReport(
         latency_ms={
             name: {stage: summarise([row[stage] for row in rows]) for stage in STAGES} for name, rows in samples.items()

@@ -92,7 +92,7 @@ def open_bundle(path):
             )
         verify_files(path, manifest["files"])
         return _read(path, sha256_bytes(data), manifest)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise BundleError(
             "{}: its {} lacks or garbles a field ({!r}); make the bundle again".format(path, MANIFEST, error)
         )
@@ -105,26 +105,32 @@ def verify_files(path, files):
             raise BundleError(
                 "{}: its manifest names the file {!r}, which lies outside of it; do not use it".format(path, name)
             )
-    present = set(_walk(path))
-    missing = sorted(set(files) - present)
+    missing = sorted(name for name in files if not os.path.isfile(os.path.join(path, name)))
     if missing:
-        raise BundleError("{}: {} is missing; {}".format(path, ", ".join(missing), _COPY_AGAIN))
-    added = sorted(present - set(files) - {MANIFEST, MANIFEST_HASH})
+        raise BundleError("{}: {} is missing; {}".format(path, _some(missing), _COPY_AGAIN))
+    added = sorted(set(_walk(path)) - set(files) - {MANIFEST, MANIFEST_HASH})
     if added:
         raise BundleError(
-            "{}: {} does not belong to it; remove what was added, or {}".format(path, ", ".join(added), _COPY_AGAIN)
+            "{}: {} does not belong to it; remove what was added, or {}".format(path, _some(added), _COPY_AGAIN)
         )
     for name, expected in sorted(files.items()):
-        file = os.path.join(path, *name.split("/"))
-        size = os.path.getsize(file)
+        file = os.path.join(path, name)
+        try:
+            size, sha256 = os.path.getsize(file), sha256_file(file)
+        except OSError as error:
+            raise BundleError("{}: {} cannot be read ({}); {}".format(path, name, error.strerror, _COPY_AGAIN))
         if size != expected["size"]:
             raise BundleError(
                 "{}: {} has {} bytes, {} were expected; {}".format(path, name, size, expected["size"], _COPY_AGAIN)
             )
-        if sha256_file(file) != expected["sha256"]:
+        if sha256 != expected["sha256"]:
             raise BundleError(
                 "{}: {} was changed (its sha256 differs from the manifest's); {}".format(path, name, _COPY_AGAIN)
             )
+
+
+def _some(names):
+    return ", ".join(names[:3]) + (" and {} more".format(len(names) - 3) if len(names) > 3 else "")
 
 
 def _manifest_bytes(path):
@@ -142,16 +148,16 @@ def _manifest_bytes(path):
         with open(os.path.join(path, MANIFEST), "rb") as stream:
             data = stream.read()
         with open(os.path.join(path, MANIFEST_HASH), "rb") as stream:
-            expected = stream.read(64).decode("ascii", "replace")
+            line = stream.read(1024).decode("ascii", "replace")
     except OSError as error:
         raise BundleError(
             "{} is not a complete bundle: {} is missing or unreadable; {}".format(
-                path, os.path.basename(error.filename), _COPY_AGAIN
+                path, os.path.basename(error.filename or MANIFEST), _COPY_AGAIN
             )
         )
-    if sha256_bytes(data) != expected:
+    if line != "{}  {}\n".format(sha256_bytes(data), MANIFEST):
         raise BundleError(
-            "{}: {} was changed (its sha256 is not the one in {}); {}".format(
+            "{}: {} or {} was changed (the second holds the sha256 of the first); {}".format(
                 path, MANIFEST, MANIFEST_HASH, _COPY_AGAIN
             )
         )
@@ -172,6 +178,11 @@ def _read(path, identity, manifest):
     except EdgeclfError as error:
         raise BundleError("{}: {}; upgrade edgeclf".format(path, error))
     models = tuple(Model(**dict(model, backends=tuple(model["backends"]))) for model in manifest["models"])
+    for model in models:
+        if model.file not in manifest["files"] or not model.backends or not model.temperature > 0:
+            raise ValueError("model {}".format(model.name))
+    if not manifest["labels"] or not manifest["order"]["default"]:
+        raise ValueError("labels and order")
     return Bundle(
         path=path,
         id=identity,

@@ -7,6 +7,7 @@ or, played in real time, behaves as a camera does.
 Every frame carries the time at which it was captured.  Knows nothing of classification.
 """
 
+import contextlib
 import glob
 import logging
 import os
@@ -15,9 +16,11 @@ import time
 from typing import Any, NamedTuple, Optional
 
 from .errors import CameraError, EndOfStream, ImageError
+from .files import native_path
 from .images import is_image_name, read_image
 
 _log = logging.getLogger(__name__)
+CLOSE_TIMEOUT_S = 2.0
 FORMS = (
     "a video file",
     "an image file",
@@ -26,6 +29,9 @@ FORMS = (
     "rtsp://HOST/PATH",
     "http://HOST/PATH (MJPEG)",
 )
+# The bytes of a text; the head of a video file holds other control characters too.
+_TEXT = bytes([7, 8, 9, 10, 12, 13, 27]) + bytes(range(32, 256))
+_quiet_lock = threading.Lock()
 
 
 class Frame(NamedTuple):
@@ -64,8 +70,6 @@ def open_camera(uri, realtime=False):
     uri = str(uri)
     if uri.startswith(("rtsp://", "http://", "https://")):
         return LatestCamera(VideoCamera(uri, name=uri))
-    if uri.startswith(("v4l2://", "/dev/video")) or uri.isdigit():
-        return LatestCamera(VideoCamera(_device(uri), name=uri))
     if os.path.isdir(uri):
         return ImagesCamera(_images_in(uri))
     if os.path.isfile(uri):
@@ -73,6 +77,8 @@ def open_camera(uri, realtime=False):
             return ImagesCamera([uri])
         video = VideoCamera(uri, name=uri, file=True, realtime=realtime)
         return LatestCamera(video) if realtime else video
+    if uri.startswith(("v4l2://", "/dev/video")) or uri.isdecimal():
+        return LatestCamera(VideoCamera(_device(uri), name=uri))
     raise CameraError("there is no source {!r}; a source is {}".format(uri, ", ".join(FORMS)))
 
 
@@ -117,6 +123,8 @@ class ImagesCamera(Camera):
             return Frame(
                 image, number, captured_at, captured, (time.monotonic() - captured) * 1e3, os.path.basename(path)
             )
+        if self.skipped == len(self._paths):
+            raise CameraError("none of {} images could be read; replace or remove them".format(self.skipped))
         raise EndOfStream("all {} images were read".format(len(self._paths)))
 
 
@@ -130,13 +138,16 @@ class VideoCamera(Camera):
     def __init__(self, source, name, file=False, realtime=False):
         import cv2
 
-        self._capture = cv2.VideoCapture(source)
+        self._capture = _open_file(source) if file else cv2.VideoCapture(source)
         self._name, self._file, self._next = name, file, 0
         if not self._capture.isOpened():
             self._capture.release()
             raise CameraError(
                 "{} cannot be opened: {}".format(
-                    name, "OpenCV reads no video in it" if file else "is it there, and free? " + _devices()
+                    name,
+                    "OpenCV reads no video in it; a video or an image was expected"
+                    if file
+                    else "is it there, and free? " + _devices(),
                 )
             )
         rate = self._capture.get(cv2.CAP_PROP_FPS)
@@ -150,7 +161,16 @@ class VideoCamera(Camera):
         if not ok:
             if self._file and self._next:
                 raise EndOfStream("{} ended after {} frames".format(self._name, self._next))
-            raise CameraError("{} delivers no frame".format(self._name))
+            raise CameraError(
+                "{} delivers no frame{}".format(
+                    self._name,
+                    ": the video is damaged, replace it"
+                    if self._file
+                    else " any more: see whether the camera is connected, and start again"
+                    if self._next
+                    else ": see whether the camera is connected and another program uses it",
+                )
+            )
         capture_ms = (captured - before) * 1e3
         if self._interval:
             if self._start is None:
@@ -164,6 +184,31 @@ class VideoCamera(Camera):
 
     def close(self):
         self._capture.release()
+
+
+def _open_file(path):
+    import cv2
+
+    with open(path, "rb") as stream:
+        # FFmpeg would draw a text and call the pictures a video.
+        if not stream.read(4096).translate(None, _TEXT):
+            return cv2.VideoCapture()
+    with _quiet():
+        return cv2.VideoCapture(native_path(path))
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keep off stderr what each of OpenCV's readers says of a file that it does not read; the error says it once."""
+    with _quiet_lock:
+        stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            os.close(null)
 
 
 class LatestCamera(Camera):
@@ -180,19 +225,22 @@ class LatestCamera(Camera):
 
     def _drain(self):
         failure = CameraError("capture was stopped")
-        while not self._closing:
-            try:
+        try:
+            while not self._closing:
                 frame = self._source.read()
-            except CameraError as error:
-                failure = error
-                break
+                with self._changed:
+                    self.dropped += self._frame is not None
+                    self._frame = frame
+                    self._changed.notify()
+        except CameraError as error:
+            failure = error
+        except Exception as error:  # whatever a driver raises: whoever waits in read() would wait for ever
+            failure = CameraError("capture failed: {!r}".format(error))
+        finally:
             with self._changed:
-                self.dropped += self._frame is not None
-                self._frame = frame
+                self._failure = failure
                 self._changed.notify()
-        with self._changed:
-            self._failure = failure
-            self._changed.notify()
+            self._source.close()
 
     def read(self):
         with self._changed:
@@ -205,9 +253,12 @@ class LatestCamera(Camera):
 
     def close(self):
         self._closing = True
-        self._thread.join(timeout=2)
-        if not self._thread.is_alive():
-            self._source.close()
+        with self._changed:
+            self._failure = self._failure or CameraError("capture was stopped")
+            self._changed.notify()
+        # A read can block for ever when a camera is lost (OpenCV issue 22677); the thread that is in it
+        # lets go of the source when it returns, and holds up nobody meanwhile.
+        self._thread.join(CLOSE_TIMEOUT_S)
 
 
 def _device(uri):

@@ -95,6 +95,8 @@ class Classifier:
 
         Returns a Result.  Raises ImageError, or BackendError.
         """
+        import numpy as np
+
         if not hasattr(image, "shape"):
             image = read_image(image)
         start = time.perf_counter()
@@ -102,6 +104,12 @@ class Classifier:
         ready = time.perf_counter()
         logits = self.runner.infer(batch)[0]
         inferred = time.perf_counter()
+        if not np.isfinite(logits).all():
+            raise BackendError(
+                "{} on {} answered with numbers that are not finite; use another model with --model".format(
+                    self.model, self.runner.backend
+                )
+            )
         confidences = softmax(logits / self.temperature)
         best = (-confidences).argsort(kind="stable")[: self.top_k]
         top = [(self.labels[i], float(confidences[i])) for i in best]
@@ -154,22 +162,31 @@ def candidates(bundle, model=None, backend="auto"):
 
 
 def _open_first(bundle, pairs, threads):
-    reasons = []
+    passed_over: Dict[str, List[str]] = {}
     for model, backend in pairs:
         try:
-            return model, _open_proven(bundle, model, backend, threads)
+            runner = _open_proven(bundle, model, backend, threads)
         except EdgeclfError as error:
-            reasons.append("{} on {}: {}".format(model.name, backend, error))
-            _log.warning("passed over %s", reasons[-1])
+            passed_over.setdefault(str(error), []).append("{} on {}".format(model.name, backend))
+            continue
+        for reason, names in passed_over.items():
+            _log.warning("passed over %s: %s", ", ".join(names), reason)
+        return model, runner
     raise BackendError(
-        "no model of {} runs on this machine:\n  {}".format(os.path.basename(bundle.path), "\n  ".join(reasons))
+        "no model of {} runs on this machine:\n  {}".format(
+            os.path.basename(bundle.path),
+            "\n  ".join("{}: {}".format(", ".join(names), reason) for reason, names in passed_over.items()),
+        )
     )
 
 
 def _open_proven(bundle, model, backend, threads):
     runner = open_runner(backend, bundle.file(model.file), threads)
-    report = check_golden(bundle, model, runner)
-    if not report.passed:
+    try:
+        report = check_golden(bundle, model, runner)
+        if not report.passed:
+            raise BackendError(str(report))
+    except BaseException:
         runner.close()
-        raise BackendError(str(report))
+        raise
     return runner

@@ -28,6 +28,11 @@ def sha256_bytes(data):
     return hashlib.sha256(data).hexdigest()
 
 
+def native_path(path):
+    """Return a path for a native library, which takes UTF-8: Python 3.6 without a locale holds other letters escaped."""
+    return os.fsencode(str(path)).decode("utf-8", "surrogateescape")
+
+
 def claim_output(path, overwrite=False, marker=None):
     """Check that ``path`` may be written, before any work is done for it.
 
@@ -41,7 +46,7 @@ def claim_output(path, overwrite=False, marker=None):
         entries = os.listdir(path)
         if entries and not overwrite:
             raise OutputError("{} exists and is not empty: choose another --output, or pass --overwrite".format(path))
-        if entries and marker and marker not in entries:
+        if entries and marker not in entries:
             raise OutputError(
                 "{} holds no {}, so edgeclf did not make it and will not replace it: "
                 "choose another --output, or remove it yourself".format(path, marker)
@@ -68,40 +73,63 @@ def new_folder(path, overwrite=False, marker=None):
     """
     path = claim_output(path, overwrite, marker)
     parent, name = os.path.split(path)
-    work = tempfile.mkdtemp(prefix=".{}.".format(name), dir=parent)
+    with _cannot_be_written(path):
+        work = tempfile.mkdtemp(prefix=".{}.".format(name), dir=parent)
     try:
         os.chmod(work, 0o777 & ~_umask())
         yield work
-        old = None
-        if os.path.isdir(path):
-            old = tempfile.mkdtemp(prefix=".{}.old.".format(name), dir=parent)
-            os.rename(path, os.path.join(old, name))
-        try:
-            os.rename(work, path)
-        except OSError:
-            if old:
-                os.rename(os.path.join(old, name), path)
-            raise
-        if old:
-            shutil.rmtree(old, ignore_errors=True)
+        # Somebody else may have taken the path while the block was at work.
+        claim_output(path, overwrite, marker)
+        with _cannot_be_written(path):
+            _replace(work, path)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _replace(work, path):
+    """Rename a folder to ``path``; what stood there is removed, and stands there again where that fails."""
+    if not os.path.isdir(path):
+        os.rename(work, path)
+        return
+    parent, name = os.path.split(path)
+    aside = tempfile.mkdtemp(prefix=".{}.old.".format(name), dir=parent)
+    old = os.path.join(aside, name)
+    try:
+        os.rename(path, old)
+        os.rename(work, path)
+    finally:
+        if not os.path.lexists(path):
+            os.rename(old, path)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def new_file(path, overwrite=False):
     """Give a temporary path beside ``path``, of the same suffix, and rename it when the block ends well."""
+    if os.path.isdir(str(path)):
+        raise OutputError("{} is a folder, a file was expected: choose another --output".format(path))
     path = claim_output(path, overwrite)
     parent, name = os.path.split(path)
-    handle, work = tempfile.mkstemp(prefix=".", suffix="." + name, dir=parent)
+    with _cannot_be_written(path):
+        handle, work = tempfile.mkstemp(prefix=".", suffix="." + name, dir=parent)
     os.close(handle)
     try:
         os.chmod(work, 0o666 & ~_umask())
         yield work
-        os.replace(work, path)
+        claim_output(path, overwrite)
+        with _cannot_be_written(path):
+            os.replace(work, path)
     finally:
         if os.path.exists(work):
             os.remove(work)
+
+
+@contextlib.contextmanager
+def _cannot_be_written(path):
+    try:
+        yield
+    except OSError as error:
+        raise OutputError("{} cannot be written ({}): choose another --output".format(path, error.strerror))
 
 
 def _umask():

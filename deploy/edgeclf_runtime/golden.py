@@ -7,6 +7,7 @@ A backend can be installed, load a model and answer with wrong numbers without a
 import json
 from typing import NamedTuple
 
+from .errors import BackendError
 from .images import read_image
 from .preprocess import as_batch, preprocess
 
@@ -54,13 +55,22 @@ def read_golden(bundle):
 
 
 def check_golden(bundle, model, runner):
-    """Run the bundle's golden images through a runner and compare the logits with the expected ones."""
+    """Run the bundle's golden images through a runner and compare the logits with the expected ones.
+
+    Returns a GoldenReport.  Raises BackendError where the runner fails or answers in another shape.
+    """
     import numpy as np
 
     expected = np.array(read_golden(bundle)["logits"][model.name], np.float32)
     found = np.stack(
         [runner.infer(as_batch([preprocess(image, bundle.preprocessing)]))[0] for image in golden_images(bundle)]
     )
+    if found.shape != expected.shape:
+        raise BackendError(
+            "{} on {} answers with logits of shape {}; {} was expected, make the bundle again".format(
+                model.name, runner.backend, list(found.shape), list(expected.shape)
+            )
+        )
     # A NaN compares as false everywhere, so it is made the largest difference there is.
     difference = np.where(np.isnan(found), np.inf, np.abs(found - expected))
     return GoldenReport(

@@ -8,7 +8,6 @@ an image of so many pixels that decoding it would exhaust a small machine.  Grey
 Knows nothing of models or of resizing.
 """
 
-import os
 import struct
 
 from .errors import ImageError
@@ -32,13 +31,13 @@ def read_image(path, max_pixels=MAX_PIXELS):
     """
     path = str(path)
     try:
-        size = os.path.getsize(path)
-        if size > MAX_BYTES:
-            raise ImageError("{}: {} MB is more than the {} MB read".format(path, size >> 20, MAX_BYTES >> 20))
         with open(path, "rb") as stream:
-            data = stream.read()
+            # Not the size that the file system tells: a device has none.
+            data = stream.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ImageError("{}: cannot be read ({})".format(path, error.strerror))
+        raise ImageError("{}: cannot be read ({}); an image file was expected".format(path, error.strerror))
+    if len(data) > MAX_BYTES:
+        raise ImageError("{}: more than the {} MB allowed; shrink the image".format(path, MAX_BYTES >> 20))
     return decode_image(data, path, max_pixels)
 
 
@@ -55,18 +54,37 @@ def decode_image(data, name="image", max_pixels=MAX_PIXELS):
         raise ImageError("{}: the image is cut off inside its header; replace or remove it".format(name))
     except ValueError as error:
         raise ImageError("{}: {}".format(name, error))
+    if width < 1 or height < 1:
+        raise ImageError("{}: its header says {} x {} pixels; replace or remove it".format(name, width, height))
     if width * height > max_pixels:
         raise ImageError(
             "{}: {} x {} is {:.1f} megapixels, more than the {:.0f} allowed; shrink the image".format(
                 name, width, height, width * height / 1e6, max_pixels / 1e6
             )
         )
+    exif = _exif(data)
+    flags = cv2.IMREAD_COLOR if exif is None else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise ImageError("{}: OpenCV cannot decode it ({})".format(name, error))
     if image is None:
         raise ImageError("{}: OpenCV cannot decode it; the file is damaged, replace or remove it".format(name))
+    return image if exif is None else np.ascontiguousarray(_upright(image, exif))
+
+
+def _upright(image, exif):
+    try:
+        orientation = _tiff_tags(exif).get(274, 1)
+    except (struct.error, IndexError):
+        return image
+    # EXIF 2.3, tag 274: 1 is upright, 2 to 4 are flips of it, 5 to 8 the same of its transpose.
+    if 5 <= orientation <= 8:
+        image = image.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
     return image
 
 
@@ -74,7 +92,7 @@ def image_size(data):
     """Return (width, height) from an image file's bytes, without decoding its pixels.
 
     Raises ValueError where the format is not one of JPEG, PNG, BMP, WebP and TIFF, or where a
-    JPEG or PNG stops before its end marker.
+    file is cut off in a way that the format can tell.
     """
     for magic, reader in _READERS:
         if data.startswith(magic):
@@ -108,21 +126,30 @@ def _jpeg_size(data):
 
 
 def _png_size(data):
-    # Walk the chunks: length, type, data, CRC (PNG specification, section 5.3).
-    size, at = struct.unpack(">II", data[16:24]), 8
-    while True:
-        (length,) = struct.unpack(">I", data[at : at + 4])
-        kind, at = data[at + 4 : at + 8], at + 12 + length
-        if at > len(data) or len(kind) < 4:
-            raise ValueError("the PNG is truncated (a chunk is cut off); replace or remove it")
-        if kind == b"IEND":
-            return size
-        if at == len(data):
-            raise ValueError("the PNG is truncated (it has no end chunk); replace or remove it")
+    size = struct.unpack(">II", data[16:24])
+    if b"IEND" not in _png_chunks(data):
+        raise ValueError("the PNG is truncated; replace or remove it")
+    return size
+
+
+def _png_chunks(data):
+    """Return where the data of each kind of chunk lies that is there in full."""
+    # Length, type, data, CRC: PNG specification, section 5.3.
+    chunks, at = {}, 8
+    while at + 12 <= len(data) and b"IEND" not in chunks:
+        length, kind = struct.unpack(">I4s", data[at : at + 8])
+        if at + 12 + length <= len(data):
+            chunks[kind] = slice(at + 8, at + 8 + length)
+        at += 12 + length
+    return chunks
 
 
 def _bmp_size(data):
-    width, height = struct.unpack("<ii", data[18:26])
+    file_size, header_size = struct.unpack("<2xI8xI", data[:18])
+    if len(data) < file_size:
+        raise ValueError("the BMP is truncated; replace or remove it")
+    # OS/2's first header, of 12 bytes, holds 16-bit numbers.
+    width, height = struct.unpack("<HH", data[18:22]) if header_size == 12 else struct.unpack("<ii", data[18:26])
     return width, abs(height)
 
 
@@ -148,20 +175,44 @@ def _uint24(data, at):
 
 
 def _tiff_size(data):
-    # TIFF 6.0: the first directory's tags 256 (width) and 257 (length), SHORT or LONG.
+    tags = _tiff_tags(data)
+    if 256 not in tags or 257 not in tags:
+        raise ValueError("a TIFF without a size in its first directory; replace or remove it")
+    return tags[256], tags[257]
+
+
+def _tiff_tags(data):
+    """Return the first directory's tags 256 (width), 257 (length) and 274 (orientation), SHORT or LONG: TIFF 6.0."""
     order = "<" if data[:2] == b"II" else ">"
     (at,) = struct.unpack(order + "I", data[4:8])
     (count,) = struct.unpack(order + "H", data[at : at + 2])
-    found = {}
+    tags = {}
     for entry in range(at + 2, at + 2 + 12 * count, 12):
         tag, kind = struct.unpack(order + "HH", data[entry : entry + 4])
-        if tag in (256, 257):
-            found[tag] = struct.unpack(
-                order + ("H" if kind == 3 else "I"), data[entry + 8 : entry + (10 if kind == 3 else 12)]
-            )[0]
-    if len(found) < 2:
-        raise ValueError("a TIFF without a size in its first directory; replace or remove it")
-    return found[256], found[257]
+        if tag in (256, 257, 274):
+            value = struct.unpack(order + ("H2x" if kind == 3 else "I"), data[entry + 8 : entry + 12])
+            tags[tag] = value[0]
+    return tags
+
+
+def _exif(data):
+    """Return a PNG's or WebP's EXIF data, empty without any; None for what every OpenCV turns upright by itself."""
+    if data.startswith(b"\x89PNG"):
+        return data[_png_chunks(data).get(b"eXIf", slice(0))]
+    if data.startswith(b"RIFF"):
+        return _webp_exif(data)
+    return None
+
+
+def _webp_exif(data):
+    at = 12
+    while at + 8 <= len(data):
+        kind, length = struct.unpack("<4sI", data[at : at + 8])
+        if kind == b"EXIF":
+            exif = data[at + 8 : at + 8 + length]
+            return exif[6:] if exif.startswith(b"Exif\0\0") else exif
+        at += 8 + length + length % 2
+    return b""
 
 
 _READERS = (

@@ -2,9 +2,10 @@
 
 Training, evaluation, calibration, golden images and the device all come through here, so what
 a model sees live is what it was trained on.  The steps were chosen because they give the same
-bits on OpenCV 4.1.1, 4.5.5, 4.14 (arm64) and 5.0: crop first, then halve with INTER_AREA on
-even sizes while the image is at least twice too large (so that a camera frame does not alias),
-then one INTER_LINEAR step.  INTER_CUBIC, and INTER_AREA straight to the target, differ.
+bits on every OpenCV from 4.1.1 to 5.0, on x86 and on arm64: crop first, then halve with
+INTER_AREA on even sizes while the image is at least twice too large (so that a camera frame
+does not alias), then one INTER_LINEAR_EXACT step.  INTER_CUBIC, and INTER_AREA straight to the
+target, differ between versions; INTER_LINEAR differs on OpenCV 5.0 for arm64.
 
 Mean and standard deviation are inside the model's graph, not here.
 """
@@ -110,6 +111,9 @@ def _letterbox(image, spec):
 def _shrink(image, height, width):
     import cv2
 
+    if image.shape[:2] == (1, 1):
+        # OpenCV 4.1.1 and 4.5.4 can refuse an array of one pixel; every resize of it is that pixel repeated.
+        return image.repeat(height, axis=0).repeat(width, axis=1)
     while image.shape[0] >= 2 * height or image.shape[1] >= 2 * width:
         by_y = 2 if image.shape[0] >= 2 * height else 1
         by_x = 2 if image.shape[1] >= 2 * width else 1
@@ -117,5 +121,5 @@ def _shrink(image, height, width):
         image = image[: image.shape[0] // by_y * by_y, : image.shape[1] // by_x * by_x]
         image = cv2.resize(image, (image.shape[1] // by_x, image.shape[0] // by_y), interpolation=cv2.INTER_AREA)
     if image.shape[:2] != (height, width):
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
     return image

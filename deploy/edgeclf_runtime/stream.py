@@ -36,7 +36,7 @@ class StreamResult(NamedTuple):
 
     def to_json(self):
         """:meth:`to_dict` as one line of JSON."""
-        return json.dumps(self.to_dict(), ensure_ascii=False)
+        return json.dumps(self.to_dict())
 
 
 def stream(classifier, camera):

@@ -3,6 +3,7 @@
 import sys
 
 from ..errors import BackendError
+from ..files import native_path
 from .base import Runner
 
 # The last version with an aarch64 CPU wheel for each Python that a JetPack ships.
@@ -20,10 +21,10 @@ class OnnxRuntimeRunner(Runner):
     def __init__(self, model_path, threads=None):
         try:
             import onnxruntime
-        except ImportError:
+        except ImportError as error:
             raise BackendError(
-                "onnxruntime is not installed for {}; install it: {} -m pip install onnxruntime{}".format(
-                    sys.executable, sys.executable, _LAST_VERSION.get(sys.version_info[:2], "")
+                "onnxruntime is not there for {} ({}); install it: {} -m pip install onnxruntime{}".format(
+                    sys.executable, error, sys.executable, _LAST_VERSION.get(sys.version_info[:2], "")
                 )
             )
         options = onnxruntime.SessionOptions()
@@ -31,7 +32,9 @@ class OnnxRuntimeRunner(Runner):
         if threads:
             options.intra_op_num_threads = threads
         try:
-            self._session = onnxruntime.InferenceSession(str(model_path), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                native_path(model_path), options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # ONNX Runtime's own exceptions share no root of theirs
             raise BackendError("onnxruntime {} cannot load {}: {}".format(onnxruntime.__version__, model_path, error))
         self._input = self._session.get_inputs()[0].name

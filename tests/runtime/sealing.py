@@ -1,0 +1,27 @@
+"""Changes to a bundle's copy: damage, and a manifest rewritten so that its own hash is right."""
+
+import hashlib
+import json
+
+
+def flip_byte(path, at):
+    """Change one bit of the byte at a place; a second call mends it."""
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0x01
+    path.write_bytes(bytes(data))
+
+
+def reseal(bundle, change):
+    """Let ``change`` alter the manifest, then write it with the sha256 of what it became."""
+    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    change(manifest)
+    data = json.dumps(manifest).encode("utf-8")
+    (bundle / "manifest.json").write_bytes(data)
+    (bundle / "manifest.sha256").write_text(f"{hashlib.sha256(data).hexdigest()}  manifest.json\n")
+
+
+def replace_file(bundle, name, data):
+    """Replace one of the bundle's files, and tell the manifest."""
+    (bundle / name).write_bytes(data)
+    facts = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    reseal(bundle, lambda manifest: manifest["files"].update({name: facts}))

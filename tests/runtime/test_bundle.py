@@ -1,0 +1,185 @@
+import json
+import os
+import shutil
+
+import pytest
+
+from edgeclf_runtime.bundle import FORMAT_VERSION, open_bundle
+from edgeclf_runtime.errors import BundleError
+from edgeclf_runtime.files import sha256_file
+
+from .sealing import flip_byte, reseal
+
+
+def refusal(path):
+    with pytest.raises(BundleError) as caught:
+        open_bundle(path)
+    return str(caught.value)
+
+
+def files_of(bundle):
+    return sorted(path for path in bundle.rglob("*") if path.is_file())
+
+
+def test_a_bundle_gives_what_its_manifest_says(bundle):
+    opened = open_bundle(bundle)
+    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    assert list(opened.labels) == manifest["labels"]
+    assert [model.name for model in opened.models] == [model["name"] for model in manifest["models"]]
+    assert opened.preprocessing._asdict() == manifest["preprocessing"]
+    assert opened.id == sha256_file(bundle / "manifest.json")
+    assert opened.file("golden/expected.json") == str(bundle / "golden" / "expected.json")
+
+
+def test_a_changed_byte_in_any_file_is_found(copied):
+    for path in files_of(copied):
+        for at in {0, path.stat().st_size // 2, path.stat().st_size - 1} if path.stat().st_size else ():
+            flip_byte(path, at)
+            assert path.relative_to(copied).as_posix() in refusal(copied)
+            flip_byte(path, at)
+    open_bundle(copied)
+
+
+def test_every_byte_of_the_manifests_hash_counts(copied):
+    path = copied / "manifest.sha256"
+    for at in range(path.stat().st_size):
+        flip_byte(path, at)
+        assert "manifest.sha256" in refusal(copied)
+        flip_byte(path, at)
+
+
+def test_a_file_that_grew_or_shrank_is_named(copied):
+    with (copied / "model.fp32.onnx").open("ab") as stream:
+        stream.write(b"\0")
+    assert "model.fp32.onnx has" in refusal(copied)
+
+
+def test_every_missing_file_is_named(copied):
+    for path in files_of(copied):
+        path.rename(copied.parent / "away")
+        message = refusal(copied)
+        assert path.name in message
+        assert "missing" in message
+        assert "copy the bundle again" in message
+        (copied.parent / "away").rename(path)
+
+
+def test_a_file_that_was_added_is_named(copied):
+    (copied / "golden" / "._000.png").write_text("")
+    assert "golden/._000.png does not belong to it; remove what was added" in refusal(copied)
+
+
+def test_byte_code_that_python_left_is_no_damage(copied):
+    (copied / "edgeclf_runtime" / "__pycache__").mkdir()
+    (copied / "edgeclf_runtime" / "__pycache__" / "errors.cpython-36.pyc").write_bytes(b"")
+    open_bundle(copied)
+
+
+def test_a_folder_where_a_file_should_be_is_a_missing_file(copied):
+    (copied / "model.fp32.onnx").unlink()
+    (copied / "model.fp32.onnx").mkdir()
+    assert "model.fp32.onnx is missing" in refusal(copied)
+
+
+def test_a_link_that_leads_nowhere_is_a_missing_file(copied):
+    (copied / "model.fp32.onnx").unlink()
+    (copied / "model.fp32.onnx").symlink_to("nowhere")
+    assert "model.fp32.onnx is missing" in refusal(copied)
+
+
+def test_a_link_to_the_right_bytes_is_as_good_as_the_file(copied):
+    (copied / "model.fp32.onnx").rename(copied.parent / "model")
+    (copied / "model.fp32.onnx").symlink_to(copied.parent / "model")
+    open_bundle(copied)
+
+
+def test_a_pipe_where_a_file_should_be_is_a_missing_file(copied):
+    (copied / "edgeclf_runtime" / "py.typed").unlink()
+    os.mkfifo(str(copied / "edgeclf_runtime" / "py.typed"))
+    assert "py.typed is missing" in refusal(copied)
+
+
+def test_a_manifest_that_is_a_folder_is_unreadable(copied):
+    (copied / "manifest.json").unlink()
+    (copied / "manifest.json").mkdir()
+    assert "manifest.json is missing or unreadable" in refusal(copied)
+
+
+def test_a_newer_format_says_how_to_run_it(copied):
+    reseal(copied, lambda manifest: manifest.update(format_version=FORMAT_VERSION + 1, models="of another kind"))
+    message = refusal(copied)
+    assert "is of bundle format 2, and this runtime reads up to 1" in message
+    assert "upgrade edgeclf" in message
+
+
+def test_another_format_is_refused(copied):
+    reseal(copied, lambda manifest: manifest.update(format="tarball"))
+    assert "its format is 'tarball', 'edgeclf-bundle' was expected" in refusal(copied)
+
+
+def test_a_file_outside_of_the_bundle_is_never_opened(copied):
+    for name in ("/etc/passwd", "../other", "golden/../../other", "..\\other"):
+        reseal(copied, lambda manifest, name=name: manifest["files"].update({name: {"size": 0, "sha256": ""}}))
+        assert "lies outside of it" in refusal(copied)
+        reseal(copied, lambda manifest, name=name: manifest["files"].pop(name))
+
+
+def test_preprocessing_that_this_runtime_does_not_know_is_refused(copied):
+    reseal(copied, lambda manifest: manifest["preprocessing"].update(resize="seam-carving"))
+    assert "this runtime knows crop, stretch, letterbox; upgrade edgeclf" in refusal(copied)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manifest: manifest.pop("labels"),
+        lambda manifest: manifest.update(labels=[]),
+        lambda manifest: manifest.update(files=7),
+        lambda manifest: manifest.update(format_version="1"),
+        lambda manifest: manifest["order"].pop("default"),
+        lambda manifest: manifest["models"][0].update(file="../model.onnx"),
+        lambda manifest: manifest["models"][0].update(temperature=0),
+        lambda manifest: manifest["models"][0].update(colour="blue"),
+        lambda manifest: manifest["preprocessing"].update(height="64"),
+    ],
+)
+def test_a_field_that_is_missing_or_garbled_is_told_without_a_traceback(copied, change):
+    reseal(copied, change)
+    assert "make the bundle again" in refusal(copied)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"[1]", b"{", b"\xff\xfe", b"[" * 100000], ids=["empty", "list", "cut off", "no text", "deep"]
+)
+def test_a_manifest_that_is_no_json_object_is_told_without_a_traceback(copied, data):
+    (copied / "manifest.json").write_bytes(data)
+    digest = sha256_file(copied / "manifest.json")
+    (copied / "manifest.sha256").write_text(digest + "  manifest.json\n")
+    assert "make the bundle again" in refusal(copied)
+
+
+def test_a_path_that_is_no_bundle_says_how_to_make_one(tmp_path):
+    for path in (tmp_path / "gone.edge", __file__):
+        assert "edgeclf bundle RUN --output NAME.edge" in refusal(path)
+    assert "is not a complete bundle: manifest.json is missing" in refusal(tmp_path)
+
+
+def test_a_bundle_may_lie_anywhere(copied):
+    home = copied.parent / "mit Leerzeichen \u00fc\u4e2d"
+    home.mkdir()
+    shutil.move(str(copied), str(home / "zelle.edge"))
+    (home / "current").symlink_to("zelle.edge")
+    for path in (home / "zelle.edge", str(home / "zelle.edge") + "/", home / "current"):
+        assert open_bundle(path).labels
+
+
+def test_a_model_that_is_not_there_lists_those_that_are(bundle):
+    with pytest.raises(BundleError, match=r"holds no model 'fp64'; it holds .*fp32"):
+        open_bundle(bundle).model("fp64")
+
+
+def test_models_come_in_the_order_for_the_machine(copied):
+    reseal(copied, lambda manifest: manifest["order"].update(toaster=["fp32"]))
+    opened = open_bundle(copied)
+    assert [model.name for model in opened.in_order("toaster")] == ["fp32"]
+    assert [model.name for model in opened.in_order("abacus")] == opened.order["default"]

@@ -1,0 +1,360 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeclf_runtime import __version__
+from edgeclf_runtime.__main__ import main
+
+from .pictures import CMYK_JPEG, encode, noise, png_bomb, quarters, with_orientation
+from .sealing import flip_byte, replace_file, reseal
+
+WAIT_S = 60
+
+
+def start(bundle, *arguments, **options):
+    """Start a bundle as a user does: by itself, with no other edgeclf to be found."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    environment.update(options.pop("environment", {}))
+    return subprocess.Popen(
+        [sys.executable, str(bundle)] + [str(argument) for argument in arguments],
+        stdout=options.pop("stdout", subprocess.PIPE),
+        stderr=subprocess.PIPE,
+        env=environment,
+        # Whoever runs the tests in the background has switched Ctrl-C off, and a child would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **options,
+    )
+
+
+def output_of(process):
+    """The exit code, stdout and stderr of a process that ends by itself."""
+    out, err = process.communicate(timeout=WAIT_S)
+    return process.returncode, (out or b"").decode("utf-8"), err.decode("utf-8")
+
+
+@pytest.fixture
+def cli(bundle, capfd):
+    """Run a command in this process; returns its exit code, stdout and stderr."""
+
+    def run(*arguments, **options):
+        old = signal.getsignal(signal.SIGTERM)
+        try:
+            code = main([str(argument) for argument in arguments], str(options.get("bundle", bundle)))
+        except SystemExit as stop:
+            code = stop.code
+        finally:
+            signal.signal(signal.SIGTERM, old)
+        return (code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of photographs of every kind that a user would expect to work."""
+    folder = tmp_path / "Fotos \u00fc 1"
+    folder.mkdir()
+    (folder / "plain.png").write_bytes(encode(".png", noise(64, 48)))
+    (folder / "grey.JPG").write_bytes(encode(".jpg", noise(64, 48)[:, :, 0]))
+    (folder / "cmyk.jpg").write_bytes(CMYK_JPEG)
+    (folder / "turned.jpeg").write_bytes(with_orientation(encode(".jpg", quarters()), 6))
+    (folder / "deep.png").write_bytes(encode(".png", noise(64, 48).astype(np.uint16) * 257))
+    (folder / "clear.png").write_bytes(encode(".png", np.concatenate([noise(64, 48)] * 2, 2)[:, :, :4]))
+    (folder / "wrong suffix.bmp").write_bytes(encode(".jpg", noise(64, 48)))
+    return folder
+
+
+@pytest.fixture
+def film(tmp_path):
+    """A video of a minute."""
+    path = tmp_path / "film.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (32, 16))
+    for number in range(600):
+        writer.write(np.full((16, 32, 3), number % 256, np.uint8))
+    writer.release()
+    return path
+
+
+def test_a_bundle_runs_by_itself_from_anywhere(copied, photos, tmp_path):
+    home = tmp_path / "B\u00fcndel 1"
+    home.mkdir()
+    shutil.move(str(copied), str(home / "copy.edge"))
+    (tmp_path / "elsewhere").mkdir()
+    images = sorted(photos.iterdir())
+    code, out, err = output_of(
+        start(
+            home / "copy.edge",
+            "classify",
+            "--json",
+            *images,
+            cwd=str(tmp_path / "elsewhere"),
+            environment={"LC_ALL": "C"},
+        )
+    )
+    assert (code, err) == (0, "")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [os.fsencode(line["image"]) for line in lines] == [os.fsencode(str(path)) for path in images]
+    assert all(line["label"] and line["top"] for line in lines)
+    assert not list(home.rglob("__pycache__"))
+
+
+def test_damaged_code_is_told_before_it_is_run(copied):
+    for path in sorted((copied / "edgeclf_runtime").rglob("*.py")):
+        if path.stat().st_size:
+            flip_byte(path, path.stat().st_size // 3)
+            code, out, err = output_of(start(copied, "info"))
+            assert (code, out) == (1, "")
+            assert f"{path.name} was changed or is missing; copy the bundle again" in err
+            assert err.count("\n") == 1
+            flip_byte(path, path.stat().st_size // 3)
+
+
+@pytest.mark.parametrize("name", ["edgeclf_runtime/bundle.py", "manifest.json"])
+def test_missing_code_is_told(copied, name):
+    (copied / name).unlink()
+    code, _, err = output_of(start(copied, "info"))
+    assert code == 1
+    assert f"{name} was changed or is missing" in err
+    assert "Traceback" not in err
+
+
+def test_a_bundle_runs_its_own_runtime_whatever_is_installed(copied):
+    replace_file(copied, "edgeclf_runtime/__init__.py", b'"""Another version."""\n__version__ = "9.9.9"\n')
+    assert output_of(start(copied, "--version")) == (0, "9.9.9\n", "")
+
+
+def test_a_library_that_was_dropped_into_the_bundle_is_not_imported(copied):
+    (copied / "numpy.py").write_text("print('imported')")
+    code, out, err = output_of(start(copied, "selftest"))
+    assert (code, out) == (1, "")
+    assert "numpy.py does not belong to it" in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_ends_with_its_summary(bundle, film, number):
+    process = start(bundle, "run", "--source", film, "--realtime", "--json")
+    assert json.loads(process.stdout.readline().decode("utf-8"))["label"]
+    process.send_signal(number)
+    code, out, err = output_of(process)
+    assert code == 130
+    assert all(json.loads(line)["label"] for line in out.splitlines())
+    assert " frames classified, " in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+def test_a_run_whose_reader_has_gone_ends_quietly(bundle, film):
+    process = start(bundle, "run", "--source", film)
+    assert b"age" in process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(WAIT_S) == 0
+    err = process.stderr.read().decode("utf-8")
+    process.stderr.close()
+    assert "Traceback" not in err
+    assert "Broken" not in err
+
+
+def test_a_full_disk_is_one_sentence(bundle, film):
+    with open("/dev/full", "wb") as full:
+        process = start(bundle, "run", "--source", film, stdout=full)
+        code, _, err = output_of(process)
+    assert code == 1
+    assert err.splitlines()[-1] == "error: [Errno 28] No space left on device"
+    assert "Traceback" not in err
+    assert "ignored" not in err
+
+
+def test_a_bundle_can_be_an_argument_too(bundle):
+    command = [sys.executable, "-m", "edgeclf_runtime", "info", str(bundle), "--json"]
+    assert json.loads(subprocess.check_output(command).decode("utf-8"))["verified_files"] > 10
+
+
+def test_help_answers_without_loading_anything():
+    code = "import sys; from edgeclf_runtime.__main__ import main\ntry: main(['--help'])\nfinally: print(sorted(sys.modules))"
+    out = subprocess.check_output([sys.executable, "-c", code]).decode("utf-8")
+    assert "classify frames until the source ends" in out
+    assert "'numpy'" not in out
+    assert "'cv2'" not in out
+
+
+def test_info_shows_what_the_bundle_holds(cli, bundle):
+    code, out, _ = cli("info")
+    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    assert code == 0
+    for text in [manifest["name"], "every size and sha256 as in the manifest"] + manifest["labels"]:
+        assert text in out
+    facts = json.loads(cli("info", "--json")[1])
+    assert [model["name"] for model in facts["models"]] == [model["name"] for model in manifest["models"]]
+    assert facts["models"][0]["size"] == (bundle / facts["models"][0]["file"]).stat().st_size
+
+
+def test_selftest_passes_with_0(cli):
+    code, out, err = cli("selftest", "--json", "--threads", "1")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["passed"] is True
+
+
+def test_selftest_fails_with_3(cli, copied):
+    reseal(copied, lambda manifest: [model.update(tolerance=-1.0) for model in manifest["models"]])
+    code, out, err = cli("selftest", bundle=copied)
+    assert code == 3
+    assert out.startswith("FAIL: ")
+    assert err.startswith("error: a model failed its golden images on this machine")
+
+
+def test_selftest_without_a_backend_is_an_error(cli, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    code, out, err = cli("selftest")
+    assert code == 1
+    assert "-m pip install onnxruntime" in out
+    assert "error: no model could be run on this machine" in err
+
+
+def test_bench_prints_a_row_for_each_stage(cli):
+    code, out, _ = cli("bench", "--repeat", "3", "--warmup", "1", "--threads", "1")
+    assert code == 0
+    assert [line.split()[1] for line in out.splitlines()[:5]] == [
+        "stage",
+        "preprocess",
+        "inference",
+        "postprocess",
+        "total",
+    ]
+    assert "machine" in json.loads(cli("bench", "--repeat", "3", "--json")[1])
+
+
+def test_every_photograph_that_a_user_would_expect_to_work_works(cli, photos):
+    code, out, err = cli("classify", "--model", "fp32", *sorted(photos.iterdir()))
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        (
+            "cut.jpg",
+            encode(".jpg", noise(64, 48))[:-9],
+            "the JPEG is truncated (it has no end marker); replace or remove it",
+        ),
+        (
+            "text.jpg",
+            b"not a photograph\n",
+            "not an image (JPEG, PNG, BMP, WebP or TIFF was expected); replace or remove it",
+        ),
+        (
+            "bomb.png",
+            png_bomb(10000, 6000),
+            "10000 x 6000 is 60.0 megapixels, more than the 50 allowed; shrink the image",
+        ),
+        ("empty \u00fc.png", b"", "the file is empty; replace or remove it"),
+    ],
+)
+def test_a_file_that_is_no_good_image_is_one_sentence(cli, tmp_path, name, data, message):
+    (tmp_path / name).write_bytes(data)
+    code, out, err = cli("classify", tmp_path / name)
+    assert (code, out) == (1, "")
+    assert err == f"error: {tmp_path / name}: {message}\n"
+
+
+def test_a_damaged_bundle_is_one_sentence(cli, copied):
+    flip_byte(copied / "golden" / "000.png", 50)
+    for arguments in (["info"], ["selftest"], ["classify", "a.png"], ["run", "--source", "a.avi"], ["bench"]):
+        code, out, err = cli(*arguments, bundle=copied)
+        assert (code, out) == (1, "")
+        assert err.startswith("error: ")
+        assert err.endswith(
+            "golden/000.png was changed (its sha256 differs from the manifest's); "
+            "copy the bundle again from where it was made\n"
+        )
+
+
+def test_top_k_and_threshold_decide_what_is_said(cli, photos):
+    image = photos / "plain.png"
+    top = json.loads(cli("classify", "--json", "--top-k", "99", image)[1])["top"]
+    assert len(top) == len(json.loads(cli("info", "--json")[1])["labels"])
+    assert len(json.loads(cli("classify", "--json", "--top-k", "1", image)[1])["top"]) == 1
+    assert json.loads(cli("classify", "--json", "--threshold", "1", image)[1])["label"] == "unknown"
+    assert json.loads(cli("classify", "--json", "--threshold", "0", image)[1])["label"] == top[0]["label"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "COMMAND"),
+        (["fly"], "invalid choice: 'fly'"),
+        (["run"], "--source"),
+        (["run", "--source", "x", "--frames", "0"], "--frames: '0' is not a whole number of 1 or more"),
+        (["run", "--source", "x", "--frames", "1.5"], "--frames: '1.5' is not a whole number of 1 or more"),
+        (["classify", "x", "--threshold", "2"], "--threshold: '2' is not a number from 0 to 1"),
+        (["classify", "x", "--threshold", "half"], "--threshold: 'half' is not a number from 0 to 1"),
+        (["classify", "x", "--threshold", "nan"], "--threshold: 'nan' is not a number from 0 to 1"),
+        (["bench", "--repeat", "-1"], "--repeat"),
+    ],
+)
+def test_a_usage_error_ends_with_2_and_names_the_argument(cli, arguments, message):
+    code, out, err = cli(*arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+def test_a_name_that_is_not_there_is_an_error_with_those_that_are(cli, photos):
+    code, _, err = cli("classify", "--model", "fp8", photos / "plain.png")
+    assert (code, "it holds" in err) == (1, True)
+    code, _, err = cli("classify", "--backend", "abacus", photos / "plain.png")
+    assert (code, "use --backend onnxruntime" in err) == (1, True)
+
+
+@pytest.mark.parametrize("library", ["numpy", "cv2"])
+def test_a_library_that_is_missing_is_an_error_that_says_how_to_install_it(cli, photos, monkeypatch, library):
+    monkeypatch.setitem(sys.modules, library, None)
+    code, _, err = cli("classify", photos / "plain.png")
+    assert code == 1
+    assert "sudo apt-get install python3-numpy python3-opencv" in err
+
+
+def test_a_run_over_a_folder_writes_a_line_for_each_image_and_says_what_it_left_out(cli, photos, caplog):
+    (photos / "broken.jpg").write_text("no image")
+    (photos / "notes.txt").write_text("not called an image")
+    code, out, err = cli("run", "--source", photos, "--json", "--model", "fp32")
+    assert code == 0
+    assert len([json.loads(line) for line in out.splitlines()]) == 7
+    assert err.splitlines()[-1] == "7 frames classified, 0 dropped, 1 unreadable"
+    assert "broken.jpg: not an image" in caplog.text
+
+
+def test_a_run_stops_after_the_frames_that_were_asked_for(cli, film):
+    code, out, err = cli("run", "--source", film, "--frames", "3")
+    assert code == 0
+    assert [int(line.split()[0]) for line in out.splitlines()] == [0, 1, 2]
+    assert err.splitlines()[-1] == "3 frames classified, 0 dropped, 0 unreadable"
+
+
+@pytest.mark.parametrize(("name", "data"), [("notes.txt", b"hello\n" * 100), ("film.mp4", b"\0\1\2\3" * 500)])
+def test_a_source_that_is_no_video_is_one_sentence(cli, tmp_path, name, data):
+    (tmp_path / name).write_bytes(data)
+    code, out, err = cli("run", "--source", tmp_path / name)
+    assert (code, out) == (1, "")
+    assert (
+        err
+        == f"error: {tmp_path / name} cannot be opened: OpenCV reads no video in it; a video or an image was expected\n"
+    )
+
+
+def test_labels_are_printed_whatever_the_terminal_can_show(copied, photos):
+    reseal(copied, lambda manifest: manifest.update(labels=["Geh\u00e4use \u4e2d"] * len(manifest["labels"])))
+    for arguments, shown in (([], "Geh\\xe4use \\u4e2d"), (["--json"], "Geh\\u00e4use \\u4e2d")):
+        process = start(copied, "classify", photos / "plain.png", *arguments, environment={"PYTHONIOENCODING": "ascii"})
+        code, out, _ = output_of(process)
+        assert code == 0
+        assert shown in out
+
+
+def test_the_version_is_the_runtimes(cli):
+    assert cli("--version")[:2] == (0, __version__ + "\n")

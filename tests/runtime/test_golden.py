@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+
+from edgeclf_runtime.bundle import open_bundle
+from edgeclf_runtime.errors import BackendError
+from edgeclf_runtime.golden import check_golden, golden_images, read_golden
+from edgeclf_runtime.preprocess import as_batch, preprocess
+from edgeclf_runtime.runners import open_runner
+from edgeclf_runtime.runners.base import Runner
+
+
+class Altered(Runner):
+    """A model's runner whose logits, or input, went wrong on the way."""
+
+    backend = "altered"
+
+    def __init__(self, runner, logits=None, batch=None):
+        self.runner = runner
+        self.logits = logits or (lambda found: found)
+        self.batch = batch or (lambda given: given)
+
+    def infer(self, batch):
+        return self.logits(self.runner.infer(self.batch(batch)))
+
+
+@pytest.fixture(scope="module")
+def opened(bundle):
+    return open_bundle(bundle)
+
+
+@pytest.fixture(scope="module")
+def runner(opened):
+    with open_runner("onnxruntime", opened.file(opened.model("fp32").file)) as runner:
+        yield runner
+
+
+def check(opened, runner):
+    return check_golden(opened, opened.model("fp32"), runner)
+
+
+def test_every_model_gives_the_logits_that_the_host_saw(opened):
+    for model in (model for model in opened.models if "onnxruntime" in model.backends):
+        with open_runner("onnxruntime", opened.file(model.file), threads=1) as runner:
+            report = check_golden(opened, model, runner)
+        assert report.passed, report
+        assert report.labels_agree == report.images == len(golden_images(opened))
+        assert str(report).startswith(f"pass: {model.name} on onnxruntime: ")
+
+
+def test_the_float_model_gives_them_to_a_thousandth(opened, runner):
+    assert check(opened, runner).largest_difference < 1e-3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda logits: logits + 0.01,
+        lambda logits: logits[:, ::-1],
+        lambda logits: logits * np.float32("nan"),
+        lambda logits: logits * np.float32("inf"),
+    ],
+    ids=["shifted", "reversed", "nan", "infinite"],
+)
+def test_wrong_logits_fail(opened, runner, wrong):
+    report = check(opened, Altered(runner, logits=wrong))
+    assert not report.passed
+    assert str(report).startswith("FAIL: fp32 on altered: ")
+
+
+def test_pixels_of_another_scale_or_upside_down_fail(opened, runner):
+    assert not check(opened, Altered(runner, batch=lambda batch: batch / 255)).passed
+    assert not check(opened, Altered(runner, batch=lambda batch: batch[:, ::-1])).passed
+
+
+def test_one_bit_in_every_pixel_is_more_than_the_tolerance_allows(opened, runner):
+    # This is why resizing must give the same bits everywhere.
+    assert check(opened, Altered(runner, batch=lambda batch: np.minimum(batch + 1, 255))).largest_difference > 1e-3
+
+
+@pytest.mark.parametrize("wrong", [lambda logits: logits[:, 1:], lambda logits: logits[0]], ids=["short", "flat"])
+def test_logits_of_another_shape_are_an_error(opened, runner, wrong):
+    with pytest.raises(BackendError, match="fp32 on altered answers with logits of shape"):
+        check(opened, Altered(runner, logits=wrong))
+
+
+def test_the_images_are_real_and_named_beside_one_row_of_logits_each(opened):
+    facts = read_golden(opened)
+    assert all(name.startswith("golden/") for name in facts["images"])
+    for model in opened.models:
+        assert np.shape(facts["logits"][model.name]) == (len(facts["images"]), len(opened.labels))
+    assert all(image.std() > 1 for image in golden_images(opened))
+
+
+def test_a_batch_of_all_images_gives_the_rows_of_each(opened, runner):
+    batch = as_batch([preprocess(image, opened.preprocessing) for image in golden_images(opened)])
+    assert np.allclose(runner.infer(batch), read_golden(opened)["logits"]["fp32"], atol=1e-3)

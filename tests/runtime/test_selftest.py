@@ -1,0 +1,37 @@
+import json
+import sys
+
+from edgeclf_runtime.selftest import selftest
+
+from .sealing import reseal
+
+
+def test_every_model_that_this_machine_would_try_is_tested(bundle):
+    report = selftest(bundle)
+    assert report.passed
+    assert [row.model for row in report.reports] == [row["model"] for row in report.to_dict()["reports"]]
+    assert len(report.reports) >= 1
+    assert json.loads(json.dumps(report.to_dict()))["passed"] is True
+
+
+def test_one_model_can_be_tested(bundle):
+    assert [row.model for row in selftest(bundle, "fp32", threads=1).reports] == ["fp32"]
+
+
+def test_one_model_that_fails_fails_the_test(copied):
+    def change(manifest):
+        manifest["models"][0]["tolerance"] = -1.0
+        manifest["order"] = {"default": [model["name"] for model in manifest["models"]]}
+
+    reseal(copied, change)
+    report = selftest(copied)
+    assert not report.passed
+    assert [row.passed for row in report.reports] == [False] + [True] * (len(report.reports) - 1)
+    assert "FAIL: " in str(report)
+
+
+def test_a_model_that_no_backend_can_load_is_told_and_is_no_pass(bundle, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    report = selftest(bundle, "fp32")
+    assert not report.passed
+    assert str(report).startswith("not run: fp32 on onnxruntime: onnxruntime is not there for ")

@@ -1,0 +1,308 @@
+"""The command line: what goes where, which exit code, and one clear sentence for every mistake."""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+
+from edgeclf import cli
+
+PROGRAM = [sys.executable, "-m", "edgeclf.cli"]
+COMMANDS = sorted(typer.main.get_command(cli.app).commands)
+QUICK = ["--backbone", "mobilenetv3_small_050", "--weights", "none", "--image-size", "64", "--epochs", "1"]
+
+
+@pytest.fixture
+def photos(digits, tmp_path):
+    """A copy of the digits to spoil, its path full of spaces and letters."""
+    return shutil.copytree(digits, tmp_path / "Große Photos" / "数字")
+
+
+# Help
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_each_command_ends_with_an_example_that_parses(command, name):
+    code, out, _ = command(name, "--help")
+    assert code == 0
+    program, *arguments = shlex.split(out.rpartition("Example: ")[2])
+    assert (program, arguments[0]) == ("edgeclf", name)
+    typer.main.get_command(cli.app).commands[name].make_context(name, arguments[1:])
+
+
+def test_the_help_fits_a_narrow_terminal(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = command("--help")
+    assert code == 0
+    assert "..." not in out.partition("Commands:")[2]
+    assert all(name in out for name in COMMANDS)
+
+
+def test_help_and_usage_errors_import_nothing_heavy():
+    script = (
+        "import sys\nfrom edgeclf.cli import app\n"
+        "try: app(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'cv2', 'numpy', 'lightning', 'onnx', 'onnxruntime', 'matplotlib', 'timm', 'sklearn'}\n"
+        "sys.exit(str(heavy & set(sys.modules)))"
+    )
+    for arguments in (["--help"], ["train", "--help"], ["--version"], ["nonsense"]):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments], stderr=subprocess.PIPE, text=True, check=False
+        )
+        assert done.stderr.endswith("set()\n")
+
+
+def test_the_version_is_that_of_the_package(command):
+    import edgeclf
+
+    assert command("--version") == (0, f"{edgeclf.__version__}\n", "")
+
+
+# Output
+
+
+def test_json_is_all_that_goes_to_stdout(command, digits, run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    for arguments in (
+        ["check", digits],
+        ["train", digits, "--output", tmp_path / "new", *QUICK],
+        ["evaluate", run / "model.fp32.onnx", digits],
+        ["predict", run / "model.fp32.onnx", digits / "3" / "000.png"],
+        ["export", copy, "--overwrite"],
+        ["quantize", copy, "--overwrite", "--size", "20", "--max-drop", "1"],
+        ["bundle", copy, "--output", tmp_path / "digits.edge"],
+    ):
+        code, out, _ = command(*arguments, "--json")
+        assert code == 0
+        assert out.endswith("}\n")
+        assert isinstance(json.loads(out), dict)
+
+
+def test_without_json_stdout_is_for_people_and_progress_goes_to_stderr(command, digits):
+    code, out, err = command("check", digits)
+    assert code == 0
+    assert out.splitlines()[0].split() == ["label", "train", "val", "test"]
+    assert err.startswith("checking images: 180 in ")
+
+
+def test_predict_writes_a_line_of_json_for_each_image(command, digits, run):
+    images = [str(digits / "3" / "000.png"), str(digits / "5" / "000.png")]
+    code, out, _ = command("predict", run / "model.fp32.onnx", *images, "--top-k", "2", "--json")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [line["image"] for line in lines] == images
+    assert [len(line["top"]) for line in lines] == [2, 2]
+
+
+def test_predict_stops_quietly_where_its_reader_does(digits, run):
+    images = [str(path) for path in sorted(digits.rglob("*.png"))] * 3
+    predict = shlex.join([*PROGRAM, "predict", str(run / "model.fp32.onnx"), *images, "--json"])
+    script = f"{predict} | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["image"] == images[0]
+
+
+def test_an_image_whose_name_is_no_text_is_classified_and_its_json_is_valid(digits, run, tmp_path):
+    name = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    shutil.copyfile(digits / "3" / "000.png", name)
+    done = subprocess.run(
+        [*PROGRAM, "predict", run / "model.fp32.onnx", name, "--json"], capture_output=True, check=True
+    )
+    assert os.fsencode(json.loads(done.stdout)["image"]) == name
+
+
+def test_a_tilde_is_the_home_folder_wherever_it_stands(command, digits, run, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "photos").symlink_to(digits)
+    (tmp_path / "run").symlink_to(run)
+    assert command("check", "~/photos")[0] == 0
+    assert command("predict", "~/run/model.fp32.onnx", "~/photos/3/000.png")[0] == 0
+    assert command("export", run, "--output=~/model.onnx")[0] == 0
+    assert (tmp_path / "model.onnx").is_file()
+
+
+# What users have
+
+
+def odd_photographs(folder):
+    """Rewrite four of a folder's photographs in other ways that cameras and programs have."""
+    first, second, third, fourth, fifth, *_ = sorted(folder.glob("*.png"))
+    Image.open(first).convert("CMYK").save(folder / "print.jpg")
+    cv2.imwrite(str(second), cv2.imread(str(second), cv2.IMREAD_GRAYSCALE).astype(np.uint16) * 257)
+    cv2.imwrite(str(third), cv2.imread(str(third), cv2.IMREAD_GRAYSCALE))
+    cv2.imwrite(str(fourth), cv2.cvtColor(cv2.imread(str(fourth)), cv2.COLOR_BGR2BGRA))
+    turned = Image.open(fifth).rotate(90, expand=True)
+    exif = turned.getexif()
+    exif[274] = 6
+    turned.save(folder / "TURNED.JPEG", exif=exif)
+
+
+def test_odd_photographs_in_odd_paths_go_all_the_way(command, photos, tmp_path):
+    odd_photographs(photos / "3")
+    model = tmp_path / "Erster Lauf 🚀"
+    assert command("train", photos, "--output", model, *QUICK)[0] == 0
+    assert command("evaluate", model, photos)[0] == 0
+    code, out, _ = command("predict", model, photos / "3" / "print.jpg", photos / "3" / "TURNED.JPEG")
+    assert code == 0
+    assert len(out.splitlines()) == 2
+
+
+# Mistakes
+
+
+def refused(outcome, message, code=1):
+    """Whether a command ended with one error that says what was wrong, and nothing on stdout."""
+    assert outcome[0] == code
+    assert outcome[1] == ""
+    assert "Traceback" not in outcome[2]
+    error = outcome[2][outcome[2].index("error: ") :]
+    assert message in error
+    assert error.count("error: ") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("check nowhere", "nowhere does not exist: a folder of class folders, a .csv file, or one of elpv, cifar10"),
+        ("check empty", "empty holds no images: put each class's images"),
+        ("check empty --json", "empty holds no images: put each class's images"),
+        ("train nowhere --output new", "nowhere does not exist: a folder of class folders"),
+        ("train one --output new", "one has one class only, '3': a classifier needs two or more class folders"),
+        ("train cut --output new", "bad.jpg: the JPEG is truncated"),
+        ("train text --output new", "bad.jpg: not an image"),
+        ("train unknown --output new", "the label '4' is in val or test"),
+        ("train digits --output full", "full exists and is not empty: choose another --output, or pass --overwrite"),
+        ("train digits --output full --overwrite", "holds no run.json, so edgeclf did not make it"),
+        ("train digits --output file", "file exists: choose another --output"),
+        ("train digits --output file/new", "file cannot be made"),
+        ("train digits --output new --epochs 0", "epochs is 0; 1 to 10000 was expected"),
+        ("train digits --output new --seed -1", "seed is -1; 0 to 2147483648 was expected"),
+        ("train digits --output new --finetune some", "finetune is 'some'; head, full was expected"),
+        ("train digits --output new --backbone resnet19", "there is no backbone 'resnet19'; did you mean"),
+        ("train digits --output new --backbone resnet18", "no package carries ImageNet weights of resnet18"),
+        ("train digits --output new --weights gone.pth", "the weights gone.pth do not exist"),
+        ("evaluate nowhere digits", "nowhere does not exist: a run, an ONNX file or a bundle was expected"),
+        ("evaluate full digits", "full exists, but is none of them: a run, an ONNX file or a bundle was expected"),
+        ("evaluate run digits --split half", "split is 'half'; train, val, test or all was expected"),
+        ("evaluate run digits --name int4", "a run has no model 'int4'; it has torch and, once made, fp32"),
+        ("evaluate run/model.fp32.onnx digits --name fp32", "is one model, and 'fp32' was asked of it"),
+        ("evaluate run/model.fp32.onnx four", "four has the labels 4, which the model does not know"),
+        ("predict run/model.fp32.onnx digits", "digits: cannot be read (Is a directory)"),
+        ("predict run/model.fp32.onnx nowhere.jpg", "nowhere.jpg: cannot be read"),
+        ("predict run/model.fp32.onnx text/3/bad.jpg", "bad.jpg: not an image"),
+        ("export digits", "digits is not a run (it holds no run.json)"),
+        ("export run", "model.fp32.onnx exists: choose another --output, or pass --overwrite"),
+        ("export run --output /proc/model.onnx", "/proc/model.onnx cannot be written"),
+        ("bundle run --output name", "NAME.edge was expected"),
+    ],
+)
+def test_a_mistake_is_answered_by_one_sentence_and_leaves_nothing(
+    command, digits, run, tmp_path, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    for name, target in (("digits", digits), ("run", run)):
+        (tmp_path / name).symlink_to(target)
+    for name in ("cut", "text"):
+        shutil.copytree(digits, tmp_path / name)
+    shutil.copytree(digits / "3", tmp_path / "one" / "3")
+    shutil.copytree(digits / "3", tmp_path / "four" / "4")
+    shutil.copytree(digits, tmp_path / "unknown" / "train")
+    shutil.copytree(digits / "3", tmp_path / "unknown" / "test" / "4")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").touch()
+    (tmp_path / "file").touch()
+    jpeg = cv2.imencode(".jpg", cv2.imread(str(digits / "3" / "000.png")))[1].tobytes()
+    (tmp_path / "cut" / "3" / "bad.jpg").write_bytes(jpeg[: len(jpeg) // 2])
+    (tmp_path / "text" / "3" / "bad.jpg").write_text("This is no photograph.")
+    before = sorted(tmp_path.rglob("*"))
+    refused(command(*arguments.split()), message)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "Commands:"),
+        ("nonsense", "No such command 'nonsense'"),
+        ("train digits", "Missing option '--output'"),
+        ("train digits --output new --epochs many", "'--epochs'"),
+        ("predict run", "Missing argument 'IMAGE'"),
+        ("predict run a.png --top-k 0", "'--top-k'"),
+        ("predict run a.png --threshold 2", "'--threshold'"),
+        ("check photos --nonsense", "No such option"),
+    ],
+)
+def test_a_command_that_cannot_be_understood_is_exit_code_2(command, arguments, message):
+    code, out, err = command(*arguments.split())
+    assert code == 2
+    assert message in out + err
+
+
+def test_check_is_exit_code_1_where_training_would_stop_and_its_json_says_why(command, photos):
+    (photos / "3" / "bad.jpg").write_text("This is no photograph.")
+    code, out, _ = command("check", photos, "--json")
+    assert code == 1
+    [finding] = json.loads(out)["findings"]
+    assert finding["files"] == [str(photos / "3" / "bad.jpg")]
+
+
+def test_skip_unreadable_goes_on_and_says_what_it_left_out(command, photos, tmp_path):
+    (photos / "3" / "bad.jpg").write_text("This is no photograph.")
+    code, out, err = command("train", photos, "--output", tmp_path / "run", *QUICK, "--skip-unreadable", "--json")
+    assert code == 0
+    assert "bad.jpg: not an image" in err
+    assert sum(json.loads(out)["images"].values()) == 180
+
+
+def test_a_gate_that_was_not_met_is_exit_code_3_and_keeps_nothing(command, run, tmp_path, monkeypatch):
+    monkeypatch.setattr("edgeclf.exporting.TOLERANCE", -1.0)
+    outcome = command("export", run, "--output", tmp_path / "model.onnx")
+    refused(outcome, "the exported file's logits differ from torch's", code=3)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_named(digits, run):
+    with open("/dev/full", "w") as full:
+        arguments = [*PROGRAM, "predict", run / "model.fp32.onnx", digits / "3" / "000.png"]
+        done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "error: predict: No space left on device\n")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_output_that_may_not_be_written_is_refused(command, digits, tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    refused(command("train", digits, "--output", tmp_path / "locked" / "run"), "cannot be written")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_training_leaves_nothing_behind_and_is_exit_code_130(digits, tmp_path, number):
+    output, scratch = tmp_path / "output", tmp_path / "scratch"
+    output.mkdir()
+    scratch.mkdir()
+    endless = [*PROGRAM, "train", digits, "--output", output / "run", *QUICK[:-1], "9999", "--finetune", "full"]
+    process = subprocess.Popen(
+        endless, stderr=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ, "TMPDIR": str(scratch)}
+    )
+    # Its first epoch of all layers is over, and the next is under way.
+    lines = iter(process.stderr.readline, "")
+    next(line for line in lines if line.startswith("training the head"))
+    next(line for line in lines if line.startswith("epoch 0"))
+    # A terminal sends Ctrl-C to the workers too, and a service manager its signal to the process.
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    assert process.wait(60) == 130
+    assert process.stderr.read().splitlines()[-1] == "interrupted; nothing half-written was left behind"
+    assert list(output.iterdir()) == []
+    assert list(scratch.glob("edgeclf*")) == []
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)

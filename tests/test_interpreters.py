@@ -1,0 +1,147 @@
+"""The device runtime on the Pythons and libraries that devices have, started as a user starts it.
+
+Each interpreter that is found gets a virtual environment with a device's packages and nothing
+else; it is kept in the user's cache folder (or in EDGECLF_TEST_HOME) for the next run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from runtime.pictures import noise
+
+from edgeclf_runtime.bundle import open_bundle
+from edgeclf_runtime.golden import read_golden
+
+ROOT = Path(__file__).parents[1]
+NEWEST = ("numpy", "onnxruntime", "opencv-python-headless", "pytest")
+PACKAGES = {
+    # JetPack 4, 5 and 6: the OpenCV of each, and the last onnxruntime with an aarch64 wheel for its Python.
+    "3.6": ("pip==21.3.1", "numpy==1.19.5", "onnxruntime==1.10.0", "opencv-python-headless==4.1.1.26", "pytest==7.0.1"),
+    "3.8": ("numpy==1.24.4", "onnxruntime==1.19.2", "opencv-python-headless==4.5.5.64", "pytest==7.4.4"),
+    "3.10": ("numpy==1.26.4", "onnxruntime==1.23.2", "opencv-python-headless==4.8.0.76", "pytest"),
+    "3.12": NEWEST,
+    "3.13": NEWEST,
+}
+LOGITS = """
+import json, sys
+from edgeclf_runtime.bundle import open_bundle
+from edgeclf_runtime.images import read_image
+from edgeclf_runtime.preprocess import as_batch, preprocess
+from edgeclf_runtime.runners import open_runner
+
+bundle = open_bundle(sys.argv[1])
+batches = [as_batch([preprocess(read_image(path), bundle.preprocessing)]) for path in sys.argv[2:]]
+logits = {}
+for model in bundle.models:
+    if "onnxruntime" in model.backends:
+        with open_runner("onnxruntime", bundle.file(model.file), threads=1) as runner:
+            logits[model.name] = [runner.infer(batch)[0].tolist() for batch in batches]
+print(json.dumps(logits))
+"""
+
+
+@pytest.fixture(scope="session", params=PACKAGES)
+def python(request) -> str:
+    """An interpreter with a device's packages."""
+    base = find_python(request.param)
+    if base is None:
+        pytest.skip(
+            f"there is no Python {request.param}: python{request.param} does not start, "
+            f"and no ~/.pyenv/versions/{request.param}.* is there"
+        )
+    return make_environment(base, PACKAGES[request.param])
+
+
+def find_python(version: str) -> str | None:
+    """Return a Python of that version that really starts: a shim of pyenv may lead nowhere."""
+    installed = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python"))
+    code = "import ensurepip, sys, venv; print('%d.%d' % sys.version_info[:2])"
+    for candidate in [shutil.which(f"python{version}"), *map(str, installed)]:
+        if candidate:
+            started = subprocess.run([candidate, "-c", code], capture_output=True, text=True)
+            if started.stdout.strip() == version:
+                return candidate
+    return None
+
+
+def make_environment(base: str, packages: tuple[str, ...]) -> str:
+    """Return the python of a virtual environment with these packages, made now or on an earlier run."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "edgeclf-tests"
+    home = Path(os.environ.get("EDGECLF_TEST_HOME") or cache)
+    environment = home / hashlib.sha256(repr((base, packages)).encode()).hexdigest()[:16]
+    python = environment / "bin" / "python"
+    if not (environment / "complete").is_file():
+        shutil.rmtree(environment, ignore_errors=True)
+        subprocess.run([base, "-m", "venv", environment], check=True)
+        # The first alone: the pip that comes with Python 3.6 knows no wheel of today.
+        for wanted in (packages[:1], packages):
+            subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *wanted], check=True)
+        (environment / "complete").touch()
+    return str(python)
+
+
+def bare_environment(**more: str) -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")} | more
+
+
+def test_the_runtimes_tests_pass(python, bundle):
+    environment = bare_environment(EDGECLF_TEST_BUNDLE=str(bundle), PYTHONPATH=str(bundle), PYTHONDONTWRITEBYTECODE="1")
+    command = [python, "-m", "pytest", "-p", "no:cacheprovider", "tests/runtime"]
+    tested = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert tested.returncode == 0, tested.stdout[-5000:] + tested.stderr[-1000:]
+
+
+def test_every_model_gives_the_hosts_logits(python, bundle, pictures):
+    here, there = (logits(interpreter, bundle, pictures) for interpreter in (sys.executable, python))
+    assert set(here) == set(there)
+    for model in open_bundle(bundle).models:
+        largest = np.abs(np.subtract(here[model.name], there[model.name])).max()
+        assert largest <= (1e-3 if model.precision == "fp32" else model.tolerance), model.name
+
+
+def logits(interpreter, bundle, pictures):
+    out = subprocess.run(
+        [interpreter, "-c", LOGITS, bundle, *pictures],
+        env=bare_environment(PYTHONPATH=str(bundle), PYTHONDONTWRITEBYTECODE="1"),
+        check=True,
+        capture_output=True,
+    )
+    return json.loads(out.stdout)
+
+
+@pytest.fixture(scope="session")
+def pictures(bundle, digits, tmp_path_factory):
+    """The golden images, every digit, and pictures of the sizes that cameras give."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for width, height in ((1280, 720), (640, 480), (333, 517), (32, 32)):
+        cv2.imwrite(str(folder / f"{width} x {height}.png"), noise(width, height))
+    return [*sorted(bundle.glob("golden/*.png")), *sorted(digits.rglob("*.png")), *sorted(folder.iterdir())]
+
+
+def test_a_user_starts_the_bundle_from_anywhere(python, bundle, tmp_path):
+    images = [bundle / name for name in read_golden(open_bundle(bundle))["images"]]
+    arguments = ["--json", "--model", "fp32", "--top-k", "1000"]
+    here, there = (
+        [json.loads(line) for line in classify(interpreter, bundle, tmp_path, arguments, images)]
+        for interpreter in (sys.executable, python)
+    )
+    assert [line["label"] for line in there] == [line["label"] for line in here]
+    assert [line["confidence"] for line in there] == pytest.approx([line["confidence"] for line in here], abs=1e-3)
+    assert not list(bundle.rglob("__pycache__"))
+
+
+def classify(interpreter, bundle, folder, arguments, images):
+    command = [interpreter, bundle, "classify", *arguments, *images]
+    out = subprocess.run(command, cwd=folder, env=bare_environment(), check=True, capture_output=True, text=True)
+    assert out.stderr == ""
+    return out.stdout.splitlines()

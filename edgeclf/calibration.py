@@ -115,7 +115,8 @@ class CalibrationSet:
             raise DataError(
                 f"{folder} is no calibration set ({RECIPE_FILE} and {LIST_FILE} were expected: {error})"
             ) from None
-        return cls(recipe, load_dataset(source).root, entries).verify()
+        root = load_dataset(source).root if source in NAMED_SETS else Path(source)
+        return cls(recipe, root, entries).verify()
 
     @classmethod
     def select(cls, dataset: Dataset, size: int = 300, seed: int = 0) -> CalibrationSet:

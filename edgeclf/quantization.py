@@ -30,6 +30,8 @@ from .targets import FLAVORS, Flavor
 
 REPORT_FILE = "quantization.json"
 _FEW_CHANNELS = 16
+JUDGES = 500
+"""Images that tell a loss of one point from chance; training images fill up a smaller validation split."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class QuantizeOptions:
     flavors: tuple[str, ...] = tuple(FLAVORS)
     """Which files to write, by their names in targets.FLAVORS."""
     max_drop: float = 0.01
-    """Largest loss of accuracy against FP32, on the validation split, that is accepted."""
+    """Largest loss of accuracy against FP32, on the same images, that is accepted."""
     seed: int = 0
     """Changes which images are selected."""
 
@@ -78,7 +80,7 @@ class QuantizeReport:
     run: str
     calibration_images: int
     calibration_sha256: str
-    validation_images: int
+    judged_images: int
     size_fp32: int
     files: tuple[QuantizedFile, ...]
 
@@ -88,7 +90,7 @@ class QuantizeReport:
 
     def __str__(self) -> str:
         lines = [
-            f"{'file':<14}   size   of fp32  accuracy    drop  agreement   ({self.validation_images} validation images, {self.calibration_images} calibration)"
+            f"{'file':<14}   size   of fp32  accuracy    drop  agreement   ({self.judged_images} images judged, {self.calibration_images} calibration)"
         ]
         for file in self.files:
             lines.append(
@@ -102,7 +104,8 @@ def quantize(run: str | Path | Run, options: QuantizeOptions | None = None, over
     """Write a run's INT8 files, model.NAME.onnx for each flavour, and quantization.json.
 
     Raises GateError, exit code 3, where a file loses more than ``max_drop`` of accuracy on the
-    validation split; that file is not kept.  Raises DataError for a calibration set whose
+    validation images (filled up to JUDGES with training images that calibration did not see);
+    that file is not kept.  Raises DataError for a calibration set whose
     files changed, and OutputError where a file is there already and ``overwrite`` is not given.
     """
     if not isinstance(run, Run):
@@ -114,15 +117,15 @@ def quantize(run: str | Path | Run, options: QuantizeOptions | None = None, over
         claim_output(target, overwrite)
     dataset = run.dataset()
     calibration = _calibration_set(dataset, options)
-    validation = dataset.split("val")
-    truth = np.array([dataset.index(sample) for sample in validation])
-    reference = _predict(source, validation, "validating fp32")
+    judges = _judges(dataset, calibration)
+    truth = np.array([dataset.index(sample) for sample in judges])
+    reference = _predict(source, judges, "judging fp32")
     graph, ranges, moments = _look_at_activations(source, calibration.batches(run.preprocessing))
     files = []
     for name, target in targets.items():
         with new_file(target, overwrite) as work:
             save_model(write_flavor(graph, FLAVORS[name], ranges, moments), work, model_metadata(run, name))
-            predicted = _predict(Path(work), validation, f"validating {name}")
+            predicted = _predict(Path(work), judges, f"judging {name}")
             files.append(_compare(name, target, Path(work), truth, reference, predicted, options.max_drop))
     report = QuantizeReport(
         str(run.path), len(calibration), calibration.sha256, len(truth), source.stat().st_size, tuple(files)
@@ -140,6 +143,14 @@ def _calibration_set(dataset: Dataset, options: QuantizeOptions) -> CalibrationS
     if len(calibration) < FEW_IMAGES:
         say(f"warning: {len(calibration)} calibration images are few; {FEW_IMAGES} or more are usual")
     return calibration
+
+
+def _judges(dataset: Dataset, calibration: CalibrationSet) -> list[Sample]:
+    """Return the images on which INT8 is held to FP32: val, and as many of train, outside the calibration set, as are wanting."""
+    spare = [sample for sample in dataset.split("train") if sample.path not in set(calibration.paths)]
+    by_hash = sorted(zip(dataset.sha256(spare), spare, strict=True), key=lambda pair: pair[0])
+    validation = dataset.split("val")
+    return validation + [sample for _, sample in by_hash[: max(0, JUDGES - len(validation))]]
 
 
 def _predict(model: Path, samples: list[Sample], what: str) -> np.ndarray:
@@ -171,7 +182,7 @@ def _compare(
     accuracy_fp32, accuracy = float((reference == truth).mean()), float((predicted == truth).mean())
     if accuracy_fp32 - accuracy > max_drop:
         raise GateError(
-            f"{name} has an accuracy of {accuracy:.4f} on {len(truth)} validation images and fp32 {accuracy_fp32:.4f}: "
+            f"{name} has an accuracy of {accuracy:.4f} on {len(truth)} images and fp32 {accuracy_fp32:.4f}: "
             f"a loss of {accuracy_fp32 - accuracy:.4f}, where at most {max_drop} was accepted.  The file was not kept; "
             "try more calibration images (--size), or accept more (--max-drop)"
         )

@@ -51,6 +51,14 @@ def test_a_saved_set_loads_as_the_same_set(digits, tmp_path):
     assert CalibrationSet.load(tmp_path / "set") == chosen
 
 
+def test_a_set_from_a_csv_file_loads_again(digits, tmp_path):
+    lines = [f"{path},{path.parent.name}" for path in sorted(digits.rglob("*.png"))]
+    (tmp_path / "data.csv").write_text("\n".join(["path,label", *lines]))
+    chosen = CalibrationSet.select(load_dataset(tmp_path / "data.csv"), 12)
+    chosen.save(tmp_path / "set")
+    assert CalibrationSet.load(tmp_path / "set").sha256 == chosen.sha256
+
+
 def test_a_changed_image_is_named(own_digits, tmp_path):
     chosen = CalibrationSet.select(load_dataset(own_digits), 12)
     chosen.save(tmp_path / "set")

@@ -91,7 +91,9 @@ def make_environment(base: str, packages: tuple[str, ...]) -> str:
 
 
 def bare_environment(**more: str) -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")} | more
+    """Return the environment without what Python reads, in a locale that Python 3.6 can name files in."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    return {**kept, "LC_ALL": "C.UTF-8", **more}
 
 
 def test_the_runtimes_tests_pass(python, bundle):

@@ -9,6 +9,7 @@ from onnx import numpy_helper
 
 from edgeclf import CalibrationSet, QuantizeOptions, SplitOptions, load_dataset, quantize
 from edgeclf.errors import DataError, GateError, ModelError, OptionError, OutputError
+from edgeclf.runs import read_run
 from edgeclf.targets import IR_VERSION, OPSET
 
 INT8 = "model.int8-cpu.onnx"
@@ -80,6 +81,12 @@ def test_a_file_that_loses_too_much_is_not_kept(own_run, monkeypatch):
 def _zero_a_layer(quantized, model, moments):
     tensor = next(tensor for tensor in quantized.graph.initializer if tensor.name.endswith("_quantized"))
     tensor.CopyFrom(numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(tensor)), tensor.name))
+
+
+def test_training_images_outside_the_calibration_set_fill_up_a_small_validation_split(run):
+    report = json.loads((run / "quantization.json").read_text())
+    images = read_run(run).dataset().counts()
+    assert report["judged_images"] == images["val"] + images["train"] - 60
 
 
 def test_a_calibration_set_is_used_and_recorded(digits, own_run, tmp_path):

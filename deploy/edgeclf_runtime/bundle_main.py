@@ -24,7 +24,7 @@ def damaged_code():
                     if hashlib.sha256(stream.read()).hexdigest() != files[name]["sha256"]:
                         return name
     except OSError as error:
-        return os.path.relpath(error.filename, HERE)
+        return os.path.relpath(error.filename or HERE, HERE)
     except (AttributeError, KeyError, TypeError, ValueError):
         return "manifest.json"
     return None

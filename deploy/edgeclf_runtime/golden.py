@@ -5,7 +5,8 @@ A backend can be installed, load a model and answer with wrong numbers without a
 """
 
 import json
-from typing import NamedTuple
+import math
+from typing import Any, Dict, NamedTuple
 
 from .errors import BackendError
 from .images import read_image
@@ -26,8 +27,13 @@ class GoldenReport(NamedTuple):
 
     @property
     def passed(self):
-        """Whether every logit is within the tolerance."""
+        """Whether every logit is within the tolerance; one that is not finite never is."""
         return self.largest_difference <= self.tolerance
+
+    def to_dict(self) -> Dict[str, Any]:
+        """The report as JSON can hold it: a difference that is not finite is None."""
+        largest = self.largest_difference if math.isfinite(self.largest_difference) else None
+        return dict(self._asdict(), largest_difference=largest, passed=self.passed)
 
     def __str__(self):
         return (
@@ -71,13 +77,11 @@ def check_golden(bundle, model, runner):
                 model.name, runner.backend, list(found.shape), list(expected.shape)
             )
         )
-    # A NaN compares as false everywhere, so it is made the largest difference there is.
-    difference = np.where(np.isnan(found), np.inf, np.abs(found - expected))
     return GoldenReport(
         model=model.name,
         backend=runner.backend,
         images=len(found),
         labels_agree=int((found.argmax(1) == expected.argmax(1)).sum()),
-        largest_difference=float(difference.max()),
+        largest_difference=float(np.abs(found - expected).max()),
         tolerance=model.tolerance,
     )

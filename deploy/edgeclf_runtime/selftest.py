@@ -26,7 +26,7 @@ class SelftestReport(NamedTuple):
 
     def to_dict(self) -> Dict[str, Any]:
         """The report as JSON can hold it."""
-        reports = [dict(report._asdict(), passed=report.passed) for report in self.reports]
+        reports = [report.to_dict() for report in self.reports]
         return {"passed": self.passed, "reports": reports, "failures": self.failures}
 
     def __str__(self):

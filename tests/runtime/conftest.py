@@ -1,11 +1,30 @@
 import shutil
 
+import numpy as np
 import pytest
+
+from .pictures import CMYK_JPEG, encode, noise, quarters, with_orientation
 
 
 @pytest.fixture
 def copied(bundle, tmp_path):
-    """A copy of the bundle that a test may damage."""
+    """A copy of the bundle that a test may damage; removed at once, since pytest keeps its folders for three runs."""
     path = tmp_path / "copy.edge"
     shutil.copytree(str(bundle), str(path), ignore=shutil.ignore_patterns("__pycache__"))
-    return path
+    yield path
+    shutil.rmtree(str(path), ignore_errors=True)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of photographs of every kind that a user would expect to work."""
+    folder = tmp_path / "Fotos \u00fc 1"
+    folder.mkdir()
+    (folder / "plain.png").write_bytes(encode(".png", noise(64, 48)))
+    (folder / "grey.JPG").write_bytes(encode(".jpg", noise(64, 48)[:, :, 0]))
+    (folder / "cmyk.jpg").write_bytes(CMYK_JPEG)
+    (folder / "turned.jpeg").write_bytes(with_orientation(encode(".jpg", quarters()), 6))
+    (folder / "deep.png").write_bytes(encode(".png", noise(64, 48).astype(np.uint16) * 257))
+    (folder / "clear.png").write_bytes(encode(".png", np.concatenate([noise(64, 48)] * 2, 2)[:, :, :4]))
+    (folder / "wrong suffix.bmp").write_bytes(encode(".jpg", noise(64, 48)))
+    return folder

@@ -1,6 +1,4 @@
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,31 +10,9 @@ import pytest
 from edgeclf_runtime import __version__
 from edgeclf_runtime.__main__ import main
 
-from .pictures import CMYK_JPEG, encode, noise, png_bomb, quarters, with_orientation
-from .sealing import flip_byte, replace_file, reseal
-
-WAIT_S = 60
-
-
-def start(bundle, *arguments, **options):
-    """Start a bundle as a user does: by itself, with no other edgeclf to be found."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    environment.update(options.pop("environment", {}))
-    return subprocess.Popen(
-        [sys.executable, str(bundle)] + [str(argument) for argument in arguments],
-        stdout=options.pop("stdout", subprocess.PIPE),
-        stderr=subprocess.PIPE,
-        env=environment,
-        # Whoever runs the tests in the background has switched Ctrl-C off, and a child would inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        **options,
-    )
-
-
-def output_of(process):
-    """The exit code, stdout and stderr of a process that ends by itself."""
-    out, err = process.communicate(timeout=WAIT_S)
-    return process.returncode, (out or b"").decode("utf-8"), err.decode("utf-8")
+from .pictures import encode, noise, png_bomb
+from .sealing import flip_byte, reseal
+from .starting import WAIT_S, output_of, start
 
 
 @pytest.fixture
@@ -57,21 +33,6 @@ def cli(bundle, capfd):
 
 
 @pytest.fixture
-def photos(tmp_path):
-    """A folder of photographs of every kind that a user would expect to work."""
-    folder = tmp_path / "Fotos \u00fc 1"
-    folder.mkdir()
-    (folder / "plain.png").write_bytes(encode(".png", noise(64, 48)))
-    (folder / "grey.JPG").write_bytes(encode(".jpg", noise(64, 48)[:, :, 0]))
-    (folder / "cmyk.jpg").write_bytes(CMYK_JPEG)
-    (folder / "turned.jpeg").write_bytes(with_orientation(encode(".jpg", quarters()), 6))
-    (folder / "deep.png").write_bytes(encode(".png", noise(64, 48).astype(np.uint16) * 257))
-    (folder / "clear.png").write_bytes(encode(".png", np.concatenate([noise(64, 48)] * 2, 2)[:, :, :4]))
-    (folder / "wrong suffix.bmp").write_bytes(encode(".jpg", noise(64, 48)))
-    return folder
-
-
-@pytest.fixture
 def film(tmp_path):
     """A video of a minute."""
     path = tmp_path / "film.avi"
@@ -82,59 +43,11 @@ def film(tmp_path):
     return path
 
 
-def test_a_bundle_runs_by_itself_from_anywhere(copied, photos, tmp_path):
-    home = tmp_path / "B\u00fcndel 1"
-    home.mkdir()
-    shutil.move(str(copied), str(home / "copy.edge"))
-    (tmp_path / "elsewhere").mkdir()
-    images = sorted(photos.iterdir())
-    code, out, err = output_of(
-        start(
-            home / "copy.edge",
-            "classify",
-            "--json",
-            *images,
-            cwd=str(tmp_path / "elsewhere"),
-            environment={"LC_ALL": "C"},
-        )
-    )
-    assert (code, err) == (0, "")
-    lines = [json.loads(line) for line in out.splitlines()]
-    assert [os.fsencode(line["image"]) for line in lines] == [os.fsencode(str(path)) for path in images]
-    assert all(line["label"] and line["top"] for line in lines)
-    assert not list(home.rglob("__pycache__"))
-
-
-def test_damaged_code_is_told_before_it_is_run(copied):
-    for path in sorted((copied / "edgeclf_runtime").rglob("*.py")):
-        if path.stat().st_size:
-            flip_byte(path, path.stat().st_size // 3)
-            code, out, err = output_of(start(copied, "info"))
-            assert (code, out) == (1, "")
-            assert f"{path.name} was changed or is missing; copy the bundle again" in err
-            assert err.count("\n") == 1
-            flip_byte(path, path.stat().st_size // 3)
-
-
-@pytest.mark.parametrize("name", ["edgeclf_runtime/bundle.py", "manifest.json"])
-def test_missing_code_is_told(copied, name):
-    (copied / name).unlink()
-    code, _, err = output_of(start(copied, "info"))
-    assert code == 1
-    assert f"{name} was changed or is missing" in err
-    assert "Traceback" not in err
-
-
-def test_a_bundle_runs_its_own_runtime_whatever_is_installed(copied):
-    replace_file(copied, "edgeclf_runtime/__init__.py", b'"""Another version."""\n__version__ = "9.9.9"\n')
-    assert output_of(start(copied, "--version")) == (0, "9.9.9\n", "")
-
-
-def test_a_library_that_was_dropped_into_the_bundle_is_not_imported(copied):
-    (copied / "numpy.py").write_text("print('imported')")
-    code, out, err = output_of(start(copied, "selftest"))
-    assert (code, out) == (1, "")
-    assert "numpy.py does not belong to it" in err
+def test_a_video_of_any_name_is_read_where_python_has_no_locale(bundle, film):
+    film.rename(film.parent / "Für 1.avi")
+    arguments = ("run", "--source", film.parent / "Für 1.avi", "--frames", "1")
+    code, out, err = output_of(start(bundle, *arguments, environment={"LC_ALL": "C"}))
+    assert (code, out.count("\n"), "1 frames classified" in err) == (0, 1, True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -65,6 +67,7 @@ def test_wrong_logits_fail(opened, runner, wrong):
     report = check(opened, Altered(runner, logits=wrong))
     assert not report.passed
     assert str(report).startswith("FAIL: fp32 on altered: ")
+    assert json.loads(json.dumps(report.to_dict(), allow_nan=False))["passed"] is False
 
 
 def test_pixels_of_another_scale_or_upside_down_fail(opened, runner):

@@ -113,6 +113,12 @@ def test_a_bomb_is_refused_before_it_is_decoded():
     assert refusal(bomb) == "photo: 10000 x 6000 is 60.0 megapixels, more than the 50 allowed; shrink the image"
 
 
+def test_a_jpeg_that_says_it_is_huge_is_refused_before_it_is_decoded():
+    at = JPEG.index(b"\xff\xc0") + 5
+    huge = JPEG[:at] + struct.pack(">HH", 6000, 10000) + JPEG[at + 4 :]
+    assert "10000 x 6000 is 60.0 megapixels" in refusal(huge)
+
+
 def test_the_largest_allowed_image_is_read():
     assert decode_image(png_bomb(400, 100), max_pixels=40000).shape == (100, 400, 3)
 

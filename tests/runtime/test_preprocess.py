@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime.errors import EdgeclfError, ImageError
-from edgeclf_runtime.preprocess import Preprocessing, as_batch, preprocess
+from edgeclf_runtime.preprocess import RESIZE_MODES, Preprocessing, as_batch, preprocess
 
 from .pictures import BLUE, GREEN, RED, YELLOW, noise, quarters
 
@@ -85,6 +85,13 @@ def test_fine_detail_is_averaged_and_not_skipped():
     stripes = np.zeros((512, 512, 3), np.uint8)
     stripes[:, ::4] = 255
     assert preprocess(stripes, Preprocessing(64, 64)).max() < 70
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 700), (700, 1)])
+def test_an_image_of_one_colour_keeps_it_however_thin_it_is(width, height):
+    for resize in RESIZE_MODES[:2]:
+        pixels = preprocess(np.full((height, width, 3), 7, np.uint8), Preprocessing(96, 64, resize))
+        assert np.array_equal(pixels, np.full((96, 64, 3), 7))
 
 
 def test_a_slice_of_a_frame_is_as_good_as_a_copy_of_it():

@@ -15,14 +15,14 @@ def lines(bundle, tmp_path_factory):
     """The lines of a stream of three frames."""
     folder = tmp_path_factory.mktemp("frames")
     for number in range(3):
-        (folder / f"frame {number}.png").write_bytes(encode(".png", noise(64 + number, 48)))
+        (folder / f"Bild \u00fc {number}.png").write_bytes(encode(".png", noise(64 + number, 48)))
     with Classifier.open(bundle, "fp32") as classifier, open_camera(folder) as camera:
-        return [json.loads(item.to_json()) for item in stream(classifier, camera)]
+        return [json.loads(item.to_json().encode("ascii").decode("ascii")) for item in stream(classifier, camera)]
 
 
 def test_each_frame_gives_one_line_in_the_order_of_capture(lines):
     assert [line["frame"] for line in lines] == [0, 1, 2]
-    assert [line["name"] for line in lines] == ["frame 0.png", "frame 1.png", "frame 2.png"]
+    assert [line["name"] for line in lines] == ["Bild \u00fc 0.png", "Bild \u00fc 1.png", "Bild \u00fc 2.png"]
     assert sorted(line["captured_at"] for line in lines) == [line["captured_at"] for line in lines]
 
 

@@ -147,7 +147,8 @@ def _calibration_set(dataset: Dataset, options: QuantizeOptions) -> CalibrationS
 
 def _judges(dataset: Dataset, calibration: CalibrationSet) -> list[Sample]:
     """Return the images on which INT8 is held to FP32: val, and as many of train, outside the calibration set, as are wanting."""
-    spare = [sample for sample in dataset.split("train") if sample.path not in set(calibration.paths)]
+    calibrated = set(calibration.paths)
+    spare = [sample for sample in dataset.split("train") if sample.path not in calibrated]
     by_hash = sorted(zip(dataset.sha256(spare), spare, strict=True), key=lambda pair: pair[0])
     validation = dataset.split("val")
     return validation + [sample for _, sample in by_hash[: max(0, JUDGES - len(validation))]]

@@ -14,7 +14,7 @@ from edgeclf_runtime import __version__
 if TYPE_CHECKING:
     from .bundling import BundleOptions, bundle
     from .calibration import CalibrationSet
-    from .datasets import Dataset, Sample, SplitOptions, load_dataset
+    from .datasets import Dataset, Sample, load_dataset
     from .demonstration import demo
     from .errors import EdgeclfError
     from .evaluation import evaluate
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .integrity import check
     from .prediction import predict
     from .quantization import QuantizeOptions, quantize
+    from .splitting import SplitOptions
     from .training import TrainOptions, train
 
 __all__ = [
@@ -52,7 +53,7 @@ _HOMES = {
     "EdgeclfError": "errors",
     "QuantizeOptions": "quantization",
     "Sample": "datasets",
-    "SplitOptions": "datasets",
+    "SplitOptions": "splitting",
     "TrainOptions": "training",
     "bundle": "bundling",
     "check": "integrity",

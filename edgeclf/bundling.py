@@ -14,7 +14,7 @@ import numpy as np
 import edgeclf_runtime
 from edgeclf_runtime import golden
 from edgeclf_runtime.bundle import FORMAT, FORMAT_VERSION, MANIFEST, MANIFEST_HASH
-from edgeclf_runtime.files import new_folder, sha256_bytes, sha256_file
+from edgeclf_runtime.files import claim_output, new_folder, sha256_bytes, sha256_file
 from edgeclf_runtime.images import read_image
 from edgeclf_runtime.preprocess import as_batch, preprocess
 
@@ -88,6 +88,7 @@ def bundle(
     output = Path(output)
     if output.suffix != ".edge":
         raise OutputError(f"{output} was given as the bundle's name; NAME.edge was expected")
+    claim_output(output, overwrite, MANIFEST)
     dataset = run.dataset()
     models = _models(run, options)
     measured = dict(evaluations or {})

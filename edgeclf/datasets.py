@@ -12,9 +12,7 @@ Knows nothing of pixels: files are hashed here, never decoded.
 from __future__ import annotations
 
 import csv
-import hashlib
 import os
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -23,29 +21,11 @@ from pathlib import Path
 from edgeclf_runtime.files import sha256_file
 from edgeclf_runtime.images import is_image_name
 
-from .errors import DataError, DependencyError, OptionError
+from .errors import DataError, DependencyError
+from .splitting import SplitOptions, divide
 
 SPLITS = ("train", "val", "test")
 _FOLDER_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-
-
-@dataclass(frozen=True)
-class SplitOptions:
-    """How images without a division of their own are divided, stratified by label (and by the set's own groups)."""
-
-    seed: int = 0
-    """Changes which images go where; the same seed gives the same division."""
-    test: float = 0.25
-    """Share of all images held out for the test."""
-    val: float = 0.1
-    """Share of the others that training validates on."""
-
-    def __post_init__(self) -> None:
-        for name in ("test", "val"):
-            if not 0 < getattr(self, name) < 0.9:
-                raise OptionError(
-                    f"the share for {name} is {getattr(self, name)}; more than 0 and less than 0.9 was expected"
-                )
 
 
 @dataclass(frozen=True)
@@ -305,19 +285,8 @@ def _divide(dataset: Dataset, options: SplitOptions) -> Dataset:
     divisible = [sample for sample in dataset.samples if sample.split in ("", "train")]
     # A file that cannot be read is divided by its path; the integrity check names it later.
     digests = [digest or str(sample.path) for sample, digest in zip(divisible, dataset.sha256(divisible), strict=True)]
-    strata: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
-    for sample, digest in zip(divisible, digests, strict=True):
-        key = hashlib.sha256(f"{options.seed}:{digest}".encode()).hexdigest()
-        strata[sample.label, sample.group][key] = digest
-    assigned: dict[str, str] = {}
-    for stratum in strata.values():
-        rest = [stratum[key] for key in sorted(stratum)]
-        for split, share in shares.items():
-            # A class always keeps an image to train on, and from three images on one is in each split.
-            count = min(max(round(len(rest) * share), int(len(stratum) >= 3)), len(rest) - 1)
-            assigned.update(dict.fromkeys(rest[:count], split))
-            rest = rest[count:]
-    split_of = {sample.path: assigned.get(digest, "train") for sample, digest in zip(divisible, digests, strict=True)}
+    splits = divide([(sample.label, sample.group) for sample in divisible], digests, shares, options.seed)
+    split_of = {sample.path: split for sample, split in zip(divisible, splits, strict=True)}
     samples = tuple(replace(sample, split=split_of.get(sample.path, sample.split)) for sample in dataset.samples)
     return replace(dataset, samples=samples, divided_by=options)
 

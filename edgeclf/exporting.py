@@ -97,7 +97,27 @@ def write_onnx(network: Any, spec: Preprocessing, path: str | Path, metadata: di
                 f"this backbone has an operator that opset {OPSET} lacks, and some targets read no newer one "
                 f"({str(error).splitlines()[0]}); choose another --backbone"
             ) from None
-    save_model(onnx.load(path), path, metadata)
+    model = onnx.load(path)
+    _give_each_its_own(model.graph)
+    save_model(model, path, metadata)
+
+
+def _give_each_its_own(graph: Any) -> None:
+    """Turn each Identity of an initializer into an initializer.
+
+    torch writes equal weights once and hands them on by Identity nodes; the quantizer takes such a
+    bias for an activation and leaves it float, which ONNX Runtime 1.10 then computes in float.
+    """
+    import onnx
+
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    for node in [node for node in graph.node if node.op_type == "Identity" and node.input[0] in stored]:
+        own = onnx.TensorProto()
+        own.CopyFrom(stored[node.input[0]])
+        own.name = node.output[0]
+        stored[own.name] = own
+        graph.initializer.append(own)
+        graph.node.remove(node)
 
 
 def save_model(model: Any, path: str | Path, metadata: dict[str, str]) -> None:

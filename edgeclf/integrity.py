@@ -22,9 +22,10 @@ from typing import Any
 
 from edgeclf_runtime.images import read_image
 
-from .datasets import SPLITS, Dataset, Sample, SplitOptions, load_dataset
+from .datasets import SPLITS, Dataset, Sample, load_dataset
 from .errors import DataError, ImageError
 from .reporting import track
+from .splitting import SplitOptions
 
 IMBALANCE = 10
 """A class with this many times fewer images than the largest is reported."""

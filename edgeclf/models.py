@@ -19,9 +19,9 @@ from edgeclf_runtime.preprocess import Preprocessing
 from edgeclf_runtime.runners.base import Runner
 from edgeclf_runtime.runners.ort import OnnxRuntimeRunner
 
-from .datasets import SplitOptions
 from .errors import ModelError
 from .runs import RUN_FILE, Run, read_run, read_split_options
+from .splitting import SplitOptions
 from .targets import FLAVORS
 
 if TYPE_CHECKING:

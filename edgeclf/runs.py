@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 from edgeclf_runtime.files import sha256_file
 from edgeclf_runtime.preprocess import Preprocessing
 
-from .datasets import Dataset, Sample, SplitOptions
+from .datasets import Dataset, Sample
 from .errors import DataError, ModelError, WeightsError
+from .splitting import SplitOptions
 
 if TYPE_CHECKING:
     from .backbones import ImageClassifier

@@ -25,13 +25,14 @@ from edgeclf_runtime.files import claim_output, new_folder
 from edgeclf_runtime.preprocess import RESIZE_MODES, Preprocessing
 from edgeclf_runtime.runners.ort import OnnxRuntimeRunner
 
-from .datasets import Dataset, Sample, SplitOptions, load_dataset
+from .datasets import Dataset, Sample, load_dataset
 from .errors import OptionError
 from .exporting import write_onnx
 from .integrity import check_for_training
 from .loading import load_batches
 from .reporting import say
 from .runs import FORMAT, FORMAT_VERSION, METRICS_FILE, RUN_FILE, WEIGHTS_FILE, split_facts, write_split
+from .splitting import SplitOptions
 
 FINETUNE = ("head", "full")
 _EPOCHS = {"head": 12, "full": 8}
@@ -142,7 +143,7 @@ def train(
         say(line)
     import torch
     from lightning import seed_everything
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from .backbones import create
 
@@ -154,7 +155,8 @@ def train(
     rows = _fit(network, dataset, spec, options)
     with new_folder(output, overwrite, RUN_FILE) as folder:
         work = Path(folder)
-        save_file({key: value.cpu().contiguous() for key, value in network.state_dict().items()}, work / WEIGHTS_FILE)
+        weights = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
+        (work / WEIGHTS_FILE).write_bytes(save(weights))
         facts = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,

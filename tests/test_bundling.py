@@ -110,6 +110,12 @@ def test_a_run_without_an_exported_file_names_the_command(run, tmp_path):
     assert not (tmp_path / "none.edge").exists()
 
 
+def test_a_taken_output_is_refused_before_anything_is_evaluated(run, bundle, monkeypatch):
+    monkeypatch.delattr("edgeclf.bundling.evaluate")
+    with pytest.raises(OutputError, match="pass --overwrite"):
+        edgeclf.bundle(run, bundle)
+
+
 def test_a_folder_that_is_no_bundle_is_never_replaced(run, tmp_path):
     taken = tmp_path / "taken.edge"
     taken.mkdir()

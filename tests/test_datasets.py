@@ -7,8 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
-from edgeclf.datasets import SplitOptions, load_dataset
+from edgeclf.datasets import load_dataset
 from edgeclf.errors import DataError, OptionError
+from edgeclf.splitting import SplitOptions
 
 
 def place(digits, root, names):

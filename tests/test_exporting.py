@@ -88,6 +88,22 @@ class GridSample(nn.Module):
         return nn.functional.grid_sample(image.permute(0, 3, 1, 2), image[..., :2])
 
 
+def test_equal_weights_are_stored_for_each_layer_not_handed_on_by_identity_nodes(tmp_path):
+    class TwoEqualBiases(nn.Sequential):
+        def forward(self, image):
+            return super().forward(image.permute(0, 3, 1, 2)).mean((2, 3))
+
+    network = TwoEqualBiases(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1))
+    for layer in network:
+        nn.init.zeros_(layer.bias)
+    write_onnx(network, Preprocessing(8, 8), tmp_path / "equal.onnx", {})
+    graph = onnx.load(tmp_path / "equal.onnx").graph
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    stored = {tensor.name for tensor in graph.initializer}
+    assert {node.input[2] for node in convolutions} < stored
+    assert "Identity" not in {node.op_type for node in graph.node}
+
+
 def test_an_operator_that_came_after_opset_13_is_refused(tmp_path):
     with pytest.raises(ModelError, match=r"operator that opset 13 lacks.*grid_sampler"):
         write_onnx(GridSample(), Preprocessing(8, 8), tmp_path / "new.onnx", {})

@@ -45,6 +45,11 @@ def full(digits, tmp_path_factory):
     return path
 
 
+def test_others_may_read_a_run_as_far_as_the_umask_lets_them(small):
+    modes = {path.stat().st_mode for path in small.iterdir()}
+    assert len(modes) == 1
+
+
 def test_the_same_seed_gives_the_same_weights_and_split(small, digits, tmp_path):
     edgeclf.train(digits, tmp_path / "again", quick())
     assert sha256(tmp_path / "again") == sha256(small)

@@ -55,12 +55,13 @@ def claim_output(path, overwrite=False, marker=None):
         raise OutputError(
             "{} exists: choose another --output{}".format(path, "" if marker else ", or pass --overwrite")
         )
-    try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-    except OSError as error:
-        raise OutputError("{} cannot be made: {}".format(os.path.dirname(path), error.strerror))
-    if not os.access(os.path.dirname(path), os.W_OK | os.X_OK):
-        raise OutputError("{} cannot be written: choose another --output".format(os.path.dirname(path)))
+    parent = os.path.dirname(path)
+    while not os.path.lexists(parent):
+        parent = os.path.dirname(parent)
+    if not os.path.isdir(parent):
+        raise OutputError("{} is no folder, so {} cannot be written: choose another --output".format(parent, path))
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError("{} cannot be written: choose another --output".format(parent))
     return path
 
 
@@ -74,6 +75,7 @@ def new_folder(path, overwrite=False, marker=None):
     path = claim_output(path, overwrite, marker)
     parent, name = os.path.split(path)
     with _cannot_be_written(path):
+        os.makedirs(parent, exist_ok=True)
         work = tempfile.mkdtemp(prefix=".{}.".format(name), dir=parent)
     try:
         os.chmod(work, 0o777 & ~_umask())
@@ -111,6 +113,7 @@ def new_file(path, overwrite=False):
     path = claim_output(path, overwrite)
     parent, name = os.path.split(path)
     with _cannot_be_written(path):
+        os.makedirs(parent, exist_ok=True)
         handle, work = tempfile.mkstemp(prefix=".", suffix="." + name, dir=parent)
     os.close(handle)
     try:

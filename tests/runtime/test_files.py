@@ -29,14 +29,18 @@ def test_a_free_path_and_an_empty_folder_can_be_claimed(tmp_path):
     assert claim_output(tmp_path / "empty", marker="marker") == str(tmp_path / "empty")
 
 
-def test_the_folders_above_are_made(tmp_path):
+def test_the_folders_above_are_made_when_something_is_written(tmp_path):
     claim_output(tmp_path / "a" / "b" / "c")
-    assert (tmp_path / "a" / "b").is_dir()
+    assert not (tmp_path / "a").exists()
+    with new_file(tmp_path / "a" / "b" / "c"):
+        assert (tmp_path / "a" / "b").is_dir()
+    with new_folder(tmp_path / "d" / "e"):
+        assert (tmp_path / "d").is_dir()
 
 
 def test_a_path_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be made"):
+    with pytest.raises(OutputError, match="file is no folder"):
         claim_output(tmp_path / "file" / "b" / "c")
 
 

@@ -19,9 +19,9 @@ setup(
     license="MIT",
     license_files=["LICENSE"],
     python_requires=">=3.10",
-    packages=["edgeclf", "edgeclf_runtime", "edgeclf_runtime.runners"],
+    packages=["edgeclf", "edgeclf_runtime", "edgeclf_runtime.runners", "edgeclf_runtime.sinks"],
     package_dir={"edgeclf_runtime": "deploy/edgeclf_runtime"},
-    package_data={"edgeclf": ["py.typed"], "edgeclf_runtime": ["py.typed"]},
+    package_data={"edgeclf": ["py.typed"], "edgeclf_runtime": ["py.typed", "sinks/live.html"]},
     install_requires=[
         # The CPU build of torch 2.13.0 breaks every torchvision.
         "torch>=2.5,!=2.13.0",
@@ -44,7 +44,8 @@ setup(
         "demo": DEMO,
         "tensorrt": ["tensorrt>=10", "pycuda"],
         "serve": [],
-        "test": [*DEMO, "pytest>=8", "ruff>=0.8", "mypy>=1.13"],
+        "mqtt": ["paho-mqtt>=1.6"],
+        "test": [*DEMO, "paho-mqtt>=1.6", "pytest>=8", "ruff>=0.8", "mypy>=1.13"],
     },
     entry_points={"console_scripts": ["edgeclf = edgeclf.cli:app"]},
     classifiers=[

@@ -23,7 +23,7 @@ from .errors import OptionError, OutputError
 from .evaluation import Evaluation, evaluate
 from .models import open_model
 from .runs import Run, read_run
-from .targets import FLAVORS, TARGETS
+from .targets import FLAVORS, FLOAT_BACKENDS, TARGETS
 
 _LONGEST_GOLDEN_SIDE = 1280
 # Share of the golden logits' spread by which a device may differ from the host; another
@@ -144,7 +144,7 @@ def _model_entry(name: str, evaluation: Evaluation, logits: np.ndarray) -> dict[
         "name": name,
         "file": f"model.{name}.onnx",
         "precision": precision,
-        "backends": list(FLAVORS[name].backends if name in FLAVORS else ("onnxruntime",)),
+        "backends": list(FLAVORS[name].backends if name in FLAVORS else FLOAT_BACKENDS),
         "temperature": 1.0,
         "threshold": 0.0,
         "tolerance": round(max(_SMALLEST_TOLERANCE, _TOLERANCE[precision] * spread), 6),

@@ -190,7 +190,7 @@ def _on_device(packed: Path, *arguments: str, what: str = "", lines: int = 1) ->
 
 
 def _watch_video(packed: Path, video: Path, truth: list[str]) -> dict[str, Any]:
-    source = ("--source", str(video), "--realtime")
+    source = ("--source", str(video), "--policy", "latest")
     lines = _on_device(packed, "run", *source, what="watching the video", lines=len(truth))
     ages = [line["age_ms"] for line in lines]
     return {

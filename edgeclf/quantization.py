@@ -250,7 +250,17 @@ def write_flavor(model: Any, flavor: Flavor, ranges: Any, moments: dict[str, np.
     quantized = quantizer.model.model
     round_model(quantized, model, moments)
     del quantized.graph.value_info[:]
+    _drop_unused_constants(quantized.graph)
     return quantized
+
+
+def _drop_unused_constants(graph: Any) -> None:
+    """Remove what nothing reads any more, such as the bounds of a Clip that its Q/DQ pair does; backends warn of them."""
+    used = {name for node in graph.node for name in node.input}
+    for node in [node for node in graph.node if node.op_type == "Constant" and node.output[0] not in used]:
+        graph.node.remove(node)
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
+        graph.initializer.remove(tensor)
 
 
 def _prepare(model: Path, output: Path) -> Path:

@@ -25,6 +25,9 @@ class Flavor:
     weights: str
 
 
+FLOAT_BACKENDS = ("onnxruntime", "opencv")
+"""What runs the FP32 file, the fastest first; OpenCV is what a stock JetPack has without pip."""
+
 FLAVORS = {
     # U8S8: the form that ONNX Runtime's x86 kernels are fastest with.
     "int8-cpu": Flavor("int8-cpu", ("onnxruntime",), "QUInt8", "QInt8"),

@@ -62,6 +62,11 @@ def test_each_model_carries_what_the_host_measured(bundle):
         assert model.metrics["accuracy"] > 0.8
 
 
+def test_the_float_model_runs_on_opencv_too(bundle):
+    assert open_bundle(bundle).model("fp32").backends == ("onnxruntime", "opencv")
+    assert open_bundle(bundle).model("int8-cpu").backends == ("onnxruntime",)
+
+
 def test_golden_images_show_every_label_in_turns(bundle):
     golden = read_golden(open_bundle(bundle))
     best = [max(range(3), key=row.__getitem__) for row in golden["logits"]["fp32"]]

@@ -23,12 +23,25 @@ from edgeclf_runtime.bundle import open_bundle
 from edgeclf_runtime.golden import read_golden
 
 ROOT = Path(__file__).parents[1]
-NEWEST = ("numpy", "onnxruntime", "opencv-python-headless", "pytest")
+NEWEST = ("numpy", "onnxruntime", "opencv-python-headless", "paho-mqtt", "pytest")
 PACKAGES = {
     # JetPack 4, 5 and 6: the OpenCV of each, and the last onnxruntime with an aarch64 wheel for its Python.
-    "3.6": ("pip==21.3.1", "numpy==1.19.5", "onnxruntime==1.10.0", "opencv-python-headless==4.1.1.26", "pytest==7.0.1"),
-    "3.8": ("numpy==1.24.4", "onnxruntime==1.19.2", "opencv-python-headless==4.5.5.64", "pytest==7.4.4"),
-    "3.10": ("numpy==1.26.4", "onnxruntime==1.23.2", "opencv-python-headless==4.8.0.76", "pytest"),
+    "3.6": (
+        "pip==21.3.1",
+        "numpy==1.19.5",
+        "onnxruntime==1.10.0",
+        "opencv-python-headless==4.1.1.26",
+        "paho-mqtt==1.6.1",
+        "pytest==7.0.1",
+    ),
+    "3.8": (
+        "numpy==1.24.4",
+        "onnxruntime==1.19.2",
+        "opencv-python-headless==4.5.5.64",
+        "paho-mqtt==2.1.0",
+        "pytest==7.4.4",
+    ),
+    "3.10": ("numpy==1.26.4", "onnxruntime==1.23.2", "opencv-python-headless==4.8.0.76", "paho-mqtt", "pytest"),
     "3.12": NEWEST,
     "3.13": NEWEST,
 }

@@ -16,6 +16,7 @@ import typer
 import edgeclf
 from edgeclf import cli
 from edgeclf_runtime import __main__ as device
+from edgeclf_runtime.arguments import make_parser
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted(module.name for module in pkgutil.walk_packages(edgeclf.__path__, "edgeclf."))
@@ -84,7 +85,7 @@ def test_the_wheel_holds_the_two_packages_and_nothing_else(wheel):
         Path(package, path.relative_to(folder)).as_posix()
         for package, folder in (("edgeclf", ROOT / "edgeclf"), ("edgeclf_runtime", ROOT / "deploy" / "edgeclf_runtime"))
         for path in folder.rglob("*")
-        if path.suffix == ".py" or path.name == "py.typed"
+        if path.suffix in (".py", ".html") or path.name == "py.typed"
     }
     assert held == expected
     assert "edgeclf_runtime/runners/ort.py" in held
@@ -117,7 +118,7 @@ def test_every_command_of_the_host_in_the_documents_parses():
 def test_every_command_of_the_device_in_the_documents_parses():
     assert len(shown(r"python3 \w+\.edge")) >= 5
     for arguments in shown(r"python3 \w+\.edge"):
-        device._parser("pets.edge").parse_args(arguments)
+        make_parser(device.COMMANDS, "pets.edge").parse_args(arguments)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -50,6 +50,12 @@ def test_the_file_is_about_a_quarter_of_fp32(run):
     assert (run / INT8).stat().st_size < 0.3 * (run / "model.fp32.onnx").stat().st_size
 
 
+def test_the_file_holds_nothing_that_nothing_reads(graph):
+    used = {name for node in graph.node for name in node.input} | {"logits"}
+    made = [tensor.name for tensor in graph.initializer] + [name for node in graph.node for name in node.output]
+    assert set(made) <= used
+
+
 def test_the_file_is_one_that_every_target_reads(run):
     model = onnx.load(run / INT8)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]

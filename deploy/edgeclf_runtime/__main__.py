@@ -1,24 +1,29 @@
-"""The device's command line: ``python3 NAME.edge COMMAND``, or ``python3 -m edgeclf_runtime COMMAND NAME.edge``.
+"""The device's commands: ``python3 NAME.edge COMMAND``, or ``python3 -m edgeclf_runtime COMMAND NAME.edge``.
 
 No logic: each command is a function of the runtime.  What was asked for goes to stdout, as
 text or, with --json, as JSON; everything else goes to stderr.
 """
 
-import argparse
+import contextlib
 import json
 import logging
 import os
 import signal
 import sys
 
-from . import __version__
+from .arguments import make_parser
 from .errors import BackendError, EdgeclfError, GateError
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
+_VIDEO_OF_IMAGES_FPS = 15
 _INSTALL = (
     "numpy and OpenCV are needed: on a Jetson or Debian, sudo apt-get install python3-numpy python3-opencv; "
     "elsewhere, {} -m pip install numpy opencv-python-headless"
 )
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM."""
 
 
 def main(argv=None, bundle=None):
@@ -26,8 +31,7 @@ def main(argv=None, bundle=None):
 
     bundle      the bundle that the command line was started from, or None where it is an argument
     """
-    parser = _parser(bundle)
-    arguments = parser.parse_args(argv)
+    arguments = make_parser(COMMANDS, bundle).parse_args(argv)
     if bundle is not None:
         arguments.bundle = bundle
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s: %(message)s")
@@ -37,6 +41,8 @@ def main(argv=None, bundle=None):
     except EdgeclfError as error:
         print("error: {}".format(error), file=sys.stderr)
         return error.exit_code
+    except _Terminated:
+        return TERMINATED
     except KeyboardInterrupt:
         return INTERRUPTED
     except OSError as error:
@@ -52,84 +58,7 @@ def main(argv=None, bundle=None):
 
 
 def _terminate(number, frame):
-    raise KeyboardInterrupt
-
-
-def _parser(bundle):
-    program = "python3 {}".format(os.path.basename(bundle)) if bundle else "python3 -m edgeclf_runtime"
-    parser = argparse.ArgumentParser(
-        prog=program,
-        description="Classify images and camera frames with a bundle made by edgeclf.",
-        epilog="example: {} run --source /dev/video0 --json".format(program),
-    )
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="name")
-    commands.required = True
-
-    def add(name, function, summary, example):
-        command = commands.add_parser(
-            name, help=summary, description=summary, epilog="example: {} {}".format(program, example)
-        )
-        command.set_defaults(command=function)
-        if bundle is None:
-            command.add_argument("bundle", metavar="NAME.edge", help="the bundle's folder")
-        command.add_argument("--json", action="store_true", help="write JSON to stdout")
-        return command
-
-    add("info", _info, "verify the bundle and show what it holds", "info")
-    selftest = add("selftest", _selftest, "hold each model to the golden images", "selftest")
-    _add_choice(selftest, model=True)
-    classify = add("classify", _classify, "classify image files", "classify cat.jpg dog.png --json")
-    classify.add_argument("images", nargs="+", metavar="IMAGE")
-    _add_choice(classify, model=True)
-    _add_decision(classify)
-    run = add("run", _run, "classify frames until the source ends", "run --source /dev/video0 --json")
-    run.add_argument(
-        "--source", required=True, help="video file, folder of images, /dev/video0, rtsp://..., http://..."
-    )
-    run.add_argument(
-        "--realtime",
-        action="store_true",
-        help="play a video file at its own rate, dropping late frames as a camera would",
-    )
-    run.add_argument("--frames", type=_positive, metavar="N", help="stop after N frames")
-    _add_choice(run, model=True)
-    _add_decision(run)
-    bench = add("bench", _bench, "measure the latency of each model", "bench --repeat 200")
-    bench.add_argument("--repeat", type=_positive, default=100, metavar="N", help="frames a model (100)")
-    bench.add_argument("--warmup", type=_positive, default=10, metavar="N", help="frames before measuring (10)")
-    _add_choice(bench)
-    return parser
-
-
-def _positive(text):
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError("{!r} is not a whole number of 1 or more".format(text))
-    return int(text)
-
-
-def _share(text):
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError("{!r} is not a number from 0 to 1".format(text))
-    return value
-
-
-def _add_choice(parser, model=False):
-    if model:
-        parser.add_argument(
-            "--model", metavar="NAME", help="use this model (info lists them); else the first that runs here"
-        )
-    parser.add_argument("--backend", default="auto", metavar="NAME", help="use this backend; auto tries all")
-    parser.add_argument("--threads", type=_positive, metavar="N", help="threads of the backend")
-
-
-def _add_decision(parser):
-    parser.add_argument("--top-k", type=_positive, default=5, metavar="K", help="labels to list (5)")
-    parser.add_argument("--threshold", type=_share, metavar="P", help='confidence below which the label is "unknown"')
+    raise _Terminated
 
 
 def _write(arguments, report):
@@ -164,61 +93,103 @@ def _selftest(arguments):
 def _open(arguments):
     from .classifier import Classifier
 
-    return Classifier.open(
-        arguments.bundle, arguments.model, arguments.backend, arguments.top_k, arguments.threshold, arguments.threads
-    )
+    names = ("model", "backend", "top_k", "threshold", "allow", "deny", "threads", "tune")
+    return Classifier.open(arguments.bundle, **{name: getattr(arguments, name) for name in names})
 
 
 def _classify(arguments):
     with _open(arguments) as classifier:
         for path in arguments.images:
-            result = classifier.classify(path)
+            result = classifier.classify(path, arguments.roi, arguments.rotation)
             if arguments.json:
                 _print(json.dumps(dict({"image": path}, **result.to_dict())))
             else:
-                _print("{}  {}".format(path, _top(result)))
+                _print("{}  {}".format(path, result))
 
 
 def _run(arguments):
+    from .bundle import open_bundle
     from .camera import open_camera
-    from .stream import stream
+    from .run import Run
+    from .smoothing import Smoother
 
-    frames = 0
-    with _open(arguments) as classifier, open_camera(arguments.source, arguments.realtime) as camera:
-        print("{} on {}".format(classifier.model, classifier.runner.backend), file=sys.stderr)
-        try:
-            for item in stream(classifier, camera):
-                frames += 1
-                if arguments.json:
-                    _print(item.to_json())
-                else:
-                    _print(
-                        "{:>6}  {}  age {:.1f} ms  {}".format(
-                            item.frame.number, _top(item.result), item.age_ms, item.frame.name
-                        ).rstrip()
-                    )
-                if frames == arguments.frames:
-                    break
-        finally:
-            print(
-                "{} frames classified, {} dropped, {} unreadable".format(frames, camera.dropped, camera.skipped),
-                file=sys.stderr,
+    arguments.bundle = open_bundle(arguments.bundle)
+    with contextlib.ExitStack() as stack:
+        # The camera opens in its own process, while the model loads in this one.
+        camera = stack.enter_context(
+            open_camera(
+                arguments.source,
+                arguments.width,
+                arguments.height,
+                arguments.fps,
+                arguments.flip,
+                arguments.policy,
+                arguments.timeout,
+                arguments.frozen,
+                wait=False,
             )
+        )
+        classifier = stack.enter_context(_open(arguments))
+        camera.wait_opened()
+        sinks = [stack.enter_context(sink) for sink in _open_sinks(arguments, classifier.labels, camera)]
+        print("{} on {}".format(classifier.model, classifier.backend), file=sys.stderr)
+        run = Run(classifier, camera, sinks)
+        try:
+            smoother = Smoother(arguments.smooth, arguments.margin) if arguments.smooth else None
+            run.go(smoother, arguments.roi, arguments.rotation, arguments.frames)
+        finally:
+            print(run.summary(), file=sys.stderr)
+
+
+def _open_sinks(arguments, labels, camera):
+    from .sinks import open_sink
+    from .sinks.printer import PrintSink
+
+    if not arguments.quiet:
+        yield PrintSink(_print, arguments.json)
+    every_frame = camera.policy == "all"
+    for target in arguments.sink:
+        yield open_sink(target, fps=(camera.rate or _VIDEO_OF_IMAGES_FPS) if every_frame else None)
+    if arguments.uncertain:
+        from .sinks.uncertain import UncertainSink
+
+        yield UncertainSink(
+            arguments.uncertain,
+            arguments.uncertain_below,
+            arguments.uncertain_megabytes << 20,
+            every_s=0.0 if every_frame else 1.0,
+        )
+    if arguments.live:
+        from .sinks.live import LiveSink
+
+        live = LiveSink(arguments.live, labels, arguments.bundle.name)
+        print("live page: {}".format(live.url), file=sys.stderr)
+        yield live
 
 
 def _bench(arguments):
     from .benchmark import bench
 
-    _write(arguments, bench(arguments.bundle, arguments.repeat, arguments.warmup, arguments.backend, arguments.threads))
+    names = ("repeat", "warmup", "backend", "threads", "size")
+    _write(arguments, bench(arguments.bundle, **{name: getattr(arguments, name) for name in names}))
 
 
-def _top(result):
-    rest = "  ".join("{} {:.3f}".format(label, confidence) for label, confidence in result.top[1:3])
-    return (
-        "{} {:.3f}  ({})".format(result.label, result.confidence, rest)
-        if rest
-        else "{} {:.3f}".format(result.label, result.confidence)
-    )
+def _doctor(arguments):
+    from .doctor import doctor
+
+    report = doctor(arguments.bundle)
+    _write(arguments, report)
+    return 0 if report.passed else EdgeclfError.exit_code
+
+
+COMMANDS = {
+    "info": _info,
+    "selftest": _selftest,
+    "classify": _classify,
+    "run": _run,
+    "bench": _bench,
+    "doctor": _doctor,
+}
 
 
 if __name__ == "__main__":

@@ -1,23 +1,23 @@
-"""A bundle's classifier: image in, label and confidence out.
+"""A classifier: image in, label and confidence out.
 
-Chooses the model and the backend: they are tried in the manifest's order for this machine, and
-one that is missing, or fails the golden images, is passed over with its reason in the log.
+What it runs on is chosen by ``selection.py`` and ``tuning.py``; when a backend fails, at once or
+after months, the next one takes over.  Knows nothing of cameras.
 """
 
+import difflib
 import logging
-import os
-import platform
 import time
 from typing import Any, Dict, List, NamedTuple, Tuple
 
+from . import tuning
 from .bundle import Bundle, open_bundle
 from .errors import BackendError, EdgeclfError
-from .golden import check_golden
 from .images import read_image
-from .preprocess import as_batch, preprocess
-from .runners import open_runner
+from .preprocess import as_batch, preprocess, select
+from .selection import Selection, candidates
 
 UNKNOWN = "unknown"
+STAGES = ("preprocess", "inference", "postprocess")
 _log = logging.getLogger(__name__)
 
 
@@ -27,8 +27,9 @@ class Result(NamedTuple):
     label           the most likely label, or "unknown" where its confidence is below the threshold
     confidence      the softmax probability of the most likely label, 0 to 1
     top             the most likely labels with their confidences, best first
-    timings_ms      milliseconds by stage: preprocess, inference, postprocess
+    timings_ms      milliseconds by stage, see STAGES; in a batch each image's share
     model, backend  what was actually used
+    confidences     of every label, float64 [labels] in the order of the logits; not in the JSON
     """
 
     label: str
@@ -37,6 +38,7 @@ class Result(NamedTuple):
     timings_ms: Dict[str, float]
     model: str
     backend: str
+    confidences: Any = None
 
     def to_dict(self) -> Dict[str, Any]:
         """The result as JSON can hold it."""
@@ -49,6 +51,11 @@ class Result(NamedTuple):
             "backend": self.backend,
         }
 
+    def __str__(self):
+        others = [pair for pair in self.top if pair[0] != self.label][:2]
+        rest = "  ".join("{} {:.3f}".format(label, confidence) for label, confidence in others)
+        return "{} {:.3f}{}".format(self.label, self.confidence, "  ({})".format(rest) if rest else "")
+
 
 class Classifier:
     """A model that was opened on this machine, and what turns its logits into a label.
@@ -58,74 +65,178 @@ class Classifier:
     runner          a Runner, closed together with the classifier
     labels          the names of the classes, in the order of the logits
     preprocessing   how an image becomes the model's input
+    model           the model's name
     temperature     logits are divided by it before the softmax
     threshold       a confidence below it gives the label "unknown"
+    top_k           how many labels a result lists
+    allow, deny     labels that alone may be answered, that never are: the logits of the others are
+                    left out of the softmax, so that their probabilities are 0 and the rest sum to 1
+    fallback        a Selection, whose next Model and Runner take over when the runner fails
     """
 
-    def __init__(self, runner, labels, preprocessing, model="", temperature=1.0, threshold=0.0, top_k=5):
+    def __init__(
+        self,
+        runner,
+        labels,
+        preprocessing,
+        model="",
+        temperature=1.0,
+        threshold=0.0,
+        top_k=5,
+        allow=None,
+        deny=None,
+        fallback=None,
+    ):
+        import numpy as np
+
         self.runner = runner
         self.labels = tuple(labels)
         self.preprocessing = preprocessing
         self.model = model
         self.temperature = temperature
         self.threshold = threshold
-        self.top_k = min(top_k, len(self.labels))
+        self._places = np.array(allowed_places(self.labels, allow, deny))
+        self._barred = np.full(len(self.labels), -np.inf)
+        self._barred[self._places] = 0.0
+        self.top_k = min(top_k, len(self._places))
+        self._fallback = fallback
 
     @classmethod
-    def open(cls, bundle, model=None, backend="auto", top_k=5, threshold=None, threads=None):
+    def open(
+        cls,
+        bundle,
+        model=None,
+        backend="auto",
+        top_k=5,
+        threshold=None,
+        allow=None,
+        deny=None,
+        threads=None,
+        tune=False,
+    ):
         """Verify a bundle and load the first of its models that runs here and passes the golden images.
 
         bundle      a path, or a Bundle that was opened before
-        model       the name of one of its models; None tries all in the manifest's order
+        model       the name of one of its models; None tries all: what was measured to be fastest on
+                    this device where that was done, else in the manifest's order
         backend     the name of a backend, or "auto"
         threshold   confidence below which the label is "unknown"; None takes the manifest's
+        allow, deny see the class
         threads     threads of the backend; None leaves the choice to it
+        tune        measure what runs here first (seconds), and remember it for this device and bundle
 
-        Raises BundleError, or BackendError with each reason where nothing runs.
+        Raises BundleError, EdgeclfError where a label is not the bundle's, or BackendError with each
+        reason where nothing runs.
         """
         if not isinstance(bundle, Bundle):
             bundle = open_bundle(bundle)
-        chosen, runner = _open_first(bundle, candidates(bundle, model, backend), threads)
-        if threshold is None:
-            threshold = chosen.threshold
-        return cls(runner, bundle.labels, bundle.preprocessing, chosen.name, chosen.temperature, threshold, top_k)
+        # Mistakes show before seconds are spent on a backend.
+        allowed_places(bundle.labels, allow, deny)
+        pairs = candidates(bundle, model, backend)
+        pairs = tuning.tune(bundle, pairs, threads) if tune else tuning.recall(bundle, pairs, threads)
+        if threshold is not None:
+            pairs = [(candidate._replace(threshold=threshold), name) for candidate, name in pairs]
+        selection = Selection(bundle, pairs, threads)
+        chosen, runner = selection.open_next()
+        limits = (chosen.temperature, chosen.threshold, top_k, allow, deny)
+        return cls(runner, bundle.labels, bundle.preprocessing, chosen.name, *limits, fallback=selection)
 
-    def classify(self, image):
+    @property
+    def backend(self):
+        """The name of the backend in use."""
+        return self.runner.backend
+
+    def classify(self, image, roi=None, rotation=0):
         """Classify one image: a file's path, or BGR pixels as uint8 [height, width, 3].
 
-        Returns a Result.  Raises ImageError, or BackendError.
+        rotation    0, 90, 180 or 270 degrees clockwise, applied first
+        roi         the region to look at, (x, y, width, height) of the turned image: pixels where all
+                    four are whole numbers, shares from 0 to 1 where any of them is a float
+
+        Returns a Result.  Raises ImageError, or BackendError where no backend is left that works.
         """
+        image = _pixels(image)
+        start = time.perf_counter()
+        batch = self.prepare(image, roi, rotation)
+        return self.finish(batch, _ms_since(start))
+
+    def classify_batch(self, images):
+        """Classify several images by one inference; returns a list of Results.  The memory grows with their number."""
+        images = [_pixels(image) for image in images]
+        if not images:
+            return []
+        start = time.perf_counter()
+        batch = as_batch([preprocess(image, self.preprocessing) for image in images])
+        return self._finish(batch, _ms_since(start) / len(batch))
+
+    def prepare(self, image, roi=None, rotation=0):
+        """Return the model's input of one image, float32 [1, height, width, 3]; arguments as :meth:`classify`.
+
+        May run in another thread while :meth:`finish` works on the image before.
+        """
+        image = _pixels(image)
+        if rotation or roi is not None:
+            image = select(image, roi, rotation)
+        return as_batch([preprocess(image, self.preprocessing)])
+
+    def finish(self, batch, preprocess_ms=0.0):
+        """Infer what :meth:`prepare` returned, and give the Result; raises BackendError as :meth:`classify`.
+
+        preprocess_ms   what prepare() took, for the result's timings
+        """
+        return self._finish(batch, preprocess_ms)[0]
+
+    def decide(self, result, confidences, place):
+        """Return a Result with other confidences, say smoothed ones, float [labels], and the place of the label chosen."""
+        label, confidence, top = self._decide(confidences, place)
+        return result._replace(label=label, confidence=confidence, top=top, confidences=confidences)
+
+    def _decide(self, confidences, place):
+        confidence = float(confidences[place])
+        best = self._places[(-confidences[self._places]).argsort(kind="stable")[: self.top_k]]
+        label = self.labels[place] if confidence >= self.threshold else UNKNOWN
+        return label, confidence, [(self.labels[i], float(confidences[i])) for i in best]
+
+    def _finish(self, batch, preprocess_ms):
+        start = time.perf_counter()
+        logits = self._infer(batch)
+        inferred = time.perf_counter()
+        confidences = softmax(logits / self.temperature + self._barred)
+        decisions = [self._decide(row, int(row.argmax())) for row in confidences]
+        stages_ms = (preprocess_ms, (inferred - start) * 1e3 / len(batch), _ms_since(inferred) / len(batch))
+        return [
+            Result(label, confidence, top, dict(zip(STAGES, stages_ms)), self.model, self.backend, row)
+            for (label, confidence, top), row in zip(decisions, confidences)
+        ]
+
+    def _infer(self, batch):
         import numpy as np
 
-        if not hasattr(image, "shape"):
-            image = read_image(image)
-        start = time.perf_counter()
-        batch = as_batch([preprocess(image, self.preprocessing)])
-        ready = time.perf_counter()
-        logits = self.runner.infer(batch)[0]
-        inferred = time.perf_counter()
-        if not np.isfinite(logits).all():
-            raise BackendError(
-                "{} on {} answered with numbers that are not finite; use another model with --model".format(
-                    self.model, self.runner.backend
+        while True:
+            try:
+                logits = self.runner.infer(batch)
+                if np.isfinite(logits).all():
+                    return logits
+                raise BackendError(
+                    "{} on {} answered with numbers that are not finite; use another model with --model".format(
+                        self.model, self.backend
+                    )
                 )
-            )
-        confidences = softmax(logits / self.temperature)
-        best = (-confidences).argsort(kind="stable")[: self.top_k]
-        top = [(self.labels[i], float(confidences[i])) for i in best]
-        done = time.perf_counter()
-        return Result(
-            label=top[0][0] if top[0][1] >= self.threshold else UNKNOWN,
-            confidence=top[0][1],
-            top=top,
-            timings_ms={
-                "preprocess": (ready - start) * 1e3,
-                "inference": (inferred - ready) * 1e3,
-                "postprocess": (done - inferred) * 1e3,
-            },
-            model=self.model,
-            backend=self.runner.backend,
-        )
+            except BackendError as error:
+                self._fall_back(error)
+
+    def _fall_back(self, error):
+        """Let the next model and backend take over; raise BackendError, and keep the present one, where none is left."""
+        if self._fallback is None:
+            raise error
+        try:
+            model, runner = self._fallback.open_next()
+        except BackendError as none_left:
+            raise BackendError("{}\n{}".format(error, none_left))
+        _log.error("%s on %s is replaced by %s on %s: %s", self.model, self.backend, model.name, runner.backend, error)
+        self.runner.close()
+        self.runner, self.model = runner, model.name
+        self.temperature, self.threshold = model.temperature, model.threshold
 
     def close(self):
         """Free the backend."""
@@ -138,55 +249,47 @@ class Classifier:
         self.close()
 
 
+def allowed_places(labels, allow=None, deny=None):
+    """Return the places of the labels that may be answered: those of ``allow`` (None: all) less those of ``deny``.
+
+    Raises EdgeclfError, which lists the nearest names, for a label that is not there, and where none is left.
+    """
+    denied = _as_names(deny)
+    allowed = labels if allow is None else _as_names(allow)
+    for name in (*allowed, *denied):
+        if name not in labels:
+            near = difflib.get_close_matches(str(name), labels, 3, 0.5)
+            raise EdgeclfError(
+                "there is no label {!r}; {}".format(
+                    name, "the nearest are: " + ", ".join(near) if near else _some_labels(labels)
+                )
+            )
+    places = [place for place, label in enumerate(labels) if label in allowed and label not in denied]
+    if not places:
+        raise EdgeclfError("allow and deny leave no label to answer with; " + _some_labels(labels))
+    return places
+
+
+def _as_names(names):
+    return (names,) if isinstance(names, str) else tuple(names or ())
+
+
+def _some_labels(labels):
+    return "the labels are: " + ", ".join(labels[:10]) + (" ..." if len(labels) > 10 else "")
+
+
 def softmax(logits):
     """Return the softmax over the last axis, float64, of logits of any shape."""
     import numpy as np
 
-    shifted = np.exp(np.asarray(logits, np.float64) - np.max(logits, axis=-1, keepdims=True))
-    return shifted / shifted.sum(axis=-1, keepdims=True)
+    logits = np.asarray(logits, np.float64)
+    shifted = np.exp(logits - logits.max(-1, keepdims=True))
+    return shifted / shifted.sum(-1, keepdims=True)
 
 
-def candidates(bundle, model=None, backend="auto"):
-    """Return the (Model, backend) pairs to try on this machine, best first.
-
-    Raises BackendError where the bundle has no model for the backend that is asked for.
-    """
-    models = [bundle.model(model)] if model else bundle.in_order(platform.machine())
-    pairs = [(m, b) for m in models for b in m.backends if backend in ("auto", b)]
-    if not pairs:
-        offered = sorted({b for m in models for b in m.backends})
-        raise BackendError(
-            "no model here runs on the backend {!r}; use --backend {}".format(backend, " or ".join(offered))
-        )
-    return pairs
+def _ms_since(start):
+    return (time.perf_counter() - start) * 1e3
 
 
-def _open_first(bundle, pairs, threads):
-    passed_over: Dict[str, List[str]] = {}
-    for model, backend in pairs:
-        try:
-            runner = _open_proven(bundle, model, backend, threads)
-        except EdgeclfError as error:
-            passed_over.setdefault(str(error), []).append("{} on {}".format(model.name, backend))
-            continue
-        for reason, names in passed_over.items():
-            _log.warning("passed over %s: %s", ", ".join(names), reason)
-        return model, runner
-    raise BackendError(
-        "no model of {} runs on this machine:\n  {}".format(
-            os.path.basename(bundle.path),
-            "\n  ".join("{}: {}".format(", ".join(names), reason) for reason, names in passed_over.items()),
-        )
-    )
-
-
-def _open_proven(bundle, model, backend, threads):
-    runner = open_runner(backend, bundle.file(model.file), threads)
-    try:
-        report = check_golden(bundle, model, runner)
-        if not report.passed:
-            raise BackendError(str(report))
-    except BaseException:
-        runner.close()
-        raise
-    return runner
+def _pixels(image):
+    return image if hasattr(image, "shape") else read_image(image)

@@ -4,6 +4,7 @@
     ├── BundleError         a bundle that is damaged, incomplete, or of a newer format
     ├── ImageError          a file or an array that is not an image we can classify
     ├── CameraError         a source that cannot be opened, or a wrong name for one
+    │   ├── CameraLost      a camera that delivered frames and stopped; it is being reopened
     │   └── EndOfStream     a file or a folder has no more frames (not a failure)
     ├── BackendError        an inference backend that is missing or cannot run the model
     ├── OutputError         a path for output that is taken or cannot be written
@@ -29,6 +30,10 @@ class ImageError(EdgeclfError):
 
 class CameraError(EdgeclfError):
     """A source of frames cannot be opened."""
+
+
+class CameraLost(CameraError):  # noqa: N818 - as EndOfStream
+    """A camera stopped delivering frames; reading on waits until it is back."""
 
 
 class EndOfStream(CameraError):  # noqa: N818 - an end, not an error

@@ -3,10 +3,10 @@
 from typing import Any, Dict, NamedTuple, Tuple
 
 from .bundle import open_bundle
-from .classifier import candidates
 from .errors import BackendError
 from .golden import GoldenReport, check_golden
 from .runners import open_runner
+from .selection import candidates, pair_name
 
 
 class SelftestReport(NamedTuple):
@@ -44,5 +44,5 @@ def selftest(bundle, model=None, backend="auto", threads=None):
             with open_runner(name, bundle.file(candidate.file), threads) as runner:
                 reports.append(check_golden(bundle, candidate, runner))
         except BackendError as error:
-            failures["{} on {}".format(candidate.name, name)] = str(error)
+            failures[pair_name(candidate, name)] = str(error)
     return SelftestReport(tuple(reports), failures)

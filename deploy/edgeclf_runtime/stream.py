@@ -1,4 +1,4 @@
-"""A camera's frames, classified one after another until it ends.
+"""A camera's frames, classified one after another until it ends; losses are told, and waited out.
 
 Knows nothing of where the results go.
 """
@@ -7,26 +7,55 @@ import json
 import time
 from typing import Any, Dict, NamedTuple
 
-from .camera import Frame
 from .classifier import Result
-from .errors import EndOfStream
+from .errors import CameraLost, EndOfStream
+from .frames import Frame
+from .prefetch import Prefetch
+
+IDLE_S = 0.5
+
+
+class StreamEvent(NamedTuple):
+    """Something that happened to a stream between two frames.
+
+    state       "live", or "lost" while there is no camera
+    reason      what happened, as one sentence
+    at          seconds since 1970
+    """
+
+    state: str
+    reason: str
+    at: float
+
+    def to_dict(self) -> Dict[str, Any]:
+        """The line that ``run --json`` writes."""
+        return {"state": self.state, "reason": self.reason, "at": round(self.at, 6)}
+
+    def to_json(self):
+        """:meth:`to_dict` as one line of JSON."""
+        return json.dumps(self.to_dict())
+
+    def __str__(self):
+        return "{:>6}  {}: {}".format("", self.state, self.reason)
 
 
 class StreamResult(NamedTuple):
     """One frame and its result.
 
     age_ms      from the frame's capture to its label
+    dropped     frames that the camera captured and nobody classified, so far
     """
 
     frame: Frame
     result: Result
     age_ms: float
+    dropped: int = 0
 
     def to_dict(self) -> Dict[str, Any]:
         """The line that ``run --json`` writes."""
         fields = self.result.to_dict()
         timings_ms = dict({"capture": round(self.frame.capture_ms, 3)}, **fields.pop("timings_ms"))
-        line: Dict[str, Any] = {"frame": self.frame.number}
+        line: Dict[str, Any] = {"frame": self.frame.number, "state": "live"}
         if self.frame.name:
             line["name"] = self.frame.name
         line.update(
@@ -38,13 +67,49 @@ class StreamResult(NamedTuple):
         """:meth:`to_dict` as one line of JSON."""
         return json.dumps(self.to_dict())
 
+    def __str__(self):
+        return "{:>6}  {}  age {:.1f} ms  {}".format(
+            self.frame.number, self.result, self.age_ms, self.frame.name
+        ).rstrip()
 
-def stream(classifier, camera):
-    """Yield a StreamResult for each frame that the camera hands out, until it ends."""
-    while True:
-        try:
-            frame = camera.read()
-        except EndOfStream:
-            return
-        result = classifier.classify(frame.image)
-        yield StreamResult(frame, result, (time.monotonic() - frame.captured) * 1e3)
+
+def stream(classifier, camera, smoother=None, roi=None, rotation=0):
+    """Yield a StreamResult for each frame that the camera hands out, until it ends; see :func:`follow`."""
+    for item in follow(classifier, camera, smoother, roi, rotation):
+        if isinstance(item, StreamResult):
+            yield item
+
+
+def follow(classifier, camera, smoother=None, roi=None, rotation=0):
+    """Yield what happens to a camera's stream, until it ends.
+
+    smoother    a Smoother, or None for each frame's own label; it begins anew when the camera was lost
+    roi, rotation   as ``Classifier.classify`` takes them
+
+    Yields a StreamResult for each frame, a StreamEvent when the camera is lost and when it is
+    back, and None every IDLE_S while there is nothing, so that a loop around it stays alive.
+    """
+    lost_at = None
+    with Prefetch(camera, lambda image: classifier.prepare(image, roi, rotation)) as prefetch:
+        while True:
+            try:
+                ready = prefetch.get(IDLE_S)
+            except EndOfStream:
+                return
+            except CameraLost as lost:
+                lost_at = time.monotonic()
+                if smoother:
+                    smoother.reset()
+                yield StreamEvent("lost", str(lost), time.time())
+                continue
+            if ready is None:
+                yield None
+                continue
+            if lost_at is not None:
+                yield StreamEvent("live", "back after {:.1f} s".format(time.monotonic() - lost_at), time.time())
+                lost_at = None
+            result = classifier.finish(ready.batch, ready.preprocess_ms)
+            if smoother:
+                result = classifier.decide(result, *smoother.update(result.confidences, ready.frame.captured))
+            age_ms = (time.monotonic() - ready.frame.captured) * 1e3
+            yield StreamResult(ready.frame, result, age_ms, camera.dropped + prefetch.dropped)

@@ -19,7 +19,14 @@ DEBIAN = ["python3.11-minimal", "libpython3.11-stdlib", "libstdc++6", "libgomp1"
 COMMON = ["onnxruntime==1.19.2", "pytest==8.3.5", "iniconfig", "packaging", "pluggy"]
 # JetPack 5's and 6's OpenCV (the nearest with a wheel), and today's.
 OPENCV = {"4.5.5.64": "numpy==1.26.4", "4.8.0.76": "numpy==1.26.4", "5.0.0.93": "numpy==2.4.6"}
-NEEDS_PROGRAMS = ["test_bundle_main.py", "test_command_line.py", "test_camera.py", "test_benchmark.py"]
+NEEDS_PROGRAMS = [
+    "test_bundle_main.py",
+    "test_command_line.py",
+    "test_camera.py",
+    "test_benchmark.py",
+    "test_doctor.py",
+    "test_checks_libraries.py",
+]
 
 
 def fetch_python(root):

@@ -1,39 +1,27 @@
 import json
-import logging
-import sys
+import threading
 
 import numpy as np
 import pytest
 
 from edgeclf_runtime.bundle import open_bundle
-from edgeclf_runtime.classifier import UNKNOWN, Classifier, candidates, softmax
-from edgeclf_runtime.errors import BackendError, BundleError, ImageError
+from edgeclf_runtime.classifier import UNKNOWN, Classifier, softmax
+from edgeclf_runtime.errors import BackendError, EdgeclfError, ImageError
+from edgeclf_runtime.fake import FakeRunner
 from edgeclf_runtime.golden import golden_images, read_golden
-from edgeclf_runtime.preprocess import Preprocessing
-from edgeclf_runtime.runners.base import Runner
+from edgeclf_runtime.preprocess import Preprocessing, as_batch, preprocess
 
-from .pictures import noise
-from .sealing import replace_file, reseal
+from .pictures import BLUE, GREEN, RED, YELLOW, noise, quarters
+
+LABELS = ("cat", "dog", "horse")
 
 
-class Fixed(Runner):
-    """A backend that always gives the same logits."""
-
-    backend = "fixed"
-    closed = 0
-
-    def __init__(self, *logits):
-        self.logits = np.array([logits], np.float32)
-
-    def infer(self, batch):
-        return self.logits
-
-    def close(self):
-        self.closed += 1
+def fixed(*logits, **options):
+    return Classifier(FakeRunner(logits), options.pop("labels", "abc"), Preprocessing(8, 8), "model", **options)
 
 
 def classify(*logits, **options):
-    return Classifier(Fixed(*logits), "abc", Preprocessing(8, 8), "model", **options).classify(noise(8, 8))
+    return fixed(*logits, **options).classify(noise(8, 8))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +62,7 @@ def test_more_labels_than_there_are_gives_all_of_them():
 
 @pytest.mark.parametrize("wrong", ["nan", "inf", "-inf"])
 def test_logits_that_are_not_finite_are_an_error_and_no_label(wrong):
-    with pytest.raises(BackendError, match="model on fixed answered with numbers that are not finite"):
+    with pytest.raises(BackendError, match="model on fake answered with numbers that are not finite"):
         classify(1, float(wrong), 3)
 
 
@@ -104,63 +92,227 @@ def test_what_is_no_image_is_an_image_error(classifier, tmp_path):
             classifier.classify(image)
 
 
-def test_the_first_model_for_the_machine_is_used(bundle):
+def test_a_result_is_one_line_for_people():
+    assert str(classify(0, np.log(6), np.log(3))) == "b 0.600  (c 0.300  a 0.100)"
+    assert str(classify(0, np.log(6), np.log(3), threshold=0.7, top_k=2)) == "unknown 0.600  (b 0.600  c 0.300)"
+    assert str(classify(1, labels=["only"])) == "only 1.000"
+
+
+def test_labels_that_are_not_allowed_are_never_answered_and_the_rest_sums_to_one():
+    for choice in ({"deny": ["b"]}, {"allow": ["a", "c"]}, {"allow": ("a", "b", "c"), "deny": "b"}):
+        result = classify(0, 9, np.log(3), **choice)
+        assert [label for label, _ in result.top] == ["c", "a"]
+        assert [round(confidence, 6) for _, confidence in result.top] == [0.75, 0.25]
+        assert result.confidences == pytest.approx([0.25, 0, 0.75])
+
+
+def test_a_label_that_is_all_but_impossible_can_still_be_the_only_one_allowed():
+    result = classify(0, 5000, -5000, allow=["c"])
+    assert (result.label, result.confidence, len(result.top)) == ("c", 1.0, 1)
+
+
+def test_one_label_may_be_given_as_a_text():
+    assert fixed(3, 2, 1, labels=LABELS, deny="cat").classify(noise(8, 8)).label == "dog"
+
+
+@pytest.mark.parametrize("choice", ["allow", "deny"])
+def test_a_label_that_is_not_there_is_answered_with_the_nearest(choice):
+    with pytest.raises(EdgeclfError, match="there is no label 'hors'; the nearest are: horse"):
+        fixed(1, 2, 3, labels=LABELS, **{choice: ["hors"]})
+    with pytest.raises(EdgeclfError, match="there is no label 'zebra 1'; the labels are: cat, dog, horse"):
+        fixed(1, 2, 3, labels=LABELS, **{choice: ["zebra 1"]})
+
+
+def test_labels_of_which_none_is_left_are_refused():
+    for choice in ({"deny": LABELS}, {"allow": []}, {"allow": ["cat"], "deny": ["cat"]}):
+        with pytest.raises(EdgeclfError, match="leave no label to answer with; the labels are: cat, dog, horse"):
+            fixed(1, 2, 3, labels=LABELS, **choice)
+
+
+def test_a_wrong_label_is_told_before_a_backend_is_opened(bundle, monkeypatch):
+    monkeypatch.setattr("edgeclf_runtime.selection.open_runner", lambda *_: pytest.fail("a backend was opened"))
+    with pytest.raises(EdgeclfError, match="there is no label 'nobody'"):
+        Classifier.open(bundle, allow=["nobody"])
+
+
+class Seen(FakeRunner):
+    """Keeps the middle pixel of what it is given, as BGR."""
+
+    def infer(self, batch):
+        self.pixel = tuple(batch[0, batch.shape[1] // 2, batch.shape[2] // 2])
+        return super().infer(batch)
+
+
+def middle_of(image, **options):
+    runner = Seen([1, 2])
+    Classifier(runner, "ab", Preprocessing(8, 8, "stretch", color="BGR")).classify(image, **options)
+    return runner.pixel
+
+
+@pytest.mark.parametrize(
+    ("roi", "color"),
+    [
+        ((0, 0, 16, 8), RED),
+        ((16, 0, 16, 8), GREEN),
+        ((0.0, 0.5, 0.5, 0.5), BLUE),
+        ((0.5, 0.5, 0.5, 0.5), YELLOW),
+        ((0, 0, 0.5, 0.5), RED),
+        ((31, 15, 1, 1), YELLOW),
+    ],
+)
+def test_a_region_in_pixels_or_in_shares_is_all_that_the_model_sees(roi, color):
+    assert middle_of(quarters(32, 16), roi=roi) == color
+
+
+@pytest.mark.parametrize(("rotation", "color"), [(0, RED), (90, BLUE), (180, YELLOW), (270, GREEN)])
+def test_an_image_is_turned_clockwise_before_the_region_is_cut(rotation, color):
+    assert middle_of(quarters(32, 16), roi=(0.0, 0.0, 0.5, 0.5), rotation=rotation) == color
+    turned = {90: (0, 0, 8, 16), 270: (0, 0, 8, 16)}
+    assert middle_of(quarters(32, 16), roi=turned.get(rotation, (0, 0, 16, 8)), rotation=rotation) == color
+
+
+@pytest.mark.parametrize("roi", [(0, 0, 33, 16), (-1, 0, 4, 4), (0, 0, 0, 4), (31, 15, 2, 1), (0.0, 0.0, 0.001, 1.0)])
+def test_a_region_outside_of_the_image_is_refused_with_both(roi):
+    with pytest.raises(ImageError, match=r"is empty or reaches outside of the upright image of 32 x 16 pixels"):
+        middle_of(quarters(32, 16), roi=roi)
+    with pytest.raises(ImageError, match="upright image of 16 x 32 pixels"):
+        middle_of(quarters(32, 16), roi=(0, 0, 32, 16), rotation=90)
+
+
+def test_shares_above_one_are_told_from_pixels():
+    with pytest.raises(ImageError, match=r"holds a float, so shares from 0 to 1 were expected; give pixels as whole"):
+        middle_of(quarters(32, 16), roi=(0.0, 0.0, 32, 16))
+    with pytest.raises(ImageError, match="shares from 0 to 1 were expected"):
+        middle_of(quarters(32, 16), roi=(0.0, 0.0, float("nan"), 1.0))
+
+
+def test_another_rotation_is_refused():
+    with pytest.raises(EdgeclfError, match="rotation is 45; 0, 90, 180, 270 degrees clockwise were expected"):
+        middle_of(quarters(32, 16), rotation=45)
+
+
+def test_classifying_is_preparing_and_finishing(classifier, bundle):
+    image = golden_images(open_bundle(bundle))[0]
+    whole = classifier.classify(image)
+    result = classifier.finish(classifier.prepare(image), 12.5)
+    assert result._replace(timings_ms=None, confidences=None) == whole._replace(timings_ms=None, confidences=None)
+    assert result.timings_ms["preprocess"] == 12.5
+    assert classifier.prepare(image).shape == (1, 64, 64, 3)
+
+
+def test_preparing_in_another_thread_does_not_disturb_finishing(classifier, bundle):
+    images = golden_images(open_bundle(bundle))
+    expected = [classifier.classify(image).confidence for image in images]
+    batches = [classifier.prepare(image) for image in images]
+    done = threading.Event()
+
+    def prepare():
+        while not done.is_set():
+            for image in images:
+                classifier.prepare(image)
+
+    thread = threading.Thread(target=prepare)
+    thread.start()
+    try:
+        for _ in range(10):
+            assert [classifier.finish(batch).confidence for batch in batches] == pytest.approx(expected, abs=1e-6)
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_a_batch_gives_the_results_of_each_image(classifier, bundle):
+    images = golden_images(open_bundle(bundle))
+    results = classifier.classify_batch(images)
+    assert [result.label for result in results] == [classifier.classify(image).label for image in images]
+    singly = [classifier.classify(image).confidence for image in images]
+    assert [result.confidence for result in results] == pytest.approx(singly, abs=1e-4)
+    assert classifier.classify_batch([]) == []
+
+
+def test_a_batch_is_one_inference_and_its_time_is_shared():
+    runner = FakeRunner([[2, 1], [1, 2]], fail_after=1)
+    results = Classifier(runner, "ab", Preprocessing(8, 8)).classify_batch([noise(8, 8)] * 4)
+    assert [result.label for result in results] == ["a", "b", "a", "b"]
+    assert len({id(result.timings_ms) for result in results}) == 4
+    assert all(set(result.timings_ms) == {"preprocess", "inference", "postprocess"} for result in results)
+
+
+def test_other_confidences_decide_anew():
+    classifier = fixed(0, np.log(6), np.log(3), threshold=0.5, deny=["a"])
+    result = classifier.decide(classifier.classify(noise(8, 8)), np.array([0.0, 0.45, 0.55]), 1)
+    assert (result.label, result.confidence) == (UNKNOWN, 0.45)
+    assert result.top == [("c", 0.55), ("b", 0.45)]
+    assert (result.model, result.backend) == ("model", "fake")
+    assert classifier.decide(result, np.array([0.0, 0.45, 0.55]), 2).label == "c"
+
+
+def test_where_there_is_nothing_to_fall_back_to_the_backends_error_is_raised():
+    classifier = Classifier(FakeRunner([1, 2], fail_after=1), "ab", Preprocessing(8, 8))
+    assert classifier.classify(noise(8, 8)).label == "b"
+    with pytest.raises(BackendError, match="the fake backend fails after 1 inferences"):
+        classifier.classify(noise(8, 8))
+
+
+class Failing(FakeRunner):
+    """A model's runner that passes the golden images and fails at the first frame."""
+
+    backend = "onnxruntime"
+
+    def __init__(self, runner, answer=None):
+        super().__init__([0])
+        self.runner, self.answer = runner, answer
+
+    def infer(self, batch):
+        if self.answer is None:
+            raise BackendError("out of memory")
+        return self.runner.infer(batch) * np.float32(self.answer)
+
+
+@pytest.fixture(params=[None, "nan", "inf"])
+def failing(request, bundle):
+    """A classifier whose first backend fails in one of three ways after it was opened."""
+    classifier = Classifier.open(bundle)
+    classifier.runner = Failing(classifier.runner, request.param)
+    with classifier:
+        yield classifier
+
+
+def test_a_backend_that_fails_later_is_replaced_and_the_frame_is_classified(failing, bundle, caplog):
     opened = open_bundle(bundle)
-    with Classifier.open(opened, threads=1) as classifier:
-        assert classifier.model == candidates(opened)[0][0].name
-
-
-def test_a_model_that_fails_its_golden_images_is_passed_over_aloud(copied, caplog):
-    reseal(copied, lambda manifest: first_for_every_machine(manifest).update(tolerance=-1.0))
-    first, second = [model for model, _ in candidates(open_bundle(copied))][:2]
-    with caplog.at_level(logging.WARNING), Classifier.open(copied) as classifier:
-        assert classifier.model == second.name
-    assert f"passed over {first.name} on onnxruntime: FAIL: " in caplog.text
-
-
-def first_for_every_machine(manifest):
-    first = manifest["models"][0]
-    names = [model["name"] for model in manifest["models"]]
-    manifest["order"] = {"default": names}
-    return first
-
-
-def test_where_no_model_runs_each_reason_is_told_once(copied, caplog, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(BackendError) as caught:
-        Classifier.open(copied)
-    message = str(caught.value)
-    assert message.startswith("no model of copy.edge runs on this machine:\n  ")
-    assert message.count("onnxruntime is not there for") == 1
-    assert "-m pip install onnxruntime" in message
-    assert all(model.name in message for model in open_bundle(copied).models)
+    first, broken = failing.model, failing.runner
+    result = failing.classify(golden_images(opened)[0])
+    assert result.model != first
+    assert result.model == failing.model
+    assert result.label == opened.labels[np.argmax(read_golden(opened)["logits"][result.model][0])]
+    assert broken.closed
+    assert f"{first} on onnxruntime is replaced by {result.model} on {result.backend}: " in caplog.text
+    caplog.clear()
+    assert failing.classify(golden_images(opened)[0]).model == result.model
     assert caplog.text == ""
 
 
-def test_a_model_that_the_backend_cannot_load_is_told_with_the_backends_words(copied):
-    replace_file(copied, "model.fp32.onnx", b"no model")
-    with pytest.raises(BackendError, match=r"onnxruntime .* cannot load .*model\.fp32\.onnx"):
-        Classifier.open(copied, "fp32")
+def test_the_model_that_takes_over_brings_its_own_threshold_but_not_over_the_users(bundle):
+    opened = open_bundle(bundle)
+    opened = opened._replace(models=tuple(model._replace(threshold=0.25, temperature=2.0) for model in opened.models))
+    for threshold, expected in ((None, 0.25), (0.75, 0.75)):
+        with Classifier.open(opened, threshold=threshold) as classifier:
+            classifier.threshold = classifier.temperature = None
+            classifier.runner = Failing(classifier.runner)
+            classifier.finish(classifier.prepare(noise(8, 8)))
+            assert (classifier.threshold, classifier.temperature) == (expected, 2.0)
 
 
-def test_a_runner_that_fails_its_golden_images_is_closed(copied, monkeypatch):
-    runners = []
-
-    def open_fixed(backend, path, threads):
-        runners.append(Fixed(1, 2, 3))
-        return runners[-1]
-
-    monkeypatch.setattr("edgeclf_runtime.classifier.open_runner", open_fixed)
-    with pytest.raises(BackendError, match="FAIL: "):
-        Classifier.open(copied)
-    monkeypatch.setattr("edgeclf_runtime.classifier.check_golden", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        Classifier.open(copied)
-    assert [runner.closed for runner in runners] == [1] * len(runners)
+def test_when_none_is_left_that_is_an_error_and_the_next_frame_is_tried_again(bundle):
+    with Classifier.open(bundle, "fp32", "onnxruntime") as classifier:
+        whole, classifier.runner = classifier.runner, Failing(classifier.runner)
+        for _ in range(2):
+            with pytest.raises(BackendError, match=r"out of memory\nno other model of .*\.edge runs on this machine"):
+                classifier.classify(noise(8, 8))
+        classifier.runner = whole
+        assert classifier.classify(noise(8, 8)).model == "fp32"
 
 
-def test_names_that_are_not_there_list_those_that_are(bundle):
-    with pytest.raises(BundleError, match=r"holds no model 'fp8'; it holds .*fp32"):
-        Classifier.open(bundle, "fp8")
-    with pytest.raises(BackendError, match="no model here runs on the backend 'abacus'; use --backend onnxruntime"):
-        Classifier.open(bundle, backend="abacus")
+def test_the_pixels_are_those_of_preprocess_alone(classifier):
+    batch = as_batch([preprocess(noise(64, 64)[8:40, 4:60], classifier.preprocessing)])
+    assert np.array_equal(classifier.prepare(noise(64, 64), roi=(4, 8, 56, 32)), batch)

@@ -52,11 +52,11 @@ def test_a_video_of_any_name_is_read_where_python_has_no_locale(bundle, film):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_stopped_ends_with_its_summary(bundle, film, number):
-    process = start(bundle, "run", "--source", film, "--realtime", "--json")
+    process = start(bundle, "run", "--source", film, "--policy", "latest", "--json")
     assert json.loads(process.stdout.readline().decode("utf-8"))["label"]
     process.send_signal(number)
     code, out, err = output_of(process)
-    assert code == 130
+    assert code == 128 + number
     assert all(json.loads(line)["label"] for line in out.splitlines())
     assert " frames classified, " in err.splitlines()[-1]
     assert "Traceback" not in err
@@ -123,10 +123,17 @@ def test_selftest_fails_with_3(cli, copied):
 
 def test_selftest_without_a_backend_is_an_error(cli, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    code, out, err = cli("selftest")
+    code, out, err = cli("selftest", "--backend", "onnxruntime")
     assert code == 1
     assert "-m pip install onnxruntime" in out
     assert "error: no model could be run on this machine" in err
+
+
+def test_without_onnxruntime_opencv_classifies(cli, photos, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    code, out, _ = cli("classify", "--json", photos / "plain.png")
+    assert code == 0
+    assert (json.loads(out)["model"], json.loads(out)["backend"]) == ("fp32", "opencv")
 
 
 def test_bench_prints_a_row_for_each_stage(cli):

@@ -1,6 +1,7 @@
 import json
 import sys
 
+from edgeclf_runtime.bundle import open_bundle
 from edgeclf_runtime.selftest import selftest
 
 from .sealing import reseal
@@ -14,8 +15,11 @@ def test_every_model_that_this_machine_would_try_is_tested(bundle):
     assert json.loads(json.dumps(report.to_dict()))["passed"] is True
 
 
-def test_one_model_can_be_tested(bundle):
-    assert [row.model for row in selftest(bundle, "fp32", threads=1).reports] == ["fp32"]
+def test_one_model_can_be_tested_on_one_backend_or_on_all(bundle):
+    assert {row.model for row in selftest(bundle, "fp32", threads=1).reports} == {"fp32"}
+    for backend in open_bundle(bundle).model("fp32").backends:
+        (report,) = selftest(bundle, "fp32", backend).reports
+        assert (report.model, report.backend, report.passed) == ("fp32", backend, True)
 
 
 def test_one_model_that_fails_fails_the_test(copied):
@@ -32,6 +36,6 @@ def test_one_model_that_fails_fails_the_test(copied):
 
 def test_a_model_that_no_backend_can_load_is_told_and_is_no_pass(bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    report = selftest(bundle, "fp32")
+    report = selftest(bundle, "fp32", "onnxruntime")
     assert not report.passed
     assert str(report).startswith("not run: fp32 on onnxruntime: onnxruntime is not there for ")

@@ -1,11 +1,16 @@
 import json
+import threading
 
+import numpy as np
 import pytest
 
 from edgeclf_runtime.camera import open_camera
 from edgeclf_runtime.classifier import Classifier
-from edgeclf_runtime.errors import CameraError
-from edgeclf_runtime.stream import stream
+from edgeclf_runtime.errors import BackendError, CameraError, ImageError
+from edgeclf_runtime.fake import FakeCamera, FakeRunner
+from edgeclf_runtime.preprocess import Preprocessing
+from edgeclf_runtime.smoothing import Smoother
+from edgeclf_runtime.stream import StreamEvent, StreamResult, follow, stream
 
 from .pictures import encode, noise
 
@@ -44,3 +49,95 @@ def test_a_source_that_is_lost_is_an_error_and_no_end(bundle, tmp_path):
         results = stream(classifier, open_camera(tmp_path))
         with pytest.raises(CameraError, match="none of 1 images could be read"):
             next(results)
+
+
+FRAME = np.zeros((48, 64, 3), np.uint8)
+
+
+def fake(logits, **options):
+    return Classifier(FakeRunner(logits, **options), ["cat", "dog"], Preprocessing(8, 8))
+
+
+def test_a_loss_is_told_and_so_is_the_return():
+    camera = FakeCamera([FRAME] * 4, fail_after=2)
+    items = [item for item in follow(fake([1, 0]), camera) if item is not None]
+    assert [type(item) for item in items] == [StreamResult] * 2 + [StreamEvent] * 2 + [StreamResult] * 2
+    lost, live = items[2:4]
+    assert lost.to_dict()["state"] == "lost"
+    assert lost.reason == "the fake camera is lost after 2 frames, as it was told"
+    assert live.to_dict()["state"] == "live"
+    assert live.reason.startswith("back after ")
+    assert {item.to_dict()["state"] for item in items[4:]} == {"live"}
+
+
+def test_results_alone_are_what_a_stream_yields():
+    camera = FakeCamera([FRAME] * 4, fail_after=2)
+    assert [type(item) for item in stream(fake([1, 0]), camera)] == [StreamResult] * 4
+
+
+def test_labels_do_not_flicker_when_they_are_smoothed():
+    flickering = [[3, 0]] * 5 + [[0, 3]] + [[3, 0]] * 5
+    raw = [item.result.label for item in stream(fake(flickering), FakeCamera([FRAME] * 11))]
+    smooth = [item.result.label for item in stream(fake(flickering), FakeCamera([FRAME] * 11), Smoother(5.0))]
+    assert raw.count("dog") == 1
+    assert smooth == ["cat"] * 11
+
+
+def test_smoothing_begins_anew_after_a_loss():
+    camera = FakeCamera([FRAME] * 6, fail_after=3)
+    results = stream(fake([[3, 0]] * 3 + [[0, 3]] * 3), camera, Smoother(60.0))
+    assert [item.result.label for item in results] == ["cat"] * 3 + ["dog"] * 3
+
+
+def test_a_stream_without_frames_stays_alive(monkeypatch):
+    monkeypatch.setattr("edgeclf_runtime.stream.IDLE_S", 0.01)
+    items = follow(fake([1, 0]), FakeCamera([FRAME] * 2, fps=5))
+    found = [type(item).__name__ for item in items]
+    assert found.count("StreamResult") == 2
+    assert "NoneType" in found
+
+
+def test_every_frame_of_a_file_is_classified_however_slow_the_backend():
+    class Slow(FakeRunner):
+        def infer(self, batch):
+            threading.Event().wait(0.01)
+            return super().infer(batch)
+
+    classifier = Classifier(Slow([1, 0]), ["cat", "dog"], Preprocessing(8, 8))
+    numbers = [(item.frame.number, item.dropped) for item in stream(classifier, FakeCamera([FRAME] * 20))]
+    assert numbers == [(number, 0) for number in range(20)]
+
+
+def test_of_a_live_camera_the_newest_frame_is_classified_and_the_others_are_counted():
+    class Live(FakeCamera):
+        policy = "latest"
+
+    class Gate(FakeRunner):
+        def infer(self, batch):
+            opened.wait(30)
+            return super().infer(batch)
+
+    opened = threading.Event()
+    camera = Live([FRAME] * 50)
+    classifier = Classifier(Gate([1, 0]), ["cat", "dog"], Preprocessing(8, 8))
+    threading.Timer(0.5, opened.set).start()
+    items = list(stream(classifier, camera))
+    assert items[-1].frame.number == 49
+    assert len(items) <= 3
+    assert len(items) + items[-1].dropped == 50
+
+
+def test_leaving_a_stream_ends_its_thread():
+    before = threading.active_count()
+    items = stream(fake([1, 0]), FakeCamera([FRAME], loop=True))
+    next(items)
+    assert threading.active_count() == before + 1
+    items.close()
+    assert threading.active_count() == before
+
+
+def test_what_fails_in_the_thread_is_raised_where_it_is_read():
+    with pytest.raises(ImageError, match="region"):
+        list(stream(fake([1, 0]), FakeCamera([FRAME]), roi=(0, 0, 1000, 1000)))
+    with pytest.raises(BackendError, match="as it was told"):
+        list(stream(fake([1, 0], fail_after=1), FakeCamera([FRAME] * 2)))

@@ -7,6 +7,7 @@ from ..errors import BackendError
 # Backend: module and class.
 RUNNERS = {
     "onnxruntime": ("ort", "OnnxRuntimeRunner"),
+    "opencv": ("opencv", "OpenCvRunner"),
 }
 
 
@@ -16,7 +17,18 @@ def open_runner(backend, model_path, threads=None):
     Returns a Runner (see ``base.py``).  Raises BackendError where the backend's name is not
     known, its library is missing, or it refuses the model.
     """
+    return getattr(_module(backend), RUNNERS[backend][1])(model_path, threads=threads)
+
+
+def backend_version(backend):
+    """Return the version of a backend's library here, or None where it is missing; raises BackendError as open_runner."""
+    try:
+        return _module(backend).version()
+    except ImportError:
+        return None
+
+
+def _module(backend):
     if backend not in RUNNERS:
         raise BackendError("there is no backend {!r}; there are {}".format(backend, ", ".join(sorted(RUNNERS))))
-    module, name = RUNNERS[backend]
-    return getattr(importlib.import_module("." + module, __name__), name)(model_path, threads=threads)
+    return importlib.import_module("." + RUNNERS[backend][0], __name__)

@@ -5,9 +5,11 @@ class Runner:
     """One model, loaded on one backend.  Used inside ``with``; not shared between threads.
 
     backend     the backend's name in the table of runners
+    device      where it computes: "cpu" or "cuda"
     """
 
     backend = ""
+    device = "cpu"
 
     def infer(self, batch):
         """Return logits, float32 [N, classes], of a batch, float32 [N, height, width, 3] with values 0 to 255.

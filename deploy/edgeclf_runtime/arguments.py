@@ -1,0 +1,202 @@
+"""The device's command line: its commands, options and examples.  Knows nothing of what they do."""
+
+import argparse
+import os
+
+from . import __version__
+
+
+def make_parser(functions, bundle=None):
+    """Return the parser of the command line.
+
+    functions   by command: what the parsed ``arguments.command`` is to be
+    bundle      the bundle that the command line was started from, or None where it is an argument
+    """
+    program = "python3 {}".format(os.path.basename(bundle)) if bundle else "python3 -m edgeclf_runtime"
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description="Classify images and camera frames with a bundle made by edgeclf.",
+        epilog="example: {} run --source /dev/video0 --json".format(program),
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="name")
+    commands.required = True
+
+    def add(name, summary, example, needs_bundle=True):
+        command = commands.add_parser(
+            name, help=summary, description=summary, epilog="example: {} {}".format(program, example)
+        )
+        command.set_defaults(command=functions[name])
+        if bundle is None:
+            command.add_argument(
+                "bundle", metavar="NAME.edge", nargs=None if needs_bundle else "?", help="the bundle's folder"
+            )
+        command.add_argument("--json", action="store_true", help="write JSON to stdout")
+        return command
+
+    add("info", "verify the bundle and show what it holds", "info")
+    _add_choice(add("selftest", "hold each model to the golden images", "selftest"))
+    _add_classify(add("classify", "classify image files", "classify cat.jpg dog.png --json"))
+    _add_run(add("run", "classify frames until the source ends", "run --source /dev/video0 --live 8080 --json"))
+    _add_bench(add("bench", "measure the latency of each model", "bench --repeat 200"))
+    add("doctor", "look for what this machine lacks, and say how to mend it", "doctor", needs_bundle=False)
+    return parser
+
+
+def _add_classify(parser):
+    parser.add_argument("images", nargs="+", metavar="IMAGE")
+    _add_choice(parser)
+    _add_decision(parser)
+
+
+def _add_run(parser):
+    source = parser.add_argument_group("source")
+    source.add_argument(
+        "--source",
+        required=True,
+        metavar="URI",
+        help="csi://0, /dev/video0, rtsp://..., http://... (MJPEG), gst://PIPELINE, test://, a video file, a folder or pattern of images",
+    )
+    source.add_argument("--width", type=_positive, metavar="N", help="picture width to ask the camera for")
+    source.add_argument("--height", type=_positive, metavar="N", help="picture height to ask the camera for")
+    source.add_argument("--fps", type=_positive, metavar="N", help="frames a second to ask the camera for")
+    source.add_argument("--flip", choices=("horizontal", "vertical", "180"), help="for a camera that hangs upside down")
+    source.add_argument(
+        "--policy",
+        choices=("auto", "latest", "all"),
+        default="auto",
+        help="latest: play a video file at its own rate and drop late frames, as a camera; all: every frame of a file",
+    )
+    source.add_argument(
+        "--timeout", type=_seconds, default=3.0, metavar="S", help="reopen a camera without a frame for so long (3)"
+    )
+    source.add_argument(
+        "--frozen",
+        type=_seconds_or_zero,
+        default=10.0,
+        metavar="S",
+        help="reopen a camera with the same picture for so long (10); 0 never",
+    )
+    source.add_argument("--frames", type=_positive, metavar="N", help="stop after N frames")
+    _add_choice(parser)
+    _add_decision(parser)
+    parser.add_argument(
+        "--smooth",
+        type=_seconds,
+        metavar="S",
+        help="average confidences over about S seconds, so that labels do not flicker",
+    )
+    parser.add_argument(
+        "--margin",
+        type=_share,
+        default=0.1,
+        metavar="P",
+        help="with --smooth: how far another label must be ahead (0.1)",
+    )
+    sinks = parser.add_argument_group("where results go, besides stdout")
+    sinks.add_argument(
+        "--sink",
+        action="append",
+        default=[],
+        metavar="TARGET",
+        help="results.jsonl, results.csv, annotated.mp4 or mqtt://HOST/TOPIC; may be given again",
+    )
+    sinks.add_argument(
+        "--live",
+        metavar="[HOST:]PORT",
+        help="show picture and label on a web page, to this machine alone unless HOST is given (0.0.0.0: to every network)",
+    )
+    sinks.add_argument("--uncertain", metavar="FOLDER", help="keep frames of low confidence for labelling")
+    sinks.add_argument("--uncertain-below", type=_share, default=0.6, metavar="P", help="which confidence is low (0.6)")
+    sinks.add_argument(
+        "--uncertain-megabytes", type=_positive, default=500, metavar="N", help="how much to keep, newest last (500)"
+    )
+    sinks.add_argument("--quiet", action="store_true", help="write no results to stdout")
+
+
+def _add_bench(parser):
+    parser.add_argument("--repeat", type=_positive, default=100, metavar="N", help="frames a model (100)")
+    parser.add_argument("--warmup", type=_positive, default=10, metavar="N", help="frames before measuring (10)")
+    parser.add_argument(
+        "--size", type=_size, default=(1280, 720), metavar="WxH", help="size of the camera's frames (1280x720)"
+    )
+    _add_backend(parser)
+
+
+def _add_choice(parser):
+    parser.add_argument(
+        "--model", metavar="NAME", help="use this model (info lists them); else the first that runs here"
+    )
+    _add_backend(parser)
+
+
+def _add_backend(parser):
+    parser.add_argument("--backend", default="auto", metavar="NAME", help="use this backend; auto tries all")
+    parser.add_argument("--threads", type=_positive, metavar="N", help="threads of the backend")
+
+
+def _add_decision(parser):
+    parser.add_argument("--top-k", type=_positive, default=5, metavar="K", help="labels to list (5)")
+    parser.add_argument("--threshold", type=_share, metavar="P", help='confidence below which the label is "unknown"')
+    parser.add_argument("--allow", action="append", metavar="LABEL", help="answer with this label; may be given again")
+    parser.add_argument("--deny", action="append", metavar="LABEL", help="never answer with it; may be given again")
+    parser.add_argument(
+        "--roi",
+        type=_region,
+        metavar="X,Y,W,H",
+        help="classify this part: pixels, or shares of the picture (0.25,0,0.5,1.0)",
+    )
+    parser.add_argument(
+        "--rotation", type=int, choices=(0, 90, 180, 270), default=0, help="turn the picture clockwise, before --roi"
+    )
+    parser.add_argument(
+        "--tune", action="store_true", help="measure what runs here, use the fastest, and remember it for the next time"
+    )
+
+
+def _positive(text):
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("{!r} is not a whole number of 1 or more".format(text))
+    return int(text)
+
+
+def _size(text):
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and 0 < int(width) <= 8192 and 0 < int(height) <= 8192):
+        raise argparse.ArgumentTypeError("{!r} is no size; WIDTHxHEIGHT, each 1 to 8192, was expected".format(text))
+    return int(width), int(height)
+
+
+def _number(text):
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def _share(text):
+    if not 0 <= _number(text) <= 1:
+        raise argparse.ArgumentTypeError("{!r} is not a number from 0 to 1".format(text))
+    return float(text)
+
+
+def _seconds_or_zero(text):
+    if not 0 <= _number(text) < float("inf"):
+        raise argparse.ArgumentTypeError("{!r} is not a number of seconds".format(text))
+    return float(text)
+
+
+def _seconds(text):
+    if not _seconds_or_zero(text):
+        raise argparse.ArgumentTypeError("{!r} is not a number of seconds above 0".format(text))
+    return float(text)
+
+
+def _region(text):
+    parts = text.split(",")
+    kind = int if all(part.strip().isdecimal() for part in parts) else float
+    try:
+        x, y, width, height = (kind(part) for part in parts)
+    except ValueError:
+        raise argparse.ArgumentTypeError("{!r} is no region; X,Y,WIDTH,HEIGHT was expected".format(text))
+    return x, y, width, height

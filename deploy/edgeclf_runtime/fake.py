@@ -1,0 +1,101 @@
+"""A camera and a backend that give what a test tells them to, for the tests of users' own programs.
+
+    >>> import numpy as np
+    >>> from edgeclf_runtime.classifier import Classifier
+    >>> from edgeclf_runtime.fake import FakeCamera, FakeRunner
+    >>> from edgeclf_runtime.preprocess import Preprocessing
+    >>> from edgeclf_runtime.stream import stream
+    >>> runner = FakeRunner([[2, 0], [0, 2]])
+    >>> frame = np.zeros((480, 640, 3), np.uint8)
+    >>> with Classifier(runner, ["empty", "full"], Preprocessing(224, 224)) as classifier:
+    ...     with FakeCamera([frame] * 3) as camera:
+    ...         [item.result.label for item in stream(classifier, camera)]
+    ['empty', 'full', 'empty']
+
+Needs no bundle, no backend and no camera; everything between them is the real thing.
+"""
+
+import os
+import threading
+import time
+
+from .errors import BackendError, CameraError, CameraLost, EndOfStream
+from .frames import Camera, Frame
+from .images import read_image
+from .runners.base import Runner
+
+
+class FakeRunner(Runner):
+    """A backend that answers with given logits.
+
+    logits      one row of numbers for every image, or several rows that are given in turn
+    fail_after  after so many inferences each one raises BackendError
+    closed      whether it was closed
+    """
+
+    backend = "fake"
+
+    def __init__(self, logits, fail_after=None):
+        import numpy as np
+
+        self._rows = np.array(logits, np.float32, ndmin=2)
+        self._fail_after = fail_after
+        self._given = self._inferences = 0
+        self.closed = False
+
+    def infer(self, batch):
+        if self._inferences == self._fail_after:
+            raise BackendError("the fake backend fails after {} inferences, as it was told".format(self._fail_after))
+        self._inferences += 1
+        places = [(self._given + i) % len(self._rows) for i in range(len(batch))]
+        self._given += len(batch)
+        return self._rows[places]
+
+    def close(self):
+        self.closed = True
+
+
+class FakeCamera(Camera):
+    """A camera that hands out given images.
+
+    images      BGR pixels, uint8 [height, width, 3], or files' paths
+    fps         frames a second; None hands them out as fast as they are fetched
+    loop        begin anew after the last one, for ever
+    fail_after  after so many frames it is lost once (CameraLost), and is back with the next reading
+
+    Drops nothing: each image is handed out, late where nobody fetched it in time.
+    """
+
+    def __init__(self, images, fps=None, loop=False, fail_after=None):
+        self._images = list(images)
+        if not self._images:
+            raise CameraError("a fake camera without images was asked for; at least one was expected")
+        self._interval_s = 1.0 / fps if fps else 0.0
+        self._loop, self._fail_after = loop, fail_after
+        self._next = 0
+        self._start = time.monotonic()
+        self._closed = threading.Event()
+
+    def read(self, timeout_s=None):
+        if self._next == self._fail_after:
+            self._fail_after = None
+            raise CameraLost("the fake camera is lost after {} frames, as it was told".format(self._next))
+        if self._closed.is_set() or (self._next == len(self._images) and not self._loop):
+            raise EndOfStream("the fake camera handed out {} frames".format(self._next))
+        wait_s = self._start + self._next * self._interval_s - time.monotonic()
+        if wait_s > 0:
+            late = timeout_s is not None and timeout_s < wait_s
+            closed = self._closed.wait(timeout_s if late else wait_s)
+            if late or closed:
+                return None
+        number, self._next = self._next, self._next + 1
+        return self._frame(self._images[number % len(self._images)], number)
+
+    def _frame(self, image, number):
+        captured, captured_at, name = time.monotonic(), time.time(), ""
+        if not hasattr(image, "shape"):
+            image, name = read_image(image), os.path.basename(str(image))
+        return Frame(image, number, captured_at, captured, (time.monotonic() - captured) * 1e3, name)
+
+    def close(self):
+        self._closed.set()

@@ -1,0 +1,85 @@
+"""Which model runs on which backend here: tried in order, and trusted after the golden images alone.
+
+Knows nothing of speed; ``tuning.py`` does.
+"""
+
+import logging
+import os
+import platform
+from typing import Dict, List
+
+from .errors import BackendError, EdgeclfError
+from .golden import check_golden
+from .runners import open_runner
+
+_log = logging.getLogger(__name__)
+
+
+def candidates(bundle, model=None, backend="auto"):
+    """Return the (Model, backend) pairs to try on this machine, best first.
+
+    Raises BackendError where the bundle has no model for the backend that is asked for.
+    """
+    models = [bundle.model(model)] if model else bundle.in_order(platform.machine())
+    pairs = [(m, b) for m in models for b in m.backends if backend in ("auto", b)]
+    if not pairs:
+        offered = sorted({b for m in models for b in m.backends})
+        raise BackendError(
+            "no model here runs on the backend {!r}; use --backend {}".format(backend, " or ".join(offered))
+            if model is None
+            else "{} does not run on the backend {!r}; use --backend {}, or another --model".format(
+                model, backend, " or ".join(offered)
+            )
+        )
+    return pairs
+
+
+def pair_name(model, backend):
+    """Return what a pair is called in messages and reports."""
+    return "{} on {}".format(model.name, backend)
+
+
+def open_proven(bundle, model, backend, threads=None):
+    """Return a Runner of a model that passed the golden images; BackendError tells why where it did not."""
+    runner = open_runner(backend, bundle.file(model.file), threads)
+    try:
+        report = check_golden(bundle, model, runner)
+        if not report.passed:
+            raise BackendError(str(report))
+    except BaseException:
+        runner.close()
+        raise
+    return runner
+
+
+class Selection:
+    """The pairs that are still to be tried; whoever opens the next has done with those before it."""
+
+    def __init__(self, bundle, pairs, threads=None):
+        self._bundle, self._pairs, self._threads = bundle, list(pairs), threads
+        self._other = ""
+
+    def open_next(self):
+        """Return the Model and the Runner of the next pair that runs here and passes the golden images.
+
+        Those that are passed over are logged with their reasons.  Raises BackendError with each
+        reason where none is left.
+        """
+        passed_over: Dict[str, List[str]] = {}
+        while self._pairs:
+            model, backend = self._pairs.pop(0)
+            try:
+                runner = open_proven(self._bundle, model, backend, self._threads)
+            except EdgeclfError as error:
+                passed_over.setdefault(str(error), []).append(pair_name(model, backend))
+                continue
+            for reason, names in passed_over.items():
+                _log.warning("passed over %s: %s", ", ".join(names), reason)
+            self._other = "other "
+            return model, runner
+        reasons = ["\n  {}: {}".format(", ".join(names), reason) for reason, names in passed_over.items()]
+        raise BackendError(
+            "no {}model of {} runs on this machine{}{}".format(
+                self._other, os.path.basename(self._bundle.path), ":" if reasons else "", "".join(reasons)
+            )
+        )

@@ -1,0 +1,40 @@
+"""The places where results go, in one table; each is imported only when it is opened."""
+
+import importlib
+import os
+
+from ..errors import OutputError
+
+# How a target begins or ends: module and class.
+SINKS = {
+    ".jsonl": ("lines", "JsonLinesSink"),
+    ".csv": ("lines", "CsvSink"),
+    ".mp4": ("video", "VideoSink"),
+    ".avi": ("video", "VideoSink"),
+    "mqtt://": ("mqtt", "MqttSink"),
+    "mqtts://": ("mqtt", "MqttSink"),
+}
+FORMS = (
+    "NAME.jsonl or NAME.csv (one line for each result)",
+    "NAME.mp4 or NAME.avi (a video with the results drawn in)",
+    "mqtt://[USER[:PASSWORD]@]HOST[:PORT]/TOPIC (mqtts:// for TLS)",
+)
+
+
+def open_sink(target, fps=None, **options):
+    """Open what a target names, one of FORMS; see ``base.py`` for what a sink is.
+
+    fps         where every frame of a file comes, and not as time passes: the rate that a video of them has
+    options     what else the sink's class takes beside its target
+
+    Raises OutputError where the target has no known form, or can never be written.
+    """
+    target = str(target)
+    scheme, separator, _ = target.partition("://")
+    kind = scheme + separator if separator else os.path.splitext(target)[1].lower()
+    if kind not in SINKS:
+        raise OutputError("there is no output {!r}; an output is {}".format(target, ", ".join(FORMS)))
+    module, name = SINKS[kind]
+    if fps is not None and module == "video":
+        options["fps"] = fps
+    return getattr(importlib.import_module("." + module, __name__), name)(target, **options)

@@ -1,0 +1,149 @@
+"""A page that shows what the camera sees and what the classifier says of it.
+
+Frames are copied only while somebody watches, and are encoded in the clients' threads, once for
+all of them; whoever classifies never waits for a browser.
+
+Knows nothing of where frames come from or of how they are classified; ``live_server.py`` speaks HTTP.
+"""
+
+import collections
+import threading
+import time
+from typing import Any, Deque, Dict, Tuple
+
+from .base import Sink
+from .live_server import listen
+
+PICTURES_PER_S = 15
+WATCHED_S = 2.0  # frames are kept for so long after a client last waited for one
+SILENT_S = 3.0  # without a frame for longer, a stream is not called live
+MAX_SIDE = 1280  # a larger picture is shrunk before it is encoded
+JPEG_QUALITY = 80
+
+
+class LiveSink(Sink):
+    """Shows each result on a page at ``url`` while it is open.
+
+    address     ":8080" or "8080" for this machine alone, "HOST:8080" for whoever reaches that
+                address ("0.0.0.0:8080": every network of this machine); port 0 takes a free one
+    labels      the names of the classes, in the order of the logits
+    title       what the page is called
+
+    Raises OutputError where the address is none, or cannot be listened on.
+    """
+
+    def __init__(self, address, labels, title=""):
+        self.labels, self.title = tuple(labels), title
+        self.frames = 0
+        self.closed = False
+        self._news = 0  # results and events so far
+        self._changed = threading.Condition()
+        self._encoding = threading.Lock()
+        self._watched_until = 0.0
+        self._due = 0.0  # no picture is encoded before this moment
+        self._kept: Tuple[int, Any] = (0, None)
+        self._jpeg: Tuple[int, bytes] = (0, b"")
+        self._times: Deque[float] = collections.deque(maxlen=31)
+        self._item: Any = None
+        self._lost: Any = None
+        self._since = time.monotonic()
+        self._server = listen(address, self)
+        self.url = self._server.url
+
+    def write(self, item):
+        now = time.monotonic()
+        image = item.frame.image.copy() if now < self._watched_until else None
+        with self._changed:
+            self.frames += 1
+            self._times.append(now)
+            self._item = item._replace(frame=item.frame._replace(image=None))
+            if image is not None:
+                self._kept = (self.frames, image)
+            if self._lost is not None:
+                self._lost, self._since = None, now
+            self._tell()
+
+    def event(self, event):
+        with self._changed:
+            self._lost, self._since = None if event.state == "live" else event, time.monotonic()
+            self._tell()
+
+    def _tell(self):
+        self._news += 1
+        self._changed.notify_all()
+
+    def wait(self, after, timeout_s):
+        """Return the number of results and events so far, once it is larger than ``after`` or the time is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.closed or self._news > after, timeout_s)
+            return self._news
+
+    def picture(self, after, timeout_s):
+        """Return (number, JPEG) of the newest frame, or None where none comes in time.
+
+        after       the number of the picture that the client has; it gets a later one
+        """
+        with self._changed:
+            self._watched_until = time.monotonic() + timeout_s + WATCHED_S
+            # What is kept may be old: nobody watched meanwhile.
+            past = max(after, self.frames - 1)
+            self._changed.wait_for(lambda: self.closed or self._kept[0] > past, timeout_s)
+            if self.closed or self._kept[0] <= past:
+                return None
+        with self._encoding:
+            if self._jpeg[0] <= after or time.monotonic() >= self._due:
+                time.sleep(max(self._due - time.monotonic(), 0))
+                number, image = self._kept
+                if number != self._jpeg[0]:
+                    self._jpeg = (number, encode_jpeg(image))
+                self._due = time.monotonic() + 1.0 / PICTURES_PER_S
+            return self._jpeg
+
+    def state(self) -> Dict[str, Any]:
+        """Return what the page shows, as JSON can hold it.
+
+        state, reason   "live", "silent" (no frame for SILENT_S), or the state and the reason of the last StreamEvent
+        state_s         seconds for which it has been in that state; "silent": since the last frame
+        frames          results so far
+        frames_per_s    over the last seconds
+        result          the newest StreamResult's own fields, or None before the first
+        """
+        with self._changed:
+            now, item, lost, since = time.monotonic(), self._item, self._lost, self._since
+            times, frames = list(self._times), self.frames
+        silent_s = now - (times[-1] if times else since)
+        state, state_s = ("live", now - since) if times and silent_s < SILENT_S else ("silent", silent_s)
+        return {
+            "title": self.title,
+            "state": lost.state if lost else state,
+            "state_s": round(now - since if lost else state_s, 3),
+            "reason": lost.reason if lost else "",
+            "frames": frames,
+            "frames_per_s": round(_rate([moment for moment in times if now - moment < SILENT_S]), 2),
+            "dropped": item.dropped if item else 0,
+            "result": item.to_dict() if item else None,
+        }
+
+    def close(self):
+        with self._changed:
+            if self.closed:
+                return
+            self.closed = True
+            self._changed.notify_all()
+        self._server.stop()
+
+
+def _rate(moments):
+    return (len(moments) - 1) / (moments[-1] - moments[0]) if len(moments) > 1 else 0.0
+
+
+def encode_jpeg(image):
+    """Return BGR pixels, uint8 [height, width, 3], as a JPEG of at most MAX_SIDE pixels a side."""
+    import cv2
+
+    height, width = image.shape[:2]
+    scale = MAX_SIDE / max(height, width)
+    if scale < 1:
+        size = max(round(width * scale), 1), max(round(height * scale), 1)
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()

@@ -1,0 +1,161 @@
+"""Lines kept on disk, in the order in which they came, until somebody has taken them.
+
+They lie in small files, each handed out whole and deleted whole.  A program that dies in
+between hands its first file out again: every line at least once.  Knows nothing of what the
+lines hold or where they go.
+"""
+
+import fcntl
+import io
+import logging
+import os
+import threading
+from collections import deque
+from typing import Deque, List, Optional
+
+from ..errors import OutputError
+from .folders import open_folder
+from .outage import Outage
+
+_log = logging.getLogger(__name__)
+PART_BYTES = 16_000
+
+
+class _Part:
+    """One file; ``lines`` are there as long as lines are added to it, else []."""
+
+    def __init__(self, path, lines=(), size=0):
+        self.path, self.size = path, size
+        self.lines: List[bytes] = list(lines)
+        self.saved = True
+
+
+class Spool:
+    """A queue of lines in a folder; safe between two threads, closed to a second program.
+
+    max_bytes   on disk; the oldest lines are deleted, and counted in ``lost``
+
+    While the disk cannot be written the newest PART_BYTES are held in memory.
+    Raises OutputError where the folder cannot be written, or another program uses it.
+    """
+
+    def __init__(self, folder, max_bytes):
+        self.folder = open_folder(folder, mode=0o700)
+        self.lost = 0
+        self._max_bytes = max_bytes
+        self._mutex = threading.RLock()
+        self._lock = self._lock_folder()
+        self._tail: Optional[_Part] = None
+        self._taken = False
+        names = sorted(name for name in os.listdir(self.folder) if name.endswith(".part"))
+        paths = [os.path.join(self.folder, name) for name in names]
+        self._parts: Deque[_Part] = deque(_Part(path, size=os.path.getsize(path)) for path in paths)
+        self._bytes = sum(part.size for part in self._parts)
+        self._next = int(names[-1].split(".")[0]) + 1 if names else 0
+        self._full = Outage(_log, self.folder)
+        self._broken = Outage(_log, self.folder)
+
+    def _lock_folder(self):
+        lock = io.FileIO(os.path.join(self.folder, "lock"), "a")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            raise OutputError("{} is in use by another program: give this one another spool".format(self.folder))
+        return lock
+
+    def append(self, line):
+        """Add a line: bytes without a line end."""
+        line += b"\n"
+        with self._mutex:
+            tail = self._tail
+            if tail is None or tail.size + len(line) > PART_BYTES:
+                tail = self._begin_part()
+            tail.lines.append(line)
+            tail.size += len(line)
+            self._bytes += len(line)
+            self._save(tail)
+            while self._bytes > self._max_bytes and len(self._parts) > 1 + self._taken:
+                self._full.begin("{} MB are full, the oldest results are lost".format(self._max_bytes // 10**6))
+                self._drop(int(self._taken))
+
+    def _begin_part(self):
+        if self._tail is not None and not self._tail.saved:
+            self._drop(len(self._parts) - 1)
+        self._tail = part = _Part(os.path.join(self.folder, "{:012d}.part".format(self._next)))
+        self._parts.append(part)
+        self._next += 1
+        return part
+
+    def _save(self, part):
+        mode, lines = ("ab", part.lines[-1:]) if part.saved else ("wb", part.lines)
+        try:
+            with open(part.path, mode) as stream:
+                stream.writelines(lines)
+        except OSError as error:
+            part.saved = False
+            self._broken.begin("cannot be written, results wait in memory: {}".format(error))
+        else:
+            part.saved = True
+            self._broken.end("is written again")
+
+    def _drop(self, index):
+        """Give up the lines of a part."""
+        self.lost += len(self._lines(self._parts[index]))
+        self._remove(index)
+
+    def _lines(self, part):
+        if part.lines:
+            return part.lines
+        try:
+            with open(part.path, "rb") as stream:
+                lines = stream.readlines()
+        except OSError as error:
+            self._broken.begin("cannot be read, results are lost: {}".format(error))
+            return []
+        # A power cut can leave half a line, or zeros where a line was to be.
+        return [line for line in lines if line.endswith(b"\n") and b"\0" not in line]
+
+    def _remove(self, index):
+        part = self._parts[index]
+        del self._parts[index]
+        self._bytes -= part.size
+        if part is self._tail:
+            self._tail = None
+        try:
+            os.remove(part.path)
+        except OSError:
+            if part.saved:
+                self._broken.begin("{} cannot be deleted".format(part.path))
+
+    def take(self):
+        """Return the oldest lines, up to PART_BYTES of them, without their line ends; [] where there are none.
+
+        They stay on disk until :meth:`discard`.
+        """
+        with self._mutex:
+            while self._parts:
+                part = self._parts[0]
+                if part is self._tail:
+                    self._tail = None
+                lines = self._lines(part)
+                if lines:
+                    self._taken = True
+                    return [line[:-1] for line in lines]
+                self._remove(0)
+            self._full.end("is empty again; {} results were lost".format(self.lost))
+            return []
+
+    def discard(self):
+        """Delete the lines that were taken last."""
+        with self._mutex:
+            self._taken = False
+            self._remove(0)
+
+    def __len__(self):
+        """The number of files."""
+        return len(self._parts)
+
+    def close(self):
+        """Let go of the folder; what is in it stays."""
+        self._lock.close()

@@ -1,0 +1,110 @@
+"""Frames that the classifier was not sure of, kept for labelling.
+
+Each is a JPEG with a JSON file of the same name beside it, in one folder: a labeller moves the
+images into folders by class, and what was moved is neither counted nor deleted any more.
+Knows nothing of classification.
+"""
+
+import datetime
+import json
+import logging
+import os
+import re
+import threading
+from typing import Dict, List
+
+from ..errors import OutputError
+from ..files import new_file
+from .base import Sink
+from .folders import open_folder
+from .outage import Outage
+from .worker import Worker
+
+_log = logging.getLogger(__name__)
+QUALITY = 95
+QUEUE_FRAMES = 2
+CLOSE_TIMEOUT_S = 1.0
+# Our own files, and what a power cut leaves of them; nothing else is ever deleted.
+_OWN = re.compile(r"(?:\.[a-z0-9_]{8}\.)?uncertain-(\d{8}T\d{6}\.\d{6}Z)\.(?:jpg|json)$")
+
+
+class UncertainSink(Sink):
+    """Stores frames whose confidence is below a bound, as ``uncertain-TIME.jpg`` and ``.json``.
+
+    folder      where; made unless it is there
+    below       confidence under which a frame is stored, 0 to 1
+    max_bytes   of the folder's own files, those of earlier runs too; the oldest are deleted
+    every_s     least time between two that are stored
+
+    Raises OutputError where the folder cannot be written.
+    """
+
+    def __init__(self, folder, below=0.6, max_bytes=500_000_000, every_s=1.0):
+        self._folder = open_folder(folder)
+        self._below, self._max_bytes, self._every_s = below, max_bytes, every_s
+        self._next = float("-inf")
+        self._lock = threading.Lock()
+        self._outage = Outage(_log, self._folder)
+        self._bytes = self._max_bytes  # not known yet: the first frame stored has them counted
+        self._worker = Worker(self._store, QUEUE_FRAMES)
+
+    def write(self, item):
+        frame = item.frame
+        if item.result.confidence >= self._below or frame.captured < self._next:
+            return
+        self._next = frame.captured + self._every_s
+        if not self._worker.offer(item._replace(frame=frame._replace(image=frame.image.copy()))):
+            self._lose("the disk is too slow")
+
+    def _lose(self, reason):
+        self._outage.begin("uncertain frames are lost: {}".format(reason))
+        with self._lock:
+            self.lost += 1
+
+    def _store(self, item):
+        try:
+            self._bytes += self._save(item)
+            if self._bytes > self._max_bytes:
+                self._bytes = self._make_room()
+        except Exception as error:  # OpenCV's errors too: the thread goes on with the next frame
+            self._lose(error)
+        else:
+            self._outage.end("uncertain frames are stored again; {} were lost".format(self.lost))
+
+    def _save(self, item):
+        """Write the JPEG and its JSON, both or none, and return their bytes."""
+        import cv2
+
+        if not os.path.isdir(self._folder):
+            raise OutputError("the folder is gone")
+        image = cv2.imencode(".jpg", item.frame.image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
+        fields = item.to_dict()
+        about = json.dumps({key: fields[key] for key in ("label", "top", "captured_at", "model")}).encode("ascii")
+        moment = datetime.datetime.fromtimestamp(item.frame.captured_at, datetime.timezone.utc)
+        path = os.path.join(self._folder, moment.strftime("uncertain-%Y%m%dT%H%M%S.%fZ"))
+        with new_file(path + ".json") as json_work, new_file(path + ".jpg") as image_work:
+            for work, data in ((json_work, about), (image_work, image)):
+                with open(work, "wb") as stream:
+                    stream.write(data)
+        return len(about) + len(image)
+
+    def _make_room(self):
+        """Delete the oldest of our own files until the rest is within bounds; returns the bytes of the rest."""
+        found: Dict[str, List[str]] = {}
+        for name in os.listdir(self._folder):
+            match = _OWN.match(name)
+            path = os.path.join(self._folder, name)
+            if match and os.path.isfile(path) and not os.path.islink(path):
+                found.setdefault(match.group(1), []).append(path)
+        sizes = {moment: sum(os.path.getsize(path) for path in paths) for moment, paths in found.items()}
+        for moment in sorted(found):
+            if sum(sizes.values()) <= self._max_bytes:
+                break
+            for path in found[moment]:
+                os.remove(path)
+            del sizes[moment]
+        return sum(sizes.values())
+
+    def close(self):
+        if not self._worker.close(CLOSE_TIMEOUT_S):
+            _log.warning("%s: the last uncertain frames are lost, the disk is too slow", self._folder)

@@ -1,0 +1,137 @@
+"""A live camera that comes back by itself.
+
+A camera is lost when its process reports so or ends, when no frame came for ``timeout_s``
+(drivers can block for ever), and when the picture did not change for ``frozen_s`` (libargus can
+repeat the last frame and report success; a real sensor's noise never repeats).  Its process is
+then killed and started anew, with pauses of 1 s doubling to 30 s while that fails.  A source
+that is not there is waited for by the process itself, twice a second, so that the pauses delay
+a camera only while it is there and does not work.
+
+All times are monotonic: a clock that jumps changes nothing.
+"""
+
+import logging
+import time
+import zlib
+from typing import Any
+
+from .capture import OPEN_TIMEOUT_S, CaptureProcess
+from .errors import CameraError, CameraLost, EndOfStream
+from .frames import Camera
+
+TIMEOUT_S, FROZEN_S = 3.0, 10.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+_FROZEN_STEP = 16  # every 16th pixel of every 16th row tells one picture from the next
+_log = logging.getLogger(__name__)
+
+
+class WatchedCamera(Camera):
+    """A live source, reopened whenever it is lost.
+
+    timeout_s   without a frame for so long it is lost
+    frozen_s    with the same picture for so long it is lost; 0 never asks
+    state       "live" or "lost"
+    losses      how often it was lost
+    """
+
+    policy = "latest"
+
+    def __init__(self, source, timeout_s=TIMEOUT_S, frozen_s=FROZEN_S):
+        self._source, self._timeout_s, self._frozen_s = source, timeout_s, frozen_s
+        self.state, self.losses = "live", 0
+        self._dropped_before = 0
+        self._numbers_before, self._last_number = 0, -1
+        self._pause_s = FIRST_PAUSE_S
+        self._next_start = 0.0
+        self._capture: Any = None
+        self._print: Any = None
+        self._start()
+
+    def wait_opened(self):
+        """See Camera.wait_opened()."""
+        self._capture.wait_opened()
+        return self
+
+    def read(self, timeout_s=None):
+        """See Camera.read(); None waits for ``timeout_s`` of the camera itself."""
+        deadline = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
+        while True:
+            now = time.monotonic()
+            if self._capture is None and now >= self._next_start:
+                self._start()
+            if self._capture is None:
+                wake = min(deadline, self._next_start)
+                time.sleep(max(0.0, wake - now))
+                if wake == deadline:
+                    return None
+                continue
+            frame = self._read_or_lose(min(deadline, self._give_up_at()) - now)
+            if frame is not None:
+                return frame
+            if time.monotonic() >= deadline:
+                return None
+
+    def _start(self):
+        self._capture = CaptureProcess(self._source)
+        self._changed = time.monotonic()
+        self._print = None
+        # A reopened camera counts from 0 again; the stream goes on counting.
+        self._numbers_before = self._last_number + 1
+
+    def _give_up_at(self):
+        if self._capture.waiting:
+            return float("inf")
+        return self._capture.quiet_since + (
+            self._timeout_s if self._print is not None else max(self._timeout_s, OPEN_TIMEOUT_S)
+        )
+
+    def _read_or_lose(self, timeout_s):
+        try:
+            frame = self._capture.read(max(0.0, timeout_s))
+            now = time.monotonic()
+            if frame is not None:
+                return self._accept(frame, now)
+            if now >= self._give_up_at():
+                raise CameraLost(
+                    "{} gave no frame for {:.1f} s".format(self._source.name, now - self._capture.quiet_since)
+                )
+        except EndOfStream:
+            raise
+        except CameraError as error:
+            self._lose(str(error))
+        return None
+
+    def _accept(self, frame, now):
+        import numpy as np
+
+        print_ = zlib.crc32(np.ascontiguousarray(frame.image[::_FROZEN_STEP, ::_FROZEN_STEP]).data)
+        if print_ != self._print:
+            self._print, self._changed = print_, now
+        elif self._frozen_s and now - self._changed > self._frozen_s:
+            raise CameraLost("{} shows the same picture for {:.1f} s".format(self._source.name, now - self._changed))
+        if self.state == "lost":
+            self.state = "live"
+            _log.warning("%s is back", self._source.name)
+        self._pause_s = FIRST_PAUSE_S
+        self.dropped = self._dropped_before + self._capture.dropped
+        self._last_number = frame.number + self._numbers_before
+        return frame._replace(number=self._last_number)
+
+    def _lose(self, reason):
+        self._stop()
+        self._next_start = time.monotonic() + self._pause_s
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        _log.warning("camera lost: %s", reason)
+        if self.state == "live":
+            self.state, self.losses = "lost", self.losses + 1
+            raise CameraLost(reason)
+
+    def _stop(self):
+        if self._capture is not None:
+            self._dropped_before += self._capture.dropped
+            self._capture.close()
+            self._capture = None
+
+    def close(self):
+        """Kill the process; a second call does nothing."""
+        self._stop()

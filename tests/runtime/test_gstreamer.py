@@ -1,0 +1,88 @@
+"""The pipelines that a Jetson's cameras are read by, on an OpenCV with GStreamer: Debian's, as JetPack's is."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import edgeclf_runtime
+from edgeclf_runtime.camera import open_camera
+from edgeclf_runtime.errors import CameraError
+from edgeclf_runtime.sources import csi_pipeline
+
+from .cameras import SYSTEM_PYTHON
+
+HOME = Path(edgeclf_runtime.__file__).resolve().parent.parent
+HAS_GSTREAMER = "import cv2, re, sys; sys.exit(not re.search(r'GStreamer:\\s+YES', cv2.getBuildInformation()))"
+READ = """
+import json, sys
+from edgeclf_runtime.camera import open_camera
+with open_camera(sys.argv[1], timeout_s=10) as camera:
+    frames = [camera.read() for _ in range(10)]
+    print(json.dumps([[frame.image.shape, frame.number, round(frame.age_ms)] for frame in frames]))
+"""
+
+
+def run_by_system(*arguments):
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    environment.update(PYTHONPATH=str(HOME), PYTHONDONTWRITEBYTECODE="1")
+    return subprocess.run(  # noqa: UP022 - Python 3.6 has no capture_output
+        [SYSTEM_PYTHON, "-c", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        timeout=60,
+    )
+
+
+def has_gstreamer():
+    return os.path.exists(SYSTEM_PYTHON) and run_by_system(HAS_GSTREAMER).returncode == 0
+
+
+with_gstreamer = pytest.mark.skipif(
+    not has_gstreamer(), reason="Debian's python3-opencv and gstreamer1.0-plugins-base are not installed"
+)
+
+
+def test_a_csi_camera_is_read_by_the_pipeline_that_nvidia_documents():
+    assert csi_pipeline("1", 640, 480, 60, "180") == (
+        "nvarguscamerasrc sensor-id=1 ! video/x-raw(memory:NVMM),width=640,height=480,framerate=60/1 ! "
+        "nvvidconv flip-method=2 ! video/x-raw,format=BGRx ! videoconvert ! video/x-raw,format=BGR ! "
+        "appsink drop=true max-buffers=1 sync=false"
+    )
+
+
+@with_gstreamer
+def test_the_pipeline_behind_the_sensor_gives_frames():
+    _, behind = csi_pipeline("0", 320, 240).split("nvvidconv flip-method=0 ! ")
+    sensor = "videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=30/1 ! videoconvert ! "
+    frames = run_by_system(READ, "gst://" + sensor + behind)
+    assert frames.returncode == 0, frames.stderr.decode()
+    frames = json.loads(frames.stdout.decode())
+    assert [shape for shape, _, _ in frames] == [[240, 320, 3]] * 10
+    assert max(age for _, _, age in frames) < 1000
+
+
+@with_gstreamer
+def test_a_pipeline_without_an_end_is_given_the_one_that_keeps_the_newest_frame():
+    frames = run_by_system(READ, "gst://videotestsrc is-live=true ! video/x-raw,width=64,height=48")
+    assert [shape for shape, _, _ in json.loads(frames.stdout.decode())] == [[48, 64, 3]] * 10
+
+
+@with_gstreamer
+def test_a_csi_camera_that_is_not_there_is_an_error():
+    out = run_by_system("import edgeclf_runtime.capture as c; c.OPEN_TIMEOUT_S = 2" + READ, "csi://0")
+    assert b"see what this says: gst-launch-1.0 nvarguscamerasrc sensor-id=0 ! " in out.stderr
+
+
+def test_an_opencv_without_gstreamer_says_which_has_it():
+    import re
+
+    import cv2
+
+    if re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()):
+        pytest.skip("this OpenCV has GStreamer")
+    with pytest.raises(CameraError, match=r"needs an OpenCV with GStreamer.*python3-opencv of the system"):
+        open_camera("csi://0")

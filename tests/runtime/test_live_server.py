@@ -1,0 +1,110 @@
+import http.client
+import re
+import socket
+from urllib.parse import urlsplit
+
+import pytest
+
+from edgeclf_runtime.errors import OutputError
+from edgeclf_runtime.sinks import live_server
+from edgeclf_runtime.sinks.live import LiveSink
+
+from .watching import WAIT_S, ask, until
+
+
+@pytest.fixture
+def sink():
+    with LiveSink(":0", ["3", "5", "8"]) as opened:
+        yield opened
+
+
+def test_the_page_needs_nothing_but_itself_and_lets_nothing_else_in(sink):
+    answer = ask(sink)
+    page = answer.read().decode("utf-8")
+    assert answer.status == 200
+    assert page.startswith("<!DOCTYPE html>")
+    assert re.findall(r'(?:src|href)="(?!data:)', page) + re.findall(r"@import|url\(|//cdn|https://", page) == []
+    assert answer.getheader("Cache-Control") == "no-store"
+    assert answer.getheader("Content-Security-Policy").startswith("default-src 'none'; ")
+    assert "unsafe" not in answer.getheader("Content-Security-Policy")
+    assert answer.getheader("Cross-Origin-Resource-Policy") == "same-origin"
+
+
+def test_more_clients_than_it_serves_are_told_so_until_one_has_left(sink):
+    watching = [ask(sink, "/picture.mjpg") for _ in range(live_server.MAX_CLIENTS)]
+    refused = ask(sink)
+    assert refused.status == 503
+    assert refused.read() == b"16 connections are open already: close a page that shows this camera\n"
+    watching.pop().close()
+    until(lambda: ask(sink).status == 200)
+
+
+def test_connections_without_end_are_cut_off(sink):
+    open_ones = [socket.create_connection((urlsplit(sink.url).hostname, urlsplit(sink.url).port)) for _ in range(40)]
+    until(lambda: len(sink._server.clients) == 2 * live_server.MAX_CLIENTS)
+    open_ones[-1].settimeout(WAIT_S)
+    assert open_ones[-1].recv(1) == b""
+    for one in open_ones:
+        one.close()
+
+
+def test_another_sites_name_for_this_machine_is_refused(sink):
+    for name in ("evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80", "", "192.168.0.7"):
+        for path in ("/", "/picture.jpg", "/state.json", "/events"):
+            answer = ask(sink, path, Host=name)
+            assert answer.status == 403
+            assert answer.read().decode("utf-8") == f"this page is for this machine alone: open {sink.url}\n"
+    for name in ("localhost", "LOCALHOST:9000", "127.0.0.1:1", "[::1]:8080"):
+        assert ask(sink, Host=name).status == 200
+
+
+def test_it_is_only_read(sink):
+    for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+        assert ask(sink, method=method).status == 501
+    for path in ("/", "/state.json", "/picture.mjpg", "/events"):
+        head = ask(sink, path, "HEAD")
+        assert (head.status, head.read()) == (200, b"")
+    assert ask(sink, "/../../../etc/passwd").status == 404
+    assert ask(sink, "/x").read().startswith(b"there is nothing here; there are /, /picture.jpg, ")
+
+
+@pytest.mark.parametrize("address", [":0", "0", "127.0.0.1:0", "localhost:0"])
+def test_it_listens_on_this_machine_alone(address, caplog):
+    with LiveSink(address, []) as sink:
+        assert re.match(r"http://127\.0\.0\.1:[1-9][0-9]*/$", sink.url)
+        assert ask(sink).status == 200
+    assert caplog.text == ""
+
+
+def test_it_listens_on_this_machine_alone_by_ipv6_too(caplog):
+    try:
+        socket.socket(socket.AF_INET6).bind(("::1", 0))
+    except OSError as error:
+        pytest.skip(f"this machine has no IPv6: {error}")
+    with LiveSink("[::1]:0", []) as sink:
+        assert sink.url.startswith("http://[::1]:")
+        assert ask(sink).status == 200
+    assert caplog.text == ""
+
+
+def test_a_host_that_is_named_opens_it_to_the_network_with_a_warning(caplog):
+    with LiveSink("0.0.0.0:0", []) as sink:
+        connection = http.client.HTTPConnection("127.0.0.1", urlsplit(sink.url).port, timeout=WAIT_S)
+        connection.request("GET", "/", headers={"Host": "jetson.local"})
+        assert connection.getresponse().status == 200
+    assert f"anybody on the network who opens {sink.url} sees this camera" in caplog.text
+
+
+@pytest.mark.parametrize("address", ["", "here", ":", ":70000", "1:2:3", "http://localhost:80/", ":80a", "\u0663:80:"])
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(OutputError, match="no address for the live page: give :8080 for this machine alone"):
+        LiveSink(address, [])
+
+
+def test_a_port_that_is_taken_or_a_host_that_is_not_here_says_what_to_do(sink):
+    with pytest.raises(OutputError, match="another program listens there; stop it, or choose another port"):
+        LiveSink(str(urlsplit(sink.url).port), [])
+    with pytest.raises(OutputError, match="this machine has no such address; choose one of its own"):
+        LiveSink("192.0.2.1:0", [])
+    with pytest.raises(OutputError, match="the live page cannot listen on port 0 of nowhere"):
+        LiveSink("nowhere.invalid:0", [])

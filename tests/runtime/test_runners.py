@@ -1,0 +1,233 @@
+"""The backends on the bundle's real files, and what they say when they cannot."""
+
+import logging
+import os
+import struct
+import sys
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from edgeclf_runtime.bundle import open_bundle
+from edgeclf_runtime.errors import BackendError
+from edgeclf_runtime.golden import check_golden, golden_images, read_golden
+from edgeclf_runtime.preprocess import as_batch, preprocess
+from edgeclf_runtime.runners import RUNNERS, backend_version, clip, open_runner
+
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+EXACT_CUDA = (CUDA, {"use_tf32": "0"})
+
+
+@pytest.fixture(scope="module")
+def opened(bundle):
+    return open_bundle(bundle)
+
+
+@pytest.fixture(scope="module")
+def file(opened):
+    return opened.file(opened.model("fp32").file)
+
+
+@pytest.fixture(scope="module")
+def batch(opened):
+    return as_batch([preprocess(image, opened.preprocessing) for image in golden_images(opened)])
+
+
+@pytest.mark.parametrize("backend", RUNNERS)
+def test_every_backend_gives_the_float_models_golden_logits(opened, file, backend):
+    with open_runner(backend, file) as runner:
+        report = check_golden(opened, opened.model("fp32"), runner)
+        assert report.passed, report
+        assert report.largest_difference < 1e-3
+        assert (runner.backend, runner.device) == (backend, "cpu")
+
+
+@pytest.mark.parametrize("backend", RUNNERS)
+def test_a_batch_gives_the_rows_of_each_image_and_one_image_still_its_own(opened, file, batch, backend):
+    expected = np.array(read_golden(opened)["logits"]["fp32"], np.float32)
+    with open_runner(backend, file) as runner:
+        for rows in (slice(0, 1), slice(None), slice(1, 2)):
+            logits = runner.infer(batch[rows])
+            assert logits.dtype == np.float32
+            assert np.allclose(logits, expected[rows], atol=1e-3)
+
+
+@pytest.mark.parametrize("backend", RUNNERS)
+def test_the_logits_of_one_inference_outlive_the_next(file, batch, backend):
+    with open_runner(backend, file) as runner:
+        first = runner.infer(batch[:1])
+        kept = first.copy()
+        runner.infer(batch[1:2])
+        assert np.array_equal(first, kept)
+
+
+@pytest.mark.parametrize("backend", RUNNERS)
+def test_a_batch_of_another_shape_is_a_backend_error(file, backend):
+    with open_runner(backend, file, threads=1) as runner, pytest.raises(BackendError, match=r"shape \[64, 64, 3\]"):
+        runner.infer(np.zeros((64, 64, 3), np.float32))
+
+
+@pytest.mark.parametrize("backend", RUNNERS)
+@pytest.mark.parametrize("content", [b"", b"no model", b"\x3a\xff\xff\xff\xff\x0f", b"\xff" * 64])
+def test_what_is_no_model_is_a_backend_error_that_names_the_file(tmp_path, backend, content):
+    (tmp_path / "model.onnx").write_bytes(content)
+    with pytest.raises(BackendError, match=r"cannot load .*model\.onnx"):
+        open_runner(backend, tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("backend", "library", "install"),
+    [("onnxruntime", "onnxruntime", "-m pip install onnxruntime"), ("opencv", "cv2", "apt-get install python3-opencv")],
+)
+def test_a_backend_that_is_missing_says_what_to_install(file, monkeypatch, backend, library, install):
+    assert backend_version(backend)[0].isdigit()
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(BackendError, match=f"is not there for .*{install}"):
+        open_runner(backend, file)
+    assert backend_version(backend) is None
+
+
+def test_a_backend_that_nobody_knows_is_answered_with_those_that_there_are(file):
+    with pytest.raises(BackendError, match="there is no backend 'abacus'; there are onnxruntime, opencv"):
+        open_runner("abacus", file)
+    with pytest.raises(BackendError, match="there is no backend 'abacus'"):
+        backend_version("abacus")
+
+
+class CudaBuild:
+    """ONNX Runtime as a build with CUDA behaves where CUDA works, or fails in one of four ways."""
+
+    def __init__(self, monkeypatch, failure):
+        real, asked = onnxruntime.InferenceSession, []
+
+        def open_session(path, options, providers):
+            asked.append(providers)
+            session = real(path, options, providers=[CPU])
+            if providers[0] != CPU:
+                if failure == "is old" and providers[0] == EXACT_CUDA:
+                    raise RuntimeError("Unknown provider option: use_tf32")
+                if failure == "raises":
+                    raise RuntimeError("libcudnn.so.9: cannot open shared object file")
+                if failure == "infers":
+                    session.run = self._fail
+                if failure == "falls back":
+                    print("EP Error libcudnn.so.9: cannot open shared object file")
+                elif failure != "raises":
+                    session.get_providers = lambda: [CUDA, CPU]
+            return session
+
+        self.asked = asked
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+        monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
+
+    @staticmethod
+    def _fail(*_):
+        raise RuntimeError("libcudnn.so.9: no kernel image is available for execution on the device")
+
+
+@pytest.mark.parametrize("failure", ["raises", "infers", "falls back"])
+def test_where_cuda_fails_the_cpu_is_used_and_the_reason_is_logged(opened, file, monkeypatch, caplog, capfd, failure):
+    build = CudaBuild(monkeypatch, failure)
+    with caplog.at_level(logging.WARNING), open_runner("onnxruntime", file) as runner:
+        assert runner.device == "cpu"
+        assert check_golden(opened, opened.model("fp32"), runner).passed
+    assert build.asked == [[EXACT_CUDA, CPU], [CUDA, CPU], [CPU]]
+    assert "uses the CPU, CUDA failed: " in caplog.text
+    assert "libcudnn.so.9" in caplog.text
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("failure", "asked"), [(None, [EXACT_CUDA]), ("is old", [EXACT_CUDA, CUDA])])
+def test_where_cuda_works_it_is_used_as_exactly_as_it_can_and_said(file, monkeypatch, caplog, failure, asked):
+    build = CudaBuild(monkeypatch, failure)
+    with open_runner("onnxruntime", file) as runner:
+        assert (runner.backend, runner.device) == ("onnxruntime", "cuda")
+    assert build.asked == [[provider, CPU] for provider in asked]
+    assert caplog.text == ""
+    assert backend_version("onnxruntime").endswith(" with CUDA")
+
+
+def test_onnxruntime_does_not_answer_a_failure_by_itself(file, capfd):
+    with open_runner("onnxruntime", file) as runner:
+        assert runner._session._enable_fallback is False
+        with pytest.raises(BackendError):
+            runner.infer(np.zeros((1, 2, 2, 3), np.float32))
+    assert capfd.readouterr().out == ""
+
+
+def test_idle_threads_of_onnxruntime_are_told_not_to_spin(file):
+    with open_runner("onnxruntime", file, threads=1) as runner:
+        options = runner._session.get_session_options()
+        assert options.get_session_config_entry("session.force_spinning_stop") == "1"
+        assert options.intra_op_num_threads == 1
+
+
+def test_a_runner_can_be_closed_twice(file):
+    for backend in RUNNERS:
+        runner = open_runner(backend, file)
+        runner.close()
+        runner.close()
+
+
+# ONNX files of one Clip, built by hand since a device has no onnx package.
+
+
+def field(number, payload):
+    assert len(payload) < 16384
+    size = bytes([len(payload)]) if len(payload) < 128 else bytes([len(payload) & 127 | 128, len(payload) >> 7])
+    return bytes([number << 3 | 2]) + size + payload
+
+
+def tensor(name, value):
+    return b"\x10\x01" + field(8, name) + field(9, struct.pack("<f", value))
+
+
+def constant(name, value):
+    attribute = field(1, b"value") + field(5, tensor(b"", value)) + b"\xa0\x01\x04"
+    return field(1, field(2, name) + field(4, b"Constant") + field(5, attribute))
+
+
+def clip_node(*inputs):
+    return field(1, b"".join(field(1, name) for name in inputs) + field(2, b"y") + field(4, b"Clip"))
+
+
+def described(name):
+    dims = field(1, b"\x08\x01") + field(1, b"\x08\x04")
+    return field(1, name) + field(2, field(1, b"\x08\x01" + field(2, dims)))
+
+
+def model(*nodes):
+    graph = b"".join(nodes) + field(2, b"g") + field(11, described(b"x")) + field(12, described(b"y"))
+    return b"\x08\x07" + field(7, graph) + field(8, field(1, b"") + b"\x10\x0d")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [
+        ([constant(b"l", -1.0), constant(b"h", 2.5), clip_node(b"x", b"l", b"h")], [-1.0, -0.5, 2.5, 2.5]),
+        (
+            [field(5, tensor(b"l", -1.0)), field(5, tensor(b"h", 2.5)), clip_node(b"x", b"l", b"h")],
+            [-1, -0.5, 2.5, 2.5],
+        ),
+        ([constant(b"h", 2.5), clip_node(b"x", b"", b"h")], [-9, -0.5, 2.5, 2.5]),
+        ([constant(b"l", -1.0), clip_node(b"x", b"l")], [-1, -0.5, 5, 99]),
+    ],
+    ids=["constants", "initializers", "no minimum", "no maximum"],
+)
+def test_opencv_clips_at_any_bounds(tmp_path, nodes, expected):
+    data = model(*nodes)
+    values = np.array([[-9, -0.5, 5, 99]], np.float32)
+    path = os.path.join(str(tmp_path), "clip.onnx")
+    with open(path, "wb") as stream:
+        stream.write(data)
+    session = onnxruntime.InferenceSession(path, providers=[CPU])
+    assert session.run(None, {"x": values})[0].tolist() == [expected]
+    net = pytest.importorskip("cv2").dnn.readNetFromONNX(np.frombuffer(clip.give_clip_attributes(data), np.uint8))
+    net.setInput(values)
+    assert net.forward().tolist() == [expected]
+
+
+def test_a_clip_whose_bounds_are_computed_is_left_as_it_is():
+    for data in (model(clip_node(b"x", b"somewhere", b"else")), model(clip_node(b"x")), b"", b"\x3a\x05no", b"\xff"):
+        assert clip.give_clip_attributes(data) == data

@@ -1,0 +1,127 @@
+import logging
+import sys
+
+import pytest
+
+from edgeclf_runtime.bundle import open_bundle
+from edgeclf_runtime.classifier import Classifier
+from edgeclf_runtime.errors import BackendError, BundleError
+from edgeclf_runtime.fake import FakeRunner
+from edgeclf_runtime.selection import Selection, candidates, open_proven
+
+from .sealing import replace_file, reseal
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_remembered(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def opened(bundle):
+    """The bundle, its fp32 model for both backends whatever its manifest says."""
+    opened = open_bundle(bundle)
+    models = [
+        model._replace(backends=("onnxruntime", "opencv")) if model.name == "fp32" else model for model in opened.models
+    ]
+    return opened._replace(models=tuple(models))
+
+
+def names(pairs):
+    return [(model.name, backend) for model, backend in pairs]
+
+
+def test_the_pairs_come_in_the_manifests_order_for_the_machine(opened):
+    both = [("fp32", "onnxruntime"), ("fp32", "opencv")]
+    for order in (["fp32", "int8-cpu"], ["int8-cpu", "fp32"]):
+        ordered = opened._replace(order={"default": order})
+        int8 = [("int8-cpu", "onnxruntime")]
+        assert names(candidates(ordered)) == (both + int8 if order[0] == "fp32" else int8 + both)
+    assert names(candidates(opened, "fp32")) == both
+    assert names(candidates(opened, backend="opencv")) == [("fp32", "opencv")]
+
+
+def test_the_first_model_for_the_machine_is_used(bundle):
+    opened = open_bundle(bundle)
+    with Classifier.open(opened, threads=1) as classifier:
+        assert classifier.model == candidates(opened)[0][0].name
+
+
+def test_a_model_that_fails_its_golden_images_is_passed_over_aloud(copied, caplog):
+    reseal(copied, lambda manifest: first_for_every_machine(manifest).update(tolerance=-1.0))
+    pairs = candidates(open_bundle(copied))
+    first = pairs[0][0].name
+    second = next(model.name for model, _ in pairs if model.name != first)
+    with caplog.at_level(logging.WARNING), Classifier.open(copied) as classifier:
+        assert classifier.model == second
+    assert f"passed over {first} on onnxruntime: FAIL: " in caplog.text
+
+
+def first_for_every_machine(manifest):
+    first = manifest["models"][0]
+    manifest["order"] = {"default": [model["name"] for model in manifest["models"]]}
+    return first
+
+
+def test_without_onnxruntime_the_float_model_runs_on_opencv(opened, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with Classifier.open(opened) as classifier:
+        assert (classifier.model, classifier.backend) == ("fp32", "opencv")
+    assert caplog.text.count("onnxruntime is not there for") == 1
+    assert "int8-cpu on onnxruntime" in caplog.text
+
+
+def test_where_no_model_runs_each_reason_is_told_once(copied, caplog, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(BackendError) as caught:
+        Classifier.open(copied, backend="onnxruntime")
+    message = str(caught.value)
+    assert message.startswith("no model of copy.edge runs on this machine:\n  ")
+    assert message.count("onnxruntime is not there for") == 1
+    assert "-m pip install onnxruntime" in message
+    assert all(model.name in message for model in open_bundle(copied).models)
+    assert caplog.text == ""
+
+
+def test_a_model_that_the_backend_cannot_load_is_told_with_the_backends_words(copied):
+    replace_file(copied, "model.fp32.onnx", b"no model")
+    with pytest.raises(BackendError, match=r"onnxruntime .* cannot load .*model\.fp32\.onnx"):
+        Classifier.open(copied, "fp32", "onnxruntime")
+
+
+def test_a_runner_that_fails_its_golden_images_is_closed(opened, monkeypatch):
+    runners = []
+
+    def open_fake(backend, path, threads):
+        runners.append(FakeRunner([1, 2, 3]))
+        return runners[-1]
+
+    monkeypatch.setattr("edgeclf_runtime.selection.open_runner", open_fake)
+    with pytest.raises(BackendError, match="FAIL: fp32 on fake"):
+        open_proven(opened, opened.model("fp32"), "onnxruntime")
+    monkeypatch.setattr("edgeclf_runtime.selection.check_golden", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        open_proven(opened, opened.model("fp32"), "onnxruntime")
+    assert [runner.closed for runner in runners] == [True, True]
+
+
+def test_each_pair_is_opened_once_and_then_none_is_left(opened):
+    selection = Selection(opened, candidates(opened, "fp32"))
+    for backend in ("onnxruntime", "opencv"):
+        model, runner = selection.open_next()
+        with runner:
+            assert (model.name, runner.backend) == ("fp32", backend)
+    for _ in range(2):
+        with pytest.raises(BackendError, match=r"^no other model of .*\.edge runs on this machine$"):
+            selection.open_next()
+
+
+def test_names_that_are_not_there_list_those_that_are(opened):
+    with pytest.raises(BundleError, match=r"holds no model 'fp8'; it holds .*fp32"):
+        Classifier.open(opened, "fp8")
+    with pytest.raises(
+        BackendError, match="no model here runs on the backend 'abacus'; use --backend onnxruntime or opencv"
+    ):
+        Classifier.open(opened, backend="abacus")
+    with pytest.raises(BackendError, match="int8-cpu does not run on the backend 'opencv'; use --backend onnxruntime"):
+        Classifier.open(opened, "int8-cpu", "opencv")

@@ -1,0 +1,186 @@
+import json
+import os
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from edgeclf_runtime.errors import OutputError
+from edgeclf_runtime.images import read_image
+from edgeclf_runtime.sinks import uncertain
+from edgeclf_runtime.sinks.uncertain import UncertainSink
+
+from .pictures import noise
+from .results import START, result
+
+
+@pytest.fixture(autouse=True)
+def unbounded(monkeypatch):
+    """The tests are faster than any camera."""
+    monkeypatch.setattr(uncertain, "QUEUE_FRAMES", 0)
+
+
+def unsure(number, **fields):
+    """A result of little confidence, a second after the one before."""
+    return result(number, confidence=0.4, seconds=float(number), **fields)
+
+
+def store(folder, items, **options):
+    with UncertainSink(folder, **options) as sink:
+        for item in items:
+            sink.write(item)
+    return sink
+
+
+def names(folder):
+    return sorted(os.listdir(str(folder)))
+
+
+def moments(folder):
+    """The seconds after START of the frames that are stored."""
+    return sorted(
+        round(json.loads((folder / name).read_text())["captured_at"] - START, 3)
+        for name in names(folder)
+        if name.endswith(".json")
+    )
+
+
+def test_an_uncertain_frame_is_stored_with_what_the_model_thought(tmp_path):
+    store(tmp_path / "new", [unsure(1, label="unknown")])
+    assert names(tmp_path / "new") == [
+        "uncertain-20231114T221321.000000Z.jpg",
+        "uncertain-20231114T221321.000000Z.json",
+    ]
+    image = read_image(tmp_path / "new" / names(tmp_path / "new")[0])
+    assert abs(image.astype(int) - noise(64, 48)).mean() < 6
+    assert json.loads((tmp_path / "new" / names(tmp_path / "new")[1]).read_text()) == {
+        "label": "unknown",
+        "top": [{"label": "unknown", "confidence": 0.4}, {"label": "dog", "confidence": 0.6}],
+        "captured_at": START + 1,
+        "model": "int8-cpu",
+    }
+
+
+def test_only_frames_below_the_bound_are_stored(tmp_path):
+    confidences = (0.1, 0.69, 0.7, 0.95)
+    items = [result(i, confidence=confidence, seconds=i) for i, confidence in enumerate(confidences)]
+    store(tmp_path, items, below=0.7)
+    assert moments(tmp_path) == [0, 1]
+
+
+def test_at_most_one_frame_is_stored_in_each_interval(tmp_path):
+    items = [result(i, confidence=0.4, seconds=i / 4) for i in range(20)]
+    sink = store(tmp_path, items, every_s=2)
+    assert moments(tmp_path) == [0, 2, 4]
+    assert sink.lost == 0
+
+
+def test_names_sort_by_time(tmp_path):
+    store(tmp_path, [unsure(number) for number in (9, 10, 100, 100_000)])
+    images = [name for name in names(tmp_path) if name.endswith(".jpg")]
+    times = [json.loads((tmp_path / (name[:-4] + ".json")).read_text())["captured_at"] - START for name in images]
+    assert times == [9, 10, 100, 100_000]
+
+
+def test_the_oldest_go_when_the_folder_is_full_those_of_earlier_runs_first(tmp_path):
+    store(tmp_path, [unsure(0)])
+    size = sum((tmp_path / name).stat().st_size for name in names(tmp_path))
+    store(tmp_path, [unsure(number) for number in (1, 2)], max_bytes=5 * size)
+    assert moments(tmp_path) == [0, 1, 2]
+    store(tmp_path, [unsure(number) for number in range(3, 10)], max_bytes=int(4.5 * size))
+    assert moments(tmp_path) == [6, 7, 8, 9]
+    assert len(names(tmp_path)) == 8
+
+
+def test_what_the_sink_did_not_write_is_never_deleted(tmp_path):
+    store(tmp_path, [unsure(0)])
+    first = names(tmp_path)[0]
+    (tmp_path / "cat").mkdir()
+    shutil.copy(str(tmp_path / first), str(tmp_path / "cat" / first))  # as a labeller does
+    (tmp_path / "mine.jpg").write_bytes(bytes(100_000))
+    (tmp_path / "uncertain-of-mine.jpg").write_bytes(bytes(100_000))
+    (tmp_path / "elsewhere").write_text("mine")
+    (tmp_path / "uncertain-20200101T000000.000000Z.jpg").symlink_to(tmp_path / "elsewhere")
+    store(tmp_path, [unsure(number) for number in range(1, 4)], max_bytes=1)
+    assert names(tmp_path) == [
+        "cat",
+        "elsewhere",
+        "mine.jpg",
+        "uncertain-20200101T000000.000000Z.jpg",
+        "uncertain-of-mine.jpg",
+    ]
+    assert names(tmp_path / "cat") == [first]
+
+
+def test_what_a_labeller_took_away_makes_room_for_others(tmp_path):
+    with UncertainSink(tmp_path / "u", max_bytes=15_000) as sink:
+        for number in range(6):
+            sink.write(unsure(number))
+    kept = moments(tmp_path / "u")
+    assert 1 < len(kept) < 6
+    with UncertainSink(tmp_path / "u", max_bytes=15_000) as sink:
+        for name in names(tmp_path / "u"):
+            (tmp_path / "u" / name).rename(tmp_path / name)
+        for number in range(10, 10 + len(kept)):
+            sink.write(unsure(number))
+    assert moments(tmp_path / "u") == list(range(10, 10 + len(kept)))
+
+
+def test_what_a_power_cut_left_is_counted_and_deleted(tmp_path):
+    left = ".abc_12x9.uncertain-20200101T000000.000000Z.jpg"
+    (tmp_path / left).write_bytes(bytes(100_000))
+    store(tmp_path, [unsure(1)], max_bytes=50_000)
+    assert left not in names(tmp_path)
+    assert moments(tmp_path) == [1]
+
+
+def test_a_frame_that_is_there_is_not_replaced(tmp_path, caplog):
+    (tmp_path / "uncertain-20231114T221321.000000Z.jpg").write_text("mine")
+    sink = store(tmp_path, [unsure(1)])
+    assert (tmp_path / "uncertain-20231114T221321.000000Z.jpg").read_text() == "mine"
+    assert sink.lost == 1
+    assert "exists" in caplog.text
+
+
+def test_a_full_disk_loses_frames_and_leaves_nothing_half(tmp_path, caplog):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if os.getuid() != 0 or subprocess.call(mount, stderr=subprocess.DEVNULL) != 0:
+        pytest.skip("mounting a tmpfs needs root")
+    try:
+        (folder / "filler").write_bytes(bytes(45_000))
+        sink = store(folder, [unsure(number) for number in range(20)])
+        assert sink.lost == 20 - len(moments(folder)) > 0
+        assert len(names(folder)) == 2 * len(moments(folder)) + 1
+        assert len(caplog.messages) == 1
+        assert "uncertain frames are lost: [Errno 28]" in caplog.text
+    finally:
+        subprocess.check_call(["umount", "-l", str(folder)])
+
+
+def test_a_folder_that_vanishes_is_waited_for(tmp_path, caplog):
+    folder = tmp_path / "stick"
+    store(folder, [])
+    with UncertainSink(folder) as sink:
+        folder.rmdir()
+        sink.write(unsure(0))
+        sink.write(unsure(1))
+    assert sink.lost == 2
+    assert not folder.exists()
+    assert len(caplog.messages) == 1
+    assert "uncertain frames are lost: the folder is gone" in caplog.text
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="choose another folder"):
+        UncertainSink(tmp_path / "file")
+
+
+def test_a_frame_that_opencv_refuses_is_lost_and_the_next_is_stored(tmp_path, caplog):
+    sink = store(tmp_path, [unsure(0, image=np.zeros((0, 0, 3), np.uint8)), unsure(1)])
+    assert sink.lost == 1
+    assert moments(tmp_path) == [1]
+    assert "uncertain frames are stored again; 1 were lost" in caplog.messages[1]

@@ -1,0 +1,194 @@
+import json
+import logging
+
+import pytest
+
+from edgeclf_runtime import tuning
+from edgeclf_runtime.bundle import open_bundle
+from edgeclf_runtime.classifier import Classifier
+from edgeclf_runtime.selection import candidates
+
+INT8, ORT, OPENCV = "int8-cpu on onnxruntime", "fp32 on onnxruntime", "fp32 on opencv"
+
+
+@pytest.fixture(autouse=True)
+def _home(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def opened(bundle):
+    """The bundle, INT8 first, its fp32 model for both backends whatever its manifest says."""
+    opened = open_bundle(bundle)
+    models = [
+        model._replace(backends=("onnxruntime", "opencv")) if model.name == "fp32" else model for model in opened.models
+    ]
+    return opened._replace(models=tuple(models), order={"default": ["int8-cpu", "fp32"]})
+
+
+@pytest.fixture
+def file(opened, tmp_path):
+    return tmp_path / "cache" / "edgeclf" / "tuning" / f"{opened.id}.json"
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Figures that stand for a measurement, which no test can foresee: measured(...) sets them."""
+
+    def set_figures(**figures):
+        latency_ms = {{"int8": INT8, "ort": ORT, "opencv": OPENCV}[name]: ms for name, ms in figures.items()}
+        monkeypatch.setattr(tuning, "measure", lambda *_: latency_ms)
+
+    return set_figures
+
+
+def names(pairs):
+    return [f"{model.name} on {backend}" for model, backend in pairs]
+
+
+def test_a_real_measurement_gives_milliseconds_of_every_pair(opened):
+    assert names(candidates(opened)) == [INT8, ORT, OPENCV]
+    latency_ms = tuning.measure(opened, candidates(opened), threads=1)
+    assert set(latency_ms) == {INT8, ORT, OPENCV}
+    assert all(ms > 0 for ms in latency_ms.values())
+
+
+def test_the_pairs_take_turns_and_one_alone_is_loaded(opened, monkeypatch):
+    loaded, turns = [], []
+    real = tuning.open_proven
+
+    def open_counted(bundle, model, backend, threads):
+        assert not loaded
+        runner = real(bundle, model, backend, 1)
+        close = runner.close
+        runner.close = lambda: (close(), loaded.remove(backend))
+        loaded.append(backend)
+        turns.append(backend)
+        return runner
+
+    monkeypatch.setattr(tuning, "open_proven", open_counted)
+    monkeypatch.setattr(tuning, "BLOCK_S", 0.0)
+    tuning.measure(opened, candidates(opened, "fp32"))
+    assert turns == ["onnxruntime", "opencv"] * tuning.ROUNDS
+
+
+def test_what_fails_its_golden_images_is_not_measured(opened, caplog):
+    broken = opened._replace(
+        models=tuple(model._replace(tolerance=-1.0) if model.name == "int8-cpu" else model for model in opened.models)
+    )
+    assert set(tuning.measure(broken, candidates(broken), threads=1)) == {ORT, OPENCV}
+    assert caplog.text.count(f"passed over {INT8}: FAIL: ") == 1
+
+
+def test_the_fastest_comes_first_and_is_remembered(opened, measured):
+    measured(int8=9.0, ort=7.0, opencv=5.0)
+    pairs = candidates(opened)
+    assert names(tuning.recall(opened, pairs)) == [INT8, ORT, OPENCV]
+    assert names(tuning.tune(opened, pairs)) == [OPENCV, ORT, INT8]
+    assert names(tuning.recall(opened, pairs)) == [OPENCV, ORT, INT8]
+
+
+def test_int8_is_used_where_it_was_measured_to_be_faster_and_not_by_chance(opened, measured):
+    pairs = candidates(opened)
+    for int8, first in ((4.0, INT8), (4.9, ORT), (5.1, ORT)):
+        measured(int8=int8, ort=5.0, opencv=9.0)
+        assert names(tuning.tune(opened, pairs))[0] == first
+
+
+def test_what_does_not_run_comes_last(opened, measured):
+    measured(ort=7.0, opencv=5.0)
+    assert names(tuning.tune(opened, candidates(opened))) == [OPENCV, ORT, INT8]
+
+
+def test_the_classifier_tunes_once_and_then_starts_with_what_it_found(opened, measured, monkeypatch):
+    measured(int8=9.0, ort=7.0, opencv=5.0)
+    with Classifier.open(opened, tune=True) as classifier:
+        assert (classifier.model, classifier.backend) == ("fp32", "opencv")
+    monkeypatch.setattr(tuning, "measure", lambda *_: pytest.fail("measured again"))
+    with Classifier.open(opened) as classifier:
+        assert (classifier.model, classifier.backend) == ("fp32", "opencv")
+    with Classifier.open(opened, "int8-cpu", tune=True) as classifier:
+        assert classifier.model == "int8-cpu"
+
+
+def test_a_part_that_is_measured_again_leaves_the_rest_remembered(opened, measured, file):
+    measured(int8=9.0, ort=7.0, opencv=5.0)
+    tuning.tune(opened, candidates(opened))
+    measured(opencv=20.0)
+    tuning.tune(opened, candidates(opened, "fp32"))
+    (entry,) = json.loads(file.read_text())["devices"]
+    assert entry["latency_ms"] == {INT8: 9.0, OPENCV: 20.0}
+
+
+@pytest.mark.parametrize("changed", ["threads", "processor", "backends"])
+def test_another_device_or_version_measures_for_itself(opened, measured, monkeypatch, changed):
+    measured(int8=9.0, ort=7.0, opencv=5.0)
+    pairs = candidates(opened)
+    tuning.tune(opened, pairs)
+    if changed == "processor":
+        facts = dict(tuning.machine_facts(), processor="another")
+        monkeypatch.setattr(tuning, "machine_facts", lambda: facts)
+    if changed == "backends":
+        monkeypatch.setattr(tuning, "backend_version", lambda _: "99")
+    threads = 1 if changed == "threads" else None
+    assert names(tuning.recall(opened, pairs, threads)) == [INT8, ORT, OPENCV]
+    measured(int8=1.0, ort=7.0, opencv=5.0)
+    tuning.tune(opened, pairs, threads)
+    assert names(tuning.recall(opened, pairs, threads))[0] == INT8
+
+
+def test_several_devices_share_one_file_which_does_not_grow_for_ever(opened, measured, file):
+    measured(int8=9.0, ort=7.0, opencv=5.0)
+    for threads in range(1, 40):
+        tuning.tune(opened, candidates(opened), threads)
+    devices = [entry["device"]["threads"] for entry in json.loads(file.read_text())["devices"]]
+    assert devices == list(range(8, 40))
+    assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff{",
+        b"[]",
+        b'{"devices": [1]}',
+        b'{"devices": [{"device": {}, "latency_ms": {"a": "fast"}}]}',
+        b'{"devices": [{"device": {}, "latency_ms": {"a": -1}}]}',
+        b"[" * 200000,
+        b" " * (2 << 20),
+    ],
+)
+def test_a_file_that_is_not_as_it_was_written_is_a_warning_and_is_written_anew(opened, measured, file, caplog, content):
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    pairs = candidates(opened)
+    assert tuning.recall(opened, pairs) == pairs
+    assert f"what was measured before cannot be read from {file}" in caplog.text
+    measured(int8=9.0, ort=7.0, opencv=5.0)
+    tuning.tune(opened, pairs)
+    caplog.clear()
+    assert names(tuning.recall(opened, pairs))[0] == OPENCV
+    assert caplog.text == ""
+
+
+def test_a_cache_that_cannot_be_written_is_a_warning(opened, measured, monkeypatch, tmp_path, caplog):
+    (tmp_path / "taken").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "taken"))
+    measured(int8=9.0, ort=7.0, opencv=5.0)
+    assert names(tuning.tune(opened, candidates(opened)))[0] == OPENCV
+    assert "what was measured cannot be remembered" in caplog.text
+
+
+def test_without_a_name_for_the_cache_it_is_in_the_users_home(opened, measured, monkeypatch, tmp_path):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    measured(int8=9.0, ort=7.0, opencv=5.0)
+    tuning.tune(opened, candidates(opened))
+    assert (tmp_path / ".cache" / "edgeclf" / "tuning" / f"{opened.id}.json").is_file()
+
+
+def test_what_was_measured_is_told_to_those_who_listen(opened, measured, caplog):
+    measured(int8=9.0, ort=7.0, opencv=5.0)
+    with caplog.at_level(logging.INFO):
+        tuning.tune(opened, candidates(opened))
+    assert f"'{INT8}': 9.0" in caplog.text

@@ -1,0 +1,49 @@
+"""Watching the live page as a browser does, with the standard library alone."""
+
+import http.client
+import socket
+import time
+from urllib.parse import urlsplit
+
+import cv2
+import numpy as np
+
+WAIT_S = 30
+
+
+def ask(sink, path="/", method="GET", **headers):
+    """The answer to one request; its body is read by the test."""
+    connection = http.client.HTTPConnection(urlsplit(sink.url).hostname, urlsplit(sink.url).port, timeout=WAIT_S)
+    connection.request(method, path, headers=headers)
+    return connection.getresponse()
+
+
+def stuck_client(sink):
+    """A connection that asks for pictures and reads none."""
+    stuck = socket.socket()
+    stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    stuck.connect((urlsplit(sink.url).hostname, urlsplit(sink.url).port))
+    stuck.sendall(b"GET /picture.mjpg HTTP/1.0\r\nHost: localhost\r\n\r\n")
+    return stuck
+
+
+def grey(jpeg):
+    return int(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).mean().round())
+
+
+def next_picture(answer):
+    """The next JPEG of a multipart stream."""
+    assert answer.readline() == b"--picture\r\n"
+    assert answer.readline() == b"Content-Type: image/jpeg\r\n"
+    length = int(answer.readline().split()[1])
+    assert answer.readline() == b"\r\n"
+    jpeg = answer.read(length)
+    assert answer.readline() == b"\r\n"
+    return jpeg
+
+
+def until(condition):
+    end = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.01)

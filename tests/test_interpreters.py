@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -45,6 +46,7 @@ PACKAGES = {
     "3.12": NEWEST,
     "3.13": NEWEST,
 }
+AT_ONCE = 2
 LOGITS = """
 import json, sys
 from edgeclf_runtime.bundle import open_bundle
@@ -63,16 +65,43 @@ print(json.dumps(logits))
 """
 
 
+@pytest.fixture(scope="session")
+def interpreters():
+    """By version an interpreter with a device's packages, or None."""
+
+    def prepare(version):
+        base = find_python(version)
+        return base and make_environment(base, PACKAGES[version])
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return dict(zip(PACKAGES, pool.map(prepare, PACKAGES), strict=True))
+
+
 @pytest.fixture(scope="session", params=PACKAGES)
-def python(request) -> str:
+def python(request, interpreters) -> str:
     """An interpreter with a device's packages."""
-    base = find_python(request.param)
-    if base is None:
+    found = interpreters[request.param]
+    if found is None:
         pytest.skip(
             f"there is no Python {request.param}: python{request.param} does not start, "
             f"and no ~/.pyenv/versions/{request.param}.* is there"
         )
-    return make_environment(base, PACKAGES[request.param])
+    return found
+
+
+@pytest.fixture(scope="session")
+def tested(interpreters, bundle):
+    """By interpreter, the run of the runtime's tests there; a few at once, since they mostly wait."""
+
+    def run(python):
+        environment = bare_environment(
+            EDGECLF_TEST_BUNDLE=str(bundle), PYTHONPATH=str(bundle), PYTHONDONTWRITEBYTECODE="1"
+        )
+        command = [python, "-m", "pytest", "-p", "no:cacheprovider", "tests/runtime"]
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {python: pool.submit(run, python) for python in interpreters.values() if python}
 
 
 def find_python(version: str) -> str | None:
@@ -109,11 +138,10 @@ def bare_environment(**more: str) -> dict[str, str]:
     return {**kept, "LC_ALL": "C.UTF-8", **more}
 
 
-def test_the_runtimes_tests_pass(python, bundle):
-    environment = bare_environment(EDGECLF_TEST_BUNDLE=str(bundle), PYTHONPATH=str(bundle), PYTHONDONTWRITEBYTECODE="1")
-    command = [python, "-m", "pytest", "-p", "no:cacheprovider", "tests/runtime"]
-    tested = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert tested.returncode == 0, tested.stdout[-5000:] + tested.stderr[-1000:]
+def test_the_runtimes_tests_pass(python, tested):
+    run = tested[python].result()
+    print(run.stdout)
+    assert run.returncode == 0, run.stdout[-5000:] + run.stderr[-1000:]
 
 
 def test_every_model_gives_the_hosts_logits(python, bundle, pictures):

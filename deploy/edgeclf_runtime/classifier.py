@@ -169,6 +169,12 @@ class Classifier:
         batch = as_batch([preprocess(image, self.preprocessing) for image in images])
         return self._finish(batch, _ms_since(start) / len(batch))
 
+    def stream(self, camera, smoother=None, roi=None, rotation=0):
+        """Yield a StreamResult for each frame of a Camera, until it ends; see ``stream.py``."""
+        from .stream import stream
+
+        return stream(self, camera, smoother, roi, rotation)
+
     def prepare(self, image, roi=None, rotation=0):
         """Return the model's input of one image, float32 [1, height, width, 3]; arguments as :meth:`classify`.
 

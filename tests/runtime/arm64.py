@@ -1,10 +1,10 @@
 """Runs the tests of this folder as arm64, on an emulated Cortex-A57 (a Jetson Nano's own core).
 
-    python3 tests/runtime/arm64.py NAME.edge [FOLDER]
+    python3 tests/runtime/arm64.py NAME.edge [FOLDER [OPENCV]]
 
 For a Debian, as root, with qemu-user-static installed.  Fetches an arm64 Python and aarch64
-wheels into FOLDER (100 MB, kept for the next time), then runs what needs no second program: a
-minute for each OpenCV.  onnxruntime is 1.19.2, since later ones crash under this emulation.
+wheels into FOLDER (100 MB, kept for the next time), then runs what needs no second program: two
+minutes for each OpenCV.  onnxruntime is 1.19.2, since later ones crash under this emulation.
 """
 
 import os
@@ -19,14 +19,22 @@ DEBIAN = ["python3.11-minimal", "libpython3.11-stdlib", "libstdc++6", "libgomp1"
 COMMON = ["onnxruntime==1.19.2", "pytest==8.3.5", "iniconfig", "packaging", "pluggy"]
 # JetPack 5's and 6's OpenCV (the nearest with a wheel), and today's.
 OPENCV = {"4.5.5.64": "numpy==1.26.4", "4.8.0.76": "numpy==1.26.4", "5.0.0.93": "numpy==2.4.6"}
-NEEDS_PROGRAMS = [
-    "test_bundle_main.py",
-    "test_command_line.py",
-    "test_camera.py",
-    "test_benchmark.py",
-    "test_doctor.py",
-    "test_checks_libraries.py",
-]
+# Programs of the host's processor cannot be started by name under emulation, and the runtime's own cannot either.
+NEEDS_PROGRAMS = {
+    f"test_{name}.py"
+    for name in (
+        "bundle_main",
+        "command_line",
+        "camera",
+        "capture",
+        "watch",
+        "gstreamer",
+        "benchmark",
+        "doctor",
+        "checks_libraries",
+        "mqtt",
+    )
+}
 
 
 def fetch_python(root):
@@ -62,8 +70,8 @@ def fetch_wheels(site, packages):
             archive.extractall(site)
 
 
-def main(bundle, folder=None):
-    """Run the tests with each OpenCV; returns 1 where one failed."""
+def main(bundle, folder=None, opencv=None):
+    """Run the tests with each OpenCV, or with the one that is named; returns 1 where one failed."""
     bundle = Path(bundle).resolve()
     folder = Path(folder or Path(tempfile.gettempdir()) / "edgeclf-arm64").resolve()
     root = folder / "root"
@@ -73,7 +81,7 @@ def main(bundle, folder=None):
         fetch_wheels(folder / "common", COMMON)
     tests = sorted(path for path in HERE.glob("test_*.py") if path.name not in NEEDS_PROGRAMS)
     failed = []
-    for version, numpy in OPENCV.items():
+    for version, numpy in OPENCV.items() if opencv is None else [(opencv, OPENCV[opencv])]:
         site = folder / f"opencv-{version}"
         if not site.is_dir():
             fetch_wheels(site, [f"opencv-python-headless=={version}", numpy])

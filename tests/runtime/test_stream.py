@@ -75,6 +75,11 @@ def test_results_alone_are_what_a_stream_yields():
     assert [type(item) for item in stream(fake([1, 0]), camera)] == [StreamResult] * 4
 
 
+def test_a_classifier_streams_a_camera():
+    results = fake([[1, 0], [0, 1]]).stream(FakeCamera([FRAME] * 3))
+    assert [item.result.label for item in results] == ["cat", "dog", "cat"]
+
+
 def test_labels_do_not_flicker_when_they_are_smoothed():
     flickering = [[3, 0]] * 5 + [[0, 3]] + [[3, 0]] * 5
     raw = [item.result.label for item in stream(fake(flickering), FakeCamera([FRAME] * 11))]

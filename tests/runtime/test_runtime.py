@@ -38,7 +38,7 @@ def is_in_python(name):
 
 def test_it_imports_nothing_but_numpy_opencv_the_backend_and_the_mqtt_client():
     outside = {name for name in imported() if name != "edgeclf_runtime" and not is_in_python(name)}
-    assert outside == ALLOWED
+    assert {"numpy", "cv2"} < outside <= ALLOWED
 
 
 def test_it_weighs_less_than_400_kb():

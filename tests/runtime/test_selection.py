@@ -68,7 +68,7 @@ def test_without_onnxruntime_the_float_model_runs_on_opencv(opened, monkeypatch,
     with Classifier.open(opened) as classifier:
         assert (classifier.model, classifier.backend) == ("fp32", "opencv")
     assert caplog.text.count("onnxruntime is not there for") == 1
-    assert "int8-cpu on onnxruntime" in caplog.text
+    assert "fp32 on onnxruntime" in caplog.text
 
 
 def test_where_no_model_runs_each_reason_is_told_once(copied, caplog, monkeypatch):

@@ -13,6 +13,7 @@ from edgeclf_runtime import __version__
 
 if TYPE_CHECKING:
     from .bundling import BundleOptions, bundle
+    from .calibrating import CalibrateOptions, calibrate
     from .calibration import CalibrationSet
     from .datasets import Dataset, Sample, load_dataset
     from .demonstration import demo
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BundleOptions",
+    "CalibrateOptions",
     "CalibrationSet",
     "Dataset",
     "EdgeclfError",
@@ -36,6 +38,7 @@ __all__ = [
     "TrainOptions",
     "__version__",
     "bundle",
+    "calibrate",
     "check",
     "demo",
     "evaluate",
@@ -48,6 +51,7 @@ __all__ = [
 
 _HOMES = {
     "BundleOptions": "bundling",
+    "CalibrateOptions": "calibrating",
     "CalibrationSet": "calibration",
     "Dataset": "datasets",
     "EdgeclfError": "errors",
@@ -56,6 +60,7 @@ _HOMES = {
     "SplitOptions": "splitting",
     "TrainOptions": "training",
     "bundle": "bundling",
+    "calibrate": "calibrating",
     "check": "integrity",
     "demo": "demonstration",
     "evaluate": "evaluation",

@@ -7,14 +7,12 @@ On disk it is a folder under ``calibration/`` that holds no images, only their l
     images.sha256     hash and path of each image, in the form of ``sha256sum -c``
     prepare.py        makes the two again
 
-Knows nothing of quantization.
+Knows nothing of quantization, nor of how images are looked at to select them; ``calibrating.py`` does.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +23,11 @@ import numpy as np
 from edgeclf_runtime.files import claim_output, new_file, sha256_bytes, sha256_file
 from edgeclf_runtime.preprocess import Preprocessing, as_batch
 
-from .datasets import NAMED_SETS, Dataset, Sample, load_dataset
+from .datasets import NAMED_SETS, Dataset, load_dataset
 from .errors import DataError, OptionError
 from .loading import load_pixels
 from .runs import split_facts
+from .selecting import RULES
 
 RECIPE_FILE = "recipe.json"
 LIST_FILE = "images.sha256"
@@ -119,24 +118,37 @@ class CalibrationSet:
         return cls(recipe, root, entries).verify()
 
     @classmethod
-    def select(cls, dataset: Dataset, size: int = 300, seed: int = 0) -> CalibrationSet:
-        """Choose images from train, as many of each label as its share, the same ones for the same seed.
+    def select(
+        cls,
+        dataset: Dataset,
+        size: int = 300,
+        seed: int = 0,
+        rule: str = "stratified",
+        vectors: np.ndarray | None = None,
+    ) -> CalibrationSet:
+        """Choose images from train by one of selecting.RULES, the same ones for the same seed.
 
-        Raises DataError where an image of train is also in val or test.
+        vectors: float [train images, ...], the features that "diverse" looks at, or the logits that
+        "uncertain" does.  Raises DataError where an image of train is also in val or test.
         """
         if size < 1:
             raise OptionError(f"the size of a calibration set is {size}; 1 or more was expected (300 is usual)")
+        if rule not in RULES:
+            raise OptionError(f"there is no rule {rule!r}; there are {', '.join(RULES)}")
         train = dataset.split("train")
-        digest_of = dict(zip(train, dataset.sha256(train), strict=True))
-        chosen = _stratified(digest_of, min(size, len(train)), seed)
+        digests = dataset.sha256(train)
+        if vectors is None:
+            vectors = np.zeros((len(train), 1), np.float32)
+        labels = [sample.label for sample in train]
+        chosen = RULES[rule](digests, labels, min(size, len(train)), seed, vectors)
         entries = sorted(
-            ((digest_of[sample], dataset.relative(sample)) for sample in chosen), key=lambda entry: entry[1]
+            ((digests[place], dataset.relative(train[place])) for place in chosen), key=lambda entry: entry[1]
         )
         source = dataset.name if dataset.name in NAMED_SETS else str(dataset.root.resolve())
         recipe = {
             "source": source,
             "split": split_facts(dataset),
-            "rule": "stratified",
+            "rule": rule,
             "size": len(entries),
             "seed": seed,
         }
@@ -154,17 +166,3 @@ class Batches(Sequence[np.ndarray]):
 
     def __getitem__(self, index: Any) -> Any:
         return as_batch([load_pixels(self.paths[index], self.spec)])
-
-
-def _stratified(digest_of: dict[Sample, str], size: int, seed: int) -> list[Sample]:
-    strata: dict[str, list[Sample]] = defaultdict(list)
-    for sample in digest_of:
-        strata[sample.label].append(sample)
-    for samples in strata.values():
-        samples.sort(key=lambda sample: hashlib.sha256(f"{seed}:{digest_of[sample]}".encode()).hexdigest())
-    # Largest remainders: whole numbers that sum to the size.
-    shares = {label: size * len(samples) / len(digest_of) for label, samples in strata.items()}
-    counts = {label: int(share) for label, share in shares.items()}
-    for label in sorted(shares, key=lambda label: counts[label] - shares[label])[: size - sum(counts.values())]:
-        counts[label] += 1
-    return [sample for label, samples in strata.items() for sample in samples[: counts[label]]]

@@ -201,6 +201,37 @@ def export(
     _show(function(run, output, overwrite), json)
 
 
+@app.command(epilog="Example: edgeclf calibrate photos/ --output calibration/photos --rule diverse --model runs/first")
+def calibrate(
+    data: Data,
+    output: Annotated[str, typer.Option(parser=_path, help="The set's folder: recipe.json and images.sha256.")],
+    size: Annotated[int, typer.Option(min=1, help="Images of the set.")] = 300,
+    rule: Annotated[
+        str,
+        typer.Option(
+            help="stratified: each label by its share; random; diverse: far from each other; uncertain: least certain."
+        ),
+    ] = "stratified",
+    model: Annotated[
+        Optional[str], typer.Option(metavar="RUN", parser=_path, help="What diverse and uncertain look by.")
+    ] = None,
+    seed: Seed = 0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Accept few images of a label, and images of one colour.")
+    ] = False,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Choose training images for calibration.
+
+    Only their list is written, each with its hash; images that are also in val or test are refused.
+    """
+    from . import CalibrateOptions
+    from . import calibrate as function
+
+    _show(function(data, output, CalibrateOptions(size, rule, model, seed, force), overwrite), json)
+
+
 @app.command(epilog="Example: edgeclf quantize runs/first --calibration calibration/solar-cells")
 def quantize(
     run: RunFolder,

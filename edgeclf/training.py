@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import platform
-import tempfile
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,13 +22,11 @@ import numpy as np
 from edgeclf_runtime import __version__
 from edgeclf_runtime.files import claim_output, new_folder
 from edgeclf_runtime.preprocess import RESIZE_MODES, Preprocessing
-from edgeclf_runtime.runners.ort import OnnxRuntimeRunner
 
-from .datasets import Dataset, Sample, load_dataset
+from .datasets import Dataset, load_dataset
 from .errors import OptionError
-from .exporting import write_onnx
+from .features import extract_features
 from .integrity import check_for_training
-from .loading import load_batches
 from .reporting import say
 from .runs import FORMAT, FORMAT_VERSION, METRICS_FILE, RUN_FILE, WEIGHTS_FILE, split_facts, write_split
 from .splitting import SplitOptions
@@ -151,7 +148,7 @@ def train(
     seed_everything(options.seed, verbose=False)
     torch.use_deterministic_algorithms(True, warn_only=True)
     network = create(options.backbone, len(dataset.labels), options.weights)
-    spec = _preprocessing(network, options)
+    spec = preprocessing_of(network, options)
     rows = _fit(network, dataset, spec, options)
     with new_folder(output, overwrite, RUN_FILE) as folder:
         work = Path(folder)
@@ -186,7 +183,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "edgeclf": __version__, **modules}
 
 
-def _preprocessing(network: Any, options: TrainOptions) -> Preprocessing:
+def preprocessing_of(network: Any, options: TrainOptions) -> Preprocessing:
     """Return the preprocessing that the options ask for; OptionError where the network cannot take its images."""
     import torch
 
@@ -216,33 +213,6 @@ def _fit(network: Any, dataset: Dataset, spec: Preprocessing, options: TrainOpti
             network, paths, targets, spec, options.passes, options.batch_size, options.learning_rate, options.flips
         )
     return rows
-
-
-def extract_features(network: Any, samples: list[Sample], spec: Preprocessing, what: str) -> np.ndarray:
-    """Run the backbone once over each image; returns float32 [images, features].
-
-    Without a GPU, ONNX Runtime does it: three times as fast as torch on a CPU, the same to 1e-5.
-    """
-    import torch
-
-    from .backbones import Features
-
-    paths = [sample.path for sample in samples]
-    if torch.cuda.is_available():
-        device = torch.device("cuda")
-        network = network.eval().to(device, memory_format=torch.channels_last)
-        with torch.inference_mode():
-            found = [
-                network.features(torch.from_numpy(batch).to(device)).cpu().numpy()
-                for batch in load_batches(paths, spec, 32, what)
-            ]
-        network.cpu()
-        return np.concatenate(found)
-    with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
-        file = Path(folder, "features.onnx")
-        write_onnx(Features(network).eval(), spec, file, {})
-        with OnnxRuntimeRunner(file) as runner:
-            return np.concatenate([runner.infer(batch) for batch in load_batches(paths, spec, 1, what)])
 
 
 def _write_metrics(path: Path, rows: list[dict[str, float]]) -> None:

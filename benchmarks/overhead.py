@@ -19,8 +19,9 @@ import numpy as np
 
 from edgeclf_runtime.benchmark import summarise
 from edgeclf_runtime.bundle import open_bundle
-from edgeclf_runtime.classifier import STAGES, Classifier
+from edgeclf_runtime.classifier import Classifier
 from edgeclf_runtime.machine import machine_facts
+from edgeclf_runtime.result import STAGES
 
 BLOCK, WARMUP = 50, 10
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeclf_runtime.classifier import Result
+from edgeclf_runtime.result import Result
 
 from .models import open_model
 

@@ -7,10 +7,10 @@ import json
 import time
 from typing import Any, Dict, NamedTuple
 
-from .classifier import Result
 from .errors import CameraLost, EndOfStream
 from .frames import Frame
 from .prefetch import Prefetch
+from .result import Result
 
 IDLE_S = 0.5
 

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime.bundle import open_bundle
-from edgeclf_runtime.classifier import UNKNOWN, Classifier, softmax
+from edgeclf_runtime.classifier import Classifier, softmax
 from edgeclf_runtime.errors import BackendError, EdgeclfError, ImageError
 from edgeclf_runtime.fake import FakeRunner
 from edgeclf_runtime.golden import golden_images, read_golden
 from edgeclf_runtime.preprocess import Preprocessing, as_batch, preprocess
+from edgeclf_runtime.result import UNKNOWN
 
 from .pictures import BLUE, GREEN, RED, YELLOW, noise, quarters
 

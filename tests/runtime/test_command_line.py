@@ -1,5 +1,6 @@
 import json
 import signal
+import socket
 import subprocess
 import sys
 
@@ -60,6 +61,21 @@ def test_a_run_that_is_stopped_ends_with_its_summary(bundle, film, number):
     assert all(json.loads(line)["label"] for line in out.splitlines())
     assert " frames classified, " in err.splitlines()[-1]
     assert "Traceback" not in err
+
+
+def test_systemd_is_told_when_a_run_is_ready_alive_and_at_its_end(bundle, tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(WAIT_S)
+        environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
+        process = start(bundle, "run", "--source", "test://", "--quiet", environment=environment)
+        said = []
+        while "READY=1" not in "".join(said) or said.count("WATCHDOG=1") < 3:
+            said.append(systemd.recv(4096).decode())
+        process.terminate()
+        assert output_of(process)[0] == 143
+        while "STOPPING=1" not in said:
+            said.append(systemd.recv(4096).decode())
 
 
 def test_a_run_whose_reader_has_gone_ends_quietly(bundle, film):

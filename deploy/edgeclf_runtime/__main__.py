@@ -90,6 +90,15 @@ def _selftest(arguments):
         )
 
 
+def _build(arguments):
+    from .engine_build import build
+
+    report = build(arguments.bundle, arguments.model, arguments.precision, arguments.workspace, arguments.retry)
+    _write(arguments, report)
+    if not report.engines:
+        raise BackendError("no engine could be built, for the reasons above")
+
+
 def _open(arguments):
     from .classifier import Classifier
 
@@ -185,6 +194,7 @@ def _doctor(arguments):
 COMMANDS = {
     "info": _info,
     "selftest": _selftest,
+    "build": _build,
     "classify": _classify,
     "run": _run,
     "bench": _bench,

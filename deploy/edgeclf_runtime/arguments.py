@@ -36,11 +36,26 @@ def make_parser(functions, bundle=None):
 
     add("info", "verify the bundle and show what it holds", "info")
     _add_choice(add("selftest", "hold each model to the golden images", "selftest"))
+    _add_build(add("build", "build the TensorRT engines for this GPU, and find the fastest model", "build"))
     _add_classify(add("classify", "classify image files", "classify cat.jpg dog.png --json"))
     _add_run(add("run", "classify frames until the source ends", "run --source /dev/video0 --live 8080 --json"))
     _add_bench(add("bench", "measure the latency of each model", "bench --repeat 200"))
     add("doctor", "look for what this machine lacks, and say how to mend it", "doctor", needs_bundle=False)
     return parser
+
+
+def _add_build(parser):
+    parser.add_argument("--model", metavar="NAME", help="this model alone (info lists them)")
+    parser.add_argument(
+        "--precision",
+        choices=("best", "fp32", "fp16", "int8"),
+        default="best",
+        help="models of this precision alone; best: all, and remember the fastest that is right (best)",
+    )
+    parser.add_argument(
+        "--workspace", type=_positive, metavar="MB", help="memory that a build may work with; else by the GPU's"
+    )
+    parser.add_argument("--retry", action="store_true", help="build again what failed before")
 
 
 def _add_classify(parser):

@@ -10,7 +10,8 @@ from typing import Dict, List
 
 from .errors import BackendError, EdgeclfError
 from .golden import check_golden
-from .runners import open_runner
+from .machine import is_jetson
+from .runners import backend_version, open_runner
 
 _log = logging.getLogger(__name__)
 
@@ -22,6 +23,8 @@ def candidates(bundle, model=None, backend="auto"):
     """
     models = [bundle.model(model)] if model else bundle.in_order(platform.machine())
     pairs = [(m, b) for m in models for b in m.backends if backend in ("auto", b)]
+    if backend == "auto":
+        pairs = [(m, b) for m, b in pairs if _is_expected(b)] or pairs
     if not pairs:
         offered = sorted({b for m in models for b in m.backends})
         raise BackendError(
@@ -32,6 +35,11 @@ def candidates(bundle, model=None, backend="auto"):
             )
         )
     return pairs
+
+
+def _is_expected(backend):
+    """Whether a backend's absence would be worth a warning: a PC without a GPU has no TensorRT, and lacks nothing."""
+    return backend != "tensorrt" or is_jetson() or backend_version(backend) is not None
 
 
 def pair_name(model, backend):

@@ -15,6 +15,8 @@ from edgeclf_runtime.golden import check_golden, golden_images, read_golden
 from edgeclf_runtime.preprocess import as_batch, preprocess
 from edgeclf_runtime.runners import RUNNERS, backend_version, clip, open_runner
 
+# TensorRT needs a GPU; tests/test_trt.py is about it.
+ON_THE_CPU = [backend for backend in RUNNERS if backend != "tensorrt"]
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 EXACT_CUDA = (CUDA, {"use_tf32": "0"})
 
@@ -34,7 +36,7 @@ def batch(opened):
     return as_batch([preprocess(image, opened.preprocessing) for image in golden_images(opened)])
 
 
-@pytest.mark.parametrize("backend", RUNNERS)
+@pytest.mark.parametrize("backend", ON_THE_CPU)
 def test_every_backend_gives_the_float_models_golden_logits(opened, file, backend):
     with open_runner(backend, file) as runner:
         report = check_golden(opened, opened.model("fp32"), runner)
@@ -43,7 +45,7 @@ def test_every_backend_gives_the_float_models_golden_logits(opened, file, backen
         assert (runner.backend, runner.device) == (backend, "cpu")
 
 
-@pytest.mark.parametrize("backend", RUNNERS)
+@pytest.mark.parametrize("backend", ON_THE_CPU)
 def test_a_batch_gives_the_rows_of_each_image_and_one_image_still_its_own(opened, file, batch, backend):
     expected = np.array(read_golden(opened)["logits"]["fp32"], np.float32)
     with open_runner(backend, file) as runner:
@@ -53,7 +55,7 @@ def test_a_batch_gives_the_rows_of_each_image_and_one_image_still_its_own(opened
             assert np.allclose(logits, expected[rows], atol=1e-3)
 
 
-@pytest.mark.parametrize("backend", RUNNERS)
+@pytest.mark.parametrize("backend", ON_THE_CPU)
 def test_the_logits_of_one_inference_outlive_the_next(file, batch, backend):
     with open_runner(backend, file) as runner:
         first = runner.infer(batch[:1])
@@ -62,13 +64,13 @@ def test_the_logits_of_one_inference_outlive_the_next(file, batch, backend):
         assert np.array_equal(first, kept)
 
 
-@pytest.mark.parametrize("backend", RUNNERS)
+@pytest.mark.parametrize("backend", ON_THE_CPU)
 def test_a_batch_of_another_shape_is_a_backend_error(file, backend):
     with open_runner(backend, file, threads=1) as runner, pytest.raises(BackendError, match=r"shape \[64, 64, 3\]"):
         runner.infer(np.zeros((64, 64, 3), np.float32))
 
 
-@pytest.mark.parametrize("backend", RUNNERS)
+@pytest.mark.parametrize("backend", ON_THE_CPU)
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x3a\xff\xff\xff\xff\x0f", b"\xff" * 64])
 def test_what_is_no_model_is_a_backend_error_that_names_the_file(tmp_path, backend, content):
     (tmp_path / "model.onnx").write_bytes(content)
@@ -164,7 +166,7 @@ def test_idle_threads_of_onnxruntime_are_told_not_to_spin(file):
 
 
 def test_a_runner_can_be_closed_twice(file):
-    for backend in RUNNERS:
+    for backend in ON_THE_CPU:
         runner = open_runner(backend, file)
         runner.close()
         runner.close()

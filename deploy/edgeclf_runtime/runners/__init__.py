@@ -6,6 +6,7 @@ from ..errors import BackendError
 
 # Backend: module and class.
 RUNNERS = {
+    "tensorrt": ("trt", "TensorRtRunner"),
     "onnxruntime": ("ort", "OnnxRuntimeRunner"),
     "opencv": ("opencv", "OpenCvRunner"),
 }

@@ -1,0 +1,143 @@
+"""What TensorRT's Python API has in each version, 8.2 to 11, and how TensorRT is loaded.
+
+The table is the one place that decides by version; tests hold it against the real classes of
+8.6.1, 10.16.1 and 11.4.0.  Sources: those classes; for versions between them NVIDIA's release
+notes (docs.nvidia.com/deeplearning/tensorrt, "Release Notes") and, for 8.2, its API reference.
+"""
+
+import re
+import sys
+from typing import Dict, NamedTuple, Tuple
+
+from .errors import BackendError
+
+_ENDLESS = (1000,)
+
+
+class Feature(NamedTuple):
+    """A way to do something.
+
+    since, until    the first TensorRT on which this way is taken, and the first on which it no longer is
+    names           every name of TensorRT's that it uses
+    """
+
+    since: Tuple[int, ...]
+    until: Tuple[int, ...]
+    names: Tuple[str, ...]
+
+
+FEATURES: Dict[str, Feature] = {
+    "everything": Feature(
+        (8, 2),
+        _ENDLESS,
+        (
+            "Builder.create_network",
+            "Builder.create_builder_config",
+            "Builder.create_optimization_profile",
+            "Builder.build_serialized_network",
+            "OnnxParser.parse",
+            "OnnxParser.num_errors",
+            "OnnxParser.get_error",
+            "INetworkDefinition.num_inputs",
+            "INetworkDefinition.num_outputs",
+            "INetworkDefinition.get_input",
+            "INetworkDefinition.num_layers",
+            "ITensor.name",
+            "ITensor.shape",
+            "IOptimizationProfile.set_shape",
+            "IBuilderConfig.add_optimization_profile",
+            "IBuilderConfig.clear_flag",
+            "IBuilderConfig.create_timing_cache",
+            "IBuilderConfig.set_timing_cache",
+            "IBuilderConfig.get_timing_cache",
+            "ITimingCache.serialize",
+            "IHostMemory.nbytes",
+            "BuilderFlag.TF32",
+            "ILogger.Severity",
+            "ILogger.ERROR",
+            "ILogger.INTERNAL_ERROR",
+            "Runtime.deserialize_cuda_engine",
+            "ICudaEngine.create_execution_context",
+            "DataType.FLOAT",
+            "init_libnvinfer_plugins",
+        ),
+    ),
+    # Before, the node's name and operator are in the log alone.
+    "named errors": Feature((10,), _ENDLESS, ("ParserError.node_name", "ParserError.node_operator")),
+    "explicit batch": Feature((8, 2), (10,), ("NetworkDefinitionCreationFlag.EXPLICIT_BATCH",)),
+    # Up to 10.11 precision is chosen by flags; they were deprecated in 10.12 and removed in 11, where the file's own
+    # types count.
+    "precision flags": Feature((8, 2), (10, 12), ("IBuilderConfig.set_flag", "BuilderFlag.FP16", "BuilderFlag.INT8")),
+    "strong types": Feature((10, 12), _ENDLESS, ("NetworkDefinitionCreationFlag.STRONGLY_TYPED",)),
+    "workspace size": Feature((8, 2), (8, 4), ("IBuilderConfig.max_workspace_size",)),
+    "memory pools": Feature((8, 4), _ENDLESS, ("IBuilderConfig.set_memory_pool_limit", "MemoryPoolType.WORKSPACE")),
+    "optimization level": Feature((8, 6), _ENDLESS, ("IBuilderConfig.builder_optimization_level",)),
+    "progress": Feature(
+        (10,),
+        _ENDLESS,
+        (
+            "IBuilderConfig.progress_monitor",
+            "IProgressMonitor.phase_start",
+            "IProgressMonitor.phase_finish",
+            "IProgressMonitor.step_complete",
+        ),
+    ),
+    "bindings": Feature(
+        (8, 2),
+        (8, 5),
+        (
+            "ICudaEngine.num_bindings",
+            "ICudaEngine.binding_is_input",
+            "ICudaEngine.get_binding_name",
+            "ICudaEngine.get_binding_dtype",
+            "ICudaEngine.get_binding_shape",
+            "ICudaEngine.get_profile_shape",
+            "IExecutionContext.set_binding_shape",
+            "IExecutionContext.execute_async_v2",
+        ),
+    ),
+    "named tensors": Feature(
+        (8, 5),
+        _ENDLESS,
+        (
+            "ICudaEngine.num_io_tensors",
+            "ICudaEngine.get_tensor_name",
+            "ICudaEngine.get_tensor_mode",
+            "ICudaEngine.get_tensor_dtype",
+            "ICudaEngine.get_tensor_shape",
+            "ICudaEngine.get_tensor_profile_shape",
+            "IExecutionContext.set_input_shape",
+            "IExecutionContext.set_tensor_address",
+            "IExecutionContext.execute_async_v3",
+            "TensorIOMode.INPUT",
+        ),
+    ),
+}
+
+
+def load_tensorrt():
+    """Return the module tensorrt; raise BackendError, which says how to install it, where it is missing or too old."""
+    try:
+        import tensorrt
+    except (ImportError, OSError) as error:  # OSError: one of its libraries is missing
+        raise BackendError(
+            "TensorRT is not there for {} ({}); install it: on a Jetson it comes with JetPack, sudo apt-get install "
+            "python3-libnvinfer; elsewhere, {} -m pip install tensorrt".format(sys.executable, error, sys.executable)
+        )
+    if version_of(tensorrt) < (8, 2):
+        raise BackendError(
+            "TensorRT {} is too old; 8.2 or later is needed, which JetPack 4.6 and later have".format(
+                tensorrt.__version__
+            )
+        )
+    return tensorrt
+
+
+def version_of(tensorrt):
+    """Return the version of a module tensorrt, say (8, 2, 1, 8)."""
+    return tuple(map(int, re.findall(r"\d+", tensorrt.__version__)[:4]))
+
+
+def has(version, feature):
+    """Whether a TensorRT of that version takes the way of that name in the table."""
+    return FEATURES[feature].since <= version < FEATURES[feature].until

@@ -1,0 +1,132 @@
+"""Building a bundle's TensorRT engines ahead of the first start, and finding the fastest that is right."""
+
+import platform
+import time
+from typing import Any, Dict, NamedTuple, Optional, Tuple
+
+from . import engine_cache, tuning
+from .bundle import open_bundle
+from .cuda import open_cuda
+from .engine import ensure_engine
+from .engine_api import load_tensorrt
+from .errors import BackendError
+from .selection import candidates, open_proven, pair_name
+
+BACKEND = "tensorrt"
+PRECISIONS = ("best", "fp32", "fp16", "int8")
+
+
+class BuiltEngine(NamedTuple):
+    """An engine that is kept now, of a model that passed its golden images with it.
+
+    seconds     what it took now, building and golden images; little where it was kept before
+    facts       what is kept beside the engine: key, sha256, time and more
+    """
+
+    model: str
+    precision: str
+    seconds: float
+    facts: Dict[str, Any]
+
+
+class BuildReport(NamedTuple):
+    """What a build came to.
+
+    engines     those that are right
+    failures    by "model on tensorrt": why there is none, or why it is not used
+    fastest     the fastest "model on backend" of all that run here, where that was measured
+    folder      where the engines are kept
+    note        what else there is to know, or ""
+    """
+
+    tensorrt: str
+    gpu: str
+    engines: Tuple[BuiltEngine, ...]
+    failures: Dict[str, str]
+    fastest: Optional[str]
+    folder: str
+    note: str
+
+    def to_dict(self) -> Dict[str, Any]:
+        """The report as JSON can hold it."""
+        return dict(self._asdict(), engines=[dict(engine._asdict()) for engine in self.engines])
+
+    def __str__(self):
+        lines = ["TensorRT {} on {}, engines in {}".format(self.tensorrt, self.gpu, self.folder)]
+        lines += [
+            "ready: {} ({}), {:.1f} MB, {:.0f} s".format(e.model, e.precision, e.facts["bytes"] / 1e6, e.seconds)
+            for e in self.engines
+        ]
+        lines += ["not built: {}: {}".format(name, reason) for name, reason in self.failures.items()]
+        lines += ["fastest here: " + self.fastest] if self.fastest else []
+        return "\n".join(lines + ([self.note] if self.note else []))
+
+
+def build(bundle, model=None, precision="best", workspace_megabytes=None, retry=False):
+    """Build the engines of a bundle's models for this GPU, and hold each to the golden images.
+
+    model       one model alone, by name
+    precision   "fp32", "fp16" or "int8" alone; "best" builds all, measures what runs on this device, and
+                remembers the fastest as --tune does
+    workspace_megabytes
+                memory that a build may work with; None goes by the GPU's
+    retry       build again what failed before
+
+    Returns a BuildReport.  Raises BackendError where there is no TensorRT, no GPU, or no such model.
+    """
+    if precision not in PRECISIONS:
+        raise BackendError("there is no precision {!r}; there are {}".format(precision, ", ".join(PRECISIONS)))
+    bundle = open_bundle(bundle)
+    models, note = _of_precision(_models(bundle, model), precision)
+    tensorrt = load_tensorrt().__version__
+    cuda = open_cuda()
+    device = cuda.device
+    cuda.close()
+    workspace = workspace_megabytes << 20 if workspace_megabytes else None
+    engines, failures = [], {}
+    for candidate in models:
+        try:
+            engines.append(_build(bundle, candidate, device, workspace, retry))
+        except BackendError as error:
+            failures[pair_name(candidate, BACKEND)] = str(error)
+    fastest = None
+    if precision == "best" and engines:
+        pairs = tuning.tune(bundle, candidates(bundle, model))
+        fastest = pair_name(*pairs[0])
+    return BuildReport(tensorrt, device.name, tuple(engines), failures, fastest, engine_cache.folder(), note)
+
+
+def _models(bundle, model):
+    """Return the models that this machine would run on TensorRT."""
+    models = [m for m, backend in candidates(bundle, model) if backend == BACKEND]
+    if not models:
+        raise BackendError(
+            "{} holds no model for TensorRT on this machine ({}); make the bundle again, with a --target that has it".format(
+                bundle.path, platform.machine()
+            )
+            if model is None
+            else "the model {} is not for TensorRT; leave out --model, or name another (info lists them)".format(model)
+        )
+    return models
+
+
+def _of_precision(models, precision):
+    """Return those of a precision, and a note; without an FP16 model, the FP32 one stands in for it."""
+    found = [m for m in models if precision in ("best", m.precision)]
+    if found:
+        return found, ""
+    instead = [m for m in models if m.precision == "fp32"]
+    if precision == "fp16" and instead:
+        return instead, "the bundle has no fp16 model for TensorRT, so that this is an FP32 engine"
+    raise BackendError(
+        "the bundle has no {} model for TensorRT; use --precision {}".format(
+            precision, " or ".join(sorted({m.precision for m in models}))
+        )
+    )
+
+
+def _build(bundle, model, device, workspace_bytes, retry):
+    start = time.monotonic()
+    engine = ensure_engine(bundle.file(model.file), device, workspace_bytes, retry)
+    open_proven(bundle, model, BACKEND).close()
+    return BuiltEngine(model.name, model.precision, round(time.monotonic() - start, 1), engine.facts)

@@ -1,0 +1,165 @@
+"""Engines that were built on this device, each with a JSON file beside it.
+
+An engine is native code, and one of another TensorRT or GPU crashes or lies.  So an engine is
+handed out only if it was put here under the very same key and its hash is what it was then.
+
+Knows nothing of what TensorRT is.
+"""
+
+import contextlib
+import glob
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+
+from .errors import BackendError, OutputError
+from .files import new_file, sha256_bytes
+from .machine import cache_folder
+
+_MOST_JSON_BYTES = 1 << 20
+_log = logging.getLogger(__name__)
+
+
+def folder():
+    """Return where engines are kept."""
+    return os.path.join(cache_folder(), "engines")
+
+
+def load(folder, key):
+    """Return the bytes and the facts of the engine that was kept under a key, or None.
+
+    Why there is none, or why one is not used, is logged, with the names of the values that differ.
+    """
+    path = _path(folder, key)
+    facts = _read_facts(path + ".json")
+    if facts is None:
+        _tell_of_others(folder, key)
+        return None
+    if "refused" in facts:
+        return None
+    reason = _difference(key, facts["key"])
+    if reason:
+        _log.warning("%s.engine is not used: %s", path, reason)
+        return None
+    try:
+        with open(path + ".engine", "rb") as stream:
+            owner = os.fstat(stream.fileno()).st_uid
+            plan = stream.read()
+    except OSError as error:
+        _log.warning("%s.engine is not used: it cannot be read (%s)", path, error.strerror)
+        return None
+    if owner not in (0, os.getuid()):
+        _log.warning("%s.engine is not used: it belongs to another user (%d)", path, owner)
+        return None
+    if sha256_bytes(plan) != facts["sha256"]:
+        _log.warning("%s.engine is not used: it was changed (its sha256 differs from that beside it)", path)
+        return None
+    return plan, facts
+
+
+def refusal(folder, key):
+    """Return why a build under a key failed before, or None."""
+    facts = _read_facts(_path(folder, key) + ".json")
+    return facts.get("refused") if facts and facts["key"] == key else None
+
+
+@contextlib.contextmanager
+def writable(folder):
+    """Give the folder, or a temporary one, which is removed again, where it cannot be written."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        _log.warning(
+            "%s cannot be written (%s): the engine will be built anew at every start; choose another folder by "
+            "XDG_CACHE_HOME",
+            folder,
+            error.strerror,
+        )
+    else:
+        yield folder
+        return
+    temporary = tempfile.mkdtemp(prefix="edgeclf-engines-")
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def new_engine(folder, key):
+    """Give a path to write an engine to; it takes its place when the block ends well."""
+    try:
+        with new_file(_path(folder, key) + ".engine", overwrite=True) as work:
+            yield work
+    except OutputError as error:
+        raise BackendError(str(error))
+
+
+def keep_facts(folder, key, plan, facts):
+    """Keep the facts of an engine beside it; returns them, with key, hash and time."""
+    facts = dict(facts, key=key, sha256=sha256_bytes(plan), built=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    _write_facts(_path(folder, key) + ".json", facts)
+    return facts
+
+
+def keep_refusal(folder, key, reason):
+    """Remember that a build fails, so that a service that is started again and again does not spend minutes on it."""
+    _write_facts(_path(folder, key) + ".json", {"key": key, "refused": reason})
+
+
+def timing_path(folder, key):
+    """Return where TensorRT's timings are kept: they serve every model on the same TensorRT and GPU."""
+    shared = {name: key[name] for name in ("tensorrt", "gpu", "compute_capability")}
+    return os.path.join(folder, _digest(shared) + ".timing")
+
+
+def _path(folder, key):
+    return os.path.join(folder, _digest(key))
+
+
+def _digest(key):
+    return sha256_bytes(json.dumps(key, sort_keys=True).encode())[:32]
+
+
+def _read_facts(path):
+    """Return the facts of a file, or None where it is missing or not as it was written."""
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(_MOST_JSON_BYTES + 1)
+        if len(data) > _MOST_JSON_BYTES:
+            raise ValueError("larger than {} bytes".format(_MOST_JSON_BYTES))
+        facts = json.loads(data.decode("utf-8"))
+        if not isinstance(facts["key"], dict) or not ("refused" in facts or "sha256" in facts):
+            raise ValueError("a field is missing")
+        return facts
+    except FileNotFoundError:
+        return None
+    except (OSError, LookupError, TypeError, ValueError, RecursionError) as error:
+        _log.warning("%s cannot be used (%s): the engine is built anew", path, error)
+        return None
+
+
+def _write_facts(path, facts):
+    try:
+        with new_file(path, overwrite=True) as work, open(work, "w", encoding="utf-8") as stream:
+            json.dump(facts, stream, indent=1)
+    except (OSError, OutputError) as error:
+        _log.warning("%s cannot be written (%s): the engine will be built anew at the next start", path, error)
+
+
+def _difference(wanted, found):
+    names = sorted(name for name in set(wanted) | set(found) if wanted.get(name) != found.get(name))
+    return ", ".join("{} {} (here {})".format(name, found.get(name), wanted.get(name)) for name in names)
+
+
+def _tell_of_others(folder, key):
+    """Log what sets engines of the same model and precision apart from the one that is wanted."""
+    for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.json"))):
+        facts = _read_facts(path) or {"key": {}}
+        if all(facts["key"].get(name) == key[name] for name in ("model_sha256", "precision")):
+            _log.warning("%s.engine is not used: %s", path[: -len(".json")], _difference(key, facts["key"]))

@@ -1,0 +1,235 @@
+"""The building process: makes one TensorRT engine and tells how far it is.
+
+Started by ``engine_process.py``.  It is a process of its own because a build can be killed for memory,
+and TensorRT aborts on some networks; the program that needs the engine goes on.  When its
+parent goes, it goes.
+
+The parent writes a Request as a line of JSON to stdin, and keeps stdin open.  What comes back
+over the pipe: lines of JSON, ``{"phase": name, "step": n, "steps": n}`` where TensorRT tells,
+and at last ``{"done": facts}`` or ``{"error": reason, "lasting": whether it would be the same again}``.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import threading
+import time
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from .engine_api import has, load_tensorrt, version_of
+from .errors import BackendError, EdgeclfError, OutputError
+from .files import new_file
+
+_TELL_EVERY_S = 0.5
+_MOST_TIMING_BYTES = 64 << 20
+# TensorRT 8 logs a whole node, numbers included.
+_MOST_OF_A_LINE = 500
+
+
+class Request(NamedTuple):
+    """An engine to be built.
+
+    source      the ONNX file
+    plan        where the engine is written
+    flags       of BuilderFlag, where precision is chosen by flags: "FP16", "INT8"
+    exact       no TF32, which rounds more than the golden images of an FP32 model allow
+    batches     smallest, usual and largest batch
+    timing      the timing cache's file, or None
+    """
+
+    source: str
+    plan: str
+    flags: Tuple[str, ...]
+    exact: bool
+    batches: Tuple[int, int, int]
+    workspace_bytes: int
+    optimization_level: int
+    timing: Optional[str]
+
+
+def main(link_handle):
+    """Build what stdin asks for."""
+    link = os.fdopen(link_handle, "w")
+    lock = threading.Lock()
+
+    def send(message):
+        with lock, contextlib.suppress(OSError):
+            link.write(json.dumps(message) + "\n")
+            link.flush()
+
+    request = Request(**json.loads(sys.stdin.readline()))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Where memory runs out, this process is to be killed and not the one that classifies.
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as stream:
+        stream.write("1000")
+    try:
+        send({"done": build(request, send)})
+    except EdgeclfError as error:
+        send({"error": str(error), "lasting": isinstance(error, BackendError)})
+    except Exception as error:  # TensorRT's bindings raise what they like
+        send({"error": "TensorRT failed: {!r}".format(error), "lasting": False})
+
+
+def _end_with_parent():
+    sys.stdin.read()
+    os._exit(1)
+
+
+def build(request, send):
+    """Build an engine and write it to ``request.plan``; ``send`` takes the messages about its progress.
+
+    Returns facts about it.  Raises BackendError with TensorRT's words, or OutputError.
+    """
+    trt = load_tensorrt()
+    version, logger = version_of(trt), make_logger(trt)
+    trt.init_libnvinfer_plugins(logger, "")
+    builder = trt.Builder(logger)
+    network = builder.create_network(_network_flags(trt, version))
+    _parse(trt, version, network, logger, request.source)
+    config = builder.create_builder_config()
+    _configure(trt, version, config, request)
+    _add_profile(builder, network, config, request, logger)
+    timing = _read_timing(config, request.timing)
+    if has(version, "progress"):
+        config.progress_monitor = _make_monitor(trt, send)
+    start = time.time()
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise BackendError(_refusal(trt, request.source, logger.errors))
+    _write(request.plan, plan)
+    if timing:
+        _write_timing(config, request.timing)
+    return {"build_s": round(time.time() - start, 1), "layers": network.num_layers, "bytes": plan.nbytes}
+
+
+def make_logger(trt):
+    """Return a logger for TensorRT that keeps what goes wrong in its list ``errors``."""
+
+    base: Any = trt.ILogger
+
+    class Logger(base):
+        def __init__(self):
+            base.__init__(self)
+            self.errors: List[str] = []
+
+        def log(self, severity, message):
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                self.errors.append(message)
+
+    return Logger()
+
+
+def _network_flags(trt, version):
+    flags = trt.NetworkDefinitionCreationFlag
+    if has(version, "strong types"):
+        return 1 << int(flags.STRONGLY_TYPED)
+    return 1 << int(flags.EXPLICIT_BATCH) if has(version, "explicit batch") else 0
+
+
+def _parse(trt, version, network, logger, path):
+    parser = trt.OnnxParser(network, logger)
+    with open(path, "rb") as stream:
+        data = stream.read()
+    if not parser.parse(data):
+        errors = [str(parser.get_error(i)) for i in range(parser.num_errors)]
+        said = [] if has(version, "named errors") else [line[:_MOST_OF_A_LINE] for line in logger.errors]
+        raise BackendError(_refusal(trt, path, errors + said))
+    if (network.num_inputs, network.num_outputs) != (1, 1):
+        raise BackendError(
+            "{} has {} inputs and {} outputs, one of each was expected; make the bundle again".format(
+                path, network.num_inputs, network.num_outputs
+            )
+        )
+
+
+def _refusal(trt, path, errors):
+    lines = "".join("\n  " + line.replace("\n", "\n    ") for line in errors) or " no reason was given"
+    return "TensorRT {} refuses {}:{}".format(trt.__version__, path, lines)
+
+
+def _configure(trt, version, config, request):
+    for flag in request.flags:
+        config.set_flag(getattr(trt.BuilderFlag, flag))
+    if request.exact:
+        config.clear_flag(trt.BuilderFlag.TF32)
+    if has(version, "memory pools"):
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request.workspace_bytes)
+    else:
+        config.max_workspace_size = request.workspace_bytes
+    if has(version, "optimization level"):
+        config.builder_optimization_level = request.optimization_level
+
+
+def _add_profile(builder, network, config, request, logger):
+    """Allow batches of every size that was asked for; what the profile gets wrong, the build says."""
+    image = network.get_input(0)
+    rest = tuple(image.shape)[1:]
+    profile = builder.create_optimization_profile()
+    profile.set_shape(image.name, *[(batch,) + rest for batch in request.batches])
+    if config.add_optimization_profile(profile) < 0:
+        raise BackendError(
+            "TensorRT refuses batches of {} (smallest, usual, largest) for {}: {}".format(
+                list(request.batches), request.source, "; ".join(logger.errors)
+            )
+        )
+
+
+def _read_timing(config, path):
+    """Let the build know the timings of earlier ones; a file that TensorRT does not take is as good as none."""
+    if path is None:
+        return False
+    data = b""
+    with contextlib.suppress(OSError), open(path, "rb") as stream:
+        data = stream.read(_MOST_TIMING_BYTES)
+    for known in (data, b""):
+        cache = config.create_timing_cache(known)
+        if cache is not None and config.set_timing_cache(cache, False):
+            return True
+    return False
+
+
+def _write_timing(config, path):
+    # A convenience: without it the next build takes longer.
+    with contextlib.suppress(OSError, OutputError), new_file(path, overwrite=True) as work:
+        _write(work, config.get_timing_cache().serialize())
+
+
+def _write(path, data):
+    try:
+        with open(path, "wb") as stream:
+            stream.write(data)
+    except OSError as error:
+        raise OutputError(
+            "{} cannot be written, {} bytes ({}); free some space, or choose another folder by XDG_CACHE_HOME".format(
+                path, data.nbytes, error.strerror
+            )
+        )
+
+
+def _make_monitor(trt, send):
+    base: Any = trt.IProgressMonitor
+
+    class Monitor(base):
+        def __init__(self):
+            base.__init__(self)
+            self._steps: Dict[str, Any] = {}
+            self._next = 0.0
+
+        def phase_start(self, phase, parent, steps):
+            self._steps[phase] = steps
+            self._tell(phase, 0)
+
+        def phase_finish(self, phase):
+            self._steps.pop(phase, None)
+
+        def step_complete(self, phase, step):
+            self._tell(phase, step + 1)
+            return True
+
+        def _tell(self, phase, step):
+            if time.monotonic() >= self._next:
+                self._next = time.monotonic() + _TELL_EVERY_S
+                send({"phase": phase, "step": step, "steps": self._steps.get(phase)})
+
+    return Monitor()

@@ -1,0 +1,124 @@
+"""The building process, seen from the program that waits for it.
+
+The other side is ``engine_main.py``.  Knows nothing of what is built for which device.
+"""
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from typing import Any
+
+from .errors import BackendError
+
+_KILLED, _ENDED_BY_SYSTEM = -9, (-1, -2, -15)  # signals: KILL; HUP, INT, TERM
+_TELL_EVERY_S = 30.0
+_START = (
+    "import sys; sys.path[0] = sys.argv[1]; import edgeclf_runtime; del sys.path[0]; "
+    "from edgeclf_runtime.engine_main import main; main(int(sys.argv[2]))"
+)
+
+
+class Refused(BackendError):  # noqa: N818 - as EndOfStream
+    """A build that would fail again in the same way."""
+
+
+class Killed(Refused):
+    """A building process that was killed, most likely for memory."""
+
+
+class Progress:
+    """Tells stderr how far a build is: as one line that changes on a terminal, else now and then as a line."""
+
+    def __init__(self, name):
+        self._name, self._start, self._said = name, time.monotonic(), time.monotonic()
+        self._phase = ""
+
+    def __call__(self, message):
+        """Take a message of the building process, or None when a second went by without one."""
+        if message:
+            steps = " {} of {}".format(message["step"], message["steps"]) if message.get("steps") else ""
+            self._phase = ": {}{}".format(message["phase"], steps)
+        line = "engine of {}, {:.0f} s{}".format(self._name, time.monotonic() - self._start, self._phase)
+        if sys.stderr.isatty():
+            print("\r\x1b[K" + line, end="", file=sys.stderr, flush=True)
+        elif time.monotonic() - self._said >= _TELL_EVERY_S:
+            self._said = time.monotonic()
+            print(line, file=sys.stderr, flush=True)
+
+    def close(self):
+        """Leave the terminal's line empty."""
+        if sys.stderr.isatty():
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def build_engine(request, progress):
+    """Build an engine in a process of its own; returns facts about it.
+
+    Raises BackendError: Refused where the same would happen again, Killed where that process was killed.
+    """
+    ours, theirs = os.pipe()
+    process: Any = subprocess.Popen(
+        [sys.executable, "-B", "-c", _START, os.path.dirname(os.path.dirname(os.path.abspath(__file__))), str(theirs)],
+        pass_fds=(theirs,),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    try:
+        with contextlib.suppress(BrokenPipeError):  # it has ended, which shows below
+            process.stdin.write(json.dumps(request._asdict()).encode() + b"\n")
+            process.stdin.flush()
+        for message in _messages(ours):
+            if message and "done" in message:
+                return message["done"]
+            if message and "error" in message:
+                raise (Refused if message["lasting"] else BackendError)(message["error"])
+            progress(message)
+        raise _ended(process.wait(), request)
+    finally:
+        progress.close()
+        process.kill()
+        process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        os.close(ours)
+
+
+def _messages(link):
+    """Yield each message, and None for each second without one, until the process has ended."""
+    received = b""
+    while True:
+        if not select.select([link], [], [], 1.0)[0]:
+            yield None
+            continue
+        data = os.read(link, 65536)
+        if not data:
+            return
+        received += data
+        while b"\n" in received:
+            line, _, received = received.partition(b"\n")
+            yield json.loads(line.decode())
+
+
+def _ended(code, request):
+    name = os.path.basename(request.source)
+    if code in _ENDED_BY_SYSTEM:
+        return BackendError("the build of the engine of {} was ended from outside; start it again".format(name))
+    if code == _KILLED:
+        return Killed(
+            "the build of the engine of {} was killed, most likely because memory ran out; end other programs, add "
+            "swap space, or give it less than {} MB with --workspace, then: build --retry".format(
+                name, request.workspace_bytes >> 20
+            )
+        )
+    how = "by signal {}".format(-code) if code < 0 else "with exit status {}".format(code)
+    return Refused(
+        "TensorRT ended the building process of {} {}; what it said stands above, use another model with --model".format(
+            name, how
+        )
+    )

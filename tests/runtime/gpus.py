@@ -1,0 +1,295 @@
+"""What stands for a GPU where there is none: a libcudart of 60 lines whose memory is the processor's, and a TensorRT.
+
+They show that each call has the right arguments and the right order, and what is said when one
+fails; how a GPU computes they cannot show.
+"""
+
+import ctypes
+import shutil
+import subprocess
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+GPU = "Stand-in GPU"
+# FAIL_CUDA names a function and its error, as in "cudaMalloc 2".
+CUDART = r"""
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+static int live;
+int live_objects(void) { return live; }
+static int fails(const char *name)
+{
+    char wanted[64] = "";
+    int code = 0;
+    const char *given = getenv("FAIL_CUDA");
+    return given && sscanf(given, "%63s %d", wanted, &code) == 2 && !strcmp(name, wanted) ? code : 0;
+}
+#define MAY_FAIL if (fails(__func__)) return fails(__func__)
+static int make(void **p, size_t n) { *p = calloc(1, n); live++; return 0; }
+static int end(void *p) { free(p); live--; return 0; }
+const char *cudaGetErrorString(int code) { return code == 2 ? "out of memory" : "as it was told"; }
+int cudaGetDeviceCount(int *n) { MAY_FAIL; *n = 1; return 0; }
+int cudaGetDeviceProperties(char *p, int device) { MAY_FAIL; memset(p, 1, 1008); strcpy(p, "Stand-in GPU"); return device; }
+int cudaDeviceGetAttribute(int *v, int a, int device) { MAY_FAIL; *v = a == 75 ? 8 : a == 76 ? 7 : 1; return device; }
+int cudaMemGetInfo(size_t *free, size_t *total) { MAY_FAIL; *free = 5ul << 30; *total = 8ul << 30; return 0; }
+int cudaMalloc(void **p, size_t n) { MAY_FAIL; return make(p, n); }
+int cudaMallocHost(void **p, size_t n) { MAY_FAIL; return make(p, n); }
+int cudaStreamCreate(void **p) { MAY_FAIL; return make(p, 1); }
+int cudaEventCreate(void **p) { MAY_FAIL; return make(p, 1); }
+int cudaFree(void *p) { return end(p); }
+int cudaFreeHost(void *p) { return end(p); }
+int cudaStreamDestroy(void *p) { return end(p); }
+int cudaEventDestroy(void *p) { return end(p); }
+int cudaMemcpyAsync(void *to, void *from, size_t n, int kind, void *stream)
+{
+    MAY_FAIL;
+    if ((kind != 1 && kind != 2) || !stream) return 1;
+    memcpy(to, from, n);
+    return 0;
+}
+int cudaEventRecord(void *event, void *stream) { MAY_FAIL; return event && stream ? 0 : 1; }
+int cudaEventElapsedTime(float *ms, void *first, void *second) { MAY_FAIL; *ms = 0.25f; return first == second; }
+int cudaStreamSynchronize(void *stream) { MAY_FAIL; return stream ? 0 : 1; }
+"""
+
+
+def make_cudart(folder):
+    """Return the path of the stand-in; skips where there is no compiler."""
+    if not shutil.which("gcc"):
+        pytest.skip("CUDA's calls are tried on a stand-in that gcc makes, and there is no gcc")
+    source, library = folder / "cudart.c", folder / "libcudart.so.12"
+    source.write_text(CUDART)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    return str(library)
+
+
+def array_at(address, shape):
+    """The float32 numbers at an address, as an array."""
+    count = int(np.prod(shape))
+    memory = (ctypes.c_float * count).from_address(address)
+    return np.frombuffer(memory, np.float32).reshape(shape)
+
+
+class Net:
+    """A TensorRT of one version.
+
+    shapes      of the engines' input and output
+    compute     what they answer: the mean of each channel, unless it is set
+    happened    what was made and deleted, in order
+    """
+
+    def __init__(self, version):
+        self.shapes = {"logits": (-1, 3), "image": (-1, 4, 5, 3)}
+        self.compute = lambda batch: batch.mean((1, 2))
+        self.happened = []
+        self.fails = False
+        self.loads = True
+        self.module = SimpleNamespace(
+            __version__=version,
+            ILogger=Logger,
+            init_libnvinfer_plugins=lambda logger, name: True,
+            Runtime=lambda logger: Runtime(self, logger),
+            TensorIOMode=SimpleNamespace(INPUT="input", OUTPUT="output"),
+            DataType=SimpleNamespace(FLOAT="float"),
+        )
+
+
+class Logger:
+    ERROR, INTERNAL_ERROR = 1, 0
+
+    def __init__(self):
+        pass
+
+
+class Part:
+    """Tells its Net when it is made and when it goes."""
+
+    def __init__(self, net):
+        self.net = net
+        net.happened.append("+" + type(self).__name__)
+
+    def __del__(self):
+        self.net.happened.append("-" + type(self).__name__)
+
+
+class Runtime(Part):
+    def __init__(self, net, logger):
+        super().__init__(net)
+        self.logger = logger
+
+    def deserialize_cuda_engine(self, plan):
+        if not self.net.loads:
+            self.logger.log(Logger.ERROR, "magicTag does not match")
+            return None
+        return (OldEngine if self.net.module.__version__.startswith("8.2") else NamedEngine)(self.net)
+
+
+class NamedEngine(Part):
+    num_io_tensors = 2
+
+    def get_tensor_name(self, place):
+        return list(self.net.shapes)[place]
+
+    def get_tensor_mode(self, name):
+        return "input" if name == "image" else "output"
+
+    def get_tensor_dtype(self, name):
+        return "float"
+
+    def get_tensor_shape(self, name):
+        return self.net.shapes[name]
+
+    def create_execution_context(self):
+        return NamedContext(self.net)
+
+
+class Context(Part):
+    shape = None
+
+    def answer(self, image, logits):
+        answer = self.net.compute(array_at(image, self.shape))
+        array_at(logits, answer.shape)[...] = answer
+        return not self.net.fails
+
+
+class NamedContext(Context):
+    def __init__(self, net):
+        super().__init__(net)
+        self.addresses = {}
+
+    def set_tensor_address(self, name, address):
+        self.addresses[name] = address
+
+    def set_input_shape(self, name, shape):
+        self.shape = shape
+        return name == "image" and shape[0] <= 8
+
+    def execute_async_v3(self, stream_handle):
+        return bool(stream_handle) and self.answer(self.addresses["image"], self.addresses["logits"])
+
+
+class OldEngine(Part):
+    num_bindings = 2
+    names = ("logits", "image")
+
+    def binding_is_input(self, place):
+        return place == 1
+
+    def get_binding_name(self, place):
+        return self.names[place]
+
+    def get_binding_dtype(self, place):
+        return "float"
+
+    def get_binding_shape(self, place):
+        return self.net.shapes[self.names[place]]
+
+    def create_execution_context(self):
+        return OldContext(self.net)
+
+
+class OldContext(Context):
+    def set_binding_shape(self, place, shape):
+        self.shape = shape
+        return place == 1 and shape[0] <= 8
+
+    def execute_async_v2(self, bindings, stream_handle):
+        return bool(stream_handle) and self.answer(bindings[1], bindings[0])
+
+
+class PyCudaDriver:
+    """pycuda.driver, its memory being the processor's; a call without its context is an error."""
+
+    class Error(Exception):
+        pass
+
+    class MemoryError(Error):
+        pass
+
+    device_attribute = SimpleNamespace(INTEGRATED="integrated")
+    pagelocked_empty = staticmethod(np.empty)
+
+    def __init__(self, memory_bytes=1 << 20):
+        driver = self
+        self.stack, self.detached, self.left = [], 0, memory_bytes
+
+        class Context:
+            def push(self):
+                driver.stack.append(self)
+
+            @staticmethod
+            def pop():
+                driver.stack.pop()
+
+            def detach(self):
+                assert not driver.stack
+                driver.detached += 1
+
+        class Device:
+            def __init__(self, number):
+                assert number == 0
+
+            def retain_primary_context(self):
+                return Context()
+
+            def name(self):
+                return GPU
+
+            def compute_capability(self):
+                return (8, 7)
+
+            def get_attribute(self, attribute):
+                return int(attribute == "integrated")
+
+        class Stream:
+            handle = 7
+
+            def synchronize(self):
+                assert driver.stack
+
+        class Event:
+            def record(self, stream):
+                assert driver.stack
+                assert isinstance(stream, Stream)
+
+            def time_till(self, other):
+                return 0.25
+
+        class Allocation:
+            def __init__(self, size):
+                self.memory = ctypes.create_string_buffer(size)
+
+            def __int__(self):
+                return ctypes.addressof(self.memory)
+
+        self.Context, self.Device, self.Stream, self.Event, self._allocation = (
+            Context,
+            Device,
+            Stream,
+            Event,
+            Allocation,
+        )
+
+    def init(self):
+        pass
+
+    def mem_get_info(self):
+        assert self.stack
+        return 5 << 30, 8 << 30
+
+    def mem_alloc(self, size):
+        assert self.stack
+        if size > self.left:
+            raise self.MemoryError("cuMemAlloc failed: out of memory")
+        return self._allocation(size)
+
+    def memcpy_htod_async(self, to, array, stream):
+        assert self.stack
+        ctypes.memmove(to, array.ctypes.data, array.nbytes)
+
+    def memcpy_dtoh_async(self, array, source, stream):
+        assert self.stack
+        ctypes.memmove(array.ctypes.data, source, array.nbytes)

@@ -1,0 +1,171 @@
+"""What the building process asks of each TensorRT, on a stand-in that has no name more than that version.
+
+Real builds are in tests/test_engine.py; for versions before 11 no library is at hand.
+"""
+
+from types import SimpleNamespace
+
+import pytest
+
+from edgeclf_runtime.engine_api import FEATURES, has
+from edgeclf_runtime.engine_main import Request, build
+from edgeclf_runtime.errors import BackendError
+
+
+class Asked:
+    """An object of TensorRT's: notes what is called and set; a name outside the version's table is an error."""
+
+    def __init__(self, kind, version, log, **answers):
+        names = {name for key, feature in FEATURES.items() if has(version, key) for name in feature.names}
+        allowed = {name.split(".")[1] for name in names if name.startswith(kind + ".")}
+        self.__dict__.update(_allowed=allowed, _log=log, _answers=answers)
+
+    def __getattr__(self, name):
+        if name not in self._allowed:
+            raise AttributeError(name)
+        answer = self._answers.get(name)
+        if name in ("num_errors", "num_inputs", "num_outputs", "num_layers", "name", "shape"):
+            return answer
+
+        def call(*arguments):
+            self._log.append((name, arguments))
+            return answer(*arguments) if callable(answer) else answer
+
+        return call
+
+    def __setattr__(self, name, value):
+        if name not in self._allowed:
+            raise AttributeError(name)
+        self._log.append((name, value))
+
+
+class Logger:
+    ERROR, INTERNAL_ERROR = 1, 0
+
+    def __init__(self):
+        pass
+
+
+class Plan(bytes):
+    nbytes = 4
+
+
+PLAN = Plan(b"plan")
+
+
+def tensorrt(text, log, parses=True, plan=PLAN):
+    """A module tensorrt of that version."""
+    version = tuple(map(int, text.split(".")))
+
+    def make(kind, **answers):
+        return Asked(kind, version, log, **answers)
+
+    image = make("ITensor", name="image", shape=(-1, 4, 4, 3))
+    network = make("INetworkDefinition", num_inputs=1, num_outputs=1, num_layers=5, get_input=image)
+    cache = make("ITimingCache", serialize=Plan(b"time"))
+    config = make(
+        "IBuilderConfig",
+        create_timing_cache=cache,
+        set_timing_cache=True,
+        get_timing_cache=cache,
+        add_optimization_profile=0,
+    )
+    builder = make(
+        "Builder",
+        create_network=network,
+        create_builder_config=config,
+        create_optimization_profile=make("IOptimizationProfile"),
+        build_serialized_network=plan,
+    )
+    parser = make("OnnxParser", parse=parses, num_errors=2, get_error=lambda i: f"error {i}\nof the parser")
+
+    def open_parser(network, logger):
+        logger.log(Logger.ERROR, 'While parsing node number 0 [Foo -> "x"]:')
+        return parser
+
+    module = SimpleNamespace(
+        __version__=text,
+        ILogger=Logger,
+        IProgressMonitor=object,
+        Builder=lambda logger: builder,
+        OnnxParser=open_parser,
+        BuilderFlag=SimpleNamespace(TF32="TF32"),
+        NetworkDefinitionCreationFlag=SimpleNamespace(),
+        MemoryPoolType=SimpleNamespace(WORKSPACE="WORKSPACE"),
+        init_libnvinfer_plugins=lambda logger, name: True,
+    )
+    if has(version, "precision flags"):
+        module.BuilderFlag.FP16, module.BuilderFlag.INT8 = "FP16", "INT8"
+    if has(version, "explicit batch"):
+        module.NetworkDefinitionCreationFlag.EXPLICIT_BATCH = 0
+    if has(version, "strong types"):
+        module.NetworkDefinitionCreationFlag.STRONGLY_TYPED = 1
+    return module
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    """Build with a TensorRT of that version: asked("8.2.1", "FP16") gives what was asked of it, by name."""
+
+    def run(version, *flags, **module):
+        log = []
+        monkeypatch.setattr("edgeclf_runtime.engine_main.load_tensorrt", lambda: tensorrt(version, log, **module))
+        source, plan = tmp_path / "model.onnx", tmp_path / "plan"
+        source.write_bytes(b"model")
+        facts = build(
+            Request(str(source), str(plan), flags, not flags, (1, 1, 8), 256, 3, str(tmp_path / "timing")), None
+        )
+        assert facts["layers"] == 5
+        assert plan.read_bytes() == b"plan"
+        assert (tmp_path / "timing").read_bytes() == b"time"
+        return log
+
+    return run
+
+
+@pytest.mark.parametrize("version", ["8.2.1.8", "8.4.1", "8.5.2", "8.6.1", "10.3.0", "10.13.3", "11.4.0"])
+def test_every_version_is_asked_for_batches_exact_numbers_and_the_model(asked, version):
+    log = asked(version)
+    assert ("parse", (b"model",)) in log
+    assert ("set_shape", ("image", (1, 4, 4, 3), (1, 4, 4, 3), (8, 4, 4, 3))) in log
+    assert ("clear_flag", ("TF32",)) in log
+
+
+@pytest.mark.parametrize(
+    ("version", "flags"), [("8.2.1.8", 1), ("8.6.1", 1), ("10.3.0", 0), ("10.11.0", 0), ("10.12.0", 2), ("11.4.0", 2)]
+)
+def test_the_network_is_of_the_versions_kind(asked, version, flags):
+    assert ("create_network", (flags,)) in asked(version)
+
+
+@pytest.mark.parametrize("version", ["8.2.1.8", "8.6.1", "10.3.0"])
+def test_precision_is_asked_for_by_flags_and_other_numbers_stay_as_they_are(asked, version):
+    log = asked(version, "INT8", "FP16")
+    assert [call for call in log if call[0].endswith("_flag")] == [("set_flag", ("INT8",)), ("set_flag", ("FP16",))]
+
+
+def test_workspace_and_level_are_set_in_the_versions_way(asked):
+    assert ("max_workspace_size", 256) in asked("8.2.1.8")
+    log = asked("8.6.1")
+    assert ("set_memory_pool_limit", ("WORKSPACE", 256)) in log
+    assert ("builder_optimization_level", 3) in log
+
+
+@pytest.mark.parametrize(("version", "monitored"), [("8.6.1", False), ("10.3.0", True)])
+def test_progress_is_asked_for_where_the_version_tells_it(asked, version, monitored):
+    assert ("progress_monitor" in [name for name, _ in asked(version)]) == monitored
+
+
+@pytest.mark.parametrize(("version", "node_is_logged"), [("8.2.1.8", True), ("8.6.1", True), ("10.3.0", False)])
+def test_every_error_of_the_parser_is_shown_and_the_node_is_named(asked, version, node_is_logged):
+    with pytest.raises(BackendError) as refused:
+        asked(version, parses=False)
+    assert str(refused.value).startswith(f"TensorRT {version} refuses ")
+    assert "model.onnx:\n  error 0\n    of the parser\n  error 1\n    of the parser" in str(refused.value)
+    # Since 10.0 the parser's own errors name it.
+    assert ('\n  While parsing node number 0 [Foo -> "x"]:' in str(refused.value)) == node_is_logged
+
+
+def test_a_build_that_gives_nothing_is_an_error_with_what_was_logged(asked):
+    with pytest.raises(BackendError, match=r"TensorRT 10.3.0 refuses .*model.onnx:\n  While parsing"):
+        asked("10.3.0", plan=None)

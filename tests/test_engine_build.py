@@ -1,0 +1,119 @@
+"""``build`` on a whole bundle: engines built for real, inference by a stand-in that answers as the golden images expect."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import onnxruntime
+import pytest
+from runtime.gpus import GPU, Net, make_cudart
+from tensorrt_rig import BUILDS, rig
+
+from edgeclf_runtime import cuda, engine_process
+from edgeclf_runtime.bundle import open_bundle
+from edgeclf_runtime.classifier import Classifier
+from edgeclf_runtime.engine_build import build
+from edgeclf_runtime.errors import BackendError
+from edgeclf_runtime.golden import golden_images
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    return make_cudart(tmp_path_factory.mktemp("cuda"))
+
+
+@pytest.fixture
+def net(bundle, library, monkeypatch, tmp_path):
+    monkeypatch.setenv("PYTHONPATH", rig(BUILDS))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(cuda, "_library_paths", lambda: [library])
+    net = Net(BUILDS)
+    session = onnxruntime.InferenceSession(str(bundle / "model.fp32.onnx"))
+    net.shapes = {"logits": (-1, 3), "image": (-1, 64, 64, 3)}
+    net.compute = lambda batch: session.run(None, {"image": batch})[0]
+    monkeypatch.setitem(sys.modules, "tensorrt", net.module)
+    return net
+
+
+@pytest.fixture
+def opened(bundle, monkeypatch):
+    """The bundle, its fp32 model for TensorRT too whatever its manifest says, and no other for it."""
+    opened = open_bundle(bundle)
+    models = [
+        model._replace(backends=("tensorrt", "onnxruntime"))
+        if model.name == "fp32"
+        else model._replace(backends=("onnxruntime",))
+        for model in opened.models
+    ]
+    opened = opened._replace(models=tuple(models), order={"default": ["fp32", "int8-cpu"]})
+    monkeypatch.setattr("edgeclf_runtime.engine_build.open_bundle", lambda path: opened)
+    return opened
+
+
+def test_what_is_right_is_kept_and_the_fastest_is_found(net, opened):
+    report = build(opened.path)
+    assert [engine.model for engine in report.engines] == ["fp32"]
+    assert report.failures == {}
+    assert report.fastest in ("fp32 on tensorrt", "fp32 on onnxruntime", "int8-cpu on onnxruntime")
+    assert report.to_dict() == json.loads(json.dumps(report.to_dict()))
+    text = str(report)
+    assert text.startswith(f"TensorRT {BUILDS} on {GPU}, engines in {os.environ['XDG_CACHE_HOME']}/edgeclf/engines\n")
+    assert "\nready: fp32 (fp32), 14." in text
+    assert "\nfastest here: " in text
+
+
+def test_an_engine_that_gives_other_logits_is_told(net, opened):
+    compute = net.compute
+    net.compute = lambda batch: compute(batch) + 1
+    report = build(opened.path, precision="fp32")
+    assert report.engines == ()
+    assert report.fastest is None
+    assert "\nnot built: fp32 on tensorrt: FAIL: fp32 on tensorrt: " in str(report)
+
+
+def test_fp16_without_an_fp16_model_is_an_fp32_engine_and_says_so(net, opened):
+    report = build(opened.path, precision="fp16")
+    assert report.engines[0].precision == "fp32"
+    assert str(report).endswith("\nthe bundle has no fp16 model for TensorRT, so that this is an FP32 engine")
+
+
+def test_a_precision_that_the_bundle_has_not_names_those_it_has(net, opened):
+    with pytest.raises(BackendError, match=r"the bundle has no int8 model for TensorRT; use --precision fp32"):
+        build(opened.path, precision="int8")
+    with pytest.raises(BackendError, match=r"there is no precision 'int4'; there are best, fp32, fp16, int8"):
+        build(opened.path, precision="int4")
+
+
+def test_a_bundle_or_a_model_that_is_not_for_tensorrt_is_one_sentence(net, opened, monkeypatch):
+    with pytest.raises(BackendError, match=r"the model int8-cpu is not for TensorRT; leave out --model"):
+        build(opened.path, "int8-cpu")
+    other = opened._replace(order={"default": ["int8-cpu"]})
+    monkeypatch.setattr("edgeclf_runtime.engine_build.open_bundle", lambda path: other)
+    with pytest.raises(BackendError, match=r"holds no model for TensorRT on this machine \(.*--target"):
+        build(opened.path)
+
+
+def test_without_a_gpu_it_is_one_sentence(net, opened, monkeypatch):
+    monkeypatch.setenv("FAIL_CUDA", "cudaGetDeviceCount 100")
+    with pytest.raises(BackendError, match=r"no NVIDIA GPU can be used here"):
+        build(opened.path)
+
+
+def test_a_classifier_runs_on_the_engine_and_on_the_next_backend_when_the_gpu_fails(net, opened, caplog):
+    image = golden_images(opened)[0]
+    with Classifier.open(opened, model="fp32") as classifier:
+        first = classifier.classify(image)
+        net.fails = True
+        second = classifier.classify(image)
+    assert (first.backend, second.backend) == ("tensorrt", "onnxruntime")
+    assert first.label == second.label
+    assert "fp32 on tensorrt is replaced by fp32 on onnxruntime: TensorRT failed on a batch of shape" in caplog.text
+
+
+def test_a_build_that_is_killed_leaves_the_next_backend(net, opened, monkeypatch, caplog):
+    monkeypatch.setattr(engine_process, "_START", "import os; os.kill(os.getpid(), 9)")
+    with Classifier.open(opened, model="fp32") as classifier:
+        assert classifier.backend == "onnxruntime"
+    assert "passed over fp32 on tensorrt: the build of the engine of model.fp32.onnx was killed" in caplog.text

@@ -1,0 +1,166 @@
+"""The TensorRT runner: its calls in both shapes on a stand-in, its refusals on the real libraries.
+
+Inference on a GPU is proved by the golden images where there is one, here it is not.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from runtime.gpus import Net, make_cudart
+from tensorrt_rig import BUILDS, rig
+
+from edgeclf_runtime import cuda
+from edgeclf_runtime.bundle import open_bundle
+from edgeclf_runtime.engine import Engine
+from edgeclf_runtime.engine_api import load_tensorrt
+from edgeclf_runtime.errors import BackendError
+from edgeclf_runtime.runners import backend_version, open_runner, trt
+from edgeclf_runtime.selection import open_proven
+
+REFUSED = """
+from edgeclf_runtime.errors import BackendError
+from edgeclf_runtime.runners import open_runner
+try:
+    open_runner("tensorrt", "model.fp32.onnx")
+except BackendError as error:
+    print(error)
+"""
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    return make_cudart(tmp_path_factory.mktemp("cuda"))
+
+
+@pytest.fixture(params=["8.2.1.8", "8.6.1", "11.4.0.106"])
+def net(request, library, monkeypatch):
+    """A TensorRT that computes on this processor, in the shape of each version's calls."""
+    net = Net(request.param)
+    monkeypatch.setitem(sys.modules, "tensorrt", net.module)
+    monkeypatch.setattr(cuda, "_library_paths", lambda: [library])
+    monkeypatch.setattr(trt, "ensure_engine", lambda path, device: Engine(b"plan", {}))
+    yield net
+    assert ctypes.CDLL(library).live_objects() == 0
+
+
+def batch(size):
+    return np.random.default_rng(size).uniform(0, 255, (size, 4, 5, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("size", [1, 3, 8, 9, 20])
+def test_logits_of_any_number_of_images_come_in_their_order(net, size):
+    with open_runner("tensorrt", "model.fp32.onnx") as runner:
+        logits = runner.infer(batch(size))
+        assert logits.dtype == np.float32
+        np.testing.assert_allclose(logits, batch(size).mean((1, 2)), rtol=1e-5)
+        assert runner.transfer_ms == 0.5 * -(-size // 8)
+        assert (runner.backend, runner.device) == ("tensorrt", "cuda")
+
+
+def test_an_answer_is_not_changed_by_the_next(net):
+    with open_runner("tensorrt", "model.fp32.onnx") as runner:
+        first = runner.infer(batch(1))
+        before = first.copy()
+        runner.infer(batch(2))
+        assert (first == before).all()
+
+
+def test_context_engine_and_runtime_go_in_that_order(net):
+    runner = open_runner("tensorrt", "model.fp32.onnx")
+    runner.close()
+    runner.close()
+    assert [entry[0] for entry in net.happened] == ["+", "+", "+", "-", "-", "-"]
+    assert [entry[1:] for entry in net.happened[3:]] == [entry[1:] for entry in net.happened[2::-1]]
+
+
+def test_an_engine_that_cannot_be_loaded_is_an_error_with_tensorrts_words(net):
+    net.loads = False
+    with pytest.raises(
+        BackendError, match=r"TensorRT cannot load the engine; build it again: .*magicTag does not match"
+    ):
+        open_runner("tensorrt", "model.fp32.onnx")
+
+
+def test_an_inference_that_fails_is_an_error(net):
+    with open_runner("tensorrt", "model.fp32.onnx") as runner:
+        net.fails = True
+        with pytest.raises(BackendError, match=r"TensorRT failed on a batch of shape \[1, 4, 5, 3\]"):
+            runner.infer(batch(1))
+
+
+def test_a_batch_of_another_shape_is_refused(net):
+    runner = open_runner("tensorrt", "model.fp32.onnx")
+    with runner, pytest.raises(BackendError, match=r"\[1, 4, 4, 3\] was given, the model's is \[-1, 4, 5, 3\]"):
+        runner.infer(batch(1)[:, :, :4])
+
+
+def test_memory_that_runs_out_is_an_error_and_leaves_nothing(net, monkeypatch):
+    monkeypatch.setenv("FAIL_CUDA", "cudaMalloc 2")
+    with pytest.raises(BackendError, match=r"the GPU's memory is full"):
+        open_runner("tensorrt", "model.fp32.onnx")
+
+
+def test_the_version_is_tensorrts(net):
+    assert backend_version("tensorrt") == net.module.__version__
+
+
+def test_without_tensorrt_the_package_of_jetpack_and_of_pip_are_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    assert backend_version("tensorrt") is None
+    with pytest.raises(
+        BackendError, match=r"sudo apt-get install python3-libnvinfer; elsewhere, .* -m pip install tensorrt"
+    ):
+        open_runner("tensorrt", "model.fp32.onnx")
+
+
+def test_a_tensorrt_before_8_2_is_too_old(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", Net("7.1.3.0").module)
+    with pytest.raises(BackendError, match=r"TensorRT 7.1.3.0 is too old; 8.2 or later is needed"):
+        open_runner("tensorrt", "model.fp32.onnx")
+
+
+@pytest.fixture
+def gpu():
+    """A real GPU with a real TensorRT; skips with the reason why there is none."""
+    try:
+        load_tensorrt()
+        opened = cuda.open_cuda()
+    except BackendError as error:
+        pytest.skip(str(error))
+    yield opened
+    opened.close()
+
+
+@pytest.mark.gpu
+def test_numbers_go_to_a_real_gpu_and_come_back(gpu):
+    given, back = gpu.pinned((8, 3)), gpu.pinned((8, 3))
+    given[...] = np.arange(24).reshape(8, 3)
+    address = gpu.allocate(given.nbytes)
+    gpu.upload(address, given)
+    gpu.download(back, address)
+    gpu.synchronize()
+    assert (back == given).all()
+
+
+@pytest.mark.gpu
+def test_the_golden_images_pass_on_a_real_gpu(gpu, bundle):
+    opened = open_bundle(bundle)
+    for model in opened.models:
+        if model.name == "fp32" or "tensorrt" in model.backends:
+            open_proven(opened, model, "tensorrt").close()
+
+
+@pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="there is a GPU")
+def test_the_real_libraries_without_a_gpu_are_one_sentence():
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((rig(BUILDS), str(Path(trt.__file__).parents[2])))}
+    done = subprocess.run([sys.executable, "-c", REFUSED], env=environment, capture_output=True, text=True, check=True)
+    assert "cudaGetDeviceCount failed: " in done.stdout
+    assert "driver" in done.stdout
+    assert done.stderr == ""

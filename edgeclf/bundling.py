@@ -20,15 +20,16 @@ from edgeclf_runtime.preprocess import as_batch, preprocess
 
 from .datasets import Dataset, Sample
 from .errors import OptionError, OutputError
-from .evaluation import Evaluation, evaluate
+from .evaluation import Evaluation, measure
+from .judging import infer_file
 from .models import open_model
 from .runs import Run, read_run
-from .targets import FLAVORS, FLOAT_BACKENDS, TARGETS
+from .targets import CALIBRATION_CACHE, FLAVORS, FLOAT_BACKENDS, TARGETS, is_foreign
 
 _LONGEST_GOLDEN_SIDE = 1280
 # Share of the golden logits' spread by which a device may differ from the host; another
 # processor rounds 8-bit products in another order, so int8 is wide.
-_TOLERANCE = {"fp32": 0.0, "int8": 0.1}
+_TOLERANCE = {"fp32": 0.0, "fp16": 0.02, "int8": 0.1}
 _SMALLEST_TOLERANCE = 1e-3
 
 
@@ -94,13 +95,16 @@ def bundle(
     measured = dict(evaluations or {})
     for name in models:
         if name not in measured:
-            measured[name] = evaluate(
-                run.file(f"model.{name}.onnx"), dataset, "test" if dataset.counts()["test"] else "val"
-            )
+            measured[name] = _evaluate(run, dataset, name)
     with new_folder(output, overwrite, MANIFEST) as folder:
         work = Path(folder)
         for name in models:
             shutil.copyfile(run.file(f"model.{name}.onnx"), work / f"model.{name}.onnx")
+        if (
+            any(TARGETS[name].calibration_cache for name in options.targets)
+            and (run.path / CALIBRATION_CACHE).is_file()
+        ):
+            shutil.copyfile(run.path / CALIBRATION_CACHE, work / CALIBRATION_CACHE)
         _copy_runtime(work)
         logits = _write_golden(work, run, dataset, models, options.golden)
         manifest: dict[str, Any] = {
@@ -129,11 +133,23 @@ def _models(run: Run, options: BundleOptions) -> list[str]:
     return [name for name in wanted if name == "fp32" or (run.path / f"model.{name}.onnx").is_file()]
 
 
+def _evaluate(run: Run, dataset: Dataset, name: str) -> Evaluation:
+    split = "test" if dataset.counts()["test"] else "val"
+    samples = dataset.split(split)
+    file = run.file(f"model.{name}.onnx")
+    logits = infer_file(
+        file, [sample.path for sample in samples], run.preprocessing, f"evaluating {name}", is_foreign(name)
+    )
+    return measure(name, dataset, split, samples, logits, run.labels)
+
+
 def _order(models: list[str], options: BundleOptions) -> dict[str, list[str]]:
-    order = {}
-    for name in options.targets:
-        target = TARGETS[name]
-        order.update({machine: [model for model in target.models if model in models] for machine in target.machines})
+    order: dict[str, list[str]] = {}
+    # In the table's order, whatever the order of --target.
+    for target in [target for name, target in TARGETS.items() if name in options.targets]:
+        for machine in target.machines:
+            known = order.setdefault(machine, [])
+            known += [model for model in target.models if model in models and model not in known]
     return {**order, "default": ["fp32", *(model for model in models if model != "fp32")]}
 
 

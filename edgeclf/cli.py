@@ -240,19 +240,23 @@ def quantize(
         typer.Option(parser=_path, help="A calibration set's folder.  [default: images from the run's train split]"),
     ] = None,
     size: Annotated[int, typer.Option(min=1, help="Images to select where no set is given.")] = 300,
+    flavor: Annotated[
+        Optional[list[str]], typer.Option(help="A file to write, say int8-cpu; may be repeated.  [default: all]")
+    ] = None,
     max_drop: Annotated[float, typer.Option(help="Largest loss of accuracy against FP32 that is accepted.")] = 0.01,
     seed: Seed = 0,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Write the run's INT8 files, each held to FP32's accuracy.
+    """Write INT8 and FP16 files, each held to FP32's accuracy.
 
-    Exit code 3 where one falls short.
+    Exit code 3, and none is kept, where one falls short.
     """
     from . import QuantizeOptions
     from . import quantize as function
 
-    _show(function(run, QuantizeOptions(calibration, size, max_drop=max_drop, seed=seed), overwrite), json)
+    flavors = {"flavors": tuple(flavor)} if flavor else {}
+    _show(function(run, QuantizeOptions(calibration, size, max_drop=max_drop, seed=seed, **flavors), overwrite), json)
 
 
 @app.command(epilog="Example: edgeclf bundle runs/first --output solar.edge")

@@ -54,20 +54,44 @@ def collect_moments(model: Any, batches: Sequence[np.ndarray]) -> dict[str, np.n
     return moments
 
 
-def round_model(quantized: Any, model: Any, moments: dict[str, np.ndarray]) -> None:
-    """Replace the int8 weights of every convolution of a Q/DQ model, in place, keeping its scales.
+class Rounding:
+    """The rounded weights of a float model's convolutions, each worked out once for the same scales.
 
-    quantized, model: onnx.ModelProto, the second the float model that the first was made from.
+    model: an onnx.ModelProto of float32.  moments: as :func:`collect_moments` returns them.
     """
-    from onnx import numpy_helper
 
-    whole = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    tensors = {tensor.name: tensor for tensor in quantized.graph.initializer}
-    for name, found in moments.items():
-        tensor = tensors.get(f"{name}_quantized")
-        if tensor is not None:
+    def __init__(self, model: Any, moments: dict[str, np.ndarray]) -> None:
+        from onnx import numpy_helper
+
+        stored = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._weights = {name: numpy_helper.to_array(stored[name]) for name in moments}
+        self._moments = moments
+        self._steps: dict[tuple[str, bytes], np.ndarray] = {}
+
+    def apply(self, quantized: Any) -> None:
+        """Replace the weights of every convolution of a Q/DQ model (onnx.ModelProto), in place, keeping its scales.
+
+        Weights that the file stores as float, in front of a QuantizeLinear, become whole steps.
+        """
+        from onnx import numpy_helper
+
+        tensors = {tensor.name: tensor for tensor in quantized.graph.initializer}
+        for name in self._weights:
+            if f"{name}_scale" not in tensors:
+                continue  # a layer that stays float
             scales = numpy_helper.to_array(tensors[f"{name}_scale"])
-            tensor.CopyFrom(numpy_helper.from_array(round_weights(whole[name], scales, found), tensor.name))
+            steps = self._round(name, scales)
+            stored = f"{name}_quantized"
+            if stored in tensors:
+                tensors[stored].CopyFrom(numpy_helper.from_array(steps, stored))
+            else:
+                tensors[name].CopyFrom(numpy_helper.from_array(steps * scales.reshape(-1, 1, 1, 1), name))
+
+    def _round(self, name: str, scales: np.ndarray) -> np.ndarray:
+        key = name, scales.tobytes()
+        if key not in self._steps:
+            self._steps[key] = round_weights(self._weights[name], scales, self._moments[name])
+        return self._steps[key]
 
 
 def round_weights(weights: np.ndarray, scales: np.ndarray, moments: np.ndarray) -> np.ndarray:

@@ -66,8 +66,8 @@ class Run:
         """Return the path of one of its files; ModelError says which command makes it where it is missing."""
         path = self.path / name
         if not path.is_file():
-            maker = {"model.fp32.onnx": "export", "quantization.json": "quantize"}.get(
-                name, "quantize" if "int8" in name else "train"
+            maker = {"model.fp32.onnx": "export", "model.fp16.onnx": "quantize", "calibration.cache": "quantize"}.get(
+                name, "quantize" if "int8" in name or name == "quantization.json" else "train"
             )
             raise ModelError(
                 f"{self.path} holds no {name}; make it with: edgeclf {maker} {self.path if maker != 'train' else 'DATA --output RUN'}"

@@ -12,25 +12,37 @@ OPSET = 13
 """The newest opset that every target reads; per-channel Q/DQ needs it."""
 IR_VERSION = 7
 """ONNX file format that goes with opset 13; ONNX Runtime 1.10 (Python 3.6) reads up to 8."""
+CALIBRATION_CACHE = "calibration.cache"
+"""The ranges as TensorRT 8 to 10 read them beside the FP32 file, in a run and in a bundle."""
 
 
 @dataclass(frozen=True)
 class Flavor:
-    """How a Q/DQ file is written for one family of backends, as arguments of ONNX Runtime's quantize_static."""
+    """How the file of one family of backends is written."""
 
     name: str
     """The model's name in a bundle, and in its file: model.NAME.onnx."""
     backends: tuple[str, ...]
-    activations: str
-    weights: str
+    activations: str | None
+    """QuantType of ONNX Runtime's quantizer for activations; None: no Q/DQ, everything in FP16.  Weights are QInt8."""
+    tensorrt: bool = False
+    """TensorRT's form of Q/DQ: no zero points, float biases, Q/DQ at the inputs of a layer alone."""
 
 
-FLOAT_BACKENDS = ("onnxruntime", "opencv")
+FLOAT_BACKENDS = ("tensorrt", "onnxruntime", "opencv")
 """What runs the FP32 file, the fastest first; OpenCV is what a stock JetPack has without pip."""
 
 FLAVORS = {
-    # U8S8: the form that ONNX Runtime's x86 kernels are fastest with.
-    "int8-cpu": Flavor("int8-cpu", ("onnxruntime",), "QUInt8", "QInt8"),
+    flavor.name: flavor
+    for flavor in (
+        # U8S8: the form that ONNX Runtime's x86 kernels are fastest with.
+        Flavor("int8-cpu", ("onnxruntime",), "QUInt8"),
+        # S8S8: the form of Arm's dot-product instructions.
+        Flavor("int8-arm", ("onnxruntime",), "QInt8"),
+        Flavor("int8-tensorrt", ("tensorrt",), "QInt8", tensorrt=True),
+        # TensorRT 11 has no FP16 flag: precision is what the file says.
+        Flavor("fp16", ("tensorrt",), None),
+    )
 }
 
 
@@ -43,13 +55,52 @@ class Target:
     machines: tuple[str, ...]
     """What ``platform.machine()`` says there."""
     models: tuple[str, ...]
+    calibration_cache: bool = False
+    """Whether its TensorRT, up to 10, can make INT8 of the FP32 file and the calibration cache."""
 
 
+# Where several share a machine's name, a bundle for all of them tries the models in the order of the first that has them.
 TARGETS = {
     target.name: target
     for target in (
+        Target(
+            "x86-gpu",
+            "a PC or server with an NVIDIA GPU",
+            ("x86_64", "AMD64"),
+            ("int8-tensorrt", "fp16", "int8-cpu", "fp32"),
+            calibration_cache=True,
+        ),
         Target("x86-cpu", "a PC or server without a GPU", ("x86_64", "AMD64"), ("int8-cpu", "fp32")),
-        # U8S8 files gain nothing on a processor without the dot-product instructions (Nano's Cortex-A57).
-        Target("arm-cpu", "an Arm board by its CPU", ("aarch64", "armv7l", "arm64"), ("fp32", "int8-cpu")),
+        Target(
+            "jetson-thor",
+            "Jetson Thor, JetPack 7 (TensorRT 10.13 to 11)",
+            ("aarch64",),
+            ("int8-tensorrt", "fp16", "fp32", "int8-arm"),
+            calibration_cache=True,
+        ),
+        Target(
+            "jetson-orin",
+            "Jetson Orin, JetPack 5 to 7 (TensorRT 8.5 to 11)",
+            ("aarch64",),
+            ("int8-tensorrt", "fp16", "fp32", "int8-arm"),
+            calibration_cache=True,
+        ),
+        # For the model fp16, TensorRT up to 10.11 takes the FP32 file and a flag.
+        Target(
+            "jetson-xavier",
+            "Jetson Xavier, JetPack 4.6 and 5 (TensorRT 8.2 to 8.5)",
+            ("aarch64",),
+            ("int8-tensorrt", "fp16", "fp32", "int8-arm"),
+            calibration_cache=True,
+        ),
+        # Their GPUs (compute capability 5.3 and 6.2) have no INT8, and TensorRT 8 aborts on a Q/DQ file there.
+        Target("jetson-nano", "Jetson Nano and TX2, JetPack 4.6 (TensorRT 8.2)", ("aarch64",), ("fp16", "fp32")),
+        # INT8 gains nothing on a processor without the dot-product instructions (Nano's Cortex-A57).
+        Target("arm-cpu", "an Arm board by its CPU", ("aarch64", "armv7l", "arm64"), ("fp32", "int8-arm")),
     )
 }
+
+
+def is_foreign(name: str) -> bool:
+    """Return whether a model's file is for other processors than x86 ones, which the host has."""
+    return name in FLAVORS and FLAVORS[name].activations == "QInt8"

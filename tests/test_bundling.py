@@ -10,6 +10,7 @@ import edgeclf
 from edgeclf import BundleOptions
 from edgeclf.errors import ModelError, OptionError, OutputError
 from edgeclf_runtime.bundle import open_bundle
+from edgeclf_runtime.classifier import Classifier
 from edgeclf_runtime.golden import read_golden
 from edgeclf_runtime.selftest import selftest
 
@@ -25,7 +26,11 @@ def test_a_bundle_holds_models_runtime_golden_images_and_nothing_else(bundle):
         "manifest.json",
         "manifest.sha256",
         "model.fp32.onnx",
+        "model.fp16.onnx",
+        "model.int8-arm.onnx",
         "model.int8-cpu.onnx",
+        "model.int8-tensorrt.onnx",
+        "calibration.cache",
     }
     assert "golden/expected.json" in names
 
@@ -62,9 +67,30 @@ def test_each_model_carries_what_the_host_measured(bundle):
         assert model.metrics["accuracy"] > 0.8
 
 
-def test_the_float_model_runs_on_opencv_too(bundle):
-    assert open_bundle(bundle).model("fp32").backends == ("onnxruntime", "opencv")
+def test_the_float_model_runs_on_every_backend(bundle):
+    assert open_bundle(bundle).model("fp32").backends == ("tensorrt", "onnxruntime", "opencv")
     assert open_bundle(bundle).model("int8-cpu").backends == ("onnxruntime",)
+
+
+def test_tensorrts_models_are_left_to_tensorrt(bundle):
+    opened = open_bundle(bundle)
+    assert [model.name for model in opened.models if model.backends == ("tensorrt",)] == ["int8-tensorrt", "fp16"]
+    assert opened.in_order("aarch64") == [opened.model(n) for n in ("int8-tensorrt", "fp16", "fp32", "int8-arm")]
+    assert opened.in_order("x86_64") == [opened.model(n) for n in ("int8-tensorrt", "fp16", "int8-cpu", "fp32")]
+
+
+def test_a_machine_without_tensorrt_passes_its_models_over_and_classifies(bundle, digits, monkeypatch, caplog):
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    with Classifier.open(bundle) as classifier:
+        assert classifier.model == "fp32"
+        assert classifier.classify(digits / "3" / "000.png").label == "3"
+    assert len(caplog.records) <= 2
+    assert selftest(bundle).passed
+
+
+def test_the_tolerance_grows_with_what_a_precision_loses(bundle):
+    tolerance = {model.precision: model.tolerance for model in open_bundle(bundle).models}
+    assert tolerance["fp32"] < tolerance["fp16"] < tolerance["int8"]
 
 
 def test_golden_images_show_every_label_in_turns(bundle):
@@ -90,16 +116,22 @@ def test_the_bundle_runs_without_the_host_package(bundle, digits, tmp_path):
 
 
 def test_a_run_that_was_not_quantised_gives_a_bundle_of_fp32_alone(run, tmp_path):
-    copy = Path(shutil.copytree(run, tmp_path / "run"))
-    (copy / "model.int8-cpu.onnx").unlink()
+    made = ("model.int8*", "model.fp16.onnx", "calibration.cache")
+    copy = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns(*made)))
     assert edgeclf.bundle(copy, tmp_path / "small.edge").models == ("fp32",)
 
 
 def test_the_targets_decide_the_order(run, tmp_path):
     edgeclf.bundle(run, tmp_path / "arm.edge", BundleOptions(targets=("arm-cpu",)))
     opened = open_bundle(tmp_path / "arm.edge")
-    assert opened.order["aarch64"] == ["fp32", "int8-cpu"]
+    assert opened.order["aarch64"] == ["fp32", "int8-arm"]
     assert "x86_64" not in opened.order
+    assert not (tmp_path / "arm.edge" / "calibration.cache").exists()
+
+
+def test_a_jetson_nano_is_given_nothing_that_it_cannot_run(run, tmp_path):
+    report = edgeclf.bundle(run, tmp_path / "nano.edge", BundleOptions(targets=("jetson-nano",)))
+    assert report.models == ("fp16", "fp32")
 
 
 def test_a_name_without_edge_is_refused(run, tmp_path):
@@ -116,7 +148,7 @@ def test_a_run_without_an_exported_file_names_the_command(run, tmp_path):
 
 
 def test_a_taken_output_is_refused_before_anything_is_evaluated(run, bundle, monkeypatch):
-    monkeypatch.delattr("edgeclf.bundling.evaluate")
+    monkeypatch.delattr("edgeclf.bundling.infer_file")
     with pytest.raises(OutputError, match="pass --overwrite"):
         edgeclf.bundle(run, bundle)
 

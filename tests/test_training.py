@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import edgeclf
-from edgeclf import TrainOptions, fitting, training
+from edgeclf import TrainOptions, features, fitting, training
 from edgeclf.backbones import create
 from edgeclf.errors import DataError, ImageError, OptionError, OutputError
 from edgeclf_runtime.preprocess import Preprocessing
@@ -71,12 +71,12 @@ def test_full_fine_tuning_is_reproducible_too(full, digits, tmp_path):
 def test_each_image_goes_through_the_frozen_backbone_once(digits, tmp_path, monkeypatch):
     seen = []
 
-    class Counting(training.OnnxRuntimeRunner):
+    class Counting(features.OnnxRuntimeRunner):
         def infer(self, batch):
             seen.extend(hashlib.sha256(image.tobytes()).hexdigest() for image in batch)
             return super().infer(batch)
 
-    monkeypatch.setattr(training, "OnnxRuntimeRunner", Counting)
+    monkeypatch.setattr(features, "OnnxRuntimeRunner", Counting)
     report = edgeclf.train(digits, tmp_path / "run", quick(epochs=5))
     assert len(seen) == report.images["train"] + report.images["val"] == 135
     assert len(set(seen)) == 135

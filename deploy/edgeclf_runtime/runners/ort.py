@@ -33,11 +33,12 @@ class OnnxRuntimeRunner(Runner):
     """A model on ONNX Runtime, by its CUDA provider where that works, else by its CPU provider.
 
     threads         threads inside an operator; None leaves the choice to ONNX Runtime
+    config          more of ONNX Runtime's session options, str to str
     """
 
     backend = "onnxruntime"
 
-    def __init__(self, model_path, threads=None):
+    def __init__(self, model_path, threads=None, config=None):
         try:
             import onnxruntime
         except ImportError as error:
@@ -47,7 +48,7 @@ class OnnxRuntimeRunner(Runner):
                 )
             )
         try:
-            self._session, self.device = _open_session(onnxruntime, native_path(model_path), threads)
+            self._session, self.device = _open_session(onnxruntime, native_path(model_path), threads, config)
         except Exception as error:  # ONNX Runtime's own exceptions share no root of theirs
             raise BackendError("onnxruntime {} cannot load {}: {}".format(onnxruntime.__version__, model_path, error))
         self._input = self._session.get_inputs()[0].name
@@ -68,24 +69,24 @@ class OnnxRuntimeRunner(Runner):
         self._session = None
 
 
-def _open_session(onnxruntime, path, threads):
+def _open_session(onnxruntime, path, threads, config):
     """Return a session and the device that it computes on."""
     if _CUDA in onnxruntime.get_available_providers():
         for provider in _CUDA_FORMS:
-            session, reason = _try_cuda(onnxruntime, path, threads, provider)
+            session, reason = _try_cuda(onnxruntime, path, threads, config, provider)
             if session:
                 return session, "cuda"
         _log.warning("onnxruntime %s uses the CPU, CUDA failed: %s", onnxruntime.__version__, reason)
-    return _new_session(onnxruntime, path, threads, [_CPU]), "cpu"
+    return _new_session(onnxruntime, path, threads, config, [_CPU]), "cpu"
 
 
-def _try_cuda(onnxruntime, path, threads, provider):
+def _try_cuda(onnxruntime, path, threads, config, provider):
     """Return a session on the GPU, or None and the reason why there is none."""
     said = io.StringIO()
     try:
         # It tells stdout, which belongs to results, when it falls back by itself.
         with contextlib.redirect_stdout(said):
-            session = _new_session(onnxruntime, path, threads, [provider, _CPU])
+            session = _new_session(onnxruntime, path, threads, config, [provider, _CPU])
             # Some failures, as a GPU that the build has no code for, show with the first inference alone.
             session.run(None, {session.get_inputs()[0].name: _zeros(session)})
         if session.get_providers()[0] == _CUDA:
@@ -95,10 +96,10 @@ def _try_cuda(onnxruntime, path, threads, provider):
         return None, str(error)
 
 
-def _new_session(onnxruntime, path, threads, providers):
+def _new_session(onnxruntime, path, threads, config, providers):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    for key, value in _CONFIG.items():
+    for key, value in dict(_CONFIG, **(config or {})).items():
         options.add_session_config_entry(key, value)
     if threads:
         options.intra_op_num_threads = threads

@@ -1,0 +1,28 @@
+import pytest
+
+from edgeclf.targets import FLAVORS, TARGETS
+
+JETSONS = [name for name in TARGETS if name.startswith("jetson-")]
+
+
+def test_every_model_of_a_target_is_fp32_or_a_flavor():
+    assert {model for target in TARGETS.values() for model in target.models} == {"fp32", *FLAVORS}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_target_is_given_fp32(name):
+    assert "fp32" in TARGETS[name].models
+
+
+def test_a_gpu_without_int8_is_given_none():
+    assert TARGETS["jetson-nano"].models == ("fp16", "fp32")
+    assert not TARGETS["jetson-nano"].calibration_cache
+
+
+@pytest.mark.parametrize("name", [name for name in JETSONS if name != "jetson-nano"])
+def test_the_other_jetsons_get_the_tensorrt_form_first(name):
+    assert TARGETS[name].models[0] == "int8-tensorrt"
+
+
+def test_tensorrts_files_are_for_tensorrt_alone():
+    assert {name for name, flavor in FLAVORS.items() if flavor.backends == ("tensorrt",)} == {"int8-tensorrt", "fp16"}

@@ -18,6 +18,7 @@ from edgeclf_runtime.files import claim_output, new_folder, sha256_bytes, sha256
 from edgeclf_runtime.images import read_image
 from edgeclf_runtime.preprocess import as_batch, preprocess
 
+from .confidence import Confidence, check_wanted, fit_confidence
 from .datasets import Dataset, Sample
 from .errors import OptionError, OutputError
 from .evaluation import Evaluation, measure
@@ -41,6 +42,10 @@ class BundleOptions:
     """The devices that it is for, by their names in targets.TARGETS; they decide which models it holds."""
     golden: int = 4
     """Real validation images that prove a device's answers."""
+    precision: float | None = None
+    """Share of the labels given that the threshold for "unknown" is to make right, on validation images."""
+    coverage: float | None = None
+    """Instead: share of the images that are to be given a label."""
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.targets) - set(TARGETS))
@@ -50,6 +55,7 @@ class BundleOptions:
             )
         if not 1 <= self.golden <= 64:
             raise OptionError(f"golden is {self.golden}; 1 to 64 images were expected")
+        check_wanted(self.precision, self.coverage)
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,7 @@ def bundle(
     for name in models:
         if name not in measured:
             measured[name] = _evaluate(run, dataset, name)
+    confidences = {name: _fit_confidence(run, dataset, name, options) for name in models}
     with new_folder(output, overwrite, MANIFEST) as folder:
         work = Path(folder)
         for name in models:
@@ -113,7 +120,7 @@ def bundle(
             "name": output.stem,
             "labels": list(run.labels),
             "preprocessing": run.preprocessing._asdict(),
-            "models": [_model_entry(name, measured[name], logits[name]) for name in models],
+            "models": [_model_entry(name, measured[name], confidences[name], logits[name]) for name in models],
             "order": _order(models, options),
             "provenance": _provenance(run),
             "files": {
@@ -136,11 +143,20 @@ def _models(run: Run, options: BundleOptions) -> list[str]:
 def _evaluate(run: Run, dataset: Dataset, name: str) -> Evaluation:
     split = "test" if dataset.counts()["test"] else "val"
     samples = dataset.split(split)
-    file = run.file(f"model.{name}.onnx")
-    logits = infer_file(
-        file, [sample.path for sample in samples], run.preprocessing, f"evaluating {name}", is_foreign(name)
-    )
+    logits = _infer(run, name, samples, f"evaluating {name}")
     return measure(name, dataset, split, samples, logits, run.labels)
+
+
+def _fit_confidence(run: Run, dataset: Dataset, name: str, options: BundleOptions) -> Confidence:
+    samples = dataset.split("val")
+    truth = np.array([dataset.index(sample) for sample in samples])
+    logits = _infer(run, name, samples, f"confidence of {name}")
+    return fit_confidence(logits, truth, options.precision, options.coverage)
+
+
+def _infer(run: Run, name: str, samples: list[Sample], what: str) -> np.ndarray:
+    paths = [sample.path for sample in samples]
+    return infer_file(run.file(f"model.{name}.onnx"), paths, run.preprocessing, what, is_foreign(name))
 
 
 def _order(models: list[str], options: BundleOptions) -> dict[str, list[str]]:
@@ -153,7 +169,7 @@ def _order(models: list[str], options: BundleOptions) -> dict[str, list[str]]:
     return {**order, "default": ["fp32", *(model for model in models if model != "fp32")]}
 
 
-def _model_entry(name: str, evaluation: Evaluation, logits: np.ndarray) -> dict[str, Any]:
+def _model_entry(name: str, evaluation: Evaluation, confidence: Confidence, logits: np.ndarray) -> dict[str, Any]:
     precision = name.split("-")[0]
     spread = float(logits.max() - logits.min())
     return {
@@ -161,14 +177,15 @@ def _model_entry(name: str, evaluation: Evaluation, logits: np.ndarray) -> dict[
         "file": f"model.{name}.onnx",
         "precision": precision,
         "backends": list(FLAVORS[name].backends if name in FLAVORS else FLOAT_BACKENDS),
-        "temperature": 1.0,
-        "threshold": 0.0,
+        "temperature": confidence.temperature,
+        "threshold": confidence.threshold,
         "tolerance": round(max(_SMALLEST_TOLERANCE, _TOLERANCE[precision] * spread), 6),
         "metrics": {
             "split": evaluation.split,
             "images": evaluation.images,
             "accuracy": round(evaluation.accuracy, 6),
             "macro_f1": round(evaluation.macro_f1, 6),
+            "confidence": asdict(confidence),
         },
     }
 

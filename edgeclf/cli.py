@@ -6,6 +6,7 @@ stderr.  Heavy imports happen inside the functions, so that --help answers at on
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import signal
@@ -268,6 +269,12 @@ def bundle(
     target: Annotated[
         Optional[list[str]], typer.Option(help="A device that it is for; may be repeated.  [default: all]")
     ] = None,
+    precision: Annotated[
+        Optional[float], typer.Option(help='Give the label "unknown" so that this share of the others is right.')
+    ] = None,
+    coverage: Annotated[
+        Optional[float], typer.Option(help='Give the label "unknown" to the least certain, so that this share is left.')
+    ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -278,7 +285,10 @@ def bundle(
     from . import BundleOptions
     from . import bundle as function
 
-    _show(function(run, output, BundleOptions(tuple(target)) if target else None, overwrite=overwrite), json)
+    options = BundleOptions(precision=precision, coverage=coverage)
+    if target:
+        options = dataclasses.replace(options, targets=tuple(target))
+    _show(function(run, output, options, overwrite=overwrite), json)
 
 
 @app.command(epilog="Example: edgeclf demo --output demo")

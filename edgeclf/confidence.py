@@ -16,6 +16,8 @@ from .errors import OptionError
 BINS = 15
 """Of the expected calibration error, as in Guo et al. 2017."""
 _TEMPERATURES = (0.05, 20.0)
+FEW_IMAGES = 100
+"""Fewer tell too little about a temperature, which then stays 1."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Confidence:
     """One model's temperature and threshold, and what they do on the images that they were fitted on."""
 
     temperature: float
-    """Logits are divided by it before the softmax."""
+    """Logits are divided by it before the softmax; 1 where there were fewer than FEW_IMAGES."""
     threshold: float
     """A confidence below it gives the label "unknown"."""
     images: int
@@ -45,7 +47,7 @@ def fit_confidence(
     either the threshold is 0.  Raises OptionError for both, or for a precision out of reach.
     """
     check_wanted(precision, coverage)
-    temperature = fit_temperature(logits, truth)
+    temperature = fit_temperature(logits, truth) if len(truth) >= FEW_IMAGES else 1.0
     before, after = softmax(logits), softmax(logits / temperature)
     confident, right = after.max(1), after.argmax(1) == truth
     threshold = 0.0

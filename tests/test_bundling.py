@@ -167,3 +167,13 @@ def test_options_out_of_range_are_refused():
         BundleOptions(targets=("toaster",))
     with pytest.raises(OptionError, match="golden is 0"):
         BundleOptions(golden=0)
+
+
+def test_each_model_has_a_threshold_of_its_own_for_the_precision_that_is_wanted(run, tmp_path):
+    options = BundleOptions(targets=("x86-cpu",), coverage=0.5)
+    edgeclf.bundle(run, tmp_path / "half.edge", options)
+    models = open_bundle(tmp_path / "half.edge").models
+    assert all(model.threshold > 0 for model in models)
+    assert all(0.5 <= model.metrics["confidence"]["coverage"] < 0.7 for model in models)
+    with pytest.raises(OptionError, match="give one of them"):
+        BundleOptions(precision=0.9, coverage=0.9)

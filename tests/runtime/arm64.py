@@ -34,6 +34,7 @@ NEEDS_PROGRAMS = {
         "checks_libraries",
         "mqtt",
         "sink_spool",
+        "cuda",
     )
 }
 

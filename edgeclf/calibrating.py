@@ -11,13 +11,13 @@ import numpy as np
 
 from edgeclf_runtime.files import claim_output
 
-from .calibration import FEW_IMAGES, LIST_FILE, RECIPE_FILE, CalibrationSet
+from .calibration import LIST_FILE, RECIPE_FILE, CalibrationSet
 from .datasets import Dataset, load_dataset
 from .errors import DataError, OptionError
 from .evaluation import infer_samples
 from .loading import load_all
 from .models import open_model
-from .reporting import say, track
+from .reporting import track
 from .runs import RUN_FILE, read_run
 from .selecting import RULES
 from .splitting import SplitOptions
@@ -83,50 +83,45 @@ def calibrate(
     options = options or CalibrateOptions()
     for name in (RECIPE_FILE, LIST_FILE):
         claim_output(Path(output, name), overwrite)
-    dataset = _load(data, options)
-    chosen = CalibrationSet.select(dataset, options.size, options.seed, options.rule, _vectors(dataset, options))
+    dataset, vectors = _look(data, options)
+    chosen = CalibrationSet.select(dataset, options.size, options.seed, options.rule, vectors)
     label_of = {sample.path: sample.label for sample in dataset.split("train")}
     per_label = Counter(dict.fromkeys(dataset.labels, 0))
     per_label.update(label_of[path] for path in chosen.paths)
     if not options.force:
         _refuse_few(per_label)
         _refuse_constant(chosen)
-    if len(chosen) < FEW_IMAGES:
-        say(f"warning: {len(chosen)} calibration images are few; {FEW_IMAGES} or more are usual")
-    chosen.save(output, overwrite)
+    chosen.warn_if_few().save(output, overwrite)
     return CalibrateReport(str(output), options.rule, len(chosen), dict(per_label), chosen.sha256)
 
 
-def _load(data: str | Path | Dataset, options: CalibrateOptions) -> Dataset:
-    """Read the data, divided as the model's was, so that what judges the model stays out."""
-    split: SplitOptions | None = SplitOptions(seed=options.seed)
-    if options.model is not None:
-        with open_model(options.model) as opened:
-            split = opened.split_options
-    return load_dataset(data, split)
+def _look(data: str | Path | Dataset, options: CalibrateOptions) -> tuple[Dataset, np.ndarray | None]:
+    """Return the data, divided as the model's was, so that what judges it stays out, and what the rule looks at."""
+    if options.model is None:
+        dataset = load_dataset(data, SplitOptions(seed=options.seed))
+        return dataset, _features(dataset, None) if options.rule == "diverse" else None
+    with open_model(options.model) as opened:
+        dataset = load_dataset(data, opened.split_options)
+        if options.rule == "uncertain":
+            return dataset, infer_samples(opened, dataset.split("train"), "asking the model")
+    return dataset, _features(dataset, options.model) if options.rule == "diverse" else None
 
 
-def _vectors(dataset: Dataset, options: CalibrateOptions) -> np.ndarray | None:
-    """Return what the rule looks at: features, logits, or nothing."""
-    train = dataset.split("train")
-    if options.rule == "uncertain":
-        assert options.model is not None
-        with open_model(options.model) as opened:
-            return infer_samples(opened, train, "asking the model")
-    if options.rule != "diverse":
-        return None
+def _features(dataset: Dataset, model: str | None) -> np.ndarray:
+    """Return the training images' features by a run's backbone, or by the default one."""
     from .features import extract_features
 
-    if options.model is None:
+    train = dataset.split("train")
+    if model is None:
         from .backbones import create
         from .training import TrainOptions, preprocessing_of
 
         defaults = TrainOptions()
         network = create(defaults.backbone, len(dataset.labels), defaults.weights)
         return extract_features(network, train, preprocessing_of(network, defaults), "features")
-    if not Path(options.model, RUN_FILE).is_file():
-        raise OptionError(f"{options.model} is no run: the rule diverse looks at the features of a run's backbone")
-    run = read_run(options.model)
+    if not Path(model, RUN_FILE).is_file():
+        raise OptionError(f"{model} is no run: the rule diverse looks at the features of a run's backbone")
+    run = read_run(model)
     return extract_features(run.network(), train, run.preprocessing, "features")
 
 

@@ -26,6 +26,7 @@ from edgeclf_runtime.preprocess import Preprocessing, as_batch
 from .datasets import NAMED_SETS, Dataset, load_dataset
 from .errors import DataError, OptionError
 from .loading import load_pixels
+from .reporting import say
 from .runs import split_facts
 from .selecting import RULES
 
@@ -74,6 +75,12 @@ class CalibrationSet:
             raise DataError(
                 f"{', '.join(wrong[:5])}{more} in {self.root} changed since the calibration set was made, or went missing: select it anew"
             )
+        return self
+
+    def warn_if_few(self) -> CalibrationSet:
+        """Tell where the set is small, and return self."""
+        if len(self) < FEW_IMAGES:
+            say(f"warning: {len(self)} calibration images are few; {FEW_IMAGES} or more are usual")
         return self
 
     def batches(self, spec: Preprocessing) -> Batches:

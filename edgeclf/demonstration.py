@@ -140,7 +140,7 @@ def demo(output: str | Path = "edgeclf-demo", seed: int = 0, overwrite: bool = F
             macro_f1_int8=int8.macro_f1,
             test_images=fp32.images,
             size_fp32=exported.size,
-            size_int8=quantized.files[0].size,
+            size_int8=next(file.size for file in quantized.files if file.name == "int8-cpu"),
             latency_ms={model: stages["total"] for model, stages in measured["latency_ms"].items()},
             frames=frames,
             seconds={step: round(value, 2) for step, value in seconds.items()},

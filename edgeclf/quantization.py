@@ -16,7 +16,7 @@ import numpy as np
 
 from edgeclf_runtime.files import claim_output, new_file, sha256_file
 
-from .calibration import FEW_IMAGES, CalibrationSet
+from .calibration import CalibrationSet
 from .calibration_cache import format_cache
 from .datasets import Dataset, Sample
 from .errors import OptionError
@@ -27,7 +27,6 @@ from .halving import halve
 from .judging import infer_file
 from .models import model_metadata
 from .ranges import collect_ranges, prepare
-from .reporting import say
 from .rounding import Rounding, collect_moments
 from .runs import Run, read_run
 from .targets import CALIBRATION_CACHE, FLAVORS, is_foreign
@@ -160,9 +159,7 @@ def _calibration_set(dataset: Dataset, options: QuantizeOptions) -> CalibrationS
         calibration = CalibrationSet.load(options.calibration).refuse_held_out(dataset)
     else:
         calibration = CalibrationSet.select(dataset, options.size, options.seed).verify()
-    if len(calibration) < FEW_IMAGES:
-        say(f"warning: {len(calibration)} calibration images are few; {FEW_IMAGES} or more are usual")
-    return calibration
+    return calibration.warn_if_few()
 
 
 def _judges(dataset: Dataset, calibration: CalibrationSet) -> list[Sample]:

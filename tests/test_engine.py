@@ -19,13 +19,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tensorrt_rig import BUILDS, VERSIONS, rig
 
-from edgeclf_runtime import engine, engine_api, engine_process
+from edgeclf_runtime import engine, engine_api, engine_process, processes
 from edgeclf_runtime.bundle import open_bundle
 from edgeclf_runtime.cuda import Device
 from edgeclf_runtime.engine import choose, ensure_engine, workspace_for
 from edgeclf_runtime.engine_main import Request
 from edgeclf_runtime.engine_process import Progress, build_engine
 from edgeclf_runtime.errors import BackendError
+from edgeclf_runtime.processes import runtime_command
 
 NANO = Device("NVIDIA Tegra X1", (5, 3), 4 << 30, 2 << 30, True)
 TX2 = Device("NVIDIA Tegra X2", (6, 2), 8 << 30, 5 << 30, True)
@@ -238,7 +239,7 @@ def test_a_build_that_is_killed_is_an_error_with_the_remedy(tensorrt, model, tmp
 
 def test_a_build_that_is_killed_is_tried_again_with_little_memory(tensorrt, relu, tmp_path, monkeypatch, caplog):
     kill = f"import os, sys; p = {str(tmp_path / 'killed')!r}; os.path.exists(p) or (open(p, 'w'), os.kill(os.getpid(), 9)); "
-    monkeypatch.setattr(engine_process, "_START", kill + engine_process._START)
+    monkeypatch.setattr(processes, "_START", kill + processes._START)
     assert ensure_engine(relu, ORIN).facts["workspace_bytes"] == 256 << 20
     assert re.search("was killed.* less than 4096 MB .*; trying again with 256 MB", caplog.text)
 
@@ -256,11 +257,11 @@ def children():
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_build_that_the_system_ends_is_not_held_against_the_model(monkeypatch, tensorrt, relu, number):
-    begin = engine_process._START
-    monkeypatch.setattr(engine_process, "_START", f"import os; os.kill(os.getpid(), {int(number)})")
+    begin = processes._START
+    monkeypatch.setattr(processes, "_START", f"import os; os.kill(os.getpid(), {int(number)})")
     with pytest.raises(BackendError, match=r"the build of the engine of model.fp32.onnx was ended from outside"):
         ensure_engine(relu, ORIN)
-    monkeypatch.setattr(engine_process, "_START", begin)
+    monkeypatch.setattr(processes, "_START", begin)
     assert ensure_engine(relu, ORIN).plan
 
 
@@ -268,10 +269,9 @@ def test_the_building_process_ends_with_its_parent(tmp_path):
     # A pipe that nobody writes to keeps the build waiting.
     os.mkfifo(tmp_path / "model.fp32.onnx")
     ours, theirs = os.pipe()
-    home = str(Path(engine.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": rig(BUILDS)}
     child = subprocess.Popen(
-        [sys.executable, "-c", engine_process._START, home, str(theirs)],
+        runtime_command("engine_main", theirs),
         stdin=subprocess.PIPE,
         pass_fds=(theirs,),
         env=environment,
@@ -299,7 +299,7 @@ def test_progress_is_a_line_that_changes_on_a_terminal_and_lines_elsewhere(monke
 
 
 def test_tensorrt_that_aborts_takes_its_own_process_alone(monkeypatch, relu, tmp_path):
-    monkeypatch.setattr(engine_process, "_START", "import os; os.abort()")
+    monkeypatch.setattr(processes, "_START", "import os; os.abort()")
     with pytest.raises(BackendError, match=r"TensorRT ended the building process of model.fp32.onnx by signal 6"):
         build_engine(request(relu, tmp_path / "plan"), Told())
 

@@ -11,7 +11,7 @@ import pytest
 from runtime.gpus import GPU, Net, make_cudart
 from tensorrt_rig import BUILDS, rig
 
-from edgeclf_runtime import cuda, engine_process
+from edgeclf_runtime import cuda, processes
 from edgeclf_runtime.bundle import open_bundle
 from edgeclf_runtime.classifier import Classifier
 from edgeclf_runtime.engine_build import build
@@ -113,7 +113,7 @@ def test_a_classifier_runs_on_the_engine_and_on_the_next_backend_when_the_gpu_fa
 
 
 def test_a_build_that_is_killed_leaves_the_next_backend(net, opened, monkeypatch, caplog):
-    monkeypatch.setattr(engine_process, "_START", "import os; os.kill(os.getpid(), 9)")
+    monkeypatch.setattr(processes, "_START", "import os; os.kill(os.getpid(), 9)")
     with Classifier.open(opened, model="fp32") as classifier:
         assert classifier.backend == "onnxruntime"
     assert "passed over fp32 on tensorrt: the build of the engine of model.fp32.onnx was killed" in caplog.text

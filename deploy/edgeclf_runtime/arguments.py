@@ -95,6 +95,11 @@ def _add_run(parser):
     source.add_argument("--frames", type=_positive, metavar="N", help="stop after N frames")
     _add_choice(parser)
     _add_decision(parser)
+    _add_smoothing(parser)
+    _add_sinks(parser)
+
+
+def _add_smoothing(parser):
     parser.add_argument(
         "--smooth",
         type=_seconds,
@@ -108,6 +113,9 @@ def _add_run(parser):
         metavar="P",
         help="with --smooth: how far another label must be ahead (0.1)",
     )
+
+
+def _add_sinks(parser):
     sinks = parser.add_argument_group("where results go, besides stdout")
     sinks.add_argument(
         "--sink",

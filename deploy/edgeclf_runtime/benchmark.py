@@ -4,7 +4,6 @@ The figures hold for frames of a camera's size, for one frame after another, and
 it was: the report carries the machine's facts, and says in which seconds it slowed itself down.
 """
 
-import sys
 import time
 from typing import Any, Dict, List, NamedTuple, Optional
 
@@ -17,6 +16,7 @@ from .images import decode_image
 from .machine import machine_facts
 from .selection import Selection, candidates
 from .telemetry import PowerMeter, read_telemetry, throttled
+from .terminal import show_line
 
 # "total" is a frame's way to its label, the sum of the stages before it.  "capture" is not in it: what it takes to decode
 # the frame from a JPEG, as USB cameras and files deliver it; a CSI camera's frames need none.
@@ -125,7 +125,7 @@ def bench(bundle, repeat=100, warmup=10, backend="auto", threads=None, size=FRAM
         for turn in range(ROUNDS):
             count = repeat * (turn + 1) // ROUNDS - repeat * turn // ROUNDS
             for name in [name for name in models if count and name not in failures]:
-                _say("{}, round {} of {}".format(name, turn + 1, ROUNDS))
+                show_line("{}, round {} of {}".format(name, turn + 1, ROUNDS))
                 try:
                     with _open(bundle, pairs[name], threads) as classifier:
                         pairs[name] = [pair for pair in pairs[name] if pair[1] == classifier.backend]
@@ -133,7 +133,7 @@ def bench(bundle, repeat=100, warmup=10, backend="auto", threads=None, size=FRAM
                 except EdgeclfError as error:
                     failures[name] = str(error)
     finally:
-        _say("")
+        show_line("")
     measured = {name: runs for name, runs in measured.items() if name not in failures}
     if not measured:
         raise BackendError("\n".join(failures.values()))
@@ -167,7 +167,7 @@ def _measure(classifier, frames, count, warmup, runs, root):
             if time.monotonic() >= end or i == count - 1:
                 last, look = look, read_telemetry(root)
                 runs.windows.append(throttled(last, look))
-                _say("{}, {} frames, p50 {:.1f} ms".format(classifier.model, len(runs.rows), _median(runs.rows)))
+                show_line("{}, {} frames, p50 {:.1f} ms".format(classifier.model, len(runs.rows), _median(runs.rows)))
                 end = time.monotonic() + WINDOW_S
     runs.joules.append(meter.energy_j)
 
@@ -237,10 +237,3 @@ def summarise(values):
     summary["mean"] = round(float(np.mean(values)), 3)
     summary["std"] = round(float(np.std(values)), 3)
     return summary
-
-
-def _say(text):
-    """Show how far it is on a terminal, in a line that is overwritten; nothing elsewhere."""
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\033[K" + text)
-        sys.stderr.flush()

@@ -64,10 +64,7 @@ def open_camera(
     paths = _image_paths(uri)
     if paths is not None:
         return ImagesCamera(paths)
-    source = find_source(uri)._replace(width=width, height=height, fps=fps)
-    source = source._replace(flip=flip) if source.kind != "gstreamer" or uri.startswith("gst://") else source
-    if uri.startswith("csi://"):
-        source = source._replace(location=csi_pipeline(_number(uri, "csi://"), width, height, fps, flip))
+    source = find_source(uri, width, height, fps, flip)
     if not source.live:
         video = CaptureProcess(source._replace(policy="latest" if policy == "latest" else "all"))
         return video.wait_opened() if wait else video
@@ -86,15 +83,20 @@ def _check(flip, policy, timeout_s, frozen_s):
         raise CameraError("timeout_s is {} and frozen_s {}; seconds above 0 were expected".format(timeout_s, frozen_s))
 
 
-def find_source(uri):
-    """Return the Source that a URI names; CameraError lists the forms where it names none."""
+def find_source(uri, width=None, height=None, fps=None, flip=None):
+    """Return the Source that a URI names; CameraError lists the forms where it names none.  See open_camera()."""
     scheme = uri.split("://")[0].lower() if "://" in uri else ""
+    if scheme == "csi":
+        # The pipeline asks for the mode, and turns the picture, by itself.
+        return Source("gstreamer", csi_pipeline(_number(uri, "csi://"), width, height, fps, flip), uri)
+    return _find(uri, scheme)._replace(width=width, height=height, fps=fps, flip=flip)
+
+
+def _find(uri, scheme):
     if scheme in _PORTS:
         return _network(uri, scheme)
     if scheme == "test":
         return _generated(uri)
-    if scheme == "csi":
-        return Source("gstreamer", csi_pipeline(_number(uri, "csi://")), uri)
     if scheme == "gst":
         pipeline = uri[len("gst://") :]
         return Source("gstreamer", pipeline if "appsink" in pipeline else pipeline + PIPELINE_END, uri)

@@ -11,7 +11,6 @@ import os
 import select
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import weakref
@@ -20,17 +19,13 @@ from typing import Any, Set
 from .capture_main import NEXT, SLOTS
 from .errors import CameraError, CameraLost, EndOfStream
 from .frames import Camera, Frame
+from .processes import runtime_command
 from .sources import advice
 
 _LENT = 3  # frames that may be held without a copy; the process needs the other slots
 _KILL_TIMEOUT_S = 1.0
 # A stream's first frame may take several seconds: an RTSP server sends it with the next key frame.
 OPEN_TIMEOUT_S = 10.0
-# Only the runtime is to be found beside it: no numpy.py that was dropped there.
-_START = (
-    "import sys; sys.path[0] = sys.argv[1]; import edgeclf_runtime; del sys.path[0]; "
-    "from edgeclf_runtime.capture_main import main; main(*map(int, sys.argv[2:]))"
-)
 
 
 class CaptureProcess(Camera):
@@ -56,7 +51,7 @@ class CaptureProcess(Camera):
         handles = (theirs.fileno(), self._memory.fileno())
         # A session of its own: Ctrl-C is for the parent, which then closes this in order.
         self._process = subprocess.Popen(
-            [sys.executable, "-B", "-c", _START, _package_home(), *map(str, handles)],
+            runtime_command("capture_main", *handles),
             pass_fds=handles,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -177,10 +172,6 @@ class CaptureProcess(Camera):
         # Inside a driver not even a kill takes effect; subprocess collects it when it has ended.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_KILL_TIMEOUT_S)
-
-
-def _package_home():
-    return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 # What FFmpeg and OpenCV say of every lost packet would fill the log; the loss itself is reported.

@@ -16,7 +16,7 @@ import tempfile
 import time
 
 from .errors import BackendError, OutputError
-from .files import new_file, sha256_bytes
+from .files import new_file, read_json, sha256_bytes
 from .machine import cache_folder
 
 _MOST_JSON_BYTES = 1 << 20
@@ -129,11 +129,7 @@ def _digest(key):
 def _read_facts(path):
     """Return the facts of a file, or None where it is missing or not as it was written."""
     try:
-        with open(path, "rb") as stream:
-            data = stream.read(_MOST_JSON_BYTES + 1)
-        if len(data) > _MOST_JSON_BYTES:
-            raise ValueError("larger than {} bytes".format(_MOST_JSON_BYTES))
-        facts = json.loads(data.decode("utf-8"))
+        facts = read_json(path, _MOST_JSON_BYTES)
         if not isinstance(facts["key"], dict) or not ("refused" in facts or "sha256" in facts):
             raise ValueError("a field is missing")
         return facts

@@ -13,13 +13,11 @@ import time
 from typing import Any
 
 from .errors import BackendError
+from .processes import runtime_command
+from .terminal import show_line
 
 _KILLED, _ENDED_BY_SYSTEM = -9, (-1, -2, -15)  # signals: KILL; HUP, INT, TERM
 _TELL_EVERY_S = 30.0
-_START = (
-    "import sys; sys.path[0] = sys.argv[1]; import edgeclf_runtime; del sys.path[0]; "
-    "from edgeclf_runtime.engine_main import main; main(int(sys.argv[2]))"
-)
 
 
 class Refused(BackendError):  # noqa: N818 - as EndOfStream
@@ -43,16 +41,13 @@ class Progress:
             steps = " {} of {}".format(message["step"], message["steps"]) if message.get("steps") else ""
             self._phase = ": {}{}".format(message["phase"], steps)
         line = "engine of {}, {:.0f} s{}".format(self._name, time.monotonic() - self._start, self._phase)
-        if sys.stderr.isatty():
-            print("\r\x1b[K" + line, end="", file=sys.stderr, flush=True)
-        elif time.monotonic() - self._said >= _TELL_EVERY_S:
+        if not show_line(line) and time.monotonic() - self._said >= _TELL_EVERY_S:
             self._said = time.monotonic()
             print(line, file=sys.stderr, flush=True)
 
     def close(self):
         """Leave the terminal's line empty."""
-        if sys.stderr.isatty():
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        show_line("")
 
 
 def build_engine(request, progress):
@@ -62,7 +57,7 @@ def build_engine(request, progress):
     """
     ours, theirs = os.pipe()
     process: Any = subprocess.Popen(
-        [sys.executable, "-B", "-c", _START, os.path.dirname(os.path.dirname(os.path.abspath(__file__))), str(theirs)],
+        runtime_command("engine_main", theirs),
         pass_fds=(theirs,),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

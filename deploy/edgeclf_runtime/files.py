@@ -5,6 +5,7 @@ Knows nothing of what the files hold.
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -26,6 +27,15 @@ def sha256_file(path):
 def sha256_bytes(data):
     """Return the SHA-256 of bytes as 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
+
+
+def read_json(path, max_bytes):
+    """Return what a JSON file of at most ``max_bytes`` holds; raises OSError, or ValueError for what is none."""
+    with open(str(path), "rb") as stream:
+        data = stream.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise ValueError("larger than {} bytes".format(max_bytes))
+    return json.loads(data.decode("utf-8"))
 
 
 def native_path(path):

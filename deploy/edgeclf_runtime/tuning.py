@@ -13,7 +13,7 @@ import time
 from typing import Dict, List
 
 from .errors import EdgeclfError, OutputError
-from .files import new_file
+from .files import new_file, read_json
 from .golden import golden_images
 from .machine import cache_folder, machine_facts
 from .preprocess import as_batch, preprocess
@@ -106,11 +106,7 @@ def _path(bundle):
 def _read(path):
     """Return the entries of a file, or none where it is missing or not as it should be."""
     try:
-        with open(path, "rb") as stream:
-            data = stream.read(_MOST_BYTES + 1)
-        if len(data) > _MOST_BYTES:
-            raise ValueError("larger than {} bytes".format(_MOST_BYTES))
-        entries = json.loads(data.decode("utf-8"))["devices"]
+        entries = read_json(path, _MOST_BYTES)["devices"]
         for entry in entries:
             if not isinstance(entry["device"], dict) or not all(ms > 0 for ms in entry["latency_ms"].values()):
                 raise ValueError("an entry is not as it was written")

@@ -1,4 +1,6 @@
+import os
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -13,6 +15,23 @@ def copied(bundle, tmp_path):
     shutil.copytree(str(bundle), str(path), ignore=shutil.ignore_patterns("__pycache__"))
     yield path
     shutil.rmtree(str(path), ignore_errors=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Make a file system of a size, "64k", and return its folder."""
+    folder = tmp_path / "disk"
+
+    def mount(size):
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", "size=" + size, "tmpfs", str(folder)]
+        if os.getuid() != 0 or subprocess.call(command, stderr=subprocess.DEVNULL) != 0:
+            pytest.skip("mounting a tmpfs needs root")
+        return folder
+
+    yield mount
+    if os.path.ismount(str(folder)):
+        subprocess.check_call(["umount", "-l", str(folder)])
 
 
 @pytest.fixture

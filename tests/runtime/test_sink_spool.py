@@ -133,26 +133,19 @@ def test_a_folder_that_vanishes_leaves_the_newest_lines_in_memory(queue, caplog)
     assert "is written again" in caplog.messages[1]
 
 
-def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_no_half_line(small_disk, monkeypatch):
     monkeypatch.setattr(spool, "PART_BYTES", 5000)
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    if os.getuid() != 0 or subprocess.call(mount, stderr=subprocess.DEVNULL) != 0:
-        pytest.skip("mounting a tmpfs needs root")
-    try:
-        queue = Spool(folder / "spool", 10**6)
-        (folder / "filler").write_bytes(bytes(40_000))
-        fill(queue, 0, 4700)
-        assert queue.lost > 0
-        (folder / "filler").unlink()
-        fill(queue, 4700, 4710)
-        queue.close()
-        later = Spool(folder / "spool", 10**6)
-        found = drain(later)
-        assert len(found) + queue.lost == 4710
-        assert sorted(found) == found
-        assert found[-10:] == lines(4700, 4710)
-        later.close()
-    finally:
-        subprocess.check_call(["umount", "-l", str(folder)])
+    folder = small_disk("64k")
+    queue = Spool(folder / "spool", 10**6)
+    (folder / "filler").write_bytes(bytes(40_000))
+    fill(queue, 0, 4700)
+    assert queue.lost > 0
+    (folder / "filler").unlink()
+    fill(queue, 4700, 4710)
+    queue.close()
+    later = Spool(folder / "spool", 10**6)
+    found = drain(later)
+    assert len(found) + queue.lost == 4710
+    assert sorted(found) == found
+    assert found[-10:] == lines(4700, 4710)
+    later.close()

@@ -1,7 +1,6 @@
 import json
 import os
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
@@ -143,21 +142,14 @@ def test_a_frame_that_is_there_is_not_replaced(tmp_path, caplog):
     assert "exists" in caplog.text
 
 
-def test_a_full_disk_loses_frames_and_leaves_nothing_half(tmp_path, caplog):
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    if os.getuid() != 0 or subprocess.call(mount, stderr=subprocess.DEVNULL) != 0:
-        pytest.skip("mounting a tmpfs needs root")
-    try:
-        (folder / "filler").write_bytes(bytes(45_000))
-        sink = store(folder, [unsure(number) for number in range(20)])
-        assert sink.lost == 20 - len(moments(folder)) > 0
-        assert len(names(folder)) == 2 * len(moments(folder)) + 1
-        assert len(caplog.messages) == 1
-        assert "uncertain frames are lost: [Errno 28]" in caplog.text
-    finally:
-        subprocess.check_call(["umount", "-l", str(folder)])
+def test_a_full_disk_loses_frames_and_leaves_nothing_half(small_disk, caplog):
+    folder = small_disk("64k")
+    (folder / "filler").write_bytes(bytes(45_000))
+    sink = store(folder, [unsure(number) for number in range(20)])
+    assert sink.lost == 20 - len(moments(folder)) > 0
+    assert len(names(folder)) == 2 * len(moments(folder)) + 1
+    assert len(caplog.messages) == 1
+    assert "uncertain frames are lost: [Errno 28]" in caplog.text
 
 
 def test_a_folder_that_vanishes_is_waited_for(tmp_path, caplog):

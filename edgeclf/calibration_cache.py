@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import Any
 
 from .errors import DataError
-from .ranges import largest_magnitudes
+from .ranges import Ranges
 
 VERSION = 8502
 """TensorRT's version as the header has it, 8.5.2 of JetPack 5."""
@@ -21,9 +20,9 @@ _HEADER = re.compile(r"TRT-\d+-EntropyCalibration2")
 _SMALLEST = 1e-9  # of a tensor that was 0 in every image: TensorRT refuses a scale of 0
 
 
-def format_cache(ranges: Any, version: int = VERSION) -> str:
-    """Return a cache's text; ranges: as ``ranges.collect_ranges`` returns them."""
-    scales = {name: max(amax / 127, _SMALLEST) for name, amax in largest_magnitudes(ranges).items()}
+def format_cache(ranges: Ranges, version: int = VERSION) -> str:
+    """Return a cache's text, from the range of every activation."""
+    scales = {name: max(-low / 127, high / 127, _SMALLEST) for name, (low, high) in sorted(ranges.items())}
     lines = [f"{name}: {struct.pack('!f', scale).hex()}" for name, scale in scales.items()]
     return "\n".join([f"TRT-{version}-EntropyCalibration2", *lines]) + "\n"
 

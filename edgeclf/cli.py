@@ -244,6 +244,12 @@ def quantize(
     flavor: Annotated[
         Optional[list[str]], typer.Option(help="A file to write, say int8-cpu; may be repeated.  [default: all]")
     ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="How activations' ranges are found: minmax, percentile, entropy or mse; best: all are tried for each file."
+        ),
+    ] = "best",
     max_drop: Annotated[float, typer.Option(help="Largest loss of accuracy against FP32 that is accepted.")] = 0.01,
     seed: Seed = 0,
     overwrite: Overwrite = False,
@@ -251,13 +257,14 @@ def quantize(
 ) -> None:
     """Write INT8 and FP16 files, each held to FP32's accuracy.
 
-    Exit code 3, and none is kept, where one falls short.
+    Layers go back to float where a file falls short. Exit code 3, and none is kept, where that is not enough.
     """
     from . import QuantizeOptions
     from . import quantize as function
+    from .targets import FLAVORS
 
-    flavors = {"flavors": tuple(flavor)} if flavor else {}
-    _show(function(run, QuantizeOptions(calibration, size, max_drop=max_drop, seed=seed, **flavors), overwrite), json)
+    options = QuantizeOptions(calibration, size, tuple(flavor or FLAVORS), method, max_drop, seed)
+    _show(function(run, options, overwrite), json)
 
 
 @app.command(epilog="Example: edgeclf bundle runs/first --output solar.edge")

@@ -10,22 +10,22 @@ from typing import Any
 import numpy as np
 
 from .errors import ModelError
-from .ranges import largest_magnitudes
+from .ranges import Ranges
 
 LARGEST = 65504.0
 """The largest number of FP16."""
 
 
-def halve(model: Any, ranges: Any) -> Any:
+def halve(model: Any, ranges: Ranges) -> Any:
     """Return a model (onnx.ModelProto) whose weights and arithmetic are FP16, input ``image`` and output still float32.
 
-    ranges: as ``ranges.collect_ranges`` returns them.  Raises ModelError where an activation does
-    not fit FP16; pixels from 0 to 255 are exact in it.
+    ranges: everything that was seen, by the method "minmax".  Raises ModelError where an activation
+    does not fit FP16; pixels from 0 to 255 are exact in it.
     """
     import onnx
     from onnx import TensorProto, helper
 
-    wide = {name: value for name, value in largest_magnitudes(ranges).items() if not value <= LARGEST}
+    wide = {name: max(-low, high) for name, (low, high) in ranges.items() if not max(-low, high) <= LARGEST}
     if wide:
         name, value = max(wide.items(), key=lambda pair: pair[1])
         raise ModelError(

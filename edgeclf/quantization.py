@@ -1,15 +1,15 @@
 """From a run's FP32 file to one smaller file for each family of backends, each held to FP32's accuracy.
 
-The ranges of activations are collected once, on a calibration set out of train, and every
+The distributions of the activations are collected once, on a calibration set out of train, and every
 flavour is written from them: Q/DQ files by ONNX Runtime's quantizer (``flavors.py``), FP16
 (``halving.py``), and TensorRT's calibration cache.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +18,19 @@ from edgeclf_runtime.files import claim_output, new_file, sha256_file
 
 from .calibration import CalibrationSet
 from .calibration_cache import format_cache
-from .datasets import Dataset, Sample
+from .datasets import Dataset
 from .errors import OptionError
 from .exporting import save_model
-from .flavors import write_flavor
-from .gating import Comparison, compare, hold
-from .halving import halve
-from .judging import infer_file
+from .judging import Judges, infer_file, time_files
 from .models import model_metadata
-from .ranges import collect_ranges, prepare
+from .quantized import QuantizedFile, QuantizeReport
+from .range_methods import METHODS
+from .ranges import prepare, ranges_of
+from .ranges_cache import recall_histograms
 from .rounding import Rounding, collect_moments
 from .runs import Run, read_run
-from .targets import CALIBRATION_CACHE, FLAVORS, is_foreign
+from .searching import Candidate, Search
+from .targets import CALIBRATION_CACHE, FLAVORS
 
 REPORT_FILE = "quantization.json"
 JUDGES = 500
@@ -46,6 +47,9 @@ class QuantizeOptions:
     """Images to select where no set is given."""
     flavors: tuple[str, ...] = tuple(FLAVORS)
     """Which files to write, by their names in targets.FLAVORS."""
+    method: str = "best"
+    """How an activation's range comes from its values, by a name in range_methods.METHODS; best: all are tried for
+    each file, and of those that lose no accuracy beyond chance the one that agrees most with FP32 is kept."""
     max_drop: float = 0.01
     """Largest loss of accuracy against FP32, on the same images, that is accepted."""
     seed: int = 0
@@ -57,60 +61,26 @@ class QuantizeOptions:
             raise OptionError(
                 f"there is no flavor {', '.join(unknown) or '(none named)'}; there are {', '.join(FLAVORS)}"
             )
+        if self.method not in ("best", *METHODS):
+            raise OptionError(f"there is no range method {self.method!r}; there are best, {', '.join(METHODS)}")
         if not 0 <= self.max_drop <= 1:
             raise OptionError(f"max-drop is {self.max_drop}; 0 to 1 was expected (0.01 is one point of accuracy)")
 
-
-@dataclass(frozen=True)
-class QuantizedFile(Comparison):
-    """One file and how it compares with FP32 on the same images."""
-
-    name: str
-    path: str
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class QuantizeReport:
-    """What quantize() wrote."""
-
-    run: str
-    calibration_images: int
-    calibration_sha256: str
-    judged_images: int
-    size_fp32: int
-    files: tuple[QuantizedFile, ...]
-
-    def to_json(self) -> str:
-        """The report as one JSON object."""
-        return json.dumps(asdict(self), ensure_ascii=False)
-
-    def __str__(self) -> str:
-        lines = [
-            f"{'file':<14}    size   of fp32  accuracy     drop (95 % interval)           largest of a label    agreement  confidence"
-        ]
-        lines += [self._line(file) for file in self.files]
-        lines.append(f"against fp32 on {self.judged_images} images; {self.calibration_images} calibration images")
-        return "\n".join(lines)
-
-    def _line(self, file: QuantizedFile) -> str:
-        low, high = file.drop_interval
-        label = max(file.drop_by_label, key=lambda label: file.drop_by_label[label])
-        return (
-            f"{file.name:<14} {file.size / 1e6:4.1f} MB   {file.size / self.size_fp32:6.1%}    {file.accuracy:.4f}  "
-            f"{file.drop:+.4f} ({low:+.4f} to {high:+.4f})  {file.drop_by_label[label]:+.4f} {label[:12]:<12}      "
-            f"{file.agreement:.4f}     {file.confidence_shift:+.4f}"
-        )
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The range methods to try."""
+        return tuple(METHODS) if self.method == "best" else (self.method,)
 
 
 def quantize(run: str | Path | Run, options: QuantizeOptions | None = None, overwrite: bool = False) -> QuantizeReport:
     """Write a run's model.NAME.onnx for each flavour, calibration.cache and quantization.json.
 
-    Raises GateError, exit code 3, where a file loses more than ``max_drop`` of accuracy on the
-    validation images (filled up to JUDGES with training images that calibration did not see);
-    no file is kept then.  Raises DataError for a calibration set whose
-    files changed, and OutputError where a file is there already and ``overwrite`` is not given.
+    A Q/DQ file that loses more than ``max_drop`` of accuracy on the validation images (filled up
+    to JUDGES with training images that calibration did not see) gets its most sensitive layers
+    back in float, as few as make it pass.  Raises GateError, exit code 3, where nothing does; no
+    file is kept then.  Raises DataError for a calibration set whose files changed, ModelError for
+    activations that are not finite, and OutputError where a file is there already and
+    ``overwrite`` is not given.
     """
     if not isinstance(run, Run):
         run = read_run(run)
@@ -121,37 +91,59 @@ def quantize(run: str | Path | Run, options: QuantizeOptions | None = None, over
         claim_output(target, overwrite)
     dataset = run.dataset()
     calibration = _calibration_set(dataset, options)
-    judges = _judges(dataset, calibration)
-    truth = np.array([dataset.index(sample) for sample in judges])
-    paths = [sample.path for sample in judges]
-    reference = infer_file(source, paths, run.preprocessing, "judging fp32")
     batches = calibration.batches(run.preprocessing)
     graph = prepare(source)
-    ranges = collect_ranges(graph, batches)
+    histograms = recall_histograms(run, calibration, graph, batches)
+    judges = _judges(run, dataset, calibration, source)
     rounding = Rounding(graph, collect_moments(graph, batches))
-    files = []
+    search = Search(graph, histograms, rounding, judges, batches, options.methods, options.max_drop)
+    found = {name: search.best(name) for name in options.flavors}
     # Every file is renamed at the end, or none.
     with ExitStack() as stack:
-        for name, target in targets.items():
-            work = Path(stack.enter_context(new_file(target, overwrite)))
-            flavor = FLAVORS[name]
-            model = write_flavor(graph, flavor, ranges, rounding) if flavor.activations else halve(graph, ranges)
-            save_model(model, work, model_metadata(run, name))
-            found = infer_file(work, paths, run.preprocessing, f"judging {name}", is_foreign(name))
-            comparison = compare(run.labels, truth, reference, found)
-            hold(name, comparison, found, options.max_drop)
-            facts = {"name": name, "path": str(target), "size": work.stat().st_size, "sha256": sha256_file(work)}
-            files.append(QuantizedFile(**vars(comparison), **facts))
+        works = {name: Path(stack.enter_context(new_file(target, overwrite))) for name, target in targets.items()}
+        for name, work in works.items():
+            save_model(found[name].model, work, model_metadata(run, name))
+        latency = time_files({"fp32": source, **works}, batches[0])
+        files = tuple(
+            _file(found[name], search, name, str(targets[name]), work, latency[name]) for name, work in works.items()
+        )
         report = QuantizeReport(
-            str(run.path), len(calibration), calibration.sha256, len(truth), source.stat().st_size, tuple(files)
+            run=str(run.path),
+            calibration_images=len(calibration),
+            calibration_sha256=calibration.sha256,
+            judged_images=len(judges),
+            accuracy_fp32=float((judges.reference.argmax(1) == judges.truth).mean()),
+            size_fp32=source.stat().st_size,
+            latency_fp32_ms=latency["fp32"],
+            files=files,
         )
         texts = {
-            CALIBRATION_CACHE: format_cache(ranges),
-            REPORT_FILE: json.dumps(asdict(report), indent=1) + "\n",
+            CALIBRATION_CACHE: format_cache(ranges_of(histograms, _cache_method(found))),
+            REPORT_FILE: report.to_json(indent=1) + "\n",
         }
         for name, text in texts.items():
             Path(stack.enter_context(new_file(run.path / name, overwrite=True))).write_text(text, encoding="utf-8")
     return report
+
+
+def _file(found: Candidate, search: Search, name: str, path: str, work: Path, latency_ms: float) -> QuantizedFile:
+    facts = {key: value for key, value in vars(found).items() if key not in ("model", "comparison", "logits")}
+    return QuantizedFile(
+        **vars(found.comparison),
+        **facts,
+        name=name,
+        path=path,
+        size=work.stat().st_size,
+        sha256=sha256_file(work),
+        latency_ms=latency_ms,
+        layers=len(search.layers),
+    )
+
+
+def _cache_method(found: Mapping[str, Candidate]) -> str:
+    """Return the range method for TensorRT's calibrator: that of its own Q/DQ file, else of another."""
+    methods = {name: candidate.method for name, candidate in found.items() if candidate.method}
+    return methods.get("int8-tensorrt", next(iter(methods.values()), "minmax"))
 
 
 def _calibration_set(dataset: Dataset, options: QuantizeOptions) -> CalibrationSet:
@@ -162,10 +154,15 @@ def _calibration_set(dataset: Dataset, options: QuantizeOptions) -> CalibrationS
     return calibration.warn_if_few()
 
 
-def _judges(dataset: Dataset, calibration: CalibrationSet) -> list[Sample]:
-    """Return the images on which INT8 is held to FP32: val, and as many of train, outside the calibration set, as are wanting."""
+def _judges(run: Run, dataset: Dataset, calibration: CalibrationSet, source: Path) -> Judges:
+    """Return what INT8 is held to: val, and as many of train, outside the calibration set, as are wanting."""
     calibrated = set(calibration.paths)
     spare = [sample for sample in dataset.split("train") if sample.path not in calibrated]
     by_hash = sorted(zip(dataset.sha256(spare), spare, strict=True), key=lambda pair: pair[0])
     validation = dataset.split("val")
-    return validation + [sample for _, sample in by_hash[: max(0, JUDGES - len(validation))]]
+    samples = validation + [sample for _, sample in by_hash[: max(0, JUDGES - len(validation))]]
+    paths = [sample.path for sample in samples]
+    truth = np.array([dataset.index(sample) for sample in samples])
+    return Judges(
+        run.labels, paths, truth, infer_file(source, paths, run.preprocessing, "judging fp32"), run.preprocessing
+    )

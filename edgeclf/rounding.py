@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from .ranges import INPUT, check_sequence, with_outputs
 from .reporting import track
 
 _DAMPING = 0.01
+_COLUMNS = 64
 _POSITIONS = 128
 """Pixels of a feature map that are looked at, an image; neighbouring pixels say much the same."""
 IMAGES = 32
@@ -34,19 +36,16 @@ def collect_moments(model: Any, batches: Sequence[np.ndarray]) -> dict[str, np.n
     For a 1 x 1 convolution: float64 [1, inputs, inputs].  For a larger kernel the taps of one
     input channel are taken together, and the channels apart: float64 [inputs, taps, taps].
     """
-    import onnx
     import onnxruntime
 
+    check_sequence(batches)
     convolutions = [_Convolution(node, model.graph) for node in model.graph.node if node.op_type == "Conv"]
-    probed = onnx.ModelProto()
-    probed.CopyFrom(model)
-    names = sorted({convolution.input for convolution in convolutions} - {"image"})
-    probed.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
-    session = onnxruntime.InferenceSession(probed.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = sorted({convolution.input for convolution in convolutions} - {INPUT})
+    session = onnxruntime.InferenceSession(with_outputs(model, names), providers=["CPUExecutionProvider"])
     moments: dict[str, np.ndarray] = {}
     chosen = [batches[i] for i in np.linspace(0, len(batches) - 1, min(IMAGES, len(batches))).astype(int)]
     for batch in track(chosen, "measuring the layers", len(chosen)):
-        maps = dict(zip(names, session.run(names, {"image": batch}), strict=True))
+        maps = dict(zip(names, session.run(names, {INPUT: batch}), strict=True))
         for convolution in convolutions:
             columns = convolution.columns(maps[convolution.input][0])
             found = (columns @ columns.transpose(0, 2, 1)).astype(np.float64)
@@ -141,9 +140,15 @@ def _round_block(rows: np.ndarray, scales: np.ndarray, moments: np.ndarray) -> n
     damped = moments + (_DAMPING * mean + 1e-12)[:, None, None] * np.eye(count)
     upper = np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1)
     rows, rounded = rows.copy(), np.empty(rows.shape, np.int8)
-    for column in range(count):
-        steps = np.clip(np.round(rows[:, column] / scales), -127, 127)
-        rounded[:, column] = steps
-        error = (rows[:, column] - steps * scales) / upper[:, column, column]
-        rows[:, column:] -= error[:, None] * upper[:, column, column:]
+    for start in range(0, count, _COLUMNS):
+        end = min(start + _COLUMNS, count)
+        errors = np.empty((len(rows), end - start))
+        for column in range(start, end):
+            steps = np.clip(np.round(rows[:, column] / scales), -127, 127)
+            rounded[:, column] = steps
+            error = (rows[:, column] - steps * scales) / upper[:, column, column]
+            rows[:, column:end] -= error[:, None] * upper[:, column, column:end]
+            errors[:, column - start] = error
+        # What lies behind the block is changed by all of its errors at once: one product instead of many passes.
+        rows[:, end:] -= (errors[:, None] @ upper[:, start:end, end:])[:, 0]
     return rounded

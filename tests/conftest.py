@@ -1,6 +1,7 @@
 """One small run on real data, made once: scikit-learn's handwritten digits as PNG files."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,13 @@ def run(digits, tmp_path_factory) -> Path:
     # Small images are hard on INT8; the gate has tests of its own.
     edgeclf.quantize(path, edgeclf.QuantizeOptions(size=60, max_drop=0.2))
     return path
+
+
+@pytest.fixture
+def own_run(run, tmp_path):
+    """A copy of the run as it was before quantize."""
+    made = ("model.int8*", "model.fp16.onnx", "calibration.cache", "quantization.json")
+    return Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns(*made)))
 
 
 @pytest.fixture(scope="session")

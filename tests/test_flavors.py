@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeclf.flavors import write_flavor
-from edgeclf.ranges import collect_ranges
+from edgeclf.ranges import collect_histograms, ranges_of
 from edgeclf.rounding import Rounding
 from edgeclf.targets import FLAVORS
 
@@ -96,6 +96,15 @@ def test_depthwise_convolutions_stay_float_for_tensorrt_alone(graphs):
 
 
 @pytest.mark.parametrize("name", INT8)
+def test_features_are_pooled_in_float(graphs, name):
+    made_by = {output: node.op_type for node in graphs[name].node for output in node.output}
+    gemm = next(node for node in graphs[name].node if node.op_type == "Gemm")
+    assert made_by[gemm.input[0]] == "Flatten"
+    flatten = next(node for node in graphs[name].node if node.op_type == "Flatten")
+    assert made_by[flatten.input[0]] == "GlobalAveragePool"
+
+
+@pytest.mark.parametrize("name", INT8)
 def test_the_file_holds_nothing_that_nothing_reads(graphs, name):
     graph = graphs[name]
     used = {name for node in graph.node for name in node.input} | {"logits"}
@@ -144,4 +153,5 @@ def _resnet_block():
 
 def _ranges(model):
     random = np.random.RandomState(1)
-    return collect_ranges(model, [random.rand(1, 8, 8, 48).astype(np.float32) for _ in range(4)])
+    batches = [random.rand(1, 8, 8, 48).astype(np.float32) for _ in range(4)]
+    return ranges_of(collect_histograms(model, batches), "minmax")

@@ -6,7 +6,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeclf.errors import ModelError
 from edgeclf.halving import halve
-from edgeclf.ranges import collect_ranges
+from edgeclf.ranges import collect_histograms, ranges_of
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def model(bound=3.4028234663852886e38):
 
 
 def ranges(largest):
-    return collect_ranges(model(), [np.array([[-1, largest]], np.float32)])
+    return ranges_of(collect_histograms(model(), [np.array([[-1, largest]], np.float32)]), "minmax")
 
 
 def test_casts_to_float32_and_bounds_that_fp16_does_not_know_are_no_trouble():

@@ -1,6 +1,4 @@
 import json
-import shutil
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -10,17 +8,11 @@ from onnx import TensorProto, numpy_helper
 from edgeclf import CalibrationSet, QuantizeOptions, SplitOptions, load_dataset, quantize
 from edgeclf.calibration_cache import parse_cache
 from edgeclf.errors import DataError, GateError, ModelError, OptionError, OutputError
+from edgeclf.range_methods import METHODS
 from edgeclf.runs import read_run
 from edgeclf.targets import FLAVORS, IR_VERSION, OPSET
 
 INT8 = "model.int8-cpu.onnx"
-
-
-@pytest.fixture
-def own_run(run, tmp_path):
-    """A copy of the run as it was before quantize."""
-    made = ("model.int8*", "model.fp16.onnx", "calibration.cache", "quantization.json")
-    return Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns(*made)))
 
 
 def test_the_file_is_about_a_quarter_of_fp32(run):
@@ -37,8 +29,8 @@ def test_every_file_is_one_that_every_target_reads(run, flavor):
 
 
 def test_the_same_run_gives_the_same_bytes(run, own_run):
-    quantize(own_run, QuantizeOptions(size=60, max_drop=0.2))
-    made = [INT8, "model.int8-arm.onnx", "model.int8-tensorrt.onnx", "model.fp16.onnx", "calibration.cache"]
+    quantize(own_run, QuantizeOptions(size=60, max_drop=0.2, flavors=("int8-tensorrt", "fp16")))
+    made = ["model.int8-tensorrt.onnx", "model.fp16.onnx", "calibration.cache"]
     assert [name for name in made if (own_run / name).read_bytes() != (run / name).read_bytes()] == []
 
 
@@ -51,20 +43,62 @@ def test_the_report_says_what_was_measured_of_each_file(run):
         assert file["drop_interval"][0] < file["drop"] < file["drop_interval"][1]
         assert set(file["drop_by_label"]) == {"3", "5", "8"}
         assert file["size"] == (run / f"model.{file['name']}.onnx").stat().st_size
+        assert file["latency_ms"] > 0
+
+
+def test_of_the_range_methods_the_one_that_agrees_most_is_kept(run):
+    for file in json.loads((run / "quantization.json").read_text())["files"]:
+        assert [trial["method"] for trial in file["trials"]] == (list(METHODS) if file["name"] != "fp16" else [])
+        for trial in file["trials"]:
+            assert trial["agreement"] <= file["agreement"]
+
+
+def test_a_method_can_be_forced(own_run):
+    report = quantize(own_run, QuantizeOptions(size=60, flavors=("int8-arm",), method="entropy", max_drop=0.5))
+    (file,) = report.files
+    assert [trial.method for trial in file.trials] == [file.method] == ["entropy"]
 
 
 def test_no_file_is_kept_where_one_loses_too_much(own_run, monkeypatch):
     before = sorted(path.name for path in own_run.iterdir())
-    monkeypatch.setattr("edgeclf.rounding.Rounding.apply", _zero_a_layer)
-    with pytest.raises(GateError, match=r"int8-cpu has an accuracy of .* at most 0\.01 was accepted"):
-        quantize(own_run, QuantizeOptions(size=20, flavors=("fp16", "int8-cpu")))
+    monkeypatch.setattr("edgeclf.searching.fewest", lambda count, attempt: None)
+    monkeypatch.setattr("edgeclf.rounding.Rounding.apply", ruin("blocks.6"))
+    options = QuantizeOptions(size=20, flavors=("fp16", "int8-cpu"), method="minmax")
+    with pytest.raises(
+        GateError,
+        match=r"int8-cpu has an accuracy of .* at most 0\.01 was accepted.* half of the layers in float were not",
+    ):
+        quantize(own_run, options)
     assert sorted(path.name for path in own_run.iterdir()) == before
     assert GateError.exit_code == 3
 
 
-def _zero_a_layer(rounding, quantized):
-    tensor = next(tensor for tensor in quantized.graph.initializer if tensor.name.endswith("_quantized"))
-    tensor.CopyFrom(numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(tensor)), tensor.name))
+def ruin(part):
+    """Set the weights of the convolutions whose name holds a part to 0, where they are INT8."""
+
+    def apply(rounding, quantized):
+        tensors = {tensor.name: tensor for tensor in quantized.graph.initializer}
+        made_by = {name: node for node in quantized.graph.node for name in node.output}
+        for node in quantized.graph.node:
+            if node.op_type == "Conv" and part in node.name and node.input[1] in made_by:
+                stored = made_by[node.input[1]].input[0]
+                zeros = np.zeros_like(numpy_helper.to_array(tensors[stored]))
+                tensors[stored].CopyFrom(numpy_helper.from_array(zeros, stored))
+
+    return apply
+
+
+def test_a_layer_that_ruins_the_file_goes_back_to_float_alone(own_run, monkeypatch):
+    monkeypatch.setattr("edgeclf.rounding.Rounding.apply", ruin("blocks.4.0/conv_pwl"))
+    options = QuantizeOptions(size=60, flavors=("int8-cpu",), method="minmax", max_drop=0.05)
+    report = quantize(own_run, options, overwrite=True)
+    (file,) = report.files
+    assert [row.layer for row in file.fallback] == ["/backbone/blocks/blocks.4/blocks.4.0/conv_pwl/Conv"]
+    assert file.fallback[0].size > 50_000
+    assert file.effects[0].layer == file.fallback[0].layer
+    assert file.effects[0].snr_db < file.effects[1].snr_db - 3
+    assert file.drop <= 0.05
+    assert "int8-cpu: back to float so that it passes: /backbone/blocks/blocks.4/" in str(report)
 
 
 def test_the_calibration_cache_holds_a_scale_for_each_activation(run):
@@ -87,8 +121,8 @@ def test_a_calibration_set_is_used_and_told_of(digits, own_run, tmp_path):
     assert report.calibration_images == 40
     assert report.calibration_sha256 == CalibrationSet.load(tmp_path / "set").sha256
     table = str(report).splitlines()
-    assert [line.split()[0] for line in table[:2]] == ["file", "int8-cpu"]
-    assert table[-1].endswith("40 calibration images")
+    assert [line.split()[0] for line in table[:2]] == ["file", "fp32"]
+    assert "40 calibration images" in str(report)
 
 
 def test_a_calibration_set_that_holds_the_runs_test_images_is_refused(digits, own_run, tmp_path):
@@ -116,3 +150,5 @@ def test_options_out_of_range_are_refused():
         QuantizeOptions(max_drop=2)
     with pytest.raises(OptionError, match="no flavor int4"):
         QuantizeOptions(flavors=("int4",))
+    with pytest.raises(OptionError, match="no range method 'max'; there are best, minmax, percentile, entropy, mse"):
+        QuantizeOptions(method="max")

@@ -1,0 +1,64 @@
+"""A graph's layers: each convolution or matrix product, with what follows it up to the next one.
+
+Knows nothing of Q/DQ files or of accuracy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a graph."""
+
+    name: str
+    """Of its weighted node."""
+    output: str
+    """The tensor that the weighted node makes."""
+    nodes: tuple[str, ...]
+    """Names of all its nodes: the weighted one, and those whose nearest weighted ancestor it is."""
+
+
+def find_layers(graph: Any) -> list[Layer]:
+    """Return the layers of a float graph (onnx.GraphProto), in their order."""
+    owner: dict[str, int] = {}
+    weighted: list[Any] = []
+    members: list[list[str]] = []
+    for node in graph.node:
+        if node.op_type in WEIGHTED:
+            weighted.append(node)
+            members.append([])
+        place = max((owner.get(name, -1) for name in node.input), default=-1)
+        if node.op_type in WEIGHTED:
+            place = len(weighted) - 1
+        if place >= 0:
+            members[place].append(node.name)
+            owner.update(dict.fromkeys(node.output, place))
+    return [Layer(node.name, node.output[0], tuple(names)) for node, names in zip(weighted, members, strict=True)]
+
+
+def float_layers(quantized: Any) -> list[str]:
+    """Return the names of the weighted nodes of a Q/DQ graph (onnx.GraphProto) that compute in float."""
+    made_by = {name: node.op_type for node in quantized.node for name in node.output}
+    return [
+        node.name
+        for node in quantized.node
+        if node.op_type in WEIGHTED and "DequantizeLinear" not in [made_by.get(name) for name in node.input[:2]]
+    ]
+
+
+def float_operators(quantized: Any) -> list[str]:
+    """Return the kinds of nodes of a Q/DQ graph, without weights, that compute in float, sorted."""
+    made_by = {name: node.op_type for node in quantized.node for name in node.output}
+    passing = {*WEIGHTED, "QuantizeLinear", "DequantizeLinear", "Constant"}
+    return sorted(
+        {
+            node.op_type
+            for node in quantized.node
+            if node.op_type not in passing and "DequantizeLinear" not in [made_by.get(name) for name in node.input]
+        }
+    )

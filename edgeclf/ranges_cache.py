@@ -1,0 +1,88 @@
+"""The histograms of a run's activations, kept beside its models and used again while nothing that they come from changed.
+
+The key names what they come from: the model, the images, the preprocessing and how values are counted.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeclf_runtime.files import new_file, sha256_bytes, sha256_file
+
+from .calibration import CalibrationSet
+from .histograms import BINS, SAMPLE, Histogram
+from .ranges import collect_histograms
+from .reporting import say
+from .runs import Run
+
+HISTOGRAM_FILE = "histograms.npz"
+_MOST_BYTES = 1 << 28
+_KEY = "key"
+
+
+def recall_histograms(
+    run: Run, calibration: CalibrationSet, model: Any, batches: Sequence[np.ndarray]
+) -> dict[str, Histogram]:
+    """Return the histograms of the run's FP32 file over the calibration set: the kept ones where they are of the same
+    things, else new ones, which are kept; what differs is told.
+
+    model: the prepared onnx.ModelProto of that file.
+    """
+    path = run.path / HISTOGRAM_FILE
+    key = {
+        "model": sha256_file(run.file("model.fp32.onnx")),
+        "calibration set": calibration.sha256,
+        "preprocessing": sha256_bytes(json.dumps(run.preprocessing._asdict(), sort_keys=True).encode()),
+        "settings": f"{BINS} bins, {SAMPLE} values",
+    }
+    if path.is_file():
+        differs, histograms = _read(path, key)
+        if not differs:
+            return histograms
+        say(f"{path} is not used, for it is of {differs}: the activations are looked at anew")
+    histograms = collect_histograms(model, batches)
+    _write(path, key, histograms)
+    return histograms
+
+
+def _read(path: Path, key: dict[str, str]) -> tuple[str, dict[str, Histogram]]:
+    """Return what differs, "" for nothing, and the histograms."""
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ValueError(f"more than {_MOST_BYTES} bytes")
+        with np.load(path, allow_pickle=False) as stored:
+            known = json.loads(str(stored[_KEY]))
+            wrong = [f"another {name}" for name in key if known["from"].get(name) != key[name]]
+            if wrong:
+                return " and ".join(wrong), {}
+            histograms = {}
+            for place, names in enumerate(known["names"]):
+                one = Histogram()
+                one.low, one.high = (float(value) for value in stored["bounds"][place])
+                one.exponent, one.counts = int(stored["exponents"][place]), stored["counts"][place]
+                histograms.update(dict.fromkeys(names, one))
+            return "", histograms
+    except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile) as error:
+        return f"nothing that can be read ({error})", {}
+
+
+def _write(path: Path, key: dict[str, str], histograms: dict[str, Histogram]) -> None:
+    # A layer and its activation function share one.
+    names: dict[int, list[str]] = {}
+    for name, one in histograms.items():
+        names.setdefault(id(one), []).append(name)
+    ones = [histograms[group[0]] for group in names.values()]
+    with new_file(path, overwrite=True) as work, open(work, "wb") as stream:
+        np.savez_compressed(
+            stream,
+            key=np.array(json.dumps({"from": key, "names": list(names.values())})),
+            bounds=np.array([(one.low, one.high) for one in ones]),
+            exponents=np.array([one.exponent for one in ones]),
+            counts=np.array([one.counts for one in ones]),
+        )

@@ -25,7 +25,7 @@ from .evaluation import Evaluation, measure
 from .judging import infer_file
 from .models import open_model
 from .runs import Run, read_run
-from .targets import CALIBRATION_CACHE, FLAVORS, FLOAT_BACKENDS, TARGETS, is_foreign
+from .targets import CALIBRATION_CACHE, FLAVORS, FLOAT_BACKENDS, TARGETS
 
 _LONGEST_GOLDEN_SIDE = 1280
 # Share of the golden logits' spread by which a device may differ from the host; another
@@ -156,7 +156,7 @@ def _fit_confidence(run: Run, dataset: Dataset, name: str, options: BundleOption
 
 def _infer(run: Run, name: str, samples: list[Sample], what: str) -> np.ndarray:
     paths = [sample.path for sample in samples]
-    return infer_file(run.file(f"model.{name}.onnx"), paths, run.preprocessing, what, is_foreign(name))
+    return infer_file(run.file(f"model.{name}.onnx"), name, paths, run.preprocessing, what)
 
 
 def _order(models: list[str], options: BundleOptions) -> dict[str, list[str]]:

@@ -18,7 +18,7 @@ from .errors import GateError, ModelError
 from .loading import load_batches
 from .models import TorchRunner, model_metadata
 from .runs import Run, read_run
-from .targets import IR_VERSION, OPSET
+from .targets import IR_VERSIONS, OPSET
 
 TOLERANCE = 1e-3
 """Largest difference of a logit from torch's that export accepts."""
@@ -120,18 +120,18 @@ def _give_each_its_own(graph: Any) -> None:
         graph.node.remove(node)
 
 
-def save_model(model: Any, path: str | Path, metadata: dict[str, str]) -> None:
+def save_model(model: Any, path: str | Path, metadata: dict[str, str], opset: int = OPSET) -> None:
     """Check an ONNX model against the contract's opset and save it with edgeclf's metadata, the same bytes each time."""
     import onnx
 
     opsets = {entry.domain: entry.version for entry in model.opset_import}
-    if opsets.get("") != OPSET or set(opsets) - {"", "com.microsoft"}:
+    if opsets.get("") != opset or set(opsets) - {"", "com.microsoft"}:
         raise ModelError(
-            f"the model came out with the opsets {opsets}; {OPSET} alone was expected, which every target reads"
+            f"the model came out with the opsets {opsets}; {opset} alone was expected, which every target of it reads"
         )
     del model.opset_import[:]
-    model.opset_import.extend([onnx.helper.make_opsetid("", OPSET)])
-    model.ir_version = IR_VERSION
+    model.opset_import.extend([onnx.helper.make_opsetid("", opset)])
+    model.ir_version = IR_VERSIONS[opset]
     model.producer_name, model.producer_version = "edgeclf", ""
     for node in model.graph.node:
         node.doc_string = ""

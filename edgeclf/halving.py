@@ -11,6 +11,7 @@ import numpy as np
 
 from .errors import ModelError
 from .ranges import Ranges
+from .targets import FP16_QDQ_OPSET
 
 LARGEST = 65504.0
 """The largest number of FP16."""
@@ -53,6 +54,29 @@ def halve(model: Any, ranges: Ranges) -> Any:
     graph.node.append(last)
     del graph.value_info[:]
     return halved
+
+
+def halve_remainder(quantized: Any) -> Any:
+    """Return a Q/DQ model (onnx.ModelProto) whose scales, and whatever computes in float, are FP16.
+
+    Of opset FP16_QDQ_OPSET, the first whose QuantizeLinear takes FP16.
+    """
+    from onnx import numpy_helper, version_converter
+
+    newer = version_converter.convert_version(quantized, FP16_QDQ_OPSET)
+    halved = halve(newer, {})
+    scales = {node.input[1] for node in halved.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")}
+    wanted = {tensor.name: numpy_helper.to_array(tensor) for tensor in newer.graph.initializer if tensor.name in scales}
+    for tensor in halved.graph.initializer:
+        if tensor.name in scales:
+            tensor.CopyFrom(numpy_helper.from_array(_round_up(wanted[tensor.name]), tensor.name))
+    return halved
+
+
+def _round_up(scales: np.ndarray) -> np.ndarray:
+    """Return FP16 scales that are at least as large, so that nothing is cut off; TensorRT refuses a scale of 0."""
+    halves = scales.astype(np.float16)
+    return np.where(halves < scales, np.nextafter(halves, np.float16(np.inf)), halves)
 
 
 def _halve_tensor(tensor: Any) -> None:

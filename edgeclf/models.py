@@ -22,7 +22,7 @@ from edgeclf_runtime.runners.ort import OnnxRuntimeRunner
 from .errors import ModelError
 from .runs import RUN_FILE, Run, read_run, read_split_options
 from .splitting import SplitOptions
-from .targets import FLAVORS
+from .targets import FLAVORS, host_config
 
 if TYPE_CHECKING:
     from .backbones import ImageClassifier
@@ -115,6 +115,9 @@ def _from_onnx(path: Path, top_k: int, threshold: float) -> OpenModel:
         raise ModelError(
             f"{path} does not say which labels and preprocessing belong to it; export it with: edgeclf export RUN"
         ) from None
+    if host_config(name):
+        runner.close()
+        runner = OnnxRuntimeRunner(path, config=host_config(name))
     return OpenModel(name, Classifier(runner, labels, spec, name, 1.0, threshold, top_k), split)
 
 

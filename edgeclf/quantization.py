@@ -21,20 +21,23 @@ from .calibration_cache import format_cache
 from .datasets import Dataset
 from .errors import OptionError
 from .exporting import save_model
-from .judging import Judges, infer_file, time_files
+from .judging import Judges, time_files
 from .models import model_metadata
 from .quantized import QuantizedFile, QuantizeReport
 from .range_methods import METHODS
 from .ranges import prepare, ranges_of
 from .ranges_cache import recall_histograms
+from .reporting import say
 from .rounding import Rounding, collect_moments
 from .runs import Run, read_run
 from .searching import Candidate, Search
-from .targets import CALIBRATION_CACHE, FLAVORS
+from .targets import CALIBRATION_CACHE, FLAVORS, opset_of
 
 REPORT_FILE = "quantization.json"
 JUDGES = 500
 """Images that tell a loss of one point from chance; training images fill up a smaller validation split."""
+MOST_JUDGES = 2000
+"""They are held in memory, since every file looks at them; of a larger validation split as many, evenly spaced."""
 
 
 @dataclass(frozen=True)
@@ -97,15 +100,17 @@ def quantize(run: str | Path | Run, options: QuantizeOptions | None = None, over
     judges = _judges(run, dataset, calibration, source)
     rounding = Rounding(graph, collect_moments(graph, batches))
     search = Search(graph, histograms, rounding, judges, batches, options.methods, options.max_drop)
-    found = {name: search.best(name) for name in options.flavors}
+    found: dict[str, Candidate] = {}
+    for name in options.flavors:
+        found[name] = search.best(name, found)
     # Every file is renamed at the end, or none.
     with ExitStack() as stack:
         works = {name: Path(stack.enter_context(new_file(target, overwrite))) for name, target in targets.items()}
         for name, work in works.items():
-            save_model(found[name].model, work, model_metadata(run, name))
-        latency = time_files({"fp32": source, **works}, batches[0])
+            save_model(found[name].model, work, model_metadata(run, name), opset_of(name))
+        times = dict(zip(("fp32", *works), time_files([("fp32", source), *works.items()], batches[0]), strict=True))
         files = tuple(
-            _file(found[name], search, name, str(targets[name]), work, latency[name]) for name, work in works.items()
+            _file(found[name], search, name, str(targets[name]), work, times[name]) for name, work in works.items()
         )
         report = QuantizeReport(
             run=str(run.path),
@@ -114,7 +119,7 @@ def quantize(run: str | Path | Run, options: QuantizeOptions | None = None, over
             judged_images=len(judges),
             accuracy_fp32=float((judges.reference.argmax(1) == judges.truth).mean()),
             size_fp32=source.stat().st_size,
-            latency_fp32_ms=latency["fp32"],
+            latency_fp32_ms=times["fp32"],
             files=files,
         )
         texts = {
@@ -151,7 +156,20 @@ def _calibration_set(dataset: Dataset, options: QuantizeOptions) -> CalibrationS
         calibration = CalibrationSet.load(options.calibration).refuse_held_out(dataset)
     else:
         calibration = CalibrationSet.select(dataset, options.size, options.seed).verify()
+    _warn_of_missing_labels(dataset, calibration)
     return calibration.warn_if_few()
+
+
+def _warn_of_missing_labels(dataset: Dataset, calibration: CalibrationSet) -> None:
+    train = dataset.split("train")
+    label_of = dict(zip(dataset.sha256(train), (sample.label for sample in train), strict=True))
+    seen = {label_of.get(digest) for digest, _ in calibration.entries}
+    missing = [label for label in dataset.labels if label not in seen]
+    if missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        say(
+            f"warning: no calibration image is of {', '.join(missing[:5])}{more}; its activations' ranges are not known"
+        )
 
 
 def _judges(run: Run, dataset: Dataset, calibration: CalibrationSet, source: Path) -> Judges:
@@ -161,8 +179,8 @@ def _judges(run: Run, dataset: Dataset, calibration: CalibrationSet, source: Pat
     by_hash = sorted(zip(dataset.sha256(spare), spare, strict=True), key=lambda pair: pair[0])
     validation = dataset.split("val")
     samples = validation + [sample for _, sample in by_hash[: max(0, JUDGES - len(validation))]]
-    paths = [sample.path for sample in samples]
+    if len(samples) > MOST_JUDGES:
+        places = np.linspace(0, len(samples) - 1, MOST_JUDGES).astype(int)
+        samples = [samples[place] for place in places]
     truth = np.array([dataset.index(sample) for sample in samples])
-    return Judges(
-        run.labels, paths, truth, infer_file(source, paths, run.preprocessing, "judging fp32"), run.preprocessing
-    )
+    return Judges.load(source, run.labels, [sample.path for sample in samples], truth, run.preprocessing)

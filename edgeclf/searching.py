@@ -6,7 +6,7 @@ Knows nothing of runs, nor of where files are kept.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from .errors import GateError
 from .exporting import save_model
 from .flavors import write_flavor
 from .gating import Comparison, hold
-from .halving import halve
+from .halving import halve, halve_remainder
 from .histograms import Histogram
 from .judging import Judges, time_files
 from .layers import Layer, find_layers, float_layers, float_operators
@@ -73,8 +73,17 @@ class Search:
         """The graph's layers."""
         return find_layers(self.graph.graph)
 
-    def best(self, name: str) -> Candidate:
-        """Return the best file of a flavour; raises GateError where none is good enough."""
+    def best(self, name: str, found: Mapping[str, Candidate]) -> Candidate:
+        """Return the best file of a flavour; raises GateError where none is good enough.
+
+        found: the files of other flavours, from which this one may be made.
+        """
+        whole = FLAVORS[name].half_of
+        if whole:
+            full = found.get(whole) or self.best(whole, found)
+            half = self._judge(name, halve_remainder(full.model))
+            hold(name, half.comparison, half.logits, self.max_drop)
+            return replace(full, model=half.model, comparison=half.comparison, logits=half.logits, trials=())
         if not FLAVORS[name].activations:
             best = self._judge(name, halve(self.graph, ranges_of(self.histograms, "minmax")))
             hold(name, best.comparison, best.logits, self.max_drop)
@@ -142,11 +151,11 @@ class Search:
     def _costs(self, name: str, method: str, layers: Sequence[Layer]) -> list[FloatLayer]:
         """Return what each layer in float adds to the file and to its time, one after the other."""
         with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
-            files = {str(count): Path(folder, f"{count}.onnx") for count in range(len(layers) + 1)}
-            for count, file in enumerate(files.values()):
+            files = [Path(folder, f"{count}.onnx") for count in range(len(layers) + 1)]
+            for count, file in enumerate(files):
                 save_model(self._write(name, method, layers[:count]), file, {})
-            times = list(time_files(files, self.batches[0]).values())
-            sizes = [file.stat().st_size for file in files.values()]
+            times = time_files([(name, file) for file in files], self.batches[0])
+            sizes = [file.stat().st_size for file in files]
         return [
             FloatLayer(layer.name, sizes[i + 1] - sizes[i], round(times[i + 1] - times[i], 3))
             for i, layer in enumerate(layers)

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 OPSET = 13
 """The newest opset that every target reads; per-channel Q/DQ needs it."""
-IR_VERSION = 7
-"""ONNX file format that goes with opset 13; ONNX Runtime 1.10 (Python 3.6) reads up to 8."""
+FP16_QDQ_OPSET = 19
+"""The first whose QuantizeLinear takes FP16, for the one file that strongly typed TensorRT alone reads."""
+IR_VERSIONS = {OPSET: 7, FP16_QDQ_OPSET: 9}
+"""ONNX file format that goes with each opset; ONNX Runtime 1.10 (Python 3.6) reads up to 8."""
 CALIBRATION_CACHE = "calibration.cache"
 """The ranges as TensorRT 8 to 10 read them beside the FP32 file, in a run and in a bundle."""
 
@@ -27,6 +29,8 @@ class Flavor:
     """QuantType of ONNX Runtime's quantizer for activations; None: no Q/DQ, everything in FP16.  Weights are QInt8."""
     tensorrt: bool = False
     """TensorRT's form of Q/DQ: no zero points, float biases, Q/DQ at the inputs of a layer alone."""
+    half_of: str | None = None
+    """The flavor of which this one is the form whose float part is FP16."""
 
 
 FLOAT_BACKENDS = ("tensorrt", "onnxruntime", "opencv")
@@ -40,6 +44,8 @@ FLAVORS = {
         # S8S8: the form of Arm's dot-product instructions.
         Flavor("int8-arm", ("onnxruntime",), "QInt8"),
         Flavor("int8-tensorrt", ("tensorrt",), "QInt8", tensorrt=True),
+        # For strongly typed TensorRT, 10.12 and later: before, the FP16 flag does this to int8-tensorrt.
+        Flavor("int8-fp16", ("tensorrt",), "QInt8", tensorrt=True, half_of="int8-tensorrt"),
         # TensorRT 11 has no FP16 flag: precision is what the file says.
         Flavor("fp16", ("tensorrt",), None),
     )
@@ -67,7 +73,7 @@ TARGETS = {
             "x86-gpu",
             "a PC or server with an NVIDIA GPU",
             ("x86_64", "AMD64"),
-            ("int8-tensorrt", "fp16", "int8-cpu", "fp32"),
+            ("int8-fp16", "int8-tensorrt", "fp16", "int8-cpu", "fp32"),
             calibration_cache=True,
         ),
         Target("x86-cpu", "a PC or server without a GPU", ("x86_64", "AMD64"), ("int8-cpu", "fp32")),
@@ -75,14 +81,14 @@ TARGETS = {
             "jetson-thor",
             "Jetson Thor, JetPack 7 (TensorRT 10.13 to 11)",
             ("aarch64",),
-            ("int8-tensorrt", "fp16", "fp32", "int8-arm"),
+            ("int8-fp16", "int8-tensorrt", "fp16", "fp32", "int8-arm"),
             calibration_cache=True,
         ),
         Target(
             "jetson-orin",
             "Jetson Orin, JetPack 5 to 7 (TensorRT 8.5 to 11)",
             ("aarch64",),
-            ("int8-tensorrt", "fp16", "fp32", "int8-arm"),
+            ("int8-fp16", "int8-tensorrt", "fp16", "fp32", "int8-arm"),
             calibration_cache=True,
         ),
         # For the model fp16, TensorRT up to 10.11 takes the FP32 file and a flag.
@@ -101,6 +107,19 @@ TARGETS = {
 }
 
 
-def is_foreign(name: str) -> bool:
-    """Return whether a model's file is for other processors than x86 ones, which the host has."""
-    return name in FLAVORS and FLAVORS[name].activations == "QInt8"
+def host_config(name: str) -> dict[str, str]:
+    """Return the session options with which ONNX Runtime on an x86 host computes a model's file as its own device does."""
+    flavor = FLAVORS.get(name)
+    if flavor is None or flavor.activations != "QInt8":
+        return {}
+    # Without VNNI, x86 kernels add S8S8 products in 16 bits, which overflow; this asks for the slower, right ones.
+    config = {"session.x64quantprecision": "1"}
+    if flavor.half_of:
+        # Fused with FP16 scales, ONNX Runtime 1.31 gives wrong numbers on a CPU.
+        config["session.disable_quant_qdq"] = "1"
+    return config
+
+
+def opset_of(name: str) -> int:
+    """Return the opset of a model's file."""
+    return FP16_QDQ_OPSET if name in FLAVORS and FLAVORS[name].half_of else OPSET

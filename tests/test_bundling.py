@@ -29,6 +29,7 @@ def test_a_bundle_holds_models_runtime_golden_images_and_nothing_else(bundle):
         "model.fp16.onnx",
         "model.int8-arm.onnx",
         "model.int8-cpu.onnx",
+        "model.int8-fp16.onnx",
         "model.int8-tensorrt.onnx",
         "calibration.cache",
     }
@@ -74,9 +75,10 @@ def test_the_float_model_runs_on_every_backend(bundle):
 
 def test_tensorrts_models_are_left_to_tensorrt(bundle):
     opened = open_bundle(bundle)
-    assert [model.name for model in opened.models if model.backends == ("tensorrt",)] == ["int8-tensorrt", "fp16"]
-    assert opened.in_order("aarch64") == [opened.model(n) for n in ("int8-tensorrt", "fp16", "fp32", "int8-arm")]
-    assert opened.in_order("x86_64") == [opened.model(n) for n in ("int8-tensorrt", "fp16", "int8-cpu", "fp32")]
+    typed = ("int8-fp16", "int8-tensorrt", "fp16")
+    assert [model.name for model in opened.models if model.backends == ("tensorrt",)] == list(typed)
+    assert opened.in_order("aarch64") == [opened.model(n) for n in (*typed, "fp32", "int8-arm")]
+    assert opened.in_order("x86_64") == [opened.model(n) for n in (*typed, "int8-cpu", "fp32")]
 
 
 def test_a_machine_without_tensorrt_passes_its_models_over_and_classifies(bundle, digits, monkeypatch, caplog):

@@ -14,7 +14,7 @@ from edgeclf.exporting import write_onnx
 from edgeclf.loading import load_batches
 from edgeclf.models import METADATA_KEY, TorchRunner
 from edgeclf.runs import read_run
-from edgeclf.targets import IR_VERSION, OPSET
+from edgeclf.targets import IR_VERSIONS, OPSET
 from edgeclf_runtime.preprocess import Preprocessing
 from edgeclf_runtime.runners.ort import OnnxRuntimeRunner
 
@@ -30,7 +30,7 @@ def test_the_graph_keeps_the_contract(run):
     assert (image.name, logits.name) == ("image", "logits")
     assert [d.dim_param or d.dim_value for d in image.type.tensor_type.shape.dim] == ["N", 64, 64, 3]
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]
-    assert model.ir_version == IR_VERSION
+    assert model.ir_version == IR_VERSIONS[OPSET]
 
 
 def test_normalisation_is_a_grouped_convolution_behind_the_transpose(run):

@@ -56,3 +56,27 @@ def test_casts_to_float32_and_bounds_that_fp16_does_not_know_are_no_trouble():
 def test_an_activation_that_does_not_fit_fp16_is_named():
     with pytest.raises(ModelError, match=r"reaches 7e\+04, and FP16 ends at 65504: leave out the flavor fp16"):
         halve(model(), ranges(70000))
+
+
+@pytest.fixture(scope="module")
+def half(run):
+    return onnx.load(run / "model.int8-fp16.onnx")
+
+
+def test_the_float_part_of_a_qdq_file_is_fp16_and_its_scales_are(half):
+    floats = {tensor.name for tensor in half.graph.initializer if tensor.data_type == TensorProto.FLOAT}
+    assert floats == set()
+    pairs = [node for node in half.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    scales = {node.input[1] for node in pairs}
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in half.graph.initializer}
+    assert len(pairs) > 100
+    assert {stored[name].dtype for name in scales} == {np.dtype("float16")}
+
+
+def test_no_scale_of_fp16_is_0_or_cuts_a_weight_off(half, run):
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in half.graph.initializer}
+    full = {t.name: numpy_helper.to_array(t) for t in onnx.load(run / "model.int8-tensorrt.onnx").graph.initializer}
+    scales = [name for name in stored if name.endswith("_scale")]
+    assert min(stored[name].min() for name in scales) > 0
+    for name in scales:
+        assert (stored[name] >= full[name]).all()

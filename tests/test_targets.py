@@ -20,9 +20,14 @@ def test_a_gpu_without_int8_is_given_none():
 
 
 @pytest.mark.parametrize("name", [name for name in JETSONS if name != "jetson-nano"])
-def test_the_other_jetsons_get_the_tensorrt_form_first(name):
-    assert TARGETS[name].models[0] == "int8-tensorrt"
+def test_the_other_jetsons_get_a_tensorrt_form_first(name):
+    typed = ("int8-fp16",) if name in ("jetson-thor", "jetson-orin") else ()
+    assert TARGETS[name].models[: len(typed) + 1] == (*typed, "int8-tensorrt")
 
 
 def test_tensorrts_files_are_for_tensorrt_alone():
-    assert {name for name, flavor in FLAVORS.items() if flavor.backends == ("tensorrt",)} == {"int8-tensorrt", "fp16"}
+    assert {name for name, flavor in FLAVORS.items() if flavor.backends == ("tensorrt",)} == {
+        "int8-tensorrt",
+        "int8-fp16",
+        "fp16",
+    }

@@ -85,3 +85,43 @@ def command(capfd):
     yield run
     signal.signal(signal.SIGTERM, handler)
     reporting.show_progress(False)
+
+
+@pytest.fixture
+def tensorrt(monkeypatch, tmp_path):
+    """TensorRT 11.4 for the building processes; this one knows its version alone, since no other can follow in it."""
+    from types import SimpleNamespace
+
+    from tensorrt_rig import BUILDS, rig
+
+    from edgeclf_runtime import engine
+
+    monkeypatch.setenv("PYTHONPATH", rig(BUILDS))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(engine, "load_tensorrt", lambda: SimpleNamespace(__version__=BUILDS))
+
+
+@pytest.fixture
+def small(tmp_path):
+    """Write a small ONNX file: small(nodes, *initializers) gives its path."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    def write(nodes, *initializers, name="model.fp32.onnx"):
+        image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 4])
+        logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)
+        graph = helper.make_graph(nodes, "graph", [image], [logits], list(initializers))
+        path = tmp_path / name
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7), str(path))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def relu(small):
+    """A model of one layer, which is built in a tenth of a second."""
+    from onnx import helper
+
+    return small([helper.make_node("Relu", ["image"], ["logits"])])

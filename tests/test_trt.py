@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from edgeclf_runtime import cuda
 from edgeclf_runtime.bundle import open_bundle
 from edgeclf_runtime.engine import Engine
 from edgeclf_runtime.engine_api import load_tensorrt
+from edgeclf_runtime.engine_choice import MAX_BATCH
 from edgeclf_runtime.errors import BackendError
 from edgeclf_runtime.runners import backend_version, open_runner, trt
 from edgeclf_runtime.selection import open_proven
@@ -42,10 +44,11 @@ def library(tmp_path_factory):
 @pytest.fixture(params=["8.2.1.8", "8.6.1", "11.4.0.106"])
 def net(request, library, monkeypatch):
     """A TensorRT that computes on this processor, in the shape of each version's calls."""
-    net = Net(request.param)
+    net = Net(request.param, ctypes.CDLL(library))
+    net.key = {"max_batch": MAX_BATCH, "dla": None, "version_compatible": False}
     monkeypatch.setitem(sys.modules, "tensorrt", net.module)
     monkeypatch.setattr(cuda, "_library_paths", lambda: [library])
-    monkeypatch.setattr(trt, "ensure_engine", lambda path, device: Engine(b"plan", {}))
+    monkeypatch.setattr(trt, "ensure_engine", lambda path, device: Engine(b"plan", {"key": net.key}, "no-folder"))
     yield net
     assert ctypes.CDLL(library).live_objects() == 0
 
@@ -99,6 +102,64 @@ def test_a_batch_of_another_shape_is_refused(net):
     runner = open_runner("tensorrt", "model.fp32.onnx")
     with runner, pytest.raises(BackendError, match=r"\[1, 4, 4, 3\] was given, the model's is \[-1, 4, 5, 3\]"):
         runner.infer(batch(1)[:, :, :4])
+
+
+def test_from_the_second_batch_of_a_shape_on_a_graph_is_launched(net):
+    with open_runner("tensorrt", "model.fp32.onnx") as runner:
+        for size in (1, 1, 1, 1, 3, 3, 3, 1, 1):
+            image = batch(size) + runner.transfer_ms
+            np.testing.assert_allclose(runner.infer(image), image.mean((1, 2)), rtol=1e-5)
+        # Once to warm up and once to record, for each run of one shape.
+        assert net.enqueued == 6
+
+
+@pytest.mark.parametrize(
+    "failure", ["cudaStreamBeginCapture 900", "cudaStreamEndCapture 901", "cudaGraphInstantiate 2"]
+)
+def test_where_nothing_can_be_recorded_each_inference_is_launched_and_the_log_says_so(
+    net, monkeypatch, caplog, failure
+):
+    monkeypatch.setenv("FAIL_CUDA", failure)
+    with caplog.at_level("INFO"), open_runner("tensorrt", "model.fp32.onnx") as runner:
+        for _ in range(4):
+            np.testing.assert_allclose(runner.infer(batch(1)), batch(1).mean((1, 2)), rtol=1e-5)
+    assert re.search(f"no CUDA graph is used, .*: {failure.split()[0]} failed", caplog.text)
+    assert len(caplog.records) == 1
+
+
+def test_an_engine_of_one_size_takes_batches_apart(net):
+    net.key["max_batch"] = 1
+    with open_runner("tensorrt", "model.fp32.onnx") as runner:
+        np.testing.assert_allclose(runner.infer(batch(3)), batch(3).mean((1, 2)), rtol=1e-5)
+        assert runner.transfer_ms == 1.5
+
+
+def test_an_engine_for_a_dla_is_loaded_for_its_core_and_a_version_compatible_one_may_run_its_own_code(net):
+    open_runner("tensorrt", "model.fp32.onnx").close()
+    assert not {"DLA_core", "engine_host_code_allowed"} & set(net.settings)
+    net.key.update(dla=1, version_compatible=True)
+    open_runner("tensorrt", "model.fp32.onnx").close()
+    assert (net.settings["DLA_core"], net.settings["engine_host_code_allowed"]) == (1, True)
+
+
+def test_what_the_layers_compute_in_is_told_with_the_engine(net):
+    net.layers = [
+        {"Name": "conv1", "Inputs": [{"Format/Datatype": "Four wide channel vectorized row major Int8 format"}]},
+        {"Name": "conv2", "Inputs": [{"Format/Datatype": "Half"}, {"Format/Datatype": "Float"}]},
+        {"Name": "fc", "Inputs": [{"Format/Datatype": "Row major linear FP32 format"}]},
+        {"Name": "odd", "Inputs": []},
+        "only a name",
+    ]
+    with open_runner("tensorrt", "model.fp32.onnx") as runner:
+        names = {"conv1": "INT8", "conv2": "FP16", "fc": "FP32", "odd": "unknown", "only a name": "unknown"}
+        assert runner.facts["layers"] == names
+        assert runner.facts["layer_precisions"] == {"FP16": 1, "FP32": 1, "INT8": 1, "unknown": 2}
+
+
+def test_an_inspector_that_tells_nothing_is_unknown(net):
+    net.layers = None
+    with open_runner("tensorrt", "model.fp32.onnx") as runner:
+        assert runner.facts["layer_precisions"] == "unknown"
 
 
 def test_memory_that_runs_out_is_an_error_and_leaves_nothing(net, monkeypatch):

@@ -92,8 +92,14 @@ def _selftest(arguments):
 
 def _build(arguments):
     from .engine_build import build
+    from .engine_choice import Options
 
-    report = build(arguments.bundle, arguments.model, arguments.precision, arguments.workspace, arguments.retry)
+    names = ("retry", "level", "dla", "calibrator", "calibration", "version_compatible", "hardware_compatible")
+    options = Options(
+        workspace_bytes=arguments.workspace << 20 if arguments.workspace else None,
+        **{name: getattr(arguments, name) for name in names},
+    )
+    report = build(arguments.bundle, arguments.model, arguments.precision, options)
     _write(arguments, report)
     if not report.engines:
         raise BackendError("no engine could be built, for the reasons above")

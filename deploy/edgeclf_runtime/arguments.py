@@ -56,6 +56,26 @@ def _add_build(parser):
         "--workspace", type=_positive, metavar="MB", help="memory that a build may work with; else by the GPU's"
     )
     parser.add_argument("--retry", action="store_true", help="build again what failed before")
+    parser.add_argument(
+        "--level", type=int, choices=range(6), metavar="0-5", help="TensorRT's optimisation level, from 8.6 on (3)"
+    )
+    parser.add_argument(
+        "--dla", type=_core, metavar="CORE", help="run on this core of the DLA what it can run, the rest on the GPU"
+    )
+    parser.add_argument(
+        "--calibrator",
+        action="store_true",
+        help="INT8 by TensorRT's calibrator from calibration.cache, not from the Q/DQ file (up to TensorRT 10)",
+    )
+    parser.add_argument(
+        "--calibration", metavar="FOLDER", help="calibrate with these images on this device, not from calibration.cache"
+    )
+    parser.add_argument(
+        "--version-compatible", action="store_true", help="an engine for later versions of TensorRT too; slower"
+    )
+    parser.add_argument(
+        "--hardware-compatible", action="store_true", help="an engine for other GPUs since Ampere too; slower"
+    )
 
 
 def _add_classify(parser):
@@ -180,6 +200,12 @@ def _add_decision(parser):
 def _positive(text):
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError("{!r} is not a whole number of 1 or more".format(text))
+    return int(text)
+
+
+def _core(text):
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError("{!r} is no number of a core; 0 or 1 was expected".format(text))
     return int(text)
 
 

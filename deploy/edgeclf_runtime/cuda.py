@@ -28,6 +28,8 @@ _MAJOR, _MINOR, _INTEGRATED = 75, 76, 18  # cudaDeviceAttr
 # cudaDeviceProp begins with the name, 256 bytes, in every version; the longest so far has 1,008 bytes in all.
 _NAME_BYTES, _PROPERTIES_BYTES = 256, 8192
 _MARKS = 4
+# cudaStreamCaptureModeThreadLocal: what other threads do meanwhile does no harm.
+_THREAD_LOCAL = 1
 _NO_GPU = "no NVIDIA GPU can be used here: see what nvidia-smi says (on a Jetson: tegrastats), and in a container start it with --gpus all or --runtime nvidia"
 _OLD_DRIVER = "there is no NVIDIA driver, or it is older than this CUDA: install or update the driver, or use another backend with --backend"
 _MEMORY = "the GPU's memory is full: end what else uses it (on a Jetson it is the board's own memory), or use another backend with --backend"
@@ -143,6 +145,10 @@ class RuntimeCuda:
         self._call("cudaEventElapsedTime", ctypes.byref(value), *marks)
         return value.value
 
+    def record(self, work):
+        """Return a Graph of what ``work()`` begins on the stream; it does not run yet.  Closed before this is."""
+        return Graph(self._library, self.stream, work)
+
     def synchronize(self):
         """Wait until all that was begun is done."""
         self._call("cudaStreamSynchronize", ctypes.c_void_p(self.stream))
@@ -157,6 +163,41 @@ class RuntimeCuda:
 
     def _call(self, function, *arguments):
         _check(self._library, function, *arguments)
+
+
+class Graph:
+    """Work of a stream that was recorded once and is begun again by a single call.
+
+    Raises BackendError where what ``work()`` does cannot be recorded, or it returns False.
+    """
+
+    def __init__(self, library, stream, work):
+        self._library, self._stream, self._handle = library, ctypes.c_void_p(stream), 0
+        graph, handle = ctypes.c_void_p(), ctypes.c_void_p()
+        _check(library, "cudaStreamBeginCapture", self._stream, _THREAD_LOCAL)
+        try:
+            begun = work()
+        finally:
+            code = library.cudaStreamEndCapture(self._stream, ctypes.byref(graph))
+        if code or not begun:
+            raise BackendError(_failure(library, "cudaStreamEndCapture", code) if code else "the work was refused")
+        # From CUDA 12 on the third parameter is a word of flags and the last; 0 means the same.
+        none = (None, None, ctypes.c_size_t(0))
+        try:
+            _check(library, "cudaGraphInstantiate", ctypes.byref(handle), graph, *none)
+        finally:
+            library.cudaGraphDestroy(graph)
+        self._handle = handle.value or 0
+
+    def launch(self):
+        """Begin the work."""
+        _check(self._library, "cudaGraphLaunch", ctypes.c_void_p(self._handle), self._stream)
+
+    def close(self):
+        """Free it; a second call does nothing."""
+        handle, self._handle = self._handle, 0
+        if handle:
+            self._library.cudaGraphExecDestroy(ctypes.c_void_p(handle))
 
 
 class PyCuda:
@@ -208,6 +249,11 @@ class PyCuda:
     def elapsed_ms(self, first, second):
         with self._current():
             return self._marks[first].time_till(self._marks[second])
+
+    def record(self, work):
+        # pycuda itself has no graphs (2026.1).
+        with self._current():
+            return Graph(_load(), self.stream, work)
 
     def synchronize(self):
         with self._current():

@@ -2,7 +2,9 @@
 
 The table is the one place that decides by version; tests hold it against the real classes of
 8.6.1, 10.16.1 and 11.4.0.  Sources: those classes; for versions between them NVIDIA's release
-notes (docs.nvidia.com/deeplearning/tensorrt, "Release Notes") and, for 8.2, its API reference.
+notes (docs.nvidia.com/deeplearning/tensorrt, "Release Notes").  For 8.2 the source of its
+bindings, python/src/infer/pyCore.cpp in github.com/NVIDIA/TensorRT: every name of its path is in
+8.0's and in 8.5.1's, but for the inspector, which came with 8.2.0 (CHANGELOG.md there).
 """
 
 import re
@@ -66,8 +68,54 @@ FEATURES: Dict[str, Feature] = {
     "named errors": Feature((10,), _ENDLESS, ("ParserError.node_name", "ParserError.node_operator")),
     "explicit batch": Feature((8, 2), (10,), ("NetworkDefinitionCreationFlag.EXPLICIT_BATCH",)),
     # Up to 10.11 precision is chosen by flags; they were deprecated in 10.12 and removed in 11, where the file's own
-    # types count.
-    "precision flags": Feature((8, 2), (10, 12), ("IBuilderConfig.set_flag", "BuilderFlag.FP16", "BuilderFlag.INT8")),
+    # types count.  From 10.12 on they serve calibrators and DLA alone.
+    "precision flags": Feature((8, 2), (11,), ("IBuilderConfig.set_flag", "BuilderFlag.FP16", "BuilderFlag.INT8")),
+    "calibrator": Feature(
+        (8, 2),
+        (11,),
+        (
+            "IBuilderConfig.int8_calibrator",
+            "IBuilderConfig.set_calibration_profile",
+            "IInt8EntropyCalibrator2.get_batch_size",
+            "IInt8EntropyCalibrator2.get_batch",
+            "IInt8EntropyCalibrator2.read_calibration_cache",
+            "IInt8EntropyCalibrator2.write_calibration_cache",
+        ),
+    ),
+    "DLA": Feature(
+        (8, 2),
+        _ENDLESS,
+        (
+            "Builder.num_DLA_cores",
+            "IBuilderConfig.default_device_type",
+            "IBuilderConfig.DLA_core",
+            "IBuilderConfig.set_flag",
+            "DeviceType.DLA",
+            "BuilderFlag.GPU_FALLBACK",
+            "Runtime.DLA_core",
+        ),
+    ),
+    "inspector": Feature(
+        (8, 2),
+        _ENDLESS,
+        (
+            "IBuilderConfig.profiling_verbosity",
+            "ProfilingVerbosity.DETAILED",
+            "ICudaEngine.create_engine_inspector",
+            "EngineInspector.get_engine_information",
+            "LayerInformationFormat.JSON",
+        ),
+    ),
+    "version compatible": Feature(
+        (8, 6),
+        _ENDLESS,
+        ("IBuilderConfig.set_flag", "BuilderFlag.VERSION_COMPATIBLE", "Runtime.engine_host_code_allowed"),
+    ),
+    "hardware compatible": Feature(
+        (8, 6),
+        _ENDLESS,
+        ("IBuilderConfig.hardware_compatibility_level", "HardwareCompatibilityLevel.AMPERE_PLUS"),
+    ),
     "strong types": Feature((10, 12), _ENDLESS, ("NetworkDefinitionCreationFlag.STRONGLY_TYPED",)),
     "workspace size": Feature((8, 2), (8, 4), ("IBuilderConfig.max_workspace_size",)),
     "memory pools": Feature((8, 4), _ENDLESS, ("IBuilderConfig.set_memory_pool_limit", "MemoryPoolType.WORKSPACE")),

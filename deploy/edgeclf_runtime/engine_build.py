@@ -7,8 +7,9 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 from . import engine_cache, tuning
 from .bundle import open_bundle
 from .cuda import open_cuda
-from .engine import ensure_engine
+from .engine import ensure_engine, forget_engine
 from .engine_api import load_tensorrt
+from .engine_choice import Options
 from .errors import BackendError
 from .selection import candidates, open_proven, pair_name
 
@@ -54,7 +55,9 @@ class BuildReport(NamedTuple):
     def __str__(self):
         lines = ["TensorRT {} on {}, engines in {}".format(self.tensorrt, self.gpu, self.folder)]
         lines += [
-            "ready: {} ({}), {:.1f} MB, {:.0f} s".format(e.model, e.precision, e.facts["bytes"] / 1e6, e.seconds)
+            "ready: {} ({}), {:.1f} MB, {:.0f} s, layers: {}".format(
+                e.model, e.precision, e.facts["bytes"] / 1e6, e.seconds, _layers(e.facts)
+            )
             for e in self.engines
         ]
         lines += ["not built: {}: {}".format(name, reason) for name, reason in self.failures.items()]
@@ -62,38 +65,37 @@ class BuildReport(NamedTuple):
         return "\n".join(lines + ([self.note] if self.note else []))
 
 
-def build(bundle, model=None, precision="best", workspace_megabytes=None, retry=False):
+def build(bundle, model=None, precision="best", options=None):
     """Build the engines of a bundle's models for this GPU, and hold each to the golden images.
 
     model       one model alone, by name
     precision   "fp32", "fp16" or "int8" alone; "best" builds all, measures what runs on this device, and
                 remembers the fastest as --tune does
-    workspace_megabytes
-                memory that a build may work with; None goes by the GPU's
-    retry       build again what failed before
+    options     Options of engine_choice.py; engines that are right are used from now on
 
     Returns a BuildReport.  Raises BackendError where there is no TensorRT, no GPU, or no such model.
     """
     if precision not in PRECISIONS:
         raise BackendError("there is no precision {!r}; there are {}".format(precision, ", ".join(PRECISIONS)))
     bundle = open_bundle(bundle)
+    options = (options or Options())._replace(preprocessing=bundle.preprocessing)
     models, note = _of_precision(_models(bundle, model), precision)
     tensorrt = load_tensorrt().__version__
     cuda = open_cuda()
     device = cuda.device
     cuda.close()
-    workspace = workspace_megabytes << 20 if workspace_megabytes else None
     engines, failures = [], {}
     for candidate in models:
         try:
-            engines.append(_build(bundle, candidate, device, workspace, retry))
+            engines.append(_build(bundle, candidate, device, options))
         except BackendError as error:
             failures[pair_name(candidate, BACKEND)] = str(error)
     fastest = None
     if precision == "best" and engines:
-        pairs = tuning.tune(bundle, candidates(bundle, model))
+        pairs = tuning.tune(bundle, [pair for pair in candidates(bundle, model) if pair_name(*pair) not in failures])
         fastest = pair_name(*pairs[0])
-    return BuildReport(tensorrt, device.name, tuple(engines), failures, fastest, engine_cache.folder(), note)
+    folder = engines[0].facts["folder"] if engines else engine_cache.folders()[0]
+    return BuildReport(tensorrt, device.name, tuple(engines), failures, fastest, folder, note)
 
 
 def _models(bundle, model):
@@ -125,8 +127,19 @@ def _of_precision(models, precision):
     )
 
 
-def _build(bundle, model, device, workspace_bytes, retry):
+def _build(bundle, model, device, options):
     start = time.monotonic()
-    engine = ensure_engine(bundle.file(model.file), device, workspace_bytes, retry)
-    open_proven(bundle, model, BACKEND).close()
-    return BuiltEngine(model.name, model.precision, round(time.monotonic() - start, 1), engine.facts)
+    path = bundle.file(model.file)
+    engine = ensure_engine(path, device, options)
+    try:
+        with open_proven(bundle, model, BACKEND) as runner:
+            facts = dict(runner.facts, folder=engine.folder)
+    except BackendError:
+        forget_engine(engine, path, device)
+        raise
+    return BuiltEngine(model.name, model.precision, round(time.monotonic() - start, 1), facts)
+
+
+def _layers(facts):
+    counts = facts["layer_precisions"]
+    return counts if isinstance(counts, str) else ", ".join("{} {}".format(n, name) for name, n in counts.items())

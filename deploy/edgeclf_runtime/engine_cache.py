@@ -23,9 +23,10 @@ _MOST_JSON_BYTES = 1 << 20
 _log = logging.getLogger(__name__)
 
 
-def folder():
-    """Return where engines are kept."""
-    return os.path.join(cache_folder(), "engines")
+def folders():
+    """Return where engines are kept, the first choice first: below XDG_CACHE_HOME, and in the user's own cache."""
+    own = os.path.join(os.path.expanduser("~"), ".cache", "edgeclf")
+    return [os.path.join(path, "engines") for path in [cache_folder()] + [own] * (cache_folder() != own)]
 
 
 def load(folder, key):
@@ -67,22 +68,21 @@ def refusal(folder, key):
 
 
 @contextlib.contextmanager
-def writable(folder):
-    """Give the folder, or a temporary one, which is removed again, where it cannot be written."""
-    try:
-        os.makedirs(folder, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        _log.warning(
-            "%s cannot be written (%s): the engine will be built anew at every start; choose another folder by "
-            "XDG_CACHE_HOME",
-            folder,
-            error.strerror,
-        )
-    else:
-        yield folder
-        return
+def writable(folders):
+    """Give the first of the folders that can be written, or a temporary one, which is removed again."""
+    for path in folders:
+        try:
+            os.makedirs(path, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path):
+                pass
+        except OSError as error:
+            _log.warning("%s cannot be written (%s)", path, error.strerror)
+        else:
+            if path != folders[0]:
+                _log.warning("engines are kept in %s", path)
+            yield path
+            return
+    _log.warning("the engine will be built anew at every start; choose another folder by XDG_CACHE_HOME")
     temporary = tempfile.mkdtemp(prefix="edgeclf-engines-")
     try:
         yield temporary
@@ -105,6 +105,41 @@ def keep_facts(folder, key, plan, facts):
     facts = dict(facts, key=key, sha256=sha256_bytes(plan), built=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
     _write_facts(_path(folder, key) + ".json", facts)
     return facts
+
+
+def add_facts(folder, key, **facts):
+    """Add to the facts of an engine that is kept; returns them all, or None where it is not kept."""
+    kept = _read_facts(_path(folder, key) + ".json")
+    if kept is None:
+        return None
+    kept.update(facts)
+    _write_facts(_path(folder, key) + ".json", kept)
+    return kept
+
+
+def prefer(folder, usual, key):
+    """Remember that the engine of a key is to take the place of the usual one; of the usual key itself: forget it."""
+    path = _path(folder, usual) + ".preferred"
+    if key == usual:
+        with contextlib.suppress(OSError):
+            os.remove(path)
+    else:
+        _write_facts(path, {"key": key})
+
+
+def preferred(folder, usual):
+    """Return the key of the engine that takes the place of the usual one, or None."""
+    try:
+        return dict(read_json(_path(folder, usual) + ".preferred", _MOST_JSON_BYTES)["key"])
+    except (OSError, LookupError, TypeError, ValueError, RecursionError):
+        return None
+
+
+def earlier_build_s(folder, key):
+    """Return what the last build of the same model and precision took on this GPU, in seconds, or None."""
+    same = ("model_sha256", "precision", "gpu")
+    built = [f for _, f in _all_facts(folder) if "build_s" in f and all(f["key"].get(n) == key[n] for n in same)]
+    return max(built, key=lambda facts: facts["built"])["build_s"] if built else None
 
 
 def keep_refusal(folder, key, reason):
@@ -155,7 +190,14 @@ def _difference(wanted, found):
 
 def _tell_of_others(folder, key):
     """Log what sets engines of the same model and precision apart from the one that is wanted."""
-    for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.json"))):
-        facts = _read_facts(path) or {"key": {}}
+    for path, facts in _all_facts(folder):
         if all(facts["key"].get(name) == key[name] for name in ("model_sha256", "precision")):
             _log.warning("%s.engine is not used: %s", path[: -len(".json")], _difference(key, facts["key"]))
+
+
+def _all_facts(folder):
+    """Yield each file of facts that can be read."""
+    for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.json"))):
+        facts = _read_facts(path)
+        if facts:
+            yield path, facts

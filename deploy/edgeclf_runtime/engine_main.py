@@ -32,20 +32,32 @@ class Request(NamedTuple):
 
     source      the ONNX file
     plan        where the engine is written
+    strongly_typed
+                whether the file's own types count
     flags       of BuilderFlag, where precision is chosen by flags: "FP16", "INT8"
     exact       no TF32, which rounds more than the golden images of an FP32 model allow
     batches     smallest, usual and largest batch
     timing      the timing cache's file, or None
+    dla         the DLA's core, or None
+    calibration what a calibrator takes its ranges from, see calibrator.py, or None
+    preprocessing
+                the fields of the bundle's Preprocessing, for images to calibrate with
     """
 
     source: str
     plan: str
+    strongly_typed: bool
     flags: Tuple[str, ...]
     exact: bool
     batches: Tuple[int, int, int]
     workspace_bytes: int
     optimization_level: int
-    timing: Optional[str]
+    timing: Optional[str] = None
+    dla: Optional[int] = None
+    calibration: Optional[str] = None
+    preprocessing: Tuple[Any, ...] = ()
+    version_compatible: bool = False
+    hardware_compatible: bool = False
 
 
 def main(link_handle):
@@ -85,22 +97,25 @@ def build(request, send):
     version, logger = version_of(trt), make_logger(trt)
     trt.init_libnvinfer_plugins(logger, "")
     builder = trt.Builder(logger)
-    network = builder.create_network(_network_flags(trt, version))
+    network = builder.create_network(_network_flags(trt, version, request))
     _parse(trt, version, network, logger, request.source)
     config = builder.create_builder_config()
     _configure(trt, version, config, request)
-    _add_profile(builder, network, config, request, logger)
+    if request.dla is not None:
+        _use_dla(trt, builder, config, request.dla)
+    profile = _add_profile(builder, network, config, request, logger)
     timing = _read_timing(config, request.timing)
     if has(version, "progress"):
         config.progress_monitor = _make_monitor(trt, send)
     start = time.time()
-    plan = builder.build_serialized_network(network, config)
+    with _calibrated(trt, version, config, profile, request):
+        plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise BackendError(_refusal(trt, request.source, logger.errors))
     _write(request.plan, plan)
     if timing:
         _write_timing(config, request.timing)
-    return {"build_s": round(time.time() - start, 1), "layers": network.num_layers, "bytes": plan.nbytes}
+    return {"build_s": round(time.time() - start, 1), "network_layers": network.num_layers, "bytes": plan.nbytes}
 
 
 def make_logger(trt):
@@ -120,9 +135,9 @@ def make_logger(trt):
     return Logger()
 
 
-def _network_flags(trt, version):
+def _network_flags(trt, version, request):
     flags = trt.NetworkDefinitionCreationFlag
-    if has(version, "strong types"):
+    if request.strongly_typed:
         return 1 << int(flags.STRONGLY_TYPED)
     return 1 << int(flags.EXPLICIT_BATCH) if has(version, "explicit batch") else 0
 
@@ -159,6 +174,49 @@ def _configure(trt, version, config, request):
         config.max_workspace_size = request.workspace_bytes
     if has(version, "optimization level"):
         config.builder_optimization_level = request.optimization_level
+    if has(version, "inspector"):
+        # So that the engine can tell what each layer computes in; it does not make it slower.
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if request.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if request.hardware_compatible:
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+
+
+def _use_dla(trt, builder, config, core):
+    """Let the DLA run what it can, and the GPU the rest."""
+    cores = builder.num_DLA_cores
+    if core >= cores:
+        raise BackendError(
+            "TensorRT {} finds {} here, --dla {} asked for one more; {}".format(
+                trt.__version__,
+                "{} DLA cores".format(cores) if cores else "no DLA",
+                core,
+                "they are numbered from 0" if cores else "Xavier and Orin have them; leave out --dla",
+            )
+        )
+    config.default_device_type = trt.DeviceType.DLA
+    config.DLA_core = core
+    config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
+
+
+@contextlib.contextmanager
+def _calibrated(trt, version, config, profile, request):
+    """Give the build its ranges where a calibrator is asked for; raises what went wrong in it."""
+    if request.calibration is None:
+        yield
+        return
+    from .calibrator import make_calibrator
+
+    calibrator = make_calibrator(trt, version, request.calibration, request.preprocessing)
+    config.int8_calibrator = calibrator
+    config.set_calibration_profile(profile)
+    try:
+        yield
+    finally:
+        calibrator.close()
+    if calibrator.error:
+        raise calibrator.error
 
 
 def _add_profile(builder, network, config, request, logger):
@@ -173,6 +231,7 @@ def _add_profile(builder, network, config, request, logger):
                 list(request.batches), request.source, "; ".join(logger.errors)
             )
         )
+    return profile
 
 
 def _read_timing(config, path):

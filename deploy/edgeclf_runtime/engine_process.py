@@ -29,18 +29,23 @@ class Killed(Refused):
 
 
 class Progress:
-    """Tells stderr how far a build is: as one line that changes on a terminal, else now and then as a line."""
+    """Tells stderr how far a build is: as one line that changes on a terminal, else now and then as a line.
 
-    def __init__(self, name):
+    expected_s      what such a build took before, or None
+    """
+
+    def __init__(self, name, expected_s=None):
         self._name, self._start, self._said = name, time.monotonic(), time.monotonic()
-        self._phase = ""
+        self._phase, self._expected = "", " of about {:.0f} s".format(expected_s) if expected_s else " s"
 
     def __call__(self, message):
         """Take a message of the building process, or None when a second went by without one."""
         if message:
             steps = " {} of {}".format(message["step"], message["steps"]) if message.get("steps") else ""
             self._phase = ": {}{}".format(message["phase"], steps)
-        line = "engine of {}, {:.0f} s{}".format(self._name, time.monotonic() - self._start, self._phase)
+        line = "engine of {}, {:.0f}{}{}".format(
+            self._name, time.monotonic() - self._start, self._expected, self._phase
+        )
         if not show_line(line) and time.monotonic() - self._said >= _TELL_EVERY_S:
             self._said = time.monotonic()
             print(line, file=sys.stderr, flush=True)

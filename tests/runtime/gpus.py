@@ -5,6 +5,7 @@ fails; how a GPU computes they cannot show.
 """
 
 import ctypes
+import json
 import shutil
 import subprocess
 from types import SimpleNamespace
@@ -12,6 +13,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from edgeclf_runtime.cuda import Device
+
+NANO = Device("NVIDIA Tegra X1", (5, 3), 4 << 30, 2 << 30, True)
+TX2 = Device("NVIDIA Tegra X2", (6, 2), 8 << 30, 5 << 30, True)
+ORIN = Device("Orin", (8, 7), 64 << 30, 40 << 30, True)
+RTX = Device("NVIDIA GeForce RTX 4070", (8, 9), 12 << 30, 11 << 30, False)
 GPU = "Stand-in GPU"
 # FAIL_CUDA names a function and its error, as in "cudaMalloc 2".
 CUDART = r"""
@@ -53,6 +60,16 @@ int cudaMemcpyAsync(void *to, void *from, size_t n, int kind, void *stream)
 int cudaEventRecord(void *event, void *stream) { MAY_FAIL; return event && stream ? 0 : 1; }
 int cudaEventElapsedTime(float *ms, void *first, void *second) { MAY_FAIL; *ms = 0.25f; return first == second; }
 int cudaStreamSynchronize(void *stream) { MAY_FAIL; return stream ? 0 : 1; }
+static int capturing;
+static void (*replay)(void);
+int is_capturing(void) { return capturing; }
+void set_replay(void (*function)(void)) { replay = function; }
+int cudaStreamBeginCapture(void *stream, int mode) { MAY_FAIL; capturing = stream && mode == 1; return !capturing; }
+int cudaStreamEndCapture(void *stream, void **graph) { capturing = 0; MAY_FAIL; return stream ? make(graph, 1) : 1; }
+int cudaGraphInstantiate(void **run, void *graph, void *node, void *log, size_t n) { MAY_FAIL; return node || log || n ? 1 : make(run, 1); }
+int cudaGraphLaunch(void *run, void *stream) { MAY_FAIL; if (!run || !stream || !replay) return 1; replay(); return 0; }
+int cudaGraphDestroy(void *p) { return end(p); }
+int cudaGraphExecDestroy(void *p) { return end(p); }
 """
 
 
@@ -79,10 +96,16 @@ class Net:
     shapes      of the engines' input and output
     compute     what they answer: the mean of each channel, unless it is set
     happened    what was made and deleted, in order
+    enqueued    how many inferences were begun by TensorRT itself, recordings included
+    cudart      the stand-in's library, whose graphs record what is begun
+    layers      what the inspector says of the engine's layers
     """
 
-    def __init__(self, version):
+    def __init__(self, version, cudart=None):
         self.shapes = {"logits": (-1, 3), "image": (-1, 4, 5, 3)}
+        self.cudart, self.enqueued = cudart, 0
+        self.layers = [{"Name": "conv", "Inputs": [{"Format/Datatype": "Row major linear FP16 format"}]}]
+        self.settings = {}
         self.compute = lambda batch: batch.mean((1, 2))
         self.happened = []
         self.fails = False
@@ -94,7 +117,18 @@ class Net:
             Runtime=lambda logger: Runtime(self, logger),
             TensorIOMode=SimpleNamespace(INPUT="input", OUTPUT="output"),
             DataType=SimpleNamespace(FLOAT="float"),
+            LayerInformationFormat=SimpleNamespace(JSON="JSON"),
         )
+
+    def run(self, compute):
+        """Do what TensorRT was asked to do, or let it be recorded."""
+        self.enqueued += 1
+        if self.cudart and self.cudart.is_capturing():
+            self.replay = ctypes.CFUNCTYPE(None)(compute)
+            self.cudart.set_replay(self.replay)
+        else:
+            compute()
+        return not self.fails
 
 
 class Logger:
@@ -119,6 +153,7 @@ class Runtime(Part):
     def __init__(self, net, logger):
         super().__init__(net)
         self.logger = logger
+        net.settings = self.__dict__
 
     def deserialize_cuda_engine(self, plan):
         if not self.net.loads:
@@ -127,7 +162,13 @@ class Runtime(Part):
         return (OldEngine if self.net.module.__version__.startswith("8.2") else NamedEngine)(self.net)
 
 
-class NamedEngine(Part):
+class Engine(Part):
+    def create_engine_inspector(self):
+        text = json.dumps({"Layers": self.net.layers})
+        return SimpleNamespace(get_engine_information=lambda form: text if form == "JSON" else None)
+
+
+class NamedEngine(Engine):
     num_io_tensors = 2
 
     def get_tensor_name(self, place):
@@ -150,9 +191,13 @@ class Context(Part):
     shape = None
 
     def answer(self, image, logits):
-        answer = self.net.compute(array_at(image, self.shape))
-        array_at(logits, answer.shape)[...] = answer
-        return not self.net.fails
+        shape, compute = self.shape, self.net.compute
+
+        def run():
+            answer = compute(array_at(image, shape))
+            array_at(logits, answer.shape)[...] = answer
+
+        return self.net.run(run)
 
 
 class NamedContext(Context):
@@ -171,7 +216,7 @@ class NamedContext(Context):
         return bool(stream_handle) and self.answer(self.addresses["image"], self.addresses["logits"])
 
 
-class OldEngine(Part):
+class OldEngine(Engine):
     num_bindings = 2
     names = ("logits", "image")
 

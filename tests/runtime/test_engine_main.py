@@ -11,20 +11,33 @@ from edgeclf_runtime.engine_api import FEATURES, has
 from edgeclf_runtime.engine_main import Request, build
 from edgeclf_runtime.errors import BackendError
 
+ENUMERATIONS = (
+    "BuilderFlag",
+    "DeviceType",
+    "HardwareCompatibilityLevel",
+    "MemoryPoolType",
+    "NetworkDefinitionCreationFlag",
+    "ProfilingVerbosity",
+)
+
+
+def members(kind, version):
+    """The names of a class of TensorRT's that are used of that version."""
+    names = {name for key, feature in FEATURES.items() if has(version, key) for name in feature.names}
+    return {name.split(".")[1] for name in names if name.startswith(kind + ".")}
+
 
 class Asked:
     """An object of TensorRT's: notes what is called and set; a name outside the version's table is an error."""
 
     def __init__(self, kind, version, log, **answers):
-        names = {name for key, feature in FEATURES.items() if has(version, key) for name in feature.names}
-        allowed = {name.split(".")[1] for name in names if name.startswith(kind + ".")}
-        self.__dict__.update(_allowed=allowed, _log=log, _answers=answers)
+        self.__dict__.update(_allowed=members(kind, version), _log=log, _answers=answers)
 
     def __getattr__(self, name):
         if name not in self._allowed:
             raise AttributeError(name)
         answer = self._answers.get(name)
-        if name in ("num_errors", "num_inputs", "num_outputs", "num_layers", "name", "shape"):
+        if name in ("num_errors", "num_inputs", "num_outputs", "num_layers", "num_DLA_cores", "name", "shape"):
             return answer
 
         def call(*arguments):
@@ -46,6 +59,13 @@ class Logger:
         pass
 
 
+class Base:
+    """What a class of TensorRT's is derived from."""
+
+    def __init__(self):
+        pass
+
+
 class Plan(bytes):
     nbytes = 4
 
@@ -53,7 +73,7 @@ class Plan(bytes):
 PLAN = Plan(b"plan")
 
 
-def tensorrt(text, log, parses=True, plan=PLAN):
+def tensorrt(text, log, parses=True, plan=PLAN, dla_cores=0):
     """A module tensorrt of that version."""
     version = tuple(map(int, text.split(".")))
 
@@ -76,6 +96,7 @@ def tensorrt(text, log, parses=True, plan=PLAN):
         create_builder_config=config,
         create_optimization_profile=make("IOptimizationProfile"),
         build_serialized_network=plan,
+        num_DLA_cores=dla_cores,
     )
     parser = make("OnnxParser", parse=parses, num_errors=2, get_error=lambda i: f"error {i}\nof the parser")
 
@@ -89,17 +110,14 @@ def tensorrt(text, log, parses=True, plan=PLAN):
         IProgressMonitor=object,
         Builder=lambda logger: builder,
         OnnxParser=open_parser,
-        BuilderFlag=SimpleNamespace(TF32="TF32"),
-        NetworkDefinitionCreationFlag=SimpleNamespace(),
-        MemoryPoolType=SimpleNamespace(WORKSPACE="WORKSPACE"),
         init_libnvinfer_plugins=lambda logger, name: True,
+        **{kind: SimpleNamespace(**{member: member for member in members(kind, version)}) for kind in ENUMERATIONS},
     )
-    if has(version, "precision flags"):
-        module.BuilderFlag.FP16, module.BuilderFlag.INT8 = "FP16", "INT8"
-    if has(version, "explicit batch"):
-        module.NetworkDefinitionCreationFlag.EXPLICIT_BATCH = 0
-    if has(version, "strong types"):
-        module.NetworkDefinitionCreationFlag.STRONGLY_TYPED = 1
+    for number, flag in enumerate(("EXPLICIT_BATCH", "STRONGLY_TYPED")):
+        if hasattr(module.NetworkDefinitionCreationFlag, flag):
+            setattr(module.NetworkDefinitionCreationFlag, flag, number)
+    if has(version, "calibrator"):
+        module.IInt8EntropyCalibrator2 = Base
     return module
 
 
@@ -107,15 +125,26 @@ def tensorrt(text, log, parses=True, plan=PLAN):
 def asked(monkeypatch, tmp_path):
     """Build with a TensorRT of that version: asked("8.2.1", "FP16") gives what was asked of it, by name."""
 
-    def run(version, *flags, **module):
+    def run(version, *flags, module=None, **request):
         log = []
-        monkeypatch.setattr("edgeclf_runtime.engine_main.load_tensorrt", lambda: tensorrt(version, log, **module))
+        standin = tensorrt(version, log, **(module or {}))
+        monkeypatch.setattr("edgeclf_runtime.engine_main.load_tensorrt", lambda: standin)
         source, plan = tmp_path / "model.onnx", tmp_path / "plan"
         source.write_bytes(b"model")
-        facts = build(
-            Request(str(source), str(plan), flags, not flags, (1, 1, 8), 256, 3, str(tmp_path / "timing")), None
-        )
-        assert facts["layers"] == 5
+        fields = {
+            "source": str(source),
+            "plan": str(plan),
+            "strongly_typed": has(tuple(map(int, version.split("."))), "strong types"),
+            "flags": flags,
+            "exact": not flags,
+            "batches": (1, 1, 8),
+            "workspace_bytes": 256,
+            "optimization_level": 3,
+            "timing": str(tmp_path / "timing"),
+        }
+        fields.update(request)
+        facts = build(Request(**fields), None)
+        assert facts["network_layers"] == 5
         assert plan.read_bytes() == b"plan"
         assert (tmp_path / "timing").read_bytes() == b"time"
         return log
@@ -159,7 +188,7 @@ def test_progress_is_asked_for_where_the_version_tells_it(asked, version, monito
 @pytest.mark.parametrize(("version", "node_is_logged"), [("8.2.1.8", True), ("8.6.1", True), ("10.3.0", False)])
 def test_every_error_of_the_parser_is_shown_and_the_node_is_named(asked, version, node_is_logged):
     with pytest.raises(BackendError) as refused:
-        asked(version, parses=False)
+        asked(version, module={"parses": False})
     assert str(refused.value).startswith(f"TensorRT {version} refuses ")
     assert "model.onnx:\n  error 0\n    of the parser\n  error 1\n    of the parser" in str(refused.value)
     # Since 10.0 the parser's own errors name it.
@@ -168,4 +197,36 @@ def test_every_error_of_the_parser_is_shown_and_the_node_is_named(asked, version
 
 def test_a_build_that_gives_nothing_is_an_error_with_what_was_logged(asked):
     with pytest.raises(BackendError, match=r"TensorRT 10.3.0 refuses .*model.onnx:\n  While parsing"):
-        asked("10.3.0", plan=None)
+        asked("10.3.0", module={"plan": None})
+
+
+@pytest.mark.parametrize("version", ["8.2.1.8", "8.6.1", "10.3.0", "11.4.1"])
+def test_a_dla_runs_what_it_can_and_the_gpu_the_rest(asked, version):
+    flags = () if version.startswith("11") else ("FP16",)
+    log = asked(version, *flags, dla=1, batches=(1, 1, 1), module={"dla_cores": 2})
+    assert ("default_device_type", "DLA") in log
+    assert ("DLA_core", 1) in log
+    assert ("set_flag", ("GPU_FALLBACK",)) in log
+    assert ("set_shape", ("image", (1, 4, 4, 3), (1, 4, 4, 3), (1, 4, 4, 3))) in log
+
+
+def test_a_dla_that_is_not_there_is_a_sentence(asked):
+    with pytest.raises(
+        BackendError, match=r"finds no DLA here, --dla 0 .*; Xavier and Orin have them; leave out --dla"
+    ):
+        asked("10.3.0", "FP16", dla=0)
+    with pytest.raises(BackendError, match=r"finds 2 DLA cores here, --dla 2 asked for one more; .* numbered from 0"):
+        asked("10.3.0", "FP16", dla=2, module={"dla_cores": 2})
+
+
+def test_compatible_engines_are_asked_for_where_the_user_asks(asked):
+    assert "VERSION_COMPATIBLE" not in str(asked("8.6.1"))
+    log = asked("8.6.1", version_compatible=True, hardware_compatible=True)
+    assert ("set_flag", ("VERSION_COMPATIBLE",)) in log
+    assert ("hardware_compatibility_level", "AMPERE_PLUS") in log
+
+
+def test_with_strong_types_at_hand_a_calibrator_still_gets_flags(asked):
+    log = asked("10.13.3", "INT8", "FP16", strongly_typed=False)
+    assert ("create_network", (0,)) in log
+    assert ("set_flag", ("INT8",)) in log

@@ -3,16 +3,20 @@
 The engine is made by ``engine.py``, on this device, the first time that a model is opened.
 """
 
-from typing import Any
+import logging
+from typing import Any, Dict
 
+from .. import engine_cache
 from ..cuda import open_cuda
-from ..engine import MAX_BATCH, ensure_engine
+from ..engine import ensure_engine
 from ..engine_api import has, load_tensorrt, version_of
+from ..engine_layers import count_precisions, layer_precisions
 from ..engine_main import make_logger
 from ..errors import BackendError
 from .base import Runner
 
 _INPUT, _OUTPUT = 0, 1
+_log = logging.getLogger(__name__)
 # What the stream has come to, for the time that copying takes.
 _BEGIN, _UPLOADED, _INFERRED, _DOWNLOADED = range(4)
 
@@ -31,6 +35,7 @@ class TensorRtRunner(Runner):
     threads         of no meaning here
 
     transfer_ms     what copying to and from the GPU took of the last inference
+    facts           what is kept beside the engine
     """
 
     backend = "tensorrt"
@@ -39,28 +44,42 @@ class TensorRtRunner(Runner):
     def __init__(self, model_path, threads=None):
         trt = load_tensorrt()
         self.transfer_ms = 0.0
+        self.facts: Dict[str, Any] = {}
         self._engine: Any = None
         self._runtime: Any = None
         self._calls: Any = None
         self._arrays: Any = ()
+        self._shape: Any = None
+        self._graph: Any = None
+        self._records = True
         self._logger = make_logger(trt)
         self._cuda = open_cuda()
         try:
-            plan = ensure_engine(model_path, self._cuda.device).plan
-            self._open(trt, plan)
+            self._open(trt, ensure_engine(model_path, self._cuda.device))
         except BaseException:
             self.close()
             raise
 
-    def _open(self, trt, plan):
+    def _open(self, trt, engine):
+        self.facts, key = engine.facts, engine.facts["key"]
         trt.init_libnvinfer_plugins(self._logger, "")
         self._runtime = trt.Runtime(self._logger)
-        self._engine = self._runtime.deserialize_cuda_engine(plan)
+        if key["dla"] is not None:
+            self._runtime.DLA_core = key["dla"]
+        if key["version_compatible"]:
+            # Such an engine brings code of its own, which TensorRT runs if it is told to; this one was built here.
+            self._runtime.engine_host_code_allowed = True
+        self._engine = self._runtime.deserialize_cuda_engine(engine.plan)
         if self._engine is None:
             raise self._failed("cannot load the engine; build it again: build --retry")
+        if "layers" not in self.facts:
+            layers = layer_precisions(trt, self._engine)
+            told = {"layers": layers, "layer_precisions": count_precisions(layers) or "unknown"}
+            self.facts = engine_cache.add_facts(engine.folder, key, **told) or dict(self.facts, **told)
         calls = NamedTensors if has(version_of(trt), "named tensors") else Bindings
         self._calls = calls(trt, self._engine)
-        shapes = [(MAX_BATCH,) + tuple(shape)[1:] for shape in self._calls.shapes]
+        self._most = key["max_batch"]
+        shapes = [(self._most,) + tuple(shape)[1:] for shape in self._calls.shapes]
         self._arrays = [self._cuda.pinned(shape) for shape in shapes]
         self._addresses = [self._cuda.allocate(array.nbytes) for array in self._arrays]
         self._calls.use(self._addresses)
@@ -75,7 +94,7 @@ class TensorRtRunner(Runner):
                 )
             )
         self.transfer_ms = 0.0
-        parts = [batch[start : start + MAX_BATCH] for start in range(0, len(batch), MAX_BATCH)]
+        parts = [batch[start : start + self._most] for start in range(0, len(batch), self._most)]
         return np.concatenate([self._infer(part) for part in parts])
 
     def _infer(self, batch):
@@ -85,7 +104,7 @@ class TensorRtRunner(Runner):
         cuda.mark(_BEGIN)
         cuda.upload(self._addresses[_INPUT], given)
         cuda.mark(_UPLOADED)
-        if not self._calls.enqueue(batch.shape, cuda.stream):
+        if not self._begin(batch.shape):
             raise self._failed("failed on a batch of shape {}".format(list(batch.shape)))
         cuda.mark(_INFERRED)
         cuda.download(answer, self._addresses[_OUTPUT])
@@ -94,13 +113,45 @@ class TensorRtRunner(Runner):
         self.transfer_ms += cuda.elapsed_ms(_BEGIN, _UPLOADED) + cuda.elapsed_ms(_INFERRED, _DOWNLOADED)
         return answer.copy()
 
+    def _begin(self, shape):
+        """Begin the inference of a batch of that shape; returns whether it was begun.
+
+        From the second batch of the same shape on its launches are a graph: one call for some
+        hundred, which is much on a board's processor.  A graph holds for one shape of the
+        context, and TensorRT wants one inference of that shape before it is recorded.
+        """
+        stream = self._cuda.stream
+        if shape != self._shape:
+            self._drop_graph()
+            self._shape = None
+            if not (self._calls.set_shape(shape) and self._calls.enqueue(stream)):
+                return False
+            self._shape = shape
+            return True
+        if self._graph is None and self._records:
+            try:
+                self._graph = self._cuda.record(lambda: self._calls.enqueue(stream))
+            except BackendError as error:
+                self._records = False
+                _log.info("no CUDA graph is used, each inference is launched anew: %s", error)
+        if self._graph is None:
+            return self._calls.enqueue(stream)
+        self._graph.launch()
+        return True
+
+    def _drop_graph(self):
+        if self._graph:
+            self._graph.close()
+        self._graph = None
+
     def _failed(self, what):
         return BackendError(
             "TensorRT {}: {}".format(what, "; ".join(self._logger.errors[-5:]) or "no reason was given")
         )
 
     def close(self):
-        # Each needs those after it: context, engine, runtime, memory; and no array may outlive its memory.
+        # Each needs those after it: graph, context, engine, runtime, memory; and no array may outlive its memory.
+        self._drop_graph()
         self._calls = None
         self._engine = None
         self._runtime = None
@@ -127,9 +178,13 @@ class NamedTensors:
         for name, address in zip(self._names, addresses):
             self._context.set_tensor_address(name, address)
 
-    def enqueue(self, shape, stream):
-        """Begin an inference of a batch of that shape; returns whether it was begun."""
-        return self._context.set_input_shape(self._names[_INPUT], shape) and self._context.execute_async_v3(stream)
+    def set_shape(self, shape):
+        """Expect batches of that shape; returns whether the engine takes it."""
+        return self._context.set_input_shape(self._names[_INPUT], shape)
+
+    def enqueue(self, stream):
+        """Begin an inference; returns whether it was begun."""
+        return self._context.execute_async_v3(stream)
 
 
 class Bindings:
@@ -147,9 +202,11 @@ class Bindings:
         for place, address in zip(self._order, addresses):
             self._addresses[place] = address
 
-    def enqueue(self, shape, stream):
-        placed = self._context.set_binding_shape(self._order[_INPUT], shape)
-        return placed and self._context.execute_async_v2(self._addresses, stream)
+    def set_shape(self, shape):
+        return self._context.set_binding_shape(self._order[_INPUT], shape)
+
+    def enqueue(self, stream):
+        return self._context.execute_async_v2(self._addresses, stream)
 
 
 def _check(trt, names, types):

@@ -1,0 +1,81 @@
+"""The table of TensorRT's names, held against NVIDIA's real bindings; see ``tensorrt_rig.py``."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tensorrt_rig import VERSIONS, rig
+
+from edgeclf_runtime import engine_api
+
+# Names that are used of other things too: of our own classes, arrays, lists, strings, threads.
+NOT_THEIRS = {
+    "__version__",
+    "allocate",
+    "append",
+    "count",
+    "enqueue",
+    "flags",
+    "format",
+    "get",
+    "log",
+    "pop",
+    "read",
+    "shape",
+    "start",
+    "write",
+}
+FILES = ("calibrator.py", "engine_layers.py", "engine_main.py", "runners/trt.py")
+NAMES = """
+import json, tensorrt
+classes = {name: dir(value) for name, value in vars(tensorrt).items() if isinstance(value, type)}
+functions = [name for name, value in vars(tensorrt).items() if not isinstance(value, type)]
+print(json.dumps([classes, functions]))
+"""
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def real(request):
+    """A version as a tuple, and every name of its real bindings: those of classes, and functions."""
+    environment = {**os.environ, "PYTHONPATH": rig(request.param)}
+    out = subprocess.run([sys.executable, "-c", NAMES], env=environment, check=True, capture_output=True, text=True)
+    return tuple(map(int, request.param.split("."))), *json.loads(out.stdout)
+
+
+def test_every_name_that_is_used_on_a_versions_path_is_there(real):
+    version, classes, functions = real
+    taken = [feature for name, feature in engine_api.FEATURES.items() if engine_api.has(version, name)]
+    missing = [
+        name
+        for feature in taken
+        for name in feature.names
+        if (name.split(".")[1] not in classes.get(name.split(".")[0], ()) if "." in name else name not in functions)
+    ]
+    assert len(taken) > 3
+    assert missing == []
+
+
+def test_what_only_older_versions_use_is_still_in_8_6(real):
+    version, classes, _ = real
+    older = [n for f in engine_api.FEATURES.values() if f.until <= (8, 6) for n in f.names]
+    there = [name for name in older if name.split(".")[1] in classes[name.split(".")[0]]]
+    assert there == (older if version < (9,) else [])
+
+
+def test_the_table_lists_every_name_of_tensorrts_that_the_code_uses(real):
+    _, classes, functions = real
+    known = {name.split(".")[-1] for feature in engine_api.FEATURES.values() for name in feature.names}
+    known |= {name.split(".")[0] for feature in engine_api.FEATURES.values() for name in feature.names}
+    theirs = {name for names in classes.values() for name in names if not name.startswith("_")} | {*classes, *functions}
+    package = Path(engine_api.__file__).parent
+    for file in FILES:
+        used = {
+            node.attr for node in ast.walk(ast.parse((package / file).read_text())) if isinstance(node, ast.Attribute)
+        }
+        assert (used & theirs) - known <= NOT_THEIRS

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgeclf_runtime import __version__
 
 if TYPE_CHECKING:
+    from .building import BuildOptions, build
     from .bundling import BundleOptions, bundle
     from .calibrating import CalibrateOptions, calibrate
     from .calibration import CalibrationSet
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .training import TrainOptions, train
 
 __all__ = [
+    "BuildOptions",
     "BundleOptions",
     "CalibrateOptions",
     "CalibrationSet",
@@ -37,6 +39,7 @@ __all__ = [
     "SplitOptions",
     "TrainOptions",
     "__version__",
+    "build",
     "bundle",
     "calibrate",
     "check",
@@ -50,6 +53,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BuildOptions": "building",
     "BundleOptions": "bundling",
     "CalibrateOptions": "calibrating",
     "CalibrationSet": "calibration",
@@ -59,6 +63,7 @@ _HOMES = {
     "Sample": "datasets",
     "SplitOptions": "splitting",
     "TrainOptions": "training",
+    "build": "building",
     "bundle": "bundling",
     "calibrate": "calibrating",
     "check": "integrity",

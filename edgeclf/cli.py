@@ -298,6 +298,41 @@ def bundle(
     _show(function(run, output, options, overwrite=overwrite), json)
 
 
+@app.command(epilog="Example: edgeclf build solar.edge")
+def build(
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", parser=_path, help="A folder made by edgeclf bundle.")],
+    target: Annotated[Optional[str], typer.Option(help="The device.  [default: this machine]")] = None,
+    model: Annotated[Optional[str], typer.Option(help="This model of the bundle alone.")] = None,
+    precision: Annotated[
+        str, typer.Option(help="fp32, fp16 or int8 alone; best: all, and remember the fastest that is right.")
+    ] = "best",
+    workspace: Annotated[
+        Optional[int], typer.Option(metavar="MB", help="Memory that a build may work with.  [default: by the GPU's]")
+    ] = None,
+    level: Annotated[Optional[int], typer.Option(help="TensorRT's optimisation level, 0 to 5.  [default: 3]")] = None,
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="Engines for later versions of TensorRT too; slower.")
+    ] = False,
+    hardware_compatible: Annotated[
+        bool, typer.Option("--hardware-compatible", help="Engines for other GPUs since Ampere too; slower.")
+    ] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Build again what failed before.")] = False,
+    json: Json = False,
+) -> None:
+    """Build TensorRT engines for this machine's GPU.
+
+    Those for a Jetson are built there: python3 NAME.edge build.
+    """
+    from . import BuildOptions
+    from . import build as function
+
+    options = BuildOptions(target, model, precision, workspace, level, version_compatible, hardware_compatible, retry)
+    report = function(bundle, options)
+    _show(report, json)
+    if not report.engines:
+        raise typer.Exit(1)
+
+
 @app.command(epilog="Example: edgeclf demo --output demo")
 def demo(
     output: Annotated[

@@ -79,8 +79,8 @@ def build(bundle, model=None, precision="best", options=None):
         raise BackendError("there is no precision {!r}; there are {}".format(precision, ", ".join(PRECISIONS)))
     bundle = open_bundle(bundle)
     options = (options or Options())._replace(preprocessing=bundle.preprocessing)
-    models, note = _of_precision(_models(bundle, model), precision)
     tensorrt = load_tensorrt().__version__
+    models, note = _of_precision(_models(bundle, model), precision)
     cuda = open_cuda()
     device = cuda.device
     cuda.close()
@@ -100,7 +100,8 @@ def build(bundle, model=None, precision="best", options=None):
 
 def _models(bundle, model):
     """Return the models that this machine would run on TensorRT."""
-    models = [m for m, backend in candidates(bundle, model) if backend == BACKEND]
+    models = [bundle.model(model)] if model else bundle.in_order(platform.machine())
+    models = [m for m in models if BACKEND in m.backends]
     if not models:
         raise BackendError(
             "{} holds no model for TensorRT on this machine ({}); make the bundle again, with a --target that has it".format(

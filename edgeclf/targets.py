@@ -33,7 +33,7 @@ class Flavor:
     """The flavor of which this one is the form whose float part is FP16."""
 
 
-FLOAT_BACKENDS = ("tensorrt", "onnxruntime", "opencv")
+FLOAT_BACKENDS = ("tensorrt", "tensorrt-rtx", "onnxruntime", "opencv")
 """What runs the FP32 file, the fastest first; OpenCV is what a stock JetPack has without pip."""
 
 FLAVORS = {
@@ -43,11 +43,11 @@ FLAVORS = {
         Flavor("int8-cpu", ("onnxruntime",), "QUInt8"),
         # S8S8: the form of Arm's dot-product instructions.
         Flavor("int8-arm", ("onnxruntime",), "QInt8"),
-        Flavor("int8-tensorrt", ("tensorrt",), "QInt8", tensorrt=True),
+        Flavor("int8-tensorrt", ("tensorrt", "tensorrt-rtx"), "QInt8", tensorrt=True),
         # For strongly typed TensorRT, 10.12 and later: before, the FP16 flag does this to int8-tensorrt.
-        Flavor("int8-fp16", ("tensorrt",), "QInt8", tensorrt=True, half_of="int8-tensorrt"),
+        Flavor("int8-fp16", ("tensorrt", "tensorrt-rtx"), "QInt8", tensorrt=True, half_of="int8-tensorrt"),
         # TensorRT 11 has no FP16 flag: precision is what the file says.
-        Flavor("fp16", ("tensorrt",), None),
+        Flavor("fp16", ("tensorrt", "tensorrt-rtx"), None),
     )
 }
 

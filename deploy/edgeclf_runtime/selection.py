@@ -39,7 +39,9 @@ def candidates(bundle, model=None, backend="auto"):
 
 def _is_expected(backend):
     """Whether a backend's absence would be worth a warning: a PC without a GPU has no TensorRT, and lacks nothing."""
-    return backend != "tensorrt" or is_jetson() or backend_version(backend) is not None
+    if backend == "tensorrt" and is_jetson():
+        return True
+    return backend not in ("tensorrt", "tensorrt-rtx") or backend_version(backend) is not None
 
 
 def pair_name(model, backend):

@@ -16,7 +16,7 @@ from edgeclf_runtime.preprocess import as_batch, preprocess
 from edgeclf_runtime.runners import RUNNERS, backend_version, clip, open_runner
 
 # TensorRT needs a GPU; tests/test_trt.py is about it.
-ON_THE_CPU = [backend for backend in RUNNERS if backend != "tensorrt"]
+ON_THE_CPU = [backend for backend in RUNNERS if not backend.startswith("tensorrt")]
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 EXACT_CUDA = (CUDA, {"use_tf32": "0"})
 

@@ -7,6 +7,7 @@ from ..errors import BackendError
 # Backend: module and class.
 RUNNERS = {
     "tensorrt": ("trt", "TensorRtRunner"),
+    "tensorrt-rtx": ("rtx", "TensorRtRtxRunner"),
     "onnxruntime": ("ort", "OnnxRuntimeRunner"),
     "opencv": ("opencv", "OpenCvRunner"),
 }

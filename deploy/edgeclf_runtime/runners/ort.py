@@ -48,11 +48,16 @@ class OnnxRuntimeRunner(Runner):
                 )
             )
         try:
-            self._session, self.device = _open_session(onnxruntime, native_path(model_path), threads, config)
+            self._session, self.device = self._open(onnxruntime, native_path(model_path), threads, config)
+        except BackendError:
+            raise
         except Exception as error:  # ONNX Runtime's own exceptions share no root of theirs
             raise BackendError("onnxruntime {} cannot load {}: {}".format(onnxruntime.__version__, model_path, error))
         self._input = self._session.get_inputs()[0].name
         self._outputs = [self._session.get_outputs()[0].name]
+
+    def _open(self, onnxruntime, path, threads, config):
+        return _open_session(onnxruntime, path, threads, config)
 
     @property
     def metadata(self):
@@ -77,7 +82,7 @@ def _open_session(onnxruntime, path, threads, config):
             if session:
                 return session, "cuda"
         _log.warning("onnxruntime %s uses the CPU, CUDA failed: %s", onnxruntime.__version__, reason)
-    return _new_session(onnxruntime, path, threads, config, [_CPU]), "cpu"
+    return new_session(onnxruntime, path, threads, config, [_CPU]), "cpu"
 
 
 def _try_cuda(onnxruntime, path, threads, config, provider):
@@ -86,7 +91,7 @@ def _try_cuda(onnxruntime, path, threads, config, provider):
     try:
         # It tells stdout, which belongs to results, when it falls back by itself.
         with contextlib.redirect_stdout(said):
-            session = _new_session(onnxruntime, path, threads, config, [provider, _CPU])
+            session = new_session(onnxruntime, path, threads, config, [provider, _CPU])
             # Some failures, as a GPU that the build has no code for, show with the first inference alone.
             session.run(None, {session.get_inputs()[0].name: _zeros(session)})
         if session.get_providers()[0] == _CUDA:
@@ -96,13 +101,16 @@ def _try_cuda(onnxruntime, path, threads, config, provider):
         return None, str(error)
 
 
-def _new_session(onnxruntime, path, threads, config, providers):
+def new_session(onnxruntime, path, threads, config, providers=None, devices=None):
+    """Return a session on providers by name, or on devices that a plug-in has found."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     for key, value in dict(_CONFIG, **(config or {})).items():
         options.add_session_config_entry(key, value)
     if threads:
         options.intra_op_num_threads = threads
+    if devices:
+        options.add_provider_for_devices(devices, {})
     session = onnxruntime.InferenceSession(path, options, providers=providers)
     # A failed inference is the classifier's to answer; ONNX Runtime would print and go on with another provider.
     session.disable_fallback()

@@ -1,0 +1,74 @@
+"""TensorRT-RTX, NVIDIA's TensorRT for RTX cards, as a plug-in of ONNX Runtime: installed by pip with all its libraries.
+
+It compiles for the GPU at hand when a model is opened, in seconds, so nothing is built ahead or
+kept.  A PC's choice; a Jetson has TensorRT itself.
+Source: https://onnxruntime.ai/docs/execution-providers/plugin-ep-libraries/usage.html.
+"""
+
+import sys
+
+from ..errors import BackendError
+from .ort import OnnxRuntimeRunner, new_session
+
+_PACKAGE = "onnxruntime-ep-nv-tensorrt-rtx-cu13"
+_ELSE = "or use another backend with --backend"
+
+
+def version():
+    """Return the plug-in's version.  It is not imported for that: it loads 300 MB of libraries at once."""
+    import importlib.metadata
+
+    return importlib.metadata.version(_PACKAGE)  # its PackageNotFoundError is an ImportError
+
+
+class TensorRtRtxRunner(OnnxRuntimeRunner):
+    """A model on TensorRT-RTX, by ONNX Runtime 1.24 or later; see OnnxRuntimeRunner."""
+
+    backend = "tensorrt-rtx"
+
+    def _open(self, onnxruntime, path, threads, config):
+        devices = _devices(onnxruntime, _plug_in())
+        return new_session(onnxruntime, path, threads, config, devices=devices[:1]), "cuda"
+
+
+def _plug_in():
+    try:
+        import onnxruntime_ep_nv_tensorrt_rtx as plug_in
+    except (ImportError, OSError) as error:
+        raise BackendError(
+            "ONNX Runtime's plug-in TensorRT-RTX is not there for {} ({}); install it: {} -m pip install {}, {}".format(
+                sys.executable, error, sys.executable, _PACKAGE, _ELSE
+            )
+        )
+    return plug_in
+
+
+def _devices(onnxruntime, plug_in):
+    """Return the GPUs that the plug-in finds; BackendError says why there is none."""
+    if not hasattr(onnxruntime, "register_execution_provider_library"):
+        raise BackendError(
+            "onnxruntime {} takes no plug-ins, TensorRT-RTX needs 1.24 or later: {} -m pip install --upgrade "
+            "onnxruntime, {}".format(onnxruntime.__version__, sys.executable, _ELSE)
+        )
+    name = plug_in.get_ep_name()
+
+    def found():
+        return [device for device in onnxruntime.get_ep_devices() if device.ep_name == name]
+
+    # Registered once, it stays so for the process.
+    if not found():
+        try:
+            onnxruntime.register_execution_provider_library(name, plug_in.get_library_path())
+        except Exception as error:  # ONNX Runtime's own exceptions share no root of theirs
+            raise BackendError(
+                "TensorRT-RTX cannot be loaded ({}); it needs NVIDIA's driver for CUDA 13: install or update it, {}".format(
+                    error, _ELSE
+                )
+            )
+    devices = found()
+    if not devices:
+        raise BackendError(
+            "TensorRT-RTX finds no GPU that it runs on, an RTX card since Ampere (RTX 30) was expected; see what "
+            "nvidia-smi says, {}".format(_ELSE)
+        )
+    return devices

@@ -85,7 +85,7 @@ def test_without_tensorrt_it_says_how_to_install_it(bundle, monkeypatch, command
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     code, _, err = command("build", bundle, "--precision", "fp32")
     assert code == 1
-    assert f"elsewhere, {sys.executable} -m pip install tensorrt" in err
+    assert f"install it: {sys.executable} -m pip install tensorrt\n" in err
 
 
 def test_without_a_driver_it_is_one_sentence(bundle, monkeypatch, command):

@@ -10,6 +10,7 @@ import signal
 from types import SimpleNamespace
 
 import pytest
+from engine_requests import Told
 from onnx import helper
 from runtime.gpus import ORIN, RTX
 from tensorrt_rig import BUILDS
@@ -179,22 +180,12 @@ def test_a_dla_where_there_is_none_is_a_sentence(tensorrt, relu, small):
 def test_a_build_like_an_earlier_one_is_told_how_long_it_will_take(tensorrt, relu, monkeypatch):
     ensure_engine(relu, ORIN)
     expected = []
-    monkeypatch.setattr(engine, "Progress", lambda name, expected_s: expected.append(expected_s) or Silent())
+    monkeypatch.setattr(engine, "Progress", lambda name, expected_s: expected.append(expected_s) or Told())
     build_s = ensure_engine(relu, ORIN, Options(level=1)).facts["build_s"]
     ensure_engine(relu, RTX)
     assert len(expected) == 2
     assert expected[0] == pytest.approx(build_s, abs=5)
     assert expected[1] is None
-
-
-class Silent:
-    """Stands where a Progress stands, and says nothing."""
-
-    def __call__(self, message):
-        pass
-
-    def close(self):
-        pass
 
 
 def test_facts_are_added_to_those_that_are_kept(tensorrt, relu):

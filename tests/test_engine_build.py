@@ -6,16 +6,20 @@ import ctypes
 import json
 import os
 import sys
+from types import SimpleNamespace
 
+import onnx
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper
 from runtime.gpus import GPU, Net, make_cudart
 from tensorrt_rig import BUILDS, rig
 
-from edgeclf_runtime import cuda, processes
+from edgeclf_runtime import cuda, engine, processes
 from edgeclf_runtime.bundle import open_bundle
 from edgeclf_runtime.classifier import Classifier
 from edgeclf_runtime.engine_build import build
+from edgeclf_runtime.engine_choice import Options
 from edgeclf_runtime.errors import BackendError
 from edgeclf_runtime.golden import golden_images
 
@@ -63,6 +67,7 @@ def test_what_is_right_is_kept_and_the_fastest_is_found(net, opened):
     assert text.startswith(f"TensorRT {BUILDS} on {GPU}, engines in {os.environ['XDG_CACHE_HOME']}/edgeclf/engines\n")
     assert "\nready: fp32 (fp32), 14." in text
     assert "\nfastest here: " in text
+    assert ", layers: 1 FP16\n" in text
 
 
 def test_an_engine_that_gives_other_logits_is_told(net, opened):
@@ -111,6 +116,74 @@ def test_a_classifier_runs_on_the_engine_and_on_the_next_backend_when_the_gpu_fa
     assert (first.backend, second.backend) == ("tensorrt", "onnxruntime")
     assert first.label == second.label
     assert "fp32 on tensorrt is replaced by fp32 on onnxruntime: cudaGraphLaunch failed: " in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        ("cudaGetDeviceCount 35", "there is no NVIDIA driver, or it is older than this CUDA"),
+        ("cudaGetDeviceCount 100", "no NVIDIA GPU can be used here"),
+        ("cudaMalloc 2", "the GPU's memory is full"),
+        ("plan", "TensorRT cannot load the engine; build it again: build --retry: magicTag does not match"),
+        ("disk", "MB free, an engine needs 25 MB; free some space"),
+        ("abort", "TensorRT ended the building process of model.fp32.onnx by signal 6"),
+        ("operator", "In node 0 with name: odd and operator: Odd"),
+    ],
+)
+def test_whatever_stops_tensorrt_the_next_backend_classifies_and_the_log_says_why(
+    net, opened, monkeypatch, caplog, failure, reason
+):
+    if failure == "plan":
+        net.loads = False
+    elif failure == "disk":
+        monkeypatch.setattr("edgeclf_runtime.engine.shutil.disk_usage", lambda _: SimpleNamespace(free=1 << 20))
+    elif failure == "abort":
+        monkeypatch.setattr(processes, "_START", "import os; os.abort()")
+    elif failure == "operator":
+        choose = engine.choose
+        bad = odd_model(os.environ["XDG_CACHE_HOME"])
+        monkeypatch.setattr(engine, "choose", lambda *given: choose(*given)._replace(source=bad))
+    else:
+        monkeypatch.setenv("FAIL_CUDA", failure)
+    with Classifier.open(opened, model="fp32") as classifier:
+        assert classifier.backend == "onnxruntime"
+        assert classifier.classify(golden_images(opened)[0]).label
+    assert "passed over fp32 on tensorrt: " in caplog.text
+    assert reason in caplog.text
+
+
+def odd_model(folder):
+    """The path of a model with an operator that no TensorRT has."""
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 4])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)
+    node = helper.make_node("Odd", ["image"], ["logits"], name="odd")
+    graph = helper.make_graph([node], "graph", [image], [logits])
+    os.makedirs(folder)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), os.path.join(folder, "odd.onnx"))
+    return os.path.join(folder, "odd.onnx")
+
+
+def test_an_engine_for_a_dla_that_is_not_there_leaves_the_usual_one(net, opened):
+    report = build(opened.path, precision="fp32", options=Options(dla=0))
+    assert report.failures == {
+        "fp32 on tensorrt": "DLA computes in FP16 and INT8 alone; use --precision fp16 or int8, or leave out --dla"
+    }
+    with Classifier.open(opened, model="fp32") as classifier:
+        assert classifier.backend == "tensorrt"
+
+
+def test_an_engine_that_was_asked_for_and_gives_other_logits_is_not_used(net, opened):
+    build(opened.path, precision="fp32")
+    compute = net.compute
+    net.compute = lambda batch: compute(batch) + 1
+    assert build(opened.path, precision="fp32", options=Options(level=1)).engines == ()
+    net.compute = compute
+    with Classifier.open(opened, model="fp32") as classifier:
+        assert classifier.backend == "tensorrt"
+        assert classifier.runner.facts["key"]["optimization_level"] == 3
+    assert build(opened.path, precision="fp32", options=Options(level=1)).engines
+    with Classifier.open(opened, model="fp32") as classifier:
+        assert classifier.runner.facts["key"]["optimization_level"] == 1
 
 
 def test_a_build_that_is_killed_leaves_the_next_backend(net, opened, monkeypatch, caplog):

@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
-from onnx import helper, numpy_helper
+from engine_requests import Told, request
+from onnx import TensorProto, helper, numpy_helper
 from tensorrt_rig import BUILDS, rig
 
 from edgeclf_runtime import engine_process, processes
-from edgeclf_runtime.engine_main import Request
 from edgeclf_runtime.engine_process import Progress, build_engine
 from edgeclf_runtime.errors import BackendError
 from edgeclf_runtime.processes import runtime_command
@@ -25,31 +26,6 @@ from edgeclf_runtime.processes import runtime_command
 def model(bundle):
     """The FP32 file of the bundle."""
     return str(bundle / "model.fp32.onnx")
-
-
-def request(source, plan, **other):
-    facts = {
-        "strongly_typed": True,
-        "flags": (),
-        "exact": True,
-        "batches": (1, 1, 8),
-        "workspace_bytes": 256 << 20,
-        "optimization_level": 3,
-    }
-    return Request(str(source), str(plan), **{**facts, **other})
-
-
-class Told:
-    """Stands where a Progress stands, and hands on what it is told."""
-
-    def __init__(self, tell=lambda message: None):
-        self._tell = tell
-
-    def __call__(self, message):
-        self._tell(message)
-
-    def close(self):
-        pass
 
 
 def test_an_fp32_file_becomes_an_engine_for_batches_of_every_size(tensorrt, model, tmp_path):
@@ -91,6 +67,16 @@ def test_an_int32_bias_is_refused_in_tensorrts_words(tensorrt, small, tmp_path):
 def test_a_wrong_profile_is_refused_in_tensorrts_words(tensorrt, relu, tmp_path):
     with pytest.raises(BackendError, match=r"refuses batches of \[4, 1, 8\].*MIN<=OPT<=MAX"):
         build_engine(request(relu, tmp_path / "plan", batches=(4, 1, 8)), Told())
+
+
+def test_a_profile_outside_the_models_shapes_is_refused_in_tensorrts_words(tensorrt, tmp_path):
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 4])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 4])
+    graph = helper.make_graph([helper.make_node("Relu", ["image"], ["logits"])], "graph", [image], [logits])
+    path = tmp_path / "model.fp32.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7), path)
+    with pytest.raises(BackendError, match=r"TensorRT 11.4.0.106 refuses (.*\n)*.*[Ss]tatic.*"):
+        build_engine(request(path, tmp_path / "plan"), Told())
 
 
 def test_what_is_no_onnx_file_is_refused(tensorrt, tmp_path):

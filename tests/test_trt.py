@@ -17,7 +17,7 @@ import pytest
 from runtime.gpus import Net, make_cudart
 from tensorrt_rig import BUILDS, rig
 
-from edgeclf_runtime import cuda
+from edgeclf_runtime import cuda, engine_api
 from edgeclf_runtime.bundle import open_bundle
 from edgeclf_runtime.engine import Engine
 from edgeclf_runtime.engine_api import load_tensorrt
@@ -172,13 +172,36 @@ def test_the_version_is_tensorrts(net):
     assert backend_version("tensorrt") == net.module.__version__
 
 
-def test_without_tensorrt_the_package_of_jetpack_and_of_pip_are_named(monkeypatch):
+def test_without_tensorrt_a_pc_is_told_the_package_of_pip(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     assert backend_version("tensorrt") is None
-    with pytest.raises(
-        BackendError, match=r"sudo apt-get install python3-libnvinfer; elsewhere, .* -m pip install tensorrt"
-    ):
+    with pytest.raises(BackendError, match=r"TensorRT is not there for .*; install it: .* -m pip install tensorrt$"):
         open_runner("tensorrt", "model.fp32.onnx")
+
+
+@pytest.mark.parametrize(
+    ("release", "python", "remedy"),
+    [
+        (
+            "R32.7.1",
+            (3, 9),
+            "JetPack 4.6 has it for Python 3.6 alone: start with /usr/bin/python3; install it: sudo apt",
+        ),
+        ("R36.4.3", (3, 10), "; install it: sudo apt-get install python3-libnvinfer"),
+        ("R36.4.3", (3, 12), "JetPack 6 has it for Python 3.10 alone"),
+        (None, (3, 10), "in a container, use one of NVIDIA's l4t images"),
+    ],
+)
+def test_without_tensorrt_a_jetson_is_told_the_package_and_the_python_of_its_jetpack(
+    monkeypatch, release, python, remedy
+):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr(engine_api, "is_jetson", lambda: True)
+    monkeypatch.setattr(engine_api, "jetson_linux", lambda: release)
+    monkeypatch.setattr(sys, "version_info", (*python, 0, "final", 0))
+    with pytest.raises(BackendError) as missing:
+        load_tensorrt()
+    assert remedy in str(missing.value)
 
 
 def test_a_tensorrt_before_8_2_is_too_old(monkeypatch):

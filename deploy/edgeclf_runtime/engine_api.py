@@ -12,8 +12,11 @@ import sys
 from typing import Dict, NamedTuple, Tuple
 
 from .errors import BackendError
+from .machine import is_jetson, jetson_linux
 
 _ENDLESS = (1000,)
+# Jetson Linux: JetPack, and the one Python that its TensorRT is for (Ubuntu 18.04's, 20.04's, 22.04's, 24.04's).
+_JETPACKS = {"R32": ("4.6", "3.6"), "R35": ("5", "3.8"), "R36": ("6", "3.10"), "R38": ("7", "3.12")}
 
 
 class Feature(NamedTuple):
@@ -168,10 +171,7 @@ def load_tensorrt():
     try:
         import tensorrt
     except (ImportError, OSError) as error:  # OSError: one of its libraries is missing
-        raise BackendError(
-            "TensorRT is not there for {} ({}); install it: on a Jetson it comes with JetPack, sudo apt-get install "
-            "python3-libnvinfer; elsewhere, {} -m pip install tensorrt".format(sys.executable, error, sys.executable)
-        )
+        raise BackendError("TensorRT is not there for {} ({}); {}".format(sys.executable, error, _how_to_install()))
     if version_of(tensorrt) < (8, 2):
         raise BackendError(
             "TensorRT {} is too old; 8.2 or later is needed, which JetPack 4.6 and later have".format(
@@ -179,6 +179,17 @@ def load_tensorrt():
             )
         )
     return tensorrt
+
+
+def _how_to_install():
+    """Return how to install TensorRT here: by pip, or for this JetPack's own Python."""
+    if not is_jetson():
+        return "install it: {} -m pip install tensorrt".format(sys.executable)
+    how = "install it: sudo apt-get install python3-libnvinfer (in a container, use one of NVIDIA's l4t images)"
+    jetpack, python = _JETPACKS.get((jetson_linux() or "").split(".")[0], ("", ""))
+    if python and python != "{}.{}".format(*sys.version_info[:2]):
+        return "JetPack {} has it for Python {} alone: start with /usr/bin/python3; {}".format(jetpack, python, how)
+    return how + ("; a virtual environment needs --system-site-packages" if sys.prefix != sys.base_prefix else "")
 
 
 def version_of(tensorrt):

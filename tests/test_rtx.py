@@ -1,4 +1,4 @@
-"""The real plug-in TensorRT-RTX: its refusal where there is no driver, and the golden images where there is a GPU."""
+"""The real plug-in TensorRT-RTX: its refusal where there is no driver; test_gpu.py runs it where there is a GPU."""
 
 from __future__ import annotations
 
@@ -7,15 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import onnxruntime
 import pytest
 from tensorrt_rig import BUILDS, RTX_PACKAGE, rig
 
 import edgeclf_runtime
-from edgeclf_runtime.bundle import open_bundle
-from edgeclf_runtime.errors import BackendError
-from edgeclf_runtime.runners import rtx
-from edgeclf_runtime.selection import open_proven
 
 REFUSED = """
 from edgeclf_runtime.errors import BackendError
@@ -39,14 +34,3 @@ def test_the_real_plug_in_without_a_driver_is_one_sentence():
     assert lines[0].startswith("TensorRT-RTX cannot be loaded (")
     assert "libcuda.so.1" in lines[0]
     assert lines[0].endswith("install or update it, or use another backend with --backend")
-
-
-@pytest.mark.gpu
-def test_the_golden_images_pass_on_a_real_rtx_card(bundle):
-    opened = open_bundle(bundle)
-    try:
-        rtx._devices(onnxruntime, rtx._plug_in())
-    except BackendError as error:
-        pytest.skip(str(error))
-    for name in ("fp32", "fp16", "int8-tensorrt"):
-        open_proven(opened, opened.model(name), "tensorrt-rtx").close()

@@ -1,6 +1,6 @@
 """The TensorRT runner: its calls in both shapes on a stand-in, its refusals on the real libraries.
 
-Inference on a GPU is proved by the golden images where there is one, here it is not.
+Inference on a GPU is proved where there is one, by test_gpu.py; here it is not.
 """
 
 from __future__ import annotations
@@ -18,13 +18,11 @@ from runtime.gpus import Net, make_cudart
 from tensorrt_rig import BUILDS, rig
 
 from edgeclf_runtime import cuda, engine_api
-from edgeclf_runtime.bundle import open_bundle
 from edgeclf_runtime.engine import Engine
 from edgeclf_runtime.engine_api import load_tensorrt
 from edgeclf_runtime.engine_choice import MAX_BATCH
 from edgeclf_runtime.errors import BackendError
 from edgeclf_runtime.runners import backend_version, open_runner, trt
-from edgeclf_runtime.selection import open_proven
 
 REFUSED = """
 from edgeclf_runtime.errors import BackendError
@@ -208,37 +206,6 @@ def test_a_tensorrt_before_8_2_is_too_old(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", Net("7.1.3.0").module)
     with pytest.raises(BackendError, match=r"TensorRT 7.1.3.0 is too old; 8.2 or later is needed"):
         open_runner("tensorrt", "model.fp32.onnx")
-
-
-@pytest.fixture
-def gpu():
-    """A real GPU with a real TensorRT; skips with the reason why there is none."""
-    try:
-        load_tensorrt()
-        opened = cuda.open_cuda()
-    except BackendError as error:
-        pytest.skip(str(error))
-    yield opened
-    opened.close()
-
-
-@pytest.mark.gpu
-def test_numbers_go_to_a_real_gpu_and_come_back(gpu):
-    given, back = gpu.pinned((8, 3)), gpu.pinned((8, 3))
-    given[...] = np.arange(24).reshape(8, 3)
-    address = gpu.allocate(given.nbytes)
-    gpu.upload(address, given)
-    gpu.download(back, address)
-    gpu.synchronize()
-    assert (back == given).all()
-
-
-@pytest.mark.gpu
-def test_the_golden_images_pass_on_a_real_gpu(gpu, bundle):
-    opened = open_bundle(bundle)
-    for model in opened.models:
-        if model.name == "fp32" or "tensorrt" in model.backends:
-            open_proven(opened, model, "tensorrt").close()
 
 
 @pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="there is a GPU")

@@ -39,7 +39,7 @@ class BuildOptions:
     hardware_compatible: bool = False
     """Engines for other GPUs since Ampere too; slower."""
     retry: bool = False
-    """Build again what failed before."""
+    """Build anew what is kept or failed before."""
 
     def __post_init__(self) -> None:
         if self.target is not None and self.target not in TARGETS:

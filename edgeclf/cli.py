@@ -316,7 +316,7 @@ def build(
     hardware_compatible: Annotated[
         bool, typer.Option("--hardware-compatible", help="Engines for other GPUs since Ampere too; slower.")
     ] = False,
-    retry: Annotated[bool, typer.Option("--retry", help="Build again what failed before.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Build anew what is kept or failed before.")] = False,
     json: Json = False,
 ) -> None:
     """Build TensorRT engines for this machine's GPU.

@@ -61,6 +61,14 @@ def test_an_engine_is_built_once_and_kept_with_its_facts(tensorrt, relu, tmp_pat
     assert {path.suffix for path in (tmp_path / "cache/edgeclf/engines").iterdir()} == {".engine", ".json", ".timing"}
 
 
+def test_an_engine_that_cannot_be_loaded_is_built_anew_by_retry(tensorrt, relu, tmp_path):
+    first = ensure_engine(relu, ORIN)
+    file = kept(tmp_path, ".engine")
+    before = file.stat().st_mtime_ns
+    assert ensure_engine(relu, ORIN, Options(retry=True)).facts["key"] == first.facts["key"]
+    assert file.stat().st_mtime_ns > before
+
+
 def kept(tmp_path, suffix):
     (path,) = (tmp_path / "cache/edgeclf/engines").glob("*" + suffix)
     return path

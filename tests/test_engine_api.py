@@ -79,3 +79,37 @@ def test_the_table_lists_every_name_of_tensorrts_that_the_code_uses(real):
             node.attr for node in ast.walk(ast.parse((package / file).read_text())) if isinstance(node, ast.Attribute)
         }
         assert (used & theirs) - known <= NOT_THEIRS
+
+
+DERIVED = """
+import sys, tensorrt
+from edgeclf_runtime import calibrator, engine_api, engine_main
+version = engine_api.version_of(tensorrt)
+logger = engine_main.make_logger(tensorrt)
+logger.log(tensorrt.ILogger.ERROR, "no")
+logger.log(tensorrt.ILogger.WARNING, "well")
+assert logger.errors == ["no"]
+if engine_api.has(version, "calibrator"):
+    made = calibrator.make_calibrator(tensorrt, version, sys.argv[1], ())
+    assert isinstance(made, tensorrt.IInt8EntropyCalibrator2)
+    print(made.get_batch_size(), made.read_calibration_cache().decode().splitlines()[0], made.get_batch(["image"]))
+if engine_api.has(version, "progress"):
+    monitor = engine_main._make_monitor(tensorrt, lambda message: print(message["phase"]))
+    monitor.phase_start("Timing", None, 3)
+    assert monitor.step_complete("Timing", 1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("8.6.1", "1 TRT-8601-EntropyCalibration2 None\n"),
+        ("10.16.1.11", "1 TRT-101601-EntropyCalibration2 None\nTiming\n"),
+        ("11.4.0.106", "Timing\n"),
+    ],
+)
+def test_what_is_derived_from_tensorrts_real_classes_can_be_made_and_asked(bundle, version, said):
+    home = str(Path(engine_api.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((rig(version), home))}
+    command = [sys.executable, "-c", DERIVED, bundle / "calibration.cache"]
+    assert subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout == said

@@ -15,7 +15,8 @@ from onnx import TensorProto, helper
 from runtime.gpus import GPU, Net, make_cudart
 from tensorrt_rig import BUILDS, rig
 
-from edgeclf_runtime import cuda, engine, processes
+from edgeclf_runtime import cuda, engine, engine_build, processes
+from edgeclf_runtime.__main__ import main
 from edgeclf_runtime.bundle import open_bundle
 from edgeclf_runtime.classifier import Classifier
 from edgeclf_runtime.engine_build import build
@@ -191,3 +192,16 @@ def test_a_build_that_is_killed_leaves_the_next_backend(net, opened, monkeypatch
     with Classifier.open(opened, model="fp32") as classifier:
         assert classifier.backend == "onnxruntime"
     assert "passed over fp32 on tensorrt: the build of the engine of model.fp32.onnx was killed" in caplog.text
+
+
+def test_the_devices_command_line_asks_for_what_it_says(net, opened, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(engine_build, "build", lambda *given: asked.append(given) or build(opened.path, "int8-cpu"))
+    options = "--precision int8 --dla 1 --calibration photos --calibrator --level 0 --workspace 128 --retry"
+    assert main(["build", opened.path, *options.split(), "--version-compatible", "--hardware-compatible"]) == 1
+    wanted = Options(128 << 20, 0, 1, True, "photos", None, True, True, True)
+    assert asked == [(opened.path, None, "int8", wanted)]
+    assert capsys.readouterr().err.startswith("error: the model int8-cpu is not for TensorRT")
+    with pytest.raises(SystemExit):
+        main(["build", opened.path, "--dla", "one"])
+    assert "'one' is no number of a core; 0 or 1 was expected" in capsys.readouterr().err

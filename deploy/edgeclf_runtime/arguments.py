@@ -55,7 +55,7 @@ def _add_build(parser):
     parser.add_argument(
         "--workspace", type=_positive, metavar="MB", help="memory that a build may work with; else by the GPU's"
     )
-    parser.add_argument("--retry", action="store_true", help="build again what failed before")
+    parser.add_argument("--retry", action="store_true", help="build anew what is kept or failed before")
     parser.add_argument(
         "--level", type=int, choices=range(6), metavar="0-5", help="TensorRT's optimisation level, from 8.6 on (3)"
     )

@@ -54,7 +54,8 @@ def ensure_engine(model_path, device, options=None):
     else:
         recipe = choose(model_path, version, device, options)
         key = _key(recipe, version, device, options)
-    engine = _find(folders, key) or _build(recipe, key, folders, device, options)
+    engine = None if options.retry else _find(folders, key)
+    engine = engine or _build(recipe, key, folders, device, options)
     engine_cache.prefer(engine.folder, usual, key)
     return engine
 

@@ -2,9 +2,9 @@
 
 The table is the one place that decides by version; tests hold it against the real classes of
 8.6.1, 10.16.1 and 11.4.0.  Sources: those classes; for versions between them NVIDIA's release
-notes (docs.nvidia.com/deeplearning/tensorrt, "Release Notes").  For 8.2 the source of its
-bindings, python/src/infer/pyCore.cpp in github.com/NVIDIA/TensorRT: every name of its path is in
-8.0's and in 8.5.1's, but for the inspector, which came with 8.2.0 (CHANGELOG.md there).
+notes (docs.nvidia.com/deeplearning/tensorrt, "Release Notes"); for 8.2 its API reference
+(.../archives/tensorrt-821/api/python_api) and the source of the bindings before and after
+it, 8.0's and 8.5.1's, in github.com/NVIDIA/TensorRT, python/src/infer/pyCore.cpp.
 """
 
 import re

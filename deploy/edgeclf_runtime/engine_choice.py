@@ -36,7 +36,7 @@ class Options(NamedTuple):
     preprocessing       the bundle's Preprocessing, for these images
     version_compatible, hardware_compatible
                         an engine for later TensorRTs, and for other GPUs since Ampere; slower
-    retry               build even if an earlier build failed
+    retry               build even if there is one, or an earlier build failed
     """
 
     workspace_bytes: Optional[int] = None

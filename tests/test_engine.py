@@ -172,6 +172,41 @@ def test_an_engine_that_is_forgotten_or_damaged_gives_way_to_the_usual_one(tenso
     assert "is not used: it was changed" in caplog.text
 
 
+def test_a_hardware_compatible_engine_serves_other_gpus_since_ampere(tensorrt, relu, monkeypatch, caplog):
+    asked = ensure_engine(relu, RTX, Options(hardware_compatible=True))
+    monkeypatch.setattr(engine, "build_engine", None)
+    other = RTX._replace(name="NVIDIA RTX A2000", capability=(8, 6))
+    assert ensure_engine(relu, other) == asked
+    assert f"built by TensorRT {BUILDS} for {RTX.name} is used" in caplog.text
+    with pytest.raises(TypeError, match="NoneType"):
+        ensure_engine(relu, RTX._replace(name="RTX 2080", capability=(7, 5)))
+
+
+@pytest.mark.parametrize(("version", "serves"), [("11.4.1.5", True), ("12.0.0", True), ("11.3.9.9", False)])
+def test_a_version_compatible_engine_serves_later_tensorrts_alone(
+    tensorrt, relu, tmp_path, monkeypatch, version, serves
+):
+    # TensorRT's lean runtime, which would be inside of it, is not at hand: the facts are what counts here.
+    keep = engine_cache.keep_facts
+    monkeypatch.setattr(
+        engine_cache, "keep_facts", lambda f, k, *rest: keep(f, dict(k, version_compatible=True), *rest)
+    )
+    monkeypatch.setattr(engine_cache, "new_engine", version_compatible(engine_cache.new_engine))
+    built = ensure_engine(relu, RTX)
+    monkeypatch.setattr(engine, "load_tensorrt", lambda: SimpleNamespace(__version__=version))
+    monkeypatch.setattr(engine, "build_engine", None)
+    if serves:
+        assert ensure_engine(relu, RTX).facts == built.facts
+    else:
+        with pytest.raises(TypeError, match="NoneType"):
+            ensure_engine(relu, RTX)
+
+
+def version_compatible(new_engine):
+    """Keep engines under the key that one for later TensorRTs has."""
+    return lambda folder, key: new_engine(folder, dict(key, version_compatible=True))
+
+
 def test_a_version_compatible_engine_is_asked_of_tensorrt_which_wants_its_lean_runtime_inside(tensorrt, relu):
     # These bindings come without it; TensorRT's own words say what to install.
     with pytest.raises(BackendError, match=r"TensorRT 11.4.0.106 refuses (.*\n)+.*libnvinfer_lean"):

@@ -13,7 +13,7 @@ from typing import Any, Dict, NamedTuple
 
 from . import __version__, engine_cache
 from .engine_api import load_tensorrt, version_of
-from .engine_choice import OPTIMIZATION_LEVEL, SMALL_WORKSPACE, Options, choose, workspace_for
+from .engine_choice import AMPERE, OPTIMIZATION_LEVEL, SMALL_WORKSPACE, Options, choose, workspace_for
 from .engine_main import Request
 from .engine_process import Killed, Progress, Refused, build_engine
 from .errors import BackendError
@@ -50,6 +50,9 @@ def ensure_engine(model_path, device, options=None):
             engine = _find([folder], instead) if instead else None
             if engine:
                 return engine
+        engine = _find(folders, key) or _find_compatible(folders, key)
+        if engine:
+            return engine
         options = Options()
     else:
         recipe = choose(model_path, version, device, options)
@@ -101,8 +104,34 @@ def _find(folders, key):
     return None
 
 
+def _find_compatible(folders, key):
+    """Return an engine that the user had made for later TensorRTs or other GPUs, and that fits here, or None."""
+    for folder in folders:
+        for other in engine_cache.keys(folder):
+            engine = _find([folder], other) if _fits(other, key) else None
+            if engine:
+                _log.warning("an engine that was built by TensorRT %s for %s is used", other["tensorrt"], other["gpu"])
+                return engine
+    return None
+
+
+def _fits(other, key):
+    """Whether the engine of another key may run in place of a key's own: what it was made compatible with may differ."""
+    free = {"version_compatible", "hardware_compatible"}
+    if other.get("version_compatible") and _numbers(other["tensorrt"]) <= _numbers(key["tensorrt"]):
+        free.add("tensorrt")
+    if other.get("hardware_compatible") and _numbers(key["compute_capability"]) >= AMPERE:
+        free |= {"gpu", "compute_capability"}
+    return len(free) > 2 and all(other.get(name) == key[name] for name in set(key) - free)
+
+
+def _numbers(version):
+    return tuple(map(int, version.split(".")))
+
+
 def _build(recipe, key, folders, device, options):
     for folder in folders:
+        engine_cache.tell_of_others(folder, key)
         refused = engine_cache.refusal(folder, key)
         if refused and not options.retry:
             raise BackendError("{}\n  (that was tried before; to try again: build --retry)".format(refused))

@@ -32,14 +32,11 @@ def folders():
 def load(folder, key):
     """Return the bytes and the facts of the engine that was kept under a key, or None.
 
-    Why there is none, or why one is not used, is logged, with the names of the values that differ.
+    Why one is not used is logged, with the names of the values that differ.
     """
     path = _path(folder, key)
     facts = _read_facts(path + ".json")
-    if facts is None:
-        _tell_of_others(folder, key)
-        return None
-    if "refused" in facts:
+    if facts is None or "refused" in facts:
         return None
     reason = _difference(key, facts["key"])
     if reason:
@@ -61,10 +58,22 @@ def load(folder, key):
     return plan, facts
 
 
+def keys(folder):
+    """Return the keys of all engines that are kept."""
+    return [facts["key"] for _, facts in _all_facts(folder) if "sha256" in facts]
+
+
 def refusal(folder, key):
     """Return why a build under a key failed before, or None."""
     facts = _read_facts(_path(folder, key) + ".json")
     return facts.get("refused") if facts and facts["key"] == key else None
+
+
+def tell_of_others(folder, key):
+    """Log what sets engines of the same model and precision apart from the one that is wanted."""
+    for path, facts in _all_facts(folder):
+        if all(facts["key"].get(name) == key[name] for name in ("model_sha256", "precision")):
+            _log.warning("%s.engine is not used: %s", path[: -len(".json")], _difference(key, facts["key"]))
 
 
 @contextlib.contextmanager
@@ -186,13 +195,6 @@ def _write_facts(path, facts):
 def _difference(wanted, found):
     names = sorted(name for name in set(wanted) | set(found) if wanted.get(name) != found.get(name))
     return ", ".join("{} {} (here {})".format(name, found.get(name), wanted.get(name)) for name in names)
-
-
-def _tell_of_others(folder, key):
-    """Log what sets engines of the same model and precision apart from the one that is wanted."""
-    for path, facts in _all_facts(folder):
-        if all(facts["key"].get(name) == key[name] for name in ("model_sha256", "precision")):
-            _log.warning("%s.engine is not used: %s", path[: -len(".json")], _difference(key, facts["key"]))
 
 
 def _all_facts(folder):

@@ -21,7 +21,7 @@ _LARGEST_WORKSPACE = 4 << 30
 # No INT8: Maxwell (Nano, 5.3), Pascal but for 6.1 (TX2 is 6.2), and what is older.  Source: NVIDIA's "Hardware and
 # Precision" table in TensorRT's support matrix.  TensorRT 8 aborts there on a Q/DQ file.
 _LEAST_INT8, _EARLY_INT8 = (7, 0), (6, 1)
-_AMPERE = (8, 0)
+AMPERE = (8, 0)
 _FLAGS = {"fp32": (), "fp16": ("FP16",), "int8": ("INT8", "FP16")}
 
 
@@ -134,7 +134,7 @@ def _check_options(precision, version, device, options):
         problem = "TensorRT {} makes no hardware-compatible engines, 8.6 was the first; leave out --hardware-compatible".format(
             number
         )
-    elif options.hardware_compatible and (device.integrated or device.capability < _AMPERE):
+    elif options.hardware_compatible and (device.integrated or device.capability < AMPERE):
         problem = "hardware-compatible engines are for GPUs since Ampere in a PC or server, {} (compute capability {}.{}) is none; leave out --hardware-compatible".format(
             device.name, *device.capability
         )

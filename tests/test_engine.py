@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import signal
+import tempfile
 from types import SimpleNamespace
 
 import pytest
@@ -17,7 +18,7 @@ from tensorrt_rig import BUILDS
 
 from edgeclf_runtime import engine, engine_cache, processes
 from edgeclf_runtime.bundle import open_bundle
-from edgeclf_runtime.engine import ensure_engine, forget_engine
+from edgeclf_runtime.engine import ensure_engine, forget_engines
 from edgeclf_runtime.engine_choice import Options
 from edgeclf_runtime.errors import BackendError
 
@@ -147,7 +148,10 @@ def test_where_no_cache_can_be_written_a_temporary_folder_serves(tensorrt, relu,
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert ensure_engine(relu, ORIN).plan
+    assert ensure_engine(relu, ORIN, Options(level=1)).plan
+    assert not list(tmp_path.glob("edgeclf-engines-*"))
     assert "engines cannot be written" in caplog.text
     assert "will be built anew at every start" in caplog.text
 
@@ -163,7 +167,7 @@ def test_what_the_user_asks_for_is_an_engine_of_its_own_which_is_used_from_then_
 def test_an_engine_that_is_forgotten_or_damaged_gives_way_to_the_usual_one(tensorrt, relu, tmp_path, caplog):
     usual = ensure_engine(relu, RTX)
     asked = ensure_engine(relu, RTX, Options(hardware_compatible=True))
-    forget_engine(asked, relu, RTX)
+    forget_engines(relu, RTX)
     assert ensure_engine(relu, RTX) == usual
     asked = ensure_engine(relu, RTX, Options(hardware_compatible=True))
     (facts,) = [path for path in (tmp_path / "cache").rglob("*.json") if json.loads(path.read_text()) == asked.facts]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import signal
 import sys
 from types import SimpleNamespace
 
@@ -196,6 +197,7 @@ def test_a_build_that_is_killed_leaves_the_next_backend(net, opened, monkeypatch
 
 def test_the_devices_command_line_asks_for_what_it_says(net, opened, monkeypatch, capsys):
     asked = []
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(engine_build, "build", lambda *given: asked.append(given) or build(opened.path, "int8-cpu"))
     options = "--precision int8 --dla 1 --calibration photos --calibrator --level 0 --workspace 128 --retry"
     assert main(["build", opened.path, *options.split(), "--version-compatible", "--hardware-compatible"]) == 1

@@ -118,11 +118,14 @@ def test_where_nothing_can_be_recorded_each_inference_is_launched_and_the_log_sa
     net, monkeypatch, caplog, failure
 ):
     monkeypatch.setenv("FAIL_CUDA", failure)
+    before = net.cudart.last_errors_asked_for()
     with caplog.at_level("INFO"), open_runner("tensorrt", "model.fp32.onnx") as runner:
         for _ in range(4):
             np.testing.assert_allclose(runner.infer(batch(1)), batch(1).mean((1, 2)), rtol=1e-5)
     assert re.search(f"no CUDA graph is used, .*: {failure.split()[0]} failed", caplog.text)
     assert len(caplog.records) == 1
+    # TensorRT is not to find it as its own.
+    assert net.cudart.last_errors_asked_for() == before + 1
 
 
 def test_an_engine_of_one_size_takes_batches_apart(net):

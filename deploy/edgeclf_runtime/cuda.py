@@ -14,6 +14,7 @@ import os
 import sys
 from typing import Any, List, NamedTuple, Tuple
 
+from .cuda_calls import ELSE, MEMORY, Graph, check, failure
 from .errors import BackendError
 
 _SONAMES = ("libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0", "libcudart.so.10.2", "libcudart.so")
@@ -28,15 +29,6 @@ _MAJOR, _MINOR, _INTEGRATED = 75, 76, 18  # cudaDeviceAttr
 # cudaDeviceProp begins with the name, 256 bytes, in every version; the longest so far has 1,008 bytes in all.
 _NAME_BYTES, _PROPERTIES_BYTES = 256, 8192
 _MARKS = 4
-# cudaStreamCaptureModeThreadLocal: what other threads do meanwhile does no harm.
-_THREAD_LOCAL = 1
-_NO_GPU = "no NVIDIA GPU can be used here: see what nvidia-smi says (on a Jetson: tegrastats), and in a container start it with --gpus all or --runtime nvidia"
-_OLD_DRIVER = "there is no NVIDIA driver, or it is older than this CUDA: install or update the driver, or use another backend with --backend"
-_MEMORY = "the GPU's memory is full: end what else uses it (on a Jetson it is the board's own memory), or use another backend with --backend"
-_REBOOT = "the driver that is loaded is not the one that is installed: reboot"
-# cudaError_t: what to do about it.  38 is 100's number before CUDA 10.1.
-_REMEDIES = {2: _MEMORY, 3: _OLD_DRIVER, 35: _OLD_DRIVER, 38: _NO_GPU, 100: _NO_GPU, 101: _NO_GPU, 803: _REBOOT}
-_ELSE = "if it stays, reboot, or use another backend with --backend"
 _log = logging.getLogger(__name__)
 
 
@@ -159,45 +151,10 @@ class RuntimeCuda:
             function, pointer = self._frees.pop()
             code = getattr(self._library, function)(ctypes.c_void_p(pointer))
             if code:
-                _log.warning("%s", _failure(self._library, function, code))
+                _log.warning("%s", failure(self._library, function, code))
 
     def _call(self, function, *arguments):
-        _check(self._library, function, *arguments)
-
-
-class Graph:
-    """Work of a stream that was recorded once and is begun again by a single call.
-
-    Raises BackendError where what ``work()`` does cannot be recorded, or it returns False.
-    """
-
-    def __init__(self, library, stream, work):
-        self._library, self._stream, self._handle = library, ctypes.c_void_p(stream), 0
-        graph, handle = ctypes.c_void_p(), ctypes.c_void_p()
-        _check(library, "cudaStreamBeginCapture", self._stream, _THREAD_LOCAL)
-        try:
-            begun = work()
-        finally:
-            code = library.cudaStreamEndCapture(self._stream, ctypes.byref(graph))
-        if code or not begun:
-            raise BackendError(_failure(library, "cudaStreamEndCapture", code) if code else "the work was refused")
-        # From CUDA 12 on the third parameter is a word of flags and the last; 0 means the same.
-        none = (None, None, ctypes.c_size_t(0))
-        try:
-            _check(library, "cudaGraphInstantiate", ctypes.byref(handle), graph, *none)
-        finally:
-            library.cudaGraphDestroy(graph)
-        self._handle = handle.value or 0
-
-    def launch(self):
-        """Begin the work."""
-        _check(self._library, "cudaGraphLaunch", ctypes.c_void_p(self._handle), self._stream)
-
-    def close(self):
-        """Free it; a second call does nothing."""
-        handle, self._handle = self._handle, 0
-        if handle:
-            self._library.cudaGraphExecDestroy(ctypes.c_void_p(handle))
+        check(self._library, function, *arguments)
 
 
 class PyCuda:
@@ -282,9 +239,9 @@ class _Current:
     def __exit__(self, kind, error, trace):
         self._driver.Context.pop()
         if isinstance(error, self._driver.MemoryError):
-            raise BackendError("pycuda: {}; {}".format(error, _MEMORY))
+            raise BackendError("pycuda: {}; {}".format(error, MEMORY))
         if isinstance(error, self._driver.Error):
-            raise BackendError("pycuda: {}; {}".format(error, _ELSE))
+            raise BackendError("pycuda: {}; {}".format(error, ELSE))
 
 
 def _load():
@@ -297,7 +254,7 @@ def _load():
             continue
         try:
             library.cudaGetErrorString.restype = ctypes.c_char_p
-            _check(library, "cudaGetDeviceCount", ctypes.byref(ctypes.c_int()))
+            check(library, "cudaGetDeviceCount", ctypes.byref(ctypes.c_int()))
             return library
         except BackendError as error:
             failures.append(error)
@@ -317,14 +274,3 @@ def _library_paths():
     for folder in (*packages, *_FOLDERS):
         for path in sorted(glob.glob(os.path.join(folder, "libcudart.so.*")), reverse=True):
             yield path
-
-
-def _check(library, function, *arguments):
-    code = getattr(library, function)(*arguments)
-    if code:
-        raise BackendError(_failure(library, function, code))
-
-
-def _failure(library, function, code):
-    words = (library.cudaGetErrorString(code) or b"no reason was given").decode("utf-8", "replace")
-    return "{} failed: {} (CUDA error {}); {}".format(function, words, code, _REMEDIES.get(code, _ELSE))

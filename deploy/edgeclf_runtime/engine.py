@@ -59,15 +59,17 @@ def ensure_engine(model_path, device, options=None):
         key = _key(recipe, version, device, options)
     engine = None if options.retry else _find(folders, key)
     engine = engine or _build(recipe, key, folders, device, options)
-    engine_cache.prefer(engine.folder, usual, key)
+    for folder in folders:
+        engine_cache.prefer(folder, usual, key if folder == engine.folder else usual)
     return engine
 
 
-def forget_engine(engine, model_path, device):
-    """Take back that an Engine is used in place of the usual one."""
+def forget_engines(model_path, device):
+    """Take back that another engine is used in place of the usual one."""
     version = version_of(load_tensorrt())
     usual = _key(choose(model_path, version, device), version, device, Options())
-    engine_cache.prefer(engine.folder, usual, usual)
+    for folder in engine_cache.folders():
+        engine_cache.prefer(folder, usual, usual)
 
 
 def _key(recipe, version, device, options):

@@ -7,7 +7,7 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 from . import engine_cache, tuning
 from .bundle import open_bundle
 from .cuda import open_cuda
-from .engine import ensure_engine, forget_engine
+from .engine import ensure_engine, forget_engines
 from .engine_api import load_tensorrt
 from .engine_choice import Options
 from .errors import BackendError
@@ -136,7 +136,7 @@ def _build(bundle, model, device, options):
         with open_proven(bundle, model, BACKEND) as runner:
             facts = dict(runner.facts, folder=engine.folder)
     except BackendError:
-        forget_engine(engine, path, device)
+        forget_engines(path, device)
         raise
     return BuiltEngine(model.name, model.precision, round(time.monotonic() - start, 1), facts)
 

@@ -10,7 +10,8 @@ from edgeclf_runtime import cuda
 from edgeclf_runtime.cuda import Device, PyCuda, RuntimeCuda, open_cuda
 from edgeclf_runtime.errors import BackendError
 
-from .gpus import GPU, PyCudaDriver, make_cudart
+from .gpus import GPU, make_cudart
+from .pycuda_driver import PyCudaDriver
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,14 @@ def opened(request):
     opened = open_cuda()
     assert isinstance(opened, RuntimeCuda if request.param == "libcudart" else PyCuda)
     yield opened
+    opened.close()
+
+
+@pytest.fixture
+def opened_by_cudart(cudart):
+    """The GPU by libcudart, and the stand-in, which counts what is not freed."""
+    opened = RuntimeCuda()
+    yield opened, cudart
     opened.close()
 
 
@@ -166,3 +175,30 @@ def test_libcudart_is_found_where_pip_puts_it(monkeypatch, tmp_path):
     (folder / "libcudart.so.12").write_bytes(b"")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert os.path.join(str(folder), "libcudart.so.12") in list(cuda._library_paths())
+
+
+def test_work_that_is_refused_leaves_no_graph(opened_by_cudart):
+    before = opened_by_cudart[1].live_objects()
+    with pytest.raises(BackendError, match="the work was refused"):
+        opened_by_cudart[0].record(lambda: False)
+    assert opened_by_cudart[1].live_objects() == before
+
+
+def test_a_graph_is_freed_once(opened_by_cudart):
+    before = opened_by_cudart[1].live_objects()
+    graph = opened_by_cudart[0].record(lambda: True)
+    assert opened_by_cudart[1].live_objects() == before + 1
+    graph.close()
+    graph.close()
+    assert opened_by_cudart[1].live_objects() == before
+
+
+def test_pycuda_records_by_libcudart_and_without_it_says_so(pycuda, library, monkeypatch):
+    monkeypatch.setattr(cuda, "_library_paths", lambda: [library])
+    opened = open_cuda()
+    opened.record(lambda: True).close()
+    monkeypatch.setattr(cuda, "_library_paths", lambda: ["libnothing-of-that-name.so"])
+    with pytest.raises(BackendError, match="libcudart, CUDA's runtime library, was not found"):
+        opened.record(lambda: True)
+    assert not pycuda.stack
+    opened.close()

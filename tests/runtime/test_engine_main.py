@@ -9,7 +9,7 @@ import pytest
 
 from edgeclf_runtime.engine_api import FEATURES, has
 from edgeclf_runtime.engine_main import Request, build
-from edgeclf_runtime.errors import BackendError
+from edgeclf_runtime.errors import BackendError, ImageError
 
 ENUMERATIONS = (
     "BuilderFlag",
@@ -230,3 +230,29 @@ def test_with_strong_types_at_hand_a_calibrator_still_gets_flags(asked):
     log = asked("10.13.3", "INT8", "FP16", strongly_typed=False)
     assert ("create_network", (0,)) in log
     assert ("set_flag", ("INT8",)) in log
+
+
+def calibrating(network, config):
+    """What TensorRT does with a calibrator: the cache, if there is one, else every image."""
+    calibrator = dict(config._log)["int8_calibrator"]
+    if not calibrator.read_calibration_cache():
+        while calibrator.get_batch(["image"]):
+            pass
+    return PLAN
+
+
+@pytest.mark.parametrize("version", ["8.2.1.8", "8.6.1", "10.3.0", "10.13.3"])
+def test_a_calibrator_gives_the_build_its_ranges(asked, bundle, version):
+    request = {"strongly_typed": False, "calibration": str(bundle / "calibration.cache")}
+    log = asked(version, "INT8", "FP16", module={"plan": calibrating}, **request)
+    names = [name for name, _ in log]
+    assert names.index("set_calibration_profile") < names.index("build_serialized_network")
+
+
+def test_an_image_that_cannot_be_read_ends_the_build_and_is_named(asked, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.png").write_bytes(b"no image")
+    request = {"calibration": str(tmp_path / "photos"), "preprocessing": (8, 8)}
+    with pytest.raises(ImageError, match=r"a\.png"):
+        asked("8.6.1", "INT8", "FP16", module={"plan": calibrating}, **request)
+    assert not (tmp_path / "plan").exists()

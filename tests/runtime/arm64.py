@@ -35,6 +35,7 @@ NEEDS_PROGRAMS = {
         "mqtt",
         "sink_spool",
         "cuda",
+        "calibrator",
     )
 }
 

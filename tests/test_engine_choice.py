@@ -11,7 +11,7 @@ from edgeclf_runtime.errors import BackendError
 
 @pytest.fixture
 def files(tmp_path):
-    for name in ("fp32", "fp16", "int8-tensorrt", "int8-cpu"):
+    for name in ("fp32", "fp16", "int8-tensorrt", "int8-fp16", "int8-cpu"):
         (tmp_path / f"model.{name}.onnx").touch()
     (tmp_path / "calibration.cache").touch()
     return lambda name: str(tmp_path / f"model.{name}.onnx")
@@ -125,3 +125,12 @@ def test_a_board_of_4_gb_gets_a_small_workspace():
     assert workspace_for(NANO) == 256 << 20
     assert workspace_for(TX2) == (5 << 30) // 4
     assert workspace_for(ORIN) == 4 << 30
+
+
+def test_qdq_with_fp16_is_for_tensorrt_that_takes_precision_from_the_file(files):
+    file = files("int8-fp16")
+    assert choose(file, (10, 16, 1), ORIN) == (file, "int8", True, (), None, 8)
+    with pytest.raises(
+        BackendError, match=r"int8-fp16.onnx is for TensorRT 10.12 and later.* the model int8-tensorrt does"
+    ):
+        choose(file, (10, 3, 0), ORIN)

@@ -16,11 +16,11 @@ from edgeclf.backbones import create
 from edgeclf.calibration_cache import format_cache, parse_cache
 from edgeclf.exporting import save_model, write_onnx
 from edgeclf.flavors import write_flavor
-from edgeclf.halving import halve
+from edgeclf.halving import halve, halve_remainder
 from edgeclf.loading import load_batches
-from edgeclf.ranges import collect_ranges, prepare
+from edgeclf.ranges import collect_histograms, prepare, ranges_of
 from edgeclf.rounding import Rounding
-from edgeclf.targets import FLAVORS
+from edgeclf.targets import FLAVORS, FP16_QDQ_OPSET
 from edgeclf_runtime.engine_process import build_engine
 from edgeclf_runtime.preprocess import Preprocessing
 
@@ -45,10 +45,12 @@ def files(request, digits, tmp_path_factory):
     float_file = folder / "model.fp32.onnx"
     write_onnx(create(request.param, 3).eval(), SPEC, float_file, {})
     graph = prepare(float_file)
-    ranges = collect_ranges(graph, list(load_batches(sorted(digits.rglob("00*.png"))[:4], SPEC, 1, "calibrating")))
+    batches = list(load_batches(sorted(digits.rglob("00*.png"))[:4], SPEC, 1, "calibrating"))
+    ranges = ranges_of(collect_histograms(graph, batches), "minmax")
     save_model(halve(graph, ranges), folder / "model.fp16.onnx", {})
     quantized = write_flavor(graph, FLAVORS["int8-tensorrt"], ranges, Rounding(graph, {}))
     save_model(quantized, folder / "model.int8-tensorrt.onnx", {})
+    save_model(halve_remainder(quantized), folder / "model.int8-fp16.onnx", {}, FP16_QDQ_OPSET)
     (folder / "calibration.cache").write_text(format_cache(ranges))
     return folder
 
@@ -58,9 +60,10 @@ def build(folder, name):
 
 
 def test_each_precision_is_built_and_shows_in_the_size(tensorrt, files):
-    size = {name: build(files, name)["bytes"] for name in ("fp32", "fp16", "int8-tensorrt")}
+    size = {name: build(files, name)["bytes"] for name in ("fp32", "fp16", "int8-tensorrt", "int8-fp16")}
     assert size["fp16"] < 0.6 * size["fp32"]
     assert size["int8-tensorrt"] < 0.75 * size["fp32"]
+    assert size["int8-fp16"] < 0.75 * size["fp32"]
     quantized = [node.op_type for node in onnx.load(files / "model.int8-tensorrt.onnx").graph.node]
     assert quantized.count("QuantizeLinear") > 10
 

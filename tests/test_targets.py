@@ -26,13 +26,6 @@ def test_the_other_jetsons_get_a_tensorrt_form_first(name):
 
 
 def test_tensorrts_files_are_for_tensorrt_alone():
-<<<<<<< HEAD
-    assert {name for name, flavor in FLAVORS.items() if flavor.backends == ("tensorrt",)} == {
-        "int8-tensorrt",
-        "int8-fp16",
-        "fp16",
-    }
-=======
     backends = ("tensorrt", "tensorrt-rtx")
-    assert {name for name, flavor in FLAVORS.items() if flavor.backends == backends} == {"int8-tensorrt", "fp16"}
->>>>>>> f37ff7d (Run models on ONNX Runtime's TensorRT-RTX plug-in where it is installed and finds an RTX card)
+    names = {name for name, flavor in FLAVORS.items() if flavor.backends == backends}
+    assert names == {"int8-tensorrt", "int8-fp16", "fp16"}

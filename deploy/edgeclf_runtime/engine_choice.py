@@ -71,17 +71,18 @@ class Recipe(NamedTuple):
 def choose(model_path, version, device, options=None):
     """Return the Recipe of a bundle's model file for a TensorRT of that version (a tuple) and a GPU.
 
-    The name says the precision: model.fp32.onnx, model.fp16.onnx, model.int8-tensorrt.onnx.
+    The name says the precision: model.fp32.onnx, model.fp16.onnx, model.int8-tensorrt.onnx, and model.int8-fp16.onnx,
+    whose float part is FP16 by its own types.
 
     Raises BackendError for what this GPU or TensorRT cannot do.
     """
     options = options or Options()
     folder, name = os.path.split(str(model_path))
-    found = re.match(r"model\.(fp32|fp16|int8-tensorrt)\.onnx$", name)
+    found = re.match(r"model\.(fp32|fp16|int8-tensorrt|int8-fp16)\.onnx$", name)
     if not found:
         raise BackendError(
-            "TensorRT takes model.fp32.onnx, model.fp16.onnx and model.int8-tensorrt.onnx, not {}; use another model "
-            "with --model".format(name)
+            "TensorRT takes model.fp32.onnx, model.fp16.onnx, model.int8-tensorrt.onnx and model.int8-fp16.onnx, not {}; "
+            "use another model with --model".format(name)
         )
     precision = found.group(1).split("-")[0]
     _check_options(precision, version, device, options)
@@ -89,6 +90,11 @@ def choose(model_path, version, device, options=None):
     # DLA takes no Q/DQ before TensorRT 11.
     calibrated = precision == "int8" and bool(options.calibrator or options.calibration or on_old_dla)
     by_flags = not has(version, "strong types") or calibrated or on_old_dla
+    if found.group(1) == "int8-fp16" and by_flags:
+        raise BackendError(
+            "{} is for TensorRT 10.12 and later, which takes precision from the file; here the model int8-tensorrt does "
+            "the same by flags: leave out --model int8-fp16".format(name)
+        )
     float_file = os.path.join(folder, "model.fp32.onnx")
     from_float = calibrated or (precision == "fp16" and by_flags and os.path.isfile(float_file))
     return Recipe(

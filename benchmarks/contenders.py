@@ -140,6 +140,8 @@ CONTENDERS: dict[str, Opener] = {
     "torch CUDA": partial(_torch, "channels_last", "cuda"),
     "OpenVINO FP32": partial(_openvino, "model.fp32.onnx"),
     "OpenVINO INT8 (NNCF)": partial(_openvino, "openvino-int8.xml"),
+    "OpenVINO, our int8-cpu": partial(_openvino, "model.int8-cpu.onnx"),
+    "OpenVINO, our int8-trt": partial(_openvino, "model.int8-tensorrt.onnx"),
     "OpenCV DNN FP32": _opencv,
     "LiteRT FP32": partial(_litert, "model.fp32.tflite"),
 }

@@ -1,0 +1,357 @@
+"""From a camera's frame to its label: what edgeclf costs beside the bare model, ultralytics, and the way that tutorials show.
+
+    python3 benchmarks/pipeline.py RUN
+    python3 benchmarks/pipeline.py RUN --threads 1 --json >pipeline.json
+
+Method: contenders take turns in processes of their own, stopped in between (``rounds.py``), on the same 1280 x 720
+pictures: frames in memory for the latency from frame to label, an MJPEG file of them for the sustained rate.
+
+  bare        ``InferenceSession.run`` of the same file on one input made beforehand: neither frames nor labels
+  edgeclf     ``Classifier.classify`` of a frame; ``Classifier.stream`` of the video
+  tutorial    PIL, torchvision's Resize, CenterCrop, ToTensor, Normalize, torch eager, softmax; ``cv2.VideoCapture``
+  ultralytics ``YOLO(FILE).predict``, of a frame, and of the video with ``stream=True``, no results written or drawn
+  decode      ``cv2.VideoCapture.read`` alone, the upper limit of what reads the video one frame after another
+
+RUN's files (``edgeclf train``, ``export``, ``quantize``) are what bare, edgeclf and tutorial share: the same weights.
+With ultralytics the file is its own small classifier with random weights, exported by itself; edgeclf runs the very same
+nodes and weights, with a transpose and a division by 255 put before them, because its inputs are pixels, and without the
+softmax at the end, which it does itself.  Threads: as many for every contender (ultralytics has no option for it and
+takes all cores: with fewer for the others, the comparison favours it).  Memory is the most (RSS) of the contender's own
+process; start-up is from the start of the interpreter to the first label.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rounds import Contender, interval, percentiles, ratio, serve, take_turns, time_steps
+
+from edgeclf_runtime.machine import machine_facts
+
+SIZE = (1280, 720)
+VIDEO, FRAMES, YOLO, YOLO_OURS = "frames.avi", "frames.npy", "yolo.onnx", "yolo-pixels.onnx"
+_PICTURES, _VIDEO_FRAMES, _SKIPPED = 8, 900, 30
+
+# A contender and what it is held against.
+BASES = {
+    "bare fp32": None,
+    "edgeclf fp32": "bare fp32",
+    "tutorial": "bare fp32",
+    "bare int8-cpu": None,
+    "edgeclf int8-cpu": "bare int8-cpu",
+    "bare yolo": None,
+    "edgeclf yolo": "bare yolo",
+    "ultralytics": "bare yolo",
+    "decode": None,
+}
+# What is claimed: a contender's rate or latency by another's.
+CLAIMS = (
+    ("frame_ms", "edgeclf int8-cpu", "bare int8-cpu"),
+    ("frame_ms", "edgeclf fp32", "bare fp32"),
+    ("frame_ms", "edgeclf yolo", "bare yolo"),
+    ("frame_ms", "ultralytics", "edgeclf yolo"),
+    ("frame_ms", "tutorial", "edgeclf fp32"),
+    ("frame_ms", "tutorial", "edgeclf int8-cpu"),
+    ("video_fps", "edgeclf int8-cpu", "bare int8-cpu"),
+    ("video_fps", "edgeclf yolo", "ultralytics"),
+    ("video_fps", "edgeclf fp32", "tutorial"),
+    ("video_fps", "edgeclf int8-cpu", "tutorial"),
+)
+
+
+def main() -> None:
+    """Let the contenders take turns and print a row for each, and what was claimed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", metavar="RUN", help="with model.fp32.onnx and model.int8-cpu.onnx")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of each (all cores)")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=1.0, help="a turn, of frames and of video (1)")
+    parser.add_argument("--contenders", nargs="+", choices=list(BASES), default=list(BASES), metavar="NAME")
+    parser.add_argument("--yolo", default="yolo26n-cls.yaml", metavar="YAML", help="ultralytics' classifier")
+    parser.add_argument("--work", type=Path, metavar="FOLDER", help="keep the video and ultralytics' file here")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--worker", metavar="NAME", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        serve(lambda: open_contender(arguments))
+        return
+    with contextlib.ExitStack() as stack:
+        arguments.work = arguments.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        prepare(arguments)
+        report = measure(arguments)
+    print(
+        json.dumps({"benchmark": "pipeline", **report, "machine": machine_facts()}) if arguments.json else table(report)
+    )
+
+
+def prepare(arguments: argparse.Namespace) -> None:
+    """Make the pictures, the video and ultralytics' file, in a process of their own."""
+    from multiprocessing import get_context
+
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    with get_context("spawn").Pool(1) as pool:
+        if not (arguments.work / VIDEO).is_file():
+            pool.apply(make_pictures, (arguments.run, arguments.work))
+        if not (arguments.work / YOLO_OURS).is_file() and any("yolo" in name for name in arguments.contenders):
+            try:
+                pool.apply(make_yolo, (arguments.yolo, arguments.work))
+            except ImportError as error:
+                print(f"ultralytics is left out: {error}", file=sys.stderr)
+
+
+def make_pictures(run: str, work: Path) -> None:
+    """Write test images of the run, scaled to a camera's frames, as an array and as an MJPEG video."""
+    import cv2
+
+    from edgeclf.runs import read_run
+    from edgeclf_runtime.images import read_image
+
+    samples = read_run(run).dataset().split("test")[:_PICTURES]
+    frames = [cv2.resize(read_image(sample.path), SIZE) for sample in samples]
+    np.save(work / FRAMES, np.stack(frames))
+    writer = cv2.VideoWriter(str(work / VIDEO), cv2.VideoWriter.fourcc(*"MJPG"), 30, SIZE)
+    for number in range(_VIDEO_FRAMES):
+        writer.write(frames[number % len(frames)])
+    writer.release()
+
+
+def make_yolo(yaml: str, work: Path) -> None:
+    """Export ultralytics' classifier, with random weights, as it does itself, and in the form that edgeclf runs."""
+    import onnx
+    import ultralytics
+    from onnx import helper, numpy_helper
+
+    os.chdir(work)  # it writes there, whatever is asked for
+    os.rename(ultralytics.YOLO(yaml).export(format="onnx", imgsz=224, simplify=False, verbose=False), YOLO)
+    model = onnx.load(YOLO)
+    graph = model.graph
+    theirs = graph.input[0]
+    size = [dim.dim_value for dim in theirs.type.tensor_type.shape.dim]
+    pixels = helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, [1, size[2], size[3], 3])
+    scale = numpy_helper.from_array(np.array(1 / 255, np.float32), "edgeclf_scale")
+    nodes = [
+        helper.make_node("Transpose", ["image"], ["edgeclf_nchw"], perm=[0, 3, 1, 2]),
+        helper.make_node("Mul", ["edgeclf_nchw", "edgeclf_scale"], [theirs.name]),
+        *graph.node,
+    ]
+    if nodes[-1].op_type == "Softmax":
+        logits = nodes.pop().input[0]
+        graph.output[0].name = logits
+    del graph.node[:], graph.input[:]
+    graph.node.extend(nodes)
+    graph.input.append(pixels)
+    graph.initializer.append(scale)
+    onnx.checker.check_model(model)
+    onnx.save(model, YOLO_OURS)
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the rows by contender, the claims' ratios, and the reasons of those that cannot run."""
+    with contextlib.ExitStack() as stack:
+        contenders = {}
+        for name in arguments.contenders:
+            print(f"opening {name}", file=sys.stderr)
+            command = [sys.executable, __file__, arguments.run, "--work", str(arguments.work), "--worker", name]
+            command += ["--threads", str(arguments.threads)]
+            contenders[name] = stack.enter_context(Contender(command, arguments.threads))
+        able = {name: contender for name, contender in contenders.items() if not contender.reason}
+        answers = take_turns(able, arguments.rounds, {"seconds": arguments.seconds})
+    rows = {name: _row(found, contenders[name].facts) for name, found in answers.items()}
+    for name, row in rows.items():
+        base = BASES[name]
+        if base in rows:
+            over = [np.median(a) - np.median(b) for a, b in zip(row["rounds_ms"], rows[base]["rounds_ms"], strict=True)]
+            row["over_bare_ms"], row["base"] = interval(over), base
+            row["to_bare"] = ratio(row["rounds_ms"], rows[base]["rounds_ms"])
+    claims = [
+        {"what": what, "of": name, "by": other, **_claim(what, rows[name], rows[other])}
+        for what, name, other in CLAIMS
+        if name in rows and other in rows
+    ]
+    reasons = {name: contender.reason for name, contender in contenders.items() if contender.reason}
+    return {"threads": arguments.threads, "size": SIZE, "rows": rows, "claims": claims, "cannot_run": reasons}
+
+
+def _row(answers: list[dict[str, Any]], facts: dict[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {"video_fps": interval([answer["fps"] for answer in answers])}
+    row["rounds_fps"] = [answer["fps"] for answer in answers]
+    row["rounds_ms"] = [answer["samples_ms"] for answer in answers]
+    return {**percentiles(row["rounds_ms"]), **row, "peak_mb": answers[-1]["peak_mb"], "start_s": facts["start_s"]}
+
+
+def _claim(what: str, row: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, float]:
+    if what == "frame_ms":
+        return ratio(row["rounds_ms"], other["rounds_ms"])
+    return interval(np.divide(row["rounds_fps"], other["rounds_fps"]))
+
+
+Frame = np.ndarray
+Step = Callable[[Frame], object]
+Labels = Callable[[str], Iterable[object]]
+
+
+def open_contender(arguments: argparse.Namespace) -> tuple[Callable[..., dict[str, Any]], dict[str, Any]]:
+    """Open a contender in its own process; see ``rounds.serve``."""
+    kind, _, model = arguments.worker.partition(" ")
+    files = {"": None, "yolo": arguments.work / (YOLO if kind == "bare" else YOLO_OURS)}
+    file = files.get(model, Path(arguments.run, f"model.{model}.onnx"))
+    step, labels = {
+        "bare": _bare,
+        "edgeclf": _edgeclf,
+        "tutorial": _tutorial,
+        "ultralytics": _ultralytics,
+        "decode": _decode,
+    }[kind](file, arguments)
+    frames = np.load(arguments.work / FRAMES, mmap_mode="r" if kind == "bare" else None)
+    step(frames[0])
+
+    def turn(seconds: float) -> dict[str, Any]:
+        turns = itertools.cycle(frames)
+        samples = time_steps(lambda: step(next(turns)), seconds)
+        return {"samples_ms": samples, "fps": frames_a_second(labels(str(arguments.work / VIDEO)), seconds)}
+
+    return turn, {}
+
+
+def frames_a_second(labels: Iterable[object], seconds: float) -> float:
+    """Return the rate at which labels come, once the first 30 have."""
+    items = iter(labels)
+    for _ in range(_SKIPPED):
+        next(items)
+    count, start = 0, time.perf_counter()
+    for _ in items:
+        count += 1
+        if time.perf_counter() - start >= seconds:
+            break
+    rate = count / (time.perf_counter() - start)
+    getattr(items, "close", lambda: None)()
+    return round(rate, 3)
+
+
+def _bare(file: Path, arguments: argparse.Namespace) -> tuple[Step, Labels]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = arguments.threads, 3
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    shape = [size if isinstance(size, int) else 1 for size in given.shape]
+    batch = np.random.RandomState(0).randint(0, 256, shape).astype(np.float32)
+
+    def run(frame: Frame) -> object:
+        return session.run(None, {given.name: batch})
+
+    return run, lambda video: iter(lambda: run(batch), None)
+
+
+def _edgeclf(file: Path, arguments: argparse.Namespace) -> tuple[Step, Labels]:
+    from edgeclf_runtime.camera import open_camera
+    from edgeclf_runtime.classifier import Classifier
+    from edgeclf_runtime.preprocess import Preprocessing
+    from edgeclf_runtime.runners.ort import OnnxRuntimeRunner
+
+    runner = OnnxRuntimeRunner(file, arguments.threads)
+    facts = json.loads(runner.metadata.get("edgeclf", "{}"))
+    spec = Preprocessing(**facts["preprocessing"]) if facts else Preprocessing(224, 224)
+    labels = facts.get("labels") or [str(number) for number in range(1000)]
+    classifier = Classifier(runner, labels, spec)
+
+    def stream(video: str) -> Iterator[object]:
+        with open_camera(video, policy="all") as camera:
+            yield from classifier.stream(camera)
+
+    return classifier.classify, stream
+
+
+def _tutorial(file: None, arguments: argparse.Namespace) -> tuple[Step, Labels]:
+    import cv2
+    import torch
+    from PIL import Image
+    from torchvision import transforms
+
+    from edgeclf.runs import read_run
+
+    torch.set_num_threads(arguments.threads)
+    run = read_run(arguments.run)
+    network = run.network().backbone
+    side, config = run.preprocessing.height, network.pretrained_cfg
+    steps = [transforms.Resize(side), transforms.CenterCrop(side), transforms.ToTensor()]
+    transform = transforms.Compose([*steps, transforms.Normalize(config["mean"], config["std"])])
+
+    def classify(frame: Frame) -> str:
+        image = Image.fromarray(cv2.cvtColor(np.asarray(frame), cv2.COLOR_BGR2RGB))
+        with torch.no_grad():
+            confidences = torch.softmax(network(transform(image).unsqueeze(0)), 1)
+        return run.labels[int(confidences.argmax())]
+
+    return classify, lambda video: (classify(frame) for frame in _frames(video))
+
+
+def _ultralytics(file: None, arguments: argparse.Namespace) -> tuple[Step, Labels]:
+    import ultralytics
+
+    model = ultralytics.YOLO(str(arguments.work / YOLO), task="classify")
+
+    def classify(frame: Frame) -> int:
+        return model.predict(frame, verbose=False)[0].probs.top1
+
+    return classify, lambda video: (result.probs.top1 for result in model.predict(video, stream=True, verbose=False))
+
+
+def _decode(file: None, arguments: argparse.Namespace) -> tuple[Step, Labels]:
+    video = str(arguments.work / VIDEO)
+    frames = itertools.chain.from_iterable(_frames(video) for _ in itertools.count())
+    return lambda frame: next(frames), _frames
+
+
+def _frames(video: str) -> Iterator[Frame]:
+    import cv2
+
+    capture = cv2.VideoCapture(video)
+    while True:
+        there, frame = capture.read()
+        if not there:
+            return
+        yield frame
+
+
+def table(report: Mapping[str, Any]) -> str:
+    """Return the rows and claims as people read them."""
+    lines = [
+        "{} x {}, {} threads".format(*report["size"], report["threads"]),
+        f"{'':<18} {'p50':>7} {'p90':>7} {'p99':>7} ms  {'over bare':>20}  {'video':>7}   {'most':>6}  {'start':>6}",
+    ]
+    for name, row in report["rows"].items():
+        over = (
+            "{:+6.2f} ms {:+7.1%}".format(row["over_bare_ms"]["median"], row["to_bare"]["median"] - 1)
+            if "to_bare" in row
+            else ""
+        )
+        lines.append(
+            f"{name:<18} {row['p50']:7.2f} {row['p90']:7.2f} {row['p99']:7.2f}     {over:>20}  "
+            f"{row['video_fps']['median']:6.1f}/s {row['peak_mb']:5} MB  {row['start_s']:5.2f} s"
+        )
+    units = {"frame_ms": "latency", "video_fps": "rate"}
+    lines += [
+        "{} of {} is {median:.2f} x that of {} ({low:.2f} to {high:.2f})".format(
+            units[c["what"]], c["of"], c["by"], **c
+        )
+        for c in report["claims"]
+    ]
+    lines += [f"{name:<18} cannot run: {reason}" for name, reason in report["cannot_run"].items()]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

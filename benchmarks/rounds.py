@@ -74,6 +74,7 @@ class Contender:
         self.reason = answer.pop("reason", "")
         if not self.reason:
             os.killpg(self._process.pid, signal.SIGSTOP)
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         return None if self.reason else answer
 
     def __enter__(self) -> Contender:

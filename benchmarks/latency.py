@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 from contenders import CONTENDERS
-from rounds import Contender, percentiles, ratio, serve, take_turns, time_steps
+from rounds import PATIENCE_S, Contender, others, percentiles, ratio, serve, take_turns, time_steps
 
 from edgeclf_runtime.machine import machine_facts
 
@@ -42,6 +42,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of each (all cores)")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--seconds", type=float, default=1.0, help="a turn, beside its warm-up (1)")
+    parser.add_argument(
+        "--patience", type=float, default=PATIENCE_S, help="seconds for turns that others disturbed (60)"
+    )
     parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS), metavar="NAME")
     parser.add_argument("--ours", choices=list(CONTENDERS), default="edgeclf int8-cpu", metavar="NAME")
     parser.add_argument("--calibration", type=int, default=300, metavar="N", help="images, of a named backbone (300)")
@@ -84,7 +87,7 @@ def measure(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
             command += ["--threads", str(arguments.threads), "--batch", str(arguments.batch)]
             contenders[name] = stack.enter_context(Contender(command, arguments.threads))
         able = {name: contender for name, contender in contenders.items() if not contender.reason}
-        answers = take_turns(able, arguments.rounds, {"seconds": arguments.seconds})
+        answers = take_turns(able, arguments.rounds, {"seconds": arguments.seconds}, arguments.patience)
     if arguments.ours not in answers:
         raise SystemExit(f"{arguments.ours} cannot run: {contenders[arguments.ours].reason}; choose another --ours")
     rounds = {name: [answer["samples_ms"] for answer in found] for name, found in answers.items()}
@@ -105,6 +108,7 @@ def measure(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "ours": arguments.ours,
         "batch": arguments.batch,
         "threads": arguments.threads,
+        "others": others(answers),
         "rows": rows,
         "cannot_run": {name: contender.reason for name, contender in contenders.items() if contender.reason},
     }
@@ -150,6 +154,11 @@ def table(report: Mapping[str, Any]) -> str:
             f"{name:<24} {row['p50']:8.2f} {row['p90']:8.2f} {row['p99']:8.2f}     {to_ours:<26} {off:>6} {row['peak_mb']:6}  {row['version']}"
         )
     lines += [f"{name:<24} cannot run: {reason}" for name, reason in report["cannot_run"].items()]
+    lines.append(
+        "other programs took {median:.0%} of the processors during the turns, {max:.0%} at most".format(
+            **report["others"]
+        )
+    )
     return "\n".join(lines)
 
 

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rounds import Contender, interval, percentiles, ratio, serve, take_turns, time_steps
+from rounds import PATIENCE_S, Contender, interval, others, percentiles, ratio, serve, take_turns, time_steps
 
 from edgeclf_runtime.machine import machine_facts
 
@@ -77,6 +77,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of each (all cores)")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=1.0, help="a turn, of frames and of video (1)")
+    parser.add_argument(
+        "--patience", type=float, default=PATIENCE_S, help="seconds for turns that others disturbed (60)"
+    )
     parser.add_argument("--contenders", nargs="+", choices=list(BASES), default=list(BASES), metavar="NAME")
     parser.add_argument("--yolo", default="yolo26n-cls.yaml", metavar="YAML", help="ultralytics' classifier")
     parser.add_argument("--work", type=Path, metavar="FOLDER", help="keep the video and ultralytics' file here")
@@ -166,7 +169,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             command += ["--threads", str(arguments.threads)]
             contenders[name] = stack.enter_context(Contender(command, arguments.threads))
         able = {name: contender for name, contender in contenders.items() if not contender.reason}
-        answers = take_turns(able, arguments.rounds, {"seconds": arguments.seconds})
+        answers = take_turns(able, arguments.rounds, {"seconds": arguments.seconds}, arguments.patience)
     rows = {name: _row(found, contenders[name].facts) for name, found in answers.items()}
     for name, row in rows.items():
         base = BASES[name]
@@ -180,7 +183,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         if name in rows and other in rows
     ]
     reasons = {name: contender.reason for name, contender in contenders.items() if contender.reason}
-    return {"threads": arguments.threads, "size": SIZE, "rows": rows, "claims": claims, "cannot_run": reasons}
+    facts = {"threads": arguments.threads, "size": SIZE, "others": others(answers)}
+    return {**facts, "rows": rows, "claims": claims, "cannot_run": reasons}
 
 
 def _row(answers: list[dict[str, Any]], facts: dict[str, Any]) -> dict[str, Any]:
@@ -350,6 +354,11 @@ def table(report: Mapping[str, Any]) -> str:
         for c in report["claims"]
     ]
     lines += [f"{name:<18} cannot run: {reason}" for name, reason in report["cannot_run"].items()]
+    lines.append(
+        "other programs took {median:.0%} of the processors during the turns, {max:.0%} at most".format(
+            **report["others"]
+        )
+    )
     return "\n".join(lines)
 
 

@@ -1,7 +1,9 @@
 """Contenders that take turns, each in a process of its own that is stopped (SIGSTOP) while it is not its turn.
 
 So neither a machine whose speed drifts, nor idle threads that spin, nor another library in the same process favours
-one of them.  Each turn begins with a warm-up that does not count, and each round begins with another contender.
+one of them.  Each turn begins with a warm-up that does not count, and each round begins with another contender.  A turn
+during which other programs took more than a twentieth of the processors is taken again, as long as there is patience;
+their share is kept beside each turn (``others``).
 
 Knows nothing of what the contenders do.
 """
@@ -22,6 +24,8 @@ from typing import Any
 import numpy as np
 
 WARM_UP_S = 0.3
+PATIENCE_S = 60.0
+_MOST_BY_OTHERS = 0.05
 _FEWEST, _FEWEST_WARM_UP = 5, 2
 _MOST_KEPT = 200
 _RESAMPLES = 10_000
@@ -104,7 +108,9 @@ def serve(make: Callable[[], tuple[Callable[..., dict[str, Any]], dict[str, Any]
         turn, facts = make()
         tell({**facts, "peak_mb": peak_mb()})
         for line in sys.stdin:
-            tell({**turn(**json.loads(line)), "peak_mb": peak_mb()})
+            start = _ticks()
+            answer = turn(**json.loads(line))
+            tell({**answer, "others": _share_of_others(start, _ticks()), "peak_mb": peak_mb()})
     except Exception as error:  # every library has exceptions of its own; the reason is what the user is told
         tell({"reason": " ".join(f"{type(error).__name__}: {error}".split())[:200]})
 
@@ -114,6 +120,19 @@ def peak_mb() -> int:
     with open("/proc/self/status", encoding="ascii") as stream:
         (line,) = [line for line in stream if line.startswith("VmHWM")]
     return int(line.split()[1]) >> 10
+
+
+def _ticks() -> tuple[float, float, float]:
+    """Return the seconds that all processors were there, that they were busy, and that this process and its children used."""
+    with open("/proc/stat", encoding="ascii") as stream:
+        # user, nice, system, idle, iowait, irq, softirq, steal; see proc(5).
+        values = [int(value) / os.sysconf("SC_CLK_TCK") for value in stream.readline().split()[1:9]]
+    return sum(values), sum(values) - values[3] - values[4], sum(os.times()[:4])
+
+
+def _share_of_others(start: tuple[float, float, float], end: tuple[float, float, float]) -> float:
+    there, busy, own = (after - before for before, after in zip(start, end, strict=True))
+    return round(max(0.0, busy - own) / max(there, 1e-9), 3)
 
 
 def time_steps(step: Callable[[], object], seconds: float, warm_up_s: float = WARM_UP_S) -> list[float]:
@@ -138,9 +157,12 @@ def _repeat(step: Callable[[], object], seconds: float, fewest: int) -> list[flo
 
 
 def take_turns(
-    contenders: Mapping[str, Contender], rounds: int, request: Mapping[str, Any]
+    contenders: Mapping[str, Contender], rounds: int, request: Mapping[str, Any], patience_s: float = PATIENCE_S
 ) -> dict[str, list[dict[str, Any]]]:
-    """Let each contender take a turn a round; returns their answers by name.  One that fails is left out."""
+    """Let each contender take a turn a round; returns their answers by name.  One that fails is left out.
+
+    patience_s      seconds, of all rounds together, for turns that are taken again because of other programs
+    """
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
     names = list(contenders)
     for number in range(rounds):
@@ -148,9 +170,20 @@ def take_turns(
         first = number % len(names)
         for name in names[first:] + names[:first]:
             answer = contenders[name].turn(request)
+            while answer is not None and answer["others"] > _MOST_BY_OTHERS and patience_s > 0:
+                start = time.monotonic()
+                again = contenders[name].turn(request)
+                answer = again if again is None or again["others"] < answer["others"] else answer
+                patience_s -= time.monotonic() - start
             if answer is not None:
                 answers[name].append(answer)
     return {name: found for name, found in answers.items() if len(found) == rounds}
+
+
+def others(answers: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, float]:
+    """Return the share of the processors that other programs took during the turns: its median, and the largest."""
+    shares = [answer["others"] for found in answers.values() for answer in found]
+    return {"median": round(float(np.median(shares)), 3), "max": round(max(shares), 3)}
 
 
 def percentiles(rounds: Sequence[Sequence[float]]) -> dict[str, float]:

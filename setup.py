@@ -45,6 +45,8 @@ setup(
         "tensorrt": ["tensorrt>=10", "pycuda"],
         "serve": [],
         "mqtt": ["paho-mqtt>=1.6"],
+        # What benchmarks/ measures edgeclf beside, MLPerf's load generator, and the rank test that compares.
+        "bench": [*DEMO, "openvino", "nncf", "ai-edge-litert", "ultralytics", "mlcommons-loadgen", "scipy>=1.11"],
         "test": [*DEMO, "paho-mqtt>=1.6", "pytest>=8", "ruff>=0.8", "mypy>=1.13"],
     },
     entry_points={"console_scripts": ["edgeclf = edgeclf.cli:app"]},

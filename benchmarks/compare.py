@@ -64,8 +64,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     try:
-        reports = [read_report(path) for path in (arguments.old, arguments.new)]
-        verdicts = compare(*reports, arguments.by, arguments.effect, arguments.alpha)
+        old, new = (read_report(path) for path in (arguments.old, arguments.new))
+        verdicts = compare(old, new, arguments.by, arguments.effect, arguments.alpha)
     except NotComparableError as error:
         raise SystemExit(f"error: {error}") from None
     if arguments.json:

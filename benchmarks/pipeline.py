@@ -30,18 +30,17 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from frame_contenders import FRAMES, OPENERS, SIZE, VIDEO, YOLO, YOLO_OURS, make_pictures, make_yolo
 from rounds import PATIENCE_S, Contender, interval, others, percentiles, ratio, serve, take_turns, time_steps
 
 from edgeclf_runtime.machine import machine_facts
 
-SIZE = (1280, 720)
-VIDEO, FRAMES, YOLO, YOLO_OURS = "frames.avi", "frames.npy", "yolo.onnx", "yolo-pixels.onnx"
-_PICTURES, _VIDEO_FRAMES, _SKIPPED = 8, 900, 30
+_SKIPPED = 30
 
 # A contender and what it is held against.
 BASES = {
@@ -113,52 +112,6 @@ def prepare(arguments: argparse.Namespace) -> None:
                 print(f"ultralytics is left out: {error}", file=sys.stderr)
 
 
-def make_pictures(run: str, work: Path) -> None:
-    """Write test images of the run, scaled to a camera's frames, as an array and as an MJPEG video."""
-    import cv2
-
-    from edgeclf.runs import read_run
-    from edgeclf_runtime.images import read_image
-
-    samples = read_run(run).dataset().split("test")[:_PICTURES]
-    frames = [cv2.resize(read_image(sample.path), SIZE) for sample in samples]
-    np.save(work / FRAMES, np.stack(frames))
-    writer = cv2.VideoWriter(str(work / VIDEO), cv2.VideoWriter.fourcc(*"MJPG"), 30, SIZE)
-    for number in range(_VIDEO_FRAMES):
-        writer.write(frames[number % len(frames)])
-    writer.release()
-
-
-def make_yolo(yaml: str, work: Path) -> None:
-    """Export ultralytics' classifier, with random weights, as it does itself, and in the form that edgeclf runs."""
-    import onnx
-    import ultralytics
-    from onnx import helper, numpy_helper
-
-    os.chdir(work)  # it writes there, whatever is asked for
-    os.rename(ultralytics.YOLO(yaml).export(format="onnx", imgsz=224, simplify=False, verbose=False), YOLO)
-    model = onnx.load(YOLO)
-    graph = model.graph
-    theirs = graph.input[0]
-    size = [dim.dim_value for dim in theirs.type.tensor_type.shape.dim]
-    pixels = helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, [1, size[2], size[3], 3])
-    scale = numpy_helper.from_array(np.array(1 / 255, np.float32), "edgeclf_scale")
-    nodes = [
-        helper.make_node("Transpose", ["image"], ["edgeclf_nchw"], perm=[0, 3, 1, 2]),
-        helper.make_node("Mul", ["edgeclf_nchw", "edgeclf_scale"], [theirs.name]),
-        *graph.node,
-    ]
-    if nodes[-1].op_type == "Softmax":
-        logits = nodes.pop().input[0]
-        graph.output[0].name = logits
-    del graph.node[:], graph.input[:]
-    graph.node.extend(nodes)
-    graph.input.append(pixels)
-    graph.initializer.append(scale)
-    onnx.checker.check_model(model)
-    onnx.save(model, YOLO_OURS)
-
-
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the rows by contender, the claims' ratios, and the reasons of those that cannot run."""
     with contextlib.ExitStack() as stack:
@@ -200,23 +153,12 @@ def _claim(what: str, row: Mapping[str, Any], other: Mapping[str, Any]) -> dict[
     return interval(np.divide(row["rounds_fps"], other["rounds_fps"]))
 
 
-Frame = np.ndarray
-Step = Callable[[Frame], object]
-Labels = Callable[[str], Iterable[object]]
-
-
 def open_contender(arguments: argparse.Namespace) -> tuple[Callable[..., dict[str, Any]], dict[str, Any]]:
     """Open a contender in its own process; see ``rounds.serve``."""
     kind, _, model = arguments.worker.partition(" ")
     files = {"": None, "yolo": arguments.work / (YOLO if kind == "bare" else YOLO_OURS)}
     file = files.get(model, Path(arguments.run, f"model.{model}.onnx"))
-    step, labels = {
-        "bare": _bare,
-        "edgeclf": _edgeclf,
-        "tutorial": _tutorial,
-        "ultralytics": _ultralytics,
-        "decode": _decode,
-    }[kind](file, arguments)
+    step, labels = OPENERS[kind](file, arguments)
     frames = np.load(arguments.work / FRAMES, mmap_mode="r" if kind == "bare" else None)
     step(frames[0])
 
@@ -241,93 +183,6 @@ def frames_a_second(labels: Iterable[object], seconds: float) -> float:
     rate = count / (time.perf_counter() - start)
     getattr(items, "close", lambda: None)()
     return round(rate, 3)
-
-
-def _bare(file: Path, arguments: argparse.Namespace) -> tuple[Step, Labels]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = arguments.threads, 3
-    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    (given,) = session.get_inputs()
-    shape = [size if isinstance(size, int) else 1 for size in given.shape]
-    batch = np.random.RandomState(0).randint(0, 256, shape).astype(np.float32)
-
-    def run(frame: Frame) -> object:
-        return session.run(None, {given.name: batch})
-
-    return run, lambda video: iter(lambda: run(batch), None)
-
-
-def _edgeclf(file: Path, arguments: argparse.Namespace) -> tuple[Step, Labels]:
-    from edgeclf_runtime.camera import open_camera
-    from edgeclf_runtime.classifier import Classifier
-    from edgeclf_runtime.preprocess import Preprocessing
-    from edgeclf_runtime.runners.ort import OnnxRuntimeRunner
-
-    runner = OnnxRuntimeRunner(file, arguments.threads)
-    facts = json.loads(runner.metadata.get("edgeclf", "{}"))
-    spec = Preprocessing(**facts["preprocessing"]) if facts else Preprocessing(224, 224)
-    labels = facts.get("labels") or [str(number) for number in range(1000)]
-    classifier = Classifier(runner, labels, spec)
-
-    def stream(video: str) -> Iterator[object]:
-        with open_camera(video, policy="all") as camera:
-            yield from classifier.stream(camera)
-
-    return classifier.classify, stream
-
-
-def _tutorial(file: None, arguments: argparse.Namespace) -> tuple[Step, Labels]:
-    import cv2
-    import torch
-    from PIL import Image
-    from torchvision import transforms
-
-    from edgeclf.runs import read_run
-
-    torch.set_num_threads(arguments.threads)
-    run = read_run(arguments.run)
-    network = run.network().backbone
-    side, config = run.preprocessing.height, network.pretrained_cfg
-    steps = [transforms.Resize(side), transforms.CenterCrop(side), transforms.ToTensor()]
-    transform = transforms.Compose([*steps, transforms.Normalize(config["mean"], config["std"])])
-
-    def classify(frame: Frame) -> str:
-        image = Image.fromarray(cv2.cvtColor(np.asarray(frame), cv2.COLOR_BGR2RGB))
-        with torch.no_grad():
-            confidences = torch.softmax(network(transform(image).unsqueeze(0)), 1)
-        return run.labels[int(confidences.argmax())]
-
-    return classify, lambda video: (classify(frame) for frame in _frames(video))
-
-
-def _ultralytics(file: None, arguments: argparse.Namespace) -> tuple[Step, Labels]:
-    import ultralytics
-
-    model = ultralytics.YOLO(str(arguments.work / YOLO), task="classify")
-
-    def classify(frame: Frame) -> int:
-        return model.predict(frame, verbose=False)[0].probs.top1
-
-    return classify, lambda video: (result.probs.top1 for result in model.predict(video, stream=True, verbose=False))
-
-
-def _decode(file: None, arguments: argparse.Namespace) -> tuple[Step, Labels]:
-    video = str(arguments.work / VIDEO)
-    frames = itertools.chain.from_iterable(_frames(video) for _ in itertools.count())
-    return lambda frame: next(frames), _frames
-
-
-def _frames(video: str) -> Iterator[Frame]:
-    import cv2
-
-    capture = cv2.VideoCapture(video)
-    while True:
-        there, frame = capture.read()
-        if not there:
-            return
-        yield frame
 
 
 def table(report: Mapping[str, Any]) -> str:

@@ -133,18 +133,14 @@ def train_tutorial(arguments: argparse.Namespace) -> None:
     config, size = network.pretrained_cfg, arguments.image_size
     steps = [transforms.Resize(size), transforms.CenterCrop(size), transforms.ToTensor()]
     transform = transforms.Compose([*steps, transforms.Normalize(config["mean"], config["std"])])
+    folders = {name: ImageFolder(str(arguments.folder / name), transform) for name in ("train", "val")}
     loaders = {
-        name: torch.utils.data.DataLoader(
-            ImageFolder(str(arguments.folder / name), transform),
-            arguments.batch,
-            shuffle=name == "train",
-            num_workers=2,
-        )
-        for name in ("train", "val")
+        name: torch.utils.data.DataLoader(folder, arguments.batch, shuffle=name == "train", num_workers=2)
+        for name, folder in folders.items()
     }
     start = time.perf_counter()
     network.requires_grad_(False)
-    network.reset_classifier(len(loaders["train"].dataset.classes))
+    network.reset_classifier(len(folders["train"].classes))
     optimizer = torch.optim.Adam(network.get_classifier().parameters(), lr=1e-3)
     for _ in range(arguments.epochs):
         network.train()
@@ -156,7 +152,7 @@ def train_tutorial(arguments: argparse.Namespace) -> None:
         with torch.no_grad():
             right = sum(int((network(images).argmax(1) == labels).sum()) for images, labels in loaders["val"])
     seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": round(seconds, 2), "accuracy": right / len(loaders["val"].dataset)}))
+    print(json.dumps({"seconds": round(seconds, 2), "accuracy": right / len(folders["val"])}))
 
 
 def train_ddp(arguments: argparse.Namespace) -> None:

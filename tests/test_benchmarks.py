@@ -11,7 +11,10 @@ import pytest
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+import accuracy  # noqa: E402
 import compare  # noqa: E402
+import frame_contenders  # noqa: E402
+import loadgen  # noqa: E402
 import plot  # noqa: E402
 import rounds  # noqa: E402
 
@@ -49,10 +52,24 @@ def test_int8_and_fp32_compute_the_same_network(latency):
     assert 0 < rows["edgeclf int8-cpu"]["off"] < 1
 
 
-@pytest.mark.parametrize("kind", ["latency"])
-def test_figures_become_a_picture(latency, tmp_path, kind):
-    plot.draw(kind, json.loads(latency.read_text()), tmp_path / "latency.png")
+def test_figures_become_a_picture(latency, tmp_path):
+    bench("plot.py", "latency", latency, tmp_path / "latency.png")
     assert (tmp_path / "latency.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("kind", "file"),
+    [
+        ("latency", "resnet18.json"),
+        ("latency", "pipeline.json"),
+        ("pareto", "accuracy.json"),
+        ("stages", "overhead.json"),
+    ],
+)
+def test_the_reference_figures_become_pictures(kind, file, tmp_path):
+    report = json.loads((BENCHMARKS / "reference" / file).read_text())
+    plot.draw(kind, report, tmp_path / "it.png")
+    assert (tmp_path / "it.png").stat().st_size > 10_000
 
 
 def figures(scale, growth=1.0, rounds=10):
@@ -110,6 +127,47 @@ def test_a_bundles_own_bench_can_be_compared():
     assert len(compare.medians(report)["fp32"]) == 10
     (same,) = compare.compare(report, report, None, 0.05, 0.01)
     assert same.verdict == compare.SAME
+
+
+def test_an_accuracy_is_given_with_wilsons_interval():
+    # Brown, Cai, DasGupta (2001): 0 of 10 gives 0 to 0.2775.
+    assert accuracy.wilson(0, 10) == [0.0, pytest.approx(0.2775, abs=1e-3)]
+
+
+def test_loadgens_summary_is_read_with_its_verdict():
+    text = """
+SUT name : PySUT
+Scenario : SingleStream
+Mode     : PerformanceOnly
+90.0th percentile latency (ns) : 4812345
+Result is : INVALID
+  Min duration satisfied : NO
+  Min queries satisfied : Yes
+  Early stopping satisfied: Yes
+50.00 percentile latency (ns)   : 4012345
+"""
+    row = loadgen.read_summary(text)
+    assert (row["verdict"], row["p90_ms"], row["p50_ms"]) == ("INVALID", 4.812, 4.012)
+    assert row["checks"]["Min duration satisfied"] == "NO"
+
+
+def test_a_model_of_others_takes_pixels_and_gives_the_same_confidences(tmp_path):
+    import onnx
+    import onnxruntime
+    import torch
+
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(96, 5))
+    theirs = torch.nn.Sequential(network, torch.nn.Softmax(1))
+    path = tmp_path / "theirs.onnx"
+    torch.onnx.export(theirs, (torch.zeros(1, 3, 8, 6),), str(path), opset_version=13, dynamo=False)
+    model = onnx.load(path)
+    frame_contenders.take_pixels(model)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 8, 6, 3)).astype(np.float32)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {"image": pixels})
+    with torch.inference_mode():
+        expected = theirs(torch.from_numpy(pixels.transpose(0, 3, 1, 2) / 255)).numpy()
+    assert np.abs(np.exp(logits) / np.exp(logits).sum() - expected).max() < 1e-5
 
 
 def test_a_contender_that_dies_says_why_and_is_left_out():

@@ -18,11 +18,19 @@ import loadgen  # noqa: E402
 import plot  # noqa: E402
 import rounds  # noqa: E402
 
+SCRIPTS = sorted(path.name for path in BENCHMARKS.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
+
 
 def bench(script, *arguments, check=True):
     """Run one of the scripts; returns the finished process."""
     command = [sys.executable, str(BENCHMARKS / script), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=check)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_readme_names_every_script_and_each_says_how_it_measures(script):
+    assert f"]({script})" in (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    assert f"python3 benchmarks/{script}" in (BENCHMARKS / script).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

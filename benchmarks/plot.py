@@ -63,8 +63,14 @@ def draw_latency(axis: Any, report: Mapping[str, Any]) -> None:
     )
     axis.set_yticks(range(1, len(rows) + 1), [name for name, _ in rows], parse_math=False)
     for place, (_, row) in enumerate(rows, 1):
-        axis.text(row["p50"], place + 0.33, f"{row['p50']:.1f}", ha="center", va="bottom", fontsize=7)
-    axis.set(xscale="log", xlabel="ms (box: middle half, line: p50, whiskers: p1 and p99)", title=_title(report))
+        axis.annotate(
+            f"{row['p50']:.2f}", (row["p99"], place), (4, 0), textcoords="offset points", va="center", fontsize=8
+        )
+    axis.set(xscale="log", title=_title(report))
+    axis.set_xlabel("ms; box: middle half, line and figure: p50, whiskers: p1 and p99")
+    for formatter in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+        formatter("{x:g}")
+    axis.tick_params(axis="x", which="minor", labelsize=7)
     axis.grid(axis="x", which="both", alpha=0.3)
 
 

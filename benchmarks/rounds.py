@@ -11,6 +11,7 @@ Knows nothing of what the contenders do.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -97,6 +98,8 @@ def serve(make: Callable[[], tuple[Callable[..., dict[str, Any]], dict[str, Any]
     make: returns what takes a turn, ``turn(**request) -> answer``, and facts to tell.  Whatever it raises is the
     reason why this contender cannot run.
     """
+    # Whoever is stopped does not see that stdin ended: PR_SET_PDEATHSIG, prctl(2), so that none stays behind.
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     # Libraries print to stdout; the answers need it for themselves.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -71,6 +71,7 @@ def draw_latency(axis: Any, report: Mapping[str, Any]) -> None:
     for formatter in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
         formatter("{x:g}")
     axis.tick_params(axis="x", which="minor", labelsize=7)
+    axis.margins(x=0.1)
     axis.grid(axis="x", which="both", alpha=0.3)
 
 
@@ -84,30 +85,35 @@ def _title(report: Mapping[str, Any]) -> str:
 def draw_pareto(axis: Any, report: Mapping[str, Any]) -> None:
     """Draw a point for each row that has a latency, its name beside it, and the line of the best."""
     rows = sorted((row for row in report["rows"] if "p50" in row), key=lambda row: (row["p50"], -row["accuracy"]))
+    names = list(dict.fromkeys(f"{row['name']}, {row['size'][0]}" for row in rows))
     best = -1.0
     front = []
-    for number, row in enumerate(rows):
+    for row in rows:
         accuracy = 100 * row["accuracy"]
         low, high = (100 * bound for bound in row["accuracy_interval"])
-        marker = "o" if row["model"].startswith("int8") else "s"
-        axis.errorbar(row["p50"], accuracy, [[accuracy - low], [high - accuracy]], fmt=marker, capsize=2, color="C0")
-        axis.annotate(
-            f"{row['name']} {row['model']}",
-            (row["p50"], accuracy),
-            (6, 6 if number % 2 else -12),
-            textcoords="offset points",
-            fontsize=8,
+        name = f"{row['name']}, {row['size'][0]}"
+        axis.errorbar(
+            row["p50"],
+            accuracy,
+            [[accuracy - low], [high - accuracy]],
+            fmt="o" if row["model"].startswith("int8") else "s",
+            capsize=2,
+            color=f"C{names.index(name)}",
+            label=f"{name}, {row['model']}",
         )
         if row["accuracy"] > best:
             best = row["accuracy"]
             front.append((row["p50"], accuracy))
-    axis.plot(*zip(*front, strict=True), color="C1", zorder=0)
+    axis.plot(*zip(*front, strict=True), color="grey", linestyle=":", zorder=0, label="no other is better in both")
     axis.set(
+        xscale="log",
         xlabel="p50 of inference, ms",
         ylabel="accuracy, % (95 % interval)",
         title=f"accuracy against latency, {report['threads']} threads, {report['machine']['processor']}",
     )
-    axis.margins(x=0.2)
+    for formatter in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+        formatter("{x:g}")
+    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
     axis.grid(alpha=0.3)
 
 

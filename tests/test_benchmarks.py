@@ -66,18 +66,19 @@ def test_figures_become_a_picture(latency, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "file"),
-    [
-        ("latency", "resnet18.json"),
-        ("latency", "pipeline.json"),
-        ("pareto", "accuracy.json"),
-        ("stages", "overhead.json"),
-    ],
+    ("kind", "file"), [("latency", "solar.json"), ("latency", "pipeline.json"), ("pareto", "accuracy.json")]
 )
 def test_the_reference_figures_become_pictures(kind, file, tmp_path):
     report = json.loads((BENCHMARKS / "reference" / file).read_text())
     plot.draw(kind, report, tmp_path / "it.png")
     assert (tmp_path / "it.png").stat().st_size > 10_000
+
+
+def test_a_bundles_own_bench_becomes_a_picture_of_its_stages(bundle, tmp_path):
+    command = [sys.executable, "-m", "edgeclf_runtime", "bench", str(bundle), "--repeat", "6", "--json"]
+    report = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    plot.draw("stages", report, tmp_path / "it.png")
+    assert (tmp_path / "it.png").read_bytes().startswith(b"\x89PNG")
 
 
 def figures(scale, growth=1.0, rounds=10):

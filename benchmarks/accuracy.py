@@ -74,7 +74,6 @@ def evaluate_run(path: Path) -> list[dict[str, Any]]:
     from edgeclf.gating import compare
     from edgeclf.judging import infer_file
     from edgeclf.runs import read_run
-    from edgeclf.targets import is_foreign
 
     run = read_run(path)
     dataset = run.dataset()
@@ -85,7 +84,7 @@ def evaluate_run(path: Path) -> list[dict[str, Any]]:
     reference = None
     for model in [model for model in MODELS if (path / f"model.{model}.onnx").is_file()]:
         file = run.file(f"model.{model}.onnx")
-        logits = infer_file(file, paths, run.preprocessing, f"{path.name} {model}", is_foreign(model))
+        logits = infer_file(file, model, paths, run.preprocessing, f"{path.name} {model}")
         reference = logits if reference is None else reference
         compared = compare(run.labels, truth, reference, logits)
         right = int((logits.argmax(1) == truth).sum())

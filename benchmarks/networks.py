@@ -76,7 +76,7 @@ def _export(backbone: str, folder: Path, calibration_images: int) -> dict[str, A
     from edgeclf.exporting import save_model, write_onnx
     from edgeclf.flavors import write_flavor
     from edgeclf.halving import halve
-    from edgeclf.ranges import collect_ranges, prepare
+    from edgeclf.ranges import collect_histograms, prepare, ranges_of
     from edgeclf.rounding import Rounding, collect_moments
     from edgeclf.targets import FLAVORS
     from edgeclf_runtime.preprocess import Preprocessing
@@ -88,7 +88,7 @@ def _export(backbone: str, folder: Path, calibration_images: int) -> dict[str, A
     write_onnx(network, spec, folder / "model.fp32.onnx", {})
     graph = prepare(folder / "model.fp32.onnx")
     batches = calibration_batches(size, size, calibration_images)
-    ranges = collect_ranges(graph, batches)
+    ranges = ranges_of(collect_histograms(graph, batches), "minmax")
     rounding = Rounding(graph, collect_moments(graph, batches))
     for name in _FLAVORS:
         flavor = FLAVORS[name]

@@ -258,6 +258,7 @@ def quantize(
     """Write INT8 and FP16 files, each held to FP32's accuracy.
 
     Layers go back to float where a file falls short. Exit code 3, and none is kept, where that is not enough.
+    quantization.html in the run shows what was tried, quantization.json holds the same for machines.
     """
     from . import QuantizeOptions
     from . import quantize as function

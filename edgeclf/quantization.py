@@ -23,6 +23,7 @@ from .errors import OptionError
 from .exporting import save_model
 from .judging import Judges, time_files
 from .models import model_metadata
+from .quantization_page import make_page
 from .quantized import QuantizedFile, QuantizeReport
 from .range_methods import METHODS
 from .ranges import prepare, ranges_of
@@ -34,6 +35,7 @@ from .searching import Candidate, Search
 from .targets import CALIBRATION_CACHE, FLAVORS, opset_of
 
 REPORT_FILE = "quantization.json"
+REPORT_PAGE = "quantization.html"
 JUDGES = 500
 """Images that tell a loss of one point from chance; training images fill up a smaller validation split."""
 MOST_JUDGES = 2000
@@ -76,7 +78,7 @@ class QuantizeOptions:
 
 
 def quantize(run: str | Path | Run, options: QuantizeOptions | None = None, overwrite: bool = False) -> QuantizeReport:
-    """Write a run's model.NAME.onnx for each flavour, calibration.cache and quantization.json.
+    """Write a run's model.NAME.onnx for each flavour, calibration.cache, quantization.json and quantization.html.
 
     A Q/DQ file that loses more than ``max_drop`` of accuracy on the validation images (filled up
     to JUDGES with training images that calibration did not see) gets its most sensitive layers
@@ -117,14 +119,17 @@ def quantize(run: str | Path | Run, options: QuantizeOptions | None = None, over
             calibration_images=len(calibration),
             calibration_sha256=calibration.sha256,
             judged_images=len(judges),
+            max_drop=options.max_drop,
             accuracy_fp32=float((judges.reference.argmax(1) == judges.truth).mean()),
             size_fp32=source.stat().st_size,
+            sha256_fp32=sha256_file(source),
             latency_fp32_ms=times["fp32"],
             files=files,
         )
         texts = {
             CALIBRATION_CACHE: format_cache(ranges_of(histograms, _cache_method(found))),
             REPORT_FILE: report.to_json(indent=1) + "\n",
+            REPORT_PAGE: make_page(report, {layer.name: histograms[layer.output] for layer in search.layers}),
         }
         for name, text in texts.items():
             Path(stack.enter_context(new_file(run.path / name, overwrite=True))).write_text(text, encoding="utf-8")

@@ -75,8 +75,11 @@ class QuantizeReport:
     calibration_images: int
     calibration_sha256: str
     judged_images: int
+    max_drop: float
+    """What was accepted."""
     accuracy_fp32: float
     size_fp32: int
+    sha256_fp32: str
     latency_fp32_ms: float
     files: tuple[QuantizedFile, ...]
     baseline: Baseline | None = None

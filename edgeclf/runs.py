@@ -5,7 +5,7 @@ split.csv             every image with its label, split and sha256
 metrics.csv           one line an epoch
 model.safetensors     the trained weights
 model.fp32.onnx       added by export
-model.int8-*.onnx     added by quantize, with quantization.json
+model.int8-*.onnx     added by quantize, with quantization.json and quantization.html, the same for people
 """
 
 from __future__ import annotations

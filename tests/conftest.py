@@ -48,7 +48,7 @@ def run(digits, tmp_path_factory) -> Path:
 @pytest.fixture
 def own_run(run, tmp_path):
     """A copy of the run as it was before quantize."""
-    made = ("model.int8*", "model.fp16.onnx", "calibration.cache", "quantization.json")
+    made = ("model.int8*", "model.fp16.onnx", "calibration.cache", "quantization.*")
     return Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns(*made)))
 
 

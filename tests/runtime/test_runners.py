@@ -103,9 +103,9 @@ class CudaBuild:
     def __init__(self, monkeypatch, failure):
         real, asked = onnxruntime.InferenceSession, []
 
-        def open_session(path, options, providers):
+        def open_session(path, options, providers, **more):
             asked.append(providers)
-            session = real(path, options, providers=[CPU])
+            session = real(path, options, providers=[CPU], **more)
             if providers[0] != CPU:
                 if failure == "is old" and providers[0] == EXACT_CUDA:
                     raise RuntimeError("Unknown provider option: use_tf32")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
@@ -125,16 +126,17 @@ def printable(text: str) -> str:
 
 
 def _shorten(name: str, length: int) -> str:
-    """Return a name that fits, its end kept: the names of layers differ there."""
-    return printable(name if len(name) <= length else "…" + name[1 - length :])
+    """Return a name that fits, its middle left out."""
+    return printable(name if len(name) <= length else f"{name[: length // 2 - 1]}…{name[-(length // 2) :]}")
 
 
 def _svg(figure: Any) -> str:
     import matplotlib
 
     text = StringIO()
-    # Letters as letters: a browser has more of them than a font of matplotlib's.
-    with matplotlib.rc_context({"svg.fonttype": "none"}):
+    # Letters as letters: a browser has more of them than matplotlib's font, which need not warn of those that it lacks.
+    with matplotlib.rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")
         figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()
 

@@ -27,14 +27,14 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1120px; margin: 2em auto; padding: 0 1em; }
 h1 { font-size: 1.5em; } h2 { font-size: 1.2em; margin-top: 2em; border-bottom: 1px solid #ccc; }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; margin: 1em 0; }
-th, td { padding: 2px 9px; text-align: right; vertical-align: top; border-bottom: 1px solid #ddd; }
+th, td { padding: 2px 9px; text-align: right; white-space: nowrap; vertical-align: top; border-bottom: 1px solid #ddd; }
 th { border-bottom: 1px solid #888; }
-th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; }
+th:first-child, td:first-child, .facts * { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 tr:has(b) { font-weight: bold; } tbody + tbody { border-top: 2px solid #888; }
-table.facts :is(th, td) { text-align: left; overflow-wrap: anywhere; }
 img { width: 100%; } svg.bar { width: 90px; height: 9px; margin-left: 6px; } svg.bar rect { fill: #4477aa; }
 .note { color: #555; font-size: 13px; overflow-wrap: anywhere; }
-@media print { body { margin: 0; max-width: none; font-size: 10pt; } table, .note { font-size: 7.5pt; }
+@page { margin: 12mm; }
+@media print { body { margin: 0; padding: 0; max-width: none; font-size: 10pt; } table, .note { font-size: 7pt; }
   th, td { padding: 1px 4px; } h2 { break-after: avoid; } tr, img { break-inside: avoid; } }
 """
 

@@ -66,7 +66,7 @@ def page(run):
 @pytest.fixture
 def report():
     """One that no run gives without trouble: a baseline, and a layer back in float."""
-    labels, truth = ("<b>", "$x_1", "été\n\x07", "犬"), np.arange(60) % 4
+    labels, truth = ("<b>", "$x_1$", "été\n\x07", "犬"), np.arange(60) % 4
     right = np.eye(4, dtype=np.float32)[truth]
     found = right.copy()
     found[:3] = np.roll(found[:3], 1, axis=1)
@@ -143,7 +143,7 @@ def test_the_noisiest_layers_of_each_file_are_listed_with_their_noise(run, page)
 @pytest.mark.filterwarnings("error::UserWarning")
 def test_names_that_are_markup_or_formulas_are_shown_as_they_are(report, histograms):
     page = Page(make_page(report, histograms))
-    labels = {"<b>", "$x_1", "été\ufffd\ufffd", "犬"}
+    labels = {"<b>", "$x_1$", "été\ufffd\ufffd", "犬"}
     assert {*labels, "/<i>stem/Conv", "a&b/model.int8-cpu.onnx"} <= {row[0] for row in page.rows}
     assert labels <= set(words_of(page.pictures[0]))
     assert "/<i>stem/Conv" in words_of(page.pictures[1])

@@ -204,9 +204,15 @@ def _fit(network: Any, dataset: Dataset, spec: Preprocessing, options: TrainOpti
 
     parts = {split: dataset.split(split) for split in ("train", "val")}
     targets = {split: np.array([dataset.index(sample) for sample in part]) for split, part in parts.items()}
-    features = {split: extract_features(network, part, spec, f"features of {split}") for split, part in parts.items()}
-    head_epochs = options.passes if options.finetune == "head" else _EPOCHS["head"]
-    rows = fit_head(network.head, features, targets, head_epochs, options.batch_size, options.learning_rate)
+    rows: list[dict[str, float]] = []
+    # A head on random features, which shrink from layer to layer until batch norm has learned, has huge weights, and
+    # training all layers from there does not recover.
+    if options.finetune == "head" or options.weights != "none":
+        features = {
+            split: extract_features(network, part, spec, f"features of {split}") for split, part in parts.items()
+        }
+        epochs = options.passes if options.finetune == "head" else _EPOCHS["head"]
+        rows = fit_head(network.head, features, targets, epochs, options.batch_size, options.learning_rate)
     if options.finetune == "full":
         paths = {split: [sample.path for sample in part] for split, part in parts.items()}
         rows = fit_network(

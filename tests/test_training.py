@@ -95,6 +95,13 @@ def test_full_fine_tuning_trains_every_layer_and_its_batch_norm(full, small):
     assert same == {"normalize.weight", "normalize.bias"}
 
 
+def test_weights_that_begin_at_random_are_trained_from_a_head_of_usual_size(digits, tmp_path):
+    # Fitted to the random features of this backbone, the head had weights that no training recovered from.
+    options = TrainOptions(image_size=64, epochs=1, backbone="efficientnet_b0", weights="none", finetune="full")
+    report = edgeclf.train(digits, tmp_path / "run", options)
+    assert report.metrics["loss"] < 5
+
+
 def test_metrics_have_one_row_an_epoch(small, full):
     for run, epochs in ((small, 2), (full, 1)):
         with (run / "metrics.csv").open() as stream:

@@ -252,6 +252,9 @@ def quantize(
     ] = "best",
     max_drop: Annotated[float, typer.Option(help="Largest loss of accuracy against FP32 that is accepted.")] = 0.01,
     seed: Seed = 0,
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Measure torch's dynamic quantization too, for comparison.")
+    ] = False,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -264,7 +267,7 @@ def quantize(
     from . import quantize as function
     from .targets import FLAVORS
 
-    options = QuantizeOptions(calibration, size, tuple(flavor or FLAVORS), method, max_drop, seed)
+    options = QuantizeOptions(calibration, size, tuple(flavor or FLAVORS), method, max_drop, seed, baseline)
     _show(function(run, options, overwrite), json)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from edgeclf_runtime.files import claim_output, new_file, sha256_file
 
+from .baseline import measure_baseline
 from .calibration import CalibrationSet
 from .calibration_cache import format_cache
 from .datasets import Dataset
@@ -59,6 +60,8 @@ class QuantizeOptions:
     """Largest loss of accuracy against FP32, on the same images, that is accepted."""
     seed: int = 0
     """Changes which images are selected."""
+    baseline: bool = False
+    """Whether torch's dynamic quantization of the linear layers is measured too, for comparison."""
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.flavors) - set(FLAVORS))
@@ -125,6 +128,7 @@ def quantize(run: str | Path | Run, options: QuantizeOptions | None = None, over
             sha256_fp32=sha256_file(source),
             latency_fp32_ms=times["fp32"],
             files=files,
+            baseline=measure_baseline(run, judges) if options.baseline else None,
         )
         texts = {
             CALIBRATION_CACHE: format_cache(ranges_of(histograms, _cache_method(found))),

@@ -165,3 +165,18 @@ def test_a_label_that_no_calibration_image_has_is_told(digits, own_run, tmp_path
     quantize(own_run, QuantizeOptions(str(tmp_path / "set"), method="minmax", max_drop=0.9, flavors=("int8-cpu",)))
     show_progress(False)
     assert "warning: no calibration image is of 5; its activations' ranges are not known" in capsys.readouterr().err
+
+
+def test_dynamic_quantization_is_measured_for_comparison_and_not_kept(own_run):
+    options = QuantizeOptions(size=60, flavors=("fp16",), max_drop=0.5, baseline=True)
+    report = quantize(own_run, options)
+    baseline = report.baseline
+    assert baseline.name == "torch dynamic"
+    # The head of these few digits has a weight that is a hundred times the others; one scale for all of them loses those.
+    assert baseline.agreement < report.files[0].agreement
+    assert baseline.latency_ms > 0
+    # Its linear layer alone is smaller.
+    assert 0.9 * report.size_fp32 < baseline.size < 1.05 * report.size_fp32
+    assert "torch dynamic" in str(report)
+    assert "torch dynamic" in (own_run / "quantization.html").read_text()
+    assert sorted(own_run.glob("model.*.onnx")) == [own_run / "model.fp16.onnx", own_run / "model.fp32.onnx"]

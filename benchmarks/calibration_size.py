@@ -3,7 +3,7 @@
     python3 benchmarks/calibration_size.py RUN
 
 Method: for each size, rule and seed a calibration set is chosen from the run's training images, the INT8 file for CPUs
-is made from it, and both FP32 and INT8 classify the test images.  Given are the medians over the seeds of the drop in
+is made from it (ranges by "mse"), and both FP32 and INT8 classify the test images.  Given are the medians over the seeds of the drop in
 accuracy (points; with the smallest and the largest) and of the share of images that get the same label from both.
 The run is copied first and stays as it is.
 """
@@ -59,7 +59,9 @@ def study(run: Path, size: int, rule: str, seeds: int, fp32: Evaluation) -> dict
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as calibration:
             calibrate(dataset, calibration, CalibrateOptions(size, rule, str(run), seed, force=True))
-            quantize(run, QuantizeOptions(calibration, flavors=("int8-cpu",), max_drop=1.0), overwrite=True)
+            quantize(
+                run, QuantizeOptions(calibration, flavors=("int8-cpu",), method="mse", max_drop=1.0), overwrite=True
+            )
         int8 = evaluate(run / "model.int8-cpu.onnx", dataset, "test")
         drops.append(100 * (fp32.accuracy - int8.accuracy))
         agreements.append(float((fp32.logits.argmax(1) == int8.logits.argmax(1)).mean()))

@@ -83,7 +83,10 @@ class Search:
             full = found.get(whole) or self.best(whole, found)
             half = self._judge(name, halve_remainder(full.model))
             hold(name, half.comparison, half.logits, self.max_drop)
-            return replace(full, model=half.model, comparison=half.comparison, logits=half.logits, trials=())
+            # What was tried and measured layer by layer is of the other file.
+            return replace(
+                full, model=half.model, comparison=half.comparison, logits=half.logits, trials=(), noise=(), effects=()
+            )
         if not FLAVORS[name].activations:
             best = self._judge(name, halve(self.graph, ranges_of(self.histograms, "minmax")))
             hold(name, best.comparison, best.logits, self.max_drop)

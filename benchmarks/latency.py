@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 from contenders import CONTENDERS
-from rounds import PATIENCE_S, Contender, others, percentiles, ratio, serve, take_turns, time_steps
+from rounds import PATIENCE_S, Contender, others, others_line, percentiles, ratio, serve, take_turns, time_steps
 
 from edgeclf_runtime.machine import machine_facts
 
@@ -154,11 +154,7 @@ def table(report: Mapping[str, Any]) -> str:
             f"{name:<24} {row['p50']:8.2f} {row['p90']:8.2f} {row['p99']:8.2f}     {to_ours:<26} {off:>6} {row['peak_mb']:6}  {row['version']}"
         )
     lines += [f"{name:<24} cannot run: {reason}" for name, reason in report["cannot_run"].items()]
-    lines.append(
-        "other programs took {median:.0%} of the processors during the turns, {max:.0%} at most".format(
-            **report["others"]
-        )
-    )
+    lines.append(others_line(report["others"]))
     return "\n".join(lines)
 
 

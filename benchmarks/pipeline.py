@@ -36,7 +36,18 @@ from typing import Any
 
 import numpy as np
 from frame_contenders import FRAMES, OPENERS, SIZE, VIDEO, YOLO, YOLO_OURS, make_pictures, make_yolo
-from rounds import PATIENCE_S, Contender, interval, others, percentiles, ratio, serve, take_turns, time_steps
+from rounds import (
+    PATIENCE_S,
+    Contender,
+    interval,
+    others,
+    others_line,
+    percentiles,
+    ratio,
+    serve,
+    take_turns,
+    time_steps,
+)
 
 from edgeclf_runtime.machine import machine_facts
 
@@ -209,11 +220,7 @@ def table(report: Mapping[str, Any]) -> str:
         for c in report["claims"]
     ]
     lines += [f"{name:<18} cannot run: {reason}" for name, reason in report["cannot_run"].items()]
-    lines.append(
-        "other programs took {median:.0%} of the processors during the turns, {max:.0%} at most".format(
-            **report["others"]
-        )
-    )
+    lines.append(others_line(report["others"]))
     return "\n".join(lines)
 
 

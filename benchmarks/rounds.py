@@ -133,6 +133,11 @@ def _ticks() -> tuple[float, float, float]:
     return sum(values), sum(values) - values[3] - values[4], sum(os.times()[:4])
 
 
+def others_line(shares: dict[str, float]) -> str:
+    """Return the sentence that tells what :func:`others` found."""
+    return "other programs took {median:.0%} of the processors during the turns, {max:.0%} at most".format(**shares)
+
+
 def _share_of_others(start: tuple[float, float, float], end: tuple[float, float, float]) -> float:
     there, busy, own = (after - before for before, after in zip(start, end, strict=True))
     return round(max(0.0, busy - own) / max(there, 1e-9), 3)

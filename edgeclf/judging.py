@@ -25,6 +25,7 @@ from .exporting import save_model
 from .gating import Comparison, compare
 from .loading import load_all, load_batches
 from .reporting import track
+from .selecting import evenly_spaced
 from .targets import host_config, opset_of
 
 _TURNS, _IN_A_TURN, _WARM_UP = 3, 10, 3
@@ -64,7 +65,7 @@ class Judges:
 
     def first(self, count: int) -> Judges:
         """Return so many of them, evenly spaced."""
-        places = np.linspace(0, len(self) - 1, min(count, len(self))).astype(int)
+        places = evenly_spaced(len(self), count)
         return Judges(self.labels, [self.pixels[place] for place in places], self.truth[places], self.reference[places])
 
     def infer(self, model: Any, name: str, what: str) -> np.ndarray:

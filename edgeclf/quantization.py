@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from .exporting import save_model
 from .judging import Judges, time_files
 from .models import model_metadata
 from .quantization_page import make_page
-from .quantized import QuantizedFile, QuantizeReport
+from .quantized import Findings, QuantizedFile, QuantizeReport
 from .range_methods import METHODS
 from .ranges import prepare, ranges_of
 from .ranges_cache import recall_histograms
@@ -33,6 +33,7 @@ from .reporting import say
 from .rounding import Rounding, collect_moments
 from .runs import Run, read_run
 from .searching import Candidate, Search
+from .selecting import evenly_spaced
 from .targets import CALIBRATION_CACHE, FLAVORS, opset_of
 
 REPORT_FILE = "quantization.json"
@@ -141,10 +142,9 @@ def quantize(run: str | Path | Run, options: QuantizeOptions | None = None, over
 
 
 def _file(found: Candidate, search: Search, name: str, path: str, work: Path, latency_ms: float) -> QuantizedFile:
-    facts = {key: value for key, value in vars(found).items() if key not in ("model", "comparison", "logits")}
     return QuantizedFile(
         **vars(found.comparison),
-        **facts,
+        **{field.name: getattr(found, field.name) for field in fields(Findings)},
         name=name,
         path=path,
         size=work.stat().st_size,
@@ -188,8 +188,6 @@ def _judges(run: Run, dataset: Dataset, calibration: CalibrationSet, source: Pat
     by_hash = sorted(zip(dataset.sha256(spare), spare, strict=True), key=lambda pair: pair[0])
     validation = dataset.split("val")
     samples = validation + [sample for _, sample in by_hash[: max(0, JUDGES - len(validation))]]
-    if len(samples) > MOST_JUDGES:
-        places = np.linspace(0, len(samples) - 1, MOST_JUDGES).astype(int)
-        samples = [samples[place] for place in places]
+    samples = [samples[place] for place in evenly_spaced(len(samples), MOST_JUDGES)]
     truth = np.array([dataset.index(sample) for sample in samples])
     return Judges.load(source, run.labels, [sample.path for sample in samples], truth, run.preprocessing)

@@ -31,8 +31,27 @@ class FloatLayer:
     """By how much an inference became longer on this machine; below 0: shorter."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What was found on the way to a file."""
+
+    method: str = ""
+    """Of the ranges, by its name in range_methods.METHODS; "" for a file without Q/DQ."""
+    trials: tuple[Trial, ...] = ()
+    """Every method that was tried."""
+    float_layers: tuple[str, ...] = ()
+    """Convolutions and matrix products that compute in float."""
+    float_operators: tuple[str, ...] = ()
+    """Other kinds of nodes that do, in some place."""
+    fallback: tuple[FloatLayer, ...] = ()
+    """Those of float_layers that are so because the file would not have passed."""
+    noise: tuple[LayerNoise, ...] = ()
+    effects: tuple[LayerEffect, ...] = ()
+    """Measured where the file did not pass at once."""
+
+
 @dataclass(frozen=True)
-class QuantizedFile(Comparison):
+class QuantizedFile(Findings, Comparison):
     """One file and how it compares with FP32 on the same images."""
 
     name: str
@@ -41,21 +60,8 @@ class QuantizedFile(Comparison):
     sha256: str
     latency_ms: float
     """Median of one inference on this machine's CPU by ONNX Runtime, whatever the file is for."""
-    method: str = ""
-    """Of the ranges, by its name in range_methods.METHODS; "" for a file without Q/DQ."""
-    trials: tuple[Trial, ...] = ()
-    """Every method that was tried."""
     layers: int = 0
     """Convolutions and matrix products."""
-    float_layers: tuple[str, ...] = ()
-    """Those of them that compute in float."""
-    float_operators: tuple[str, ...] = ()
-    """Other kinds of nodes that do, in some place."""
-    fallback: tuple[FloatLayer, ...] = ()
-    """Those of float_layers that are so because the file would not have passed."""
-    noise: tuple[LayerNoise, ...] = ()
-    effects: tuple[LayerEffect, ...] = ()
-    """Measured where the file did not pass at once."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import numpy as np
 
 from .ranges import INPUT, check_sequence, with_outputs
 from .reporting import track
+from .selecting import evenly_spaced
 
 _DAMPING = 0.01
 _COLUMNS = 64
@@ -43,7 +44,7 @@ def collect_moments(model: Any, batches: Sequence[np.ndarray]) -> dict[str, np.n
     names = sorted({convolution.input for convolution in convolutions} - {INPUT})
     session = onnxruntime.InferenceSession(with_outputs(model, names), providers=["CPUExecutionProvider"])
     moments: dict[str, np.ndarray] = {}
-    chosen = [batches[i] for i in np.linspace(0, len(batches) - 1, min(IMAGES, len(batches))).astype(int)]
+    chosen = [batches[i] for i in evenly_spaced(len(batches), IMAGES)]
     for batch in track(chosen, "measuring the layers", len(chosen)):
         maps = dict(zip(names, session.run(names, {INPUT: batch}), strict=True))
         for convolution in convolutions:

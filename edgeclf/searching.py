@@ -22,11 +22,11 @@ from .halving import halve, halve_remainder
 from .histograms import Histogram
 from .judging import Judges, time_files
 from .layers import Layer, find_layers, float_layers, float_operators
-from .quantized import FloatLayer, Trial
-from .ranges import ranges_of
+from .quantized import Findings, FloatLayer, Trial
+from .ranges import Ranges, ranges_of
 from .reporting import say
 from .rounding import Rounding
-from .sensitivity import LayerEffect, LayerNoise, fewest, measure_effects, measure_noise
+from .sensitivity import LayerEffect, fewest, measure_effects, measure_noise
 from .targets import FLAVORS
 
 _CHANCE = 0.05
@@ -37,20 +37,13 @@ _MOST_IN_FLOAT = 0.5
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Candidate(Findings):
     """One way to write a flavour, and how it does."""
 
     model: Any
     """onnx.ModelProto."""
     comparison: Comparison
     logits: np.ndarray
-    method: str = ""
-    trials: tuple[Trial, ...] = ()
-    float_layers: tuple[str, ...] = ()
-    float_operators: tuple[str, ...] = ()
-    fallback: tuple[FloatLayer, ...] = ()
-    noise: tuple[LayerNoise, ...] = ()
-    effects: tuple[LayerEffect, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,6 +65,11 @@ class Search:
     def layers(self) -> list[Layer]:
         """The graph's layers."""
         return find_layers(self.graph.graph)
+
+    @cached_property
+    def ranges(self) -> dict[str, Ranges]:
+        """Each activation's range by each method that is tried: a file is written for every layer of some models."""
+        return {method: ranges_of(self.histograms, method) for method in self.methods}
 
     def best(self, name: str, found: Mapping[str, Candidate]) -> Candidate:
         """Return the best file of a flavour; raises GateError where none is good enough.
@@ -95,8 +93,9 @@ class Search:
         best = max(tried, key=_merit)
         trials = tuple(Trial(**vars(one.comparison), method=one.method, size=one.model.ByteSize()) for one in tried)
         noise = measure_noise(self.graph, best.model, self.layers, self.batches)
-        if self._refusal(name, best):
-            best = self._fall_back(name, best)
+        refusal = self._refusal(name, best)
+        if refusal:
+            best = self._fall_back(name, best, refusal)
         return replace(
             best,
             trials=trials,
@@ -107,11 +106,11 @@ class Search:
 
     def _write(self, name: str, method: str, layers: Sequence[Layer] = ()) -> Any:
         nodes = [node for layer in layers for node in layer.nodes]
-        return write_flavor(self.graph, FLAVORS[name], ranges_of(self.histograms, method), self.rounding, nodes)
+        return write_flavor(self.graph, FLAVORS[name], self.ranges[method], self.rounding, nodes)
 
     def _judge(self, name: str, model: Any, method: str = "") -> Candidate:
         logits = self.judges.infer(model, name, f"judging {name} {method}".rstrip())
-        return Candidate(model, self.judges.compare(logits), logits, method)
+        return Candidate(model, self.judges.compare(logits), logits, method=method)
 
     def _refusal(self, name: str, candidate: Candidate) -> GateError | None:
         try:
@@ -120,10 +119,8 @@ class Search:
             return error
         return None
 
-    def _fall_back(self, name: str, best: Candidate) -> Candidate:
+    def _fall_back(self, name: str, best: Candidate, refusal: GateError) -> Candidate:
         """Return the file with the fewest layers in float that passes."""
-        refusal = self._refusal(name, best)
-        assert refusal
         say(f"{name} loses {best.comparison.drop:.4f}: which layers?")
         in_float = set(float_layers(best.model.graph))
         layers = {layer.name: layer for layer in self.layers if layer.name not in in_float}

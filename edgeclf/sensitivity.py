@@ -14,6 +14,7 @@ import numpy as np
 from .layers import Layer
 from .ranges import INPUT, with_outputs
 from .reporting import track
+from .selecting import evenly_spaced
 
 T = TypeVar("T")
 _IMAGES = 16
@@ -57,7 +58,7 @@ def measure_noise(
         for graph in (model, quantized)
     ]
     signal, noise = np.zeros(len(layers)), np.zeros(len(layers))
-    chosen = [batches[i] for i in np.linspace(0, len(batches) - 1, min(_IMAGES, len(batches))).astype(int)]
+    chosen = [batches[i] for i in evenly_spaced(len(batches), _IMAGES)]
     for batch in chosen:
         for place, (wanted, found) in enumerate(
             zip(*(one.run(names, {INPUT: batch}) for one in sessions), strict=True)

@@ -42,12 +42,13 @@ setup(
     ],
     extras_require={
         "demo": DEMO,
-        "tensorrt": ["tensorrt>=10", "pycuda"],
-        "serve": [],
+        # pycuda, which needs CUDA's compiler to be installed, is used where it is there.
+        "tensorrt": ["tensorrt>=10"],
+        "openvino": ["openvino>=2023.1"],
         "mqtt": ["paho-mqtt>=1.6"],
         # What benchmarks/ measures edgeclf beside, MLPerf's load generator, and the rank test that compares.
         "bench": [*DEMO, "openvino", "nncf", "ai-edge-litert", "ultralytics", "mlcommons-loadgen", "scipy>=1.11"],
-        "test": [*DEMO, "paho-mqtt>=1.6", "pytest>=8", "ruff>=0.8", "mypy>=1.13"],
+        "test": [*DEMO, "openvino>=2023.1", "paho-mqtt>=1.6", "pytest>=8", "ruff>=0.8", "mypy>=1.13"],
     },
     entry_points={"console_scripts": ["edgeclf = edgeclf.cli:app"]},
     classifiers=[

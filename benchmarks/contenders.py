@@ -127,6 +127,7 @@ Opener = Callable[[Path, int, int], tuple[Infer, str]]
 
 CONTENDERS: dict[str, Opener] = {
     "edgeclf int8-cpu": partial(_edgeclf, "int8-cpu", "onnxruntime"),
+    "edgeclf int8-cpu, OpenVINO": partial(_edgeclf, "int8-cpu", "openvino"),
     "edgeclf fp32": partial(_edgeclf, "fp32", "onnxruntime"),
     "edgeclf int8-arm": partial(_edgeclf, "int8-arm", "onnxruntime"),
     "edgeclf TensorRT int8": partial(_edgeclf, "int8-tensorrt", "tensorrt"),
@@ -140,7 +141,6 @@ CONTENDERS: dict[str, Opener] = {
     "torch CUDA": partial(_torch, "channels_last", "cuda"),
     "OpenVINO FP32": partial(_openvino, "model.fp32.onnx"),
     "OpenVINO INT8 (NNCF)": partial(_openvino, "openvino-int8.xml"),
-    "OpenVINO, our int8-cpu": partial(_openvino, "model.int8-cpu.onnx"),
     "OpenVINO, our int8-trt": partial(_openvino, "model.int8-tensorrt.onnx"),
     "OpenCV DNN FP32": _opencv,
     "LiteRT FP32": partial(_litert, "model.fp32.tflite"),

@@ -99,19 +99,20 @@ def _edgeclf(file: Path, arguments: argparse.Namespace) -> tuple[Step, Labels]:
     from edgeclf_runtime.camera import open_camera
     from edgeclf_runtime.classifier import Classifier
     from edgeclf_runtime.preprocess import Preprocessing
-    from edgeclf_runtime.runners.ort import OnnxRuntimeRunner
+    from edgeclf_runtime.runners import open_runner
 
-    runner = OnnxRuntimeRunner(file, arguments.threads)
-    facts = json.loads(runner.metadata.get("edgeclf", "{}"))
-    spec = Preprocessing(**facts["preprocessing"]) if facts else Preprocessing(224, 224)
-    labels = facts.get("labels") or [str(number) for number in range(1000)]
-    classifier = Classifier(runner, labels, spec)
+    def open_classifier(at_once: int) -> Classifier:
+        runner = open_runner("onnxruntime", file, arguments.threads, at_once)
+        facts = json.loads(runner.metadata.get("edgeclf", "{}"))
+        spec = Preprocessing(**facts["preprocessing"]) if facts else Preprocessing(224, 224)
+        labels = facts.get("labels") or [str(number) for number in range(1000)]
+        return Classifier(runner, labels, spec, at_once=at_once)
 
     def stream(video: str) -> Iterator[object]:
-        with open_camera(video, policy="all") as camera:
+        with open_classifier(arguments.threads) as classifier, open_camera(video, policy="all") as camera:
             yield from classifier.stream(camera)
 
-    return classifier.classify, stream
+    return open_classifier(1).classify, stream
 
 
 def _tutorial(file: None, arguments: argparse.Namespace) -> tuple[Step, Labels]:

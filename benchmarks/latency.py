@@ -145,15 +145,15 @@ def table(report: Mapping[str, Any]) -> str:
     lines = [
         f"{facts['source']} ({facts['backbone']}, weights: {facts['weights']}), {facts['width']} x {facts['height']}, "
         f"batch {report['batch']}, {report['threads']} threads",
-        f"{'':<24} {'p50':>8} {'p90':>8} {'p99':>8} ms  {'to ours (95 % interval)':<26} {'off':>6} {'MB':>6}  version",
+        f"{'':<26} {'p50':>8} {'p90':>8} {'p99':>8} ms  {'to ours (95 % interval)':<26} {'off':>6} {'MB':>6}  version",
     ]
     for name, row in sorted(report["rows"].items(), key=lambda item: item[1]["p50"]):
         to_ours = "{median:6.2f} x ({low:.2f} to {high:.2f})".format(**row["ratio"])
         off = "" if row["off"] is None else f"{row['off']:.2f}"
         lines.append(
-            f"{name:<24} {row['p50']:8.2f} {row['p90']:8.2f} {row['p99']:8.2f}     {to_ours:<26} {off:>6} {row['peak_mb']:6}  {row['version']}"
+            f"{name:<26} {row['p50']:8.2f} {row['p90']:8.2f} {row['p99']:8.2f}     {to_ours:<26} {off:>6} {row['peak_mb']:6}  {row['version']}"
         )
-    lines += [f"{name:<24} cannot run: {reason}" for name, reason in report["cannot_run"].items()]
+    lines += [f"{name:<26} cannot run: {reason}" for name, reason in report["cannot_run"].items()]
     lines.append(others_line(report["others"]))
     return "\n".join(lines)
 

@@ -7,7 +7,8 @@ Method: contenders take turns in processes of their own, stopped in between (``r
 pictures: frames in memory for the latency from frame to label, an MJPEG file of them for the sustained rate.
 
   bare        ``InferenceSession.run`` of the same file on one input made beforehand: neither frames nor labels
-  edgeclf     ``Classifier.classify`` of a frame; ``Classifier.stream`` of the video
+  edgeclf     ``Classifier.classify`` of a frame; ``Classifier.stream`` of the video, as ``run`` does it: as many
+              inferences at once as threads
   tutorial    PIL, torchvision's Resize, CenterCrop, ToTensor, Normalize, torch eager, softmax; ``cv2.VideoCapture``
   ultralytics ``YOLO(FILE).predict``, of a frame, and of the video with ``stream=True``, no results written or drawn
   decode      ``cv2.VideoCapture.read`` alone, the upper limit of what reads the video one frame after another

@@ -39,13 +39,22 @@ class Commands(TyperGroup):
             print("interrupted; nothing half-written was left behind", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
-            # The reader has gone (say, `| head`): keep Python from complaining when it flushes.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # The reader has gone, say `| head`.
+            _give_up_a_broken_stdout()
             raise typer.Exit(0) from None
         except OSError as error:
             # A full disk, a folder that may not be read: the machine's own words say what to mend.
+            _give_up_a_broken_stdout()
             print(f"error: {error.filename or ctx.invoked_subcommand}: {error.strerror or error}", file=sys.stderr)
             raise typer.Exit(1) from None
+
+
+def _give_up_a_broken_stdout() -> None:
+    """Keep Python, which flushes once more when it ends, from complaining and changing the exit code."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app = typer.Typer(

@@ -33,14 +33,14 @@ class Flavor:
     """The flavor of which this one is the form whose float part is FP16."""
 
 
-FLOAT_BACKENDS = ("tensorrt", "tensorrt-rtx", "onnxruntime", "opencv")
+FLOAT_BACKENDS = ("tensorrt", "tensorrt-rtx", "onnxruntime", "openvino", "opencv")
 """What runs the FP32 file, the fastest first; OpenCV is what a stock JetPack has without pip."""
 
 FLAVORS = {
     flavor.name: flavor
     for flavor in (
         # U8S8: the form that ONNX Runtime's x86 kernels are fastest with.
-        Flavor("int8-cpu", ("onnxruntime",), "QUInt8"),
+        Flavor("int8-cpu", ("onnxruntime", "openvino"), "QUInt8"),
         # S8S8: the form of Arm's dot-product instructions.
         Flavor("int8-arm", ("onnxruntime",), "QInt8"),
         Flavor("int8-tensorrt", ("tensorrt", "tensorrt-rtx"), "QInt8", tensorrt=True),

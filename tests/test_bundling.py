@@ -69,8 +69,14 @@ def test_each_model_carries_what_the_host_measured(bundle):
 
 
 def test_the_float_model_runs_on_every_backend(bundle):
-    assert open_bundle(bundle).model("fp32").backends == ("tensorrt", "tensorrt-rtx", "onnxruntime", "opencv")
-    assert open_bundle(bundle).model("int8-cpu").backends == ("onnxruntime",)
+    assert open_bundle(bundle).model("fp32").backends == (
+        "tensorrt",
+        "tensorrt-rtx",
+        "onnxruntime",
+        "openvino",
+        "opencv",
+    )
+    assert open_bundle(bundle).model("int8-cpu").backends == ("onnxruntime", "openvino")
 
 
 def test_tensorrts_models_are_left_to_tensorrt(bundle):

@@ -273,10 +273,12 @@ def test_a_gate_that_was_not_met_is_exit_code_3_and_keeps_nothing(command, run, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_named(digits, run):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_is_named(digits, run, unbuffered):
+    arguments = [*PROGRAM, "predict", run / "model.fp32.onnx", digits / "3" / "000.png"]
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "w") as full:
-        arguments = [*PROGRAM, "predict", run / "model.fp32.onnx", digits / "3" / "000.png"]
-        done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=env)
     assert (done.returncode, done.stderr) == (1, "error: predict: No space left on device\n")
 
 

@@ -1,7 +1,8 @@
 """The device runtime on the Pythons and libraries that devices have, started as a user starts it.
 
 Each interpreter that is found gets a virtual environment with a device's packages and nothing
-else; it is kept in the user's cache folder (or in EDGECLF_TEST_HOME) for the next run.
+else; it is kept in the user's cache folder (or in EDGECLF_TEST_HOME) for the next run.  One more
+is an emulated Cortex-A57, a Jetson Nano's core; ``runtime/arm64.py`` runs it with more OpenCVs.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ PACKAGES = {
     "3.12": NEWEST,
     "3.13": NEWEST,
 }
-AT_ONCE = 2
+CAN_EMULATE = bool(shutil.which("qemu-aarch64-static") and shutil.which("apt-get")) and os.getuid() == 0
+ARM64, ARM64_OPENCV = ROOT / "tests" / "runtime" / "arm64.py", "4.8.0.76"
+AT_ONCE = 3
 LOGITS = """
 import json, sys
 from edgeclf_runtime.bundle import open_bundle
@@ -93,15 +96,20 @@ def python(request, interpreters) -> str:
 def tested(interpreters, bundle):
     """By interpreter, the run of the runtime's tests there; a few at once, since they mostly wait."""
 
-    def run(python):
+    def run(*command):
         environment = bare_environment(
             EDGECLF_TEST_BUNDLE=str(bundle), PYTHONPATH=str(bundle), PYTHONDONTWRITEBYTECODE="1"
         )
-        command = [python, "-m", "pytest", "-p", "no:cacheprovider", "tests/runtime"]
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {python: pool.submit(run, python) for python in interpreters.values() if python}
+        runs = {}
+        if CAN_EMULATE:
+            # The longest first: it computes and never waits.
+            runs[ARM64] = pool.submit(run, sys.executable, ARM64, bundle, home() / "arm64", ARM64_OPENCV)
+        for python in filter(None, interpreters.values()):
+            runs[python] = pool.submit(run, python, "-m", "pytest", "-p", "no:cacheprovider", "tests/runtime")
+        yield runs
 
 
 def find_python(version: str) -> str | None:
@@ -118,9 +126,7 @@ def find_python(version: str) -> str | None:
 
 def make_environment(base: str, packages: tuple[str, ...]) -> str:
     """Return the python of a virtual environment with these packages, made now or on an earlier run."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "edgeclf-tests"
-    home = Path(os.environ.get("EDGECLF_TEST_HOME") or cache)
-    environment = home / hashlib.sha256(repr((base, packages)).encode()).hexdigest()[:16]
+    environment = home() / hashlib.sha256(repr((base, packages)).encode()).hexdigest()[:16]
     python = environment / "bin" / "python"
     if not (environment / "complete").is_file():
         shutil.rmtree(environment, ignore_errors=True)
@@ -132,14 +138,32 @@ def make_environment(base: str, packages: tuple[str, ...]) -> str:
     return str(python)
 
 
+def home() -> Path:
+    """Return the folder that keeps what is installed here."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "edgeclf-tests"
+    return Path(os.environ.get("EDGECLF_TEST_HOME") or cache)
+
+
 def bare_environment(**more: str) -> dict[str, str]:
     """Return the environment without what Python reads, in a locale that Python 3.6 can name files in."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     return {**kept, "LC_ALL": "C.UTF-8", **more}
 
 
+@pytest.mark.slow
 def test_the_runtimes_tests_pass(python, tested):
-    run = tested[python].result()
+    assert_passed(tested[python].result())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not CAN_EMULATE, reason="a Debian, root and the package qemu-user-static are needed to run arm64 here"
+)
+def test_the_runtimes_tests_pass_on_a_jetson_nanos_core(tested):
+    assert_passed(tested[ARM64].result())
+
+
+def assert_passed(run):
     print(run.stdout)
     assert run.returncode == 0, run.stdout[-5000:] + run.stderr[-1000:]
 

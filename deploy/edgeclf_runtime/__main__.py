@@ -105,11 +105,11 @@ def _build(arguments):
         raise BackendError("no engine could be built, for the reasons above")
 
 
-def _open(arguments):
+def _open(arguments, at_once=1):
     from .classifier import Classifier
 
     names = ("model", "backend", "top_k", "threshold", "allow", "deny", "threads", "tune")
-    return Classifier.open(arguments.bundle, **{name: getattr(arguments, name) for name in names})
+    return Classifier.open(arguments.bundle, **{name: getattr(arguments, name) for name in names}, at_once=at_once)
 
 
 def _classify(arguments):
@@ -125,6 +125,7 @@ def _classify(arguments):
 def _run(arguments):
     from .bundle import open_bundle
     from .camera import open_camera
+    from .machine import cores
     from .run import Run
     from .smoothing import Smoother
 
@@ -144,7 +145,8 @@ def _run(arguments):
                 wait=False,
             )
         )
-        classifier = stack.enter_context(_open(arguments))
+        at_once = (arguments.threads or cores()) if camera.policy == "all" else 1
+        classifier = stack.enter_context(_open(arguments, at_once))
         camera.wait_opened()
         sinks = [stack.enter_context(sink) for sink in _open_sinks(arguments, classifier.labels, camera)]
         print("{} on {}".format(classifier.model, classifier.backend), file=sys.stderr)

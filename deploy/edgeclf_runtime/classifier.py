@@ -6,6 +6,7 @@ after months, the next one takes over.  Knows nothing of cameras.
 
 import difflib
 import logging
+import threading
 import time
 
 from . import tuning
@@ -35,6 +36,7 @@ class Classifier:
     allow, deny     labels that alone may be answered, that never are: the logits of the others are
                     left out of the softmax, so that their probabilities are 0 and the rest sum to 1
     fallback        a Selection, whose next Model and Runner take over when the runner fails
+    at_once         how many frames of a file :meth:`stream` infers at the same time, where the runner is ``concurrent``
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Classifier:
         allow=None,
         deny=None,
         fallback=None,
+        at_once=1,
     ):
         import numpy as np
 
@@ -63,6 +66,9 @@ class Classifier:
         self._barred[self._places] = 0.0
         self.top_k = min(top_k, len(self._places))
         self._fallback = fallback
+        self._at_once = at_once
+        self._one = threading.Lock()
+        self._replacing = threading.Lock()
 
     @classmethod
     def open(
@@ -76,6 +82,7 @@ class Classifier:
         deny=None,
         threads=None,
         tune=False,
+        at_once=1,
     ):
         """Verify a bundle and load the first of its models that runs here and passes the golden images.
 
@@ -87,6 +94,7 @@ class Classifier:
         allow, deny see the class
         threads     threads of the backend; None leaves the choice to it
         tune        measure what runs here first (seconds), and remember it for this device and bundle
+        at_once     see the class; they share the threads
 
         Raises BundleError, EdgeclfError where a label is not the bundle's, or BackendError with each
         reason where nothing runs.
@@ -99,15 +107,20 @@ class Classifier:
         pairs = tuning.tune(bundle, pairs, threads) if tune else tuning.recall(bundle, pairs, threads)
         if threshold is not None:
             pairs = [(candidate._replace(threshold=threshold), name) for candidate, name in pairs]
-        selection = Selection(bundle, pairs, threads)
+        selection = Selection(bundle, pairs, threads, at_once)
         chosen, runner = selection.open_next()
         limits = (chosen.temperature, chosen.threshold, top_k, allow, deny)
-        return cls(runner, bundle.labels, bundle.preprocessing, chosen.name, *limits, fallback=selection)
+        return cls(runner, bundle.labels, bundle.preprocessing, chosen.name, *limits, selection, at_once)
 
     @property
     def backend(self):
         """The name of the backend in use."""
         return self.runner.backend
+
+    @property
+    def at_once(self):
+        """How many images may be inferred at the same time now."""
+        return self._at_once if self.runner.concurrent else 1
 
     def classify(self, image, roi=None, rotation=0):
         """Classify one image: a file's path, or BGR pixels as uint8 [height, width, 3].
@@ -180,8 +193,9 @@ class Classifier:
         import numpy as np
 
         while True:
+            runner = self.runner
             try:
-                logits = self.runner.infer(batch)
+                logits = self._infer_once(runner, batch)
                 if np.isfinite(logits).all():
                     return logits
                 raise BackendError(
@@ -190,7 +204,16 @@ class Classifier:
                     )
                 )
             except BackendError as error:
-                self._fall_back(error)
+                with self._replacing:
+                    # What failed may be replaced already, by a thread that saw it fail too.
+                    if runner is self.runner:
+                        self._fall_back(error)
+
+    def _infer_once(self, runner, batch):
+        if runner.concurrent:
+            return runner.infer(batch)
+        with self._one:
+            return runner.infer(batch)
 
     def _fall_back(self, error):
         """Let the next model and backend take over; raise BackendError, and keep the present one, where none is left."""

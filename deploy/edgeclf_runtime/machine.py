@@ -36,7 +36,7 @@ def machine_facts(root="/"):
         "machine": platform.machine(),
         "board": board(root),
         "processor": processor(root),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "kernel": platform.release(),
         "jetson_linux": jetson_linux(root),
         "power_mode": power_mode(root),
@@ -52,6 +52,11 @@ def machine_facts(root="/"):
         if version:
             facts[library] = version
     return facts
+
+
+def cores():
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def board(root="/"):

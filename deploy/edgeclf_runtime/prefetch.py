@@ -1,38 +1,45 @@
-"""Reading and preprocessing the next frame while the present one is inferred.
+"""Reading the next frames, and beginning to work on them, while the present one is inferred.
 
-OpenCV and the backends let go of Python's lock while they work, so a thread is enough.  Of a
+OpenCV and the backends let go of Python's lock while they work, so threads are enough.  Of a
 live camera only the newest frame is kept ready: one that waited while a newer came is dropped
-and counted, so that the label is always of what is there now.
+and counted, so that the label is always of what is there now.  Of a file several frames can be
+worked on at the same time; they are handed out in their order.
 """
 
 import collections
 import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Deque, NamedTuple, Optional
 
 from .errors import CameraLost
 from .frames import Frame
 
 _LOOK_EVERY_S = 0.25  # how soon the thread sees that it is to end
-_AHEAD = 2  # frames of a file that are kept ready
+_FEWEST_AHEAD = 2  # frames of a file that are kept ready
 
 
 class Ready(NamedTuple):
-    """A frame, and the classifier's input made of it."""
+    """A frame, what was made of it, and the milliseconds that it took."""
 
     frame: Frame
-    batch: Any
-    preprocess_ms: float
+    made: Any
+    ms: float
 
 
 class Prefetch:
-    """A thread that reads a camera and prepares its frames for a classifier.  Used inside ``with``.
+    """A thread that reads a camera, and begins to work on its frames.  Used inside ``with``.
+
+    begin       is called with a frame's image; it may raise nothing but what get() is to raise
+    at_once     how many threads call it; 1 is the one that reads
 
     dropped     frames that were ready and never fetched
     """
 
-    def __init__(self, camera, prepare):
-        self._camera, self._prepare = camera, prepare
+    def __init__(self, camera, begin, at_once=1):
+        self._camera, self._begin = camera, begin
+        self._pool = ThreadPoolExecutor(at_once, "frame") if at_once > 1 else None
+        self._ahead = max(_FEWEST_AHEAD, at_once)
         self._items: Deque[Any] = collections.deque()
         self._changed = threading.Condition()
         self._closing = False
@@ -41,7 +48,7 @@ class Prefetch:
         self._thread.start()
 
     def get(self, timeout_s) -> Optional[Ready]:
-        """Return the next frame, or None after ``timeout_s``; raises what reading the camera raised."""
+        """Return the next frame, or None after ``timeout_s``; raises what reading the camera or the work raised."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._items, timeout_s):
                 return None
@@ -49,40 +56,50 @@ class Prefetch:
             self._changed.notify_all()
         if isinstance(item, BaseException):
             raise item
-        return item
+        return item.result() if isinstance(item, Future) else item
 
     def _run(self):
         try:
-            while not self._closing:
+            while self._wait_for_room():
                 try:
                     frame = self._camera.read(_LOOK_EVERY_S)
                 except CameraLost as lost:
                     self._put(lost)
                     continue
                 if frame is not None:
-                    start = time.perf_counter()
-                    batch = self._prepare(frame.image)
-                    self._put(Ready(frame, batch, (time.perf_counter() - start) * 1e3))
+                    self._put(self._pool.submit(self._work, frame) if self._pool else self._work(frame))
         except Exception as error:  # whoever waits in get() would wait for ever
             self._put(error)
 
+    def _work(self, frame):
+        start = time.perf_counter()
+        made = self._begin(frame.image)
+        return Ready(frame, made, (time.perf_counter() - start) * 1e3)
+
+    def _wait_for_room(self):
+        """Wait until one more frame of a file may be read; returns whether to go on."""
+        with self._changed:
+            if self._camera.policy == "all":
+                self._changed.wait_for(lambda: len(self._items) < self._ahead or self._closing)
+            return not self._closing
+
     def _put(self, item):
         with self._changed:
-            if self._camera.policy == "latest":
-                if self._items and isinstance(item, Ready) and isinstance(self._items[-1], Ready):
-                    self._items.pop()
-                    self.dropped += 1
-            else:
-                self._changed.wait_for(lambda: len(self._items) < _AHEAD or self._closing)
+            waiting = self._items[-1] if self._items else None
+            if self._camera.policy == "latest" and isinstance(item, Ready) and isinstance(waiting, Ready):
+                self._items.pop()
+                self.dropped += 1
             self._items.append(item)
             self._changed.notify_all()
 
     def close(self):
-        """End the thread; the camera stays open."""
+        """End the threads; the camera stays open."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         self._thread.join(2.0)
+        if self._pool:
+            self._pool.shutdown()
 
     def __enter__(self):
         return self

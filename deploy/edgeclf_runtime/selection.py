@@ -13,6 +13,7 @@ from .golden import check_golden
 from .machine import is_jetson
 from .runners import backend_version, open_runner
 
+_OPTIONAL = ("tensorrt", "tensorrt-rtx", "openvino")
 _log = logging.getLogger(__name__)
 
 
@@ -38,10 +39,10 @@ def candidates(bundle, model=None, backend="auto"):
 
 
 def _is_expected(backend):
-    """Whether a backend's absence would be worth a warning: a PC without a GPU has no TensorRT, and lacks nothing."""
+    """Whether a backend's absence would be worth a warning: a PC without TensorRT or OpenVINO lacks nothing."""
     if backend == "tensorrt" and is_jetson():
         return True
-    return backend not in ("tensorrt", "tensorrt-rtx") or backend_version(backend) is not None
+    return backend not in _OPTIONAL or backend_version(backend) is not None
 
 
 def pair_name(model, backend):
@@ -49,9 +50,9 @@ def pair_name(model, backend):
     return "{} on {}".format(model.name, backend)
 
 
-def open_proven(bundle, model, backend, threads=None):
+def open_proven(bundle, model, backend, threads=None, at_once=1):
     """Return a Runner of a model that passed the golden images; BackendError tells why where it did not."""
-    runner = open_runner(backend, bundle.file(model.file), threads)
+    runner = open_runner(backend, bundle.file(model.file), threads, at_once)
     try:
         report = check_golden(bundle, model, runner)
         if not report.passed:
@@ -65,8 +66,8 @@ def open_proven(bundle, model, backend, threads=None):
 class Selection:
     """The pairs that are still to be tried; whoever opens the next has done with those before it."""
 
-    def __init__(self, bundle, pairs, threads=None):
-        self._bundle, self._pairs, self._threads = bundle, list(pairs), threads
+    def __init__(self, bundle, pairs, threads=None, at_once=1):
+        self._bundle, self._pairs, self._threads, self._at_once = bundle, list(pairs), threads, at_once
         self._other = ""
 
     def open_next(self):
@@ -79,7 +80,7 @@ class Selection:
         while self._pairs:
             model, backend = self._pairs.pop(0)
             try:
-                runner = open_proven(self._bundle, model, backend, self._threads)
+                runner = open_proven(self._bundle, model, backend, self._threads, self._at_once)
             except EdgeclfError as error:
                 passed_over.setdefault(str(error), []).append(pair_name(model, backend))
                 continue

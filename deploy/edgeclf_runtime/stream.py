@@ -90,7 +90,10 @@ def follow(classifier, camera, smoother=None, roi=None, rotation=0):
     back, and None every IDLE_S while there is nothing, so that a loop around it stays alive.
     """
     lost_at = None
-    with Prefetch(camera, lambda image: classifier.prepare(image, roi, rotation)) as prefetch:
+    # Of a live camera the newest frame counts, and all threads work on it; of a file, how many frames a second.
+    at_once = classifier.at_once if camera.policy == "all" else 1
+    begin = classifier.prepare if at_once == 1 else classifier.classify
+    with Prefetch(camera, lambda image: begin(image, roi, rotation), at_once) as prefetch:
         while True:
             try:
                 ready = prefetch.get(IDLE_S)
@@ -108,7 +111,7 @@ def follow(classifier, camera, smoother=None, roi=None, rotation=0):
             if lost_at is not None:
                 yield StreamEvent("live", "back after {:.1f} s".format(time.monotonic() - lost_at), time.time())
                 lost_at = None
-            result = classifier.finish(ready.batch, ready.preprocess_ms)
+            result = ready.made if at_once > 1 else classifier.finish(ready.made, ready.ms)
             if smoother:
                 result = classifier.decide(result, *smoother.update(result.confidences, ready.frame.captured))
             age_ms = (time.monotonic() - ready.frame.captured) * 1e3

@@ -314,6 +314,35 @@ def test_when_none_is_left_that_is_an_error_and_the_next_frame_is_tried_again(bu
         assert classifier.classify(noise(8, 8)).model == "fp32"
 
 
+def test_a_backend_that_fails_in_two_threads_is_replaced_once(bundle):
+    class FailTogether(Failing):
+        concurrent = True
+
+        def infer(self, batch):
+            met.wait(30)
+            return super().infer(batch)
+
+    met = threading.Barrier(2)
+    opened = open_bundle(bundle)
+    fp32 = opened.model("fp32")._replace(backends=("onnxruntime", "opencv"))
+    with Classifier.open(opened._replace(models=(fp32,)), "fp32", at_once=2) as classifier:
+        classifier.runner = FailTogether(classifier.runner)
+        results = []
+        threads = [threading.Thread(target=lambda: results.append(classifier.classify(noise(8, 8)))) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    # A second replacement would have found none left.
+    assert [(result.model, result.backend) for result in results] == [("fp32", "opencv")] * 2
+
+
+def test_only_backends_that_can_infer_several_images_at_once_do(bundle):
+    for backend, expected in (("onnxruntime", 4), ("opencv", 1)):
+        with Classifier.open(bundle, "fp32", backend, at_once=4) as classifier:
+            assert classifier.at_once == expected
+
+
 def test_the_pixels_are_those_of_preprocess_alone(classifier):
     batch = as_batch([preprocess(noise(64, 64)[8:40, 4:60], classifier.preprocessing)])
     assert np.array_equal(classifier.prepare(noise(64, 64), roi=(4, 8, 56, 32)), batch)

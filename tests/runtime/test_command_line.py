@@ -10,6 +10,7 @@ import pytest
 
 from edgeclf_runtime import __version__
 from edgeclf_runtime.__main__ import main
+from edgeclf_runtime.classifier import Classifier
 
 from .pictures import encode, noise, png_bomb
 from .sealing import flip_byte, reseal
@@ -145,11 +146,22 @@ def test_selftest_without_a_backend_is_an_error(cli, monkeypatch):
     assert "error: no model could be run on this machine" in err
 
 
-def test_without_onnxruntime_opencv_classifies(cli, photos, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+def test_without_onnxruntime_and_openvino_opencv_classifies(cli, photos, monkeypatch):
+    for library in ("onnxruntime", "openvino"):
+        monkeypatch.setitem(sys.modules, library, None)
     code, out, _ = cli("classify", "--json", photos / "plain.png")
     assert code == 0
     assert (json.loads(out)["model"], json.loads(out)["backend"]) == ("fp32", "opencv")
+
+
+@pytest.mark.parametrize("threads", ["1", "3"])
+def test_a_folder_gives_the_same_labels_in_the_same_order_by_any_number_of_threads(cli, bundle, threads):
+    code, out, _ = cli("run", "--source", bundle / "golden", "--json", "--threads", threads)
+    assert code == 0
+    lines = [json.loads(line) for line in out.splitlines()]
+    with Classifier.open(bundle, threads=1) as classifier:
+        expected = [(path.name, classifier.classify(path).label) for path in sorted((bundle / "golden").glob("*.png"))]
+    assert [(line["name"], line["label"]) for line in lines] == expected
 
 
 def test_bench_prints_a_row_for_each_stage(cli):

@@ -15,8 +15,13 @@ from edgeclf_runtime.golden import check_golden, golden_images, read_golden
 from edgeclf_runtime.preprocess import as_batch, preprocess
 from edgeclf_runtime.runners import RUNNERS, backend_version, clip, open_runner
 
+NO_OPENVINO = pytest.mark.skipif(backend_version("openvino") is None, reason="openvino is not installed")
 # TensorRT needs a GPU; tests/test_trt.py is about it.
-ON_THE_CPU = [backend for backend in RUNNERS if not backend.startswith("tensorrt")]
+ON_THE_CPU = [
+    pytest.param(backend, marks=NO_OPENVINO) if backend == "openvino" else backend
+    for backend in RUNNERS
+    if not backend.startswith("tensorrt")
+]
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 EXACT_CUDA = (CUDA, {"use_tf32": "0"})
 
@@ -80,7 +85,11 @@ def test_what_is_no_model_is_a_backend_error_that_names_the_file(tmp_path, backe
 
 @pytest.mark.parametrize(
     ("backend", "library", "install"),
-    [("onnxruntime", "onnxruntime", "-m pip install onnxruntime"), ("opencv", "cv2", "apt-get install python3-opencv")],
+    [
+        ("onnxruntime", "onnxruntime", "-m pip install onnxruntime"),
+        ("opencv", "cv2", "apt-get install python3-opencv"),
+        pytest.param("openvino", "openvino", "-m pip install openvino", marks=NO_OPENVINO),
+    ],
 )
 def test_a_backend_that_is_missing_says_what_to_install(file, monkeypatch, backend, library, install):
     assert backend_version(backend)[0].isdigit()
@@ -91,7 +100,7 @@ def test_a_backend_that_is_missing_says_what_to_install(file, monkeypatch, backe
 
 
 def test_a_backend_that_nobody_knows_is_answered_with_those_that_there_are(file):
-    with pytest.raises(BackendError, match="there is no backend 'abacus'; there are onnxruntime, opencv"):
+    with pytest.raises(BackendError, match="there is no backend 'abacus'; there are onnxruntime, opencv, openvino"):
         open_runner("abacus", file)
     with pytest.raises(BackendError, match="there is no backend 'abacus'"):
         backend_version("abacus")
@@ -167,11 +176,11 @@ def test_idle_threads_of_onnxruntime_are_told_not_to_spin_for_long(file):
         assert options.intra_op_num_threads == 1
 
 
-def test_a_runner_can_be_closed_twice(file):
-    for backend in ON_THE_CPU:
-        runner = open_runner(backend, file)
-        runner.close()
-        runner.close()
+@pytest.mark.parametrize("backend", ON_THE_CPU)
+def test_a_runner_can_be_closed_twice(file, backend):
+    runner = open_runner(backend, file)
+    runner.close()
+    runner.close()
 
 
 # ONNX files of one Clip, built by hand since a device has no onnx package.
@@ -235,3 +244,16 @@ def test_opencv_clips_at_any_bounds(tmp_path, nodes, expected):
 def test_a_clip_whose_bounds_are_computed_is_left_as_it_is():
     for data in (model(clip_node(b"x", b"somewhere", b"else")), model(clip_node(b"x")), b"", b"\x3a\x05no", b"\xff"):
         assert clip.give_clip_attributes(data) == data
+
+
+def test_inferences_at_once_share_the_threads_where_the_backend_can_do_them(monkeypatch):
+    class Kept:
+        def __init__(self, path, threads):
+            self.threads = threads
+
+    monkeypatch.setattr("edgeclf_runtime.runners.cores", lambda: 6)
+    monkeypatch.setattr("edgeclf_runtime.runners.ort.OnnxRuntimeRunner", Kept)
+    for concurrent, expected in ((True, [None, 4, 3, 2, 1, 1]), (False, [None, 4, None, 4, None, 2])):
+        Kept.concurrent = concurrent
+        asked = [(None, 1), (4, 1), (None, 2), (4, 2), (None, 6), (2, 3)]
+        assert [open_runner("onnxruntime", "", *pair).threads for pair in asked] == expected

@@ -15,7 +15,7 @@ from edgeclf_runtime import errors
 FOLDER = pathlib.Path(edgeclf_runtime.__file__).resolve().parent
 MODULES = sorted(module.name for module in pkgutil.walk_packages([str(FOLDER)], "edgeclf_runtime."))
 SOURCES = {path.relative_to(FOLDER).as_posix(): path.read_text(encoding="utf-8") for path in FOLDER.rglob("*.py")}
-ALLOWED = {"numpy", "cv2", "onnxruntime", "onnxruntime_ep_nv_tensorrt_rtx", "tensorrt", "pycuda", "paho"}
+ALLOWED = {"numpy", "cv2", "onnxruntime", "onnxruntime_ep_nv_tensorrt_rtx", "openvino", "tensorrt", "pycuda", "paho"}
 
 
 def imported():

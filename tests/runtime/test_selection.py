@@ -7,6 +7,7 @@ from edgeclf_runtime.bundle import open_bundle
 from edgeclf_runtime.classifier import Classifier
 from edgeclf_runtime.errors import BackendError, BundleError
 from edgeclf_runtime.fake import FakeRunner
+from edgeclf_runtime.runners import backend_version
 from edgeclf_runtime.selection import Selection, candidates, open_proven
 
 from .sealing import replace_file, reseal, spoil_int8
@@ -19,12 +20,11 @@ def _nothing_is_remembered(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def opened(bundle):
-    """The bundle, its fp32 model for both backends whatever its manifest says."""
+    """The bundle for two backends, the second of which takes fp32 alone, whatever its manifest says."""
     opened = open_bundle(bundle)
-    models = [
-        model._replace(backends=("onnxruntime", "opencv")) if model.name == "fp32" else model for model in opened.models
-    ]
-    return opened._replace(models=tuple(models))
+    backends = {"fp32": ("onnxruntime", "opencv"), "int8-cpu": ("onnxruntime",)}
+    models = tuple(model._replace(backends=backends.get(model.name, model.backends)) for model in opened.models)
+    return opened._replace(models=models)
 
 
 def names(pairs):
@@ -62,6 +62,22 @@ def test_without_onnxruntime_the_float_model_runs_on_opencv(opened, monkeypatch,
     assert "fp32 on onnxruntime" in caplog.text
 
 
+@pytest.mark.skipif(backend_version("openvino") is None, reason="openvino is not installed")
+def test_without_onnxruntime_openvino_runs_int8(opened, monkeypatch):
+    int8 = opened.model("int8-cpu")._replace(backends=("onnxruntime", "openvino"))
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with Classifier.open(opened._replace(models=(int8,), order={"default": ["int8-cpu"]})) as classifier:
+        assert (classifier.model, classifier.backend) == ("int8-cpu", "openvino")
+
+
+def test_openvino_that_is_not_there_is_not_worth_a_word(opened, monkeypatch, caplog):
+    fp32 = opened.model("fp32")._replace(backends=("openvino", "onnxruntime"))
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with Classifier.open(opened._replace(models=(fp32,)), "fp32") as classifier:
+        assert classifier.backend == "onnxruntime"
+    assert caplog.text == ""
+
+
 def test_where_no_model_runs_each_reason_is_told_once(copied, caplog, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(BackendError) as caught:
@@ -83,7 +99,7 @@ def test_a_model_that_the_backend_cannot_load_is_told_with_the_backends_words(co
 def test_a_runner_that_fails_its_golden_images_is_closed(opened, monkeypatch):
     runners = []
 
-    def open_fake(backend, path, threads):
+    def open_fake(backend, path, threads, at_once):
         runners.append(FakeRunner([1, 2, 3]))
         return runners[-1]
 

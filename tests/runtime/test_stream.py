@@ -146,3 +146,41 @@ def test_what_fails_in_the_thread_is_raised_where_it_is_read():
         list(stream(fake([1, 0]), FakeCamera([FRAME]), roi=(0, 0, 1000, 1000)))
     with pytest.raises(BackendError, match="as it was told"):
         list(stream(fake([1, 0], fail_after=1), FakeCamera([FRAME] * 2)))
+
+
+class Concurrent(FakeRunner):
+    concurrent = True
+
+
+def test_frames_of_a_file_are_inferred_at_the_same_time_and_told_in_their_order():
+    class Meet(Concurrent):
+        def infer(self, batch):
+            met.wait(30)  # for ever, unless another frame is inferred too
+            return np.array([[float(batch.max()), 0]], np.float32)
+
+    met = threading.Barrier(2)
+    frames = [np.full_like(FRAME, number) for number in range(6)]
+    classifier = Classifier(Meet([1, 0]), ["cat", "dog"], Preprocessing(8, 8), at_once=2)
+    items = list(stream(classifier, FakeCamera(frames)))
+    assert [item.frame.number for item in items] == list(range(6))
+    confidences = [item.result.confidences[0] for item in items]
+    assert confidences == sorted(confidences)
+    assert len(set(confidences)) == 6
+
+
+def test_frames_of_a_live_camera_are_inferred_one_after_another():
+    class Live(FakeCamera):
+        policy = "latest"
+
+    classifier = Classifier(Concurrent([1, 0]), ["cat", "dog"], Preprocessing(8, 8), at_once=2)
+    before = threading.active_count()
+    items = stream(classifier, Live([FRAME], fps=50, loop=True))
+    next(items)
+    assert threading.active_count() == before + 1
+    items.close()
+
+
+def test_what_fails_in_one_of_several_threads_is_raised_where_it_is_read():
+    classifier = Classifier(Concurrent([1, 0], fail_after=3), ["cat", "dog"], Preprocessing(8, 8), at_once=2)
+    with pytest.raises(BackendError, match="as it was told"):
+        list(stream(classifier, FakeCamera([FRAME] * 9)))

@@ -2,14 +2,16 @@
 
 
 class Runner:
-    """One model, loaded on one backend.  Used inside ``with``; not shared between threads.
+    """One model, loaded on one backend.  Used inside ``with``; shared between threads where it is ``concurrent``.
 
     backend     the backend's name in the table of runners
     device      where it computes: "cpu" or "cuda"
+    concurrent  whether several threads may call infer() at the same time
     """
 
     backend = ""
     device = "cpu"
+    concurrent = False
 
     def infer(self, batch):
         """Return logits, float32 [N, classes], of a batch, float32 [N, height, width, 3] with values 0 to 255.

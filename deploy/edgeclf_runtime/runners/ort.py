@@ -42,6 +42,8 @@ class OnnxRuntimeRunner(Runner):
     """
 
     backend = "onnxruntime"
+    # "Multiple threads can invoke the Run() method on the same inference session object", says its C API.
+    concurrent = True
 
     def __init__(self, model_path, threads=None, config=None):
         try:
@@ -58,6 +60,8 @@ class OnnxRuntimeRunner(Runner):
             raise
         except Exception as error:  # ONNX Runtime's own exceptions share no root of theirs
             raise BackendError("onnxruntime {} cannot load {}: {}".format(onnxruntime.__version__, model_path, error))
+        # Of GPUs it was not tried.
+        self.concurrent = self.device == "cpu"
         self._input = self._session.get_inputs()[0].name
         self._outputs = [self._session.get_outputs()[0].name]
 

@@ -25,7 +25,7 @@ from rounds import Contender, percentiles, serve, take_turns, time_steps
 
 from edgeclf_runtime.machine import machine_facts
 
-MODELS = ("fp32", "int8-cpu", "int8-arm", "int8-tensorrt", "fp16")
+MODELS = ("fp32", "int8-cpu", "int8-arm", "int8-tensorrt", "int8-fp16", "fp16")
 TIMED = ("fp32", "int8-cpu")
 
 # What, data, FP32 and INT8 in percent, source.

@@ -15,7 +15,9 @@ rounds).  Exit codes: 0 nothing is slower, 1 the files cannot be compared, 3 som
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -26,7 +28,6 @@ import numpy as np
 
 FASTER, SAME, SLOWER = "faster", "same", "SLOWER"
 _BLOCKS = 10
-_FEWEST_ROUNDS = 5
 # What must be equal for two files to measure the same thing, and what for them to come from the same machine.
 _SETTINGS = ("benchmark", "batch", "threads", "size", "frame_size")
 _MACHINE = ("machine", "board", "processor", "cores", "power_mode")
@@ -125,15 +126,22 @@ def _divided(rounds: Rounds, by: str | None) -> Rounds:
 def _judge(name: str, before: np.ndarray, after: np.ndarray, effect: float, alpha: float) -> Verdict:
     from scipy.stats import mannwhitneyu
 
-    if min(len(before), len(after)) < _FEWEST_ROUNDS:
+    if _smallest_p(len(before), len(after)) >= alpha:
+        enough = next(count for count in itertools.count(2) if _smallest_p(count, count) < alpha)
         raise NotComparableError(
-            f"{name} has {len(before)} and {len(after)} rounds; {_FEWEST_ROUNDS} or more were expected of each"
+            f"{name} has {len(before)} and {len(after)} rounds, too few to tell any change from chance among so many rows; "
+            f"{enough} or more of each were expected: measure with more --rounds, or fewer --contenders"
         )
     ratio = float(np.median(after) / np.median(before))
     p = float(mannwhitneyu(before, after).pvalue)
     # The same factor both ways.
     changed = p < alpha and max(ratio, 1 / ratio) > 1 + effect
     return Verdict(name, round(ratio, 4), round(p, 6), (SLOWER if ratio > 1 else FASTER) if changed else SAME)
+
+
+def _smallest_p(before: int, after: int) -> float:
+    """Return the test's p where every round of the one is above every round of the other."""
+    return 2 / math.comb(before + after, before)
 
 
 if __name__ == "__main__":

@@ -154,15 +154,18 @@ def infer(arguments: argparse.Namespace) -> None:
 
 
 def summarise(rows: Mapping[str, list[dict[str, float]]]) -> dict[str, Any]:
-    """Return the medians of the rounds by program, and each rate by the slower of decode and inference."""
+    """Return the medians of the rounds by program, and of each rate by the slower of decode and inference in its round."""
     found = {
         name: {what: round(float(np.median([row[what] for row in values])), 2) for what in values[0]}
         for name, values in rows.items()
     }
-    if "decode" in found and "inference" in found:
-        slower = min(found[name]["images_per_s"] for name in ("decode", "inference"))
+    if "decode" in rows and "inference" in rows:
         for name in found.keys() - {"decode", "inference"}:
-            found[name]["of_slower"] = round(found[name]["images_per_s"] / slower, 3)
+            ratios = [
+                row["images_per_s"] / min(alone["images_per_s"] for alone in others)
+                for row, *others in zip(rows[name], rows["decode"], rows["inference"], strict=True)
+            ]
+            found[name]["of_slower"] = round(float(np.median(ratios)), 3)
     return {"rows": found}
 
 

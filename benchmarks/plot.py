@@ -132,7 +132,7 @@ def draw_stages(axis: Any, report: Mapping[str, Any]) -> None:
     axis.set(xlabel="ms from frame to label (p50 of each stage)", title=report["machine"]["processor"])
     axis.invert_yaxis()
     axis.margins(y=0.15)
-    axis.legend(loc="lower right")
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncol=len(_STAGES))
 
 
 PICTURES = {"latency": draw_latency, "pareto": draw_pareto, "stages": draw_stages}

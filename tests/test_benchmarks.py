@@ -119,6 +119,15 @@ def test_too_few_rounds_are_no_verdict():
         compare.compare(figures(1.0), figures(1.0, rounds=3), None, 0.05, 0.01)
 
 
+def test_rounds_that_could_tell_nothing_of_so_many_rows_are_refused():
+    reports = [figures(level, rounds=6) for level in (1.0, 2.0)]
+    assert {each.verdict for each in compare.compare(*reports, None, 0.05, 0.01)} == {compare.SLOWER}
+    for report in reports:
+        report["rows"] = {f"{name} {number}": row for number in range(6) for name, row in report["rows"].items()}
+    with pytest.raises(compare.NotComparableError, match=r"6 and 6 rounds, too few .*; 7 or more of each"):
+        compare.compare(*reports, None, 0.05, 0.01)
+
+
 def test_the_exit_code_is_3_where_something_became_slower(tmp_path):
     for name, growth in (("old", 1.0), ("new", 1.5)):
         (tmp_path / f"{name}.json").write_text(json.dumps(figures(1.0, growth)))

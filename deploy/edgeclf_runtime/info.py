@@ -38,7 +38,7 @@ class BundleInfo(NamedTuple):
         for model in bundle.models:
             accuracy = model.metrics.get("accuracy")
             lines.append(
-                "model          {:<10} {:>6.1f} MB  {}{}".format(
+                "model          {:<13} {:>6.1f} MB  {}{}".format(
                     model.name,
                     bundle.files[model.file]["size"] / 1e6,
                     ", ".join(model.backends),

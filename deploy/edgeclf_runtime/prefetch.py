@@ -16,7 +16,7 @@ from .errors import CameraLost
 from .frames import Frame
 
 _LOOK_EVERY_S = 0.25  # how soon the thread sees that it is to end
-_FEWEST_AHEAD = 2  # frames of a file that are kept ready
+_AHEAD = 2  # frames of a file, beside those that are worked on; with none, threads waited a twentieth of their time
 
 
 class Ready(NamedTuple):
@@ -39,7 +39,7 @@ class Prefetch:
     def __init__(self, camera, begin, at_once=1):
         self._camera, self._begin = camera, begin
         self._pool = ThreadPoolExecutor(at_once, "frame") if at_once > 1 else None
-        self._ahead = max(_FEWEST_AHEAD, at_once)
+        self._ahead = _AHEAD + (at_once if at_once > 1 else 0)
         self._items: Deque[Any] = collections.deque()
         self._changed = threading.Condition()
         self._closing = False

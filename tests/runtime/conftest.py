@@ -5,6 +5,8 @@ import subprocess
 import numpy as np
 import pytest
 
+from edgeclf_runtime.bundle import open_bundle
+
 from .pictures import CMYK_JPEG, encode, noise, quarters, with_orientation
 
 
@@ -15,6 +17,15 @@ def copied(bundle, tmp_path):
     shutil.copytree(str(bundle), str(path), ignore=shutil.ignore_patterns("__pycache__"))
     yield path
     shutil.rmtree(str(path), ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def two_backends(bundle):
+    """The bundle for two backends, the second of which takes fp32 alone, whatever its manifest says."""
+    opened = open_bundle(bundle)
+    backends = {"fp32": ("onnxruntime", "opencv"), "int8-cpu": ("onnxruntime",)}
+    models = tuple(model._replace(backends=backends.get(model.name, model.backends)) for model in opened.models)
+    return opened._replace(models=models)
 
 
 @pytest.fixture

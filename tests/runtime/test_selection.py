@@ -18,13 +18,9 @@ def _nothing_is_remembered(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-@pytest.fixture(scope="module")
-def opened(bundle):
-    """The bundle for two backends, the second of which takes fp32 alone, whatever its manifest says."""
-    opened = open_bundle(bundle)
-    backends = {"fp32": ("onnxruntime", "opencv"), "int8-cpu": ("onnxruntime",)}
-    models = tuple(model._replace(backends=backends.get(model.name, model.backends)) for model in opened.models)
-    return opened._replace(models=models)
+@pytest.fixture
+def opened(two_backends):
+    return two_backends
 
 
 def names(pairs):

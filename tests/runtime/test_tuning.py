@@ -4,7 +4,6 @@ import logging
 import pytest
 
 from edgeclf_runtime import tuning
-from edgeclf_runtime.bundle import open_bundle
 from edgeclf_runtime.classifier import Classifier
 from edgeclf_runtime.selection import candidates
 
@@ -17,13 +16,9 @@ def _home(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def opened(bundle):
-    """The bundle, INT8 first, its fp32 model for both backends whatever its manifest says."""
-    opened = open_bundle(bundle)
-    models = [
-        model._replace(backends=("onnxruntime", "opencv")) if model.name == "fp32" else model for model in opened.models
-    ]
-    return opened._replace(models=tuple(models), order={"default": ["int8-cpu", "fp32"]})
+def opened(two_backends):
+    """The bundle for two backends, INT8 first."""
+    return two_backends._replace(order={"default": ["int8-cpu", "fp32"]})
 
 
 @pytest.fixture

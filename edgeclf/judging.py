@@ -6,7 +6,6 @@ inferences of one thread each take half the time of one inference of two threads
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections import deque
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeclf_runtime.machine import cores
 from edgeclf_runtime.preprocess import Preprocessing, as_batch
 from edgeclf_runtime.runners.ort import OnnxRuntimeRunner
 
@@ -81,7 +81,7 @@ class Judges:
 
 
 def _infer(model: Path, name: str, batches: Iterable[np.ndarray]) -> np.ndarray:
-    workers = os.cpu_count() or 1
+    workers = cores()
     rows: list[np.ndarray] = []
     waiting: deque[Future[np.ndarray]] = deque()
     with (

@@ -1,4 +1,6 @@
-"""What every inference backend looks like from outside."""
+"""What every inference backend looks like from outside, and what several of them share."""
+
+import importlib.util
 
 
 class Runner:
@@ -28,3 +30,21 @@ class Runner:
 
     def __exit__(self, *exception):
         self.close()
+
+
+def installed_version(module, package):
+    """Return the version of a package by pip, without importing its module: some load hundreds of MB of libraries at once.
+
+    Raises ImportError where it is missing.
+    """
+    # Looked for first, since reading a package's metadata would cost each start some milliseconds.
+    if importlib.util.find_spec(module) is None:
+        raise ImportError(module)
+    from importlib.metadata import version
+
+    return version(package)  # its PackageNotFoundError is an ImportError
+
+
+def brief(error):
+    """Return an error of a library that says much, over lines, as one line of bearable length."""
+    return " ".join(str(error).split())[:400]

@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 from ..errors import BackendError
-from .base import Runner
+from .base import Runner, brief
 from .clip import give_clip_attributes
 
 
@@ -40,7 +40,7 @@ class OpenCvRunner(Runner):
         try:
             self._net: Any = dnn.readNetFromONNX(np.frombuffer(data, np.uint8))
         except cv2.error as error:
-            raise BackendError("OpenCV {} cannot load {}: {}".format(cv2.__version__, model_path, _brief(error)))
+            raise BackendError("OpenCV {} cannot load {}: {}".format(cv2.__version__, model_path, brief(error)))
 
     def infer(self, batch):
         import cv2
@@ -50,7 +50,7 @@ class OpenCvRunner(Runner):
             # One by one: that is what the golden images prove, and a larger batch is no faster here.
             return np.concatenate([self._forward(batch[i : i + 1]) for i in range(len(batch))])
         except cv2.error as error:
-            raise BackendError("OpenCV failed on a batch of shape {}: {}".format(list(batch.shape), _brief(error)))
+            raise BackendError("OpenCV failed on a batch of shape {}: {}".format(list(batch.shape), brief(error)))
 
     def _forward(self, image):
         self._net.setInput(image, "image")
@@ -58,8 +58,3 @@ class OpenCvRunner(Runner):
 
     def close(self):
         self._net = None
-
-
-def _brief(error):
-    """Return an error of OpenCV's, which repeats itself over lines, as one line of bearable length."""
-    return " ".join(str(error).split())[:400]

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from ..errors import BackendError
-from .base import Runner
+from .base import Runner, brief, installed_version
 
 # On a processor with BF16 or FP16 "f32" files would be computed in those, and differ from the golden images.
 _OPTIONS = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
@@ -16,9 +16,7 @@ _OPTIONS = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
 
 def version():
     """Return OpenVINO's version."""
-    import openvino
-
-    return openvino.__version__.split("-")[0]
+    return installed_version("openvino", "openvino")
 
 
 class OpenVinoRunner(Runner):
@@ -47,7 +45,7 @@ class OpenVinoRunner(Runner):
             model.reshape([1] + [size.get_length() for size in list(model.inputs[0].partial_shape)[1:]])
             self._model: Any = core.compile_model(model, "CPU", options)
         except RuntimeError as error:
-            raise BackendError("OpenVINO {} cannot load {}: {}".format(version(), model_path, _brief(error)))
+            raise BackendError("OpenVINO {} cannot load {}: {}".format(version(), model_path, brief(error)))
 
     def infer(self, batch):
         import numpy as np
@@ -55,12 +53,7 @@ class OpenVinoRunner(Runner):
         try:
             return np.concatenate([self._model([batch[i : i + 1]])[0] for i in range(len(batch))])
         except (RuntimeError, ValueError) as error:
-            raise BackendError("OpenVINO failed on a batch of shape {}: {}".format(list(batch.shape), _brief(error)))
+            raise BackendError("OpenVINO failed on a batch of shape {}: {}".format(list(batch.shape), brief(error)))
 
     def close(self):
         self._model = None
-
-
-def _brief(error):
-    """Return an error of OpenVINO's, which names its own source lines, as one line of bearable length."""
-    return " ".join(str(error).split())[:400]

@@ -5,10 +5,10 @@ kept.  A PC's choice; a Jetson has TensorRT itself.
 Source: https://onnxruntime.ai/docs/execution-providers/plugin-ep-libraries/usage.html.
 """
 
-import importlib.util
 import sys
 
 from ..errors import BackendError
+from .base import installed_version
 from .ort import OnnxRuntimeRunner, new_session
 
 _MODULE = "onnxruntime_ep_nv_tensorrt_rtx"
@@ -17,13 +17,8 @@ _ELSE = "or use another backend with --backend"
 
 
 def version():
-    """Return the plug-in's version.  It is not imported for that: it loads 300 MB of libraries at once."""
-    # Looked for first, since reading a package's metadata would cost each start some milliseconds.
-    if importlib.util.find_spec(_MODULE) is None:
-        raise ImportError(_MODULE)
-    from importlib.metadata import version
-
-    return version(_PACKAGE)  # its PackageNotFoundError is an ImportError
+    """Return the plug-in's version."""
+    return installed_version(_MODULE, _PACKAGE)
 
 
 class TensorRtRtxRunner(OnnxRuntimeRunner):

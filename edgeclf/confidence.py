@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeclf_runtime.classifier import softmax
+from edgeclf_runtime.decision import softmax
 
 from .errors import OptionError
 

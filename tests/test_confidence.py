@@ -9,7 +9,7 @@ from edgeclf.confidence import (
     threshold_for_precision,
 )
 from edgeclf.errors import OptionError
-from edgeclf_runtime.classifier import softmax
+from edgeclf_runtime.decision import softmax
 
 
 @pytest.fixture(scope="module")

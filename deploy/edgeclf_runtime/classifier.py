@@ -4,21 +4,44 @@ What it runs on is chosen by ``selection.py`` and ``tuning.py``; when a backend 
 after months, the next one takes over.  Knows nothing of cameras.
 """
 
-import difflib
 import logging
 import threading
 import time
+from typing import Any, NamedTuple
 
 from . import tuning
 from .bundle import Bundle, open_bundle
-from .errors import BackendError, EdgeclfError
+from .decision import Decider, allowed_places
+from .errors import BackendError
 from .images import read_image
 from .preprocess import as_batch, preprocess, select
-from .result import STAGES, UNKNOWN, Result
+from .result import STAGES, Result
 from .selection import Selection, candidates
 from .stream import stream
 
 _log = logging.getLogger(__name__)
+
+
+class InUse(NamedTuple):
+    """The model that infers, and what its logits mean; see Classifier."""
+
+    runner: Any
+    model: str
+    temperature: float
+    threshold: float
+
+
+class Inferred(NamedTuple):
+    """What a model gave for a batch.
+
+    logits      float32 [N, labels], all finite
+    ms          what the inference took
+    by          the InUse that gave them: another may have taken over since
+    """
+
+    logits: Any
+    ms: float
+    by: InUse
 
 
 class Classifier:
@@ -53,18 +76,10 @@ class Classifier:
         fallback=None,
         at_once=1,
     ):
-        import numpy as np
-
-        self.runner = runner
+        self.in_use = InUse(runner, model, temperature, threshold)
         self.labels = tuple(labels)
         self.preprocessing = preprocessing
-        self.model = model
-        self.temperature = temperature
-        self.threshold = threshold
-        self._places = np.array(allowed_places(self.labels, allow, deny))
-        self._barred = np.full(len(self.labels), -np.inf)
-        self._barred[self._places] = 0.0
-        self.top_k = min(top_k, len(self._places))
+        self._decider = Decider(self.labels, top_k, allow, deny)
         self._fallback = fallback
         self._at_once = at_once
         self._one = threading.Lock()
@@ -113,6 +128,16 @@ class Classifier:
         return cls(runner, bundle.labels, bundle.preprocessing, chosen.name, *limits, selection, at_once)
 
     @property
+    def runner(self):
+        """The Runner in use."""
+        return self.in_use.runner
+
+    @property
+    def model(self):
+        """The name of the model in use."""
+        return self.in_use.model
+
+    @property
     def backend(self):
         """The name of the backend in use."""
         return self.runner.backend
@@ -134,7 +159,8 @@ class Classifier:
         image = _pixels(image)
         start = time.perf_counter()
         batch = self.prepare(image, roi, rotation)
-        return self.finish(batch, _ms_since(start))
+        preprocess_ms = _ms_since(start)
+        return self.answer(self.infer(batch), preprocess_ms)
 
     def classify_batch(self, images):
         """Classify several images by one inference; returns a list of Results.  The memory grows with their number."""
@@ -143,7 +169,8 @@ class Classifier:
             return []
         start = time.perf_counter()
         batch = as_batch([preprocess(image, self.preprocessing) for image in images])
-        return self._finish(batch, _ms_since(start) / len(batch))
+        preprocess_ms = _ms_since(start) / len(batch)
+        return self._answer(self.infer(batch), preprocess_ms)
 
     def stream(self, camera, smoother=None, roi=None, rotation=0):
         """Yield a StreamResult for each frame of a Camera, until it ends; see ``stream.py``."""
@@ -152,62 +179,57 @@ class Classifier:
     def prepare(self, image, roi=None, rotation=0):
         """Return the model's input of one image, float32 [1, height, width, 3]; arguments as :meth:`classify`.
 
-        May run in another thread while :meth:`finish` works on the image before.
+        May run in another thread than :meth:`infer`, and that in another than :meth:`answer`.
         """
         image = _pixels(image)
         if rotation or roi is not None:
             image = select(image, roi, rotation)
         return as_batch([preprocess(image, self.preprocessing)])
 
-    def finish(self, batch, preprocess_ms=0.0):
-        """Infer what :meth:`prepare` returned, and give the Result; raises BackendError as :meth:`classify`.
-
-        preprocess_ms   what prepare() took, for the result's timings
-        """
-        return self._finish(batch, preprocess_ms)[0]
-
-    def decide(self, result, confidences, place):
-        """Return a Result with other confidences, say smoothed ones, float [labels], and the place of the label chosen."""
-        label, confidence, top = self._decide(confidences, place)
-        return result._replace(label=label, confidence=confidence, top=top, confidences=confidences)
-
-    def _decide(self, confidences, place):
-        confidence = float(confidences[place])
-        best = self._places[(-confidences[self._places]).argsort(kind="stable")[: self.top_k]]
-        label = self.labels[place] if confidence >= self.threshold else UNKNOWN
-        return label, confidence, [(self.labels[i], float(confidences[i])) for i in best]
-
-    def _finish(self, batch, preprocess_ms):
-        start = time.perf_counter()
-        logits = self._infer(batch)
-        inferred = time.perf_counter()
-        confidences = softmax(logits / self.temperature + self._barred)
-        decisions = [self._decide(row, int(row.argmax())) for row in confidences]
-        stages_ms = (preprocess_ms, (inferred - start) * 1e3 / len(batch), _ms_since(inferred) / len(batch))
-        return [
-            Result(label, confidence, top, dict(zip(STAGES, stages_ms)), self.model, self.backend, row)
-            for (label, confidence, top), row in zip(decisions, confidences)
-        ]
-
-    def _infer(self, batch):
+    def infer(self, batch):
+        """Return the Inferred of what :meth:`prepare` returned; raises BackendError where no backend is left that works."""
         import numpy as np
 
         while True:
-            runner = self.runner
+            by = self.in_use
+            start = time.perf_counter()
             try:
-                logits = self._infer_once(runner, batch)
+                logits = self._infer_once(by.runner, batch)
                 if np.isfinite(logits).all():
-                    return logits
+                    return Inferred(logits, _ms_since(start), by)
                 raise BackendError(
                     "{} on {} answered with numbers that are not finite; use another model with --model".format(
-                        self.model, self.backend
+                        by.model, by.runner.backend
                     )
                 )
             except BackendError as error:
                 with self._replacing:
                     # What failed may be replaced already, by a thread that saw it fail too.
-                    if runner is self.runner:
+                    if by is self.in_use:
                         self._fall_back(error)
+
+    def answer(self, inferred, preprocess_ms=0.0):
+        """Return the Result of one image's Inferred.
+
+        preprocess_ms   what prepare() took, for the result's timings
+        """
+        return self._answer(inferred, preprocess_ms)[0]
+
+    def _answer(self, inferred, preprocess_ms):
+        start = time.perf_counter()
+        logits, ms, (runner, model, temperature, threshold) = inferred
+        confidences = self._decider.confidences(logits, temperature)
+        decisions = [self._decider.decide(row, int(row.argmax()), threshold) for row in confidences]
+        stages_ms = (preprocess_ms, ms / len(logits), _ms_since(start) / len(logits))
+        return [
+            Result(label, confidence, top, dict(zip(STAGES, stages_ms)), model, runner.backend, row)
+            for (label, confidence, top), row in zip(decisions, confidences)
+        ]
+
+    def decide(self, result, confidences, place):
+        """Return a Result with other confidences, say smoothed ones, float [labels], and the place of the label chosen."""
+        label, confidence, top = self._decider.decide(confidences, place, self.in_use.threshold)
+        return result._replace(label=label, confidence=confidence, top=top, confidences=confidences)
 
     def _infer_once(self, runner, batch):
         if runner.concurrent:
@@ -224,57 +246,20 @@ class Classifier:
         except BackendError as none_left:
             raise BackendError("{}\n{}".format(error, none_left))
         _log.error("%s on %s is replaced by %s on %s: %s", self.model, self.backend, model.name, runner.backend, error)
-        self.runner.close()
-        self.runner, self.model = runner, model.name
-        self.temperature, self.threshold = model.temperature, model.threshold
+        failed = self.runner
+        self.in_use = InUse(runner, model.name, model.temperature, model.threshold)
+        failed.close()
 
     def close(self):
-        """Free the backend."""
-        self.runner.close()
+        """Free the backend, after what it infers now; a backend that can infer several at once sees to that itself."""
+        with self._one:
+            self.runner.close()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exception):
         self.close()
-
-
-def allowed_places(labels, allow=None, deny=None):
-    """Return the places of the labels that may be answered: those of ``allow`` (None: all) less those of ``deny``.
-
-    Raises EdgeclfError, which lists the nearest names, for a label that is not there, and where none is left.
-    """
-    denied = _as_names(deny)
-    allowed = labels if allow is None else _as_names(allow)
-    for name in (*allowed, *denied):
-        if name not in labels:
-            near = difflib.get_close_matches(str(name), labels, 3, 0.5)
-            raise EdgeclfError(
-                "there is no label {!r}; {}".format(
-                    name, "the nearest are: " + ", ".join(near) if near else _some_labels(labels)
-                )
-            )
-    places = [place for place, label in enumerate(labels) if label in allowed and label not in denied]
-    if not places:
-        raise EdgeclfError("allow and deny leave no label to answer with; " + _some_labels(labels))
-    return places
-
-
-def _as_names(names):
-    return (names,) if isinstance(names, str) else tuple(names or ())
-
-
-def _some_labels(labels):
-    return "the labels are: " + ", ".join(labels[:10]) + (" ..." if len(labels) > 10 else "")
-
-
-def softmax(logits):
-    """Return the softmax over the last axis, float64, of logits of any shape."""
-    import numpy as np
-
-    logits = np.asarray(logits, np.float64)
-    shifted = np.exp(logits - logits.max(-1, keepdims=True))
-    return shifted / shifted.sum(-1, keepdims=True)
 
 
 def _ms_since(start):

@@ -59,6 +59,13 @@ def cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def physical_cores(root="/"):
+    """Return how many cores this process may use, those that are two threads of one processor core counted once."""
+    path = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    numbers = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(cores())
+    return len({read_text(os.path.join(root, path.format(number))) or number for number in numbers})
+
+
 def board(root="/"):
     """Return the board's name as its device tree gives it, or None (a PC has none)."""
     return read_text(os.path.join(root, "proc/device-tree/model"))

@@ -7,6 +7,7 @@ import json
 import time
 from typing import Any, Dict, NamedTuple
 
+from .ahead import Ahead
 from .errors import CameraLost, EndOfStream
 from .frames import Frame
 from .prefetch import Prefetch
@@ -90,13 +91,10 @@ def follow(classifier, camera, smoother=None, roi=None, rotation=0):
     back, and None every IDLE_S while there is nothing, so that a loop around it stays alive.
     """
     lost_at = None
-    # Of a live camera the newest frame counts, and all threads work on it; of a file, how many frames a second.
-    at_once = classifier.at_once if camera.policy == "all" else 1
-    begin = classifier.prepare if at_once == 1 else classifier.classify
-    with Prefetch(camera, lambda image: begin(image, roi, rotation), at_once) as prefetch:
+    with _open_stages(classifier, camera, roi, rotation) as stages:
         while True:
             try:
-                ready = prefetch.get(IDLE_S)
+                ready = stages.get(IDLE_S)
             except EndOfStream:
                 return
             except CameraLost as lost:
@@ -111,8 +109,20 @@ def follow(classifier, camera, smoother=None, roi=None, rotation=0):
             if lost_at is not None:
                 yield StreamEvent("live", "back after {:.1f} s".format(time.monotonic() - lost_at), time.time())
                 lost_at = None
-            result = ready.made if at_once > 1 else classifier.finish(ready.made, ready.ms)
+            result = ready.made if isinstance(ready.made, Result) else classifier.answer(ready.made, ready.ms)
             if smoother:
                 result = classifier.decide(result, *smoother.update(result.confidences, ready.frame.captured))
             age_ms = (time.monotonic() - ready.frame.captured) * 1e3
-            yield StreamResult(ready.frame, result, age_ms, camera.dropped + prefetch.dropped)
+            yield StreamResult(ready.frame, result, age_ms, camera.dropped + stages.dropped)
+
+
+def _open_stages(classifier, camera, roi, rotation):
+    """Return the threads between a camera and its results, as one thing that hands out Ready frames.
+
+    Of a file counts how many frames a second; of a live camera the newest frame, and all of the backend's threads work on it.
+    """
+    file = camera.policy == "all"
+    if file and classifier.at_once > 1:
+        return Prefetch(camera, lambda image: classifier.classify(image, roi, rotation), classifier.at_once)
+    prefetch = Prefetch(camera, lambda image: classifier.prepare(image, roi, rotation))
+    return Ahead(prefetch, classifier.infer, always=file)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime.bundle import open_bundle
-from edgeclf_runtime.classifier import Classifier, softmax
+from edgeclf_runtime.classifier import Classifier
+from edgeclf_runtime.decision import softmax
 from edgeclf_runtime.errors import BackendError, EdgeclfError, ImageError
 from edgeclf_runtime.fake import FakeRunner
 from edgeclf_runtime.golden import golden_images, read_golden
@@ -192,16 +193,16 @@ def test_another_rotation_is_refused():
         middle_of(quarters(32, 16), rotation=45)
 
 
-def test_classifying_is_preparing_and_finishing(classifier, bundle):
+def test_classifying_is_preparing_inferring_and_answering(classifier, bundle):
     image = golden_images(open_bundle(bundle))[0]
     whole = classifier.classify(image)
-    result = classifier.finish(classifier.prepare(image), 12.5)
+    result = classifier.answer(classifier.infer(classifier.prepare(image)), 12.5)
     assert result._replace(timings_ms=None, confidences=None) == whole._replace(timings_ms=None, confidences=None)
     assert result.timings_ms["preprocess"] == 12.5
     assert classifier.prepare(image).shape == (1, 64, 64, 3)
 
 
-def test_preparing_in_another_thread_does_not_disturb_finishing(classifier, bundle):
+def test_preparing_in_another_thread_does_not_disturb_inference(classifier, bundle):
     images = golden_images(open_bundle(bundle))
     expected = [classifier.classify(image).confidence for image in images]
     batches = [classifier.prepare(image) for image in images]
@@ -216,7 +217,9 @@ def test_preparing_in_another_thread_does_not_disturb_finishing(classifier, bund
     thread.start()
     try:
         for _ in range(10):
-            assert [classifier.finish(batch).confidence for batch in batches] == pytest.approx(expected, abs=1e-6)
+            assert [classifier.answer(classifier.infer(batch)).confidence for batch in batches] == pytest.approx(
+                expected, abs=1e-6
+            )
     finally:
         done.set()
         thread.join()
@@ -270,11 +273,16 @@ class Failing(FakeRunner):
         return self.runner.infer(batch) * np.float32(self.answer)
 
 
+def use(classifier, runner, **others):
+    """Let a classifier that was opened go on with another runner."""
+    classifier.in_use = classifier.in_use._replace(runner=runner, **others)
+
+
 @pytest.fixture(params=[None, "nan", "inf"])
 def failing(request, bundle):
     """A classifier whose first backend fails in one of three ways after it was opened."""
     classifier = Classifier.open(bundle)
-    classifier.runner = Failing(classifier.runner, request.param)
+    use(classifier, Failing(classifier.runner, request.param))
     with classifier:
         yield classifier
 
@@ -298,19 +306,19 @@ def test_the_model_that_takes_over_brings_its_own_threshold_but_not_over_the_use
     opened = opened._replace(models=tuple(model._replace(threshold=0.25, temperature=2.0) for model in opened.models))
     for threshold, expected in ((None, 0.25), (0.75, 0.75)):
         with Classifier.open(opened, threshold=threshold) as classifier:
-            classifier.threshold = classifier.temperature = None
-            classifier.runner = Failing(classifier.runner)
-            classifier.finish(classifier.prepare(noise(8, 8)))
-            assert (classifier.threshold, classifier.temperature) == (expected, 2.0)
+            use(classifier, Failing(classifier.runner), temperature=None, threshold=None)
+            classifier.classify(noise(8, 8))
+            assert classifier.in_use[2:] == (2.0, expected)
 
 
 def test_when_none_is_left_that_is_an_error_and_the_next_frame_is_tried_again(bundle):
     with Classifier.open(bundle, "fp32", "onnxruntime") as classifier:
-        whole, classifier.runner = classifier.runner, Failing(classifier.runner)
+        whole = classifier.runner
+        use(classifier, Failing(whole))
         for _ in range(2):
             with pytest.raises(BackendError, match=r"out of memory\nno other model of .*\.edge runs on this machine"):
                 classifier.classify(noise(8, 8))
-        classifier.runner = whole
+        use(classifier, whole)
         assert classifier.classify(noise(8, 8)).model == "fp32"
 
 
@@ -326,7 +334,7 @@ def test_a_backend_that_fails_in_two_threads_is_replaced_once(bundle):
     opened = open_bundle(bundle)
     fp32 = opened.model("fp32")._replace(backends=("onnxruntime", "opencv"))
     with Classifier.open(opened._replace(models=(fp32,)), "fp32", at_once=2) as classifier:
-        classifier.runner = FailTogether(classifier.runner)
+        use(classifier, FailTogether(classifier.runner))
         results = []
         threads = [threading.Thread(target=lambda: results.append(classifier.classify(noise(8, 8)))) for _ in range(2)]
         for thread in threads:

@@ -1,7 +1,20 @@
 import json
+import os
 import sys
 
-from edgeclf_runtime.machine import board, governor, is_jetson, jetson_linux, machine_facts, power_mode, read_text
+import pytest
+
+from edgeclf_runtime.machine import (
+    board,
+    cores,
+    governor,
+    is_jetson,
+    jetson_linux,
+    machine_facts,
+    physical_cores,
+    power_mode,
+    read_text,
+)
 
 from .boards import nano, orin, write
 
@@ -17,6 +30,17 @@ def test_a_version_is_given_of_what_is_loaded_and_nothing_is_loaded_for_it(monke
     monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
     assert "onnxruntime" not in machine_facts()
     assert "onnxruntime" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("siblings", "expected"), [(["0,2", "1,3", "0,2", "1,3"], 2), (["0", "1", "2", "3"], 4), ([], 4)]
+)
+def test_two_threads_of_one_core_count_once(tmp_path, monkeypatch, siblings, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    for number, text in enumerate(siblings):
+        write(tmp_path, {f"sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list": text + "\n"})
+    assert cores() == 4
+    assert physical_cores(str(tmp_path)) == expected
 
 
 def test_a_jetson_is_known_by_its_files(tmp_path):

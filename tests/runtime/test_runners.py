@@ -12,6 +12,7 @@ import pytest
 from edgeclf_runtime.bundle import open_bundle
 from edgeclf_runtime.errors import BackendError
 from edgeclf_runtime.golden import check_golden, golden_images, read_golden
+from edgeclf_runtime.machine import physical_cores
 from edgeclf_runtime.preprocess import as_batch, preprocess
 from edgeclf_runtime.runners import RUNNERS, backend_version, clip, open_runner
 
@@ -174,6 +175,12 @@ def test_idle_threads_of_onnxruntime_are_told_not_to_spin_for_long(file):
         options = runner._session.get_session_options()
         assert options.get_session_config_entry("session." + entry[0]) == entry[1]
         assert options.intra_op_num_threads == 1
+
+
+def test_onnxruntime_binds_no_thread_to_a_processor(file):
+    """It does where it is left to count them."""
+    with open_runner("onnxruntime", file) as runner:
+        assert runner._session.get_session_options().intra_op_num_threads == physical_cores()
 
 
 @pytest.mark.parametrize("backend", ON_THE_CPU)

@@ -132,11 +132,11 @@ def test_of_a_live_camera_the_newest_frame_is_classified_and_the_others_are_coun
     assert len(items) + items[-1].dropped == 50
 
 
-def test_leaving_a_stream_ends_its_thread():
+def test_leaving_a_stream_ends_its_threads():
     before = threading.active_count()
     items = stream(fake([1, 0]), FakeCamera([FRAME], loop=True))
     next(items)
-    assert threading.active_count() == before + 1
+    assert threading.active_count() == before + 2
     items.close()
     assert threading.active_count() == before
 
@@ -176,7 +176,7 @@ def test_frames_of_a_live_camera_are_inferred_one_after_another():
     before = threading.active_count()
     items = stream(classifier, Live([FRAME], fps=50, loop=True))
     next(items)
-    assert threading.active_count() == before + 1
+    assert threading.active_count() == before + 2
     items.close()
 
 

@@ -1,0 +1,80 @@
+"""From logits to a label: the softmax, the labels that may be answered, and the threshold.
+
+Knows nothing of images, backends or time; ``smoothing.py`` knows the last of them.
+"""
+
+import difflib
+
+from .errors import EdgeclfError
+from .result import UNKNOWN
+
+
+class Decider:
+    """What may be answered, and how much of it.
+
+    labels          the names of the classes, in the order of the logits
+    top_k           how many labels are listed
+    allow, deny     labels that alone may be answered, that never are: the logits of the others are
+                    left out of the softmax, so that their probabilities are 0 and the rest sum to 1
+    """
+
+    def __init__(self, labels, top_k=5, allow=None, deny=None):
+        import numpy as np
+
+        self._labels = tuple(labels)
+        self._places = np.array(allowed_places(self._labels, allow, deny))
+        self._barred = np.full(len(self._labels), -np.inf)
+        self._barred[self._places] = 0.0
+        self._top_k = min(top_k, len(self._places))
+
+    def confidences(self, logits, temperature):
+        """Return the probabilities of logits, float [N, labels], as float64 of that shape."""
+        return softmax(logits / temperature + self._barred)
+
+    def decide(self, confidences, place, threshold):
+        """Return the label, its confidence and the most likely labels with theirs, of one row of confidences.
+
+        place       of the label that was chosen; it is "unknown" where its confidence is below the threshold
+        """
+        confidence = float(confidences[place])
+        best = self._places[(-confidences[self._places]).argsort(kind="stable")[: self._top_k]]
+        label = self._labels[place] if confidence >= threshold else UNKNOWN
+        return label, confidence, [(self._labels[i], float(confidences[i])) for i in best]
+
+
+def softmax(logits):
+    """Return the softmax over the last axis, float64, of logits of any shape."""
+    import numpy as np
+
+    logits = np.asarray(logits, np.float64)
+    shifted = np.exp(logits - logits.max(-1, keepdims=True))
+    return shifted / shifted.sum(-1, keepdims=True)
+
+
+def allowed_places(labels, allow=None, deny=None):
+    """Return the places of the labels that may be answered: those of ``allow`` (None: all) less those of ``deny``.
+
+    Raises EdgeclfError, which lists the nearest names, for a label that is not there, and where none is left.
+    """
+    denied = _as_names(deny)
+    allowed = labels if allow is None else _as_names(allow)
+    for name in (*allowed, *denied):
+        if name not in labels:
+            near = difflib.get_close_matches(str(name), labels, 3, 0.5)
+            raise EdgeclfError(
+                "there is no label {!r}; {}".format(
+                    name, "the nearest are: " + ", ".join(near) if near else _some_labels(labels)
+                )
+            )
+    places = [place for place, label in enumerate(labels) if label in allowed and label not in denied]
+    if not places:
+        raise EdgeclfError("allow and deny leave no label to answer with; " + _some_labels(labels))
+    return places
+
+
+def _as_names(names):
+    return (names,) if isinstance(names, str) else tuple(names or ())
+
+
+def _some_labels(labels):
+    return "the labels are: " + ", ".join(labels[:10]) + (" ..." if len(labels) > 10 else "")

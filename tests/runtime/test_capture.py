@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime.capture import CaptureProcess
-from edgeclf_runtime.capture_main import SLOTS
+from edgeclf_runtime.capture_main import SLOTS, Slots
 from edgeclf_runtime.errors import CameraError, CameraLost
 from edgeclf_runtime.sources import Source, generated_picture
 
@@ -50,6 +50,15 @@ def test_frames_arrive_as_they_were_captured(camera):
     for _ in range(20):
         frame = camera.read()
         assert np.array_equal(frame.image, picture(frame.number))
+
+
+def test_as_few_slots_are_used_as_can_be():
+    slots = Slots(latest=True, send=lambda message: None)
+    used = []
+    for _ in range(20):
+        used.append(slots.take())
+        slots.fill(used[-1], {})
+    assert set(used) == {0, 1}
 
 
 def test_no_frame_in_time_is_none():

@@ -25,13 +25,13 @@ class Ahead:
 
     def __init__(self, prefetch, infer, always=False):
         self._prefetch, self._infer, self._always = prefetch, infer, always
-        self._next: Any = None  # what the thread is to infer
+        self._given: Any = None  # what the thread infers; None while it has nothing to do
         self._held: Any = None  # what was inferred last
         self._done: Deque[Any] = collections.deque()  # what it has inferred, and errors
         self._changed = threading.Condition()
-        self._busy = self._waiting = self._closing = False
-        self._handed_at = self._infer_s = 0.0
-        self._caller_s = math.inf
+        self._waiting = self._closing = False
+        self._handed_at = -math.inf
+        self._caller_s, self._infer_s = math.inf, 0.0
         self._thread = threading.Thread(target=self._run, name="ahead", daemon=True)
         self._thread.start()
 
@@ -46,14 +46,13 @@ class Ahead:
         Waits for an inference as long as it takes, so that one that hangs is no sign of life.  Raises
         what reading the camera, preparing or inferring raised.
         """
-        if self._handed_at:
-            self._caller_s = time.monotonic() - self._handed_at
-        if self._busy or self._done:
+        self._caller_s = time.monotonic() - self._handed_at
+        if self._given or self._done:
             item = self._wait()
         else:
             ready = self._prefetch.get(timeout_s)
             item = None if ready is None else self._work(ready)
-        if item is not None and not self._busy and not self._done:
+        if item is not None and not self._given and not self._done:
             following, error = self._take()
             with self._changed:
                 self._hand_over(following, error)
@@ -72,12 +71,11 @@ class Ahead:
     def _run(self):
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._next or self._closing)
-                ready = self._next
+                self._changed.wait_for(lambda: self._given or self._closing)
             if self._closing:
                 return
             try:
-                item = self._work(ready)
+                item = self._work(self._given)
             except Exception as raised:  # get() raises it
                 item = raised
             # Taken before this one is handed over: who waits for that one would take Python's lock first, and the next
@@ -98,7 +96,7 @@ class Ahead:
 
     def _hand_over(self, following, error):
         """Let the thread infer the following frame, and get() raise the error, where there are such."""
-        self._next, self._busy = following, following is not None
+        self._given = following
         if error is not None:
             self._done.append(error)
         self._changed.notify_all()

@@ -12,7 +12,7 @@ import signal
 import sys
 
 from .arguments import make_parser
-from .errors import BackendError, EdgeclfError, GateError
+from .errors import BackendError, EdgeclfError, GateError, ImageError
 
 INTERRUPTED, TERMINATED = 130, 143
 _VIDEO_OF_IMAGES_FPS = 15
@@ -113,13 +113,20 @@ def _open(arguments, at_once=1):
 
 
 def _classify(arguments):
+    code = 0
     with _open(arguments) as classifier:
         for path in arguments.images:
-            result = classifier.classify(path, arguments.roi, arguments.rotation)
+            try:
+                result = classifier.classify(path, arguments.roi, arguments.rotation)
+            except ImageError as error:
+                print("error: {}".format(error), file=sys.stderr)
+                code = error.exit_code
+                continue
             if arguments.json:
                 _print(json.dumps(dict({"image": path}, **result.to_dict())))
             else:
                 _print("{}  {}".format(path, result))
+    return code
 
 
 def _run(arguments):

@@ -66,7 +66,7 @@ def check_numpy():
     answer = ask(_NUMPY)
     if answer.found:
         return Check("numpy", "ok", answer.found)
-    fix = "sudo apt-get install python3-numpy, or {} -m pip install numpy".format(sys.executable)
+    fix = "sudo apt-get install python3-numpy; in a virtual environment {} -m pip install numpy".format(sys.executable)
     if answer.signal == signal.SIGILL:
         # numpy issue 18131: OpenBLAS takes a Jetson's processor for another one.
         fix = "{} -m pip install numpy==1.19.4, or export OPENBLAS_CORETYPE=ARMV8 (numpy issue 18131)".format(
@@ -79,7 +79,7 @@ def check_opencv(root="/"):
     """Whether OpenCV can be imported, and which of cameras, streams and files it can read; returns two Checks."""
     answer = ask(_OPENCV)
     if not answer.found:
-        fix = "sudo apt-get install python3-opencv, or {} -m pip install opencv-python-headless".format(sys.executable)
+        fix = "sudo apt-get install python3-opencv; in a virtual environment {} -m pip install opencv-python-headless".format(sys.executable)
         return [Check("opencv", "fail", "import cv2: " + answer.failure, fix), _check_csi(False, root)]
     version, parts = answer.found
     parts = {name: value.startswith("YES") for name, value in parts.items()}

@@ -8,6 +8,7 @@ an image of so many pixels that decoding it would exhaust a small machine.  Grey
 Knows nothing of models or of resizing.
 """
 
+import os
 import struct
 
 from .errors import ImageError
@@ -31,7 +32,7 @@ def read_image(path, max_pixels=MAX_PIXELS):
     """
     path = str(path)
     try:
-        with open(path, "rb") as stream:
+        with open(path, "rb", opener=_open_at_once) as stream:
             # Not the size that the file system tells: a device has none.
             data = stream.read(MAX_BYTES + 1)
     except OSError as error:
@@ -39,6 +40,13 @@ def read_image(path, max_pixels=MAX_PIXELS):
     if len(data) > MAX_BYTES:
         raise ImageError("{}: more than the {} MB allowed; shrink the image".format(path, MAX_BYTES >> 20))
     return decode_image(data, path, max_pixels)
+
+
+def _open_at_once(path, flags):
+    """Open a file without waiting for a writer, where it is a pipe in a folder of images: without one it is empty."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def decode_image(data, name="image", max_pixels=MAX_PIXELS):

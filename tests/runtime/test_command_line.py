@@ -211,6 +211,14 @@ def test_a_file_that_is_no_good_image_is_one_sentence(cli, tmp_path, name, data,
     assert err == f"error: {tmp_path / name}: {message}\n"
 
 
+def test_files_after_one_that_is_no_image_are_classified_too(cli, photos, tmp_path):
+    (tmp_path / "text.jpg").write_bytes(b"not a photograph\n")
+    code, out, err = cli("classify", photos / "plain.png", tmp_path / "text.jpg", photos / "plain.png")
+    assert code == 1
+    assert len(out.splitlines()) == 2
+    assert err.startswith(f"error: {tmp_path / 'text.jpg'}: not an image")
+
+
 def test_a_damaged_bundle_is_one_sentence(cli, copied):
     flip_byte(copied / "golden" / "000.png", 50)
     for arguments in (["info"], ["selftest"], ["classify", "a.png"], ["run", "--source", "a.avi"], ["bench"]):

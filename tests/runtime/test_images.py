@@ -1,4 +1,7 @@
+import os
 import struct
+import threading
+import time
 
 import cv2
 import numpy as np
@@ -173,6 +176,30 @@ def test_a_missing_file_a_folder_and_an_empty_file_are_told_apart(tmp_path):
     for name, reason in (("gone.jpg", "No such file"), ("", "Is a directory"), ("empty.jpg", "the file is empty")):
         with pytest.raises(ImageError, match=reason):
             read_image(tmp_path / name)
+
+
+def test_a_pipe_that_nobody_writes_to_is_empty_and_waits_for_nobody(tmp_path):
+    os.mkfifo(str(tmp_path / "pipe.jpg"))
+    with pytest.raises(ImageError, match="the file is empty"):
+        read_image(tmp_path / "pipe.jpg")
+
+
+def test_a_pipe_is_read_to_its_end():
+    reader, writer = os.pipe()
+    thread = threading.Thread(target=_write_slowly, args=(writer, JPEG))
+    thread.start()
+    try:
+        assert corners(read_image("/dev/fd/{}".format(reader))) == UPRIGHT
+    finally:
+        thread.join()
+        os.close(reader)
+
+
+def _write_slowly(writer, data):
+    for part in (data[:100], data[100:]):
+        time.sleep(0.05)
+        os.write(writer, part)
+    os.close(writer)
 
 
 def test_an_endless_file_is_refused(monkeypatch):

@@ -49,7 +49,7 @@ PACKAGES = {
 }
 CAN_EMULATE = bool(shutil.which("qemu-aarch64-static") and shutil.which("apt-get")) and os.getuid() == 0
 ARM64, ARM64_OPENCV = ROOT / "tests" / "runtime" / "arm64.py", "4.8.0.76"
-AT_ONCE = 3
+AT_ONCE = 4
 LOGITS = """
 import json, sys
 from edgeclf_runtime.bundle import open_bundle

@@ -79,7 +79,9 @@ def check_opencv(root="/"):
     """Whether OpenCV can be imported, and which of cameras, streams and files it can read; returns two Checks."""
     answer = ask(_OPENCV)
     if not answer.found:
-        fix = "sudo apt-get install python3-opencv; in a virtual environment {} -m pip install opencv-python-headless".format(sys.executable)
+        fix = "sudo apt-get install python3-opencv; in a virtual environment {} -m pip install opencv-python-headless".format(
+            sys.executable
+        )
         return [Check("opencv", "fail", "import cv2: " + answer.failure, fix), _check_csi(False, root)]
     version, parts = answer.found
     parts = {name: value.startswith("YES") for name, value in parts.items()}

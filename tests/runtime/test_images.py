@@ -189,7 +189,7 @@ def test_a_pipe_is_read_to_its_end():
     thread = threading.Thread(target=_write_slowly, args=(writer, JPEG))
     thread.start()
     try:
-        assert corners(read_image("/dev/fd/{}".format(reader))) == UPRIGHT
+        assert corners(read_image(f"/dev/fd/{reader}")) == UPRIGHT
     finally:
         thread.join()
         os.close(reader)

@@ -168,12 +168,10 @@ def test_onnxruntime_does_not_answer_a_failure_by_itself(file, capfd):
     assert capfd.readouterr().out == ""
 
 
-def test_idle_threads_of_onnxruntime_are_told_not_to_spin_for_long(file):
-    version = tuple(int(number) for number in onnxruntime.__version__.split(".")[:2])
-    entry = ("intra_op.spin_duration_us", "1000") if version >= (1, 26) else ("force_spinning_stop", "1")
+def test_idle_threads_of_onnxruntime_do_not_spin(file):
     with open_runner("onnxruntime", file, threads=1) as runner:
         options = runner._session.get_session_options()
-        assert options.get_session_config_entry("session." + entry[0]) == entry[1]
+        assert options.get_session_config_entry("session.force_spinning_stop") == "1"
         assert options.intra_op_num_threads == 1
 
 

@@ -114,7 +114,8 @@ def prepare(arguments: argparse.Namespace) -> None:
     from multiprocessing import get_context
 
     arguments.work.mkdir(parents=True, exist_ok=True)
-    with get_context("spawn").Pool(1) as pool:
+    # What ultralytics prints belongs to stderr: stdout is the report's.
+    with get_context("spawn").Pool(1, os.dup2, (2, 1)) as pool:
         if not (arguments.work / VIDEO).is_file():
             pool.apply(make_pictures, (arguments.run, arguments.work))
         if not (arguments.work / YOLO_OURS).is_file() and any("yolo" in name for name in arguments.contenders):

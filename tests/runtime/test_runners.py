@@ -5,7 +5,6 @@ import os
 import struct
 import sys
 
-import cv2
 import numpy as np
 import onnxruntime
 import pytest
@@ -16,7 +15,6 @@ from edgeclf_runtime.golden import check_golden, golden_images, read_golden
 from edgeclf_runtime.machine import physical_cores
 from edgeclf_runtime.preprocess import as_batch, preprocess
 from edgeclf_runtime.runners import RUNNERS, backend_version, clip, open_runner
-from edgeclf_runtime.runners.base import Runner
 
 NO_OPENVINO = pytest.mark.skipif(backend_version("openvino") is None, reason="openvino is not installed")
 # TensorRT needs a GPU; tests/test_trt.py is about it.
@@ -170,24 +168,11 @@ def test_onnxruntime_does_not_answer_a_failure_by_itself(file, capfd):
     assert capfd.readouterr().out == ""
 
 
-def test_idle_threads_of_onnxruntime_are_told_not_to_spin_for_long(file):
-    version = tuple(int(number) for number in onnxruntime.__version__.split(".")[:2])
-    entry = ("intra_op.spin_duration_us", "1000") if version >= (1, 26) else ("force_spinning_stop", "1")
+def test_idle_threads_of_onnxruntime_do_not_spin(file):
     with open_runner("onnxruntime", file, threads=1) as runner:
         options = runner._session.get_session_options()
-        assert options.get_session_config_entry("session." + entry[0]) == entry[1]
+        assert options.get_session_config_entry("session.force_spinning_stop") == "1"
         assert options.intra_op_num_threads == 1
-
-
-def test_opencv_works_on_one_thread_beside_another_library_on_the_cpu(file):
-    with open_runner("opencv", file, threads=3):
-        assert cv2.getNumThreads() == 3
-    with open_runner("onnxruntime", file, threads=3):
-        assert cv2.getNumThreads() == 1
-    cv2.setNumThreads(-1)
-    default = cv2.getNumThreads()
-    with open_runner("onnxruntime", file), open_runner("opencv", file):
-        assert cv2.getNumThreads() == default
 
 
 def test_onnxruntime_binds_no_thread_to_a_processor(file):
@@ -267,7 +252,7 @@ def test_a_clip_whose_bounds_are_computed_is_left_as_it_is():
 
 
 def test_inferences_at_once_share_the_threads_where_the_backend_can_do_them(monkeypatch):
-    class Kept(Runner):
+    class Kept:
         def __init__(self, path, threads):
             self.threads = threads
 

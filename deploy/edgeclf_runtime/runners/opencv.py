@@ -33,6 +33,8 @@ class OpenCvRunner(Runner):
                 "OpenCV with its DNN module is not there for {} ({}); install it: sudo apt-get install python3-opencv, "
                 "or {} -m pip install opencv-python-headless".format(sys.executable, error, sys.executable)
             )
+        if threads:
+            cv2.setNumThreads(threads)
         with open(str(model_path), "rb") as stream:
             data = give_clip_attributes(stream.read())
         try:

@@ -16,12 +16,10 @@ _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 # TF32, the default of GPUs since Ampere, rounds more than the golden images' tolerance allows; older versions do not
 # know the option and refuse it.
 _CUDA_FORMS = ((_CUDA, {"use_tf32": "0"}), _CUDA)
-# Idle threads that spin wait for the next frame with a core each: 1.2 of 2 cores at 50 frames a second, against 0.5 for
-# those that do not, or for 1 ms, about as long as the next frame's preprocessing.  That millisecond, known from 1.26 on,
-# makes a frame's way to its label 8.15 ms for 8.31 (EfficientNet-Lite0 of 256 x 256, FP32; INT8: 4.98 for 5.02).
-_NO_SPINNING = {"session.force_spinning_stop": "1"}
-_SHORT_SPINNING = {"session.intra_op.spin_duration_us": "1000"}
-_FIRST_SHORT = (1, 26)
+# Idle threads that spin wait for the next frame with a core each: 1.2 of 2 cores at 50 frames a second, 0.5 without.  They
+# also keep OpenCV's thread from helping with that frame: its way to the label was 8.06 ms with 1 ms of spinning, 8.16 with
+# ONNX Runtime's default, 7.73 without (EfficientNet-Lite0 of 256 x 256 on 2 cores; INT8: 4.18, 4.26, 4.07).
+_CONFIG = {"session.force_spinning_stop": "1"}
 # It moves QuantizeLinear in front of a MaxPool, which then pools 8 bits in a slow layout: ResNet-18's INT8 file took 8.7 ms
 # with it and 6.5 without (1.31, 2 threads), 15.8 and 11.3 (1.10, 1 thread); EfficientNet-Lite0's as long as before.
 _DISABLED = ["QDQPropagationTransformer"]
@@ -115,9 +113,7 @@ def new_session(onnxruntime, path, threads, config, providers=None, devices=None
     """Return a session on providers by name, or on devices that a plug-in has found."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    version = tuple(map(int, onnxruntime.__version__.split(".")[:2]))
-    spinning = _SHORT_SPINNING if version >= _FIRST_SHORT else _NO_SPINNING
-    for key, value in dict(spinning, **(config or {})).items():
+    for key, value in dict(_CONFIG, **(config or {})).items():
         options.add_session_config_entry(key, value)
     # As many as it would take by itself; but those it would bind to a processor each, and an inference whose own thread
     # is on one of those at that time takes twice as long: one in four at 30 frames a second on two processors.

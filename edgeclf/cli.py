@@ -148,11 +148,22 @@ def predict(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Classify image files."""
-    from . import predict as function
+    """Classify image files.
 
-    for prediction in function(model, images, name, top_k, threshold):
+    A file that is no image is told, and the others are classified; exit code 1 where there was one.
+    """
+    from .prediction import predictions
+
+    refused: list[Exception] = []
+
+    def refuse(error: Exception) -> None:
+        refused.append(error)
+        print(f"error: {error}", file=sys.stderr)
+
+    for prediction in predictions(model, images, name, top_k, threshold, refuse):
         _show(prediction, json)
+    if refused:
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: edgeclf export runs/first")

@@ -47,3 +47,12 @@ def test_the_first_image_that_cannot_be_decoded_is_named(model, digits, tmp_path
     (tmp_path / "bad.jpg").write_text("no image")
     with pytest.raises(ImageError, match=r"bad\.jpg: not an image"):
         edgeclf.predict(model, [digits / "3" / "000.png", tmp_path / "bad.jpg"])
+
+
+def test_the_command_classifies_the_files_after_one_that_is_no_image(command, model, digits, tmp_path):
+    (tmp_path / "bad.jpg").write_text("no image")
+    good = digits / "3" / "000.png"
+    code, out, err = command("predict", model, good, tmp_path / "bad.jpg", good)
+    assert code == 1
+    assert [line.split()[0] for line in out.splitlines()] == [str(good), str(good)]
+    assert f"error: {tmp_path / 'bad.jpg'}: not an image" in err

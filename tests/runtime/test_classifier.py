@@ -15,8 +15,6 @@ from edgeclf_runtime.result import UNKNOWN
 
 from .pictures import BLUE, GREEN, RED, YELLOW, noise, quarters
 
-LABELS = ("cat", "dog", "horse")
-
 
 def fixed(*logits, **options):
     return Classifier(FakeRunner(logits), options.pop("labels", "abc"), Preprocessing(8, 8), "model", **options)
@@ -32,34 +30,14 @@ def classifier(bundle):
         yield classifier
 
 
-def test_softmax_sums_to_one_for_numbers_of_any_size():
-    assert np.allclose(softmax([0.0, np.log(3)]), [0.25, 0.75])
-    assert np.array_equal(softmax(np.array([[1e30, -1e30]], np.float32)), [[1, 0]])
-
-
-def test_the_labels_come_best_first():
-    result = classify(0, np.log(6), np.log(3))
-    assert (result.label, round(result.confidence, 3)) == ("b", 0.6)
-    assert [label for label, _ in result.top] == ["b", "c", "a"]
-
-
-def test_equal_confidences_come_in_the_order_of_the_labels():
-    assert [label for label, _ in classify(1, 1, 1).top] == ["a", "b", "c"]
-
-
 def test_the_threshold_makes_the_label_unknown_and_keeps_the_confidence():
     result = classify(0, np.log(6), np.log(3), threshold=0.61)
     assert (result.label, round(result.confidence, 3), result.top[0][0]) == (UNKNOWN, 0.6, "b")
     assert classify(0, np.log(6), np.log(3), threshold=0.59).label == "b"
 
 
-def test_the_temperature_softens_the_confidence():
+def test_the_models_temperature_softens_the_confidence():
     assert classify(0, 0, np.log(16), temperature=2.0).confidence == pytest.approx(4 / 6)
-
-
-def test_more_labels_than_there_are_gives_all_of_them():
-    assert len(classify(1, 2, 3, top_k=100).top) == 3
-    assert len(classify(1, 2, 3, top_k=1).top) == 1
 
 
 @pytest.mark.parametrize("wrong", ["nan", "inf", "-inf"])
@@ -98,37 +76,6 @@ def test_a_result_is_one_line_for_people():
     assert str(classify(0, np.log(6), np.log(3))) == "b 0.600  (c 0.300  a 0.100)"
     assert str(classify(0, np.log(6), np.log(3), threshold=0.7, top_k=2)) == "unknown 0.600  (b 0.600  c 0.300)"
     assert str(classify(1, labels=["only"])) == "only 1.000"
-
-
-def test_labels_that_are_not_allowed_are_never_answered_and_the_rest_sums_to_one():
-    for choice in ({"deny": ["b"]}, {"allow": ["a", "c"]}, {"allow": ("a", "b", "c"), "deny": "b"}):
-        result = classify(0, 9, np.log(3), **choice)
-        assert [label for label, _ in result.top] == ["c", "a"]
-        assert [round(confidence, 6) for _, confidence in result.top] == [0.75, 0.25]
-        assert result.confidences == pytest.approx([0.25, 0, 0.75])
-
-
-def test_a_label_that_is_all_but_impossible_can_still_be_the_only_one_allowed():
-    result = classify(0, 5000, -5000, allow=["c"])
-    assert (result.label, result.confidence, len(result.top)) == ("c", 1.0, 1)
-
-
-def test_one_label_may_be_given_as_a_text():
-    assert fixed(3, 2, 1, labels=LABELS, deny="cat").classify(noise(8, 8)).label == "dog"
-
-
-@pytest.mark.parametrize("choice", ["allow", "deny"])
-def test_a_label_that_is_not_there_is_answered_with_the_nearest(choice):
-    with pytest.raises(EdgeclfError, match="there is no label 'hors'; the nearest are: horse"):
-        fixed(1, 2, 3, labels=LABELS, **{choice: ["hors"]})
-    with pytest.raises(EdgeclfError, match="there is no label 'zebra 1'; the labels are: cat, dog, horse"):
-        fixed(1, 2, 3, labels=LABELS, **{choice: ["zebra 1"]})
-
-
-def test_labels_of_which_none_is_left_are_refused():
-    for choice in ({"deny": LABELS}, {"allow": []}, {"allow": ["cat"], "deny": ["cat"]}):
-        with pytest.raises(EdgeclfError, match="leave no label to answer with; the labels are: cat, dog, horse"):
-            fixed(1, 2, 3, labels=LABELS, **choice)
 
 
 def test_a_wrong_label_is_told_before_a_backend_is_opened(bundle, monkeypatch):

@@ -152,18 +152,19 @@ def predict(
 
     A file that is no image is told, and the others are classified; exit code 1 where there was one.
     """
+    from .errors import ImageError
+    from .models import open_model
     from .prediction import predictions
 
-    refused: list[Exception] = []
-
-    def refuse(error: Exception) -> None:
-        refused.append(error)
-        print(f"error: {error}", file=sys.stderr)
-
-    for prediction in predictions(model, images, name, top_k, threshold, refuse):
-        _show(prediction, json)
-    if refused:
-        raise typer.Exit(1)
+    code = 0
+    with open_model(model, name, top_k, threshold) as opened:
+        for answer in predictions(opened.classifier, images):
+            if isinstance(answer, ImageError):
+                print(f"error: {answer}", file=sys.stderr)
+                code = answer.exit_code
+            else:
+                _show(answer, json)
+    raise typer.Exit(code)
 
 
 @app.command(epilog="Example: edgeclf export runs/first")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeclf_runtime.classifier import Classifier
 from edgeclf_runtime.errors import ImageError
 from edgeclf_runtime.result import Result
 
@@ -41,28 +42,19 @@ def predict(
     threshold: confidence below which the label is "unknown".  Raises ImageError, its message
     naming the file, for the first image that cannot be decoded.
     """
-    return list(predictions(model, images, name, top_k, threshold))
-
-
-def predictions(
-    model: str | Path,
-    images: Iterable[str | Path],
-    name: str | None = None,
-    top_k: int = 5,
-    threshold: float | None = None,
-    refused: Callable[[ImageError], None] | None = None,
-) -> Iterator[Prediction]:
-    """Yield what :func:`predict` returns, each when it is known.
-
-    refused: told of each image that cannot be decoded, and the next is classified; None raises the ImageError.
-    """
+    found = []
     with open_model(model, name, top_k, threshold) as opened:
-        for image in images:
-            try:
-                result = opened.classifier.classify(str(image))
-            except ImageError as error:
-                if refused is None:
-                    raise
-                refused(error)
-            else:
-                yield Prediction(str(image), result)
+        for answer in predictions(opened.classifier, images):
+            if isinstance(answer, ImageError):
+                raise answer
+            found.append(answer)
+    return found
+
+
+def predictions(classifier: Classifier, images: Iterable[str | Path]) -> Iterator[Prediction | ImageError]:
+    """Yield for each image file, as soon as it is known, its Prediction, or the ImageError where it cannot be decoded."""
+    for image in images:
+        try:
+            yield Prediction(str(image), classifier.classify(str(image)))
+        except ImageError as error:
+            yield error

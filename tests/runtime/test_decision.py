@@ -3,19 +3,18 @@ import pytest
 
 from edgeclf_runtime.decision import Decider, softmax
 from edgeclf_runtime.errors import EdgeclfError
-from edgeclf_runtime.result import UNKNOWN
 
 LABELS = ("cat", "dog", "horse")
 
 
-def confidences_of(logits, temperature=1.0, **options):
-    return Decider("abc", **options).confidences(np.array([logits], np.float32), temperature)[0]
+def confidences_of(logits, **options):
+    return Decider("abc", **options).confidences(np.array([logits], np.float32), 1.0)[0]
 
 
-def decide(*logits, threshold=0.0, temperature=1.0, **options):
+def decide(*logits, **options):
     """Return the label, its confidence and the most likely labels."""
-    confidences = confidences_of(logits, temperature, **options)
-    return Decider("abc", **options).decide(confidences, int(confidences.argmax()), threshold)
+    confidences = confidences_of(logits, **options)
+    return Decider("abc", **options).decide(confidences, int(confidences.argmax()), 0.0)
 
 
 def names(top):
@@ -36,16 +35,6 @@ def test_equal_confidences_come_in_the_order_of_the_labels():
     assert names(decide(1, 1, 1)[2]) == ["a", "b", "c"]
 
 
-def test_the_threshold_makes_the_label_unknown_and_keeps_the_confidence():
-    label, confidence, top = decide(0, np.log(6), np.log(3), threshold=0.61)
-    assert (label, round(confidence, 3), top[0][0]) == (UNKNOWN, 0.6, "b")
-    assert decide(0, np.log(6), np.log(3), threshold=0.59)[0] == "b"
-
-
-def test_the_temperature_softens_the_confidence():
-    assert decide(0, 0, np.log(16), temperature=2.0)[1] == pytest.approx(4 / 6)
-
-
 def test_as_many_labels_are_listed_as_were_asked_for_and_are_there():
     assert names(decide(0, 2, 1, top_k=2)[2]) == ["b", "c"]
     assert names(decide(0, 2, 1, top_k=99)[2]) == ["b", "c", "a"]
@@ -54,7 +43,9 @@ def test_as_many_labels_are_listed_as_were_asked_for_and_are_there():
 def test_labels_that_are_not_allowed_are_never_answered_and_the_rest_sums_to_one():
     for choice in ({"deny": ["b"]}, {"allow": ["a", "c"]}, {"allow": ("a", "b", "c"), "deny": "b"}):
         assert confidences_of([0, 9, np.log(3)], **choice) == pytest.approx([0.25, 0, 0.75])
-        assert names(decide(0, 9, np.log(3), **choice)[2]) == ["c", "a"]
+        top = decide(0, 9, np.log(3), **choice)[2]
+        assert names(top) == ["c", "a"]
+        assert [round(confidence, 6) for _, confidence in top] == [0.75, 0.25]
 
 
 def test_a_label_that_is_all_but_impossible_can_still_be_the_only_one_allowed():

@@ -14,8 +14,9 @@ import numpy as np
 import edgeclf_runtime
 from edgeclf_runtime import golden
 from edgeclf_runtime.bundle import FORMAT, FORMAT_VERSION, MANIFEST, MANIFEST_HASH
-from edgeclf_runtime.files import claim_output, new_folder, sha256_bytes, sha256_file
+from edgeclf_runtime.files import sha256_bytes, sha256_file
 from edgeclf_runtime.images import read_image
+from edgeclf_runtime.outputs import claim_output, new_folder
 from edgeclf_runtime.preprocess import as_batch, preprocess
 
 from .confidence import Confidence, check_wanted, fit_confidence

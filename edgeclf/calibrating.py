@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeclf_runtime.files import claim_output
+from edgeclf_runtime.outputs import claim_output
 
 from .calibration import LIST_FILE, RECIPE_FILE, CalibrationSet
 from .datasets import Dataset, load_dataset

@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeclf_runtime.files import claim_output, new_file, sha256_bytes, sha256_file
+from edgeclf_runtime.files import sha256_bytes, sha256_file
+from edgeclf_runtime.outputs import claim_output, new_file
 from edgeclf_runtime.preprocess import Preprocessing, as_batch
 
 from .datasets import NAMED_SETS, Dataset, load_dataset

@@ -232,7 +232,7 @@ def _elpv() -> Dataset:
 
 def _cifar10() -> Dataset:
     """CIFAR-10 by torchvision, unpacked once into PNG files."""
-    from edgeclf_runtime.files import new_folder
+    from edgeclf_runtime.outputs import new_folder
 
     home = Path(os.environ.get("EDGECLF_DATA") or Path.home() / ".cache" / "edgeclf").expanduser()
     images = home / "cifar10"

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeclf_runtime.files import claim_output, new_folder
 from edgeclf_runtime.images import read_image
+from edgeclf_runtime.outputs import claim_output, new_folder
 
 from .bundling import bundle
 from .datasets import Dataset, load_dataset

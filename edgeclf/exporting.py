@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeclf_runtime.files import new_file, sha256_file
+from edgeclf_runtime.files import sha256_file
+from edgeclf_runtime.outputs import new_file
 from edgeclf_runtime.preprocess import Preprocessing
 from edgeclf_runtime.runners.ort import OnnxRuntimeRunner
 

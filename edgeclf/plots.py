@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeclf_runtime.files import new_file
+from edgeclf_runtime.outputs import new_file
 
 from .evaluation import Evaluation
 from .gating import Comparison

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeclf_runtime.files import claim_output, new_file, sha256_file
+from edgeclf_runtime.files import sha256_file
+from edgeclf_runtime.outputs import claim_output, new_file
 
 from .baseline import measure_baseline
 from .calibration import CalibrationSet

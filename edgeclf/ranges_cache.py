@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeclf_runtime.files import new_file, sha256_bytes, sha256_file
+from edgeclf_runtime.files import sha256_bytes, sha256_file
+from edgeclf_runtime.outputs import new_file
 
 from .calibration import CalibrationSet
 from .histograms import BINS, SAMPLE, Histogram

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from edgeclf_runtime import __version__
-from edgeclf_runtime.files import claim_output, new_folder
+from edgeclf_runtime.outputs import claim_output, new_folder
 from edgeclf_runtime.preprocess import RESIZE_MODES, Preprocessing
 
 from .datasets import Dataset, load_dataset

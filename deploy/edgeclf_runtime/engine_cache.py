@@ -16,8 +16,9 @@ import tempfile
 import time
 
 from .errors import BackendError, OutputError
-from .files import new_file, read_json, sha256_bytes
+from .files import read_json, sha256_bytes
 from .machine import cache_folder
+from .outputs import new_file
 
 _MOST_JSON_BYTES = 1 << 20
 _log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from .engine_api import has, load_tensorrt, version_of
 from .errors import BackendError, EdgeclfError, OutputError
-from .files import new_file
+from .outputs import new_file
 
 _TELL_EVERY_S = 0.5
 _MOST_TIMING_BYTES = 64 << 20

@@ -1,24 +1,72 @@
-"""Files on disk: hashes, and outputs that appear whole or not at all.
+"""Files on disk: reading and hashing them.
 
-Knows nothing of what the files hold.
+A file that somebody names is opened without waiting and read only if it is a regular file: a pipe
+without a writer would block for ever, and a device has no end.  Knows nothing of what the files hold.
 """
 
-import contextlib
+import errno
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-
-from .errors import OutputError
+import stat
 
 _CHUNK = 1 << 20
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+def open_regular(path, follow=True):
+    """Open a regular file for reading bytes, without waiting.
+
+    follow      whether a link at the path's end may lead to the file
+
+    Raises OSError if the file is missing, unreadable, or anything but a regular file; its ``strerror`` names the kind.
+    """
+    path = str(path)
+    # O_NONBLOCK: opening a pipe that nobody writes to would wait.
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP and not follow:
+            raise OSError(errno.ELOOP, "it is a link, a regular file was expected", path)
+        if error.errno == errno.ENXIO:
+            raise OSError(errno.ENXIO, "it is a socket or a device, a regular file was expected", path)
+        raise
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            kind = next((name for test, name in _KINDS if test(mode)), "no file")
+            raise OSError(errno.EINVAL, "it is {}, a regular file was expected".format(kind), path)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_bytes(path, max_bytes, follow=True):
+    """Return the bytes of a regular file; raises OSError as open_regular does, ValueError for more than ``max_bytes``."""
+    with open_regular(path, follow) as stream:
+        data = stream.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise ValueError("larger than {} bytes".format(max_bytes))
+    return data
+
+
+def read_json(path, max_bytes):
+    """Return what a JSON file of at most ``max_bytes`` holds; raises OSError, or ValueError for what is none."""
+    return json.loads(read_bytes(path, max_bytes).decode("utf-8"))
 
 
 def sha256_file(path):
-    """Return the SHA-256 of a file's bytes as 64 hexadecimal digits."""
+    """Return the SHA-256 of a regular file's bytes as 64 hexadecimal digits; raises OSError as open_regular does."""
     digest = hashlib.sha256()
-    with open(str(path), "rb") as stream:
+    with open_regular(path) as stream:
         for chunk in iter(lambda: stream.read(_CHUNK), b""):
             digest.update(chunk)
     return digest.hexdigest()
@@ -29,123 +77,6 @@ def sha256_bytes(data):
     return hashlib.sha256(data).hexdigest()
 
 
-def read_json(path, max_bytes):
-    """Return what a JSON file of at most ``max_bytes`` holds; raises OSError, or ValueError for what is none."""
-    with open(str(path), "rb") as stream:
-        data = stream.read(max_bytes + 1)
-    if len(data) > max_bytes:
-        raise ValueError("larger than {} bytes".format(max_bytes))
-    return json.loads(data.decode("utf-8"))
-
-
 def native_path(path):
     """Return a path for a native library, which takes UTF-8: Python 3.6 without a locale holds other letters escaped."""
     return os.fsencode(str(path)).decode("utf-8", "surrogateescape")
-
-
-def claim_output(path, overwrite=False, marker=None):
-    """Check that ``path`` may be written, before any work is done for it.
-
-    An empty folder counts as free.  ``marker`` names a file that a folder must hold for
-    ``overwrite`` to replace it, so that a slip of the keyboard never deletes somebody's data.
-
-    Raises OutputError where the path is taken, or its parent cannot be written.
-    """
-    path = os.path.abspath(str(path))
-    if os.path.isdir(path) and not os.path.islink(path):
-        entries = os.listdir(path)
-        if entries and not overwrite:
-            raise OutputError("{} exists and is not empty: choose another --output, or pass --overwrite".format(path))
-        if entries and marker not in entries:
-            raise OutputError(
-                "{} holds no {}, so edgeclf did not make it and will not replace it: "
-                "choose another --output, or remove it yourself".format(path, marker)
-            )
-    elif os.path.lexists(path) and not (overwrite and marker is None):
-        raise OutputError(
-            "{} exists: choose another --output{}".format(path, "" if marker else ", or pass --overwrite")
-        )
-    parent = os.path.dirname(path)
-    while not os.path.lexists(parent):
-        parent = os.path.dirname(parent)
-    if not os.path.isdir(parent):
-        raise OutputError("{} is no folder, so {} cannot be written: choose another --output".format(parent, path))
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise OutputError("{} cannot be written: choose another --output".format(parent))
-    return path
-
-
-@contextlib.contextmanager
-def new_folder(path, overwrite=False, marker=None):
-    """Give a temporary folder beside ``path`` and rename it to ``path`` when the block ends well.
-
-    When the block raises (Ctrl-C included) the temporary folder is removed and whatever stood
-    at ``path`` is as it was.  See :func:`claim_output` for ``overwrite`` and ``marker``.
-    """
-    path = claim_output(path, overwrite, marker)
-    parent, name = os.path.split(path)
-    with _cannot_be_written(path):
-        os.makedirs(parent, exist_ok=True)
-        work = tempfile.mkdtemp(prefix=".{}.".format(name), dir=parent)
-    try:
-        os.chmod(work, 0o777 & ~_umask())
-        yield work
-        # Somebody else may have taken the path while the block was at work.
-        claim_output(path, overwrite, marker)
-        with _cannot_be_written(path):
-            _replace(work, path)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _replace(work, path):
-    """Rename a folder to ``path``; what stood there is removed, and stands there again where that fails."""
-    if not os.path.isdir(path):
-        os.rename(work, path)
-        return
-    parent, name = os.path.split(path)
-    aside = tempfile.mkdtemp(prefix=".{}.old.".format(name), dir=parent)
-    old = os.path.join(aside, name)
-    try:
-        os.rename(path, old)
-        os.rename(work, path)
-    finally:
-        if not os.path.lexists(path):
-            os.rename(old, path)
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def new_file(path, overwrite=False):
-    """Give a temporary path beside ``path``, of the same suffix, and rename it when the block ends well."""
-    if os.path.isdir(str(path)):
-        raise OutputError("{} is a folder, a file was expected: choose another --output".format(path))
-    path = claim_output(path, overwrite)
-    parent, name = os.path.split(path)
-    with _cannot_be_written(path):
-        os.makedirs(parent, exist_ok=True)
-        handle, work = tempfile.mkstemp(prefix=".", suffix="." + name, dir=parent)
-    os.close(handle)
-    try:
-        os.chmod(work, 0o666 & ~_umask())
-        yield work
-        claim_output(path, overwrite)
-        with _cannot_be_written(path):
-            os.replace(work, path)
-    finally:
-        if os.path.exists(work):
-            os.remove(work)
-
-
-@contextlib.contextmanager
-def _cannot_be_written(path):
-    try:
-        yield
-    except OSError as error:
-        raise OutputError("{} cannot be written ({}): choose another --output".format(path, error.strerror))
-
-
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

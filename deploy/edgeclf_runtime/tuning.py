@@ -13,9 +13,10 @@ import time
 from typing import Dict, List
 
 from .errors import EdgeclfError, OutputError
-from .files import new_file, read_json
+from .files import read_json
 from .golden import golden_images
 from .machine import cache_folder, machine_facts
+from .outputs import new_file
 from .preprocess import as_batch, preprocess
 from .runners import backend_version
 from .selection import open_proven, pair_name

@@ -14,7 +14,7 @@ import threading
 from typing import Dict, List
 
 from ..errors import OutputError
-from ..files import new_file
+from ..outputs import new_file
 from .base import Sink
 from .folders import open_folder
 from .outage import Outage

@@ -12,7 +12,8 @@ import threading
 import unicodedata
 
 from ..errors import OutputError
-from ..files import native_path, new_file
+from ..files import native_path
+from ..outputs import new_file
 from .base import Sink
 from .outage import Outage
 from .worker import Worker

@@ -7,6 +7,7 @@ from .errors import BackendError
 from .golden import GoldenReport, check_golden
 from .runners import open_runner
 from .selection import candidates, pair_name
+from .terminal import printable
 
 
 class SelftestReport(NamedTuple):
@@ -32,7 +33,7 @@ class SelftestReport(NamedTuple):
     def __str__(self):
         lines = [str(report) for report in self.reports]
         lines += ["not run: {}: {}".format(name, reason) for name, reason in self.failures.items()]
-        return "\n".join(lines)
+        return "\n".join(printable(line, "\n  ") for line in lines)
 
 
 def selftest(bundle, model=None, backend="auto", threads=None):

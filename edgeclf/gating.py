@@ -66,7 +66,7 @@ def _drop_by_label(
     images, before, after = (np.bincount(truth, weights, len(labels)) for weights in (None, right_fp32, right))
     places = np.flatnonzero(images)
     drops = before[places] / images[places] - after[places] / images[places]
-    return {labels[place]: float(drop) for place, drop in zip(places, drops, strict=True)}
+    return {labels[place]: drop for place, drop in zip(places.tolist(), drops.tolist(), strict=True)}
 
 
 def mcnemar(lost: int, won: int) -> float:

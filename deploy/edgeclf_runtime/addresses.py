@@ -215,11 +215,23 @@ def _fill_word(word, password, coded):
         return text
     if "://" in text.partition(PLACEHOLDER)[0]:
         return text.replace(PLACEHOLDER, coded)
-    # GStreamer takes off the quotation marks at both ends, then the backslashes.
-    plain = re.sub(r'(["\\])', r"\\\1", password)
+    plain = _escaped(_wrapped(password) if text.endswith((PLACEHOLDER, PLACEHOLDER + '"')) else password)
     if value is None or value.startswith('"'):
         return text.replace(PLACEHOLDER, plain)
     return '{}="{}"'.format(word.group("name"), value.replace(PLACEHOLDER, plain))
+
+
+def _escaped(text):
+    """GStreamer's parser takes off the quotation marks at both ends of a value, then these backslashes."""
+    return re.sub(r'(["\\])', r"\\\1", text)
+
+
+def _wrapped(password):
+    """What then looks quoted again is unwrapped again, and NULL is no text."""
+    if password != "NULL" and not (password[0] == password[-1] == '"'):
+        return password
+    coded = "".join("\\{:03o}".format(byte) for byte in password.encode("utf-8"))
+    return '"{}"'.format(coded)
 
 
 def secret_spans(text):

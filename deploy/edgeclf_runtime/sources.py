@@ -83,6 +83,8 @@ def advice(source):
         # OpenCV 4.6 waits for ever where an element of the pipeline is not installed.
         pipeline = shown_pipeline(source.location.replace("appsink", "fakesink"))
         return "see what this says: gst-launch-1.0 {}".format(pipeline)
+    if source.kind == "network":
+        return "see whether it is connected, and whether the user's name and password are right"
     return "see whether it is connected" + (". " + cameras() if source.kind == "device" else "")
 
 

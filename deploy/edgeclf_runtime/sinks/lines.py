@@ -154,8 +154,9 @@ class CsvSink(_LinesSink):
         fields["captured_at"] = iso_time(fields["captured_at"])
         fields.update(("{}_ms".format(stage), value) for stage, value in fields["timings_ms"].items())
         row = io.StringIO()
-        csv.writer(row, lineterminator="").writerow([_cell(fields.get(column, "")) for column in self.columns])
-        self.append(row.getvalue())
+        # Only what is in the line's end is quoted inside of a cell, in most versions of Python.
+        csv.writer(row, lineterminator="\r\n").writerow([_cell(fields.get(column, "")) for column in self.columns])
+        self.append(row.getvalue()[: -len("\r\n")])
 
 
 def _cell(value):

@@ -22,6 +22,7 @@ from .errors import CameraError, CameraLost, EndOfStream
 from .frames import Camera, Frame
 from .processes import runtime_command
 from .sources import advice
+from .terminal import relay
 
 _LENT = 3  # frames that may be held without a copy; the process needs the other slots
 _KILL_TIMEOUT_S = 1.0
@@ -56,9 +57,11 @@ class CaptureProcess(Camera):
             pass_fds=handles,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             start_new_session=True,
             env=child_environment(_QUIET_READERS),
         )
+        relay(self._process.stderr)
         theirs.close()
         self._link.sendall(json.dumps(source._asdict()).encode() + b"\n")
 

@@ -14,7 +14,7 @@ from typing import Any
 from .credentials import child_environment
 from .errors import BackendError
 from .processes import runtime_command
-from .terminal import show_line, show_message
+from .terminal import relay, show_line, show_message
 
 _KILLED, _ENDED_BY_SYSTEM = -9, (-1, -2, -15)  # signals: KILL; HUP, INT, TERM
 _TELL_EVERY_S = 30.0
@@ -66,10 +66,12 @@ def build_engine(request, progress):
         pass_fds=(theirs,),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         start_new_session=True,
         env=child_environment(),
     )
     os.close(theirs)
+    said = relay(process.stderr)
     try:
         with contextlib.suppress(BrokenPipeError):  # it has ended, which shows below
             process.stdin.write(json.dumps(request._asdict()).encode() + b"\n")
@@ -85,6 +87,7 @@ def build_engine(request, progress):
         progress.close()
         process.kill()
         process.wait()
+        said.join(1.0)
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
         os.close(ours)

@@ -7,6 +7,7 @@ that turn the direction of writing.  They are shown escaped, as Python writes th
 import logging
 import re
 import sys
+import threading
 import traceback
 import unicodedata
 
@@ -16,6 +17,7 @@ from .redaction import redact
 _INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 # Letters and marks that are drawn as nothing, whatever their category says; not what chooses between text and emoji.
 _BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180e\u2800\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef"
+_LONGEST_LINE = 1 << 16
 _IS_BLANK = re.compile("[{}]".format(_BLANK))
 
 
@@ -73,6 +75,22 @@ def show_message(text):
 def show_exception(kind, error, trace):
     """Print what nobody has caught, as ``sys.excepthook`` does, to stderr."""
     show_message("".join(traceback.format_exception(kind, error, trace)).rstrip())
+
+
+def relay(stream):
+    """Print what a child process writes to its stderr, a pipe, as messages; returns the thread that does.
+
+    OpenCV, FFmpeg and GStreamer quote addresses with their passwords, and names as they are.
+    """
+    thread = threading.Thread(target=_relay, args=(stream,), name="stderr of a child", daemon=True)
+    thread.start()
+    return thread
+
+
+def _relay(stream):
+    with stream:
+        for line in iter(lambda: stream.readline(_LONGEST_LINE), b""):
+            show_message(printable(line.decode("utf-8", "backslashreplace").rstrip("\n")))
 
 
 class LogFormatter(logging.Formatter):

@@ -2,11 +2,13 @@
 
 import json
 import logging
+import subprocess
+import sys
 import unicodedata
 
 import pytest
 
-from edgeclf_runtime.terminal import LogFormatter, is_invisible, message, printable, printable_json
+from edgeclf_runtime.terminal import LogFormatter, is_invisible, message, printable, printable_json, relay
 
 from .pictures import encode, noise
 from .sealing import reseal
@@ -112,3 +114,11 @@ def test_a_mistake_is_told_without_what_commands_a_terminal(bundle, arguments):
     assert code in (1, 2)
     assert is_clean(out + err)
     assert not [line for line in err.splitlines() if line.startswith("forged")]
+
+
+def test_what_a_child_says_is_relayed_without_secrets_and_commands(capfd):
+    script = "import os; os.write(2, b'[rtsp] rtsp://me:word@h/x\\x1b[31m \\xff failed\\nlast')"
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
+    relay(process.stderr).join()
+    process.wait()
+    assert capfd.readouterr().err == "[rtsp] rtsp://***@h/x\\x1b[31m \\xff failed\nlast\n"

@@ -154,7 +154,8 @@ def demo(output: str | Path = "edgeclf-demo", seed: int = 0, overwrite: bool = F
 
 @contextmanager
 def _step(name: str, seconds: dict[str, float]) -> Iterator[None]:
-    say(f"\n{len(seconds) + 1}. {name}")
+    say("")
+    say(f"{len(seconds) + 1}. {name}")
     start = time.monotonic()
     yield
     seconds[name] = time.monotonic() - start

@@ -28,8 +28,7 @@ def show_progress(enabled: bool = True) -> None:
 def say(message: str) -> None:
     """Write a line to stderr, where progress is on."""
     if _enabled:
-        for line in message.split("\n"):
-            show_message(line)
+        show_message(message)
 
 
 def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:

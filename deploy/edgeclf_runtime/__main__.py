@@ -253,7 +253,11 @@ def _doctor(arguments):
     from .doctor import doctor
 
     report = doctor(arguments.bundle)
-    _write(arguments, report)
+    if arguments.json:
+        _write(arguments, report)
+    else:
+        # It has colors of its own, and has escaped what it found.
+        print(encodable(str(report), sys.stdout), flush=True)
     return 0 if report.passed else EdgeclfError.exit_code
 
 

@@ -24,6 +24,7 @@ from .checks_libraries import (
 )
 from .checks_system import check_board, check_cache, check_cameras, check_clock, check_memory, check_power
 from .machine import cache_folder
+from .terminal import printable
 
 MODEL_TIMEOUT_S = 120.0
 _COLORS = {"ok": "32", "warning": "33", "fail": "31", "unknown": "36"}
@@ -65,13 +66,13 @@ class DoctorReport(NamedTuple):
 
 
 def _wrap(text, width, margin):
-    if width is None:
-        return text.splitlines() or [""]
-    return [
-        part
-        for line in text.splitlines()
-        for part in textwrap.wrap(line, max(width - margin, 30), break_long_words=False, break_on_hyphens=False)
-    ] or [""]
+    lines = [printable(line) for line in text.splitlines()]
+    if width is not None:
+        room = max(width - margin, 30)
+        lines = [
+            part for line in lines for part in textwrap.wrap(line, room, break_long_words=False, break_on_hyphens=False)
+        ]
+    return lines or [""]
 
 
 def doctor(bundle=None, root="/", model_timeout_s=MODEL_TIMEOUT_S):

@@ -3,8 +3,9 @@ import signal
 import subprocess
 import sys
 
+from edgeclf_runtime.checks import Check
 from edgeclf_runtime.checks_system import check_cache
-from edgeclf_runtime.doctor import doctor
+from edgeclf_runtime.doctor import DoctorReport, doctor
 
 from .boards import orin, write
 from .processes import becomes_true, ends
@@ -85,3 +86,10 @@ def test_the_report_fails_by_a_failure_and_not_by_a_warning(tmp_path):
     assert report.passed == all(check.status != "fail" for check in report.checks)
     failed = report._replace(checks=(check_cache("/proc/edgeclf"),))
     assert not failed.passed
+
+
+def test_what_was_found_commands_no_terminal_and_the_colors_are_the_reports_own():
+    report = DoctorReport((Check("disk", "ok", "\x1b[31mred\x9b\nsecond\u202e", "\x1b]0;x\x07"),))
+    text = report.text(color=True).replace("\033[32m", "").replace("\033[0m", "")
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert "\\x1b[31mred\\x9b" in text

@@ -302,6 +302,13 @@ def test_the_line_end_is_no_part_of_the_password(tmp_path, end, caplog):
     assert caplog.messages == []
 
 
+def test_a_password_file_that_is_missing_is_named(fails):
+    for option in (["--password-file=/gone/file"], ["--password-file", "/gone/file"]):
+        assert "the password file /gone/file cannot be read (No such file" in fails(
+            "run", "--source", "test://", *option
+        )
+
+
 def test_a_password_file_that_others_can_read_is_warned_of(tmp_path, caplog):
     read_password(str(password_file(tmp_path, mode=0o644)))
     assert "every user of this machine can read the password file" in caplog.text
@@ -352,6 +359,7 @@ def test_what_is_known_to_be_secret_is_left_out_of_every_text(form):
         ("cannot open 'rtsp://me:wo/r@d@host/x'", "cannot open 'rtsp://***@host/x'"),
         ('rtspsrc user-pw="two words" latency=0', "rtspsrc user-pw=*** latency=0"),
         ("GET /x?token=abc&channel=1", "GET /x?token=***&channel=1"),
+        ("--password-file=/etc/x cannot be read", "--password-file=/etc/x cannot be read"),
         ("no secret at all: a=b, rtsp://host/x", "no secret at all: a=b, rtsp://host/x"),
     ],
 )

@@ -195,6 +195,13 @@ def _copy_runtime(work: Path) -> None:
     source = Path(edgeclf_runtime.__file__).parent
     shutil.copytree(source, work / "edgeclf_runtime", ignore=shutil.ignore_patterns("__pycache__", "bundle_main.py"))
     shutil.copyfile(source / "bundle_main.py", work / "__main__.py")
+    for folder in [
+        work,
+        *(path for path in (work / "edgeclf_runtime").rglob("*") if path.is_dir()),
+        work / "edgeclf_runtime",
+    ]:
+        # An empty file where Python would keep byte code: it can neither write any there nor run what was planted.
+        (folder / "__pycache__").touch()
 
 
 def _write_golden(work: Path, run: Run, dataset: Dataset, models: list[str], count: int) -> dict[str, np.ndarray]:

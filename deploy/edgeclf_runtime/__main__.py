@@ -53,7 +53,8 @@ def main(argv=None, bundle=None):
         print("error: {}".format(error), file=sys.stderr)
         return EdgeclfError.exit_code
     except ImportError as error:
-        print("error: {}; {}".format(error, _INSTALL.format(sys.executable)), file=sys.stderr)
+        # A bundle's importer has a remedy of its own for code that was changed.
+        print("error: {}; {}".format(error, getattr(error, "remedy", _INSTALL.format(sys.executable))), file=sys.stderr)
         return EdgeclfError.exit_code
 
 

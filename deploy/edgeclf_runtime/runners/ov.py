@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from ..errors import BackendError
+from ..model_file import model_bytes
 from .base import Runner, brief, installed_version
 
 # On a processor with BF16 or FP16 "f32" files would be computed in those, and differ from the golden images.
@@ -39,8 +40,9 @@ class OpenVinoRunner(Runner):
                 )
             )
         options = dict(_OPTIONS, **({"INFERENCE_NUM_THREADS": threads} if threads else {}))
+        data = model_bytes(model_path)
         try:
-            model = core.read_model(str(model_path))
+            model = core.read_model(data)
             # Of a fixed size it is faster.
             model.reshape([1] + [size.get_length() for size in list(model.inputs[0].partial_shape)[1:]])
             self._model: Any = core.compile_model(model, "CPU", options)

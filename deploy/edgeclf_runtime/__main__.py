@@ -8,11 +8,11 @@ import contextlib
 import json
 import logging
 import os
-import signal
 import sys
 
 from .arguments import make_parser
 from .errors import BackendError, EdgeclfError, GateError, ImageError
+from .stopping import Terminated, leave, stoppable
 
 INTERRUPTED, TERMINATED = 130, 143
 _VIDEO_OF_IMAGES_FPS = 15
@@ -20,10 +20,6 @@ _INSTALL = (
     "numpy and OpenCV are needed: on a Jetson or Debian, sudo apt-get install python3-numpy python3-opencv; "
     "elsewhere, {} -m pip install numpy opencv-python-headless"
 )
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM."""
 
 
 def main(argv=None, bundle=None):
@@ -35,13 +31,13 @@ def main(argv=None, bundle=None):
     if bundle is not None:
         arguments.bundle = bundle
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s: %(message)s")
-    signal.signal(signal.SIGTERM, _terminate)
     try:
-        return arguments.command(arguments) or 0
+        with stoppable():
+            return arguments.command(arguments) or 0
     except EdgeclfError as error:
         print("error: {}".format(error), file=sys.stderr)
         return error.exit_code
-    except _Terminated:
+    except Terminated:
         return TERMINATED
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -56,10 +52,6 @@ def main(argv=None, bundle=None):
         # A bundle's importer has a remedy of its own for code that was changed.
         print("error: {}; {}".format(error, getattr(error, "remedy", _INSTALL.format(sys.executable))), file=sys.stderr)
         return EdgeclfError.exit_code
-
-
-def _terminate(number, frame):
-    raise _Terminated
 
 
 def _write(arguments, report):
@@ -219,4 +211,4 @@ COMMANDS = {
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

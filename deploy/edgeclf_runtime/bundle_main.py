@@ -101,15 +101,16 @@ def _open_folder(path):
 
 
 def start():
-    """Run the command line and return its exit code, or a message."""
+    """Run the command line and end with its exit code."""
     try:
         FILES.update(read_hashes())
         load_runtime()
         from edgeclf_runtime.__main__ import main
+        from edgeclf_runtime.stopping import leave
     except DamagedCode as error:
-        return "error: {}; {}".format(error, error.remedy)
-    return main(bundle=HERE)
+        sys.exit("error: {}; {}".format(error, error.remedy))
+    leave(main(bundle=HERE))
 
 
 if __name__ == "__main__":
-    sys.exit(start())
+    start()

@@ -13,19 +13,22 @@ import numpy as np
 
 import edgeclf_runtime
 from edgeclf_runtime import golden
-from edgeclf_runtime.bundle import FORMAT, FORMAT_VERSION, MANIFEST, MANIFEST_HASH
-from edgeclf_runtime.files import sha256_bytes, sha256_file
+from edgeclf_runtime.bundle import MANIFEST, MANIFEST_HASH
+from edgeclf_runtime.files import read_json, sha256_bytes, sha256_file
 from edgeclf_runtime.images import read_image
+from edgeclf_runtime.manifest import FORMAT, FORMAT_VERSION, MANIFEST_SCHEMA
 from edgeclf_runtime.outputs import claim_output, new_folder
 from edgeclf_runtime.preprocess import as_batch, preprocess
+from edgeclf_runtime.schema import SchemaError, parse_json
 
 from .confidence import Confidence, check_wanted, fit_confidence
 from .datasets import Dataset, Sample
-from .errors import OptionError, OutputError
+from .errors import ModelError, OptionError, OutputError
 from .evaluation import Evaluation, measure
 from .judging import infer_file
 from .models import open_model
 from .runs import Run, read_run
+from .schemas import MAX_JSON_BYTES, QUANTIZATION
 from .targets import CALIBRATION_CACHE, FLAVORS, FLOAT_BACKENDS, TARGETS
 
 _LONGEST_GOLDEN_SIDE = 1280
@@ -129,10 +132,19 @@ def bundle(
             },
         }
         data = (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode()
+        _check_manifest(data, run)
         (work / MANIFEST).write_bytes(data)
         (work / MANIFEST_HASH).write_text(f"{sha256_bytes(data)}  {MANIFEST}\n", encoding="ascii")
         size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
     return BundleReport(str(output), sha256_bytes(data), tuple(models), len(manifest["files"]) + 2, size)
+
+
+def _check_manifest(data: bytes, run: Run) -> None:
+    """Raise ModelError for a manifest that no device would accept, before it is written."""
+    try:
+        MANIFEST_SCHEMA(parse_json(data), "")
+    except SchemaError as error:
+        raise ModelError(f"{run.path} cannot be bundled ({error}); change that, and train again") from None
 
 
 def _models(run: Run, options: BundleOptions) -> list[str]:
@@ -248,7 +260,13 @@ def _provenance(run: Run) -> dict[str, Any]:
     provenance = {"data": data, "training": run.facts["options"], "versions": run.facts["versions"]}
     report = run.path / "quantization.json"
     if report.is_file():
-        facts = json.loads(report.read_text(encoding="utf-8"))
+        try:
+            facts = read_json(report, MAX_JSON_BYTES)
+            QUANTIZATION(facts, "")
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"{report} is damaged ({error}); make it again with: edgeclf quantize {run.path} --overwrite"
+            ) from None
         provenance["calibration"] = {"images": facts["calibration_images"], "sha256": facts["calibration_sha256"]}
     return provenance
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ import numpy as np
 
 from edgeclf_runtime.files import sha256_bytes, sha256_file
 from edgeclf_runtime.outputs import new_file
+from edgeclf_runtime.schema import parse_json
 
 from .calibration import CalibrationSet
 from .histograms import BINS, SAMPLE, Histogram
 from .ranges import collect_histograms
 from .reporting import say
 from .runs import Run
+from .schemas import HISTOGRAMS
 
 HISTOGRAM_FILE = "histograms.npz"
 _MOST_BYTES = 1 << 28
@@ -57,8 +60,15 @@ def _read(path: Path, key: dict[str, str]) -> tuple[str, dict[str, Histogram]]:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise ValueError(f"more than {_MOST_BYTES} bytes")
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > _MOST_BYTES:
+                raise ValueError(f"more than {_MOST_BYTES} bytes when unpacked")
         with np.load(path, allow_pickle=False) as stored:
-            known = json.loads(str(stored[_KEY]))
+            known = parse_json(str(stored[_KEY]).encode())
+            HISTOGRAMS(known, "")
+            counts = stored["counts"]
+            if counts.shape != (len(known["names"]), 2 * BINS) or counts.dtype.kind != "i" or counts.min() < 0:
+                raise ValueError("its counts have another shape or kind")
             wrong = [f"another {name}" for name in key if known["from"].get(name) != key[name]]
             if wrong:
                 return " and ".join(wrong), {}
@@ -66,10 +76,10 @@ def _read(path: Path, key: dict[str, str]) -> tuple[str, dict[str, Histogram]]:
             for place, names in enumerate(known["names"]):
                 one = Histogram()
                 one.low, one.high = (float(value) for value in stored["bounds"][place])
-                one.exponent, one.counts = int(stored["exponents"][place]), stored["counts"][place]
+                one.exponent, one.counts = int(stored["exponents"][place]), counts[place]
                 histograms.update(dict.fromkeys(names, one))
             return "", histograms
-    except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, LookupError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         return f"nothing that can be read ({error})", {}
 
 

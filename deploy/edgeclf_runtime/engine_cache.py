@@ -18,9 +18,29 @@ import time
 from .errors import BackendError, OutputError
 from .files import read_json, sha256_bytes
 from .machine import cache_folder
+from .manifest import SHA256
 from .outputs import new_file
+from .schema import integer, number, record, text
 
 _MOST_JSON_BYTES = 1 << 20
+_VERSION = text(r"[0-9]{1,9}(\.[0-9]{1,9}){0,5}", "a version, as 8.5.2,")
+_KEY = record(
+    {"model_sha256": text(), "tensorrt": _VERSION, "compute_capability": _VERSION, "gpu": text(), "precision": text()},
+    others=True,
+)
+_FACTS = record(
+    {"key": _KEY, "sha256": SHA256, "built": text(), "build_s": number(0), "bytes": integer(0)},
+    optional=("build_s", "bytes"),
+    others=True,
+)
+
+
+def _lines(value, where):
+    """Declare a text of several lines."""
+    text(r"(.|\n)+", most=1 << 20)(value.replace("\n", " ") if isinstance(value, str) else value, where)
+
+
+_REFUSED = record({"key": _KEY, "refused": _lines})
 _log = logging.getLogger(__name__)
 
 
@@ -140,8 +160,10 @@ def prefer(folder, usual, key):
 def preferred(folder, usual):
     """Return the key of the engine that takes the place of the usual one, or None."""
     try:
-        return dict(read_json(_path(folder, usual) + ".preferred", _MOST_JSON_BYTES)["key"])
-    except (OSError, LookupError, TypeError, ValueError, RecursionError):
+        found = read_json(_path(folder, usual) + ".preferred", _MOST_JSON_BYTES)
+        record({"key": _KEY})(found, "")
+        return found["key"]
+    except (OSError, ValueError):
         return None
 
 
@@ -175,12 +197,11 @@ def _read_facts(path):
     """Return the facts of a file, or None where it is missing or not as it was written."""
     try:
         facts = read_json(path, _MOST_JSON_BYTES)
-        if not isinstance(facts["key"], dict) or not ("refused" in facts or "sha256" in facts):
-            raise ValueError("a field is missing")
+        (_REFUSED if isinstance(facts, dict) and "refused" in facts else _FACTS)(facts, "")
         return facts
     except FileNotFoundError:
         return None
-    except (OSError, LookupError, TypeError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         _log.warning("%s cannot be used (%s): the engine is built anew", path, error)
         return None
 

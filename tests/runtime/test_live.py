@@ -10,7 +10,7 @@ import pytest
 
 from edgeclf_runtime.classifier import Classifier
 from edgeclf_runtime.frames import Frame
-from edgeclf_runtime.sinks import live, live_server
+from edgeclf_runtime.sinks import live, live_clients, live_server
 from edgeclf_runtime.sinks.live import LiveSink, encode_jpeg
 from edgeclf_runtime.stream import StreamEvent, StreamResult
 
@@ -217,7 +217,7 @@ def large(item):
 
 
 def test_a_client_that_reads_nothing_holds_up_nobody_and_then_sees_the_present(sink, item, monkeypatch):
-    monkeypatch.setattr(live_server, "CLIENT_TIMEOUT_S", 1000)
+    monkeypatch.setattr(live_clients, "CLIENT_TIMEOUT_S", 1000)
     with contextlib.closing(stuck_client(sink)) as stuck:
         until(lambda: sink._watched_until)
         answer = ask(sink, "/picture.mjpg")

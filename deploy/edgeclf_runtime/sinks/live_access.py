@@ -257,11 +257,8 @@ def _is_address(host, loopback):
 
 def _offered(request):
     """Return what a URL's first ?token= may mean: a form writes a blank as +, a person a + as it is."""
-    for part in request.query.split(b"&"):
-        name, _, value = part.partition(b"=")
-        if name == b"token":
-            return unquote_to_bytes(value), unquote_to_bytes(value.replace(b"+", b" "))
-    return ()
+    value = request.argument(b"token")
+    return () if value is None else (unquote_to_bytes(value), unquote_to_bytes(value.replace(b"+", b" ")))
 
 
 def _bearer(request):

@@ -34,6 +34,7 @@ class Client:
     address     the machine that it comes from: an IPv4 address, or the /64 network of an IPv6 address
     deadline    ``time.monotonic()`` at which it is ended, or None while nothing is expected of it
     watching    whether it watches a stream
+    shows       the page that it shows pictures on, as the page calls itself, else b""
     gone        whether it was ended
     sent        bytes that it was sent so far
     """
@@ -45,6 +46,7 @@ class Client:
         self.deadline: Optional[float] = self.since + REQUEST_TIMEOUT_S
         self.watching = self.gone = False
         self.sent = 0
+        self.shows = b""
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def secure(self, context):
@@ -177,6 +179,11 @@ class Places:
             with self._changed:
                 self._threads.discard(threading.current_thread())
                 self._changed.notify_all()
+
+    def show(self, page):
+        """Whether a client shows pictures on this page."""
+        with self._changed:
+            return any(client.shows == page for client in self._clients)
 
     def watch(self, client):
         """Give a client, whose request is complete, a place among those that watch a stream."""

@@ -44,6 +44,14 @@ class Request(NamedTuple):
             raise Refusal(400, "the header {} is there {} times".format(name.decode("ascii"), len(values)))
         return values[0] if values else None
 
+    def argument(self, name):
+        """Return the query's first value of a name, as it is written, or None."""
+        for part in self.query.split(b"&"):
+            found, _, value = part.partition(b"=")
+            if found == name:
+                return value
+        return None
+
     def check_no_body(self):
         """Raise a Refusal if a body is announced: no answer here depends on one, and how long it is can be disputed."""
         if b"transfer-encoding" in self.fields or self.field(b"content-length") not in (None, b"0"):

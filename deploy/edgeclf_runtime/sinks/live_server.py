@@ -237,6 +237,7 @@ class _Exchange:
 
     def _pictures(self):
         number = 0
+        self.client.shows = self.request.argument(b"page") or b""
         self._watch("multipart/x-mixed-replace; boundary=picture", b"--picture\r\n")
         while self._watched():
             picture = self.sink.picture(number, HEARTBEAT_S, self._gone)
@@ -248,10 +249,13 @@ class _Exchange:
 
     def _events(self):
         self._watch("text/event-stream", b"retry: 1000\n\n")
-        news = -1
+        news, page = -1, self.request.argument(b"page")
         while self._watched():
             news = self.sink.wait(news, HEARTBEAT_S, self._gone)
-            self.client.send(b"data: " + json.dumps(self.sink.state()).encode("ascii") + b"\n\n")
+            state = self.sink.state()
+            if page:
+                state["pictures"] = self.server.clients.show(page)
+            self.client.send(b"data: " + json.dumps(state).encode("ascii") + b"\n\n")
             time.sleep(1.0 / EVENTS_PER_S)
 
     def _watch(self, kind, first):

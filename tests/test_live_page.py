@@ -229,13 +229,17 @@ def test_a_page_whose_device_went_away_says_so_and_goes_on_when_it_is_back(brows
 
 def test_a_page_whose_stream_of_pictures_was_ended_asks_for_another(browser, show):
     browser.wait_until("document.body.classList.contains('seen')")
-    (stream,) = [client for client in show.sink._server.clients._clients if client.shows]
-    stream.end()
+    (first,) = streams_of_pictures(show)
+    first.end()
     end = time.monotonic() + WAIT_S
-    while not any(client.shows for client in show.sink._server.clients._clients if client is not stream):
+    while not set(streams_of_pictures(show)) - {first}:
         assert time.monotonic() < end, "the picture stands still"
     first = browser.run(PICTURE)
     browser.wait_until(f"(() => {{ {PICTURE} }})() !== {json.dumps(first)}")
+
+
+def streams_of_pictures(show):
+    return [client for client in list(show.sink._server.clients._clients) if client.watching == "pictures"]
 
 
 REQUEST = b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -1,6 +1,6 @@
 """The live page's connections: how many there may be, how long each may take, and who has to go for another.
 
-A connection waits for its request and answer, or it watches a stream; each kind has PLACES.
+A connection waits for its request and answer, or it watches a stream of events or pictures; each kind has PLACES.
 Whoever comes in gets a place: the one that is worth least to a viewer goes.  See :meth:`Places._least`.
 """
 
@@ -13,8 +13,8 @@ import threading
 import time
 from typing import List, Optional, Set
 
-PLACES = 32  # of each kind; a page watches with two
-MAX_THREADS = 3 * PLACES  # those that are just ending included
+PLACES = 32  # of each kind; a page watches a stream of each
+MAX_THREADS = 4 * PLACES  # those that are just ending included
 REQUEST_TIMEOUT_S = 5.0  # from the connection to the end of the request, TLS handshake included
 CLIENT_TIMEOUT_S = 10.0  # for an answer, or for the next picture of a stream
 STALLED_S = 2.0  # a stream's client that takes longer to take a picture goes first
@@ -33,9 +33,8 @@ class Client:
     connection  what is read and written: ``raw``, or TLS over it
     address     the machine that it comes from: an IPv4 address, or the /64 network of an IPv6 address
     deadline    ``time.monotonic()`` at which it is ended, or None while nothing is expected of it
-    watching    whether it watches a stream
-    shows       the page that it shows pictures on, as the page calls itself, else b""
-    gone        whether it was ended
+    watching    "events" or "pictures", or None before it watches a stream
+    page        the page that it watches for, as the page calls itself
     sent        bytes that it was sent so far
     """
 
@@ -44,10 +43,20 @@ class Client:
         self.address = machine(address)
         self.since = time.monotonic()
         self.deadline: Optional[float] = self.since + REQUEST_TIMEOUT_S
-        self.watching = self.gone = False
+        self.watching: Optional[str] = None
+        self.page = b""
         self.sent = 0
-        self.shows = b""
+        self._ended = threading.Event()
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    @property
+    def gone(self):
+        """Whether it was ended."""
+        return self._ended.is_set()
+
+    def pause(self, seconds):
+        """Wait, but not longer than until it is ended."""
+        self._ended.wait(seconds)
 
     def secure(self, context):
         """Shake hands for TLS, within the deadline."""
@@ -93,11 +102,11 @@ class Client:
 
     def stalled(self, now):
         """Whether it watches and has not taken what it was sent for STALLED_S."""
-        return self.watching and self.deadline is not None and self.deadline - now < CLIENT_TIMEOUT_S - STALLED_S
+        return bool(self.watching) and self.deadline is not None and self.deadline - now < CLIENT_TIMEOUT_S - STALLED_S
 
     def end(self):
         """Let every call of the client's thread return at once."""
-        self.gone = True
+        self._ended.set()
         with contextlib.suppress(OSError):  # the other side may have closed it
             self.raw.shutdown(socket.SHUT_RDWR)
 
@@ -143,6 +152,7 @@ class Places:
 
     def __init__(self, wake):
         self._wake = wake
+        self._closed = False
         self._clients: List[Client] = []
         self._threads: Set[threading.Thread] = set()
         self._changed = threading.Condition()
@@ -151,11 +161,13 @@ class Places:
         return len(self._clients)
 
     def enter(self, client, serve):
-        """Call ``serve(client)`` in a thread of its own; returns False if too many threads are still ending."""
+        """Call ``serve(client)`` in a thread of its own; returns False if there can be none."""
         thread = threading.Thread(target=self._run, args=(client, serve), name="live client", daemon=True)
         with self._changed:
-            self._make_room(watching=False)
-            if not self._changed.wait_for(lambda: len(self._threads) < MAX_THREADS, _GRACE_S):
+            self._make_room(None)
+            # They have been ended and do so in a moment; meanwhile the kernel keeps who comes.
+            self._changed.wait_for(lambda: self._closed or len(self._threads) < MAX_THREADS)
+            if self._closed:
                 return False
             self._clients.append(client)
             self._threads.add(thread)
@@ -180,20 +192,20 @@ class Places:
                 self._threads.discard(threading.current_thread())
                 self._changed.notify_all()
 
-    def show(self, page):
-        """Whether a client shows pictures on this page."""
+    def shows(self, page):
+        """Whether a client watches pictures for this page."""
         with self._changed:
-            return any(client.shows == page for client in self._clients)
+            return any(client.watching == "pictures" and client.page == page for client in self._clients)
 
-    def watch(self, client):
-        """Give a client, whose request is complete, a place among those that watch a stream."""
+    def watch(self, client, kind, page):
+        """Give a client, whose request is complete, a place among those that watch "events" or "pictures"."""
         with self._changed:
             if client in self._clients:
-                self._make_room(watching=True)
-                client.watching = True
+                self._make_room(kind)
+                client.watching, client.page = kind, page
 
-    def _make_room(self, watching):
-        peers = [client for client in self._clients if client.watching == watching]
+    def _make_room(self, kind):
+        peers = [client for client in self._clients if client.watching == kind]
         if len(peers) >= PLACES:
             self._end(self._least(peers))
 
@@ -201,8 +213,8 @@ class Places:
     def _least(peers):
         """Return the client that goes for another.
 
-        First one that takes nothing of what it is sent; then one of the machine with most pages, of
-        two connections each; there one that has not proved yet that it reads; then the oldest.
+        First one that takes nothing of what it is sent; then one of the machine that has most; there one
+        that has not proved yet that it reads; then the oldest.
         """
         now = time.monotonic()
         held = collections.Counter(client.address for client in peers)
@@ -210,7 +222,7 @@ class Places:
             peers,
             key=lambda client: (
                 client.stalled(now),
-                (held[client.address] + 1) // 2,
+                held[client.address],
                 client.sent < READER_BYTES,
                 -client.since,
             ),
@@ -229,11 +241,11 @@ class Places:
                 if client.deadline is not None and client.deadline < late:
                     self._end(client)
 
-    def end_all(self, deadline):
-        """End every client, and return when the threads have ended, or at the deadline."""
+    def close(self):
+        """End every client, and let no other in; returns the threads that are about to end."""
         with self._changed:
+            self._closed = True
+            self._changed.notify_all()
             for client in list(self._clients):
                 self._end(client)
-            threads = list(self._threads)
-        for thread in threads:
-            thread.join(max(deadline - time.monotonic(), 0))
+            return list(self._threads)

@@ -143,10 +143,11 @@ class Server(socketserver.TCPServer):
     def stop(self):
         """End every connection, and return when the threads have ended, or after CLOSE_TIMEOUT_S."""
         deadline = time.monotonic() + CLOSE_TIMEOUT_S
+        threads = self.clients.close()
         self.shutdown()
         self.server_close()
-        self.clients.end_all(deadline)
-        self._thread.join(max(deadline - time.monotonic(), 0))
+        for thread in [self._thread] + threads:
+            thread.join(max(deadline - time.monotonic(), 0))
 
 
 def _hash(tag, page):
@@ -237,8 +238,7 @@ class _Exchange:
 
     def _pictures(self):
         number = 0
-        self.client.shows = self.request.argument(b"page") or b""
-        self._watch("multipart/x-mixed-replace; boundary=picture", b"--picture\r\n")
+        self._watch("pictures", "multipart/x-mixed-replace; boundary=picture", b"--picture\r\n")
         while self._watched():
             picture = self.sink.picture(number, HEARTBEAT_S, self._gone)
             if picture is not None:
@@ -248,19 +248,19 @@ class _Exchange:
                 self.client.send(lines.encode("ascii") + jpeg + b"\r\n--picture\r\n")
 
     def _events(self):
-        self._watch("text/event-stream", b"retry: 1000\n\n")
-        news, page = -1, self.request.argument(b"page")
+        self._watch("events", "text/event-stream", b"retry: 1000\n\n")
+        news, page = -1, self.client.page
         while self._watched():
             news = self.sink.wait(news, HEARTBEAT_S, self._gone)
             state = self.sink.state()
             if page:
-                state["pictures"] = self.server.clients.show(page)
+                state["pictures"] = self.server.clients.shows(page)
             self.client.send(b"data: " + json.dumps(state).encode("ascii") + b"\n\n")
-            time.sleep(1.0 / EVENTS_PER_S)
+            self.client.pause(1.0 / EVENTS_PER_S)
 
-    def _watch(self, kind, first):
+    def _watch(self, what, kind, first):
         if not self._head_only():
-            self.server.clients.watch(self.client)
+            self.server.clients.watch(self.client, what, self.request.argument(b"page") or b"")
         self._begin(200, kind)
         if not self._head_only():
             self.client.send(first)

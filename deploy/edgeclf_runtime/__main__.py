@@ -178,9 +178,12 @@ def _open_sinks(arguments, labels, camera):
         )
     if arguments.live:
         from .sinks.live import LiveSink
+        from .sinks.live_access import open_access
 
-        live = LiveSink(arguments.live, labels, arguments.bundle.name)
-        print("live page: {}".format(live.url), file=sys.stderr)
+        names = ("token_file", "name", "open", "cert", "key")
+        access = open_access(*(getattr(arguments, "live_" + name) for name in names))
+        live = LiveSink(arguments.live, labels, arguments.bundle.name, access, arguments.source)
+        print("live page: {}".format(live.invitation), file=sys.stderr)
         yield live
 
 

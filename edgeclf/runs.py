@@ -23,6 +23,7 @@ from edgeclf_runtime.preprocess import Preprocessing
 from .datasets import Dataset, Sample
 from .errors import DataError, ModelError, WeightsError
 from .splitting import SplitOptions
+from .update import settle
 
 if TYPE_CHECKING:
     from .backbones import ImageClassifier
@@ -111,6 +112,7 @@ class Run:
 def read_run(path: str | Path) -> Run:
     """Read a run folder; ModelError where it is none, or of a newer format."""
     path = Path(path)
+    settle(path)
     file = path / RUN_FILE
     if not file.is_file():
         raise ModelError(

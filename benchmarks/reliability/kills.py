@@ -4,13 +4,15 @@
 
 Method: ``train``, ``quantize`` and ``bundle`` replace an output that exists (``--overwrite``), on scikit-learn's
 handwritten digits.  Both outputs are known beforehand, by the hash of every name, mode, link and byte; training,
-quantizing and bundling repeat to the byte (the measured latencies in quantize's report are set to 1).  The process is
+quantizing and bundling repeat to the byte (in quantize's report the measured latencies are set to 1, and its page is
+its JSON, for pictures take seconds).  The process is
 killed by SIGKILL,
 
 - at every call that changes names or waits for the disk (rename, replace, link, exchange, mkdir, unlink, rmdir, fsync;
   ``exact``), once before and once after it.  So that each trial need not train again, the command runs up to where it
   begins to write and is forked there, once for each call;
-- at moments drawn uniformly from the time that the whole command takes (``random``).
+- at moments drawn uniformly from the time that the writing takes (``writing``), from the same forks;
+- at moments drawn uniformly from the time that the whole command takes (``whole``), each time from its start.
 
 Rows: ``train``, ``quantize`` and ``bundle`` as on most file systems; ``journal`` is quantize where the run cannot be
 exchanged (a program works in it, or its parent is not writable), and ``no exchange`` is train on a file system that
@@ -24,6 +26,7 @@ command has one thread (OMP_NUM_THREADS).
 
 import argparse
 import hashlib
+import importlib
 import json
 import os
 import random
@@ -49,16 +52,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=1000, metavar="N", help="kills in all, at least (1000)")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--whole", type=int, default=20, metavar="N", help="of them, of each whole command (20)")
     parser.add_argument("--seed", type=int, default=0, help="changes the random moments")
     parser.add_argument("--folder", help="where to work, for another file system (a temporary folder)")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    import torch
-
-    import edgeclf  # noqa: F401
     from edgeclf_runtime.machine import machine_facts
 
-    torch.set_num_threads(1)
+    import_all()
     with tempfile.TemporaryDirectory(prefix="kills.", dir=arguments.folder) as folder:
         rows = kill_all(Path(folder), arguments)
     if arguments.json:
@@ -73,6 +74,23 @@ def main():
         )
 
 
+def import_all():
+    """Import whatever the commands import, so that they need not do so in each trial."""
+    for name in ("backbones", "bundling", "exporting", "features", "fitting", "quantization", "training", "update"):
+        importlib.import_module(f"edgeclf.{name}")
+    for name in (
+        "cv2",
+        "lightning",
+        "onnx",
+        "onnxruntime.quantization",
+        "safetensors.torch",
+        "sklearn.datasets",
+        "timm",
+    ):
+        importlib.import_module(name)
+    importlib.import_module("torch").set_num_threads(1)
+
+
 def kill_all(folder, arguments):
     """Return a row for each command and kind of moment."""
     digits = folder / "digits"
@@ -81,11 +99,14 @@ def kill_all(folder, arguments):
     for name in arguments.rows:
         rows.append(kill_exactly(Command(name, folder, digits)))
         say(rows[-1])
-    left = max(0, arguments.trials - sum(row["kills"] for row in rows))
     wanted = [name for name in ("train", "quantize", "bundle") if name in arguments.rows]
+    for name in wanted:
+        rows.append(kill_at_random(Command(name, folder, digits), "whole", arguments.whole, draw))
+        say(rows[-1])
+    left = max(0, arguments.trials - sum(row["kills"] for row in rows))
     for place, name in enumerate(wanted):
         trials = left // len(wanted) + (place < left % len(wanted))
-        rows.append(kill_at_random(Command(name, folder, digits), trials, draw))
+        rows.append(kill_at_random(Command(name, folder, digits), "writing", trials, draw))
         say(rows[-1])
     return rows
 
@@ -174,6 +195,7 @@ class Command:
         from edgeclf_runtime import stage
 
         quantization.time_files = lambda files, batch: [1.0 for _ in files]
+        quantization.make_page = lambda report, histograms: report.to_json()
         if self.name == "journal":
             update._can_be_exchanged = lambda folder: False
         if self.name == "no exchange":
@@ -249,10 +271,14 @@ class Template:
         os.close(replies)
         self._ask = os.fdopen(self._requests, "w")
         self._told = os.fdopen(self._replies)
+        self._told.readline()
 
-    def go_on(self, number=0, after=False):
-        """Let a copy go on, and be killed at its ``number``-th call; returns how many calls it made, None if killed."""
-        self._ask.write(json.dumps([number, after]) + "\n")
+    def go_on(self, number=0, after=False, seconds=None):
+        """Let a copy go on, and be killed at its ``number``-th call or after some seconds.
+
+        Returns how many calls it made, None if it was killed.
+        """
+        self._ask.write(json.dumps([number, after, seconds]) + "\n")
         self._ask.flush()
         return json.loads(self._told.readline())
 
@@ -265,8 +291,10 @@ class Template:
 def serve(requests, replies):
     """Fork a copy for each request; returns in the copies."""
     asked, told = os.fdopen(requests), os.fdopen(replies, "w")
+    told.write("ready\n")
+    told.flush()
     for line in asked:
-        number, after = json.loads(line)
+        number, after, seconds = json.loads(line)
         read, write = os.pipe()
         copy = os.fork()
         if copy == 0:
@@ -274,6 +302,9 @@ def serve(requests, replies):
             count_calls(number, after, write)
             return
         os.close(write)
+        if seconds is not None:
+            time.sleep(seconds)
+            os.kill(copy, signal.SIGKILL)
         _, status = os.waitpid(copy, 0)
         with os.fdopen(read) as pipe:
             counted = pipe.read()
@@ -334,17 +365,15 @@ def wait(pid):
 
 
 def fingerprint(top):
-    """Return the hash of every name, kind, mode, link and byte in a folder; "" if there is none."""
+    """Return the hash of every name, kind, mode and byte in a folder; "" if there is none."""
     if not top.is_dir():
         return ""
     digest = hashlib.sha256()
     for path in sorted(top.rglob("*")):
         facts = path.lstat()
-        if path.is_symlink():
-            content = os.readlink(path).encode()
-        else:
-            content = path.read_bytes() if path.is_file() else b""
-        line = [str(path.relative_to(top)), stat.filemode(facts.st_mode), hashlib.sha256(content).hexdigest()]
+        content = path.read_bytes() if stat.S_ISREG(facts.st_mode) else b""
+        name = f"{path.relative_to(top)} {os.readlink(path) if path.is_symlink() else ''}"
+        line = [name, stat.filemode(facts.st_mode), hashlib.sha256(content).hexdigest()]
         digest.update(json.dumps(line).encode())
     return digest.hexdigest()
 
@@ -363,27 +392,41 @@ def kill_exactly(command):
             if template.go_on(number, after) is None:
                 judge(command, template, row, f"{number} {'after' if after else 'before'}")
     template.close()
-    return {"command": command.name, "moment": "exact", **row, "calls": calls, "seconds": time.monotonic() - start}
+    return {
+        "command": command.name,
+        "moment": "exact",
+        **row,
+        "calls": calls,
+        "seconds": round(time.monotonic() - start),
+    }
 
 
-def kill_at_random(command, trials, draw):
-    """Kill a command at random moments."""
+def kill_at_random(command, moment, trials, draw):
+    """Kill a command at random moments of the whole of it, or of its writing."""
     start = time.monotonic()
     template = command.template()
     row = dict.fromkeys(("kills", *RESULTS, "left"), 0)
     command.restore()
     begun = time.monotonic()
-    wait(command.start())
-    lasts_s = time.monotonic() - begun
+    if moment == "whole":
+        wait(command.start())
+    else:
+        template.go_on()
+    lasts_s = 1.1 * (time.monotonic() - begun)
     while row["kills"] < trials:
         command.restore()
-        pid, moment = command.start(), draw.uniform(0, 1.1 * lasts_s)
-        time.sleep(moment)
-        os.kill(pid, signal.SIGKILL)
-        if os.WIFSIGNALED(os.waitpid(pid, 0)[1]):
-            judge(command, template, row, f"{moment:.3f} s")
+        at_s = draw.uniform(0, lasts_s)
+        if moment == "whole":
+            pid = command.start()
+            time.sleep(at_s)
+            os.kill(pid, signal.SIGKILL)
+            killed = os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+        else:
+            killed = template.go_on(seconds=at_s) is None
+        if killed:
+            judge(command, template, row, f"{at_s:.3f} s")
     template.close()
-    return {"command": command.name, "moment": "random", **row, "calls": 0, "seconds": time.monotonic() - start}
+    return {"command": command.name, "moment": moment, **row, "calls": 0, "seconds": round(time.monotonic() - start)}
 
 
 def judge(command, template, row, moment):

@@ -7,7 +7,7 @@ import contextlib
 import os
 
 from .errors import OutputError
-from .stage import WAIT_S, busy_message, failure_message, place, recover, staged
+from .stage import busy_message, failure_message, place, recover, staged
 
 
 def claim_output(path, overwrite=False, marker=None):
@@ -60,14 +60,14 @@ def _claim(path, overwrite, marker=None):
 
 
 @contextlib.contextmanager
-def new_folder(path, overwrite=False, marker=None, durable=True, wait_s=WAIT_S):
+def new_folder(path, overwrite=False, marker=None, durable=True, wait_s=None):
     """Give a temporary folder beside ``path`` and rename it to ``path`` when the block ends well.
 
     When the block raises (Ctrl-C included) the temporary folder is removed and whatever stood
     at ``path`` is as it was; when the process is killed, the next one that writes ``path`` removes it.
     See :func:`claim_output` for ``overwrite`` and ``marker``.
     durable     whether to wait until everything is on the disk, so that a power cut loses nothing
-    wait_s      for another process that writes the same output; OutputError if that takes longer
+    wait_s      for another process that writes the same output, stage.WAIT_S unless given; OutputError if it takes longer
     """
     path = os.path.abspath(str(path))
     _claim(path, overwrite, marker)
@@ -80,7 +80,7 @@ def new_folder(path, overwrite=False, marker=None, durable=True, wait_s=WAIT_S):
 
 
 @contextlib.contextmanager
-def new_file(path, overwrite=False, durable=True, wait_s=WAIT_S):
+def new_file(path, overwrite=False, durable=True, wait_s=None):
     """Give a temporary path beside ``path``, of the same suffix, and rename it when the block ends well.
 
     See :func:`new_folder` for what happens when it does not, ``durable`` and ``wait_s``.

@@ -35,7 +35,7 @@ def _hidden(path, prefix):
 
 
 @contextlib.contextmanager
-def staged(path, folder, wait_s=WAIT_S):
+def staged(path, folder, wait_s=None):
     """Give an empty hidden file or folder beside ``path``, locked; unless it was placed it is removed at the end.
 
     Raises OutputError if it cannot be made, or another process writes the same output for longer than ``wait_s``;
@@ -80,9 +80,10 @@ def _end(work, held):
     held.close()
 
 
-def waiting(path, attempt, wait_s=WAIT_S):
+def waiting(path, attempt, wait_s=None):
     """Return what a call returns, tried again while another process is at it; OutputError if that takes too long."""
-    end = time.monotonic() + wait_s
+    begun = time.monotonic()
+    end = begun + (WAIT_S if wait_s is None else wait_s)
     while True:
         try:
             return attempt()
@@ -90,7 +91,7 @@ def waiting(path, attempt, wait_s=WAIT_S):
             if time.monotonic() >= end:
                 raise OutputError(busy_message(path, error))
         except (FileExistsError, FileNotFoundError):  # made or removed by another process at the same moment
-            if time.monotonic() >= end:
+            if time.monotonic() >= min(end, begun + WAIT_S):
                 raise
         time.sleep(_PAUSE_S)
 
@@ -101,6 +102,17 @@ def busy_message(path, error):
     return "{} is being written by another process: wait for it, or choose another --output{}".format(
         path, doubt if error.filename else ""
     )
+
+
+def is_busy(path):
+    """Whether a process is making this output now."""
+    try:
+        recover(path)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def recover(path):

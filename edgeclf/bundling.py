@@ -225,7 +225,8 @@ def _write_golden(work: Path, run: Run, dataset: Dataset, models: list[str], cou
         name = f"golden/{number:03d}.png"
         (work / "golden").mkdir(exist_ok=True)
         # PNG, because JPEG decoders differ in the last bit between versions of OpenCV.
-        cv2.imwrite(str(work / name), _limit(read_image(sample.path)))
+        # Written by Python, whose error names the reason.
+        (work / name).write_bytes(cv2.imencode(".png", _limit(read_image(sample.path)))[1].tobytes())
         names.append(name)
         pixels.append(preprocess(read_image(work / name), run.preprocessing))
     logits = {}

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from edgeclf_runtime.files import read_bytes, read_json, sha256_bytes, sha256_file
-from edgeclf_runtime.outputs import claim_output, new_file
+from edgeclf_runtime.outputs import claim_output
 from edgeclf_runtime.preprocess import Preprocessing, as_batch
 
 from .datasets import NAMED_SETS, Dataset, load_dataset
@@ -32,6 +32,7 @@ from .reporting import say
 from .runs import split_facts
 from .schemas import MAX_JSON_BYTES, RECIPE
 from .selecting import RULES
+from .update import updated_folder
 
 RECIPE_FILE = "recipe.json"
 LIST_FILE = "images.sha256"
@@ -93,11 +94,10 @@ class CalibrationSet:
     def save(self, folder: str | Path, overwrite: bool = False) -> None:
         """Write recipe.json and images.sha256 into a folder, beside what else it holds."""
         contents = {RECIPE_FILE: json.dumps(self.recipe, indent=1) + "\n", LIST_FILE: self.listing}
-        for name in contents:
-            claim_output(Path(folder, name), overwrite)
-        for name, text in contents.items():
-            with new_file(Path(folder, name), overwrite) as work:
-                Path(work).write_text(text, encoding="utf-8")
+        with updated_folder(folder) as work:
+            for name, text in contents.items():
+                claim_output(Path(folder, name), overwrite)
+                (work / name).write_text(text, encoding="utf-8")
 
     def refuse_held_out(self, dataset: Dataset) -> CalibrationSet:
         """Return self; DataError names the first image that is also in val or test of a data set, by content."""

@@ -31,28 +31,36 @@ _KEY = "key"
 
 
 def recall_histograms(
-    run: Run, calibration: CalibrationSet, model: Any, batches: Sequence[np.ndarray]
+    run: Run, calibration: CalibrationSet, model: Any, batches: Sequence[np.ndarray], keep: bool = True
 ) -> dict[str, Histogram]:
     """Return the histograms of the run's FP32 file over the calibration set: the kept ones where they are of the same
     things, else new ones, which are kept; what differs is told.
 
     model: the prepared onnx.ModelProto of that file.
+    keep: whether new ones are written into the run now; else the caller does so with keep_histograms().
     """
     path = run.path / HISTOGRAM_FILE
-    key = {
-        "model": sha256_file(run.file("model.fp32.onnx")),
-        "calibration set": calibration.sha256,
-        "preprocessing": sha256_bytes(json.dumps(run.preprocessing._asdict(), sort_keys=True).encode()),
-        "settings": f"{BINS} bins, {SAMPLE} values",
-    }
+    key = _key(run, calibration)
     if path.is_file():
         differs, histograms = _read(path, key)
         if not differs:
             return histograms
         say(f"{path} is not used, for it is of {differs}: the activations are looked at anew")
     histograms = collect_histograms(model, batches)
-    _write(path, key, histograms)
+    if keep:
+        with new_file(path, overwrite=True) as work:
+            keep_histograms(work, run, calibration, histograms)
     return histograms
+
+
+def _key(run: Run, calibration: CalibrationSet) -> dict[str, str]:
+    """Return what the histograms come from."""
+    return {
+        "model": sha256_file(run.file("model.fp32.onnx")),
+        "calibration set": calibration.sha256,
+        "preprocessing": sha256_bytes(json.dumps(run.preprocessing._asdict(), sort_keys=True).encode()),
+        "settings": f"{BINS} bins, {SAMPLE} values",
+    }
 
 
 def _read(path: Path, key: dict[str, str]) -> tuple[str, dict[str, Histogram]]:
@@ -83,16 +91,17 @@ def _read(path: Path, key: dict[str, str]) -> tuple[str, dict[str, Histogram]]:
         return f"nothing that can be read ({error})", {}
 
 
-def _write(path: Path, key: dict[str, str], histograms: dict[str, Histogram]) -> None:
+def keep_histograms(path: str | Path, run: Run, calibration: CalibrationSet, histograms: dict[str, Histogram]) -> None:
+    """Write a run's histograms into a file, with what they come from."""
     # A layer and its activation function share one.
     names: dict[int, list[str]] = {}
     for name, one in histograms.items():
         names.setdefault(id(one), []).append(name)
     ones = [histograms[group[0]] for group in names.values()]
-    with new_file(path, overwrite=True) as work, open(work, "wb") as stream:
+    with open(path, "wb") as stream:
         np.savez_compressed(
             stream,
-            key=np.array(json.dumps({"from": key, "names": list(names.values())})),
+            key=np.array(json.dumps({"from": _key(run, calibration), "names": list(names.values())})),
             bounds=np.array([(one.low, one.high) for one in ones]),
             exponents=np.array([one.exponent for one in ones]),
             counts=np.array([one.counts for one in ones]),

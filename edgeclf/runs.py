@@ -24,6 +24,7 @@ from .datasets import SPLITS, Dataset, Sample
 from .errors import DataError, EdgeclfError, ModelError, WeightsError
 from .schemas import MAX_JSON_BYTES, RUN, RUN_FORMAT, RUN_FORMAT_VERSION, SPLIT
 from .splitting import SplitOptions
+from .update import settle
 
 if TYPE_CHECKING:
     from .backbones import ImageClassifier
@@ -111,6 +112,7 @@ class Run:
 def read_run(path: str | Path) -> Run:
     """Read a run folder; ModelError where it is none, or of a newer format."""
     path = Path(path)
+    settle(path)
     file = path / RUN_FILE
     if not file.is_file():
         raise ModelError(

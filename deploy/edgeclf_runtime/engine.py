@@ -161,14 +161,22 @@ def _build(recipe, key, folders, device, options):
 def _build_and_keep(recipe, key, folder, options, workspace_bytes):
     name = os.path.basename(recipe.source)
     expected_s = engine_cache.earlier_build_s(folder, key)
+    wait = engine_cache.is_being_built(folder, key)
     _log.warning(
-        "TensorRT %s builds an engine of %s (%s) for %s, once; it can take minutes",
+        "another process has TensorRT %s build an engine of %s (%s) for %s: it is waited for"
+        if wait
+        else "TensorRT %s builds an engine of %s (%s) for %s, once; it can take minutes",
         key["tensorrt"],
         name,
         key["precision"],
         key["gpu"],
     )
     with engine_cache.new_engine(folder, key) as plan:
+        made = _find([folder], key) if wait else None
+        if made:
+            with open(plan, "wb") as stream:
+                stream.write(made.plan)
+            return made
         request = Request(
             source=recipe.source,
             source_sha256=key["model_sha256"],
@@ -202,7 +210,8 @@ def _build_and_keep(recipe, key, folder, options, workspace_bytes):
             jetson_linux=jetson_linux(),
             edgeclf_runtime=__version__,
         )
-    return Engine(data, engine_cache.keep_facts(folder, key, data, facts), folder)
+        # Before the engine has its name, so that a process that waits for it finds both.
+        return Engine(data, engine_cache.keep_facts(folder, key, data, facts), folder)
 
 
 def _build_within_memory(request, progress):

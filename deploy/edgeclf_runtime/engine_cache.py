@@ -21,6 +21,7 @@ from .machine import cache_folder
 from .manifest import SHA256
 from .outputs import new_file
 from .schema import integer, number, record, text
+from .stage import is_busy
 
 _MOST_JSON_BYTES = 1 << 20
 _VERSION = text(r"[0-9]{1,9}(\.[0-9]{1,9}){0,5}", "a version, as 8.5.2,")
@@ -41,6 +42,8 @@ def _lines(value, where):
 
 
 _REFUSED = record({"key": _KEY, "refused": _lines})
+# On a Jetson Nano a large network takes most of an hour.
+_LONGEST_BUILD_S = 2 * 3600.0
 _log = logging.getLogger(__name__)
 
 
@@ -113,18 +116,32 @@ def writable(folders):
             yield path
             return
     _log.warning("the engine will be built anew at every start; choose another folder by XDG_CACHE_HOME")
-    temporary = tempfile.mkdtemp(prefix="edgeclf-engines-")
+    try:
+        temporary = tempfile.mkdtemp(prefix="edgeclf-engines-")
+    except OSError as error:
+        raise BackendError(
+            "no folder can be written for the engine, nor a temporary one ({}): name one by XDG_CACHE_HOME or "
+            "TMPDIR".format(error.strerror)
+        )
     try:
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def is_being_built(folder, key):
+    """Whether another process builds the engine of a key now."""
+    return is_busy(_path(folder, key) + ".engine")
+
+
 @contextlib.contextmanager
 def new_engine(folder, key):
-    """Give a path to write an engine to; it takes its place when the block ends well."""
+    """Give a path to write an engine to; it takes its place when the block ends well.
+
+    While another process builds the same engine this waits for it, and load() has it then.
+    """
     try:
-        with new_file(_path(folder, key) + ".engine", overwrite=True) as work:
+        with new_file(_path(folder, key) + ".engine", overwrite=True, wait_s=_LONGEST_BUILD_S) as work:
             yield work
     except OutputError as error:
         raise BackendError(str(error))

@@ -240,8 +240,8 @@ def _write_golden(work: Path, run: Run, dataset: Dataset, models: list[str], cou
 
 def _golden_samples(dataset: Dataset, count: int) -> list[Sample]:
     """Return validation images, the labels in turns."""
-    by_label = {label: [s for s in dataset.split("val") if s.label == label] for label in dataset.labels}
-    turns = [samples[turn] for turn in range(count) for samples in by_label.values() if turn < len(samples)]
+    by_label = dataset.by_label("val").values()
+    turns = [samples[turn] for turn in range(count) for samples in by_label if turn < len(samples)]
     return turns[:count]
 
 

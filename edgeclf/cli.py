@@ -15,6 +15,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from edgeclf_runtime import __version__
+from edgeclf_runtime.terminal import printable, printable_json, show_message
 
 from . import reporting
 from .ending import Commands
@@ -160,7 +161,8 @@ def predict(
     with open_model(model, name, top_k, threshold) as opened:
         for answer in predictions(opened.classifier, images):
             if isinstance(answer, ImageError):
-                print(f"error: {answer}", file=sys.stderr)
+                # One line, whatever the file's name is.
+                show_message(printable(f"error: {answer}"))
                 code = answer.exit_code
             else:
                 _show(answer, json)
@@ -339,7 +341,7 @@ def demo(
 
 
 def _show(report: Any, json: bool) -> None:
-    print(report.to_json() if json else report, flush=True)
+    print(printable_json(report.to_json()) if json else printable(report, "\n"), flush=True)
 
 
 def _version(value: bool) -> None:

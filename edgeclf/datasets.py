@@ -16,15 +16,19 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from edgeclf_runtime.files import sha256_file
 from edgeclf_runtime.images import is_image_name
+from edgeclf_runtime.terminal import is_invisible, printable
 
 from .errors import DataError, DependencyError
 from .splitting import SplitOptions, divide
 
 SPLITS = ("train", "val", "test")
+# Persian, Hindi and others are written with them.
+_JOINERS = "\u200c\u200d"
 _FOLDER_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -71,7 +75,18 @@ class Dataset:
 
     def index(self, sample: Sample) -> int:
         """Return a sample's label as its place in ``labels``."""
-        return self.labels.index(sample.label)
+        return self._places[sample.label]
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {label: place for place, label in enumerate(self.labels)}
+
+    def by_label(self, split: str) -> dict[str, list[Sample]]:
+        """Return the samples of a split by label, in the order of ``labels``, of labels without a sample too."""
+        found: dict[str, list[Sample]] = {label: [] for label in self.labels}
+        for sample in self.split(split):
+            found[sample.label].append(sample)
+        return found
 
     def relative(self, sample: Sample) -> str:
         """Return a sample's path from the set's root, with forward slashes."""
@@ -272,7 +287,18 @@ def _dataset(
             raise DataError(f"the name {os.fsencode(sample.path)!r} is not in UTF-8; rename it") from None
     empty = tuple(empty)
     labels = {sample.label for sample in samples} | {folder.name for folder in empty}
+    _check_labels(name, labels)
     return Dataset(name, root, tuple(sorted(labels)), tuple(samples), empty, tuple(unlabelled))
+
+
+def _check_labels(name: str, labels: set[str]) -> None:
+    """Refuse labels that command a terminal, break lines, or look like others; they would go into every bundle."""
+    for label in sorted(labels):
+        if any(is_invisible(letter) and letter not in _JOINERS for letter in label):
+            raise DataError(
+                f"{name} has the label '{printable(label)}', with a control character or another invisible one (shown "
+                "escaped): rename the class folder, or write the label anew in the CSV file"
+            )
 
 
 def _divide(dataset: Dataset, options: SplitOptions) -> Dataset:

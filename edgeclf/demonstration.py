@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeclf_runtime.credentials import child_environment
 from edgeclf_runtime.images import read_image
 from edgeclf_runtime.outputs import claim_output, new_folder
 
@@ -163,8 +164,7 @@ def _write_video(dataset: Dataset, path: Path) -> list[str]:
     """Write held-out cells, the labels in turns, half a second each, and return each frame's true label."""
     import cv2
 
-    by_label = [[s for s in dataset.split("test") if s.label == label] for label in dataset.labels]
-    shown = [sample for turn in zip(*by_label, strict=False) for sample in turn][:VIDEO_CELLS]
+    shown = [sample for turn in zip(*dataset.by_label("test").values(), strict=False) for sample in turn][:VIDEO_CELLS]
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), VIDEO_RATE, (300, 300))
     for sample in shown:
         for _ in range(FRAMES_PER_CELL):
@@ -184,7 +184,8 @@ def _on_device(packed: Path, *arguments: str, what: str = "", lines: int = 1) ->
     """
     command = [sys.executable, str(packed), *arguments, "--json"]
     with tempfile.TemporaryFile("w+") as errors:
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
+        environment = child_environment()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process:
             assert process.stdout is not None
             found = [json.loads(line) for line in (track(process.stdout, what, lines) if what else process.stdout)]
         errors.seek(0)

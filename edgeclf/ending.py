@@ -5,26 +5,41 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
+from edgeclf_runtime.credentials import hide_arguments, take_environment
 from edgeclf_runtime.errors import EdgeclfError
+from edgeclf_runtime.redaction import redact
+from edgeclf_runtime.terminal import printable, show_message
 
 INTERRUPTED = 130
+# click's, which newer versions of typer carry inside themselves.
+_UsageError: Any = typer.BadParameter.__base__
 
 
 class Commands(TyperGroup):
     """Turns what stops a command into a message on stderr and an exit code."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See typer; what looks like a password is kept out of every message first."""
+        hide_arguments(args)
+        take_environment()
+        with _printable_usage_errors():
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command; exit with 0 done, 1 error, 3 a gate was not met, 130 interrupted (2 is typer's, for usage)."""
         signal.signal(signal.SIGTERM, _interrupt)
         try:
-            return super().invoke(ctx)
+            with _printable_usage_errors():
+                return super().invoke(ctx)
         except EdgeclfError as error:
-            print(f"error: {error}", file=sys.stderr)
+            show_message(f"error: {error}")
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             print("interrupted; nothing half-written was left behind", file=sys.stderr)
@@ -36,8 +51,18 @@ class Commands(TyperGroup):
         except OSError as error:
             # A full disk, a folder that may not be read: the machine's own words say what to mend.
             _give_up_a_broken_stdout()
-            print(f"error: {error.filename or ctx.invoked_subcommand}: {error.strerror or error}", file=sys.stderr)
+            show_message(f"error: {error.filename or ctx.invoked_subcommand}: {error.strerror or error}")
             raise typer.Exit(1) from None
+
+
+@contextmanager
+def _printable_usage_errors() -> Iterator[None]:
+    """Have typer print its errors, which quote what was typed, without secrets and escape sequences."""
+    try:
+        yield
+    except _UsageError as error:
+        error.message = printable(redact(error.message))
+        raise
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from edgeclf_runtime.terminal import printable
+
 from .datasets import SPLITS, Dataset, Sample, load_dataset
 from .errors import DataError, OptionError
 from .loading import load_batches
@@ -48,25 +50,25 @@ class Evaluation:
         return json.dumps(self.to_dict(), ensure_ascii=False)
 
     def __str__(self) -> str:
-        width = max([len(label) for label in self.labels] + [9])
+        labels = [printable(label) for label in self.labels]
+        width = max([len(label) for label in labels] + [9])
         lines = [f"{'label':<{width}}  precision  recall      f1  images"]
-        for label, row in self.per_label.items():
+        for label, row in zip(labels, self.per_label.values(), strict=True):
             lines.append(
                 f"{label:<{width}}  {row['precision']:9.4f}  {row['recall']:6.4f}  {row['f1']:6.4f}  {row['images']:6.0f}"
             )
-        if len(self.labels) <= _SHOWN_LABELS:
-            lines += self._confusion_lines(width)
-        lines.append(
-            f"{self.model} on {self.data} ({self.split}): accuracy {self.accuracy:.4f}, macro F1 {self.macro_f1:.4f}, {self.images} images"
-        )
+        if len(labels) <= _SHOWN_LABELS:
+            lines += self._confusion_lines(labels, width)
+        what = printable(f"{self.model} on {self.data} ({self.split})")
+        lines.append(f"{what}: accuracy {self.accuracy:.4f}, macro F1 {self.macro_f1:.4f}, {self.images} images")
         return "\n".join(lines)
 
-    def _confusion_lines(self, width: int) -> list[str]:
-        cell = max(len(label) for label in (*self.labels, "00000"))
-        header = "  ".join(f"{label:>{cell}}" for label in self.labels)
+    def _confusion_lines(self, labels: list[str], width: int) -> list[str]:
+        cell = max(len(label) for label in (*labels, "00000"))
+        header = "  ".join(f"{label:>{cell}}" for label in labels)
         rows = [
             f"{label:<{width}}  " + "  ".join(f"{count:>{cell}}" for count in row)
-            for label, row in zip(self.labels, self.confusion, strict=True)
+            for label, row in zip(labels, self.confusion, strict=True)
         ]
         return ["", f"{'predicted':<{width}}  {header}", *rows, ""]
 
@@ -139,4 +141,5 @@ def _places(dataset: Dataset, samples: list[Sample], labels: tuple[str, ...]) ->
             f"{dataset.name} has the labels {', '.join(unknown)}, which the model does not know; "
             f"it knows {', '.join(labels)}: rename or remove them, or train anew"
         )
-    return np.array([labels.index(sample.label) for sample in samples])
+    places = {label: place for place, label in enumerate(labels)}
+    return np.array([places[sample.label] for sample in samples])

@@ -53,15 +53,20 @@ def compare(labels: Sequence[str], truth: np.ndarray, reference: np.ndarray, fou
         drop=(lost - won) / len(truth),
         drop_interval=paired_interval(lost, won, len(truth)),
         p_value=mcnemar(lost, won),
-        drop_by_label={
-            label: float(right_fp32[truth == place].mean() - right[truth == place].mean())
-            for place, label in enumerate(labels)
-            if (truth == place).any()
-        },
+        drop_by_label=_drop_by_label(labels, truth, right_fp32, right),
         agreement=float((found.argmax(1) == reference.argmax(1)).mean()),
         confidence_shift=float(change.mean()),
         confidence_change_p95=float(np.quantile(np.abs(change), 0.95)),
     )
+
+
+def _drop_by_label(
+    labels: Sequence[str], truth: np.ndarray, right_fp32: np.ndarray, right: np.ndarray
+) -> dict[str, float]:
+    images, before, after = (np.bincount(truth, weights, len(labels)) for weights in (None, right_fp32, right))
+    places = np.flatnonzero(images)
+    drops = before[places] / images[places] - after[places] / images[places]
+    return {labels[place]: drop for place, drop in zip(places.tolist(), drops.tolist(), strict=True)}
 
 
 def mcnemar(lost: int, won: int) -> float:

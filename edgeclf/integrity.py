@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeclf_runtime.images import read_image
+from edgeclf_runtime.terminal import printable
 
 from .datasets import SPLITS, Dataset, Sample, load_dataset
 from .errors import DataError, ImageError
@@ -45,7 +46,7 @@ class Finding:
     files: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        text = f"{self.severity}: {self.kind}: {self.message}"
+        text = printable(f"{self.severity}: {self.kind}: {self.message}")
         if len(self.files) > SHOWN_FILES:
             return f"{text}\n    ... and {len(self.files) - SHOWN_FILES} more files (--json lists all)"
         return text
@@ -143,7 +144,7 @@ def check_for_training(data: Dataset, skip_unreadable: bool = False) -> tuple[Da
             if any(e.kind == "unreadable" for e in errors)
             else ""
         )
-        raise DataError("\n".join(finding.message for finding in errors[:SHOWN_FILES]) + more + hint)
+        raise DataError("\n".join(printable(finding.message) for finding in errors[:SHOWN_FILES]) + more + hint)
     return data, report
 
 
@@ -179,8 +180,9 @@ def _about_labels(dataset: Dataset) -> list[Finding]:
             message = f"{dataset.name} has no images to {verb} on: add some, three or more of each class"
             findings.append(Finding("empty-split", "error", message))
     empty = {folder.name for folder in dataset.empty}
+    absence = _Absence(dataset)
     findings += [
-        _about_absence(dataset, label, split)
+        absence.finding(label, split)
         for label in dataset.labels
         for split in SPLITS
         if label not in empty and totals[split] and not counts[label][split]
@@ -195,22 +197,28 @@ def _about_labels(dataset: Dataset) -> list[Finding]:
     return findings
 
 
-def _about_absence(dataset: Dataset, label: str, split: str) -> Finding:
-    """Return what it means that a split has images, but none of a label."""
-    if split != "train":
-        message = f"the label {label!r} has no image in {split}, so nothing is measured of it there: add some"
-        return Finding(f"missing-from-{split}", "warning", message)
-    files = tuple(str(sample.path) for sample in dataset.samples if sample.label == label)
-    if not files:
-        return Finding(
-            "missing-from-train", "error", f"the label {label!r} has no readable image: add some, or remove it"
-        )
-    trained = {sample.label.casefold(): sample.label for sample in dataset.samples if sample.split == "train"}
-    meant = f" (is it {trained[label.casefold()]!r}?)" if label.casefold() in trained else ""
-    message = (
-        f"the label {label!r} is in val or test ({files[0]}), but not in train{meant}: add it to train, or remove it"
-    )
-    return Finding("missing-from-train", "error", message, files)
+class _Absence:
+    """What it means that a split has images, but none of a label."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._trained = {sample.label.casefold(): sample.label for sample in dataset.samples if sample.split == "train"}
+        self._files: dict[str, list[str]] = defaultdict(list)
+        for sample in dataset.samples:
+            self._files[sample.label].append(str(sample.path))
+
+    def finding(self, label: str, split: str) -> Finding:
+        """Return what is to be said of a label without an image in a split."""
+        if split != "train":
+            message = f"the label {label!r} has no image in {split}, so nothing is measured of it there: add some"
+            return Finding(f"missing-from-{split}", "warning", message)
+        files = tuple(self._files.get(label, ()))
+        if not files:
+            message = f"the label {label!r} has no readable image: add some, or remove it"
+            return Finding("missing-from-train", "error", message)
+        trained = self._trained.get(label.casefold())
+        meant = f" (is it {trained!r}?)" if trained else ""
+        message = f"the label {label!r} is in val or test ({files[0]}), but not in train{meant}: add it to train, or remove it"
+        return Finding("missing-from-train", "error", message, files)
 
 
 def _about_strays(dataset: Dataset) -> list[Finding]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from edgeclf_runtime.classifier import Classifier
 from edgeclf_runtime.errors import ImageError
 from edgeclf_runtime.result import Result
+from edgeclf_runtime.terminal import printable
 
 from .models import open_model
 
@@ -27,7 +28,8 @@ class Prediction:
 
     def __str__(self) -> str:
         top = "  ".join(f"{label} {confidence:.4f}" for label, confidence in self.result.top)
-        return f"{self.image}  {self.result.label}  ({top})"
+        # One line, whatever the names are.
+        return printable(f"{self.image}  {self.result.label}  ({top})")
 
 
 def predict(

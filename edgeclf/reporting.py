@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from edgeclf_runtime.terminal import printable, show_message
+
 T = TypeVar("T")
 _LOG_EVERY_S = 10.0
 _WIDTH = 22
@@ -26,7 +28,8 @@ def show_progress(enabled: bool = True) -> None:
 def say(message: str) -> None:
     """Write a line to stderr, where progress is on."""
     if _enabled:
-        print(message, file=sys.stderr, flush=True)
+        for line in message.split("\n"):
+            show_message(line)
 
 
 def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
@@ -63,7 +66,7 @@ def _bar(what: str, total: int) -> Iterator[Callable[[], None]]:
     )
 
     columns = (
-        TextColumn(f"{{task.description:<{_WIDTH}}}"),
+        TextColumn(f"{{task.description:<{_WIDTH}}}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -71,7 +74,7 @@ def _bar(what: str, total: int) -> Iterator[Callable[[], None]]:
     )
     # What is printed to stdout meanwhile is the result, and may be piped.
     with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as bars:
-        task = bars.add_task(what, total=total)
+        task = bars.add_task(printable(what), total=total)
         yield lambda: bars.advance(task)
 
 

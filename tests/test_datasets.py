@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from edgeclf.datasets import load_dataset
+from edgeclf.datasets import Dataset, Sample, load_dataset
 from edgeclf.errors import DataError, OptionError
 from edgeclf.splitting import SplitOptions
 
@@ -318,3 +318,35 @@ def test_a_class_of_three_images_has_one_in_each_split(digits, tmp_path, images,
 def test_a_share_that_leaves_nothing_is_refused(share):
     with pytest.raises(OptionError, match=r"the share for test is .* more than 0 and less than 0.9 was expected"):
         SplitOptions(test=share)
+
+
+# Labels
+
+
+@pytest.mark.parametrize("letter", ["\x1b", "\n", "\t", "\x9b", "\u202e", "\u2028", "\u200b", "\u3164"])
+def test_a_label_that_commands_a_terminal_or_hides_a_letter_is_refused_escaped(digits, tmp_path, letter):
+    place(digits, tmp_path, [f"cat{letter}s/1.png", "dog/2.png"])
+    with pytest.raises(
+        DataError, match=r"has the label 'cat.*s', with a control character or another invisible"
+    ) as caught:
+        load_dataset(tmp_path)
+    assert str(caught.value).isprintable()
+    with pytest.raises(DataError, match=r"has the label 'cat.*s', with a control character or another invisible"):
+        load_dataset(write_csv(tmp_path / "list.csv", f'path,label\n1.png,"cat{letter}s"\n'))
+
+
+def test_letters_that_are_written_with_joiners_are_labels(digits, tmp_path):
+    label = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
+    assert load_dataset(place(digits, tmp_path, [f"{label}/1.png", "dog/2.png"])).labels == ("dog", label)
+
+
+def test_twenty_thousand_labels_are_found_without_a_search(tmp_path):
+    class Labels(tuple):
+        def index(self, *arguments):
+            raise AssertionError("a search through all labels")
+
+    names = Labels(f"label {number}" for number in range(21_841))
+    samples = tuple(Sample(tmp_path / name, name, "val") for name in names)
+    dataset = Dataset("many", tmp_path, names, samples)
+    assert [dataset.index(sample) for sample in samples] == list(range(21_841))
+    assert [len(found) for found in dataset.by_label("val").values()] == [1] * 21_841

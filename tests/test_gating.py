@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from edgeclf.errors import GateError
-from edgeclf.gating import compare, hold, paired_interval
+from edgeclf.gating import _drop_by_label, compare, hold, paired_interval
 
 LABELS = ("cat", "dog", "fox")
 
@@ -69,3 +69,11 @@ def test_answers_that_are_no_numbers_never_pass():
     broken[3, 1] = np.nan
     with pytest.raises(GateError, match="fp16 answers 1 of 10 images with numbers that are not finite"):
         hold("fp16", compare(LABELS, TRUTH, logits(TRUTH), logits(TRUTH)), broken, 1)
+
+
+def test_the_drop_of_each_label_is_counted_in_one_pass_over_the_images():
+    labels = [str(number) for number in range(21_841)]
+    truth = np.array([5, 21_840, 5, 7])
+    # Only as many logits as are looked at: the labels themselves are what there are many of.
+    right_fp32, right = np.array([True, True, True, False]), np.array([True, False, False, False])
+    assert _drop_by_label(labels, truth, right_fp32, right) == {"5": 0.5, "7": 0.0, "21840": 1.0}

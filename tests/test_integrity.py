@@ -249,3 +249,14 @@ def test_json_lists_every_file_and_the_text_the_first_five(photos):
     [finding] = json.loads(report.to_json())["findings"]
     assert len(finding["files"]) == 8
     assert "... and 3 more files (--json lists all)" in str(report)
+
+
+def test_labels_missing_from_train_are_named_with_their_files_and_what_was_meant(digits, tmp_path):
+    for name, number in (("train/Cat", 3), ("train/dog", 2), ("test/cat", 1), ("test/emu", 2), ("val/dog", 1)):
+        (tmp_path / name).mkdir(parents=True)
+        for path in sorted((digits / "3").glob("*.png"))[:number]:
+            shutil.copy(path, tmp_path / name / f"{name.replace('/', '-')}-{path.name}")
+    found = {finding.message.split("'")[1]: finding for finding in check(tmp_path).errors}
+    assert sorted(found) == ["cat", "emu"]
+    assert "(is it 'Cat'?)" in found["cat"].message
+    assert [len(found[label].files) for label in ("cat", "emu")] == [1, 2]

@@ -11,8 +11,20 @@ import os
 import sys
 
 from .arguments import make_parser
+from .credentials import CAMERA, MQTT, hide_arguments, read_password, take_environment
 from .errors import BackendError, EdgeclfError, GateError, ImageError
+from .redaction import learn
 from .stopping import Terminated, leave, stoppable
+from .terminal import (
+    LogFormatter,
+    encodable,
+    printable,
+    printable_json,
+    show_exception,
+    show_message,
+)
+
+_log = logging.getLogger(__name__)
 
 INTERRUPTED, TERMINATED = 130, 143
 _VIDEO_OF_IMAGES_FPS = 15
@@ -27,15 +39,19 @@ def main(argv=None, bundle=None):
 
     bundle      the bundle that the command line was started from, or None where it is an argument
     """
+    argv = sys.argv[1:] if argv is None else argv
+    hide_arguments(argv)
+    take_environment()
+    sys.excepthook = show_exception
     arguments = make_parser(COMMANDS, bundle).parse_args(argv)
     if bundle is not None:
         arguments.bundle = bundle
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s: %(message)s")
+    _log_to_stderr()
     try:
         with stoppable():
             return arguments.command(arguments) or 0
     except EdgeclfError as error:
-        print("error: {}".format(error), file=sys.stderr)
+        show_message("error: {}".format(error))
         return error.exit_code
     except Terminated:
         return TERMINATED
@@ -46,22 +62,34 @@ def main(argv=None, bundle=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return 0  # the reader has gone, say `| head`
-        print("error: {}".format(error), file=sys.stderr)
+        show_message("error: {}".format(error))
         return EdgeclfError.exit_code
     except ImportError as error:
         # A bundle's importer has a remedy of its own for code that was changed.
-        print("error: {}; {}".format(error, getattr(error, "remedy", _INSTALL.format(sys.executable))), file=sys.stderr)
+        show_message("error: {}; {}".format(error, getattr(error, "remedy", _INSTALL.format(sys.executable))))
         return EdgeclfError.exit_code
 
 
+def _log_to_stderr():
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+
+
 def _write(arguments, report):
-    _print(json.dumps(report.to_dict()) if arguments.json else str(report))
+    if arguments.json:
+        _print_json(json.dumps(report.to_dict()))
+    else:
+        _print(report, newline="\n")
 
 
-def _print(text):
-    """Print to a stdout of any encoding: a device's is often ASCII, its labels and file names may be not."""
-    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
-    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+def _print(text, newline="\\n"):
+    """Print one line, or with "\n" several, to a stdout of any encoding."""
+    print(encodable(printable(text, newline), sys.stdout), flush=True)
+
+
+def _print_json(text):
+    print(printable_json(text), flush=True)
 
 
 def _info(arguments):
@@ -112,11 +140,12 @@ def _classify(arguments):
             try:
                 result = classifier.classify(path, arguments.roi, arguments.rotation)
             except ImageError as error:
-                print("error: {}".format(error), file=sys.stderr)
+                # One line, whatever the file's name is.
+                show_message(printable("error: {}".format(error)))
                 code = error.exit_code
                 continue
             if arguments.json:
-                _print(json.dumps(dict({"image": path}, **result.to_dict())))
+                _print_json(json.dumps(dict({"image": path}, **result.to_dict())))
             else:
                 _print("{}  {}".format(path, result))
     return code
@@ -129,6 +158,7 @@ def _run(arguments):
     from .run import Run
     from .smoothing import Smoother
 
+    _warn_of_typed_passwords(arguments)
     arguments.bundle = open_bundle(arguments.bundle)
     with contextlib.ExitStack() as stack:
         # The camera opens in its own process, while the model loads in this one.
@@ -143,19 +173,39 @@ def _run(arguments):
                 arguments.timeout,
                 arguments.frozen,
                 wait=False,
+                password=_password(arguments.password_file),
             )
         )
         at_once = (arguments.threads or cores()) if camera.policy == "all" else 1
         classifier = stack.enter_context(_open(arguments, at_once))
         camera.wait_opened()
         sinks = [stack.enter_context(sink) for sink in _open_sinks(arguments, classifier.labels, camera)]
-        print("{} on {}".format(classifier.model, classifier.backend), file=sys.stderr)
+        show_message("{} on {}".format(classifier.model, classifier.backend))
         run = Run(classifier, camera, sinks)
         try:
             smoother = Smoother(arguments.smooth, arguments.margin) if arguments.smooth else None
             run.go(smoother, arguments.roi, arguments.rotation, arguments.frames)
         finally:
-            print(run.summary(), file=sys.stderr)
+            show_message(run.summary())
+
+
+def _password(path):
+    return None if path is None else read_password(path)
+
+
+def _warn_of_typed_passwords(arguments):
+    for what, texts, variable, option in (
+        ("the source", [arguments.source], CAMERA, "--password-file"),
+        ("a sink", arguments.sink, MQTT, "--mqtt-password-file"),
+    ):
+        if any(learn(text) != text for text in texts):
+            _log.warning(
+                "the address of %s holds a password, and every user of this machine can read a command line in the "
+                "process list: leave it out, and give it by the environment's %s or by %s",
+                what,
+                variable,
+                option,
+            )
 
 
 def _open_sinks(arguments, labels, camera):
@@ -163,10 +213,11 @@ def _open_sinks(arguments, labels, camera):
     from .sinks.printer import PrintSink
 
     if not arguments.quiet:
-        yield PrintSink(_print, arguments.json)
+        yield PrintSink(_print_json if arguments.json else _print, arguments.json)
     every_frame = camera.policy == "all"
+    password = _password(arguments.mqtt_password_file)
     for target in arguments.sink:
-        yield open_sink(target, fps=(camera.rate or _VIDEO_OF_IMAGES_FPS) if every_frame else None)
+        yield open_sink(target, (camera.rate or _VIDEO_OF_IMAGES_FPS) if every_frame else None, password)
     if arguments.uncertain:
         from .sinks.uncertain import UncertainSink
 
@@ -183,7 +234,8 @@ def _open_sinks(arguments, labels, camera):
         names = ("token_file", "name", "open", "cert", "key")
         access = open_access(*(getattr(arguments, "live_" + name) for name in names))
         live = LiveSink(arguments.live, labels, arguments.bundle.name, access, arguments.source)
-        print("live page: {}".format(live.invitation), file=sys.stderr)
+        # As it is: the token in it was made for whoever reads this.
+        print(printable("live page: {}".format(live.invitation)), file=sys.stderr, flush=True)
         yield live
 
 

@@ -4,6 +4,20 @@ import argparse
 import os
 
 from . import __version__
+from .redaction import redact
+from .terminal import printable
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose messages hold no secret, and nothing that commands a terminal."""
+
+    color = False  # Python 3.14's would be taken for such a command
+
+    def error(self, message):
+        super().error(printable(message))
+
+    def _print_message(self, message, file=None):
+        super()._print_message(printable(redact(message or ""), "\n"), file)
 
 
 def make_parser(functions, bundle=None):
@@ -13,7 +27,7 @@ def make_parser(functions, bundle=None):
     bundle      the bundle that the command line was started from, or None where it is an argument
     """
     program = "python3 {}".format(os.path.basename(bundle)) if bundle else "python3 -m edgeclf_runtime"
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=program,
         description="Classify images and camera frames with a bundle made by edgeclf.",
         epilog="example: {} run --source /dev/video0 --json".format(program),
@@ -92,6 +106,12 @@ def _add_run(parser):
         metavar="URI",
         help="csi://0, /dev/video0, rtsp://..., http://... (MJPEG), gst://PIPELINE, test://, a video file, a folder or pattern of images",
     )
+    source.add_argument(
+        "--password-file",
+        metavar="FILE",
+        help="the camera's password, a file of one line; else the environment's EDGECLF_CAMERA_PASSWORD; for rtsp://USER@HOST, "
+        "and wherever {password} stands",
+    )
     source.add_argument("--width", type=_positive, metavar="N", help="picture width to ask the camera for")
     source.add_argument("--height", type=_positive, metavar="N", help="picture height to ask the camera for")
     source.add_argument("--fps", type=_positive, metavar="N", help="frames a second to ask the camera for")
@@ -143,6 +163,11 @@ def _add_sinks(parser):
         default=[],
         metavar="TARGET",
         help="results.jsonl, results.csv, annotated.mp4 or mqtt://HOST/TOPIC; may be given again",
+    )
+    sinks.add_argument(
+        "--mqtt-password-file",
+        metavar="FILE",
+        help="the password for mqtt://USER@HOST, a file of one line; else the environment's EDGECLF_MQTT_PASSWORD",
     )
     sinks.add_argument(
         "--live",

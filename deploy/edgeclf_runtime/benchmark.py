@@ -16,7 +16,7 @@ from .images import decode_image
 from .machine import machine_facts
 from .selection import Selection, candidates
 from .telemetry import PowerMeter, read_telemetry, throttled
-from .terminal import show_line
+from .terminal import printable, show_line
 
 # "total" is a frame's way to its label, the sum of the stages before it.  "capture" is not in it: what it takes to decode
 # the frame from a JPEG, as USB cameras and files deliver it; a CSI camera's frames need none.
@@ -74,7 +74,7 @@ class BenchReport(NamedTuple):
                     lines.append("{:<16} {:<12}{}".format(model, stage, figures))
         lines += ["{:<16} {}".format(model, self._summary(model)) for model in self.latency_ms]
         lines += ["{:<16} {}".format(model, reason) for model, reason in self.failures.items()]
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))
 
     def _summary(self, model):
         energy, windows = self.joules_per_frame[model], self.throttling[model]

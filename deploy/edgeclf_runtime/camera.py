@@ -10,10 +10,13 @@ import os
 import time
 from urllib.parse import parse_qsl, urlsplit
 
+from .addresses import PLACEHOLDER, fill_password, parse_address, shown_uri
 from .capture import CaptureProcess
+from .credentials import CAMERA, check_password, password_from
 from .errors import CameraError, EndOfStream, ImageError
 from .frames import Camera, Frame
 from .images import is_image_name, read_image
+from .redaction import learn, protect
 from .sources import FAULTS, FLIPS, PIPELINE_END, Source, cameras, csi_pipeline
 from .watch import FROZEN_S, TIMEOUT_S, WatchedCamera
 
@@ -26,8 +29,8 @@ FORMS = (
     "a folder or a pattern of images (photos/*.jpg)",
     "csi://0 (a Jetson's camera)",
     "/dev/video0 or v4l2://0",
-    "rtsp://HOST/PATH",
-    "http://HOST/PATH (MJPEG)",
+    "rtsp://[USER@]HOST/PATH",
+    "http://[USER@]HOST/PATH (MJPEG)",
     "gst://PIPELINE (GStreamer)",
     "test:// (generated pictures)",
 )
@@ -45,6 +48,7 @@ def open_camera(
     timeout_s=TIMEOUT_S,
     frozen_s=FROZEN_S,
     wait=True,
+    password=None,
 ):
     """Open a source of frames; see FORMS for what a ``uri`` can be.
 
@@ -56,6 +60,8 @@ def open_camera(
     timeout_s   a camera without a frame for so long is lost, and reopened
     frozen_s    a camera with the same picture for so long is lost; 0 for one that may stand still
     wait        False returns before it is open: call wait_opened() before the first read()
+    password    of the camera, as it is; None takes the environment's EDGECLF_CAMERA_PASSWORD.  It stands for
+                ``{password}`` in the ``uri``, and is added to an rtsp or http address with a user name alone
 
     Returns a Camera.  Raises CameraError where the source cannot be opened.
     """
@@ -64,7 +70,7 @@ def open_camera(
     paths = _image_paths(uri)
     if paths is not None:
         return ImagesCamera(paths)
-    source = find_source(uri, width, height, fps, flip)
+    source = find_source(uri, width, height, fps, flip, password)
     if not source.live:
         video = CaptureProcess(source._replace(policy="latest" if policy == "latest" else "all"))
         return video.wait_opened() if wait else video
@@ -83,41 +89,67 @@ def _check(flip, policy, timeout_s, frozen_s):
         raise CameraError("timeout_s is {} and frozen_s {}; seconds above 0 were expected".format(timeout_s, frozen_s))
 
 
-def find_source(uri, width=None, height=None, fps=None, flip=None):
+def find_source(uri, width=None, height=None, fps=None, flip=None, password=None):
     """Return the Source that a URI names; CameraError lists the forms where it names none.  See open_camera()."""
     scheme = uri.split("://")[0].lower() if "://" in uri else ""
     if scheme == "csi":
         # The pipeline asks for the mode, and turns the picture, by itself.
         return Source("gstreamer", csi_pipeline(_number(uri, "csi://"), width, height, fps, flip), uri)
-    return _find(uri, scheme)._replace(width=width, height=height, fps=fps, flip=flip)
+    return _find(uri, scheme, password)._replace(width=width, height=height, fps=fps, flip=flip)
 
 
-def _find(uri, scheme):
+def _find(uri, scheme, password):
     if scheme in _PORTS:
-        return _network(uri, scheme)
+        return _network(uri, scheme, password)
     if scheme == "test":
         return _generated(uri)
     if scheme == "gst":
-        pipeline = uri[len("gst://") :]
-        return Source("gstreamer", pipeline if "appsink" in pipeline else pipeline + PIPELINE_END, uri)
+        learn(uri)
+        pipeline = _with_password(uri, password)[len("gst://") :]
+        return Source("gstreamer", pipeline if "appsink" in pipeline else pipeline + PIPELINE_END, shown_uri(uri))
     if os.path.isfile(uri):
         return Source("file", uri, uri)
     if scheme == "v4l2" or uri.startswith("/dev/video") or uri.isdecimal():
         return Source("device", _device(uri), uri)
-    raise CameraError("there is no source {!r}; a source is {}".format(uri, ", ".join(FORMS)))
+    raise CameraError("there is no source {!r}; a source is {}".format(shown_uri(uri), ", ".join(FORMS)))
 
 
-def _network(uri, scheme):
+def _network(uri, scheme, password):
+    learn(uri)
     try:
-        parts = urlsplit(uri)
-        host, port = parts.hostname, parts.port or _PORTS[scheme]
-    except ValueError:
-        host = None
-    if not host:
-        raise CameraError("{!r} names no host; {}://HOST:PORT/PATH was expected".format(uri, scheme))
-    # Passwords stay out of messages and logs.
-    name = uri.replace(parts.netloc, parts.netloc.rpartition("@")[2], 1)
-    return Source("network", uri, name, address=[host, port])
+        # Checked as somebody wrote it; what is put into it afterwards is percent-encoded.
+        parse_address(uri.replace(PLACEHOLDER, "..."))
+        address = parse_address(_with_password(uri, password))
+    except ValueError as error:
+        raise CameraError(
+            "{0}://... is no address of a camera: {1}; {0}://HOST:PORT/PATH was expected, or {0}://USER@HOST:PORT/PATH "
+            "with the password in the environment's {2} or by --password-file".format(scheme, error, CAMERA)
+        )
+    if address.plain_password:
+        protect(address.plain_password, address.plain_user)
+    return Source("network", str(address), shown_uri(uri), address=[address.plain_host, address.port or _PORTS[scheme]])
+
+
+def _with_password(uri, password):
+    """Return a URI with the camera's password where it belongs."""
+    if password is not None:
+        check_password(password, "the camera's password")
+        protect(password)
+    known = password or password_from(CAMERA)
+    if known is None:
+        if PLACEHOLDER in uri:
+            raise CameraError(
+                "{} asks for a password: give it by the environment's {} or by --password-file".format(
+                    shown_uri(uri), CAMERA
+                )
+            )
+        return uri
+    filled = fill_password(uri, known)
+    if password is not None and filled == uri:
+        _log.warning(
+            "the password is not used: %s has no user name without a password, and no %s", shown_uri(uri), PLACEHOLDER
+        )
+    return filled
 
 
 def _generated(uri):
@@ -126,7 +158,7 @@ def _generated(uri):
     if options or (fault is not None and fault not in FAULTS) or not after.isdecimal():
         raise CameraError(
             "{!r} is no generated source; test:// or test://?fault=NAME&after=FRAMES was expected, NAME one of {}".format(
-                uri, ", ".join(FAULTS)
+                shown_uri(uri), ", ".join(FAULTS)
             )
         )
     return Source("test", "", uri, fault=fault, after=int(after))
@@ -137,14 +169,16 @@ def _device(uri):
     if number.startswith("/dev/video"):
         number = number[len("/dev/video") :]
     if not number.isdecimal():
-        raise CameraError("{!r} names no camera; a camera is /dev/video0 or v4l2://0. {}".format(uri, cameras()))
+        raise CameraError(
+            "{!r} names no camera; a camera is /dev/video0 or v4l2://0. {}".format(shown_uri(uri), cameras())
+        )
     return number
 
 
 def _number(uri, scheme):
     number = uri[len(scheme) :] or "0"
     if not number.isdecimal():
-        raise CameraError("{!r} names no sensor; csi://0 was expected, the number of the sensor".format(uri))
+        raise CameraError("{!r} names no sensor; csi://0 was expected, the number of the sensor".format(shown_uri(uri)))
     return number
 
 

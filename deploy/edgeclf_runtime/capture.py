@@ -17,6 +17,7 @@ import weakref
 from typing import Any, Set
 
 from .capture_main import NEXT, SLOTS
+from .credentials import child_environment
 from .errors import CameraError, CameraLost, EndOfStream
 from .frames import Camera, Frame
 from .processes import runtime_command
@@ -56,7 +57,7 @@ class CaptureProcess(Camera):
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
-            env=dict(_QUIET_READERS, **os.environ),
+            env=child_environment(_QUIET_READERS),
         )
         theirs.close()
         self._link.sendall(json.dumps(source._asdict()).encode() + b"\n")

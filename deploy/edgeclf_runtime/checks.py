@@ -9,6 +9,8 @@ import sys
 import tempfile
 from typing import Any, Dict, NamedTuple, Optional
 
+from .credentials import child_environment
+
 STATUSES = ("ok", "warning", "fail", "unknown")
 ASK_TIMEOUT_S = 60.0
 _MAX_BYTES = 1 << 20
@@ -101,7 +103,12 @@ def run(command, timeout_s):
     """
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=child_environment(),
         )
         status: Optional[int] = None
         try:

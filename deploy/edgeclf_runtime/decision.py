@@ -56,17 +56,19 @@ def allowed_places(labels, allow=None, deny=None):
 
     Raises EdgeclfError, which lists the nearest names, for a label that is not there, and where none is left.
     """
-    denied = _as_names(deny)
+    # Sets: ImageNet-21k has 21,841 labels.
+    names, denied = set(labels), _as_names(deny)
     allowed = labels if allow is None else _as_names(allow)
     for name in (*allowed, *denied):
-        if name not in labels:
+        if name not in names:
             near = difflib.get_close_matches(str(name), labels, 3, 0.5)
             raise EdgeclfError(
                 "there is no label {!r}; {}".format(
                     name, "the nearest are: " + ", ".join(near) if near else _some_labels(labels)
                 )
             )
-    places = [place for place, label in enumerate(labels) if label in allowed and label not in denied]
+    kept = set(allowed).difference(denied)
+    places = [place for place, label in enumerate(labels) if label in kept]
     if not places:
         raise EdgeclfError("allow and deny leave no label to answer with; " + _some_labels(labels))
     return places

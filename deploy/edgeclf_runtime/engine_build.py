@@ -12,6 +12,7 @@ from .engine_api import load_tensorrt
 from .engine_choice import Options
 from .errors import BackendError
 from .selection import candidates, open_proven, pair_name
+from .terminal import printable
 
 BACKEND = "tensorrt"
 PRECISIONS = ("best", "fp32", "fp16", "int8")
@@ -62,7 +63,8 @@ class BuildReport(NamedTuple):
         ]
         lines += ["not built: {}: {}".format(name, reason) for name, reason in self.failures.items()]
         lines += ["fastest here: " + self.fastest] if self.fastest else []
-        return "\n".join(lines + ([self.note] if self.note else []))
+        lines += [self.note] if self.note else []
+        return "\n".join(printable(line, "\n  ") for line in lines)
 
 
 def build(bundle, model=None, precision="best", options=None):

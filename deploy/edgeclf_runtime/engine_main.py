@@ -114,7 +114,7 @@ def build(request, send):
     timing = _read_timing(config, request.timing)
     if has(version, "progress"):
         config.progress_monitor = _make_monitor(trt, send)
-    start = time.time()
+    start = time.monotonic()
     with _calibrated(trt, version, config, profile, request):
         plan = builder.build_serialized_network(network, config)
     if plan is None:
@@ -122,7 +122,7 @@ def build(request, send):
     _write(request.plan, plan)
     if timing:
         _write_timing(config, request.timing)
-    return {"build_s": round(time.time() - start, 1), "network_layers": network.num_layers, "bytes": plan.nbytes}
+    return {"build_s": round(time.monotonic() - start, 1), "network_layers": network.num_layers, "bytes": plan.nbytes}
 
 
 def make_logger(trt):

@@ -8,13 +8,13 @@ import json
 import os
 import select
 import subprocess
-import sys
 import time
 from typing import Any
 
+from .credentials import child_environment
 from .errors import BackendError
 from .processes import runtime_command
-from .terminal import show_line
+from .terminal import show_line, show_message
 
 _KILLED, _ENDED_BY_SYSTEM = -9, (-1, -2, -15)  # signals: KILL; HUP, INT, TERM
 _TELL_EVERY_S = 30.0
@@ -48,7 +48,7 @@ class Progress:
         )
         if not show_line(line) and time.monotonic() - self._said >= _TELL_EVERY_S:
             self._said = time.monotonic()
-            print(line, file=sys.stderr, flush=True)
+            show_message(line)
 
     def close(self):
         """Leave the terminal's line empty."""
@@ -67,6 +67,7 @@ def build_engine(request, progress):
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         start_new_session=True,
+        env=child_environment(),
     )
     os.close(theirs)
     try:

@@ -13,11 +13,19 @@
 A message says what was wrong, what was found, what was expected and what to do next.
 """
 
+from .redaction import redact
+
 
 class EdgeclfError(Exception):
-    """A failure whose message is meant for the user; the command lines print it without a traceback."""
+    """A failure whose message is meant for the user; the command lines print it without a traceback.
+
+    What the message quotes, say of a library, may hold a password: it is left out here, whoever reads the message.
+    """
 
     exit_code = 1
+
+    def __init__(self, *arguments):
+        super().__init__(*(redact(value) if isinstance(value, str) else value for value in arguments))
 
 
 class BundleError(EdgeclfError):

@@ -3,6 +3,7 @@
 from typing import Any, Dict, NamedTuple
 
 from .bundle import Bundle, open_bundle
+from .terminal import printable
 
 
 class BundleInfo(NamedTuple):
@@ -27,27 +28,26 @@ class BundleInfo(NamedTuple):
     def __str__(self):
         bundle = self.bundle
         spec = bundle.preprocessing
+        labels = ", ".join(bundle.labels[:10]) + (" ..." if len(bundle.labels) > 10 else "")
         lines = [
             "{}  (id {})".format(bundle.name, bundle.id[:12]),
-            "labels         {}: {}".format(
-                len(bundle.labels), ", ".join(bundle.labels[:10]) + (" ..." if len(bundle.labels) > 10 else "")
-            ),
+            "labels         {}: {}".format(len(bundle.labels), labels),
             "preprocessing  {} to {} x {}, {}".format(spec.resize, spec.width, spec.height, spec.color),
             "verified       {} files, every size and sha256 as in the manifest".format(len(bundle.files)),
         ]
-        for model in bundle.models:
-            accuracy = model.metrics.get("accuracy")
-            lines.append(
-                "model          {:<13} {:>6.1f} MB  {}{}".format(
-                    model.name,
-                    bundle.files[model.file]["size"] / 1e6,
-                    ", ".join(model.backends),
-                    ""
-                    if accuracy is None
-                    else "  accuracy {:.4f} on {} images".format(accuracy, model.metrics.get("images")),
-                )
-            )
-        return "\n".join(lines)
+        lines += ["model          " + self._line(model) for model in bundle.models]
+        # One line each, whatever the names are.
+        return "\n".join(map(printable, lines))
+
+    def _line(self, model):
+        size_mb = self.bundle.files[model.file]["size"] / 1e6
+        accuracy = model.metrics.get("accuracy")
+        return "{:<13} {:>6.1f} MB  {}{}".format(
+            model.name,
+            size_mb,
+            ", ".join(model.backends),
+            "" if accuracy is None else "  accuracy {:.4f} on {} images".format(accuracy, model.metrics.get("images")),
+        )
 
 
 def info(bundle):

@@ -8,6 +8,12 @@ import os
 import socket
 import time
 
+from .redaction import redact
+from .terminal import printable
+
+# systemd drops a datagram of more than 4096 bytes, READY=1 in it too.
+_LONGEST = 1000
+
 
 class Notifier:
     """Speaks to systemd on behalf of a loop.
@@ -28,11 +34,11 @@ class Notifier:
 
     def ready(self, status):
         """Say that it works, with a line for ``systemctl status``."""
-        self._send("READY=1\nSTATUS={}".format(status))
+        self._send("READY=1\n" + _status(status))
 
     def status(self, status):
         """Change the line for ``systemctl status``."""
-        self._send("STATUS={}".format(status))
+        self._send(_status(status))
 
     def alive(self):
         """Say that the loop goes on, where a watchdog wants to hear it."""
@@ -54,3 +60,8 @@ class Notifier:
                 link.sendall(text.encode())
         except OSError:
             pass  # systemd has gone; it is not for a camera to fall over that
+
+
+def _status(text):
+    """Return the assignment of the status line: one line, since each line of the datagram is a command to systemd."""
+    return "STATUS={}".format(printable(redact(str(text)))[:_LONGEST])

@@ -6,6 +6,7 @@ from .bundle import open_bundle
 from .errors import BackendError
 from .golden import GoldenReport, check_golden
 from .selection import candidates, open_within, pair_name
+from .terminal import printable
 
 
 class SelftestReport(NamedTuple):
@@ -31,7 +32,7 @@ class SelftestReport(NamedTuple):
     def __str__(self):
         lines = [str(report) for report in self.reports]
         lines += ["not run: {}: {}".format(name, reason) for name, reason in self.failures.items()]
-        return "\n".join(lines)
+        return "\n".join(printable(line, "\n  ") for line in lines)
 
 
 def selftest(bundle, model=None, backend="auto", threads=None):

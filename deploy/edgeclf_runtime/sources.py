@@ -14,6 +14,7 @@ import sys
 import time
 from typing import Any, NamedTuple, Optional
 
+from .addresses import shown_pipeline
 from .errors import CameraError, EndOfStream
 from .files import native_path
 
@@ -80,7 +81,10 @@ def advice(source):
     """Return what to do about a Source that does not open, as the end of a sentence."""
     if source.kind == "gstreamer":
         # OpenCV 4.6 waits for ever where an element of the pipeline is not installed.
-        return "see what this says: gst-launch-1.0 {}".format(source.location.replace("appsink", "fakesink"))
+        pipeline = shown_pipeline(source.location.replace("appsink", "fakesink"))
+        return "see what this says: gst-launch-1.0 {}".format(pipeline)
+    if source.kind == "network":
+        return "see whether it is connected, and whether the user's name and password are right"
     return "see whether it is connected" + (". " + cameras() if source.kind == "device" else "")
 
 

@@ -35,10 +35,14 @@ def free_port():
 
 
 class Server:
-    """A camera server, ``kind`` "mjpeg" or "rtsp"; the same port whenever it is started."""
+    """A camera server, ``kind`` "mjpeg" or "rtsp"; the same port whenever it is started.
 
-    def __init__(self, kind, width=160, height=120, fps=30):
+    environment     further variables for it
+    """
+
+    def __init__(self, kind, width=160, height=120, fps=30, **environment):
         self.kind, self.size, self.fps = kind, (width, height), fps
+        self._environment = environment
         self.port = free_port()
         self.process = None
 
@@ -58,6 +62,7 @@ class Server:
     def start(self):
         """Start it, and wait until it answers."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+        environment.update(self._environment)
         self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, env=environment)
         assert self.process.stdout.readline() == b"ready\n"
         return self

@@ -1,7 +1,9 @@
+import collections
+
 import numpy as np
 import pytest
 
-from edgeclf_runtime.decision import Decider, softmax
+from edgeclf_runtime.decision import Decider, allowed_places, softmax
 from edgeclf_runtime.errors import EdgeclfError
 
 LABELS = ("cat", "dog", "horse")
@@ -64,3 +66,27 @@ def test_labels_of_which_none_is_left_are_refused():
     for choice in ({"deny": LABELS}, {"allow": []}, {"allow": ["cat"], "deny": ["cat"]}):
         with pytest.raises(EdgeclfError, match="leave no label to answer with; the labels are: cat, dog, horse"):
             Decider(LABELS, **choice)
+
+
+COMPARISONS: collections.Counter = collections.Counter()
+
+
+class CountedName(str):
+    """A name that counts how often names of its kind are compared."""
+
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        COMPARISONS["names"] += 1
+        return str.__eq__(self, other)
+
+
+@pytest.mark.parametrize("choice", ["allow", "deny"])
+def test_twenty_thousand_labels_are_not_each_compared_with_all_others(choice):
+    labels = [CountedName(f"label {number}") for number in range(21_841)]
+    chosen = [CountedName(f"label {number}") for number in range(0, 21_841, 2)]
+    COMPARISONS.clear()
+    places = allowed_places(labels, **{choice: chosen})
+    assert places == list(range(choice == "deny", 21_841, 2))
+    # A few for each label: a list would need 100 million.
+    assert COMPARISONS["names"] < 10 * len(labels)

@@ -26,6 +26,19 @@ def test_systemd_hears_that_the_service_is_ready_and_when_it_stops(systemd):
     assert heard() == "STOPPING=1"
 
 
+@pytest.mark.parametrize("name", ["x\nMAINPID=1", "x\rMAINPID=1", "x\0MAINPID=1", "\u2028\x1b[0m\udcff", "y" * 10_000])
+def test_a_name_is_no_command_to_systemd(systemd, name):
+    address, heard = systemd
+    notifier = Notifier({"NOTIFY_SOCKET": address})
+    notifier.ready(name)
+    ready, status = heard().split("\n")
+    assert ready == "READY=1"
+    assert status.startswith("STATUS=")
+    assert status.isprintable()
+    notifier.status(name)
+    assert heard() == status
+
+
 def test_an_abstract_socket_is_reached():
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(f"\0edgeclf-{os.getpid()}")

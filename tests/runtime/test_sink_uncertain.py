@@ -10,6 +10,7 @@ from edgeclf_runtime.images import read_image
 from edgeclf_runtime.sinks import uncertain
 from edgeclf_runtime.sinks.uncertain import UncertainSink
 
+from .brokers import wait_until
 from .pictures import noise
 from .results import START, result
 
@@ -48,8 +49,8 @@ def moments(folder):
 def test_an_uncertain_frame_is_stored_with_what_the_model_thought(tmp_path):
     store(tmp_path / "new", [unsure(1, label="unknown")])
     assert names(tmp_path / "new") == [
-        "uncertain-20231114T221321.000000Z.jpg",
-        "uncertain-20231114T221321.000000Z.json",
+        "uncertain-0000000001-20231114T221321.000000Z.jpg",
+        "uncertain-0000000001-20231114T221321.000000Z.json",
     ]
     image = read_image(tmp_path / "new" / names(tmp_path / "new")[0])
     assert abs(image.astype(int) - noise(64, 48)).mean() < 6
@@ -75,11 +76,54 @@ def test_at_most_one_frame_is_stored_in_each_interval(tmp_path):
     assert sink.lost == 0
 
 
-def test_names_sort_by_time(tmp_path):
+def test_names_sort_in_the_order_of_storing(tmp_path):
     store(tmp_path, [unsure(number) for number in (9, 10, 100, 100_000)])
     images = [name for name in names(tmp_path) if name.endswith(".jpg")]
     times = [json.loads((tmp_path / (name[:-4] + ".json")).read_text())["captured_at"] - START for name in images]
     assert times == [9, 10, 100, 100_000]
+
+
+def at(item, seconds):
+    """A result at another time of the clock."""
+    return item._replace(frame=item.frame._replace(captured_at=float(seconds)))
+
+
+def test_a_clock_that_is_set_back_does_not_make_the_newest_frames_the_oldest(tmp_path):
+    store(tmp_path, [unsure(0)])
+    size = sum((tmp_path / name).stat().st_size for name in names(tmp_path))
+    # A board without a clock of its own was started again, and the network has not told it the time yet.
+    store(tmp_path, [at(unsure(number), number) for number in (1, 2, 3)], max_bytes=int(2.5 * size))
+    assert moments(tmp_path) == [2 - START, 3 - START]
+
+
+def test_numbers_go_on_after_a_restart_and_names_without_a_number_are_the_oldest(tmp_path):
+    store(tmp_path, [unsure(0), unsure(1)])
+    size = sum((tmp_path / name).stat().st_size for name in names(tmp_path)) // 2
+    for name in names(tmp_path):
+        if "-0000000002-" in name:
+            # As earlier versions called it, of a clock that was ahead.
+            (tmp_path / name).rename(tmp_path / ("uncertain-20991231T000000.000000Z" + name[name.rindex(".") :]))
+    store(tmp_path, [unsure(number) for number in (2, 3)])
+    assert [name[:20] for name in names(tmp_path)[::2]] == [
+        "uncertain-0000000001",
+        "uncertain-0000000002",
+        "uncertain-0000000003",
+        "uncertain-20991231T0",
+    ]
+    store(tmp_path, [unsure(4)], max_bytes=int(4.5 * size))
+    assert moments(tmp_path) == [0, 2, 3, 4]
+
+
+def test_a_folder_that_comes_back_with_higher_numbers_is_gone_on_with(tmp_path):
+    (tmp_path / "stick").mkdir()
+    store(tmp_path / "other", [unsure(number) for number in range(3)])
+    with UncertainSink(tmp_path / "stick") as sink:
+        (tmp_path / "stick").rmdir()
+        sink.write(unsure(10))
+        wait_until(lambda: sink.lost == 1)
+        (tmp_path / "other").rename(tmp_path / "stick")
+        sink.write(unsure(11))
+    assert names(tmp_path / "stick")[-1].startswith("uncertain-0000000004-")
 
 
 def test_the_oldest_go_when_the_folder_is_full_those_of_earlier_runs_first(tmp_path):
@@ -135,9 +179,12 @@ def test_what_a_power_cut_left_is_counted_and_deleted(tmp_path):
 
 
 def test_a_frame_that_is_there_is_not_replaced(tmp_path, caplog):
-    (tmp_path / "uncertain-20231114T221321.000000Z.jpg").write_text("mine")
-    sink = store(tmp_path, [unsure(1)])
-    assert (tmp_path / "uncertain-20231114T221321.000000Z.jpg").read_text() == "mine"
+    with UncertainSink(tmp_path) as sink:
+        sink.write(unsure(0))
+        wait_until(lambda: len(names(tmp_path)) == 2)
+        (tmp_path / "uncertain-0000000002-20231114T221321.000000Z.jpg").write_text("mine")
+        sink.write(unsure(1))
+    assert (tmp_path / "uncertain-0000000002-20231114T221321.000000Z.jpg").read_text() == "mine"
     assert sink.lost == 1
     assert "exists" in caplog.text
 

@@ -152,6 +152,29 @@ def test_a_row_holds_times_label_confidence_and_every_stage(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["=1+1", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", " =1", "\n=1", "\uff1d1+1", "=cmd|' /C calc'!A0", "-", "="],
+)
+def test_a_spreadsheet_runs_no_label_and_no_file_name(tmp_path, text):
+    with CsvSink(tmp_path / "r.csv") as sink:
+        sink.write(result(label=text, name=text))
+    (row,) = rows(tmp_path / "r.csv")
+    assert (row["label"], row["name"]) == ("'" + text, "'" + text)
+
+
+@pytest.mark.parametrize(
+    "text", ["-1", "+1.5", "-.5", "1e-3", "cat", "a=b", "x@y", "'quoted", "", "a-b", "two\nlines", "a\rb"]
+)
+def test_numbers_and_other_texts_stay_as_they_are_in_a_csv_file(tmp_path, text):
+    with CsvSink(tmp_path / "r.csv") as sink:
+        sink.write(result(label=text, name=text))
+    assert rows(tmp_path / "r.csv")[0]["label"] == text
+    with JsonLinesSink(tmp_path / "r.jsonl") as sink:
+        sink.write(result(label="=1+1"))
+    assert json_lines(tmp_path / "r.jsonl")[0]["label"] == "=1+1"
+
+
 def test_the_columns_are_the_stages_that_a_real_result_has(bundle):
     with Classifier.open(bundle, "fp32") as classifier:
         item = result()

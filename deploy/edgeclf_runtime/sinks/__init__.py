@@ -3,6 +3,7 @@
 import importlib
 import os
 
+from ..addresses import shown_uri
 from ..errors import OutputError
 
 # How a target begins or ends: module and class.
@@ -21,20 +22,23 @@ FORMS = (
 )
 
 
-def open_sink(target, fps=None, **options):
+def open_sink(target, fps=None, password=None, **options):
     """Open what a target names, one of FORMS; see ``base.py`` for what a sink is.
 
     fps         where every frame of a file comes, and not as time passes: the rate that a video of them has
+    password    of a broker whose address has a user and no password; None takes the environment's
     options     what else the sink's class takes beside its target
 
     Raises OutputError where the target has no known form, or can never be written.
     """
     target = str(target)
     scheme, separator, _ = target.partition("://")
-    kind = scheme + separator if separator else os.path.splitext(target)[1].lower()
+    kind = scheme.lower() + separator if separator else os.path.splitext(target)[1].lower()
     if kind not in SINKS:
-        raise OutputError("there is no output {!r}; an output is {}".format(target, ", ".join(FORMS)))
+        raise OutputError("there is no output {!r}; an output is {}".format(shown_uri(target), ", ".join(FORMS)))
     module, name = SINKS[kind]
+    if module == "mqtt":
+        options["password"] = password
     if fps is not None and module == "video":
         options["fps"] = fps
     return getattr(importlib.import_module("." + module, __name__), name)(target, **options)

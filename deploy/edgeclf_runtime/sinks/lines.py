@@ -9,6 +9,7 @@ import datetime
 import io
 import logging
 import os
+import re
 from typing import Any
 
 from ..errors import OutputError
@@ -19,6 +20,10 @@ from .outage import Outage
 _log = logging.getLogger(__name__)
 # The stages that a stream's results are timed by, a column each.
 STAGES = ("capture", "preprocess", "inference", "postprocess")
+# What begins a formula in Excel, LibreOffice or Google Sheets, in full width too, and behind what they strip (OWASP,
+# "CSV Injection").
+_FORMULA = re.compile("[\\s\0]*[=+\\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 class _LinesSink(Sink):
@@ -131,6 +136,8 @@ class JsonLinesSink(_LinesSink):
 class CsvSink(_LinesSink):
     """One row a result, under a header; times as ISO 8601 in UTC and as seconds since 1970.
 
+    A label, model or file name that a spreadsheet would run as a formula (it begins with = + - @, a tab or a
+    carriage return, and is no number) has an apostrophe before it; JSON lines hold it as it is.
     An existing file is added to where it has the same header, and refused otherwise.
     """
 
@@ -147,8 +154,16 @@ class CsvSink(_LinesSink):
         fields["captured_at"] = iso_time(fields["captured_at"])
         fields.update(("{}_ms".format(stage), value) for stage, value in fields["timings_ms"].items())
         row = io.StringIO()
-        csv.writer(row, lineterminator="").writerow([fields.get(column, "") for column in self.columns])
-        self.append(row.getvalue())
+        # Only what is in the line's end is quoted inside of a cell, in most versions of Python.
+        csv.writer(row, lineterminator="\r\n").writerow([_cell(fields.get(column, "")) for column in self.columns])
+        self.append(row.getvalue()[: -len("\r\n")])
+
+
+def _cell(value):
+    """Return a cell's value, text that would be a formula made to be text; numbers stay numbers."""
+    if not isinstance(value, str) or not _FORMULA.match(value) or _NUMBER.fullmatch(value):
+        return value
+    return "'" + value
 
 
 def iso_time(seconds):

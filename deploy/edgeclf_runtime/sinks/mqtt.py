@@ -9,28 +9,25 @@ import json
 import logging
 import os
 import queue
-import re
 import ssl
 import sys
 import threading
 import time
 import uuid
 from typing import Any, Dict, Optional, Set
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
+from .. import addresses
+from ..credentials import MQTT, check_password, password_from
 from ..errors import OutputError
+from ..redaction import learn, protect
 from .base import Sink
 from .outage import Outage
 from .spool import Spool
 
 _log = logging.getLogger(__name__)
-_ADDRESS = re.compile(
-    r"(?P<scheme>mqtts?)://(?:(?P<user>[^:@/]+)(?::(?P<password>[^@/]*))?@)?"
-    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:@/]+)(?::(?P<port>\d{1,5}))?/(?P<topic>.+)"
-)
 FORM = "mqtt://[USER[:PASSWORD]@]HOST[:PORT]/TOPIC"
 PORTS = {"mqtt": 1883, "mqtts": 8883}
-PASSWORD_VARIABLE = "EDGECLF_MQTT_PASSWORD"
 KEEPALIVE_S = 20
 RETRY_S = 1, 30
 CLOSE_S = 0.9
@@ -41,19 +38,20 @@ OFFLINE = json.dumps({"state": "offline", "reason": "the program ended, or its c
 class MqttSink(Sink):
     """Publishes each result's JSON line to TOPIC, and the camera's state, retained, to TOPIC/state.
 
-    address     mqtt://[USER[:PASSWORD]@]HOST[:PORT]/TOPIC, or mqtts:// for TLS; a password that is not in it
-                is taken from the environment's EDGECLF_MQTT_PASSWORD
+    address     mqtt://[USER[:PASSWORD]@]HOST[:PORT]/TOPIC, or mqtts:// for TLS; user and password are
+                percent-encoded, and so is an "@" in the topic
     spool       folder for what is not delivered yet; by default one for this broker and topic under
                 ~/.local/state/edgeclf
     max_bytes   of the spool; the oldest results are deleted and counted in ``lost``
     every_s     least time between two results of the same label; those between are left out
+    password    of an address with a user and no password; None takes the environment's EDGECLF_MQTT_PASSWORD
 
     The state is an event's JSON object; whose ``state`` is "offline" where the program has ended or is cut off.
     Raises OutputError where the address is wrong, the spool cannot be written, or paho-mqtt is not installed.
     """
 
-    def __init__(self, address, spool=None, max_bytes=50_000_000, every_s=0.0):
-        parts = parse_address(address)
+    def __init__(self, address, spool=None, max_bytes=50_000_000, every_s=0.0, password=None):
+        parts = parse_address(address, password)
         self._topic, self._every_s = parts["topic"], every_s
         self._client = _new_client(parts)
         self._broker = "{host}:{port}".format(**parts)
@@ -172,31 +170,50 @@ class MqttSink(Sink):
         self._spool.close()
 
 
-def parse_address(address):
-    """Return scheme, host, port, topic, user and password of an MQTT address; OutputError where it is none."""
-    match = _ADDRESS.fullmatch(str(address))
-    reason = _fault(match) if match else "it has not this form"
-    if match is None or reason:
-        shown = re.sub("//.*@", "//...@", str(address))
-        raise OutputError("{!r} is no MQTT address: {}. Expected was {}".format(shown, reason, FORM))
-    parts = match.groupdict()
-    parts["host"] = parts["host"].strip("[]")
-    parts["port"] = int(parts["port"] or PORTS[parts["scheme"]])
-    for name in ("user", "password"):
-        parts[name] = parts[name] and unquote(parts[name])
-    parts["password"] = parts["password"] or os.environ.get(PASSWORD_VARIABLE)
-    return parts
+def parse_address(address, password=None):
+    """Return scheme, host, port, topic, user and password of an MQTT address; OutputError where it is none.
 
-
-def _fault(match):
-    if match.group("port") and not 1 <= int(match.group("port")) <= 65535:
-        return "a port is a number from 1 to 65535"
-    if set(match.group("topic")) & set("+#\0"):
-        return "a topic to publish to has no + and no #"
+    password    of an address with a user and no password; None takes the environment's
+    """
+    learn(str(address))
     try:
-        match.group("host").encode("idna")
-    except UnicodeError:
-        return "the host's name is wrong"
+        parsed = addresses.parse_address(str(address))
+        topic = parsed.tail[1:].replace("%40", "@")
+        reason = _fault(parsed, topic)
+    except ValueError as error:
+        reason = str(error)
+    if reason:
+        raise OutputError(
+            "{!r} is no MQTT address: {}. Expected was {}, or {} with the password in the environment's {} or by "
+            "--mqtt-password-file".format(
+                addresses.shown_uri(str(address)), reason, FORM, "mqtt://USER@HOST/TOPIC", MQTT
+            )
+        )
+    return {
+        "scheme": parsed.scheme,
+        "host": parsed.plain_host,
+        "port": parsed.port or PORTS[parsed.scheme],
+        "topic": topic,
+        "user": parsed.plain_user or None,
+        "password": _password(parsed, password),
+    }
+
+
+def _password(parsed, password):
+    found = parsed.plain_password
+    if not found and password is not None:
+        check_password(password, "the MQTT password")
+    found = found or password or password_from(MQTT)
+    if found:
+        protect(found)
+    return found
+
+
+def _fault(parsed, topic):
+    if parsed.scheme not in PORTS or not parsed.tail.startswith("/") or not topic:
+        return "it has not this form"
+    if set(topic) & set("+#\0"):
+        return "a topic to publish to has no + and no #"
     return ""
 
 

@@ -2,6 +2,8 @@
 
 Each is a JPEG with a JSON file of the same name beside it, in one folder: a labeller moves the
 images into folders by class, and what was moved is neither counted nor deleted any more.
+The order is that of a number in the names, not of the time: a board without a clock of its own
+starts in 1970, until the network tells it the time.
 Knows nothing of classification.
 """
 
@@ -11,7 +13,7 @@ import logging
 import os
 import re
 import threading
-from typing import Dict, List
+from typing import Dict, List, Tuple
 
 from ..errors import OutputError
 from ..outputs import new_file
@@ -25,11 +27,14 @@ QUALITY = 95
 QUEUE_FRAMES = 2
 CLOSE_TIMEOUT_S = 1.0
 # Our own files, and what a power cut leaves of them; nothing else is ever deleted.
-_OWN = re.compile(r"(?:\.[a-z0-9_]{8}\.)?uncertain-(\d{8}T\d{6}\.\d{6}Z)\.(?:jpg|json)$")
+# Earlier versions put no number into the names: those files are the oldest.
+_OWN = re.compile(
+    r"(?:\.[a-z0-9_]{8}\.)?uncertain-(?:(?P<number>[0-9]{10,})-)?(?P<moment>[0-9]{8}T[0-9]{6}\.[0-9]{6}Z)\.(?:jpg|json)\Z"
+)
 
 
 class UncertainSink(Sink):
-    """Stores frames whose confidence is below a bound, as ``uncertain-TIME.jpg`` and ``.json``.
+    """Stores frames whose confidence is below a bound, as ``uncertain-NUMBER-TIME.jpg`` and ``.json``.
 
     folder      where; made unless it is there
     below       confidence under which a frame is stored, 0 to 1
@@ -45,6 +50,8 @@ class UncertainSink(Sink):
         self._next = float("-inf")
         self._lock = threading.Lock()
         self._outage = Outage(_log, self._folder)
+        self._number = 0  # of the last frame that was stored, by an earlier run too
+        self._looked = False  # for the numbers that are in the folder
         self._bytes = self._max_bytes  # not known yet: the first frame stored has them counted
         self._worker = Worker(self._store, QUEUE_FRAMES)
 
@@ -67,6 +74,7 @@ class UncertainSink(Sink):
             if self._bytes > self._max_bytes:
                 self._bytes = self._make_room()
         except Exception as error:  # OpenCV's errors too: the thread goes on with the next frame
+            self._looked = False  # it may be another stick that comes back
             self._lose(error)
         else:
             self._outage.end("uncertain frames are stored again; {} were lost".format(self.lost))
@@ -80,30 +88,44 @@ class UncertainSink(Sink):
         image = cv2.imencode(".jpg", item.frame.image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
         fields = item.to_dict()
         about = json.dumps({key: fields[key] for key in ("label", "top", "captured_at", "model")}).encode("ascii")
-        moment = datetime.datetime.fromtimestamp(item.frame.captured_at, datetime.timezone.utc)
-        path = os.path.join(self._folder, moment.strftime("uncertain-%Y%m%dT%H%M%S.%fZ"))
+        path = os.path.join(self._folder, self._next_name(item.frame.captured_at))
         with new_file(path + ".json") as json_work, new_file(path + ".jpg") as image_work:
             for work, data in ((json_work, about), (image_work, image)):
                 with open(work, "wb") as stream:
                     stream.write(data)
         return len(about) + len(image)
 
-    def _make_room(self):
-        """Delete the oldest of our own files until the rest is within bounds; returns the bytes of the rest."""
-        found: Dict[str, List[str]] = {}
+    def _next_name(self, captured_at):
+        """Return the next frame's name, higher than those of all frames that are there, without a suffix."""
+        if not self._looked:
+            self._number = max([self._number] + [number for number, _ in self._found()])
+            self._looked = True
+        self._number += 1
+        moment = datetime.datetime.fromtimestamp(captured_at, datetime.timezone.utc)
+        return "uncertain-{:010d}-{}".format(self._number, moment.strftime("%Y%m%dT%H%M%S.%fZ"))
+
+    def _found(self):
+        """Return the paths of our own files by (number, moment), their order; the number of an earlier version's is 0."""
+        found: Dict[Tuple[int, str], List[str]] = {}
         for name in os.listdir(self._folder):
             match = _OWN.match(name)
             path = os.path.join(self._folder, name)
             if match and os.path.isfile(path) and not os.path.islink(path):
-                found.setdefault(match.group(1), []).append(path)
-        sizes = {moment: sum(os.path.getsize(path) for path in paths) for moment, paths in found.items()}
-        for moment in sorted(found):
-            if sum(sizes.values()) <= self._max_bytes:
+                found.setdefault((int(match.group("number") or 0), match.group("moment")), []).append(path)
+        return found
+
+    def _make_room(self):
+        """Delete the oldest of our own files until the rest is within bounds; returns the bytes of the rest."""
+        found = self._found()
+        sizes = {frame: sum(os.path.getsize(path) for path in paths) for frame, paths in found.items()}
+        total = sum(sizes.values())
+        for frame in sorted(found):
+            if total <= self._max_bytes:
                 break
-            for path in found[moment]:
+            for path in found[frame]:
                 os.remove(path)
-            del sizes[moment]
-        return sum(sizes.values())
+            total -= sizes[frame]
+        return total
 
     def close(self):
         if not self._worker.close(CLOSE_TIMEOUT_S):

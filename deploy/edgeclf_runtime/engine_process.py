@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from .errors import BackendError
-from .processes import runtime_command
+from .processes import start_child
 from .terminal import show_line
 
 _KILLED, _ENDED_BY_SYSTEM = -9, (-1, -2, -15)  # signals: KILL; HUP, INT, TERM
@@ -61,9 +61,9 @@ def build_engine(request, progress):
     Raises BackendError: Refused where the same would happen again, Killed where that process was killed.
     """
     ours, theirs = os.pipe()
-    process: Any = subprocess.Popen(
-        runtime_command("engine_main", theirs),
-        pass_fds=(theirs,),
+    process: Any = start_child(
+        "engine_main",
+        theirs,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         start_new_session=True,

@@ -90,7 +90,7 @@ def _shown_pipeline(source):
 
 def too_large(width, height, name="the picture"):
     """Return the message about pictures of too many pixels."""
-    return "{} has {} x {} pixels, {:.1f} megapixels, more than the {:.0f} allowed; set the camera to a smaller size".format(
+    return "{} has {} x {} pixels, {:.1f} megapixels, more than the {:.0f} allowed; use smaller pictures".format(
         name, width, height, width * height / 1e6, MAX_PIXELS / 1e6
     )
 

@@ -7,9 +7,10 @@ manifest's, and byte code on disk is never read.
 
 import sys
 
-# Python looks in the bundle's folder first, where a stray folder json/ would take the place of Python's own.
-_FOLDER = __file__.rpartition("/")[0]
-sys.path[:] = [entry for entry in sys.path if entry.rstrip("/") not in ("", ".", _FOLDER)]
+if __name__ == "__main__":
+    # Python looks in the bundle's folder first, where a stray folder json/ would take the place of Python's own.
+    _FOLDER = __file__.rpartition("/")[0]
+    sys.path[:] = [entry for entry in sys.path if entry.rstrip("/") not in ("", ".", _FOLDER)]
 sys.dont_write_bytecode = True
 
 import hashlib  # noqa: E402 - these may be imported only now
@@ -56,18 +57,27 @@ def verified_bytes(path):
     return data
 
 
-def read_hashes():
-    """Return the SHA-256 of each of the bundle's files by its name, as the manifest lists them."""
+def read_manifest(sha256=""):
+    """Read the SHA-256 of each of the bundle's files by its name, as the manifest lists them; return the manifest's own.
+
+    sha256      what the manifest's own must be, if it is known
+    """
     try:
         with open(os.path.join(HERE, "manifest.json"), "rb") as stream:
-            files = json.loads(stream.read().decode("utf-8"))["files"]
-        return {str(name): facts["sha256"] for name, facts in files.items()}
+            data = stream.read()
+        files = json.loads(data.decode("utf-8"))["files"]
+        FILES.update((str(name), facts["sha256"]) for name, facts in files.items())
     except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        data = b""
+    found = hashlib.sha256(data).hexdigest()
+    if not data or sha256 not in ("", found):
         raise DamagedCode("{}: manifest.json was changed or is missing".format(HERE))
+    return found
 
 
-def load_runtime():
-    """Import the bundle's runtime, and let all that follows of it be imported in the same way."""
+def import_runtime(sha256=""):
+    """Import the bundle's runtime, and let all that follows of it be imported in the same way; see read_manifest()."""
+    manifest = read_manifest(sha256)
     for name in sorted(FILES):
         # All at once, so that damage shows before the first of them runs, and not after months.
         if name.endswith(".py"):
@@ -85,7 +95,7 @@ def load_runtime():
     sys.modules[PACKAGE] = module
     loader.exec_module(module)
     # Tells child processes to begin here as well.
-    vars(module)["__verified_home__"] = HERE
+    vars(module).update(__verified_home__=HERE, __verified_manifest__=manifest)
     return module
 
 
@@ -103,8 +113,7 @@ def _open_folder(path):
 def start():
     """Run the command line and end with its exit code."""
     try:
-        FILES.update(read_hashes())
-        load_runtime()
+        import_runtime()
         from edgeclf_runtime.__main__ import main
         from edgeclf_runtime.stopping import leave
     except DamagedCode as error:

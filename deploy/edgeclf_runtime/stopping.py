@@ -16,6 +16,8 @@ import time
 # After the signal: until the program must have begun to end, and until it must have ended (a video is finished then).
 BEGIN_S, END_S = 1.5, 8.0
 _LOOK_EVERY_S = 0.1
+# Threads that wait in Python for work, and end with the program.
+_IDLE = ("starter", "stopping")
 
 
 class Terminated(KeyboardInterrupt):
@@ -70,7 +72,8 @@ def _watch(readable, numbers, begun):
 
 def leave(code):
     """End the program with an exit code, or a message: at once if a thread hangs in native code."""
-    if any(thread is not threading.current_thread() for thread in threading.enumerate()):
+    others = set(threading.enumerate()) - {threading.current_thread()}
+    if any(thread.name not in _IDLE for thread in others):
         if isinstance(code, str):
             print(code, file=sys.stderr)
             code = 1

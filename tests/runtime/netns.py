@@ -26,6 +26,8 @@ import pytest
 ANSWERS = {1: socket.inet_aton("198.51.100.7"), 28: socket.inet_pton(socket.AF_INET6, "2001:db8::7")}
 LINGER_S = 10.0
 FOLDERS = ("home", "tmp", "cwd")
+# What the runtime may leave in a home, by the XDG base directory specification: figures, engines, undelivered results.
+OWN = ("home/.cache/edgeclf/", "home/.local/state/edgeclf/")
 _CABLE = (
     "link set lo up",
     "link add out type veth peer name far",
@@ -37,6 +39,8 @@ _CABLE = (
     "-6 addr add 2001:db8:1::2/64 dev out nodad",
     "-6 route add default via 2001:db8:1::1",
 )
+# The address of a Unix socket has at most 107 bytes, and pytest's folders have long names.
+_SHORT_TMPDIR = "/run/tmp"
 _PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6"}
 # What the kernel says by itself of IPv6: multicast listeners, and who are the neighbors.
 _KERNELS_OWN = {130, 131, 132, 133, 134, 135, 136, 143}
@@ -88,7 +92,7 @@ def observe(command, folder, environment=None, timeout_s=300):
     for name in FOLDERS:
         os.makedirs(os.path.join(str(folder), name), exist_ok=True)
     variables = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
-    variables.update({"HOME": os.path.join(str(folder), "home"), "TMPDIR": os.path.join(str(folder), "tmp")})
+    variables.update({"HOME": os.path.join(str(folder), "home"), "TMPDIR": _SHORT_TMPDIR})
     variables.update(environment or {})
     request = {
         "command": [str(part) for part in command],
@@ -100,6 +104,13 @@ def observe(command, folder, environment=None, timeout_s=300):
     inside += [sys.executable, "-I", os.path.abspath(__file__)]
     answer = subprocess.run(inside, input=json.dumps(request).encode(), stdout=subprocess.PIPE, check=True).stdout
     return Observed(files=sorted(_files(str(folder))), **json.loads(answer.decode()))
+
+
+def assert_quiet(seen, statuses=(0,), allowed=OWN):
+    """Check that nothing was asked or sent, no process stayed, and nothing else than ``allowed`` is left in the home."""
+    assert (seen.names, seen.packets, seen.left) == ([], [], []), seen.err
+    assert [name for name in seen.files if name.startswith(("home/", "tmp/")) and not name.startswith(allowed)] == []
+    assert seen.status in statuses, seen.err
 
 
 def _files(folder):
@@ -114,7 +125,7 @@ def main():
     request = json.loads(sys.stdin.read())
     for line in _CABLE:
         subprocess.check_call(["ip", *line.split()])
-    _use_own_resolver(request["folder"])
+    _mount(request["folder"])
     with contextlib.ExitStack() as stack:
         resolver = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         resolver.bind(("0.0.0.0", 53))
@@ -124,9 +135,11 @@ def main():
         print(json.dumps(_watch(request, resolver, cable)))
 
 
-def _use_own_resolver(folder):
-    """Let names be asked of the resolver here, and hide the sockets of services that would ask for us."""
+def _mount(folder):
+    """Let names be asked of the resolver here, hide the sockets of services that would ask for us, and mount TMPDIR."""
     subprocess.check_call(["mount", "-t", "tmpfs", "tmpfs", "/run"])
+    os.mkdir(_SHORT_TMPDIR)
+    subprocess.check_call(["mount", "--bind", os.path.join(folder, "tmp"), _SHORT_TMPDIR])
     texts = {"/etc/resolv.conf": "nameserver 127.0.0.1\n", "/etc/nsswitch.conf": "passwd: files\nhosts: files dns\n"}
     for path, text in texts.items():
         own = os.path.join(folder, os.path.basename(path))

@@ -12,13 +12,11 @@ from edgeclf_runtime.runners import backend_version
 from edgeclf_runtime.runners.ov import without_telemetry
 
 from .cameras import free_port
-from .netns import observe
+from .netns import assert_quiet, observe
 from .pictures import encode, noise
 
 HERE = Path(__file__).parent
 BACKENDS = ("onnxruntime", "openvino", "opencv")
-# What the runtime may leave in a home, by the XDG base directory specification: figures, engines, undelivered results.
-OWN = ("home/.cache/edgeclf/", "home/.local/state/edgeclf/")
 # Reports are sent with a delay; ONNX Runtime's took 45 seconds.
 LONG_S = 90
 OFFENCES = """
@@ -74,13 +72,6 @@ def film(tmp_path):
         writer.write(np.full((16, 32, 3), number * 40, np.uint8))
     writer.release()
     return tmp_path / "film.avi"
-
-
-def assert_quiet(seen, statuses=(0,)):
-    """Nothing was asked or sent, no process stayed, and what is left in the home is the runtime's own."""
-    assert (seen.names, seen.packets, seen.left) == ([], [], []), seen.err
-    assert [name for name in seen.files if name.startswith(("home/", "tmp/")) and not name.startswith(OWN)] == []
-    assert seen.status in statuses, seen.err
 
 
 def test_every_offence_of_a_command_is_seen(tmp_path):

@@ -113,7 +113,9 @@ def test_a_label_is_found_without_the_network(bundle, photo, tmp_path, backend):
     assert str(photo) in seen.out
 
 
-@pytest.mark.parametrize("command", [["classify", "--tune"], ["bench", "--repeat", "3", "--warmup", "1"]])
+@pytest.mark.parametrize(
+    "command", [["classify", "--model", "fp32", "--tune"], ["bench", "--repeat", "3", "--warmup", "1"]]
+)
 def test_measuring_every_backend_sends_nothing(bundle, photo, tmp_path, command):
     arguments = command + [photo] * (command[0] == "classify")
     assert_quiet(observe([sys.executable, bundle, *arguments], tmp_path))

@@ -150,6 +150,22 @@ def test_a_network_camera_is_all_that_a_run_speaks_to(bundle, tmp_path):
     assert len(seen.out.splitlines()) == 3
 
 
+def test_the_name_of_a_camera_is_the_only_one_that_is_looked_up(bundle, tmp_path):
+    run = [sys.executable, bundle, "run", "--source", "http://camera.example/it.mjpg"]
+    seen = observe(["timeout", "6", *run], tmp_path)
+    assert set(seen.names) == {"camera.example"}
+    assert set(seen.packets) <= {"tcp 198.51.100.7:80", "tcp [2001:db8::7]:80"}
+    assert seen.packets
+
+
+def test_a_video_file_that_names_another_host_leads_nowhere(bundle, tmp_path):
+    # The zero byte lets the list pass for a video.
+    (tmp_path / "film.mp4").write_bytes(b"#EXTM3U\n#\0\n#EXTINF:9,\nhttp://other.example/it.ts\n#EXT-X-ENDLIST\n")
+    seen = observe([sys.executable, bundle, "run", "--source", tmp_path / "film.mp4"], tmp_path)
+    assert_quiet(seen, (1,))
+    assert "cannot be opened" in seen.err
+
+
 def test_a_program_that_uses_the_runtime_sends_nothing(bundle, tmp_path):
     assert_quiet(observe([sys.executable, "-c", PROGRAM, bundle], tmp_path, {"PYTHONPATH": str(bundle)}))
 

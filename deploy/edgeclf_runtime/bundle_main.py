@@ -24,6 +24,7 @@ from typing import Any, Dict  # noqa: E402
 HERE = os.path.dirname(os.path.abspath(__file__))
 PACKAGE = "edgeclf_runtime"
 FILES: Dict[str, str] = {}
+_MAX_BYTES = 8 << 20
 _COPY_AGAIN = "copy the bundle again from where it was made"
 
 
@@ -42,17 +43,21 @@ class Importer(importlib.machinery.SourceFileLoader):
         return compile(verified_bytes(path), path, "exec", dont_inherit=True)
 
 
+def read(path):
+    """Return the bytes of a regular file, b"" if there is none, without waiting: a pipe or a device is no file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    with os.fdopen(descriptor, "rb") as stream:
+        return stream.read(_MAX_BYTES) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+
+
 def verified_bytes(path):
     """Return the bytes of one of the bundle's files; DamagedCode if they are not those that the manifest lists."""
     name = os.path.relpath(path, HERE).replace(os.sep, "/")
-    try:
-        if not stat.S_ISREG(os.lstat(path).st_mode):
-            raise DamagedCode("{}: {} is no regular file".format(HERE, name))
-        with open(path, "rb") as stream:
-            data = stream.read()
-    except OSError:
-        data = None
-    if data is None or name not in FILES or hashlib.sha256(data).hexdigest() != FILES[name]:
+    data = read(path)
+    if name not in FILES or hashlib.sha256(data).hexdigest() != FILES[name]:
         raise DamagedCode("{}: {} was changed or is missing".format(HERE, name))
     return data
 
@@ -62,12 +67,11 @@ def read_manifest(sha256=""):
 
     sha256      what the manifest's own must be, if it is known
     """
+    data = read(os.path.join(HERE, "manifest.json"))
     try:
-        with open(os.path.join(HERE, "manifest.json"), "rb") as stream:
-            data = stream.read()
         files = json.loads(data.decode("utf-8"))["files"]
         FILES.update((str(name), facts["sha256"]) for name, facts in files.items())
-    except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError):
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         data = b""
     found = hashlib.sha256(data).hexdigest()
     if not data or sha256 not in ("", found):

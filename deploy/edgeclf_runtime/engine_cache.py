@@ -16,7 +16,7 @@ import tempfile
 import time
 
 from .errors import BackendError, OutputError
-from .files import read_json, sha256_bytes
+from .files import open_regular, read_json, sha256_bytes
 from .machine import cache_folder
 from .manifest import SHA256
 from .outputs import new_file
@@ -67,7 +67,7 @@ def load(folder, key):
         _log.warning("%s.engine is not used: %s", path, reason)
         return None
     try:
-        with open(path + ".engine", "rb") as stream:
+        with open_regular(path + ".engine") as stream:
             owner = os.fstat(stream.fileno()).st_uid
             plan = stream.read()
     except OSError as error:

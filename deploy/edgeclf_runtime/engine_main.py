@@ -19,7 +19,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from .engine_api import has, load_tensorrt, version_of
 from .errors import BackendError, EdgeclfError, OutputError
-from .files import sha256_bytes
+from .files import read_bytes, sha256_bytes
 from .model_file import model_bytes
 from .outputs import new_file
 
@@ -250,8 +250,8 @@ def _read_timing(config, path):
     if path is None:
         return False
     data = b""
-    with contextlib.suppress(OSError), open(path, "rb") as stream:
-        data = stream.read(_MOST_TIMING_BYTES)
+    with contextlib.suppress(OSError, ValueError):
+        data = read_bytes(path, _MOST_TIMING_BYTES)
     for known in (data, b""):
         cache = config.create_timing_cache(known)
         if cache is not None and config.set_timing_cache(cache, False):

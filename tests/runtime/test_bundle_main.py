@@ -125,3 +125,13 @@ def test_code_that_is_changed_while_the_program_runs_is_not_imported(copied):
     ).format(str(copied))
     out = subprocess.check_output([sys.executable, "-c", program], universal_newlines=True)
     assert "edgeclf_runtime/info.py was changed or is missing" in out
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "edgeclf_runtime/errors.py"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_code_that_is_no_file_is_told_without_waiting(copied, name, make):
+    (copied / name).unlink()
+    make(str(copied / name))
+    code, out, err = output_of(start(copied, "info"))
+    assert (code, out) == (1, "")
+    assert f"{name} was changed or is missing" in err

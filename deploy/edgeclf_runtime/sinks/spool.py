@@ -14,6 +14,7 @@ from collections import deque
 from typing import Deque, List, Optional
 
 from ..errors import OutputError
+from ..files import open_regular
 from .folders import open_folder
 from .outage import Outage
 
@@ -117,7 +118,7 @@ class Spool:
         if part.lines:
             return part.lines
         try:
-            with open(part.path, "rb") as stream:
+            with open_regular(part.path) as stream:
                 lines = stream.readlines()
         except OSError as error:
             self._broken.begin("cannot be read, results are lost: {}".format(error))

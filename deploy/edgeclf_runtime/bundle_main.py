@@ -49,8 +49,11 @@ def read(path):
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return b""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return b""
     with os.fdopen(descriptor, "rb") as stream:
-        return stream.read(_MAX_BYTES) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+        return stream.read(_MAX_BYTES)
 
 
 def verified_bytes(path):
@@ -99,7 +102,8 @@ def import_runtime(sha256=""):
     sys.modules[PACKAGE] = module
     loader.exec_module(module)
     # Tells child processes to begin here as well.
-    vars(module).update(__verified_home__=HERE, __verified_manifest__=manifest)
+    hashes = {"__verified_start__": FILES["__main__.py"], "__verified_manifest__": manifest}
+    vars(module).update(hashes, __verified_home__=HERE)
     return module
 
 

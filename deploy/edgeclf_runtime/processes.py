@@ -23,13 +23,20 @@ from .credentials import child_environment
 # import: no numpy.py that was dropped there.
 _START = """
 import sys
-module, parent, verified, manifest, home, count = sys.argv[1:7]
-handles = [int(handle) for handle in sys.argv[7:7 + int(count)]]
-path = sys.argv[7 + int(count):]
+module, parent, verified, start, manifest, home, count = sys.argv[1:8]
+handles = [int(handle) for handle in sys.argv[8:8 + int(count)]]
+path = sys.argv[8 + int(count):]
 sys.path[:] = path + [entry for entry in sys.path if entry and entry not in path]
 if verified:
-    import runpy
-    runpy.run_path(verified + "/__main__.py", run_name="edgeclf_bundle")["import_runtime"](manifest)
+    import hashlib
+    file = verified + "/__main__.py"
+    with open(file, "rb") as stream:
+        source = stream.read()
+    if start not in ("", hashlib.sha256(source).hexdigest()):
+        sys.exit(file + " was changed while the program runs; copy the bundle again from where it was made")
+    bundle = {"__name__": "edgeclf_bundle", "__file__": file}
+    exec(compile(source, file, "exec"), bundle)
+    bundle["import_runtime"](manifest)
 else:
     sys.path.insert(0, home)
     import edgeclf_runtime
@@ -44,12 +51,12 @@ def runtime_command(module, *handles):
     """Return the command that calls a module's ``main`` with numbers, the handles that it inherits.
 
     Where the runtime was imported by a bundle that verified it (``edgeclf_runtime.__verified_home__`` names the
-    bundle's folder, ``__verified_manifest__`` the hash of its manifest), the child runs that bundle's ``__main__.py``
-    under the name ``edgeclf_bundle`` and calls its ``import_runtime()``, which verifies the code and imports
+    bundle's folder, ``__verified_start__`` and ``__verified_manifest__`` the hashes of its ``__main__.py`` and of its
+    manifest), the child runs that bundle's ``__main__.py`` under the name ``edgeclf_bundle`` and calls its ``import_runtime()``, which verifies the code and imports
     ``edgeclf_runtime`` as it did here.
     """
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    verified = [getattr(edgeclf_runtime, name, "") for name in ("__verified_home__", "__verified_manifest__")]
+    verified = [getattr(edgeclf_runtime, "__verified_{}__".format(name), "") for name in ("home", "start", "manifest")]
     options = ["-I", "-B"] + (["-X", "utf8"] if getattr(sys.flags, "utf8_mode", 0) else [])
     return [
         *[sys.executable, *options, "-c", _START, module, str(os.getpid()), *verified, home, str(len(handles))],

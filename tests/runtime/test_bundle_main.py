@@ -135,3 +135,20 @@ def test_code_that_is_no_file_is_told_without_waiting(copied, name, make):
     code, out, err = output_of(start(copied, "info"))
     assert (code, out) == (1, "")
     assert f"{name} was changed or is missing" in err
+
+
+def test_a_child_process_runs_the_code_that_its_parent_verified(copied):
+    program = (
+        f"import runpy, sys; start = runpy.run_path({str(copied)!r} + '/__main__.py', run_name='start')\n"
+        "start['import_runtime']()\n"
+        "from edgeclf_runtime.checks import ask\n"
+        "print(ask('from edgeclf_runtime import golden; return type(golden.__loader__).__name__').found)\n"
+        f"open({str(copied)!r} + '/edgeclf_runtime/golden.py', 'a').write('x = 1')\n"
+        "print(ask('from edgeclf_runtime import golden; return 1').failure)\n"
+        "open({0!r} + '/__main__.py', 'a').write('x = 1')\n"
+        "print(ask('return 1').failure)\n"
+    )
+    out = subprocess.check_output([sys.executable, "-c", program], universal_newlines=True)
+    assert out.splitlines()[0] == "Importer"
+    assert "edgeclf_runtime/golden.py was changed or is missing" in out
+    assert "__main__.py was changed while the program runs" in out

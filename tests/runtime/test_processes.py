@@ -92,7 +92,7 @@ def test_a_verified_bundles_child_begins_with_the_bundles_verification(tmp_path,
     home = os.path.dirname(os.path.dirname(edgeclf_runtime.__file__))
     source = f"""
 import sys
-def import_runtime():
+def import_runtime(manifest):
     sys.path.insert(0, {home!r})
     import edgeclf_runtime
     edgeclf_runtime.verified_by = __name__
@@ -101,7 +101,7 @@ def import_runtime():
     write(tmp_path, {"__main__.py": source})
     monkeypatch.setattr(edgeclf_runtime, "__verified_home__", str(tmp_path), raising=False)
     assert ask("import edgeclf_runtime\nreturn edgeclf_runtime.verified_by").found == "edgeclf_bundle"
-    (tmp_path / "__main__.py").write_text("def import_runtime(): raise SystemExit('damaged')")
+    (tmp_path / "__main__.py").write_text("def import_runtime(manifest): raise SystemExit('damaged')")
     assert "damaged" in ask("return 1").failure
 
 

@@ -145,7 +145,7 @@ def test_a_child_process_runs_the_code_that_its_parent_verified(copied):
         "print(ask('from edgeclf_runtime import golden; return type(golden.__loader__).__name__').found)\n"
         f"open({str(copied)!r} + '/edgeclf_runtime/golden.py', 'a').write('x = 1')\n"
         "print(ask('from edgeclf_runtime import golden; return 1').failure)\n"
-        "open({0!r} + '/__main__.py', 'a').write('x = 1')\n"
+        f"open({str(copied)!r} + '/__main__.py', 'a').write('x = 1')\n"
         "print(ask('return 1').failure)\n"
     )
     out = subprocess.check_output([sys.executable, "-c", program], universal_newlines=True)

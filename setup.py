@@ -19,7 +19,13 @@ setup(
     license="MIT",
     license_files=["LICENSE"],
     python_requires=">=3.10",
-    packages=["edgeclf", "edgeclf_runtime", "edgeclf_runtime.runners", "edgeclf_runtime.sinks"],
+    packages=[
+        "edgeclf",
+        "edgeclf_runtime",
+        "edgeclf_runtime.formats",
+        "edgeclf_runtime.runners",
+        "edgeclf_runtime.sinks",
+    ],
     package_dir={"edgeclf_runtime": "deploy/edgeclf_runtime"},
     package_data={"edgeclf": ["py.typed"], "edgeclf_runtime": ["py.typed", "sinks/live.html"]},
     install_requires=[

@@ -75,8 +75,10 @@ def _torch(form: str, device: str, folder: Path, threads: int, batch: int) -> tu
 
 
 def _openvino(file: str, folder: Path, threads: int, batch: int) -> tuple[Infer, str]:
-    import openvino
+    from edgeclf_runtime.runners.ov import without_telemetry
 
+    with without_telemetry():
+        import openvino
     core = openvino.Core()
     model = core.read_model(_file(folder, file))
     model.reshape([batch, *_size(folder), 3])

@@ -45,13 +45,21 @@ def make_pictures(run: str, work: Path) -> None:
 def make_yolo(yaml: str, work: Path) -> None:
     """Export ultralytics' classifier, with random weights, as it does itself, and in the form that edgeclf runs."""
     import onnx
-    import ultralytics
 
+    ultralytics = import_ultralytics(work)
     os.chdir(work)  # it writes there, whatever is asked for
     os.rename(ultralytics.YOLO(yaml).export(format="onnx", imgsz=224, simplify=False, verbose=False), YOLO)
     model = onnx.load(YOLO)
     take_pixels(model)
     onnx.save(model, YOLO_OURS)
+
+
+def import_ultralytics(work: Path) -> Any:
+    """Import ultralytics so that it asks nobody, reports nothing, installs nothing, and keeps its settings in ``work``."""
+    os.environ.update({"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_CONFIG_DIR": str(work)})
+    import ultralytics
+
+    return ultralytics
 
 
 def take_pixels(model: Any) -> None:
@@ -140,9 +148,7 @@ def _tutorial(file: None, arguments: argparse.Namespace) -> tuple[Step, Labels]:
 
 
 def _ultralytics(file: None, arguments: argparse.Namespace) -> tuple[Step, Labels]:
-    import ultralytics
-
-    model = ultralytics.YOLO(str(arguments.work / YOLO), task="classify")
+    model = import_ultralytics(arguments.work).YOLO(str(arguments.work / YOLO), task="classify")
 
     def classify(frame: Frame) -> int:
         return model.predict(frame, verbose=False)[0].probs.top1

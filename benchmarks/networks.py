@@ -141,9 +141,12 @@ def calibration_batches(height: int, width: int, count: int) -> Any:
 
 
 def _make_openvino(folder: Path, facts: dict[str, Any]) -> None:
-    import nncf
-    import openvino
+    from edgeclf_runtime.runners.ov import without_telemetry
 
+    # NNCF reports by the same package.
+    with without_telemetry():
+        import nncf
+        import openvino
     batches = calibration_batches(facts["height"], facts["width"], facts["calibration_images"])
     model = openvino.Core().read_model(str(folder / "model.fp32.onnx"))
     model.reshape([1, facts["height"], facts["width"], 3])

@@ -22,7 +22,6 @@ import tempfile
 import time
 
 import numpy as np
-import onnxruntime
 
 from edgeclf_runtime.benchmark import machine_facts
 from edgeclf_runtime.bundle import open_bundle
@@ -69,6 +68,8 @@ def main():
 
 def open_session(bundle, model, threads):
     """Return a bare session of a bundle's model."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
     return onnxruntime.InferenceSession(

@@ -1,12 +1,14 @@
 """edgeclf: from a folder of photographs to a classifier that runs on a Jetson's camera, proved at every step.
 
 Every subcommand of ``edgeclf`` is a function of the same name here.  Each is imported when it
-is first used, so that ``import edgeclf`` costs nothing.
+is first used, so that ``import edgeclf`` costs nothing.  It reports to nobody, and downloads
+nothing: see SECURITY.md.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from edgeclf_runtime import __version__
@@ -75,6 +77,9 @@ _HOMES = {
     "quantize": "quantization",
     "train": "training",
 }
+
+# timm loads huggingface_hub, which adds to its requests who asks, and says it to its maker's telemetry too.
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 
 def __getattr__(name: str) -> Any:

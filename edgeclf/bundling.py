@@ -13,19 +13,22 @@ import numpy as np
 
 import edgeclf_runtime
 from edgeclf_runtime import golden
-from edgeclf_runtime.bundle import FORMAT, FORMAT_VERSION, MANIFEST, MANIFEST_HASH
-from edgeclf_runtime.files import sha256_bytes, sha256_file
+from edgeclf_runtime.bundle import MANIFEST, MANIFEST_HASH
+from edgeclf_runtime.files import read_json, sha256_bytes, sha256_file
 from edgeclf_runtime.images import read_image
+from edgeclf_runtime.manifest import FORMAT, FORMAT_VERSION, MANIFEST_SCHEMA
 from edgeclf_runtime.outputs import claim_output, new_folder
 from edgeclf_runtime.preprocess import as_batch, preprocess
+from edgeclf_runtime.schema import SchemaError, parse_json
 
 from .confidence import Confidence, check_wanted, fit_confidence
 from .datasets import Dataset, Sample
-from .errors import OptionError, OutputError
+from .errors import ModelError, OptionError, OutputError
 from .evaluation import Evaluation, measure
 from .judging import infer_file
 from .models import open_model
 from .runs import Run, read_run
+from .schemas import MAX_JSON_BYTES, QUANTIZATION
 from .targets import CALIBRATION_CACHE, FLAVORS, FLOAT_BACKENDS, TARGETS
 
 _LONGEST_GOLDEN_SIDE = 1280
@@ -129,10 +132,19 @@ def bundle(
             },
         }
         data = (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode()
+        _check_manifest(data, run)
         (work / MANIFEST).write_bytes(data)
         (work / MANIFEST_HASH).write_text(f"{sha256_bytes(data)}  {MANIFEST}\n", encoding="ascii")
         size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
     return BundleReport(str(output), sha256_bytes(data), tuple(models), len(manifest["files"]) + 2, size)
+
+
+def _check_manifest(data: bytes, run: Run) -> None:
+    """Raise ModelError for a manifest that no device would accept, before it is written."""
+    try:
+        MANIFEST_SCHEMA(parse_json(data), "")
+    except SchemaError as error:
+        raise ModelError(f"{run.path} cannot be bundled ({error}); change that, and train again") from None
 
 
 def _models(run: Run, options: BundleOptions) -> list[str]:
@@ -195,6 +207,13 @@ def _copy_runtime(work: Path) -> None:
     source = Path(edgeclf_runtime.__file__).parent
     shutil.copytree(source, work / "edgeclf_runtime", ignore=shutil.ignore_patterns("__pycache__", "bundle_main.py"))
     shutil.copyfile(source / "bundle_main.py", work / "__main__.py")
+    for folder in [
+        work,
+        *(path for path in (work / "edgeclf_runtime").rglob("*") if path.is_dir()),
+        work / "edgeclf_runtime",
+    ]:
+        # An empty file where Python would keep byte code: it can neither write any there nor run what was planted.
+        (folder / "__pycache__").touch()
 
 
 def _write_golden(work: Path, run: Run, dataset: Dataset, models: list[str], count: int) -> dict[str, np.ndarray]:
@@ -206,7 +225,8 @@ def _write_golden(work: Path, run: Run, dataset: Dataset, models: list[str], cou
         name = f"golden/{number:03d}.png"
         (work / "golden").mkdir(exist_ok=True)
         # PNG, because JPEG decoders differ in the last bit between versions of OpenCV.
-        cv2.imwrite(str(work / name), _limit(read_image(sample.path)))
+        # Written by Python, whose error names the reason.
+        (work / name).write_bytes(cv2.imencode(".png", _limit(read_image(sample.path)))[1].tobytes())
         names.append(name)
         pixels.append(preprocess(read_image(work / name), run.preprocessing))
     logits = {}
@@ -241,7 +261,13 @@ def _provenance(run: Run) -> dict[str, Any]:
     provenance = {"data": data, "training": run.facts["options"], "versions": run.facts["versions"]}
     report = run.path / "quantization.json"
     if report.is_file():
-        facts = json.loads(report.read_text(encoding="utf-8"))
+        try:
+            facts = read_json(report, MAX_JSON_BYTES)
+            QUANTIZATION(facts, "")
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"{report} is damaged ({error}); make it again with: edgeclf quantize {run.path} --overwrite"
+            ) from None
         provenance["calibration"] = {"images": facts["calibration_images"], "sha256": facts["calibration_sha256"]}
     return provenance
 

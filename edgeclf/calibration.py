@@ -13,6 +13,7 @@ Knows nothing of quantization, nor of how images are looked at to select them; `
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeclf_runtime.files import sha256_bytes, sha256_file
-from edgeclf_runtime.outputs import claim_output, new_file
+from edgeclf_runtime.files import read_bytes, read_json, sha256_bytes, sha256_file
+from edgeclf_runtime.outputs import claim_output
 from edgeclf_runtime.preprocess import Preprocessing, as_batch
 
 from .datasets import NAMED_SETS, Dataset, load_dataset
@@ -29,7 +30,9 @@ from .errors import DataError, OptionError
 from .loading import load_pixels
 from .reporting import say
 from .runs import split_facts
+from .schemas import MAX_JSON_BYTES, RECIPE
 from .selecting import RULES
+from .update import updated_folder
 
 RECIPE_FILE = "recipe.json"
 LIST_FILE = "images.sha256"
@@ -91,11 +94,10 @@ class CalibrationSet:
     def save(self, folder: str | Path, overwrite: bool = False) -> None:
         """Write recipe.json and images.sha256 into a folder, beside what else it holds."""
         contents = {RECIPE_FILE: json.dumps(self.recipe, indent=1) + "\n", LIST_FILE: self.listing}
-        for name in contents:
-            claim_output(Path(folder, name), overwrite)
-        for name, text in contents.items():
-            with new_file(Path(folder, name), overwrite) as work:
-                Path(work).write_text(text, encoding="utf-8")
+        with updated_folder(folder) as work:
+            for name, text in contents.items():
+                claim_output(Path(folder, name), overwrite)
+                (work / name).write_text(text, encoding="utf-8")
 
     def refuse_held_out(self, dataset: Dataset) -> CalibrationSet:
         """Return self; DataError names the first image that is also in val or test of a data set, by content."""
@@ -114,11 +116,11 @@ class CalibrationSet:
         """Read a set from its folder and verify every image; DataError names what is missing or changed."""
         folder = Path(folder)
         try:
-            recipe = json.loads((folder / RECIPE_FILE).read_text(encoding="utf-8"))
-            lines = (folder / LIST_FILE).read_text(encoding="utf-8").splitlines()
-            entries = tuple((line[:64], line[66:]) for line in lines if line)
+            recipe = read_json(folder / RECIPE_FILE, MAX_JSON_BYTES)
+            RECIPE(recipe, RECIPE_FILE)
+            entries = _read_entries(folder / LIST_FILE)
             source = recipe["source"]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError) as error:
             raise DataError(
                 f"{folder} is no calibration set ({RECIPE_FILE} and {LIST_FILE} were expected: {error})"
             ) from None
@@ -161,6 +163,22 @@ class CalibrationSet:
             "seed": seed,
         }
         return cls(recipe, dataset.root, tuple(entries)).refuse_held_out(dataset)
+
+
+def _read_entries(file: Path) -> tuple[tuple[str, str], ...]:
+    """Return the hash and path of each image in an images.sha256; ValueError names the line that is none."""
+    lines = read_bytes(file, MAX_JSON_BYTES).decode("utf-8").splitlines()
+    entries = []
+    for number, line in enumerate(lines, 1):
+        found = re.fullmatch(r"([0-9a-f]{64})  ([^\0]{1,4096})", line)
+        if not found:
+            raise ValueError(
+                f"{file.name}, line {number}: {line[:80]!a}; a sha256, two blanks and a path were expected"
+            )
+        entries.append((found.group(1), found.group(2)))
+    if not entries:
+        raise ValueError(f"{file.name} lists no images")
+    return tuple(entries)
 
 
 class Batches(Sequence[np.ndarray]):

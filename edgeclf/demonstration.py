@@ -25,7 +25,7 @@ from edgeclf_runtime.outputs import claim_output, new_folder
 
 from .bundling import bundle
 from .datasets import Dataset, load_dataset
-from .errors import GateError
+from .errors import GateError, OutputError
 from .evaluation import evaluate
 from .exporting import export
 from .integrity import check
@@ -171,7 +171,11 @@ def _write_video(dataset: Dataset, path: Path) -> list[str]:
         for _ in range(FRAMES_PER_CELL):
             writer.write(read_image(sample.path))
     writer.release()
-    return [sample.label for sample in shown for _ in range(FRAMES_PER_CELL)]
+    truth = [sample.label for sample in shown for _ in range(FRAMES_PER_CELL)]
+    # A full disk is not told by the writer; the index with the number of frames comes last.
+    if cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT) != len(truth):
+        raise OutputError(f"the video {path} cannot be written: free some space, or choose another --output")
+    return truth
 
 
 def _on_device(packed: Path, *arguments: str, what: str = "", lines: int = 1) -> list[dict[str, Any]]:

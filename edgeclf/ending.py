@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typer.core import TyperGroup
 from edgeclf_runtime.credentials import hide_arguments, take_environment
 from edgeclf_runtime.errors import EdgeclfError
 from edgeclf_runtime.redaction import redact
+from edgeclf_runtime.stopping import stoppable
 from edgeclf_runtime.terminal import printable, show_message
 
 INTERRUPTED = 130
@@ -34,9 +34,8 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; exit with 0 done, 1 error, 3 a gate was not met, 130 interrupted (2 is typer's, for usage)."""
-        signal.signal(signal.SIGTERM, _interrupt)
         try:
-            with _printable_usage_errors():
+            with stoppable(), _printable_usage_errors():
                 return super().invoke(ctx)
         except EdgeclfError as error:
             show_message(f"error: {error}")
@@ -63,10 +62,6 @@ def _printable_usage_errors() -> Iterator[None]:
     except _UsageError as error:
         error.message = printable(redact(error.message))
         raise
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _give_up_a_broken_stdout() -> None:

@@ -18,9 +18,11 @@ from edgeclf_runtime.classifier import Classifier
 from edgeclf_runtime.preprocess import Preprocessing
 from edgeclf_runtime.runners.base import Runner
 from edgeclf_runtime.runners.ort import OnnxRuntimeRunner
+from edgeclf_runtime.schema import parse_json
 
-from .errors import ModelError
+from .errors import EdgeclfError, ModelError
 from .runs import RUN_FILE, Run, read_run, read_split_options
+from .schemas import METADATA, PROVENANCE
 from .splitting import SplitOptions
 from .targets import FLAVORS, host_config
 
@@ -108,12 +110,16 @@ def _from_run(run: Run, top_k: int, threshold: float) -> OpenModel:
 def _from_onnx(path: Path, top_k: int, threshold: float) -> OpenModel:
     runner = OnnxRuntimeRunner(path)
     try:
-        facts: dict[str, Any] = json.loads(runner.metadata[METADATA_KEY])
+        facts: dict[str, Any] = parse_json(runner.metadata[METADATA_KEY].encode())
+        METADATA(facts, "")
         spec, split = Preprocessing(**facts["preprocessing"]).check(), read_split_options(facts["split"])
         name, labels = facts["model"], facts["labels"]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, ValueError, EdgeclfError) as error:
+        runner.close()
+        reason = "it has none" if isinstance(error, KeyError) else str(error)
         raise ModelError(
-            f"{path} does not say which labels and preprocessing belong to it; export it with: edgeclf export RUN"
+            f"{path} does not say which labels and preprocessing belong to it ({reason}); "
+            "export it with: edgeclf export RUN"
         ) from None
     if host_config(name):
         runner.close()
@@ -123,5 +129,9 @@ def _from_onnx(path: Path, top_k: int, threshold: float) -> OpenModel:
 
 def _from_bundle(path: Path, name: str | None, top_k: int, threshold: float | None) -> OpenModel:
     bundle = open_bundle(path)
+    try:
+        PROVENANCE(bundle.provenance, "provenance")
+    except ValueError as error:
+        raise ModelError(f"{path}: manifest.json: {error}; make the bundle again") from None
     classifier = Classifier.open(bundle, name, top_k=top_k, threshold=threshold)
     return OpenModel(classifier.model, classifier, read_split_options(bundle.provenance["data"]["split"]))

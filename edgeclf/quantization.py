@@ -8,7 +8,6 @@ flavour is written from them: Q/DQ files by ONNX Runtime's quantizer (``flavors.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from .baseline import measure_baseline
 from .calibration import CalibrationSet
 from .calibration_cache import format_cache
 from .datasets import Dataset
-from .errors import OptionError
+from .errors import EdgeclfError, OptionError
 from .exporting import save_model
 from .judging import Judges, time_files
 from .models import model_metadata
@@ -29,13 +28,14 @@ from .quantization_page import make_page
 from .quantized import Findings, QuantizedFile, QuantizeReport
 from .range_methods import METHODS
 from .ranges import prepare, ranges_of
-from .ranges_cache import recall_histograms
+from .ranges_cache import HISTOGRAM_FILE, keep_histograms, recall_histograms
 from .reporting import say
 from .rounding import Rounding, collect_moments
 from .runs import Run, read_run
 from .searching import Candidate, Search
 from .selecting import evenly_spaced
 from .targets import CALIBRATION_CACHE, FLAVORS, opset_of
+from .update import updated_folder
 
 REPORT_FILE = "quantization.json"
 REPORT_PAGE = "quantization.html"
@@ -103,16 +103,21 @@ def quantize(run: str | Path | Run, options: QuantizeOptions | None = None, over
     calibration = _calibration_set(dataset, options)
     batches = calibration.batches(run.preprocessing)
     graph = prepare(source)
-    histograms = recall_histograms(run, calibration, graph, batches)
+    histograms = recall_histograms(run, calibration, graph, batches, keep=False)
     judges = _judges(run, dataset, calibration, source)
     rounding = Rounding(graph, collect_moments(graph, batches))
     search = Search(graph, histograms, rounding, judges, batches, options.methods, options.max_drop)
     found: dict[str, Candidate] = {}
-    for name in options.flavors:
-        found[name] = search.best(name, found)
-    # Every file is renamed at the end, or none.
-    with ExitStack() as stack:
-        works = {name: Path(stack.enter_context(new_file(target, overwrite))) for name, target in targets.items()}
+    try:
+        for name in options.flavors:
+            found[name] = search.best(name, found)
+    except EdgeclfError:
+        # With other options the next try begins where this one failed.
+        with new_file(run.path / HISTOGRAM_FILE, overwrite=True) as work:
+            keep_histograms(work, run, calibration, histograms)
+        raise
+    with updated_folder(run.path) as folder:
+        works = {name: folder / target.name for name, target in targets.items()}
         for name, work in works.items():
             save_model(found[name].model, work, model_metadata(run, name), opset_of(name))
         times = dict(zip(("fp32", *works), time_files([("fp32", source), *works.items()], batches[0]), strict=True))
@@ -138,7 +143,11 @@ def quantize(run: str | Path | Run, options: QuantizeOptions | None = None, over
             REPORT_PAGE: make_page(report, {layer.name: histograms[layer.output] for layer in search.layers}),
         }
         for name, text in texts.items():
-            Path(stack.enter_context(new_file(run.path / name, overwrite=True))).write_text(text, encoding="utf-8")
+            (folder / name).write_text(text, encoding="utf-8")
+        keep_histograms(folder / HISTOGRAM_FILE, run, calibration, histograms)
+        # Somebody else may have quantised the run meanwhile.
+        for target in (*targets.values(), run.path / CALIBRATION_CACHE):
+            claim_output(target, overwrite)
     return report
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from edgeclf_runtime.model_file import model_bytes
+
 from .errors import ModelError, OptionError
 from .histograms import Histogram
 from .range_methods import METHODS
@@ -23,13 +25,18 @@ INPUT = "image"
 
 
 def prepare(source: Path) -> Any:
-    """Return a model file as onnx.ModelProto with the inferred shapes that the quantizer needs."""
+    """Return a model file as onnx.ModelProto with the inferred shapes that the quantizer needs.
+
+    Raises BackendError if it refers to other files.
+    """
     import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
-        output = Path(folder) / "prepared.onnx"
-        quant_pre_process(source, output, skip_symbolic_shape=True, skip_optimization=True)
+        # A copy of what was checked, where no other file is beside it.
+        copy, output = Path(folder) / "model.onnx", Path(folder) / "prepared.onnx"
+        copy.write_bytes(model_bytes(source))
+        quant_pre_process(copy, output, skip_symbolic_shape=True, skip_optimization=True)
         return onnx.load(output)
 
 

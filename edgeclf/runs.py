@@ -11,28 +11,30 @@ model.int8-*.onnx     added by quantize, with quantization.json and quantization
 from __future__ import annotations
 
 import csv
-import json
 import os
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeclf_runtime.files import sha256_file
+from edgeclf_runtime.files import read_bytes, read_json, sha256_file
 from edgeclf_runtime.preprocess import Preprocessing
 
-from .datasets import Dataset, Sample
-from .errors import DataError, ModelError, WeightsError
+from .datasets import SPLITS, Dataset, Sample
+from .errors import DataError, EdgeclfError, ModelError, WeightsError
+from .schemas import MAX_JSON_BYTES, RUN, RUN_FORMAT, RUN_FORMAT_VERSION, SPLIT
 from .splitting import SplitOptions
+from .update import settle
 
 if TYPE_CHECKING:
     from .backbones import ImageClassifier
 
-FORMAT = "edgeclf-run"
-FORMAT_VERSION = 1
 RUN_FILE = "run.json"
 SPLIT_FILE = "split.csv"
 METRICS_FILE = "metrics.csv"
 WEIGHTS_FILE = "model.safetensors"
+_SPLIT_COLUMNS = ("path", "label", "split", "group", "sha256")
+_MAX_SPLIT_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,11 @@ class Run:
         """
         root = Path(self.facts["data"]["root"])
         hashes, samples = {}, []
-        with self.file(SPLIT_FILE).open(newline="", encoding="utf-8") as stream:
-            for row in csv.DictReader(stream):
-                # By name alone, as the path was made relative: "..", if taken from a link, leads elsewhere.
-                path = Path(os.path.normpath(root / row["path"]))
-                samples.append(Sample(path, row["label"], row["split"], row["group"]))
-                hashes[path] = row["sha256"]
+        for row in _read_split(self.file(SPLIT_FILE), self.labels):
+            # By name alone, as the path was made relative: "..", if taken from a link, leads elsewhere.
+            path = Path(os.path.normpath(root / row["path"]))
+            samples.append(Sample(path, row["label"], row["split"], row["group"]))
+            hashes[path] = row["sha256"]
         gone = [sample.path for sample in samples if not sample.path.exists()]
         if gone:
             raise DataError(
@@ -111,27 +112,68 @@ class Run:
 def read_run(path: str | Path) -> Run:
     """Read a run folder; ModelError where it is none, or of a newer format."""
     path = Path(path)
+    settle(path)
     file = path / RUN_FILE
     if not file.is_file():
         raise ModelError(
             f"{path} is not a run (it holds no {RUN_FILE}); make one with: edgeclf train DATA --output RUN"
         )
     try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
-        if facts["format"] != FORMAT or facts["format_version"] > FORMAT_VERSION:
-            raise ModelError(
-                f"{path} is of format {facts['format']} {facts['format_version']}; this edgeclf reads {FORMAT} {FORMAT_VERSION}: upgrade it"
-            )
-        run = Run(path, facts)
-        # What is missing or garbled shows here, not in the middle of the work.
-        _ = run.name, run.labels, run.preprocessing, run.split_options, facts["options"]["backbone"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{file} is damaged ({error!r}); train again") from None
-    return run
+        facts = read_json(file, MAX_JSON_BYTES)
+        _check_version(path, facts)
+        RUN(facts, "")
+        Preprocessing(**facts["preprocessing"]).check()
+    except ModelError:
+        raise
+    except (OSError, ValueError, EdgeclfError) as error:
+        raise ModelError(f"{file} is damaged ({error}); train again") from None
+    return Run(path, facts)
 
 
-def read_split_options(facts: dict[str, Any] | None) -> SplitOptions | None:
-    """Return the SplitOptions that JSON holds, None for None."""
+def _check_version(path: Path, facts: Any) -> None:
+    found = (facts.get("format"), facts.get("format_version")) if isinstance(facts, dict) else (None, None)
+    if found[0] == RUN_FORMAT and isinstance(found[1], int) and found[1] > RUN_FORMAT_VERSION:
+        raise ModelError(
+            f"{path} is of format {RUN_FORMAT} {found[1]}; this edgeclf reads {RUN_FORMAT} {RUN_FORMAT_VERSION}: upgrade it"
+        )
+
+
+def _read_split(file: Path, labels: tuple[str, ...]) -> list[dict[str, str]]:
+    """Return the rows of a split.csv; ModelError names the line that is not as it was written."""
+    known = frozenset(labels)
+    try:
+        lines = read_bytes(file, _MAX_SPLIT_BYTES).decode("utf-8").splitlines(keepends=True)
+        reader = csv.DictReader(lines, strict=True)
+        if tuple(reader.fieldnames or ()) != _SPLIT_COLUMNS:
+            raise ValueError(f"its columns are {reader.fieldnames}; {', '.join(_SPLIT_COLUMNS)} were expected")
+        rows = []
+        for row in reader:
+            problem = _wrong_cell(row, known)
+            if problem:
+                raise ValueError(f"line {reader.line_num}: {problem}")
+            rows.append(row)
+    except (OSError, ValueError, csv.Error) as error:
+        raise ModelError(f"{file} is damaged ({error}); train again") from None
+    return rows
+
+
+def _wrong_cell(row: dict[str, str], labels: frozenset[str]) -> str:
+    if None in row or None in row.values():
+        return f"it has not the {len(_SPLIT_COLUMNS)} cells that were expected"
+    if not row["path"] or "\0" in row["path"]:
+        return "the path is empty, or holds a zero byte"
+    if row["label"] not in labels:
+        return f"the label is {row['label'][:60]!a}; one of the run's labels was expected"
+    if row["split"] not in SPLITS:
+        return f"the split is {row['split'][:60]!a}; {', '.join(SPLITS)} were expected"
+    if row["sha256"] and not re.fullmatch("[0-9a-f]{64}", row["sha256"]):
+        return f"the sha256 is {row['sha256'][:70]!a}; 64 hexadecimal digits were expected"
+    return ""
+
+
+def read_split_options(facts: Any) -> SplitOptions | None:
+    """Return the SplitOptions that JSON holds, None for None; ValueError if it holds something else."""
+    SPLIT(facts, "split")
     return None if facts is None else SplitOptions(**facts)
 
 
@@ -139,7 +181,7 @@ def write_split(folder: Path, dataset: Dataset) -> str:
     """Write split.csv into a run's folder and return its sha256."""
     with (folder / SPLIT_FILE).open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("path", "label", "split", "group", "sha256"))
+        writer.writerow(_SPLIT_COLUMNS)
         for sample, digest in zip(dataset.samples, dataset.sha256(dataset.samples), strict=True):
             writer.writerow((dataset.relative(sample), sample.label, sample.split, sample.group, digest))
     return sha256_file(folder / SPLIT_FILE)

@@ -10,6 +10,7 @@ import csv
 import importlib
 import json
 import logging
+import math
 import os
 import platform
 import warnings
@@ -28,7 +29,8 @@ from .errors import OptionError
 from .features import extract_features
 from .integrity import check_for_training
 from .reporting import say
-from .runs import FORMAT, FORMAT_VERSION, METRICS_FILE, RUN_FILE, WEIGHTS_FILE, split_facts, write_split
+from .runs import METRICS_FILE, RUN_FILE, WEIGHTS_FILE, split_facts, write_split
+from .schemas import RUN_FORMAT, RUN_FORMAT_VERSION
 from .splitting import SplitOptions
 
 FINETUNE = ("head", "full")
@@ -155,8 +157,8 @@ def train(
         weights = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
         (work / WEIGHTS_FILE).write_bytes(save(weights))
         facts = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
+            "format": RUN_FORMAT,
+            "format_version": RUN_FORMAT_VERSION,
             "labels": list(dataset.labels),
             "preprocessing": spec._asdict(),
             "options": asdict(options),
@@ -168,7 +170,8 @@ def train(
                 "images": dataset.counts(),
                 "findings": list(found),
             },
-            "metrics": rows[-1],
+            # JSON has no NaN.
+            "metrics": {name: value if math.isfinite(value) else None for name, value in rows[-1].items()},
             "versions": versions(),
         }
         (work / RUN_FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

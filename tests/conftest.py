@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+import edgeclf_runtime  # noqa: F401 - before any test imports onnxruntime, which would report to its maker
+
+# pip would ask for its own newest version.
+os.environ["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
 # Threads wait for each other after every layer; with images as small as these, on a busy machine, that is nearly all.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 from edgeclf_runtime.engine_main import Request
+from edgeclf_runtime.files import sha256_file
 
 
 def request(source, plan, **other):
     """A Request for an engine of batches up to 8, in the file's own types."""
     facts = {
+        "source": str(source),
+        "source_sha256": sha256_file(source) if os.path.isfile(source) else "",
+        "plan": str(plan),
         "strongly_typed": True,
         "flags": (),
         "exact": True,
@@ -15,7 +21,7 @@ def request(source, plan, **other):
         "workspace_bytes": 256 << 20,
         "optimization_level": 3,
     }
-    return Request(str(source), str(plan), **{**facts, **other})
+    return Request(**{**facts, **other})
 
 
 class Told:

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import http.server
 import json
 import re
 import shutil
@@ -14,12 +15,15 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 import pytest
+from runtime.attackers import crowd
 
 from edgeclf_runtime.classifier import Classifier
 from edgeclf_runtime.errors import EndOfStream
 from edgeclf_runtime.frames import Camera, Frame
+from edgeclf_runtime.result import Result
 from edgeclf_runtime.sinks.live import LiveSink
-from edgeclf_runtime.stream import StreamEvent, stream
+from edgeclf_runtime.sinks.live_access import Access
+from edgeclf_runtime.stream import StreamEvent, StreamResult, stream
 
 WAIT_S = 60
 FLAGS = (
@@ -221,6 +225,132 @@ def test_a_page_whose_device_went_away_says_so_and_goes_on_when_it_is_back(brows
     browser.wait_until("document.body.classList.contains('live')")
     first = browser.run(PICTURE)
     browser.wait_until(f"(() => {{ {PICTURE} }})() !== {json.dumps(first)}")
+
+
+def test_a_page_whose_stream_of_pictures_was_ended_asks_for_another(browser, show):
+    browser.wait_until("document.body.classList.contains('seen')")
+    (first,) = streams_of_pictures(show)
+    first.end()
+    end = time.monotonic() + WAIT_S
+    while not set(streams_of_pictures(show)) - {first}:
+        assert time.monotonic() < end, "the picture stands still"
+    first = browser.run(PICTURE)
+    browser.wait_until(f"(() => {{ {PICTURE} }})() !== {json.dumps(first)}")
+
+
+def streams_of_pictures(show):
+    return [client for client in list(show.sink._server.clients._clients) if client.watching == "pictures"]
+
+
+REQUEST = b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n"
+ATTACKS = {
+    "silent": (b"", ["127.0.0.1"]),
+    "slow headers": (b"GET / HTTP/1.1\r\nX-Slow: ", ["127.0.0.1"]),
+    "pictures that nobody reads": (REQUEST % b"picture.mjpg", ["127.0.0.1"]),
+    "events that nobody reads": (REQUEST % b"events", ["127.0.0.1"]),
+    "several machines": (REQUEST % b"picture.mjpg", [f"127.0.0.{number}" for number in range(2, 10)]),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_page_works_while_others_hold_on_to_every_place(browser, show, attack):
+    sent, addresses = ATTACKS[attack]
+    with crowd(show.sink, 100, sent, addresses, receive_bytes=2048):
+        browser.open(show.sink.url)
+        browser.wait_until("['seen', 'live'].every(name => document.body.classList.contains(name))")
+        first = browser.run(PICTURE)
+        browser.wait_until(f"(() => {{ {PICTURE} }})() !== {json.dumps(first)}")
+        with crowd(show.sink, 100, sent, addresses, receive_bytes=2048):
+            count = len(show.seen)
+            browser.wait_until(f"Number(document.getElementById('frames').textContent) > {count}")
+            first = browser.run(PICTURE)
+            browser.wait_until(f"(() => {{ {PICTURE} }})() !== {json.dumps(first)}")
+
+
+HOSTILE = "<img src=x onerror=document.body.id='hacked'>"
+
+
+def test_names_are_shown_as_text_whatever_is_in_them(browser):
+    result = Result(HOSTILE, 0.75, [(HOSTILE, 0.75), ("</script>", 0.25)], {HOSTILE: 1.0}, HOSTILE, HOSTILE, None)
+    item = StreamResult(Frame(np.zeros((48, 64, 3), np.uint8), 0, 0.0, time.monotonic(), 1.0, HOSTILE), result, 1.0)
+    with LiveSink(":0", [HOSTILE, "</script>"], HOSTILE) as sink:
+        browser.open(sink.url)
+        sink.write(item)
+        browser.wait_until(f"document.getElementById('model').textContent === {json.dumps(HOSTILE)}")
+        shown = {name: browser.run(f"return document.getElementById('{name}').textContent") for name in FACTS}
+        assert [shown[name] for name in ("label", "model", "backend", "title")] == [HOSTILE] * 4
+        sink.event(StreamEvent("lost", HOSTILE, 0.0))
+        assert browser.wait_until("document.getElementById('trouble').innerText").endswith(HOSTILE)
+        assert browser.run("return [document.images.length, document.body.id]") == [1, ""]
+        browser.open("about:blank")
+
+
+def test_the_token_opens_the_page_and_does_not_stay_in_the_address_bar(browser):
+    with LiveSink("0.0.0.0:0", []) as sink:
+        plain = f"http://127.0.0.1:{urlsplit(sink.url).port}/"
+        token = urlsplit(sink.invitation).query
+        browser.open(plain)
+        assert "a token is needed" in browser.run("return document.body.innerText")
+        browser.open(plain + "?" + token)
+        browser.wait_until("document.getElementById('state').innerText.startsWith('waiting')")
+        assert browser.run("return [location.href, document.cookie]") == [plain, ""]
+        browser.complaints()
+        browser.open("about:blank")
+
+
+def test_the_token_can_be_typed(browser):
+    with LiveSink("0.0.0.0:0", [], access=Access(token=b"a b+c&d")) as sink:
+        browser.open(f"http://127.0.0.1:{urlsplit(sink.url).port}/")
+        browser.run("document.querySelector('input').value = 'a b+c&d'; document.querySelector('button').click()")
+        browser.wait_until("document.getElementById('state').innerText.startsWith('waiting')")
+        browser.complaints()
+        browser.open("about:blank")
+
+
+def test_a_link_on_another_site_with_the_token_opens_the_page(browser):
+    with LiveSink("0.0.0.0:0", []) as sink, LiveSink("0.0.0.0:0", [], access=Access(public=True)) as other:
+        browser.open(f"http://localhost:{urlsplit(other.url).port}/")
+        url = f"http://127.0.0.1:{urlsplit(sink.url).port}/"
+        browser.run("location.href = arguments[0]", f"{url}?{urlsplit(sink.invitation).query}")
+        browser.wait_until(f"location.href === '{url}' && document.getElementById('state')")
+        browser.wait_until("document.getElementById('state').innerText.startsWith('waiting')")
+        browser.complaints()
+        browser.open("about:blank")
+
+
+class AnotherSite(http.server.BaseHTTPRequestHandler):
+    """A page that may do what it wants."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<p>another site</p>")
+
+    def log_message(self, *arguments):
+        pass
+
+
+TAKE = """
+const shown = new Image(), url = arguments[0];
+const image = new Promise(done => { shown.onload = () => done("image"); shown.onerror = () => done("nothing"); });
+shown.src = url;
+return fetch(url, {mode: "no-cors", credentials: "include"}).then(() => "answer", () => image);
+"""
+
+
+@pytest.mark.parametrize("here", ["localhost", "127.0.0.1"])
+def test_another_sites_page_gets_nothing_of_it(browser, show, here):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), AnotherSite) as other:
+        threading.Thread(target=other.serve_forever).start()
+        try:
+            browser.open(f"http://{here}:{other.server_port}/")
+            for path in ("state.json", "picture.jpg", "events", "picture.mjpg", ""):
+                assert browser.run(TAKE, show.sink.url + path) == "nothing"
+            browser.complaints()
+        finally:
+            browser.open("about:blank")
+            other.shutdown()
 
 
 def test_a_page_that_nobody_looks_at_costs_the_device_nothing(browser, show):

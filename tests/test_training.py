@@ -206,7 +206,7 @@ def test_a_training_that_fails_leaves_nothing_and_the_old_run_as_it_was(small, d
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(training, "_write_metrics", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OutputError, match=r"run cannot be written \(No space left on device\): free some space"):
         edgeclf.train(digits, copy, quick(epochs=1), overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert sha256(copy) == sha256(small)

@@ -8,13 +8,13 @@ import contextlib
 import json
 import logging
 import os
-import signal
 import sys
 
 from .arguments import make_parser
 from .credentials import CAMERA, MQTT, hide_arguments, read_password, take_environment
 from .errors import BackendError, EdgeclfError, GateError, ImageError
 from .redaction import learn
+from .stopping import Terminated, leave, stoppable
 from .terminal import (
     LogFormatter,
     encodable,
@@ -34,10 +34,6 @@ _INSTALL = (
 )
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM."""
-
-
 def main(argv=None, bundle=None):
     """Run a command and return its exit code: 0 done, 1 error, 2 usage, 3 a gate was not met.
 
@@ -51,13 +47,13 @@ def main(argv=None, bundle=None):
     if bundle is not None:
         arguments.bundle = bundle
     _log_to_stderr()
-    signal.signal(signal.SIGTERM, _terminate)
     try:
-        return arguments.command(arguments) or 0
+        with stoppable():
+            return arguments.command(arguments) or 0
     except EdgeclfError as error:
         show_message("error: {}".format(error))
         return error.exit_code
-    except _Terminated:
+    except Terminated:
         return TERMINATED
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -69,7 +65,8 @@ def main(argv=None, bundle=None):
         show_message("error: {}".format(error))
         return EdgeclfError.exit_code
     except ImportError as error:
-        show_message("error: {}; {}".format(error, _INSTALL.format(sys.executable)))
+        # A bundle's importer has a remedy of its own for code that was changed.
+        show_message("error: {}; {}".format(error, getattr(error, "remedy", _INSTALL.format(sys.executable))))
         return EdgeclfError.exit_code
 
 
@@ -77,10 +74,6 @@ def _log_to_stderr():
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LogFormatter("%(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-
-
-def _terminate(number, frame):
-    raise _Terminated
 
 
 def _write(arguments, report):
@@ -236,9 +229,13 @@ def _open_sinks(arguments, labels, camera):
         )
     if arguments.live:
         from .sinks.live import LiveSink
+        from .sinks.live_access import open_access
 
-        live = LiveSink(arguments.live, labels, arguments.bundle.name)
-        show_message("live page: {}".format(live.url))
+        names = ("token_file", "name", "open", "cert", "key")
+        access = open_access(*(getattr(arguments, "live_" + name) for name in names))
+        live = LiveSink(arguments.live, labels, arguments.bundle.name, access, arguments.source)
+        # As it is: the token in it was made for whoever reads this.
+        print(printable("live page: {}".format(live.invitation)), file=sys.stderr, flush=True)
         yield live
 
 
@@ -273,4 +270,4 @@ COMMANDS = {
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

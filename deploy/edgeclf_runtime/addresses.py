@@ -15,9 +15,9 @@ _SECRET_WORDS = (
     "(?<![a-z])(?:sig|sid|pin)(?![a-z])"
 )
 _SECRET_NAME = re.compile(_SECRET_WORDS, re.IGNORECASE)
-# In a text that nobody has parsed a value ends at a quotation mark, an "&" or white space.  --password-file=... names none.
+# In a text that nobody has parsed a value ends at a quotation mark, an "&" or white space; our own options name files.
 SECRET_PAIR = re.compile(
-    r"(?<![\w-])(?P<name>[\w-]{{0,40}}(?:{})[\w-]{{0,40}})(?<!file)\s*=\s*".format(_SECRET_WORDS)
+    r"(?<![\w-])(?!--)(?P<name>[\w-]{{0,40}}(?:{})[\w-]{{0,40}})\s*=\s*".format(_SECRET_WORDS)
     + r"(?P<value>\"(?:\\.|[^\"\\])*\"|'[^']*'|[^\s&'\"]+)",
     re.IGNORECASE,
 )

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any, Deque, Optional
 
-from .prefetch import Ready
+from .prefetch import CLOSE_S, Ready
 
 
 class Ahead:
@@ -116,7 +116,7 @@ class Ahead:
             self._closing = True
             self._changed.notify_all()
         self._prefetch.close()
-        self._thread.join(2.0)
+        self._thread.join(CLOSE_S)
 
     def __enter__(self):
         return self

@@ -174,12 +174,31 @@ def _add_sinks(parser):
         metavar="[HOST:]PORT",
         help="show picture and label on a web page, to this machine alone unless HOST is given (0.0.0.0: to every network)",
     )
+    _add_live(sinks)
     sinks.add_argument("--uncertain", metavar="FOLDER", help="keep frames of low confidence for labelling")
     sinks.add_argument("--uncertain-below", type=_share, default=0.6, metavar="P", help="which confidence is low (0.6)")
     sinks.add_argument(
         "--uncertain-megabytes", type=_positive, default=500, metavar="N", help="how much to keep, newest last (500)"
     )
     sinks.add_argument("--quiet", action="store_true", help="write no results to stdout")
+
+
+def _add_live(parser):
+    parser.add_argument(
+        "--live-token-file",
+        metavar="FILE",
+        help="token for --live, in one line; else EDGECLF_LIVE_TOKEN, else one is made where a network reaches the page",
+    )
+    parser.add_argument("--live-open", action="store_true", help="with --live: let the network in without a token")
+    parser.add_argument(
+        "--live-name",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="with --live: another host name of this page, say a proxy's; may be given again",
+    )
+    parser.add_argument("--live-cert", metavar="FILE", help="with --live: certificate for https, in PEM")
+    parser.add_argument("--live-key", metavar="FILE", help="with --live: the certificate's private key, in PEM")
 
 
 def _add_bench(parser):

@@ -1,25 +1,27 @@
-"""Opening a bundle: every byte is checked before anything of it is parsed or loaded.
+"""Opens a bundle: every byte is checked before anything of it is parsed or loaded, and again whenever it is read.
 
-A bundle is a folder, ``NAME.edge/``.  ``manifest.sha256`` holds the hash of ``manifest.json``,
-and the manifest holds size and hash of every other file.  The hashes find damage and mix-ups;
-they are no signature, so they do not tell who made a bundle.
-
-Knows nothing of inference; ``classifier.py`` does.
+A bundle is a folder, ``NAME.edge/``, of regular files.  ``manifest.sha256`` holds the hash of
+``manifest.json``, and the manifest holds size and hash of every other file.  The hashes find damage
+and mix-ups; they are not a signature, so they do not tell who made a bundle.
 """
 
-import json
+import contextlib
+import mmap
 import os
+import stat
 from typing import Any, Dict, List, NamedTuple, Tuple
 
 from .errors import BundleError, EdgeclfError
-from .files import sha256_bytes, sha256_file
+from .files import open_regular, read_bytes, sha256_bytes, sha256_stream
+from .manifest import FORMAT, FORMAT_VERSION, MANIFEST_SCHEMA
+from .model_file import foreign_reference
 from .preprocess import Preprocessing
+from .schema import SchemaError, parse_json
 
-FORMAT = "edgeclf-bundle"
-FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 MANIFEST_HASH = "manifest.sha256"
-_MAX_MANIFEST_BYTES = 16 << 20
+_MAX_MANIFEST_BYTES = 8 << 20
+_MAX_FILES = 10000
 _COPY_AGAIN = "copy the bundle again from where it was made"
 
 
@@ -42,8 +44,45 @@ class Model(NamedTuple):
     metrics: Dict[str, Any]
 
 
+class VerifiedFile:
+    """One of a bundle's files, as the manifest lists it; a path for whoever wants one.
+
+    path        absolute
+    sha256      hexadecimal
+    """
+
+    def __init__(self, bundle, name):
+        self._bundle, self._size, self.sha256 = bundle, bundle.files[name]["size"], bundle.files[name]["sha256"]
+        self.path = os.path.join(bundle.path, *name.split("/"))
+
+    def read(self):
+        """Return the file's bytes; raises BundleError if they are not those that the manifest lists."""
+        try:
+            data = read_bytes(self.path, self._size, follow=False)
+        except OSError as error:
+            raise BundleError("{} cannot be read ({}); {}".format(self.path, error.strerror, _COPY_AGAIN))
+        except ValueError:
+            data = b""
+        if len(data) != self._size or sha256_bytes(data) != self.sha256:
+            raise BundleError(
+                "{} was changed (its size or sha256 differs from the manifest's); {}".format(self.path, _COPY_AGAIN)
+            )
+        return data
+
+    def neighbor(self, path):
+        """Return another file of the same bundle as a VerifiedFile, or None if the path is not one of them."""
+        name = os.path.relpath(str(path), self._bundle.path).replace(os.sep, "/")
+        return VerifiedFile(self._bundle, name) if name in self._bundle.files else None
+
+    def __fspath__(self):
+        return self.path
+
+    def __str__(self):
+        return self.path
+
+
 class Bundle(NamedTuple):
-    """A verified bundle; made by :func:`open_bundle` alone."""
+    """A verified bundle; made only by :func:`open_bundle`."""
 
     path: str
     id: str
@@ -56,8 +95,10 @@ class Bundle(NamedTuple):
     files: Dict[str, Dict[str, Any]]
 
     def file(self, name):
-        """Return the absolute path of one of the bundle's files."""
-        return os.path.join(self.path, *name.split("/"))
+        """Return one of the bundle's files as a VerifiedFile; BundleError if the manifest does not list it."""
+        if name not in self.files:
+            raise BundleError("{}: its manifest lists no file {!r}; make the bundle again".format(self.path, name))
+        return VerifiedFile(self, name)
 
     def model(self, name):
         """Return the Model of that name; BundleError lists the names there are."""
@@ -76,61 +117,122 @@ class Bundle(NamedTuple):
 def open_bundle(path):
     """Verify a bundle and read its manifest.
 
-    Raises BundleError, its message naming the file, where one is damaged, missing or was
-    added, and where the manifest is of a newer format than this runtime knows.
+    Raises BundleError, its message naming the file, if one is damaged, missing, was added or is a link, if a model
+    refers to files outside of the bundle, and if the manifest is of a newer format than this runtime knows.
     """
     path = os.path.abspath(str(path))
     data = _manifest_bytes(path)
     try:
-        manifest = json.loads(data.decode("utf-8"))
-        if manifest["format"] != FORMAT:
-            raise BundleError("{}: its format is {!r}, {!r} was expected".format(path, manifest["format"], FORMAT))
-        if manifest["format_version"] > FORMAT_VERSION:
-            raise BundleError(
-                "{} is of bundle format {}, and this runtime reads up to {}: start it by the runtime inside it "
-                "(python3 {} ...), or upgrade edgeclf".format(path, manifest["format_version"], FORMAT_VERSION, path)
-            )
-        verify_files(path, manifest["files"])
-        return _read(path, sha256_bytes(data), manifest)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        manifest = parse_json(data)
+        _check_format(path, manifest)
+        MANIFEST_SCHEMA(manifest, "")
+    except SchemaError as error:
+        raise BundleError("{}: {}: {}; make the bundle again".format(path, MANIFEST, error))
+    verify_files(path, manifest["files"])
+    return _read(path, sha256_bytes(data), manifest)
+
+
+def _check_format(path, manifest):
+    if not isinstance(manifest, dict):
+        raise SchemaError("it is no object")
+    if manifest.get("format") != FORMAT:
+        raise BundleError("{}: its format is {!a}, {!r} was expected".format(path, manifest.get("format"), FORMAT))
+    version = manifest.get("format_version")
+    if isinstance(version, int) and not isinstance(version, bool) and version > FORMAT_VERSION:
         raise BundleError(
-            "{}: its {} lacks or garbles a field ({!r}); make the bundle again".format(path, MANIFEST, error)
+            "{} is of bundle format {}, and this runtime reads up to {}: start it by the runtime inside it "
+            "(python3 {} ...), or upgrade edgeclf".format(path, version, FORMAT_VERSION, path)
         )
 
 
 def verify_files(path, files):
-    """Compare a folder's files with the manifest's sizes and hashes; raise BundleError at the first that differs."""
-    for name in files:
-        if name.startswith("/") or "\\" in name or ".." in name.split("/"):
-            raise BundleError(
-                "{}: its manifest names the file {!r}, which lies outside of it; do not use it".format(path, name)
-            )
-    missing = sorted(name for name in files if not os.path.isfile(os.path.join(path, name)))
+    """Compare a folder's content with the manifest's names, sizes and hashes; raise BundleError at the first difference.
+
+    Only regular files and the folders that they need may be there: no link, pipe or device, and no byte code.
+    """
+    found = _list_content(path, files)
+    missing = sorted(set(files) - found)
     if missing:
         raise BundleError("{}: {} is missing; {}".format(path, _some(missing), _COPY_AGAIN))
-    added = sorted(set(_walk(path)) - set(files) - {MANIFEST, MANIFEST_HASH})
+    for name, expected in sorted(files.items()):
+        _verify_file(path, name, expected)
+
+
+def _verify_file(path, name, expected):
+    try:
+        with open_regular(os.path.join(path, name), follow=False) as stream:
+            size, sha256 = os.fstat(stream.fileno()).st_size, sha256_stream(stream)
+            reason = _foreign_reference(stream, size) if name.endswith(".onnx") else ""
+    except OSError as error:
+        raise BundleError("{}: {} cannot be read ({}); {}".format(path, name, error.strerror, _COPY_AGAIN))
+    if size != expected["size"]:
+        raise BundleError(
+            "{}: {} has {} bytes, {} were expected; {}".format(path, name, size, expected["size"], _COPY_AGAIN)
+        )
+    if sha256 != expected["sha256"]:
+        raise BundleError(
+            "{}: {} was changed (its sha256 differs from the manifest's); {}".format(path, name, _COPY_AGAIN)
+        )
+    if reason:
+        raise BundleError("{}: {} {}; do not use it".format(path, name, reason))
+
+
+def _foreign_reference(stream, size):
+    if size == 0:
+        return ""
+    # Mapped, not read: a small machine need not hold every model at once.
+    with contextlib.closing(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)) as data:
+        return foreign_reference(data)
+
+
+def _list_content(path, files):
+    """Return the names of the regular files in a folder; BundleError for whatever the manifest does not list."""
+    folders = {name[:at] for name in files for at, letter in enumerate(name) if letter == "/"}
+    found, added, waiting = set(), [], [""]
+    while waiting:
+        folder = waiting.pop()
+        for entry in _entries(path, folder):
+            name = folder + entry
+            mode = os.lstat(os.path.join(path, name)).st_mode
+            if stat.S_ISDIR(mode) and name in folders:
+                waiting.append(name + "/")
+            elif stat.S_ISREG(mode) and (name in files or name in (MANIFEST, MANIFEST_HASH)):
+                found.add(name)
+            elif name in files or name in folders or name in (MANIFEST, MANIFEST_HASH):
+                raise BundleError(
+                    "{}: {} is {}, {} was expected; {}".format(
+                        path, name, _kind(mode), "a folder" if name in folders else "a regular file", _COPY_AGAIN
+                    )
+                )
+            else:
+                added.append(name + " ({})".format(_kind(mode)) * (not stat.S_ISREG(mode)))
+            if len(added) > _MAX_FILES:
+                break
     if added:
         raise BundleError(
-            "{}: {} does not belong to it; remove what was added, or {}".format(path, _some(added), _COPY_AGAIN)
+            "{}: {} does not belong to it; remove what was added, or {}".format(path, _some(sorted(added)), _COPY_AGAIN)
         )
-    for name, expected in sorted(files.items()):
-        file = os.path.join(path, name)
-        try:
-            size, sha256 = os.path.getsize(file), sha256_file(file)
-        except OSError as error:
-            raise BundleError("{}: {} cannot be read ({}); {}".format(path, name, error.strerror, _COPY_AGAIN))
-        if size != expected["size"]:
-            raise BundleError(
-                "{}: {} has {} bytes, {} were expected; {}".format(path, name, size, expected["size"], _COPY_AGAIN)
-            )
-        if sha256 != expected["sha256"]:
-            raise BundleError(
-                "{}: {} was changed (its sha256 differs from the manifest's); {}".format(path, name, _COPY_AGAIN)
-            )
+    return found
+
+
+def _entries(path, folder):
+    try:
+        return os.listdir(os.path.join(path, folder))
+    except OSError as error:
+        raise BundleError("{}: {} cannot be read ({}); {}".format(path, folder or "it", error.strerror, _COPY_AGAIN))
+
+
+def _kind(mode):
+    kinds = ((stat.S_ISLNK, "a link"), (stat.S_ISDIR, "a folder"), (stat.S_ISREG, "a file"), (stat.S_ISFIFO, "a pipe"))
+    return next((kind for test, kind in kinds if test(mode)), "a device or a socket")
 
 
 def _some(names):
-    return ", ".join(names[:3]) + (" and {} more".format(len(names) - 3) if len(names) > 3 else "")
+    return ", ".join(map(_shown, names[:3])) + (" and {} more".format(len(names) - 3) if len(names) > 3 else "")
+
+
+def _shown(name):
+    return name if name.isprintable() else ascii(name)
 
 
 def _manifest_bytes(path):
@@ -140,22 +242,9 @@ def _manifest_bytes(path):
                 path
             )
         )
-    try:
-        if os.path.getsize(os.path.join(path, MANIFEST)) > _MAX_MANIFEST_BYTES:
-            raise BundleError(
-                "{}: its {} is larger than {} MB; do not use it".format(path, MANIFEST, _MAX_MANIFEST_BYTES >> 20)
-            )
-        with open(os.path.join(path, MANIFEST), "rb") as stream:
-            data = stream.read()
-        with open(os.path.join(path, MANIFEST_HASH), "rb") as stream:
-            line = stream.read(1024).decode("ascii", "replace")
-    except OSError as error:
-        raise BundleError(
-            "{} is not a complete bundle: {} is missing or unreadable; {}".format(
-                path, os.path.basename(error.filename or MANIFEST), _COPY_AGAIN
-            )
-        )
-    if line != "{}  {}\n".format(sha256_bytes(data), MANIFEST):
+    data = _manifest_file(path, MANIFEST, _MAX_MANIFEST_BYTES)
+    line = _manifest_file(path, MANIFEST_HASH, 1024)
+    if line != "{}  {}\n".format(sha256_bytes(data), MANIFEST).encode("ascii"):
         raise BundleError(
             "{}: {} or {} was changed (the second holds the sha256 of the first); {}".format(
                 path, MANIFEST, MANIFEST_HASH, _COPY_AGAIN
@@ -164,12 +253,17 @@ def _manifest_bytes(path):
     return data
 
 
-def _walk(path):
-    for folder, folders, names in os.walk(path):
-        # Python may leave its byte code there; it is no part of the bundle.
-        folders[:] = [name for name in folders if name != "__pycache__"]
-        for name in names:
-            yield os.path.relpath(os.path.join(folder, name), path).replace(os.sep, "/")
+def _manifest_file(path, name, max_bytes):
+    try:
+        return read_bytes(os.path.join(path, name), max_bytes, follow=False)
+    except OSError as error:
+        raise BundleError(
+            "{} is not a complete bundle: {} is missing or unreadable ({}); {}".format(
+                path, name, error.strerror, _COPY_AGAIN
+            )
+        )
+    except ValueError as error:
+        raise BundleError("{}: {} is {}; do not use it".format(path, name, error))
 
 
 def _read(path, identity, manifest):
@@ -178,11 +272,7 @@ def _read(path, identity, manifest):
     except EdgeclfError as error:
         raise BundleError("{}: {}; upgrade edgeclf".format(path, error))
     models = tuple(Model(**dict(model, backends=tuple(model["backends"]))) for model in manifest["models"])
-    for model in models:
-        if model.file not in manifest["files"] or not model.backends or not model.temperature > 0:
-            raise ValueError("model {}".format(model.name))
-    if not manifest["labels"] or not manifest["order"]["default"]:
-        raise ValueError("labels and order")
+    _check_references(path, manifest, models)
     return Bundle(
         path=path,
         id=identity,
@@ -194,3 +284,22 @@ def _read(path, identity, manifest):
         provenance=manifest["provenance"],
         files=manifest["files"],
     )
+
+
+def _check_references(path, manifest, models):
+    """Raise BundleError if the manifest names a model or a file that it does not list."""
+    names = [model.name for model in models]
+    problems = ["two models are called {!r}".format(name) for name in set(names) if names.count(name) > 1]
+    problems += [
+        "the model {!r} names the file {!r}, which is not listed".format(model.name, model.file)
+        for model in models
+        if model.file not in manifest["files"]
+    ]
+    problems += [
+        "order.{} names the model {!r}, which is not listed".format(machine, name)
+        for machine, order in manifest["order"].items()
+        for name in order
+        if name not in names
+    ]
+    if problems:
+        raise BundleError("{}: {}: {}; make the bundle again".format(path, MANIFEST, problems[0]))

@@ -12,7 +12,7 @@ from typing import Any, Optional
 
 from .cuda import open_cuda
 from .errors import BackendError, EdgeclfError
-from .files import sha256_bytes, sha256_file
+from .files import read_bytes, sha256_bytes, sha256_file
 from .images import is_image_name, read_image
 from .preprocess import Preprocessing, as_batch, preprocess
 
@@ -43,10 +43,12 @@ def cache_for(path, version):
     TensorRT ignores a cache of another version's, though the rest, a scale for each tensor's name,
     is the same in all.  The number is NV_TENSORRT_VERSION: 8502 is 8.5.2, and 100300 is 10.3.0.
     """
-    with open(path, "rb") as stream:
-        data = stream.read(_MOST_CACHE_BYTES + 1)
+    try:
+        data = read_bytes(path, _MOST_CACHE_BYTES)
+    except (OSError, ValueError) as error:
+        raise BackendError("{} cannot be read ({}); make the bundle again".format(path, error))
     first, _, scales = data.partition(b"\n")
-    if not re.match(rb"TRT-\d+-EntropyCalibration2\s*$", first) or b": " not in scales or len(data) > _MOST_CACHE_BYTES:
+    if not re.match(rb"TRT-\d+-EntropyCalibration2\s*$", first) or b": " not in scales:
         raise BackendError(
             "{} is no calibration cache: it begins with {!r}, TRT-8502-EntropyCalibration2 and a line for each tensor "
             "were expected; make the bundle again".format(path, first[:60])

@@ -2,33 +2,42 @@
 
 Started by ``capture.py``.  It is a process of its own because a read from a lost camera can
 block for ever (OpenCV issue 22677) and decoders crash; the parent kills it and starts another.
-When the parent goes, it goes.
+When the parent goes, it goes.  Before it opens its source it gives up what decoders do not need, see
+``sandbox.py``.
 
 Pictures lie in SLOTS slots of one shared file; what is said about them goes over a socket.
 To the parent, a line of JSON each: ``{"waiting": reason}`` where the source is not there and
-``{"opening": true}`` when it has come, ``{"opened": true}``, ``{"frame": slot, "shape": ..., ...}``, and at last ``{"error": reason}``
-or ``{"end": reason}``.  From the parent, first the Source as a line of JSON (not as an argument: a URL can hold a
+``{"opening": true}`` when it has come, ``{"opened": true, ...}``, ``{"frame": slot, "shape": ..., ...}``, and at last
+``{"error": reason}`` or ``{"end": reason}``.  From the parent, first the Source as a line of JSON (not as an argument: a URL can hold a
 password), then a byte each: NEXT asks for a frame, any other is the number of a slot that is
-free again.
+free again; the end of the link asks for an end.
 """
 
 import collections
 import json
 import mmap
 import os
+import select
 import socket
-import sys
 import threading
 import time
 from typing import Any, Deque, Dict, Tuple
 
 from .errors import CameraError, EndOfStream
-from .sources import Source, is_there, open_source
+from .images import MAX_PIXELS
+from .sandbox import confine
+from .sources import Source, is_there, open_source, too_large
 
 SLOTS = 6
 NEXT = 255
 _AHEAD = 3  # frames of a file that are decoded before they are asked for
 _LOOK_EVERY_S = 0.5
+_CLOSE_TIMEOUT_S = 0.5  # for stopping a camera in order, when the parent closes it
+_FRAME_BYTES = 3 * MAX_PIXELS
+
+
+class Closed(BaseException):
+    """The parent has closed the link; no failure, so that nothing reports it as one."""
 
 
 class Slots:
@@ -45,12 +54,13 @@ class Slots:
         self._filled: Deque[Tuple[int, Dict[str, Any]]] = collections.deque()
         self._asked = 0
         self._changed = threading.Condition()
+        self._closed = False
         self._dropped = 0
 
     def take(self):
-        """Return a free slot; waits for one."""
+        """Return a free slot; waits for one.  Raises Closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._free and (self._latest or len(self._filled) < self._ahead))
+            self._wait_for(lambda: self._free and (self._latest or len(self._filled) < self._ahead))
             # As few slots in use as can be: their memory stays in the processor's cache.
             slot = min(self._free)
             self._free.remove(slot)
@@ -78,15 +88,31 @@ class Slots:
             self._changed.notify_all()
 
     def drain(self):
-        """Wait until every frame was asked for."""
+        """Wait until every frame was asked for.  Raises Closed."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._filled)
+            self._wait_for(lambda: not self._filled)
+
+    def close(self):
+        """Let everything that waits raise Closed."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def wait_closed(self):
+        """Wait for close(); raises Closed."""
+        with self._changed:
+            self._wait_for(lambda: False)
+
+    def _wait_for(self, condition):
+        self._changed.wait_for(lambda: self._closed or condition())
+        if self._closed:
+            raise Closed
 
     def _deliver(self):
         while self._asked and self._filled:
             slot, facts = self._filled.popleft()
             self._asked -= 1
-            self._send(dict(facts, frame=slot, dropped=self._dropped))
+            self._send(dict(facts, frame=slot, dropped=self._dropped + facts.get("dropped", 0)))
         self._changed.notify_all()
 
 
@@ -105,25 +131,51 @@ def main(link_handle, memory_handle):
 
     source = Source(**json.loads(commands.readline().decode()))
     slots = Slots(source.policy == "latest", send)
-    threading.Thread(target=_obey, args=(commands, slots), daemon=True).start()
+    obeying = threading.Thread(target=_obey, args=(commands, slots), daemon=True)
+    reader: Any = None
     try:
-        import cv2
+        try:
+            _prepare()
+            _wait_for(source, send, link)
+            # While there is one thread: what it gives up, those that it starts have given up.
+            confined = confine(source, SLOTS * _FRAME_BYTES)
+            obeying.start()
+            reader = open_source(source)
+            send({"opened": True, "rate": reader.rate, "confined": confined})
+            _capture(reader, slots, memory_handle)
+        except EndOfStream as end:
+            slots.drain()
+            send({"end": str(end)})
+        except CameraError as error:
+            send({"error": str(error)})
+        except Exception as error:  # whatever a driver raises
+            send({"error": _reason(error, source)})
+        # The parent reads what was sent, then closes.
+        if not obeying.is_alive():
+            obeying.start()
+        slots.wait_closed()
+    except Closed:
+        if reader is not None:
+            reader.close()
+    os._exit(0)
 
-        # The processor belongs to inference; decoders have threads of their own.
-        cv2.setNumThreads(1)
-        _wait_for(source, send)
-        reader = open_source(source)
-        send({"opened": True, "rate": reader.rate})
-        _capture(reader, slots, memory_handle)
-    except EndOfStream as end:
-        slots.drain()
-        send({"end": str(end)})
-    except CameraError as error:
-        send({"error": str(error)})
-    except Exception as error:  # whatever a driver raises
-        send({"error": "capture of {} failed: {!r}".format(source.name, error)})
-    # The parent reads what was sent, then closes.
-    threading.Event().wait()
+
+def _prepare():
+    import cv2
+
+    # Before the rights to read its modules are given up.
+    from . import http_camera, video  # noqa: F401
+
+    # The processor belongs to inference; decoders have threads of their own.
+    cv2.setNumThreads(1)
+
+
+def _reason(error, source):
+    """Say what a driver or decoder raised, whatever it is, without the address that it may name."""
+    said = repr(error).replace(source.location, source.name) if source.location else repr(error)
+    if isinstance(error, MemoryError) or "nsufficient memory" in said:
+        return "{} takes more memory than decoding is allowed; set the camera to smaller pictures".format(source.name)
+    return "capture of {} failed: {}".format(source.name, said)
 
 
 def _obey(commands, slots):
@@ -134,16 +186,22 @@ def _obey(commands, slots):
             else:
                 slots.give_back(command[0])
     finally:
+        slots.close()
+        # A camera is stopped in order where it lets itself be stopped.
+        time.sleep(_CLOSE_TIMEOUT_S)
         os._exit(0)
 
 
-def _wait_for(source, send):
+def _wait_for(source, send, link):
     said = False
+    hung_up = select.poll()
+    hung_up.register(link, 0)  # what the parent asks for meanwhile stays in the link
     while not is_there(source):
         if not said:
             send({"waiting": "{} is not there".format(source.name)})
             said = True
-        time.sleep(_LOOK_EVERY_S)
+        if hung_up.poll(_LOOK_EVERY_S * 1e3):
+            raise Closed
     if said:
         send({"opening": True})
 
@@ -153,6 +211,8 @@ def _capture(reader, slots, memory_handle):
 
     image, captured, capture_ms = reader.read()
     shape, size = image.shape, image.nbytes
+    if size > _FRAME_BYTES:
+        raise CameraError(too_large(shape[1], shape[0]))
     os.ftruncate(memory_handle, SLOTS * size)
     memory = np.frombuffer(mmap.mmap(memory_handle, SLOTS * size), np.uint8)
     places = [memory[slot * size : (slot + 1) * size].reshape(shape) for slot in range(SLOTS)]
@@ -167,7 +227,9 @@ def _capture(reader, slots, memory_handle):
         if image.ctypes.data != places[slot].ctypes.data:
             places[slot][...] = image
         facts = {
-            "number": number,
+            # Frames that were dropped before they were decoded are left out of the count, too.
+            "number": number + reader.dropped,
+            "dropped": reader.dropped,
             "shape": shape,
             "captured": captured,
             "captured_at": time.time() - (time.monotonic() - captured),
@@ -176,7 +238,3 @@ def _capture(reader, slots, memory_handle):
         slots.fill(slot, facts)
         slot, number = slots.take(), number + 1
         image, captured, capture_ms = reader.read(places[slot])
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -5,36 +5,15 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from typing import Any, Dict, NamedTuple, Optional
 
-from .credentials import child_environment
+from .processes import find_program, start_child
 
 STATUSES = ("ok", "warning", "fail", "unknown")
 ASK_TIMEOUT_S = 60.0
 _MAX_BYTES = 1 << 20
 _MARK = "edgeclf answers "  # tells the answer from what libraries print
-# The child finds modules where this process does, whatever lies in the working directory; the runtime itself may
-# be a bundle's, whose folder is on nobody's path.
-_CHILD = """
-import sys
-sys.path[:] = {path}
-import json
-sys.dont_write_bytecode = True
-sys.path.insert(0, {home})
-import edgeclf_runtime
-del sys.path[0]
-def answer():
-{code}
-try:
-    found = {{"found": answer()}}
-except ImportError as error:
-    found = {{"missing": str(error)}}
-except Exception as error:
-    found = {{"error": str(error) or repr(error)}}
-print("\\n{mark}" + json.dumps(found))
-"""
 
 
 class Check(NamedTuple):
@@ -78,10 +57,7 @@ def ask(code, timeout_s=ASK_TIMEOUT_S):
 
     A native library that crashes, exits or hangs when it is loaded takes the child with it alone.
     """
-    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    body = "".join("    {}\n".format(line) for line in code.strip().splitlines())
-    program = _CHILD.format(path=json.dumps(sys.path), home=json.dumps(home), code=body, mark=_MARK)
-    status, text = run([sys.executable, "-c", program], timeout_s)
+    status, text = _run({"code": code}, timeout_s)
     if status is None:
         return Answer(failure="no answer in {:g} seconds".format(timeout_s), hung=True)
     if status < 0:
@@ -90,25 +66,32 @@ def ask(code, timeout_s=ASK_TIMEOUT_S):
     if not answers:
         said = " ".join(text.split())[-200:]
         return Answer(failure="ended with status {}{}".format(status, ": " + said if said else ""))
-    answer = json.loads(answers[-1])
+    try:
+        answer = dict(json.loads(answers[-1]))
+    except (TypeError, ValueError):
+        return Answer(failure="answered what is not JSON: {!r}".format(answers[-1][:200]))
     if "found" in answer:
         return Answer(found=answer["found"])
-    return Answer(failure=answer.get("missing", answer.get("error", "")), missing="missing" in answer)
+    return Answer(failure=str(answer.get("missing", answer.get("error", ""))), missing="missing" in answer)
 
 
 def run(command, timeout_s):
-    """Run a program and return (exit status, the end of its output); the status is None where it took too long.
+    """Run a program and return (exit status, the end of its output); the status is None where it took too long."""
+    return _run({"command": [find_program(command[0]) or command[0]] + command[1:]}, timeout_s)
 
-    Output goes to a file: a pipe would be held open by what the program has started.
-    """
-    with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            command,
+
+def _run(request, timeout_s):
+    # Output goes to a file: a pipe would be held open by what the program has started.
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as question:
+        question.write(json.dumps(request).encode())
+        question.seek(0)
+        process = start_child(
+            "checks",
+            question.fileno(),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=child_environment(),
         )
         status: Optional[int] = None
         try:
@@ -122,3 +105,26 @@ def run(command, timeout_s):
                 process.wait(1.0)
         output.seek(max(0, output.seek(0, os.SEEK_END) - _MAX_BYTES))
         return status, output.read().decode("utf-8", "replace")
+
+
+def main(handle):
+    """Answer a question, in the child: print what the body of a function returns, or become a program."""
+    with os.fdopen(handle) as stream:
+        request = json.load(stream)
+    if "command" in request:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        # The kernel still kills it when the doctor ends.
+        os.execv(request["command"][0], request["command"])
+    print("\n" + _MARK + json.dumps(_answer(request["code"])))
+
+
+def _answer(code):
+    scope: Dict[str, Any] = {}
+    body = "".join("    {}\n".format(line) for line in code.strip().splitlines())
+    try:
+        exec("def answer():\n" + body, scope)
+        return {"found": scope["answer"]()}
+    except ImportError as error:
+        return {"missing": str(error)}
+    except Exception as error:  # whatever a library raises
+        return {"error": str(error) or repr(error)}

@@ -1,7 +1,6 @@
 """The doctor's checks of Python, the libraries, the GPU, and a bundle's models.  No native library is loaded here."""
 
 import os
-import shutil
 import signal
 import sys
 
@@ -9,6 +8,7 @@ from .bundle import open_bundle
 from .checks import Check, ask, run
 from .errors import EdgeclfError
 from .machine import is_jetson
+from .processes import find_program
 from .selection import candidates, pair_name
 
 PYTHONS = ((3, 6), (3, 13))
@@ -105,7 +105,7 @@ def _check_csi(gstreamer, root):
     if not gstreamer:
         fix = "sudo apt-get install python3-opencv, and pip uninstall opencv-python opencv-python-headless, which have none"
         return Check(name, "warning", "csi:// needs an OpenCV with GStreamer", fix)
-    inspect = shutil.which("gst-inspect-1.0")
+    inspect = find_program("gst-inspect-1.0")
     if not inspect:
         return Check(name, "unknown", "gst-inspect-1.0 is not there", "sudo apt-get install gstreamer1.0-tools")
     status, _ = run([inspect, "nvarguscamerasrc"], GST_TIMEOUT_S)

@@ -20,6 +20,7 @@ from .selection import Selection, candidates
 from .stream import stream
 
 _log = logging.getLogger(__name__)
+_CLOSE_S = 0.5
 
 
 class InUse(NamedTuple):
@@ -251,9 +252,17 @@ class Classifier:
         failed.close()
 
     def close(self):
-        """Free the backend, after what it infers now; a backend that can infer several at once sees to that itself."""
-        with self._one:
-            self.runner.close()
+        """Free the backend, after what it infers now; a backend that can infer several at once sees to that itself.
+
+        One that hangs is left as it is: freeing what it uses would crash.
+        """
+        if self._one.acquire(timeout=_CLOSE_S):
+            try:
+                self.runner.close()
+            finally:
+                self._one.release()
+        else:
+            _log.warning("%s on %s is not closed: an inference does not return", self.model, self.backend)
 
     def __enter__(self):
         return self

@@ -6,6 +6,7 @@ read (``ps``), nor in its environment, which the process's own user can.
 
 import logging
 import os
+import re
 import stat
 from typing import Dict
 
@@ -16,6 +17,8 @@ from .redaction import learn, protect
 _log = logging.getLogger(__name__)
 CAMERA, MQTT = "EDGECLF_CAMERA_PASSWORD", "EDGECLF_MQTT_PASSWORD"
 _VARIABLES = (CAMERA, MQTT)
+# The live page's token is one, too.
+_SECRET_VARIABLE = re.compile("EDGECLF_.*(?:PASSWORD|TOKEN)")
 _MAX_BYTES = 4096
 _taken: Dict[str, bytes] = {}
 
@@ -71,7 +74,7 @@ def check_password(password, where):
 def child_environment(defaults=()):
     """Return this process's environment for a child: without passwords; ``defaults`` stand where it has no value."""
     environment = dict(defaults)
-    environment.update((name, value) for name, value in os.environ.items() if name not in _VARIABLES)
+    environment.update((name, value) for name, value in os.environ.items() if not _SECRET_VARIABLE.match(name))
     return environment
 
 

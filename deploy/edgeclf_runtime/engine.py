@@ -34,6 +34,7 @@ class Engine(NamedTuple):
 def ensure_engine(model_path, device, options=None):
     """Return the Engine of a bundle's model file for a GPU; it is built, which takes minutes, where there is none.
 
+    model_path      a path, or a bundle's VerifiedFile: then what the engine is made of must be what the manifest lists
     device          a Device of cuda.py
     options         Options of engine_choice.py, which make this engine the one that is used from now on; None takes
                     the one that is used
@@ -44,6 +45,7 @@ def ensure_engine(model_path, device, options=None):
     folders = engine_cache.folders()
     recipe = choose(model_path, version, device)
     key = usual = _key(recipe, version, device, Options())
+    _check_verified(model_path, recipe, key)
     if options is None:
         for folder in folders:
             instead = engine_cache.preferred(folder, usual)
@@ -57,6 +59,7 @@ def ensure_engine(model_path, device, options=None):
     else:
         recipe = choose(model_path, version, device, options)
         key = _key(recipe, version, device, options)
+        _check_verified(model_path, recipe, key)
     engine = None if options.retry else _find(folders, key)
     engine = engine or _build(recipe, key, folders, device, options)
     for folder in folders:
@@ -88,6 +91,19 @@ def _key(recipe, version, device, options):
         "version_compatible": options.version_compatible,
         "hardware_compatible": options.hardware_compatible,
     }
+
+
+def _check_verified(model, recipe, key):
+    """Raise BackendError if a file of a bundle's that the engine is made of is not what the manifest lists."""
+    neighbor = getattr(model, "neighbor", lambda path: None)
+    for path, sha256 in ((recipe.source, key["model_sha256"]), (recipe.calibration, key["calibration_sha256"])):
+        file = neighbor(path) if path else None
+        if file and file.sha256 != sha256:
+            raise BackendError(
+                "{} was changed since the bundle was verified; copy the bundle again from where it was made".format(
+                    path
+                )
+            )
 
 
 def _calibration_sha256(path):
@@ -145,16 +161,25 @@ def _build(recipe, key, folders, device, options):
 def _build_and_keep(recipe, key, folder, options, workspace_bytes):
     name = os.path.basename(recipe.source)
     expected_s = engine_cache.earlier_build_s(folder, key)
+    wait = engine_cache.is_being_built(folder, key)
     _log.warning(
-        "TensorRT %s builds an engine of %s (%s) for %s, once; it can take minutes",
+        "another process has TensorRT %s build an engine of %s (%s) for %s: it is waited for"
+        if wait
+        else "TensorRT %s builds an engine of %s (%s) for %s, once; it can take minutes",
         key["tensorrt"],
         name,
         key["precision"],
         key["gpu"],
     )
     with engine_cache.new_engine(folder, key) as plan:
+        made = _find([folder], key) if wait else None
+        if made:
+            with open(plan, "wb") as stream:
+                stream.write(made.plan)
+            return made
         request = Request(
             source=recipe.source,
+            source_sha256=key["model_sha256"],
             plan=plan,
             strongly_typed=recipe.strongly_typed,
             flags=recipe.flags,
@@ -165,6 +190,7 @@ def _build_and_keep(recipe, key, folder, options, workspace_bytes):
             timing=engine_cache.timing_path(folder, key),
             dla=options.dla,
             calibration=recipe.calibration,
+            calibration_sha256=key["calibration_sha256"],
             preprocessing=tuple(options.preprocessing or ()),
             version_compatible=options.version_compatible,
             hardware_compatible=options.hardware_compatible,
@@ -184,7 +210,8 @@ def _build_and_keep(recipe, key, folder, options, workspace_bytes):
             jetson_linux=jetson_linux(),
             edgeclf_runtime=__version__,
         )
-    return Engine(data, engine_cache.keep_facts(folder, key, data, facts), folder)
+        # Before the engine has its name, so that a process that waits for it finds both.
+        return Engine(data, engine_cache.keep_facts(folder, key, data, facts), folder)
 
 
 def _build_within_memory(request, progress):

@@ -16,11 +16,34 @@ import tempfile
 import time
 
 from .errors import BackendError, OutputError
-from .files import read_json, sha256_bytes
+from .files import open_regular, read_json, sha256_bytes
 from .machine import cache_folder
+from .manifest import SHA256
 from .outputs import new_file
+from .schema import integer, number, record, text
+from .stage import is_busy
 
 _MOST_JSON_BYTES = 1 << 20
+_VERSION = text(r"[0-9]{1,9}(\.[0-9]{1,9}){0,5}", "a version, as 8.5.2,")
+_KEY = record(
+    {"model_sha256": text(), "tensorrt": _VERSION, "compute_capability": _VERSION, "gpu": text(), "precision": text()},
+    others=True,
+)
+_FACTS = record(
+    {"key": _KEY, "sha256": SHA256, "built": text(), "build_s": number(0), "bytes": integer(0)},
+    optional=("build_s", "bytes"),
+    others=True,
+)
+
+
+def _lines(value, where):
+    """Declare a text of several lines."""
+    text(r"(.|\n)+", most=1 << 20)(value.replace("\n", " ") if isinstance(value, str) else value, where)
+
+
+_REFUSED = record({"key": _KEY, "refused": _lines})
+# On a Jetson Nano a large network takes most of an hour.
+_LONGEST_BUILD_S = 2 * 3600.0
 _log = logging.getLogger(__name__)
 
 
@@ -44,7 +67,7 @@ def load(folder, key):
         _log.warning("%s.engine is not used: %s", path, reason)
         return None
     try:
-        with open(path + ".engine", "rb") as stream:
+        with open_regular(path + ".engine") as stream:
             owner = os.fstat(stream.fileno()).st_uid
             plan = stream.read()
     except OSError as error:
@@ -93,18 +116,32 @@ def writable(folders):
             yield path
             return
     _log.warning("the engine will be built anew at every start; choose another folder by XDG_CACHE_HOME")
-    temporary = tempfile.mkdtemp(prefix="edgeclf-engines-")
+    try:
+        temporary = tempfile.mkdtemp(prefix="edgeclf-engines-")
+    except OSError as error:
+        raise BackendError(
+            "no folder can be written for the engine, nor a temporary one ({}): name one by XDG_CACHE_HOME or "
+            "TMPDIR".format(error.strerror)
+        )
     try:
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def is_being_built(folder, key):
+    """Whether another process builds the engine of a key now."""
+    return is_busy(_path(folder, key) + ".engine")
+
+
 @contextlib.contextmanager
 def new_engine(folder, key):
-    """Give a path to write an engine to; it takes its place when the block ends well."""
+    """Give a path to write an engine to; it takes its place when the block ends well.
+
+    While another process builds the same engine this waits for it, and load() has it then.
+    """
     try:
-        with new_file(_path(folder, key) + ".engine", overwrite=True) as work:
+        with new_file(_path(folder, key) + ".engine", overwrite=True, wait_s=_LONGEST_BUILD_S) as work:
             yield work
     except OutputError as error:
         raise BackendError(str(error))
@@ -140,8 +177,10 @@ def prefer(folder, usual, key):
 def preferred(folder, usual):
     """Return the key of the engine that takes the place of the usual one, or None."""
     try:
-        return dict(read_json(_path(folder, usual) + ".preferred", _MOST_JSON_BYTES)["key"])
-    except (OSError, LookupError, TypeError, ValueError, RecursionError):
+        found = read_json(_path(folder, usual) + ".preferred", _MOST_JSON_BYTES)
+        record({"key": _KEY})(found, "")
+        return found["key"]
+    except (OSError, ValueError):
         return None
 
 
@@ -175,12 +214,11 @@ def _read_facts(path):
     """Return the facts of a file, or None where it is missing or not as it was written."""
     try:
         facts = read_json(path, _MOST_JSON_BYTES)
-        if not isinstance(facts["key"], dict) or not ("refused" in facts or "sha256" in facts):
-            raise ValueError("a field is missing")
+        (_REFUSED if isinstance(facts, dict) and "refused" in facts else _FACTS)(facts, "")
         return facts
     except FileNotFoundError:
         return None
-    except (OSError, LookupError, TypeError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         _log.warning("%s cannot be used (%s): the engine is built anew", path, error)
         return None
 

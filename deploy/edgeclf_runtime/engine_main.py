@@ -19,6 +19,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from .engine_api import has, load_tensorrt, version_of
 from .errors import BackendError, EdgeclfError, OutputError
+from .files import read_bytes, sha256_bytes
+from .model_file import model_bytes
 from .outputs import new_file
 
 _TELL_EVERY_S = 0.5
@@ -31,6 +33,8 @@ class Request(NamedTuple):
     """An engine to be built.
 
     source      the ONNX file
+    source_sha256
+                its hash: the file is compared when it is read
     plan        where the engine is written
     strongly_typed
                 whether the file's own types count
@@ -39,12 +43,14 @@ class Request(NamedTuple):
     batches     smallest, usual and largest batch
     timing      the timing cache's file, or None
     dla         the DLA's core, or None
-    calibration what a calibrator takes its ranges from, see calibrator.py, or None
+    calibration, calibration_sha256
+                what a calibrator takes its ranges from, see calibrator.py, and the hash of it; or None
     preprocessing
                 the fields of the bundle's Preprocessing, for images to calibrate with
     """
 
     source: str
+    source_sha256: str
     plan: str
     strongly_typed: bool
     flags: Tuple[str, ...]
@@ -55,6 +61,7 @@ class Request(NamedTuple):
     timing: Optional[str] = None
     dla: Optional[int] = None
     calibration: Optional[str] = None
+    calibration_sha256: Optional[str] = None
     preprocessing: Tuple[Any, ...] = ()
     version_compatible: bool = False
     hardware_compatible: bool = False
@@ -98,7 +105,7 @@ def build(request, send):
     trt.init_libnvinfer_plugins(logger, "")
     builder = trt.Builder(logger)
     network = builder.create_network(_network_flags(trt, version, request))
-    _parse(trt, version, network, logger, request.source)
+    _parse(trt, version, network, logger, request)
     config = builder.create_builder_config()
     _configure(trt, version, config, request)
     if request.dla is not None:
@@ -142,10 +149,12 @@ def _network_flags(trt, version, request):
     return 1 << int(flags.EXPLICIT_BATCH) if has(version, "explicit batch") else 0
 
 
-def _parse(trt, version, network, logger, path):
+def _parse(trt, version, network, logger, request):
+    path = request.source
     parser = trt.OnnxParser(network, logger)
-    with open(path, "rb") as stream:
-        data = stream.read()
+    data = model_bytes(path)
+    if sha256_bytes(data) != request.source_sha256:
+        raise BackendError("{} was changed meanwhile; start the build again".format(path))
     if not parser.parse(data):
         errors = [str(parser.get_error(i)) for i in range(parser.num_errors)]
         said = [] if has(version, "named errors") else [line[:_MOST_OF_A_LINE] for line in logger.errors]
@@ -206,8 +215,10 @@ def _calibrated(trt, version, config, profile, request):
     if request.calibration is None:
         yield
         return
-    from .calibrator import make_calibrator
+    from .calibrator import data_sha256, make_calibrator
 
+    if data_sha256(request.calibration) != request.calibration_sha256:
+        raise BackendError("{} was changed meanwhile; start the build again".format(request.calibration))
     calibrator = make_calibrator(trt, version, request.calibration, request.preprocessing)
     config.int8_calibrator = calibrator
     config.set_calibration_profile(profile)
@@ -239,8 +250,8 @@ def _read_timing(config, path):
     if path is None:
         return False
     data = b""
-    with contextlib.suppress(OSError), open(path, "rb") as stream:
-        data = stream.read(_MOST_TIMING_BYTES)
+    with contextlib.suppress(OSError, ValueError):
+        data = read_bytes(path, _MOST_TIMING_BYTES)
     for known in (data, b""):
         cache = config.create_timing_cache(known)
         if cache is not None and config.set_timing_cache(cache, False):

@@ -11,9 +11,8 @@ import subprocess
 import time
 from typing import Any
 
-from .credentials import child_environment
 from .errors import BackendError
-from .processes import runtime_command
+from .processes import start_child
 from .terminal import relay, show_line, show_message
 
 _KILLED, _ENDED_BY_SYSTEM = -9, (-1, -2, -15)  # signals: KILL; HUP, INT, TERM
@@ -61,14 +60,13 @@ def build_engine(request, progress):
     Raises BackendError: Refused where the same would happen again, Killed where that process was killed.
     """
     ours, theirs = os.pipe()
-    process: Any = subprocess.Popen(
-        runtime_command("engine_main", theirs),
-        pass_fds=(theirs,),
+    process: Any = start_child(
+        "engine_main",
+        theirs,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        env=child_environment(),
     )
     os.close(theirs)
     said = relay(process.stderr)

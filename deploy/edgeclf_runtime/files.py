@@ -6,9 +6,10 @@ without a writer would block for ever, and a device has no end.  Knows nothing o
 
 import errno
 import hashlib
-import json
 import os
 import stat
+
+from .schema import parse_json
 
 _CHUNK = 1 << 20
 _KINDS = (
@@ -59,16 +60,21 @@ def read_bytes(path, max_bytes, follow=True):
 
 
 def read_json(path, max_bytes):
-    """Return what a JSON file of at most ``max_bytes`` holds; raises OSError, or ValueError for what is none."""
-    return json.loads(read_bytes(path, max_bytes).decode("utf-8"))
+    """Return what a JSON file of at most ``max_bytes`` holds; raises OSError, or ValueError as schema.parse_json does."""
+    return parse_json(read_bytes(path, max_bytes))
 
 
 def sha256_file(path):
     """Return the SHA-256 of a regular file's bytes as 64 hexadecimal digits; raises OSError as open_regular does."""
-    digest = hashlib.sha256()
     with open_regular(path) as stream:
-        for chunk in iter(lambda: stream.read(_CHUNK), b""):
-            digest.update(chunk)
+        return sha256_stream(stream)
+
+
+def sha256_stream(stream):
+    """Return the SHA-256 of what is left of an open file as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for chunk in iter(lambda: stream.read(_CHUNK), b""):
+        digest.update(chunk)
     return digest.hexdigest()
 
 

@@ -4,15 +4,19 @@ A backend can be installed, load a model and answer with wrong numbers without a
 (OpenCV 4.1.1 does for some graphs), so a runner is trusted only after this.
 """
 
-import json
 import math
 from typing import Any, Dict, NamedTuple
 
-from .errors import BackendError
-from .images import read_image
+from .errors import BackendError, BundleError
+from .images import decode_image
+from .limit import within
+from .manifest import golden_schema
 from .preprocess import as_batch, preprocess
+from .schema import SchemaError, parse_json
 
 FILE = "golden/expected.json"
+# For one image: an emulated Cortex-A57 takes five seconds, and a GPU that fell off never answers.
+TIMEOUT_S = 60.0
 
 
 class GoldenReport(NamedTuple):
@@ -51,25 +55,40 @@ class GoldenReport(NamedTuple):
 
 def golden_images(bundle):
     """Return the bundle's golden images, decoded: BGR, uint8 [height, width, 3]."""
-    return [read_image(bundle.file(name)) for name in read_golden(bundle)["images"]]
+    files = [bundle.file(name) for name in read_golden(bundle)["images"]]
+    return [decode_image(file.read(), file.path) for file in files]
 
 
 def read_golden(bundle):
-    """Return the names of the golden images, and the expected logits by model, one row an image."""
-    with open(bundle.file(FILE), encoding="utf-8") as stream:
-        return json.load(stream)
+    """Return the names of the golden images, and the expected logits by model, one row an image.
+
+    Raises BundleError if the file is not as declared, or names an image that the manifest does not list.
+    """
+    file = bundle.file(FILE)
+    try:
+        golden = parse_json(file.read())
+        golden_schema([model.name for model in bundle.models], len(bundle.labels))(golden, "")
+    except SchemaError as error:
+        raise BundleError("{}: {}; make the bundle again".format(file, error))
+    return golden
 
 
-def check_golden(bundle, model, runner):
+def check_golden(bundle, model, runner, timeout_s=TIMEOUT_S):
     """Run the bundle's golden images through a runner and compare the logits with the expected ones.
 
-    Returns a GoldenReport.  Raises BackendError where the runner fails or answers in another shape.
+    timeout_s   for each image
+
+    Returns a GoldenReport.  Raises BackendError if the runner fails or answers in another shape, and Hung if it does
+    not answer in time.
     """
     import numpy as np
 
     expected = np.array(read_golden(bundle)["logits"][model.name], np.float32)
     found = np.stack(
-        [runner.infer(as_batch([preprocess(image, bundle.preprocessing)]))[0] for image in golden_images(bundle)]
+        [
+            within(timeout_s, "{} on {}".format(model.name, runner.backend), runner.infer, batch)[0]
+            for batch in [as_batch([preprocess(image, bundle.preprocessing)]) for image in golden_images(bundle)]
+        ]
     )
     if found.shape != expected.shape:
         raise BackendError(

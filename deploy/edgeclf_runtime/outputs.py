@@ -1,14 +1,13 @@
-"""Outputs that appear whole or not at all: written beside their place, and renamed.
+"""Outputs that appear whole or not at all: written beside their place, put on the disk, and renamed.
 
 Knows nothing of what the files hold.
 """
 
 import contextlib
 import os
-import shutil
-import tempfile
 
 from .errors import OutputError
+from .stage import busy_message, failure_message, place, recover, staged
 
 
 def claim_output(path, overwrite=False, marker=None):
@@ -16,10 +15,27 @@ def claim_output(path, overwrite=False, marker=None):
 
     An empty folder counts as free.  ``marker`` names a file that a folder must hold for
     ``overwrite`` to replace it, so that a slip of the keyboard never deletes somebody's data.
+    What a dead process left of the output is removed, or the old output put back.
 
-    Raises OutputError where the path is taken, or its parent cannot be written.
+    Raises OutputError where the path is taken, its parent cannot be written, or another process is writing it.
     """
     path = os.path.abspath(str(path))
+    _recover(path)
+    return _claim(path, overwrite, marker)
+
+
+def _recover(path):
+    try:
+        recover(path)
+    except BlockingIOError as error:
+        raise OutputError(busy_message(path, error))
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass  # of the folders above, which are checked next
+    except OSError as error:
+        raise OutputError(failure_message(path, error))
+
+
+def _claim(path, overwrite, marker=None):
     if os.path.isdir(path) and not os.path.islink(path):
         entries = os.listdir(path)
         if entries and not overwrite:
@@ -44,76 +60,37 @@ def claim_output(path, overwrite=False, marker=None):
 
 
 @contextlib.contextmanager
-def new_folder(path, overwrite=False, marker=None):
+def new_folder(path, overwrite=False, marker=None, durable=True, wait_s=None):
     """Give a temporary folder beside ``path`` and rename it to ``path`` when the block ends well.
 
     When the block raises (Ctrl-C included) the temporary folder is removed and whatever stood
-    at ``path`` is as it was.  See :func:`claim_output` for ``overwrite`` and ``marker``.
+    at ``path`` is as it was; when the process is killed, the next one that writes ``path`` removes it.
+    See :func:`claim_output` for ``overwrite`` and ``marker``.
+    durable     whether to wait until everything is on the disk, so that a power cut loses nothing
+    wait_s      for another process that writes the same output, stage.WAIT_S unless given; OutputError if it takes longer
     """
-    path = claim_output(path, overwrite, marker)
-    parent, name = os.path.split(path)
-    with _cannot_be_written(path):
-        os.makedirs(parent, exist_ok=True)
-        work = tempfile.mkdtemp(prefix=".{}.".format(name), dir=parent)
-    try:
-        os.chmod(work, 0o777 & ~_umask())
+    path = os.path.abspath(str(path))
+    _claim(path, overwrite, marker)
+    with staged(path, folder=True, wait_s=wait_s) as work:
+        _claim(path, overwrite, marker)
         yield work
         # Somebody else may have taken the path while the block was at work.
-        claim_output(path, overwrite, marker)
-        with _cannot_be_written(path):
-            _replace(work, path)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _replace(work, path):
-    """Rename a folder to ``path``; what stood there is removed, and stands there again where that fails."""
-    if not os.path.isdir(path):
-        os.rename(work, path)
-        return
-    parent, name = os.path.split(path)
-    aside = tempfile.mkdtemp(prefix=".{}.old.".format(name), dir=parent)
-    old = os.path.join(aside, name)
-    try:
-        os.rename(path, old)
-        os.rename(work, path)
-    finally:
-        if not os.path.lexists(path):
-            os.rename(old, path)
-        shutil.rmtree(aside, ignore_errors=True)
+        _claim(path, overwrite, marker)
+        place(work, path, overwrite, durable)
 
 
 @contextlib.contextmanager
-def new_file(path, overwrite=False):
-    """Give a temporary path beside ``path``, of the same suffix, and rename it when the block ends well."""
-    if os.path.isdir(str(path)):
+def new_file(path, overwrite=False, durable=True, wait_s=None):
+    """Give a temporary path beside ``path``, of the same suffix, and rename it when the block ends well.
+
+    See :func:`new_folder` for what happens when it does not, ``durable`` and ``wait_s``.
+    """
+    path = os.path.abspath(str(path))
+    if os.path.isdir(path):
         raise OutputError("{} is a folder, a file was expected: choose another --output".format(path))
-    path = claim_output(path, overwrite)
-    parent, name = os.path.split(path)
-    with _cannot_be_written(path):
-        os.makedirs(parent, exist_ok=True)
-        handle, work = tempfile.mkstemp(prefix=".", suffix="." + name, dir=parent)
-    os.close(handle)
-    try:
-        os.chmod(work, 0o666 & ~_umask())
+    _claim(path, overwrite)
+    with staged(path, folder=False, wait_s=wait_s) as work:
+        _claim(path, overwrite)
         yield work
-        claim_output(path, overwrite)
-        with _cannot_be_written(path):
-            os.replace(work, path)
-    finally:
-        if os.path.exists(work):
-            os.remove(work)
-
-
-@contextlib.contextmanager
-def _cannot_be_written(path):
-    try:
-        yield
-    except OSError as error:
-        raise OutputError("{} cannot be written ({}): choose another --output".format(path, error.strerror))
-
-
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        _claim(path, overwrite)
+        place(work, path, overwrite, durable)

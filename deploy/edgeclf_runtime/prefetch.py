@@ -9,13 +9,14 @@ worked on at the same time; they are handed out in their order.
 import collections
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Deque, NamedTuple, Optional
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, Deque, NamedTuple, Optional, Set
 
 from .errors import CameraLost
 from .frames import Frame
 
 _LOOK_EVERY_S = 0.25  # how soon the thread sees that it is to end
+CLOSE_S = 1.0  # how long closing waits for an inference under way
 _AHEAD = 2  # frames of a file, beside those that are worked on; with none, threads waited a twentieth of their time
 
 
@@ -40,6 +41,7 @@ class Prefetch:
         self._camera, self._begin = camera, begin
         self._pool = ThreadPoolExecutor(at_once, "frame") if at_once > 1 else None
         self._ahead = _AHEAD + (at_once if at_once > 1 else 0)
+        self._running: Set[Future] = set()
         self._items: Deque[Any] = collections.deque()
         self._changed = threading.Condition()
         self._closing = False
@@ -67,9 +69,15 @@ class Prefetch:
                     self._put(lost)
                     continue
                 if frame is not None:
-                    self._put(self._pool.submit(self._work, frame) if self._pool else self._work(frame))
+                    self._put(self._submit(self._pool, frame) if self._pool else self._work(frame))
         except Exception as error:  # whoever waits in get() would wait for ever
             self._put(error)
+
+    def _submit(self, pool, frame):
+        future = pool.submit(self._work, frame)
+        self._running.add(future)
+        future.add_done_callback(self._running.discard)
+        return future
 
     def _work(self, frame):
         start = time.perf_counter()
@@ -97,9 +105,14 @@ class Prefetch:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._thread.join(2.0)
+        deadline = time.monotonic() + CLOSE_S
+        self._thread.join(CLOSE_S)
         if self._pool:
-            self._pool.shutdown()
+            for future in list(self._running):
+                future.cancel()
+            # What is under way is waited for, but not for ever: an inference can hang.
+            wait(list(self._running), max(deadline - time.monotonic(), 0.0))
+            self._pool.shutdown(wait=False)
 
     def __enter__(self):
         return self

@@ -10,9 +10,12 @@ from typing import Dict, List
 
 from .errors import BackendError, EdgeclfError
 from .golden import check_golden
+from .limit import Hung, within
 from .machine import is_jetson
 from .runners import backend_version, open_runner
 
+# A large model on a slow board takes a minute; TensorRT-RTX compiles for several.
+OPEN_TIMEOUT_S = 600.0
 _OPTIONAL = ("tensorrt", "tensorrt-rtx", "openvino")
 _log = logging.getLogger(__name__)
 
@@ -51,16 +54,27 @@ def pair_name(model, backend):
 
 
 def open_proven(bundle, model, backend, threads=None, at_once=1):
-    """Return a Runner of a model that passed the golden images; BackendError tells why where it did not."""
-    runner = open_runner(backend, bundle.file(model.file), threads, at_once)
+    """Return a Runner of a model that passed the golden images; BackendError says why if it did not."""
+    runner = open_within(bundle, model, backend, threads, at_once)
     try:
         report = check_golden(bundle, model, runner)
         if not report.passed:
             raise BackendError(str(report))
+    except Hung:
+        raise  # its thread is still inside: closing would wait for it, or crash
     except BaseException:
         runner.close()
         raise
     return runner
+
+
+def open_within(bundle, model, backend, threads=None, at_once=1):
+    """Open a model of a bundle on a backend, which must not take for ever; see runners.open_runner()."""
+    arguments = (backend, bundle.file(model.file), threads, at_once)
+    # Building an engine takes as long as it takes, in a process of its own that tells how far it is.
+    if backend == "tensorrt":
+        return open_runner(*arguments)
+    return within(OPEN_TIMEOUT_S, "opening {}".format(pair_name(model, backend)), open_runner, *arguments)
 
 
 class Selection:

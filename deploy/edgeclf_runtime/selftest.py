@@ -5,8 +5,7 @@ from typing import Any, Dict, NamedTuple, Tuple
 from .bundle import open_bundle
 from .errors import BackendError
 from .golden import GoldenReport, check_golden
-from .runners import open_runner
-from .selection import candidates, pair_name
+from .selection import candidates, open_within, pair_name
 from .terminal import printable
 
 
@@ -42,8 +41,9 @@ def selftest(bundle, model=None, backend="auto", threads=None):
     reports, failures = [], {}
     for candidate, name in candidates(bundle, model, backend):
         try:
-            with open_runner(name, bundle.file(candidate.file), threads) as runner:
-                reports.append(check_golden(bundle, candidate, runner))
+            runner = open_within(bundle, candidate, name, threads)
+            reports.append(check_golden(bundle, candidate, runner))
+            runner.close()
         except BackendError as error:
             failures[pair_name(candidate, name)] = str(error)
     return SelftestReport(tuple(reports), failures)

@@ -1,22 +1,20 @@
-"""What the capture process opens: OpenCV's readers for cameras, streams and video files, and generated pictures.
+"""What the capture process opens: a Source by its kind, and pictures that are generated.
 
-Every call here may block for ever or crash, since drivers and decoders do: this module is for
-the capture process alone (``capture_main.py``), which its parent can kill.
+Cameras, streams and video files are read by ``video.py`` and ``http_camera.py``.
 """
 
-import contextlib
 import functools
 import glob
 import os
-import re
 import socket
 import sys
 import time
-from typing import Any, NamedTuple, Optional
+from typing import NamedTuple, Optional
+from urllib.parse import urlsplit
 
 from .addresses import shown_pipeline
-from .errors import CameraError, EndOfStream
-from .files import native_path
+from .errors import CameraError
+from .images import MAX_PIXELS
 
 # OpenCV's codes for cv2.flip, by the names that open_camera() takes.
 FLIPS = {"horizontal": 1, "vertical": 0, "180": -1}
@@ -24,8 +22,6 @@ FLIPS = {"horizontal": 1, "vertical": 0, "180": -1}
 _NVVIDCONV_FLIPS = {None: 0, "horizontal": 4, "vertical": 6, "180": 2}
 _CAMERA_MODE = (1280, 720, 30)
 _TEST_MODE = (640, 480, 30)
-# The bytes of a text; the head of a video file holds other control characters too.
-_TEXT = bytes([7, 8, 9, 10, 12, 13, 27]) + bytes(range(32, 256))
 FAULTS = ("hang", "die", "freeze", "lose", "resize")
 
 
@@ -88,6 +84,13 @@ def advice(source):
     return "see whether it is connected" + (". " + cameras() if source.kind == "device" else "")
 
 
+def too_large(width, height, name="the picture"):
+    """Return the message about pictures of too many pixels."""
+    return "{} has {} x {} pixels, {:.1f} megapixels, more than the {:.0f} allowed; use smaller pictures".format(
+        name, width, height, width * height / 1e6, MAX_PIXELS / 1e6
+    )
+
+
 def cameras():
     """Return a sentence that names the camera devices of this machine."""
     found = sorted(glob.glob("/dev/video*"))
@@ -107,71 +110,19 @@ def is_there(source):
 
 
 def open_source(source):
-    """Open a Source; returns a reader with ``read(out) -> (image, captured, capture_ms)``.
+    """Open a Source; returns a reader with ``read(out) -> (image, captured, capture_ms)`` and ``close()``.
 
     Raises CameraError where it cannot be opened.
     """
     if source.kind == "test":
         return GeneratedReader(source)
-    return VideoReader(source)
+    if source.kind == "network" and urlsplit(source.location).scheme.lower() in ("http", "https"):
+        from .http_camera import open_http
 
+        return open_http(source)
+    from .video import open_video
 
-class VideoReader:
-    """Whatever OpenCV's VideoCapture opens, frame after frame."""
-
-    def __init__(self, source):
-        import cv2
-
-        self._source = source
-        self._count = 0
-        self._capture = _open(source)
-        if not self._capture.isOpened():
-            raise CameraError(
-                "{} cannot be opened: {}".format(
-                    source.name,
-                    "OpenCV reads no video in it; a video or an image was expected"
-                    if source.kind == "file"
-                    else advice(source),
-                )
-            )
-        rate = self._capture.get(cv2.CAP_PROP_FPS)
-        self.rate = rate if source.kind == "file" and 0 < rate < 1000 else None
-        self._pace = Pace(self.rate) if source.kind == "file" and source.policy == "latest" else None
-        self._flip: Any = FLIPS.get(source.flip)
-
-    def read(self, out=None):
-        """Read the next frame, into ``out`` where it has the frame's shape.
-
-        Returns the image (BGR, uint8 [height, width, 3]), the ``time.monotonic()`` at which it
-        arrived, and the milliseconds from then (a file: from the call) until it was decoded.
-        Raises EndOfStream after a file's last frame, CameraError where a camera delivers none.
-        """
-        before = time.monotonic()
-        arrived = self._capture.grab()
-        captured = time.monotonic()
-        image: Any = None
-        ok = False
-        if arrived:
-            ok, image = self._capture.retrieve(out)
-        if not ok or image is None or not image.size:
-            self._end()
-        done = time.monotonic()
-        if self._flip is not None:
-            import cv2
-
-            image = cv2.flip(image, self._flip)
-        self._count += 1
-        if self._pace:
-            return image, self._pace.wait(), (done - before) * 1e3
-        return image, captured, (done - (before if self._source.kind == "file" else captured)) * 1e3
-
-    def _end(self):
-        name = self._source.name
-        if self._source.live:
-            raise CameraError("{} delivers no frame{}".format(name, " any more" if self._count else ""))
-        if not self._count:
-            raise CameraError("{} delivers no frame: the video is damaged, replace it".format(name))
-        raise EndOfStream("{} ended after {} frames".format(name, self._count))
+    return open_video(source)
 
 
 class GeneratedReader:
@@ -183,6 +134,7 @@ class GeneratedReader:
     """
 
     rate = None
+    dropped = 0
 
     def __init__(self, source):
         self._source = source
@@ -191,7 +143,7 @@ class GeneratedReader:
         self._number = 0
 
     def read(self, out=None):
-        """See :meth:`VideoReader.read`."""
+        """See ``video.VideoReader.read``."""
         import numpy as np
 
         captured = self._pace.wait()
@@ -213,6 +165,9 @@ class GeneratedReader:
         generated_picture(number, image)
         self._number += 1
         return image, captured, (time.monotonic() - before) * 1e3
+
+    def close(self):
+        """Nothing is open."""
 
 
 def generated_picture(number, out):
@@ -248,54 +203,3 @@ class Pace:
         if self._due > now:
             time.sleep(self._due - now)
         return self._due
-
-
-def _open(source):
-    import cv2
-
-    if source.kind == "file":
-        return _open_file(source.location)
-    if source.kind == "gstreamer":
-        if not re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()):
-            raise CameraError(
-                "{} needs an OpenCV with GStreamer, and OpenCV {} of {} has none: use the python3-opencv of the "
-                "system (JetPack brings it), not pip's".format(source.name, cv2.__version__, sys.executable)
-            )
-        return cv2.VideoCapture(source.location, cv2.CAP_GSTREAMER)
-    if source.kind == "network":
-        # TCP, because lost UDP packets show as grey smears; no buffering, because newest is what counts.
-        os.environ.setdefault(
-            "OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay|stimeout;10000000"
-        )
-        return cv2.VideoCapture(source.location)
-    capture = cv2.VideoCapture(int(source.location))
-    for key, value in (("WIDTH", source.width), ("HEIGHT", source.height), ("FPS", source.fps)):
-        if value:
-            capture.set(getattr(cv2, "CAP_PROP_" + ("FPS" if key == "FPS" else "FRAME_" + key)), value)
-    # Fewer buffers in the driver, where it listens: each is a frame of delay.
-    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-    return capture
-
-
-def _open_file(path):
-    import cv2
-
-    with open(path, "rb") as stream:
-        # FFmpeg would draw a text and call the pictures a video.
-        if not stream.read(4096).translate(None, _TEXT):
-            return cv2.VideoCapture()
-    with _quiet():
-        return cv2.VideoCapture(native_path(path))
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Keep off stderr what each of OpenCV's readers says of a file that it does not read; the error says it once."""
-    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(null)

@@ -19,6 +19,7 @@ from .machine import cache_folder, machine_facts
 from .outputs import new_file
 from .preprocess import as_batch, preprocess
 from .runners import backend_version
+from .schema import any_json, list_of, mapping, number, record, text
 from .selection import open_proven, pair_name
 
 ROUNDS = 3
@@ -28,6 +29,13 @@ _FEWEST_RUNS = 3
 _QUANTISED_HANDICAP = 1.05
 _MOST_BYTES = 1 << 20
 _MOST_DEVICES = 32
+_FIGURES = record(
+    {
+        "devices": list_of(
+            record({"device": mapping(text(), any_json), "latency_ms": mapping(text(), number(above=0, high=1e9))})
+        )
+    }
+)
 _log = logging.getLogger(__name__)
 
 
@@ -107,14 +115,12 @@ def _path(bundle):
 def _read(path):
     """Return the entries of a file, or none where it is missing or not as it should be."""
     try:
-        entries = read_json(path, _MOST_BYTES)["devices"]
-        for entry in entries:
-            if not isinstance(entry["device"], dict) or not all(ms > 0 for ms in entry["latency_ms"].values()):
-                raise ValueError("an entry is not as it was written")
-        return entries
+        found = read_json(path, _MOST_BYTES)
+        _FIGURES(found, "")
+        return found["devices"]
     except FileNotFoundError:
         return []
-    except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         _log.warning("what was measured before cannot be read from %s (%s); measure again with --tune", path, error)
         return []
 

@@ -33,6 +33,7 @@ NEEDS_PROGRAMS = {
         "doctor",
         "checks_libraries",
         "mqtt",
+        "network",
         "sink_spool",
         "cuda",
         "calibrator",

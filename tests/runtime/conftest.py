@@ -14,7 +14,7 @@ from .pictures import CMYK_JPEG, encode, noise, quarters, with_orientation
 def copied(bundle, tmp_path):
     """A copy of the bundle that a test may damage; removed at once, since pytest keeps its folders for three runs."""
     path = tmp_path / "copy.edge"
-    shutil.copytree(str(bundle), str(path), ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(str(bundle), str(path))
     yield path
     shutil.rmtree(str(path), ignore_errors=True)
 

@@ -28,7 +28,7 @@ def test_a_bundle_gives_what_its_manifest_says(bundle):
     assert [model.name for model in opened.models] == [model["name"] for model in manifest["models"]]
     assert opened.preprocessing._asdict() == manifest["preprocessing"]
     assert opened.id == sha256_file(bundle / "manifest.json")
-    assert opened.file("golden/expected.json") == str(bundle / "golden" / "expected.json")
+    assert str(opened.file("golden/expected.json")) == str(bundle / "golden" / "expected.json")
 
 
 def test_a_changed_byte_in_any_file_is_found(copied):
@@ -69,40 +69,68 @@ def test_a_file_that_was_added_is_named(copied):
     assert "golden/._000.png does not belong to it; remove what was added" in refusal(copied)
 
 
-def test_byte_code_that_python_left_is_no_damage(copied):
-    (copied / "edgeclf_runtime" / "__pycache__").mkdir()
-    (copied / "edgeclf_runtime" / "__pycache__" / "errors.cpython-36.pyc").write_bytes(b"")
+@pytest.mark.parametrize("folder", ["golden/__pycache__", "json", "golden/more"])
+def test_a_folder_that_was_added_is_refused_even_if_it_is_empty(copied, folder):
+    (copied / folder).mkdir()
+    assert f"{folder} (a folder) does not belong to it" in refusal(copied)
+    (copied / folder / "errors.cpython-36.pyc").write_bytes(b"")
+    assert f"{folder} (a folder) does not belong to it" in refusal(copied)
+
+
+def test_a_folder_that_is_a_link_is_refused(copied, tmp_path):
+    (tmp_path / "json").mkdir()
+    (copied / "json").symlink_to(tmp_path / "json")
+    assert "json (a link) does not belong to it" in refusal(copied)
+    (copied / "json").unlink()
+    (copied / "golden").rename(tmp_path / "golden")
+    (copied / "golden").symlink_to(tmp_path / "golden")
+    assert "golden is a link, a folder was expected" in refusal(copied)
+
+
+@pytest.mark.parametrize("name", ["model.fp32.onnx", "edgeclf_runtime/py.typed", "golden/000.png"])
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (os.mkdir, "a folder"),
+        (os.mkfifo, "a pipe"),
+        (lambda path: os.symlink("nowhere", path), "a link"),
+        (lambda path: os.symlink("/dev/zero", path), "a link"),
+        (lambda path: os.mknod(path, 0o20666, os.makedev(1, 5)), "a device or a socket"),
+    ],
+    ids=["folder", "pipe", "dead link", "link to a device", "device"],
+)
+def test_what_is_no_regular_file_is_refused(copied, name, make, kind):
+    (copied / name).unlink()
+    try:
+        make(str(copied / name))
+    except PermissionError:
+        pytest.skip("making a device needs root")
+    assert f"{name} is {kind}, a regular file was expected" in refusal(copied)
+
+
+def test_a_link_to_the_right_bytes_is_refused(copied):
+    for name in ("model.fp32.onnx", "manifest.json", "manifest.sha256"):
+        (copied / name).rename(copied.parent / "moved")
+        (copied / name).symlink_to(copied.parent / "moved")
+        assert "it is a link" in refusal(copied) or f"{name} is a link" in refusal(copied)
+        (copied / name).unlink()
+        (copied.parent / "moved").rename(copied / name)
     open_bundle(copied)
 
 
-def test_a_folder_where_a_file_should_be_is_a_missing_file(copied):
-    (copied / "model.fp32.onnx").unlink()
-    (copied / "model.fp32.onnx").mkdir()
-    assert "model.fp32.onnx is missing" in refusal(copied)
-
-
-def test_a_link_that_leads_nowhere_is_a_missing_file(copied):
-    (copied / "model.fp32.onnx").unlink()
-    (copied / "model.fp32.onnx").symlink_to("nowhere")
-    assert "model.fp32.onnx is missing" in refusal(copied)
-
-
-def test_a_link_to_the_right_bytes_is_as_good_as_the_file(copied):
-    (copied / "model.fp32.onnx").rename(copied.parent / "model")
-    (copied / "model.fp32.onnx").symlink_to(copied.parent / "model")
-    open_bundle(copied)
-
-
-def test_a_pipe_where_a_file_should_be_is_a_missing_file(copied):
-    (copied / "edgeclf_runtime" / "py.typed").unlink()
-    os.mkfifo(str(copied / "edgeclf_runtime" / "py.typed"))
-    assert "py.typed is missing" in refusal(copied)
-
-
-def test_a_manifest_that_is_a_folder_is_unreadable(copied):
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink("/dev/zero", path)])
+def test_a_manifest_that_is_no_file_is_unreadable(copied, make):
     (copied / "manifest.json").unlink()
-    (copied / "manifest.json").mkdir()
+    make(str(copied / "manifest.json"))
     assert "manifest.json is missing or unreadable" in refusal(copied)
+
+
+def test_a_file_is_compared_again_whenever_it_is_read(copied):
+    file = open_bundle(copied).file("model.fp32.onnx")
+    assert file.read() == (copied / "model.fp32.onnx").read_bytes()
+    flip_byte(copied / "model.fp32.onnx", 1000)
+    with pytest.raises(BundleError, match=r"model\.fp32\.onnx was changed"):
+        file.read()
 
 
 def test_a_newer_format_says_how_to_run_it(copied):

@@ -1,4 +1,5 @@
 import gc
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeclf_runtime import capture
 from edgeclf_runtime.capture import CaptureProcess
 from edgeclf_runtime.capture_main import SLOTS, Slots
 from edgeclf_runtime.errors import CameraError, CameraLost
@@ -144,3 +146,153 @@ def test_no_password_is_in_the_list_of_processes():
     secret = Source("network", "rtsp://user:secret@127.0.0.1:1/x", "rtsp://127.0.0.1:1/x", address=["127.0.0.1", 1])
     with CaptureProcess(secret) as camera, open(f"/proc/{child(camera)}/cmdline") as stream:
         assert "secret" not in stream.read()
+
+
+OPENED = b'{"opened": true, "rate": null, "confined": []}\n'
+FACTS = {
+    "frame": 0,
+    "shape": [48, 64, 3],
+    "number": 0,
+    "dropped": 0,
+    "captured": 1.0,
+    "captured_at": 1.0,
+    "capture_ms": 1.0,
+}
+FAKE = """
+import os, socket, sys, time
+link = socket.socket(fileno=int(sys.argv[1]))
+link.recv(65536)
+os.ftruncate(int(sys.argv[2]), int(sys.argv[3]))
+try:
+    while True:
+        link.sendall(bytes.fromhex(sys.argv[4]))
+        if sys.argv[5] == "once":
+            time.sleep(600)
+except OSError:
+    time.sleep(600)
+"""
+
+
+def told(**facts):
+    """A frame's message with other facts."""
+    return OPENED + json.dumps(dict(FACTS, **facts)).encode() + b"\n"
+
+
+@pytest.fixture
+def liar(monkeypatch):
+    """Make a capture process that says what a test wants: liar(bytes, memory=..., times="once")."""
+
+    def make(said, memory=SLOTS * 48 * 64 * 3, times="once"):
+        def start(module, link, frames, **options):
+            arguments = [str(link), str(frames), str(memory), said.hex(), times]
+            return subprocess.Popen([sys.executable, "-c", FAKE, *arguments], pass_fds=(link, frames), **options)
+
+        monkeypatch.setattr(capture, "start_child", start)
+        return CaptureProcess(TEST)
+
+    return make
+
+
+LIES = {
+    "no json": b"garbage\n",
+    "bytes": b"\xff\xfe\n",
+    "a list": b"[1]\n",
+    "a number": b"7\n",
+    "deep": b"[" * 10000 + b"\n",
+    "nothing": b"{}\n",
+    "two kinds": b'{"opened": true, "end": "x"}\n',
+    "a reason of no text": b'{"error": ["x"]}\n',
+    "opened twice": OPENED + OPENED,
+    "waiting after it was opened": OPENED + b'{"waiting": "x"}\n',
+    "a rate of no number": b'{"opened": true, "rate": "1"}\n',
+    "an endless rate": b'{"opened": true, "rate": Infinity}\n',
+    "a huge number": b'{"opened": true, "rate": 1' + b"0" * 9000 + b"}\n",
+    "a frame before it was opened": json.dumps(FACTS).encode() + b"\n",
+    "a slot that is not there": told(frame=SLOTS),
+    "a slot below": told(frame=-1),
+    "a slot of no number": told(frame="0"),
+    "a slot that is true": told(frame=True),
+    "no shape": told(shape=None),
+    "two sides": told(shape=[48, 64]),
+    "four channels": told(shape=[48, 64, 4]),
+    "an empty side": told(shape=[0, 64, 3]),
+    "a negative side": told(shape=[-48, -64, 3]),
+    "a broken side": told(shape=[48.5, 64, 3]),
+    "too many pixels": told(shape=[9000, 12000, 3]),
+    "a shape beyond numbers": told(shape=[1 << 62, 1 << 62, 3]),
+    "no number": told(number="one"),
+    "a negative count": told(dropped=-1),
+    "a time of no number": told(captured=None),
+    "a time that is none": told(captured=float("nan")),
+    "an endless duration": told(capture_ms=float("inf")),
+}
+
+
+def watched_until_it_fails(camera):
+    """The error of a camera, and the exit status of its process."""
+    with pytest.raises(CameraError) as caught:
+        read_on(camera)
+    status = camera._process.poll()
+    camera.close()
+    return str(caught.value), status
+
+
+@pytest.mark.parametrize("lie", sorted(LIES))
+def test_a_capture_process_that_says_what_cannot_be_is_killed(liar, lie):
+    said, status = watched_until_it_fails(liar(LIES[lie]))
+    assert said.startswith("the capture process of a test sent")
+    assert len(said) < 400
+    assert status == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    "said", [b"x" * 1000, OPENED, b'{"waiting": "x"}\n', told()], ids=["line", "opened", "waiting", "frames"]
+)
+def test_a_capture_process_that_never_stops_talking_is_killed(liar, said):
+    assert watched_until_it_fails(liar(said, times="for ever"))[1] == -signal.SIGKILL
+
+
+def test_a_frame_that_memory_does_not_hold_is_no_bus_error(liar):
+    said, status = watched_until_it_fails(liar(told(), memory=1000))
+    assert "the frames' memory holds 1000 bytes, 55296 were expected" in said
+    assert status == -signal.SIGKILL
+
+
+def test_the_frames_memory_cannot_be_shortened_once_it_is_read(camera):
+    camera.read()
+    if not camera._memory.sealable:
+        pytest.skip("this kernel or C library has no memfd")
+    for size in (0, 1 << 20):
+        with pytest.raises(PermissionError):
+            os.ftruncate(camera._memory.fileno(), size)
+
+
+def test_what_a_capture_process_says_is_one_short_line(liar):
+    said, _ = watched_until_it_fails(liar(json.dumps({"error": "a\nb\x1b[31m\u2028" + "c" * 9000}).encode() + b"\n"))
+    assert said.startswith("a b [31m ccc")
+    assert len(said) == 2000
+
+
+def test_a_password_in_the_environment_is_not_the_decoders(monkeypatch):
+    monkeypatch.setenv("EDGECLF_MQTT_PASSWORD", "secret")
+    monkeypatch.setenv("OPENCV_FFMPEG_DEBUG", "0")
+    with CaptureProcess(TEST) as camera, open(f"/proc/{child(camera)}/environ") as stream:
+        found = camera.wait_opened() and stream.read()
+    assert "secret" not in found
+    assert "OPENCV_FFMPEG_DEBUG=0" in found
+
+
+def test_a_camera_says_what_its_decoders_gave_up(camera):
+    assert camera.confined[:1] == ["limits"]
+
+
+def test_closing_asks_before_it_kills(camera):
+    camera.read()
+    camera.close()
+    assert camera._process.poll() == 0
+
+
+def test_closing_kills_what_was_stopped(camera):
+    os.kill(child(camera), signal.SIGSTOP)
+    camera.close()
+    assert camera._process.poll() == -signal.SIGKILL

@@ -304,7 +304,10 @@ def test_a_source_that_is_no_video_is_one_sentence(cli, tmp_path, name, data):
 
 
 def test_labels_are_printed_whatever_the_terminal_can_show(copied, photos):
-    reseal(copied, lambda manifest: manifest.update(labels=["Geh\u00e4use \u4e2d"] * len(manifest["labels"])))
+    reseal(
+        copied,
+        lambda manifest: manifest.update(labels=[f"Geh\u00e4use \u4e2d {n}" for n in range(len(manifest["labels"]))]),
+    )
     for arguments, shown in (([], "Geh\\xe4use \\u4e2d"), (["--json"], "Geh\\u00e4use \\u4e2d")):
         process = start(copied, "classify", photos / "plain.png", *arguments, environment={"PYTHONIOENCODING": "ascii"})
         code, out, _ = output_of(process)

@@ -7,9 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from edgeclf_runtime.calibrator import data_sha256
 from edgeclf_runtime.engine_api import FEATURES, has
 from edgeclf_runtime.engine_main import Request, build
 from edgeclf_runtime.errors import BackendError, ImageError
+from edgeclf_runtime.files import sha256_bytes
 
 ENUMERATIONS = (
     "BuilderFlag",
@@ -133,6 +135,7 @@ def asked(monkeypatch, tmp_path):
         source.write_bytes(b"model")
         fields = {
             "source": str(source),
+            "source_sha256": sha256_bytes(b"model"),
             "plan": str(plan),
             "strongly_typed": has(tuple(map(int, version.split("."))), "strong types"),
             "flags": flags,
@@ -143,6 +146,8 @@ def asked(monkeypatch, tmp_path):
             "timing": str(tmp_path / "timing"),
         }
         fields.update(request)
+        if fields.get("calibration"):
+            fields["calibration_sha256"] = data_sha256(fields["calibration"])
         facts = build(Request(**fields), None)
         assert facts["network_layers"] == 5
         assert plan.read_bytes() == b"plan"

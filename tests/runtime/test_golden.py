@@ -1,4 +1,5 @@
 import json
+import platform
 
 import numpy as np
 import pytest
@@ -41,7 +42,8 @@ def check(opened, runner):
 
 
 def test_every_model_gives_the_logits_that_the_host_saw(opened):
-    for model in (model for model in opened.models if "onnxruntime" in model.backends):
+    # An Arm file's 8-bit products saturate on an x86 processor without VNNI.
+    for model in (model for model in opened.in_order(platform.machine()) if "onnxruntime" in model.backends):
         with open_runner("onnxruntime", opened.file(model.file), threads=1) as runner:
             report = check_golden(opened, model, runner)
         assert report.passed, report

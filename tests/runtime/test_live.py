@@ -10,7 +10,7 @@ import pytest
 
 from edgeclf_runtime.classifier import Classifier
 from edgeclf_runtime.frames import Frame
-from edgeclf_runtime.sinks import live, live_server
+from edgeclf_runtime.sinks import live, live_clients, live_server
 from edgeclf_runtime.sinks.live import LiveSink, encode_jpeg
 from edgeclf_runtime.stream import StreamEvent, StreamResult
 
@@ -105,6 +105,30 @@ def test_a_camera_that_is_lost_is_told_until_the_next_frame(sink, item):
     sink.event(LOST)
     sink.write(item(1))
     assert state(sink)["state"] == "live"
+
+
+@pytest.mark.parametrize(
+    ("reason", "source", "shown"),
+    [
+        ("rtsp://user:a/b@c@host/x?pw=d gave no frame for 3.0 s", "", "rtsp://... gave no frame for 3.0 s"),
+        ("rtsp://h/x?pw=d gave no frame", "rtsp://u:p@h/x?pw=d", "the camera gave no frame"),
+        (
+            "gst://rtspsrc location=rtsp://h user-pw=geheim ! appsink gave no frame",
+            "",
+            "the camera: see the program's log",
+        ),
+        ("gst://a user-pw=geheim ! /x gave no frame", "gst://a user-pw=geheim ! /x", "the camera gave no frame"),
+        ("error in a user-pw=geheim ! /x: no", "gst://a user-pw=geheim ! /x", "error in the camera: no"),
+        ("/home/me/films/a.mp4 delivers no frame", "", "a.mp4 delivers no frame"),
+        ("/dev/video0 is not there", "0", "/dev/video0 is not there"),
+        ("0 gave no frame for 3.0 s", "0", "0 gave no frame for 3.0 s"),
+        ("1/2 of the picture is grey", "", "1/2 of the picture is grey"),
+    ],
+)
+def test_a_visitor_learns_of_a_loss_without_passwords_addresses_and_folders(item, reason, source, shown):
+    with LiveSink(":0", [], source=source) as sink:
+        sink.event(StreamEvent("lost", reason, 0.0))
+        assert state(sink)["reason"] == shown
 
 
 def test_a_stream_without_frames_is_called_silent(sink, item, monkeypatch):
@@ -217,7 +241,7 @@ def large(item):
 
 
 def test_a_client_that_reads_nothing_holds_up_nobody_and_then_sees_the_present(sink, item, monkeypatch):
-    monkeypatch.setattr(live_server, "CLIENT_TIMEOUT_S", 1000)
+    monkeypatch.setattr(live_clients, "CLIENT_TIMEOUT_S", 1000)
     with contextlib.closing(stuck_client(sink)) as stuck:
         until(lambda: sink._watched_until)
         answer = ask(sink, "/picture.mjpg")

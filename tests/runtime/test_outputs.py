@@ -1,9 +1,10 @@
+import errno
 import os
 import shutil
 
 import pytest
 
-from edgeclf_runtime import outputs
+from edgeclf_runtime import outputs, stage
 from edgeclf_runtime.errors import OutputError
 from edgeclf_runtime.files import sha256_file
 from edgeclf_runtime.outputs import claim_output, new_file, new_folder
@@ -16,6 +17,16 @@ def made(tmp_path):
     path.mkdir()
     (path / "marker").write_text("old")
     return path
+
+
+@pytest.fixture
+def no_exchange(monkeypatch):
+    """A file system that cannot exchange two names, as NFS."""
+
+    def refuse(first, second):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(stage, "exchange", refuse)
 
 
 def test_a_free_path_and_an_empty_folder_can_be_claimed(tmp_path):
@@ -89,7 +100,7 @@ def test_nothing_is_lost_or_left_when_the_block_stops(tmp_path, made, stop):
 
 @pytest.mark.parametrize("stop", [OSError(13, "Permission denied"), KeyboardInterrupt()])
 @pytest.mark.parametrize("at", [1, 2])
-def test_nothing_is_lost_when_the_replacement_stops_half_way(tmp_path, made, monkeypatch, stop, at):
+def test_nothing_is_lost_when_the_replacement_stops_half_way(tmp_path, made, no_exchange, monkeypatch, stop, at):
     calls, rename = [], os.rename
 
     def stopping(source, target):

@@ -315,7 +315,7 @@ def test_a_password_file_that_others_can_read_is_warned_of(tmp_path, caplog):
 
 
 def test_children_get_the_environment_without_the_passwords(monkeypatch):
-    for variable in (CAMERA, MQTT):
+    for variable in (CAMERA, MQTT, "EDGECLF_LIVE_TOKEN"):
         monkeypatch.setenv(variable, PASSWORD)
     monkeypatch.setenv("OTHER", "value")
     environment = child_environment({"OTHER": "default", "FURTHER": "default"})
@@ -359,7 +359,10 @@ def test_what_is_known_to_be_secret_is_left_out_of_every_text(form):
         ("cannot open 'rtsp://me:wo/r@d@host/x'", "cannot open 'rtsp://***@host/x'"),
         ('rtspsrc user-pw="two words" latency=0', "rtspsrc user-pw=*** latency=0"),
         ("GET /x?token=abc&channel=1", "GET /x?token=***&channel=1"),
-        ("--password-file=/etc/x cannot be read", "--password-file=/etc/x cannot be read"),
+        (
+            "--password-file=/etc/x and --live-key=/etc/y are paths",
+            "--password-file=/etc/x and --live-key=/etc/y are paths",
+        ),
         ("no secret at all: a=b, rtsp://host/x", "no secret at all: a=b, rtsp://host/x"),
     ],
 )

@@ -10,7 +10,7 @@ from edgeclf_runtime.fake import FakeRunner
 from edgeclf_runtime.runners import backend_version
 from edgeclf_runtime.selection import Selection, candidates, open_proven
 
-from .sealing import replace_file, reseal, spoil_int8
+from .sealing import flip_byte, replace_file, reseal, spoil_int8
 
 
 @pytest.fixture(autouse=True)
@@ -128,3 +128,12 @@ def test_names_that_are_not_there_list_those_that_are(opened):
         Classifier.open(opened, backend="abacus")
     with pytest.raises(BackendError, match="int8-cpu does not run on the backend 'opencv'; use --backend onnxruntime"):
         Classifier.open(opened, "int8-cpu", "opencv")
+
+
+def test_a_model_that_was_changed_after_the_bundle_was_opened_is_passed_over(copied):
+    opened = open_bundle(copied)
+    pairs = [(opened.model("fp32"), "onnxruntime"), (opened.model("int8-cpu"), "onnxruntime")]
+    flip_byte(copied / "model.fp32.onnx", 5000)
+    model, runner = Selection(opened, pairs).open_next()
+    runner.close()
+    assert model.name == "int8-cpu"

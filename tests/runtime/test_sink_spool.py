@@ -149,3 +149,22 @@ def test_a_full_disk_leaves_no_half_line(small_disk, monkeypatch):
     assert sorted(found) == found
     assert found[-10:] == lines(4700, 4710)
     later.close()
+
+
+def test_lines_that_are_stored_stay_in_the_file_while_it_is_mended(queue, monkeypatch):
+    fill(queue, 0, 2)
+    path = os.path.join(queue.folder, "000000000000.part")
+    with open(path, "ab") as stream:
+        stream.write(b"line")  # what a write that failed left
+    opened = open
+    sizes = []
+
+    def watched(*args, **kwargs):
+        stream = opened(*args, **kwargs)
+        sizes.append(os.path.getsize(path))
+        return stream
+
+    monkeypatch.setattr(spool, "open", watched, raising=False)
+    fill(queue, 2, 3)
+    assert sizes == [24]  # opening it emptied nothing
+    assert queue.take() == lines(0, 3)

@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 from ..errors import BackendError
+from ..model_file import model_bytes
 from .base import Runner, brief
 from .clip import give_clip_attributes
 
@@ -35,8 +36,7 @@ class OpenCvRunner(Runner):
             )
         if threads:
             cv2.setNumThreads(threads)
-        with open(str(model_path), "rb") as stream:
-            data = give_clip_attributes(stream.read())
+        data = give_clip_attributes(model_bytes(model_path))
         try:
             self._net: Any = dnn.readNetFromONNX(np.frombuffer(data, np.uint8))
         except cv2.error as error:

@@ -5,9 +5,9 @@ import io
 import logging
 import sys
 
-from ..errors import BackendError
-from ..files import native_path
+from ..errors import BackendError, EdgeclfError
 from ..machine import physical_cores
+from ..model_file import model_bytes
 from .base import Runner
 
 # The last version with an aarch64 CPU wheel for each Python that a JetPack ships.
@@ -54,8 +54,8 @@ class OnnxRuntimeRunner(Runner):
                 )
             )
         try:
-            self._session, self.device = self._open(onnxruntime, native_path(model_path), threads, config)
-        except BackendError:
+            self._session, self.device = self._open(onnxruntime, model_path, threads, config)
+        except EdgeclfError:
             raise
         except Exception as error:  # ONNX Runtime's own exceptions share no root of theirs
             raise BackendError("onnxruntime {} cannot load {}: {}".format(onnxruntime.__version__, model_path, error))
@@ -64,8 +64,8 @@ class OnnxRuntimeRunner(Runner):
         self._input = self._session.get_inputs()[0].name
         self._outputs = [self._session.get_outputs()[0].name]
 
-    def _open(self, onnxruntime, path, threads, config):
-        return _open_session(onnxruntime, path, threads, config)
+    def _open(self, onnxruntime, model_path, threads, config):
+        return _open_session(onnxruntime, model_bytes(model_path), threads, config)
 
     @property
     def metadata(self):
@@ -82,24 +82,24 @@ class OnnxRuntimeRunner(Runner):
         self._session = None
 
 
-def _open_session(onnxruntime, path, threads, config):
+def _open_session(onnxruntime, model, threads, config):
     """Return a session and the device that it computes on."""
     if _CUDA in onnxruntime.get_available_providers():
         for provider in _CUDA_FORMS:
-            session, reason = _try_cuda(onnxruntime, path, threads, config, provider)
+            session, reason = _try_cuda(onnxruntime, model, threads, config, provider)
             if session:
                 return session, "cuda"
         _log.warning("onnxruntime %s uses the CPU, CUDA failed: %s", onnxruntime.__version__, reason)
-    return new_session(onnxruntime, path, threads, config, [_CPU]), "cpu"
+    return new_session(onnxruntime, model, threads, config, [_CPU]), "cpu"
 
 
-def _try_cuda(onnxruntime, path, threads, config, provider):
+def _try_cuda(onnxruntime, model, threads, config, provider):
     """Return a session on the GPU, or None and the reason why there is none."""
     said = io.StringIO()
     try:
         # It tells stdout, which belongs to results, when it falls back by itself.
         with contextlib.redirect_stdout(said):
-            session = new_session(onnxruntime, path, threads, config, [provider, _CPU])
+            session = new_session(onnxruntime, model, threads, config, [provider, _CPU])
             # Some failures, as a GPU that the build has no code for, show with the first inference alone.
             session.run(None, {session.get_inputs()[0].name: _zeros(session)})
         if session.get_providers()[0] == _CUDA:
@@ -109,8 +109,8 @@ def _try_cuda(onnxruntime, path, threads, config, provider):
         return None, str(error)
 
 
-def new_session(onnxruntime, path, threads, config, providers=None, devices=None):
-    """Return a session on providers by name, or on devices that a plug-in has found."""
+def new_session(onnxruntime, model, threads, config, providers=None, devices=None):
+    """Return a session of a model's bytes on providers by name, or on devices that a plug-in has found."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     for key, value in dict(_CONFIG, **(config or {})).items():
@@ -120,7 +120,7 @@ def new_session(onnxruntime, path, threads, config, providers=None, devices=None
     options.intra_op_num_threads = threads or physical_cores()
     if devices:
         options.add_provider_for_devices(devices, {})
-    session = onnxruntime.InferenceSession(path, options, providers=providers, disabled_optimizers=_DISABLED)
+    session = onnxruntime.InferenceSession(model, options, providers=providers, disabled_optimizers=_DISABLED)
     # A failed inference is the classifier's to answer; ONNX Runtime would print and go on with another provider.
     session.disable_fallback()
     return session

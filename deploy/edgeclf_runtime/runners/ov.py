@@ -4,19 +4,43 @@ Tried after ONNX Runtime, which is faster with others; ``--tune`` measures both.
 Source: https://docs.openvino.ai, "Performance Hints and Thread Scheduling", "Precision Control".
 """
 
+import contextlib
 import sys
 from typing import Any
 
 from ..errors import BackendError
+from ..model_file import model_bytes
 from .base import Runner, brief, installed_version
 
 # On a processor with BF16 or FP16 "f32" files would be computed in those, and differ from the golden images.
 _OPTIONS = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
 
 
+_TELEMETRY = "openvino_telemetry"
+
+
 def version():
     """Return OpenVINO's version."""
     return installed_version("openvino", "openvino")
+
+
+@contextlib.contextmanager
+def without_telemetry():
+    """Hide the package ``openvino_telemetry`` while the block imports OpenVINO, or what else would report by it.
+
+    OpenVINO looks up an address of Google's as soon as it is imported, and writes an id to ~/intel; no variable of its
+    own stops it, and the switch that it offers is a file in the user's home.  Without the package it has a stub.
+    """
+    found = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == _TELEMETRY}
+    for name in found:
+        del sys.modules[name]
+    # Python's way to say that a module cannot be imported.
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[_TELEMETRY]
+        sys.modules.update(found)
 
 
 class OpenVinoRunner(Runner):
@@ -29,8 +53,8 @@ class OpenVinoRunner(Runner):
 
     def __init__(self, model_path, threads=None):
         try:
-            import openvino
-
+            with without_telemetry():
+                import openvino
             core: Any = openvino.Core()
         except (ImportError, AttributeError) as error:  # before 2023.1 it was elsewhere
             raise BackendError(
@@ -39,8 +63,9 @@ class OpenVinoRunner(Runner):
                 )
             )
         options = dict(_OPTIONS, **({"INFERENCE_NUM_THREADS": threads} if threads else {}))
+        data = model_bytes(model_path)
         try:
-            model = core.read_model(str(model_path))
+            model = core.read_model(data)
             # Of a fixed size it is faster.
             model.reshape([1] + [size.get_length() for size in list(model.inputs[0].partial_shape)[1:]])
             self._model: Any = core.compile_model(model, "CPU", options)

@@ -8,6 +8,7 @@ Source: https://onnxruntime.ai/docs/execution-providers/plugin-ep-libraries/usag
 import sys
 
 from ..errors import BackendError
+from ..model_file import model_bytes
 from .base import installed_version
 from .ort import OnnxRuntimeRunner, new_session
 
@@ -26,9 +27,9 @@ class TensorRtRtxRunner(OnnxRuntimeRunner):
 
     backend = "tensorrt-rtx"
 
-    def _open(self, onnxruntime, path, threads, config):
+    def _open(self, onnxruntime, model_path, threads, config):
         devices = _devices(onnxruntime, _plug_in())
-        return new_session(onnxruntime, path, threads, config, devices=devices[:1]), "cuda"
+        return new_session(onnxruntime, model_bytes(model_path), threads, config, devices=devices[:1]), "cuda"
 
 
 def _plug_in():

@@ -7,6 +7,7 @@ Knows nothing of where frames come from or of how they are classified; ``live_se
 """
 
 import collections
+import re
 import threading
 import time
 from typing import Any, Deque, Dict, Tuple
@@ -19,6 +20,9 @@ WATCHED_S = 2.0  # frames are kept for so long after a client last waited for on
 SILENT_S = 3.0  # without a frame for longer, a stream is not called live
 MAX_SIDE = 1280  # a larger picture is shrunk before it is encoded
 JPEG_QUALITY = 80
+_PIPELINE = re.compile(r"gst://.*", re.DOTALL)  # its elements' properties hold passwords, and it ends nowhere
+_ADDRESS = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)\S+")
+_FOLDERS = re.compile(r"(?<![\w./:])/(?!dev/)(?:[^\s/]+/)+([^\s/]*)")
 
 
 class LiveSink(Sink):
@@ -28,12 +32,17 @@ class LiveSink(Sink):
                 address ("0.0.0.0:8080": every network of this machine); port 0 takes a free one
     labels      the names of the classes, in the order of the logits
     title       what the page is called
+    access      an Access (``live_access.py``); without one, a token is made if a network reaches the page
+    source      the URI of the source of frames, which the page does not show
+
+    ``url`` is where the page is, ``invitation`` the same with the token that was made.
 
     Raises OutputError where the address is none, or cannot be listened on.
     """
 
-    def __init__(self, address, labels, title=""):
+    def __init__(self, address, labels, title="", access=None, source=""):
         self.labels, self.title = tuple(labels), title
+        self._source = source
         self.frames = 0
         self.closed = False
         self._news = 0  # results and events so far
@@ -47,8 +56,8 @@ class LiveSink(Sink):
         self._item: Any = None
         self._lost: Any = None
         self._since = time.monotonic()
-        self._server = listen(address, self)
-        self.url = self._server.url
+        self._server = listen(address, self, access)
+        self.url, self.invitation = self._server.url, self._server.invitation
 
     def write(self, item):
         now = time.monotonic()
@@ -64,6 +73,7 @@ class LiveSink(Sink):
             self._tell()
 
     def event(self, event):
+        event = event._replace(reason=public(event.reason, self._source))
         with self._changed:
             self._lost, self._since = None if event.state == "live" else event, time.monotonic()
             self._tell()
@@ -72,23 +82,32 @@ class LiveSink(Sink):
         self._news += 1
         self._changed.notify_all()
 
-    def wait(self, after, timeout_s):
-        """Return the number of results and events so far, once it is larger than ``after`` or the time is over."""
+    def wake(self):
+        """Let whoever waits ask whether it is gone."""
         with self._changed:
-            self._changed.wait_for(lambda: self.closed or self._news > after, timeout_s)
+            self._changed.notify_all()
+
+    def wait(self, after, timeout_s, gone):
+        """Return the number of results and events so far, once it is larger than ``after`` or the time is over.
+
+        gone        function: whether the client has left, so that nothing is worth waiting for
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self.closed or gone() or self._news > after, timeout_s)
             return self._news
 
-    def picture(self, after, timeout_s):
+    def picture(self, after, timeout_s, gone):
         """Return (number, JPEG) of the newest frame, or None where none comes in time.
 
         after       the number of the picture that the client has; it gets a later one
+        gone        function: whether the client has left
         """
         with self._changed:
             self._watched_until = time.monotonic() + timeout_s + WATCHED_S
             # What is kept may be old: nobody watched meanwhile.
             past = max(after, self.frames - 1)
-            self._changed.wait_for(lambda: self.closed or self._kept[0] > past, timeout_s)
-            if self.closed or self._kept[0] <= past:
+            self._changed.wait_for(lambda: self.closed or gone() or self._kept[0] > past, timeout_s)
+            if self.closed or gone() or self._kept[0] <= past:
                 return None
         with self._encoding:
             if self._jpeg[0] <= after or time.monotonic() >= self._due:
@@ -131,6 +150,16 @@ class LiveSink(Sink):
             self.closed = True
             self._changed.notify_all()
         self._server.stop()
+
+
+def public(reason, source=""):
+    """Return a loss's reason as visitors may read it: without the source's URI, other addresses, and folders."""
+    if "/" in source:
+        scheme, _, rest = source.partition("://")
+        # Messages leave out the user and the password; a library's name a pipeline without its gst://.
+        for name in (source, "{}://{}".format(scheme, rest.rpartition("@")[2]), rest):
+            reason = reason.replace(name, "the camera") if "/" in name.strip("/:") else reason
+    return _FOLDERS.sub(r"\1", _ADDRESS.sub(r"\1...", _PIPELINE.sub("the camera: see the program's log", reason)))
 
 
 def _rate(moments):

@@ -14,6 +14,7 @@ from collections import deque
 from typing import Deque, List, Optional
 
 from ..errors import OutputError
+from ..files import open_regular
 from .folders import open_folder
 from .outage import Outage
 
@@ -22,12 +23,19 @@ PART_BYTES = 16_000
 
 
 class _Part:
-    """One file; ``lines`` are there as long as lines are added to it, else []."""
+    """One file; ``lines`` are there as long as lines are added to it, else [].
+
+    stored      how many of the lines are in the file, and stored_bytes their size
+    """
 
     def __init__(self, path, lines=(), size=0):
         self.path, self.size = path, size
         self.lines: List[bytes] = list(lines)
-        self.saved = True
+        self.stored = self.stored_bytes = 0
+
+    @property
+    def saved(self):
+        return self.stored == len(self.lines)
 
 
 class Spool:
@@ -88,15 +96,17 @@ class Spool:
         return part
 
     def _save(self, part):
-        mode, lines = ("ab", part.lines[-1:]) if part.saved else ("wb", part.lines)
         try:
-            with open(part.path, mode) as stream:
-                stream.writelines(lines)
+            with open(part.path, "ab") as stream:
+                if stream.tell() < part.stored_bytes:  # somebody deleted it
+                    part.stored = part.stored_bytes = 0
+                # The lines that are stored stay so, whatever a write that failed left behind them.
+                stream.truncate(part.stored_bytes)
+                stream.writelines(part.lines[part.stored :])
         except OSError as error:
-            part.saved = False
             self._broken.begin("cannot be written, results wait in memory: {}".format(error))
         else:
-            part.saved = True
+            part.stored, part.stored_bytes = len(part.lines), part.size
             self._broken.end("is written again")
 
     def _drop(self, index):
@@ -108,7 +118,7 @@ class Spool:
         if part.lines:
             return part.lines
         try:
-            with open(part.path, "rb") as stream:
+            with open_regular(part.path) as stream:
                 lines = stream.readlines()
         except OSError as error:
             self._broken.begin("cannot be read, results are lost: {}".format(error))

@@ -50,7 +50,7 @@ class VideoSink(Sink):
         self._closed = False
         self._lock = threading.Lock()
         with contextlib.ExitStack() as output:
-            self._work = output.enter_context(new_file(path))
+            self._work = output.enter_context(new_file(path, wait_s=0))
             self._check_space()
             self._open((64, 64)).release()
             self._output = output.pop_all()

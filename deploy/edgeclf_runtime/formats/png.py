@@ -1,0 +1,119 @@
+"""PNG files: chunks by the PNG specification, third edition, section 5.
+
+What is decoded holds the header, the palette, the transparency and the pixels of the still picture: no text, profile or
+animation.  The pixels are inflated here and handed on as stored blocks, so that a decoder always gets all of them and
+nothing behind them: one MB of zeros that follows the pixels would inflate to one GB.
+"""
+
+import struct
+import zlib
+from typing import List, Tuple
+
+from . import exif
+from .picture import Picture
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# Color type: samples per pixel, and the bits that a sample may have (table 11.1).
+_COLORS = {0: (1, (1, 2, 4, 8, 16)), 2: (3, (8, 16)), 3: (1, (1, 2, 4, 8)), 4: (2, (8, 16)), 6: (4, (8, 16))}
+# Adam7: the first column and row of each pass, and the steps (section 8.1).
+_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+_MAX_CHUNKS = 100 * 1000
+# Deflate makes at most 1032 bytes of one.
+_INPUT_BYTES = 1 << 14
+
+
+def read(data):
+    """Return the Picture in a PNG file's bytes."""
+    if data[12:16] != b"IHDR" or data[8:12] != b"\0\0\0\x0d":
+        raise ValueError("a PNG whose header does not come first")
+    width, height = struct.unpack_from(">II", data, 16)
+    heads, pixels, turned = _chosen_chunks(data)
+    row_bytes = _raw_bytes(*struct.unpack_from(">IIBBBBB", data, 16))
+    if not pixels:
+        raise ValueError("a PNG without pixels")
+
+    def content():
+        stored = _stored(data, pixels, row_bytes)
+        parts = [_SIGNATURE] + [data[start - 8 : end + 4] for _, start, end in heads]
+        return b"".join(parts + [_chunk(b"IDAT", stored), _chunk(b"IEND", b"")])
+
+    return Picture(width, height, content, turned)
+
+
+def _chosen_chunks(data):
+    """Return the chunks that come before the pixels and are needed, those of the pixels, and the orientation."""
+    heads: List[Tuple[bytes, int, int]] = []
+    pixels: List[Tuple[int, int]] = []
+    turned, last = 1, b""
+    for kind, start, end in _chunks(data):
+        if kind == b"IDAT":
+            # Only those that follow one another are the picture.
+            if not pixels or last == b"IDAT":
+                pixels.append((start, end))
+        elif kind in (b"IHDR", b"PLTE", b"tRNS"):
+            if any(kind == other for other, _, _ in heads):
+                raise ValueError("a PNG with two {} chunks".format(kind.decode()))
+            if pixels:
+                raise ValueError("a PNG whose {} comes behind its pixels".format(kind.decode()))
+            heads.append((kind, start, end))
+        elif kind == b"eXIf":
+            turned = exif.orientation(data[start:end])
+        elif not kind[0] & 32 and kind not in _CRITICAL:
+            raise ValueError("a PNG with the unknown critical chunk {!r}".format(kind.decode("latin-1")))
+        last = kind
+    return heads, pixels, turned
+
+
+def _chunks(data):
+    """Yield the kind of each chunk and where its data lie; raises ValueError if the file ends before IEND."""
+    at = len(_SIGNATURE)
+    for _ in range(_MAX_CHUNKS):
+        if at + 12 > len(data):
+            raise ValueError("the PNG is truncated")
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 8 + length
+        if end + 4 > len(data):
+            raise ValueError("the PNG is truncated")
+        yield kind, at + 8, end
+        if kind == b"IEND":
+            return
+        at = end + 4
+    raise ValueError("a PNG of more than {} chunks".format(_MAX_CHUNKS))
+
+
+def _raw_bytes(width, height, bits, color, compression, filters, interlace):
+    """Return how many bytes the pixels inflate to, a filter byte before each row."""
+    samples, depths = _COLORS.get(color, (0, ()))
+    if bits not in depths or compression or filters or interlace > 1:
+        raise ValueError("a PNG of an unknown kind (color type {}, {} bits)".format(color, bits))
+    total = 0
+    for left, top, across, down in _PASSES if interlace else ((0, 0, 1, 1),):
+        columns, rows = -((left - width) // across), -((top - height) // down)
+        if columns > 0 and rows > 0:
+            total += rows * (1 + (columns * bits * samples + 7) // 8)
+    return total
+
+
+def _stored(data, pixels, expected):
+    """Return a zlib stream of the picture's bytes in stored blocks."""
+    inflater, storer, stored = zlib.decompressobj(), zlib.compressobj(0), bytearray()
+    try:
+        for start, end in pixels:
+            if zlib.crc32(data[start - 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+                raise ValueError("a PNG whose pixels are damaged (a checksum is wrong)")
+            for at in range(start, end, _INPUT_BYTES):
+                if expected:
+                    raw = inflater.decompress(data[at : min(at + _INPUT_BYTES, end)], expected)
+                    expected -= len(raw)
+                    stored += storer.compress(raw)
+    except zlib.error as error:
+        raise ValueError("a PNG whose pixels are damaged ({})".format(error))
+    if expected:
+        raise ValueError("a PNG whose pixels are damaged ({} bytes of them are missing)".format(expected))
+    stored += storer.flush()
+    return stored
+
+
+def _chunk(kind, body):
+    return b"".join((struct.pack(">I", len(body)), kind, body, struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))))

@@ -1,0 +1,195 @@
+"""TIFF files: the first directory, by TIFF 6.0.
+
+What is decoded has one directory, made of the first entry of each tag that a picture needs, in its usual type: libtiff
+and this parser can then only read the same.  Every strip and tile has to be there in full.
+"""
+
+import struct
+import zlib
+from typing import Dict
+
+from .picture import Picture
+
+_WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
+_STRIPS, _ORIENTATION, _SAMPLES, _ROWS, _STRIP_BYTES, _PLANES = 273, 274, 277, 278, 279, 284
+_TILE_WIDTH, _TILE_LENGTH, _TILES, _TILE_BYTES, _SUBSAMPLING = 322, 323, 324, 325, 530
+_STRIP_TAGS, _TILE_TAGS = frozenset((_STRIPS, _ROWS, _STRIP_BYTES)), frozenset((_TILES, _TILE_BYTES))
+
+# Type: its letter in struct, and bytes.
+_TYPES = {1: ("B", 1), 3: ("H", 2), 4: ("I", 4), 5: ("Q", 8), 7: ("B", 1)}
+_WHOLE, _SHORT, _RATIONAL, _BYTES = (1, 3, 4), (3,), (3, 4, 5), (1, 7)
+# Tag: the types that it may have, and its most values.
+_TAGS = {
+    _WIDTH: (_WHOLE, 1),
+    _LENGTH: (_WHOLE, 1),
+    _BITS: (_WHOLE, 4),
+    _COMPRESSION: (_WHOLE, 1),
+    _PHOTOMETRIC: (_WHOLE, 1),
+    266: (_WHOLE, 1),  # FillOrder
+    _STRIPS: (_WHOLE, None),
+    _ORIENTATION: (_WHOLE, 1),
+    _SAMPLES: (_WHOLE, 1),
+    _ROWS: (_WHOLE, 1),
+    _STRIP_BYTES: (_WHOLE, None),
+    _PLANES: (_WHOLE, 1),
+    292: (_WHOLE, 1),  # T4Options
+    293: (_WHOLE, 1),  # T6Options
+    317: (_WHOLE, 1),  # Predictor
+    320: (_SHORT, 3 << 16),  # ColorMap
+    _TILE_WIDTH: (_WHOLE, 1),
+    _TILE_LENGTH: (_WHOLE, 1),
+    _TILES: (_WHOLE, None),
+    _TILE_BYTES: (_WHOLE, None),
+    332: (_WHOLE, 1),  # InkSet
+    338: (_WHOLE, 4),  # ExtraSamples
+    339: (_WHOLE, 4),  # SampleFormat
+    347: (_BYTES, 1 << 16),  # JPEGTables
+    529: (_RATIONAL, 3),  # YCbCrCoefficients
+    _SUBSAMPLING: (_WHOLE, 2),
+    531: (_WHOLE, 1),  # YCbCrPositioning
+    532: (_RATIONAL, 6),  # ReferenceBlackWhite
+}
+_NONE, _JPEG, _DEFLATE, _YCBCR, _SEPARATE = 1, 7, (8, 32946), 6, 2
+# Besides these: CCITT's three, LZW and PackBits.  Old-style JPEG and what OpenCV is built without are left out.
+_COMPRESSIONS = (_NONE, 2, 3, 4, 5, _JPEG, 32773) + _DEFLATE
+
+_MAX_PIECES = 1 << 16
+_MAX_TILE_PIXELS = 1 << 24
+_MAX_TILED_PIXELS = 100 * 1000 * 1000
+# libtiff's own limit is 100, in its newer versions.
+_MAX_SCANS = 100
+
+
+def read(data):
+    """Return the Picture in a TIFF file's bytes."""
+    order = "<" if data[:2] == b"II" else ">"
+    entries = _entries(data, order)
+    tags = {tag: _values(data, order, entry) for tag, entry in entries.items()}
+    if _WIDTH not in tags or _LENGTH not in tags:
+        raise ValueError("a TIFF without a size in its first directory")
+    turned = tags[_ORIENTATION][0] if _ORIENTATION in tags else 1
+    pieces = _Pieces(tags)
+
+    def content():
+        pieces.check(data)
+        kept = sorted(entries.keys() - pieces.unused - {_ORIENTATION})
+        return _with_directory(data, order, [entries[tag] for tag in kept])
+
+    return Picture(tags[_WIDTH][0], tags[_LENGTH][0], content, turned)
+
+
+def _entries(data, order):
+    """Return the first entry of each tag that a picture needs."""
+    (at,) = struct.unpack_from(order + "I", data, 4)
+    (count,) = struct.unpack_from(order + "H", data, at)
+    entries: Dict[int, bytes] = {}
+    for start in range(at + 2, at + 2 + 12 * count, 12):
+        (tag,) = struct.unpack_from(order + "H10x", data, start)
+        if tag in _TAGS:
+            entries.setdefault(tag, data[start : start + 12])
+    return entries
+
+
+def _values(data, order, entry):
+    tag, kind, count = struct.unpack_from(order + "HHI", entry)
+    kinds, most = _TAGS[tag]
+    if kind not in kinds or count < 1 or (most is not None and count > most):
+        raise ValueError("a TIFF whose tag {} has {} values of type {}".format(tag, count, kind))
+    letter, size = _TYPES[kind]
+    at = struct.unpack_from(order + "I", entry, 8)[0] if size * count > 4 else None
+    if at is None:
+        return struct.unpack_from("{}{}{}".format(order, count, letter), entry, 8)
+    if at + size * count > len(data):
+        raise ValueError("the TIFF is truncated (tag {} lies behind its end)".format(tag))
+    return struct.unpack_from("{}{}{}".format(order, count, letter), data, at)
+
+
+class _Pieces:
+    """The strips or tiles of a picture."""
+
+    def __init__(self, tags):
+        def first(tag, default=None):
+            if tag not in tags and default is None:
+                raise ValueError("a TIFF without the tag {}".format(tag))
+            return tags[tag][0] if tag in tags else default
+
+        self._width, self._height = first(_WIDTH), first(_LENGTH)
+        self._bits, self._samples = first(_BITS, 1), first(_SAMPLES, 1)
+        self._compression, self._photometric = first(_COMPRESSION, 1), first(_PHOTOMETRIC)
+        self._planes = self._samples if first(_PLANES, 1) == _SEPARATE else 1
+        self.tiled = _TILE_WIDTH in tags or _TILE_LENGTH in tags
+        if self.tiled:
+            self._across, self._down = first(_TILE_WIDTH), first(_TILE_LENGTH)
+            self._places, self._bytes = tags.get(_TILES, ()), tags.get(_TILE_BYTES, ())
+            self.unused = _STRIP_TAGS
+        else:
+            self._across, self._down = self._width, min(first(_ROWS, self._height), self._height)
+            self._places, self._bytes = tags.get(_STRIPS, ()), tags.get(_STRIP_BYTES, ())
+            self.unused = _TILE_TAGS
+
+    def check(self, data):
+        """Raise ValueError for what is not read, and for pieces that are too large, too many, missing or cut off."""
+        if self._compression not in _COMPRESSIONS:
+            raise ValueError("a TIFF of compression {}, which is not read".format(self._compression))
+        if not 1 <= self._samples <= 4 or self._bits not in (1, 4, 8, 16):
+            raise ValueError("a TIFF of {} samples of {} bits".format(self._samples, self._bits))
+        count = self._count()
+        if len(self._places) < count or len(self._bytes) < count:
+            raise ValueError("a TIFF without all of its {} strips or tiles".format(count))
+        for number in range(count):
+            start, length = self._places[number], self._bytes[number]
+            if not length or start + length > len(data):
+                raise ValueError("the TIFF is truncated (strip or tile {} is not there in full)".format(number))
+            self._check_piece(memoryview(data)[start : start + length], number)
+
+    def _count(self):
+        if self._across < 1 or self._down < 1:
+            raise ValueError("a TIFF of tiles or strips without pixels")
+        columns, rows = -(-self._width // self._across), -(-self._height // self._down)
+        pixels = self._across * self._down
+        if self.tiled and (pixels > _MAX_TILE_PIXELS or pixels * columns * rows > _MAX_TILED_PIXELS):
+            raise ValueError("a TIFF of tiles of {} x {}, which are too large".format(self._across, self._down))
+        if columns * rows * self._planes > _MAX_PIECES:
+            raise ValueError("a TIFF of more than {} strips or tiles".format(_MAX_PIECES))
+        return columns * rows * self._planes
+
+    def _check_piece(self, piece, number):
+        if self._compression == _JPEG:
+            if bytes(piece).count(b"\xff\xda") > _MAX_SCANS:
+                raise ValueError("a TIFF whose strip or tile {} has more than {} scans".format(number, _MAX_SCANS))
+        elif self._compression == _NONE or self._compression in _DEFLATE:
+            expected = self._expected_bytes(number)
+            found = len(piece) if self._compression == _NONE else _inflated_bytes(piece, expected)
+            if found < expected:
+                raise ValueError(
+                    "the TIFF is damaged (strip or tile {} has {} bytes for {})".format(number, found, expected)
+                )
+
+    def _expected_bytes(self, number):
+        if self._photometric == _YCBCR:
+            return 1  # fewer by subsampling
+        samples = self._samples // self._planes
+        rows = self._down
+        if not self.tiled:
+            rows = min(rows, self._height - number % -(-self._height // self._down) * self._down)
+        return rows * ((self._across * samples * self._bits + 7) // 8)
+
+
+def _inflated_bytes(piece, enough):
+    inflater, found = zlib.decompressobj(), 0
+    try:
+        for at in range(0, len(piece), 1 << 14):
+            found += len(inflater.decompress(piece[at : at + (1 << 14)], enough - found))
+            if found == enough:
+                break
+    except zlib.error:
+        pass
+    return found
+
+
+def _with_directory(data, order, entries):
+    """Return the bytes of a file with one directory, at its end."""
+    at = len(data) + len(data) % 2
+    directory = struct.pack(order + "H", len(entries)) + b"".join(entries) + b"\0\0\0\0"
+    view = memoryview(data)
+    return b"".join((view[:4], struct.pack(order + "I", at), view[8:], b"\0" * (at - len(data)), directory))

@@ -1,0 +1,180 @@
+"""Rights that the capture process gives up before it opens a source.
+
+Decoders read what strangers send, and run with the rights of whoever started the runtime.  What a
+decoder needs depends on the source: a file's needs to read that file, a network camera's needs its port.
+Each kernel does what it can: Landlock (5.13) for files and ports, seccomp (3.5) for system calls,
+limits everywhere on Linux.  ``confine`` says which of them hold.
+"""
+
+import glob
+import os
+import sys
+from urllib.parse import urlsplit
+
+from . import landlock, seccomp
+from .landlock import IOCTL, LIST, READ, WRITE
+
+_PR_SET_NO_NEW_PRIVS = 38
+# Decoders' memory above what is in use before the first of them runs: pictures of MAX_PIXELS (150 MB each), the
+# references of a video codec, and a stack for each thread, of which decoders start one a core.
+MEMORY_BYTES, STACK_BYTES = 1 << 30, 16 << 20
+_OPEN_FILES = 256
+_AF_INET, _AF_INET6, _AF_NETLINK, _AF_UNIX = 2, 10, 16, 1
+_DNS = 53
+
+
+def _names(text):
+    return tuple(text.split())
+
+
+# No source needs these: other processes, mounts, the kernel, keys, users, clocks.
+_NEVER = _names(
+    "ptrace process_vm_readv process_vm_writev process_madvise kcmp pidfd_getfd mount umount2 pivot_root chroot open_tree "
+    "open_tree_attr move_mount fsopen fsconfig fsmount fspick mount_setattr unshare setns bpf perf_event_open userfaultfd "
+    "io_uring_setup io_uring_enter io_uring_register add_key request_key keyctl kexec_load kexec_file_load init_module "
+    "finit_module delete_module swapon swapoff reboot acct quotactl syslog personality iopl ioperm modify_ldt settimeofday "
+    "clock_settime adjtimex clock_adjtime sethostname setdomainname name_to_handle_at open_by_handle_at capset"
+)
+# GStreamer starts its plugin scanner and talks to servers (Argus, X11, PulseAudio); others do neither.
+_STARTING = _names(
+    "execve execveat fork vfork pidfd_open pidfd_send_signal tkill rt_sigqueueinfo rt_tgsigqueueinfo setuid setgid "
+    "setreuid setregid setresuid setresgid setgroups setrlimit shmget shmat msgget semget mq_open listen accept accept4"
+)
+_CHANGING_FILES = _names(
+    "creat truncate mknod mknodat mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2 link linkat symlink "
+    "symlinkat chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat setxattr lsetxattr fsetxattr setxattrat "
+    "removexattr lremovexattr fremovexattr removexattrat utime utimes utimensat futimesat"
+)
+_CONNECTING = ("connect", "bind", "socketpair")
+
+_LIBRARIES = (
+    "/usr/lib",
+    "/usr/lib32",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/usr/local/lib64",
+    "/usr/share",
+    "/lib",
+    "/lib64",
+)
+_SYSTEM = (
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/dev/urandom",
+    "/dev/random",
+    "/dev/zero",
+    "/proc/self",
+    "/proc/cpuinfo",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/sys/vm/overcommit_memory",
+    "/sys/devices/system",
+    "/sys/fs/cgroup",
+)
+_NETWORK = (
+    *("/etc/" + name for name in _names("resolv.conf hosts host.conf nsswitch.conf gai.conf services protocols")),
+    *("/run/" + name for name in _names("systemd/resolve resolvconf NetworkManager connman")),
+    # Not /etc/ssl, which holds private keys, too.
+    *("/etc/" + name for name in _names("ssl/certs ssl/openssl.cnf pki/tls/certs pki/ca-trust ca-certificates")),
+    "/etc/crypto-policies",
+)
+
+
+def confine(source, shared_bytes):
+    """Give up, for this process, what a Source's decoders do not need.  To be called while there is one thread.
+
+    shared_bytes    size of the frames' shared memory, which counts as a file
+
+    Returns names of what holds, such as ["limits", "no-new-privs", "landlock 7", "seccomp"].
+    """
+    if not sys.platform.startswith("linux"):
+        return []
+    closed = source.kind != "gstreamer"
+    held = ["limits"] if _limit(closed, shared_bytes) else []
+    if not _give_up_privileges():
+        return held
+    held.append("no-new-privs")
+    if closed:
+        found = landlock.restrict(_readable() + _files(source), _ports(source))
+        held += ["landlock {}".format(found)] if found else []
+    held += ["seccomp"] if _refuse_calls(source, closed) else []
+    # Both hold for this thread and those that it starts.
+    older = len(os.listdir("/proc/self/task")) - 1 if os.path.isdir("/proc/self/task") else 0
+    return held + (["but for {} older threads".format(older)] if older else [])
+
+
+def _limit(closed, shared_bytes):
+    import resource
+
+    try:
+        _lower(resource, resource.RLIMIT_CORE, 0)
+        if closed:
+            _lower(resource, resource.RLIMIT_NOFILE, _OPEN_FILES)
+            _lower(resource, resource.RLIMIT_FSIZE, shared_bytes)
+            _lower(resource, resource.RLIMIT_DATA, _data_bytes() + MEMORY_BYTES + STACK_BYTES * (os.cpu_count() or 1))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _lower(resource, kind, most):
+    """Lower a limit for good."""
+    hard = resource.getrlimit(kind)[1]
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(kind, (most, most))
+
+
+def _data_bytes():
+    with open("/proc/self/statm") as stream:
+        return int(stream.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _give_up_privileges():
+    """Never gain rights by starting a program; returns whether the kernel sees to it."""
+    import ctypes
+
+    return ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+
+
+def _readable():
+    """Return what is read after the imports: libraries that are loaded late, and facts of the machine."""
+    import cv2
+    import numpy as np
+
+    packages = [os.path.dirname(os.path.abspath(str(module.__file__))) for module in (os, np, cv2, landlock)]
+    packages += [path for package in packages for path in glob.glob(glob.escape(os.path.dirname(package)) + "/*.libs")]
+    loader = [path for path in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if os.path.isabs(path)]
+    places = [*_LIBRARIES, *glob.glob("/usr/local/cuda*/lib64"), *loader, *packages, *_SYSTEM]
+    return [(place, READ | LIST) for place in places] + [("/dev/null", READ | WRITE)]
+
+
+def _files(source):
+    if source.kind == "file":
+        return [(source.location, READ)]
+    if source.kind == "device":
+        return [("/dev/video{}".format(source.location), READ | WRITE | IOCTL), ("/sys", READ | LIST)]
+    if source.kind == "network":
+        named = [os.environ.get(name, "") for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")]
+        return [(place, READ | LIST) for place in [*_NETWORK, *named] if place]
+    return []
+
+
+def _ports(source):
+    return [source.address[1], _DNS] if source.kind == "network" and source.address else []
+
+
+def _refuse_calls(source, closed):
+    if not closed:
+        return seccomp.install(_NEVER)
+    families = _families(source)
+    refused = _NEVER + _STARTING + _CHANGING_FILES + (() if families else _CONNECTING)
+    # A device is opened for writing, too.
+    return seccomp.install(refused, families, writing=source.kind == "device", starting=False)
+
+
+def _families(source):
+    if source.kind != "network":
+        return []
+    # Names in .local are asked of Avahi, by a Unix socket; behind others are the desktop, Docker and agents for keys.
+    local = (urlsplit(source.location).hostname or "").lower().endswith(".local")
+    return [_AF_INET, _AF_INET6, _AF_NETLINK] + ([_AF_UNIX] if local else [])

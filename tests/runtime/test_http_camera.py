@@ -1,0 +1,284 @@
+"""Cameras by HTTP, each against a real server on loopback."""
+
+import struct
+import threading
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeclf_runtime.camera import open_camera
+from edgeclf_runtime.errors import CameraError, CameraLost, EndOfStream
+
+from .http_servers import HttpServer, basic, digest_is_right, part, response, stream_head
+from .pictures import encode
+
+PLAYLISTS = {
+    "hls": ("application/vnd.apple.mpegurl", b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://HOST/secret.ts\n"),
+    "hls called a video": ("video/mp4", b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://HOST/secret.ts\n\0"),
+    "concat": ("application/octet-stream", b"ffconcat version 1.0\nfile http://HOST/secret.ts\n"),
+    "dash": ("application/dash+xml", b"<?xml version='1.0'?><MPD><BaseURL>http://HOST/secret.mp4</BaseURL></MPD>"),
+    "dash without a head": ("video/mp4", b" <MPD><BaseURL>http://HOST/secret.mp4</BaseURL></MPD>"),
+    "sdp": ("application/sdp", b"v=0\nc=IN IP4 127.0.0.1\nm=video 9 RTP/AVP 96\n"),
+    "pls": ("audio/x-scpls", b"[playlist]\nFile1=http://HOST/secret.ts\n"),
+    "asx": ("video/x-ms-asf", b"<ASX><ENTRY><REF HREF='http://HOST/secret.asf'/></ENTRY></ASX>"),
+}
+
+
+def jpeg(shade, width=32, height=16):
+    return encode(".jpg", np.full((height, width, 3), shade, np.uint8))
+
+
+def shade(frame):
+    return int(frame.image.mean().round())
+
+
+@pytest.fixture
+def serve():
+    """Start a server: serve(answer) where answer(path, headers) returns a response, or is one."""
+    servers = []
+
+    def start(answer):
+        servers.append(HttpServer(answer if callable(answer) else lambda path, headers: answer))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.__exit__()
+
+
+@pytest.fixture
+def held():
+    """Something that a stream waits for until the test has ended."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def refusal(uri, **options):
+    with pytest.raises(CameraError) as caught, open_camera(uri, **options) as camera:
+        camera.read()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
+def test_a_redirect_is_shown_and_not_followed(serve, status):
+    target = serve(response(jpeg(50)))
+    location = target.uri("/inner", user="admin:hidden@")
+    server = serve(response(status=status, Location=location))
+    said = refusal(server.uri())
+    assert f"redirects to {target.uri('/inner')}, which is not followed; give that address" in said
+    assert "hidden" not in said
+    assert target.requests == []
+
+
+@pytest.mark.parametrize("name", sorted(PLAYLISTS))
+def test_a_playlist_is_refused_and_nothing_in_it_is_read(serve, name):
+    target = serve(response(jpeg(50)))
+    kind, body = PLAYLISTS[name]
+    server = serve(response(body.replace(b"HOST", f"127.0.0.1:{target.port}".encode()), kind))
+    assert "which is not followed; give the address of the stream itself" in refusal(server.uri("/live"))
+    assert target.requests == []
+    assert len(server.requests) == 1
+
+
+def test_a_stream_gives_its_pictures(serve, held):
+    def answer(path, headers):
+        yield stream_head() + part(jpeg(10))
+        yield part(jpeg(40))
+        held.wait()
+
+    server = serve(answer)
+    with open_camera(server.uri("/a b?x=1&y=2")) as camera:
+        while shade(camera.read()) < 35:
+            pass
+    # The first connection only looks whether the port answers.
+    assert [path for path, _ in server.requests] == ["/a%20b?x=1&y=2"]
+
+
+@pytest.mark.parametrize("length", [True, False], ids=["with lengths", "without lengths"])
+@pytest.mark.parametrize("told", ["frame", '"frame"', "--frame", '"--frame"'])
+def test_a_stream_is_read_as_cameras_write_it(serve, held, told, length):
+    def answer(path, headers):
+        yield stream_head(told) + b"\r\n" + part(jpeg(10), length=length)
+        held.wait()
+
+    # The only picture is handed over at once, not when the next one has begun.
+    with open_camera(serve(answer).uri()) as camera:
+        assert abs(shade(camera.read()) - 10) < 3
+
+
+def test_a_picture_with_a_thumbnail_is_not_cut_off_at_the_thumbnails_end(serve, held):
+    thumbnail, whole = jpeg(200), jpeg(10)
+    data = whole[:2] + b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail + whole[2:]
+    cut = data.index(thumbnail) + len(thumbnail)
+
+    def answer(path, headers):
+        sent = part(data, length=False)
+        at = sent.index(data) + cut
+        yield stream_head() + sent[:at]
+        yield sent[at:]
+        held.wait()
+
+    with open_camera(serve(answer).uri()) as camera:
+        assert abs(shade(camera.read()) - 10) < 3
+
+
+def test_the_newest_picture_is_handed_out_and_the_older_ones_are_counted(serve, held):
+    read = threading.Event()
+
+    def answer(path, headers):
+        yield stream_head() + part(jpeg(0))
+        read.wait()
+        yield b"".join(part(jpeg(10)) for _ in range(200)) + part(jpeg(90))
+        held.wait()
+
+    with open_camera(serve(answer).uri()) as camera:
+        camera.read()
+        read.set()
+        frame = camera.read()
+        while shade(frame) < 80:
+            frame = camera.read()
+        assert frame.number == 201
+        assert camera.dropped > 100
+
+
+def test_a_damaged_picture_is_passed_over(serve, held):
+    def answer(path, headers):
+        yield stream_head() + part(jpeg(10))
+        yield part(jpeg(40)[:-20]) + part(b"no picture") + part(b"")
+        yield part(jpeg(90))
+        held.wait()
+
+    with open_camera(serve(answer).uri()) as camera:
+        while shade(camera.read()) < 80:
+            pass
+        assert camera.losses == 0
+
+
+def test_a_stream_of_nothing_but_damaged_pictures_is_an_error(serve):
+    server = serve(lambda path, headers: [stream_head() + part(b"no picture") * 50])
+    assert "not an image" in refusal(server.uri())
+
+
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(serve):
+    large = bytearray(jpeg(10))
+    at = large.index(b"\xff\xc0") + 5
+    large[at : at + 4] = struct.pack(">HH", 9000, 12000)
+    for body in (stream_head() + part(bytes(large)), response(bytes(large))):
+        assert "12000 x 9000 is 108.0 megapixels, more than the 50 allowed" in refusal(serve(body).uri())
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"x" * 10000, "a line of more than"),
+        (b"x\r\n" * 40000, "bytes without a boundary"),
+        (b"--frame\r\n" + b"a: b\r\n" * 5000, "bytes of headers before a picture"),
+        (b"--frame\r\nContent-Length: 9999999999\r\n\r\n", "a picture of more than 64 MB"),
+        (b"", "it closed the connection"),
+    ],
+    ids=["line", "no boundary", "headers", "length", "nothing"],
+)
+def test_a_stream_that_is_none_is_an_error_of_bounded_memory(serve, body, message):
+    assert message in refusal(serve(stream_head() + body).uri())
+
+
+def test_a_stream_that_ends_is_a_lost_camera(serve):
+    with open_camera(serve(lambda path, headers: [stream_head() + part(jpeg(10))]).uri()) as camera:
+        camera.read()
+        with pytest.raises(CameraLost, match="delivers no frame any more: it closed the connection"):
+            camera.read()
+
+
+def test_an_image_is_asked_for_again_and_again(serve):
+    shades = iter(range(10, 250, 10))
+    server = serve(lambda path, headers: response(jpeg(next(shades))))
+    with open_camera(server.uri("/snapshot.jpg"), fps=50) as camera:
+        found = [shade(camera.read()) for _ in range(3)]
+    assert found == sorted(found)
+    assert found[0] < found[-1]
+    assert len(server.requests) >= 3
+
+
+@pytest.mark.parametrize("algorithm", ["MD5", "SHA-256"])
+def test_a_digest_is_answered_and_the_password_stays_here(serve, algorithm):
+    challenge = f'Digest realm="a, b", nonce="n=1", algorithm={algorithm}, qop="auth,auth-int", opaque="o"'
+    granted = []
+
+    def answer(path, headers):
+        granted.append(
+            digest_is_right(headers["authorization"], "us er", "p@ss:w", algorithm)
+            if "authorization" in headers
+            else None
+        )
+        return response(jpeg(10)) if granted[-1] else response(status="401 No", WWW_Authenticate=challenge)
+
+    server = serve(answer)
+    with open_camera(server.uri("/snap?a=1", user="us%20er:p%40ss%3Aw@"), fps=50) as camera:
+        camera.read()
+        camera.read()
+    assert granted[:3] == [None, True, True]
+    assert not any("p@ss" in str(headers) for _, headers in server.requests)
+
+
+def test_basic_is_answered_only_where_it_is_asked_for(serve):
+    def answer(path, headers):
+        if headers.get("authorization") == basic("user", "secret"):
+            return response(jpeg(10))
+        return response(b"login", "text/html", "401 No", WWW_Authenticate='Basic realm="x"')
+
+    server = serve(answer)
+    with open_camera(server.uri(user="user:secret@")) as camera:
+        camera.read()
+    assert "authorization" not in server.requests[0][1]
+    said = refusal(server.uri(user="user:wrong@"))
+    assert "refuses the user name and password (401)" in said
+    assert "wrong" not in said
+    assert "asks for a user name and a password (401)" in refusal(server.uri())
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (response(status="404 Not \x1b[31mFound"), "answers 404 Not ?[31mFound; the address of an MJPEG stream"),
+        (response(b"<html>", "text/html"), "is a web page, not a picture"),
+        (b"garbage\r\n\r\n", "cannot be read by HTTP"),
+        (b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 1000 + b"\r\n", "cannot be read by HTTP"),
+        (response(b"no film" * 100, "video/mp4"), "cannot be opened"),
+    ],
+    ids=["status", "page", "garbage", "headers", "no film"],
+)
+def test_another_answer_is_an_error_that_says_what_came(serve, answer, message):
+    assert message in refusal(serve(answer).uri())
+
+
+@pytest.fixture
+def film(tmp_path):
+    """The bytes of a film of ten frames, each ten greys lighter than the last."""
+    writer = cv2.VideoWriter(str(tmp_path / "film.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 50, (32, 16))
+    for number in range(10):
+        writer.write(np.full((16, 32, 3), number * 10, np.uint8))
+    writer.release()
+    return (tmp_path / "film.avi").read_bytes()
+
+
+def read_on(camera):
+    """Read until something is raised; returns nothing."""
+    while True:
+        camera.read()
+
+
+def test_a_film_by_http_ends_at_its_end(serve, film):
+    with open_camera(serve(response(film, "video/x-msvideo")).uri("/film.avi")) as camera:
+        camera.read()
+        with pytest.raises(EndOfStream, match="ended after 10 frames"):
+            read_on(camera)
+
+
+def test_a_film_that_breaks_off_is_a_lost_camera(serve, film):
+    whole = response(film, "video/x-msvideo")
+    with open_camera(serve(whole[:-1000]).uri("/film.avi")) as camera:
+        camera.read()
+        with pytest.raises(CameraLost, match="broke off"):
+            read_on(camera)

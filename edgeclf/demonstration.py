@@ -6,6 +6,7 @@ Each step is the public function that a user would call on data of their own.
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import numpy as np
 
 from edgeclf_runtime.images import read_image
 from edgeclf_runtime.outputs import claim_output, new_folder
+from edgeclf_runtime.processes import without_working_folder
 
 from .bundling import bundle
 from .datasets import Dataset, load_dataset
@@ -180,7 +182,8 @@ def _on_device(packed: Path, *arguments: str, what: str = "", lines: int = 1) ->
     """
     command = [sys.executable, str(packed), *arguments, "--json"]
     with tempfile.TemporaryFile("w+") as errors:
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
+        environment = without_working_folder(os.environ)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process:
             assert process.stdout is not None
             found = [json.loads(line) for line in (track(process.stdout, what, lines) if what else process.stdout)]
         errors.seek(0)

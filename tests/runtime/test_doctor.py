@@ -21,6 +21,7 @@ NAMES = [
     "tensorrt",
     "onnxruntime",
     "camera",
+    "decoders",
     "cache",
     "clock",
     "memory",

@@ -22,6 +22,7 @@ import numpy as np
 from edgeclf_runtime.credentials import child_environment
 from edgeclf_runtime.images import read_image
 from edgeclf_runtime.outputs import claim_output, new_folder
+from edgeclf_runtime.processes import without_working_folder
 
 from .bundling import bundle
 from .datasets import Dataset, load_dataset
@@ -185,7 +186,7 @@ def _on_device(packed: Path, *arguments: str, what: str = "", lines: int = 1) ->
     """
     command = [sys.executable, str(packed), *arguments, "--json"]
     with tempfile.TemporaryFile("w+") as errors:
-        environment = child_environment()
+        environment = without_working_folder(child_environment())
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process:
             assert process.stdout is not None
             found = [json.loads(line) for line in (track(process.stdout, what, lines) if what else process.stdout)]

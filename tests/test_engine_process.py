@@ -162,3 +162,16 @@ def test_tensorrt_that_aborts_takes_its_own_process_alone(monkeypatch, relu, tmp
     monkeypatch.setattr(processes, "_START", "import os; os.abort()")
     with pytest.raises(BackendError, match=r"TensorRT ended the building process of model.fp32.onnx by signal 6"):
         build_engine(request(relu, tmp_path / "plan"), Told())
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["'no message\\n'", "'[1]\\n'", "'[' * 100000 + '\\n'", "'x' * 3000000"],
+    ids=["text", "list", "deep", "endless"],
+)
+def test_a_building_process_that_sends_nonsense_is_an_error_and_is_ended(monkeypatch, relu, tmp_path, said):
+    start = f"import os, sys, time; os.fdopen(int(sys.argv[6]), 'w').write({said}); time.sleep(600)"
+    monkeypatch.setattr(processes, "_START", start)
+    with pytest.raises(BackendError, match="sent what is not a message"):
+        build_engine(request(relu, tmp_path / "plan"), Told())
+    assert list(children()) == []

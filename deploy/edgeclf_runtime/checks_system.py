@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 
-from .checks import Check
+from .checks import Check, ask
 from .machine import board, governor, is_jetson, jetson_linux, power_mode, read_text
 from .telemetry import read_telemetry
 
@@ -22,6 +22,14 @@ LOW_MEMORY_MB = 500
 SMALL_MEMORY_MB = 4500
 OVER_CURRENT = {"oc1": "under-voltage", "oc2": "average over-current", "oc3": "instantaneous over-current"}
 _TIME_ERROR = 5
+_CONFINE = """
+import os
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+import cv2
+from edgeclf_runtime.sandbox import confine
+from edgeclf_runtime.sources import Source
+return confine(Source("test", "", "test://"), 1 << 20)
+"""
 
 
 def check_board(root="/"):
@@ -40,6 +48,20 @@ def check_cameras(root="/"):
         )
         return [Check("camera", "warning", "there is no /dev/video*", fix)]
     return [_check_camera(path, root) for path in devices]
+
+
+def check_confinement():
+    """What keeps the decoders of cameras and videos from the rest of this machine, see sandbox.py."""
+    answer = ask(_CONFINE)
+    if answer.found is None:
+        return Check("decoders", "unknown", "not tried: " + answer.failure, "see the checks of numpy and OpenCV")
+    found = "confined by " + ", ".join(answer.found) if answer.found else "not confined"
+    if any(name.startswith(("landlock", "seccomp")) for name in answer.found):
+        return Check("decoders", "ok", found)
+    fix = (
+        "read cameras and videos of others as a user of little rights; a kernel with seccomp or Landlock confines them"
+    )
+    return Check("decoders", "warning", found, fix)
 
 
 def _check_camera(path, root):

@@ -22,7 +22,15 @@ from .checks_libraries import (
     check_python,
     check_tensorrt,
 )
-from .checks_system import check_board, check_cache, check_cameras, check_clock, check_memory, check_power
+from .checks_system import (
+    check_board,
+    check_cache,
+    check_cameras,
+    check_clock,
+    check_confinement,
+    check_memory,
+    check_power,
+)
 from .machine import cache_folder
 from .terminal import printable
 
@@ -86,7 +94,8 @@ def doctor(bundle=None, root="/", model_timeout_s=MODEL_TIMEOUT_S):
     made = [os.path.abspath(__file__)] + ([os.path.join(str(bundle), MANIFEST)] if bundle else [])
     checks = [check_board(root), check_python(), check_numpy()]
     checks += check_opencv(root) + [check_cuda(root), check_tensorrt(root), check_onnxruntime()]
-    checks += check_cameras(root) + [check_cache(cache_folder()), check_clock(made, root=root), check_memory(root)]
+    checks += [*check_cameras(root), check_confinement()]
+    checks += [check_cache(cache_folder()), check_clock(made, root=root), check_memory(root)]
     checks += check_power(root)
     if bundle:
         checks += check_bundle(bundle, model_timeout_s)

@@ -17,6 +17,7 @@ from .terminal import relay, show_line, show_message
 
 _KILLED, _ENDED_BY_SYSTEM = -9, (-1, -2, -15)  # signals: KILL; HUP, INT, TERM
 _TELL_EVERY_S = 30.0
+_MOST_OF_A_MESSAGE = 1 << 20
 
 
 class Refused(BackendError):  # noqa: N818 - as EndOfStream
@@ -104,7 +105,23 @@ def _messages(link):
         received += data
         while b"\n" in received:
             line, _, received = received.partition(b"\n")
-            yield json.loads(line.decode())
+            yield _message(line)
+        if len(received) > _MOST_OF_A_MESSAGE:
+            _message(received)
+
+
+def _message(line):
+    """Return a message; a damaged ONNX file may have taken over the process that sends it."""
+    try:
+        if len(line) > _MOST_OF_A_MESSAGE:
+            raise ValueError
+        return dict(json.loads(line.decode()))
+    except (TypeError, ValueError, RecursionError):
+        raise BackendError(
+            "the building process sent what is not a message: {!r} ({} bytes); make the bundle again".format(
+                line[:80], len(line)
+            )
+        )
 
 
 def _ended(code, request):

@@ -122,7 +122,9 @@ class VideoReader:
         if not self._finite:
             raise CameraError("{} delivers no frame{}".format(name, " any more" if self._count else ""))
         if not self._count:
-            raise CameraError("{} delivers no frame: the video is damaged, replace it".format(name))
+            raise CameraError(
+                "{} delivers no frame: the video is damaged, or too large to be decoded; replace it".format(name)
+            )
         raise EndOfStream("{} ended after {} frames".format(name, self._count))
 
     def close(self):

@@ -22,6 +22,7 @@ NAMES = [
     "tensorrt",
     "onnxruntime",
     "camera",
+    "decoders",
     "cache",
     "clock",
     "memory",

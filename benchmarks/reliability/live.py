@@ -7,9 +7,10 @@ bundle.  A second process attacks it for ``--seconds``, in one way after the oth
 time: each that the page ends is opened again at once, up to RECONNECTS_PER_S in all.  Meanwhile this process looks at
 the page as a viewer: one stays and is read to the end (one viewer more for each time that it was ended), and again and
 again another comes, asks for pictures, and leaves after a second.  Viewers share the attackers' address, the worst that
-can be; where the attackers have many, each viewer has one of its own, as a machine has.  Measured are the newcomers' time to the first byte
-and to the first picture, both viewers' pictures a second, and the page's memory and threads: at most, and what is left
-after the attack.  Nothing outside 127.0.0.0/8 can be attacked: the page is this program's own.
+can be; where the attackers have many, each viewer has one of its own, as a machine has.  Measured are the newcomers'
+time to the first byte and to the first picture, both viewers' pictures a second, and the page's memory and threads: at
+most, and what is left after the attack.  Other programs cost a viewer time too, so the JSON has the machine's load.
+Nothing outside 127.0.0.0/8 can be attacked: the page is this program's own.
 """
 
 import argparse
@@ -98,7 +99,7 @@ def report(figures, arguments):
         file=table,
     )
     if arguments.json:
-        print(json.dumps(dict(figures, machine=machine_facts())))
+        print(json.dumps(dict(figures, load=round(os.getloadavg()[0], 1), machine=machine_facts())))
 
 
 def measure(arguments):

@@ -1,5 +1,6 @@
 import contextlib
 import json
+import re
 import threading
 import time
 from urllib.parse import urlsplit
@@ -8,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edgeclf_runtime.__main__ import main
 from edgeclf_runtime.classifier import Classifier
 from edgeclf_runtime.frames import Frame
 from edgeclf_runtime.sinks import live, live_clients, live_server
@@ -259,6 +261,26 @@ def test_a_client_that_reads_nothing_holds_up_nobody_and_then_sees_the_present(s
             while late[-1] != 77:
                 late.append(grey(next_picture(reader)))
         assert len(late) < 4
+
+
+def run_live(bundle, capsys, *options):
+    """Exit code and stderr of a run whose page is for the network."""
+    command = ["run", "--source", "test://", "--frames", "1", "--quiet", "--live", "0.0.0.0:0"]
+    code = main([*command, *options], str(bundle))
+    return code, capsys.readouterr().err
+
+
+def test_a_run_prints_where_its_page_is_with_the_token_that_it_made_but_never_the_users(bundle, capsys, monkeypatch):
+    code, text = run_live(bundle, capsys)
+    assert code == 0
+    assert re.search(r"live page: http://[^/]+:[0-9]+/\?token=[A-Za-z0-9_-]{24}\n", text)
+    monkeypatch.setenv("EDGECLF_LIVE_TOKEN", "geheim-geheim-geheim")
+    code, text = run_live(bundle, capsys, "--live-name", "cam.example.com")
+    assert (code, "geheim" in text) == (0, False)
+    assert re.search(r"live page: http://[^/]+:[0-9]+/\n", text)
+    code, text = run_live(bundle, capsys, "--live-open")
+    assert code == 1
+    assert "error: --live-open shows the page without a token, but EDGECLF_LIVE_TOKEN gives one" in text
 
 
 def test_closing_ends_every_client_and_leaves_no_thread_and_no_port(item):

@@ -7,6 +7,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import threading
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -358,6 +359,27 @@ def test_a_viewer_by_tls_who_leaves_is_noticed(secure, pair):
         assert connection.recv(8) == b"HTTP/1.0"
         assert len(secure._server.clients) == 1
     until(lambda: not secure._server.clients)
+
+
+def test_a_viewer_by_tls_who_reads_nothing_has_a_deadline_and_holds_up_no_end(pair, monkeypatch):
+    access = open_access(certificate=pair[0], key=pair[1])
+    context = ssl.create_default_context(cafile=pair[0])
+    with LiveSink(":0", [], access=access) as sink, contextlib.ExitStack() as stack:
+
+        def watch():
+            connection = context.wrap_socket(connect(sink, receive_bytes=2048), server_hostname="localhost")
+            stack.enter_context(contextlib.closing(connection))
+            connection.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert connection.recv(8) == b"HTTP/1.0"
+
+        monkeypatch.setattr(sink, "state", lambda: {"title": "x" * 1000000})
+        monkeypatch.setattr(live_clients, "CLIENT_TIMEOUT_S", 0.3)
+        watch()
+        until(lambda: not sink._server.clients)
+        monkeypatch.setattr(live_clients, "CLIENT_TIMEOUT_S", 1000)
+        watch()
+        sink.close()
+        assert [thread for thread in threading.enumerate() if thread.name.startswith("live")] == []
 
 
 def test_a_certificate_and_a_key_that_do_not_fit_or_are_none_say_what_to_do(pair, tmp_path):

@@ -29,7 +29,9 @@ _MACHINES = 1024  # whose wrong tokens are remembered
 _MAX_PEM_BYTES = 1 << 20
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,252}[a-z0-9_])?\Z")
 _HOST = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9_.-]{1,253})(:[0-9]{1,5})?\Z")
-_NO_TOKEN = "a token is needed: open the address that was printed when the program started, with its ?token="
+_NO_TOKEN = (
+    "a token is needed: open the address that was printed when the program started, or add ?token=TOKEN to this one"
+)
 
 
 class Access(NamedTuple):

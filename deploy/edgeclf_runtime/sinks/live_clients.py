@@ -6,9 +6,12 @@ Whoever comes in gets a place: the one that is worth least to a viewer goes.  Se
 
 import collections
 import contextlib
+import fcntl
 import ipaddress
 import select
 import socket
+import struct
+import termios
 import threading
 import time
 from typing import List, Optional, Set
@@ -103,6 +106,10 @@ class Client:
     def stalled(self, now):
         """Whether it watches and has not taken what it was sent for STALLED_S."""
         return bool(self.watching) and self.deadline is not None and self.deadline - now < CLIENT_TIMEOUT_S - STALLED_S
+
+    def unread(self):
+        """Whether the other side's machine has not taken all that was sent; of one that reads it soon has."""
+        return struct.unpack("i", fcntl.ioctl(self.raw, termios.TIOCOUTQ, bytes(4)))[0] > 0
 
     def end(self):
         """Let every call of the client's thread return at once."""
@@ -214,7 +221,7 @@ class Places:
         """Return the client that goes for another.
 
         First one that takes nothing of what it is sent; then one of the machine that has most; there one
-        that has not proved yet that it reads; then the oldest.
+        that has not proved yet that it reads, and seems not to; then the oldest.
         """
         now = time.monotonic()
         held = collections.Counter(client.address for client in peers)
@@ -224,6 +231,7 @@ class Places:
                 client.stalled(now),
                 held[client.address],
                 client.sent < READER_BYTES,
+                client.unread(),
                 -client.since,
             ),
         )

@@ -30,7 +30,7 @@ from .loading import load_pixels
 from .reporting import say
 from .runs import split_facts
 from .selecting import RULES
-from .update import updated_folder
+from .update import settle, updated_folder
 
 RECIPE_FILE = "recipe.json"
 LIST_FILE = "images.sha256"
@@ -113,6 +113,7 @@ class CalibrationSet:
     def load(cls, folder: str | Path) -> CalibrationSet:
         """Read a set from its folder and verify every image; DataError names what is missing or changed."""
         folder = Path(folder)
+        settle(folder)
         try:
             recipe = json.loads((folder / RECIPE_FILE).read_text(encoding="utf-8"))
             lines = (folder / LIST_FILE).read_text(encoding="utf-8").splitlines()

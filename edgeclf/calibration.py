@@ -32,7 +32,7 @@ from .reporting import say
 from .runs import split_facts
 from .schemas import MAX_JSON_BYTES, RECIPE
 from .selecting import RULES
-from .update import updated_folder
+from .update import settle, updated_folder
 
 RECIPE_FILE = "recipe.json"
 LIST_FILE = "images.sha256"
@@ -115,6 +115,7 @@ class CalibrationSet:
     def load(cls, folder: str | Path) -> CalibrationSet:
         """Read a set from its folder and verify every image; DataError names what is missing or changed."""
         folder = Path(folder)
+        settle(folder)
         try:
             recipe = read_json(folder / RECIPE_FILE, MAX_JSON_BYTES)
             RECIPE(recipe, RECIPE_FILE)

@@ -9,6 +9,7 @@ and the next command that reads or writes the folder completes what a killed one
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ from edgeclf_runtime.stage import (
 from .errors import OutputError
 
 _WORK, _COMMIT = ".edgeclf_update", ".edgeclf_commit"
+# Of a folder that is mounted, or whose parent belongs to somebody else.
+_FIXED = (errno.EBUSY, errno.EPERM, errno.EACCES, errno.EXDEV, errno.EINVAL)
 _MOST_ENTRIES = 2000
 """Linking more takes longer than it is worth."""
 
@@ -88,11 +91,17 @@ def _exchanged(folder: str) -> Iterator[Path]:
         yield Path(work)
         with cannot_be_written(folder):
             new = set(os.listdir(work))
-            _add_links(folder, work)
-            os.utime(work)
-            flush_tree(work)
-            left, undo = swap_folders(work, folder)
-            commit(folder, True, left, undo, lambda: _rescue(left, folder, new))
+            try:
+                _add_links(folder, work)
+                os.utime(work)
+                flush_tree(work)
+                left, undo = swap_folders(work, folder)
+            except OSError as error:
+                if error.errno not in _FIXED:
+                    raise
+                _move(work, new, folder)
+            else:
+                commit(folder, True, left, undo, lambda: _rescue(left, folder, new))
 
 
 def _add_links(source: str, target: str) -> None:
@@ -158,24 +167,41 @@ def _is_lived_in(folder: str) -> bool:
 
 @contextlib.contextmanager
 def _moved(folder: str) -> Iterator[Path]:
-    work, ready = os.path.join(folder, _WORK), os.path.join(folder, _COMMIT)
+    work = os.path.join(folder, _WORK)
     try:
         with cannot_be_written(folder):
             os.mkdir(work)
         yield Path(work)
         with cannot_be_written(folder):
-            flush_tree(work)
-            os.rename(work, ready)
-            try:
-                flush(folder)
-            except OSError:
-                os.rename(ready, work)
-                raise
-            # From here on the update is completed, whatever happens.
-            _complete(folder)
+            _complete_new(folder)
     finally:
         with contextlib.suppress(OSError):
             _complete(folder)
+
+
+def _move(work: str, names: set[str], folder: str) -> None:
+    """Move new files that cannot be exchanged with the folder into it."""
+    try:
+        os.mkdir(os.path.join(folder, _WORK))
+        for name in names:
+            shutil.move(os.path.join(work, name), os.path.join(folder, _WORK, name))
+        _complete_new(folder)
+    finally:
+        with contextlib.suppress(OSError):
+            _complete(folder)
+
+
+def _complete_new(folder: str) -> None:
+    work, ready = os.path.join(folder, _WORK), os.path.join(folder, _COMMIT)
+    flush_tree(work)
+    os.rename(work, ready)
+    try:
+        flush(folder)
+    except OSError:
+        os.rename(ready, work)
+        raise
+    # From here on the update is completed, whatever happens.
+    _complete(folder)
 
 
 def _complete(folder: str) -> None:

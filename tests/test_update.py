@@ -138,6 +138,18 @@ def test_a_folder_that_is_a_disk_of_its_own_is_changed(small_disk):  # noqa: F81
     assert tree(folder) == {"a": b"new", "c": b"new"}
 
 
+def test_a_folder_that_is_mounted_from_the_same_disk_is_changed(folder, tmp_path):
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    if os.geteuid() != 0 or subprocess.call(["mount", "--bind", str(folder), str(mounted)]) != 0:
+        pytest.skip("mounting needs root")
+    try:
+        change(mounted)
+        assert (tree(folder), hidden(folder), hidden(mounted)) == (NEW, [], [])
+    finally:
+        subprocess.check_call(["umount", str(mounted)])
+
+
 def test_a_full_disk_is_told_and_the_old_files_stay(small_disk):  # noqa: F811
     folder = small_disk("64k") / "home" / "run"
     reset(folder)

@@ -33,6 +33,7 @@ import random
 import shutil
 import signal
 import stat
+import subprocess
 import sys
 import tempfile
 import time
@@ -61,9 +62,11 @@ def main():
 
     import_all()
     with tempfile.TemporaryDirectory(prefix="kills.", dir=arguments.folder) as folder:
+        kind = subprocess.check_output(["stat", "-f", "-c", "%T", folder], text=True).strip()
         rows = kill_all(Path(folder), arguments)
     if arguments.json:
-        print(json.dumps({"benchmark": "kills", "seed": arguments.seed, "rows": rows, "machine": machine_facts()}))
+        facts = {"seed": arguments.seed, "file_system": kind, "machine": machine_facts()}
+        print(json.dumps({"benchmark": "kills", "kills": sum(row["kills"] for row in rows), "rows": rows, **facts}))
         return
     print(f"{'':<12} {'moment':<8} {'kills':>6} {'old':>6} {'new':>6} {'mixed':>6}  left over  calls  s")
     for row in rows:

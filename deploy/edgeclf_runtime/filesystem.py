@@ -3,7 +3,6 @@
 Knows nothing of outputs.
 """
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -101,6 +100,8 @@ def rename_new(source, target):
 
 
 def _renameat2(source, target, flags):
+    import ctypes
+
     libc: Any = ctypes.CDLL(None, use_errno=True)
     names = (_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), ctypes.c_uint(flags))
     number = _RENAMEAT2.get(os.uname().machine)

@@ -139,7 +139,16 @@ def _put_back(old, path):
             raise
         if os.path.lexists(work_path(path)):
             raise OSError(errno.ENOTEMPTY, "its old content is here, and something else has taken its name", old)
-        discard(old)
+        _discard_old(old, path)
+
+
+def _discard_old(old, path):
+    """Remove an old output that has been replaced."""
+    # What has the old name is whole, for it may be put back.
+    work = work_path(path)
+    if old != work:
+        os.rename(old, work)
+    discard(work)
 
 
 def remove_dead(work):
@@ -273,7 +282,7 @@ def commit(path, durable, left, undo, rescue=None):
     if left is not None:
         # What cannot be removed is tried again by the next process.
         with contextlib.suppress(OSError):
-            discard(left)
+            _discard_old(left, path)
 
 
 def _make_folders(path):

@@ -1,6 +1,7 @@
 """Outputs whose process was killed, or whose disk failed, at any moment."""
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
@@ -355,7 +356,7 @@ def test_a_file_in_a_large_folder_costs_no_listing(home, monkeypatch):
 
 @pytest.mark.parametrize("wrapper", [True, False])
 def test_names_are_exchanged_with_and_without_a_wrapper_of_the_c_library(tmp_path, monkeypatch, wrapper):
-    libc = filesystem.ctypes.CDLL(None, use_errno=True)
+    libc = ctypes.CDLL(None, use_errno=True)
     if wrapper and not hasattr(libc, "renameat2"):
         pytest.skip("this C library has none")
 
@@ -365,7 +366,7 @@ def test_names_are_exchanged_with_and_without_a_wrapper_of_the_c_library(tmp_pat
         syscall = libc.syscall
 
     if not wrapper:
-        monkeypatch.setattr(filesystem.ctypes, "CDLL", lambda name, use_errno: Old)
+        monkeypatch.setattr(ctypes, "CDLL", lambda name, use_errno: Old)
     for name in "ab":
         (tmp_path / name).mkdir()
         (tmp_path / name / ("was " + name)).write_text("")

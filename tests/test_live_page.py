@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -31,6 +32,8 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # It would look up its maker's hosts all the same.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.*, EXCLUDE [::1]",
 )
 
 
@@ -82,7 +85,9 @@ class Browser:
 @contextlib.contextmanager
 def chromium(profile):
     """A Browser, of the Chromium and the chromedriver that are installed."""
-    with subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True) as driver:
+    # Of its own: an identifier for reports of crashes is kept there.
+    environment = {**os.environ, "HOME": str(profile)}
+    with subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True, env=environment) as driver:
         try:
             line = next(line for line in driver.stdout if "started successfully on port" in line)
             port = line.split()[-1].rstrip(".")

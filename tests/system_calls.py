@@ -10,8 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-
 _CONNECTIONS = ("connect", "bind", "sendto", "sendmsg")
 _OPENING = ("open", "openat", "openat2", "creat")
 _CHANGING = (
@@ -37,19 +35,35 @@ class Act(NamedTuple):
 def trace(
     command: Sequence[object], folder: Path, environment: Mapping[str, str], status: tuple[int, ...] = (0,)
 ) -> set[Act]:
-    """Run a command in a folder under strace, and return what it and its children did; reads that failed are left out."""
-    strace = shutil.which("strace")
-    if not strace:
+    """Run a command in a folder under strace, and return what it and its children did; what failed is left out."""
+    if not shutil.which("strace"):
+        import pytest
+
         pytest.skip("strace is not installed (sudo apt-get install strace)")
     logs = folder / "strace"
     logs.mkdir()
-    calls = ",".join((*_CONNECTIONS, *_OPENING, *_CHANGING, *_STARTING))
-    start = [strace, "-ff", "-qq", "-yy", "-s", "4096", "-e", "signal=none", "-e", f"trace=?{calls.replace(',', ',?')}"]
-    start += ["-o", str(logs / "process"), *map(str, command)]
     done = subprocess.run(
-        start, cwd=folder, env=dict(environment), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600
+        traced(command, logs),
+        cwd=folder,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert done.returncode in status, done.stdout + done.stderr
+    return read_acts(logs, folder)
+
+
+def traced(command: Sequence[object], logs: Path) -> list[str]:
+    """Return the command that runs a command under strace, which writes into a folder what each process did."""
+    calls = ",".join(f"?{call}" for call in (*_CONNECTIONS, *_OPENING, *_CHANGING, *_STARTING))
+    start = ["strace", "-ff", "-qq", "-yy", "-s", "4096", "-e", "signal=none", "-e", f"trace={calls}"]
+    return [*start, "-o", str(logs / "process"), *map(str, command)]
+
+
+def read_acts(logs: Path, folder: Path) -> set[Act]:
+    """Return what processes did, by strace's files; ``folder`` was their working directory."""
     return {act for log in logs.iterdir() for line in log.read_text().splitlines() for act in _acts(line, folder)}
 
 

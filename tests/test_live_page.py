@@ -4,6 +4,7 @@ import base64
 import contextlib
 import http.server
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -35,6 +36,8 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # It would look up its maker's hosts all the same.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.*, EXCLUDE [::1]",
 )
 
 
@@ -86,7 +89,9 @@ class Browser:
 @contextlib.contextmanager
 def chromium(profile):
     """A Browser, of the Chromium and the chromedriver that are installed."""
-    with subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True) as driver:
+    # Of its own: an identifier for reports of crashes is kept there.
+    environment = {**os.environ, "HOME": str(profile)}
+    with subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True, env=environment) as driver:
         try:
             line = next(line for line in driver.stdout if "started successfully on port" in line)
             port = line.split()[-1].rstrip(".")

@@ -1,6 +1,7 @@
 """The host's functions and commands look up nothing, send nothing, and write nothing that nobody asked for."""
 
 import os
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import onnx
 import pytest
 from runtime.netns import OWN, assert_quiet, observe
+from test_live_page import FLAGS
 
 import edgeclf
 
@@ -84,6 +86,15 @@ def test_every_command_sends_nothing(digits, run, own_run, bundle, tmp_path):
 @pytest.mark.slow
 def test_the_demo_sends_nothing(tmp_path):
     assert_quiet(observe_host(["-m", "edgeclf.cli", "demo"], tmp_path, timeout_s=3000), allowed=ALLOWED)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed (sudo apt-get install chromium)")
+def test_the_browser_that_tests_use_looks_up_nothing(tmp_path):
+    # It never ends by itself, and looked up its maker's hosts in the first seconds.
+    command = ["timeout", "20", "chromium", *FLAGS, f"--user-data-dir={tmp_path}/profile", "--remote-debugging-port=0"]
+    seen = observe([*command, "about:blank"], tmp_path)
+    assert (seen.names, seen.packets) == ([], [])
 
 
 def test_every_benchmark_can_be_imported_without_a_report(tmp_path):

@@ -21,8 +21,6 @@ import time
 from pathlib import Path
 from typing import List, NamedTuple
 
-import pytest
-
 ANSWERS = {1: socket.inet_aton("198.51.100.7"), 28: socket.inet_pton(socket.AF_INET6, "2001:db8::7")}
 LINGER_S = 10.0
 FOLDERS = ("home", "tmp", "cwd")
@@ -88,6 +86,8 @@ def observe(command, folder, environment=None, timeout_s=300):
     """
     skip = reason_to_skip()
     if skip:
+        import pytest
+
         pytest.skip(skip)
     for name in FOLDERS:
         os.makedirs(os.path.join(str(folder), name), exist_ok=True)

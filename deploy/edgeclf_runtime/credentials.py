@@ -15,17 +15,22 @@ from .files import open_regular
 from .redaction import learn, protect
 
 _log = logging.getLogger(__name__)
-CAMERA, MQTT = "EDGECLF_CAMERA_PASSWORD", "EDGECLF_MQTT_PASSWORD"
-_VARIABLES = (CAMERA, MQTT)
+CAMERA, MQTT, LIVE = "EDGECLF_CAMERA_PASSWORD", "EDGECLF_MQTT_PASSWORD", "EDGECLF_LIVE_TOKEN"
+_VARIABLES = (CAMERA, MQTT, LIVE)
 # The live page's token is one, too.
 _SECRET_VARIABLE = re.compile("EDGECLF_.*(?:PASSWORD|TOKEN)")
 _MAX_BYTES = 4096
 _taken: Dict[str, bytes] = {}
 
 
+def secret_bytes(variable):
+    """Return what a variable of the environment holds, or held before take_environment(), as bytes; None without it."""
+    return os.environb.get(os.fsencode(variable), _taken.get(variable))
+
+
 def password_from(variable, user=None):
     """Return the password that a variable of the environment holds, or None; EdgeclfError where it cannot be one."""
-    data = os.environb.get(os.fsencode(variable), _taken.get(variable))
+    data = secret_bytes(variable)
     return _checked(data, "the environment's {}".format(variable), user) if data else None
 
 

@@ -7,7 +7,6 @@ import collections
 import hashlib
 import hmac
 import ipaddress
-import os
 import re
 import secrets
 import socket
@@ -16,11 +15,12 @@ import time
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 from urllib.parse import unquote_to_bytes
 
+from ..credentials import LIVE as TOKEN_VARIABLE
+from ..credentials import secret_bytes
 from ..errors import OutputError
 from ..files import read_bytes
 from .live_http import Refusal
 
-TOKEN_VARIABLE = "EDGECLF_LIVE_TOKEN"
 MAX_TOKEN_BYTES = 512
 STRONG_TOKEN_BYTES = 16
 TRIES = 10  # wrong tokens that one machine may try at once, and then
@@ -91,11 +91,11 @@ def _read_token(path):
             raise OutputError("{} is {}: {}".format(source, error, advice))
         token = token[:-1] if token.endswith(b"\n") else token
         token = token[:-1] if token.endswith(b"\r") else token
-    elif TOKEN_VARIABLE in os.environ:
-        source, advice = TOKEN_VARIABLE, "set it to one line of up to {} bytes, or unset it".format(MAX_TOKEN_BYTES)
-        token = os.fsencode(os.environ[TOKEN_VARIABLE])
     else:
-        return None
+        source, advice = TOKEN_VARIABLE, "set it to one line of up to {} bytes, or unset it".format(MAX_TOKEN_BYTES)
+        token = secret_bytes(TOKEN_VARIABLE)
+        if token is None:
+            return None
     # The token itself is never quoted.
     if not token.strip() or token != token.strip() or re.search(rb"[\x00-\x1f\x7f]", token):
         raise OutputError("{} holds no token (empty, blanks around it, or several lines): {}".format(source, advice))

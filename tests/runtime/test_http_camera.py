@@ -192,9 +192,9 @@ def test_a_stream_that_is_none_is_an_error_of_bounded_memory(serve, body, messag
 
 
 def test_a_stream_that_ends_is_a_lost_camera(serve):
-    with open_camera(serve(lambda path, headers: [stream_head() + part(jpeg(10))]).uri()) as camera:
-        with pytest.raises(CameraLost, match="delivers no frame any more: it closed the connection"):
-            read_on(camera)
+    camera = open_camera(serve(lambda path, headers: [stream_head() + part(jpeg(10))]).uri())
+    with camera, pytest.raises(CameraLost, match="delivers no frame any more: it closed the connection"):
+        read_on(camera)
 
 
 def test_an_image_is_asked_for_again_and_again(serve):

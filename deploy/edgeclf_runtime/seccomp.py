@@ -169,7 +169,12 @@ def install(refused, families=None, writing=True, starting=True):
     """
     if not sys.platform.startswith("linux") or platform.machine() not in _MACHINES or struct.calcsize("P") != 8:
         return False
-    arch, column = _MACHINES[platform.machine()]
+    return _load(program(platform.machine(), refused, families, writing, starting))
+
+
+def program(machine, refused, families=None, writing=True, starting=True):
+    """Return the filter of a machine, "x86_64" or "aarch64", as bytes of BPF; see install()."""
+    arch, column = _MACHINES[machine]
     code = _Program(column)
     for name in refused:
         code.refuse(name)
@@ -187,12 +192,12 @@ def install(refused, families=None, writing=True, starting=True):
             code.refuse_unless(name, 0, _IF_EQUAL, [os.getpid()])
         # To look at a limit is to set none.
         code.refuse_unless("prlimit64", 2, _IF_EQUAL, [0])
-    return _load(code.finish(arch))
+    return code.finish(arch)
 
 
-def _load(program):
-    buffer = ctypes.create_string_buffer(program, len(program))
-    filter_ = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer))
+def _load(code):
+    buffer = ctypes.create_string_buffer(code, len(code))
+    filter_ = struct.pack("HxxxxxxQ", len(code) // 8, ctypes.addressof(buffer))
     arguments = ctypes.create_string_buffer(filter_, len(filter_))
     done = ctypes.CDLL(None).prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(arguments), 0, 0)
     return done == 0

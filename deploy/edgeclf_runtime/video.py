@@ -146,7 +146,7 @@ def _open(source):
     if source.kind == "file":
         return _open_file(source)
     if source.kind == "gstreamer":
-        if not re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()):
+        if not _was_built_with("GStreamer"):
             raise CameraError(
                 "{} needs an OpenCV with GStreamer, and OpenCV {} of {} has none: use the python3-opencv of the "
                 "system (JetPack brings it), not pip's".format(source.name, cv2.__version__, sys.executable)
@@ -156,7 +156,7 @@ def _open(source):
         _allow(_RTSP_PROTOCOLS, _RTSP_FORMATS, _RTSP_OPTIONS)
         return cv2.VideoCapture(source.location, _ffmpeg())
     # By V4L2 itself: OpenCV would try GStreamer first where it has it, which ignores sizes and buffers.
-    capture = cv2.VideoCapture(int(source.location), cv2.CAP_V4L2 if sys.platform.startswith("linux") else cv2.CAP_ANY)
+    capture = cv2.VideoCapture(int(source.location), cv2.CAP_V4L2 if _was_built_with("v4l2?") else cv2.CAP_ANY)
     for key, value in (("WIDTH", source.width), ("HEIGHT", source.height), ("FPS", source.fps)):
         if value:
             capture.set(getattr(cv2, "CAP_PROP_" + ("FPS" if key == "FPS" else "FRAME_" + key)), value)
@@ -196,7 +196,13 @@ def _ffmpeg():
     """
     import cv2
 
-    return cv2.CAP_FFMPEG if re.search(r"FFMPEG:\s+YES", cv2.getBuildInformation()) else cv2.CAP_ANY
+    return cv2.CAP_FFMPEG if _was_built_with("FFMPEG") else cv2.CAP_ANY
+
+
+def _was_built_with(pattern):
+    import cv2
+
+    return re.search(pattern + r":\s+YES", cv2.getBuildInformation()) is not None
 
 
 def _allow(protocols, formats, options):

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 import socket
+import ssl
 import threading
 from contextlib import suppress
 
@@ -16,6 +17,7 @@ class HttpServer:
 
     def __init__(self, answer):
         self._answer = answer
+        self._wrap = lambda client: client
         self.requests = []
         self._listener = socket.socket()
         self._listener.bind(("127.0.0.1", 0))
@@ -28,6 +30,12 @@ class HttpServer:
         """The address of a path."""
         return f"http://{user}127.0.0.1:{self.port}{path}"
 
+    def encrypt(self, certificate, key):
+        """Speak HTTPS from now on."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if hasattr(ssl, "PROTOCOL_TLS_SERVER") else ssl.PROTOCOL_TLS)
+        context.load_cert_chain(certificate, key)
+        self._wrap = lambda client: context.wrap_socket(client, server_side=True)
+
     def _accept(self):
         with suppress(OSError):
             while True:
@@ -36,7 +44,7 @@ class HttpServer:
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client):
-        with suppress(OSError), client, client.makefile("rb") as stream:
+        with suppress(OSError), self._wrap(client) as client, client.makefile("rb") as stream:
             line = stream.readline().split()
             if len(line) < 2:
                 return  # looked whether the port answers

@@ -1,6 +1,7 @@
 """Cameras by HTTP, each against a real server on loopback."""
 
 import struct
+import subprocess
 import threading
 
 import cv2
@@ -53,6 +54,12 @@ def held():
     event = threading.Event()
     yield event
     event.set()
+
+
+def read_on(camera):
+    """Read until something is raised; returns nothing."""
+    while True:
+        camera.read()
 
 
 def refusal(uri, **options):
@@ -185,10 +192,9 @@ def test_a_stream_that_is_none_is_an_error_of_bounded_memory(serve, body, messag
 
 
 def test_a_stream_that_ends_is_a_lost_camera(serve):
-    with open_camera(serve(lambda path, headers: [stream_head() + part(jpeg(10))]).uri()) as camera:
-        camera.read()
-        with pytest.raises(CameraLost, match="delivers no frame any more: it closed the connection"):
-            camera.read()
+    camera = open_camera(serve(lambda path, headers: [stream_head() + part(jpeg(10))]).uri())
+    with camera, pytest.raises(CameraLost, match="delivers no frame any more: it closed the connection"):
+        read_on(camera)
 
 
 def test_an_image_is_asked_for_again_and_again(serve):
@@ -263,12 +269,6 @@ def film(tmp_path):
     return (tmp_path / "film.avi").read_bytes()
 
 
-def read_on(camera):
-    """Read until something is raised; returns nothing."""
-    while True:
-        camera.read()
-
-
 def test_a_film_by_http_ends_at_its_end(serve, film):
     with open_camera(serve(response(film, "video/x-msvideo")).uri("/film.avi")) as camera:
         camera.read()
@@ -278,7 +278,26 @@ def test_a_film_by_http_ends_at_its_end(serve, film):
 
 def test_a_film_that_breaks_off_is_a_lost_camera(serve, film):
     whole = response(film, "video/x-msvideo")
-    with open_camera(serve(whole[:-1000]).uri("/film.avi")) as camera:
-        camera.read()
-        with pytest.raises(CameraLost, match="broke off"):
-            read_on(camera)
+    with open_camera(serve(whole[:-1000]).uri("/film.avi")) as camera, pytest.raises(CameraLost, match="broke off"):
+        read_on(camera)
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """A camera's own certificate for 127.0.0.1, as (certificate, key)."""
+    paths = str(tmp_path / "camera.crt"), str(tmp_path / "camera.key")
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=camera -addext subjectAltName=IP:127.0.0.1"
+    subprocess.check_call([*command.split(), "-out", paths[0], "-keyout", paths[1]], stderr=subprocess.DEVNULL)
+    return paths
+
+
+def test_a_certificate_is_verified(serve, certificate, monkeypatch):
+    server = serve(response(jpeg(10)))
+    server.encrypt(*certificate)
+    said = refusal(server.uri().replace("http:", "https:"))
+    assert "has a certificate that this machine does not trust" in said
+    assert "SSL_CERT_FILE" in said
+    assert server.requests == []
+    monkeypatch.setenv("SSL_CERT_FILE", certificate[0])
+    with open_camera(server.uri().replace("http:", "https:"), fps=50) as camera:
+        assert [abs(shade(camera.read()) - 10) < 3 for _ in range(2)] == [True, True]

@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+import struct
 import sys
 
 import pytest
@@ -194,3 +195,56 @@ def test_the_numbers_of_system_calls_are_the_kernels(header, column):
     known = {name: numbers[column] for name, numbers in seccomp.SYSCALLS.items() if name in found}
     assert len(known) > 70
     assert known == {name: int(found[name]) for name in known}
+
+
+ALLOWED, EPERM, ENOSYS = 0x7FFF0000, 0x50001, 0x50026
+NUMBERS = {"x86_64": {"read": 0, "openat": 257, "execve": 59, "clone": 56, "socket": 41, "kill": 62, "clone3": 435}}
+NUMBERS["aarch64"] = {"read": 63, "openat": 56, "execve": 221, "clone": 220, "socket": 198, "kill": 129, "clone3": 435}
+ARCHES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+CALLS = [
+    ("read", (0, 0), ALLOWED),
+    ("execve", (0,), EPERM),
+    ("openat", (0, 0, os.O_RDONLY | os.O_CLOEXEC), ALLOWED),
+    ("openat", (0, 0, os.O_WRONLY), EPERM),
+    ("openat", (0, 0, os.O_RDWR), EPERM),
+    ("openat", (0, 0, os.O_CREAT), EPERM),
+    ("clone", (0x3D0F00,), ALLOWED),  # a thread, as glibc starts it
+    ("clone", (0x1200011,), EPERM),  # a process
+    ("clone3", (0, 0), ENOSYS),
+    ("socket", (socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC), ALLOWED),
+    ("socket", (socket.AF_INET6, socket.SOCK_DGRAM), ALLOWED),
+    ("socket", (socket.AF_INET, socket.SOCK_RAW), EPERM),
+    ("socket", (16, socket.SOCK_RAW), ALLOWED),
+    ("socket", (socket.AF_UNIX, socket.SOCK_STREAM), EPERM),
+    ("kill", (os.getpid(), 6), ALLOWED),
+    ("kill", (os.getppid(), 0), EPERM),
+]
+
+
+def verdict(program, arch, number, arguments):
+    """What a kernel would decide: the few instructions of BPF that a filter has."""
+    data = struct.pack("IIQ6Q", number, arch, 0, *(list(arguments) + [0] * 6)[:6])
+    at = accumulator = 0
+    while True:
+        code, if_true, if_false, value = struct.unpack_from("HBBI", program, 8 * at)
+        at += 1
+        if code == 0x20:
+            (accumulator,) = struct.unpack_from("I", data, value)
+        elif code == 0x54:
+            accumulator &= value
+        elif code == 0x06:
+            return value
+        else:
+            test = {0x15: accumulator == value, 0x35: accumulator >= value, 0x45: bool(accumulator & value)}
+            at += if_true if test[code] else if_false
+
+
+@pytest.mark.parametrize("machine", sorted(ARCHES))
+def test_a_filter_refuses_the_same_on_every_processor(machine):
+    program = seccomp.program(machine, ["execve"], [2, 10, 16], writing=False, starting=False)
+    for name, arguments, expected in CALLS:
+        found = verdict(program, ARCHES[machine], NUMBERS[machine][name], arguments)
+        assert (name, arguments, hex(found)) == (name, arguments, hex(expected))
+    assert verdict(program, 0x40000003, NUMBERS[machine]["read"], ()) == EPERM  # as a 32-bit program
+    if machine == "x86_64":
+        assert verdict(program, ARCHES[machine], 0x40000000, ()) == EPERM

@@ -4,11 +4,16 @@ No logic: each command is a function of the runtime.  What was asked for goes to
 text or, with --json, as JSON; everything else goes to stderr.
 """
 
+import os
+import sys
+
+if __name__ == "__main__" and sys.path[:1] == [os.getcwd()]:
+    # ``python -m`` looks in the working folder first, where a folder json/ would take the place of Python's own.
+    del sys.path[0]
+
 import contextlib
 import json
 import logging
-import os
-import sys
 
 from .arguments import make_parser
 from .credentials import CAMERA, MQTT, hide_arguments, read_password, take_environment

@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -8,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+import edgeclf_runtime
 from edgeclf_runtime import __version__
 from edgeclf_runtime.__main__ import main
 from edgeclf_runtime.classifier import Classifier
@@ -317,3 +319,19 @@ def test_labels_are_printed_whatever_the_terminal_can_show(copied, photos):
 
 def test_the_version_is_the_runtimes(cli):
     assert cli("--version")[:2] == (0, __version__ + "\n")
+
+
+@pytest.mark.parametrize("name", ["json", "argparse", "numpy", "logging"])
+def test_the_installed_runtime_imports_nothing_from_the_working_folder(bundle, tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text("raise SystemExit('planted')")
+    home = os.path.dirname(os.path.dirname(edgeclf_runtime.__file__))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgeclf_runtime", "selftest", str(bundle), "--model", "fp32"],
+        cwd=str(tmp_path),
+        env=dict(os.environ, PYTHONPATH=home),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    code, _, err = output_of(process)
+    assert (code, "planted" in err) == (0, False), err

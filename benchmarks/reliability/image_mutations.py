@@ -113,7 +113,7 @@ def _jpeg_parts(data: bytes) -> Parts:
     while data[at] == 0xFF and data[at + 1] != 0xD9:
         end = at + 2 + struct.unpack_from(">H", data, at + 2)[0]
         if data[at + 1] == 0xDA:
-            while not (data[end] == 0xFF and 0xC0 <= data[end + 1] and not 0xD0 <= data[end + 1] <= 0xD7):
+            while not (data[end] == 0xFF and data[end + 1] >= 0xC0 and not 0xD0 <= data[end + 1] <= 0xD7):
                 end += 1
         parts.append(data[at:end])
         at = end

@@ -2,6 +2,10 @@
 
 from typing import Callable, NamedTuple
 
+# 50 megapixels of 8-bit color have 150 MB, which take about a second.  Larger ones (16 bits) are of photographs, which
+# lossless compression makes a half to a tenth of.
+_UNPACKED_BYTES, _UNPACKED_PER_BYTE = 160 * 1000 * 1000, 20
+
 
 class Picture(NamedTuple):
     """The size of a picture, how it is turned, and how to get the file that a decoder is given.
@@ -16,3 +20,13 @@ class Picture(NamedTuple):
     height: int
     content: Callable[[], bytes]
     orientation: int = 1
+
+
+def check_packing(unpacked_bytes, file_bytes):
+    """Raise ValueError if a small file unpacks to so many bytes of pixels that it would hold a program up."""
+    if unpacked_bytes > _UNPACKED_BYTES + _UNPACKED_PER_BYTE * file_bytes:
+        raise ValueError(
+            "{:.0f} MB of pixels in a file of {:.1f} MB; it is not a photograph".format(
+                unpacked_bytes / 1e6, file_bytes / 1e6
+            )
+        )

@@ -1,16 +1,16 @@
 """PNG files: chunks by the PNG specification, third edition, section 5.
 
 What is decoded holds the header, the palette, the transparency and the pixels of the still picture: no text, profile or
-animation.  The pixels are inflated here and handed on as stored blocks, so that a decoder always gets all of them and
-nothing behind them: one MB of zeros that follows the pixels would inflate to one GB.
+animation.  libpng inflates whatever follows the last row too, a GB of zeros from one MB in 3 s.  So pixels of more than a
+few KB are inflated here, as far as the picture goes, and handed on as stored blocks.
 """
 
 import struct
 import zlib
-from typing import List, Tuple
+from typing import Dict, List, Tuple
 
 from . import exif
-from .picture import Picture
+from .picture import Picture, check_packing
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Color type: samples per pixel, and the bits that a sample may have (table 11.1).
@@ -18,9 +18,11 @@ _COLORS = {0: (1, (1, 2, 4, 8, 16)), 2: (3, (8, 16)), 3: (1, (1, 2, 4, 8)), 4: (
 # Adam7: the first column and row of each pass, and the steps (section 8.1).
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+_END = b"\0\0\0\0IEND\xae\x42\x60\x82"
 _MAX_CHUNKS = 100 * 1000
-# Deflate makes at most 1032 bytes of one.
-_INPUT_BYTES = 1 << 14
+# Deflate makes at most 1032 bytes of one: 135 MB of these, which take libpng 0.4 s.
+_SMALL_BYTES = 1 << 17
+_INPUT_BYTES = 1 << 16
 
 
 def read(data):
@@ -34,16 +36,22 @@ def read(data):
         raise ValueError("a PNG without pixels")
 
     def content():
-        stored = _stored(data, pixels, row_bytes)
-        parts = [_SIGNATURE] + [data[start - 8 : end + 4] for _, start, end in heads]
-        return b"".join(parts + [_chunk(b"IDAT", stored), _chunk(b"IEND", b"")])
+        check_packing(row_bytes, len(data))
+        rebuilt = bytearray(_SIGNATURE)
+        small = sum(end - start for start, end in pixels) <= _SMALL_BYTES
+        for start, end in heads + pixels if small else heads:
+            rebuilt += data[start - 8 : end + 4]
+        if not small:
+            _store(data, pixels, row_bytes, rebuilt)
+        rebuilt += _END
+        return rebuilt
 
     return Picture(width, height, content, turned)
 
 
 def _chosen_chunks(data):
     """Return the chunks that come before the pixels and are needed, those of the pixels, and the orientation."""
-    heads: List[Tuple[bytes, int, int]] = []
+    heads: Dict[bytes, Tuple[int, int]] = {}
     pixels: List[Tuple[int, int]] = []
     turned, last = 1, b""
     for kind, start, end in _chunks(data):
@@ -52,17 +60,17 @@ def _chosen_chunks(data):
             if not pixels or last == b"IDAT":
                 pixels.append((start, end))
         elif kind in (b"IHDR", b"PLTE", b"tRNS"):
-            if any(kind == other for other, _, _ in heads):
+            if kind in heads:
                 raise ValueError("a PNG with two {} chunks".format(kind.decode()))
             if pixels:
                 raise ValueError("a PNG whose {} comes behind its pixels".format(kind.decode()))
-            heads.append((kind, start, end))
+            heads[kind] = start, end
         elif kind == b"eXIf":
             turned = exif.orientation(data[start:end])
         elif not kind[0] & 32 and kind not in _CRITICAL:
             raise ValueError("a PNG with the unknown critical chunk {!r}".format(kind.decode("latin-1")))
         last = kind
-    return heads, pixels, turned
+    return list(heads.values()), pixels, turned
 
 
 def _chunks(data):
@@ -95,25 +103,40 @@ def _raw_bytes(width, height, bits, color, compression, filters, interlace):
     return total
 
 
-def _stored(data, pixels, expected):
-    """Return a zlib stream of the picture's bytes in stored blocks."""
-    inflater, storer, stored = zlib.decompressobj(), zlib.compressobj(0), bytearray()
-    try:
-        for start, end in pixels:
-            if zlib.crc32(data[start - 4 : end]) != struct.unpack_from(">I", data, end)[0]:
-                raise ValueError("a PNG whose pixels are damaged (a checksum is wrong)")
-            for at in range(start, end, _INPUT_BYTES):
-                if expected:
-                    raw = inflater.decompress(data[at : min(at + _INPUT_BYTES, end)], expected)
-                    expected -= len(raw)
-                    stored += storer.compress(raw)
-    except zlib.error as error:
-        raise ValueError("a PNG whose pixels are damaged ({})".format(error))
+def _store(data, pixels, expected, rebuilt):
+    """Add the picture's bytes to the bytes of a file, in chunks of stored blocks."""
+    storer = zlib.compressobj(0)
+    for raw in _inflated(data, pixels, expected):
+        expected -= len(raw)
+        _add_chunk(rebuilt, storer.compress(raw))
     if expected:
         raise ValueError("a PNG whose pixels are damaged ({} bytes of them are missing)".format(expected))
-    stored += storer.flush()
-    return stored
+    _add_chunk(rebuilt, storer.flush())
 
 
-def _chunk(kind, body):
-    return b"".join((struct.pack(">I", len(body)), kind, body, struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))))
+def _inflated(data, pixels, expected):
+    """Yield so many bytes of a picture, or fewer if there are no more, in pieces."""
+    inflater = zlib.decompressobj()
+    joined = b"".join([_checked(data, start, end) for start, end in pixels])
+    for at in range(0, len(joined), _INPUT_BYTES):
+        try:
+            raw = inflater.decompress(joined[at : at + _INPUT_BYTES], expected)
+        except zlib.error as error:
+            raise ValueError("a PNG whose pixels are damaged ({})".format(error))
+        yield raw
+        expected -= len(raw)
+        if not expected:
+            return
+
+
+def _checked(data, start, end):
+    if zlib.crc32(data[start - 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+        raise ValueError("a PNG whose pixels are damaged (a checksum is wrong)")
+    return data[start:end]
+
+
+def _add_chunk(rebuilt, body, kind=b"IDAT"):
+    if body:
+        rebuilt += struct.pack(">I", len(body)) + kind
+        rebuilt += body
+        rebuilt += struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))

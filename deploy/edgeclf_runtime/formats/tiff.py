@@ -8,7 +8,8 @@ import struct
 import zlib
 from typing import Dict
 
-from .picture import Picture
+from . import jpeg
+from .picture import Picture, check_packing
 
 _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _STRIPS, _ORIENTATION, _SAMPLES, _ROWS, _STRIP_BYTES, _PLANES = 273, 274, 277, 278, 279, 284
@@ -49,15 +50,14 @@ _TAGS = {
     531: (_WHOLE, 1),  # YCbCrPositioning
     532: (_RATIONAL, 6),  # ReferenceBlackWhite
 }
-_NONE, _JPEG, _DEFLATE, _YCBCR, _SEPARATE = 1, 7, (8, 32946), 6, 2
+_NONE, _JPEG, _DEFLATE, _YCBCR, _CIELAB, _SEPARATE = 1, 7, (8, 32946), 6, 8, 2
 # Besides these: CCITT's three, LZW and PackBits.  Old-style JPEG and what OpenCV is built without are left out.
 _COMPRESSIONS = (_NONE, 2, 3, 4, 5, _JPEG, 32773) + _DEFLATE
 
 _MAX_PIECES = 1 << 16
 _MAX_TILE_PIXELS = 1 << 24
 _MAX_TILED_PIXELS = 100 * 1000 * 1000
-# libtiff's own limit is 100, in its newer versions.
-_MAX_SCANS = 100
+_MAX_JPEGS = 1 << 13
 
 
 def read(data):
@@ -117,6 +117,7 @@ class _Pieces:
         self._bits, self._samples = first(_BITS, 1), first(_SAMPLES, 1)
         self._compression, self._photometric = first(_COMPRESSION, 1), first(_PHOTOMETRIC)
         self._planes = self._samples if first(_PLANES, 1) == _SEPARATE else 1
+        self._subsampling = (tags.get(_SUBSAMPLING, ()) + (2, 2))[:2]
         self.tiled = _TILE_WIDTH in tags or _TILE_LENGTH in tags
         if self.tiled:
             self._across, self._down = first(_TILE_WIDTH), first(_TILE_LENGTH)
@@ -133,46 +134,61 @@ class _Pieces:
             raise ValueError("a TIFF of compression {}, which is not read".format(self._compression))
         if not 1 <= self._samples <= 4 or self._bits not in (1, 4, 8, 16):
             raise ValueError("a TIFF of {} samples of {} bits".format(self._samples, self._bits))
+        # CIELAB's powers take twice as long.
+        unpacked = self._width * self._height * self._samples * self._bits // 8
+        check_packing(unpacked * 2 if self._photometric == _CIELAB else unpacked, len(data))
         count = self._count()
         if len(self._places) < count or len(self._bytes) < count:
             raise ValueError("a TIFF without all of its {} strips or tiles".format(count))
+        ns = 0
         for number in range(count):
             start, length = self._places[number], self._bytes[number]
             if not length or start + length > len(data):
                 raise ValueError("the TIFF is truncated (strip or tile {} is not there in full)".format(number))
-            self._check_piece(memoryview(data)[start : start + length], number)
+            if self._compression == _JPEG:
+                ns += self._jpeg_ns(data[start : start + length])
+            else:
+                self._check_length(memoryview(data)[start : start + length], number)
+        jpeg.check_time(ns, len(data))
 
     def _count(self):
-        if self._across < 1 or self._down < 1:
+        if self._across < 1 or self._down < 1 or min(self._subsampling) < 1:
             raise ValueError("a TIFF of tiles or strips without pixels")
         columns, rows = -(-self._width // self._across), -(-self._height // self._down)
         pixels = self._across * self._down
         if self.tiled and (pixels > _MAX_TILE_PIXELS or pixels * columns * rows > _MAX_TILED_PIXELS):
             raise ValueError("a TIFF of tiles of {} x {}, which are too large".format(self._across, self._down))
-        if columns * rows * self._planes > _MAX_PIECES:
-            raise ValueError("a TIFF of more than {} strips or tiles".format(_MAX_PIECES))
+        most = _MAX_JPEGS if self._compression == _JPEG else _MAX_PIECES
+        if columns * rows * self._planes > most:
+            raise ValueError("a TIFF of more than {} strips or tiles".format(most))
         return columns * rows * self._planes
 
-    def _check_piece(self, piece, number):
-        if self._compression == _JPEG:
-            if bytes(piece).count(b"\xff\xda") > _MAX_SCANS:
-                raise ValueError("a TIFF whose strip or tile {} has more than {} scans".format(number, _MAX_SCANS))
-        elif self._compression == _NONE or self._compression in _DEFLATE:
-            expected = self._expected_bytes(number)
-            found = len(piece) if self._compression == _NONE else _inflated_bytes(piece, expected)
-            if found < expected:
-                raise ValueError(
-                    "the TIFF is damaged (strip or tile {} has {} bytes for {})".format(number, found, expected)
-                )
+    def _jpeg_ns(self, piece):
+        stream = jpeg.Stream(piece)
+        if stream.width > self._across or stream.height > self._down:
+            raise ValueError("a TIFF with a JPEG that is larger than its strip or tile")
+        return stream.ns
+
+    def _check_length(self, piece, number):
+        """Raise ValueError if a piece is too short; libtiff would leave the rest black."""
+        if self._compression != _NONE and self._compression not in _DEFLATE:
+            return
+        expected = self._expected_bytes(number)
+        found = len(piece) if self._compression == _NONE else _inflated_bytes(piece, expected)
+        if found < expected:
+            raise ValueError(
+                "the TIFF is damaged (strip or tile {} has {} bytes for {})".format(number, found, expected)
+            )
 
     def _expected_bytes(self, number):
-        if self._photometric == _YCBCR:
-            return 1  # fewer by subsampling
-        samples = self._samples // self._planes
         rows = self._down
         if not self.tiled:
             rows = min(rows, self._height - number % -(-self._height // self._down) * self._down)
-        return rows * ((self._across * samples * self._bits + 7) // 8)
+        if self._photometric == _YCBCR and self._planes == 1:
+            # Section 21: a unit of so many samples of brightness has one of each color.
+            across, down = self._subsampling
+            return -(-rows // down) * -(-self._across // across) * (across * down + 2)
+        return rows * ((self._across * (self._samples // self._planes) * self._bits + 7) // 8)
 
 
 def _inflated_bytes(piece, enough):

@@ -30,6 +30,9 @@ edgeclf.calibrate(data, "set", edgeclf.CalibrateOptions(size=24))
 edgeclf.bundle("run", "it.edge")
 edgeclf.predict("it.edge", images)
 edgeclf.train(data, "full", edgeclf.TrainOptions(image_size=32, epochs=1, finetune="full"))
+from huggingface_hub import constants  # timm has loaded it
+
+assert constants.HF_HUB_DISABLE_TELEMETRY
 for refused in (
     lambda: edgeclf.train(data, "hub", edgeclf.TrainOptions(backbone="resnet18", weights="imagenet")),
     lambda: edgeclf.train(data, "hub", edgeclf.TrainOptions(backbone="hf-hub:timm/resnet18.a1_in1k", weights="none")),

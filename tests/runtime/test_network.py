@@ -87,10 +87,9 @@ def test_onnxruntimes_own_reports_would_be_seen_at_once_by_the_id_that_it_writes
     assert any(name.endswith("/.onnxruntime/deviceid") for name in seen.files)
 
 
-def test_openvinos_own_reports_would_be_seen(tmp_path):
+def test_openvinos_own_reports_would_be_seen_by_the_id_that_it_writes(tmp_path):
     pytest.importorskip("openvino_telemetry", reason="the package openvino-telemetry is not installed")
     seen = observe([sys.executable, "-c", "import openvino"], tmp_path)
-    assert "www.google-analytics.com" in seen.names
     assert "home/intel/openvino_ga_cid" in seen.files
 
 

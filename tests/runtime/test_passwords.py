@@ -18,6 +18,8 @@ from edgeclf_runtime.sinks import open_sink
 from edgeclf_runtime.sources import advice, csi_pipeline
 
 from .cameras import Server, has_rtsp_server
+from .http_servers import HttpServer, basic, response
+from .pictures import encode, noise
 from .starting import output_of, start
 from .test_gstreamer import run_by_system, with_gstreamer
 
@@ -143,6 +145,19 @@ def test_a_pipeline_takes_the_password_too():
         found = run_by_system(read, pipeline.format(server.uri()))
     assert found.stdout == b"(120, 160, 3)\n", found.stderr.decode()
     assert leaks(found.stderr.decode()) == []
+
+
+def test_an_http_camera_takes_the_password_as_a_user_and_as_a_parameter(monkeypatch):
+    def answer(path, headers):
+        right = headers.get("authorization") == basic("me", PASSWORD) or path.endswith(quote(PASSWORD, safe=""))
+        challenge = {"WWW_Authenticate": 'Basic realm="x"'}
+        return response(encode(".png", noise(32, 16)), "image/png") if right else response(status="401 No", **challenge)
+
+    monkeypatch.setenv(CAMERA, PASSWORD)
+    with HttpServer(answer) as server:
+        for uri in (server.uri(user="me@"), server.uri("/video?user=me&pwd={password}")):
+            with open_camera(uri) as camera:
+                assert camera.read().image.shape == (16, 32, 3)
 
 
 @pytest.mark.parametrize(

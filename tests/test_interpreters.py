@@ -108,7 +108,9 @@ def tested(interpreters, bundle):
             # The longest first: it computes and never waits.
             runs[ARM64] = pool.submit(run, sys.executable, ARM64, bundle, home() / "arm64", ARM64_OPENCV)
         for python in filter(None, interpreters.values()):
-            runs[python] = pool.submit(run, python, "-m", "pytest", "-p", "no:cacheprovider", "tests/runtime")
+            runs[python] = pool.submit(
+                run, python, "-m", "pytest", "-p", "no:cacheprovider", "-m", "not slow", "tests/runtime"
+            )
         yield runs
 
 

@@ -58,9 +58,11 @@ def main() -> None:
 
 def attack(count: int, seed: int, commands: int) -> dict[str, Any]:
     """Return the outcomes by kind of change, and a line for each that is wrong."""
-    # cv2 and the backend are loaded once; the children are forked.
+    # What is used is loaded once; the children are forked.
     import cv2  # noqa: F401
     import onnxruntime  # noqa: F401
+
+    import edgeclf_runtime.selftest  # noqa: F401
 
     outcomes: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     wrong: list[str] = []

@@ -41,6 +41,9 @@ NEEDS_PROGRAMS = {
         "sink_spool",
         "cuda",
         "calibrator",
+        "passwords",
+        "terminal",
+        "outputs_killed",
     )
 }
 

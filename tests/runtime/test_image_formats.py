@@ -1,5 +1,6 @@
 """Image files that were made to mislead a decoder, to hold it up, or to show memory that nobody wrote."""
 
+import errno
 import os
 import struct
 import subprocess
@@ -344,7 +345,12 @@ def test_a_larger_jpeg_than_its_strip_is_refused():
 def run(script, **environment):
     path = os.pathsep.join(sys.path)
     command = [sys.executable, "-c", script]
-    return subprocess.check_output(command, env=dict(os.environ, PYTHONPATH=path, **environment)).decode()
+    try:
+        return subprocess.check_output(command, env=dict(os.environ, PYTHONPATH=path, **environment)).decode()
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise
+        return pytest.skip("an emulated processor starts no programs")
 
 
 @pytest.mark.parametrize(

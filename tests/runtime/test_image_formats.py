@@ -281,7 +281,7 @@ def test_a_tiff_that_lies_behind_its_end_is_refused():
     tags, body = strips(quarters())
     data = tiff(tags, body)
     at = data.index(struct.pack("<HHII", 273, 4, 1, 8))
-    assert "tag 273 lies behind its end" in refusal(data[: at + 4] + struct.pack("<I", 1 << 30) + data[at + 8 :])
+    assert "tag 273 lies behind its end" in refusal(data[: at + 4] + struct.pack("<I", 1 << 16) + data[at + 8 :])
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -304,6 +304,7 @@ JPEG_TAGS = {"t259": [7], "t262": [6], "t278": [16], "t273": [8]}
         ({"t279": [1000]}, "strip or tile 0 has 1000 bytes for 1536"),
         ({"t257": [64], "t278": [16]}, "without all of its 4 strips or tiles"),
         ({"t277": [60000]}, "60000 samples"),
+        ({"t273": [8] * 65537}, "tag 273 has 65537 values"),
         ({"t258": [64, 64, 64]}, "3 samples of 64 bits"),
         ({"t259": [6]}, "compression 6"),
         ({"t278": [0]}, "without pixels"),
@@ -316,6 +317,13 @@ JPEG_TAGS = {"t259": [7], "t262": [6], "t278": [16], "t273": [8]}
 )
 def test_a_tiff_that_is_not_there_in_full_is_refused_by_its_fault(changes, reason):
     assert reason in refusal(tiff(*strips(quarters(), **changes)))
+
+
+def test_strips_that_share_their_bytes_are_refused_if_they_come_to_many_times_the_file():
+    tags, _ = strips(quarters(16, 1000), rows=1, t273=[8] * 1000, t279=[100000] * 1000)
+    assert "overlap" in refusal(tiff(tags, bytes(100000)))
+    few, _ = strips(quarters(16, 1000), rows=1, t273=[8] * 1000, t279=[48] * 1000)
+    assert decode_image(tiff(few, bytes(48))).shape == (1000, 16, 3)
 
 
 def test_a_short_deflated_strip_is_refused():

@@ -5,7 +5,7 @@ Comments, thumbnails, profiles and whatever follows the picture are left out of 
 
 import re
 import struct
-from typing import Dict
+from typing import Dict, List, Union
 
 from . import exif
 from .picture import Picture
@@ -52,7 +52,9 @@ class Stream:
     """
 
     def __init__(self, data):
-        self.orientation, self._data, self._parts = 1, data, [data[:2]]
+        # Views of the data, so that they are copied once.
+        self.orientation, self._data, self._view = 1, data, memoryview(data)
+        self._parts: List[Union[bytes, memoryview]] = [b"\xff\xd8"]
         frame, start, at = self._read_header()
         # Inside entropy-coded data 0xFF is always followed by 0x00 or a restart marker, so the
         # first 0xFFD9 behind the scan header is the end of the image.
@@ -65,7 +67,7 @@ class Stream:
         else:
             # libjpeg reads one scan and stops at the first marker behind it.
             end = _MARKER.search(data, at)
-            self._parts.append(data[start : end.start() if end else None])
+            self._parts.append(self._view[start : end.start() if end else None])
         self._parts.append(b"\xff\xd9")
 
     def rebuilt(self):
@@ -83,7 +85,7 @@ class Stream:
             if marker in _FRAMES:
                 frame = _Frame(marker, self._data[start + 4 : at])
             if marker in _FRAMES or marker in _KEPT:
-                self._parts.append(self._data[start:at])
+                self._parts.append(self._view[start:at])
             if marker == _APP1 and not found_exif and self._data[start + 4 : start + 10] == b"Exif\0\0":
                 self.orientation, found_exif = exif.orientation(self._data[start + 10 : at]), True
         raise ValueError("a JPEG without a size in its header" if frame is None else "a JPEG without a picture")
@@ -94,7 +96,7 @@ class Stream:
         for marker, begin, end in _segments(self._data, at):
             if start is not None:
                 # A scan's data go on to the next segment.
-                self._parts.append(self._data[start:begin])
+                self._parts.append(self._view[start:begin])
                 start = None
             if marker == _SOS:
                 start, scans = begin, scans + 1
@@ -102,7 +104,7 @@ class Stream:
             elif marker in _FRAMES or marker == _SOI:
                 raise ValueError("a JPEG with two sizes in its header")
             elif marker in _KEPT:
-                self._parts.append(self._data[begin:end])
+                self._parts.append(self._view[begin:end])
         if scans > _MAX_SCANS:
             raise ValueError("a JPEG of {} scans; {} were expected at most".format(scans, _MAX_SCANS))
 

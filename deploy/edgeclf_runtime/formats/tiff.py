@@ -16,6 +16,7 @@ _STRIPS, _ORIENTATION, _SAMPLES, _ROWS, _STRIP_BYTES, _PLANES = 273, 274, 277, 2
 _TILE_WIDTH, _TILE_LENGTH, _TILES, _TILE_BYTES, _SUBSAMPLING = 322, 323, 324, 325, 530
 _STRIP_TAGS, _TILE_TAGS = frozenset((_STRIPS, _ROWS, _STRIP_BYTES)), frozenset((_TILES, _TILE_BYTES))
 
+_MAX_PIECES = 1 << 16
 # Type: its letter in struct, and bytes.
 _TYPES = {1: ("B", 1), 3: ("H", 2), 4: ("I", 4), 5: ("Q", 8), 7: ("B", 1)}
 _WHOLE, _SHORT, _RATIONAL, _BYTES = (1, 3, 4), (3,), (3, 4, 5), (1, 7)
@@ -27,11 +28,11 @@ _TAGS = {
     _COMPRESSION: (_WHOLE, 1),
     _PHOTOMETRIC: (_WHOLE, 1),
     266: (_WHOLE, 1),  # FillOrder
-    _STRIPS: (_WHOLE, None),
+    _STRIPS: (_WHOLE, _MAX_PIECES),
     _ORIENTATION: (_WHOLE, 1),
     _SAMPLES: (_WHOLE, 1),
     _ROWS: (_WHOLE, 1),
-    _STRIP_BYTES: (_WHOLE, None),
+    _STRIP_BYTES: (_WHOLE, _MAX_PIECES),
     _PLANES: (_WHOLE, 1),
     292: (_WHOLE, 1),  # T4Options
     293: (_WHOLE, 1),  # T6Options
@@ -39,8 +40,8 @@ _TAGS = {
     320: (_SHORT, 3 << 16),  # ColorMap
     _TILE_WIDTH: (_WHOLE, 1),
     _TILE_LENGTH: (_WHOLE, 1),
-    _TILES: (_WHOLE, None),
-    _TILE_BYTES: (_WHOLE, None),
+    _TILES: (_WHOLE, _MAX_PIECES),
+    _TILE_BYTES: (_WHOLE, _MAX_PIECES),
     332: (_WHOLE, 1),  # InkSet
     338: (_WHOLE, 4),  # ExtraSamples
     339: (_WHOLE, 4),  # SampleFormat
@@ -54,10 +55,11 @@ _NONE, _JPEG, _DEFLATE, _YCBCR, _CIELAB, _SEPARATE = 1, 7, (8, 32946), 6, 8, 2
 # Besides these: CCITT's three, LZW and PackBits.  Old-style JPEG and what OpenCV is built without are left out.
 _COMPRESSIONS = (_NONE, 2, 3, 4, 5, _JPEG, 32773) + _DEFLATE
 
-_MAX_PIECES = 1 << 16
 _MAX_TILE_PIXELS = 1 << 24
 _MAX_TILED_PIXELS = 100 * 1000 * 1000
 _MAX_JPEGS = 1 << 13
+# Of strips and tiles together, beyond the size of the file: some share theirs where they are empty.
+_MAX_SHARED_BYTES = 64 << 20
 
 
 def read(data):
@@ -93,15 +95,16 @@ def _entries(data, order):
 def _values(data, order, entry):
     tag, kind, count = struct.unpack_from(order + "HHI", entry)
     kinds, most = _TAGS[tag]
-    if kind not in kinds or count < 1 or (most is not None and count > most):
+    if kind not in kinds or count < 1 or count > most:
         raise ValueError("a TIFF whose tag {} has {} values of type {}".format(tag, count, kind))
     letter, size = _TYPES[kind]
-    at = struct.unpack_from(order + "I", entry, 8)[0] if size * count > 4 else None
-    if at is None:
-        return struct.unpack_from("{}{}{}".format(order, count, letter), entry, 8)
+    values = "{}{}{}".format(order, count, letter)
+    if size * count <= 4:
+        return struct.unpack_from(values, entry, 8)
+    (at,) = struct.unpack_from(order + "I", entry, 8)
     if at + size * count > len(data):
         raise ValueError("the TIFF is truncated (tag {} lies behind its end)".format(tag))
-    return struct.unpack_from("{}{}{}".format(order, count, letter), data, at)
+    return struct.unpack_from(values, data, at)
 
 
 class _Pieces:
@@ -140,6 +143,8 @@ class _Pieces:
         count = self._count()
         if len(self._places) < count or len(self._bytes) < count:
             raise ValueError("a TIFF without all of its {} strips or tiles".format(count))
+        if sum(self._bytes[:count]) > len(data) + _MAX_SHARED_BYTES:
+            raise ValueError("the TIFF is truncated, or its strips or tiles overlap")
         ns = 0
         for number in range(count):
             start, length = self._places[number], self._bytes[number]

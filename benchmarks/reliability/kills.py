@@ -159,7 +159,7 @@ def train(digits, output, seed, overwrite=False):
     """Train for an epoch."""
     import edgeclf
 
-    options = edgeclf.TrainOptions(image_size=SIZE, epochs=1, seed=seed, weights="none")
+    options = edgeclf.TrainOptions("test_efficientnet", "none", image_size=SIZE, epochs=1, seed=seed)
     edgeclf.train(digits, output, options, overwrite=overwrite)
 
 
@@ -209,7 +209,7 @@ class Command:
         if self.name in ("train", "no exchange"):
             train(self._digits, self.output, which, overwrite=True)
         elif self.name == "bundle":
-            options = edgeclf.BundleOptions(targets=("cpu",), golden=1 + which)
+            options = edgeclf.BundleOptions(targets=("x86-cpu",), golden=1 + which)
             edgeclf.bundle(self._folder / "first", self.output, options, overwrite=True)
         else:
             options = edgeclf.QuantizeOptions(

@@ -78,7 +78,7 @@ def reason_to_skip():
     return "" if made.returncode == 0 else "no network namespace can be made: " + made.stderr.decode().strip()
 
 
-def observe(command, folder, environment=None, timeout_s=300):
+def observe(command, folder, environment=None, timeout_s=900):
     """Run a command in a namespace of its own and return what was Observed.
 
     folder          gets HOME, TMPDIR and the working directory; those that are there already are used again

@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 import pytest
 from runtime.netns import OWN, assert_quiet, observe
+from tensorrt_rig import BUILDS, rig
 from test_live_page import FLAGS
 
 import edgeclf
@@ -44,11 +45,18 @@ for refused in (
     except edgeclf.EdgeclfError as error:
         print(error)
 """
+ENGINE = """
+import sys
+from engine_requests import Told, request
+from edgeclf_runtime.engine_process import build_engine
+
+assert build_engine(request(sys.argv[1], "plan"), Told())["bytes"]
+"""
 
 
-def observe_host(command, folder, **options):
-    """Observe a Python command line that finds the host's packages where this process does."""
-    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+def observe_host(command, folder, *paths, **options):
+    """Observe a Python command line that finds the host's packages where this process does, after those of ``paths``."""
+    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([*paths, *filter(None, sys.path)])}
     return observe([sys.executable, *command], folder, environment, **options)
 
 
@@ -59,6 +67,10 @@ def test_every_function_works_without_a_network_and_sends_nothing(digits, tmp_pa
     assert "no package carries ImageNet weights of resnet18" in refusals[0]
     assert "there is no backbone 'hf-hub:timm/resnet18.a1_in1k'" in refusals[1]
     assert "CIFAR10" in refusals[2]
+
+
+def test_building_an_engine_sends_nothing(relu, tmp_path):
+    assert_quiet(observe_host(["-c", ENGINE, relu], tmp_path, rig(BUILDS)), allowed=ALLOWED)
 
 
 @pytest.mark.slow

@@ -162,7 +162,7 @@ def test_a_video_file_that_names_another_host_leads_nowhere(bundle, tmp_path):
     (tmp_path / "film.mp4").write_bytes(b"#EXTM3U\n#\0\n#EXTINF:9,\nhttp://other.example/it.ts\n#EXT-X-ENDLIST\n")
     seen = observe([sys.executable, bundle, "run", "--source", tmp_path / "film.mp4"], tmp_path)
     assert_quiet(seen, (1,))
-    assert "cannot be opened" in seen.err
+    assert "is an HLS or M3U playlist" in seen.err
 
 
 def test_a_program_that_uses_the_runtime_sends_nothing(bundle, tmp_path):

@@ -1,8 +1,8 @@
 """PNG files: chunks by the PNG specification, third edition, section 5.
 
 What is decoded holds the header, the palette, the transparency and the pixels of the still picture: no text, profile or
-animation.  libpng inflates whatever follows the last row too, a GB of zeros from one MB in 3 s.  So pixels of more than a
-few KB are inflated here, as far as the picture goes, and handed on as stored blocks.
+animation.  libpng inflates whatever follows the last row too, a GB of zeros from one MB in 3 s.  So pixels of more than
+192 KB are inflated here, as far as the picture goes, and handed on as stored blocks.
 """
 
 import struct
@@ -20,8 +20,8 @@ _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4),
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _END = b"\0\0\0\0IEND\xae\x42\x60\x82"
 _MAX_CHUNKS = 100 * 1000
-# Deflate makes at most 1032 bytes of one: 135 MB of these, which take libpng 0.4 s.
-_SMALL_BYTES = 1 << 17
+# Deflate makes at most 1032 bytes of one: 203 MB of these, which take libpng 0.6 s.
+_SMALL_BYTES = 3 << 16
 _INPUT_BYTES = 1 << 16
 
 

@@ -53,7 +53,7 @@ def _chosen_chunks(data):
     """Return the chunks that come before the pixels and are needed, those of the pixels, and the orientation."""
     heads: Dict[bytes, Tuple[int, int]] = {}
     pixels: List[Tuple[int, int]] = []
-    turned, last = 1, b""
+    turned, last = None, b""
     for kind, start, end in _chunks(data):
         if kind == b"IDAT":
             # Only those that follow one another are the picture.
@@ -65,12 +65,12 @@ def _chosen_chunks(data):
             if pixels:
                 raise ValueError("a PNG whose {} comes behind its pixels".format(kind.decode()))
             heads[kind] = start, end
-        elif kind == b"eXIf":
+        elif kind == b"eXIf" and turned is None:
             turned = exif.orientation(data[start:end])
         elif not kind[0] & 32 and kind not in _CRITICAL:
             raise ValueError("a PNG with the unknown critical chunk {!r}".format(kind.decode("latin-1")))
         last = kind
-    return list(heads.values()), pixels, turned
+    return list(heads.values()), pixels, 1 if turned is None else turned
 
 
 def _chunks(data):

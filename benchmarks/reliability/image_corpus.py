@@ -69,6 +69,11 @@ def _pngs() -> Iterator[tuple[str, bytes]]:
     yield "png palette of 4 bits", _saved("PNG", _pillow("RGB").quantize(12), bits=4)
     yield "png 16-bit color", _encoded(".png", picture().astype(np.uint16) * 257)
     yield "png text", _saved("PNG", _pillow("RGB"), exif=_EXIF[6:], icc_profile=bytes(range(200)), dpi=(72, 72))
+    # Of more than the bytes that edgeclf leaves to libpng.
+    yield (
+        "png large",
+        _saved("PNG", Image.fromarray(np.random.RandomState(0).randint(0, 256, (280, 280, 3)).astype("u1"))),
+    )
     yield "png interlaced", interlaced_png(picture())
     yield "png interlaced grey", interlaced_png(picture()[:, :, :1])
     yield "png animated", _saved("PNG", _frames()[0], save_all=True, append_images=_frames()[1:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
@@ -149,5 +149,8 @@ def _figure(columns: int, width: float = 5.0, height: float = 4.5) -> tuple[Any,
 
 
 def _save(figure: Any, path: str | Path) -> None:
+    # Pillow, given the file, hides the reason why it cannot be written.
+    data = BytesIO()
+    figure.savefig(data, format="png")
     with new_file(path, overwrite=True) as work:
-        figure.savefig(work, format="png")
+        Path(work).write_bytes(data.getvalue())

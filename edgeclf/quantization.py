@@ -111,7 +111,7 @@ def quantize(run: str | Path | Run, options: QuantizeOptions | None = None, over
     try:
         for name in options.flavors:
             found[name] = search.best(name, found)
-    except EdgeclfError:
+    except (EdgeclfError, KeyboardInterrupt):
         # With other options the next try begins where this one failed.
         with new_file(run.path / HISTOGRAM_FILE, overwrite=True) as work:
             keep_histograms(work, run, calibration, histograms)
@@ -124,19 +124,7 @@ def quantize(run: str | Path | Run, options: QuantizeOptions | None = None, over
         files = tuple(
             _file(found[name], search, name, str(targets[name]), work, times[name]) for name, work in works.items()
         )
-        report = QuantizeReport(
-            run=str(run.path),
-            calibration_images=len(calibration),
-            calibration_sha256=calibration.sha256,
-            judged_images=len(judges),
-            max_drop=options.max_drop,
-            accuracy_fp32=float((judges.reference.argmax(1) == judges.truth).mean()),
-            size_fp32=source.stat().st_size,
-            sha256_fp32=sha256_file(source),
-            latency_fp32_ms=times["fp32"],
-            files=files,
-            baseline=measure_baseline(run, judges) if options.baseline else None,
-        )
+        report = _report(run, options, calibration, judges, files, times["fp32"])
         texts = {
             CALIBRATION_CACHE: format_cache(ranges_of(histograms, _cache_method(found))),
             REPORT_FILE: report.to_json(indent=1) + "\n",
@@ -149,6 +137,30 @@ def quantize(run: str | Path | Run, options: QuantizeOptions | None = None, over
         for target in (*targets.values(), run.path / CALIBRATION_CACHE):
             claim_output(target, overwrite)
     return report
+
+
+def _report(
+    run: Run,
+    options: QuantizeOptions,
+    calibration: CalibrationSet,
+    judges: Judges,
+    files: tuple[QuantizedFile, ...],
+    latency_fp32_ms: float,
+) -> QuantizeReport:
+    source = run.file("model.fp32.onnx")
+    return QuantizeReport(
+        run=str(run.path),
+        calibration_images=len(calibration),
+        calibration_sha256=calibration.sha256,
+        judged_images=len(judges),
+        max_drop=options.max_drop,
+        accuracy_fp32=float((judges.reference.argmax(1) == judges.truth).mean()),
+        size_fp32=source.stat().st_size,
+        sha256_fp32=sha256_file(source),
+        latency_fp32_ms=latency_fp32_ms,
+        files=files,
+        baseline=measure_baseline(run, judges) if options.baseline else None,
+    )
 
 
 def _file(found: Candidate, search: Search, name: str, path: str, work: Path, latency_ms: float) -> QuantizedFile:

@@ -3,9 +3,11 @@
 import cv2
 import numpy as np
 import pytest
+from runtime.conftest import small_disk  # noqa: F401
 
 import edgeclf
 from edgeclf import plots
+from edgeclf.errors import OutputError
 
 
 @pytest.fixture
@@ -40,6 +42,14 @@ def test_latencies_show_each_model_and_its_percentiles(tmp_path, drawn):
     assert cv2.imread(str(tmp_path / "latency.png")) is not None
     assert "fp32: p50 15.0 ms, p99 19.9 ms" in drawn
     assert "int8: p50 10.0 ms, p99 14.9 ms" in drawn
+
+
+def test_a_picture_that_finds_no_room_says_so(small_disk):  # noqa: F811
+    folder = small_disk("64k")
+    (folder / "filler").write_bytes(bytes(50_000))
+    with pytest.raises(OutputError, match=r"latency\.png cannot be written \(No space left on device\)"):
+        plots.plot_latency({"fp32": [1.0, 2.0, 3.0]}, folder / "latency.png")
+    assert [path.name for path in folder.iterdir()] == ["filler"]
 
 
 def test_labels_are_shown_as_they_are_written(run, digits, tmp_path, drawn):

@@ -14,7 +14,6 @@ import onnx
 import pytest
 from engine_requests import Told, request
 from onnx import TensorProto, helper, numpy_helper
-from tensorrt_rig import BUILDS, rig
 
 from edgeclf_runtime import engine_process, processes
 from edgeclf_runtime.engine_process import Progress, build_engine
@@ -119,16 +118,15 @@ def children():
             continue
 
 
-def test_the_building_process_ends_with_its_parent(tmp_path):
-    # A pipe that nobody writes to keeps the build waiting.
-    os.mkfifo(tmp_path / "model.fp32.onnx")
+def test_the_building_process_ends_with_its_parent(tmp_path, monkeypatch):
+    # A library that takes for ever to load keeps the build waiting.
+    (tmp_path / "tensorrt.py").write_text("import time\ntime.sleep(600)")
     ours, theirs = os.pipe()
-    environment = {**os.environ, "PYTHONPATH": rig(BUILDS)}
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     child = subprocess.Popen(
         runtime_command("engine_main", theirs),
         stdin=subprocess.PIPE,
         pass_fds=(theirs,),
-        env=environment,
     )
     os.close(theirs)
     child.stdin.write(json.dumps(request(tmp_path / "model.fp32.onnx", tmp_path / "plan")._asdict()).encode() + b"\n")
@@ -170,7 +168,7 @@ def test_tensorrt_that_aborts_takes_its_own_process_alone(monkeypatch, relu, tmp
     ids=["text", "list", "deep", "endless"],
 )
 def test_a_building_process_that_sends_nonsense_is_an_error_and_is_ended(monkeypatch, relu, tmp_path, said):
-    start = f"import os, sys, time; os.fdopen(int(sys.argv[6]), 'w').write({said}); time.sleep(600)"
+    start = f"import os, sys, time; os.fdopen(int(sys.argv[8]), 'w').write({said}); time.sleep(600)"
     monkeypatch.setattr(processes, "_START", start)
     with pytest.raises(BackendError, match="sent what is not a message"):
         build_engine(request(relu, tmp_path / "plan"), Told())

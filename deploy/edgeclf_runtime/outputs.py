@@ -49,6 +49,10 @@ def _claim(path, overwrite, marker=None):
         raise OutputError(
             "{} exists: choose another --output{}".format(path, "" if marker else ", or pass --overwrite")
         )
+    elif os.path.exists(path) and not os.path.isfile(path):
+        raise OutputError(
+            "{} is a device, a pipe or a socket and is not replaced: choose another --output".format(path)
+        )
     parent = os.path.dirname(path)
     while not os.path.lexists(parent):
         parent = os.path.dirname(parent)

@@ -75,6 +75,12 @@ def test_overwrite_spares_what_a_link_points_to(tmp_path, made):
         claim_output(tmp_path / "link", overwrite=True, marker="marker")
 
 
+def test_overwrite_spares_what_is_no_file(tmp_path):
+    os.mkfifo(str(tmp_path / "pipe"))
+    with pytest.raises(OutputError, match="pipe is a device, a pipe or a socket and is not replaced"):
+        claim_output(tmp_path / "pipe", overwrite=True)
+
+
 def test_a_folder_appears_when_its_block_ends(tmp_path):
     with new_folder(tmp_path / "new") as work:
         open(os.path.join(work, "file"), "w").close()

@@ -111,8 +111,8 @@ class Prefetch:
             for future in list(self._running):
                 future.cancel()
             # What is under way is waited for, but not for ever: an inference can hang.
-            wait(list(self._running), max(deadline - time.monotonic(), 0.0))
-            self._pool.shutdown(wait=False)
+            hanging = wait(list(self._running), max(deadline - time.monotonic(), 0.0)).not_done
+            self._pool.shutdown(wait=not hanging)
 
     def __enter__(self):
         return self

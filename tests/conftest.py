@@ -72,6 +72,16 @@ def bundle(request, tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def own_secrets(monkeypatch):
+    """What a test makes this process keep secret, such as the word "wrong", it keeps for that test alone."""
+    from edgeclf_runtime import credentials, redaction
+
+    monkeypatch.setattr(credentials, "_taken", dict(credentials._taken))
+    monkeypatch.setattr(redaction, "_known", dict(redaction._known))
+    monkeypatch.setattr(redaction, "_pattern", redaction._pattern)
+
+
 @pytest.fixture
 def command(capfd):
     """Run an ``edgeclf`` command in this process: command("check", DATA) gives its exit code, stdout and stderr."""

@@ -7,8 +7,9 @@ text or, with --json, as JSON; everything else goes to stderr.
 import os
 import sys
 
-if __name__ == "__main__" and sys.path[:1] == [os.getcwd()]:
-    # ``python -m`` looks in the working folder first, where a folder json/ would take the place of Python's own.
+if __name__ == "__main__" and sys.path[:1] in ([""], [os.getcwd()]):
+    # ``python -m`` looks in the working folder first, where a folder json/ would take the place of Python's own;
+    # Python 3.6 calls it "".
     del sys.path[0]
 
 import contextlib

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from edgeclf_runtime import watch
 from edgeclf_runtime.camera import open_camera
 from edgeclf_runtime.errors import CameraError, CameraLost
 
@@ -84,11 +85,15 @@ def test_pauses_double_while_a_camera_does_not_work(monkeypatch):
         until_lost(camera)
         starts = []
         start = camera._start
-        monkeypatch.setattr(camera, "_start", lambda: (starts.append(time.monotonic()), start()))
-        while len(starts) < 4:
+        monkeypatch.setattr(
+            camera, "_start", lambda: (starts.append((camera._pause_s, time.monotonic() - camera._next_start)), start())
+        )
+        while len(starts) < 3:
             assert camera.read(0.05) is None
-        pauses = [after - before for before, after in zip(starts, starts[1:])]
-        assert pauses[0] < pauses[1] < pauses[2]
+    first = watch.FIRST_PAUSE_S
+    # What the next pause will be, and how long after the end of this one it was started.
+    assert [pause for pause, _ in starts] == [2 * first, 4 * first, 8 * first]
+    assert all(late >= 0 for _, late in starts)
 
 
 def test_a_clock_that_jumps_changes_nothing(monkeypatch):

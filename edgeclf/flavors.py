@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .overflow import weight_ranges
 from .ranges import Ranges
 from .rounding import Rounding
 from .targets import Flavor
@@ -46,14 +47,14 @@ def write_flavor(
         nodes_to_quantize=[],
         nodes_to_exclude=[*_float_nodes(model, flavor), *float_nodes],
         op_types_to_quantize=operators,
-        extra_options=_tensorrt_options(operators) if flavor.tensorrt else {},
+        extra_options=_extra_options(model, flavor, operators),
     )
     for name in _residual_inputs(model.graph, float_nodes) if flavor.tensorrt else ():
         quantizer.quantize_activation_tensor(name)
     quantizer.quantize_model()
     quantizer.model.topological_sort()
     quantized = quantizer.model.model
-    rounding.apply(quantized)
+    rounding.apply(quantized, flavor.sums_of_16_bits)
     del quantized.graph.value_info[:]
     drop_unused_constants(quantized.graph)
     return quantized
@@ -73,6 +74,13 @@ def _operators(flavor: Flavor) -> list[str]:
 
     # TensorRT fuses what follows a convolution into it, and takes Q/DQ around anything else as an order to leave it apart.
     return ["Conv", "ConvTranspose"] if flavor.tensorrt else sorted(set(QDQRegistry) | set(QLinearOpsRegistry))
+
+
+def _extra_options(model: Any, flavor: Flavor, operators: list[str]) -> dict[str, Any]:
+    options: dict[str, Any] = _tensorrt_options(operators) if flavor.tensorrt else {}
+    if flavor.sums_of_16_bits:
+        options["TensorQuantOverrides"] = weight_ranges(model.graph)
+    return options
 
 
 def _tensorrt_options(operators: list[str]) -> dict[str, Any]:

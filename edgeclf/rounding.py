@@ -16,11 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from .overflow import LIMIT, has_pairs, weight_ranges
 from .ranges import INPUT, check_sequence, with_outputs
 from .reporting import track
 from .selecting import evenly_spaced
 
 _DAMPING = 0.01
+_MOST = 127
+"""Steps on either side of 0."""
 _COLUMNS = 64
 _POSITIONS = 128
 """Pixels of a feature map that are looked at, an image; neighbouring pixels say much the same."""
@@ -66,12 +69,14 @@ class Rounding:
         stored = {tensor.name: tensor for tensor in model.graph.initializer}
         self._weights = {name: numpy_helper.to_array(stored[name]) for name in moments}
         self._moments = moments
-        self._steps: dict[tuple[str, bytes], np.ndarray] = {}
+        self._in_pairs = set(weight_ranges(model.graph))
+        self._steps: dict[tuple[str, bytes, bool], np.ndarray] = {}
 
-    def apply(self, quantized: Any) -> None:
+    def apply(self, quantized: Any, sums_of_16_bits: bool = False) -> None:
         """Replace the weights of every convolution of a Q/DQ model (onnx.ModelProto), in place, keeping its scales.
 
         Weights that the file stores as float, in front of a QuantizeLinear, become whole steps.
+        sums_of_16_bits: whether two neighbouring weights may add up to overflow.LIMIT at most.
         """
         from onnx import numpy_helper
 
@@ -80,35 +85,56 @@ class Rounding:
             if f"{name}_scale" not in tensors:
                 continue  # a layer that stays float
             scales = numpy_helper.to_array(tensors[f"{name}_scale"])
-            steps = self._round(name, scales)
+            steps = self._round(name, scales, sums_of_16_bits and name in self._in_pairs)
             stored = f"{name}_quantized"
             if stored in tensors:
                 tensors[stored].CopyFrom(numpy_helper.from_array(steps, stored))
             else:
                 tensors[name].CopyFrom(numpy_helper.from_array(steps * scales.reshape(-1, 1, 1, 1), name))
 
-    def _round(self, name: str, scales: np.ndarray) -> np.ndarray:
-        key = name, scales.tobytes()
+    def _round(self, name: str, scales: np.ndarray, in_pairs: bool) -> np.ndarray:
+        key = name, scales.tobytes(), in_pairs
         if key not in self._steps:
-            self._steps[key] = round_weights(self._weights[name], scales, self._moments[name])
+            self._steps[key] = round_weights(self._weights[name], scales, self._moments[name], in_pairs)
         return self._steps[key]
 
 
-def round_weights(weights: np.ndarray, scales: np.ndarray, moments: np.ndarray) -> np.ndarray:
+def round_weights(weights: np.ndarray, scales: np.ndarray, moments: np.ndarray, in_pairs: bool = False) -> np.ndarray:
     """Round a convolution's weights to int8 [outputs, inputs of the group, height, width].
 
     weights: float32 of that shape.  scales: float32 [outputs], the step of each output channel.
-    moments: as :func:`collect_moments` returns them.
+    moments: as :func:`collect_moments` returns them.  in_pairs: whether two neighbouring weights add up
+    to overflow.LIMIT at most.
     """
-    outputs = len(weights)
-    pointwise = len(moments) == 1
-    rows = weights.reshape(outputs, 1, -1) if pointwise else weights.reshape(outputs, weights.shape[1], -1)
+    outputs, inputs, *kernel = weights.shape
+    pointwise = kernel == [1, 1]
+    most = _MOST if not in_pairs or has_pairs(weights) else LIMIT // 2
+    in_pairs = in_pairs and has_pairs(weights)
+    rows = weights.astype(np.float64).reshape(outputs, 1 if pointwise else inputs, -1)
     rounded = np.empty(rows.shape, np.int8)
     for block in range(rows.shape[1]):
-        # Input channel of each output: its own in a depthwise convolution, the block's in a dense one.
-        own = moments[:outputs] if not pointwise and weights.shape[1] == 1 else moments[block : block + 1]
-        rounded[:, block] = _round_block(rows[:, block].astype(np.float64), scales.astype(np.float64), own)
+        # What a weight's partner has taken of both their steps: the input channel before it, where that is even.
+        taken = rounded[:, block - 1].astype(int) if in_pairs and block % 2 else np.zeros(rows[:, block].shape, int)
+        own = _moments_of_outputs(moments, block, weights)
+        rounded[:, block] = _round_block(
+            rows[:, block], scales.astype(np.float64), own, most, taken, in_pairs and pointwise
+        )
     return rounded.reshape(weights.shape)
+
+
+def _moments_of_outputs(moments: np.ndarray, block: int, weights: np.ndarray) -> np.ndarray:
+    """Return the moments of what each output multiplies its weights of a block with: [outputs, n, n], [1, n, n] for all.
+
+    block: an input channel of the group; of a 1 x 1 convolution, whose input channels are taken together, 0.
+    """
+    outputs, inputs = weights.shape[:2]
+    together = weights.shape[2:] == (1, 1)
+    groups = (moments.shape[1] if together else len(moments)) // inputs
+    group = np.arange(outputs) // (outputs // groups) if groups > 1 else np.zeros(1, int)
+    if not together:
+        return np.asarray(moments[group * inputs + block])
+    channels = group[:, None] * inputs + np.arange(inputs)
+    return np.asarray(moments[0][channels[:, :, None], channels[:, None, :]])
 
 
 class _Convolution:
@@ -121,21 +147,29 @@ class _Convolution:
         self.kernel = shapes[self.weight][2:]
         self.pads = list(attributes["pads"].ints) if "pads" in attributes else [0, 0, 0, 0]
         self.strides = list(attributes["strides"].ints) if "strides" in attributes else [1, 1]
+        self.dilations = list(attributes["dilations"].ints) if "dilations" in attributes else [1, 1]
 
     def columns(self, maps: np.ndarray) -> np.ndarray:
         """Return what the weights are multiplied with: float32 [blocks, weights of a block, positions]."""
         top, left, bottom, right = self.pads
         padded = np.pad(maps, ((0, 0), (top, bottom), (left, right)))
-        windows = np.lib.stride_tricks.sliding_window_view(padded, self.kernel, axis=(1, 2))
-        windows = windows[:, :: self.strides[0], :: self.strides[1]]
+        reach = [(taps - 1) * step + 1 for taps, step in zip(self.kernel, self.dilations, strict=True)]
+        windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(1, 2))
+        windows = windows[:, :: self.strides[0], :: self.strides[1], :: self.dilations[0], :: self.dilations[1]]
         channels, height, width = windows.shape[:3]
         chosen = np.linspace(0, height * width - 1, min(_POSITIONS, height * width)).astype(int)
         patches = windows[:, chosen // width, chosen % width].reshape(channels, len(chosen), -1)
         return patches.transpose(2, 0, 1) if self.kernel == (1, 1) else patches.transpose(0, 2, 1)
 
 
-def _round_block(rows: np.ndarray, scales: np.ndarray, moments: np.ndarray) -> np.ndarray:
-    """Round float64 [outputs, n] with moments [1 or outputs, n, n]."""
+def _round_block(
+    rows: np.ndarray, scales: np.ndarray, moments: np.ndarray, most: int, taken: np.ndarray, pairs_of_columns: bool
+) -> np.ndarray:
+    """Round float64 [outputs, n] with moments [1 or outputs, n, n] to -most ... most.
+
+    taken: int [outputs, n], the step with which each may add up to LIMIT at most.  pairs_of_columns: whether
+    columns 2 i and 2 i + 1 are such pairs.
+    """
     count = rows.shape[1]
     mean = np.trace(moments, axis1=1, axis2=2) / count
     damped = moments + (_DAMPING * mean + 1e-12)[:, None, None] * np.eye(count)
@@ -145,7 +179,9 @@ def _round_block(rows: np.ndarray, scales: np.ndarray, moments: np.ndarray) -> n
         end = min(start + _COLUMNS, count)
         errors = np.empty((len(rows), end - start))
         for column in range(start, end):
-            steps = np.clip(np.round(rows[:, column] / scales), -127, 127)
+            partner = rounded[:, column - 1].astype(int) if pairs_of_columns and column % 2 else taken[:, column]
+            low, high = np.maximum(-most, -LIMIT - partner), np.minimum(most, LIMIT - partner)
+            steps = np.clip(np.round(rows[:, column] / scales), low, high)
             rounded[:, column] = steps
             error = (rows[:, column] - steps * scales) / upper[:, column, column]
             rows[:, column:end] -= error[:, None] * upper[:, column, column:end]

@@ -29,6 +29,8 @@ class Flavor:
     """QuantType of ONNX Runtime's quantizer for activations; None: no Q/DQ, everything in FP16.  Weights are QInt8."""
     tensorrt: bool = False
     """TensorRT's form of Q/DQ: no zero points, float biases, Q/DQ at the inputs of a layer alone."""
+    sums_of_16_bits: bool = False
+    """Whether some of its processors add two products in 16 bits: weights then leave room for it."""
     half_of: str | None = None
     """The flavor of which this one is the form whose float part is FP16."""
 
@@ -40,7 +42,7 @@ FLAVORS = {
     flavor.name: flavor
     for flavor in (
         # U8S8: the form that ONNX Runtime's x86 kernels are fastest with.
-        Flavor("int8-cpu", ("onnxruntime", "openvino"), "QUInt8"),
+        Flavor("int8-cpu", ("onnxruntime", "openvino"), "QUInt8", sums_of_16_bits=True),
         # S8S8: the form of Arm's dot-product instructions.
         Flavor("int8-arm", ("onnxruntime",), "QInt8"),
         Flavor("int8-tensorrt", ("tensorrt", "tensorrt-rtx"), "QInt8", tensorrt=True),

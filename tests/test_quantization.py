@@ -79,7 +79,7 @@ def test_no_file_is_kept_where_one_loses_too_much(own_run, monkeypatch):
 def ruin(part):
     """Set the weights of the convolutions whose name holds a part to 0, where they are INT8."""
 
-    def apply(rounding, quantized):
+    def apply(rounding, quantized, *_):
         tensors = {tensor.name: tensor for tensor in quantized.graph.initializer}
         made_by = {name: node for node in quantized.graph.node for name in node.output}
         for node in quantized.graph.node:

@@ -5,7 +5,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeclf.rounding import collect_moments, round_weights
 
-GROUPS = {"depthwise": (8, 3), "dense": (1, 3), "pointwise": (1, 1)}
+GROUPS = {
+    "depthwise": (8, 3),
+    "dense": (1, 3),
+    "pointwise": (1, 1),
+    "two inputs a group": (4, 3),
+    "pointwise with groups": (2, 1),
+}
 
 
 def convolution(weights, groups, stride=1):
@@ -56,6 +62,26 @@ def test_the_layers_output_changes_less_than_by_nearest_rounding(kind, batches):
         for steps in (rounded, nearest)
     ]
     assert errors[0] < 0.5 * errors[1]
+
+
+def test_two_outputs_of_one_channel_are_each_rounded_by_its_signal(batches):
+    weights = np.random.RandomState(4).randn(16, 1, 3, 3).astype(np.float32)
+    scales = np.full(16, 0.1, np.float32)
+    moments = collect_moments(convolution(weights, 8), batches)["w"]
+    rounded = round_weights(weights, scales, moments)
+    for first in (0, 1):
+        assert np.array_equal(rounded[first::2], round_weights(weights[first::2], scales[first::2], moments))
+
+
+def test_taps_that_lie_apart_see_what_lies_apart(batches):
+    weights = np.random.RandomState(5).randn(8, 8, 3, 3).astype(np.float32)
+    model = convolution(weights, 1)
+    model.graph.node[1].attribute.append(helper.make_attribute("dilations", [3, 3]))
+    next(attribute for attribute in model.graph.node[1].attribute if attribute.name == "pads").ints[:] = [3] * 4
+    middle = collect_moments(model, batches)["w"][0]
+    near = collect_moments(convolution(weights, 1), batches)["w"][0]
+    assert middle.shape == near.shape == (9, 9)
+    assert middle[0, 8] / middle[4, 4] < near[0, 8] / near[4, 4]
 
 
 def test_weights_that_are_whole_steps_stay_as_they_are(batches):

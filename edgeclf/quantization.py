@@ -57,7 +57,7 @@ class QuantizeOptions:
     """Which files to write, by their names in targets.FLAVORS."""
     method: str = "best"
     """How an activation's range comes from its values, by a name in range_methods.METHODS; best: all are tried for
-    each file, and of those that lose no accuracy beyond chance the one that agrees most with FP32 is kept."""
+    each file, and of those that lose no accuracy beyond chance the one that diverges least from FP32 is kept."""
     max_drop: float = 0.01
     """Largest loss of accuracy against FP32, on the same images, that is accepted."""
     seed: int = 0

@@ -82,8 +82,20 @@ def _verdict(report: QuantizeReport) -> str:
 
 
 def _flavors(report: QuantizeReport) -> str:
-    head = ("file", "ranges", "size", "of FP32", "accuracy", "drop", "95 % interval", "p", "agreement", "confidence")
-    fp32 = ("fp32", "", f"{report.size_fp32 / 1e6:.2f} MB", "100.0%", f"{report.accuracy_fp32:.4f}", *5 * [""])
+    head = (
+        "file",
+        "ranges",
+        "size",
+        "of FP32",
+        "accuracy",
+        "drop",
+        "95 % interval",
+        "p",
+        "agreement",
+        "divergence",
+        "confidence",
+    )
+    fp32 = ("fp32", "", f"{report.size_fp32 / 1e6:.2f} MB", "100.0%", f"{report.accuracy_fp32:.4f}", *6 * [""])
     groups: list[list[tuple[str, ...]]] = [[(*fp32, f"{report.latency_fp32_ms:.2f}")]]
     groups += [_tried(file, report) for file in report.files]
     if one := report.baseline:
@@ -92,11 +104,12 @@ def _flavors(report: QuantizeReport) -> str:
         "Every file and every way to find ranges",
         _table((*head, "ms"), *groups),
         _paragraph(
-            "✓: kept.  Of the methods that lose no accuracy beyond chance (p at least 0.05) it is the one that agrees "
-            "most with FP32; it was chosen on the images that it is measured on.  drop: FP32's accuracy less the file's, "
+            "✓: kept.  Of the methods that lose no accuracy beyond chance (p at least 0.05) it is the one that diverges "
+            "least from FP32; it was chosen on the images that it is measured on.  drop: FP32's accuracy less the file's, "
             "below 0 where the file is right more often.  p: exact McNemar test, how likely a difference as large is, were "
-            "the two equally good.  agreement: share of images that get the same label from both.  confidence: mean of "
-            "the file's less FP32's.  ms: median of one inference on this machine's CPU by ONNX Runtime, whatever the "
+            "the two equally good.  agreement: share of images that get the same label from both.  divergence: "
+            "Kullback-Leibler, of the file's probabilities from FP32's, in thousandths of a nat; it tells two files apart "
+            "where their agreement is a matter of chance.  confidence: mean of the file's less FP32's.  ms: median of one inference on this machine's CPU by ONNX Runtime, whatever the "
             "file is for; it tells nothing about a GPU or a board.",
             "note",
         ),
@@ -127,6 +140,7 @@ def _measured(one: Comparison, size: int, report: QuantizeReport) -> tuple[str, 
         f"{low:+.4f} to {high:+.4f}",
         f"{one.p_value:.3f}",
         f"{one.agreement:.4f}",
+        f"{1e3 * one.divergence:.2f}",
         f"{one.confidence_shift:+.4f}",
     )
 

@@ -163,11 +163,11 @@ class Search:
 
 
 def _merit(candidate: Candidate) -> tuple[bool, float, float]:
-    """No loss of accuracy that is more than chance, then agreement with FP32, then accuracy.
+    """No loss of accuracy that is more than chance, then the least divergence from FP32, then accuracy.
 
-    Of files that are equally right within chance, which a few hundred images leave wide, the one that changes
-    the fewest labels is nearest to FP32; one that is righter than FP32 is so by luck.
+    Of files that are equally right within chance, which a few hundred images leave wide, the one whose probabilities
+    are FP32's is nearest to it; one that is righter than FP32 is so by luck.
     """
     comparison = candidate.comparison
     lost = comparison.drop > 0 and comparison.p_value < _CHANCE
-    return not lost, comparison.agreement, comparison.accuracy
+    return not lost, -comparison.divergence, comparison.accuracy

@@ -6,17 +6,32 @@ import sys
 from pathlib import Path
 
 import pytest
+from runtime import netns
+from test_network import ALLOWED, observe_host
 
-COMMAND = [sys.executable, "-m", "edgeclf.cli", "demo"]
+DEMO = ["-m", "edgeclf.cli", "demo"]
 
 
 @pytest.fixture(scope="module")
-def output(tmp_path_factory):
+def demo(tmp_path_factory):
+    """What was seen of the demo, where a network namespace can be made, and its output folder."""
     path = tmp_path_factory.mktemp("demo") / "out"
-    process = subprocess.run([*COMMAND, "--output", str(path), "--json"], capture_output=True, text=True, check=False)
-    assert process.returncode == 0, process.stderr
-    assert json.loads(process.stdout) == json.loads((path / "summary.json").read_text())
-    return path
+    command = [*DEMO, "--output", str(path), "--json"]
+    if netns.reason_to_skip():
+        seen = None
+        process = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+        status, out, err = process.returncode, process.stdout, process.stderr
+    else:
+        seen = observe_host(command, tmp_path_factory.mktemp("seen"), timeout_s=3000)
+        status, out, err = seen.status, seen.out, seen.err
+    assert status == 0, err
+    assert json.loads(out) == json.loads((path / "summary.json").read_text())
+    return seen, path
+
+
+@pytest.fixture(scope="module")
+def output(demo):
+    return demo[1]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +96,8 @@ def test_the_pictures_are_pictures(output):
 @pytest.mark.slow
 def test_a_second_demo_does_not_overwrite_the_first(output):
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
-    process = subprocess.run([*COMMAND, "--output", str(output)], capture_output=True, text=True, check=False)
+    command = [sys.executable, *DEMO, "--output", str(output)]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
     assert process.returncode == 1
     assert process.stderr.startswith("error: ")
     assert "--overwrite" in process.stderr
@@ -91,3 +107,11 @@ def test_a_second_demo_does_not_overwrite_the_first(output):
 @pytest.mark.slow
 def test_nothing_is_left_beside_the_output(output):
     assert sorted(path.name for path in Path(output.parent).iterdir()) == ["out"]
+
+
+@pytest.mark.slow
+def test_it_sends_nothing(demo):
+    seen = demo[0]
+    if seen is None:
+        pytest.skip(netns.reason_to_skip())
+    netns.assert_quiet(seen, allowed=ALLOWED)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from edgeclf.errors import GateError
-from edgeclf.gating import _drop_by_label, compare, hold, paired_interval
+from edgeclf.gating import _drop_by_label, compare, divergence, hold, paired_interval
 
 LABELS = ("cat", "dog", "fox")
 
@@ -35,6 +35,21 @@ def test_confidence_shift_is_signed():
     expected = 1 / (1 + 2 * np.exp(-3)) - 1 / (1 + 2 * np.exp(-4))
     assert found.confidence_shift == pytest.approx(expected, abs=1e-6)
     assert found.confidence_change_p95 == pytest.approx(-expected, abs=1e-6)
+
+
+def test_divergence_is_0_for_the_same_probabilities_and_grows_with_the_difference():
+    assert divergence(logits(TRUTH), logits(TRUTH) + 7) == pytest.approx(0, abs=1e-12)
+    wanted, told = np.array([[0.75, 0.25]]), np.array([[0.5, 0.5]])
+    expected = 0.75 * np.log(0.75 / 0.5) + 0.25 * np.log(0.25 / 0.5)
+    assert divergence(np.log(wanted), np.log(told)) == pytest.approx(expected)
+    assert divergence(logits(TRUTH), logits(TRUTH, 3)) < divergence(logits(TRUTH), logits(TRUTH, 2))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
+def test_divergence_is_a_number_whatever_the_logits_are(bad):
+    found = logits(TRUTH)
+    found[3, 1] = bad
+    assert 0 < divergence(logits(TRUTH), found) < 28
 
 
 def test_the_interval_is_that_of_the_published_example():

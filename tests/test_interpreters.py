@@ -47,6 +47,12 @@ PACKAGES = {
     "3.12": NEWEST,
     "3.13": NEWEST,
 }
+WHOLE, PART = "not slow", "not slow and not long"
+MARKS = {
+    version: WHOLE if version in ("3.6", "3.13") or os.environ.get("EDGECLF_TEST_WHOLE") else PART
+    for version in PACKAGES
+}
+"""Of the oldest and the newest every test; of those between what is quick, but by EDGECLF_TEST_WHOLE=1."""
 CAN_EMULATE = bool(shutil.which("qemu-aarch64-static") and shutil.which("apt-get")) and os.getuid() == 0
 ARM64, ARM64_OPENCV = ROOT / "tests" / "runtime" / "arm64.py", "4.8.0.76"
 AT_ONCE = 4
@@ -107,10 +113,10 @@ def tested(interpreters, bundle):
         if CAN_EMULATE:
             # The longest first: it computes and never waits.
             runs[ARM64] = pool.submit(run, sys.executable, ARM64, bundle, home() / "arm64", ARM64_OPENCV)
-        for python in filter(None, interpreters.values()):
-            runs[python] = pool.submit(
-                run, python, "-m", "pytest", "-p", "no:cacheprovider", "-m", "not slow", "tests/runtime"
-            )
+        for version, python in interpreters.items():
+            if python is not None:
+                command = ("-m", "pytest", "-p", "no:cacheprovider", "-m", MARKS[version], "tests/runtime")
+                runs[python] = pool.submit(run, python, *command)
         yield runs
 
 

@@ -99,11 +99,6 @@ def test_every_command_sends_nothing(digits, run, own_run, bundle, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_demo_sends_nothing(tmp_path):
-    assert_quiet(observe_host(["-m", "edgeclf.cli", "demo"], tmp_path, timeout_s=3000), allowed=ALLOWED)
-
-
-@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed (sudo apt-get install chromium)")
 def test_the_browser_that_tests_use_looks_up_nothing(tmp_path):
     # It never ends by itself, and looked up its maker's hosts in the first seconds.

@@ -100,7 +100,7 @@ def main(bundle, folder=None, opencv=None):
         path = os.pathsep.join(map(str, (site, folder / "common", bundle)))
         environment = dict(os.environ, PYTHONPATH=path, PYTHONDONTWRITEBYTECODE="1", EDGECLF_TEST_BUNDLE=str(bundle))
         command = ["qemu-aarch64-static", "-cpu", "cortex-a57", "-L", root, root / "usr/bin/python3.11"]
-        command += ["-m", "pytest", "-p", "no:cacheprovider", *tests]
+        command += ["-m", "pytest", "-p", "no:cacheprovider", "-m", "not slow and not long", *tests]
         if subprocess.call(command, cwd=HERE.parents[1], env=environment):
             failed.append(version)
     return 1 if failed else 0

@@ -31,6 +31,7 @@ def test_a_bundle_gives_what_its_manifest_says(bundle):
     assert str(opened.file("golden/expected.json")) == str(bundle / "golden" / "expected.json")
 
 
+@pytest.mark.long
 def test_a_changed_byte_in_any_file_is_found(copied):
     for path in files_of(copied):
         for at in {0, path.stat().st_size // 2, path.stat().st_size - 1} if path.stat().st_size else ():

@@ -37,6 +37,7 @@ def test_a_bundle_runs_by_itself_from_anywhere(copied, photos, tmp_path):
     assert not [path for path in home.rglob("__pycache__") if path.stat().st_size or path.is_dir()]
 
 
+@pytest.mark.long
 def test_damaged_code_is_told_before_it_is_run(copied):
     for path in sorted((copied / "edgeclf_runtime").rglob("*.py")):
         if path.stat().st_size:

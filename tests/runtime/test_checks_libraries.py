@@ -18,6 +18,8 @@ from .boards import nano, write
 from .processes import ends
 from .sealing import flip_byte, reseal, spoil_int8
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def library(tmp_path, monkeypatch):

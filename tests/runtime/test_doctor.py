@@ -3,6 +3,8 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from edgeclf_runtime.checks import Check
 from edgeclf_runtime.checks_system import check_cache
 from edgeclf_runtime.doctor import DoctorReport, doctor
@@ -10,6 +12,8 @@ from edgeclf_runtime.doctor import DoctorReport, doctor
 from .boards import orin, write
 from .processes import becomes_true, ends
 from .starting import WAIT_S
+
+pytestmark = pytest.mark.long
 
 NAMES = [
     "edgeclf",

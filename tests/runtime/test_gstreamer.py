@@ -14,6 +14,8 @@ from edgeclf_runtime.sources import csi_pipeline
 
 from .cameras import SYSTEM_PYTHON
 
+pytestmark = pytest.mark.long
+
 HOME = Path(edgeclf_runtime.__file__).resolve().parent.parent
 HAS_GSTREAMER = "import cv2, re, sys; sys.exit(not re.search(r'GStreamer:\\s+YES', cv2.getBuildInformation()))"
 READ = """

@@ -14,6 +14,8 @@ from edgeclf_runtime.errors import CameraError, CameraLost, EndOfStream
 from .http_servers import HttpServer, basic, digest_is_right, part, response, stream_head
 from .pictures import encode
 
+pytestmark = pytest.mark.long
+
 PLAYLISTS = {
     "hls": ("application/vnd.apple.mpegurl", b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://HOST/secret.ts\n"),
     "hls called a video": ("video/mp4", b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://HOST/secret.ts\n\0"),

@@ -15,6 +15,8 @@ from edgeclf_runtime.sinks.mqtt import MqttSink, default_spool, parse_address
 from .brokers import WAIT_S, Broker, Listener, wait_until
 from .results import LOST, result
 
+pytestmark = pytest.mark.long
+
 # A program of its own, which writes results and then waits to be killed.
 PROGRAM = """
 import sys, time

@@ -15,6 +15,8 @@ from .cameras import free_port
 from .netns import assert_quiet, observe
 from .pictures import encode, noise
 
+pytestmark = pytest.mark.long
+
 HERE = Path(__file__).parent
 BACKENDS = ("onnxruntime", "openvino", "opencv")
 # Reports are sent with a delay; ONNX Runtime's took 45 seconds.

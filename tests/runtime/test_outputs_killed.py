@@ -17,6 +17,8 @@ from edgeclf_runtime.outputs import claim_output, new_file, new_folder
 
 from .kills import kill_at, kill_everywhere, tree
 
+pytestmark = pytest.mark.long
+
 OLD = {"marker": b"old", "only-old": b"", "sub": None, "sub/file": b"old"}
 NEW = {"marker": b"new", "sub": None, "sub/file": b"new"}
 

@@ -23,6 +23,8 @@ from .pictures import encode, noise
 from .starting import output_of, start
 from .test_gstreamer import run_by_system, with_gstreamer
 
+pytestmark = pytest.mark.long
+
 PASSWORD = "p@ss#1/ %"
 # Whatever of it could be read.
 PIECES = ("p@ss", "ss#1", "p%40ss", "ss%231", base64.b64encode(b"admin:" + PASSWORD.encode()).decode())

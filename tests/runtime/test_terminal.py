@@ -14,6 +14,8 @@ from .pictures import encode, noise
 from .sealing import reseal
 from .starting import output_of, start
 
+pytestmark = pytest.mark.long
+
 NASTY = "\x1b]0;pwn\x07 \x9b31m \u202egnp.exe \u200b\u2066\u2028\ufeff\u00ad\u3164\U000e0041 \x7f\ttab"
 
 

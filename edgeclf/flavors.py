@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from .overflow import weight_ranges
 from .ranges import Ranges
 from .rounding import Rounding
 from .targets import Flavor
+from .weight_ranges import weight_scales
 
 _POOLING = ("GlobalAveragePool", "ReduceMean", "Flatten", "Reshape", "Squeeze")
 _FEW_INPUTS = 16
@@ -77,10 +77,8 @@ def _operators(flavor: Flavor) -> list[str]:
 
 
 def _extra_options(model: Any, flavor: Flavor, operators: list[str]) -> dict[str, Any]:
-    options: dict[str, Any] = _tensorrt_options(operators) if flavor.tensorrt else {}
-    if flavor.sums_of_16_bits:
-        options["TensorQuantOverrides"] = weight_ranges(model.graph)
-    return options
+    scales = weight_scales(model.graph, flavor.sums_of_16_bits)
+    return {"TensorQuantOverrides": scales, **(_tensorrt_options(operators) if flavor.tensorrt else {})}
 
 
 def _tensorrt_options(operators: list[str]) -> dict[str, Any]:

@@ -16,14 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from .overflow import LIMIT, has_pairs, weight_ranges
 from .ranges import INPUT, check_sequence, with_outputs
 from .reporting import track
 from .selecting import evenly_spaced
+from .weight_ranges import LIMIT, STEPS, has_pairs, names_in_pairs
 
 _DAMPING = 0.01
-_MOST = 127
-"""Steps on either side of 0."""
 _COLUMNS = 64
 _POSITIONS = 128
 """Pixels of a feature map that are looked at, an image; neighbouring pixels say much the same."""
@@ -69,14 +67,14 @@ class Rounding:
         stored = {tensor.name: tensor for tensor in model.graph.initializer}
         self._weights = {name: numpy_helper.to_array(stored[name]) for name in moments}
         self._moments = moments
-        self._in_pairs = set(weight_ranges(model.graph))
+        self._in_pairs = names_in_pairs(model.graph)
         self._steps: dict[tuple[str, bytes, bool], np.ndarray] = {}
 
     def apply(self, quantized: Any, sums_of_16_bits: bool = False) -> None:
         """Replace the weights of every convolution of a Q/DQ model (onnx.ModelProto), in place, keeping its scales.
 
         Weights that the file stores as float, in front of a QuantizeLinear, become whole steps.
-        sums_of_16_bits: whether two neighbouring weights may add up to overflow.LIMIT at most.
+        sums_of_16_bits: whether two neighbouring weights may add up to weight_ranges.LIMIT at most.
         """
         from onnx import numpy_helper
 
@@ -104,11 +102,11 @@ def round_weights(weights: np.ndarray, scales: np.ndarray, moments: np.ndarray, 
 
     weights: float32 of that shape.  scales: float32 [outputs], the step of each output channel.
     moments: as :func:`collect_moments` returns them.  in_pairs: whether two neighbouring weights add up
-    to overflow.LIMIT at most.
+    to weight_ranges.LIMIT at most.
     """
     outputs, inputs, *kernel = weights.shape
     pointwise = kernel == [1, 1]
-    most = _MOST if not in_pairs or has_pairs(weights) else LIMIT // 2
+    most = STEPS if not in_pairs or has_pairs(weights) else LIMIT // 2
     in_pairs = in_pairs and has_pairs(weights)
     rows = weights.astype(np.float64).reshape(outputs, 1 if pointwise else inputs, -1)
     rounded = np.empty(rows.shape, np.int8)

@@ -7,10 +7,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeclf.flavors import write_flavor
-from edgeclf.overflow import LIMIT
 from edgeclf.ranges import collect_histograms, ranges_of
 from edgeclf.rounding import Rounding, collect_moments
 from edgeclf.targets import FLAVORS
+from edgeclf.weight_ranges import LIMIT
 
 SIZE = 12
 KINDS = {

@@ -41,6 +41,7 @@ def names(pairs):
     return [f"{model.name} on {backend}" for model, backend in pairs]
 
 
+@pytest.mark.long
 def test_a_real_measurement_gives_milliseconds_of_every_pair(opened):
     assert names(candidates(opened)) == [INT8, ORT, OPENCV]
     latency_ms = tuning.measure(opened, candidates(opened), threads=1)
@@ -48,6 +49,7 @@ def test_a_real_measurement_gives_milliseconds_of_every_pair(opened):
     assert all(ms > 0 for ms in latency_ms.values())
 
 
+@pytest.mark.long
 def test_the_pairs_take_turns_and_one_alone_is_loaded(opened, monkeypatch):
     loaded, turns = [], []
     real = tuning.open_proven
@@ -67,6 +69,7 @@ def test_the_pairs_take_turns_and_one_alone_is_loaded(opened, monkeypatch):
     assert turns == ["onnxruntime", "opencv"] * tuning.ROUNDS
 
 
+@pytest.mark.long
 def test_what_fails_its_golden_images_is_not_measured(opened, caplog):
     broken = opened._replace(
         models=tuple(model._replace(tolerance=-1.0) if model.name == "int8-cpu" else model for model in opened.models)

@@ -12,30 +12,21 @@ from typing import Any
 import numpy as np
 
 import edgeclf_runtime
-from edgeclf_runtime import golden
 from edgeclf_runtime.bundle import MANIFEST, MANIFEST_HASH
 from edgeclf_runtime.files import read_json, sha256_bytes, sha256_file
-from edgeclf_runtime.images import read_image
 from edgeclf_runtime.manifest import FORMAT, FORMAT_VERSION, MANIFEST_SCHEMA
 from edgeclf_runtime.outputs import claim_output, new_folder
-from edgeclf_runtime.preprocess import as_batch, preprocess
 from edgeclf_runtime.schema import SchemaError, parse_json
 
 from .confidence import Confidence, check_wanted, fit_confidence
 from .datasets import Dataset, Sample
 from .errors import ModelError, OptionError, OutputError
 from .evaluation import Evaluation, measure
+from .golden import write_golden
 from .judging import infer_file
-from .models import open_model
 from .runs import Run, read_run
 from .schemas import MAX_JSON_BYTES, QUANTIZATION
 from .targets import CALIBRATION_CACHE, FLAVORS, FLOAT_BACKENDS, TARGETS
-
-_LONGEST_GOLDEN_SIDE = 1280
-# Share of the golden logits' spread by which a device may differ from the host; another
-# processor rounds 8-bit products in another order, so int8 is wide.
-_TOLERANCE = {"fp32": 0.0, "fp16": 0.02, "int8": 0.1}
-_SMALLEST_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -44,8 +35,8 @@ class BundleOptions:
 
     targets: tuple[str, ...] = tuple(TARGETS)
     """The devices that it is for, by their names in targets.TARGETS; they decide which models it holds."""
-    golden: int = 4
-    """Real validation images that prove a device's answers."""
+    golden: int = 16
+    """Real validation images that prove a device's answers; the second half are tinted."""
     precision: float | None = None
     """Share of the labels given that the threshold for "unknown" is to make right, on validation images."""
     coverage: float | None = None
@@ -117,14 +108,14 @@ def bundle(
         ):
             shutil.copyfile(run.path / CALIBRATION_CACHE, work / CALIBRATION_CACHE)
         _copy_runtime(work)
-        logits = _write_golden(work, run, dataset, models, options.golden)
+        tolerances = write_golden(work, run, dataset, models, options.golden)
         manifest: dict[str, Any] = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "name": output.stem,
             "labels": list(run.labels),
             "preprocessing": run.preprocessing._asdict(),
-            "models": [_model_entry(name, measured[name], confidences[name], logits[name]) for name in models],
+            "models": [_model_entry(name, measured[name], confidences[name], tolerances[name]) for name in models],
             "order": _order(models, options),
             "provenance": _provenance(run),
             "files": {
@@ -182,17 +173,17 @@ def _order(models: list[str], options: BundleOptions) -> dict[str, list[str]]:
     return {**order, "default": ["fp32", *(model for model in models if model != "fp32")]}
 
 
-def _model_entry(name: str, evaluation: Evaluation, confidence: Confidence, logits: np.ndarray) -> dict[str, Any]:
-    precision = name.split("-")[0]
-    spread = float(logits.max() - logits.min())
+def _model_entry(
+    name: str, evaluation: Evaluation, confidence: Confidence, tolerances: dict[str, Any]
+) -> dict[str, Any]:
     return {
         "name": name,
         "file": f"model.{name}.onnx",
-        "precision": precision,
+        "precision": name.split("-")[0],
         "backends": list(FLAVORS[name].backends if name in FLAVORS else FLOAT_BACKENDS),
         "temperature": confidence.temperature,
         "threshold": confidence.threshold,
-        "tolerance": round(max(_SMALLEST_TOLERANCE, _TOLERANCE[precision] * spread), 6),
+        "tolerances": tolerances,
         "metrics": {
             "split": evaluation.split,
             "images": evaluation.images,
@@ -214,46 +205,6 @@ def _copy_runtime(work: Path) -> None:
     ]:
         # An empty file where Python would keep byte code: it can neither write any there nor run what was planted.
         (folder / "__pycache__").touch()
-
-
-def _write_golden(work: Path, run: Run, dataset: Dataset, models: list[str], count: int) -> dict[str, np.ndarray]:
-    """Write the golden images and each model's logits of them, float32 [images, labels], which it returns."""
-    import cv2
-
-    names, pixels = [], []
-    for number, sample in enumerate(_golden_samples(dataset, count)):
-        name = f"golden/{number:03d}.png"
-        (work / "golden").mkdir(exist_ok=True)
-        # PNG, because JPEG decoders differ in the last bit between versions of OpenCV.
-        # Written by Python, whose error names the reason.
-        (work / name).write_bytes(cv2.imencode(".png", _limit(read_image(sample.path)))[1].tobytes())
-        names.append(name)
-        pixels.append(preprocess(read_image(work / name), run.preprocessing))
-    logits = {}
-    for model in models:
-        with open_model(run.file(f"model.{model}.onnx")) as opened:
-            logits[model] = np.concatenate([opened.classifier.runner.infer(as_batch([image])) for image in pixels])
-    rows = {model: [[round(float(value), 6) for value in row] for row in values] for model, values in logits.items()}
-    (work / golden.FILE).write_text(json.dumps({"images": names, "logits": rows}, indent=1) + "\n", encoding="utf-8")
-    return logits
-
-
-def _golden_samples(dataset: Dataset, count: int) -> list[Sample]:
-    """Return validation images, the labels in turns."""
-    by_label = dataset.by_label("val").values()
-    turns = [samples[turn] for turn in range(count) for samples in by_label if turn < len(samples)]
-    return turns[:count]
-
-
-def _limit(image: np.ndarray) -> np.ndarray:
-    """Halve a photograph until its longest side is small enough to travel in a bundle."""
-    import cv2
-
-    while max(image.shape[:2]) > _LONGEST_GOLDEN_SIDE:
-        image = cv2.resize(
-            image, (max(1, image.shape[1] // 2), max(1, image.shape[0] // 2)), interpolation=cv2.INTER_AREA
-        )
-    return image
 
 
 def _provenance(run: Run) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from math import comb
 
 import numpy as np
 
+from edgeclf_runtime.golden import divergence
+
 from .errors import GateError
 
 _NORMAL_95 = 1.959964
 """The standard normal distribution's quantile of 97.5 %."""
-_LEAST = 1e-12
-"""A smaller probability is taken for this one, so that an image's divergence ends at 27.6 nats."""
 
 
 @dataclass(frozen=True)
@@ -74,19 +74,6 @@ def _drop_by_label(
     places = np.flatnonzero(images)
     drops = before[places] / images[places] - after[places] / images[places]
     return {labels[place]: drop for place, drop in zip(places.tolist(), drops.tolist(), strict=True)}
-
-
-def divergence(reference: np.ndarray, found: np.ndarray) -> float:
-    """Return the mean Kullback-Leibler divergence, in nats, of one's softmax from the other's; logits [images, labels]."""
-    with np.errstate(invalid="ignore"):
-        told, wanted = _probabilities(found), _probabilities(reference)
-        each = (wanted * np.log(wanted / told)).sum(1)
-    return float(np.where(np.isfinite(each), each, -np.log(_LEAST)).mean())
-
-
-def _probabilities(logits: np.ndarray) -> np.ndarray:
-    odds = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
-    return np.asarray(np.maximum(odds / odds.sum(1, keepdims=True), _LEAST))
 
 
 def mcnemar(lost: int, won: int) -> float:

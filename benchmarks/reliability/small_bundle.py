@@ -68,12 +68,12 @@ def manifest(folder: Path, spec: Preprocessing) -> dict[str, Any]:
         "backends": ["onnxruntime"],
         "temperature": 1.5,
         "threshold": 0.25,
-        "tolerance": 0.001,
+        "tolerances": {"default": {"largest": 0.001, "mean": 0.0005, "divergence": 0.000001}},
         "metrics": {"split": "test", "images": 100, "accuracy": 0.9, "macro_f1": 0.89, "confidence": {"ece": 0.01}},
     }
     return {
         "format": "edgeclf-bundle",
-        "format_version": 1,
+        "format_version": 2,
         "name": "small",
         "labels": list(LABELS),
         "preprocessing": dict(spec._asdict()),

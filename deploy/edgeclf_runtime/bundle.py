@@ -25,12 +25,25 @@ _MAX_FILES = 10000
 _COPY_AGAIN = "copy the bundle again from where it was made"
 
 
+class Tolerance(NamedTuple):
+    """By how much a model's answers to the golden images may differ from the host's.
+
+    largest         of a logit
+    mean            of all logits: of their differences without sign
+    divergence      mean Kullback-Leibler divergence of the probabilities, in nats
+    """
+
+    largest: float
+    mean: float
+    divergence: float
+
+
 class Model(NamedTuple):
     """One model file of a bundle, as the manifest's ``models`` lists it.
 
     temperature     logits are divided by it before the softmax
     threshold       a confidence below it gives the label "unknown"
-    tolerance       the largest difference of a logit from the golden one that still passes
+    tolerances      what of the golden images' logits still passes, by the backend; "default" for others
     metrics         what the host measured, by name
     """
 
@@ -40,8 +53,12 @@ class Model(NamedTuple):
     backends: Tuple[str, ...]
     temperature: float
     threshold: float
-    tolerance: float
+    tolerances: Dict[str, Tolerance]
     metrics: Dict[str, Any]
+
+    def tolerance(self, backend):
+        """Return the Tolerance of a backend."""
+        return self.tolerances.get(backend, self.tolerances["default"])
 
 
 class VerifiedFile:
@@ -138,10 +155,11 @@ def _check_format(path, manifest):
     if manifest.get("format") != FORMAT:
         raise BundleError("{}: its format is {!a}, {!r} was expected".format(path, manifest.get("format"), FORMAT))
     version = manifest.get("format_version")
-    if isinstance(version, int) and not isinstance(version, bool) and version > FORMAT_VERSION:
+    if isinstance(version, int) and not isinstance(version, bool) and version != FORMAT_VERSION:
+        remedy = "upgrade edgeclf" if version > FORMAT_VERSION else "make it again with edgeclf bundle"
         raise BundleError(
-            "{} is of bundle format {}, and this runtime reads up to {}: start it by the runtime inside it "
-            "(python3 {} ...), or upgrade edgeclf".format(path, version, FORMAT_VERSION, path)
+            "{} is of bundle format {}, and this runtime reads {}: start it by the runtime inside it "
+            "(python3 {} ...), or {}".format(path, version, FORMAT_VERSION, path, remedy)
         )
 
 
@@ -266,12 +284,17 @@ def _manifest_file(path, name, max_bytes):
         raise BundleError("{}: {} is {}; do not use it".format(path, name, error))
 
 
+def _model(facts):
+    tolerances = {backend: Tolerance(**limits) for backend, limits in facts["tolerances"].items()}
+    return Model(**dict(facts, backends=tuple(facts["backends"]), tolerances=tolerances))
+
+
 def _read(path, identity, manifest):
     try:
         preprocessing = Preprocessing(**manifest["preprocessing"]).check()
     except EdgeclfError as error:
         raise BundleError("{}: {}; upgrade edgeclf".format(path, error))
-    models = tuple(Model(**dict(model, backends=tuple(model["backends"]))) for model in manifest["models"])
+    models = tuple(map(_model, manifest["models"]))
     _check_references(path, manifest, models)
     return Bundle(
         path=path,

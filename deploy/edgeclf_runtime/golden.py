@@ -7,6 +7,7 @@ A backend can be installed, load a model and answer with wrong numbers without a
 import math
 from typing import Any, Dict, NamedTuple
 
+from .bundle import Tolerance
 from .errors import BackendError, BundleError
 from .images import decode_image
 from .limit import within
@@ -15,41 +16,67 @@ from .preprocess import as_batch, preprocess
 from .schema import SchemaError, parse_json
 
 FILE = "golden/expected.json"
+_LEAST = 1e-12
 # For one image: an emulated Cortex-A57 takes five seconds, and a GPU that fell off never answers.
 TIMEOUT_S = 60.0
 
 
+# A label must be the host's where its logit is ahead of the second by so many times the mean difference that is allowed:
+# two differences meet in a margin, and of some hundred logits one is off by four times the mean.
+_SURE = 8.0
+
+
 class GoldenReport(NamedTuple):
-    """What the golden images showed of one model on one backend."""
+    """What the golden images showed of one model on one backend.
+
+    labels_agree    images that get the host's label
+    labels_wrong    images that get another though the host is sure of its own
+    largest_difference, mean_difference, divergence     see bundle.Tolerance
+    """
 
     model: str
     backend: str
     images: int
     labels_agree: int
+    labels_wrong: int
     largest_difference: float
-    tolerance: float
+    mean_difference: float
+    divergence: float
+    tolerance: Tolerance
 
     @property
     def passed(self):
-        """Whether every logit is within the tolerance; one that is not finite never is."""
-        return self.largest_difference <= self.tolerance
+        """Whether no label is wrong and every difference is within its tolerance; one that is not finite never is."""
+        return not self.labels_wrong and all(found <= limit for found, limit in self._differences())
+
+    def _differences(self):
+        return zip((self.largest_difference, self.mean_difference, self.divergence), self.tolerance)
 
     def to_dict(self) -> Dict[str, Any]:
         """The report as JSON can hold it: a difference that is not finite is None."""
-        largest = self.largest_difference if math.isfinite(self.largest_difference) else None
-        return dict(self._asdict(), largest_difference=largest, passed=self.passed)
+        facts = dict(self._asdict(), tolerance=dict(self.tolerance._asdict()), passed=self.passed)
+        for name in ("largest_difference", "mean_difference", "divergence"):
+            facts[name] = facts[name] if math.isfinite(facts[name]) else None
+        return facts
+
+    def differences(self):
+        """Say by how much the answers differ, and how much was allowed."""
+        (largest, most), (mean, most_mean), (divergence, most_divergence) = self._differences()
+        return (
+            "logits differ by {:.2g} at most (allowed {:.2g}) and {:.2g} on average ({:.2g}), probabilities by {:.2g} nats "
+            "({:.2g})".format(largest, most, mean, most_mean, divergence, most_divergence)
+        )
 
     def __str__(self):
-        return (
-            "{}: {} on {}: {} of {} golden labels agree, largest difference of a logit {:.2g} (at most {:.2g})".format(
-                "pass" if self.passed else "FAIL",
-                self.model,
-                self.backend,
-                self.labels_agree,
-                self.images,
-                self.largest_difference,
-                self.tolerance,
-            )
+        wrong = ", {} of the others clearly another".format(self.labels_wrong) if self.labels_wrong else ""
+        return "{}: {} on {}: {} of {} golden labels agree{}, {}".format(
+            "pass" if self.passed else "FAIL",
+            self.model,
+            self.backend,
+            self.labels_agree,
+            self.images,
+            wrong,
+            self.differences(),
         )
 
 
@@ -96,11 +123,43 @@ def check_golden(bundle, model, runner, timeout_s=TIMEOUT_S):
                 model.name, runner.backend, list(found.shape), list(expected.shape)
             )
         )
+    return compare_logits(model, runner.backend, expected, found)
+
+
+def compare_logits(model, backend, expected, found):
+    """Return the GoldenReport of a model's logits, float32 [images, labels], beside the expected ones."""
+    import numpy as np
+
+    tolerance = model.tolerance(backend)
+    difference = np.abs(found.astype(np.float64) - expected)
+    wrong = found.argmax(1) != expected.argmax(1)
+    best = np.sort(expected, 1)[:, -2:] if expected.shape[1] > 1 else np.array([[-np.inf, np.inf]] * len(expected))
+    sure = best[:, 1] - best[:, 0] > _SURE * tolerance.mean
     return GoldenReport(
         model=model.name,
-        backend=runner.backend,
+        backend=backend,
         images=len(found),
-        labels_agree=int((found.argmax(1) == expected.argmax(1)).sum()),
-        largest_difference=float(np.abs(found - expected).max()),
-        tolerance=model.tolerance,
+        labels_agree=int((~wrong).sum()),
+        labels_wrong=int((wrong & sure).sum()),
+        largest_difference=float(difference.max()),
+        mean_difference=float(difference.mean()),
+        divergence=divergence(expected, found),
+        tolerance=tolerance,
     )
+
+
+def divergence(expected, found):
+    """Return the mean Kullback-Leibler divergence, in nats, of one's softmax from the other's; logits [images, labels].
+
+    An image whose logits are no numbers counts as that of a probability of 1e-12.
+    """
+    import numpy as np
+
+    def probabilities(logits):
+        odds = np.exp(logits.astype(np.float64) - logits.max(1)[:, None])
+        return np.maximum(odds / odds.sum(1)[:, None], _LEAST)
+
+    with np.errstate(invalid="ignore"):
+        told, wanted = probabilities(found), probabilities(expected)
+        each = (wanted * np.log(wanted / told)).sum(1)
+    return float(np.where(np.isfinite(each), each, -np.log(_LEAST)).mean())

@@ -5,7 +5,7 @@ import re
 from .schema import SchemaError, any_json, constant, integer, list_of, mapping, nullable, number, record, text
 
 FORMAT = "edgeclf-bundle"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 # Names reach command lines, logs, systemd and file names.
 MODEL_NAME = text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a name of letters, digits, '.', '_' and '-', at most 64")
@@ -37,6 +37,17 @@ PREPROCESSING = record(
 METRICS = record(
     {"accuracy": nullable(number(0, 1)), "images": nullable(integer(0))}, optional=("accuracy", "images"), others=True
 )
+_DIFFERENCE = number(0, 1e6)
+_TOLERANCE = record({"largest": _DIFFERENCE, "mean": _DIFFERENCE, "divergence": _DIFFERENCE})
+_TOLERANCES = mapping(MODEL_NAME, _TOLERANCE, most=16)
+
+
+def _tolerances(value, where):
+    """Declare the tolerances by backend; ``default`` must be there."""
+    _TOLERANCES(value, where)
+    record({"default": any_json}, others=True)(value, where)
+
+
 MODEL = record(
     {
         "name": MODEL_NAME,
@@ -45,7 +56,7 @@ MODEL = record(
         "backends": list_of(MODEL_NAME, 1, 16),
         "temperature": number(above=0, high=1e6),
         "threshold": number(0, 1),
-        "tolerance": number(high=1e6),
+        "tolerances": _tolerances,
         "metrics": METRICS,
     }
 )
@@ -61,7 +72,7 @@ def _order(value, where):
 MANIFEST_SCHEMA = record(
     {
         "format": constant(FORMAT),
-        "format_version": integer(1, FORMAT_VERSION),
+        "format_version": integer(FORMAT_VERSION, FORMAT_VERSION),
         "name": text(r"[^/\\]{1,200}", "a name of at most 200 characters without slashes", most=200),
         "labels": list_of(LABEL, 1, 100000, unique=True),
         "preprocessing": PREPROCESSING,

@@ -134,11 +134,15 @@ def test_a_file_is_compared_again_whenever_it_is_read(copied):
         file.read()
 
 
-def test_a_newer_format_says_how_to_run_it(copied):
-    reseal(copied, lambda manifest: manifest.update(format_version=FORMAT_VERSION + 1, models="of another kind"))
+@pytest.mark.parametrize(
+    ("version", "remedy"),
+    [(FORMAT_VERSION + 1, "upgrade edgeclf"), (FORMAT_VERSION - 1, "make it again with edgeclf bundle")],
+)
+def test_a_newer_or_older_format_says_how_to_run_it(copied, version, remedy):
+    reseal(copied, lambda manifest: manifest.update(format_version=version, models="of another kind"))
     message = refusal(copied)
-    assert "is of bundle format 2, and this runtime reads up to 1" in message
-    assert "upgrade edgeclf" in message
+    assert f"is of bundle format {version}, and this runtime reads {FORMAT_VERSION}: start it by the runtime" in message
+    assert message.endswith(remedy)
 
 
 def test_another_format_is_refused(copied):

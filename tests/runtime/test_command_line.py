@@ -15,7 +15,7 @@ from edgeclf_runtime.__main__ import main
 from edgeclf_runtime.classifier import Classifier
 
 from .pictures import encode, noise, png_bomb
-from .sealing import flip_byte, reseal
+from .sealing import NONE_ALLOWED, flip_byte, reseal
 from .starting import WAIT_S, output_of, start
 
 
@@ -133,7 +133,7 @@ def test_selftest_passes_with_0(cli):
 
 
 def test_selftest_fails_with_3(cli, copied):
-    reseal(copied, lambda manifest: [model.update(tolerance=-1.0) for model in manifest["models"]])
+    reseal(copied, lambda manifest: [model.update(tolerances=NONE_ALLOWED) for model in manifest["models"]])
     code, out, err = cli("selftest", bundle=copied)
     assert code == 3
     assert out.startswith("FAIL: ")

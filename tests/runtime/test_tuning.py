@@ -4,6 +4,7 @@ import logging
 import pytest
 
 from edgeclf_runtime import tuning
+from edgeclf_runtime.bundle import Tolerance
 from edgeclf_runtime.classifier import Classifier
 from edgeclf_runtime.selection import candidates
 
@@ -72,7 +73,10 @@ def test_the_pairs_take_turns_and_one_alone_is_loaded(opened, monkeypatch):
 @pytest.mark.long
 def test_what_fails_its_golden_images_is_not_measured(opened, caplog):
     broken = opened._replace(
-        models=tuple(model._replace(tolerance=-1.0) if model.name == "int8-cpu" else model for model in opened.models)
+        models=tuple(
+            model._replace(tolerances={"default": Tolerance(0.0, 0.0, 0.0)}) if model.name == "int8-cpu" else model
+            for model in opened.models
+        )
     )
     assert set(tuning.measure(broken, candidates(broken), threads=1)) == {ORT, OPENCV}
     assert caplog.text.count(f"passed over {INT8}: FAIL: ") == 1

@@ -36,9 +36,9 @@ class Comparison:
     agreement: float
     """Share of images that get the same label from both."""
     divergence: float
-    """Mean Kullback-Leibler divergence of the file's probabilities from FP32's, in nats: 0 where all are the same.
+    """Mean Kullback-Leibler divergence of the file's probabilities from FP32's, in nats; 0 if all are equal.
 
-    Far less a matter of chance than agreement, which a few images near the border decide."""
+    Less noisy than agreement, which a few images near the decision boundary determine."""
     confidence_shift: float
     """Mean of the file's confidence less FP32's."""
     confidence_change_p95: float

@@ -1,7 +1,7 @@
-"""The golden images of a bundle: what every model answers to them here, and by how much a device's answers may differ.
+"""A bundle's golden images, every model's logits on them, and the differences that a device may show.
 
-A device is right if it computes what this host computes, up to how it rounds.  How much that is, is measured: INT8 and
-FP16 differ from FP32 here by rounding alone, and another library's INT8 is about as far from FP32 as ours.
+A correct device computes what this host computes, apart from rounding.  The size of that error is measured: INT8 and
+FP16 differ from FP32 on this host only by rounding, and another library's INT8 is about as far from FP32 as ours.
 """
 
 from __future__ import annotations
@@ -21,27 +21,25 @@ from .datasets import Dataset, Sample
 from .models import open_model
 from .runs import Run
 
-# How much rounding changes a logit at least, as a share of the spread of the golden logits: another library, another
-# processor and another version round in another order.
+# The smallest rounding error of a logit to assume, relative to the golden logits' spread: other libraries, processors and
+# versions add in another order.
 _LEAST_TOLERANCE = {"fp32": 1e-5, "fp16": 1e-3, "int8": 2.5e-3}
-# What a device's answers may differ by: times that, or times the mean difference of INT8 from FP32 on images as they
-# come, where it is more.  Right libraries were up to 1.3 of it from each other (OpenVINO, ONNX Runtime on Arm); ONNX
-# Runtime's kernels for a file that this host runs with its own were the same to the bit from 1.10 to 1.32, and at
-# most 0.12 off on arm64.
+# The allowed mean difference, as a multiple of that error or of INT8's mean difference from FP32 on ordinary images,
+# whichever is larger.  Correct libraries were up to 1.3 times the latter apart (OpenVINO, ONNX Runtime on Arm).  ONNX
+# Runtime's own kernels gave equal bits from 1.10 to 1.32 on x86, and were at most 0.12 times it off on arm64.
 _TIMES, _TIMES_SAME = 2.0, 0.25
 _SAME = ("int8-cpu", "onnxruntime")
-# Of so many images of a label the one is taken on which INT8 differs least from FP32: rounding says little there, damage much.
+# Candidates for each golden image; the one on which INT8 differs least from FP32 is kept, so that damage stands out.
 _CHOICES = 4
-# Of some hundred logits one is off by as many times the mean.
+# The largest difference among a few hundred logits, as a multiple of the mean difference.
 _LARGEST_BY_MEAN = 8.0
 _SMALLEST_TOLERANCE = 5e-4
 
 
 def write_golden(work: Path, run: Run, dataset: Dataset, models: list[str], count: int) -> dict[str, dict[str, Any]]:
-    """Write the golden images and each model's logits of them; return, by model and backend, the tolerances as JSON has them.
+    """Write ``count`` golden images and each model's logits; return the tolerances by model and backend, ready for JSON.
 
-    ``count`` validation images, the second half tinted: they show that colors are in order even where every photograph
-    is grey.
+    The second half is tinted, so that a wrong color order shows even if all photographs are gray.
     """
     import cv2
 
@@ -62,9 +60,9 @@ def write_golden(work: Path, run: Run, dataset: Dataset, models: list[str], coun
 
 
 def tolerances_of(name: str, reference: np.ndarray, logits: np.ndarray, noise: float) -> dict[str, dict[str, float]]:
-    """Return by how much the answers of a model's file may differ from ``logits``, by backend: Tolerance as JSON has it.
+    """Return the limits of the difference from ``logits``, by backend, ready for JSON.
 
-    reference: what FP32 gives; [images, labels] each.  noise: the mean difference of INT8 from FP32 on other images.
+    reference: FP32's logits; both [images, labels].  noise: INT8's mean difference from FP32 on ordinary images.
     """
     precision = name.split("-")[0]
     noise = noise if precision == "int8" else 0.0
@@ -82,20 +80,20 @@ def _tolerance(precision: str, times: float, reference: np.ndarray, logits: np.n
     return Tolerance(
         largest=round(max(_LARGEST_BY_MEAN * mean, times * float(difference.max())), 6),
         mean=round(mean, 6),
-        # Of logits that are off by the mean, without regard to where: half of their variance.
+        # The divergence grows with the square of the logits' error.
         divergence=round(max(mean**2, times * golden.divergence(reference, logits)), 9),
     )
 
 
 def tinted(image: np.ndarray) -> np.ndarray:
-    """Return a picture, uint8 [height, width, 3] BGR, in warmer light: no color is another, and all are near the photograph's."""
+    """Return an image, uint8 [height, width, 3] BGR, in warmer light: its three channels differ, but stay close to the photograph."""
     return np.asarray((image * np.array([0.8, 0.9, 1.0])).round().astype(np.uint8))
 
 
 def _choose(run: Run, dataset: Dataset, models: list[str], count: int) -> tuple[list[np.ndarray], float]:
-    """Return the golden images, and the mean difference of INT8 from FP32 on the usual one.
+    """Return the golden images, and the median over all candidates of INT8's mean difference from FP32.
 
-    They are of the labels in turns, each the one among _CHOICES that INT8 changes least.
+    The labels take turns; each image is the one of its _CHOICES candidates on which INT8 differs least.
     """
     turns = [samples for samples in dataset.by_label("val").values() if samples]
     slots = []
@@ -117,7 +115,7 @@ def _picture(sample: Sample, run: Run, colored: bool) -> np.ndarray:
 
 
 def _noise(run: Run, models: list[str], pictures: list[np.ndarray]) -> np.ndarray:
-    """Return by how much the logits of the first INT8 file for a CPU differ from FP32's, [images]; 0 without one."""
+    """Return each image's mean difference between a CPU's INT8 logits and FP32's, [images]; 0 without an INT8 file."""
     names = [name for name in ("int8-cpu", "int8-arm") if name in models][:1]
     if not names:
         return np.zeros(len(pictures))
@@ -132,7 +130,7 @@ def _logits(run: Run, name: str, batches: list[np.ndarray]) -> np.ndarray:
 
 
 def _shrink(image: np.ndarray, spec: Preprocessing) -> np.ndarray:
-    """Halve a photograph as often as it stays larger than what the model sees: resizing is proved, and it travels light."""
+    """Halve a photograph while it stays larger than the model's input: small to store, but still resized on the device."""
     import cv2
 
     while min(image.shape[:2]) >= 2 * max(spec.height, spec.width):

@@ -108,8 +108,8 @@ def _flavors(report: QuantizeReport) -> str:
             "least from FP32; it was chosen on the images that it is measured on.  drop: FP32's accuracy less the file's, "
             "below 0 where the file is right more often.  p: exact McNemar test, how likely a difference as large is, were "
             "the two equally good.  agreement: share of images that get the same label from both.  divergence: "
-            "Kullback-Leibler, of the file's probabilities from FP32's, in thousandths of a nat; it tells two files apart "
-            "where their agreement is a matter of chance.  confidence: mean of the file's less FP32's.  ms: median of one inference on this machine's CPU by ONNX Runtime, whatever the "
+            "Kullback-Leibler, of the file's probabilities from FP32's, in thousandths of a nat; it separates "
+            "files whose agreement differs only by chance.  confidence: mean of the file's less FP32's.  ms: median of one inference on this machine's CPU by ONNX Runtime, whatever the "
             "file is for; it tells nothing about a GPU or a board.",
             "note",
         ),

@@ -74,7 +74,7 @@ class Rounding:
         """Replace the weights of every convolution of a Q/DQ model (onnx.ModelProto), in place, keeping its scales.
 
         Weights that the file stores as float, in front of a QuantizeLinear, become whole steps.
-        sums_of_16_bits: whether two neighbouring weights may add up to weight_ranges.LIMIT at most.
+        sums_of_16_bits: whether two neighboring weights may add up to weight_ranges.LIMIT at most.
         """
         from onnx import numpy_helper
 
@@ -101,7 +101,7 @@ def round_weights(weights: np.ndarray, scales: np.ndarray, moments: np.ndarray, 
     """Round a convolution's weights to int8 [outputs, inputs of the group, height, width].
 
     weights: float32 of that shape.  scales: float32 [outputs], the step of each output channel.
-    moments: as :func:`collect_moments` returns them.  in_pairs: whether two neighbouring weights add up
+    moments: as :func:`collect_moments` returns them.  in_pairs: whether two neighboring weights add up
     to weight_ranges.LIMIT at most.
     """
     outputs, inputs, *kernel = weights.shape
@@ -111,7 +111,7 @@ def round_weights(weights: np.ndarray, scales: np.ndarray, moments: np.ndarray, 
     rows = weights.astype(np.float64).reshape(outputs, 1 if pointwise else inputs, -1)
     rounded = np.empty(rows.shape, np.int8)
     for block in range(rows.shape[1]):
-        # What a weight's partner has taken of both their steps: the input channel before it, where that is even.
+        # The steps of the weight's partner, the even input channel before it; together they stay below LIMIT.
         taken = rounded[:, block - 1].astype(int) if in_pairs and block % 2 else np.zeros(rows[:, block].shape, int)
         own = _moments_of_outputs(moments, block, weights)
         rounded[:, block] = _round_block(
@@ -165,8 +165,8 @@ def _round_block(
 ) -> np.ndarray:
     """Round float64 [outputs, n] with moments [1 or outputs, n, n] to -most ... most.
 
-    taken: int [outputs, n], the step with which each may add up to LIMIT at most.  pairs_of_columns: whether
-    columns 2 i and 2 i + 1 are such pairs.
+    taken: int [outputs, n], the steps of each weight's partner; a pair adds up to LIMIT at most.
+    pairs_of_columns: whether columns 2 i and 2 i + 1 are such pairs.
     """
     count = rows.shape[1]
     mean = np.trace(moments, axis1=1, axis2=2) / count

@@ -163,10 +163,10 @@ class Search:
 
 
 def _merit(candidate: Candidate) -> tuple[bool, float, float]:
-    """No loss of accuracy that is more than chance, then the least divergence from FP32, then accuracy.
+    """Rank by: no significant loss of accuracy, then least divergence from FP32, then accuracy.
 
-    Of files that are equally right within chance, which a few hundred images leave wide, the one whose probabilities
-    are FP32's is nearest to it; one that is righter than FP32 is so by luck.
+    A few hundred images cannot separate files of similar accuracy; their divergence can.  A file that is more accurate
+    than FP32 is so by luck.
     """
     comparison = candidate.comparison
     lost = comparison.drop > 0 and comparison.p_value < _CHANCE

@@ -30,7 +30,7 @@ class Flavor:
     tensorrt: bool = False
     """TensorRT's form of Q/DQ: no zero points, float biases, Q/DQ at the inputs of a layer alone."""
     sums_of_16_bits: bool = False
-    """Whether some of its processors add two products in 16 bits: weights then leave room for it."""
+    """Whether some of its processors add two products in 16 bits, so that the weights must leave room."""
     half_of: str | None = None
     """The flavor of which this one is the form whose float part is FP16."""
 

@@ -1,71 +1,76 @@
 """The range of each output channel's weights, which INT8 divides into 127 steps on either side of 0.
 
-It is that of the largest weight, but on x86 processors without VNNI, which add products up in 16 bits.
-There one instruction (VPMADDUBSW) multiplies two 8-bit activations, 0 to 255, by the weights of
-two neighbouring inputs and adds the two products in 16 bits; a larger sum is cut off without a
-word.  Where two neighbouring weights add up to 128 at most none is larger.  ONNX Runtime and oneDNN
-take input channels 2 i and 2 i + 1 of the same tap together.
+Usually the largest weight sets it.  x86 processors without VNNI need more room: one instruction
+(VPMADDUBSW) multiplies two 8-bit activations, 0 to 255, by the weights of two neighboring inputs
+and adds the products in 16 bits, with saturation.  The sum fits if the two weights add up to 128 or
+less.  ONNX Runtime and oneDNN pair input channels 2 i and 2 i + 1 of the same tap.
 
-Halving every weight's range, as the field does (ONNX Runtime's ``reduce_range``, NNCF's
-``overflow_fix``), is safe too; here a channel loses only as much of its range as its largest pair asks for.
+Halving every range (ONNX Runtime's ``reduce_range``, NNCF's ``overflow_fix``) is safe too; here a
+channel gives up only as much of its range as its largest pair requires.
 
 Knows nothing of activations' ranges, of files, or of accuracy.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 STEPS = 127
 LIMIT = 128
-"""Of two neighbours' steps: 255 x 128 is the largest multiple of 255 in 16 bits with a sign."""
+"""For the sum of two neighbors' steps: 255 x 128 is the largest multiple of 255 in 16 bits with a sign."""
 
 
 def weight_scales(graph: Any, sums_of_16_bits: bool) -> dict[str, list[dict[str, Any]]]:
     """Return the steps of the weights of every layer as ONNX Runtime's quantizer takes them (TensorQuantOverrides).
 
-    graph: an onnx.GraphProto of float32.  It finds the same steps by itself, but takes half of its time for them.
+    graph: an onnx.GraphProto of float32.  The quantizer would compute the same steps, but spends half of its time on it.
     """
     from onnx import numpy_helper
 
     stored = {tensor.name: tensor for tensor in graph.initializer}
     summed = names_in_pairs(graph) if sums_of_16_bits else set()
     scales = {}
-    for node in graph.node:
-        if node.op_type not in ("Conv", "MatMul", "Gemm") or node.input[1] not in stored:
-            continue
+    for node in _layers(graph):
         weights = numpy_helper.to_array(stored[node.input[1]])
         axis, rows = _rows(node, weights)
         if rows is None:
             continue
         largest = _largest_sums(weights, rows) if node.input[1] in summed else np.abs(rows).max((1, 2))
         steps = (largest.astype(np.float64) / STEPS).astype(np.float32)
-        # Of a channel that is all 0, as the quantizer has it.
+        # A channel of zeros gets the step that the quantizer would give it.
         steps[steps < np.finfo(np.float32).tiny] = 1
         scales[node.input[1]] = [{"axis": axis, "scale": step, "zero_point": np.int8(0)} for step in steps]
     return scales
 
 
 def names_in_pairs(graph: Any) -> set[str]:
-    """Return the names of the weights whose products are added up two by two.
+    """Return the names of the weights whose products are added in pairs.
 
-    Those of depthwise convolutions are not, which have a single input: they are computed in 32 bits.
+    Depthwise convolutions have a single input and are computed in 32 bits.
     """
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     names = set()
-    for node in graph.node:
-        if node.op_type in ("Conv", "MatMul", "Gemm") and node.input[1] in shapes:
-            outputs, inputs = shapes[node.input[1]][:2]
-            groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
-            if node.op_type != "Conv" or inputs > 1 or outputs != groups:
-                names.add(node.input[1])
+    for node in _layers(graph):
+        outputs, inputs = shapes[node.input[1]][:2]
+        groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
+        if node.op_type != "Conv" or inputs > 1 or outputs != groups:
+            names.add(node.input[1])
     return names
 
 
+def _layers(graph: Any) -> Iterator[Any]:
+    """Yield the nodes that multiply their input by stored weights."""
+    stored = {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type in ("Conv", "MatMul", "Gemm") and node.input[1] in stored:
+            yield node
+
+
 def has_pairs(weights: np.ndarray) -> bool:
-    """Tell whether a convolution's weights come in pairs of input channels; else neighbours are of different taps."""
+    """Tell whether a convolution's weights come in pairs of input channels; otherwise neighbors belong to different taps."""
     return weights.shape[1] % 2 == 0 or weights.shape[2:] == (1, 1)
 
 

@@ -68,14 +68,14 @@ def bundle(request, tmp_path_factory) -> Path:
     import edgeclf
 
     path = tmp_path_factory.mktemp("bundles") / "digits.edge"
-    # An emulated processor takes long for each.
+    # Few golden images: an emulated processor is slow on each.
     edgeclf.bundle(request.getfixturevalue("run"), path, edgeclf.BundleOptions(golden=4))
     return path
 
 
 @pytest.fixture(autouse=True)
 def own_secrets(monkeypatch):
-    """What a test makes this process keep secret, such as the word "wrong", it keeps for that test alone."""
+    """Forget after each test the secrets that it made this process hide, such as the word "wrong"."""
     from edgeclf_runtime import credentials, redaction
 
     monkeypatch.setattr(credentials, "_taken", dict(credentials._taken))

@@ -1,10 +1,10 @@
-"""What the golden images of a bundle allow, and what they are."""
+"""The golden images of a bundle, and the differences that they allow."""
 
 import numpy as np
 import pytest
 
 from edgeclf.golden import tinted, tolerances_of
-from edgeclf_runtime.bundle import Tolerance, open_bundle
+from edgeclf_runtime.bundle import Model, Tolerance, open_bundle
 from edgeclf_runtime.golden import compare_logits, golden_images, read_golden
 
 DRAW = np.random.RandomState(0)
@@ -12,18 +12,12 @@ FP32 = DRAW.randn(16, 10) * 3
 INT8 = FP32 + DRAW.randn(16, 10) * 0.2
 
 
-class Model:
-    """A model whose tolerances are those of INT8."""
-
-    name = "int8-cpu"
-    tolerances = tolerances_of("int8-cpu", FP32, INT8, 0.1)
-
-    def tolerance(self, backend):
-        return Tolerance(**self.tolerances.get(backend, self.tolerances["default"]))
+LIMITS = {backend: Tolerance(**limits) for backend, limits in tolerances_of("int8-cpu", FP32, INT8, 0.1).items()}
+MODEL = Model("int8-cpu", "model.int8-cpu.onnx", "int8", ("onnxruntime", "openvino"), 1.0, 0.0, LIMITS, {})
 
 
 def check(logits, backend="openvino"):
-    return compare_logits(Model(), backend, INT8, logits)
+    return compare_logits(MODEL, backend, INT8, logits)
 
 
 def test_another_library_may_be_as_far_from_the_host_as_the_host_from_fp32():
@@ -60,9 +54,7 @@ def test_a_label_that_the_host_is_sure_of_must_be_the_same_even_where_all_else_i
     sure = int(margin.argmax())
     first, second = np.argsort(INT8[sure])[::-1][:2]
     found[sure, [first, second]] = found[sure, [second, first]]
-    limits = {"default": {"largest": 99.0, "mean": 0.2, "divergence": 99.0}}
-    model = Model()
-    model.tolerances = limits
+    model = MODEL._replace(tolerances={"default": Tolerance(99.0, 0.2, 99.0)})
     report = compare_logits(model, "openvino", INT8, found)
     assert (report.labels_agree, report.labels_wrong, report.passed) == (15, 1, False)
     assert "15 of 16 golden labels agree, 1 of the others clearly another" in str(report)
@@ -73,7 +65,7 @@ def test_a_label_within_rounding_may_change():
     close[:, 3] = 0.05
     found = close.copy()
     found[:, 4] = 0.1
-    report = compare_logits(Model(), "openvino", close, found)
+    report = compare_logits(MODEL, "openvino", close, found)
     assert (report.labels_agree, report.labels_wrong, report.passed) == (0, 0, True)
 
 
@@ -83,7 +75,7 @@ def test_a_float_model_is_held_to_a_thousandth_and_int8_to_what_it_loses(bundle)
     assert tolerances["fp32"] < tolerances["fp16"] < tolerances["int8-cpu"]
 
 
-def test_half_of_the_images_are_in_color_even_where_photographs_are_grey(bundle):
+def test_half_of_the_images_are_in_color_even_where_photographs_are_gray(bundle):
     opened = open_bundle(bundle)
     images = golden_images(opened)
     assert len(images) == len(read_golden(opened)["images"]) == 4

@@ -52,7 +52,7 @@ MARKS = {
     version: WHOLE if version in ("3.6", "3.13") or os.environ.get("EDGECLF_TEST_WHOLE") else PART
     for version in PACKAGES
 }
-"""Of the oldest and the newest every test; of those between what is quick, but by EDGECLF_TEST_WHOLE=1."""
+"""The oldest and the newest run every test, those between only the quick ones; EDGECLF_TEST_WHOLE=1 runs all on each."""
 CAN_EMULATE = bool(shutil.which("qemu-aarch64-static") and shutil.which("apt-get")) and os.getuid() == 0
 ARM64, ARM64_OPENCV = ROOT / "tests" / "runtime" / "arm64.py", "4.8.0.76"
 AT_ONCE = 4

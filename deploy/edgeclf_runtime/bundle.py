@@ -26,7 +26,7 @@ _COPY_AGAIN = "copy the bundle again from where it was made"
 
 
 class Tolerance(NamedTuple):
-    """By how much a model's answers to the golden images may differ from the host's.
+    """The limits of a model's differences from the host on the golden images.
 
     largest         of a logit
     mean            of all logits: of their differences without sign
@@ -43,7 +43,7 @@ class Model(NamedTuple):
 
     temperature     logits are divided by it before the softmax
     threshold       a confidence below it gives the label "unknown"
-    tolerances      what of the golden images' logits still passes, by the backend; "default" for others
+    tolerances      limits on the golden images by backend; "default" for the others
     metrics         what the host measured, by name
     """
 

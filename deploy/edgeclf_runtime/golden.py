@@ -21,8 +21,8 @@ _LEAST = 1e-12
 TIMEOUT_S = 60.0
 
 
-# A label must be the host's where its logit is ahead of the second by so many times the mean difference that is allowed:
-# two differences meet in a margin, and of some hundred logits one is off by four times the mean.
+# The label must match if the host's margin between its two best logits is larger than this many times the allowed mean
+# difference: both logits differ, and one of a hundred logits is off by four times the mean.
 _SURE = 8.0
 
 
@@ -30,7 +30,7 @@ class GoldenReport(NamedTuple):
     """What the golden images showed of one model on one backend.
 
     labels_agree    images that get the host's label
-    labels_wrong    images that get another though the host is sure of its own
+    labels_wrong    images that get another label despite a clear margin
     largest_difference, mean_difference, divergence     see bundle.Tolerance
     """
 
@@ -46,7 +46,7 @@ class GoldenReport(NamedTuple):
 
     @property
     def passed(self):
-        """Whether no label is wrong and every difference is within its tolerance; one that is not finite never is."""
+        """Whether no label is wrong and every difference is finite and within its tolerance."""
         return not self.labels_wrong and all(found <= limit for found, limit in self._differences())
 
     def _differences(self):
@@ -60,7 +60,7 @@ class GoldenReport(NamedTuple):
         return facts
 
     def differences(self):
-        """Say by how much the answers differ, and how much was allowed."""
+        """Return the differences and their limits as text."""
         (largest, most), (mean, most_mean), (divergence, most_divergence) = self._differences()
         return (
             "logits differ by {:.2g} at most (allowed {:.2g}) and {:.2g} on average ({:.2g}), probabilities by {:.2g} nats "
@@ -133,8 +133,8 @@ def compare_logits(model, backend, expected, found):
     tolerance = model.tolerance(backend)
     difference = np.abs(found.astype(np.float64) - expected)
     wrong = found.argmax(1) != expected.argmax(1)
-    best = np.sort(expected, 1)[:, -2:] if expected.shape[1] > 1 else np.array([[-np.inf, np.inf]] * len(expected))
-    sure = best[:, 1] - best[:, 0] > _SURE * tolerance.mean
+    best = np.sort(expected, 1)[:, -2:]
+    sure = best[:, -1] - best[:, 0] > _SURE * tolerance.mean
     return GoldenReport(
         model=model.name,
         backend=backend,
@@ -151,7 +151,7 @@ def compare_logits(model, backend, expected, found):
 def divergence(expected, found):
     """Return the mean Kullback-Leibler divergence, in nats, of one's softmax from the other's; logits [images, labels].
 
-    An image whose logits are no numbers counts as that of a probability of 1e-12.
+    An image with non-finite logits counts as if its label had a probability of 1e-12.
     """
     import numpy as np
 
@@ -160,6 +160,6 @@ def divergence(expected, found):
         return np.maximum(odds / odds.sum(1)[:, None], _LEAST)
 
     with np.errstate(invalid="ignore"):
-        told, wanted = probabilities(found), probabilities(expected)
-        each = (wanted * np.log(wanted / told)).sum(1)
+        actual, wanted = probabilities(found), probabilities(expected)
+        each = (wanted * np.log(wanted / actual)).sum(1)
     return float(np.where(np.isfinite(each), each, -np.log(_LEAST)).mean())

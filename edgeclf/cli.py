@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import shlex
 import sys
 from typing import Annotated, Any, Optional
 
@@ -67,6 +68,7 @@ def check(data: Data, seed: Seed = 0, json: Json = False) -> None:
     _show(report, json)
     if report.errors:
         raise typer.Exit(1)
+    _next(json, "edgeclf train", data, "--output", "runs/first")
 
 
 @app.command(epilog="Example: edgeclf train photos/ --output runs/first --finetune head")
@@ -122,6 +124,7 @@ def train(
         skip_unreadable=skip_unreadable,
     )
     _show(function(data, output, options, overwrite), json)
+    _next(json, "edgeclf evaluate", output, data)
 
 
 @app.command(epilog="Example: edgeclf evaluate runs/first photos/ --split test")
@@ -185,6 +188,7 @@ def export(
     from . import export as function
 
     _show(function(run, output, overwrite), json)
+    _next(json, "edgeclf quantize", run)
 
 
 @app.command(epilog="Example: edgeclf calibrate photos/ --output calibration/photos --rule diverse --model runs/first")
@@ -216,6 +220,7 @@ def calibrate(
     from . import calibrate as function
 
     _show(function(data, output, CalibrateOptions(size, rule, model, seed, force), overwrite), json)
+    _next(json, "edgeclf quantize", model or "RUN", "--calibration", output)
 
 
 @app.command(epilog="Example: edgeclf quantize runs/first --calibration calibration/solar-cells")
@@ -254,6 +259,7 @@ def quantize(
 
     options = QuantizeOptions(calibration, size, tuple(flavor or FLAVORS), method, max_drop, seed, baseline)
     _show(function(run, options, overwrite), json)
+    _next(json, "edgeclf bundle", run, "--output", f"{os.path.basename(os.path.abspath(run))}.edge")
 
 
 @app.command(epilog="Example: edgeclf bundle runs/first --output solar.edge")
@@ -285,6 +291,7 @@ def bundle(
     if target:
         options = dataclasses.replace(options, targets=tuple(target))
     _show(function(run, output, options, overwrite=overwrite), json)
+    _next(json, "python3", output, "selftest")
 
 
 @app.command(epilog="Example: edgeclf build solar.edge")
@@ -342,6 +349,12 @@ def demo(
 
 def _show(report: Any, json: bool) -> None:
     print(printable_json(report.to_json()) if json else printable(report, "\n"), flush=True)
+
+
+def _next(json: bool, command: str, *arguments: str) -> None:
+    """Suggest the command that usually follows."""
+    if not json:
+        show_message(printable(f"next: {command} {shlex.join(arguments)}"))
 
 
 def _version(value: bool) -> None:

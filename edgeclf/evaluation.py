@@ -16,8 +16,10 @@ from .errors import DataError, OptionError
 from .loading import load_batches
 from .models import OpenModel, open_model
 
-_SHOWN_LABELS = 12
-"""Confusions of more labels than these do not fit a screen; --json has them all."""
+_COLUMNS = 80
+"""Of a terminal; a wider confusion matrix is shown otherwise, and --json always has it whole."""
+_SHOWN = 10
+"""Confusions to list if there is no room for the matrix."""
 
 
 @dataclass(frozen=True)
@@ -57,20 +59,34 @@ class Evaluation:
             lines.append(
                 f"{label:<{width}}  {row['precision']:9.4f}  {row['recall']:6.4f}  {row['f1']:6.4f}  {row['images']:6.0f}"
             )
-        if len(labels) <= _SHOWN_LABELS:
-            lines += self._confusion_lines(labels, width)
+        lines += ["", *self._confusion_lines(labels, width), ""]
         what = printable(f"{self.model} on {self.data} ({self.split})")
         lines.append(f"{what}: accuracy {self.accuracy:.4f}, macro F1 {self.macro_f1:.4f}, {self.images} images")
         return "\n".join(lines)
 
     def _confusion_lines(self, labels: list[str], width: int) -> list[str]:
-        cell = max(len(label) for label in (*labels, "00000"))
-        header = "  ".join(f"{label:>{cell}}" for label in labels)
-        rows = [
-            f"{label:<{width}}  " + "  ".join(f"{count:>{cell}}" for count in row)
-            for label, row in zip(labels, self.confusion, strict=True)
-        ]
-        return ["", f"{'predicted':<{width}}  {header}", *rows, ""]
+        """The confusion matrix, or if it is too wide for a terminal the most frequent confusions."""
+        numbers = [str(number) for number in range(1, len(labels) + 1)]
+        for columns, rows in (
+            (labels, labels),
+            (numbers, [f"{number:>2} {label}" for number, label in zip(numbers, labels, strict=True)]),
+        ):
+            first = max(len(row) for row in (*rows, "predicted"))
+            cell = max(len(text) for text in (*columns, str(max(map(max, self.confusion)))))
+            if first + len(columns) * (cell + 2) <= _COLUMNS:
+                counts = [[str(count) for count in row] for row in self.confusion]
+                return [
+                    f"{name:<{first}}" + "".join(f"  {text:>{cell}}" for text in row)
+                    for name, row in zip(("predicted", *rows), (columns, *counts), strict=True)
+                ]
+        return self._confused_most(labels, width)
+
+    def _confused_most(self, labels: list[str], width: int) -> list[str]:
+        wrong = np.array(self.confusion)
+        np.fill_diagonal(wrong, 0)
+        most = [divmod(int(place), len(labels)) for place in np.argsort(-wrong, axis=None, kind="stable")[:_SHOWN]]
+        rows = [f"{labels[i]:<{width}}  {labels[j]:<{width}}  {wrong[i, j]:6}" for i, j in most if wrong[i, j]]
+        return [f"{'label':<{width}}  {'predicted':<{width}}  images", *rows]
 
 
 def evaluate(model: str | Path, data: str | Path | Dataset, split: str = "test", name: str | None = None) -> Evaluation:

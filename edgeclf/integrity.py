@@ -94,7 +94,8 @@ class CheckReport:
             f"{label:<{width}}  " + "  ".join(f"{counts[split]:>6}" for split in SPLITS)
             for label, counts in self.labels.items()
         ]
-        lines += [str(finding) for finding in self.findings]
+        # The errors last, where they can be seen after a long list.
+        lines += [str(finding) for finding in sorted(self.findings, key=lambda finding: finding.severity == "error")]
         warnings = len(self.findings) - len(self.errors)
         lines.append(f"{self.images} images, {len(self.labels)} labels, {len(self.errors)} errors, {warnings} warnings")
         return "\n".join(lines)

@@ -40,6 +40,16 @@ def test_the_help_of_each_command_ends_with_an_example_that_parses(command, name
     typer.main.get_command(cli.app).commands[name].make_context(name, arguments[1:])
 
 
+@pytest.mark.parametrize("words", [["check", "DATA"], ["export", "RUN", "--output", "new.onnx"]])
+def test_a_command_ends_with_the_one_that_usually_follows(command, words, photos, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = command(*({"DATA": str(photos), "RUN": str(run)}.get(word, word) for word in words))
+    assert (code, "next:" in out) == (0, False)
+    program, name, *arguments = shlex.split(err.splitlines()[-1].partition("next: ")[2])
+    assert program == "edgeclf"
+    typer.main.get_command(cli.app).commands[name].make_context(name, arguments)
+
+
 def test_the_help_fits_a_narrow_terminal(command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = command("--help")

@@ -15,12 +15,12 @@ from edgeclf.evaluation import measure
 LABELS = ("cat", "dog", "emu", "fox")
 
 
-def measured(truth, predicted):
+def measured(truth, predicted, labels=LABELS):
     """Measure logits that say ``predicted`` of images that are ``truth``."""
-    samples = [Sample(f"{number}.png", LABELS[place], "test") for number, place in enumerate(truth)]
-    dataset = Dataset("known", None, LABELS, tuple(samples))
-    logits = np.eye(len(LABELS), dtype=np.float32)[predicted]
-    return measure("model", dataset, "test", samples, logits, LABELS)
+    samples = [Sample(f"{number}.png", labels[index], "test") for number, index in enumerate(truth)]
+    dataset = Dataset("known", None, tuple(labels), tuple(samples))
+    logits = np.eye(len(labels), dtype=np.float32)[predicted]
+    return measure("model", dataset, "test", samples, logits, tuple(labels))
 
 
 def test_the_figures_are_those_of_scikit_learn():
@@ -47,6 +47,22 @@ def test_the_text_shows_the_confusions_and_the_json_holds_them():
     found = measured([0, 0, 1], [0, 1, 1])
     assert ["cat", "1", "1", "0", "0"] in [line.split() for line in str(found).splitlines()]
     assert json.loads(found.to_json())["confusion"][0] == [1, 1, 0, 0]
+
+
+def test_a_confusion_matrix_with_long_names_has_numbered_columns():
+    found = measured([0, 0, 1], [0, 1, 1], labels=[f"a rather long name {number}" for number in range(9)])
+    lines = str(found).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert ["1", "a", "rather", "long", "name", "0", "1", "1", *"0000000"] in [line.split() for line in lines]
+
+
+def test_many_labels_have_their_most_frequent_confusions_listed():
+    found = measured([0, 0, 0, 1], [0, 7, 7, 3], labels=[f"label{number}" for number in range(100)])
+    lines = [line.split() for line in str(found).splitlines()]
+    assert [line for line in lines if line[1:2] in (["label7"], ["label3"])] == [
+        ["label0", "label7", "2"],
+        ["label1", "label3", "1"],
+    ]
 
 
 @pytest.fixture

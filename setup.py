@@ -22,7 +22,9 @@ setup(
     packages=[
         "edgeclf",
         "edgeclf_runtime",
+        "edgeclf_runtime.containers",
         "edgeclf_runtime.formats",
+        "edgeclf_runtime.movies",
         "edgeclf_runtime.runners",
         "edgeclf_runtime.sinks",
     ],

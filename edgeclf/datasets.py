@@ -248,8 +248,12 @@ def _elpv() -> Dataset:
 def _cifar10() -> Dataset:
     """CIFAR-10 by torchvision, unpacked once into PNG files."""
     from edgeclf_runtime.outputs import new_folder
+    from edgeclf_runtime.user_folders import home_cache_folder
 
-    home = Path(os.environ.get("EDGECLF_DATA") or Path.home() / ".cache" / "edgeclf").expanduser()
+    named = os.environ.get("EDGECLF_DATA") or home_cache_folder()
+    home = Path(os.path.expanduser(named or "~"))
+    if home.parts[0].startswith("~"):
+        raise DataError("there is no home to look for CIFAR-10 in: set HOME, or name a folder by EDGECLF_DATA")
     images = home / "cifar10"
     if not images.exists():
         import cv2

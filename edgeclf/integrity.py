@@ -3,7 +3,8 @@
 Errors stop training: files that cannot be decoded, a class without images, a single class, no
 images to train or to validate on, a label that train lacks.  Warnings do not: the same picture
 twice, on both sides of a split, or under two labels; images beside the class folders; a label
-that val or test lacks; heavy imbalance.  "The same picture" means the same decoded pixels, so a
+that val or test lacks; heavy imbalance; a label named "unknown"; 12-bit data in 16-bit files.  "The same picture" means
+the same decoded pixels, so a
 copy under another name, or saved again without loss, is found.
 
 Knows nothing of models.
@@ -20,7 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeclf_runtime.depths import question
 from edgeclf_runtime.images import read_image
+from edgeclf_runtime.result import UNKNOWN
 from edgeclf_runtime.terminal import printable
 
 from .datasets import SPLITS, Dataset, Sample, load_dataset
@@ -38,7 +41,7 @@ class Finding:
     """One thing that is wrong, or doubtful, with a data set."""
 
     kind: str
-    """unreadable, empty-class, single-class, empty-split, missing-from-train (-val, -test), imbalanced, unlabelled,
+    """unreadable, nearly-black, empty-class, single-class, empty-split, missing-from-train (-val, -test), imbalanced, unlabelled,
     leaked, conflicting-labels or duplicate."""
     severity: str
     """"error" stops training, "warning" does not."""
@@ -110,14 +113,15 @@ def check(data: str | Path | Dataset, split: SplitOptions | None = None) -> Chec
     with ThreadPoolExecutor() as pool:
         looks = list(track(pool.map(_look, dataset.samples), "checking images", len(dataset.samples)))
     pictures = defaultdict(list)
-    for sample, (digest, _) in zip(dataset.samples, looks, strict=True):
-        if digest:
-            pictures[digest].append(sample)
+    for sample, look in zip(dataset.samples, looks, strict=True):
+        if look.digest:
+            pictures[look.digest].append(sample)
     findings = [
-        Finding("unreadable", "error", problem, (str(sample.path),))
-        for sample, (_, problem) in zip(dataset.samples, looks, strict=True)
-        if problem
+        Finding("unreadable", "error", look.problem, (str(sample.path),))
+        for sample, look in zip(dataset.samples, looks, strict=True)
+        if look.problem
     ]
+    findings += _about_depth(looks)
     findings += _about_labels(dataset) + _about_strays(dataset)
     findings += [_about_copies(copies) for copies in pictures.values() if len(copies) > 1]
     return CheckReport(dataset.name, len(dataset.samples), _counts(dataset), tuple(findings))
@@ -149,15 +153,36 @@ def check_for_training(data: Dataset, skip_unreadable: bool = False) -> tuple[Da
     return data, report
 
 
-def _look(sample: Sample) -> tuple[str, str]:
-    """Return the hash of the decoded pixels and "", or "" and what is wrong with the file."""
+@dataclass(frozen=True)
+class _Look:
+    """One file, decoded."""
+
+    digest: str = ""
+    """Hash of the decoded pixels; "" if they cannot be decoded."""
+    problem: str = ""
+    dark: tuple[tuple[str, int], ...] = ()
+    """The name and the largest value of a 16-bit image that is nearly black."""
+
+
+def _look(sample: Sample) -> _Look:
     if not sample.path.exists():
-        return "", f"{sample.path}: there is no such file; put it there, or take it out of the list"
+        return _Look(problem=f"{sample.path}: there is no such file; put it there, or take it out of the list")
+    dark: list[tuple[str, int]] = []
     try:
-        image = read_image(sample.path)
+        image = read_image(sample.path, noted=lambda name, largest: dark.append((name, largest)))
     except ImageError as error:
-        return "", str(error)
-    return hashlib.blake2b(str(image.shape).encode() + image.tobytes(), digest_size=16).hexdigest(), ""
+        return _Look(problem=str(error))
+    digest = hashlib.blake2b(str(image.shape).encode() + image.tobytes(), digest_size=16).hexdigest()
+    return _Look(digest, dark=tuple(dark))
+
+
+def _about_depth(looks: list[_Look]) -> list[Finding]:
+    """Return what is to be said of 16-bit images whose data seem to have fewer bits."""
+    dark = [found for look in looks for found in look.dark]
+    if not dark:
+        return []
+    message = f"in {len(dark)} 16-bit images, {question(max(largest for _, largest in dark))}"
+    return [Finding("nearly-black", "warning", message, tuple(name for name, _ in dark))]
 
 
 def _counts(dataset: Dataset) -> dict[str, dict[str, int]]:
@@ -188,6 +213,13 @@ def _about_labels(dataset: Dataset) -> list[Finding]:
         for split in SPLITS
         if label not in empty and totals[split] and not counts[label][split]
     ]
+    for label in dataset.labels:
+        if label.casefold() == UNKNOWN:
+            message = (
+                f"the label {label!r} is also what is answered below a threshold: results tell the two apart "
+                f'(their field "rejected"), but people may not; call the class by what its images show'
+            )
+            findings.append(Finding("ambiguous-label", "warning", message))
     most = max(row["train"] for row in counts.values())
     for label, row in counts.items():
         if 0 < row["train"] * IMBALANCE <= most:

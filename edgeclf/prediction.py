@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edgeclf_runtime.classifier import Classifier
 from edgeclf_runtime.errors import ImageError
+from edgeclf_runtime.images import each_image
 from edgeclf_runtime.result import Result
 from edgeclf_runtime.terminal import printable
 
@@ -29,7 +30,8 @@ class Prediction:
     def __str__(self) -> str:
         top = "  ".join(f"{label} {confidence:.4f}" for label, confidence in self.result.top)
         # One line, whatever the names are.
-        return printable(f"{self.image}  {self.result.label}  ({top})")
+        found = self.result.verdict if self.result.rejected else self.result.label
+        return printable(f"{self.image}  {found}  ({top})")
 
 
 def predict(
@@ -39,7 +41,7 @@ def predict(
     top_k: int = 5,
     threshold: float | None = None,
 ) -> list[Prediction]:
-    """Classify image files with a run, an ONNX file or a bundle; ``name`` picks one of its models.
+    """Classify image files, and those in folders, with a run, an ONNX file or a bundle; ``name`` picks one of its models.
 
     threshold: confidence below which the label is "unknown".  Raises ImageError, its message
     naming the file, for the first image that cannot be decoded.
@@ -54,9 +56,11 @@ def predict(
 
 
 def predictions(classifier: Classifier, images: Iterable[str | Path]) -> Iterator[Prediction | ImageError]:
-    """Yield for each image file, as soon as it is known, its Prediction, or the ImageError where it cannot be decoded."""
-    for image in images:
+    """Yield for each image file, those of folders and patterns too, its Prediction, or the ImageError if it cannot be decoded."""
+    for image in each_image(images):
         try:
+            if isinstance(image, ImageError):
+                raise image
             yield Prediction(str(image), classifier.classify(str(image)))
         except ImageError as error:
             yield error

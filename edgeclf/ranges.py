@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeclf_runtime.machine import quota_cores
 from edgeclf_runtime.model_file import model_bytes
 
 from .errors import ModelError, OptionError
@@ -46,12 +47,10 @@ def collect_histograms(model: Any, batches: Sequence[np.ndarray]) -> dict[str, H
     model: onnx.ModelProto.  batches: float32 [1, height, width, 3] each, a sequence that can be read again.
     Raises ModelError, which names the layer, for an activation that is infinite or not a number.
     """
-    import onnxruntime
-
     check_sequence(batches)
     fused = _fused(model.graph)
     names = [name for name in _activations(model.graph) if name not in fused]
-    session = onnxruntime.InferenceSession(with_outputs(model, names), providers=["CPUExecutionProvider"])
+    session = probing_session(model, names)
     histograms = {name: Histogram() for name in (INPUT, *names)}
     for turn, batch in enumerate(track(batches, "calibrating", len(batches))):
         for name, values in zip((INPUT, *names), (batch, *session.run(names, {INPUT: batch})), strict=True):
@@ -76,6 +75,15 @@ def check_sequence(batches: Any) -> None:
             f"calibration batches are a {type(batches).__name__}, which can be read once alone; "
             "they are read several times: give a list, or CalibrationSet.batches()"
         )
+
+
+def probing_session(model: Any, names: Sequence[str]) -> Any:
+    """Return an ONNX Runtime session whose outputs are the named tensors, too, with as many threads as may run here."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = quota_cores() or 0  # 0: it counts the processors
+    return onnxruntime.InferenceSession(with_outputs(model, names), options, providers=["CPUExecutionProvider"])
 
 
 def with_outputs(model: Any, names: Sequence[str]) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .ranges import INPUT, check_sequence, with_outputs
+from .ranges import INPUT, check_sequence, probing_session
 from .reporting import track
 from .selecting import evenly_spaced
 from .weight_ranges import LIMIT, STEPS, has_pairs, names_in_pairs
@@ -38,12 +38,10 @@ def collect_moments(model: Any, batches: Sequence[np.ndarray]) -> dict[str, np.n
     For a 1 x 1 convolution: float64 [1, inputs, inputs].  For a larger kernel the taps of one
     input channel are taken together, and the channels apart: float64 [inputs, taps, taps].
     """
-    import onnxruntime
-
     check_sequence(batches)
     convolutions = [_Convolution(node, model.graph) for node in model.graph.node if node.op_type == "Conv"]
     names = sorted({convolution.input for convolution in convolutions} - {INPUT})
-    session = onnxruntime.InferenceSession(with_outputs(model, names), providers=["CPUExecutionProvider"])
+    session = probing_session(model, names)
     moments: dict[str, np.ndarray] = {}
     chosen = [batches[i] for i in evenly_spaced(len(batches), IMAGES)]
     for batch in track(chosen, "measuring the layers", len(chosen)):

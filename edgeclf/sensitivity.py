@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .layers import Layer
-from .ranges import INPUT, with_outputs
+from .ranges import INPUT, probing_session
 from .reporting import track
 from .selecting import evenly_spaced
 
@@ -48,15 +48,10 @@ def measure_noise(
 
     model, quantized: onnx.ModelProto, the float one and its Q/DQ form.
     """
-    import onnxruntime
-
     there = {name for node in quantized.graph.node for name in node.output}
     layers = [layer for layer in layers if layer.output in there]
     names = [layer.output for layer in layers]
-    sessions = [
-        onnxruntime.InferenceSession(with_outputs(graph, names), providers=["CPUExecutionProvider"])
-        for graph in (model, quantized)
-    ]
+    sessions = [probing_session(graph, names) for graph in (model, quantized)]
     signal, noise = np.zeros(len(layers)), np.zeros(len(layers))
     chosen = [batches[i] for i in evenly_spaced(len(batches), _IMAGES)]
     for batch in chosen:

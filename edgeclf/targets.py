@@ -96,13 +96,13 @@ TARGETS = {
         # For the model fp16, TensorRT up to 10.11 takes the FP32 file and a flag.
         Target(
             "jetson-xavier",
-            "Jetson Xavier, JetPack 4.6 and 5 (TensorRT 8.2 to 8.5)",
+            "Jetson Xavier, JetPack 4.6 and 5 (TensorRT 8.0 to 8.5)",
             ("aarch64",),
             ("int8-tensorrt", "fp16", "fp32", "int8-arm"),
             calibration_cache=True,
         ),
         # Their GPUs (compute capability 5.3 and 6.2) have no INT8, and TensorRT 8 aborts on a Q/DQ file there.
-        Target("jetson-nano", "Jetson Nano and TX2, JetPack 4.6 (TensorRT 8.2)", ("aarch64",), ("fp16", "fp32")),
+        Target("jetson-nano", "Jetson Nano and TX2, JetPack 4.6 (TensorRT 8.0 or 8.2)", ("aarch64",), ("fp16", "fp32")),
         # INT8 gains nothing on a processor without the dot-product instructions (Nano's Cortex-A57).
         Target("arm-cpu", "an Arm board by its CPU", ("aarch64", "armv7l", "arm64"), ("fp32", "int8-arm")),
     )

@@ -142,6 +142,33 @@ def test_a_tilde_is_the_home_folder_wherever_it_stands(command, digits, run, tmp
     assert (tmp_path / "model.onnx").is_file()
 
 
+def test_a_tilde_without_a_home_is_refused_and_names_no_folder(command, digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as it is for a user id without HOME and an entry
+    code, out, err = command("calibrate", digits, "--output", "~/set")
+    assert (code, out) == (2, "")
+    assert "there is no such home; set HOME" in err
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_end_in_no_traceback(digits, tmp_path, closed):
+    line = f'"$@" >"{tmp_path}/out" 2>"{tmp_path}/err" {closed}'
+    for arguments, expected in ((["--help"], 0), (["check", str(digits), "--json"], 0), (["check", "none"], 1)):
+        code = subprocess.call(["sh", "-c", line, "sh", *PROGRAM, *arguments])
+        assert (code, "Traceback" in (tmp_path / "err").read_text()) == (expected, False)
+        if "--json" in arguments and ">&-" not in closed.split():
+            json.loads((tmp_path / "out").read_text())
+
+
+def test_a_full_stdout_is_one_sentence(tmp_path):
+    for arguments in (["--help"], ["--version"]):
+        done = subprocess.run(
+            ["sh", "-c", '"$@" >/dev/full', "sh", *PROGRAM, *arguments], stderr=subprocess.PIPE, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (1, "error: [Errno 28] No space left on device\n")
+
+
 # What users have
 
 
@@ -252,6 +279,8 @@ def test_a_mistake_is_answered_by_one_sentence_and_leaves_nothing(
         ("predict run a.png --top-k 0", "'--top-k'"),
         ("predict run a.png --threshold 2", "'--threshold'"),
         ("check photos --nonsense", "No such option"),
+        ("check photos --seed 1 --seed 2", "Option '--seed' is given more than once; one value was expected"),
+        ("predict run a.png --top-k 1 --top-k=1", "Option '--top-k' is given more than once"),
     ],
 )
 def test_a_command_that_cannot_be_understood_is_exit_code_2(command, arguments, message):

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from engine_requests import Told
 from onnx import helper
-from runtime.gpus import ORIN, RTX
+from runtime.gpus import NANO, ORIN, RTX, TX2
 from tensorrt_rig import BUILDS
 
 from edgeclf_runtime import engine, engine_cache, processes
@@ -252,3 +252,85 @@ def test_a_build_says_that_it_begins(tensorrt, relu, caplog):
     with caplog.at_level(logging.WARNING):
         ensure_engine(relu, ORIN)
     assert re.search(r"TensorRT 11.4.0.106 builds an engine of model.fp32.onnx \(fp32\) for Orin, once", caplog.text)
+
+
+@pytest.fixture
+def mode(monkeypatch):
+    """Set the power mode that a Jetson says it is in."""
+
+    def set_mode(name):
+        monkeypatch.setattr(engine, "power_mode", lambda: name)
+
+    set_mode("MAXN (mode 0)")
+    return set_mode
+
+
+def test_each_power_mode_has_an_engine_and_timings_of_its_own(tensorrt, relu, mode, tmp_path):
+    first = ensure_engine(relu, ORIN)
+    mode("15W (mode 2)")
+    second = ensure_engine(relu, ORIN, Options())
+    assert second.facts["key"] == {**first.facts["key"], "power_mode": "15W (mode 2)"}
+    assert ensure_engine(relu, ORIN) == second
+    mode("MAXN (mode 0)")
+    assert ensure_engine(relu, ORIN) == first
+    folder = tmp_path / "cache/edgeclf/engines"
+    assert len(list(folder.glob("*.engine"))) == len(list(folder.glob("*.timing"))) == 2
+
+
+def test_until_it_is_built_for_the_mode_an_engine_of_another_mode_is_used_and_the_log_says_so(
+    tensorrt, relu, mode, monkeypatch, caplog
+):
+    built = ensure_engine(relu, ORIN)
+    mode("15W (mode 2)")
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "build_engine", None)
+        assert ensure_engine(relu, ORIN) == built
+    said = "was built in power mode MAXN (mode 0) is used in 15W (mode 2); to have one built for this mode: build"
+    assert said in caplog.text
+    ensure_engine(relu, ORIN, Options())
+    caplog.clear()
+    assert ensure_engine(relu, ORIN).facts["key"]["power_mode"] == "15W (mode 2)"
+    assert caplog.text == ""
+
+
+def test_another_mode_is_all_that_may_differ(tensorrt, relu, mode, monkeypatch):
+    ensure_engine(relu, ORIN)
+    mode("15W (mode 2)")
+    monkeypatch.setattr(engine, "build_engine", None)
+    with pytest.raises(TypeError, match="NoneType"):
+        ensure_engine(relu, ORIN._replace(name="NVIDIA Thor"))
+
+
+def test_what_the_user_asked_for_stays_in_use_in_every_mode(tensorrt, relu, mode):
+    usual = ensure_engine(relu, ORIN)
+    asked = ensure_engine(relu, ORIN, Options(level=1))
+    mode("15W (mode 2)")
+    assert ensure_engine(relu, ORIN) == asked
+    assert ensure_engine(relu, ORIN, Options(level=1)).facts["key"]["power_mode"] == "15W (mode 2)"
+    mode("MAXN (mode 0)")
+    assert ensure_engine(relu, ORIN) == asked
+    forget_engines(relu, ORIN)
+    assert ensure_engine(relu, ORIN) == usual
+
+
+def test_what_tensorrt_refused_in_one_mode_is_not_built_again_in_another(tensorrt, small, mode, monkeypatch):
+    bad = small([helper.make_node("Foo", ["image"], ["logits"])])
+    with pytest.raises(BackendError, match=r"operator: Foo"):
+        ensure_engine(bad, ORIN)
+    mode("15W (mode 2)")
+    monkeypatch.setattr(engine, "build_engine", None)
+    with pytest.raises(BackendError, match=r"that was tried before"):
+        ensure_engine(bad, ORIN)
+
+
+@pytest.mark.parametrize(("device", "lean"), [(NANO, True), (TX2, False), (ORIN, False), (RTX, False)])
+def test_only_a_board_of_little_memory_builds_without_cublas_and_cudnn(tensorrt, relu, monkeypatch, device, lean):
+    asked = []
+    real = engine.build_engine
+    monkeypatch.setattr(
+        engine, "build_engine", lambda request, progress: asked.append(request) or real(request, progress)
+    )
+    facts = ensure_engine(relu, device).facts
+    assert [request.lean for request in asked] == [lean]
+    # TensorRT 11 has neither.
+    assert (facts["libraries"], facts["plugins"]) == ([], False)

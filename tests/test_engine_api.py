@@ -31,7 +31,14 @@ NOT_THEIRS = {
     "start",
     "write",
 }
-FILES = ("calibrator.py", "engine_layers.py", "engine_main.py", "runners/trt.py")
+FILES = (
+    "calibrator.py",
+    "engine_layers.py",
+    "engine_libraries.py",
+    "engine_main.py",
+    "engine_network.py",
+    "runners/trt.py",
+)
 NAMES = """
 import json, tensorrt
 classes = {name: dir(value) for name, value in vars(tensorrt).items() if isinstance(value, type)}
@@ -83,9 +90,9 @@ def test_the_table_lists_every_name_of_tensorrts_that_the_code_uses(real):
 
 DERIVED = """
 import sys, tensorrt
-from edgeclf_runtime import calibrator, engine_api, engine_main
+from edgeclf_runtime import calibrator, engine_api, engine_main, engine_network
 version = engine_api.version_of(tensorrt)
-logger = engine_main.make_logger(tensorrt)
+logger = engine_network.make_logger(tensorrt)
 logger.log(tensorrt.ILogger.ERROR, "no")
 logger.log(tensorrt.ILogger.WARNING, "well")
 assert logger.errors == ["no"]
@@ -113,3 +120,43 @@ def test_what_is_derived_from_tensorrts_real_classes_can_be_made_and_asked(bundl
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((rig(version), home))}
     command = [sys.executable, "-c", DERIVED, bundle / "calibration.cache"]
     assert subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout == said
+
+
+TACTICS = """
+import sys, tensorrt
+from edgeclf_runtime.engine_api import version_of
+from edgeclf_runtime.engine_libraries import leave_out, used_by
+version = version_of(tensorrt)
+
+class Config:
+    def __init__(self, sources):
+        self.sources = sources
+    def get_tactic_sources(self):
+        return self.sources
+    def set_tactic_sources(self, sources):
+        self.sources = sources
+        return True
+
+every = sum(1 << int(source) for source in tensorrt.TacticSource.__members__.values())
+config = Config(every)
+print(used_by(tensorrt, version, config), end=" ")
+before = leave_out(tensorrt, version, config)
+left = [name for name, source in tensorrt.TacticSource.__members__.items() if config.sources >> int(source) & 1]
+print(before in (every, None), left, used_by(tensorrt, version, config))
+"""
+
+
+@pytest.mark.parametrize(
+    ("version", "used"),
+    [
+        ("8.6.1", ["CUBLAS", "CUBLAS_LT", "CUDNN"]),
+        ("10.16.1.11", ["CUBLAS", "CUBLAS_LT", "CUDNN"]),
+        # Its TacticSource begins with EDGE_MASK_CONVOLUTIONS: the number that was CUBLAS's.
+        ("11.4.0.106", []),
+    ],
+)
+def test_of_the_real_sources_of_tactics_only_cublas_and_cudnn_are_left_out(version, used):
+    home = str(Path(engine_api.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((rig(version), home))}
+    done = subprocess.run([sys.executable, "-c", TACTICS], env=environment, check=True, capture_output=True, text=True)
+    assert done.stdout == f"{used} True ['EDGE_MASK_CONVOLUTIONS', 'JIT_CONVOLUTIONS'] []\n"

@@ -16,14 +16,16 @@ from onnx import TensorProto, helper
 from runtime.gpus import GPU, Net, make_cudart
 from tensorrt_rig import BUILDS, rig
 
-from edgeclf_runtime import cuda, engine, engine_build, processes
+from edgeclf_runtime import cuda, cuda_device, engine, engine_build, processes, tuning
 from edgeclf_runtime.__main__ import main
-from edgeclf_runtime.bundle import open_bundle
+from edgeclf_runtime.bundle import Tolerance, open_bundle
 from edgeclf_runtime.classifier import Classifier
 from edgeclf_runtime.engine_build import build
 from edgeclf_runtime.engine_choice import Options
 from edgeclf_runtime.errors import BackendError
 from edgeclf_runtime.golden import golden_images
+from edgeclf_runtime.selection import candidates
+from edgeclf_runtime.selftest import selftest
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +38,10 @@ def net(bundle, library, monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", rig(BUILDS))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(cuda, "_library_paths", lambda: [library])
+    monkeypatch.setattr(cuda_device, "_DRIVER", library)
+    monkeypatch.setattr(cuda_device, "_maps", lambda: "")
+    monkeypatch.setattr(cuda, "_context", cuda_device.Context())
+    ctypes.CDLL(library).cudaDeviceReset()
     net = Net(BUILDS, ctypes.CDLL(library))
     session = onnxruntime.InferenceSession(str(bundle / "model.fp32.onnx"))
     net.shapes = {"logits": (-1, 3), "image": (-1, 64, 64, 3)}
@@ -207,3 +213,65 @@ def test_the_devices_command_line_asks_for_what_it_says(net, opened, monkeypatch
     with pytest.raises(SystemExit):
         main(["build", opened.path, "--dla", "one"])
     assert "'one' is no number of a core; 0 or 1 was expected" in capsys.readouterr().err
+
+
+@pytest.fixture
+def two_models(net, opened, monkeypatch):
+    """The bundle with fp32 and fp16 for TensorRT; fp16's golden logits are of no interest."""
+    loose = {"default": Tolerance(99.0, 99.0, 99.0)}
+    backends = {"fp32": ("tensorrt", "onnxruntime"), "fp16": ("tensorrt",)}
+    models = tuple(
+        model._replace(backends=backends[model.name], tolerances=loose if model.name == "fp16" else model.tolerances)
+        for model in opened.models
+        if model.name in backends
+    )
+    bundle = opened._replace(models=models, order={"default": ["fp16", "fp32"]})
+    monkeypatch.setattr("edgeclf_runtime.engine_build.open_bundle", lambda path: bundle)
+    monkeypatch.setattr("edgeclf_runtime.selftest.open_bundle", lambda path: bundle)
+    return bundle
+
+
+@pytest.fixture
+def contexts(net, monkeypatch):
+    """Whether this process had a CUDA context, each time that a building process was started."""
+    found = []
+    real = engine.build_engine
+    monkeypatch.setattr(engine, "build_engine", lambda *given: found.append(net.cudart.has_context()) or real(*given))
+    return found
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda bundle: Classifier.open(bundle, model="fp32").close(),
+        lambda bundle: build(bundle.path),
+        lambda bundle: selftest(bundle.path),
+        lambda bundle: tuning.tune(bundle, candidates(bundle)),
+    ],
+    ids=["run", "build", "selftest", "tune"],
+)
+def test_cuda_is_opened_after_the_last_build(net, two_models, contexts, monkeypatch, work):
+    monkeypatch.setattr(tuning, "BLOCK_S", 0.0)
+    before = net.cudart.resets_asked_for()
+    work(two_models)
+    assert set(contexts) == {0}
+    assert net.cudart.has_context()
+    assert net.cudart.resets_asked_for() == before
+
+
+def test_when_a_model_fails_cuda_is_given_back_before_the_next_ones_engine_is_built(net, two_models, contexts, caplog):
+    strict = {"default": Tolerance(0.0, 0.0, 0.0)}
+    models = tuple(m._replace(tolerances=strict) if m.name == "fp16" else m for m in two_models.models)
+    with Classifier.open(two_models._replace(models=models)) as classifier:
+        assert (classifier.model, classifier.backend) == ("fp32", "tensorrt")
+    assert "passed over fp16 on tensorrt: FAIL" in caplog.text
+    assert contexts == [0, 0]
+
+
+def test_a_context_of_another_library_stays_while_an_engine_is_built(net, two_models, contexts):
+    net.cudart.cudaMemGetInfo(ctypes.byref(ctypes.c_size_t()), ctypes.byref(ctypes.c_size_t()))
+    before = net.cudart.resets_asked_for()
+    with Classifier.open(two_models, model="fp32") as classifier:
+        assert classifier.backend == "tensorrt"
+    assert contexts == [1]
+    assert net.cudart.resets_asked_for() == before

@@ -36,7 +36,7 @@ def test_an_fp32_file_becomes_an_engine_for_batches_of_every_size(tensorrt, mode
 def test_progress_tells_tensorrts_own_phases(tensorrt, model, tmp_path):
     told: list[dict] = []
     build_engine(request(model, tmp_path / "plan"), Told(told.append))
-    assert told[0] == {"phase": "Building engine", "step": 0, "steps": 6}
+    assert next(filter(None, told)) == {"phase": "Building engine", "step": 0, "steps": 6}
 
 
 def test_an_unsupported_operator_is_named_with_its_node_and_every_error_is_shown(tensorrt, small, tmp_path):

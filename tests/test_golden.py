@@ -1,11 +1,17 @@
 """The golden images of a bundle, and the differences that they allow."""
 
-import numpy as np
-import pytest
+from types import SimpleNamespace
 
-from edgeclf.golden import tinted, tolerances_of
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from edgeclf import golden
+from edgeclf.golden import as_frame, tinted, tolerances_of
 from edgeclf_runtime.bundle import Model, Tolerance, open_bundle
 from edgeclf_runtime.golden import compare_logits, golden_images, read_golden
+from edgeclf_runtime.preprocess import Preprocessing
 
 DRAW = np.random.RandomState(0)
 FP32 = DRAW.randn(16, 10) * 3
@@ -88,3 +94,41 @@ def test_a_tinted_picture_keeps_its_shape_and_gets_no_lighter():
     assert tinted(image).shape == image.shape
     assert np.array_equal(tinted(image)[:, :, 2], image[:, :, 2])
     assert (tinted(image) <= image).all()
+
+
+def test_every_second_image_must_be_resized_and_cropped_even_where_photographs_are_as_the_model_wants_them(bundle):
+    opened = open_bundle(bundle)
+    side = opened.preprocessing.height
+    shapes = [image.shape[:2] for image in golden_images(opened)]
+    assert shapes[0::2] == [(side, side)] * len(shapes[0::2])
+    # The larger one is halved too.
+    assert shapes[1] == (96, 128)
+    assert shapes[3] == (160, 214)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (300, 300), (224, 200), (90, 30)])
+def test_a_frame_is_wider_than_high_with_the_same_middle(shape):
+    image = np.random.RandomState(4).randint(0, 256, (*shape, 3)).astype(np.uint8)
+    frame = as_frame(image, Preprocessing(64, 64), 1.5)
+    assert min(frame.shape[:2]) >= 96
+    if shape == (300, 300):
+        assert frame.shape == (300, 400, 3)
+        assert np.array_equal(frame[:, 50:350], image)
+    # One that is high is cropped anyway.
+    assert (frame.shape[1] > frame.shape[0]) == (shape != (90, 30))
+
+
+def test_what_two_versions_of_one_library_compute_in_other_ways_has_no_limit_of_its_own(tmp_path):
+    assert set(LIMITS) == {"default", "onnxruntime"}
+    assert set(tolerances_of("int8-cpu", FP32, INT8, 0.1, same_kernels=False)) == {"default"}
+    run = SimpleNamespace(file=lambda name: tmp_path / name)
+    for operator, same in (("Relu", True), ("HardSigmoid", False)):
+        graph = helper.make_graph([helper.make_node(operator, ["image"], ["logits"])], "graph", [], [])
+        onnx.save(helper.make_model(graph), tmp_path / "model.int8-cpu.onnx")
+        assert golden._has_same_kernels(run, "int8-cpu") == same
+    assert not golden._has_same_kernels(run, "int8-arm")
+
+
+def test_the_labels_stand_beside_the_logits(bundle):
+    opened = open_bundle(bundle)
+    assert read_golden(opened)["labels"] == list(opened.labels)

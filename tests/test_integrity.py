@@ -232,6 +232,14 @@ def test_heavy_imbalance_is_warned_of(photos):
     assert finding.message == "the label '3' has 3 images in train, the largest class 41: collect more of it"
 
 
+@pytest.mark.parametrize("name", ["unknown", "UNKNOWN"])
+def test_a_class_named_as_the_answer_below_a_threshold_is_warned_of(photos, name):
+    (photos / "3").rename(photos / name)
+    [finding] = findings(photos, "ambiguous-label")
+    assert finding.severity == "warning"
+    assert f"the label {name!r} is also what is answered below a threshold" in finding.message
+
+
 def test_images_beside_the_class_folders_are_warned_of(photos):
     shutil.copyfile(photos / "3" / "000.png", photos / "stray.png")
     [finding] = findings(photos, "unlabelled")
@@ -260,3 +268,20 @@ def test_labels_missing_from_train_are_named_with_their_files_and_what_was_meant
     assert sorted(found) == ["cat", "emu"]
     assert "(is it 'Cat'?)" in found["cat"].message
     assert [len(found[label].files) for label in ("cat", "emu")] == [1, 2]
+
+
+# Data of fewer bits than their files have
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_data_of_fewer_bits_than_their_files_have_is_warned_of_with_the_figure(photos, bits):
+    pixels = np.random.default_rng(0).integers(0, 1 << bits, (3, 8, 8), np.uint16)
+    pixels[0, 0, 0] = (1 << bits) - 1
+    for number, image in enumerate(pixels):
+        cv2.imwrite(str(photos / "3" / f"deep {number}.png"), image)
+    cv2.imwrite(str(photos / "3" / "bright.png"), pixels[0] << (16 - bits))
+    (found,) = findings(photos, "nearly-black")
+    assert found.severity == "warning"
+    assert found.message.startswith(f"in 3 16-bit images, the largest value is {(1 << bits) - 1} of 65535")
+    assert f"{bits}-bit data? If the data have {bits} bits, save them scaled (values << {16 - bits})" in found.message
+    assert [file.rpartition("/")[2] for file in found.files] == [f"deep {number}.png" for number in range(3)]

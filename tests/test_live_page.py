@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import http.server
+import ipaddress
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import cv2
 import numpy as np
 import pytest
 from runtime.attackers import crowd
+from runtime.test_live_proxy import Proxy, readme_lines
 
 from edgeclf_runtime.classifier import Classifier
 from edgeclf_runtime.errors import EndOfStream
@@ -131,10 +133,10 @@ class Slides(Camera):
 class Show:
     """A classifier's stream of Slides on a live page; ``seen`` holds the labels so far."""
 
-    def __init__(self, bundle):
+    def __init__(self, bundle, access=None):
         self.bundle, self.camera, self.seen = bundle, Slides(bundle), []
         self.classifier = Classifier.open(bundle, "fp32")
-        self.sink = LiveSink(":0", self.classifier.labels, "Digits <b>&amp;")
+        self.sink = LiveSink(":0", self.classifier.labels, "Digits <b>&amp;", access)
         self.start()
 
     def start(self):
@@ -206,6 +208,45 @@ def test_the_label_and_the_confidences_that_are_shown_are_the_classifiers(browse
 
 
 FACTS = ("label", "confidence", "model", "backend", "title")
+
+
+@pytest.mark.parametrize("name", ["unknown", "UNKNOWN"])
+def test_a_label_named_unknown_is_told_from_one_that_was_rejected(browser, name):
+    labels = [name, "defective"]
+    kept = Result(name, 0.9, [(name, 0.9), ("defective", 0.1)], {}, "fp32", "none")
+    top = [("defective", 0.627), (name, 0.373)]
+    rejected = Result("unknown", 0.627, top, {}, "fp32", "none", rejected=True, candidate="defective")
+    frame = Frame(np.zeros((48, 64, 3), np.uint8), 0, time.time(), time.monotonic(), 1.0, "")
+    texts = ("label", "confidence")
+    shown = ", ".join(f"document.getElementById('{name}').innerText" for name in texts)
+    shown = f"[{shown}, document.body.classList.contains('unknown'), document.title]"
+    with LiveSink(":0", labels, "cells") as sink:
+        browser.open(sink.url)
+        for result, expected in (
+            (kept, [name, "90.0 %", False, f"{name} \u00b7 cells"]),
+            (rejected, ["unknown", "(defective 62.7 %)", True, "unknown (defective 62.7 %) \u00b7 cells"]),
+        ):
+            sink.write(StreamResult(frame, result, 1.0))
+            browser.wait_until(
+                f"JSON.stringify({shown}) === {json.dumps(json.dumps(expected, ensure_ascii=False, separators=(',', ':')))}"
+            )
+        browser.open("about:blank")
+
+
+def test_the_page_works_behind_a_proxy_in_a_folder_of_its_own(browser, bundle, tmp_path):
+    access = Access(token=b"a token of some length", proxies=(ipaddress.ip_network("127.0.0.1"),))
+    show = Show(bundle, access)
+    proxy = Proxy(tmp_path, show.sink, readme_lines())
+    try:
+        browser.open(f"http://127.0.0.1:{proxy.port}/line4/?token=a%20token%20of%20some%20length")
+        assert browser.wait_until("location.href") == f"http://127.0.0.1:{proxy.port}/line4/"
+        browser.wait_until("document.body.classList.contains('live') && document.body.classList.contains('seen')")
+        first = browser.wait_until("document.getElementById('frames').innerText")
+        browser.wait_until(f"document.getElementById('frames').innerText !== {json.dumps(first)}")
+    finally:
+        browser.open("about:blank")
+        proxy.stop()
+        show.close()
 
 
 def test_a_lost_camera_is_told_on_the_page_until_it_is_back(browser, show):

@@ -34,6 +34,7 @@ def test_json_holds_image_label_confidences_and_timings(model, digits):
 def test_below_the_threshold_the_label_is_unknown(model, digits):
     [prediction] = edgeclf.predict(model, [digits / "3" / "000.png"], threshold=1.0)
     assert prediction.result.label == "unknown"
+    assert f"unknown ({prediction.result.top[0][0]} {prediction.result.confidence * 100:.1f} %)" in str(prediction)
     assert prediction.result.top[0][0] == "3"
 
 
@@ -41,6 +42,17 @@ def test_a_photograph_of_any_size_and_shape_is_taken(model, digits, tmp_path):
     picture = cv2.resize(cv2.imread(str(digits / "3" / "000.png")), (333, 777))
     cv2.imwrite(str(tmp_path / "tall.webp"), picture)
     assert len(edgeclf.predict(model, [tmp_path / "tall.webp"])) == 1
+
+
+def test_a_folder_means_its_images_in_natural_order(model, digits, tmp_path):
+    for name in ("10.png", "9.png"):
+        (tmp_path / name).write_bytes((digits / "3" / "000.png").read_bytes())
+    assert [prediction.image for prediction in edgeclf.predict(model, [tmp_path])] == [
+        str(tmp_path / "9.png"),
+        str(tmp_path / "10.png"),
+    ]
+    with pytest.raises(ImageError, match="holds no image"):
+        edgeclf.predict(model, [tmp_path / "*.jpg"])
 
 
 def test_the_first_image_that_cannot_be_decoded_is_named(model, digits, tmp_path):

@@ -28,7 +28,9 @@ _SHOWN_PAIR = re.compile(
     re.IGNORECASE,
 )
 # Long runs of letters and digits are keys: some cameras' streams are secret by their path.
-_KEY_IN_PATH = re.compile(r"(?=[^0-9]*[0-9])(?:[A-Za-z0-9]{16,}|[A-Za-z0-9]{4,}(?:-[A-Za-z0-9]{4,}){2,})\Z")
+KEY_IN_PATH = re.compile(r"(?=[^0-9]*[0-9])(?:[A-Za-z0-9]{16,}|[A-Za-z0-9]{4,}(?:-[A-Za-z0-9]{4,}){2,})\Z")
+# Switches and small numbers, say key-int-max=30 of an encoder, are no secrets, whatever their name is.
+_NO_SECRET = re.compile(r"[\"']?(?:true|false|yes|no|[0-9]{1,2})[\"']?", re.IGNORECASE)
 _ADDRESS = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:(?P<user>[^:@/?#]*)(?::(?P<password>[^@/?#]*))?@)?"
     r"(?P<host>\[[0-9a-f:.]+(?:%25[\w.-]+)?\]|[^\[\]:@/?#]+)(?::(?P<port>[0-9]{1,5}))?(?P<tail>[/?#].*)?",
@@ -144,7 +146,7 @@ def _shown_tail(tail):
 def _shown_segment(segment):
     if "=" in segment or "&" in segment:
         return _shown_pairs(segment)
-    if ":" in segment or _KEY_IN_PATH.match(segment):
+    if ":" in segment or KEY_IN_PATH.match(segment):
         return "..."
     # An "@" would be taken for the end of a password.
     return segment.replace("@", "%40")
@@ -187,7 +189,7 @@ def _shown_word(match):
     name, value = match.group("name"), match.group("value")
     if name is None:
         return match.group() if _PLAIN_WORD.fullmatch(match.group()) else "..."
-    if _SECRET_NAME.search(name):
+    if _SECRET_NAME.search(name) and not is_no_secret(value):
         return name + "=..."
     if "://" in value:
         return "{}={}".format(name, shown_uri(value.strip('"')))
@@ -252,6 +254,11 @@ def secret_spans(text):
             start = len(text) - len(rest)
             spans.append((start + colon + 1, start + at))
     return _merged((first, last) for first, last in spans if text[first:last].strip("\"'") not in ("", PLACEHOLDER))
+
+
+def is_no_secret(value):
+    """Whether a value is a switch or a small number, which is nobody's password."""
+    return _NO_SECRET.fullmatch(value) is not None
 
 
 def _merged(spans):

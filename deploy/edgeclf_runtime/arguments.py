@@ -2,10 +2,27 @@
 
 import argparse
 import os
+import sys
 
 from . import __version__
+from .images import is_image_name
+from .logs import LEVELS
 from .redaction import redact
+from .result import A_DEVICE_NAME, is_device_name
+from .stdio import write_stderr
 from .terminal import printable
+
+
+class _Once(argparse.Action):
+    """Stores an option's value; of an option that is given again neither value may be ignored."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        given = namespace.__dict__.setdefault("given", set())
+        if self.option_strings and self.dest in given:
+            what = "one source is read by one process" if self.dest == "source" else "one value was expected"
+            raise argparse.ArgumentError(self, "it is given more than once; " + what)
+        given.add(self.dest)
+        setattr(namespace, self.dest, values)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -13,11 +30,31 @@ class _Parser(argparse.ArgumentParser):
 
     color = False  # Python 3.14's would be taken for such a command
 
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        for action in (None, "store"):  # what an argument of one value is, unless it says something else
+            self.register("action", action, _Once)
+
     def error(self, message):
         super().error(printable(message))
 
     def _print_message(self, message, file=None):
-        super()._print_message(printable(redact(message or ""), "\n"), file)
+        text = printable(redact(message or ""), "\n")
+        if file in (None, sys.stderr):
+            write_stderr(text)
+        else:
+            file.write(text)
+            file.flush()  # here a full disk is an error
+
+
+def names_apart(argv):
+    """Return a command line in which files whose names begin with "-" cannot be taken for options."""
+    apart = list(argv)
+    for at, word in enumerate(apart):
+        is_value = at > 0 and apart[at - 1] == "--source"
+        if word.startswith("-") and (is_value or is_image_name(word)) and os.path.lexists(word):
+            apart[at] = os.path.join(os.curdir, word)
+    return apart
 
 
 def make_parser(functions, bundle=None):
@@ -46,6 +83,7 @@ def make_parser(functions, bundle=None):
                 "bundle", metavar="NAME.edge", nargs=None if needs_bundle else "?", help="the bundle's folder"
             )
         command.add_argument("--json", action="store_true", help="write JSON to stdout")
+        _add_log(command)
         return command
 
     add("info", "verify the bundle and show what it holds", "info")
@@ -54,6 +92,16 @@ def make_parser(functions, bundle=None):
     _add_classify(add("classify", "classify image files", "classify cat.jpg dog.png --json"))
     _add_run(add("run", "classify frames until the source ends", "run --source /dev/video0 --live 8080 --json"))
     _add_bench(add("bench", "measure the latency of each model", "bench --repeat 200"))
+    _add_service(
+        add(
+            "install-service",
+            "make a systemd service of run, with the options of run",
+            "install-service --name pets --source csi://0 --sink mqtt://broker/pets",
+        )
+    )
+    _add_service_name(
+        add("uninstall-service", "stop a systemd service and remove its unit file", "uninstall-service --name pets")
+    )
     add("doctor", "look for what this machine lacks, and say how to mend it", "doctor", needs_bundle=False)
     return parser
 
@@ -93,9 +141,15 @@ def _add_build(parser):
 
 
 def _add_classify(parser):
-    parser.add_argument("images", nargs="+", metavar="IMAGE")
+    parser.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="an image file, a folder of images (not the folders in it), or a pattern such as 'photos/**/*.jpg'",
+    )
     _add_choice(parser)
     _add_decision(parser)
+    _add_device_name(parser)
 
 
 def _add_run(parser):
@@ -104,7 +158,7 @@ def _add_run(parser):
         "--source",
         required=True,
         metavar="URI",
-        help="csi://0, /dev/video0, rtsp://..., http://... (MJPEG), gst://PIPELINE, test://, a video file, a folder or pattern of images",
+        help="csi://0, /dev/video0, /dev/v4l/by-id/..., rtsp://..., http://... (MJPEG, an image, a film), gst://PIPELINE, test://, a video file, a folder or pattern of images",
     )
     source.add_argument(
         "--password-file",
@@ -114,7 +168,22 @@ def _add_run(parser):
     )
     source.add_argument("--width", type=_positive, metavar="N", help="picture width to ask the camera for")
     source.add_argument("--height", type=_positive, metavar="N", help="picture height to ask the camera for")
-    source.add_argument("--fps", type=_positive, metavar="N", help="frames a second to ask the camera for")
+    source.add_argument(
+        "--fps",
+        type=_positive,
+        metavar="N",
+        help="frames a second to ask the camera for, or at which images were taken",
+    )
+    source.add_argument(
+        "--format", metavar="NAME", help="a USB camera's format, MJPG or YUYV; else MJPG if size or rate needs it"
+    )
+    source.add_argument(
+        "--control",
+        action="append",
+        type=_control,
+        metavar="NAME=VALUE",
+        help="set a USB camera's control, say exposure=100, at each opening; may be given again (default: as the camera has it)",
+    )
     source.add_argument("--flip", choices=("horizontal", "vertical", "180"), help="for a camera that hangs upside down")
     source.add_argument(
         "--policy",
@@ -128,15 +197,66 @@ def _add_run(parser):
     source.add_argument(
         "--frozen",
         type=_seconds_or_zero,
-        default=10.0,
         metavar="S",
-        help="reopen a camera with the same picture for so long (10); 0 never",
+        help="reopen a camera with the same picture for so long (10; images by HTTP: 0); 0 never",
     )
     source.add_argument("--frames", type=_positive, metavar="N", help="stop after N frames")
+    source.add_argument(
+        "--wait",
+        action="store_true",
+        default=None,
+        help="wait for a camera, a broker or a disk that is not there yet, as for one that is lost (default for a service of systemd)",
+    )
+    source.add_argument(
+        "--no-wait",
+        action="store_false",
+        dest="wait",
+        default=None,
+        help="end at once without them (default elsewhere)",
+    )
+    _add_device_name(source)
     _add_choice(parser)
     _add_decision(parser)
     _add_smoothing(parser)
     _add_sinks(parser)
+
+
+def _add_service(parser):
+    service = parser.add_argument_group("service")
+    _add_service_name(service)
+    service.add_argument(
+        "--user", default="edgeclf", metavar="NAME", help="account that it runs as, made unless it is there (edgeclf)"
+    )
+    service.add_argument("--no-start", dest="start", action="store_false", help="do not start it before the next boot")
+    service.add_argument(
+        "--overwrite", action="store_true", help="put it in the place of a unit that install-service did not make"
+    )
+    _add_run(parser)
+
+
+def _add_service_name(parser):
+    parser.add_argument(
+        "--name", dest="service_name", metavar="NAME", help="name of the service; else that of the bundle"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
+
+
+def run_parser():
+    """Return a parser of the options of ``run`` only."""
+    parser = _Parser(add_help=False)
+    parser.add_argument("--json", action="store_true")
+    _add_log(parser)
+    _add_run(parser)
+    return parser
+
+
+def _add_log(parser):
+    parser.add_argument("--verbose", "-v", action="store_true", help="the same as --log-level info")
+    parser.add_argument(
+        "--log-level",
+        choices=LEVELS,
+        help="log from this level on to stderr, with times (warning, without times); systemd's journal adds its own",
+    )
 
 
 def _add_smoothing(parser):
@@ -144,7 +264,7 @@ def _add_smoothing(parser):
         "--smooth",
         type=_seconds,
         metavar="S",
-        help="average confidences over about S seconds, so that labels do not flicker",
+        help="average confidences over about S seconds of the camera's or the film's time, so that labels do not flicker",
     )
     parser.add_argument(
         "--margin",
@@ -162,13 +282,20 @@ def _add_sinks(parser):
         action="append",
         default=[],
         metavar="TARGET",
-        help="results.jsonl, results.csv, annotated.mp4 or mqtt://HOST/TOPIC; may be given again",
+        help="results.jsonl, results.csv, annotated.webm (or .mp4, .avi) or mqtt://HOST/TOPIC (mqtts:// for TLS); "
+        "may be given again",
     )
     sinks.add_argument(
         "--mqtt-password-file",
         metavar="FILE",
         help="the password for mqtt://USER@HOST, a file of one line; else the environment's EDGECLF_MQTT_PASSWORD",
     )
+    for option, what in (
+        ("ca", "certificates of the authorities that may have signed the broker's, instead of the system's"),
+        ("cert", "this program's own certificate, for a broker that asks for one"),
+        ("key", "the private key of --mqtt-cert"),
+    ):
+        sinks.add_argument("--mqtt-" + option, metavar="FILE", help="for mqtts://: {}, in PEM".format(what))
     sinks.add_argument(
         "--live",
         metavar="[HOST:]PORT",
@@ -196,6 +323,13 @@ def _add_live(parser):
         default=[],
         metavar="NAME",
         help="with --live: another host name of this page, say a proxy's; may be given again",
+    )
+    parser.add_argument(
+        "--live-proxy",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="with --live: believe what this proxy says of its clients (X-Forwarded-For, -Proto); may be given again",
     )
     parser.add_argument("--live-cert", metavar="FILE", help="with --live: certificate for https, in PEM")
     parser.add_argument("--live-key", metavar="FILE", help="with --live: the certificate's private key, in PEM")
@@ -241,10 +375,32 @@ def _add_decision(parser):
     )
 
 
+def _add_device_name(parser):
+    parser.add_argument(
+        "--device-name",
+        type=_device_name,
+        metavar="NAME",
+        help="name in each result of what made it; else the environment's EDGECLF_DEVICE_NAME",
+    )
+
+
+def _device_name(text):
+    if not is_device_name(text):
+        raise argparse.ArgumentTypeError("{!a} is no name of a device; {} was expected".format(text, A_DEVICE_NAME))
+    return text
+
+
 def _positive(text):
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError("{!r} is not a whole number of 1 or more".format(text))
     return int(text)
+
+
+def _control(text):
+    name, equals, value = text.partition("=")
+    if not (name.strip() and equals and value.strip()):
+        raise argparse.ArgumentTypeError("{!r} sets no control; NAME=VALUE was expected".format(text))
+    return name.strip(), value.strip()
 
 
 def _core(text):

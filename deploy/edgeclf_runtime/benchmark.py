@@ -14,7 +14,7 @@ from .errors import BackendError, EdgeclfError
 from .golden import golden_images
 from .images import decode_image
 from .machine import machine_facts
-from .selection import Selection, candidates
+from .selection import Selection, candidates, prepare
 from .telemetry import PowerMeter, read_telemetry, throttled
 from .terminal import printable, show_line
 
@@ -119,6 +119,7 @@ def bench(bundle, repeat=100, warmup=10, backend="auto", threads=None, size=FRAM
     before = read_telemetry(root)
     models = sorted({model.name for model, _ in candidates(bundle, None, backend)})
     pairs = {name: tuning.recall(bundle, candidates(bundle, name, backend), threads) for name in models}
+    prepare(bundle, [pair for name in models for pair in pairs[name][:1]])
     measured: Dict[str, _Runs] = {}
     failures: Dict[str, str] = {}
     try:

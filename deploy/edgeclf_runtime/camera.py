@@ -4,21 +4,22 @@ Cameras, streams and videos are read in a process of its own (``capture.py``), l
 reopened when they are lost (``watch.py``); images are read here.  Knows nothing of classification.
 """
 
-import glob
 import logging
 import os
+import re
 import time
 from urllib.parse import parse_qsl, urlsplit
 
 from .addresses import PLACEHOLDER, fill_password, parse_address, shown_uri
 from .capture import CaptureProcess
 from .credentials import CAMERA, check_password, password_from
+from .device import cameras, device_path
 from .errors import CameraError, EndOfStream, ImageError
 from .frames import Camera, Frame
-from .images import is_image_name, read_image
+from .images import image_paths, local_path, read_image
 from .redaction import learn, protect
-from .sources import FAULTS, FLIPS, PIPELINE_END, Source, cameras, csi_pipeline
-from .watch import FROZEN_S, TIMEOUT_S, WatchedCamera
+from .sources import FAULTS, FLIPS, PIPELINE_END, Source, csi_pipeline, is_live
+from .watch import TIMEOUT_S, WatchedCamera
 
 __all__ = ["FORMS", "Camera", "Frame", "open_camera"]
 
@@ -28,9 +29,9 @@ FORMS = (
     "an image file",
     "a folder or a pattern of images (photos/*.jpg)",
     "csi://0 (a Jetson's camera)",
-    "/dev/video0 or v4l2://0",
+    "/dev/video0, /dev/v4l/by-id/... or v4l2://0",
     "rtsp://[USER@]HOST/PATH",
-    "http://[USER@]HOST/PATH (MJPEG)",
+    "http://[USER@]HOST/PATH (MJPEG, an image, a film)",
     "gst://PIPELINE (GStreamer)",
     "test:// (generated pictures)",
 )
@@ -46,38 +47,71 @@ def open_camera(
     flip=None,
     policy="auto",
     timeout_s=TIMEOUT_S,
-    frozen_s=FROZEN_S,
+    frozen_s=None,
     wait=True,
     password=None,
+    format=None,
+    controls=None,
 ):
     """Open a source of frames; see FORMS for what a ``uri`` can be.
 
-    width, height, fps  what to ask a camera for; None leaves it to the camera
+    width, height, fps  what to ask a camera for; None leaves it to the camera.  Of images ``fps`` is the rate at which
+                they were taken: with it each has its position in time
     flip        "horizontal", "vertical" or "180", for a camera that hangs upside down
     policy      "latest": the newest frame, late ones dropped, a video file played at its own
                 rate; "all": every frame of a file; "auto": "all" for files, "latest" for the rest;
                 images are always read one after another
     timeout_s   a camera without a frame for so long is lost, and reopened
-    frozen_s    a camera with the same picture for so long is lost; 0 for one that may stand still
+    frozen_s    a camera with the same picture for so long is lost; 0 for one that may stand still; None takes 10 s, and
+                0 for images by HTTP, of which the server decides when there is another
     wait        False returns before it is open: call wait_opened() before the first read()
     password    of the camera, as it is; None takes the environment's EDGECLF_CAMERA_PASSWORD.  It stands for
                 ``{password}`` in the ``uri``, and is added to an rtsp or http address with a user name alone
+    format      of a USB camera's frames, four characters such as "MJPG" or "YUYV"; None takes MJPG if the
+                camera does not have the size or the rate otherwise
+    controls    of a USB camera, by their names as v4l2-ctl shows them: {"exposure": 100, "gain": 4}; set at each opening
 
     Returns a Camera.  Raises CameraError where the source cannot be opened.
     """
     uri = str(uri)
     _check(flip, policy, timeout_s, frozen_s)
-    paths = _image_paths(uri)
+    uri, paths = _local(uri)
     if paths is not None:
-        return ImagesCamera(paths)
-    source = find_source(uri, width, height, fps, flip, password)
+        _with_settings(Source("file", uri, uri), format, controls)
+        return ImagesCamera(paths, uri, fps)
+    source = _with_settings(find_source(uri, width, height, fps, flip, password), format, controls)
     if not source.live:
         video = CaptureProcess(source._replace(policy="latest" if policy == "latest" else "all"))
         return video.wait_opened() if wait else video
-    if policy == "all":
-        raise CameraError("{} is live: the policy all, which drops nothing, is for files".format(source.name))
-    camera = WatchedCamera(source, timeout_s, frozen_s)
+    _check_policy(source, policy)
+    camera = WatchedCamera(source._replace(policy=policy if source.by_http else "latest"), timeout_s, frozen_s)
     return camera.wait_opened() if wait else camera
+
+
+def check_source(uri, width, height, fps, flip, policy, timeout_s, frozen_s, password=None, format=None, controls=None):
+    """Return whether a source is live; raises CameraError as open_camera() does before it opens one."""
+    _check(flip, policy, timeout_s, frozen_s)
+    uri, paths = _local(uri)
+    if paths is not None:
+        _with_settings(Source("file", uri, uri), format, controls)
+        return False
+    source = _with_settings(find_source(uri, width, height, fps, flip, password), format, controls)
+    _check_policy(source, policy)
+    return source.live
+
+
+def _check_policy(source, policy):
+    if source.live and policy == "all" and not source.by_http:
+        raise CameraError(is_live(source))
+
+
+def _local(uri):
+    """Return a URI, a path if it is one, and the images that it names, or None where it names something else."""
+    try:
+        uri = local_path(str(uri))
+        return uri, image_paths(uri)
+    except ImageError as error:
+        raise CameraError(str(error))
 
 
 def _check(flip, policy, timeout_s, frozen_s):
@@ -85,8 +119,22 @@ def _check(flip, policy, timeout_s, frozen_s):
         raise CameraError("flip is {!r}; one of {} was expected".format(flip, ", ".join(sorted(FLIPS))))
     if policy not in POLICIES:
         raise CameraError("the policy is {!r}; one of {} was expected".format(policy, ", ".join(POLICIES)))
-    if not timeout_s > 0 or not frozen_s >= 0:
+    if not timeout_s > 0 or not (frozen_s is None or frozen_s >= 0):
         raise CameraError("timeout_s is {} and frozen_s {}; seconds above 0 were expected".format(timeout_s, frozen_s))
+
+
+def _with_settings(source, format, controls):
+    """Return a Source with what only a USB camera has; raises CameraError if it is none."""
+    if (format or controls) and source.kind != "device":
+        raise CameraError(
+            "{} is no USB camera: {} for /dev/video0 and the like".format(
+                source.name, "formats are" if format else "controls are"
+            )
+        )
+    if format and not re.fullmatch("[A-Za-z0-9 ]{3,4}", format):
+        raise CameraError("the format is {!r}; four characters such as MJPG or YUYV were expected".format(format))
+    controls = {str(name): str(value) for name, value in controls.items()} if controls else None
+    return source._replace(format=format and format.upper(), controls=controls)
 
 
 def find_source(uri, width=None, height=None, fps=None, flip=None, password=None):
@@ -109,8 +157,17 @@ def _find(uri, scheme, password):
         return Source("gstreamer", pipeline if "appsink" in pipeline else pipeline + PIPELINE_END, shown_uri(uri))
     if os.path.isfile(uri):
         return Source("file", uri, uri)
-    if scheme == "v4l2" or uri.startswith("/dev/video") or uri.isdecimal():
-        return Source("device", _device(uri), uri)
+    device = device_path(uri)
+    if device is not None:
+        return Source("device", device, uri)
+    if scheme == "v4l2":
+        raise CameraError(
+            "{!r} names no camera; a camera is /dev/video0 or v4l2://0. {}".format(shown_uri(uri), cameras())
+        )
+    if os.path.islink(uri):
+        raise CameraError(
+            "{} leads to {}, which is no source; a source is {}".format(uri, os.path.realpath(uri), ", ".join(FORMS))
+        )
     raise CameraError("there is no source {!r}; a source is {}".format(shown_uri(uri), ", ".join(FORMS)))
 
 
@@ -164,17 +221,6 @@ def _generated(uri):
     return Source("test", "", uri, fault=fault, after=int(after))
 
 
-def _device(uri):
-    number = uri[len("v4l2://") :] if uri.startswith("v4l2://") else uri
-    if number.startswith("/dev/video"):
-        number = number[len("/dev/video") :]
-    if not number.isdecimal():
-        raise CameraError(
-            "{!r} names no camera; a camera is /dev/video0 or v4l2://0. {}".format(shown_uri(uri), cameras())
-        )
-    return number
-
-
 def _number(uri, scheme):
     number = uri[len(scheme) :] or "0"
     if not number.isdecimal():
@@ -182,26 +228,15 @@ def _number(uri, scheme):
     return number
 
 
-def _image_paths(uri):
-    """Return the image files that a URI names, or None where it names something else."""
-    if os.path.isdir(uri):
-        paths = [os.path.join(uri, name) for name in os.listdir(uri) if is_image_name(name)]
-    elif os.path.isfile(uri) and is_image_name(uri):
-        paths = [uri]
-    elif not os.path.exists(uri) and "://" not in uri and glob.has_magic(uri):
-        paths = [path for path in glob.glob(uri, recursive=True) if is_image_name(path)]
-    else:
-        return None
-    if not paths:
-        raise CameraError("{} holds no image (JPEG, PNG, BMP, WebP or TIFF was expected)".format(uri))
-    return sorted(paths)
-
-
 class ImagesCamera(Camera):
-    """Image files, one frame each, in the order given."""
+    """Image files, one frame each, in the order given.
 
-    def __init__(self, paths):
-        self._paths = paths
+    name    what the results call them
+    fps     the rate at which they were taken, if they were
+    """
+
+    def __init__(self, paths, name="", fps=None):
+        self.name, self._paths, self.rate = name, paths, fps
         self._next = 0
 
     def read(self, timeout_s=None):
@@ -217,7 +252,8 @@ class ImagesCamera(Camera):
                 _log.warning("skipped %s", error)
                 continue
             capture_ms = (time.monotonic() - captured) * 1e3
-            return Frame(image, number, captured_at, captured, capture_ms, os.path.basename(path))
+            position_s = number / self.rate if self.rate else None
+            return Frame(image, number, captured_at, captured, capture_ms, os.path.basename(path), position_s)
         if self.skipped == len(self._paths):
             raise CameraError("none of {} images could be read; replace or remove them".format(self.skipped))
         raise EndOfStream("all {} images were read".format(len(self._paths)))

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import select
+import signal
 import socket
 import subprocess
 import time
@@ -17,71 +18,81 @@ from typing import Any, List, Set
 
 from .capture_main import NEXT, SLOTS
 from .capture_messages import Messages
-from .errors import CameraError, CameraLost, EndOfStream
+from .cgroups import memory_limit
+from .diagnosis import diagnosis
+from .errors import CameraError, CameraLost, EndOfStream, IncompleteFilm, SourceError
 from .frame_memory import FrameMemory
 from .frames import Camera, Frame
 from .processes import start_child
-from .sources import advice
-from .terminal import relay
+from .reader_log import LEVELS, ReaderLog
 
 _LENT = 3  # frames that may be held without a copy; the process needs the other slots
 _ASK_TIMEOUT_S, _KILL_TIMEOUT_S = 1.0, 1.0
+_JOIN_TIMEOUT_S = 0.2
+_RECENT_S = 5.0  # what a reader said longer ago has no part in a loss
 _log = logging.getLogger(__name__)
 # A stream's first frame may take several seconds: an RTSP server sends it with the next key frame.
 OPEN_TIMEOUT_S = 10.0
+# A film on disk is there, and what takes long is a busy machine; one by HTTP may have to be fetched before it can be read.
+FILM_TIMEOUT_S = 60.0
 
 
 class CaptureProcess(Camera):
     """One opening of one Source.
 
     opened      whether the source was opened
+    ends, still what its reader says, see sources.Reader
     waiting     why it was not, while the process waits for the source to be there, else ""
     quiet_since ``time.monotonic()`` since when it has owed an answer
     confined    names of what keeps its decoders from the rest of the machine, see sandbox.py
     """
 
     def __init__(self, source):
-        self.policy = source.policy
-        self.opened = False
-        self.waiting = ""
+        self.name, self.policy = source.name, source.policy
+        self.opened = self.ends = self.still = False
+        self.waiting = self._why_waiting = ""
         self.quiet_since = time.monotonic()
         self._source = source
         self.confined: List[str] = []
         self._asked = False
+        self._last: Any = None  # the error that it ended with
         self._messages = Messages(SLOTS)
         self._lent: Set[int] = set()
         self._pixels: Any = None
-        self._link, theirs = socket.socketpair()
         self._memory = FrameMemory()
+        self._link, theirs = socket.socketpair()
         # A session of its own: Ctrl-C is for the parent, which then closes this in order.
         self._process = start_child(
             "capture_main",
             theirs.fileno(),
-            self._memory.fileno(),
+            *self._memory.handles,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,
             env=_environment(),
         )
-        relay(self._process.stderr)
+        self._log = ReaderLog(self._process.stderr, _without_location(source))
         theirs.close()
         with contextlib.suppress(OSError):  # where it has gone, _receive() says so
             self._link.sendall(json.dumps(source._asdict()).encode() + b"\n")
+        # A program that ends without closing it stops the camera in order, too.
+        self._finalizer = weakref.finalize(self, _end, self._link, self._process, os.getpid())
 
     def wait_opened(self):
         """See Camera.wait_opened(); a source that is not there counts as one that cannot be opened."""
-        deadline = time.monotonic() + OPEN_TIMEOUT_S
+        timeout_s = FILM_TIMEOUT_S if self._source.by_http or not self._source.live else OPEN_TIMEOUT_S
+        deadline = time.monotonic() + timeout_s
         try:
             while not self.opened:
                 if self._receive(deadline) is None:
                     raise CameraError(
                         "{} did not open within {:.0f} s: {}".format(
-                            self._source.name, OPEN_TIMEOUT_S, advice(self._source)
+                            self.name, timeout_s, diagnosis(self._source, self._log.said())
                         )
                     )
                 if self.waiting:
-                    raise CameraError("{}: {}".format(self.waiting, advice(self._source)))
+                    raise CameraError(self.why_waiting())
         except CameraError:
             self.close()
             raise
@@ -90,8 +101,8 @@ class CaptureProcess(Camera):
     def read(self, timeout_s=None):
         """Return the next Frame, or None after ``timeout_s``.
 
-        Raises CameraLost where a live source stopped, EndOfStream at the end of a file, and
-        CameraError where the source could not be opened.
+        Raises CameraLost where a live source stopped, EndOfStream at the end of a film, IncompleteFilm where that comes
+        too soon, and CameraError where the source could not be opened.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         if not self._asked:
@@ -108,6 +119,8 @@ class CaptureProcess(Camera):
 
     def _receive(self, deadline):
         """Return the process's next message, or None when the deadline has passed."""
+        if self._last is not None:
+            raise self._last
         message = None
         try:
             message = self._messages.next(self._asked)
@@ -121,15 +134,53 @@ class CaptureProcess(Camera):
             self._kill()
             raise self._lost("the capture process of {} sent {}".format(self._source.name, error))
         self.quiet_since = time.monotonic()
-        if "error" in message:
-            raise self._lost(message["error"])
-        if "end" in message:
-            raise EndOfStream(message["end"])
+        self._last = self._failure(message)
+        if self._last is not None:
+            raise self._last
         if "opened" in message:
-            self.opened, self.rate, self.confined = True, message["rate"], message["confined"]
-            _log.debug("%s is read with: %s", self._source.name, ", ".join(self.confined) or "all rights")
-        self.waiting = message.get("waiting", "")
+            self._take_facts(message)
+        self.waiting, self._why_waiting = message.get("waiting", ""), message.get("why", "")
         return message
+
+    def _take_facts(self, message):
+        self.opened = True
+        for name in ("rate", "confined", "ends", "still", "as_asked"):
+            setattr(self, name, message[name])
+        self.mode = message["granted"]
+        for note in message["notes"]:
+            _log.warning("%s", note)
+        rate = "" if self.rate is None else ", {:g} frames a second".format(self.rate)
+        _log.info("%s is open%s", self.name, rate)
+        _log.debug("%s is read with: %s", self.name, ", ".join(self.confined) or "all rights")
+        if self.mode:
+            _log.log(logging.INFO if self.as_asked else logging.WARNING, "%s: %s", self.name, self.mode)
+
+    def _failure(self, message):
+        """Return the error that the process's last message is, or None."""
+        self.skipped += message.get("unreadable", 0)
+        if "refused" in message:
+            return SourceError(message["refused"])
+        if "error" in message:
+            return self._lost(message["error"])
+        if "failed" in message:
+            return self._lost(self._explained(message["failed"], message["probed"]))
+        if "incomplete" in message:
+            return IncompleteFilm(message["incomplete"])
+        if message.get("unreadable"):
+            _log.warning("%s", message["end"])
+        return EndOfStream(message["end"]) if "end" in message else None
+
+    def _explained(self, what, probed):
+        """Return what failed with the reader's words: all of them and what to do, or the recent ones of a loss."""
+        if not self.opened:
+            said = self._log.said() or ["it " + probed] * bool(probed)
+            return "{}: {}".format(what, diagnosis(self._source, said, what))
+        return self._quoted(what)
+
+    def why_waiting(self):
+        """Return why a source that is not there is waited for, and what to do."""
+        said = [self._why_waiting] if self._source.kind == "network" else []
+        return "{}: {}".format(self.waiting, diagnosis(self._source, said))
 
     def _wait(self, deadline):
         """Return bytes that the process sent, or None when the deadline has passed."""
@@ -145,18 +196,23 @@ class CaptureProcess(Camera):
         except OSError:
             data = b""
         if not data:
-            raise self._lost("the capture process ended{}".format(self._exit_status()))
+            raise self._lost(self._quoted("the capture process ended{}".format(self._exit_status())))
         return data
 
+    def _quoted(self, what):
+        """Return what happened with what the process said of it just before."""
+        said = self._log.said(_RECENT_S)
+        return '{}: "{}"'.format(what, "; ".join(said)) if said else what
+
     def _lost(self, reason):
-        return CameraLost(reason) if self.opened and self._source.live else CameraError(reason)
+        return CameraLost(reason) if self.opened and self._source.live and not self.ends else CameraError(reason)
 
     def _exit_status(self):
         try:
             code = self._process.wait(_KILL_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             return ""
-        return " by signal {}".format(-code) if code < 0 else " with exit status {}".format(code)
+        return " by signal {}{}".format(-code, _why(-code)) if code < 0 else " with exit status {}".format(code)
 
     def _frame(self, message):
         import numpy as np
@@ -168,6 +224,7 @@ class CaptureProcess(Camera):
                 raise ValueError("a frame in slot {}, which it has lent".format(slot))
             if self._pixels is None:
                 self._pixels = self._memory.open(SLOTS * size)
+                _log.info("%s gives frames of %d x %d", self.name, shape[1], shape[0])
         except ValueError as error:
             self._kill()
             raise self._lost("the capture process of {} sent a frame: {}".format(self._source.name, error))
@@ -180,7 +237,8 @@ class CaptureProcess(Camera):
             # Every view of the image holds the array that frombuffer made, its base.
             weakref.finalize(image.base, self._release, slot).atexit = False
         self.dropped = message["dropped"]
-        return Frame(image, message["number"], message["captured_at"], message["captured"], message["capture_ms"], "")
+        names = ("number", "captured_at", "captured", "capture_ms", "position_s")
+        return Frame(image=image, name="", **{name: message[name] for name in names})
 
     def _release(self, slot):
         self._lent.discard(slot)
@@ -195,22 +253,50 @@ class CaptureProcess(Camera):
         """Ask the process to close its source and end, and kill it if it does not; a second call does nothing."""
         if self._link.fileno() < 0:
             return
-        # The end of the link asks; what it may take to stop a camera is bounded by the process itself, too.
-        self._link.close()
         self._memory.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_ASK_TIMEOUT_S)
-        self._kill()
+        self._finalizer()
+        self._log.join(_JOIN_TIMEOUT_S)
 
     def _kill(self):
-        self._process.kill()
-        # Inside a driver not even a kill takes effect; subprocess collects it when it has ended.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_KILL_TIMEOUT_S)
+        _kill(self._process)
 
 
-# What FFmpeg and OpenCV say of every lost packet would fill the log; the loss itself is reported.
-_QUIET_READERS = {"OPENCV_FFMPEG_LOGLEVEL": "-8", "OPENCV_LOG_LEVEL": "ERROR"}
+def _without_location(source):
+    """Return a function that puts a source's name in place of its address, which may hold secrets, in a text."""
+    return lambda text: text.replace(source.location, source.name) if source.location else text
+
+
+def _end(link, process, parent):
+    """Ask a process to close its source and end, and kill it if it does not: a camera that is left open by one that is
+    killed can refuse to be opened again.
+    """
+    link.close()  # its end asks
+    if os.getpid() != parent:
+        return  # a fork, whose parent reads on
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_ASK_TIMEOUT_S)
+    _kill(process)
+
+
+def _kill(process):
+    process.kill()
+    # Inside a driver not even a kill takes effect; subprocess collects it when it has ended.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_KILL_TIMEOUT_S)
+
+
+def _why(number):
+    """Return what most likely made the kernel send a signal, and what to do, or ""."""
+    limit = memory_limit()
+    if number == signal.SIGKILL and limit is not None:
+        return ": this container may use {:.0f} MB of memory; start it with more (docker run --memory)".format(
+            limit / 1e6
+        )
+    if number == signal.SIGBUS:
+        return ": a disk or /dev/shm is full, or damaged; in a container docker run --shm-size=512m"
+    return ""
+
+
 # Nothing is computed there: each of numpy's threads would take memory, and be outside of what confines the others.
 _ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 # Variables that libraries, drivers and GStreamer read; others can hold passwords, which decoders need not see.
@@ -225,4 +311,4 @@ _PASSED_ON = (
 def _environment():
     """Return the environment of the capture process."""
     passed = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
-    return {**_QUIET_READERS, **passed, **_ONE_THREAD}
+    return {**LEVELS, **passed, **_ONE_THREAD}

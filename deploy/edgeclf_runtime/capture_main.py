@@ -6,10 +6,12 @@ When the parent goes, it goes.  Before it opens its source it gives up what deco
 ``sandbox.py``.
 
 Pictures lie in SLOTS slots of one shared file; what is said about them goes over a socket.
-To the parent, a line of JSON each: ``{"waiting": reason}`` where the source is not there and
+To the parent, a line of JSON each: ``{"waiting": name, "why": reason}`` if the source is not there and
 ``{"opening": true}`` when it has come, ``{"opened": true, ...}``, ``{"frame": slot, "shape": ..., ...}``, and at last
-``{"error": reason}`` or ``{"end": reason}``.  From the parent, first the Source as a line of JSON (not as an argument: a URL can hold a
-password), then a byte each: NEXT asks for a frame, any other is the number of a slot that is
+``{"end": reason}``, ``{"incomplete": reason}``, ``{"error": reason}``, ``{"failed": what, "probed": ...}`` (the reader wrote
+the reason to stderr) or ``{"refused": reason}`` (opening it again would not help).  From the parent, first the Source as
+a line of JSON (not as an argument: a URL can hold a password), then a byte each: NEXT asks for a frame, any other is the
+number of a slot that is
 free again; the end of the link asks for an end.
 """
 
@@ -18,21 +20,25 @@ import json
 import mmap
 import os
 import select
+import signal
 import socket
 import threading
 import time
 from typing import Any, Deque, Dict, Tuple
 
-from .errors import CameraError, EndOfStream
+from .device import resolved
+from .errors import CameraError, EndOfStream, IncompleteFilm, SourceError
+from .frame_memory import reserve
 from .images import MAX_PIXELS
 from .sandbox import confine
-from .sources import Source, is_there, open_source, too_large
+from .sources import ReaderError, Source, absence, is_live, open_source, too_large
 
 SLOTS = 6
 NEXT = 255
 _AHEAD = 3  # frames of a file that are decoded before they are asked for
 _LOOK_EVERY_S = 0.5
-_CLOSE_TIMEOUT_S = 0.5  # for stopping a camera in order, when the parent closes it
+# For stopping a camera in order when the link has ended; the parent, if it is there, kills sooner.
+_CLOSE_TIMEOUT_S = 3.0
 _FRAME_BYTES = 3 * MAX_PIXELS
 
 
@@ -49,13 +55,20 @@ class Slots:
 
     def __init__(self, latest, send):
         self._latest, self._send = latest, send
-        self._ahead = 1 if latest else _AHEAD
         self._free = set(range(SLOTS))
         self._filled: Deque[Tuple[int, Dict[str, Any]]] = collections.deque()
         self._asked = 0
         self._changed = threading.Condition()
         self._closed = False
         self._dropped = 0
+
+    def keep_all(self):
+        """Keep every frame from now on; before the first."""
+        self._latest = False
+
+    @property
+    def _ahead(self):
+        return 1 if self._latest else _AHEAD
 
     def take(self):
         """Return a free slot; waits for one.  Raises Closed."""
@@ -116,7 +129,7 @@ class Slots:
         self._changed.notify_all()
 
 
-def main(link_handle, memory_handle):
+def main(link_handle, *memory_handles):
     """Capture until the source ends or the parent has gone."""
     link = socket.socket(fileno=link_handle)
     commands = link.makefile("rb", buffering=0)
@@ -129,23 +142,36 @@ def main(link_handle, memory_handle):
         except OSError:
             os._exit(0)
 
+    # A service's manager ends every process of the service at once: the parent then closes the camera in order.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     source = Source(**json.loads(commands.readline().decode()))
-    slots = Slots(source.policy == "latest", send)
+    slots = Slots(source.policy != "all", send)
     obeying = threading.Thread(target=_obey, args=(commands, slots), daemon=True)
     reader: Any = None
     try:
         try:
             _prepare()
             _wait_for(source, send, link)
+            if source.kind == "device":
+                source = resolved(source)
             # While there is one thread: what it gives up, those that it starts have given up.
             confined = confine(source, SLOTS * _FRAME_BYTES)
             obeying.start()
             reader = open_source(source)
-            send({"opened": True, "rate": reader.rate, "confined": confined})
-            _capture(reader, slots, memory_handle)
-        except EndOfStream as end:
+            if reader.ends and source.policy == "auto":
+                slots.keep_all()
+            elif source.policy == "all" and not reader.ends:
+                raise SourceError(is_live(source))
+            send(_facts(reader, confined))
+            _capture(reader, slots, memory_handles, source.name)
+        except (EndOfStream, IncompleteFilm) as end:
             slots.drain()
-            send({"end": str(end)})
+            kind = "end" if isinstance(end, EndOfStream) else "incomplete"
+            send({kind: str(end), "unreadable": reader.unreadable if reader else 0})
+        except SourceError as error:
+            send({"refused": str(error)})
+        except ReaderError as error:
+            send({"failed": str(error), "probed": error.probed})
         except CameraError as error:
             send({"error": str(error)})
         except Exception as error:  # whatever a driver raises
@@ -160,11 +186,16 @@ def main(link_handle, memory_handle):
     os._exit(0)
 
 
+def _facts(reader, confined):
+    names = ("rate", "ends", "still", "notes", "granted", "as_asked")
+    return dict({name: getattr(reader, name) for name in names}, opened=True, confined=confined)
+
+
 def _prepare():
     import cv2
 
     # Before the rights to read its modules are given up.
-    from . import http_camera, video  # noqa: F401
+    from . import film, http_camera, video  # noqa: F401
 
     # The processor belongs to inference; decoders have threads of their own.
     cv2.setNumThreads(1)
@@ -196,9 +227,12 @@ def _wait_for(source, send, link):
     said = False
     hung_up = select.poll()
     hung_up.register(link, 0)  # what the parent asks for meanwhile stays in the link
-    while not is_there(source):
+    while True:
+        why = absence(source)
+        if not why:
+            break
         if not said:
-            send({"waiting": "{} is not there".format(source.name)})
+            send({"waiting": "{} is not there".format(source.name), "why": why})
             said = True
         if hung_up.poll(_LOOK_EVERY_S * 1e3):
             raise Closed
@@ -206,15 +240,14 @@ def _wait_for(source, send, link):
         send({"opening": True})
 
 
-def _capture(reader, slots, memory_handle):
+def _capture(reader, slots, memory_handles, name):
     import numpy as np
 
     image, captured, capture_ms = reader.read()
     shape, size = image.shape, image.nbytes
     if size > _FRAME_BYTES:
-        raise CameraError(too_large(shape[1], shape[0]))
-    os.ftruncate(memory_handle, SLOTS * size)
-    memory = np.frombuffer(mmap.mmap(memory_handle, SLOTS * size), np.uint8)
+        raise SourceError(too_large(shape[1], shape[0]))
+    memory = np.frombuffer(mmap.mmap(reserve(memory_handles, SLOTS * size, name), SLOTS * size), np.uint8)
     places = [memory[slot * size : (slot + 1) * size].reshape(shape) for slot in range(SLOTS)]
     slot, number = slots.take(), 0
     while True:
@@ -234,6 +267,7 @@ def _capture(reader, slots, memory_handle):
             "captured": captured,
             "captured_at": time.time() - (time.monotonic() - captured),
             "capture_ms": capture_ms,
+            "position_s": reader.position_s,
         }
         slots.fill(slot, facts)
         slot, number = slots.take(), number + 1

@@ -14,6 +14,8 @@ MOST_OF_A_LINE, MOST_OF_A_REASON = 1 << 14, 2000
 _MOST_COUNTED = 1 << 53  # what JSON holds exactly
 _CHANNELS = 3
 _HIGHEST_RATE = 1000
+_KINDS = ("error", "failed", "refused", "end", "incomplete", "waiting", "opening", "opened", "frame")
+_MOST_TEXTS, _LONGEST_MODE = 20, 500
 
 
 class Messages:
@@ -48,7 +50,7 @@ class Messages:
         return self._checked(message, asked)
 
     def _checked(self, message, asked) -> Dict[str, Any]:
-        kinds = [kind for kind in ("error", "end", "waiting", "opening", "opened", "frame") if _has(message, kind)]
+        kinds = [kind for kind in _KINDS if _has(message, kind)]
         if len(kinds) != 1:
             raise ValueError("a message of no kind that there is: {:.80}".format(repr(message)))
         (kind,) = kinds
@@ -60,7 +62,13 @@ class Messages:
             raise ValueError("the message {!r} out of turn".format(kind))
         self._said.add(kind)
         if kind == "opened":
-            return {"opened": True, "rate": _rate(message), "confined": [_text(item) for item in _list(message)]}
+            return _opened(message)
+        if kind in ("end", "incomplete"):
+            return {kind: _text(message[kind]), "unreadable": _unreadable(message)}
+        if kind == "waiting":
+            return {"waiting": _text(message[kind]), "why": _text(message.get("why", ""))}
+        if kind == "failed":
+            return {"failed": _text(message[kind]), "probed": _text(message.get("probed", ""))}
         return {kind: True if kind == "opening" else _text(message[kind])}
 
     def _frame(self, message):
@@ -81,16 +89,31 @@ class Messages:
         for name in ("captured", "captured_at", "capture_ms"):
             if not _is_amount(message.get(name)):
                 raise ValueError("a frame whose {} is {:.80}".format(name, repr(message.get(name))))
+        if message.setdefault("position_s", None) is not None and not _is_amount(message["position_s"]):
+            raise ValueError("a frame whose position_s is {:.80}".format(repr(message["position_s"])))
         return message
+
+
+def _opened(message):
+    facts = {name: [_text(item) for item in _list(message, name)] for name in ("confined", "notes")}
+    flags = {name: message.get(name) is True for name in ("ends", "still")}
+    return dict(facts, opened=True, rate=_rate(message), **flags, **_mode(message))
+
+
+def _unreadable(message):
+    count = message.get("unreadable", 0)
+    if not _is_count(count):
+        raise ValueError("{:.80} unreadable frames".format(repr(count)))
+    return count
 
 
 def _has(message, kind):
     return isinstance(message, dict) and kind in message
 
 
-def _list(message):
-    found = message.get("confined", [])
-    return found[:20] if isinstance(found, list) else []
+def _list(message, name):
+    found = message.get(name, [])
+    return found[:_MOST_TEXTS] if isinstance(found, list) else []
 
 
 def _is_count(value):
@@ -106,6 +129,14 @@ def _rate(message):
     if rate is not None and not (_is_amount(rate) and 0 < rate < _HIGHEST_RATE):
         raise ValueError("the rate {:.80}".format(repr(rate)))
     return rate
+
+
+def _mode(message):
+    """Return what a camera granted, as text, and whether it is what was asked."""
+    granted, as_asked = message.get("granted", ""), message.get("as_asked", True)
+    if type(as_asked) is not bool:
+        raise ValueError("as_asked is {:.80}".format(repr(as_asked)))
+    return {"granted": _text(granted)[:_LONGEST_MODE], "as_asked": as_asked}
 
 
 def _text(value):

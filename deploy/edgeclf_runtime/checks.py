@@ -5,9 +5,9 @@ import json
 import os
 import signal
 import subprocess
-import tempfile
 from typing import Any, Dict, NamedTuple, Optional
 
+from .frame_memory import anonymous_file
 from .processes import find_program, start_child
 
 STATUSES = ("ok", "warning", "fail", "unknown")
@@ -82,7 +82,7 @@ def run(command, timeout_s):
 
 def _run(request, timeout_s):
     # Output goes to a file: a pipe would be held open by what the program has started.
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as question:
+    with anonymous_file() as output, anonymous_file() as question:
         question.write(json.dumps(request).encode())
         question.seek(0)
         process = start_child(

@@ -9,13 +9,15 @@ from .checks import Check, ask, run
 from .errors import EdgeclfError
 from .machine import is_jetson
 from .processes import find_program
+from .remedies import allow, apt, as_root, install, pip, uninstall
 from .selection import candidates, pair_name
 
 PYTHONS = ((3, 6), (3, 13))
 GST_TIMEOUT_S = 20.0
 # TensorRT by the JetPack that it came with: NVIDIA's JetPack release notes.
 JETPACKS = {
-    "8.2": "4.6",
+    "8.0": "4.6.0",
+    "8.2": "4.6.1 to 4.6.6",
     "8.5": "5.1",
     "8.6": "6.0",
     "10.3": "6.1 or 6.2",
@@ -49,7 +51,8 @@ return places[0], version.value, devices.value, error
 """
 _MODEL = """
 from edgeclf_runtime.selftest import selftest
-return selftest({path!a}, {model!a}, {backend!a}).to_dict()
+report = selftest({path!a}, {model!a}, {backend!a})
+return dict(report.to_dict(), lines=[str(one) for one in report.reports])
 """
 
 
@@ -66,12 +69,10 @@ def check_numpy():
     answer = ask(_NUMPY)
     if answer.found:
         return Check("numpy", "ok", answer.found)
-    fix = "sudo apt-get install python3-numpy; in a virtual environment {} -m pip install numpy".format(sys.executable)
+    fix = install("numpy")
     if answer.signal == signal.SIGILL:
         # numpy issue 18131: OpenBLAS takes a Jetson's processor for another one.
-        fix = "{} -m pip install numpy==1.19.4, or export OPENBLAS_CORETYPE=ARMV8 (numpy issue 18131)".format(
-            sys.executable
-        )
+        fix = "{}, or export OPENBLAS_CORETYPE=ARMV8 (numpy issue 18131)".format(pip("numpy==1.19.4"))
     return Check("numpy", "fail", "import numpy: " + answer.failure, fix)
 
 
@@ -79,10 +80,8 @@ def check_opencv(root="/"):
     """Whether OpenCV can be imported, and which of cameras, streams and files it can read; returns two Checks."""
     answer = ask(_OPENCV)
     if not answer.found:
-        fix = "sudo apt-get install python3-opencv; in a virtual environment {} -m pip install opencv-python-headless".format(
-            sys.executable
-        )
-        return [Check("opencv", "fail", "import cv2: " + answer.failure, fix), _check_csi(False, root)]
+        check = Check("opencv", "fail", "import cv2: " + answer.failure, _mend_opencv(answer.failure, root))
+        return [check, _check_csi(False, root)]
     version, parts = answer.found
     parts = {name: value.startswith("YES") for name, value in parts.items()}
     names = {"GStreamer": "GStreamer", "FFMPEG": "FFmpeg"}
@@ -91,11 +90,22 @@ def check_opencv(root="/"):
     )
     check = Check("opencv", "ok", found)
     if not any(parts.values()):
-        fix = "rtsp:// and video files need one of them: {} -m pip install opencv-python-headless".format(
-            sys.executable
-        )
+        fix = "rtsp:// and video files need one of them: {}".format(install("opencv"))
         check = Check("opencv", "warning", found, fix)
     return [check, _check_csi(parts.get("GStreamer", False), root)]
+
+
+# Libraries that opencv-python needs and a container or a small system lacks: Debian's package of each.
+_OPENCV_NEEDS = {"libGL.so": "libgl1", "libgthread-2.0.so": "libglib2.0-0", "libglib-2.0.so": "libglib2.0-0"}
+
+
+def _mend_opencv(failure, root):
+    for library, package in _OPENCV_NEEDS.items():
+        if library in failure:
+            return "{}, or use the package opencv-python-headless, which does not need it".format(apt(package))
+    if "multiarray" in failure:  # it was built for numpy 1, and finds numpy 2
+        return pip("'numpy<2'")
+    return apt("libopencv-python") if is_jetson(root) else install("opencv")
 
 
 def _check_csi(gstreamer, root):
@@ -103,16 +113,17 @@ def _check_csi(gstreamer, root):
     if not is_jetson(root):
         return Check(name, "ok", "not a Jetson: csi:// is of no use here")
     if not gstreamer:
-        fix = "sudo apt-get install python3-opencv, and pip uninstall opencv-python opencv-python-headless, which have none"
+        without = uninstall("opencv-python opencv-python-headless")
+        fix = "{}; and if pip has installed one, which has none: {}".format(apt("libopencv-python"), without)
         return Check(name, "warning", "csi:// needs an OpenCV with GStreamer", fix)
     inspect = find_program("gst-inspect-1.0")
     if not inspect:
-        return Check(name, "unknown", "gst-inspect-1.0 is not there", "sudo apt-get install gstreamer1.0-tools")
+        return Check(name, "unknown", "gst-inspect-1.0 is not there", apt("gstreamer1.0-tools"))
     status, _ = run([inspect, "nvarguscamerasrc"], GST_TIMEOUT_S)
     if status is None:
         return Check(name, "unknown", "gst-inspect-1.0 gave no answer in {:g} seconds".format(GST_TIMEOUT_S))
     if status:
-        fix = "sudo apt-get install nvidia-l4t-gstreamer; in a container use one of NVIDIA's l4t images"
+        fix = "{}; in a container use one of NVIDIA's l4t images".format(apt("nvidia-l4t-gstreamer"))
         return Check(name, "warning", "GStreamer has no nvarguscamerasrc", fix)
     if not os.path.exists(os.path.join(root, ARGUS_SOCKET)):
         fix = "sudo systemctl restart nvargus-daemon; in a container add -v /tmp/argus_socket:/tmp/argus_socket"
@@ -134,10 +145,9 @@ def check_tensorrt(root="/"):
         return Check("tensorrt", "ok", answer.found + (", as in JetPack {}".format(jetpack) if jetpack else ""))
     if answer.missing and not (_gpu_nodes(root) or is_jetson(root)):
         return Check("tensorrt", "ok", "not installed; of no use without an NVIDIA GPU")
-    fix = (
-        "on a Jetson: sudo apt-get install nvidia-jetpack, and make a virtual environment with --system-site-packages; "
-        "elsewhere: {} -m pip install tensorrt".format(sys.executable)
-    )
+    fix = install("tensorrt")
+    if is_jetson(root):
+        fix = "{}; a virtual environment needs --system-site-packages".format(apt("nvidia-jetpack"))
     return Check("tensorrt", "warning", "import tensorrt: " + answer.failure, fix)
 
 
@@ -147,8 +157,7 @@ def check_onnxruntime():
     if answer.found:
         version, providers = answer.found
         return Check("onnxruntime", "ok", "{} ({})".format(version, ", ".join(providers)))
-    fix = "{} -m pip install onnxruntime".format(sys.executable)
-    return Check("onnxruntime", "warning", "import onnxruntime: " + answer.failure, fix)
+    return Check("onnxruntime", "warning", "import onnxruntime: " + answer.failure, install("onnxruntime", ask=True))
 
 
 def check_cuda(root="/"):
@@ -161,11 +170,12 @@ def check_cuda(root="/"):
         return Check("cuda", "ok", "no NVIDIA GPU here")
     shut = [node for node in nodes if not os.access(os.path.join(root, node), os.R_OK | os.W_OK)]
     if shut:
-        fix = "sudo usermod -aG video,render $USER, then log in again"
+        fix = allow(os.path.join(root, shut[0]), "/" + shut[0])
         return Check("cuda", "warning", "/{} may not be opened by this user".format(shut[0]), fix)
     answer = ask(_CUDA)
     if not answer.found:
-        fix = "install the CUDA runtime (a Jetson: sudo apt-get install nvidia-jetpack), then sudo ldconfig"
+        how = apt("nvidia-jetpack") if is_jetson(root) else "install CUDA (https://developer.nvidia.com/cuda-downloads)"
+        fix = "{}, then {}".format(how, as_root("ldconfig"))
         return Check("cuda", "warning", answer.failure, fix)
     library, version, devices, error = answer.found
     found = "/{}, {} of CUDA {}.{}".format(nodes[0], library, version // 1000, version % 1000 // 10)
@@ -204,5 +214,5 @@ def _check_model(bundle, model, backend, timeout_s):
     found = "{} of {} golden labels agree".format(report["labels_agree"], report["images"])
     if report["passed"]:
         return Check(name, "ok", found)
-    found += ", but its answers differ by more than is allowed"
+    found += ", but its answers differ by more than is allowed: " + answer.found["lines"][0]
     return Check(name, "fail", found, "it gives wrong answers on this machine and is passed over; see selftest")

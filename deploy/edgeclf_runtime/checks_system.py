@@ -2,7 +2,6 @@
 
 import ctypes
 import glob
-import grp
 import os
 import platform
 import re
@@ -10,9 +9,15 @@ import shutil
 import tempfile
 import time
 
+from . import frame_memory
+from .camera_nodes import Capabilities, use
+from .cgroups import cpu_quota, memory_limit
 from .checks import Check, ask
-from .machine import board, governor, is_jetson, jetson_linux, power_mode, read_text
+from .machine import board, cores, governor, is_jetson, jetson_linux, power_mode, read_text
+from .processes import find_program
+from .remedies import allow, apt, as_root, this_system
 from .telemetry import read_telemetry
+from .user_folders import temporary_folder
 
 # 2026-01-01: the runtime is younger, so an earlier time is wrong.
 EARLIEST_TIME = 1767225600
@@ -21,7 +26,16 @@ LOW_DISK_MB, LEAST_DISK_MB = 1000, 100
 LOW_MEMORY_MB = 500
 SMALL_MEMORY_MB = 4500
 OVER_CURRENT = {"oc1": "under-voltage", "oc2": "average over-current", "oc3": "instantaneous over-current"}
+# The Raspberry Pi's firmware: bits of what is wrong now; 16 higher those of what was since the start (its documentation,
+# "vcgencmd get_throttled").
+PI_BITS = ("under-voltage", "clock limited", "throttled", "soft temperature limit")
+# Six frames of 3840 x 2160.
+_LARGEST_FRAMES_BYTES = 6 * 3840 * 2160 * 3
 _TIME_ERROR = 5
+_QUERY = """
+from edgeclf_runtime.camera_nodes import query
+return [query(path) for path in {paths!a}]
+"""
 _CONFINE = """
 import os
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
@@ -38,8 +52,20 @@ def check_board(root="/"):
     return Check("board", "ok", ", ".join(part for part in parts if part))
 
 
+def check_processors(root="/"):
+    """How many processors there are, and how many of them a container's or unit's quota leaves to this process."""
+    quota, usable = cpu_quota(root), cores(root)
+    if quota is None:
+        return Check("processors", "ok", "{} usable".format(usable))
+    found = "time of {:g} by a quota: {} thread{}".format(round(quota, 2), usable, "s" * (usable > 1))
+    if quota < 1:
+        fix = "docker run --cpus=2, or CPUQuota=200% in the service's unit"
+        return Check("processors", "warning", found, fix)
+    return Check("processors", "ok", found)
+
+
 def check_cameras(root="/"):
-    """A Check for each camera device: whether this user may open it, and who has it open."""
+    """A Check for each camera device: whether this user may open it, and who has it open; codecs' nodes are none."""
     pattern = os.path.join(glob.escape(root), "dev/video[0-9]*")
     devices = sorted(glob.glob(pattern), key=lambda path: int(re.sub(r"\D", "", os.path.basename(path)) or 0))
     if not devices:
@@ -47,7 +73,33 @@ def check_cameras(root="/"):
             "connect one and see dmesg; in a container: docker run --device /dev/video0; rtsp:// and http:// need none"
         )
         return [Check("camera", "warning", "there is no /dev/video*", fix)]
-    return [_check_camera(path, root) for path in devices]
+    uses = _uses(devices, root)
+    cameras = [path for path in devices if not uses[path]]
+    if cameras:
+        return [_check_camera(path, root) for path in cameras]
+    found = ", ".join("/dev/{}: {}".format(os.path.basename(path), uses[path]) for path in devices)
+    fix = "connect a USB camera and see dmesg; rtsp:// and http:// need none"
+    if any("libcamera" in use for use in uses.values()):
+        needed = (
+            apt("gstreamer1.0-libcamera", "python3-opencv")
+            if find_program("apt-get")
+            else "libcamera's GStreamer plug-in"
+        )
+        fix = "{}, then --source 'gst://libcamerasrc ! video/x-raw,width=1280,height=720 ! videoconvert'".format(needed)
+    return [Check("camera", "warning", "there is no camera; " + found, fix)]
+
+
+def _uses(devices, root):
+    """Return why a node is no camera, or "", by its path.  The drivers are asked by a child: they may hang."""
+    answer = ask(_QUERY.format(paths=devices))
+    known = answer.found or [None] * len(devices)
+    return {
+        path: use(_title(path, root), Capabilities(*facts) if facts else None) for path, facts in zip(devices, known)
+    }
+
+
+def _title(path, root):
+    return read_text(os.path.join(root, "sys/class/video4linux", os.path.basename(path), "name")) or ""
 
 
 def check_confinement():
@@ -66,23 +118,15 @@ def check_confinement():
 
 def _check_camera(path, root):
     node = "/dev/" + os.path.basename(path)
-    title = read_text(os.path.join(root, "sys/class/video4linux", os.path.basename(path), "name"))
+    title = _title(path, root)
     found = "{} ({})".format(node, title) if title else node
     if not os.access(path, os.R_OK | os.W_OK):
-        fix = "sudo usermod -aG {} $USER, then log in again".format(_group(path))
-        return Check("camera", "fail", found + " may not be opened by this user", fix)
+        return Check("camera", "fail", found + " may not be opened by this user", allow(path, node))
     users = _users(node, root)
     if users:
         return Check("camera", "warning", "{} is in use by {}".format(found, ", ".join(users)), "stop it first")
     # Who is not root sees its own processes alone.
     return Check("camera", "ok", found + (", free" if os.geteuid() == 0 else ", free as far as this user can see"))
-
-
-def _group(path):
-    try:
-        return grp.getgrgid(os.stat(path).st_gid).gr_name
-    except (KeyError, OSError):
-        return "video"
 
 
 def _users(node, root):
@@ -100,8 +144,13 @@ def _users(node, root):
     return found
 
 
+_ANOTHER_CACHE = "export XDG_CACHE_HOME=FOLDER, a folder that this user can write to"
+
+
 def check_cache(folder):
-    """Whether engines can be kept: the cache's folder, or the nearest above it that is there."""
+    """Whether engines can be kept: the cache's folder, or the nearest above it that is there; None for no folder."""
+    if folder is None:
+        return Check("cache", "fail", "this user has no folder to keep anything in", _ANOTHER_CACHE)
     place = os.path.abspath(folder)
     while not os.path.isdir(place) and place != os.path.dirname(place):
         place = os.path.dirname(place)
@@ -110,7 +159,7 @@ def check_cache(folder):
         tempfile.TemporaryFile(dir=place).close()
     except OSError as error:
         found = "{} cannot be written ({})".format(place, error.strerror)
-        return Check("cache", "fail", found, "set XDG_CACHE_HOME to a folder that can")
+        return Check("cache", "fail", found, _ANOTHER_CACHE)
     free = shutil.disk_usage(place).free / 1e6
     found = "{}, {:.1f} GB free".format(folder, free / 1e3)
     fix = "free some space, or set XDG_CACHE_HOME to a folder on another disk; an engine takes up to 100 MB"
@@ -124,7 +173,7 @@ def check_clock(paths, now=None, root="/"):
     now = time.time() if now is None else now
     shown = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(now))
     newest = max([EARLIEST_TIME] + [os.path.getmtime(path) - CLOCK_SLACK_S for path in paths if os.path.exists(path)])
-    fix = "sudo timedatectl set-ntp true; without a network: sudo date --set '2026-01-31 12:00'"
+    fix = "{}; without a network: {}".format(_keep_time(root), as_root("date --set 'YYYY-MM-DD HH:MM'"))
     if now < newest:
         found = "{} is before {}, when this runtime or bundle was made".format(
             shown, time.strftime("%Y-%m-%d", time.gmtime(newest))
@@ -136,6 +185,17 @@ def check_clock(paths, now=None, root="/"):
     if not synchronized:
         return Check("clock", "warning", shown + ", not synchronised", fix)
     return Check("clock", "ok", shown + ", synchronised")
+
+
+def _keep_time(root):
+    """Return what keeps the clock right: set-ntp fails if no program for it is installed."""
+    if not os.path.isdir(os.path.join(root, "run/systemd/system")):
+        return "set the clock of the host, if this is a container; else start a time service, say chrony"
+    units = ("systemd-timesyncd", "chrony", "ntp", "ntpsec", "openntpd")
+    places = ("lib/systemd/system", "usr/lib/systemd/system")
+    if any(os.path.exists(os.path.join(root, place, unit + ".service")) for place in places for unit in units):
+        return as_root("timedatectl set-ntp true")
+    return apt("systemd-timesyncd") if this_system(root).debian else "install chrony"
 
 
 def _synchronized(root):
@@ -154,10 +214,16 @@ def check_memory(root="/"):
     look = read_telemetry(root)
     if look.memory_total_mb is None or look.memory_used_mb is None:
         return Check("memory", "unknown", "/proc/meminfo cannot be read")
+    limit = memory_limit(root)
     free = look.memory_total_mb - look.memory_used_mb
     swap = re.search(r"^SwapTotal:\s+(\d+)", read_text(os.path.join(root, "proc/meminfo")) or "", re.MULTILINE)
     swap_mb = int(swap.group(1)) * 1024 / 1e6 if swap else 0.0
     found = "{:.1f} GB, {:.1f} GB free, swap {:.1f} GB".format(look.memory_total_mb / 1e3, free / 1e3, swap_mb / 1e3)
+    if limit is not None:
+        found += "; this container or unit may use {:.0f} MB".format(limit / 1e6)
+        if limit / 1e6 < LOW_MEMORY_MB:
+            fix = "docker run --memory=1g, or MemoryMax=1G in the service's unit"
+            return Check("memory", "warning", found, fix)
     if free < LOW_MEMORY_MB:
         fix = "stop other programs; on a Jetson the desktop: sudo systemctl isolate multi-user.target"
         return Check("memory", "warning", found, fix)
@@ -165,6 +231,39 @@ def check_memory(root="/"):
         fix = "building an engine needs more: sudo systemctl enable --now nvzramconfig"
         return Check("memory", "warning", found, fix)
     return Check("memory", "ok", found)
+
+
+def check_shared_memory():
+    """Where the pictures of cameras lie, and whether those of the largest would have room."""
+    name, shown = "shared memory", _sizes(frame_memory.SHARED)
+    if frame_memory.has_memfd():
+        return Check(name, "ok", "by memfd, as large as memory is; {} is not needed".format(shown))
+    room = [_free(folder) for folder in (frame_memory.SHARED, temporary_folder()) if folder]
+    fix = "docker run --shm-size=512m, or mount -o remount,size=512m {}".format(frame_memory.SHARED)
+    if not any(room):
+        return Check(name, "fail", "no memfd, and no room: {}".format(shown), fix)
+    if room[0] < _LARGEST_FRAMES_BYTES:
+        found = "no memfd, and {}: a camera of 3840 x 2160 needs {:.0f} MB".format(shown, _LARGEST_FRAMES_BYTES / 1e6)
+        return Check(name, "warning", found, fix)
+    return Check(name, "ok", "no memfd; " + shown)
+
+
+def _free(folder):
+    """Return how many bytes this user can write to a folder."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return 0
+    return found.f_bavail * found.f_frsize if os.access(folder, os.W_OK | os.X_OK) else 0
+
+
+def _sizes(folder):
+    try:
+        found = os.statvfs(folder)
+    except OSError as error:
+        return "{} ({})".format(folder, error.strerror)
+    sizes = [blocks * found.f_frsize / 1e6 for blocks in (found.f_blocks, found.f_bavail)]
+    return "{} ({:.0f} MB, {:.0f} MB free)".format(folder, *sizes)
 
 
 def check_power(root="/"):
@@ -179,8 +278,30 @@ def check_power(root="/"):
     warmth = "temperature unknown" if hottest is None else "{:.0f} degrees at most".format(hottest)
     found = ["{} times {}".format(count, name) for name, count in events.items() if count]
     found += ["now: " + name for name in alerts]
+    pi = _pi_power(root)
+    found += ["{}: {}".format(when, ", ".join(names)) for when, names in (pi or {}).items() if names]
+    known += [True] if pi is not None else []
+    if found and pi is not None:
+        fix = "use the supply that the board's guide asks for (5 V, 3 A; a Pi 5: 5 A) and a short cable, and cool it"
+        return [check, Check("throttling", "warning", "{}; {}".format("; ".join(found), warmth), fix)]
     if found:
         fix = "use the supply that the board's guide asks for, cool it, or choose a lower mode with nvpmodel"
         return [check, Check("throttling", "warning", "{}; {}".format(", ".join(found), warmth), fix)]
     state = "none since the start" if known else "unknown"
     return [check, Check("throttling", "ok" if known else "unknown", "{}; {}".format(state, warmth))]
+
+
+def _pi_power(root):
+    """Return what a Raspberry Pi's firmware reports as wrong, by "now" and "since the start"; None on other machines."""
+    patterns = ("sys/devices/platform/*/*firmware/get_throttled", "sys/devices/platform/*firmware/get_throttled")
+    for path in [path for pattern in patterns for path in glob.glob(os.path.join(glob.escape(root), pattern))]:
+        text = read_text(path) or ""
+        if re.match(r"(0x)?[0-9a-fA-F]{1,8}$", text):
+            bits = int(text, 16)
+            shifts = (("now", 0), ("since the start", 16))
+            return {when: [name for bit, name in enumerate(PI_BITS) if bits >> bit + by & 1] for when, by in shifts}
+    for path in glob.glob(os.path.join(glob.escape(root), "sys/class/hwmon/hwmon*/name")):
+        alarm = read_text(os.path.join(os.path.dirname(path), "in0_lcrit_alarm"))
+        if read_text(path) == "rpi_volt" and alarm in ("0", "1"):
+            return {"now": [PI_BITS[0]] if alarm == "1" else []}
+    return None

@@ -49,9 +49,14 @@ def read_password(path):
                 path, error.strerror
             )
         )
-    if mode & stat.S_IROTH:
-        _log.warning("every user of this machine can read the password file %s: chmod 600 %s", path, path)
+    warn_of_readers(_log, mode, "the password file", path)
     return _checked(data, "the password file {}".format(path))
+
+
+def warn_of_readers(log, mode, what, path):
+    """Warn if every user may read a secret's file; ``mode`` is of its status."""
+    if mode & stat.S_IROTH:
+        log.warning("every user of this machine can read %s %s: chmod 600 %s", what, path, path)
 
 
 def _checked(data, where, user=None):

@@ -12,10 +12,12 @@ import glob
 import logging
 import os
 import sys
-from typing import Any, List, NamedTuple, Tuple
+from typing import Any, List, Tuple
 
 from .cuda_calls import ELSE, MEMORY, Graph, check, failure
+from .cuda_device import Context, Device, describe, with_memory
 from .errors import BackendError
+from .remedies import pip
 
 _SONAMES = ("libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0", "libcudart.so.10.2", "libcudart.so")
 _FOLDERS = (
@@ -25,25 +27,38 @@ _FOLDERS = (
     "/usr/local/cuda-*/lib",
 )
 _TO_DEVICE, _TO_HOST = 1, 2  # cudaMemcpyKind
-_MAJOR, _MINOR, _INTEGRATED = 75, 76, 18  # cudaDeviceAttr
-# cudaDeviceProp begins with the name, 256 bytes, in every version; the longest so far has 1,008 bytes in all.
-_NAME_BYTES, _PROPERTIES_BYTES = 256, 8192
 _MARKS = 4
 _log = logging.getLogger(__name__)
+_context = Context()
 
 
-class Device(NamedTuple):
-    """A GPU.
+def find_device():
+    """Return the first GPU's Device without opening it; raises BackendError with the remedy.
 
-    capability  compute capability, as (8, 7)
-    integrated  whether it shares the processor's memory, as a Jetson's does
+    No CUDA context is made: the process that builds an engine needs that memory.
     """
+    try:
+        return describe(_load())
+    except BackendError:
+        try:
+            import pycuda.driver as driver
 
-    name: str
-    capability: Tuple[int, int]
-    total_bytes: int
-    free_bytes: int
-    integrated: bool
+            driver.init()
+            gpu = driver.Device(0)
+            integrated = bool(gpu.get_attribute(driver.device_attribute.INTEGRATED))
+            return with_memory(gpu.name(), tuple(gpu.compute_capability()), gpu.total_memory(), integrated)
+        except Exception as error:  # pycuda's own errors, and those of its loader
+            _log.debug("pycuda does not tell of a GPU: %s", error)
+        raise
+
+
+def release_cuda():
+    """Give back the memory of this process's CUDA context, if it can; returns whether it did."""
+    try:
+        return _context.release(_load)
+    except BackendError as error:
+        _log.warning("CUDA stays open: %s", error)
+        return False
 
 
 def open_cuda():
@@ -71,6 +86,8 @@ class RuntimeCuda:
         self._frees: List[Tuple[str, int]] = []
         self._marks: List[int] = []
         self.stream = 0
+        self._open = True
+        _context.enter()
         try:
             self.device = self._describe()
             self.stream = self._create("cudaStreamCreate", "cudaStreamDestroy")
@@ -80,18 +97,9 @@ class RuntimeCuda:
             raise
 
     def _describe(self):
-        properties = ctypes.create_string_buffer(_PROPERTIES_BYTES)
-        self._call("cudaGetDeviceProperties", properties, 0)
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
         self._call("cudaMemGetInfo", ctypes.byref(free), ctypes.byref(total))
-        major, minor, integrated = map(self._attribute, (_MAJOR, _MINOR, _INTEGRATED))
-        name = properties.raw[:_NAME_BYTES].split(b"\0")[0].decode("utf-8", "replace")
-        return Device(name, (major, minor), total.value, free.value, bool(integrated))
-
-    def _attribute(self, number):
-        value = ctypes.c_int()
-        self._call("cudaDeviceGetAttribute", ctypes.byref(value), number, 0)
-        return value.value
+        return describe(self._library)._replace(total_bytes=total.value, free_bytes=free.value)
 
     def _create(self, function, free, *arguments):
         """Call a function that gives a pointer; close() gives it to the function ``free``."""
@@ -152,6 +160,9 @@ class RuntimeCuda:
             code = getattr(self._library, function)(ctypes.c_void_p(pointer))
             if code:
                 _log.warning("%s", failure(self._library, function, code))
+        if self._open:
+            self._open = False
+            _context.leave()
 
     def _call(self, function, *arguments):
         check(self._library, function, *arguments)
@@ -262,7 +273,7 @@ def _load():
         raise failures[0]
     raise BackendError(
         "libcudart, CUDA's runtime library, was not found; install it: on a Jetson, sudo apt-get install nvidia-cuda; "
-        "elsewhere, {} -m pip install nvidia-cuda-runtime".format(sys.executable)
+        "elsewhere, {}".format(pip("nvidia-cuda-runtime"))
     )
 
 

@@ -4,9 +4,20 @@ Knows nothing of images, backends or time; ``smoothing.py`` knows the last of th
 """
 
 import difflib
+from typing import List, NamedTuple, Tuple
 
 from .errors import EdgeclfError
 from .result import UNKNOWN
+
+
+class Decision(NamedTuple):
+    """One row of confidences, decided; fields as in Result."""
+
+    label: str
+    confidence: float
+    top: List[Tuple[str, float]]
+    rejected: bool
+    candidate: str
 
 
 class Decider:
@@ -32,14 +43,15 @@ class Decider:
         return softmax(logits / temperature + self._barred)
 
     def decide(self, confidences, place, threshold):
-        """Return the label, its confidence and the most likely labels with theirs, of one row of confidences.
+        """Return the Decision of one row of confidences.
 
-        place       of the label that was chosen; it is "unknown" where its confidence is below the threshold
+        place       of the label that was chosen; it is rejected if its confidence is below the threshold
         """
         confidence = float(confidences[place])
         best = self._places[(-confidences[self._places]).argsort(kind="stable")[: self._top_k]]
-        label = self._labels[place] if confidence >= threshold else UNKNOWN
-        return label, confidence, [(self._labels[i], float(confidences[i])) for i in best]
+        candidate, rejected = self._labels[place], confidence < threshold
+        top = [(self._labels[i], float(confidences[i])) for i in best]
+        return Decision(UNKNOWN if rejected else candidate, confidence, top, rejected, candidate)
 
 
 def softmax(logits):

@@ -30,9 +30,11 @@ from .checks_system import (
     check_confinement,
     check_memory,
     check_power,
+    check_processors,
+    check_shared_memory,
 )
-from .machine import cache_folder
 from .terminal import printable
+from .user_folders import cache_folder
 
 MODEL_TIMEOUT_S = 120.0
 _COLORS = {"ok": "32", "warning": "33", "fail": "31", "unknown": "36"}
@@ -84,7 +86,7 @@ def _wrap(text, width, margin):
 
 
 def doctor(bundle=None, root="/", model_timeout_s=MODEL_TIMEOUT_S):
-    """Look at Python, libraries, GPU, cameras, disk, clock, memory and power, and at a bundle's models.
+    """Look at Python, libraries, GPU, cameras, disk, clock, memory, limits and power, and at a bundle's models.
 
     bundle      a bundle to verify, each of its models then held to the golden images in a process of its own
     root        where /dev, /proc, /sys, /etc, /run, /tmp and /var are looked for
@@ -92,10 +94,11 @@ def doctor(bundle=None, root="/", model_timeout_s=MODEL_TIMEOUT_S):
     Takes a few seconds for each library and model.  Returns a DoctorReport.
     """
     made = [os.path.abspath(__file__)] + ([os.path.join(str(bundle), MANIFEST)] if bundle else [])
-    checks = [check_board(root), check_python(), check_numpy()]
+    checks = [check_board(root), check_processors(root), check_python(), check_numpy()]
     checks += check_opencv(root) + [check_cuda(root), check_tensorrt(root), check_onnxruntime()]
     checks += [*check_cameras(root), check_confinement()]
     checks += [check_cache(cache_folder()), check_clock(made, root=root), check_memory(root)]
+    checks += [check_shared_memory()]
     checks += check_power(root)
     if bundle:
         checks += check_bundle(bundle, model_timeout_s)

@@ -12,13 +12,15 @@ import shutil
 from typing import Any, Dict, NamedTuple
 
 from . import __version__, engine_cache
+from .cuda import release_cuda
 from .engine_api import load_tensorrt, version_of
-from .engine_choice import AMPERE, OPTIMIZATION_LEVEL, SMALL_WORKSPACE, Options, choose, workspace_for
+from .engine_cache import of_any_mode
+from .engine_choice import AMPERE, OPTIMIZATION_LEVEL, SMALL_WORKSPACE, Options, choose, is_small, workspace_for
 from .engine_main import Request
 from .engine_process import Killed, Progress, Refused, build_engine
 from .errors import BackendError
 from .files import sha256_file
-from .machine import board, jetson_linux
+from .machine import board, jetson_linux, power_mode
 
 _log = logging.getLogger(__name__)
 
@@ -48,11 +50,11 @@ def ensure_engine(model_path, device, options=None):
     _check_verified(model_path, recipe, key)
     if options is None:
         for folder in folders:
-            instead = engine_cache.preferred(folder, usual)
-            engine = _find([folder], instead) if instead else None
+            instead = engine_cache.preferred(folder, of_any_mode(usual))
+            engine = _find_of_any_mode([folder], dict(instead, power_mode=key["power_mode"])) if instead else None
             if engine:
                 return engine
-        engine = _find(folders, key) or _find_compatible(folders, key)
+        engine = _find_of_any_mode(folders, key) or _find_compatible(folders, key)
         if engine:
             return engine
         options = Options()
@@ -63,7 +65,7 @@ def ensure_engine(model_path, device, options=None):
     engine = None if options.retry else _find(folders, key)
     engine = engine or _build(recipe, key, folders, device, options)
     for folder in folders:
-        engine_cache.prefer(folder, usual, key if folder == engine.folder else usual)
+        _prefer(folder, usual, key if folder == engine.folder else usual)
     return engine
 
 
@@ -72,7 +74,11 @@ def forget_engines(model_path, device):
     version = version_of(load_tensorrt())
     usual = _key(choose(model_path, version, device), version, device, Options())
     for folder in engine_cache.folders():
-        engine_cache.prefer(folder, usual, usual)
+        _prefer(folder, usual, usual)
+
+
+def _prefer(folder, usual, key):
+    engine_cache.prefer(folder, of_any_mode(usual), of_any_mode(key))
 
 
 def _key(recipe, version, device, options):
@@ -82,6 +88,7 @@ def _key(recipe, version, device, options):
         "tensorrt": ".".join(map(str, version)),
         "gpu": device.name,
         "compute_capability": "{}.{}".format(*device.capability),
+        "power_mode": power_mode(),
         "precision": recipe.precision,
         "strongly_typed": recipe.strongly_typed,
         "max_batch": recipe.max_batch,
@@ -118,6 +125,7 @@ def _find(folders, key):
     for folder in folders:
         found = engine_cache.load(folder, key)
         if found:
+            _log.info("the engine for %s of %s is used from %s", key.get("precision"), key.get("gpu"), folder)
             return Engine(found[0], found[1], folder)
     return None
 
@@ -133,14 +141,35 @@ def _find_compatible(folders, key):
     return None
 
 
+def _find_of_any_mode(folders, key):
+    """Return the engine of a key, or else one that differs from it in the power mode only, or None.
+
+    In another mode other layers may be faster, but it is right, and a restart need not take the minutes of a build.
+    """
+    engine = _find(folders, key)
+    if engine:
+        return engine
+    for folder in folders:
+        for other in engine_cache.keys(folder):
+            engine = _find([folder], other) if of_any_mode(other) == of_any_mode(key) else None
+            if engine:
+                _log.warning(
+                    "an engine that was built in power mode %s is used in %s; to have one built for this mode: build",
+                    other.get("power_mode"),
+                    key["power_mode"],
+                )
+                return engine
+    return None
+
+
 def _fits(other, key):
     """Whether the engine of another key may run in place of a key's own: what it was made compatible with may differ."""
-    free = {"version_compatible", "hardware_compatible"}
+    free = {"version_compatible", "hardware_compatible", "power_mode"}
     if other.get("version_compatible") and _numbers(other["tensorrt"]) <= _numbers(key["tensorrt"]):
         free.add("tensorrt")
     if other.get("hardware_compatible") and _numbers(key["compute_capability"]) >= AMPERE:
         free |= {"gpu", "compute_capability"}
-    return len(free) > 2 and all(other.get(name) == key[name] for name in set(key) - free)
+    return len(free) > 3 and all(other.get(name) == key[name] for name in set(key) - free)
 
 
 def _numbers(version):
@@ -155,10 +184,11 @@ def _build(recipe, key, folders, device, options):
             raise BackendError("{}\n  (that was tried before; to try again: build --retry)".format(refused))
     with engine_cache.writable(folders) as folder:
         _check_space(folder, recipe.source)
-        return _build_and_keep(recipe, key, folder, options, options.workspace_bytes or workspace_for(device))
+        release_cuda()
+        return _build_and_keep(recipe, key, folder, options, device)
 
 
-def _build_and_keep(recipe, key, folder, options, workspace_bytes):
+def _build_and_keep(recipe, key, folder, options, device):
     name = os.path.basename(recipe.source)
     expected_s = engine_cache.earlier_build_s(folder, key)
     wait = engine_cache.is_being_built(folder, key)
@@ -185,7 +215,8 @@ def _build_and_keep(recipe, key, folder, options, workspace_bytes):
             flags=recipe.flags,
             exact=recipe.precision == "fp32",
             batches=(1, 1, recipe.max_batch),
-            workspace_bytes=workspace_bytes,
+            workspace_bytes=options.workspace_bytes or workspace_for(device),
+            lean=is_small(device),
             optimization_level=key["optimization_level"],
             timing=engine_cache.timing_path(folder, key),
             dla=options.dla,

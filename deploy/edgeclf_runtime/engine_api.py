@@ -1,10 +1,10 @@
-"""What TensorRT's Python API has in each version, 8.2 to 11, and how TensorRT is loaded.
+"""What TensorRT's Python API has in each version, 8.0 to 11, and how TensorRT is loaded.
 
 The table is the one place that decides by version; tests hold it against the real classes of
 8.6.1, 10.16.1 and 11.4.0.  Sources: those classes; for versions between them NVIDIA's release
 notes (docs.nvidia.com/deeplearning/tensorrt, "Release Notes"); for 8.2 its API reference
-(.../archives/tensorrt-821/api/python_api) and the source of the bindings before and after
-it, 8.0's and 8.5.1's, in github.com/NVIDIA/TensorRT, python/src/infer/pyCore.cpp.
+(.../archives/tensorrt-821/api/python_api); for 8.0, which JetPack 4.6.0 has, its C++ reference and what is
+left of the Python one (.../archives/tensorrt-803/api).
 """
 
 import re
@@ -13,6 +13,7 @@ from typing import Dict, NamedTuple, Tuple
 
 from .errors import BackendError
 from .machine import is_jetson, jetson_linux
+from .remedies import install
 
 _ENDLESS = (1000,)
 # Jetson Linux: JetPack, and the one Python that its TensorRT is for (Ubuntu 18.04's, 20.04's, 22.04's, 24.04's).
@@ -33,7 +34,7 @@ class Feature(NamedTuple):
 
 FEATURES: Dict[str, Feature] = {
     "everything": Feature(
-        (8, 2),
+        (8, 0),
         _ENDLESS,
         (
             "Builder.create_network",
@@ -58,23 +59,24 @@ FEATURES: Dict[str, Feature] = {
             "ITimingCache.serialize",
             "IHostMemory.nbytes",
             "BuilderFlag.TF32",
-            "ILogger.Severity",
-            "ILogger.ERROR",
-            "ILogger.INTERNAL_ERROR",
             "Runtime.deserialize_cuda_engine",
             "ICudaEngine.create_execution_context",
             "DataType.FLOAT",
+            # For graphs that the parser cannot read without them: they load cuDNN and cuBLAS.
             "init_libnvinfer_plugins",
         ),
     ),
+    # Before, ILogger cannot be derived from, and Logger prints what it is given.
+    "own logger": Feature((8, 2), _ENDLESS, ("ILogger.Severity", "ILogger.ERROR", "ILogger.INTERNAL_ERROR")),
+    "printing logger": Feature((8, 0), _ENDLESS, ("Logger.ERROR",)),
     # Before, the node's name and operator are in the log alone.
     "named errors": Feature((10,), _ENDLESS, ("ParserError.node_name", "ParserError.node_operator")),
-    "explicit batch": Feature((8, 2), (10,), ("NetworkDefinitionCreationFlag.EXPLICIT_BATCH",)),
+    "explicit batch": Feature((8, 0), (10,), ("NetworkDefinitionCreationFlag.EXPLICIT_BATCH",)),
     # Up to 10.11 precision is chosen by flags; they were deprecated in 10.12 and removed in 11, where the file's own
     # types count.  From 10.12 on they serve calibrators and DLA alone.
-    "precision flags": Feature((8, 2), (11,), ("IBuilderConfig.set_flag", "BuilderFlag.FP16", "BuilderFlag.INT8")),
+    "precision flags": Feature((8, 0), (11,), ("IBuilderConfig.set_flag", "BuilderFlag.FP16", "BuilderFlag.INT8")),
     "calibrator": Feature(
-        (8, 2),
+        (8, 0),
         (11,),
         (
             "IBuilderConfig.int8_calibrator",
@@ -86,7 +88,7 @@ FEATURES: Dict[str, Feature] = {
         ),
     ),
     "DLA": Feature(
-        (8, 2),
+        (8, 0),
         _ENDLESS,
         (
             "Builder.num_DLA_cores",
@@ -109,6 +111,18 @@ FEATURES: Dict[str, Feature] = {
             "LayerInformationFormat.JSON",
         ),
     ),
+    # cuBLAS and cuDNN as sources of tactics: on by default in 8, off in 10, gone in 11.  CUDNN came after the other two,
+    # and no source says that 8.0 has it.
+    "tactics of other libraries": Feature(
+        (8, 0),
+        (11,),
+        (
+            "IBuilderConfig.get_tactic_sources",
+            "IBuilderConfig.set_tactic_sources",
+            "TacticSource.CUBLAS",
+            "TacticSource.CUBLAS_LT",
+        ),
+    ),
     "version compatible": Feature(
         (8, 6),
         _ENDLESS,
@@ -120,7 +134,7 @@ FEATURES: Dict[str, Feature] = {
         ("IBuilderConfig.hardware_compatibility_level", "HardwareCompatibilityLevel.AMPERE_PLUS"),
     ),
     "strong types": Feature((10, 12), _ENDLESS, ("NetworkDefinitionCreationFlag.STRONGLY_TYPED",)),
-    "workspace size": Feature((8, 2), (8, 4), ("IBuilderConfig.max_workspace_size",)),
+    "workspace size": Feature((8, 0), (8, 4), ("IBuilderConfig.max_workspace_size",)),
     "memory pools": Feature((8, 4), _ENDLESS, ("IBuilderConfig.set_memory_pool_limit", "MemoryPoolType.WORKSPACE")),
     "optimization level": Feature((8, 6), _ENDLESS, ("IBuilderConfig.builder_optimization_level",)),
     "progress": Feature(
@@ -134,7 +148,7 @@ FEATURES: Dict[str, Feature] = {
         ),
     ),
     "bindings": Feature(
-        (8, 2),
+        (8, 0),
         (8, 5),
         (
             "ICudaEngine.num_bindings",
@@ -172,9 +186,9 @@ def load_tensorrt():
         import tensorrt
     except (ImportError, OSError) as error:  # OSError: one of its libraries is missing
         raise BackendError("TensorRT is not there for {} ({}); {}".format(sys.executable, error, _how_to_install()))
-    if version_of(tensorrt) < (8, 2):
+    if version_of(tensorrt) < (8, 0):
         raise BackendError(
-            "TensorRT {} is too old; 8.2 or later is needed, which JetPack 4.6 and later have".format(
+            "TensorRT {} is too old; 8.0 or later is needed, which JetPack 4.6 and later have".format(
                 tensorrt.__version__
             )
         )
@@ -184,7 +198,7 @@ def load_tensorrt():
 def _how_to_install():
     """Return how to install TensorRT here: by pip, or for this JetPack's own Python."""
     if not is_jetson():
-        return "install it: {} -m pip install tensorrt".format(sys.executable)
+        return "install it: " + install("tensorrt")
     how = "install it: sudo apt-get install python3-libnvinfer (in a container, use one of NVIDIA's l4t images)"
     jetpack, python = _JETPACKS.get((jetson_linux() or "").split(".")[0], ("", ""))
     if python and python != "{}.{}".format(*sys.version_info[:2]):

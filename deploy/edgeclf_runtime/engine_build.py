@@ -6,7 +6,7 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from . import engine_cache, tuning
 from .bundle import open_bundle
-from .cuda import open_cuda
+from .cuda import find_device
 from .engine import ensure_engine, forget_engines
 from .engine_api import load_tensorrt
 from .engine_choice import Options
@@ -83,20 +83,24 @@ def build(bundle, model=None, precision="best", options=None):
     options = (options or Options())._replace(preprocessing=bundle.preprocessing)
     tensorrt = load_tensorrt().__version__
     models, note = _of_precision(_models(bundle, model), precision)
-    cuda = open_cuda()
-    device = cuda.device
-    cuda.close()
-    engines, failures = [], {}
+    device = find_device()
+    built, engines, failures = [], [], {}
+    # All of them before the first is opened: this process needs no memory on the GPU until then.
     for candidate in models:
         try:
-            engines.append(_build(bundle, candidate, device, options))
+            built.append(_build(bundle, candidate, device, options))
+        except BackendError as error:
+            failures[pair_name(candidate, BACKEND)] = str(error)
+    for candidate, folder, seconds in built:
+        try:
+            engines.append(_prove(bundle, candidate, device, folder, seconds))
         except BackendError as error:
             failures[pair_name(candidate, BACKEND)] = str(error)
     fastest = None
     if precision == "best" and engines:
         pairs = tuning.tune(bundle, [pair for pair in candidates(bundle, model) if pair_name(*pair) not in failures])
         fastest = pair_name(*pairs[0])
-    folder = engines[0].facts["folder"] if engines else engine_cache.folders()[0]
+    folder = engines[0].facts["folder"] if engines else "".join(engine_cache.folders()[:1])
     return BuildReport(tensorrt, device.name, tuple(engines), failures, fastest, folder, note)
 
 
@@ -106,7 +110,7 @@ def _models(bundle, model):
     models = [m for m in models if BACKEND in m.backends]
     if not models:
         raise BackendError(
-            "{} holds no model for TensorRT on this machine ({}); make the bundle again, with a --target that has it".format(
+            "{} holds no model for TensorRT on this machine ({}); make the bundle again: edgeclf bundle RUN --target NAME".format(
                 bundle.path, platform.machine()
             )
             if model is None
@@ -131,16 +135,22 @@ def _of_precision(models, precision):
 
 
 def _build(bundle, model, device, options):
+    """Build a model's engine, or find it; returns the Model, the engine's folder, and the seconds it took."""
     start = time.monotonic()
-    path = bundle.file(model.file)
-    engine = ensure_engine(path, device, options)
+    engine = ensure_engine(bundle.file(model.file), device, options)
+    return model, engine.folder, time.monotonic() - start
+
+
+def _prove(bundle, model, device, folder, seconds):
+    """Return the BuiltEngine if the engine passes the golden images; else it is not used."""
+    start = time.monotonic()
     try:
         with open_proven(bundle, model, BACKEND) as runner:
-            facts = dict(runner.facts, folder=engine.folder)
+            facts = dict(runner.facts, folder=folder)
     except BackendError:
-        forget_engines(path, device)
+        forget_engines(bundle.file(model.file), device)
         raise
-    return BuiltEngine(model.name, model.precision, round(time.monotonic() - start, 1), facts)
+    return BuiltEngine(model.name, model.precision, round(seconds + time.monotonic() - start, 1), facts)
 
 
 def _layers(facts):

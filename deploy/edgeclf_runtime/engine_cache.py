@@ -17,11 +17,11 @@ import time
 
 from .errors import BackendError, OutputError
 from .files import open_regular, read_json, sha256_bytes
-from .machine import cache_folder
 from .manifest import SHA256
-from .outputs import new_file
+from .outputs import OTHER_CACHE, new_file
 from .schema import integer, number, record, text
 from .stage import is_busy
+from .user_folders import cache_folder, home_cache_folder
 
 _MOST_JSON_BYTES = 1 << 20
 _VERSION = text(r"[0-9]{1,9}(\.[0-9]{1,9}){0,5}", "a version, as 8.5.2,")
@@ -49,8 +49,8 @@ _log = logging.getLogger(__name__)
 
 def folders():
     """Return where engines are kept, the first choice first: below XDG_CACHE_HOME, and in the user's own cache."""
-    own = os.path.join(os.path.expanduser("~"), ".cache", "edgeclf")
-    return [os.path.join(path, "engines") for path in [cache_folder()] + [own] * (cache_folder() != own)]
+    caches = [path for path in dict.fromkeys([cache_folder(), home_cache_folder()]) if path is not None]
+    return [os.path.join(path, "engines") for path in caches]
 
 
 def load(folder, key):
@@ -87,10 +87,17 @@ def keys(folder):
     return [facts["key"] for _, facts in _all_facts(folder) if "sha256" in facts]
 
 
+def of_any_mode(key):
+    """Return a key without the power mode: which engine is right does not depend on it, only which one is fastest."""
+    return {name: value for name, value in key.items() if name != "power_mode"}
+
+
 def refusal(folder, key):
-    """Return why a build under a key failed before, or None."""
-    facts = _read_facts(_path(folder, key) + ".json")
-    return facts.get("refused") if facts and facts["key"] == key else None
+    """Return why a build under a key failed before, in whatever power mode, or None."""
+    for _, facts in _all_facts(folder):
+        if "refused" in facts and of_any_mode(facts["key"]) == of_any_mode(key):
+            return facts["refused"]
+    return None
 
 
 def tell_of_others(folder, key):
@@ -141,10 +148,14 @@ def new_engine(folder, key):
     While another process builds the same engine this waits for it, and load() has it then.
     """
     try:
-        with new_file(_path(folder, key) + ".engine", overwrite=True, wait_s=_LONGEST_BUILD_S) as work:
+        with _new_engine_file(_path(folder, key) + ".engine") as work:
             yield work
     except OutputError as error:
         raise BackendError(str(error))
+
+
+def _new_engine_file(path):
+    return new_file(path, overwrite=True, wait_s=_LONGEST_BUILD_S, elsewhere=OTHER_CACHE)
 
 
 def keep_facts(folder, key, plan, facts):
@@ -185,9 +196,9 @@ def preferred(folder, usual):
 
 
 def earlier_build_s(folder, key):
-    """Return what the last build of the same model and precision took on this GPU, in seconds, or None."""
-    same = ("model_sha256", "precision", "gpu")
-    built = [f for _, f in _all_facts(folder) if "build_s" in f and all(f["key"].get(n) == key[n] for n in same)]
+    """Return what the last build of the same model and precision took on this GPU in this power mode, in seconds, or None."""
+    same = ("model_sha256", "precision", "gpu", "power_mode")
+    built = [f for _, f in _all_facts(folder) if "build_s" in f and all(f["key"].get(n) == key.get(n) for n in same)]
     return max(built, key=lambda facts: facts["built"])["build_s"] if built else None
 
 
@@ -197,8 +208,8 @@ def keep_refusal(folder, key, reason):
 
 
 def timing_path(folder, key):
-    """Return where TensorRT's timings are kept: they serve every model on the same TensorRT and GPU."""
-    shared = {name: key[name] for name in ("tensorrt", "gpu", "compute_capability")}
+    """Return where TensorRT's timings are kept: they serve every model on the same TensorRT and GPU in the same power mode."""
+    shared = {name: key.get(name) for name in ("tensorrt", "gpu", "compute_capability", "power_mode")}
     return os.path.join(folder, _digest(shared) + ".timing")
 
 
@@ -225,7 +236,7 @@ def _read_facts(path):
 
 def _write_facts(path, facts):
     try:
-        with new_file(path, overwrite=True) as work, open(work, "w", encoding="utf-8") as stream:
+        with new_file(path, overwrite=True, elsewhere=OTHER_CACHE) as work, open(work, "w", encoding="utf-8") as stream:
             json.dump(facts, stream, indent=1)
     except (OSError, OutputError) as error:
         _log.warning("%s cannot be written (%s): the engine will be built anew at the next start", path, error)

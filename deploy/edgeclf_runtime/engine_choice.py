@@ -108,6 +108,11 @@ def choose(model_path, version, device, options=None):
     )
 
 
+def is_small(device):
+    """Whether a GPU is of a board whose memory is short, such as a Nano's 4 GB, which processor and GPU share."""
+    return device.integrated and device.total_bytes <= _SMALL_BOARD_BYTES
+
+
 def workspace_for(device):
     """Return the bytes of memory that a build may work with on a GPU."""
     if device.total_bytes <= _SMALL_BOARD_BYTES:
@@ -154,6 +159,8 @@ def _calibration(folder, options):
     if not os.path.exists(path):
         raise BackendError(
             "{} is not there, and INT8 by a calibrator needs real ranges; calibrate with images on this device, "
-            "--calibration FOLDER, or make the bundle again with a --target that has TensorRT and INT8".format(path)
+            "--calibration FOLDER, or make the bundle again for TensorRT and INT8: edgeclf bundle RUN --target NAME".format(
+                path
+            )
         )
     return path

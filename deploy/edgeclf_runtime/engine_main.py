@@ -15,18 +15,17 @@ import os
 import sys
 import threading
 import time
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from .engine_api import has, load_tensorrt, version_of
+from .engine_libraries import leave_out, used_by
+from .engine_network import make_logger, read_network, refusal
 from .errors import BackendError, EdgeclfError, OutputError
-from .files import read_bytes, sha256_bytes
-from .model_file import model_bytes
+from .files import read_bytes
 from .outputs import new_file
 
 _TELL_EVERY_S = 0.5
 _MOST_TIMING_BYTES = 64 << 20
-# TensorRT 8 logs a whole node, numbers included.
-_MOST_OF_A_LINE = 500
 
 
 class Request(NamedTuple):
@@ -41,6 +40,7 @@ class Request(NamedTuple):
     flags       of BuilderFlag, where precision is chosen by flags: "FP16", "INT8"
     exact       no TF32, which rounds more than the golden images of an FP32 model allow
     batches     smallest, usual and largest batch
+    lean        without cuBLAS and cuDNN, unless it fails without them
     timing      the timing cache's file, or None
     dla         the DLA's core, or None
     calibration, calibration_sha256
@@ -58,6 +58,7 @@ class Request(NamedTuple):
     batches: Tuple[int, int, int]
     workspace_bytes: int
     optimization_level: int
+    lean: bool = False
     timing: Optional[str] = None
     dla: Optional[int] = None
     calibration: Optional[str] = None
@@ -102,10 +103,9 @@ def build(request, send):
     """
     trt = load_tensorrt()
     version, logger = version_of(trt), make_logger(trt)
-    trt.init_libnvinfer_plugins(logger, "")
     builder = trt.Builder(logger)
-    network = builder.create_network(_network_flags(trt, version, request))
-    _parse(trt, version, network, logger, request)
+    read = read_network(trt, builder, logger, request)
+    network = read.network
     config = builder.create_builder_config()
     _configure(trt, version, config, request)
     if request.dla is not None:
@@ -115,61 +115,32 @@ def build(request, send):
     if has(version, "progress"):
         config.progress_monitor = _make_monitor(trt, send)
     start = time.monotonic()
-    with _calibrated(trt, version, config, profile, request):
-        plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise BackendError(_refusal(trt, request.source, logger.errors))
+    plan = _build_plan(trt, version, builder, network, config, profile, logger, request)
     _write(request.plan, plan)
     if timing:
         _write_timing(config, request.timing)
-    return {"build_s": round(time.monotonic() - start, 1), "network_layers": network.num_layers, "bytes": plan.nbytes}
+    return {
+        "build_s": round(time.monotonic() - start, 1),
+        "network_layers": network.num_layers,
+        "bytes": plan.nbytes,
+        "libraries": used_by(trt, version, config),
+        "plugins": read.plugins,
+    }
 
 
-def make_logger(trt):
-    """Return a logger for TensorRT that keeps what goes wrong in its list ``errors``."""
-
-    base: Any = trt.ILogger
-
-    class Logger(base):
-        def __init__(self):
-            base.__init__(self)
-            self.errors: List[str] = []
-
-        def log(self, severity, message):
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                self.errors.append(message)
-
-    return Logger()
-
-
-def _network_flags(trt, version, request):
-    flags = trt.NetworkDefinitionCreationFlag
-    if request.strongly_typed:
-        return 1 << int(flags.STRONGLY_TYPED)
-    return 1 << int(flags.EXPLICIT_BATCH) if has(version, "explicit batch") else 0
-
-
-def _parse(trt, version, network, logger, request):
-    path = request.source
-    parser = trt.OnnxParser(network, logger)
-    data = model_bytes(path)
-    if sha256_bytes(data) != request.source_sha256:
-        raise BackendError("{} was changed meanwhile; start the build again".format(path))
-    if not parser.parse(data):
-        errors = [str(parser.get_error(i)) for i in range(parser.num_errors)]
-        said = [] if has(version, "named errors") else [line[:_MOST_OF_A_LINE] for line in logger.errors]
-        raise BackendError(_refusal(trt, path, errors + said))
-    if (network.num_inputs, network.num_outputs) != (1, 1):
-        raise BackendError(
-            "{} has {} inputs and {} outputs, one of each was expected; make the bundle again".format(
-                path, network.num_inputs, network.num_outputs
-            )
-        )
-
-
-def _refusal(trt, path, errors):
-    lines = "".join("\n  " + line.replace("\n", "\n    ") for line in errors) or " no reason was given"
-    return "TensorRT {} refuses {}:{}".format(trt.__version__, path, lines)
+def _build_plan(trt, version, builder, network, config, profile, logger, request):
+    """Return the engine, serialized; built once more with cuBLAS and cuDNN if TensorRT finds no way without them."""
+    sources = leave_out(trt, version, config) if request.lean else None
+    with _calibrated(trt, version, config, profile, request):
+        plan = builder.build_serialized_network(network, config)
+    if plan is None and sources is not None:
+        del logger.errors[:]
+        config.set_tactic_sources(sources)
+        with _calibrated(trt, version, config, profile, request):
+            plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise BackendError(refusal(trt, request.source, logger.errors, logger))
+    return plan
 
 
 def _configure(trt, version, config, request):

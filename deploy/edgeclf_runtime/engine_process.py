@@ -11,12 +11,14 @@ import subprocess
 import time
 from typing import Any
 
+from . import notify
 from .errors import BackendError
 from .processes import start_child
 from .terminal import relay, show_line, show_message
 
 _KILLED, _ENDED_BY_SYSTEM = -9, (-1, -2, -15)  # signals: KILL; HUP, INT, TERM
 _TELL_EVERY_S = 30.0
+_LOAD_S = 300.0  # what may pass between a sign of life of the building process and an engine that is loaded
 _MOST_OF_A_MESSAGE = 1 << 20
 
 
@@ -40,6 +42,7 @@ class Progress:
 
     def __call__(self, message):
         """Take a message of the building process, or None when a second went by without one."""
+        notify.progress(_LOAD_S)
         if message:
             steps = " {} of {}".format(message["step"], message["steps"]) if message.get("steps") else ""
             self._phase = ": {}{}".format(message["phase"], steps)

@@ -5,9 +5,12 @@
     ├── ImageError          a file or an array that is not an image we can classify
     ├── CameraError         a source that cannot be opened, or a wrong name for one
     │   ├── CameraLost      a camera that delivered frames and stopped; it is being reopened
-    │   └── EndOfStream     a file or a folder has no more frames (not a failure)
+    │   ├── SourceError     a source that is there and cannot be used as it is; opening it again would not help
+    │   ├── EndOfStream     a file or a folder has no more frames (not a failure)
+    │   └── IncompleteFilm  a film that ended before its header says, or lacks many frames
     ├── BackendError        an inference backend that is missing or cannot run the model
     ├── OutputError         a path for output that is taken or cannot be written
+    │   └── Unavailable     an output that may be there later: a disk that is not mounted, an address of a network that is down
     └── GateError           a measured figure fell short of what was asked for; exit code 3
 
 A message says what was wrong, what was found, what was expected and what to do next.
@@ -44,8 +47,16 @@ class CameraLost(CameraError):  # noqa: N818 - as EndOfStream
     """A camera stopped delivering frames; reading on waits until it is back."""
 
 
+class SourceError(CameraError):
+    """A source answers, and cannot be used as it is: its pixels, its size, or what was asked of it."""
+
+
 class EndOfStream(CameraError):  # noqa: N818 - an end, not an error
     """A finite source has delivered its last frame."""
+
+
+class IncompleteFilm(CameraError):  # noqa: N818 - as EndOfStream
+    """A film has delivered what there is of it, and that is less than its header promises."""
 
 
 class BackendError(EdgeclfError):
@@ -54,6 +65,10 @@ class BackendError(EdgeclfError):
 
 class OutputError(EdgeclfError):
     """A path for output is taken, or cannot be written."""
+
+
+class Unavailable(OutputError):  # noqa: N818 - as CameraLost
+    """An output is not there yet: a disk that is not mounted or is full, an address of a network that is down."""
 
 
 class GateError(EdgeclfError):

@@ -22,6 +22,7 @@ import time
 from .errors import BackendError, CameraError, CameraLost, EndOfStream
 from .frames import Camera, Frame
 from .images import read_image
+from .layouts import as_bgr
 from .runners.base import Runner
 
 
@@ -41,14 +42,18 @@ class FakeRunner(Runner):
         self._rows = np.array(logits, np.float32, ndmin=2)
         self._fail_after = fail_after
         self._given = self._inferences = 0
+        self._counting = threading.Lock()
         self.closed = False
 
     def infer(self, batch):
-        if self._inferences == self._fail_after:
-            raise BackendError("the fake backend fails after {} inferences, as it was told".format(self._fail_after))
-        self._inferences += 1
-        places = [(self._given + i) % len(self._rows) for i in range(len(batch))]
-        self._given += len(batch)
+        with self._counting:
+            if self._inferences == self._fail_after:
+                raise BackendError(
+                    "the fake backend fails after {} inferences, as it was told".format(self._fail_after)
+                )
+            self._inferences += 1
+            places = [(self._given + i) % len(self._rows) for i in range(len(batch))]
+            self._given += len(batch)
         return self._rows[places]
 
     def close(self):
@@ -93,8 +98,10 @@ class FakeCamera(Camera):
 
     def _frame(self, image, number):
         captured, captured_at, name = time.monotonic(), time.time(), ""
-        if not hasattr(image, "shape"):
+        if isinstance(image, (str, os.PathLike)):
             image, name = read_image(image), os.path.basename(str(image))
+        else:
+            image = as_bgr(image)
         return Frame(image, number, captured_at, captured, (time.monotonic() - captured) * 1e3, name)
 
     def close(self):

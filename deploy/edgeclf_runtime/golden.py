@@ -13,6 +13,7 @@ from .images import decode_image
 from .limit import within
 from .manifest import golden_schema
 from .preprocess import as_batch, preprocess
+from .runners.base import close_quietly, library_errors
 from .schema import SchemaError, parse_json
 
 FILE = "golden/expected.json"
@@ -89,7 +90,7 @@ def golden_images(bundle):
 def read_golden(bundle):
     """Return the names of the golden images, and the expected logits by model, one row an image.
 
-    Raises BundleError if the file is not as declared, or names an image that the manifest does not list.
+    Raises BundleError if the file is not as declared, or its labels are not the manifest's in the same order.
     """
     file = bundle.file(FILE)
     try:
@@ -97,6 +98,13 @@ def read_golden(bundle):
         golden_schema([model.name for model in bundle.models], len(bundle.labels))(golden, "")
     except SchemaError as error:
         raise BundleError("{}: {}; make the bundle again".format(file, error))
+    for number, (label, other) in enumerate(zip(bundle.labels, golden.get("labels", bundle.labels))):
+        if label != other:
+            raise BundleError(
+                "{}: the label {} is {!a} there and {!a} in the manifest; make the bundle again".format(
+                    file, number, other, label
+                )
+            )
     return golden
 
 
@@ -106,24 +114,39 @@ def check_golden(bundle, model, runner, timeout_s=TIMEOUT_S):
     timeout_s   for each image
 
     Returns a GoldenReport.  Raises BackendError if the runner fails or answers in another shape, and Hung if it does
-    not answer in time.
+    not answer in time: then it closes the runner once that returns, and nobody else may.
     """
     import numpy as np
 
     expected = np.array(read_golden(bundle)["logits"][model.name], np.float32)
-    found = np.stack(
-        [
-            within(timeout_s, "{} on {}".format(model.name, runner.backend), runner.infer, batch)[0]
-            for batch in [as_batch([preprocess(image, bundle.preprocessing)]) for image in golden_images(bundle)]
-        ]
-    )
-    if found.shape != expected.shape:
+    name = "{} on {}".format(model.name, runner.backend)
+
+    def infer(image):
+        batch = as_batch([preprocess(image, bundle.preprocessing)])
+        with library_errors("{} failed".format(name)):
+            logits = within(timeout_s, name, runner.infer, batch, late=lambda _: close_quietly(runner))
+        return check_logits(name, logits, (1, expected.shape[1]))[0]
+
+    found = np.stack([infer(image) for image in golden_images(bundle)])
+    return compare_logits(model, runner.backend, expected, found)
+
+
+def check_logits(name, logits, shape):
+    """Return logits if they are an array of numbers of that shape; BackendError says what ``name`` gave instead."""
+    found = getattr(logits, "shape", None)
+    if found is None or logits.dtype.kind not in "fiu":
         raise BackendError(
-            "{} on {} answers with logits of shape {}; {} was expected, make the bundle again".format(
-                model.name, runner.backend, list(found.shape), list(expected.shape)
+            "{} answers with {}; logits of shape {} were expected, make the bundle again".format(
+                name, getattr(logits, "dtype", type(logits).__name__), list(shape)
             )
         )
-    return compare_logits(model, runner.backend, expected, found)
+    if found != shape:
+        raise BackendError(
+            "{} answers with logits of shape {}; {} was expected, make the bundle again".format(
+                name, list(found), list(shape)
+            )
+        )
+    return logits
 
 
 def compare_logits(model, backend, expected, found):

@@ -1,26 +1,25 @@
-"""Cameras by HTTP: an MJPEG stream, a JPEG image that is asked for again and again, a video.
+"""Cameras by HTTP: an MJPEG stream, a JPEG image that is asked for again and again; films are ``http_film.py``'s.
 
 Read here and not by FFmpeg, which follows redirects and playlists to whatever address they name.
-Pictures are decoded as files are, checked before; a video goes to FFmpeg through a pipe.
+Pictures are decoded as files are, checked before.
 """
 
-import contextlib
 import http.client
-import os
 import threading
 import time
 from typing import Any, Optional
 
 from .errors import CameraError, ImageError
 from .http_client import Address, shown
+from .http_film import Fetched, not_followed, open_http_film
 from .http_parts import MOST_OF_A_PICTURE, boundary_of, parts
 from .images import decode_image
-from .sources import FLIPS, Pace
-from .video import VideoReader, open_pipe, playlist_name
+from .sources import FLIPS, Pace, Reader
 
 SNAPSHOTS_A_SECOND = 1
 _DAMAGED_AT_MOST = 10  # pictures, one after another
-_CHUNK = 1 << 16
+_JPEG, _ENOUGH_BYTES, _MOST_SPACE = b"\xff\xd8\xff", 16, 4096
+_PATIENCE_S = 2.5  # less than the 3 s after which a camera without a frame is lost
 _PLAYLIST_TYPES = ("mpegurl", "dash+xml", "scpls", "/sdp", "xspf", "smil")
 
 
@@ -30,7 +29,7 @@ def open_http(source):
     response = address.get()
     kind = response.headers.get_content_type()
     if any(name in kind for name in _PLAYLIST_TYPES):
-        raise CameraError(_playlist(source, kind))
+        raise CameraError(not_followed(source, kind))
     if kind.startswith("multipart/"):
         return MjpegReader(source, address, response)
     if kind.startswith("image/"):
@@ -41,21 +40,24 @@ def open_http(source):
                 source.name, "a web page" if kind == "text/html" else "JSON"
             )
         )
-    return _open_film(source, address, response)
+    fetched = Fetched(source, response)
+    # White space may come before what tells a playlist from a film.
+    while (
+        len(fetched.head.strip()) < _ENOUGH_BYTES
+        and len(fetched.head) < _MOST_SPACE
+        and fetched.read(len(fetched.head) + 1)
+    ):
+        pass
+    if fetched.head.startswith(_JPEG) and response.length is not None:
+        return SnapshotReader(source, address, response, fetched.head)
+    return open_http_film(source, address, response, fetched)
 
 
-def _playlist(source, name):
-    return "{} is {}, which is not followed; give the address of the stream itself".format(source.name, name)
-
-
-class PictureReader:
+class PictureReader(Reader):
     """Pictures that come as bytes.
 
     dropped     pictures that were never decoded, because a newer one had come
     """
-
-    rate = None
-    dropped = 0
 
     def __init__(self, source, address):
         self._source, self._address = source, address
@@ -127,80 +129,48 @@ class MjpegReader(PictureReader):
 
 
 class SnapshotReader(PictureReader):
-    """An image that is asked for again and again: at the Source's rate, or once a second."""
+    """An image that is asked for again and again: at the Source's rate, or once a second.
 
-    def __init__(self, source, address, response):
+    head        what was read of the first image to see that it is one, where the server does not say so
+
+    A server that fails now and then is asked again, until the last image is _PATIENCE_S old.
+    """
+
+    still = True  # the server decides when there is another image
+
+    def __init__(self, source, address, response, head=b""):
         super().__init__(source, address)
         self._response: Any = response  # to the first request
+        self._head, self._named = head, not head
+        self._interval_s = 1.0 / (source.fps or SNAPSHOTS_A_SECOND)
         self._pace = Pace(source.fps or SNAPSHOTS_A_SECOND)
+        self._last = time.monotonic()
 
     def _next(self):
-        self._pace.wait()
+        while True:
+            self._pace.wait()
+            try:
+                data = self._ask()
+            except CameraError:
+                if time.monotonic() + self._interval_s > self._last + _PATIENCE_S:
+                    raise
+                time.sleep(self._interval_s)
+                self._pace = Pace(1.0 / self._interval_s)  # without catching up on what was missed
+                continue
+            self._last = time.monotonic()
+            return data, self._last
+
+    def _ask(self):
         response, self._response = self._response or self._address.get(), None
         kind = response.headers.get_content_type()
-        if not kind.startswith("image/"):
+        if self._named and not kind.startswith("image/"):
+            self._address.close()
             raise CameraError("{} is {} now, an image was expected".format(self._source.name, shown(kind)))
         try:
-            data = response.read(MOST_OF_A_PICTURE + 1)
+            data, self._head = self._head + response.read(MOST_OF_A_PICTURE + 1), b""
         except (http.client.HTTPException, OSError) as error:
+            self._address.close()
             raise CameraError("{} broke off ({})".format(self._source.name, shown(error)))
         if len(data) > MOST_OF_A_PICTURE:
             raise CameraError("{} is larger than {} MB".format(self._source.name, MOST_OF_A_PICTURE >> 20))
-        return data, time.monotonic()
-
-
-def _open_film(source, address, response):
-    """Open what is neither a stream nor an image; it has an end where its length is known."""
-    try:
-        head = response.read1(_CHUNK)
-    except (http.client.HTTPException, OSError) as error:
-        raise CameraError("{} broke off ({})".format(source.name, shown(error)))
-    playlist = playlist_name(head)
-    if playlist:
-        raise CameraError(_playlist(source, playlist))
-    finite = response.length is not None or response.chunked
-    return FilmReader(source, address, _Pipe(response, head), finite)
-
-
-class FilmReader(VideoReader):
-    """A video by HTTP, which FFmpeg reads from a pipe."""
-
-    def __init__(self, source, address, pipe, finite):
-        self._address, self._pipe = address, pipe
-        super().__init__(source, open_pipe(pipe.handle, finite), finite)
-
-    def _end(self):
-        if self._pipe.broken:
-            raise CameraError("{} broke off ({})".format(self._source.name, self._pipe.broken))
-        super()._end()
-
-    def close(self):
-        """See VideoReader.close()."""
-        self._address.close()
-        super().close()
-
-
-class _Pipe:
-    """A thread that writes a response into a pipe.
-
-    handle      the end to read from
-    broken      why it ended before the response did, else ""
-    """
-
-    def __init__(self, response, head):
-        self.handle, self._end = os.pipe()
-        self.broken = ""
-        threading.Thread(target=self._write, args=(response, head), name="film", daemon=True).start()
-
-    def _write(self, response, data):
-        with contextlib.suppress(BrokenPipeError), os.fdopen(self._end, "wb", buffering=0) as pipe:
-            try:
-                while data:
-                    pipe.write(data)
-                    data = response.read1(_CHUNK)
-                if response.length:
-                    self.broken = "{} bytes are missing".format(response.length)
-            except BrokenPipeError:
-                raise
-            except (http.client.HTTPException, OSError) as error:
-                self.broken = shown(str(error) or type(error).__name__)
+        return data

@@ -12,6 +12,7 @@ from typing import Any, Dict
 from urllib.parse import quote, unquote, urlsplit
 
 from . import __version__
+from .diagnosis import cure
 from .errors import CameraError
 
 TIMEOUT_S = 10.0
@@ -27,7 +28,7 @@ class Address:
 
     def __init__(self, source):
         parts = urlsplit(source.location)
-        self.name = source.name
+        self.name, self._location = source.name, source.location
         self._user, self._password = unquote(parts.username or ""), unquote(parts.password or "")
         path = quote(parts.path or "/", safe="%/:=&?~+!$,;'@()*[]")
         self._path = path + ("?" + quote(parts.query, safe="%/:=&?~+!$,;'@()*[]") if parts.query else "")
@@ -98,8 +99,9 @@ class Address:
         if response.status == 401:
             wanted = "refuses the user name and password" if self._user else "asks for a user name and a password"
             return "{} {} (401); give those of the camera".format(self.name, wanted)
-        return "{} answers {} {}; the address of an MJPEG stream or a JPEG image was expected".format(
-            self.name, response.status, shown(response.reason)
+        advice = cure("{} {}".format(response.status, response.reason), self._location)
+        return "{} answers {} {}; the address of an MJPEG stream or a JPEG image was expected{}".format(
+            self.name, response.status, shown(response.reason), ": " + advice if advice else ""
         )
 
     def _failure(self, error):
@@ -109,7 +111,8 @@ class Address:
                 "SSL_CERT_FILE".format(self.name, shown(getattr(error, "verify_message", "")) or "self-signed")
             )
         said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return "{} cannot be read by HTTP ({}); see whether the address is right".format(self.name, shown(said))
+        advice = cure(said, self._location) or "see whether the address is right"
+        return "{} cannot be read by HTTP ({}); {}".format(self.name, shown(said), advice)
 
     def close(self):
         """Close the connection."""

@@ -4,12 +4,14 @@ Knows nothing of what changes from second to second; ``telemetry.py`` does.
 """
 
 import glob
+import math
 import os
 import platform
 import re
 import sys
 
 from . import __version__
+from .cgroups import cpu_quota
 
 _MAX_BYTES = 1 << 16
 
@@ -36,7 +38,7 @@ def machine_facts(root="/"):
         "machine": platform.machine(),
         "board": board(root),
         "processor": processor(root),
-        "cores": cores(),
+        "cores": cores(root),
         "kernel": platform.release(),
         "jetson_linux": jetson_linux(root),
         "power_mode": power_mode(root),
@@ -54,16 +56,31 @@ def machine_facts(root="/"):
     return facts
 
 
-def cores():
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def cores(root="/"):
+    """Return how many cores this process may use: by its affinity, and by its container's quota, rounded up."""
+    return _within_quota(len(_affinity()), root)
 
 
 def physical_cores(root="/"):
     """Return how many cores this process may use, those that are two threads of one processor core counted once."""
     path = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
-    numbers = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(cores())
-    return len({read_text(os.path.join(root, path.format(number))) or number for number in numbers})
+    found = {read_text(os.path.join(root, path.format(number))) or number for number in _affinity()}
+    return _within_quota(len(found), root)
+
+
+def quota_cores(root="/"):
+    """Return cores() if a quota makes them fewer, else None: libraries count processors, and ignore quotas."""
+    found = cores(root)
+    return found if found < len(_affinity()) else None
+
+
+def _affinity():
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+def _within_quota(count, root):
+    quota = cpu_quota(root)
+    return count if quota is None else max(1, min(count, math.ceil(quota)))
 
 
 def board(root="/"):
@@ -71,9 +88,31 @@ def board(root="/"):
     return read_text(os.path.join(root, "proc/device-tree/model"))
 
 
+# What else shows a Tegra processor.  Docker hides the device tree (/sys/firmware), the rest of /sys it shows: the SoC's
+# family, the fuses' chip id, the kernel's name.  NVIDIA's container runtime adds devices and the host's libraries.
+_TEGRA_TEXTS = (
+    ("sys/devices/soc0/family", r"Tegra"),
+    ("sys/module/tegra_fuse/parameters/tegra_chip_id", r"[1-9]"),
+    ("proc/sys/kernel/osrelease", r".*-tegra"),
+    ("etc/nv_tegra_release", r"# R\d+ \(release\)"),
+)
+_TEGRA_FILES = (
+    *("dev/nvmap", "dev/nvhost-ctrl", "dev/nvhost-gpu", "dev/nvgpu", "dev/nvhost-ctrl-gpu"),
+    "usr/lib/aarch64-linux-gnu/tegra/libnv*",
+    # Debian puts the libraries of other GPUs into this folder; these are Tegra's.
+    "usr/lib/aarch64-linux-gnu/nvidia/libnvrm_*",
+)
+
+
 def is_jetson(root="/"):
-    """Whether the device tree names one of NVIDIA's Tegra processors, inside of a container too."""
-    return "nvidia,tegra" in (read_text(os.path.join(root, "proc/device-tree/compatible")) or "")
+    """Whether this is a board with one of NVIDIA's Tegra processors, inside of a container, too."""
+    if "nvidia,tegra" in (read_text(os.path.join(root, "proc/device-tree/compatible")) or ""):
+        return True
+    if platform.machine() not in ("aarch64", "arm64"):
+        return False
+    return any(re.match(pattern, read_text(os.path.join(root, path)) or "") for path, pattern in _TEGRA_TEXTS) or any(
+        glob.glob(os.path.join(glob.escape(root), path)) for path in _TEGRA_FILES
+    )
 
 
 def jetson_linux(root="/"):
@@ -102,10 +141,21 @@ def governor(root="/"):
     return ", ".join(sorted({text for text in map(read_text, glob.glob(pattern)) if text})) or None
 
 
-def cache_folder():
-    """Return where what was made on this device is kept, by the XDG base directory specification."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(cache, "edgeclf")
+def memory_bytes(root="/"):
+    """Return the memory in all and what of it programs can still have, in bytes, or None if it is unknown."""
+    text = read_text(os.path.join(root, "proc/meminfo")) or ""
+    found = re.findall(r"^(MemTotal|MemAvailable):\s+(\d+) kB$", text, re.MULTILINE)
+    known = {name: int(kilobytes) << 10 for name, kilobytes in found}
+    return (known["MemTotal"], known["MemAvailable"]) if len(known) == 2 else None
+
+
+def has_dot_product(root="/"):
+    """Whether this is a 64-bit Arm processor with the instructions that INT8 is fast by: asimddp in /proc/cpuinfo."""
+    if platform.machine() != "aarch64":
+        return False
+    text = read_text(os.path.join(root, "proc/cpuinfo")) or ""
+    features = re.findall(r"^Features\s*:(.*)$", text, re.MULTILINE)
+    return bool(features) and all("asimddp" in line.split() for line in features)
 
 
 def processor(root="/"):

@@ -94,6 +94,11 @@ def golden_schema(models, labels):
         record({name: list_of(row, images, images) for name in models}, others=True)(value["logits"], "logits")
 
     outline = record(
-        {"images": list_of(file_name, 1, 64), "logits": mapping(MODEL_NAME, list_of(any_json, 1, 64), most=64)}
+        {
+            "images": list_of(file_name, 1, 64),
+            "labels": list_of(any_json, labels, labels),
+            "logits": mapping(MODEL_NAME, list_of(any_json, 1, 64), most=64),
+        },
+        optional=("labels",),
     )
     return check

@@ -9,6 +9,9 @@ import os
 from .errors import OutputError
 from .stage import busy_message, failure_message, place, recover, staged
 
+ANOTHER_OUTPUT, OVERWRITE = "choose another --output", ", or pass --overwrite"
+OTHER_CACHE = "set XDG_CACHE_HOME to a folder that can be written"
+
 
 def claim_output(path, overwrite=False, marker=None):
     """Check that ``path`` may be written, before any work is done for it.
@@ -64,6 +67,17 @@ def _claim(path, overwrite, marker=None):
 
 
 @contextlib.contextmanager
+def _advice(elsewhere):
+    """Let the messages of OutputErrors in the block advise something else than the host's options."""
+    try:
+        yield
+    except OutputError as error:
+        if elsewhere == ANOTHER_OUTPUT:
+            raise
+        raise OutputError(str(error).replace(OVERWRITE, "").replace(ANOTHER_OUTPUT, elsewhere))
+
+
+@contextlib.contextmanager
 def new_folder(path, overwrite=False, marker=None, durable=True, wait_s=None):
     """Give a temporary folder beside ``path`` and rename it to ``path`` when the block ends well.
 
@@ -84,11 +98,18 @@ def new_folder(path, overwrite=False, marker=None, durable=True, wait_s=None):
 
 
 @contextlib.contextmanager
-def new_file(path, overwrite=False, durable=True, wait_s=None):
+def new_file(path, overwrite=False, durable=True, wait_s=None, elsewhere=ANOTHER_OUTPUT):
     """Give a temporary path beside ``path``, of the same suffix, and rename it when the block ends well.
 
     See :func:`new_folder` for what happens when it does not, ``durable`` and ``wait_s``.
+    elsewhere   what messages advise if the path cannot be written, for programs without the host's --output
     """
+    with _advice(elsewhere), _new_file(path, overwrite, durable, wait_s) as work:
+        yield work
+
+
+@contextlib.contextmanager
+def _new_file(path, overwrite, durable, wait_s):
     path = os.path.abspath(str(path))
     if os.path.isdir(path):
         raise OutputError("{} is a folder, a file was expected: choose another --output".format(path))

@@ -11,9 +11,10 @@ import re
 from typing import Any, Dict, Optional
 from urllib.parse import quote, quote_plus, unquote
 
-from .addresses import PLACEHOLDER, SECRET_PAIR, secret_spans
+from .addresses import PLACEHOLDER, SECRET_PAIR, is_no_secret, secret_spans
 
 HIDDEN = "***"
+VARIABLE = "$EDGECLF_CAMERA_PASSWORD"  # stands for a password in commands that we suggest
 # A shorter secret stands in every text by chance.
 _SHORTEST, _SHORT = 3, 8
 _known: Dict[str, None] = {}
@@ -70,6 +71,6 @@ def redact(text):
 
 def _without_value(match):
     value = match.group("value")
-    if value.strip("\"'.,;)") in ("", HIDDEN, PLACEHOLDER):
+    if value.strip("\"'.,;)") in ("", HIDDEN, PLACEHOLDER, VARIABLE) or is_no_secret(value):
         return match.group()
     return "{}={}".format(match.group("name"), HIDDEN)

@@ -160,7 +160,7 @@ def _files(source):
     if source.kind == "file":
         return [(source.location, READ)]
     if source.kind == "device":
-        return [("/dev/video{}".format(source.location), READ | WRITE | IOCTL), ("/sys", READ | LIST)]
+        return [(source.location, READ | WRITE | IOCTL), ("/sys", READ | LIST)]
     if source.kind == "network":
         named = [os.environ.get(name, "") for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")]
         return [(place, READ | LIST) for place in [*_NETWORK, *named] if place]

@@ -1,22 +1,29 @@
 """Which model runs on which backend here: tried in order, and trusted after the golden images alone.
 
-Knows nothing of speed; ``tuning.py`` does.
+Measures no speed; ``tuning.py`` does.
 """
 
+import contextlib
 import logging
 import os
 import platform
-from typing import Dict, List
+from typing import Dict, List, Set
 
+from . import notify
 from .errors import BackendError, EdgeclfError
 from .golden import check_golden
 from .limit import Hung, within
-from .machine import is_jetson
-from .runners import backend_version, open_runner
+from .machine import has_dot_product, is_jetson
+from .runners import open_runner, probe
+from .runners import prepare as prepare_runner
+from .runners.base import close_quietly, library_errors
+from .runners.ort import has_cuda
 
 # A large model on a slow board takes a minute; TensorRT-RTX compiles for several.
 OPEN_TIMEOUT_S = 600.0
+MOST_HUNG = 3
 _OPTIONAL = ("tensorrt", "tensorrt-rtx", "openvino")
+_GPU_ONLY = ("tensorrt", "tensorrt-rtx")
 _log = logging.getLogger(__name__)
 
 
@@ -29,6 +36,7 @@ def candidates(bundle, model=None, backend="auto"):
     pairs = [(m, b) for m in models for b in m.backends if backend in ("auto", b)]
     if backend == "auto":
         pairs = [(m, b) for m, b in pairs if _is_expected(b)] or pairs
+    pairs = in_order(bundle, pairs, has_cuda())
     if not pairs:
         offered = sorted({b for m in models for b in m.backends})
         raise BackendError(
@@ -45,7 +53,48 @@ def _is_expected(backend):
     """Whether a backend's absence would be worth a warning: a PC without TensorRT or OpenVINO lacks nothing."""
     if backend == "tensorrt" and is_jetson():
         return True
-    return backend not in _OPTIONAL or backend_version(backend) is not None
+    try:
+        return backend not in _OPTIONAL or probe(backend) is not None
+    except BackendError:
+        return True  # it is there, and broken
+
+
+def in_order(bundle, pairs, cuda):
+    """Return (Model, backend) pairs in the manifest's order but for what this very processor or GPU is fastest with.
+
+    TensorRT's pairs keep their places.  Of the others, float models on ONNX Runtime come first if it has CUDA, which
+    computes quantized ones in float, with all their conversions; then INT8 of the form that Arm's dot-product
+    instructions are for, if the processor has them.
+
+    cuda        whether ONNX Runtime has CUDA
+    """
+    models = bundle.order.get(platform.machine(), bundle.order["default"])
+    dot_product = has_dot_product()
+
+    def rank(pair):
+        model, backend = pair
+        if cuda and backend == "onnxruntime" and not _is_quantized(model):
+            return 0
+        return 1 if dot_product and model.name == "int8-arm" else 2
+
+    def place(pair):
+        name = pair[0].name
+        return rank(pair), models.index(name) if name in models else len(models), pair[0].backends.index(pair[1])
+
+    rest = iter(sorted([pair for pair in pairs if pair[1] not in _GPU_ONLY], key=place))
+    return [pair if pair[1] in _GPU_ONLY else next(rest) for pair in pairs]
+
+
+def _is_quantized(model):
+    return model.precision.startswith("int")
+
+
+def prepare(bundle, pairs):
+    """Build the engines that these pairs need and lack: once the first is open, it holds memory that a build needs."""
+    for model, backend in pairs:
+        # Opening it says what is wrong.
+        with contextlib.suppress(EdgeclfError):
+            prepare_runner(backend, bundle.file(model.file))
 
 
 def pair_name(model, backend):
@@ -58,12 +107,13 @@ def open_proven(bundle, model, backend, threads=None, at_once=1):
     runner = open_within(bundle, model, backend, threads, at_once)
     try:
         report = check_golden(bundle, model, runner)
+        _log.info("%s", report)
         if not report.passed:
             raise BackendError(str(report))
-    except Hung:
-        raise  # its thread is still inside: closing would wait for it, or crash
+    except (Hung, KeyboardInterrupt):
+        raise  # a thread may still be inside of it: closing would wait for it, or crash
     except BaseException:
-        runner.close()
+        close_quietly(runner)
         raise
     return runner
 
@@ -74,37 +124,124 @@ def open_within(bundle, model, backend, threads=None, at_once=1):
     # Building an engine takes as long as it takes, in a process of its own that tells how far it is.
     if backend == "tensorrt":
         return open_runner(*arguments)
-    return within(OPEN_TIMEOUT_S, "opening {}".format(pair_name(model, backend)), open_runner, *arguments)
+    name = "opening {}".format(pair_name(model, backend))
+    return within(OPEN_TIMEOUT_S, name, open_runner, *arguments, late=close_quietly)
 
 
 class Selection:
-    """The pairs that are still to be tried; whoever opens the next has done with those before it."""
+    """The pairs of a bundle that a classifier runs on, best first: which is in use, which failed, what comes next.
 
-    def __init__(self, bundle, pairs, threads=None, at_once=1):
+    Opening takes seconds, so two threads may be at it: one calls open_next(), another open_better().
+
+
+    measured    whether their order comes from figures of this machine's
+    """
+
+    def __init__(self, bundle, pairs, threads=None, at_once=1, measured=False):
         self._bundle, self._pairs, self._threads, self._at_once = bundle, list(pairs), threads, at_once
-        self._other = ""
+        self._measured = measured
+        self._at = -1  # index of the pair in use
+        self._passed: Set[int] = set()  # indices of those that passed the golden images here
+        self._reasons: Dict[int, str] = {}  # by index: why it did not
+        self._hung: Dict[int, int] = {}  # by index: how often
+        self._closed = False
 
     def open_next(self):
         """Return the Model and the Runner of the next pair that runs here and passes the golden images.
 
-        Those that are passed over are logged with their reasons.  Raises BackendError with each
-        reason where none is left.
+        Next is what comes after the pair in use and did not fail to open before.  Those that are passed over are
+        logged with their reasons.  Raises BackendError with each reason where none is left.
         """
-        passed_over: Dict[str, List[str]] = {}
-        while self._pairs:
-            model, backend = self._pairs.pop(0)
-            try:
-                runner = open_proven(self._bundle, model, backend, self._threads, self._at_once)
-            except EdgeclfError as error:
-                passed_over.setdefault(str(error), []).append(pair_name(model, backend))
+        passed_over = []
+        index = self._at
+        while index + 1 < len(self._pairs):
+            index += 1
+            if index in self._reasons and index not in self._may_return():
                 continue
-            for reason, names in passed_over.items():
-                _log.warning("passed over %s: %s", ", ".join(names), reason)
-            self._other = "other "
-            return model, runner
-        reasons = ["\n  {}: {}".format(", ".join(names), reason) for reason, names in passed_over.items()]
-        raise BackendError(
-            "no {}model of {} runs on this machine{}{}".format(
-                self._other, os.path.basename(self._bundle.path), ":" if reasons else "", "".join(reasons)
-            )
+            try:
+                # Not in _open(): what is tried in the background must not hide that the program hangs.
+                with notify.busy(OPEN_TIMEOUT_S, "opening {}".format(pair_name(*self._pairs[index]))):
+                    runner = self._open(index)
+            except EdgeclfError as error:
+                self._reasons[index] = str(error)
+                passed_over.append(index)
+                continue
+            if self._gives_way(index, runner):
+                close_quietly(runner)
+                index -= 1
+                continue
+            for reason, names in self._by_reason(passed_over):
+                _log.warning("passed over %s: %s", names, reason)
+            self._at = index
+            return self._pairs[index][0], runner
+        raise BackendError(self._none_left())
+
+    def _gives_way(self, index, runner):
+        """Whether a pair was to run by CUDA, runs on the CPU, and another one comes first there; it is moved behind that."""
+        pairs = self._pairs[index:]
+        if self._measured or pairs[0][1] != "onnxruntime" or runner.device != "cpu" or not has_cuda():
+            return False
+        ordered = in_order(self._bundle, pairs, cuda=False)
+        if ordered[0] == pairs[0]:
+            return False
+        moved = {index + at: index + ordered.index(pair) for at, pair in enumerate(pairs)}
+        self._pairs[index:] = ordered
+        self._passed = {moved.get(at, at) for at in self._passed}
+        self._reasons = {moved.get(at, at): reason for at, reason in self._reasons.items()}
+        self._hung = {moved.get(at, at): count for at, count in self._hung.items()}
+        return True
+
+    def better(self):
+        """Return the indices of the pairs that are better than the one in use, and worth another attempt."""
+        return [index for index in self._may_return() if index < self._at]
+
+    def _may_return(self):
+        # Each time that one hangs keeps a thread and its memory.
+        return [index for index in sorted(self._passed) if self._hung.get(index, 0) < MOST_HUNG]
+
+    def open_better(self):
+        """Return the index, the Model and the Runner of a better pair that passes the golden images again, or None."""
+        for index in self.better():
+            try:
+                return index, self._pairs[index][0], self._open(index)
+            except EdgeclfError as error:
+                _log.info("%s does not work again yet: %s", pair_name(*self._pairs[index]), error)
+        return None
+
+    def use(self, index):
+        """Go on from the pair that open_better() returned."""
+        self._at = index
+
+    def close(self):
+        """Open nothing from now on."""
+        self._closed = True
+
+    def _open(self, index):
+        if self._closed:
+            raise BackendError("the classifier was closed")
+        model, backend = self._pairs[index]
+        try:
+            with library_errors("it failed", ImportError):
+                runner = open_proven(self._bundle, model, backend, self._threads, self._at_once)
+        except Hung:
+            self._hung[index] = self._hung.get(index, 0) + 1
+            raise
+        self._passed.add(index)
+        self._reasons.pop(index, None)
+        return runner
+
+    def _by_reason(self, indices):
+        """Return pairs of a reason and the names of the model and backend pairs that it holds for."""
+        names: Dict[str, List[str]] = {}
+        for index in indices:
+            names.setdefault(self._reasons[index], []).append(pair_name(*self._pairs[index]))
+        return [(reason, ", ".join(those)) for reason, those in names.items()]
+
+    def _none_left(self):
+        reasons = ["\n  {}: {}".format(names, reason) for reason, names in self._by_reason(sorted(self._reasons))]
+        return "no {}model of {} runs on this machine{}{}".format(
+            "other " if self._passed else "",
+            os.path.basename(self._bundle.path),
+            ":" if reasons else "",
+            "".join(reasons),
         )

@@ -5,7 +5,9 @@ from typing import Any, Dict, NamedTuple, Tuple
 from .bundle import open_bundle
 from .errors import BackendError
 from .golden import GoldenReport, check_golden
-from .selection import candidates, open_within, pair_name
+from .limit import Hung
+from .runners.base import close_quietly, library_errors
+from .selection import candidates, open_within, pair_name, prepare
 from .terminal import printable
 
 
@@ -39,11 +41,25 @@ def selftest(bundle, model=None, backend="auto", threads=None):
     """Verify a bundle and hold its models to the golden images; returns a SelftestReport."""
     bundle = open_bundle(bundle)
     reports, failures = [], {}
-    for candidate, name in candidates(bundle, model, backend):
+    pairs = candidates(bundle, model, backend)
+    prepare(bundle, pairs)
+    for candidate, name in pairs:
         try:
-            runner = open_within(bundle, candidate, name, threads)
-            reports.append(check_golden(bundle, candidate, runner))
-            runner.close()
+            with library_errors("it failed", ImportError):
+                reports.append(_report(bundle, candidate, name, threads))
         except BackendError as error:
             failures[pair_name(candidate, name)] = str(error)
     return SelftestReport(tuple(reports), failures)
+
+
+def _report(bundle, model, backend, threads):
+    runner = open_within(bundle, model, backend, threads)
+    try:
+        report = check_golden(bundle, model, runner)
+    except (Hung, KeyboardInterrupt):
+        raise  # a thread may still be inside of it
+    except BaseException:
+        close_quietly(runner)
+        raise
+    close_quietly(runner)
+    return report

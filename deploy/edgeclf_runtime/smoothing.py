@@ -28,7 +28,7 @@ class Smoother:
         self._place = -1
 
     def update(self, confidences, at):
-        """Take one frame's confidences, float [labels], captured at ``at`` seconds (monotonic).
+        """Take one frame's confidences, float [labels], of the time ``at``: its capture's, or its position in a film, in seconds.
 
         Returns the smoothed confidences, float64 [labels], and the place of the label.
         """

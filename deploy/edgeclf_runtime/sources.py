@@ -4,15 +4,13 @@ Cameras, streams and video files are read by ``video.py`` and ``http_camera.py``
 """
 
 import functools
-import glob
 import os
 import socket
 import sys
 import time
-from typing import NamedTuple, Optional
+from typing import List, NamedTuple, Optional
 from urllib.parse import urlsplit
 
-from .addresses import shown_pipeline
 from .errors import CameraError
 from .images import MAX_PIXELS
 
@@ -29,13 +27,15 @@ class Source(NamedTuple):
     """What to open; travels to the capture process as JSON.
 
     kind            "file", "device", "network", "gstreamer" or "test"
-    location        path, device number, URL or pipeline, as OpenCV takes it
+    location        path, URL or pipeline, as OpenCV takes it; of a device its node, or a link that leads to it
     name            what people call it, without passwords
     width, height, fps      what to ask a camera for; None leaves it to the camera
     flip            a key of FLIPS, or None
-    policy          "latest": the newest frame, others dropped; "all": every frame
+    policy          "latest": the newest frame, others dropped; "all": every frame; "auto": every frame of what ends
     address         [host, port] that answers when a network source is there
     fault, after    a generated source's fault, and the frame before which it comes
+    format          of a device: four characters such as MJPG, or None to choose by size and rate
+    controls        of a device: values by the names of its controls, as text
     """
 
     kind: str
@@ -49,11 +49,18 @@ class Source(NamedTuple):
     address: Optional[list] = None
     fault: Optional[str] = None
     after: int = 0
+    format: Optional[str] = None
+    controls: Optional[dict] = None
 
     @property
     def live(self):
         """Whether it goes on for ever, so that its end is a loss."""
         return self.kind != "file"
+
+    @property
+    def by_http(self):
+        """Whether it is read by HTTP; then it may be a film, too."""
+        return self.kind == "network" and urlsplit(self.location).scheme.lower() in ("http", "https")
 
 
 def csi_pipeline(sensor, width=None, height=None, fps=None, flip=None):
@@ -73,15 +80,20 @@ def csi_pipeline(sensor, width=None, height=None, fps=None, flip=None):
 PIPELINE_END = " ! videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
 
 
-def advice(source):
-    """Return what to do about a Source that does not open, as the end of a sentence."""
-    if source.kind == "gstreamer":
-        # OpenCV 4.6 waits for ever where an element of the pipeline is not installed.
-        pipeline = shown_pipeline(source.location.replace("appsink", "fakesink"))
-        return "see what this says: gst-launch-1.0 {}".format(pipeline)
-    if source.kind == "network":
-        return "see whether it is connected, and whether the user's name and password are right"
-    return "see whether it is connected" + (". " + cameras() if source.kind == "device" else "")
+class ReaderError(CameraError):
+    """A reader failed: what it writes to stderr says why, which is known to the parent of the capture process.
+
+    probed      what was found out about the address afterwards, if the reader may have kept it to itself
+    """
+
+    def __init__(self, reason, probed=""):
+        super().__init__(reason)
+        self.probed = probed
+
+
+def is_live(source):
+    """Return the message about a live source of which every frame is wanted."""
+    return "{} is live: the policy all, which drops nothing, is for files".format(source.name)
 
 
 def too_large(width, height, name="the picture"):
@@ -91,22 +103,16 @@ def too_large(width, height, name="the picture"):
     )
 
 
-def cameras():
-    """Return a sentence that names the camera devices of this machine."""
-    found = sorted(glob.glob("/dev/video*"))
-    return "Cameras on this machine: {}".format(", ".join(found) if found else "none")
-
-
-def is_there(source):
-    """Return whether it is worth opening: a device's node exists, a network source's port answers."""
-    if source.kind == "device":
-        return not sys.platform.startswith("linux") or os.path.exists("/dev/video{}".format(source.location))
+def absence(source):
+    """Return why it is not worth opening, "" if it is: a device's node is there, a network source's port answers."""
+    if source.kind == "device" and sys.platform.startswith("linux") and not os.path.exists(source.location):
+        return "No such file or directory"
     if source.address:
         try:
             socket.create_connection(tuple(source.address), timeout=2).close()
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            return str(error.strerror or error or type(error).__name__)
+    return ""
 
 
 def open_source(source):
@@ -116,7 +122,7 @@ def open_source(source):
     """
     if source.kind == "test":
         return GeneratedReader(source)
-    if source.kind == "network" and urlsplit(source.location).scheme.lower() in ("http", "https"):
+    if source.by_http:
         from .http_camera import open_http
 
         return open_http(source)
@@ -125,16 +131,38 @@ def open_source(source):
     return open_video(source)
 
 
-class GeneratedReader:
+class Reader:
+    """What readers of every kind of source have in common; they have ``read`` and ``close`` too, see open_source().
+
+    rate        frames a second of a film; else None
+    dropped     frames that were never decoded, because a newer one had come
+    position_s  seconds from the first frame of a film to the one that was read last; None for live sources
+    granted     what a device granted, as a sentence; else ""
+    as_asked    whether that is what was asked
+    ends        whether it has an end, as a film has, so that no end of it is a loss
+    still       whether its picture may stay the same for long without a fault
+    unreadable  frames of a film that could not be decoded, known at its end
+    notes       what its user should know of how it is read, as sentences
+    """
+
+    rate: Optional[float] = None
+    dropped = 0
+    position_s: Optional[float] = None
+    granted = ""
+    as_asked = True
+    ends = False
+    still = False
+    unreadable = 0
+    notes: List[str] = []
+
+
+class GeneratedReader(Reader):
     """Pictures that change with every frame, at a fixed rate; with a fault, a camera that misbehaves.
 
     Faults come before frame ``after``: "hang" (read never returns), "die" (the process ends),
     "freeze" (the same picture for ever), "lose" (the camera says that it has no more), "resize"
     (half the size).
     """
-
-    rate = None
-    dropped = 0
 
     def __init__(self, source):
         self._source = source

@@ -1,4 +1,4 @@
-"""Ends a program on SIGTERM and SIGINT, also while native code hangs.
+"""Ends a program on SIGTERM, SIGHUP and SIGINT, also while native code hangs.
 
 Python runs a signal's handler only when the main thread is back from native code: never, if a GPU fell off in the
 middle of an inference.  But C code writes the signal's number to a pipe at once (``signal.set_wakeup_fd``); a thread
@@ -16,17 +16,25 @@ import time
 # After the signal: until the program must have begun to end, and until it must have ended (a video is finished then).
 BEGIN_S, END_S = 1.5, 8.0
 _LOOK_EVERY_S = 0.1
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 # Threads that wait in Python for work, and end with the program.
 _IDLE = ("starter", "stopping")
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM."""
+    """SIGTERM, or SIGHUP: the terminal was closed.
+
+    exit_code   of a program that it ended, as a shell reports it
+    """
+
+    def __init__(self, number=signal.SIGTERM):
+        super().__init__()
+        self.exit_code = 128 + number
 
 
 @contextlib.contextmanager
 def stoppable():
-    """Raise Terminated for SIGTERM and KeyboardInterrupt for SIGINT inside the block; end the program if that fails.
+    """Raise Terminated for SIGTERM and SIGHUP, KeyboardInterrupt for SIGINT, inside the block; end the program if that fails.
 
     Signals that the program was started to ignore stay ignored.  For the main thread; elsewhere nothing is changed.
     """
@@ -39,9 +47,9 @@ def stoppable():
 
     def handle(number, frame):
         begun.set()
-        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
 
-    numbers = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) != signal.SIG_IGN]
+    numbers = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, handle) for number in numbers}
     wakeup = signal.set_wakeup_fd(writable)
     watch = threading.Thread(target=_watch, args=(readable, frozenset(numbers), begun), name="stopping", daemon=True)

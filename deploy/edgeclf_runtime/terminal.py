@@ -4,7 +4,6 @@ A file name, a label or a library's message can hold escape sequences, line brea
 that turn the direction of writing.  They are shown escaped, as Python writes them: ``\\x1b``.
 """
 
-import logging
 import re
 import sys
 import threading
@@ -12,6 +11,7 @@ import traceback
 import unicodedata
 
 from .redaction import redact
+from .stdio import write_stderr
 
 # Control characters, format characters (zero width, direction), halves of surrogate pairs, line and paragraph separators.
 _INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -69,7 +69,7 @@ def message(text):
 
 def show_message(text):
     """Print a message to stderr."""
-    print(message(text), file=sys.stderr, flush=True)
+    write_stderr(message(text) + "\n")
 
 
 def show_exception(kind, error, trace):
@@ -93,18 +93,9 @@ def _relay(stream):
             show_message(printable(line.decode("utf-8", "backslashreplace").rstrip("\n")))
 
 
-class LogFormatter(logging.Formatter):
-    """Log records as messages."""
-
-    def format(self, record):
-        """See logging.Formatter."""
-        return message(super().format(record))
-
-
 def show_line(text):
     """Show a text in the place of the one before, "" for none, and return whether stderr is a terminal; nothing elsewhere."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         return False
-    sys.stderr.write("\r\033[K" + printable(redact(text)))
-    sys.stderr.flush()
+    write_stderr("\r\033[K" + printable(redact(text)))
     return True

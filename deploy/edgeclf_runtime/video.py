@@ -12,16 +12,23 @@ import os
 import re
 import sys
 import time
-from typing import Any
+from typing import Any, Callable, List
 
-from .errors import CameraError, EndOfStream
-from .files import native_path, open_regular
+from .device import open_device
+from .errors import SourceError
+from .files import native_path
 from .images import MAX_PIXELS
-from .sources import FLIPS, Pace, advice, too_large
+from .layouts import frame_as_bgr
+from .rtsp_probe import probe
+from .sources import FLIPS, Reader, ReaderError, too_large
 
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 # TCP, because lost UDP packets show as grey smears; no buffering, because newest is what counts.
-_RTSP_OPTIONS = "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay|stimeout;10000000"
+_RTSP_OPTIONS = "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay|{};{:.0f}"
+# With the time that asking again takes, less than the parent waits.
+_RTSP_TIMEOUT_S = 6.0
+# FFmpeg 5 has renamed the option; to older ones the new name means to wait for a caller.
+_TIMEOUT_OPTION, _OLD_TIMEOUT_OPTION, _FFMPEG_5 = "timeout", "stimeout", 59
 _RTSP_PROTOCOLS, _RTSP_FORMATS = "tcp,tls,udp,rtp,srtp", "rtsp"
 # FFmpeg's demuxers that read nothing but the bytes they are given: not concat, hls, dash, sdp, image2, ...
 CONTAINERS = (
@@ -30,8 +37,6 @@ CONTAINERS = (
     "avs,avs2,avs3,smk,smjpeg,roq,film_cpk,jpeg_pipe,png_pipe,bmp_pipe,tiff_pipe,webp_pipe"
 )
 _HEAD_BYTES = 4096
-# The bytes of a text; the head of a video file holds other control characters too.
-_TEXT = bytes([7, 8, 9, 10, 12, 13, 27]) + bytes(range(32, 256))
 _PLAYLISTS = (
     (b"#extm3u", "an HLS or M3U playlist"),
     (b"ffconcat", "a concat playlist"),
@@ -54,10 +59,18 @@ def playlist_name(head):
 
 def open_video(source):
     """Open a file, a device, an RTSP stream or a pipeline; returns a VideoReader.  Raises CameraError."""
-    return VideoReader(source, _open(source), finite=source.kind == "file")
+    if source.kind == "file":
+        from .film import open_film
+
+        return open_film(source)
+    if source.kind == "device":
+        capture, *granted = open_device(source)
+        return VideoReader(source, capture, granted)
+    start = time.monotonic()
+    return VideoReader(source, _open(source), start=start)
 
 
-def open_pipe(handle, finite):
+def open_pipe(handle):
     """Open a video that comes through a pipe, by its reading end's handle; returns OpenCV's capture."""
     import cv2
 
@@ -66,127 +79,100 @@ def open_pipe(handle, finite):
         return cv2.VideoCapture("pipe:{}".format(handle), cv2.CAP_FFMPEG)
 
 
-class VideoReader:
+def open_path(path):
+    """Open a video file; returns OpenCV's capture."""
+    import cv2
+
+    _allow("file", CONTAINERS, "")
+    with _quiet():
+        # An absolute path: FFmpeg would take a colon for a protocol's.
+        return cv2.VideoCapture(native_path(os.path.abspath(path)), _ffmpeg())
+
+
+class VideoReader(Reader):
     """Whatever OpenCV's VideoCapture opens, frame after frame.
 
     capture     OpenCV's
-    finite      whether it has an end that is not a loss; then "latest" plays it at its own rate
+    granted     what a device granted, as a sentence, and whether that is what was asked
+    start       ``time.monotonic()`` when its opening began, if that is known
     """
 
-    dropped = 0
-
-    def __init__(self, source, capture, finite):
+    def __init__(self, source, capture, granted=("", True), start=None):
         import cv2
 
-        self._source = source
+        self._source, (self.granted, self.as_asked) = source, granted
         self._count = 0
-        self._capture, self._finite = capture, finite
+        self._capture = capture
         if not capture.isOpened():
-            raise CameraError("{} cannot be opened: {}".format(source.name, _why(source)))
+            raise self._unopened(start)
         width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
         if width * height > MAX_PIXELS:
-            raise CameraError(too_large(int(width), int(height), source.name))
-        rate = capture.get(cv2.CAP_PROP_FPS)
-        self.rate = rate if finite and 0 < rate < 1000 else None
-        self._pace = Pace(self.rate) if finite and source.policy == "latest" else None
-        self._flip: Any = FLIPS.get(source.flip)
+            capture.release()
+            raise SourceError(too_large(int(width), int(height), source.name))
+        self._height = int(height)
+        # Each takes an image and the array to fill, and returns the next image.
+        self._steps: List[Callable[[Any, Any], Any]] = []
+        if source.flip in FLIPS:
+            self._steps.append(lambda image, out: cv2.flip(image, FLIPS[source.flip], out))
+        self._stored: Any = None
 
     def read(self, out=None):
         """Read the next frame, into ``out`` where it has the frame's shape.
 
         Returns the image (BGR, uint8 [height, width, 3]), the ``time.monotonic()`` at which it
-        arrived, and the milliseconds from then (a file: from the call) until it was decoded.
-        Raises EndOfStream after a file's last frame, CameraError where a camera delivers none.
+        arrived, and the milliseconds from then (a film: from the call) until it was decoded.
+        Raises EndOfStream after a film's last frame, IncompleteFilm where that comes too soon, and CameraError where
+        a camera delivers none.
         """
-        before = time.monotonic()
-        arrived = self._capture.grab()
+        if not self._capture.grab():
+            self._end()
         captured = time.monotonic()
-        image: Any = None
-        ok = False
-        if arrived:
-            ok, image = self._capture.retrieve(out)
+        image = self._retrieve(out)
+        return image, captured, (time.monotonic() - captured) * 1e3
+
+    def _retrieve(self, out):
+        """Decode the frame that was grabbed, and take the steps."""
+        ok, image = self._capture.retrieve(self._stored if self._steps else out)
         if not ok or image is None or not image.size:
             self._end()
-        done = time.monotonic()
-        if self._flip is not None:
-            import cv2
-
-            image = cv2.flip(image, self._flip)
+        if self._steps:
+            self._stored = image
+        image = frame_as_bgr(image, self._source, self._height)
+        for step in self._steps:
+            image = step(image, out if step is self._steps[-1] else None)
         self._count += 1
-        if self._pace:
-            return image, self._pace.wait(), (done - before) * 1e3
-        return image, captured, (done - (before if self._finite else captured)) * 1e3
+        return image
+
+    def _unopened(self, start):
+        """Return the error of a source that OpenCV did not open."""
+        source = self._source
+        probed = probe(source.address, source.name) if source.location.lower().startswith("rtsp://") else ""
+        late = source.kind == "network" and start is not None and time.monotonic() - start >= _RTSP_TIMEOUT_S
+        # FFmpeg does not say this one.
+        return ReaderError("{} cannot be opened{}".format(source.name, ", it timed out" if late else ""), probed)
 
     def _end(self):
-        name = self._source.name
-        if not self._finite:
-            raise CameraError("{} delivers no frame{}".format(name, " any more" if self._count else ""))
-        if not self._count:
-            raise CameraError(
-                "{} delivers no frame: the video is damaged, or too large to be decoded; replace it".format(name)
-            )
-        raise EndOfStream("{} ended after {} frames".format(name, self._count))
+        raise ReaderError("{} delivers no frame{}".format(self._source.name, " any more" if self._count else ""))
 
     def close(self):
         """Stop the camera in order, as its driver likes it."""
         self._capture.release()
 
 
-def _why(source):
-    if source.kind == "file":
-        return "OpenCV reads no video in it; a video or an image was expected"
-    if source.kind == "network":
-        return "it sends no video that OpenCV reads, or one too large to be decoded; " + advice(source)
-    return advice(source)
-
-
 def _open(source):
     import cv2
 
-    if source.kind == "file":
-        return _open_file(source)
     if source.kind == "gstreamer":
         if not _was_built_with("GStreamer"):
-            raise CameraError(
+            raise SourceError(
                 "{} needs an OpenCV with GStreamer, and OpenCV {} of {} has none: use the python3-opencv of the "
                 "system (JetPack brings it), not pip's".format(source.name, cv2.__version__, sys.executable)
             )
         return cv2.VideoCapture(source.location, cv2.CAP_GSTREAMER)
-    if source.kind == "network":
-        _allow(_RTSP_PROTOCOLS, _RTSP_FORMATS, _RTSP_OPTIONS)
-        return cv2.VideoCapture(source.location, _ffmpeg())
-    # By V4L2 itself: OpenCV would try GStreamer first where it has it, which ignores sizes and buffers.
-    capture = cv2.VideoCapture(int(source.location), cv2.CAP_V4L2 if _was_built_with("v4l2?") else cv2.CAP_ANY)
-    for key, value in (("WIDTH", source.width), ("HEIGHT", source.height), ("FPS", source.fps)):
-        if value:
-            capture.set(getattr(cv2, "CAP_PROP_" + ("FPS" if key == "FPS" else "FRAME_" + key)), value)
-    # Fewer buffers in the driver, where it listens: each is a frame of delay.
-    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-    return capture
-
-
-def _open_file(source):
-    import cv2
-
-    try:
-        with open_regular(source.location) as stream:
-            head = stream.read(_HEAD_BYTES)
-    except OSError as error:
-        raise CameraError(
-            "{} cannot be read ({}); a video or an image was expected".format(source.name, error.strerror)
-        )
-    playlist = playlist_name(head)
-    if playlist:
-        raise CameraError(
-            "{} is {}: OpenCV reads no video in it; a video or an image was expected".format(source.name, playlist)
-        )
-    # FFmpeg would draw a text and call the pictures a video.
-    if not head.translate(None, _TEXT):
-        return cv2.VideoCapture()
-    _allow("file", CONTAINERS, "")
-    with _quiet():
-        # An absolute path: FFmpeg would take a colon for a protocol's.
-        return cv2.VideoCapture(native_path(os.path.abspath(source.location)), _ffmpeg())
+    found = re.search(r"avformat:\s+YES \((\d+)\.", cv2.getBuildInformation())
+    option = _TIMEOUT_OPTION if found and int(found.group(1)) >= _FFMPEG_5 else _OLD_TIMEOUT_OPTION
+    _allow(_RTSP_PROTOCOLS, _RTSP_FORMATS, _RTSP_OPTIONS.format(option, _RTSP_TIMEOUT_S * 1e6))
+    return cv2.VideoCapture(source.location, _ffmpeg())
 
 
 def _ffmpeg():
@@ -211,6 +197,11 @@ def _allow(protocols, formats, options):
     limits = "protocol_whitelist;{}|format_whitelist;{}".format(protocols, formats)
     # Of an option that is given twice, the last counts.
     os.environ[_OPTIONS] = options + "|" + limits if options else limits
+
+
+def silence():
+    """Keep off stderr whatever decoders say from now on."""
+    os.dup2(1, 2)
 
 
 @contextlib.contextmanager

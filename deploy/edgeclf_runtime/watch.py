@@ -1,11 +1,14 @@
 """A live camera that comes back by itself.
 
+A film by HTTP has an end instead: it is neither lost nor reopened, and every frame of it is handed out.
+
 A camera is lost when its process reports so or ends, when no frame came for ``timeout_s``
 (drivers can block for ever), and when the picture did not change for ``frozen_s`` (libargus can
 repeat the last frame and report success; a real sensor's noise never repeats).  Its process is
 then killed and started anew, with pauses of 1 s doubling to 30 s while that fails.  A source
 that is not there is waited for by the process itself, twice a second, so that the pauses delay
-a camera only while it is there and does not work.
+a camera only while it is there and does not work.  A camera that is not there at the start is lost, too,
+unless somebody asks for it by ``wait_opened()``.
 
 All times are monotonic: a clock that jumps changes nothing.
 """
@@ -16,7 +19,7 @@ import zlib
 from typing import Any
 
 from .capture import OPEN_TIMEOUT_S, CaptureProcess
-from .errors import CameraError, CameraLost, EndOfStream
+from .errors import CameraError, CameraLost, EndOfStream, IncompleteFilm, SourceError
 from .frames import Camera
 
 TIMEOUT_S, FROZEN_S = 3.0, 10.0
@@ -29,14 +32,17 @@ class WatchedCamera(Camera):
     """A live source, reopened whenever it is lost.
 
     timeout_s   without a frame for so long it is lost
-    frozen_s    with the same picture for so long it is lost; 0 never asks
+    frozen_s    with the same picture for so long it is lost; 0 never asks; None takes FROZEN_S, and 0 for a reader that
+                says that its picture may stand still
     state       "live" or "lost"
     losses      how often it was lost
     """
 
     policy = "latest"
+    comes_back = True
 
-    def __init__(self, source, timeout_s=TIMEOUT_S, frozen_s=FROZEN_S):
+    def __init__(self, source, timeout_s=TIMEOUT_S, frozen_s=None):
+        self.name = source.name
         self._source, self._timeout_s, self._frozen_s = source, timeout_s, frozen_s
         self.state, self.losses = "live", 0
         self._dropped_before = 0
@@ -50,6 +56,7 @@ class WatchedCamera(Camera):
     def wait_opened(self):
         """See Camera.wait_opened()."""
         self._capture.wait_opened()
+        self._take_facts()
         return self
 
     def read(self, timeout_s=None):
@@ -72,14 +79,22 @@ class WatchedCamera(Camera):
                 return None
 
     def _start(self):
+        if self.losses:
+            _log.info("opening %s again", self.name)
         self._capture = CaptureProcess(self._source)
         self._changed = time.monotonic()
         self._print = None
         # A reopened camera counts from 0 again; the stream goes on counting.
         self._numbers_before = self._last_number + 1
 
+    def _take_facts(self):
+        """Take over what is known only when it is open."""
+        self.rate, self.skipped = self._capture.rate, self._capture.skipped
+        if self._capture.ends and self._source.policy != "latest":
+            self.policy = "all"
+
     def _give_up_at(self):
-        if self._capture.waiting:
+        if self._capture.waiting or self._capture.ends:
             return float("inf")
         return self._capture.quiet_since + (
             self._timeout_s if self._print is not None else max(self._timeout_s, OPEN_TIMEOUT_S)
@@ -95,32 +110,50 @@ class WatchedCamera(Camera):
                 raise CameraLost(
                     "{} gave no frame for {:.1f} s".format(self._source.name, now - self._capture.quiet_since)
                 )
-        except EndOfStream:
-            raise
         except CameraError as error:
+            if isinstance(error, (EndOfStream, IncompleteFilm, SourceError)) or self._capture.ends:
+                self._take_facts()
+                raise
             self._lose(str(error))
+        if self._capture is not None and self._capture.waiting and self.state == "live":
+            # The process goes on: it waits for the source, and opens it when it is there.
+            self._tell(self._capture.why_waiting())
         return None
 
     def _accept(self, frame, now):
-        import numpy as np
-
-        print_ = zlib.crc32(np.ascontiguousarray(frame.image[::_FROZEN_STEP, ::_FROZEN_STEP]).data)
-        if print_ != self._print:
-            self._print, self._changed = print_, now
-        elif self._frozen_s and now - self._changed > self._frozen_s:
-            raise CameraLost("{} shows the same picture for {:.1f} s".format(self._source.name, now - self._changed))
+        if self._print is None:
+            self._take_facts()
+        if not self._capture.ends:
+            self._look(frame, now)
         if self.state == "lost":
             self.state = "live"
-            _log.warning("%s is back", self._source.name)
+            _log.warning("%s is %s", self._source.name, "there" if self._last_number < 0 else "back")
         self._pause_s = FIRST_PAUSE_S
+        self.mode, self.as_asked = self._capture.mode, self._capture.as_asked
         self.dropped = self._dropped_before + self._capture.dropped
         self._last_number = frame.number + self._numbers_before
         return frame._replace(number=self._last_number)
+
+    def _look(self, frame, now):
+        """Raise CameraLost where the picture has been the same for too long."""
+        import numpy as np
+
+        limit_s = self._frozen_s
+        if limit_s is None:
+            limit_s = 0.0 if self._capture.still else FROZEN_S
+        print_ = zlib.crc32(np.ascontiguousarray(frame.image[::_FROZEN_STEP, ::_FROZEN_STEP]).data)
+        if print_ != self._print:
+            self._print, self._changed = print_, now
+        elif limit_s and now - self._changed > limit_s:
+            raise CameraLost("{} shows the same picture for {:.1f} s".format(self._source.name, now - self._changed))
 
     def _lose(self, reason):
         self._stop()
         self._next_start = time.monotonic() + self._pause_s
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        self._tell(reason)
+
+    def _tell(self, reason):
         _log.warning("camera lost: %s", reason)
         if self.state == "live":
             self.state, self.losses = "lost", self.losses + 1

@@ -25,8 +25,12 @@ CUDART = r"""
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-static int live;
+static int live, context, resets;
 int live_objects(void) { return live; }
+int has_context(void) { return context; }
+int resets_asked_for(void) { return resets; }
+int cuInit(unsigned flags) { return flags; }
+int cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active) { *active = context; return device; }
 static int fails(const char *name)
 {
     char wanted[64] = "";
@@ -35,16 +39,17 @@ static int fails(const char *name)
     return given && sscanf(given, "%63s %d", wanted, &code) == 2 && !strcmp(name, wanted) ? code : 0;
 }
 #define MAY_FAIL if (fails(__func__)) return fails(__func__)
-static int make(void **p, size_t n) { *p = calloc(1, n); live++; return 0; }
+int cudaDeviceReset(void) { MAY_FAIL; context = 0; resets++; return live; }
+static int make(void **p, size_t n) { context = 1; *p = calloc(1, n); live++; return 0; }
 static int end(void *p) { free(p); live--; return 0; }
 static int asked;
 int cudaGetLastError(void) { asked++; return 0; }
 int last_errors_asked_for(void) { return asked; }
 const char *cudaGetErrorString(int code) { return code == 2 ? "out of memory" : "as it was told"; }
 int cudaGetDeviceCount(int *n) { MAY_FAIL; *n = 1; return 0; }
-int cudaGetDeviceProperties(char *p, int device) { MAY_FAIL; memset(p, 1, 1008); strcpy(p, "Stand-in GPU"); return device; }
-int cudaDeviceGetAttribute(int *v, int a, int device) { MAY_FAIL; *v = a == 75 ? 8 : a == 76 ? 7 : 1; return device; }
-int cudaMemGetInfo(size_t *free, size_t *total) { MAY_FAIL; *free = 5ul << 30; *total = 8ul << 30; return 0; }
+int cudaGetDeviceProperties(char *p, int device) { MAY_FAIL; memset(p, 1, 1008); strcpy(p, "Stand-in GPU"); *(size_t *)(p + 288) = 6ul << 30; return device; }
+int cudaDeviceGetAttribute(int *v, int a, int device) { MAY_FAIL; *v = a == 75 ? 8 : a == 76 ? 7 : !getenv("DISCRETE"); return device; }
+int cudaMemGetInfo(size_t *free, size_t *total) { MAY_FAIL; context = 1; *free = 5ul << 30; *total = 8ul << 30; return 0; }
 int cudaMalloc(void **p, size_t n) { MAY_FAIL; return make(p, n); }
 int cudaMallocHost(void **p, size_t n) { MAY_FAIL; return make(p, n); }
 int cudaStreamCreate(void **p) { MAY_FAIL; return make(p, 1); }
@@ -115,7 +120,9 @@ class Net:
         self.loads = True
         self.module = SimpleNamespace(
             __version__=version,
-            ILogger=Logger,
+            # In 8.0 it cannot be derived from.
+            ILogger=None if version.startswith("8.0") else Logger,
+            Logger=Logger,
             init_libnvinfer_plugins=lambda logger, name: True,
             Runtime=lambda logger: Runtime(self, logger),
             TensorIOMode=SimpleNamespace(INPUT="input", OUTPUT="output"),
@@ -137,8 +144,11 @@ class Net:
 class Logger:
     ERROR, INTERNAL_ERROR = 1, 0
 
-    def __init__(self):
+    def __init__(self, severity=None):
         pass
+
+    def log(self, severity, message):
+        print(message)
 
 
 class Part:
@@ -162,7 +172,8 @@ class Runtime(Part):
         if not self.net.loads:
             self.logger.log(Logger.ERROR, "magicTag does not match")
             return None
-        return (OldEngine if self.net.module.__version__.startswith("8.2") else NamedEngine)(self.net)
+        old = self.net.module.__version__.startswith(("8.0", "8.2"))
+        return (OldEngine if old else NamedEngine)(self.net)
 
 
 class Engine(Part):

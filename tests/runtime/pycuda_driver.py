@@ -22,7 +22,7 @@ class PyCudaDriver:
 
     def __init__(self, memory_bytes=1 << 20):
         driver = self
-        self.stack, self.detached, self.left = [], 0, memory_bytes
+        self.stack, self.detached, self.contexts, self.left = [], 0, 0, memory_bytes
 
         class Context:
             def push(self):
@@ -41,7 +41,11 @@ class PyCudaDriver:
                 assert number == 0
 
             def retain_primary_context(self):
+                driver.contexts += 1
                 return Context()
+
+            def total_memory(self):
+                return 8 << 30
 
             def name(self):
                 return GPU

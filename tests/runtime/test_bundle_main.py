@@ -2,6 +2,7 @@ import importlib.util
 import json
 import os
 import py_compile
+import re
 import shutil
 import struct
 import subprocess
@@ -59,7 +60,10 @@ def test_missing_code_is_told(copied, name):
 
 
 def test_a_bundle_runs_its_own_runtime_whatever_is_installed(copied):
-    replace_file(copied, "edgeclf_runtime/__init__.py", b'"""Another version."""\n__version__ = "9.9.9"\n')
+    code = (copied / "edgeclf_runtime" / "__init__.py").read_bytes()
+    replace_file(
+        copied, "edgeclf_runtime/__init__.py", re.sub(b"(?m)^__version__ = .*$", b'__version__ = "9.9.9"', code)
+    )
     assert output_of(start(copied, "--version")) == (0, "9.9.9\n", "")
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from edgeclf_runtime.camera import open_camera
 from edgeclf_runtime.errors import CameraError, EndOfStream
+from edgeclf_runtime.images import image_paths
 
 from .pictures import encode, quarters
 
@@ -51,6 +52,23 @@ def test_a_folder_gives_its_images_in_the_order_of_their_names(tmp_path, caplog)
     assert [frame.number for frame in found] == [0, 1, 2]
     assert camera.skipped == 1
     assert "wrong.jpg: not an image" in caplog.text
+
+
+def test_numbers_in_names_are_ordered_as_numbers(tmp_path):
+    for name in ("frame10.png", "frame2.png", "frame1.png", "10.png", "9.png", "a.png", "frame2b.png", "frame02.png"):
+        (tmp_path / name).write_bytes(encode(".png", quarters()))
+    wanted = ["9.png", "10.png", "a.png", "frame1.png", "frame02.png", "frame2.png", "frame2b.png", "frame10.png"]
+    assert [frame.name for frame in frames(open_camera(tmp_path))] == wanted
+    assert [frame.name for frame in frames(open_camera(tmp_path / "*.png"))] == wanted
+
+
+def test_numbers_in_the_names_of_folders_are_ordered_as_numbers_too(tmp_path):
+    for folder in ("day 10", "day 9"):
+        (tmp_path / folder).mkdir()
+        for name in ("2.png", "11.png"):
+            (tmp_path / folder / name).write_bytes(encode(".png", quarters()))
+    found = [os.path.relpath(path, str(tmp_path)) for path in image_paths(tmp_path / "**" / "*.png")]
+    assert found == ["day 9/2.png", "day 9/11.png", "day 10/2.png", "day 10/11.png"]
 
 
 def test_a_folder_without_any_image_is_refused(tmp_path):
@@ -156,6 +174,55 @@ def test_a_pattern_gives_the_images_that_match(tmp_path):
     assert [frame.name for frame in frames(open_camera(tmp_path / "a*.png"))] == ["a1.png", "a2.png"]
     with pytest.raises(CameraError, match="holds no image"):
         open_camera(tmp_path / "c*.png")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a:b.avi",
+        "C:\\film.avi",
+        "2026-11-28T10:15:00.avi",
+        "rtsp:film.avi",
+        "user:word@host.avi",
+        "film%03d.avi",
+        "film[1].avi",
+        "what?*.avi",
+        "-film.avi",
+        " film .avi",
+        "Fu\u0308r \u732b.avi",
+        "two\nlines.avi",
+        "file:film.avi",
+        "12",
+    ],
+)
+def test_a_film_of_exactly_this_name_is_that_film(video, monkeypatch, name):
+    video.rename(video.parent / name)
+    (video.parent / "film1.avi").write_bytes(b"another")
+    monkeypatch.chdir(video.parent)
+    assert len(frames(open_camera(name))) == 10
+    assert len(frames(open_camera((video.parent / name).as_uri()))) == 10
+
+
+@pytest.mark.parametrize("name", ["a[1].png", "a?.png", "*.png", "a:b.png", "%03d.png", "-a.png", "two\nlines.png"])
+def test_an_image_of_exactly_this_name_is_that_image_and_no_pattern(tmp_path, monkeypatch, name):
+    (tmp_path / name).write_bytes(encode(".png", quarters()))
+    (tmp_path / "a1.png").write_bytes(encode(".png", quarters()))
+    monkeypatch.chdir(tmp_path)
+    assert [frame.name for frame in frames(open_camera(name))] == [name]
+    assert [frame.name for frame in frames(open_camera((tmp_path / name).as_uri()))] == [name]
+
+
+def test_a_folder_may_be_called_like_a_pattern(tmp_path):
+    folder = tmp_path / "day [1]"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(encode(".png", quarters()))
+    for source in (folder, folder / "*.png", folder.as_uri()):
+        assert [frame.name for frame in frames(open_camera(source))] == ["a.png"]
+
+
+def test_a_file_of_another_machine_is_refused():
+    with pytest.raises(CameraError, match="is not a file of this machine; file:///FOLDER/FILE was expected"):
+        open_camera("file://server/film.avi")
 
 
 @pytest.mark.parametrize("source", ["nowhere", "csi:/0", "/dev/null", "\u00b2", "ftp://host/film.mp4"])

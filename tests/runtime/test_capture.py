@@ -130,6 +130,15 @@ def test_closing_ends_a_process_that_hangs_and_leaves_nothing():
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
+def test_a_camera_that_is_dropped_without_being_closed_ends_its_process():
+    camera = CaptureProcess(TEST).wait_opened()
+    camera.read()
+    process = camera._process
+    del camera
+    gc.collect()
+    assert process.poll() == 0
+
+
 def test_the_process_ends_with_its_parent(tmp_path):
     code = (
         "import os, signal; from edgeclf_runtime.camera import open_camera; camera = open_camera('test://'); "
@@ -205,6 +214,11 @@ LIES = {
     "opened twice": OPENED + OPENED,
     "waiting after it was opened": OPENED + b'{"waiting": "x"}\n',
     "a rate of no number": b'{"opened": true, "rate": "1"}\n',
+    "a mode of no text": b'{"opened": true, "rate": null, "granted": 7}\n',
+    "as asked and more": b'{"opened": true, "rate": null, "as_asked": 1}\n',
+    "a failure of no text": b'{"failed": 7}\n',
+    "a probe of no text": b'{"failed": "x", "probed": []}\n',
+    "a refusal of no text": b'{"refused": null}\n',
     "an endless rate": b'{"opened": true, "rate": Infinity}\n',
     "a huge number": b'{"opened": true, "rate": 1' + b"0" * 9000 + b"}\n",
     "a frame before it was opened": json.dumps(FACTS).encode() + b"\n",

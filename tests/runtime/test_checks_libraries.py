@@ -1,4 +1,5 @@
 import os
+import re
 import sys
 
 import pytest
@@ -58,10 +59,13 @@ def test_a_library_that_is_missing_fails_with_the_command_that_installs_it(libra
     library("numpy", "raise ImportError('No module named numpy')")
     check = check_numpy()
     assert (check.status, check.found) == ("fail", "import numpy: No module named numpy")
-    assert "sudo apt-get install python3-numpy" in check.fix
+    assert " install " in check.fix
     library("cv2", "raise ImportError('libGL.so.1: cannot open shared object file')")
     check = check_opencv()[0]
     assert (check.status, "libGL.so.1" in check.found) == ("fail", True)
+    assert "apt-get install -y libgl1" in check.fix
+    library("cv2", "raise ImportError('numpy.core.multiarray failed to import')")
+    assert "'numpy<2'" in check_opencv()[0].fix
     library("onnxruntime", "raise ImportError('No module named onnxruntime')")
     check = check_onnxruntime()
     assert (check.status, "-m pip install onnxruntime" in check.fix) == ("warning", True)
@@ -80,7 +84,7 @@ def test_a_library_that_hangs_or_leaves_is_survived(library):
 def test_a_library_that_talks_does_not_disturb_the_answer(library):
     library("tensorrt", "import sys; print('hello'); sys.stderr.write('W: lazy loading'); __version__ = '8.2.1.8'")
     check = check_tensorrt()
-    assert (check.status, check.found) == ("ok", "8.2.1.8, as in JetPack 4.6")
+    assert (check.status, check.found) == ("ok", "8.2.1.8, as in JetPack 4.6.1 to 4.6.6")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +107,7 @@ def test_a_csi_camera_needs_an_opencv_with_gstreamer(tmp_path, library):
     opencv, csi = check_opencv(str(nano(tmp_path)))
     assert opencv.found == "4.1.1, without GStreamer, with FFmpeg"
     assert (csi.status, csi.found) == ("warning", "csi:// needs an OpenCV with GStreamer")
-    assert "sudo apt-get install python3-opencv" in csi.fix
+    assert "apt-get install -y libopencv-python" in csi.fix
 
 
 def test_a_csi_camera_needs_its_plugin_and_its_daemon(tmp_path, library, command):
@@ -143,9 +147,10 @@ def test_a_gpu_without_tensorrt_is_a_warning(tmp_path, library):
     library("tensorrt", "raise ImportError('No module named tensorrt')")
     assert check_tensorrt(str(tmp_path)).status == "ok"
     write(tmp_path, {"dev/nvhost-gpu": ""})
-    assert check_tensorrt(str(nano(tmp_path / "nano"))).status == "warning"
+    check = check_tensorrt(str(nano(tmp_path / "nano")))
+    assert (check.status, "apt-get install -y nvidia-jetpack" in check.fix) == ("warning", True)
     check = check_tensorrt(str(tmp_path))
-    assert (check.status, "sudo apt-get install nvidia-jetpack" in check.fix) == ("warning", True)
+    assert (check.status, "install tensorrt" in check.fix) == ("warning", True)
 
 
 def test_a_gpu_whose_cuda_runtime_does_not_answer_is_told_so(tmp_path, monkeypatch):
@@ -171,7 +176,8 @@ def test_a_model_that_fails_its_golden_images_is_a_warning_while_another_runs(co
     reseal(copied, spoil_int8)
     models = check_bundle(str(copied), 60.0)[1:]
     assert models[0].status == "warning"
-    assert "but its answers differ by more than is allowed" in models[0].found
+    assert "but its answers differ by more than is allowed: FAIL: int8-cpu on onnxruntime: " in models[0].found
+    assert re.search(r"logits differ by \S+ at most \(allowed \S+\) and \S+ on average", models[0].found)
     assert "ok" in [check.status for check in models]
 
 

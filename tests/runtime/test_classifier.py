@@ -67,15 +67,24 @@ def test_a_path_and_its_pixels_give_what_the_host_expected(classifier, bundle):
 
 def test_what_is_no_image_is_an_image_error(classifier, tmp_path):
     (tmp_path / "text.jpg").write_text("no image")
-    for image in (tmp_path / "text.jpg", tmp_path / "gone.png", noise(8, 8)[:, :, 0]):
+    for image in (tmp_path / "text.jpg", tmp_path / "gone.png", noise(8, 8)[:, :, 0:2]):
         with pytest.raises(ImageError):
             classifier.classify(image)
 
 
 def test_a_result_is_one_line_for_people():
     assert str(classify(0, np.log(6), np.log(3))) == "b 0.600  (c 0.300  a 0.100)"
-    assert str(classify(0, np.log(6), np.log(3), threshold=0.7, top_k=2)) == "unknown 0.600  (b 0.600  c 0.300)"
+    assert str(classify(0, np.log(6), np.log(3), threshold=0.7, top_k=2)) == "unknown (b 60.0 %)  (c 0.300)"
     assert str(classify(1, labels=["only"])) == "only 1.000"
+
+
+def test_a_result_tells_a_label_named_unknown_from_one_that_was_rejected():
+    labels, logits = ("a", "unknown", "c"), (0, np.log(6), np.log(3))
+    kept, rejected = (classify(*logits, labels=labels, threshold=threshold) for threshold in (0.5, 0.7))
+    assert (kept.label, rejected.label) == ("unknown", "unknown")
+    assert [one.to_dict()["rejected"] for one in (kept, rejected)] == [False, True]
+    assert (kept.verdict, rejected.verdict) == ("unknown 60.0 %", "unknown (unknown 60.0 %)")
+    assert str(kept).startswith("unknown 0.600")
 
 
 def test_a_wrong_label_is_told_before_a_backend_is_opened(bundle, monkeypatch):
@@ -196,7 +205,9 @@ def test_other_confidences_decide_anew():
     assert (result.label, result.confidence) == (UNKNOWN, 0.45)
     assert result.top == [("c", 0.55), ("b", 0.45)]
     assert (result.model, result.backend) == ("model", "fake")
-    assert classifier.decide(result, np.array([0.0, 0.45, 0.55]), 2).label == "c"
+    assert (result.rejected, result.verdict) == (True, "unknown (b 45.0 %)")
+    again = classifier.decide(result, np.array([0.0, 0.45, 0.55]), 2)
+    assert (again.label, again.rejected, again.candidate) == ("c", False, "c")
 
 
 def test_only_backends_that_can_infer_several_images_at_once_do(bundle):

@@ -1,3 +1,4 @@
+import argparse
 import json
 import os
 import signal
@@ -11,9 +12,11 @@ import pytest
 
 import edgeclf_runtime
 from edgeclf_runtime import __version__
-from edgeclf_runtime.__main__ import main
+from edgeclf_runtime.__main__ import COMMANDS, main
+from edgeclf_runtime.arguments import make_parser
 from edgeclf_runtime.classifier import Classifier
 
+from .films import avi
 from .pictures import encode, noise, png_bomb
 from .sealing import NONE_ALLOWED, flip_byte, reseal
 from .starting import WAIT_S, output_of, start
@@ -219,6 +222,90 @@ def test_files_after_one_that_is_no_image_are_classified_too(cli, photos, tmp_pa
     assert code == 1
     assert len(out.splitlines()) == 2
     assert err.startswith(f"error: {tmp_path / 'text.jpg'}: not an image")
+
+
+def test_a_folder_and_a_pattern_are_classified_in_natural_order(cli, tmp_path):
+    (tmp_path / "below").mkdir()
+    for name in ("shot10.png", "shot2.png", "other.png", "below/deep.png", "-v.png"):
+        (tmp_path / name).write_bytes(encode(".png", noise(64, 48)))
+    (tmp_path / "notes.txt").write_text("no image, and not called one")
+    code, out, err = cli("classify", "--json", tmp_path, tmp_path / "other.png", tmp_path / "shot*.png")
+    assert (code, err) == (0, "")
+    found = [os.path.basename(json.loads(line)["image"]) for line in out.splitlines()]
+    assert found == ["-v.png", "other.png", "shot2.png", "shot10.png", "other.png", "shot2.png", "shot10.png"]
+    deep = [json.loads(line)["image"] for line in cli("classify", "--json", tmp_path / "**" / "*.png")[1].splitlines()]
+    assert deep.count(str(tmp_path / "below" / "deep.png")) == 1
+
+
+def test_a_folder_and_a_pattern_without_an_image_are_errors_and_the_rest_is_classified(cli, photos, tmp_path):
+    (tmp_path / "none").mkdir()
+    code, out, err = cli("classify", tmp_path / "none", tmp_path / "x*.png", photos / "plain.png")
+    assert (code, out.count("\n")) == (1, 1)
+    holds_none = " holds no image (JPEG, PNG, BMP, WebP or TIFF was expected)"
+    assert err.splitlines() == [
+        f"error: {tmp_path}/none{holds_none}; a folder in it is not read: give {tmp_path}/none/*/* for those",
+        f"error: {tmp_path}/x*.png{holds_none}",
+    ]
+
+
+def test_files_whose_names_look_like_options_are_read(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-quiet.png").write_bytes(encode(".png", noise(64, 48)))
+    avi(tmp_path / "--film.avi", 2)
+    assert cli("classify", "-quiet.png")[0] == 0
+    assert cli("run", "--source", "--film.avi", "--quiet")[0] == 0
+    assert cli("run", "--source", "-quiet.png", "--quiet")[0] == 0
+
+
+@pytest.mark.parametrize("name", ["2026-11-28T10:15:00.avi", "user:word@host.avi", "C:\\film.avi", "two\nlines.avi"])
+def test_a_run_of_a_film_with_a_colon_in_its_name_says_nothing_of_addresses(cli, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    avi(tmp_path / name, 2)
+    code, out, err = cli("run", "--source", name, "--json")
+    assert (code, [json.loads(line)["position_s"] for line in out.splitlines()]) == (0, [0, 0.02])
+    assert [line.split(" on ")[0] for line in err.splitlines()][1:] == ["2 frames classified, 0 dropped, 0 unreadable"]
+
+
+def test_a_run_of_a_film_that_was_cut_off_keeps_its_results_and_ends_with_1(cli, tmp_path):
+    data = avi(tmp_path / "whole.avi", 20).read_bytes()
+    (tmp_path / "cut.avi").write_bytes(data[: data.index(b"00dc", data.index(b"movi")) + 2000])
+    code, out, err = cli("run", "--source", tmp_path / "cut.avi", "--json", "--sink", tmp_path / "v.avi")
+    count = len(out.splitlines())
+    assert code == 1
+    assert 3 < count < 20
+    assert f"{count} frames classified, 0 dropped, {20 - count} unreadable" in err
+    assert f"error: {tmp_path}/cut.avi ended after {count} of 20 frames: the file is cut off" in err
+    assert cv2.VideoCapture(str(tmp_path / "v.avi")).get(cv2.CAP_PROP_FRAME_COUNT) == count
+
+
+def options_of_one_value():
+    """Each command's options that take one value, with a value that they take."""
+    parser = make_parser(dict.fromkeys(COMMANDS), "a.edge")
+    commands = next(action for action in parser._actions if action.dest == "name").choices
+    for name, command in sorted(commands.items()):
+        for action in command._actions:
+            if action.option_strings and action.nargs is None and type(action).__name__ != "_AppendAction":
+                yield name, action.option_strings[0], next(filter(lambda value: is_taken(action, value), VALUES))
+
+
+VALUES = ("1", "0.5", "0,0,8,8", "8x8", "auto", "best", "180", "90", "debug", "127.0.0.1", "MJPG", "a=1")
+
+
+def is_taken(action, value):
+    try:
+        found = action.type(value) if action.type else value
+    except (argparse.ArgumentTypeError, ValueError):
+        return False
+    return action.choices is None or found in action.choices
+
+
+@pytest.mark.parametrize(("command", "option", "value"), list(options_of_one_value()))
+def test_an_option_that_is_given_twice_is_a_usage_error_and_not_the_last_of_them(cli, command, option, value):
+    needed = {"run": ["--source", "x"], "classify": ["x"]}.get(command, []) if option != "--source" else []
+    code, out, err = cli(command, *needed, option, value, option + "=" + value)
+    assert (code, out) == (2, "")
+    what = "one source is read by one process" if option == "--source" else "one value was expected"
+    assert f"argument {option}: it is given more than once; {what}" in err
 
 
 def test_a_damaged_bundle_is_one_sentence(cli, copied):

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edgeclf_runtime import cuda
-from edgeclf_runtime.cuda import Device, PyCuda, RuntimeCuda, open_cuda
+from edgeclf_runtime import cuda, cuda_device
+from edgeclf_runtime.cuda import Device, PyCuda, RuntimeCuda, find_device, open_cuda, release_cuda
 from edgeclf_runtime.errors import BackendError
+from edgeclf_runtime.machine import memory_bytes
 
 from .gpus import GPU, make_cudart
 from .pycuda_driver import PyCudaDriver
@@ -37,7 +38,11 @@ def no_pycuda(monkeypatch):
 def cudart(no_pycuda, library, monkeypatch):
     """The stand-in in place of any libcudart."""
     monkeypatch.setattr(cuda, "_library_paths", lambda: [library])
+    monkeypatch.setattr(cuda_device, "_DRIVER", library)
+    monkeypatch.setattr(cuda_device, "_maps", lambda: "")
+    monkeypatch.setattr(cuda, "_context", cuda_device.Context())
     loaded = ctypes.CDLL(library)
+    loaded.cudaDeviceReset()
     assert loaded.live_objects() == 0
     yield loaded
     assert loaded.live_objects() == 0
@@ -202,3 +207,77 @@ def test_pycuda_records_by_libcudart_and_without_it_says_so(pycuda, library, mon
         opened.record(lambda: True)
     assert not pycuda.stack
     opened.close()
+
+
+def test_a_gpu_is_described_without_a_context(cudart, monkeypatch):
+    described = find_device()
+    assert described[:2] == (GPU, (8, 7))
+    # What a board's processor and GPU share is what Linux says: the driver would leave out what disk caches give back.
+    assert (described.total_bytes, described.integrated) == (memory_bytes()[0], True)
+    assert 0 < described.free_bytes <= described.total_bytes
+    monkeypatch.setenv("DISCRETE", "1")
+    assert find_device() == Device(GPU, (8, 7), 6 << 30, 6 << 30, False)
+    assert not cudart.has_context()
+    open_cuda().close()
+    assert cudart.has_context()
+
+
+def test_a_gpu_is_described_by_pycuda_where_there_is_no_libcudart(pycuda, monkeypatch):
+    monkeypatch.setattr(cuda, "_library_paths", lambda: ["libnothing-of-that-name.so"])
+    assert find_device()[:2] == (GPU, (8, 7))
+    assert pycuda.contexts == 0
+
+
+def test_without_a_gpu_the_description_is_an_error_with_the_remedy(cudart, monkeypatch):
+    monkeypatch.setenv("FAIL_CUDA", "cudaGetDeviceCount 100")
+    with pytest.raises(BackendError, match="no NVIDIA GPU can be used here"):
+        find_device()
+
+
+def test_a_context_is_given_back_once_all_that_used_it_are_closed(cudart):
+    first, second = open_cuda(), open_cuda()
+    before = cudart.resets_asked_for()
+    first.close()
+    first.close()
+    assert not release_cuda()
+    second.close()
+    assert release_cuda()
+    assert (cudart.has_context(), cudart.resets_asked_for()) == (0, before + 1)
+    assert not release_cuda()
+    # Whoever opens it next makes another.
+    open_cuda().close()
+    assert cudart.has_context()
+    assert release_cuda()
+
+
+def test_a_context_that_somebody_else_made_is_never_reset(cudart, monkeypatch):
+    cudart.cudaMemGetInfo(ctypes.byref(ctypes.c_size_t()), ctypes.byref(ctypes.c_size_t()))
+    open_cuda().close()
+    assert not release_cuda()
+    assert cudart.has_context()
+
+
+@pytest.mark.parametrize(
+    "mapped", ["/usr/lib/libtorch_cuda.so", "/site-packages/onnxruntime/capi/libonnxruntime_providers_cuda.so"]
+)
+def test_a_context_is_not_reset_while_another_library_may_use_it(cudart, monkeypatch, mapped):
+    open_cuda().close()
+    monkeypatch.setattr(cuda_device, "_maps", lambda: f"7f00-7f01 r-xp 00000000 08:01 5 {mapped}\n")
+    assert not release_cuda()
+
+
+def test_a_driver_that_does_not_tell_of_contexts_leaves_them(cudart, monkeypatch):
+    monkeypatch.setattr(cuda_device, "_DRIVER", "libnothing-of-that-name.so")
+    open_cuda().close()
+    assert not release_cuda()
+
+
+def test_a_reset_that_fails_is_a_warning(cudart, monkeypatch, caplog):
+    open_cuda().close()
+    monkeypatch.setenv("FAIL_CUDA", "cudaDeviceReset 999")
+    assert not release_cuda()
+    assert "CUDA stays open: cudaDeviceReset failed" in caplog.text
+
+
+def test_what_is_mapped_is_what_linux_says():
+    assert os.path.basename(sys.executable)[:6] in cuda_device._maps()

@@ -16,7 +16,7 @@ def confidences_of(logits, **options):
 def decide(*logits, **options):
     """Return the label, its confidence and the most likely labels."""
     confidences = confidences_of(logits, **options)
-    return Decider("abc", **options).decide(confidences, int(confidences.argmax()), 0.0)
+    return Decider("abc", **options).decide(confidences, int(confidences.argmax()), 0.0)[:3]
 
 
 def names(top):
@@ -40,6 +40,20 @@ def test_equal_confidences_come_in_the_order_of_the_labels():
 def test_as_many_labels_are_listed_as_were_asked_for_and_are_there():
     assert names(decide(0, 2, 1, top_k=2)[2]) == ["b", "c"]
     assert names(decide(0, 2, 1, top_k=99)[2]) == ["b", "c", "a"]
+
+
+@pytest.mark.parametrize("name", ["unknown", "Unknown", "UNKNOWN"])
+def test_a_label_named_unknown_is_told_from_one_that_was_rejected(name):
+    decider = Decider(["cat", name])
+    kept = decider.decide(np.array([0.4, 0.6]), 1, 0.6)
+    rejected = decider.decide(np.array([0.4, 0.6]), 1, 0.7)
+    assert (kept.label, kept.rejected, kept.candidate) == (name, False, name)
+    assert (rejected.label, rejected.rejected, rejected.candidate) == ("unknown", True, name)
+
+
+def test_the_candidate_is_the_label_that_was_chosen_and_not_the_most_likely():
+    decision = Decider(LABELS).decide(np.array([0.45, 0.5, 0.05]), 0, 0.6)
+    assert (decision.candidate, decision.confidence, decision.top[0][0]) == ("cat", 0.45, "dog")
 
 
 def test_labels_that_are_not_allowed_are_never_answered_and_the_rest_sums_to_one():

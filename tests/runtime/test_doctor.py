@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,13 +12,14 @@ from edgeclf_runtime.doctor import DoctorReport, doctor
 
 from .boards import orin, write
 from .processes import becomes_true, ends
-from .starting import WAIT_S
+from .starting import WAIT_S, output_of
 
 pytestmark = pytest.mark.long
 
 NAMES = [
     "edgeclf",
     "board",
+    "processors",
     "python",
     "numpy",
     "opencv",
@@ -30,6 +32,7 @@ NAMES = [
     "cache",
     "clock",
     "memory",
+    "shared memory",
     "power mode",
     "throttling",
 ]
@@ -49,6 +52,25 @@ def test_this_machine_is_examined_from_top_to_bottom(bundle):
 
 def test_without_a_bundle_the_machine_alone_is_examined():
     assert list(dict.fromkeys(check.name for check in doctor().checks)) == NAMES
+
+
+def test_a_machine_without_any_folder_for_temporary_files_is_examined(bundle):
+    if subprocess.call(["unshare", "-m", "true"], stderr=subprocess.DEVNULL) != 0:
+        pytest.skip("a mount namespace needs root")
+    # The bundle may lie in one of them.
+    shut = [path for path in ("/tmp", "/var/tmp", "/usr/tmp", "/dev/shm") if os.path.isdir(path)]
+    shut = [path for path in shut if not os.path.realpath(str(bundle)).startswith(os.path.realpath(path) + "/")]
+    script = "mount --make-rprivate / && " + "".join(f"mount -t tmpfs -o ro tmpfs {path} && " for path in shut)
+    command = ["unshare", "-m", "sh", "-c", script + 'cd /proc && exec "$@"', "sh", sys.executable, str(bundle)]
+    environment = dict(os.environ, TMPDIR="/nonexistent", HOME="/proc/nowhere")
+    process = subprocess.Popen(
+        [*command, "doctor", "--json"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    _, out, err = output_of(process)
+    assert "Traceback" not in err, err
+    found = {check["name"]: check for check in json.loads(out)["checks"]}
+    for name in ("numpy", "opencv", "onnxruntime", "bundle"):
+        assert found[name]["status"] == "ok", found[name]
 
 
 def test_a_doctor_loads_no_library_that_could_take_it_along():

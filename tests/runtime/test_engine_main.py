@@ -20,7 +20,9 @@ ENUMERATIONS = (
     "MemoryPoolType",
     "NetworkDefinitionCreationFlag",
     "ProfilingVerbosity",
+    "TacticSource",
 )
+LIBRARIES = {"CUBLAS": 0, "CUBLAS_LT": 1, "CUDNN": 2}
 
 
 def members(kind, version):
@@ -61,6 +63,18 @@ class Logger:
         pass
 
 
+class PrintingLogger:
+    """TensorRT 8.0's, which prints: ILogger cannot be derived from there."""
+
+    ERROR = 1
+
+    def __init__(self, severity):
+        assert severity == self.ERROR
+
+    def log(self, severity, message):
+        print(message)
+
+
 class Base:
     """What a class of TensorRT's is derived from."""
 
@@ -75,7 +89,7 @@ class Plan(bytes):
 PLAN = Plan(b"plan")
 
 
-def tensorrt(text, log, parses=True, plan=PLAN, dla_cores=0):
+def tensorrt(text, log, parses=True, plan=PLAN, dla_cores=0, sources=0):
     """A module tensorrt of that version."""
     version = tuple(map(int, text.split(".")))
 
@@ -91,6 +105,8 @@ def tensorrt(text, log, parses=True, plan=PLAN, dla_cores=0):
         set_timing_cache=True,
         get_timing_cache=cache,
         add_optimization_profile=0,
+        get_tactic_sources=lambda: ([given[0] for name, given in log if name == "set_tactic_sources"] or [sources])[-1],
+        set_tactic_sources=True,
     )
     builder = make(
         "Builder",
@@ -108,16 +124,19 @@ def tensorrt(text, log, parses=True, plan=PLAN, dla_cores=0):
 
     module = SimpleNamespace(
         __version__=text,
-        ILogger=Logger,
+        ILogger=Logger if has(version, "own logger") else None,
+        Logger=PrintingLogger,
         IProgressMonitor=object,
         Builder=lambda logger: builder,
         OnnxParser=open_parser,
-        init_libnvinfer_plugins=lambda logger, name: True,
+        init_libnvinfer_plugins=lambda logger, name: log.append(("init_libnvinfer_plugins", (name,))),
         **{kind: SimpleNamespace(**{member: member for member in members(kind, version)}) for kind in ENUMERATIONS},
     )
     for number, flag in enumerate(("EXPLICIT_BATCH", "STRONGLY_TYPED")):
         if hasattr(module.NetworkDefinitionCreationFlag, flag):
             setattr(module.NetworkDefinitionCreationFlag, flag, number)
+    for name in LIBRARIES if version < (11,) else ():
+        setattr(module.TacticSource, name, LIBRARIES[name])
     if has(version, "calibrator"):
         module.IInt8EntropyCalibrator2 = Base
     return module
@@ -150,6 +169,7 @@ def asked(monkeypatch, tmp_path):
             fields["calibration_sha256"] = data_sha256(fields["calibration"])
         facts = build(Request(**fields), None)
         assert facts["network_layers"] == 5
+        run.facts = facts
         assert plan.read_bytes() == b"plan"
         assert (tmp_path / "timing").read_bytes() == b"time"
         return log
@@ -157,7 +177,7 @@ def asked(monkeypatch, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("version", ["8.2.1.8", "8.4.1", "8.5.2", "8.6.1", "10.3.0", "10.13.3", "11.4.0"])
+@pytest.mark.parametrize("version", ["8.0.1.6", "8.2.1.8", "8.4.1", "8.5.2", "8.6.1", "10.3.0", "10.13.3", "11.4.0"])
 def test_every_version_is_asked_for_batches_exact_numbers_and_the_model(asked, version):
     log = asked(version)
     assert ("parse", (b"model",)) in log
@@ -166,19 +186,21 @@ def test_every_version_is_asked_for_batches_exact_numbers_and_the_model(asked, v
 
 
 @pytest.mark.parametrize(
-    ("version", "flags"), [("8.2.1.8", 1), ("8.6.1", 1), ("10.3.0", 0), ("10.11.0", 0), ("10.12.0", 2), ("11.4.0", 2)]
+    ("version", "flags"),
+    [("8.0.1.6", 1), ("8.2.1.8", 1), ("8.6.1", 1), ("10.3.0", 0), ("10.11.0", 0), ("10.12.0", 2), ("11.4.0", 2)],
 )
 def test_the_network_is_of_the_versions_kind(asked, version, flags):
     assert ("create_network", (flags,)) in asked(version)
 
 
-@pytest.mark.parametrize("version", ["8.2.1.8", "8.6.1", "10.3.0"])
+@pytest.mark.parametrize("version", ["8.0.1.6", "8.2.1.8", "8.6.1", "10.3.0"])
 def test_precision_is_asked_for_by_flags_and_other_numbers_stay_as_they_are(asked, version):
     log = asked(version, "INT8", "FP16")
     assert [call for call in log if call[0].endswith("_flag")] == [("set_flag", ("INT8",)), ("set_flag", ("FP16",))]
 
 
 def test_workspace_and_level_are_set_in_the_versions_way(asked):
+    assert ("max_workspace_size", 256) in asked("8.0.1.6")
     assert ("max_workspace_size", 256) in asked("8.2.1.8")
     log = asked("8.6.1")
     assert ("set_memory_pool_limit", ("WORKSPACE", 256)) in log
@@ -261,3 +283,68 @@ def test_an_image_that_cannot_be_read_ends_the_build_and_is_named(asked, tmp_pat
     with pytest.raises(ImageError, match=r"a\.png"):
         asked("8.6.1", "INT8", "FP16", module={"plan": calibrating}, **request)
     assert not (tmp_path / "plan").exists()
+
+
+def test_tensorrt_8_0_has_no_inspector_and_no_logger_of_ours(asked, capsys):
+    names = [name for name, _ in asked("8.0.1.6")]
+    assert "profiling_verbosity" not in names
+    assert "profiling_verbosity" in [name for name, _ in asked("8.2.1.8")]
+    # What it says it prints; the program that waits shows that.
+    assert "While parsing node number 0" in capsys.readouterr().out
+    with pytest.raises(BackendError, match=r"TensorRT 8.0.1.6 refuses .*model.onnx:\n  what it said stands above"):
+        asked("8.0.1.6", module={"plan": None})
+
+
+@pytest.mark.parametrize("version", ["8.0.1.6", "8.2.1.8", "8.6.1", "10.3.0"])
+def test_a_small_board_builds_without_cublas_and_cudnn(asked, version):
+    # Bits 3 and 4 are of other sources.
+    log = asked(version, lean=True, module={"sources": 0b11111})
+    assert [given for name, given in log if name == "set_tactic_sources"] == [(0b11000,)]
+    assert asked.facts["libraries"] == []
+    log = asked(version, module={"sources": 0b11111})
+    assert "set_tactic_sources" not in [name for name, _ in log]
+    assert asked.facts["libraries"] == ["CUBLAS", "CUBLAS_LT", "CUDNN"]
+
+
+@pytest.mark.parametrize(("version", "sources"), [("10.3.0", 0b11000), ("11.4.0", 0b11)])
+def test_where_cublas_and_cudnn_are_off_anyway_nothing_is_set(asked, version, sources):
+    log = asked(version, lean=True, module={"sources": sources})
+    assert "set_tactic_sources" not in [name for name, _ in log]
+    assert asked.facts["libraries"] == []
+
+
+def test_a_network_that_needs_them_is_built_once_more_with_them(asked):
+    plans = [None, PLAN]
+    log = asked("8.2.1.8", lean=True, module={"sources": 0b111, "plan": lambda *_: plans.pop(0)})
+    assert [given for name, given in log if name == "set_tactic_sources"] == [(0,), (0b111,)]
+    assert asked.facts["libraries"] == ["CUBLAS", "CUBLAS_LT", "CUDNN"]
+    plans = [None, None]
+    with pytest.raises(BackendError, match=r"TensorRT 8.2.1.8 refuses"):
+        asked("8.2.1.8", lean=True, module={"sources": 0b111, "plan": lambda *_: plans.pop(0)})
+
+
+def test_images_are_calibrated_with_again_when_a_build_is_repeated(asked, bundle):
+    calibrated = []
+
+    def plan(network, config):
+        calibrated.append(calibrating(network, config))
+        return PLAN if len(calibrated) > 1 else None
+
+    request = {"strongly_typed": False, "calibration": str(bundle / "calibration.cache"), "lean": True}
+    log = asked("8.2.1.8", "INT8", "FP16", module={"plan": plan, "sources": 0b111}, **request)
+    assert len(calibrated) == 2
+    assert [name for name, _ in log].count("set_calibration_profile") == 2
+
+
+@pytest.mark.parametrize("version", ["8.0.1.6", "8.6.1", "10.3.0", "11.4.0"])
+def test_plugins_are_loaded_only_for_a_graph_that_cannot_be_read_without_them(asked, version):
+    assert "init_libnvinfer_plugins" not in [name for name, _ in asked(version)]
+    assert asked.facts["plugins"] is False
+    answers = [False, True]
+    log = asked(version, module={"parses": lambda data: answers.pop(0)})
+    names = [name for name, _ in log]
+    parsed = [place for place, name in enumerate(names) if name == "parse"]
+    assert parsed[0] < names.index("init_libnvinfer_plugins") < parsed[1]
+    # What was read in part is not read on.
+    assert names.count("create_network") == 2
+    assert asked.facts["plugins"] is True

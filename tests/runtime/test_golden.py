@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime.bundle import open_bundle
-from edgeclf_runtime.errors import BackendError
+from edgeclf_runtime.errors import BackendError, BundleError
 from edgeclf_runtime.golden import check_golden, golden_images, read_golden
 from edgeclf_runtime.preprocess import as_batch, preprocess
 from edgeclf_runtime.runners import open_runner
 from edgeclf_runtime.runners.base import Runner
+
+from .sealing import replace_file, reseal
 
 
 class Altered(Runner):
@@ -99,3 +101,42 @@ def test_the_images_are_real_and_named_beside_one_row_of_logits_each(opened):
 def test_a_batch_of_all_images_gives_the_rows_of_each(opened, runner):
     batch = as_batch([preprocess(image, opened.preprocessing) for image in golden_images(opened)])
     assert np.allclose(runner.infer(batch), read_golden(opened)["logits"]["fp32"], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["fp32", "int8-cpu"])
+@pytest.mark.parametrize(
+    "wrong", [{"resize": "stretch"}, {"resize": "letterbox"}, {"crop": 0.875}, {"color": "BGR"}], ids=str
+)
+def test_another_resize_crop_or_color_order_fails(opened, name, wrong):
+    other = opened._replace(preprocessing=opened.preprocessing._replace(**wrong))
+    with open_runner("onnxruntime", opened.file(opened.model(name).file), threads=1) as runner:
+        assert check_golden(opened, opened.model(name), runner).passed
+        assert not check_golden(other, opened.model(name), runner).passed
+
+
+@pytest.mark.parametrize("name", ["fp32", "int8-cpu"])
+def test_another_interpolation_fails(opened, monkeypatch, name):
+    import cv2
+
+    resize = cv2.resize
+    with open_runner("onnxruntime", opened.file(opened.model(name).file), threads=1) as runner:
+        monkeypatch.setattr(cv2, "resize", lambda image, size, interpolation: resize(image, size, interpolation=0))
+        assert not check_golden(opened, opened.model(name), runner).passed
+
+
+def test_labels_in_another_order_than_the_logits_are_refused(copied):
+    def move(manifest):
+        manifest["labels"].append(manifest["labels"].pop(0))
+
+    reseal(copied, move)
+    moved = open_bundle(copied)
+    with pytest.raises(BundleError, match=r"expected.json: the label 0 is '3' there and '5' in the manifest; make"):
+        read_golden(moved)
+
+
+def test_golden_images_without_labels_are_of_an_earlier_bundle(copied):
+    path = copied / "golden" / "expected.json"
+    golden = json.loads(path.read_text())
+    del golden["labels"]
+    replace_file(copied, "golden/expected.json", json.dumps(golden).encode())
+    assert "labels" not in read_golden(open_bundle(copied))

@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime.camera import open_camera
-from edgeclf_runtime.errors import CameraError, CameraLost, EndOfStream
+from edgeclf_runtime.errors import CameraError, CameraLost, EndOfStream, IncompleteFilm
 
+from .films import mkv, mov, shades
+from .films import shade as shade_of
 from .http_servers import HttpServer, basic, digest_is_right, part, response, stream_head
-from .pictures import encode
+from .pictures import corners, encode, quarters
 
 pytestmark = pytest.mark.long
 
 PLAYLISTS = {
+    "hls behind white space": ("video/mp4", b"\n" * 30 + b"#EXTM3U\n#EXT-X-TARGETDURATION:1\nhttp://HOST/secret.ts\n"),
     "hls": ("application/vnd.apple.mpegurl", b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://HOST/secret.ts\n"),
     "hls called a video": ("video/mp4", b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://HOST/secret.ts\n\0"),
     "concat": ("application/octet-stream", b"ffconcat version 1.0\nfile http://HOST/secret.ts\n"),
@@ -271,17 +274,175 @@ def film(tmp_path):
     return (tmp_path / "film.avi").read_bytes()
 
 
-def test_a_film_by_http_ends_at_its_end(serve, film):
-    with open_camera(serve(response(film, "video/x-msvideo")).uri("/film.avi")) as camera:
-        camera.read()
-        with pytest.raises(EndOfStream, match="ended after 10 frames"):
-            read_on(camera)
+def chunked(data, kind):
+    """A response in chunks, as a program sends what it makes as it goes."""
+    yield response(kind=kind, length=False, Transfer_Encoding="chunked")
+    for at in range(0, len(data), 1000):
+        part = data[at : at + 1000]
+        yield b"%x\r\n%s\r\n" % (len(part), part)
+    yield b"0\r\n\r\n"
 
 
-def test_a_film_that_breaks_off_is_a_lost_camera(serve, film):
-    whole = response(film, "video/x-msvideo")
-    with open_camera(serve(whole[:-1000]).uri("/film.avi")) as camera, pytest.raises(CameraLost, match="broke off"):
+SENT = {
+    "with a length": response,
+    "in chunks": chunked,
+    "until the connection ends": lambda data, kind: response(data, kind, length=False),
+}
+
+
+def read_film(camera):
+    """Every frame of a film by HTTP: numbers, shades, positions in ms; and how it ended."""
+    numbers, found, positions = [], [], []
+    with camera:
+        try:
+            while True:
+                frame = camera.read(5)
+                if frame is not None:
+                    numbers.append(frame.number)
+                    found.append(int(round(frame.image.mean(), -1)))
+                    positions.append(round(frame.position_s * 1e3))
+        except (EndOfStream, IncompleteFilm) as end:
+            return numbers, found, positions, end
+
+
+TIMES_MS = [0, 40, 80, 330, 430, 470, 510, 550, 590, 630]
+STEPS_MS = [40, 40, 250, 100, 40, 40, 40, 40, 40, 40]
+FILMS = {
+    "mov": lambda: mov(shades(10), STEPS_MS),
+    "mov with its index last": lambda: mov(shades(10), STEPS_MS, index_first=False),
+    "mkv": lambda: mkv(shades(10), TIMES_MS),
+}
+
+
+@pytest.mark.parametrize("sent", sorted(SENT))
+@pytest.mark.parametrize("name", sorted(FILMS))
+def test_a_film_by_http_gives_every_frame_and_ends(serve, name, sent):
+    data = FILMS[name]()
+    server = serve(lambda path, headers: SENT[sent](data, "video/quicktime"))
+    camera = open_camera(server.uri("/film"))
+    assert camera.policy == "all"
+    numbers, found, positions, end = read_film(camera)
+    assert (numbers, found) == (list(range(10)), list(range(0, 100, 10)))
+    # An OpenCV that says no times has those of a film whose container lists them.
+    if name != "mkv" or not cv2.__version__.startswith("4.1."):
+        assert positions == TIMES_MS
+    assert isinstance(end, EndOfStream)
+    assert "ended after 10 frames" in str(end)
+    assert (camera.dropped, camera.losses) == (0, 0)
+    assert len(server.requests) == 1
+
+
+def test_a_film_by_http_is_upright(serve):
+    stored = np.ascontiguousarray(quarters(64, 32).transpose(1, 0, 2)[::-1])
+    for index_first in (True, False):
+        data = mov([encode(".jpg", stored)], [40], 6, index_first=index_first, size=(32, 64))
+        with open_camera(serve(response(data, "video/quicktime")).uri("/film.mov")) as camera:
+            assert corners(camera.read().image) == ["red", "green", "blue", "yellow"]
+
+
+def test_a_film_by_http_may_stand_still_for_longer_than_a_camera(serve):
+    data = mov([shade_of(50)] * 6, [300] * 6)
+    server = serve(response(data, "video/quicktime"))
+    camera = open_camera(server.uri("/film.mov"), policy="latest", timeout_s=0.1, frozen_s=0.2)
+    numbers, _, _, end = read_film(camera)
+    assert numbers[-1] == 5
+    assert isinstance(end, EndOfStream)
+    assert camera.losses == 0
+
+
+def test_a_film_by_http_that_breaks_off_gives_what_came_and_is_an_error(serve, film):
+    for data in (film, mov(shades(10), STEPS_MS)):
+        whole = response(data, "video/x-msvideo")
+        server = serve(whole[:-1000])
+        numbers, _, _, end = read_film(open_camera(server.uri("/film.avi")))
+        assert 3 < len(numbers) < 10
+        assert isinstance(end, IncompleteFilm)
+        assert f"ended after {len(numbers)} of 10 frames" in str(end)
+        assert "broke off (1000 bytes are missing)" in str(end)
+        assert len(server.requests) == 1
+
+
+def test_a_film_by_http_that_is_cut_off_itself_is_an_error_with_both_counts(serve):
+    data = mov(shades(10), STEPS_MS)
+    _, _, _, end = read_film(open_camera(serve(response(data[:-2000], "video/quicktime")).uri()))
+    assert isinstance(end, IncompleteFilm)
+    assert "of 10 frames: the file is cut off" in str(end)
+
+
+def test_a_film_whose_index_comes_last_and_that_is_too_large_is_refused(serve, monkeypatch):
+    data = mov(shades(4), [40] * 4, index_first=False)
+    head = response(data, "video/mp4").replace(b"Content-Length: %d" % len(data), b"Content-Length: 999999999")
+    said = refusal(serve(head).uri("/film.mp4"))
+    assert "has its index at its end and is larger than 256 MB" in said
+    assert "-movflags +faststart" in said
+
+
+def test_a_stream_without_an_end_by_http_is_a_camera(serve, held):
+    pictures = shades(10)
+
+    def answer(path, headers):
+        yield response(kind="video/x-matroska", length=False) + mkv(pictures, TIMES_MS, endless=True)
+
+    camera = open_camera(serve(answer).uri("/live.mkv"))
+    assert camera.policy == "latest"
+    with camera, pytest.raises(CameraLost, match="delivers no frame any more"):
         read_on(camera)
+    with pytest.raises(CameraError, match="is live: the policy all, which drops nothing, is for files"):
+        open_camera(serve(answer).uri("/live.mkv"), policy="all")
+
+
+def test_an_image_that_stays_the_same_is_no_lost_camera(serve, monkeypatch):
+    monkeypatch.setattr("edgeclf_runtime.watch.FROZEN_S", 0.1)
+    server = serve(response(jpeg(10)))
+    with open_camera(server.uri("/snapshot.jpg"), fps=20) as camera:
+        for _ in range(10):
+            camera.read()
+        assert camera.losses == 0
+    with open_camera(server.uri("/snapshot.jpg"), fps=20, frozen_s=0.1) as camera, pytest.raises(
+        CameraLost, match="shows the same picture"
+    ):
+        read_on(camera)
+
+
+def test_an_image_that_the_server_does_not_call_one_is_asked_for_again_too(serve):
+    server = serve(response(jpeg(10), "application/octet-stream"))
+    with open_camera(server.uri("/snapshot"), fps=20) as camera:
+        assert [abs(shade(camera.read()) - 10) < 3 for _ in range(3)] == [True] * 3
+        assert camera.losses == 0
+
+
+@pytest.mark.parametrize("failure", ["404 Not Found", "503 Busy", "page", "hangs up"])
+def test_a_server_of_images_that_fails_now_and_then_is_no_lost_camera(serve, failure):
+    count = iter(range(1000))
+
+    def answer(path, headers):
+        if next(count) % 3 != 1:
+            return response(jpeg(10))
+        if failure == "hangs up":
+            return b""
+        return response(b"<html>", "text/html") if failure == "page" else response(status=failure)
+
+    server = serve(answer)
+    with open_camera(server.uri("/snapshot.jpg"), fps=20) as camera:
+        for _ in range(6):
+            camera.read()
+        assert camera.losses == 0
+    assert len(server.requests) >= 8
+
+
+def test_a_server_of_images_that_goes_on_failing_is_a_lost_camera_and_says_why(serve, monkeypatch):
+    monkeypatch.setattr("edgeclf_runtime.watch.FIRST_PAUSE_S", 0.1)
+    works = threading.Event()
+    works.set()
+    server = serve(lambda path, headers: response(jpeg(10)) if works.is_set() else response(status="503 Busy"))
+    with open_camera(server.uri("/snapshot.jpg"), fps=10, timeout_s=30) as camera:
+        camera.read()
+        works.clear()
+        with pytest.raises(CameraLost, match="answers 503 Busy"):
+            read_on(camera)
+        works.set()
+        while camera.read(0.1) is None:
+            pass
 
 
 @pytest.fixture

@@ -153,7 +153,7 @@ def test_the_token_in_the_address_becomes_a_cookie_and_leaves_the_address(sink):
         status, head, _ = get(sink, path + "?x=1&token=" + quote(TOKEN, safe=""))
         assert status == 303
         assert f"Location: {plain}\r\n" in head
-        assert re.search(r"Set-Cookie: edgeclf_live_\d+=[0-9a-f]{64}; Path=/; HttpOnly; SameSite=Strict\r\n", head)
+        assert re.search(r"Set-Cookie: edgeclf_live_\d+=[0-9a-f]{64}; HttpOnly; SameSite=Strict\r\n", head)
         assert TOKEN not in head
     assert get(sink, "/", Cookie=cookie_of(head))[0] == 200
     assert get(sink, "/?token=wrong", Cookie=cookie_of(head))[0] == 303

@@ -9,8 +9,10 @@ import sys
 import pytest
 
 from edgeclf_runtime.errors import OutputError
+from edgeclf_runtime.result import Origin
 from edgeclf_runtime.sinks import mqtt, open_sink
 from edgeclf_runtime.sinks.mqtt import MqttSink, default_spool, parse_address
+from edgeclf_runtime.stream import StreamEvent
 
 from .brokers import WAIT_S, Broker, Listener, wait_until
 from .results import LOST, result
@@ -115,6 +117,27 @@ def test_the_cameras_state_is_retained_and_offline_at_the_end(connect, listener,
     late = Listener(broker.port, "later")
     assert late.next("line/4/state")["state"] == "offline"
     late.close()
+
+
+def test_the_state_is_live_again_once_the_better_backend_is_back(connect, listener):
+    with connect() as sink:
+        listener.next("line/4/state")
+        for state, shown in (("degraded", "degraded"), ("restored", "live")):
+            sink.event(StreamEvent(state, "another backend", 0.0))
+            assert listener.next("line/4/state") == StreamEvent(shown, "another backend", 0.0).to_dict()
+
+
+def test_every_message_names_bundle_source_and_device(connect, listener):
+    origin = Origin("0123456789ab", "csi://0", "line 4")
+    with connect(origin=origin) as sink:
+        found = [listener.next("line/4/state")]
+        sink.write(result(0)._replace(origin=origin))
+        found.append(listener.next("line/4"))
+        sink.event(LOST._replace(origin=origin))
+        found.append(listener.next("line/4/state"))
+    found.append(listener.next("line/4/state"))
+    assert [message["state"] for message in found] == ["live", "live", "lost", "offline"]
+    assert all(origin.to_dict().items() <= message.items() for message in found)
 
 
 def test_a_program_that_is_killed_is_offline(listener, broker, tmp_path):

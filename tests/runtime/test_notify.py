@@ -1,9 +1,15 @@
+import io
 import os
 import socket
+import sys
+import threading
 
 import pytest
 
-from edgeclf_runtime.notify import Notifier
+from edgeclf_runtime import notify
+from edgeclf_runtime.notify import Notifier, is_service
+
+from .brokers import wait_until
 
 
 @pytest.fixture
@@ -69,3 +75,82 @@ def test_without_systemd_nothing_happens(tmp_path):
         notifier = Notifier(environment)
         notifier.ready("classifying")
         notifier.alive()
+
+
+def test_something_that_takes_long_is_told_as_work_until_it_ends(systemd):
+    address, heard = systemd
+    notifier = Notifier({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "20000"})
+    notifier.status("classifying")
+    with notifier.busy(60, "opening fp32"):
+        said = [heard() for _ in range(10)]
+    assert said[:3] == ["STATUS=classifying", "STATUS=opening fp32", "WATCHDOG=1"]
+    extended = [int(line.partition("=")[2]) for line in said if line.startswith("EXTEND_TIMEOUT_USEC=")]
+    assert len(extended) > 2
+    assert all(60e6 < left < 80e6 for left in extended)
+    assert said.count("WATCHDOG=1") > 2
+    notifier.stopping()
+    rest = list(iter(heard, "STOPPING=1"))
+    # The watchdog's time was extended, and begins again.
+    assert rest[-2:] == ["WATCHDOG=1", "STATUS=classifying"]
+
+
+def test_work_that_takes_longer_than_it_may_is_not_told_any_more(systemd, monkeypatch):
+    address, heard = systemd
+    monkeypatch.setattr(notify, "_AFTERWARDS_S", 0.0)
+    notifier = Notifier({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "20000"})
+    with notifier.busy(0.05, "opening fp32"):
+        while not heard().startswith("EXTEND"):
+            pass
+        wait_until(lambda: not any(thread.name == "busy" for thread in threading.enumerate()))
+
+
+def test_work_may_take_longer_when_it_gets_on(systemd, monkeypatch):
+    address, heard = systemd
+    notifier = Notifier({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "20000"})
+    with notify.speaking(notifier), notify.busy(1, "building an engine"):
+        notify.progress(300)
+        assert any(int(heard().partition("EXTEND_TIMEOUT_USEC=")[2] or 0) > 250e6 for _ in range(10))
+
+
+def test_progress_without_work_and_work_without_a_service_are_not_told(systemd):
+    address, heard = systemd
+    notifier = Notifier({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "20000"})
+    with notify.busy(60, "in somebody else's program"), notify.speaking(notifier):
+        notify.progress(60)
+    with Notifier({"WATCHDOG_USEC": "20000"}).busy(60, "without systemd"):
+        assert not any(thread.name == "busy" for thread in threading.enumerate())
+    notifier.status("done")
+    assert heard() == "STATUS=done"
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, False),
+        ({"NOTIFY_SOCKET": "/run/x"}, True),
+        ({"INVOCATION_ID": "ab" * 16}, True),
+        ({"INVOCATION_ID": "ab" * 16, "SYSTEMD_EXEC_PID": str(os.getpid())}, True),
+        ({"INVOCATION_ID": "ab" * 16, "SYSTEMD_EXEC_PID": "1"}, False),
+        ({"SYSTEMD_EXEC_PID": str(os.getpid())}, False),
+    ],
+)
+def test_a_service_knows_that_it_is_one(environment, expected, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert is_service(environment) is expected
+
+
+def test_a_terminal_that_a_service_has_started_is_no_service(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    assert not is_service({"INVOCATION_ID": "ab" * 16})
+
+
+def test_news_that_come_during_work_are_not_taken_back_by_its_end(systemd):
+    address, heard = systemd
+    notifier = Notifier({"NOTIFY_SOCKET": address})
+    notifier.status("classifying")
+    with notifier.busy(60, "opening fp32"):
+        notifier.status("camera lost")
+    notifier.stopping()
+    said = [line for line in iter(heard, "STOPPING=1") if line.startswith("STATUS")]
+    assert said == ["STATUS=classifying", "STATUS=opening fp32", "STATUS=camera lost"]

@@ -10,8 +10,13 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from edgeclf_runtime.bundle import open_bundle
+from edgeclf_runtime.classifier import Classifier
 from edgeclf_runtime.errors import BackendError
+from edgeclf_runtime.golden import golden_images, read_golden
 from edgeclf_runtime.runners import backend_version, open_runner
+
+from .faults import Watched, in_threads
 
 PACKAGE = "onnxruntime_ep_nv_tensorrt_rtx"
 TAKES_PLUG_INS = hasattr(onnxruntime, "register_execution_provider_library")
@@ -70,3 +75,15 @@ def test_a_model_runs_on_the_devices_of_a_plug_in(bundle, plug_in):
         assert (runner.backend, runner.device) == ("tensorrt-rtx", "cuda")
     with open_runner("onnxruntime", bundle / "model.fp32.onnx") as runner:
         np.testing.assert_allclose(found, runner.infer(batch), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.skipif(not TAKES_PLUG_INS, reason="this ONNX Runtime takes no plug-ins")
+def test_threads_share_a_classifier_on_a_plug_in_which_infers_one_by_one(bundle, plug_in):
+    plug_in("CPUExecutionProvider")
+    opened = open_bundle(bundle)
+    images = golden_images(opened)
+    labels = [opened.labels[number] for number in np.argmax(read_golden(opened)["logits"]["fp32"], 1)]
+    runner = Watched(open_runner("tensorrt-rtx", bundle / "model.fp32.onnx", 1))
+    with Classifier(runner, opened.labels, opened.preprocessing) as shared:
+        found = in_threads(8, lambda _: [shared.classify(image).label for image in images])
+    assert (found, runner.wrong) == ([labels] * 8, [])

@@ -1,9 +1,11 @@
 """The backends on the bundle's real files, and what they say when they cannot."""
 
+import base64
 import logging
 import os
 import struct
 import sys
+import threading
 
 import numpy as np
 import onnxruntime
@@ -14,7 +16,10 @@ from edgeclf_runtime.errors import BackendError
 from edgeclf_runtime.golden import check_golden, golden_images, read_golden
 from edgeclf_runtime.machine import physical_cores
 from edgeclf_runtime.preprocess import as_batch, preprocess
-from edgeclf_runtime.runners import RUNNERS, backend_version, clip, open_runner
+from edgeclf_runtime.runners import RUNNERS, backend_version, clip, open_runner, ort
+from edgeclf_runtime.runners.ort import has_cuda
+
+from .cuda_builds import CPU, CUDA, EXACT_CUDA, CudaBuild
 
 NO_OPENVINO = pytest.mark.skipif(backend_version("openvino") is None, reason="openvino is not installed")
 # TensorRT needs a GPU; tests/test_trt.py is about it.
@@ -23,8 +28,12 @@ ON_THE_CPU = [
     for backend in RUNNERS
     if not backend.startswith("tensorrt")
 ]
-CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
-EXACT_CUDA = (CUDA, {"use_tf32": "0"})
+
+# ReduceMean of float32 [1, 96, 32, 32] over its last two axes.
+MEAN = base64.b64decode(
+    b"CAc6ewo7CgVpbWFnZRIGbG9naXRzIgpSZWR1Y2VNZWFuKg0KBGF4ZXNAAkADoAEHKg8KCGtlZXBkaW1zGACgAQISAWdaHwoFaW1hZ2USFgoUCAESEAoC"
+    b"CAEKAghgCgIIIAoCCCBiGAoGbG9naXRzEg4KDAgBEggKAggBCgIIYEIECgAQDQ=="
+)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +97,7 @@ def test_what_is_no_model_is_a_backend_error_that_names_the_file(tmp_path, backe
     ("backend", "library", "install"),
     [
         ("onnxruntime", "onnxruntime", "-m pip install onnxruntime"),
-        ("opencv", "cv2", "apt-get install python3-opencv"),
+        ("opencv", "cv2", "install .*opencv"),
         pytest.param("openvino", "openvino", "-m pip install openvino", marks=NO_OPENVINO),
     ],
 )
@@ -107,37 +116,6 @@ def test_a_backend_that_nobody_knows_is_answered_with_those_that_there_are(file)
         backend_version("abacus")
 
 
-class CudaBuild:
-    """ONNX Runtime as a build with CUDA behaves where CUDA works, or fails in one of four ways."""
-
-    def __init__(self, monkeypatch, failure):
-        real, asked = onnxruntime.InferenceSession, []
-
-        def open_session(path, options, providers, **more):
-            asked.append(providers)
-            session = real(path, options, providers=[CPU], **more)
-            if providers[0] != CPU:
-                if failure == "is old" and providers[0] == EXACT_CUDA:
-                    raise RuntimeError("Unknown provider option: use_tf32")
-                if failure == "raises":
-                    raise RuntimeError("libcudnn.so.9: cannot open shared object file")
-                if failure == "infers":
-                    session.run = self._fail
-                if failure == "falls back":
-                    print("EP Error libcudnn.so.9: cannot open shared object file")
-                elif failure != "raises":
-                    session.get_providers = lambda: [CUDA, CPU]
-            return session
-
-        self.asked = asked
-        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
-        monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
-
-    @staticmethod
-    def _fail(*_):
-        raise RuntimeError("libcudnn.so.9: no kernel image is available for execution on the device")
-
-
 @pytest.mark.parametrize("failure", ["raises", "infers", "falls back"])
 def test_where_cuda_fails_the_cpu_is_used_and_the_reason_is_logged(opened, file, monkeypatch, caplog, capfd, failure):
     build = CudaBuild(monkeypatch, failure)
@@ -150,6 +128,16 @@ def test_where_cuda_fails_the_cpu_is_used_and_the_reason_is_logged(opened, file,
     assert capfd.readouterr().out == ""
 
 
+def test_results_that_other_threads_print_while_cuda_is_tried_reach_stdout(capsys):
+    with ort._own_stdout() as said:
+        print("EP Error: falling back")
+        thread = threading.Thread(target=print, args=("a result",))
+        thread.start()
+        thread.join()
+    assert said.getvalue() == "EP Error: falling back\n"
+    assert capsys.readouterr().out == "a result\n"
+
+
 @pytest.mark.parametrize(("failure", "asked"), [(None, [EXACT_CUDA]), ("is old", [EXACT_CUDA, CUDA])])
 def test_where_cuda_works_it_is_used_as_exactly_as_it_can_and_said(file, monkeypatch, caplog, failure, asked):
     build = CudaBuild(monkeypatch, failure)
@@ -158,6 +146,26 @@ def test_where_cuda_works_it_is_used_as_exactly_as_it_can_and_said(file, monkeyp
     assert build.asked == [[provider, CPU] for provider in asked]
     assert caplog.text == ""
     assert backend_version("onnxruntime").endswith(" with CUDA")
+
+
+def test_a_quantized_file_goes_to_the_cpu_whose_int8_cuda_has_not(opened, monkeypatch):
+    build = CudaBuild(monkeypatch)
+    with open_runner("onnxruntime", opened.file(opened.model("int8-cpu").file), threads=1) as runner:
+        assert runner.device == "cpu"
+    assert build.asked == [[CPU]]
+
+
+def test_a_build_with_cuda_is_known_without_loading_it(tmp_path, monkeypatch):
+    assert not has_cuda()
+    monkeypatch.delitem(sys.modules, "onnxruntime")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "onnxruntime/capi").mkdir(parents=True)
+    (tmp_path / "onnxruntime/__init__.py").write_text("raise RuntimeError('loaded')")
+    assert not has_cuda()
+    (tmp_path / "onnxruntime/capi/libonnxruntime_providers_cuda.so").write_text("")
+    assert has_cuda()
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert not has_cuda()
 
 
 def test_onnxruntime_does_not_answer_a_failure_by_itself(file, capfd):
@@ -262,3 +270,20 @@ def test_inferences_at_once_share_the_threads_where_the_backend_can_do_them(monk
         Kept.concurrent = concurrent
         asked = [(None, 1), (4, 1), (None, 2), (4, 2), (None, 6), (2, 3)]
         assert [open_runner("onnxruntime", "", *pair).threads for pair in asked] == expected
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_opencv_computes_means_with_several_threads(tmp_path, threads):
+    import cv2
+
+    if cv2.__version__.startswith("4.1."):
+        pytest.skip("OpenCV 4.1 has no mean over two of four axes")
+    path = tmp_path / "model.fp32.onnx"
+    path.write_bytes(MEAN)
+    image = np.random.RandomState(0).uniform(0, 255, (1, 96, 32, 32)).astype(np.float32)
+    before = cv2.getNumThreads()
+    try:
+        with open_runner("opencv", str(path), threads=threads) as runner:
+            np.testing.assert_allclose(runner.infer(image), image.mean((2, 3)), rtol=1e-4)
+    finally:
+        cv2.setNumThreads(before)

@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from edgeclf_runtime import selection, tuning
 from edgeclf_runtime.bundle import open_bundle
 from edgeclf_runtime.classifier import Classifier
 from edgeclf_runtime.errors import BackendError, BundleError
@@ -10,6 +11,7 @@ from edgeclf_runtime.fake import FakeRunner
 from edgeclf_runtime.runners import backend_version
 from edgeclf_runtime.selection import Selection, candidates, open_proven
 
+from .cuda_builds import CudaBuild
 from .sealing import flip_byte, replace_file, reseal, spoil_int8
 
 
@@ -137,3 +139,76 @@ def test_a_model_that_was_changed_after_the_bundle_was_opened_is_passed_over(cop
     model, runner = Selection(opened, pairs).open_next()
     runner.close()
     assert model.name == "int8-cpu"
+
+
+@pytest.fixture
+def int8_first(opened):
+    return opened._replace(order={"default": ["int8-cpu", "fp32"]})
+
+
+def test_with_cuda_in_onnxruntime_float_models_come_before_int8_which_stays_on_the_cpu(int8_first, monkeypatch):
+    CudaBuild(monkeypatch)
+    expected = [("fp32", "onnxruntime"), ("int8-cpu", "onnxruntime"), ("fp32", "opencv")]
+    assert names(candidates(int8_first)) == expected
+    with Classifier.open(int8_first, threads=1) as classifier:
+        assert (classifier.model, classifier.runner.device) == ("fp32", "cuda")
+    with Classifier.open(int8_first, "int8-cpu", threads=1) as classifier:
+        assert classifier.runner.device == "cpu"
+
+
+@pytest.mark.parametrize("failure", ["raises", "infers", "falls back"])
+def test_where_that_cuda_does_not_work_the_manifests_order_counts(int8_first, monkeypatch, failure):
+    CudaBuild(monkeypatch, failure)
+    with Classifier.open(int8_first, threads=1) as classifier:
+        assert (classifier.model, classifier.backend) == ("int8-cpu", "onnxruntime")
+    with Classifier.open(int8_first, "fp32", threads=1) as classifier:
+        assert (classifier.model, classifier.runner.device) == ("fp32", "cpu")
+
+
+def test_what_gives_way_on_the_cpu_is_still_there_when_int8_fails(copied, monkeypatch, caplog):
+    reseal(copied, spoil_int8)
+    CudaBuild(monkeypatch, "raises")
+    opened = open_bundle(copied)._replace(order={"default": ["int8-cpu", "fp32"]})
+    with Classifier.open(opened, threads=1) as classifier:
+        assert classifier.model == "fp32"
+    assert "passed over int8-cpu on onnxruntime: FAIL: " in caplog.text
+
+
+def test_what_was_measured_counts_even_where_cuda_does_not_work(int8_first, monkeypatch):
+    CudaBuild(monkeypatch, "raises")
+    figures = {"fp32 on onnxruntime": 2.0, "int8-cpu on onnxruntime": 4.0, "fp32 on opencv": 9.0}
+    monkeypatch.setattr(tuning, "measure", lambda *_: figures)
+    with Classifier.open(int8_first, threads=1, tune=True) as classifier:
+        assert (classifier.model, classifier.runner.device) == ("fp32", "cpu")
+
+
+@pytest.fixture
+def for_arm(opened):
+    """The bundle with what an Arm board is given."""
+    backends = {"fp32": ("tensorrt", "onnxruntime", "opencv"), "fp16": ("tensorrt",), "int8-arm": ("onnxruntime",)}
+    models = tuple(m._replace(backends=backends[m.name]) for m in opened.models if m.name in backends)
+    return opened._replace(models=models, order={"aarch64": ["fp16", "fp32", "int8-arm"], "default": ["fp32"]})
+
+
+@pytest.mark.parametrize("dot_product", [False, True])
+@pytest.mark.parametrize("jetson", [False, True])
+def test_an_arm_processor_with_the_dot_product_tries_int8_first_but_after_tensorrt(
+    for_arm, monkeypatch, dot_product, jetson
+):
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    monkeypatch.setattr(selection, "is_jetson", lambda: jetson)
+    monkeypatch.setattr(selection, "has_dot_product", lambda: dot_product)
+    rest = [("fp32", "onnxruntime"), ("fp32", "opencv")]
+    int8 = [("int8-arm", "onnxruntime")]
+    tensorrt = [("fp16", "tensorrt"), ("fp32", "tensorrt")] if jetson else []
+    assert names(candidates(for_arm)) == tensorrt + (int8 + rest if dot_product else rest + int8)
+    ort = [("fp32", "onnxruntime"), ("int8-arm", "onnxruntime")]
+    assert names(candidates(for_arm, backend="onnxruntime")) == (ort[::-1] if dot_product else ort)
+
+
+def test_cuda_comes_before_the_dot_product(for_arm, monkeypatch):
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    monkeypatch.setattr(selection, "has_dot_product", lambda: True)
+    CudaBuild(monkeypatch)
+    expected = [("fp32", "onnxruntime"), ("int8-arm", "onnxruntime"), ("fp32", "opencv")]
+    assert names(candidates(for_arm)) == expected

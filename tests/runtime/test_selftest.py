@@ -30,6 +30,7 @@ def test_one_model_that_fails_fails_the_test(copied):
     assert {row.model for row in report.reports if not row.passed} == {"int8-cpu"}
     assert {row.model for row in report.reports if row.passed} == {"fp32"}
     assert "FAIL: " in str(report)
+    assert "logits differ by " in str(report)
 
 
 def test_a_model_that_no_backend_can_load_is_told_and_is_no_pass(bundle, monkeypatch):

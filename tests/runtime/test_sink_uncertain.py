@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def moments(folder):
 
 
 def test_an_uncertain_frame_is_stored_with_what_the_model_thought(tmp_path):
-    store(tmp_path / "new", [unsure(1, label="unknown")])
+    store(tmp_path / "new", [unsure(1, label="unknown", candidate="dog")])
     assert names(tmp_path / "new") == [
         "uncertain-0000000001-20231114T221321.000000Z.jpg",
         "uncertain-0000000001-20231114T221321.000000Z.json",
@@ -56,6 +57,8 @@ def test_an_uncertain_frame_is_stored_with_what_the_model_thought(tmp_path):
     assert abs(image.astype(int) - noise(64, 48)).mean() < 6
     assert json.loads((tmp_path / "new" / names(tmp_path / "new")[1]).read_text()) == {
         "label": "unknown",
+        "rejected": True,
+        "candidate": "dog",
         "top": [{"label": "unknown", "confidence": 0.4}, {"label": "dog", "confidence": 0.6}],
         "captured_at": START + 1,
         "model": "int8-cpu",
@@ -198,6 +201,55 @@ def test_a_full_disk_loses_frames_and_leaves_nothing_half(small_disk, caplog):
     assert len(caplog.messages) == 1
     assert "uncertain frames are lost: " in caplog.text
     assert "(No space left on device)" in caplog.text
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """Let no frame be stored until the event is set; then two may wait, as in the field."""
+    released = threading.Event()
+    save = UncertainSink._save
+    monkeypatch.setattr(uncertain, "QUEUE_FRAMES", 2)
+    monkeypatch.setattr(UncertainSink, "_save", lambda sink, item: released.wait(60) and save(sink, item))
+    return released
+
+
+def test_of_a_file_no_frame_is_lost_on_a_slow_disk(tmp_path, held):
+    threading.Timer(0.5, held.set).start()
+    sink = store(tmp_path, [unsure(number) for number in range(20)], every_s=0.0, wait=True)
+    assert (moments(tmp_path), sink.losses) == (list(range(20)), {})
+
+
+def test_of_a_camera_frames_that_come_too_fast_are_counted_and_the_disk_is_not_blamed(tmp_path, held, caplog):
+    with UncertainSink(tmp_path) as sink:
+        for number in range(20):
+            sink.write(unsure(number))
+        held.set()
+    assert 20 - 3 <= sink.lost == 20 - len(moments(tmp_path)) < 20
+    assert sink.losses == {"they come faster than they can be encoded and stored": sink.lost}
+    assert "disk" not in caplog.text
+
+
+def test_frames_that_were_not_stored_when_the_program_was_ended_are_counted(tmp_path, held, monkeypatch, caplog):
+    monkeypatch.setattr(uncertain, "CLOSE_TIMEOUT_S", 0.05)
+    sink = UncertainSink(tmp_path, wait=True)
+    for number in range(3):
+        sink.write(unsure(number))
+    sink.close()
+    assert sink.losses == {"the program ended first": 3}
+    assert "the last 3 uncertain frames are lost: the program ended first" in caplog.text
+    held.set()
+
+
+def test_each_reason_is_counted_by_itself(small_disk, held):
+    folder = small_disk("64k")
+    (folder / "filler").write_bytes(bytes(64_000))
+    with UncertainSink(folder) as sink:
+        for number in range(5):
+            sink.write(unsure(number))
+        held.set()
+    full = sink.losses.pop("No space left on device")
+    assert full >= 1
+    assert sink.losses == {"they come faster than they can be encoded and stored": 5 - full}
 
 
 def test_a_folder_that_vanishes_is_waited_for(tmp_path, caplog):

@@ -139,6 +139,8 @@ def test_a_row_holds_times_label_confidence_and_every_stage(tmp_path):
             "captured_at": "2023-11-14T22:13:20.250Z",
             "captured_at_s": str(START + 0.25),
             "label": 'a "cell", \u00fcber',
+            "rejected": "false",
+            "candidate": 'a "cell", \u00fcber',
             "confidence": "0.9",
             "age_ms": "41.5",
             "capture_ms": "4.0",
@@ -148,6 +150,9 @@ def test_a_row_holds_times_label_confidence_and_every_stage(tmp_path):
             "model": "int8-cpu",
             "backend": "onnxruntime",
             "name": "a,b.png",
+            "bundle": "",
+            "source": "",
+            "device": "",
         }
     ]
 
@@ -181,6 +186,26 @@ def test_the_columns_are_the_stages_that_a_real_result_has(bundle):
         item = item._replace(result=classifier.classify(item.frame.image))
     assert isinstance(item.frame, Frame)
     assert tuple(item.to_dict()["timings_ms"]) == STAGES
+
+
+def test_a_label_named_unknown_is_told_from_one_that_was_rejected(tmp_path):
+    for kind in ("csv", "jsonl"):
+        with open_sink(tmp_path / ("r." + kind)) as sink:
+            sink.write(result(label="unknown"))
+            sink.write(result(label="unknown", candidate="defective", confidence=0.627))
+    found = [(row["label"], row["rejected"], row["candidate"], row["confidence"]) for row in rows(tmp_path / "r.csv")]
+    assert found == [("unknown", "false", "unknown", "0.9"), ("unknown", "true", "defective", "0.627")]
+    found = [(line["label"], line["rejected"], line["candidate"]) for line in json_lines(tmp_path / "r.jsonl")]
+    assert found == [("unknown", False, "unknown"), ("unknown", True, "defective")]
+
+
+def test_a_file_that_an_earlier_version_wrote_is_put_aside(tmp_path):
+    earlier = "frame,captured_at,captured_at_s,label,confidence,age_ms,model,backend,name\n1,2,3,cat,0.9,4,m,b,\n"
+    (tmp_path / "r.csv").write_text(earlier)
+    with CsvSink(tmp_path / "r.csv") as sink:
+        sink.write(result(5))
+    assert [row["frame"] for row in rows(tmp_path / "r.csv")] == ["5"]
+    assert (tmp_path / "r.csv.1").read_text() == earlier
 
 
 def test_rows_are_added_to_a_file_of_the_same_header(tmp_path):

@@ -8,7 +8,8 @@ import unicodedata
 
 import pytest
 
-from edgeclf_runtime.terminal import LogFormatter, is_invisible, message, printable, printable_json, relay
+from edgeclf_runtime.logs import LogFormatter
+from edgeclf_runtime.terminal import is_invisible, message, printable, printable_json, relay
 
 from .pictures import encode, noise
 from .sealing import reseal

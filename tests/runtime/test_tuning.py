@@ -122,13 +122,13 @@ def test_a_part_that_is_measured_again_leaves_the_rest_remembered(opened, measur
     assert entry["latency_ms"] == {INT8: 9.0, OPENCV: 20.0}
 
 
-@pytest.mark.parametrize("changed", ["threads", "processor", "backends"])
+@pytest.mark.parametrize("changed", ["threads", "processor", "power_mode", "backends"])
 def test_another_device_or_version_measures_for_itself(opened, measured, monkeypatch, changed):
     measured(int8=9.0, ort=7.0, opencv=5.0)
     pairs = candidates(opened)
     tuning.tune(opened, pairs)
-    if changed == "processor":
-        facts = dict(tuning.machine_facts(), processor="another")
+    if changed in ("processor", "power_mode"):
+        facts = dict(tuning.machine_facts(), **{changed: "another"})
         monkeypatch.setattr(tuning, "machine_facts", lambda: facts)
     if changed == "backends":
         monkeypatch.setattr(tuning, "backend_version", lambda _: "99")
@@ -194,3 +194,57 @@ def test_what_was_measured_is_told_to_those_who_listen(opened, measured, caplog)
     with caplog.at_level(logging.INFO):
         tuning.tune(opened, candidates(opened))
     assert f"'{INT8}': 9.0" in caplog.text
+
+
+def test_what_was_measured_is_shown_with_reasons_and_with_what_was_remembered(opened, monkeypatch):
+    shown = []
+
+    def measure(bundle, pairs, threads, failures):
+        failures[OPENCV] = "opencv is broken\n  in two lines"
+        return {INT8: 4.5, ORT: 9.25}
+
+    monkeypatch.setattr(tuning, "measure", measure)
+    for _ in range(2):
+        tuning.tune(opened, candidates(opened), show=shown.append)
+    first, second = (str(report).splitlines() for report in shown)
+    assert first == [
+        "measured on this device, the fastest first:",
+        "model on backend           p50 ms  golden images",
+        "int8-cpu on onnxruntime     4.500  passed",
+        "fp32 on onnxruntime         9.250  passed",
+        "fp32 on opencv                  -  opencv is broken",
+    ]
+    assert "  passed; remembered from 20" in second[2]
+    assert second[2].endswith("Z: 4.500 ms")
+
+
+def test_one_pair_has_nothing_to_be_compared_with(opened):
+    shown = []
+    tuning.tune(opened, candidates(opened, "int8-cpu"), show=shown.append)
+    assert str(shown[0]) == f"nothing to compare: {INT8} is all that could run here"
+
+
+@pytest.mark.long
+def test_what_fails_is_measured_with_its_reason(opened):
+    broken = opened._replace(
+        models=tuple(model._replace(tolerances={"default": Tolerance(0.0, 0.0, 0.0)}) for model in opened.models)
+    )
+    failures = {}
+    assert tuning.measure(broken, candidates(broken), 1, failures) == {}
+    assert set(failures) == {INT8, ORT, OPENCV}
+    assert all("FAIL" in reason for reason in failures.values())
+
+
+def test_figures_of_another_power_mode_do_not_count_and_the_log_says_so(opened, measured, monkeypatch, caplog):
+    facts = dict(tuning.machine_facts(), power_mode="5W (mode 1)")
+    monkeypatch.setattr(tuning, "machine_facts", lambda: facts)
+    measured(int8=9.0, ort=7.0, opencv=5.0)
+    pairs = candidates(opened)
+    tuning.tune(opened, pairs)
+    facts["power_mode"] = "MAXN (mode 0)"
+    assert tuning.recall(opened, pairs) == pairs
+    assert "what was measured in power mode 5W (mode 1) does not count in MAXN (mode 0)" in caplog.text
+    caplog.clear()
+    facts["processor"] = "another"
+    assert tuning.recall(opened, pairs) == pairs
+    assert caplog.text == ""

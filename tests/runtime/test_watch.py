@@ -149,6 +149,19 @@ def test_a_camera_that_is_away_for_long_is_back_soon_after_its_return():
         assert not starts
 
 
+def test_a_camera_that_is_not_there_at_the_start_is_lost_and_waited_for(caplog):
+    server = Server("mjpeg")
+    with open_camera(server.uri(), wait=False) as camera:
+        assert until_lost(camera).startswith(f'{server.uri()} is not there: "Connection refused": ')
+        assert (camera.state, camera.losses) == ("lost", 1)
+        with server:
+            assert until_back(camera).number == 0
+        assert (camera.state, camera.losses) == ("live", 1)
+    assert f"{server.uri()} is there" in caplog.text
+
+
 def test_a_server_that_is_not_there_is_an_error_at_the_start():
-    with pytest.raises(CameraError, match="is not there: see whether it is connected"):
+    with pytest.raises(
+        CameraError, match='is not there: "Connection refused": the machine is there and nothing listens on port'
+    ):
         open_camera(Server("mjpeg").uri())

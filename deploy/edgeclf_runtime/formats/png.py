@@ -30,7 +30,7 @@ def read(data):
     if data[12:16] != b"IHDR" or data[8:12] != b"\0\0\0\x0d":
         raise ValueError("a PNG whose header does not come first")
     width, height = struct.unpack_from(">II", data, 16)
-    heads, pixels, turned = _chosen_chunks(data)
+    heads, pixels, turned, scaled_bits = _chosen_chunks(data)
     row_bytes = _raw_bytes(*struct.unpack_from(">IIBBBBB", data, 16))
     if not pixels:
         raise ValueError("a PNG without pixels")
@@ -46,14 +46,15 @@ def read(data):
         rebuilt += _END
         return rebuilt
 
-    return Picture(width, height, content, turned)
+    deep = data[24] == 16
+    return Picture(width, height, content, turned, deep, deep, scaled_bits=scaled_bits)
 
 
 def _chosen_chunks(data):
-    """Return the chunks that come before the pixels and are needed, those of the pixels, and the orientation."""
+    """Return the chunks that come before the pixels and are needed, those of the pixels, the orientation, and sBIT's bits."""
     heads: Dict[bytes, Tuple[int, int]] = {}
     pixels: List[Tuple[int, int]] = []
-    turned, last = None, b""
+    turned, bits, last = None, None, b""
     for kind, start, end in _chunks(data):
         if kind == b"IDAT":
             # Only those that follow one another are the picture.
@@ -67,10 +68,18 @@ def _chosen_chunks(data):
             heads[kind] = start, end
         elif kind == b"eXIf" and turned is None:
             turned = exif.orientation(data[start:end])
+        elif kind == b"sBIT" and not pixels:
+            bits = _significant_bits(data[start:end], data[25])
         elif not kind[0] & 32 and kind not in _CRITICAL:
             raise ValueError("a PNG with the unknown critical chunk {!r}".format(kind.decode("latin-1")))
         last = kind
-    return list(heads.values()), pixels, 1 if turned is None else turned
+    return list(heads.values()), pixels, 1 if turned is None else turned, bits
+
+
+def _significant_bits(body, color):
+    """Return how many bits of grey, or of red, green and blue, a sBIT chunk says are significant; None if it is unclear."""
+    bits = set(body[: 3 if color & 2 else 1])
+    return bits.pop() if len(bits) == 1 else None
 
 
 def _chunks(data):

@@ -51,6 +51,9 @@ _TAGS = {
     531: (_WHOLE, 1),  # YCbCrPositioning
     532: (_RATIONAL, 6),  # ReferenceBlackWhite
 }
+_SAMPLE_FORMAT = 339
+# MaxSampleValue and SMaxSampleValue, which no decoder needs: 4095 says that 12 of 16 bits are used.
+_LARGEST = (281, 341)
 _NONE, _JPEG, _DEFLATE, _YCBCR, _CIELAB, _SEPARATE = 1, 7, (8, 32946), 6, 8, 2
 # Besides these: CCITT's three, LZW and PackBits.  Old-style JPEG and what OpenCV is built without are left out.
 _COMPRESSIONS = (_NONE, 2, 3, 4, 5, _JPEG, 32773) + _DEFLATE
@@ -77,7 +80,10 @@ def read(data):
         kept = sorted(entries.keys() - pieces.unused - {_ORIENTATION})
         return _with_directory(data, order, [entries[tag] for tag in kept])
 
-    return Picture(tags[_WIDTH][0], tags[_LENGTH][0], content, turned)
+    deep = tags.get(_BITS, (1,))[0] == 16
+    return Picture(
+        tags[_WIDTH][0], tags[_LENGTH][0], content, turned, deep, deep and _as_stored(tags), _bits(data, order)
+    )
 
 
 def _entries(data, order):
@@ -90,6 +96,27 @@ def _entries(data, order):
         if tag in _TAGS:
             entries.setdefault(tag, data[start : start + 12])
     return entries
+
+
+def _as_stored(tags):
+    """Whether samples of 16 bits are grey or RGB as they are stored."""
+    kinds = tags.get(_PHOTOMETRIC, (0,))[0], tags.get(_SAMPLES, (1,))[0]
+    return kinds in ((1, 1), (2, 3)) and set(tags.get(_SAMPLE_FORMAT, (1,))) == {1}
+
+
+def _bits(data, order):
+    """Return how many bits the file says its samples use, or None: its largest value is one less than a power of 2."""
+    (at,) = struct.unpack_from(order + "I", data, 4)
+    (count,) = struct.unpack_from(order + "H", data, at)
+    for start in range(at + 2, at + 2 + 12 * count, 12):
+        tag, kind, values = struct.unpack_from(order + "HHI", data, start)
+        if tag in _LARGEST and kind in _SHORT and 1 <= values <= 4:
+            place = start + 8 if values <= 2 else struct.unpack_from(order + "I", data, start + 8)[0]
+            if place + 2 * values <= len(data):
+                largest = max(struct.unpack_from("{}{}H".format(order, values), data, place))
+                bits = largest.bit_length()
+                return bits if largest + 1 == 1 << bits and 8 <= bits < 16 else None
+    return None
 
 
 def _values(data, order, entry):
@@ -136,7 +163,11 @@ class _Pieces:
         if self._compression not in _COMPRESSIONS:
             raise ValueError("a TIFF of compression {}, which is not read".format(self._compression))
         if not 1 <= self._samples <= 4 or self._bits not in (1, 4, 8, 16):
-            raise ValueError("a TIFF of {} samples of {} bits".format(self._samples, self._bits))
+            raise ValueError(
+                "a TIFF of {} samples of {} bits; 1 to 4 of 1, 4, 8 or 16 bits are read".format(
+                    self._samples, self._bits
+                )
+            )
         # CIELAB's powers take twice as long.
         unpacked = self._width * self._height * self._samples * self._bits // 8
         check_packing(unpacked * 2 if self._photometric == _CIELAB else unpacked, len(data))

@@ -1,11 +1,10 @@
 """OpenCV's own DNN module, 4.1.1 and later: what a stock JetPack classifies with, nothing installed by pip."""
 
-import sys
 from typing import Any
 
-from ..errors import BackendError
 from ..model_file import model_bytes
-from .base import Runner, brief
+from ..remedies import install
+from .base import Runner, importing
 from .clip import give_clip_attributes
 
 
@@ -23,38 +22,31 @@ class OpenCvRunner(Runner):
     """
 
     backend = "opencv"
+    title = "OpenCV"
 
-    def __init__(self, model_path, threads=None):
-        try:
+    def _load(self, model_path, threads):
+        with importing("OpenCV with its DNN module", lambda: install("opencv")):
             import cv2
             import numpy as np
             from cv2 import dnn
-        except ImportError as error:
-            raise BackendError(
-                "OpenCV with its DNN module is not there for {} ({}); install it: sudo apt-get install python3-opencv, "
-                "or {} -m pip install opencv-python-headless".format(sys.executable, error, sys.executable)
-            )
+        self.version = cv2.__version__
+        data = give_clip_attributes(model_bytes(model_path))
+        # 4.8.0 (JetPack 6) and 4.8.1 give wrong means with several threads; 4.6 and 4.9 do not.
+        if cv2.__version__.startswith("4.8.") and b"ReduceMean" in data:
+            threads = 1
         if threads:
             cv2.setNumThreads(threads)
-        data = give_clip_attributes(model_bytes(model_path))
-        try:
-            self._net: Any = dnn.readNetFromONNX(np.frombuffer(data, np.uint8))
-        except cv2.error as error:
-            raise BackendError("OpenCV {} cannot load {}: {}".format(cv2.__version__, model_path, brief(error)))
+        self._net: Any = dnn.readNetFromONNX(np.frombuffer(data, np.uint8))
 
-    def infer(self, batch):
-        import cv2
+    def _infer(self, batch):
         import numpy as np
 
-        try:
-            # One by one: that is what the golden images prove, and a larger batch is no faster here.
-            return np.concatenate([self._forward(batch[i : i + 1]) for i in range(len(batch))])
-        except cv2.error as error:
-            raise BackendError("OpenCV failed on a batch of shape {}: {}".format(list(batch.shape), brief(error)))
+        # One by one: that is what the golden images prove, and a larger batch is no faster here.
+        return np.concatenate([self._forward(batch[i : i + 1]) for i in range(len(batch))])
 
     def _forward(self, image):
         self._net.setInput(image, "image")
         return self._net.forward()
 
-    def close(self):
+    def _free(self):
         self._net = None

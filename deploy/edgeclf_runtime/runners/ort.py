@@ -1,18 +1,21 @@
-"""ONNX Runtime, 1.10 (Python 3.6) and later: on the GPU where its build can use one, else on the CPU."""
+"""ONNX Runtime, 1.10 (Python 3.6) and later: float models on the GPU if its build can use one, else on the CPU."""
 
 import contextlib
+import importlib.util
 import io
 import logging
+import os
 import sys
+import threading
 
-from ..errors import BackendError, EdgeclfError
+from ..errors import BackendError
 from ..machine import physical_cores
 from ..model_file import model_bytes
-from .base import Runner
+from ..remedies import install
+from .base import Runner, brief, importing, library_errors
 
-# The last version with an aarch64 CPU wheel for each Python that a JetPack ships.
-_LAST_VERSION = {(3, 6): "==1.10.0", (3, 8): "==1.19.2", (3, 10): "==1.23.2"}
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_CUDA_LIBRARY = "libonnxruntime_providers_cuda.so"
 # TF32, the default of GPUs since Ampere, rounds more than the golden images' tolerance allows; older versions do not
 # know the option and refuse it.
 _CUDA_FORMS = ((_CUDA, {"use_tf32": "0"}), _CUDA)
@@ -24,6 +27,7 @@ _CONFIG = {"session.force_spinning_stop": "1"}
 # with it and 6.5 without (1.31, 2 threads), 15.8 and 11.3 (1.10, 1 thread); EfficientNet-Lite0's as long as before.
 _DISABLED = ["QDQPropagationTransformer"]
 _log = logging.getLogger(__name__)
+_diverting = threading.Lock()
 
 
 def version():
@@ -33,32 +37,40 @@ def version():
     return onnxruntime.__version__ + (" with CUDA" if _CUDA in onnxruntime.get_available_providers() else "")
 
 
+def has_cuda():
+    """Whether ONNX Runtime's build here knows CUDA.  It is not imported for that: with TensorRT it may not be needed."""
+    try:
+        with library_errors("onnxruntime cannot be looked for"):
+            return _knows_cuda()
+    except BackendError:
+        return False  # opening it says what is wrong
+
+
+def _knows_cuda():
+    loaded = sys.modules.get("onnxruntime")
+    if loaded:
+        return _CUDA in getattr(loaded, "get_available_providers", list)()
+    found = importlib.util.find_spec("onnxruntime")
+    folders = (found and found.submodule_search_locations) or ()
+    return any(os.path.exists(os.path.join(folder, "capi", _CUDA_LIBRARY)) for folder in folders)
+
+
 class OnnxRuntimeRunner(Runner):
-    """A model on ONNX Runtime, by its CUDA provider where that works, else by its CPU provider.
+    """A float model on ONNX Runtime by its CUDA provider if that works; any other by its CPU provider.
 
     threads         threads inside an operator; None leaves the choice to ONNX Runtime
     config          more of ONNX Runtime's session options, str to str
     """
 
-    backend = "onnxruntime"
+    backend = title = "onnxruntime"
     # "Multiple threads can invoke the Run() method on the same inference session object", says its C API.
     concurrent = True
 
-    def __init__(self, model_path, threads=None, config=None):
-        try:
+    def _load(self, model_path, threads, config=None):
+        with importing("onnxruntime", lambda: install("onnxruntime")):
             import onnxruntime
-        except ImportError as error:
-            raise BackendError(
-                "onnxruntime is not there for {} ({}); install it: {} -m pip install onnxruntime{}".format(
-                    sys.executable, error, sys.executable, _LAST_VERSION.get(sys.version_info[:2], "")
-                )
-            )
-        try:
-            self._session, self.device = self._open(onnxruntime, model_path, threads, config)
-        except EdgeclfError:
-            raise
-        except Exception as error:  # ONNX Runtime's own exceptions share no root of theirs
-            raise BackendError("onnxruntime {} cannot load {}: {}".format(onnxruntime.__version__, model_path, error))
+        self.version = onnxruntime.__version__
+        self._session, self.device = self._open(onnxruntime, model_path, threads, config)
         # Of GPUs it was not tried.
         self.concurrent = self.device == "cpu"
         self._input = self._session.get_inputs()[0].name
@@ -72,19 +84,17 @@ class OnnxRuntimeRunner(Runner):
         """The model file's own metadata, str to str."""
         return self._session.get_modelmeta().custom_metadata_map
 
-    def infer(self, batch):
-        try:
-            return self._session.run(self._outputs, {self._input: batch})[0]
-        except Exception as error:  # see above
-            raise BackendError("onnxruntime failed on a batch of shape {}: {}".format(list(batch.shape), error))
+    def _infer(self, batch):
+        return self._session.run(self._outputs, {self._input: batch})[0]
 
-    def close(self):
+    def _free(self):
         self._session = None
 
 
 def _open_session(onnxruntime, model, threads, config):
     """Return a session and the device that it computes on."""
-    if _CUDA in onnxruntime.get_available_providers():
+    # The CUDA provider has no INT8 convolution: it converts to float and back around each one.
+    if _CUDA in onnxruntime.get_available_providers() and b"QuantizeLinear" not in model:
         for provider in _CUDA_FORMS:
             session, reason = _try_cuda(onnxruntime, model, threads, config, provider)
             if session:
@@ -95,10 +105,8 @@ def _open_session(onnxruntime, model, threads, config):
 
 def _try_cuda(onnxruntime, model, threads, config, provider):
     """Return a session on the GPU, or None and the reason why there is none."""
-    said = io.StringIO()
     try:
-        # It tells stdout, which belongs to results, when it falls back by itself.
-        with contextlib.redirect_stdout(said):
+        with _own_stdout() as said:
             session = new_session(onnxruntime, model, threads, config, [provider, _CPU])
             # Some failures, as a GPU that the build has no code for, show with the first inference alone.
             session.run(None, {session.get_inputs()[0].name: _zeros(session)})
@@ -106,7 +114,41 @@ def _try_cuda(onnxruntime, model, threads, config, provider):
             return session, ""
         return None, said.getvalue().strip() or "no reason was given"
     except Exception as error:  # whatever CUDA, cuDNN or their loader raise: the CPU is left
-        return None, str(error)
+        return None, brief(error)
+
+
+@contextlib.contextmanager
+def _own_stdout():
+    """Keep what this thread prints to stdout, which belongs to results: ONNX Runtime prints when it falls back by itself."""
+    with _diverting:
+        stream = sys.stdout
+        said = sys.stdout = _Said(stream)
+        try:
+            yield said
+        finally:
+            sys.stdout = stream
+
+
+class _Said(io.StringIO):
+    """Holds what the thread that made it prints; what others print, results too, goes on to a stream."""
+
+    def __init__(self, stream):
+        super().__init__()
+        self._stream, self._thread = stream, threading.get_ident()
+
+    @property
+    def encoding(self):  # type: ignore[override]
+        return getattr(self._stream, "encoding", None)
+
+    def fileno(self):
+        return self._stream.fileno()
+
+    def write(self, text):
+        return super().write(text) if threading.get_ident() == self._thread else self._stream.write(text)
+
+    def flush(self):
+        if threading.get_ident() != self._thread:
+            self._stream.flush()
 
 
 def new_session(onnxruntime, model, threads, config, providers=None, devices=None):

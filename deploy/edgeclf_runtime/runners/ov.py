@@ -6,17 +6,18 @@ Source: https://docs.openvino.ai, "Performance Hints and Thread Scheduling", "Pr
 
 import contextlib
 import sys
+import threading
 from typing import Any
 
-from ..errors import BackendError
+from ..machine import quota_cores
 from ..model_file import model_bytes
-from .base import Runner, brief, installed_version
+from ..remedies import install
+from .base import Runner, importing, installed_version
 
 # On a processor with BF16 or FP16 "f32" files would be computed in those, and differ from the golden images.
 _OPTIONS = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-
-
 _TELEMETRY = "openvino_telemetry"
+_hiding = threading.Lock()
 
 
 def version():
@@ -31,16 +32,17 @@ def without_telemetry():
     OpenVINO looks up an address of Google's as soon as it is imported, and writes an id to ~/intel; no variable of its
     own stops it, and the switch that it offers is a file in the user's home.  Without the package it has a stub.
     """
-    found = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == _TELEMETRY}
-    for name in found:
-        del sys.modules[name]
-    # Python's way to say that a module cannot be imported.
-    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules[_TELEMETRY]
-        sys.modules.update(found)
+    with _hiding:
+        found = {name: module for name, module in list(sys.modules.items()) if name.partition(".")[0] == _TELEMETRY}
+        for name in found:
+            del sys.modules[name]
+        # Python's way to say that a module cannot be imported.
+        sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            sys.modules.pop(_TELEMETRY, None)
+            sys.modules.update(found)
 
 
 class OpenVinoRunner(Runner):
@@ -50,35 +52,25 @@ class OpenVinoRunner(Runner):
     """
 
     backend = "openvino"
+    title = "OpenVINO"
 
-    def __init__(self, model_path, threads=None):
-        try:
+    def _load(self, model_path, threads):
+        with importing(self.title, lambda: install("openvino") + ", 2023.1 or later"):
             with without_telemetry():
                 import openvino
-            core: Any = openvino.Core()
-        except (ImportError, AttributeError) as error:  # before 2023.1 it was elsewhere
-            raise BackendError(
-                "OpenVINO is not there for {} ({}); install it: {} -m pip install openvino, 2023.1 or later".format(
-                    sys.executable, error, sys.executable
-                )
-            )
+            core: Any = openvino.Core()  # before 2023.1 it was elsewhere
+        self.version = version()
+        threads = threads or quota_cores()
         options = dict(_OPTIONS, **({"INFERENCE_NUM_THREADS": threads} if threads else {}))
-        data = model_bytes(model_path)
-        try:
-            model = core.read_model(data)
-            # Of a fixed size it is faster.
-            model.reshape([1] + [size.get_length() for size in list(model.inputs[0].partial_shape)[1:]])
-            self._model: Any = core.compile_model(model, "CPU", options)
-        except RuntimeError as error:
-            raise BackendError("OpenVINO {} cannot load {}: {}".format(version(), model_path, brief(error)))
+        model = core.read_model(model_bytes(model_path))
+        # Of a fixed size it is faster.
+        model.reshape([1] + [size.get_length() for size in list(model.inputs[0].partial_shape)[1:]])
+        self._model: Any = core.compile_model(model, "CPU", options)
 
-    def infer(self, batch):
+    def _infer(self, batch):
         import numpy as np
 
-        try:
-            return np.concatenate([self._model([batch[i : i + 1]])[0] for i in range(len(batch))])
-        except (RuntimeError, ValueError) as error:
-            raise BackendError("OpenVINO failed on a batch of shape {}: {}".format(list(batch.shape), brief(error)))
+        return np.concatenate([self._model([batch[i : i + 1]])[0] for i in range(len(batch))])
 
-    def close(self):
+    def _free(self):
         self._model = None

@@ -5,11 +5,10 @@ kept.  A PC's choice; a Jetson has TensorRT itself.
 Source: https://onnxruntime.ai/docs/execution-providers/plugin-ep-libraries/usage.html.
 """
 
-import sys
-
 from ..errors import BackendError
 from ..model_file import model_bytes
-from .base import installed_version
+from ..remedies import pip
+from .base import brief, importing, installed_version
 from .ort import OnnxRuntimeRunner, new_session
 
 _MODULE = "onnxruntime_ep_nv_tensorrt_rtx"
@@ -26,21 +25,17 @@ class TensorRtRtxRunner(OnnxRuntimeRunner):
     """A model on TensorRT-RTX, by ONNX Runtime 1.24 or later; see OnnxRuntimeRunner."""
 
     backend = "tensorrt-rtx"
+    title = "TensorRT-RTX"
 
     def _open(self, onnxruntime, model_path, threads, config):
+        self.version = "by onnxruntime {}".format(onnxruntime.__version__)
         devices = _devices(onnxruntime, _plug_in())
         return new_session(onnxruntime, model_bytes(model_path), threads, config, devices=devices[:1]), "cuda"
 
 
 def _plug_in():
-    try:
+    with importing("ONNX Runtime's plug-in TensorRT-RTX", lambda: "{}, {}".format(pip(_PACKAGE), _ELSE)):
         import onnxruntime_ep_nv_tensorrt_rtx as plug_in
-    except (ImportError, OSError) as error:
-        raise BackendError(
-            "ONNX Runtime's plug-in TensorRT-RTX is not there for {} ({}); install it: {} -m pip install {}, {}".format(
-                sys.executable, error, sys.executable, _PACKAGE, _ELSE
-            )
-        )
     return plug_in
 
 
@@ -48,8 +43,9 @@ def _devices(onnxruntime, plug_in):
     """Return the GPUs that the plug-in finds; BackendError says why there is none."""
     if not hasattr(onnxruntime, "register_execution_provider_library"):
         raise BackendError(
-            "onnxruntime {} takes no plug-ins, TensorRT-RTX needs 1.24 or later: {} -m pip install --upgrade "
-            "onnxruntime, {}".format(onnxruntime.__version__, sys.executable, _ELSE)
+            "onnxruntime {} takes no plug-ins, TensorRT-RTX needs 1.24 or later: {}, {}".format(
+                onnxruntime.__version__, pip("--upgrade onnxruntime"), _ELSE
+            )
         )
     name = plug_in.get_ep_name()
 
@@ -63,7 +59,7 @@ def _devices(onnxruntime, plug_in):
         except Exception as error:  # ONNX Runtime's own exceptions share no root of theirs
             raise BackendError(
                 "TensorRT-RTX cannot be loaded ({}); it needs NVIDIA's driver for CUDA 13: install or update it, {}".format(
-                    error, _ELSE
+                    brief(error), _ELSE
                 )
             )
     devices = found()

@@ -1,4 +1,4 @@
-"""TensorRT, 8.2 to 11, on an NVIDIA GPU: FP16 and INT8 where the model has them.
+"""TensorRT, 8.0 to 11, on an NVIDIA GPU: FP16 and INT8 where the model has them.
 
 The engine is made by ``engine.py``, on this device, the first time that a model is opened.
 """
@@ -7,13 +7,13 @@ import logging
 from typing import Any, Dict
 
 from .. import engine_cache
-from ..cuda import open_cuda
+from ..cuda import find_device, open_cuda
 from ..engine import ensure_engine
 from ..engine_api import has, load_tensorrt, version_of
 from ..engine_layers import count_precisions, layer_precisions
-from ..engine_main import make_logger
+from ..engine_network import make_logger
 from ..errors import BackendError
-from .base import Runner
+from .base import Runner, close_quietly
 
 _INPUT, _OUTPUT = 0, 1
 _log = logging.getLogger(__name__)
@@ -29,6 +29,12 @@ def version():
         raise ImportError(str(error))
 
 
+def prepare(model_path):
+    """Build a model's engine if there is none yet; raises BackendError as TensorRtRunner does."""
+    load_tensorrt()
+    ensure_engine(model_path, find_device())
+
+
 class TensorRtRunner(Runner):
     """A model on TensorRT.
 
@@ -39,10 +45,12 @@ class TensorRtRunner(Runner):
     """
 
     backend = "tensorrt"
+    title = "TensorRT"
     device = "cuda"
 
-    def __init__(self, model_path, threads=None):
+    def _load(self, model_path, threads):
         trt = load_tensorrt()
+        self.version = trt.__version__
         self.transfer_ms = 0.0
         self.facts: Dict[str, Any] = {}
         self._engine: Any = None
@@ -53,16 +61,19 @@ class TensorRtRunner(Runner):
         self._graph: Any = None
         self._records = True
         self._logger = make_logger(trt)
+        # CUDA is opened after the build: a board's memory is the build's until then.
+        engine = ensure_engine(model_path, find_device())
         self._cuda = open_cuda()
         try:
-            self._open(trt, ensure_engine(model_path, self._cuda.device))
+            self._open(trt, engine)
         except BaseException:
-            self.close()
+            close_quietly(self)
             raise
 
     def _open(self, trt, engine):
         self.facts, key = engine.facts, engine.facts["key"]
-        trt.init_libnvinfer_plugins(self._logger, "")
+        if self.facts.get("plugins", True):
+            trt.init_libnvinfer_plugins(self._logger, "")
         self._runtime = trt.Runtime(self._logger)
         if key["dla"] is not None:
             self._runtime.DLA_core = key["dla"]
@@ -84,7 +95,7 @@ class TensorRtRunner(Runner):
         self._addresses = [self._cuda.allocate(array.nbytes) for array in self._arrays]
         self._calls.use(self._addresses)
 
-    def infer(self, batch):
+    def _infer(self, batch):
         import numpy as np
 
         if batch.shape[1:] != self._arrays[_INPUT].shape[1:]:
@@ -95,9 +106,9 @@ class TensorRtRunner(Runner):
             )
         self.transfer_ms = 0.0
         parts = [batch[start : start + self._most] for start in range(0, len(batch), self._most)]
-        return np.concatenate([self._infer(part) for part in parts])
+        return np.concatenate([self._infer_part(part) for part in parts])
 
-    def _infer(self, batch):
+    def _infer_part(self, batch):
         given, answer = (array[: len(batch)] for array in self._arrays)
         given[...] = batch
         cuda = self._cuda
@@ -146,10 +157,10 @@ class TensorRtRunner(Runner):
 
     def _failed(self, what):
         return BackendError(
-            "TensorRT {}: {}".format(what, "; ".join(self._logger.errors[-5:]) or "no reason was given")
+            "TensorRT {}: {}".format(what, "; ".join(self._logger.errors[-5:]) or self._logger.no_errors)
         )
 
-    def close(self):
+    def _free(self):
         # Each needs those after it: graph, context, engine, runtime, memory; and no array may outlive its memory.
         self._drop_graph()
         self._calls = None

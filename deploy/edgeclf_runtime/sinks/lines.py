@@ -12,7 +12,7 @@ import os
 import re
 from typing import Any
 
-from ..errors import OutputError
+from ..errors import OutputError, Unavailable
 from .base import Sink
 from .folders import open_folder
 from .outage import Outage
@@ -36,9 +36,10 @@ class _LinesSink(Sink):
     """
 
     header = b""
+    earlier = b""  # what the header of an earlier version's files begins with
 
     def __init__(self, path, max_bytes=10_000_000, backups=5):
-        self._path = os.path.abspath(str(path))
+        self._path = self.name = os.path.abspath(str(path))
         self._names = [self._path] + ["{}.{}".format(self._path, number) for number in range(1, backups + 1)]
         self._max_bytes = max_bytes
         self._outage = Outage(_log, self._path)
@@ -47,7 +48,7 @@ class _LinesSink(Sink):
         try:
             self._open()
         except OSError as error:
-            raise OutputError("{} cannot be written ({}): choose another file".format(path, error.strerror))
+            raise Unavailable("{} cannot be written ({}): choose another file".format(path, error.strerror))
 
     def _open(self):
         # A device or a pipe would be renamed one day, or hold up everything.
@@ -56,6 +57,9 @@ class _LinesSink(Sink):
         self._stream = io.FileIO(self._path, "a+")
         self._stream.seek(0)
         first = self._stream.readline(len(self.header))
+        if self.earlier and first.startswith(self.earlier):
+            self._put_aside()
+            return
         if not self.header.startswith(first):
             raise OutputError(
                 "{} begins with {!r}, where {!r} was expected: choose another file".format(
@@ -92,7 +96,7 @@ class _LinesSink(Sink):
             self._add(line)
         except (OSError, OutputError) as error:
             self._outage.begin("results are lost: {}".format(error))
-            self.lost += 1
+            self.lose(error)
         else:
             self._outage.end("results are written again; {} were lost".format(self.lost))
 
@@ -102,11 +106,15 @@ class _LinesSink(Sink):
             self._close()
             self._open()
         if len(self.header) < self._stream.tell() > self._max_bytes - length:
-            self._close()
-            for new, old in zip(self._names[:0:-1], self._names[-2::-1]):
-                if os.path.lexists(old):
-                    os.replace(old, new)
-            self._open()
+            self._put_aside()
+
+    def _put_aside(self):
+        """Begin a new file; the present one keeps a number."""
+        self._close()
+        for new, old in zip(self._names[:0:-1], self._names[-2::-1]):
+            if os.path.lexists(old):
+                os.replace(old, new)
+        self._open()
 
     def _is_open(self):
         try:
@@ -138,20 +146,23 @@ class CsvSink(_LinesSink):
 
     A label, model or file name that a spreadsheet would run as a formula (it begins with = + - @, a tab or a
     carriage return, and is no number) has an apostrophe before it; JSON lines hold it as it is.
-    An existing file is added to where it has the same header, and refused otherwise.
+    An existing file is added to if it has the same header, put aside if an earlier version wrote it, and refused
+    otherwise.
     """
 
     columns = (
-        ("frame", "captured_at", "captured_at_s", "label", "confidence", "age_ms")
+        ("frame", "captured_at", "captured_at_s", "label", "rejected", "candidate", "confidence", "age_ms")
         + tuple("{}_ms".format(stage) for stage in STAGES)
-        + ("model", "backend", "name")
+        + ("model", "backend", "name", "bundle", "source", "device")
     )
     header = (",".join(columns) + "\n").encode("ascii")
+    earlier = b"frame,captured_at,captured_at_s,label,confidence,"
 
     def write(self, item):
         fields = item.to_dict()
         fields["captured_at_s"] = fields["captured_at"]
         fields["captured_at"] = iso_time(fields["captured_at"])
+        fields["rejected"] = "true" if fields["rejected"] else "false"
         fields.update(("{}_ms".format(stage), value) for stage, value in fields["timings_ms"].items())
         row = io.StringIO()
         # Only what is in the line's end is quoted inside of a cell, in most versions of Python.

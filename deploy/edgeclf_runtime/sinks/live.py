@@ -55,6 +55,7 @@ class LiveSink(Sink):
         self._times: Deque[float] = collections.deque(maxlen=31)
         self._item: Any = None
         self._lost: Any = None
+        self._degraded = ""
         self._since = time.monotonic()
         self._server = listen(address, self, access)
         self.url, self.invitation = self._server.url, self._server.invitation
@@ -75,7 +76,10 @@ class LiveSink(Sink):
     def event(self, event):
         event = event._replace(reason=public(event.reason, self._source))
         with self._changed:
-            self._lost, self._since = None if event.state == "live" else event, time.monotonic()
+            if event.state in ("degraded", "restored"):
+                self._degraded = event.reason if event.state == "degraded" else ""
+            else:
+                self._lost, self._since = None if event.state == "live" else event, time.monotonic()
             self._tell()
 
     def _tell(self):
@@ -123,6 +127,7 @@ class LiveSink(Sink):
 
         state, reason   "live", "silent" (no frame for SILENT_S), or the state and the reason of the last StreamEvent
         state_s         seconds for which it has been in that state; "silent": since the last frame
+        degraded        why a worse model or backend has taken over, or ""
         frames          results so far
         frames_per_s    over the last seconds
         result          the newest StreamResult's own fields, or None before the first
@@ -137,10 +142,12 @@ class LiveSink(Sink):
             "state": lost.state if lost else state,
             "state_s": round(now - since if lost else state_s, 3),
             "reason": lost.reason if lost else "",
+            "degraded": self._degraded,
             "frames": frames,
             "frames_per_s": round(_rate([moment for moment in times if now - moment < SILENT_S]), 2),
             "dropped": item.dropped if item else 0,
-            "result": item.to_dict() if item else None,
+            # Visitors do not learn where the camera is.
+            "result": item._replace(origin=item.origin._replace(source="")).to_dict() if item else None,
         }
 
     def close(self):

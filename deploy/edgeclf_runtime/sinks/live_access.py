@@ -7,26 +7,25 @@ import collections
 import hashlib
 import hmac
 import ipaddress
+import logging
 import re
 import secrets
 import socket
 import threading
 import time
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Set, Tuple
 from urllib.parse import unquote_to_bytes
 
-from ..credentials import LIVE as TOKEN_VARIABLE
-from ..credentials import secret_bytes
 from ..errors import OutputError
-from ..files import read_bytes
 from .live_http import Refusal
+from .live_secrets import TOKEN_VARIABLE, open_tls, read_token
 
-MAX_TOKEN_BYTES = 512
+_log = logging.getLogger(__name__)
 STRONG_TOKEN_BYTES = 16
 TRIES = 10  # wrong tokens that one machine may try at once, and then
 RECOVER_S = 5.0  # one more each so many seconds
 _MACHINES = 1024  # whose wrong tokens are remembered
-_MAX_PEM_BYTES = 1 << 20
+_LOGGED_NAMES = 3
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,252}[a-z0-9_])?\Z")
 _HOST = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9_.-]{1,253})(:[0-9]{1,5})?\Z")
 _NO_TOKEN = (
@@ -41,27 +40,41 @@ class Access(NamedTuple):
     names       host names that it answers to, besides this machine's own
     public      without a token, even for a network
     tls         ssl.SSLContext for https, or None
+    proxies     networks (``ipaddress``) of the proxies whose X-Forwarded-For and X-Forwarded-Proto are believed;
+                with one, the page is for a network
     """
 
     token: Optional[bytes] = None
     names: Tuple[str, ...] = ()
     public: bool = False
     tls: Any = None
+    proxies: Tuple[Any, ...] = ()
 
 
-def open_access(token_file=None, names=(), public=False, certificate=None, key=None):
+def open_access(token_file=None, names=(), public=False, certificate=None, key=None, proxies=()):
     """Return the Access that a command line asks for; the token may stand in EDGECLF_LIVE_TOKEN too.
 
     Raises OutputError for what cannot be used.
     """
-    token = _read_token(token_file)
+    token = read_token(token_file)
     if public and token is not None:
         raise OutputError(
             "--live-open shows the page without a token, but {} gives one: leave one of them out".format(
                 "--live-token-file" if token_file else TOKEN_VARIABLE
             )
         )
-    return Access(token, tuple(map(host_name, names)), public, open_tls(certificate, key))
+    return Access(
+        token, tuple(map(host_name, names)), public, open_tls(certificate, key), tuple(map(_proxy_network, proxies))
+    )
+
+
+def _proxy_network(text):
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise OutputError(
+            "--live-proxy {!r} is not an IP address ({}): give the proxy's own, such as 127.0.0.1".format(text, error)
+        )
 
 
 def host_name(name):
@@ -79,76 +92,6 @@ def host_name(name):
     return ascii_name
 
 
-def _read_token(path):
-    """Return the token of a file or of the environment as bytes, or None."""
-    if path is not None:
-        source, advice = "--live-token-file {}".format(path), "write one line of up to {} bytes".format(MAX_TOKEN_BYTES)
-        try:
-            token = read_bytes(path, MAX_TOKEN_BYTES + 2)
-        except OSError as error:
-            raise OutputError("{} cannot be read ({}): name a file with the token".format(source, error.strerror))
-        except ValueError as error:
-            raise OutputError("{} is {}: {}".format(source, error, advice))
-        token = token[:-1] if token.endswith(b"\n") else token
-        token = token[:-1] if token.endswith(b"\r") else token
-    else:
-        source, advice = TOKEN_VARIABLE, "set it to one line of up to {} bytes, or unset it".format(MAX_TOKEN_BYTES)
-        token = secret_bytes(TOKEN_VARIABLE)
-        if token is None:
-            return None
-    # The token itself is never quoted.
-    if not token.strip() or token != token.strip() or re.search(rb"[\x00-\x1f\x7f]", token):
-        raise OutputError("{} holds no token (empty, blanks around it, or several lines): {}".format(source, advice))
-    if len(token) > MAX_TOKEN_BYTES:
-        raise OutputError("{} is larger than {} bytes: {}".format(source, MAX_TOKEN_BYTES, advice))
-    return token
-
-
-def open_tls(certificate, key):
-    """Return an ssl.SSLContext for TLS 1.2 and later from two PEM files, or None for none; raises OutputError."""
-    if certificate is None and key is None:
-        return None
-    if certificate is None or key is None:
-        raise OutputError("https needs both --live-cert and --live-key: give the certificate and its key, in PEM")
-    _check_pem("--live-cert", certificate, rb"-----BEGIN CERTIFICATE-----", "a certificate")
-    _check_pem(
-        "--live-key", key, rb"-----BEGIN (?!ENCRYPTED)([A-Z]+ )?PRIVATE KEY-----", "a private key without a password"
-    )
-    try:
-        import ssl
-    except ImportError as error:
-        raise OutputError("this Python has no TLS ({}): leave --live-cert and --live-key out".format(error))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    if hasattr(context, "minimum_version"):
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-    else:  # Python 3.6
-        context.options |= ssl.OP_NO_SSLv3 | ssl.OP_NO_TLSv1 | ssl.OP_NO_TLSv1_1
-    context.options |= getattr(ssl, "OP_NO_RENEGOTIATION", 0)
-    try:
-        # A key with a password would make OpenSSL ask the terminal.
-        context.load_cert_chain(str(certificate), str(key), password=lambda: "")
-    except (OSError, ValueError) as error:  # SSLError is an OSError
-        reason = getattr(error, "reason", None) or str(error)
-        what = "are not a pair" if reason == "KEY_VALUES_MISMATCH" else "cannot be used ({})".format(reason)
-        raise OutputError(
-            "--live-cert {} and --live-key {} {}: give a certificate and its own key, in PEM".format(
-                certificate, key, what
-            )
-        )
-    return context
-
-
-def _check_pem(option, path, begin, what):
-    try:
-        data = read_bytes(path, _MAX_PEM_BYTES)
-    except OSError as error:
-        raise OutputError("{} {} cannot be read ({}): name a PEM file".format(option, path, error.strerror))
-    except ValueError as error:
-        raise OutputError("{} {} is {}: name a PEM file".format(option, path, error))
-    if not re.search(begin, data):
-        raise OutputError("{} {} holds no {} in PEM: name a file with {}".format(option, path, what[2:], what))
-
-
 class Gate:
     """Decides about each request of one page.
 
@@ -161,8 +104,9 @@ class Gate:
     """
 
     def __init__(self, access, host, loopback, port):
-        self.loopback = loopback
-        self.made = None if access.token or access.public or loopback else secrets.token_urlsafe(18)
+        self._proxies = access.proxies
+        self._local = loopback and not access.proxies  # whether it is for this machine only
+        self.made = None if access.token or access.public or self._local else secrets.token_urlsafe(18)
         self._token = access.token or (self.made.encode("ascii") if self.made else None)
         self._cookie_name = "edgeclf_live_{}".format(port).encode("ascii")  # a browser's cookies know no port
         self._cookie = self._make_cookie()
@@ -171,6 +115,7 @@ class Gate:
         if not loopback:
             own = socket.gethostname().lower()
             self._names.update((own, own.split(".")[0], own.split(".")[0] + ".local", host.lower()))
+        self._refused: Set[str] = set()
         self._tries = _Tries()
 
     @property
@@ -193,12 +138,23 @@ class Gate:
             raise Refusal(400, "the header Host was expected")
         match = _HOST.match(value.decode("latin-1").lower())
         host = match.group("host").rstrip(".") if match else ""
-        if host in self._names or _is_address(host, self.loopback):
+        if host in self._names or _is_address(host, self._local):
             return
-        if self.loopback:
-            raise Refusal(403, "this page is for this machine alone: open {}".format(url))
         advice = ", or start it with --live-name {}".format(host) if _NAME.match(host) else ""
+        if self._local:
+            self._log_name(host)
+            raise Refusal(403, "this page is for this machine alone: open {}".format(url))
         raise Refusal(403, "this page does not answer to that host name: open {}{}".format(url, advice))
+
+    def _log_name(self, host):
+        """Tell who started the page, not who asks for it, how another name can be its own."""
+        if _NAME.match(host) and host not in self._refused and len(self._refused) < _LOGGED_NAMES:
+            self._refused.add(host)
+            _log.warning(
+                "the live page was asked for as %s and refused: if a proxy passes that on, --live-name %s lets it",
+                host,
+                host,
+            )
 
     def check_site(self, request, navigable):
         """Raise a Refusal if another site's page asks.
@@ -207,11 +163,28 @@ class Gate:
         """
         if navigable and request.field(b"sec-fetch-mode") in (None, b"navigate"):
             return
-        origin, host = request.field(b"origin"), request.field(b"host") or b""
-        if request.field(b"sec-fetch-site") not in (None, b"same-origin", b"none") or (
-            origin is not None and origin.partition(b"://")[2].lower() != host.lower()
-        ):
+        site = request.field(b"sec-fetch-site")
+        if site is None:  # a proxy may have put another Host in the place of the one that Origin is compared with
+            origin, host = request.field(b"origin"), request.field(b"host") or b""
+            own = origin is None or origin.partition(b"://")[2].lower() == host.lower()
+        else:
+            own = site in (b"same-origin", b"none")
+        if not own:
             raise Refusal(403, "another site's page asked for this: open the live page itself")
+
+    def visitor(self, request, address):
+        """Return the address of who asks: of a proxy that the user named, the last one that it or such another saw."""
+        values = b",".join(request.fields.get(b"x-forwarded-for", [])).decode("latin-1").split(",")
+        for value in reversed(values):
+            if not self._from_proxy(address) or not _is_ip(value.strip()):
+                break
+            address = value.strip()
+        return address
+
+    def _from_proxy(self, address):
+        ip = ipaddress.ip_address(address.partition("%")[0])
+        ip = getattr(ip, "ipv4_mapped", None) or ip
+        return any(ip in network for network in self._proxies if network.version == ip.version)
 
     def admit(self, request, address):
         """Check that a visitor knows the token; returns whether it came in the URL, where it must not stay.
@@ -240,10 +213,15 @@ class Gate:
                 found |= hmac.compare_digest(value.strip(b' \t"'), self._cookie)
         return found
 
-    def cookie(self):
-        """Return the header that makes a browser remember that it brought the token."""
-        text = "{}={}; Path=/; HttpOnly; SameSite=Strict{}".format(
-            self._cookie_name.decode("ascii"), self._cookie.decode("ascii"), "; Secure" if self._secure else ""
+    def cookie(self, request, address):
+        """Return the header that makes a browser remember that it brought the token.
+
+        address     of who is connected: where a proxy speaks https, the cookie is for https only
+        """
+        secure = self._secure or (self._from_proxy(address) and request.field(b"x-forwarded-proto") == b"https")
+        # Without a path it is for the folder that the browser knows: a proxy may serve several pages, each in its own.
+        text = "{}={}; HttpOnly; SameSite=Strict{}".format(
+            self._cookie_name.decode("ascii"), self._cookie.decode("ascii"), "; Secure" if secure else ""
         )
         return "Set-Cookie", text
 
@@ -255,6 +233,13 @@ def _is_address(host, loopback):
     except ValueError:
         return False
     return (ip.version == 6) == host.startswith("[") and (ip.is_loopback or not loopback)
+
+
+def _is_ip(text):
+    try:
+        return bool(ipaddress.ip_address(text))
+    except ValueError:
+        return False
 
 
 def _offered(request):

@@ -34,6 +34,7 @@ class Client:
     """One connection; used by its own thread, except :meth:`end`.
 
     connection  what is read and written: ``raw``, or TLS over it
+    peer        the IP address that is connected, perhaps a proxy's
     address     the machine that it comes from: an IPv4 address, or the /64 network of an IPv6 address
     deadline    ``time.monotonic()`` at which it is ended, or None while nothing is expected of it
     watching    "events" or "pictures", or None before it watches a stream
@@ -43,6 +44,7 @@ class Client:
 
     def __init__(self, raw, address):
         self.raw = self.connection = raw
+        self.peer = address
         self.address = machine(address)
         self.since = time.monotonic()
         self.deadline: Optional[float] = self.since + REQUEST_TIMEOUT_S

@@ -18,9 +18,9 @@ import threading
 import time
 from typing import Any
 
-from ..errors import OutputError
+from ..errors import OutputError, Unavailable
 from .live_access import Access, Gate
-from .live_clients import CLIENT_TIMEOUT_S, REQUEST_TIMEOUT_S, Client, Places
+from .live_clients import CLIENT_TIMEOUT_S, REQUEST_TIMEOUT_S, Client, Places, machine
 from .live_http import Refusal, head, read_request
 
 EVENTS_PER_S = 10
@@ -36,6 +36,7 @@ _REFUSED = {
     errno.EADDRNOTAVAIL: "this machine has no such address; choose one of its own, or 0.0.0.0 for all of them",
     errno.EACCES: "a port below 1024 is for root alone; choose one from 1024 to 65535",
 }
+_LATER = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 _DOOR = b"""<!DOCTYPE html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark"><title>edgeclf</title>%s
@@ -55,7 +56,7 @@ def listen(address, sink, access=None):
 
     Raises OutputError where the address is none, or cannot be listened on.
     """
-    host, port = _parse(address)
+    host, port = page_address(address)
     with open(_PAGE, "rb") as stream:
         page = stream.read()
     try:
@@ -64,7 +65,10 @@ def listen(address, sink, access=None):
         server = Server(family, bound, page, sink, access or Access(), host)
     except (OSError, UnicodeError) as error:
         reason = _REFUSED.get(getattr(error, "errno", 0), "{}; choose another address".format(error))
-        raise OutputError("the live page cannot listen on port {} of {}: {}".format(port, host, reason))
+        # An address comes with its network, a port is free when its last user has gone.
+        later = getattr(error, "errno", 0) in _LATER or isinstance(error, socket.gaierror)
+        text = "the live page cannot listen on port {} of {}: {}".format(port, host, reason)
+        raise Unavailable(text) if later else OutputError(text)
     if not server.loopback and not server.gate.guarded:
         _log.warning("anybody on the network who opens %s sees this camera", server.url)
     elif not server.loopback and not server.secure:
@@ -76,7 +80,8 @@ def listen(address, sink, access=None):
     return server
 
 
-def _parse(address):
+def page_address(address):
+    """Return the host and the port that ``[HOST:]PORT`` names; OutputError where it names none."""
     match = _ADDRESS.match(str(address))
     if not match or int(match.group("port")) > 65535:
         raise OutputError(
@@ -211,6 +216,7 @@ class _Exchange:
         request.check_no_body()
         gate.check_host(request, self.server.url)
         gate.check_site(request, navigable=request.path == "/")
+        self.client.address = machine(gate.visitor(request, self.client.peer))
         from_url = gate.admit(request, self.client.address)
         answer = _ANSWERS.get(request.path)
         if answer is None:
@@ -221,7 +227,9 @@ class _Exchange:
         """Lead to the same without the token, which would stay in the browser's address bar and history."""
         # Relative, since a proxy may serve the page under a path of its own.
         location = "./" + self.request.path[1:]
-        self._begin(303, "text/plain", 0, ("Location", location), self.server.gate.cookie())
+        self._begin(
+            303, "text/plain", 0, ("Location", location), self.server.gate.cookie(self.request, self.client.peer)
+        )
 
     def _page(self):
         self._answer(200, "text/html; charset=utf-8", self.server.page)
@@ -261,7 +269,7 @@ class _Exchange:
     def _watch(self, what, kind, first):
         if not self._head_only():
             self.server.clients.watch(self.client, what, self.request.argument(b"page") or b"")
-        self._begin(200, kind)
+        self._begin(200, kind, None, ("X-Accel-Buffering", "no"))  # nginx would collect it
         if not self._head_only():
             self.client.send(first)
 

@@ -1,8 +1,10 @@
-"""Trouble in the world around a sink, told once when it begins and once when it is over."""
+"""Trouble in the world around a sink, logged once when it begins and once when it is over."""
+
+from typing import Set
 
 
 class Outage:
-    """One kind of trouble that one sink can have.
+    """Trouble that one sink can have.
 
     log     the logger of the sink's module
     name    what the messages begin with: a file, a broker
@@ -10,16 +12,21 @@ class Outage:
 
     def __init__(self, log, name):
         self._log, self._name = log, name
-        self.lasts = False
+        self._kinds: Set[str] = set()  # that were logged since it began
 
-    def begin(self, reason):
-        """Tell the reason, unless the trouble has been told already."""
-        if not self.lasts:
+    @property
+    def lasts(self):
+        """Whether there is trouble."""
+        return bool(self._kinds)
+
+    def begin(self, reason, kind=""):
+        """Log the reason, unless one of its kind was logged since the trouble began."""
+        if kind not in self._kinds:
             self._log.warning("%s: %s", self._name, reason)
-        self.lasts = True
+        self._kinds.add(kind)
 
     def end(self, news):
-        """Tell how it goes on, if there was any trouble."""
-        if self.lasts:
+        """Log how it goes on, if there was any trouble."""
+        if self._kinds:
             self._log.warning("%s: %s", self._name, news)
-        self.lasts = False
+        self._kinds.clear()

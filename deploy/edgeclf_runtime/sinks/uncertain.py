@@ -12,12 +12,11 @@ import json
 import logging
 import os
 import re
-import threading
 from typing import Dict, List, Tuple
 
 from ..errors import OutputError
 from ..outputs import new_file
-from .base import Sink
+from .base import TOO_FAST, Sink
 from .folders import open_folder
 from .outage import Outage
 from .worker import Worker
@@ -40,19 +39,20 @@ class UncertainSink(Sink):
     below       confidence under which a frame is stored, 0 to 1
     max_bytes   of the folder's own files, those of earlier runs too; the oldest are deleted
     every_s     least time between two that are stored
+    wait        for a slow disk, instead of losing frames: for files that are not live
 
     Raises OutputError where the folder cannot be written.
     """
 
-    def __init__(self, folder, below=0.6, max_bytes=500_000_000, every_s=1.0):
-        self._folder = open_folder(folder)
+    def __init__(self, folder, below=0.6, max_bytes=500_000_000, every_s=1.0, wait=False):
+        self._folder = self.name = open_folder(folder)
         self._below, self._max_bytes, self._every_s = below, max_bytes, every_s
-        self._next = float("-inf")
-        self._lock = threading.Lock()
-        self._outage = Outage(_log, self._folder)
+        self._next, self._wait = float("-inf"), wait
+        self._outage, self._slow = Outage(_log, self._folder), Outage(_log, self._folder)
         self._number = 0  # of the last frame that was stored, by an earlier run too
         self._looked = False  # for the numbers that are in the folder
         self._bytes = self._max_bytes  # not known yet: the first frame stored has them counted
+        self._closed = False
         self._worker = Worker(self._store, QUEUE_FRAMES)
 
     def write(self, item):
@@ -60,13 +60,9 @@ class UncertainSink(Sink):
         if item.result.confidence >= self._below or frame.captured < self._next:
             return
         self._next = frame.captured + self._every_s
-        if not self._worker.offer(item._replace(frame=frame._replace(image=frame.image.copy()))):
-            self._lose("the disk is too slow")
-
-    def _lose(self, reason):
-        self._outage.begin("uncertain frames are lost: {}".format(reason))
-        with self._lock:
-            self.lost += 1
+        if not self._worker.offer(item._replace(frame=frame._replace(image=frame.image.copy())), self._wait):
+            self._slow.begin("uncertain frames are lost: {}".format(TOO_FAST))
+            self.lose(TOO_FAST)
 
     def _store(self, item):
         try:
@@ -75,7 +71,8 @@ class UncertainSink(Sink):
                 self._bytes = self._make_room()
         except Exception as error:  # OpenCV's errors too: the thread goes on with the next frame
             self._looked = False  # it may be another stick that comes back
-            self._lose(error)
+            self._outage.begin("uncertain frames are lost: {}".format(error))
+            self.lose(error)
         else:
             self._outage.end("uncertain frames are stored again; {} were lost".format(self.lost))
 
@@ -87,9 +84,11 @@ class UncertainSink(Sink):
             raise OutputError("the folder is gone")
         image = cv2.imencode(".jpg", item.frame.image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
         fields = item.to_dict()
-        about = json.dumps({key: fields[key] for key in ("label", "top", "captured_at", "model")}).encode("ascii")
+        chosen = {key: fields[key] for key in ("label", "rejected", "candidate", "top", "captured_at", "model")}
+        about = json.dumps(dict(chosen, **item.origin.to_dict())).encode("ascii")
         path = os.path.join(self._folder, self._next_name(item.frame.captured_at))
-        with new_file(path + ".json") as json_work, new_file(path + ".jpg") as image_work:
+        work_files = [new_file(path + end, elsewhere="choose another folder") for end in (".json", ".jpg")]
+        with work_files[0] as json_work, work_files[1] as image_work:
             for work, data in ((json_work, about), (image_work, image)):
                 with open(work, "wb") as stream:
                     stream.write(data)
@@ -127,6 +126,12 @@ class UncertainSink(Sink):
             total -= sizes[frame]
         return total
 
+    def flush(self):
+        self._worker.close(None)
+
     def close(self):
-        if not self._worker.close(CLOSE_TIMEOUT_S):
-            _log.warning("%s: the last uncertain frames are lost, the disk is too slow", self._folder)
+        if not self._closed and not self._worker.close(CLOSE_TIMEOUT_S):
+            left = self._worker.left
+            _log.warning("%s: the last %d uncertain frames are lost: the program ended first", self._folder, left)
+            self.lose("the program ended first", left)
+        self._closed = True

@@ -1,96 +1,115 @@
 """A video file of the frames, with each result drawn into its frame.
 
-The file appears under its name when it is whole.  Encoding takes longer than the stream may
-be held up, so it happens in a thread.  Knows nothing of where the frames come from.
+The file can be played while it grows, and up to its last second if the program is killed or the power fails.
+Encoding takes longer than the stream may be held up, so it happens in a thread.  Knows nothing of where the
+frames come from.
 """
 
-import contextlib
+import errno
+import io
 import logging
 import os
 import shutil
-import threading
+import time
 import unicodedata
 
-from ..errors import OutputError
-from ..files import native_path
-from ..outputs import new_file
-from .base import Sink
+from ..errors import OutputError, Unavailable
+from ..movies import SUFFIXES, find_format
+from .base import TOO_FAST, Sink
+from .folders import open_folder
 from .outage import Outage
+from .recordings import free_name
 from .worker import Worker
 
 _log = logging.getLogger(__name__)
-CODECS = {".avi": "MJPG", ".mp4": "mp4v"}
 RATE_FPS = 15
 # A gap in the stream longer than this (a camera that was lost) is shortened to it.
 GAP_S = 1.0
-# The video ends before the disk is full: its index comes last, and others need the disk too.
+# The same for a film, in which a picture may stand: only a damaged film has a longer gap.
+FILM_GAP_S = 600.0
+_LOOK_EVERY_FRAMES = 100
+# The video ends before the disk is full: others need it too.
 MIN_FREE_BYTES = 64_000_000
 QUEUE_FRAMES = 4
+NICE = 10  # a live stream's frames are classified first
 CLOSE_TIMEOUT_S = 5.0
+SAVE_EVERY_S = 1.0
 
 
 class VideoSink(Sink):
-    """Annotated frames in NAME.avi (Motion JPEG) or NAME.mp4 (MPEG-4).
+    """Annotated frames in NAME.webm (VP8), NAME.mp4 (H.264 where OpenCV has an encoder) or NAME.avi (Motion JPEG).
 
     fps     None plays as the stream came, by the frames' capture times, at RATE_FPS: frames are
             repeated or left out, and lost while the encoder falls behind; a number writes each
             frame once, for that rate, and waits for the encoder: for files that are not live
 
-    The first frame's size is the video's; others are fitted into it, with black bars.
-    Raises OutputError where the file exists, or cannot be written.
+    Frames of a film are repeated or left out by their positions in it, so that each is shown at the film's own time to
+    half a frame of the rate: once each at a constant rate, longer where the film's rate varies.
+
+    A file that exists is never written over: the next free name is taken, see ``recordings.py``.  Where the size of
+    a stream's pictures changes the next file begins; with ``fps``, the first frame's size is the video's, and others
+    are fitted into it, with black bars.  Raises OutputError where the file cannot be written.
     """
 
     def __init__(self, path, fps=None):
-        self._path, self._fps = str(path), fps
-        self._writer = None
+        self.name, self._fps = str(path), fps
+        self._format = find_format(os.path.splitext(self.name)[1].lower())
+        self._movie = None
         self._size = (0, 0)
-        self._start = 0.0
+        self._start = self._saved = 0.0
         self._written = 0
-        self._outage = Outage(_log, self._path)
+        self._outage = Outage(_log, self.name)
         self._closed = False
-        self._lock = threading.Lock()
-        with contextlib.ExitStack() as output:
-            self._work = output.enter_context(new_file(path, wait_s=0))
-            self._check_space()
-            self._open((64, 64)).release()
-            self._output = output.pop_all()
-        self._worker = Worker(self._record, QUEUE_FRAMES)
+        self._try_format()
+        self._begin()
+        self._worker = Worker(self._record, QUEUE_FRAMES, NICE if fps is None else 0)
 
-    def _open(self, size):
+    def _try_format(self):
+        """Encode a small picture, so that what cannot work is refused at once."""
         import cv2
+        import numpy as np
 
-        codec = CODECS.get(os.path.splitext(self._path)[1].lower(), "")
-        writer = cv2.VideoWriter()
-        if codec:
-            writer.open(native_path(self._work), cv2.VideoWriter.fourcc(*codec), float(self._fps or RATE_FPS), size)
-        if not writer.isOpened():
+        try:
+            if self._format is None:
+                raise ValueError("there is no such format")
+            self._format.encode(np.zeros((64, 64, 3), np.uint8))
+        except (cv2.error, ValueError) as error:
             raise OutputError(
-                "OpenCV {} cannot write the video {}; choose a name that ends in {}".format(
-                    cv2.__version__, self._path, " or ".join(sorted(CODECS))
+                "OpenCV {} cannot write the video {} ({}); choose a name that ends in {}".format(
+                    cv2.__version__, self.name, error, ", ".join(SUFFIXES)
                 )
             )
-        return writer
+        if self._format.note:
+            _log.warning("%s: %s", self.name, self._format.note)
+
+    def _begin(self):
+        """Begin a file, under the next free name."""
+        self._folder = open_folder(os.path.dirname(os.path.abspath(self.name)))
+        self._check_space()
+        stream = None
+        while stream is None:
+            self._path = free_name(self.name)
+            stream = _create(self._path)
+        self._stream, self._movie = stream, None
+        if self._path != os.path.abspath(self.name):
+            _log.warning("%s is recorded, since %s exists", self._path, self.name)
 
     def _check_space(self):
         try:
-            free = shutil.disk_usage(os.path.dirname(self._work)).free
+            free = shutil.disk_usage(self._folder).free
         except OSError as error:
-            raise OutputError("{} cannot be written ({})".format(self._path, error.strerror))
+            raise Unavailable("{} cannot be written ({})".format(self.name, error.strerror))
         if free < MIN_FREE_BYTES:
-            raise OutputError(
+            raise Unavailable(
                 "{} is not written while less than {} MB of its disk are free".format(
-                    self._path, MIN_FREE_BYTES // 10**6
+                    self.name, MIN_FREE_BYTES // 10**6
                 )
             )
 
     def write(self, item):
         frame = item.frame._replace(image=item.frame.image.copy())
         if not self._worker.offer(item._replace(frame=frame), wait=self._fps is not None):
-            self._lose()
-
-    def _lose(self):
-        with self._lock:
-            self.lost += 1
+            self.lose(TOO_FAST)
 
     def _record(self, item):
         try:
@@ -100,48 +119,113 @@ class VideoSink(Sink):
                 return
         except Exception as error:  # whatever OpenCV raises: the stream would wait for a thread that has ended
             self._outage.begin("the video ends here, later frames are lost: {}".format(error))
-        self._lose()
+        self.lose("the video has ended before")
 
     def _add(self, item):
-        image = item.frame.image
-        if self._writer is None:
-            # Both codecs halve the colours' resolution, so an odd row or column could not be stored.
-            self._size = (max(image.shape[1] & ~1, 2), max(image.shape[0] & ~1, 2))
-            self._writer = self._open(self._size)
-            self._start = item.frame.captured
-        repeats = self._repeats(item.frame.captured)
+        image, frame = item.frame.image, item.frame
+        # The formats halve the colors' resolution, so an odd row or column could not be stored.
+        size = (max(image.shape[1] & ~1, 2), max(image.shape[0] & ~1, 2))
+        if self._movie is not None and size != self._size and self._fps is None:
+            self._finish()
+            self._begin()
+        if self._movie is None:
+            self._size, self._written = size, 0
+            target = self._path if self._format.by_path else self._stream
+            self._movie = self._format.make(target, self._size, self._fps or RATE_FPS)
+            self._start = frame.captured if frame.position_s is None else frame.position_s
+            self._saved = time.monotonic()
+        repeats = self._repeats(frame)
         if repeats:
             image = letterbox(image, self._size)
             draw_result(image, item)
-        for _ in range(repeats):
-            self._writer.write(image)
+            data = self._format.encode(image)
+        for number in range(1, repeats + 1):
+            self._movie.add(data)
+            if number % _LOOK_EVERY_FRAMES == 0:
+                self._check_space()
         self._written += repeats
+        if time.monotonic() - self._saved >= SAVE_EVERY_S:
+            self._saved = time.monotonic()
+            self._movie.update()
+            os.fsync(self._stream.fileno())
 
-    def _repeats(self, captured):
-        """How often a frame is to be written for the video to last as long as the stream did."""
-        if self._fps is not None:
+    def _repeats(self, frame):
+        """How often a frame is to be written for the video to last as long as the stream did, or the film."""
+        film = frame.position_s is not None
+        if self._fps is not None and not film:
             return 1
-        due = int((captured - self._start) * RATE_FPS + 0.5) + 1
-        limit = int(GAP_S * RATE_FPS)
+        rate, gap_s = self._fps or RATE_FPS, FILM_GAP_S if film else GAP_S
+        due = int(((frame.position_s if film else frame.captured) - self._start) * rate + 0.5) + 1
+        limit = int(gap_s * rate)
         if due - self._written > limit:
-            self._start += (due - self._written - limit) / RATE_FPS
+            self._start += (due - self._written - limit) / rate
             due = self._written + limit
         return max(due - self._written, 0)
+
+    def flush(self):
+        self._worker.close(None)
 
     def close(self):
         if self._closed:
             return
         self._closed = True
         if not self._worker.close(CLOSE_TIMEOUT_S):
-            _log.warning("%s is lost: it could not be finished within %g s", self._path, CLOSE_TIMEOUT_S)
+            # What is written can be played; the thread may still be at it.
+            left = self._worker.left
+            self.lose("the program ended first", left)
+            _log.warning("%s ends %d frames early: they were not encoded in time", self.name, left)
             return
-        try:
-            with self._output:
-                if self._writer is None:
-                    raise OutputError("{}: there was no frame, so there is no video".format(self._path))
-                self._writer.release()
-        except OutputError as error:
-            _log.warning("%s", error)
+        self._finish()
+
+    def _finish(self):
+        """Finish the present file."""
+        with self._stream:
+            if self._movie is None:
+                _log.warning("%s: there was no frame, so there is no video", self._path)
+                _remove(self._path, self._stream)
+                return
+            try:
+                self._movie.finish()
+                os.fsync(self._stream.fileno())
+            except OSError as error:
+                _log.warning(
+                    "%s: its end could not be written (%s); it plays, jumping in it may be slow", self._path, error
+                )
+
+
+class _WholeWrites(io.FileIO):
+    """A file that holds all bytes of a write, or none."""
+
+    def write(self, data):
+        at = self.tell()
+        written = super().write(data)
+        if written < len(data):
+            if self.seek(0, os.SEEK_END) == at + written:
+                self.truncate(at)
+            self.seek(at)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return written
+
+
+def _create(path):
+    """Create a file and return it, None if it is there already; raises OutputError."""
+    try:
+        return _WholeWrites(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "r+")
+    except FileExistsError:
+        if os.path.isdir(path):
+            raise OutputError("{} is a folder: choose another name for the video".format(path))
+        return None
+    except OSError as error:
+        raise Unavailable("{} cannot be written ({}): choose another file".format(path, error.strerror))
+
+
+def _remove(path, stream):
+    """Remove a file, unless it is another by now."""
+    try:
+        if os.path.samestat(os.stat(path), os.fstat(stream.fileno())):
+            os.remove(path)
+    except OSError:
+        pass
 
 
 def letterbox(image, size):
@@ -164,9 +248,7 @@ def draw_result(image, item):
     """Draw a StreamResult's label, confidence and age into BGR pixels: white on a darkened band, at any size."""
     import cv2
 
-    text = "{}  {:.1f} %  age {:.0f} ms".format(
-        ascii_text(item.result.label), item.result.confidence * 100, item.age_ms
-    )
+    text = "{}  age {:.0f} ms".format(ascii_text(item.result.verdict), item.age_ms)
     height, width = image.shape[:2]
     font = cv2.FONT_HERSHEY_SIMPLEX
     (length, tall), below = cv2.getTextSize(text, font, 1.0, 1)

@@ -1,0 +1,59 @@
+"""Rights of a service's user to files, and what others could do to them."""
+
+import glob
+import grp
+import os
+import pwd
+import stat
+
+GROUPS = ("video", "render")  # of cameras and GPUs, which a service is in; JetPack 4 has no render
+
+
+def is_below(path, folders):
+    """Whether a path is in one of some folders, as it is written or where its links lead."""
+    forms = {os.path.abspath(path), os.path.realpath(path)}
+    return any((form + os.sep).startswith(folder + os.sep) for form in forms for folder in folders)
+
+
+def changeable(folder):
+    """Return the first file or folder of a bundle that others than root can change, or None."""
+    for path in [folder, *sorted(glob.glob(os.path.join(glob.escape(folder), "**"), recursive=True))]:
+        facts = os.lstat(path)
+        if facts.st_uid != 0 or (facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not stat.S_ISLNK(facts.st_mode)):
+            return path
+    return None
+
+
+def closed(folder, user):
+    """Return the first folder on the way to a bundle, or the first of its files, that a user cannot read, or None."""
+    way = [folder]
+    while os.path.dirname(way[0]) != way[0]:
+        way.insert(0, os.path.dirname(way[0]))
+    closed = [path for path in way if not may(path, user, stat.S_IXUSR)]
+    files = glob.glob(os.path.join(glob.escape(folder), "**"), recursive=True)
+    return next(iter(closed + [path for path in files if not may(path, user, stat.S_IRUSR)]), None)
+
+
+def may(path, user, bit):
+    """Whether a user has a right to a path: ``bit`` is the owner's; a user that is yet to be made is anybody."""
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return False
+    try:
+        account = pwd.getpwnam(user)
+    except KeyError:
+        account = None
+    if account and account.pw_uid in (0, facts.st_uid):
+        return account.pw_uid == 0 or bool(facts.st_mode & bit)
+    groups = {account.pw_gid, *(g.gr_gid for g in grp.getgrall() if user in g.gr_mem)} if account else set()
+    groups |= {grp.getgrnam(name).gr_gid for name in GROUPS if is_group(name)}
+    return bool(facts.st_mode & (bit >> 3 if facts.st_gid in groups else bit >> 6))
+
+
+def is_group(name):
+    try:
+        grp.getgrnam(name)
+    except KeyError:
+        return False
+    return True

@@ -235,7 +235,7 @@ def refused(outcome, message, code=1):
         ("evaluate run digits --name int4", "a run has no model 'int4'; it has torch and, once made, fp32"),
         ("evaluate run/model.fp32.onnx digits --name fp32", "is one model, and 'fp32' was asked of it"),
         ("evaluate run/model.fp32.onnx four", "four has the labels 4, which the model does not know"),
-        ("predict run/model.fp32.onnx digits", "digits: cannot be read (it is a folder, a regular file was expected)"),
+        ("predict run/model.fp32.onnx digits", "digits holds no image"),
         ("predict run/model.fp32.onnx nowhere.jpg", "nowhere.jpg: cannot be read"),
         ("predict run/model.fp32.onnx text/3/bad.jpg", "bad.jpg: not an image"),
         ("export digits", "digits is not a run (it holds no run.json)"),

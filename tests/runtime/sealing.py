@@ -36,3 +36,13 @@ def replace_file(bundle, name, data):
     (bundle / name).write_bytes(data)
     facts = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     reseal(bundle, lambda manifest: manifest["files"].update({name: facts}))
+
+
+def rename_labels(bundle, rename):
+    """Give each label another name, ``rename(number)``, in the manifest and with the golden images' logits."""
+    labels = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["labels"]
+    renamed = [rename(number) for number in range(len(labels))]
+    golden = json.loads((bundle / "golden" / "expected.json").read_text(encoding="utf-8"))
+    golden["labels"] = renamed
+    replace_file(bundle, "golden/expected.json", json.dumps(golden).encode("utf-8"))
+    reseal(bundle, lambda manifest: manifest.update(labels=renamed))

@@ -18,7 +18,7 @@ from edgeclf_runtime.classifier import Classifier
 
 from .films import avi
 from .pictures import encode, noise, png_bomb
-from .sealing import NONE_ALLOWED, flip_byte, reseal
+from .sealing import NONE_ALLOWED, flip_byte, rename_labels, reseal
 from .starting import WAIT_S, output_of, start
 
 
@@ -393,10 +393,7 @@ def test_a_source_that_is_no_video_is_one_sentence(cli, tmp_path, name, data):
 
 
 def test_labels_are_printed_whatever_the_terminal_can_show(copied, photos):
-    reseal(
-        copied,
-        lambda manifest: manifest.update(labels=[f"Geh\u00e4use \u4e2d {n}" for n in range(len(manifest["labels"]))]),
-    )
+    rename_labels(copied, lambda number: f"Geh\u00e4use \u4e2d {number}")
     for arguments, shown in (([], "Geh\\xe4use \\u4e2d"), (["--json"], "Geh\\u00e4use \\u4e2d")):
         process = start(copied, "classify", photos / "plain.png", *arguments, environment={"PYTHONIOENCODING": "ascii"})
         code, out, _ = output_of(process)

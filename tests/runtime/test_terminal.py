@@ -12,7 +12,7 @@ from edgeclf_runtime.logs import LogFormatter
 from edgeclf_runtime.terminal import is_invisible, message, printable, printable_json, relay
 
 from .pictures import encode, noise
-from .sealing import reseal
+from .sealing import rename_labels, reseal
 from .starting import output_of, start
 
 pytestmark = pytest.mark.long
@@ -66,11 +66,8 @@ def is_clean(text):
 def hidden(copied):
     """A bundle whose names hold invisible letters."""
     name = "\u200bcat\u00ad\u3164"
-
-    def spoil(manifest):
-        manifest.update(name=name, labels=[name + str(number) for number, _ in enumerate(manifest["labels"])])
-
-    reseal(copied, spoil)
+    rename_labels(copied, lambda number: name + str(number))
+    reseal(copied, lambda manifest: manifest.update(name=name))
     return copied
 
 

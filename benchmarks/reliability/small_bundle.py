@@ -34,7 +34,9 @@ def make_small_bundle(folder: Path) -> None:
     spec = Preprocessing(SIDE, SIDE)
     with OnnxRuntimeRunner(folder / "model.fp32.onnx", threads=1) as runner:
         rows = [runner.infer(as_batch([preprocess(read_image(folder / name), spec)]))[0].tolist() for name in names]
-    (folder / "golden" / "expected.json").write_text(json.dumps({"images": names, "labels": LABELS, "logits": {"fp32": rows}}))
+    (folder / "golden" / "expected.json").write_text(
+        json.dumps({"images": names, "labels": LABELS, "logits": {"fp32": rows}})
+    )
     source = Path(edgeclf_runtime.__file__).parent
     shutil.copytree(source, folder / "edgeclf_runtime", ignore=shutil.ignore_patterns("__pycache__", "bundle_main.py"))
     shutil.copyfile(source / "bundle_main.py", folder / "__main__.py")

@@ -78,7 +78,8 @@ class Run:
     def _tell(self, event):
         self._losses += event.state == "lost"
         # A service whose camera is not there yet is ready: systemd would end it, and start it again, for ever.
-        self._say(event.reason if self._ready else "waiting for the camera: {}".format(event.reason))
+        waiting = event.state == "lost" and not self._ready
+        self._say("waiting for the camera: {}".format(event.reason) if waiting else event.reason)
         for sink in self._sinks:
             sink.event(event)
 

@@ -89,7 +89,8 @@ class WatchedCamera(Camera):
 
     def _take_facts(self):
         """Take over what is known only when it is open."""
-        self.rate, self.skipped = self._capture.rate, self._capture.skipped
+        for name in ("rate", "skipped", "mode", "as_asked"):
+            setattr(self, name, getattr(self._capture, name))
         if self._capture.ends and self._source.policy != "latest":
             self.policy = "all"
 
@@ -129,7 +130,6 @@ class WatchedCamera(Camera):
             self.state = "live"
             _log.warning("%s is %s", self._source.name, "there" if self._last_number < 0 else "back")
         self._pause_s = FIRST_PAUSE_S
-        self.mode, self.as_asked = self._capture.mode, self._capture.as_asked
         self.dropped = self._dropped_before + self._capture.dropped
         self._last_number = frame.number + self._numbers_before
         return frame._replace(number=self._last_number)

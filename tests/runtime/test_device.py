@@ -101,6 +101,11 @@ def test_a_camera_gives_the_frames_that_it_was_asked_for(usb, caplog):
     assert "asked" not in caplog.text
 
 
+def test_what_a_camera_granted_is_known_before_its_first_frame(usb):
+    with opened(usb, width=640, height=480, fps=30) as camera:
+        assert camera.wait_opened().mode == "640x480 YUYV at 30 granted"
+
+
 def test_mjpg_is_asked_for_where_raw_frames_are_too_slow_and_before_the_size(usb):
     with opened(usb, width=1280, height=720, fps=30) as camera:
         frame = camera.read()
@@ -226,6 +231,7 @@ def test_a_run_that_is_ended_with_all_of_its_processes_stops_its_camera_in_order
     process.terminate()
     code, _, err = output_of(process)
     assert code == 143, err
+    assert f"{usb}: 640x480 YUYV at 30 granted" in err
     assert said(usb)[-1] == "close"
     assert "control Gain 7" in said(usb)
 

@@ -141,6 +141,13 @@ def test_a_service_whose_camera_is_not_there_yet_is_ready_and_says_what_it_waits
     assert told[0] == ["lost", "live", 0]
 
 
+def test_what_happens_before_the_first_frame_is_not_taken_for_an_absent_camera():
+    class Granting(FakeCamera):
+        mode = "640x480 YUYV at 30 granted"
+
+    assert "ready: 640x480 YUYV at 30 granted" in go(Granting([FRAME]))[2]
+
+
 def test_a_fallback_is_work_that_systemd_hears_of_and_so_is_what_it_ends_in():
     class Second:
         def open_next(self):

@@ -3,9 +3,9 @@
 Errors stop training: files that cannot be decoded, a class without images, a single class, no
 images to train or to validate on, a label that train lacks.  Warnings do not: the same picture
 twice, on both sides of a split, or under two labels; images beside the class folders; a label
-that val or test lacks; heavy imbalance; a label named "unknown"; 12-bit data in 16-bit files.  "The same picture" means
-the same decoded pixels, so a
-copy under another name, or saved again without loss, is found.
+that val or test lacks; heavy imbalance; a label named "unknown"; 12-bit data in 16-bit files.  "The
+same picture" means the same decoded pixels, so a copy under another name, or saved again without
+loss, is found.
 
 Knows nothing of models.
 """

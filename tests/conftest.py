@@ -140,3 +140,15 @@ def relu(small):
     from onnx import helper
 
     return small([helper.make_node("Relu", ["image"], ["logits"])])
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A Browser."""
+    from browsers import chromium
+
+    for program in ("chromium", "chromedriver"):
+        if not shutil.which(program):
+            pytest.skip(f"{program} is missing: apt-get install chromium chromium-driver")
+    with chromium(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened

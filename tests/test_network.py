@@ -8,9 +8,9 @@ from pathlib import Path
 
 import onnx
 import pytest
+from browsers import FLAGS
 from runtime.netns import OWN, assert_quiet, observe
 from tensorrt_rig import BUILDS, rig
-from test_live_page import FLAGS
 
 import edgeclf
 

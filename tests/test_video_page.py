@@ -3,14 +3,12 @@
 import functools
 import http.server
 import os
-import shutil
 import subprocess
 import sys
 import threading
 
 import pytest
 from runtime.results import result
-from test_live_page import chromium
 
 from edgeclf_runtime.sinks.video import VideoSink
 
@@ -36,15 +34,6 @@ video.src = arguments[0];
 document.body.append(video);
 video.play().catch(error => done({error: String(error)}));
 """
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    for program in ("chromium", "chromedriver"):
-        if not shutil.which(program):
-            pytest.skip(f"{program} is missing: apt-get install chromium chromium-driver")
-    with chromium(tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -206,7 +206,8 @@ def _run(arguments):
             camera.wait_opened()
             if camera.mode and camera.as_asked:  # else the camera has warned
                 show_message("{}: {}".format(camera.name, camera.mode))
-        openers = _sinks(arguments, classifier, camera)
+        origin = find_origin(classifier.bundle_id, camera.name, arguments.device_name)
+        openers = _sinks(arguments, classifier.labels, camera, origin)
         outputs = stack.enter_context(contextlib.ExitStack())
         sinks = [outputs.enter_context(open_late(*opener) if wait else opener[1]()) for opener in openers]
         show_message("{} on {}".format(classifier.model, classifier.backend))
@@ -214,7 +215,7 @@ def _run(arguments):
         try:
             smoother = Smoother(arguments.smooth, arguments.margin) if arguments.smooth else None
             with outputs:  # closed before the summary: it counts what they could not deliver
-                run.go(smoother, arguments.roi, arguments.rotation, arguments.frames, arguments.device_name)
+                run.go(smoother, arguments.roi, arguments.rotation, arguments.frames, origin)
         finally:
             with contextlib.suppress(OSError):  # of a terminal that was closed
                 show_message(run.summary())
@@ -240,11 +241,10 @@ def _warn_of_typed_passwords(arguments):
             )
 
 
-def _sinks(arguments, classifier, camera):
+def _sinks(arguments, labels, camera, origin):
     """Yield the name of each sink, and the function that opens it."""
     from .addresses import shown_uri
     from .frames import IMAGES_FPS
-    from .result import find_origin
     from .sinks import open_sink
     from .sinks.printer import PrintSink
 
@@ -254,7 +254,6 @@ def _sinks(arguments, classifier, camera):
     fps = (camera.rate or IMAGES_FPS) if every_frame else None
     password = _password(arguments.mqtt_password_file)
     tls = (arguments.mqtt_ca, arguments.mqtt_cert, arguments.mqtt_key)
-    origin = find_origin(classifier.bundle_id, camera.name, arguments.device_name)
     for target in arguments.sink:
         yield shown_uri(target), functools.partial(open_sink, target, fps, password, origin, every_frame, tls)
     if arguments.uncertain:
@@ -264,7 +263,7 @@ def _sinks(arguments, classifier, camera):
 
         names = ("token_file", "name", "open", "cert", "key", "proxy")
         access = open_access(*(getattr(arguments, "live_" + name) for name in names))
-        yield "the live page", functools.partial(_open_live, arguments, classifier.labels, access)
+        yield "the live page", functools.partial(_open_live, arguments, labels, access)
 
 
 def _open_uncertain(arguments, every_frame):

@@ -9,6 +9,8 @@ import re
 from typing import List, NamedTuple, Optional, Tuple
 from urllib.parse import quote, unquote
 
+# By the scheme of a camera's address, where it names no port.
+CAMERA_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 # Names of properties and parameters whose values are nobody's business.
 _SECRET_WORDS = (
     "pas|pw|secret|token|key|auth|cred|cookie|header|signature|login|session|streamid|jwt|bearer|hash|phrase|"

@@ -5,7 +5,6 @@ import os
 import sys
 
 from . import __version__
-from .images import is_image_name
 from .logs import LEVELS
 from .redaction import redact
 from .result import A_DEVICE_NAME, is_device_name
@@ -51,9 +50,11 @@ def names_apart(argv):
     """Return a command line in which files whose names begin with "-" cannot be taken for options."""
     apart = list(argv)
     for at, word in enumerate(apart):
-        is_value = at > 0 and apart[at - 1] == "--source"
-        if word.startswith("-") and (is_value or is_image_name(word)) and os.path.lexists(word):
-            apart[at] = os.path.join(os.curdir, word)
+        if word.startswith("-") and os.path.lexists(word):
+            from .images import is_image_name  # costs every start some milliseconds
+
+            if is_image_name(word) or apart[at - 1 : at] == ["--source"]:
+                apart[at] = os.path.join(os.curdir, word)
     return apart
 
 

@@ -137,6 +137,7 @@ class Backends:
 
     def _open_next(self, failed, error):
         try:
+            # Not in open_next(): what is tried in the background must not hide that the program hangs.
             with notify.busy(OPEN_TIMEOUT_S, "{} failed; opening another".format(failed)):
                 return self._selection.open_next()
         except BackendError as none_left:

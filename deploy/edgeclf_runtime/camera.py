@@ -10,7 +10,7 @@ import re
 import time
 from urllib.parse import parse_qsl, urlsplit
 
-from .addresses import PLACEHOLDER, fill_password, parse_address, shown_uri
+from .addresses import CAMERA_PORTS, PLACEHOLDER, fill_password, parse_address, shown_uri
 from .capture import CaptureProcess
 from .credentials import CAMERA, check_password, password_from
 from .device import cameras, device_path
@@ -36,7 +36,6 @@ FORMS = (
     "test:// (generated pictures)",
 )
 POLICIES = ("auto", "latest", "all")
-_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 
 
 def open_camera(
@@ -73,45 +72,32 @@ def open_camera(
 
     Returns a Camera.  Raises CameraError where the source cannot be opened.
     """
-    uri = str(uri)
-    _check(flip, policy, timeout_s, frozen_s)
-    uri, paths = _local(uri)
-    if paths is not None:
-        _with_settings(Source("file", uri, uri), format, controls)
-        return ImagesCamera(paths, uri, fps)
-    source = _with_settings(find_source(uri, width, height, fps, flip, password), format, controls)
-    if not source.live:
-        video = CaptureProcess(source._replace(policy="latest" if policy == "latest" else "all"))
+    options = (width, height, fps, flip, policy, timeout_s, frozen_s, password, format, controls)
+    found = find_camera(uri, *options)
+    if isinstance(found, list):
+        return ImagesCamera(found, local_path(uri), fps)
+    if not found.live:
+        video = CaptureProcess(found._replace(policy="latest" if policy == "latest" else "all"))
         return video.wait_opened() if wait else video
-    _check_policy(source, policy)
-    camera = WatchedCamera(source._replace(policy=policy if source.by_http else "latest"), timeout_s, frozen_s)
+    camera = WatchedCamera(found._replace(policy=policy if found.by_http else "latest"), timeout_s, frozen_s)
     return camera.wait_opened() if wait else camera
 
 
-def check_source(uri, width, height, fps, flip, policy, timeout_s, frozen_s, password=None, format=None, controls=None):
-    """Return whether a source is live; raises CameraError as open_camera() does before it opens one."""
+def find_camera(uri, width, height, fps, flip, policy, timeout_s, frozen_s, password=None, format=None, controls=None):
+    """Return what open_camera() opens for its arguments: the paths of images, a list, or a Source; raises CameraError."""
     _check(flip, policy, timeout_s, frozen_s)
-    uri, paths = _local(uri)
-    if paths is not None:
-        _with_settings(Source("file", uri, uri), format, controls)
-        return False
-    source = _with_settings(find_source(uri, width, height, fps, flip, password), format, controls)
-    _check_policy(source, policy)
-    return source.live
-
-
-def _check_policy(source, policy):
-    if source.live and policy == "all" and not source.by_http:
-        raise CameraError(is_live(source))
-
-
-def _local(uri):
-    """Return a URI, a path if it is one, and the images that it names, or None where it names something else."""
     try:
-        uri = local_path(str(uri))
-        return uri, image_paths(uri)
+        uri = local_path(uri)
+        paths = image_paths(uri)
     except ImageError as error:
         raise CameraError(str(error))
+    if paths is not None:
+        _with_settings(Source("file", uri, uri), format, controls)
+        return paths
+    source = _with_settings(find_source(uri, width, height, fps, flip, password), format, controls)
+    if source.live and policy == "all" and not source.by_http:
+        raise CameraError(is_live(source))
+    return source
 
 
 def _check(flip, policy, timeout_s, frozen_s):
@@ -147,7 +133,7 @@ def find_source(uri, width=None, height=None, fps=None, flip=None, password=None
 
 
 def _find(uri, scheme, password):
-    if scheme in _PORTS:
+    if scheme in CAMERA_PORTS:
         return _network(uri, scheme, password)
     if scheme == "test":
         return _generated(uri)
@@ -184,7 +170,9 @@ def _network(uri, scheme, password):
         )
     if address.plain_password:
         protect(address.plain_password, address.plain_user)
-    return Source("network", str(address), shown_uri(uri), address=[address.plain_host, address.port or _PORTS[scheme]])
+    return Source(
+        "network", str(address), shown_uri(uri), address=[address.plain_host, address.port or CAMERA_PORTS[scheme]]
+    )
 
 
 def _with_password(uri, password):

@@ -1,4 +1,4 @@
-"""Which /dev/video* are cameras: codecs, image processors and streams of metadata are nodes of the same kind.
+"""The cameras among /dev/video*: codecs, image processors and streams of metadata are nodes of the same kind.
 
 Sources: the kernel's userspace-api/media/v4l/vidioc-querycap, include/uapi/linux/videodev2.h, and the names that
 drivers/media and the Raspberry Pi's kernel give their nodes.
@@ -9,6 +9,9 @@ import os
 import re
 import struct
 from typing import NamedTuple, Optional
+
+from .machine import read_text
+from .v4l2 import opened
 
 # struct v4l2_capability: driver, card, bus_info, version, capabilities, device_caps, 3 reserved.
 _CAPABILITY = struct.Struct("=16s32s32sLLL12x")
@@ -30,7 +33,7 @@ _PROCESSOR, _RAW_DATA = "codec or image processor", "raw data of a sensor, which
 
 
 class Capabilities(NamedTuple):
-    """What a driver says of one node.
+    """A driver's description of one node.
 
     driver, card    names
     device_caps     what this node can do, the constants above
@@ -40,20 +43,25 @@ class Capabilities(NamedTuple):
     card: str
     device_caps: int
 
+    @property
+    def captures(self):
+        """Whether it gives pictures."""
+        return bool(self.device_caps & (CAPTURE | CAPTURE_MPLANE))
+
 
 def query(path) -> Optional[Capabilities]:
     """Ask the driver of a node; None if it is not a V4L2 device, or cannot be opened.  A driver may hang."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        with opened(path) as handle:
+            return capabilities(handle)
     except OSError:
         return None
-    try:
-        answer = bytearray(_CAPABILITY.size)
-        fcntl.ioctl(descriptor, _QUERYCAP, answer)
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
+
+
+def capabilities(handle):
+    """Return the Capabilities of an open node; raises OSError."""
+    answer = bytearray(_CAPABILITY.size)
+    fcntl.ioctl(handle, _QUERYCAP, answer)
     return unpack(bytes(answer))
 
 
@@ -66,16 +74,21 @@ def unpack(answer):
     return Capabilities(driver, card, found)
 
 
+def title(path, root="/"):
+    """Return the name that a node's driver gives it, "" if it has none."""
+    return read_text(os.path.join(root, "sys/class/video4linux", os.path.basename(path), "name")) or ""
+
+
 def use(name, capabilities=None):
     """Return why a node is not a camera that OpenCV can read, as "codec", or "" for a camera.
 
-    name            as /sys/class/video4linux/NODE/name gives it
+    name            as title() gives it
     capabilities    None if they are not known: then only the name decides
     """
     if capabilities is None:
         return _use_by_name(name) or (_PROCESSOR if _CODEC.search(name) else "")
     found = capabilities.device_caps
-    captures = found & (CAPTURE | CAPTURE_MPLANE)
+    captures = capabilities.captures
     if capabilities.driver.startswith(_LOOPBACK):
         return "" if captures else "a loopback that no program fills"
     if found & (M2M | M2M_MPLANE) or (captures and found & (OUTPUT | OUTPUT_MPLANE)):

@@ -11,8 +11,7 @@ To the parent, a line of JSON each: ``{"waiting": name, "why": reason}`` if the 
 ``{"end": reason}``, ``{"incomplete": reason}``, ``{"error": reason}``, ``{"failed": what, "probed": ...}`` (the reader wrote
 the reason to stderr) or ``{"refused": reason}`` (opening it again would not help).  From the parent, first the Source as
 a line of JSON (not as an argument: a URL can hold a password), then a byte each: NEXT asks for a frame, any other is the
-number of a slot that is
-free again; the end of the link asks for an end.
+number of a slot that is free again; the end of the link asks for an end.
 """
 
 import collections

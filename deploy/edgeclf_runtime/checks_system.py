@@ -10,10 +10,10 @@ import tempfile
 import time
 
 from . import frame_memory
-from .camera_nodes import Capabilities, use
+from .camera_nodes import Capabilities, title, use
 from .cgroups import cpu_quota, memory_limit
 from .checks import Check, ask
-from .machine import board, cores, governor, is_jetson, jetson_linux, power_mode, read_text
+from .machine import board, cores, governor, is_jetson, jetson_linux, power_mode, proc_bytes, read_text
 from .processes import find_program
 from .remedies import allow, apt, as_root, this_system
 from .telemetry import read_telemetry
@@ -53,7 +53,7 @@ def check_board(root="/"):
 
 
 def check_processors(root="/"):
-    """How many processors there are, and how many of them a container's or unit's quota leaves to this process."""
+    """The number of processors, and how many of them a container's or unit's quota leaves to this process."""
     quota, usable = cpu_quota(root), cores(root)
     if quota is None:
         return Check("processors", "ok", "{} usable".format(usable))
@@ -90,16 +90,12 @@ def check_cameras(root="/"):
 
 
 def _uses(devices, root):
-    """Return why a node is no camera, or "", by its path.  The drivers are asked by a child: they may hang."""
+    """Return why each node is not a camera, or "", by its path.  The drivers are asked by a child: they may hang."""
     answer = ask(_QUERY.format(paths=devices))
     known = answer.found or [None] * len(devices)
     return {
-        path: use(_title(path, root), Capabilities(*facts) if facts else None) for path, facts in zip(devices, known)
+        path: use(title(path, root), Capabilities(*facts) if facts else None) for path, facts in zip(devices, known)
     }
-
-
-def _title(path, root):
-    return read_text(os.path.join(root, "sys/class/video4linux", os.path.basename(path), "name")) or ""
 
 
 def check_confinement():
@@ -118,8 +114,8 @@ def check_confinement():
 
 def _check_camera(path, root):
     node = "/dev/" + os.path.basename(path)
-    title = _title(path, root)
-    found = "{} ({})".format(node, title) if title else node
+    name = title(path, root)
+    found = "{} ({})".format(node, name) if name else node
     if not os.access(path, os.R_OK | os.W_OK):
         return Check("camera", "fail", found + " may not be opened by this user", allow(path, node))
     users = _users(node, root)
@@ -216,8 +212,7 @@ def check_memory(root="/"):
         return Check("memory", "unknown", "/proc/meminfo cannot be read")
     limit = memory_limit(root)
     free = look.memory_total_mb - look.memory_used_mb
-    swap = re.search(r"^SwapTotal:\s+(\d+)", read_text(os.path.join(root, "proc/meminfo")) or "", re.MULTILINE)
-    swap_mb = int(swap.group(1)) * 1024 / 1e6 if swap else 0.0
+    swap_mb = (proc_bytes(os.path.join(root, "proc/meminfo"), "SwapTotal") or 0) / 1e6
     found = "{:.1f} GB, {:.1f} GB free, swap {:.1f} GB".format(look.memory_total_mb / 1e3, free / 1e3, swap_mb / 1e3)
     if limit is not None:
         found += "; this container or unit may use {:.0f} MB".format(limit / 1e6)

@@ -9,7 +9,7 @@ import os
 import time
 from typing import Any, NamedTuple
 
-from . import tuning
+from . import notify, tuning
 from .backends import Backends, InUse
 from .bundle import Bundle, open_bundle
 from .decision import Decider, allowed_places
@@ -20,7 +20,7 @@ from .layouts import as_bgr
 from .preprocess import as_batch, preprocess, select
 from .result import STAGES, Result
 from .runners.base import PASSED, brief
-from .selection import Selection, candidates, pair_name
+from .selection import OPEN_TIMEOUT_S, Selection, candidates, pair_name
 from .stream import stream
 
 _log = logging.getLogger(__name__)
@@ -129,7 +129,8 @@ class Classifier:
             pairs = [(candidate._replace(threshold=threshold), name) for candidate, name in pairs]
         selection = Selection(bundle, pairs, threads, at_once, measured)
         start = time.perf_counter()
-        chosen, runner = selection.open_next()
+        with notify.busy(OPEN_TIMEOUT_S, "opening a model"):
+            chosen, runner = selection.open_next()
         what = pair_name(chosen, runner.backend)
         _log.info("%s of %s opened in %.0f ms, golden images included", what, bundle.name, _ms_since(start))
         limits = (chosen.temperature, chosen.threshold, top_k, allow, deny)
@@ -139,10 +140,6 @@ class Classifier:
     def in_use(self):
         """The InUse: runner, model, temperature and threshold.  Another one may follow at any time."""
         return self._backends.in_use
-
-    @in_use.setter
-    def in_use(self, in_use):
-        self._backends.in_use = in_use
 
     @property
     def fallback(self):

@@ -13,6 +13,7 @@ import stat
 from typing import Dict, NamedTuple, Optional, Tuple
 
 from . import v4l2
+from .camera_nodes import capabilities, title, use
 from .errors import CameraError, SourceError
 
 _VIDEO_DEVICE = 81  # the major number of Video4Linux
@@ -35,7 +36,7 @@ _ADVICE = {
 
 
 class Asked(NamedTuple):
-    """What to ask a camera for; None leaves it to the camera."""
+    """Settings to ask a camera for; None leaves it to the camera."""
 
     format: Optional[str]
     width: Optional[int]
@@ -70,17 +71,18 @@ def is_camera(path):
     return stat.S_ISCHR(found.st_mode) and os.major(found.st_rdev) == _VIDEO_DEVICE
 
 
-def cameras():
-    """Return a sentence that names the camera devices of this machine, and their links."""
+def cameras(root="/"):
+    """Return a sentence that names the camera devices of this machine, and their links; codecs are left out."""
     links: Dict[str, str] = {}
-    for link in sorted(glob.glob("/dev/v4l/by-id/*")):
+    for link in sorted(glob.glob(os.path.join(root, "dev/v4l/by-id/*"))):
         links.setdefault(os.path.realpath(link), link)
-    found = [node + (" ({})".format(links[node]) if node in links else "") for node in sorted(glob.glob("/dev/video*"))]
+    nodes = [node for node in sorted(glob.glob(os.path.join(root, "dev/video*"))) if not use(title(node, root))]
+    found = [node + (" ({})".format(links[node]) if node in links else "") for node in nodes]
     return "Cameras on this machine: {}".format(", ".join(found) or "none")
 
 
 def resolved(source):
-    """Return a device's Source with the node that its name leads to now; raises CameraError if that is no camera."""
+    """Return a device's Source with the node that its name leads to now; raises CameraError if that is not a camera."""
     node = os.path.realpath(source.location)
     if os.path.exists(node) and not is_camera(node):
         raise CameraError("{} leads to {}, which is not a camera. {}".format(source.name, node, cameras()))
@@ -252,7 +254,7 @@ def trouble(source):
     """Return why a device cannot be opened, and what to do about it."""
     try:
         with v4l2.opened(source.location) as handle:
-            if v4l2.captures(handle):
+            if capabilities(handle).captures:
                 return "it gives no pictures that OpenCV reads. " + cameras()
         return "it gives no pictures: a camera's second node carries facts about them, use the first. " + cameras()
     except OSError as error:

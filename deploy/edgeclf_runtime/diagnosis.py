@@ -5,10 +5,10 @@ or the system's error.
 """
 
 import re
-from typing import Any, Dict, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from .addresses import secret_spans
+from .addresses import CAMERA_PORTS, secret_spans
 from .device import cameras
 from .gst_command import launch_command
 
@@ -150,15 +150,12 @@ class _Parts(NamedTuple):
     port: Any
 
 
-_PORTS: Dict[str, Any] = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
-
-
 def _parts(location):
     """Return the parts of an address, or of the first one in a pipeline."""
     found = re.search(r"(?:rtspt?u?s?|https?)://[^\s\"']+", location, re.IGNORECASE)
     try:
         parts = urlsplit(found.group() if found else "")
-        port = parts.port or _PORTS.get(parts.scheme.lower(), "of the address")
+        port: Any = parts.port or CAMERA_PORTS.get(parts.scheme.lower()) or "of the address"
     except ValueError:
         return _Parts("", "", "", "of the address")
     user = parts.username or ("user" if re.search(r"\buser-id\s*=", location) else "")

@@ -164,12 +164,13 @@ def _find_of_any_mode(folders, key):
 
 def _fits(other, key):
     """Whether the engine of another key may run in place of a key's own: what it was made compatible with may differ."""
-    free = {"version_compatible", "hardware_compatible", "power_mode"}
+    always = {"version_compatible", "hardware_compatible", "power_mode"}
+    free = set(always)
     if other.get("version_compatible") and _numbers(other["tensorrt"]) <= _numbers(key["tensorrt"]):
         free.add("tensorrt")
     if other.get("hardware_compatible") and _numbers(key["compute_capability"]) >= AMPERE:
         free |= {"gpu", "compute_capability"}
-    return len(free) > 3 and all(other.get(name) == key[name] for name in set(key) - free)
+    return free != always and all(other.get(name) == key[name] for name in set(key) - free)
 
 
 def _numbers(version):

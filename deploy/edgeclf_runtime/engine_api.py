@@ -1,4 +1,4 @@
-"""What TensorRT's Python API has in each version, 8.0 to 11, and how TensorRT is loaded.
+"""TensorRT's Python API by version, 8.0 to 11, and the loading of TensorRT.
 
 The table is the one place that decides by version; tests hold it against the real classes of
 8.6.1, 10.16.1 and 11.4.0.  Sources: those classes; for versions between them NVIDIA's release

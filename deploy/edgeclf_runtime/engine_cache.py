@@ -148,14 +148,11 @@ def new_engine(folder, key):
     While another process builds the same engine this waits for it, and load() has it then.
     """
     try:
-        with _new_engine_file(_path(folder, key) + ".engine") as work:
+        path = _path(folder, key) + ".engine"
+        with new_file(path, overwrite=True, wait_s=_LONGEST_BUILD_S, elsewhere=OTHER_CACHE) as work:
             yield work
     except OutputError as error:
         raise BackendError(str(error))
-
-
-def _new_engine_file(path):
-    return new_file(path, overwrite=True, wait_s=_LONGEST_BUILD_S, elsewhere=OTHER_CACHE)
 
 
 def keep_facts(folder, key, plan, facts):

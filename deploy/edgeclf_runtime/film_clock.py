@@ -38,7 +38,7 @@ class FilmClock:
         else:
             self._last = self._guess()
             if self._trusted and said_s > 0:
-                self._base = said_s - self._last  # the times have begun anew
+                self._base = said_s - self._last  # the times have started over
         return self._last
 
     def _guess(self):

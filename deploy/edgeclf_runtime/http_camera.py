@@ -142,8 +142,8 @@ class SnapshotReader(PictureReader):
         super().__init__(source, address)
         self._response: Any = response  # to the first request
         self._head, self._named = head, not head
-        self._interval_s = 1.0 / (source.fps or SNAPSHOTS_A_SECOND)
-        self._pace = Pace(source.fps or SNAPSHOTS_A_SECOND)
+        self._fps = source.fps or SNAPSHOTS_A_SECOND
+        self._pace = Pace(self._fps)
         self._last = time.monotonic()
 
     def _next(self):
@@ -152,10 +152,10 @@ class SnapshotReader(PictureReader):
             try:
                 data = self._ask()
             except CameraError:
-                if time.monotonic() + self._interval_s > self._last + _PATIENCE_S:
+                if time.monotonic() + 1 / self._fps > self._last + _PATIENCE_S:
                     raise
-                time.sleep(self._interval_s)
-                self._pace = Pace(1.0 / self._interval_s)  # without catching up on what was missed
+                time.sleep(1 / self._fps)
+                self._pace = Pace(self._fps)  # without catching up on what was missed
                 continue
             self._last = time.monotonic()
             return data, self._last

@@ -96,7 +96,7 @@ class HttpStream(VideoReader):
 
 
 class Fetched:
-    """What has come of a response so far.
+    """The part of a response that has arrived so far.
 
     size        bytes of the whole, infinite where nobody says
     """

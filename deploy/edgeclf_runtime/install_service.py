@@ -36,7 +36,7 @@ _MOST_OF_A_UNIT = 1 << 20
 
 
 class Plan(NamedTuple):
-    """What is to be done, in this order.
+    """The steps to carry out, in this order.
 
     before      commands before the unit file is written
     path, text  of the unit file

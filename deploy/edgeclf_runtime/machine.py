@@ -143,10 +143,15 @@ def governor(root="/"):
 
 def memory_bytes(root="/"):
     """Return the memory in all and what of it programs can still have, in bytes, or None if it is unknown."""
-    text = read_text(os.path.join(root, "proc/meminfo")) or ""
-    found = re.findall(r"^(MemTotal|MemAvailable):\s+(\d+) kB$", text, re.MULTILINE)
-    known = {name: int(kilobytes) << 10 for name, kilobytes in found}
-    return (known["MemTotal"], known["MemAvailable"]) if len(known) == 2 else None
+    path = os.path.join(root, "proc/meminfo")
+    total, available = proc_bytes(path, "MemTotal"), proc_bytes(path, "MemAvailable")
+    return None if total is None or available is None else (total, available)
+
+
+def proc_bytes(path, name):
+    """Return a field that a file in /proc gives in kB, in bytes, or None if it has no such field."""
+    found = re.search(r"^{}:\s+(\d+) kB$".format(name), read_text(path) or "", re.MULTILINE)
+    return int(found.group(1)) << 10 if found else None
 
 
 def has_dot_product(root="/"):

@@ -42,7 +42,7 @@ _APT_TIMEOUT_S = 20.0
 
 
 class System(NamedTuple):
-    """What the right command depends on.
+    """The facts that the right command depends on.
 
     python      the interpreter
     version     of it, (3, 11)

@@ -1,4 +1,4 @@
-"""What a classifier says of one image, and where that comes from."""
+"""A classifier's result for one image, and its origin."""
 
 import os
 from typing import Any, Dict, List, NamedTuple, Tuple
@@ -25,7 +25,7 @@ class Origin(NamedTuple):
     device: str = ""
 
     def to_dict(self) -> Dict[str, Any]:
-        """What is known of it, as JSON can hold it."""
+        """Its known fields, as JSON can hold them."""
         return {name: value for name, value in self._asdict().items() if value}
 
 

@@ -45,9 +45,9 @@ class Run:
         self._ready, self._by = False, ""
         self._frames = self._dropped = self._losses = 0
 
-    def go(self, smoother=None, roi=None, rotation=0, frames=None, device=None):
+    def go(self, smoother=None, roi=None, rotation=0, frames=None, origin=None):
         """Classify until the source ends, or until so many ``frames`` are; other arguments as ``follow`` takes them."""
-        items = follow(self._classifier, self._camera, smoother, roi, rotation, device)
+        items = follow(self._classifier, self._camera, smoother, roi, rotation, origin)
         try:
             with notify.speaking(self._notifier):
                 self._follow(items, frames)

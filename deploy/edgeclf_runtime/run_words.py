@@ -8,7 +8,7 @@ from .arguments import run_parser
 def run_words(values):
     """Return the words that ``run`` takes for these values, by name as in what it parses; those of other names do not count.
 
-    A value that is no text, number or region stays what it is.
+    A value that is not text, a number or a region stays unchanged.
     """
     words: List[Any] = []
     for action in run_parser()._actions:

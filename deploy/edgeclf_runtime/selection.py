@@ -9,7 +9,6 @@ import os
 import platform
 from typing import Dict, List, Set
 
-from . import notify
 from .errors import BackendError, EdgeclfError
 from .golden import check_golden
 from .limit import Hung, within
@@ -133,7 +132,6 @@ class Selection:
 
     Opening takes seconds, so two threads may be at it: one calls open_next(), another open_better().
 
-
     measured    whether their order comes from figures of this machine's
     """
 
@@ -141,39 +139,37 @@ class Selection:
         self._bundle, self._pairs, self._threads, self._at_once = bundle, list(pairs), threads, at_once
         self._measured = measured
         self._at = -1  # index of the pair in use
-        self._passed: Set[int] = set()  # indices of those that passed the golden images here
-        self._reasons: Dict[int, str] = {}  # by index: why it did not
-        self._hung: Dict[int, int] = {}  # by index: how often
+        # By the pairs' names: those that passed the golden images here, why others did not, and how often they hung.
+        self._passed: Set[str] = set()
+        self._reasons: Dict[str, str] = {}
+        self._hung: Dict[str, int] = {}
         self._closed = False
 
     def open_next(self):
         """Return the Model and the Runner of the next pair that runs here and passes the golden images.
 
         Next is what comes after the pair in use and did not fail to open before.  Those that are passed over are
-        logged with their reasons.  Raises BackendError with each reason where none is left.
+        logged with their reasons.  Raises BackendError with each reason if none is left.
         """
-        passed_over = []
-        index = self._at
-        while index + 1 < len(self._pairs):
+        passed_over: List[str] = []
+        index = self._at + 1
+        while index < len(self._pairs):
+            pair = self._pairs[index]
+            name = pair_name(*pair)
+            if name not in self._reasons or self._may_return(name):
+                try:
+                    runner = self._open(*pair)
+                    if self._gives_way(index, runner):
+                        close_quietly(runner)
+                        continue
+                    self._at = index
+                    for reason, names in self._by_reason(passed_over):
+                        _log.warning("passed over %s: %s", names, reason)
+                    return pair[0], runner
+                except EdgeclfError as error:
+                    self._reasons[name] = str(error)
+                    passed_over.append(name)
             index += 1
-            if index in self._reasons and index not in self._may_return():
-                continue
-            try:
-                # Not in _open(): what is tried in the background must not hide that the program hangs.
-                with notify.busy(OPEN_TIMEOUT_S, "opening {}".format(pair_name(*self._pairs[index]))):
-                    runner = self._open(index)
-            except EdgeclfError as error:
-                self._reasons[index] = str(error)
-                passed_over.append(index)
-                continue
-            if self._gives_way(index, runner):
-                close_quietly(runner)
-                index -= 1
-                continue
-            for reason, names in self._by_reason(passed_over):
-                _log.warning("passed over %s: %s", names, reason)
-            self._at = index
-            return self._pairs[index][0], runner
         raise BackendError(self._none_left())
 
     def _gives_way(self, index, runner):
@@ -181,31 +177,25 @@ class Selection:
         pairs = self._pairs[index:]
         if self._measured or pairs[0][1] != "onnxruntime" or runner.device != "cpu" or not has_cuda():
             return False
-        ordered = in_order(self._bundle, pairs, cuda=False)
-        if ordered[0] == pairs[0]:
-            return False
-        moved = {index + at: index + ordered.index(pair) for at, pair in enumerate(pairs)}
-        self._pairs[index:] = ordered
-        self._passed = {moved.get(at, at) for at in self._passed}
-        self._reasons = {moved.get(at, at): reason for at, reason in self._reasons.items()}
-        self._hung = {moved.get(at, at): count for at, count in self._hung.items()}
-        return True
+        self._pairs[index:] = in_order(self._bundle, pairs, cuda=False)
+        return self._pairs[index] != pairs[0]
 
     def better(self):
         """Return the indices of the pairs that are better than the one in use, and worth another attempt."""
-        return [index for index in self._may_return() if index < self._at]
+        return [at for at, pair in enumerate(self._pairs[: max(self._at, 0)]) if self._may_return(pair_name(*pair))]
 
-    def _may_return(self):
+    def _may_return(self, name):
         # Each time that one hangs keeps a thread and its memory.
-        return [index for index in sorted(self._passed) if self._hung.get(index, 0) < MOST_HUNG]
+        return name in self._passed and self._hung.get(name, 0) < MOST_HUNG
 
     def open_better(self):
         """Return the index, the Model and the Runner of a better pair that passes the golden images again, or None."""
         for index in self.better():
+            pair = self._pairs[index]
             try:
-                return index, self._pairs[index][0], self._open(index)
+                return index, pair[0], self._open(*pair)
             except EdgeclfError as error:
-                _log.info("%s does not work again yet: %s", pair_name(*self._pairs[index]), error)
+                _log.info("%s does not work again yet: %s", pair_name(*pair), error)
         return None
 
     def use(self, index):
@@ -216,29 +206,30 @@ class Selection:
         """Open nothing from now on."""
         self._closed = True
 
-    def _open(self, index):
+    def _open(self, model, backend):
         if self._closed:
             raise BackendError("the classifier was closed")
-        model, backend = self._pairs[index]
+        name = pair_name(model, backend)
         try:
             with library_errors("it failed", ImportError):
                 runner = open_proven(self._bundle, model, backend, self._threads, self._at_once)
         except Hung:
-            self._hung[index] = self._hung.get(index, 0) + 1
+            self._hung[name] = self._hung.get(name, 0) + 1
             raise
-        self._passed.add(index)
-        self._reasons.pop(index, None)
+        self._passed.add(name)
+        self._reasons.pop(name, None)
         return runner
 
-    def _by_reason(self, indices):
-        """Return pairs of a reason and the names of the model and backend pairs that it holds for."""
-        names: Dict[str, List[str]] = {}
-        for index in indices:
-            names.setdefault(self._reasons[index], []).append(pair_name(*self._pairs[index]))
-        return [(reason, ", ".join(those)) for reason, those in names.items()]
+    def _by_reason(self, names):
+        """Return pairs of a reason and the names of the pairs that it holds for."""
+        found: Dict[str, List[str]] = {}
+        for name in names:
+            found.setdefault(self._reasons[name], []).append(name)
+        return [(reason, ", ".join(those)) for reason, those in found.items()]
 
     def _none_left(self):
-        reasons = ["\n  {}: {}".format(names, reason) for reason, names in self._by_reason(sorted(self._reasons))]
+        failed = [name for name in (pair_name(*pair) for pair in self._pairs) if name in self._reasons]
+        reasons = ["\n  {}: {}".format(names, reason) for reason, names in self._by_reason(failed)]
         return "no {}model of {} runs on this machine{}{}".format(
             "other " if self._passed else "",
             os.path.basename(self._bundle.path),

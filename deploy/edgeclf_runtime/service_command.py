@@ -11,7 +11,7 @@ import sys
 from typing import Any, Dict, List, Tuple
 
 from .bundle import open_bundle
-from .camera import check_source
+from .camera import find_camera
 from .credentials import CAMERA, LIVE, MQTT, read_password, secret_bytes
 from .decision import allowed_places
 from .errors import EdgeclfError
@@ -138,7 +138,8 @@ class ServiceCommand:
         size = (arguments.width, arguments.height, arguments.fps)
         options = (arguments.flip, arguments.policy, arguments.timeout, arguments.frozen)
         settings = {"format": arguments.format, "controls": dict(arguments.control or ())}
-        return check_source(source, *size, *options, password=password, **settings)
+        found = find_camera(source, *size, *options, password=password, **settings)
+        return not isinstance(found, list) and found.live
 
     def _check_bundle(self):
         self._refuse_home(self._bundle, "the bundle")

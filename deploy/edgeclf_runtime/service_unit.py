@@ -32,7 +32,7 @@ class Credential(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """What a unit says.
+    """The contents of a unit.
 
     name        of the service, without ".service"
     command     words: the program, which is an absolute path, and its arguments; a Credential stands for its file
@@ -80,7 +80,7 @@ class Unit(NamedTuple):
 def unit_text(unit, version=None):
     """Return the text of a unit file for a version of systemd, None for the latest."""
     sections = ("Unit", _unit(unit)), ("Service", _service(unit)), ("Install", ["WantedBy=multi-user.target"])
-    lines = ["{}, which writes it anew; changes that are to last: systemctl edit {}".format(MARK, unit.name)]
+    lines = ["{}, which overwrites it; to make lasting changes: systemctl edit {}".format(MARK, unit.name)]
     for name, directives in sections:
         lines += ["", "[{}]".format(name)]
         lines += [line for line in directives if version is None or _SINCE.get(line.partition("=")[0], 0) <= version]

@@ -132,7 +132,7 @@ def open_source(source):
 
 
 class Reader:
-    """What readers of every kind of source have in common; they have ``read`` and ``close`` too, see open_source().
+    """The base of the readers of every kind of source; they have ``read`` and ``close`` too, see open_source().
 
     rate        frames a second of a film; else None
     dropped     frames that were never decoded, because a newer one had come

@@ -87,19 +87,19 @@ def stream(classifier, camera, smoother=None, roi=None, rotation=0):
             yield item
 
 
-def follow(classifier, camera, smoother=None, roi=None, rotation=0, device=None):
+def follow(classifier, camera, smoother=None, roi=None, rotation=0, origin=None):
     """Yield what happens to a camera's stream, until it ends.
 
     smoother    a Smoother, or None for each frame's own label; it begins anew when the camera was lost
     roi, rotation   as ``Classifier.classify`` takes them
-    device      this device's name, for the results; None takes the environment's EDGECLF_DEVICE_NAME
+    origin      of the results; None finds it, the device's name in the environment's EDGECLF_DEVICE_NAME
 
     Yields a StreamResult for each frame, a StreamEvent when the camera is lost, when it is back, and before the first
     frame of another backend, and None every IDLE_S while there is nothing, so that a loop around it stays alive.
     """
     lost_at = fallback = None
     mode = ""
-    origin = find_origin(classifier.bundle_id, camera.name, device)
+    origin = origin or find_origin(classifier.bundle_id, camera.name)
     with _open_stages(classifier, camera, roi, rotation) as stages:
         while True:
             try:

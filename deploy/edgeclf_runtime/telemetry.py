@@ -16,7 +16,7 @@ import threading
 import time
 from typing import Any, Dict, NamedTuple, Optional
 
-from .machine import read_text
+from .machine import proc_bytes, read_text
 
 # Rails that together are what the whole module draws: Nano; Xavier NX, Orin Nano and Orin NX; AGX Orin, whose
 # VDDQ_VDD2_1V8AO lies behind VIN_SYS_5V0; AGX Xavier; Thor, by its INA238; a PC's processor by RAPL has no rail.
@@ -257,8 +257,8 @@ def _memory(root):
 
 def _field(path, name):
     """Return a field that /proc gives in kB, in MB of a million bytes."""
-    found = re.search(r"^{}:\s+(\d+) kB$".format(name), read_text(path) or "", re.MULTILINE)
-    return int(found.group(1)) * 1024 / 1e6 if found else None
+    found = proc_bytes(path, name)
+    return None if found is None else found / 1e6
 
 
 def _find(root, pattern):

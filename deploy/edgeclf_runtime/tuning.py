@@ -52,7 +52,7 @@ _log = logging.getLogger(__name__)
 
 
 class Tuning(NamedTuple):
-    """What was measured, for people.
+    """Measurements, as people read them.
 
     names           "model on backend" of each pair, the fastest first and those that do not run last
     latency_ms      median milliseconds of an inference, of those that passed the golden images

@@ -95,7 +95,7 @@ def _temporary(name, variable):
 
 
 def _claim(folder):
-    """Make a folder that its user alone can enter; returns why it is not to be trusted, or ""."""
+    """Make a folder that only its user can enter; returns why it is not to be trusted, or ""."""
     try:
         os.mkdir(folder, 0o700)
     except FileExistsError:

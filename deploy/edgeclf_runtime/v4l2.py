@@ -1,4 +1,4 @@
-"""What a camera device of Linux (Video4Linux 2) offers, and its controls: the few calls of the kernel that OpenCV has not.
+"""The modes and controls of a camera device of Linux (Video4Linux 2): the few kernel calls that OpenCV lacks.
 
 Knows nothing of OpenCV.  Structures and numbers are those of linux/videodev2.h.
 """
@@ -12,12 +12,10 @@ from typing import Dict, List, NamedTuple, Tuple
 
 from .errors import SourceError
 
-_WRITE, _READ = 1, 2
-# Number: structure, and whether the kernel writes it.
-_CAPABILITY, _FORMATS, _SIZES, _RATES = "16s32s32sIII3I", "III32sII3I", "III6I2I", "IIIII6I2I"
+_READ_WRITE = 3
+_FORMATS, _SIZES, _RATES = "III32sII3I", "III6I2I", "IIIII6I2I"
 _CONTROL, _MENU, _VALUE = "II32siiiiI2I", "=II32sI", "Ii"
-_QUERYCAP, _ENUM_FMT, _G_CTRL, _S_CTRL, _QUERYCTRL, _QUERYMENU, _ENUM_SIZES, _ENUM_RATES = 0, 2, 27, 28, 36, 37, 74, 75
-_CAPTURE, _CAPTURE_PLANES, _DEVICE_CAPS = 1, 0x1000, 0x80000000
+_ENUM_FMT, _G_CTRL, _S_CTRL, _QUERYCTRL, _QUERYMENU, _ENUM_SIZES, _ENUM_RATES = 2, 27, 28, 36, 37, 74, 75
 _VIDEO_CAPTURE = 1  # buffer type
 _DISCRETE = 1
 _NEXT_CONTROL = 0x80000000
@@ -67,12 +65,12 @@ class Control(NamedTuple):
     flags: int
 
 
-def _call(handle, number, layout, *values, access=_READ | _WRITE):
+def _call(handle, number, layout, *values):
     """Call the kernel with a structure; returns its fields.  Raises OSError."""
     import fcntl
 
     data = bytearray(struct.pack(layout, *values))
-    fcntl.ioctl(handle, access << 30 | len(data) << 16 | ord("V") << 8 | number, data)
+    fcntl.ioctl(handle, _READ_WRITE << 30 | len(data) << 16 | ord("V") << 8 | number, data)
     return struct.unpack(layout, data)
 
 
@@ -95,13 +93,6 @@ def opened(path):
         yield handle
     finally:
         os.close(handle)
-
-
-def captures(handle):
-    """Whether a device gives pictures; a camera has nodes besides that carry facts about them.  Raises OSError."""
-    fields = _call(handle, _QUERYCAP, _CAPABILITY, b"", b"", b"", *[0] * 6, access=_READ)
-    every, own = fields[4:6]
-    return bool((own if every & _DEVICE_CAPS else every) & (_CAPTURE | _CAPTURE_PLANES))
 
 
 def modes(handle):

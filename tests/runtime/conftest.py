@@ -1,12 +1,17 @@
 import os
 import shutil
+import signal
 import subprocess
 
 import numpy as np
 import pytest
 
+from edgeclf_runtime import selection
+from edgeclf_runtime.__main__ import main
 from edgeclf_runtime.bundle import open_bundle
+from edgeclf_runtime.runners import open_runner
 
+from .faults import Opener
 from .pictures import CMYK_JPEG, encode, noise, quarters, with_orientation
 
 
@@ -58,3 +63,28 @@ def photos(tmp_path):
     (folder / "clear.png").write_bytes(encode(".png", np.concatenate([noise(64, 48)] * 2, 2)[:, :, :4]))
     (folder / "wrong suffix.bmp").write_bytes(encode(".jpg", noise(64, 48)))
     return folder
+
+
+@pytest.fixture
+def cli(bundle, capfd):
+    """Run a command in this process; returns its exit code, stdout and stderr."""
+
+    def run(*arguments, **options):
+        old = signal.getsignal(signal.SIGTERM)
+        try:
+            code = main([str(argument) for argument in arguments], str(options.get("bundle", bundle)))
+        except SystemExit as stop:
+            code = stop.code
+        finally:
+            signal.signal(signal.SIGTERM, old)
+        return (code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def opener(monkeypatch):
+    """Opens every backend of a Selection, and breaks it when it is told to."""
+    opener = Opener(open_runner)
+    monkeypatch.setattr(selection, "open_runner", opener)
+    return opener

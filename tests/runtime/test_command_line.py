@@ -12,7 +12,7 @@ import pytest
 
 import edgeclf_runtime
 from edgeclf_runtime import __version__
-from edgeclf_runtime.__main__ import COMMANDS, main
+from edgeclf_runtime.__main__ import COMMANDS
 from edgeclf_runtime.arguments import make_parser
 from edgeclf_runtime.classifier import Classifier
 
@@ -20,23 +20,6 @@ from .films import avi
 from .pictures import encode, noise, png_bomb
 from .sealing import NONE_ALLOWED, flip_byte, rename_labels, reseal
 from .starting import WAIT_S, output_of, start
-
-
-@pytest.fixture
-def cli(bundle, capfd):
-    """Run a command in this process; returns its exit code, stdout and stderr."""
-
-    def run(*arguments, **options):
-        old = signal.getsignal(signal.SIGTERM)
-        try:
-            code = main([str(argument) for argument in arguments], str(options.get("bundle", bundle)))
-        except SystemExit as stop:
-            code = stop.code
-        finally:
-            signal.signal(signal.SIGTERM, old)
-        return (code, *capfd.readouterr())
-
-    return run
 
 
 @pytest.fixture

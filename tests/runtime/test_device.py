@@ -16,7 +16,7 @@ import pytest
 
 from edgeclf_runtime import capture
 from edgeclf_runtime.camera import find_source, open_camera
-from edgeclf_runtime.device import Asked, choose, device_path, report
+from edgeclf_runtime.device import Asked, cameras, choose, device_path, report
 from edgeclf_runtime.errors import CameraError, CameraLost, SourceError
 from edgeclf_runtime.v4l2 import Mode, variable_name
 
@@ -323,6 +323,19 @@ NOTHING = Asked(None, None, None, None)
 )
 def test_what_is_asked_of_a_camera_follows_from_what_it_offers(offered, asked, expected):
     assert choose(offered, Asked(*asked)) == Asked(*expected)
+
+
+def test_a_message_that_lists_the_cameras_leaves_codecs_out(tmp_path):
+    for node, name in (
+        ("video0", "HD Webcam: HD Webcam"),
+        ("video10", "bcm2835-codec-decode"),
+        ("video19", "rpi-hevc-dec"),
+    ):
+        (tmp_path / "sys/class/video4linux" / node).mkdir(parents=True)
+        (tmp_path / "sys/class/video4linux" / node / "name").write_text(name + "\n")
+        (tmp_path / "dev").mkdir(exist_ok=True)
+        (tmp_path / "dev" / node).write_text("")
+    assert cameras(str(tmp_path)) == f"Cameras on this machine: {tmp_path}/dev/video0"
 
 
 def test_a_report_tells_what_was_granted_of_what_was_asked():

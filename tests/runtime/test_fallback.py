@@ -37,7 +37,7 @@ class Failing(FakeRunner):
 
 def use(classifier, runner, **others):
     """Let a classifier that was opened go on with another runner."""
-    classifier.in_use = classifier.in_use._replace(runner=runner, **others)
+    classifier._backends.in_use = classifier.in_use._replace(runner=runner, **others)
 
 
 @pytest.fixture(params=[None, "nan", "inf"])

@@ -1,4 +1,3 @@
-import json
 import os
 import shutil
 import signal
@@ -372,4 +371,4 @@ def test_without_paho_the_error_names_what_to_install(monkeypatch):
 
 
 def test_the_last_will_is_an_object_as_every_state_is():
-    assert json.loads(mqtt.OFFLINE)["state"] == "offline"
+    assert mqtt.OFFLINE["state"] == "offline"

@@ -17,11 +17,10 @@ from edgeclf_runtime.golden import golden_images
 from edgeclf_runtime.limit import Hung
 from edgeclf_runtime.recovery import Recovery
 from edgeclf_runtime.run import Run
-from edgeclf_runtime.runners import open_runner
 from edgeclf_runtime.sinks.live import LiveSink
 from edgeclf_runtime.stream import StreamEvent, follow
 
-from .faults import Opener, in_threads, raising
+from .faults import in_threads, raising
 from .test_run import Listener, Systemd
 
 GONE = RuntimeError("the device was lost")
@@ -30,13 +29,6 @@ GONE = RuntimeError("the device was lost")
 @pytest.fixture
 def images(bundle):
     return golden_images(open_bundle(bundle))
-
-
-@pytest.fixture
-def opener(monkeypatch):
-    opener = Opener(open_runner)
-    monkeypatch.setattr(selection, "open_runner", opener)
-    return opener
 
 
 @pytest.fixture
@@ -306,4 +298,4 @@ def test_what_is_tried_in_the_background_does_not_tell_systemd_that_the_program_
     gate.open.set()
     wait_for_attempts()
     assert shared.fallback is None
-    assert said == ["fp32 on onnxruntime failed; opening another", "opening fp32 on opencv"]
+    assert said == ["fp32 on onnxruntime failed; opening another"]

@@ -13,10 +13,9 @@ from edgeclf_runtime.errors import BackendError
 from edgeclf_runtime.fake import FakeCamera, FakeRunner
 from edgeclf_runtime.golden import golden_images, read_golden
 from edgeclf_runtime.preprocess import Preprocessing
-from edgeclf_runtime.runners import open_runner
 from edgeclf_runtime.smoothing import Smoother
 
-from .faults import ERRORS, Opener, Strange, Watched, in_threads, raising
+from .faults import ERRORS, Strange, Watched, in_threads, raising
 from .pictures import noise
 from .test_runners import ON_THE_CPU
 
@@ -36,13 +35,6 @@ def images(opened):
 @pytest.fixture(scope="module")
 def labels(opened):
     return [opened.labels[number] for number in np.argmax(read_golden(opened)["logits"]["fp32"], 1)]
-
-
-@pytest.fixture
-def opener(monkeypatch):
-    opener = Opener(open_runner)
-    monkeypatch.setattr(selection, "open_runner", opener)
-    return opener
 
 
 @pytest.fixture
@@ -250,7 +242,7 @@ def test_a_backend_that_cannot_be_closed_is_logged_and_the_next_answers(classifi
 
     with classifier("onnxruntime", "opencv") as shared:
         opener.runners[0] = stuck = Stuck(opener.runners[0].runner, raising(RuntimeError("the device was lost")))
-        shared.in_use = shared.in_use._replace(runner=stuck)
+        shared._backends.in_use = shared.in_use._replace(runner=stuck)
         assert in_threads(4, lambda _: shared.classify(images[0]).backend) == ["opencv"] * 4
     assert type(error).__name__ in caplog.text
     assert opener.wrong == []

@@ -34,7 +34,7 @@ class H264:
         """GStreamer does so by itself."""
 
     def finish(self):
-        """Write what is left."""
+        """Write the rest."""
         self._writer.release()
 
 

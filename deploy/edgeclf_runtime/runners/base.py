@@ -1,4 +1,4 @@
-"""What every inference backend looks like from outside, and what several of them share.
+"""The interface of every inference backend, and the parts that several of them share.
 
 A library can raise anything, when it is imported too: pybind11's TypeError, an OSError of its loader, SystemExit.
 Here that becomes a BackendError with the library's words, for every backend, so that the next one can answer.

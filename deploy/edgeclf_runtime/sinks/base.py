@@ -52,7 +52,7 @@ class Sink:
         """Take one StreamEvent (a camera that was lost or is back, another backend); most sinks have no use for it."""
 
     def flush(self):
-        """Deliver or store what is left, however long that takes; for a run that has come to its end."""
+        """Deliver or store the rest, however long that takes; for a run that has ended."""
 
     def close(self):
         """Deliver or store what is left, within a second; a second call does nothing."""

@@ -29,8 +29,7 @@ CLOSE_S = 0.9
 ANSWER_S = 10.0
 SHORT_S, MOST_SHORT = 5.0, 2
 FLUSH_S = 10.0  # without progress, at the end of a run
-_OFFLINE = {"state": "offline", "reason": "the program ended, or its connection was lost"}
-OFFLINE = json.dumps(_OFFLINE)
+OFFLINE = {"state": "offline", "reason": "the program ended, or its connection was lost"}
 
 
 class MqttSink(Sink):
@@ -74,7 +73,7 @@ class MqttSink(Sink):
         self._due: Dict[Tuple[str, bool], float] = {}
         started = {"state": "live", "reason": "the program has started", "at": round(time.time(), 6)}
         self._state = json.dumps(dict(started, **origin.to_dict()))
-        self._offline = json.dumps(dict(_OFFLINE, **origin.to_dict()))
+        self._offline = json.dumps(dict(OFFLINE, **origin.to_dict()))
         self._answer_due = time.monotonic() + ANSWER_S
         self._connected = self._state_due = self._closed = self._taken = self._refused = False
         self._error = ""  # the last that paho logged

@@ -150,7 +150,7 @@ class VideoSink(Sink):
             os.fsync(self._stream.fileno())
 
     def _repeats(self, frame):
-        """How often a frame is to be written for the video to last as long as the stream did, or the film."""
+        """The number of times to write a frame for the video to last as long as the stream did, or the film."""
         film = frame.position_s is not None
         if self._fps is not None and not film:
             return 1

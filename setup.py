@@ -56,7 +56,11 @@ setup(
         "mqtt": ["paho-mqtt>=1.6"],
         # What benchmarks/ measures edgeclf beside, MLPerf's load generator, and the rank test that compares.
         "bench": [*DEMO, "openvino", "nncf", "ai-edge-litert", "ultralytics", "mlcommons-loadgen", "scipy>=1.11"],
-        "test": [*DEMO, "openvino>=2023.1", "paho-mqtt>=1.6", "pytest>=8", "ruff>=0.8", "mypy>=1.13"],
+        "test": [
+            *DEMO,
+            *("openvino>=2023.1", "paho-mqtt>=1.6"),
+            *("pytest>=8", "pytest-xdist>=3.5", "filelock", "ruff>=0.8", "mypy>=1.13"),
+        ],
     },
     entry_points={"console_scripts": ["edgeclf = edgeclf.cli:app"]},
     classifiers=[

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,34 +19,63 @@ IMAGES_PER_DIGIT = 60
 IMAGE_SIZE = 64
 
 
+@pytest.hookimpl(optionalhook=True)  # the other interpreters have no pytest-xdist
+def pytest_xdist_auto_num_workers():
+    """One more process than processors, since many tests wait; each takes up to 1 GB."""
+    return min(os.cpu_count() or 1, 7) + 1
+
+
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory) -> Path:
+def shared(tmp_path_factory):
+    """Give a path that all processes of pytest-xdist share, to be made by whichever asks first.
+
+    with shared("NAME") as path:  # the others wait here
+        if not path.exists(): ...
+    """
+    from filelock import FileLock
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+
+    @contextmanager
+    def locked(name):
+        with FileLock(folder / f"{name}.lock"):
+            yield folder / name
+
+    return locked
+
+
+@pytest.fixture(scope="session")
+def digits(shared) -> Path:
     """A folder of class folders: 3 digits, 60 images each, 64 x 64."""
     import cv2
     import numpy as np
     from sklearn.datasets import load_digits
 
-    root = tmp_path_factory.mktemp("data") / "digits"
-    data = load_digits()
-    for digit in DIGITS:
-        folder = root / digit
-        folder.mkdir(parents=True)
-        for number, pixels in enumerate(data.images[data.target == int(digit)][:IMAGES_PER_DIGIT]):
-            image = cv2.resize((pixels * 15.9).astype(np.uint8), (64, 64), interpolation=cv2.INTER_LINEAR)
-            cv2.imwrite(str(folder / f"{number:03d}.png"), image)
+    with shared("digits") as root:
+        data = () if root.exists() else load_digits()
+        for digit in DIGITS if data else ():
+            folder = root / digit
+            folder.mkdir(parents=True)
+            for number, pixels in enumerate(data.images[data.target == int(digit)][:IMAGES_PER_DIGIT]):
+                image = cv2.resize((pixels * 15.9).astype(np.uint8), (64, 64), interpolation=cv2.INTER_LINEAR)
+                cv2.imwrite(str(folder / f"{number:03d}.png"), image)
     return root
 
 
 @pytest.fixture(scope="session")
-def run(digits, tmp_path_factory) -> Path:
-    """A run on the digits, exported and quantised; read only."""
+def run(digits, shared) -> Path:
+    """A run on the digits, exported and quantized; read only."""
     import edgeclf
 
-    path = tmp_path_factory.mktemp("runs") / "run"
-    edgeclf.train(digits, path, edgeclf.TrainOptions(image_size=IMAGE_SIZE, epochs=6))
-    edgeclf.export(path)
-    # Small images are hard on INT8; the gate has tests of its own.
-    edgeclf.quantize(path, edgeclf.QuantizeOptions(size=60, max_drop=0.2))
+    with shared("run") as path:
+        if not (path / "quantization.json").exists():
+            shutil.rmtree(path, ignore_errors=True)
+            edgeclf.train(digits, path, edgeclf.TrainOptions(image_size=IMAGE_SIZE, epochs=6))
+            edgeclf.export(path)
+            # Small images are hard on INT8; the gate has tests of its own.
+            edgeclf.quantize(path, edgeclf.QuantizeOptions(size=60, max_drop=0.2))
     return path
 
 
@@ -57,7 +87,7 @@ def own_run(run, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def bundle(request, tmp_path_factory) -> Path:
+def bundle(request) -> Path:
     """The run's bundle; read only, copy it before you damage it.
 
     Where EDGECLF_TEST_BUNDLE names one it is used, so that tests/runtime needs no host package.
@@ -67,9 +97,11 @@ def bundle(request, tmp_path_factory) -> Path:
         return Path(given)
     import edgeclf
 
-    path = tmp_path_factory.mktemp("bundles") / "digits.edge"
-    # Few golden images: an emulated processor is slow on each.
-    edgeclf.bundle(request.getfixturevalue("run"), path, edgeclf.BundleOptions(golden=4))
+    run, shared = map(request.getfixturevalue, ("run", "shared"))
+    with shared("digits.edge") as path:
+        if not path.exists():
+            # Few golden images: an emulated processor is slow on each.
+            edgeclf.bundle(run, path, edgeclf.BundleOptions(golden=4))
     return path
 
 

@@ -42,6 +42,7 @@ def test_the_graph_takes_raw_pixels_and_normalises_them_itself():
     assert network.eval()(pixels).shape == (2, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt"])
 def test_a_file_of_weights_gives_the_same_features(trained, tmp_path, suffix):
     file = tmp_path / f"weights{suffix}"

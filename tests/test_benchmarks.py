@@ -61,11 +61,13 @@ def test_int8_and_fp32_compute_the_same_network(latency):
     assert 0 < rows["edgeclf int8-cpu"]["off"] < 5
 
 
+@pytest.mark.slow
 def test_figures_become_a_picture(latency, tmp_path):
     bench("plot.py", "latency", latency, tmp_path / "latency.png")
     assert (tmp_path / "latency.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "file"), [("latency", "solar.json"), ("latency", "pipeline.json"), ("pareto", "accuracy.json")]
 )
@@ -75,6 +77,7 @@ def test_the_reference_figures_become_pictures(kind, file, tmp_path):
     assert (tmp_path / "it.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_a_bundles_own_bench_becomes_a_picture_of_its_stages(bundle, tmp_path):
     command = [sys.executable, "-m", "edgeclf_runtime", "bench", str(bundle), "--repeat", "6", "--json"]
     report = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
@@ -129,6 +132,7 @@ def test_rounds_that_could_tell_nothing_of_so_many_rows_are_refused():
         compare.compare(*reports, None, 0.05, 0.01)
 
 
+@pytest.mark.slow
 def test_the_exit_code_is_3_where_something_became_slower(tmp_path):
     for name, growth in (("old", 1.0), ("new", 1.5)):
         (tmp_path / f"{name}.json").write_text(json.dumps(figures(1.0, growth)))

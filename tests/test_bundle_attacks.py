@@ -17,6 +17,7 @@ from edgeclf_runtime.errors import BundleError
 from edgeclf_runtime.golden import read_golden
 
 
+@pytest.mark.slow
 def test_every_kind_of_damage_is_refused_in_one_sentence():
     report = bundles.attack(count=120, seed=11, commands=3)
     assert report["wrong"] == []
@@ -45,6 +46,7 @@ def test_a_value_of_another_kind_is_one_sentence_whatever_the_field(small):
         assert "\x1b" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content", ["{}", "[]", '{"images": ["../../x"], "logits": {}}', '{"images": 1, "logits": NaN}']
 )

@@ -40,12 +40,14 @@ def test_every_file_is_in_the_manifest(bundle):
     assert set(open_bundle(bundle).files) == set(contents(bundle)) - {"manifest.json", "manifest.sha256"}
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(run, bundle, tmp_path):
     report = edgeclf.bundle(run, tmp_path / bundle.name, BundleOptions(golden=4))
     assert contents(tmp_path / bundle.name) == contents(bundle)
     assert report.id == open_bundle(bundle).id
 
 
+@pytest.mark.slow
 def test_training_again_gives_the_same_bundle(digits, tmp_path):
     def make(folder):
         options = edgeclf.TrainOptions("mobilenetv3_small_050", "none", image_size=64, epochs=1)
@@ -91,6 +93,7 @@ def test_tensorrts_models_are_left_to_tensorrt(bundle):
     assert opened.in_order("x86_64") == [opened.model(n) for n in (*typed, "int8-cpu", "fp32")]
 
 
+@pytest.mark.slow
 def test_a_machine_without_tensorrt_passes_its_models_over_and_classifies(bundle, digits, monkeypatch, caplog):
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     with Classifier.open(bundle) as classifier:
@@ -107,6 +110,7 @@ def test_golden_images_are_of_several_labels(bundle):
     assert len(set(best)) > 1
 
 
+@pytest.mark.slow
 def test_the_bundle_passes_its_own_self_test(bundle):
     report = selftest(bundle)
     assert report.passed
@@ -129,6 +133,7 @@ def test_a_run_that_was_not_quantised_gives_a_bundle_of_fp32_alone(run, tmp_path
     assert edgeclf.bundle(copy, tmp_path / "small.edge").models == ("fp32",)
 
 
+@pytest.mark.slow
 def test_the_targets_decide_the_order(run, tmp_path):
     edgeclf.bundle(run, tmp_path / "arm.edge", BundleOptions(targets=("arm-cpu",)))
     opened = open_bundle(tmp_path / "arm.edge")
@@ -177,6 +182,7 @@ def test_options_out_of_range_are_refused():
         BundleOptions(golden=0)
 
 
+@pytest.mark.slow
 def test_each_model_has_a_threshold_of_its_own_for_the_precision_that_is_wanted(run, tmp_path):
     options = BundleOptions(targets=("x86-cpu",), coverage=0.5)
     edgeclf.bundle(run, tmp_path / "half.edge", options)

@@ -16,6 +16,7 @@ def own_digits(digits, tmp_path):
     return Path(shutil.copytree(digits, tmp_path / "own"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["stratified", "random", "diverse", "uncertain"])
 def test_a_set_of_each_rule_is_written_and_holds_training_images_alone(digits, run, tmp_path, rule):
     report = calibrate(digits, tmp_path / "set", CalibrateOptions(30, rule, str(run), force=True))
@@ -24,6 +25,7 @@ def test_a_set_of_each_rule_is_written_and_holds_training_images_alone(digits, r
     assert sum(report.per_label.values()) == 30
 
 
+@pytest.mark.slow
 def test_rules_choose_differently(digits, run, tmp_path):
     lists = {
         calibrate(digits, tmp_path / rule, CalibrateOptions(30, rule, str(run), force=True)).sha256
@@ -32,6 +34,7 @@ def test_rules_choose_differently(digits, run, tmp_path):
     assert len(lists) == 4
 
 
+@pytest.mark.slow
 def test_diverse_without_a_run_looks_by_the_packaged_backbone(own_digits, tmp_path):
     for path in sorted(own_digits.rglob("*.png"))[::2]:
         path.unlink()

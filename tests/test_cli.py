@@ -81,6 +81,7 @@ def test_the_version_is_that_of_the_package(command):
 # Output
 
 
+@pytest.mark.slow
 def test_json_is_all_that_goes_to_stdout(command, digits, run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "run")
     for arguments in (
@@ -132,6 +133,7 @@ def test_an_image_whose_name_is_no_text_is_classified_and_its_json_is_valid(digi
     assert os.fsencode(json.loads(done.stdout)["image"]) == name
 
 
+@pytest.mark.slow
 def test_a_tilde_is_the_home_folder_wherever_it_stands(command, digits, run, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "photos").symlink_to(digits)
@@ -151,6 +153,7 @@ def test_a_tilde_without_a_home_is_refused_and_names_no_folder(command, digits, 
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_standard_streams_end_in_no_traceback(digits, tmp_path, closed):
     line = f'"$@" >"{tmp_path}/out" 2>"{tmp_path}/err" {closed}'
@@ -185,6 +188,7 @@ def odd_photographs(folder):
     turned.save(folder / "TURNED.JPEG", exif=exif)
 
 
+@pytest.mark.slow
 def test_odd_photographs_in_odd_paths_go_all_the_way(command, photos, tmp_path):
     odd_photographs(photos / "3")
     model = tmp_path / "Erster Lauf 🚀"
@@ -208,6 +212,7 @@ def refused(outcome, message, code=1):
     assert error.count("error: ") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -373,6 +378,7 @@ def test_check_is_exit_code_1_where_training_would_stop_and_its_json_says_why(co
     assert finding["files"] == [str(photos / "3" / "bad.jpg")]
 
 
+@pytest.mark.slow
 def test_skip_unreadable_goes_on_and_says_what_it_left_out(command, photos, tmp_path):
     (photos / "3" / "bad.jpg").write_text("This is no photograph.")
     code, out, err = command("train", photos, "--output", tmp_path / "run", *QUICK, "--skip-unreadable", "--json")
@@ -381,6 +387,7 @@ def test_skip_unreadable_goes_on_and_says_what_it_left_out(command, photos, tmp_
     assert sum(json.loads(out)["images"].values()) == 180
 
 
+@pytest.mark.slow
 def test_a_gate_that_was_not_met_is_exit_code_3_and_keeps_nothing(command, run, tmp_path, monkeypatch):
     monkeypatch.setattr("edgeclf.exporting.TOLERANCE", -1.0)
     outcome = command("export", run, "--output", tmp_path / "model.onnx")
@@ -403,6 +410,7 @@ def test_an_output_that_may_not_be_written_is_refused(command, digits, tmp_path)
     refused(command("train", digits, "--output", tmp_path / "locked" / "run"), "cannot be written")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_training_leaves_nothing_behind_and_is_exit_code_130(digits, tmp_path, number):
     output, scratch = tmp_path / "output", tmp_path / "scratch"

@@ -279,6 +279,7 @@ def test_every_label_has_its_share_of_each_split(digits):
         assert counts == [41, 4, 15]
 
 
+@pytest.mark.slow
 def test_the_same_seed_divides_alike_and_another_does_not(digits):
     assert by_split(load_dataset(digits)) == by_split(load_dataset(digits))
     assert by_split(load_dataset(digits, SplitOptions(seed=1))) != by_split(load_dataset(digits))

@@ -23,6 +23,7 @@ from edgeclf_runtime.engine_choice import Options
 from edgeclf_runtime.errors import BackendError
 
 
+@pytest.mark.slow
 def test_every_model_of_the_bundle_for_tensorrt_becomes_an_engine(tensorrt, bundle):
     opened = open_bundle(bundle)
     for model in opened.models:
@@ -108,6 +109,7 @@ def test_an_engine_of_another_users_is_never_used(tensorrt, relu, tmp_path, capl
     assert kept(tmp_path, ".engine").stat().st_uid == os.getuid()
 
 
+@pytest.mark.slow
 def test_facts_that_are_garbled_make_the_engine_anew(tensorrt, relu, tmp_path, caplog):
     ensure_engine(relu, ORIN)
     for garbled in (b"", b"[]", b"{}", b'{"key": 1, "sha256": 2}', b"\xff"):

@@ -65,6 +65,7 @@ def opened(bundle, monkeypatch):
     return opened
 
 
+@pytest.mark.slow
 def test_what_is_right_is_kept_and_the_fastest_is_found(net, opened):
     report = build(opened.path)
     assert [engine.model for engine in report.engines] == ["fp32"]
@@ -78,6 +79,7 @@ def test_what_is_right_is_kept_and_the_fastest_is_found(net, opened):
     assert ", layers: 1 FP16\n" in text
 
 
+@pytest.mark.slow
 def test_an_engine_that_gives_other_logits_is_told(net, opened):
     compute = net.compute
     net.compute = lambda batch: compute(batch) + 1
@@ -115,6 +117,7 @@ def test_without_a_gpu_it_is_one_sentence(net, opened, monkeypatch):
         build(opened.path)
 
 
+@pytest.mark.slow
 def test_a_classifier_runs_on_the_engine_and_on_the_next_backend_when_the_gpu_fails(net, opened, monkeypatch, caplog):
     image = golden_images(opened)[0]
     with Classifier.open(opened, model="fp32") as classifier:
@@ -126,6 +129,7 @@ def test_a_classifier_runs_on_the_engine_and_on_the_next_backend_when_the_gpu_fa
     assert "fp32 on tensorrt is replaced by fp32 on onnxruntime: cudaGraphLaunch failed: " in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("failure", "reason"),
     [
@@ -180,6 +184,7 @@ def test_an_engine_for_a_dla_that_is_not_there_leaves_the_usual_one(net, opened)
         assert classifier.backend == "tensorrt"
 
 
+@pytest.mark.slow
 def test_an_engine_that_was_asked_for_and_gives_other_logits_is_not_used(net, opened):
     build(opened.path, precision="fp32")
     compute = net.compute
@@ -240,6 +245,7 @@ def contexts(net, monkeypatch):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "work",
     [
@@ -259,6 +265,7 @@ def test_cuda_is_opened_after_the_last_build(net, two_models, contexts, monkeypa
     assert net.cudart.resets_asked_for() == before
 
 
+@pytest.mark.slow
 def test_when_a_model_fails_cuda_is_given_back_before_the_next_ones_engine_is_built(net, two_models, contexts, caplog):
     strict = {"default": Tolerance(0.0, 0.0, 0.0)}
     models = tuple(m._replace(tolerances=strict) if m.name == "fp16" else m for m in two_models.models)
@@ -268,6 +275,7 @@ def test_when_a_model_fails_cuda_is_given_back_before_the_next_ones_engine_is_bu
     assert contexts == [0, 0]
 
 
+@pytest.mark.slow
 def test_a_context_of_another_library_stays_while_an_engine_is_built(net, two_models, contexts):
     net.cudart.cudaMemGetInfo(ctypes.byref(ctypes.c_size_t()), ctypes.byref(ctypes.c_size_t()))
     before = net.cudart.resets_asked_for()

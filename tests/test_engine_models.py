@@ -59,6 +59,7 @@ def build(folder, name):
     return build_engine(request(folder / f"model.{name}.onnx", folder / f"{name}.plan", exact=name == "fp32"), Told())
 
 
+@pytest.mark.slow
 def test_each_precision_is_built_and_shows_in_the_size(tensorrt, files):
     size = {name: build(files, name)["bytes"] for name in ("fp32", "fp16", "int8-tensorrt", "int8-fp16")}
     assert size["fp16"] < 0.6 * size["fp32"]

@@ -27,12 +27,14 @@ def model(bundle):
     return str(bundle / "model.fp32.onnx")
 
 
+@pytest.mark.slow
 def test_an_fp32_file_becomes_an_engine_for_batches_of_every_size(tensorrt, model, tmp_path):
     facts = build_engine(request(model, tmp_path / "plan"), Told())
     assert facts["bytes"] == (tmp_path / "plan").stat().st_size > 1 << 20
     assert facts["network_layers"] > 100
 
 
+@pytest.mark.slow
 def test_progress_tells_tensorrts_own_phases(tensorrt, model, tmp_path):
     told: list[dict] = []
     build_engine(request(model, tmp_path / "plan"), Told(told.append))

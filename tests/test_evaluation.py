@@ -77,6 +77,7 @@ def test_a_model_is_measured_on_the_images_that_training_held_out(model, digits)
     assert found.logits.shape == (45, 3)
 
 
+@pytest.mark.slow
 def test_splits_can_be_chosen(model, digits):
     images = {split: edgeclf.evaluate(model, digits, split).images for split in ("train", "val", "all")}
     assert images == {"train": 123, "val": 12, "all": 180}
@@ -84,6 +85,7 @@ def test_splits_can_be_chosen(model, digits):
         edgeclf.evaluate(model, digits, "half")
 
 
+@pytest.mark.slow
 def test_the_data_is_divided_as_for_training_whatever_the_seed_was(digits, tmp_path):
     options = edgeclf.TrainOptions(
         image_size=64, epochs=1, backbone="mobilenetv3_small_050", weights="none", seed=7, test=0.5
@@ -93,6 +95,7 @@ def test_the_data_is_divided_as_for_training_whatever_the_seed_was(digits, tmp_p
     assert edgeclf.evaluate(tmp_path / "run", digits).images == len(held_out) == 90
 
 
+@pytest.mark.slow
 def test_run_file_and_bundle_get_the_same_accuracy(run, bundle, digits):
     found = {
         edgeclf.evaluate(model, digits, name=name).accuracy
@@ -121,6 +124,7 @@ def test_a_folder_of_test_images_alone_is_measured_whole(model, digits, tmp_path
     assert edgeclf.evaluate(model, tmp_path).images == 60
 
 
+@pytest.mark.slow
 def test_undivided_images_are_not_halved_where_the_model_was_trained_on_divided_ones(digits, tmp_path):
     for split in ("train", "val"):
         shutil.copytree(digits, tmp_path / "data" / split)

@@ -39,6 +39,7 @@ def test_normalisation_is_a_grouped_convolution_behind_the_transpose(run):
     assert {attribute.name: attribute.i for attribute in second.attribute}["group"] == 3
 
 
+@pytest.mark.slow
 def test_logits_are_those_of_torch_for_any_batch(run):
     opened = read_run(run)
     paths = [sample.path for sample in opened.dataset().split("test")]
@@ -55,6 +56,7 @@ def test_the_file_says_which_labels_and_preprocessing_belong_to_it(run):
     assert Preprocessing(**facts["preprocessing"]) == Preprocessing(64, 64)
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(run, tmp_path):
     export(run, tmp_path / "again.onnx")
     assert (tmp_path / "again.onnx").read_bytes() == (run / "model.fp32.onnx").read_bytes()
@@ -65,6 +67,7 @@ def test_a_file_is_not_overwritten_unasked(run):
         export(run)
 
 
+@pytest.mark.slow
 def test_a_file_whose_logits_differ_from_torchs_is_not_kept(own_run, monkeypatch):
     """The trained weights are written, and torch is asked with others: what a broken exporter would look like."""
     network = read_run(own_run).network()

@@ -47,12 +47,8 @@ PACKAGES = {
     "3.12": NEWEST,
     "3.13": NEWEST,
 }
-WHOLE, PART = "not slow", "not slow and not long"
-MARKS = {
-    version: WHOLE if version in ("3.6", "3.13") or os.environ.get("EDGECLF_TEST_WHOLE") else PART
-    for version in PACKAGES
-}
-"""The oldest and the newest run every test, those between only the quick ones; EDGECLF_TEST_WHOLE=1 runs all on each."""
+MARKS = "" if os.environ.get("EDGECLF_TEST_WHOLE") else "not slow"
+"""EDGECLF_TEST_WHOLE=1 runs every test on each of them; the host's own Python always does."""
 CAN_EMULATE = bool(shutil.which("qemu-aarch64-static") and shutil.which("apt-get")) and os.getuid() == 0
 ARM64, ARM64_OPENCV = ROOT / "tests" / "runtime" / "arm64.py", "4.8.0.76"
 AT_ONCE = 4
@@ -113,9 +109,9 @@ def tested(interpreters, bundle):
         if CAN_EMULATE:
             # The longest first: it computes and never waits.
             runs[ARM64] = pool.submit(run, sys.executable, ARM64, bundle, home() / "arm64", ARM64_OPENCV)
-        for version, python in interpreters.items():
+        for python in interpreters.values():
             if python is not None:
-                command = ("-m", "pytest", "-p", "no:cacheprovider", "-m", MARKS[version], "tests/runtime")
+                command = ("-m", "pytest", "-p", "no:cacheprovider", "-o", "addopts=-q", "-m", MARKS, "tests/runtime")
                 runs[python] = pool.submit(run, python, *command)
         yield runs
 
@@ -176,6 +172,7 @@ def assert_passed(run):
     assert run.returncode == 0, run.stdout[-5000:] + run.stderr[-1000:]
 
 
+@pytest.mark.slow
 def test_every_model_gives_the_hosts_logits(python, bundle, pictures):
     here, there = (logits(interpreter, bundle, pictures) for interpreter in (sys.executable, python))
     assert set(here) == set(there)
@@ -204,6 +201,7 @@ def pictures(bundle, digits, tmp_path_factory):
     return [*sorted(bundle.glob("golden/*.png")), *sorted(digits.rglob("*.png")), *sorted(folder.iterdir())]
 
 
+@pytest.mark.slow
 def test_a_user_starts_the_bundle_from_anywhere(python, bundle, tmp_path):
     images = [bundle / name for name in read_golden(open_bundle(bundle))["images"]]
     arguments = ["--json", "--model", "fp32", "--top-k", "1000"]

@@ -90,6 +90,7 @@ return canvas.toDataURL("image/png");
 """
 
 
+@pytest.mark.slow
 def test_the_picture_that_is_shown_changes(browser, show):
     browser.wait_until("document.body.classList.contains('seen')")
     first = browser.run(PICTURE)
@@ -106,6 +107,7 @@ def decode(url):
     return cv2.imdecode(data, cv2.IMREAD_COLOR)
 
 
+@pytest.mark.slow
 def test_the_label_and_the_confidences_that_are_shown_are_the_classifiers(browser, show):
     browser.wait_until("document.querySelectorAll('#bars li').length")
     show.stop()
@@ -175,6 +177,7 @@ def test_a_lost_camera_is_told_on_the_page_until_it_is_back(browser, show):
     assert browser.run("return document.getElementById('state').innerText") == "live"
 
 
+@pytest.mark.slow
 def test_a_page_whose_device_went_away_says_so_and_goes_on_when_it_is_back(browser, show):
     browser.wait_until("document.body.classList.contains('seen')")
     show.stop()
@@ -187,6 +190,7 @@ def test_a_page_whose_device_went_away_says_so_and_goes_on_when_it_is_back(brows
     browser.wait_until(f"(() => {{ {PICTURE} }})() !== {json.dumps(first)}")
 
 
+@pytest.mark.slow
 def test_a_page_whose_stream_of_pictures_was_ended_asks_for_another(browser, show):
     browser.wait_until("document.body.classList.contains('seen')")
     (first,) = streams_of_pictures(show)
@@ -212,6 +216,7 @@ ATTACKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_a_page_works_while_others_hold_on_to_every_place(browser, show, attack):
     sent, addresses = ATTACKS[attack]
@@ -299,6 +304,7 @@ return fetch(url, {mode: "no-cors", credentials: "include"}).then(() => "answer"
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("here", ["localhost", "127.0.0.1"])
 def test_another_sites_page_gets_nothing_of_it(browser, show, here):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), AnotherSite) as other:

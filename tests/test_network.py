@@ -60,6 +60,7 @@ def observe_host(command, folder, *paths, **options):
     return observe([sys.executable, *command], folder, environment, **options)
 
 
+@pytest.mark.slow
 def test_every_function_works_without_a_network_and_sends_nothing(digits, tmp_path):
     seen = observe_host(["-c", EVERYTHING, digits, digits / "3" / "000.png"], tmp_path)
     assert_quiet(seen, allowed=ALLOWED)
@@ -107,6 +108,7 @@ def test_the_browser_that_tests_use_looks_up_nothing(tmp_path):
     assert (seen.names, seen.packets) == ([], [])
 
 
+@pytest.mark.slow
 def test_every_benchmark_can_be_imported_without_a_report(tmp_path):
     names = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
     code = f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r}); import {', '.join(names)}"

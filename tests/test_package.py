@@ -24,6 +24,7 @@ COMMANDS = sorted(typer.main.get_command(cli.app).commands)
 DOCUMENTS = sorted(path for path in ROOT.rglob("*.md") if not {part for part in path.parts if part.startswith(".")})
 
 
+@pytest.mark.slow
 def test_every_module_can_be_imported_first():
     # One process, and each module in a fork of it that has imported nothing of ours: a circle would show.
     script = (
@@ -79,6 +80,7 @@ def wheel(tmp_path_factory):
     return zipfile.ZipFile(path)
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_two_packages_and_nothing_else(wheel):
     held = {name for name in wheel.namelist() if ".dist-info/" not in name}
     expected = {

@@ -30,6 +30,7 @@ def test_every_file_is_one_that_every_target_reads(run, flavor):
     assert types == {"image": TensorProto.FLOAT, "logits": TensorProto.FLOAT}
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(run, own_run):
     quantize(own_run, QuantizeOptions(size=60, max_drop=0.2, flavors=("int8-tensorrt", "fp16")))
     made = ["model.int8-tensorrt.onnx", "model.fp16.onnx", "calibration.cache"]
@@ -56,12 +57,14 @@ def test_of_the_range_methods_the_one_that_diverges_least_is_kept(run):
             assert trial["divergence"] >= file["divergence"]
 
 
+@pytest.mark.slow
 def test_a_method_can_be_forced(own_run):
     report = quantize(own_run, QuantizeOptions(size=60, flavors=("int8-arm",), method="entropy", max_drop=0.5))
     (file,) = report.files
     assert [trial.method for trial in file.trials] == [file.method] == ["entropy"]
 
 
+@pytest.mark.slow
 def test_no_file_is_kept_where_one_loses_too_much(own_run, monkeypatch):
     before = sorted(path.name for path in own_run.iterdir())
     monkeypatch.setattr("edgeclf.searching.fewest", lambda count, attempt: None)
@@ -91,6 +94,7 @@ def ruin(part):
     return apply
 
 
+@pytest.mark.slow
 def test_a_layer_that_ruins_the_file_goes_back_to_float_alone(own_run, monkeypatch):
     monkeypatch.setattr("edgeclf.rounding.Rounding.apply", ruin("blocks.4.0/conv_pwl"))
     options = QuantizeOptions(size=60, flavors=("int8-cpu",), method="minmax", max_drop=0.05)
@@ -118,6 +122,7 @@ def test_training_images_outside_the_calibration_set_fill_up_a_small_validation_
     assert report["judged_images"] == images["val"] + images["train"] - 60
 
 
+@pytest.mark.slow
 def test_a_calibration_set_is_used_and_told_of(digits, own_run, tmp_path):
     CalibrationSet.select(load_dataset(digits), 40, seed=5).save(tmp_path / "set")
     report = quantize(own_run, QuantizeOptions(calibration=str(tmp_path / "set"), max_drop=0.5, flavors=("int8-cpu",)))
@@ -157,6 +162,7 @@ def test_options_out_of_range_are_refused():
         QuantizeOptions(method="max")
 
 
+@pytest.mark.slow
 def test_a_label_that_no_calibration_image_has_is_told(digits, own_run, tmp_path, capsys):
     chosen = CalibrationSet.select(load_dataset(digits), 60)
     left = tuple(entry for entry in chosen.entries if not entry[1].startswith("5"))
@@ -167,6 +173,7 @@ def test_a_label_that_no_calibration_image_has_is_told(digits, own_run, tmp_path
     assert "warning: no calibration image is of 5; its activations' ranges are not known" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_dynamic_quantization_is_measured_for_comparison_and_not_kept(own_run):
     options = QuantizeOptions(size=60, flavors=("fp16",), max_drop=0.5, baseline=True)
     report = quantize(own_run, options)

@@ -140,6 +140,7 @@ def test_the_noisiest_layers_of_each_file_are_listed_with_their_noise(run, page)
             )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error::UserWarning")
 def test_names_that_are_markup_or_formulas_are_shown_as_they_are(report, histograms):
     page = Page(make_page(report, histograms))
@@ -149,6 +150,7 @@ def test_names_that_are_markup_or_formulas_are_shown_as_they_are(report, histogr
     assert "/<i>stem/Conv" in words_of(page.pictures[1])
 
 
+@pytest.mark.slow
 def test_layers_back_in_float_are_shown_with_what_each_cost(report, histograms):
     page = Page(make_page(report, histograms))
     assert "int8-cpu with 1 of 9 layers back in float" in page.words
@@ -160,6 +162,7 @@ def test_layers_back_in_float_are_shown_with_what_each_cost(report, histograms):
     assert ["/<i>stem/Conv", "11.2"] in page.rows
 
 
+@pytest.mark.slow
 def test_the_baseline_stands_in_the_table(report, histograms):
     rows = {row[0]: row for row in Page(make_page(report, histograms)).rows}
     assert rows["plain"][1:4] == ["(for comparison)", "3.00 MB", "30.0%"]
@@ -173,6 +176,7 @@ def test_a_page_of_a_file_without_qdq_has_no_layers(report):
     assert [row[1] for row in page.rows if row[0] == "fp16"] == ["✓"]
 
 
+@pytest.mark.slow
 def test_of_many_labels_those_that_change_most_are_shown(report, histograms):
     drops = {f"label {number}": number / 100 for number in range(30)}
     page = Page(make_page(replace(report, files=(replace(report.files[0], drop_by_label=drops),)), histograms))

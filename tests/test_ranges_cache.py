@@ -28,6 +28,7 @@ def told(capsys):
     show_progress(False)
 
 
+@pytest.mark.slow
 def test_what_was_collected_from_the_same_things_is_used_again(own_run, recall):
     before = (own_run / HISTOGRAM_FILE).read_bytes()
     kept = recall(60, batches=[])
@@ -51,6 +52,7 @@ def test_another_calibration_set_is_named_and_collected_anew(own_run, recall, to
     assert (own_run / HISTOGRAM_FILE).read_bytes() != before
 
 
+@pytest.mark.slow
 def test_another_model_is_named(own_run, recall, told):
     path = own_run / "model.fp32.onnx"
     path.write_bytes(path.read_bytes() + b"\x72\x00")  # an empty field: another file, the same model

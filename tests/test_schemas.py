@@ -148,6 +148,7 @@ def test_an_onnx_file_with_external_data_is_refused(run, tmp_path):
         open_model(tmp_path / "model.onnx")
 
 
+@pytest.mark.slow
 def test_a_damaged_quantization_report_is_one_sentence(run, tmp_path):
     import edgeclf
 

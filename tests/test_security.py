@@ -194,6 +194,7 @@ MAKERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(name, marks=NO_RTSP) if name == "rtsp" else name for name in MAKERS])
 def test_all_that_a_command_does_is_in_the_tables(traces, name):
     found = traces(name)
@@ -203,6 +204,7 @@ def test_all_that_a_command_does_is_in_the_tables(traces, name):
     assert found.unlisted() == []
 
 
+@pytest.mark.slow
 def test_every_row_of_the_tables_is_what_a_command_does_or_says_why_it_cannot_be_seen(traces):
     found = [traces(name) for name in MAKERS if name not in ("rtsp", "gstreamer")]
     if None in found:

@@ -28,6 +28,7 @@ def test_none_is_found_where_all_are_not_enough():
     assert fewest(0, lambda count: "never asked") is None
 
 
+@pytest.mark.slow
 def test_a_layer_with_a_ruined_range_is_the_noisiest(run):
     model = prepare(run / "model.fp32.onnx")
     random = np.random.RandomState(0)

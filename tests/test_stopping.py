@@ -108,6 +108,7 @@ def wait_until_it_computes(process):
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("source", ["image", "folder", "camera"])
 def test_a_signal_ends_a_program_whose_inference_hangs(hanging, white, number, code, source):

@@ -45,11 +45,13 @@ def full(digits, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_others_may_read_a_run_as_far_as_the_umask_lets_them(small):
     modes = {path.stat().st_mode for path in small.iterdir()}
     assert len(modes) == 1
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_split(small, digits, tmp_path):
     edgeclf.train(digits, tmp_path / "again", quick())
     assert sha256(tmp_path / "again") == sha256(small)
@@ -62,11 +64,13 @@ def test_another_seed_gives_another_head_and_split(small, digits, tmp_path):
     assert (tmp_path / "other" / "split.csv").read_bytes() != (small / "split.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_full_fine_tuning_is_reproducible_too(full, digits, tmp_path):
     edgeclf.train(digits, tmp_path / "again", quick(finetune="full", epochs=1))
     assert sha256(tmp_path / "again") == sha256(full)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU takes the images in batches")
 def test_each_image_goes_through_the_frozen_backbone_once(digits, tmp_path, monkeypatch):
     seen = []
@@ -95,6 +99,7 @@ def test_full_fine_tuning_trains_every_layer_and_its_batch_norm(full, small):
     assert same == {"normalize.weight", "normalize.bias"}
 
 
+@pytest.mark.slow
 def test_weights_that_begin_at_random_are_trained_from_a_head_of_usual_size(digits, tmp_path):
     # Fitted to the random features of this backbone, the head had weights that no training recovered from.
     options = TrainOptions(image_size=64, epochs=1, backbone="efficientnet_b0", weights="none", finetune="full")
@@ -124,6 +129,7 @@ def test_a_run_records_versions_options_data_and_metrics(small, digits):
     assert facts["metrics"]["epoch"] == 1
 
 
+@pytest.mark.slow
 def test_findings_that_do_not_stop_training_are_in_the_run(digits, tmp_path):
     photos = shutil.copytree(digits, tmp_path / "photos")
     (photos / "3" / "bad.jpg").write_text("no image")
@@ -133,6 +139,7 @@ def test_findings_that_do_not_stop_training_are_in_the_run(digits, tmp_path):
     assert "bad.jpg" not in (tmp_path / "run" / "split.csv").read_text()
 
 
+@pytest.mark.slow
 def test_relative_and_linked_data_is_found_again_from_elsewhere(digits, tmp_path, monkeypatch):
     (tmp_path / "link").mkdir()
     (tmp_path / "link" / "photos").symlink_to(digits)
@@ -199,6 +206,7 @@ def test_overwrite_replaces_a_run(small, digits, tmp_path):
     assert not (copy / "model.fp32.onnx").exists()
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_leaves_nothing_and_the_old_run_as_it_was(small, digits, tmp_path, monkeypatch):
     copy = shutil.copytree(small, tmp_path / "run")
 

@@ -70,6 +70,7 @@ def test_nothing_changes_when_the_block_stops(folder, way):
     assert (tree(folder), hidden(folder)) == (OLD, [])
 
 
+@pytest.mark.slow
 def test_all_files_are_old_or_all_are_new_wherever_the_process_is_killed(folder, way):
     found = []
     for moment in kill_everywhere(lambda: change(folder)):

@@ -65,6 +65,7 @@ def write(python, path, end):
     assert code == (-9 if end == "killed" else 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["whole", "killed"])
 def test_a_browser_plays_a_webm_video(browser, site, tmp_path, end):
     write(sys.executable, tmp_path / "film.webm", end)
@@ -72,6 +73,7 @@ def test_a_browser_plays_a_webm_video(browser, site, tmp_path, end):
     assert (found.get("width"), found.get("height")) == (320, 240), found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["whole", "killed"])
 def test_a_browser_plays_an_mp4_video_where_opencv_has_an_encoder_of_h264(browser, site, tmp_path, end):
     deploy = os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, "deploy")

@@ -3,8 +3,8 @@
     python3 tests/runtime/arm64.py NAME.edge [FOLDER [OPENCV]]
 
 For a Debian, as root, with qemu-user-static installed.  Fetches an arm64 Python and aarch64
-wheels into FOLDER (100 MB, kept for the next time), then runs what needs no second program: two
-minutes for each OpenCV.  onnxruntime is 1.19.2, since later ones crash under this emulation.
+wheels into FOLDER (100 MB, kept for the next time), then runs the quick tests but those that start programs
+(EDGECLF_TEST_WHOLE=1: those too) for each OpenCV.  onnxruntime is 1.19.2, since later ones crash under this emulation.
 """
 
 import os
@@ -19,33 +19,10 @@ DEBIAN = ["python3.11-minimal", "libpython3.11-stdlib", "libstdc++6", "libgomp1"
 COMMON = ["onnxruntime==1.19.2", "pytest==8.3.5", "iniconfig", "packaging", "pluggy"]
 # JetPack 5's and 6's OpenCV (the nearest with a wheel), and today's.
 OPENCV = {"4.5.5.64": "numpy==1.26.4", "4.8.0.76": "numpy==1.26.4", "5.0.0.93": "numpy==2.4.6"}
-# Programs of the host's processor cannot be started by name under emulation, and the runtime's own cannot either.
-NEEDS_PROGRAMS = {
-    f"test_{name}.py"
-    for name in (
-        "bundle_main",
-        "command_line",
-        "camera",
-        "capture",
-        "processes",
-        "sandbox",
-        "video",
-        "http_camera",
-        "watch",
-        "gstreamer",
-        "benchmark",
-        "doctor",
-        "checks_libraries",
-        "mqtt",
-        "network",
-        "sink_spool",
-        "cuda",
-        "calibrator",
-        "passwords",
-        "terminal",
-        "outputs_killed",
-    )
-}
+# An interpreter that other programs can start by its name: the kernel knows none for aarch64.
+INTERPRETER = """#!/bin/sh
+exec qemu-aarch64-static -cpu cortex-a57 -L '{root}' -0 "$0" '{root}/usr/bin/python3.11' "$@"
+"""
 
 
 def fetch_python(root):
@@ -90,7 +67,9 @@ def main(bundle, folder=None, opencv=None):
         fetch_python(root)
     if not (folder / "common").is_dir():
         fetch_wheels(folder / "common", COMMON)
-    tests = sorted(path for path in HERE.glob("test_*.py") if path.name not in NEEDS_PROGRAMS)
+    python = root / "usr/bin/python-emulated"
+    python.write_text(INTERPRETER.format(root=root), encoding="utf-8")
+    python.chmod(0o755)
     failed = []
     for version, numpy in OPENCV.items() if opencv is None else [(opencv, OPENCV[opencv])]:
         site = folder / f"opencv-{version}"
@@ -99,8 +78,8 @@ def main(bundle, folder=None, opencv=None):
         print(f"OpenCV {version} on aarch64", flush=True)
         path = os.pathsep.join(map(str, (site, folder / "common", bundle)))
         environment = dict(os.environ, PYTHONPATH=path, PYTHONDONTWRITEBYTECODE="1", EDGECLF_TEST_BUNDLE=str(bundle))
-        command = ["qemu-aarch64-static", "-cpu", "cortex-a57", "-L", root, root / "usr/bin/python3.11"]
-        command += ["-m", "pytest", "-p", "no:cacheprovider", "-m", "not slow and not long", *tests]
+        command = [python, "-m", "pytest", "-p", "no:cacheprovider", "-p", "tests.runtime.emulated"]
+        command += ["-o", "addopts=-q", "-m", "not slow", HERE]
         if subprocess.call(command, cwd=HERE.parents[1], env=environment):
             failed.append(version)
     return 1 if failed else 0

@@ -17,7 +17,8 @@ from edgeclf_runtime.runners.ort import OnnxRuntimeRunner
 from .boards import nano, orin, write
 from .starting import WAIT_S
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
+
 
 OPTIONS = {"repeat": 6, "warmup": 1, "threads": 1}
 

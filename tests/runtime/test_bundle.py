@@ -31,7 +31,7 @@ def test_a_bundle_gives_what_its_manifest_says(bundle):
     assert str(opened.file("golden/expected.json")) == str(bundle / "golden" / "expected.json")
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_changed_byte_in_any_file_is_found(copied):
     for path in files_of(copied):
         for at in {0, path.stat().st_size // 2, path.stat().st_size - 1} if path.stat().st_size else ():
@@ -55,6 +55,7 @@ def test_a_file_that_grew_or_shrank_is_named(copied):
     assert "model.fp32.onnx has" in refusal(copied)
 
 
+@pytest.mark.slow
 def test_every_missing_file_is_named(copied):
     for path in files_of(copied):
         path.rename(copied.parent / "away")

@@ -108,17 +108,20 @@ def test_a_video_may_have_any_name(video):
     assert len(frames(open_camera(path))) == 10
 
 
+@pytest.mark.slow
 def test_a_video_knows_its_rate_and_other_sources_have_none(video):
     assert open_camera(video).rate == 50
     assert open_camera("test://").rate is None
 
 
+@pytest.mark.slow
 def test_a_video_of_the_policy_latest_is_played_at_its_own_rate(video):
     found = frames(open_camera(video, policy="latest"))
     for frame in found:
         assert frame.captured - found[0].captured >= (frame.number - found[0].number) / 50 - 1e-6
 
 
+@pytest.mark.slow
 def test_a_video_of_the_policy_latest_drops_what_is_not_fetched(video):
     camera = open_camera(video, policy="latest")
     found = [camera.read()]
@@ -130,6 +133,7 @@ def test_a_video_of_the_policy_latest_drops_what_is_not_fetched(video):
     assert camera.dropped > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("flip", "corner"), [(None, 200), ("horizontal", 0), ("vertical", 0), ("180", 0)])
 def test_a_picture_is_flipped_as_asked(tmp_path, flip, corner):
     image = np.zeros((16, 32, 3), np.uint8)
@@ -143,6 +147,7 @@ def test_a_picture_is_flipped_as_asked(tmp_path, flip, corner):
     assert abs(int(frame.image[ys, xs, 0]) - 200) < 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "head", [b"a text\n" * 500, b"", b"\0\0\0\x18ftypmp42" + bytes(2000)], ids=["text", "empty", "broken mp4"]
 )
@@ -176,6 +181,7 @@ def test_a_pattern_gives_the_images_that_match(tmp_path):
         open_camera(tmp_path / "c*.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -261,6 +267,7 @@ def test_an_option_that_cannot_be_meant_is_refused(options, message):
         open_camera("test://", **options)
 
 
+@pytest.mark.slow
 def test_a_camera_that_is_not_there_lists_those_that_are():
     for source in ("/dev/video97", "v4l2://97", "97"):
         with pytest.raises(CameraError, match=r"is not there: see whether it is connected\. Cameras on this machine: "):

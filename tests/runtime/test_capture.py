@@ -48,6 +48,7 @@ def camera():
         yield camera.wait_opened()
 
 
+@pytest.mark.slow
 def test_frames_arrive_as_they_were_captured(camera):
     for _ in range(20):
         frame = camera.read()
@@ -63,6 +64,7 @@ def test_as_few_slots_are_used_as_can_be():
     assert set(used) == {0, 1}
 
 
+@pytest.mark.slow
 def test_no_frame_in_time_is_none():
     with CaptureProcess(TEST._replace(fault="hang")) as camera:
         camera.wait_opened()
@@ -70,6 +72,7 @@ def test_no_frame_in_time_is_none():
         assert camera.read(0.05) is None
 
 
+@pytest.mark.slow
 def test_what_was_not_fetched_is_dropped_and_counted(camera):
     first = camera.read().number
     wait_for(lambda: time.sleep(0.05) or camera.read().number > first + 20)
@@ -86,6 +89,7 @@ def test_a_frame_that_is_held_keeps_its_picture(camera):
         assert np.array_equal(frame.image, picture(frame.number))
 
 
+@pytest.mark.slow
 def test_a_part_of_a_picture_holds_it_too(camera):
     part = camera.read()
     number, part = part.number, part.image[10:20, 10:20]
@@ -115,6 +119,7 @@ def test_a_process_that_cannot_open_its_source_is_an_error():
     assert not isinstance(caught.value, CameraLost)
 
 
+@pytest.mark.slow
 def test_closing_ends_a_process_that_hangs_and_leaves_nothing():
     before = sorted(os.listdir("/proc/self/fd"))
     camera = CaptureProcess(TEST._replace(fault="hang", after=1)).wait_opened()
@@ -130,6 +135,7 @@ def test_closing_ends_a_process_that_hangs_and_leaves_nothing():
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
+@pytest.mark.slow
 def test_a_camera_that_is_dropped_without_being_closed_ends_its_process():
     camera = CaptureProcess(TEST).wait_opened()
     camera.read()
@@ -139,6 +145,7 @@ def test_a_camera_that_is_dropped_without_being_closed_ends_its_process():
     assert process.poll() == 0
 
 
+@pytest.mark.slow
 def test_the_process_ends_with_its_parent(tmp_path):
     code = (
         "import os, signal; from edgeclf_runtime.camera import open_camera; camera = open_camera('test://'); "
@@ -151,6 +158,7 @@ def test_the_process_ends_with_its_parent(tmp_path):
     wait_for(lambda: not status.exists() or "State:\tZ" in status.read_text())
 
 
+@pytest.mark.slow
 def test_no_password_is_in_the_list_of_processes():
     secret = Source("network", "rtsp://user:secret@127.0.0.1:1/x", "rtsp://127.0.0.1:1/x", address=["127.0.0.1", 1])
     with CaptureProcess(secret) as camera, open(f"/proc/{child(camera)}/cmdline") as stream:
@@ -281,6 +289,7 @@ def test_the_frames_memory_cannot_be_shortened_once_it_is_read(camera):
             os.ftruncate(camera._memory.fileno(), size)
 
 
+@pytest.mark.slow
 def test_what_a_capture_process_says_is_one_short_line(liar):
     said, _ = watched_until_it_fails(liar(json.dumps({"error": "a\nb\x1b[31m\u2028" + "c" * 9000}).encode() + b"\n"))
     assert said.startswith("a b [31m ccc")
@@ -296,6 +305,7 @@ def test_a_password_in_the_environment_is_not_the_decoders(monkeypatch):
     assert "OPENCV_FFMPEG_DEBUG=0" in found
 
 
+@pytest.mark.slow
 def test_a_camera_says_what_its_decoders_gave_up(camera):
     assert camera.confined[:1] == ["limits"]
 
@@ -306,6 +316,7 @@ def test_closing_asks_before_it_kills(camera):
     assert camera._process.poll() == 0
 
 
+@pytest.mark.slow
 def test_closing_kills_what_was_stopped(camera):
     os.kill(child(camera), signal.SIGSTOP)
     camera.close()

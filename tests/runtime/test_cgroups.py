@@ -126,6 +126,7 @@ def real_group(**limits):
     pytest.skip("control groups cannot be made here")
 
 
+@pytest.mark.slow
 def test_a_real_quota_limits_the_threads_of_every_backend():
     code = (
         "import os, sys; open(sys.argv[1], 'w').write(str(os.getpid()))\n"

@@ -19,8 +19,6 @@ from .boards import nano, write
 from .processes import ends
 from .sealing import NONE_ALLOWED, flip_byte, reseal, spoil_int8
 
-pytestmark = pytest.mark.long
-
 
 @pytest.fixture
 def library(tmp_path, monkeypatch):
@@ -55,6 +53,7 @@ def test_a_numpy_that_dies_of_an_illegal_instruction_is_survived_and_known(libra
     assert "OPENBLAS_CORETYPE=ARMV8" in check.fix
 
 
+@pytest.mark.slow
 def test_a_library_that_is_missing_fails_with_the_command_that_installs_it(library):
     library("numpy", "raise ImportError('No module named numpy')")
     check = check_numpy()
@@ -71,6 +70,7 @@ def test_a_library_that_is_missing_fails_with_the_command_that_installs_it(libra
     assert (check.status, "-m pip install onnxruntime" in check.fix) == ("warning", True)
 
 
+@pytest.mark.slow
 def test_a_library_that_hangs_or_leaves_is_survived(library):
     library("onnxruntime", "import time; time.sleep(600)")
     answer = ask("import onnxruntime", timeout_s=0.5)
@@ -110,6 +110,7 @@ def test_a_csi_camera_needs_an_opencv_with_gstreamer(tmp_path, library):
     assert "apt-get install -y libopencv-python" in csi.fix
 
 
+@pytest.mark.slow
 def test_a_csi_camera_needs_its_plugin_and_its_daemon(tmp_path, library, command):
     library(
         "cv2", "__version__ = '4.1.1'\ndef getBuildInformation(): return ' GStreamer: YES (1.14.5)\\n FFMPEG: YES\\n'"
@@ -123,6 +124,7 @@ def test_a_csi_camera_needs_its_plugin_and_its_daemon(tmp_path, library, command
     assert check_opencv(root)[1].status == "ok"
 
 
+@pytest.mark.slow
 def test_a_gst_inspect_that_hangs_is_unknown(tmp_path, library, command, monkeypatch):
     library(
         "cv2", "__version__ = '4.1.1'\ndef getBuildInformation(): return ' GStreamer: YES (1.14.5)\\n FFMPEG: YES\\n'"
@@ -143,6 +145,7 @@ def test_a_jetson_whose_gpu_is_not_there_is_told_so(tmp_path):
     assert check_cuda(str(tmp_path / "pc")).found == "no NVIDIA GPU here"
 
 
+@pytest.mark.slow
 def test_a_gpu_without_tensorrt_is_a_warning(tmp_path, library):
     library("tensorrt", "raise ImportError('No module named tensorrt')")
     assert check_tensorrt(str(tmp_path)).status == "ok"
@@ -153,6 +156,7 @@ def test_a_gpu_without_tensorrt_is_a_warning(tmp_path, library):
     assert (check.status, "install tensorrt" in check.fix) == ("warning", True)
 
 
+@pytest.mark.slow
 def test_a_gpu_whose_cuda_runtime_does_not_answer_is_told_so(tmp_path, monkeypatch):
     write(tmp_path, {"dev/nvhost-gpu": ""})
     monkeypatch.setattr(checks_libraries, "_CUDA", "raise ImportError('libcudart is neither here nor there')")
@@ -172,6 +176,7 @@ def test_a_damaged_bundle_fails(copied):
     assert "golden/000.png was changed" in check.found
 
 
+@pytest.mark.slow
 def test_a_model_that_fails_its_golden_images_is_a_warning_while_another_runs(copied):
     reseal(copied, spoil_int8)
     models = check_bundle(str(copied), 60.0)[1:]
@@ -181,11 +186,13 @@ def test_a_model_that_fails_its_golden_images_is_a_warning_while_another_runs(co
     assert "ok" in [check.status for check in models]
 
 
+@pytest.mark.slow
 def test_a_bundle_of_which_nothing_runs_fails(copied):
     reseal(copied, lambda manifest: [model.update(tolerances=NONE_ALLOWED) for model in manifest["models"]])
     assert {check.status for check in check_bundle(str(copied), 60.0)[1:]} == {"fail"}
 
 
+@pytest.mark.slow
 def test_a_model_that_crashes_its_backend_is_survived(copied, library):
     reseal(copied, lambda manifest: [model.update(backends=["onnxruntime"]) for model in manifest["models"]])
     library("onnxruntime", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
@@ -203,6 +210,7 @@ def test_a_child_finds_nothing_in_the_working_directory(tmp_path, monkeypatch):
     assert check_numpy().status == "ok"
 
 
+@pytest.mark.slow
 def test_what_a_program_has_started_ends_with_it(tmp_path):
     pid = tmp_path / "pid"
     status, _ = run(["sh", "-c", f"sleep 600 & echo $! > {pid}; wait"], timeout_s=1.0)

@@ -106,6 +106,7 @@ def test_what_a_machine_does_not_tell_is_unknown(tmp_path):
     assert check_power(str(nano(tmp_path)))[1].found == "unknown; 42 degrees at most"
 
 
+@pytest.mark.slow
 def test_nodes_of_codecs_are_not_listed(tmp_path):
     names = {"video0": "HD Webcam C525", "video10": "bcm2835-codec-decode", "video20": "pispbe-config"}
     for node, name in names.items():
@@ -122,6 +123,7 @@ def test_nodes_of_codecs_are_not_listed(tmp_path):
     assert "gst://libcamerasrc ! " in check_cameras(str(tmp_path))[0].fix
 
 
+@pytest.mark.slow
 def test_drivers_that_hang_when_they_are_asked_are_survived(tmp_path, monkeypatch):
     write(
         tmp_path, {"dev/video0": "", "dev/video10": "", "sys/class/video4linux/video10/name": "bcm2835-isp-capture0\n"}

@@ -158,7 +158,6 @@ def test_classifying_is_preparing_inferring_and_answering(classifier, bundle):
     assert classifier.prepare(image).shape == (1, 64, 64, 3)
 
 
-@pytest.mark.long
 def test_preparing_in_another_thread_does_not_disturb_inference(classifier, bundle):
     images = golden_images(open_bundle(bundle))
     expected = [classifier.classify(image).confidence for image in images]

@@ -33,6 +33,7 @@ def film(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_a_video_of_any_name_is_read_where_python_has_no_locale(bundle, film):
     film.rename(film.parent / "Für 1.avi")
     arguments = ("run", "--source", film.parent / "Für 1.avi", "--frames", "1")
@@ -40,6 +41,7 @@ def test_a_video_of_any_name_is_read_where_python_has_no_locale(bundle, film):
     assert (code, out.count("\n"), "1 frames classified" in err) == (0, 1, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_stopped_ends_with_its_summary(bundle, film, number):
     process = start(bundle, "run", "--source", film, "--policy", "latest", "--json")
@@ -52,6 +54,7 @@ def test_a_run_that_is_stopped_ends_with_its_summary(bundle, film, number):
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_systemd_is_told_when_a_run_is_ready_alive_and_at_its_end(bundle, tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
@@ -67,6 +70,7 @@ def test_systemd_is_told_when_a_run_is_ready_alive_and_at_its_end(bundle, tmp_pa
             said.append(systemd.recv(4096).decode())
 
 
+@pytest.mark.slow
 def test_a_run_whose_reader_has_gone_ends_quietly(bundle, film):
     process = start(bundle, "run", "--source", film)
     assert b"age" in process.stdout.readline()
@@ -78,6 +82,7 @@ def test_a_run_whose_reader_has_gone_ends_quietly(bundle, film):
     assert "Broken" not in err
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_sentence(bundle, film):
     with open("/dev/full", "wb") as full:
         process = start(bundle, "run", "--source", film, stdout=full)
@@ -112,12 +117,14 @@ def test_info_shows_what_the_bundle_holds(cli, bundle):
     assert facts["models"][0]["size"] == (bundle / facts["models"][0]["file"]).stat().st_size
 
 
+@pytest.mark.slow
 def test_selftest_passes_with_0(cli):
     code, out, err = cli("selftest", "--json", "--threads", "1")
     assert (code, err) == (0, "")
     assert json.loads(out)["passed"] is True
 
 
+@pytest.mark.slow
 def test_selftest_fails_with_3(cli, copied):
     reseal(copied, lambda manifest: [model.update(tolerances=NONE_ALLOWED) for model in manifest["models"]])
     code, out, err = cli("selftest", bundle=copied)
@@ -142,6 +149,7 @@ def test_without_onnxruntime_and_openvino_opencv_classifies(cli, photos, monkeyp
     assert (json.loads(out)["model"], json.loads(out)["backend"]) == ("fp32", "opencv")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", ["1", "3"])
 def test_a_folder_gives_the_same_labels_in_the_same_order_by_any_number_of_threads(cli, bundle, threads):
     code, out, _ = cli("run", "--source", bundle / "golden", "--json", "--threads", threads)
@@ -152,6 +160,7 @@ def test_a_folder_gives_the_same_labels_in_the_same_order_by_any_number_of_threa
     assert [(line["name"], line["label"]) for line in lines] == expected
 
 
+@pytest.mark.slow
 def test_bench_prints_a_row_for_each_stage(cli):
     code, out, _ = cli("bench", "--repeat", "3", "--warmup", "1", "--threads", "1")
     assert code == 0
@@ -207,6 +216,7 @@ def test_files_after_one_that_is_no_image_are_classified_too(cli, photos, tmp_pa
     assert err.startswith(f"error: {tmp_path / 'text.jpg'}: not an image")
 
 
+@pytest.mark.slow
 def test_a_folder_and_a_pattern_are_classified_in_natural_order(cli, tmp_path):
     (tmp_path / "below").mkdir()
     for name in ("shot10.png", "shot2.png", "other.png", "below/deep.png", "-v.png"):
@@ -231,6 +241,7 @@ def test_a_folder_and_a_pattern_without_an_image_are_errors_and_the_rest_is_clas
     ]
 
 
+@pytest.mark.slow
 def test_files_whose_names_look_like_options_are_read(cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "-quiet.png").write_bytes(encode(".png", noise(64, 48)))
@@ -240,6 +251,7 @@ def test_files_whose_names_look_like_options_are_read(cli, tmp_path, monkeypatch
     assert cli("run", "--source", "-quiet.png", "--quiet")[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["2026-11-28T10:15:00.avi", "user:word@host.avi", "C:\\film.avi", "two\nlines.avi"])
 def test_a_run_of_a_film_with_a_colon_in_its_name_says_nothing_of_addresses(cli, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
@@ -249,6 +261,7 @@ def test_a_run_of_a_film_with_a_colon_in_its_name_says_nothing_of_addresses(cli,
     assert [line.split(" on ")[0] for line in err.splitlines()][1:] == ["2 frames classified, 0 dropped, 0 unreadable"]
 
 
+@pytest.mark.slow
 def test_a_run_of_a_film_that_was_cut_off_keeps_its_results_and_ends_with_1(cli, tmp_path):
     data = avi(tmp_path / "whole.avi", 20).read_bytes()
     (tmp_path / "cut.avi").write_bytes(data[: data.index(b"00dc", data.index(b"movi")) + 2000])
@@ -303,6 +316,7 @@ def test_a_damaged_bundle_is_one_sentence(cli, copied):
         )
 
 
+@pytest.mark.slow
 def test_top_k_and_threshold_decide_what_is_said(cli, photos):
     image = photos / "plain.png"
     top = json.loads(cli("classify", "--json", "--top-k", "99", image)[1])["top"]
@@ -357,6 +371,7 @@ def test_a_run_over_a_folder_writes_a_line_for_each_image_and_says_what_it_left_
     assert "broken.jpg: not an image" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_run_stops_after_the_frames_that_were_asked_for(cli, film):
     code, out, err = cli("run", "--source", film, "--frames", "3")
     assert code == 0
@@ -364,6 +379,7 @@ def test_a_run_stops_after_the_frames_that_were_asked_for(cli, film):
     assert err.splitlines()[-1] == "3 frames classified, 0 dropped, 0 unreadable"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "data"), [("notes.txt", b"hello\n" * 100), ("film.mp4", b"\0\1\2\3" * 500)])
 def test_a_source_that_is_no_video_is_one_sentence(cli, tmp_path, name, data):
     (tmp_path / name).write_bytes(data)
@@ -375,6 +391,7 @@ def test_a_source_that_is_no_video_is_one_sentence(cli, tmp_path, name, data):
     )
 
 
+@pytest.mark.slow
 def test_labels_are_printed_whatever_the_terminal_can_show(copied, photos):
     rename_labels(copied, lambda number: f"Geh\u00e4use \u4e2d {number}")
     for arguments, shown in (([], "Geh\\xe4use \\u4e2d"), (["--json"], "Geh\\u00e4use \\u4e2d")):
@@ -388,6 +405,7 @@ def test_the_version_is_the_runtimes(cli):
     assert cli("--version")[:2] == (0, __version__ + "\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["json", "argparse", "numpy", "logging"])
 def test_the_installed_runtime_imports_nothing_from_the_working_folder(bundle, tmp_path, name):
     (tmp_path / name).mkdir()

@@ -93,6 +93,7 @@ def link(path, target):
     return path
 
 
+@pytest.mark.slow
 def test_a_camera_gives_the_frames_that_it_was_asked_for(usb, caplog):
     with opened(usb, width=640, height=480, fps=30) as camera:
         assert camera.read().image.shape == (480, 640, 3)
@@ -101,11 +102,13 @@ def test_a_camera_gives_the_frames_that_it_was_asked_for(usb, caplog):
     assert "asked" not in caplog.text
 
 
+@pytest.mark.slow
 def test_what_a_camera_granted_is_known_before_its_first_frame(usb):
     with opened(usb, width=640, height=480, fps=30) as camera:
         assert camera.wait_opened().mode == "640x480 YUYV at 30 granted"
 
 
+@pytest.mark.slow
 def test_mjpg_is_asked_for_where_raw_frames_are_too_slow_and_before_the_size(usb):
     with opened(usb, width=1280, height=720, fps=30) as camera:
         frame = camera.read()
@@ -116,6 +119,7 @@ def test_mjpg_is_asked_for_where_raw_frames_are_too_slow_and_before_the_size(usb
     assert lines.index("format MJPG 640x480") < lines.index("format MJPG 1280x720")
 
 
+@pytest.mark.slow
 def test_a_format_that_is_asked_for_is_taken_though_it_is_slower_and_the_difference_is_a_warning(usb, caplog):
     with opened(usb, width=1280, height=720, fps=30, format="yuyv") as camera:
         camera.read()
@@ -123,12 +127,14 @@ def test_a_format_that_is_asked_for_is_taken_though_it_is_slower_and_the_differe
     assert "1280x720 YUYV at 30 asked, 1280x720 YUYV at 10 granted" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_camera_of_another_size_says_so(usb, caplog):
     with opened(usb, width=800, height=600) as camera:
         assert camera.read().image.shape == (480, 640, 3)
     assert "800x600 asked, 640x480 YUYV at 30 granted" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_side_alone_is_completed_from_what_the_camera_offers(usb):
     with opened(usb, width=1280, fps=30) as camera:
         assert camera.read().image.shape == (720, 1280, 3)
@@ -143,6 +149,7 @@ def test_a_camera_of_16_bit_grey_is_refused_since_opencv_would_drop_half_of_them
     assert said(usb)[-1] == "close"
 
 
+@pytest.mark.slow
 def test_more_than_one_buffer_is_the_drivers(usb):
     with opened(usb) as camera:
         camera.read()
@@ -150,6 +157,7 @@ def test_more_than_one_buffer_is_the_drivers(usb):
     assert "buffers 1" not in said(usb)
 
 
+@pytest.mark.slow
 def test_controls_are_set_at_every_opening_the_automatic_ones_first(usb):
     wanted = {"exposure": 100, "auto_exposure": "manual mode", "White Balance, Automatic": "off", "gain": "4"}
     with opened(usb, controls=wanted) as camera:
@@ -179,6 +187,7 @@ def test_a_control_that_the_camera_has_not_is_refused_with_those_it_has(usb, con
         opened(usb, controls=controls)
 
 
+@pytest.mark.slow
 def test_a_link_to_a_link_is_a_camera_and_is_resolved_at_each_opening(usb):
     make_node(usb.parent / "video5", 5)
     middle = link(usb.parent / "front", "video0")
@@ -199,6 +208,7 @@ def test_the_sandbox_lets_the_camera_through_and_holds(usb):
         assert camera._capture.confined[:2] == ["limits", "no-new-privs"]
 
 
+@pytest.mark.slow
 def test_a_camera_is_stopped_in_order_when_it_is_closed(usb, monkeypatch):
     monkeypatch.setenv("V4L_TEST_CLOSE_MS", "700")
     with opened(usb) as camera:
@@ -207,6 +217,7 @@ def test_a_camera_is_stopped_in_order_when_it_is_closed(usb, monkeypatch):
     assert "stop" in said(usb)
 
 
+@pytest.mark.slow
 def test_a_camera_that_does_not_let_itself_be_stopped_is_killed(usb, monkeypatch):
     monkeypatch.setenv("V4L_TEST_CLOSE_MS", "60000")
     with opened(usb) as camera:
@@ -215,13 +226,14 @@ def test_a_camera_that_does_not_let_itself_be_stopped_is_killed(usb, monkeypatch
     assert process.poll() == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_camera_that_nobody_closed_is_stopped_in_order_when_the_program_ends(usb):
     code = f"from edgeclf_runtime.camera import open_camera; camera = open_camera({str(usb)!r}); camera.read()"
     assert subprocess.call([sys.executable, "-c", code]) == 0
     assert said(usb)[-1] == "close"
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_run_that_is_ended_with_all_of_its_processes_stops_its_camera_in_order(usb, bundle):
     process = start(bundle, "run", "--source", str(usb), "--json", "--control", "gain=7", environment=dict(os.environ))
     first = process.stdout.readline()

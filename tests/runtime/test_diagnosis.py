@@ -33,6 +33,7 @@ def refusal(uri, **options):
     return str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "method", "advice"),
     [
@@ -91,18 +92,21 @@ def test_what_is_no_rtsp_server_is_told_by_what_it_answers(raw, said):
         assert said in refusal(camera.uri())
 
 
+@pytest.mark.slow
 def test_a_camera_that_answers_nothing_times_out_and_says_so():
     with RtspAnswers(raw=None) as camera:
         said = refusal(camera.uri())
     assert 'cannot be opened, it timed out: "it answers nothing": 127.0.0.1 does not answer: see whether cable' in said
 
 
+@pytest.mark.slow
 def test_encryption_where_there_is_none_is_told(monkeypatch):
     with RtspAnswers(raw=b"RTSP/1.0 400 Bad Request\r\n\r\n") as camera:
         said = refusal(camera.uri(scheme="rtsps"))
     assert "/stream cannot be opened" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["rtsp", "http"])
 def test_a_port_that_nobody_listens_on_and_a_name_that_nobody_knows_are_told_apart(scheme):
     port = free_port()
@@ -203,6 +207,7 @@ def test_a_secret_at_the_end_of_a_long_line_is_not_cut_in_half():
     assert said_by(program) == ["x" * 270 + " rtsp://***@h/x"]
 
 
+@pytest.mark.slow
 def test_a_reader_that_never_stops_writing_holds_nobody_up():
     program = "import sys\nwhile True: sys.stderr.write('it goes on\\n' * 9999)"
     process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)

@@ -14,7 +14,8 @@ from .boards import orin, write
 from .processes import becomes_true, ends
 from .starting import WAIT_S, output_of
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
+
 
 NAMES = [
     "edgeclf",

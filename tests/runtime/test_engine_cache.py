@@ -37,7 +37,6 @@ def builder(tmp_path):
     process.stdout.close()
 
 
-@pytest.mark.long
 def test_an_engine_that_another_process_builds_is_waited_for(tmp_path, builder):
     assert engine_cache.is_being_built(str(tmp_path), KEY)
     assert engine_cache.load(str(tmp_path), KEY) is None
@@ -51,7 +50,6 @@ def test_an_engine_that_another_process_builds_is_waited_for(tmp_path, builder):
     assert builder.wait() == 0
 
 
-@pytest.mark.long
 def test_an_engine_whose_builder_was_killed_is_built_here(tmp_path, builder):
     builder.kill()
     builder.wait()

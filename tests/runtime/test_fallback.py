@@ -49,6 +49,7 @@ def failing(request, bundle):
         yield classifier
 
 
+@pytest.mark.slow
 def test_a_backend_that_fails_later_is_replaced_and_the_frame_is_classified(failing, bundle, caplog):
     opened = open_bundle(bundle)
     first, broken = failing.model, failing.runner
@@ -63,6 +64,7 @@ def test_a_backend_that_fails_later_is_replaced_and_the_frame_is_classified(fail
     assert caplog.text == ""
 
 
+@pytest.mark.slow
 def test_the_model_that_takes_over_brings_its_own_threshold_but_not_over_the_users(bundle):
     opened = open_bundle(bundle)
     opened = opened._replace(models=tuple(model._replace(threshold=0.25, temperature=2.0) for model in opened.models))

@@ -66,6 +66,7 @@ def film(tmp_path):
     return write
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "data",
     [
@@ -84,6 +85,7 @@ def test_each_frame_has_the_position_that_the_film_gives_it(film, data):
     assert isinstance(end, EndOfStream)
 
 
+@pytest.mark.slow
 def test_the_position_is_in_each_line_of_a_film_and_of_no_camera(film):
     classifier = Classifier(FakeRunner([1, 0]), ["cat", "dog"], Preprocessing(8, 8))
     with open_camera(film(mkv(shades(8), TIMES_MS))) as camera:
@@ -103,6 +105,7 @@ def test_images_have_positions_at_the_rate_at_which_they_were_taken(tmp_path):
     assert [frame.position_s for frame in frames] == [None] * 3
 
 
+@pytest.mark.slow
 def test_a_film_of_the_policy_latest_is_played_at_its_own_times(film):
     camera = open_camera(film(mov(shades(8), DURATIONS_MS)), policy="latest")
     frames, _ = read_all(camera)
@@ -128,6 +131,7 @@ class Slow(FakeRunner):
         return np.array([[bright % 3, 1.2]], np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["film", "images", "images at a rate"])
 def test_smoothed_labels_do_not_depend_on_the_speed_of_the_machine(film, tmp_path, kind):
     if kind == "film":
@@ -204,6 +208,7 @@ def test_colors_are_those_of_the_film(film, caplog):
     assert ("reads the BT.709 colors of" in caplog.text) == old
 
 
+@pytest.mark.slow
 def test_a_film_that_was_cut_off_gives_what_there_is_and_is_an_error(film, tmp_path):
     whole = {
         "mov": mov(shades(20), [40] * 20),
@@ -232,6 +237,7 @@ def test_a_film_without_its_index_says_that_it_is_incomplete(film):
         open_camera(film(data[: len(data) // 2]))
 
 
+@pytest.mark.slow
 def test_frames_in_the_middle_that_cannot_be_decoded_are_counted_and_passed_over(film, caplog):
     pictures = shades(10)
     pictures[4] = bytes(len(pictures[4]))
@@ -288,6 +294,7 @@ def test_an_index_without_frames_says_so(film):
         camera.read()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fps", [25, 30000 / 1001])
 def test_an_annotated_video_has_each_frame_of_a_film_once(film, tmp_path, fps):
     times_ms = [round(number * 1000 / fps) for number in range(20)]

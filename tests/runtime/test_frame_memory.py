@@ -70,6 +70,7 @@ SHM = "mount -t tmpfs -o size={} tmpfs /dev/shm"
 TMP = 'mount -t tmpfs -o size=4m tmpfs "$FOLDER"'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memfd", [True, False])
 @pytest.mark.parametrize(
     "shm",
@@ -92,6 +93,7 @@ def test_one_source_of_4k_has_frames_whatever_dev_shm_is(small, memfd, shm):
         assert "are kept in" not in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memfd", [True, False])
 def test_two_sources_of_1080p_have_frames_in_64_mb(small, memfd):
     out = small(TWO, memfd, SHM.format("64m"))
@@ -100,6 +102,7 @@ def test_two_sources_of_1080p_have_frames_in_64_mb(small, memfd):
     assert out.splitlines()[-1] == "[] []"
 
 
+@pytest.mark.slow
 def test_without_room_anywhere_the_error_says_how_much_is_needed_and_found(small):
     out = small(LARGE, False, SHM.format("1m"), TMP)
     assert "lost: the pictures of test://0 need 149 MB of shared memory: /dev/shm has 1 MB free of 1 MB (" in out

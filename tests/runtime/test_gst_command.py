@@ -118,8 +118,8 @@ for pipeline in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 @with_gstreamer
-@pytest.mark.long
 def test_what_gstreamer_says_is_quoted_before_the_command():
     out = run_by_system(
         OPEN,

@@ -14,8 +14,6 @@ from edgeclf_runtime.sources import csi_pipeline
 
 from .cameras import SYSTEM_PYTHON
 
-pytestmark = pytest.mark.long
-
 HOME = Path(edgeclf_runtime.__file__).resolve().parent.parent
 HAS_GSTREAMER = "import cv2, re, sys; sys.exit(not re.search(r'GStreamer:\\s+YES', cv2.getBuildInformation()))"
 READ = """
@@ -56,6 +54,7 @@ def test_a_csi_camera_is_read_by_the_pipeline_that_nvidia_documents():
     )
 
 
+@pytest.mark.slow
 @with_gstreamer
 def test_the_pipeline_behind_the_sensor_gives_frames():
     _, behind = csi_pipeline("0", 320, 240).split("nvvidconv flip-method=0 ! ")
@@ -67,12 +66,14 @@ def test_the_pipeline_behind_the_sensor_gives_frames():
     assert max(age for _, _, age in frames) < 1000
 
 
+@pytest.mark.slow
 @with_gstreamer
 def test_a_pipeline_without_an_end_is_given_the_one_that_keeps_the_newest_frame():
     frames = run_by_system(READ, "gst://videotestsrc is-live=true ! video/x-raw,width=64,height=48")
     assert [shape for shape, _, _ in json.loads(frames.stdout.decode())] == [[48, 64, 3]] * 10
 
 
+@pytest.mark.slow
 @with_gstreamer
 def test_a_csi_camera_that_is_not_there_is_an_error():
     out = run_by_system("import edgeclf_runtime.capture as c; c.OPEN_TIMEOUT_S = 2" + READ, "csi://0")

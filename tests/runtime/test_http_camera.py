@@ -16,8 +16,6 @@ from .films import shade as shade_of
 from .http_servers import HttpServer, basic, digest_is_right, part, response, stream_head
 from .pictures import corners, encode, quarters
 
-pytestmark = pytest.mark.long
-
 PLAYLISTS = {
     "hls behind white space": ("video/mp4", b"\n" * 30 + b"#EXTM3U\n#EXT-X-TARGETDURATION:1\nhttp://HOST/secret.ts\n"),
     "hls": ("application/vnd.apple.mpegurl", b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://HOST/secret.ts\n"),
@@ -84,6 +82,7 @@ def test_a_redirect_is_shown_and_not_followed(serve, status):
     assert target.requests == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(PLAYLISTS))
 def test_a_playlist_is_refused_and_nothing_in_it_is_read(serve, name):
     target = serve(response(jpeg(50)))
@@ -94,6 +93,7 @@ def test_a_playlist_is_refused_and_nothing_in_it_is_read(serve, name):
     assert len(server.requests) == 1
 
 
+@pytest.mark.slow
 def test_a_stream_gives_its_pictures(serve, held):
     def answer(path, headers):
         yield stream_head() + part(jpeg(10))
@@ -108,6 +108,7 @@ def test_a_stream_gives_its_pictures(serve, held):
     assert [path for path, _ in server.requests] == ["/a%20b?x=1&y=2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [True, False], ids=["with lengths", "without lengths"])
 @pytest.mark.parametrize("told", ["frame", '"frame"', "--frame", '"--frame"'])
 def test_a_stream_is_read_as_cameras_write_it(serve, held, told, length):
@@ -120,6 +121,7 @@ def test_a_stream_is_read_as_cameras_write_it(serve, held, told, length):
         assert abs(shade(camera.read()) - 10) < 3
 
 
+@pytest.mark.slow
 def test_a_picture_with_a_thumbnail_is_not_cut_off_at_the_thumbnails_end(serve, held):
     thumbnail, whole = jpeg(200), jpeg(10)
     data = whole[:2] + b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail + whole[2:]
@@ -136,6 +138,7 @@ def test_a_picture_with_a_thumbnail_is_not_cut_off_at_the_thumbnails_end(serve, 
         assert abs(shade(camera.read()) - 10) < 3
 
 
+@pytest.mark.slow
 def test_the_newest_picture_is_handed_out_and_the_older_ones_are_counted(serve, held):
     read = threading.Event()
 
@@ -168,11 +171,13 @@ def test_a_damaged_picture_is_passed_over(serve, held):
         assert camera.losses == 0
 
 
+@pytest.mark.slow
 def test_a_stream_of_nothing_but_damaged_pictures_is_an_error(serve):
     server = serve(lambda path, headers: [stream_head() + part(b"no picture") * 50])
     assert "not an image" in refusal(server.uri())
 
 
+@pytest.mark.slow
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(serve):
     large = bytearray(jpeg(10))
     at = large.index(b"\xff\xc0") + 5
@@ -181,6 +186,7 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(serve):
         assert "12000 x 9000 is 108.0 megapixels, more than the 50 allowed" in refusal(serve(body).uri())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -202,6 +208,7 @@ def test_a_stream_that_ends_is_a_lost_camera(serve):
         read_on(camera)
 
 
+@pytest.mark.slow
 def test_an_image_is_asked_for_again_and_again(serve):
     shades = iter(range(10, 250, 10))
     server = serve(lambda path, headers: response(jpeg(next(shades))))
@@ -233,6 +240,7 @@ def test_a_digest_is_answered_and_the_password_stays_here(serve, algorithm):
     assert not any("p@ss" in str(headers) for _, headers in server.requests)
 
 
+@pytest.mark.slow
 def test_basic_is_answered_only_where_it_is_asked_for(serve):
     def answer(path, headers):
         if headers.get("authorization") == basic("user", "secret"):
@@ -314,6 +322,7 @@ FILMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", sorted(SENT))
 @pytest.mark.parametrize("name", sorted(FILMS))
 def test_a_film_by_http_gives_every_frame_and_ends(serve, name, sent):
@@ -332,6 +341,7 @@ def test_a_film_by_http_gives_every_frame_and_ends(serve, name, sent):
     assert len(server.requests) == 1
 
 
+@pytest.mark.slow
 def test_a_film_by_http_is_upright(serve):
     stored = np.ascontiguousarray(quarters(64, 32).transpose(1, 0, 2)[::-1])
     for index_first in (True, False):
@@ -340,6 +350,7 @@ def test_a_film_by_http_is_upright(serve):
             assert corners(camera.read().image) == ["red", "green", "blue", "yellow"]
 
 
+@pytest.mark.slow
 def test_a_film_by_http_may_stand_still_for_longer_than_a_camera(serve):
     data = mov([shade_of(50)] * 6, [300] * 6)
     server = serve(response(data, "video/quicktime"))
@@ -350,6 +361,7 @@ def test_a_film_by_http_may_stand_still_for_longer_than_a_camera(serve):
     assert camera.losses == 0
 
 
+@pytest.mark.slow
 def test_a_film_by_http_that_breaks_off_gives_what_came_and_is_an_error(serve, film):
     for data in (film, mov(shades(10), STEPS_MS)):
         whole = response(data, "video/x-msvideo")
@@ -377,6 +389,7 @@ def test_a_film_whose_index_comes_last_and_that_is_too_large_is_refused(serve, m
     assert "-movflags +faststart" in said
 
 
+@pytest.mark.slow
 def test_a_stream_without_an_end_by_http_is_a_camera(serve, held):
     pictures = shades(10)
 
@@ -391,6 +404,7 @@ def test_a_stream_without_an_end_by_http_is_a_camera(serve, held):
         open_camera(serve(answer).uri("/live.mkv"), policy="all")
 
 
+@pytest.mark.slow
 def test_an_image_that_stays_the_same_is_no_lost_camera(serve, monkeypatch):
     monkeypatch.setattr("edgeclf_runtime.watch.FROZEN_S", 0.1)
     server = serve(response(jpeg(10)))
@@ -404,6 +418,7 @@ def test_an_image_that_stays_the_same_is_no_lost_camera(serve, monkeypatch):
         read_on(camera)
 
 
+@pytest.mark.slow
 def test_an_image_that_the_server_does_not_call_one_is_asked_for_again_too(serve):
     server = serve(response(jpeg(10), "application/octet-stream"))
     with open_camera(server.uri("/snapshot"), fps=20) as camera:
@@ -411,6 +426,7 @@ def test_an_image_that_the_server_does_not_call_one_is_asked_for_again_too(serve
         assert camera.losses == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", ["404 Not Found", "503 Busy", "page", "hangs up"])
 def test_a_server_of_images_that_fails_now_and_then_is_no_lost_camera(serve, failure):
     count = iter(range(1000))
@@ -430,6 +446,7 @@ def test_a_server_of_images_that_fails_now_and_then_is_no_lost_camera(serve, fai
     assert len(server.requests) >= 8
 
 
+@pytest.mark.slow
 def test_a_server_of_images_that_goes_on_failing_is_a_lost_camera_and_says_why(serve, monkeypatch):
     monkeypatch.setattr("edgeclf_runtime.watch.FIRST_PAUSE_S", 0.1)
     works = threading.Event()
@@ -454,6 +471,7 @@ def certificate(tmp_path):
     return paths
 
 
+@pytest.mark.slow
 def test_a_certificate_is_verified(serve, certificate, monkeypatch):
     server = serve(response(jpeg(10)))
     server.encrypt(*certificate)

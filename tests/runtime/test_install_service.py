@@ -69,6 +69,7 @@ def test_a_dry_run_prints_a_unit_that_systemd_accepts_and_changes_nothing(cli, c
         assert text in out
 
 
+@pytest.mark.slow
 def test_a_service_writes_no_line_a_frame_to_the_journal_unless_asked(unit):
     assert "--quiet" in command(unit(*LIVE)[0])
     assert "--quiet" not in command(unit(*LIVE, "--json")[0])
@@ -101,6 +102,7 @@ def test_a_csi_camera_is_reached_by_the_socket_of_its_daemon(unit):
     assert "PrivateTmp=no" in lines
 
 
+@pytest.mark.slow
 def test_a_service_that_ends_by_itself_is_not_started_again_and_again(unit, bundle):
     assert "Restart=always" in unit("install-service", "--source", "test://")[0]
     assert "Restart=on-failure" in unit("install-service", "--source", bundle / "golden")[0]
@@ -200,6 +202,7 @@ def test_a_bundle_in_somebodys_home_is_refused(cli, copied, tmp_path):
     assert "is in somebody's home, which a service does not see (ProtectHome=yes): copy it to another place" in err
 
 
+@pytest.mark.slow
 def test_a_bundle_that_others_can_change_is_noted(unit, copied):
     assert "others than root can change" not in unit(*LIVE, bundle=copied)[1] or os.getuid() != 0
     (copied / "manifest.json").chmod(0o666)
@@ -228,6 +231,7 @@ def test_engines_are_built_as_the_user_and_into_the_cache_of_the_service(unit, m
     assert lines.index(build) < lines.index("#   systemctl restart pets.service")
 
 
+@pytest.mark.slow
 def test_the_name_is_the_bundles_unless_another_is_given(unit, copied):
     assert (
         "# " + os.path.join(install_service.UNITS, "copy.service")
@@ -236,6 +240,7 @@ def test_the_name_is_the_bundles_unless_another_is_given(unit, copied):
     assert "Description=edgeclf: cats" in unit("install-service", "--source", "test://", "--name", "cats.service")[0]
 
 
+@pytest.mark.slow
 def test_somebody_elses_unit_is_not_overwritten_unasked(cli, unit, units, tmp_path):
     (units / "pets.service").write_text("[Service]\nExecStart=/bin/true\n")
     code, _, err = cli(*LIVE, "--dry-run")

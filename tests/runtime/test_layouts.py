@@ -88,6 +88,7 @@ def test_an_order_that_there_is_not_is_refused():
         as_bgr(BGR, "gbr")
 
 
+@pytest.mark.slow
 def test_every_layout_of_one_picture_has_the_label_and_confidence_of_its_file(bundle, tmp_path):
     picture = np.stack([noise(64, 48)[:, :, 0]] * 3, 2)
     path = tmp_path / "picture.png"
@@ -104,6 +105,7 @@ def test_every_layout_of_one_picture_has_the_label_and_confidence_of_its_file(bu
     assert {(result.label, result.confidence) for result in found} == {(expected.label, expected.confidence)}
 
 
+@pytest.mark.slow
 def test_a_region_and_a_rotation_of_rgb_pixels_are_those_of_the_picture(bundle):
     picture = noise(64, 48)
     with Classifier.open(bundle) as classifier:
@@ -166,8 +168,8 @@ def read_all(*pipelines):
     return json.loads(out.stdout.decode())
 
 
+@pytest.mark.slow
 @with_gstreamer
-@pytest.mark.long
 def test_an_appsink_of_each_layout_is_converted_or_refused_at_once_with_the_caps_to_add():
     names = ["BGR", "BGRx", "BGRA", "RGBA", "RGBx", "GRAY8"]
     colored = read_all(*[TEST.format(name) for name in names])
@@ -182,8 +184,8 @@ def test_an_appsink_of_each_layout_is_converted_or_refused_at_once_with_the_caps
         assert again
 
 
+@pytest.mark.slow
 @with_gstreamer
-@pytest.mark.long
 def test_jpeg_and_bayer_of_an_appsink_are_refused_with_their_decoder():
     bayer = "videotestsrc is-live=true ! video/x-bayer,format=rggb,width=64,height=48 ! appsink"
     jpeg = "videotestsrc is-live=true ! jpegenc ! image/jpeg,width=64,height=48 ! appsink"
@@ -192,8 +194,8 @@ def test_jpeg_and_bayer_of_an_appsink_are_refused_with_their_decoder():
     assert 'put "jpegdec ! videoconvert ! video/x-raw,format=BGR !" before' in second
 
 
+@pytest.mark.slow
 @with_gstreamer
-@pytest.mark.long
 def test_what_a_refusal_says_to_add_makes_the_pipeline_work():
     ends = ["videoconvert ! video/x-raw,format=BGR ! appsink"]
     assert [shape for shape, _ in read_all(*[TEST.format("NV12").partition("appsink")[0] + end for end in ends])] == [

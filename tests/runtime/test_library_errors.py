@@ -94,6 +94,7 @@ def test_no_backend_goes_past_what_catches_these(backend):
         assert kind is Runner or not {"__init__", "infer", "close"} & set(vars(kind)), kind
 
 
+@pytest.mark.slow
 @every_backend
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), Terminated(), BundleError("changed")])
 def test_what_no_library_means_goes_through(monkeypatch, backend, error):
@@ -147,6 +148,7 @@ def test_the_next_backend_answers_where_a_library_cannot_be_imported(two_backend
     assert classifier.fallback is None
 
 
+@pytest.mark.slow
 @every_error
 def test_selftest_and_tuning_pass_a_broken_library_over(bundle, two_backends, broken, caplog, error):
     broken("onnxruntime", error)

@@ -249,6 +249,7 @@ def large(item):
     return made
 
 
+@pytest.mark.slow
 def test_a_client_that_reads_nothing_holds_up_nobody_and_then_sees_the_present(sink, item, monkeypatch):
     monkeypatch.setattr(live_clients, "CLIENT_TIMEOUT_S", 1000)
     with contextlib.closing(stuck_client(sink)) as stuck:
@@ -277,7 +278,7 @@ def run_live(bundle, capsys, *options):
     return code, capsys.readouterr().err
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_run_prints_where_its_page_is_with_the_token_that_it_made_but_never_the_users(bundle, capsys, monkeypatch):
     code, text = run_live(bundle, capsys)
     assert code == 0

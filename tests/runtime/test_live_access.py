@@ -340,6 +340,7 @@ def test_tls_is_at_least_1_2(secure, pair):
     assert say_secretly(secure, pair, b"GET /\r\n", maximum_version=ssl.TLSVersion.TLSv1_2).startswith(b"HTTP/1.0 400")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01", b"\x16" + b"\xff" * 50])
 def test_a_handshake_that_is_never_finished_keeps_nobody_out_and_has_a_deadline(secure, pair, sent, monkeypatch):
     with crowd(secure, 3 * live_clients.PLACES, sent):
@@ -382,6 +383,7 @@ def test_a_viewer_by_tls_who_reads_nothing_has_a_deadline_and_holds_up_no_end(pa
         assert [thread for thread in threading.enumerate() if thread.name.startswith("live")] == []
 
 
+@pytest.mark.slow
 def test_a_certificate_and_a_key_that_do_not_fit_or_are_none_say_what_to_do(pair, tmp_path):
     other = make_pair(tmp_path, "other")
     locked = make_pair(tmp_path, "locked", "-newkey", "rsa:2048", "-passout", "pass:geheim")

@@ -120,6 +120,7 @@ def test_a_viewer_stays_while_one_machine_opens_stream_after_stream(sink):
             assert events.readline()
 
 
+@pytest.mark.slow
 def test_a_viewer_that_reads_stays_though_its_own_machine_opens_stream_after_stream(sink):
     pictures = ask(sink, "/picture.mjpg")
     while max(client.sent for client in sink._server.clients._clients) < live_clients.READER_BYTES:
@@ -136,6 +137,7 @@ def test_a_stream_that_is_not_read_is_ended_at_its_deadline(sink, monkeypatch):
         until(lambda: not sink._server.clients)
 
 
+@pytest.mark.slow
 def test_a_stream_that_is_read_drop_by_drop_is_ended_at_its_deadline(sink, monkeypatch):
     monkeypatch.setattr(live_clients, "CLIENT_TIMEOUT_S", 0.5)
     with contextlib.closing(connect(sink, receive_bytes=2048)) as slow:
@@ -155,6 +157,7 @@ def test_a_viewer_who_leaves_in_the_middle_of_a_picture_leaves_nothing_behind(si
     until(lambda: not sink._server.clients and threading.active_count() <= before)
 
 
+@pytest.mark.slow
 def test_threads_are_bounded_while_connections_come_and_go(sink):
     before, seen = threading.active_count(), []
     for path in (b"picture.mjpg", b"events", b"nothing", b"picture.jpg"):

@@ -156,6 +156,7 @@ def test_a_proxy_that_speaks_https_makes_the_cookie_secure(show, tmp_path):
     assert "; Secure" in cookie_of(port)
 
 
+@pytest.mark.slow
 def test_pictures_and_events_come_at_once(documented):
     sink, port = documented
     cookie = cookie_of(port).split(";")[0]

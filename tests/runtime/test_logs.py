@@ -12,6 +12,8 @@ from edgeclf_runtime.logs import LEVELS
 
 from .starting import output_of, start
 
+pytestmark = pytest.mark.slow
+
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d "
 RUN = ("run", "--source", "test://", "--model", "fp32", "--backend", "onnxruntime", "--frames", "2", "--json")
 

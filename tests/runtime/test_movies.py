@@ -60,6 +60,7 @@ def test_every_frame_is_there_at_its_rate(tmp_path, kind, fps, finish):
     assert cv2.VideoCapture(str(tmp_path / "film")).get(cv2.CAP_PROP_FPS) == pytest.approx(fps, rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(2, 2), (1918, 1078), (16, 3000)])
 def test_frames_of_every_size_are_there(tmp_path, kind, size):
     write(tmp_path / "film", *kind, size=size)
@@ -102,6 +103,7 @@ def images(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGHUP, 129), (signal.SIGTERM, 143)])
 def test_a_video_of_a_program_that_was_ended_plays_up_to_its_end(bundle, images, tmp_path, suffix, number, code):
@@ -117,6 +119,7 @@ def test_a_video_of_a_program_that_was_ended_plays_up_to_its_end(bundle, images,
     assert os.listdir(str(tmp_path)) == [path.name]
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_by_itself_leaves_every_frame(bundle, images, tmp_path):
     sinks = [argument for suffix in SUFFIXES for argument in ("--sink", tmp_path / ("film" + suffix))]
     process = start(bundle, "run", "--source", images, "--quiet", "--threads", "1", *sinks)

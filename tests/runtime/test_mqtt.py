@@ -16,8 +16,6 @@ from edgeclf_runtime.stream import StreamEvent
 from .brokers import WAIT_S, Broker, Listener, wait_until
 from .results import LOST, result
 
-pytestmark = pytest.mark.long
-
 # A program of its own, which writes results and then waits to be killed.
 PROGRAM = """
 import sys, time
@@ -146,6 +144,7 @@ def test_a_program_that_is_killed_is_offline(listener, broker, tmp_path):
     assert listener.next("line/4/state")["state"] == "offline"
 
 
+@pytest.mark.slow
 def test_a_broker_that_comes_late_gets_everything_in_order(connect, listener, broker, tmp_path, caplog):
     broker.stop()
     sink = connect()
@@ -160,6 +159,7 @@ def test_a_broker_that_comes_late_gets_everything_in_order(connect, listener, br
     assert caplog.messages[1].endswith("is there")
 
 
+@pytest.mark.slow
 def test_a_broker_that_is_killed_gets_what_it_had_not_acknowledged_in_order(connect, listener, broker, caplog):
     sink = connect()
     write(sink, 0, 20)
@@ -176,6 +176,7 @@ def test_a_broker_that_is_killed_gets_what_it_had_not_acknowledged_in_order(conn
     assert "has gone; results wait in" in caplog.messages[0]
 
 
+@pytest.mark.slow
 def test_a_broker_that_restarts_in_the_middle_of_the_stream_misses_nothing(connect, listener, broker):
     sink = connect()
     write(sink, 0, 400)
@@ -186,6 +187,7 @@ def test_a_broker_that_restarts_in_the_middle_of_the_stream_misses_nothing(conne
     assert list(dict.fromkeys(listener.frames_until(499))) == list(range(500))
 
 
+@pytest.mark.slow
 def test_a_broker_that_never_answers_is_told(tmp_path, caplog, monkeypatch):
     pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed")
     monkeypatch.setattr(mqtt, "ANSWER_S", 0)
@@ -198,6 +200,7 @@ def test_a_broker_that_never_answers_is_told(tmp_path, caplog, monkeypatch):
     assert "does not answer; results wait in" in caplog.text
 
 
+@pytest.mark.slow
 def test_what_was_not_delivered_is_by_the_next_start_of_the_program(connect, listener, broker):
     broker.stop()
     with connect() as sink:
@@ -208,6 +211,7 @@ def test_what_was_not_delivered_is_by_the_next_start_of_the_program(connect, lis
         assert listener.frames_until(129) == list(range(130))
 
 
+@pytest.mark.slow
 def test_a_program_that_is_killed_loses_nothing_that_it_had_written(connect, listener, broker, tmp_path):
     broker.stop()
     end_program(start_program(broker.port, tmp_path / "spool", 120))
@@ -216,6 +220,7 @@ def test_a_program_that_is_killed_loses_nothing_that_it_had_written(connect, lis
     assert listener.frames_until(119) == list(range(120))
 
 
+@pytest.mark.slow
 def test_only_what_the_broker_acknowledged_leaves_the_spool(connect, listener, broker, tmp_path):
     sink = connect()
     write(sink, 0, 1)
@@ -236,6 +241,7 @@ def test_a_short_run_is_delivered_before_it_ends(connect, listener):
     assert listener.frames_until(2) == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_when_the_spool_is_full_the_oldest_results_are_lost_and_counted(connect, listener, broker):
     broker.stop()
     sink = connect(max_bytes=40_000)
@@ -277,6 +283,7 @@ def closed_broker(tmp_path):
     started.process.wait(WAIT_S)
 
 
+@pytest.mark.slow
 def test_a_wrong_password_is_told_and_a_right_one_taken(closed_broker, tmp_path, caplog, monkeypatch):
     with MqttSink(f"mqtt://me:gue%21ss@127.0.0.1:{closed_broker.port}/t", spool=tmp_path / "spool") as sink:
         sink.write(result())
@@ -293,6 +300,7 @@ def test_a_wrong_password_is_told_and_a_right_one_taken(closed_broker, tmp_path,
             wait_until(lambda: parts(tmp_path) == [])
 
 
+@pytest.mark.slow
 def test_tls_is_spoken_with_a_broker_that_can_be_trusted(tmp_path, monkeypatch, caplog):
     pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed")
     if not shutil.which("openssl"):

@@ -16,7 +16,7 @@ from .certificates import Signer
 from .results import result
 from .test_mqtt import parts
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)

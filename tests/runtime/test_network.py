@@ -15,7 +15,7 @@ from .cameras import free_port
 from .netns import assert_quiet, observe
 from .pictures import encode, noise
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
 BACKENDS = ("onnxruntime", "openvino", "opencv")
@@ -186,7 +186,6 @@ def test_openvinos_telemetry_is_hidden_from_openvino_and_from_nobody_else():
     assert "openvino_telemetry.backend" in sys.modules
 
 
-@pytest.mark.slow
 def test_a_long_run_sends_nothing_while_onnxruntime_by_itself_reports_after_a_time(bundle, tmp_path):
     with_reports()
     frames = ["run", "--quiet", "--source", "test://", "--frames", str(LONG_S * 30), "--backend"]

@@ -33,6 +33,7 @@ def lines(bundle, *arguments, **options):
     return [json.loads(line) for line in out.splitlines()]
 
 
+@pytest.mark.slow
 def test_a_run_names_bundle_source_and_device(bundle):
     identity = bundle_id(bundle)
     run = ("run", "--source", "test://", "--frames", "2")
@@ -50,6 +51,7 @@ def bundle_id(bundle):
     return open_bundle(bundle).id[:12]
 
 
+@pytest.mark.slow
 def test_classify_and_a_folder_name_them_too(bundle):
     image = os.path.join(str(bundle), "golden", "000.png")
     [line] = lines(bundle, "classify", image, "--device-name", "roof")
@@ -59,6 +61,7 @@ def test_classify_and_a_folder_name_them_too(bundle):
     assert {line["source"] for line in found} == {str(bundle / "golden")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["", " ", "a\nb", "\x1b[31m", "x" * 101, "a\u202eb"])
 def test_a_name_that_could_not_be_printed_is_refused_before_anything_is_opened(bundle, name):
     code, out, err = output_of(start(bundle, "run", "--source", "nowhere", "--device-name", name))

@@ -17,8 +17,6 @@ from edgeclf_runtime.outputs import claim_output, new_file, new_folder
 
 from .kills import kill_at, kill_everywhere, tree
 
-pytestmark = pytest.mark.long
-
 OLD = {"marker": b"old", "only-old": b"", "sub": None, "sub/file": b"old"}
 NEW = {"marker": b"new", "sub": None, "sub/file": b"new"}
 
@@ -75,6 +73,7 @@ def hidden(home):
     return sorted(name for name in os.listdir(str(home)) if name.startswith("."))
 
 
+@pytest.mark.slow
 def test_a_folder_is_the_old_or_the_new_one_wherever_its_process_is_killed(home, exchange):
     reset(home)
     found = []
@@ -90,6 +89,7 @@ def test_a_folder_is_the_old_or_the_new_one_wherever_its_process_is_killed(home,
     assert NEW in found
 
 
+@pytest.mark.slow
 def test_a_file_is_the_old_or_the_new_one_wherever_its_process_is_killed(home, exchange):
     reset(home)
     found = []
@@ -101,6 +101,7 @@ def test_a_file_is_the_old_or_the_new_one_wherever_its_process_is_killed(home, e
     assert set(found) == {b"old", b"new"}
 
 
+@pytest.mark.slow
 def test_a_new_output_is_not_there_or_whole_wherever_its_process_is_killed(home, exchange):
     for name, write in (("folder", write_folder), ("file", write_file)):
         for moment in kill_everywhere(lambda: write(home)):  # noqa: B023
@@ -257,6 +258,7 @@ def test_what_a_dead_process_left_is_removed_as_soon_as_it_is_dead(home, kind):
     assert os.listdir(str(home)) == []
 
 
+@pytest.mark.slow
 def test_many_processes_at_once_leave_one_whole_file(home):
     def write_often(letter):
         for _ in range(30):

@@ -23,8 +23,6 @@ from .pictures import encode, noise
 from .starting import output_of, start
 from .test_gstreamer import run_by_system, with_gstreamer
 
-pytestmark = pytest.mark.long
-
 PASSWORD = "p@ss#1/ %"
 # Whatever of it could be read.
 PIECES = ("p@ss", "ss#1", "p%40ss", "ss%231", base64.b64encode(b"admin:" + PASSWORD.encode()).decode())
@@ -89,6 +87,7 @@ def run_until_the_end(bundle, *arguments, **environment):
     return [json.loads(line)["label"] for line in (first + out).splitlines()], [first, out, err, *shown]
 
 
+@pytest.mark.slow
 @with_rtsp
 @pytest.mark.parametrize("method", ["digest", "basic"])
 def test_a_run_takes_the_password_from_the_environment_and_nobody_sees_it(bundle, method):
@@ -99,6 +98,7 @@ def test_a_run_takes_the_password_from_the_environment_and_nobody_sees_it(bundle
     assert leaks(*shown) == []
 
 
+@pytest.mark.slow
 @with_rtsp
 @pytest.mark.parametrize("form", ["rtsp://admin@{}", "rtsp://admin:{{password}}@{}", "RTSP://admin@{}"])
 def test_a_run_takes_the_password_from_a_file_and_nobody_sees_it(bundle, tmp_path, form):
@@ -110,6 +110,7 @@ def test_a_run_takes_the_password_from_a_file_and_nobody_sees_it(bundle, tmp_pat
     assert leaks(*shown) == []
 
 
+@pytest.mark.slow
 @with_rtsp
 def test_a_password_that_was_typed_is_warned_of_once_and_taken_out_of_the_process_list(bundle):
     with closed_camera() as server:
@@ -122,6 +123,7 @@ def test_a_password_that_was_typed_is_warned_of_once_and_taken_out_of_the_proces
     assert "EDGECLF_CAMERA_PASSWORD or by --password-file" in warnings[0]
 
 
+@pytest.mark.slow
 @with_rtsp
 def test_a_wrong_password_is_an_error_that_does_not_tell_it(bundle, tmp_path):
     path = password_file(tmp_path, "wr@ng one")
@@ -134,6 +136,7 @@ def test_a_wrong_password_is_an_error_that_does_not_tell_it(bundle, tmp_path):
     assert leaks(err, pieces=("wr@ng", "wr%40ng")) == []
 
 
+@pytest.mark.slow
 @with_rtsp
 @with_gstreamer
 def test_a_pipeline_takes_the_password_too():
@@ -150,6 +153,7 @@ def test_a_pipeline_takes_the_password_too():
     assert leaks(found.stderr.decode()) == []
 
 
+@pytest.mark.slow
 def test_an_http_camera_takes_the_password_as_a_user_and_as_a_parameter(monkeypatch):
     def answer(path, headers):
         right = headers.get("authorization") == basic("me", PASSWORD) or path.endswith(quote(PASSWORD, safe=""))
@@ -322,6 +326,7 @@ def test_the_line_end_is_no_part_of_the_password(tmp_path, end, caplog):
     assert caplog.messages == []
 
 
+@pytest.mark.slow
 def test_a_password_file_that_is_missing_is_named(fails):
     for option in (["--password-file=/gone/file"], ["--password-file", "/gone/file"]):
         assert "the password file /gone/file cannot be read (No such file" in fails(
@@ -411,6 +416,7 @@ def fails(bundle):
     return fails
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

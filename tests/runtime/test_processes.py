@@ -63,6 +63,7 @@ def test_the_building_process_imports_nothing_from_the_working_folder(trap):
     assert os.listdir(str(trap)) == []
 
 
+@pytest.mark.slow
 def test_a_folder_that_python_m_put_on_the_path_is_not_the_childs(tmp_path):
     write(tmp_path, {"beside.py": "", "prog.py": "from edgeclf_runtime.checks import ask\nprint(ask('import beside'))"})
     environment = dict(os.environ, PYTHONPATH=os.path.dirname(os.path.dirname(edgeclf_runtime.__file__)))
@@ -120,6 +121,7 @@ def test_a_pythonpath_keeps_its_absolute_entries():
     assert without_working_folder({"PYTHONPATH": ":."}) == {}
 
 
+@pytest.mark.slow
 def test_a_camera_outlives_the_thread_that_opened_it():
     opened = []
     thread = threading.Thread(target=lambda: opened.append(open_camera("test://")))
@@ -149,6 +151,7 @@ def settled(pid):
         return begun and "State:\tS" in status.read()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(CHILDREN))
 def test_a_child_that_was_stopped_ends_with_its_parent(kind):
     code = f"""
@@ -179,6 +182,7 @@ def test_a_child_whose_parent_ended_before_ends_by_itself():
     assert subprocess.Popen(command).wait(WAIT_S) == 1
 
 
+@pytest.mark.slow
 def test_a_fork_of_the_parent_starts_children_of_its_own():
     code = (
         "import os, sys\nfrom edgeclf_runtime.checks import ask\nassert ask('return 1').found == 1\n"

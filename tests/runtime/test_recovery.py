@@ -81,6 +81,7 @@ def wait_for(shared, backend):
     raise AssertionError("it is still on " + shared.backend)
 
 
+@pytest.mark.slow
 def test_a_better_backend_comes_back_after_its_golden_images_and_without_a_pause(shared, opener, images, caplog):
     caplog.set_level(logging.INFO)
     gate = Gate()
@@ -103,6 +104,7 @@ def test_a_better_backend_comes_back_after_its_golden_images_and_without_a_pause
     assert "fp32 on onnxruntime works again, and replaces fp32 on opencv" in caplog.text
 
 
+@pytest.mark.slow
 def test_threads_go_on_while_backends_fail_and_come_back(shared, opener, images):
     def work(number):
         for turn in range(30):
@@ -130,6 +132,7 @@ def test_one_that_gives_wrong_numbers_does_not_come_back(shared, opener, images,
     assert shared.backend == "opencv"
 
 
+@pytest.mark.slow
 def test_one_that_never_passed_here_is_not_tried(shared, opener, images, bundle):
     opened = open_bundle(bundle)
     fp32 = opened.model("fp32")._replace(backends=("onnxruntime", "opencv"))
@@ -144,6 +147,7 @@ def test_one_that_never_passed_here_is_not_tried(shared, opener, images, bundle)
     assert gate.tries == 1
 
 
+@pytest.mark.slow
 def test_nothing_is_opened_after_closing_and_what_opens_then_is_closed(shared, opener, images):
     opening, go_on = threading.Event(), threading.Event()
     fall_back(shared, opener, images, lambda: (opening.set(), go_on.wait(30)))
@@ -215,6 +219,7 @@ def test_attempts_become_rare_and_do_not_begin_anew_for_one_that_fails_at_once()
     assert attempts.waited == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
 
 
+@pytest.mark.slow
 def test_a_stream_says_when_it_is_degraded_and_restored(shared, opener, images):
     gate = Gate()
     items = follow(shared, FakeCamera(images[:1], loop=True))
@@ -261,6 +266,7 @@ def test_the_live_page_says_why_it_is_degraded_and_stays_live():
         assert sink.state()["degraded"] == ""
 
 
+@pytest.mark.slow
 def test_the_newest_fallback_that_is_not_undone_is_shown(bundle, opener, images):
     opened = open_bundle(bundle)
     fp32, int8 = opened.model("fp32"), opened.model("int8-cpu")
@@ -282,6 +288,7 @@ def test_the_newest_fallback_that_is_not_undone_is_shown(bundle, opener, images)
     assert opener.wrong == []
 
 
+@pytest.mark.slow
 def test_what_is_tried_in_the_background_does_not_tell_systemd_that_the_program_is_at_work(
     shared, opener, images, monkeypatch
 ):

@@ -45,6 +45,7 @@ def test_the_first_model_for_the_machine_is_used(bundle):
         assert classifier.model == candidates(opened)[0][0].name
 
 
+@pytest.mark.slow
 def test_a_model_that_fails_its_golden_images_is_passed_over_aloud(copied, caplog):
     reseal(copied, spoil_int8)
     with caplog.at_level(logging.WARNING), Classifier.open(copied) as classifier:
@@ -60,6 +61,7 @@ def test_without_onnxruntime_the_float_model_runs_on_opencv(opened, monkeypatch,
     assert "fp32 on onnxruntime" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(backend_version("openvino") is None, reason="openvino is not installed")
 def test_without_onnxruntime_openvino_runs_int8(opened, monkeypatch):
     int8 = opened.model("int8-cpu")._replace(backends=("onnxruntime", "openvino"))
@@ -165,6 +167,7 @@ def test_where_that_cuda_does_not_work_the_manifests_order_counts(int8_first, mo
         assert (classifier.model, classifier.runner.device) == ("fp32", "cpu")
 
 
+@pytest.mark.slow
 def test_what_gives_way_on_the_cpu_is_still_there_when_int8_fails(copied, monkeypatch, caplog):
     reseal(copied, spoil_int8)
     CudaBuild(monkeypatch, "raises")

@@ -1,11 +1,15 @@
 import json
 import sys
 
+import pytest
+
 from edgeclf_runtime.bundle import open_bundle
 from edgeclf_runtime.selection import candidates
 from edgeclf_runtime.selftest import selftest
 
 from .sealing import reseal, spoil_int8
+
+pytestmark = pytest.mark.slow
 
 
 def test_every_model_that_this_machine_would_try_is_tested(bundle):

@@ -10,7 +10,7 @@ from .brokers import wait_until
 from .systemd import Systemd
 from .test_service_unit import AWKWARD
 
-pytestmark = [pytest.mark.long, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 PYTHON = "/usr/bin/python3"
 BUNDLE = "/srv/my 100% $pets \u00fc.edge"
 

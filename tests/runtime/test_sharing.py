@@ -58,6 +58,7 @@ def others(backend):
     return (backend, "opencv" if backend == "onnxruntime" else "onnxruntime")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ON_THE_CPU)
 def test_threads_get_the_right_labels_from_one_classifier(classifier, opener, images, labels, backend):
     with classifier(backend) as shared:
@@ -66,6 +67,7 @@ def test_threads_get_the_right_labels_from_one_classifier(classifier, opener, im
     assert opener.wrong == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ON_THE_CPU)
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_a_backend_that_fails_under_threads_is_replaced_once(classifier, opener, images, labels, backend, error):
@@ -293,6 +295,7 @@ def test_who_waits_behind_one_that_hangs_is_let_go_when_the_classifier_is_closed
     assert runner.inferences == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ON_THE_CPU)
 def test_two_cameras_share_a_classifier_that_falls_back(classifier, opener, images, labels, backend):
     with classifier(*others(backend)) as shared:

@@ -213,6 +213,7 @@ def held(monkeypatch):
     return released
 
 
+@pytest.mark.slow
 def test_of_a_file_no_frame_is_lost_on_a_slow_disk(tmp_path, held):
     threading.Timer(0.5, held.set).start()
     sink = store(tmp_path, [unsure(number) for number in range(20)], every_s=0.0, wait=True)

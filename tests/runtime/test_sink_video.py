@@ -192,6 +192,7 @@ def test_messages_name_no_option_that_a_run_does_not_have(tmp_path):
         assert "--" not in str(refused.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_slow_disk_holds_up_a_file_and_loses_no_frame(tmp_path, monkeypatch, suffix):
     released = threading.Event()
@@ -250,6 +251,7 @@ def test_a_disk_with_little_left_is_refused(tmp_path, monkeypatch):
     assert os.listdir(str(tmp_path)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_disk_that_becomes_full_ends_the_video_which_can_be_played(small_disk, caplog, monkeypatch, suffix):
     folder = small_disk("4m")

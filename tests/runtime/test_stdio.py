@@ -10,6 +10,8 @@ import pytest
 
 from .starting import WAIT_S
 
+pytestmark = pytest.mark.slow
+
 STREAMS = ("<&-", ">&-", "2>&-")
 CLOSED = [
     " ".join(closed)
@@ -65,7 +67,6 @@ def test_quick_commands_without_standard_streams_end_as_with_them(bundle, tmp_pa
         assert json.loads(out)["verified_files"] > 10
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize(
     "arguments", [("selftest", "--model", "fp32", "--json"), ("doctor", "--json"), ("bench", "--repeat", "2", "--json")]

@@ -15,8 +15,6 @@ from .pictures import encode, noise
 from .sealing import rename_labels, reseal
 from .starting import output_of, start
 
-pytestmark = pytest.mark.long
-
 NASTY = "\x1b]0;pwn\x07 \x9b31m \u202egnp.exe \u200b\u2066\u2028\ufeff\u00ad\u3164\U000e0041 \x7f\ttab"
 
 
@@ -71,6 +69,7 @@ def hidden(copied):
     return copied
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_json", [False, True])
 @pytest.mark.parametrize("command", ["info", "classify", "run"])
 def test_names_of_a_bundle_and_of_files_do_not_reach_the_terminal(hidden, tmp_path, command, as_json):
@@ -98,6 +97,7 @@ def test_a_bundle_whose_names_command_a_terminal_is_refused_without_commanding_i
     assert not [line for line in err.splitlines() if line.startswith("forged")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

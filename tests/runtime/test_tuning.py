@@ -42,7 +42,7 @@ def names(pairs):
     return [f"{model.name} on {backend}" for model, backend in pairs]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_real_measurement_gives_milliseconds_of_every_pair(opened):
     assert names(candidates(opened)) == [INT8, ORT, OPENCV]
     latency_ms = tuning.measure(opened, candidates(opened), threads=1)
@@ -50,7 +50,7 @@ def test_a_real_measurement_gives_milliseconds_of_every_pair(opened):
     assert all(ms > 0 for ms in latency_ms.values())
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_pairs_take_turns_and_one_alone_is_loaded(opened, monkeypatch):
     loaded, turns = [], []
     real = tuning.open_proven
@@ -70,7 +70,7 @@ def test_the_pairs_take_turns_and_one_alone_is_loaded(opened, monkeypatch):
     assert turns == ["onnxruntime", "opencv"] * tuning.ROUNDS
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_what_fails_its_golden_images_is_not_measured(opened, caplog):
     broken = opened._replace(
         models=tuple(
@@ -224,7 +224,6 @@ def test_one_pair_has_nothing_to_be_compared_with(opened):
     assert str(shown[0]) == f"nothing to compare: {INT8} is all that could run here"
 
 
-@pytest.mark.long
 def test_what_fails_is_measured_with_its_reason(opened):
     broken = opened._replace(
         models=tuple(model._replace(tolerances={"default": Tolerance(0.0, 0.0, 0.0)}) for model in opened.models)

@@ -33,6 +33,7 @@ def secret(tmp_path):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(PLAYLISTS))
 def test_a_playlist_called_a_film_reads_no_other_file_and_no_address(tmp_path, secret, name):
     with HttpServer(lambda path, headers: response(secret.read_bytes(), "video/x-msvideo")) as server:
@@ -63,6 +64,7 @@ def test_a_film_may_be_called_like_a_protocol(tmp_path, secret, monkeypatch, nam
         assert abs(int(camera.read().image.mean()) - 77) < 3
 
 
+@pytest.mark.slow
 def test_the_users_own_options_of_ffmpeg_do_not_open_playlists(tmp_path, secret, monkeypatch):
     monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", "protocol_whitelist;file,http|format_whitelist;hls,avi")
     with open_camera(secret) as camera:

@@ -12,7 +12,8 @@ from .brokers import wait_until
 from .cameras import Proxy, Server, free_port, has_rtsp_server
 from .starting import WAIT_S, output_of, start
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
+
 rtsp = pytest.param(
     "rtsp",
     marks=pytest.mark.skipif(

@@ -12,7 +12,8 @@ from edgeclf_runtime.errors import CameraError, CameraLost
 
 from .cameras import Proxy, Server, has_rtsp_server
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
+
 
 WAIT_S = 60
 rtsp = pytest.param(

@@ -107,7 +107,6 @@ def sources():
 SHARED = {"outputs.py", "stage.py"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("path", "programs"), sources())
 def test_a_message_names_only_options_and_commands_that_exist(path, programs):
     if path.name in SHARED:
@@ -128,7 +127,6 @@ def pages():
     return [pytest.param(path, id=str(path.relative_to(ROOT))) for path in sorted(found)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("path", pages())
 def test_a_page_names_only_options_and_commands_that_exist(path):
     text = path.read_text(encoding="utf-8")

@@ -5,6 +5,9 @@ Knows nothing of files for output or of how the data was divided.
 
 from __future__ import annotations
 
+import multiprocessing.util
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from .loading import load_pixels
 from .reporting import progress, say
 
 _SMALLEST_SCALE = 2.0
+_LONGEST_TEMPORARY = 60  # bytes; a socket's path may have 107, and "/pymp-12345678/listener-12345678" and more is added
 Rows = list[dict[str, float]]
 
 
@@ -121,14 +125,15 @@ def fit_network(
     # Lightning keeps the mode that it finds, and in evaluation mode batch norm would learn nothing.
     network.train().requires_grad_(True)
     network.normalize.requires_grad_(False)
+    workers = 2 if _workers_can_meet() else 0
     loaders = {
         split: DataLoader(
             Images(paths[split], targets[split], spec, augmentation(flips) if split == "train" else None),
             batch_size,
             shuffle=split == "train",
             drop_last=split == "train" and len(paths[split]) > batch_size,
-            num_workers=2,
-            persistent_workers=True,
+            num_workers=workers,
+            persistent_workers=workers > 0,
         )
         for split in paths
     }
@@ -143,6 +148,22 @@ def fit_network(
     )
     network.cpu().eval()
     return rows
+
+
+def _workers_can_meet() -> bool:
+    """Return whether workers' sockets have a place; where the temporary folder's name is long, they get one in /tmp.
+
+    A worker whose socket has too long a path hangs, and its parent with it.
+    """
+    if len(os.fsencode(tempfile.gettempdir())) <= _LONGEST_TEMPORARY:
+        return True
+    usual, tempfile.tempdir = tempfile.tempdir, "/tmp"
+    try:
+        return len(os.fsencode(multiprocessing.util.get_temp_dir())) <= _LONGEST_TEMPORARY
+    except OSError:
+        return False
+    finally:
+        tempfile.tempdir = usual
 
 
 class Images(TorchDataset):

@@ -413,7 +413,8 @@ def test_an_output_that_may_not_be_written_is_refused(command, digits, tmp_path)
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_training_leaves_nothing_behind_and_is_exit_code_130(digits, tmp_path, number):
-    output, scratch = tmp_path / "output", tmp_path / "scratch"
+    # A long name, since worker processes make sockets below it.
+    output, scratch = tmp_path / "output", tmp_path / ("scratch" * 10)
     output.mkdir()
     scratch.mkdir()
     endless = [*PROGRAM, "train", digits, "--output", output / "run", *QUICK[:-1], "9999", "--finetune", "full"]

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +14,11 @@ import edgeclf_runtime  # noqa: F401 - before any test imports onnxruntime, whic
 os.environ["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
 # Threads wait for each other after every layer; with images as small as these, on a busy machine, that is nearly all.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Whoever starts pytest in the background or by nohup lets it ignore these, and so every program that a test starts.
+for ignored in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(ignored) is signal.SIG_IGN:
+        signal.signal(ignored, signal.default_int_handler if ignored == signal.SIGINT else signal.SIG_DFL)
 
 DIGITS = ("3", "5", "8")
 IMAGES_PER_DIGIT = 60
@@ -118,8 +124,6 @@ def own_secrets(monkeypatch):
 @pytest.fixture
 def command(capfd):
     """Run an ``edgeclf`` command in this process: command("check", DATA) gives its exit code, stdout and stderr."""
-    import signal
-
     from edgeclf import cli, reporting
 
     def run(*arguments):

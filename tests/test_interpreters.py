@@ -51,7 +51,7 @@ MARKS = "" if os.environ.get("EDGECLF_TEST_WHOLE") else "not slow"
 """EDGECLF_TEST_WHOLE=1 runs every test on each of them; the host's own Python always does."""
 CAN_EMULATE = bool(shutil.which("qemu-aarch64-static") and shutil.which("apt-get")) and os.getuid() == 0
 ARM64, ARM64_OPENCV = ROOT / "tests" / "runtime" / "arm64.py", "4.8.0.76"
-AT_ONCE = 4
+AT_ONCE = 2
 LOGITS = """
 import json, sys
 from edgeclf_runtime.bundle import open_bundle

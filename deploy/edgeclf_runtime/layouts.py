@@ -69,7 +69,7 @@ def _no_array(image):
 
 def _unusual(image):
     """Return the message about an array that is not converted."""
-    found = "an image of uint8 [height, width, 3], or grey [height, width], was expected, found {} {}".format(
+    found = "an image of uint8 [height, width, 3], or gray [height, width], was expected, found {} {}".format(
         image.dtype, list(image.shape)
     )
     if not image.size:
@@ -78,13 +78,29 @@ def _unusual(image):
         return found + ": for several images there is classify_batch(), a list of them"
     if image.ndim == 3 and image.shape[2] not in (1, 3, 4) and image.shape[0] in (1, 3, 4):
         return found + ": channels come last: image.transpose(1, 2, 0)"
-    if image.dtype.kind == "f":
-        return found + ": of values from 0 to 1 make (image * 255).round().astype(numpy.uint8)"
-    if image.dtype.kind in "ui" and image.dtype.itemsize > 1:
-        return found + ": of 16 bits make (image >> 8).astype(numpy.uint8), of 12 bits (image >> 4)"
+    return found + _conversion(image)
+
+
+def _conversion(image):
+    """Return how to make uint8 of an array's values, as the end of a message; "" if that cannot be known."""
+    import numpy as np
+
     if image.dtype.kind == "b":
-        return found + ": of True and False make image.astype(numpy.uint8) * 255"
-    return found
+        return ": of True and False make image.astype(numpy.uint8) * 255"
+    if image.dtype == np.uint8 or image.dtype.kind not in "uif":
+        return ""
+    least, largest = image.min(), image.max()
+    if not (np.isfinite(least) and np.isfinite(largest)):
+        return ": not all of its values are finite numbers"
+    bits = next((bits for bits in (8, 10, 12, 14, 16) if largest < 1 << bits), None)
+    if least < 0 or bits is None:
+        code = "scale it to 0 to 255, then .astype(numpy.uint8)"
+    elif image.dtype.kind == "f":
+        scaled = "(image * 255)" if largest <= 1 else "image" if bits == 8 else "(image / {})".format(1 << bits - 8)
+        code = scaled + ".round().astype(numpy.uint8)"
+    else:
+        code = "{}.astype(numpy.uint8)".format("image" if bits == 8 else "(image >> {})".format(bits - 8))
+    return ", of values from {:g} to {:g}: {}".format(least, largest, code)
 
 
 def frame_as_bgr(image, source, height=0):

@@ -121,7 +121,7 @@ def test_a_process_that_cannot_open_its_source_is_an_error():
 
 @pytest.mark.slow
 def test_closing_ends_a_process_that_hangs_and_leaves_nothing():
-    before = sorted(os.listdir("/proc/self/fd"))
+    before = set(os.listdir("/proc/self/fd"))
     camera = CaptureProcess(TEST._replace(fault="hang", after=1)).wait_opened()
     camera.read()
     process = camera._process
@@ -132,7 +132,7 @@ def test_closing_ends_a_process_that_hangs_and_leaves_nothing():
         camera.read()
     del camera
     gc.collect()
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before
 
 
 @pytest.mark.slow

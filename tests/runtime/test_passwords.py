@@ -139,7 +139,7 @@ def test_a_wrong_password_is_an_error_that_does_not_tell_it(bundle, tmp_path):
 @pytest.mark.slow
 @with_rtsp
 @with_gstreamer
-def test_a_pipeline_takes_the_password_too():
+def test_a_pipeline_takes_the_password_too(monkeypatch):
     read = (
         "import os, sys\n"
         "from edgeclf_runtime.camera import open_camera\n"
@@ -147,7 +147,7 @@ def test_a_pipeline_takes_the_password_too():
     )
     with closed_camera() as server:
         pipeline = "gst://rtspsrc location={} user-id=admin user-pw={{password}} protocols=tcp ! decodebin"
-        os.environ[CAMERA] = PASSWORD
+        monkeypatch.setenv(CAMERA, PASSWORD)
         found = run_by_system(read, pipeline.format(server.uri()))
     assert found.stdout == b"(120, 160, 3)\n", found.stderr.decode()
     assert leaks(found.stderr.decode()) == []

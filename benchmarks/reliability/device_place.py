@@ -67,6 +67,7 @@ def make_place(nginx_lines: str) -> contextlib.ExitStack:
     for name, text in {"camera": SECRET, "token": TOKEN}.items():
         Path("/etc/edgeclf").mkdir(exist_ok=True)
         Path("/etc/edgeclf", name).write_text(text + "\n")
+        Path("/etc/edgeclf", name).chmod(0o600)
     _sudo()
     with contextlib.ExitStack() as stack:
         for start in (_rtsp_cameras, _http_camera, _broker):
@@ -157,7 +158,7 @@ def _http_camera() -> Iterator[None]:
         if path == "/picture.jpg":
             return response(pictures[0])
         if path == "/film.mp4":
-            return response(Path("film.mp4").read_bytes(), "video/mp4")
+            return response(Path(MEMORY, "film.mp4").read_bytes(), "video/mp4")
         return stream() if path.startswith(("/video", "/stream")) else response(status="404 Not Found")
 
     with HttpServer(answer, ("10.0.0.8", 80)):
@@ -229,6 +230,7 @@ def fill(folder: Path, bundle: Path) -> None:
     film = "videotestsrc num-buffers=30 pattern=ball ! video/x-raw,width=640,height=480,framerate=15/1 ! "
     film += "x264enc key-int-max=15 ! video/x-h264,profile=baseline ! mp4mux faststart=true ! filesink location=film.mp4"
     subprocess.check_call(["gst-launch-1.0", "-q", *film.split()], cwd=folder, env={"PATH": PATH})
+    shutil.copy(folder / "film.mp4", MEMORY)  # for the camera that serves it
     for name in ("a:b.mp4", "-x.avi"):
         shutil.copy(folder / "film.mp4", folder / name)
     (folder / "cut.mp4").write_bytes((folder / "film.mp4").read_bytes()[:-20000])

@@ -233,7 +233,7 @@ def fill(folder: Path, bundle: Path) -> None:
     shutil.copy(folder / "film.mp4", MEMORY)  # for the camera that serves it
     for name in ("a:b.mp4", "-x.avi"):
         shutil.copy(folder / "film.mp4", folder / name)
-    (folder / "cut.mp4").write_bytes((folder / "film.mp4").read_bytes()[:-20000])
+    (folder / "cut.mp4").write_bytes((folder / "film.mp4").read_bytes()[: -(folder / "film.mp4").stat().st_size // 3])
     for damaged, name in ((2, "scratched.avi"), (5, "damaged.avi")):
         _damage(avi(folder / name, 100), damaged)
 
@@ -242,6 +242,7 @@ def _damage(film: Path, count: int) -> None:
     """Overwrite so many of a film's JPEG frames."""
     data = bytearray(film.read_bytes())
     starts = [at.start() for at in re.finditer(b"\xff\xd8\xff", data)]
-    for start in starts[10 : 10 + 3 * count : 3]:
-        data[start : start + 40] = bytes(40)
+    for number in range(10, 10 + 3 * count, 3):
+        start, end = starts[number : number + 2]
+        data[start : end - 8] = bytes(end - 8 - start)  # 8: the next chunk's header
     film.write_bytes(data)

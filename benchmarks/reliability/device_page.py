@@ -3,7 +3,7 @@
     sudo python3 benchmarks/reliability/device_page.py NAME.edge /usr/bin/python3 VENV/bin/python3 --keep FOLDER
 
 Method: the words are read from the page: its blocks of code, the inline code in its tables and its prose.  Each is run
-in the place that device_place.py makes, as part of a command line of device_cases.py, by every interpreter that is
+in the place that device_place.py makes, as part of a command line of device_inputs.py or device_outputs.py, by every interpreter that is
 given, which is ``python3`` there and finds nothing of edgeclf but the bundle.  A run without an end gets SIGTERM when it
 has shown what it must, and must end with 143 within STOP_S.  Words that no case runs, and cases whose words the page
 does not have, count as failures: the two cannot drift apart.  The service is installed, stopped and removed under a
@@ -29,7 +29,9 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
-from device_cases import TERM, Case, cases  # noqa: E402
+from device_case import TERM, Case  # noqa: E402
+from device_inputs import input_cases  # noqa: E402
+from device_outputs import output_cases  # noqa: E402
 from device_place import ISOLATED, MEMORY, PATH, SYSTEM_PYTHON, fill, make_place, reason_to_skip, usb_camera  # noqa: E402
 from device_service import walk_service  # noqa: E402
 
@@ -83,9 +85,15 @@ def main() -> None:
     raise SystemExit(any(row["status"] == "FAILED" for row in rows))
 
 
+def cases() -> Iterator[Case]:
+    """Return all cases, in the page's order."""
+    yield from input_cases()
+    yield from output_cases()
+
+
 def words_of(page: str) -> list[str]:
     """Return the words of a page that can be run: lines of its blocks of code, and its inline code, each once."""
-    blocks = re.findall(r"```\n(.*?)```", page, re.DOTALL)
+    blocks = [text for language, text in re.findall(r"```(\w*)\n(.*?)```", page, re.DOTALL) if not language]
     inline = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", page, flags=re.DOTALL))
     found = [line for block in blocks for line in block.splitlines()]
     found += [text for text in inline if TO_RUN.match(text) or text.split()[0] in COMMANDS]
@@ -108,6 +116,7 @@ def walk(arguments: argparse.Namespace, python: Path, page: str) -> Iterator[dic
     """Run every case by one interpreter; yields a row for each."""
     with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         folder = Path(name)
+        folder.chmod(0o755)  # for a user that no file knows
         fill(folder, arguments.bundle.resolve())
         usb = usb_camera(folder)
         (folder / "program.py").write_text(program(page))
@@ -126,7 +135,7 @@ def walk(arguments: argparse.Namespace, python: Path, page: str) -> Iterator[dic
                 keep(arguments.keep, f"{version}-{number:03}", row)
                 print("{status:8} {exit:>4} {command}  {why}".format(**row), file=sys.stderr, flush=True)
                 yield dict(row, python=label)
-        if str(python) == SYSTEM_PYTHON and not arguments.only or arguments.only == "systemd":
+        if (str(python) == SYSTEM_PYTHON and not arguments.only) or arguments.only == "systemd":
             for number, row in enumerate(walk_service(folder, page)):
                 keep(arguments.keep, f"{version}-systemd-{number:02}", row)
                 print("{status:8} {exit:>4} {command}  {why}".format(**row), file=sys.stderr, flush=True)

@@ -140,7 +140,9 @@ def _http_camera() -> Iterator[None]:
     """Serve 10.0.0.8: a password in the address, or by Basic; a stream, an image, a film, a redirect."""
     from urllib.parse import parse_qs, urlsplit
 
-    pictures = [cv2.imencode(".jpg", np.full((480, 640, 3), shade, np.uint8))[1].tobytes() for shade in range(0, 250, 9)]
+    pictures = [
+        cv2.imencode(".jpg", np.full((480, 640, 3), shade, np.uint8))[1].tobytes() for shade in range(0, 250, 9)
+    ]
 
     def stream() -> Iterator[bytes]:
         yield stream_head()
@@ -196,7 +198,9 @@ def _proxy(lines: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _running(command: list[str], ready: Callable[[], bool], environment: dict[str, str] | None = None) -> Iterator[None]:
+def _running(
+    command: list[str], ready: Callable[[], bool], environment: dict[str, str] | None = None
+) -> Iterator[None]:
     quiet = subprocess.DEVNULL
     environment = environment or {"PATH": PATH}
     with subprocess.Popen(command, stdout=quiet, stderr=quiet, env=environment) as process:
@@ -228,7 +232,9 @@ def fill(folder: Path, bundle: Path) -> None:
     cv2.imwrite(str(folder / "cat.jpg"), images[0])
     cv2.imwrite(str(folder / "shot[1].png"), images[0])
     film = "videotestsrc num-buffers=30 pattern=ball ! video/x-raw,width=640,height=480,framerate=15/1 ! "
-    film += "x264enc key-int-max=15 ! video/x-h264,profile=baseline ! mp4mux faststart=true ! filesink location=film.mp4"
+    film += (
+        "x264enc key-int-max=15 ! video/x-h264,profile=baseline ! mp4mux faststart=true ! filesink location=film.mp4"
+    )
     subprocess.check_call(["gst-launch-1.0", "-q", *film.split()], cwd=folder, env={"PATH": PATH})
     shutil.copy(folder / "film.mp4", MEMORY)  # for the camera that serves it
     for name in ("a:b.mp4", "-x.avi"):

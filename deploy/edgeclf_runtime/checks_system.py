@@ -96,9 +96,7 @@ def _uses(devices, root):
     """
     answer = ask(_QUERY.format(paths=devices))
     known = dict(zip(devices, answer.found or [(None, "")] * len(devices)))
-    uses = {
-        path: use(title(path, root), Capabilities(*facts) if facts else None) for path, (facts, _) in known.items()
-    }
+    uses = {path: use(title(path, root), Capabilities(*facts) if facts else None) for path, (facts, _) in known.items()}
     return uses, {path: shut for path, (_, shut) in known.items()}
 
 

@@ -185,9 +185,9 @@ def load_tensorrt():
     try:
         import tensorrt
     except (ImportError, OSError) as error:  # OSError: one of its libraries is missing
-        text = "TensorRT is not there for {} ({}){}; {}"
-        useless = "" if is_jetson() or gpu_nodes() else ", nor is an NVIDIA GPU, which it needs"
-        raise BackendError(text.format(sys.executable, error, useless, _how_to_install()))
+        useless = "" if is_jetson() or gpu_nodes() else "TensorRT needs an NVIDIA GPU, and there is none here; "
+        text = "{}TensorRT is not there for {} ({}); {}"
+        raise BackendError(text.format(useless, sys.executable, error, _how_to_install()))
     if version_of(tensorrt) < (8, 0):
         raise BackendError(
             "TensorRT {} is too old; 8.0 or later is needed, which JetPack 4.6 and later have".format(

@@ -42,7 +42,9 @@ class BundleInfo(NamedTuple):
     def _lines(self, model):
         size_mb = self.bundle.files[model.file]["size"] / 1e6
         accuracy = model.metrics.get("accuracy")
-        measured = "" if accuracy is None else "  accuracy {:.4f} on {} images".format(accuracy, model.metrics.get("images"))
+        measured = (
+            "" if accuracy is None else "  accuracy {:.4f} on {} images".format(accuracy, model.metrics.get("images"))
+        )
         yield "model          {:<13} {:>6.1f} MB{}".format(model.name, size_mb, measured)
         yield "{:<15}by {}".format("", ", ".join(model.backends))
 

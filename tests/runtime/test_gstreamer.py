@@ -88,3 +88,16 @@ def test_an_opencv_without_gstreamer_says_which_has_it():
         pytest.skip("this OpenCV has GStreamer")
     with pytest.raises(CameraError, match=r"needs an OpenCV with GStreamer.*python3-opencv of the system"):
         open_camera("csi://0")
+
+
+@with_gstreamer
+@pytest.mark.parametrize("jetsons", [(), ("no_such_element",)])
+def test_looking_for_an_encoder_of_h264_says_nothing_of_those_that_are_missing(jetsons):
+    code = (
+        "import ast, sys, cv2\nfrom edgeclf_runtime.movies import h264\n"
+        "h264._ENCODERS = ast.literal_eval(sys.argv[1]) + h264._ENCODERS\nbefore = cv2.getLogLevel()\n"
+        "print(h264.encoder(), cv2.getLogLevel() == before)"
+    )
+    ended = run_by_system(code, str(jetsons))
+    assert (ended.returncode, ended.stderr.decode("utf-8")) == (0, "")
+    assert ended.stdout.decode("utf-8").endswith(" True\n")

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 TERM = 143  # the run has no end: it gets SIGTERM when it has shown what it must
+NOT_RUN = -1
 CAMERA_FILE = "--password-file /etc/edgeclf/camera"
 BROKER_FILE = "--mqtt-password-file /etc/edgeclf/camera"
 RUN = "python3 pets.edge run --source "
@@ -24,8 +25,8 @@ class Case(NamedTuple):
     ends        its exit code
     shows       a pattern of its output, which is waited for before SIGTERM
     words       what stands on the page for something, and for what here
-    needs       what an interpreter may lack: "gstreamer", "onnxruntime", "openvino", "paho", "tensorrt"
-    refused     the exit code and a pattern of the output without that
+    needs       what an interpreter may lack: "gstreamer", "onnxruntime", "openvino", "paho", "tensorrt", "shared"
+    refused     the exit code and a pattern of the output without that; or NOT_RUN and why
     beside      a command line that is run while the first still runs, or after it, and a pattern of its output
     usb         whether /dev/video0 has a camera
     not_here    why the real thing is not possible here; ``ends`` and ``shows`` are those of the error then

@@ -168,13 +168,9 @@ def _models() -> Iterator[Case]:
 
 
 def _rest() -> Iterator[Case]:
-    yield Case(
-        "int8-arm",
-        FILM + "--model {}",
-        shows="int8-arm on onnxruntime",
-        needs="onnxruntime",
-        refused=(1, "onnxruntime"),
-    )
+    # Correct on Arm; another processor may compute it differently, and refuse it.
+    line = FILM + "--model {} || true"
+    yield Case("int8-arm", line, shows="int8-arm on onnxruntime", not_here="no Arm processor")
     install = "python3 pets.edge install-service --source test:// --dry-run "
     for text in ("install-service", "--dry-run"):
         yield Case(text, install.replace(text, "{}"), shows="(?s)ExecStart=.*Restart=always.*systemctl")
@@ -203,13 +199,11 @@ def _rest() -> Iterator[Case]:
         refused=(1, "paho-mqtt"),
         beside=("ls state", "edgeclf|"),
     )
-    yield Case(
-        "--user 12345",
-        "cd /; setpriv --reuid=12345 --regid=12345 --clear-groups "
-        + "env -u HOME python3 $OLDPWD/pets.edge run --tune --source $OLDPWD/film.mp4",
-        beside=("ls -d /tmp/edgeclf-12345", "12345"),
-    )
-    yield Case("/tmp/edgeclf-12345", "ls -ld {}", shows="drwx------")
+    nobody = "cd /; setpriv --reuid=12345 --regid=12345 --clear-groups env -u HOME -u TMPDIR "
+    line = nobody + "python3 $OLDPWD/pets.edge run --tune --source $OLDPWD/film.mp4"
+    shared: dict[str, Any] = {"needs": "shared", "refused": (NOT_RUN, "the interpreter is in root's home")}
+    yield Case("--user 12345", line, beside=("ls -d /tmp/edgeclf-12345", "12345"), **shared)
+    yield Case("/tmp/edgeclf-12345", "ls -ld {}; rm -r {}", shows="drwx------", **shared)
     yield Case(
         "print(item.result.label, item.result.confidence, item.age_ms)",
         "PYTHONUNBUFFERED=1 PYTHONPATH=pets.edge python3 program.py",

@@ -29,7 +29,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
-from device_case import TERM, Case  # noqa: E402
+from device_case import NOT_RUN, TERM, Case  # noqa: E402
 from device_inputs import input_cases  # noqa: E402
 from device_outputs import output_cases  # noqa: E402
 from device_place import ISOLATED, MEMORY, PATH, SYSTEM_PYTHON, fill, make_place, reason_to_skip, usb_camera  # noqa: E402
@@ -126,6 +126,7 @@ def walk(arguments: argparse.Namespace, python: Path, page: str) -> Iterator[dic
         environment["TMPDIR"] = MEMORY
         seen = subprocess.check_output(["python3", "-c", FACTS], env=environment, cwd=folder)
         version, opencv, _, facts = json.loads(seen)
+        facts["shared"] = not python.is_relative_to("/root")
         label = f"{version}, OpenCV {opencv}"
         print(f"Python {label}: {python}", file=sys.stderr)
         for number, case in enumerate(cases()):
@@ -156,6 +157,9 @@ def run(case: Case, facts: dict[str, bool], folder: Path, environment: dict[str,
     line = case.line.replace("{}", text)
     lacking = bool(case.needs) and not facts[case.needs]
     code, shows = case.refused if lacking else (case.ends, case.shows)
+    if code == NOT_RUN:
+        row = {"command": line, "text": case.text, "exit": "", "status": "not here", "why": shows}
+        return {**row, "stop_s": 0.0, "output": "", "beside": ""}
     output = folder / "output"
     with output.open("wb") as stream:
         process = subprocess.Popen(["bash", "-c", line], stdout=stream, stderr=stream, cwd=folder, env=environment)

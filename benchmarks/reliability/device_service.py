@@ -5,6 +5,7 @@ Runs inside the place that device_place.py makes, whose hosts it shares.  system
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -26,12 +27,17 @@ def walk_service(folder: Path, page: str) -> Iterator[dict[str, Any]]:
     copy, install = re.findall(r"^sudo .*$", page, re.MULTILINE)
     (folder / "srv").mkdir()
     subprocess.check_call(["cp", "-r", "pets.edge", "srv"], cwd=folder)
+    paho = importlib.util.find_spec("paho")
+    if paho is not None and paho.submodule_search_locations:
+        subprocess.check_call(["cp", "-r", *paho.submodule_search_locations, str(folder / "srv" / "paho")])
     with Systemd(walk=folder / "srv") as systemd:
         hosts = Path("/etc/hosts").read_text(encoding="utf-8")
         _shell(systemd, "printf '#!/bin/sh\\nexec \"$@\"\\n' > /usr/bin/sudo; chmod 755 /usr/bin/sudo")
         _shell(systemd, f"printf '%s' '{hosts}' > /etc/hosts")
         yield _row(systemd, copy, 0, "")
-        # Debian has no paho-mqtt and no nvarguscamerasrc; both are said before anything is installed, or by the status.
+        yield _row(systemd, install, 1, "python3-paho-mqtt")
+        # What that message recommends, without a network: paho-mqtt is pure Python.
+        yield _row(systemd, "cp -r paho /usr/lib/python3/dist-packages/", 0, "")
         yield _row(systemd, install, 0, "is installed")
         yield _status(systemd, "pets", "waiting for the camera")
         yield _row(systemd, "sudo python3 /opt/pets.edge uninstall-service --name pets", 0, "stay")

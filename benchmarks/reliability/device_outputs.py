@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from device_case import CURL, FILM, RUN, TERM, TEST, Case
+from device_case import CURL, FILM, NOT_RUN, RUN, TERM, TEST, Case
 
 
 def output_cases() -> Iterator[Case]:

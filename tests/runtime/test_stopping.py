@@ -38,6 +38,17 @@ def wait_for_the_end():
     becomes_true(lambda: False)
 
 
+def ended_by(act):
+    """Run a function as a program; returns the exit code of the signal that comes meanwhile."""
+    try:
+        with stoppable():
+            act()
+            wait_for_the_end()
+    except Terminated as ended:
+        return ended.exit_code
+    return None
+
+
 @pytest.fixture
 def waiting():
     """Have a thread wait by a Condition whose next ``notify()`` SIGTERM interrupts; waiting(condition) returns its Thread."""
@@ -80,7 +91,9 @@ def condition(waiting):
 
 @pytest.mark.parametrize("make", [event, jobs, condition])
 def test_what_a_signal_interrupted_can_be_notified_again(waiting, make):
-    with pytest.raises(Terminated), stoppable():
+    threads = []
+
+    def program():
         thread, notify = make(waiting)
         try:
             notify()
@@ -88,7 +101,10 @@ def test_what_a_signal_interrupted_can_be_notified_again(waiting, make):
         finally:
             notify()
             thread.join(WAIT_S)
-            assert not thread.is_alive()
+            threads.append(thread)
+
+    assert ended_by(program) == 143
+    assert [thread.is_alive() for thread in threads] == [False]
 
 
 class Deleted:
@@ -131,27 +147,24 @@ def caught():
 @pytest.mark.parametrize("drop", [finalized, deleted, generator, caught])
 def test_a_signal_is_not_lost_where_exceptions_are(drop, monkeypatch):
     monkeypatch.setattr(sys, "unraisablehook", lambda what: None, raising=False)  # pytest's would keep them
-    with pytest.raises(Terminated) as ended, stoppable():
-        drop()
-        wait_for_the_end()
-    assert ended.value.exit_code == 143
+    assert ended_by(drop) == 143
 
 
 def test_nothing_is_printed_of_a_signal_in_a_finalizer(capfd):
-    for drop in (finalized, deleted):
-        with pytest.raises(Terminated), stoppable():
-            drop()
-            wait_for_the_end()
+    assert [ended_by(drop) for drop in (finalized, deleted)] == [143, 143]
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_cleanup_that_takes_long_is_not_interrupted():
     done = []
-    with pytest.raises(Terminated), stoppable():
+
+    def program():
         try:
             terminate()
             wait_for_the_end()
         finally:
             threading.Event().wait(0.5)  # longer than a signal that was dropped would take to come again
             done.append(True)
+
+    assert ended_by(program) == 143
     assert done

@@ -34,7 +34,9 @@ def test_the_readme_names_every_script_and_each_says_how_it_measures(script):
 
 
 def test_every_command_of_the_devices_page_has_a_case_and_every_case_its_words():
-    code = "import device_page; print(*(row['command'] for row in device_page.drift(device_page.PAGE.read_text('utf-8'))))"
+    code = (
+        "import device_page; print(*(row['command'] for row in device_page.drift(device_page.PAGE.read_text('utf-8'))))"
+    )
     folder = BENCHMARKS / "reliability"
     assert subprocess.check_output([sys.executable, "-c", code], cwd=folder, text=True) == "\n"
 

@@ -39,7 +39,7 @@ def walk_service(folder: Path, page: str) -> Iterator[dict[str, Any]]:
         # What that message recommends, without a network: paho-mqtt is pure Python.
         yield _row(systemd, "cp -r paho /usr/lib/python3/dist-packages/", 0, "")
         yield _row(systemd, install, 0, "is installed")
-        yield _status(systemd, "pets", "waiting for the camera")
+        yield _status(systemd, "pets", "nvarguscamerasrc")
         yield _row(systemd, "sudo python3 /opt/pets.edge uninstall-service --name pets", 0, "stay")
         real = install.replace("csi://0", "test://").replace("mqtt://broker/pets", "it.jsonl")
         yield _row(systemd, real, 0, "is installed")

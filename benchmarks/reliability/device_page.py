@@ -32,7 +32,7 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 from device_case import NOT_RUN, TERM, Case  # noqa: E402
 from device_inputs import input_cases  # noqa: E402
 from device_outputs import output_cases  # noqa: E402
-from device_place import ISOLATED, MEMORY, PATH, SYSTEM_PYTHON, fill, make_place, reason_to_skip, usb_camera  # noqa: E402
+from device_place import ISOLATED, MEMORY, PATH, SECRET, SYSTEM_PYTHON, fill, make_place, reason_to_skip, usb_camera  # noqa: E402
 from device_service import walk_service  # noqa: E402
 
 PAGE = HERE.parents[1] / "deploy" / "README.md"
@@ -178,6 +178,8 @@ def run(case: Case, facts: dict[str, bool], folder: Path, environment: dict[str,
         why = f"does not show {shows!r}"
     elif not lacking and not re.search(case.beside[1], beside, re.MULTILINE):
         why = f"{case.beside[0]} shows {beside.strip()[:80]!r}"
+    elif SECRET in said:
+        why = "shows the password"
     elif code == TERM and stop_s > STOP_S:
         why = f"took {stop_s} s to stop"
     status_word = "FAILED" if why else "refused" if lacking or code in (1, 2) else "ok"
@@ -243,6 +245,7 @@ def report(rows: list[dict[str, Any]], as_json: bool) -> None:
         keys = ("python", "command", "exit", "status", "why")
         print(json.dumps({"counts": counts, "rows": [{key: row[key] for key in keys} for row in rows]}))
         return
+    print(" | ".join(pythons))
     for command, cells in table.items():
         print(command)
         print("    " + " | ".join(f"{cells.get(python, cells.get('', '')):14}" for python in pythons))

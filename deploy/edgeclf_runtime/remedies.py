@@ -185,7 +185,7 @@ def _in_new_environment(requirement, system):
         "{} -m venv --system-site-packages {}".format(shlex.quote(system.python), shlex.quote(folder)),
         "{} -m pip install {}".format(own, requirement),
     ]
-    steps += [as_root(step, system) for step in made] if system.service else made
+    steps += [as_root(step, system) for step in made] if system.home == "/opt" else made
     then = "run install-service again by {}" if system.service else "start the bundle by {}"
     return "{}; then {}".format(" && ".join(steps), then.format(own))
 

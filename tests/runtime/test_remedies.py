@@ -84,6 +84,12 @@ def test_what_a_service_lacks_is_installed_by_root_where_the_service_sees_it(sys
     assert install("onnxruntime", system) == command
 
 
+def test_who_has_no_home_gets_an_environment_that_root_makes():
+    command = install("onnxruntime", BOOKWORM._replace(home="/opt"))
+    assert command.startswith("sudo /usr/bin/python3 -m venv --system-site-packages /opt/edgeclf-venv && sudo /opt/")
+    assert command.endswith("; then start the bundle by /opt/edgeclf-venv/bin/python")
+
+
 def test_a_new_environment_for_a_service_is_not_in_its_own_folders(monkeypatch):
     monkeypatch.setenv("HOME", "/var/lib/edgeclf/pets")
     monkeypatch.setenv("NOTIFY_SOCKET", "/run/systemd/notify")

@@ -33,6 +33,14 @@ def test_the_readme_names_every_script_and_each_says_how_it_measures(script):
     assert f"python3 benchmarks/{script}" in (BENCHMARKS / script).read_text(encoding="utf-8")
 
 
+def test_every_command_of_the_devices_page_has_a_case_and_every_case_its_words():
+    code = (
+        "import device_page; print(*(row['command'] for row in device_page.drift(device_page.PAGE.read_text('utf-8'))))"
+    )
+    folder = BENCHMARKS / "reliability"
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=folder, text=True) == "\n"
+
+
 @pytest.fixture(scope="module")
 def latency(run, tmp_path_factory):
     """The JSON of latency.py with two cheap contenders and one that cannot run here."""

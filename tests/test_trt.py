@@ -186,6 +186,17 @@ def test_without_tensorrt_a_pc_is_told_the_package_of_pip(monkeypatch):
         open_runner("tensorrt", "model.fp32.onnx")
 
 
+@pytest.mark.parametrize(("nodes", "useless"), [([], True), (["dev/nvidia0"], False)])
+def test_without_tensorrt_and_without_a_gpu_nobody_installs_it_in_vain(monkeypatch, nodes, useless):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr(engine_api, "gpu_nodes", lambda: nodes)
+    with pytest.raises(BackendError) as caught:
+        open_runner("tensorrt", "model.fp32.onnx")
+    assert (
+        "TensorRT needs an NVIDIA GPU, and there is none here; TensorRT is not there" in str(caught.value)
+    ) is useless
+
+
 def test_what_the_library_raises_is_a_backend_error_with_its_words_and_leaves_nothing(net):
     def fail(*_):
         raise TypeError("pybind11::init(): factory function returned nullptr")

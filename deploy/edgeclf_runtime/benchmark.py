@@ -73,8 +73,9 @@ class BenchReport(NamedTuple):
                     figures = "".join(" {:>8.2f}".format(row[name]) for name in COLUMNS)
                     lines.append("{:<16} {:<12}{}".format(model, stage, figures))
         lines += ["{:<16} {}".format(model, self._summary(model)) for model in self.latency_ms]
-        lines += ["{:<16} {}".format(model, reason) for model, reason in self.failures.items()]
-        return "\n".join(map(printable, lines))
+        lines = list(map(printable, lines))
+        lines += [printable("{:<16} {}".format(*failure), "\n" + " " * 17) for failure in self.failures.items()]
+        return "\n".join(lines)
 
     def _summary(self, model):
         energy, windows = self.joules_per_frame[model], self.throttling[model]

@@ -4,6 +4,7 @@ Sources: the kernel's userspace-api/media/v4l/vidioc-querycap, include/uapi/linu
 drivers/media and the Raspberry Pi's kernel give their nodes.
 """
 
+import errno
 import fcntl
 import os
 import re
@@ -56,6 +57,18 @@ def query(path) -> Optional[Capabilities]:
             return capabilities(handle)
     except OSError:
         return None
+
+
+def unanswered(path):
+    """Return why nobody can open a node whatever its rights, "" if that is not so.
+
+    ENXIO and ENODEV: no driver is behind it; EPERM: the device rules of a container's control group.
+    """
+    try:
+        with opened(path):
+            return ""
+    except OSError as error:
+        return error.strerror if error.errno in (errno.ENXIO, errno.ENODEV, errno.EPERM) else ""
 
 
 def capabilities(handle):

@@ -86,11 +86,7 @@ class CaptureProcess(Camera):
         try:
             while not self.opened:
                 if self._receive(deadline) is None:
-                    raise CameraError(
-                        "{} did not open within {:.0f} s: {}".format(
-                            self.name, timeout_s, diagnosis(self._source, self._log.said())
-                        )
-                    )
+                    raise CameraError(self.silence(timeout_s))
                 if self.waiting:
                     raise CameraError(self.why_waiting())
         except CameraError:
@@ -176,6 +172,13 @@ class CaptureProcess(Camera):
             said = self._log.said() or ["it " + probed] * bool(probed)
             return "{}: {}".format(what, diagnosis(self._source, said, what))
         return self._quoted(what)
+
+    def silence(self, seconds):
+        """Return that nothing came for so long; before the source is open with what its reader said, and what to do."""
+        if self.opened:
+            return "{} gave no frame for {:.1f} s".format(self._source.name, seconds)
+        said = diagnosis(self._source, self._log.said())
+        return "{} did not open within {:.0f} s: {}".format(self.name, seconds, said)
 
     def why_waiting(self):
         """Return why a source that is not there is waited for, and what to do."""

@@ -7,7 +7,7 @@ import sys
 from .bundle import open_bundle
 from .checks import Check, ask, run
 from .errors import EdgeclfError
-from .machine import is_jetson
+from .machine import gpu_nodes, is_jetson
 from .processes import find_program
 from .remedies import allow, apt, as_root, install, pip, uninstall
 from .selection import candidates, pair_name
@@ -25,7 +25,6 @@ JETPACKS = {
     "10.16": "7.2",
     "11.4": "7.2",
 }
-GPU_NODES = ("dev/nvhost-gpu", "dev/nvgpu/igpu0", "dev/nvidia0")
 ARGUS_SOCKET = "tmp/argus_socket"
 _NUMPY = "import numpy\nreturn numpy.__version__"
 _OPENCV = """
@@ -133,17 +132,13 @@ def _check_csi(gstreamer, root):
     return Check(name, "ok", "nvarguscamerasrc, and nvargus-daemon runs")
 
 
-def _gpu_nodes(root):
-    return [node for node in GPU_NODES if os.path.exists(os.path.join(root, node))]
-
-
 def check_tensorrt(root="/"):
     """Whether TensorRT is there, and of which JetPack it is."""
     answer = ask(_TENSORRT)
     if answer.found:
         jetpack = JETPACKS.get(".".join(answer.found.split(".")[:2]))
         return Check("tensorrt", "ok", answer.found + (", as in JetPack {}".format(jetpack) if jetpack else ""))
-    if answer.missing and not (_gpu_nodes(root) or is_jetson(root)):
+    if answer.missing and not (gpu_nodes(root) or is_jetson(root)):
         return Check("tensorrt", "ok", "not installed; of no use without an NVIDIA GPU")
     fix = install("tensorrt")
     if is_jetson(root):
@@ -162,7 +157,7 @@ def check_onnxruntime():
 
 def check_cuda(root="/"):
     """Whether an NVIDIA GPU is there, may be used, and answers to the CUDA runtime."""
-    nodes = _gpu_nodes(root)
+    nodes = gpu_nodes(root)
     if not nodes:
         if is_jetson(root):
             fix = "in a container: docker run --runtime nvidia"

@@ -33,8 +33,8 @@ PI_BITS = ("under-voltage", "clock limited", "throttled", "soft temperature limi
 _LARGEST_FRAMES_BYTES = 6 * 3840 * 2160 * 3
 _TIME_ERROR = 5
 _QUERY = """
-from edgeclf_runtime.camera_nodes import query
-return [query(path) for path in {paths!a}]
+from edgeclf_runtime.camera_nodes import query, unanswered
+return [(query(path), unanswered(path)) for path in {paths!a}]
 """
 _CONFINE = """
 import os
@@ -73,10 +73,10 @@ def check_cameras(root="/"):
             "connect one and see dmesg; in a container: docker run --device /dev/video0; rtsp:// and http:// need none"
         )
         return [Check("camera", "warning", "there is no /dev/video*", fix)]
-    uses = _uses(devices, root)
+    uses, shut = _uses(devices, root)
     cameras = [path for path in devices if not uses[path]]
     if cameras:
-        return [_check_camera(path, root) for path in cameras]
+        return [_check_camera(path, root, shut[path]) for path in cameras]
     found = ", ".join("/dev/{}: {}".format(os.path.basename(path), uses[path]) for path in devices)
     fix = "connect a USB camera and see dmesg; rtsp:// and http:// need none"
     if any("libcamera" in use for use in uses.values()):
@@ -90,12 +90,14 @@ def check_cameras(root="/"):
 
 
 def _uses(devices, root):
-    """Return why each node is not a camera, or "", by its path.  The drivers are asked by a child: they may hang."""
+    """Return two texts by each node's path: why it is not a camera, and why nobody can open it; "" for neither.
+
+    The drivers are asked by a child: they may hang.
+    """
     answer = ask(_QUERY.format(paths=devices))
-    known = answer.found or [None] * len(devices)
-    return {
-        path: use(title(path, root), Capabilities(*facts) if facts else None) for path, facts in zip(devices, known)
-    }
+    known = dict(zip(devices, answer.found or [(None, "")] * len(devices)))
+    uses = {path: use(title(path, root), Capabilities(*facts) if facts else None) for path, (facts, _) in known.items()}
+    return uses, {path: shut for path, (_, shut) in known.items()}
 
 
 def check_confinement():
@@ -112,12 +114,15 @@ def check_confinement():
     return Check("decoders", "warning", found, fix)
 
 
-def _check_camera(path, root):
+def _check_camera(path, root, shut):
     node = "/dev/" + os.path.basename(path)
     name = title(path, root)
     found = "{} ({})".format(node, name) if name else node
     if not os.access(path, os.R_OK | os.W_OK):
         return Check("camera", "fail", found + " may not be opened by this user", allow(path, node))
+    if shut:
+        fix = "connect it again and see dmesg; in a container: docker run --device {}".format(node)
+        return Check("camera", "fail", "{} cannot be opened ({})".format(found, shut), fix)
     users = _users(node, root)
     if users:
         return Check("camera", "warning", "{} is in use by {}".format(found, ", ".join(users)), "stop it first")

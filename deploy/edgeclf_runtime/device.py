@@ -227,7 +227,10 @@ def _alike(want, have):
 
 
 def _shown(mode):
-    size = "{}x{}".format(mode.width or "?", mode.height or "?") if mode.width or mode.height else ""
+    if mode.width and mode.height:
+        size = "{}x{}".format(mode.width, mode.height)
+    else:
+        size = "width {}".format(mode.width) if mode.width else "height {}".format(mode.height) if mode.height else ""
     rate = "at {:g}".format(round(mode.fps, 2)) if mode.fps else ""
     return " ".join(part for part in (size, mode.format, rate) if part) or "no known mode"
 

@@ -12,7 +12,7 @@ import sys
 from typing import Dict, NamedTuple, Tuple
 
 from .errors import BackendError
-from .machine import is_jetson, jetson_linux
+from .machine import gpu_nodes, is_jetson, jetson_linux
 from .remedies import install
 
 _ENDLESS = (1000,)
@@ -185,7 +185,9 @@ def load_tensorrt():
     try:
         import tensorrt
     except (ImportError, OSError) as error:  # OSError: one of its libraries is missing
-        raise BackendError("TensorRT is not there for {} ({}); {}".format(sys.executable, error, _how_to_install()))
+        useless = "" if is_jetson() or gpu_nodes() else "TensorRT needs an NVIDIA GPU, and there is none here; "
+        text = "{}TensorRT is not there for {} ({}); {}"
+        raise BackendError(text.format(useless, sys.executable, error, _how_to_install()))
     if version_of(tensorrt) < (8, 0):
         raise BackendError(
             "TensorRT {} is too old; 8.0 or later is needed, which JetPack 4.6 and later have".format(

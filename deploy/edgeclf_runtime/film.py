@@ -182,7 +182,7 @@ class FilmReader(VideoReader):
         self.unreadable = lost = max(promised - count, 0)
         if self._film.missing_bytes or lost > max(_FEW_FRAMES, promised // _FEW_OF):
             raise IncompleteFilm(
-                "{} {}; what came before is classified, replace the film".format(name, self._shortfall(promised))
+                "{} {}; what could be decoded is classified; replace the film".format(name, self._shortfall(promised))
             )
         end = "{} ended after {}{} frames".format(name, count, " of {}".format(promised) if lost else "")
         raise EndOfStream(end + (": {} could not be decoded".format(lost) if lost else ""))

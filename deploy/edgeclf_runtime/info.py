@@ -35,19 +35,18 @@ class BundleInfo(NamedTuple):
             "preprocessing  {} to {} x {}, {}".format(spec.resize, spec.width, spec.height, spec.color),
             "verified       {} files, every size and sha256 as in the manifest".format(len(bundle.files)),
         ]
-        lines += ["model          " + self._line(model) for model in bundle.models]
+        lines += [line for model in bundle.models for line in self._lines(model)]
         # One line each, whatever the names are.
         return "\n".join(map(printable, lines))
 
-    def _line(self, model):
+    def _lines(self, model):
         size_mb = self.bundle.files[model.file]["size"] / 1e6
         accuracy = model.metrics.get("accuracy")
-        return "{:<13} {:>6.1f} MB  {}{}".format(
-            model.name,
-            size_mb,
-            ", ".join(model.backends),
-            "" if accuracy is None else "  accuracy {:.4f} on {} images".format(accuracy, model.metrics.get("images")),
+        measured = (
+            "" if accuracy is None else "  accuracy {:.4f} on {} images".format(accuracy, model.metrics.get("images"))
         )
+        yield "model          {:<13} {:>6.1f} MB{}".format(model.name, size_mb, measured)
+        yield "{:<15}by {}".format("", ", ".join(model.backends))
 
 
 def info(bundle):

@@ -5,6 +5,7 @@ unit file looks like is in ``service_unit.py``, what ``run`` is given as a servi
 """
 
 import contextlib
+import glob
 import logging
 import os
 import pwd
@@ -222,6 +223,15 @@ def _do(command):
         raise EdgeclfError("{} failed with exit code {}".format(_shown(command[:3]), code))
 
 
+def _installed():
+    """Return which services could be meant, as a sentence."""
+    units = sorted(glob.glob(os.path.join(glob.escape(UNITS), "*.service")))
+    names = [os.path.basename(path)[: -len(".service")] for path in units if is_ours(path)]
+    if not names:
+        return "install-service has made no service on this machine"
+    return "name the service with --name: {}".format(", ".join(names))
+
+
 def uninstall(name, dry_run=False):
     """Stop a service and remove its unit file; returns the commands, which with ``dry_run`` are not carried out.
 
@@ -229,7 +239,7 @@ def uninstall(name, dry_run=False):
     """
     path = os.path.join(UNITS, name + ".service")
     if not os.path.lexists(path):
-        raise OutputError("there is no {}; name the service with --name".format(path))
+        raise OutputError("there is no {}; {}".format(path, _installed()))
     if not is_ours(path):
         raise OutputError("{} was not made by install-service; remove it yourself".format(path))
     service = name + ".service"

@@ -14,6 +14,7 @@ from . import __version__
 from .cgroups import cpu_quota
 
 _MAX_BYTES = 1 << 16
+GPU_NODES = ("dev/nvhost-gpu", "dev/nvgpu/igpu0", "dev/nvidia0")
 
 
 def read_text(path):
@@ -102,6 +103,11 @@ _TEGRA_FILES = (
     # Debian puts the libraries of other GPUs into this folder; these are Tegra's.
     "usr/lib/aarch64-linux-gnu/nvidia/libnvrm_*",
 )
+
+
+def gpu_nodes(root="/"):
+    """Return the nodes below ``root`` by which programs open an NVIDIA GPU, a Jetson's among them; none without one."""
+    return [node for node in GPU_NODES if os.path.exists(os.path.join(root, node))]
 
 
 def is_jetson(root="/"):

@@ -17,6 +17,7 @@ import sysconfig
 from typing import NamedTuple, Optional, Tuple
 
 from .machine import is_jetson
+from .notify import is_service
 from .processes import find_program
 from .user_folders import home_folder
 
@@ -57,6 +58,7 @@ class System(NamedTuple):
     home        folder for a new virtual environment
     lists       whether apt knows which packages there are; a new container's does not.  None: look when it matters
     jetson      whether it is a Jetson, whose OpenCV is NVIDIA's
+    service     whether this is a service of systemd: what it lacks is installed by root, and not in its own folders
     """
 
     python: str
@@ -72,12 +74,14 @@ class System(NamedTuple):
     home: str
     lists: Optional[bool] = None
     jetson: bool = False
+    service: bool = False
 
 
 def this_system(root="/"):
     """Return the System that this is."""
     pip = importlib.util.find_spec("pip")
     debian = os.path.exists(os.path.join(root, "etc/debian_version")) and find_program("apt-get") is not None
+    service = is_service()
     return System(
         python=sys.executable,
         version=(sys.version_info[0], sys.version_info[1]),
@@ -89,8 +93,9 @@ def this_system(root="/"):
         pip=_pip_version(pip.origin) if pip and pip.origin else None,
         venv=importlib.util.find_spec("ensurepip") is not None,
         admin=os.geteuid() == 0,
-        home=home_folder() or "/opt",
+        home="/opt" if service else home_folder() or "/opt",
         jetson=is_jetson(root),
+        service=service,
     )
 
 
@@ -159,7 +164,8 @@ def apt(*packages, system=None):
 def pip(requirement, system=None):
     """Return the command that installs packages of PyPI's: in a new virtual environment if pip is refused elsewhere."""
     system = system or this_system()
-    python = shlex.quote(system.python)
+    # Without root pip would install into a home, which a service does not see.
+    python = as_root(shlex.quote(system.python), system) if system.service else shlex.quote(system.python)
     if system.managed and not system.virtual:
         return _in_new_environment(requirement, system)
     steps = []
@@ -175,9 +181,13 @@ def _in_new_environment(requirement, system):
     folder = os.path.join(system.home, "edgeclf-venv")
     own = shlex.quote(os.path.join(folder, "bin", "python"))
     steps = [] if system.venv or not system.debian else [apt("python3-venv", system=system)]
-    steps.append("{} -m venv --system-site-packages {}".format(shlex.quote(system.python), shlex.quote(folder)))
-    steps.append("{} -m pip install {}".format(own, requirement))
-    return "{}; then start the bundle by {}".format(" && ".join(steps), own)
+    made = [
+        "{} -m venv --system-site-packages {}".format(shlex.quote(system.python), shlex.quote(folder)),
+        "{} -m pip install {}".format(own, requirement),
+    ]
+    steps += [as_root(step, system) for step in made] if system.home == "/opt" else made
+    then = "run install-service again by {}" if system.service else "start the bundle by {}"
+    return "{}; then {}".format(" && ".join(steps), then.format(own))
 
 
 def uninstall(packages, system=None):

@@ -108,9 +108,7 @@ class WatchedCamera(Camera):
             if frame is not None:
                 return self._accept(frame, now)
             if now >= self._give_up_at():
-                raise CameraLost(
-                    "{} gave no frame for {:.1f} s".format(self._source.name, now - self._capture.quiet_since)
-                )
+                raise CameraLost(self._capture.silence(now - self._capture.quiet_since))
         except CameraError as error:
             if isinstance(error, (EndOfStream, IncompleteFilm, SourceError)) or self._capture.ends:
                 self._take_facts()

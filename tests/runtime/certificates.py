@@ -9,7 +9,7 @@ _KINDS = {
     "authority": "basicConstraints=critical,CA:true\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\n",
     # As many a recipe makes it: nothing is critical, and there is no key identifier.
     "old authority": "basicConstraints=CA:true\n",
-    "server": "subjectAltName=DNS:localhost\nextendedKeyUsage=serverAuth\n",
+    "server": "subjectAltName=DNS:localhost,DNS:broker\nextendedKeyUsage=serverAuth\n",
     "client": "extendedKeyUsage=clientAuth\n",
 }
 

@@ -12,15 +12,16 @@ from contextlib import suppress
 class HttpServer:
     """Answers each request with what ``answer(path, headers)`` returns: raw bytes, or an iterable of them.
 
+    address     to listen at, a port of loopback unless it is given
     requests    the path and the headers of each request, as they came
     """
 
-    def __init__(self, answer):
+    def __init__(self, answer, address=("127.0.0.1", 0)):
         self._answer = answer
         self._wrap = lambda client: client
         self.requests = []
         self._listener = socket.socket()
-        self._listener.bind(("127.0.0.1", 0))
+        self._listener.bind(address)
         self._listener.listen(8)
         self.port = self._listener.getsockname()[1]
         self._open = [self._listener]

@@ -1,6 +1,7 @@
 """An RTSP server of moving pictures on loopback, by GStreamer: python3 rtsp_server.py PORT WIDTH HEIGHT FPS
 
 With CAMERA_USER and CAMERA_SECRET in the environment it asks for them, by CAMERA_AUTH, "basic" or "digest".
+CAMERA_ADDRESS and CAMERA_PATH are another address to listen at, and another path than /camera.
 Run by Debian's python3 (packages python3-gi, gir1.2-gst-rtsp-server-1.0 and gstreamer1.0-plugins-{base,good,ugly}).
 """
 
@@ -35,7 +36,7 @@ def ask_for_password(server, factory, user, secret, method):
 port, width, height, fps = sys.argv[1:]
 Gst.init(None)
 server = GstRtspServer.RTSPServer.new()
-server.set_address("127.0.0.1")
+server.set_address(os.environ.get("CAMERA_ADDRESS", "127.0.0.1"))
 server.set_service(port)
 factory = GstRtspServer.RTSPMediaFactory.new()
 factory.set_shared(True)
@@ -45,7 +46,7 @@ factory.set_launch(
 )
 if "CAMERA_USER" in os.environ:
     ask_for_password(server, factory, *(os.environ["CAMERA_" + name] for name in ("USER", "SECRET", "AUTH")))
-server.get_mount_points().add_factory("/camera", factory)
+server.get_mount_points().add_factory(os.environ.get("CAMERA_PATH", "/camera"), factory)
 server.attach(None)
 print("ready", flush=True)
 GLib.MainLoop().run()

@@ -140,15 +140,15 @@ def test_a_model_that_fails_on_the_way_is_a_failure_and_no_figure(bundle, monkey
     def classify(self, image):
         calls.append(self.model)
         if self.model == "fp32" and calls.count("fp32") == 5:
-            raise BackendError("the GPU is gone")
+            raise BackendError("the GPU is gone:\nit fell off\x07")
         return real(self, image)
 
     monkeypatch.setattr(benchmark.Classifier, "classify", classify)
     report = bench(bundle, **OPTIONS)
-    assert report.failures == {"fp32": "the GPU is gone"}
+    assert report.failures == {"fp32": "the GPU is gone:\nit fell off\x07"}
     assert set(report.backends) == set(report.latency_ms)
     assert "fp32" not in report.latency_ms
-    assert "the GPU is gone" in str(report)
+    assert str(report).endswith("\nfp32             the GPU is gone:\n                 it fell off\\x07")
 
 
 def test_progress_is_for_terminals(bundle, capfd):

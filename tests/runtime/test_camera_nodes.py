@@ -1,11 +1,13 @@
 """What each kind of node says of itself, from the drivers' sources, and whether it is a camera."""
 
+import errno
 import os
 import struct
 
 import pytest
 
-from edgeclf_runtime.camera_nodes import Capabilities, query, unpack, use
+from edgeclf_runtime import camera_nodes
+from edgeclf_runtime.camera_nodes import Capabilities, query, unanswered, unpack, use
 
 STREAMING, EXT_PIX = 0x04000000, 0x00200000
 UVC = 0x04200001
@@ -70,3 +72,20 @@ def test_what_is_no_device_has_no_answer(tmp_path):
     os.mkfifo(str(tmp_path / "video1"))
     assert [query(str(tmp_path / name)) for name in ("video0", "video1", "video2")] == [None] * 3
     assert query("/dev/null") is None
+
+
+@pytest.mark.parametrize(
+    ("number", "why"),
+    [
+        (errno.EPERM, "Operation not permitted"),  # a container's device rules
+        (errno.ENODEV, "No such device"),
+        (errno.EBUSY, ""),
+        (errno.EACCES, ""),
+    ],
+)
+def test_a_node_that_nobody_can_open_is_told_from_one_that_is_in_use(monkeypatch, number, why):
+    def refuse(path):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(camera_nodes, "opened", refuse)
+    assert unanswered("/dev/video0") == why

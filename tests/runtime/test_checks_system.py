@@ -39,6 +39,17 @@ def test_a_camera_that_this_user_may_not_open_names_the_group(tmp_path, monkeypa
     assert check.fix.startswith("sudo usermod -aG ")
 
 
+def test_a_node_without_a_driver_is_not_a_free_camera(tmp_path):
+    (tmp_path / "dev").mkdir()
+    try:
+        os.mknod(str(tmp_path / "dev/video0"), 0o600 | 0o020000, os.makedev(81, 255))
+    except PermissionError:
+        pytest.skip("making a device's node needs root")
+    [check] = check_cameras(str(tmp_path))
+    assert (check.status, check.found) == ("fail", "/dev/video0 cannot be opened (No such device or address)")
+    assert check.fix.endswith("docker run --device /dev/video0")
+
+
 def test_no_camera_is_a_warning(tmp_path):
     assert [check.status for check in check_cameras(str(tmp_path))] == ["warning"]
 

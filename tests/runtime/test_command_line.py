@@ -112,6 +112,7 @@ def test_info_shows_what_the_bundle_holds(cli, bundle):
     assert code == 0
     for text in [manifest["name"], "every size and sha256 as in the manifest"] + manifest["labels"]:
         assert text in out
+    assert max(map(len, out.splitlines())) <= 80
     facts = json.loads(cli("info", "--json")[1])
     assert [model["name"] for model in facts["models"]] == [model["name"] for model in manifest["models"]]
     assert facts["models"][0]["size"] == (bundle / facts["models"][0]["file"]).stat().st_size

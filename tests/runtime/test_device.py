@@ -356,6 +356,8 @@ def test_a_report_tells_what_was_granted_of_what_was_asked():
     assert report(NOTHING, granted) == ("1280x720 MJPG at 29.97 granted", True)
     assert report(Asked(None, None, None, 60), granted) == ("at 60 asked, 1280x720 MJPG at 29.97 granted", False)
     assert report(Asked(None, 640, 480, None), granted)[1] is False
+    assert report(Asked(None, 640, None, None), granted)[0].startswith("width 640 asked, 1280x720 ")
+    assert report(Asked(None, None, 640, 60), granted)[0].startswith("height 640 at 60 asked, 1280x720 ")
     assert report(NOTHING, NOTHING) == ("no known mode granted", True)
     assert report(NOTHING, granted, ["gain is 3, 4 was asked"])[1] is False
 

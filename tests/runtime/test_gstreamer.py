@@ -89,3 +89,30 @@ def test_an_opencv_without_gstreamer_says_which_has_it():
         pytest.skip("this OpenCV has GStreamer")
     with pytest.raises(CameraError, match=r"needs an OpenCV with GStreamer.*python3-opencv of the system"):
         open_camera("csi://0")
+
+
+@with_gstreamer
+@pytest.mark.parametrize("jetsons", [(), ("no_such_element",)])
+def test_looking_for_an_encoder_of_h264_says_nothing_of_those_that_are_missing(jetsons):
+    code = (
+        "import ast, sys, cv2\nfrom edgeclf_runtime.movies import h264\n"
+        "h264._ENCODERS = ast.literal_eval(sys.argv[1]) + h264._ENCODERS\nbefore = cv2.getLogLevel()\n"
+        "print(h264.encoder(), cv2.getLogLevel() == before)"
+    )
+    ended = run_by_system(code, str(jetsons))
+    assert (ended.returncode, ended.stderr.decode("utf-8")) == (0, "")
+    assert ended.stdout.decode("utf-8").endswith(" True\n")
+
+
+@with_gstreamer
+def test_a_pipeline_that_is_waited_for_says_which_element_is_missing():
+    code = (
+        "import sys\nfrom edgeclf_runtime import watch\nfrom edgeclf_runtime.camera import open_camera\n"
+        "from edgeclf_runtime.errors import CameraLost\nwatch.OPEN_TIMEOUT_S = 8\n"
+        "with open_camera(sys.argv[1], timeout_s=1, wait=False) as camera:\n"
+        "    try:\n        while True: camera.read()\n    except CameraLost as lost: print(lost)\n"
+    )
+    said = run_by_system(code, "gst://nosuchelement ! videoconvert").stdout.decode("utf-8")
+    assert (
+        ' did not open within 8 s: "no element "nosuchelement"": see what this says: gst-launch-1.0 -v nosuch' in said
+    )

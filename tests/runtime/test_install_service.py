@@ -329,6 +329,16 @@ def test_only_what_was_installed_is_uninstalled(cli, units, programs, text, mess
     assert not programs()
 
 
+def test_a_service_that_is_not_there_is_answered_with_those_that_are(cli, units, programs):
+    (units / "others.service").write_text("[Unit]\n")
+    assert "made no service on this machine" in cli("uninstall-service", "--name", "pets")[2]
+    for name in ("line 4", "cats"):
+        (units / (name + ".service")).write_text(MARK)
+    err = cli("uninstall-service", "--name", "pets", "--dry-run")[2]
+    assert err.endswith("pets.service; name the service with --name: cats, line 4\n")
+    assert not programs()
+
+
 def test_uninstalling_can_be_tried(cli, units, programs):
     (units / "pets.service").write_text(MARK)
     code, out, _ = cli("uninstall-service", "--name", "pets", "--dry-run")

@@ -65,6 +65,40 @@ def test_the_command_is_that_of_the_system(system, library, command):
     assert install(library, system) == command
 
 
+@pytest.mark.parametrize(
+    ("system", "command"),
+    [
+        (
+            BOOKWORM._replace(service=True, home="/opt"),
+            "sudo /usr/bin/python3 -m venv --system-site-packages /opt/edgeclf-venv && sudo /opt/edgeclf-venv/bin/python -m "
+            "pip install onnxruntime; then run install-service again by /opt/edgeclf-venv/bin/python",
+        ),
+        (
+            NANO._replace(service=True, pip=(21, 3)),
+            "sudo /usr/bin/python3 -m pip install onnxruntime==1.10.0 numpy==1.19.4",
+        ),
+        (VENV._replace(service=True, python="/opt/v/python"), "sudo /opt/v/python -m pip install onnxruntime"),
+    ],
+)
+def test_what_a_service_lacks_is_installed_by_root_where_the_service_sees_it(system, command):
+    assert install("onnxruntime", system) == command
+
+
+def test_who_has_no_home_gets_an_environment_that_root_makes():
+    command = install("onnxruntime", BOOKWORM._replace(home="/opt"))
+    assert command.startswith("sudo /usr/bin/python3 -m venv --system-site-packages /opt/edgeclf-venv && sudo /opt/")
+    assert command.endswith("; then start the bundle by /opt/edgeclf-venv/bin/python")
+
+
+def test_a_new_environment_for_a_service_is_not_in_its_own_folders(monkeypatch):
+    monkeypatch.setenv("HOME", "/var/lib/edgeclf/pets")
+    monkeypatch.setenv("NOTIFY_SOCKET", "/run/systemd/notify")
+    assert (this_system().home, this_system().service) == ("/opt", True)
+    monkeypatch.delenv("NOTIFY_SOCKET")
+    monkeypatch.delenv("INVOCATION_ID", raising=False)
+    assert (this_system().home, this_system().service) == ("/var/lib/edgeclf/pets", False)
+
+
 @pytest.mark.parametrize("library", sorted(remedies.PACKAGES))
 def test_no_command_has_a_pip_that_the_system_refuses(library):
     for system in (BOOKWORM, BOOKWORM._replace(own=False, python="/usr/bin/python3.11")):

@@ -1,11 +1,13 @@
 """The backends on the bundle's real files, and what they say when they cannot."""
 
 import base64
+import importlib.machinery
 import logging
 import os
 import struct
 import sys
 import threading
+import types
 
 import numpy as np
 import onnxruntime
@@ -16,7 +18,7 @@ from edgeclf_runtime.errors import BackendError
 from edgeclf_runtime.golden import check_golden, golden_images, read_golden
 from edgeclf_runtime.machine import physical_cores
 from edgeclf_runtime.preprocess import as_batch, preprocess
-from edgeclf_runtime.runners import RUNNERS, backend_version, clip, open_runner, ort
+from edgeclf_runtime.runners import RUNNERS, backend_version, clip, open_runner, ort, ov
 from edgeclf_runtime.runners.ort import has_cuda
 
 from .cuda_builds import CPU, CUDA, EXACT_CUDA, CudaBuild
@@ -107,6 +109,24 @@ def test_a_backend_that_is_missing_says_what_to_install(file, monkeypatch, backe
     with pytest.raises(BackendError, match=f"is not there for .*{install}"):
         open_runner(backend, file)
     assert backend_version(backend) is None
+
+
+def test_an_openvino_that_pip_does_not_have_for_this_python_is_not_recommended():
+    ov.check_python((3, 8))
+    message = "OpenVINO 2023.1 or later is needed, which is for Python 3.8 and later, not 3.6: use another backend"
+    with pytest.raises(BackendError, match=message):
+        ov.check_python((3, 6))
+
+
+@pytest.mark.skipif(sys.version_info < (3, 8), reason="OpenVINO is for Python 3.8 and later")
+def test_an_openvino_that_is_too_old_is_replaced(file, monkeypatch):
+    old = types.ModuleType("openvino")
+    old.__spec__ = importlib.machinery.ModuleSpec("openvino", None)
+    monkeypatch.setitem(sys.modules, "openvino", old)
+    with pytest.raises(
+        BackendError, match=r"is too old; 2023\.1 or later is needed: .* -m pip install 'openvino>=2023\.1'"
+    ):
+        open_runner("openvino", file)
 
 
 def test_a_backend_that_nobody_knows_is_answered_with_those_that_there_are(file):

@@ -3,17 +3,20 @@
 A fragment is written twice a second.  pip's OpenCV has no encoder of H.264.
 """
 
+import contextlib
 import functools
 import os
 import tempfile
+from typing import Any
 
 from ..files import native_path
+from ..machine import is_jetson
 
 # The encoders' elements, the cheapest for the processor first: a Jetson's hardware, x264.
-_ENCODERS = (
+_JETSONS = (
     "nvvidconv ! video/x-raw(memory:NVMM),format=NV12 ! nvv4l2h264enc iframeinterval={key} idrinterval={key} insert-sps-pps=1",
-    "video/x-raw,format=I420 ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max={key}",
 )
+_ENCODERS = ("video/x-raw,format=I420 ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max={key}",)
 _PIPELINE = (
     "appsrc ! videoconvert ! {encoder} ! video/x-h264 ! h264parse ! mp4mux fragment-duration=500 ! "
     'filesink buffer-mode=unbuffered location="{path}"'
@@ -38,6 +41,23 @@ class H264:
         self._writer.release()
 
 
+@contextlib.contextmanager
+def _quiet():
+    """Keep OpenCV from warning of encoders that are not installed, which is known by trying; 4.1.1 cannot be kept from it."""
+    import cv2
+
+    levels: Any = cv2 if hasattr(cv2, "setLogLevel") else getattr(getattr(cv2, "utils", None), "logging", None)
+    if not hasattr(levels, "setLogLevel") or "OPENCV_LOG_LEVEL" in os.environ:
+        yield
+        return
+    before = levels.getLogLevel()
+    levels.setLogLevel(0)
+    try:
+        yield
+    finally:
+        levels.setLogLevel(before)
+
+
 def _open(path, size, fps, encoder):
     import cv2
 
@@ -56,8 +76,8 @@ def encoder():
 
     if not any(" GStreamer:" in line and "YES" in line for line in cv2.getBuildInformation().splitlines()):
         return None
-    with tempfile.TemporaryDirectory() as folder:
-        for number, candidate in enumerate(_ENCODERS):
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        for number, candidate in enumerate((_JETSONS if is_jetson() else ()) + _ENCODERS):
             path = os.path.join(folder, "{}.mp4".format(number))
             writer = _open(path, (320, 240), 15.0, candidate)
             if writer.isOpened():

@@ -9,14 +9,16 @@ import sys
 import threading
 from typing import Any
 
+from ..errors import BackendError
 from ..machine import quota_cores
 from ..model_file import model_bytes
-from ..remedies import install
+from ..remedies import install, pip
 from .base import Runner, importing, installed_version
 
 # On a processor with BF16 or FP16 "f32" files would be computed in those, and differ from the golden images.
 _OPTIONS = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
 _TELEMETRY = "openvino_telemetry"
+_OLDEST, _OLDEST_PYTHON = "2023.1", (3, 8)
 _hiding = threading.Lock()
 
 
@@ -45,6 +47,24 @@ def without_telemetry():
             sys.modules.update(found)
 
 
+def check_python(python):
+    """Raise BackendError for a Python, (3, 6), for which pip has older versions of OpenVINO only."""
+    if python < _OLDEST_PYTHON:
+        raise BackendError(
+            "OpenVINO {} or later is needed, which is for Python {}.{} and later, not {}.{}: use another backend".format(
+                _OLDEST, *_OLDEST_PYTHON + tuple(python)
+            )
+        )
+
+
+def _core(openvino):
+    if not hasattr(openvino, "Core"):  # before 2023.1 it was elsewhere
+        newer = pip("'openvino>={}'".format(_OLDEST))
+        raise BackendError("OpenVINO {} is too old; {} or later is needed: {}".format(version(), _OLDEST, newer))
+    with importing("OpenVINO", lambda: install("openvino")):
+        return openvino.Core()
+
+
 class OpenVinoRunner(Runner):
     """A model on OpenVINO's CPU plug-in.
 
@@ -55,10 +75,10 @@ class OpenVinoRunner(Runner):
     title = "OpenVINO"
 
     def _load(self, model_path, threads):
-        with importing(self.title, lambda: install("openvino") + ", 2023.1 or later"):
-            with without_telemetry():
-                import openvino
-            core: Any = openvino.Core()  # before 2023.1 it was elsewhere
+        check_python(sys.version_info[:2])
+        with importing(self.title, lambda: install("openvino")), without_telemetry():
+            import openvino
+        core: Any = _core(openvino)
         self.version = version()
         threads = threads or quota_cores()
         options = dict(_OPTIONS, **({"INFERENCE_NUM_THREADS": threads} if threads else {}))

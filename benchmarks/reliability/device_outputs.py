@@ -1,0 +1,212 @@
+"""The cases of deploy/README.md's labels, outputs, live page, log, backends and services."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from device_case import CURL, FILM, NOT_RUN, RUN, TERM, TEST, Case
+
+
+def output_cases() -> Iterator[Case]:
+    """Yield them in the page's order."""
+    for group in (_labels, _sinks, _live, _logs, _models, _rest):
+        yield from group()
+
+
+def _labels() -> Iterator[Case]:
+    yield Case("--threshold", RUN + "photos/ {} 1", shows=r"unknown \(")
+    yield Case('"rejected": true', RUN + "photos/ --threshold 1 --json", shows='"rejected": true, "candidate"')
+    yield Case("--smooth 0.5", FILM + "{}", shows="30 frames classified")
+    yield Case("--margin", FILM + "--smooth 0.5 {} 0.3", shows="30 frames classified")
+    for option in ("--allow", "--deny"):
+        yield Case(option, RUN + "photos/ {} 3", shows=r"photos/frame2.jpg.*|frame2")
+    yield Case("--roi", RUN + "photos/ {} 0.25,0,0.5,1.0", shows="2 frames")
+    yield Case("--rotation", RUN + "photos/ {} 90", shows="2 frames")
+    yield Case("classify --json", "python3 pets.edge {} cat.jpg", shows='"bundle": "[0-9a-f]{12}", "source": "cat.jpg"')
+
+
+def _sinks() -> Iterator[Case]:
+    yield Case("--json", FILM + "{}", shows='"frame": 29')
+    yield Case("--quiet", FILM + "{}", shows="^30 frames classified|\n30 frames")
+    yield Case("--sink results.jsonl", FILM + "{}", beside=("wc -l results.jsonl", "^30 "))
+    yield Case("results.csv", FILM + "--sink {}", beside=("head -2 results.csv; wc -l results.csv", "(?s)label.*31 "))
+    yield Case("--sink annotated.webm", FILM + "{}", beside=("stat -c %s annotated.webm", r"\d{5}"))
+    for suffix in (".mp4", ".avi"):
+        yield Case(suffix, FILM + "--sink annotated{}", beside=("stat -c %s annotated" + suffix, r"\d{5}"))
+    yield Case("annotated-2.mp4", FILM + "--sink annotated.mp4", beside=("stat -c %s annotated-2.mp4", r"\d{5}"))
+    paho: dict[str, Any] = {"needs": "paho", "refused": (1, "paho-mqtt"), "shows": "0 unreadable$"}
+    yield Case("--sink mqtt://HOST/TOPIC", FILM + "{}", words={"HOST/TOPIC": "broker/pets"}, **paho)
+    tls = "--mqtt-ca /etc/edgeclf/ca.pem --mqtt-cert /etc/edgeclf/mqtt.pem --mqtt-key /etc/edgeclf/mqtt.key"
+    for text in ("mqtts://", "mqtts://HOST/TOPIC"):
+        yield Case(
+            text,
+            FILM + "--sink {} " + tls,
+            words={"mqtts://": "mqtts://broker/pets", "broker/petsHOST/TOPIC": "broker/pets"},
+            **paho,
+        )
+    for option, file in (("ca", "ca.pem"), ("cert", "mqtt.pem"), ("key", "mqtt.key")):
+        rest = " ".join(part for part in tls.split("--") if not part.startswith(f"mqtt-{option} ")).replace(
+            "mqtt-", "--mqtt-"
+        )
+        yield Case(
+            f"--mqtt-{option} FILE",
+            FILM + "--sink mqtts://broker/pets " + rest + " {}",
+            words={"FILE": f"/etc/edgeclf/{file}"},
+            **paho,
+        )
+    yield Case(
+        "--uncertain FOLDER",
+        FILM + "{} --uncertain-below 1",
+        words={"FOLDER": "new"},
+        beside=("ls new | wc -l", r"^\d{2}"),
+    )
+    yield Case("--device-name", FILM + "--json {} 'line 4'", shows='"device": "line 4"')
+    yield Case("EDGECLF_DEVICE_NAME", "{}='line 4' " + FILM + "--json", shows='"device": "line 4"')
+    yield Case(
+        "NAME.csv.1",
+        "echo frame,captured_at,captured_at_s,label,confidence,age_ms > old.csv; " + FILM + "--sink old.csv",
+        beside=("cat old.csv.1", "age_ms"),
+    )
+
+
+def _live() -> Iterator[Case]:
+    page = r"live page: (\S+)"
+    own = "http://127.0.0.1:8080/"
+    yield Case("--live 8080", TEST + "{}", ends=TERM, shows=page, beside=(CURL + own, "^200"))
+    link = "$(grep -o 'http[^ ]*token[^ ]*' OUTPUT | head -1 | sed 's/[a-z0-9.]*:8080/10.0.0.7:8080/')"
+    yield Case(
+        "--live 0.0.0.0:8080",
+        TEST + "{}",
+        ends=TERM,
+        shows=page,
+        beside=(CURL + "http://10.0.0.7:8080/; " + CURL + f'-L -c jar "{link}"', "^40[13] 200"),
+    )
+    outside = TEST + "--live 0.0.0.0:8080 "
+    token = "a-token-of-some-length"
+    bearer = CURL + f"-H 'Authorization: Bearer {token}' http://10.0.0.7:8080/"
+    yield Case("EDGECLF_LIVE_TOKEN", f"{{}}={token} " + outside, ends=TERM, shows=page, beside=(bearer, "^200"))
+    yield Case("--live-token-file", outside + "{} /etc/edgeclf/token", ends=TERM, shows=page, beside=(bearer, "^200"))
+    yield Case(
+        "Authorization: Bearer TOKEN",
+        outside + "--live-token-file /etc/edgeclf/token",
+        ends=TERM,
+        shows=page,
+        beside=(bearer, "^200"),
+    )
+    wrong = CURL + "'http://10.0.0.7:8080/?token=wrong'"
+    yield Case(
+        "Ten wrong",
+        outside,
+        ends=TERM,
+        shows=page,
+        beside=(f"for i in 1 2 3 4 5 6 7 8 9 10 11; do {wrong}; done", "^(40[13] ){10}429"),
+    )
+    yield Case("--live-open", outside + "{}", ends=TERM, shows=page, beside=(CURL + "http://10.0.0.7:8080/", "^200"))
+    pem = "--live-cert /etc/edgeclf/live.pem --live-key /etc/edgeclf/live.key"
+    for option in ("--live-cert", "--live-key"):
+        other = pem.replace(option, "{}")
+        yield Case(
+            option,
+            TEST + "--live 8080 " + other,
+            ends=TERM,
+            shows=page,
+            beside=(CURL + "--cacert /etc/edgeclf/ca.pem https://localhost:8080/", "^200"),
+        )
+    named = CURL + "http://camera.example.com:8080/"
+    yield Case("--live-name camera.example.com", TEST + "--live 8080 {}", ends=TERM, shows=page, beside=(named, "^200"))
+    yield Case(
+        "HOST.local",
+        outside + "--live-open",
+        ends=TERM,
+        shows=page,
+        beside=(
+            CURL
+            + "--resolve device.local:8080:10.0.0.7 http://device.local:8080/; "
+            + CURL
+            + "--resolve evil.example:8080:10.0.0.7 http://evil.example:8080/",
+            "^200 4",
+        ),
+    )
+    behind = "--live 8080 --live-name www.example.com --live-proxy 127.0.0.1"
+    visit = CURL + "http://www.example.com/line4/; " + CURL + f"-L -c jar 'http://www.example.com/line4/?token={token}'"
+    for text in (behind, "--live-proxy"):
+        rest = behind.replace("--live-proxy", "{}") if text == "--live-proxy" else "{}"
+        yield Case(
+            text,
+            TEST + rest + " --live-token-file /etc/edgeclf/token",
+            ends=TERM,
+            shows=page,
+            beside=(visit, "^40[13] 200"),
+        )
+    yield Case(
+        "X-Accel-Buffering: no",
+        TEST + "--live 8080",
+        ends=TERM,
+        shows=page,
+        beside=(f"curl -sS -m 2 -o /dev/null -D - {own}picture.mjpg; true", "X-Accel-Buffering: no"),
+    )
+
+
+def _logs() -> Iterator[Case]:
+    for text in ("--verbose", "-v", "--log-level info"):
+        yield Case(text, FILM + "{}", shows=r"(?m)^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[.,]\d{3}")
+    for level in ("debug", "warning", "error"):
+        yield Case(level, FILM + "--log-level {}", shows="30 frames classified")
+    yield Case("--log-level", FILM + "{} everything", ends=2, shows="invalid choice.*debug")
+    yield Case("<&- >&- 2>&-", FILM + "--sink closed.jsonl {}", beside=("wc -l closed.jsonl", "^30 "))
+
+
+def _models() -> Iterator[Case]:
+    yield Case("--backend", FILM + "{} opencv", shows="fp32 on opencv")
+    yield Case("--model", FILM + "{} fp32", shows="fp32 on")
+    yield Case("--tune", FILM + "{}", shows="(?s)ms.*30 frames classified")
+    for backend in ("tensorrt", "tensorrt-rtx"):
+        yield Case(backend, FILM + "--backend {}", ends=1, shows="tensorrt|TensorRT", not_here="no NVIDIA GPU")
+    for backend in ("onnxruntime", "openvino", "opencv"):
+        yield Case(backend, FILM + "--backend {}", shows=f"on {backend}", needs=backend, refused=(1, backend))
+
+
+def _rest() -> Iterator[Case]:
+    # Correct on Arm; another processor may compute it differently, and refuse it.
+    line = FILM + "--model {} || true"
+    yield Case("int8-arm", line, shows="int8-arm on onnxruntime", not_here="no Arm processor")
+    install = "python3 pets.edge install-service --source test:// --dry-run "
+    for text in ("install-service", "--dry-run"):
+        yield Case(text, install.replace(text, "{}"), shows="(?s)ExecStart=.*Restart=always.*systemctl")
+    yield Case("--user", install + "{} camera", shows="User=camera")
+    yield Case("--name", install + "{} line4", shows="line4.service")
+    yield Case("--no-start", install + "{}", shows="systemctl")
+    yield Case("--overwrite", install + "{}", shows="systemctl")
+    yield Case(
+        "--password-file",
+        install.replace("test://", "rtsp://admin@10.0.0.7/stream1") + "{} /etc/edgeclf/camera",
+        shows="LoadCredential=",
+    )
+    for text in ("uninstall-service", "uninstall-service --name pets"):
+        yield Case(text, "python3 pets.edge {} --dry-run", ends=1, shows="has made no service")
+    yield Case(
+        "PYTHONPATH=pets.edge",
+        "{} python3 -c 'import edgeclf_runtime; print(edgeclf_runtime.__file__)'",
+        shows="pets.edge/edgeclf_runtime",
+    )
+    yield Case("XDG_CACHE_HOME", "{}=$PWD/cache " + FILM + "--tune", beside=("find cache -type f", "cache/edgeclf"))
+    yield Case(
+        "XDG_STATE_HOME",
+        "{}=$PWD/state " + FILM + "--sink mqtt://broker/pets",
+        shows="0 unreadable$",
+        needs="paho",
+        refused=(1, "paho-mqtt"),
+        beside=("ls state", "edgeclf|"),
+    )
+    nobody = "cd /; setpriv --reuid=12345 --regid=12345 --clear-groups env -u HOME -u TMPDIR "
+    line = nobody + "python3 $OLDPWD/pets.edge run --tune --source $OLDPWD/film.mp4"
+    shared: dict[str, Any] = {"needs": "shared", "refused": (NOT_RUN, "the interpreter is in root's home")}
+    yield Case("--user 12345", line, beside=("ls -d /tmp/edgeclf-12345", "12345"), **shared)
+    yield Case("/tmp/edgeclf-12345", "ls -ld {}; rm -r {}", shows="drwx------", **shared)
+    yield Case(
+        "print(item.result.label, item.result.confidence, item.age_ms)",
+        "PYTHONUNBUFFERED=1 PYTHONPATH=pets.edge python3 program.py",
+        ends=TERM,
+        shows=r"^\w+ \d\.\d+ \d+\.\d+$",
+    )

@@ -60,7 +60,8 @@ def check_python(python):
 def _core(openvino):
     if not hasattr(openvino, "Core"):  # before 2023.1 it was elsewhere
         newer = pip("'openvino>={}'".format(_OLDEST))
-        raise BackendError("OpenVINO {} is too old; {} or later is needed: {}".format(version(), _OLDEST, newer))
+        found = "OpenVINO {}".format(getattr(openvino, "__version__", "")).rstrip()  # an old one may have none
+        raise BackendError("{} is too old; {} or later is needed: {}".format(found, _OLDEST, newer))
     with importing("OpenVINO", lambda: install("openvino")):
         return openvino.Core()
 

@@ -49,7 +49,8 @@ class Interrupted(KeyboardInterrupt):
 def stoppable():
     """Raise Terminated for SIGTERM and SIGHUP, KeyboardInterrupt for SIGINT, inside the block; end the program if that fails.
 
-    What was raised where exceptions are dropped is raised again.  Signals that the program was started to ignore stay ignored.  For the main thread; elsewhere nothing is changed.
+    What was raised where exceptions are dropped is raised again.  Signals that the program was started to ignore stay
+    ignored.  For the main thread; elsewhere nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

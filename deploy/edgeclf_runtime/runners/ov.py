@@ -59,6 +59,7 @@ def check_python(python):
 
 def _core(openvino):
     if not hasattr(openvino, "Core"):  # before 2023.1 it was elsewhere
+        check_python(sys.version_info[:2])
         newer = pip("'openvino>={}'".format(_OLDEST))
         found = "OpenVINO {}".format(getattr(openvino, "__version__", "")).rstrip()  # an old one may have none
         raise BackendError("{} is too old; {} or later is needed: {}".format(found, _OLDEST, newer))
@@ -76,9 +77,12 @@ class OpenVinoRunner(Runner):
     title = "OpenVINO"
 
     def _load(self, model_path, threads):
-        check_python(sys.version_info[:2])
         with importing(self.title, lambda: install("openvino")), without_telemetry():
-            import openvino
+            try:
+                import openvino
+            except ModuleNotFoundError:
+                check_python(sys.version_info[:2])
+                raise
         core: Any = _core(openvino)
         self.version = version()
         threads = threads or quota_cores()

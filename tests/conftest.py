@@ -55,19 +55,25 @@ def shared(tmp_path_factory):
 @pytest.fixture(scope="session")
 def digits(shared) -> Path:
     """A folder of class folders: 3 digits, 60 images each, 64 x 64."""
+    with shared("digits") as root:
+        if not root.exists():
+            write_digits(root)
+    return root
+
+
+def write_digits(root):
+    """Write the images of ``digits``."""
     import cv2
     import numpy as np
     from sklearn.datasets import load_digits
 
-    with shared("digits") as root:
-        data = () if root.exists() else load_digits()
-        for digit in DIGITS if data else ():
-            folder = root / digit
-            folder.mkdir(parents=True)
-            for number, pixels in enumerate(data.images[data.target == int(digit)][:IMAGES_PER_DIGIT]):
-                image = cv2.resize((pixels * 15.9).astype(np.uint8), (64, 64), interpolation=cv2.INTER_LINEAR)
-                cv2.imwrite(str(folder / f"{number:03d}.png"), image)
-    return root
+    data = load_digits()
+    for digit in DIGITS:
+        folder = root / digit
+        folder.mkdir(parents=True)
+        for number, pixels in enumerate(data.images[data.target == int(digit)][:IMAGES_PER_DIGIT]):
+            image = cv2.resize((pixels * 15.9).astype(np.uint8), (64, 64), interpolation=cv2.INTER_LINEAR)
+            cv2.imwrite(str(folder / f"{number:03d}.png"), image)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ RUN = "python3 pets.edge run --source "
 FILM = RUN + "film.mp4 "
 TEST = RUN + "test:// "
 FRAME = r'"state": "live", "label"|^ +\d+  \S.* \d\.\d{3}  \(.*age [0-9.]+ ms'
+TOKEN = "a-token-of-some-length"
 CURL = "curl -sS -o /dev/null -w '%{http_code} ' "
 
 

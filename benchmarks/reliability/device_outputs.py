@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from device_case import CURL, FILM, NOT_RUN, RUN, TERM, TEST, Case
+from device_case import CURL, FILM, NOT_RUN, RUN, TERM, TEST, TOKEN, Case
+
+MQTT_FILES = {"ca": "ca.pem", "cert": "mqtt.pem", "key": "mqtt.key"}
 
 
 def output_cases() -> Iterator[Case]:
@@ -37,24 +39,14 @@ def _sinks() -> Iterator[Case]:
     yield Case("annotated-2.mp4", FILM + "--sink annotated.mp4", beside=("stat -c %s annotated-2.mp4", r"\d{5}"))
     paho: dict[str, Any] = {"needs": "paho", "refused": (1, "paho-mqtt"), "shows": "0 unreadable$"}
     yield Case("--sink mqtt://HOST/TOPIC", FILM + "{}", words={"HOST/TOPIC": "broker/pets"}, **paho)
-    tls = "--mqtt-ca /etc/edgeclf/ca.pem --mqtt-cert /etc/edgeclf/mqtt.pem --mqtt-key /etc/edgeclf/mqtt.key"
+    files = {f"--mqtt-{name}": f"/etc/edgeclf/{file}" for name, file in MQTT_FILES.items()}
+    tls = " ".join(map(" ".join, files.items()))
+    words = {"mqtts://": "mqtts://broker/pets", "broker/petsHOST/TOPIC": "broker/pets"}
     for text in ("mqtts://", "mqtts://HOST/TOPIC"):
-        yield Case(
-            text,
-            FILM + "--sink {} " + tls,
-            words={"mqtts://": "mqtts://broker/pets", "broker/petsHOST/TOPIC": "broker/pets"},
-            **paho,
-        )
-    for option, file in (("ca", "ca.pem"), ("cert", "mqtt.pem"), ("key", "mqtt.key")):
-        rest = " ".join(part for part in tls.split("--") if not part.startswith(f"mqtt-{option} ")).replace(
-            "mqtt-", "--mqtt-"
-        )
-        yield Case(
-            f"--mqtt-{option} FILE",
-            FILM + "--sink mqtts://broker/pets " + rest + " {}",
-            words={"FILE": f"/etc/edgeclf/{file}"},
-            **paho,
-        )
+        yield Case(text, FILM + "--sink {} " + tls, words=words, **paho)
+    for option, file in files.items():
+        line = FILM + "--sink mqtts://broker/pets " + tls.replace(f"{option} {file}", "{}")
+        yield Case(f"{option} FILE", line, words={"FILE": file}, **paho)
     yield Case(
         "--uncertain FOLDER",
         FILM + "{} --uncertain-below 1",
@@ -70,82 +62,40 @@ def _sinks() -> Iterator[Case]:
     )
 
 
+def _page(text: str, line: str, visit: str, answers: str) -> Case:
+    """Return the case of a run with a live page, which is visited: curl's status codes are ``answers``, a pattern."""
+    return Case(text, line, ends=TERM, shows=r"live page: (\S+)", beside=(visit, answers))
+
+
 def _live() -> Iterator[Case]:
-    page = r"live page: (\S+)"
-    own = "http://127.0.0.1:8080/"
-    yield Case("--live 8080", TEST + "{}", ends=TERM, shows=page, beside=(CURL + own, "^200"))
+    own, other = "http://127.0.0.1:8080/", "http://10.0.0.7:8080/"
+    yield _page("--live 8080", TEST + "{}", CURL + own, "^200")
     link = "$(grep -o 'http[^ ]*token[^ ]*' OUTPUT | head -1 | sed 's/[a-z0-9.]*:8080/10.0.0.7:8080/')"
-    yield Case(
-        "--live 0.0.0.0:8080",
-        TEST + "{}",
-        ends=TERM,
-        shows=page,
-        beside=(CURL + "http://10.0.0.7:8080/; " + CURL + f'-L -c jar "{link}"', "^40[13] 200"),
-    )
-    outside = TEST + "--live 0.0.0.0:8080 "
-    token = "a-token-of-some-length"
-    bearer = CURL + f"-H 'Authorization: Bearer {token}' http://10.0.0.7:8080/"
-    yield Case("EDGECLF_LIVE_TOKEN", f"{{}}={token} " + outside, ends=TERM, shows=page, beside=(bearer, "^200"))
-    yield Case("--live-token-file", outside + "{} /etc/edgeclf/token", ends=TERM, shows=page, beside=(bearer, "^200"))
-    yield Case(
-        "Authorization: Bearer TOKEN",
-        outside + "--live-token-file /etc/edgeclf/token",
-        ends=TERM,
-        shows=page,
-        beside=(bearer, "^200"),
-    )
-    wrong = CURL + "'http://10.0.0.7:8080/?token=wrong'"
-    yield Case(
-        "Ten wrong",
-        outside,
-        ends=TERM,
-        shows=page,
-        beside=(f"for i in 1 2 3 4 5 6 7 8 9 10 11; do {wrong}; done", "^(40[13] ){10}429"),
-    )
-    yield Case("--live-open", outside + "{}", ends=TERM, shows=page, beside=(CURL + "http://10.0.0.7:8080/", "^200"))
-    pem = "--live-cert /etc/edgeclf/live.pem --live-key /etc/edgeclf/live.key"
+    visit = f'{CURL}{other}; {CURL}-L -c jar "{link}"'
+    yield _page("--live 0.0.0.0:8080", TEST + "{}", visit, "^40[13] 200")
+    outside, file = TEST + "--live 0.0.0.0:8080 ", "--live-token-file /etc/edgeclf/token"
+    bearer = f"{CURL}-H 'Authorization: Bearer {TOKEN}' {other}"
+    yield _page("EDGECLF_LIVE_TOKEN", f"{{}}={TOKEN} " + outside, bearer, "^200")
+    yield _page("--live-token-file", outside + file.replace("--live-token-file", "{}"), bearer, "^200")
+    yield _page("Authorization: Bearer TOKEN", outside + file, bearer, "^200")
+    wrong = f"for i in 1 2 3 4 5 6 7 8 9 10 11; do {CURL}'{other}?token=wrong'; done"
+    yield _page("Ten wrong", outside, wrong, "^(40[13] ){10}429")
+    yield _page("--live-open", outside + "{}", CURL + other, "^200")
+    pem = TEST + "--live 8080 --live-cert /etc/edgeclf/live.pem --live-key /etc/edgeclf/live.key"
     for option in ("--live-cert", "--live-key"):
-        other = pem.replace(option, "{}")
-        yield Case(
-            option,
-            TEST + "--live 8080 " + other,
-            ends=TERM,
-            shows=page,
-            beside=(CURL + "--cacert /etc/edgeclf/ca.pem https://localhost:8080/", "^200"),
-        )
+        visit = CURL + "--cacert /etc/edgeclf/ca.pem https://localhost:8080/"
+        yield _page(option, pem.replace(option, "{}"), visit, "^200")
     named = CURL + "http://camera.example.com:8080/"
-    yield Case("--live-name camera.example.com", TEST + "--live 8080 {}", ends=TERM, shows=page, beside=(named, "^200"))
-    yield Case(
-        "HOST.local",
-        outside + "--live-open",
-        ends=TERM,
-        shows=page,
-        beside=(
-            CURL
-            + "--resolve device.local:8080:10.0.0.7 http://device.local:8080/; "
-            + CURL
-            + "--resolve evil.example:8080:10.0.0.7 http://evil.example:8080/",
-            "^200 4",
-        ),
-    )
+    yield _page("--live-name camera.example.com", TEST + "--live 8080 {}", named, "^200")
+    names = [f"{CURL}--resolve {name}:8080:10.0.0.7 http://{name}:8080/" for name in ("device.local", "evil.example")]
+    yield _page("HOST.local", outside + "--live-open", "; ".join(names), "^200 4")
     behind = "--live 8080 --live-name www.example.com --live-proxy 127.0.0.1"
-    visit = CURL + "http://www.example.com/line4/; " + CURL + f"-L -c jar 'http://www.example.com/line4/?token={token}'"
+    proxied = "http://www.example.com/line4/"
+    visit = f"{CURL}{proxied}; {CURL}-L -c jar '{proxied}?token={TOKEN}'"
     for text in (behind, "--live-proxy"):
-        rest = behind.replace("--live-proxy", "{}") if text == "--live-proxy" else "{}"
-        yield Case(
-            text,
-            TEST + rest + " --live-token-file /etc/edgeclf/token",
-            ends=TERM,
-            shows=page,
-            beside=(visit, "^40[13] 200"),
-        )
-    yield Case(
-        "X-Accel-Buffering: no",
-        TEST + "--live 8080",
-        ends=TERM,
-        shows=page,
-        beside=(f"curl -sS -m 2 -o /dev/null -D - {own}picture.mjpg; true", "X-Accel-Buffering: no"),
-    )
+        yield _page(text, f"{TEST}{behind.replace(text, '{}')} {file}", visit, "^40[13] 200")
+    visit = f"curl -sS -m 2 -o /dev/null -D - {own}picture.mjpg; true"
+    yield _page("X-Accel-Buffering: no", TEST + "--live 8080", visit, "X-Accel-Buffering: no")
 
 
 def _logs() -> Iterator[Case]:

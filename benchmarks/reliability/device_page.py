@@ -129,18 +129,19 @@ def walk(arguments: argparse.Namespace, python: Path, page: str) -> Iterator[dic
         facts["shared"] = not python.is_relative_to("/root")
         label = f"{version}, OpenCV {opencv}"
         print(f"Python {label}: {python}", file=sys.stderr)
+
+        def done(name: str, row: dict[str, Any]) -> dict[str, Any]:
+            keep(arguments.keep, f"{version}-{name}", row)
+            print("{status:8} {exit:>4} {command}  {why}".format(**row), file=sys.stderr, flush=True)
+            return dict(row, python=label)
+
         for number, case in enumerate(cases()):
             if re.search(arguments.only, case.line.replace("{}", case.text)):
                 variables = dict(environment, **(usb if case.usb else {}))
-                row = run(case, facts, folder, variables)
-                keep(arguments.keep, f"{version}-{number:03}", row)
-                print("{status:8} {exit:>4} {command}  {why}".format(**row), file=sys.stderr, flush=True)
-                yield dict(row, python=label)
+                yield done(f"{number:03}", run(case, facts, folder, variables))
         if (str(python) == SYSTEM_PYTHON and not arguments.only) or arguments.only == "systemd":
             for number, row in enumerate(walk_service(folder, page)):
-                keep(arguments.keep, f"{version}-systemd-{number:02}", row)
-                print("{status:8} {exit:>4} {command}  {why}".format(**row), file=sys.stderr, flush=True)
-                yield dict(row, python=label)
+                yield done(f"systemd-{number:02}", row)
 
 
 def program(page: str) -> str:

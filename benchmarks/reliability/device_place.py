@@ -20,6 +20,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from device_case import TOKEN
 
 HERE = Path(__file__).resolve().parent
 RUNTIME_TESTS = HERE.parents[1] / "tests" / "runtime"
@@ -36,7 +37,6 @@ PROGRAMS = {"unshare": "util-linux", "ip": "iproute2", "gcc": "gcc", "curl": "cu
 PROGRAMS.update({"mosquitto": "mosquitto", "nginx": "nginx-light", "gst-launch-1.0": "gstreamer1.0-tools"})
 # Of the letters that an address or a pipeline would take for its own.
 SECRET = "s3cret/with#odd@signs% \"'!"
-TOKEN = "a-token-of-some-length"
 MEMORY = "/run"
 HOSTS = ("127.0.0.1 localhost device www.example.com camera.example.com", "10.0.0.6 broker")
 NODES = ("null", "zero", "full", "random", "urandom", "tty", "fd", "stdin", "stdout", "stderr", "pts", "ptmx", "shm")

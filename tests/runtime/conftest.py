@@ -84,7 +84,7 @@ def cli(bundle, capfd):
 
 @pytest.fixture
 def opener(monkeypatch):
-    """Opens every backend of a Selection, and breaks it when it is told to."""
+    """Opens every backend of a Selection, and breaks it on request."""
     opener = Opener(open_runner)
     monkeypatch.setattr(selection, "open_runner", opener)
     return opener

@@ -3,7 +3,7 @@
 import pathlib
 import re
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "deploy/edgeclf_runtime/__init__.py").read_text()).group(1)
@@ -19,17 +19,9 @@ setup(
     license="MIT",
     license_files=["LICENSE"],
     python_requires=">=3.10",
-    packages=[
-        "edgeclf",
-        "edgeclf_runtime",
-        "edgeclf_runtime.containers",
-        "edgeclf_runtime.formats",
-        "edgeclf_runtime.movies",
-        "edgeclf_runtime.runners",
-        "edgeclf_runtime.sinks",
-    ],
+    packages=[*find_packages(include=["edgeclf", "edgeclf.*"]), *find_packages("deploy")],
     package_dir={"edgeclf_runtime": "deploy/edgeclf_runtime"},
-    package_data={"edgeclf": ["py.typed"], "edgeclf_runtime": ["py.typed", "sinks/live.html"]},
+    package_data={"edgeclf": ["py.typed"], "edgeclf_runtime": ["py.typed", "sinks/live/live.html"]},
     install_requires=[
         # The CPU build of torch 2.13.0 breaks every torchvision.
         "torch>=2.5,!=2.13.0",

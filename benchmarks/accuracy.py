@@ -3,8 +3,8 @@
     python3 benchmarks/accuracy.py RUN RUN2 --json >accuracy.json
 
 Method: each of a run's model files classifies the run's own test images, one image an inference, the flavours for other
-processors with the precise sums that those have (``judging.py``).  Intervals are Wilson's, 95 %; the drop against FP32
-is paired (``gating.py``), on the same images.  Then the files that an x86 host runs take turns in processes of their own
+processors with the precise sums that those have (``edgeclf.evaluation.inference``).  Intervals are Wilson's, 95 %; the drop against FP32
+is paired (``edgeclf.evaluation.comparison``), on the same images.  Then the files that an x86 host runs take turns in processes of their own
 (``rounds.py``) for p50 of one inference.  Published rows are printed beside, with their sources: other data, or other
 splits, so they tell the order of magnitude and no more.
 """
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from rounds import Contender, percentiles, serve, take_turns, time_steps
 
-from edgeclf_runtime.machine import machine_facts
+from edgeclf_runtime.device.machine import machine_facts
 
 MODELS = ("fp32", "int8-cpu", "int8-arm", "int8-tensorrt", "int8-fp16", "fp16")
 TIMED = ("fp32", "int8-cpu")
@@ -71,9 +71,9 @@ def main() -> None:
 
 def evaluate_run(path: Path) -> list[dict[str, Any]]:
     """Return a row for each model file of a run."""
-    from edgeclf.gating import compare
-    from edgeclf.judging import infer_file
-    from edgeclf.runs import read_run
+    from edgeclf.evaluation.comparison import compare
+    from edgeclf.evaluation.inference import infer_file
+    from edgeclf.training.runs import read_run
 
     run = read_run(path)
     dataset = run.dataset()
@@ -132,7 +132,7 @@ def add_latency(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> No
 
 def open_model_file(run: Path, model: str, threads: int) -> tuple[Callable[..., dict[str, Any]], dict[str, Any]]:
     """Open a model in its own process; see ``rounds.serve``."""
-    from edgeclf_runtime.runners.ort import OnnxRuntimeRunner
+    from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
     runner = OnnxRuntimeRunner(run / f"model.{model}.onnx", threads)
     spec = json.loads(runner.metadata["edgeclf"])["preprocessing"]

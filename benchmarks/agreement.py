@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeclf.evaluation import infer_samples
-from edgeclf.models import open_model
-from edgeclf.runs import read_run
-from edgeclf_runtime.benchmark import machine_facts
+from edgeclf.evaluation.evaluate import infer_samples
+from edgeclf.evaluation.opening import open_model
+from edgeclf.training.runs import read_run
+from edgeclf_runtime.commands.bench import machine_facts
 
 # What the other interpreter runs; Python 3.6 on.
 OTHER = """
@@ -31,10 +31,10 @@ bundle_path, listing, output = sys.argv[1:]
 sys.path.insert(0, bundle_path)
 sys.dont_write_bytecode = True
 import numpy as np
-from edgeclf_runtime.benchmark import machine_facts
-from edgeclf_runtime.classifier import Classifier
-from edgeclf_runtime.images import read_image
-from edgeclf_runtime.preprocess import as_batch, preprocess
+from edgeclf_runtime.commands.bench import machine_facts
+from edgeclf_runtime.classify.classifier import Classifier
+from edgeclf_runtime.images.read import read_image
+from edgeclf_runtime.images.preprocess import as_batch, preprocess
 with Classifier.open(bundle_path, "fp32") as classifier:
     pixels = (preprocess(read_image(path), classifier.preprocessing) for path in json.load(open(listing)))
     np.save(output, np.concatenate([classifier.runner.infer(as_batch([image])) for image in pixels]))

@@ -15,10 +15,10 @@ import time
 
 import numpy as np
 
-from edgeclf.calibration import CalibrationSet
-from edgeclf.ranges import collect_histograms, prepare
-from edgeclf.runs import read_run
-from edgeclf_runtime.machine import machine_facts
+from edgeclf.calibration.sets import CalibrationSet
+from edgeclf.quantization.activations import collect_histograms, prepare
+from edgeclf.training.runs import read_run
+from edgeclf_runtime.device.machine import machine_facts
 
 BLOCK = 30
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from edgeclf import CalibrateOptions, QuantizeOptions, calibrate, quantize
-from edgeclf.evaluation import Evaluation, evaluate
-from edgeclf.runs import read_run
-from edgeclf_runtime.benchmark import machine_facts
+from edgeclf.evaluation.evaluate import Evaluation, evaluate
+from edgeclf.training.runs import read_run
+from edgeclf_runtime.commands.bench import machine_facts
 
 SIZES = (16, 32, 64, 128, 300, 500)
 RULES = ("stratified", "random", "diverse", "uncertain")

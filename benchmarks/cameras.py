@@ -25,10 +25,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from edgeclf_runtime.benchmark import machine_facts  # noqa: E402
-from edgeclf_runtime.camera import open_camera  # noqa: E402
+from edgeclf_runtime.capture.open import open_camera  # noqa: E402
+from edgeclf_runtime.commands.bench import machine_facts  # noqa: E402
 from edgeclf_runtime.errors import CameraLost  # noqa: E402
-from tests.runtime.cameras import Proxy, Server, has_rtsp_server  # noqa: E402
+from tests.support.cameras import Proxy, Server, has_rtsp_server  # noqa: E402
 
 SERVERS = ("mjpeg", "rtsp")
 KINDS = ("kill", "stop", "reset", "garbage", "resize")

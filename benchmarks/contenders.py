@@ -75,7 +75,7 @@ def _torch(form: str, device: str, folder: Path, threads: int, batch: int) -> tu
 
 
 def _openvino(file: str, folder: Path, threads: int, batch: int) -> tuple[Infer, str]:
-    from edgeclf_runtime.runners.ov import without_telemetry
+    from edgeclf_runtime.runners.openvino import without_telemetry
 
     with without_telemetry():
         import openvino

@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from edgeclf_runtime.benchmark import machine_facts
+from edgeclf_runtime.commands.bench import machine_facts
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeclf_runtime.benchmark import machine_facts
+from edgeclf_runtime.commands.bench import machine_facts
 
 FPS = 30
 

@@ -30,8 +30,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeclf_runtime.images import is_image_name
-from edgeclf_runtime.machine import machine_facts
+from edgeclf_runtime.device.machine import machine_facts
+from edgeclf_runtime.images.read import is_image_name
 
 PROGRAMS = ("decode", "inference", "classify", "run")
 _FEW = 10
@@ -77,8 +77,8 @@ def link_images(arguments: argparse.Namespace, folder: Path, count: int | None =
     if arguments.photos:
         photos = sorted(path for path in arguments.photos.rglob("*") if is_image_name(path.name))
     else:
-        from edgeclf.datasets import load_dataset
-        from edgeclf.splitting import SplitOptions
+        from edgeclf.data.datasets import load_dataset
+        from edgeclf.data.splits import SplitOptions
 
         photos = [sample.path for sample in load_dataset("elpv", SplitOptions()).samples]
     folder.mkdir()
@@ -135,7 +135,7 @@ def memory_mb(pid: int) -> float:
 
 def decode(arguments: argparse.Namespace) -> None:
     """Decode every file of a folder."""
-    from edgeclf_runtime.images import read_image
+    from edgeclf_runtime.images.read import read_image
 
     for file in sorted(os.listdir(arguments.bundle)):
         read_image(os.path.join(arguments.bundle, file))
@@ -143,7 +143,7 @@ def decode(arguments: argparse.Namespace) -> None:
 
 def infer(arguments: argparse.Namespace) -> None:
     """Infer one input, as often as there are images."""
-    from edgeclf_runtime.classifier import Classifier
+    from edgeclf_runtime.classify.classifier import Classifier
 
     with Classifier.open(arguments.bundle, arguments.model, "onnxruntime", threads=arguments.threads) as classifier:
         spec = classifier.preprocessing

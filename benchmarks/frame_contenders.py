@@ -30,8 +30,8 @@ def make_pictures(run: str, work: Path) -> None:
     """Write test images of the run, scaled to a camera's frames, as an array and as an MJPEG video."""
     import cv2
 
-    from edgeclf.runs import read_run
-    from edgeclf_runtime.images import read_image
+    from edgeclf.training.runs import read_run
+    from edgeclf_runtime.images.read import read_image
 
     samples = read_run(run).dataset().split("test")[:_PICTURES]
     frames = [cv2.resize(read_image(sample.path), SIZE) for sample in samples]
@@ -104,9 +104,9 @@ def _bare(file: Path, arguments: argparse.Namespace) -> tuple[Step, Labels]:
 
 
 def _edgeclf(file: Path, arguments: argparse.Namespace) -> tuple[Step, Labels]:
-    from edgeclf_runtime.camera import open_camera
-    from edgeclf_runtime.classifier import Classifier
-    from edgeclf_runtime.preprocess import Preprocessing
+    from edgeclf_runtime.capture.open import open_camera
+    from edgeclf_runtime.classify.classifier import Classifier
+    from edgeclf_runtime.images.preprocess import Preprocessing
     from edgeclf_runtime.runners import open_runner
 
     def open_classifier(at_once: int) -> Classifier:
@@ -129,7 +129,7 @@ def _tutorial(file: None, arguments: argparse.Namespace) -> tuple[Step, Labels]:
     from PIL import Image
     from torchvision import transforms
 
-    from edgeclf.runs import read_run
+    from edgeclf.training.runs import read_run
 
     torch.set_num_threads(arguments.threads)
     run = read_run(arguments.run)

@@ -30,13 +30,13 @@ import onnx
 from onnx import numpy_helper
 
 from edgeclf.targets import host_config
-from edgeclf_runtime.bundle import open_bundle
+from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.classify.golden import compare_logits, golden_images, read_golden
+from edgeclf_runtime.device.machine import machine_facts
 from edgeclf_runtime.errors import BackendError
-from edgeclf_runtime.golden import compare_logits, golden_images, read_golden
-from edgeclf_runtime.machine import machine_facts
-from edgeclf_runtime.preprocess import Preprocessing, as_batch, preprocess
+from edgeclf_runtime.images.preprocess import Preprocessing, as_batch, preprocess
 from edgeclf_runtime.runners import open_runner
-from edgeclf_runtime.runners.ort import OnnxRuntimeRunner
+from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
 WANTED = 0.98
 SAME = 1e-3

@@ -26,13 +26,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edgeclf_runtime.machine import machine_facts
+from edgeclf_runtime.device.machine import machine_facts
 
 SELFTEST = """
 import json, sys
-from edgeclf_runtime.machine import machine_facts
+from edgeclf_runtime.device.machine import machine_facts
 from edgeclf_runtime.runners import backend_version
-from edgeclf_runtime.selftest import selftest
+from edgeclf_runtime.commands.selftest import selftest
 versions = {name: backend_version(name) for name in ("onnxruntime", "openvino", "opencv")}
 for threads in map(int, sys.argv[2:]):
     report = selftest(sys.argv[1], threads=threads).to_dict()

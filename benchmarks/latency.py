@@ -29,7 +29,7 @@ import numpy as np
 from contenders import CONTENDERS
 from rounds import PATIENCE_S, Contender, others, others_line, percentiles, ratio, serve, take_turns, time_steps
 
-from edgeclf_runtime.machine import machine_facts
+from edgeclf_runtime.device.machine import machine_facts
 
 FP32 = "ONNX Runtime FP32"
 

@@ -30,7 +30,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edgeclf_runtime.machine import machine_facts
+from edgeclf_runtime.device.machine import machine_facts
 
 SCENARIOS = ("SingleStream", "MultiStream", "Offline")
 MODES = ("Performance", "Accuracy")
@@ -84,9 +84,9 @@ def drive(arguments: argparse.Namespace, scenario: str, mode: str) -> dict[str, 
     """Let LoadGen drive the runtime once; returns its summary, and the accuracy in accuracy mode."""
     import mlperf_loadgen as loadgen
 
-    from edgeclf.models import open_model
-    from edgeclf.runs import read_run
-    from edgeclf_runtime.images import read_image
+    from edgeclf.evaluation.opening import open_model
+    from edgeclf.training.runs import read_run
+    from edgeclf_runtime.images.read import read_image
 
     dataset = read_run(arguments.run).dataset()
     samples = dataset.split("test")

@@ -16,8 +16,8 @@ import time
 import cv2
 import numpy as np
 
-from edgeclf_runtime.benchmark import machine_facts
-from edgeclf_runtime.movies import SUFFIXES, find_format
+from edgeclf_runtime.commands.bench import machine_facts
+from edgeclf_runtime.sinks.movies import SUFFIXES, find_format
 
 SIZE, FPS = (1280, 720), 15.0
 

@@ -45,7 +45,7 @@ def make_network(source: str, folder: Path, calibration_images: int) -> dict[str
 
 def load_network(folder: Path) -> Any:
     """Return the network for torch, in evaluation mode."""
-    from edgeclf.backbones import create, read_state_dict
+    from edgeclf.training.backbones import create, read_state_dict
 
     facts = json.loads((folder / NETWORK_FILE).read_text(encoding="utf-8"))
     network = create(facts["backbone"], facts["classes"])
@@ -54,8 +54,8 @@ def load_network(folder: Path) -> Any:
 
 
 def _copy(source: str, folder: Path) -> dict[str, Any]:
-    from edgeclf.runs import RUN_FILE, WEIGHTS_FILE, read_run
-    from edgeclf_runtime.bundle import open_bundle
+    from edgeclf.training.runs import RUN_FILE, WEIGHTS_FILE, read_run
+    from edgeclf_runtime.bundle.open import open_bundle
 
     path = Path(source)
     if (path / RUN_FILE).is_file():
@@ -73,13 +73,13 @@ def _copy(source: str, folder: Path) -> dict[str, Any]:
 
 
 def _export(backbone: str, folder: Path, calibration_images: int) -> dict[str, Any]:
-    from edgeclf.exporting import save_model, write_onnx
-    from edgeclf.flavors import write_flavor
-    from edgeclf.halving import halve
-    from edgeclf.ranges import collect_histograms, prepare, ranges_of
-    from edgeclf.rounding import Rounding, collect_moments
+    from edgeclf.graph.fp16 import halve
+    from edgeclf.graph.onnx_file import save_model, write_onnx
+    from edgeclf.quantization.activations import collect_histograms, prepare, ranges_of
+    from edgeclf.quantization.qdq import write_flavor
+    from edgeclf.quantization.rounding import Rounding, collect_moments
     from edgeclf.targets import FLAVORS
-    from edgeclf_runtime.preprocess import Preprocessing
+    from edgeclf_runtime.images.preprocess import Preprocessing
 
     network = _random_network(backbone, 1000)
     _save_weights(network, folder)
@@ -111,7 +111,7 @@ def _facts(source: str, backbone: str, weights: str, classes: int, height: int, 
 def _random_network(backbone: str, classes: int) -> Any:
     import torch
 
-    from edgeclf.backbones import create
+    from edgeclf.training.backbones import create
 
     torch.manual_seed(0)
     network = create(backbone, classes).eval()
@@ -131,17 +131,17 @@ def _save_weights(network: Any, folder: Path) -> None:
 
 def calibration_batches(height: int, width: int, count: int) -> Any:
     """Return photographs of solar cells as a calibration set's batches, the same for everyone who calibrates."""
-    from edgeclf.calibration import CalibrationSet
-    from edgeclf.datasets import load_dataset
-    from edgeclf.splitting import SplitOptions
-    from edgeclf_runtime.preprocess import Preprocessing
+    from edgeclf.calibration.sets import CalibrationSet
+    from edgeclf.data.datasets import load_dataset
+    from edgeclf.data.splits import SplitOptions
+    from edgeclf_runtime.images.preprocess import Preprocessing
 
     dataset = load_dataset("elpv", SplitOptions())
     return CalibrationSet.select(dataset, count).batches(Preprocessing(height, width))
 
 
 def _make_openvino(folder: Path, facts: dict[str, Any]) -> None:
-    from edgeclf_runtime.runners.ov import without_telemetry
+    from edgeclf_runtime.runners.openvino import without_telemetry
 
     # NNCF reports by the same package.
     with without_telemetry():

@@ -17,11 +17,11 @@ import time
 
 import numpy as np
 
-from edgeclf_runtime.benchmark import summarise
-from edgeclf_runtime.bundle import open_bundle
-from edgeclf_runtime.classifier import Classifier
-from edgeclf_runtime.machine import machine_facts
-from edgeclf_runtime.result import STAGES
+from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.classify.classifier import Classifier
+from edgeclf_runtime.commands.bench import summarise
+from edgeclf_runtime.device.machine import machine_facts
+from edgeclf_runtime.results import STAGES
 
 BLOCK, WARMUP = 50, 10
 

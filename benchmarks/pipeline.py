@@ -50,7 +50,7 @@ from rounds import (
     time_steps,
 )
 
-from edgeclf_runtime.machine import machine_facts
+from edgeclf_runtime.device.machine import machine_facts
 
 _SKIPPED = 30
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeclf_runtime.outputs import new_file
+from edgeclf_runtime.files.outputs import new_file
 
 _STAGES = ("preprocess", "transfer", "inference", "postprocess")
 _DPI = 100

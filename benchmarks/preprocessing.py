@@ -12,8 +12,8 @@ import time
 
 import numpy as np
 
-from edgeclf_runtime.benchmark import machine_facts, summarise
-from edgeclf_runtime.preprocess import Preprocessing, as_batch, preprocess
+from edgeclf_runtime.commands.bench import machine_facts, summarise
+from edgeclf_runtime.images.preprocess import Preprocessing, as_batch, preprocess
 
 SIZES = ((300, 300), (640, 480), (1280, 720), (1920, 1080), (4032, 3024))
 

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from edgeclf import QuantizeOptions, TrainOptions, evaluate, export, quantize, train
-from edgeclf_runtime.benchmark import machine_facts
+from edgeclf_runtime.commands.bench import machine_facts
 
 
 def main() -> None:

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 import edgeclf_runtime
-from edgeclf_runtime.benchmark import machine_facts
-from edgeclf_runtime.bundle import open_bundle
+from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.commands.bench import machine_facts
 
 BACKEND = """
 import sys, cv2, numpy, onnxruntime

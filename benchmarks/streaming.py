@@ -23,11 +23,11 @@ import time
 
 import numpy as np
 
-from edgeclf_runtime.benchmark import machine_facts
-from edgeclf_runtime.bundle import open_bundle
-from edgeclf_runtime.camera import open_camera
-from edgeclf_runtime.classifier import Classifier
-from edgeclf_runtime.stream import stream
+from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.capture.open import open_camera
+from edgeclf_runtime.classify.classifier import Classifier
+from edgeclf_runtime.commands.bench import machine_facts
+from edgeclf_runtime.streaming.stream import stream
 
 WIDTH, HEIGHT = 1280, 720
 _WARM_UP_S = 0.5

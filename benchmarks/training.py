@@ -8,7 +8,7 @@ from its first batch on, imports excluded.
   edgeclf     ``extract_features`` once, then ``fit_head``: the backbone sees each image once
   tutorial    ``ImageFolder`` and ``DataLoader`` (two workers), torchvision's Resize, CenterCrop, ToTensor and Normalize,
               the frozen backbone in torch every epoch, Adam on a new head
-DDP: whole-network training steps (``fitting.Fit`` by Lightning, strategy ddp, gloo) under torchrun with one and with two
+DDP: whole-network training steps (``edgeclf.training.loop.Fit`` by Lightning, strategy ddp, gloo) under torchrun with one and with two
 processes of one thread each, the batch divided among them; images a second after three steps of warm-up.  ``edgeclf
 train`` itself uses one device; this says what several processes would bring on this machine.
 """
@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeclf_runtime.machine import machine_facts
+from edgeclf_runtime.device.machine import machine_facts
 
 LOOPS = ("edgeclf", "tutorial")
 _WARM_UP_STEPS = 3
@@ -74,8 +74,8 @@ def main() -> None:
 
 def link_images(arguments: argparse.Namespace) -> None:
     """Make train/ and val/ of class folders, the classes in turns, as ``ImageFolder`` reads them."""
-    from edgeclf.datasets import load_dataset
-    from edgeclf.splitting import SplitOptions
+    from edgeclf.data.datasets import load_dataset
+    from edgeclf.data.splits import SplitOptions
 
     dataset = load_dataset(arguments.data, SplitOptions())
     by_label = [[sample for sample in dataset.samples if sample.label == label] for label in dataset.labels]
@@ -104,12 +104,12 @@ def run(arguments: argparse.Namespace, name: str, processes: int = 0) -> dict[st
 
 def train_edgeclf(arguments: argparse.Namespace) -> None:
     """Train a head on features that are extracted once."""
-    from edgeclf.backbones import create
-    from edgeclf.datasets import load_dataset
-    from edgeclf.features import extract_features
-    from edgeclf.fitting import fit_head
-    from edgeclf.splitting import SplitOptions
-    from edgeclf_runtime.preprocess import Preprocessing
+    from edgeclf.data.datasets import load_dataset
+    from edgeclf.data.splits import SplitOptions
+    from edgeclf.training.backbones import create
+    from edgeclf.training.features import extract_features
+    from edgeclf.training.loop import fit_head
+    from edgeclf_runtime.images.preprocess import Preprocessing
 
     splits = {name: load_dataset(arguments.folder / name, SplitOptions()) for name in ("train", "val")}
     network = create(arguments.backbone, len(splits["train"].labels), arguments.weights)
@@ -127,7 +127,7 @@ def train_tutorial(arguments: argparse.Namespace) -> None:
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
 
-    from edgeclf.backbones import create
+    from edgeclf.training.backbones import create
 
     network = create(arguments.backbone, 2, arguments.weights).backbone
     config, size = network.pretrained_cfg, arguments.image_size
@@ -162,11 +162,11 @@ def train_ddp(arguments: argparse.Namespace) -> None:
     import lightning
     import torch
 
-    from edgeclf.backbones import create
-    from edgeclf.datasets import load_dataset
-    from edgeclf.fitting import Fit, Images, augmentation
-    from edgeclf.splitting import SplitOptions
-    from edgeclf_runtime.preprocess import Preprocessing
+    from edgeclf.data.datasets import load_dataset
+    from edgeclf.data.splits import SplitOptions
+    from edgeclf.training.backbones import create
+    from edgeclf.training.loop import Fit, Images, augmentation
+    from edgeclf_runtime.images.preprocess import Preprocessing
 
     torch.set_num_threads(1)
     world = int(os.environ["WORLD_SIZE"])

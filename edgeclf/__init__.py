@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any
 from edgeclf_runtime import __version__
 
 if TYPE_CHECKING:
-    from .building import BuildOptions, build
-    from .bundling import BundleOptions, bundle
-    from .calibrating import CalibrateOptions, calibrate
-    from .calibration import CalibrationSet
-    from .datasets import Dataset, Sample, load_dataset
+    from .calibration.calibrate import CalibrateOptions, calibrate
+    from .calibration.sets import CalibrationSet
+    from .data.datasets import Dataset, Sample, load_dataset
+    from .data.integrity import check
+    from .data.splits import SplitOptions
     from .demonstration import demo
+    from .deployment.bundling import BundleOptions, bundle
+    from .deployment.engines import BuildOptions, build
+    from .deployment.export import export
     from .errors import EdgeclfError
-    from .evaluation import evaluate
-    from .exporting import export
-    from .integrity import check
-    from .prediction import predict
-    from .quantization import QuantizeOptions, quantize
-    from .splitting import SplitOptions
-    from .training import TrainOptions, train
+    from .evaluation.evaluate import evaluate
+    from .evaluation.predict import predict
+    from .quantization.quantize import QuantizeOptions, quantize
+    from .training.train import TrainOptions, train
 
 __all__ = [
     "BuildOptions",
@@ -55,27 +55,27 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BuildOptions": "building",
-    "BundleOptions": "bundling",
-    "CalibrateOptions": "calibrating",
-    "CalibrationSet": "calibration",
-    "Dataset": "datasets",
+    "BuildOptions": "deployment.engines",
+    "BundleOptions": "deployment.bundling",
+    "CalibrateOptions": "calibration.calibrate",
+    "CalibrationSet": "calibration.sets",
+    "Dataset": "data.datasets",
     "EdgeclfError": "errors",
-    "QuantizeOptions": "quantization",
-    "Sample": "datasets",
-    "SplitOptions": "splitting",
-    "TrainOptions": "training",
-    "build": "building",
-    "bundle": "bundling",
-    "calibrate": "calibrating",
-    "check": "integrity",
+    "QuantizeOptions": "quantization.quantize",
+    "Sample": "data.datasets",
+    "SplitOptions": "data.splits",
+    "TrainOptions": "training.train",
+    "build": "deployment.engines",
+    "bundle": "deployment.bundling",
+    "calibrate": "calibration.calibrate",
+    "check": "data.integrity",
     "demo": "demonstration",
-    "evaluate": "evaluation",
-    "export": "exporting",
-    "load_dataset": "datasets",
-    "predict": "prediction",
-    "quantize": "quantization",
-    "train": "training",
+    "evaluate": "evaluation.evaluate",
+    "export": "deployment.export",
+    "load_dataset": "data.datasets",
+    "predict": "evaluation.predict",
+    "quantize": "quantization.quantize",
+    "train": "training.train",
 }
 
 # timm loads huggingface_hub, which adds to its requests who asks, and says it to its maker's telemetry too.

@@ -16,10 +16,10 @@ from typing import Annotated, Any, Optional
 import typer
 
 from edgeclf_runtime import __version__
-from edgeclf_runtime.terminal import printable, printable_json, show_message
+from edgeclf_runtime.text.terminal import printable, printable_json, show_message
 
-from . import reporting
-from .ending import Commands
+from . import progress
+from .exits import Commands
 
 app = typer.Typer(
     name="edgeclf",
@@ -163,8 +163,8 @@ def predict(
     A file that is no image is told, and the others are classified; exit code 1 where there was one.
     """
     from .errors import ImageError
-    from .models import open_model
-    from .prediction import predictions
+    from .evaluation.opening import open_model
+    from .evaluation.predict import predictions
 
     code = 0
     with open_model(model, name, top_k, threshold) as opened:
@@ -378,7 +378,7 @@ def _options(
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A file's name may hold bytes that are no text.
         sys.stdout.reconfigure(errors="backslashreplace")
-    reporting.show_progress()
+    progress.show_progress()
 
 
 if __name__ == "__main__":

@@ -19,21 +19,21 @@ from typing import Any
 
 import numpy as np
 
-from edgeclf_runtime.credentials import child_environment
-from edgeclf_runtime.images import read_image
-from edgeclf_runtime.outputs import claim_output, new_folder
-from edgeclf_runtime.processes import without_working_folder
+from edgeclf_runtime.device.child_process import without_working_folder
+from edgeclf_runtime.device.credentials import child_environment
+from edgeclf_runtime.files.outputs import claim_output, new_folder
+from edgeclf_runtime.images.read import read_image
 
-from .bundling import bundle
-from .datasets import Dataset, load_dataset
+from .data.datasets import Dataset, load_dataset
+from .data.integrity import check
+from .deployment.bundling import bundle
+from .deployment.export import export
 from .errors import GateError, OutputError
-from .evaluation import evaluate
-from .exporting import export
-from .integrity import check
-from .plots import plot_confusion, plot_latency
-from .quantization import quantize
-from .reporting import say, track
-from .training import TrainOptions, train
+from .evaluation.evaluate import evaluate
+from .evaluation.plots import plot_confusion, plot_latency
+from .progress import say, track
+from .quantization.quantize import quantize
+from .training.train import TrainOptions, train
 
 SUMMARY_FILE = "summary.json"
 IMAGE_SIZE = 256

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -120,7 +121,8 @@ def bundle(request) -> Path:
 @pytest.fixture(autouse=True)
 def own_secrets(monkeypatch):
     """Forget after each test the secrets that it made this process hide, such as the word "wrong"."""
-    from edgeclf_runtime import credentials, redaction
+    from edgeclf_runtime.device import credentials
+    from edgeclf_runtime.text import redaction
 
     monkeypatch.setattr(credentials, "_taken", dict(credentials._taken))
     monkeypatch.setattr(redaction, "_known", dict(redaction._known))
@@ -130,7 +132,7 @@ def own_secrets(monkeypatch):
 @pytest.fixture
 def command(capfd):
     """Run an ``edgeclf`` command in this process: command("check", DATA) gives its exit code, stdout and stderr."""
-    from edgeclf import cli, reporting
+    from edgeclf import cli, progress
 
     def run(*arguments):
         capfd.readouterr()
@@ -141,7 +143,7 @@ def command(capfd):
     handler = signal.getsignal(signal.SIGTERM)
     yield run
     signal.signal(signal.SIGTERM, handler)
-    reporting.show_progress(False)
+    progress.show_progress(False)
 
 
 @pytest.fixture
@@ -149,9 +151,8 @@ def tensorrt(monkeypatch, tmp_path):
     """TensorRT 11.4 for the building processes; this one knows its version alone, since no other can follow in it."""
     from types import SimpleNamespace
 
-    from tensorrt_rig import BUILDS, rig
-
-    from edgeclf_runtime import engine
+    from edgeclf_runtime.trt import engine
+    from tests.support.tensorrt_rig import BUILDS, rig
 
     monkeypatch.setenv("PYTHONPATH", rig(BUILDS))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -187,10 +188,27 @@ def relu(small):
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     """A Browser."""
-    from browsers import chromium
+    from tests.support.browsers import chromium
 
     for program in ("chromium", "chromedriver"):
         if not shutil.which(program):
             pytest.skip(f"{program} is missing: apt-get install chromium chromium-driver")
     with chromium(tmp_path_factory.mktemp("profile")) as opened:
         yield opened
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Make a file system of a size, "64k", and return its folder."""
+    folder = tmp_path / "disk"
+
+    def mount(size):
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", "size=" + size, "tmpfs", str(folder)]
+        if os.getuid() != 0 or subprocess.call(command, stderr=subprocess.DEVNULL) != 0:
+            pytest.skip("mounting a tmpfs needs root")
+        return folder
+
+    yield mount
+    if os.path.ismount(str(folder)):
+        subprocess.check_call(["umount", "-l", str(folder)])

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from runtime import netns
-from test_network import ALLOWED, observe_host
+
+from tests.product.test_network import ALLOWED, observe_host
+from tests.support import netns
 
 DEMO = ["-m", "edgeclf.cli", "demo"]
 
@@ -87,7 +88,7 @@ def test_latency_is_given_for_each_model(summary):
 
 @pytest.mark.slow
 def test_the_pictures_are_pictures(output):
-    from edgeclf_runtime.images import read_image
+    from edgeclf_runtime.images.read import read_image
 
     for name in ("confusion.png", "latency.png"):
         assert read_image(output / name).shape[0] > 400

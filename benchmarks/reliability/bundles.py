@@ -34,8 +34,8 @@ from typing import Any
 
 from bundle_changes import CHANGES
 
+from edgeclf_runtime.device.machine import machine_facts
 from edgeclf_runtime.errors import EdgeclfError
-from edgeclf_runtime.machine import machine_facts
 
 LIMIT_S = 5
 ACCEPTED, REFUSED, TRACEBACK, HANG, CRASH = "accepted", "refused", "traceback", "hang", "crash"
@@ -62,7 +62,7 @@ def attack(count: int, seed: int, commands: int) -> dict[str, Any]:
     import cv2  # noqa: F401
     import onnxruntime  # noqa: F401
 
-    import edgeclf_runtime.selftest  # noqa: F401
+    import edgeclf_runtime.commands.selftest  # noqa: F401
 
     outcomes: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     wrong: list[str] = []
@@ -112,9 +112,9 @@ def use(path: Path) -> None:
     """Do with a bundle what info, selftest and classify do."""
     import numpy as np
 
-    from edgeclf.models import open_model
-    from edgeclf_runtime.info import info
-    from edgeclf_runtime.selftest import selftest
+    from edgeclf.evaluation.opening import open_model
+    from edgeclf_runtime.commands.info import info
+    from edgeclf_runtime.commands.selftest import selftest
 
     report = info(path)
     str(report), json.dumps(report.to_dict())

@@ -2,7 +2,7 @@
 
 Everything is in a network and a mount namespace of its own (``ISOLATED``): 10.0.0.7, 10.0.0.8 and 10.0.0.9 are cameras
 that ask for SECRET, ``broker`` is a mosquitto, www.example.com an nginx with the page's own lines, /dev/video0 a camera
-where tests/runtime/v4l2_camera.c is preloaded, and /etc, /opt and /dev are copies in memory.  Needs root and Debian's
+where tests/support/v4l2_camera.c is preloaded, and /etc, /opt and /dev are copies in memory.  Needs root and Debian's
 util-linux, iproute2, gcc, curl, openssl, mosquitto, nginx-light and GStreamer's RTSP server for Python.
 """
 
@@ -26,11 +26,11 @@ HERE = Path(__file__).resolve().parent
 RUNTIME_TESTS = HERE.parents[1] / "tests" / "runtime"
 sys.path.insert(0, str(HERE.parents[1]))
 
-from tests.runtime.cameras import SYSTEM_PYTHON, has_rtsp_server  # noqa: E402
-from tests.runtime.certificates import Signer  # noqa: E402
-from tests.runtime.films import avi  # noqa: E402
-from tests.runtime.http_servers import HttpServer, basic, part, response, stream_head  # noqa: E402
-from tests.runtime.test_live_proxy import CONFIG  # noqa: E402
+from tests.runtime.sinks.test_live_proxy import CONFIG  # noqa: E402
+from tests.support.cameras import SYSTEM_PYTHON, has_rtsp_server  # noqa: E402
+from tests.support.certificates import Signer  # noqa: E402
+from tests.support.films import avi  # noqa: E402
+from tests.support.http_servers import HttpServer, basic, part, response, stream_head  # noqa: E402
 
 ISOLATED = ("unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
 PROGRAMS = {"unshare": "util-linux", "ip": "iproute2", "gcc": "gcc", "curl": "curl", "openssl": "openssl"}

@@ -16,7 +16,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.runtime.systemd import Systemd
+from tests.support.systemd import Systemd
 
 WAIT_S, STOP_S = 60, 2.0
 ALIVE = r"classifying by|waiting for the camera"

@@ -76,7 +76,7 @@ def serve(requests, replies):
 
 def count_calls(number, after, report):
     """Let this process be killed at its ``number``-th call that changes names or waits for the disk."""
-    from edgeclf_runtime import filesystem
+    from edgeclf_runtime.files import filesystem
 
     made = [0]
 

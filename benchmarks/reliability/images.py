@@ -38,9 +38,9 @@ from typing import Any
 
 import numpy as np
 
+from edgeclf_runtime.device.machine import machine_facts
 from edgeclf_runtime.errors import ImageError
-from edgeclf_runtime.images import MAX_PIXELS, decode_image
-from edgeclf_runtime.machine import machine_facts
+from edgeclf_runtime.images.read import MAX_PIXELS, decode_image
 
 FILLS = ("85", "170")
 _SLOW_S, _HANGS_S, _ADDRESS_SPACE = 1.0, 60, 8 << 30

@@ -59,7 +59,7 @@ def main():
     parser.add_argument("--folder", help="where to work, for another file system (a temporary folder)")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    from edgeclf_runtime.machine import machine_facts
+    from edgeclf_runtime.device.machine import machine_facts
 
     import_all()
     with tempfile.TemporaryDirectory(prefix="kills.", dir=arguments.folder) as folder:
@@ -195,17 +195,20 @@ class Command:
     def _run(self, which, gate=None):
         """Run the command; ``gate`` is called where it begins to write."""
         import edgeclf
-        from edgeclf import bundling, quantization, training, update
-        from edgeclf_runtime import stage
+        from edgeclf.data import folder_update
+        from edgeclf.deployment import bundling
+        from edgeclf.quantization import quantize
+        from edgeclf.training import train as training
+        from edgeclf_runtime.files import stage
 
-        quantization.time_files = lambda files, batch: [1.0 for _ in files]
-        quantization.make_page = lambda report, histograms: report.to_json()
+        quantize.time_files = lambda files, batch: [1.0 for _ in files]
+        quantize.make_page = lambda report, histograms: report.to_json()
         if self.name == "journal":
-            update._can_be_exchanged = lambda folder: False
+            folder_update._can_be_exchanged = lambda folder: False
         if self.name == "no exchange":
             stage.exchange = refuse
         if gate:
-            for module, place in ((training, "new_folder"), (bundling, "new_folder"), (quantization, "updated_folder")):
+            for module, place in ((training, "new_folder"), (bundling, "new_folder"), (quantize, "updated_folder")):
                 setattr(module, place, gated(getattr(module, place), gate))
         if self.name in ("train", "no exchange"):
             train(self._digits, self.output, which, overwrite=True)
@@ -234,7 +237,7 @@ class Command:
         return "old" if found == self.old else "new" if found == self.new else "mixed"
 
     def _open(self):
-        from edgeclf.runs import read_run
+        from edgeclf.training.runs import read_run
 
         read_run(self.output)
 

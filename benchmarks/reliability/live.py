@@ -29,11 +29,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeclf_runtime.benchmark import machine_facts
-from edgeclf_runtime.frames import Frame
-from edgeclf_runtime.result import Result
-from edgeclf_runtime.sinks.live import LiveSink
-from edgeclf_runtime.stream import StreamResult
+from edgeclf_runtime.capture.base import Frame
+from edgeclf_runtime.commands.bench import machine_facts
+from edgeclf_runtime.results import Result
+from edgeclf_runtime.sinks.live.sink import LiveSink
+from edgeclf_runtime.streaming.stream import StreamResult
 
 FPS = 15
 RECONNECTS_PER_S = 200

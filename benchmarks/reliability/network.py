@@ -2,7 +2,7 @@
 
     sudo python3 benchmarks/reliability/network.py edgeclf-demo/solar.edge --run edgeclf-demo/run --data elpv
 
-Method: each command runs in a network namespace of its own (``tests/runtime/netns.py``) whose only way out is a cable
+Method: each command runs in a network namespace of its own (``tests/support/netns.py``) whose only way out is a cable
 that nobody listens at, with an empty home, under strace.  Counted are the names that its resolver was asked for, the
 sockets that were connected or bound to another address than loopback, the packets that left by the cable, and the
 files that are left in the home and are none of the caches that SECURITY.md lists.  ``run`` classifies a generated
@@ -25,11 +25,11 @@ from typing import Any, NamedTuple
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
-from edgeclf_runtime.bundle import open_bundle  # noqa: E402
-from edgeclf_runtime.machine import machine_facts  # noqa: E402
+from edgeclf_runtime.bundle.open import open_bundle  # noqa: E402
+from edgeclf_runtime.device.machine import machine_facts  # noqa: E402
 from edgeclf_runtime.runners import backend_version  # noqa: E402
-from tests.runtime.netns import OWN, observe, reason_to_skip  # noqa: E402
-from tests.system_calls import Act, read_acts, traced  # noqa: E402
+from tests.support.netns import OWN, observe, reason_to_skip  # noqa: E402
+from tests.support.system_calls import Act, read_acts, traced  # noqa: E402
 
 BACKENDS = ("onnxruntime", "openvino", "opencv")
 CACHES = (*OWN, "home/.cache/matplotlib/", "home/.cache/gstreamer-1.0/")

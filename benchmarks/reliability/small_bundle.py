@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 import edgeclf_runtime
-from edgeclf_runtime.files import sha256_bytes, sha256_file
-from edgeclf_runtime.images import read_image
-from edgeclf_runtime.preprocess import Preprocessing, as_batch, preprocess
-from edgeclf_runtime.runners.ort import OnnxRuntimeRunner
+from edgeclf_runtime.files.read import sha256_bytes, sha256_file
+from edgeclf_runtime.images.preprocess import Preprocessing, as_batch, preprocess
+from edgeclf_runtime.images.read import read_image
+from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
 LABELS = ("cat", "dog", "fox", "owl", "toad")
 SIDE = 32
@@ -38,8 +38,8 @@ def make_small_bundle(folder: Path) -> None:
         json.dumps({"images": names, "labels": LABELS, "logits": {"fp32": rows}})
     )
     source = Path(edgeclf_runtime.__file__).parent
-    shutil.copytree(source, folder / "edgeclf_runtime", ignore=shutil.ignore_patterns("__pycache__", "bundle_main.py"))
-    shutil.copyfile(source / "bundle_main.py", folder / "__main__.py")
+    shutil.copytree(source, folder / "edgeclf_runtime", ignore=shutil.ignore_patterns("__pycache__", "bundle_entry.py"))
+    shutil.copyfile(source / "bundle_entry.py", folder / "__main__.py")
     for place in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
         if place.name != "golden":
             (place / "__pycache__").touch()

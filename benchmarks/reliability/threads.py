@@ -39,13 +39,13 @@ sys.path.insert(0, str(HERE.parents[1]))
 import numpy as np  # noqa: E402
 
 from benchmarks.reliability.small_bundle import make_small_bundle  # noqa: E402
-from edgeclf_runtime import recovery, selection  # noqa: E402
-from edgeclf_runtime.bundle import Bundle, open_bundle  # noqa: E402
-from edgeclf_runtime.classifier import Classifier  # noqa: E402
+from edgeclf_runtime.bundle.open import Bundle, open_bundle  # noqa: E402
+from edgeclf_runtime.classify import recovery, selection  # noqa: E402
+from edgeclf_runtime.classify.classifier import Classifier  # noqa: E402
+from edgeclf_runtime.device.machine import machine_facts  # noqa: E402
 from edgeclf_runtime.errors import BackendError  # noqa: E402
-from edgeclf_runtime.machine import machine_facts  # noqa: E402
 from edgeclf_runtime.runners import backend_version, open_runner  # noqa: E402
-from tests.runtime.faults import ERRORS, Opener, Watched, again  # noqa: E402
+from tests.support.faults import ERRORS, Opener, Watched, again  # noqa: E402
 
 BACKENDS = ("onnxruntime", "openvino", "opencv")
 IMAGES = 40

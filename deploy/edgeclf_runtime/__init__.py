@@ -4,8 +4,8 @@ Runs on Python 3.6 to 3.13 with numpy, OpenCV and one inference backend.  Nothin
 imported here, so that ``--help`` and the version answer at once on a small machine; the names
 for users live one noun a file::
 
-    from edgeclf_runtime.classifier import Classifier
-    from edgeclf_runtime.camera import open_camera
+    from edgeclf_runtime.classify.classifier import Classifier
+    from edgeclf_runtime.capture.open import open_camera
     from edgeclf_runtime.errors import EdgeclfError
 
 The runtime knows nothing of training, torch or the host package ``edgeclf``, which imports it.  It reports to nobody: see SECURITY.md.

@@ -12,30 +12,16 @@ if __name__ == "__main__" and sys.path[:1] in ([""], [os.getcwd()]):
     # Python 3.6 calls it "".
     del sys.path[0]
 
-import contextlib
-import functools
-import json
-import logging
-
-from .arguments import make_parser, names_apart
-from .credentials import CAMERA, MQTT, hide_arguments, read_password, take_environment
-from .errors import BackendError, EdgeclfError, GateError, ImageError
-from .logs import log_to_stderr
-from .redaction import learn
-from .stdio import open_missing, silence, write_stderr
-from .stopping import Terminated, leave, stoppable
-from .terminal import (
-    encodable,
-    printable,
-    printable_json,
-    show_exception,
-    show_message,
-)
-
-_log = logging.getLogger(__name__)
+from .commands.output import print_text, write_report
+from .commands.parser import make_parser, names_apart
+from .device.credentials import hide_arguments, take_environment
+from .device.stopping import Terminated, leave, stoppable
+from .errors import BackendError, EdgeclfError, GateError
+from .text.logs import log_to_stderr
+from .text.stdio import open_missing, silence
+from .text.terminal import encodable, show_exception, show_message
 
 INTERRUPTED = 130
-_VERIFY_S = 600.0
 _INSTALL = (
     "numpy and OpenCV are needed: on Debian and Ubuntu, sudo apt-get install python3-numpy python3-opencv; on a Jetson "
     "libopencv-python instead of python3-opencv; elsewhere, {} -m pip install numpy opencv-python-headless"
@@ -79,33 +65,17 @@ def main(argv=None, bundle=None):
         return EdgeclfError.exit_code
 
 
-def _write(arguments, report):
-    if arguments.json:
-        _print_json(json.dumps(report.to_dict()))
-    else:
-        _print(report, newline="\n")
-
-
-def _print(text, newline="\\n"):
-    """Print one line, or with "\n" several, to a stdout of any encoding."""
-    print(encodable(printable(text, newline), sys.stdout), flush=True)
-
-
-def _print_json(text):
-    print(printable_json(text), flush=True)
-
-
 def _info(arguments):
-    from .info import info
+    from .commands.info import info
 
-    _write(arguments, info(arguments.bundle))
+    write_report(arguments, info(arguments.bundle))
 
 
 def _selftest(arguments):
-    from .selftest import selftest
+    from .commands.selftest import selftest
 
     report = selftest(arguments.bundle, arguments.model, arguments.backend, arguments.threads)
-    _write(arguments, report)
+    write_report(arguments, report)
     if not report.reports:
         raise BackendError("no model could be run on this machine, for the reasons above")
     if not report.passed:
@@ -115,8 +85,8 @@ def _selftest(arguments):
 
 
 def _build(arguments):
-    from .engine_build import build
-    from .engine_choice import Options
+    from .commands.build import build
+    from .trt.spec import Options
 
     names = ("retry", "level", "dla", "calibrator", "calibration", "version_compatible", "hardware_compatible")
     options = Options(
@@ -124,177 +94,36 @@ def _build(arguments):
         **{name: getattr(arguments, name) for name in names},
     )
     report = build(arguments.bundle, arguments.model, arguments.precision, options)
-    _write(arguments, report)
+    write_report(arguments, report)
     if not report.engines:
         raise BackendError("no engine could be built, for the reasons above")
 
 
-def _open(arguments, at_once=1):
-    from .classifier import Classifier
-
-    names = ("model", "backend", "top_k", "threshold", "allow", "deny", "threads", "tune")
-    return Classifier.open(
-        arguments.bundle,
-        **{name: getattr(arguments, name) for name in names},
-        at_once=at_once,
-        show_tuning=show_message,
-    )
-
-
 def _classify(arguments):
-    from .images import each_image
-    from .result import find_origin
+    from .commands.classify import classify
 
-    code = 0
-    find_origin(device=arguments.device_name)  # a wrong name shows before a model is opened
-    with _open(arguments) as classifier:
-        for path in each_image(arguments.images):
-            try:
-                if isinstance(path, ImageError):
-                    raise path
-                result = classifier.classify(path, arguments.roi, arguments.rotation)
-            except ImageError as error:
-                # One line, whatever the file's name is.
-                show_message(printable("error: {}".format(error)))
-                code = error.exit_code
-                continue
-            if arguments.json:
-                origin = find_origin(classifier.bundle_id, path, arguments.device_name)
-                _print_json(json.dumps(dict({"image": path}, **result.to_dict(), **origin.to_dict())))
-            else:
-                _print("{}  {}".format(path, result))
-    return code
+    return classify(arguments)
 
 
 def _run(arguments):
-    from .bundle import open_bundle
-    from .camera import open_camera
-    from .machine import cores
-    from .notify import Notifier, is_service, speaking
-    from .result import find_origin
-    from .run import Run
-    from .sinks.late import open_late
-    from .smoothing import Smoother
+    from .commands.run import run
 
-    _warn_of_typed_passwords(arguments)
-    find_origin(device=arguments.device_name)  # a wrong name shows before a camera and a model are opened
-    wait = is_service() if arguments.wait is None else arguments.wait
-    with contextlib.ExitStack() as stack:
-        notifier = stack.enter_context(speaking(Notifier()))
-        with notifier.busy(_VERIFY_S, "verifying the bundle"):
-            arguments.bundle = open_bundle(arguments.bundle)
-        # The camera opens in its own process, while the model loads in this one.
-        camera = stack.enter_context(
-            open_camera(
-                arguments.source,
-                arguments.width,
-                arguments.height,
-                arguments.fps,
-                arguments.flip,
-                arguments.policy,
-                arguments.timeout,
-                arguments.frozen,
-                wait=False,
-                password=_password(arguments.password_file),
-                format=arguments.format,
-                controls=dict(arguments.control or ()),
-            )
-        )
-        at_once = (arguments.threads or cores()) if camera.policy == "all" else 1
-        classifier = stack.enter_context(_open(arguments, at_once))
-        if not (wait and camera.comes_back):
-            camera.wait_opened()
-            if camera.mode and camera.as_asked:  # else the camera has warned
-                show_message("{}: {}".format(camera.name, camera.mode))
-        origin = find_origin(classifier.bundle_id, camera.name, arguments.device_name)
-        openers = _sinks(arguments, classifier.labels, camera, origin)
-        outputs = stack.enter_context(contextlib.ExitStack())
-        sinks = [outputs.enter_context(open_late(*opener) if wait else opener[1]()) for opener in openers]
-        show_message("{} on {}".format(classifier.model, classifier.backend))
-        run = Run(classifier, camera, sinks, notifier)
-        try:
-            smoother = Smoother(arguments.smooth, arguments.margin) if arguments.smooth else None
-            with outputs:  # closed before the summary: it counts what they could not deliver
-                run.go(smoother, arguments.roi, arguments.rotation, arguments.frames, origin)
-        finally:
-            with contextlib.suppress(OSError):  # of a terminal that was closed
-                show_message(run.summary())
-
-
-def _password(path):
-    return None if path is None else read_password(path)
-
-
-def _warn_of_typed_passwords(arguments):
-    for what, texts, variable, option in (
-        # A file may be called "user:word@host.avi".
-        ("the source", [] if os.path.lexists(arguments.source) else [arguments.source], CAMERA, "--password-file"),
-        ("a sink", arguments.sink, MQTT, "--mqtt-password-file"),
-    ):
-        if any(learn(text) != text for text in texts):
-            _log.warning(
-                "the address of %s holds a password, and every user of this machine can read a command line in the "
-                "process list: leave it out, and give it by the environment's %s or by %s",
-                what,
-                variable,
-                option,
-            )
-
-
-def _sinks(arguments, labels, camera, origin):
-    """Yield the name of each sink, and the function that opens it."""
-    from .addresses import shown_uri
-    from .frames import IMAGES_FPS
-    from .sinks import open_sink
-    from .sinks.printer import PrintSink
-
-    if not arguments.quiet:
-        yield "stdout", lambda: PrintSink(_print_json if arguments.json else _print, arguments.json)
-    every_frame = camera.policy == "all"
-    fps = (camera.rate or IMAGES_FPS) if every_frame else None
-    password = _password(arguments.mqtt_password_file)
-    tls = (arguments.mqtt_ca, arguments.mqtt_cert, arguments.mqtt_key)
-    for target in arguments.sink:
-        yield shown_uri(target), functools.partial(open_sink, target, fps, password, origin, every_frame, tls)
-    if arguments.uncertain:
-        yield arguments.uncertain, functools.partial(_open_uncertain, arguments, every_frame)
-    if arguments.live:
-        from .sinks.live_access import open_access
-
-        names = ("token_file", "name", "open", "cert", "key", "proxy")
-        access = open_access(*(getattr(arguments, "live_" + name) for name in names))
-        yield "the live page", functools.partial(_open_live, arguments, labels, access)
-
-
-def _open_uncertain(arguments, every_frame):
-    from .sinks.uncertain import UncertainSink
-
-    max_bytes, every_s = arguments.uncertain_megabytes << 20, 0.0 if every_frame else 1.0
-    return UncertainSink(arguments.uncertain, arguments.uncertain_below, max_bytes, every_s, wait=every_frame)
-
-
-def _open_live(arguments, labels, access):
-    from .sinks.live import LiveSink
-
-    live = LiveSink(arguments.live, labels, arguments.bundle.name, access, arguments.source)
-    # As it is: the token in it was made for whoever reads this.
-    write_stderr(printable("live page: {}".format(live.invitation)) + "\n")
-    return live
+    run(arguments)
 
 
 def _bench(arguments):
-    from .benchmark import bench
+    from .commands.bench import bench
 
     names = ("repeat", "warmup", "backend", "threads", "size")
-    _write(arguments, bench(arguments.bundle, **{name: getattr(arguments, name) for name in names}))
+    write_report(arguments, bench(arguments.bundle, **{name: getattr(arguments, name) for name in names}))
 
 
 def _doctor(arguments):
-    from .doctor import doctor
+    from .commands.doctor.report import doctor
 
     report = doctor(arguments.bundle)
     if arguments.json:
-        _write(arguments, report)
+        write_report(arguments, report)
     else:
         # It has colors of its own, and has escaped what it found.
         print(encodable(str(report), sys.stdout), flush=True)
@@ -302,7 +131,7 @@ def _doctor(arguments):
 
 
 def _install_service(arguments):
-    from .install_service import install, plan_service
+    from .commands.service.install import install, plan_service
 
     plan = plan_service(arguments)
     for note in plan.notes:
@@ -317,13 +146,13 @@ def _install_service(arguments):
 
 
 def _uninstall_service(arguments):
-    from .install_service import service_name, uninstall
-    from .service_unit import CACHE, STATE
+    from .commands.service.install import service_name, uninstall
+    from .commands.service.unit import CACHE, STATE
 
     name = service_name(arguments.service_name, arguments.bundle)
     commands = uninstall(name, arguments.dry_run)
     if arguments.dry_run:
-        _print("\n".join(commands), newline="\n")
+        print_text("\n".join(commands), newline="\n")
     show_message("its files stay, for you to remove: {}/{name}, {}/{name}".format(CACHE, STATE, name=name))
 
 

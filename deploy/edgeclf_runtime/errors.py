@@ -16,7 +16,7 @@
 A message says what was wrong, what was found, what was expected and what to do next.
 """
 
-from .redaction import redact
+from .text.redaction import redact
 
 
 class EdgeclfError(Exception):

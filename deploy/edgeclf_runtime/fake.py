@@ -1,10 +1,10 @@
 """A camera and a backend that give what a test tells them to, for the tests of users' own programs.
 
     >>> import numpy as np
-    >>> from edgeclf_runtime.classifier import Classifier
+    >>> from edgeclf_runtime.classify.classifier import Classifier
     >>> from edgeclf_runtime.fake import FakeCamera, FakeRunner
-    >>> from edgeclf_runtime.preprocess import Preprocessing
-    >>> from edgeclf_runtime.stream import stream
+    >>> from edgeclf_runtime.images.preprocess import Preprocessing
+    >>> from edgeclf_runtime.streaming.stream import stream
     >>> runner = FakeRunner([[2, 0], [0, 2]])
     >>> frame = np.zeros((480, 640, 3), np.uint8)
     >>> with Classifier(runner, ["empty", "full"], Preprocessing(224, 224)) as classifier:
@@ -19,10 +19,10 @@ import os
 import threading
 import time
 
+from .capture.base import Camera, Frame
 from .errors import BackendError, CameraError, CameraLost, EndOfStream
-from .frames import Camera, Frame
-from .images import read_image
-from .layouts import as_bgr
+from .images.layouts import as_bgr
+from .images.read import read_image
 from .runners.base import Runner
 
 

@@ -1,18 +1,15 @@
-import os
 import shutil
 import signal
-import subprocess
 
 import numpy as np
 import pytest
 
-from edgeclf_runtime import selection
 from edgeclf_runtime.__main__ import main
-from edgeclf_runtime.bundle import open_bundle
+from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.classify import selection
 from edgeclf_runtime.runners import open_runner
-
-from .faults import Opener
-from .pictures import CMYK_JPEG, encode, noise, quarters, with_orientation
+from tests.support.faults import Opener
+from tests.support.pictures import CMYK_JPEG, encode, noise, quarters, with_orientation
 
 
 @pytest.fixture
@@ -31,23 +28,6 @@ def two_backends(bundle):
     backends = {"fp32": ("onnxruntime", "opencv"), "int8-cpu": ("onnxruntime",)}
     models = tuple(model._replace(backends=backends.get(model.name, model.backends)) for model in opened.models)
     return opened._replace(models=models)
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """Make a file system of a size, "64k", and return its folder."""
-    folder = tmp_path / "disk"
-
-    def mount(size):
-        folder.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", "size=" + size, "tmpfs", str(folder)]
-        if os.getuid() != 0 or subprocess.call(command, stderr=subprocess.DEVNULL) != 0:
-            pytest.skip("mounting a tmpfs needs root")
-        return folder
-
-    yield mount
-    if os.path.ismount(str(folder)):
-        subprocess.check_call(["umount", "-l", str(folder)])
 
 
 @pytest.fixture

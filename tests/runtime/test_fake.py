@@ -7,8 +7,7 @@ import pytest
 from edgeclf_runtime import fake
 from edgeclf_runtime.errors import BackendError, CameraError, CameraLost, EndOfStream
 from edgeclf_runtime.fake import FakeCamera, FakeRunner
-
-from .pictures import encode, noise
+from tests.support.pictures import encode, noise
 
 
 def test_the_example_in_the_documentation_gives_what_it_says():

@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime.runners import backend_version
-from edgeclf_runtime.runners.ov import without_telemetry
-
-from .cameras import free_port
-from .netns import assert_quiet, observe
-from .pictures import encode, noise
+from edgeclf_runtime.runners.openvino import without_telemetry
+from tests.support.cameras import free_port
+from tests.support.netns import assert_quiet, observe
+from tests.support.pictures import encode, noise
 
 pytestmark = pytest.mark.slow
 
-HERE = Path(__file__).parent
+SUPPORT = Path(__file__).parents[1] / "support"
 BACKENDS = ("onnxruntime", "openvino", "opencv")
 # Reports are sent with a delay; ONNX Runtime's took 45 seconds.
 LONG_S = 90
@@ -39,9 +38,9 @@ time.sleep(float(sys.argv[2]))
 """
 PROGRAM = """
 import sys
-from edgeclf_runtime.camera import open_camera
-from edgeclf_runtime.classifier import Classifier
-from edgeclf_runtime.selftest import selftest
+from edgeclf_runtime.capture.open import open_camera
+from edgeclf_runtime.classify.classifier import Classifier
+from edgeclf_runtime.commands.selftest import selftest
 
 assert selftest(sys.argv[1]).passed
 with Classifier.open(sys.argv[1]) as classifier, open_camera("test://") as camera:
@@ -143,7 +142,7 @@ def test_a_video_with_every_file_that_can_be_written_sends_nothing(bundle, film,
 
 def test_a_network_camera_is_all_that_a_run_speaks_to(bundle, tmp_path):
     port = free_port()
-    server = "{} {} {} 64 48 30".format(sys.executable, HERE / "mjpeg_server.py", port)
+    server = "{} {} {} 64 48 30".format(sys.executable, SUPPORT / "mjpeg_server.py", port)
     run = f"{sys.executable} {bundle} run --frames 3 --source http://localhost:{port}/camera.mjpg"
     script = f"{server} > /dev/null & {run}; code=$?; kill $!; wait $!; exit $code"
     seen = observe(["sh", "-c", script], tmp_path)

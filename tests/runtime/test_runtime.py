@@ -60,4 +60,4 @@ def test_all_its_errors_have_one_root_and_an_exit_code():
 
 def test_the_bundle_holds_this_runtime(bundle):
     inside = bundle / "edgeclf_runtime"
-    assert {path.relative_to(inside).as_posix() for path in inside.rglob("*.py")} == set(SOURCES) - {"bundle_main.py"}
+    assert {path.relative_to(inside).as_posix() for path in inside.rglob("*.py")} == set(SOURCES) - {"bundle_entry.py"}

@@ -2,17 +2,17 @@
 
 import importlib
 
+from ..device.machine import cores, quota_cores
 from ..errors import BackendError
-from ..machine import cores, quota_cores
 from .base import PASSED, library_errors
 
 # Backend: module and class.
 RUNNERS = {
-    "tensorrt": ("trt", "TensorRtRunner"),
-    "tensorrt-rtx": ("rtx", "TensorRtRtxRunner"),
-    "onnxruntime": ("ort", "OnnxRuntimeRunner"),
-    "openvino": ("ov", "OpenVinoRunner"),
-    "opencv": ("opencv", "OpenCvRunner"),
+    "tensorrt": ("..trt.runner", "TensorRtRunner"),
+    "tensorrt-rtx": (".tensorrt_rtx", "TensorRtRtxRunner"),
+    "onnxruntime": (".onnxruntime", "OnnxRuntimeRunner"),
+    "openvino": (".openvino", "OpenVinoRunner"),
+    "opencv": (".opencv", "OpenCvRunner"),
 }
 
 
@@ -79,4 +79,4 @@ def probe(backend):
 def _runner_module(backend):
     if backend not in RUNNERS:
         raise BackendError("there is no backend {!r}; there are {}".format(backend, ", ".join(sorted(RUNNERS))))
-    return importlib.import_module("." + RUNNERS[backend][0], __name__)
+    return importlib.import_module(RUNNERS[backend][0], __name__)

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from ..model_file import model_bytes
-from ..remedies import install
+from ..bundle.model_file import model_bytes
+from ..device.remedies import install
 from .base import Runner, importing
-from .clip import give_clip_attributes
+from .opencv_onnx import give_clip_attributes
 
 
 def version():

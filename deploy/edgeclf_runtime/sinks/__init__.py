@@ -3,9 +3,9 @@
 import importlib
 import os
 
-from ..addresses import shown_uri
 from ..errors import OutputError
-from ..result import NOWHERE
+from ..results import NOWHERE
+from ..text.addresses import shown_uri
 
 # How a target begins or ends: module and class.
 SINKS = {
@@ -14,8 +14,8 @@ SINKS = {
     ".webm": ("video", "VideoSink"),
     ".mp4": ("video", "VideoSink"),
     ".avi": ("video", "VideoSink"),
-    "mqtt://": ("mqtt", "MqttSink"),
-    "mqtts://": ("mqtt", "MqttSink"),
+    "mqtt://": ("mqtt.sink", "MqttSink"),
+    "mqtts://": ("mqtt.sink", "MqttSink"),
 }
 FORMS = (
     "NAME.jsonl or NAME.csv (one line for each result)",
@@ -29,7 +29,7 @@ def open_sink(target, fps=None, password=None, origin=NOWHERE, wait=False, tls=N
 
     fps         where every frame of a file comes, and not as time passes: the rate that a video of them has
     password    of a broker whose address has a user and no password; None takes the environment's
-    origin      of the results, see result.py
+    origin      of the results, see results.py
     wait        for a sink that is slow, instead of losing results: for files that are not live
     tls         files for mqtts://, or None for each: the authorities' certificates, an own certificate, and its key
     options     what else the sink's class takes beside its target
@@ -38,7 +38,7 @@ def open_sink(target, fps=None, password=None, origin=NOWHERE, wait=False, tls=N
     """
     target = str(target)
     module, name = _find(target)
-    if module == "mqtt":
+    if module == "mqtt.sink":
         options.update(password=password, origin=origin, wait=wait, tls=tls)
     if fps is not None and module == "video":
         options["fps"] = fps
@@ -48,8 +48,8 @@ def open_sink(target, fps=None, password=None, origin=NOWHERE, wait=False, tls=N
 def check_target(target):
     """Return the name of the module for a target; raises OutputError as open_sink() does where its form is wrong."""
     module, _ = _find(str(target))
-    if module == "mqtt":
-        from .mqtt import parse_address
+    if module == "mqtt.sink":
+        from .mqtt.sink import parse_address
 
         parse_address(target)
     return module

@@ -4,9 +4,9 @@ import logging
 import os
 import re
 
-from ..credentials import warn_of_readers
+from ..device.credentials import warn_of_readers
 from ..errors import OutputError
-from ..files import read_bytes
+from ..files.read import read_bytes
 
 _log = logging.getLogger(__name__)
 CERTIFICATE = rb"-----BEGIN CERTIFICATE-----"

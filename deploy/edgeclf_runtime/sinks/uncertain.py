@@ -15,7 +15,7 @@ import re
 from typing import Dict, List, Tuple
 
 from ..errors import OutputError
-from ..outputs import new_file
+from ..files.outputs import new_file
 from .base import TOO_FAST, Sink
 from .folders import open_folder
 from .outage import Outage

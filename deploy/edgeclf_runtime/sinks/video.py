@@ -14,9 +14,9 @@ import time
 import unicodedata
 
 from ..errors import OutputError, Unavailable
-from ..movies import SUFFIXES, find_format
 from .base import TOO_FAST, Sink
 from .folders import open_folder
+from .movies import SUFFIXES, find_format
 from .outage import Outage
 from .recordings import free_name
 from .worker import Worker

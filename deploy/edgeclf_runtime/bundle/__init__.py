@@ -1,0 +1,1 @@
+"""A bundle: verified, opened, its models read."""

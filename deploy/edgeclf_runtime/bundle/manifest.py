@@ -1,0 +1,104 @@
+"""Declares the JSON files of a bundle: manifest.json, and golden/expected.json."""
+
+import re
+
+from ..files.schema import SchemaError, any_json, constant, integer, list_of, mapping, nullable, number, record, text
+
+FORMAT = "edgeclf-bundle"
+FORMAT_VERSION = 2
+
+# Names reach command lines, logs, systemd and file names.
+MODEL_NAME = text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a name of letters, digits, '.', '_' and '-', at most 64")
+LABEL = text(r".{1,1000}", "a label of 1 to 1000 characters")
+_PATH = text(r"[^/\\:]([^\\:]{0,398}[^/\\:])?", "a file's path inside the bundle, as golden/000.png,", most=400)
+
+
+def file_name(value, where):
+    """Declare a relative path with forward slashes, no part of it empty, "." or ".."."""
+    if isinstance(value, str) and (value.startswith("/") or ".." in re.split(r"[/\\]", value)):
+        raise SchemaError("{} is {!a}, which lies outside of it".format(where, value[:100]))
+    _PATH(value, where)
+    if not all(part not in ("", ".") for part in value.split("/")):
+        raise SchemaError("{} is {!a}; a path without empty parts was expected".format(where, value[:100]))
+
+
+SHA256 = text(r"[0-9a-f]{64}", "64 hexadecimal digits")
+
+PREPROCESSING = record(
+    {
+        "height": integer(),
+        "width": integer(),
+        "resize": text(),
+        "crop": number(),
+        "interpolation": text(),
+        "color": text(),
+    }
+)
+METRICS = record(
+    {"accuracy": nullable(number(0, 1)), "images": nullable(integer(0))}, optional=("accuracy", "images"), others=True
+)
+_DIFFERENCE = number(0, 1e6)
+_TOLERANCE = record({"largest": _DIFFERENCE, "mean": _DIFFERENCE, "divergence": _DIFFERENCE})
+_TOLERANCES = mapping(MODEL_NAME, _TOLERANCE, most=16)
+
+
+def _tolerances(value, where):
+    """Declare the tolerances by backend; ``default`` must be there."""
+    _TOLERANCES(value, where)
+    record({"default": any_json}, others=True)(value, where)
+
+
+MODEL = record(
+    {
+        "name": MODEL_NAME,
+        "file": file_name,
+        "precision": MODEL_NAME,
+        "backends": list_of(MODEL_NAME, 1, 16),
+        "temperature": number(above=0, high=1e6),
+        "threshold": number(0, 1),
+        "tolerances": _tolerances,
+        "metrics": METRICS,
+    }
+)
+_ORDER = mapping(MODEL_NAME, list_of(MODEL_NAME, 1, 64), most=64)
+
+
+def _order(value, where):
+    """Declare the models in the order to try them, by machine; ``default`` must be there."""
+    _ORDER(value, where)
+    record({"default": any_json}, others=True)(value, where)
+
+
+MANIFEST_SCHEMA = record(
+    {
+        "format": constant(FORMAT),
+        "format_version": integer(FORMAT_VERSION, FORMAT_VERSION),
+        "name": text(r"[^/\\]{1,200}", "a name of at most 200 characters without slashes", most=200),
+        "labels": list_of(LABEL, 1, 100000, unique=True),
+        "preprocessing": PREPROCESSING,
+        "models": list_of(MODEL, 1, 64),
+        "order": _order,
+        "provenance": mapping(text(), any_json),
+        "files": mapping(file_name, record({"size": integer(0, 1 << 40), "sha256": SHA256}), most=10000),
+    }
+)
+
+
+def golden_schema(models, labels):
+    """Declare golden/expected.json of a bundle with these models, by name, and so many labels."""
+
+    def check(value, where):
+        outline(value, where)
+        images = len(value["images"])
+        row = list_of(number(), labels, labels)
+        record({name: list_of(row, images, images) for name in models}, others=True)(value["logits"], "logits")
+
+    outline = record(
+        {
+            "images": list_of(file_name, 1, 64),
+            "labels": list_of(any_json, labels, labels),
+            "logits": mapping(MODEL_NAME, list_of(any_json, 1, 64), most=64),
+        },
+        optional=("labels",),
+    )
+    return check

@@ -1,0 +1,328 @@
+"""Opens a bundle: every byte is checked before anything of it is parsed or loaded, and again whenever it is read.
+
+A bundle is a folder, ``NAME.edge/``, of regular files.  ``manifest.sha256`` holds the hash of
+``manifest.json``, and the manifest holds size and hash of every other file.  The hashes find damage
+and mix-ups; they are not a signature, so they do not tell who made a bundle.
+"""
+
+import contextlib
+import mmap
+import os
+import stat
+from typing import Any, Dict, List, NamedTuple, Tuple
+
+from ..errors import BundleError, EdgeclfError
+from ..files.read import open_regular, read_bytes, sha256_bytes, sha256_stream
+from ..files.schema import SchemaError, parse_json
+from ..images.preprocess import Preprocessing
+from .manifest import FORMAT, FORMAT_VERSION, MANIFEST_SCHEMA
+from .model_file import foreign_reference
+
+MANIFEST = "manifest.json"
+MANIFEST_HASH = "manifest.sha256"
+_MAX_MANIFEST_BYTES = 8 << 20
+_MAX_FILES = 10000
+_COPY_AGAIN = "copy the bundle again from where it was made"
+
+
+class Tolerance(NamedTuple):
+    """The limits of a model's differences from the host on the golden images.
+
+    largest         of a logit
+    mean            of all logits: of their differences without sign
+    divergence      mean Kullback-Leibler divergence of the probabilities, in nats
+    """
+
+    largest: float
+    mean: float
+    divergence: float
+
+
+class Model(NamedTuple):
+    """One model file of a bundle, as the manifest's ``models`` lists it.
+
+    temperature     logits are divided by it before the softmax
+    threshold       a confidence below it gives the label "unknown"
+    tolerances      limits on the golden images by backend; "default" for the others
+    metrics         what the host measured, by name
+    """
+
+    name: str
+    file: str
+    precision: str
+    backends: Tuple[str, ...]
+    temperature: float
+    threshold: float
+    tolerances: Dict[str, Tolerance]
+    metrics: Dict[str, Any]
+
+    def tolerance(self, backend):
+        """Return the Tolerance of a backend."""
+        return self.tolerances.get(backend, self.tolerances["default"])
+
+
+class VerifiedFile:
+    """One of a bundle's files, as the manifest lists it; a path for whoever wants one.
+
+    path        absolute
+    sha256      hexadecimal
+    """
+
+    def __init__(self, bundle, name):
+        self._bundle, self._size, self.sha256 = bundle, bundle.files[name]["size"], bundle.files[name]["sha256"]
+        self.path = os.path.join(bundle.path, *name.split("/"))
+
+    def read(self):
+        """Return the file's bytes; raises BundleError if they are not those that the manifest lists."""
+        try:
+            data = read_bytes(self.path, self._size, follow=False)
+        except OSError as error:
+            raise BundleError("{} cannot be read ({}); {}".format(self.path, error.strerror, _COPY_AGAIN))
+        except ValueError:
+            data = b""
+        if len(data) != self._size or sha256_bytes(data) != self.sha256:
+            raise BundleError(
+                "{} was changed (its size or sha256 differs from the manifest's); {}".format(self.path, _COPY_AGAIN)
+            )
+        return data
+
+    def neighbor(self, path):
+        """Return another file of the same bundle as a VerifiedFile, or None if the path is not one of them."""
+        name = os.path.relpath(str(path), self._bundle.path).replace(os.sep, "/")
+        return VerifiedFile(self._bundle, name) if name in self._bundle.files else None
+
+    def __fspath__(self):
+        return self.path
+
+    def __str__(self):
+        return self.path
+
+
+class Bundle(NamedTuple):
+    """A verified bundle; made only by :func:`open_bundle`."""
+
+    path: str
+    id: str
+    name: str
+    labels: Tuple[str, ...]
+    preprocessing: Preprocessing
+    models: Tuple[Model, ...]
+    order: Dict[str, List[str]]
+    provenance: Dict[str, Any]
+    files: Dict[str, Dict[str, Any]]
+
+    def file(self, name):
+        """Return one of the bundle's files as a VerifiedFile; BundleError if the manifest does not list it."""
+        if name not in self.files:
+            raise BundleError("{}: its manifest lists no file {!r}; make the bundle again".format(self.path, name))
+        return VerifiedFile(self, name)
+
+    def model(self, name):
+        """Return the Model of that name; BundleError lists the names there are."""
+        for model in self.models:
+            if model.name == name:
+                return model
+        raise BundleError(
+            "{} holds no model {!r}; it holds {}".format(self.path, name, ", ".join(m.name for m in self.models))
+        )
+
+    def in_order(self, machine):
+        """Return the models as the manifest orders them for a machine (``platform.machine()``)."""
+        return [self.model(name) for name in self.order.get(machine, self.order["default"])]
+
+
+def open_bundle(path):
+    """Verify a bundle and read its manifest.
+
+    Raises BundleError, its message naming the file, if one is damaged, missing, was added or is a link, if a model
+    refers to files outside of the bundle, and if the manifest is of a newer format than this runtime knows.
+    """
+    path = os.path.abspath(str(path))
+    data = _manifest_bytes(path)
+    try:
+        manifest = parse_json(data)
+        _check_format(path, manifest)
+        MANIFEST_SCHEMA(manifest, "")
+    except SchemaError as error:
+        raise BundleError("{}: {}: {}; make the bundle again".format(path, MANIFEST, error))
+    verify_files(path, manifest["files"])
+    return _read(path, sha256_bytes(data), manifest)
+
+
+def _check_format(path, manifest):
+    if not isinstance(manifest, dict):
+        raise SchemaError("it is no object")
+    if manifest.get("format") != FORMAT:
+        raise BundleError("{}: its format is {!a}, {!r} was expected".format(path, manifest.get("format"), FORMAT))
+    version = manifest.get("format_version")
+    if isinstance(version, int) and not isinstance(version, bool) and version != FORMAT_VERSION:
+        remedy = "upgrade edgeclf" if version > FORMAT_VERSION else "make it again with edgeclf bundle"
+        raise BundleError(
+            "{} is of bundle format {}, and this runtime reads {}: start it by the runtime inside it "
+            "(python3 {} ...), or {}".format(path, version, FORMAT_VERSION, path, remedy)
+        )
+
+
+def verify_files(path, files):
+    """Compare a folder's content with the manifest's names, sizes and hashes; raise BundleError at the first difference.
+
+    Only regular files and the folders that they need may be there: no link, pipe or device, and no byte code.
+    """
+    found = _list_content(path, files)
+    missing = sorted(set(files) - found)
+    if missing:
+        raise BundleError("{}: {} is missing; {}".format(path, _some(missing), _COPY_AGAIN))
+    for name, expected in sorted(files.items()):
+        _verify_file(path, name, expected)
+
+
+def _verify_file(path, name, expected):
+    try:
+        with open_regular(os.path.join(path, name), follow=False) as stream:
+            size, sha256 = os.fstat(stream.fileno()).st_size, sha256_stream(stream)
+            reason = _foreign_reference(stream, size) if name.endswith(".onnx") else ""
+    except OSError as error:
+        raise BundleError("{}: {} cannot be read ({}); {}".format(path, name, error.strerror, _COPY_AGAIN))
+    if size != expected["size"]:
+        raise BundleError(
+            "{}: {} has {} bytes, {} were expected; {}".format(path, name, size, expected["size"], _COPY_AGAIN)
+        )
+    if sha256 != expected["sha256"]:
+        raise BundleError(
+            "{}: {} was changed (its sha256 differs from the manifest's); {}".format(path, name, _COPY_AGAIN)
+        )
+    if reason:
+        raise BundleError("{}: {} {}; do not use it".format(path, name, reason))
+
+
+def _foreign_reference(stream, size):
+    if size == 0:
+        return ""
+    # Mapped, not read: a small machine need not hold every model at once.
+    with contextlib.closing(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)) as data:
+        return foreign_reference(data)
+
+
+def _list_content(path, files):
+    """Return the names of the regular files in a folder; BundleError for whatever the manifest does not list."""
+    folders = {name[:at] for name in files for at, letter in enumerate(name) if letter == "/"}
+    found, added, waiting = set(), [], [""]
+    while waiting:
+        folder = waiting.pop()
+        for entry in _entries(path, folder):
+            name = folder + entry
+            mode = os.lstat(os.path.join(path, name)).st_mode
+            if stat.S_ISDIR(mode) and name in folders:
+                waiting.append(name + "/")
+            elif stat.S_ISREG(mode) and (name in files or name in (MANIFEST, MANIFEST_HASH)):
+                found.add(name)
+            elif name in files or name in folders or name in (MANIFEST, MANIFEST_HASH):
+                raise BundleError(
+                    "{}: {} is {}, {} was expected; {}".format(
+                        path, name, _kind(mode), "a folder" if name in folders else "a regular file", _COPY_AGAIN
+                    )
+                )
+            else:
+                added.append(name + " ({})".format(_kind(mode)) * (not stat.S_ISREG(mode)))
+            if len(added) > _MAX_FILES:
+                break
+    if added:
+        raise BundleError(
+            "{}: {} does not belong to it; remove what was added, or {}".format(path, _some(sorted(added)), _COPY_AGAIN)
+        )
+    return found
+
+
+def _entries(path, folder):
+    try:
+        return os.listdir(os.path.join(path, folder))
+    except OSError as error:
+        raise BundleError("{}: {} cannot be read ({}); {}".format(path, folder or "it", error.strerror, _COPY_AGAIN))
+
+
+def _kind(mode):
+    kinds = ((stat.S_ISLNK, "a link"), (stat.S_ISDIR, "a folder"), (stat.S_ISREG, "a file"), (stat.S_ISFIFO, "a pipe"))
+    return next((kind for test, kind in kinds if test(mode)), "a device or a socket")
+
+
+def _some(names):
+    return ", ".join(map(_shown, names[:3])) + (" and {} more".format(len(names) - 3) if len(names) > 3 else "")
+
+
+def _shown(name):
+    return name if name.isprintable() else ascii(name)
+
+
+def _manifest_bytes(path):
+    if not os.path.isdir(path):
+        raise BundleError(
+            "{} is not a bundle: a folder NAME.edge was expected; make one with: edgeclf bundle RUN --output NAME.edge".format(
+                path
+            )
+        )
+    data = _manifest_file(path, MANIFEST, _MAX_MANIFEST_BYTES)
+    line = _manifest_file(path, MANIFEST_HASH, 1024)
+    if line != "{}  {}\n".format(sha256_bytes(data), MANIFEST).encode("ascii"):
+        raise BundleError(
+            "{}: {} or {} was changed (the second holds the sha256 of the first); {}".format(
+                path, MANIFEST, MANIFEST_HASH, _COPY_AGAIN
+            )
+        )
+    return data
+
+
+def _manifest_file(path, name, max_bytes):
+    try:
+        return read_bytes(os.path.join(path, name), max_bytes, follow=False)
+    except OSError as error:
+        raise BundleError(
+            "{} is not a complete bundle: {} is missing or unreadable ({}); {}".format(
+                path, name, error.strerror, _COPY_AGAIN
+            )
+        )
+    except ValueError as error:
+        raise BundleError("{}: {} is {}; do not use it".format(path, name, error))
+
+
+def _model(facts):
+    tolerances = {backend: Tolerance(**limits) for backend, limits in facts["tolerances"].items()}
+    return Model(**dict(facts, backends=tuple(facts["backends"]), tolerances=tolerances))
+
+
+def _read(path, identity, manifest):
+    try:
+        preprocessing = Preprocessing(**manifest["preprocessing"]).check()
+    except EdgeclfError as error:
+        raise BundleError("{}: {}; upgrade edgeclf".format(path, error))
+    models = tuple(map(_model, manifest["models"]))
+    _check_references(path, manifest, models)
+    return Bundle(
+        path=path,
+        id=identity,
+        name=manifest["name"],
+        labels=tuple(manifest["labels"]),
+        preprocessing=preprocessing,
+        models=models,
+        order=manifest["order"],
+        provenance=manifest["provenance"],
+        files=manifest["files"],
+    )
+
+
+def _check_references(path, manifest, models):
+    """Raise BundleError if the manifest names a model or a file that it does not list."""
+    names = [model.name for model in models]
+    problems = ["two models are called {!r}".format(name) for name in set(names) if names.count(name) > 1]
+    problems += [
+        "the model {!r} names the file {!r}, which is not listed".format(model.name, model.file)
+        for model in models
+        if model.file not in manifest["files"]
+    ]
+    problems += [
+        "order.{} names the model {!r}, which is not listed".format(machine, name)
+        for machine, order in manifest["order"].items()
+        for name in order
+        if name not in names
+    ]
+    if problems:
+        raise BundleError("{}: {}: {}; make the bundle again".format(path, MANIFEST, problems[0]))

@@ -1,0 +1,133 @@
+"""Starts the runtime that lies beside this file: ``python3 NAME.edge COMMAND``.
+
+The runtime verifies the whole bundle, but damaged code cannot be trusted to find itself damaged.  So nothing is
+imported from the bundle by Python's own importer: each module is compiled from the very bytes whose hash is the
+manifest's, and byte code on disk is never read.
+"""
+
+import sys
+
+if __name__ == "__main__":
+    # Python looks in the bundle's folder first, where a stray folder json/ would take the place of Python's own.
+    _FOLDER = __file__.rpartition("/")[0]
+    sys.path[:] = [entry for entry in sys.path if entry.rstrip("/") not in ("", ".", _FOLDER)]
+sys.dont_write_bytecode = True
+
+import hashlib  # noqa: E402 - these may be imported only now
+import importlib.machinery  # noqa: E402
+import importlib.util  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import stat  # noqa: E402
+from typing import Any, Dict  # noqa: E402
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+PACKAGE = "edgeclf_runtime"
+FILES: Dict[str, str] = {}
+_MAX_BYTES = 8 << 20
+_COPY_AGAIN = "copy the bundle again from where it was made"
+
+
+class DamagedCode(ImportError):  # noqa: N818 - a finding, as CameraLost
+    """A file of the runtime is not as the manifest says."""
+
+    remedy = _COPY_AGAIN
+
+
+class Importer(importlib.machinery.SourceFileLoader):
+    """Compiles a module of the bundle after its bytes were compared with the manifest."""
+
+    def get_code(self, fullname):
+        """Return the module's code, compiled from verified bytes; byte code is neither read nor written."""
+        path = self.get_filename(fullname)
+        return compile(verified_bytes(path), path, "exec", dont_inherit=True)
+
+
+def read(path):
+    """Return the bytes of a regular file, b"" if there is none, without waiting: a pipe or a device is no file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return b""
+    with os.fdopen(descriptor, "rb") as stream:
+        return stream.read(_MAX_BYTES)
+
+
+def verified_bytes(path):
+    """Return the bytes of one of the bundle's files; DamagedCode if they are not those that the manifest lists."""
+    name = os.path.relpath(path, HERE).replace(os.sep, "/")
+    data = read(path)
+    if name not in FILES or hashlib.sha256(data).hexdigest() != FILES[name]:
+        raise DamagedCode("{}: {} was changed or is missing".format(HERE, name))
+    return data
+
+
+def read_manifest(sha256=""):
+    """Read the SHA-256 of each of the bundle's files by its name, as the manifest lists them; return the manifest's own.
+
+    sha256      what the manifest's own must be, if it is known
+    """
+    data = read(os.path.join(HERE, "manifest.json"))
+    try:
+        files = json.loads(data.decode("utf-8"))["files"]
+        FILES.update((str(name), facts["sha256"]) for name, facts in files.items())
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        data = b""
+    found = hashlib.sha256(data).hexdigest()
+    if not data or sha256 not in ("", found):
+        raise DamagedCode("{}: manifest.json was changed or is missing".format(HERE))
+    return found
+
+
+def import_runtime(sha256=""):
+    """Import the bundle's runtime, and let all that follows of it be imported in the same way; see read_manifest()."""
+    manifest = read_manifest(sha256)
+    for name in sorted(FILES):
+        # All at once, so that damage shows before the first of them runs, and not after months.
+        if name.endswith(".py"):
+            verified_bytes(os.path.join(HERE, name))
+    folder = os.path.join(HERE, PACKAGE)
+    sys.path_hooks.insert(0, _open_folder)
+    for entry in [entry for entry in sys.path_importer_cache if _is_inside(entry)]:
+        del sys.path_importer_cache[entry]
+    start = os.path.join(folder, "__init__.py")
+    loader = Importer(PACKAGE, start)
+    spec: Any = importlib.util.spec_from_file_location(
+        PACKAGE, start, loader=loader, submodule_search_locations=[folder]
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[PACKAGE] = module
+    loader.exec_module(module)
+    # Tells child processes to begin here as well.
+    hashes = {"__verified_start__": FILES["__main__.py"], "__verified_manifest__": manifest}
+    vars(module).update(hashes, __verified_home__=HERE)
+    return module
+
+
+def _is_inside(path):
+    return (os.path.abspath(path) + os.sep).startswith(os.path.join(HERE, PACKAGE, ""))
+
+
+def _open_folder(path):
+    """Find modules in a folder of the runtime by the Importer alone; ImportError leaves other folders to Python."""
+    if not _is_inside(path):
+        raise ImportError(path)
+    return importlib.machinery.FileFinder(path, (Importer, [".py"]))
+
+
+def start():
+    """Run the command line and end with its exit code."""
+    try:
+        import_runtime()
+        from edgeclf_runtime.__main__ import main
+        from edgeclf_runtime.device.stopping import leave
+    except DamagedCode as error:
+        sys.exit("error: {}; {}".format(error, error.remedy))
+    leave(main(bundle=HERE))
+
+
+if __name__ == "__main__":
+    start()

@@ -1,0 +1,130 @@
+"""The words of OpenCV, FFmpeg and GStreamer, which they write to the stderr of the capture process.
+
+Their last lines are kept for whoever has to say why a camera does not work.  They say something of every lost packet,
+so the log gets them only if somebody has asked for them by a variable of theirs.
+"""
+
+import collections
+import os
+import re
+import select
+import threading
+import time
+from typing import Deque, List, Tuple
+
+from ..text.redaction import redact
+from ..text.terminal import printable, show_message
+
+# Variables by which a user asks for these words.
+_ASKED_BY = ("OPENCV_LOG_LEVEL", "OPENCV_FFMPEG_LOGLEVEL", "OPENCV_FFMPEG_DEBUG", "GST_DEBUG", "OPENCV_VIDEOIO_DEBUG")
+# Warnings of OpenCV (which are GStreamer's errors) and of GStreamer.  FFmpeg's errors are written without being asked
+# for; with a level of OpenCV's for them, versions since 4.5.5 write them to stdout.
+LEVELS = {"OPENCV_LOG_LEVEL": "WARNING", "GST_DEBUG": "2", "GST_DEBUG_NO_COLOR": "1"}
+_KEPT, _SHOWN, _LONGEST, _LONGEST_LINE = 50, 3, 300, 1 << 13
+_READ_AT_ONCE, _MOST_READS = 1 << 16, 16
+# What stands before the words: FFmpeg's and OpenCV's context.
+_CONTEXT = re.compile(
+    r"\[(?:[\w,+#. -]+ @ 0x[0-9a-f]+|OPENCV:FFMPEG:\d+)\]\s*|"
+    r"\[\s*(?:WARN|ERROR|INFO|DEBUG|FATAL)\s*:[^\]]*\]\s*(?:global )?\S*\s*(?:\(\d+\)|\S+:\d+)?\s*(?:\w+ )?"
+    r"(?:OpenCV \| GStreamer warning: )?|OpenCV \| GStreamer warning: "
+)
+_GSTREAMER = re.compile(r"\d+:\d\d:\d\d\.\d+ +\d+ +0x[0-9a-f]+ (ERROR|WARN) +(\S+) [^:]*:\d+:[^:]*:(?:<[^>]*>)? ?(.*)")
+_HALTED = re.compile(r"Embedded video playback halted; module \S+ reported: ")
+# Consequences of what was said before, and remarks.
+_IDLE = re.compile(
+    "unable to (?:start|query) pipeline|pipeline have not been created|Cannot query|unhandled property|can't be used to capture|"
+    "GLib-GObject-WARNING|GStreamer-CRITICAL|Trying to dispose|explicitly set elements|dropping the final|refcounting|"
+    "application or some element|Unable to open RTSP for listening|link has no s|Failed to start|streaming stopped|"
+    "Internal data stream error|failed to open stream|can't get sdp|we are not connected|cannot find appsink|"
+    r"cap_ffmpeg|Option .* not found|VIDEOIO\("
+)
+
+
+class ReaderLog:
+    """The lines in a pipe, read by a thread so that its writer never waits; without secrets.
+
+    hide    takes out of a text what is nobody's business, besides what is known to be a secret
+    """
+
+    def __init__(self, pipe, hide=str):
+        self._pipe, self._hide = pipe, hide
+        self._loud = any(name in os.environ for name in _ASKED_BY)
+        self._lines: Deque[Tuple[float, str]] = collections.deque(maxlen=_KEPT)
+        self._rest = b""
+        self._lock = threading.Lock()
+        os.set_blocking(pipe.fileno(), False)
+        self._thread = threading.Thread(target=self._run, name="stderr of a child", daemon=True)
+        self._thread.start()
+
+    def said(self, within_s=None) -> List[str]:
+        """Return the last words, without what is no news: at most three lines, in their order.
+
+        within_s    not those that are older
+        """
+        since = 0.0 if within_s is None else time.monotonic() - within_s
+        with self._lock:
+            self._read()
+            lines = [line for at, line in self._lines if at >= since] + [self._decoded(self._rest)]
+        return last_words(lines)
+
+    def _run(self):
+        poll = select.poll()
+        poll.register(self._pipe, select.POLLIN)
+        while True:
+            poll.poll()
+            with self._lock:
+                if not self._read():
+                    self._pipe.close()
+                    return
+
+    def join(self, timeout_s):
+        """Wait until the writer has closed its end, not longer than ``timeout_s``."""
+        self._thread.join(timeout_s)
+
+    def _read(self):
+        """Take what is there; returns whether there may be more later."""
+        for _ in range(_MOST_READS):  # one that never stops writing is not listened to for ever
+            if self._pipe.closed:
+                return False
+            try:
+                data = os.read(self._pipe.fileno(), _READ_AT_ONCE)
+            except BlockingIOError:
+                return True
+            if not data:
+                return False
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            self._rest = self._rest[:_LONGEST_LINE]
+            for line in lines:
+                self._take(self._decoded(line))
+        return True
+
+    def _decoded(self, line):
+        # Before it is cut to what is shown: half of a secret would not be known for one.
+        return printable(redact(self._hide(line[:_LONGEST_LINE].decode("utf-8", "backslashreplace").rstrip())))
+
+    def _take(self, line):
+        self._lines.append((time.monotonic(), line))
+        if self._loud:
+            show_message(line)
+
+
+def last_words(lines):
+    """Return the lines that say what went wrong, without their contexts; the last ones, each once."""
+    found: List[str] = []
+    for line in lines:
+        words = _words(line)
+        if words and words not in found:
+            found.append(words[:_LONGEST])
+    return found[-_SHOWN:]
+
+
+def _words(line):
+    """Return what a line says of a fault, "" if it says nothing of one."""
+    traced = _GSTREAMER.match(line)
+    if traced:
+        level, category, line = traced.groups()
+        if not line.startswith("error: ") and not (level == "ERROR" and category == "GST_PIPELINE"):
+            return ""
+        line = line[len("error: ") :] if line.startswith("error: ") else line
+    line = _HALTED.sub("", _CONTEXT.sub("", line)).strip()
+    return "" if _IDLE.search(line) else line

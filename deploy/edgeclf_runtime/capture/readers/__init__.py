@@ -1,0 +1,1 @@
+"""Readers of each kind of source, run in the capture process."""

@@ -1,0 +1,177 @@
+"""Cameras by HTTP: an MJPEG stream, a JPEG image that is asked for again and again; films are ``capture/readers/http_film.py``'s.
+
+Read here and not by FFmpeg, which follows redirects and playlists to whatever address they name.
+Pictures are decoded as files are, checked before.
+"""
+
+import http.client
+import threading
+import time
+from typing import Any, Optional
+
+from ...errors import CameraError, ImageError
+from ...images.read import decode_image
+from ..source import FLIPS
+from .base import Pace, Reader
+from .http_client import Address, shown
+from .http_film import Fetched, not_followed, open_http_film
+from .http_parts import MOST_OF_A_PICTURE, boundary_of, parts
+
+SNAPSHOTS_A_SECOND = 1
+_DAMAGED_AT_MOST = 10  # pictures, one after another
+_JPEG, _ENOUGH_BYTES, _MOST_SPACE = b"\xff\xd8\xff", 16, 4096
+_PATIENCE_S = 2.5  # less than the 3 s after which a camera without a frame is lost
+_PLAYLIST_TYPES = ("mpegurl", "dash+xml", "scpls", "/sdp", "xspf", "smil")
+
+
+def open_http(source):
+    """Open a network Source by HTTP; returns a reader as ``readers.video.VideoReader`` is.  Raises CameraError."""
+    address = Address(source)
+    response = address.get()
+    kind = response.headers.get_content_type()
+    if any(name in kind for name in _PLAYLIST_TYPES):
+        raise CameraError(not_followed(source, kind))
+    if kind.startswith("multipart/"):
+        return MjpegReader(source, address, response)
+    if kind.startswith("image/"):
+        return SnapshotReader(source, address, response)
+    if kind in ("text/html", "application/json"):
+        raise CameraError(
+            "{} is {}, not a picture; the address of an MJPEG stream or a JPEG image was expected".format(
+                source.name, "a web page" if kind == "text/html" else "JSON"
+            )
+        )
+    fetched = Fetched(source, response)
+    # White space may come before what tells a playlist from a film.
+    while (
+        len(fetched.head.strip()) < _ENOUGH_BYTES
+        and len(fetched.head) < _MOST_SPACE
+        and fetched.read(len(fetched.head) + 1)
+    ):
+        pass
+    if fetched.head.startswith(_JPEG) and response.length is not None:
+        return SnapshotReader(source, address, response, fetched.head)
+    return open_http_film(source, address, response, fetched)
+
+
+class PictureReader(Reader):
+    """Pictures that come as bytes.
+
+    dropped     pictures that were never decoded, because a newer one had come
+    """
+
+    def __init__(self, source, address):
+        self._source, self._address = source, address
+        self._flip: Any = FLIPS.get(source.flip)
+        self._count = 0
+
+    def read(self, out=None):
+        """See ``readers.video.VideoReader.read``."""
+        damaged = 0
+        while True:
+            data, captured = self._next()
+            before = time.monotonic()
+            try:
+                image = decode_image(data, self._source.name)
+                break
+            except ImageError as error:
+                damaged += 1
+                if not self._count or damaged >= _DAMAGED_AT_MOST or "megapixels" in str(error):
+                    raise CameraError(str(error))
+        if self._flip is not None:
+            import cv2
+
+            image = cv2.flip(image, self._flip)
+        self._count += 1
+        return image, captured, (time.monotonic() - before) * 1e3
+
+    def _next(self):
+        """Return the bytes of the next picture, and when they had arrived."""
+        raise NotImplementedError
+
+    def close(self):
+        """Close the connection."""
+        self._address.close()
+
+
+class MjpegReader(PictureReader):
+    """The newest picture of a stream (multipart/x-mixed-replace), read by a thread so that none waits in the network."""
+
+    def __init__(self, source, address, response):
+        super().__init__(source, address)
+        self._newest: Any = None
+        self._ended: Optional[str] = None
+        self._changed = threading.Condition()
+        threading.Thread(target=self._receive, args=(response,), name="mjpeg", daemon=True).start()
+
+    def _receive(self, response):
+        reason = "it closed the connection"
+        try:
+            for data in parts(response.read1, boundary_of(response.headers)):
+                with self._changed:
+                    self.dropped += self._newest is not None
+                    self._newest = data, time.monotonic()
+                    self._changed.notify()
+        except (http.client.HTTPException, OSError, ValueError) as error:
+            reason = shown(str(error) or type(error).__name__)
+        with self._changed:
+            self._ended = reason
+            self._changed.notify()
+
+    def _next(self):
+        with self._changed:
+            self._changed.wait_for(lambda: self._newest or self._ended)
+            if self._newest:
+                newest, self._newest = self._newest, None
+                return newest
+        raise CameraError(
+            "{} delivers no frame{}: {}".format(self._source.name, " any more" if self._count else "", self._ended)
+        )
+
+
+class SnapshotReader(PictureReader):
+    """An image that is asked for again and again: at the Source's rate, or once a second.
+
+    head        what was read of the first image to see that it is one, where the server does not say so
+
+    A server that fails now and then is asked again, until the last image is _PATIENCE_S old.
+    """
+
+    still = True  # the server decides when there is another image
+
+    def __init__(self, source, address, response, head=b""):
+        super().__init__(source, address)
+        self._response: Any = response  # to the first request
+        self._head, self._named = head, not head
+        self._fps = source.fps or SNAPSHOTS_A_SECOND
+        self._pace = Pace(self._fps)
+        self._last = time.monotonic()
+
+    def _next(self):
+        while True:
+            self._pace.wait()
+            try:
+                data = self._ask()
+            except CameraError:
+                if time.monotonic() + 1 / self._fps > self._last + _PATIENCE_S:
+                    raise
+                time.sleep(1 / self._fps)
+                self._pace = Pace(self._fps)  # without catching up on what was missed
+                continue
+            self._last = time.monotonic()
+            return data, self._last
+
+    def _ask(self):
+        response, self._response = self._response or self._address.get(), None
+        kind = response.headers.get_content_type()
+        if self._named and not kind.startswith("image/"):
+            self._address.close()
+            raise CameraError("{} is {} now, an image was expected".format(self._source.name, shown(kind)))
+        try:
+            data, self._head = self._head + response.read(MOST_OF_A_PICTURE + 1), b""
+        except (http.client.HTTPException, OSError) as error:
+            self._address.close()
+            raise CameraError("{} broke off ({})".format(self._source.name, shown(error)))
+        if len(data) > MOST_OF_A_PICTURE:
+            raise CameraError("{} is larger than {} MB".format(self._source.name, MOST_OF_A_PICTURE >> 20))
+        return data

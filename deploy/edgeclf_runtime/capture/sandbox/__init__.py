@@ -1,0 +1,1 @@
+"""Rights that the capture process gives up."""

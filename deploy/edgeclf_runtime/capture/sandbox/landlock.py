@@ -1,0 +1,79 @@
+"""Files and ports that a process may still use (Landlock, Linux 5.13 and later).
+
+Rules stay until the process ends and hold for the thread that sets them and for those it starts
+afterwards.  What is open already stays usable.  Knows nothing of cameras: ``capture/sandbox/confine.py`` decides what is allowed.
+"""
+
+import ctypes
+import os
+import stat
+import struct
+import sys
+
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every processor
+_VERSION = 1  # LANDLOCK_CREATE_RULESET_VERSION
+_PATH_BENEATH, _NET_PORT = 1, 2
+EXECUTE, WRITE, READ, LIST = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+TRUNCATE, IOCTL = 1 << 14, 1 << 15
+_OF_FILES = EXECUTE | WRITE | READ | TRUNCATE | IOCTL
+# Rights on files that each version of the interface knows, by their number.
+_RIGHTS = ((1, 13), (2, 14), (3, 15), (5, 16))
+_CONNECT = 1 << 1
+_PORTS_SINCE, _SCOPES_SINCE = 4, 6
+_BOTH_PORT_RIGHTS, _BOTH_SCOPES = 3, 3  # bind and connect; abstract Unix sockets and signals
+
+
+def version():
+    """Return the version of the kernel's interface; 0 where there is none."""
+    if not sys.platform.startswith("linux"):
+        return 0
+    return max(0, _call(_CREATE_RULESET, None, 0, _VERSION))
+
+
+def restrict(paths, ports=None):
+    """Allow some files and ports, and no others, from now on; returns the interface's version, 0 where there is none.
+
+    paths       pairs of a file or folder, with all that is in it, and the rights on it: READ, LIST, WRITE, ...
+    ports       TCP ports that may be connected to (version 4 and later); None allows all
+    """
+    found = version()
+    if not found:
+        return 0
+    rights = (1 << max(bits for since, bits in _RIGHTS if found >= since)) - 1
+    handled = struct.pack("Q", rights)
+    if found >= _PORTS_SINCE:
+        handled += struct.pack("Q", 0 if ports is None else _BOTH_PORT_RIGHTS)
+    if found >= _SCOPES_SINCE:
+        handled += struct.pack("Q", _BOTH_SCOPES)
+    rules = _call(_CREATE_RULESET, handled, len(handled), 0)
+    if rules < 0:
+        return 0
+    try:
+        for path, allowed in paths:
+            _allow_path(rules, path, allowed & rights)
+        if found >= _PORTS_SINCE:
+            for port in ports or ():
+                _call(_ADD_RULE, rules, _NET_PORT, struct.pack("QQ", _CONNECT, port), 0)
+        return found if _call(_RESTRICT_SELF, rules, 0) == 0 else 0
+    finally:
+        os.close(rules)
+
+
+def _allow_path(rules, path, allowed):
+    """Allow a path that is there."""
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            allowed &= _OF_FILES
+        _call(_ADD_RULE, rules, _PATH_BENEATH, struct.pack("=Qi", allowed, descriptor), 0)
+    finally:
+        os.close(descriptor)
+
+
+def _call(number, *arguments):
+    kernel = ctypes.CDLL(None).syscall
+    kernel.restype = ctypes.c_long
+    return kernel(number, *[ctypes.c_long(part) if isinstance(part, int) else part for part in arguments])

@@ -1,0 +1,1 @@
+"""USB cameras of Linux (Video4Linux 2)."""

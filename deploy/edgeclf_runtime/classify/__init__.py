@@ -1,0 +1,1 @@
+"""Image in, label and confidence out."""

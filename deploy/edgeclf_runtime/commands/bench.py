@@ -1,0 +1,241 @@
+"""How long a bundle's models take on this machine, stage by stage, and what they cost in energy.
+
+The figures hold for frames of a camera's size, for one frame after another, and for the machine as
+it was: the report carries the machine's facts, and says in which seconds it slowed itself down.
+"""
+
+import time
+from typing import Any, Dict, List, NamedTuple, Optional
+
+from ..bundle.open import open_bundle
+from ..classify import tuning
+from ..classify.classifier import Classifier
+from ..classify.golden import golden_images
+from ..classify.selection import Selection, candidates, prepare
+from ..device.machine import machine_facts
+from ..device.telemetry import PowerMeter, read_telemetry, throttled
+from ..errors import BackendError, EdgeclfError
+from ..images.read import decode_image
+from ..text.terminal import printable, show_line
+
+# "total" is a frame's way to its label, the sum of the stages before it.  "capture" is not in it: what it takes to decode
+# the frame from a JPEG, as USB cameras and files deliver it; a CSI camera's frames need none.
+STAGES = ("preprocess", "transfer", "inference", "postprocess", "total", "capture")
+PERCENTILES = (50, 90, 95, 99)
+COLUMNS = ("p50", "p90", "p95", "p99", "mean", "std")
+ROUNDS = 3
+WINDOW_S = 1.0
+FRAME_SIZE = (1280, 720)
+MAX_FRAMES = 8  # decoded, they are held in memory
+MAX_CAPTURES = 100  # in each round
+
+
+class BenchReport(NamedTuple):
+    """Latencies of each model in a bundle, and the machine that they were measured on.
+
+    latency_ms      by model, by stage: p50, p90, p95, p99, mean and standard deviation in milliseconds; None for a
+                    stage that this backend does not tell apart (transfer, on a processor)
+    samples_ms      by model: the single totals, in the order of measurement
+    failures        by model: why it could not be measured
+    machine         see machine_facts()
+    backends        by model: the backend that ran it
+    frame_size      width and height of the frames
+    frames_per_s    by model: how many frames a second one after the other, from frame to label
+    joules_per_frame    by model: energy of the whole module (a PC: of its processors) for a frame, idling included;
+                    None where power cannot be read
+    throttling      by model: how many windows of about a second there were, in how many of them the machine
+                    slowed itself down, for how many that is unknown, and latency_ms without the slowed ones
+                    (None where that would be all or none of them)
+    telemetry       before and after: see Telemetry
+    """
+
+    latency_ms: Dict[str, Dict[str, Optional[Dict[str, float]]]]
+    samples_ms: Dict[str, List[float]]
+    failures: Dict[str, str]
+    machine: Dict[str, Any]
+    backends: Dict[str, str]
+    frame_size: List[int]
+    frames_per_s: Dict[str, float]
+    joules_per_frame: Dict[str, Optional[float]]
+    throttling: Dict[str, Dict[str, Any]]
+    telemetry: Dict[str, Dict[str, Any]]
+
+    def to_dict(self) -> Dict[str, Any]:
+        """The report as JSON can hold it."""
+        return dict(self._asdict())
+
+    def __str__(self):
+        lines = ["{:<16} {:<12}".format("model", "stage") + "".join(" {:>8}".format(name) for name in COLUMNS) + "  ms"]
+        for model, stages in self.latency_ms.items():
+            for stage in STAGES:
+                row = stages[stage]
+                if row is not None:
+                    figures = "".join(" {:>8.2f}".format(row[name]) for name in COLUMNS)
+                    lines.append("{:<16} {:<12}{}".format(model, stage, figures))
+        lines += ["{:<16} {}".format(model, self._summary(model)) for model in self.latency_ms]
+        lines = list(map(printable, lines))
+        lines += [printable("{:<16} {}".format(*failure), "\n" + " " * 17) for failure in self.failures.items()]
+        return "\n".join(lines)
+
+    def _summary(self, model):
+        energy, windows = self.joules_per_frame[model], self.throttling[model]
+        known = windows["windows"] - windows["unknown"]
+        return "{:.1f} frames a second of {} x {} on {}; {}; {}".format(
+            self.frames_per_s[model],
+            self.frame_size[0],
+            self.frame_size[1],
+            self.backends[model],
+            "energy unknown" if energy is None else "{:.1f} mJ a frame".format(energy * 1e3),
+            "throttled in {} of {} windows".format(windows["throttled"], known) if known else "throttling unknown",
+        )
+
+
+class _Runs:
+    """What was measured of one model."""
+
+    def __init__(self):
+        self.rows: List[Dict[str, Any]] = []
+        self.captures: List[float] = []
+        self.windows: List[Optional[bool]] = []
+        self.joules: List[Optional[float]] = []
+        self.backend = ""
+
+
+def bench(bundle, repeat=100, warmup=10, backend="auto", threads=None, size=FRAME_SIZE, root="/"):
+    """Measure every model of a bundle on its golden images, scaled to a camera's frames.
+
+    The models take turns in ROUNDS rounds, so that a machine whose speed drifts favours none,
+    and only the one that is measured is loaded: the idle threads of another would disturb it.
+    Each stays on the backend that a run would choose for it; one that fails there is not measured.
+
+    repeat      frames a model, over all rounds
+    warmup      frames before them in each round, which do not count
+    size        width and height of the frames
+    root        where /proc and /sys are looked for
+
+    Returns a BenchReport; raises BackendError where no model runs.
+    """
+    bundle = open_bundle(bundle)
+    frames = camera_frames(golden_images(bundle)[:MAX_FRAMES], size)
+    before = read_telemetry(root)
+    models = sorted({model.name for model, _ in candidates(bundle, None, backend)})
+    pairs = {name: tuning.recall(bundle, candidates(bundle, name, backend), threads) for name in models}
+    prepare(bundle, [pair for name in models for pair in pairs[name][:1]])
+    measured: Dict[str, _Runs] = {}
+    failures: Dict[str, str] = {}
+    try:
+        for turn in range(ROUNDS):
+            count = repeat * (turn + 1) // ROUNDS - repeat * turn // ROUNDS
+            for name in [name for name in models if count and name not in failures]:
+                show_line("{}, round {} of {}".format(name, turn + 1, ROUNDS))
+                try:
+                    with _open(bundle, pairs[name], threads) as classifier:
+                        pairs[name] = [pair for pair in pairs[name] if pair[1] == classifier.backend]
+                        _measure(classifier, frames, count, warmup, measured.setdefault(name, _Runs()), root)
+                except EdgeclfError as error:
+                    failures[name] = str(error)
+    finally:
+        show_line("")
+    measured = {name: runs for name, runs in measured.items() if name not in failures}
+    if not measured:
+        raise BackendError("\n".join(failures.values()))
+    return _report(measured, failures, size, before, root)
+
+
+def _open(bundle, pairs, threads):
+    model, runner = Selection(bundle, pairs, threads).open_next()
+    # Without a fallback: figures of two backends would be mixed.
+    return Classifier(runner, bundle.labels, bundle.preprocessing, model.name, model.temperature, model.threshold)
+
+
+def camera_frames(images, size):
+    """Return pairs of a JPEG and the frame in it, uint8 [height, width, 3], of images scaled to (width, height)."""
+    import cv2
+
+    jpegs = [cv2.imencode(".jpg", cv2.resize(image, tuple(size)))[1].tobytes() for image in images]
+    return [(jpeg, decode_image(jpeg)) for jpeg in jpegs]
+
+
+def _measure(classifier, frames, count, warmup, runs, root):
+    """Add the rows, windows and energy of one round to what was measured before."""
+    runs.backend = classifier.backend
+    for i in range(warmup):
+        classifier.classify(decode_image(frames[i % len(frames)][0]))
+    runs.captures += [_decode_ms(frames[i % len(frames)][0]) for i in range(min(count, MAX_CAPTURES))]
+    look, end = read_telemetry(root), time.monotonic() + WINDOW_S
+    with PowerMeter(root) as meter:
+        for i in range(count):
+            runs.rows.append(dict(_classify_ms(classifier, frames[i % len(frames)][1]), window=len(runs.windows)))
+            if time.monotonic() >= end or i == count - 1:
+                last, look = look, read_telemetry(root)
+                runs.windows.append(throttled(last, look))
+                show_line("{}, {} frames, p50 {:.1f} ms".format(classifier.model, len(runs.rows), _median(runs.rows)))
+                end = time.monotonic() + WINDOW_S
+    runs.joules.append(meter.energy_j)
+
+
+def _decode_ms(jpeg):
+    start = time.perf_counter()
+    decode_image(jpeg)
+    return (time.perf_counter() - start) * 1e3
+
+
+def _classify_ms(classifier, image):
+    row = classifier.classify(image).timings_ms
+    total = sum(row.values())
+    transfer = getattr(classifier.runner, "transfer_ms", None)
+    # The runner's copies to the GPU and back are a part of what infer() took.
+    return dict(row, total=total, transfer=transfer, inference=row["inference"] - (transfer or 0.0))
+
+
+def _report(measured, failures, size, before, root):
+    return BenchReport(
+        latency_ms={name: _latency_ms(runs.rows, runs.captures) for name, runs in measured.items()},
+        samples_ms={name: [round(row["total"], 3) for row in runs.rows] for name, runs in measured.items()},
+        failures=failures,
+        machine=machine_facts(root),
+        backends={name: runs.backend for name, runs in measured.items()},
+        frame_size=list(size),
+        frames_per_s={
+            name: round(len(runs.rows) / sum(row["total"] for row in runs.rows) * 1e3, 3)
+            for name, runs in measured.items()
+        },
+        joules_per_frame={name: _joules_per_frame(runs) for name, runs in measured.items()},
+        throttling={name: _throttling(runs) for name, runs in measured.items()},
+        telemetry={"before": before.to_dict(), "after": read_telemetry(root).to_dict()},
+    )
+
+
+def _joules_per_frame(runs):
+    known = None not in runs.joules
+    return round(sum(runs.joules) / len(runs.rows), 6) if known else None
+
+
+def _throttling(runs):
+    slowed = [number for number, slow in enumerate(runs.windows) if slow]
+    rest = [row for row in runs.rows if row["window"] not in slowed]
+    return {
+        "windows": len(runs.windows),
+        "throttled": len(slowed),
+        "unknown": runs.windows.count(None),
+        "latency_ms": _latency_ms(rest, runs.captures) if slowed and rest else None,
+    }
+
+
+def _latency_ms(rows, captures):
+    columns = {stage: captures if stage == "capture" else [row[stage] for row in rows] for stage in STAGES}
+    return {stage: None if None in values else summarise(values) for stage, values in columns.items()}
+
+
+def _median(rows):
+    return sorted(row["total"] for row in rows)[len(rows) // 2]
+
+
+def summarise(values):
+    """Return percentiles, mean and standard deviation (of the values themselves) of numbers, rounded to a thousandth."""
+    import numpy as np
+
+    summary = {"p{}".format(p): round(float(np.percentile(values, p)), 3) for p in PERCENTILES}
+    summary["mean"] = round(float(np.mean(values)), 3)
+    summary["std"] = round(float(np.std(values)), 3)
+    return summary

@@ -1,0 +1,159 @@
+"""Building a bundle's TensorRT engines ahead of the first start, and finding the fastest that is right."""
+
+import platform
+import time
+from typing import Any, Dict, NamedTuple, Optional, Tuple
+
+from ..bundle.open import open_bundle
+from ..classify import tuning
+from ..classify.selection import candidates, open_proven, pair_name
+from ..errors import BackendError
+from ..text.terminal import printable
+from ..trt import cache
+from ..trt.cuda import find_device
+from ..trt.engine import ensure_engine, forget_engines
+from ..trt.spec import Options
+from ..trt.versions import load_tensorrt
+
+BACKEND = "tensorrt"
+PRECISIONS = ("best", "fp32", "fp16", "int8")
+
+
+class BuiltEngine(NamedTuple):
+    """An engine that is kept now, of a model that passed its golden images with it.
+
+    seconds     what it took now, building and golden images; little where it was kept before
+    facts       what is kept beside the engine: key, sha256, time and more
+    """
+
+    model: str
+    precision: str
+    seconds: float
+    facts: Dict[str, Any]
+
+
+class BuildReport(NamedTuple):
+    """What a build came to.
+
+    engines     those that are right
+    failures    by "model on tensorrt": why there is none, or why it is not used
+    fastest     the fastest "model on backend" of all that run here, where that was measured
+    folder      where the engines are kept
+    note        what else there is to know, or ""
+    """
+
+    tensorrt: str
+    gpu: str
+    engines: Tuple[BuiltEngine, ...]
+    failures: Dict[str, str]
+    fastest: Optional[str]
+    folder: str
+    note: str
+
+    def to_dict(self) -> Dict[str, Any]:
+        """The report as JSON can hold it."""
+        return dict(self._asdict(), engines=[dict(engine._asdict()) for engine in self.engines])
+
+    def __str__(self):
+        lines = ["TensorRT {} on {}, engines in {}".format(self.tensorrt, self.gpu, self.folder)]
+        lines += [
+            "ready: {} ({}), {:.1f} MB, {:.0f} s, layers: {}".format(
+                e.model, e.precision, e.facts["bytes"] / 1e6, e.seconds, _layers(e.facts)
+            )
+            for e in self.engines
+        ]
+        lines += ["not built: {}: {}".format(name, reason) for name, reason in self.failures.items()]
+        lines += ["fastest here: " + self.fastest] if self.fastest else []
+        lines += [self.note] if self.note else []
+        return "\n".join(printable(line, "\n  ") for line in lines)
+
+
+def build(bundle, model=None, precision="best", options=None):
+    """Build the engines of a bundle's models for this GPU, and hold each to the golden images.
+
+    model       one model alone, by name
+    precision   "fp32", "fp16" or "int8" alone; "best" builds all, measures what runs on this device, and
+                remembers the fastest as --tune does
+    options     Options of trt/spec.py; engines that are right are used from now on
+
+    Returns a BuildReport.  Raises BackendError where there is no TensorRT, no GPU, or no such model.
+    """
+    if precision not in PRECISIONS:
+        raise BackendError("there is no precision {!r}; there are {}".format(precision, ", ".join(PRECISIONS)))
+    bundle = open_bundle(bundle)
+    options = (options or Options())._replace(preprocessing=bundle.preprocessing)
+    tensorrt = load_tensorrt().__version__
+    models, note = _of_precision(_models(bundle, model), precision)
+    device = find_device()
+    built, engines, failures = [], [], {}
+    # All of them before the first is opened: this process needs no memory on the GPU until then.
+    for candidate in models:
+        try:
+            built.append(_build(bundle, candidate, device, options))
+        except BackendError as error:
+            failures[pair_name(candidate, BACKEND)] = str(error)
+    for candidate, folder, seconds in built:
+        try:
+            engines.append(_prove(bundle, candidate, device, folder, seconds))
+        except BackendError as error:
+            failures[pair_name(candidate, BACKEND)] = str(error)
+    fastest = None
+    if precision == "best" and engines:
+        pairs = tuning.tune(bundle, [pair for pair in candidates(bundle, model) if pair_name(*pair) not in failures])
+        fastest = pair_name(*pairs[0])
+    folder = engines[0].facts["folder"] if engines else "".join(cache.folders()[:1])
+    return BuildReport(tensorrt, device.name, tuple(engines), failures, fastest, folder, note)
+
+
+def _models(bundle, model):
+    """Return the models that this machine would run on TensorRT."""
+    models = [bundle.model(model)] if model else bundle.in_order(platform.machine())
+    models = [m for m in models if BACKEND in m.backends]
+    if not models:
+        raise BackendError(
+            "{} holds no model for TensorRT on this machine ({}); make the bundle again: edgeclf bundle RUN --target NAME".format(
+                bundle.path, platform.machine()
+            )
+            if model is None
+            else "the model {} is not for TensorRT; leave out --model, or name another (info lists them)".format(model)
+        )
+    return models
+
+
+def _of_precision(models, precision):
+    """Return those of a precision, and a note; without an FP16 model, the FP32 one stands in for it."""
+    found = [m for m in models if precision in ("best", m.precision)]
+    if found:
+        return found, ""
+    instead = [m for m in models if m.precision == "fp32"]
+    if precision == "fp16" and instead:
+        return instead, "the bundle has no fp16 model for TensorRT, so that this is an FP32 engine"
+    raise BackendError(
+        "the bundle has no {} model for TensorRT; use --precision {}".format(
+            precision, " or ".join(sorted({m.precision for m in models}))
+        )
+    )
+
+
+def _build(bundle, model, device, options):
+    """Build a model's engine, or find it; returns the Model, the engine's folder, and the seconds it took."""
+    start = time.monotonic()
+    engine = ensure_engine(bundle.file(model.file), device, options)
+    return model, engine.folder, time.monotonic() - start
+
+
+def _prove(bundle, model, device, folder, seconds):
+    """Return the BuiltEngine if the engine passes the golden images; else it is not used."""
+    start = time.monotonic()
+    try:
+        with open_proven(bundle, model, BACKEND) as runner:
+            facts = dict(runner.facts, folder=folder)
+    except BackendError:
+        forget_engines(bundle.file(model.file), device)
+        raise
+    return BuiltEngine(model.name, model.precision, round(seconds + time.monotonic() - start, 1), facts)
+
+
+def _layers(facts):
+    counts = facts["layer_precisions"]
+    return counts if isinstance(counts, str) else ", ".join("{} {}".format(n, name) for name, n in counts.items())

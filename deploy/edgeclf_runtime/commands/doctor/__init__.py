@@ -1,0 +1,1 @@
+"""``doctor``: checks of the machine, each with its remedy."""

@@ -1,0 +1,134 @@
+"""``run``: a source's frames, classified until it ends, into sinks."""
+
+import contextlib
+import functools
+import logging
+import os
+
+from ..device.credentials import CAMERA, MQTT, read_password
+from ..text.redaction import learn
+from ..text.stdio import write_stderr
+from ..text.terminal import printable, show_message
+from .classify import open_classifier
+from .output import print_json, print_text
+
+_log = logging.getLogger(__name__)
+
+_VERIFY_S = 600.0
+
+
+def run(arguments):
+    """Classify frames until the source ends or the program is stopped."""
+    from ..bundle.open import open_bundle
+    from ..capture.open import open_camera
+    from ..device.machine import cores
+    from ..device.systemd import Notifier, is_service, speaking
+    from ..results import find_origin
+    from ..sinks.late import open_late
+    from ..streaming.service import Run
+    from ..streaming.smoothing import Smoother
+
+    _warn_of_typed_passwords(arguments)
+    find_origin(device=arguments.device_name)  # a wrong name shows before a camera and a model are opened
+    wait = is_service() if arguments.wait is None else arguments.wait
+    with contextlib.ExitStack() as stack:
+        notifier = stack.enter_context(speaking(Notifier()))
+        with notifier.busy(_VERIFY_S, "verifying the bundle"):
+            arguments.bundle = open_bundle(arguments.bundle)
+        # The camera opens in its own process, while the model loads in this one.
+        camera = stack.enter_context(
+            open_camera(
+                arguments.source,
+                arguments.width,
+                arguments.height,
+                arguments.fps,
+                arguments.flip,
+                arguments.policy,
+                arguments.timeout,
+                arguments.frozen,
+                wait=False,
+                password=_password(arguments.password_file),
+                format=arguments.format,
+                controls=dict(arguments.control or ()),
+            )
+        )
+        at_once = (arguments.threads or cores()) if camera.policy == "all" else 1
+        classifier = stack.enter_context(open_classifier(arguments, at_once))
+        if not (wait and camera.comes_back):
+            camera.wait_opened()
+            if camera.mode and camera.as_asked:  # else the camera has warned
+                show_message("{}: {}".format(camera.name, camera.mode))
+        origin = find_origin(classifier.bundle_id, camera.name, arguments.device_name)
+        openers = _sinks(arguments, classifier.labels, camera, origin)
+        outputs = stack.enter_context(contextlib.ExitStack())
+        sinks = [outputs.enter_context(open_late(*opener) if wait else opener[1]()) for opener in openers]
+        show_message("{} on {}".format(classifier.model, classifier.backend))
+        loop = Run(classifier, camera, sinks, notifier)
+        try:
+            smoother = Smoother(arguments.smooth, arguments.margin) if arguments.smooth else None
+            with outputs:  # closed before the summary: it counts what they could not deliver
+                loop.go(smoother, arguments.roi, arguments.rotation, arguments.frames, origin)
+        finally:
+            with contextlib.suppress(OSError):  # of a terminal that was closed
+                show_message(loop.summary())
+
+
+def _password(path):
+    return None if path is None else read_password(path)
+
+
+def _warn_of_typed_passwords(arguments):
+    for what, texts, variable, option in (
+        # A file may be called "user:word@host.avi".
+        ("the source", [] if os.path.lexists(arguments.source) else [arguments.source], CAMERA, "--password-file"),
+        ("a sink", arguments.sink, MQTT, "--mqtt-password-file"),
+    ):
+        if any(learn(text) != text for text in texts):
+            _log.warning(
+                "the address of %s holds a password, and every user of this machine can read a command line in the "
+                "process list: leave it out, and give it by the environment's %s or by %s",
+                what,
+                variable,
+                option,
+            )
+
+
+def _sinks(arguments, labels, camera, origin):
+    """Yield the name of each sink, and the function that opens it."""
+    from ..capture.base import IMAGES_FPS
+    from ..sinks import open_sink
+    from ..sinks.printer import PrintSink
+    from ..text.addresses import shown_uri
+
+    if not arguments.quiet:
+        yield "stdout", lambda: PrintSink(print_json if arguments.json else print_text, arguments.json)
+    every_frame = camera.policy == "all"
+    fps = (camera.rate or IMAGES_FPS) if every_frame else None
+    password = _password(arguments.mqtt_password_file)
+    tls = (arguments.mqtt_ca, arguments.mqtt_cert, arguments.mqtt_key)
+    for target in arguments.sink:
+        yield shown_uri(target), functools.partial(open_sink, target, fps, password, origin, every_frame, tls)
+    if arguments.uncertain:
+        yield arguments.uncertain, functools.partial(_open_uncertain, arguments, every_frame)
+    if arguments.live:
+        from ..sinks.live.access import open_access
+
+        names = ("token_file", "name", "open", "cert", "key", "proxy")
+        access = open_access(*(getattr(arguments, "live_" + name) for name in names))
+        yield "the live page", functools.partial(_open_live, arguments, labels, access)
+
+
+def _open_uncertain(arguments, every_frame):
+    from ..sinks.uncertain import UncertainSink
+
+    max_bytes, every_s = arguments.uncertain_megabytes << 20, 0.0 if every_frame else 1.0
+    return UncertainSink(arguments.uncertain, arguments.uncertain_below, max_bytes, every_s, wait=every_frame)
+
+
+def _open_live(arguments, labels, access):
+    from ..sinks.live.sink import LiveSink
+
+    live = LiveSink(arguments.live, labels, arguments.bundle.name, access, arguments.source)
+    # As it is: the token in it was made for whoever reads this.
+    write_stderr(printable("live page: {}".format(live.invitation)) + "\n")
+    return live

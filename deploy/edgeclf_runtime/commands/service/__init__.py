@@ -1,0 +1,1 @@
+"""``install-service``: a systemd service of a ``run``."""

@@ -1,0 +1,284 @@
+"""The ``run`` of a service: its command line, and what of this machine it needs.
+
+A service has another user, another working folder and another view of the files than whoever installs it: so paths
+become absolute, passwords become credentials, and what it could not reach is refused, or noted, before it starts.
+"""
+
+import importlib.util
+import os
+import stat
+import sys
+from typing import Any, Dict, List, Tuple
+
+from ...bundle.open import open_bundle
+from ...capture.open import find_camera
+from ...classify.decision import allowed_places
+from ...classify.selection import candidates
+from ...device.child_process import find_program
+from ...device.credentials import CAMERA, LIVE, MQTT, read_password, secret_bytes
+from ...device.remedies import install
+from ...errors import EdgeclfError
+from ...runners import backend_version
+from ...sinks import check_target
+from ...sinks.live.server import page_address
+from ...text.redaction import learn
+from .rights import GROUPS, changeable, closed, is_below, is_group, may
+from .unit import CREDENTIALS_SINCE, STATE, Credential, Unit
+from .words import run_words
+
+# What ProtectHome= hides, and what a PrivateTmp= replaces.
+_HOMES, _TEMPORARY = ("/home", "/root", "/run/user"), ("/tmp", "/var/tmp")
+_FIRST_FREE_PORT = 1024
+# Files that only root may be able to read, by option: the names of their credentials.
+_SECRET_FILES = {
+    "password_file": "camera-password",
+    "mqtt_password_file": "mqtt-password",
+    "live_token_file": "live-token",
+    "mqtt_ca": "mqtt-ca",
+    "mqtt_cert": "mqtt-cert",
+    "mqtt_key": "mqtt-key",
+    "live_cert": "live-cert",
+    "live_key": "live-key",
+}
+_LIBRARIES = ("numpy", "cv2", "onnxruntime", "openvino", "tensorrt", "paho")
+
+
+class ServiceCommand:
+    """The command of a service, checked.
+
+    arguments   of install-service, which are those of run and some more
+    name, user  of the service
+    version     of systemd, None for the latest
+
+    notes       what the user should know, a sentence each
+
+    Raises EdgeclfError for what a service cannot do.
+    """
+
+    def __init__(self, arguments, name, user, version):
+        self._arguments, self._name, self._user = arguments, name, user
+        self._has_credentials = version is None or version >= CREDENTIALS_SINCE
+        self.notes: List[str] = []
+        self._values: Dict[str, Any] = dict(vars(arguments))
+        self._writes: List[str] = []
+        self._bundle = os.path.abspath(str(arguments.bundle))
+        self._check_secrets()
+        self._live = self._check_source()
+        self._check_bundle()
+        self._place_outputs()
+        self._place_secret_files()
+        self._check_page()
+        self._note_libraries()
+        if not (arguments.json or arguments.quiet):
+            # A line for each frame would fill the journal.
+            self._values["quiet"] = True
+        if not (arguments.sink or arguments.live or arguments.uncertain or arguments.json):
+            self.notes.append("nobody gets the results: add --sink, --live or --uncertain, or --json for the journal")
+
+    def unit(self):
+        """Return the Unit."""
+        paths = [self._bundle, str(self._values["source"]), _python(), *self._writes]
+        return Unit(
+            self._name,
+            (_python(), self._bundle, "run", *run_words(self._values)),
+            self._user,
+            groups=tuple(filter(is_group, GROUPS)),
+            network=self._needs_network(),
+            after=("nvargus-daemon.service",) if self._is_pipeline() else (),
+            finite=not self._live or self._arguments.frames is not None,
+            # The socket of nvargus-daemon, /tmp/argus_socket, has to be seen.
+            private_tmp=not self._is_pipeline() and not any(is_below(path, _TEMPORARY) for path in paths),
+            home="read-only" if is_below(_python(), _HOMES) else "yes",
+            writes=tuple(self._writes),
+            port=self._low_port(),
+            prepare=_make_nodes(),
+        )
+
+    def build_words(self):
+        """Return the command that builds the service's engines."""
+        model = self._arguments.model
+        return (_python(), self._bundle, "build", *(("--model", model) if model else ()))
+
+    def uses_tensorrt(self):
+        """Return whether there are engines to build: the bundle has a model for TensorRT, and TensorRT is here."""
+        return any(backend == "tensorrt" for _, backend in self._pairs) and backend_version("tensorrt") is not None
+
+    def _check_secrets(self):
+        """Refuse passwords that everybody could read in the unit file, or that a service does not get."""
+        arguments = self._arguments
+        for what, texts, option in (
+            ("the source", [arguments.source], "--password-file"),
+            ("a sink", arguments.sink, "--mqtt-password-file"),
+        ):
+            if any(learn(text) != text for text in texts):
+                raise EdgeclfError(
+                    "the address of {} holds a password, and every user can read a unit file: leave it out, and give "
+                    "it by {} FILE, which the service gets by systemd's LoadCredential=".format(what, option)
+                )
+        mqtt = any(target.lower().startswith("mqtt") for target in arguments.sink)
+        for needed, variable, dest in (
+            (True, CAMERA, "password_file"),
+            (mqtt, MQTT, "mqtt_password_file"),
+            (arguments.live, LIVE, "live_token_file"),
+        ):
+            if needed and secret_bytes(variable) and not getattr(arguments, dest):
+                raise EdgeclfError(
+                    "{} is set here, but a service does not inherit it: write it to a file that only root can read, "
+                    "and give that by --{} FILE".format(variable, dest.replace("_", "-"))
+                )
+
+    def _check_source(self):
+        """Make the source's path absolute; returns whether it is live."""
+        source, arguments = self._arguments.source, self._arguments
+        if "://" not in source and not source.isdecimal():
+            source = self._values["source"] = os.path.abspath(source)
+            self._refuse_home(source, "the source")
+        # Its form counts here; a longer one would be kept out of every message.
+        password = "x" if arguments.password_file else None
+        size = (arguments.width, arguments.height, arguments.fps)
+        options = (arguments.flip, arguments.policy, arguments.timeout, arguments.frozen)
+        settings = {"format": arguments.format, "controls": dict(arguments.control or ())}
+        found = find_camera(source, *size, *options, password=password, **settings)
+        return not isinstance(found, list) and found.live
+
+    def _check_bundle(self):
+        self._refuse_home(self._bundle, "the bundle")
+        bundle = open_bundle(self._bundle)
+        self._pairs = candidates(bundle, self._arguments.model, self._arguments.backend)
+        allowed_places(bundle.labels, self._arguments.allow, self._arguments.deny)
+        found = changeable(self._bundle)
+        if found:
+            self.notes.append(
+                "others than root can change {0}, and so what the service runs: sudo chown -R root:root {1}; "
+                "sudo chmod -R go-w {1}".format(found, self._bundle)
+            )
+        found = closed(self._bundle, self._user)
+        if found:
+            mend = "-R a+rX " + self._bundle if is_below(found, (self._bundle,)) else "a+x " + found
+            self.notes.append("{} cannot read {}: sudo chmod {}".format(self._user, found, mend))
+
+    def _refuse_home(self, path, what):
+        if is_below(path, _HOMES):
+            raise EdgeclfError(
+                "{} {} is in somebody's home, which a service does not see (ProtectHome=yes): copy it to another "
+                "place, say: sudo cp -r {} /opt/".format(what, path, path.rstrip("/"))
+            )
+
+    def _place_outputs(self):
+        """Make the paths of outputs absolute, relative ones below the service's own folder."""
+        sinks = list(self._arguments.sink)
+        for number, target in enumerate(sinks):
+            if check_target(target) == "mqtt.sink":
+                self._need_paho()
+            else:
+                sinks[number] = self._place_output(target)
+                self._add_folder(os.path.dirname(sinks[number]))
+        self._values["sink"] = sinks
+        if self._arguments.uncertain:
+            self._values["uncertain"] = self._place_output(self._arguments.uncertain)
+            self._add_folder(self._values["uncertain"])
+
+    def _need_paho(self):
+        if importlib.util.find_spec("paho") is None:
+            self._missing("MQTT needs paho-mqtt, which is not there: " + install("paho-mqtt"))
+
+    def _missing(self, text):
+        """Note what has to be there before the service starts; without --dry-run it is an error."""
+        if not self._arguments.dry_run:
+            raise EdgeclfError(text)
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def _place_output(self, path):
+        if os.path.isabs(path):
+            self._refuse_home(path, "the output")
+            return os.path.normpath(path)
+        placed = os.path.normpath(os.path.join(STATE, self._name, path))
+        self.notes.append("{} will be {}".format(path, placed))
+        return placed
+
+    def _add_folder(self, folder):
+        if is_below(folder, (os.path.join(STATE, self._name),)) or folder in self._writes:
+            return
+        self._writes.append(folder)
+        if os.path.isdir(folder) and not may(folder, self._user, stat.S_IWUSR):
+            self.notes.append("{0} cannot write to {1}: sudo chown {0} {1}".format(self._user, folder))
+
+    def _place_secret_files(self):
+        for dest, name in _SECRET_FILES.items():
+            path = self._values[dest]
+            if path is None:
+                continue
+            path = os.path.abspath(path)
+            self._check_secret_file(path, is_password=dest.endswith("password_file"))
+            self._values[dest] = Credential(name, path) if self._has_credentials else path
+            if not self._has_credentials:
+                self._refuse_home(path, "the file")
+                self.notes.append(
+                    "this systemd has no LoadCredential= (it came with {}), so {} itself must be able to read {}: "
+                    "sudo chgrp {} {}; sudo chmod 640 {}".format(
+                        CREDENTIALS_SINCE, self._user, path, self._user, path, path
+                    )
+                )
+
+    def _check_secret_file(self, path, is_password):
+        if not os.access(path, os.R_OK):
+            reason = "cannot be read" if os.path.exists(path) else "is not there"
+            self._missing("{} {}: make it before the service, for root alone".format(path, reason))
+        elif is_password:
+            read_password(path)
+
+    def _check_page(self):
+        if not self._arguments.live:
+            return
+        host, _ = page_address(self._arguments.live)
+        if not _is_loopback(host) and not (self._arguments.live_token_file or self._arguments.live_open):
+            self.notes.append(
+                "the live page gets another token at each start, which is printed to the journal; --live-token-file "
+                "keeps one"
+            )
+
+    def _note_libraries(self):
+        """Note libraries that the installing user has for himself only."""
+        if is_below(_python(), _HOMES):
+            self.notes.append(
+                "{} is in somebody's home: the service sees it only if {} may read that".format(_python(), self._user)
+            )
+            return
+        for name in _LIBRARIES:
+            spec = importlib.util.find_spec(name)
+            places = [spec.origin or "", *(spec.submodule_search_locations or [])] if spec else []
+            if any(is_below(place, _HOMES) for place in places if os.path.isabs(place)):
+                self.notes.append("{} is in somebody's home, where the service does not find it".format(name))
+
+    def _is_pipeline(self):
+        return self._arguments.source.lower().startswith(("csi://", "gst://"))
+
+    def _needs_network(self):
+        source, live = self._arguments.source.lower(), self._arguments.live
+        return (
+            source.startswith(("rtsp", "http"))
+            or (source.startswith("gst://") and "://" in source[len("gst://") :])
+            or any(check_target(target) == "mqtt.sink" for target in self._arguments.sink)
+            or bool(live and not _is_loopback(page_address(live)[0]))
+        )
+
+    def _low_port(self):
+        port = page_address(self._arguments.live)[1] if self._arguments.live else 0
+        return port if 0 < port < _FIRST_FREE_PORT else None
+
+
+def _python():
+    if not sys.executable:
+        raise EdgeclfError("this Python does not know its own path; start it by its absolute path")
+    return os.path.abspath(sys.executable)
+
+
+def _make_nodes() -> Tuple[str, ...]:
+    """Return what makes the nodes of an NVIDIA GPU on a PC: the driver's helper, which needs root's rights."""
+    program = find_program("nvidia-modprobe")
+    return (program, "-u", "-c=0") if program else ()
+
+
+def _is_loopback(host):
+    return host == "localhost" or host == "::1" or host.startswith("127.")

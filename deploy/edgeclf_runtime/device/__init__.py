@@ -1,0 +1,1 @@
+"""The machine and this process on it: facts, limits, children, signals, systemd."""

@@ -1,0 +1,195 @@
+"""Processes that the runtime starts: modules of its own, which end with it and import nothing from the working folder.
+
+Every child process is started here.  A child finds modules where its parent does, runs the parent's
+own copy of the runtime, and is killed by the kernel when its parent ends, even if it was stopped.
+"""
+
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from typing import Any, List
+
+import edgeclf_runtime
+
+from .credentials import child_environment
+
+# Python is started isolated (-I): without it, a folder "importlib" in the working folder, or in an empty entry of
+# PYTHONPATH, would run here.  Nothing but the built-in sys is imported until the path is the parent's; what Python
+# itself put there (its library, its site-packages) stays behind it.  The runtime's folder is on the path for one
+# import: no numpy.py that was dropped there.
+_START = """
+import sys
+module, parent, verified, start, manifest, home, count = sys.argv[1:8]
+handles = [int(handle) for handle in sys.argv[8:8 + int(count)]]
+path = sys.argv[8 + int(count):]
+sys.path[:] = path + [entry for entry in sys.path if entry and entry not in path]
+if verified:
+    import hashlib
+    file = verified + "/__main__.py"
+    with open(file, "rb") as stream:
+        source = stream.read()
+    if start not in ("", hashlib.sha256(source).hexdigest()):
+        sys.exit(file + " was changed while the program runs; copy the bundle again from where it was made")
+    bundle = {"__name__": "edgeclf_bundle", "__file__": file}
+    exec(compile(source, file, "exec"), bundle)
+    bundle["import_runtime"](manifest)
+else:
+    sys.path.insert(0, home)
+    import edgeclf_runtime
+    del sys.path[0]
+from edgeclf_runtime.device.child_process import run_child
+run_child(module, int(parent), handles)
+"""
+_PR_SET_PDEATHSIG = 1
+
+
+def runtime_command(module, *handles):
+    """Return the command that calls a module's ``main`` with numbers, the handles that it inherits.
+
+    Where the runtime was imported by a bundle that verified it (``edgeclf_runtime.__verified_home__`` names the
+    bundle's folder, ``__verified_start__`` and ``__verified_manifest__`` the hashes of its ``__main__.py`` and of its
+    manifest), the child runs that bundle's ``__main__.py`` under the name ``edgeclf_bundle`` and calls its ``import_runtime()``, which verifies the code and imports
+    ``edgeclf_runtime`` as it did here.
+    """
+    home = os.path.dirname(os.path.dirname(os.path.abspath(edgeclf_runtime.__file__)))
+    verified = [getattr(edgeclf_runtime, "__verified_{}__".format(name), "") for name in ("home", "start", "manifest")]
+    options = ["-I", "-B"] + (["-X", "utf8"] if getattr(sys.flags, "utf8_mode", 0) else [])
+    return [
+        *[sys.executable, *options, "-c", _START, module, str(os.getpid()), *verified, home, str(len(handles))],
+        *map(str, handles),
+        *_module_path(),
+    ]
+
+
+def _module_path() -> List[str]:
+    """Return where a child looks for modules: the parent's absolute entries, and PYTHONPATH's.
+
+    The working folder is left out where ``python -m`` put it there.
+    """
+    given = [] if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    given = [entry for entry in given if os.path.isabs(entry)]
+    path = [entry for entry in sys.path if isinstance(entry, str) and os.path.isabs(entry)]
+    if getattr(sys.modules.get("__main__"), "__spec__", None) is not None:
+        path = [entry for entry in path if entry in given or not _is_working_folder(entry)]
+    return [entry for entry in given if entry not in path] + path
+
+
+def _is_working_folder(entry):
+    try:
+        return os.path.samefile(entry, os.curdir)
+    except OSError:
+        return False
+
+
+def start_child(module, *handles, **options) -> Any:
+    """Start a module's ``main`` as a process that inherits handles; ``options`` are Popen's.  Returns the Popen.
+
+    Its environment is this process's without passwords, unless ``env`` is given.
+    """
+    options.setdefault("env", child_environment())
+    return _starter().start(runtime_command(module, *handles), dict(options, pass_fds=handles))
+
+
+def run_child(module, parent, handles):
+    """Run a module's ``main``, in the child."""
+    _end_with(parent)
+    __import__("edgeclf_runtime." + module)
+    sys.modules["edgeclf_runtime." + module].main(*handles)  # type: ignore[attr-defined]
+
+
+def _end_with(parent):
+    """Let the kernel kill this process when its parent ends; elsewhere than on Linux its pipes' ends tell."""
+    if not sys.platform.startswith("linux"):
+        return
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it ended before
+        os._exit(1)
+
+
+def find_program(name):
+    """Return the absolute path of a program on PATH, or None; entries that depend on the working folder do not count."""
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return shutil.which(name, path=os.pathsep.join(folder for folder in folders if os.path.isabs(folder)) or os.devnull)
+
+
+def without_working_folder(environment):
+    """Return an environment whose PYTHONPATH has no entry that depends on the working folder."""
+    path = [entry for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(entry)]
+    cleaned = {name: value for name, value in environment.items() if name != "PYTHONPATH"}
+    return dict(cleaned, PYTHONPATH=os.pathsep.join(path)) if path else cleaned
+
+
+class _Starter:
+    """The thread that starts every child.
+
+    "Kill it when its parent ends" (prctl) means the thread that started it, and a camera outlives the thread that
+    opened it; so this thread lives as long as the process.
+    """
+
+    def __init__(self):
+        self.process = os.getpid()
+        self._orders: Any = queue.Queue()
+        threading.Thread(target=self._run, name="starter", daemon=True).start()
+
+    def start(self, command, options):
+        """Return the Popen; raises what starting raised."""
+        order = _Order(command, options)
+        self._orders.put(order)
+        return order.wait()
+
+    def _run(self):
+        while True:
+            self._orders.get().carry_out()
+
+
+class _Order:
+    """A process to be started by another thread; killed at once if nobody waits for it any more."""
+
+    def __init__(self, command, options):
+        self._command, self._options = command, options
+        self._done, self._lock = threading.Event(), threading.Lock()
+        self._given_up = False
+        self._process: Any = None
+        self._error: Any = None
+
+    def carry_out(self):
+        with self._lock:
+            if self._given_up:
+                return
+            try:
+                self._process = subprocess.Popen(self._command, **self._options)
+            except Exception as error:  # wait() raises it
+                self._error = error
+        self._done.set()
+
+    def wait(self):
+        try:
+            self._done.wait()
+        except BaseException:  # Ctrl-C
+            with self._lock:
+                self._given_up = True
+            if self._process is not None:
+                self._process.kill()
+                self._process.wait()
+            raise
+        if self._error is not None:
+            raise self._error
+        return self._process
+
+
+_starters: List[_Starter] = []
+_starters_lock = threading.Lock()
+
+
+def _starter():
+    """Return this process's starter; a fork has none of its parent's threads."""
+    with _starters_lock:
+        if not _starters or _starters[0].process != os.getpid():
+            _starters[:] = [_Starter()]
+        return _starters[0]

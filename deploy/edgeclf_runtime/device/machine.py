@@ -1,0 +1,178 @@
+"""The facts of a machine: what a figure that was measured on it depends on.
+
+Knows nothing of what changes from second to second; ``device/telemetry.py`` does.
+"""
+
+import glob
+import math
+import os
+import platform
+import re
+import sys
+
+from .. import __version__
+from .cgroups import cpu_quota
+
+_MAX_BYTES = 1 << 16
+GPU_NODES = ("dev/nvhost-gpu", "dev/nvgpu/igpu0", "dev/nvidia0")
+
+
+def read_text(path):
+    """Return the first 64 KB of a small file without the blanks around it, or None where it is missing or unreadable."""
+    try:
+        with open(path, "rb") as stream:
+            # Texts in the device tree end with a zero byte.
+            return stream.read(_MAX_BYTES).decode("utf-8", "replace").strip("\0 \n")
+    except (OSError, ValueError):
+        return None
+
+
+def machine_facts(root="/"):
+    """Return what a figure depends on: board, processor, power mode and versions; None where one is unknown.
+
+    root        where /proc, /sys, /etc and /var are looked for
+    """
+    import cv2
+    import numpy as np
+
+    facts = {
+        "machine": platform.machine(),
+        "board": board(root),
+        "processor": processor(root),
+        "cores": cores(root),
+        "kernel": platform.release(),
+        "jetson_linux": jetson_linux(root),
+        "power_mode": power_mode(root),
+        "governor": governor(root),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "edgeclf_runtime": __version__,
+    }
+    # Whatever has run the models is loaded by now; nothing is loaded to ask for its version.
+    for library in ("onnxruntime", "tensorrt"):
+        version = getattr(sys.modules.get(library), "__version__", None)
+        if version:
+            facts[library] = version
+    return facts
+
+
+def cores(root="/"):
+    """Return how many cores this process may use: by its affinity, and by its container's quota, rounded up."""
+    return _within_quota(len(_affinity()), root)
+
+
+def physical_cores(root="/"):
+    """Return how many cores this process may use, those that are two threads of one processor core counted once."""
+    path = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    found = {read_text(os.path.join(root, path.format(number))) or number for number in _affinity()}
+    return _within_quota(len(found), root)
+
+
+def quota_cores(root="/"):
+    """Return cores() if a quota makes them fewer, else None: libraries count processors, and ignore quotas."""
+    found = cores(root)
+    return found if found < len(_affinity()) else None
+
+
+def _affinity():
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+def _within_quota(count, root):
+    quota = cpu_quota(root)
+    return count if quota is None else max(1, min(count, math.ceil(quota)))
+
+
+def board(root="/"):
+    """Return the board's name as its device tree gives it, or None (a PC has none)."""
+    return read_text(os.path.join(root, "proc/device-tree/model"))
+
+
+# What else shows a Tegra processor.  Docker hides the device tree (/sys/firmware), the rest of /sys it shows: the SoC's
+# family, the fuses' chip id, the kernel's name.  NVIDIA's container runtime adds devices and the host's libraries.
+_TEGRA_TEXTS = (
+    ("sys/devices/soc0/family", r"Tegra"),
+    ("sys/module/tegra_fuse/parameters/tegra_chip_id", r"[1-9]"),
+    ("proc/sys/kernel/osrelease", r".*-tegra"),
+    ("etc/nv_tegra_release", r"# R\d+ \(release\)"),
+)
+_TEGRA_FILES = (
+    *("dev/nvmap", "dev/nvhost-ctrl", "dev/nvhost-gpu", "dev/nvgpu", "dev/nvhost-ctrl-gpu"),
+    "usr/lib/aarch64-linux-gnu/tegra/libnv*",
+    # Debian puts the libraries of other GPUs into this folder; these are Tegra's.
+    "usr/lib/aarch64-linux-gnu/nvidia/libnvrm_*",
+)
+
+
+def gpu_nodes(root="/"):
+    """Return the nodes below ``root`` by which programs open an NVIDIA GPU, a Jetson's among them; none without one."""
+    return [node for node in GPU_NODES if os.path.exists(os.path.join(root, node))]
+
+
+def is_jetson(root="/"):
+    """Whether this is a board with one of NVIDIA's Tegra processors, inside of a container, too."""
+    if "nvidia,tegra" in (read_text(os.path.join(root, "proc/device-tree/compatible")) or ""):
+        return True
+    if platform.machine() not in ("aarch64", "arm64"):
+        return False
+    return any(re.match(pattern, read_text(os.path.join(root, path)) or "") for path, pattern in _TEGRA_TEXTS) or any(
+        glob.glob(os.path.join(glob.escape(root), path)) for path in _TEGRA_FILES
+    )
+
+
+def jetson_linux(root="/"):
+    """Return the release of Jetson Linux, as in "R32.7.1", or None."""
+    text = read_text(os.path.join(root, "etc/nv_tegra_release")) or ""
+    # "# R32 (release), REVISION: 7.1, GCID: 29689809, BOARD: t210ref, ..."
+    found = re.match(r"# (R\d+) \(release\), REVISION: ([\d.]+)", text)
+    return "{}.{}".format(*found.groups()) if found else None
+
+
+def power_mode(root="/"):
+    """Return a Jetson's power mode as nvpmodel wrote it down, as in "MAXN (mode 0)", or None."""
+    status = re.match(r"pmode:(\d+)", read_text(os.path.join(root, "var/lib/nvpmodel/status")) or "")
+    if not status:
+        return None
+    number = int(status.group(1))
+    modes = read_text(os.path.join(root, "etc/nvpmodel.conf")) or ""
+    # A mode's definition begins "< POWER_MODEL ID=0 NAME=MAXN >".
+    name = re.search(r"^<\s*POWER_MODEL\s+ID={}\s+NAME=(\S+)".format(number), modes, re.MULTILINE)
+    return "{} (mode {})".format(name.group(1), number) if name else "mode {}".format(number)
+
+
+def governor(root="/"):
+    """Return what sets the processors' clocks, as in "schedutil", or None."""
+    pattern = os.path.join(root, "sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor")
+    return ", ".join(sorted({text for text in map(read_text, glob.glob(pattern)) if text})) or None
+
+
+def memory_bytes(root="/"):
+    """Return the memory in all and what of it programs can still have, in bytes, or None if it is unknown."""
+    path = os.path.join(root, "proc/meminfo")
+    total, available = proc_bytes(path, "MemTotal"), proc_bytes(path, "MemAvailable")
+    return None if total is None or available is None else (total, available)
+
+
+def proc_bytes(path, name):
+    """Return a field that a file in /proc gives in kB, in bytes, or None if it has no such field."""
+    found = re.search(r"^{}:\s+(\d+) kB$".format(name), read_text(path) or "", re.MULTILINE)
+    return int(found.group(1)) << 10 if found else None
+
+
+def has_dot_product(root="/"):
+    """Whether this is a 64-bit Arm processor with the instructions that INT8 is fast by: asimddp in /proc/cpuinfo."""
+    if platform.machine() != "aarch64":
+        return False
+    text = read_text(os.path.join(root, "proc/cpuinfo")) or ""
+    features = re.findall(r"^Features\s*:(.*)$", text, re.MULTILINE)
+    return bool(features) and all("asimddp" in line.split() for line in features)
+
+
+def processor(root="/"):
+    """Return the processor's name."""
+    lines = (read_text(os.path.join(root, "proc/cpuinfo")) or "").splitlines()
+    names = [
+        line.split(":", 1)[1].strip() for line in lines if line.startswith(("model name", "Model")) and ":" in line
+    ]
+    return names[0] if names else platform.processor()

@@ -1,0 +1,1 @@
+"""The live page: its server, its viewers, its secrets."""

@@ -1,0 +1,185 @@
+"""A page that shows what the camera sees and what the classifier says of it.
+
+Frames are copied only while somebody watches, and are encoded in the clients' threads, once for
+all of them; whoever classifies never waits for a browser.
+
+Knows nothing of where frames come from or of how they are classified; ``sinks/live/server.py`` speaks HTTP.
+"""
+
+import collections
+import re
+import threading
+import time
+from typing import Any, Deque, Dict, Tuple
+
+from ..base import Sink
+from .server import listen
+
+PICTURES_PER_S = 15
+WATCHED_S = 2.0  # frames are kept for so long after a client last waited for one
+SILENT_S = 3.0  # without a frame for longer, a stream is not called live
+MAX_SIDE = 1280  # a larger picture is shrunk before it is encoded
+JPEG_QUALITY = 80
+_PIPELINE = re.compile(r"gst://.*", re.DOTALL)  # its elements' properties hold passwords, and it ends nowhere
+_ADDRESS = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)\S+")
+_FOLDERS = re.compile(r"(?<![\w./:])/(?!dev/)(?:[^\s/]+/)+([^\s/]*)")
+
+
+class LiveSink(Sink):
+    """Shows each result on a page at ``url`` while it is open.
+
+    address     ":8080" or "8080" for this machine alone, "HOST:8080" for whoever reaches that
+                address ("0.0.0.0:8080": every network of this machine); port 0 takes a free one
+    labels      the names of the classes, in the order of the logits
+    title       what the page is called
+    access      an Access (``sinks/live/access.py``); without one, a token is made if a network reaches the page
+    source      the URI of the source of frames, which the page does not show
+
+    ``url`` is where the page is, ``invitation`` the same with the token that was made.
+
+    Raises OutputError where the address is none, or cannot be listened on.
+    """
+
+    def __init__(self, address, labels, title="", access=None, source=""):
+        self.labels, self.title = tuple(labels), title
+        self._source = source
+        self.frames = 0
+        self.closed = False
+        self._news = 0  # results and events so far
+        self._changed = threading.Condition()
+        self._encoding = threading.Lock()
+        self._watched_until = 0.0
+        self._due = 0.0  # no picture is encoded before this moment
+        self._kept: Tuple[int, Any] = (0, None)
+        self._jpeg: Tuple[int, bytes] = (0, b"")
+        self._times: Deque[float] = collections.deque(maxlen=31)
+        self._item: Any = None
+        self._lost: Any = None
+        self._degraded = ""
+        self._since = time.monotonic()
+        self._server = listen(address, self, access)
+        self.url, self.invitation = self._server.url, self._server.invitation
+
+    def write(self, item):
+        now = time.monotonic()
+        image = item.frame.image.copy() if now < self._watched_until else None
+        with self._changed:
+            self.frames += 1
+            self._times.append(now)
+            self._item = item._replace(frame=item.frame._replace(image=None))
+            if image is not None:
+                self._kept = (self.frames, image)
+            if self._lost is not None:
+                self._lost, self._since = None, now
+            self._tell()
+
+    def event(self, event):
+        event = event._replace(reason=public(event.reason, self._source))
+        with self._changed:
+            if event.state in ("degraded", "restored"):
+                self._degraded = event.reason if event.state == "degraded" else ""
+            else:
+                self._lost, self._since = None if event.state == "live" else event, time.monotonic()
+            self._tell()
+
+    def _tell(self):
+        self._news += 1
+        self._changed.notify_all()
+
+    def wake(self):
+        """Let whoever waits ask whether it is gone."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def wait(self, after, timeout_s, gone):
+        """Return the number of results and events so far, once it is larger than ``after`` or the time is over.
+
+        gone        function: whether the client has left, so that nothing is worth waiting for
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self.closed or gone() or self._news > after, timeout_s)
+            return self._news
+
+    def picture(self, after, timeout_s, gone):
+        """Return (number, JPEG) of the newest frame, or None where none comes in time.
+
+        after       the number of the picture that the client has; it gets a later one
+        gone        function: whether the client has left
+        """
+        with self._changed:
+            self._watched_until = time.monotonic() + timeout_s + WATCHED_S
+            # What is kept may be old: nobody watched meanwhile.
+            past = max(after, self.frames - 1)
+            self._changed.wait_for(lambda: self.closed or gone() or self._kept[0] > past, timeout_s)
+            if self.closed or gone() or self._kept[0] <= past:
+                return None
+        with self._encoding:
+            if self._jpeg[0] <= after or time.monotonic() >= self._due:
+                time.sleep(max(self._due - time.monotonic(), 0))
+                number, image = self._kept
+                if number != self._jpeg[0]:
+                    self._jpeg = (number, encode_jpeg(image))
+                self._due = time.monotonic() + 1.0 / PICTURES_PER_S
+            return self._jpeg
+
+    def state(self) -> Dict[str, Any]:
+        """Return what the page shows, as JSON can hold it.
+
+        state, reason   "live", "silent" (no frame for SILENT_S), or the state and the reason of the last StreamEvent
+        state_s         seconds for which it has been in that state; "silent": since the last frame
+        degraded        why a worse model or backend has taken over, or ""
+        frames          results so far
+        frames_per_s    over the last seconds
+        result          the newest StreamResult's own fields, or None before the first
+        """
+        with self._changed:
+            now, item, lost, since = time.monotonic(), self._item, self._lost, self._since
+            times, frames = list(self._times), self.frames
+        silent_s = now - (times[-1] if times else since)
+        state, state_s = ("live", now - since) if times and silent_s < SILENT_S else ("silent", silent_s)
+        return {
+            "title": self.title,
+            "state": lost.state if lost else state,
+            "state_s": round(now - since if lost else state_s, 3),
+            "reason": lost.reason if lost else "",
+            "degraded": self._degraded,
+            "frames": frames,
+            "frames_per_s": round(_rate([moment for moment in times if now - moment < SILENT_S]), 2),
+            "dropped": item.dropped if item else 0,
+            # Visitors do not learn where the camera is.
+            "result": item._replace(origin=item.origin._replace(source="")).to_dict() if item else None,
+        }
+
+    def close(self):
+        with self._changed:
+            if self.closed:
+                return
+            self.closed = True
+            self._changed.notify_all()
+        self._server.stop()
+
+
+def public(reason, source=""):
+    """Return a loss's reason as visitors may read it: without the source's URI, other addresses, and folders."""
+    if "/" in source:
+        scheme, _, rest = source.partition("://")
+        # Messages leave out the user and the password; a library's name a pipeline without its gst://.
+        for name in (source, "{}://{}".format(scheme, rest.rpartition("@")[2]), rest):
+            reason = reason.replace(name, "the camera") if "/" in name.strip("/:") else reason
+    return _FOLDERS.sub(r"\1", _ADDRESS.sub(r"\1...", _PIPELINE.sub("the camera: see the program's log", reason)))
+
+
+def _rate(moments):
+    return (len(moments) - 1) / (moments[-1] - moments[0]) if len(moments) > 1 else 0.0
+
+
+def encode_jpeg(image):
+    """Return BGR pixels, uint8 [height, width, 3], as a JPEG of at most MAX_SIDE pixels a side."""
+    import cv2
+
+    height, width = image.shape[:2]
+    scale = MAX_SIDE / max(height, width)
+    if scale < 1:
+        size = max(round(width * scale), 1), max(round(height * scale), 1)
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()

@@ -1,0 +1,230 @@
+"""Results and the camera's state on an MQTT broker (3.1.1), through paho-mqtt 1.x or 2.x.
+
+Each result is on disk until the broker has acknowledged it (QoS 1): a broker that is away, or
+a program that is started anew, loses none; after a crash some may come twice.
+Knows nothing of cameras or of classification.
+"""
+
+import functools
+import json
+import logging
+import queue
+import ssl
+import sys
+import threading
+import time
+from typing import Dict, Optional, Set, Tuple
+
+from ...results import NOWHERE
+from ..base import Sink
+from ..outage import Outage
+from .address import default_spool, parse_address
+from .client import RECEIVE_FAILED, hint, new_client
+from .spool import Spool, open_spool
+
+_log = logging.getLogger(__name__)
+KEEPALIVE_S = 20
+RETRY_S = 1, 30
+CLOSE_S = 0.9
+ANSWER_S = 10.0
+SHORT_S, MOST_SHORT = 5.0, 2
+FLUSH_S = 10.0  # without progress, at the end of a run
+OFFLINE = {"state": "offline", "reason": "the program ended, or its connection was lost"}
+
+
+class MqttSink(Sink):
+    """Publishes each result's JSON line to TOPIC, and the camera's state, retained, to TOPIC/state.
+
+    address     mqtt://[USER[:PASSWORD]@]HOST[:PORT]/TOPIC, or mqtts:// for TLS; user and password are
+                percent-encoded, and so is an "@" in the topic
+    spool       folder for what is not delivered yet; by default one for this broker, topic and program under
+                ~/.local/state/edgeclf
+    max_bytes   of the spool; the oldest results are deleted and counted in ``losses``
+    every_s     least time between two results of the same label; those between are left out
+    password    of an address with a user and no password; None takes the environment's EDGECLF_MQTT_PASSWORD
+    origin      of the results, which the states before the first result and after the last one carry, too
+    tls         a Tls (``sinks/mqtt/client.py``): files for mqtts://
+    wait        for the broker when the spool is full, instead of losing the oldest: for files that are not live
+
+    The state is an event's JSON object; whose ``state`` is "offline" where the program has ended or is cut off.
+    Raises OutputError where the address is wrong, the spool cannot be written, or paho-mqtt is not installed.
+    """
+
+    def __init__(
+        self,
+        address,
+        spool=None,
+        max_bytes=50_000_000,
+        every_s=0.0,
+        password=None,
+        origin=NOWHERE,
+        tls=None,
+        wait=False,
+    ):
+        parts = parse_address(address, password)
+        self._topic, self._every_s, self._wait = parts["topic"], every_s, wait
+        self._client = new_client(parts, tls)
+        self._hint = functools.partial(hint, parts, tls)
+        self.name = "{scheme}://{host}:{port}/{topic}".format(**parts)
+        self._outage = Outage(_log, "the MQTT broker at {host}:{port}".format(**parts))
+        self._spool = Spool(spool, max_bytes) if spool else open_spool(default_spool(parts), max_bytes)
+        self._spool.lose = self.lose
+        self._waiting = "results wait in {}".format(self._spool.folder)
+        self._due: Dict[Tuple[str, bool], float] = {}
+        started = {"state": "live", "reason": "the program has started", "at": round(time.time(), 6)}
+        self._state = json.dumps(dict(started, **origin.to_dict()))
+        self._offline = json.dumps(dict(OFFLINE, **origin.to_dict()))
+        self._answer_due = time.monotonic() + ANSWER_S
+        self._connected = self._state_due = self._closed = self._taken = self._refused = False
+        self._error = ""  # the last that paho logged
+        self._since, self._short = 0.0, 0  # the last connection's begin; how many were ended soon, one after another
+        self._deadline: Optional[float] = None
+        self._gone, self._progress = threading.Event(), threading.Event()
+        # What wakes the delivery: the number of an acknowledged message, or None.
+        self._news: "queue.Queue" = queue.Queue()
+        self._client.will_set(self._topic + "/state", self._offline, qos=1, retain=True)
+        self._client.on_connect = self._on_connect
+        self._client.on_connect_fail = self._on_connect_fail
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_publish = self._on_publish
+        self._client.on_log = self._on_log
+        self._client.reconnect_delay_set(*RETRY_S)
+        self._client.connect_async(parts["host"], parts["port"], KEEPALIVE_S)
+        self._thread = threading.Thread(target=self._deliver, name="mqtt", daemon=True)
+        self._client.loop_start()
+        self._thread.start()
+
+    # The callbacks run in paho's thread; of 2.x's further arguments none is needed.
+
+    def _on_connect(self, client, userdata, flags, code, *rest):
+        from paho.mqtt.client import connack_string
+
+        if self._closed:
+            client.disconnect()
+            return
+        self._refused = code != 0
+        if self._refused:
+            self._outage.begin("refuses the connection ({}); {}".format(connack_string(code), self._waiting), "refused")
+            return
+        self._since = time.monotonic()
+        if self._short < MOST_SHORT:
+            self._outage.end("is there")
+        self._connected = self._state_due = True
+        self._news.put(None)
+
+    def _on_connect_fail(self, client, userdata):
+        # Called where the failure is handled.
+        error = sys.exc_info()[1]
+        kind = "encryption" if isinstance(error, ssl.SSLError) else "away"
+        self._outage.begin(self._text("cannot be reached ({})".format(error), self._hint(error)), kind)
+
+    def _on_disconnect(self, client, userdata, *rest):
+        code = str(rest[1] if len(rest) > 1 else rest[0])  # 2.x: the flags come first
+        if self._closed:
+            pass
+        elif self._connected:
+            self._part()
+        elif code in ("16", "Keep alive timeout"):
+            self._outage.begin("does not answer; {}".format(self._waiting), "away")
+        elif not self._refused:
+            text = "closes the connection ({})".format(self._error or "no reason given")
+            self._outage.begin(self._text(text, self._hint()), "closed")
+        self._connected = self._refused = False
+        self._error = ""
+        self._gone.set()
+
+    def _text(self, trouble, hint):
+        return "{}{}; {}".format(trouble, ": " + hint if hint else "", self._waiting)
+
+    def _part(self):
+        """Log that an accepted connection was ended."""
+        self._short = self._short + 1 if time.monotonic() - self._since < SHORT_S else 0
+        if self._short < MOST_SHORT:
+            self._outage.begin("has gone; {}".format(self._waiting), "away")
+        else:
+            # A right that is missing has no answer of its own in MQTT 3.1.1.
+            topic = "may this user publish {0} and {0}/state?".format(self._topic)
+            self._outage.begin(self._text("accepts each connection and ends it", topic), "ended")
+
+    def _on_log(self, client, userdata, level, text):
+        if text.startswith(RECEIVE_FAILED):
+            self._error = text[len(RECEIVE_FAILED) :]
+
+    def _on_publish(self, client, userdata, number, *rest):
+        if self._outage.lasts and time.monotonic() - self._since >= SHORT_S:
+            self._outage.end("is there")
+        self._news.put(number)
+
+    def write(self, item):
+        label, captured = (item.result.label, item.result.rejected), item.frame.captured
+        if captured < self._due.get(label, captured):
+            return
+        self._due[label] = captured + self._every_s
+        # A broker that accepts connections and says nothing; and paho before 1.6 tells of no failure to connect.
+        if not self._connected and time.monotonic() >= self._answer_due:
+            self._outage.begin("does not answer; {}".format(self._waiting), "away")
+        self._spool.append(item.to_json().encode("utf-8"), self._wait)
+        self._news.put(None)
+
+    def event(self, event):
+        # The state stays: whoever looks at it later is to see that all is well again.
+        event = event._replace(state="live") if event.state == "restored" else event
+        self._set_state(event.to_json())
+
+    def _set_state(self, state):
+        self._state, self._state_due = state, True
+        self._news.put(None)
+
+    def _deliver(self):
+        """Send what is due, and more of it when the broker has acknowledged all; until the sink is closed."""
+        waiting: Set[int] = set()
+        while self._left_s() != 0:
+            try:
+                waiting.discard(self._news.get(timeout=self._left_s()))
+            except queue.Empty:
+                break
+            # After an interruption paho sends again what is waiting; anything else would overtake it.
+            if self._connected and not waiting:
+                waiting = self._send()
+                if self._deadline is not None and not waiting:
+                    break
+
+    def _left_s(self):
+        return None if self._deadline is None else max(self._deadline - time.monotonic(), 0)
+
+    def _send(self):
+        """Send the state and the oldest results of the spool; returns the numbers of the messages."""
+        if self._taken:
+            self._spool.discard()
+            self._progress.set()
+        lines = self._spool.take()
+        self._taken = bool(lines)
+        return self._send_state() | {self._client.publish(self._topic, line, qos=1).mid for line in lines}
+
+    def _send_state(self):
+        if not self._state_due:
+            return set()
+        self._state_due = False
+        return {self._client.publish(self._topic + "/state", self._state, qos=1, retain=True).mid}
+
+    def flush(self):
+        left, until = len(self._spool), time.monotonic() + FLUSH_S
+        while left and (self._connected or not self._outage.lasts) and time.monotonic() < until:
+            self._progress.wait(0.1)
+            self._progress.clear()
+            if len(self._spool) != left:
+                left, until = len(self._spool), time.monotonic() + FLUSH_S
+
+    def close(self):
+        if self._closed:
+            return
+        self._deadline = time.monotonic() + CLOSE_S
+        self._set_state(self._offline)
+        self._thread.join()
+        self._closed = True
+        if self._connected:
+            self._send_state()
+        self._gone.clear()
+        if self._client.disconnect() == 0:
+            self._gone.wait(max(self._left_s(), 0.1))
+        self._spool.close()

@@ -1,0 +1,1 @@
+"""A camera's frames classified one after another."""

@@ -1,0 +1,1 @@
+"""TensorRT: engines built on this device, kept, and run."""

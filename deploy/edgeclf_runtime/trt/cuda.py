@@ -1,0 +1,287 @@
+"""The GPU's memory and one stream behind a small interface: by pycuda where it is installed, else by libcudart.
+
+libcudart is there wherever TensorRT is, and needs no compiler: ctypes calls it.  pycuda is
+rarely there, because building it on a board takes nvcc and minutes.
+
+Knows nothing of TensorRT.  Signatures and codes: CUDA Runtime API, 10.2 to 13,
+https://docs.nvidia.com/cuda/cuda-runtime-api.
+"""
+
+import ctypes
+import glob
+import logging
+import os
+import sys
+from typing import Any, List, Tuple
+
+from ..device.remedies import pip
+from ..errors import BackendError
+from .cudart import ELSE, MEMORY, Graph, check, failure
+from .gpu import Context, Device, describe, with_memory
+
+_SONAMES = ("libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0", "libcudart.so.10.2", "libcudart.so")
+_FOLDERS = (
+    "/usr/local/cuda/lib64",
+    "/usr/local/cuda/targets/*/lib",
+    "/usr/local/cuda-*/lib64",
+    "/usr/local/cuda-*/lib",
+)
+_TO_DEVICE, _TO_HOST = 1, 2  # cudaMemcpyKind
+_MARKS = 4
+_log = logging.getLogger(__name__)
+_context = Context()
+
+
+def find_device():
+    """Return the first GPU's Device without opening it; raises BackendError with the remedy.
+
+    No CUDA context is made: the process that builds an engine needs that memory.
+    """
+    try:
+        return describe(_load())
+    except BackendError:
+        try:
+            import pycuda.driver as driver
+
+            driver.init()
+            gpu = driver.Device(0)
+            integrated = bool(gpu.get_attribute(driver.device_attribute.INTEGRATED))
+            return with_memory(gpu.name(), tuple(gpu.compute_capability()), gpu.total_memory(), integrated)
+        except Exception as error:  # pycuda's own errors, and those of its loader
+            _log.debug("pycuda does not tell of a GPU: %s", error)
+        raise
+
+
+def release_cuda():
+    """Give back the memory of this process's CUDA context, if it can; returns whether it did."""
+    try:
+        return _context.release(_load)
+    except BackendError as error:
+        _log.warning("CUDA stays open: %s", error)
+        return False
+
+
+def open_cuda():
+    """Return the first GPU, opened: a RuntimeCuda or a PyCuda; both look alike.  Raises BackendError with the remedy."""
+    try:
+        return PyCuda()
+    except ImportError:
+        return RuntimeCuda()
+    except Exception as error:  # pycuda's own errors, and those of its loader
+        _log.info("pycuda does not work here (%s); libcudart is used", error)
+        return RuntimeCuda()
+
+
+class RuntimeCuda:
+    """The first GPU by libcudart.
+
+    device      the Device
+    stream      the one stream's handle, an int
+
+    What it gave (addresses, arrays) lives until close(), and no longer.
+    """
+
+    def __init__(self):
+        self._library: Any = _load()
+        self._frees: List[Tuple[str, int]] = []
+        self._marks: List[int] = []
+        self.stream = 0
+        self._open = True
+        _context.enter()
+        try:
+            self.device = self._describe()
+            self.stream = self._create("cudaStreamCreate", "cudaStreamDestroy")
+            self._marks = [self._create("cudaEventCreate", "cudaEventDestroy") for _ in range(_MARKS)]
+        except BackendError:
+            self.close()
+            raise
+
+    def _describe(self):
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        self._call("cudaMemGetInfo", ctypes.byref(free), ctypes.byref(total))
+        return describe(self._library)._replace(total_bytes=total.value, free_bytes=free.value)
+
+    def _create(self, function, free, *arguments):
+        """Call a function that gives a pointer; close() gives it to the function ``free``."""
+        pointer = ctypes.c_void_p()
+        self._call(function, ctypes.byref(pointer), *arguments)
+        handle = pointer.value or 0
+        self._frees.append((free, handle))
+        return handle
+
+    def allocate(self, size):
+        """Return the address of so many bytes of the GPU's memory."""
+        return self._create("cudaMalloc", "cudaFree", ctypes.c_size_t(size))
+
+    def pinned(self, shape):
+        """Return an array, float32, in page-locked memory, which the GPU reads and writes by itself."""
+        import numpy as np
+
+        count = int(np.prod(shape))
+        address = self._create("cudaMallocHost", "cudaFreeHost", ctypes.c_size_t(4 * count))
+        memory: Any = (ctypes.c_float * count).from_address(address)
+        return np.frombuffer(memory, np.float32).reshape(shape)
+
+    def upload(self, address, array):
+        """Begin to copy an array of pinned() to the GPU."""
+        self._copy(address, array.ctypes.data, array.nbytes, _TO_DEVICE)
+
+    def download(self, array, address):
+        """Begin to copy from the GPU to an array of pinned()."""
+        self._copy(array.ctypes.data, address, array.nbytes, _TO_HOST)
+
+    def _copy(self, to, source, size, kind):
+        pointers = (ctypes.c_void_p(to), ctypes.c_void_p(source), ctypes.c_size_t(size))
+        self._call("cudaMemcpyAsync", *pointers, kind, ctypes.c_void_p(self.stream))
+
+    def mark(self, place):
+        """Note when the stream comes here, as one of four marks."""
+        self._call("cudaEventRecord", ctypes.c_void_p(self._marks[place]), ctypes.c_void_p(self.stream))
+
+    def elapsed_ms(self, first, second):
+        """Return the milliseconds between two marks; after synchronize()."""
+        value = ctypes.c_float()
+        marks = (ctypes.c_void_p(self._marks[first]), ctypes.c_void_p(self._marks[second]))
+        self._call("cudaEventElapsedTime", ctypes.byref(value), *marks)
+        return value.value
+
+    def record(self, work):
+        """Return a Graph of what ``work()`` begins on the stream; it does not run yet.  Closed before this is."""
+        return Graph(self._library, self.stream, work)
+
+    def synchronize(self):
+        """Wait until all that was begun is done."""
+        self._call("cudaStreamSynchronize", ctypes.c_void_p(self.stream))
+
+    def close(self):
+        """Free all, the last first; a second call does nothing."""
+        while self._frees:
+            function, pointer = self._frees.pop()
+            code = getattr(self._library, function)(ctypes.c_void_p(pointer))
+            if code:
+                _log.warning("%s", failure(self._library, function, code))
+        if self._open:
+            self._open = False
+            _context.leave()
+
+    def _call(self, function, *arguments):
+        check(self._library, function, *arguments)
+
+
+class PyCuda:
+    """The first GPU by pycuda; see RuntimeCuda."""
+
+    def __init__(self):
+        import pycuda.driver as driver
+
+        driver.init()
+        gpu = driver.Device(0)
+        # The context that TensorRT uses too.
+        self._driver, self._context = driver, gpu.retain_primary_context()
+        self._kept: List[Any] = []
+        with self._current():
+            free, total = driver.mem_get_info()
+            integrated = bool(gpu.get_attribute(driver.device_attribute.INTEGRATED))
+            self.device = Device(gpu.name(), tuple(gpu.compute_capability()), total, free, integrated)
+            self._stream: Any = driver.Stream()
+            self._marks: Any = [driver.Event() for _ in range(_MARKS)]
+        self.stream = self._stream.handle
+
+    def _current(self):
+        return _Current(self._driver, self._context)
+
+    def allocate(self, size):
+        with self._current():
+            self._kept.append(self._driver.mem_alloc(size))
+        return int(self._kept[-1])
+
+    def pinned(self, shape):
+        import numpy as np
+
+        with self._current():
+            self._kept.append(self._driver.pagelocked_empty(shape, np.float32))
+        return self._kept[-1]
+
+    def upload(self, address, array):
+        with self._current():
+            self._driver.memcpy_htod_async(address, array, self._stream)
+
+    def download(self, array, address):
+        with self._current():
+            self._driver.memcpy_dtoh_async(array, address, self._stream)
+
+    def mark(self, place):
+        with self._current():
+            self._marks[place].record(self._stream)
+
+    def elapsed_ms(self, first, second):
+        with self._current():
+            return self._marks[first].time_till(self._marks[second])
+
+    def record(self, work):
+        # pycuda itself has no graphs (2026.1).
+        with self._current():
+            return Graph(_load(), self.stream, work)
+
+    def synchronize(self):
+        with self._current():
+            self._stream.synchronize()
+
+    def close(self):
+        if self._context is None:
+            return
+        with self._current():
+            while self._kept:
+                self._kept.pop()
+            self._marks = self._stream = None
+        self._context.detach()
+        self._context = None
+
+
+class _Current:
+    """Makes a context of pycuda's the thread's own for a block, and its errors ours."""
+
+    def __init__(self, driver, context):
+        self._driver, self._context = driver, context
+
+    def __enter__(self):
+        self._context.push()
+
+    def __exit__(self, kind, error, trace):
+        self._driver.Context.pop()
+        if isinstance(error, self._driver.MemoryError):
+            raise BackendError("pycuda: {}; {}".format(error, MEMORY))
+        if isinstance(error, self._driver.Error):
+            raise BackendError("pycuda: {}; {}".format(error, ELSE))
+
+
+def _load():
+    """Return the first libcudart that finds a GPU; raise BackendError with what the first one said where none does."""
+    failures = []
+    for path in _library_paths():
+        try:
+            library = ctypes.CDLL(path)
+        except OSError:
+            continue
+        try:
+            library.cudaGetErrorString.restype = ctypes.c_char_p
+            check(library, "cudaGetDeviceCount", ctypes.byref(ctypes.c_int()))
+            return library
+        except BackendError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
+    raise BackendError(
+        "libcudart, CUDA's runtime library, was not found; install it: on a Jetson, sudo apt-get install nvidia-cuda; "
+        "elsewhere, {}".format(pip("nvidia-cuda-runtime"))
+    )
+
+
+def _library_paths():
+    """Yield where libcudart may be: by its name, as pip installs it, and as CUDA does."""
+    for name in _SONAMES:
+        yield name
+    packages = [os.path.join(folder, "nvidia", "*", "lib") for folder in sys.path]
+    for folder in (*packages, *_FOLDERS):
+        for path in sorted(glob.glob(os.path.join(folder, "libcudart.so.*")), reverse=True):
+            yield path

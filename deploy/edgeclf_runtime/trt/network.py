@@ -1,0 +1,111 @@
+"""An ONNX file as TensorRT's network, what TensorRT says about it, and the plugins that few graphs need.
+
+Knows nothing of how an engine is made of it.
+"""
+
+from typing import Any, List, NamedTuple
+
+from ..bundle.model_file import model_bytes
+from ..errors import BackendError
+from ..files.read import sha256_bytes
+from .versions import has, version_of
+
+# TensorRT 8 logs a whole node, numbers included.
+_MOST_OF_A_LINE = 500
+
+
+class Network(NamedTuple):
+    """A network of TensorRT's, and the parser that read it: in some versions the weights are the parser's.
+
+    plugins     whether it needs TensorRT's plugins
+    """
+
+    network: Any
+    parser: Any
+    plugins: bool
+
+
+def make_logger(trt):
+    """Return a logger for TensorRT that keeps what goes wrong in its list ``errors``.
+
+    Before 8.2 none can be written in Python: TensorRT's own prints to stderr, and the list stays empty.  What a message
+    says of an empty list is ``no_errors``.
+    """
+    if not has(version_of(trt), "own logger"):
+        return _make_printing_logger(trt)
+    base: Any = trt.ILogger
+
+    class Logger(base):
+        def __init__(self):
+            base.__init__(self)
+            self.errors: List[str] = []
+            self.no_errors = "no reason was given"
+
+        def log(self, severity, message):
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                self.errors.append(message)
+
+    return Logger()
+
+
+def _make_printing_logger(trt):
+    base: Any = trt.Logger
+
+    class Logger(base):
+        def __init__(self):
+            base.__init__(self, trt.Logger.ERROR)
+            self.errors: List[str] = []
+            self.no_errors = "what it said stands above"
+
+    return Logger()
+
+
+def read_network(trt, builder, logger, request):
+    """Return the Network of the model file; raises BackendError with the parser's words.
+
+    Plugins are loaded only if the graph cannot be read without them, as one with an InstanceNormalization before 8.6.
+    """
+    path = request.source
+    data = model_bytes(path)
+    if sha256_bytes(data) != request.source_sha256:
+        raise BackendError("{} was changed meanwhile; start the build again".format(path))
+    network, parser, errors = _parse(trt, builder, logger, request, data)
+    plugins = bool(errors)
+    if plugins:
+        trt.init_libnvinfer_plugins(logger, "")
+        network, parser, errors = _parse(trt, builder, logger, request, data)
+    if errors:
+        raise BackendError(refusal(trt, path, errors, logger))
+    if (network.num_inputs, network.num_outputs) != (1, 1):
+        raise BackendError(
+            "{} has {} inputs and {} outputs, one of each was expected; make the bundle again".format(
+                path, network.num_inputs, network.num_outputs
+            )
+        )
+    return Network(network, parser, plugins)
+
+
+def _parse(trt, builder, logger, request, data):
+    """Return the network of an ONNX file's bytes, its parser, and the parser's errors."""
+    version = version_of(trt)
+    del logger.errors[:]
+    network = builder.create_network(_flags(trt, version, request))
+    parser = trt.OnnxParser(network, logger)
+    if parser.parse(data):
+        return network, parser, []
+    errors = [str(parser.get_error(i)) for i in range(parser.num_errors)]
+    said = [] if has(version, "named errors") else [line[:_MOST_OF_A_LINE] for line in logger.errors]
+    return network, parser, errors + said or [logger.no_errors]
+
+
+def _flags(trt, version, request):
+    flags = trt.NetworkDefinitionCreationFlag
+    if request.strongly_typed:
+        return 1 << int(flags.STRONGLY_TYPED)
+    return 1 << int(flags.EXPLICIT_BATCH) if has(version, "explicit batch") else 0
+
+
+def refusal(trt, path, errors, logger):
+    """Return what TensorRT says against a model file, as a message."""
+    lines = "".join("\n  " + line.replace("\n", "\n    ") for line in errors or [logger.no_errors])
+    return "TensorRT {} refuses {}:{}".format(trt.__version__, path, lines)

@@ -1,0 +1,1 @@
+"""Calibration sets: the images whose activations set the INT8 ranges."""

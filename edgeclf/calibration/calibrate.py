@@ -1,0 +1,148 @@
+"""Making a calibration set out of a data set's training images."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgeclf_runtime.files.outputs import claim_output
+
+from ..data.datasets import Dataset, load_dataset
+from ..data.pixels import load_all
+from ..data.splits import SplitOptions
+from ..errors import DataError, OptionError
+from ..evaluation.evaluate import infer_samples
+from ..evaluation.opening import open_model
+from ..progress import track
+from ..training.runs import RUN_FILE, read_run
+from .rules import RULES
+from .sets import LIST_FILE, RECIPE_FILE, CalibrationSet
+
+FEW_OF_A_LABEL = 8
+
+
+@dataclass(frozen=True)
+class CalibrateOptions:
+    """Which images to choose."""
+
+    size: int = 300
+    """Images of the set."""
+    rule: str = "stratified"
+    """A key of selecting.RULES: by share of labels, at random, far from each other, or least certain."""
+    model: str | None = None
+    """A run, whose features "diverse" looks at; or any model, whose logits "uncertain" does."""
+    seed: int = 0
+    """Changes which images are chosen, and how undivided data is divided where no model says it."""
+    force: bool = False
+    """Accept a set that is too small, lacks a label, or holds images of one colour."""
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise OptionError(f"there is no rule {self.rule!r}; there are {', '.join(RULES)}")
+        if self.size < 1:
+            raise OptionError(f"size is {self.size}; 1 or more was expected (300 is usual)")
+        if self.rule == "uncertain" and self.model is None:
+            raise OptionError("the rule uncertain asks a model how certain it is: give one with --model RUN")
+
+
+@dataclass(frozen=True)
+class CalibrateReport:
+    """A calibration set that was written."""
+
+    path: str
+    rule: str
+    images: int
+    per_label: dict[str, int]
+    sha256: str
+    """Of the list, and so of every image in it."""
+
+    def to_json(self) -> str:
+        """The report as one JSON object."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    def __str__(self) -> str:
+        labels = ", ".join(f"{label} {count}" for label, count in self.per_label.items())
+        return f"{self.path}: {self.images} images, {self.rule} ({labels}), list {self.sha256[:12]}"
+
+
+def calibrate(
+    data: str | Path | Dataset,
+    output: str | Path,
+    options: CalibrateOptions | None = None,
+    overwrite: bool = False,
+) -> CalibrateReport:
+    """Choose training images for calibration and write their list, recipe.json and images.sha256, into a folder.
+
+    Raises DataError where an image is also in val or test, or the set is no good (see
+    CalibrateOptions.force); OptionError; and OutputError where the folder holds a set already.
+    """
+    options = options or CalibrateOptions()
+    for name in (RECIPE_FILE, LIST_FILE):
+        claim_output(Path(output, name), overwrite)
+    dataset, vectors = _look(data, options)
+    chosen = CalibrationSet.select(dataset, options.size, options.seed, options.rule, vectors)
+    label_of = {sample.path: sample.label for sample in dataset.split("train")}
+    per_label = Counter(dict.fromkeys(dataset.labels, 0))
+    per_label.update(label_of[path] for path in chosen.paths)
+    if not options.force:
+        _refuse_few(per_label)
+        _refuse_constant(chosen)
+    chosen.warn_if_few().save(output, overwrite)
+    return CalibrateReport(str(output), options.rule, len(chosen), dict(per_label), chosen.sha256)
+
+
+def _look(data: str | Path | Dataset, options: CalibrateOptions) -> tuple[Dataset, np.ndarray | None]:
+    """Return the data, divided as the model's was, so that what judges it stays out, and what the rule looks at."""
+    if options.model is None:
+        dataset = load_dataset(data, SplitOptions(seed=options.seed))
+        return dataset, _features(dataset, None) if options.rule == "diverse" else None
+    with open_model(options.model) as opened:
+        dataset = load_dataset(data, opened.split_options)
+        if options.rule == "uncertain":
+            return dataset, infer_samples(opened, dataset.split("train"), "asking the model")
+    return dataset, _features(dataset, options.model) if options.rule == "diverse" else None
+
+
+def _features(dataset: Dataset, model: str | None) -> np.ndarray:
+    """Return the training images' features by a run's backbone, or by the default one."""
+    from ..training.features import extract_features
+
+    train = dataset.split("train")
+    if model is None:
+        from ..training.backbones import create
+        from ..training.train import TrainOptions, preprocessing_of
+
+        defaults = TrainOptions()
+        network = create(defaults.backbone, len(dataset.labels), defaults.weights)
+        return extract_features(network, train, preprocessing_of(network, defaults), "features")
+    if not Path(model, RUN_FILE).is_file():
+        raise OptionError(f"{model} is no run: the rule diverse looks at the features of a run's backbone")
+    run = read_run(model)
+    return extract_features(run.network(), train, run.preprocessing, "features")
+
+
+def _refuse_few(per_label: dict[str, int]) -> None:
+    few = {label: count for label, count in per_label.items() if count < FEW_OF_A_LABEL}
+    if few:
+        found = ", ".join(f"{label} ({count})" for label, count in few.items())
+        raise DataError(
+            f"the set has fewer than {FEW_OF_A_LABEL} images of {found}: choose a larger --size, another --rule, "
+            "add training images, or accept it with --force"
+        )
+
+
+def _refuse_constant(chosen: CalibrationSet) -> None:
+    from edgeclf_runtime.images.preprocess import Preprocessing
+
+    # Small is enough to see that a picture has more than one colour.
+    pixels = load_all(chosen.paths, Preprocessing(64, 64))
+    for path, image in zip(chosen.paths, track(pixels, "looking at the images", len(chosen)), strict=True):
+        if (image == image[0, 0]).all():
+            raise DataError(
+                f"{path} is of one colour throughout, so it tells nothing about ranges: "
+                "remove it from the training images, or accept it with --force"
+            )

@@ -1,0 +1,195 @@
+"""Calibration sets: the images whose activations decide the INT8 ranges.
+
+A set comes out of train alone: an image that is also in val or test, by content, is refused.
+On disk it is a folder under ``calibration/`` that holds no images, only their list:
+
+    recipe.json       source, split, seed, rule and size
+    images.sha256     hash and path of each image, in the form of ``sha256sum -c``
+    prepare.py        makes the two again
+
+Knows nothing of quantization, nor of how images are looked at to select them; ``calibration/calibrate.py`` does.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeclf_runtime.files.outputs import claim_output
+from edgeclf_runtime.files.read import read_bytes, read_json, sha256_bytes, sha256_file
+from edgeclf_runtime.images.preprocess import Preprocessing, as_batch
+
+from ..data.datasets import NAMED_SETS, Dataset, load_dataset
+from ..data.folder_update import settle, updated_folder
+from ..data.pixels import load_pixels
+from ..data.schemas import MAX_JSON_BYTES, RECIPE
+from ..errors import DataError, OptionError
+from ..progress import say
+from ..training.runs import split_facts
+from .rules import RULES
+
+RECIPE_FILE = "recipe.json"
+LIST_FILE = "images.sha256"
+FEW_IMAGES = 100
+"""Below this many images a set is small enough to warn of."""
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """The list of images of a calibration set, each known by its hash."""
+
+    recipe: dict[str, Any]
+    root: Path
+    entries: tuple[tuple[str, str], ...]
+    """sha256 and path from the root, by path."""
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def paths(self) -> list[Path]:
+        """The image files."""
+        return [self.root / name for _, name in self.entries]
+
+    @property
+    def listing(self) -> str:
+        """The list as images.sha256 holds it."""
+        return "".join(f"{digest}  {name}\n" for digest, name in self.entries)
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the list, and so of every image in it."""
+        return sha256_bytes(self.listing.encode())
+
+    def verify(self) -> CalibrationSet:
+        """Compare every file with its hash and return self; DataError names the files that differ."""
+        wrong = [
+            name
+            for digest, name in self.entries
+            if not (self.root / name).is_file() or sha256_file(self.root / name) != digest
+        ]
+        if wrong:
+            more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+            raise DataError(
+                f"{', '.join(wrong[:5])}{more} in {self.root} changed since the calibration set was made, or went missing: select it anew"
+            )
+        return self
+
+    def warn_if_few(self) -> CalibrationSet:
+        """Tell where the set is small, and return self."""
+        if len(self) < FEW_IMAGES:
+            say(f"warning: {len(self)} calibration images are few; {FEW_IMAGES} or more are usual")
+        return self
+
+    def batches(self, spec: Preprocessing) -> Batches:
+        """Return the images as a model takes them, one a batch, as often as they are read."""
+        return Batches(self.paths, spec)
+
+    def save(self, folder: str | Path, overwrite: bool = False) -> None:
+        """Write recipe.json and images.sha256 into a folder, beside what else it holds."""
+        contents = {RECIPE_FILE: json.dumps(self.recipe, indent=1) + "\n", LIST_FILE: self.listing}
+        with updated_folder(folder) as work:
+            for name, text in contents.items():
+                claim_output(Path(folder, name), overwrite)
+                (work / name).write_text(text, encoding="utf-8")
+
+    def refuse_held_out(self, dataset: Dataset) -> CalibrationSet:
+        """Return self; DataError names the first image that is also in val or test of a data set, by content."""
+        held_out = [sample for sample in dataset.samples if sample.split in ("val", "test")]
+        seen = dict(zip(dataset.sha256(held_out), held_out, strict=True))
+        for digest, name in self.entries:
+            if digest in seen:
+                raise DataError(
+                    f"{self.root / name} is also {seen[digest].path} in {seen[digest].split}: "
+                    "calibration must not see the images that judge it; remove one of the two, or select the set anew"
+                )
+        return self
+
+    @classmethod
+    def load(cls, folder: str | Path) -> CalibrationSet:
+        """Read a set from its folder and verify every image; DataError names what is missing or changed."""
+        folder = Path(folder)
+        settle(folder)
+        try:
+            recipe = read_json(folder / RECIPE_FILE, MAX_JSON_BYTES)
+            RECIPE(recipe, RECIPE_FILE)
+            entries = _read_entries(folder / LIST_FILE)
+            source = recipe["source"]
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{folder} is no calibration set ({RECIPE_FILE} and {LIST_FILE} were expected: {error})"
+            ) from None
+        root = load_dataset(source).root if source in NAMED_SETS else Path(source)
+        return cls(recipe, root, entries).verify()
+
+    @classmethod
+    def select(
+        cls,
+        dataset: Dataset,
+        size: int = 300,
+        seed: int = 0,
+        rule: str = "stratified",
+        vectors: np.ndarray | None = None,
+    ) -> CalibrationSet:
+        """Choose images from train by one of selecting.RULES, the same ones for the same seed.
+
+        vectors: float [train images, ...], the features that "diverse" looks at, or the logits that
+        "uncertain" does.  Raises DataError where an image of train is also in val or test.
+        """
+        if size < 1:
+            raise OptionError(f"the size of a calibration set is {size}; 1 or more was expected (300 is usual)")
+        if rule not in RULES:
+            raise OptionError(f"there is no rule {rule!r}; there are {', '.join(RULES)}")
+        train = dataset.split("train")
+        digests = dataset.sha256(train)
+        if vectors is None:
+            vectors = np.zeros((len(train), 1), np.float32)
+        labels = [sample.label for sample in train]
+        chosen = RULES[rule](digests, labels, min(size, len(train)), seed, vectors)
+        entries = sorted(
+            ((digests[place], dataset.relative(train[place])) for place in chosen), key=lambda entry: entry[1]
+        )
+        source = dataset.name if dataset.name in NAMED_SETS else str(dataset.root.resolve())
+        recipe = {
+            "source": source,
+            "split": split_facts(dataset),
+            "rule": rule,
+            "size": len(entries),
+            "seed": seed,
+        }
+        return cls(recipe, dataset.root, tuple(entries)).refuse_held_out(dataset)
+
+
+def _read_entries(file: Path) -> tuple[tuple[str, str], ...]:
+    """Return the hash and path of each image in an images.sha256; ValueError names the line that is none."""
+    lines = read_bytes(file, MAX_JSON_BYTES).decode("utf-8").splitlines()
+    entries = []
+    for number, line in enumerate(lines, 1):
+        found = re.fullmatch(r"([0-9a-f]{64})  ([^\0]{1,4096})", line)
+        if not found:
+            raise ValueError(
+                f"{file.name}, line {number}: {line[:80]!a}; a sha256, two blanks and a path were expected"
+            )
+        entries.append((found.group(1), found.group(2)))
+    if not entries:
+        raise ValueError(f"{file.name} lists no images")
+    return tuple(entries)
+
+
+class Batches(Sequence[np.ndarray]):
+    """A calibration set's images as float32 [1, height, width, 3], values 0 to 255, decoded when they are read."""
+
+    def __init__(self, paths: list[Path], spec: Preprocessing) -> None:
+        self.paths, self.spec = paths, spec
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: Any) -> Any:
+        return as_batch([load_pixels(self.paths[index], self.spec)])

@@ -1,0 +1,1 @@
+"""Labeled images: read, checked, divided and decoded."""

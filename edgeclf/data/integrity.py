@@ -1,0 +1,279 @@
+"""Is this data fit to train on?  Every finding names its files and says what to do.
+
+Errors stop training: files that cannot be decoded, a class without images, a single class, no
+images to train or to validate on, a label that train lacks.  Warnings do not: the same picture
+twice, on both sides of a split, or under two labels; images beside the class folders; a label
+that val or test lacks; heavy imbalance; a label named "unknown"; 12-bit data in 16-bit files.  "The
+same picture" means the same decoded pixels, so a copy under another name, or saved again without
+loss, is found.
+
+Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeclf_runtime.images.depths import question
+from edgeclf_runtime.images.read import read_image
+from edgeclf_runtime.results import UNKNOWN
+from edgeclf_runtime.text.terminal import printable
+
+from ..errors import DataError, ImageError
+from ..progress import track
+from .datasets import SPLITS, Dataset, Sample, load_dataset
+from .splits import SplitOptions
+
+IMBALANCE = 10
+"""A class with this many times fewer images than the largest is reported."""
+SHOWN_FILES = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, or doubtful, with a data set."""
+
+    kind: str
+    """unreadable, nearly-black, empty-class, single-class, empty-split, missing-from-train (-val, -test), imbalanced, unlabelled,
+    leaked, conflicting-labels or duplicate."""
+    severity: str
+    """"error" stops training, "warning" does not."""
+    message: str
+    files: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        text = printable(f"{self.severity}: {self.kind}: {self.message}")
+        if len(self.files) > SHOWN_FILES:
+            return f"{text}\n    ... and {len(self.files) - SHOWN_FILES} more files (--json lists all)"
+        return text
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What was found in a data set."""
+
+    data: str
+    images: int
+    labels: dict[str, dict[str, int]]
+    """Images by label and split."""
+    findings: tuple[Finding, ...]
+
+    @property
+    def errors(self) -> list[Finding]:
+        """The findings that stop training."""
+        return [finding for finding in self.findings if finding.severity == "error"]
+
+    @property
+    def unreadable(self) -> set[Path]:
+        """The files that cannot be decoded."""
+        return {Path(file) for finding in self.findings if finding.kind == "unreadable" for file in finding.files}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON can hold it."""
+        findings = [dict(vars(finding), files=list(finding.files)) for finding in self.findings]
+        return {
+            "data": self.data,
+            "images": self.images,
+            "labels": self.labels,
+            "errors": len(self.errors),
+            "findings": findings,
+        }
+
+    def to_json(self) -> str:
+        """The report as one JSON object."""
+        return json.dumps(self.to_dict(), ensure_ascii=False)
+
+    def __str__(self) -> str:
+        width = max([len(label) for label in self.labels] + [5])
+        lines = [f"{'label':<{width}}  " + "  ".join(f"{split:>6}" for split in SPLITS)]
+        lines += [
+            f"{label:<{width}}  " + "  ".join(f"{counts[split]:>6}" for split in SPLITS)
+            for label, counts in self.labels.items()
+        ]
+        # The errors last, where they can be seen after a long list.
+        lines += [str(finding) for finding in sorted(self.findings, key=lambda finding: finding.severity == "error")]
+        warnings = len(self.findings) - len(self.errors)
+        lines.append(f"{self.images} images, {len(self.labels)} labels, {len(self.errors)} errors, {warnings} warnings")
+        return "\n".join(lines)
+
+
+def check(data: str | Path | Dataset, split: SplitOptions | None = None) -> CheckReport:
+    """Decode every image of a data set and report what is wrong with it; see the module's docstring.
+
+    Raises DataError only where there is no data set to check.
+    """
+    dataset = load_dataset(data, split)
+    with ThreadPoolExecutor() as pool:
+        looks = list(track(pool.map(_look, dataset.samples), "checking images", len(dataset.samples)))
+    pictures = defaultdict(list)
+    for sample, look in zip(dataset.samples, looks, strict=True):
+        if look.digest:
+            pictures[look.digest].append(sample)
+    findings = [
+        Finding("unreadable", "error", look.problem, (str(sample.path),))
+        for sample, look in zip(dataset.samples, looks, strict=True)
+        if look.problem
+    ]
+    findings += _about_depth(looks)
+    findings += _about_labels(dataset) + _about_strays(dataset)
+    findings += [_about_copies(copies) for copies in pictures.values() if len(copies) > 1]
+    return CheckReport(dataset.name, len(dataset.samples), _counts(dataset), tuple(findings))
+
+
+def check_for_training(data: Dataset, skip_unreadable: bool = False) -> tuple[Dataset, CheckReport]:
+    """Return the data set that can be trained on, and the report; DataError where errors stop it.
+
+    skip_unreadable: leave out the files that cannot be decoded instead.
+    """
+    report = check(data)
+    errors = report.errors
+    if skip_unreadable:
+        errors = [finding for finding in errors if finding.kind != "unreadable"]
+        data = data.without(report.unreadable)
+        errors += [finding for finding in _about_labels(data) if finding.severity == "error" and finding not in errors]
+    if errors:
+        more = (
+            f"\n... and {len(errors) - SHOWN_FILES} more; see them all with: edgeclf check {shlex.quote(data.name)}"
+            if len(errors) > SHOWN_FILES
+            else ""
+        )
+        hint = (
+            "\nor train without the unreadable files: --skip-unreadable"
+            if any(e.kind == "unreadable" for e in errors)
+            else ""
+        )
+        raise DataError("\n".join(printable(finding.message) for finding in errors[:SHOWN_FILES]) + more + hint)
+    return data, report
+
+
+@dataclass(frozen=True)
+class _Look:
+    """One file, decoded."""
+
+    digest: str = ""
+    """Hash of the decoded pixels; "" if they cannot be decoded."""
+    problem: str = ""
+    dark: tuple[tuple[str, int], ...] = ()
+    """The name and the largest value of a 16-bit image that is nearly black."""
+
+
+def _look(sample: Sample) -> _Look:
+    if not sample.path.exists():
+        return _Look(problem=f"{sample.path}: there is no such file; put it there, or take it out of the list")
+    dark: list[tuple[str, int]] = []
+    try:
+        image = read_image(sample.path, noted=lambda name, largest: dark.append((name, largest)))
+    except ImageError as error:
+        return _Look(problem=str(error))
+    digest = hashlib.blake2b(str(image.shape).encode() + image.tobytes(), digest_size=16).hexdigest()
+    return _Look(digest, dark=tuple(dark))
+
+
+def _about_depth(looks: list[_Look]) -> list[Finding]:
+    """Return what is to be said of 16-bit images whose data seem to have fewer bits."""
+    dark = [found for look in looks for found in look.dark]
+    if not dark:
+        return []
+    message = f"in {len(dark)} 16-bit images, {question(max(largest for _, largest in dark))}"
+    return [Finding("nearly-black", "warning", message, tuple(name for name, _ in dark))]
+
+
+def _counts(dataset: Dataset) -> dict[str, dict[str, int]]:
+    found = Counter((sample.label, sample.split) for sample in dataset.samples)
+    return {label: {split: found[label, split] for split in SPLITS} for label in dataset.labels}
+
+
+def _about_labels(dataset: Dataset) -> list[Finding]:
+    findings = [
+        Finding("empty-class", "error", f"{folder} holds no images: add some, or remove the folder", (str(folder),))
+        for folder in dataset.empty
+    ]
+    if len(dataset.labels) == 1:
+        message = (
+            f"{dataset.name} has one class only, {dataset.labels[0]!r}: a classifier needs two or more class folders"
+        )
+        findings.append(Finding("single-class", "error", message))
+    totals, counts = dataset.counts(), _counts(dataset)
+    for split, verb in (("train", "train"), ("val", "validate")):
+        if not totals[split]:
+            message = f"{dataset.name} has no images to {verb} on: add some, three or more of each class"
+            findings.append(Finding("empty-split", "error", message))
+    empty = {folder.name for folder in dataset.empty}
+    absence = _Absence(dataset)
+    findings += [
+        absence.finding(label, split)
+        for label in dataset.labels
+        for split in SPLITS
+        if label not in empty and totals[split] and not counts[label][split]
+    ]
+    for label in dataset.labels:
+        if label.casefold() == UNKNOWN:
+            message = (
+                f"the label {label!r} is also what is answered below a threshold: results tell the two apart "
+                f'(their field "rejected"), but people may not; call the class by what its images show'
+            )
+            findings.append(Finding("ambiguous-label", "warning", message))
+    most = max(row["train"] for row in counts.values())
+    for label, row in counts.items():
+        if 0 < row["train"] * IMBALANCE <= most:
+            message = (
+                f"the label {label!r} has {row['train']} images in train, the largest class {most}: collect more of it"
+            )
+            findings.append(Finding("imbalanced", "warning", message))
+    return findings
+
+
+class _Absence:
+    """What it means that a split has images, but none of a label."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._trained = {sample.label.casefold(): sample.label for sample in dataset.samples if sample.split == "train"}
+        self._files: dict[str, list[str]] = defaultdict(list)
+        for sample in dataset.samples:
+            self._files[sample.label].append(str(sample.path))
+
+    def finding(self, label: str, split: str) -> Finding:
+        """Return what is to be said of a label without an image in a split."""
+        if split != "train":
+            message = f"the label {label!r} has no image in {split}, so nothing is measured of it there: add some"
+            return Finding(f"missing-from-{split}", "warning", message)
+        files = tuple(self._files.get(label, ()))
+        if not files:
+            message = f"the label {label!r} has no readable image: add some, or remove it"
+            return Finding("missing-from-train", "error", message)
+        trained = self._trained.get(label.casefold())
+        meant = f" (is it {trained!r}?)" if trained else ""
+        message = f"the label {label!r} is in val or test ({files[0]}), but not in train{meant}: add it to train, or remove it"
+        return Finding("missing-from-train", "error", message, files)
+
+
+def _about_strays(dataset: Dataset) -> list[Finding]:
+    if not dataset.unlabelled:
+        return []
+    files = tuple(map(str, dataset.unlabelled))
+    message = (
+        f"images beside the class folders have no label and are left out: {', '.join(files[:SHOWN_FILES])}: "
+        "move each into the folder of its class, or remove it"
+    )
+    return [Finding("unlabelled", "warning", message, files)]
+
+
+def _about_copies(copies: list[Sample]) -> Finding:
+    files = tuple(str(sample.path) for sample in copies)
+    shown = ", ".join(f"{sample.path} ({sample.split}, {sample.label})" for sample in copies[:SHOWN_FILES])
+    if len({sample.label for sample in copies}) > 1:
+        return Finding(
+            "conflicting-labels", "warning", f"one picture under several labels: {shown}: keep the right one", files
+        )
+    if len({sample.split for sample in copies}) > 1:
+        return Finding(
+            "leaked", "warning", f"one picture on both sides of a split, so the test flatters: {shown}: keep one", files
+        )
+    return Finding("duplicate", "warning", f"one picture several times: {shown}: keep one", files)

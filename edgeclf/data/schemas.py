@@ -1,0 +1,51 @@
+"""Declares the JSON files that the host reads back, and the metadata of an ONNX file; see edgeclf_runtime.files.schema."""
+
+from __future__ import annotations
+
+from edgeclf_runtime.bundle.manifest import LABEL, MODEL_NAME, PREPROCESSING, SHA256
+from edgeclf_runtime.files.schema import any_json, constant, integer, list_of, mapping, nullable, number, record, text
+
+RUN_FORMAT = "edgeclf-run"
+RUN_FORMAT_VERSION = 1
+MAX_JSON_BYTES = 64 << 20
+
+_LABELS = list_of(LABEL, 1, 100000, unique=True)
+_SHARE = number(above=0, high=0.9)
+SPLIT = nullable(record({"seed": integer(), "test": _SHARE, "val": _SHARE}))
+
+RUN = record(
+    {
+        "format": constant(RUN_FORMAT),
+        "format_version": integer(1, RUN_FORMAT_VERSION),
+        "labels": _LABELS,
+        "preprocessing": PREPROCESSING,
+        "options": record(
+            {"backbone": text(), "image_size": nullable(integer(1))}, optional=("image_size",), others=True
+        ),
+        "data": record(
+            {
+                "name": text(),
+                "root": text(most=4096),
+                "split": SPLIT,
+                "split_sha256": SHA256,
+                "images": mapping(text(), integer(0)),
+            },
+            others=True,
+        ),
+        "metrics": mapping(text(), any_json),
+        "versions": mapping(text(), text()),
+    },
+    others=True,
+)
+
+QUANTIZATION = record({"calibration_images": integer(0), "calibration_sha256": SHA256}, others=True)
+
+RECIPE = record(
+    {"source": text(most=4096), "split": SPLIT, "rule": text(), "size": integer(1), "seed": integer()}, others=True
+)
+
+METADATA = record({"model": MODEL_NAME, "labels": _LABELS, "preprocessing": PREPROCESSING, "split": SPLIT}, others=True)
+
+PROVENANCE = record({"data": record({"split": SPLIT}, others=True)}, others=True)
+
+HISTOGRAMS = record({"from": mapping(text(), text()), "names": list_of(list_of(text(), 1), 1)})

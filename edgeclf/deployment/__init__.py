@@ -1,0 +1,1 @@
+"""Deployment: export, bundle and engines."""

@@ -1,0 +1,227 @@
+"""A bundle: one folder that a device runs by itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import edgeclf_runtime
+from edgeclf_runtime.bundle.manifest import FORMAT, FORMAT_VERSION, MANIFEST_SCHEMA
+from edgeclf_runtime.bundle.open import MANIFEST, MANIFEST_HASH
+from edgeclf_runtime.files.outputs import claim_output, new_folder
+from edgeclf_runtime.files.read import read_json, sha256_bytes, sha256_file
+from edgeclf_runtime.files.schema import SchemaError, parse_json
+
+from ..data.datasets import Dataset, Sample
+from ..data.schemas import MAX_JSON_BYTES, QUANTIZATION
+from ..errors import ModelError, OptionError, OutputError
+from ..evaluation.confidence import Confidence, check_wanted, fit_confidence
+from ..evaluation.evaluate import Evaluation, measure
+from ..evaluation.inference import infer_file
+from ..targets import CALIBRATION_CACHE, FLAVORS, FLOAT_BACKENDS, TARGETS
+from ..training.runs import Run, read_run
+from .golden import write_golden
+
+
+@dataclass(frozen=True)
+class BundleOptions:
+    """What to put into a bundle."""
+
+    targets: tuple[str, ...] = tuple(TARGETS)
+    """The devices that it is for, by their names in targets.TARGETS; they decide which models it holds."""
+    golden: int = 16
+    """Real validation images that prove a device's answers; the second half are tinted."""
+    precision: float | None = None
+    """Share of the labels given that the threshold for "unknown" is to make right, on validation images."""
+    coverage: float | None = None
+    """Instead: share of the images that are to be given a label."""
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.targets) - set(TARGETS))
+        if unknown or not self.targets:
+            raise OptionError(
+                f"there is no target {', '.join(unknown) or '(none named)'}; there are {', '.join(TARGETS)}"
+            )
+        if not 1 <= self.golden <= 64:
+            raise OptionError(f"golden is {self.golden}; 1 to 64 images were expected")
+        check_wanted(self.precision, self.coverage)
+
+
+@dataclass(frozen=True)
+class BundleReport:
+    """A bundle that was written."""
+
+    path: str
+    id: str
+    """The sha256 of its manifest, and so of everything in it."""
+    models: tuple[str, ...]
+    files: int
+    size: int
+
+    def to_json(self) -> str:
+        """The report as one JSON object."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {', '.join(self.models)}; {self.files} files, {self.size / 1e6:.1f} MB, id {self.id[:12]}"
+
+
+def bundle(
+    run: str | Path | Run,
+    output: str | Path,
+    options: BundleOptions | None = None,
+    evaluations: Mapping[str, Evaluation] | None = None,
+    overwrite: bool = False,
+) -> BundleReport:
+    """Pack a run's models, the runtime and golden images into NAME.edge.
+
+    evaluations: by model, what evaluate() found before; the others are evaluated here, on the
+    test split where there is one, else on val.  The same run gives the same bytes.
+    """
+    if not isinstance(run, Run):
+        run = read_run(run)
+    options = options or BundleOptions()
+    output = Path(output)
+    if output.suffix != ".edge":
+        raise OutputError(f"{output} was given as the bundle's name; NAME.edge was expected")
+    claim_output(output, overwrite, MANIFEST)
+    dataset = run.dataset()
+    models = _models(run, options)
+    measured = dict(evaluations or {})
+    for name in models:
+        if name not in measured:
+            measured[name] = _evaluate(run, dataset, name)
+    confidences = {name: _fit_confidence(run, dataset, name, options) for name in models}
+    with new_folder(output, overwrite, MANIFEST) as folder:
+        work = Path(folder)
+        for name in models:
+            shutil.copyfile(run.file(f"model.{name}.onnx"), work / f"model.{name}.onnx")
+        if (
+            any(TARGETS[name].calibration_cache for name in options.targets)
+            and (run.path / CALIBRATION_CACHE).is_file()
+        ):
+            shutil.copyfile(run.path / CALIBRATION_CACHE, work / CALIBRATION_CACHE)
+        _copy_runtime(work)
+        tolerances = write_golden(work, run, dataset, models, options.golden)
+        manifest: dict[str, Any] = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "name": output.stem,
+            "labels": list(run.labels),
+            "preprocessing": run.preprocessing._asdict(),
+            "models": [_model_entry(name, measured[name], confidences[name], tolerances[name]) for name in models],
+            "order": _order(models, options),
+            "provenance": _provenance(run),
+            "files": {
+                path.relative_to(work).as_posix(): _facts(path) for path in sorted(work.rglob("*")) if path.is_file()
+            },
+        }
+        data = (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode()
+        _check_manifest(data, run)
+        (work / MANIFEST).write_bytes(data)
+        (work / MANIFEST_HASH).write_text(f"{sha256_bytes(data)}  {MANIFEST}\n", encoding="ascii")
+        size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
+    return BundleReport(str(output), sha256_bytes(data), tuple(models), len(manifest["files"]) + 2, size)
+
+
+def _check_manifest(data: bytes, run: Run) -> None:
+    """Raise ModelError for a manifest that no device would accept, before it is written."""
+    try:
+        MANIFEST_SCHEMA(parse_json(data), "")
+    except SchemaError as error:
+        raise ModelError(f"{run.path} cannot be bundled ({error}); change that, and train again") from None
+
+
+def _models(run: Run, options: BundleOptions) -> list[str]:
+    """Return the models that the targets want and the run has; fp32, which every target can use, must be there."""
+    wanted = dict.fromkeys(name for target in options.targets for name in TARGETS[target].models)
+    return [name for name in wanted if name == "fp32" or (run.path / f"model.{name}.onnx").is_file()]
+
+
+def _evaluate(run: Run, dataset: Dataset, name: str) -> Evaluation:
+    split = "test" if dataset.counts()["test"] else "val"
+    samples = dataset.split(split)
+    logits = _infer(run, name, samples, f"evaluating {name}")
+    return measure(name, dataset, split, samples, logits, run.labels)
+
+
+def _fit_confidence(run: Run, dataset: Dataset, name: str, options: BundleOptions) -> Confidence:
+    samples = dataset.split("val")
+    truth = np.array([dataset.index(sample) for sample in samples])
+    logits = _infer(run, name, samples, f"confidence of {name}")
+    return fit_confidence(logits, truth, options.precision, options.coverage)
+
+
+def _infer(run: Run, name: str, samples: list[Sample], what: str) -> np.ndarray:
+    paths = [sample.path for sample in samples]
+    return infer_file(run.file(f"model.{name}.onnx"), name, paths, run.preprocessing, what)
+
+
+def _order(models: list[str], options: BundleOptions) -> dict[str, list[str]]:
+    order: dict[str, list[str]] = {}
+    # In the table's order, whatever the order of --target.
+    for target in [target for name, target in TARGETS.items() if name in options.targets]:
+        for machine in target.machines:
+            known = order.setdefault(machine, [])
+            known += [model for model in target.models if model in models and model not in known]
+    return {**order, "default": ["fp32", *(model for model in models if model != "fp32")]}
+
+
+def _model_entry(
+    name: str, evaluation: Evaluation, confidence: Confidence, tolerances: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "file": f"model.{name}.onnx",
+        "precision": name.split("-")[0],
+        "backends": list(FLAVORS[name].backends if name in FLAVORS else FLOAT_BACKENDS),
+        "temperature": confidence.temperature,
+        "threshold": confidence.threshold,
+        "tolerances": tolerances,
+        "metrics": {
+            "split": evaluation.split,
+            "images": evaluation.images,
+            "accuracy": round(evaluation.accuracy, 6),
+            "macro_f1": round(evaluation.macro_f1, 6),
+            "confidence": asdict(confidence),
+        },
+    }
+
+
+def _copy_runtime(work: Path) -> None:
+    source = Path(edgeclf_runtime.__file__).parent
+    shutil.copytree(source, work / "edgeclf_runtime", ignore=shutil.ignore_patterns("__pycache__", "bundle_entry.py"))
+    shutil.copyfile(source / "bundle_entry.py", work / "__main__.py")
+    for folder in [
+        work,
+        *(path for path in (work / "edgeclf_runtime").rglob("*") if path.is_dir()),
+        work / "edgeclf_runtime",
+    ]:
+        # An empty file where Python would keep byte code: it can neither write any there nor run what was planted.
+        (folder / "__pycache__").touch()
+
+
+def _provenance(run: Run) -> dict[str, Any]:
+    data = {key: run.facts["data"][key] for key in ("name", "split", "split_sha256", "images")}
+    provenance = {"data": data, "training": run.facts["options"], "versions": run.facts["versions"]}
+    report = run.path / "quantization.json"
+    if report.is_file():
+        try:
+            facts = read_json(report, MAX_JSON_BYTES)
+            QUANTIZATION(facts, "")
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"{report} is damaged ({error}); make it again with: edgeclf quantize {run.path} --overwrite"
+            ) from None
+        provenance["calibration"] = {"images": facts["calibration_images"], "sha256": facts["calibration_sha256"]}
+    return provenance
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    return {"size": path.stat().st_size, "sha256": sha256_file(path)}

@@ -1,0 +1,97 @@
+"""TensorRT engines of a bundle for this machine's own GPU, by the very code that a device builds its own with.
+
+An engine for another machine is built there: it belongs to one TensorRT version and one GPU.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.commands import build as device_build
+from edgeclf_runtime.device.machine import is_jetson
+from edgeclf_runtime.trt.spec import Options
+
+from ..errors import BackendError, OptionError
+from ..targets import TARGETS
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """Which engines to build, and how."""
+
+    target: str | None = None
+    """The device that they are for, by its name in targets.TARGETS; None is this machine."""
+    model: str | None = None
+    """One model of the bundle alone."""
+    precision: str = "best"
+    """fp32, fp16 or int8 alone; best builds all, and remembers the fastest that is right."""
+    workspace: int | None = None
+    """Megabytes that a build may work with; None goes by the GPU's."""
+    level: int | None = None
+    """TensorRT's optimisation level, 0 to 5; None is its usual one."""
+    version_compatible: bool = False
+    """Engines for later versions of TensorRT too; slower."""
+    hardware_compatible: bool = False
+    """Engines for other GPUs since Ampere too; slower."""
+    retry: bool = False
+    """Build anew what is kept or failed before."""
+
+    def __post_init__(self) -> None:
+        if self.target is not None and self.target not in TARGETS:
+            raise OptionError(f"there is no target {self.target!r}; there are {', '.join(TARGETS)}")
+        if self.precision not in device_build.PRECISIONS:
+            raise OptionError(
+                f"there is no precision {self.precision!r}; there are {', '.join(device_build.PRECISIONS)}"
+            )
+        if self.workspace is not None and self.workspace < 1:
+            raise OptionError(f"workspace is {self.workspace}; 1 megabyte or more was expected")
+        if self.level is not None and not 0 <= self.level <= 5:
+            raise OptionError(f"level is {self.level}; 0 to 5 was expected")
+
+
+class BuildReport(device_build.BuildReport):
+    """What a build came to; see ``edgeclf_runtime.commands.build.BuildReport``."""
+
+    def to_json(self) -> str:
+        """The report as one JSON object."""
+        return json.dumps(self.to_dict(), ensure_ascii=False)
+
+
+def build(bundle: str | Path, options: BuildOptions | None = None) -> BuildReport:
+    """Build a bundle's engines for this machine's GPU, and hold each to the golden images.
+
+    Raises BackendError where TensorRT, the driver or the GPU is missing, and, with the two
+    commands that do it there, for a target that is another machine.
+    """
+    options = options or BuildOptions()
+    if options.target is not None and not _is_here(options.target):
+        raise BackendError(_elsewhere(open_bundle(bundle).path, options.target))
+    wanted = Options(
+        workspace_bytes=options.workspace << 20 if options.workspace else None,
+        level=options.level,
+        version_compatible=options.version_compatible,
+        hardware_compatible=options.hardware_compatible,
+        retry=options.retry,
+    )
+    return BuildReport(*device_build.build(bundle, options.model, options.precision, wanted))
+
+
+def _is_here(target: str) -> bool:
+    return platform.machine() in TARGETS[target].machines and target.startswith("jetson") == is_jetson()
+
+
+def _elsewhere(path: str, target: str) -> str:
+    if not any("tensorrt" in name or name == "fp16" for name in TARGETS[target].models):
+        return f"{target} has no NVIDIA GPU and needs no engine: copy the bundle, it runs there as it is"
+    name = Path(path).name
+    return (
+        f"an engine for {target} cannot be built on this {platform.machine()} machine, since it belongs to one TensorRT "
+        "version and one GPU; build it on the device:\n"
+        f"  scp -r {shlex.quote(path)} DEVICE:\n"
+        f"  ssh DEVICE python3 {shlex.quote(name)} build"
+    )

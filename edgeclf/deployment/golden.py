@@ -1,0 +1,225 @@
+"""A bundle's golden images, every model's logits on them, and the differences that a device may show.
+
+A correct device computes what this host computes, apart from rounding.  The size of that error is measured: INT8 and
+FP16 differ from FP32 on this host only by rounding, and another library's INT8 is about as far from FP32 as ours.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeclf_runtime.bundle.open import Tolerance
+from edgeclf_runtime.classify import golden
+from edgeclf_runtime.device.machine import physical_cores
+from edgeclf_runtime.images.preprocess import Preprocessing, as_batch, preprocess
+from edgeclf_runtime.images.read import read_image
+
+from ..data.datasets import Dataset, Sample
+from ..evaluation.opening import open_model
+from ..training.runs import Run
+
+# The smallest rounding error of a logit to assume, relative to the golden logits' spread: other libraries, processors and
+# versions add in another order.
+_LEAST_TOLERANCE = {"fp32": 1e-5, "fp16": 1e-3, "int8": 2.5e-3}
+# The allowed mean difference, as a multiple of that error, of INT8's mean difference from FP32 on ordinary images, or of
+# INT8's difference from the same file computed without any integer kernel, whichever is largest.  Correct libraries were
+# up to 1.3 times the second apart (OpenVINO, ONNX Runtime on Arm).
+_TIMES, _TIMES_SAME = 2.0, 0.3
+# With these operators (EfficientNet-Lite0, ResNet-18) ONNX Runtime gave equal bits from 1.10 to 1.32 on x86, and was at
+# most 0.12 times that error off on arm64.  Around others it moves and drops Q/DQ, and from 1.21 on otherwise than before:
+# the same file with HardSigmoid and Mul (MobileNetV3), or Sigmoid and Mul (EfficientNet-B0), was 2.2 and 1.7 times INT8's
+# difference from FP32 off, as far as without any integer kernel.
+_SAME = ("int8-cpu", "onnxruntime")
+_SAME_OPERATORS = frozenset(
+    (
+        *("Add", "Clip", "Constant", "Conv", "DequantizeLinear", "Flatten", "Gemm", "GlobalAveragePool", "MaxPool"),
+        *("QuantizeLinear", "Relu", "Transpose"),
+    )
+)
+# Candidates for each golden image; the one on which INT8 differs least from FP32 is kept, so that damage stands out.
+_CHOICES = 4
+# A picture that is square, or no larger than the model's input, cannot show a wrong resize.  Every second one is as large
+# and as wide as this then, relative to the input and to its own height; every eighth is larger, so that it is halved too.
+_FRAME, _LARGE_FRAME, _FRAME_RATIO = 1.5, 2.5, 4 / 3
+# The largest difference among a few hundred logits, as a multiple of the mean difference.
+_LARGEST_BY_MEAN = 8.0
+_SMALLEST_TOLERANCE = 5e-4
+
+
+def write_golden(work: Path, run: Run, dataset: Dataset, models: list[str], count: int) -> dict[str, dict[str, Any]]:
+    """Write ``count`` golden images and each model's logits; return the tolerances by model and backend, ready for JSON.
+
+    The second half is tinted, so that a wrong color order shows even if all photographs are gray; every second one must
+    be resized and cropped.
+    """
+    import cv2
+
+    pictures, noise = _choose(run, dataset, models, count)
+    (work / "golden").mkdir(exist_ok=True)
+    names, batches = [], []
+    for number, picture in enumerate(pictures):
+        name = f"golden/{number:03d}.png"
+        # PNG, because JPEG decoders differ in the last bit between versions of OpenCV.
+        # Written by Python, whose error names the reason.
+        (work / name).write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+        names.append(name)
+        batches.append(as_batch([preprocess(read_image(work / name), run.preprocessing)]))
+    logits = {model: _logits(run, model, batches) for model in models}
+    quantized = _cpu_int8(models)
+    if quantized:
+        literal = _literal_logits(run, quantized, batches)
+        noise = max(noise, float(np.abs(literal - logits[quantized]).mean()))
+    rows: dict[str, Any] = {
+        model: [[round(float(value), 6) for value in row] for row in values] for model, values in logits.items()
+    }
+    # With the labels, because the same logits in another order of labels are other answers.
+    facts = {"images": names, "labels": list(run.labels), "logits": rows}
+    (work / golden.FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    return {
+        model: tolerances_of(model, logits["fp32"], logits[model], noise, _has_same_kernels(run, model))
+        for model in models
+    }
+
+
+def tolerances_of(
+    name: str, reference: np.ndarray, logits: np.ndarray, noise: float, same_kernels: bool = True
+) -> dict[str, dict[str, float]]:
+    """Return the limits of the difference from ``logits``, by backend, ready for JSON.
+
+    reference: FP32's logits; both [images, labels].  noise: mean difference between two correct computations of INT8.
+    same_kernels: whether every version of the host's library computes the file alike.
+    """
+    precision = name.split("-")[0]
+    noise = noise if precision == "int8" else 0.0
+    found = {"default": _tolerance(precision, _TIMES, reference, logits, noise)}
+    if name == _SAME[0] and same_kernels:
+        found[_SAME[1]] = _tolerance(precision, _TIMES_SAME, reference, logits, noise)
+    return {backend: tolerance._asdict() for backend, tolerance in found.items()}
+
+
+def _tolerance(precision: str, times: float, reference: np.ndarray, logits: np.ndarray, noise: float) -> Tolerance:
+    spread = float(logits.max() - logits.min())
+    difference = np.abs(logits.astype(np.float64) - reference)
+    rounding = max(_LEAST_TOLERANCE[precision] * spread, noise, float(difference.mean()))
+    mean = max(_SMALLEST_TOLERANCE, times * rounding)
+    return Tolerance(
+        largest=round(max(_LARGEST_BY_MEAN * mean, times * float(difference.max())), 6),
+        mean=round(mean, 6),
+        # The divergence grows with the square of the logits' error.
+        divergence=round(max(mean**2, times * golden.divergence(reference, logits)), 9),
+    )
+
+
+def tinted(image: np.ndarray) -> np.ndarray:
+    """Return an image, uint8 [height, width, 3] BGR, in warmer light: its three channels differ, but stay close to the photograph."""
+    return np.asarray((image * np.array([0.8, 0.9, 1.0])).round().astype(np.uint8))
+
+
+def _choose(run: Run, dataset: Dataset, models: list[str], count: int) -> tuple[list[np.ndarray], float]:
+    """Return the golden images, and the median over all candidates of INT8's mean difference from FP32.
+
+    The labels take turns; each image is the one of its _CHOICES candidates on which INT8 differs least.
+    """
+    turns = [samples for samples in dataset.by_label("val").values() if samples]
+    slots = []
+    for number in range(count):
+        samples, turn = turns[number % len(turns)], number // len(turns) * _CHOICES
+        slots.append(samples[turn : turn + _CHOICES] or samples[:_CHOICES])
+    pictures = [[_picture(sample, run, number, count) for sample in slot] for number, slot in enumerate(slots)]
+    noise = _noise(run, models, [picture for slot in pictures for picture in slot])
+    chosen: list[np.ndarray] = []
+    used: set[Path] = set()
+    first = 0
+    for slot, candidates in zip(slots, pictures, strict=True):
+        found = noise[first : first + len(slot)]
+        first += len(slot)
+        order = found.argsort(kind="stable")
+        # With few validation images they come again.  Another one proves more, unless INT8 is further off on it than usual.
+        fresh = (place for place in order if slot[place].path not in used and found[place] <= np.median(noise))
+        best = next(fresh, order[0])
+        used.add(slot[best].path)
+        chosen.append(candidates[best])
+    return chosen, float(np.median(noise))
+
+
+def _picture(sample: Sample, run: Run, number: int, count: int) -> np.ndarray:
+    """Return the golden image with that number of ``count``, as it is stored."""
+    large = number % 8 == 3
+    image = _shrink(read_image(sample.path), run.preprocessing, 4 if large else 2)
+    if number % 2:
+        image = as_frame(image, run.preprocessing, _LARGE_FRAME if large else _FRAME)
+    return tinted(image) if 2 * number >= count else image
+
+
+def as_frame(image: np.ndarray, spec: Preprocessing, times: float) -> np.ndarray:
+    """Return an image, uint8 [height, width, 3] BGR, that must be resized and cropped, as a camera's frame must.
+
+    times: its shorter side, at least, relative to the model's input.  Its content stays in the middle, where the crop is.
+    """
+    import cv2
+
+    factor = times * max(spec.height, spec.width) / min(image.shape[:2])
+    if factor > 1:
+        image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
+    height, width = image.shape[:2]
+    missing = round((_FRAME_RATIO * height - width) / 2)
+    if missing > 0 and height < _FRAME_RATIO * width:
+        image = cv2.copyMakeBorder(image, 0, 0, missing, missing, cv2.BORDER_REFLECT_101)
+    return np.asarray(image)
+
+
+def _noise(run: Run, models: list[str], pictures: list[np.ndarray]) -> np.ndarray:
+    """Return each image's mean difference between a CPU's INT8 logits and FP32's, [images]; 0 without an INT8 file."""
+    name = _cpu_int8(models)
+    if name is None:
+        return np.zeros(len(pictures))
+    batches = [as_batch([preprocess(picture, run.preprocessing)]) for picture in pictures]
+    reference, found = (_logits(run, model, batches) for model in ("fp32", name))
+    return np.asarray(np.abs(found - reference).mean(1))
+
+
+def _logits(run: Run, name: str, batches: list[np.ndarray]) -> np.ndarray:
+    with open_model(run.file(f"model.{name}.onnx")) as opened:
+        return np.concatenate([opened.classifier.runner.infer(batch) for batch in batches])
+
+
+def _cpu_int8(models: list[str]) -> str | None:
+    return next((name for name in ("int8-cpu", "int8-arm") if name in models), None)
+
+
+def _literal_logits(run: Run, name: str, batches: list[np.ndarray]) -> np.ndarray:
+    """Return what a file's operators give one by one, each Q and DQ computed as it stands: no integer kernels, no fusion."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    options.intra_op_num_threads = physical_cores()
+    session = onnxruntime.InferenceSession(
+        str(run.file(f"model.{name}.onnx")), options, providers=["CPUExecutionProvider"]
+    )
+    (image,) = session.get_inputs()
+    return np.concatenate([session.run(None, {image.name: batch})[0] for batch in batches])
+
+
+def _has_same_kernels(run: Run, name: str) -> bool:
+    if name != _SAME[0]:
+        return False
+    import onnx
+
+    graph = onnx.load(run.file(f"model.{name}.onnx")).graph
+    return {node.op_type for node in graph.node} <= _SAME_OPERATORS
+
+
+def _shrink(image: np.ndarray, spec: Preprocessing, times: int) -> np.ndarray:
+    """Halve a photograph while it is ``times`` the model's input or larger: small to store, still resized on the device."""
+    import cv2
+
+    while min(image.shape[:2]) >= times * max(spec.height, spec.width):
+        size = image.shape[1] // 2, image.shape[0] // 2
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return image

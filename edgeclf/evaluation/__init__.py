@@ -1,0 +1,1 @@
+"""Evaluation: how accurate, how certain and how fast a model is."""

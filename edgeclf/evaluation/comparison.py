@@ -1,0 +1,116 @@
+"""A smaller file held to FP32: both classify the same images, and what differs is counted.
+
+Knows nothing of how the file was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import comb
+
+import numpy as np
+
+from edgeclf_runtime.classify.golden import divergence
+
+from ..errors import GateError
+
+_NORMAL_95 = 1.959964
+"""The standard normal distribution's quantile of 97.5 %."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How a file compares with FP32 on the same images."""
+
+    accuracy: float
+    accuracy_fp32: float
+    drop: float
+    """FP32's accuracy less the file's."""
+    drop_interval: tuple[float, float]
+    """95 % confidence interval of the drop; the images are paired."""
+    p_value: float
+    """Exact McNemar test: how likely a difference as large is, were the two equally good."""
+    drop_by_label: dict[str, float]
+    """Of recall; labels without images are left out."""
+    agreement: float
+    """Share of images that get the same label from both."""
+    divergence: float
+    """Mean Kullback-Leibler divergence of the file's probabilities from FP32's, in nats; 0 if all are equal.
+
+    Less noisy than agreement, which a few images near the decision boundary determine."""
+    confidence_shift: float
+    """Mean of the file's confidence less FP32's."""
+    confidence_change_p95: float
+    """95 % of the images change their confidence by at most this."""
+
+
+def compare(labels: Sequence[str], truth: np.ndarray, reference: np.ndarray, found: np.ndarray) -> Comparison:
+    """Compare a file's logits with FP32's.
+
+    truth: int [images], places in ``labels``.  reference, found: float32 [images, labels], FP32's and the file's.
+    """
+    right_fp32, right = reference.argmax(1) == truth, found.argmax(1) == truth
+    lost, won = int((right_fp32 & ~right).sum()), int((right & ~right_fp32).sum())
+    change = _confidence(found) - _confidence(reference)
+    return Comparison(
+        accuracy=float(right.mean()),
+        accuracy_fp32=float(right_fp32.mean()),
+        drop=(lost - won) / len(truth),
+        drop_interval=paired_interval(lost, won, len(truth)),
+        p_value=mcnemar(lost, won),
+        drop_by_label=_drop_by_label(labels, truth, right_fp32, right),
+        agreement=float((found.argmax(1) == reference.argmax(1)).mean()),
+        divergence=divergence(reference, found),
+        confidence_shift=float(change.mean()),
+        confidence_change_p95=float(np.quantile(np.abs(change), 0.95)),
+    )
+
+
+def _drop_by_label(
+    labels: Sequence[str], truth: np.ndarray, right_fp32: np.ndarray, right: np.ndarray
+) -> dict[str, float]:
+    images, before, after = (np.bincount(truth, weights, len(labels)) for weights in (None, right_fp32, right))
+    places = np.flatnonzero(images)
+    drops = before[places] / images[places] - after[places] / images[places]
+    return {labels[place]: drop for place, drop in zip(places.tolist(), drops.tolist(), strict=True)}
+
+
+def mcnemar(lost: int, won: int) -> float:
+    """Return the exact two-sided p-value of McNemar's test: the binomial distribution of the images that differ."""
+    differ = lost + won
+    return min(1.0, 2 * sum(comb(differ, k) for k in range(max(lost, won), differ + 1)) / 2**differ)
+
+
+def paired_interval(lost: int, won: int, images: int) -> tuple[float, float]:
+    """Return the 95 % confidence interval of (lost - won) / images, the images being paired.
+
+    Wald's interval after half an observation was added to each cell of the table, which keeps its
+    coverage where few images differ, or none (Agresti and Min, "Simple improved confidence
+    intervals for comparing matched proportions", Statistics in Medicine 24, 2005).
+    """
+    total, lost_more, won_more = images + 2, lost + 0.5, won + 0.5
+    drop = (lost_more - won_more) / total
+    width = _NORMAL_95 * float(np.sqrt(lost_more + won_more - (lost_more - won_more) ** 2 / total)) / total
+    return drop - width, drop + width
+
+
+def hold(name: str, comparison: Comparison, found: np.ndarray, max_drop: float) -> None:
+    """Raise GateError, exit code 3, where a file's logits are not finite or its accuracy drops by more than ``max_drop``."""
+    bad = int((~np.isfinite(found).all(1)).sum())
+    if bad:
+        raise GateError(f"{name} answers {bad} of {len(found)} images with numbers that are not finite.  {_ADVICE}")
+    if comparison.drop > max_drop:
+        raise GateError(
+            f"{name} has an accuracy of {comparison.accuracy:.4f} on {len(found)} images and fp32 {comparison.accuracy_fp32:.4f}: "
+            f"a loss of {comparison.drop:.4f} (95 % interval {comparison.drop_interval[0]:+.4f} to {comparison.drop_interval[1]:+.4f}), "
+            f"where at most {max_drop} was accepted.  {_ADVICE}"
+        )
+
+
+_ADVICE = "No file was kept; try more calibration images (--size), or accept more (--max-drop)"
+
+
+def _confidence(logits: np.ndarray) -> np.ndarray:
+    """Return the softmax probability of the likeliest label, [images]."""
+    return np.asarray(1 / np.exp(logits - logits.max(1, keepdims=True)).sum(1))

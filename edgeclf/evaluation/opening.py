@@ -1,0 +1,137 @@
+"""MODEL on the command line: a run, an ONNX file or a bundle, opened as one kind of classifier.
+
+An ONNX file of edgeclf's says in its own metadata which labels, preprocessing and division of
+data belong to it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeclf_runtime.bundle.open import MANIFEST, open_bundle
+from edgeclf_runtime.classify.classifier import Classifier
+from edgeclf_runtime.files.schema import parse_json
+from edgeclf_runtime.images.preprocess import Preprocessing
+from edgeclf_runtime.runners.base import Runner
+from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
+
+from ..data.schemas import METADATA, PROVENANCE
+from ..data.splits import SplitOptions
+from ..errors import EdgeclfError, ModelError
+from ..targets import FLAVORS, host_config
+from ..training.runs import RUN_FILE, Run, read_run, read_split_options
+
+if TYPE_CHECKING:
+    from ..training.backbones import ImageClassifier
+
+METADATA_KEY = "edgeclf"
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model that can classify, and how the data that it was trained on was divided.  Used inside ``with``."""
+
+    name: str
+    classifier: Classifier
+    split_options: SplitOptions | None
+
+    def __enter__(self) -> OpenModel:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.classifier.close()
+
+
+def open_model(model: str | Path, name: str | None = None, top_k: int = 5, threshold: float | None = None) -> OpenModel:
+    """Open a run, an ONNX file or a bundle.
+
+    name: which model of a bundle, or of a run ("torch", the default, or that of an exported
+    file, say "int8-cpu").  Raises ModelError where ``model`` is none of the three, or has no
+    model of that name.
+    """
+    path = Path(model)
+    if (path / RUN_FILE).is_file():
+        run = read_run(path)
+        if name in (None, "torch"):
+            return _from_run(run, top_k, threshold or 0.0)
+        file = f"model.{name}.onnx"
+        if name not in ("fp32", *FLAVORS) and not (path / file).is_file():
+            raise ModelError(f"a run has no model {name!r}; it has torch and, once made, fp32, {', '.join(FLAVORS)}")
+        return _from_onnx(run.file(file), top_k, threshold or 0.0)
+    if (path / MANIFEST).is_file():
+        return _from_bundle(path, name, top_k, threshold)
+    if path.is_file() and path.suffix.lower() == ".onnx":
+        if name:
+            raise ModelError(f"{path} is one model, and {name!r} was asked of it: --name is for runs and bundles")
+        return _from_onnx(path, top_k, threshold or 0.0)
+    what = "exists, but is none of them" if path.exists() else "does not exist"
+    raise ModelError(f"{path} {what}: a run, an ONNX file or a bundle was expected")
+
+
+def model_metadata(run: Run, model: str) -> dict[str, str]:
+    """Return what an ONNX file of a run says of itself."""
+    facts = {
+        "model": model,
+        "data": run.name,
+        "labels": list(run.labels),
+        "preprocessing": run.preprocessing._asdict(),
+        "split": None if run.split_options is None else run.facts["data"]["split"],
+    }
+    return {METADATA_KEY: json.dumps(facts, ensure_ascii=False)}
+
+
+class TorchRunner(Runner):
+    """A run's network by torch on the CPU, for comparison; devices never use it."""
+
+    backend = "torch"
+
+    def __init__(self, network: ImageClassifier) -> None:
+        self._network = network
+
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        import torch
+
+        with torch.inference_mode():
+            return self._network(torch.from_numpy(batch)).numpy()
+
+
+def _from_run(run: Run, top_k: int, threshold: float) -> OpenModel:
+    runner = TorchRunner(run.network())
+    return OpenModel(
+        "torch", Classifier(runner, run.labels, run.preprocessing, "torch", 1.0, threshold, top_k), run.split_options
+    )
+
+
+def _from_onnx(path: Path, top_k: int, threshold: float) -> OpenModel:
+    runner = OnnxRuntimeRunner(path)
+    try:
+        facts: dict[str, Any] = parse_json(runner.metadata[METADATA_KEY].encode())
+        METADATA(facts, "")
+        spec, split = Preprocessing(**facts["preprocessing"]).check(), read_split_options(facts["split"])
+        name, labels = facts["model"], facts["labels"]
+    except (KeyError, ValueError, EdgeclfError) as error:
+        runner.close()
+        reason = "it has none" if isinstance(error, KeyError) else str(error)
+        raise ModelError(
+            f"{path} does not say which labels and preprocessing belong to it ({reason}); "
+            "export it with: edgeclf export RUN"
+        ) from None
+    if host_config(name):
+        runner.close()
+        runner = OnnxRuntimeRunner(path, config=host_config(name))
+    return OpenModel(name, Classifier(runner, labels, spec, name, 1.0, threshold, top_k), split)
+
+
+def _from_bundle(path: Path, name: str | None, top_k: int, threshold: float | None) -> OpenModel:
+    bundle = open_bundle(path)
+    try:
+        PROVENANCE(bundle.provenance, "provenance")
+    except ValueError as error:
+        raise ModelError(f"{path}: manifest.json: {error}; make the bundle again") from None
+    classifier = Classifier.open(bundle, name, top_k=top_k, threshold=threshold)
+    return OpenModel(classifier.model, classifier, read_split_options(bundle.provenance["data"]["split"]))

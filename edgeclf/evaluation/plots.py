@@ -1,0 +1,83 @@
+"""Pictures of measurements: PNG files, and SVG for a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeclf_runtime.files.outputs import new_file
+
+from .evaluate import Evaluation
+
+_DPI = 120
+
+
+def plot_confusion(evaluations: Mapping[str, Evaluation], path: str | Path) -> None:
+    """Draw the confusion matrices of one or more models side by side: rows true, columns predicted, shares by row."""
+    figure, axes = new_figure(len(evaluations))
+    for axis, (title, evaluation) in zip(axes, evaluations.items(), strict=True):
+        counts = np.array(evaluation.confusion)
+        shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        places = range(len(evaluation.labels))
+        # A label is no formula, whatever letters it has.
+        axis.set_xticks(places, evaluation.labels, rotation=45, ha="right", parse_math=False)
+        axis.set_yticks(places, evaluation.labels, parse_math=False)
+        axis.set(
+            xlabel="predicted",
+            ylabel="true",
+            title=f"{title}: accuracy {evaluation.accuracy:.2%}, {evaluation.images} images",
+        )
+        if len(places) <= 20:
+            for row in places:
+                for column in places:
+                    color = "white" if shares[row, column] > 0.5 else "black"
+                    axis.text(
+                        column,
+                        row,
+                        f"{counts[row, column]}\n{shares[row, column]:.0%}",
+                        ha="center",
+                        va="center",
+                        color=color,
+                    )
+    _save(figure, path)
+
+
+def plot_latency(samples_ms: Mapping[str, Sequence[float]], path: str | Path) -> None:
+    """Draw latency histograms, one colour a model, with p50 and p99 as lines."""
+    figure, (axis,) = new_figure(1, width=8.0)
+    shown = np.concatenate([np.asarray(values) for values in samples_ms.values()])
+    bins = np.linspace(0, np.percentile(shown, 99.5) * 1.05, 80)
+    for number, (model, values) in enumerate(samples_ms.items()):
+        p50, p99 = np.percentile(values, [50, 99])
+        axis.hist(
+            np.clip(values, None, bins[-1]),
+            bins,
+            alpha=0.6,
+            color=f"C{number}",
+            label=f"{model}: p50 {p50:.1f} ms, p99 {p99:.1f} ms",
+        )
+        axis.axvline(p50, color=f"C{number}")
+        axis.axvline(p99, color=f"C{number}", linestyle=":")
+    axis.set(xlabel="frame to label, ms (solid line: p50, dotted: p99)", ylabel="frames")
+    axis.legend()
+    _save(figure, path)
+
+
+def new_figure(columns: int, width: float = 5.0, height: float = 4.5) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width * columns, height), dpi=_DPI, layout="constrained")
+    return figure, figure.subplots(1, columns, squeeze=False)[0]
+
+
+def _save(figure: Any, path: str | Path) -> None:
+    # Pillow, given the file, hides the reason why it cannot be written.
+    data = BytesIO()
+    figure.savefig(data, format="png")
+    with new_file(path, overwrite=True) as work:
+        Path(work).write_bytes(data.getvalue())

@@ -1,0 +1,66 @@
+"""Labels for single images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeclf_runtime.classify.classifier import Classifier
+from edgeclf_runtime.errors import ImageError
+from edgeclf_runtime.images.read import each_image
+from edgeclf_runtime.results import Result
+from edgeclf_runtime.text.terminal import printable
+
+from .opening import open_model
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One image and its result."""
+
+    image: str
+    result: Result
+
+    def to_json(self) -> str:
+        """The prediction as one JSON object."""
+        return json.dumps({"image": self.image, **self.result.to_dict()}, ensure_ascii=False)
+
+    def __str__(self) -> str:
+        top = "  ".join(f"{label} {confidence:.4f}" for label, confidence in self.result.top)
+        # One line, whatever the names are.
+        found = self.result.verdict if self.result.rejected else self.result.label
+        return printable(f"{self.image}  {found}  ({top})")
+
+
+def predict(
+    model: str | Path,
+    images: Iterable[str | Path],
+    name: str | None = None,
+    top_k: int = 5,
+    threshold: float | None = None,
+) -> list[Prediction]:
+    """Classify image files, and those in folders, with a run, an ONNX file or a bundle; ``name`` picks one of its models.
+
+    threshold: confidence below which the label is "unknown".  Raises ImageError, its message
+    naming the file, for the first image that cannot be decoded.
+    """
+    found = []
+    with open_model(model, name, top_k, threshold) as opened:
+        for answer in predictions(opened.classifier, images):
+            if isinstance(answer, ImageError):
+                raise answer
+            found.append(answer)
+    return found
+
+
+def predictions(classifier: Classifier, images: Iterable[str | Path]) -> Iterator[Prediction | ImageError]:
+    """Yield for each image file, those of folders and patterns too, its Prediction, or the ImageError if it cannot be decoded."""
+    for image in each_image(images):
+        try:
+            if isinstance(image, ImageError):
+                raise image
+            yield Prediction(str(image), classifier.classify(str(image)))
+        except ImageError as error:
+            yield error

@@ -1,0 +1,128 @@
+"""How a command ends: its exit code, and its last words on stderr."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from edgeclf_runtime.commands.parser import make_parser
+from edgeclf_runtime.device.credentials import hide_arguments, take_environment
+from edgeclf_runtime.device.stopping import stoppable
+from edgeclf_runtime.errors import EdgeclfError
+from edgeclf_runtime.text.redaction import redact
+from edgeclf_runtime.text.stdio import open_missing, silence
+from edgeclf_runtime.text.terminal import printable, show_message
+
+INTERRUPTED = 130
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
+# click's, which newer versions of typer carry inside themselves.
+_UsageError: Any = typer.BadParameter.__base__
+
+
+class Commands(TyperGroup):
+    """Turns what stops a command into a message on stderr and an exit code."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """See typer; a standard stream that is closed or full ends in no traceback."""
+        open_missing()
+        try:
+            try:
+                return super().main(*args, **kwargs)
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            # The reader has gone, say `| head`.
+            silence(sys.stdout)
+            sys.exit(0)
+        except OSError as error:
+            silence(sys.stdout)
+            show_message(f"error: {error}")
+            sys.exit(1)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See typer; what looks like a password is kept out of every message first."""
+        hide_arguments(args)
+        take_environment()
+        with _printable_usage_errors():
+            return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """See typer; an option of one value that is given again is refused, since one of them would be ignored."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            with command.context_class(command, info_name=name, parent=ctx) as context:
+                _, _, given = command.make_parser(context).parse_args(list(rest))
+                for option in given:
+                    if given.count(option) > 1 and option.param_type_name == "option" and _takes_one_value(option):
+                        context.fail(f"Option '{option.opts[0]}' is given more than once; one value was expected.")
+        return name, command, rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; exit with 0 done, 1 error, 3 a gate was not met, 130 interrupted (2 is typer's, for usage)."""
+        try:
+            with stoppable(), _printable_usage_errors():
+                return super().invoke(ctx)
+        except EdgeclfError as error:
+            show_message(f"error: {error}{_device_options(str(error), self, ctx.invoked_subcommand)}")
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            show_message("interrupted; nothing half-written was left behind")
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            # The reader has gone, say `| head`.
+            _give_up_a_broken_stdout()
+            raise typer.Exit(0) from None
+        except OSError as error:
+            # A full disk, a folder that may not be read: the machine's own words say what to mend.
+            _give_up_a_broken_stdout()
+            show_message(f"error: {error.filename or ctx.invoked_subcommand}: {error.strerror or error}")
+            raise typer.Exit(1) from None
+
+
+def _device_options(message: str, commands: Any, name: str | None) -> str:
+    """Return what to add to a message of the runtime's that names options which a host command does not have."""
+    own = {option for option in _OPTION.findall(message) if _has(commands.commands.get(name), option)}
+    foreign = sorted(set(_OPTION.findall(message)) & device_options() - own)
+    if not foreign:
+        return ""
+    here = "; --model is --name here" if "--model" in foreign and _has(commands.commands.get(name), "--name") else ""
+    return f"\n({', '.join(foreign)}: of the bundle's own commands, see python3 NAME.edge run --help{here})"
+
+
+def _has(command: Any, option: str) -> bool:
+    return any(option in parameter.opts for parameter in getattr(command, "params", ()))
+
+
+def device_options() -> set[str]:
+    """Return the options of the commands that a bundle has by itself."""
+    commands = make_parser(defaultdict(lambda: None))._subparsers._group_actions[0].choices.values()
+    return {option for command in commands for action in command._actions for option in action.option_strings}
+
+
+def _takes_one_value(option: Any) -> bool:
+    return not (option.multiple or option.is_flag or option.count)
+
+
+@contextmanager
+def _printable_usage_errors() -> Iterator[None]:
+    """Have typer print its errors, which quote what was typed, without secrets and escape sequences."""
+    try:
+        yield
+    except _UsageError as error:
+        error.message = printable(redact(error.message))
+        raise
+
+
+def _give_up_a_broken_stdout() -> None:
+    """Keep Python, which flushes once more when it ends, from complaining and changing the exit code."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        silence(sys.stdout)

@@ -1,0 +1,1 @@
+"""Quantization: INT8 files that keep FP32's accuracy."""

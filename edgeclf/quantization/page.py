@@ -1,0 +1,285 @@
+"""The page that quantize() leaves beside its files: what was tried, what was kept, and where accuracy goes.
+
+One file without scripts that asks nothing of another host.  Names of labels, layers and folders are the user's, so all
+text is escaped.  Knows nothing of how files are made or measured.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+
+from edgeclf_runtime.device.machine import machine_facts
+
+from ..evaluation.comparison import Comparison
+from .histograms import Histogram
+from .plots import draw_drops, draw_histograms, printable
+from .ranges import METHODS
+from .report import QuantizedFile, QuantizeReport
+
+_DRAWN_LAYERS = 6
+_LISTED_LAYERS = 15
+_SHOWN_LABELS = 20
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1120px; margin: 2em auto; padding: 0 1em; }
+h1 { font-size: 1.5em; } h2 { font-size: 1.2em; margin-top: 2em; border-bottom: 1px solid #ccc; }
+table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; margin: 1em 0; }
+th, td { padding: 2px 9px; text-align: right; white-space: nowrap; vertical-align: top; border-bottom: 1px solid #ddd; }
+th { border-bottom: 1px solid #888; }
+th:first-child, td:first-child, .facts * { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+tr:has(b) { font-weight: bold; } tbody + tbody { border-top: 2px solid #888; }
+img { width: 100%; } svg.bar { width: 90px; height: 9px; margin-left: 6px; } svg.bar rect { fill: #4477aa; }
+.note { color: #555; font-size: 13px; overflow-wrap: anywhere; }
+@page { margin: 12mm; }
+@media print { body { margin: 0; padding: 0; max-width: none; font-size: 10pt; } table, .note { font-size: 7pt; }
+  th, td { padding: 1px 4px; } h2 { break-after: avoid; } tr, img { break-inside: avoid; } }
+"""
+
+
+class _Html(str):
+    """Text that is HTML already; all else is escaped where it is put into the page."""
+
+    __slots__ = ()
+
+
+def make_page(report: QuantizeReport, histograms: Mapping[str, Histogram]) -> str:
+    """Return the page as HTML; histograms: of each layer's output, by the layer's name."""
+    title = f"Quantization of {report.run}"
+    sections = [_verdict(report), _flavors(report), _drops(report)]
+    noisy = [file for file in report.files if file.noise]
+    if noisy:
+        sections += [_activations(noisy[0], histograms), _sensitivity(noisy)]
+    sections += [_costs(file) for file in report.files if file.fallback]
+    sections.append(_origin(report))
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{_put(title)}</title>\n'
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{_put(title)}</h1>\n"
+        + "\n".join(sections)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def _verdict(report: QuantizeReport) -> str:
+    files = report.files
+    passed = [file.name for file in files if file.drop <= report.max_drop]
+    least, most = min(files, key=lambda file: file.drop), max(files, key=lambda file: file.drop)
+    smallest = min(files, key=lambda file: file.size)
+    back = "".join(
+        f"; {file.name} with {len(file.fallback)} of {file.layers} layers back in float"
+        for file in files
+        if file.fallback
+    )
+    return _paragraph(
+        f"Ranges come from {report.calibration_images} calibration images; each file was held to FP32 on the same "
+        f"{report.judged_images} labelled images.  {len(passed)} of {len(files)} files lose at most the accepted "
+        f"{report.max_drop:g} of FP32's accuracy of {report.accuracy_fp32:.4f} ({', '.join(passed)}{back}): the drop goes "
+        f"from {least.drop:+.4f} ({least.name}) to {most.drop:+.4f} ({most.name}).  The smallest file is "
+        f"{smallest.name}, {smallest.size / 1e6:.1f} MB, {smallest.size / report.size_fp32:.1%} of FP32."
+    )
+
+
+def _flavors(report: QuantizeReport) -> str:
+    head = (
+        "file",
+        "ranges",
+        "size",
+        "of FP32",
+        "accuracy",
+        "drop",
+        "95 % interval",
+        "p",
+        "agreement",
+        "divergence",
+        "confidence",
+    )
+    fp32 = ("fp32", "", f"{report.size_fp32 / 1e6:.2f} MB", "100.0%", f"{report.accuracy_fp32:.4f}", *6 * [""])
+    groups: list[list[tuple[str, ...]]] = [[(*fp32, f"{report.latency_fp32_ms:.2f}")]]
+    groups += [_tried(file, report) for file in report.files]
+    if one := report.baseline:
+        groups.append([(one.name, "(for comparison)", *_measured(one, one.size, report), f"{one.latency_ms:.2f}")])
+    return _section(
+        "Every file and every way to find ranges",
+        _table((*head, "ms"), *groups),
+        _paragraph(
+            "✓: kept.  Of the methods that lose no accuracy beyond chance (p at least 0.05) it is the one that diverges "
+            "least from FP32; it was chosen on the images that it is measured on.  drop: FP32's accuracy less the file's, "
+            "below 0 where the file is right more often.  p: exact McNemar test, how likely a difference as large is, were "
+            "the two equally good.  agreement: share of images that get the same label from both.  divergence: "
+            "Kullback-Leibler, of the file's probabilities from FP32's, in thousandths of a nat; it separates "
+            "files whose agreement differs only by chance.  confidence: mean of the file's less FP32's.  ms: median of one inference on this machine's CPU by ONNX Runtime, whatever the "
+            "file is for; it tells nothing about a GPU or a board.",
+            "note",
+        ),
+    )
+
+
+def _tried(file: QuantizedFile, report: QuantizeReport) -> list[tuple[str, ...]]:
+    """Return a row for each method, the kept one with its time, and with layers in float where it needed them."""
+    kept = (*_measured(file, file.size, report), f"{file.latency_ms:.2f}")
+    rows = [
+        (file.name, trial.method, *_measured(trial, trial.size, report), "")
+        for trial in file.trials
+        if trial.method != file.method or file.fallback
+    ]
+    place = [trial.method for trial in file.trials].index(file.method) if file.trials else 0
+    added = f", layers in float: {len(file.fallback)}" if file.fallback else ""
+    rows.insert(place + bool(added), (file.name, _Html(f"<b>{_put(f'{file.method}{added} ✓'.strip())}</b>"), *kept))
+    return rows
+
+
+def _measured(one: Comparison, size: int, report: QuantizeReport) -> tuple[str, ...]:
+    low, high = one.drop_interval
+    return (
+        f"{size / 1e6:.2f} MB",
+        f"{size / report.size_fp32:.1%}",
+        f"{one.accuracy:.4f}",
+        f"{one.drop:+.4f}",
+        f"{low:+.4f} to {high:+.4f}",
+        f"{one.p_value:.3f}",
+        f"{one.agreement:.4f}",
+        f"{1e3 * one.divergence:.2f}",
+        f"{one.confidence_shift:+.4f}",
+    )
+
+
+def _drops(report: QuantizeReport) -> str:
+    files = {file.name: file for file in report.files}
+    every = list(report.files[0].drop_by_label)
+    change = {label: max(abs(file.drop_by_label[label]) for file in report.files) for label in every}
+    most = sorted(every, key=lambda label: -change[label])[:_SHOWN_LABELS]
+    labels = [label for label in every if label in most]
+    rows = [(label, *(f"{file.drop_by_label[label]:+.4f}" for file in report.files)) for label in labels]
+    which = "each label" if len(labels) == len(every) else f"the {len(labels)} of {len(every)} labels that change most"
+    return _section(
+        "Accuracy lost",
+        _picture(draw_drops(files, labels, report.max_drop), "drop of accuracy by file, and of recall by label"),
+        _paragraph(f"Drop of recall of {which}; with few images of a label, one image is a large part.", "note"),
+        _table(["label", *files], rows),
+    )
+
+
+def _activations(file: QuantizedFile, histograms: Mapping[str, Histogram]) -> str:
+    layers = [row for row in file.noise if row.layer in histograms][:_DRAWN_LAYERS]
+    drawn = {row.layer: histograms[row.layer] for row in layers}
+    ranges = {name: [find(histogram) for find in METHODS.values()] for name, histogram in drawn.items()}
+    rows = [(name, *(f"{low:.4g} to {high:.4g}" for low, high in found)) for name, found in ranges.items()]
+    return _section(
+        f"Activations of the noisiest layers of {file.name}",
+        _picture(draw_histograms(drawn, [f"{row.snr_db:.1f} dB" for row in layers]), "histograms of activations"),
+        _paragraph(
+            f"How often each value occurred in the calibration images (a sample of the values of each; logarithmic), and "
+            f"the ranges between which INT8 has its steps; {file.method} was kept.  What is outside is cut off.  The "
+            "signal-to-noise ratio of the layer's output in the file is above.  A layer and an activation function that "
+            "follows it share one range.",
+            "note",
+        ),
+        _table(["layer", *METHODS], rows),
+    )
+
+
+def _sensitivity(files: Sequence[QuantizedFile]) -> str:
+    snr = {file.name: {row.layer: row.snr_db for row in file.noise} for file in files}
+    listed = {row.layer for file in files for row in file.noise[:_LISTED_LAYERS]}
+    ranking = sorted(listed, key=lambda layer: min(found[layer] for found in snr.values() if layer in found))
+    most = max(found[layer] for found in snr.values() for layer in listed if layer in found)
+    # The noise was measured while those of the fallback were in INT8.
+    kept_float = {file.name: {*file.float_layers} - {row.layer for row in file.fallback} for file in files}
+    rows = [
+        (layer, *(_bar(found.get(layer), most, layer in kept_float[name]) for name, found in snr.items()))
+        for layer in ranking
+    ]
+    in_float = [
+        _paragraph(
+            f"{file.name}: {len(file.float_layers)} of {file.layers} layers compute in float"
+            + (f" ({', '.join(file.float_layers)})" if file.float_layers else "")
+            + (f", and in some place {', '.join(file.float_operators)}" if file.float_operators else "")
+            + ".",
+            "note",
+        )
+        for file in files
+    ]
+    return _section(
+        "Where noise comes in",
+        _paragraph(
+            f"Signal-to-noise ratio of a layer's output against FP32's, in decibels, all layers before it in INT8 too (20 dB "
+            f"is a noise of a tenth); the {_LISTED_LAYERS} noisiest of each file, before any layer went back to float so "
+            "that the file passed.  The longer the bar, the less noise.  float: the layer itself computes in float.  "
+            "-: the file has no such output, the layer being one with what follows.",
+            "note",
+        ),
+        _table(["layer", *(file.name for file in files)], rows),
+        *in_float,
+    )
+
+
+def _costs(file: QuantizedFile) -> str:
+    effects = [
+        (row.layer, f"{row.snr_db:.1f}", f"{row.drop:+.4f}", f"{row.agreement:.4f}")
+        for row in file.effects[:_LISTED_LAYERS]
+    ]
+    fallback = [(row.layer, f"{row.size / 1e3:+.0f}", f"{row.latency_ms:+.2f}") for row in file.fallback]
+    return _section(
+        f"Which layers {file.name} needed in float",
+        _paragraph(
+            f"{file.name} did not pass at once.  What INT8 of one layer alone does to the logits, the others being float: "
+            f"the {len(effects)} worst of {len(file.effects)} layers, on a few of the images.",
+            "note",
+        ),
+        _table(["INT8 alone", "logits, dB", "drop", "agreement"], effects),
+        _paragraph("Layers that went back to float so that the file passed, and what each added.", "note"),
+        _table(["back in float", "KB", "ms"], fallback),
+    )
+
+
+def _origin(report: QuantizeReport) -> str:
+    facts = {**machine_facts(), "onnx": version("onnx")}
+    rows = [
+        ("calibration set", f"{report.calibration_images} images, sha256 of the list {report.calibration_sha256}"),
+        ("model.fp32.onnx", f"sha256 {report.sha256_fp32}"),
+        *((file.path, f"sha256 {file.sha256}") for file in report.files),
+        *((name, value) for name, value in facts.items() if value is not None),
+    ]
+    return _section("How it was made", _table(["what", "value"], rows, name="facts"))
+
+
+def _bar(value: float | None, most: float, in_float: bool) -> str:
+    if value is None:
+        return "-"
+    width = 100 * max(0.0, value) / max(most, 1e-9)
+    return _Html(
+        f"{'float, ' if in_float else ''}{value:.1f}"
+        f'<svg class="bar" viewBox="0 0 100 9" preserveAspectRatio="none"><rect width="{width:.0f}" height="9"/></svg>'
+    )
+
+
+def _picture(svg: str, meaning: str) -> str:
+    # An image, not part of the page: nothing in it can run, and its identifiers are its own.
+    data = base64.b64encode(svg.encode("utf-8")).decode("ascii")
+    return f'<img src="data:image/svg+xml;base64,{data}" alt="{_put(meaning)}">'
+
+
+def _section(title: str, *parts: str) -> str:
+    return f"<h2>{_put(title)}</h2>\n" + "\n".join(parts)
+
+
+def _paragraph(text: str, name: str = "") -> str:
+    return f'<p class="{name}">{_put(text)}</p>'
+
+
+def _table(head: Iterable[str], *groups: Iterable[Iterable[object]], name: str = "") -> str:
+    """Return a table; a line is between groups of rows."""
+    lines = [f'<table class="{name}">', f"<thead>{_row(head, 'th')}</thead>"]
+    for rows in groups:
+        lines += ["<tbody>", *(_row(row, "td") for row in rows), "</tbody>"]
+    return "\n".join([*lines, "</table>"])
+
+
+def _row(cells: Iterable[object], kind: str) -> str:
+    return "<tr>" + "".join(f"<{kind}>{_put(cell)}</{kind}>" for cell in cells) + "</tr>"
+
+
+def _put(value: object) -> str:
+    return value if isinstance(value, _Html) else html.escape(printable(str(value)))

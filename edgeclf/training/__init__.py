@@ -1,0 +1,1 @@
+"""Fine-tuning: from labeled images to a run."""

@@ -1,0 +1,43 @@
+"""What a frozen backbone makes of images: each goes through it once, and is not needed again."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeclf_runtime.images.preprocess import Preprocessing
+from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
+
+from ..data.datasets import Sample
+from ..data.pixels import load_batches
+from ..graph.onnx_file import write_onnx
+
+
+def extract_features(network: Any, samples: list[Sample], spec: Preprocessing, what: str) -> np.ndarray:
+    """Run the backbone once over each image; returns float32 [images, features].
+
+    Without a GPU, ONNX Runtime does it: three times as fast as torch on a CPU, the same to 1e-5.
+    """
+    import torch
+
+    from .backbones import Features
+
+    paths = [sample.path for sample in samples]
+    if torch.cuda.is_available():
+        device = torch.device("cuda")
+        network = network.eval().to(device, memory_format=torch.channels_last)
+        with torch.inference_mode():
+            found = [
+                network.features(torch.from_numpy(batch).to(device)).cpu().numpy()
+                for batch in load_batches(paths, spec, 32, what)
+            ]
+        network.cpu()
+        return np.concatenate(found)
+    with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
+        file = Path(folder, "features.onnx")
+        write_onnx(Features(network).eval(), spec, file, {})
+        with OnnxRuntimeRunner(file) as runner:
+            return np.concatenate([runner.infer(batch) for batch in load_batches(paths, spec, 1, what)])

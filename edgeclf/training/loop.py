@@ -1,0 +1,230 @@
+"""The training loop itself, by Lightning: a head on cached features, or a whole network on images.
+
+Knows nothing of files for output or of how the data was divided.
+"""
+
+from __future__ import annotations
+
+import multiprocessing.util
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+import torchmetrics
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import Dataset as TorchDataset
+from torchvision.transforms import v2
+
+from edgeclf_runtime.images.preprocess import Preprocessing
+
+from ..data.pixels import load_pixels
+from ..errors import ImageError
+from ..progress import progress, say
+from .backbones import ImageClassifier
+
+_SMALLEST_SCALE = 2.0
+_LONGEST_TEMPORARY = 60  # bytes; a socket's path may have 107, and "/pymp-12345678/listener-12345678" and more is added
+Rows = list[dict[str, float]]
+
+
+class Fit(lightning.LightningModule):
+    """Cross-entropy, AdamW and a one-cycle schedule; collects one row of metrics an epoch."""
+
+    def __init__(
+        self, network: nn.Module, classes: int, learning_rate: float, steps: int, advance: Callable[[], None]
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.learning_rate, self.steps, self.advance = learning_rate, steps, advance
+        self.loss = torchmetrics.MeanMetric()
+        self.val_loss = torchmetrics.MeanMetric()
+        self.val_accuracy = torchmetrics.Accuracy("multiclass", num_classes=classes)
+        self.val_macro_f1 = torchmetrics.F1Score("multiclass", num_classes=classes, average="macro")
+        self.rows: Rows = []
+
+    def training_step(self, batch: Any, _: int) -> torch.Tensor:
+        inputs, targets = batch
+        loss = nn.functional.cross_entropy(self.network(inputs), targets)
+        self.loss.update(loss.detach())
+        self.advance()
+        return loss
+
+    def validation_step(self, batch: Any, _: int) -> None:
+        inputs, targets = batch
+        logits = self.network(inputs)
+        self.val_loss.update(nn.functional.cross_entropy(logits, targets), weight=len(targets))
+        self.val_accuracy.update(logits, targets)
+        self.val_macro_f1.update(logits, targets)
+
+    def on_train_epoch_end(self) -> None:
+        row: dict[str, float] = {"epoch": len(self.rows)}
+        for name in ("loss", "val_loss", "val_accuracy", "val_macro_f1"):
+            metric = getattr(self, name)
+            row[name] = round(float(metric.compute()), 6)
+            metric.reset()
+        self.rows.append(row)
+        say(
+            "epoch {epoch:.0f}: loss {loss:.4f}  val loss {val_loss:.4f}  val accuracy {val_accuracy:.4f}".format(**row)
+        )
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.AdamW([p for p in self.parameters() if p.requires_grad], lr=self.learning_rate)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=self.steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def fit_head(
+    head: nn.Linear,
+    features: dict[str, np.ndarray],
+    targets: dict[str, np.ndarray],
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+) -> Rows:
+    """Train a linear head on features; the head is changed in place.
+
+    features, targets: by split, float32 [images, features] and int [images].  The features are
+    standardised for training (those of small variance less), and the standardisation is folded into the head at the end.
+    Returns one row of metrics an epoch.
+    """
+    mean, scale = features["train"].mean(0), features["train"].std(0)
+    # A feature that hardly varies would get a huge weight, and with it the noise of INT8.
+    scale = np.maximum(scale, _SMALLEST_SCALE * np.median(scale) + 1e-6)
+    loaders = {}
+    for split, values in features.items():
+        tensors = TensorDataset(torch.from_numpy((values - mean) / scale), torch.from_numpy(targets[split]))
+        loaders[split] = DataLoader(tensors, batch_size, shuffle=split == "train")
+    inner = nn.Linear(head.in_features, head.out_features)
+    nn.init.zeros_(inner.weight)
+    nn.init.zeros_(inner.bias)
+    rows = _fit("training the head", inner, head.out_features, loaders, epochs, learning_rate, accelerator="cpu")
+    with torch.no_grad():
+        weight = inner.weight / torch.from_numpy(scale)
+        head.weight.copy_(weight)
+        head.bias.copy_(inner.bias - weight @ torch.from_numpy(mean))
+    return rows
+
+
+def fit_network(
+    network: ImageClassifier,
+    paths: dict[str, list[Path]],
+    targets: dict[str, np.ndarray],
+    spec: Preprocessing,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    flips: str,
+) -> Rows:
+    """Train every layer on images, by split; the network is changed in place.  Returns one row of metrics an epoch."""
+    # Lightning keeps the mode that it finds, and in evaluation mode batch norm would learn nothing.
+    network.train().requires_grad_(True)
+    network.normalize.requires_grad_(False)
+    workers = 2 if _workers_can_meet() else 0
+    loaders = {
+        split: DataLoader(
+            Images(paths[split], targets[split], spec, augmentation(flips) if split == "train" else None),
+            batch_size,
+            shuffle=split == "train",
+            drop_last=split == "train" and len(paths[split]) > batch_size,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+        )
+        for split in paths
+    }
+    rows = _fit(
+        "training all layers",
+        network.to(memory_format=torch.channels_last),
+        network.head.out_features,
+        loaders,
+        epochs,
+        learning_rate,
+        accelerator="auto",
+    )
+    network.cpu().eval()
+    return rows
+
+
+def _workers_can_meet() -> bool:
+    """Return whether workers' sockets have a place; where the temporary folder's name is long, they get one in /tmp.
+
+    A worker whose socket has too long a path hangs, and its parent with it.
+    """
+    if len(os.fsencode(tempfile.gettempdir())) <= _LONGEST_TEMPORARY:
+        return True
+    usual, tempfile.tempdir = tempfile.tempdir, "/tmp"
+    try:
+        return len(os.fsencode(multiprocessing.util.get_temp_dir())) <= _LONGEST_TEMPORARY
+    except OSError:
+        return False
+    finally:
+        tempfile.tempdir = usual
+
+
+class Images(TorchDataset):
+    """Preprocessed images as the graph takes them, augmented where a transform is given."""
+
+    def __init__(self, paths: list[Path], targets: np.ndarray, spec: Preprocessing, transform: Any = None) -> None:
+        self.paths, self.targets, self.spec, self.transform = paths, targets, spec, transform
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        pixels = torch.from_numpy(load_pixels(self.paths[index], self.spec))
+        if self.transform is not None:
+            pixels = self.transform(pixels.permute(2, 0, 1)).permute(1, 2, 0)
+        return pixels.float(), int(self.targets[index])
+
+
+def augmentation(flips: str) -> v2.Transform:
+    """Return the augmentation of full fine-tuning; it comes after preprocessing, never instead of it."""
+    steps: list[v2.Transform] = []
+    if flips in ("horizontal", "all"):
+        steps.append(v2.RandomHorizontalFlip())
+    if flips == "all":
+        steps += [v2.RandomVerticalFlip(), v2.RandomApply([v2.RandomRotation((90, 90))])]
+    steps += [
+        v2.RandomAffine(degrees=0, translate=(0.05, 0.05), scale=(0.9, 1.1)),
+        v2.ColorJitter(brightness=0.2, contrast=0.2),
+    ]
+    return v2.Compose(steps)
+
+
+def _fit(
+    what: str,
+    network: nn.Module,
+    classes: int,
+    loaders: dict[str, DataLoader],
+    epochs: int,
+    learning_rate: float,
+    accelerator: str,
+) -> Rows:
+    steps = epochs * len(loaders["train"])
+    with progress(what, steps) as advance:
+        module = Fit(network, classes, learning_rate, steps, advance)
+        trainer = lightning.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            max_epochs=epochs,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            deterministic="warn",
+        )
+        try:
+            trainer.fit(module, loaders["train"], loaders["val"])
+        except SystemExit as error:
+            # Lightning ends the process on Ctrl-C; whoever called us decides that.
+            raise KeyboardInterrupt from error
+        except ImageError as error:
+            # A worker process sends its traceback as the message; the last line is what was said.
+            raise ImageError(str(error).strip().splitlines()[-1].partition("ImageError: ")[2]) from None
+    return module.rows

@@ -1,0 +1,193 @@
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import edgeclf
+from edgeclf import BundleOptions
+from edgeclf.errors import ModelError, OptionError, OutputError
+from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.classify.classifier import Classifier
+from edgeclf_runtime.classify.golden import read_golden
+from edgeclf_runtime.commands.selftest import selftest
+
+
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_bundle_holds_models_runtime_golden_images_and_nothing_else(bundle):
+    names = {name for name in contents(bundle) if "__pycache__" not in name}
+    assert {name for name in names if not name.startswith(("edgeclf_runtime/", "golden/"))} == {
+        "__main__.py",
+        "manifest.json",
+        "manifest.sha256",
+        "model.fp32.onnx",
+        "model.fp16.onnx",
+        "model.int8-arm.onnx",
+        "model.int8-cpu.onnx",
+        "model.int8-fp16.onnx",
+        "model.int8-tensorrt.onnx",
+        "calibration.cache",
+    }
+    assert "golden/expected.json" in names
+
+
+def test_every_file_is_in_the_manifest(bundle):
+    assert set(open_bundle(bundle).files) == set(contents(bundle)) - {"manifest.json", "manifest.sha256"}
+
+
+@pytest.mark.slow
+def test_the_same_run_gives_the_same_bytes(run, bundle, tmp_path):
+    report = edgeclf.bundle(run, tmp_path / bundle.name, BundleOptions(golden=4))
+    assert contents(tmp_path / bundle.name) == contents(bundle)
+    assert report.id == open_bundle(bundle).id
+
+
+@pytest.mark.slow
+def test_training_again_gives_the_same_bundle(digits, tmp_path):
+    def make(folder):
+        options = edgeclf.TrainOptions("mobilenetv3_small_050", "none", image_size=64, epochs=1)
+        edgeclf.train(digits, folder / "run", options)
+        edgeclf.export(folder / "run")
+        edgeclf.quantize(folder / "run", edgeclf.QuantizeOptions(size=60, max_drop=1, method="minmax"))
+        return edgeclf.bundle(folder / "run", folder / "digits.edge").id
+
+    assert make(tmp_path / "first") == make(tmp_path / "again")
+
+
+def test_the_manifest_holds_no_path_and_no_time(bundle, run):
+    text = (bundle / "manifest.json").read_text()
+    assert str(run.parent) not in text
+    assert str(Path.home()) not in text
+    assert not [key for key in json.loads(text)["provenance"] if "time" in key or "date" in key]
+
+
+def test_each_model_carries_what_the_host_measured(bundle):
+    for model in open_bundle(bundle).models:
+        assert model.metrics["split"] == "test"
+        assert model.metrics["images"] == 45
+        assert model.metrics["accuracy"] > 0.8
+
+
+def test_the_float_model_runs_on_every_backend(bundle):
+    assert open_bundle(bundle).model("fp32").backends == (
+        "tensorrt",
+        "tensorrt-rtx",
+        "onnxruntime",
+        "openvino",
+        "opencv",
+    )
+    assert open_bundle(bundle).model("int8-cpu").backends == ("onnxruntime", "openvino")
+
+
+def test_tensorrts_models_are_left_to_tensorrt(bundle):
+    opened = open_bundle(bundle)
+    typed = ("int8-fp16", "int8-tensorrt", "fp16")
+    for name in typed:
+        assert opened.model(name).backends == ("tensorrt", "tensorrt-rtx")
+    assert opened.in_order("aarch64") == [opened.model(n) for n in (*typed, "fp32", "int8-arm")]
+    assert opened.in_order("x86_64") == [opened.model(n) for n in (*typed, "int8-cpu", "fp32")]
+
+
+@pytest.mark.slow
+def test_a_machine_without_tensorrt_passes_its_models_over_and_classifies(bundle, digits, monkeypatch, caplog):
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    with Classifier.open(bundle) as classifier:
+        assert classifier.model == "fp32"
+        assert classifier.classify(digits / "3" / "000.png").label == "3"
+    assert len(caplog.records) <= 2
+    # An Arm file's 8-bit products saturate on an x86 processor without VNNI.
+    assert all(report.passed for report in selftest(bundle).reports if report.model != "int8-arm")
+
+
+def test_golden_images_are_of_several_labels(bundle):
+    golden = read_golden(open_bundle(bundle))
+    best = [max(range(3), key=row.__getitem__) for row in golden["logits"]["fp32"]]
+    assert len(set(best)) > 1
+
+
+@pytest.mark.slow
+def test_the_bundle_passes_its_own_self_test(bundle):
+    report = selftest(bundle)
+    assert report.passed
+    assert {item.model for item in report.reports} == {"fp32", "int8-cpu"}
+
+
+def test_the_bundle_runs_without_the_host_package(bundle, digits, tmp_path):
+    image = next(digits.rglob("*.png"))
+    code = f"import sys; sys.modules['edgeclf'] = None; sys.argv = ['x', 'classify', {str(image)!r}]; " + (
+        f"import runpy; runpy.run_path({str(bundle)!r}, run_name='__main__')"
+    )
+    process = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.startswith(str(image))
+
+
+def test_a_run_that_was_not_quantised_gives_a_bundle_of_fp32_alone(run, tmp_path):
+    made = ("model.int8*", "model.fp16.onnx", "calibration.cache")
+    copy = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns(*made)))
+    assert edgeclf.bundle(copy, tmp_path / "small.edge").models == ("fp32",)
+
+
+@pytest.mark.slow
+def test_the_targets_decide_the_order(run, tmp_path):
+    edgeclf.bundle(run, tmp_path / "arm.edge", BundleOptions(targets=("arm-cpu",)))
+    opened = open_bundle(tmp_path / "arm.edge")
+    assert opened.order["aarch64"] == ["fp32", "int8-arm"]
+    assert "x86_64" not in opened.order
+    assert not (tmp_path / "arm.edge" / "calibration.cache").exists()
+
+
+def test_a_jetson_nano_is_given_nothing_that_it_cannot_run(run, tmp_path):
+    report = edgeclf.bundle(run, tmp_path / "nano.edge", BundleOptions(targets=("jetson-nano",)))
+    assert report.models == ("fp16", "fp32")
+
+
+def test_a_name_without_edge_is_refused(run, tmp_path):
+    with pytest.raises(OutputError, match=r"NAME\.edge was expected"):
+        edgeclf.bundle(run, tmp_path / "solar")
+
+
+def test_a_run_without_an_exported_file_names_the_command(run, tmp_path):
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    (copy / "model.fp32.onnx").unlink()
+    with pytest.raises(ModelError, match="edgeclf export"):
+        edgeclf.bundle(copy, tmp_path / "none.edge")
+    assert not (tmp_path / "none.edge").exists()
+
+
+def test_a_taken_output_is_refused_before_anything_is_evaluated(run, bundle, monkeypatch):
+    monkeypatch.delattr("edgeclf.deployment.bundling.infer_file")
+    with pytest.raises(OutputError, match="pass --overwrite"):
+        edgeclf.bundle(run, bundle)
+
+
+def test_a_folder_that_is_no_bundle_is_never_replaced(run, tmp_path):
+    taken = tmp_path / "taken.edge"
+    taken.mkdir()
+    (taken / "thesis.txt").write_text("years of work")
+    with pytest.raises(OutputError, match="edgeclf did not make it"):
+        edgeclf.bundle(run, taken, overwrite=True)
+    assert (taken / "thesis.txt").read_text() == "years of work"
+
+
+def test_options_out_of_range_are_refused():
+    with pytest.raises(OptionError, match="no target toaster"):
+        BundleOptions(targets=("toaster",))
+    with pytest.raises(OptionError, match="golden is 0"):
+        BundleOptions(golden=0)
+
+
+@pytest.mark.slow
+def test_each_model_has_a_threshold_of_its_own_for_the_precision_that_is_wanted(run, tmp_path):
+    options = BundleOptions(targets=("x86-cpu",), coverage=0.5)
+    edgeclf.bundle(run, tmp_path / "half.edge", options)
+    models = open_bundle(tmp_path / "half.edge").models
+    assert all(model.threshold > 0 for model in models)
+    assert all(0.5 <= model.metrics["confidence"]["coverage"] < 0.7 for model in models)
+    with pytest.raises(OptionError, match="give one of them"):
+        BundleOptions(precision=0.9, coverage=0.9)

@@ -1,0 +1,98 @@
+"""``edgeclf build``: the runtime's build for this machine's GPU, and a sentence for any other."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+
+import pytest
+
+import edgeclf
+from edgeclf.deployment import engines
+from edgeclf.deployment.engines import BuildOptions
+from edgeclf.errors import BackendError, OptionError
+from edgeclf_runtime.commands import build as engine_build
+from edgeclf_runtime.trt import cuda
+from edgeclf_runtime.trt.spec import Options
+
+
+def test_what_was_built_is_told_as_text_and_as_json(bundle, monkeypatch, command):
+    asked = []
+
+    def build(*arguments):
+        asked.append(arguments)
+        facts = {"bytes": 3_000_000, "layer_precisions": {"FP16": 9}}
+        engine = engine_build.BuiltEngine("fp16", "fp16", 41.0, facts)
+        return engine_build.BuildReport("10.13.3", "RTX", (engine,), {}, None, "cache", "")
+
+    monkeypatch.setattr(engine_build, "build", build)
+    arguments = ("build", bundle, "--precision", "fp16", "--workspace", "512", "--level", "5", "--version-compatible")
+    code, out, _ = command(*arguments)
+    assert (code, out) == (
+        0,
+        "TensorRT 10.13.3 on RTX, engines in cache\nready: fp16 (fp16), 3.0 MB, 41 s, layers: 9 FP16\n",
+    )
+    code, out, _ = command(*arguments, "--json")
+    assert json.loads(out)["engines"][0]["facts"]["layer_precisions"] == {"FP16": 9}
+    assert asked[1] == (str(bundle), None, "fp16", Options(512 << 20, 5, version_compatible=True))
+
+
+def test_where_nothing_could_be_built_the_exit_code_is_1(bundle, monkeypatch, command):
+    report = engine_build.BuildReport("11.4", "RTX", (), {"fp32 on tensorrt": "because"}, None, "cache", "")
+    monkeypatch.setattr(engine_build, "build", lambda *_: report)
+    code, out, _ = command("build", bundle)
+    assert code == 1
+    assert "not built: fp32 on tensorrt: because" in out
+
+
+@pytest.mark.parametrize("target", ["jetson-orin", "jetson-nano", "jetson-thor"])
+def test_an_engine_for_another_machine_is_refused_with_the_two_commands_that_make_it_there(bundle, target):
+    with pytest.raises(BackendError) as refused:
+        edgeclf.build(bundle, BuildOptions(target=target))
+    assert str(refused.value).startswith(f"an engine for {target} cannot be built on this {platform.machine()} machine")
+    assert str(refused.value).endswith(f"\n  scp -r {bundle} DEVICE:\n  ssh DEVICE python3 {bundle.name} build")
+
+
+def test_a_target_without_a_gpu_needs_no_engine(bundle):
+    with pytest.raises(BackendError, match=r"arm-cpu has no NVIDIA GPU and needs no engine"):
+        edgeclf.build(bundle, BuildOptions(target="arm-cpu"))
+
+
+def test_this_machine_may_be_named_and_a_jetson_is_one_where_it_runs(bundle, monkeypatch):
+    monkeypatch.setattr(engine_build, "build", lambda *_: engine_build.BuildReport("8.2", "X1", (), {}, None, "", ""))
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    assert edgeclf.build(bundle, BuildOptions(target="x86-gpu")).gpu == "X1"
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(engines, "is_jetson", lambda: True)
+    assert edgeclf.build(bundle, BuildOptions(target="jetson-nano")).gpu == "X1"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target": "toaster"}, "there is no target 'toaster'; there are x86-gpu, "),
+        ({"precision": "int4"}, "there is no precision 'int4'; there are best, fp32, fp16, int8"),
+        ({"workspace": 0}, "workspace is 0; 1 megabyte or more"),
+        ({"level": 6}, "level is 6; 0 to 5"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(options, message):
+    with pytest.raises(OptionError, match=message):
+        BuildOptions(**options)
+
+
+def test_without_tensorrt_it_says_how_to_install_it(bundle, monkeypatch, command):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    code, _, err = command("build", bundle, "--precision", "fp32")
+    assert code == 1
+    assert f"install it: {sys.executable} -m pip install tensorrt\n" in err
+
+
+def test_without_a_driver_it_is_one_sentence(bundle, monkeypatch, command):
+    monkeypatch.setattr(engine_build, "load_tensorrt", lambda: engine_build)
+    monkeypatch.setattr(engine_build, "__version__", "11.4", raising=False)
+    monkeypatch.setattr(cuda, "_library_paths", lambda: ["libnothing-of-that-name.so"])
+    code, _, err = command("build", bundle, "--precision", "fp32")
+    assert code == 1
+    assert err.startswith("error: libcudart, CUDA's runtime library, was not found; install it")

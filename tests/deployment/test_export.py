@@ -1,0 +1,116 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from edgeclf import export, load_dataset
+from edgeclf.data.pixels import load_batches
+from edgeclf.errors import GateError, ModelError, OutputError
+from edgeclf.evaluation.opening import METADATA_KEY, TorchRunner
+from edgeclf.graph.onnx_file import write_onnx
+from edgeclf.targets import IR_VERSIONS, OPSET
+from edgeclf.training.runs import read_run
+from edgeclf_runtime.images.preprocess import Preprocessing
+from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
+
+
+@pytest.fixture
+def own_run(run, tmp_path):
+    return Path(shutil.copytree(run, tmp_path / "run"))
+
+
+def test_the_graph_keeps_the_contract(run):
+    model = onnx.load(run / "model.fp32.onnx")
+    (image,), (logits,) = model.graph.input, model.graph.output
+    assert (image.name, logits.name) == ("image", "logits")
+    assert [d.dim_param or d.dim_value for d in image.type.tensor_type.shape.dim] == ["N", 64, 64, 3]
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]
+    assert model.ir_version == IR_VERSIONS[OPSET]
+
+
+def test_normalisation_is_a_grouped_convolution_behind_the_transpose(run):
+    first, second = onnx.load(run / "model.fp32.onnx").graph.node[:2]
+    assert (first.op_type, second.op_type) == ("Transpose", "Conv")
+    assert {attribute.name: attribute.i for attribute in second.attribute}["group"] == 3
+
+
+@pytest.mark.slow
+def test_logits_are_those_of_torch_for_any_batch(run):
+    opened = read_run(run)
+    paths = [sample.path for sample in opened.dataset().split("test")]
+    with OnnxRuntimeRunner(run / "model.fp32.onnx") as runner:
+        for batch in load_batches(paths, opened.preprocessing, 7, "comparing"):
+            expected = TorchRunner(opened.network()).infer(batch)
+            assert np.abs(runner.infer(batch) - expected).max() < 1e-3
+
+
+def test_the_file_says_which_labels_and_preprocessing_belong_to_it(run):
+    with OnnxRuntimeRunner(run / "model.fp32.onnx") as runner:
+        facts = json.loads(runner.metadata[METADATA_KEY])
+    assert facts["labels"] == ["3", "5", "8"]
+    assert Preprocessing(**facts["preprocessing"]) == Preprocessing(64, 64)
+
+
+@pytest.mark.slow
+def test_the_same_run_gives_the_same_bytes(run, tmp_path):
+    export(run, tmp_path / "again.onnx")
+    assert (tmp_path / "again.onnx").read_bytes() == (run / "model.fp32.onnx").read_bytes()
+
+
+def test_a_file_is_not_overwritten_unasked(run):
+    with pytest.raises(OutputError, match=r"fp32\.onnx exists"):
+        export(run)
+
+
+@pytest.mark.slow
+def test_a_file_whose_logits_differ_from_torchs_is_not_kept(own_run, monkeypatch):
+    """The trained weights are written, and torch is asked with others: what a broken exporter would look like."""
+    network = read_run(own_run).network()
+    other = torch.nn.Parameter(network.head.bias + 0.1)
+    monkeypatch.setattr(TorchRunner, "infer", lambda self, batch: _infer_with_bias(self, batch, other))
+    with pytest.raises(GateError, match=r"differ from torch's by 0\.1"):
+        export(own_run, own_run / "bad.onnx")
+    assert not [path for path in own_run.iterdir() if "bad" in path.name]
+
+
+def _infer_with_bias(runner, batch, bias):
+    with torch.no_grad():
+        runner._network.head.bias.copy_(bias)
+        return runner._network(torch.from_numpy(batch)).numpy()
+
+
+class GridSample(nn.Module):
+    """An operator that came with opset 16."""
+
+    def forward(self, image):
+        return nn.functional.grid_sample(image.permute(0, 3, 1, 2), image[..., :2])
+
+
+def test_equal_weights_are_stored_for_each_layer_not_handed_on_by_identity_nodes(tmp_path):
+    class TwoEqualBiases(nn.Sequential):
+        def forward(self, image):
+            return super().forward(image.permute(0, 3, 1, 2)).mean((2, 3))
+
+    network = TwoEqualBiases(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1))
+    for layer in network:
+        nn.init.zeros_(layer.bias)
+    write_onnx(network, Preprocessing(8, 8), tmp_path / "equal.onnx", {})
+    graph = onnx.load(tmp_path / "equal.onnx").graph
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    stored = {tensor.name for tensor in graph.initializer}
+    assert {node.input[2] for node in convolutions} < stored
+    assert "Identity" not in {node.op_type for node in graph.node}
+
+
+def test_an_operator_that_came_after_opset_13_is_refused(tmp_path):
+    with pytest.raises(ModelError, match=r"operator that opset 13 lacks.*grid_sampler"):
+        write_onnx(GridSample(), Preprocessing(8, 8), tmp_path / "new.onnx", {})
+
+
+def test_images_are_those_of_the_run(run, digits):
+    assert {s.path for s in read_run(run).dataset().samples} == {s.path.resolve() for s in load_dataset(digits).samples}

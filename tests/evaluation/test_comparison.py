@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+
+from edgeclf.errors import GateError
+from edgeclf.evaluation.comparison import _drop_by_label, compare, hold, paired_interval
+from edgeclf_runtime.classify.golden import divergence
+
+LABELS = ("cat", "dog", "fox")
+
+
+def logits(places, sure=4.0):
+    """One row an image, the label at ``places`` the likeliest."""
+    return np.eye(3, dtype=np.float32)[places] * np.float32(sure)
+
+
+TRUTH = np.array([0, 0, 0, 0, 1, 1, 1, 1, 0, 0])
+
+
+def test_drop_and_agreement_count_images_in_pairs():
+    worse = np.array([1, 1, 0, 0, 1, 1, 1, 1, 0, 0])
+    found = compare(LABELS, TRUTH, logits(TRUTH), logits(worse))
+    assert (found.accuracy_fp32, found.accuracy, found.drop, found.agreement) == (1, 0.8, 0.2, 0.8)
+    assert found.drop_by_label == {"cat": pytest.approx(1 / 3), "dog": 0}  # no fox was seen
+    assert found.p_value == 0.5  # McNemar, 2 against 0
+
+
+def test_files_that_err_on_other_images_drop_nothing_but_agree_less():
+    fp32, other = TRUTH.copy(), TRUTH.copy()
+    fp32[0] = other[1] = 2
+    found = compare(LABELS, TRUTH, logits(fp32), logits(other))
+    assert (found.drop, found.agreement, found.p_value) == (0, 0.8, 1)
+
+
+def test_confidence_shift_is_signed():
+    found = compare(LABELS, TRUTH, logits(TRUTH, 4), logits(TRUTH, 3))
+    expected = 1 / (1 + 2 * np.exp(-3)) - 1 / (1 + 2 * np.exp(-4))
+    assert found.confidence_shift == pytest.approx(expected, abs=1e-6)
+    assert found.confidence_change_p95 == pytest.approx(-expected, abs=1e-6)
+
+
+def test_divergence_is_0_for_the_same_probabilities_and_grows_with_the_difference():
+    assert divergence(logits(TRUTH), logits(TRUTH) + 7) == pytest.approx(0, abs=1e-12)
+    wanted, told = np.array([[0.75, 0.25]]), np.array([[0.5, 0.5]])
+    expected = 0.75 * np.log(0.75 / 0.5) + 0.25 * np.log(0.25 / 0.5)
+    assert divergence(np.log(wanted), np.log(told)) == pytest.approx(expected)
+    assert divergence(logits(TRUTH), logits(TRUTH, 3)) < divergence(logits(TRUTH), logits(TRUTH, 2))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
+def test_divergence_is_a_number_whatever_the_logits_are(bad):
+    found = logits(TRUTH)
+    found[3, 1] = bad
+    assert 0 < divergence(logits(TRUTH), found) < 28
+
+
+def test_the_interval_is_that_of_the_published_example():
+    # Agresti and Min 2005: 132 and 107 of 1600 who changed their mind between two surveys of the same people.
+    low, high = paired_interval(132, 107, 1600)
+    assert (round(low, 3), round(high, 3)) == (-0.003, 0.035)
+
+
+def test_no_differing_image_still_leaves_doubt():
+    low, high = paired_interval(0, 0, 100)
+    assert low == -high
+    assert 0.01 < high < 0.03
+
+
+def test_the_interval_covers_a_true_drop_of_one_point_about_95_times_in_100():
+    random = np.random.RandomState(0)
+    draws = random.multinomial(500, [0.02, 0.01, 0.97], 2000)
+    inside = [low <= 0.01 <= high for low, high in (paired_interval(lost, won, 500) for lost, won, _ in draws)]
+    assert 0.93 < np.mean(inside) < 0.98
+
+
+def test_a_larger_drop_than_accepted_is_a_gate_error_with_its_interval():
+    bad = logits(np.array([1, 1, 0, 0, 1, 1, 1, 1, 0, 0]))
+    found = compare(LABELS, TRUTH, logits(TRUTH), bad)
+    hold("int8", found, bad, 0.2)
+    with pytest.raises(GateError, match=r"int8 has .* 0\.8000 on 10 images and fp32 1\.0000: a loss of 0\.2000 \(95 %"):
+        hold("int8", found, bad, 0.1)
+
+
+def test_answers_that_are_no_numbers_never_pass():
+    broken = logits(TRUTH)
+    broken[3, 1] = np.nan
+    with pytest.raises(GateError, match="fp16 answers 1 of 10 images with numbers that are not finite"):
+        hold("fp16", compare(LABELS, TRUTH, logits(TRUTH), logits(TRUTH)), broken, 1)
+
+
+def test_the_drop_of_each_label_is_counted_in_one_pass_over_the_images():
+    labels = [str(number) for number in range(21_841)]
+    truth = np.array([5, 21_840, 5, 7])
+    # Only as many logits as are looked at: the labels themselves are what there are many of.
+    right_fp32, right = np.array([True, True, True, False]), np.array([True, False, False, False])
+    assert _drop_by_label(labels, truth, right_fp32, right) == {"5": 0.5, "7": 0.0, "21840": 1.0}

@@ -1,0 +1,144 @@
+"""Accuracy, F1 and confusions, held to scikit-learn's, on the images that they say they are of."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, classification_report, confusion_matrix
+
+import edgeclf
+from edgeclf.data.datasets import Dataset, Sample, load_dataset
+from edgeclf.errors import DataError, ImageError, OptionError
+from edgeclf.evaluation.evaluate import measure
+
+LABELS = ("cat", "dog", "emu", "fox")
+
+
+def measured(truth, predicted, labels=LABELS):
+    """Measure logits that say ``predicted`` of images that are ``truth``."""
+    samples = [Sample(f"{number}.png", labels[index], "test") for number, index in enumerate(truth)]
+    dataset = Dataset("known", None, tuple(labels), tuple(samples))
+    logits = np.eye(len(labels), dtype=np.float32)[predicted]
+    return measure("model", dataset, "test", samples, logits, tuple(labels))
+
+
+def test_the_figures_are_those_of_scikit_learn():
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 4, 300)
+    predicted = np.where(random.random(300) < 0.7, truth, random.integers(0, 4, 300))
+    report = classification_report(truth, predicted, target_names=LABELS, output_dict=True)
+    found = measured(truth, predicted)
+    assert found.accuracy == pytest.approx(accuracy_score(truth, predicted))
+    assert found.macro_f1 == pytest.approx(report["macro avg"]["f1-score"])
+    assert np.array_equal(found.confusion, confusion_matrix(truth, predicted))
+    for label in LABELS:
+        expected = [report[label][name] for name in ("precision", "recall", "f1-score", "support")]
+        assert list(found.per_label[label].values()) == pytest.approx(expected)
+
+
+def test_a_label_without_images_does_not_count_in_macro_f1():
+    found = measured([0, 0, 1, 1], [0, 0, 1, 1])
+    assert found.macro_f1 == 1.0
+    assert found.per_label["fox"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "images": 0}
+
+
+def test_the_text_shows_the_confusions_and_the_json_holds_them():
+    found = measured([0, 0, 1], [0, 1, 1])
+    assert ["cat", "1", "1", "0", "0"] in [line.split() for line in str(found).splitlines()]
+    assert json.loads(found.to_json())["confusion"][0] == [1, 1, 0, 0]
+
+
+def test_a_confusion_matrix_with_long_names_has_numbered_columns():
+    found = measured([0, 0, 1], [0, 1, 1], labels=[f"a rather long name {number}" for number in range(9)])
+    lines = str(found).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert ["1", "a", "rather", "long", "name", "0", "1", "1", *"0000000"] in [line.split() for line in lines]
+
+
+def test_many_labels_have_their_most_frequent_confusions_listed():
+    found = measured([0, 0, 0, 1], [0, 7, 7, 3], labels=[f"label{number}" for number in range(100)])
+    lines = [line.split() for line in str(found).splitlines()]
+    assert [line for line in lines if line[1:2] in (["label7"], ["label3"])] == [
+        ["label0", "label7", "2"],
+        ["label1", "label3", "1"],
+    ]
+
+
+@pytest.fixture
+def model(run):
+    return run / "model.fp32.onnx"
+
+
+def test_a_model_is_measured_on_the_images_that_training_held_out(model, digits):
+    found = edgeclf.evaluate(model, digits)
+    assert (found.split, found.images) == ("test", 45)
+    assert found.accuracy > 0.8
+    assert found.logits.shape == (45, 3)
+
+
+@pytest.mark.slow
+def test_splits_can_be_chosen(model, digits):
+    images = {split: edgeclf.evaluate(model, digits, split).images for split in ("train", "val", "all")}
+    assert images == {"train": 123, "val": 12, "all": 180}
+    with pytest.raises(OptionError, match="split is 'half'; train, val, test or all was expected"):
+        edgeclf.evaluate(model, digits, "half")
+
+
+@pytest.mark.slow
+def test_the_data_is_divided_as_for_training_whatever_the_seed_was(digits, tmp_path):
+    options = edgeclf.TrainOptions(
+        image_size=64, epochs=1, backbone="mobilenetv3_small_050", weights="none", seed=7, test=0.5
+    )
+    edgeclf.train(digits, tmp_path / "run", options)
+    held_out = load_dataset(digits, options.split).split("test")
+    assert edgeclf.evaluate(tmp_path / "run", digits).images == len(held_out) == 90
+
+
+@pytest.mark.slow
+def test_run_file_and_bundle_get_the_same_accuracy(run, bundle, digits):
+    found = {
+        edgeclf.evaluate(model, digits, name=name).accuracy
+        for model, name in ((run, None), (run, "fp32"), (bundle, "fp32"))
+    }
+    assert len(found) == 1
+
+
+def test_labels_that_the_model_does_not_know_stop_it_before_it_starts(model, digits, tmp_path):
+    shutil.copytree(digits / "3", tmp_path / "nine")
+    (tmp_path / "nine" / "bad.png").write_text("no image")
+    with pytest.raises(
+        DataError, match=r"has the labels nine, which the model does not know; it knows 3, 5, 8: rename"
+    ):
+        edgeclf.evaluate(model, tmp_path, "all")
+
+
+def test_a_missing_split_says_which_there_are(model, digits, tmp_path):
+    shutil.copytree(digits, tmp_path / "train")
+    with pytest.raises(DataError, match=r"no images in the split 'test'; it has train \(162\), val \(18\): choose one"):
+        edgeclf.evaluate(model, tmp_path)
+
+
+def test_a_folder_of_test_images_alone_is_measured_whole(model, digits, tmp_path):
+    shutil.copytree(digits / "3", tmp_path / "test" / "3")
+    assert edgeclf.evaluate(model, tmp_path).images == 60
+
+
+@pytest.mark.slow
+def test_undivided_images_are_not_halved_where_the_model_was_trained_on_divided_ones(digits, tmp_path):
+    for split in ("train", "val"):
+        shutil.copytree(digits, tmp_path / "data" / split)
+    options = edgeclf.TrainOptions(image_size=64, epochs=1, backbone="mobilenetv3_small_050", weights="none")
+    edgeclf.train(tmp_path / "data", tmp_path / "run", options)
+    with pytest.raises(
+        DataError, match=r"is not divided into train, val and test, .*: measure it whole with --split all"
+    ):
+        edgeclf.evaluate(tmp_path / "run", digits)
+    assert edgeclf.evaluate(tmp_path / "run", digits, "all").images == 180
+
+
+def test_an_image_that_went_bad_is_named(model, digits, tmp_path):
+    photos = shutil.copytree(digits, tmp_path / "photos")
+    (photos / "3" / "000.png").write_bytes((digits / "3" / "000.png").read_bytes()[:100])
+    with pytest.raises(ImageError, match=r"photos/3/000.png: "):
+        edgeclf.evaluate(model, photos, "all")

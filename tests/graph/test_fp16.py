@@ -1,0 +1,82 @@
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeclf.errors import ModelError
+from edgeclf.graph.fp16 import halve
+from edgeclf.quantization.activations import collect_histograms, ranges_of
+
+
+@pytest.fixture(scope="module")
+def graph(run):
+    return onnx.load(run / "model.fp16.onnx").graph
+
+
+def test_no_float32_is_left_but_input_and_output(graph):
+    constants = [a.t for node in graph.node for a in node.attribute if a.type == onnx.AttributeProto.TENSOR]
+    assert TensorProto.FLOAT not in {tensor.data_type for tensor in (*graph.initializer, *constants)}
+    casts = [(node.input[0], node.output[0]) for node in graph.node if node.op_type == "Cast"]
+    assert casts == [("image", "image_fp16"), ("logits_fp16", "logits")]
+
+
+def test_the_file_is_half_of_fp32(run):
+    sizes = [(run / f"model.{name}.onnx").stat().st_size for name in ("fp16", "fp32")]
+    assert sizes[0] < 0.55 * sizes[1]
+
+
+def model(bound=3.4028234663852886e38):
+    """image, float to float cast, Clip from 0 to a bound."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["image"], ["same"], to=TensorProto.FLOAT),
+            helper.make_node("Clip", ["same", "low", "high"], ["clipped"]),
+            helper.make_node("Identity", ["clipped"], ["logits"]),
+        ],
+        "clip",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 2])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 2])],
+        [numpy_helper.from_array(np.array(value, np.float32), name) for name, value in (("low", 0), ("high", bound))],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+
+
+def ranges(largest):
+    return ranges_of(collect_histograms(model(), [np.array([[-1, largest]], np.float32)]), "minmax")
+
+
+def test_casts_to_float32_and_bounds_that_fp16_does_not_know_are_no_trouble():
+    halved = halve(model(), ranges(255))
+    session = onnxruntime.InferenceSession(halved.SerializeToString(), providers=["CPUExecutionProvider"])
+    assert session.run(None, {"image": np.array([[-1, 255]], np.float32)})[0].tolist() == [[0, 255]]
+    assert halved.graph.node[1].attribute[0].i == TensorProto.FLOAT16
+
+
+def test_an_activation_that_does_not_fit_fp16_is_named():
+    with pytest.raises(ModelError, match=r"reaches 7e\+04, and FP16 ends at 65504: leave out the flavor fp16"):
+        halve(model(), ranges(70000))
+
+
+@pytest.fixture(scope="module")
+def half(run):
+    return onnx.load(run / "model.int8-fp16.onnx")
+
+
+def test_the_float_part_of_a_qdq_file_is_fp16_and_its_scales_are(half):
+    floats = {tensor.name for tensor in half.graph.initializer if tensor.data_type == TensorProto.FLOAT}
+    assert floats == set()
+    pairs = [node for node in half.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    scales = {node.input[1] for node in pairs}
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in half.graph.initializer}
+    assert len(pairs) > 100
+    assert {stored[name].dtype for name in scales} == {np.dtype("float16")}
+
+
+def test_no_scale_of_fp16_is_0_or_cuts_a_weight_off(half, run):
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in half.graph.initializer}
+    full = {t.name: numpy_helper.to_array(t) for t in onnx.load(run / "model.int8-tensorrt.onnx").graph.initializer}
+    scales = [name for name in stored if name.endswith("_scale")]
+    assert min(stored[name].min() for name in scales) > 0
+    for name in scales:
+        assert (stored[name] >= full[name]).all()

@@ -1,0 +1,221 @@
+"""The device runtime on the Pythons and libraries that devices have, started as a user starts it.
+
+Each interpreter that is found gets a virtual environment with a device's packages and nothing
+else; it is kept in the user's cache folder (or in EDGECLF_TEST_HOME) for the next run.  One more
+is an emulated Cortex-A57, a Jetson Nano's core; ``runtime/arm64.py`` runs it with more OpenCVs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.classify.golden import read_golden
+from tests.support.pictures import noise
+
+ROOT = Path(__file__).parents[2]
+NEWEST = ("numpy", "onnxruntime", "opencv-python-headless", "paho-mqtt", "pytest")
+PACKAGES = {
+    # JetPack 4, 5 and 6: the OpenCV of each, and the last onnxruntime with an aarch64 wheel for its Python.
+    "3.6": (
+        "pip==21.3.1",
+        "numpy==1.19.5",
+        "onnxruntime==1.10.0",
+        "opencv-python-headless==4.1.1.26",
+        "paho-mqtt==1.6.1",
+        "pytest==7.0.1",
+    ),
+    "3.8": (
+        "numpy==1.24.4",
+        "onnxruntime==1.19.2",
+        "opencv-python-headless==4.5.5.64",
+        "paho-mqtt==2.1.0",
+        "pytest==7.4.4",
+    ),
+    "3.10": ("numpy==1.26.4", "onnxruntime==1.23.2", "opencv-python-headless==4.8.0.76", "paho-mqtt", "pytest"),
+    "3.12": NEWEST,
+    "3.13": NEWEST,
+}
+MARKS = "" if os.environ.get("EDGECLF_TEST_WHOLE") else "not slow"
+"""EDGECLF_TEST_WHOLE=1 runs every test on each of them; the host's own Python always does."""
+CAN_EMULATE = bool(shutil.which("qemu-aarch64-static") and shutil.which("apt-get")) and os.getuid() == 0
+ARM64, ARM64_OPENCV = ROOT / "tests" / "support" / "arm64.py", "4.8.0.76"
+AT_ONCE = 2
+LOGITS = """
+import json, sys
+from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.images.read import read_image
+from edgeclf_runtime.images.preprocess import as_batch, preprocess
+from edgeclf_runtime.runners import open_runner
+
+bundle = open_bundle(sys.argv[1])
+batches = [as_batch([preprocess(read_image(path), bundle.preprocessing)]) for path in sys.argv[2:]]
+logits = {}
+for model in bundle.models:
+    if "onnxruntime" in model.backends:
+        with open_runner("onnxruntime", bundle.file(model.file), threads=1) as runner:
+            logits[model.name] = [runner.infer(batch)[0].tolist() for batch in batches]
+print(json.dumps(logits))
+"""
+
+
+@pytest.fixture(scope="session")
+def interpreters():
+    """By version an interpreter with a device's packages, or None."""
+
+    def prepare(version):
+        base = find_python(version)
+        return base and make_environment(base, PACKAGES[version])
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return dict(zip(PACKAGES, pool.map(prepare, PACKAGES), strict=True))
+
+
+@pytest.fixture(scope="session", params=PACKAGES)
+def python(request, interpreters) -> str:
+    """An interpreter with a device's packages."""
+    found = interpreters[request.param]
+    if found is None:
+        pytest.skip(
+            f"there is no Python {request.param}: python{request.param} does not start, "
+            f"and no ~/.pyenv/versions/{request.param}.* is there"
+        )
+    return found
+
+
+@pytest.fixture(scope="session")
+def tested(interpreters, bundle):
+    """By interpreter, the run of the runtime's tests there; a few at once, since they mostly wait."""
+
+    def run(*command):
+        environment = bare_environment(
+            EDGECLF_TEST_BUNDLE=str(bundle), PYTHONPATH=str(bundle), PYTHONDONTWRITEBYTECODE="1"
+        )
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        runs = {}
+        if CAN_EMULATE:
+            # The longest first: it computes and never waits.
+            runs[ARM64] = pool.submit(run, sys.executable, ARM64, bundle, home() / "arm64", ARM64_OPENCV)
+        for python in interpreters.values():
+            if python is not None:
+                command = ("-m", "pytest", "-p", "no:cacheprovider", "-o", "addopts=-q", "-m", MARKS, "tests/runtime")
+                runs[python] = pool.submit(run, python, *command)
+        yield runs
+
+
+def find_python(version: str) -> str | None:
+    """Return a Python of that version that really starts: a shim of pyenv may lead nowhere."""
+    installed = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python"))
+    code = "import ensurepip, sys, venv; print('%d.%d' % sys.version_info[:2])"
+    for candidate in [shutil.which(f"python{version}"), *map(str, installed)]:
+        if candidate:
+            started = subprocess.run([candidate, "-c", code], capture_output=True, text=True)
+            if started.stdout.strip() == version:
+                return candidate
+    return None
+
+
+def make_environment(base: str, packages: tuple[str, ...]) -> str:
+    """Return the python of a virtual environment with these packages, made now or on an earlier run."""
+    environment = home() / hashlib.sha256(repr((base, packages)).encode()).hexdigest()[:16]
+    python = environment / "bin" / "python"
+    if not (environment / "complete").is_file():
+        shutil.rmtree(environment, ignore_errors=True)
+        subprocess.run([base, "-m", "venv", environment], check=True)
+        # The first alone: the pip that comes with Python 3.6 knows no wheel of today.
+        for wanted in (packages[:1], packages):
+            subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *wanted], check=True)
+        (environment / "complete").touch()
+    return str(python)
+
+
+def home() -> Path:
+    """Return the folder that keeps what is installed here."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "edgeclf-tests"
+    return Path(os.environ.get("EDGECLF_TEST_HOME") or cache)
+
+
+def bare_environment(**more: str) -> dict[str, str]:
+    """Return the environment without what Python reads, in a locale that Python 3.6 can name files in."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    return {**kept, "LC_ALL": "C.UTF-8", **more}
+
+
+@pytest.mark.slow
+def test_the_runtimes_tests_pass(python, tested):
+    assert_passed(tested[python].result())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not CAN_EMULATE, reason="a Debian, root and the package qemu-user-static are needed to run arm64 here"
+)
+def test_the_runtimes_tests_pass_on_a_jetson_nanos_core(tested):
+    assert_passed(tested[ARM64].result())
+
+
+def assert_passed(run):
+    print(run.stdout)
+    assert run.returncode == 0, run.stdout[-5000:] + run.stderr[-1000:]
+
+
+@pytest.mark.slow
+def test_every_model_gives_the_hosts_logits(python, bundle, pictures):
+    here, there = (logits(interpreter, bundle, pictures) for interpreter in (sys.executable, python))
+    assert set(here) == set(there)
+    # int8-arm is for Arm: x86 kernels of ONNX Runtime 1.10 compute it otherwise, which the golden images would find.
+    for model in [open_bundle(bundle).model(name) for name in ("fp32", "int8-cpu")]:
+        largest = np.abs(np.subtract(here[model.name], there[model.name])).max()
+        assert largest <= (1e-3 if model.precision == "fp32" else model.tolerance("onnxruntime").largest), model.name
+
+
+def logits(interpreter, bundle, pictures):
+    out = subprocess.run(
+        [interpreter, "-c", LOGITS, bundle, *pictures],
+        env=bare_environment(PYTHONPATH=str(bundle), PYTHONDONTWRITEBYTECODE="1"),
+        check=True,
+        capture_output=True,
+    )
+    return json.loads(out.stdout)
+
+
+@pytest.fixture(scope="session")
+def pictures(bundle, digits, tmp_path_factory):
+    """The golden images, every digit, and pictures of the sizes that cameras give."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for width, height in ((1280, 720), (640, 480), (333, 517), (32, 32)):
+        cv2.imwrite(str(folder / f"{width} x {height}.png"), noise(width, height))
+    return [*sorted(bundle.glob("golden/*.png")), *sorted(digits.rglob("*.png")), *sorted(folder.iterdir())]
+
+
+@pytest.mark.slow
+def test_a_user_starts_the_bundle_from_anywhere(python, bundle, tmp_path):
+    images = [bundle / name for name in read_golden(open_bundle(bundle))["images"]]
+    arguments = ["--json", "--model", "fp32", "--top-k", "1000"]
+    here, there = (
+        [json.loads(line) for line in classify(interpreter, bundle, tmp_path, arguments, images)]
+        for interpreter in (sys.executable, python)
+    )
+    assert [line["label"] for line in there] == [line["label"] for line in here]
+    assert [line["confidence"] for line in there] == pytest.approx([line["confidence"] for line in here], abs=1e-3)
+    assert not [path for path in bundle.rglob("__pycache__") if path.is_dir()]
+
+
+def classify(interpreter, bundle, folder, arguments, images):
+    command = [interpreter, bundle, "classify", *arguments, *images]
+    out = subprocess.run(command, cwd=folder, env=bare_environment(), check=True, capture_output=True, text=True)
+    assert out.stderr == ""
+    return out.stdout.splitlines()

@@ -1,0 +1,131 @@
+"""The product itself: what is imported, what the wheel holds, what the documentation says."""
+
+import inspect
+import pkgutil
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import typer
+
+import edgeclf
+from edgeclf import cli
+from edgeclf_runtime import __main__ as device
+from edgeclf_runtime.commands.parser import make_parser
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = sorted(module.name for module in pkgutil.walk_packages(edgeclf.__path__, "edgeclf."))
+COMMANDS = sorted(typer.main.get_command(cli.app).commands)
+DOCUMENTS = sorted(path for path in ROOT.rglob("*.md") if not {part for part in path.parts if part.startswith(".")})
+
+
+@pytest.mark.slow
+def test_every_module_can_be_imported_first():
+    # One process, and each module in a fork of it that has imported nothing of ours: a circle would show.
+    script = (
+        "import os, sys\n"
+        "import cv2, lightning, matplotlib, onnx, onnxruntime, safetensors.torch, sklearn.metrics, timm, torchmetrics\n"
+        "for name in sys.argv[1:]:\n"
+        "    child = os.fork()\n"
+        "    if not child:\n"
+        "        __import__(name)\n"
+        "        os._exit(0)\n"
+        "    if os.waitpid(child, 0)[1]: sys.exit(f'{name} cannot be imported first')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *MODULES], stderr=subprocess.PIPE, text=True, check=False)
+    assert done.stderr == ""
+
+
+def test_importing_the_package_imports_nothing_else_of_it():
+    script = "import sys, edgeclf; sys.exit(str([m for m in sys.modules if m.startswith('edgeclf.')]))"
+    done = subprocess.run([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True, check=False)
+    assert done.stderr == "[]\n"
+
+
+def test_the_public_names_are_those_that_are_served():
+    assert edgeclf.__all__ == sorted(edgeclf.__all__)
+    assert set(edgeclf._HOMES) | {"__version__"} == set(edgeclf.__all__)
+    assert all(getattr(edgeclf, name).__name__ == name for name in edgeclf._HOMES)
+    assert dir(edgeclf) == edgeclf.__all__
+    with pytest.raises(AttributeError, match="module 'edgeclf' has no attribute 'nonsense'"):
+        _ = edgeclf.nonsense
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_is_a_public_function_of_the_same_name(name):
+    function = getattr(edgeclf, name)
+    assert inspect.isfunction(function)
+    assert name in edgeclf.__all__
+    assert function.__doc__
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel, built from a copy, so that nothing of it is left in the working tree."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = shutil.copytree(
+        ROOT, folder / "source", ignore=shutil.ignore_patterns(".*", "build", "*.egg-info", "*.edge", "runs")
+    )
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", folder, source],
+        check=True,
+        capture_output=True,
+    )
+    [path] = folder.glob("*.whl")
+    return zipfile.ZipFile(path)
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_two_packages_and_nothing_else(wheel):
+    held = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    expected = {
+        Path(package, path.relative_to(folder)).as_posix()
+        for package, folder in (("edgeclf", ROOT / "edgeclf"), ("edgeclf_runtime", ROOT / "deploy" / "edgeclf_runtime"))
+        for path in folder.rglob("*")
+        if path.suffix in (".py", ".html") or path.name == "py.typed"
+    }
+    assert held == expected
+    assert "edgeclf_runtime/runners/onnxruntime.py" in held
+
+
+def test_the_wheel_brings_the_command_and_its_licence(wheel):
+    entries = {name.partition(".dist-info/")[2]: name for name in wheel.namelist()}
+    assert "edgeclf = edgeclf.cli:app" in wheel.read(entries["entry_points.txt"]).decode()
+    assert "licenses/LICENSE" in entries
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_readme_shows_every_command(name):
+    assert re.search(rf"\bedgeclf {name}\b", (ROOT / "README.md").read_text(encoding="utf-8"))
+
+
+def shown(program):
+    """Return the arguments of each line of the documents' code that starts with a program."""
+    code = "".join("".join(re.findall(r"```.*?```", path.read_text(encoding="utf-8"), re.DOTALL)) for path in DOCUMENTS)
+    return [shlex.split(line, comments=True) for line in re.findall(rf"^{program} (.*)$", code, re.MULTILINE)]
+
+
+def test_every_command_of_the_host_in_the_documents_parses():
+    commands = typer.main.get_command(cli.app).commands
+    assert {name for name, *_ in shown("edgeclf")} >= set(COMMANDS) - {"demo"}
+    for name, *arguments in shown("edgeclf"):
+        commands[name].make_context(name, arguments)
+
+
+def test_every_command_of_the_device_in_the_documents_parses():
+    assert len(shown(r"python3 \w+\.edge")) >= 5
+    for arguments in shown(r"python3 \w+\.edge"):
+        make_parser(device.COMMANDS, "pets.edge").parse_args(arguments)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_in_the_documents_lead_to_files_that_exist(document):
+    text = re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL)
+    links = re.findall(r"\]\(([^)\s]+)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
+    local = [link.partition("#")[0] for link in links if not re.match(r"[a-z]+:", link)]
+    assert [link for link in local if link and not (document.parent / link).exists()] == []

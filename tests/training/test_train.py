@@ -1,0 +1,282 @@
+"""Training: the same seed gives the same run, each image goes through a frozen backbone once, nothing is left half done."""
+
+import csv
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import edgeclf
+from edgeclf import TrainOptions
+from edgeclf.errors import DataError, ImageError, OptionError, OutputError
+from edgeclf.training import features, loop, train
+from edgeclf.training.backbones import create
+from edgeclf_runtime.images.preprocess import Preprocessing
+
+SMALL = "mobilenetv3_small_050"
+QUICK = {"image_size": 64, "epochs": 2, "backbone": SMALL, "weights": "none"}
+
+
+def quick(**options):
+    return TrainOptions(**{**QUICK, **options})
+
+
+def sha256(run):
+    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def small(digits, tmp_path_factory):
+    """A small run of a frozen backbone."""
+    path = tmp_path_factory.mktemp("training") / "small"
+    edgeclf.train(digits, path, quick())
+    return path
+
+
+@pytest.fixture(scope="module")
+def full(digits, tmp_path_factory):
+    """The same run, every layer of it trained for one epoch."""
+    path = tmp_path_factory.mktemp("training") / "full"
+    edgeclf.train(digits, path, quick(finetune="full", epochs=1))
+    return path
+
+
+@pytest.mark.slow
+def test_others_may_read_a_run_as_far_as_the_umask_lets_them(small):
+    modes = {path.stat().st_mode for path in small.iterdir()}
+    assert len(modes) == 1
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_weights_and_split(small, digits, tmp_path):
+    edgeclf.train(digits, tmp_path / "again", quick())
+    assert sha256(tmp_path / "again") == sha256(small)
+    assert (tmp_path / "again" / "split.csv").read_bytes() == (small / "split.csv").read_bytes()
+
+
+def test_another_seed_gives_another_head_and_split(small, digits, tmp_path):
+    edgeclf.train(digits, tmp_path / "other", quick(seed=1))
+    assert sha256(tmp_path / "other") != sha256(small)
+    assert (tmp_path / "other" / "split.csv").read_bytes() != (small / "split.csv").read_bytes()
+
+
+@pytest.mark.slow
+def test_full_fine_tuning_is_reproducible_too(full, digits, tmp_path):
+    edgeclf.train(digits, tmp_path / "again", quick(finetune="full", epochs=1))
+    assert sha256(tmp_path / "again") == sha256(full)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU takes the images in batches")
+def test_each_image_goes_through_the_frozen_backbone_once(digits, tmp_path, monkeypatch):
+    seen = []
+
+    class Counting(features.OnnxRuntimeRunner):
+        def infer(self, batch):
+            seen.extend(hashlib.sha256(image.tobytes()).hexdigest() for image in batch)
+            return super().infer(batch)
+
+    monkeypatch.setattr(features, "OnnxRuntimeRunner", Counting)
+    report = edgeclf.train(digits, tmp_path / "run", quick(epochs=5))
+    assert len(seen) == report.images["train"] + report.images["val"] == 135
+    assert len(set(seen)) == 135
+
+
+def test_a_frozen_backbone_stays_as_it_was_and_its_head_learns(digits, run):
+    trained, start = load_file(run / "model.safetensors"), create("efficientnet_lite0", 3, "imagenet").state_dict()
+    changed = {name for name, tensor in trained.items() if not torch.equal(tensor, start[name])}
+    assert changed == {"backbone.classifier.weight", "backbone.classifier.bias"}
+    assert edgeclf.evaluate(run / "model.fp32.onnx", digits).accuracy > 0.8
+
+
+def test_full_fine_tuning_trains_every_layer_and_its_batch_norm(full, small):
+    before, after = load_file(small / "model.safetensors"), load_file(full / "model.safetensors")
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert same == {"normalize.weight", "normalize.bias"}
+
+
+@pytest.mark.slow
+def test_weights_that_begin_at_random_are_trained_from_a_head_of_usual_size(digits, tmp_path):
+    # Fitted to the random features of this backbone, the head had weights that no training recovered from.
+    options = TrainOptions(image_size=64, epochs=1, backbone="efficientnet_b0", weights="none", finetune="full")
+    report = edgeclf.train(digits, tmp_path / "run", options)
+    assert report.metrics["loss"] < 5
+
+
+def test_metrics_have_one_row_an_epoch(small, full):
+    for run, epochs in ((small, 2), (full, 1)):
+        with (run / "metrics.csv").open() as stream:
+            rows = list(csv.DictReader(stream))
+        assert [row["epoch"] for row in rows] == [str(epoch) for epoch in range(epochs)]
+        assert all(float(row["loss"]) > 0 and 0 <= float(row["val_accuracy"]) <= 1 for row in rows)
+
+
+def test_a_run_records_versions_options_data_and_metrics(small, digits):
+    facts = json.loads((small / "run.json").read_text())
+    assert facts["versions"]["torch"] == torch.__version__
+    assert {"python", "edgeclf", "torchvision", "timm", "lightning", "numpy", "cv2", "onnxruntime"} <= set(
+        facts["versions"]
+    )
+    assert TrainOptions(**facts["options"]) == quick()
+    assert facts["data"]["name"] == "digits"
+    assert facts["data"]["root"] == str(digits)
+    assert facts["data"]["split"] == {"seed": 0, "test": 0.25, "val": 0.1}
+    assert facts["data"]["split_sha256"] == hashlib.sha256((small / "split.csv").read_bytes()).hexdigest()
+    assert facts["metrics"]["epoch"] == 1
+
+
+@pytest.mark.slow
+def test_findings_that_do_not_stop_training_are_in_the_run(digits, tmp_path):
+    photos = shutil.copytree(digits, tmp_path / "photos")
+    (photos / "3" / "bad.jpg").write_text("no image")
+    report = edgeclf.train(photos, tmp_path / "run", quick(epochs=1, skip_unreadable=True))
+    assert report.warnings == tuple(json.loads((tmp_path / "run" / "run.json").read_text())["data"]["findings"])
+    assert "bad.jpg" in report.warnings[0]
+    assert "bad.jpg" not in (tmp_path / "run" / "split.csv").read_text()
+
+
+@pytest.mark.slow
+def test_relative_and_linked_data_is_found_again_from_elsewhere(digits, tmp_path, monkeypatch):
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / "photos").symlink_to(digits)
+    lines = [f"../outside/{path.parent.name}{path.name},{path.parent.name}" for path in sorted(digits.rglob("*.png"))]
+    (tmp_path / "outside").mkdir()
+    for path in digits.rglob("*.png"):
+        shutil.copyfile(path, tmp_path / "outside" / f"{path.parent.name}{path.name}")
+    (tmp_path / "link" / "data.csv").write_text("\n".join(["path,label", *lines]) + "\n")
+    monkeypatch.chdir(tmp_path / "link" / "photos")
+    edgeclf.train(".", tmp_path / "folder", quick(epochs=1))
+    monkeypatch.chdir(tmp_path)
+    edgeclf.train("link/data.csv", "csv", quick(epochs=1))
+    monkeypatch.chdir("/")
+    for run, name in (("folder", digits.name), ("csv", "data.csv")):
+        read = edgeclf.training.runs.read_run(tmp_path / run)
+        assert read.name == name
+        assert len(read.dataset().samples) == 180
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"finetune": "some"}, "finetune is 'some'; head, full was expected"),
+        ({"resize": "squash"}, "resize is 'squash'; crop, stretch, letterbox was expected"),
+        ({"flips": "up"}, "flips is 'up'; none, horizontal, all was expected"),
+        ({"epochs": 0}, "epochs is 0; 1 to 10000 was expected"),
+        ({"image_size": 8}, "image-size is 8; 32 to 1024 was expected"),
+        ({"batch_size": 0}, "batch-size is 0; 1 to 4096 was expected"),
+        ({"batch_size": 1, "finetune": "full"}, "batch-size is 1; 2 or more was expected for full"),
+        ({"seed": -1}, "seed is -1; 0 to 2147483648 was expected"),
+        ({"learning_rate": 0}, "learning-rate is 0; more than 0 and less than 1 was expected"),
+        ({"learning_rate": float("nan")}, "learning-rate is nan; more than 0"),
+        ({"val": 0.95}, "the share for val is 0.95; more than 0 and less than 0.9 was expected"),
+    ],
+)
+def test_an_option_that_cannot_be_meant_is_refused(options, message):
+    with pytest.raises(OptionError, match=message):
+        TrainOptions(**options)
+
+
+def test_an_image_size_that_the_backbone_cannot_take_is_refused_with_one_that_it_can(digits, tmp_path):
+    options = quick(backbone="vit_tiny_patch16_224")
+    with pytest.raises(OptionError, match=r"cannot take images of 64 x 64 .*; choose another --image-size, say 224"):
+        edgeclf.train(digits, tmp_path / "run", options)
+
+
+def test_a_taken_output_is_refused_before_the_data_is_read(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="exists and is not empty"):
+        edgeclf.train(tmp_path / "no data", tmp_path / "run")
+    with pytest.raises(OutputError, match=r"holds no run.json, so edgeclf did not make it and will not replace it"):
+        edgeclf.train(tmp_path / "no data", tmp_path / "run", overwrite=True)
+
+
+def test_overwrite_replaces_a_run(small, digits, tmp_path):
+    copy = shutil.copytree(small, tmp_path / "run")
+    (copy / "model.fp32.onnx").write_text("of the run that was")
+    edgeclf.train(digits, copy, quick(seed=1), overwrite=True)
+    assert sha256(copy) != sha256(small)
+    assert not (copy / "model.fp32.onnx").exists()
+
+
+@pytest.mark.slow
+def test_a_training_that_fails_leaves_nothing_and_the_old_run_as_it_was(small, digits, tmp_path, monkeypatch):
+    copy = shutil.copytree(small, tmp_path / "run")
+
+    def full_disk(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(train, "_write_metrics", full_disk)
+    with pytest.raises(OutputError, match=r"run cannot be written \(No space left on device\): free some space"):
+        edgeclf.train(digits, copy, quick(epochs=1), overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert sha256(copy) == sha256(small)
+
+
+def test_data_that_cannot_be_trained_on_leaves_no_run(tmp_path):
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(DataError, match="holds no images"):
+        edgeclf.train(tmp_path / "photos", tmp_path / "run", quick())
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_image_that_goes_bad_while_all_layers_are_trained_is_named_in_one_line(digits, tmp_path):
+    paths = sorted(digits.rglob("*.png"))[:8]
+    gone = tmp_path / "gone.png"
+    with pytest.raises(ImageError, match=r"gone\.png: cannot be read") as raised:
+        loop.fit_network(
+            create(SMALL, 3),
+            {"train": [*paths, gone], "val": paths},
+            {"train": np.zeros(9, int), "val": np.zeros(8, int)},
+            Preprocessing(64, 64),
+            epochs=1,
+            batch_size=4,
+            learning_rate=1e-3,
+            flips="none",
+        )
+    assert "\n" not in str(raised.value)
+
+
+# The head
+
+
+def test_the_head_takes_features_as_they_are_and_separates_what_can_be_separated():
+    random = np.random.default_rng(0)
+    targets = np.arange(200) % 4
+    # Off centre and of different spreads, as a backbone's features are.
+    spread, centre = random.uniform(0.1, 5, 16), random.uniform(-20, 20, 16)
+    features = (random.normal(size=(4, 16))[targets] * 3 + random.normal(size=(200, 16))) * spread + centre
+    features = features.astype(np.float32)
+    head = nn.Linear(16, 4)
+    rows = loop.fit_head(head, {"train": features, "val": features}, {"train": targets, "val": targets}, 10, 32, 3e-2)
+    with torch.inference_mode():
+        accuracy = (head(torch.from_numpy(features)).argmax(1).numpy() == targets).mean()
+    assert accuracy > 0.95
+    assert rows[-1]["val_accuracy"] == pytest.approx(accuracy, abs=1e-6)
+
+
+# Augmentation
+
+
+def left_is_brighter(image):
+    return bool(image[:, :, :16].float().mean() > image[:, :, 16:].float().mean())
+
+
+@pytest.mark.parametrize(
+    ("flips", "outcomes"), [("none", {True}), ("horizontal", {True, False}), ("all", {True, False})]
+)
+def test_augmentation_flips_only_when_asked_and_keeps_size_and_type(flips, outcomes):
+    image = torch.zeros(3, 32, 32, dtype=torch.uint8)
+    image[:, :, :16] = 200
+    torch.manual_seed(0)
+    augmented = [loop.augmentation(flips)(image) for _ in range(30)]
+    assert {left_is_brighter(picture) for picture in augmented} == outcomes
+    assert {(tuple(picture.shape), picture.dtype) for picture in augmented} == {((3, 32, 32), torch.uint8)}

@@ -1,0 +1,337 @@
+"""Engines that are built once and kept, by TensorRT 11.4's bindings where there is no GPU; see ``tensorrt_rig.py``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import signal
+import tempfile
+from types import SimpleNamespace
+
+import pytest
+from onnx import helper
+
+from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.device import child_process
+from edgeclf_runtime.errors import BackendError
+from edgeclf_runtime.trt import cache, engine
+from edgeclf_runtime.trt.engine import ensure_engine, forget_engines
+from edgeclf_runtime.trt.spec import Options
+from tests.support.engine_requests import Told
+from tests.support.gpus import NANO, ORIN, RTX, TX2
+from tests.support.tensorrt_rig import BUILDS
+
+
+@pytest.mark.slow
+def test_every_model_of_the_bundle_for_tensorrt_becomes_an_engine(tensorrt, bundle):
+    opened = open_bundle(bundle)
+    for model in opened.models:
+        if model.name == "fp32" or "tensorrt" in model.backends:
+            facts = ensure_engine(opened.file(model.file), ORIN).facts
+            assert facts["key"]["precision"] == model.precision
+            # Quantised weights show in the size.
+            assert facts["bytes"] < os.path.getsize(opened.file("model.fp32.onnx")) * (
+                1.1 if model.name == "fp32" else 0.8
+            )
+
+
+def test_a_build_that_is_killed_is_tried_again_with_little_memory(tensorrt, relu, tmp_path, monkeypatch, caplog):
+    kill = f"import os, sys; p = {str(tmp_path / 'killed')!r}; os.path.exists(p) or (open(p, 'w'), os.kill(os.getpid(), 9)); "
+    monkeypatch.setattr(child_process, "_START", kill + child_process._START)
+    assert ensure_engine(relu, ORIN).facts["workspace_bytes"] == 256 << 20
+    assert re.search("was killed.* less than 4096 MB .*; trying again with 256 MB", caplog.text)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_build_that_the_system_ends_is_not_held_against_the_model(monkeypatch, tensorrt, relu, number):
+    begin = child_process._START
+    monkeypatch.setattr(child_process, "_START", f"import os; os.kill(os.getpid(), {int(number)})")
+    with pytest.raises(BackendError, match=r"the build of the engine of model.fp32.onnx was ended from outside"):
+        ensure_engine(relu, ORIN)
+    monkeypatch.setattr(child_process, "_START", begin)
+    assert ensure_engine(relu, ORIN).plan
+
+
+def test_an_engine_is_built_once_and_kept_with_its_facts(tensorrt, relu, tmp_path, monkeypatch):
+    first = ensure_engine(relu, ORIN)
+    monkeypatch.setattr(engine, "build_engine", None)
+    assert ensure_engine(relu, ORIN) == first
+    assert first.facts["key"]["tensorrt"] == BUILDS
+    assert first.facts["key"]["gpu"] == "Orin"
+    assert first.facts["key"]["precision"] == "fp32"
+    assert {path.suffix for path in (tmp_path / "cache/edgeclf/engines").iterdir()} == {".engine", ".json", ".timing"}
+
+
+def test_an_engine_that_cannot_be_loaded_is_built_anew_by_retry(tensorrt, relu, tmp_path):
+    first = ensure_engine(relu, ORIN)
+    file = kept(tmp_path, ".engine")
+    before = file.stat().st_mtime_ns
+    assert ensure_engine(relu, ORIN, Options(retry=True)).facts["key"] == first.facts["key"]
+    assert file.stat().st_mtime_ns > before
+
+
+def kept(tmp_path, suffix):
+    (path,) = (tmp_path / "cache/edgeclf/engines").glob("*" + suffix)
+    return path
+
+
+def test_an_engine_that_was_changed_is_never_used(tensorrt, relu, tmp_path, caplog):
+    good = ensure_engine(relu, ORIN).plan
+    file = kept(tmp_path, ".engine")
+    file.write_bytes(b"foreign" + good)
+    assert ensure_engine(relu, ORIN).plan != b"foreign" + good
+    assert "is not used: it was changed (its sha256 differs from that beside it)" in caplog.text
+
+
+def test_an_engine_for_something_else_is_not_used_and_what_differs_is_named(tensorrt, relu, tmp_path, caplog):
+    ensure_engine(relu, ORIN)
+    ensure_engine(relu, ORIN._replace(name="NVIDIA Thor", capability=(11, 0)))
+    assert "is not used: compute_capability 8.7 (here 11.0), gpu Orin (here NVIDIA Thor)" in caplog.text
+
+
+def test_an_engine_under_another_ones_name_is_not_used(tensorrt, relu, tmp_path, caplog):
+    ensure_engine(relu, ORIN)
+    file = kept(tmp_path, ".json")
+    facts = json.loads(file.read_text())
+    facts["key"]["tensorrt"] = "10.3.0.26"
+    file.write_text(json.dumps(facts))
+    ensure_engine(relu, ORIN)
+    assert f"is not used: tensorrt 10.3.0.26 (here {BUILDS})" in caplog.text
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+def test_an_engine_of_another_users_is_never_used(tensorrt, relu, tmp_path, caplog):
+    ensure_engine(relu, ORIN)
+    os.chown(kept(tmp_path, ".engine"), 1234, 1234)
+    ensure_engine(relu, ORIN)
+    assert "is not used: it belongs to another user (1234)" in caplog.text
+    assert kept(tmp_path, ".engine").stat().st_uid == os.getuid()
+
+
+@pytest.mark.slow
+def test_facts_that_are_garbled_make_the_engine_anew(tensorrt, relu, tmp_path, caplog):
+    ensure_engine(relu, ORIN)
+    for garbled in (b"", b"[]", b"{}", b'{"key": 1, "sha256": 2}', b"\xff"):
+        kept(tmp_path, ".json").write_bytes(garbled)
+        caplog.clear()
+        ensure_engine(relu, ORIN)
+        assert "cannot be used" in caplog.text
+
+
+def test_a_refusal_is_remembered_until_it_is_to_be_tried_again(tensorrt, small, monkeypatch):
+    bad = small([helper.make_node("Foo", ["image"], ["logits"])])
+    with pytest.raises(BackendError, match=r"operator: Foo"):
+        ensure_engine(bad, ORIN)
+    builds = []
+    monkeypatch.setattr(engine, "build_engine", lambda *_: builds.append(1) or {"build_s": 1})
+    with pytest.raises(BackendError, match=r"operator: Foo(.*\n)*.*that was tried before; to try again: build --retry"):
+        ensure_engine(bad, ORIN)
+    assert not builds
+    ensure_engine(bad, ORIN, Options(retry=True))
+    assert builds
+
+
+def test_a_cache_that_cannot_be_written_gives_way_to_the_users_own_and_says_so(
+    tensorrt, relu, tmp_path, monkeypatch, caplog
+):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    first = ensure_engine(relu, ORIN)
+    own = str(tmp_path / "home/.cache/edgeclf/engines")
+    assert first.folder == own
+    assert "file/edgeclf/engines cannot be written" in caplog.text
+    assert f"engines are kept in {own}" in caplog.text
+    monkeypatch.setattr(engine, "build_engine", None)
+    assert ensure_engine(relu, ORIN) == first
+
+
+def test_where_no_cache_can_be_written_a_temporary_folder_serves(tensorrt, relu, tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert ensure_engine(relu, ORIN).plan
+    assert ensure_engine(relu, ORIN, Options(level=1)).plan
+    assert not list(tmp_path.glob("edgeclf-engines-*"))
+    assert "engines cannot be written" in caplog.text
+    assert "will be built anew at every start" in caplog.text
+
+
+def test_what_the_user_asks_for_is_an_engine_of_its_own_which_is_used_from_then_on(tensorrt, relu):
+    usual = ensure_engine(relu, RTX)
+    asked = ensure_engine(relu, RTX, Options(hardware_compatible=True, level=1))
+    assert asked.facts["key"] == {**usual.facts["key"], "hardware_compatible": True, "optimization_level": 1}
+    assert ensure_engine(relu, RTX) == asked
+    assert ensure_engine(relu, RTX, Options()) == usual == ensure_engine(relu, RTX)
+
+
+def test_an_engine_that_is_forgotten_or_damaged_gives_way_to_the_usual_one(tensorrt, relu, tmp_path, caplog):
+    usual = ensure_engine(relu, RTX)
+    asked = ensure_engine(relu, RTX, Options(hardware_compatible=True))
+    forget_engines(relu, RTX)
+    assert ensure_engine(relu, RTX) == usual
+    asked = ensure_engine(relu, RTX, Options(hardware_compatible=True))
+    (facts,) = [path for path in (tmp_path / "cache").rglob("*.json") if json.loads(path.read_text()) == asked.facts]
+    facts.with_suffix(".engine").write_bytes(b"damaged")
+    assert ensure_engine(relu, RTX) == usual
+    assert "is not used: it was changed" in caplog.text
+
+
+def test_a_hardware_compatible_engine_serves_other_gpus_since_ampere(tensorrt, relu, monkeypatch, caplog):
+    asked = ensure_engine(relu, RTX, Options(hardware_compatible=True))
+    monkeypatch.setattr(engine, "build_engine", None)
+    other = RTX._replace(name="NVIDIA RTX A2000", capability=(8, 6))
+    assert ensure_engine(relu, other) == asked
+    assert f"built by TensorRT {BUILDS} for {RTX.name} is used" in caplog.text
+    with pytest.raises(TypeError, match="NoneType"):
+        ensure_engine(relu, RTX._replace(name="RTX 2080", capability=(7, 5)))
+
+
+@pytest.mark.parametrize(("version", "serves"), [("11.4.1.5", True), ("12.0.0", True), ("11.3.9.9", False)])
+def test_a_version_compatible_engine_serves_later_tensorrts_alone(
+    tensorrt, relu, tmp_path, monkeypatch, version, serves
+):
+    # TensorRT's lean runtime, which would be inside of it, is not at hand: the facts are what counts here.
+    keep = cache.keep_facts
+    monkeypatch.setattr(cache, "keep_facts", lambda f, k, *rest: keep(f, dict(k, version_compatible=True), *rest))
+    monkeypatch.setattr(cache, "new_engine", version_compatible(cache.new_engine))
+    built = ensure_engine(relu, RTX)
+    monkeypatch.setattr(engine, "load_tensorrt", lambda: SimpleNamespace(__version__=version))
+    monkeypatch.setattr(engine, "build_engine", None)
+    if serves:
+        assert ensure_engine(relu, RTX).facts == built.facts
+    else:
+        with pytest.raises(TypeError, match="NoneType"):
+            ensure_engine(relu, RTX)
+
+
+def version_compatible(new_engine):
+    """Keep engines under the key that one for later TensorRTs has."""
+    return lambda folder, key: new_engine(folder, dict(key, version_compatible=True))
+
+
+def test_a_version_compatible_engine_is_asked_of_tensorrt_which_wants_its_lean_runtime_inside(tensorrt, relu):
+    # These bindings come without it; TensorRT's own words say what to install.
+    with pytest.raises(BackendError, match=r"TensorRT 11.4.0.106 refuses (.*\n)+.*libnvinfer_lean"):
+        ensure_engine(relu, RTX, Options(version_compatible=True))
+
+
+def test_a_dla_where_there_is_none_is_a_sentence(tensorrt, relu, small):
+    fp16 = small([helper.make_node("Relu", ["image"], ["logits"])], name="model.fp16.onnx")
+    with pytest.raises(BackendError, match=r"TensorRT 11.4.0.106 finds no DLA here, --dla 0 .*; leave out --dla"):
+        ensure_engine(fp16, ORIN, Options(dla=0))
+    assert ensure_engine(fp16, ORIN).facts["key"]["dla"] is None
+
+
+def test_a_build_like_an_earlier_one_is_told_how_long_it_will_take(tensorrt, relu, monkeypatch):
+    ensure_engine(relu, ORIN)
+    expected = []
+    monkeypatch.setattr(engine, "Progress", lambda name, expected_s: expected.append(expected_s) or Told())
+    build_s = ensure_engine(relu, ORIN, Options(level=1)).facts["build_s"]
+    ensure_engine(relu, RTX)
+    assert len(expected) == 2
+    assert expected[0] == pytest.approx(build_s, abs=5)
+    assert expected[1] is None
+
+
+def test_facts_are_added_to_those_that_are_kept(tensorrt, relu):
+    first = ensure_engine(relu, ORIN)
+    added = cache.add_facts(first.folder, first.facts["key"], layers={"a": "FP32"})
+    assert added == {**first.facts, "layers": {"a": "FP32"}} == ensure_engine(relu, ORIN).facts
+    assert cache.add_facts(first.folder, {"other": 1}, layers={}) is None
+
+
+def test_too_little_space_is_told_before_minutes_are_spent(tensorrt, relu, monkeypatch):
+    monkeypatch.setattr(engine.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    with pytest.raises(BackendError, match=r"has 0 MB free, an engine needs .* free some space"):
+        ensure_engine(relu, ORIN)
+
+
+def test_a_build_says_that_it_begins(tensorrt, relu, caplog):
+    with caplog.at_level(logging.WARNING):
+        ensure_engine(relu, ORIN)
+    assert re.search(r"TensorRT 11.4.0.106 builds an engine of model.fp32.onnx \(fp32\) for Orin, once", caplog.text)
+
+
+@pytest.fixture
+def mode(monkeypatch):
+    """Set the power mode that a Jetson says it is in."""
+
+    def set_mode(name):
+        monkeypatch.setattr(engine, "power_mode", lambda: name)
+
+    set_mode("MAXN (mode 0)")
+    return set_mode
+
+
+def test_each_power_mode_has_an_engine_and_timings_of_its_own(tensorrt, relu, mode, tmp_path):
+    first = ensure_engine(relu, ORIN)
+    mode("15W (mode 2)")
+    second = ensure_engine(relu, ORIN, Options())
+    assert second.facts["key"] == {**first.facts["key"], "power_mode": "15W (mode 2)"}
+    assert ensure_engine(relu, ORIN) == second
+    mode("MAXN (mode 0)")
+    assert ensure_engine(relu, ORIN) == first
+    folder = tmp_path / "cache/edgeclf/engines"
+    assert len(list(folder.glob("*.engine"))) == len(list(folder.glob("*.timing"))) == 2
+
+
+def test_until_it_is_built_for_the_mode_an_engine_of_another_mode_is_used_and_the_log_says_so(
+    tensorrt, relu, mode, monkeypatch, caplog
+):
+    built = ensure_engine(relu, ORIN)
+    mode("15W (mode 2)")
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "build_engine", None)
+        assert ensure_engine(relu, ORIN) == built
+    said = "was built in power mode MAXN (mode 0) is used in 15W (mode 2); to have one built for this mode: build"
+    assert said in caplog.text
+    ensure_engine(relu, ORIN, Options())
+    caplog.clear()
+    assert ensure_engine(relu, ORIN).facts["key"]["power_mode"] == "15W (mode 2)"
+    assert caplog.text == ""
+
+
+def test_another_mode_is_all_that_may_differ(tensorrt, relu, mode, monkeypatch):
+    ensure_engine(relu, ORIN)
+    mode("15W (mode 2)")
+    monkeypatch.setattr(engine, "build_engine", None)
+    with pytest.raises(TypeError, match="NoneType"):
+        ensure_engine(relu, ORIN._replace(name="NVIDIA Thor"))
+
+
+def test_what_the_user_asked_for_stays_in_use_in_every_mode(tensorrt, relu, mode):
+    usual = ensure_engine(relu, ORIN)
+    asked = ensure_engine(relu, ORIN, Options(level=1))
+    mode("15W (mode 2)")
+    assert ensure_engine(relu, ORIN) == asked
+    assert ensure_engine(relu, ORIN, Options(level=1)).facts["key"]["power_mode"] == "15W (mode 2)"
+    mode("MAXN (mode 0)")
+    assert ensure_engine(relu, ORIN) == asked
+    forget_engines(relu, ORIN)
+    assert ensure_engine(relu, ORIN) == usual
+
+
+def test_what_tensorrt_refused_in_one_mode_is_not_built_again_in_another(tensorrt, small, mode, monkeypatch):
+    bad = small([helper.make_node("Foo", ["image"], ["logits"])])
+    with pytest.raises(BackendError, match=r"operator: Foo"):
+        ensure_engine(bad, ORIN)
+    mode("15W (mode 2)")
+    monkeypatch.setattr(engine, "build_engine", None)
+    with pytest.raises(BackendError, match=r"that was tried before"):
+        ensure_engine(bad, ORIN)
+
+
+@pytest.mark.parametrize(("device", "lean"), [(NANO, True), (TX2, False), (ORIN, False), (RTX, False)])
+def test_only_a_board_of_little_memory_builds_without_cublas_and_cudnn(tensorrt, relu, monkeypatch, device, lean):
+    asked = []
+    real = engine.build_engine
+    monkeypatch.setattr(
+        engine, "build_engine", lambda request, progress: asked.append(request) or real(request, progress)
+    )
+    facts = ensure_engine(relu, device).facts
+    assert [request.lean for request in asked] == [lean]
+    # TensorRT 11 has neither.
+    assert (facts["libraries"], facts["plugins"]) == ([], False)

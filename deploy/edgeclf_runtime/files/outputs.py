@@ -2,17 +2,19 @@
 
 import contextlib
 import os
-from typing import Iterator, Optional
+from typing import TYPE_CHECKING, Iterator, Optional
 
 from ..errors import OutputError
-from .read import AnyPath
 from .stage import busy_message, failure_message, place, recover, staged
+
+if TYPE_CHECKING:
+    from .read import AnyPath
 
 ANOTHER_OUTPUT, OVERWRITE = "choose another --output", ", or pass --overwrite"
 OTHER_CACHE = "set XDG_CACHE_HOME to a folder that can be written"
 
 
-def claim_output(path: AnyPath, overwrite: bool = False, marker: Optional[str] = None) -> str:
+def claim_output(path: "AnyPath", overwrite: bool = False, marker: Optional[str] = None) -> str:
     """Check that ``path`` can be written, before any work is done for it; return the absolute path.
 
     An empty folder counts as free.  ``marker`` names a file that an existing folder must contain before ``overwrite``
@@ -78,7 +80,7 @@ def _advice(elsewhere: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def new_folder(
-    path: AnyPath,
+    path: "AnyPath",
     overwrite: bool = False,
     marker: Optional[str] = None,
     durable: bool = True,
@@ -105,7 +107,7 @@ def new_folder(
 
 @contextlib.contextmanager
 def new_file(
-    path: AnyPath,
+    path: "AnyPath",
     overwrite: bool = False,
     durable: bool = True,
     wait_s: Optional[float] = None,
@@ -122,7 +124,7 @@ def new_file(
 
 
 @contextlib.contextmanager
-def _new_file(path: AnyPath, overwrite: bool, durable: bool, wait_s: Optional[float]) -> Iterator[str]:
+def _new_file(path: "AnyPath", overwrite: bool, durable: bool, wait_s: Optional[float]) -> Iterator[str]:
     path = os.path.abspath(str(path))
     if os.path.isdir(path):
         raise OutputError("{} is a folder, a file was expected: choose another --output".format(path))

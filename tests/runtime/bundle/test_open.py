@@ -159,7 +159,7 @@ def test_a_file_outside_of_the_bundle_is_never_opened(copied):
 
 def test_preprocessing_that_this_runtime_does_not_know_is_refused(copied):
     reseal(copied, lambda manifest: manifest["preprocessing"].update(resize="seam-carving"))
-    assert "this runtime knows crop, stretch, letterbox; upgrade edgeclf" in refusal(copied)
+    assert "this runtime supports crop, stretch, letterbox; upgrade edgeclf" in refusal(copied)
 
 
 @pytest.mark.parametrize(

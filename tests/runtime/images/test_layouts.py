@@ -49,23 +49,23 @@ REFUSED = {
     "a number": (7, "a numpy array of uint8 [height, width, 3] was expected, found int"),
     "shares": (
         (BGR / 255).astype(np.float32),
-        "float32 [6, 8, 3], of values from 0 to 0.25098: (image * 255).round().astype(numpy.uint8)",
+        "float32 [6, 8, 3], with values from 0 to 0.25098: (image * 255).round().astype(numpy.uint8)",
     ),
-    "doubles": (BGR.astype(np.float64), "found float64 [6, 8, 3], of values from 0 to 64: image.round().astype"),
-    "not all numbers": (np.full((6, 8), np.nan), "float64 [6, 8]: not all of its values are finite numbers"),
+    "doubles": (BGR.astype(np.float64), "found float64 [6, 8, 3], with values from 0 to 64: image.round().astype"),
+    "not all numbers": (np.full((6, 8), np.nan), "float64 [6, 8]: some of its values are not finite numbers"),
     "below zero": (BGR / 127.5 - 1, "scale it to 0 to 255, then .astype(numpy.uint8)"),
     "12 bits": (BGR.astype(np.uint16) * 16, "to 1024: (image >> 4).astype(numpy.uint8)"),
     "16 bits": (
         BGR.astype(np.uint16) * 257,
-        "uint16 [6, 8, 3], of values from 0 to 16448: (image >> 8).astype(numpy.uint8)",
+        "uint16 [6, 8, 3], with values from 0 to 16448: (image >> 8).astype(numpy.uint8)",
     ),
-    "32 bits": (BGR.astype(np.int32), "found int32 [6, 8, 3], of values from 0 to 64: image.astype(numpy.uint8)"),
+    "32 bits": (BGR.astype(np.int32), "found int32 [6, 8, 3], with values from 0 to 64: image.astype(numpy.uint8)"),
     "8 bits with a sign": (BGR.astype(np.int8), "found int8 [6, 8, 3]"),
-    "switches": (GREY > 99, "bool [6, 8]: of True and False make image.astype(numpy.uint8) * 255"),
+    "switches": (GREY > 99, "bool [6, 8]: convert True and False with image.astype(numpy.uint8) * 255"),
     "objects": (BGR.astype(object), "found object [6, 8, 3]"),
     "complex": (BGR.astype(np.complex64), "found complex64"),
     "channels first": (BGR.transpose(2, 0, 1), "[3, 6, 8]: channels come last: image.transpose(1, 2, 0)"),
-    "a batch": (BGR[None], "[1, 6, 8, 3]: for several images there is classify_batch()"),
+    "a batch": (BGR[None], "[1, 6, 8, 3]: for several images, pass a list to classify_batch()"),
     "a row": (GREY[0], "found uint8 [8]"),
     "a pixel": (np.uint8(7), "found uint8"),
     "no dimension": (np.array(7, np.uint8), "found uint8 []"),
@@ -140,7 +140,7 @@ def test_four_channels_of_unknown_order_are_refused_since_colors_would_be_wrong(
 
 
 def test_another_layout_of_a_usb_camera_asks_for_another_format():
-    with pytest.raises(SourceError, match=r"delivers packed YUV .* ask the camera for another format with --format"):
+    with pytest.raises(SourceError, match=r"delivers packed YUV .* choose another camera format with --format"):
         frame_as_bgr(BGR[:, :, :2], Source("device", "/dev/video0", "/dev/video0"), 6)
 
 

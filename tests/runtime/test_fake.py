@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime import fake
-from edgeclf_runtime.errors import BackendError, CameraError, CameraLost, EndOfStream
+from edgeclf_runtime.errors import BackendError, CameraLost, EndOfStream, OptionError
 from edgeclf_runtime.fake import FakeCamera, FakeRunner
 from tests.support.pictures import encode, noise
 
@@ -38,7 +38,7 @@ def test_a_camera_hands_out_pixels_and_files_and_ends(tmp_path):
         assert (first.number, first.name, first.image.shape) == (0, "", (8, 8, 3))
         assert (second.number, second.name, second.image.shape) == (1, "a.png", (8, 16, 3))
         assert second.captured >= first.captured
-        with pytest.raises(EndOfStream, match="handed out 2 frames"):
+        with pytest.raises(EndOfStream, match="delivered 2 frames"):
             camera.read()
     assert camera.dropped == camera.skipped == 0
 
@@ -77,5 +77,5 @@ def test_a_closed_camera_lets_go_of_whoever_waits_for_it():
 
 
 def test_a_camera_without_images_is_refused():
-    with pytest.raises(CameraError, match="at least one was expected"):
+    with pytest.raises(OptionError, match="needs at least one"):
         FakeCamera([])

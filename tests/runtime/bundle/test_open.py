@@ -141,7 +141,7 @@ def test_a_file_is_compared_again_whenever_it_is_read(copied):
 def test_a_newer_or_older_format_says_how_to_run_it(copied, version, remedy):
     reseal(copied, lambda manifest: manifest.update(format_version=version, models="of another kind"))
     message = refusal(copied)
-    assert f"is of bundle format {version}, and this runtime reads {FORMAT_VERSION}: start it by the runtime" in message
+    assert f"has bundle format {version}, and this runtime reads format {FORMAT_VERSION}: use the runtime" in message
     assert message.endswith(remedy)
 
 
@@ -153,7 +153,7 @@ def test_another_format_is_refused(copied):
 def test_a_file_outside_of_the_bundle_is_never_opened(copied):
     for name in ("/etc/passwd", "../other", "golden/../../other", "..\\other"):
         reseal(copied, lambda manifest, name=name: manifest["files"].update({name: {"size": 0, "sha256": ""}}))
-        assert "lies outside of it" in refusal(copied)
+        assert "is outside of the bundle" in refusal(copied)
         reseal(copied, lambda manifest, name=name: manifest["files"].pop(name))
 
 

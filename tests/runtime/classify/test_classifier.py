@@ -143,7 +143,7 @@ def test_shares_above_one_are_told_from_pixels():
         ImageError, match=r"holds a float, so fractions from 0 to 1 were expected; give pixels as whole"
     ):
         middle_of(quarters(32, 16), roi=(0.0, 0.0, 32, 16))
-    with pytest.raises(ImageError, match="shares from 0 to 1 were expected"):
+    with pytest.raises(ImageError, match="fractions from 0 to 1 were expected"):
         middle_of(quarters(32, 16), roi=(0.0, 0.0, float("nan"), 1.0))
 
 

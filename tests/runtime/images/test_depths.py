@@ -144,7 +144,7 @@ def test_a_program_logs_it_once_with_what_to_do(noted, tmp_path, caplog):
     (line,) = [record.getMessage() for record in caplog.records]
     assert f"a.png: a 16-bit image, the largest value is {of_bits(12).max()} of 65535" in line
     assert "12-bit data? If the data have 12 bits, scale them (values << 4), or state the bits in the file" in line
-    assert "MaxSampleValue 4095, a PNG's sBIT 12" in line
+    assert "MaxSampleValue 4095 in a TIFF, sBIT 12 in a PNG" in line
 
 
 def test_what_is_advised_is_what_is_read(noted):

@@ -194,11 +194,11 @@ class _Pieces:
 
     def _count(self) -> int:
         if self._across < 1 or self._down < 1 or min(self._subsampling) < 1:
-            raise ValueError("a TIFF whose strips or tiles have no pixels")
+            raise ValueError("a TIFF of tiles or strips without pixels")
         columns, rows = -(-self._width // self._across), -(-self._height // self._down)
         pixels = self._across * self._down
         if self.tiled and (pixels > _MAX_TILE_PIXELS or pixels * columns * rows > _MAX_TILED_PIXELS):
-            raise ValueError("a TIFF of {} x {} tiles, which are too large".format(self._across, self._down))
+            raise ValueError("a TIFF of tiles of {} x {}, which are too large".format(self._across, self._down))
         most = _MAX_JPEGS if self._compression == _JPEG else _MAX_PIECES
         if columns * rows * self._planes > most:
             raise ValueError("a TIFF of more than {} strips or tiles".format(most))

@@ -1,4 +1,4 @@
-"""Arrays and frames of every layout: made BGR if nothing is lost by it, else refused with what to do."""
+"""Arrays and frames of every layout: converted to BGR if that loses nothing, else refused with advice."""
 
 import json
 
@@ -20,16 +20,16 @@ def same(found, expected):
     return found.dtype == np.uint8 and found.shape == expected.shape and np.array_equal(found, expected)
 
 
-def test_bgr_pixels_are_handed_on_as_they_are():
+def test_bgr_pixels_are_returned_unchanged():
     assert as_bgr(BGR) is BGR
 
 
-def test_rgb_pixels_are_turned_round():
+def test_rgb_pixels_are_reordered():
     assert same(as_bgr(BGR[:, :, ::-1], "rgb"), BGR)
 
 
 @pytest.mark.parametrize("grey", [GREY, GREY[:, :, None], GREY[::-1][::-1]], ids=["2d", "3d", "strides"])
-def test_grey_becomes_three_equal_channels(grey):
+def test_gray_becomes_three_equal_channels(grey):
     assert same(as_bgr(grey), np.stack([GREY] * 3, 2))
 
 
@@ -77,7 +77,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", sorted(REFUSED))
-def test_what_is_no_image_is_refused_with_what_to_do(kind):
+def test_anything_but_an_image_is_refused_with_advice(kind):
     image, message = REFUSED[kind]
     with pytest.raises(ImageError) as caught:
         as_bgr(image)
@@ -91,7 +91,7 @@ def test_a_pil_image_is_refused_with_how_to_convert_it():
     assert same(as_bgr(np.array(image.convert("RGB")), order="rgb"), BGR)
 
 
-def test_an_order_that_there_is_not_is_refused():
+def test_an_unknown_order_is_refused():
     with pytest.raises(OptionError, match="order is 'gbr'"):
         as_bgr(BGR, "gbr")
 
@@ -204,7 +204,7 @@ def test_jpeg_and_bayer_of_an_appsink_are_refused_with_their_decoder():
 
 @pytest.mark.slow
 @with_gstreamer
-def test_what_a_refusal_says_to_add_makes_the_pipeline_work():
+def test_the_advice_of_a_refusal_makes_the_pipeline_work():
     ends = ["videoconvert ! video/x-raw,format=BGR ! appsink"]
     assert [shape for shape, _ in read_all(*[TEST.format("NV12").partition("appsink")[0] + end for end in ends])] == [
         [48, 64, 3]

@@ -263,7 +263,15 @@ def quantize(
     from . import quantize as function
     from .targets import FLAVORS
 
-    options = QuantizeOptions(calibration, size, tuple(flavor or FLAVORS), method, max_drop, seed, baseline)
+    options = QuantizeOptions(
+        calibration=calibration,
+        size=size,
+        flavors=tuple(flavor or FLAVORS),
+        method=method,
+        max_drop=max_drop,
+        seed=seed,
+        baseline=baseline,
+    )
     _show(function(run, options, overwrite), json)
     _next(json, "edgeclf bundle", run, "--output", f"{os.path.basename(os.path.abspath(run))}.edge")
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from edgeclf_runtime.images.preprocess import Preprocessing
-from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
 from ..data.datasets import Sample
 from ..data.pixels import load_batches
+from ..graph.inference import infer_file
 from ..graph.onnx_file import write_onnx
 
 
@@ -39,5 +39,4 @@ def extract_features(network: Any, samples: list[Sample], spec: Preprocessing, w
     with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
         file = Path(folder, "features.onnx")
         write_onnx(Features(network).eval(), spec, file, {})
-        with OnnxRuntimeRunner(file) as runner:
-            return np.concatenate([runner.infer(batch) for batch in load_batches(paths, spec, 1, what)])
+        return infer_file(file, "fp32", load_batches(paths, spec, 1, what))

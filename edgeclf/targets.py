@@ -109,6 +109,16 @@ TARGETS = {
 }
 
 
+def model_file(name: str) -> str:
+    """Return the file name of a model, in a run and in a bundle: "fp32" -> "model.fp32.onnx"."""
+    return f"model.{name}.onnx"
+
+
+def precision_of(name: str) -> str:
+    """Return the precision that a model's name begins with: "int8-cpu" -> "int8"."""
+    return name.partition("-")[0]
+
+
 def host_config(name: str) -> dict[str, str]:
     """Return the session options with which ONNX Runtime on an x86 host computes a model's file as its own device does."""
     flavor = FLAVORS.get(name)

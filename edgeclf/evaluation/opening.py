@@ -23,7 +23,7 @@ from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 from ..data.schemas import METADATA, PROVENANCE
 from ..data.splits import SplitOptions
 from ..errors import EdgeclfError, ModelError
-from ..targets import FLAVORS, host_config
+from ..targets import FLAVORS, host_config, model_file
 from ..training.runs import RUN_FILE, Run, read_run, read_split_options
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def open_model(model: str | Path, name: str | None = None, top_k: int = 5, thres
         run = read_run(path)
         if name in (None, "torch"):
             return _from_run(run, top_k, threshold or 0.0)
-        file = f"model.{name}.onnx"
+        file = model_file(name)
         if name not in ("fp32", *FLAVORS) and not (path / file).is_file():
             raise ModelError(f"a run has no model {name!r}; it has torch and, once made, fp32, {', '.join(FLAVORS)}")
         return _from_onnx(run.file(file), top_k, threshold or 0.0)

@@ -25,6 +25,7 @@ from ..data.folder_update import settle
 from ..data.schemas import MAX_JSON_BYTES, RUN, RUN_FORMAT, RUN_FORMAT_VERSION, SPLIT
 from ..data.splits import SplitOptions
 from ..errors import DataError, EdgeclfError, ModelError, WeightsError
+from ..targets import CALIBRATION_CACHE, FLAVORS, model_file
 
 if TYPE_CHECKING:
     from .backbones import ImageClassifier
@@ -35,6 +36,11 @@ METRICS_FILE = "metrics.csv"
 WEIGHTS_FILE = "model.safetensors"
 _SPLIT_COLUMNS = ("path", "label", "split", "group", "sha256")
 _MAX_SPLIT_BYTES = 1 << 30
+# The command that writes each file of a run, besides those that train writes.
+_MAKERS = {
+    model_file("fp32"): "export",
+    **dict.fromkeys([*map(model_file, FLAVORS), CALIBRATION_CACHE, "quantization.json"], "quantize"),
+}
 
 
 @dataclass(frozen=True)
@@ -68,9 +74,7 @@ class Run:
         """Return the path of one of its files; ModelError says which command makes it where it is missing."""
         path = self.path / name
         if not path.is_file():
-            maker = {"model.fp32.onnx": "export", "model.fp16.onnx": "quantize", "calibration.cache": "quantize"}.get(
-                name, "quantize" if "int8" in name or name == "quantization.json" else "train"
-            )
+            maker = _MAKERS.get(name, "train")
             raise ModelError(
                 f"{self.path} holds no {name}; make it with: edgeclf {maker} {self.path if maker != 'train' else 'DATA --output RUN'}"
             )

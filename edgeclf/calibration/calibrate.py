@@ -13,40 +13,15 @@ from edgeclf_runtime.files.outputs import claim_output
 
 from ..data.datasets import Dataset, load_dataset
 from ..data.pixels import load_all
-from ..data.splits import SplitOptions
 from ..errors import DataError, OptionError
 from ..evaluation.evaluate import infer_samples
 from ..evaluation.opening import open_model
+from ..options import CalibrateOptions, SplitOptions, TrainOptions
 from ..progress import track
 from ..training.runs import RUN_FILE, read_run
-from .rules import RULES
 from .sets import LIST_FILE, RECIPE_FILE, CalibrationSet
 
 FEW_OF_A_LABEL = 8
-
-
-@dataclass(frozen=True)
-class CalibrateOptions:
-    """Which images to choose."""
-
-    size: int = 300
-    """Images of the set."""
-    rule: str = "stratified"
-    """A key of selecting.RULES: by share of labels, at random, far from each other, or least certain."""
-    model: str | None = None
-    """A run, whose features "diverse" looks at; or any model, whose logits "uncertain" does."""
-    seed: int = 0
-    """Changes which images are chosen, and how undivided data is divided where no model says it."""
-    force: bool = False
-    """Accept a set that is too small, lacks a label, or holds images of one colour."""
-
-    def __post_init__(self) -> None:
-        if self.rule not in RULES:
-            raise OptionError(f"there is no rule {self.rule!r}; there are {', '.join(RULES)}")
-        if self.size < 1:
-            raise OptionError(f"size is {self.size}; 1 or more was expected (300 is usual)")
-        if self.rule == "uncertain" and self.model is None:
-            raise OptionError("the rule uncertain asks a model how certain it is: give one with --model RUN")
 
 
 @dataclass(frozen=True)
@@ -114,7 +89,7 @@ def _features(dataset: Dataset, model: str | None) -> np.ndarray:
     train = dataset.split("train")
     if model is None:
         from ..training.backbones import create
-        from ..training.train import TrainOptions, preprocessing_of
+        from ..training.train import preprocessing_of
 
         defaults = TrainOptions()
         network = create(defaults.backbone, len(dataset.labels), defaults.weights)

@@ -24,7 +24,8 @@ from edgeclf_runtime.images.read import is_image_name
 from edgeclf_runtime.text.terminal import is_invisible, printable
 
 from ..errors import DataError, DependencyError
-from .splits import SplitOptions, divide
+from ..options import SplitOptions
+from .splits import divide
 
 SPLITS = ("train", "val", "test")
 # Persian, Hindi and others are written with them.

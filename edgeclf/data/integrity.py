@@ -27,9 +27,9 @@ from edgeclf_runtime.results import UNKNOWN
 from edgeclf_runtime.text.terminal import printable
 
 from ..errors import DataError, ImageError
+from ..options import SplitOptions
 from ..progress import track
 from .datasets import SPLITS, Dataset, Sample, load_dataset
-from .splits import SplitOptions
 
 IMBALANCE = 10
 """A class with this many times fewer images than the largest is reported."""

@@ -8,28 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
-
-from ..errors import OptionError
-
-
-@dataclass(frozen=True)
-class SplitOptions:
-    """How images without a division of their own are divided, stratified by label (and by the set's own groups)."""
-
-    seed: int = 0
-    """Changes which images go where; the same seed gives the same division."""
-    test: float = 0.25
-    """Share of all images held out for the test."""
-    val: float = 0.1
-    """Share of the others that training validates on."""
-
-    def __post_init__(self) -> None:
-        for name in ("test", "val"):
-            if not 0 < getattr(self, name) < 0.9:
-                raise OptionError(
-                    f"the share for {name} is {getattr(self, name)}; more than 0 and less than 0.9 was expected"
-                )
 
 
 def divide(strata: Sequence[Hashable], digests: Sequence[str], shares: Mapping[str, float], seed: int = 0) -> list[str]:

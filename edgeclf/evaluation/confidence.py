@@ -12,6 +12,7 @@ import numpy as np
 from edgeclf_runtime.classify.decision import softmax
 
 from ..errors import OptionError
+from ..options import check_shares
 
 BINS = 15
 """Of the expected calibration error, as in Guo et al. 2017."""
@@ -46,7 +47,7 @@ def fit_confidence(
     precision, coverage: what the threshold is to reach, 0 to 1, one of them at most; without
     either the threshold is 0.  Raises OptionError for both, or for a precision out of reach.
     """
-    check_wanted(precision, coverage)
+    check_shares(precision, coverage)
     temperature = fit_temperature(logits, truth) if len(truth) >= FEW_IMAGES else 1.0
     before, after = softmax(logits), softmax(logits / temperature)
     confident, right = after.max(1), after.argmax(1) == truth
@@ -65,15 +66,6 @@ def fit_confidence(
         coverage=round(float(kept.mean()), 4),
         precision=round(float(right[kept].mean()), 4),
     )
-
-
-def check_wanted(precision: float | None, coverage: float | None) -> None:
-    """Raise OptionError where precision and coverage are both wanted, or are no shares."""
-    if precision is not None and coverage is not None:
-        raise OptionError("precision and coverage were both asked of one threshold; give one of them")
-    for name, value in (("precision", precision), ("coverage", coverage)):
-        if value is not None and not 0 < value <= 1:
-            raise OptionError(f"{name} is {value}; more than 0 and at most 1 was expected")
 
 
 def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:

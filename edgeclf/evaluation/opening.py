@@ -21,8 +21,8 @@ from edgeclf_runtime.runners.base import Runner
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
 from ..data.schemas import METADATA, PROVENANCE
-from ..data.splits import SplitOptions
 from ..errors import EdgeclfError, ModelError
+from ..options import SplitOptions
 from ..targets import FLAVORS, host_config, model_file
 from ..training.runs import RUN_FILE, Run, read_run, read_split_options
 

@@ -8,7 +8,7 @@ flavour is written from them: Q/DQ files by ONNX Runtime's quantizer (``quantiza
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +20,18 @@ from ..calibration.sets import CalibrationSet
 from ..data.datasets import Dataset
 from ..data.folder_update import updated_folder
 from ..data.sampling import evenly_spaced
-from ..errors import EdgeclfError, OptionError
+from ..errors import EdgeclfError
 from ..evaluation.inference import Judges, time_files
 from ..evaluation.opening import model_metadata
 from ..graph.onnx_file import prepare, save_model
+from ..options import QuantizeOptions
 from ..progress import say
-from ..targets import CALIBRATION_CACHE, FLAVORS, opset_of
+from ..targets import CALIBRATION_CACHE, opset_of
 from ..training.runs import Run, read_run
 from .activations import ranges_of
 from .dynamic import measure_baseline
 from .histogram_store import HISTOGRAM_FILE, keep_histograms, recall_histograms
 from .page import make_page
-from .ranges import METHODS
 from .report import Findings, QuantizedFile, QuantizeReport
 from .rounding import Rounding, collect_moments
 from .search import Candidate, Search
@@ -43,43 +43,6 @@ JUDGES = 500
 """Images that tell a loss of one point from chance; training images fill up a smaller validation split."""
 MOST_JUDGES = 2000
 """They are held in memory, since every file looks at them; of a larger validation split as many, evenly spaced."""
-
-
-@dataclass(frozen=True)
-class QuantizeOptions:
-    """How to quantise."""
-
-    calibration: str | None = None
-    """A calibration set's folder; None selects images from the run's train split."""
-    size: int = 300
-    """Images to select where no set is given."""
-    flavors: tuple[str, ...] = tuple(FLAVORS)
-    """Which files to write, by their names in targets.FLAVORS."""
-    method: str = "best"
-    """How an activation's range comes from its values, by a name in range_methods.METHODS; best: all are tried for
-    each file, and of those that lose no accuracy beyond chance the one that diverges least from FP32 is kept."""
-    max_drop: float = 0.01
-    """Largest loss of accuracy against FP32, on the same images, that is accepted."""
-    seed: int = 0
-    """Changes which images are selected."""
-    baseline: bool = False
-    """Whether torch's dynamic quantization of the linear layers is measured too, for comparison."""
-
-    def __post_init__(self) -> None:
-        unknown = sorted(set(self.flavors) - set(FLAVORS))
-        if unknown or not self.flavors:
-            raise OptionError(
-                f"there is no flavor {', '.join(unknown) or '(none named)'}; there are {', '.join(FLAVORS)}"
-            )
-        if self.method not in ("best", *METHODS):
-            raise OptionError(f"there is no range method {self.method!r}; there are best, {', '.join(METHODS)}")
-        if not 0 <= self.max_drop <= 1:
-            raise OptionError(f"max-drop is {self.max_drop}; 0 to 1 was expected (0.01 is one point of accuracy)")
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """The range methods to try."""
-        return tuple(METHODS) if self.method == "best" else (self.method,)
 
 
 def quantize(run: str | Path | Run, options: QuantizeOptions | None = None, overwrite: bool = False) -> QuantizeReport:

@@ -23,8 +23,8 @@ from edgeclf_runtime.images.preprocess import Preprocessing
 from ..data.datasets import SPLITS, Dataset, Sample
 from ..data.folder_update import settle
 from ..data.schemas import MAX_JSON_BYTES, RUN, RUN_FORMAT, RUN_FORMAT_VERSION, SPLIT
-from ..data.splits import SplitOptions
 from ..errors import DataError, EdgeclfError, ModelError, WeightsError
+from ..options import SplitOptions
 from ..targets import CALIBRATION_CACHE, FLAVORS, model_file
 
 if TYPE_CHECKING:

@@ -22,85 +22,18 @@ import numpy as np
 
 from edgeclf_runtime import __version__
 from edgeclf_runtime.files.outputs import claim_output, new_folder
-from edgeclf_runtime.images.preprocess import RESIZE_MODES, Preprocessing
+from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ..data.datasets import Dataset, load_dataset
 from ..data.integrity import check_for_training
 from ..data.schemas import RUN_FORMAT, RUN_FORMAT_VERSION
-from ..data.splits import SplitOptions
 from ..errors import OptionError
+from ..options import EPOCHS, TrainOptions
 from ..progress import say
 from .features import extract_features
 from .runs import METRICS_FILE, RUN_FILE, WEIGHTS_FILE, split_facts, write_split
 
-FINETUNE = ("head", "full")
-_EPOCHS = {"head": 12, "full": 8}
 _VERSIONED = ("torch", "torchvision", "timm", "lightning", "numpy", "cv2", "onnx", "onnxruntime")
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """What to train, and how."""
-
-    backbone: str = "efficientnet_lite0"
-    """A timm model's name."""
-    weights: str = "imagenet"
-    """imagenet (from an installed package), none (random), or a state dict's file."""
-    finetune: str = "head"
-    """head: the backbone stays frozen and is run once over each image; full: every layer is trained."""
-    epochs: int | None = None
-    """Passes over the training images; None means 12 for the head and 8 for full."""
-    image_size: int | None = None
-    """Side of the square that the model sees, in pixels; None takes the backbone's own."""
-    resize: str = "crop"
-    """crop: the largest centred square; stretch: the whole image; letterbox: the whole image and bars."""
-    batch_size: int = 32
-    """Images in a step of training."""
-    learning_rate: float = 1e-3
-    """Peak of the one-cycle schedule of AdamW."""
-    flips: str = "horizontal"
-    """Augmentation of full fine-tuning: none, horizontal, or all (both ways and right angles)."""
-    seed: int = 0
-    """Changes the division of the data, the head's start and the order of the images."""
-    test: float = 0.25
-    """Share of all images held out for the test, where the data brings no division."""
-    val: float = 0.1
-    """Share of the others to validate on, where the data brings no division."""
-    skip_unreadable: bool = False
-    """Leave out the images that cannot be decoded, instead of stopping."""
-
-    def __post_init__(self) -> None:
-        for name, allowed in (
-            ("finetune", FINETUNE),
-            ("resize", RESIZE_MODES),
-            ("flips", ("none", "horizontal", "all")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise OptionError(f"{name} is {getattr(self, name)!r}; {', '.join(allowed)} was expected")
-        for name, low, high in (
-            ("epochs", 1, 10_000),
-            ("image_size", 32, 1024),
-            ("batch_size", 1, 4096),
-            ("seed", 0, 2**31),
-        ):
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise OptionError(f"{name.replace('_', '-')} is {value}; {low} to {high} was expected")
-        if not 0 < self.learning_rate < 1:
-            raise OptionError(f"learning-rate is {self.learning_rate}; more than 0 and less than 1 was expected")
-        if self.finetune == "full" and self.batch_size < 2:
-            raise OptionError("batch-size is 1; 2 or more was expected for full, whose batch norm needs them")
-        SplitOptions(self.seed, self.test, self.val)
-
-    @property
-    def passes(self) -> int:
-        """The number of epochs that ``epochs`` stands for."""
-        return self.epochs or _EPOCHS[self.finetune]
-
-    @property
-    def split(self) -> SplitOptions:
-        """How the data is divided where it brings no division."""
-        return SplitOptions(self.seed, self.test, self.val)
 
 
 @dataclass(frozen=True)
@@ -214,7 +147,7 @@ def _fit(network: Any, dataset: Dataset, spec: Preprocessing, options: TrainOpti
         features = {
             split: extract_features(network, part, spec, f"features of {split}") for split, part in parts.items()
         }
-        epochs = options.passes if options.finetune == "head" else _EPOCHS["head"]
+        epochs = options.passes if options.finetune == "head" else EPOCHS["head"]
         rows = fit_head(network.head, features, targets, epochs, options.batch_size, options.learning_rate)
     if options.finetune == "full":
         paths = {split: [sample.path for sample in part] for split, part in parts.items()}

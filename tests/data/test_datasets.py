@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from edgeclf.data.datasets import Dataset, Sample, load_dataset
-from edgeclf.data.splits import SplitOptions
 from edgeclf.errors import DataError, OptionError
+from edgeclf.options import SplitOptions
 
 
 def place(digits, root, names):

@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import pytest
 
-from edgeclf.data.splits import SplitOptions
 from edgeclf.errors import BundleError, ModelError
 from edgeclf.evaluation.opening import open_model
+from edgeclf.options import SplitOptions
 from edgeclf_runtime.errors import BackendError
 
 ARGUMENTS = {"run": {}, "onnx": {}, "int8": {"name": "int8-cpu"}, "bundle": {"name": "fp32"}}

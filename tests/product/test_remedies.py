@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from edgeclf import cli, exits
+from edgeclf import cli
+from edgeclf.cli import exits
 from edgeclf_runtime.commands.parser import make_parser
 from edgeclf_runtime.files.outputs import new_file
 

@@ -168,7 +168,10 @@ def test_a_label_that_no_calibration_image_has_is_told(digits, own_run, tmp_path
     left = tuple(entry for entry in chosen.entries if not entry[1].startswith("5"))
     replace(chosen, entries=left).save(tmp_path / "set")
     show_progress()
-    quantize(own_run, QuantizeOptions(str(tmp_path / "set"), method="minmax", max_drop=0.9, flavors=("int8-cpu",)))
+    quantize(
+        own_run,
+        QuantizeOptions(calibration=str(tmp_path / "set"), method="minmax", max_drop=0.9, flavors=("int8-cpu",)),
+    )
     show_progress(False)
     assert "warning: no calibration image is of 5; its activations' ranges are not known" in capsys.readouterr().err
 

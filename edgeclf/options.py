@@ -144,7 +144,7 @@ class CalibrateOptions:
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
-            raise OptionError(f"there is no rule {self.rule!r}; there are {', '.join(RULES)}")
+            raise OptionError(f"there is no rule {self.rule!r}; choose from {', '.join(RULES)}")
         if self.size < 1:
             raise OptionError(f"size is {self.size}; 1 or more was expected (300 is usual)")
         if self.rule == "uncertain" and self.model is None:
@@ -175,10 +175,10 @@ class QuantizeOptions:
         unknown = sorted(set(self.flavors) - set(FLAVORS))
         if unknown or not self.flavors:
             raise OptionError(
-                f"there is no flavor {', '.join(unknown) or '(none named)'}; there are {', '.join(FLAVORS)}"
+                f"there is no flavor {', '.join(unknown) or '(none named)'}; choose from {', '.join(FLAVORS)}"
             )
         if self.method not in ("best", *METHODS):
-            raise OptionError(f"there is no range method {self.method!r}; there are best, {', '.join(METHODS)}")
+            raise OptionError(f"there is no range method {self.method!r}; choose from best, {', '.join(METHODS)}")
         if not 0 <= self.max_drop <= 1:
             raise OptionError(f"max-drop is {self.max_drop}; 0 to 1 was expected (0.01 is one point of accuracy)")
 
@@ -209,7 +209,7 @@ class BundleOptions:
         unknown = sorted(set(self.targets) - set(TARGETS))
         if unknown or not self.targets:
             raise OptionError(
-                f"there is no target {', '.join(unknown) or '(none named)'}; there are {', '.join(TARGETS)}"
+                f"there is no target {', '.join(unknown) or '(none named)'}; choose from {', '.join(TARGETS)}"
             )
         if not 1 <= self.golden <= 64:
             raise OptionError(f"golden is {self.golden}; 1 to 64 images were expected")
@@ -244,9 +244,9 @@ class BuildOptions:
 
     def __post_init__(self) -> None:
         if self.target is not None and self.target not in TARGETS:
-            raise OptionError(f"there is no target {self.target!r}; there are {', '.join(TARGETS)}")
+            raise OptionError(f"there is no target {self.target!r}; choose from {', '.join(TARGETS)}")
         if self.precision not in PRECISIONS:
-            raise OptionError(f"there is no precision {self.precision!r}; there are {', '.join(PRECISIONS)}")
+            raise OptionError(f"there is no precision {self.precision!r}; choose from {', '.join(PRECISIONS)}")
         if self.workspace is not None and self.workspace < 1:
             raise OptionError(f"workspace is {self.workspace}; 1 megabyte or more was expected")
         if self.level is not None and not 0 <= self.level <= 5:

@@ -1,4 +1,4 @@
-"""Making a calibration set out of a data set's training images."""
+"""Chooses a data set's training images for calibration and writes them as a set."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ from ..training.runs import RUN_FILE, read_run
 from .sets import LIST_FILE, RECIPE_FILE, CalibrationSet
 
 FEW_OF_A_LABEL = 8
+"""A set with fewer images of a label is refused."""
 
 
 @dataclass(frozen=True)
 class CalibrateReport:
-    """A calibration set that was written."""
+    """A calibration set on disk."""
 
     path: str
     rule: str
     images: int
     per_label: dict[str, int]
     sha256: str
-    """Of the list, and so of every image in it."""
+    """Hash of the list, and so of every image in it."""
 
     def to_json(self) -> str:
         """The report as one JSON object."""
@@ -50,15 +51,16 @@ def calibrate(
     options: CalibrateOptions | None = None,
     overwrite: bool = False,
 ) -> CalibrateReport:
-    """Choose training images for calibration and write their list, recipe.json and images.sha256, into a folder.
+    """Choose training images for calibration and write recipe.json and images.sha256, their list, into a folder.
 
-    Raises DataError where an image is also in val or test, or the set is no good (see
-    CalibrateOptions.force); OptionError; and OutputError where the folder holds a set already.
+    Raises DataError if an image is also in val or test, or if the set has too few images of a label
+    or images of a single color (see CalibrateOptions.force); OptionError; and OutputError if the
+    folder already holds a set.
     """
     options = options or CalibrateOptions()
     for name in (RECIPE_FILE, LIST_FILE):
         claim_output(Path(output, name), overwrite)
-    dataset, vectors = _look(data, options)
+    dataset, vectors = _load(data, options)
     chosen = CalibrationSet.select(dataset, options.size, options.seed, options.rule, vectors)
     label_of = {sample.path: sample.label for sample in dataset.split("train")}
     per_label = Counter(dict.fromkeys(dataset.labels, 0))
@@ -70,20 +72,20 @@ def calibrate(
     return CalibrateReport(str(output), options.rule, len(chosen), dict(per_label), chosen.sha256)
 
 
-def _look(data: str | Path | Dataset, options: CalibrateOptions) -> tuple[Dataset, np.ndarray | None]:
-    """Return the data, divided as the model's was, so that what judges it stays out, and what the rule looks at."""
+def _load(data: str | Path | Dataset, options: CalibrateOptions) -> tuple[Dataset, np.ndarray | None]:
+    """Load the data with the model's own split, so that held-out images stay out, and the vectors that the rule needs."""
     if options.model is None:
         dataset = load_dataset(data, SplitOptions(seed=options.seed))
         return dataset, _features(dataset, None) if options.rule == "diverse" else None
     with open_model(options.model) as opened:
         dataset = load_dataset(data, opened.split_options)
         if options.rule == "uncertain":
-            return dataset, infer_samples(opened, dataset.split("train"), "asking the model")
+            return dataset, infer_samples(opened, dataset.split("train"), "scoring training images")
     return dataset, _features(dataset, options.model) if options.rule == "diverse" else None
 
 
 def _features(dataset: Dataset, model: str | None) -> np.ndarray:
-    """Return the training images' features by a run's backbone, or by the default one."""
+    """Return the training images' features from a run's backbone, or from the default backbone."""
     from ..training.features import extract_features
 
     train = dataset.split("train")
@@ -95,7 +97,7 @@ def _features(dataset: Dataset, model: str | None) -> np.ndarray:
         network = create(defaults.backbone, len(dataset.labels), defaults.weights)
         return extract_features(network, train, preprocessing_of(network, defaults), "features")
     if not Path(model, RUN_FILE).is_file():
-        raise OptionError(f"{model} is no run: the rule diverse looks at the features of a run's backbone")
+        raise OptionError(f"{model} is not a run; the rule diverse needs a run, whose backbone computes the features")
     run = read_run(model)
     return extract_features(run.network(), train, run.preprocessing, "features")
 
@@ -105,7 +107,7 @@ def _refuse_few(per_label: dict[str, int]) -> None:
     if few:
         found = ", ".join(f"{label} ({count})" for label, count in few.items())
         raise DataError(
-            f"the set has fewer than {FEW_OF_A_LABEL} images of {found}: choose a larger --size, another --rule, "
+            f"the set has fewer than {FEW_OF_A_LABEL} images of {found}: choose a larger --size or another --rule, "
             "add training images, or accept it with --force"
         )
 
@@ -113,11 +115,11 @@ def _refuse_few(per_label: dict[str, int]) -> None:
 def _refuse_constant(chosen: CalibrationSet) -> None:
     from edgeclf_runtime.images.preprocess import Preprocessing
 
-    # Small is enough to see that a picture has more than one colour.
+    # A small size is enough to see whether an image has more than one color.
     pixels = load_all(chosen.paths, Preprocessing(64, 64))
-    for path, image in zip(chosen.paths, track(pixels, "looking at the images", len(chosen)), strict=True):
+    for path, image in zip(chosen.paths, track(pixels, "checking image content", len(chosen)), strict=True):
         if (image == image[0, 0]).all():
             raise DataError(
-                f"{path} is of one colour throughout, so it tells nothing about ranges: "
+                f"{path} has a single color, so it says nothing about ranges: "
                 "remove it from the training images, or accept it with --force"
             )

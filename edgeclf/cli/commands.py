@@ -33,7 +33,7 @@ from .parameters import expand_home, with_options
 app = typer.Typer(
     name="edgeclf",
     cls=Commands,
-    help="From a folder of photographs to a classifier that runs on a Jetson's camera, proved at every step.",
+    help="Turn a folder of photographs into a classifier that runs on a small device's camera.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -275,6 +275,7 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
@@ -283,3 +284,4 @@ def _options(
         # A file name may contain bytes that are not valid text.
         sys.stdout.reconfigure(errors="backslashreplace")
     progress.show_progress()
+    context.call_on_close(lambda: progress.show_progress(False))

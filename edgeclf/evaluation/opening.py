@@ -1,7 +1,7 @@
-"""MODEL on the command line: a run, an ONNX file or a bundle, opened as one kind of classifier.
+"""Opens a run, an ONNX file or a bundle (MODEL on the command line) as a classifier.
 
-An ONNX file of edgeclf's says in its own metadata which labels, preprocessing and division of
-data belong to it.
+The metadata of an ONNX file made by edgeclf has its labels, its preprocessing and the split of its
+data.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ METADATA_KEY = "edgeclf"
 
 @dataclass(frozen=True)
 class OpenModel:
-    """A model that can classify, and how the data that it was trained on was divided.  Used inside ``with``."""
+    """A classifier, and the options of the split of its training data.  Use it inside ``with``."""
 
     name: str
     classifier: Classifier
@@ -50,9 +50,9 @@ class OpenModel:
 def open_model(model: str | Path, name: str | None = None, top_k: int = 5, threshold: float | None = None) -> OpenModel:
     """Open a run, an ONNX file or a bundle.
 
-    name: which model of a bundle, or of a run ("torch", the default, or that of an exported
-    file, say "int8-cpu").  Raises ModelError where ``model`` is none of the three, or has no
-    model of that name.
+    name: a model of a bundle, or of a run: "torch" (the default), or the name of an exported file,
+    such as "int8-cpu".  Raises ModelError if ``model`` is none of the three, or has no model of
+    that name.
     """
     path = Path(model)
     if (path / RUN_FILE).is_file():
@@ -67,14 +67,14 @@ def open_model(model: str | Path, name: str | None = None, top_k: int = 5, thres
         return _from_bundle(path, name, top_k, threshold)
     if path.is_file() and path.suffix.lower() == ".onnx":
         if name:
-            raise ModelError(f"{path} is one model, and {name!r} was asked of it: --name is for runs and bundles")
+            raise ModelError(f"{path} is a single model, but {name!r} was requested: --name is for runs and bundles")
         return _from_onnx(path, top_k, threshold or 0.0)
-    what = "exists, but is none of them" if path.exists() else "does not exist"
+    what = "exists, but is not a model" if path.exists() else "does not exist"
     raise ModelError(f"{path} {what}: a run, an ONNX file or a bundle was expected")
 
 
 def model_metadata(run: Run, model: str) -> dict[str, str]:
-    """Return what an ONNX file of a run says of itself."""
+    """Return the metadata of an ONNX file of a run."""
     facts = {
         "model": model,
         "data": run.name,
@@ -86,7 +86,7 @@ def model_metadata(run: Run, model: str) -> dict[str, str]:
 
 
 class TorchRunner(Runner):
-    """A run's network by torch on the CPU, for comparison; devices never use it."""
+    """Runs a run's network with torch on the CPU, for comparison; not used on devices."""
 
     backend = "torch"
 
@@ -116,9 +116,9 @@ def _from_onnx(path: Path, top_k: int, threshold: float) -> OpenModel:
         name, labels = facts["model"], facts["labels"]
     except (KeyError, ValueError, EdgeclfError) as error:
         runner.close()
-        reason = "it has none" if isinstance(error, KeyError) else str(error)
+        reason = "there is none" if isinstance(error, KeyError) else str(error)
         raise ModelError(
-            f"{path} does not say which labels and preprocessing belong to it ({reason}); "
+            f"{path} has no valid metadata about its labels and preprocessing ({reason}); "
             "export it with: edgeclf export RUN"
         ) from None
     if host_config(name):

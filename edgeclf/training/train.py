@@ -1,11 +1,12 @@
-"""Fine-tuning: from labelled images to a run.
+"""Fine-tunes a backbone on labeled images and writes a run.
 
-A frozen backbone is run once over every image and only the head is trained on its features;
-``full`` goes on from there and trains every layer.  Knows nothing of export or devices.
+A frozen backbone runs once over every image, and only the head is trained on its features;
+``full`` continues from there and trains every layer.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib
 import json
@@ -13,10 +14,12 @@ import logging
 import math
 import os
 import platform
+import random
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -33,6 +36,12 @@ from ..progress import say
 from .features import extract_features
 from .runs import METRICS_FILE, RUN_FILE, WEIGHTS_FILE, split_facts, write_split
 
+if TYPE_CHECKING:
+    from .backbones import ImageClassifier
+
+_LOUD = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
+# Set by Lightning.
+_ENVIRONMENT = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS", "CUBLAS_WORKSPACE_CONFIG")
 _VERSIONED = ("torch", "torchvision", "timm", "lightning", "numpy", "cv2", "onnx", "onnxruntime")
 
 
@@ -45,9 +54,9 @@ class TrainReport:
     images: dict[str, int]
     epochs: int
     metrics: dict[str, float]
-    """Of the last epoch: loss, val_loss, val_accuracy, val_macro_f1."""
+    """Metrics of the last epoch: loss, val_loss, val_accuracy, val_macro_f1."""
     warnings: tuple[str, ...]
-    """What the check of the data found and did not stop at."""
+    """Findings of the data check that did not stop training."""
 
     def to_json(self) -> str:
         """The report as one JSON object."""
@@ -64,8 +73,8 @@ def train(
 ) -> TrainReport:
     """Check a data set, fine-tune a backbone on it and write a run.
 
-    The same seed, data and versions give the same weights.  Raises DataError where the data
-    cannot be trained on, OptionError, WeightsError, and OutputError where ``output`` is taken.
+    The same seed, data and versions give the same weights.  Raises DataError if the data is not fit
+    for training, OptionError, WeightsError, and OutputError if ``output`` exists.
     """
     options = options or TrainOptions()
     claim_output(output, overwrite, RUN_FILE)
@@ -73,18 +82,14 @@ def train(
     found = tuple(str(finding) for finding in report.findings)
     for line in found:
         say(line)
-    import torch
-    from lightning import seed_everything
     from safetensors.torch import save
 
     from .backbones import create
 
-    _quiet_lightning()
-    seed_everything(options.seed, verbose=False)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    network = create(options.backbone, len(dataset.labels), options.weights)
-    spec = preprocessing_of(network, options)
-    rows = _fit(network, dataset, spec, options)
+    with _seeded(options.seed):
+        network = create(options.backbone, len(dataset.labels), options.weights)
+        spec = preprocessing_of(network, options)
+        rows = _fit(network, dataset, spec, options)
     with new_folder(output, overwrite, RUN_FILE) as folder:
         work = Path(folder)
         weights = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
@@ -114,13 +119,13 @@ def train(
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what decides the weights and the model files."""
+    """Return the versions of the libraries that the weights and model files depend on."""
     modules = {name: importlib.import_module(name).__version__ for name in _VERSIONED}
     return {"python": platform.python_version(), "edgeclf": __version__, **modules}
 
 
-def preprocessing_of(network: Any, options: TrainOptions) -> Preprocessing:
-    """Return the preprocessing that the options ask for; OptionError where the network cannot take its images."""
+def preprocessing_of(network: ImageClassifier, options: TrainOptions) -> Preprocessing:
+    """Return the preprocessing for the options; OptionError if the network cannot take images of that size."""
     import torch
 
     size = options.image_size or network.backbone.pretrained_cfg["input_size"][-1]
@@ -135,14 +140,16 @@ def preprocessing_of(network: Any, options: TrainOptions) -> Preprocessing:
     return Preprocessing(size, size, resize=options.resize).check()
 
 
-def _fit(network: Any, dataset: Dataset, spec: Preprocessing, options: TrainOptions) -> list[dict[str, float]]:
+def _fit(
+    network: ImageClassifier, dataset: Dataset, spec: Preprocessing, options: TrainOptions
+) -> list[dict[str, float]]:
     from .loop import fit_head, fit_network
 
     parts = {split: dataset.split(split) for split in ("train", "val")}
     targets = {split: np.array([dataset.index(sample) for sample in part]) for split, part in parts.items()}
     rows: list[dict[str, float]] = []
-    # A head on random features, which shrink from layer to layer until batch norm has learned, has huge weights, and
-    # training all layers from there does not recover.
+    # Random features shrink from layer to layer until batch norm has learned; a head trained on them would have huge
+    # weights, from which training all layers does not recover.
     if options.finetune == "head" or options.weights != "none":
         features = {
             split: extract_features(network, part, spec, f"features of {split}") for split, part in parts.items()
@@ -164,8 +171,33 @@ def _write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
         writer.writerows(rows)
 
 
-def _quiet_lightning() -> None:
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Make the block reproducible and Lightning quiet, and restore the settings and random states of the process."""
+    import torch
+    from lightning import seed_everything
+
+    loggers = [logging.getLogger(name) for name in _LOUD]
+    levels = [logger.level for logger in loggers]
+    environment = {name: os.environ.get(name) for name in _ENVIRONMENT}
+    python, numpy = random.getstate(), np.random.get_state()
+    deterministic, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    with torch.random.fork_rng(range(torch.cuda.device_count())), warnings.catch_warnings():
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.ERROR)
+            warnings.filterwarnings("ignore", module="lightning")
+            seed_everything(seed, verbose=False)
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            yield
+        finally:
+            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+            torch.backends.cudnn.benchmark = benchmark
+            random.setstate(python)
+            np.random.set_state(numpy)
+            for name, value in environment.items():
+                os.environ.pop(name, None)
+                os.environ.update({} if value is None else {name: value})
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -52,7 +52,7 @@ def test_few_images_of_a_label_are_refused_by_name(digits, tmp_path):
 def test_an_image_of_one_colour_is_refused_by_name(own_digits, tmp_path):
     train = load_dataset(own_digits).split("train")
     cv2.imwrite(str(train[0].path), np.full((64, 64, 3), 77, np.uint8))
-    with pytest.raises(DataError, match=f"{train[0].path.name} is of one colour throughout"):
+    with pytest.raises(DataError, match=f"{train[0].path.name} has a single color"):
         calibrate(own_digits, tmp_path / "set", CalibrateOptions(size=1000))
 
 
@@ -69,7 +69,7 @@ def test_a_set_is_not_overwritten_unasked(digits, tmp_path):
     [
         ({"rule": "best"}, "there are stratified, random, diverse, uncertain"),
         ({"size": 0}, "1 or more was expected"),
-        ({"rule": "uncertain"}, "give one with --model RUN"),
+        ({"rule": "uncertain"}, "add --model RUN"),
     ],
 )
 def test_an_option_that_cannot_be_meant_is_refused(options, message):
@@ -78,7 +78,7 @@ def test_an_option_that_cannot_be_meant_is_refused(options, message):
 
 
 def test_diverse_wants_a_run(digits, run, tmp_path):
-    with pytest.raises(OptionError, match="is no run"):
+    with pytest.raises(OptionError, match="is not a run; the rule diverse needs a run"):
         calibrate(
             digits, tmp_path / "set", CalibrateOptions(size=30, rule="diverse", model=str(run / "model.fp32.onnx"))
         )

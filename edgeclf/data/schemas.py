@@ -1,4 +1,4 @@
-"""Declares the JSON files that the host reads back, and the metadata of an ONNX file; see edgeclf_runtime.files.schema."""
+"""Schemas of the JSON files that the host reads back, and of an ONNX file's metadata; see edgeclf_runtime.files.schema."""
 
 from __future__ import annotations
 

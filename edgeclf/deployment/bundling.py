@@ -18,38 +18,15 @@ from edgeclf_runtime.files.schema import SchemaError, parse_json
 
 from ..data.datasets import Dataset
 from ..data.schemas import MAX_JSON_BYTES, QUANTIZATION
-from ..errors import ModelError, OptionError, OutputError
-from ..evaluation.confidence import Confidence, check_wanted, fit_confidence
+from ..errors import ModelError, OutputError
+from ..evaluation.confidence import Confidence, fit_confidence
 from ..evaluation.evaluate import Evaluation, measure
 from ..evaluation.evaluation_set import EvaluationSet
 from ..evaluation.logit_store import LOGIT_FILE, LogitStore, read_logits
+from ..options import BundleOptions
 from ..targets import CALIBRATION_CACHE, FLAVORS, FLOAT_BACKENDS, TARGETS
 from ..training.runs import Run, read_run
 from .golden import write_golden
-
-
-@dataclass(frozen=True, kw_only=True)
-class BundleOptions:
-    """What to put into a bundle."""
-
-    targets: tuple[str, ...] = tuple(TARGETS)
-    """Devices that it is for, by their names in targets.TARGETS; they decide which models it holds."""
-    golden: int = 16
-    """Validation images that check a device's logits; the second half are tinted."""
-    precision: float | None = None
-    """Label low-confidence images "unknown" so that this share of the remaining predictions is correct, on validation images."""
-    coverage: float | None = None
-    """Instead: share of the images that keep their label."""
-
-    def __post_init__(self) -> None:
-        unknown = sorted(set(self.targets) - set(TARGETS))
-        if unknown or not self.targets:
-            raise OptionError(
-                f"there is no target {', '.join(unknown) or '(none named)'}; there are {', '.join(TARGETS)}"
-            )
-        if not 1 <= self.golden <= 64:
-            raise OptionError(f"golden is {self.golden}; 1 to 64 images were expected")
-        check_wanted(self.precision, self.coverage)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgeclf_runtime.files.outputs import claim_output
@@ -18,21 +17,22 @@ from ..calibration.sets import CalibrationSet
 from ..data.datasets import Dataset, Sample
 from ..data.folder_update import updated_folder
 from ..data.sampling import evenly_spaced
-from ..errors import EdgeclfError, OptionError
+from ..errors import EdgeclfError
 from ..evaluation.comparison import compare
 from ..evaluation.evaluation_set import EvaluationSet
 from ..evaluation.logit_store import LOGIT_FILE, write_logits
 from ..evaluation.opening import model_metadata
 from ..graph.inference import infer_file, time_files
 from ..graph.onnx_file import prepare, save_model
+from ..options import QuantizeOptions
 from ..progress import say
-from ..targets import CALIBRATION_CACHE, FLAVORS, opset_of
+from ..targets import CALIBRATION_CACHE, opset_of
 from ..training.runs import Run, read_run
 from .dynamic import DYNAMIC, infer_dynamic
 from .histogram_store import HISTOGRAM_FILE, HistogramStore
 from .histograms import BINS, SAMPLE
 from .page import make_page
-from .ranges import METHODS, ranges_of
+from .ranges import ranges_of
 from .report import Baseline, QuantizedFile, QuantizeReport
 from .rounding import Rounding, collect_moments
 from .search import Candidate, Search
@@ -44,43 +44,6 @@ EVALUATION_IMAGES = 500
 """Evaluation images needed to tell a one-point drop from noise; a smaller validation split is topped up from train."""
 MOST_EVALUATION_IMAGES = 2000
 """Of a larger validation split this many, evenly spaced: every file is evaluated on them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuantizeOptions:
-    """How to quantize."""
-
-    calibration: str | None = None
-    """A calibration set's folder; None selects images from the run's train split."""
-    size: int = 300
-    """Images to select if no set is given."""
-    flavors: tuple[str, ...] = tuple(FLAVORS)
-    """Which files to write, by their names in targets.FLAVORS."""
-    method: str = "best"
-    """How an activation's range comes from its values, by a name in ranges.METHODS; best: try all for each file, and keep
-    the one that diverges least from FP32 among those without a significant accuracy drop."""
-    max_drop: float = 0.01
-    """Largest accuracy drop from FP32, on the same images, that is accepted."""
-    seed: int = 0
-    """Changes which images are selected."""
-    baseline: bool = False
-    """Whether to measure torch's dynamic quantization of the linear layers too, for comparison."""
-
-    def __post_init__(self) -> None:
-        unknown = sorted(set(self.flavors) - set(FLAVORS))
-        if unknown or not self.flavors:
-            raise OptionError(
-                f"there is no flavor {', '.join(unknown) or '(none named)'}; there are {', '.join(FLAVORS)}"
-            )
-        if self.method not in ("best", *METHODS):
-            raise OptionError(f"there is no range method {self.method!r}; there are best, {', '.join(METHODS)}")
-        if not 0 <= self.max_drop <= 1:
-            raise OptionError(f"max-drop is {self.max_drop}; 0 to 1 was expected (0.01 is one point of accuracy)")
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """The range methods to try."""
-        return tuple(METHODS) if self.method == "best" else (self.method,)
 
 
 def quantize(run: str | Path | Run, options: QuantizeOptions | None = None, overwrite: bool = False) -> QuantizeReport:

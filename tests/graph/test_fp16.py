@@ -55,7 +55,9 @@ def test_casts_to_float32_and_bounds_that_fp16_does_not_know_are_no_trouble():
 
 
 def test_an_activation_that_does_not_fit_fp16_is_named():
-    with pytest.raises(ModelError, match=r"reaches 7e\+04, more than FP16's largest number, 65504: leave out the flavor fp16"):
+    with pytest.raises(
+        ModelError, match=r"reaches 7e\+04, more than FP16's largest number, 65504: leave out the flavor fp16"
+    ):
         halve(model(), ranges(70000))
 
 

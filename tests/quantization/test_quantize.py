@@ -136,7 +136,7 @@ def test_a_calibration_set_is_used_and_told_of(digits, own_run, tmp_path):
 def test_a_calibration_set_that_holds_the_runs_test_images_is_refused(digits, own_run, tmp_path):
     other_division = load_dataset(digits, SplitOptions(seed=7))
     CalibrationSet.select(other_division, 100).save(tmp_path / "set")
-    with pytest.raises(DataError, match="calibration must not see the images that judge it"):
+    with pytest.raises(DataError, match="calibration must not see evaluation images"):
         quantize(own_run, QuantizeOptions(calibration=str(tmp_path / "set")))
 
 

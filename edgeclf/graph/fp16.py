@@ -5,19 +5,22 @@ Input and output stay float32, as in every file of edgeclf.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, MutableSequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import ModelError
 from ..targets import FP16_QDQ_OPSET
 
+if TYPE_CHECKING:
+    import onnx
+
 LARGEST = 65504.0
 """The largest number of FP16."""
 
 
-def halve(model: Any, ranges: Mapping[str, tuple[float, float]]) -> Any:
+def halve(model: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]]) -> onnx.ModelProto:
     """Return a model (onnx.ModelProto) whose weights and arithmetic are FP16, input ``image`` and output still float32.
 
     ranges: of every activation, by the method "minmax".  Raises ModelError if an activation
@@ -56,7 +59,7 @@ def halve(model: Any, ranges: Mapping[str, tuple[float, float]]) -> Any:
     return halved
 
 
-def halve_remainder(quantized: Any) -> Any:
+def halve_remainder(quantized: onnx.ModelProto) -> onnx.ModelProto:
     """Return a Q/DQ model (onnx.ModelProto) whose scales and float operators are FP16.
 
     It has opset FP16_QDQ_OPSET, the first whose QuantizeLinear accepts FP16.
@@ -79,7 +82,7 @@ def _round_up(scales: np.ndarray) -> np.ndarray:
     return np.where(halves < scales, np.nextafter(halves, np.float16(np.inf)), halves)
 
 
-def _halve_tensor(tensor: Any) -> None:
+def _halve_tensor(tensor: onnx.TensorProto) -> None:
     from onnx import TensorProto, numpy_helper
 
     if tensor.data_type == TensorProto.FLOAT:
@@ -88,7 +91,7 @@ def _halve_tensor(tensor: Any) -> None:
         tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
 
-def _rename(names: Any, old: str, new: str) -> None:
+def _rename(names: MutableSequence[str], old: str, new: str) -> None:
     for index, name in enumerate(names):
         if name == old:
             names[index] = new

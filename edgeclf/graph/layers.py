@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -20,10 +23,10 @@ class Layer:
     """Names of its nodes: the weighted one, and those whose nearest weighted ancestor it is."""
 
 
-def find_layers(graph: Any) -> list[Layer]:
+def find_layers(graph: onnx.GraphProto) -> list[Layer]:
     """Return the layers of a float graph (onnx.GraphProto), in the graph's order."""
     owner: dict[str, int] = {}
-    weighted: list[Any] = []
+    weighted: list[onnx.NodeProto] = []
     members: list[list[str]] = []
     for node in graph.node:
         if node.op_type in WEIGHTED:
@@ -38,7 +41,7 @@ def find_layers(graph: Any) -> list[Layer]:
     return [Layer(node.name, node.output[0], tuple(names)) for node, names in zip(weighted, members, strict=True)]
 
 
-def float_layers(quantized: Any) -> list[str]:
+def float_layers(quantized: onnx.GraphProto) -> list[str]:
     """Return the names of the weighted nodes of a Q/DQ graph (onnx.GraphProto) that compute in float."""
     made_by = {name: node.op_type for node in quantized.node for name in node.output}
     return [
@@ -48,7 +51,7 @@ def float_layers(quantized: Any) -> list[str]:
     ]
 
 
-def float_operators(quantized: Any) -> list[str]:
+def float_operators(quantized: onnx.GraphProto) -> list[str]:
     """Return the operators without weights that compute in float in a Q/DQ graph (onnx.GraphProto), sorted."""
     made_by = {name: node.op_type for node in quantized.node for name in node.output}
     passing = {*WEIGHTED, "QuantizeLinear", "DequantizeLinear", "Constant"}

@@ -6,7 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from edgeclf_runtime.bundle.model_file import model_bytes
 from edgeclf_runtime.device.machine import quota_cores
@@ -15,10 +15,15 @@ from edgeclf_runtime.images.preprocess import Preprocessing
 from ..errors import ModelError
 from ..targets import IR_VERSIONS, OPSET
 
+if TYPE_CHECKING:
+    import onnx
+    import onnxruntime
+    import torch
+
 INPUT = "image"
 
 
-def write_onnx(network: Any, spec: Preprocessing, path: str | Path, metadata: dict[str, str]) -> None:
+def write_onnx(network: torch.nn.Module, spec: Preprocessing, path: str | Path, metadata: dict[str, str]) -> None:
     """Write a network that takes float32 [N, height, width, 3] as ONNX, with the opset that every target reads."""
     import onnx
     import torch
@@ -47,7 +52,7 @@ def write_onnx(network: Any, spec: Preprocessing, path: str | Path, metadata: di
     save_model(model, path, metadata)
 
 
-def _give_each_its_own(graph: Any) -> None:
+def _give_each_its_own(graph: onnx.GraphProto) -> None:
     """Turn each Identity of an initializer into an initializer.
 
     torch writes equal weights once and passes them on through Identity nodes.  The quantizer takes such a bias for an
@@ -65,7 +70,7 @@ def _give_each_its_own(graph: Any) -> None:
         graph.node.remove(node)
 
 
-def save_model(model: Any, path: str | Path, metadata: dict[str, str], opset: int = OPSET) -> None:
+def save_model(model: onnx.ModelProto, path: str | Path, metadata: dict[str, str], opset: int = OPSET) -> None:
     """Check an ONNX model against the contract's opset and save it with edgeclf's metadata, the same bytes each time."""
     import onnx
 
@@ -85,7 +90,7 @@ def save_model(model: Any, path: str | Path, metadata: dict[str, str], opset: in
     Path(path).write_bytes(model.SerializeToString(deterministic=True))
 
 
-def prepare(source: Path) -> Any:
+def prepare(source: Path) -> onnx.ModelProto:
     """Return a model file as onnx.ModelProto with the inferred shapes that the quantizer needs.
 
     Raises BackendError if it refers to other files.
@@ -101,7 +106,7 @@ def prepare(source: Path) -> Any:
         return onnx.load(output)
 
 
-def probing_session(model: Any, names: Sequence[str]) -> Any:
+def probing_session(model: onnx.ModelProto, names: Sequence[str]) -> onnxruntime.InferenceSession:
     """Return an ONNX Runtime session that also outputs the named tensors, with as many threads as may run here."""
     import onnxruntime
 
@@ -110,7 +115,7 @@ def probing_session(model: Any, names: Sequence[str]) -> Any:
     return onnxruntime.InferenceSession(with_outputs(model, names), options, providers=["CPUExecutionProvider"])
 
 
-def with_outputs(model: Any, names: Sequence[str]) -> bytes:
+def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> bytes:
     """Return a serialized model that outputs the named tensors in addition to its own."""
     import onnx
 

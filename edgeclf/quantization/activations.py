@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,8 +12,11 @@ from ..graph.onnx_file import INPUT, probing_session
 from ..progress import track
 from .histograms import Histogram
 
+if TYPE_CHECKING:
+    import onnx
 
-def collect_histograms(model: Any, batches: Sequence[np.ndarray]) -> dict[str, Histogram]:
+
+def collect_histograms(model: onnx.ModelProto, batches: Sequence[np.ndarray]) -> dict[str, Histogram]:
     """Return the histogram of every activation over the images.
 
     model: onnx.ModelProto.  batches: float32 [1, height, width, 3] each, a sequence that can be read again.
@@ -35,7 +38,7 @@ def collect_histograms(model: Any, batches: Sequence[np.ndarray]) -> dict[str, H
     return {**histograms, **{name: histograms[activated] for name, activated in fused.items()}}
 
 
-def check_sequence(batches: Any) -> None:
+def check_sequence(batches: object) -> None:
     """Raise OptionError for a generator: it is empty when it is read for the second time."""
     if not hasattr(batches, "__len__") or not hasattr(batches, "__getitem__"):
         raise OptionError(
@@ -44,16 +47,16 @@ def check_sequence(batches: Any) -> None:
         )
 
 
-def _activations(graph: Any) -> list[str]:
+def _activations(graph: onnx.GraphProto) -> list[str]:
     """Return the float tensors between nodes, and the logits."""
     kinds = {info.name: info.type.tensor_type.elem_type for info in (*graph.value_info, *graph.output)}
     made = [name for node in graph.node if node.op_type != "Constant" for name in node.output if name]
     return [name for name in made if kinds.get(name, 1) == 1]
 
 
-def _fused(graph: Any) -> dict[str, str]:
+def _fused(graph: onnx.GraphProto) -> dict[str, str]:
     """Return, for each tensor that only an activation function reads, that function's output: backends fuse the two."""
-    readers: dict[str, list[Any]] = {}
+    readers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
@@ -69,6 +72,6 @@ def _fused(graph: Any) -> dict[str, str]:
     }
 
 
-def _maker(graph: Any, name: str) -> str:
+def _maker(graph: onnx.GraphProto, name: str) -> str:
     node = next((node for node in graph.node if name in node.output), None)
     return f"the layer {node.name} ({node.op_type})" if node else f"the input {name}"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..targets import Flavor
 from .ranges import Ranges, weight_scales
 from .rounding import Rounding
+
+if TYPE_CHECKING:
+    import onnx
 
 _POOLING = ("GlobalAveragePool", "ReduceMean", "Flatten", "Reshape", "Squeeze")
 _FEW_INPUTS = 16
@@ -18,8 +21,8 @@ _FEW_CHANNELS = 32
 
 
 def write_flavor(
-    model: Any, flavor: Flavor, ranges: Ranges, rounding: Rounding, float_nodes: Collection[str] = ()
-) -> Any:
+    model: onnx.ModelProto, flavor: Flavor, ranges: Ranges, rounding: Rounding, float_nodes: Collection[str] = ()
+) -> onnx.ModelProto:
     """Return the Q/DQ form (onnx.ModelProto) of a prepared FP32 model for one family of backends.
 
     ranges: of every activation.  rounding: of the same model.  float_nodes: names of further nodes that stay float.
@@ -56,7 +59,7 @@ def write_flavor(
     return quantized
 
 
-def drop_unused_constants(graph: Any) -> None:
+def drop_unused_constants(graph: onnx.GraphProto) -> None:
     """Remove constants that nothing reads any more, such as the bounds of a Clip that its Q/DQ pair replaces; backends warn of them."""
     used = {name for node in graph.node for name in node.input}
     for node in [node for node in graph.node if node.op_type == "Constant" and node.output[0] not in used]:
@@ -72,7 +75,7 @@ def _operators(flavor: Flavor) -> list[str]:
     return ["Conv", "ConvTranspose"] if flavor.tensorrt else sorted(set(QDQRegistry) | set(QLinearOpsRegistry))
 
 
-def _extra_options(model: Any, flavor: Flavor, operators: list[str]) -> dict[str, Any]:
+def _extra_options(model: onnx.ModelProto, flavor: Flavor, operators: list[str]) -> dict[str, Any]:
     scales = weight_scales(model.graph, flavor.sums_of_16_bits)
     return {"TensorQuantOverrides": scales, **(_tensorrt_options(operators) if flavor.tensorrt else {})}
 
@@ -98,7 +101,7 @@ def _float32(ranges: Ranges) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {name: (np.array(low, np.float32), np.array(high, np.float32)) for name, (low, high) in ranges.items()}
 
 
-def _residual_inputs(graph: Any, float_nodes: Collection[str]) -> list[str]:
+def _residual_inputs(graph: onnx.GraphProto, float_nodes: Collection[str]) -> list[str]:
     """Return one input of each Add that joins two branches: the sum then fuses into the other branch's convolution.
 
     In timm's backbones the shortcut is the second input; if it also feeds a convolution, it is quantized once for both.
@@ -108,7 +111,7 @@ def _residual_inputs(graph: Any, float_nodes: Collection[str]) -> list[str]:
     return [names[1] for names in adds if made.issuperset(names)]
 
 
-def _float_nodes(model: Any, flavor: Flavor) -> list[str]:
+def _float_nodes(model: onnx.ModelProto, flavor: Flavor) -> list[str]:
     """Return the nodes that stay float: those where 8 bits cost the most accuracy and save the least time.
 
     They are the layout and normalization of the pixels, convolutions of few channels (the first layer and the first block of
@@ -126,7 +129,7 @@ def _float_nodes(model: Any, flavor: Flavor) -> list[str]:
     ]
 
 
-def _tail(graph: Any) -> set[str]:
+def _tail(graph: onnx.GraphProto) -> set[str]:
     """Return the names of the node that outputs the logits and of the pooling before it."""
     made_by = {name: node for node in graph.node for name in node.output}
     node = made_by[graph.output[0].name]
@@ -136,7 +139,7 @@ def _tail(graph: Any) -> set[str]:
     return names
 
 
-def _has_few_channels(convolution: Any, shape: list[int], flavor: Flavor) -> bool:
+def _has_few_channels(convolution: onnx.NodeProto, shape: list[int], flavor: Flavor) -> bool:
     if flavor.tensorrt and min(shape[:2]) <= _FEW_INPUTS:
         return True  # as NVIDIA's Model-Optimizer does; includes depthwise convolutions, with one channel a group
     groups = next((attribute.i for attribute in convolution.attribute if attribute.name == "group"), 1)

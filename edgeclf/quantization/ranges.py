@@ -16,11 +16,14 @@ channel gives up only as much of its range as its largest pair requires.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .histograms import BINS, Histogram, distinct
+
+if TYPE_CHECKING:
+    import onnx
 
 PERCENTILE = 0.9999
 """Share of the values inside the range of "percentile"."""
@@ -116,7 +119,7 @@ def _within(histogram: Histogram, low: float, high: float) -> tuple[float, float
     return max(float(low), histogram.low), min(float(high), histogram.high)
 
 
-def weight_scales(graph: Any, sums_of_16_bits: bool) -> dict[str, list[dict[str, Any]]]:
+def weight_scales(graph: onnx.GraphProto, sums_of_16_bits: bool) -> dict[str, list[dict[str, Any]]]:
     """Return the steps of the weights of every layer as ONNX Runtime's quantizer takes them (TensorQuantOverrides).
 
     graph: an onnx.GraphProto of float32.  The quantizer would compute the same steps, but would spend half of its time on that.
@@ -139,7 +142,7 @@ def weight_scales(graph: Any, sums_of_16_bits: bool) -> dict[str, list[dict[str,
     return scales
 
 
-def names_in_pairs(graph: Any) -> set[str]:
+def names_in_pairs(graph: onnx.GraphProto) -> set[str]:
     """Return the names of the weights whose products are added in pairs.
 
     Depthwise convolutions have a single input and are computed in 32 bits.
@@ -154,7 +157,7 @@ def names_in_pairs(graph: Any) -> set[str]:
     return names
 
 
-def _layers(graph: Any) -> Iterator[Any]:
+def _layers(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """Yield the nodes that multiply their input by stored weights."""
     stored = {tensor.name for tensor in graph.initializer}
     for node in graph.node:
@@ -167,7 +170,7 @@ def has_pairs(weights: np.ndarray) -> bool:
     return weights.shape[1] % 2 == 0 or weights.shape[2:] == (1, 1)
 
 
-def _rows(node: Any, weights: np.ndarray) -> tuple[int, np.ndarray | None]:
+def _rows(node: onnx.NodeProto, weights: np.ndarray) -> tuple[int, np.ndarray | None]:
     """Return the axis of the output channels, and the weights as [outputs, taps, inputs]; None for other shapes."""
     if node.op_type == "Conv":
         return 0, weights.reshape(*weights.shape[:2], -1).transpose(0, 2, 1)

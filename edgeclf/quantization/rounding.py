@@ -10,7 +10,7 @@ Transformers", ICLR 2023, with the Cholesky form of its section 3.3).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from ..progress import track
 from .activations import check_sequence
 from .ranges import PAIR_LIMIT, WEIGHT_STEPS, has_pairs, names_in_pairs
 
+if TYPE_CHECKING:
+    import onnx
+
 _DAMPING = 0.01
 _COLUMNS = 64
 _POSITIONS = 128
@@ -28,7 +31,7 @@ IMAGES = 32
 """Images needed for the second moments."""
 
 
-def collect_moments(model: Any, batches: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+def collect_moments(model: onnx.ModelProto, batches: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """Return the second moments of the inputs of every convolution, by its weight's name.
 
     model: an onnx.ModelProto of float32, input ``image``.  batches: float32 [1, height, width, 3]
@@ -58,7 +61,7 @@ class Rounding:
     model: an onnx.ModelProto of float32.  moments: as :func:`collect_moments` returns them.
     """
 
-    def __init__(self, model: Any, moments: dict[str, np.ndarray]) -> None:
+    def __init__(self, model: onnx.ModelProto, moments: dict[str, np.ndarray]) -> None:
         from onnx import numpy_helper
 
         stored = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -67,7 +70,7 @@ class Rounding:
         self._in_pairs = names_in_pairs(model.graph)
         self._steps: dict[tuple[str, bytes, bool], np.ndarray] = {}
 
-    def apply(self, quantized: Any, sums_of_16_bits: bool = False) -> None:
+    def apply(self, quantized: onnx.ModelProto, sums_of_16_bits: bool = False) -> None:
         """Replace the weights of every convolution of a Q/DQ model (onnx.ModelProto), in place, keeping its scales.
 
         Weights that the file stores as float, before a QuantizeLinear, become whole steps.
@@ -135,7 +138,7 @@ def _moments_of_outputs(moments: np.ndarray, block: int, weights: np.ndarray) ->
 class _Convolution:
     """A Conv node, and the layout of its input for its weights."""
 
-    def __init__(self, node: Any, graph: Any) -> None:
+    def __init__(self, node: onnx.NodeProto, graph: onnx.GraphProto) -> None:
         shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
         attributes = {attribute.name: attribute for attribute in node.attribute}
         self.input, self.weight = node.input[0], node.input[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from ..data.sampling import evenly_spaced
 from ..graph.layers import Layer
 from ..graph.onnx_file import INPUT, probing_session
 from ..progress import track
+
+if TYPE_CHECKING:
+    import onnx
 
 T = TypeVar("T")
 _IMAGES = 16
@@ -39,7 +42,7 @@ class LayerEffect:
 
 
 def measure_noise(
-    model: Any, quantized: Any, layers: Sequence[Layer], batches: Sequence[np.ndarray]
+    model: onnx.ModelProto, quantized: onnx.ModelProto, layers: Sequence[Layer], batches: Sequence[np.ndarray]
 ) -> list[LayerNoise]:
     """Return the noise of each layer that is in both graphs, noisiest first, on a few of the images.
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeclf_runtime.device.machine import cores
 from edgeclf_runtime.files.outputs import claim_output
 
 from ..data.datasets import Dataset, load_dataset
-from ..data.pixels import load_all
+from ..data.pixels import load_all, load_batches
 from ..errors import DataError, OptionError
-from ..evaluation.evaluate import infer_samples
 from ..evaluation.opening import open_model
+from ..graph.inference import infer
 from ..options import CalibrateOptions, SplitOptions, TrainOptions
 from ..progress import track
 from ..training.runs import RUN_FILE, read_run
@@ -77,10 +78,12 @@ def _load(data: str | Path | Dataset, options: CalibrateOptions) -> tuple[Datase
     if options.model is None:
         dataset = load_dataset(data, SplitOptions(seed=options.seed))
         return dataset, _features(dataset, None) if options.rule == "diverse" else None
-    with open_model(options.model) as opened:
+    with open_model(options.model, at_once=cores()) as opened:
         dataset = load_dataset(data, opened.split_options)
         if options.rule == "uncertain":
-            return dataset, infer_samples(opened, dataset.split("train"), "scoring training images")
+            paths = [sample.path for sample in dataset.split("train")]
+            batches = load_batches(paths, opened.classifier.preprocessing, 1, "scoring training images")
+            return dataset, infer(opened.classifier.runner, batches, cores())
     return dataset, _features(dataset, options.model) if options.rule == "diverse" else None
 
 

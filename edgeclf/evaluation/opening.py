@@ -47,12 +47,14 @@ class OpenModel:
         self.classifier.close()
 
 
-def open_model(model: str | Path, name: str | None = None, top_k: int = 5, threshold: float | None = None) -> OpenModel:
+def open_model(
+    model: str | Path, name: str | None = None, top_k: int = 5, threshold: float | None = None, at_once: int = 1
+) -> OpenModel:
     """Open a run, an ONNX file or a bundle.
 
     name: a model of a bundle, or of a run: "torch" (the default), or the name of an exported file,
-    such as "int8-cpu".  Raises ModelError if ``model`` is none of the three, or has no model of
-    that name.
+    such as "int8-cpu".  at_once: inferences that will run at the same time.  Raises ModelError if ``model`` is none of
+    the three, or has no model of that name.
     """
     path = Path(model)
     if (path / RUN_FILE).is_file():
@@ -62,13 +64,13 @@ def open_model(model: str | Path, name: str | None = None, top_k: int = 5, thres
         file = model_file(name)
         if name not in ("fp32", *FLAVORS) and not (path / file).is_file():
             raise ModelError(f"a run has no model {name!r}; it has torch and, once made, fp32, {', '.join(FLAVORS)}")
-        return _from_onnx(run.file(file), top_k, threshold or 0.0)
+        return _from_onnx(run.file(file), top_k, threshold or 0.0, at_once)
     if (path / MANIFEST).is_file():
-        return _from_bundle(path, name, top_k, threshold)
+        return _from_bundle(path, name, top_k, threshold, at_once)
     if path.is_file() and path.suffix.lower() == ".onnx":
         if name:
             raise ModelError(f"{path} is a single model, but {name!r} was requested: --name is for runs and bundles")
-        return _from_onnx(path, top_k, threshold or 0.0)
+        return _from_onnx(path, top_k, threshold or 0.0, at_once)
     what = "exists, but is not a model" if path.exists() else "does not exist"
     raise ModelError(f"{path} {what}: a run, an ONNX file or a bundle was expected")
 
@@ -107,8 +109,9 @@ def _from_run(run: Run, top_k: int, threshold: float) -> OpenModel:
     )
 
 
-def _from_onnx(path: Path, top_k: int, threshold: float) -> OpenModel:
-    runner = OnnxRuntimeRunner(path)
+def _from_onnx(path: Path, top_k: int, threshold: float, at_once: int) -> OpenModel:
+    threads = 1 if at_once > 1 else None
+    runner = OnnxRuntimeRunner(path, threads=threads)
     try:
         facts: dict[str, Any] = parse_json(runner.metadata[METADATA_KEY].encode())
         METADATA(facts, "")
@@ -123,15 +126,15 @@ def _from_onnx(path: Path, top_k: int, threshold: float) -> OpenModel:
         ) from None
     if host_config(name):
         runner.close()
-        runner = OnnxRuntimeRunner(path, config=host_config(name))
+        runner = OnnxRuntimeRunner(path, threads=threads, config=host_config(name))
     return OpenModel(name, Classifier(runner, labels, spec, name, 1.0, threshold, top_k), split)
 
 
-def _from_bundle(path: Path, name: str | None, top_k: int, threshold: float | None) -> OpenModel:
+def _from_bundle(path: Path, name: str | None, top_k: int, threshold: float | None, at_once: int) -> OpenModel:
     bundle = open_bundle(path)
     try:
         PROVENANCE(bundle.provenance, "provenance")
     except ValueError as error:
         raise ModelError(f"{path}: manifest.json: {error}; make the bundle again") from None
-    classifier = Classifier.open(bundle, name, top_k=top_k, threshold=threshold)
+    classifier = Classifier.open(bundle, name, top_k=top_k, threshold=threshold, at_once=at_once)
     return OpenModel(classifier.model, classifier, read_split_options(bundle.provenance["data"]["split"]))

@@ -1,4 +1,4 @@
-"""ONNX files: written from torch, checked and saved, prepared for quantization, and opened with tensors to look at."""
+"""Writes ONNX files from torch, checks and saves them, prepares them for quantization, and exposes their tensors."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ INPUT = "image"
 
 
 def write_onnx(network: Any, spec: Preprocessing, path: str | Path, metadata: dict[str, str]) -> None:
-    """Write a network that takes float32 [N, height, width, 3] as ONNX of the opset that every target reads."""
+    """Write a network that takes float32 [N, height, width, 3] as ONNX, with the opset that every target reads."""
     import onnx
     import torch
 
     with warnings.catch_warnings():
-        # torch announces that this exporter will go; the other one leaves opset 18 behind, whatever is asked for.
+        # torch announces the end of this exporter; the other one writes opset 18, whatever is requested.
         warnings.simplefilter("ignore")
         try:
             torch.onnx.export(
@@ -39,7 +39,7 @@ def write_onnx(network: Any, spec: Preprocessing, path: str | Path, metadata: di
             )
         except torch.onnx.errors.OnnxExporterError as error:
             raise ModelError(
-                f"this backbone has an operator that opset {OPSET} lacks, and some targets read no newer one "
+                f"this backbone has an operator that opset {OPSET} lacks, and some targets read no newer opset "
                 f"({str(error).splitlines()[0]}); choose another --backbone"
             ) from None
     model = onnx.load(path)
@@ -50,8 +50,8 @@ def write_onnx(network: Any, spec: Preprocessing, path: str | Path, metadata: di
 def _give_each_its_own(graph: Any) -> None:
     """Turn each Identity of an initializer into an initializer.
 
-    torch writes equal weights once and hands them on by Identity nodes; the quantizer takes such a
-    bias for an activation and leaves it float, which ONNX Runtime 1.10 then computes in float.
+    torch writes equal weights once and passes them on through Identity nodes.  The quantizer takes such a bias for an
+    activation and leaves it float, and ONNX Runtime 1.10 then computes the layer in float.
     """
     import onnx
 
@@ -72,7 +72,7 @@ def save_model(model: Any, path: str | Path, metadata: dict[str, str], opset: in
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     if opsets.get("") != opset or set(opsets) - {"", "com.microsoft"}:
         raise ModelError(
-            f"the model came out with the opsets {opsets}; {opset} alone was expected, which every target of it reads"
+            f"the model has the opsets {opsets}; only {opset} was expected, which every one of its targets reads"
         )
     del model.opset_import[:]
     model.opset_import.extend([onnx.helper.make_opsetid("", opset)])
@@ -94,7 +94,7 @@ def prepare(source: Path) -> Any:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
-        # A copy of what was checked, where no other file is beside it.
+        # A copy of the checked bytes, with no other file beside it.
         copy, output = Path(folder) / "model.onnx", Path(folder) / "prepared.onnx"
         copy.write_bytes(model_bytes(source))
         quant_pre_process(copy, output, skip_symbolic_shape=True, skip_optimization=True)
@@ -102,7 +102,7 @@ def prepare(source: Path) -> Any:
 
 
 def probing_session(model: Any, names: Sequence[str]) -> Any:
-    """Return an ONNX Runtime session whose outputs are the named tensors, too, with as many threads as may run here."""
+    """Return an ONNX Runtime session that also outputs the named tensors, with as many threads as may run here."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -111,7 +111,7 @@ def probing_session(model: Any, names: Sequence[str]) -> Any:
 
 
 def with_outputs(model: Any, names: Sequence[str]) -> bytes:
-    """Return a model, serialized, whose outputs are the named tensors beside its own."""
+    """Return a serialized model that outputs the named tensors in addition to its own."""
     import onnx
 
     probed = onnx.ModelProto()

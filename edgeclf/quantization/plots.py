@@ -48,7 +48,7 @@ def draw_histograms(histograms: Mapping[str, Histogram], titles: Sequence[str]) 
     axes = figure.subplots(rows, 2, squeeze=False).flat
     for axis, (name, histogram), title in zip(axes, histograms.items(), titles, strict=False):
         seen = histogram.counts > 0
-        values, counts = histogram.centres[seen], histogram.counts[seen]
+        values, counts = histogram.centers[seen], histogram.counts[seen]
         axis.hist(values, 150, weights=counts, log=True, histtype="stepfilled", color="0.75")
         for number, (method, find) in enumerate(METHODS.items()):
             # Each line is thinner than the one before it, so that equal ones are all seen.

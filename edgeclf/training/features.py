@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeclf_runtime.images.preprocess import Preprocessing
-from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
 from ..data.datasets import Sample
 from ..data.pixels import load_batches
+from ..graph.inference import infer_file
 from ..graph.onnx_file import write_onnx
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def extract_features(network: ImageClassifier, samples: list[Sample], spec: Prep
     paths = [sample.path for sample in samples]
     if torch.cuda.is_available():
         device = torch.device("cuda")
-        network = network.eval().to(device, memory_format=torch.channels_last)
+        network = network.eval().to(device).to(memory_format=torch.channels_last)
         with torch.inference_mode():
             found = [
                 network.features(torch.from_numpy(batch).to(device)).cpu().numpy()
@@ -43,5 +43,4 @@ def extract_features(network: ImageClassifier, samples: list[Sample], spec: Prep
     with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
         file = Path(folder, "features.onnx")
         write_onnx(Features(network).eval(), spec, file, {})
-        with OnnxRuntimeRunner(file) as runner:
-            return np.concatenate([runner.infer(batch) for batch in load_batches(paths, spec, 1, what)])
+        return infer_file(file, "fp32", load_batches(paths, spec, 1, what))

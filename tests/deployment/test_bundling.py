@@ -161,7 +161,7 @@ def test_a_run_without_an_exported_file_names_the_command(run, tmp_path):
 
 
 def test_a_taken_output_is_refused_before_anything_is_evaluated(run, bundle, monkeypatch):
-    monkeypatch.delattr("edgeclf.deployment.bundling.infer_file")
+    monkeypatch.delattr("edgeclf.deployment.bundling.EvaluationSet")
     with pytest.raises(OutputError, match="pass --overwrite"):
         edgeclf.bundle(run, bundle)
 

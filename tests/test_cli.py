@@ -146,7 +146,9 @@ def test_a_tilde_is_the_home_folder_wherever_it_stands(command, digits, run, tmp
 
 def test_a_tilde_without_a_home_is_refused_and_names_no_folder(command, digits, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as for a user id without HOME and an entry in /etc/passwd
+    monkeypatch.setattr(
+        "os.path.expanduser", lambda path: path
+    )  # as for a user id without HOME and an entry in /etc/passwd
     code, out, err = command("calibrate", digits, "--output", "~/set")
     assert (code, out) == (2, "")
     assert "there is no such home folder; set HOME" in err

@@ -283,5 +283,5 @@ def test_data_of_fewer_bits_than_their_files_have_is_warned_of_with_the_figure(p
     (found,) = findings(photos, "nearly-black")
     assert found.severity == "warning"
     assert found.message.startswith(f"in 3 16-bit images, the largest value is {(1 << bits) - 1} of 65535")
-    assert f"{bits}-bit data? If the data have {bits} bits, save them scaled (values << {16 - bits})" in found.message
+    assert f"{bits}-bit data? If the data have {bits} bits, scale them (values << {16 - bits})" in found.message
     assert [file.rpartition("/")[2] for file in found.files] == [f"deep {number}.png" for number in range(3)]

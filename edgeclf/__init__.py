@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .data.splits import SplitOptions
     from .demonstration import demo
     from .deployment.bundling import BundleOptions, bundle
-    from .deployment.engines import BuildOptions, build
+    from .deployment.engines import BuildOptions, EngineOptions, build
     from .deployment.export import export
     from .errors import EdgeclfError
     from .evaluation.evaluate import evaluate
@@ -36,6 +36,7 @@ __all__ = [
     "CalibrationSet",
     "Dataset",
     "EdgeclfError",
+    "EngineOptions",
     "QuantizeOptions",
     "Sample",
     "SplitOptions",
@@ -61,6 +62,7 @@ _HOMES = {
     "CalibrationSet": "calibration.sets",
     "Dataset": "data.datasets",
     "EdgeclfError": "errors",
+    "EngineOptions": "deployment.engines",
     "QuantizeOptions": "quantization.quantize",
     "Sample": "data.datasets",
     "SplitOptions": "data.splits",

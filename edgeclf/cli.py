@@ -325,11 +325,17 @@ def build(
 
     Those for a Jetson are built there: python3 NAME.edge build.
     """
-    from . import BuildOptions
+    from . import BuildOptions, EngineOptions
     from . import build as function
 
-    options = BuildOptions(target, model, precision, workspace, level, version_compatible, hardware_compatible, retry)
-    report = function(bundle, options)
+    engine = EngineOptions(
+        workspace_mb=workspace,
+        level=level,
+        version_compatible=version_compatible,
+        hardware_compatible=hardware_compatible,
+        retry=retry,
+    )
+    report = function(bundle, BuildOptions(target, model, precision, engine))
     _show(report, json)
     if not report.engines:
         raise typer.Exit(1)

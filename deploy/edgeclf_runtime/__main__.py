@@ -86,13 +86,9 @@ def _selftest(arguments):
 
 def _build(arguments):
     from .commands.build import build
-    from .trt.spec import Options
+    from .trt.spec import EngineOptions
 
-    names = ("retry", "level", "dla", "calibrator", "calibration", "version_compatible", "hardware_compatible")
-    options = Options(
-        workspace_bytes=arguments.workspace << 20 if arguments.workspace else None,
-        **{name: getattr(arguments, name) for name in names},
-    )
+    options = EngineOptions(**{name: getattr(arguments, name) for name in EngineOptions._fields})
     report = build(arguments.bundle, arguments.model, arguments.precision, options)
     write_report(arguments, report)
     if not report.engines:

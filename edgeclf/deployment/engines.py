@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import platform
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeclf_runtime.bundle.open import open_bundle
 from edgeclf_runtime.commands import build as device_build
 from edgeclf_runtime.device.machine import is_jetson
-from edgeclf_runtime.trt.spec import Options
+from edgeclf_runtime.trt.spec import EngineOptions
 
 from ..errors import BackendError, OptionError
 from ..targets import TARGETS
@@ -29,17 +29,10 @@ class BuildOptions:
     model: str | None = None
     """One model of the bundle alone."""
     precision: str = "best"
-    """fp32, fp16 or int8 alone; best builds all, and remembers the fastest that is right."""
-    workspace: int | None = None
-    """Megabytes that a build may work with; None goes by the GPU's."""
-    level: int | None = None
-    """TensorRT's optimisation level, 0 to 5; None is its usual one."""
-    version_compatible: bool = False
-    """Engines for later versions of TensorRT too; slower."""
-    hardware_compatible: bool = False
-    """Engines for other GPUs since Ampere too; slower."""
-    retry: bool = False
-    """Build anew what is kept or failed before."""
+    """Models of this precision: fp32, fp16 or int8; best builds every precision and remembers the fastest that passes the
+    golden images."""
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    """Options of the engines."""
 
     def __post_init__(self) -> None:
         if self.target is not None and self.target not in TARGETS:
@@ -48,10 +41,7 @@ class BuildOptions:
             raise OptionError(
                 f"there is no precision {self.precision!r}; there are {', '.join(device_build.PRECISIONS)}"
             )
-        if self.workspace is not None and self.workspace < 1:
-            raise OptionError(f"workspace is {self.workspace}; 1 megabyte or more was expected")
-        if self.level is not None and not 0 <= self.level <= 5:
-            raise OptionError(f"level is {self.level}; 0 to 5 was expected")
+        self.engine.check()
 
 
 class BuildReport(device_build.BuildReport):
@@ -71,14 +61,7 @@ def build(bundle: str | Path, options: BuildOptions | None = None) -> BuildRepor
     options = options or BuildOptions()
     if options.target is not None and not _is_here(options.target):
         raise BackendError(_elsewhere(open_bundle(bundle).path, options.target))
-    wanted = Options(
-        workspace_bytes=options.workspace << 20 if options.workspace else None,
-        level=options.level,
-        version_compatible=options.version_compatible,
-        hardware_compatible=options.hardware_compatible,
-        retry=options.retry,
-    )
-    return BuildReport(*device_build.build(bundle, options.model, options.precision, wanted))
+    return BuildReport(*device_build.build(bundle, options.model, options.precision, options.engine))
 
 
 def _is_here(target: str) -> bool:

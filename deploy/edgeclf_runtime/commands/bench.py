@@ -183,7 +183,7 @@ def _decode_ms(jpeg):
 def _classify_ms(classifier, image):
     row = classifier.classify(image).timings_ms
     total = sum(row.values())
-    transfer = getattr(classifier.runner, "transfer_ms", None)
+    transfer = classifier.runner.transfer_ms
     # The runner's copies to the GPU and back are a part of what infer() took.
     return dict(row, total=total, transfer=transfer, inference=row["inference"] - (transfer or 0.0))
 

@@ -12,7 +12,7 @@ from ..text.terminal import printable
 from ..trt import cache
 from ..trt.cuda import find_device
 from ..trt.engine import ensure_engine, forget_engines
-from ..trt.spec import Options
+from ..trt.spec import EngineOptions
 from ..trt.versions import load_tensorrt
 
 BACKEND = "tensorrt"
@@ -81,7 +81,8 @@ def build(bundle, model=None, precision="best", options=None):
     if precision not in PRECISIONS:
         raise BackendError("there is no precision {!r}; there are {}".format(precision, ", ".join(PRECISIONS)))
     bundle = open_bundle(bundle)
-    options = (options or Options())._replace(preprocessing=bundle.preprocessing)
+    options = options or EngineOptions()
+    options.check()
     tensorrt = load_tensorrt().__version__
     models, note = _of_precision(_models(bundle, model), precision)
     device = find_device()
@@ -138,7 +139,7 @@ def _of_precision(models, precision):
 def _build(bundle, model, device, options):
     """Build a model's engine, or find it; returns the Model, the engine's folder, and the seconds it took."""
     start = time.monotonic()
-    engine = ensure_engine(bundle.file(model.file), device, options)
+    engine = ensure_engine(bundle.file(model.file), device, options, tuple(bundle.preprocessing))
     return model, engine.folder, time.monotonic() - start
 
 

@@ -117,7 +117,11 @@ def _add_build(parser):
         help="models of this precision alone; best: all, and remember the fastest that is right (best)",
     )
     parser.add_argument(
-        "--workspace", type=positive, metavar="MB", help="memory that a build may work with; else by the GPU's"
+        "--workspace",
+        dest="workspace_mb",
+        type=positive,
+        metavar="MB",
+        help="memory that a build may work with; else by the GPU's",
     )
     parser.add_argument("--retry", action="store_true", help="build anew what is kept or failed before")
     parser.add_argument(

@@ -8,7 +8,7 @@ import contextlib
 import importlib.util
 import logging
 import sys
-from typing import Tuple, Type
+from typing import Any, Dict, Optional, Tuple, Type
 
 from ..errors import BackendError, EdgeclfError
 
@@ -31,11 +31,13 @@ class Runner:
     title       its name in messages
     version     its library's version, "" before it is known
     device      where it computes: "cpu" or "cuda"
-    concurrent  whether several threads may call infer() at the same time; the Classifier lets them in one by one
-                where not
+    concurrent  whether several threads may call infer() at the same time; if not, the Classifier lets one in at a time
     closed      whether it was closed
+    transfer_ms time of the last inference that was spent on copies between processor and GPU, in milliseconds; None if the
+                backend does not measure it
+    facts       what is known of a compiled model: an engine's cache entry; {} for other backends
 
-    Raises BackendError where the library is missing or cannot be imported, or refuses the model.
+    Raises BackendError if the library is missing or cannot be imported, or refuses the model.
     """
 
     backend = ""
@@ -44,6 +46,8 @@ class Runner:
     device = "cpu"
     concurrent = False
     closed = False
+    transfer_ms: Optional[float] = None
+    facts: Dict[str, Any] = {}
 
     def __init__(self, model_path, threads=None, **options):
         try:

@@ -7,7 +7,7 @@ and each device builds its engine (``trt/parent.py``) and keeps it (``trt/cache.
 import logging
 import os
 import shutil
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from .. import __version__
 from ..device.machine import board, jetson_linux
@@ -20,10 +20,8 @@ from .spec import AMPERE, SMALL_WORKSPACE, BuildRequest, EngineOptions, EngineSp
 from .versions import load_tensorrt, version_of
 
 if TYPE_CHECKING:
-    from ..bundle.open import VerifiedFile
+    from ..runners.base import ModelPath
     from .gpu import Device
-
-    ModelPath = Union[str, VerifiedFile]
 
 _log = logging.getLogger(__name__)
 

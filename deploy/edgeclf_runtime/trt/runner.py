@@ -20,7 +20,7 @@ from .versions import has, load_tensorrt, version_of
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..bundle.open import VerifiedFile
+    from ..runners.base import ModelPath
     from .cuda import PyCuda, RuntimeCuda
 
 _INPUT, _OUTPUT = 0, 1
@@ -37,7 +37,7 @@ def version() -> str:
         raise ImportError(str(error))
 
 
-def prepare(model_path: "Union[str, VerifiedFile]") -> None:
+def prepare(model_path: "ModelPath") -> None:
     """Build a model's engine if there is none yet; raises BackendError like TensorRtRunner."""
     load_tensorrt()
     ensure_engine(model_path, find_device())
@@ -54,7 +54,7 @@ class TensorRtRunner(Runner):
     title = "TensorRT"
     device = "cuda"
 
-    def _load(self, model_path: "Union[str, VerifiedFile]", threads: Optional[int]) -> None:
+    def _load(self, model_path: "ModelPath", threads: Optional[int]) -> None:
         trt = load_tensorrt()
         self.version = trt.__version__
         self.transfer_ms = 0.0

@@ -6,7 +6,7 @@ A bundle's model becomes an engine in one of three ways: by the types in the fil
 import json
 import os
 import re
-from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional, Tuple
 
 from ..device.machine import power_mode
 from ..errors import BackendError, OptionError
@@ -14,7 +14,7 @@ from ..files.read import sha256_file
 from .versions import Version, has
 
 if TYPE_CHECKING:
-    from ..bundle.open import VerifiedFile
+    from ..runners.base import ModelPath
     from .gpu import Device
 
 MAX_BATCH = 8
@@ -155,7 +155,7 @@ class BuildRequest(NamedTuple):
 
 
 def resolve(
-    model_path: "Union[str, VerifiedFile]",
+    model_path: "ModelPath",
     version: Version,
     device: "Device",
     options: EngineOptions,

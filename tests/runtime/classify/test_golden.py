@@ -85,7 +85,7 @@ def test_one_bit_in_every_pixel_is_more_than_the_tolerance_allows(opened, runner
 
 @pytest.mark.parametrize("wrong", [lambda logits: logits[:, 1:], lambda logits: logits[0]], ids=["short", "flat"])
 def test_logits_of_another_shape_are_an_error(opened, runner, wrong):
-    with pytest.raises(BackendError, match="fp32 on altered answers with logits of shape"):
+    with pytest.raises(BackendError, match="fp32 on altered returned logits of shape"):
         check(opened, Altered(runner, logits=wrong))
 
 

@@ -129,7 +129,7 @@ def test_where_every_window_is_slow_there_are_no_figures_without_them(bundle, tm
 
 def test_a_bundle_of_which_nothing_runs_is_an_error(bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(BackendError, match="onnxruntime is not there for"):
+    with pytest.raises(BackendError, match="onnxruntime is not installed for"):
         bench(bundle, repeat=1, backend="onnxruntime")
 
 

@@ -181,7 +181,7 @@ def test_a_model_that_fails_its_golden_images_is_a_warning_while_another_runs(co
     models = check_bundle(str(copied), 60.0)[1:]
     assert models[0].status == "warning"
     assert "but its answers differ by more than is allowed: FAIL: int8-cpu on onnxruntime: " in models[0].found
-    assert re.search(r"logits differ by \S+ at most \(allowed \S+\) and \S+ on average", models[0].found)
+    assert re.search(r"logits differ by at most \S+ \(limit \S+\) and on average \S+", models[0].found)
     assert "ok" in [check.status for check in models]
 
 

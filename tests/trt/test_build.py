@@ -24,7 +24,7 @@ from edgeclf_runtime.commands import build as engine_build
 from edgeclf_runtime.commands.build import build
 from edgeclf_runtime.commands.selftest import selftest
 from edgeclf_runtime.device import child_process
-from edgeclf_runtime.errors import BackendError
+from edgeclf_runtime.errors import BackendError, OptionError
 from edgeclf_runtime.files.read import sha256_file
 from edgeclf_runtime.trt import cuda, engine, gpu
 from edgeclf_runtime.trt.spec import EngineOptions, resolve
@@ -96,13 +96,13 @@ def test_an_engine_that_gives_other_logits_is_told(net, opened):
 def test_fp16_without_an_fp16_model_is_an_fp32_engine_and_says_so(net, opened):
     report = build(opened.path, precision="fp16")
     assert report.engines[0].precision == "fp32"
-    assert str(report).endswith("\nthe bundle has no fp16 model for TensorRT, so that this is an FP32 engine")
+    assert str(report).endswith("\nthe bundle has no fp16 model for TensorRT, so this is an FP32 engine")
 
 
 def test_a_precision_that_the_bundle_has_not_names_those_it_has(net, opened):
     with pytest.raises(BackendError, match=r"the bundle has no int8 model for TensorRT; use --precision fp32"):
         build(opened.path, precision="int8")
-    with pytest.raises(BackendError, match=r"there is no precision 'int4'; there are best, fp32, fp16, int8"):
+    with pytest.raises(OptionError, match=r"there is no precision 'int4'; there are best, fp32, fp16, int8"):
         build(opened.path, precision="int4")
 
 
@@ -111,7 +111,7 @@ def test_a_bundle_or_a_model_that_is_not_for_tensorrt_is_one_sentence(net, opene
         build(opened.path, "int8-cpu")
     other = opened._replace(order={"default": ["int8-cpu"]})
     monkeypatch.setattr("edgeclf_runtime.commands.build.open_bundle", lambda path: other)
-    with pytest.raises(BackendError, match=r"holds no model for TensorRT on this machine \(.*--target"):
+    with pytest.raises(BackendError, match=r"has no model for TensorRT on this machine \(.*--target"):
         build(opened.path)
 
 
@@ -234,7 +234,7 @@ def test_the_devices_command_line_asks_for_what_it_says(net, opened, monkeypatch
     assert capsys.readouterr().err.startswith("error: the model int8-cpu is not for TensorRT")
     with pytest.raises(SystemExit):
         main(["build", opened.path, "--dla", "one"])
-    assert "'one' is no number of a core; 0 or 1 was expected" in capsys.readouterr().err
+    assert "'one' is not a core number; 0 or 1 was expected" in capsys.readouterr().err
 
 
 @pytest.fixture

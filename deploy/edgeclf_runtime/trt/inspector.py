@@ -26,7 +26,7 @@ def layer_precisions(trt: Any, engine: Any) -> Dict[str, str]:
         return found
     for layer in layers:
         # If the engine stores only names, a layer is its name.
-        known = layer if isinstance(layer, dict) else {"Name": str(layer)}
+        known: Dict[str, Any] = layer if isinstance(layer, dict) else {"Name": str(layer)}
         found[str(known.get("Name"))[:_LONGEST_NAME]] = _precision(known.get("Inputs") or [])
     return found
 

@@ -129,7 +129,7 @@ def test_labels_in_another_order_than_the_logits_are_refused(copied):
 
     reseal(copied, move)
     moved = open_bundle(copied)
-    with pytest.raises(BundleError, match=r"expected.json: the label 0 is '3' there and '5' in the manifest; make"):
+    with pytest.raises(BundleError, match=r"expected.json: label 0 is '3' in this file and '5' in the manifest; make"):
         read_golden(moved)
 
 

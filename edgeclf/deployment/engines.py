@@ -1,6 +1,6 @@
-"""TensorRT engines of a bundle for this machine's own GPU, by the very code that a device builds its own with.
+"""Builds a bundle's TensorRT engines for this machine's GPU, with the same code as on a device.
 
-An engine for another machine is built there: it belongs to one TensorRT version and one GPU.
+An engine belongs to one TensorRT version and one GPU, so an engine for another machine is built there.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ..targets import TARGETS
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """Which engines to build, and how."""
+    """The engines to build, and their options."""
 
     target: str | None = None
-    """The device that they are for, by its name in targets.TARGETS; None is this machine."""
+    """Name in targets.TARGETS of the device that the engines are for; None: this machine."""
     model: str | None = None
-    """One model of the bundle alone."""
+    """Build only this model of the bundle; None: all."""
     precision: str = "best"
-    """Models of this precision: fp32, fp16 or int8; best builds every precision and remembers the fastest that passes the
+    """Build only models of this precision, fp32, fp16 or int8; best builds all, and remembers the fastest that passes the
     golden images."""
     engine: EngineOptions = field(default_factory=EngineOptions)
     """Options of the engines."""
@@ -45,18 +45,18 @@ class BuildOptions:
 
 
 class BuildReport(device_build.BuildReport):
-    """What a build came to; see ``edgeclf_runtime.commands.build.BuildReport``."""
+    """The result of a build; see ``edgeclf_runtime.commands.build.BuildReport``."""
 
     def to_json(self) -> str:
-        """The report as one JSON object."""
+        """Return the report as one JSON object."""
         return json.dumps(self.to_dict(), ensure_ascii=False)
 
 
 def build(bundle: str | Path, options: BuildOptions | None = None) -> BuildReport:
-    """Build a bundle's engines for this machine's GPU, and hold each to the golden images.
+    """Build a bundle's engines for this machine's GPU, and check each on the golden images.
 
-    Raises BackendError where TensorRT, the driver or the GPU is missing, and, with the two
-    commands that do it there, for a target that is another machine.
+    Raises BackendError if TensorRT, the driver or the GPU is missing, and for a target that is another machine, with the two
+    commands that build the engine there.
     """
     options = options or BuildOptions()
     if options.target is not None and not _is_here(options.target):
@@ -70,10 +70,10 @@ def _is_here(target: str) -> bool:
 
 def _elsewhere(path: str, target: str) -> str:
     if not any("tensorrt" in name or name == "fp16" for name in TARGETS[target].models):
-        return f"{target} has no NVIDIA GPU and needs no engine: copy the bundle, it runs there as it is"
+        return f"{target} has no NVIDIA GPU and needs no engine: copy the bundle, which runs there without a build"
     name = Path(path).name
     return (
-        f"an engine for {target} cannot be built on this {platform.machine()} machine, since it belongs to one TensorRT "
+        f"an engine for {target} cannot be built on this {platform.machine()} machine, because it belongs to one TensorRT "
         "version and one GPU; build it on the device:\n"
         f"  scp -r {shlex.quote(path)} DEVICE:\n"
         f"  ssh DEVICE python3 {shlex.quote(name)} build"

@@ -130,23 +130,22 @@ class Classifier:
 
         Raises BundleError, OptionError for an unknown label or backend, or BackendError with each reason if nothing runs.
         """
-        if not isinstance(bundle, Bundle):
-            bundle = open_bundle(bundle)
+        opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         # Before seconds are spent on a backend.
-        allowed_places(bundle.labels, allow, deny)
-        usual = candidates(bundle, model, backend)
-        pairs = tuning.tune(bundle, usual, threads, show_tuning) if tune else tuning.recall(bundle, usual, threads)
+        allowed_places(opened.labels, allow, deny)
+        usual = candidates(opened, model, backend)
+        pairs = tuning.tune(opened, usual, threads, show_tuning) if tune else tuning.recall(opened, usual, threads)
         measured = pairs is not usual
         if threshold is not None:
             pairs = [(candidate._replace(threshold=threshold), name) for candidate, name in pairs]
-        selection = Selection(bundle, pairs, threads, at_once, measured)
+        selection = Selection(opened, pairs, threads, at_once, measured)
         start = time.perf_counter()
         with systemd.busy(OPEN_TIMEOUT_S, "opening a model"):
             chosen, runner = selection.open_next()
         what = pair_name(chosen, runner.backend)
-        _log.info("%s of %s opened in %.0f ms, golden images included", what, bundle.name, _ms_since(start))
+        _log.info("%s of %s opened in %.0f ms, golden images included", what, opened.name, _ms_since(start))
         limits = (chosen.temperature, chosen.threshold, top_k, allow, deny)
-        return cls(runner, bundle.labels, bundle.preprocessing, chosen.name, *limits, selection, at_once, bundle.id)
+        return cls(runner, opened.labels, opened.preprocessing, chosen.name, *limits, selection, at_once, opened.id)
 
     @property
     def in_use(self) -> InUse:

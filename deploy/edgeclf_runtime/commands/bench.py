@@ -131,12 +131,12 @@ def bench(
 
     Raises OptionError for an unknown backend, and BackendError if no model runs.
     """
-    bundle = open_bundle(bundle)
-    frames = camera_frames(golden_images(bundle)[:MAX_FRAMES], size)
+    opened = open_bundle(bundle)
+    frames = camera_frames(golden_images(opened)[:MAX_FRAMES], size)
     before = read_telemetry(root)
-    models = sorted({model.name for model, _ in candidates(bundle, None, backend)})
-    pairs = {name: tuning.recall(bundle, candidates(bundle, name, backend), threads) for name in models}
-    prepare(bundle, [pair for name in models for pair in pairs[name][:1]])
+    models = sorted({model.name for model, _ in candidates(opened, None, backend)})
+    pairs = {name: tuning.recall(opened, candidates(opened, name, backend), threads) for name in models}
+    prepare(opened, [pair for name in models for pair in pairs[name][:1]])
     measured: Dict[str, _Runs] = {}
     failures: Dict[str, str] = {}
     try:
@@ -145,7 +145,7 @@ def bench(
             for name in [name for name in models if count and name not in failures]:
                 show_line("{}, round {} of {}".format(name, turn + 1, ROUNDS))
                 try:
-                    with _open(bundle, pairs[name], threads) as classifier:
+                    with _open(opened, pairs[name], threads) as classifier:
                         pairs[name] = [pair for pair in pairs[name] if pair[1] == classifier.backend]
                         _measure(classifier, frames, count, warmup, measured.setdefault(name, _Runs()), root)
                 except EdgeclfError as error:

@@ -88,11 +88,11 @@ def build(
     """
     if precision not in PRECISIONS:
         raise OptionError("there is no precision {!r}; there are {}".format(precision, ", ".join(PRECISIONS)))
-    bundle = open_bundle(bundle)
+    opened = open_bundle(bundle)
     options = options or EngineOptions()
     options.check()
     tensorrt = load_tensorrt().__version__
-    models, note = _of_precision(_models(bundle, model), precision)
+    models, note = _of_precision(_models(opened, model), precision)
     device = find_device()
     built: List[Tuple[Model, str, float]] = []
     engines: List[BuiltEngine] = []
@@ -100,17 +100,17 @@ def build(
     # All are built before the first is opened: this process needs no memory on the GPU until then.
     for candidate in models:
         try:
-            built.append(_build(bundle, candidate, device, options))
+            built.append(_build(opened, candidate, device, options))
         except BackendError as error:
             failures[pair_name(candidate, BACKEND)] = str(error)
     for candidate, folder, seconds in built:
         try:
-            engines.append(_prove(bundle, candidate, device, folder, seconds))
+            engines.append(_prove(opened, candidate, device, folder, seconds))
         except BackendError as error:
             failures[pair_name(candidate, BACKEND)] = str(error)
     fastest = None
     if precision == "best" and engines:
-        pairs = tuning.tune(bundle, [pair for pair in candidates(bundle, model) if pair_name(*pair) not in failures])
+        pairs = tuning.tune(opened, [pair for pair in candidates(opened, model) if pair_name(*pair) not in failures])
         fastest = pair_name(*pairs[0])
     folder = engines[0].facts["folder"] if engines else "".join(cache.folders()[:1])
     return BuildReport(tensorrt, device.name, tuple(engines), failures, fastest, folder, note)

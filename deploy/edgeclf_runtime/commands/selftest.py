@@ -45,15 +45,15 @@ def selftest(
     threads: Optional[int] = None,
 ) -> SelftestReport:
     """Verify a bundle and check its models on the golden images."""
-    bundle = open_bundle(bundle)
+    opened = open_bundle(bundle)
     reports: List[GoldenReport] = []
     failures: Dict[str, str] = {}
-    pairs = candidates(bundle, model, backend)
-    prepare(bundle, pairs)
+    pairs = candidates(opened, model, backend)
+    prepare(opened, pairs)
     for candidate, name in pairs:
         try:
             with library_errors("it failed", ImportError):
-                reports.append(_report(bundle, candidate, name, threads))
+                reports.append(_report(opened, candidate, name, threads))
         except BackendError as error:
             failures[pair_name(candidate, name)] = str(error)
     return SelftestReport(tuple(reports), failures)

@@ -85,7 +85,7 @@ def test_a_clock_before_the_making_of_the_bundle_fails(tmp_path):
 def test_a_clock_that_is_kept_right_is_ok(tmp_path):
     write(tmp_path, {"run/systemd/timesync/synchronized": ""})
     check = check_clock([], root=str(tmp_path))
-    assert (check.status, check.found.endswith(" UTC, synchronised")) == ("ok", True)
+    assert (check.status, check.found.endswith(" UTC, synchronized")) == ("ok", True)
 
 
 def test_memory_and_swap_are_given(tmp_path):

@@ -8,40 +8,15 @@ from __future__ import annotations
 import json
 import platform
 import shlex
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeclf_runtime.bundle.open import open_bundle
 from edgeclf_runtime.commands import build as device_build
 from edgeclf_runtime.device.machine import is_jetson
-from edgeclf_runtime.trt.spec import EngineOptions
 
-from ..errors import BackendError, OptionError
+from ..errors import BackendError
+from ..options import BuildOptions
 from ..targets import TARGETS
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """The engines to build, and their options."""
-
-    target: str | None = None
-    """Name in targets.TARGETS of the device that the engines are for; None: this machine."""
-    model: str | None = None
-    """Build only this model of the bundle; None: all."""
-    precision: str = "best"
-    """Build only models of this precision, fp32, fp16 or int8; best builds all, and remembers the fastest that passes the
-    golden images."""
-    engine: EngineOptions = field(default_factory=EngineOptions)
-    """Options of the engines."""
-
-    def __post_init__(self) -> None:
-        if self.target is not None and self.target not in TARGETS:
-            raise OptionError(f"there is no target {self.target!r}; there are {', '.join(TARGETS)}")
-        if self.precision not in device_build.PRECISIONS:
-            raise OptionError(
-                f"there is no precision {self.precision!r}; there are {', '.join(device_build.PRECISIONS)}"
-            )
-        self.engine.check()
 
 
 class BuildReport(device_build.BuildReport):

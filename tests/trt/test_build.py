@@ -102,7 +102,7 @@ def test_fp16_without_an_fp16_model_is_an_fp32_engine_and_says_so(net, opened):
 def test_a_precision_that_the_bundle_has_not_names_those_it_has(net, opened):
     with pytest.raises(BackendError, match=r"the bundle has no int8 model for TensorRT; use --precision fp32"):
         build(opened.path, precision="int8")
-    with pytest.raises(OptionError, match=r"there is no precision 'int4'; there are best, fp32, fp16, int8"):
+    with pytest.raises(OptionError, match=r"there is no precision 'int4'; choose from best, fp32, fp16, int8"):
         build(opened.path, precision="int4")
 
 
@@ -221,7 +221,7 @@ def test_the_devices_command_line_asks_for_what_it_says(net, opened, monkeypatch
     options = "--precision int8 --dla 1 --calibration photos --calibrator --level 0 --workspace 128 --retry"
     assert main(["build", opened.path, *options.split(), "--version-compatible", "--hardware-compatible"]) == 1
     wanted = EngineOptions(
-        workspace_mb=128,
+        workspace=128,
         level=0,
         dla=1,
         calibrator=True,

@@ -162,7 +162,7 @@ def test_what_this_gpu_or_tensorrt_has_not_is_a_sentence_with_the_remedy(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (EngineOptions(workspace_mb=0), "workspace is 0; 1 megabyte or more was expected"),
+        (EngineOptions(workspace=0), "workspace is 0; 1 megabyte or more was expected"),
         (EngineOptions(level=6), "level is 6; 0 to 5 was expected"),
         (EngineOptions(dla=-1), "dla is -1; 0 or more was expected"),
     ],
@@ -202,7 +202,7 @@ def test_a_board_of_4_gb_gets_a_small_workspace(files):
     assert workspace_for(TX2) == (5 << 30) // 4
     assert workspace_for(ORIN) == 4 << 30
     check(resolve(files("fp16"), (8, 2), NANO, DEFAULT), workspace_bytes=256 << 20, lean=True)
-    check(resolve(files("fp16"), (8, 2), NANO, EngineOptions(workspace_mb=128)), workspace_bytes=128 << 20)
+    check(resolve(files("fp16"), (8, 2), NANO, EngineOptions(workspace=128)), workspace_bytes=128 << 20)
 
 
 def test_qdq_with_fp16_is_for_tensorrt_that_takes_precision_from_the_file(files):

@@ -87,7 +87,7 @@ def build(
     Raises OptionError for an invalid option, and BackendError if there is no TensorRT, no GPU, or no such model.
     """
     if precision not in PRECISIONS:
-        raise OptionError("there is no precision {!r}; there are {}".format(precision, ", ".join(PRECISIONS)))
+        raise OptionError("there is no precision {!r}; choose from {}".format(precision, ", ".join(PRECISIONS)))
     opened = open_bundle(bundle)
     options = options or EngineOptions()
     options.check()

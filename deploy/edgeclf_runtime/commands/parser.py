@@ -127,7 +127,6 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--workspace",
-        dest="workspace_mb",
         type=positive,
         metavar="MB",
         help="memory for a build in MB (default: based on the GPU's memory)",

@@ -88,5 +88,5 @@ def probe(backend: str) -> Optional[str]:
 
 def _runner_module(backend: str) -> Any:
     if backend not in RUNNERS:
-        raise BackendError("there is no backend {!r}; there are {}".format(backend, ", ".join(sorted(RUNNERS))))
+        raise BackendError("there is no backend {!r}; choose from {}".format(backend, ", ".join(sorted(RUNNERS))))
     return importlib.import_module(RUNNERS[backend][0], __name__)

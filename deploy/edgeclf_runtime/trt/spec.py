@@ -36,7 +36,7 @@ _FLAGS: Dict[str, Tuple[str, ...]] = {"fp32": (), "fp16": ("FP16",), "int8": ("I
 class EngineOptions(NamedTuple):
     """Engine options, as the user gives them; each is an option of the command lines.
 
-    workspace_mb        memory for the build in MB; None: based on the GPU's memory
+    workspace           memory for the build in MB; None: based on the GPU's memory
     level               TensorRT's optimization level, 0 to 5, from TensorRT 8.6 on; None: 3
     dla                 DLA core that runs the layers it supports, the GPU the others; None: no DLA
     calibrator          INT8 by TensorRT's calibrator (up to TensorRT 10) with the ranges in calibration.cache, instead of
@@ -47,7 +47,7 @@ class EngineOptions(NamedTuple):
     retry               build even if the engine is cached, or failed to build before
     """
 
-    workspace_mb: Optional[int] = None
+    workspace: Optional[int] = None
     level: Optional[int] = None
     dla: Optional[int] = None
     calibrator: bool = False
@@ -58,8 +58,8 @@ class EngineOptions(NamedTuple):
 
     def check(self) -> None:
         """Raise OptionError if a value is out of range."""
-        if self.workspace_mb is not None and self.workspace_mb < 1:
-            raise OptionError("workspace is {}; 1 megabyte or more was expected".format(self.workspace_mb))
+        if self.workspace is not None and self.workspace < 1:
+            raise OptionError("workspace is {}; 1 megabyte or more was expected".format(self.workspace))
         if self.level is not None and not 0 <= self.level <= 5:
             raise OptionError("level is {}; 0 to 5 was expected".format(self.level))
         if self.dla is not None and self.dla < 0:
@@ -201,7 +201,7 @@ def resolve(
         version_compatible=options.version_compatible,
         hardware_compatible=options.hardware_compatible,
     )
-    workspace = workspace_for(device) if options.workspace_mb is None else options.workspace_mb << 20
+    workspace = workspace_for(device) if options.workspace is None else options.workspace << 20
     return BuildRequest(spec, source, workspace, _is_small(device), calibration, preprocessing)
 
 

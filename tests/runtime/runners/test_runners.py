@@ -130,7 +130,7 @@ def test_an_openvino_that_is_too_old_is_replaced(file, monkeypatch):
 
 
 def test_a_backend_that_nobody_knows_is_answered_with_those_that_there_are(file):
-    with pytest.raises(BackendError, match="there is no backend 'abacus'; there are onnxruntime, opencv, openvino"):
+    with pytest.raises(BackendError, match="there is no backend 'abacus'; choose from onnxruntime, opencv, openvino"):
         open_runner("abacus", file)
     with pytest.raises(BackendError, match="there is no backend 'abacus'"):
         backend_version("abacus")

@@ -277,7 +277,7 @@ def test_a_capture_process_that_never_stops_talking_is_killed(liar, said):
 
 def test_a_frame_that_memory_does_not_hold_is_no_bus_error(liar):
     said, status = watched_until_it_fails(liar(told(), memory=1000))
-    assert "the frames' memory holds 1000 bytes, 55296 were expected" in said
+    assert "the frame memory holds 1000 bytes, 55296 were expected" in said
     assert status == -signal.SIGKILL
 
 

@@ -195,7 +195,7 @@ def test_a_film_turned_by_another_angle_is_read_as_it_is_stored_and_says_so(film
     data = mov([encode(".jpg", quarters(64, 32))], [40], matrix=[46341, 46341, -46341, 46341], size=(64, 32))
     (frame,), _ = read_all(open_camera(film(data)))
     assert corners(frame.image) == ["red", "green", "blue", "yellow"]
-    assert "turned by an angle that is not a quarter" in caplog.text
+    assert "rotated by an angle other than a quarter turn" in caplog.text
 
 
 def test_colors_are_those_of_the_film(film, caplog):
@@ -225,7 +225,7 @@ def test_a_film_that_was_cut_off_gives_what_there_is_and_is_an_error(film, tmp_p
         frames, end = read_all(open_camera(path))
         assert 5 <= len(frames) < 15
         assert isinstance(end, IncompleteFilm)
-        assert f"the file is cut off, {len(data) - cut} of its {len(data)} bytes are missing" in str(end)
+        assert f"the file is truncated, {len(data) - cut} of its {len(data)} bytes are missing" in str(end)
         with pytest.raises(IncompleteFilm, match=said[kind]):
             raise end
 
@@ -255,7 +255,7 @@ def test_a_film_of_which_much_cannot_be_decoded_is_an_error(film):
     frames, end = read_all(camera)
     assert (len(frames), camera.skipped) == (61, 39)
     assert isinstance(end, IncompleteFilm)
-    assert "ended after 61 of 100 frames: the others could not be decoded" in str(end)
+    assert "ended after 61 of 100 frames: the others are missing or could not be decoded" in str(end)
 
 
 def test_damaged_films_say_nothing_on_stderr(film, capfd):
@@ -277,12 +277,12 @@ def test_a_film_of_one_frame_is_a_film(film):
     ("data", "said"),
     [
         (b"", "it is empty"),
-        (mov(shades(2), [40, 40], handler=b"soun"), "it holds no video, only sound or data"),
+        (mov(shades(2), [40, 40], handler=b"soun"), "it contains no video, only sound or data"),
     ],
     ids=["empty", "sound"],
 )
 def test_what_has_nothing_to_play_says_why(film, data, said):
-    with pytest.raises(CameraError, match="OpenCV reads no video in it; a video or an image was expected: " + said):
+    with pytest.raises(CameraError, match="OpenCV cannot read it; expected a video or an image: " + said):
         open_camera(film(data))
 
 

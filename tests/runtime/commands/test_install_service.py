@@ -167,9 +167,9 @@ def test_a_password_that_a_service_does_not_inherit_is_refused(cli, monkeypatch)
         ([], 2, "--source"),
         (["--source", "csi://0", "--frames", "0"], 2, "is not a whole number of 1 or more"),
         (["--source", "csi://0", "--fly"], 2, "unrecognized arguments: --fly"),
-        (["--source", "ftp://x"], 1, "there is no source"),
-        (["--source", "no-such-film.mp4"], 1, "there is no source"),
-        (["--source", "csi://0", "--policy", "all"], 1, "is for files"),
+        (["--source", "ftp://x"], 1, "no such source"),
+        (["--source", "no-such-film.mp4"], 1, "no such source"),
+        (["--source", "csi://0", "--policy", "all"], 1, "works with files only"),
         (["--source", "csi://0", "--sink", "a.txt"], 1, "there is no output"),
         (["--source", "csi://0", "--sink", "mqtt://broker"], 1, "is no MQTT address"),
         (["--source", "csi://0", "--live", "x"], 1, "is no address for the live page"),
@@ -181,7 +181,7 @@ def test_a_password_that_a_service_does_not_inherit_is_refused(cli, monkeypatch)
         (["--source", "csi://0", "--name", ".x"], 1, "is not a name for a service"),
         (["--source", "csi://0", "--name", ""], 1, "is not a name for a service"),
         (["--source", "csi://0", "--user", "a b"], 1, "is not the name of a user"),
-        (["--source", "rtsp://h/{password}"], 1, "asks for a password"),
+        (["--source", "rtsp://h/{password}"], 1, "needs a password"),
     ],
 )
 def test_what_run_would_refuse_is_refused_now(cli, options, code, message):

@@ -112,18 +112,18 @@ def test_a_camera_that_is_lost_is_told_until_the_next_frame(sink, item):
 @pytest.mark.parametrize(
     ("reason", "source", "shown"),
     [
-        ("rtsp://user:a/b@c@host/x?pw=d gave no frame for 3.0 s", "", "rtsp://... gave no frame for 3.0 s"),
-        ("rtsp://h/x?pw=d gave no frame", "rtsp://u:p@h/x?pw=d", "the camera gave no frame"),
+        ("rtsp://user:a/b@c@host/x?pw=d sent no frame for 3.0 s", "", "rtsp://... sent no frame for 3.0 s"),
+        ("rtsp://h/x?pw=d sent no frame", "rtsp://u:p@h/x?pw=d", "the camera sent no frame"),
         (
-            "gst://rtspsrc location=rtsp://h user-pw=geheim ! appsink gave no frame",
+            "gst://rtspsrc location=rtsp://h user-pw=geheim ! appsink sent no frame",
             "",
             "the camera: see the program's log",
         ),
-        ("gst://a user-pw=geheim ! /x gave no frame", "gst://a user-pw=geheim ! /x", "the camera gave no frame"),
+        ("gst://a user-pw=geheim ! /x sent no frame", "gst://a user-pw=geheim ! /x", "the camera sent no frame"),
         ("error in a user-pw=geheim ! /x: no", "gst://a user-pw=geheim ! /x", "error in the camera: no"),
-        ("/home/me/films/a.mp4 delivers no frame", "", "a.mp4 delivers no frame"),
+        ("/home/me/films/a.mp4 delivers no frames", "", "a.mp4 delivers no frames"),
         ("/dev/video0 is not there", "0", "/dev/video0 is not there"),
-        ("0 gave no frame for 3.0 s", "0", "0 gave no frame for 3.0 s"),
+        ("0 sent no frame for 3.0 s", "0", "0 sent no frame for 3.0 s"),
         ("1/2 of the picture is grey", "", "1/2 of the picture is grey"),
     ],
 )

@@ -1,7 +1,9 @@
 """What containers say of their films, and damaged ones."""
 
 import io
+import math
 import random
+import struct
 
 import pytest
 
@@ -98,3 +100,18 @@ def test_another_container_says_nothing():
     assert read(b"\x47" + bytes(187)) == Film()
     assert walked(b"\x47" + bytes(187)) == []
     assert read(b"") == Film()
+
+
+def test_a_file_of_unknown_length_may_end_in_a_box_without_a_length():
+    data = FILMS["mov"]
+    at = data.index(b"mdat") - 4
+    film = read(data[:at] + bytes(4) + data[at + 4 :], math.inf)
+    assert (film.frames, film.missing_bytes, film.fault) == (4, 0, "")
+
+
+def test_an_index_of_more_frames_than_any_file_has_is_not_believed_whatever_the_files_length():
+    data = FILMS["mov"]
+    at = data.index(b"stsz") + 8
+    # All frames of one size, so that the index needs no bytes for each of them.
+    huge = data[:at] + struct.pack(">II", 1, 1 << 31) + data[at + 8 :]
+    assert read(huge, math.inf) == read(huge) == Film()

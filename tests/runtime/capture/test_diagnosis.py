@@ -80,7 +80,7 @@ def test_a_password_that_is_missing_or_wrong_is_told_apart_and_not_shown(user, p
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
-        (b"SSH-2.0-OpenSSH_9.6\r\n", "\"it answered 'SSH-2.0-OpenSSH_9.6', which is not RTSP\": the server on port  "),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "\"it answered 'SSH-2.0-OpenSSH_9.6', which is not RTSP\": the server on port "),
         (b"HTTP/1.0 404 Not Found\r\n\r\n", "which is not RTSP"),
         (b"", 'it closed the connection without an answer": the camera closed the connection: check the address'),
     ],

@@ -259,7 +259,10 @@ def test_basic_is_answered_only_where_it_is_asked_for(serve):
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (response(status="404 Not \x1b[31mFound"), "answers 404 Not ?[31mFound; the address of an MJPEG stream"),
+        (
+            response(status="404 Not \x1b[31mFound"),
+            "answers 404 Not ?[31mFound; expected the address of an MJPEG stream",
+        ),
         (response(b"<html>", "text/html"), "is a web page, not an image"),
         (b"garbage\r\n\r\n", "cannot be read by HTTP"),
         (b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 1000 + b"\r\n", "cannot be read by HTTP"),

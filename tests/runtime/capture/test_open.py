@@ -258,7 +258,7 @@ def test_a_wrong_address_tells_the_right_form(source, message):
         ({"flip": "upside-down"}, "one of 180, horizontal, vertical"),
         ({"policy": "newest"}, "one of auto, latest, all"),
         ({"policy": "all"}, "works with files only"),
-        ({"timeout_s": 0}, "seconds above 0"),
+        ({"timeout_s": 0}, "expected positive seconds"),
     ],
 )
 def test_an_option_that_cannot_be_meant_is_refused(options, message):

@@ -49,7 +49,7 @@ def test_the_formats_that_ffmpeg_may_read_hold_no_playlist(tmp_path, secret):
     film = tmp_path / "film.avi"
     film.write_bytes(b"\n#EXT" + PAD + HLS)
     assert playlist_name(film.read_bytes()) is None
-    with pytest.raises(CameraError, match="not a video that OpenCV can read"):
+    with pytest.raises(CameraError, match="OpenCV cannot read it"):
         open_camera(film)
 
 

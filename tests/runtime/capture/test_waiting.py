@@ -165,7 +165,7 @@ def test_an_output_that_is_not_there_yet_stops_no_service(bundle, output):
     arguments = ("run", "--source", "test://", "--json", "--frames", "3", *output)
     code, out, err = output_of(start(bundle, *arguments, "--wait"))
     assert (code, out.count('"frame"')) == (0, 3)
-    assert "not there, results are lost: " in err
+    assert "not available, results are lost: " in err
     code, _, err = output_of(start(bundle, *arguments))
     assert code == 1
     assert err.splitlines()[-1].startswith("error: ")

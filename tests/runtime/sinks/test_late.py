@@ -68,8 +68,8 @@ def test_a_sink_that_comes_later_gets_what_comes_later_and_knows_that_the_camera
     assert page.told == ["lost", 2, "closed"]
     assert sink.lost == 2
     assert caplog.messages == [
-        "the page: not there, results are lost: no network",
-        "the page: is there; 2 results were lost",
+        "the page: not available, results are lost: no network",
+        "the page: is available; 2 results were lost",
     ]
 
 

@@ -161,7 +161,7 @@ def test_the_picture_is_a_frame_that_is_newer_than_the_question(sink, camera):
 def test_without_a_frame_there_is_no_picture(sink, monkeypatch):
     monkeypatch.setattr(server, "HEARTBEAT_S", 0.01)
     answer = ask(sink, "/picture.jpg")
-    assert (answer.status, answer.read()) == (503, b"no frame came in 0.02 s\n")
+    assert (answer.status, answer.read()) == (503, b"no frame arrived within 0.02 s\n")
 
 
 def test_the_pictures_follow_each_other_without_end(sink, camera):

@@ -145,7 +145,7 @@ def test_without_the_token_nothing_is_shown(sink, path):
         status, head, body = get(sink, path, **headers)
         assert status == 401
         assert "WWW-Authenticate: Bearer" in head
-        assert "a token is needed: open the address that was printed" in body
+        assert "a token is required: open the address that was printed" in body
 
 
 def test_the_token_in_the_address_becomes_a_cookie_and_leaves_the_address(sink):
@@ -214,7 +214,7 @@ def test_a_page_for_the_network_makes_a_token_of_its_own_each_time(caplog):
         assert get(first)[0] == 401
         assert get(first, "/?" + token)[0] == 303
         assert token[6:] not in caplog.text
-    assert "is not encrypted: who can read the network's traffic sees its token and its pictures" in caplog.text
+    assert "is not encrypted: anyone who can read the network's traffic sees the token and the images" in caplog.text
 
 
 def test_a_token_of_the_user_is_never_printed(caplog):
@@ -259,7 +259,7 @@ def test_what_is_no_token_in_the_environment_or_no_file_is_refused(tmp_path, mon
     with pytest.raises(OutputError, match="it is a pipe, a regular file was expected"):
         open_access(str(tmp_path / "pipe"))
     monkeypatch.setenv(TOKEN_VARIABLE, "")
-    with pytest.raises(OutputError, match=TOKEN_VARIABLE + " holds no token .*or unset it"):
+    with pytest.raises(OutputError, match=TOKEN_VARIABLE + " is not a valid token .*or unset it"):
         open_access()
 
 
@@ -392,10 +392,10 @@ def test_a_certificate_and_a_key_that_do_not_fit_or_are_none_say_what_to_do(pair
     for certificate, key, message in [
         (pair[0], None, "https needs both --live-cert and --live-key"),
         (None, pair[1], "https needs both --live-cert and --live-key"),
-        (pair[0], other[1], "are not a pair: give a certificate and its own key"),
-        (pair[1], pair[1], "--live-cert .* holds no certificate in PEM"),
-        (pair[0], pair[0], "--live-key .* holds no private key without a password in PEM"),
-        (locked[0], locked[1], "--live-key .* holds no private key without a password in PEM"),
+        (pair[0], other[1], "do not match: give a certificate and its private key"),
+        (pair[1], pair[1], "--live-cert .* contains no certificate in PEM"),
+        (pair[0], pair[0], "--live-key .* contains no private key without a password in PEM"),
+        (locked[0], locked[1], "--live-key .* contains no private key without a password in PEM"),
         (str(tmp_path / "text"), pair[1], "cannot be used"),
         (str(tmp_path / "nothing"), pair[1], "--live-cert .* cannot be read .No such file"),
         (str(tmp_path), pair[1], "it is a folder, a regular file was expected"),

@@ -33,7 +33,7 @@ def test_every_kind_in_the_table_is_a_sink(kind):
 
 @pytest.mark.parametrize("target", ["results.txt", "results", "ftp://host/x", "", "mqtt:/host/topic"])
 def test_a_wrong_target_is_told_the_right_forms(target):
-    with pytest.raises(OutputError, match=r"there is no output .* NAME\.jsonl or NAME\.csv.*NAME\.mp4.*mqtt://"):
+    with pytest.raises(OutputError, match=r"unknown output .* NAME\.jsonl or NAME\.csv.*NAME\.mp4.*mqtt://"):
         open_sink(target)
 
 
@@ -239,7 +239,7 @@ def test_what_is_no_file_is_refused(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be made a folder for output"):
+    with pytest.raises(OutputError, match="the output folder .* cannot be created"):
         open_sink(tmp_path / "file" / "r.jsonl")
 
 

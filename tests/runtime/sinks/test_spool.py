@@ -97,7 +97,7 @@ def test_when_the_spool_is_full_the_oldest_go_and_are_counted(queue, caplog):
     assert found == lines(300 - len(found), 300)
     assert queue.lost == 300 - len(found)
     assert len(caplog.messages) == 2
-    assert "are full, the oldest results are lost" in caplog.messages[0]
+    assert "has reached 0 MB, the oldest results are lost" in caplog.messages[0]
     assert f"is empty again; {queue.lost} results were lost" in caplog.messages[1]
 
 
@@ -111,7 +111,7 @@ def test_what_was_taken_is_not_deleted_when_the_spool_is_full(queue):
 
 
 def test_a_second_program_gets_a_spool_of_its_own(queue):
-    with pytest.raises(OutputError, match="in use by another program: give this one another spool"):
+    with pytest.raises(OutputError, match="in use by another program: use another spool folder"):
         Spool(queue.folder, 1000)
 
 

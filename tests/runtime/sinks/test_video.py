@@ -149,7 +149,7 @@ def test_a_file_that_is_there_is_left_alone_and_the_recording_is_a_new_one(tmp_p
     record(tmp_path / ("v" + suffix), [result()])
     assert (tmp_path / ("v" + suffix)).read_text() == "mine"
     assert sorted(os.listdir(str(tmp_path))) == sorted("v" + number + suffix for number in ("", "-2", "-3"))
-    assert f"v-3{suffix} is recorded, since " in caplog.text
+    assert f"v-3{suffix}, because " in caplog.text
 
 
 def test_a_number_is_higher_than_those_that_are_left(tmp_path):
@@ -233,8 +233,8 @@ def test_encoding_gives_way_to_classifying():
 def test_a_video_of_motion_jpeg_in_an_mp4_file_is_said_to_play_in_no_browser(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(h264, "encoder", lambda: None)
     record(tmp_path / "v.mp4", [result()])
-    assert "no encoder of H.264" in caplog.text
-    assert "NAME.webm is for browsers" in caplog.text
+    assert "no H.264 encoder" in caplog.text
+    assert "use NAME.webm for browsers" in caplog.text
 
 
 def test_a_suffix_that_is_no_video_is_refused_and_nothing_is_left(tmp_path):
@@ -245,7 +245,7 @@ def test_a_suffix_that_is_no_video_is_refused_and_nothing_is_left(tmp_path):
 
 def test_a_disk_with_little_left_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(video, "MIN_FREE_BYTES", shutil.disk_usage(str(tmp_path)).total)
-    with pytest.raises(OutputError, match=r"less than .* MB of its disk are free"):
+    with pytest.raises(OutputError, match=r"less than .* MB are free on its disk"):
         VideoSink(tmp_path / "v.mp4")
     assert os.listdir(str(tmp_path)) == []
 

@@ -159,11 +159,11 @@ def _with_times(film: Film, track: Dict[bytes, bytes], boxes: Dict[bytes, bytes]
     count = _count(track, size)
     steps = _run_lengths(track[b"stts"], count)
     shifts = _run_lengths(track[b"ctts"], count) if b"ctts" in track else [0] * count
-    shown, at = [], 0
+    listed, at = [], 0
     for step, shift in zip(steps, shifts):
-        shown.append((at + shift, step))
+        listed.append((at + shift, step))
         at += step
-    shown = _edited(sorted(shown), track.get(b"elst"), scale, _scale(boxes[b"mvhd"]))
+    shown = _edited(sorted(listed), track.get(b"elst"), scale, _scale(boxes[b"mvhd"]))
     if shown is None:
         return film
     if not shown:

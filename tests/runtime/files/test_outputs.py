@@ -46,7 +46,7 @@ def test_the_folders_above_are_made_when_something_is_written(tmp_path):
 
 def test_a_path_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="file is no folder"):
+    with pytest.raises(OutputError, match="file is not a folder"):
         claim_output(tmp_path / "file" / "b" / "c")
 
 
@@ -77,7 +77,7 @@ def test_overwrite_spares_what_a_link_points_to(tmp_path, made):
 
 def test_overwrite_spares_what_is_no_file(tmp_path):
     os.mkfifo(str(tmp_path / "pipe"))
-    with pytest.raises(OutputError, match="pipe is a device, a pipe or a socket and is not replaced"):
+    with pytest.raises(OutputError, match="pipe is a device, a pipe or a socket and will not be replaced"):
         claim_output(tmp_path / "pipe", overwrite=True)
 
 

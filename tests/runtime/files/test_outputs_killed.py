@@ -300,7 +300,7 @@ def test_without_locks_what_is_left_is_named_until_it_is_old(home, no_locks):
     left = home / ".edgeclf_.file"
     left.write_text("")
     with pytest.raises(
-        OutputError, match=r"keeps no locks: if no other process writes it, remove .*\.edgeclf_\.file\)"
+        OutputError, match=r"has no locks: if no other process is writing it, remove .*\.edgeclf_\.file\)"
     ):
         claim_output(home / "file")
     os.utime(str(left), (1, 1))

@@ -105,7 +105,7 @@ def test_without_any_folder_for_temporary_files_nothing_is_kept(monkeypatch, tmp
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert temporary_folder() is None
     assert (cache_folder(), home_folder()) == (None, None)
-    assert "no temporary folder can be written" in caplog.text
+    assert "no temporary folder is writable" in caplog.text
     assert sorted(os.listdir(str(tmp_path))) == ["tmp"]
 
 
@@ -139,4 +139,4 @@ def test_the_warning_names_what_was_found(monkeypatch, caplog):
     no_home(monkeypatch)
     with caplog.at_level(logging.WARNING):
         cache_folder()
-    assert f"user {os.getuid()} has no home that can be written (HOME is not set)" in caplog.text
+    assert f"user {os.getuid()} has no writable home (HOME is not set)" in caplog.text

@@ -336,7 +336,7 @@ def test_tls_is_spoken_with_a_broker_that_can_be_trusted(tmp_path, monkeypatch, 
         ("mqtt://host:70000/topic", "a port is a number from 1 to 65535"),
         ("mqtt://host/all/#", "a topic for publishing must not contain [+] or #"),
         ("mqtt://host/+/state", "a topic for publishing must not contain [+] or #"),
-        ("mqtt://a..b/topic", "the host's name is wrong"),
+        ("mqtt://a..b/topic", "the host name is not valid"),
     ],
 )
 def test_a_wrong_address_is_told_what_is_wrong(address, reason):

@@ -113,8 +113,8 @@ def quantize(run: str | Path | Run, options: QuantizeOptions | None = None, over
             found[name] = search.best(name, found)
     except (EdgeclfError, KeyboardInterrupt):
         # With other options the next try begins where this one failed.
-        with new_file(run.path / HISTOGRAM_FILE, overwrite=True) as work:
-            keep_histograms(work, run, calibration, histograms)
+        with new_file(run.path / HISTOGRAM_FILE, overwrite=True) as kept:
+            keep_histograms(kept, run, calibration, histograms)
         raise
     with updated_folder(run.path) as folder:
         works = {name: folder / target.name for name, target in targets.items()}

@@ -66,7 +66,9 @@ def _no_constant(name: str) -> None:
 
 def _bounded_int(digits: str) -> int:
     if len(digits) > _MAX_DIGITS:
-        raise SchemaError("it holds a whole number of {} digits; at most {} were expected".format(len(digits), _MAX_DIGITS))
+        raise SchemaError(
+            "it holds a whole number of {} digits; at most {} were expected".format(len(digits), _MAX_DIGITS)
+        )
     return int(digits)
 
 

@@ -164,3 +164,12 @@ def test_a_counter_that_began_again_is_understood(tmp_path):
 def test_a_meter_may_be_stopped_without_a_start_of_its_thread(tmp_path):
     meter = PowerMeter(str(tmp_path)).start()
     assert (meter.stop(), meter.stop()) == (None, None)
+
+
+def test_energy_is_unknown_if_a_pcs_rail_disappears_while_it_is_measured(tmp_path):
+    monitor = tmp_path / "sys/class/hwmon/hwmon0"
+    write(tmp_path, {"sys/class/hwmon/hwmon0/name": "ina238\n", "sys/class/hwmon/hwmon0/power1_input": "5000000\n"})
+    with PowerMeter(str(rapl(tmp_path, 1000000)), HOUR_S) as meter:
+        (monitor / "power1_input").unlink()
+    assert meter.samples == 1
+    assert meter.energy_j is None

@@ -131,7 +131,7 @@ def test_an_unknown_user_id_makes_no_folder_named_after_a_tilde(everybodys, home
     code, out, err = output_of(process)
     own = os.path.join(everybodys, "edgeclf-12345")
     assert (code, out.splitlines()[:2]) == (0, [os.path.join(own, name) for name in ("cache", "state")]), err
-    assert err.count("has no home") == 1
+    assert err.count("has no writable home") == 1
     assert os.listdir(everybodys) == ["edgeclf-12345"]
 
 

@@ -301,7 +301,7 @@ def test_what_is_no_source_is_told_without_its_password(uri):
         ("\n", "is empty; a password was expected"),
         ("two\nlines\n", "has several lines"),
         ("\x1b[0m", "has several lines or a control character"),
-        (b"\xff\xfe", "is not in UTF-8"),
+        (b"\xff\xfe", "is not UTF-8"),
         ("x" * 5000, "is larger than 4096 bytes"),
     ],
 )
@@ -313,7 +313,7 @@ def test_a_file_that_holds_no_password_is_refused(tmp_path, text, message):
 def test_a_password_file_that_is_no_file_is_refused(tmp_path):
     os.mkfifo(str(tmp_path / "pipe"))
     for name, reason in (("pipe", "it is a pipe"), (".", "it is a folder"), ("gone", "No such file")):
-        with pytest.raises(OptionError, match=reason + r".*name a file with the password as its one line"):
+        with pytest.raises(OptionError, match=reason + r".*name a file with the password as its only line"):
             read_password(str(tmp_path / name))
 
 

@@ -268,7 +268,7 @@ def _sizes(folder):
 
 def check_power(root="/"):
     """The power mode, and whether the supply has been too weak since the start; returns two Checks."""
-    mode = [text for text in (power_mode(root), governor(root) and "governor " + governor(root)) if text]
+    mode = [text for text in (power_mode(root), governor(root) and "governor {}".format(governor(root))) if text]
     check = Check("power mode", "ok" if mode else "unknown", ", ".join(mode) or "neither nvpmodel nor cpufreq tells")
     look = read_telemetry(root)
     events = {OVER_CURRENT.get(name, name): count for name, count in look.throttle_events.items()}

@@ -77,6 +77,7 @@ class CaptureProcess(Camera):
             start_new_session=True,
             env=_environment(),
         )
+        assert self._process.stderr is not None  # a pipe was requested
         self._log = ReaderLog(self._process.stderr, _without_location(source))
         theirs.close()
         with contextlib.suppress(OSError):  # if the process has died, _receive() reports it

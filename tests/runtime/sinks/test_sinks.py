@@ -239,7 +239,7 @@ def test_what_is_no_file_is_refused(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="the output folder .* cannot be created"):
+    with pytest.raises(OutputError, match=r"the output folder .* cannot be created"):
         open_sink(tmp_path / "file" / "r.jsonl")
 
 

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Optional, Union
 from urllib.parse import parse_qsl, urlsplit
 
 from ..device.credentials import CAMERA, check_password, password_from
-from ..errors import CameraError, EndOfStream, ImageError
+from ..errors import CameraError, EndOfStream, ImageError, OptionError
 from ..images.read import image_paths, local_path, read_image
 from ..text.addresses import CAMERA_PORTS, PLACEHOLDER, fill_password, parse_address, shown_uri
 from ..text.redaction import learn, protect
@@ -71,7 +71,7 @@ def open_camera(
                 offer the size or the rate otherwise
     controls    of a USB camera, by their names in v4l2-ctl: {"exposure": 100, "gain": 4}; set each time it is opened
 
-    Returns a Camera.  Raises CameraError if the source cannot be opened.
+    Returns a Camera.  Raises CameraError if the source cannot be opened, OptionError if an option is not valid.
     """
     options = (width, height, fps, flip, policy, timeout_s, frozen_s, password, format, controls)
     found = find_camera(uri, *options)
@@ -97,7 +97,7 @@ def find_camera(
     format: Optional[str] = None,
     controls: Optional[Dict[str, Any]] = None,
 ) -> Union[List[str], Source]:
-    """Return what open_camera() opens for its arguments: a list of image paths, or a Source.  Raises CameraError."""
+    """Return what open_camera() opens for its arguments: a list of image paths, or a Source.  Raises as it does."""
     _check(flip, policy, timeout_s, frozen_s)
     try:
         name = local_path(uri)
@@ -109,29 +109,29 @@ def find_camera(
         return paths
     source = _with_settings(find_source(name, width, height, fps, flip, password), format, controls)
     if source.live and policy == "all" and not source.by_http:
-        raise CameraError(is_live(source))
+        raise OptionError(is_live(source))
     return source
 
 
 def _check(flip: Optional[str], policy: str, timeout_s: float, frozen_s: Optional[float]) -> None:
     if flip is not None and flip not in FLIPS:
-        raise CameraError("flip is {!r}; expected one of {}".format(flip, ", ".join(sorted(FLIPS))))
+        raise OptionError("flip is {!r}; expected one of {}".format(flip, ", ".join(sorted(FLIPS))))
     if policy not in POLICIES:
-        raise CameraError("the policy is {!r}; expected one of {}".format(policy, ", ".join(POLICIES)))
+        raise OptionError("the policy is {!r}; expected one of {}".format(policy, ", ".join(POLICIES)))
     if not timeout_s > 0 or not (frozen_s is None or frozen_s >= 0):
-        raise CameraError("timeout_s is {} and frozen_s {}; expected positive seconds".format(timeout_s, frozen_s))
+        raise OptionError("timeout_s is {} and frozen_s {}; expected positive seconds".format(timeout_s, frozen_s))
 
 
 def _with_settings(source: Source, format: Optional[str], controls: Optional[Dict[str, Any]]) -> Source:
-    """Return a Source with the settings that only a USB camera has; raises CameraError for any other source."""
+    """Return a Source with the settings that only a USB camera has; raises OptionError for any other source."""
     if (format or controls) and source.kind != "device":
-        raise CameraError(
+        raise OptionError(
             "{} is not a USB camera: {} only for sources such as /dev/video0".format(
                 source.name, "--format is" if format else "--control is"
             )
         )
     if format and not re.fullmatch("[A-Za-z0-9 ]{3,4}", format):
-        raise CameraError("the format is {!r}; expected four characters such as MJPG or YUYV".format(format))
+        raise OptionError("the format is {!r}; expected four characters such as MJPG or YUYV".format(format))
     controls = {str(name): str(value) for name, value in controls.items()} if controls else None
     return source._replace(format=format and format.upper(), controls=controls)
 

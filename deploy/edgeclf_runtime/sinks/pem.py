@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Tuple, Union
 
 from ..device.credentials import warn_of_readers
-from ..errors import OutputError
+from ..errors import OptionError
 from ..files.read import read_bytes
 
 if TYPE_CHECKING:
@@ -21,15 +21,15 @@ _MAX_BYTES = 1 << 20
 
 
 def check_pem(option: str, path: "PathLike", begin: bytes, what: str) -> None:
-    """Raise OutputError unless ``begin``, a regular expression, matches in the file; ``what`` names what it finds."""
+    """Raise OptionError unless ``begin``, a regular expression, matches in the file; ``what`` names what it finds."""
     try:
         data = read_bytes(path, _MAX_BYTES)
     except OSError as error:
-        raise OutputError("{} {} cannot be read ({}): give a PEM file".format(option, path, error.strerror))
+        raise OptionError("{} {} cannot be read ({}): give a PEM file".format(option, path, error.strerror))
     except ValueError as error:
-        raise OutputError("{} {} is {}: give a PEM file".format(option, path, error))
+        raise OptionError("{} {} is {}: give a PEM file".format(option, path, error))
     if not re.search(begin, data):
-        raise OutputError("{} {} contains no {} in PEM: give a file with {}".format(option, path, what[2:], what))
+        raise OptionError("{} {} contains no {} in PEM: give a file with {}".format(option, path, what[2:], what))
 
 
 def load_pair(context: "ssl.SSLContext", options: Tuple[str, str], certificate: "PathLike", key: "PathLike") -> None:
@@ -37,7 +37,7 @@ def load_pair(context: "ssl.SSLContext", options: Tuple[str, str], certificate: 
 
     options     the two command line options that name the files
 
-    Raises OutputError if they cannot be used.
+    Raises OptionError if they cannot be used.
     """
     check_pem(options[0], certificate, CERTIFICATE, "a certificate")
     check_pem(options[1], key, PRIVATE_KEY, "a private key without a password")
@@ -48,7 +48,7 @@ def load_pair(context: "ssl.SSLContext", options: Tuple[str, str], certificate: 
     except (OSError, ValueError) as error:  # SSLError is an OSError
         reason = getattr(error, "reason", None) or str(error)
         what = "do not match" if reason == "KEY_VALUES_MISMATCH" else "cannot be used ({})".format(reason)
-        raise OutputError(
+        raise OptionError(
             "{} {} and {} {} {}: give a certificate and its private key, in PEM".format(
                 options[0], certificate, options[1], key, what
             )

@@ -1,4 +1,4 @@
-"""What containers say of their films, and damaged ones."""
+"""Containers of video files: what they describe, and damaged ones."""
 
 import io
 import math
@@ -46,7 +46,7 @@ def test_an_avi_film_counts_its_empty_steps(tmp_path):
 
 def test_the_colors_are_read_from_the_stream_and_from_the_container():
     assert read(BT709_MP4).matrix == 1
-    # Each by itself: the other is turned into a box that nobody knows, and into "unspecified".
+    # Each by itself: the other is renamed to an unknown box.
     assert read(BT709_MP4.replace(b"colr", b"colx")).matrix == 1
     assert read(BT709_MP4.replace(b"avcC", b"avcx")).matrix == 1
     both = BT709_MP4.replace(b"colr", b"colx").replace(b"avcC", b"avcx")
@@ -55,7 +55,7 @@ def test_the_colors_are_read_from_the_stream_and_from_the_container():
 
 def test_an_edit_list_leaves_out_what_comes_before_it():
     at = BT709_MP4.index(b"elst")
-    # The one edit begins a frame later.
+    # The only edit begins one frame later.
     late = BT709_MP4[: at + 16] + (512).to_bytes(4, "big") + BT709_MP4[at + 20 :]
     assert (read(BT709_MP4).frames, read(late).frames) == (2, 1)
 

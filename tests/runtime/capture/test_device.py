@@ -1,4 +1,4 @@
-"""USB cameras: their names and links, what is asked of them and granted, their controls.
+"""USB cameras: names and links, requested and granted modes, controls.
 
 The kernel's part is v4l2_camera.c, preloaded: OpenCV's own Video4Linux code opens, asks, maps and reads it.
 """
@@ -18,7 +18,7 @@ from edgeclf_runtime.capture import parent
 from edgeclf_runtime.capture.open import find_source, open_camera
 from edgeclf_runtime.capture.v4l2.device import Asked, cameras, choose, device_path, report
 from edgeclf_runtime.capture.v4l2.kernel import Mode, variable_name
-from edgeclf_runtime.errors import CameraError, CameraLost, SourceError
+from edgeclf_runtime.errors import CameraError, CameraLost, OptionError, SourceError
 from tests.support.starting import output_of, start
 
 SUPPORT = Path(__file__).resolve().parents[2] / "support"
@@ -39,7 +39,7 @@ def library(tmp_path_factory):
 
 @pytest.fixture
 def dev(tmp_path):
-    """A folder with the node of a camera, as /dev has it."""
+    """A folder with a camera's node, like /dev."""
     folder = tmp_path / "dev"
     folder.mkdir()
     try:
@@ -55,7 +55,7 @@ def make_node(path, number=0):
 
 @pytest.fixture
 def usb(library, dev, monkeypatch):
-    """The node of a camera that works, for this process's children; said() is what it was asked for."""
+    """The node of a working camera, for this process's children; said() returns what was requested of it."""
     picture = dev.parent / "picture.jpg"
     cv2.imwrite(str(picture), np.full((720, 1280, 3), 99, np.uint8))
     for name, value in (("LD_PRELOAD", library), ("V4L_TEST_LOG", dev.parent / "log"), ("V4L_TEST_JPEG", picture)):
@@ -73,7 +73,7 @@ def opened(node, **options):
 
 
 def reopen(camera):
-    """Kill the process of a camera, and wait until it is back."""
+    """Kill a camera's process, and wait until the camera is back."""
     os.kill(camera._capture._process.pid, signal.SIGKILL)
     with pytest.raises(CameraLost):
         read_on(camera)
@@ -298,12 +298,12 @@ def test_a_node_without_a_driver_says_what_the_system_says(dev, monkeypatch):
 
 def test_formats_and_controls_are_for_usb_cameras():
     with pytest.raises(
-        CameraError, match="test:// is not a USB camera: --control is only for sources such as /dev/video0"
+        OptionError, match="test:// is not a USB camera: --control is only for sources such as /dev/video0"
     ):
         open_camera("test://", controls={"gain": 1})
-    with pytest.raises(CameraError, match="is not a USB camera: --format is only for sources such as /dev/video0"):
+    with pytest.raises(OptionError, match="is not a USB camera: --format is only for sources such as /dev/video0"):
         open_camera("rtsp://127.0.0.1:1/x", format="MJPG")
-    with pytest.raises(CameraError, match="expected four characters such as MJPG or YUYV"):
+    with pytest.raises(OptionError, match="expected four characters such as MJPG or YUYV"):
         open_camera("/dev/video97", format="motion jpeg")
 
 

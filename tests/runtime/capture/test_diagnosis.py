@@ -1,4 +1,4 @@
-"""What an error says of a camera: the reader's own words, and what to do about each of them."""
+"""Errors about cameras: the reader's own words, and what to do about each."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ ANSWERS = {
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch):
-    """A busy machine opens nothing within 10 seconds."""
+    """A busy machine may not open anything within 10 seconds."""
     monkeypatch.setattr(parent, "OPEN_TIMEOUT_S", 60)
 
 
@@ -182,7 +182,7 @@ def test_the_last_words_are_three_lines_each_once():
 
 
 def said_by(program, *arguments, **options):
-    """The last words of a Python program's stderr."""
+    """The last line of a Python program's stderr."""
     process = subprocess.Popen([sys.executable, "-c", program, *arguments], stderr=subprocess.PIPE)
     log = ReaderLog(process.stderr, **options)
     process.wait()

@@ -1,4 +1,4 @@
-"""Films read the same by every OpenCV: upright, in their colors, at their times, and counted."""
+"""Video files read the same with every OpenCV: upright, in their colors, at their times, and counted."""
 
 import itertools
 import json
@@ -21,7 +21,7 @@ from tests.support.pictures import corners, encode, quarters
 
 DURATIONS_MS = [40, 40, 250, 100, 40, 40, 1000, 40]
 TIMES_MS = [0, 40, 80, 330, 430, 470, 510, 1510]
-# Stored frames whose upright picture is that of quarters(): what the tag's turn undoes.
+# Stored frames that become quarters() when the tag's rotation is applied.
 STORED = {
     1: lambda image: image,
     2: lambda image: image[:, ::-1],
@@ -35,7 +35,7 @@ STORED = {
 
 
 def read_all(camera):
-    """Every frame, its image copied, and how the source ended."""
+    """Every frame, with its image copied, and how the source ended."""
     frames = []
     with camera:
         try:
@@ -56,7 +56,7 @@ def greys(frames):
 
 @pytest.fixture
 def film(tmp_path):
-    """Write a film's bytes; returns its path."""
+    """Write a video file's bytes; returns its path."""
 
     def write(data, name="film.mov"):
         (tmp_path / name).write_bytes(data)
@@ -114,7 +114,7 @@ def test_a_film_of_the_policy_latest_is_played_at_its_own_times(film):
 
 
 class Slow(FakeRunner):
-    """Takes its time, another one for each frame, as a busy machine does."""
+    """Takes a different time for each frame, like a busy machine."""
 
     concurrent = True
 
@@ -301,14 +301,14 @@ def test_an_annotated_video_has_each_frame_of_a_film_once(film, tmp_path, fps):
 
 
 def test_an_annotated_video_keeps_the_times_of_a_film_whose_rate_varies(film, tmp_path):
-    rate = 25  # of the film's shortest steps
+    rate = 25  # of the shortest steps
     found = played(film(mov(shades(8), DURATIONS_MS)), tmp_path / "v.avi")
     assert len(found) == round(TIMES_MS[-1] * rate / 1000) + 1
     assert [found[int(time * rate / 1000 + 0.5)] for time in TIMES_MS] == list(range(0, 80, 10))
 
 
 def played(source, path):
-    """The greys of the annotated video of a film."""
+    """The gray levels of a video file's annotated video."""
     classifier = Classifier(FakeRunner([1, 0]), ["cat", "dog"], Preprocessing(8, 8))
     with open_camera(source) as camera, VideoSink(path, camera.rate) as sink:
         for item in stream(classifier, camera):

@@ -1,4 +1,4 @@
-"""Memory for frames when there is little of it: /dev/shm as small as a container's, missing or read-only."""
+"""Frame memory when there is little: /dev/shm as small as in a container, missing or read-only."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""The gst-launch-1.0 command that an error suggests runs when it is pasted into a shell, and shows no password."""
+"""The gst-launch-1.0 command that an error suggests: it runs when pasted into a shell, and shows no password."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from tests.runtime.capture.test_gstreamer import run_by_system, with_gstreamer
 with_gst_launch = pytest.mark.skipif(
     not (shutil.which("gst-launch-1.0") and shutil.which("bash")), reason="gstreamer1.0-tools are not installed"
 )
-# As somebody writes them behind gst://; each ends by itself.
+# As users write them after gst://; each ends by itself.
 RUNNING = {
     "plain": "videotestsrc num-buffers=2 ! videoconvert ! appsink",
     "our own end": "videotestsrc num-buffers=2 ! videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false",

@@ -1,4 +1,4 @@
-"""The pipelines that a Jetson's cameras are read by, on an OpenCV with GStreamer: Debian's, as JetPack's is."""
+"""The pipelines for a Jetson's cameras, on an OpenCV with GStreamer: Debian's, built like JetPack's."""
 
 import json
 import os

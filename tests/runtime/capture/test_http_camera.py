@@ -52,14 +52,14 @@ def serve():
 
 @pytest.fixture
 def held():
-    """Something that a stream waits for until the test has ended."""
+    """An event that a stream waits for until the test ends."""
     event = threading.Event()
     yield event
     event.set()
 
 
 def read_on(camera):
-    """Read until something is raised; returns nothing."""
+    """Read until an error is raised."""
     while True:
         camera.read()
 
@@ -103,7 +103,7 @@ def test_a_stream_gives_its_pictures(serve, held):
     with open_camera(server.uri("/a b?x=1&y=2")) as camera:
         while shade(camera.read()) < 35:
             pass
-    # The first connection only looks whether the port answers.
+    # The first connection only checks whether the port answers.
     assert [path for path, _ in server.requests] == ["/a%20b?x=1&y=2"]
 
 
@@ -115,7 +115,7 @@ def test_a_stream_is_read_as_cameras_write_it(serve, held, told, length):
         yield stream_head(told) + b"\r\n" + part(jpeg(10), length=length)
         held.wait()
 
-    # The only picture is handed over at once, not when the next one has begun.
+    # The only image is delivered right away, not once the next one begins.
     with open_camera(serve(answer).uri()) as camera:
         assert abs(shade(camera.read()) - 10) < 3
 
@@ -276,7 +276,7 @@ def test_another_answer_is_an_error_that_says_what_came(serve, answer, message):
 
 @pytest.fixture
 def film(tmp_path):
-    """The bytes of a film of ten frames, each ten greys lighter than the last."""
+    """The bytes of a video of ten frames, each ten gray levels lighter than the last."""
     writer = cv2.VideoWriter(str(tmp_path / "film.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 50, (32, 16))
     for number in range(10):
         writer.write(np.full((16, 32, 3), number * 10, np.uint8))
@@ -285,7 +285,7 @@ def film(tmp_path):
 
 
 def chunked(data, kind):
-    """A response in chunks, as a program sends what it makes as it goes."""
+    """A chunked response, as sent by a program that does not know the length."""
     yield response(kind=kind, length=False, Transfer_Encoding="chunked")
     for at in range(0, len(data), 1000):
         part = data[at : at + 1000]
@@ -301,7 +301,7 @@ SENT = {
 
 
 def read_film(camera):
-    """Every frame of a film by HTTP: numbers, shades, positions in ms; and how it ended."""
+    """Every frame of a video by HTTP: numbers, shades, positions in ms; and how it ended."""
     numbers, found, positions = [], [], []
     with camera:
         try:
@@ -334,7 +334,7 @@ def test_a_film_by_http_gives_every_frame_and_ends(serve, name, sent):
     assert camera.policy == "all"
     numbers, found, positions, end = read_film(camera)
     assert (numbers, found) == (list(range(10)), list(range(0, 100, 10)))
-    # An OpenCV that says no times has those of a film whose container lists them.
+    # If OpenCV reports no times, those that the container lists are used.
     if name != "mkv" or not cv2.__version__.startswith("4.1."):
         assert positions == TIMES_MS
     assert isinstance(end, EndOfStream)

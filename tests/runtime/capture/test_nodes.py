@@ -1,4 +1,4 @@
-"""What each kind of node says of itself, from the drivers' sources, and whether it is a camera."""
+"""Each kind of device node, as its driver describes it, and whether it is a camera."""
 
 import errno
 import os
@@ -63,7 +63,7 @@ def test_an_answer_is_taken_apart_as_the_kernel_lays_it_out():
         return struct.pack("=16s32s32sLLL12x", b"uvcvideo", b"Cam \xff", b"usb-1", 0x60000, capabilities, device_caps)
 
     assert unpack(answer(0x84A00001, UVC)) == Capabilities("uvcvideo", "Cam \ufffd", UVC)
-    # A driver that does not tell one node from another.
+    # A driver that describes only the whole device.
     assert unpack(answer(0x04000001, 0)).device_caps == 0x04000001
 
 

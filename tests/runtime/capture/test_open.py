@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime.capture.open import open_camera
-from edgeclf_runtime.errors import CameraError, EndOfStream
+from edgeclf_runtime.errors import CameraError, EndOfStream, OptionError
 from edgeclf_runtime.images.read import image_paths
 from tests.support.pictures import encode, quarters
 
@@ -29,7 +29,7 @@ def shades(found):
 
 @pytest.fixture
 def video(tmp_path):
-    """Ten frames, each ten greys lighter than the last, at 50 frames a second."""
+    """Ten frames, each ten gray levels lighter than the last, at 50 frames per second."""
     path = tmp_path / "video.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 50, (32, 16))
     for number in range(10):
@@ -124,7 +124,7 @@ def test_a_video_of_the_policy_latest_is_played_at_its_own_rate(video):
 def test_a_video_of_the_policy_latest_drops_what_is_not_fetched(video):
     camera = open_camera(video, policy="latest")
     found = [camera.read()]
-    # Until the whole film was played; the last frame is kept for whoever comes.
+    # Until the whole video was played; the last frame is kept.
     time.sleep(0.5)
     found += frames(camera)
     assert found[-1].number == 9
@@ -262,7 +262,7 @@ def test_a_wrong_address_tells_the_right_form(source, message):
     ],
 )
 def test_an_option_that_cannot_be_meant_is_refused(options, message):
-    with pytest.raises(CameraError, match=message):
+    with pytest.raises(OptionError, match=message):
         open_camera("test://", **options)
 
 

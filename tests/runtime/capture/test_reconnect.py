@@ -1,4 +1,4 @@
-"""Cameras that are lost in every way, and come back: generated ones, and real servers on loopback."""
+"""Cameras that are lost in every way and come back: generated ones, and real servers on loopback."""
 
 import logging
 import re
@@ -25,7 +25,7 @@ rtsp = pytest.param(
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Shorter pauses, so that the tests are."""
+    """Shorter pauses, for shorter tests."""
     monkeypatch.setattr("edgeclf_runtime.capture.reconnect.FIRST_PAUSE_S", 0.1)
 
 
@@ -93,7 +93,7 @@ def test_pauses_double_while_a_camera_does_not_work(monkeypatch):
         while len(starts) < 3:
             assert camera.read(0.05) is None
     first = reconnect.FIRST_PAUSE_S
-    # What the next pause will be, and how long after the end of this one it was started.
+    # The next pause, and how long after the end of this one it was started.
     assert [pause for pause, _ in starts] == [2 * first, 4 * first, 8 * first]
     assert all(late >= 0 for _, late in starts)
 
@@ -144,7 +144,7 @@ def test_a_camera_that_is_away_for_long_is_back_soon_after_its_return():
         starts = []
         camera._start = lambda: starts.append(1)
         server.start()
-        # The process that waits for it is the one that opens it: no pause, no new start.
+        # The process that waits for the camera also opens it: no pause, no restart.
         assert until_back(camera) is not None
         assert not starts
 

@@ -1,4 +1,4 @@
-"""Runs whose camera, broker, page or disk is not there yet, as at a machine's start."""
+"""Runs whose camera, broker, page or disk is not available yet, as when a machine boots."""
 
 import json
 import os
@@ -23,12 +23,12 @@ rtsp = pytest.param(
 
 
 def next_line(process):
-    """The next line that a run writes."""
+    """The next line that a run prints."""
     return json.loads(process.stdout.readline().decode("utf-8"))
 
 
 def until(process, condition):
-    """The first of a run's lines that is as asked for."""
+    """The first of a run's lines that fits."""
     while True:
         line = next_line(process)
         if condition(line):

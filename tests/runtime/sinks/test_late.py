@@ -14,12 +14,12 @@ from tests.support.results import LOST, result
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Shorter pauses, so that the tests are."""
+    """Shorter pauses, for shorter tests."""
     monkeypatch.setattr(late, "RETRY_S", 0.02)
 
 
 class Page(Sink):
-    """Keeps what it is told."""
+    """Keeps what it is given."""
 
     def __init__(self):
         self.told = []
@@ -35,7 +35,7 @@ class Page(Sink):
 
 
 def appearing(page, there, error):
-    """A function that opens a page when it is there."""
+    """A function that opens a page once it is available."""
 
     def open_():
         if not there.is_set():

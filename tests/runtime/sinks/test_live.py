@@ -46,7 +46,7 @@ def sink():
 
 @pytest.fixture
 def item(result):
-    """Make a StreamResult of a grey frame: item(number)."""
+    """Make a StreamResult of a gray frame: item(number)."""
 
     def make(number, width=64, height=48):
         image = np.full((height, width, 3), number % 256, np.uint8).view(Picture)
@@ -57,7 +57,7 @@ def item(result):
 
 @pytest.fixture
 def camera(sink, item):
-    """Frames that come while the test runs, each as grey as its number; the list of their numbers."""
+    """Frames that arrive while the test runs, each with its number as the gray level; yields the list of numbers."""
     written, stop = [], threading.Event()
 
     def feed():
@@ -243,7 +243,7 @@ def test_pictures_are_encoded_fifteen_times_a_second_at_most(sink, camera, monke
 
 
 def large(item):
-    """A frame that no buffer of a connection can hold as JPEG."""
+    """A frame whose JPEG does not fit into a connection's buffers."""
     made = item(0, 1200, 900)
     made.frame.image[:] = noise(1200, 900)
     return made
@@ -272,7 +272,7 @@ def test_a_client_that_reads_nothing_holds_up_nobody_and_then_sees_the_present(s
 
 
 def run_live(bundle, capsys, *options):
-    """Exit code and stderr of a run whose page is for the network."""
+    """Exit code and stderr of a run whose page is open to the network."""
     command = ["run", "--source", "test://", "--frames", "1", "--quiet", "--live", "0.0.0.0:0"]
     code = main([*command, *options], str(bundle))
     return code, capsys.readouterr().err

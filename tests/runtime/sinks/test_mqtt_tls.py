@@ -1,4 +1,4 @@
-"""MQTT with certificates, passwords and rights, and several programs on one topic; mosquitto is real."""
+"""MQTT with certificates, passwords and permissions, and several programs on one topic; uses a real mosquitto."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from edgeclf_runtime.errors import OutputError
+from edgeclf_runtime.errors import OptionError
 from edgeclf_runtime.sinks import open_sink
 from edgeclf_runtime.sinks.mqtt import sink as mqtt
 from edgeclf_runtime.sinks.mqtt.client import Tls
@@ -27,7 +27,7 @@ def impatient(monkeypatch):
 
 @pytest.fixture
 def start_broker(tmp_path):
-    """Start a broker with lines of its configuration."""
+    """Start a broker with these lines of configuration."""
     started = []
 
     def start(*lines):
@@ -49,7 +49,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def between(root):
-    """An authority that the root has certified."""
+    """An intermediate authority, certified by the root."""
     return root.sign("between", "authority")
 
 
@@ -75,7 +75,7 @@ def deliver(broker, tmp_path, host="localhost", **options):
 
 
 def refused(broker, tmp_path, caplog, user="", scheme="mqtts", host="localhost", **options):
-    """What is logged first of a broker that takes nothing."""
+    """The first log message about a broker that accepts nothing."""
     with open_sink(f"{scheme}://{user}{host}:{broker.port}/t", spool=tmp_path / "spool", **options) as sink:
         sink.write(result())
         wait_until(lambda: caplog.messages)
@@ -88,7 +88,7 @@ def test_an_authority_of_ones_own_is_trusted_and_no_other(start_broker, root, be
     reason = refused(broker, tmp_path, caplog)
     assert "certificate verify failed" in reason
     assert "give its authority's certificate with --mqtt-ca" in reason
-    for authority in (root, between, server):  # the one at the top, the one that signed, and the certificate itself
+    for authority in (root, between, server):  # the root, the intermediate authority, and the certificate itself
         deliver(broker, tmp_path, tls=Tls(ca=authority.certificate))
     caplog.clear()
     other = Signer(tmp_path, "other")
@@ -125,7 +125,7 @@ def test_a_clients_certificate_that_the_broker_does_not_trust_is_said(start_brok
 
 @pytest.fixture
 def closed_broker(start_broker, tmp_path):
-    """A broker where "me" may publish under t, and "guest" nothing."""
+    """A broker where "me" may publish under t, and "guest" may not publish."""
     users = tmp_path / "users"
     if not shutil.which("mosquitto_passwd"):
         pytest.skip("mosquitto_passwd is not installed (sudo apt-get install mosquitto)")
@@ -203,7 +203,7 @@ def test_files_that_cannot_be_used_are_refused_at_once(root, client, tmp_path, s
     files["client"] = client.key if tls.get("key") == "client" else client.certificate
     if tls == {"certificate": "root", "key": "client"}:
         files["client"] = client.key
-    with pytest.raises(OutputError, match=reason):
+    with pytest.raises(OptionError, match=reason):
         open_sink(
             f"{scheme}://host/t", spool=tmp_path / "spool", tls=Tls(**{name: files[file] for name, file in tls.items()})
         )

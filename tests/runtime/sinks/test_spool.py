@@ -16,7 +16,7 @@ def small_parts(monkeypatch):
 
 
 def lines(start, stop):
-    """Lines of ten bytes, their ends included."""
+    """Lines of ten bytes, including line ends."""
     return [b"line %04d" % number for number in range(start, stop)]
 
 
@@ -155,7 +155,7 @@ def test_lines_that_are_stored_stay_in_the_file_while_it_is_mended(queue, monkey
     fill(queue, 0, 2)
     path = os.path.join(queue.folder, "000000000000.part")
     with open(path, "ab") as stream:
-        stream.write(b"line")  # what a write that failed left
+        stream.write(b"line")  # left by a failed write
     opened = open
     sizes = []
 
@@ -166,5 +166,5 @@ def test_lines_that_are_stored_stay_in_the_file_while_it_is_mended(queue, monkey
 
     monkeypatch.setattr(spool, "open", watched, raising=False)
     fill(queue, 2, 3)
-    assert sizes == [24]  # opening it emptied nothing
+    assert sizes == [24]  # opening it did not change it
     assert queue.take() == lines(0, 3)

@@ -42,7 +42,7 @@ def play(path):
 
 
 def shades(frames):
-    """The grey of each frame's lower half, rounded to tens."""
+    """The gray level of each frame's lower half, rounded to tens."""
     return [int(round(frame[frame.shape[0] // 2 :].mean(), -1)) for frame in frames]
 
 
@@ -129,7 +129,7 @@ def test_the_file_plays_while_it_grows(tmp_path, suffix):
     with VideoSink(path, fps=10) as sink:
         for number in range(40):
             sink.write(result(number, image=grey(5 * number)))
-        # Four may wait, one is being encoded; an encoder of H.264 keeps half a second.
+        # Four may wait, one is being encoded; an H.264 encoder keeps half a second.
         assert len(play(path)[1]) >= 40 - 12
     assert len(play(path)[1]) == 40
     assert os.listdir(str(tmp_path)) == [path.name]
@@ -256,7 +256,7 @@ def test_a_disk_that_becomes_full_ends_the_video_which_can_be_played(small_disk,
     folder = small_disk("4m")
     monkeypatch.setattr(video, "MIN_FREE_BYTES", 2_000_000)
     monkeypatch.setattr(h264, "encoder", lambda: None)  # H.264 would not fill this disk
-    # A picture that shrinks little, and another each time.
+    # An image that compresses badly, a different one each time.
     items = [result(i, image=np.roll(noise(640, 480), 37 * i, 1)) for i in range(60)]
     sink = record(folder / ("v" + suffix), items, fps=10)
     frames = play(folder / ("v" + suffix))[1]

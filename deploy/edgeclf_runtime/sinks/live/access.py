@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING, Any, Dict, Iterable, NamedTuple, Optional, Set, Tuple
 from urllib.parse import unquote_to_bytes
 
-from ...errors import OutputError
+from ...errors import OptionError
 from .http import Refusal, Request
 from .secrets import TOKEN_VARIABLE, open_tls, read_token
 
@@ -67,11 +67,11 @@ def open_access(
 ) -> Access:
     """Return the Access for command line options; the token may also be in EDGECLF_LIVE_TOKEN.
 
-    Raises OutputError if an option cannot be used.
+    Raises OptionError if an option cannot be used.
     """
     token = read_token(token_file)
     if public and token is not None:
-        raise OutputError(
+        raise OptionError(
             "--live-open shows the page without a token, but {} sets one: leave out one of them".format(
                 "--live-token-file" if token_file else TOKEN_VARIABLE
             )
@@ -85,7 +85,7 @@ def _proxy_network(text: str) -> Any:
     try:
         return ipaddress.ip_network(text)
     except ValueError as error:
-        raise OutputError(
+        raise OptionError(
             "--live-proxy {!r} is not an IP address ({}): give the proxy's address, such as 127.0.0.1".format(
                 text, error
             )
@@ -93,13 +93,13 @@ def _proxy_network(text: str) -> Any:
 
 
 def host_name(name: str) -> str:
-    """Return a host name as browsers send it; raises OutputError if it is not one."""
+    """Return a host name as browsers send it; raises OptionError if it is not one."""
     try:
         ascii_name = name.rstrip(".").encode("idna").decode("ascii").lower()
     except UnicodeError:
         ascii_name = ""
     if not _NAME.match(ascii_name):
-        raise OutputError(
+        raise OptionError(
             "--live-name {!r} is not a host name: give one such as camera.example.com, without http:// or a port".format(
                 name
             )

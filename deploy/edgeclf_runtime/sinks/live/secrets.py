@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Optional, Union
 
 from ...device.credentials import LIVE as TOKEN_VARIABLE
 from ...device.credentials import secret_bytes
-from ...errors import DependencyError, OutputError
+from ...errors import DependencyError, OptionError
 from ...files.read import read_bytes
 from ..pem import load_pair, require_tls12
 
@@ -25,9 +25,9 @@ def read_token(path: "Optional[PathLike]") -> Optional[bytes]:
         try:
             token: bytes = read_bytes(path, MAX_TOKEN_BYTES + 2)
         except OSError as error:
-            raise OutputError("{} cannot be read ({}): give a file with the token".format(source, error.strerror))
+            raise OptionError("{} cannot be read ({}): give a file with the token".format(source, error.strerror))
         except ValueError as error:
-            raise OutputError("{} is {}: {}".format(source, error, advice))
+            raise OptionError("{} is {}: {}".format(source, error, advice))
         token = token[:-1] if token.endswith(b"\n") else token
         token = token[:-1] if token.endswith(b"\r") else token
     else:
@@ -38,23 +38,23 @@ def read_token(path: "Optional[PathLike]") -> Optional[bytes]:
         token = found
     # The token itself is never quoted.
     if not token.strip() or token != token.strip() or re.search(rb"[\x00-\x1f\x7f]", token):
-        raise OutputError(
+        raise OptionError(
             "{} is not a valid token (empty, blanks around it, or several lines): {}".format(source, advice)
         )
     if len(token) > MAX_TOKEN_BYTES:
-        raise OutputError("{} is larger than {} bytes: {}".format(source, MAX_TOKEN_BYTES, advice))
+        raise OptionError("{} is larger than {} bytes: {}".format(source, MAX_TOKEN_BYTES, advice))
     return token
 
 
 def open_tls(certificate: "Optional[PathLike]", key: "Optional[PathLike]") -> "Optional[ssl.SSLContext]":
     """Return an ssl.SSLContext for TLS 1.2 and later from two PEM files, or None if neither is given.
 
-    Raises OutputError if they cannot be used, DependencyError if this Python has no TLS.
+    Raises OptionError if they cannot be used, DependencyError if this Python has no TLS.
     """
     if certificate is None and key is None:
         return None
     if certificate is None or key is None:
-        raise OutputError("https needs both --live-cert and --live-key: give a certificate and its key, in PEM")
+        raise OptionError("https needs both --live-cert and --live-key: give a certificate and its key, in PEM")
     try:
         import ssl
     except ImportError as error:

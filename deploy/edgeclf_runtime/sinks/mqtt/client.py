@@ -6,7 +6,7 @@ import uuid
 from typing import Any, Dict, NamedTuple, Optional, Sequence
 
 from ...device.remedies import install
-from ...errors import DependencyError, OutputError
+from ...errors import DependencyError, OptionError
 from ..pem import CERTIFICATE, check_pem, load_pair, require_tls12
 
 CA, CERT, KEY = "--mqtt-ca", "--mqtt-cert", "--mqtt-key"
@@ -30,7 +30,7 @@ class Tls(NamedTuple):
 def new_client(parts: Dict[str, Any], tls: Optional[Sequence[Optional[str]]] = None) -> Any:
     """Return a paho client for the result of parse_address().
 
-    Raises DependencyError if paho-mqtt is not installed, and OutputError if ``tls`` is wrong.
+    Raises DependencyError if paho-mqtt is not installed, and OptionError if ``tls`` is wrong.
     """
     context = _context(parts, Tls(*tls or ()))
     try:
@@ -81,20 +81,20 @@ def _context(parts: Dict[str, Any], tls: Tls) -> Optional[ssl.SSLContext]:
     """Return an ssl.SSLContext that verifies the broker's certificate and host name, or None for mqtt://."""
     if parts["scheme"] != "mqtts":
         if any(tls):
-            raise OutputError(
+            raise OptionError(
                 "{}, {} and {} are for encrypted connections: use mqtts://{}:{}/{}, or leave them out".format(
                     CA, CERT, KEY, parts["host"], 8883 if parts["port"] == 1883 else parts["port"], parts["topic"]
                 )
             )
         return None
     if (tls.certificate is None) != (tls.key is None):
-        raise OutputError("a client certificate needs both {} and {}, in PEM".format(CERT, KEY))
+        raise OptionError("a client certificate needs both {} and {}, in PEM".format(CERT, KEY))
     if tls.ca is not None:
         check_pem(CA, tls.ca, CERTIFICATE, "a certificate")
     try:
         context = ssl.create_default_context(cafile=tls.ca)
     except (OSError, ValueError) as error:  # SSLError is an OSError
-        raise OutputError("{} {} cannot be used ({}): give a file with certificates in PEM".format(CA, tls.ca, error))
+        raise OptionError("{} {} cannot be used ({}): give a file with certificates in PEM".format(CA, tls.ca, error))
     require_tls12(context)
     if tls.ca is not None:
         # The user's authorities are trusted, even intermediate ones, and self-made certificates may lack extensions

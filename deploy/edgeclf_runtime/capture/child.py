@@ -22,7 +22,7 @@ import signal
 import socket
 import threading
 import time
-from typing import IO, TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple
+from typing import IO, Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple
 
 from ..errors import CameraError, EndOfStream, IncompleteFilm, SourceError
 from ..images.read import MAX_PIXELS
@@ -32,9 +32,6 @@ from .readers.open import open_source
 from .sandbox.confine import confine
 from .source import Source, absence, is_live, too_large
 from .v4l2.device import resolved
-
-if TYPE_CHECKING:
-    pass
 
 Message = Dict[str, Any]  # JSON
 SLOTS = 6

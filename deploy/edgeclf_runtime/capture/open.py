@@ -32,9 +32,9 @@ FORMS = (
     "csi://0 (a Jetson's camera)",
     "/dev/video0, /dev/v4l/by-id/... or v4l2://0",
     "rtsp://[USER@]HOST/PATH",
-    "http://[USER@]HOST/PATH (MJPEG, an image, a film)",
+    "http://[USER@]HOST/PATH (MJPEG, an image, a video file)",
     "gst://PIPELINE (GStreamer)",
-    "test:// (generated pictures)",
+    "test:// (a generated test pattern)",
 )
 POLICIES = ("auto", "latest", "all")
 

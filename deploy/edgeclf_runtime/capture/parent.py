@@ -47,7 +47,7 @@ class CaptureProcess(Camera):
 
     opened      whether the source was opened
     ends, still as reported by its reader, see readers.base.Reader
-    waiting     while the process waits for the source to become available: what it waits for; else ""
+    waiting     "NAME is not available" while the process waits for the source, else ""
     quiet_since ``time.monotonic()`` since when it has not answered
     confined    names of the restrictions on its decoders, see capture/sandbox/confine.py
     """

@@ -49,7 +49,7 @@ def test_it_is_only_read(sink):
         head = ask(sink, path, "HEAD")
         assert (head.status, head.read()) == (200, b"")
     assert ask(sink, "/../../../etc/passwd").status == 404
-    assert ask(sink, "/x").read().startswith(b"nothing is here; available: /,  /picture.jpg, ")
+    assert ask(sink, "/x").read().startswith(b"nothing is here; available: /, /picture.jpg, ")
 
 
 HOST = b"Host: localhost\r\n"

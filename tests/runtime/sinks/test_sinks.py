@@ -216,7 +216,7 @@ def test_rows_are_added_to_a_file_of_the_same_header(tmp_path):
 
 def test_a_file_of_another_header_is_refused_and_left_as_it_was(tmp_path):
     (tmp_path / "r.csv").write_text("time,price\n1,2\n")
-    with pytest.raises(OutputError, match=r"r\.csv begins with 'time,price', where 'frame,captured_at,.*was expected"):
+    with pytest.raises(OutputError, match=r"r\.csv begins with 'time,price', but 'frame,captured_at,.*was expected"):
         CsvSink(tmp_path / "r.csv")
     assert (tmp_path / "r.csv").read_text() == "time,price\n1,2\n"
 

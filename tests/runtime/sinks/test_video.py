@@ -139,7 +139,7 @@ def test_without_a_frame_there_is_no_file(tmp_path, caplog):
     sink = record(tmp_path / "v.mp4", [])
     sink.close()
     assert os.listdir(str(tmp_path)) == []
-    assert "there was no frame, so there is no video" in caplog.text
+    assert "no frames arrived, so there is no video" in caplog.text
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -238,7 +238,7 @@ def test_a_video_of_motion_jpeg_in_an_mp4_file_is_said_to_play_in_no_browser(tmp
 
 
 def test_a_suffix_that_is_no_video_is_refused_and_nothing_is_left(tmp_path):
-    with pytest.raises(OutputError, match=r"ends in \.webm, \.mp4, \.avi"):
+    with pytest.raises(OutputError, match=r"ending in \.webm, \.mp4, \.avi"):
         VideoSink(tmp_path / "v.mov")
     assert os.listdir(str(tmp_path)) == []
 

@@ -156,7 +156,7 @@ class Spool:
     def _save(self, part: _Part) -> None:
         try:
             with open(part.path, "ab") as stream:
-                if stream.tell() < part.stored_bytes:  # somebody deleted it
+                if stream.tell() < part.stored_bytes:  # the file was deleted
                     part.stored = part.stored_bytes = 0
                 # Remove what a failed write may have left after the stored lines.
                 stream.truncate(part.stored_bytes)

@@ -18,7 +18,7 @@ class _Bits:
         value = 0
         for at in range(self._at, self._at + count):
             if at >= 8 * len(self._data):
-                raise ValueError("the parameters are cut off")
+                raise ValueError("the parameters are truncated")
             value = value << 1 | (self._data[at >> 3] >> (7 - (at & 7)) & 1)
         self._at += count
         return value

@@ -372,7 +372,7 @@ def test_a_film_by_http_that_breaks_off_gives_what_came_and_is_an_error(serve, f
         assert 3 < len(numbers) < 10
         assert isinstance(end, IncompleteFilm)
         assert f"ended after {len(numbers)} of 10 frames" in str(end)
-        assert "broke off (1000 bytes are missing)" in str(end)
+        assert "the connection broke (1000 bytes are missing)" in str(end)
         assert len(server.requests) == 1
 
 

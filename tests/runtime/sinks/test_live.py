@@ -289,7 +289,7 @@ def test_a_run_prints_where_its_page_is_with_the_token_that_it_made_but_never_th
     assert re.search(r"live page: http://[^/]+:[0-9]+/\n", text)
     code, text = run_live(bundle, capsys, "--live-open")
     assert code == 1
-    assert "error: --live-open shows the page without a token, but EDGECLF_LIVE_TOKEN gives one" in text
+    assert "error: --live-open shows the page without a token, but EDGECLF_LIVE_TOKEN sets one" in text
 
 
 def test_closing_ends_every_client_and_leaves_no_thread_and_no_port(item):

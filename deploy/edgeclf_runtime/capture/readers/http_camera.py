@@ -178,7 +178,7 @@ class SnapshotReader(PictureReader):
             data, self._head = self._head + response.read(MOST_OF_A_PICTURE + 1), b""
         except (http.client.HTTPException, OSError) as error:
             self._address.close()
-            raise CameraError("{} broke the connection ({})".format(self._source.name, shown(error)))
+            raise CameraError("the connection to {} broke ({})".format(self._source.name, shown(error)))
         if len(data) > MOST_OF_A_PICTURE:
             raise CameraError("{} is larger than {} MB".format(self._source.name, MOST_OF_A_PICTURE >> 20))
         return data

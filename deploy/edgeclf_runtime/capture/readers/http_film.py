@@ -100,7 +100,7 @@ class HttpStream(VideoReader):
 
     def _end(self) -> "NoReturn":
         if self._pipe.broken:
-            raise CameraError("{} broke the connection ({})".format(self._source.name, self._pipe.broken))
+            raise CameraError("the connection to {} broke ({})".format(self._source.name, self._pipe.broken))
         if self._chunked and self._count:
             raise EndOfStream("{} ended after {} frames".format(self._source.name, self._count))
         super()._end()
@@ -128,7 +128,7 @@ class Fetched:
             try:
                 data = self._response.read1(_CHUNK)
             except (http.client.HTTPException, OSError) as error:
-                raise CameraError("{} broke the connection ({})".format(self._source.name, shown(error)))
+                raise CameraError("the connection to {} broke ({})".format(self._source.name, shown(error)))
             if not data:
                 return False
             self.head += data
@@ -158,7 +158,7 @@ class Fetched:
                     written += out.write(self.head)
             if self._response.length:
                 raise CameraError(
-                    "{} broke the connection ({} bytes are missing)".format(self._source.name, self._response.length)
+                    "the connection to {} broke ({} bytes are missing)".format(self._source.name, self._response.length)
                 )
             if written <= _MOST_FETCHED_BYTES:
                 return memory

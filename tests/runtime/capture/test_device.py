@@ -123,7 +123,7 @@ def test_a_format_that_is_asked_for_is_taken_though_it_is_slower_and_the_differe
     with opened(usb, width=1280, height=720, fps=30, format="yuyv") as camera:
         camera.read()
         assert not camera.as_asked
-    assert "1280x720 YUYV at 30 asked, 1280x720 YUYV at 10 granted" in caplog.text
+    assert "1280x720 YUYV at 30 requested, 1280x720 YUYV at 10 granted" in caplog.text
 
 
 @pytest.mark.slow
@@ -292,7 +292,7 @@ def test_a_link_that_leads_nowhere_below_dev_is_waited_for_as_a_camera(tmp_path)
 
 def test_a_node_without_a_driver_says_what_the_system_says(dev, monkeypatch):
     monkeypatch.setattr(parent, "OPEN_TIMEOUT_S", 60)
-    with pytest.raises(CameraError, match=r"video0 cannot be opened: No such device.*; reconnect it\.  Cameras on"):
+    with pytest.raises(CameraError, match=r"video0 cannot be opened: No such device.*; reconnect it\. Cameras on"):
         open_camera(dev / "video0")
 
 
@@ -357,7 +357,7 @@ def test_a_report_tells_what_was_granted_of_what_was_asked():
     assert report(NOTHING, granted) == ("1280x720 MJPG at 29.97 granted", True)
     assert report(Asked(None, None, None, 60), granted) == ("at 60 requested, 1280x720 MJPG at 29.97 granted", False)
     assert report(Asked(None, 640, 480, None), granted)[1] is False
-    assert report(Asked(None, 640, None, None), granted)[0].startswith("width 640 asked, 1280x720 ")
+    assert report(Asked(None, 640, None, None), granted)[0].startswith("width 640 requested, 1280x720 ")
     assert report(Asked(None, None, 640, 60), granted)[0].startswith("height 640 at 60 requested, 1280x720 ")
     assert report(NOTHING, NOTHING) == ("unknown mode granted", True)
     assert report(NOTHING, granted, ["gain is 3, 4 was asked"])[1] is False

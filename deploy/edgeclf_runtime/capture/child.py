@@ -195,8 +195,9 @@ def _facts(reader: Reader, confined: List[str]) -> Message:
 def _prepare() -> None:
     import cv2
 
-    # Imported before the right to read their files is given up.
-    from .readers import film, http_camera, video  # noqa: F401
+    # Everything that readers.open may import, before the right to read files is given up.
+    from .readers import film, generated, http_camera, video  # noqa: F401
+    from .v4l2 import device  # noqa: F401
 
     # Leave the processor to inference; decoders have their own threads.
     cv2.setNumThreads(1)

@@ -130,7 +130,7 @@ def test_a_format_that_is_asked_for_is_taken_though_it_is_slower_and_the_differe
 def test_a_camera_of_another_size_says_so(usb, caplog):
     with opened(usb, width=800, height=600) as camera:
         assert camera.read().image.shape == (480, 640, 3)
-    assert "800x600 asked, 640x480 YUYV at 30 granted" in caplog.text
+    assert "800x600 requested, 640x480 YUYV at 30 granted" in caplog.text
 
 
 @pytest.mark.slow

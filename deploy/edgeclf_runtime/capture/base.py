@@ -1,22 +1,26 @@
-"""A captured frame, and what every source of frames has in common."""
+"""Frame, one captured frame, and Camera, the interface of every source of frames."""
 
 import time
-from typing import Any, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Type, TypeVar
 
-# Images without a rate of their own are smoothed, and shown in a video, at this one.
+if TYPE_CHECKING:
+    from types import TracebackType
+
+# The rate assumed for images that were not given one: for smoothing and for annotated videos.
 IMAGES_FPS = 15
+_Camera = TypeVar("_Camera", bound="Camera")
 
 
 class Frame(NamedTuple):
     """One captured frame.
 
     image           BGR pixels, uint8 [height, width, 3]
-    number          counts from 0; numbers of dropped frames are left out
-    captured_at     seconds since 1970 when it was captured, for people and logs
+    number          counts from 0; dropped frames leave gaps
+    captured_at     when it was captured, in seconds since 1970, for people and logs
     captured        ``time.monotonic()`` at the same moment, for measuring ages
-    capture_ms      time that decoding it took (a file: reading too)
-    name            the file's name where frames are files, else ""
-    position_s      seconds from the first frame of a film to this one; None where frames have no times of their own
+    capture_ms      time it took to decode (for a file, to read as well)
+    name            the file's name if frames are files, else ""
+    position_s      seconds since the first frame of a video file; None if frames have no times of their own
     """
 
     image: Any
@@ -28,7 +32,7 @@ class Frame(NamedTuple):
     position_s: Optional[float] = None
 
     @property
-    def age_ms(self):
+    def age_ms(self) -> float:
         """Milliseconds since it was captured."""
         return (time.monotonic() - self.captured) * 1e3
 
@@ -36,14 +40,14 @@ class Frame(NamedTuple):
 class Camera:
     """A source of frames.  Used inside ``with``; read by one thread.
 
-    name        what the results call it, without passwords; "" if it has no name
-    policy      "latest": frames that nobody fetched in time are dropped; "all": none is
-    dropped     frames that were captured and never handed out
-    skipped     files, and frames of a film, that could not be decoded
-    rate        frames a second of a film, or of images that were given a rate; else None
-    mode        of a device: the size, format and rate that it granted, as a sentence; else ""
-    as_asked    whether that is what was asked
-    comes_back  whether it is waited for when it is not there, so that read() works without wait_opened() too
+    name        its name in results, without passwords; "" if it has none
+    policy      "latest": frames that are not fetched in time are dropped; "all": no frame is dropped
+    dropped     number of frames that were captured but never handed out
+    skipped     number of files, or frames of a video file, that could not be decoded
+    rate        frames per second of a video file, or of images that were given a rate; else None
+    mode        for a device: the size, format and rate that it granted, as a sentence; else ""
+    as_asked    whether that is what was requested
+    comes_back  whether it is waited for while it is unavailable, so that read() also works without wait_opened()
     """
 
     name = ""
@@ -55,23 +59,28 @@ class Camera:
     as_asked = True
     comes_back = False
 
-    def wait_opened(self):
-        """Wait until it is open; returns itself.  Raises CameraError where it cannot be opened, and closes it."""
+    def wait_opened(self: _Camera) -> _Camera:
+        """Wait until it is open, and return it.  If it cannot be opened, close it and raise CameraError."""
         return self
 
-    def read(self, timeout_s=None):
-        """Return the next Frame, or None where there was none for ``timeout_s``; None waits as long as it takes.
+    def read(self, timeout_s: Optional[float] = None) -> Optional[Frame]:
+        """Return the next Frame, or None if none arrives within ``timeout_s``; None waits as long as it takes.
 
-        Raises EndOfStream after the last frame, IncompleteFilm where that comes too soon, CameraLost once each time when a camera stops
-        (reading on waits until it is back), and CameraError where nothing can be read.
+        Raises EndOfStream after the last frame, IncompleteFilm if a video file ends too soon, CameraLost once each time a
+        camera stops (later calls wait until it is back), and CameraError if nothing can be read.
         """
         raise NotImplementedError
 
-    def close(self):
-        """Let go of the device or file; a second call does nothing."""
+    def close(self) -> None:
+        """Release the device or file; a second call does nothing."""
 
-    def __enter__(self):
+    def __enter__(self: _Camera) -> _Camera:
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional["TracebackType"],
+    ) -> None:
         self.close()

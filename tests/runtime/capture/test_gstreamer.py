@@ -1,4 +1,4 @@
-"""The pipelines that a Jetson's cameras are read by, on an OpenCV with GStreamer: Debian's, as JetPack's is."""
+"""The pipelines for a Jetson's cameras, on an OpenCV with GStreamer: Debian's, built like JetPack's."""
 
 import json
 import os
@@ -76,7 +76,7 @@ def test_a_pipeline_without_an_end_is_given_the_one_that_keeps_the_newest_frame(
 @with_gstreamer
 def test_a_csi_camera_that_is_not_there_is_an_error():
     out = run_by_system("import edgeclf_runtime.capture.parent as c; c.OPEN_TIMEOUT_S = 2" + READ, "csi://0")
-    assert b"see what this says: gst-launch-1.0 -v nvarguscamerasrc sensor-id=0 ! " in out.stderr
+    assert b"see what this command prints: gst-launch-1.0 -v nvarguscamerasrc sensor-id=0 ! " in out.stderr
 
 
 def test_an_opencv_without_gstreamer_says_which_has_it():
@@ -86,7 +86,7 @@ def test_an_opencv_without_gstreamer_says_which_has_it():
 
     if re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()):
         pytest.skip("this OpenCV has GStreamer")
-    with pytest.raises(CameraError, match=r"needs an OpenCV with GStreamer.*python3-opencv of the system"):
+    with pytest.raises(CameraError, match=r"needs an OpenCV with GStreamer.*the system's python3-opencv"):
         open_camera("csi://0")
 
 
@@ -113,5 +113,6 @@ def test_a_pipeline_that_is_waited_for_says_which_element_is_missing():
     )
     said = run_by_system(code, "gst://nosuchelement ! videoconvert").stdout.decode("utf-8")
     assert (
-        ' did not open within 8 s: "no element "nosuchelement"": see what this says: gst-launch-1.0 -v nosuch' in said
+        ' did not open within 8 s: "no element "nosuchelement"": see what this command prints: gst-launch-1.0 -v nosuch'
+        in said
     )

@@ -270,7 +270,7 @@ def test_a_run_of_a_film_that_was_cut_off_keeps_its_results_and_ends_with_1(cli,
     assert code == 1
     assert 3 < count < 20
     assert f"{count} frames classified, 0 dropped, {20 - count} unreadable" in err
-    assert f"error: {tmp_path}/cut.avi ended after {count} of 20 frames: the file is cut off" in err
+    assert f"error: {tmp_path}/cut.avi ended after {count} of 20 frames: the file is truncated" in err
     assert cv2.VideoCapture(str(tmp_path / "v.avi")).get(cv2.CAP_PROP_FRAME_COUNT) == count
 
 
@@ -385,10 +385,7 @@ def test_a_source_that_is_no_video_is_one_sentence(cli, tmp_path, name, data):
     (tmp_path / name).write_bytes(data)
     code, out, err = cli("run", "--source", tmp_path / name)
     assert (code, out) == (1, "")
-    assert (
-        err
-        == f"error: {tmp_path / name} cannot be opened: OpenCV reads no video in it; a video or an image was expected\n"
-    )
+    assert err == f"error: {tmp_path / name} cannot be opened: OpenCV cannot read it; expected a video or an image\n"
 
 
 @pytest.mark.slow

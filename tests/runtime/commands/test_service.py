@@ -36,7 +36,7 @@ def test_a_service_comes_up_without_its_camera_stops_at_once_and_starts_again(sy
     sink = "out put/100% $HOME ${HOME} \\x20 \u00fc.jsonl"
     install(systemd, "pets", "--source", "/dev/video99", "--sink", sink)
     assert systemd.show("pets", "ActiveState") == "active"
-    assert systemd.show("pets", "StatusText").startswith("waiting for the camera: /dev/video99 is not there")
+    assert systemd.show("pets", "StatusText").startswith("waiting for the camera: /dev/video99 is not available")
     assert systemd.run("ls", "/var/lib/edgeclf/pets/out put") == sink.partition("/")[2] + "\n"
     assert systemd.run("stat", "-c", "%U", "/var/cache/edgeclf/pets", "/var/lib/edgeclf/pets") == "edgeclf\n" * 2
     systemd.run("systemctl", "stop", "pets")

@@ -22,7 +22,7 @@ def unbounded(monkeypatch):
 
 
 def unsure(number, **fields):
-    """A result of little confidence, a second after the one before."""
+    """A result of low confidence, a second after the one before."""
     return result(number, confidence=0.4, seconds=float(number), **fields)
 
 
@@ -38,7 +38,7 @@ def names(folder):
 
 
 def moments(folder):
-    """The seconds after START of the frames that are stored."""
+    """The times of the stored frames, in seconds after START."""
     return sorted(
         round(json.loads((folder / name).read_text())["captured_at"] - START, 3)
         for name in names(folder)
@@ -86,14 +86,14 @@ def test_names_sort_in_the_order_of_storing(tmp_path):
 
 
 def at(item, seconds):
-    """A result at another time of the clock."""
+    """A result with another wall-clock time."""
     return item._replace(frame=item.frame._replace(captured_at=float(seconds)))
 
 
 def test_a_clock_that_is_set_back_does_not_make_the_newest_frames_the_oldest(tmp_path):
     store(tmp_path, [unsure(0)])
     size = sum((tmp_path / name).stat().st_size for name in names(tmp_path))
-    # A board without a clock of its own was started again, and the network has not told it the time yet.
+    # A board without a clock was restarted, and the network has not set its time yet.
     store(tmp_path, [at(unsure(number), number) for number in (1, 2, 3)], max_bytes=int(2.5 * size))
     assert moments(tmp_path) == [2 - START, 3 - START]
 
@@ -103,7 +103,7 @@ def test_numbers_go_on_after_a_restart_and_names_without_a_number_are_the_oldest
     size = sum((tmp_path / name).stat().st_size for name in names(tmp_path)) // 2
     for name in names(tmp_path):
         if "-0000000002-" in name:
-            # As earlier versions called it, of a clock that was ahead.
+            # An earlier version's name, from a clock that was ahead.
             (tmp_path / name).rename(tmp_path / ("uncertain-20991231T000000.000000Z" + name[name.rindex(".") :]))
     store(tmp_path, [unsure(number) for number in (2, 3)])
     assert [name[:20] for name in names(tmp_path)[::2]] == [
@@ -142,7 +142,7 @@ def test_what_the_sink_did_not_write_is_never_deleted(tmp_path):
     store(tmp_path, [unsure(0)])
     first = names(tmp_path)[0]
     (tmp_path / "cat").mkdir()
-    shutil.copy(str(tmp_path / first), str(tmp_path / "cat" / first))  # as a labeller does
+    shutil.copy(str(tmp_path / first), str(tmp_path / "cat" / first))  # as a labeler does
     (tmp_path / "mine.jpg").write_bytes(bytes(100_000))
     (tmp_path / "uncertain-of-mine.jpg").write_bytes(bytes(100_000))
     (tmp_path / "elsewhere").write_text("mine")
@@ -204,7 +204,7 @@ def test_a_full_disk_loses_frames_and_leaves_nothing_half(small_disk, caplog):
 
 @pytest.fixture
 def held(monkeypatch):
-    """Let no frame be stored until the event is set; then two may wait, as in the field."""
+    """Let no frame be stored until the event is set; two may wait, as in production."""
     released = threading.Event()
     save = UncertainSink._save
     monkeypatch.setattr(uncertain, "QUEUE_FRAMES", 2)

@@ -1,12 +1,17 @@
-"""Opens a source with the reader of its kind, in the capture process."""
+"""Opens a source with the reader for its kind, in the capture process."""
 
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..source import Source
+    from .base import Reader
 
 
-def open_source(source):
-    """Open a Source; returns a reader with ``read(out) -> (image, captured, capture_ms)`` and ``close()``.
+def open_source(source: "Source") -> "Reader":
+    """Open a Source; returns its Reader.  Raises CameraError if it cannot be opened.
 
-    Raises CameraError where it cannot be opened.  A reader's module is imported when it is needed: OpenCV takes a while.
+    A reader's module is imported when it is needed, because importing OpenCV takes a while.
     """
     if source.kind == "test":
         from .generated import GeneratedReader
@@ -25,7 +30,7 @@ def open_source(source):
     if source.kind == "device":
         from ..v4l2.device import open_device
 
-        capture, *granted = open_device(source)
-        return VideoReader(source, capture, granted)
+        capture, granted, as_asked = open_device(source)
+        return VideoReader(source, capture, (granted, as_asked))
     start = time.monotonic()
     return VideoReader(source, open_stream(source), start=start)

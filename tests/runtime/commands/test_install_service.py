@@ -178,6 +178,8 @@ def test_a_password_that_a_service_does_not_inherit_is_refused(cli, monkeypatch)
         (["--source", "csi://0", "--allow", "unicorn"], 1, "there is no label 'unicorn'"),
         (["--source", "csi://0", "--name", "a/b"], 1, "is not a valid service name"),
         (["--source", "csi://0", "--name", "../x"], 1, "is not a valid service name"),
+        (["--source", "csi://0", "--name", ".x"], 1, "is not a valid service name"),
+        (["--source", "csi://0", "--name", ""], 1, "is not a valid service name"),
         (["--source", "csi://0", "--user", "a b"], 1, "is not a valid user name"),
         (["--source", "rtsp://h/{password}"], 1, "needs a password"),
     ],

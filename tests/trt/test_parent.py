@@ -102,8 +102,8 @@ def test_the_timing_cache_is_written_and_read_and_a_damaged_one_is_as_good_as_no
 
 def test_a_build_that_is_killed_is_an_error_with_the_remedy(tensorrt, model, tmp_path):
     def kill(message):
-        (child,) = children()
-        os.kill(child, signal.SIGKILL)
+        for child in children():  # none yet, perhaps, on a busy machine
+            os.kill(child, signal.SIGKILL)
 
     with pytest.raises(BackendError, match=r"was killed, most likely because memory ran out.*256 MB with --workspace"):
         build_engine(request(model, tmp_path / "plan"), Told(kill))

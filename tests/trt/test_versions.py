@@ -26,6 +26,7 @@ NOT_THEIRS = {
     "get",
     "log",
     "pop",
+    "precision",
     "read",
     "shape",
     "start",

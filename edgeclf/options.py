@@ -131,7 +131,7 @@ class CalibrateOptions:
     size: int = option(300, "Images in the set.", at_least=1)
     rule: str = option(
         "stratified",
-        "stratified: by label, in proportion; random; diverse: far from each other; uncertain: least certain.",
+        "stratified: in proportion to the labels; random; diverse: far from each other; uncertain: least certain.",
     )
     model: str | None = option(
         None,
@@ -240,7 +240,7 @@ class BuildOptions:
     level: int | None = option(None, "TensorRT's optimization level, 0 to 5.", shown="3")
     version_compatible: bool = option(False, "Also usable with later versions of TensorRT; slower.")
     hardware_compatible: bool = option(False, "Also usable on other Ampere or newer GPUs; slower.")
-    retry: bool = option(False, "Build again what is cached or failed before.")
+    retry: bool = option(False, "Rebuild engines that are cached or failed before.")
 
     def __post_init__(self) -> None:
         if self.target is not None and self.target not in TARGETS:

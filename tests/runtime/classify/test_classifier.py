@@ -139,9 +139,11 @@ def test_a_region_outside_of_the_image_is_refused_with_both(roi):
 
 
 def test_shares_above_one_are_told_from_pixels():
-    with pytest.raises(ImageError, match=r"holds a float, so shares from 0 to 1 were expected; give pixels as whole"):
+    with pytest.raises(
+        ImageError, match=r"holds a float, so fractions from 0 to 1 were expected; give pixels as whole"
+    ):
         middle_of(quarters(32, 16), roi=(0.0, 0.0, 32, 16))
-    with pytest.raises(ImageError, match="shares from 0 to 1 were expected"):
+    with pytest.raises(ImageError, match="fractions from 0 to 1 were expected"):
         middle_of(quarters(32, 16), roi=(0.0, 0.0, float("nan"), 1.0))
 
 

@@ -236,7 +236,7 @@ def test_a_folder_and_a_pattern_without_an_image_are_errors_and_the_rest_is_clas
     assert (code, out.count("\n")) == (1, 1)
     holds_none = " holds no image (JPEG, PNG, BMP, WebP or TIFF was expected)"
     assert err.splitlines() == [
-        f"error: {tmp_path}/none{holds_none}; a folder in it is not read: give {tmp_path}/none/*/* for those",
+        f"error: {tmp_path}/none{holds_none}; subfolders are not read; for them, give {tmp_path}/none/*/*",
         f"error: {tmp_path}/x*.png{holds_none}",
     ]
 

@@ -1,7 +1,5 @@
 """What a building process is asked for, and who is told of its progress."""
 
-from __future__ import annotations
-
 import os
 
 from edgeclf_runtime.files.read import sha256_file

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgeclf_runtime.commands.values import PRECISIONS
 from edgeclf_runtime.images.preprocess import RESIZE_MODES
-from edgeclf_runtime.trt.spec import EngineOptions
+from edgeclf_runtime.trt import spec
 
 from .errors import OptionError
 from .targets import FLAVORS, TARGETS
@@ -250,6 +250,7 @@ class BuildOptions:
         self.engine.check()
 
     @property
-    def engine(self) -> EngineOptions:
+    def engine(self) -> spec.EngineOptions:
         """The options of each engine: those fields that have the name of one."""
-        return EngineOptions(**{name: getattr(self, name) for name in EngineOptions._fields if hasattr(self, name)})
+        names = [name for name in spec.EngineOptions._fields if hasattr(self, name)]
+        return spec.EngineOptions(**{name: getattr(self, name) for name in names})

@@ -1,6 +1,4 @@
-"""What a building process is asked for, and who is told of its progress."""
-
-from __future__ import annotations
+"""Requests for a building process, and a receiver of its progress."""
 
 import os
 
@@ -32,7 +30,7 @@ def request(source, plan, timing=None, **other):
 
 
 class Told:
-    """Stands where a Progress stands, and hands on what it is told."""
+    """Stands in for a Progress, and passes the messages on."""
 
     def __init__(self, tell=lambda message: None):
         self._tell = tell

@@ -1,4 +1,4 @@
-"""``build`` on a whole bundle: engines built for real, inference by a stand-in that answers as the golden images expect."""
+"""``build`` on a whole bundle: real builds, and inference by a stand-in that gives the expected logits."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_what_is_right_is_kept_and_the_fastest_is_found(net, opened):
 
 
 @pytest.mark.slow
-def test_an_engine_that_gives_other_logits_is_told(net, opened):
+def test_an_engine_with_other_logits_is_reported(net, opened):
     compute = net.compute
     net.compute = lambda batch: compute(batch) + 1
     report = build(opened.path, precision="fp32")
@@ -99,7 +99,7 @@ def test_fp16_without_an_fp16_model_is_an_fp32_engine_and_says_so(net, opened):
     assert str(report).endswith("\nthe bundle has no fp16 model for TensorRT, so this is an FP32 engine")
 
 
-def test_a_precision_that_the_bundle_has_not_names_those_it_has(net, opened):
+def test_the_error_for_a_missing_precision_lists_those_in_the_bundle(net, opened):
     with pytest.raises(BackendError, match=r"the bundle has no int8 model for TensorRT; use --precision fp32"):
         build(opened.path, precision="int8")
     with pytest.raises(OptionError, match=r"there is no precision 'int4'; choose from best, fp32, fp16, int8"):
@@ -183,7 +183,7 @@ def odd_model(folder):
     return os.path.join(folder, "odd.onnx")
 
 
-def test_an_engine_for_a_dla_that_is_not_there_leaves_the_usual_one(net, opened):
+def test_without_a_dla_the_default_engine_stays_in_use(net, opened):
     report = build(opened.path, precision="fp32", options=EngineOptions(dla=0))
     assert report.failures == {
         "fp32 on tensorrt": "DLA supports only FP16 and INT8; use --precision fp16 or int8, or leave out --dla"
@@ -207,14 +207,14 @@ def test_an_engine_that_was_asked_for_and_gives_other_logits_is_not_used(net, op
         assert classifier.runner.facts["key"]["optimization_level"] == 1
 
 
-def test_a_build_that_is_killed_leaves_the_next_backend(net, opened, monkeypatch, caplog):
+def test_after_a_killed_build_the_next_backend_is_used(net, opened, monkeypatch, caplog):
     monkeypatch.setattr(child_process, "_START", "import os; os.kill(os.getpid(), 9)")
     with Classifier.open(opened, model="fp32") as classifier:
         assert classifier.backend == "onnxruntime"
     assert "passed over fp32 on tensorrt: the build of the engine of model.fp32.onnx was killed" in caplog.text
 
 
-def test_the_devices_command_line_asks_for_what_it_says(net, opened, monkeypatch, capsys):
+def test_the_devices_command_line_passes_every_option_on(net, opened, monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(engine_build, "build", lambda *given: asked.append(given) or build(opened.path, "int8-cpu"))
@@ -283,7 +283,7 @@ def test_cuda_is_opened_after_the_last_build(net, two_models, contexts, monkeypa
 
 
 @pytest.mark.slow
-def test_when_a_model_fails_cuda_is_given_back_before_the_next_ones_engine_is_built(net, two_models, contexts, caplog):
+def test_when_a_model_fails_cuda_is_closed_before_the_next_engine_is_built(net, two_models, contexts, caplog):
     strict = {"default": Tolerance(0.0, 0.0, 0.0)}
     models = tuple(m._replace(tolerances=strict) if m.name == "fp16" else m for m in two_models.models)
     with Classifier.open(two_models._replace(models=models)) as classifier:

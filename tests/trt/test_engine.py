@@ -1,4 +1,4 @@
-"""Engines that are built once and kept, by TensorRT 11.4's bindings where there is no GPU; see ``tensorrt_rig.py``."""
+"""Engines that are built once and cached, with TensorRT 11.4's bindings and no GPU; see ``tensorrt_rig.py``."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_build_that_is_killed_is_tried_again_with_little_memory(tensorrt, relu
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_build_that_the_system_ends_is_not_held_against_the_model(monkeypatch, tensorrt, relu, number):
+def test_a_build_that_the_system_ends_is_not_remembered_as_a_failure(monkeypatch, tensorrt, relu, number):
     begin = child_process._START
     monkeypatch.setattr(child_process, "_START", f"import os; os.kill(os.getpid(), {int(number)})")
     with pytest.raises(BackendError, match=r"the build of the engine of model.fp32.onnx was ended from outside"):
@@ -64,7 +64,7 @@ def test_an_engine_is_built_once_and_kept_with_its_facts(tensorrt, relu, tmp_pat
     assert {path.suffix for path in (tmp_path / "cache/edgeclf/engines").iterdir()} == {".engine", ".json", ".timing"}
 
 
-def test_an_engine_that_cannot_be_loaded_is_built_anew_by_retry(tensorrt, relu, tmp_path):
+def test_retry_rebuilds_an_engine_that_cannot_be_loaded(tensorrt, relu, tmp_path):
     first = ensure_engine(relu, ORIN)
     file = kept(tmp_path, ".engine")
     before = file.stat().st_mtime_ns
@@ -85,13 +85,13 @@ def test_an_engine_that_was_changed_is_never_used(tensorrt, relu, tmp_path, capl
     assert "is not used: it was changed (its sha256 differs from the one beside it)" in caplog.text
 
 
-def test_an_engine_for_something_else_is_not_used_and_what_differs_is_named(tensorrt, relu, tmp_path, caplog):
+def test_an_engine_for_another_gpu_is_not_used_and_the_difference_is_logged(tensorrt, relu, tmp_path, caplog):
     ensure_engine(relu, ORIN)
     ensure_engine(relu, ORIN._replace(name="NVIDIA Thor", capability=(11, 0)))
     assert "is not used: compute_capability 8.7 (here 11.0), gpu Orin (here NVIDIA Thor)" in caplog.text
 
 
-def test_an_engine_under_another_ones_name_is_not_used(tensorrt, relu, tmp_path, caplog):
+def test_an_engine_under_the_name_of_another_is_not_used(tensorrt, relu, tmp_path, caplog):
     ensure_engine(relu, ORIN)
     file = kept(tmp_path, ".json")
     facts = json.loads(file.read_text())
@@ -102,7 +102,7 @@ def test_an_engine_under_another_ones_name_is_not_used(tensorrt, relu, tmp_path,
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
-def test_an_engine_of_another_users_is_never_used(tensorrt, relu, tmp_path, caplog):
+def test_another_users_engine_is_never_used(tensorrt, relu, tmp_path, caplog):
     ensure_engine(relu, ORIN)
     os.chown(kept(tmp_path, ".engine"), 1234, 1234)
     ensure_engine(relu, ORIN)
@@ -111,7 +111,7 @@ def test_an_engine_of_another_users_is_never_used(tensorrt, relu, tmp_path, capl
 
 
 @pytest.mark.slow
-def test_facts_that_are_garbled_make_the_engine_anew(tensorrt, relu, tmp_path, caplog):
+def test_an_engine_with_damaged_facts_is_rebuilt(tensorrt, relu, tmp_path, caplog):
     ensure_engine(relu, ORIN)
     for garbled in (b"", b"[]", b"{}", b'{"key": 1, "sha256": 2}', b"\xff"):
         kept(tmp_path, ".json").write_bytes(garbled)
@@ -120,7 +120,7 @@ def test_facts_that_are_garbled_make_the_engine_anew(tensorrt, relu, tmp_path, c
         assert "cannot be used" in caplog.text
 
 
-def test_a_refusal_is_remembered_until_it_is_to_be_tried_again(tensorrt, small, monkeypatch):
+def test_a_refusal_is_remembered_until_retry(tensorrt, small, monkeypatch):
     bad = small([helper.make_node("Foo", ["image"], ["logits"])])
     with pytest.raises(BackendError, match=r"operator: Foo"):
         ensure_engine(bad, ORIN)
@@ -135,7 +135,7 @@ def test_a_refusal_is_remembered_until_it_is_to_be_tried_again(tensorrt, small, 
     assert builds
 
 
-def test_a_cache_that_cannot_be_written_gives_way_to_the_users_own_and_says_so(
+def test_the_users_own_cache_replaces_one_that_is_not_writable_with_a_warning(
     tensorrt, relu, tmp_path, monkeypatch, caplog
 ):
     (tmp_path / "file").write_text("")
@@ -149,7 +149,7 @@ def test_a_cache_that_cannot_be_written_gives_way_to_the_users_own_and_says_so(
     assert ensure_engine(relu, ORIN) == first
 
 
-def test_where_no_cache_can_be_written_a_temporary_folder_serves(tensorrt, relu, tmp_path, monkeypatch, caplog):
+def test_without_a_writable_cache_a_temporary_folder_is_used(tensorrt, relu, tmp_path, monkeypatch, caplog):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
@@ -161,7 +161,7 @@ def test_where_no_cache_can_be_written_a_temporary_folder_serves(tensorrt, relu,
     assert "will be built at every start" in caplog.text
 
 
-def test_what_the_user_asks_for_is_an_engine_of_its_own_which_is_used_from_then_on(tensorrt, relu):
+def test_options_make_a_separate_engine_which_is_used_from_then_on(tensorrt, relu):
     usual = ensure_engine(relu, RTX)
     asked = ensure_engine(relu, RTX, EngineOptions(hardware_compatible=True, level=1))
     assert asked.facts["key"] == {**usual.facts["key"], "hardware_compatible": True, "optimization_level": 1}
@@ -169,7 +169,7 @@ def test_what_the_user_asks_for_is_an_engine_of_its_own_which_is_used_from_then_
     assert ensure_engine(relu, RTX, EngineOptions()) == usual == ensure_engine(relu, RTX)
 
 
-def test_an_engine_that_is_forgotten_or_damaged_gives_way_to_the_usual_one(tensorrt, relu, tmp_path, caplog):
+def test_the_default_engine_replaces_one_that_is_forgotten_or_damaged(tensorrt, relu, tmp_path, caplog):
     usual = ensure_engine(relu, RTX)
     asked = ensure_engine(relu, RTX, EngineOptions(hardware_compatible=True))
     forget_engines(relu, RTX)
@@ -192,7 +192,7 @@ def test_a_hardware_compatible_engine_serves_other_gpus_since_ampere(tensorrt, r
 
 
 @pytest.mark.parametrize(("version", "serves"), [("11.4.1.5", True), ("12.0.0", True), ("11.3.9.9", False)])
-def test_a_version_compatible_engine_serves_later_tensorrts_alone(
+def test_a_version_compatible_engine_serves_only_later_tensorrts(
     tensorrt, relu, tmp_path, monkeypatch, version, serves
 ):
     # TensorRT's lean runtime, which would be inside of it, is not at hand: the facts are what counts here.
@@ -210,17 +210,17 @@ def test_a_version_compatible_engine_serves_later_tensorrts_alone(
 
 
 def version_compatible(new_engine):
-    """Keep engines under the key that one for later TensorRTs has."""
+    """Cache engines under the specification of a version-compatible one."""
     return lambda folder, spec: new_engine(folder, spec._replace(version_compatible=True))
 
 
-def test_a_version_compatible_engine_is_asked_of_tensorrt_which_wants_its_lean_runtime_inside(tensorrt, relu):
+def test_a_version_compatible_engine_needs_tensorrts_lean_runtime(tensorrt, relu):
     # These bindings come without it; TensorRT's own words say what to install.
     with pytest.raises(BackendError, match=r"TensorRT 11.4.0.106 refuses (.*\n)+.*libnvinfer_lean"):
         ensure_engine(relu, RTX, EngineOptions(version_compatible=True))
 
 
-def test_a_dla_where_there_is_none_is_a_sentence(tensorrt, relu, small):
+def test_a_missing_dla_is_a_clear_error(tensorrt, relu, small):
     fp16 = small([helper.make_node("Relu", ["image"], ["logits"])], name="model.fp16.onnx")
     with pytest.raises(
         BackendError,
@@ -230,7 +230,7 @@ def test_a_dla_where_there_is_none_is_a_sentence(tensorrt, relu, small):
     assert ensure_engine(fp16, ORIN).facts["key"]["dla"] is None
 
 
-def test_a_build_like_an_earlier_one_is_told_how_long_it_will_take(tensorrt, relu, monkeypatch):
+def test_the_duration_of_an_earlier_build_is_shown(tensorrt, relu, monkeypatch):
     ensure_engine(relu, ORIN)
     expected = []
     monkeypatch.setattr(engine, "Progress", lambda name, expected_s: expected.append(expected_s) or Told())
@@ -241,20 +241,20 @@ def test_a_build_like_an_earlier_one_is_told_how_long_it_will_take(tensorrt, rel
     assert expected[1] is None
 
 
-def test_facts_are_added_to_those_that_are_kept(tensorrt, relu):
+def test_facts_are_added_to_the_cached_ones(tensorrt, relu):
     first = ensure_engine(relu, ORIN)
     added = cache.add_facts(first.folder, first.spec, layers={"a": "FP32"})
     assert added == {**first.facts, "layers": {"a": "FP32"}} == ensure_engine(relu, ORIN).facts
     assert cache.add_facts(first.folder, first.spec._replace(gpu="other"), layers={}) is None
 
 
-def test_too_little_space_is_told_before_minutes_are_spent(tensorrt, relu, monkeypatch):
+def test_too_little_disk_space_is_reported_before_the_build(tensorrt, relu, monkeypatch):
     monkeypatch.setattr(engine.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
     with pytest.raises(BackendError, match=r"has 0 MB free, and an engine needs .* free some space"):
         ensure_engine(relu, ORIN)
 
 
-def test_a_build_says_that_it_begins(tensorrt, relu, caplog):
+def test_the_start_of_a_build_is_logged(tensorrt, relu, caplog):
     with caplog.at_level(logging.WARNING):
         ensure_engine(relu, ORIN)
     assert re.search(
@@ -265,7 +265,7 @@ def test_a_build_says_that_it_begins(tensorrt, relu, caplog):
 
 @pytest.fixture
 def mode(monkeypatch):
-    """Set the power mode that a Jetson says it is in."""
+    """Set the power mode that a Jetson reports."""
 
     def set_mode(name):
         monkeypatch.setattr(spec, "power_mode", lambda: name)
@@ -286,7 +286,7 @@ def test_each_power_mode_has_an_engine_and_timings_of_its_own(tensorrt, relu, mo
     assert len(list(folder.glob("*.engine"))) == len(list(folder.glob("*.timing"))) == 2
 
 
-def test_until_it_is_built_for_the_mode_an_engine_of_another_mode_is_used_and_the_log_says_so(
+def test_an_engine_of_another_power_mode_is_used_until_one_is_built_and_the_log_says_so(
     tensorrt, relu, mode, monkeypatch, caplog
 ):
     built = ensure_engine(relu, ORIN)
@@ -302,7 +302,7 @@ def test_until_it_is_built_for_the_mode_an_engine_of_another_mode_is_used_and_th
     assert caplog.text == ""
 
 
-def test_another_mode_is_all_that_may_differ(tensorrt, relu, mode, monkeypatch):
+def test_only_the_power_mode_may_differ(tensorrt, relu, mode, monkeypatch):
     ensure_engine(relu, ORIN)
     mode("15W (mode 2)")
     monkeypatch.setattr(engine, "build_engine", None)
@@ -310,7 +310,7 @@ def test_another_mode_is_all_that_may_differ(tensorrt, relu, mode, monkeypatch):
         ensure_engine(relu, ORIN._replace(name="NVIDIA Thor"))
 
 
-def test_what_the_user_asked_for_stays_in_use_in_every_mode(tensorrt, relu, mode):
+def test_requested_options_stay_in_use_in_every_power_mode(tensorrt, relu, mode):
     usual = ensure_engine(relu, ORIN)
     asked = ensure_engine(relu, ORIN, EngineOptions(level=1))
     mode("15W (mode 2)")
@@ -322,7 +322,7 @@ def test_what_the_user_asked_for_stays_in_use_in_every_mode(tensorrt, relu, mode
     assert ensure_engine(relu, ORIN) == usual
 
 
-def test_what_tensorrt_refused_in_one_mode_is_not_built_again_in_another(tensorrt, small, mode, monkeypatch):
+def test_a_model_that_tensorrt_refused_in_one_power_mode_is_not_built_in_another(tensorrt, small, mode, monkeypatch):
     bad = small([helper.make_node("Foo", ["image"], ["logits"])])
     with pytest.raises(BackendError, match=r"operator: Foo"):
         ensure_engine(bad, ORIN)

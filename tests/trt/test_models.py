@@ -1,4 +1,4 @@
-"""Backbones of three families become engines by TensorRT 11.4's own parser and compiler, as FP32, FP16 and Q/DQ."""
+"""Backbones of three families become engines with TensorRT 11.4's own parser and compiler, as FP32, FP16 and Q/DQ."""
 
 from __future__ import annotations
 

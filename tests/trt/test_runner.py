@@ -1,4 +1,4 @@
-"""The TensorRT runner: its calls in both shapes on a stand-in, its refusals on the real libraries.
+"""The TensorRT runner: its calls in both forms on a stand-in, its errors with the real libraries.
 
 Inference on a GPU is proved where there is one, by test_gpu.py; here it is not.
 """
@@ -69,7 +69,7 @@ def test_logits_of_any_number_of_images_come_in_their_order(net, size):
         assert (runner.backend, runner.device) == ("tensorrt", "cuda")
 
 
-def test_an_answer_is_not_changed_by_the_next(net):
+def test_logits_are_not_changed_by_the_next_inference(net):
     with open_runner("tensorrt", "model.fp32.onnx") as runner:
         first = runner.infer(batch(1))
         before = first.copy()
@@ -118,9 +118,7 @@ def test_from_the_second_batch_of_a_shape_on_a_graph_is_launched(net):
 @pytest.mark.parametrize(
     "failure", ["cudaStreamBeginCapture 900", "cudaStreamEndCapture 901", "cudaGraphInstantiate 2"]
 )
-def test_where_nothing_can_be_recorded_each_inference_is_launched_and_the_log_says_so(
-    net, monkeypatch, caplog, failure
-):
+def test_without_a_graph_every_inference_is_launched_and_the_log_says_so(net, monkeypatch, caplog, failure):
     monkeypatch.setenv("FAIL_CUDA", failure)
     before = net.cudart.last_errors_asked_for()
     with caplog.at_level("INFO"), open_runner("tensorrt", "model.fp32.onnx") as runner:
@@ -132,7 +130,7 @@ def test_where_nothing_can_be_recorded_each_inference_is_launched_and_the_log_sa
     assert net.cudart.last_errors_asked_for() == before + 1
 
 
-def test_an_engine_of_one_size_takes_batches_apart(net):
+def test_batches_are_split_for_an_engine_of_batch_size_one(net):
     net.spec = SPEC._replace(max_batch=1)
     with open_runner("tensorrt", "model.fp32.onnx") as runner:
         np.testing.assert_allclose(runner.infer(batch(3)), batch(3).mean((1, 2)), rtol=1e-5)
@@ -147,7 +145,7 @@ def test_an_engine_for_a_dla_is_loaded_for_its_core_and_a_version_compatible_one
     assert (net.settings["DLA_core"], net.settings["engine_host_code_allowed"]) == (1, True)
 
 
-def test_what_the_layers_compute_in_is_told_with_the_engine(net):
+def test_the_precision_of_each_layer_is_in_the_facts(net):
     net.layers = [
         {"Name": "conv1", "Inputs": [{"Format/Datatype": "Four wide channel vectorized row major Int8 format"}]},
         {"Name": "conv2", "Inputs": [{"Format/Datatype": "Half"}, {"Format/Datatype": "Float"}]},
@@ -164,7 +162,7 @@ def test_what_the_layers_compute_in_is_told_with_the_engine(net):
         assert runner.facts["layer_precisions"] == {"FP16": 1, "FP32": 1, "INT8": 1, "unknown": 2}
 
 
-def test_an_inspector_that_tells_nothing_is_unknown(net):
+def test_without_an_inspectors_report_the_precisions_are_unknown(net):
     net.layers = None
     with open_runner("tensorrt", "model.fp32.onnx") as runner:
         assert runner.facts["layer_precisions"] == "unknown"
@@ -180,7 +178,7 @@ def test_the_version_is_tensorrts(net):
     assert backend_version("tensorrt") == net.module.__version__
 
 
-def test_without_tensorrt_a_pc_is_told_the_package_of_pip(monkeypatch):
+def test_without_tensorrt_the_error_on_a_pc_names_pips_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     assert backend_version("tensorrt") is None
     with pytest.raises(
@@ -190,7 +188,7 @@ def test_without_tensorrt_a_pc_is_told_the_package_of_pip(monkeypatch):
 
 
 @pytest.mark.parametrize(("nodes", "useless"), [([], True), (["dev/nvidia0"], False)])
-def test_without_tensorrt_and_without_a_gpu_nobody_installs_it_in_vain(monkeypatch, nodes, useless):
+def test_without_a_gpu_the_error_says_that_tensorrt_needs_one(monkeypatch, nodes, useless):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setattr(versions, "gpu_nodes", lambda: nodes)
     with pytest.raises(BackendError) as caught:
@@ -200,7 +198,7 @@ def test_without_tensorrt_and_without_a_gpu_nobody_installs_it_in_vain(monkeypat
     ) is useless
 
 
-def test_what_the_library_raises_is_a_backend_error_with_its_words_and_leaves_nothing(net):
+def test_any_error_of_the_library_is_a_backend_error_with_its_words_and_nothing_leaks(net):
     def fail(*_):
         raise TypeError("pybind11::init(): factory function returned nullptr")
 
@@ -238,7 +236,7 @@ def test_threads_share_a_classifier_on_tensorrt_which_infers_one_by_one(net):
         (None, (3, 10), "in a container, use one of NVIDIA's l4t images"),
     ],
 )
-def test_without_tensorrt_a_jetson_is_told_the_package_and_the_python_of_its_jetpack(
+def test_without_tensorrt_the_error_on_a_jetson_names_the_package_and_the_python_of_its_jetpack(
     monkeypatch, release, python, remedy
 ):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
@@ -257,7 +255,7 @@ def test_a_tensorrt_before_8_0_is_too_old(monkeypatch):
 
 
 @pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="there is a GPU")
-def test_the_real_libraries_without_a_gpu_are_one_sentence():
+def test_the_real_libraries_without_a_gpu_give_a_one_line_error():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((rig(BUILDS), str(Path(trt.__file__).parents[2])))}
     done = subprocess.run([sys.executable, "-c", REFUSED], env=environment, capture_output=True, text=True, check=True)
     assert "cudaGetDeviceCount failed: " in done.stdout

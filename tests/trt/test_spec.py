@@ -1,4 +1,4 @@
-"""The specification of an engine: which file becomes it, and how, on which board; what cannot be built is a sentence."""
+"""The specification of an engine by model file, TensorRT version, board and options, and the errors for what cannot be built."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_up_to_10_11_fp16_is_the_fp32_file_and_a_flag(files, version):
 
 
 @pytest.mark.parametrize("version", [(10, 12), (10, 13, 3), (11, 4, 0, 106)])
-def test_from_10_12_on_the_files_types_count(files, version):
+def test_from_10_12_on_the_types_in_the_file_decide(files, version):
     for name, precision in (("fp16", "fp16"), ("int8-tensorrt", "int8")):
         request = resolve(files(name), version, ORIN, DEFAULT)
         check(request, source=files(name), precision=precision, strongly_typed=True, flags=())
@@ -81,7 +81,7 @@ def test_a_calibrator_makes_int8_of_the_fp32_file_and_the_bundles_cache(files, v
     assert calibrated == resolve(files("fp16"), version, ORIN, DEFAULT)
 
 
-def test_a_dla_takes_the_fp16_flag_up_to_10_and_the_files_types_from_11_on(files):
+def test_a_dla_uses_the_fp16_flag_up_to_10_and_the_types_in_the_file_from_11_on(files):
     old = resolve(files("fp16"), (10, 13, 3), ORIN, EngineOptions(dla=0))
     check(old, source=files("fp32"), precision="fp16", strongly_typed=False, flags=("FP16",), calibration=None)
     check(old, max_batch=1, dla=0)
@@ -152,9 +152,7 @@ def test_a_dla_takes_the_fp16_flag_up_to_10_and_the_files_types_from_11_on(files
         ),
     ],
 )
-def test_what_this_gpu_or_tensorrt_has_not_is_a_sentence_with_the_remedy(
-    files, name, version, device, options, message
-):
+def test_unsupported_options_are_errors_with_the_remedy(files, name, version, device, options, message):
     with pytest.raises(BackendError, match=message):
         resolve(files(name), version, device, options)
 
@@ -167,12 +165,12 @@ def test_what_this_gpu_or_tensorrt_has_not_is_a_sentence_with_the_remedy(
         (EngineOptions(dla=-1), "dla is -1; 0 or more was expected"),
     ],
 )
-def test_a_value_that_no_engine_can_have_is_an_error_of_the_option(files, options, message):
+def test_a_value_out_of_range_is_an_option_error(files, options, message):
     with pytest.raises(OptionError, match=message):
         resolve(files("fp16"), (10, 3, 0), ORIN, options)
 
 
-def test_a_calibrator_without_ranges_is_refused_since_none_are_ever_made_up(files, tmp_path):
+def test_a_calibrator_without_ranges_is_refused(files, tmp_path):
     (tmp_path / "calibration.cache").unlink()
     with pytest.raises(
         BackendError, match=r"calibration.cache does not exist, .* real ranges; .* --calibration FOLDER"
@@ -205,7 +203,7 @@ def test_a_board_of_4_gb_gets_a_small_workspace(files):
     check(resolve(files("fp16"), (8, 2), NANO, EngineOptions(workspace=128)), workspace_bytes=128 << 20)
 
 
-def test_qdq_with_fp16_is_for_tensorrt_that_takes_precision_from_the_file(files):
+def test_qdq_with_fp16_needs_a_tensorrt_that_takes_precision_from_the_file(files):
     file = files("int8-fp16")
     request = resolve(file, (10, 16, 1), ORIN, DEFAULT)
     check(request, source=file, precision="int8", strongly_typed=True, flags=(), calibration=None, max_batch=8)
@@ -215,7 +213,7 @@ def test_qdq_with_fp16_is_for_tensorrt_that_takes_precision_from_the_file(files)
         resolve(file, (10, 3, 0), ORIN, DEFAULT)
 
 
-def test_a_specification_is_the_key_of_engines_that_are_cached_already():
+def test_a_specification_finds_engines_that_earlier_versions_cached():
     assert EngineSpec(**KEY).to_dict() == KEY
     assert list(KEY) == list(EngineSpec._fields)
     path = cache._path("engines", EngineSpec(**KEY))
@@ -252,7 +250,7 @@ def test_the_building_process_reads_the_request_that_was_written():
     assert read._replace(preprocessing=tuple(read.preprocessing)) == request
 
 
-def test_a_key_of_another_runtime_is_no_specification():
+def test_a_key_with_other_fields_is_not_a_specification():
     assert EngineSpec.from_dict(KEY) == EngineSpec(**KEY)
     assert EngineSpec.from_dict(dict(KEY, sparsity=True)) is None
     assert EngineSpec.from_dict({name: value for name, value in KEY.items() if name != "dla"}) is None

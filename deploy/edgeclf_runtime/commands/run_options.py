@@ -234,7 +234,10 @@ def add_decision(parser: Options) -> None:
         help='confidence below which the label is "unknown", 0 to 1 (default: the bundle\'s)',
     )
     parser.add_argument(
-        "--allow", action="append", metavar="LABEL", help="return only this label; repeatable (default: all labels)"
+        "--allow",
+        action="append",
+        metavar="LABEL",
+        help="return only labels given with this option; repeatable (default: all labels)",
     )
     parser.add_argument(
         "--deny", action="append", metavar="LABEL", help="never return this label; repeatable (default: none)"

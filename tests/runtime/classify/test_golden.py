@@ -14,7 +14,7 @@ from tests.support.sealing import replace_file, reseal
 
 
 class Altered(Runner):
-    """A model's runner whose logits, or input, went wrong on the way."""
+    """A model's runner that alters its input or logits."""
 
     backend = "altered"
 
@@ -133,7 +133,7 @@ def test_labels_in_another_order_than_the_logits_are_refused(copied):
         read_golden(moved)
 
 
-def test_golden_images_without_labels_are_of_an_earlier_bundle(copied):
+def test_golden_images_without_labels_come_from_an_earlier_bundle(copied):
     path = copied / "golden" / "expected.json"
     golden = json.loads(path.read_text())
     del golden["labels"]

@@ -68,7 +68,7 @@ def test_frames_have_the_size_that_was_asked_for(bundle, monkeypatch):
     assert bench(bundle, **OPTIONS).frame_size == [1280, 720]
 
 
-def test_copies_to_a_gpu_are_told_apart_where_the_runner_tells_them(bundle, monkeypatch):
+def test_copies_to_a_gpu_are_a_separate_stage_if_the_runner_measures_them(bundle, monkeypatch):
     assert {row["transfer"] for row in bench(bundle, **OPTIONS).latency_ms.values()} == {None}
     monkeypatch.setattr(OnnxRuntimeRunner, "transfer_ms", 0.001, raising=False)
     report = bench(bundle, **OPTIONS)

@@ -99,7 +99,7 @@ def test_memory_and_swap_are_given(tmp_path):
     assert check_memory(str(tmp_path / "none")).status == "unknown"
 
 
-def test_a_supply_that_was_too_weak_is_told(tmp_path):
+def test_a_weak_power_supply_is_reported(tmp_path):
     mode, throttling = check_power(str(orin(tmp_path)))
     assert (mode.status, mode.found) == ("ok", "MAXN_SUPER (mode 2), governor schedutil")
     assert (throttling.status, throttling.found) == (
@@ -112,7 +112,7 @@ def test_a_supply_that_was_too_weak_is_told(tmp_path):
     assert check_power(str(tmp_path))[1].found == "now: gpu-throttle-alert; at most 48 degrees"
 
 
-def test_what_a_machine_does_not_tell_is_unknown(tmp_path):
+def test_what_a_machine_does_not_report_is_unknown(tmp_path):
     assert [check.status for check in check_power(str(tmp_path))] == ["unknown", "unknown"]
     assert check_power(str(nano(tmp_path)))[1].found == "unknown; at most 42 degrees"
 
@@ -197,7 +197,7 @@ def test_a_quota_and_a_limit_of_memory_are_shown(tmp_path, monkeypatch):
     assert check_memory(root).status == "ok"
 
 
-def test_shared_memory_is_looked_at_where_there_is_no_memfd(small_disk, monkeypatch):
+def test_shared_memory_is_checked_if_there_is_no_memfd(small_disk, monkeypatch):
     check = check_shared_memory()
     assert check.status == "ok"
     monkeypatch.setattr(frame_memory, "_memfd", lambda: -1)

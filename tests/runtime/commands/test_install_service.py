@@ -13,7 +13,7 @@ LIVE = ("install-service", "--name", "pets", "--source", "csi://0")
 
 @pytest.fixture
 def units(tmp_path, monkeypatch):
-    """The folder of unit files, and none beside it."""
+    """The only folder of unit files."""
     folder = tmp_path / "units"
     folder.mkdir()
     monkeypatch.setattr(install, "UNITS", str(folder))
@@ -26,13 +26,13 @@ def units(tmp_path, monkeypatch):
 
 @pytest.fixture
 def cli(units, cli):
-    """Run a command, as everywhere; what it installs goes to ``units``."""
+    """Run a command; what it installs goes to ``units``."""
     return cli
 
 
 @pytest.fixture
 def unit(cli):
-    """The directives of the unit that a command line makes, as a list, and what is noted."""
+    """The directives of the unit for a command line, as a list, and the notes."""
 
     def make(*arguments, **options):
         code, out, err = cli(*arguments, "--dry-run", **options)
@@ -184,7 +184,7 @@ def test_a_password_that_a_service_does_not_inherit_is_refused(cli, monkeypatch)
         (["--source", "rtsp://h/{password}"], 1, "needs a password"),
     ],
 )
-def test_what_run_would_refuse_is_refused_now(cli, options, code, message):
+def test_options_that_run_would_refuse_are_refused_at_once(cli, options, code, message):
     found, out, err = cli("install-service", *options, "--dry-run")
     assert (found, out) == (code, "")
     assert message in err
@@ -266,7 +266,7 @@ def test_without_systemd_or_root_it_says_what_to_do(cli, units, monkeypatch, tmp
 
 @pytest.fixture
 def programs(tmp_path, monkeypatch):
-    """Programs that write down how they were called; returns what they wrote, or makes one fail."""
+    """Programs that record their calls; returns the record, or makes one program fail."""
     folder, log = tmp_path / "bin", tmp_path / "log"
     folder.mkdir()
     for name in ("systemctl", "useradd", "install", "systemd-run"):

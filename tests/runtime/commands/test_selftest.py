@@ -36,7 +36,7 @@ def test_one_model_that_fails_fails_the_test(copied):
     assert "logits differ by " in str(report)
 
 
-def test_a_model_that_no_backend_can_load_is_told_and_is_no_pass(bundle, monkeypatch):
+def test_a_model_that_no_backend_can_load_is_reported_and_does_not_pass(bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     report = selftest(bundle, "fp32", "onnxruntime")
     assert not report.passed

@@ -1,4 +1,4 @@
-"""The backends on the bundle's real files, and what they say when they cannot."""
+"""The backends on the bundle's real files, and their errors."""
 
 import base64
 import importlib.machinery
@@ -89,7 +89,7 @@ def test_a_batch_of_another_shape_is_a_backend_error(file, backend):
 
 @pytest.mark.parametrize("backend", ON_THE_CPU)
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x3a\xff\xff\xff\xff\x0f", b"\xff" * 64])
-def test_what_is_no_model_is_a_backend_error_that_names_the_file(tmp_path, backend, content):
+def test_a_file_that_is_not_a_model_is_a_backend_error_that_names_it(tmp_path, backend, content):
     (tmp_path / "model.onnx").write_bytes(content)
     with pytest.raises(BackendError, match=r"cannot load .*model\.onnx"):
         open_runner(backend, tmp_path / "model.onnx")
@@ -204,7 +204,7 @@ def test_idle_threads_of_onnxruntime_do_not_spin(file):
 
 
 def test_onnxruntime_binds_no_thread_to_a_processor(file):
-    """It does where it is left to count them."""
+    """ONNX Runtime binds them if it chooses their number itself."""
     with open_runner("onnxruntime", file) as runner:
         assert runner._session.get_session_options().intra_op_num_threads == physical_cores()
 

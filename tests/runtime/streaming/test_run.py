@@ -15,7 +15,7 @@ Model = collections.namedtuple("Model", "name temperature threshold")
 
 
 class Listener(Sink):
-    """Keeps what it is told."""
+    """Keeps everything that it receives."""
 
     def __init__(self):
         self.items = []
@@ -28,7 +28,7 @@ class Listener(Sink):
 
 
 class Systemd:
-    """Keeps what systemd would be told."""
+    """Keeps the messages for systemd."""
 
     def __init__(self):
         self.said = []
@@ -56,7 +56,7 @@ class Systemd:
 
 
 class Absent(FakeCamera):
-    """A camera that is not there at first."""
+    """A camera that is missing at first."""
 
     def __init__(self, images):
         super().__init__(images)
@@ -78,14 +78,14 @@ def go(camera, runner=None, fallback=None, **options):
     return run.summary(), [sink.items for sink in sinks], systemd.said
 
 
-def test_every_sink_is_told_of_every_frame_and_every_loss():
+def test_every_sink_gets_every_frame_and_every_loss():
     summary, told, _ = go(FakeCamera([FRAME] * 3, fail_after=2))
     assert told == [[0, 1, "lost", "live", 2]] * 2
     assert summary.to_dict() == {"frames": 3, "dropped": 0, "skipped": 0, "losses": 1}
     assert str(summary) == "3 frames classified, 0 dropped, 0 unreadable, camera lost 1 times"
 
 
-def test_what_sinks_could_not_deliver_is_in_the_summary_by_its_reason():
+def test_the_summary_counts_undelivered_results_by_reason():
     classifier = Classifier(FakeRunner([1, 0]), ["cat", "dog"], Preprocessing(8, 8), model="fp32")
     sink = Listener()
     sink.name = "new/"
@@ -106,7 +106,7 @@ def test_reasons_without_number_are_counted_together():
     assert sink.losses["other reasons"] == 96
 
 
-def test_systemd_is_told_when_the_first_frame_has_its_label_and_that_it_goes_on():
+def test_systemd_is_notified_of_the_first_label_and_of_progress():
     _, _, said = go(FakeCamera([FRAME] * 3, fail_after=2))
     assert said == [
         "alive",
@@ -127,7 +127,7 @@ def test_it_stops_after_the_frames_that_were_asked_for():
     assert told[0] == [0, 1, 2, 3, 4]
 
 
-def test_a_service_whose_camera_is_not_there_yet_is_ready_and_says_what_it_waits_for():
+def test_a_service_without_its_camera_is_ready_and_says_what_it_waits_for():
     _, told, said = go(Absent([FRAME]))
     assert said == [
         "alive",
@@ -141,14 +141,14 @@ def test_a_service_whose_camera_is_not_there_yet_is_ready_and_says_what_it_waits
     assert told[0] == ["lost", "live", 0]
 
 
-def test_what_happens_before_the_first_frame_is_not_taken_for_an_absent_camera():
+def test_events_before_the_first_frame_are_not_taken_for_a_missing_camera():
     class Granting(FakeCamera):
         mode = "640x480 YUYV at 30 granted"
 
     assert "ready: 640x480 YUYV at 30 granted" in go(Granting([FRAME]))[2]
 
 
-def test_a_fallback_is_work_that_systemd_hears_of_and_so_is_what_it_ends_in():
+def test_systemd_is_notified_of_a_fallback_and_of_its_result():
     class Second:
         def open_next(self):
             return Model("fp16", 1.0, 0.0), FakeRunner([1, 0])

@@ -1,4 +1,4 @@
-"""What the building process asks of each TensorRT, on a stand-in that has no name more than that version.
+"""The building process's calls to each TensorRT, on a stand-in that has only the names of that version.
 
 Real builds are in tests/trt/test_engine.py; for versions before 11 no library is at hand.
 """
@@ -28,13 +28,13 @@ LIBRARIES = {"CUBLAS": 0, "CUBLAS_LT": 1, "CUDNN": 2}
 
 
 def members(kind, version):
-    """The names of a class of TensorRT's that are used of that version."""
+    """The names of a TensorRT class that are used with a version."""
     names = {name for key, feature in FEATURES.items() if has(version, key) for name in feature.names}
     return {name.split(".")[1] for name in names if name.startswith(kind + ".")}
 
 
 class Asked:
-    """An object of TensorRT's: notes what is called and set; a name outside the version's table is an error."""
+    """A TensorRT object that records calls and settings; a name outside the version's table is an error."""
 
     def __init__(self, kind, version, log, **answers):
         self.__dict__.update(_allowed=members(kind, version), _log=log, _answers=answers)
@@ -66,7 +66,7 @@ class Logger:
 
 
 class PrintingLogger:
-    """TensorRT 8.0's, which prints: ILogger cannot be derived from there."""
+    """TensorRT 8.0's logger, which prints: ILogger cannot be derived from there."""
 
     ERROR = 1
 
@@ -78,7 +78,7 @@ class PrintingLogger:
 
 
 class Base:
-    """What a class of TensorRT's is derived from."""
+    """The base of a TensorRT class."""
 
     def __init__(self):
         pass
@@ -92,7 +92,7 @@ PLAN = Plan(b"plan")
 
 
 def tensorrt(text, log, parses=True, plan=PLAN, dla_cores=0, sources=0):
-    """A module tensorrt of that version."""
+    """A module tensorrt of a version."""
     version = tuple(map(int, text.split(".")))
 
     def make(kind, **answers):
@@ -146,7 +146,7 @@ def tensorrt(text, log, parses=True, plan=PLAN, dla_cores=0, sources=0):
 
 @pytest.fixture
 def asked(monkeypatch, tmp_path):
-    """Build with a TensorRT of that version: asked("8.2.1", "fp16") gives what was asked of it, by name.
+    """Build with a TensorRT of a version: asked("8.2.1", "fp16") returns the calls and settings, by name.
 
     Other arguments are fields of the BuildRequest or of its specification.
     """
@@ -220,7 +220,7 @@ def test_every_error_of_the_parser_is_shown_and_the_node_is_named(asked, version
     assert ('\n  While parsing node number 0 [Foo -> "x"]:' in str(refused.value)) == node_is_logged
 
 
-def test_a_build_that_gives_nothing_is_an_error_with_what_was_logged(asked):
+def test_a_build_without_a_result_is_an_error_with_the_logged_reasons(asked):
     with pytest.raises(BackendError, match=r"TensorRT 10.3.0 refuses .*model.onnx:\n  While parsing"):
         asked("10.3.0", module={"plan": None})
 
@@ -234,7 +234,7 @@ def test_a_dla_runs_what_it_can_and_the_gpu_the_rest(asked, version):
     assert ("set_shape", ("image", (1, 4, 4, 3), (1, 4, 4, 3), (1, 4, 4, 3))) in log
 
 
-def test_a_dla_that_is_not_there_is_a_sentence(asked):
+def test_a_missing_dla_core_is_a_clear_error(asked):
     with pytest.raises(
         BackendError, match=r"finds no DLA here, and --dla 0 was given; Xavier and Orin have DLA; leave out --dla"
     ):
@@ -257,7 +257,7 @@ def test_with_strong_types_at_hand_a_calibrator_still_gets_flags(asked):
 
 
 def calibrating(network, config):
-    """What TensorRT does with a calibrator: the cache, if there is one, else every image."""
+    """Use a calibrator like TensorRT: its cache, or else all its images."""
     calibrator = dict(config._log)["int8_calibrator"]
     if not calibrator.read_calibration_cache():
         while calibrator.get_batch(["image"]):
@@ -304,7 +304,7 @@ def test_a_small_board_builds_without_cublas_and_cudnn(asked, version):
 
 
 @pytest.mark.parametrize(("version", "sources"), [("10.3.0", 0b11000), ("11.4.0", 0b11)])
-def test_where_cublas_and_cudnn_are_off_anyway_nothing_is_set(asked, version, sources):
+def test_nothing_is_set_if_cublas_and_cudnn_are_off_anyway(asked, version, sources):
     log = asked(version, lean=True, module={"sources": sources})
     assert "set_tactic_sources" not in [name for name, _ in log]
     assert asked.facts["libraries"] == []

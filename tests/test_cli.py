@@ -227,7 +227,7 @@ def refused(outcome, message, code=1):
         ("train text --output new", "bad.jpg: not an image"),
         ("train unknown --output new", "the label '4' is in val or test"),
         ("train digits --output full", "full exists and is not empty: choose another --output, or pass --overwrite"),
-        ("train digits --output full --overwrite", "holds no run.json, so edgeclf did not make it"),
+        ("train digits --output full --overwrite", "has no run.json, so edgeclf did not create it"),
         ("train digits --output file", "file exists: choose another --output"),
         ("train digits --output file/new", "file is no folder"),
         ("train digits --output new --epochs 0", "epochs is 0; 1 to 10000 was expected"),

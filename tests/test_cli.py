@@ -229,7 +229,7 @@ def refused(outcome, message, code=1):
         ("train digits --output full", "full exists and is not empty: choose another --output, or pass --overwrite"),
         ("train digits --output full --overwrite", "has no run.json, so edgeclf did not create it"),
         ("train digits --output file", "file exists: choose another --output"),
-        ("train digits --output file/new", "file is no folder"),
+        ("train digits --output file/new", "file is not a folder"),
         ("train digits --output new --epochs 0", "epochs is 0; 1 to 10000 was expected"),
         ("train digits --output new --seed -1", "seed is -1; 0 to 2147483648 was expected"),
         ("train digits --output new --finetune some", "finetune is 'some'; head, full was expected"),

@@ -1,6 +1,6 @@
 """Options: stated once, for Python and the command line."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 
 import pytest
 import typer
@@ -12,7 +12,7 @@ from edgeclf.options import option
 from edgeclf.quantization import ranges
 from edgeclf_runtime.commands import build
 
-CLASSES = [kind for name, kind in vars(options).items() if name.endswith("Options")]
+CLASSES = [kind for name, kind in vars(options).items() if name.endswith("Options") and is_dataclass(kind)]
 
 
 @dataclass(frozen=True, kw_only=True)

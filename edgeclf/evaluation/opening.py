@@ -1,7 +1,6 @@
 """Opens a run, an ONNX file or a bundle (MODEL on the command line) as a classifier.
 
-The metadata of an ONNX file made by edgeclf has its labels, its preprocessing and the split of its
-data.
+The metadata of an exported ONNX file has its labels, its preprocessing and the split of its data.
 """
 
 from __future__ import annotations

@@ -227,7 +227,7 @@ def test_a_taken_output_is_refused_before_the_data_is_read(tmp_path):
     (tmp_path / "run" / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match="exists and is not empty"):
         edgeclf.train(tmp_path / "no data", tmp_path / "run")
-    with pytest.raises(OutputError, match=r"holds no run.json, so edgeclf did not make it and will not replace it"):
+    with pytest.raises(OutputError, match=r"has no run.json, so edgeclf did not create it and will not replace it"):
         edgeclf.train(tmp_path / "no data", tmp_path / "run", overwrite=True)
 
 

@@ -1,20 +1,20 @@
-"""Every error that the host raises on purpose, beside those of the runtime.
+"""All errors that the host raises on purpose; those of the runtime can be imported from here too.
 
 EdgeclfError            the root (``edgeclf_runtime.errors`` draws its other children)
-├── OptionError         an option has a value that cannot be meant
-├── DataError           images or labels that cannot be trained or evaluated on
-├── WeightsError        weights that are missing, or do not fit the backbone
-├── ModelError          a run, an ONNX file or a bundle that cannot be used as asked
-└── DependencyError     an optional library is not installed
+├── DataError           images or labels cannot be trained or evaluated on
+├── WeightsError        weights are missing or do not fit the backbone
+└── ModelError          a run, an ONNX file or a bundle cannot be used as asked
 """
 
 from edgeclf_runtime.errors import (
     BackendError,
     BundleError,
     CameraError,
+    DependencyError,
     EdgeclfError,
     GateError,
     ImageError,
+    OptionError,
     OutputError,
 )
 
@@ -34,21 +34,13 @@ __all__ = [
 ]
 
 
-class OptionError(EdgeclfError):
-    """An option has a value that cannot be meant."""
-
-
 class DataError(EdgeclfError):
     """Images or labels cannot be trained or evaluated on."""
 
 
 class WeightsError(EdgeclfError):
-    """Weights are missing, or do not fit the backbone."""
+    """Weights are missing or do not fit the backbone."""
 
 
 class ModelError(EdgeclfError):
     """A run, an ONNX file or a bundle cannot be used as asked."""
-
-
-class DependencyError(EdgeclfError):
-    """An optional library is not installed."""

@@ -1,47 +1,120 @@
 """The device runtime: opens a verified bundle and classifies images and camera frames.
 
-Runs on Python 3.6 to 3.13 with numpy, OpenCV and one inference backend.  Nothing of it is
-imported here, so that ``--help`` and the version answer at once on a small machine; the names
-for users live one noun a file::
+    from edgeclf_runtime import Classifier, open_camera
 
-    from edgeclf_runtime.classify.classifier import Classifier
-    from edgeclf_runtime.capture.open import open_camera
-    from edgeclf_runtime.errors import EdgeclfError
+    with Classifier.open("NAME.edge") as classifier, open_camera("/dev/video0") as camera:
+        for item in classifier.stream(camera):
+            print(item.result)
 
-The runtime knows nothing of training, torch or the host package ``edgeclf``, which imports it.  It reports to nobody: see SECURITY.md.
+Runs on Python 3.6 to 3.13 with numpy, OpenCV and one inference backend.  Each public name is imported on first use,
+so that ``--help`` is quick on a small machine.  Sends no telemetry: see SECURITY.md.
 """
 
+import importlib
 import os
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, List, MutableMapping
+
+if TYPE_CHECKING:
+    from .bundle.open import open_bundle
+    from .capture.base import Camera, Frame
+    from .capture.open import open_camera
+    from .classify.classifier import Classifier
+    from .errors import (
+        BackendError,
+        BundleError,
+        CameraError,
+        CameraLost,
+        DependencyError,
+        EdgeclfError,
+        EndOfStream,
+        GateError,
+        ImageError,
+        IncompleteFilm,
+        OptionError,
+        OutputError,
+        SourceError,
+        Unavailable,
+    )
+    from .results import Result
 
 __version__ = "0.1.0"
-__all__ = ["__version__"]
+__all__ = [
+    "BackendError",
+    "BundleError",
+    "Camera",
+    "CameraError",
+    "CameraLost",
+    "Classifier",
+    "DependencyError",
+    "EdgeclfError",
+    "EndOfStream",
+    "Frame",
+    "GateError",
+    "ImageError",
+    "IncompleteFilm",
+    "OptionError",
+    "OutputError",
+    "Result",
+    "SourceError",
+    "Unavailable",
+    "__version__",
+    "open_bundle",
+    "open_camera",
+]
 
-# The largest image that is decoded: pixels, and OpenCV's own default for a side.
+# Modules of the public names; all others are in ``errors``.
+_HOMES = {
+    "Camera": "capture.base",
+    "Classifier": "classify.classifier",
+    "Frame": "capture.base",
+    "Result": "results",
+    "open_bundle": "bundle.open",
+    "open_camera": "capture.open",
+}
+
+# The limits of a decoded image; the limit of a side is OpenCV's own default.
 MAX_IMAGE_PIXELS = 50 * 1000 * 1000
 MAX_IMAGE_SIDE = 1 << 20
 
 
-def _limit_opencv_images(environment):
-    """Set OpenCV's limits of an image's size, which it reads when it is loaded; a smaller one that is there stays."""
+class _LazyModule(ModuleType):
+    """Imports a public name on first use; a module's own ``__getattr__`` (PEP 562) needs Python 3.7."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError("module {!r} has no attribute {!r}".format(__name__, name))
+        value = getattr(importlib.import_module("." + _HOMES.get(name, "errors"), __name__), name)
+        setattr(self, name, value)
+        return value
+
+    def __dir__(self) -> List[str]:
+        return sorted(set(super().__dir__()) | set(__all__))
+
+
+def _limit_opencv_images(environment: MutableMapping[str, str]) -> None:
+    """Set the image size limits that OpenCV reads when it is loaded; a smaller limit that is already set is kept."""
     for name, limit in (("PIXELS", MAX_IMAGE_PIXELS), ("WIDTH", MAX_IMAGE_SIDE), ("HEIGHT", MAX_IMAGE_SIDE)):
         name = "OPENCV_IO_MAX_IMAGE_" + name
         if not 0 <= _opencv_size(environment.get(name, "")) <= limit:
             environment[name] = str(limit)
 
 
-def _opencv_size(text):
-    """Return a size as OpenCV reads it, -1 for what it does not: it then cannot be loaded at all."""
+def _opencv_size(text: str) -> int:
+    """Parse a size as OpenCV does; return -1 for an invalid one, with which OpenCV could not be loaded at all."""
     number = text.rstrip("MKBbkm")
     unit = {"": 1, "KB": 1 << 10, "Kb": 1 << 10, "kb": 1 << 10, "MB": 1 << 20, "Mb": 1 << 20, "mb": 1 << 20}.get(
         text[len(number) :]
     )
-    # More digits overflow there.
+    # OpenCV overflows on more digits.
     if unit is None or not 0 < len(number) < 10 or not set(number) <= set("0123456789"):
         return -1
     return int(number) * unit
 
 
+sys.modules[__name__].__class__ = _LazyModule
 _limit_opencv_images(os.environ)
-# ONNX Runtime, from 1.29 on, keeps an id below ~/.cache and reports to its maker unless it finds this when it is
-# imported.  A user's other choice is not kept: that nothing is sent must not depend on what an environment holds.
+# Since version 1.29, ONNX Runtime keeps an id in ~/.cache and sends telemetry unless this is set when it is imported.
+# It overrides the user's setting: that nothing is sent must not depend on the environment.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

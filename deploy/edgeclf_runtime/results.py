@@ -3,7 +3,7 @@
 import os
 from typing import Any, Dict, List, NamedTuple, Tuple
 
-from .errors import EdgeclfError
+from .errors import OptionError
 from .text.redaction import redact
 
 UNKNOWN = "unknown"
@@ -33,14 +33,14 @@ NOWHERE = Origin()
 
 
 def find_origin(bundle_id="", source="", device=None):
-    """Return the Origin of a bundle's results; EdgeclfError if the device's name is not valid.
+    """Return the Origin of a bundle's results; OptionError if the device's name is not valid.
 
     device      its name; None takes the environment's EDGECLF_DEVICE_NAME, if that is set
     """
     if device is None:
         device = os.environ.get(DEVICE_NAME, "")
         if device and not is_device_name(device):
-            raise EdgeclfError(
+            raise OptionError(
                 "the environment's {} is {:.200}; {} was expected".format(DEVICE_NAME, ascii(device), A_DEVICE_NAME)
             )
     return Origin(bundle_id[:12], redact(str(source)), device)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime.classify.classifier import Classifier
-from edgeclf_runtime.errors import CameraLost, EdgeclfError
+from edgeclf_runtime.errors import CameraLost, EdgeclfError, OptionError
 from edgeclf_runtime.fake import FakeCamera, FakeRunner
 from edgeclf_runtime.images.preprocess import Preprocessing
 from edgeclf_runtime.results import Origin, find_origin
@@ -138,7 +138,7 @@ def test_a_csv_file_of_an_earlier_version_is_put_aside_and_a_new_one_begun(tmp_p
 
 def test_the_environments_name_is_checked(monkeypatch):
     monkeypatch.setenv("EDGECLF_DEVICE_NAME", "a\x07")
-    with pytest.raises(EdgeclfError, match=r"EDGECLF_DEVICE_NAME is 'a\\x07'; a name of 1 to 100"):
+    with pytest.raises(OptionError, match=r"EDGECLF_DEVICE_NAME is 'a\\x07'; a name of 1 to 100"):
         find_origin()
     assert find_origin(device="roof") == Origin("", "", "roof")
 

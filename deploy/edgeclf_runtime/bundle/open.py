@@ -11,7 +11,7 @@ import os
 import stat
 from typing import Any, Dict, List, NamedTuple, Tuple
 
-from ..errors import BundleError, EdgeclfError
+from ..errors import BundleError, OptionError
 from ..files.read import open_regular, read_bytes, sha256_bytes, sha256_stream
 from ..files.schema import SchemaError, parse_json
 from ..images.preprocess import Preprocessing
@@ -292,7 +292,7 @@ def _model(facts):
 def _read(path, identity, manifest):
     try:
         preprocessing = Preprocessing(**manifest["preprocessing"]).check()
-    except EdgeclfError as error:
+    except OptionError as error:
         raise BundleError("{}: {}; upgrade edgeclf".format(path, error))
     models = tuple(map(_model, manifest["models"]))
     _check_references(path, manifest, models)

@@ -10,7 +10,7 @@ import re
 import stat
 from typing import Dict
 
-from ..errors import EdgeclfError
+from ..errors import OptionError
 from ..files.read import open_regular
 from ..text.redaction import learn, protect
 
@@ -29,7 +29,7 @@ def secret_bytes(variable):
 
 
 def password_from(variable, user=None):
-    """Return the password that a variable of the environment holds, or None; EdgeclfError where it cannot be one."""
+    """Return the password that a variable of the environment holds, or None; OptionError where it cannot be one."""
     data = secret_bytes(variable)
     return _checked(data, "the environment's {}".format(variable), user) if data else None
 
@@ -37,14 +37,14 @@ def password_from(variable, user=None):
 def read_password(path):
     """Return the password in a file of one line, without its line end.
 
-    Warns where others may read the file.  Raises EdgeclfError where it is no regular file, or holds no password.
+    Warns where others may read the file.  Raises OptionError where it is no regular file, or holds no password.
     """
     try:
         with open_regular(path) as stream:
             mode = os.fstat(stream.fileno()).st_mode
             data = stream.read(_MAX_BYTES + 1)
     except OSError as error:
-        raise EdgeclfError(
+        raise OptionError(
             "the password file {} cannot be read ({}); name a file with the password as its one line".format(
                 path, error.strerror
             )
@@ -63,22 +63,22 @@ def _checked(data, where, user=None):
     for end in (b"\n", b"\r"):
         data = data[: -len(end)] if data.endswith(end) else data
     if len(data) > _MAX_BYTES:
-        raise EdgeclfError("{} is larger than {} bytes; the password alone was expected".format(where, _MAX_BYTES))
+        raise OptionError("{} is larger than {} bytes; the password alone was expected".format(where, _MAX_BYTES))
     try:
         password = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise EdgeclfError("{} is not in UTF-8; save it as UTF-8".format(where))
+        raise OptionError("{} is not in UTF-8; save it as UTF-8".format(where))
     check_password(password, where)
     protect(password, user)
     return password
 
 
 def check_password(password, where):
-    """Raise EdgeclfError where a text cannot be a password; ``where`` it came from begins the message."""
+    """Raise OptionError where a text cannot be a password; ``where`` it came from begins the message."""
     if not password:
-        raise EdgeclfError("{} is empty; a password was expected".format(where))
+        raise OptionError("{} is empty; a password was expected".format(where))
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in password):
-        raise EdgeclfError("{} has several lines or a control character; one line was expected".format(where))
+        raise OptionError("{} has several lines or a control character; one line was expected".format(where))
 
 
 def child_environment(defaults=()):

@@ -6,7 +6,7 @@ order is changed.  YUV formats, Bayer patterns and 16 bits need a conversion tha
 
 import re
 
-from ..errors import EdgeclfError, ImageError, SourceError
+from ..errors import ImageError, OptionError, SourceError
 
 ORDERS = ("bgr", "rgb")
 _TO_BGR = "videoconvert ! video/x-raw,format=BGR"
@@ -26,13 +26,13 @@ def as_bgr(image, order="bgr"):
                 [height, width, 4], whose fourth channel is dropped
     order       of three and four channels: "bgr", as OpenCV has them, or "rgb"
 
-    Raises ImageError for everything else, with how to convert it; EdgeclfError for another order.
+    Raises ImageError for everything else, with how to convert it; OptionError for another order.
     """
     import cv2
     import numpy as np
 
     if order not in ORDERS:
-        raise EdgeclfError('order is {!r}; "bgr" or "rgb" was expected'.format(order))
+        raise OptionError('order is {!r}; "bgr" or "rgb" was expected'.format(order))
     if not isinstance(image, np.ndarray):
         raise ImageError(_no_array(image))
     channels = image.shape[2] if image.ndim == 3 else 1 if image.ndim == 2 else 0

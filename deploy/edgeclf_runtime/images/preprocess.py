@@ -12,7 +12,7 @@ Mean and standard deviation are inside the model's graph, not here.
 
 from typing import NamedTuple
 
-from ..errors import EdgeclfError, ImageError
+from ..errors import ImageError, OptionError
 
 RESIZE_MODES = ("crop", "stretch", "letterbox")
 INTERPOLATIONS = ("halving-linear",)
@@ -41,18 +41,18 @@ class Preprocessing(NamedTuple):
     color: str = "RGB"
 
     def check(self):
-        """Return self; raise EdgeclfError where a field has a value that this runtime cannot carry out."""
+        """Return self; raise OptionError where a field has a value that this runtime cannot carry out."""
         for field, allowed in (("resize", RESIZE_MODES), ("interpolation", INTERPOLATIONS), ("color", COLORS)):
             if getattr(self, field) not in allowed:
-                raise EdgeclfError(
+                raise OptionError(
                     "preprocessing.{} is {!r}; this runtime knows {}".format(
                         field, getattr(self, field), ", ".join(allowed)
                     )
                 )
         if not (0 < self.height <= 4096 and 0 < self.width <= 4096):
-            raise EdgeclfError("preprocessing asks for {} x {}; 1 to 4096 was expected".format(self.width, self.height))
+            raise OptionError("preprocessing asks for {} x {}; 1 to 4096 was expected".format(self.width, self.height))
         if not 0.1 <= self.crop <= 1:
-            raise EdgeclfError("preprocessing.crop is {}; 0.1 to 1 was expected".format(self.crop))
+            raise OptionError("preprocessing.crop is {}; 0.1 to 1 was expected".format(self.crop))
         return self
 
 
@@ -91,12 +91,12 @@ def select(image, roi=None, rotation=0):
                 numbers are pixels; where any of them is a float all are shares of its sides, 0 to 1
 
     Returns a view of uint8 [height, width, 3] where it can.  Raises ImageError where the region is
-    empty or reaches outside of the image, EdgeclfError for another rotation.
+    empty or reaches outside of the image, OptionError for another rotation.
     """
     import cv2
 
     if rotation not in ROTATIONS:
-        raise EdgeclfError(
+        raise OptionError(
             "rotation is {!r}; {} degrees clockwise were expected".format(rotation, ", ".join(map(str, ROTATIONS)))
         )
     _check_pixels(image)

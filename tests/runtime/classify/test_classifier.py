@@ -8,7 +8,7 @@ from edgeclf_runtime.bundle.open import open_bundle
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.decision import softmax
 from edgeclf_runtime.classify.golden import golden_images, read_golden
-from edgeclf_runtime.errors import BackendError, EdgeclfError, ImageError
+from edgeclf_runtime.errors import BackendError, EdgeclfError, ImageError, OptionError
 from edgeclf_runtime.fake import FakeRunner
 from edgeclf_runtime.images.preprocess import Preprocessing, as_batch, preprocess
 from edgeclf_runtime.results import UNKNOWN
@@ -146,7 +146,7 @@ def test_shares_above_one_are_told_from_pixels():
 
 
 def test_another_rotation_is_refused():
-    with pytest.raises(EdgeclfError, match="rotation is 45; 0, 90, 180, 270 degrees clockwise were expected"):
+    with pytest.raises(OptionError, match="rotation is 45; 0, 90, 180, 270 degrees clockwise were expected"):
         middle_of(quarters(32, 16), rotation=45)
 
 

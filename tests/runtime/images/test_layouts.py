@@ -7,7 +7,7 @@ import pytest
 
 from edgeclf_runtime.capture.source import Source
 from edgeclf_runtime.classify.classifier import Classifier
-from edgeclf_runtime.errors import EdgeclfError, ImageError, SourceError
+from edgeclf_runtime.errors import ImageError, OptionError, SourceError
 from edgeclf_runtime.images.layouts import as_bgr, frame_as_bgr
 from tests.runtime.capture.test_gstreamer import run_by_system, with_gstreamer
 from tests.support.pictures import encode, noise
@@ -92,7 +92,7 @@ def test_a_pil_image_is_refused_with_how_to_convert_it():
 
 
 def test_an_order_that_there_is_not_is_refused():
-    with pytest.raises(EdgeclfError, match="order is 'gbr'"):
+    with pytest.raises(OptionError, match="order is 'gbr'"):
         as_bgr(BGR, "gbr")
 
 

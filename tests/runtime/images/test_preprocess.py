@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from edgeclf_runtime.errors import EdgeclfError, ImageError
+from edgeclf_runtime.errors import ImageError, OptionError
 from edgeclf_runtime.images.preprocess import RESIZE_MODES, Preprocessing, as_batch, preprocess
 from tests.support.pictures import BLUE, GREEN, RED, YELLOW, noise, quarters
 
@@ -133,5 +133,5 @@ def test_what_is_not_three_channels_of_bytes_is_refused(wrong):
     ],
 )
 def test_a_field_that_this_runtime_cannot_carry_out_is_refused_by_name(field, value):
-    with pytest.raises(EdgeclfError, match="preprocessing"):
+    with pytest.raises(OptionError, match="preprocessing"):
         Preprocessing(8, 8)._replace(**{field: value}).check()

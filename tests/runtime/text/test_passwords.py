@@ -13,7 +13,7 @@ import pytest
 from edgeclf_runtime.capture.diagnosis import diagnosis
 from edgeclf_runtime.capture.open import find_source, open_camera
 from edgeclf_runtime.device.credentials import CAMERA, MQTT, child_environment, read_password
-from edgeclf_runtime.errors import CameraError, EdgeclfError, OutputError
+from edgeclf_runtime.errors import CameraError, EdgeclfError, OptionError, OutputError
 from edgeclf_runtime.sinks import open_sink
 from edgeclf_runtime.text import redaction
 from tests.runtime.capture.test_gstreamer import run_by_system, with_gstreamer
@@ -308,14 +308,14 @@ def test_what_is_no_source_is_told_without_its_password(uri):
     ],
 )
 def test_a_file_that_holds_no_password_is_refused(tmp_path, text, message):
-    with pytest.raises(EdgeclfError, match=message):
+    with pytest.raises(OptionError, match=message):
         read_password(str(password_file(tmp_path, text)))
 
 
 def test_a_password_file_that_is_no_file_is_refused(tmp_path):
     os.mkfifo(str(tmp_path / "pipe"))
     for name, reason in (("pipe", "it is a pipe"), (".", "it is a folder"), ("gone", "No such file")):
-        with pytest.raises(EdgeclfError, match=reason + r".*name a file with the password as its one line"):
+        with pytest.raises(OptionError, match=reason + r".*name a file with the password as its one line"):
             read_password(str(tmp_path / name))
 
 

@@ -2,7 +2,7 @@
 
     python3 docs/make_picture.py edgeclf-demo/solar.edge edgeclf-demo/cells.avi docs/images/live.png
 
-Needs Debian's packages chromium and chromium-driver.
+Further options are those of ``run``.  Needs Debian's packages chromium and chromium-driver.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.support.brokers import wait_until  # noqa: E402
-from tests.support.browsers import Browser, chromium  # noqa: E402
-from tests.support.cameras import free_port  # noqa: E402
+from tests.support.brokers import wait_until
+from tests.support.browsers import Browser, chromium
+from tests.support.cameras import free_port
 
-WIDTH, HEIGHT = 900, 640
+WIDTH, HEIGHT = 1120, 600
 
 
 def main() -> None:
@@ -31,11 +31,11 @@ def main() -> None:
     parser.add_argument("source", metavar="SOURCE", help="any --source; a video is played at its own speed")
     parser.add_argument("output", metavar="PICTURE.png", type=Path)
     parser.add_argument("--frames", type=int, default=150, help="take the picture after this many frames")
-    arguments = parser.parse_args()
+    arguments, options = parser.parse_known_args()
     port = free_port()
     run = [sys.executable, arguments.bundle, "run", "--source", arguments.source, "--policy", "latest"]
     with tempfile.TemporaryDirectory() as profile, chromium(profile) as browser:
-        process = subprocess.Popen([*run, "--live", str(port), "--quiet", "--device-name", "line 4"])
+        process = subprocess.Popen([*run, "--live", str(port), "--quiet", *options])
         try:
             wait_until(lambda: answers(port))
             arguments.output.write_bytes(picture(browser, f"http://127.0.0.1:{port}/", arguments.frames))

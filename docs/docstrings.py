@@ -22,6 +22,7 @@ class Lists(griffe.Extension):
 
 def laid_out(text: str) -> str:
     """Return a docstring with its aligned lists as Markdown."""
+    text = re.sub(r":(?:meth|func|class|mod):(?=`)", "", text)
     lines: list[str] = []
     inside = False
     for line in text.splitlines():

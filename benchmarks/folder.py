@@ -78,7 +78,7 @@ def link_images(arguments: argparse.Namespace, folder: Path, count: int | None =
         photos = sorted(path for path in arguments.photos.rglob("*") if is_image_name(path.name))
     else:
         from edgeclf.data.datasets import load_dataset
-        from edgeclf.data.splits import SplitOptions
+        from edgeclf.options import SplitOptions
 
         photos = [sample.path for sample in load_dataset("elpv", SplitOptions()).samples]
     folder.mkdir()

@@ -133,7 +133,7 @@ def calibration_batches(height: int, width: int, count: int) -> Any:
     """Return photographs of solar cells as a calibration set's batches, the same for everyone who calibrates."""
     from edgeclf.calibration.sets import CalibrationSet
     from edgeclf.data.datasets import load_dataset
-    from edgeclf.data.splits import SplitOptions
+    from edgeclf.options import SplitOptions
     from edgeclf_runtime.images.preprocess import Preprocessing
 
     dataset = load_dataset("elpv", SplitOptions())

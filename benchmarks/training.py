@@ -75,7 +75,7 @@ def main() -> None:
 def link_images(arguments: argparse.Namespace) -> None:
     """Make train/ and val/ of class folders, the classes in turns, as ``ImageFolder`` reads them."""
     from edgeclf.data.datasets import load_dataset
-    from edgeclf.data.splits import SplitOptions
+    from edgeclf.options import SplitOptions
 
     dataset = load_dataset(arguments.data, SplitOptions())
     by_label = [[sample for sample in dataset.samples if sample.label == label] for label in dataset.labels]
@@ -105,7 +105,7 @@ def run(arguments: argparse.Namespace, name: str, processes: int = 0) -> dict[st
 def train_edgeclf(arguments: argparse.Namespace) -> None:
     """Train a head on features that are extracted once."""
     from edgeclf.data.datasets import load_dataset
-    from edgeclf.data.splits import SplitOptions
+    from edgeclf.options import SplitOptions
     from edgeclf.training.backbones import create
     from edgeclf.training.features import extract_features
     from edgeclf.training.loop import fit_head
@@ -163,7 +163,7 @@ def train_ddp(arguments: argparse.Namespace) -> None:
     import torch
 
     from edgeclf.data.datasets import load_dataset
-    from edgeclf.data.splits import SplitOptions
+    from edgeclf.options import SplitOptions
     from edgeclf.training.backbones import create
     from edgeclf.training.loop import Fit, Images, augmentation
     from edgeclf_runtime.images.preprocess import Preprocessing

@@ -1,8 +1,8 @@
-"""edgeclf: from a folder of photographs to a classifier that runs on a Jetson's camera, proved at every step.
+"""Turns a folder of photographs into an image classifier that runs on a small device's camera.
 
-Every subcommand of ``edgeclf`` is a function of the same name here.  Each is imported when it
-is first used, so that ``import edgeclf`` costs nothing.  It reports to nobody, and downloads
-nothing: see SECURITY.md.
+Every subcommand of ``edgeclf`` is a function of the same name here.  Each name is imported on
+first use, so that ``import edgeclf`` is fast.  Nothing is downloaded and nothing is reported to
+anyone: see SECURITY.md.
 """
 
 from __future__ import annotations
@@ -14,32 +14,70 @@ from typing import TYPE_CHECKING, Any
 from edgeclf_runtime import __version__
 
 if TYPE_CHECKING:
-    from .calibration.calibrate import CalibrateOptions, calibrate
+    from .calibration.calibrate import CalibrateReport, calibrate
     from .calibration.sets import CalibrationSet
     from .data.datasets import Dataset, Sample, load_dataset
-    from .data.integrity import check
-    from .data.splits import SplitOptions
-    from .demonstration import demo
-    from .deployment.bundling import BundleOptions, bundle
-    from .deployment.engines import BuildOptions, build
-    from .deployment.export import export
-    from .errors import EdgeclfError
-    from .evaluation.evaluate import evaluate
-    from .evaluation.predict import predict
-    from .quantization.quantize import QuantizeOptions, quantize
-    from .training.train import TrainOptions, train
+    from .data.integrity import CheckReport, Finding, check
+    from .demonstration import DemoReport, demo
+    from .deployment.bundling import BundleReport, bundle
+    from .deployment.engines import BuildReport, build
+    from .deployment.export import ExportReport, export
+    from .errors import (
+        BackendError,
+        BundleError,
+        CameraError,
+        DataError,
+        DependencyError,
+        EdgeclfError,
+        GateError,
+        ImageError,
+        ModelError,
+        OptionError,
+        OutputError,
+        WeightsError,
+    )
+    from .evaluation.evaluate import Evaluation, evaluate
+    from .evaluation.predict import Prediction, predict
+    from .options import BuildOptions, BundleOptions, CalibrateOptions, QuantizeOptions, SplitOptions, TrainOptions
+    from .quantization.quantize import quantize
+    from .quantization.report import QuantizeReport
+    from .training.runs import Run, read_run
+    from .training.train import TrainReport, train
 
 __all__ = [
+    "BackendError",
     "BuildOptions",
+    "BuildReport",
+    "BundleError",
     "BundleOptions",
+    "BundleReport",
     "CalibrateOptions",
+    "CalibrateReport",
     "CalibrationSet",
+    "CameraError",
+    "CheckReport",
+    "DataError",
     "Dataset",
+    "DemoReport",
+    "DependencyError",
     "EdgeclfError",
+    "Evaluation",
+    "ExportReport",
+    "Finding",
+    "GateError",
+    "ImageError",
+    "ModelError",
+    "OptionError",
+    "OutputError",
+    "Prediction",
     "QuantizeOptions",
+    "QuantizeReport",
+    "Run",
     "Sample",
     "SplitOptions",
     "TrainOptions",
+    "TrainReport",
+    "WeightsError",
     "__version__",
     "build",
     "bundle",
@@ -51,34 +89,45 @@ __all__ = [
     "load_dataset",
     "predict",
     "quantize",
+    "read_run",
     "train",
 ]
 
-_HOMES = {
-    "BuildOptions": "deployment.engines",
-    "BundleOptions": "deployment.bundling",
-    "CalibrateOptions": "calibration.calibrate",
-    "CalibrationSet": "calibration.sets",
-    "Dataset": "data.datasets",
-    "EdgeclfError": "errors",
-    "QuantizeOptions": "quantization.quantize",
-    "Sample": "data.datasets",
-    "SplitOptions": "data.splits",
-    "TrainOptions": "training.train",
-    "build": "deployment.engines",
-    "bundle": "deployment.bundling",
-    "calibrate": "calibration.calibrate",
-    "check": "data.integrity",
-    "demo": "demonstration",
-    "evaluate": "evaluation.evaluate",
-    "export": "deployment.export",
-    "load_dataset": "data.datasets",
-    "predict": "evaluation.predict",
-    "quantize": "quantization.quantize",
-    "train": "training.train",
+# The names of each module.
+_NAMES = {
+    "calibration.calibrate": ("CalibrateReport", "calibrate"),
+    "calibration.sets": ("CalibrationSet",),
+    "data.datasets": ("Dataset", "Sample", "load_dataset"),
+    "data.integrity": ("CheckReport", "Finding", "check"),
+    "demonstration": ("DemoReport", "demo"),
+    "deployment.bundling": ("BundleReport", "bundle"),
+    "deployment.engines": ("BuildReport", "build"),
+    "deployment.export": ("ExportReport", "export"),
+    "errors": (
+        "BackendError",
+        "BundleError",
+        "CameraError",
+        "DataError",
+        "DependencyError",
+        "EdgeclfError",
+        "GateError",
+        "ImageError",
+        "ModelError",
+        "OptionError",
+        "OutputError",
+        "WeightsError",
+    ),
+    "evaluation.evaluate": ("Evaluation", "evaluate"),
+    "evaluation.predict": ("Prediction", "predict"),
+    "options": ("BuildOptions", "BundleOptions", "CalibrateOptions", "QuantizeOptions", "SplitOptions", "TrainOptions"),
+    "quantization.quantize": ("quantize",),
+    "quantization.report": ("QuantizeReport",),
+    "training.runs": ("Run", "read_run"),
+    "training.train": ("TrainReport", "train"),
 }
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
-# timm loads huggingface_hub, which adds to its requests who asks, and says it to its maker's telemetry too.
+# timm imports huggingface_hub, whose requests identify the user, also to its maker's telemetry.
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 

@@ -1,6 +1,6 @@
-"""The whole way on real photographs, in minutes: solar cells to a proved bundle that watches a video.
+"""Runs the whole pipeline on real photographs in minutes: from solar cells to a tested bundle that classifies a video.
 
-Each step is the public function that a user would call on data of their own.
+Each step is the public function that users call on their own data.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .data.datasets import Dataset, load_dataset
 from .data.integrity import check
 from .deployment.bundling import bundle
 from .deployment.export import export
-from .errors import GateError, OutputError
+from .errors import BackendError, GateError, OutputError
 from .evaluation.evaluate import evaluate
 from .evaluation.plots import plot_confusion, plot_latency
 from .progress import say, track
@@ -57,9 +57,9 @@ class DemoReport:
     size_fp32: int
     size_int8: int
     latency_ms: dict[str, dict[str, float]]
-    """Frame to label on this machine, by model: p50, p90, p99, mean."""
+    """From frame to label on this machine, by model: p50, p90, p99, mean."""
     frames: dict[str, Any]
-    """The video: played, classified, dropped, right, p50 and p99 of the frames' age."""
+    """Of the video: played, classified, dropped, right, p50 and p99 of the frames' age."""
     seconds: dict[str, float]
     """By step."""
     peak_memory_mb: int
@@ -93,7 +93,7 @@ class DemoReport:
 
 
 def demo(output: str | Path = "edgeclf-demo", seed: int = 0, overwrite: bool = False) -> DemoReport:
-    """Train, quantise, bundle and run a solar-cell classifier; see the module's docstring.
+    """Train, quantize, bundle and run a solar-cell classifier.
 
     Writes a run, solar.edge, cells.avi, confusion.png, latency.png and summary.json into
     ``output``.  Needs the extra ``demo`` (images and weights from packages; nothing is downloaded).
@@ -163,7 +163,7 @@ def _step(name: str, seconds: dict[str, float]) -> Iterator[None]:
 
 
 def _write_video(dataset: Dataset, path: Path) -> list[str]:
-    """Write held-out cells, the labels in turns, half a second each, and return each frame's true label."""
+    """Write a video of held-out cells, alternating labels, half a second each; returns each frame's true label."""
     import cv2
 
     shown = [sample for turn in zip(*dataset.by_label("test").values(), strict=False) for sample in turn][:VIDEO_CELLS]
@@ -173,16 +173,16 @@ def _write_video(dataset: Dataset, path: Path) -> list[str]:
             writer.write(read_image(sample.path))
     writer.release()
     truth = [sample.label for sample in shown for _ in range(FRAMES_PER_CELL)]
-    # A full disk is not told by the writer; the index with the number of frames comes last.
+    # The writer does not report a full disk; the index with the number of frames comes last.
     if cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT) != len(truth):
         raise OutputError(f"the video {path} cannot be written: free some space, or choose another --output")
     return truth
 
 
 def _on_device(packed: Path, *arguments: str, what: str = "", lines: int = 1) -> list[dict[str, Any]]:
-    """Run the bundle in a process of its own, as a device would, and return what it writes as JSON.
+    """Run the bundle in its own process, as a device would, and return the JSON lines that it writes.
 
-    what, lines: what the progress shows, and how many lines to expect.
+    what, lines: the work that the progress shows, and the number of lines to expect.
     """
     command = [sys.executable, str(packed), *arguments, "--json"]
     with tempfile.TemporaryFile("w+") as errors:
@@ -192,13 +192,15 @@ def _on_device(packed: Path, *arguments: str, what: str = "", lines: int = 1) ->
             found = [json.loads(line) for line in (track(process.stdout, what, lines) if what else process.stdout)]
         errors.seek(0)
         if process.returncode:
-            raise GateError(f"the bundle did not run: {errors.read().strip()}")
+            # A crash is not a gate that was not met.
+            failed = GateError if process.returncode == GateError.exit_code else BackendError
+            raise failed(f"the bundle did not run: {errors.read().strip()}")
     return found
 
 
 def _watch_video(packed: Path, video: Path, truth: list[str]) -> dict[str, Any]:
     source = ("--source", str(video), "--policy", "latest")
-    lines = _on_device(packed, "run", *source, what="watching the video", lines=len(truth))
+    lines = _on_device(packed, "run", *source, what="classifying the video", lines=len(truth))
     ages = [line["age_ms"] for line in lines]
     return {
         "played": len(truth),

@@ -1,7 +1,4 @@
-"""Progress on stderr: a bar on a terminal, a line now and then in a log, nothing in a library.
-
-Knows nothing of what is being counted.
-"""
+"""Progress on stderr: a bar on a terminal, occasional lines in a log, nothing when used as a library."""
 
 from __future__ import annotations
 
@@ -26,13 +23,13 @@ def show_progress(enabled: bool = True) -> None:
 
 
 def say(message: str) -> None:
-    """Write a line to stderr, where progress is on."""
+    """Write a line to stderr, if progress is on."""
     if _enabled:
         show_message(message)
 
 
 def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
-    """Yield the items and show how far the loop is: ``what`` names the work."""
+    """Yield the items and show progress; ``what`` names the work."""
     with progress(what, total) as advance:
         for item in items:
             yield item
@@ -41,7 +38,7 @@ def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """Give a function to be called after each of ``total`` steps, and show how far the work is."""
+    """Show progress; yields a function to call after each of ``total`` steps."""
     if not _enabled:
         yield lambda: None
     elif sys.stderr.isatty():
@@ -71,7 +68,7 @@ def _bar(what: str, total: int) -> Iterator[Callable[[], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    # What is printed to stdout meanwhile is the result, and may be piped.
+    # Results may go to stdout meanwhile, and may be piped.
     with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as bars:
         task = bars.add_task(printable(what), total=total)
         yield lambda: bars.advance(task)

@@ -149,7 +149,7 @@ def test_a_tilde_without_a_home_is_refused_and_names_no_folder(command, digits, 
     monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as it is for a user id without HOME and an entry
     code, out, err = command("calibrate", digits, "--output", "~/set")
     assert (code, out) == (2, "")
-    assert "there is no such home; set HOME" in err
+    assert "there is no such home folder; set HOME" in err
     assert os.listdir(tmp_path) == []
 
 
@@ -217,10 +217,10 @@ def refused(outcome, message, code=1):
     ("arguments", "message"),
     [
         ("check nowhere", "nowhere does not exist: a folder of class folders, a .csv file, or one of elpv, cifar10"),
-        ("check empty", "empty holds no images: put each class's images"),
-        ("check empty --json", "empty holds no images: put each class's images"),
+        ("check empty", "empty holds no images: put the images of each class"),
+        ("check empty --json", "empty holds no images: put the images of each class"),
         ("train nowhere --output new", "nowhere does not exist: a folder of class folders"),
-        ("train one --output new", "one has one class only, '3': a classifier needs two or more class folders"),
+        ("train one --output new", "one has only one class, '3': a classifier needs two or more class folders"),
         ("train cut --output new", "bad.jpg: the JPEG is truncated"),
         ("train text --output new", "bad.jpg: not an image"),
         ("train unknown --output new", "the label '4' is in val or test"),
@@ -232,18 +232,18 @@ def refused(outcome, message, code=1):
         ("train digits --output new --seed -1", "seed is -1; 0 to 2147483648 was expected"),
         ("train digits --output new --finetune some", "finetune is 'some'; head, full was expected"),
         ("train digits --output new --backbone resnet19", "there is no backbone 'resnet19'; did you mean"),
-        ("train digits --output new --backbone resnet18", "no package carries ImageNet weights of resnet18"),
+        ("train digits --output new --backbone resnet18", "no package has ImageNet weights for resnet18"),
         ("train digits --output new --weights gone.pth", "the weights gone.pth do not exist"),
         ("evaluate nowhere digits", "nowhere does not exist: a run, an ONNX file or a bundle was expected"),
-        ("evaluate full digits", "full exists, but is none of them: a run, an ONNX file or a bundle was expected"),
+        ("evaluate full digits", "full exists, but is not a model: a run, an ONNX file or a bundle was expected"),
         ("evaluate run digits --split half", "split is 'half'; train, val, test or all was expected"),
         ("evaluate run digits --name int4", "a run has no model 'int4'; it has torch and, once made, fp32"),
-        ("evaluate run/model.fp32.onnx digits --name fp32", "is one model, and 'fp32' was asked of it"),
+        ("evaluate run/model.fp32.onnx digits --name fp32", "is a single model, but 'fp32' was requested"),
         ("evaluate run/model.fp32.onnx four", "four has the labels 4, which the model does not know"),
         ("predict run/model.fp32.onnx digits", "digits holds no image"),
         ("predict run/model.fp32.onnx nowhere.jpg", "nowhere.jpg: cannot be read"),
         ("predict run/model.fp32.onnx text/3/bad.jpg", "bad.jpg: not an image"),
-        ("export digits", "digits is not a run (it holds no run.json)"),
+        ("export digits", "digits is not a run (it has no run.json)"),
         ("export run", "model.fp32.onnx exists: choose another --output, or pass --overwrite"),
         ("export run --output /proc/model.onnx", "/proc/model.onnx cannot be written"),
         ("bundle run --output name", "NAME.edge was expected"),

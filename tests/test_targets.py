@@ -1,6 +1,6 @@
 import pytest
 
-from edgeclf.targets import FLAVORS, TARGETS
+from edgeclf.targets import FLAVORS, TARGETS, model_file, precision_of
 
 JETSONS = [name for name in TARGETS if name.startswith("jetson-")]
 
@@ -29,3 +29,15 @@ def test_tensorrts_files_are_for_tensorrt_alone():
     backends = ("tensorrt", "tensorrt-rtx")
     names = {name for name, flavor in FLAVORS.items() if flavor.backends == backends}
     assert names == {"int8-tensorrt", "int8-fp16", "fp16"}
+
+
+def test_a_models_name_gives_its_file_and_its_precision():
+    assert [model_file(name) for name in ("fp32", "int8-cpu")] == ["model.fp32.onnx", "model.int8-cpu.onnx"]
+    assert {name: precision_of(name) for name in ("fp32", *FLAVORS)} == {
+        "fp32": "fp32",
+        "int8-cpu": "int8",
+        "int8-arm": "int8",
+        "int8-tensorrt": "int8",
+        "int8-fp16": "int8",
+        "fp16": "fp16",
+    }

@@ -160,7 +160,7 @@ def train(digits, output, seed, overwrite=False):
     """Train for an epoch."""
     import edgeclf
 
-    options = edgeclf.TrainOptions("test_efficientnet", "none", image_size=SIZE, epochs=1, seed=seed)
+    options = edgeclf.TrainOptions(backbone="test_efficientnet", weights="none", image_size=SIZE, epochs=1, seed=seed)
     edgeclf.train(digits, output, options, overwrite=overwrite)
 
 

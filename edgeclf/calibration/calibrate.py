@@ -1,4 +1,4 @@
-"""Making a calibration set out of a data set's training images."""
+"""Chooses a data set's training images for calibration and writes them as a set."""
 
 from __future__ import annotations
 
@@ -9,56 +9,33 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeclf_runtime.device.machine import cores
 from edgeclf_runtime.files.outputs import claim_output
 
 from ..data.datasets import Dataset, load_dataset
-from ..data.pixels import load_all
-from ..data.splits import SplitOptions
+from ..data.pixels import load_all, load_batches
 from ..errors import DataError, OptionError
-from ..evaluation.evaluate import infer_samples
 from ..evaluation.opening import open_model
+from ..graph.inference import infer
+from ..options import CalibrateOptions, SplitOptions, TrainOptions
 from ..progress import track
 from ..training.runs import RUN_FILE, read_run
-from .rules import RULES
 from .sets import LIST_FILE, RECIPE_FILE, CalibrationSet
 
 FEW_OF_A_LABEL = 8
-
-
-@dataclass(frozen=True)
-class CalibrateOptions:
-    """Which images to choose."""
-
-    size: int = 300
-    """Images of the set."""
-    rule: str = "stratified"
-    """A key of selecting.RULES: by share of labels, at random, far from each other, or least certain."""
-    model: str | None = None
-    """A run, whose features "diverse" looks at; or any model, whose logits "uncertain" does."""
-    seed: int = 0
-    """Changes which images are chosen, and how undivided data is divided where no model says it."""
-    force: bool = False
-    """Accept a set that is too small, lacks a label, or holds images of one colour."""
-
-    def __post_init__(self) -> None:
-        if self.rule not in RULES:
-            raise OptionError(f"there is no rule {self.rule!r}; there are {', '.join(RULES)}")
-        if self.size < 1:
-            raise OptionError(f"size is {self.size}; 1 or more was expected (300 is usual)")
-        if self.rule == "uncertain" and self.model is None:
-            raise OptionError("the rule uncertain asks a model how certain it is: give one with --model RUN")
+"""A set with fewer images of a label is refused."""
 
 
 @dataclass(frozen=True)
 class CalibrateReport:
-    """A calibration set that was written."""
+    """A calibration set on disk."""
 
     path: str
     rule: str
     images: int
     per_label: dict[str, int]
     sha256: str
-    """Of the list, and so of every image in it."""
+    """Hash of the list, and so of every image in it."""
 
     def to_json(self) -> str:
         """The report as one JSON object."""
@@ -75,15 +52,16 @@ def calibrate(
     options: CalibrateOptions | None = None,
     overwrite: bool = False,
 ) -> CalibrateReport:
-    """Choose training images for calibration and write their list, recipe.json and images.sha256, into a folder.
+    """Choose training images for calibration and write recipe.json and images.sha256, their list, into a folder.
 
-    Raises DataError where an image is also in val or test, or the set is no good (see
-    CalibrateOptions.force); OptionError; and OutputError where the folder holds a set already.
+    Raises DataError if an image is also in val or test, or if the set has too few images of a label
+    or images of a single color (see CalibrateOptions.force); OptionError; and OutputError if the
+    folder already holds a set.
     """
     options = options or CalibrateOptions()
     for name in (RECIPE_FILE, LIST_FILE):
         claim_output(Path(output, name), overwrite)
-    dataset, vectors = _look(data, options)
+    dataset, vectors = _load(data, options)
     chosen = CalibrationSet.select(dataset, options.size, options.seed, options.rule, vectors)
     label_of = {sample.path: sample.label for sample in dataset.split("train")}
     per_label = Counter(dict.fromkeys(dataset.labels, 0))
@@ -95,32 +73,34 @@ def calibrate(
     return CalibrateReport(str(output), options.rule, len(chosen), dict(per_label), chosen.sha256)
 
 
-def _look(data: str | Path | Dataset, options: CalibrateOptions) -> tuple[Dataset, np.ndarray | None]:
-    """Return the data, divided as the model's was, so that what judges it stays out, and what the rule looks at."""
+def _load(data: str | Path | Dataset, options: CalibrateOptions) -> tuple[Dataset, np.ndarray | None]:
+    """Load the data with the model's own split, so that held-out images stay out, and the vectors that the rule needs."""
     if options.model is None:
         dataset = load_dataset(data, SplitOptions(seed=options.seed))
         return dataset, _features(dataset, None) if options.rule == "diverse" else None
-    with open_model(options.model) as opened:
+    with open_model(options.model, at_once=cores()) as opened:
         dataset = load_dataset(data, opened.split_options)
         if options.rule == "uncertain":
-            return dataset, infer_samples(opened, dataset.split("train"), "asking the model")
+            paths = [sample.path for sample in dataset.split("train")]
+            batches = load_batches(paths, opened.classifier.preprocessing, 1, "scoring training images")
+            return dataset, infer(opened.classifier.runner, batches, cores())
     return dataset, _features(dataset, options.model) if options.rule == "diverse" else None
 
 
 def _features(dataset: Dataset, model: str | None) -> np.ndarray:
-    """Return the training images' features by a run's backbone, or by the default one."""
+    """Return the training images' features from a run's backbone, or from the default backbone."""
     from ..training.features import extract_features
 
     train = dataset.split("train")
     if model is None:
         from ..training.backbones import create
-        from ..training.train import TrainOptions, preprocessing_of
+        from ..training.train import preprocessing_of
 
         defaults = TrainOptions()
         network = create(defaults.backbone, len(dataset.labels), defaults.weights)
         return extract_features(network, train, preprocessing_of(network, defaults), "features")
     if not Path(model, RUN_FILE).is_file():
-        raise OptionError(f"{model} is no run: the rule diverse looks at the features of a run's backbone")
+        raise OptionError(f"{model} is not a run; the rule diverse needs a run, whose backbone computes the features")
     run = read_run(model)
     return extract_features(run.network(), train, run.preprocessing, "features")
 
@@ -130,7 +110,7 @@ def _refuse_few(per_label: dict[str, int]) -> None:
     if few:
         found = ", ".join(f"{label} ({count})" for label, count in few.items())
         raise DataError(
-            f"the set has fewer than {FEW_OF_A_LABEL} images of {found}: choose a larger --size, another --rule, "
+            f"the set has fewer than {FEW_OF_A_LABEL} images of {found}: choose a larger --size or another --rule, "
             "add training images, or accept it with --force"
         )
 
@@ -138,11 +118,11 @@ def _refuse_few(per_label: dict[str, int]) -> None:
 def _refuse_constant(chosen: CalibrationSet) -> None:
     from edgeclf_runtime.images.preprocess import Preprocessing
 
-    # Small is enough to see that a picture has more than one colour.
+    # A small size is enough to see whether an image has more than one color.
     pixels = load_all(chosen.paths, Preprocessing(64, 64))
-    for path, image in zip(chosen.paths, track(pixels, "looking at the images", len(chosen)), strict=True):
+    for path, image in zip(chosen.paths, track(pixels, "checking image content", len(chosen)), strict=True):
         if (image == image[0, 0]).all():
             raise DataError(
-                f"{path} is of one colour throughout, so it tells nothing about ranges: "
+                f"{path} has a single color, so it says nothing about ranges: "
                 "remove it from the training images, or accept it with --force"
             )

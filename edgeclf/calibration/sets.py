@@ -1,13 +1,11 @@
-"""Calibration sets: the images whose activations decide the INT8 ranges.
+"""Calibration sets: the images whose activations determine the INT8 ranges.
 
-A set comes out of train alone: an image that is also in val or test, by content, is refused.
-On disk it is a folder under ``calibration/`` that holds no images, only their list:
+A set has only training images; an image whose content is also in val or test is refused.  On disk
+it is a folder under ``calibration/`` that holds no images, only their list:
 
     recipe.json       source, split, seed, rule and size
-    images.sha256     hash and path of each image, in the form of ``sha256sum -c``
-    prepare.py        makes the two again
-
-Knows nothing of quantization, nor of how images are looked at to select them; ``calibration/calibrate.py`` does.
+    images.sha256     hash and path of each image, in the format of ``sha256sum -c``
+    prepare.py        writes both again
 """
 
 from __future__ import annotations
@@ -37,17 +35,17 @@ from .rules import RULES
 RECIPE_FILE = "recipe.json"
 LIST_FILE = "images.sha256"
 FEW_IMAGES = 100
-"""Below this many images a set is small enough to warn of."""
+"""A set with fewer images is reported as small."""
 
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """The list of images of a calibration set, each known by its hash."""
+    """The images of a calibration set, each with its hash."""
 
     recipe: dict[str, Any]
     root: Path
     entries: tuple[tuple[str, str], ...]
-    """sha256 and path from the root, by path."""
+    """sha256 and path relative to the root, sorted by path."""
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -59,16 +57,16 @@ class CalibrationSet:
 
     @property
     def listing(self) -> str:
-        """The list as images.sha256 holds it."""
+        """The content of images.sha256."""
         return "".join(f"{digest}  {name}\n" for digest, name in self.entries)
 
     @property
     def sha256(self) -> str:
-        """The hash of the list, and so of every image in it."""
+        """Hash of the list, and so of every image in it."""
         return sha256_bytes(self.listing.encode())
 
     def verify(self) -> CalibrationSet:
-        """Compare every file with its hash and return self; DataError names the files that differ."""
+        """Compare every file with its hash and return self; DataError names the files that differ or are missing."""
         wrong = [
             name
             for digest, name in self.entries
@@ -77,22 +75,22 @@ class CalibrationSet:
         if wrong:
             more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
             raise DataError(
-                f"{', '.join(wrong[:5])}{more} in {self.root} changed since the calibration set was made, or went missing: select it anew"
+                f"{', '.join(wrong[:5])}{more} in {self.root} are missing or have changed since the calibration set was made: make the set again"
             )
         return self
 
     def warn_if_few(self) -> CalibrationSet:
-        """Tell where the set is small, and return self."""
+        """Print a warning if the set is small, and return self."""
         if len(self) < FEW_IMAGES:
             say(f"warning: {len(self)} calibration images are few; {FEW_IMAGES} or more are usual")
         return self
 
     def batches(self, spec: Preprocessing) -> Batches:
-        """Return the images as a model takes them, one a batch, as often as they are read."""
+        """Return the images as batches of one, preprocessed each time they are read."""
         return Batches(self.paths, spec)
 
     def save(self, folder: str | Path, overwrite: bool = False) -> None:
-        """Write recipe.json and images.sha256 into a folder, beside what else it holds."""
+        """Write recipe.json and images.sha256 into a folder; its other files stay."""
         contents = {RECIPE_FILE: json.dumps(self.recipe, indent=1) + "\n", LIST_FILE: self.listing}
         with updated_folder(folder) as work:
             for name, text in contents.items():
@@ -100,20 +98,20 @@ class CalibrationSet:
                 (work / name).write_text(text, encoding="utf-8")
 
     def refuse_held_out(self, dataset: Dataset) -> CalibrationSet:
-        """Return self; DataError names the first image that is also in val or test of a data set, by content."""
+        """Return self; DataError names the first image whose content is also in val or test of a data set."""
         held_out = [sample for sample in dataset.samples if sample.split in ("val", "test")]
         seen = dict(zip(dataset.sha256(held_out), held_out, strict=True))
         for digest, name in self.entries:
             if digest in seen:
                 raise DataError(
                     f"{self.root / name} is also {seen[digest].path} in {seen[digest].split}: "
-                    "calibration must not see the images that judge it; remove one of the two, or select the set anew"
+                    "calibration must not see evaluation images; remove one of the two, or make the set again"
                 )
         return self
 
     @classmethod
     def load(cls, folder: str | Path) -> CalibrationSet:
-        """Read a set from its folder and verify every image; DataError names what is missing or changed."""
+        """Read a set from its folder and verify every image; DataError names files that are missing or changed."""
         folder = Path(folder)
         settle(folder)
         try:
@@ -123,7 +121,7 @@ class CalibrationSet:
             source = recipe["source"]
         except (OSError, ValueError) as error:
             raise DataError(
-                f"{folder} is no calibration set ({RECIPE_FILE} and {LIST_FILE} were expected: {error})"
+                f"{folder} is not a calibration set ({RECIPE_FILE} and {LIST_FILE} were expected: {error})"
             ) from None
         root = load_dataset(source).root if source in NAMED_SETS else Path(source)
         return cls(recipe, root, entries).verify()
@@ -137,15 +135,15 @@ class CalibrationSet:
         rule: str = "stratified",
         vectors: np.ndarray | None = None,
     ) -> CalibrationSet:
-        """Choose images from train by one of selecting.RULES, the same ones for the same seed.
+        """Choose images from train by a rule in RULES; the same seed gives the same images.
 
-        vectors: float [train images, ...], the features that "diverse" looks at, or the logits that
-        "uncertain" does.  Raises DataError where an image of train is also in val or test.
+        vectors: float [train images, ...], the features for "diverse" or the logits for "uncertain".
+        Raises DataError if a chosen image is also in val or test.
         """
         if size < 1:
             raise OptionError(f"the size of a calibration set is {size}; 1 or more was expected (300 is usual)")
         if rule not in RULES:
-            raise OptionError(f"there is no rule {rule!r}; there are {', '.join(RULES)}")
+            raise OptionError(f"there is no rule {rule!r}; choose from {', '.join(RULES)}")
         train = dataset.split("train")
         digests = dataset.sha256(train)
         if vectors is None:
@@ -153,7 +151,7 @@ class CalibrationSet:
         labels = [sample.label for sample in train]
         chosen = RULES[rule](digests, labels, min(size, len(train)), seed, vectors)
         entries = sorted(
-            ((digests[place], dataset.relative(train[place])) for place in chosen), key=lambda entry: entry[1]
+            ((digests[index], dataset.relative(train[index])) for index in chosen), key=lambda entry: entry[1]
         )
         source = dataset.name if dataset.name in NAMED_SETS else str(dataset.root.resolve())
         recipe = {
@@ -167,14 +165,14 @@ class CalibrationSet:
 
 
 def _read_entries(file: Path) -> tuple[tuple[str, str], ...]:
-    """Return the hash and path of each image in an images.sha256; ValueError names the line that is none."""
+    """Return the hash and path of each image in an images.sha256; ValueError names an invalid line."""
     lines = read_bytes(file, MAX_JSON_BYTES).decode("utf-8").splitlines()
     entries = []
     for number, line in enumerate(lines, 1):
         found = re.fullmatch(r"([0-9a-f]{64})  ([^\0]{1,4096})", line)
         if not found:
             raise ValueError(
-                f"{file.name}, line {number}: {line[:80]!a}; a sha256, two blanks and a path were expected"
+                f"{file.name}, line {number}: {line[:80]!a}; a sha256, two spaces and a path were expected"
             )
         entries.append((found.group(1), found.group(2)))
     if not entries:
@@ -183,7 +181,7 @@ def _read_entries(file: Path) -> tuple[tuple[str, str], ...]:
 
 
 class Batches(Sequence[np.ndarray]):
-    """A calibration set's images as float32 [1, height, width, 3], values 0 to 255, decoded when they are read."""
+    """A calibration set's images as float32 [1, height, width, 3], values 0 to 255, decoded on each read."""
 
     def __init__(self, paths: list[Path], spec: Preprocessing) -> None:
         self.paths, self.spec = paths, spec

@@ -1,1 +1,1 @@
-"""Labeled images: read, checked, divided and decoded."""
+"""Labeled images: reading, checking, splitting and decoding."""

@@ -1,9 +1,9 @@
-"""An update of a folder: several files that belong together are all put into it, or none.
+"""Atomic update of a folder: adds several files that belong together, or none of them.
 
-The new folder is made beside the old one, of links to the old one's files, and exchanged with it in one step.
-That would take the folder from under a program that works in it, and it needs a parent that can be written.
-So where it cannot be, the new files are moved into the folder one by one, out of a hidden folder within it,
-and the next command that reads or writes the folder completes what a killed one began.
+A new folder is made next to the old one, from links to the old files, and the two are exchanged
+in one step.  This needs a writable parent, and would break a program whose working directory is
+the folder.  In these cases the new files are moved in one by one from a hidden folder inside,
+and the next command that reads or writes the folder completes an update that was killed.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from edgeclf_runtime.files.stage import (
 from ..errors import OutputError
 
 _WORK, _COMMIT = ".edgeclf_update", ".edgeclf_commit"
-# Of a folder that is mounted, or whose parent belongs to somebody else.
+# Errors for a folder that is a mount point, or whose parent belongs to another user.
 _FIXED = (errno.EBUSY, errno.EPERM, errno.EACCES, errno.EXDEV, errno.EINVAL)
 _MOST_ENTRIES = 2000
-"""Linking more takes longer than it is worth."""
+"""Above this, linking takes too long."""
 
 
 @contextlib.contextmanager
 def updated_folder(path: str | Path) -> Iterator[Path]:
-    """Give an empty folder to write files into, and put them into ``path`` all at once when the block ends well.
+    """Yield an empty folder to write files into, and add them all to ``path`` at once if the block succeeds.
 
-    What else is in ``path`` stays.  Raises OutputError where it cannot be written, or while another process does.
+    Other files in ``path`` stay.  Raises OutputError if it cannot be written, or if another process is writing it.
     """
     if not os.path.isdir(path):
         with new_folder(path) as work:
             yield Path(work)
         return
-    # A run that is a link stays one.
+    # A run that is a symbolic link stays one.
     folder = os.path.realpath(path)
     with contextlib.ExitStack() as stack:
         with cannot_be_written(folder):
@@ -57,9 +57,9 @@ def updated_folder(path: str | Path) -> Iterator[Path]:
 
 
 def settle(path: str | Path) -> None:
-    """Remove what a killed command left of a folder's update, or complete it; nothing while a live one is at it.
+    """Complete or remove a folder's update that was killed; does nothing while another process is updating it.
 
-    Raises OutputError where an update was half done and cannot be completed.
+    Raises OutputError if an update is half done and cannot be completed.
     """
     folder = os.path.realpath(path)
     with contextlib.suppress(OSError):
@@ -77,7 +77,7 @@ def settle(path: str | Path) -> None:
     except OSError as error:
         if os.path.lexists(os.path.join(folder, _COMMIT)):
             raise OutputError(
-                f"a command was killed while it changed {folder}, and the change cannot be completed "
+                f"a command was killed while it updated {folder}, and the update cannot be completed "
                 f"({error.strerror}): run this again as a user who can write there"
             ) from None
     finally:
@@ -105,7 +105,7 @@ def _exchanged(folder: str) -> Iterator[Path]:
 
 
 def _add_links(source: str, target: str) -> None:
-    """Add to a folder what it lacks of another, as links where the file system has them, else as copies."""
+    """Add the files of ``source`` that ``target`` lacks, as hard links if the file system supports them, else as copies."""
     for entry in os.scandir(source):
         path = os.path.join(target, entry.name)
         if entry.is_dir(follow_symlinks=False):
@@ -124,7 +124,7 @@ def _add_links(source: str, target: str) -> None:
 
 
 def _rescue(old: str, new: str, changed: set[str]) -> None:
-    """Move what somebody put into the old folder, after it was linked, into the new one."""
+    """Move files that were added to the old folder after linking into the new one."""
     for entry in os.scandir(old):
         path = os.path.join(new, entry.name)
         if entry.name in changed:
@@ -142,7 +142,7 @@ def _can_be_exchanged(folder: str) -> bool:
         and os.stat(parent).st_dev == facts.st_dev
         and (os.geteuid() == 0 or (facts.st_uid == os.geteuid() and facts.st_gid in (os.getegid(), *os.getgroups())))
         and _is_small(folder, facts.st_dev)
-        and not _is_lived_in(folder)
+        and not _is_in_use(folder)
     )
 
 
@@ -155,12 +155,12 @@ def _is_small(folder: str, device: int) -> bool:
     return True
 
 
-def _is_lived_in(folder: str) -> bool:
-    """Whether a process has its working directory in the folder: the shell that started this one, say."""
+def _is_in_use(folder: str) -> bool:
+    """Return whether a process, such as the user's shell, has its working directory in the folder."""
     processes = [name for name in os.listdir("/proc") if name.isdigit()] if os.path.isdir("/proc") else []
     directories = [os.getcwd()]
     for process in processes:
-        with contextlib.suppress(OSError):  # it has ended, or is somebody else's
+        with contextlib.suppress(OSError):  # the process ended, or belongs to another user
             directories.append(os.readlink(f"/proc/{process}/cwd"))
     return any(f"{directory}/".startswith(f"{folder}/") for directory in directories)
 
@@ -180,7 +180,7 @@ def _moved(folder: str) -> Iterator[Path]:
 
 
 def _move(work: str, names: set[str], folder: str) -> None:
-    """Move new files that cannot be exchanged with the folder into it."""
+    """Move the new files into the folder, if the two folders cannot be exchanged."""
     try:
         os.mkdir(os.path.join(folder, _WORK))
         for name in names:
@@ -200,12 +200,12 @@ def _complete_new(folder: str) -> None:
     except OSError:
         os.rename(ready, work)
         raise
-    # From here on the update is completed, whatever happens.
+    # From here on the update will be completed, whatever happens.
     _complete(folder)
 
 
 def _complete(folder: str) -> None:
-    """Finish an update that was ready, and remove one that was not; the caller holds the folder's lock."""
+    """Complete an update that was ready, or remove one that was not; the caller holds the folder's lock."""
     work, ready = os.path.join(folder, _WORK), os.path.join(folder, _COMMIT)
     if os.path.lexists(ready):
         for name in os.listdir(ready):

@@ -1,13 +1,10 @@
-"""Is this data fit to train on?  Every finding names its files and says what to do.
+"""Checks whether a data set is fit for training; each finding names its files and the fix.
 
 Errors stop training: files that cannot be decoded, a class without images, a single class, no
-images to train or to validate on, a label that train lacks.  Warnings do not: the same picture
-twice, on both sides of a split, or under two labels; images beside the class folders; a label
-that val or test lacks; heavy imbalance; a label named "unknown"; 12-bit data in 16-bit files.  "The
-same picture" means the same decoded pixels, so a copy under another name, or saved again without
-loss, is found.
-
-Knows nothing of models.
+images in train or val, a label missing from train.  Warnings do not: duplicate pictures, also
+across splits or labels; images next to the class folders; a label missing from val or test;
+heavy imbalance; a label named "unknown"; 12-bit data in 16-bit files.  Pictures are duplicates
+if their decoded pixels are equal, whatever the file name or lossless format.
 """
 
 from __future__ import annotations
@@ -27,18 +24,18 @@ from edgeclf_runtime.results import UNKNOWN
 from edgeclf_runtime.text.terminal import printable
 
 from ..errors import DataError, ImageError
+from ..options import SplitOptions
 from ..progress import track
 from .datasets import SPLITS, Dataset, Sample, load_dataset
-from .splits import SplitOptions
 
 IMBALANCE = 10
-"""A class with this many times fewer images than the largest is reported."""
+"""A class is reported if the largest class has at least this many times as many images."""
 SHOWN_FILES = 5
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, or doubtful, with a data set."""
+    """One problem, or possible problem, of a data set."""
 
     kind: str
     """unreadable, nearly-black, empty-class, single-class, empty-split, missing-from-train (-val, -test), imbalanced, unlabelled,
@@ -57,12 +54,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What was found in a data set."""
+    """The problems found in a data set."""
 
     data: str
     images: int
     labels: dict[str, dict[str, int]]
-    """Images by label and split."""
+    """Number of images by label and split."""
     findings: tuple[Finding, ...]
 
     @property
@@ -76,7 +73,7 @@ class CheckReport:
         return {Path(file) for finding in self.findings if finding.kind == "unreadable" for file in finding.files}
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON can hold it."""
+        """The report as a JSON-compatible dict."""
         findings = [dict(vars(finding), files=list(finding.files)) for finding in self.findings]
         return {
             "data": self.data,
@@ -97,7 +94,7 @@ class CheckReport:
             f"{label:<{width}}  " + "  ".join(f"{counts[split]:>6}" for split in SPLITS)
             for label, counts in self.labels.items()
         ]
-        # The errors last, where they can be seen after a long list.
+        # Errors last, so that they stay visible after a long list.
         lines += [str(finding) for finding in sorted(self.findings, key=lambda finding: finding.severity == "error")]
         warnings = len(self.findings) - len(self.errors)
         lines.append(f"{self.images} images, {len(self.labels)} labels, {len(self.errors)} errors, {warnings} warnings")
@@ -105,9 +102,9 @@ class CheckReport:
 
 
 def check(data: str | Path | Dataset, split: SplitOptions | None = None) -> CheckReport:
-    """Decode every image of a data set and report what is wrong with it; see the module's docstring.
+    """Decode every image of a data set and report its problems; see the docstring of the module.
 
-    Raises DataError only where there is no data set to check.
+    Raises DataError only if there is no data set to check.
     """
     dataset = load_dataset(data, split)
     with ThreadPoolExecutor() as pool:
@@ -128,9 +125,9 @@ def check(data: str | Path | Dataset, split: SplitOptions | None = None) -> Chec
 
 
 def check_for_training(data: Dataset, skip_unreadable: bool = False) -> tuple[Dataset, CheckReport]:
-    """Return the data set that can be trained on, and the report; DataError where errors stop it.
+    """Return the data set to train on, and the report; DataError if there are errors.
 
-    skip_unreadable: leave out the files that cannot be decoded instead.
+    skip_unreadable: leave out files that cannot be decoded, instead of treating them as errors.
     """
     report = check(data)
     errors = report.errors
@@ -155,18 +152,18 @@ def check_for_training(data: Dataset, skip_unreadable: bool = False) -> tuple[Da
 
 @dataclass(frozen=True)
 class _Look:
-    """One file, decoded."""
+    """The result of decoding one file."""
 
     digest: str = ""
     """Hash of the decoded pixels; "" if they cannot be decoded."""
     problem: str = ""
     dark: tuple[tuple[str, int], ...] = ()
-    """The name and the largest value of a 16-bit image that is nearly black."""
+    """Name and largest value of each 16-bit image that is nearly black."""
 
 
 def _look(sample: Sample) -> _Look:
     if not sample.path.exists():
-        return _Look(problem=f"{sample.path}: there is no such file; put it there, or take it out of the list")
+        return _Look(problem=f"{sample.path}: the file does not exist; add it, or remove it from the list")
     dark: list[tuple[str, int]] = []
     try:
         image = read_image(sample.path, noted=lambda name, largest: dark.append((name, largest)))
@@ -177,7 +174,7 @@ def _look(sample: Sample) -> _Look:
 
 
 def _about_depth(looks: list[_Look]) -> list[Finding]:
-    """Return what is to be said of 16-bit images whose data seem to have fewer bits."""
+    """Return the finding about 16-bit images whose data seem to have fewer bits."""
     dark = [found for look in looks for found in look.dark]
     if not dark:
         return []
@@ -197,7 +194,7 @@ def _about_labels(dataset: Dataset) -> list[Finding]:
     ]
     if len(dataset.labels) == 1:
         message = (
-            f"{dataset.name} has one class only, {dataset.labels[0]!r}: a classifier needs two or more class folders"
+            f"{dataset.name} has only one class, {dataset.labels[0]!r}: a classifier needs two or more class folders"
         )
         findings.append(Finding("single-class", "error", message))
     totals, counts = dataset.counts(), _counts(dataset)
@@ -216,22 +213,20 @@ def _about_labels(dataset: Dataset) -> list[Finding]:
     for label in dataset.labels:
         if label.casefold() == UNKNOWN:
             message = (
-                f"the label {label!r} is also what is answered below a threshold: results tell the two apart "
-                f'(their field "rejected"), but people may not; call the class by what its images show'
+                f"the label {label!r} is also the label of predictions below the threshold; only the field "
+                f'"rejected" of a result tells them apart: name the class by what its images show'
             )
             findings.append(Finding("ambiguous-label", "warning", message))
     most = max(row["train"] for row in counts.values())
     for label, row in counts.items():
         if 0 < row["train"] * IMBALANCE <= most:
-            message = (
-                f"the label {label!r} has {row['train']} images in train, the largest class {most}: collect more of it"
-            )
+            message = f"the label {label!r} has {row['train']} images in train, the largest class {most}: collect more"
             findings.append(Finding("imbalanced", "warning", message))
     return findings
 
 
 class _Absence:
-    """What it means that a split has images, but none of a label."""
+    """Findings about labels without images in a split."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._trained = {sample.label.casefold(): sample.label for sample in dataset.samples if sample.split == "train"}
@@ -240,13 +235,13 @@ class _Absence:
             self._files[sample.label].append(str(sample.path))
 
     def finding(self, label: str, split: str) -> Finding:
-        """Return what is to be said of a label without an image in a split."""
+        """Return the finding about a label without images in a split."""
         if split != "train":
-            message = f"the label {label!r} has no image in {split}, so nothing is measured of it there: add some"
+            message = f"the label {label!r} has no images in {split}, so it is not measured there: add some"
             return Finding(f"missing-from-{split}", "warning", message)
         files = tuple(self._files.get(label, ()))
         if not files:
-            message = f"the label {label!r} has no readable image: add some, or remove it"
+            message = f"the label {label!r} has no readable images: add some, or remove it"
             return Finding("missing-from-train", "error", message)
         trained = self._trained.get(label.casefold())
         meant = f" (is it {trained!r}?)" if trained else ""
@@ -259,8 +254,8 @@ def _about_strays(dataset: Dataset) -> list[Finding]:
         return []
     files = tuple(map(str, dataset.unlabelled))
     message = (
-        f"images beside the class folders have no label and are left out: {', '.join(files[:SHOWN_FILES])}: "
-        "move each into the folder of its class, or remove it"
+        f"images next to the class folders have no label and are left out: {', '.join(files[:SHOWN_FILES])}: "
+        "move each into its class folder, or remove it"
     )
     return [Finding("unlabelled", "warning", message, files)]
 
@@ -270,10 +265,16 @@ def _about_copies(copies: list[Sample]) -> Finding:
     shown = ", ".join(f"{sample.path} ({sample.split}, {sample.label})" for sample in copies[:SHOWN_FILES])
     if len({sample.label for sample in copies}) > 1:
         return Finding(
-            "conflicting-labels", "warning", f"one picture under several labels: {shown}: keep the right one", files
+            "conflicting-labels",
+            "warning",
+            f"the same picture under several labels: {shown}: keep the correct one",
+            files,
         )
     if len({sample.split for sample in copies}) > 1:
         return Finding(
-            "leaked", "warning", f"one picture on both sides of a split, so the test flatters: {shown}: keep one", files
+            "leaked",
+            "warning",
+            f"the same picture in several splits, which makes results look too good: {shown}: keep one",
+            files,
         )
-    return Finding("duplicate", "warning", f"one picture several times: {shown}: keep one", files)
+    return Finding("duplicate", "warning", f"the same picture several times: {shown}: keep one", files)

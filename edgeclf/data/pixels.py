@@ -1,7 +1,7 @@
-"""From image files to preprocessed pixels, decoded ahead in threads.
+"""Loads image files as preprocessed pixels, decoded ahead in threads.
 
-Everything that the host feeds a model with comes through here, and so through the runtime's
-decoder and preprocessing.
+All images that the host feeds to a model come through here, and so through the runtime's decoder
+and preprocessing.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _AHEAD = 32
 
 
 def load_pixels(path: Path, spec: Preprocessing) -> np.ndarray:
-    """Return one image as the model will see it: uint8 [height, width, 3]; ImageError names the file."""
+    """Return one image as the model sees it: uint8 [height, width, 3]; ImageError names the file."""
     return preprocess(read_image(path), spec)
 
 
 def load_all(paths: Iterable[Path], spec: Preprocessing) -> Iterator[np.ndarray]:
-    """Yield :func:`load_pixels` of each path, in order; only a few images are held at a time."""
+    """Yield :func:`load_pixels` of each path, in order; only a few images are in memory at a time."""
     with ThreadPoolExecutor(max_workers=4) as pool:
         waiting: deque[Future[np.ndarray]] = deque()
         try:
@@ -45,7 +45,7 @@ def load_all(paths: Iterable[Path], spec: Preprocessing) -> Iterator[np.ndarray]
 def load_batches(paths: Sequence[Path], spec: Preprocessing, size: int, what: str) -> Iterator[np.ndarray]:
     """Yield the images in batches of at most ``size``: float32 [N, height, width, 3], values 0 to 255.
 
-    what: names the work in the progress that is shown.
+    what: names the work in the progress display.
     """
     batch: list[np.ndarray] = []
     for pixels in track(load_all(paths, spec), what, len(paths)):

@@ -1,4 +1,4 @@
-"""Declares the JSON files that the host reads back, and the metadata of an ONNX file; see edgeclf_runtime.files.schema."""
+"""Schemas of the JSON files that the host reads back, and of an ONNX file's metadata; see edgeclf_runtime.files.schema."""
 
 from __future__ import annotations
 
@@ -49,3 +49,7 @@ METADATA = record({"model": MODEL_NAME, "labels": _LABELS, "preprocessing": PREP
 PROVENANCE = record({"data": record({"split": SPLIT}, others=True)}, others=True)
 
 HISTOGRAMS = record({"from": mapping(text(), text()), "names": list_of(list_of(text(), 1), 1)})
+
+LOGITS = record(
+    {"from": mapping(text(), text()), "images": list_of(SHA256, 1), "models": list_of(SHA256, 1, unique=True)}
+)

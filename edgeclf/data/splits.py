@@ -1,43 +1,18 @@
-"""The division of images into train, val and test, by the hash of their content.
-
-Pure: takes digests and strata, gives names of splits.  Knows nothing of files or folders.
-"""
+"""Splits images into train, val and test by the hash of their content."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
-
-from ..errors import OptionError
-
-
-@dataclass(frozen=True)
-class SplitOptions:
-    """How images without a division of their own are divided, stratified by label (and by the set's own groups)."""
-
-    seed: int = 0
-    """Changes which images go where; the same seed gives the same division."""
-    test: float = 0.25
-    """Share of all images held out for the test."""
-    val: float = 0.1
-    """Share of the others that training validates on."""
-
-    def __post_init__(self) -> None:
-        for name in ("test", "val"):
-            if not 0 < getattr(self, name) < 0.9:
-                raise OptionError(
-                    f"the share for {name} is {getattr(self, name)}; more than 0 and less than 0.9 was expected"
-                )
 
 
 def divide(strata: Sequence[Hashable], digests: Sequence[str], shares: Mapping[str, float], seed: int = 0) -> list[str]:
-    """Return the split of each image: a name out of ``shares``, or "train".
+    """Return the split of each image: a name in ``shares``, or "train".
 
-    strata: what each image's split is balanced over, such as its label.  digests: the hash of each
-    image's content; images of one digest go to one split.  shares: for each split the share of the
-    images that those named before it left.
+    strata: stratum of each image, such as its label; every stratum is split in the same
+    proportions.  digests: hash of each image's content; images with the same digest go to the same
+    split.  shares: for each split, its share of the images that the splits before it left.
     """
     members: dict[Hashable, dict[str, str]] = defaultdict(dict)
     for stratum, digest in zip(strata, digests, strict=True):
@@ -46,7 +21,7 @@ def divide(strata: Sequence[Hashable], digests: Sequence[str], shares: Mapping[s
     for images in members.values():
         rest = [images[key] for key in sorted(images)]
         for split, share in shares.items():
-            # A class always keeps an image to train on, and from three images on one is in each split.
+            # A class always keeps a training image, and with three or more images has one in each split.
             count = min(max(round(len(rest) * share), int(len(images) >= 3)), len(rest) - 1)
             assigned.update(dict.fromkeys(rest[:count], split))
             rest = rest[count:]

@@ -1,4 +1,4 @@
-"""A bundle: one folder that a device runs by itself."""
+"""Packs a run into a bundle: one folder that a device runs by itself."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import edgeclf_runtime
 from edgeclf_runtime.bundle.manifest import FORMAT, FORMAT_VERSION, MANIFEST_SCHEMA
 from edgeclf_runtime.bundle.open import MANIFEST, MANIFEST_HASH
@@ -18,39 +16,17 @@ from edgeclf_runtime.files.outputs import claim_output, new_folder
 from edgeclf_runtime.files.read import read_json, sha256_bytes, sha256_file
 from edgeclf_runtime.files.schema import SchemaError, parse_json
 
-from ..data.datasets import Dataset, Sample
+from ..data.datasets import Dataset
 from ..data.schemas import MAX_JSON_BYTES, QUANTIZATION
-from ..errors import ModelError, OptionError, OutputError
-from ..evaluation.confidence import Confidence, check_wanted, fit_confidence
+from ..errors import ModelError, OutputError
+from ..evaluation.confidence import Confidence, fit_confidence
 from ..evaluation.evaluate import Evaluation, measure
-from ..evaluation.inference import infer_file
+from ..evaluation.evaluation_set import EvaluationSet
+from ..evaluation.logit_store import LOGIT_FILE, LogitStore, read_logits
+from ..options import BundleOptions
 from ..targets import CALIBRATION_CACHE, FLAVORS, FLOAT_BACKENDS, TARGETS
 from ..training.runs import Run, read_run
 from .golden import write_golden
-
-
-@dataclass(frozen=True)
-class BundleOptions:
-    """What to put into a bundle."""
-
-    targets: tuple[str, ...] = tuple(TARGETS)
-    """The devices that it is for, by their names in targets.TARGETS; they decide which models it holds."""
-    golden: int = 16
-    """Real validation images that prove a device's answers; the second half are tinted."""
-    precision: float | None = None
-    """Share of the labels given that the threshold for "unknown" is to make right, on validation images."""
-    coverage: float | None = None
-    """Instead: share of the images that are to be given a label."""
-
-    def __post_init__(self) -> None:
-        unknown = sorted(set(self.targets) - set(TARGETS))
-        if unknown or not self.targets:
-            raise OptionError(
-                f"there is no target {', '.join(unknown) or '(none named)'}; there are {', '.join(TARGETS)}"
-            )
-        if not 1 <= self.golden <= 64:
-            raise OptionError(f"golden is {self.golden}; 1 to 64 images were expected")
-        check_wanted(self.precision, self.coverage)
 
 
 @dataclass(frozen=True)
@@ -81,8 +57,8 @@ def bundle(
 ) -> BundleReport:
     """Pack a run's models, the runtime and golden images into NAME.edge.
 
-    evaluations: by model, what evaluate() found before; the others are evaluated here, on the
-    test split where there is one, else on val.  The same run gives the same bytes.
+    evaluations: by model, what evaluate() returned before; the other models are evaluated here, on the test split if there
+    is one, else on val.  The same run gives the same bytes.
     """
     if not isinstance(run, Run):
         run = read_run(run)
@@ -93,15 +69,14 @@ def bundle(
     claim_output(output, overwrite, MANIFEST)
     dataset = run.dataset()
     models = _models(run, options)
+    store = read_logits(run.path / LOGIT_FILE, run.preprocessing)
     measured = dict(evaluations or {})
-    for name in models:
-        if name not in measured:
-            measured[name] = _evaluate(run, dataset, name)
-    confidences = {name: _fit_confidence(run, dataset, name, options) for name in models}
+    measured.update(_evaluate(run, dataset, [name for name in models if name not in measured], store))
+    confidences = _fit_confidences(run, dataset, models, store, options)
     with new_folder(output, overwrite, MANIFEST) as folder:
         work = Path(folder)
         for name in models:
-            shutil.copyfile(run.file(f"model.{name}.onnx"), work / f"model.{name}.onnx")
+            shutil.copyfile(_file(run, name), work / f"model.{name}.onnx")
         if (
             any(TARGETS[name].calibration_cache for name in options.targets)
             and (run.path / CALIBRATION_CACHE).is_file()
@@ -139,28 +114,37 @@ def _check_manifest(data: bytes, run: Run) -> None:
 
 
 def _models(run: Run, options: BundleOptions) -> list[str]:
-    """Return the models that the targets want and the run has; fp32, which every target can use, must be there."""
+    """Return the models that the targets use and the run has; fp32, which every target can use, must exist."""
     wanted = dict.fromkeys(name for target in options.targets for name in TARGETS[target].models)
     return [name for name in wanted if name == "fp32" or (run.path / f"model.{name}.onnx").is_file()]
 
 
-def _evaluate(run: Run, dataset: Dataset, name: str) -> Evaluation:
+def _evaluate(run: Run, dataset: Dataset, models: list[str], store: LogitStore) -> dict[str, Evaluation]:
+    """Return each model's evaluation on the test split, or on val if there is no test split."""
     split = "test" if dataset.counts()["test"] else "val"
-    samples = dataset.split(split)
-    logits = _infer(run, name, samples, f"evaluating {name}")
-    return measure(name, dataset, split, samples, logits, run.labels)
+    images = EvaluationSet(dataset.split(split), run.labels, run.preprocessing)
+    return {
+        name: measure(
+            name, dataset.name, split, images, store.infer(_file(run, name), name, images, f"evaluating {name}")
+        )
+        for name in models
+    }
 
 
-def _fit_confidence(run: Run, dataset: Dataset, name: str, options: BundleOptions) -> Confidence:
-    samples = dataset.split("val")
-    truth = np.array([dataset.index(sample) for sample in samples])
-    logits = _infer(run, name, samples, f"confidence of {name}")
-    return fit_confidence(logits, truth, options.precision, options.coverage)
+def _fit_confidences(
+    run: Run, dataset: Dataset, models: list[str], store: LogitStore, options: BundleOptions
+) -> dict[str, Confidence]:
+    """Return each model's temperature and threshold, fitted on the validation split."""
+    images = EvaluationSet(dataset.split("val"), run.labels, run.preprocessing)
+    found = {}
+    for name in models:
+        logits = store.infer(_file(run, name), name, images, f"fitting the confidence of {name}")
+        found[name] = fit_confidence(logits, images.truth, options.precision, options.coverage)
+    return found
 
 
-def _infer(run: Run, name: str, samples: list[Sample], what: str) -> np.ndarray:
-    paths = [sample.path for sample in samples]
-    return infer_file(run.file(f"model.{name}.onnx"), name, paths, run.preprocessing, what)
+def _file(run: Run, name: str) -> Path:
+    return run.file(f"model.{name}.onnx")
 
 
 def _order(models: list[str], options: BundleOptions) -> dict[str, list[str]]:

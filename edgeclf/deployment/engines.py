@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import platform
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgeclf_runtime.bundle.open import open_bundle
@@ -16,42 +15,9 @@ from edgeclf_runtime.commands import build as device_build
 from edgeclf_runtime.device.machine import is_jetson
 from edgeclf_runtime.trt.spec import Options
 
-from ..errors import BackendError, OptionError
+from ..errors import BackendError
+from ..options import BuildOptions
 from ..targets import TARGETS
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """Which engines to build, and how."""
-
-    target: str | None = None
-    """The device that they are for, by its name in targets.TARGETS; None is this machine."""
-    model: str | None = None
-    """One model of the bundle alone."""
-    precision: str = "best"
-    """fp32, fp16 or int8 alone; best builds all, and remembers the fastest that is right."""
-    workspace: int | None = None
-    """Megabytes that a build may work with; None goes by the GPU's."""
-    level: int | None = None
-    """TensorRT's optimisation level, 0 to 5; None is its usual one."""
-    version_compatible: bool = False
-    """Engines for later versions of TensorRT too; slower."""
-    hardware_compatible: bool = False
-    """Engines for other GPUs since Ampere too; slower."""
-    retry: bool = False
-    """Build anew what is kept or failed before."""
-
-    def __post_init__(self) -> None:
-        if self.target is not None and self.target not in TARGETS:
-            raise OptionError(f"there is no target {self.target!r}; there are {', '.join(TARGETS)}")
-        if self.precision not in device_build.PRECISIONS:
-            raise OptionError(
-                f"there is no precision {self.precision!r}; there are {', '.join(device_build.PRECISIONS)}"
-            )
-        if self.workspace is not None and self.workspace < 1:
-            raise OptionError(f"workspace is {self.workspace}; 1 megabyte or more was expected")
-        if self.level is not None and not 0 <= self.level <= 5:
-            raise OptionError(f"level is {self.level}; 0 to 5 was expected")
 
 
 class BuildReport(device_build.BuildReport):

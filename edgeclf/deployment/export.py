@@ -1,4 +1,4 @@
-"""From a run to an ONNX file that every target reads, checked against torch."""
+"""Exports a run's network as an ONNX file that every target reads, checked against torch."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from ..targets import OPSET
 from ..training.runs import Run, read_run
 
 TOLERANCE = 1e-3
-"""Largest difference of a logit from torch's that export accepts."""
+"""Largest difference of a logit from torch's that is accepted."""
 _CHECKED_IMAGES = 8
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """A file that was exported and checked."""
+    """An exported and checked file."""
 
     path: str
     opset: int
     size: int
     sha256: str
     images: int
-    """Real images on which it was compared with torch."""
+    """Images on which it was compared with torch."""
     largest_difference: float
-    """Of a logit from torch's."""
+    """Largest difference of a logit from torch's."""
 
     def to_json(self) -> str:
         """The report as one JSON object."""
@@ -52,7 +52,7 @@ def export(run: str | Path | Run, output: str | Path | None = None, overwrite: b
     """Write a run's network as ONNX and compare its logits with torch's on real images.
 
     output: the file; None means model.fp32.onnx in the run.  Raises GateError, and keeps
-    nothing, where a logit differs by more than TOLERANCE.
+    nothing, if a logit differs by more than TOLERANCE.
     """
     if not isinstance(run, Run):
         run = read_run(run)
@@ -67,6 +67,6 @@ def export(run: str | Path | Run, output: str | Path | None = None, overwrite: b
             difference = max(float(np.abs(runner.infer(batch) - torch_runner.infer(batch)).max()) for batch in batches)
         if not difference <= TOLERANCE:
             raise GateError(
-                f"the exported file's logits differ from torch's by {difference:.2g}, at most {TOLERANCE} was expected; nothing was kept"
+                f"the exported file's logits differ from torch's by {difference:.2g}, at most {TOLERANCE} was expected; no file was kept"
             )
         return ExportReport(str(target), OPSET, Path(work).stat().st_size, sha256_file(work), len(samples), difference)

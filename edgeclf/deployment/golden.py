@@ -1,6 +1,6 @@
-"""A bundle's golden images, every model's logits on them, and the differences that a device may show.
+"""Writes a bundle's golden images, every model's logits on them, and the differences that a device may show.
 
-A correct device computes what this host computes, apart from rounding.  The size of that error is measured: INT8 and
+A correct device computes the same as this host, apart from rounding.  The size of that error is measured: INT8 and
 FP16 differ from FP32 on this host only by rounding, and another library's INT8 is about as far from FP32 as ours.
 """
 
@@ -19,20 +19,19 @@ from edgeclf_runtime.images.preprocess import Preprocessing, as_batch, preproces
 from edgeclf_runtime.images.read import read_image
 
 from ..data.datasets import Dataset, Sample
-from ..evaluation.opening import open_model
+from ..graph.inference import infer_file
 from ..training.runs import Run
 
-# The smallest rounding error of a logit to assume, relative to the golden logits' spread: other libraries, processors and
-# versions add in another order.
+# The smallest rounding error of a logit to assume, relative to the spread of the golden logits: other libraries,
+# processors and versions add in another order.
 _LEAST_TOLERANCE = {"fp32": 1e-5, "fp16": 1e-3, "int8": 2.5e-3}
 # The allowed mean difference, as a multiple of that error, of INT8's mean difference from FP32 on ordinary images, or of
-# INT8's difference from the same file computed without any integer kernel, whichever is largest.  Correct libraries were
-# up to 1.3 times the second apart (OpenVINO, ONNX Runtime on Arm).
+# INT8's difference from the same file computed without any integer kernel, whichever is largest.  Correct libraries
+# (OpenVINO, ONNX Runtime on Arm) differ by up to 1.3 times the second.
 _TIMES, _TIMES_SAME = 2.0, 0.3
-# With these operators (EfficientNet-Lite0, ResNet-18) ONNX Runtime gave equal bits from 1.10 to 1.32 on x86, and was at
-# most 0.12 times that error off on arm64.  Around others it moves and drops Q/DQ, and from 1.21 on otherwise than before:
-# the same file with HardSigmoid and Mul (MobileNetV3), or Sigmoid and Mul (EfficientNet-B0), was 2.2 and 1.7 times INT8's
-# difference from FP32 off, as far as without any integer kernel.
+# With only these operators (EfficientNet-Lite0, ResNet-18) ONNX Runtime computes equal bits in all versions on x86, and
+# differs little on arm64.  Around others (HardSigmoid, Sigmoid, Mul) it moves and drops Q/DQ, differently from 1.21 on, and
+# the logits of correct versions differ as much as INT8 differs from FP32.
 _SAME = ("int8-cpu", "onnxruntime")
 _SAME_OPERATORS = frozenset(
     (
@@ -42,8 +41,8 @@ _SAME_OPERATORS = frozenset(
 )
 # Candidates for each golden image; the one on which INT8 differs least from FP32 is kept, so that damage stands out.
 _CHOICES = 4
-# A picture that is square, or no larger than the model's input, cannot show a wrong resize.  Every second one is as large
-# and as wide as this then, relative to the input and to its own height; every eighth is larger, so that it is halved too.
+# A picture that is square, or no larger than the model's input, cannot show a wrong resize.  So every second one gets
+# this size relative to the input, and this width relative to its height; every eighth is larger, so that it is halved too.
 _FRAME, _LARGE_FRAME, _FRAME_RATIO = 1.5, 2.5, 4 / 3
 # The largest difference among a few hundred logits, as a multiple of the mean difference.
 _LARGEST_BY_MEAN = 8.0
@@ -64,7 +63,7 @@ def write_golden(work: Path, run: Run, dataset: Dataset, models: list[str], coun
     for number, picture in enumerate(pictures):
         name = f"golden/{number:03d}.png"
         # PNG, because JPEG decoders differ in the last bit between versions of OpenCV.
-        # Written by Python, whose error names the reason.
+        # Written by Python, whose errors name the reason.
         (work / name).write_bytes(cv2.imencode(".png", picture)[1].tobytes())
         names.append(name)
         batches.append(as_batch([preprocess(read_image(work / name), run.preprocessing)]))
@@ -76,7 +75,7 @@ def write_golden(work: Path, run: Run, dataset: Dataset, models: list[str], coun
     rows: dict[str, Any] = {
         model: [[round(float(value), 6) for value in row] for row in values] for model, values in logits.items()
     }
-    # With the labels, because the same logits in another order of labels are other answers.
+    # With the labels, because the same logits with labels in another order mean something else.
     facts = {"images": names, "labels": list(run.labels), "logits": rows}
     (work / golden.FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return {
@@ -91,7 +90,7 @@ def tolerances_of(
     """Return the limits of the difference from ``logits``, by backend, ready for JSON.
 
     reference: FP32's logits; both [images, labels].  noise: mean difference between two correct computations of INT8.
-    same_kernels: whether every version of the host's library computes the file alike.
+    same_kernels: whether every version of the host's library computes the file in the same way.
     """
     precision = name.split("-")[0]
     noise = noise if precision == "int8" else 0.0
@@ -115,14 +114,14 @@ def _tolerance(precision: str, times: float, reference: np.ndarray, logits: np.n
 
 
 def tinted(image: np.ndarray) -> np.ndarray:
-    """Return an image, uint8 [height, width, 3] BGR, in warmer light: its three channels differ, but stay close to the photograph."""
+    """Return an image, uint8 [height, width, 3] BGR, in warmer light: its channels differ, but stay close to the photograph."""
     return np.asarray((image * np.array([0.8, 0.9, 1.0])).round().astype(np.uint8))
 
 
 def _choose(run: Run, dataset: Dataset, models: list[str], count: int) -> tuple[list[np.ndarray], float]:
     """Return the golden images, and the median over all candidates of INT8's mean difference from FP32.
 
-    The labels take turns; each image is the one of its _CHOICES candidates on which INT8 differs least.
+    Labels alternate; each image is the one of its _CHOICES candidates on which INT8 differs least.
     """
     turns = [samples for samples in dataset.by_label("val").values() if samples]
     slots = []
@@ -138,8 +137,8 @@ def _choose(run: Run, dataset: Dataset, models: list[str], count: int) -> tuple[
         found = noise[first : first + len(slot)]
         first += len(slot)
         order = found.argsort(kind="stable")
-        # With few validation images they come again.  Another one proves more, unless INT8 is further off on it than usual.
-        fresh = (place for place in order if slot[place].path not in used and found[place] <= np.median(noise))
+        # With few validation images, candidates repeat.  A different image proves more, unless INT8 differs more on it than usual.
+        fresh = (index for index in order if slot[index].path not in used and found[index] <= np.median(noise))
         best = next(fresh, order[0])
         used.add(slot[best].path)
         chosen.append(candidates[best])
@@ -158,7 +157,7 @@ def _picture(sample: Sample, run: Run, number: int, count: int) -> np.ndarray:
 def as_frame(image: np.ndarray, spec: Preprocessing, times: float) -> np.ndarray:
     """Return an image, uint8 [height, width, 3] BGR, that must be resized and cropped, as a camera's frame must.
 
-    times: its shorter side, at least, relative to the model's input.  Its content stays in the middle, where the crop is.
+    times: smallest shorter side, relative to the model's input.  The content stays in the middle, where the crop is.
     """
     import cv2
 
@@ -183,8 +182,7 @@ def _noise(run: Run, models: list[str], pictures: list[np.ndarray]) -> np.ndarra
 
 
 def _logits(run: Run, name: str, batches: list[np.ndarray]) -> np.ndarray:
-    with open_model(run.file(f"model.{name}.onnx")) as opened:
-        return np.concatenate([opened.classifier.runner.infer(batch) for batch in batches])
+    return infer_file(run.file(f"model.{name}.onnx"), name, batches)
 
 
 def _cpu_int8(models: list[str]) -> str | None:
@@ -192,7 +190,7 @@ def _cpu_int8(models: list[str]) -> str | None:
 
 
 def _literal_logits(run: Run, name: str, batches: list[np.ndarray]) -> np.ndarray:
-    """Return what a file's operators give one by one, each Q and DQ computed as it stands: no integer kernels, no fusion."""
+    """Return the logits of a file computed operator by operator, each Q and DQ as it is: no integer kernels, no fusion."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -216,7 +214,7 @@ def _has_same_kernels(run: Run, name: str) -> bool:
 
 
 def _shrink(image: np.ndarray, spec: Preprocessing, times: int) -> np.ndarray:
-    """Halve a photograph while it is ``times`` the model's input or larger: small to store, still resized on the device."""
+    """Halve a photograph while it is ``times`` the model's input or larger: small to store, but still resized on the device."""
     import cv2
 
     while min(image.shape[:2]) >= times * max(spec.height, spec.width):

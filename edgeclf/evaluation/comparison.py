@@ -1,7 +1,4 @@
-"""A smaller file held to FP32: both classify the same images, and what differs is counted.
-
-Knows nothing of how the file was made.
-"""
+"""Compares a model file with FP32 on the same images: accuracy drop, agreement, divergence, and the accuracy gate."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from edgeclf_runtime.classify.golden import divergence
 from ..errors import GateError
 
 _NORMAL_95 = 1.959964
-"""The standard normal distribution's quantile of 97.5 %."""
+"""The 97.5 % quantile of the standard normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -26,29 +23,29 @@ class Comparison:
     accuracy: float
     accuracy_fp32: float
     drop: float
-    """FP32's accuracy less the file's."""
+    """FP32's accuracy minus the file's."""
     drop_interval: tuple[float, float]
     """95 % confidence interval of the drop; the images are paired."""
     p_value: float
-    """Exact McNemar test: how likely a difference as large is, were the two equally good."""
+    """Exact McNemar test: probability of a difference at least as large if both were equally accurate."""
     drop_by_label: dict[str, float]
-    """Of recall; labels without images are left out."""
+    """Drop of recall; labels without images are left out."""
     agreement: float
-    """Share of images that get the same label from both."""
+    """Share of images to which both give the same label."""
     divergence: float
     """Mean Kullback-Leibler divergence of the file's probabilities from FP32's, in nats; 0 if all are equal.
 
     Less noisy than agreement, which a few images near the decision boundary determine."""
     confidence_shift: float
-    """Mean of the file's confidence less FP32's."""
+    """Mean of the file's confidence minus FP32's."""
     confidence_change_p95: float
-    """95 % of the images change their confidence by at most this."""
+    """The confidence of 95 % of the images changes by at most this much."""
 
 
 def compare(labels: Sequence[str], truth: np.ndarray, reference: np.ndarray, found: np.ndarray) -> Comparison:
     """Compare a file's logits with FP32's.
 
-    truth: int [images], places in ``labels``.  reference, found: float32 [images, labels], FP32's and the file's.
+    truth: int [images], indices in ``labels``.  reference, found: float32 [images, labels], FP32's and the file's.
     """
     right_fp32, right = reference.argmax(1) == truth, found.argmax(1) == truth
     lost, won = int((right_fp32 & ~right).sum()), int((right & ~right_fp32).sum())
@@ -71,9 +68,9 @@ def _drop_by_label(
     labels: Sequence[str], truth: np.ndarray, right_fp32: np.ndarray, right: np.ndarray
 ) -> dict[str, float]:
     images, before, after = (np.bincount(truth, weights, len(labels)) for weights in (None, right_fp32, right))
-    places = np.flatnonzero(images)
-    drops = before[places] / images[places] - after[places] / images[places]
-    return {labels[place]: drop for place, drop in zip(places.tolist(), drops.tolist(), strict=True)}
+    seen = np.flatnonzero(images)
+    drops = before[seen] / images[seen] - after[seen] / images[seen]
+    return {labels[index]: drop for index, drop in zip(seen.tolist(), drops.tolist(), strict=True)}
 
 
 def mcnemar(lost: int, won: int) -> float:
@@ -95,20 +92,32 @@ def paired_interval(lost: int, won: int, images: int) -> tuple[float, float]:
     return drop - width, drop + width
 
 
-def hold(name: str, comparison: Comparison, found: np.ndarray, max_drop: float) -> None:
-    """Raise GateError, exit code 3, where a file's logits are not finite or its accuracy drops by more than ``max_drop``."""
+def gate_failure(name: str, comparison: Comparison, found: np.ndarray, max_drop: float) -> str:
+    """Return why a file fails the accuracy gate, "" if it passes.
+
+    It fails if its logits, float32 [images, labels], are not finite, or if its accuracy drops by more than ``max_drop``.
+    """
     bad = int((~np.isfinite(found).all(1)).sum())
     if bad:
-        raise GateError(f"{name} answers {bad} of {len(found)} images with numbers that are not finite.  {_ADVICE}")
+        return f"{name} produced non-finite logits for {bad} of {len(found)} images.  {_ADVICE}"
     if comparison.drop > max_drop:
-        raise GateError(
+        low, high = comparison.drop_interval
+        return (
             f"{name} has an accuracy of {comparison.accuracy:.4f} on {len(found)} images and fp32 {comparison.accuracy_fp32:.4f}: "
-            f"a loss of {comparison.drop:.4f} (95 % interval {comparison.drop_interval[0]:+.4f} to {comparison.drop_interval[1]:+.4f}), "
-            f"where at most {max_drop} was accepted.  {_ADVICE}"
+            f"a drop of {comparison.drop:.4f} (95 % interval {low:+.4f} to {high:+.4f}), and at most {max_drop} is accepted.  "
+            f"{_ADVICE}"
         )
+    return ""
 
 
-_ADVICE = "No file was kept; try more calibration images (--size), or accept more (--max-drop)"
+def check_gate(name: str, comparison: Comparison, found: np.ndarray, max_drop: float) -> None:
+    """Raise GateError, exit code 3, for a file that fails the accuracy gate; see gate_failure()."""
+    failure = gate_failure(name, comparison, found, max_drop)
+    if failure:
+        raise GateError(failure)
+
+
+_ADVICE = "No file was kept; use more calibration images (--size), or accept a larger drop (--max-drop)"
 
 
 def _confidence(logits: np.ndarray) -> np.ndarray:

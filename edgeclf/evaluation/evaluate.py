@@ -1,4 +1,4 @@
-"""How right a model is on labelled images, measured as the device would run it."""
+"""Evaluates a model on labeled images: accuracy, F1 and confusions, measured as the device would run it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from typing import Any
 
 import numpy as np
 
+from edgeclf_runtime.device.machine import cores
 from edgeclf_runtime.text.terminal import printable
 
-from ..data.datasets import SPLITS, Dataset, Sample, load_dataset
-from ..data.pixels import load_batches
+from ..data.datasets import SPLITS, Dataset, load_dataset
 from ..errors import DataError, OptionError
-from .opening import OpenModel, open_model
+from ..graph.inference import infer
+from .evaluation_set import EvaluationSet
+from .opening import open_model
 
 _COLUMNS = 80
-"""Of a terminal; a wider confusion matrix is shown otherwise, and --json always has it whole."""
+"""A terminal's width; a wider confusion matrix is shown in another form, and --json always has all of it."""
 _SHOWN = 10
-"""Confusions to list if there is no room for the matrix."""
+"""Confusions to list if the matrix does not fit."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The outcome of a model on one split."""
+    """A model's results on one split."""
 
     model: str
     data: str
@@ -33,7 +35,7 @@ class Evaluation:
     images: int
     accuracy: float
     macro_f1: float
-    """The mean over the labels that have images in the split."""
+    """Mean over the labels that have images in the split."""
     per_label: dict[str, dict[str, float]]
     """By label: precision, recall, f1, images."""
     confusion: tuple[tuple[int, ...], ...]
@@ -41,7 +43,7 @@ class Evaluation:
     logits: np.ndarray
     """float32 [images, labels], in the order of the split; left out of the JSON."""
     truth: np.ndarray
-    """int [images], the true labels' places; left out of the JSON."""
+    """int [images], the true labels' indices; left out of the JSON."""
 
     def to_dict(self) -> dict[str, Any]:
         """The evaluation as JSON can hold it."""
@@ -65,7 +67,7 @@ class Evaluation:
         return "\n".join(lines)
 
     def _confusion_lines(self, labels: list[str], width: int) -> list[str]:
-        """The confusion matrix, or if it is too wide for a terminal the most frequent confusions."""
+        """Return the confusion matrix, or if it is too wide for a terminal the most frequent confusions."""
         numbers = [str(number) for number in range(1, len(labels) + 1)]
         for columns, rows in (
             (labels, labels),
@@ -84,78 +86,56 @@ class Evaluation:
     def _confused_most(self, labels: list[str], width: int) -> list[str]:
         wrong = np.array(self.confusion)
         np.fill_diagonal(wrong, 0)
-        most = [divmod(int(place), len(labels)) for place in np.argsort(-wrong, axis=None, kind="stable")[:_SHOWN]]
+        most = [divmod(int(index), len(labels)) for index in np.argsort(-wrong, axis=None, kind="stable")[:_SHOWN]]
         rows = [f"{labels[i]:<{width}}  {labels[j]:<{width}}  {wrong[i, j]:6}" for i, j in most if wrong[i, j]]
         return [f"{'label':<{width}}  {'predicted':<{width}}  images", *rows]
 
 
 def evaluate(model: str | Path, data: str | Path | Dataset, split: str = "test", name: str | None = None) -> Evaluation:
-    """Classify every image of a split and compare with its label.
+    """Classify every image of a split and compare the result with its label.
 
-    model: a run, an ONNX file or a bundle; ``name`` picks one of its models.  data: as for
+    model: a run, an ONNX file or a bundle; ``name`` selects one of its models.  data: as for
     training, divided as it was then.  split: train, val, test, or all for images that
     training never saw.
     Raises ModelError, DataError, and ImageError for an image that cannot be decoded.
     """
     if split not in (*SPLITS, "all"):
         raise OptionError(f"split is {split!r}; {', '.join(SPLITS)} or all was expected")
-    with open_model(model, name) as opened:
+    with open_model(model, name, at_once=cores()) as opened:
         dataset = load_dataset(data, opened.split_options)
         if split != "all" and opened.split_options is None and dataset.divided_by:
             raise DataError(
-                f"{dataset.name} is not divided into train, val and test, as the data was that {model} was trained on: "
-                "measure it whole with --split all"
+                f"{dataset.name} is not divided into train, val and test as the data that {model} was trained on was: "
+                "evaluate all of it with --split all"
             )
         samples = list(dataset.samples) if split == "all" else dataset.split(split)
-        # Known before minutes are spent on inference.
-        _places(dataset, samples, opened.classifier.labels)
-        logits = infer_samples(opened, samples, f"evaluating {opened.name}")
-        return measure(opened.name, dataset, split, samples, logits, opened.classifier.labels)
+        images = EvaluationSet(samples, opened.classifier.labels, opened.classifier.preprocessing, dataset.name)
+        logits = infer(opened.classifier.runner, images.batches(f"evaluating {opened.name}"), cores())
+        return measure(opened.name, dataset.name, split, images, logits)
 
 
-def infer_samples(model: OpenModel, samples: list[Sample], what: str) -> np.ndarray:
-    """Return the logits of each sample, float32 [samples, labels], one image at a time as a device does."""
-    paths = [sample.path for sample in samples]
-    batches = load_batches(paths, model.classifier.preprocessing, 1, what)
-    return np.concatenate([model.classifier.runner.infer(batch) for batch in batches])
-
-
-def measure(
-    name: str, dataset: Dataset, split: str, samples: list[Sample], logits: np.ndarray, labels: tuple[str, ...]
-) -> Evaluation:
-    """Compare logits, float32 [samples, labels], with the samples' labels."""
+def measure(name: str, data: str, split: str, images: EvaluationSet, logits: np.ndarray) -> Evaluation:
+    """Compare a model's logits, float32 [images, labels], with the images' labels."""
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-    truth = _places(dataset, samples, labels)
+    truth, labels = images.truth, images.labels
     predicted = logits.argmax(1)
-    there = range(len(labels))
-    precision, recall, f1, images = precision_recall_fscore_support(truth, predicted, labels=there, zero_division=0)
-    rows = zip(precision.tolist(), recall.tolist(), f1.tolist(), images.tolist(), strict=True)
+    indices = range(len(labels))
+    precision, recall, f1, counts = precision_recall_fscore_support(truth, predicted, labels=indices, zero_division=0)
+    rows = zip(precision.tolist(), recall.tolist(), f1.tolist(), counts.tolist(), strict=True)
     return Evaluation(
         model=name,
-        data=dataset.name,
+        data=data,
         split=split,
         labels=labels,
-        images=len(samples),
+        images=len(images),
         accuracy=float((truth == predicted).mean()),
-        macro_f1=float(np.mean([value for value, count in zip(f1, images, strict=True) if count])),
+        macro_f1=float(np.mean([value for value, count in zip(f1, counts, strict=True) if count])),
         per_label={
             label: dict(zip(("precision", "recall", "f1", "images"), row, strict=True))
             for label, row in zip(labels, rows, strict=True)
         },
-        confusion=tuple(tuple(row) for row in confusion_matrix(truth, predicted, labels=there).tolist()),
+        confusion=tuple(tuple(row) for row in confusion_matrix(truth, predicted, labels=indices).tolist()),
         logits=logits,
         truth=truth,
     )
-
-
-def _places(dataset: Dataset, samples: list[Sample], labels: tuple[str, ...]) -> np.ndarray:
-    """Return each sample's label as its place in a model's labels; DataError names those that the model lacks."""
-    unknown = sorted({sample.label for sample in samples} - set(labels))
-    if unknown:
-        raise DataError(
-            f"{dataset.name} has the labels {', '.join(unknown)}, which the model does not know; "
-            f"it knows {', '.join(labels)}: rename or remove them, or train anew"
-        )
-    places = {label: place for place, label in enumerate(labels)}
-    return np.array([places[sample.label] for sample in samples])

@@ -1,7 +1,7 @@
-"""MODEL on the command line: a run, an ONNX file or a bundle, opened as one kind of classifier.
+"""Opens a run, an ONNX file or a bundle (MODEL on the command line) as a classifier.
 
-An ONNX file of edgeclf's says in its own metadata which labels, preprocessing and division of
-data belong to it.
+The metadata of an ONNX file made by edgeclf has its labels, its preprocessing and the split of its
+data.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from edgeclf_runtime.runners.base import Runner
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
 from ..data.schemas import METADATA, PROVENANCE
-from ..data.splits import SplitOptions
 from ..errors import EdgeclfError, ModelError
-from ..targets import FLAVORS, host_config
+from ..options import SplitOptions
+from ..targets import FLAVORS, host_config, model_file
 from ..training.runs import RUN_FILE, Run, read_run, read_split_options
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ METADATA_KEY = "edgeclf"
 
 @dataclass(frozen=True)
 class OpenModel:
-    """A model that can classify, and how the data that it was trained on was divided.  Used inside ``with``."""
+    """A classifier, and the options of the split of its training data.  Use it inside ``with``."""
 
     name: str
     classifier: Classifier
@@ -47,34 +47,36 @@ class OpenModel:
         self.classifier.close()
 
 
-def open_model(model: str | Path, name: str | None = None, top_k: int = 5, threshold: float | None = None) -> OpenModel:
+def open_model(
+    model: str | Path, name: str | None = None, top_k: int = 5, threshold: float | None = None, at_once: int = 1
+) -> OpenModel:
     """Open a run, an ONNX file or a bundle.
 
-    name: which model of a bundle, or of a run ("torch", the default, or that of an exported
-    file, say "int8-cpu").  Raises ModelError where ``model`` is none of the three, or has no
-    model of that name.
+    name: a model of a bundle, or of a run: "torch" (the default), or the name of an exported file,
+    such as "int8-cpu".  at_once: inferences that will run at the same time.  Raises ModelError if ``model`` is none of
+    the three, or has no model of that name.
     """
     path = Path(model)
     if (path / RUN_FILE).is_file():
         run = read_run(path)
         if name in (None, "torch"):
             return _from_run(run, top_k, threshold or 0.0)
-        file = f"model.{name}.onnx"
+        file = model_file(name)
         if name not in ("fp32", *FLAVORS) and not (path / file).is_file():
             raise ModelError(f"a run has no model {name!r}; it has torch and, once made, fp32, {', '.join(FLAVORS)}")
-        return _from_onnx(run.file(file), top_k, threshold or 0.0)
+        return _from_onnx(run.file(file), top_k, threshold or 0.0, at_once)
     if (path / MANIFEST).is_file():
-        return _from_bundle(path, name, top_k, threshold)
+        return _from_bundle(path, name, top_k, threshold, at_once)
     if path.is_file() and path.suffix.lower() == ".onnx":
         if name:
-            raise ModelError(f"{path} is one model, and {name!r} was asked of it: --name is for runs and bundles")
-        return _from_onnx(path, top_k, threshold or 0.0)
-    what = "exists, but is none of them" if path.exists() else "does not exist"
+            raise ModelError(f"{path} is a single model, but {name!r} was requested: --name is for runs and bundles")
+        return _from_onnx(path, top_k, threshold or 0.0, at_once)
+    what = "exists, but is not a model" if path.exists() else "does not exist"
     raise ModelError(f"{path} {what}: a run, an ONNX file or a bundle was expected")
 
 
 def model_metadata(run: Run, model: str) -> dict[str, str]:
-    """Return what an ONNX file of a run says of itself."""
+    """Return the metadata of an ONNX file of a run."""
     facts = {
         "model": model,
         "data": run.name,
@@ -86,7 +88,7 @@ def model_metadata(run: Run, model: str) -> dict[str, str]:
 
 
 class TorchRunner(Runner):
-    """A run's network by torch on the CPU, for comparison; devices never use it."""
+    """Runs a run's network with torch on the CPU, for comparison; not used on devices."""
 
     backend = "torch"
 
@@ -107,8 +109,9 @@ def _from_run(run: Run, top_k: int, threshold: float) -> OpenModel:
     )
 
 
-def _from_onnx(path: Path, top_k: int, threshold: float) -> OpenModel:
-    runner = OnnxRuntimeRunner(path)
+def _from_onnx(path: Path, top_k: int, threshold: float, at_once: int) -> OpenModel:
+    threads = 1 if at_once > 1 else None
+    runner = OnnxRuntimeRunner(path, threads=threads)
     try:
         facts: dict[str, Any] = parse_json(runner.metadata[METADATA_KEY].encode())
         METADATA(facts, "")
@@ -116,22 +119,22 @@ def _from_onnx(path: Path, top_k: int, threshold: float) -> OpenModel:
         name, labels = facts["model"], facts["labels"]
     except (KeyError, ValueError, EdgeclfError) as error:
         runner.close()
-        reason = "it has none" if isinstance(error, KeyError) else str(error)
+        reason = "there is none" if isinstance(error, KeyError) else str(error)
         raise ModelError(
-            f"{path} does not say which labels and preprocessing belong to it ({reason}); "
+            f"{path} has no valid metadata about its labels and preprocessing ({reason}); "
             "export it with: edgeclf export RUN"
         ) from None
     if host_config(name):
         runner.close()
-        runner = OnnxRuntimeRunner(path, config=host_config(name))
+        runner = OnnxRuntimeRunner(path, threads=threads, config=host_config(name))
     return OpenModel(name, Classifier(runner, labels, spec, name, 1.0, threshold, top_k), split)
 
 
-def _from_bundle(path: Path, name: str | None, top_k: int, threshold: float | None) -> OpenModel:
+def _from_bundle(path: Path, name: str | None, top_k: int, threshold: float | None, at_once: int) -> OpenModel:
     bundle = open_bundle(path)
     try:
         PROVENANCE(bundle.provenance, "provenance")
     except ValueError as error:
         raise ModelError(f"{path}: manifest.json: {error}; make the bundle again") from None
-    classifier = Classifier.open(bundle, name, top_k=top_k, threshold=threshold)
+    classifier = Classifier.open(bundle, name, top_k=top_k, threshold=threshold, at_once=at_once)
     return OpenModel(classifier.model, classifier, read_split_options(bundle.provenance["data"]["split"]))

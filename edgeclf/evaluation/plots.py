@@ -1,11 +1,11 @@
-"""Pictures of measurements: PNG files, and SVG for a page."""
+"""Plots of confusion matrices and latencies, as PNG files."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,28 +13,31 @@ from edgeclf_runtime.files.outputs import new_file
 
 from .evaluate import Evaluation
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _DPI = 120
 
 
 def plot_confusion(evaluations: Mapping[str, Evaluation], path: str | Path) -> None:
-    """Draw the confusion matrices of one or more models side by side: rows true, columns predicted, shares by row."""
+    """Plot the confusion matrices of one or more models side by side: rows true, columns predicted, shares by row."""
     figure, axes = new_figure(len(evaluations))
     for axis, (title, evaluation) in zip(axes, evaluations.items(), strict=True):
         counts = np.array(evaluation.confusion)
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        places = range(len(evaluation.labels))
-        # A label is no formula, whatever letters it has.
-        axis.set_xticks(places, evaluation.labels, rotation=45, ha="right", parse_math=False)
-        axis.set_yticks(places, evaluation.labels, parse_math=False)
+        indices = range(len(evaluation.labels))
+        # A label may contain $, but is not a formula.
+        axis.set_xticks(indices, evaluation.labels, rotation=45, ha="right", parse_math=False)
+        axis.set_yticks(indices, evaluation.labels, parse_math=False)
         axis.set(
             xlabel="predicted",
             ylabel="true",
             title=f"{title}: accuracy {evaluation.accuracy:.2%}, {evaluation.images} images",
         )
-        if len(places) <= 20:
-            for row in places:
-                for column in places:
+        if len(indices) <= 20:
+            for row in indices:
+                for column in indices:
                     color = "white" if shares[row, column] > 0.5 else "black"
                     axis.text(
                         column,
@@ -48,7 +51,7 @@ def plot_confusion(evaluations: Mapping[str, Evaluation], path: str | Path) -> N
 
 
 def plot_latency(samples_ms: Mapping[str, Sequence[float]], path: str | Path) -> None:
-    """Draw latency histograms, one colour a model, with p50 and p99 as lines."""
+    """Plot latency histograms, one color per model, with p50 and p99 as lines."""
     figure, (axis,) = new_figure(1, width=8.0)
     shown = np.concatenate([np.asarray(values) for values in samples_ms.values()])
     bins = np.linspace(0, np.percentile(shown, 99.5) * 1.05, 80)
@@ -68,15 +71,16 @@ def plot_latency(samples_ms: Mapping[str, Sequence[float]], path: str | Path) ->
     _save(figure, path)
 
 
-def new_figure(columns: int, width: float = 5.0, height: float = 4.5) -> tuple[Any, Any]:
+def new_figure(columns: int, width: float = 5.0, height: float = 4.5) -> tuple[Figure, np.ndarray]:
+    """Return a figure with one row of axes, and the axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width * columns, height), dpi=_DPI, layout="constrained")
     return figure, figure.subplots(1, columns, squeeze=False)[0]
 
 
-def _save(figure: Any, path: str | Path) -> None:
-    # Pillow, given the file, hides the reason why it cannot be written.
+def _save(figure: Figure, path: str | Path) -> None:
+    # If Pillow wrote the file, an error would not say why.
     data = BytesIO()
     figure.savefig(data, format="png")
     with new_file(path, overwrite=True) as work:

@@ -1,4 +1,4 @@
-"""Labels for single images."""
+"""Classifies image files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Prediction:
 
     def __str__(self) -> str:
         top = "  ".join(f"{label} {confidence:.4f}" for label, confidence in self.result.top)
-        # One line, whatever the names are.
+        # Names may contain line breaks; this is one line.
         found = self.result.verdict if self.result.rejected else self.result.label
         return printable(f"{self.image}  {found}  ({top})")
 
@@ -41,10 +41,10 @@ def predict(
     top_k: int = 5,
     threshold: float | None = None,
 ) -> list[Prediction]:
-    """Classify image files, and those in folders, with a run, an ONNX file or a bundle; ``name`` picks one of its models.
+    """Classify image files, and those in folders, with a run, an ONNX file or a bundle; ``name`` selects one of its models.
 
-    threshold: confidence below which the label is "unknown".  Raises ImageError, its message
-    naming the file, for the first image that cannot be decoded.
+    threshold: confidence below which the label is "unknown".  Raises ImageError, which names the
+    file, for the first image that cannot be decoded.
     """
     found = []
     with open_model(model, name, top_k, threshold) as opened:
@@ -56,7 +56,7 @@ def predict(
 
 
 def predictions(classifier: Classifier, images: Iterable[str | Path]) -> Iterator[Prediction | ImageError]:
-    """Yield for each image file, those of folders and patterns too, its Prediction, or the ImageError if it cannot be decoded."""
+    """Yield the Prediction of each image file, also in folders and patterns, or the ImageError if it cannot be decoded."""
     for image in each_image(images):
         try:
             if isinstance(image, ImageError):

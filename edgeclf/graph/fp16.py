@@ -1,27 +1,30 @@
-"""FP16: a float model in 16 bits, for a TensorRT that takes the precision from the file.
+"""Converts a model to FP16, for versions of TensorRT that take the precision from the file.
 
-Input and output stay float32, as every file of edgeclf's.  Knows nothing of INT8 or of accuracy.
+Input and output stay float32, as in every file of edgeclf.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, MutableSequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import ModelError
 from ..targets import FP16_QDQ_OPSET
 
+if TYPE_CHECKING:
+    import onnx
+
 LARGEST = 65504.0
 """The largest number of FP16."""
 
 
-def halve(model: Any, ranges: Mapping[str, tuple[float, float]]) -> Any:
+def halve(model: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]]) -> onnx.ModelProto:
     """Return a model (onnx.ModelProto) whose weights and arithmetic are FP16, input ``image`` and output still float32.
 
-    ranges: everything that was seen, by the method "minmax".  Raises ModelError where an activation
-    does not fit FP16; pixels from 0 to 255 are exact in it.
+    ranges: of every activation, by the method "minmax".  Raises ModelError if an activation
+    exceeds FP16; pixels from 0 to 255 are exact in it.
     """
     import onnx
     from onnx import TensorProto, helper
@@ -30,7 +33,7 @@ def halve(model: Any, ranges: Mapping[str, tuple[float, float]]) -> Any:
     if wide:
         name, value = max(wide.items(), key=lambda pair: pair[1])
         raise ModelError(
-            f"the activation {name} reaches {value:.3g}, and FP16 ends at {LARGEST:.0f}: leave out the flavor fp16"
+            f"the activation {name} reaches {value:.3g}, more than FP16's largest number, {LARGEST:.0f}: leave out the flavor fp16"
         )
     halved = onnx.ModelProto()
     halved.CopyFrom(model)
@@ -56,10 +59,10 @@ def halve(model: Any, ranges: Mapping[str, tuple[float, float]]) -> Any:
     return halved
 
 
-def halve_remainder(quantized: Any) -> Any:
-    """Return a Q/DQ model (onnx.ModelProto) whose scales, and whatever computes in float, are FP16.
+def halve_remainder(quantized: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a Q/DQ model (onnx.ModelProto) whose scales and float operators are FP16.
 
-    Of opset FP16_QDQ_OPSET, the first whose QuantizeLinear takes FP16.
+    It has opset FP16_QDQ_OPSET, the first whose QuantizeLinear accepts FP16.
     """
     from onnx import numpy_helper, version_converter
 
@@ -74,12 +77,12 @@ def halve_remainder(quantized: Any) -> Any:
 
 
 def _round_up(scales: np.ndarray) -> np.ndarray:
-    """Return FP16 scales that are at least as large, so that nothing is cut off; TensorRT refuses a scale of 0."""
+    """Return FP16 scales that are at least as large, so that nothing is clipped; TensorRT refuses a scale of 0."""
     halves = scales.astype(np.float16)
     return np.where(halves < scales, np.nextafter(halves, np.float16(np.inf)), halves)
 
 
-def _halve_tensor(tensor: Any) -> None:
+def _halve_tensor(tensor: onnx.TensorProto) -> None:
     from onnx import TensorProto, numpy_helper
 
     if tensor.data_type == TensorProto.FLOAT:
@@ -88,7 +91,7 @@ def _halve_tensor(tensor: Any) -> None:
         tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
 
-def _rename(names: Any, old: str, new: str) -> None:
-    for place, name in enumerate(names):
+def _rename(names: MutableSequence[str], old: str, new: str) -> None:
+    for index, name in enumerate(names):
         if name == old:
-            names[place] = new
+            names[index] = new

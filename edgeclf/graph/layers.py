@@ -1,12 +1,12 @@
-"""A graph's layers: each convolution or matrix product, with what follows it up to the next one.
-
-Knows nothing of Q/DQ files or of accuracy.
-"""
+"""Finds a graph's layers: each convolution or matrix product, with the nodes that follow it up to the next one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -16,32 +16,32 @@ class Layer:
     """One layer of a graph."""
 
     name: str
-    """Of its weighted node."""
+    """The weighted node's name."""
     output: str
-    """The tensor that the weighted node makes."""
+    """The weighted node's output tensor."""
     nodes: tuple[str, ...]
-    """Names of all its nodes: the weighted one, and those whose nearest weighted ancestor it is."""
+    """Names of its nodes: the weighted one, and those whose nearest weighted ancestor it is."""
 
 
-def find_layers(graph: Any) -> list[Layer]:
-    """Return the layers of a float graph (onnx.GraphProto), in their order."""
+def find_layers(graph: onnx.GraphProto) -> list[Layer]:
+    """Return the layers of a float graph (onnx.GraphProto), in the graph's order."""
     owner: dict[str, int] = {}
-    weighted: list[Any] = []
+    weighted: list[onnx.NodeProto] = []
     members: list[list[str]] = []
     for node in graph.node:
         if node.op_type in WEIGHTED:
             weighted.append(node)
             members.append([])
-        place = max((owner.get(name, -1) for name in node.input), default=-1)
+        index = max((owner.get(name, -1) for name in node.input), default=-1)
         if node.op_type in WEIGHTED:
-            place = len(weighted) - 1
-        if place >= 0:
-            members[place].append(node.name)
-            owner.update(dict.fromkeys(node.output, place))
+            index = len(weighted) - 1
+        if index >= 0:
+            members[index].append(node.name)
+            owner.update(dict.fromkeys(node.output, index))
     return [Layer(node.name, node.output[0], tuple(names)) for node, names in zip(weighted, members, strict=True)]
 
 
-def float_layers(quantized: Any) -> list[str]:
+def float_layers(quantized: onnx.GraphProto) -> list[str]:
     """Return the names of the weighted nodes of a Q/DQ graph (onnx.GraphProto) that compute in float."""
     made_by = {name: node.op_type for node in quantized.node for name in node.output}
     return [
@@ -51,8 +51,8 @@ def float_layers(quantized: Any) -> list[str]:
     ]
 
 
-def float_operators(quantized: Any) -> list[str]:
-    """Return the kinds of nodes of a Q/DQ graph, without weights, that compute in float, sorted."""
+def float_operators(quantized: onnx.GraphProto) -> list[str]:
+    """Return the operators without weights that compute in float in a Q/DQ graph (onnx.GraphProto), sorted."""
     made_by = {name: node.op_type for node in quantized.node for name in node.output}
     passing = {*WEIGHTED, "QuantizeLinear", "DequantizeLinear", "Constant"}
     return sorted(

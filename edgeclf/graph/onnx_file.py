@@ -1,4 +1,4 @@
-"""ONNX files: written from torch, checked and saved, prepared for quantization, and opened with tensors to look at."""
+"""Writes ONNX files from torch, checks and saves them, prepares them for quantization, and exposes their tensors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from edgeclf_runtime.bundle.model_file import model_bytes
 from edgeclf_runtime.device.machine import quota_cores
@@ -15,16 +15,21 @@ from edgeclf_runtime.images.preprocess import Preprocessing
 from ..errors import ModelError
 from ..targets import IR_VERSIONS, OPSET
 
+if TYPE_CHECKING:
+    import onnx
+    import onnxruntime
+    import torch
+
 INPUT = "image"
 
 
-def write_onnx(network: Any, spec: Preprocessing, path: str | Path, metadata: dict[str, str]) -> None:
-    """Write a network that takes float32 [N, height, width, 3] as ONNX of the opset that every target reads."""
+def write_onnx(network: torch.nn.Module, spec: Preprocessing, path: str | Path, metadata: dict[str, str]) -> None:
+    """Write a network that takes float32 [N, height, width, 3] as ONNX, with the opset that every target reads."""
     import onnx
     import torch
 
     with warnings.catch_warnings():
-        # torch announces that this exporter will go; the other one leaves opset 18 behind, whatever is asked for.
+        # torch announces the end of this exporter; the other one writes opset 18, whatever is requested.
         warnings.simplefilter("ignore")
         try:
             torch.onnx.export(
@@ -39,7 +44,7 @@ def write_onnx(network: Any, spec: Preprocessing, path: str | Path, metadata: di
             )
         except torch.onnx.errors.OnnxExporterError as error:
             raise ModelError(
-                f"this backbone has an operator that opset {OPSET} lacks, and some targets read no newer one "
+                f"this backbone has an operator that opset {OPSET} lacks, and some targets read no newer opset "
                 f"({str(error).splitlines()[0]}); choose another --backbone"
             ) from None
     model = onnx.load(path)
@@ -47,11 +52,11 @@ def write_onnx(network: Any, spec: Preprocessing, path: str | Path, metadata: di
     save_model(model, path, metadata)
 
 
-def _give_each_its_own(graph: Any) -> None:
+def _give_each_its_own(graph: onnx.GraphProto) -> None:
     """Turn each Identity of an initializer into an initializer.
 
-    torch writes equal weights once and hands them on by Identity nodes; the quantizer takes such a
-    bias for an activation and leaves it float, which ONNX Runtime 1.10 then computes in float.
+    torch writes equal weights once and passes them on through Identity nodes.  The quantizer takes such a bias for an
+    activation and leaves it float, and ONNX Runtime 1.10 then computes the layer in float.
     """
     import onnx
 
@@ -65,14 +70,14 @@ def _give_each_its_own(graph: Any) -> None:
         graph.node.remove(node)
 
 
-def save_model(model: Any, path: str | Path, metadata: dict[str, str], opset: int = OPSET) -> None:
+def save_model(model: onnx.ModelProto, path: str | Path, metadata: dict[str, str], opset: int = OPSET) -> None:
     """Check an ONNX model against the contract's opset and save it with edgeclf's metadata, the same bytes each time."""
     import onnx
 
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     if opsets.get("") != opset or set(opsets) - {"", "com.microsoft"}:
         raise ModelError(
-            f"the model came out with the opsets {opsets}; {opset} alone was expected, which every target of it reads"
+            f"the model has the opsets {opsets}; only {opset} was expected, which every one of its targets reads"
         )
     del model.opset_import[:]
     model.opset_import.extend([onnx.helper.make_opsetid("", opset)])
@@ -85,7 +90,7 @@ def save_model(model: Any, path: str | Path, metadata: dict[str, str], opset: in
     Path(path).write_bytes(model.SerializeToString(deterministic=True))
 
 
-def prepare(source: Path) -> Any:
+def prepare(source: Path) -> onnx.ModelProto:
     """Return a model file as onnx.ModelProto with the inferred shapes that the quantizer needs.
 
     Raises BackendError if it refers to other files.
@@ -94,15 +99,15 @@ def prepare(source: Path) -> Any:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
-        # A copy of what was checked, where no other file is beside it.
+        # A copy of the checked bytes, with no other file beside it.
         copy, output = Path(folder) / "model.onnx", Path(folder) / "prepared.onnx"
         copy.write_bytes(model_bytes(source))
         quant_pre_process(copy, output, skip_symbolic_shape=True, skip_optimization=True)
         return onnx.load(output)
 
 
-def probing_session(model: Any, names: Sequence[str]) -> Any:
-    """Return an ONNX Runtime session whose outputs are the named tensors, too, with as many threads as may run here."""
+def probing_session(model: onnx.ModelProto, names: Sequence[str]) -> onnxruntime.InferenceSession:
+    """Return an ONNX Runtime session that also outputs the named tensors, with as many threads as may run here."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -110,8 +115,8 @@ def probing_session(model: Any, names: Sequence[str]) -> Any:
     return onnxruntime.InferenceSession(with_outputs(model, names), options, providers=["CPUExecutionProvider"])
 
 
-def with_outputs(model: Any, names: Sequence[str]) -> bytes:
-    """Return a model, serialized, whose outputs are the named tensors beside its own."""
+def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> bytes:
+    """Return a serialized model that outputs the named tensors in addition to its own."""
     import onnx
 
     probed = onnx.ModelProto()

@@ -1,7 +1,7 @@
 """Dynamic quantization of the linear layers, which tutorials show first: measured for comparison, never shipped.
 
-It turns the weights of linear layers into INT8 and works out the ranges of their inputs at each inference, so it needs
-no calibration; convolutions, nearly all of an image classifier, stay float, and its file runs by torch alone.
+It stores the weights of linear layers as INT8 and computes the ranges of their inputs at each inference, so it needs no
+calibration.  Convolutions, nearly all of an image classifier, stay float, and only torch runs the result.
 """
 
 from __future__ import annotations
@@ -9,26 +9,28 @@ from __future__ import annotations
 import io
 import time
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeclf_runtime.images.preprocess import as_batch
 
+from ..data.sampling import evenly_spaced
 from ..errors import DependencyError
-from ..evaluation.inference import Judges
+from ..evaluation.evaluation_set import EvaluationSet
 from ..evaluation.opening import TorchRunner
-from ..progress import track
-from ..training.runs import Run
-from .report import Baseline
 
-NAME = "torch dynamic"
+if TYPE_CHECKING:
+    from ..training.backbones import ImageClassifier
+
+DYNAMIC = "torch dynamic"
 _IMAGES, _TIMED = 32, 20
 
 
-def measure_baseline(run: Run, judges: Judges) -> Baseline:
-    """Quantize a run's network by torch's ``quantize_dynamic`` and hold it to FP32.
+def infer_dynamic(network: ImageClassifier, images: EvaluationSet) -> tuple[np.ndarray, int, float]:
+    """Quantize a network with torch's ``quantize_dynamic``; returns logits, size in bytes, and milliseconds an inference.
 
-    Raises DependencyError where this torch has it no more.
+    The logits are float32 [images, labels].  Raises DependencyError if this torch no longer has ``quantize_dynamic``.
     """
     import torch
 
@@ -38,22 +40,18 @@ def measure_baseline(run: Run, judges: Judges) -> Baseline:
             f"torch {torch.__version__} has no torch.ao.quantization.quantize_dynamic: leave out --baseline, or install torch 2.15"
         )
     with warnings.catch_warnings():
-        # It is announced to move to another package.
+        # torch announces that it will move to another package.
         warnings.simplefilter("ignore")
-        network = quantize_dynamic(run.network().eval(), {torch.nn.Linear}, dtype=torch.qint8)
+        network = quantize_dynamic(network.eval(), {torch.nn.Linear}, dtype=torch.qint8)
     runner = TorchRunner(network)
-    parts = [judges.pixels[i : i + _IMAGES] for i in range(0, len(judges), _IMAGES)]
-    logits = np.concatenate([runner.infer(as_batch(part)) for part in track(parts, f"judging {NAME}", len(parts))])
+    pixels = list(images.pixels(f"evaluating {DYNAMIC}"))
+    parts = [pixels[i : i + _IMAGES] for i in range(0, len(pixels), _IMAGES)]
+    logits = np.concatenate([runner.infer(as_batch(part)) for part in parts])
     stored = io.BytesIO()
     torch.save(network.state_dict(), stored)
     times = []
-    for pixels in judges.first(_TIMED).pixels:
+    for index in evenly_spaced(len(pixels), _TIMED):
         start = time.perf_counter()
-        runner.infer(as_batch([pixels]))
+        runner.infer(as_batch([pixels[index]]))
         times.append((time.perf_counter() - start) * 1e3)
-    return Baseline(
-        **vars(judges.compare(logits)),
-        name=NAME,
-        size=len(stored.getvalue()),
-        latency_ms=round(float(np.median(times)), 3),
-    )
+    return logits, len(stored.getvalue()), round(float(np.median(times)), 3)

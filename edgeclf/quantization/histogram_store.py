@@ -1,108 +1,74 @@
-"""The histograms of a run's activations, kept beside its models and used again while nothing that they come from changed.
-
-The key names what they come from: the model, the images, the preprocessing and how values are counted.
-"""
+"""A HistogramStore: a run's histograms on disk, used again as long as nothing that they are made from has changed."""
 
 from __future__ import annotations
 
-import json
-import zipfile
-import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeclf_runtime.files.outputs import new_file
-from edgeclf_runtime.files.read import sha256_bytes, sha256_file
-from edgeclf_runtime.files.schema import parse_json
 
-from ..calibration.sets import CalibrationSet
+from ..data.npz import reading_npz, write_npz
 from ..data.schemas import HISTOGRAMS
 from ..progress import say
-from ..training.runs import Run
 from .activations import collect_histograms
-from .histograms import BINS, SAMPLE, Histogram
+from .histograms import Histogram, distinct
+
+if TYPE_CHECKING:
+    import onnx
 
 HISTOGRAM_FILE = "histograms.npz"
-_MOST_BYTES = 1 << 28
-_KEY = "key"
 
 
-def recall_histograms(
-    run: Run, calibration: CalibrationSet, model: Any, batches: Sequence[np.ndarray], keep: bool = True
-) -> dict[str, Histogram]:
-    """Return the histograms of the run's FP32 file over the calibration set: the kept ones where they are of the same
-    things, else new ones, which are kept; what differs is told.
+class HistogramStore:
+    """A file of histograms, and the key of what they are made from: a text for each thing, by its name."""
 
-    model: the prepared onnx.ModelProto of that file.
-    keep: whether new ones are written into the run now; else the caller does so with keep_histograms().
-    """
-    path = run.path / HISTOGRAM_FILE
-    key = _key(run, calibration)
-    if path.is_file():
-        differs, histograms = _read(path, key)
-        if not differs:
-            return histograms
-        say(f"{path} is not used, for it is of {differs}: the activations are looked at anew")
-    histograms = collect_histograms(model, batches)
-    if keep:
-        with new_file(path, overwrite=True) as work:
-            keep_histograms(work, run, calibration, histograms)
-    return histograms
+    def __init__(self, path: Path, key: Mapping[str, str]) -> None:
+        self._path, self._key = path, dict(key)
 
+    def recall(self, model: onnx.ModelProto, batches: Sequence[np.ndarray]) -> dict[str, Histogram]:
+        """Return the cached histograms if their key matches; otherwise collect them, and log what changed.
 
-def _key(run: Run, calibration: CalibrationSet) -> dict[str, str]:
-    """Return what the histograms come from."""
-    return {
-        "model": sha256_file(run.file("model.fp32.onnx")),
-        "calibration set": calibration.sha256,
-        "preprocessing": sha256_bytes(json.dumps(run.preprocessing._asdict(), sort_keys=True).encode()),
-        "settings": f"{BINS} bins, {SAMPLE} values",
-    }
+        model: the prepared FP32 file.  batches: the calibration set, as collect_histograms() takes it.
+        """
+        if self._path.is_file():
+            try:
+                return self._read()
+            except ValueError as error:
+                say(f"{self._path} is ignored ({error}); collecting activations again")
+        return collect_histograms(model, batches)
 
+    def keep(self, histograms: Mapping[str, Histogram]) -> None:
+        """Write histograms into the store's own file."""
+        with new_file(self._path, overwrite=True) as work:
+            self.write(Path(work), histograms)
 
-def _read(path: Path, key: dict[str, str]) -> tuple[str, dict[str, Histogram]]:
-    """Return what differs, "" for nothing, and the histograms."""
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ValueError(f"more than {_MOST_BYTES} bytes")
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > _MOST_BYTES:
-                raise ValueError(f"more than {_MOST_BYTES} bytes when unpacked")
-        with np.load(path, allow_pickle=False) as stored:
-            known = parse_json(str(stored[_KEY]).encode())
-            HISTOGRAMS(known, "")
-            counts = stored["counts"]
-            if counts.shape != (len(known["names"]), 2 * BINS) or counts.dtype.kind != "i" or counts.min() < 0:
-                raise ValueError("its counts have another shape or kind")
-            wrong = [f"another {name}" for name in key if known["from"].get(name) != key[name]]
-            if wrong:
-                return " and ".join(wrong), {}
-            histograms = {}
-            for place, names in enumerate(known["names"]):
-                one = Histogram()
-                one.low, one.high = (float(value) for value in stored["bounds"][place])
-                one.exponent, one.counts = int(stored["exponents"][place]), counts[place]
-                histograms.update(dict.fromkeys(names, one))
-            return "", histograms
-    except (OSError, EOFError, ValueError, LookupError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        return f"nothing that can be read ({error})", {}
+    def write(self, path: Path, histograms: Mapping[str, Histogram]) -> None:
+        """Write histograms, with this store's key, into another file."""
+        groups = distinct(histograms)
+        arrays = {
+            "bounds": np.array([(one.low, one.high) for _, one in groups]),
+            "exponents": np.array([one.exponent for _, one in groups]),
+            "counts": np.array([one.counts for _, one in groups]),
+        }
+        write_npz(path, {"from": self._key, "names": [names for names, _ in groups]}, arrays)
 
-
-def keep_histograms(path: str | Path, run: Run, calibration: CalibrationSet, histograms: dict[str, Histogram]) -> None:
-    """Write a run's histograms into a file, with what they come from."""
-    # A layer and its activation function share one.
-    names: dict[int, list[str]] = {}
-    for name, one in histograms.items():
-        names.setdefault(id(one), []).append(name)
-    ones = [histograms[group[0]] for group in names.values()]
-    with open(path, "wb") as stream:
-        np.savez_compressed(
-            stream,
-            key=np.array(json.dumps({"from": _key(run, calibration), "names": list(names.values())})),
-            bounds=np.array([(one.low, one.high) for one in ones]),
-            exponents=np.array([one.exponent for one in ones]),
-            counts=np.array([one.counts for one in ones]),
-        )
+    def _read(self) -> dict[str, Histogram]:
+        """Return what the file holds; ValueError says why it cannot be used."""
+        try:
+            with reading_npz(self._path, HISTOGRAMS) as (header, arrays):
+                changed = [name for name, value in self._key.items() if header["from"].get(name) != value]
+                if not changed:
+                    ones = [
+                        Histogram.restore(low, high, exponent, counts)
+                        for (low, high), exponent, counts in zip(
+                            arrays["bounds"], arrays["exponents"], arrays["counts"], strict=True
+                        )
+                    ]
+                    pairs = zip(header["names"], ones, strict=True)
+                    return {name: one for names, one in pairs for name in names}
+        except ValueError as error:
+            raise ValueError(f"it cannot be read: {error}") from None
+        raise ValueError(f"made from another {' and another '.join(changed)}")

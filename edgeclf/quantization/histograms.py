@@ -1,16 +1,15 @@
-"""How the values of a model's activations are distributed over many images, in a memory that does not grow with their number.
-
-Knows nothing of models, of images, or of what the distribution is used for.
-"""
+"""Histograms of activations over any number of images, in memory of a fixed size."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 
 BINS = 2048
 """On each side of 0."""
 SAMPLE = 4096
-"""Values of one tensor that are counted, an image; smallest and largest are of all."""
+"""Values of one tensor that are counted for each image; the smallest and the largest are of all values."""
 
 
 class Histogram:
@@ -25,6 +24,15 @@ class Histogram:
         self.exponent = -40
         self.counts = np.zeros(2 * BINS, np.int64)
 
+    @classmethod
+    def restore(cls, low: float, high: float, exponent: int, counts: np.ndarray) -> Histogram:
+        """Return a histogram of these values; ValueError if they cannot be a histogram's."""
+        if counts.shape != (2 * BINS,) or counts.dtype.kind != "i" or counts.min() < 0:
+            raise ValueError("counts of another shape or type")
+        one = cls()
+        one.low, one.high, one.exponent, one.counts = float(low), float(high), int(exponent), counts
+        return one
+
     @property
     def largest(self) -> float:
         """The largest magnitude."""
@@ -32,34 +40,42 @@ class Histogram:
 
     @property
     def width(self) -> float:
-        """Of a bin."""
+        """A bin's width."""
         return float(2.0**self.exponent / BINS)
 
     @property
-    def centres(self) -> np.ndarray:
+    def centers(self) -> np.ndarray:
         """The value in the middle of each bin, float64 [2 * BINS]."""
         return (np.arange(2 * BINS) - BINS + 0.5) * self.width
 
     def add(self, values: np.ndarray, turn: int) -> None:
-        """Count a tensor's values, float32 of any shape; each ``turn`` samples other places of it.
+        """Count a tensor's values, float32 of any shape; each ``turn`` samples other elements of it.
 
-        Raises ValueError, which says what was found, where a value is infinite or not a number.
+        Raises ValueError, which says what was found, if a value is infinite or not a number.
         """
         values = values.ravel()
         low, high = float(values.min()), float(values.max())
         if not np.isfinite(high - low):
-            raise ValueError(f"values from {low} to {high}, where finite numbers were expected,")
+            raise ValueError(f"values from {low} to {high} (finite numbers were expected)")
         self.low, self.high = min(self.low, low), max(self.high, high)
         while 2.0**self.exponent <= self.largest:
             self._widen()
         # An odd stride, so that a map's even width does not repeat in the sample.
         stride = max(1, len(values) // SAMPLE) | 1
         sample = values[turn % stride :: stride].astype(np.float64)
-        places = np.floor(sample / self.width).astype(np.int64) + BINS
-        self.counts += np.bincount(places, minlength=2 * BINS)
+        bins = np.floor(sample / self.width).astype(np.int64) + BINS
+        self.counts += np.bincount(bins, minlength=2 * BINS)
 
     def _widen(self) -> None:
         if self.counts.any():
             merged = self.counts.reshape(BINS, 2).sum(1)
             self.counts = np.concatenate([np.zeros(BINS // 2, np.int64), merged, np.zeros(BINS // 2, np.int64)])
         self.exponent += 1
+
+
+def distinct(histograms: Mapping[str, Histogram]) -> list[tuple[list[str], Histogram]]:
+    """Return each histogram once, with its tensors' names: a layer and its activation function share one."""
+    groups: dict[int, tuple[list[str], Histogram]] = {}
+    for name, one in histograms.items():
+        groups.setdefault(id(one), ([], one))[0].append(name)
+    return list(groups.values())

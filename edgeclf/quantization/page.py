@@ -1,7 +1,7 @@
-"""The page that quantize() leaves beside its files: what was tried, what was kept, and where accuracy goes.
+"""The report of quantize() as one HTML page: what was tried, what was kept, and where accuracy is lost.
 
-One file without scripts that asks nothing of another host.  Names of labels, layers and folders are the user's, so all
-text is escaped.  Knows nothing of how files are made or measured.
+It has no scripts and loads nothing from another host.  Names of labels, layers and folders are the user's, so all text
+is escaped.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ img { width: 100%; } svg.bar { width: 90px; height: 9px; margin-left: 6px; } svg
 
 
 class _Html(str):
-    """Text that is HTML already; all else is escaped where it is put into the page."""
+    """Text that is already HTML; all other text is escaped when it is put into the page."""
 
     __slots__ = ()
 
@@ -49,10 +49,10 @@ def make_page(report: QuantizeReport, histograms: Mapping[str, Histogram]) -> st
     """Return the page as HTML; histograms: of each layer's output, by the layer's name."""
     title = f"Quantization of {report.run}"
     sections = [_verdict(report), _flavors(report), _drops(report)]
-    noisy = [file for file in report.files if file.noise]
+    noisy = [file for file in report.files if file.findings.noise]
     if noisy:
         sections += [_activations(noisy[0], histograms), _sensitivity(noisy)]
-    sections += [_costs(file) for file in report.files if file.fallback]
+    sections += [_costs(file) for file in report.files if file.findings.fallback]
     sections.append(_origin(report))
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{_put(title)}</title>\n'
@@ -64,19 +64,19 @@ def make_page(report: QuantizeReport, histograms: Mapping[str, Histogram]) -> st
 
 def _verdict(report: QuantizeReport) -> str:
     files = report.files
-    passed = [file.name for file in files if file.drop <= report.max_drop]
-    least, most = min(files, key=lambda file: file.drop), max(files, key=lambda file: file.drop)
+    passed = [file.name for file in files if file.comparison.drop <= report.max_drop]
+    least, most = (choose(files, key=lambda file: file.comparison.drop) for choose in (min, max))
     smallest = min(files, key=lambda file: file.size)
     back = "".join(
-        f"; {file.name} with {len(file.fallback)} of {file.layers} layers back in float"
+        f"; {file.name} with {len(file.findings.fallback)} of {file.layers} layers back in float"
         for file in files
-        if file.fallback
+        if file.findings.fallback
     )
     return _paragraph(
-        f"Ranges come from {report.calibration_images} calibration images; each file was held to FP32 on the same "
-        f"{report.judged_images} labelled images.  {len(passed)} of {len(files)} files lose at most the accepted "
-        f"{report.max_drop:g} of FP32's accuracy of {report.accuracy_fp32:.4f} ({', '.join(passed)}{back}): the drop goes "
-        f"from {least.drop:+.4f} ({least.name}) to {most.drop:+.4f} ({most.name}).  The smallest file is "
+        f"Ranges come from {report.calibration_images} calibration images; each file was compared with FP32 on the same "
+        f"{report.judged_images} labeled images.  {len(passed)} of {len(files)} files lose at most the accepted "
+        f"{report.max_drop:g} of FP32's accuracy of {report.accuracy_fp32:.4f} ({', '.join(passed)}{back}): the drop ranges "
+        f"from {least.comparison.drop:+.4f} ({least.name}) to {most.comparison.drop:+.4f} ({most.name}).  The smallest file is "
         f"{smallest.name}, {smallest.size / 1e6:.1f} MB, {smallest.size / report.size_fp32:.1%} of FP32."
     )
 
@@ -99,34 +99,38 @@ def _flavors(report: QuantizeReport) -> str:
     groups: list[list[tuple[str, ...]]] = [[(*fp32, f"{report.latency_fp32_ms:.2f}")]]
     groups += [_tried(file, report) for file in report.files]
     if one := report.baseline:
-        groups.append([(one.name, "(for comparison)", *_measured(one, one.size, report), f"{one.latency_ms:.2f}")])
+        groups.append(
+            [(one.name, "(for comparison)", *_measured(one.comparison, one.size, report), f"{one.latency_ms:.2f}")]
+        )
     return _section(
-        "Every file and every way to find ranges",
+        "Every file and every range method",
         _table((*head, "ms"), *groups),
         _paragraph(
-            "✓: kept.  Of the methods that lose no accuracy beyond chance (p at least 0.05) it is the one that diverges "
-            "least from FP32; it was chosen on the images that it is measured on.  drop: FP32's accuracy less the file's, "
-            "below 0 where the file is right more often.  p: exact McNemar test, how likely a difference as large is, were "
-            "the two equally good.  agreement: share of images that get the same label from both.  divergence: "
-            "Kullback-Leibler, of the file's probabilities from FP32's, in thousandths of a nat; it separates "
-            "files whose agreement differs only by chance.  confidence: mean of the file's less FP32's.  ms: median of one inference on this machine's CPU by ONNX Runtime, whatever the "
-            "file is for; it tells nothing about a GPU or a board.",
+            "✓: kept.  Of the methods without a significant accuracy drop (p of at least 0.05), the one that diverges least "
+            "from FP32 is kept; it was chosen on the images that it is measured on.  drop: FP32's accuracy minus the file's, "
+            "negative if the file is right more often.  p: exact McNemar test, the probability of a difference at least as "
+            "large if both were equally accurate.  agreement: share of images to which both give the same label.  "
+            "divergence: Kullback-Leibler, of the file's probabilities from FP32's, in thousandths of a nat; it separates "
+            "files whose agreement differs only by chance.  confidence: mean of the file's minus FP32's.  ms: median of one "
+            "inference on this machine's CPU by ONNX Runtime, whatever the file is for; it says nothing about a GPU or a board.",
             "note",
         ),
     )
 
 
 def _tried(file: QuantizedFile, report: QuantizeReport) -> list[tuple[str, ...]]:
-    """Return a row for each method, the kept one with its time, and with layers in float where it needed them."""
-    kept = (*_measured(file, file.size, report), f"{file.latency_ms:.2f}")
+    """Return a row for each method; the kept one has its time, and the number of layers back in float if there are any."""
+    kept = (*_measured(file.comparison, file.size, report), f"{file.latency_ms:.2f}")
     rows = [
-        (file.name, trial.method, *_measured(trial, trial.size, report), "")
-        for trial in file.trials
-        if trial.method != file.method or file.fallback
+        (file.name, trial.method, *_measured(trial.comparison, trial.size, report), "")
+        for trial in file.findings.trials
+        if trial.method != file.findings.method or file.findings.fallback
     ]
-    place = [trial.method for trial in file.trials].index(file.method) if file.trials else 0
-    added = f", layers in float: {len(file.fallback)}" if file.fallback else ""
-    rows.insert(place + bool(added), (file.name, _Html(f"<b>{_put(f'{file.method}{added} ✓'.strip())}</b>"), *kept))
+    index = [trial.method for trial in file.findings.trials].index(file.findings.method) if file.findings.trials else 0
+    added = f", layers in float: {len(file.findings.fallback)}" if file.findings.fallback else ""
+    rows.insert(
+        index + bool(added), (file.name, _Html(f"<b>{_put(f'{file.findings.method}{added} ✓'.strip())}</b>"), *kept)
+    )
     return rows
 
 
@@ -146,23 +150,23 @@ def _measured(one: Comparison, size: int, report: QuantizeReport) -> tuple[str, 
 
 
 def _drops(report: QuantizeReport) -> str:
-    files = {file.name: file for file in report.files}
-    every = list(report.files[0].drop_by_label)
-    change = {label: max(abs(file.drop_by_label[label]) for file in report.files) for label in every}
+    files = {file.name: file.comparison for file in report.files}
+    every = list(report.files[0].comparison.drop_by_label)
+    change = {label: max(abs(found.drop_by_label[label]) for found in files.values()) for label in every}
     most = sorted(every, key=lambda label: -change[label])[:_SHOWN_LABELS]
     labels = [label for label in every if label in most]
-    rows = [(label, *(f"{file.drop_by_label[label]:+.4f}" for file in report.files)) for label in labels]
+    rows = [(label, *(f"{found.drop_by_label[label]:+.4f}" for found in files.values())) for label in labels]
     which = "each label" if len(labels) == len(every) else f"the {len(labels)} of {len(every)} labels that change most"
     return _section(
-        "Accuracy lost",
-        _picture(draw_drops(files, labels, report.max_drop), "drop of accuracy by file, and of recall by label"),
-        _paragraph(f"Drop of recall of {which}; with few images of a label, one image is a large part.", "note"),
+        "Accuracy drop",
+        _picture(draw_drops(files, labels, report.max_drop), "accuracy drop by file, and recall drop by label"),
+        _paragraph(f"Recall drop of {which}; if a label has few images, one image is a large share.", "note"),
         _table(["label", *files], rows),
     )
 
 
 def _activations(file: QuantizedFile, histograms: Mapping[str, Histogram]) -> str:
-    layers = [row for row in file.noise if row.layer in histograms][:_DRAWN_LAYERS]
+    layers = [row for row in file.findings.noise if row.layer in histograms][:_DRAWN_LAYERS]
     drawn = {row.layer: histograms[row.layer] for row in layers}
     ranges = {name: [find(histogram) for find in METHODS.values()] for name, histogram in drawn.items()}
     rows = [(name, *(f"{low:.4g} to {high:.4g}" for low, high in found)) for name, found in ranges.items()]
@@ -170,10 +174,9 @@ def _activations(file: QuantizedFile, histograms: Mapping[str, Histogram]) -> st
         f"Activations of the noisiest layers of {file.name}",
         _picture(draw_histograms(drawn, [f"{row.snr_db:.1f} dB" for row in layers]), "histograms of activations"),
         _paragraph(
-            f"How often each value occurred in the calibration images (a sample of the values of each; logarithmic), and "
-            f"the ranges between which INT8 has its steps; {file.method} was kept.  What is outside is cut off.  The "
-            "signal-to-noise ratio of the layer's output in the file is above.  A layer and an activation function that "
-            "follows it share one range.",
+            f"How often each value occurred in the calibration images (a sample of each image's values; logarithmic), and the "
+            f"range that INT8 covers; {file.findings.method} was kept.  Values outside are clipped.  Above each plot: the "
+            "signal-to-noise ratio of the layer's output in the file.  A layer and the activation function after it share one range.",
             "note",
         ),
         _table(["layer", *METHODS], rows),
@@ -181,33 +184,35 @@ def _activations(file: QuantizedFile, histograms: Mapping[str, Histogram]) -> st
 
 
 def _sensitivity(files: Sequence[QuantizedFile]) -> str:
-    snr = {file.name: {row.layer: row.snr_db for row in file.noise} for file in files}
-    listed = {row.layer for file in files for row in file.noise[:_LISTED_LAYERS]}
+    snr = {file.name: {row.layer: row.snr_db for row in file.findings.noise} for file in files}
+    listed = {row.layer for file in files for row in file.findings.noise[:_LISTED_LAYERS]}
     ranking = sorted(listed, key=lambda layer: min(found[layer] for found in snr.values() if layer in found))
     most = max(found[layer] for found in snr.values() for layer in listed if layer in found)
-    # The noise was measured while those of the fallback were in INT8.
-    kept_float = {file.name: {*file.float_layers} - {row.layer for row in file.fallback} for file in files}
+    # The noise was measured while the layers of the fallback were still in INT8.
+    kept_float = {
+        file.name: {*file.findings.float_layers} - {row.layer for row in file.findings.fallback} for file in files
+    }
     rows = [
         (layer, *(_bar(found.get(layer), most, layer in kept_float[name]) for name, found in snr.items()))
         for layer in ranking
     ]
     in_float = [
         _paragraph(
-            f"{file.name}: {len(file.float_layers)} of {file.layers} layers compute in float"
-            + (f" ({', '.join(file.float_layers)})" if file.float_layers else "")
-            + (f", and in some place {', '.join(file.float_operators)}" if file.float_operators else "")
+            f"{file.name}: {len(file.findings.float_layers)} of {file.layers} layers compute in float"
+            + (f" ({', '.join(file.findings.float_layers)})" if file.findings.float_layers else "")
+            + (f", and somewhere {', '.join(file.findings.float_operators)}" if file.findings.float_operators else "")
             + ".",
             "note",
         )
         for file in files
     ]
     return _section(
-        "Where noise comes in",
+        "Noise by layer",
         _paragraph(
-            f"Signal-to-noise ratio of a layer's output against FP32's, in decibels, all layers before it in INT8 too (20 dB "
-            f"is a noise of a tenth); the {_LISTED_LAYERS} noisiest of each file, before any layer went back to float so "
-            "that the file passed.  The longer the bar, the less noise.  float: the layer itself computes in float.  "
-            "-: the file has no such output, the layer being one with what follows.",
+            f"Signal-to-noise ratio of each layer's output relative to FP32's, in decibels, with all layers before it in INT8 "
+            f"too (20 dB: noise of one tenth); the {_LISTED_LAYERS} noisiest of each file, before any layer went back to float "
+            "to make the file pass.  A longer bar means less noise.  float: the layer itself computes in float.  "
+            "-: the file has no such output because the layer is fused with the next.",
             "note",
         ),
         _table(["layer", *(file.name for file in files)], rows),
@@ -218,18 +223,18 @@ def _sensitivity(files: Sequence[QuantizedFile]) -> str:
 def _costs(file: QuantizedFile) -> str:
     effects = [
         (row.layer, f"{row.snr_db:.1f}", f"{row.drop:+.4f}", f"{row.agreement:.4f}")
-        for row in file.effects[:_LISTED_LAYERS]
+        for row in file.findings.effects[:_LISTED_LAYERS]
     ]
-    fallback = [(row.layer, f"{row.size / 1e3:+.0f}", f"{row.latency_ms:+.2f}") for row in file.fallback]
+    fallback = [(row.layer, f"{row.size / 1e3:+.0f}", f"{row.latency_ms:+.2f}") for row in file.findings.fallback]
     return _section(
-        f"Which layers {file.name} needed in float",
+        f"Layers that {file.name} needs in float",
         _paragraph(
-            f"{file.name} did not pass at once.  What INT8 of one layer alone does to the logits, the others being float: "
-            f"the {len(effects)} worst of {len(file.effects)} layers, on a few of the images.",
+            f"{file.name} did not pass at once.  The effect on the logits of INT8 in one layer only, with all others in float: "
+            f"the {len(effects)} worst of {len(file.findings.effects)} layers, on a few of the images.",
             "note",
         ),
         _table(["INT8 alone", "logits, dB", "drop", "agreement"], effects),
-        _paragraph("Layers that went back to float so that the file passed, and what each added.", "note"),
+        _paragraph("Layers that went back to float to make the file pass, and what each added.", "note"),
         _table(["back in float", "KB", "ms"], fallback),
     )
 
@@ -270,7 +275,7 @@ def _paragraph(text: str, name: str = "") -> str:
 
 
 def _table(head: Iterable[str], *groups: Iterable[Iterable[object]], name: str = "") -> str:
-    """Return a table; a line is between groups of rows."""
+    """Return a table with a line between groups of rows."""
     lines = [f'<table class="{name}">', f"<thead>{_row(head, 'th')}</thead>"]
     for rows in groups:
         lines += ["<tbody>", *(_row(row, "td") for row in rows), "</tbody>"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from io import StringIO
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from ..evaluation.comparison import Comparison
 from ..evaluation.plots import new_figure
 from .histograms import Histogram
 from .ranges import METHODS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _PAGE_WIDTH = 11.0
 
@@ -48,7 +51,7 @@ def draw_histograms(histograms: Mapping[str, Histogram], titles: Sequence[str]) 
     axes = figure.subplots(rows, 2, squeeze=False).flat
     for axis, (name, histogram), title in zip(axes, histograms.items(), titles, strict=False):
         seen = histogram.counts > 0
-        values, counts = histogram.centres[seen], histogram.counts[seen]
+        values, counts = histogram.centers[seen], histogram.counts[seen]
         axis.hist(values, 150, weights=counts, log=True, histtype="stepfilled", color="0.75")
         for number, (method, find) in enumerate(METHODS.items()):
             # Each line is thinner than the one before it, so that equal ones are all seen.
@@ -75,7 +78,7 @@ def _shorten(name: str, length: int) -> str:
     return printable(name if len(name) <= length else f"{name[: length // 2 - 1]}…{name[-(length // 2) :]}")
 
 
-def _svg(figure: Any) -> str:
+def _svg(figure: Figure) -> str:
     import matplotlib
 
     text = StringIO()

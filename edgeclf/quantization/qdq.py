@@ -1,32 +1,31 @@
-"""One Q/DQ file: a float model and its activations' ranges in, the form of one family of backends out.
-
-Knows nothing of images, of files on disk, or of accuracy.
-"""
+"""Writes the Q/DQ form of a float model for one family of backends, from its activations' ranges."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..targets import Flavor
-from .activations import Ranges
-from .ranges import weight_scales
+from .ranges import Ranges, weight_scales
 from .rounding import Rounding
+
+if TYPE_CHECKING:
+    import onnx
 
 _POOLING = ("GlobalAveragePool", "ReduceMean", "Flatten", "Reshape", "Squeeze")
 _FEW_INPUTS = 16
 _FEW_CHANNELS = 32
-"""A convolution with at most so many channels on both sides has little to multiply for what it reads and writes."""
+"""A convolution with at most this many channels on both sides computes little relative to what it reads and writes."""
 
 
 def write_flavor(
-    model: Any, flavor: Flavor, ranges: Ranges, rounding: Rounding, float_nodes: Collection[str] = ()
-) -> Any:
+    model: onnx.ModelProto, flavor: Flavor, ranges: Ranges, rounding: Rounding, float_nodes: Collection[str] = ()
+) -> onnx.ModelProto:
     """Return the Q/DQ form (onnx.ModelProto) of a prepared FP32 model for one family of backends.
 
-    ranges: of every activation.  rounding: of the same model.  float_nodes: names of more nodes that stay float.
+    ranges: of every activation.  rounding: of the same model.  float_nodes: names of further nodes that stay float.
     """
     import onnx
     from onnxruntime.quantization import QuantType
@@ -60,8 +59,8 @@ def write_flavor(
     return quantized
 
 
-def drop_unused_constants(graph: Any) -> None:
-    """Remove what nothing reads any more, such as the bounds of a Clip that its Q/DQ pair does; backends warn of them."""
+def drop_unused_constants(graph: onnx.GraphProto) -> None:
+    """Remove constants that nothing reads any more, such as the bounds of a Clip that its Q/DQ pair replaces; backends warn of them."""
     used = {name for node in graph.node for name in node.input}
     for node in [node for node in graph.node if node.op_type == "Constant" and node.output[0] not in used]:
         graph.node.remove(node)
@@ -72,11 +71,11 @@ def drop_unused_constants(graph: Any) -> None:
 def _operators(flavor: Flavor) -> list[str]:
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-    # TensorRT fuses what follows a convolution into it, and takes Q/DQ around anything else as an order to leave it apart.
+    # TensorRT fuses what follows a convolution into it; Q/DQ around anything else would prevent that.
     return ["Conv", "ConvTranspose"] if flavor.tensorrt else sorted(set(QDQRegistry) | set(QLinearOpsRegistry))
 
 
-def _extra_options(model: Any, flavor: Flavor, operators: list[str]) -> dict[str, Any]:
+def _extra_options(model: onnx.ModelProto, flavor: Flavor, operators: list[str]) -> dict[str, Any]:
     scales = weight_scales(model.graph, flavor.sums_of_16_bits)
     return {"TensorQuantOverrides": scales, **(_tensorrt_options(operators) if flavor.tensorrt else {})}
 
@@ -84,8 +83,7 @@ def _extra_options(model: Any, flavor: Flavor, operators: list[str]) -> dict[str
 def _tensorrt_options(operators: list[str]) -> dict[str, Any]:
     """Return the quantizer's extra options as NVIDIA's Model-Optimizer sets them.
 
-    TensorRT refuses zero points other than 0 and INT32 biases, and wants float weights behind a
-    Q/DQ pair of their own.
+    TensorRT refuses zero points other than 0 and INT32 biases, and expects float weights with their own Q/DQ pair.
     """
     return {
         "ActivationSymmetric": True,
@@ -103,24 +101,22 @@ def _float32(ranges: Ranges) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {name: (np.array(low, np.float32), np.array(high, np.float32)) for name, (low, high) in ranges.items()}
 
 
-def _residual_inputs(graph: Any, float_nodes: Collection[str]) -> list[str]:
-    """Return one input of each Add that joins two branches: its sum then fuses into the convolution of the other.
+def _residual_inputs(graph: onnx.GraphProto, float_nodes: Collection[str]) -> list[str]:
+    """Return one input of each Add that joins two branches: the sum then fuses into the other branch's convolution.
 
-    The shortcut is the second in every backbone of timm; where it also feeds a convolution it is quantised once for both.
+    In timm's backbones the shortcut is the second input; if it also feeds a convolution, it is quantized once for both.
     """
     made = {name for node in graph.node if node.op_type != "Constant" for name in node.output}
     adds = [node.input for node in graph.node if node.op_type == "Add" and node.name not in float_nodes]
     return [names[1] for names in adds if made.issuperset(names)]
 
 
-def _float_nodes(model: Any, flavor: Flavor) -> list[str]:
-    """Return the nodes that stay float: those whose 8 bits cost the most accuracy and save the least time.
+def _float_nodes(model: onnx.ModelProto, flavor: Flavor) -> list[str]:
+    """Return the nodes that stay float: those where 8 bits cost the most accuracy and save the least time.
 
-    Layout and normalisation of the pixels, convolutions of few channels, and the layer that gives
-    the logits with the pooling in front of it.  Of EfficientNet-Lite0 the first layer and the first block: quantising the former
-    made half of the noise in its features, the latter a third of what was left, and it was not
-    faster (2.9 ms against 2.8 at 256 x 256).  Pooled features in float made up to 2 dB of the logits
-    of a ResNet-18.
+    They are the layout and normalization of the pixels, convolutions of few channels (the first layer and the first block of
+    EfficientNet-Lite0, which cause most of its noise and are not faster in INT8), and the last layer with the pooling
+    before it.
     """
     shapes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
     tail = _tail(model.graph)
@@ -133,8 +129,8 @@ def _float_nodes(model: Any, flavor: Flavor) -> list[str]:
     ]
 
 
-def _tail(graph: Any) -> set[str]:
-    """Return the names of the node that gives the logits and of the pooling in front of it."""
+def _tail(graph: onnx.GraphProto) -> set[str]:
+    """Return the names of the node that outputs the logits and of the pooling before it."""
     made_by = {name: node for node in graph.node for name in node.output}
     node = made_by[graph.output[0].name]
     names = {node.name}
@@ -143,9 +139,9 @@ def _tail(graph: Any) -> set[str]:
     return names
 
 
-def _has_few_channels(convolution: Any, shape: list[int], flavor: Flavor) -> bool:
+def _has_few_channels(convolution: onnx.NodeProto, shape: list[int], flavor: Flavor) -> bool:
     if flavor.tensorrt and min(shape[:2]) <= _FEW_INPUTS:
-        return True  # as NVIDIA's Model-Optimizer; a depthwise convolution, of one channel a group, among them
+        return True  # as NVIDIA's Model-Optimizer does; includes depthwise convolutions, with one channel a group
     groups = next((attribute.i for attribute in convolution.attribute if attribute.name == "group"), 1)
     outputs, inputs = shape[0], shape[1] * groups
     return inputs < _FEW_INPUTS or max(inputs, outputs) <= _FEW_CHANNELS

@@ -1,141 +1,108 @@
-"""From a run's FP32 file to one smaller file for each family of backends, each held to FP32's accuracy.
+"""Quantizes a run's FP32 file: one smaller file for each family of backends, each compared with FP32.
 
-The distributions of the activations are collected once, on a calibration set out of train, and every
-flavour is written from them: Q/DQ files by ONNX Runtime's quantizer (``quantization/qdq.py``), FP16
-(``graph/fp16.py``), and TensorRT's calibration cache.
+The distributions of the activations are collected once, over a calibration set taken from the training images.  Every
+flavor is written from them: Q/DQ files (``qdq.py``), FP16 (``graph/fp16.py``), and TensorRT's calibration cache.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
 
-import numpy as np
-
-from edgeclf_runtime.files.outputs import claim_output, new_file
-from edgeclf_runtime.files.read import sha256_file
+from edgeclf_runtime.files.outputs import claim_output
+from edgeclf_runtime.files.read import sha256_bytes, sha256_file
 
 from ..calibration.sets import CalibrationSet
-from ..data.datasets import Dataset
+from ..data.datasets import Dataset, Sample
 from ..data.folder_update import updated_folder
 from ..data.sampling import evenly_spaced
-from ..errors import EdgeclfError, OptionError
-from ..evaluation.inference import Judges, time_files
+from ..errors import EdgeclfError
+from ..evaluation.comparison import compare
+from ..evaluation.evaluation_set import EvaluationSet
+from ..evaluation.logit_store import LOGIT_FILE, write_logits
 from ..evaluation.opening import model_metadata
+from ..graph.inference import infer_file, time_files
 from ..graph.onnx_file import prepare, save_model
+from ..options import QuantizeOptions
 from ..progress import say
-from ..targets import CALIBRATION_CACHE, FLAVORS, opset_of
+from ..targets import CALIBRATION_CACHE, opset_of
 from ..training.runs import Run, read_run
-from .activations import ranges_of
-from .dynamic import measure_baseline
-from .histogram_store import HISTOGRAM_FILE, keep_histograms, recall_histograms
+from .dynamic import DYNAMIC, infer_dynamic
+from .histogram_store import HISTOGRAM_FILE, HistogramStore
+from .histograms import BINS, SAMPLE
 from .page import make_page
-from .ranges import METHODS
-from .report import Findings, QuantizedFile, QuantizeReport
+from .ranges import ranges_of
+from .report import Baseline, QuantizedFile, QuantizeReport
 from .rounding import Rounding, collect_moments
 from .search import Candidate, Search
 from .tensorrt_cache import format_cache
 
 REPORT_FILE = "quantization.json"
 REPORT_PAGE = "quantization.html"
-JUDGES = 500
-"""Images that tell a loss of one point from chance; training images fill up a smaller validation split."""
-MOST_JUDGES = 2000
-"""They are held in memory, since every file looks at them; of a larger validation split as many, evenly spaced."""
-
-
-@dataclass(frozen=True)
-class QuantizeOptions:
-    """How to quantise."""
-
-    calibration: str | None = None
-    """A calibration set's folder; None selects images from the run's train split."""
-    size: int = 300
-    """Images to select where no set is given."""
-    flavors: tuple[str, ...] = tuple(FLAVORS)
-    """Which files to write, by their names in targets.FLAVORS."""
-    method: str = "best"
-    """How an activation's range comes from its values, by a name in range_methods.METHODS; best: all are tried for
-    each file, and of those that lose no accuracy beyond chance the one that diverges least from FP32 is kept."""
-    max_drop: float = 0.01
-    """Largest loss of accuracy against FP32, on the same images, that is accepted."""
-    seed: int = 0
-    """Changes which images are selected."""
-    baseline: bool = False
-    """Whether torch's dynamic quantization of the linear layers is measured too, for comparison."""
-
-    def __post_init__(self) -> None:
-        unknown = sorted(set(self.flavors) - set(FLAVORS))
-        if unknown or not self.flavors:
-            raise OptionError(
-                f"there is no flavor {', '.join(unknown) or '(none named)'}; there are {', '.join(FLAVORS)}"
-            )
-        if self.method not in ("best", *METHODS):
-            raise OptionError(f"there is no range method {self.method!r}; there are best, {', '.join(METHODS)}")
-        if not 0 <= self.max_drop <= 1:
-            raise OptionError(f"max-drop is {self.max_drop}; 0 to 1 was expected (0.01 is one point of accuracy)")
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """The range methods to try."""
-        return tuple(METHODS) if self.method == "best" else (self.method,)
+EVALUATION_IMAGES = 500
+"""Evaluation images needed to tell a one-point drop from noise; a smaller validation split is topped up from train."""
+MOST_EVALUATION_IMAGES = 2000
+"""Of a larger validation split this many, evenly spaced: every file is evaluated on them."""
 
 
 def quantize(run: str | Path | Run, options: QuantizeOptions | None = None, overwrite: bool = False) -> QuantizeReport:
-    """Write a run's model.NAME.onnx for each flavour, calibration.cache, quantization.json and quantization.html.
+    """Write a run's model.NAME.onnx for each flavor, calibration.cache, quantization.json and quantization.html.
 
-    A Q/DQ file that loses more than ``max_drop`` of accuracy on the validation images (filled up
-    to JUDGES with training images that calibration did not see) gets its most sensitive layers
-    back in float, as few as make it pass.  Raises GateError, exit code 3, where nothing does; no
-    file is kept then.  Raises DataError for a calibration set whose files changed, ModelError for
-    activations that are not finite, and OutputError where a file is there already and
-    ``overwrite`` is not given.
+    A Q/DQ file whose accuracy drops by more than ``max_drop`` on the evaluation images gets its most sensitive layers
+    back in float, as few as make it pass.  Raises GateError, exit code 3, if that is not enough; no file is kept then.
+    Raises DataError for a calibration set whose files changed, ModelError for activations that are not finite, and
+    OutputError if a file exists and ``overwrite`` is not given.
     """
     if not isinstance(run, Run):
         run = read_run(run)
     options = options or QuantizeOptions()
     source = run.file("model.fp32.onnx")
     targets = {name: run.path / f"model.{name}.onnx" for name in options.flavors}
-    for target in (*targets.values(), run.path / CALIBRATION_CACHE):
-        claim_output(target, overwrite)
+    _claim(run.path, targets, overwrite)
+
+    # What goes in: the graph, the calibration images and their histograms, the evaluation images and FP32's logits.
     dataset = run.dataset()
     calibration = _calibration_set(dataset, options)
     batches = calibration.batches(run.preprocessing)
     graph = prepare(source)
-    histograms = recall_histograms(run, calibration, graph, batches, keep=False)
-    judges = _judges(run, dataset, calibration, source)
-    rounding = Rounding(graph, collect_moments(graph, batches))
-    search = Search(graph, histograms, rounding, judges, batches, options.methods, options.max_drop)
+    store = HistogramStore(run.path / HISTOGRAM_FILE, histogram_key(run, source, calibration))
+    histograms = store.recall(graph, batches)
+    images = EvaluationSet(_evaluation_samples(dataset, calibration), run.labels, run.preprocessing)
+    reference = infer_file(source, "fp32", images.batches("evaluating fp32"))
+
+    # The best file of each flavor.
+    search = Search(
+        graph=graph,
+        histograms=histograms,
+        rounding=Rounding(graph, collect_moments(graph, batches)),
+        images=images,
+        reference=reference,
+        batches=batches,
+        methods=options.methods,
+        max_drop=options.max_drop,
+    )
     found: dict[str, Candidate] = {}
     try:
         for name in options.flavors:
             found[name] = search.best(name, found)
     except (EdgeclfError, KeyboardInterrupt):
-        # With other options the next try begins where this one failed.
-        with new_file(run.path / HISTOGRAM_FILE, overwrite=True) as work:
-            keep_histograms(work, run, calibration, histograms)
+        store.keep(histograms)  # the next attempt, with other options, begins where this one failed
         raise
+
+    # What comes out, all of it or nothing.
     with updated_folder(run.path) as folder:
         works = {name: folder / target.name for name, target in targets.items()}
         for name, work in works.items():
             save_model(found[name].model, work, model_metadata(run, name), opset_of(name))
-        times = dict(zip(("fp32", *works), time_files([("fp32", source), *works.items()], batches[0]), strict=True))
-        files = tuple(
-            _file(found[name], search, name, str(targets[name]), work, times[name]) for name, work in works.items()
-        )
-        report = _report(run, options, calibration, judges, files, times["fp32"])
-        texts = {
-            CALIBRATION_CACHE: format_cache(ranges_of(histograms, _cache_method(found))),
-            REPORT_FILE: report.to_json(indent=1) + "\n",
-            REPORT_PAGE: make_page(report, {layer.name: histograms[layer.output] for layer in search.layers}),
-        }
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8")
-        keep_histograms(folder / HISTOGRAM_FILE, run, calibration, histograms)
-        # Somebody else may have quantised the run meanwhile.
-        for target in (*targets.values(), run.path / CALIBRATION_CACHE):
-            claim_output(target, overwrite)
+        report = _report(run, options, calibration, search, found, works)
+        _write_report(folder, report, search)
+        cache = format_cache(ranges_of(histograms, _cache_method(found)))
+        (folder / CALIBRATION_CACHE).write_text(cache, encoding="utf-8")
+        store.write(folder / HISTOGRAM_FILE, histograms)
+        logits = {file.sha256: found[file.name].logits for file in report.files}
+        write_logits(folder / LOGIT_FILE, images, {report.sha256_fp32: reference, **logits})
+        _claim(run.path, targets, overwrite)  # another process may have quantized the run meanwhile
     return report
 
 
@@ -143,43 +110,50 @@ def _report(
     run: Run,
     options: QuantizeOptions,
     calibration: CalibrationSet,
-    judges: Judges,
-    files: tuple[QuantizedFile, ...],
-    latency_fp32_ms: float,
+    search: Search,
+    found: Mapping[str, Candidate],
+    works: Mapping[str, Path],
 ) -> QuantizeReport:
+    """Time the files, and return what is known of them; ``works``: where they are until all is written."""
     source = run.file("model.fp32.onnx")
+    times = dict(zip(("fp32", *works), time_files([("fp32", source), *works.items()], search.batches[0]), strict=True))
+    files = [
+        QuantizedFile(
+            comparison=found[name].comparison,
+            findings=found[name].findings,
+            name=name,
+            path=str(run.path / work.name),
+            size=work.stat().st_size,
+            sha256=sha256_file(work),
+            latency_ms=times[name],
+            layers=len(search.layers),
+        )
+        for name, work in works.items()
+    ]
     return QuantizeReport(
         run=str(run.path),
         calibration_images=len(calibration),
         calibration_sha256=calibration.sha256,
-        judged_images=len(judges),
+        judged_images=len(search.images),
         max_drop=options.max_drop,
-        accuracy_fp32=float((judges.reference.argmax(1) == judges.truth).mean()),
+        accuracy_fp32=float((search.reference.argmax(1) == search.images.truth).mean()),
         size_fp32=source.stat().st_size,
         sha256_fp32=sha256_file(source),
-        latency_fp32_ms=latency_fp32_ms,
-        files=files,
-        baseline=measure_baseline(run, judges) if options.baseline else None,
+        latency_fp32_ms=times["fp32"],
+        files=tuple(files),
+        baseline=_baseline(run, search) if options.baseline else None,
     )
 
 
-def _file(found: Candidate, search: Search, name: str, path: str, work: Path, latency_ms: float) -> QuantizedFile:
-    return QuantizedFile(
-        **vars(found.comparison),
-        **{field.name: getattr(found, field.name) for field in fields(Findings)},
-        name=name,
-        path=path,
-        size=work.stat().st_size,
-        sha256=sha256_file(work),
-        latency_ms=latency_ms,
-        layers=len(search.layers),
-    )
+def _write_report(folder: Path, report: QuantizeReport, search: Search) -> None:
+    (folder / REPORT_FILE).write_text(report.to_json(indent=1) + "\n", encoding="utf-8")
+    page = make_page(report, {layer.name: search.histograms[layer.output] for layer in search.layers})
+    (folder / REPORT_PAGE).write_text(page, encoding="utf-8")
 
 
-def _cache_method(found: Mapping[str, Candidate]) -> str:
-    """Return the range method for TensorRT's calibrator: that of its own Q/DQ file, else of another."""
-    methods = {name: candidate.method for name, candidate in found.items() if candidate.method}
-    return methods.get("int8-tensorrt", next(iter(methods.values()), "minmax"))
+def _claim(folder: Path, targets: Mapping[str, Path], overwrite: bool) -> None:
+    for target in (*targets.values(), folder / CALIBRATION_CACHE):
+        claim_output(target, overwrite)
 
 
 def _calibration_set(dataset: Dataset, options: QuantizeOptions) -> CalibrationSet:
@@ -199,17 +173,39 @@ def _warn_of_missing_labels(dataset: Dataset, calibration: CalibrationSet) -> No
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         say(
-            f"warning: no calibration image is of {', '.join(missing[:5])}{more}; its activations' ranges are not known"
+            f"warning: no calibration image has the label {', '.join(missing[:5])}{more}; "
+            "the ranges of such images' activations are not known"
         )
 
 
-def _judges(run: Run, dataset: Dataset, calibration: CalibrationSet, source: Path) -> Judges:
-    """Return what INT8 is held to: val, and as many of train, outside the calibration set, as are wanting."""
+def histogram_key(run: Run, source: Path, calibration: CalibrationSet) -> dict[str, str]:
+    """Return what the histograms are made from."""
+    return {
+        "model": sha256_file(source),
+        "calibration set": calibration.sha256,
+        "preprocessing": sha256_bytes(json.dumps(run.preprocessing._asdict(), sort_keys=True).encode()),
+        "settings": f"{BINS} bins, {SAMPLE} values",
+    }
+
+
+def _evaluation_samples(dataset: Dataset, calibration: CalibrationSet) -> list[Sample]:
+    """Return the validation split, topped up with training images that are not used for calibration."""
     calibrated = set(calibration.paths)
     spare = [sample for sample in dataset.split("train") if sample.path not in calibrated]
     by_hash = sorted(zip(dataset.sha256(spare), spare, strict=True), key=lambda pair: pair[0])
     validation = dataset.split("val")
-    samples = validation + [sample for _, sample in by_hash[: max(0, JUDGES - len(validation))]]
-    samples = [samples[place] for place in evenly_spaced(len(samples), MOST_JUDGES)]
-    truth = np.array([dataset.index(sample) for sample in samples])
-    return Judges.load(source, run.labels, [sample.path for sample in samples], truth, run.preprocessing)
+    samples = validation + [sample for _, sample in by_hash[: max(0, EVALUATION_IMAGES - len(validation))]]
+    return [samples[i] for i in evenly_spaced(len(samples), MOST_EVALUATION_IMAGES)]
+
+
+def _cache_method(found: Mapping[str, Candidate]) -> str:
+    """Return the range method for TensorRT's calibrator: that of its own Q/DQ file, else of another file."""
+    methods = {name: one.findings.method for name, one in found.items() if one.findings.method}
+    return methods.get("int8-tensorrt", next(iter(methods.values()), "minmax"))
+
+
+def _baseline(run: Run, search: Search) -> Baseline:
+    images = search.images
+    logits, size, latency_ms = infer_dynamic(run.network(), images)
+    comparison = compare(images.labels, images.truth, search.reference, logits)
+    return Baseline(comparison=comparison, name=DYNAMIC, size=size, latency_ms=latency_ms)

@@ -1,59 +1,60 @@
-"""What quantize() made and measured, as facts: a table for people, JSON for machines.
-
-Knows nothing of how the files are made.
-"""
+"""The report of quantize(): a table for people, JSON for machines."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from ..evaluation.comparison import Comparison
 from .sensitivity import LayerEffect, LayerNoise
 
 
-@dataclass(frozen=True)
-class Trial(Comparison):
-    """One range method on one flavour, held to FP32."""
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One range method tried for one flavor, compared with FP32."""
 
+    comparison: Comparison
     method: str
     size: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FloatLayer:
-    """A layer that went back to float so that the file passed, and what it cost."""
+    """A layer that went back to float so that the file passes, and what that costs."""
 
     layer: str
     size: int
-    """Bytes that the file grew by."""
+    """Bytes added to the file."""
     latency_ms: float
-    """By how much an inference became longer on this machine; below 0: shorter."""
+    """Time added to an inference on this machine; negative: saved."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What was found on the way to a file."""
+    """What the search for a file found."""
 
     method: str = ""
-    """Of the ranges, by its name in range_methods.METHODS; "" for a file without Q/DQ."""
+    """Range method, by its name in ranges.METHODS; "" for a file without Q/DQ."""
     trials: tuple[Trial, ...] = ()
     """Every method that was tried."""
     float_layers: tuple[str, ...] = ()
     """Convolutions and matrix products that compute in float."""
     float_operators: tuple[str, ...] = ()
-    """Other kinds of nodes that do, in some place."""
+    """Other operators that compute in float somewhere."""
     fallback: tuple[FloatLayer, ...] = ()
-    """Those of float_layers that are so because the file would not have passed."""
+    """Those of float_layers without which the file would not pass."""
     noise: tuple[LayerNoise, ...] = ()
     effects: tuple[LayerEffect, ...] = ()
-    """Measured where the file did not pass at once."""
+    """Measured if the file did not pass at once."""
 
 
-@dataclass(frozen=True)
-class QuantizedFile(Findings, Comparison):
-    """One file and how it compares with FP32 on the same images."""
+@dataclass(frozen=True, kw_only=True)
+class QuantizedFile:
+    """One file, compared with FP32 on the same images."""
 
+    comparison: Comparison
+    findings: Findings
     name: str
     path: str
     size: int
@@ -64,16 +65,17 @@ class QuantizedFile(Findings, Comparison):
     """Convolutions and matrix products."""
 
 
-@dataclass(frozen=True)
-class Baseline(Comparison):
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
     """A way of quantizing that is not shipped, for comparison."""
 
+    comparison: Comparison
     name: str
     size: int
     latency_ms: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class QuantizeReport:
     """What quantize() wrote."""
 
@@ -81,8 +83,9 @@ class QuantizeReport:
     calibration_images: int
     calibration_sha256: str
     judged_images: int
+    """Evaluation images."""
     max_drop: float
-    """What was accepted."""
+    """Largest accuracy drop that was accepted."""
     accuracy_fp32: float
     size_fp32: int
     sha256_fp32: str
@@ -92,31 +95,49 @@ class QuantizeReport:
 
     def to_json(self, indent: int | None = None) -> str:
         """The report as one JSON object."""
-        return json.dumps(asdict(self), ensure_ascii=False, indent=indent)
+        return json.dumps(_flat(self), ensure_ascii=False, indent=indent)
 
     def __str__(self) -> str:
         lines = [
             f"{'file':<14}    size   of fp32  accuracy     drop (95 % interval)         agreement  confidence       ms  ranges",
             f"{'fp32':<14} {self.size_fp32 / 1e6:4.1f} MB   {1:6.1%}    {self.accuracy_fp32:.4f}{'':54}{self.latency_fp32_ms:9.2f}",
         ]
-        lines += [self._line(file, file.method) for file in self.files]
+        lines += [self._line(file, file.findings.method) for file in self.files]
         if self.baseline:
             lines.append(self._line(self.baseline, "(for comparison)"))
-        lines.append(f"against fp32 on {self.judged_images} images; {self.calibration_images} calibration images")
+        lines.append(f"compared with fp32 on {self.judged_images} images; {self.calibration_images} calibration images")
         for file in self.files:
-            label = max(file.drop_by_label, key=lambda label: file.drop_by_label[label])
-            lines.append(f"{file.name}: largest drop of a label {file.drop_by_label[label]:+.4f}, {label}")
-            if file.fallback:
+            drops = file.comparison.drop_by_label
+            label = max(drops, key=lambda label: drops[label])
+            lines.append(f"{file.name}: largest recall drop {drops[label]:+.4f}, label {label}")
+            if file.findings.fallback:
                 costs = ", ".join(
-                    f"{row.layer} ({row.size / 1e3:+.0f} KB, {row.latency_ms:+.2f} ms)" for row in file.fallback
+                    f"{row.layer} ({row.size / 1e3:+.0f} KB, {row.latency_ms:+.2f} ms)"
+                    for row in file.findings.fallback
                 )
                 lines.append(f"{file.name}: back to float so that it passes: {costs}")
         return "\n".join(lines)
 
     def _line(self, file: QuantizedFile | Baseline, ranges: str) -> str:
-        low, high = file.drop_interval
+        found = file.comparison
+        low, high = found.drop_interval
         return (
-            f"{file.name:<14} {file.size / 1e6:4.1f} MB   {file.size / self.size_fp32:6.1%}    {file.accuracy:.4f}  "
-            f"{file.drop:+.4f} ({low:+.4f} to {high:+.4f})     {file.agreement:.4f}     {file.confidence_shift:+.4f}"
+            f"{file.name:<14} {file.size / 1e6:4.1f} MB   {file.size / self.size_fp32:6.1%}    {found.accuracy:.4f}  "
+            f"{found.drop:+.4f} ({low:+.4f} to {high:+.4f})     {found.agreement:.4f}     {found.confidence_shift:+.4f}"
             f"{file.latency_ms:9.2f}  {ranges}"
         ).rstrip()
+
+
+def _flat(value: Any) -> Any:
+    """Return a report as JSON has it: a file's comparison and findings stand beside its own fields."""
+    if isinstance(value, (Comparison, LayerNoise, LayerEffect)):
+        return asdict(value)
+    if isinstance(value, (tuple, list)):
+        return [_flat(item) for item in value]
+    if not hasattr(value, "__dataclass_fields__"):
+        return value
+    row: dict[str, Any] = {}
+    for field in fields(value):
+        flat = _flat(getattr(value, field.name))
+        row.update(flat if field.name in ("comparison", "findings") else {field.name: flat})
+    return row

@@ -1,18 +1,16 @@
-"""Rounding convolution weights to INT8 so that the layer's output changes least, not each weight.
+"""Rounds convolution weights to INT8 so that the layer's output changes least, not each weight.
 
-Rounding each weight to the nearest step lets the errors of neighbours add up: in a depthwise
-kernel they all meet nearly the same pixel values.  Here the error of each rounded weight is
-made good by those not rounded yet, by the second moments of the layer's inputs on real images
+If each weight is rounded to the nearest step, the errors of neighbors add up: in a depthwise
+kernel they are all multiplied with nearly the same pixel values.  Here the weights not yet rounded compensate
+the error of each rounded one, weighted by the second moments of the layer's inputs on real images
 (GPTQ: Frantar et al., "Accurate Post-Training Quantization for Generative Pre-trained
 Transformers", ICLR 2023, with the Cholesky form of its section 3.3).
-
-Knows nothing of files, of activations' ranges, or of accuracy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,22 +20,25 @@ from ..progress import track
 from .activations import check_sequence
 from .ranges import PAIR_LIMIT, WEIGHT_STEPS, has_pairs, names_in_pairs
 
+if TYPE_CHECKING:
+    import onnx
+
 _DAMPING = 0.01
 _COLUMNS = 64
 _POSITIONS = 128
-"""Pixels of a feature map that are looked at, an image; neighbouring pixels say much the same."""
+"""Pixels sampled from each image's feature map; neighboring pixels hold much the same information."""
 IMAGES = 32
-"""Images that are enough for the second moments."""
+"""Images needed for the second moments."""
 
 
-def collect_moments(model: Any, batches: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+def collect_moments(model: onnx.ModelProto, batches: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """Return the second moments of the inputs of every convolution, by its weight's name.
 
     model: an onnx.ModelProto of float32, input ``image``.  batches: float32 [1, height, width, 3]
-    each; IMAGES of them, evenly spaced, are looked at.
+    each; IMAGES of them, evenly spaced, are used.
 
-    For a 1 x 1 convolution: float64 [1, inputs, inputs].  For a larger kernel the taps of one
-    input channel are taken together, and the channels apart: float64 [inputs, taps, taps].
+    For a 1 x 1 convolution: float64 [1, inputs, inputs].  For a larger kernel, the taps of each
+    input channel are taken together: float64 [inputs, taps, taps].
     """
     check_sequence(batches)
     convolutions = [_Convolution(node, model.graph) for node in model.graph.node if node.op_type == "Conv"]
@@ -55,12 +56,12 @@ def collect_moments(model: Any, batches: Sequence[np.ndarray]) -> dict[str, np.n
 
 
 class Rounding:
-    """The rounded weights of a float model's convolutions, each worked out once for the same scales.
+    """The rounded weights of a float model's convolutions, each computed once for the same scales.
 
     model: an onnx.ModelProto of float32.  moments: as :func:`collect_moments` returns them.
     """
 
-    def __init__(self, model: Any, moments: dict[str, np.ndarray]) -> None:
+    def __init__(self, model: onnx.ModelProto, moments: dict[str, np.ndarray]) -> None:
         from onnx import numpy_helper
 
         stored = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -69,11 +70,11 @@ class Rounding:
         self._in_pairs = names_in_pairs(model.graph)
         self._steps: dict[tuple[str, bytes, bool], np.ndarray] = {}
 
-    def apply(self, quantized: Any, sums_of_16_bits: bool = False) -> None:
+    def apply(self, quantized: onnx.ModelProto, sums_of_16_bits: bool = False) -> None:
         """Replace the weights of every convolution of a Q/DQ model (onnx.ModelProto), in place, keeping its scales.
 
-        Weights that the file stores as float, in front of a QuantizeLinear, become whole steps.
-        sums_of_16_bits: whether two neighboring weights may add up to weight_ranges.PAIR_LIMIT at most.
+        Weights that the file stores as float, before a QuantizeLinear, become whole steps.
+        sums_of_16_bits: whether two neighboring weights may add up to ranges.PAIR_LIMIT at most.
         """
         from onnx import numpy_helper
 
@@ -101,7 +102,7 @@ def round_weights(weights: np.ndarray, scales: np.ndarray, moments: np.ndarray, 
 
     weights: float32 of that shape.  scales: float32 [outputs], the step of each output channel.
     moments: as :func:`collect_moments` returns them.  in_pairs: whether two neighboring weights add up
-    to weight_ranges.PAIR_LIMIT at most.
+    to ranges.PAIR_LIMIT at most.
     """
     outputs, inputs, *kernel = weights.shape
     pointwise = kernel == [1, 1]
@@ -120,7 +121,7 @@ def round_weights(weights: np.ndarray, scales: np.ndarray, moments: np.ndarray, 
 
 
 def _moments_of_outputs(moments: np.ndarray, block: int, weights: np.ndarray) -> np.ndarray:
-    """Return the moments of what each output multiplies its weights of a block with: [outputs, n, n], [1, n, n] for all.
+    """Return the moments of the inputs of each output's weights in a block: [outputs, n, n], or [1, n, n] for all.
 
     block: an input channel of the group; of a 1 x 1 convolution, whose input channels are taken together, 0.
     """
@@ -135,9 +136,9 @@ def _moments_of_outputs(moments: np.ndarray, block: int, weights: np.ndarray) ->
 
 
 class _Convolution:
-    """A Conv node, and how its input is laid out for its weights."""
+    """A Conv node, and the layout of its input for its weights."""
 
-    def __init__(self, node: Any, graph: Any) -> None:
+    def __init__(self, node: onnx.NodeProto, graph: onnx.GraphProto) -> None:
         shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
         attributes = {attribute.name: attribute for attribute in node.attribute}
         self.input, self.weight = node.input[0], node.input[1]
@@ -147,7 +148,7 @@ class _Convolution:
         self.dilations = list(attributes["dilations"].ints) if "dilations" in attributes else [1, 1]
 
     def columns(self, maps: np.ndarray) -> np.ndarray:
-        """Return what the weights are multiplied with: float32 [blocks, weights of a block, positions]."""
+        """Return the values that the weights are multiplied with: float32 [blocks, weights of a block, positions]."""
         top, left, bottom, right = self.pads
         padded = np.pad(maps, ((0, 0), (top, bottom), (left, right)))
         reach = [(taps - 1) * step + 1 for taps, step in zip(self.kernel, self.dilations, strict=True)]
@@ -183,6 +184,6 @@ def _round_block(
             error = (rows[:, column] - steps * scales) / upper[:, column, column]
             rows[:, column:end] -= error[:, None] * upper[:, column, column:end]
             errors[:, column - start] = error
-        # What lies behind the block is changed by all of its errors at once: one product instead of many passes.
+        # The columns after the block take all of its errors at once: one product instead of many passes.
         rows[:, end:] -= (errors[:, None] @ upper[:, start:end, end:])[:, 0]
     return rounded

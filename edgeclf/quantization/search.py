@@ -1,7 +1,4 @@
-"""The best file of one flavour: each range method is tried, then the worst layers go back to float until it passes.
-
-Knows nothing of runs, nor of where files are kept.
-"""
+"""Searches the best file of a flavor: every range method, then the worst layers back in float until the file passes."""
 
 from __future__ import annotations
 
@@ -10,55 +7,64 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..data.sampling import evenly_spaced
 from ..errors import GateError
-from ..evaluation.comparison import Comparison, hold
-from ..evaluation.inference import Judges, time_files
+from ..evaluation.comparison import Comparison, check_gate, compare, gate_failure
+from ..evaluation.evaluation_set import EvaluationSet
 from ..graph.fp16 import halve, halve_remainder
+from ..graph.inference import infer_graph, time_files
 from ..graph.layers import Layer, find_layers, float_layers, float_operators
 from ..graph.onnx_file import save_model
 from ..progress import say
 from ..targets import FLAVORS
-from .activations import Ranges, ranges_of
 from .histograms import Histogram
 from .qdq import write_flavor
+from .ranges import Ranges, ranges_of
 from .report import Findings, FloatLayer, Trial
 from .rounding import Rounding
 from .sensitivity import LayerEffect, fewest, measure_effects, measure_noise
 
+if TYPE_CHECKING:
+    import onnx
+
 _CHANCE = 0.05
 _EFFECT_IMAGES = 64
-"""Images on which each layer alone is looked at; the layers are many."""
+"""Images on which each layer is measured by itself; the layers are many."""
 _MOST_IN_FLOAT = 0.5
-"""Share of the layers that may go back to float; with more of them the file is no INT8 file."""
+"""Largest share of the layers that may go back to float; with more of them the file is hardly INT8."""
 
 
-@dataclass(frozen=True)
-class Candidate(Findings):
-    """One way to write a flavour, and how it does."""
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One way to write a flavor, and how it compares with FP32."""
 
-    model: Any
-    """onnx.ModelProto."""
-    comparison: Comparison
+    model: onnx.ModelProto
     logits: np.ndarray
+    """float32 [images, labels], of the evaluation set."""
+    comparison: Comparison
+    findings: Findings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Search:
-    """What every flavour of one model is made from.
+    """Everything that the flavors of one model are made from."""
 
-    graph: onnx.ModelProto of float32, prepared.  batches: of the calibration set.
-    """
-
-    graph: Any
+    graph: onnx.ModelProto
+    """The FP32 model, prepared."""
     histograms: dict[str, Histogram]
+    """Of each activation, by the tensor's name."""
     rounding: Rounding
-    judges: Judges
+    images: EvaluationSet
+    reference: np.ndarray
+    """FP32's logits of ``images``, float32 [images, labels]."""
     batches: Sequence[np.ndarray]
+    """The calibration set, float32 [1, height, width, 3] each."""
     methods: Sequence[str]
+    """Range methods to try."""
     max_drop: float
 
     @cached_property
@@ -68,85 +74,89 @@ class Search:
 
     @cached_property
     def ranges(self) -> dict[str, Ranges]:
-        """Each activation's range by each method that is tried: a file is written for every layer of some models."""
+        """Each activation's range, by method; a search may write hundreds of files from them."""
         return {method: ranges_of(self.histograms, method) for method in self.methods}
 
     def best(self, name: str, found: Mapping[str, Candidate]) -> Candidate:
-        """Return the best file of a flavour; raises GateError where none is good enough.
+        """Return the best file of a flavor; raises GateError if none passes the accuracy gate.
 
-        found: the files of other flavours, from which this one may be made.
+        found: the files of other flavors, from which this one may be made.
         """
-        whole = FLAVORS[name].half_of
-        if whole:
-            full = found.get(whole) or self.best(whole, found)
-            half = self._judge(name, halve_remainder(full.model))
-            hold(name, half.comparison, half.logits, self.max_drop)
-            # What was tried and measured layer by layer is of the other file.
-            return replace(
-                full, model=half.model, comparison=half.comparison, logits=half.logits, trials=(), noise=(), effects=()
-            )
-        if not FLAVORS[name].activations:
-            best = self._judge(name, halve(self.graph, ranges_of(self.histograms, "minmax")))
-            hold(name, best.comparison, best.logits, self.max_drop)
-            return best
-        tried = [self._judge(name, self._write(name, method), method) for method in self.methods]
+        flavor = FLAVORS[name]
+        if flavor.half_of:
+            full = found.get(flavor.half_of) or self.best(flavor.half_of, found)
+            return self._passing(name, self._half(name, full))
+        if not flavor.activations:
+            return self._passing(name, self._evaluate(name, halve(self.graph, ranges_of(self.histograms, "minmax"))))
+        return self._quantized(name)
+
+    def _passing(self, name: str, candidate: Candidate) -> Candidate:
+        check_gate(name, candidate.comparison, candidate.logits, self.max_drop)
+        return candidate
+
+    def _half(self, name: str, full: Candidate) -> Candidate:
+        half = self._evaluate(name, halve_remainder(full.model))
+        # The methods and layers were measured for the other file.
+        return replace(half, findings=replace(full.findings, trials=(), noise=(), effects=()))
+
+    def _quantized(self, name: str) -> Candidate:
+        tried = [self._evaluate(name, self._write(name, method), method) for method in self.methods]
         best = max(tried, key=_merit)
-        trials = tuple(Trial(**vars(one.comparison), method=one.method, size=one.model.ByteSize()) for one in tried)
         noise = measure_noise(self.graph, best.model, self.layers, self.batches)
-        refusal = self._refusal(name, best)
-        if refusal:
-            best = self._fall_back(name, best, refusal)
-        return replace(
-            best,
-            trials=trials,
+        if failure := gate_failure(name, best.comparison, best.logits, self.max_drop):
+            best = self._fall_back(name, best, failure)
+        findings = replace(
+            best.findings,
+            trials=tuple(
+                Trial(comparison=one.comparison, method=one.findings.method, size=one.model.ByteSize()) for one in tried
+            ),
             noise=tuple(noise),
             float_layers=tuple(float_layers(best.model.graph)),
             float_operators=tuple(float_operators(best.model.graph)),
         )
+        return replace(best, findings=findings)
 
-    def _write(self, name: str, method: str, layers: Sequence[Layer] = ()) -> Any:
+    def _write(self, name: str, method: str, layers: Sequence[Layer] = ()) -> onnx.ModelProto:
         nodes = [node for layer in layers for node in layer.nodes]
         return write_flavor(self.graph, FLAVORS[name], self.ranges[method], self.rounding, nodes)
 
-    def _judge(self, name: str, model: Any, method: str = "") -> Candidate:
-        logits = self.judges.infer(model, name, f"judging {name} {method}".rstrip())
-        return Candidate(model, self.judges.compare(logits), logits, method=method)
+    def _evaluate(self, name: str, model: onnx.ModelProto, method: str = "") -> Candidate:
+        logits = infer_graph(model, name, self.images.batches(f"evaluating {name} {method}".rstrip()))
+        comparison = compare(self.images.labels, self.images.truth, self.reference, logits)
+        return Candidate(model=model, logits=logits, comparison=comparison, findings=Findings(method=method))
 
-    def _refusal(self, name: str, candidate: Candidate) -> GateError | None:
-        try:
-            hold(name, candidate.comparison, candidate.logits, self.max_drop)
-        except GateError as error:
-            return error
-        return None
-
-    def _fall_back(self, name: str, best: Candidate, refusal: GateError) -> Candidate:
-        """Return the file with the fewest layers in float that passes."""
-        say(f"{name} loses {best.comparison.drop:.4f}: which layers?")
+    def _fall_back(self, name: str, best: Candidate, failure: str) -> Candidate:
+        """Return the passing file with the fewest layers in float."""
+        method = best.findings.method
         in_float = set(float_layers(best.model.graph))
-        layers = {layer.name: layer for layer in self.layers if layer.name not in in_float}
-        effects = self._effects(name, best.method, list(layers.values()))
-        ranking = [layers[effect.layer] for effect in effects]
+        layers = [layer for layer in self.layers if layer.name not in in_float]
+        say(f"{name}: accuracy drop {best.comparison.drop:.4f} exceeds the limit; measuring each layer's sensitivity")
+        effects = self._effects(name, method, layers)
+        by_name = {layer.name: layer for layer in layers}
+        ranking = [by_name[effect.layer] for effect in effects]
 
         def attempt(count: int) -> Candidate | None:
-            found = self._judge(name, self._write(name, best.method, ranking[:count]), best.method)
-            return None if self._refusal(name, found) else found
+            candidate = self._evaluate(name, self._write(name, method, ranking[:count]), method)
+            return None if gate_failure(name, candidate.comparison, candidate.logits, self.max_drop) else candidate
 
         found = fewest(int(_MOST_IN_FLOAT * len(self.layers)), attempt)
         if found is None:
             worst = ", ".join(effect.layer for effect in effects[:3])
-            raise GateError(f"{refusal}; half of the layers in float were not enough (the worst are {worst})")
+            raise GateError(f"{failure}; half of the layers in float were not enough (the worst are {worst})")
         count, passed = found
         say(f"{name} passes with {count} of {len(self.layers)} layers back in float")
-        return replace(passed, fallback=tuple(self._costs(name, best.method, ranking[:count])), effects=tuple(effects))
+        costs = tuple(self._costs(name, method, ranking[:count]))
+        return replace(passed, findings=replace(passed.findings, fallback=costs, effects=tuple(effects)))
 
     def _effects(self, name: str, method: str, layers: Sequence[Layer]) -> list[LayerEffect]:
-        few = self.judges.first(_EFFECT_IMAGES)
+        chosen = evenly_spaced(len(self.images), _EFFECT_IMAGES)
+        few = self.images.subset(chosen)
 
         def alone(layer: Layer) -> np.ndarray:
             others = [other for other in self.layers if other is not layer]
-            return few.infer(self._write(name, method, others), name, "")
+            return infer_graph(self._write(name, method, others), name, few.batches())
 
-        return measure_effects(layers, alone, few.reference, few.truth)
+        return measure_effects(layers, alone, self.reference[chosen], few.truth)
 
     def _costs(self, name: str, method: str, layers: Sequence[Layer]) -> list[FloatLayer]:
         """Return what each layer in float adds to the file and to its time, one after the other."""
@@ -157,17 +167,17 @@ class Search:
             times = time_files([(name, file) for file in files], self.batches[0])
             sizes = [file.stat().st_size for file in files]
         return [
-            FloatLayer(layer.name, sizes[i + 1] - sizes[i], round(times[i + 1] - times[i], 3))
+            FloatLayer(layer=layer.name, size=sizes[i + 1] - sizes[i], latency_ms=round(times[i + 1] - times[i], 3))
             for i, layer in enumerate(layers)
         ]
 
 
 def _merit(candidate: Candidate) -> tuple[bool, float, float]:
-    """Rank by: no significant loss of accuracy, then least divergence from FP32, then accuracy.
+    """Rank by: no significant accuracy drop, then least divergence from FP32, then accuracy.
 
     A few hundred images cannot separate files of similar accuracy; their divergence can.  A file that is more accurate
     than FP32 is so by luck.
     """
     comparison = candidate.comparison
-    lost = comparison.drop > 0 and comparison.p_value < _CHANCE
-    return not lost, -comparison.divergence, comparison.accuracy
+    significant = comparison.drop > 0 and comparison.p_value < _CHANCE
+    return not significant, -comparison.divergence, comparison.accuracy

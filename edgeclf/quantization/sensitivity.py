@@ -1,13 +1,10 @@
-"""Which layers lose most by INT8, and which of them go back to float so that a file is good enough.
-
-Knows nothing of where files are kept.
-"""
+"""Measures how much each layer loses in INT8, and finds how few must go back to float."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -16,35 +13,38 @@ from ..graph.layers import Layer
 from ..graph.onnx_file import INPUT, probing_session
 from ..progress import track
 
+if TYPE_CHECKING:
+    import onnx
+
 T = TypeVar("T")
 _IMAGES = 16
 
 
 @dataclass(frozen=True)
 class LayerNoise:
-    """What INT8 does to one layer's output, with all layers before it in INT8 too."""
+    """Noise that INT8 adds to one layer's output, with all layers before it in INT8 too."""
 
     layer: str
     snr_db: float
-    """Signal-to-noise ratio of the output against FP32's, in decibels; 20 dB is a noise of a tenth."""
+    """Signal-to-noise ratio of the output relative to FP32's, in decibels; 20 dB: noise of one tenth."""
 
 
 @dataclass(frozen=True)
 class LayerEffect:
-    """What INT8 of one layer alone, the others being float, does to the logits."""
+    """Effect on the logits of INT8 in one layer only, with all others in float."""
 
     layer: str
     snr_db: float
-    """Of the logits."""
+    """Signal-to-noise ratio of the logits."""
     drop: float
-    """Of accuracy, on the images looked at."""
+    """Accuracy drop, on the images used."""
     agreement: float
 
 
 def measure_noise(
-    model: Any, quantized: Any, layers: Sequence[Layer], batches: Sequence[np.ndarray]
+    model: onnx.ModelProto, quantized: onnx.ModelProto, layers: Sequence[Layer], batches: Sequence[np.ndarray]
 ) -> list[LayerNoise]:
-    """Return the noise of each layer that is in both graphs, the noisiest first, on a few of the images.
+    """Return the noise of each layer that is in both graphs, noisiest first, on a few of the images.
 
     model, quantized: onnx.ModelProto, the float one and its Q/DQ form.
     """
@@ -55,11 +55,11 @@ def measure_noise(
     signal, noise = np.zeros(len(layers)), np.zeros(len(layers))
     chosen = [batches[i] for i in evenly_spaced(len(batches), _IMAGES)]
     for batch in chosen:
-        for place, (wanted, found) in enumerate(
+        for index, (wanted, found) in enumerate(
             zip(*(one.run(names, {INPUT: batch}) for one in sessions), strict=True)
         ):
-            signal[place] += np.square(wanted, dtype=np.float64).sum()
-            noise[place] += np.square(found - wanted, dtype=np.float64).sum()
+            signal[index] += np.square(wanted, dtype=np.float64).sum()
+            noise[index] += np.square(found - wanted, dtype=np.float64).sum()
     rows = [LayerNoise(layer.name, _decibels(s, n)) for layer, s, n in zip(layers, signal, noise, strict=True)]
     return sorted(rows, key=lambda row: row.snr_db)
 
@@ -70,14 +70,14 @@ def measure_effects(
     reference: np.ndarray,
     truth: np.ndarray,
 ) -> list[LayerEffect]:
-    """Return the effect of each layer, the worst first.
+    """Return the effect of each layer, worst first.
 
-    alone: gives the logits, float32 [images, labels], of the file in which a layer alone is INT8.
-    reference: FP32's logits of the same images.  truth: int [images], the right labels' places.
+    alone: returns the logits, float32 [images, labels], of the file in which only this layer is INT8.
+    reference: FP32's logits of the same images.  truth: int [images], indices of the true labels.
     """
     right = (reference.argmax(1) == truth).mean()
     rows = []
-    for layer in track(layers, "one layer at a time", len(layers)):
+    for layer in track(layers, "measuring layers one by one", len(layers)):
         found = alone(layer)
         rows.append(
             LayerEffect(
@@ -91,9 +91,9 @@ def measure_effects(
 
 
 def fewest(count: int, attempt: Callable[[int], T | None]) -> tuple[int, T] | None:
-    """Return the smallest of 1 to ``count`` for which ``attempt`` gives something, with that; None where none does.
+    """Return the smallest of 1 to ``count`` for which ``attempt`` returns a result, with the result; None if there is none.
 
-    Doubles until one is enough, then halves the gap: more is taken to be at least as good.
+    Doubles until one is enough, then bisects: a larger count is assumed to be at least as good.
     """
     enough, last, found = 0, 0, None
     step = 1

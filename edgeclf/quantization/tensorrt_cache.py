@@ -1,7 +1,7 @@
 """TensorRT's calibration cache: the ranges of activations as text that TensorRT 8 to 10 read.
 
 The first line names TensorRT's version and the kind of calibrator; TensorRT ignores a cache
-whose first line is not its own, so whoever hands it over writes the version at hand there.
+whose first line is not its own, so whoever passes it to TensorRT writes the version in use there.
 Each further line is a tensor's name and its scale, float32 in big-endian hexadecimal; the scale
 times 127 is the largest value.  Names may hold spaces and colons.
 """
@@ -12,12 +12,12 @@ import re
 import struct
 
 from ..errors import DataError
-from .activations import Ranges
+from .ranges import Ranges
 
 VERSION = 8502
-"""TensorRT's version as the header has it, 8.5.2 of JetPack 5."""
+"""TensorRT's version in the header: 8.5.2, of JetPack 5."""
 _HEADER = re.compile(r"TRT-\d+-EntropyCalibration2")
-_SMALLEST = 1e-9  # of a tensor that was 0 in every image: TensorRT refuses a scale of 0
+_SMALLEST = 1e-9  # for a tensor that is 0 in every image; TensorRT refuses a scale of 0
 
 
 def format_cache(ranges: Ranges, version: int = VERSION) -> str:
@@ -28,7 +28,7 @@ def format_cache(ranges: Ranges, version: int = VERSION) -> str:
 
 
 def parse_cache(text: str) -> dict[str, float]:
-    """Return the scales of a cache by the tensors' names; DataError where the text is none."""
+    """Return the scales of a cache by the tensors' names; DataError if the text is not a cache."""
     header, *lines = text.splitlines() or [""]
     if not _HEADER.fullmatch(header):
         raise DataError(f"a calibration cache begins with {header[:60]!r}; TRT-8502-EntropyCalibration2 was expected")

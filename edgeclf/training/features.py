@@ -1,25 +1,29 @@
-"""What a frozen backbone makes of images: each goes through it once, and is not needed again."""
+"""Extracts a frozen backbone's features, one pass per image."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeclf_runtime.images.preprocess import Preprocessing
-from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
 from ..data.datasets import Sample
 from ..data.pixels import load_batches
+from ..graph.inference import infer_file
 from ..graph.onnx_file import write_onnx
 
+if TYPE_CHECKING:
+    from .backbones import ImageClassifier
 
-def extract_features(network: Any, samples: list[Sample], spec: Preprocessing, what: str) -> np.ndarray:
+
+def extract_features(network: ImageClassifier, samples: list[Sample], spec: Preprocessing, what: str) -> np.ndarray:
     """Run the backbone once over each image; returns float32 [images, features].
 
-    Without a GPU, ONNX Runtime does it: three times as fast as torch on a CPU, the same to 1e-5.
+    what: names the work in the progress display.  Without a GPU, ONNX Runtime runs the backbone:
+    three times as fast as torch on a CPU, equal to 1e-5.
     """
     import torch
 
@@ -28,7 +32,7 @@ def extract_features(network: Any, samples: list[Sample], spec: Preprocessing, w
     paths = [sample.path for sample in samples]
     if torch.cuda.is_available():
         device = torch.device("cuda")
-        network = network.eval().to(device, memory_format=torch.channels_last)
+        network = network.eval().to(device).to(memory_format=torch.channels_last)
         with torch.inference_mode():
             found = [
                 network.features(torch.from_numpy(batch).to(device)).cpu().numpy()
@@ -39,5 +43,4 @@ def extract_features(network: Any, samples: list[Sample], spec: Preprocessing, w
     with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
         file = Path(folder, "features.onnx")
         write_onnx(Features(network).eval(), spec, file, {})
-        with OnnxRuntimeRunner(file) as runner:
-            return np.concatenate([runner.infer(batch) for batch in load_batches(paths, spec, 1, what)])
+        return infer_file(file, "fp32", load_batches(paths, spec, 1, what))

@@ -1,7 +1,4 @@
-"""The training loop itself, by Lightning: a head on cached features, or a whole network on images.
-
-Knows nothing of files for output or of how the data was divided.
-"""
+"""Training loop, by Lightning: a head on cached features, or a whole network on images."""
 
 from __future__ import annotations
 
@@ -10,12 +7,12 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import lightning
 import numpy as np
 import torch
 import torchmetrics
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
@@ -29,12 +26,14 @@ from ..progress import progress, say
 from .backbones import ImageClassifier
 
 _SMALLEST_SCALE = 2.0
-_LONGEST_TEMPORARY = 60  # bytes; a socket's path may have 107, and "/pymp-12345678/listener-12345678" and more is added
+_LONGEST_TEMPORARY = (
+    60  # bytes; a socket's path has at most 107, and "/pymp-12345678/listener-12345678" and more is appended
+)
 Rows = list[dict[str, float]]
 
 
 class Fit(lightning.LightningModule):
-    """Cross-entropy, AdamW and a one-cycle schedule; collects one row of metrics an epoch."""
+    """Cross-entropy, AdamW and a one-cycle schedule; collects one row of metrics per epoch."""
 
     def __init__(
         self, network: nn.Module, classes: int, learning_rate: float, steps: int, advance: Callable[[], None]
@@ -48,14 +47,14 @@ class Fit(lightning.LightningModule):
         self.val_macro_f1 = torchmetrics.F1Score("multiclass", num_classes=classes, average="macro")
         self.rows: Rows = []
 
-    def training_step(self, batch: Any, _: int) -> torch.Tensor:
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
         inputs, targets = batch
         loss = nn.functional.cross_entropy(self.network(inputs), targets)
         self.loss.update(loss.detach())
         self.advance()
         return loss
 
-    def validation_step(self, batch: Any, _: int) -> None:
+    def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> None:
         inputs, targets = batch
         logits = self.network(inputs)
         self.val_loss.update(nn.functional.cross_entropy(logits, targets), weight=len(targets))
@@ -73,7 +72,7 @@ class Fit(lightning.LightningModule):
             "epoch {epoch:.0f}: loss {loss:.4f}  val loss {val_loss:.4f}  val accuracy {val_accuracy:.4f}".format(**row)
         )
 
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.AdamW([p for p in self.parameters() if p.requires_grad], lr=self.learning_rate)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=self.steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -87,14 +86,14 @@ def fit_head(
     batch_size: int,
     learning_rate: float,
 ) -> Rows:
-    """Train a linear head on features; the head is changed in place.
+    """Train a linear head on features, in place; returns one row of metrics per epoch.
 
     features, targets: by split, float32 [images, features] and int [images].  The features are
-    standardised for training (those of small variance less), and the standardisation is folded into the head at the end.
-    Returns one row of metrics an epoch.
+    standardized for training (those with a small variance less so), and the standardization is
+    folded into the head at the end.
     """
     mean, scale = features["train"].mean(0), features["train"].std(0)
-    # A feature that hardly varies would get a huge weight, and with it the noise of INT8.
+    # A feature that hardly varies would get a huge weight, which would amplify the noise of INT8.
     scale = np.maximum(scale, _SMALLEST_SCALE * np.median(scale) + 1e-6)
     loaders = {}
     for split, values in features.items():
@@ -121,8 +120,8 @@ def fit_network(
     learning_rate: float,
     flips: str,
 ) -> Rows:
-    """Train every layer on images, by split; the network is changed in place.  Returns one row of metrics an epoch."""
-    # Lightning keeps the mode that it finds, and in evaluation mode batch norm would learn nothing.
+    """Train every layer on images, by split, in place; returns one row of metrics per epoch."""
+    # Lightning keeps the network's mode, and in evaluation mode batch norm would not be trained.
     network.train().requires_grad_(True)
     network.normalize.requires_grad_(False)
     workers = 2 if _workers_can_meet() else 0
@@ -151,9 +150,9 @@ def fit_network(
 
 
 def _workers_can_meet() -> bool:
-    """Return whether workers' sockets have a place; where the temporary folder's name is long, they get one in /tmp.
+    """Return whether worker processes can open their sockets; uses /tmp if the path of the temporary folder is long.
 
-    A worker whose socket has too long a path hangs, and its parent with it.
+    If the path of its socket is too long, a worker hangs, and so does its parent.
     """
     if len(os.fsencode(tempfile.gettempdir())) <= _LONGEST_TEMPORARY:
         return True
@@ -167,9 +166,11 @@ def _workers_can_meet() -> bool:
 
 
 class Images(TorchDataset):
-    """Preprocessed images as the graph takes them, augmented where a transform is given."""
+    """Preprocessed images, as float32 [height, width, 3], augmented if a transform is given."""
 
-    def __init__(self, paths: list[Path], targets: np.ndarray, spec: Preprocessing, transform: Any = None) -> None:
+    def __init__(
+        self, paths: list[Path], targets: np.ndarray, spec: Preprocessing, transform: v2.Transform | None = None
+    ) -> None:
         self.paths, self.targets, self.spec, self.transform = paths, targets, spec, transform
 
     def __len__(self) -> int:
@@ -183,7 +184,7 @@ class Images(TorchDataset):
 
 
 def augmentation(flips: str) -> v2.Transform:
-    """Return the augmentation of full fine-tuning; it comes after preprocessing, never instead of it."""
+    """Return the augmentation of full fine-tuning, which follows the preprocessing."""
     steps: list[v2.Transform] = []
     if flips in ("horizontal", "all"):
         steps.append(v2.RandomHorizontalFlip())
@@ -222,9 +223,9 @@ def _fit(
         try:
             trainer.fit(module, loaders["train"], loaders["val"])
         except SystemExit as error:
-            # Lightning ends the process on Ctrl-C; whoever called us decides that.
+            # Lightning ends the process on Ctrl-C; that is for the caller to decide.
             raise KeyboardInterrupt from error
         except ImageError as error:
-            # A worker process sends its traceback as the message; the last line is what was said.
+            # A worker process sends its traceback as the message; the error is its last line.
             raise ImageError(str(error).strip().splitlines()[-1].partition("ImageError: ")[2]) from None
     return module.rows

@@ -1,11 +1,11 @@
-"""A run: the folder that training leaves behind, and that export, quantize and bundle start from.
+"""A run: the folder that train writes, and that export, quantize and bundle read.
 
-run.json              what was trained, with which options, data and versions
+run.json              labels, preprocessing, options, data, metrics and versions
 split.csv             every image with its label, split and sha256
-metrics.csv           one line an epoch
+metrics.csv           one line per epoch
 model.safetensors     the trained weights
 model.fp32.onnx       added by export
-model.int8-*.onnx     added by quantize, with quantization.json and quantization.html, the same for people
+model.int8-*.onnx     added by quantize, with quantization.json and, for people, quantization.html
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from edgeclf_runtime.images.preprocess import Preprocessing
 from ..data.datasets import SPLITS, Dataset, Sample
 from ..data.folder_update import settle
 from ..data.schemas import MAX_JSON_BYTES, RUN, RUN_FORMAT, RUN_FORMAT_VERSION, SPLIT
-from ..data.splits import SplitOptions
 from ..errors import DataError, EdgeclfError, ModelError, WeightsError
+from ..options import SplitOptions
+from ..targets import CALIBRATION_CACHE, FLAVORS, model_file
 
 if TYPE_CHECKING:
     from .backbones import ImageClassifier
@@ -35,6 +36,11 @@ METRICS_FILE = "metrics.csv"
 WEIGHTS_FILE = "model.safetensors"
 _SPLIT_COLUMNS = ("path", "label", "split", "group", "sha256")
 _MAX_SPLIT_BYTES = 1 << 30
+# The command that writes each file, for the files that train does not write.
+_MAKERS = {
+    model_file("fp32"): "export",
+    **dict.fromkeys([*map(model_file, FLAVORS), CALIBRATION_CACHE, "quantization.json"], "quantize"),
+}
 
 
 @dataclass(frozen=True)
@@ -46,58 +52,56 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The name of the data that it was trained on."""
+        """The name of the training data."""
         return self.facts["data"]["name"]
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The names of the classes, in the order of the logits."""
+        """The class names, in the order of the logits."""
         return tuple(self.facts["labels"])
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How an image becomes the model's input."""
+        """The preprocessing from an image to the model's input."""
         return Preprocessing(**self.facts["preprocessing"])
 
     @property
     def split_options(self) -> SplitOptions | None:
-        """How its data was divided, or None where the data brought its own division."""
+        """Options of the split of its data, or None if the data came with its own split."""
         return read_split_options(self.facts["data"]["split"])
 
     def file(self, name: str) -> Path:
-        """Return the path of one of its files; ModelError says which command makes it where it is missing."""
+        """Return the path of one of its files; if it is missing, ModelError names the command that makes it."""
         path = self.path / name
         if not path.is_file():
-            maker = {"model.fp32.onnx": "export", "model.fp16.onnx": "quantize", "calibration.cache": "quantize"}.get(
-                name, "quantize" if "int8" in name or name == "quantization.json" else "train"
-            )
+            maker = _MAKERS.get(name, "train")
             raise ModelError(
-                f"{self.path} holds no {name}; make it with: edgeclf {maker} {self.path if maker != 'train' else 'DATA --output RUN'}"
+                f"{self.path} has no {name}; make it with: edgeclf {maker} {self.path if maker != 'train' else 'DATA --output RUN'}"
             )
         return path
 
     def dataset(self) -> Dataset:
-        """Return the images that it was trained, validated and tested on, as they were divided then.
+        """Return the images of its train, val and test splits, as they were at training.
 
-        Raises DataError where they are no longer where they were.
+        Raises DataError if files are gone.
         """
         root = Path(self.facts["data"]["root"])
         hashes, samples = {}, []
         for row in _read_split(self.file(SPLIT_FILE), self.labels):
-            # By name alone, as the path was made relative: "..", if taken from a link, leads elsewhere.
+            # Purely lexical, as the path was made: after a symbolic link, ".." would lead elsewhere.
             path = Path(os.path.normpath(root / row["path"]))
             samples.append(Sample(path, row["label"], row["split"], row["group"]))
             hashes[path] = row["sha256"]
         gone = [sample.path for sample in samples if not sample.path.exists()]
         if gone:
             raise DataError(
-                f"{len(gone)} of the {len(samples)} images of {self.path} are gone, {gone[0]} is the first: put them back, "
-                f"or, if the folder {root} has moved, write its new place into {self.path / RUN_FILE}, under data.root"
+                f"{len(gone)} of the {len(samples)} images of {self.path} are gone, first {gone[0]}: put them back, or, "
+                f"if the folder {root} has moved, write its new path into {self.path / RUN_FILE}, under data.root"
             )
         return Dataset(self.name, root, self.labels, tuple(samples), divided_by=self.split_options, _hashes=hashes)
 
     def network(self) -> ImageClassifier:
-        """Return the trained network, in evaluation mode, on the CPU; WeightsError where its weights are damaged."""
+        """Return the trained network on the CPU, in evaluation mode; WeightsError if its weights are damaged."""
         from .backbones import create, read_state_dict
 
         network = create(self.facts["options"]["backbone"], len(self.labels))
@@ -110,14 +114,12 @@ class Run:
 
 
 def read_run(path: str | Path) -> Run:
-    """Read a run folder; ModelError where it is none, or of a newer format."""
+    """Read a run folder; ModelError if it is not a run, is damaged, or has a newer format."""
     path = Path(path)
     settle(path)
     file = path / RUN_FILE
     if not file.is_file():
-        raise ModelError(
-            f"{path} is not a run (it holds no {RUN_FILE}); make one with: edgeclf train DATA --output RUN"
-        )
+        raise ModelError(f"{path} is not a run (it has no {RUN_FILE}); make one with: edgeclf train DATA --output RUN")
     try:
         facts = read_json(file, MAX_JSON_BYTES)
         _check_version(path, facts)
@@ -134,12 +136,12 @@ def _check_version(path: Path, facts: Any) -> None:
     found = (facts.get("format"), facts.get("format_version")) if isinstance(facts, dict) else (None, None)
     if found[0] == RUN_FORMAT and isinstance(found[1], int) and found[1] > RUN_FORMAT_VERSION:
         raise ModelError(
-            f"{path} is of format {RUN_FORMAT} {found[1]}; this edgeclf reads {RUN_FORMAT} {RUN_FORMAT_VERSION}: upgrade it"
+            f"{path} has format {RUN_FORMAT} {found[1]}; this edgeclf reads {RUN_FORMAT} {RUN_FORMAT_VERSION}: upgrade edgeclf"
         )
 
 
 def _read_split(file: Path, labels: tuple[str, ...]) -> list[dict[str, str]]:
-    """Return the rows of a split.csv; ModelError names the line that is not as it was written."""
+    """Return the rows of a split.csv; ModelError names the first damaged line."""
     known = frozenset(labels)
     try:
         lines = read_bytes(file, _MAX_SPLIT_BYTES).decode("utf-8").splitlines(keepends=True)
@@ -159,20 +161,20 @@ def _read_split(file: Path, labels: tuple[str, ...]) -> list[dict[str, str]]:
 
 def _wrong_cell(row: dict[str, str], labels: frozenset[str]) -> str:
     if None in row or None in row.values():
-        return f"it has not the {len(_SPLIT_COLUMNS)} cells that were expected"
+        return f"the number of cells is wrong; {len(_SPLIT_COLUMNS)} were expected"
     if not row["path"] or "\0" in row["path"]:
-        return "the path is empty, or holds a zero byte"
+        return "the path is empty or contains a zero byte"
     if row["label"] not in labels:
         return f"the label is {row['label'][:60]!a}; one of the run's labels was expected"
     if row["split"] not in SPLITS:
-        return f"the split is {row['split'][:60]!a}; {', '.join(SPLITS)} were expected"
+        return f"the split is {row['split'][:60]!a}; one of {', '.join(SPLITS)} was expected"
     if row["sha256"] and not re.fullmatch("[0-9a-f]{64}", row["sha256"]):
         return f"the sha256 is {row['sha256'][:70]!a}; 64 hexadecimal digits were expected"
     return ""
 
 
 def read_split_options(facts: Any) -> SplitOptions | None:
-    """Return the SplitOptions that JSON holds, None for None; ValueError if it holds something else."""
+    """Return the SplitOptions of a JSON object, None for None; ValueError if it is something else."""
     SPLIT(facts, "split")
     return None if facts is None else SplitOptions(**facts)
 
@@ -188,5 +190,5 @@ def write_split(folder: Path, dataset: Dataset) -> str:
 
 
 def split_facts(dataset: Dataset) -> dict[str, Any] | None:
-    """Return how a data set was divided, as JSON can hold it."""
+    """Return the options of a data set's split as a JSON-compatible dict, None if it came with its own split."""
     return None if dataset.divided_by is None else asdict(dataset.divided_by)

@@ -1,11 +1,12 @@
-"""Fine-tuning: from labelled images to a run.
+"""Fine-tunes a backbone on labeled images and writes a run.
 
-A frozen backbone is run once over every image and only the head is trained on its features;
-``full`` goes on from there and trains every layer.  Knows nothing of export or devices.
+A frozen backbone runs once over every image, and only the head is trained on its features;
+``full`` continues from there and trains every layer.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib
 import json
@@ -13,94 +14,35 @@ import logging
 import math
 import os
 import platform
+import random
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeclf_runtime import __version__
 from edgeclf_runtime.files.outputs import claim_output, new_folder
-from edgeclf_runtime.images.preprocess import RESIZE_MODES, Preprocessing
+from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ..data.datasets import Dataset, load_dataset
 from ..data.integrity import check_for_training
 from ..data.schemas import RUN_FORMAT, RUN_FORMAT_VERSION
-from ..data.splits import SplitOptions
 from ..errors import OptionError
+from ..options import EPOCHS, TrainOptions
 from ..progress import say
 from .features import extract_features
 from .runs import METRICS_FILE, RUN_FILE, WEIGHTS_FILE, split_facts, write_split
 
-FINETUNE = ("head", "full")
-_EPOCHS = {"head": 12, "full": 8}
+if TYPE_CHECKING:
+    from .backbones import ImageClassifier
+
+_LOUD = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
+# Set by Lightning.
+_ENVIRONMENT = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS", "CUBLAS_WORKSPACE_CONFIG")
 _VERSIONED = ("torch", "torchvision", "timm", "lightning", "numpy", "cv2", "onnx", "onnxruntime")
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """What to train, and how."""
-
-    backbone: str = "efficientnet_lite0"
-    """A timm model's name."""
-    weights: str = "imagenet"
-    """imagenet (from an installed package), none (random), or a state dict's file."""
-    finetune: str = "head"
-    """head: the backbone stays frozen and is run once over each image; full: every layer is trained."""
-    epochs: int | None = None
-    """Passes over the training images; None means 12 for the head and 8 for full."""
-    image_size: int | None = None
-    """Side of the square that the model sees, in pixels; None takes the backbone's own."""
-    resize: str = "crop"
-    """crop: the largest centred square; stretch: the whole image; letterbox: the whole image and bars."""
-    batch_size: int = 32
-    """Images in a step of training."""
-    learning_rate: float = 1e-3
-    """Peak of the one-cycle schedule of AdamW."""
-    flips: str = "horizontal"
-    """Augmentation of full fine-tuning: none, horizontal, or all (both ways and right angles)."""
-    seed: int = 0
-    """Changes the division of the data, the head's start and the order of the images."""
-    test: float = 0.25
-    """Share of all images held out for the test, where the data brings no division."""
-    val: float = 0.1
-    """Share of the others to validate on, where the data brings no division."""
-    skip_unreadable: bool = False
-    """Leave out the images that cannot be decoded, instead of stopping."""
-
-    def __post_init__(self) -> None:
-        for name, allowed in (
-            ("finetune", FINETUNE),
-            ("resize", RESIZE_MODES),
-            ("flips", ("none", "horizontal", "all")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise OptionError(f"{name} is {getattr(self, name)!r}; {', '.join(allowed)} was expected")
-        for name, low, high in (
-            ("epochs", 1, 10_000),
-            ("image_size", 32, 1024),
-            ("batch_size", 1, 4096),
-            ("seed", 0, 2**31),
-        ):
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise OptionError(f"{name.replace('_', '-')} is {value}; {low} to {high} was expected")
-        if not 0 < self.learning_rate < 1:
-            raise OptionError(f"learning-rate is {self.learning_rate}; more than 0 and less than 1 was expected")
-        if self.finetune == "full" and self.batch_size < 2:
-            raise OptionError("batch-size is 1; 2 or more was expected for full, whose batch norm needs them")
-        SplitOptions(self.seed, self.test, self.val)
-
-    @property
-    def passes(self) -> int:
-        """The number of epochs that ``epochs`` stands for."""
-        return self.epochs or _EPOCHS[self.finetune]
-
-    @property
-    def split(self) -> SplitOptions:
-        """How the data is divided where it brings no division."""
-        return SplitOptions(self.seed, self.test, self.val)
 
 
 @dataclass(frozen=True)
@@ -112,9 +54,9 @@ class TrainReport:
     images: dict[str, int]
     epochs: int
     metrics: dict[str, float]
-    """Of the last epoch: loss, val_loss, val_accuracy, val_macro_f1."""
+    """Metrics of the last epoch: loss, val_loss, val_accuracy, val_macro_f1."""
     warnings: tuple[str, ...]
-    """What the check of the data found and did not stop at."""
+    """Findings of the data check that did not stop training."""
 
     def to_json(self) -> str:
         """The report as one JSON object."""
@@ -131,8 +73,8 @@ def train(
 ) -> TrainReport:
     """Check a data set, fine-tune a backbone on it and write a run.
 
-    The same seed, data and versions give the same weights.  Raises DataError where the data
-    cannot be trained on, OptionError, WeightsError, and OutputError where ``output`` is taken.
+    The same seed, data and versions give the same weights.  Raises DataError if the data is not fit
+    for training, OptionError, WeightsError, and OutputError if ``output`` exists.
     """
     options = options or TrainOptions()
     claim_output(output, overwrite, RUN_FILE)
@@ -140,18 +82,14 @@ def train(
     found = tuple(str(finding) for finding in report.findings)
     for line in found:
         say(line)
-    import torch
-    from lightning import seed_everything
     from safetensors.torch import save
 
     from .backbones import create
 
-    _quiet_lightning()
-    seed_everything(options.seed, verbose=False)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    network = create(options.backbone, len(dataset.labels), options.weights)
-    spec = preprocessing_of(network, options)
-    rows = _fit(network, dataset, spec, options)
+    with _seeded(options.seed):
+        network = create(options.backbone, len(dataset.labels), options.weights)
+        spec = preprocessing_of(network, options)
+        rows = _fit(network, dataset, spec, options)
     with new_folder(output, overwrite, RUN_FILE) as folder:
         work = Path(folder)
         weights = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
@@ -181,13 +119,13 @@ def train(
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what decides the weights and the model files."""
+    """Return the versions of the libraries that the weights and model files depend on."""
     modules = {name: importlib.import_module(name).__version__ for name in _VERSIONED}
     return {"python": platform.python_version(), "edgeclf": __version__, **modules}
 
 
-def preprocessing_of(network: Any, options: TrainOptions) -> Preprocessing:
-    """Return the preprocessing that the options ask for; OptionError where the network cannot take its images."""
+def preprocessing_of(network: ImageClassifier, options: TrainOptions) -> Preprocessing:
+    """Return the preprocessing for the options; OptionError if the network cannot take images of that size."""
     import torch
 
     size = options.image_size or network.backbone.pretrained_cfg["input_size"][-1]
@@ -202,19 +140,21 @@ def preprocessing_of(network: Any, options: TrainOptions) -> Preprocessing:
     return Preprocessing(size, size, resize=options.resize).check()
 
 
-def _fit(network: Any, dataset: Dataset, spec: Preprocessing, options: TrainOptions) -> list[dict[str, float]]:
+def _fit(
+    network: ImageClassifier, dataset: Dataset, spec: Preprocessing, options: TrainOptions
+) -> list[dict[str, float]]:
     from .loop import fit_head, fit_network
 
     parts = {split: dataset.split(split) for split in ("train", "val")}
     targets = {split: np.array([dataset.index(sample) for sample in part]) for split, part in parts.items()}
     rows: list[dict[str, float]] = []
-    # A head on random features, which shrink from layer to layer until batch norm has learned, has huge weights, and
-    # training all layers from there does not recover.
+    # Random features shrink from layer to layer until batch norm has learned; a head trained on them would have huge
+    # weights, from which training all layers does not recover.
     if options.finetune == "head" or options.weights != "none":
         features = {
             split: extract_features(network, part, spec, f"features of {split}") for split, part in parts.items()
         }
-        epochs = options.passes if options.finetune == "head" else _EPOCHS["head"]
+        epochs = options.passes if options.finetune == "head" else EPOCHS["head"]
         rows = fit_head(network.head, features, targets, epochs, options.batch_size, options.learning_rate)
     if options.finetune == "full":
         paths = {split: [sample.path for sample in part] for split, part in parts.items()}
@@ -231,8 +171,33 @@ def _write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
         writer.writerows(rows)
 
 
-def _quiet_lightning() -> None:
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Make the block reproducible and Lightning quiet, and restore the settings and random states of the process."""
+    import torch
+    from lightning import seed_everything
+
+    loggers = [logging.getLogger(name) for name in _LOUD]
+    levels = [logger.level for logger in loggers]
+    environment = {name: os.environ.get(name) for name in _ENVIRONMENT}
+    python, numpy = random.getstate(), np.random.get_state()
+    deterministic, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    with torch.random.fork_rng(range(torch.cuda.device_count())), warnings.catch_warnings():
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.ERROR)
+            warnings.filterwarnings("ignore", module="lightning")
+            seed_everything(seed, verbose=False)
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            yield
+        finally:
+            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+            torch.backends.cudnn.benchmark = benchmark
+            random.setstate(python)
+            np.random.set_state(numpy)
+            for name, value in environment.items():
+                os.environ.pop(name, None)
+                os.environ.update({} if value is None else {name: value})
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -19,7 +19,7 @@ def own_digits(digits, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", ["stratified", "random", "diverse", "uncertain"])
 def test_a_set_of_each_rule_is_written_and_holds_training_images_alone(digits, run, tmp_path, rule):
-    report = calibrate(digits, tmp_path / "set", CalibrateOptions(30, rule, str(run), force=True))
+    report = calibrate(digits, tmp_path / "set", CalibrateOptions(size=30, rule=rule, model=str(run), force=True))
     chosen = CalibrationSet.load(tmp_path / "set").refuse_held_out(read_run(run).dataset())
     assert (len(chosen), chosen.recipe["rule"], chosen.sha256) == (30, rule, report.sha256)
     assert sum(report.per_label.values()) == 30
@@ -28,7 +28,7 @@ def test_a_set_of_each_rule_is_written_and_holds_training_images_alone(digits, r
 @pytest.mark.slow
 def test_rules_choose_differently(digits, run, tmp_path):
     lists = {
-        calibrate(digits, tmp_path / rule, CalibrateOptions(30, rule, str(run), force=True)).sha256
+        calibrate(digits, tmp_path / rule, CalibrateOptions(size=30, rule=rule, model=str(run), force=True)).sha256
         for rule in ("stratified", "random", "diverse", "uncertain")
     }
     assert len(lists) == 4
@@ -38,29 +38,29 @@ def test_rules_choose_differently(digits, run, tmp_path):
 def test_diverse_without_a_run_looks_by_the_packaged_backbone(own_digits, tmp_path):
     for path in sorted(own_digits.rglob("*.png"))[::2]:
         path.unlink()
-    report = calibrate(own_digits, tmp_path / "set", CalibrateOptions(24, "diverse", force=True))
+    report = calibrate(own_digits, tmp_path / "set", CalibrateOptions(size=24, rule="diverse", force=True))
     assert report.images == 24
 
 
 def test_few_images_of_a_label_are_refused_by_name(digits, tmp_path):
     with pytest.raises(DataError, match=r"fewer than 8 images of 3 \(4\), 5 \(4\), 8 \(4\).*--force"):
-        calibrate(digits, tmp_path / "set", CalibrateOptions(12))
+        calibrate(digits, tmp_path / "set", CalibrateOptions(size=12))
     assert not (tmp_path / "set").exists()
-    assert calibrate(digits, tmp_path / "set", CalibrateOptions(12, force=True)).images == 12
+    assert calibrate(digits, tmp_path / "set", CalibrateOptions(size=12, force=True)).images == 12
 
 
 def test_an_image_of_one_colour_is_refused_by_name(own_digits, tmp_path):
     train = load_dataset(own_digits).split("train")
     cv2.imwrite(str(train[0].path), np.full((64, 64, 3), 77, np.uint8))
-    with pytest.raises(DataError, match=f"{train[0].path.name} is of one colour throughout"):
-        calibrate(own_digits, tmp_path / "set", CalibrateOptions(1000))
+    with pytest.raises(DataError, match=f"{train[0].path.name} has a single color"):
+        calibrate(own_digits, tmp_path / "set", CalibrateOptions(size=1000))
 
 
 def test_a_set_is_not_overwritten_unasked(digits, tmp_path):
-    calibrate(digits, tmp_path, CalibrateOptions(60))
+    calibrate(digits, tmp_path, CalibrateOptions(size=60))
     with pytest.raises(OutputError, match="pass --overwrite"):
-        calibrate(digits, tmp_path, CalibrateOptions(30))
-    calibrate(digits, tmp_path, CalibrateOptions(30), overwrite=True)
+        calibrate(digits, tmp_path, CalibrateOptions(size=30))
+    calibrate(digits, tmp_path, CalibrateOptions(size=30), overwrite=True)
     assert len(CalibrationSet.load(tmp_path)) == 30
 
 
@@ -69,7 +69,7 @@ def test_a_set_is_not_overwritten_unasked(digits, tmp_path):
     [
         ({"rule": "best"}, "there are stratified, random, diverse, uncertain"),
         ({"size": 0}, "1 or more was expected"),
-        ({"rule": "uncertain"}, "give one with --model RUN"),
+        ({"rule": "uncertain"}, "add --model RUN"),
     ],
 )
 def test_an_option_that_cannot_be_meant_is_refused(options, message):
@@ -78,8 +78,10 @@ def test_an_option_that_cannot_be_meant_is_refused(options, message):
 
 
 def test_diverse_wants_a_run(digits, run, tmp_path):
-    with pytest.raises(OptionError, match="is no run"):
-        calibrate(digits, tmp_path / "set", CalibrateOptions(30, "diverse", str(run / "model.fp32.onnx")))
+    with pytest.raises(OptionError, match="is not a run; the rule diverse needs a run"):
+        calibrate(
+            digits, tmp_path / "set", CalibrateOptions(size=30, rule="diverse", model=str(run / "model.fp32.onnx"))
+        )
 
 
 def test_the_command_tells_what_it_chose(command, digits, tmp_path):

@@ -1,4 +1,4 @@
-"""Every layout that users have, read and divided."""
+"""Reading and splitting a data set, in every layout."""
 
 import os
 import pickle
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from edgeclf.data.datasets import Dataset, Sample, load_dataset
-from edgeclf.data.splits import SplitOptions
 from edgeclf.errors import DataError, OptionError
+from edgeclf.options import SplitOptions
 
 
 def place(digits, root, names):
@@ -92,10 +92,10 @@ def test_a_class_folder_without_images_is_remembered(digits, tmp_path):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ([], "holds no images: put each class's images"),
-        (["1.png", "2.png"], "holds images but no class folders: move each class's images"),
+        ([], "holds no images: put the images of each class"),
+        (["1.png", "2.png"], "holds images but no class folders: move the images of each class"),
         (["train/1.png", "test/2.png"], "test holds images but no class folders"),
-        (["train/cat/1.png", "dog/2.png"], "train/ with class folders in it and, beside it, dog"),
+        (["train/cat/1.png", "dog/2.png"], "train/ with class folders in it and, next to it, dog"),
     ],
 )
 def test_a_folder_of_another_kind_is_refused_with_what_to_do(digits, tmp_path, names, message):
@@ -109,7 +109,7 @@ def test_what_is_no_data_set_at_all_is_told_what_is_one(tmp_path):
     ):
         load_dataset(tmp_path / "missing")
     (tmp_path / "notes.txt").write_text("cat")
-    with pytest.raises(DataError, match=r"is a file, but no \.csv"):
+    with pytest.raises(DataError, match=r"is a file, but not a \.csv"):
         load_dataset(tmp_path / "notes.txt")
 
 
@@ -185,12 +185,12 @@ def test_a_csv_may_name_the_splits(digits, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"has the columns \(none\); path, label and perhaps split were expected"),
+        ("", r"has the columns \(none\); path, label and optionally split were expected"),
         ("file,class\na.png,cat\n", "has the columns file, class; path, label"),
-        ("path,label\n", "lists no images: a line with path and label was expected"),
+        ("path,label\n", "lists no images: a line with path and label for each was expected"),
         ("path,label\na.png,cat\n\nb.png,\n", "line 4: path or label is empty"),
         ("path,label,split\na.png,cat,holdout\n", "line 2: the split is 'holdout'; train, val or test was expected"),
-        ("path,label,split\na.png,cat,train\nb.png,cat,\n", "1 of 2 lines name no split; name one in every line"),
+        ("path,label,split\na.png,cat,train\nb.png,cat,\n", "1 of 2 lines have no split; fill it in on every line"),
     ],
 )
 def test_a_csv_that_cannot_be_meant_is_refused_by_its_line(tmp_path, text, message):
@@ -258,7 +258,7 @@ def test_cifar10_is_unpacked_once(cifar, tmp_path):
 
 def test_cifar10_that_is_not_there_says_how_to_fetch_it(tmp_path, monkeypatch):
     monkeypatch.setenv("EDGECLF_DATA", str(tmp_path))
-    with pytest.raises(DataError, match=r"CIFAR-10 is not in .*; fetch it once: python3 -c .*download=True"):
+    with pytest.raises(DataError, match=r"CIFAR-10 is not in .*; download it once: python3 -c .*download=True"):
         load_dataset("cifar10")
     assert not list(tmp_path.iterdir())
 
@@ -328,11 +328,11 @@ def test_a_share_that_leaves_nothing_is_refused(share):
 def test_a_label_that_commands_a_terminal_or_hides_a_letter_is_refused_escaped(digits, tmp_path, letter):
     place(digits, tmp_path, [f"cat{letter}s/1.png", "dog/2.png"])
     with pytest.raises(
-        DataError, match=r"has the label 'cat.*s', with a control character or another invisible"
+        DataError, match=r"has the label 'cat.*s', with a control or other invisible character"
     ) as caught:
         load_dataset(tmp_path)
     assert str(caught.value).isprintable()
-    with pytest.raises(DataError, match=r"has the label 'cat.*s', with a control character or another invisible"):
+    with pytest.raises(DataError, match=r"has the label 'cat.*s', with a control or other invisible character"):
         load_dataset(write_csv(tmp_path / "list.csv", f'path,label\n1.png,"cat{letter}s"\n'))
 
 

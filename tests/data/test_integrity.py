@@ -1,4 +1,4 @@
-"""What is wrong with a data set is found, named by its file, and stops training where it must."""
+"""Problems of a data set: found, reported with the file, and fatal for training if they must be."""
 
 import json
 import shutil
@@ -59,7 +59,7 @@ BROKEN = [
     (text, "not an image .* was expected.; replace or remove it"),
     (bomb, "60.0 megapixels, more than the 50 allowed; shrink the image"),
     (nothing, "the file is empty; replace or remove it"),
-    (dangling_link, "there is no such file; put it there, or take it out of the list"),
+    (dangling_link, "the file does not exist; add it, or remove it from the list"),
 ]
 
 
@@ -86,7 +86,7 @@ def test_skip_unreadable_does_not_leave_a_label_without_images(photos):
     shutil.rmtree(photos / "3")
     (photos / "3").mkdir()
     text(photos / "3" / "only.jpg")
-    with pytest.raises(DataError, match="the label '3' has no readable image: add some, or remove it"):
+    with pytest.raises(DataError, match="the label '3' has no readable images: add some, or remove it"):
         check_for_training(load_dataset(photos), skip_unreadable=True)
 
 
@@ -145,7 +145,7 @@ def test_a_picture_on_both_sides_of_a_split_is_found(digits, tmp_path):
     report = check(tmp_path)
     assert {finding.kind for finding in report.findings} == {"leaked"}
     [first] = [finding for finding in report.findings if finding.files[0].endswith("3/000.png")]
-    assert "so the test flatters" in first.message
+    assert "which makes results look too good" in first.message
     assert len(first.files) == 3
 
 
@@ -174,7 +174,7 @@ def test_an_empty_class_stops_training(photos):
 def test_one_class_alone_stops_training(photos):
     shutil.rmtree(photos / "3")
     shutil.rmtree(photos / "5")
-    with pytest.raises(DataError, match="has one class only, '8': a classifier needs two or more"):
+    with pytest.raises(DataError, match="has only one class, '8': a classifier needs two or more"):
         check_for_training(load_dataset(photos))
 
 
@@ -203,7 +203,7 @@ def test_a_label_that_the_test_lacks_is_warned_of(photos, tmp_path):
     shutil.copytree(photos / "3", divided / "test" / "3")
     missing = findings(divided, "missing-from-test")
     assert [finding.severity for finding in missing] == ["warning", "warning"]
-    assert missing[0].message == "the label '5' has no image in test, so nothing is measured of it there: add some"
+    assert missing[0].message == "the label '5' has no images in test, so it is not measured there: add some"
 
 
 def test_too_few_images_to_validate_on_stop_training(digits, tmp_path):
@@ -229,7 +229,7 @@ def test_heavy_imbalance_is_warned_of(photos):
         path.unlink()
     [finding] = findings(photos, "imbalanced")
     assert finding.severity == "warning"
-    assert finding.message == "the label '3' has 3 images in train, the largest class 41: collect more of it"
+    assert finding.message == "the label '3' has 3 images in train, the largest class 41: collect more"
 
 
 @pytest.mark.parametrize("name", ["unknown", "UNKNOWN"])
@@ -237,7 +237,7 @@ def test_a_class_named_as_the_answer_below_a_threshold_is_warned_of(photos, name
     (photos / "3").rename(photos / name)
     [finding] = findings(photos, "ambiguous-label")
     assert finding.severity == "warning"
-    assert f"the label {name!r} is also what is answered below a threshold" in finding.message
+    assert f"the label {name!r} is also the label of predictions below the threshold" in finding.message
 
 
 def test_images_beside_the_class_folders_are_warned_of(photos):

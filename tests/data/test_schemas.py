@@ -112,7 +112,7 @@ def test_a_wrong_field_of_a_recipe_is_refused_or_harmless(digits, tmp_path, fiel
     if (field, value) == ("seed", -1):
         CalibrationSet.load(tmp_path / "set")
         return
-    with pytest.raises(DataError, match=r"is no calibration set") as error:
+    with pytest.raises(DataError, match=r"is not a calibration set") as error:
         CalibrationSet.load(tmp_path / "set")
     one_sentence(error)
 
@@ -123,7 +123,7 @@ def test_a_wrong_field_of_a_recipe_is_refused_or_harmless(digits, tmp_path, fiel
 def test_a_wrong_line_of_a_calibration_set_is_named(digits, tmp_path, line):
     CalibrationSet.select(load_dataset(digits), 5).save(tmp_path / "set")
     (tmp_path / "set" / "images.sha256").write_text(line, encoding="latin-1")
-    with pytest.raises(DataError, match=r"is no calibration set") as error:
+    with pytest.raises(DataError, match=r"is not a calibration set") as error:
         CalibrationSet.load(tmp_path / "set")
     one_sentence(error)
 
@@ -136,7 +136,7 @@ def test_metadata_of_an_onnx_file_that_is_not_ours_is_one_sentence(run, tmp_path
     onnx.helper.set_model_props(model, {"edgeclf": metadata})
     onnx.save(model, tmp_path / "model.onnx")
     with pytest.raises(
-        ModelError, match=r"does not say which labels and preprocessing belong to it \(.*edgeclf export RUN"
+        ModelError, match=r"has no valid metadata about its labels and preprocessing \(.*edgeclf export RUN"
     ):
         open_model(tmp_path / "model.onnx")
 

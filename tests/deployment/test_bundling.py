@@ -50,7 +50,7 @@ def test_the_same_run_gives_the_same_bytes(run, bundle, tmp_path):
 @pytest.mark.slow
 def test_training_again_gives_the_same_bundle(digits, tmp_path):
     def make(folder):
-        options = edgeclf.TrainOptions("mobilenetv3_small_050", "none", image_size=64, epochs=1)
+        options = edgeclf.TrainOptions(backbone="mobilenetv3_small_050", weights="none", image_size=64, epochs=1)
         edgeclf.train(digits, folder / "run", options)
         edgeclf.export(folder / "run")
         edgeclf.quantize(folder / "run", edgeclf.QuantizeOptions(size=60, max_drop=1, method="minmax"))
@@ -161,7 +161,7 @@ def test_a_run_without_an_exported_file_names_the_command(run, tmp_path):
 
 
 def test_a_taken_output_is_refused_before_anything_is_evaluated(run, bundle, monkeypatch):
-    monkeypatch.delattr("edgeclf.deployment.bundling.infer_file")
+    monkeypatch.delattr("edgeclf.deployment.bundling.EvaluationSet")
     with pytest.raises(OutputError, match="pass --overwrite"):
         edgeclf.bundle(run, bundle)
 

@@ -10,8 +10,8 @@ import pytest
 
 import edgeclf
 from edgeclf.deployment import engines
-from edgeclf.deployment.engines import BuildOptions
 from edgeclf.errors import BackendError, OptionError
+from edgeclf.options import BuildOptions
 from edgeclf_runtime.commands import build as engine_build
 from edgeclf_runtime.trt import cuda
 from edgeclf_runtime.trt.spec import Options

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from edgeclf.errors import GateError
-from edgeclf.evaluation.comparison import _drop_by_label, compare, hold, paired_interval
+from edgeclf.evaluation.comparison import _drop_by_label, check_gate, compare, paired_interval
 from edgeclf_runtime.classify.golden import divergence
 
 LABELS = ("cat", "dog", "fox")
@@ -75,16 +75,16 @@ def test_the_interval_covers_a_true_drop_of_one_point_about_95_times_in_100():
 def test_a_larger_drop_than_accepted_is_a_gate_error_with_its_interval():
     bad = logits(np.array([1, 1, 0, 0, 1, 1, 1, 1, 0, 0]))
     found = compare(LABELS, TRUTH, logits(TRUTH), bad)
-    hold("int8", found, bad, 0.2)
-    with pytest.raises(GateError, match=r"int8 has .* 0\.8000 on 10 images and fp32 1\.0000: a loss of 0\.2000 \(95 %"):
-        hold("int8", found, bad, 0.1)
+    check_gate("int8", found, bad, 0.2)
+    with pytest.raises(GateError, match=r"int8 has .* 0\.8000 on 10 images and fp32 1\.0000: a drop of 0\.2000 \(95 %"):
+        check_gate("int8", found, bad, 0.1)
 
 
-def test_answers_that_are_no_numbers_never_pass():
+def test_non_finite_logits_never_pass():
     broken = logits(TRUTH)
     broken[3, 1] = np.nan
-    with pytest.raises(GateError, match="fp16 answers 1 of 10 images with numbers that are not finite"):
-        hold("fp16", compare(LABELS, TRUTH, logits(TRUTH), logits(TRUTH)), broken, 1)
+    with pytest.raises(GateError, match="fp16 produced non-finite logits for 1 of 10 images"):
+        check_gate("fp16", compare(LABELS, TRUTH, logits(TRUTH), logits(TRUTH)), broken, 1)
 
 
 def test_the_drop_of_each_label_is_counted_in_one_pass_over_the_images():

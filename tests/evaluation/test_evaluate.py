@@ -8,9 +8,11 @@ import pytest
 from sklearn.metrics import accuracy_score, classification_report, confusion_matrix
 
 import edgeclf
-from edgeclf.data.datasets import Dataset, Sample, load_dataset
+from edgeclf.data.datasets import Sample, load_dataset
 from edgeclf.errors import DataError, ImageError, OptionError
 from edgeclf.evaluation.evaluate import measure
+from edgeclf.evaluation.evaluation_set import EvaluationSet
+from edgeclf_runtime.images.preprocess import Preprocessing
 
 LABELS = ("cat", "dog", "emu", "fox")
 
@@ -18,9 +20,8 @@ LABELS = ("cat", "dog", "emu", "fox")
 def measured(truth, predicted, labels=LABELS):
     """Measure logits that say ``predicted`` of images that are ``truth``."""
     samples = [Sample(f"{number}.png", labels[index], "test") for number, index in enumerate(truth)]
-    dataset = Dataset("known", None, tuple(labels), tuple(samples))
-    logits = np.eye(len(labels), dtype=np.float32)[predicted]
-    return measure("model", dataset, "test", samples, logits, tuple(labels))
+    images = EvaluationSet(samples, tuple(labels), Preprocessing(8, 8))
+    return measure("model", "known", "test", images, np.eye(len(labels), dtype=np.float32)[predicted])
 
 
 def test_the_figures_are_those_of_scikit_learn():

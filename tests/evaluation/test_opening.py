@@ -1,4 +1,4 @@
-"""MODEL: a run, an ONNX file or a bundle, and what each says of itself."""
+"""Opening a run, an ONNX file or a bundle."""
 
 import shutil
 
@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import pytest
 
-from edgeclf.data.splits import SplitOptions
 from edgeclf.errors import BundleError, ModelError
 from edgeclf.evaluation.opening import open_model
+from edgeclf.options import SplitOptions
 from edgeclf_runtime.errors import BackendError
 
 ARGUMENTS = {"run": {}, "onnx": {}, "int8": {"name": "int8-cpu"}, "bundle": {"name": "fp32"}}
@@ -46,7 +46,9 @@ def test_an_onnx_file_of_others_is_told_how_to_make_one_of_ours(run, tmp_path):
     model = onnx.load(run / "model.fp32.onnx")
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "other.onnx")
-    with pytest.raises(ModelError, match=r"does not say which labels .*; export it with: edgeclf export RUN"):
+    with pytest.raises(
+        ModelError, match=r"has no valid metadata about its labels .*; export it with: edgeclf export RUN"
+    ):
         open_model(tmp_path / "other.onnx")
 
 

@@ -1,4 +1,4 @@
-"""Pictures of measurements hold what was measured."""
+"""Plots show what was measured."""
 
 import cv2
 import numpy as np

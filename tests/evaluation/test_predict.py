@@ -1,4 +1,4 @@
-"""Labels for single images."""
+"""Classifying image files."""
 
 import json
 

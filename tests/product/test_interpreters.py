@@ -219,3 +219,23 @@ def classify(interpreter, bundle, folder, arguments, images):
     out = subprocess.run(command, cwd=folder, env=bare_environment(), check=True, capture_output=True, text=True)
     assert out.stderr == ""
     return out.stdout.splitlines()
+
+
+@pytest.mark.slow
+def test_pip_installs_the_runtime_alone_on_python_3_6(interpreters, bundle, tmp_path):
+    python = interpreters["3.6"]
+    if python is None:
+        pytest.skip("there is no Python 3.6")
+    source = shutil.copytree(ROOT / "deploy", tmp_path / "deploy", ignore=shutil.ignore_patterns("__pycache__"))
+    install = [python, "-m", "pip", "install", "-q", "--no-deps", "--target", tmp_path / "site", source]
+    subprocess.run(install, check=True, env=bare_environment())
+    code = (
+        "import sys, edgeclf_runtime; assert edgeclf_runtime.__file__.startswith(sys.argv[2])\n"
+        "from edgeclf_runtime.classify.classifier import Classifier\n"
+        "with Classifier.open(sys.argv[1]) as classifier: print(classifier.model)\n"
+    )
+    command = [python, "-c", code, bundle, tmp_path / "site"]
+    environment = bare_environment(PYTHONPATH=str(tmp_path / "site"))
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "int8-cpu\n"), done.stderr
+    assert (tmp_path / "site" / "edgeclf_runtime" / "sinks" / "live" / "live.html").is_file()

@@ -14,7 +14,7 @@ import pytest
 import typer
 
 import edgeclf
-from edgeclf import cli
+from edgeclf import cli, errors
 from edgeclf_runtime import __main__ as device
 from edgeclf_runtime.commands.parser import make_parser
 
@@ -54,6 +54,12 @@ def test_the_public_names_are_those_that_are_served():
     assert dir(edgeclf) == edgeclf.__all__
     with pytest.raises(AttributeError, match="module 'edgeclf' has no attribute 'nonsense'"):
         _ = edgeclf.nonsense
+
+
+def test_what_a_command_takes_returns_and_raises_is_public():
+    signatures = "".join(str(inspect.signature(getattr(edgeclf, name))) for name in COMMANDS)
+    named = set(re.findall(r"\b[A-Z]\w+", signatures)) - {"False", "Iterable", "Mapping", "None", "Path"}
+    assert named | set(errors.__all__) <= set(edgeclf.__all__)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from edgeclf import cli, exits
+from edgeclf import cli
+from edgeclf.cli import exits
 from edgeclf_runtime.commands.parser import make_parser
 from edgeclf_runtime.files.outputs import new_file
 
@@ -179,7 +180,7 @@ def test_another_end_takes_the_place_of_the_hosts(tmp_path):
 def test_a_host_command_says_whose_an_option_of_a_device_is():
     commands = typer.main.get_command(cli.app)
     said = exits._device_options("use another backend with --backend", commands, "predict")
-    assert "--backend: of the bundle's own commands, see python3 NAME.edge run --help" in said
-    assert "--model is --name here" in exits._device_options("use another model with --model", commands, "predict")
+    assert "--backend: options of the bundle's own commands, see python3 NAME.edge run --help" in said
+    assert "here --model is --name" in exits._device_options("use another model with --model", commands, "predict")
     assert exits._device_options("leave out --model", commands, "build") == ""
     assert exits._device_options("choose another --output, or pass --overwrite", commands, "bundle") == ""

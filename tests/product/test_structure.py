@@ -19,7 +19,7 @@ LAYERS = {
         "training",
         "graph",
         "data",
-        "exits",
+        "options",
         "targets",
         "progress",
         "errors",

@@ -4,7 +4,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeclf.errors import ModelError, OptionError
-from edgeclf.quantization.activations import collect_histograms, prepare, ranges_of
+from edgeclf.graph.onnx_file import prepare
+from edgeclf.quantization.activations import collect_histograms
+from edgeclf.quantization.ranges import ranges_of
 
 
 def graph(divisor=1.0):
@@ -43,13 +45,13 @@ def test_what_an_activation_function_alone_reads_has_the_range_of_its_output():
 @pytest.mark.parametrize(("pixel", "value"), [(1, "nan"), (-1, "inf")])
 def test_a_layer_that_gives_no_finite_numbers_is_named_with_the_image(pixel, value):
     with pytest.raises(
-        ModelError, match=rf"the layer divide \(Div\) gives values from {value} .* on calibration image 1"
+        ModelError, match=rf"the layer divide \(Div\) produces values from {value} .* on calibration image 1"
     ):
         collect_histograms(graph(divisor=0.0), [image(pixel, pixel, pixel, pixel)])
 
 
 def test_a_generator_is_refused_since_it_can_be_read_once():
-    with pytest.raises(OptionError, match="are a generator, which can be read once alone"):
+    with pytest.raises(OptionError, match="are a generator, which can be read only once"):
         collect_histograms(graph(), (image(1, 2, 3, 4) for _ in range(3)))
 
 

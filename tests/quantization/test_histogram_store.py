@@ -2,21 +2,26 @@ import numpy as np
 import pytest
 
 from edgeclf.calibration.sets import CalibrationSet
+from edgeclf.graph.onnx_file import prepare
 from edgeclf.progress import show_progress
-from edgeclf.quantization.activations import prepare
-from edgeclf.quantization.histogram_store import HISTOGRAM_FILE, recall_histograms
+from edgeclf.quantization.histogram_store import HISTOGRAM_FILE, HistogramStore
+from edgeclf.quantization.quantize import histogram_key
 from edgeclf.training.runs import read_run
 
 
 @pytest.fixture
 def recall(own_run):
-    """Recall the histograms of a run with a set of a size; ``own_run`` has been quantised with 60 images."""
+    """Recall the histograms of a run with a set of a size, and keep them; ``own_run`` has been quantized with 60 images."""
 
     def call(size, batches=None):
         run = read_run(own_run)
         chosen = CalibrationSet.select(run.dataset(), size)
-        model = prepare(run.file("model.fp32.onnx"))
-        return recall_histograms(run, chosen, model, chosen.batches(run.preprocessing) if batches is None else batches)
+        source = run.file("model.fp32.onnx")
+        store = HistogramStore(own_run / HISTOGRAM_FILE, histogram_key(run, source, chosen))
+        images = chosen.batches(run.preprocessing) if batches is None else batches
+        histograms = store.recall(prepare(source), images)
+        store.keep(histograms)
+        return histograms
 
     return call
 
@@ -48,7 +53,7 @@ def test_what_was_collected_from_the_same_things_is_used_again(own_run, recall):
 def test_another_calibration_set_is_named_and_collected_anew(own_run, recall, told):
     before = (own_run / HISTOGRAM_FILE).read_bytes()
     recall(8)
-    assert "is not used, for it is of another calibration set: the activations are looked at anew" in told()
+    assert "is ignored (made from another calibration set); collecting activations again" in told()
     assert (own_run / HISTOGRAM_FILE).read_bytes() != before
 
 
@@ -57,7 +62,7 @@ def test_another_model_is_named(own_run, recall, told):
     path = own_run / "model.fp32.onnx"
     path.write_bytes(path.read_bytes() + b"\x72\x00")  # an empty field: another file, the same model
     recall(60)
-    assert "is not used, for it is of another model:" in told()
+    assert "is ignored (made from another model);" in told()
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 no more", None])
@@ -65,4 +70,4 @@ def test_a_damaged_file_is_collected_anew(own_run, recall, told, damage):
     path = own_run / HISTOGRAM_FILE
     path.write_bytes(path.read_bytes()[:-300] if damage is None else damage)
     assert "image" in recall(8)
-    assert "is of nothing that can be read" in told()
+    assert "is ignored (it cannot be read: " in told()

@@ -16,7 +16,7 @@ def test_every_value_lies_in_the_bin_of_its_size():
     histogram = counted(values)
     assert histogram.counts.sum() == 5
     for value in values:
-        place = np.abs(histogram.centres - value).argmin()
+        place = np.abs(histogram.centers - value).argmin()
         assert histogram.counts[place - 1 : place + 2].sum() >= 1
     assert histogram.counts[BINS - 1] == histogram.counts[BINS] == 1
 
@@ -44,5 +44,5 @@ def test_another_turn_samples_other_places():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_is_refused(bad):
-    with pytest.raises(ValueError, match="where finite numbers were expected"):
+    with pytest.raises(ValueError, match="finite numbers were expected"):
         counted([1, bad])

@@ -14,7 +14,7 @@ from edgeclf.evaluation.comparison import compare
 from edgeclf.quantization.histograms import Histogram
 from edgeclf.quantization.page import make_page
 from edgeclf.quantization.ranges import METHODS
-from edgeclf.quantization.report import Baseline, FloatLayer, QuantizedFile, QuantizeReport, Trial
+from edgeclf.quantization.report import Baseline, Findings, FloatLayer, QuantizedFile, QuantizeReport, Trial
 from edgeclf.quantization.sensitivity import LayerEffect, LayerNoise
 from edgeclf.targets import FLAVORS
 
@@ -70,24 +70,38 @@ def report():
     right = np.eye(4, dtype=np.float32)[truth]
     found = right.copy()
     found[:3] = np.roll(found[:3], 1, axis=1)
-    facts = vars(compare(labels, truth, right, found))
+    comparison = compare(labels, truth, right, found)
+    findings = Findings(
+        method="mse",
+        trials=tuple(Trial(comparison=comparison, method=method, size=2_400_000) for method in METHODS),
+        float_layers=("/<i>stem/Conv",),
+        fallback=(FloatLayer(layer="/<i>stem/Conv", size=70_400, latency_ms=-0.31),),
+        noise=(LayerNoise("/<i>stem/Conv", 11.25), LayerNoise("/head/Gemm", 31.5)),
+        effects=(LayerEffect("/<i>stem/Conv", 7.75, 0.125, 0.8125),),
+    )
     file = QuantizedFile(
-        **facts,
+        comparison=comparison,
+        findings=findings,
         name="int8-cpu",
         path="a&b/model.int8-cpu.onnx",
         size=2_500_000,
         sha256="f" * 64,
         latency_ms=3.25,
-        method="mse",
-        trials=tuple(Trial(**facts, method=method, size=2_400_000) for method in METHODS),
         layers=9,
-        float_layers=("/<i>stem/Conv",),
-        fallback=(FloatLayer("/<i>stem/Conv", 70_400, -0.31),),
-        noise=(LayerNoise("/<i>stem/Conv", 11.25), LayerNoise("/head/Gemm", 31.5)),
-        effects=(LayerEffect("/<i>stem/Conv", 7.75, 0.125, 0.8125),),
     )
-    baseline = Baseline(**facts, name="plain", size=3_000_000, latency_ms=4.5)
-    return QuantizeReport("a&b", 40, "c" * 64, 60, 0.05, 1.0, 10_000_000, "d" * 64, 8.5, (file,), baseline)
+    return QuantizeReport(
+        run="a&b",
+        calibration_images=40,
+        calibration_sha256="c" * 64,
+        judged_images=60,
+        max_drop=0.05,
+        accuracy_fp32=1.0,
+        size_fp32=10_000_000,
+        sha256_fp32="d" * 64,
+        latency_fp32_ms=8.5,
+        files=(file,),
+        baseline=Baseline(comparison=comparison, name="plain", size=3_000_000, latency_ms=4.5),
+    )
 
 
 @pytest.fixture
@@ -170,7 +184,7 @@ def test_the_baseline_stands_in_the_table(report, histograms):
 
 
 def test_a_page_of_a_file_without_qdq_has_no_layers(report):
-    fp16 = replace(report.files[0], name="fp16", method="", trials=(), noise=(), effects=(), fallback=())
+    fp16 = replace(report.files[0], name="fp16", findings=Findings())
     page = Page(make_page(replace(report, files=(fp16,)), {}))
     assert len(page.pictures) == 1
     assert [row[1] for row in page.rows if row[0] == "fp16"] == ["✓"]
@@ -179,6 +193,7 @@ def test_a_page_of_a_file_without_qdq_has_no_layers(report):
 @pytest.mark.slow
 def test_of_many_labels_those_that_change_most_are_shown(report, histograms):
     drops = {f"label {number}": number / 100 for number in range(30)}
-    page = Page(make_page(replace(report, files=(replace(report.files[0], drop_by_label=drops),)), histograms))
+    comparison = replace(report.files[0].comparison, drop_by_label=drops)
+    page = Page(make_page(replace(report, files=(replace(report.files[0], comparison=comparison),)), histograms))
     assert "the 20 of 30 labels that change most" in page.words
     assert [row[0] for row in page.rows if row[0].startswith("label ")] == [f"label {n}" for n in range(10, 30)]

@@ -5,8 +5,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeclf.quantization.activations import collect_histograms, ranges_of
+from edgeclf.quantization.activations import collect_histograms
 from edgeclf.quantization.qdq import write_flavor
+from edgeclf.quantization.ranges import ranges_of
 from edgeclf.quantization.rounding import Rounding
 from edgeclf.targets import FLAVORS
 

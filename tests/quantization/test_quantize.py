@@ -61,7 +61,7 @@ def test_of_the_range_methods_the_one_that_diverges_least_is_kept(run):
 def test_a_method_can_be_forced(own_run):
     report = quantize(own_run, QuantizeOptions(size=60, flavors=("int8-arm",), method="entropy", max_drop=0.5))
     (file,) = report.files
-    assert [trial.method for trial in file.trials] == [file.method] == ["entropy"]
+    assert [trial.method for trial in file.findings.trials] == [file.findings.method] == ["entropy"]
 
 
 @pytest.mark.slow
@@ -72,7 +72,7 @@ def test_no_file_is_kept_where_one_loses_too_much(own_run, monkeypatch):
     options = QuantizeOptions(size=20, flavors=("fp16", "int8-cpu"), method="minmax")
     with pytest.raises(
         GateError,
-        match=r"int8-cpu has an accuracy of .* at most 0\.01 was accepted.* half of the layers in float were not",
+        match=r"int8-cpu has an accuracy of .* at most 0\.01 is accepted.* half of the layers in float were not",
     ):
         quantize(own_run, options)
     assert sorted(path.name for path in own_run.iterdir()) == before
@@ -100,11 +100,11 @@ def test_a_layer_that_ruins_the_file_goes_back_to_float_alone(own_run, monkeypat
     options = QuantizeOptions(size=60, flavors=("int8-cpu",), method="minmax", max_drop=0.05)
     report = quantize(own_run, options, overwrite=True)
     (file,) = report.files
-    assert [row.layer for row in file.fallback] == ["/backbone/blocks/blocks.4/blocks.4.0/conv_pwl/Conv"]
-    assert file.fallback[0].size > 50_000
-    assert file.effects[0].layer == file.fallback[0].layer
-    assert file.effects[0].snr_db < file.effects[1].snr_db - 3
-    assert file.drop <= 0.05
+    assert [row.layer for row in file.findings.fallback] == ["/backbone/blocks/blocks.4/blocks.4.0/conv_pwl/Conv"]
+    assert file.findings.fallback[0].size > 50_000
+    assert file.findings.effects[0].layer == file.findings.fallback[0].layer
+    assert file.findings.effects[0].snr_db < file.findings.effects[1].snr_db - 3
+    assert file.comparison.drop <= 0.05
     assert "int8-cpu: back to float so that it passes: /backbone/blocks/blocks.4/" in str(report)
 
 
@@ -136,7 +136,7 @@ def test_a_calibration_set_is_used_and_told_of(digits, own_run, tmp_path):
 def test_a_calibration_set_that_holds_the_runs_test_images_is_refused(digits, own_run, tmp_path):
     other_division = load_dataset(digits, SplitOptions(seed=7))
     CalibrationSet.select(other_division, 100).save(tmp_path / "set")
-    with pytest.raises(DataError, match="calibration must not see the images that judge it"):
+    with pytest.raises(DataError, match="calibration must not see evaluation images"):
         quantize(own_run, QuantizeOptions(calibration=str(tmp_path / "set")))
 
 
@@ -168,9 +168,15 @@ def test_a_label_that_no_calibration_image_has_is_told(digits, own_run, tmp_path
     left = tuple(entry for entry in chosen.entries if not entry[1].startswith("5"))
     replace(chosen, entries=left).save(tmp_path / "set")
     show_progress()
-    quantize(own_run, QuantizeOptions(str(tmp_path / "set"), method="minmax", max_drop=0.9, flavors=("int8-cpu",)))
+    quantize(
+        own_run,
+        QuantizeOptions(calibration=str(tmp_path / "set"), method="minmax", max_drop=0.9, flavors=("int8-cpu",)),
+    )
     show_progress(False)
-    assert "warning: no calibration image is of 5; its activations' ranges are not known" in capsys.readouterr().err
+    assert (
+        "warning: no calibration image has the label 5; the ranges of such images' activations are not known"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.slow
@@ -180,7 +186,7 @@ def test_dynamic_quantization_is_measured_for_comparison_and_not_kept(own_run):
     baseline = report.baseline
     assert baseline.name == "torch dynamic"
     # The head of these few digits has a weight that is a hundred times the others; one scale for all of them loses those.
-    assert baseline.agreement < report.files[0].agreement
+    assert baseline.comparison.agreement < report.files[0].comparison.agreement
     assert baseline.latency_ms > 0
     # Its linear layer alone is smaller.
     assert 0.9 * report.size_fp32 < baseline.size < 1.05 * report.size_fp32

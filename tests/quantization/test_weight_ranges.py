@@ -6,9 +6,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeclf.quantization.activations import collect_histograms, ranges_of
+from edgeclf.quantization.activations import collect_histograms
 from edgeclf.quantization.qdq import write_flavor
-from edgeclf.quantization.ranges import PAIR_LIMIT
+from edgeclf.quantization.ranges import PAIR_LIMIT, ranges_of
 from edgeclf.quantization.rounding import Rounding, collect_moments
 from edgeclf.targets import FLAVORS
 

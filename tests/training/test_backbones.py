@@ -70,9 +70,7 @@ def test_the_packaged_weights_are_those_of_imagenet():
 
 def test_weights_of_another_backbone_are_refused(trained, tmp_path):
     save_file(trained.backbone.state_dict(), tmp_path / "other.safetensors")
-    with pytest.raises(
-        WeightsError, match=r"other.safetensors does not fit resnet18: .* give the weights of this backbone"
-    ):
+    with pytest.raises(WeightsError, match=r"other.safetensors does not fit resnet18: .* use weights of this backbone"):
         create("resnet18", 3, str(tmp_path / "other.safetensors"))
 
 
@@ -97,7 +95,7 @@ class Code:
 def test_weights_that_would_run_code_are_refused_and_the_code_is_not_run(tmp_path, save):
     save({"weight": Code(str(tmp_path / "ran"))}, tmp_path / "evil.pth")
     with pytest.raises(
-        WeightsError, match=r"evil.pth is damaged, or holds more than tensors, which might run as code: save"
+        WeightsError, match=r"evil.pth is damaged, or holds more than tensors, and so could run code: save"
     ):
         create(SMALL, 3, str(tmp_path / "evil.pth"))
     assert not (tmp_path / "ran").exists()
@@ -105,7 +103,7 @@ def test_weights_that_would_run_code_are_refused_and_the_code_is_not_run(tmp_pat
 
 def test_a_whole_model_or_other_values_are_refused(tmp_path):
     torch.save({"epoch": 3}, tmp_path / "other.pth")
-    with pytest.raises(WeightsError, match=r"holds no state dict .*; save one with torch.save"):
+    with pytest.raises(WeightsError, match=r"has no state dict .*; save one with torch.save"):
         create(SMALL, 3, str(tmp_path / "other.pth"))
 
 
@@ -116,7 +114,7 @@ def test_weights_that_do_not_exist_are_named(tmp_path):
 
 def test_weights_that_no_package_carries_say_what_else_there_is():
     with pytest.raises(
-        WeightsError, match=r"no package carries ImageNet weights of resnet18 .* --weights FILE, or .* --weights none"
+        WeightsError, match=r"no package has ImageNet weights for resnet18 .* --weights FILE, or .* --weights none"
     ):
         create("resnet18", 3, "imagenet")
 
@@ -129,7 +127,7 @@ def test_a_package_that_is_not_installed_is_named():
 def test_an_unknown_backbone_is_answered_with_near_ones():
     with pytest.raises(OptionError, match=r"there is no backbone 'resnet19'; did you mean .*resnet18"):
         create("resnet19", 3)
-    with pytest.raises(OptionError, match=r"there is no backbone 'zzz'; timm.list_models\(\) has them all"):
+    with pytest.raises(OptionError, match=r"there is no backbone 'zzz'; timm.list_models\(\) lists them all"):
         create("zzz", 3)
 
 

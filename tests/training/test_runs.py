@@ -49,7 +49,7 @@ def test_a_run_gives_back_the_network_that_was_trained(run, digits):
 
 
 def test_a_folder_that_is_no_run_is_told_how_to_make_one(tmp_path):
-    with pytest.raises(ModelError, match=r"is not a run \(it holds no run.json\); make one with: edgeclf train DATA"):
+    with pytest.raises(ModelError, match=r"is not a run \(it has no run.json\); make one with: edgeclf train DATA"):
         read_run(tmp_path)
 
 
@@ -76,7 +76,7 @@ def test_a_run_whose_facts_are_no_facts_is_damaged(damaged, text):
 def test_a_file_that_is_missing_says_which_command_makes_it(damaged):
     for name, command in (("model.fp32.onnx", "export"), ("model.int8-cpu.onnx", "quantize")):
         (damaged / name).unlink()
-        with pytest.raises(ModelError, match=rf"holds no {name}; make it with: edgeclf {command} {damaged}"):
+        with pytest.raises(ModelError, match=rf"has no {name}; make it with: edgeclf {command} {damaged}"):
             read_run(damaged).file(name)
 
 
@@ -96,7 +96,7 @@ def test_weights_of_another_run_are_refused(damaged):
 def test_images_that_are_gone_are_named_with_what_to_do(damaged):
     edit(damaged, lambda facts: facts["data"].update(root="/nowhere"))
     with pytest.raises(
-        DataError, match=r"180 of the 180 images .* are gone, /nowhere/3/000.png is the first: .* under data.root"
+        DataError, match=r"180 of the 180 images .* are gone, first /nowhere/3/000.png: .* under data.root"
     ):
         read_run(damaged).dataset()
 

@@ -1,10 +1,16 @@
 """Training: the same seed gives the same run, each image goes through a frozen backbone once, nothing is left half done."""
 
+import contextlib
 import csv
 import hashlib
 import json
+import logging
+import os
+import random
 import shutil
+import warnings
 
+import cv2  # noqa: F401 - when first imported, it changes LD_LIBRARY_PATH
 import numpy as np
 import pytest
 import torch
@@ -20,6 +26,7 @@ from edgeclf_runtime.images.preprocess import Preprocessing
 
 SMALL = "mobilenetv3_small_050"
 QUICK = {"image_size": 64, "epochs": 2, "backbone": SMALL, "weights": "none"}
+LOUD = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
 
 
 def quick(**options):
@@ -160,6 +167,31 @@ def test_relative_and_linked_data_is_found_again_from_elsewhere(digits, tmp_path
         assert len(read.dataset().samples) == 180
 
 
+def process_state():
+    """Return what training changes of the process: settings of torch, random states, logging, warnings, environment."""
+    return {
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "warn only": torch.is_deterministic_algorithms_warn_only_enabled(),
+        "benchmark": torch.backends.cudnn.benchmark,
+        "torch": torch.get_rng_state().tolist(),
+        "numpy": str(np.random.get_state()),
+        "python": random.getstate(),
+        "levels": {name: logging.getLogger(name).level for name in LOUD},
+        "warnings": list(warnings.filters),
+        "environment": dict(os.environ),
+    }
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_training_leaves_the_process_as_it_was(digits, tmp_path, monkeypatch, fails):
+    if fails:
+        monkeypatch.setattr(train, "_fit", lambda *arguments: 1 / 0)
+    before = process_state()
+    with pytest.raises(ZeroDivisionError) if fails else contextlib.nullcontext():
+        edgeclf.train(digits, tmp_path / "run", quick(epochs=1))
+    assert process_state() == before
+
+
 # Refusals
 
 
@@ -172,7 +204,7 @@ def test_relative_and_linked_data_is_found_again_from_elsewhere(digits, tmp_path
         ({"epochs": 0}, "epochs is 0; 1 to 10000 was expected"),
         ({"image_size": 8}, "image-size is 8; 32 to 1024 was expected"),
         ({"batch_size": 0}, "batch-size is 0; 1 to 4096 was expected"),
-        ({"batch_size": 1, "finetune": "full"}, "batch-size is 1; 2 or more was expected for full"),
+        ({"batch_size": 1, "finetune": "full"}, "batch-size is 1; full needs 2 or more"),
         ({"seed": -1}, "seed is -1; 0 to 2147483648 was expected"),
         ({"learning_rate": 0}, "learning-rate is 0; more than 0 and less than 1 was expected"),
         ({"learning_rate": float("nan")}, "learning-rate is nan; more than 0"),
@@ -249,11 +281,11 @@ def test_an_image_that_goes_bad_while_all_layers_are_trained_is_named_in_one_lin
 
 
 def test_the_head_takes_features_as_they_are_and_separates_what_can_be_separated():
-    random = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     targets = np.arange(200) % 4
-    # Off centre and of different spreads, as a backbone's features are.
-    spread, centre = random.uniform(0.1, 5, 16), random.uniform(-20, 20, 16)
-    features = (random.normal(size=(4, 16))[targets] * 3 + random.normal(size=(200, 16))) * spread + centre
+    # Off center and of different spreads, as a backbone's features are.
+    spread, center = generator.uniform(0.1, 5, 16), generator.uniform(-20, 20, 16)
+    features = (generator.normal(size=(4, 16))[targets] * 3 + generator.normal(size=(200, 16))) * spread + center
     features = features.astype(np.float32)
     head = nn.Linear(16, 4)
     rows = loop.fit_head(head, {"train": features, "val": features}, {"train": targets, "val": targets}, 10, 32, 3e-2)

@@ -195,8 +195,9 @@ def _facts(reader, confined):
 def _prepare():
     import cv2
 
-    # Before the rights to read its modules are given up.
-    from .readers import film, http_camera, video  # noqa: F401
+    # Everything that readers.open may import, before the rights to read modules are given up.
+    from .readers import film, generated, http_camera, video  # noqa: F401
+    from .v4l2 import device  # noqa: F401
 
     # The processor belongs to inference; decoders have threads of their own.
     cv2.setNumThreads(1)

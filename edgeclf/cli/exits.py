@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and its last words on stderr."""
+"""Maps exceptions to exit codes and messages on stderr."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from edgeclf_runtime.text.terminal import printable, show_message
 
 INTERRUPTED = 130
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
-# click's, which newer versions of typer carry inside themselves.
+# From click, which newer versions of typer bundle.
 _UsageError: Any = typer.BadParameter.__base__
 
 
 class Commands(TyperGroup):
-    """Turns what stops a command into a message on stderr and an exit code."""
+    """The group of all commands; turns exceptions into a message on stderr and an exit code."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """See typer; a standard stream that is closed or full ends in no traceback."""
+        """See typer; also, a standard stream that is closed or full causes no traceback."""
         open_missing()
         try:
             try:
@@ -38,7 +38,7 @@ class Commands(TyperGroup):
             finally:
                 sys.stdout.flush()
         except BrokenPipeError:
-            # The reader has gone, say `| head`.
+            # The reader is gone, as with `| head`.
             silence(sys.stdout)
             sys.exit(0)
         except OSError as error:
@@ -47,14 +47,14 @@ class Commands(TyperGroup):
             sys.exit(1)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """See typer; what looks like a password is kept out of every message first."""
+        """See typer; also, keeps anything that looks like a password out of all messages."""
         hide_arguments(args)
         take_environment()
         with _printable_usage_errors():
             return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """See typer; an option of one value that is given again is refused, since one of them would be ignored."""
+        """See typer; also, refuses a repeated option that takes one value, since one of the values would be ignored."""
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None:
             with command.context_class(command, info_name=name, parent=ctx) as context:
@@ -65,7 +65,7 @@ class Commands(TyperGroup):
         return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; exit with 0 done, 1 error, 3 a gate was not met, 130 interrupted (2 is typer's, for usage)."""
+        """Run a command; exit code 0: done, 1: error, 3: a gate was not met, 130: interrupted (typer uses 2 for usage errors)."""
         try:
             with stoppable(), _printable_usage_errors():
                 return super().invoke(ctx)
@@ -76,24 +76,24 @@ class Commands(TyperGroup):
             show_message("interrupted; nothing half-written was left behind")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
-            # The reader has gone, say `| head`.
+            # The reader is gone, as with `| head`.
             _give_up_a_broken_stdout()
             raise typer.Exit(0) from None
         except OSError as error:
-            # A full disk, a folder that may not be read: the machine's own words say what to mend.
+            # A full disk, a folder without permission: the system's message says what to fix.
             _give_up_a_broken_stdout()
             show_message(f"error: {error.filename or ctx.invoked_subcommand}: {error.strerror or error}")
             raise typer.Exit(1) from None
 
 
 def _device_options(message: str, commands: Any, name: str | None) -> str:
-    """Return what to add to a message of the runtime's that names options which a host command does not have."""
+    """Return a note to add to a runtime message that names options which the host command does not have."""
     own = {option for option in _OPTION.findall(message) if _has(commands.commands.get(name), option)}
     foreign = sorted(set(_OPTION.findall(message)) & device_options() - own)
     if not foreign:
         return ""
-    here = "; --model is --name here" if "--model" in foreign and _has(commands.commands.get(name), "--name") else ""
-    return f"\n({', '.join(foreign)}: of the bundle's own commands, see python3 NAME.edge run --help{here})"
+    here = "; here --model is --name" if "--model" in foreign and _has(commands.commands.get(name), "--name") else ""
+    return f"\n({', '.join(foreign)}: options of the bundle's own commands, see python3 NAME.edge run --help{here})"
 
 
 def _has(command: Any, option: str) -> bool:
@@ -101,7 +101,7 @@ def _has(command: Any, option: str) -> bool:
 
 
 def device_options() -> set[str]:
-    """Return the options of the commands that a bundle has by itself."""
+    """Return the options of a bundle's own commands."""
     commands = make_parser(defaultdict(lambda: None))._subparsers._group_actions[0].choices.values()
     return {option for command in commands for action in command._actions for option in action.option_strings}
 
@@ -112,7 +112,7 @@ def _takes_one_value(option: Any) -> bool:
 
 @contextmanager
 def _printable_usage_errors() -> Iterator[None]:
-    """Have typer print its errors, which quote what was typed, without secrets and escape sequences."""
+    """Remove secrets and escape sequences from typer's errors, which quote the command line."""
     try:
         yield
     except _UsageError as error:
@@ -121,7 +121,7 @@ def _printable_usage_errors() -> Iterator[None]:
 
 
 def _give_up_a_broken_stdout() -> None:
-    """Keep Python, which flushes once more when it ends, from complaining and changing the exit code."""
+    """Keep Python's flush at exit from printing an error and changing the exit code."""
     try:
         sys.stdout.flush()
     except OSError:

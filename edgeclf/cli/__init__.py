@@ -1,0 +1,5 @@
+"""The command line of the host: ``edgeclf``, or ``python -m edgeclf.cli``."""
+
+from .commands import app
+
+__all__ = ["app"]

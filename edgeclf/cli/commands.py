@@ -1,0 +1,287 @@
+"""Subcommands of ``edgeclf``, each a thin layer over the public function of the same name.
+
+Results go to stdout, as text or, with --json, as JSON; progress and messages go to stderr.  Heavy
+modules are imported inside the functions, so that --help is fast.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shlex
+import sys
+from typing import Annotated, Any, Optional
+
+import typer
+
+from edgeclf_runtime import __version__
+from edgeclf_runtime.text.terminal import printable, printable_json, show_message
+
+from .. import progress
+from ..options import (
+    SEED,
+    BuildOptions,
+    BundleOptions,
+    CalibrateOptions,
+    QuantizeOptions,
+    SplitOptions,
+    TrainOptions,
+)
+from .exits import Commands
+from .parameters import expand_home, with_options
+
+app = typer.Typer(
+    name="edgeclf",
+    cls=Commands,
+    help="Turn a folder of photographs into a classifier that runs on a small device's camera.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Start with: edgeclf demo",
+)
+
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        parser=expand_home,
+        help="Class folders, train/val/test folders, a .csv (path,label[,split]), elpv or cifar10.",
+    ),
+]
+Model = Annotated[str, typer.Argument(metavar="MODEL", parser=expand_home, help="A run, an ONNX file or a bundle.")]
+RunFolder = Annotated[str, typer.Argument(metavar="RUN", parser=expand_home, help="A folder made by edgeclf train.")]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier output of edgeclf.")]
+Name = Annotated[Optional[str], typer.Option("--name", help="A model of the bundle or run, such as fp32 or int8-cpu.")]
+
+
+@app.command(epilog="Example: edgeclf check photos/")
+@with_options(SplitOptions)
+def check(data: Data, options: SplitOptions, json: Json = False) -> None:
+    """Find problems in a data set.
+
+    Unreadable files, empty classes, duplicates, leaks between splits, imbalance.  Exit code 1 if training would stop.
+    """
+    from .. import check as function
+
+    report = function(data, options)
+    _show(report, json)
+    if report.errors:
+        raise typer.Exit(1)
+    _next(json, "edgeclf train", data, "--output", "runs/first")
+
+
+@app.command(epilog="Example: edgeclf train photos/ --output runs/first --finetune head")
+@with_options(TrainOptions)
+def train(
+    data: Data,
+    output: Annotated[str, typer.Option(parser=expand_home, help="Folder of the run; it must not exist yet.")],
+    options: TrainOptions,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Fine-tune a backbone on labeled images.
+
+    The run keeps weights, split, options and metrics; export, quantize and bundle start from it.
+    """
+    from .. import train as function
+
+    _show(function(data, output, options, overwrite), json)
+    _next(json, "edgeclf evaluate", output, data)
+
+
+@app.command(epilog="Example: edgeclf evaluate runs/first photos/ --split test")
+def evaluate(
+    model: Model,
+    data: Data,
+    split: Annotated[
+        str, typer.Option(help="train, val, test, or all: every image of DATA not seen in training.")
+    ] = "test",
+    name: Name = None,
+    json: Json = False,
+) -> None:
+    """Measure accuracy, macro F1 and confusions on labeled images."""
+    from .. import evaluate as function
+
+    _show(function(model, data, split, name), json)
+
+
+@app.command(epilog="Example: edgeclf predict solar.edge cell1.png cell2.png --json")
+def predict(
+    model: Model,
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE", parser=expand_home, help="Image files, folders or patterns.")
+    ],
+    name: Name = None,
+    top_k: Annotated[int, typer.Option(min=1, help="Number of labels to list.")] = 5,
+    threshold: Annotated[
+        Optional[float], typer.Option(min=0, max=1, help='Confidence below which the label is "unknown".')
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Classify image files.
+
+    Files that are not images are reported and skipped; the exit code is then 1.
+    """
+    from ..errors import ImageError
+    from ..evaluation.opening import open_model
+    from ..evaluation.predict import predictions
+
+    code = 0
+    with open_model(model, name, top_k, threshold) as opened:
+        for answer in predictions(opened.classifier, images):
+            if isinstance(answer, ImageError):
+                # A file name may contain line breaks.
+                show_message(printable(f"error: {answer}"))
+                code = answer.exit_code
+            else:
+                _show(answer, json)
+    raise typer.Exit(code)
+
+
+@app.command(epilog="Example: edgeclf export runs/first")
+def export(
+    run: RunFolder,
+    output: Annotated[
+        Optional[str], typer.Option(parser=expand_home, help="The ONNX file.  [default: model.fp32.onnx in the run]")
+    ] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Write the run's network as ONNX, checked against torch.
+
+    Compares the logits of real images; exit code 3 if they differ.
+    """
+    from .. import export as function
+
+    _show(function(run, output, overwrite), json)
+    _next(json, "edgeclf quantize", run)
+
+
+@app.command(epilog="Example: edgeclf calibrate photos/ --output calibration/photos --rule diverse --model runs/first")
+@with_options(CalibrateOptions)
+def calibrate(
+    data: Data,
+    output: Annotated[str, typer.Option(parser=expand_home, help="Folder for recipe.json and images.sha256.")],
+    options: CalibrateOptions,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Choose training images for calibration.
+
+    Writes only a list of the images and their hashes.  Images that are also in val or test are refused.
+    """
+    from .. import calibrate as function
+
+    _show(function(data, output, options, overwrite), json)
+    _next(json, "edgeclf quantize", options.model or "RUN", "--calibration", output)
+
+
+@app.command(epilog="Example: edgeclf quantize runs/first --calibration calibration/solar-cells")
+@with_options(QuantizeOptions)
+def quantize(
+    run: RunFolder,
+    options: QuantizeOptions,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Write INT8 and FP16 files, each checked against FP32.
+
+    If a file loses too much accuracy, its most sensitive layers go back to float; if that is not enough, no file is
+    kept and the exit code is 3.  quantization.html in the run shows what was tried; quantization.json is for machines.
+    """
+    from .. import quantize as function
+
+    _show(function(run, options, overwrite), json)
+    _next(json, "edgeclf bundle", run, "--output", f"{os.path.basename(os.path.abspath(run))}.edge")
+
+
+@app.command(epilog="Example: edgeclf bundle runs/first --output solar.edge")
+@with_options(BundleOptions)
+def bundle(
+    run: RunFolder,
+    output: Annotated[
+        str, typer.Option(metavar="NAME.edge", parser=expand_home, help="Folder of the bundle; it must not exist yet.")
+    ],
+    options: BundleOptions,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Pack a self-contained folder for the device.
+
+    It holds the models, the runtime, and golden images that verify the results on the device.
+    """
+    from .. import bundle as function
+
+    _show(function(run, output, options, overwrite=overwrite), json)
+    _next(json, "python3", output, "selftest")
+
+
+@app.command(epilog="Example: edgeclf build solar.edge")
+@with_options(BuildOptions)
+def build(
+    bundle: Annotated[
+        str, typer.Argument(metavar="BUNDLE", parser=expand_home, help="A folder made by edgeclf bundle.")
+    ],
+    options: BuildOptions,
+    json: Json = False,
+) -> None:
+    """Build TensorRT engines for this machine's GPU.
+
+    Engines for a Jetson are built on it: python3 NAME.edge build
+    """
+    from .. import build as function
+
+    report = function(bundle, options)
+    _show(report, json)
+    if not report.engines:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: edgeclf demo --output demo")
+def demo(
+    output: Annotated[str, typer.Option(parser=expand_home, help="Folder for the results.")] = "edgeclf-demo",
+    seed: Annotated[int, typer.Option(help=SEED)] = 0,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Run every step on real solar cells, in minutes.
+
+    Trains, quantizes, bundles, and classifies a video of cells not seen in training.
+    """
+    from .. import demo as function
+
+    _show(function(output, seed, overwrite), json)
+
+
+def _show(report: Any, json: bool) -> None:
+    print(printable_json(report.to_json()) if json else printable(report, "\n"), flush=True)
+
+
+def _next(json: bool, command: str, *arguments: str) -> None:
+    """Suggest the command that usually follows."""
+    if not json:
+        show_message(printable(f"next: {command} {shlex.join(arguments)}"))
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file name may contain bytes that are not valid text.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    progress.show_progress()
+    context.call_on_close(lambda: progress.show_progress(False))

@@ -1,0 +1,45 @@
+"""Arrays in a NumPy file with a JSON header, read without trust: nothing is unpickled, and nothing larger is unpacked."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeclf_runtime.files.schema import parse_json
+
+MOST_BYTES = 1 << 28
+_HEADER = "key"
+
+
+def write_npz(path: str | Path, header: Any, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays and a header that JSON can hold."""
+    with open(path, "wb") as stream:
+        everything: dict[str, Any] = {_HEADER: np.array(json.dumps(header)), **arrays}
+        np.savez_compressed(stream, **everything)
+
+
+@contextmanager
+def reading_npz(path: Path, check: Callable[[Any, str], Any]) -> Iterator[tuple[Any, Mapping[str, np.ndarray]]]:
+    """Give the header, which ``check`` declares, and the arrays, each read when it is asked for.
+
+    Raises ValueError for a file that is missing, damaged, or larger than MOST_BYTES when unpacked.
+    """
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"more than {MOST_BYTES} bytes")
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
+                raise ValueError(f"more than {MOST_BYTES} bytes when unpacked")
+        with np.load(path, allow_pickle=False) as stored:
+            header = parse_json(str(stored[_HEADER]).encode())
+            check(header, "")
+            yield header, stored
+    except (OSError, EOFError, LookupError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(str(error)) from error

@@ -1,0 +1,78 @@
+"""Runs models over images as a device does: one image an inference, several inferences at a time.
+
+A file for another machine, such as TensorRT's Q/DQ, is slow on ONNX Runtime's CPU kernels, and two inferences of one
+thread each take half the time of two inferences of two threads.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgeclf_runtime.device.machine import cores
+from edgeclf_runtime.runners.base import Runner
+from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
+
+from ..targets import host_config, opset_of
+from .onnx_file import save_model
+
+if TYPE_CHECKING:
+    import onnx
+
+_ROUNDS, _TIMED, _WARM_UP = 3, 10, 3
+
+
+def infer(runner: Runner, batches: Iterable[np.ndarray], at_once: int = 1) -> np.ndarray:
+    """Return a runner's logits of batches, float32 [images, labels], in the batches' order.
+
+    batches: float32 [N, height, width, 3] each.  at_once: inferences at the same time, if the runner is ``concurrent``.
+    """
+    workers = at_once if runner.concurrent else 1
+    rows: list[np.ndarray] = []
+    pending: deque[Future[np.ndarray]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for batch in batches:
+            pending.append(pool.submit(runner.infer, batch))
+            if len(pending) > 2 * workers:
+                rows.append(pending.popleft().result())
+        rows += [future.result() for future in pending]
+    return np.concatenate(rows)
+
+
+def infer_file(model: Path, name: str, batches: Iterable[np.ndarray]) -> np.ndarray:
+    """Return an ONNX file's logits of batches, float32 [images, labels]; ``name`` as targets.FLAVORS has it, or fp32."""
+    with OnnxRuntimeRunner(model, threads=1, config=host_config(name)) as runner:
+        return infer(runner, batches, cores())
+
+
+def infer_graph(model: onnx.ModelProto, name: str, batches: Iterable[np.ndarray]) -> np.ndarray:
+    """Return the logits of a model that is not on disk, as infer_file() does."""
+    with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
+        path = Path(folder) / "model.onnx"
+        save_model(model, path, {}, opset_of(name))
+        return infer_file(path, name, batches)
+
+
+def time_files(models: Sequence[tuple[str, Path]], batch: np.ndarray) -> list[float]:
+    """Return each ONNX file's time of one inference, in milliseconds: the median, the files taking turns.
+
+    models: the name in targets.FLAVORS, and the file.  batch: float32 [1, height, width, 3].  ONNX Runtime
+    chooses the number of threads.
+    """
+    samples: list[list[float]] = [[] for _ in models]
+    for _ in range(_ROUNDS):
+        for index, (name, path) in enumerate(models):
+            with OnnxRuntimeRunner(path, config=host_config(name)) as runner:
+                for number in range(_WARM_UP + _TIMED):
+                    start = time.perf_counter()
+                    runner.infer(batch)
+                    if number >= _WARM_UP:
+                        samples[index].append((time.perf_counter() - start) * 1e3)
+    return [round(float(np.median(values)), 3) for values in samples]

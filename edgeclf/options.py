@@ -1,0 +1,253 @@
+"""Options of the commands, each stated once for Python and for the command line.
+
+A field made by :func:`option` is also an option on the command line; the other fields are for
+Python only.  An invalid value raises OptionError.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgeclf_runtime.images.preprocess import RESIZE_MODES
+
+from .errors import OptionError
+from .targets import FLAVORS, TARGETS
+
+FINETUNE = ("head", "full")
+EPOCHS = {"head": 12, "full": 8}
+"""Passes over the training images if none are given; full begins with those of the head."""
+FLIPS = ("none", "horizontal", "all")
+RULES = ("stratified", "random", "diverse", "uncertain")
+"""Rules that choose a calibration set's images, implemented in ``calibration/rules.py``."""
+METHODS = ("minmax", "percentile", "entropy", "mse")
+"""Methods that choose the range of an activation, implemented in ``quantization/ranges.py``."""
+PRECISIONS = ("best", "fp32", "fp16", "int8")
+"""Precisions that a TensorRT engine can be asked for; best stands for all of them."""
+
+SEED = "The same seed, data and versions give the same result."
+"""Help of every option seed."""
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    name: str = "",
+    shown: str = "",
+    metavar: str = "",
+    path: bool = False,
+    at_least: int | None = None,
+) -> Any:
+    """Declare a field of a dataclass that is also an option on the command line.
+
+    name: on the command line, if it is not the field's.  shown: the default in words, if its
+    value says too little.  metavar: placeholder of the value in the help.  path: the value names
+    a file or folder, and a leading ~ is the home folder.  at_least: smallest value that the
+    command line accepts.
+    """
+    facts = {"help": help, "name": name, "shown": shown, "metavar": metavar, "path": path, "at_least": at_least}
+    return field(default=default, metadata=facts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitOptions:
+    """How images are split if the data set has no split of its own, stratified by label (and by its groups)."""
+
+    seed: int = option(0, SEED)
+    test: float = 0.25
+    """Share of all images held out for the test split."""
+    val: float = 0.1
+    """Share of the remaining images used for validation."""
+
+    def __post_init__(self) -> None:
+        for name in ("test", "val"):
+            if not 0 < getattr(self, name) < 0.9:
+                raise OptionError(
+                    f"the share for {name} is {getattr(self, name)}; more than 0 and less than 0.9 was expected"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """What to train, and how."""
+
+    backbone: str = option("efficientnet_lite0", "Name of a timm model.")
+    weights: str = option(
+        "imagenet", "imagenet (from an installed package), none (random), or a file with a state dict.", path=True
+    )
+    finetune: str = option("head", "head: train on features of the frozen backbone; full: train every layer.")
+    epochs: int | None = option(None, "Passes over the training images.", shown="12 for head, 8 for full")
+    image_size: int | None = option(
+        None, "Side of the model's square input, in pixels.", shown="the size of the backbone"
+    )
+    resize: str = option("crop", "crop: the centered square; stretch: the whole image; letterbox: with bars.")
+    batch_size: int = option(32, "Images per training step.")
+    learning_rate: float = option(1e-3, "Peak of AdamW's one-cycle schedule.")
+    flips: str = option(
+        "horizontal", "Augmentation for full: none, horizontal, or all (both directions and right angles)."
+    )
+    seed: int = option(0, SEED)
+    test: float = 0.25
+    """Share of all images held out for the test split, if the data set has no split of its own."""
+    val: float = 0.1
+    """Share of the remaining images used for validation, if the data set has no split of its own."""
+    skip_unreadable: bool = option(False, "Leave out images that cannot be decoded, instead of stopping.")
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("finetune", FINETUNE), ("resize", RESIZE_MODES), ("flips", FLIPS)):
+            if getattr(self, name) not in allowed:
+                raise OptionError(f"{name} is {getattr(self, name)!r}; {', '.join(allowed)} was expected")
+        for name, low, high in (
+            ("epochs", 1, 10_000),
+            ("image_size", 32, 1024),
+            ("batch_size", 1, 4096),
+            ("seed", 0, 2**31),
+        ):
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise OptionError(f"{name.replace('_', '-')} is {value}; {low} to {high} was expected")
+        if not 0 < self.learning_rate < 1:
+            raise OptionError(f"learning-rate is {self.learning_rate}; more than 0 and less than 1 was expected")
+        if self.finetune == "full" and self.batch_size < 2:
+            raise OptionError("batch-size is 1; full needs 2 or more, for its batch norm")
+        self.split  # noqa: B018 - refuses a wrong share
+
+    @property
+    def passes(self) -> int:
+        """The number of epochs that ``epochs`` stands for."""
+        return self.epochs or EPOCHS[self.finetune]
+
+    @property
+    def split(self) -> SplitOptions:
+        """How images are split if the data set has no split of its own."""
+        return SplitOptions(seed=self.seed, test=self.test, val=self.val)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateOptions:
+    """Which images to choose for calibration."""
+
+    size: int = option(300, "Images in the set.", at_least=1)
+    rule: str = option(
+        "stratified",
+        "stratified: by label, in proportion; random; diverse: far from each other; uncertain: least certain.",
+    )
+    model: str | None = option(
+        None,
+        "Run whose features (diverse) or logits (uncertain) rank the images.",
+        metavar="RUN",
+        path=True,
+    )
+    seed: int = option(0, SEED)
+    force: bool = option(False, "Accept few images of a label, and images of a single color.")
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise OptionError(f"there is no rule {self.rule!r}; choose from {', '.join(RULES)}")
+        if self.size < 1:
+            raise OptionError(f"size is {self.size}; 1 or more was expected (300 is usual)")
+        if self.rule == "uncertain" and self.model is None:
+            raise OptionError("the rule uncertain needs a model, whose certainty ranks the images: add --model RUN")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeOptions:
+    """How to quantize."""
+
+    calibration: str | None = option(
+        None, "Folder of a calibration set.", shown="images from the run's train split", path=True
+    )
+    size: int = option(300, "Images to select if no set is given.", at_least=1)
+    flavors: tuple[str, ...] = option(
+        tuple(FLAVORS), "A file to write, such as int8-cpu; may be repeated.", name="--flavor", shown="all"
+    )
+    method: str = option(
+        "best",
+        "Range of activations: minmax, percentile, entropy or mse; best: try all, per file, and of those without "
+        "a significant loss keep the closest to FP32.",
+    )
+    max_drop: float = option(0.01, "Largest accuracy drop from FP32 that is accepted.")
+    seed: int = option(0, SEED)
+    baseline: bool = option(False, "Also measure torch's dynamic quantization, for comparison.")
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.flavors) - set(FLAVORS))
+        if unknown or not self.flavors:
+            raise OptionError(
+                f"there is no flavor {', '.join(unknown) or '(none named)'}; choose from {', '.join(FLAVORS)}"
+            )
+        if self.method not in ("best", *METHODS):
+            raise OptionError(f"there is no range method {self.method!r}; choose from best, {', '.join(METHODS)}")
+        if not 0 <= self.max_drop <= 1:
+            raise OptionError(f"max-drop is {self.max_drop}; 0 to 1 was expected (0.01 is one point of accuracy)")
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The range methods to try."""
+        return METHODS if self.method == "best" else (self.method,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleOptions:
+    """What to put into a bundle."""
+
+    targets: tuple[str, ...] = option(
+        tuple(TARGETS), "A device to support; may be repeated.", name="--target", shown="all"
+    )
+    golden: int = 16
+    """Real validation images that verify a device's results; the second half are tinted."""
+    precision: float | None = option(
+        None,
+        'Label low-confidence images "unknown" so that the given share of the remaining predictions is correct.',
+    )
+    coverage: float | None = option(
+        None, 'Label the least confident images "unknown" so that the given share of images keeps a label.'
+    )
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.targets) - set(TARGETS))
+        if unknown or not self.targets:
+            raise OptionError(
+                f"there is no target {', '.join(unknown) or '(none named)'}; choose from {', '.join(TARGETS)}"
+            )
+        if not 1 <= self.golden <= 64:
+            raise OptionError(f"golden is {self.golden}; 1 to 64 images were expected")
+        check_shares(self.precision, self.coverage)
+
+
+def check_shares(precision: float | None, coverage: float | None) -> None:
+    """Raise OptionError if precision and coverage are both given, or are not in (0, 1]."""
+    if precision is not None and coverage is not None:
+        raise OptionError("precision and coverage were both given, but there is one threshold; give one of them")
+    for name, value in (("precision", precision), ("coverage", coverage)):
+        if value is not None and not 0 < value <= 1:
+            raise OptionError(f"{name} is {value}; more than 0 and at most 1 was expected")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """Which engines to build, and how."""
+
+    target: str | None = option(None, "The device.", shown="this machine")
+    model: str | None = option(None, "Build only this model of the bundle.")
+    precision: str = option(
+        "best", "fp32, fp16 or int8; best: build all, keep the fastest that passes the golden images."
+    )
+    workspace: int | None = option(
+        None, "Memory available to TensorRT during a build.", shown="based on GPU memory", metavar="MB"
+    )
+    level: int | None = option(None, "TensorRT's optimization level, 0 to 5.", shown="3")
+    version_compatible: bool = option(False, "Also usable with later versions of TensorRT; slower.")
+    hardware_compatible: bool = option(False, "Also usable on other Ampere or newer GPUs; slower.")
+    retry: bool = option(False, "Build again what is cached or failed before.")
+
+    def __post_init__(self) -> None:
+        if self.target is not None and self.target not in TARGETS:
+            raise OptionError(f"there is no target {self.target!r}; choose from {', '.join(TARGETS)}")
+        if self.precision not in PRECISIONS:
+            raise OptionError(f"there is no precision {self.precision!r}; choose from {', '.join(PRECISIONS)}")
+        if self.workspace is not None and self.workspace < 1:
+            raise OptionError(f"workspace is {self.workspace}; 1 megabyte or more was expected")
+        if self.level is not None and not 0 <= self.level <= 5:
+            raise OptionError(f"level is {self.level}; 0 to 5 was expected")

@@ -19,7 +19,7 @@ from edgeclf_runtime.files.outputs import new_file
 ROOT = Path(__file__).parents[2]
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 # "edgeclf COMMAND" in a sentence that is no command.
-PROSE = {"made", "did", "reads", "trains", "answers", "by", "that", "is", "exported", "itself", "and", "in"}
+PROSE = {"made", "has", "did", "reads", "trains", "answers", "by", "that", "is", "exported", "itself", "and", "in"}
 # What must stand in a text for an option of another program, "" if a text names it by itself.
 OTHERS = {
     "--runtime": "container",

@@ -1,4 +1,4 @@
-"""Options: stated once, and read from there by Python and the command line."""
+"""Options: stated once, for Python and the command line."""
 
 from dataclasses import dataclass, fields
 
@@ -26,7 +26,7 @@ class Lunch:
 
 @pytest.fixture
 def order():
-    """Order lunch by a command line; gives the options that its command received."""
+    """Order lunch on a command line; returns what its command received."""
     received = []
     app = typer.Typer(rich_markup_mode=None)
 

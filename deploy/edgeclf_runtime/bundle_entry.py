@@ -1,24 +1,25 @@
-"""Starts the runtime that lies beside this file: ``python3 NAME.edge COMMAND``.
+"""Starts the runtime next to this file: ``python3 NAME.edge COMMAND``.
 
-The runtime verifies the whole bundle, but damaged code cannot be trusted to find itself damaged.  So nothing is
-imported from the bundle by Python's own importer: each module is compiled from the very bytes whose hash is the
-manifest's, and byte code on disk is never read.
+The runtime verifies the whole bundle, but damaged code cannot be trusted to detect its own damage.  So Python's own
+importer imports nothing from the bundle: each module is compiled from the bytes whose hash was compared with the
+manifest, and byte code on disk is never read.
 """
 
 import sys
 
 if __name__ == "__main__":
-    # Python looks in the bundle's folder first, where a stray folder json/ would take the place of Python's own.
+    # Python searches the bundle's folder first, where a stray folder json/ would replace Python's own module.
     _FOLDER = __file__.rpartition("/")[0]
     sys.path[:] = [entry for entry in sys.path if entry.rstrip("/") not in ("", ".", _FOLDER)]
 sys.dont_write_bytecode = True
 
-import hashlib  # noqa: E402 - these may be imported only now
+import hashlib  # noqa: E402 - only now is it safe to import these
 import importlib.machinery  # noqa: E402
 import importlib.util  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import stat  # noqa: E402
+from types import CodeType, ModuleType  # noqa: E402
 from typing import Any, Dict  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -29,22 +30,22 @@ _COPY_AGAIN = "copy the bundle again from where it was made"
 
 
 class DamagedCode(ImportError):  # noqa: N818 - a finding, as CameraLost
-    """A file of the runtime is not as the manifest says."""
+    """A file of the runtime differs from the manifest."""
 
     remedy = _COPY_AGAIN
 
 
 class Importer(importlib.machinery.SourceFileLoader):
-    """Compiles a module of the bundle after its bytes were compared with the manifest."""
+    """Compiles the bundle's modules after comparing their bytes with the manifest."""
 
-    def get_code(self, fullname):
-        """Return the module's code, compiled from verified bytes; byte code is neither read nor written."""
+    def get_code(self, fullname: str) -> CodeType:
+        """Return a module's code, compiled from verified bytes; byte code is neither read nor written."""
         path = self.get_filename(fullname)
         return compile(verified_bytes(path), path, "exec", dont_inherit=True)
 
 
-def read(path):
-    """Return the bytes of a regular file, b"" if there is none, without waiting: a pipe or a device is no file."""
+def read(path: str) -> bytes:
+    """Return a regular file's bytes without waiting (for a pipe, say); b"" if there is no such file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -56,8 +57,8 @@ def read(path):
         return stream.read(_MAX_BYTES)
 
 
-def verified_bytes(path):
-    """Return the bytes of one of the bundle's files; DamagedCode if they are not those that the manifest lists."""
+def verified_bytes(path: str) -> bytes:
+    """Return the bytes of one of the bundle's files; DamagedCode if they differ from the manifest."""
     name = os.path.relpath(path, HERE).replace(os.sep, "/")
     data = read(path)
     if name not in FILES or hashlib.sha256(data).hexdigest() != FILES[name]:
@@ -65,10 +66,10 @@ def verified_bytes(path):
     return data
 
 
-def read_manifest(sha256=""):
-    """Read the SHA-256 of each of the bundle's files by its name, as the manifest lists them; return the manifest's own.
+def read_manifest(sha256: str = "") -> str:
+    """Read the SHA-256 of each of the bundle's files from the manifest into FILES; return the manifest's own.
 
-    sha256      what the manifest's own must be, if it is known
+    sha256      the manifest's expected hash, if known
     """
     data = read(os.path.join(HERE, "manifest.json"))
     try:
@@ -82,11 +83,11 @@ def read_manifest(sha256=""):
     return found
 
 
-def import_runtime(sha256=""):
-    """Import the bundle's runtime, and let all that follows of it be imported in the same way; see read_manifest()."""
+def import_runtime(sha256: str = "") -> ModuleType:
+    """Import the bundle's runtime, and make all its later imports verified too; see read_manifest()."""
     manifest = read_manifest(sha256)
     for name in sorted(FILES):
-        # All at once, so that damage shows before the first of them runs, and not after months.
+        # All at once, so that damage shows before any of them runs, not months later.
         if name.endswith(".py"):
             verified_bytes(os.path.join(HERE, name))
     folder = os.path.join(HERE, PACKAGE)
@@ -101,24 +102,24 @@ def import_runtime(sha256=""):
     module = importlib.util.module_from_spec(spec)
     sys.modules[PACKAGE] = module
     loader.exec_module(module)
-    # Tells child processes to begin here as well.
+    # Makes child processes start here as well.
     hashes = {"__verified_start__": FILES["__main__.py"], "__verified_manifest__": manifest}
     vars(module).update(hashes, __verified_home__=HERE)
     return module
 
 
-def _is_inside(path):
+def _is_inside(path: str) -> bool:
     return (os.path.abspath(path) + os.sep).startswith(os.path.join(HERE, PACKAGE, ""))
 
 
-def _open_folder(path):
-    """Find modules in a folder of the runtime by the Importer alone; ImportError leaves other folders to Python."""
+def _open_folder(path: str) -> importlib.machinery.FileFinder:
+    """Find modules in the runtime's folders with the Importer; ImportError leaves other folders to Python."""
     if not _is_inside(path):
         raise ImportError(path)
     return importlib.machinery.FileFinder(path, (Importer, [".py"]))
 
 
-def start():
+def start() -> None:
     """Run the command line and end with its exit code."""
     try:
         import_runtime()

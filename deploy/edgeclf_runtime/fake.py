@@ -1,4 +1,4 @@
-"""A camera and a backend that give what a test tells them to, for the tests of users' own programs.
+"""A fake camera and a fake backend for the tests of your own programs.
 
     >>> import numpy as np
     >>> from edgeclf_runtime.classify.classifier import Classifier
@@ -12,31 +12,40 @@
     ...         [item.result.label for item in stream(classifier, camera)]
     ['empty', 'full', 'empty']
 
-Needs no bundle, no backend and no camera; everything between them is the real thing.
+Needs no bundle, backend or camera; everything in between is the real thing.
 """
 
 import os
 import threading
 import time
+from typing import TYPE_CHECKING, Any, Optional, Sequence, Union
 
 from .capture.base import Camera, Frame
-from .errors import BackendError, CameraError, CameraLost, EndOfStream
+from .errors import BackendError, CameraLost, EndOfStream, OptionError
 from .images.layouts import as_bgr
 from .images.read import read_image
 from .runners.base import Runner
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .files.read import AnyPath
+
+
+Image = Union["np.ndarray", "AnyPath"]
+
 
 class FakeRunner(Runner):
-    """A backend that answers with given logits.
+    """A backend that returns given logits.
 
-    logits      one row of numbers for every image, or several rows that are given in turn
-    fail_after  after so many inferences each one raises BackendError
+    logits      one row of numbers for every image, or several rows used in turn
+    fail_after  number of inferences after which each one raises BackendError; None never fails
     closed      whether it was closed
     """
 
     backend = "fake"
 
-    def __init__(self, logits, fail_after=None):
+    def __init__(self, logits: Any, fail_after: Optional[int] = None) -> None:
         import numpy as np
 
         self._rows = np.array(logits, np.float32, ndmin=2)
@@ -45,48 +54,48 @@ class FakeRunner(Runner):
         self._counting = threading.Lock()
         self.closed = False
 
-    def infer(self, batch):
+    def infer(self, batch: "np.ndarray") -> "np.ndarray":
         with self._counting:
             if self._inferences == self._fail_after:
-                raise BackendError(
-                    "the fake backend fails after {} inferences, as it was told".format(self._fail_after)
-                )
+                raise BackendError("the fake backend fails after {} inferences, as requested".format(self._fail_after))
             self._inferences += 1
-            places = [(self._given + i) % len(self._rows) for i in range(len(batch))]
+            indices = [(self._given + i) % len(self._rows) for i in range(len(batch))]
             self._given += len(batch)
-        return self._rows[places]
+        return self._rows[indices]
 
-    def close(self):
+    def close(self) -> None:
         self.closed = True
 
 
 class FakeCamera(Camera):
-    """A camera that hands out given images.
+    """A camera that delivers given images.
 
-    images      BGR pixels, uint8 [height, width, 3], or files' paths
-    fps         frames a second; None hands them out as fast as they are fetched
-    loop        begin anew after the last one, for ever
-    fail_after  after so many frames it is lost once (CameraLost), and is back with the next reading
+    images      BGR pixels, uint8 [height, width, 3], or paths of files
+    fps         frames per second; None delivers them as fast as they are read
+    loop        start over after the last image, forever
+    fail_after  number of frames after which it is lost once (CameraLost); the next read works again
 
-    Drops nothing: each image is handed out, late where nobody fetched it in time.
+    It drops nothing: every image is delivered, late if no one read it in time.
     """
 
-    def __init__(self, images, fps=None, loop=False, fail_after=None):
+    def __init__(
+        self, images: Sequence[Image], fps: Optional[float] = None, loop: bool = False, fail_after: Optional[int] = None
+    ) -> None:
         self._images = list(images)
         if not self._images:
-            raise CameraError("a fake camera without images was asked for; at least one was expected")
+            raise OptionError("images is empty; a fake camera needs at least one")
         self._interval_s = 1.0 / fps if fps else 0.0
         self._loop, self._fail_after = loop, fail_after
         self._next = 0
         self._start = time.monotonic()
         self._closed = threading.Event()
 
-    def read(self, timeout_s=None):
+    def read(self, timeout_s: Optional[float] = None) -> Optional[Frame]:
         if self._next == self._fail_after:
             self._fail_after = None
-            raise CameraLost("the fake camera is lost after {} frames, as it was told".format(self._next))
+            raise CameraLost("the fake camera is lost after {} frames, as requested".format(self._next))
         if self._closed.is_set() or (self._next == len(self._images) and not self._loop):
-            raise EndOfStream("the fake camera handed out {} frames".format(self._next))
+            raise EndOfStream("the fake camera delivered {} frames".format(self._next))
         wait_s = self._start + self._next * self._interval_s - time.monotonic()
         if wait_s > 0:
             late = timeout_s is not None and timeout_s < wait_s
@@ -96,7 +105,7 @@ class FakeCamera(Camera):
         number, self._next = self._next, self._next + 1
         return self._frame(self._images[number % len(self._images)], number)
 
-    def _frame(self, image, number):
+    def _frame(self, image: Image, number: int) -> Frame:
         captured, captured_at, name = time.monotonic(), time.time(), ""
         if isinstance(image, (str, os.PathLike)):
             image, name = read_image(image), os.path.basename(str(image))
@@ -104,5 +113,5 @@ class FakeCamera(Camera):
             image = as_bgr(image)
         return Frame(image, number, captured_at, captured, (time.monotonic() - captured) * 1e3, name)
 
-    def close(self):
+    def close(self) -> None:
         self._closed.set()

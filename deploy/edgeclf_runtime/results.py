@@ -1,7 +1,7 @@
-"""A classifier's result for one image, and its origin."""
+"""An image's classification result, and its origin."""
 
 import os
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from .errors import OptionError
 from .text.redaction import redact
@@ -13,11 +13,11 @@ _LONGEST_NAME = 100
 
 
 class Origin(NamedTuple):
-    """Where results come from: made once, and the same for all of them.
+    """The origin of results, shared by all of a run's results.
 
-    bundle      the first 12 digits of the bundle's id; "" for a model that is in no bundle
+    bundle      the first 12 digits of the bundle's id; "" for a model outside of a bundle
     source      the camera's or file's name, without passwords
-    device      the name that was given to this device, or ""
+    device      this device's name, or ""
     """
 
     bundle: str = ""
@@ -25,17 +25,17 @@ class Origin(NamedTuple):
     device: str = ""
 
     def to_dict(self) -> Dict[str, Any]:
-        """Its known fields, as JSON can hold them."""
+        """Return the known fields in JSON types."""
         return {name: value for name, value in self._asdict().items() if value}
 
 
 NOWHERE = Origin()
 
 
-def find_origin(bundle_id="", source="", device=None):
+def find_origin(bundle_id: str = "", source: object = "", device: Optional[str] = None) -> Origin:
     """Return the Origin of a bundle's results; OptionError if the device's name is not valid.
 
-    device      its name; None takes the environment's EDGECLF_DEVICE_NAME, if that is set
+    device      its name; None uses EDGECLF_DEVICE_NAME from the environment, if set
     """
     if device is None:
         device = os.environ.get(DEVICE_NAME, "")
@@ -49,8 +49,8 @@ def find_origin(bundle_id="", source="", device=None):
 A_DEVICE_NAME = "a name of 1 to {} printable characters".format(_LONGEST_NAME)
 
 
-def is_device_name(text):
-    """Whether a text can be a device's name."""
+def is_device_name(text: str) -> bool:
+    """Whether a text is a valid device name."""
     return 0 < len(text) <= _LONGEST_NAME and text.isprintable() and bool(text.strip())
 
 
@@ -58,14 +58,13 @@ class Result(NamedTuple):
     """One classified image.
 
     label           the label, or "unknown" if it was rejected
-    confidence      the softmax probability of the label or, if it was rejected, of the candidate, 0 to 1
+    confidence      the softmax probability of the label or, if rejected, of the candidate, 0 to 1
     top             the most likely labels with their confidences, best first
-    timings_ms      milliseconds by stage, see STAGES; in a batch each image's share
-    model, backend  what was actually used
+    timings_ms      milliseconds per stage, see STAGES; in a batch, each image's share
+    model, backend  the ones actually used
     confidences     of every label, float64 [labels] in the order of the logits; not in the JSON
-    rejected        whether the confidence is below the threshold; only this tells such an "unknown" from a label of
-                    that name in the training data
-    candidate       the label that the confidence belongs to: ``label`` itself, unless it was rejected
+    rejected        whether the confidence is below the threshold; tells a rejection from a training label named "unknown"
+    candidate       the label that the confidence belongs to: ``label`` itself unless rejected
     """
 
     label: str
@@ -79,7 +78,7 @@ class Result(NamedTuple):
     candidate: str = ""
 
     def to_dict(self) -> Dict[str, Any]:
-        """The result as JSON can hold it."""
+        """Return the result in JSON types."""
         return {
             "label": self.label,
             "rejected": bool(self.rejected),
@@ -92,12 +91,12 @@ class Result(NamedTuple):
         }
 
     @property
-    def verdict(self):
-        """Label and confidence for people: "cat 97.3 %", or "unknown (cat 62.7 %)" if it was rejected."""
+    def verdict(self) -> str:
+        """Label and confidence for people: "cat 97.3 %", or "unknown (cat 62.7 %)" if rejected."""
         share = "{} {:.1f} %".format(self.candidate or self.label, self.confidence * 100)
         return "{} ({})".format(self.label, share) if self.rejected else share
 
-    def __str__(self):
+    def __str__(self) -> str:
         found = self.verdict if self.rejected else "{} {:.3f}".format(self.label, self.confidence)
         others = [pair for pair in self.top if pair[0] != (self.candidate or self.label)][:2]
         rest = "  ".join("{} {:.3f}".format(label, confidence) for label, confidence in others)

@@ -270,7 +270,7 @@ def test_labels_missing_from_train_are_named_with_their_files_and_what_was_meant
     assert [len(found[label].files) for label in ("cat", "emu")] == [1, 2]
 
 
-# Data of fewer bits than their files have
+# Data with fewer bits than their files
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14])
@@ -283,5 +283,5 @@ def test_data_of_fewer_bits_than_their_files_have_is_warned_of_with_the_figure(p
     (found,) = findings(photos, "nearly-black")
     assert found.severity == "warning"
     assert found.message.startswith(f"in 3 16-bit images, the largest value is {(1 << bits) - 1} of 65535")
-    assert f"{bits}-bit data? If the data have {bits} bits, save them scaled (values << {16 - bits})" in found.message
+    assert f"{bits}-bit data? If the data have {bits} bits, scale them (values << {16 - bits})" in found.message
     assert [file.rpartition("/")[2] for file in found.files] == [f"deep {number}.png" for number in range(3)]

@@ -14,7 +14,7 @@ from edgeclf.errors import BackendError, OptionError
 from edgeclf.options import BuildOptions
 from edgeclf_runtime.commands import build as engine_build
 from edgeclf_runtime.trt import cuda
-from edgeclf_runtime.trt.spec import Options
+from edgeclf_runtime.trt.spec import EngineOptions
 
 
 def test_what_was_built_is_told_as_text_and_as_json(bundle, monkeypatch, command):
@@ -35,7 +35,8 @@ def test_what_was_built_is_told_as_text_and_as_json(bundle, monkeypatch, command
     )
     code, out, _ = command(*arguments, "--json")
     assert json.loads(out)["engines"][0]["facts"]["layer_precisions"] == {"FP16": 9}
-    assert asked[1] == (str(bundle), None, "fp16", Options(512 << 20, 5, version_compatible=True))
+    wanted = EngineOptions(workspace=512, level=5, version_compatible=True)
+    assert asked[1] == (str(bundle), None, "fp16", wanted)
 
 
 def test_where_nothing_could_be_built_the_exit_code_is_1(bundle, monkeypatch, command):
@@ -71,8 +72,8 @@ def test_this_machine_may_be_named_and_a_jetson_is_one_where_it_runs(bundle, mon
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target": "toaster"}, "there is no target 'toaster'; there are x86-gpu, "),
-        ({"precision": "int4"}, "there is no precision 'int4'; there are best, fp32, fp16, int8"),
+        ({"target": "toaster"}, "there is no target 'toaster'; choose from x86-gpu, "),
+        ({"precision": "int4"}, "there is no precision 'int4'; choose from best, fp32, fp16, int8"),
         ({"workspace": 0}, "workspace is 0; 1 megabyte or more"),
         ({"level": 6}, "level is 6; 0 to 5"),
     ],

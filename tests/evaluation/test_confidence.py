@@ -14,7 +14,7 @@ from edgeclf_runtime.classify.decision import softmax
 
 @pytest.fixture(scope="module")
 def honest():
-    """Logits whose softmax is the real probability of the labels drawn from it, and these labels."""
+    """Logits, and labels drawn with the probabilities of their softmax."""
     random = np.random.default_rng(0)
     logits = random.normal(0, 2, (20000, 3))
     truth = np.array([random.choice(3, p=row) for row in softmax(logits)])

@@ -71,5 +71,5 @@ def test_a_name_that_a_bundle_does_not_hold_is_answered_with_those_that_it_does(
 
 def test_a_file_that_the_run_lacks_says_which_command_makes_it(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("*.onnx"))
-    with pytest.raises(ModelError, match=r"holds no model.int8-cpu.onnx; make it with: edgeclf quantize"):
+    with pytest.raises(ModelError, match=r"has no model.int8-cpu.onnx; make it with: edgeclf quantize"):
         open_model(copy, "int8-cpu")

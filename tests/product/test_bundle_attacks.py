@@ -62,5 +62,5 @@ def test_golden_images_are_files_of_the_bundle(small):
     bundle_changes._write(small, "golden/expected.json", json.dumps(golden).encode())
     from edgeclf_runtime.classify.golden import golden_images
 
-    with pytest.raises(BundleError, match=r"lists no file 'golden/999\.png'"):
+    with pytest.raises(BundleError, match=r"does not list the file 'golden/999\.png'"):
         golden_images(open_bundle(small))

@@ -158,7 +158,7 @@ def test_options_out_of_range_are_refused():
         QuantizeOptions(max_drop=2)
     with pytest.raises(OptionError, match="no flavor int4"):
         QuantizeOptions(flavors=("int4",))
-    with pytest.raises(OptionError, match="no range method 'max'; there are best, minmax, percentile, entropy, mse"):
+    with pytest.raises(OptionError, match="no range method 'max'; choose from best, minmax, percentile, entropy, mse"):
         QuantizeOptions(method="max")
 
 

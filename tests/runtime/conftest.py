@@ -14,7 +14,7 @@ from tests.support.pictures import CMYK_JPEG, encode, noise, quarters, with_orie
 
 @pytest.fixture
 def copied(bundle, tmp_path):
-    """A copy of the bundle that a test may damage; removed at once, since pytest keeps its folders for three runs."""
+    """A copy of the bundle that a test may damage; removed immediately, since pytest keeps its folders for three runs."""
     path = tmp_path / "copy.edge"
     shutil.copytree(str(bundle), str(path))
     yield path
@@ -23,7 +23,7 @@ def copied(bundle, tmp_path):
 
 @pytest.fixture(scope="session")
 def two_backends(bundle):
-    """The bundle for two backends, the second of which takes fp32 alone, whatever its manifest says."""
+    """The bundle for two backends, the second of which takes only fp32, whatever its manifest says."""
     opened = open_bundle(bundle)
     backends = {"fp32": ("onnxruntime", "opencv"), "int8-cpu": ("onnxruntime",)}
     models = tuple(model._replace(backends=backends.get(model.name, model.backends)) for model in opened.models)
@@ -32,7 +32,7 @@ def two_backends(bundle):
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder of photographs of every kind that a user would expect to work."""
+    """A folder with every kind of photograph that a user would expect to work."""
     folder = tmp_path / "Fotos \u00fc 1"
     folder.mkdir()
     (folder / "plain.png").write_bytes(encode(".png", noise(64, 48)))

@@ -35,12 +35,12 @@ def test_a_bundle_runs_by_itself_from_anywhere(copied, photos, tmp_path):
     lines = [json.loads(line) for line in out.splitlines()]
     assert [os.fsencode(line["image"]) for line in lines] == [os.fsencode(str(path)) for path in images]
     assert all(line["label"] and line["top"] for line in lines)
-    # The empty files of that name keep Python from making folders of it.
+    # The empty files with that name keep Python from creating such folders.
     assert not [path for path in home.rglob("__pycache__") if path.stat().st_size or path.is_dir()]
 
 
 @pytest.mark.slow
-def test_damaged_code_is_told_before_it_is_run(copied):
+def test_damaged_code_is_reported_before_it_is_run(copied):
     runtime = copied / "edgeclf_runtime"
     one_of_each_folder = {path.parent: path for path in sorted(runtime.rglob("*.py")) if path.stat().st_size}
     for path in [
@@ -58,7 +58,7 @@ def test_damaged_code_is_told_before_it_is_run(copied):
 
 
 @pytest.mark.parametrize("name", ["edgeclf_runtime/bundle/open.py", "manifest.json"])
-def test_missing_code_is_told(copied, name):
+def test_missing_code_is_reported(copied, name):
     (copied / name).unlink()
     code, _, err = output_of(start(copied, "info"))
     assert code == 1
@@ -143,7 +143,7 @@ def test_code_that_is_changed_while_the_program_runs_is_not_imported(copied):
 
 @pytest.mark.parametrize("name", ["manifest.json", "edgeclf_runtime/errors.py"])
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
-def test_code_that_is_no_file_is_told_without_waiting(copied, name, make):
+def test_code_that_is_not_a_file_is_reported_without_waiting(copied, name, make):
     (copied / name).unlink()
     make(str(copied / name))
     code, out, err = output_of(start(copied, "info"))

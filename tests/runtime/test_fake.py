@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime import fake
-from edgeclf_runtime.errors import BackendError, CameraError, CameraLost, EndOfStream
+from edgeclf_runtime.errors import BackendError, CameraLost, EndOfStream, OptionError
 from edgeclf_runtime.fake import FakeCamera, FakeRunner
 from tests.support.pictures import encode, noise
 
@@ -23,7 +23,7 @@ def test_a_runner_gives_its_rows_in_turn_whatever_the_batch():
     assert FakeRunner([1, 2]).infer(np.zeros((3, 8, 8, 3))).tolist() == [[1, 2]] * 3
 
 
-def test_a_runner_fails_when_it_was_told_to():
+def test_a_runner_fails_when_requested():
     runner = FakeRunner([1, 2], fail_after=1)
     runner.infer(np.zeros((1, 8, 8, 3)))
     for _ in range(2):
@@ -31,19 +31,19 @@ def test_a_runner_fails_when_it_was_told_to():
             runner.infer(np.zeros((1, 8, 8, 3)))
 
 
-def test_a_camera_hands_out_pixels_and_files_and_ends(tmp_path):
+def test_a_camera_delivers_pixels_and_files_and_ends(tmp_path):
     (tmp_path / "a.png").write_bytes(encode(".png", noise(16, 8)))
     with FakeCamera([noise(8, 8), tmp_path / "a.png"]) as camera:
         first, second = camera.read(), camera.read(1.0)
         assert (first.number, first.name, first.image.shape) == (0, "", (8, 8, 3))
         assert (second.number, second.name, second.image.shape) == (1, "a.png", (8, 16, 3))
         assert second.captured >= first.captured
-        with pytest.raises(EndOfStream, match="handed out 2 frames"):
+        with pytest.raises(EndOfStream, match="delivered 2 frames"):
             camera.read()
     assert camera.dropped == camera.skipped == 0
 
 
-def test_a_camera_that_loops_begins_anew_and_counts_on():
+def test_a_camera_that_loops_starts_over_and_keeps_counting():
     camera = FakeCamera([noise(8, 8), noise(16, 8)], loop=True)
     frames = [camera.read() for _ in range(5)]
     assert [frame.number for frame in frames] == [0, 1, 2, 3, 4]
@@ -68,7 +68,7 @@ def test_a_frame_that_is_not_due_is_none_and_comes_later():
         assert [camera.read().captured - start >= due for due in (0, 0.02, 0.04)] == [True] * 3
 
 
-def test_a_closed_camera_lets_go_of_whoever_waits_for_it():
+def test_closing_a_camera_releases_a_waiting_read():
     camera = FakeCamera([noise(8, 8)] * 2, fps=0.001)
     camera.read()
     camera.close()
@@ -77,5 +77,5 @@ def test_a_closed_camera_lets_go_of_whoever_waits_for_it():
 
 
 def test_a_camera_without_images_is_refused():
-    with pytest.raises(CameraError, match="at least one was expected"):
+    with pytest.raises(OptionError, match="needs at least one"):
         FakeCamera([])

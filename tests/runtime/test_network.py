@@ -1,4 +1,4 @@
-"""Nothing is looked up, sent, or written by whom nobody asked: every command, on every backend, watched by the kernel."""
+"""No command looks up, sends or writes anything unasked, on any backend; the kernel watches."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ SUPPORT = Path(__file__).parents[1] / "support"
 BACKENDS = ("onnxruntime", "openvino", "opencv")
 # Reports are sent with a delay; ONNX Runtime's took 45 seconds.
 LONG_S = 90
-OFFENCES = """
+OFFENSES = """
 import os, socket, sys
 open(os.path.expanduser("~/.id"), "w").close()
 try:
@@ -50,12 +50,12 @@ with Classifier.open(sys.argv[1]) as classifier, open_camera("test://") as camer
 
 
 def version_of(backend):
-    """The version of a backend here as numbers, () where it is missing."""
+    """A backend's version here as numbers, () if it is missing."""
     return tuple(int(part) for part in (backend_version(backend) or "").split()[0:1] for part in part.split(".")[:2])
 
 
 def with_reports():
-    """Skip where this machine's ONNX Runtime is one that reports nothing anyway."""
+    """Skip if this machine's ONNX Runtime has no telemetry anyway."""
     if version_of("onnxruntime") < (1, 29):
         pytest.skip("only ONNX Runtime from 1.29 on reports")
 
@@ -75,8 +75,8 @@ def film(tmp_path):
     return tmp_path / "film.avi"
 
 
-def test_every_offence_of_a_command_is_seen(tmp_path):
-    seen = observe([sys.executable, "-c", OFFENCES], tmp_path)
+def test_every_offense_of_a_command_is_seen(tmp_path):
+    seen = observe([sys.executable, "-c", OFFENSES], tmp_path)
     assert set(seen.names) == {"telemetry.example"}
     assert {"tcp 198.51.100.7:443", "udp 203.0.113.9:4000", "udp [2001:db8:9::9]:4001"} <= set(seen.packets)
     assert seen.files == ["home/.id"]
@@ -96,7 +96,7 @@ def test_openvinos_own_reports_would_be_seen_by_the_id_that_it_writes(tmp_path):
 
 @pytest.mark.parametrize("name", ["info", "selftest", "doctor", "build"])
 def test_a_command_sends_nothing(bundle, tmp_path, name):
-    # Without TensorRT there is nothing to build, and a machine without a camera is not what the doctor wants.
+    # Without TensorRT there is nothing to build, and doctor reports a machine without a camera.
     assert_quiet(observe([sys.executable, bundle, name], tmp_path), {"build": (0, 1), "doctor": (0, 1)}.get(name, (0,)))
 
 
@@ -140,7 +140,7 @@ def test_a_video_with_every_file_that_can_be_written_sends_nothing(bundle, film,
     assert {"cwd/it.csv", "cwd/it.jsonl", "cwd/it.mp4"} <= set(seen.files)
 
 
-def test_a_network_camera_is_all_that_a_run_speaks_to(bundle, tmp_path):
+def test_a_run_connects_only_to_its_network_camera(bundle, tmp_path):
     port = free_port()
     server = "{} {} {} 64 48 30".format(sys.executable, SUPPORT / "mjpeg_server.py", port)
     run = f"{sys.executable} {bundle} run --frames 3 --source http://localhost:{port}/camera.mjpg"
@@ -159,7 +159,7 @@ def test_the_name_of_a_camera_is_the_only_one_that_is_looked_up(bundle, tmp_path
 
 
 def test_a_video_file_that_names_another_host_leads_nowhere(bundle, tmp_path):
-    # The zero byte lets the list pass for a video.
+    # The zero byte makes the list look like a video.
     (tmp_path / "film.mp4").write_bytes(b"#EXTM3U\n#\0\n#EXTINF:9,\nhttp://other.example/it.ts\n#EXT-X-ENDLIST\n")
     seen = observe([sys.executable, bundle, "run", "--source", tmp_path / "film.mp4"], tmp_path)
     assert_quiet(seen, (1,))
@@ -170,14 +170,14 @@ def test_a_program_that_uses_the_runtime_sends_nothing(bundle, tmp_path):
     assert_quiet(observe([sys.executable, "-c", PROGRAM, bundle], tmp_path, {"PYTHONPATH": str(bundle)}))
 
 
-def test_an_environment_that_asks_for_reports_changes_nothing(bundle, photo, tmp_path):
+def test_an_environment_that_enables_telemetry_changes_nothing(bundle, photo, tmp_path):
     with_reports()
     asked = {"ORT_DISABLE_TELEMETRY": "0"}
     command = [sys.executable, bundle, "classify", "--backend", "onnxruntime", photo]
     assert_quiet(observe(command, tmp_path, asked))
 
 
-def test_openvinos_telemetry_is_hidden_from_openvino_and_from_nobody_else():
+def test_openvinos_telemetry_is_hidden_only_from_openvino():
     package = pytest.importorskip("openvino_telemetry", reason="the package openvino-telemetry is not installed")
     with without_telemetry(), pytest.raises(ImportError):
         from openvino_telemetry.backend import backend_ga4  # noqa: F401

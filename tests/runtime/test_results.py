@@ -119,7 +119,7 @@ def test_every_sink_of_lines_writes_them(tmp_path):
     assert {name: json.loads(about.read_text())[name] for name in FIELDS} == FIELDS
 
 
-def test_a_live_page_does_not_tell_its_visitors_where_the_camera_is():
+def test_a_live_page_does_not_show_the_cameras_address():
     with LiveSink("0", ["cat", "dog"], "pets") as sink:
         sink.write(result()._replace(origin=ORIGIN))
         shown = sink.state()["result"]
@@ -127,7 +127,7 @@ def test_a_live_page_does_not_tell_its_visitors_where_the_camera_is():
     assert (shown["bundle"], shown["device"]) == (FIELDS["bundle"], FIELDS["device"])
 
 
-def test_a_csv_file_of_an_earlier_version_is_put_aside_and_a_new_one_begun(tmp_path):
+def test_a_csv_file_of_an_earlier_version_is_put_aside_and_a_new_one_started(tmp_path):
     old = CsvSink.earlier + b"age_ms,model,backend,name\n"
     (tmp_path / "r.csv").write_bytes(old + b"1,2\n")
     with open_sink(tmp_path / "r.csv") as sink:

@@ -1,4 +1,4 @@
-"""The runtime as a whole: small, bare and readable by the oldest Python that it is for."""
+"""The runtime as a whole: small, self-contained and readable by the oldest supported Python."""
 
 import ast
 import importlib
@@ -45,7 +45,7 @@ PUBLIC = [
 
 
 def imported():
-    """The names of all packages that any line of the runtime imports."""
+    """The names of all packages that the runtime imports anywhere."""
     for source in SOURCES.values():
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.Import):
@@ -62,7 +62,7 @@ def is_in_python(name):
     return origin.startswith(os.path.dirname(os.__file__)) and "site-packages" not in origin
 
 
-def test_it_imports_nothing_but_numpy_opencv_the_backend_and_the_mqtt_client():
+def test_it_imports_only_numpy_opencv_the_backend_and_the_mqtt_client():
     outside = {name for name in imported() if name != "edgeclf_runtime" and not is_in_python(name)}
     assert {"numpy", "cv2"} < outside <= ALLOWED
 

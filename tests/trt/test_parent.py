@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -67,8 +66,8 @@ def test_an_int32_bias_is_refused_in_tensorrts_words(tensorrt, small, tmp_path):
 
 
 def test_a_wrong_profile_is_refused_in_tensorrts_words(tensorrt, relu, tmp_path):
-    with pytest.raises(BackendError, match=r"refuses batches of \[4, 1, 8\].*MIN<=OPT<=MAX"):
-        build_engine(request(relu, tmp_path / "plan", batches=(4, 1, 8)), Told())
+    with pytest.raises(BackendError, match=r"refuses batches of \[1, 1, 0\].*MIN<=OPT<=MAX"):
+        build_engine(request(relu, tmp_path / "plan", max_batch=0), Told())
 
 
 def test_a_profile_outside_the_models_shapes_is_refused_in_tensorrts_words(tensorrt, tmp_path):
@@ -132,7 +131,7 @@ def test_the_building_process_ends_with_its_parent(tmp_path, monkeypatch):
         pass_fds=(theirs,),
     )
     os.close(theirs)
-    child.stdin.write(json.dumps(request(tmp_path / "model.fp32.onnx", tmp_path / "plan")._asdict()).encode() + b"\n")
+    child.stdin.write(request(tmp_path / "model.fp32.onnx", tmp_path / "plan").to_json().encode() + b"\n")
     child.stdin.close()
     assert child.wait(30) == 1
     assert os.read(ours, 100) == b""
@@ -140,7 +139,7 @@ def test_the_building_process_ends_with_its_parent(tmp_path, monkeypatch):
 
 
 def test_progress_is_a_line_that_changes_on_a_terminal_and_lines_elsewhere(monkeypatch, capsys):
-    monkeypatch.setattr(engine_process, "_TELL_EVERY_S", 0)
+    monkeypatch.setattr(engine_process, "_REPORT_EVERY_S", 0)
     progress = Progress("model.fp32.onnx")
     progress({"phase": "Timing graph nodes", "step": 3, "steps": 12})
     progress(None)
@@ -154,7 +153,7 @@ def test_progress_is_a_line_that_changes_on_a_terminal_and_lines_elsewhere(monke
 
 
 def test_without_phases_progress_tells_how_long_such_a_build_took_before(monkeypatch, capsys):
-    monkeypatch.setattr(engine_process, "_TELL_EVERY_S", 0)
+    monkeypatch.setattr(engine_process, "_REPORT_EVERY_S", 0)
     Progress("model.fp32.onnx", 212.4)(None)
     assert capsys.readouterr().err == "engine of model.fp32.onnx, 0 of about 212 s\n"
 
@@ -173,6 +172,6 @@ def test_tensorrt_that_aborts_takes_its_own_process_alone(monkeypatch, relu, tmp
 def test_a_building_process_that_sends_nonsense_is_an_error_and_is_ended(monkeypatch, relu, tmp_path, said):
     start = f"import os, sys, time; os.fdopen(int(sys.argv[8]), 'w').write({said}); time.sleep(600)"
     monkeypatch.setattr(child_process, "_START", start)
-    with pytest.raises(BackendError, match="sent what is not a message"):
+    with pytest.raises(BackendError, match="sent something that is not a message"):
         build_engine(request(relu, tmp_path / "plan"), Told())
     assert list(children()) == []

@@ -1,1 +1,1 @@
-"""A bundle: verified, opened, its models read."""
+"""Bundles: verification, the manifest, and reading model files."""

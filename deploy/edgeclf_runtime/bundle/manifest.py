@@ -1,22 +1,35 @@
-"""Declares the JSON files of a bundle: manifest.json, and golden/expected.json."""
+"""Declarations of a bundle's JSON files: manifest.json and golden/expected.json."""
 
 import re
+from typing import Any, Sequence
 
-from ..files.schema import SchemaError, any_json, constant, integer, list_of, mapping, nullable, number, record, text
+from ..files.schema import (
+    Check,
+    SchemaError,
+    any_json,
+    constant,
+    integer,
+    list_of,
+    mapping,
+    nullable,
+    number,
+    record,
+    text,
+)
 
 FORMAT = "edgeclf-bundle"
 FORMAT_VERSION = 2
 
-# Names reach command lines, logs, systemd and file names.
+# Names appear on command lines, in logs, in systemd units and in file names.
 MODEL_NAME = text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a name of letters, digits, '.', '_' and '-', at most 64")
 LABEL = text(r".{1,1000}", "a label of 1 to 1000 characters")
-_PATH = text(r"[^/\\:]([^\\:]{0,398}[^/\\:])?", "a file's path inside the bundle, as golden/000.png,", most=400)
+_PATH = text(r"[^/\\:]([^\\:]{0,398}[^/\\:])?", "a file's path inside the bundle, such as golden/000.png,", most=400)
 
 
-def file_name(value, where):
-    """Declare a relative path with forward slashes, no part of it empty, "." or ".."."""
+def file_name(value: Any, where: str) -> None:
+    """Declare a relative path with forward slashes, without empty, "." or ".." parts."""
     if isinstance(value, str) and (value.startswith("/") or ".." in re.split(r"[/\\]", value)):
-        raise SchemaError("{} is {!a}, which lies outside of it".format(where, value[:100]))
+        raise SchemaError("{} is {!a}, which is outside of the bundle".format(where, value[:100]))
     _PATH(value, where)
     if not all(part not in ("", ".") for part in value.split("/")):
         raise SchemaError("{} is {!a}; a path without empty parts was expected".format(where, value[:100]))
@@ -42,8 +55,8 @@ _TOLERANCE = record({"largest": _DIFFERENCE, "mean": _DIFFERENCE, "divergence": 
 _TOLERANCES = mapping(MODEL_NAME, _TOLERANCE, most=16)
 
 
-def _tolerances(value, where):
-    """Declare the tolerances by backend; ``default`` must be there."""
+def _tolerances(value: Any, where: str) -> None:
+    """Declare the tolerances by backend; ``default`` is required."""
     _TOLERANCES(value, where)
     record({"default": any_json}, others=True)(value, where)
 
@@ -63,8 +76,8 @@ MODEL = record(
 _ORDER = mapping(MODEL_NAME, list_of(MODEL_NAME, 1, 64), most=64)
 
 
-def _order(value, where):
-    """Declare the models in the order to try them, by machine; ``default`` must be there."""
+def _order(value: Any, where: str) -> None:
+    """Declare the order in which to try the models, by machine; ``default`` is required."""
     _ORDER(value, where)
     record({"default": any_json}, others=True)(value, where)
 
@@ -84,10 +97,10 @@ MANIFEST_SCHEMA = record(
 )
 
 
-def golden_schema(models, labels):
-    """Declare golden/expected.json of a bundle with these models, by name, and so many labels."""
+def golden_schema(models: Sequence[str], labels: int) -> Check:
+    """Declare golden/expected.json of a bundle with these model names and this number of labels."""
 
-    def check(value, where):
+    def check(value: Any, where: str) -> None:
         outline(value, where)
         images = len(value["images"])
         row = list_of(number(), labels, labels)

@@ -1,17 +1,22 @@
-"""Reads the bytes of a model file, and refuses one that would have a backend read other files.
+"""Reads a model file's bytes, and refuses one that would make a backend read other files.
 
-An ONNX file may name others: tensors as external data, which ONNX Runtime up to 1.19 follows to any path of
-the machine, and compiled contexts.  A bundle's models hold all that they need.  Field numbers: onnx.proto.
+An ONNX file can refer to others: tensors as external data, which ONNX Runtime up to 1.19 reads from any path of the
+machine, and compiled contexts.  A bundle's models contain everything they need.  Field numbers: onnx.proto.
 """
 
+from typing import TYPE_CHECKING, Any, Union
+
 from ..errors import BackendError
-from ..files.read import read_bytes
+from ..files.read import AnyPath, read_bytes
 from .onnx_wire import fields
 
-# Protobuf allows no message of more than 2 GB.
+if TYPE_CHECKING:
+    from .open import VerifiedFile
+
+# Protobuf limits a message to 2 GB.
 MAX_BYTES = (2 << 30) - 1
 _MOST_LEVELS = 64
-# Which fields of a message hold which messages, as far as they lead to tensors.
+# The fields of each message that lead to tensors, and the messages in them.
 _MESSAGES = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
@@ -22,12 +27,13 @@ _MESSAGES = {
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
 }
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # of a tensor
+ModelSource = Union[AnyPath, "VerifiedFile"]
 
 
-def model_bytes(model):
-    """Return the bytes of a model file: a path, or a VerifiedFile, whose hash is compared.
+def model_bytes(model: ModelSource) -> bytes:
+    """Return the bytes of a model file: a path, or a VerifiedFile, whose hash is checked.
 
-    Raises BackendError if it cannot be read, or refers to other files; BundleError if it is not what was verified.
+    Raises BackendError if it cannot be read or refers to other files, BundleError if it differs from the verified file.
     """
     if hasattr(model, "read"):
         data = model.read()
@@ -43,18 +49,18 @@ def model_bytes(model):
     reason = foreign_reference(data)
     if reason:
         raise BackendError(
-            "{} {}; a model that holds all its data was expected: save it again as one file".format(model, reason)
+            "{} {}; a model that contains all its data was expected: save it again as one file".format(model, reason)
         )
     return data
 
 
-def foreign_reference(data):
-    """Return what in an ONNX file's bytes, or a map of it, leads to another file, as the end of a sentence, or ""."""
+def foreign_reference(data: Any) -> str:
+    """Return why an ONNX file's bytes, or a map of them, depend on another file, as the end of a sentence, or ""."""
     if data[4:8] == b"ORTM":
-        return "is of ONNX Runtime's own format, not ONNX"
+        return "is in ONNX Runtime's own format, not ONNX"
     if data.find(b"EPContext") >= 0:
         return "refers to a compiled context (EPContext)"
-    # The key under which the path of external data stands: without it, nothing is external.
+    # The key of an external data path: without it, nothing is external.
     if data.find(b"location") < 0:
         return ""
     try:
@@ -63,7 +69,7 @@ def foreign_reference(data):
         return "cannot be searched for external data: it is damaged"
 
 
-def _external(data, kind, level):
+def _external(data: memoryview, kind: str, level: int) -> bool:
     if level > _MOST_LEVELS:
         raise ValueError("nested too deeply")
     inner = _MESSAGES.get(kind, {})

@@ -1,24 +1,27 @@
-"""Protobuf's wire format, as far as an ONNX file is read and written as bytes: a device has no ``onnx`` package.
+"""Protobuf's wire format, enough to read and write an ONNX file as bytes: a device has no ``onnx`` package.
 
 Source: https://protobuf.dev/programming-guides/encoding.
 """
 
-from typing import Dict
+from typing import Any, Dict, Iterator, List, Tuple, Union
+
+Data = Union[bytes, memoryview]
 
 
-def message(data):
-    """Return a message's values by their fields' numbers."""
-    values: Dict[int, list] = {}
+def message(data: Data) -> "Dict[int, List[Any]]":
+    """Return a message's values by field number."""
+    values: Dict[int, List[Any]] = {}
     for number, value, _ in fields(data):
         values.setdefault(number, []).append(value)
     return values
 
 
-def fields(data):
-    """Yield number, value and whole encoding of each field of a message: int, or bytes.
+def fields(data: Data) -> Iterator[Tuple[int, Any, Any]]:
+    """Yield each field's number, value (int or bytes) and whole encoding.
 
-    Raises ValueError or LookupError for what is not a message.
+    Raises ValueError or LookupError if the data are not a message.
     """
+    value: Any
     at = 0
     while at < len(data):
         start = at
@@ -33,7 +36,7 @@ def fields(data):
         yield key >> 3, value, data[start:at]
 
 
-def _varint(data, at):
+def _varint(data: Data, at: int) -> Tuple[int, int]:
     value = shift = 0
     while True:
         byte = data[at]
@@ -41,15 +44,15 @@ def _varint(data, at):
         if byte < 128:
             return value, at
         if shift >= 70:
-            raise ValueError("a number has more than the ten bytes that the format allows")
+            raise ValueError("a number has more than ten bytes")
 
 
-def field(number, payload):
-    """Return the encoding of a field that holds bytes."""
+def field(number: int, payload: Union[bytes, memoryview]) -> bytes:
+    """Encode a field that holds bytes."""
     return _write_varint(number << 3 | 2) + _write_varint(len(payload)) + bytes(payload)
 
 
-def _write_varint(value):
+def _write_varint(value: int) -> bytes:
     written = bytearray()
     while value > 127:
         written.append(value & 127 | 128)

@@ -1,18 +1,18 @@
-"""Opens a bundle: every byte is checked before anything of it is parsed or loaded, and again whenever it is read.
+"""Opens a bundle: every byte is verified before anything is parsed or loaded, and again whenever a file is read.
 
-A bundle is a folder, ``NAME.edge/``, of regular files.  ``manifest.sha256`` holds the hash of
-``manifest.json``, and the manifest holds size and hash of every other file.  The hashes find damage
-and mix-ups; they are not a signature, so they do not tell who made a bundle.
+A bundle is a folder, ``NAME.edge/``, of regular files.  ``manifest.sha256`` holds the hash of ``manifest.json``, which
+holds the size and hash of every other file.  The hashes detect damage and mix-ups.  They are not a signature: they do
+not prove who made a bundle.
 """
 
 import contextlib
 import mmap
 import os
 import stat
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, BinaryIO, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ..errors import BundleError, OptionError
-from ..files.read import open_regular, read_bytes, sha256_bytes, sha256_stream
+from ..files.read import AnyPath, open_regular, read_bytes, sha256_bytes, sha256_stream
 from ..files.schema import SchemaError, parse_json
 from ..images.preprocess import Preprocessing
 from .manifest import FORMAT, FORMAT_VERSION, MANIFEST_SCHEMA
@@ -25,11 +25,15 @@ _MAX_FILES = 10000
 _COPY_AGAIN = "copy the bundle again from where it was made"
 
 
-class Tolerance(NamedTuple):
-    """The limits of a model's differences from the host on the golden images.
+# Size and SHA-256 of each file, by name.
+Files = Mapping[str, Mapping[str, Any]]
 
-    largest         of a logit
-    mean            of all logits: of their differences without sign
+
+class Tolerance(NamedTuple):
+    """Limits for a model's deviation from the host on the golden images.
+
+    largest         difference of any logit
+    mean            absolute difference, averaged over all logits
     divergence      mean Kullback-Leibler divergence of the probabilities, in nats
     """
 
@@ -39,12 +43,12 @@ class Tolerance(NamedTuple):
 
 
 class Model(NamedTuple):
-    """One model file of a bundle, as the manifest's ``models`` lists it.
+    """One of a bundle's model files, as listed in the manifest's ``models``.
 
     temperature     logits are divided by it before the softmax
     threshold       a confidence below it gives the label "unknown"
     tolerances      limits on the golden images by backend; "default" for the others
-    metrics         what the host measured, by name
+    metrics         the host's measurements, by name
     """
 
     name: str
@@ -56,24 +60,24 @@ class Model(NamedTuple):
     tolerances: Dict[str, Tolerance]
     metrics: Dict[str, Any]
 
-    def tolerance(self, backend):
-        """Return the Tolerance of a backend."""
+    def tolerance(self, backend: str) -> Tolerance:
+        """Return a backend's Tolerance."""
         return self.tolerances.get(backend, self.tolerances["default"])
 
 
 class VerifiedFile:
-    """One of a bundle's files, as the manifest lists it; a path for whoever wants one.
+    """One of a bundle's files, as listed in the manifest; usable as a path.
 
     path        absolute
     sha256      hexadecimal
     """
 
-    def __init__(self, bundle, name):
+    def __init__(self, bundle: "Bundle", name: str) -> None:
         self._bundle, self._size, self.sha256 = bundle, bundle.files[name]["size"], bundle.files[name]["sha256"]
         self.path = os.path.join(bundle.path, *name.split("/"))
 
-    def read(self):
-        """Return the file's bytes; raises BundleError if they are not those that the manifest lists."""
+    def read(self) -> bytes:
+        """Return the file's bytes; raises BundleError if they differ from the manifest."""
         try:
             data = read_bytes(self.path, self._size, follow=False)
         except OSError as error:
@@ -86,20 +90,20 @@ class VerifiedFile:
             )
         return data
 
-    def neighbor(self, path):
-        """Return another file of the same bundle as a VerifiedFile, or None if the path is not one of them."""
+    def neighbor(self, path: AnyPath) -> "Optional[VerifiedFile]":
+        """Return another file of the same bundle as a VerifiedFile, or None if the path is not in it."""
         name = os.path.relpath(str(path), self._bundle.path).replace(os.sep, "/")
         return VerifiedFile(self._bundle, name) if name in self._bundle.files else None
 
-    def __fspath__(self):
+    def __fspath__(self) -> str:
         return self.path
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.path
 
 
 class Bundle(NamedTuple):
-    """A verified bundle; made only by :func:`open_bundle`."""
+    """A verified bundle; created only by :func:`open_bundle`."""
 
     path: str
     id: str
@@ -111,14 +115,16 @@ class Bundle(NamedTuple):
     provenance: Dict[str, Any]
     files: Dict[str, Dict[str, Any]]
 
-    def file(self, name):
-        """Return one of the bundle's files as a VerifiedFile; BundleError if the manifest does not list it."""
+    def file(self, name: str) -> VerifiedFile:
+        """Return one of the bundle's files; BundleError if the manifest does not list it."""
         if name not in self.files:
-            raise BundleError("{}: its manifest lists no file {!r}; make the bundle again".format(self.path, name))
+            raise BundleError(
+                "{}: its manifest does not list the file {!r}; make the bundle again".format(self.path, name)
+            )
         return VerifiedFile(self, name)
 
-    def model(self, name):
-        """Return the Model of that name; BundleError lists the names there are."""
+    def model(self, name: str) -> Model:
+        """Return the Model with this name; BundleError, listing the names, if there is none."""
         for model in self.models:
             if model.name == name:
                 return model
@@ -126,16 +132,16 @@ class Bundle(NamedTuple):
             "{} holds no model {!r}; it holds {}".format(self.path, name, ", ".join(m.name for m in self.models))
         )
 
-    def in_order(self, machine):
-        """Return the models as the manifest orders them for a machine (``platform.machine()``)."""
+    def in_order(self, machine: str) -> List[Model]:
+        """Return the models in the manifest's order for a machine (``platform.machine()``)."""
         return [self.model(name) for name in self.order.get(machine, self.order["default"])]
 
 
-def open_bundle(path):
+def open_bundle(path: AnyPath) -> Bundle:
     """Verify a bundle and read its manifest.
 
-    Raises BundleError, its message naming the file, if one is damaged, missing, was added or is a link, if a model
-    refers to files outside of the bundle, and if the manifest is of a newer format than this runtime knows.
+    Raises BundleError, its message naming the file, if a file is damaged, missing, added or a link, if a model refers to
+    files outside of the bundle, or if the manifest's format is newer than this runtime supports.
     """
     path = os.path.abspath(str(path))
     data = _manifest_bytes(path)
@@ -149,24 +155,24 @@ def open_bundle(path):
     return _read(path, sha256_bytes(data), manifest)
 
 
-def _check_format(path, manifest):
+def _check_format(path: str, manifest: Any) -> None:
     if not isinstance(manifest, dict):
-        raise SchemaError("it is no object")
+        raise SchemaError("it is not an object")
     if manifest.get("format") != FORMAT:
         raise BundleError("{}: its format is {!a}, {!r} was expected".format(path, manifest.get("format"), FORMAT))
     version = manifest.get("format_version")
     if isinstance(version, int) and not isinstance(version, bool) and version != FORMAT_VERSION:
         remedy = "upgrade edgeclf" if version > FORMAT_VERSION else "make it again with edgeclf bundle"
         raise BundleError(
-            "{} is of bundle format {}, and this runtime reads {}: start it by the runtime inside it "
+            "{} has bundle format {}, and this runtime reads format {}: use the runtime inside the bundle "
             "(python3 {} ...), or {}".format(path, version, FORMAT_VERSION, path, remedy)
         )
 
 
-def verify_files(path, files):
+def verify_files(path: str, files: Files) -> None:
     """Compare a folder's content with the manifest's names, sizes and hashes; raise BundleError at the first difference.
 
-    Only regular files and the folders that they need may be there: no link, pipe or device, and no byte code.
+    Only regular files and their folders are allowed: no links, pipes, devices or byte code.
     """
     found = _list_content(path, files)
     missing = sorted(set(files) - found)
@@ -176,7 +182,7 @@ def verify_files(path, files):
         _verify_file(path, name, expected)
 
 
-def _verify_file(path, name, expected):
+def _verify_file(path: str, name: str, expected: Mapping[str, Any]) -> None:
     try:
         with open_regular(os.path.join(path, name), follow=False) as stream:
             size, sha256 = os.fstat(stream.fileno()).st_size, sha256_stream(stream)
@@ -185,7 +191,7 @@ def _verify_file(path, name, expected):
         raise BundleError("{}: {} cannot be read ({}); {}".format(path, name, error.strerror, _COPY_AGAIN))
     if size != expected["size"]:
         raise BundleError(
-            "{}: {} has {} bytes, {} were expected; {}".format(path, name, size, expected["size"], _COPY_AGAIN)
+            "{}: {} has {} bytes, but {} were expected; {}".format(path, name, size, expected["size"], _COPY_AGAIN)
         )
     if sha256 != expected["sha256"]:
         raise BundleError(
@@ -195,18 +201,20 @@ def _verify_file(path, name, expected):
         raise BundleError("{}: {} {}; do not use it".format(path, name, reason))
 
 
-def _foreign_reference(stream, size):
+def _foreign_reference(stream: BinaryIO, size: int) -> str:
     if size == 0:
         return ""
-    # Mapped, not read: a small machine need not hold every model at once.
+    # Mapped, not read: a small machine need not hold a whole model in memory.
     with contextlib.closing(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)) as data:
         return foreign_reference(data)
 
 
-def _list_content(path, files):
-    """Return the names of the regular files in a folder; BundleError for whatever the manifest does not list."""
+def _list_content(path: str, files: Files) -> Set[str]:
+    """Return the names of the regular files in a folder; BundleError for anything the manifest does not list."""
     folders = {name[:at] for name in files for at, letter in enumerate(name) if letter == "/"}
-    found, added, waiting = set(), [], [""]
+    found: Set[str] = set()
+    added: List[str] = []
+    waiting = [""]
     while waiting:
         folder = waiting.pop()
         for entry in _entries(path, folder):
@@ -233,27 +241,27 @@ def _list_content(path, files):
     return found
 
 
-def _entries(path, folder):
+def _entries(path: str, folder: str) -> List[str]:
     try:
         return os.listdir(os.path.join(path, folder))
     except OSError as error:
         raise BundleError("{}: {} cannot be read ({}); {}".format(path, folder or "it", error.strerror, _COPY_AGAIN))
 
 
-def _kind(mode):
+def _kind(mode: int) -> str:
     kinds = ((stat.S_ISLNK, "a link"), (stat.S_ISDIR, "a folder"), (stat.S_ISREG, "a file"), (stat.S_ISFIFO, "a pipe"))
     return next((kind for test, kind in kinds if test(mode)), "a device or a socket")
 
 
-def _some(names):
+def _some(names: Sequence[str]) -> str:
     return ", ".join(map(_shown, names[:3])) + (" and {} more".format(len(names) - 3) if len(names) > 3 else "")
 
 
-def _shown(name):
+def _shown(name: str) -> str:
     return name if name.isprintable() else ascii(name)
 
 
-def _manifest_bytes(path):
+def _manifest_bytes(path: str) -> bytes:
     if not os.path.isdir(path):
         raise BundleError(
             "{} is not a bundle: a folder NAME.edge was expected; make one with: edgeclf bundle RUN --output NAME.edge".format(
@@ -271,7 +279,7 @@ def _manifest_bytes(path):
     return data
 
 
-def _manifest_file(path, name, max_bytes):
+def _manifest_file(path: str, name: str, max_bytes: int) -> bytes:
     try:
         return read_bytes(os.path.join(path, name), max_bytes, follow=False)
     except OSError as error:
@@ -284,12 +292,12 @@ def _manifest_file(path, name, max_bytes):
         raise BundleError("{}: {} is {}; do not use it".format(path, name, error))
 
 
-def _model(facts):
+def _model(facts: Dict[str, Any]) -> Model:
     tolerances = {backend: Tolerance(**limits) for backend, limits in facts["tolerances"].items()}
     return Model(**dict(facts, backends=tuple(facts["backends"]), tolerances=tolerances))
 
 
-def _read(path, identity, manifest):
+def _read(path: str, identity: str, manifest: Dict[str, Any]) -> Bundle:
     try:
         preprocessing = Preprocessing(**manifest["preprocessing"]).check()
     except OptionError as error:
@@ -309,10 +317,10 @@ def _read(path, identity, manifest):
     )
 
 
-def _check_references(path, manifest, models):
+def _check_references(path: str, manifest: Mapping[str, Any], models: Iterable[Model]) -> None:
     """Raise BundleError if the manifest names a model or a file that it does not list."""
     names = [model.name for model in models]
-    problems = ["two models are called {!r}".format(name) for name in set(names) if names.count(name) > 1]
+    problems = ["two models have the name {!r}".format(name) for name in set(names) if names.count(name) > 1]
     problems += [
         "the model {!r} names the file {!r}, which is not listed".format(model.name, model.file)
         for model in models

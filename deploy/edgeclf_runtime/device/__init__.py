@@ -1,1 +1,1 @@
-"""The machine and this process on it: facts, limits, children, signals, systemd."""
+"""The machine and this process: facts, limits, child processes, signals, systemd."""

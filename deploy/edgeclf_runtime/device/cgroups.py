@@ -1,9 +1,8 @@
 """Limits that a container, a systemd unit or a batch system sets by control groups, versions 1 and 2.
 
-A limit holds for all groups below it, so each group is looked at from this process's own up to the one that is mounted.
-In a container that is the container's, whatever path /proc/self/cgroup gives: it is the host's if the container has no
-cgroup namespace of its own.  Sources: man 7 cgroups, the kernel's admin-guide/cgroup-v2 and cgroup-v1.
-Knows nothing of what the limits are for.
+A limit applies to all groups below it, so every group from this process's own up to the mounted one is read.  In a
+container the mounted one is the container's.  /proc/self/cgroup gives the host's path if the container has no cgroup
+namespace of its own.  Sources: man 7 cgroups, the kernel's admin-guide/cgroup-v2 and cgroup-v1.
 """
 
 import os
@@ -11,7 +10,7 @@ import re
 from typing import Iterator, List, NamedTuple, Optional, Tuple
 
 _MAX_BYTES = 1 << 20
-# Where they usually are; for a process that may not read /proc.
+# The usual mounts, for a process that cannot read /proc.
 _USUAL = (
     ("sys/fs/cgroup", ""),
     ("sys/fs/cgroup/cpu", "cpu"),
@@ -24,8 +23,8 @@ _USUAL = (
 class _Mount(NamedTuple):
     """A mounted hierarchy of groups.
 
-    folder      where
-    group       path of the group in the hierarchy that is mounted there
+    folder      the mount point
+    group       the path, within the hierarchy, of the group that is mounted there
     controllers of version 1; ("",) for version 2
     """
 
@@ -35,13 +34,13 @@ class _Mount(NamedTuple):
     controllers: Tuple[str, ...]
 
 
-def cpu_quota(root="/"):
-    """Return how many processors' time this process may use, as 1.5, or None if it is not limited."""
+def cpu_quota(root: str = "/") -> Optional[float]:
+    """Return how many processors' worth of time this process may use, such as 1.5, or None if there is no limit."""
     quotas = [_quota(folder) for folder in _groups("cpu", root)]
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
-def _quota(folder):
+def _quota(folder: str) -> Optional[float]:
     both = (_read(os.path.join(folder, "cpu.max")) or "").split()
     if not both:
         both = [_read(os.path.join(folder, "cpu.cfs_{}_us".format(name))) or "" for name in ("quota", "period")]
@@ -50,8 +49,8 @@ def _quota(folder):
     return int(both[0]) / int(both[1])
 
 
-def memory_limit(root="/"):
-    """Return how many bytes of memory this process and others of its groups may use, or None if it is not limited."""
+def memory_limit(root: str = "/") -> Optional[int]:
+    """Return how many bytes of memory this process and the others in its groups may use, or None if there is no limit."""
     limits = [_number(folder, name) for folder in _groups("memory", root) for name in _LIMITS]
     # Version 1 writes "no limit" as the largest multiple of the page size.
     return min((limit for limit in limits if limit is not None and limit < 1 << 60), default=None)
@@ -60,43 +59,43 @@ def memory_limit(root="/"):
 _LIMITS = ("memory.max", "memory.limit_in_bytes")
 
 
-def _number(folder, name):
+def _number(folder: str, name: str) -> Optional[int]:
     text = _read(os.path.join(folder, name)) or ""
     return int(text) if text.isdecimal() else None
 
 
-def _groups(controller, root) -> Iterator[str]:
-    """Yield the folder of each group that this process is in, its own first, of each hierarchy with the controller."""
+def _groups(controller: str, root: str) -> Iterator[str]:
+    """Yield the folders of this process's groups, innermost first, in each hierarchy that has the controller."""
     mounts, own = _mounts(root), _own_groups(root)
     for version, name in ((1, controller), (2, "")):
         path = next((path for names, path in own if name in names), "/")
         hierarchy = [mount for mount in mounts if mount.version == version and name in mount.controllers]
-        # Groups of others may be mounted, too; if no mount leads to this process, its container's is the first.
+        # Other processes' groups may be mounted too; if no mount leads to this process, the first is its container's.
         for mount in [mount for mount in hierarchy if _is_below(path, mount.group)] or hierarchy[:1]:
             below = _below(path, mount.group)
             yield from (os.path.join(mount.folder, *below[:depth]) for depth in range(len(below), -1, -1))
 
 
-def _is_below(path, group):
+def _is_below(path: str, group: str) -> bool:
     return path == group or path.startswith(group.rstrip("/") + "/")
 
 
-def _below(path, group) -> List[str]:
+def _below(path: str, group: str) -> List[str]:
     """Return the names of the groups from a mounted one down to this process's."""
     parts = [part for part in (path[len(group) :] if _is_below(path, group) else path).split("/") if part]
     return [] if ".." in parts else parts
 
 
-def _own_groups(root):
-    """Return (controllers, path) of each line of /proc/self/cgroup; version 2 has ("",)."""
+def _own_groups(root: str) -> List[Tuple[Tuple[str, ...], str]]:
+    """Return (controllers, path) for each line of /proc/self/cgroup; version 2 has ("",)."""
     lines = (_read(os.path.join(root, "proc/self/cgroup")) or "").splitlines()
     fields = [line.split(":", 2) for line in lines]
     return [(tuple(field[1].split(",")), field[2]) for field in fields if len(field) == 3]
 
 
-def _mounts(root):
-    """Return every _Mount that there is."""
-    found = []
+def _mounts(root: str) -> List[_Mount]:
+    """Return every mounted hierarchy."""
+    found: List[_Mount] = []
     for line in (_read(os.path.join(root, "proc/self/mountinfo")) or "").splitlines():
         front, _, back = line.partition(" - ")
         fields, kind = front.split(" "), back.split(" ")
@@ -111,12 +110,12 @@ def _mounts(root):
     return found
 
 
-def _unescaped(path):
-    """Return a path of /proc/self/mountinfo, which writes blanks as octal numbers."""
+def _unescaped(path: str) -> str:
+    """Decode a path of /proc/self/mountinfo, which writes blanks as octal numbers."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), path)
 
 
-def _read(path) -> Optional[str]:
+def _read(path: str) -> Optional[str]:
     try:
         with open(path, "rb") as stream:
             return os.fsdecode(stream.read(_MAX_BYTES)).strip()

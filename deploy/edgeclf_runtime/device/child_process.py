@@ -1,7 +1,7 @@
-"""Processes that the runtime starts: modules of its own, which end with it and import nothing from the working folder.
+"""Child processes: modules of the runtime that end with their parent and import nothing from the working folder.
 
-Every child process is started here.  A child finds modules where its parent does, runs the parent's
-own copy of the runtime, and is killed by the kernel when its parent ends, even if it was stopped.
+Every child process is started here.  A child searches its parent's module path, runs the parent's copy of the
+runtime, and is killed by the kernel when its parent ends, even if the child is stopped (SIGSTOP).
 """
 
 import os
@@ -11,16 +11,16 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import Any, List
+from typing import Any, Dict, List, Mapping, Optional
 
 import edgeclf_runtime
 
 from .credentials import child_environment
 
-# Python is started isolated (-I): without it, a folder "importlib" in the working folder, or in an empty entry of
-# PYTHONPATH, would run here.  Nothing but the built-in sys is imported until the path is the parent's; what Python
-# itself put there (its library, its site-packages) stays behind it.  The runtime's folder is on the path for one
-# import: no numpy.py that was dropped there.
+# Python is started isolated (-I): otherwise a folder "importlib" in the working folder, or in an empty entry of
+# PYTHONPATH, would run here.  Only the built-in sys is imported before the path is the parent's; Python's own entries
+# (its library, its site-packages) come after it.  The runtime's folder is on the path for one import only, so that a
+# numpy.py dropped there is never imported.
 _START = """
 import sys
 module, parent, verified, start, manifest, home, count = sys.argv[1:8]
@@ -47,13 +47,13 @@ run_child(module, int(parent), handles)
 _PR_SET_PDEATHSIG = 1
 
 
-def runtime_command(module, *handles):
-    """Return the command that calls a module's ``main`` with numbers, the handles that it inherits.
+def runtime_command(module: str, *handles: int) -> List[str]:
+    """Return the command that calls a module's ``main`` with the numbers of the handles it inherits.
 
-    Where the runtime was imported by a bundle that verified it (``edgeclf_runtime.__verified_home__`` names the
-    bundle's folder, ``__verified_start__`` and ``__verified_manifest__`` the hashes of its ``__main__.py`` and of its
-    manifest), the child runs that bundle's ``__main__.py`` under the name ``edgeclf_bundle`` and calls its ``import_runtime()``, which verifies the code and imports
-    ``edgeclf_runtime`` as it did here.
+    If a bundle verified and imported the runtime (``edgeclf_runtime.__verified_home__`` is its folder,
+    ``__verified_start__`` and ``__verified_manifest__`` are the hashes of its ``__main__.py`` and its manifest), the child
+    runs that ``__main__.py`` under the name ``edgeclf_bundle`` and calls its ``import_runtime()``, which verifies the code
+    and imports ``edgeclf_runtime`` as it did here.
     """
     home = os.path.dirname(os.path.dirname(os.path.abspath(edgeclf_runtime.__file__)))
     verified = [getattr(edgeclf_runtime, "__verified_{}__".format(name), "") for name in ("home", "start", "manifest")]
@@ -66,9 +66,9 @@ def runtime_command(module, *handles):
 
 
 def _module_path() -> List[str]:
-    """Return where a child looks for modules: the parent's absolute entries, and PYTHONPATH's.
+    """Return the child's module path: the parent's absolute entries and those of PYTHONPATH.
 
-    The working folder is left out where ``python -m`` put it there.
+    The working folder is left out if ``python -m`` added it.
     """
     given = [] if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "").split(os.pathsep)
     given = [entry for entry in given if os.path.isabs(entry)]
@@ -78,15 +78,15 @@ def _module_path() -> List[str]:
     return [entry for entry in given if entry not in path] + path
 
 
-def _is_working_folder(entry):
+def _is_working_folder(entry: str) -> bool:
     try:
         return os.path.samefile(entry, os.curdir)
     except OSError:
         return False
 
 
-def start_child(module, *handles, **options) -> Any:
-    """Start a module's ``main`` as a process that inherits handles; ``options`` are Popen's.  Returns the Popen.
+def start_child(module: str, *handles: int, **options: Any) -> "subprocess.Popen[Any]":
+    """Start a module's ``main`` as a process that inherits the handles; ``options`` are Popen's.  Returns the Popen.
 
     Its environment is this process's without passwords, unless ``env`` is given.
     """
@@ -94,32 +94,32 @@ def start_child(module, *handles, **options) -> Any:
     return _starter().start(runtime_command(module, *handles), dict(options, pass_fds=handles))
 
 
-def run_child(module, parent, handles):
-    """Run a module's ``main``, in the child."""
+def run_child(module: str, parent: int, handles: List[int]) -> None:
+    """Run a module's ``main`` in the child."""
     _end_with(parent)
     __import__("edgeclf_runtime." + module)
     sys.modules["edgeclf_runtime." + module].main(*handles)  # type: ignore[attr-defined]
 
 
-def _end_with(parent):
-    """Let the kernel kill this process when its parent ends; elsewhere than on Linux its pipes' ends tell."""
+def _end_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends; outside of Linux, only its closed pipes show that."""
     if not sys.platform.startswith("linux"):
         return
     import ctypes
 
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it ended before
+    if os.getppid() != parent:  # the parent has already ended
         os._exit(1)
 
 
-def find_program(name):
-    """Return the absolute path of a program on PATH, or None; entries that depend on the working folder do not count."""
+def find_program(name: str) -> Optional[str]:
+    """Return the absolute path of a program on PATH, or None; entries relative to the working folder are ignored."""
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
     return shutil.which(name, path=os.pathsep.join(folder for folder in folders if os.path.isabs(folder)) or os.devnull)
 
 
-def without_working_folder(environment):
-    """Return an environment whose PYTHONPATH has no entry that depends on the working folder."""
+def without_working_folder(environment: Mapping[str, str]) -> Dict[str, str]:
+    """Return an environment whose PYTHONPATH has no entries relative to the working folder."""
     path = [entry for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(entry)]
     cleaned = {name: value for name, value in environment.items() if name != "PYTHONPATH"}
     return dict(cleaned, PYTHONPATH=os.pathsep.join(path)) if path else cleaned
@@ -128,37 +128,37 @@ def without_working_folder(environment):
 class _Starter:
     """The thread that starts every child.
 
-    "Kill it when its parent ends" (prctl) means the thread that started it, and a camera outlives the thread that
-    opened it; so this thread lives as long as the process.
+    "Kill it when its parent ends" (prctl) refers to the thread that started it, and a camera can outlive the thread that
+    opened it.  This thread lives as long as the process.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.process = os.getpid()
-        self._orders: Any = queue.Queue()
+        self._orders: "queue.Queue[_Order]" = queue.Queue()
         threading.Thread(target=self._run, name="starter", daemon=True).start()
 
-    def start(self, command, options):
-        """Return the Popen; raises what starting raised."""
+    def start(self, command: List[str], options: Dict[str, Any]) -> "subprocess.Popen[Any]":
+        """Return the Popen; raises whatever starting it raised."""
         order = _Order(command, options)
         self._orders.put(order)
         return order.wait()
 
-    def _run(self):
+    def _run(self) -> None:
         while True:
             self._orders.get().carry_out()
 
 
 class _Order:
-    """A process to be started by another thread; killed at once if nobody waits for it any more."""
+    """A process for the starter thread to start; killed at once if no one waits for it anymore."""
 
-    def __init__(self, command, options):
+    def __init__(self, command: List[str], options: Dict[str, Any]) -> None:
         self._command, self._options = command, options
         self._done, self._lock = threading.Event(), threading.Lock()
         self._given_up = False
         self._process: Any = None
-        self._error: Any = None
+        self._error: Optional[Exception] = None
 
-    def carry_out(self):
+    def carry_out(self) -> None:
         with self._lock:
             if self._given_up:
                 return
@@ -168,7 +168,7 @@ class _Order:
                 self._error = error
         self._done.set()
 
-    def wait(self):
+    def wait(self) -> "subprocess.Popen[Any]":
         try:
             self._done.wait()
         except BaseException:  # Ctrl-C
@@ -187,8 +187,8 @@ _starters: List[_Starter] = []
 _starters_lock = threading.Lock()
 
 
-def _starter():
-    """Return this process's starter; a fork has none of its parent's threads."""
+def _starter() -> _Starter:
+    """Return this process's starter; after a fork it needs a new one, since threads are not inherited."""
     with _starters_lock:
         if not _starters or _starters[0].process != os.getpid():
             _starters[:] = [_Starter()]

@@ -1,6 +1,6 @@
-"""The facts of a machine: what a figure that was measured on it depends on.
+"""Facts about a machine that its benchmark figures depend on.
 
-Knows nothing of what changes from second to second; ``device/telemetry.py`` does.
+For values that change from second to second, see ``device/telemetry.py``.
 """
 
 import glob
@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import sys
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 from .. import __version__
 from .cgroups import cpu_quota
@@ -17,20 +18,20 @@ _MAX_BYTES = 1 << 16
 GPU_NODES = ("dev/nvhost-gpu", "dev/nvgpu/igpu0", "dev/nvidia0")
 
 
-def read_text(path):
-    """Return the first 64 KB of a small file without the blanks around it, or None where it is missing or unreadable."""
+def read_text(path: str) -> Optional[str]:
+    """Return the first 64 KB of a small file, stripped, or None if it is missing or unreadable."""
     try:
         with open(path, "rb") as stream:
-            # Texts in the device tree end with a zero byte.
+            # Strings in the device tree end with a zero byte.
             return stream.read(_MAX_BYTES).decode("utf-8", "replace").strip("\0 \n")
     except (OSError, ValueError):
         return None
 
 
-def machine_facts(root="/"):
-    """Return what a figure depends on: board, processor, power mode and versions; None where one is unknown.
+def machine_facts(root: str = "/") -> Dict[str, Any]:
+    """Return board, processor, power mode and versions; unknown ones are None.
 
-    root        where /proc, /sys, /etc and /var are looked for
+    root        the folder that holds /proc, /sys, /etc and /var
     """
     import cv2
     import numpy as np
@@ -49,7 +50,7 @@ def machine_facts(root="/"):
         "opencv": cv2.__version__,
         "edgeclf_runtime": __version__,
     }
-    # Whatever has run the models is loaded by now; nothing is loaded to ask for its version.
+    # The backend in use is loaded by now; nothing is loaded just to read its version.
     for library in ("onnxruntime", "tensorrt"):
         version = getattr(sys.modules.get(library), "__version__", None)
         if version:
@@ -57,39 +58,39 @@ def machine_facts(root="/"):
     return facts
 
 
-def cores(root="/"):
-    """Return how many cores this process may use: by its affinity, and by its container's quota, rounded up."""
+def cores(root: str = "/") -> int:
+    """Return how many cores this process may use, by its affinity and its container's quota, rounded up."""
     return _within_quota(len(_affinity()), root)
 
 
-def physical_cores(root="/"):
-    """Return how many cores this process may use, those that are two threads of one processor core counted once."""
+def physical_cores(root: str = "/") -> int:
+    """Return how many physical cores this process may use: two hardware threads of one core count once."""
     path = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
     found = {read_text(os.path.join(root, path.format(number))) or number for number in _affinity()}
     return _within_quota(len(found), root)
 
 
-def quota_cores(root="/"):
-    """Return cores() if a quota makes them fewer, else None: libraries count processors, and ignore quotas."""
+def quota_cores(root: str = "/") -> Optional[int]:
+    """Return cores() if a quota reduces it, else None; libraries count processors and ignore quotas."""
     found = cores(root)
     return found if found < len(_affinity()) else None
 
 
-def _affinity():
+def _affinity() -> Set[int]:
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
-def _within_quota(count, root):
+def _within_quota(count: int, root: str) -> int:
     quota = cpu_quota(root)
     return count if quota is None else max(1, min(count, math.ceil(quota)))
 
 
-def board(root="/"):
-    """Return the board's name as its device tree gives it, or None (a PC has none)."""
+def board(root: str = "/") -> Optional[str]:
+    """Return the board's name from its device tree, or None (a PC has none)."""
     return read_text(os.path.join(root, "proc/device-tree/model"))
 
 
-# What else shows a Tegra processor.  Docker hides the device tree (/sys/firmware), the rest of /sys it shows: the SoC's
+# Other signs of a Tegra processor.  Docker hides the device tree (/sys/firmware) but shows the rest of /sys: the SoC's
 # family, the fuses' chip id, the kernel's name.  NVIDIA's container runtime adds devices and the host's libraries.
 _TEGRA_TEXTS = (
     ("sys/devices/soc0/family", r"Tegra"),
@@ -100,18 +101,18 @@ _TEGRA_TEXTS = (
 _TEGRA_FILES = (
     *("dev/nvmap", "dev/nvhost-ctrl", "dev/nvhost-gpu", "dev/nvgpu", "dev/nvhost-ctrl-gpu"),
     "usr/lib/aarch64-linux-gnu/tegra/libnv*",
-    # Debian puts the libraries of other GPUs into this folder; these are Tegra's.
+    # Debian puts other GPUs' libraries into this folder too; these are Tegra's.
     "usr/lib/aarch64-linux-gnu/nvidia/libnvrm_*",
 )
 
 
-def gpu_nodes(root="/"):
-    """Return the nodes below ``root`` by which programs open an NVIDIA GPU, a Jetson's among them; none without one."""
+def gpu_nodes(root: str = "/") -> List[str]:
+    """Return the device nodes of NVIDIA GPUs below ``root``, including a Jetson's; empty without a GPU."""
     return [node for node in GPU_NODES if os.path.exists(os.path.join(root, node))]
 
 
-def is_jetson(root="/"):
-    """Whether this is a board with one of NVIDIA's Tegra processors, inside of a container, too."""
+def is_jetson(root: str = "/") -> bool:
+    """Whether this board has an NVIDIA Tegra processor; works inside a container, too."""
     if "nvidia,tegra" in (read_text(os.path.join(root, "proc/device-tree/compatible")) or ""):
         return True
     if platform.machine() not in ("aarch64", "arm64"):
@@ -121,47 +122,47 @@ def is_jetson(root="/"):
     )
 
 
-def jetson_linux(root="/"):
-    """Return the release of Jetson Linux, as in "R32.7.1", or None."""
+def jetson_linux(root: str = "/") -> Optional[str]:
+    """Return the Jetson Linux release, such as "R32.7.1", or None."""
     text = read_text(os.path.join(root, "etc/nv_tegra_release")) or ""
     # "# R32 (release), REVISION: 7.1, GCID: 29689809, BOARD: t210ref, ..."
     found = re.match(r"# (R\d+) \(release\), REVISION: ([\d.]+)", text)
     return "{}.{}".format(*found.groups()) if found else None
 
 
-def power_mode(root="/"):
-    """Return a Jetson's power mode as nvpmodel wrote it down, as in "MAXN (mode 0)", or None."""
+def power_mode(root: str = "/") -> Optional[str]:
+    """Return a Jetson's power mode as nvpmodel stored it, such as "MAXN (mode 0)", or None."""
     status = re.match(r"pmode:(\d+)", read_text(os.path.join(root, "var/lib/nvpmodel/status")) or "")
     if not status:
         return None
     number = int(status.group(1))
     modes = read_text(os.path.join(root, "etc/nvpmodel.conf")) or ""
-    # A mode's definition begins "< POWER_MODEL ID=0 NAME=MAXN >".
+    # A mode's definition starts with "< POWER_MODEL ID=0 NAME=MAXN >".
     name = re.search(r"^<\s*POWER_MODEL\s+ID={}\s+NAME=(\S+)".format(number), modes, re.MULTILINE)
     return "{} (mode {})".format(name.group(1), number) if name else "mode {}".format(number)
 
 
-def governor(root="/"):
-    """Return what sets the processors' clocks, as in "schedutil", or None."""
+def governor(root: str = "/") -> Optional[str]:
+    """Return the governor of the processors' clocks, such as "schedutil", or None."""
     pattern = os.path.join(root, "sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor")
     return ", ".join(sorted({text for text in map(read_text, glob.glob(pattern)) if text})) or None
 
 
-def memory_bytes(root="/"):
-    """Return the memory in all and what of it programs can still have, in bytes, or None if it is unknown."""
+def memory_bytes(root: str = "/") -> Optional[Tuple[int, int]]:
+    """Return the total and the available memory in bytes, or None if unknown."""
     path = os.path.join(root, "proc/meminfo")
     total, available = proc_bytes(path, "MemTotal"), proc_bytes(path, "MemAvailable")
     return None if total is None or available is None else (total, available)
 
 
-def proc_bytes(path, name):
-    """Return a field that a file in /proc gives in kB, in bytes, or None if it has no such field."""
+def proc_bytes(path: str, name: str) -> Optional[int]:
+    """Return in bytes a field that a file in /proc gives in kB, or None if it has no such field."""
     found = re.search(r"^{}:\s+(\d+) kB$".format(name), read_text(path) or "", re.MULTILINE)
     return int(found.group(1)) << 10 if found else None
 
 
-def has_dot_product(root="/"):
-    """Whether this is a 64-bit Arm processor with the instructions that INT8 is fast by: asimddp in /proc/cpuinfo."""
+def has_dot_product(root: str = "/") -> bool:
+    """Whether this is a 64-bit Arm processor with the dot product instructions that make INT8 fast (asimddp in /proc/cpuinfo)."""
     if platform.machine() != "aarch64":
         return False
     text = read_text(os.path.join(root, "proc/cpuinfo")) or ""
@@ -169,7 +170,7 @@ def has_dot_product(root="/"):
     return bool(features) and all("asimddp" in line.split() for line in features)
 
 
-def processor(root="/"):
+def processor(root: str = "/") -> str:
     """Return the processor's name."""
     lines = (read_text(os.path.join(root, "proc/cpuinfo")) or "").splitlines()
     names = [

@@ -1,8 +1,8 @@
-"""Ends a program on SIGTERM, SIGHUP and SIGINT, also while native code hangs.
+"""Ends a program on SIGTERM, SIGHUP and SIGINT, even if native code hangs.
 
-Python runs a signal's handler only when the main thread is back from native code: never, if a GPU fell off in the
-middle of an inference.  But C code writes the signal's number to a pipe at once (``signal.set_wakeup_fd``); a thread
-reads it, and ends the program if that does not end by itself.
+Python runs a signal handler only after the main thread returns from native code, which is never if a GPU fails in the
+middle of an inference.  But C code writes the signal's number to a pipe at once (``signal.set_wakeup_fd``).  A thread
+reads it and ends the program if the program does not end by itself.
 """
 
 import contextlib
@@ -13,64 +13,65 @@ import sys
 import threading
 import time
 import weakref
-from typing import Any, List
+from types import FrameType
+from typing import Any, FrozenSet, Iterator, List, NoReturn, Optional, Union
 
-# After the signal: until the program must have begun to end, and until it must have ended (a video is finished then).
+# Limits after the signal: to begin to end, and to have ended (which includes finishing a video).
 BEGIN_S, END_S = 1.5, 8.0
 _LOOK_EVERY_S = 0.05
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-# Where a handler must not raise: files and functions.
+# Files and functions in which a handler must not raise.
 _MIDDLE = (
     ("threading.py", "notify"),
     ("weakref.py", "__call__"),
     ("weakref.py", "remove"),
     ("_weakrefset.py", "_remove"),
 )
-# Threads that wait in Python for work, and end with the program.
+# Threads that wait in Python for work and end with the program.
 _IDLE = ("starter", "stopping")
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, or SIGHUP: the terminal was closed.
+    """SIGTERM, or SIGHUP (the terminal was closed).
 
-    exit_code   of a program that it ended, as a shell reports it
+    exit_code   of the program, as a shell reports it
     """
 
-    def __init__(self, number=signal.SIGTERM):
+    def __init__(self, number: int = signal.SIGTERM) -> None:
         super().__init__()
         self.exit_code = 128 + number
 
 
 class Interrupted(KeyboardInterrupt):
-    """SIGINT: Ctrl-C.  (Unlike a KeyboardInterrupt it can be watched by a weak reference.)"""
+    """SIGINT: Ctrl-C.  Unlike KeyboardInterrupt, it supports weak references."""
 
 
 @contextlib.contextmanager
-def stoppable():
-    """Raise Terminated for SIGTERM and SIGHUP, KeyboardInterrupt for SIGINT, inside the block; end the program if that fails.
+def stoppable() -> Iterator[None]:
+    """Within the block, raise Terminated on SIGTERM and SIGHUP and KeyboardInterrupt on SIGINT; if that fails, end the program.
 
-    What was raised where exceptions are dropped is raised again.  Signals that the program was started to ignore stay
-    ignored.  For the main thread; elsewhere nothing is changed.
+    An exception that was raised where exceptions are dropped is raised again.  Signals that the program was started to
+    ignore stay ignored.  Only for the main thread; in other threads nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    # Lists, not Events: a second signal would find a lock taken.
+    # Lists, not Events: a second signal could find an Event's lock taken.
     begun: List[int] = []
     again: List[int] = []
     raised: List[Any] = []
     readable, writable = os.pipe()
     os.set_blocking(writable, False)
 
-    def handle(number, frame):
+    def handle(number: int, frame: Optional[FrameType]) -> None:
         if _in_the_middle(frame):
             again.append(number)
             return
         begun.append(number)
         raise watched(Interrupted() if number == signal.SIGINT else Terminated(number), number)
 
-    def watched(error, number):
-        # If it is gone before the block is left, somebody dropped it.  (No name in handle() may keep it alive.)
+    def watched(error: BaseException, number: int) -> BaseException:
+        # If it disappears before the block ends, someone dropped it.  (No name in handle() may keep it alive.)
         raised.append(weakref.ref(error, lambda _: again.append(number)))
         return error
 
@@ -88,15 +89,15 @@ def stoppable():
         signal.set_wakeup_fd(wakeup)
         for number, handler in before.items():
             signal.signal(number, handler)
-        os.close(writable)  # the thread ends, and closes its end
+        os.close(writable)  # the thread ends and closes its end
 
 
-def _in_the_middle(frame):
-    """Whether what a handler raises now would be lost, or break a Condition for good.
+def _in_the_middle(frame: Optional[FrameType]) -> bool:
+    """Whether an exception that a handler raises now would be lost, or would break a Condition for good.
 
-    A finalizer's and a ``__del__``'s exceptions are printed and dropped.  Before Python 3.10.5, one between a waiter's
-    release and its removal, in ``notify()``, leaves a waiter that no later ``notify()`` can release (CPython's issue
-    92530); Events and queues notify by Conditions, too.
+    Exceptions of a finalizer or a ``__del__`` are printed and dropped.  Before Python 3.10.5, one between a waiter's
+    release and its removal, in ``notify()``, leaves a waiter that no later ``notify()`` can release (CPython issue
+    92530); Events and queues use Conditions, too.
     """
     while frame is not None:
         code = frame.f_code
@@ -106,10 +107,10 @@ def _in_the_middle(frame):
     return False
 
 
-def _watch(readable, numbers, begun, again):
+def _watch(readable: int, numbers: FrozenSet[int], begun: List[int], again: List[int]) -> None:
     """End the program after a signal, unless it begins to end in time and leaves the block, which closes the pipe.
 
-    Signals that are in ``again`` are sent again: nothing has begun by them.
+    Signals in ``again`` are sent again, because their exceptions were lost.
     """
     with os.fdopen(readable, "rb", buffering=0) as stream:
         number = next((data[0] for data in iter(lambda: stream.read(1), b"") if data[0] in numbers), None)
@@ -118,7 +119,7 @@ def _watch(readable, numbers, begun, again):
             waited = time.monotonic() - came
             if waited > END_S or (waited > BEGIN_S and not begun):
                 with contextlib.suppress(OSError):
-                    os.write(2, b"error: a call into a library does not return; the program was ended all the same\n")
+                    os.write(2, b"error: a call into a library does not return; the program was ended anyway\n")
                 os._exit(128 + number)
             if select.select([stream], [], [], _LOOK_EVERY_S)[0] and not stream.read(64):
                 return
@@ -127,8 +128,8 @@ def _watch(readable, numbers, begun, again):
                 os.kill(os.getpid(), number)
 
 
-def leave(code):
-    """End the program with an exit code, or a message: at once if a thread hangs in native code."""
+def leave(code: Union[int, str, None]) -> NoReturn:
+    """End the program with an exit code or a message; at once if a thread hangs in native code."""
     others = set(threading.enumerate()) - {threading.current_thread()}
     if any(thread.name not in _IDLE for thread in others):
         if isinstance(code, str):

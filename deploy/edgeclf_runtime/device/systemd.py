@@ -1,7 +1,6 @@
-"""Tells systemd how the service is: ready, alive, busy, stopping.
+"""Reports the service's state to systemd: ready, alive, busy, stopping.
 
-The protocol is a datagram to the socket that NOTIFY_SOCKET names (man sd_notify); outside of
-systemd nothing happens.
+Each report is a datagram to the socket in NOTIFY_SOCKET (man sd_notify).  Outside of systemd nothing happens.
 """
 
 import contextlib
@@ -10,25 +9,24 @@ import socket
 import sys
 import threading
 import time
-from typing import List
+from typing import Iterator, List, Mapping, Optional
 
 from ..text.redaction import redact
 from ..text.terminal import printable
 
-# systemd drops a datagram of more than 4096 bytes, READY=1 in it too.
+# systemd drops datagrams of more than 4096 bytes, including their READY=1.
 _LONGEST = 1000
-_BUSY_EVERY_S = 5.0  # at most, between two signs of life of something that takes long
-_AFTERWARDS_S = 15.0  # what a call whose time is limited may take to say that the limit has passed
+_BUSY_EVERY_S = 5.0  # longest interval between two signs of life during long work
+_AFTERWARDS_S = 15.0  # time for a limited call to report that its limit has passed
 
 
 class Notifier:
-    """Speaks to systemd on behalf of a loop.
+    """Reports to systemd on behalf of a loop.
 
-    alive() is cheap: it may be called for every frame, and speaks at most twice in the
-    watchdog's time (WATCHDOG_USEC).
+    alive() is cheap and can be called for every frame: it sends at most two reports per watchdog interval (WATCHDOG_USEC).
     """
 
-    def __init__(self, environment=None):
+    def __init__(self, environment: Optional[Mapping[str, str]] = None) -> None:
         environment = os.environ if environment is None else environment
         self._address = environment.get("NOTIFY_SOCKET", "")
         if self._address.startswith("@"):
@@ -38,32 +36,32 @@ class Notifier:
         self._every_s = int(watchdog) / 2e6 if watchdog.isdecimal() and int(watchdog) else None
         self._next = 0.0
         self._status = ""
-        self._busy = 0  # blocks of busy() that are under way
+        self._busy = 0  # active busy() blocks
         self._busy_until = 0.0
         self._lock = threading.Lock()
 
-    def ready(self, status):
-        """Say that it works, with a line for ``systemctl status``."""
+    def ready(self, status: str) -> None:
+        """Report that the service is ready, with a line for ``systemctl status``."""
         self._status = status
         self._send("READY=1\n" + _status(status))
 
-    def status(self, status):
+    def status(self, status: str) -> None:
         """Change the line for ``systemctl status``."""
         self._status = status
         self._send(_status(status))
 
-    def alive(self):
-        """Say that the loop goes on, where a watchdog wants to hear it."""
+    def alive(self) -> None:
+        """Report that the loop is running, if a watchdog expects it."""
         now = time.monotonic()
         if self._every_s is not None and now >= self._next:
             self._next = now + self._every_s
             self._send("WATCHDOG=1")
 
     @contextlib.contextmanager
-    def busy(self, limit_s, words):
-        """Say, while the block lasts, that this is work and no hang: for ``limit_s`` at most, or as progress() says.
+    def busy(self, limit_s: float, words: str) -> Iterator[None]:
+        """During the block, report that this is work and not a hang: for at most ``limit_s``, or until progress()'s limit.
 
-        words       what is done, for ``systemctl status``
+        words       a description for ``systemctl status``
         """
         if not self._address:
             yield
@@ -84,38 +82,38 @@ class Notifier:
             with self._lock:
                 self._busy -= 1
                 self._busy_until *= bool(self._busy)
-            # Takes back what the watchdog was extended by.
+            # Ends the watchdog's extension.
             self._watchdog()
-            if before and self._status == words:  # which a camera's loss may have changed
+            if before and self._status == words:  # a lost camera may have changed it
                 self.status(before)
 
-    def progress(self, limit_s):
-        """Say that what is done next in a block of busy() takes ``limit_s`` at most."""
+    def progress(self, limit_s: float) -> None:
+        """Report that the next step in a busy() block takes at most ``limit_s``."""
         with self._lock:
             if self._busy:
                 self._busy_until = max(self._busy_until, time.monotonic() + limit_s + _AFTERWARDS_S)
 
-    def _stay_busy(self, done):
+    def _stay_busy(self, done: threading.Event) -> None:
         while not done.wait(min(self._every_s or _BUSY_EVERY_S, _BUSY_EVERY_S)):
             if time.monotonic() > self._busy_until:
                 return
             self._still_busy()
 
-    def _still_busy(self):
+    def _still_busy(self) -> None:
         self._watchdog()
-        # For the start's limit.  It is for a library, too, that keeps this process's other threads from running.
+        # For the start timeout.  It also covers a library that keeps this process's other threads from running.
         left_s = max(self._busy_until - time.monotonic(), 0)
         self._send("EXTEND_TIMEOUT_USEC={:.0f}".format(left_s * 1e6))
 
-    def _watchdog(self):
+    def _watchdog(self) -> None:
         if self._every_s is not None:
             self._send("WATCHDOG=1")
 
-    def stopping(self):
-        """Say that it ends in order."""
+    def stopping(self) -> None:
+        """Report an orderly end."""
         self._send("STOPPING=1")
 
-    def _send(self, text):
+    def _send(self, text: str) -> None:
         if not self._address:
             return
         try:
@@ -123,19 +121,19 @@ class Notifier:
                 link.connect(self._address)
                 link.sendall(text.encode())
         except OSError:
-            pass  # systemd has gone; it is not for a camera to fall over that
+            pass  # systemd has gone; the camera goes on
 
 
-def _status(text):
-    """Return the assignment of the status line: one line, since each line of the datagram is a command to systemd."""
+def _status(text: str) -> str:
+    """Return the status line's assignment, as one line: each line of the datagram is a command to systemd."""
     return "STATUS={}".format(printable(redact(str(text)))[:_LONGEST])
 
 
-def is_service(environment=None):
+def is_service(environment: Optional[Mapping[str, str]] = None) -> bool:
     """Return whether systemd started this process.
 
-    A desktop's terminals and a service's children inherit INVOCATION_ID, so it counts only where systemd's later
-    SYSTEMD_EXEC_PID (from 248 on) names this process or the shell that started it, or where there is no terminal.
+    A desktop's terminals and a service's children inherit INVOCATION_ID.  It counts only if SYSTEMD_EXEC_PID (systemd 248
+    and later) names this process or the shell that started it, or if there is no terminal.
     """
     environment = os.environ if environment is None else environment
     if environment.get("NOTIFY_SOCKET"):
@@ -148,13 +146,13 @@ def is_service(environment=None):
     return sys.stdin is None or not sys.stdin.isatty()
 
 
-# The one that speaks for this process: of ``run``.  A program that uses the library speaks to systemd itself.
+# The Notifier of ``run``.  A program that uses the library reports to systemd itself.
 _speaking: List[Notifier] = []
 
 
 @contextlib.contextmanager
-def speaking(notifier):
-    """Let busy() and progress() of this module be a Notifier's inside the block."""
+def speaking(notifier: Notifier) -> Iterator[Notifier]:
+    """Make this module's busy() and progress() use a Notifier within the block."""
     _speaking.append(notifier)
     try:
         yield notifier
@@ -163,8 +161,8 @@ def speaking(notifier):
 
 
 @contextlib.contextmanager
-def busy(limit_s, words):
-    """Notifier.busy() where one speaks for this process."""
+def busy(limit_s: float, words: str) -> Iterator[None]:
+    """Call Notifier.busy() if this process has a Notifier."""
     if not _speaking:
         yield
         return
@@ -172,7 +170,7 @@ def busy(limit_s, words):
         yield
 
 
-def progress(limit_s):
-    """Notifier.progress() where one speaks for this process."""
+def progress(limit_s: float) -> None:
+    """Call Notifier.progress() if this process has a Notifier."""
     if _speaking:
         _speaking[-1].progress(limit_s)

@@ -1,12 +1,11 @@
-"""What the machine draws, how hot it is, and whether it slows itself down.
+"""The machine's power draw, temperatures and throttling.
 
-Everything is read from files of the kernel, so that no tool, no right and no service of the
-vendor is needed.  What is missing or cannot be read is None, "unknown", never zero.
+Everything is read from kernel files, so no tool, privilege or vendor service is needed.  A value that is missing or
+cannot be read is None, "unknown", never zero.
 
-Sources: for rails, their sums and over-current counters NVIDIA's Jetson Linux Developer Guide ("Platform
-Power and Performance"), for channels and units the kernel's hwmon/ina3221, for the GPU's clock and load
-jetson_stats' ``core/gpu.py``, for a PC the kernel's power/powercap.  The trees in the tests were written after
-these; no board has confirmed them yet.  Knows nothing of models.
+Sources: NVIDIA's Jetson Linux Developer Guide ("Platform Power and Performance") for rails, their sums and over-current
+counters; the kernel's hwmon/ina3221 for channels and units; jetson_stats' ``core/gpu.py`` for the GPU's clock and load;
+the kernel's power/powercap for a PC.  The trees in the tests follow these sources; no board has confirmed them yet.
 """
 
 import glob
@@ -14,12 +13,12 @@ import os
 import re
 import threading
 import time
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from .machine import proc_bytes, read_text
 
-# Rails that together are what the whole module draws: Nano; Xavier NX, Orin Nano and Orin NX; AGX Orin, whose
-# VDDQ_VDD2_1V8AO lies behind VIN_SYS_5V0; AGX Xavier; Thor, by its INA238; a PC's processor by RAPL has no rail.
+# Rails that add up to the whole module's power: Nano; Xavier NX, Orin Nano and Orin NX; AGX Orin, whose
+# VDDQ_VDD2_1V8AO is fed by VIN_SYS_5V0; AGX Xavier; Thor, by its INA238.  A PC's processor (RAPL) has no rail.
 TOTALS = (
     ("POM_5V_IN",),
     ("VDD_IN",),
@@ -30,20 +29,20 @@ TOTALS = (
 SAMPLE_INTERVAL_S = 0.1
 # Nano: 57000000.gpu, TX2: 17000000.gp10b, Xavier: 17000000.gv11b, Orin: 17000000.ga10b, then .gpu, Thor: gpu-gpc-0.
 _GPU = re.compile(r"(\.(gpu|gp10b|gv11b|ga10b)|^gpu-gpc-0)$")
-# A sensor in a part that is switched off reads -256 degrees.
+# A sensor in a powered-off part reads -256 degrees.
 _OFF_MILLIDEGREES = -100000
 
 
 class Telemetry(NamedTuple):
-    """One look at the machine.  A value that cannot be read is None; a group is empty where the machine has none.
+    """One reading of the machine.  A value that cannot be read is None; a group is empty if the machine has none.
 
     power_mw            by rail, in milliwatts
-    power_total_mw      what the whole module draws
+    power_total_mw      of the whole module
     temperature_c       by thermal zone, in degrees Celsius
-    throttle_events     how often the hardware slowed itself down since the start, by counter
-    throttle_alerts     by alert of the thermal management: above 0 while it slows a part down
+    throttle_events     how often the hardware has throttled since boot, by counter
+    throttle_alerts     by thermal alert: above 0 while it throttles a component
     cpu_mhz             by processor
-    gpu_mhz, gpu_load   an integrated GPU's clock, and the share of time that it is busy, 0 to 1
+    gpu_mhz, gpu_load   an integrated GPU's clock, and the fraction of time it is busy, 0 to 1
     memory_used_mb, memory_total_mb     of the machine; on a Jetson the GPU's too
     rss_mb              memory of this process
     """
@@ -61,14 +60,14 @@ class Telemetry(NamedTuple):
     rss_mb: Optional[float]
 
     def to_dict(self) -> Dict[str, Any]:
-        """The values as JSON can hold them."""
+        """Return the values in JSON types."""
         return dict(self._asdict())
 
 
-def read_telemetry(root="/"):
+def read_telemetry(root: str = "/") -> Telemetry:
     """Return a Telemetry of this moment; takes a few milliseconds and raises nothing.
 
-    root        where /proc and /sys are looked for
+    root        the folder that holds /proc and /sys
     """
     power = _power(root)
     gpu_mhz, gpu_load = _gpu(root)
@@ -91,80 +90,88 @@ def read_telemetry(root="/"):
     )
 
 
-def throttled(before, after):
-    """Whether the machine slowed itself down between two Telemetries: True, False, or None where nothing tells."""
+def throttled(before: Telemetry, after: Telemetry) -> Optional[bool]:
+    """Whether the machine throttled between two Telemetries: True, False, or None if nothing shows it."""
     counts = [(before.throttle_events.get(name), count) for name, count in after.throttle_events.items()]
     signs = [count > earlier for earlier, count in counts if earlier is not None and count is not None]
     signs += [state > 0 for look in (before, after) for state in look.throttle_alerts.values() if state is not None]
     return any(signs) if signs else None
 
 
+# Microjoules and the largest value of each RAPL counter, by its path.
+_Counters = Dict[str, Tuple[int, int]]
+# Time in seconds, total milliwatts, RAPL counters.
+_Reading = Tuple[float, Optional[float], _Counters]
+
+
 class PowerMeter:
     """Measures energy in a thread, ten times a second, from :meth:`start` to :meth:`stop` or inside ``with``.
 
-    By the rails of a Jetson; on a PC by RAPL's counters of the processors, which root alone may read.
+    Reads a Jetson's rails, or a PC's RAPL counters of the processors, which only root can read.
 
-    energy_j        joules; None until stopped, and where power could not be read at both ends
-    seconds         how long it measured
-    samples         how often power was read
+    energy_j        joules; None until stopped, and if power could not be read at both ends
+    seconds         duration of the measurement
+    samples         number of readings
     """
 
-    def __init__(self, root="/", interval_s=SAMPLE_INTERVAL_S):
+    def __init__(self, root: str = "/", interval_s: float = SAMPLE_INTERVAL_S) -> None:
         self._root, self._interval_s = root, interval_s
         self._stopping = threading.Event()
         self._thread: Optional[threading.Thread] = None
         self._joules = 0.0
-        self._last: Any = None
+        self._last: Optional[_Reading] = None
         self.energy_j: Optional[float] = None
         self.seconds = 0.0
         self.samples = 0
 
-    def start(self):
-        """Begin to measure; a meter measures once."""
+    def start(self) -> "PowerMeter":
+        """Start measuring; a meter can be used once."""
         self._began = time.monotonic()
         if self._sample():
             self._thread = threading.Thread(target=self._run, name="power", daemon=True)
             self._thread.start()
         return self
 
-    def stop(self):
-        """End, and return the energy in joules, or None."""
+    def stop(self) -> Optional[float]:
+        """Stop, and return the energy in joules, or None."""
         if self._thread is not None:
             self._stopping.set()
             self._thread.join()
             self._thread = None
-            # What was drawn since the last reading is unknown where this one fails.
+            # If this reading fails, the energy since the last one is unknown.
             self.energy_j = self._joules if self._sample() else None
         self.seconds = time.monotonic() - self._began
         return self.energy_j
 
-    def _run(self):
+    def _run(self) -> None:
         while not self._stopping.wait(self._interval_s):
             self._sample()
 
-    def _sample(self):
+    def _sample(self) -> bool:
         now, milliwatts = time.monotonic(), _total(_power(self._root))
         counters = _rapl(self._root) if milliwatts is None else {}
         if milliwatts is None and not counters:
             return False
+        if self._last is not None and (self._last[1] is None) != (milliwatts is None):
+            return False  # the rails appeared or disappeared: watts and RAPL's counters cannot be mixed
         if self._last is not None:
             self._joules += _joules(self._last, (now, milliwatts, counters))
         self._last = (now, milliwatts, counters)
         self.samples += 1
         return True
 
-    def __enter__(self):
+    def __enter__(self) -> "PowerMeter":
         return self.start()
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self.stop()
 
 
-def _joules(before, after):
+def _joules(before: _Reading, after: _Reading) -> float:
     (start, milliwatts, counters), (end, next_milliwatts, next_counters) = before, after
-    if not counters:
+    if milliwatts is not None and next_milliwatts is not None:
         return (milliwatts + next_milliwatts) / 2 * 1e-3 * (end - start)
-    # A counter starts again at zero behind its largest value.
+    # A counter starts over at zero after its largest value.
     return sum(
         (value - counters[path][0]) % (largest + 1) * 1e-6
         for path, (value, largest) in next_counters.items()
@@ -172,12 +179,12 @@ def _joules(before, after):
     )
 
 
-def _rapl(root):
-    """Return (microjoules, largest value) by counter of a processor's package."""
-    counters = {}
+def _rapl(root: str) -> _Counters:
+    """Return (microjoules, largest value) by the path of each processor package's counter."""
+    counters: _Counters = {}
     for path in _find(root, "sys/class/powercap/intel-rapl:[0-9]*/energy_uj"):
         value, largest = _number(path), _number(_beside(path, "max_energy_range_uj"))
-        # Zones inside of a package (core, dram) are counted in it already, and "psys" counts the packages again.
+        # A package includes its own zones (core, dram), and "psys" counts the packages again.
         if (read_text(_beside(path, "name")) or "").startswith("package"):
             if value is None or largest is None:
                 return {}
@@ -185,18 +192,19 @@ def _rapl(root):
     return counters
 
 
-def _power(root):
+def _power(root: str) -> Dict[str, Optional[float]]:
     rails: Dict[str, Optional[float]] = {}
     # JetPack 4.
     for path in _find(root, "sys/bus/i2c/drivers/ina3221x/*/iio:device*/rail_name_[0-9]"):
         rails[read_text(path) or path] = _number(_beside(path, "in_power{}_input".format(path[-1])))  # in milliwatts
-    # JetPack 5 and later: millivolts and milliamperes.  Channels above 3 are sums of the others and shunt voltages.
+    # JetPack 5 and later: millivolts and milliamperes.  Channels above 3 are sums and shunt voltages.
     for path in _find(root, "sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*/in[123]_label"):
         channel = path[-len("1_label")]
         millivolts = _number(_beside(path, "in{}_input".format(channel)))
         milliamperes = _number(_beside(path, "curr{}_input".format(channel)))
-        known = millivolts is not None and milliamperes is not None
-        rails[read_text(path) or path] = millivolts * milliamperes / 1e3 if known else None
+        rails[read_text(path) or path] = (
+            None if millivolts is None or milliamperes is None else millivolts * milliamperes / 1e3
+        )
     for path in _find(root, "sys/class/hwmon/hwmon*/power1_input"):
         if read_text(_beside(path, "name")) == "ina238":
             rails["VIN"] = _scaled(path, 1e-3)  # in microwatts
@@ -204,26 +212,27 @@ def _power(root):
     return rails
 
 
-def _total(rails):
+def _total(rails: Dict[str, Optional[float]]) -> Optional[float]:
     for names in TOTALS:
-        if all(rails.get(name) is not None for name in names):
-            return sum(rails[name] for name in names)
+        values = [value for value in map(rails.get, names) if value is not None]
+        if len(values) == len(names):
+            return sum(values)
     return None
 
 
-def _temperatures(root):
+def _temperatures(root: str) -> Dict[str, Optional[float]]:
     zones: Dict[str, Optional[float]] = {}
     for path in _find(root, "sys/class/thermal/thermal_zone*/type"):
         zone, value = path.split("/")[-2], _number(_beside(path, "temp"))
         name = read_text(path) or zone
         if name == "PMIC-Die":
-            continue  # Nano, TX2, Xavier: always 100 degrees, there is no sensor
+            continue  # Nano, TX2, Xavier: no sensor, always 100 degrees
         name = "{} ({})".format(name, zone) if name in zones else name
         zones[name] = None if value is None or value < _OFF_MILLIDEGREES else value * 1e-3
     return zones
 
 
-def _throttle_events(root):
+def _throttle_events(root: str) -> Dict[str, Optional[int]]:
     # Jetson Orin and Thor: oc1 under-voltage, oc2 average and oc3 instantaneous over-current.
     pattern = "sys/class/hwmon/hwmon*/oc[0-9]*_event_cnt"
     events = {os.path.basename(path).split("_")[0]: _number(path) for path in _find(root, pattern)}
@@ -233,7 +242,7 @@ def _throttle_events(root):
     return events
 
 
-def _throttle_alerts(root):
+def _throttle_alerts(root: str) -> Dict[str, Optional[int]]:
     alerts: Dict[str, Optional[int]] = {}
     for path in _find(root, "sys/class/thermal/cooling_device*/type"):
         name = read_text(path) or ""
@@ -242,39 +251,39 @@ def _throttle_alerts(root):
     return alerts
 
 
-def _gpu(root):
+def _gpu(root: str) -> Tuple[Optional[float], Optional[float]]:
     for path in _find(root, "sys/class/devfreq/*/cur_freq"):
         if _GPU.search(path.split("/")[-2]):
             return _scaled(path, 1e-6), _scaled(_beside(path, "device/load"), 1e-3)  # in Hz and per mille
     return None, None
 
 
-def _memory(root):
+def _memory(root: str) -> Tuple[Optional[float], Optional[float]]:
     path = os.path.join(root, "proc/meminfo")
     total, available = _field(path, "MemTotal"), _field(path, "MemAvailable")
-    return (None if None in (total, available) else total - available), total
+    return (None if total is None or available is None else total - available), total
 
 
-def _field(path, name):
+def _field(path: str, name: str) -> Optional[float]:
     """Return a field that /proc gives in kB, in MB of a million bytes."""
     found = proc_bytes(path, name)
     return None if found is None else found / 1e6
 
 
-def _find(root, pattern):
+def _find(root: str, pattern: str) -> List[str]:
     paths = glob.glob(os.path.join(glob.escape(root), pattern))
     return sorted(paths, key=lambda path: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path)])
 
 
-def _beside(path, name):
+def _beside(path: str, name: str) -> str:
     return os.path.join(os.path.dirname(path), name)
 
 
-def _number(path):
+def _number(path: str) -> Optional[int]:
     text = read_text(path)
     return int(text) if text and re.match(r"-?\d+$", text) else None
 
 
-def _scaled(path, factor):
+def _scaled(path: str, factor: float) -> Optional[float]:
     value = _number(path)
     return None if value is None else value * factor

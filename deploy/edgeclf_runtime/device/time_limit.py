@@ -1,23 +1,31 @@
-"""Limits the time of a call into a library that may never return: a GPU that fell off, an endless loop in a model."""
+"""Limits the time of a call into a library that may never return: a GPU that failed, an endless loop in a model."""
 
 import threading
-from typing import Any, Optional
+from typing import Any, Callable, Optional, Tuple, TypeVar
 
 from ..errors import BackendError
 from . import systemd
 
+_T = TypeVar("_T")
+
 
 class Hung(BackendError):  # noqa: N818 - as EndOfStream
-    """A call that did not return in time.  Its thread goes on; what it uses must not be closed."""
+    """A call did not return in time.  Its thread keeps running; what it uses must not be closed."""
 
 
-def within(timeout_s, name, function, *arguments, late=None):
-    """Return what ``function(*arguments)`` returns, or raise what it raises; Hung after ``timeout_s`` seconds.
+def within(
+    timeout_s: float,
+    name: str,
+    function: Callable[..., _T],
+    *arguments: Any,
+    late: Optional[Callable[[Optional[_T]], None]] = None,
+) -> _T:
+    """Return the result of ``function(*arguments)``, or raise its exception; raise Hung after ``timeout_s`` seconds.
 
-    name    what hangs, as the error calls it
-    late    is called with what the call returns when nobody waits for it any more (None where it raises), to close it
+    name    what is called, for the error message
+    late    called with the result (None if it raised) when no one waits for it anymore, to close it
 
-    The call runs in a thread of its own, so that a signal reaches the caller meanwhile.
+    The call runs in its own thread, so that signals still reach the caller.
     """
     call = _Call(function, arguments, late)
     thread = threading.Thread(target=call.run, name="limited", daemon=True)
@@ -40,16 +48,18 @@ def within(timeout_s, name, function, *arguments, late=None):
 
 
 class _Call:
-    """A call in a thread, and whether somebody still waits for it."""
+    """A call in a thread, and whether anyone still waits for it."""
 
-    def __init__(self, function, arguments, late):
+    def __init__(
+        self, function: Callable[..., Any], arguments: Tuple[Any, ...], late: Optional[Callable[[Any], None]]
+    ) -> None:
         self._function, self._arguments, self._late = function, arguments, late
         self._ending = threading.Lock()
         self._ended = self._left = False
         self.found: Any = None
         self.error: Optional[BaseException] = None
 
-    def run(self):
+    def run(self) -> None:
         try:
             self.found = self._function(*self._arguments)
         except BaseException as error:
@@ -59,12 +69,12 @@ class _Call:
         if self._left:
             self.clear_up()
 
-    def leave(self):
-        """Wait no longer; returns whether the call goes on, and is to clear up by itself."""
+    def leave(self) -> bool:
+        """Stop waiting; return whether the call is still running and must clear up by itself."""
         with self._ending:
             self._left = not self._ended
         return self._left
 
-    def clear_up(self):
+    def clear_up(self) -> None:
         if self._late is not None:
             self._late(self.found)

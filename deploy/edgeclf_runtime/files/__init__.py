@@ -1,1 +1,1 @@
-"""Files on disk: read, hashed, written whole or not at all, and checked at the door."""
+"""Files on disk: reading and hashing, writing whole or not at all, and validation of JSON from outside."""

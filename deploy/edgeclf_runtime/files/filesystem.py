@@ -1,7 +1,4 @@
-"""System calls that Python lacks, or that a file system may refuse: exchange, rename to a free name, lock, flush.
-
-Knows nothing of outputs.
-"""
+"""System calls that Python lacks or that a file system may refuse: exchange, rename to a free name, lock, flush."""
 
 import errno
 import fcntl
@@ -12,56 +9,56 @@ from typing import Any, NamedTuple
 
 _AT_FDCWD = -100
 _NO_REPLACE, _EXCHANGE = 1, 2
-# glibc before 2.28 (JetPack 4 has 2.27) has no wrapper.
+# System call numbers: glibc before 2.28 (JetPack 4 has 2.27) has no wrapper.
 _RENAMEAT2 = {"x86_64": 316, "aarch64": 276}
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF)
 _NO_FLUSH = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EROFS)
 
 
 class Lock(NamedTuple):
-    """A lock on a file or a folder, until it is closed or its process has died.
+    """A lock on a file or a folder, held until it is closed or its process dies.
 
-    sure    False if the file system keeps no locks: somebody else may hold the file
+    sure    False if the file system does not support locks: another process may hold the file
     """
 
     descriptor: int
     sure: bool
 
-    def close(self):
+    def close(self) -> None:
         os.close(self.descriptor)
 
-    def holds(self, path):
-        """Whether what has this name is what was locked."""
+    def holds(self, path: str) -> bool:
+        """Whether this path is still the file or folder that was locked."""
         try:
             return os.path.samestat(os.fstat(self.descriptor), os.lstat(path))
         except FileNotFoundError:
             return False
 
 
-def lock(path):
+def lock(path: str) -> Lock:
     """Lock a file or a folder without waiting.
 
-    Raises BlockingIOError if it is locked by anybody else, and OSError as open does; a link is not followed.
+    Raises BlockingIOError if someone else has locked it, and OSError as open does; links are not followed.
     """
     while True:
         flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         mode = os.lstat(path).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise OSError(errno.EINVAL, "it is neither a file nor a folder", path)
-        # NFS locks for writing only what is open for writing.
+        # NFS gives an exclusive lock only on a file that is open for writing.
         descriptor = os.open(path, flags | (os.O_RDWR if stat.S_ISREG(mode) else os.O_RDONLY))
         try:
             held = Lock(descriptor, _flock(descriptor))
         except BaseException:
             os.close(descriptor)
             raise
-        # Its holder may have renamed or removed it meanwhile.
+        # Its last holder may have renamed or removed it in the meantime.
         if held.holds(path):
             return held
         held.close()
 
 
-def _flock(descriptor):
+def _flock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -73,13 +70,13 @@ def _flock(descriptor):
     return True
 
 
-def exchange(first, second):
-    """Let two names change places in one step; OSError if the kernel or the file system cannot."""
+def exchange(first: str, second: str) -> None:
+    """Exchange two names in one step; OSError if the kernel or the file system cannot."""
     _renameat2(first, second, _EXCHANGE)
 
 
-def rename_new(source, target):
-    """Rename a file to a name that must be free; FileExistsError if it is not."""
+def rename_new(source: str, target: str) -> None:
+    """Rename a file to a name that must be free; FileExistsError if it is taken."""
     try:
         _renameat2(source, target, _NO_REPLACE)
         return
@@ -99,7 +96,7 @@ def rename_new(source, target):
         os.remove(source)
 
 
-def _renameat2(source, target, flags):
+def _renameat2(source: str, target: str, flags: int) -> None:
     import ctypes
 
     libc: Any = ctypes.CDLL(None, use_errno=True)
@@ -116,16 +113,16 @@ def _renameat2(source, target, flags):
         raise OSError(number, os.strerror(number), source, None, target)
 
 
-def flush(path):
-    """Wait until a file's bytes, or a folder's names, are on the disk; OSError if the disk fails or is full.
+def flush(path: str) -> None:
+    """Wait until a file's bytes or a folder's names are on the disk; OSError if the disk fails or is full.
 
-    A file system that cannot say so is believed.
+    File systems that do not support flushing are trusted.
     """
     folder = os.path.isdir(path)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
     except PermissionError:
-        # One may write into a folder that one may not read.
+        # A folder can be writable and not readable.
         if folder:
             return
         raise
@@ -139,8 +136,8 @@ def flush(path):
         os.close(descriptor)
 
 
-def flush_tree(top):
-    """Flush a file, or a folder with every file and folder in it; links and other special files are passed over."""
+def flush_tree(top: str) -> None:
+    """Flush a file, or a folder with everything in it; links and special files are skipped."""
     if os.path.islink(top):
         return
     if os.path.isdir(top):

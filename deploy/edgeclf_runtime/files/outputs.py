@@ -1,51 +1,52 @@
-"""Outputs that appear whole or not at all: written beside their place, put on the disk, and renamed.
-
-Knows nothing of what the files hold.
-"""
+"""Outputs that appear whole or not at all: written beside their final path, flushed to disk, then renamed."""
 
 import contextlib
 import os
+from typing import TYPE_CHECKING, Iterator, Optional
 
 from ..errors import OutputError
 from .stage import busy_message, failure_message, place, recover, staged
+
+if TYPE_CHECKING:
+    from .read import AnyPath
 
 ANOTHER_OUTPUT, OVERWRITE = "choose another --output", ", or pass --overwrite"
 OTHER_CACHE = "set XDG_CACHE_HOME to a folder that can be written"
 
 
-def claim_output(path, overwrite=False, marker=None):
-    """Check that ``path`` may be written, before any work is done for it.
+def claim_output(path: "AnyPath", overwrite: bool = False, marker: Optional[str] = None) -> str:
+    """Check that ``path`` can be written, before any work is done for it; return the absolute path.
 
-    An empty folder counts as free.  ``marker`` names a file that a folder must hold for
-    ``overwrite`` to replace it, so that a slip of the keyboard never deletes somebody's data.
-    What a dead process left of the output is removed, or the old output put back.
+    An empty folder counts as free.  ``marker`` names a file that an existing folder must contain before ``overwrite``
+    replaces it, so that a typo never deletes someone's data.  Leftovers of a killed process are removed, and the old
+    output is restored if that process had moved it away.
 
-    Raises OutputError where the path is taken, its parent cannot be written, or another process is writing it.
+    Raises OutputError if the path is taken, its parent cannot be written, or another process is writing it.
     """
     path = os.path.abspath(str(path))
     _recover(path)
     return _claim(path, overwrite, marker)
 
 
-def _recover(path):
+def _recover(path: str) -> None:
     try:
         recover(path)
     except BlockingIOError as error:
         raise OutputError(busy_message(path, error))
     except (FileNotFoundError, NotADirectoryError, PermissionError):
-        pass  # of the folders above, which are checked next
+        pass  # about a parent folder; those are checked next
     except OSError as error:
         raise OutputError(failure_message(path, error))
 
 
-def _claim(path, overwrite, marker=None):
+def _claim(path: str, overwrite: bool, marker: Optional[str] = None) -> str:
     if os.path.isdir(path) and not os.path.islink(path):
         entries = os.listdir(path)
         if entries and not overwrite:
             raise OutputError("{} exists and is not empty: choose another --output, or pass --overwrite".format(path))
         if entries and marker not in entries:
             raise OutputError(
-                "{} holds no {}, so edgeclf did not make it and will not replace it: "
+                "{} has no {}, so edgeclf did not create it and will not replace it: "
                 "choose another --output, or remove it yourself".format(path, marker)
             )
     elif os.path.lexists(path) and not (overwrite and marker is None):
@@ -54,21 +55,21 @@ def _claim(path, overwrite, marker=None):
         )
     elif os.path.exists(path) and not os.path.isfile(path):
         raise OutputError(
-            "{} is a device, a pipe or a socket and is not replaced: choose another --output".format(path)
+            "{} is a device, a pipe or a socket and will not be replaced: choose another --output".format(path)
         )
     parent = os.path.dirname(path)
     while not os.path.lexists(parent):
         parent = os.path.dirname(parent)
     if not os.path.isdir(parent):
-        raise OutputError("{} is no folder, so {} cannot be written: choose another --output".format(parent, path))
+        raise OutputError("{} is not a folder, so {} cannot be written: choose another --output".format(parent, path))
     if not os.access(parent, os.W_OK | os.X_OK):
         raise OutputError("{} cannot be written: choose another --output".format(parent))
     return path
 
 
 @contextlib.contextmanager
-def _advice(elsewhere):
-    """Let the messages of OutputErrors in the block advise something else than the host's options."""
+def _advice(elsewhere: str) -> Iterator[None]:
+    """Replace the host's options in the OutputErrors of the block with other advice."""
     try:
         yield
     except OutputError as error:
@@ -78,38 +79,52 @@ def _advice(elsewhere):
 
 
 @contextlib.contextmanager
-def new_folder(path, overwrite=False, marker=None, durable=True, wait_s=None):
-    """Give a temporary folder beside ``path`` and rename it to ``path`` when the block ends well.
+def new_folder(
+    path: "AnyPath",
+    overwrite: bool = False,
+    marker: Optional[str] = None,
+    durable: bool = True,
+    wait_s: Optional[float] = None,
+) -> Iterator[str]:
+    """Yield a temporary folder beside ``path``, and rename it to ``path`` if the block succeeds.
 
-    When the block raises (Ctrl-C included) the temporary folder is removed and whatever stood
-    at ``path`` is as it was; when the process is killed, the next one that writes ``path`` removes it.
-    See :func:`claim_output` for ``overwrite`` and ``marker``.
+    If the block raises (Ctrl-C included), the temporary folder is removed and ``path`` stays as it was.  If the process
+    is killed, the next one that writes ``path`` removes the folder.
+
+    overwrite, marker   see :func:`claim_output`
     durable     whether to wait until everything is on the disk, so that a power cut loses nothing
-    wait_s      for another process that writes the same output, stage.WAIT_S unless given; OutputError if it takes longer
+    wait_s      time to wait for another process that writes the same output, by default stage.WAIT_S; then OutputError
     """
     path = os.path.abspath(str(path))
     _claim(path, overwrite, marker)
     with staged(path, folder=True, wait_s=wait_s) as work:
         _claim(path, overwrite, marker)
         yield work
-        # Somebody else may have taken the path while the block was at work.
+        # Someone else may have taken the path while the block ran.
         _claim(path, overwrite, marker)
         place(work, path, overwrite, durable)
 
 
 @contextlib.contextmanager
-def new_file(path, overwrite=False, durable=True, wait_s=None, elsewhere=ANOTHER_OUTPUT):
-    """Give a temporary path beside ``path``, of the same suffix, and rename it when the block ends well.
+def new_file(
+    path: "AnyPath",
+    overwrite: bool = False,
+    durable: bool = True,
+    wait_s: Optional[float] = None,
+    elsewhere: str = ANOTHER_OUTPUT,
+) -> Iterator[str]:
+    """Yield a temporary path beside ``path``, with the same suffix, and rename it to ``path`` if the block succeeds.
 
-    See :func:`new_folder` for what happens when it does not, ``durable`` and ``wait_s``.
-    elsewhere   what messages advise if the path cannot be written, for programs without the host's --output
+    See :func:`new_folder` for what happens if it fails, and for ``durable`` and ``wait_s``.
+
+    elsewhere   advice in messages if the path cannot be written, for programs without the host's --output
     """
     with _advice(elsewhere), _new_file(path, overwrite, durable, wait_s) as work:
         yield work
 
 
 @contextlib.contextmanager
-def _new_file(path, overwrite, durable, wait_s):
+def _new_file(path: "AnyPath", overwrite: bool, durable: bool, wait_s: Optional[float]) -> Iterator[str]:
     path = os.path.abspath(str(path))
     if os.path.isdir(path):
         raise OutputError("{} is a folder, a file was expected: choose another --output".format(path))

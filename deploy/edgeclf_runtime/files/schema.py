@@ -1,34 +1,37 @@
-"""Declares what a JSON file from outside may hold, and checks it at the door.
+"""Declares what a JSON file from outside may contain, and checks it when it is read.
 
-A declaration is a function ``check(value, where)`` that raises SchemaError, one sentence that names the
-field, what was found and what was expected.  ``record(...)``, ``list_of(...)`` and ``mapping(...)`` make
-larger ones from smaller ones; ``parse_json`` reads the bytes.
+A declaration is a function ``check(value, where)`` that raises SchemaError, one sentence that names the field, what
+was found and what was expected.  ``record(...)``, ``list_of(...)`` and ``mapping(...)`` combine declarations;
+``parse_json`` parses the bytes.
 """
 
 import collections
 import json
 import math
 import re
+from typing import Any, Callable, Dict, Iterable, List, Optional, Pattern, Sequence, Tuple, Union
 
 MAX_DEPTH = 32
 _MAX_DIGITS = 19
-# Control characters reach terminals and logs as commands; the others turn around or hide what stands beside them.
+# Control characters can command terminals and forge log lines; the others reverse or hide the text around them.
 _OTHERS = r"\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb]"
 _UNPRINTABLE = re.compile(r"[\x00-\x1f" + _OTHERS)
 _UNPRINTABLE_BUT_LINES = re.compile(r"[\x00-\x08\x0b-\x1f" + _OTHERS)
 _MAX_SHOWN = 60
 
+Check = Callable[[Any, str], None]
+Bound = Optional[Union[int, float]]
+
 
 class SchemaError(ValueError):
-    """A value is not what its declaration expects."""
+    """A value does not match its declaration."""
 
 
-def parse_json(data):
-    """Return what JSON bytes hold; raises SchemaError for anything but plain, finite, printable JSON.
+def parse_json(data: bytes) -> Any:
+    """Parse JSON bytes; raises SchemaError for anything but plain, finite, printable JSON in UTF-8.
 
-    Refused besides what is no JSON in UTF-8: a key that occurs twice (readers differ in which one counts), NaN and
-    infinities, whole numbers of more than 19 digits, nesting deeper than MAX_DEPTH, and control characters (in a
-    declared ``text`` also line ends and tabs).
+    Also refused: duplicate keys (readers differ in which one counts), NaN and infinities, integers of more than 19
+    digits, nesting deeper than MAX_DEPTH, and control characters (in a declared ``text`` also line breaks and tabs).
     """
     try:
         value = json.loads(
@@ -45,31 +48,31 @@ def parse_json(data):
     return value
 
 
-def _unique(pairs):
+def _unique(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise SchemaError("the key {} occurs twice; once was expected".format(_shown(_twice(key for key, _ in pairs))))
     return found
 
 
-def _twice(items):
+def _twice(items: Iterable[Any]) -> Any:
     counts = collections.Counter(items)
     return next(item for item, count in counts.items() if count > 1)
 
 
-def _no_constant(name):
+def _no_constant(name: str) -> None:
     raise SchemaError("it holds {}; a finite number was expected".format(name))
 
 
-def _bounded_int(digits):
+def _bounded_int(digits: str) -> int:
     if len(digits) > _MAX_DIGITS:
         raise SchemaError(
-            "it holds a whole number of {} digits; {} at most were expected".format(len(digits), _MAX_DIGITS)
+            "it holds a whole number of {} digits; at most {} were expected".format(len(digits), _MAX_DIGITS)
         )
     return int(digits)
 
 
-def _check_plain(value):
+def _check_plain(value: Any) -> None:
     waiting = [(value, 0)]
     while waiting:
         value, depth = waiting.pop()
@@ -87,8 +90,8 @@ def _check_plain(value):
             waiting.extend((item, depth + 1) for item in value if not isinstance(item, (int, type(None))))
 
 
-def check_printable(value, where, unprintable=_UNPRINTABLE):
-    """Raise SchemaError for a text with control characters, or with characters that reorder others."""
+def check_printable(value: str, where: str, unprintable: "Pattern[str]" = _UNPRINTABLE) -> None:
+    """Raise SchemaError if a text has control characters, or characters that reorder others."""
     found = unprintable.search(value)
     if found:
         raise SchemaError(
@@ -96,15 +99,15 @@ def check_printable(value, where, unprintable=_UNPRINTABLE):
         )
 
 
-def any_json(value, where):
-    """Accept whatever parse_json accepts."""
+def any_json(value: Any, where: str) -> None:
+    """Accept anything that parse_json accepts."""
 
 
-def text(pattern=None, expected="a text of 1 to 1000 characters", most=1000):
-    """Declare a text; ``expected`` says what the whole of it must match."""
+def text(pattern: Optional[str] = None, expected: str = "a text of 1 to 1000 characters", most: int = 1000) -> Check:
+    """Declare a text of at most ``most`` characters that matches ``pattern``; ``expected`` describes it in messages."""
     compiled = re.compile(pattern or ".+", re.DOTALL)
 
-    def check(value, where):
+    def check(value: Any, where: str) -> None:
         if not isinstance(value, str) or len(value) > most or not compiled.fullmatch(value):
             raise _wrong(where, value, expected)
         check_printable(value, where)
@@ -112,20 +115,20 @@ def text(pattern=None, expected="a text of 1 to 1000 characters", most=1000):
     return check
 
 
-def constant(*allowed):
-    """Declare one of some values."""
+def constant(*allowed: Any) -> Check:
+    """Declare one of a few values."""
 
-    def check(value, where):
+    def check(value: Any, where: str) -> None:
         if not any(value == one and type(value) is type(one) for one in allowed):
             raise _wrong(where, value, " or ".join(_shown(one) for one in allowed))
 
     return check
 
 
-def number(low=None, high=None, above=None):
-    """Declare a finite number within bounds, both included; ``above`` is a lower bound that is not."""
+def number(low: Bound = None, high: Bound = None, above: Bound = None) -> Check:
+    """Declare a finite number within inclusive bounds; ``above`` is an exclusive lower bound."""
 
-    def check(value, where):
+    def check(value: Any, where: str) -> None:
         if (
             isinstance(value, bool)
             or not isinstance(value, (int, float))
@@ -139,10 +142,10 @@ def number(low=None, high=None, above=None):
     return check
 
 
-def integer(low=None, high=None):
-    """Declare a whole number within bounds, both included."""
+def integer(low: Optional[int] = None, high: Optional[int] = None) -> Check:
+    """Declare an integer within inclusive bounds."""
 
-    def check(value, where):
+    def check(value: Any, where: str) -> None:
         if (
             isinstance(value, bool)
             or not isinstance(value, int)
@@ -154,42 +157,42 @@ def integer(low=None, high=None):
     return check
 
 
-def flag(value, where):
+def flag(value: Any, where: str) -> None:
     """Declare true or false."""
     if not isinstance(value, bool):
         raise _wrong(where, value, "true or false")
 
 
-def nullable(check_value):
-    """Declare null, or what another declaration expects."""
+def nullable(check_value: Check) -> Check:
+    """Declare null, or a value that matches another declaration."""
 
-    def check(value, where):
+    def check(value: Any, where: str) -> None:
         if value is not None:
             check_value(value, where)
 
     return check
 
 
-def list_of(item, least=0, most=1000000, unique=False):
+def list_of(item: Check, least: int = 0, most: int = 1000000, unique: bool = False) -> Check:
     """Declare a list of ``least`` to ``most`` items."""
 
-    def check(value, where):
+    def check(value: Any, where: str) -> None:
         if not isinstance(value, list) or not least <= len(value) <= most:
             found = value if not isinstance(value, list) else "a list of {}".format(len(value))
             size = "of {}".format(least) if least == most else "of {} to {}".format(least, most)
             raise _wrong(where, found, "a list " + size)
-        for place, one in enumerate(value):
-            item(one, "{}[{}]".format(where, place))
+        for index, one in enumerate(value):
+            item(one, "{}[{}]".format(where, index))
         if unique and len(set(value)) != len(value):
             raise SchemaError("{} names {} twice".format(where, _shown(_twice(value))))
 
     return check
 
 
-def mapping(key, item, most=100000):
-    """Declare an object whose keys are not known beforehand."""
+def mapping(key: Check, item: Check, most: int = 100000) -> Check:
+    """Declare an object with arbitrary keys."""
 
-    def check(value, where):
+    def check(value: Any, where: str) -> None:
         if not isinstance(value, dict) or len(value) > most:
             raise _wrong(where, value, "an object of at most {} entries".format(most))
         for name, one in value.items():
@@ -199,15 +202,15 @@ def mapping(key, item, most=100000):
     return check
 
 
-def record(fields, optional=(), others=False):
+def record(fields: Dict[str, Check], optional: Sequence[str] = (), others: bool = False) -> Check:
     """Declare an object with these fields.
 
     fields      declarations by name
     optional    names that may be missing
-    others      whether more fields are accepted, of any kind
+    others      whether any other fields are accepted
     """
 
-    def check(value, where):
+    def check(value: Any, where: str) -> None:
         if not isinstance(value, dict):
             raise _wrong(where, value, "an object with {}".format(", ".join(sorted(fields))))
         missing = sorted(set(fields) - set(value) - set(optional))
@@ -223,7 +226,7 @@ def record(fields, optional=(), others=False):
     return check
 
 
-def _bounds(low, high, above):
+def _bounds(low: Bound, high: Bound, above: Bound) -> str:
     if above is not None:
         return " above {}".format(above) + ("" if high is None else " and at most {}".format(high))
     if low is not None and high is not None:
@@ -233,16 +236,16 @@ def _bounds(low, high, above):
     return "" if high is None else " of at most {}".format(high)
 
 
-def _wrong(where, found, expected):
+def _wrong(where: str, found: Any, expected: str) -> SchemaError:
     return SchemaError("{} is {}; {} was expected".format(where or "it", _shown(found), expected))
 
 
-def _joined(where, key):
+def _joined(where: str, key: str) -> str:
     key = key if len(key) <= _MAX_SHOWN else key[:_MAX_SHOWN] + "..."
     return "{}.{}".format(where, key) if where else key
 
 
-def _shown(value):
+def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list):

@@ -1,9 +1,8 @@
-"""The hidden place beside an output where it is made, and the step that puts it in the output's place.
+"""The hidden work path beside an output, and the step that moves finished work to the output's path.
 
-NAME is made as ``.edgeclf_.NAME``, locked as long as its process lives.  What a dead process left there is
-removed by the next one that writes NAME.  Where the file system cannot exchange two names, the old NAME is
-``.edgeclf_old.NAME`` for a moment, and the next process puts it back if the new one did not arrive.
-Knows nothing of who may overwrite what.
+NAME is written as ``.edgeclf_.NAME``, which stays locked as long as its process lives.  The next process that writes
+NAME removes what a dead process left there.  If the file system cannot exchange two names, the old NAME becomes
+``.edgeclf_old.NAME`` for a moment, and the next process restores it if the new one did not arrive.
 """
 
 import contextlib
@@ -11,35 +10,38 @@ import errno
 import os
 import shutil
 import time
+from typing import Callable, Iterator, List, Optional, Tuple, TypeVar
 
 from ..errors import OutputError
-from .filesystem import exchange, flush, flush_tree, lock, rename_new
+from .filesystem import Lock, exchange, flush, flush_tree, lock, rename_new
 
 WAIT_S = 10.0
-"""For another process that writes the same output: most are done within a second."""
+"""Time to wait for another process that writes the same output: most finish within a second."""
 _PAUSE_S = 0.05
-# Without locks, what nobody has changed for so long is a dead process's.
+# Without locks, work that has not changed for this long belongs to a dead process.
 _DEAD_S = 3600.0
 _NEW, _OLD = ".edgeclf_.", ".edgeclf_old."
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_T = TypeVar("_T")
+Undo = Callable[[], None]
 
 
-def work_path(path):
-    """Return the hidden name that an output has until it is whole."""
+def work_path(path: str) -> str:
+    """Return the hidden path where an output is written until it is whole."""
     return _hidden(path, _NEW)
 
 
-def _hidden(path, prefix):
+def _hidden(path: str, prefix: str) -> str:
     parent, name = os.path.split(path)
     return os.path.join(parent, prefix + name)
 
 
 @contextlib.contextmanager
-def staged(path, folder, wait_s=None):
-    """Give an empty hidden file or folder beside ``path``, locked; unless it was placed it is removed at the end.
+def staged(path: str, folder: bool, wait_s: Optional[float] = None) -> Iterator[str]:
+    """Yield an empty, locked, hidden file or folder beside ``path``; remove it at the end unless it was placed.
 
-    Raises OutputError if it cannot be made, or another process writes the same output for longer than ``wait_s``;
-    also for a disk that gets full within the block.
+    Raises OutputError if it cannot be created, if another process writes the same output for longer than ``wait_s``,
+    or if the disk fills up within the block.
     """
     with cannot_be_written(path):
         made = _make_folders(os.path.dirname(path))
@@ -60,7 +62,7 @@ def staged(path, folder, wait_s=None):
         _remove_folders(made)
 
 
-def _begin(path, folder):
+def _begin(path: str, folder: bool) -> Lock:
     recover(path)
     work = work_path(path)
     if folder:
@@ -70,18 +72,18 @@ def _begin(path, folder):
     return lock(work)
 
 
-def _end(work, held):
-    """Remove a work that was not placed; not that of another process, which may have begun since."""
+def _end(work: str, held: Lock) -> None:
+    """Remove work that was not placed, unless it is another process's that has begun since."""
     with contextlib.suppress(OSError):
         if held.holds(work):
             discard(work)
-        else:  # a library may have put another file there
+        else:  # a library may have replaced the file
             remove_dead(work)
     held.close()
 
 
-def waiting(path, attempt, wait_s=None):
-    """Return what a call returns, tried again while another process is at it; OutputError if that takes too long."""
+def waiting(path: str, attempt: Callable[[], _T], wait_s: Optional[float] = None) -> _T:
+    """Return the result of a call, retried while another process writes the output; OutputError if that takes too long."""
     begun = time.monotonic()
     end = begun + (WAIT_S if wait_s is None else wait_s)
     while True:
@@ -90,22 +92,22 @@ def waiting(path, attempt, wait_s=None):
         except BlockingIOError as error:
             if time.monotonic() >= end:
                 raise OutputError(busy_message(path, error))
-        except (FileExistsError, FileNotFoundError):  # made or removed by another process at the same moment
+        except (FileExistsError, FileNotFoundError):  # created or removed by another process at the same moment
             if time.monotonic() >= min(end, begun + WAIT_S):
                 raise
         time.sleep(_PAUSE_S)
 
 
-def busy_message(path, error):
-    """Return the message for an output that another process is making."""
-    doubt = " (its file system keeps no locks: if no other process writes it, remove {})".format(error.filename)
+def busy_message(path: str, error: OSError) -> str:
+    """Return the message for an output that another process is writing."""
+    doubt = " (its file system has no locks: if no other process is writing it, remove {})".format(error.filename)
     return "{} is being written by another process: wait for it, or choose another --output{}".format(
         path, doubt if error.filename else ""
     )
 
 
-def is_busy(path):
-    """Whether a process is making this output now."""
+def is_busy(path: str) -> bool:
+    """Whether a process is writing this output now."""
     try:
         recover(path)
     except BlockingIOError:
@@ -115,10 +117,10 @@ def is_busy(path):
     return False
 
 
-def recover(path):
-    """Remove what a dead process left of an output, and put the old output back if it had got no further.
+def recover(path: str) -> None:
+    """Remove what a dead process left of an output, and restore the old output if the new one had not replaced it.
 
-    Raises BlockingIOError if a process is making the output now.
+    Raises BlockingIOError if a process is writing the output now.
     """
     with contextlib.suppress(FileNotFoundError):
         old = _hidden(path, _OLD)
@@ -130,29 +132,29 @@ def recover(path):
     remove_dead(work_path(path))
 
 
-def _put_back(old, path):
+def _put_back(old: str, path: str) -> None:
     try:
-        # Refused if the new one has arrived, which is not empty.
+        # Fails if the new output, which is not empty, is already there.
         os.rename(old, path)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise
         if os.path.lexists(work_path(path)):
-            raise OSError(errno.ENOTEMPTY, "its old content is here, and something else has taken its name", old)
+            raise OSError(errno.ENOTEMPTY, "its old content is here, but something else has taken its name", old)
         _discard_old(old, path)
 
 
-def _discard_old(old, path):
+def _discard_old(old: str, path: str) -> None:
     """Remove an old output that has been replaced."""
-    # What has the old name is whole, for it may be put back.
+    # Renamed first: anything under the old name must be whole, since it may be restored.
     work = work_path(path)
     if old != work:
         os.rename(old, work)
     discard(work)
 
 
-def remove_dead(work):
-    """Remove a hidden work if its process is dead; BlockingIOError if it lives."""
+def remove_dead(work: str) -> None:
+    """Remove hidden work if its process is dead; BlockingIOError if it is alive."""
     try:
         held = lock(work)
     except FileNotFoundError:
@@ -165,25 +167,26 @@ def remove_dead(work):
         held.close()
 
 
-def _age_s(work):
+def _age_s(work: str) -> float:
     names = [work] + ([os.path.join(work, name) for name in os.listdir(work)] if os.path.isdir(work) else [])
     return time.time() - max(os.lstat(name).st_mtime for name in names)
 
 
-def discard(path):
-    """Remove a file, a link, or a folder with what is in it."""
+def discard(path: str) -> None:
+    """Remove a file, a link, or a folder with its content."""
     if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path)
     else:
         os.remove(path)
 
 
-def place(work, path, replace=False, durable=True):
-    """Put a finished work in its output's place, and remove what stood there.
+def place(work: str, path: str, replace: bool = False, durable: bool = True) -> None:
+    """Move finished work to its output's path, and remove what was there.
 
-    When this raises, what stood there stands there still.
-    replace     whether something other than an empty folder may stand there
-    durable     whether to wait until all of it is on the disk
+    If this raises, the old output is unchanged.
+
+    replace     whether anything but an empty folder may be replaced
+    durable     whether to wait until everything is on the disk
     """
     with cannot_be_written(path):
         if durable:
@@ -197,20 +200,20 @@ def place(work, path, replace=False, durable=True):
             _replace_file(work, path, durable)
 
 
-def _is_free(path):
+def _is_free(path: str) -> bool:
     return not os.path.lexists(path) or (os.path.isdir(path) and not os.path.islink(path) and not os.listdir(path))
 
 
-def _to_free_name(work, path):
-    """Rename to a name that is free; returns None, since nothing is left, and what undoes it."""
+def _to_free_name(work: str, path: str) -> Tuple[None, Undo]:
+    """Rename to a free name; return None, since there is no old output, and a function that undoes it."""
     if not os.path.isdir(work):
         rename_new(work, path)
         return None, lambda: os.rename(path, work)
     empty = os.path.isdir(path)
-    # Onto a folder that is not empty this is refused.
+    # Fails if the folder there is not empty.
     os.rename(work, path)
 
-    def undo():
+    def undo() -> None:
         os.rename(path, work)
         if empty:
             os.mkdir(path)
@@ -218,10 +221,10 @@ def _to_free_name(work, path):
     return None, undo
 
 
-def swap_folders(work, path):
-    """Put a folder in the place of another; returns where the old one is now, and what undoes it.
+def swap_folders(work: str, path: str) -> Tuple[str, Undo]:
+    """Replace a folder with another; return the old folder's new path, and a function that undoes the step.
 
-    The caller holds the old folder's lock: another process would take it for what a dead one left.
+    The caller holds the old folder's lock, so that no other process takes it for a dead process's leftover.
     """
     if _exchanged(work, path):
         return work, lambda: exchange(work, path)
@@ -234,17 +237,17 @@ def swap_folders(work, path):
             os.rename(old, path)
         raise
 
-    def undo():
+    def undo() -> None:
         os.rename(path, work)
         os.rename(old, path)
 
     return old, undo
 
 
-def _replace_file(work, path, durable):
-    held = None
+def _replace_file(work: str, path: str, durable: bool) -> None:
+    held: Optional[Lock] = None
     if durable:
-        # To have the old file back if the disk fails at the very end, it is exchanged, not replaced.
+        # Exchanged, not replaced, so that the old file can be restored if the disk fails at the very end.
         with contextlib.suppress(OSError):
             held = lock(path)
     try:
@@ -258,7 +261,7 @@ def _replace_file(work, path, durable):
             held.close()
 
 
-def _exchanged(work, path):
+def _exchanged(work: str, path: str) -> bool:
     try:
         exchange(work, path)
     except OSError:
@@ -266,9 +269,12 @@ def _exchanged(work, path):
     return True
 
 
-def commit(path, durable, left, undo, rescue=None):
-    """Wait for the disk, then remove what is left of the old output; undo the step if the disk fails.
+def commit(
+    path: str, durable: bool, left: Optional[str], undo: Undo, rescue: Optional[Callable[[], None]] = None
+) -> None:
+    """Flush the disk, then remove the old output; undo the step if the disk fails.
 
+    left        the old output's path, None if there is none
     rescue      called before anything is removed
     """
     try:
@@ -280,13 +286,13 @@ def commit(path, durable, left, undo, rescue=None):
     if rescue is not None:
         rescue()
     if left is not None:
-        # What cannot be removed is tried again by the next process.
+        # The next process tries again to remove what cannot be removed now.
         with contextlib.suppress(OSError):
             _discard_old(left, path)
 
 
-def _make_folders(path):
-    """Make a folder and those above it, and return those that were made, the innermost first."""
+def _make_folders(path: str) -> List[str]:
+    """Create a folder and its missing parents; return the created ones, innermost first."""
     missing = []
     while not os.path.isdir(path):
         missing.append(path)
@@ -298,14 +304,14 @@ def _make_folders(path):
     return missing
 
 
-def _remove_folders(paths):
+def _remove_folders(paths: List[str]) -> None:
     for path in paths:
         with contextlib.suppress(OSError):
             os.rmdir(path)
 
 
 @contextlib.contextmanager
-def cannot_be_written(path):
+def cannot_be_written(path: str) -> Iterator[None]:
     """Turn an OSError into an OutputError that names the output."""
     try:
         yield
@@ -313,8 +319,8 @@ def cannot_be_written(path):
         raise OutputError(failure_message(path, error))
 
 
-def failure_message(path, error):
-    """Return the message for an output that an OSError prevents."""
+def failure_message(path: str, error: OSError) -> str:
+    """Return the message for an output that could not be written because of an OSError."""
     advice = "free some space, or choose another --output" if error.errno in _NO_ROOM[:2] else "choose another --output"
     at = "" if error.filename in (None, path) else ": {}".format(error.filename)
     return "{} cannot be written ({}{}): {}".format(path, error.strerror or error, at, advice)

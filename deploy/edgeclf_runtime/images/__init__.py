@@ -1,1 +1,1 @@
-"""Photographs and arrays made into pixels, and pixels into a model's input."""
+"""Images: reading files, converting arrays, and preprocessing for a model."""

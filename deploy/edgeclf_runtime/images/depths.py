@@ -1,28 +1,34 @@
-"""The 8 bits that are taken of an image with 16: the upper ones of those that it uses.
+"""Reduces 16-bit images to the upper 8 of the bits that they use.
 
-Cameras of 10, 12 and 14 bits often save their values as they are in files of 16, which look nearly black.  A file
-can say how many bits it uses: a TIFF by its largest value, a PNG by its chunk sBIT.  Nothing else is guessed: such an
-image without a word of it is read as 16 bits, and reported.
+Cameras of 10, 12 and 14 bits often save their values unscaled in 16-bit files, which then look nearly black.  A file
+can state how many bits it uses: a TIFF by its largest value, a PNG by its sBIT chunk.  Nothing else is guessed: without
+such a statement the image is read as 16 bits, and reported.
 """
 
 import logging
-from typing import List
+from typing import TYPE_CHECKING, Callable, List, Optional
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .formats.picture import Picture
 
 _log = logging.getLogger(__name__)
-SUSPECT = 1 << 14  # a 16-bit image whose values are all below is at most a quarter bright
-# The bits that cameras have, for the question whether these are theirs.
+SUSPECT = 1 << 14  # an image below this value is at most a quarter as bright as white
+# Usual bit depths of cameras.
 _USUAL = (10, 12, 14)
 WHAT_TO_DO = (
-    "if the data have {bits} bits, save them scaled (values << {shift}), or with the bits in the file: a TIFF's "
-    "MaxSampleValue {largest}, a PNG's sBIT {bits}"
+    "if the data have {bits} bits, scale them (values << {shift}), or state the bits in the file: MaxSampleValue "
+    "{largest} in a TIFF, sBIT {bits} in a PNG"
 )
+Note = Callable[[str, int], None]
 _logged: List[str] = []
 
 
-def eight_bits(image, picture, name, noted=None):
-    """Return a decoded 16-bit picture as uint8; arrays of uint8 are handed on.
+def eight_bits(image: "np.ndarray", picture: "Picture", name: str, noted: Optional[Note] = None) -> "np.ndarray":
+    """Return a decoded 16-bit picture as uint8; uint8 arrays are returned as they are.
 
-    noted       see images.read_image()
+    noted       see images.read.read_image()
     """
     import numpy as np
 
@@ -30,7 +36,7 @@ def eight_bits(image, picture, name, noted=None):
     bits = 16
     if image.dtype == np.uint16:
         bits = _used_bits(image, largest, picture)
-        # In its place: such an image can have hundreds of megabytes.
+        # In place: such an image can have hundreds of megabytes.
         image = np.right_shift(image, bits - 8, out=image).astype(np.uint8)
     else:
         largest = largest << 8 | (255 if largest else 0)  # OpenCV has dropped the lower bits
@@ -39,27 +45,27 @@ def eight_bits(image, picture, name, noted=None):
     return image
 
 
-def _used_bits(image, largest, picture):
-    """Return how many bits of 16 an image uses, the lower ones, by the word of its file; 16 if that says nothing."""
+def _used_bits(image: "np.ndarray", largest: int, picture: "Picture") -> int:
+    """Return how many of the 16 bits, the lower ones, an image uses according to its file; 16 if that says nothing."""
     if picture.stated_bits and not largest >> picture.stated_bits:
         return picture.stated_bits
     bits = picture.scaled_bits
     if not bits or not 8 <= bits < 16 or largest >> bits:
         return 16
-    # By the specification (third edition, 11.3.2.5) the bits are scaled to all 16, so that the lower ones of such a dark
-    # image would be 0, or 1 by rounding.  Others are of a writer that did not scale; as is all of an image that would
-    # have less than a sixteenth of the brightness.
+    # The PNG specification (third edition, 11.3.2.5) scales the bits to all 16, so the lower bits of such a dark image
+    # would be 0, or 1 by rounding.  Other lower bits mean that the writer did not scale; so does an image that would
+    # have less than a sixteenth of the full brightness.
     lower = image & ((1 << (16 - bits)) - 1)
     return bits if bits <= 12 or int(lower.max()) > (1 if bits < 15 else 0) else 16
 
 
-def likely_bits(largest):
-    """Return the bits of a camera whose largest value this may be."""
+def likely_bits(largest: int) -> int:
+    """Return the bit depth of the camera that this largest value suggests."""
     return next((bits for bits in _USUAL if not largest >> bits), 16)
 
 
-def question(largest):
-    """Return what a largest value may mean, and what to do."""
+def question(largest: int) -> str:
+    """Return what a largest value may mean, and what to do about it."""
     bits = likely_bits(largest)
     advice = WHAT_TO_DO.format(bits=bits, shift=16 - bits, largest=(1 << bits) - 1)
     return "the largest value is {} of 65535, which is read as nearly black: {}-bit data? {}".format(
@@ -67,7 +73,7 @@ def question(largest):
     )
 
 
-def _log_once(name, largest):
+def _log_once(name: str, largest: int) -> None:
     if not _logged:
         _logged.append(name)
-        _log.warning("%s: a 16-bit image, %s (said once)", name, question(largest))
+        _log.warning("%s: a 16-bit image, %s (logged once)", name, question(largest))

@@ -1,32 +1,38 @@
-"""Layouts of pixels: arrays of a camera, an appsink or a caller, made BGR if nothing is lost by it.
+"""Pixel layouts: converts a camera's, an appsink's or a caller's arrays to BGR if that loses nothing.
 
-The rest is refused with what to do about it.  Grey becomes three equal channels, a fourth channel is dropped, the
-order is changed.  YUV formats, Bayer patterns and 16 bits need a conversion that only their sender can choose.
+Gray becomes three equal channels, a fourth channel is dropped, and RGB is reordered.  Everything else is refused with
+advice: YUV formats, Bayer patterns and 16 bits need a conversion that only the sender can choose.
 """
 
 import re
+from typing import TYPE_CHECKING, Any, Optional, Tuple
 
 from ..errors import ImageError, OptionError, SourceError
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..capture.source import Source
+
 ORDERS = ("bgr", "rgb")
 _TO_BGR = "videoconvert ! video/x-raw,format=BGR"
-# Elements that make BGR of what an appsink was handed instead.
+# Elements that convert other formats to BGR before an appsink.
 _DECODERS = {"Bayer": "bayer2rgb ! " + _TO_BGR, "JPEG": "jpegdec ! " + _TO_BGR}
-# Elements behind the last caps that may hand on another format.
+# Elements after the last caps that may change the format.
 _CONVERTERS = re.compile(r"!\s*\w*(?:conv|scale|transform|compositor|mixer|bin\b)")
 _FORMAT = re.compile(r"(video/x-bayer)|\bformat\s*=\s*(?:\(\s*string\s*\)\s*)?[\"']?([A-Za-z0-9_]+)")
-# OpenCV's code for the order of four channels, by GStreamer's name of it.
+# OpenCV's name for the order of four channels, by GStreamer's.
 _FOUR_CHANNELS = {"BGRA": "BGRA", "BGRX": "BGRA", "RGBA": "RGBA", "RGBX": "RGBA"}
 
 
-def as_bgr(image, order="bgr"):
-    """Return a caller's array as BGR pixels, uint8 [height, width, 3]; the array itself if it is that already.
+def as_bgr(image: Any, order: str = "bgr") -> "np.ndarray":
+    """Return a caller's array as BGR pixels, uint8 [height, width, 3]; if it already is that, the array itself.
 
-    image       numpy array, uint8: [height, width] or [height, width, 1] grey, [height, width, 3], or
+    image       numpy array of uint8: gray [height, width] or [height, width, 1], color [height, width, 3], or
                 [height, width, 4], whose fourth channel is dropped
-    order       of three and four channels: "bgr", as OpenCV has them, or "rgb"
+    order       of three or four channels: "bgr", as in OpenCV, or "rgb"
 
-    Raises ImageError for everything else, with how to convert it; OptionError for another order.
+    Raises ImageError for everything else, with advice on how to convert it, and OptionError for another order.
     """
     import cv2
     import numpy as np
@@ -44,8 +50,8 @@ def as_bgr(image, order="bgr"):
     return cv2.cvtColor(np.ascontiguousarray(image), getattr(cv2, "COLOR_{}2BGR".format(name)))
 
 
-def _no_array(image):
-    """Return the message about what is neither an array nor a path."""
+def _no_array(image: Any) -> str:
+    """Return the message for a value that is neither an array nor a path."""
     kind, module = type(image).__name__, type(image).__module__.partition(".")[0]
     expected = "a file's path or a numpy array of uint8 [height, width, 3] was expected"
     if image is None:
@@ -57,10 +63,8 @@ def _no_array(image):
             expected, kind
         )
     if isinstance(image, (list, tuple)):
-        return (
-            "{}, found a {}: pass numpy.array(image, numpy.uint8); for several images there is classify_batch()".format(
-                expected, kind
-            )
+        return "{}, found a {}: pass numpy.array(image, numpy.uint8); for several images, use classify_batch()".format(
+            expected, kind
         )
     if module in ("torch", "tensorflow", "jax", "jaxlib", "cupy"):
         return "{}, found a {} of {}: convert it to numpy on the CPU, [height, width, 3] in uint8".format(
@@ -69,31 +73,31 @@ def _no_array(image):
     return "{}, found {}".format(expected, kind)
 
 
-def _unusual(image):
-    """Return the message about an array that is not converted."""
+def _unusual(image: "np.ndarray") -> str:
+    """Return the message for an array that cannot be converted."""
     found = "an image of uint8 [height, width, 3], or gray [height, width], was expected, found {} {}".format(
         image.dtype, list(image.shape)
     )
     if not image.size:
         return found + ", which is empty"
     if image.ndim == 4:
-        return found + ": for several images there is classify_batch(), a list of them"
+        return found + ": for several images, pass a list to classify_batch()"
     if image.ndim == 3 and image.shape[2] not in (1, 3, 4) and image.shape[0] in (1, 3, 4):
         return found + ": channels come last: image.transpose(1, 2, 0)"
     return found + _conversion(image)
 
 
-def _conversion(image):
-    """Return how to make uint8 of an array's values, as the end of a message; "" if that cannot be known."""
+def _conversion(image: "np.ndarray") -> str:
+    """Return how to convert an array's values to uint8, as the end of a message; "" if unknown."""
     import numpy as np
 
     if image.dtype.kind == "b":
-        return ": of True and False make image.astype(numpy.uint8) * 255"
+        return ": convert True and False with image.astype(numpy.uint8) * 255"
     if image.dtype == np.uint8 or image.dtype.kind not in "uif":
         return ""
     least, largest = image.min(), image.max()
     if not (np.isfinite(least) and np.isfinite(largest)):
-        return ": not all of its values are finite numbers"
+        return ": some of its values are not finite numbers"
     bits = next((bits for bits in (8, 10, 12, 14, 16) if largest < 1 << bits), None)
     if least < 0 or bits is None:
         code = "scale it to 0 to 255, then .astype(numpy.uint8)"
@@ -102,13 +106,13 @@ def _conversion(image):
         code = scaled + ".round().astype(numpy.uint8)"
     else:
         code = "{}.astype(numpy.uint8)".format("image" if bits == 8 else "(image >> {})".format(bits - 8))
-    return ", of values from {:g} to {:g}: {}".format(least, largest, code)
+    return ", with values from {:g} to {:g}: {}".format(least, largest, code)
 
 
-def frame_as_bgr(image, source, height=0):
+def frame_as_bgr(image: "np.ndarray", source: "Source", height: int = 0) -> "np.ndarray":
     """Return a source's frame as BGR pixels, uint8 [height, width, 3]; raises SourceError if that would lose something.
 
-    height      of the picture by the reader's word, 0 if it says nothing: planes of color lie below it
+    height      of the picture as the reader reports it, 0 if unknown: planes of color are below it
     """
     import cv2
 
@@ -124,10 +128,10 @@ def frame_as_bgr(image, source, height=0):
     return cv2.cvtColor(image, getattr(cv2, "COLOR_{}2BGR".format(code)))
 
 
-def _layout(image, pipeline, height):
+def _layout(image: "np.ndarray", pipeline: str, height: int) -> Tuple[str, Optional[str]]:
     """Return the name of a frame's layout, and OpenCV's code for it if it is as good as BGR, else None.
 
-    pipeline    of the source, "" if it has none: grey and Bayer, or RGBA and BGRA, are distinguished by its last caps
+    pipeline    the source's, "" if it has none.  Its last caps distinguish gray from Bayer, and RGBA from BGRA
     """
     channels = image.shape[2] if image.ndim == 3 else 1
     caps = _last_format(pipeline)
@@ -146,18 +150,18 @@ def _layout(image, pipeline, height):
         return "JPEG", None
     if height and image.shape[0] != height:
         return "planar YUV", None
-    return "grey", "GRAY"
+    return "gray", "GRAY"
 
 
-def _last_format(pipeline):
-    """Return the format that a pipeline's last caps name, in capital letters; "BAYER" for a Bayer pattern, "" for none."""
+def _last_format(pipeline: str) -> str:
+    """Return the format in a pipeline's last caps, in capitals; "BAYER" for a Bayer pattern, "" for none."""
     found = [match.group(2) or "bayer" for match in _FORMAT.finditer(pipeline)]
-    # The format of "video/x-bayer,format=rggb" is the order of its colors.
+    # In "video/x-bayer,format=rggb", the format is the order of the colors.
     bayer = len(found) > 1 and found[-2] == "bayer" and found[-1] in ("rggb", "bggr", "grbg", "gbrg")
     return "BAYER" if bayer else found[-1].upper() if found else ""
 
 
-def _remedy(source, found):
+def _remedy(source: "Source", found: str) -> str:
     if source.kind == "gstreamer":
         return 'in the pipeline, put "{} !" before its appsink'.format(_DECODERS.get(found, _TO_BGR))
-    return "ask the camera for another format with --format, say MJPG or YUYV"
+    return "choose another camera format with --format, such as MJPG or YUYV"

@@ -1,41 +1,47 @@
-"""Reading a photograph from a file: checked before it is decoded, the same everywhere.
+"""Reading a photograph from a file: checked before it is decoded, with the same result everywhere.
 
-``read_image`` is the only decoder in the project.  It refuses by name what OpenCV would
-swallow: a truncated JPEG or PNG (OpenCV fills the rest with grey), a text file called .jpg,
-an image of so many pixels that decoding it would exhaust a small machine.  Grey, RGBA, CMYK,
-16-bit and EXIF-rotated files come out as upright 8-bit BGR (``depths`` says which 8 of 16 bits).
+``read_image`` is the only decoder in the project.  It refuses, with the reason, what OpenCV would accept: a truncated
+JPEG or PNG (OpenCV fills the rest with gray), a text file called .jpg, an image of so many pixels that decoding it
+would exhaust a small machine.  Gray, RGBA, CMYK, 16-bit and EXIF-rotated files become upright 8-bit BGR (``depths``
+chooses 8 of 16 bits).
 
-OpenCV never sees a file as it came: ``formats`` reads its header and hands on the bytes that make the picture.
-Knows nothing of models or of resizing.
+OpenCV never sees a file as it is: ``formats`` reads its header and passes on only the bytes that make up the picture.
 """
 
 import glob
 import os
 import re
 import struct
+from typing import TYPE_CHECKING, Any, Iterable, Iterator, List, Optional, Tuple, Union
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from .. import MAX_IMAGE_PIXELS, MAX_IMAGE_SIDE
 from ..errors import ImageError
 from ..files import read
+from ..files.read import AnyPath
 from . import depths
 from .formats import read_picture
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .formats.picture import Picture
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 MAX_PIXELS = MAX_IMAGE_PIXELS
 MAX_BYTES = 256 * 1024 * 1024
 
 
-def is_image_name(name):
-    """Whether a file's name has the suffix of an image that we read."""
+def is_image_name(name: AnyPath) -> bool:
+    """Whether a file name has the suffix of a supported image format."""
     return str(name).lower().endswith(SUFFIXES)
 
 
-def image_paths(name):
-    """Return the paths of the images that a file's, a folder's or a pattern's name means, in natural order.
+def image_paths(name: AnyPath) -> Optional[List[str]]:
+    """Return the paths of the images that a file, folder or pattern name stands for, in natural order.
 
-    None for a name that means something else.  A file or a folder of exactly this name comes before a pattern; a folder's
-    own folders are not read.  Raises ImageError where a folder or a pattern has no image.
+    None for a name that stands for something else.  An existing file or folder takes precedence over a pattern;
+    subfolders are not read.  Raises ImageError if a folder or a pattern has no image.
     """
     name = local_path(name)
     if os.path.isdir(name):
@@ -43,19 +49,19 @@ def image_paths(name):
             found = [os.path.join(name, entry) for entry in os.listdir(name) if is_image_name(entry)]
         except OSError as error:
             raise ImageError("{}: cannot be read ({}); a folder of images was expected".format(name, error.strerror))
-        return _some(found, name, "a folder in it is not read: give {} for those".format(os.path.join(name, "*", "*")))
+        return _some(found, name, "subfolders are not read; for them, give {}".format(os.path.join(name, "*", "*")))
     if os.path.lexists(name):
         return [name] if is_image_name(name) else None
     if "://" in name or not glob.has_magic(name):
         return None
     folder, pattern = os.path.split(name)
-    # A folder may be called like a pattern.
+    # A folder's name may look like a pattern.
     name = os.path.join(glob.escape(folder), pattern) if os.path.isdir(folder) else name
     return _some([path for path in glob.glob(name, recursive=True) if is_image_name(path)], name)
 
 
-def each_image(names):
-    """Yield the path of each image that files', folders' and patterns' names mean; an ImageError for one without any."""
+def each_image(names: Iterable[AnyPath]) -> Iterator[Union[str, ImageError]]:
+    """Yield the paths of the images that names stand for (see image_paths); an ImageError for a name without any."""
     for name in names:
         try:
             paths = image_paths(name)
@@ -64,41 +70,41 @@ def each_image(names):
             yield error
 
 
-def _some(paths, name, hint=""):
+def _some(paths: List[str], name: str, hint: str = "") -> List[str]:
     if not paths:
         said = "{} holds no image (JPEG, PNG, BMP, WebP or TIFF was expected)".format(name)
         raise ImageError(said + ("; " + hint if hint else ""))
     return sorted(paths, key=natural_key)
 
 
-def natural_key(path):
-    """Return what to sort paths by so that frame2.png comes before frame10.png."""
+def natural_key(path: AnyPath) -> Tuple[List[List[Any]], str]:
+    """Return a sort key that puts frame2.png before frame10.png."""
     names = [re.split("([0-9]+)", name) for name in str(path).split(os.sep)]
-    # Every second piece is a number, so that numbers are compared with numbers.
+    # Every second piece is a number, so numbers are compared with numbers.
     return [[int(piece) if at % 2 else piece for at, piece in enumerate(pieces)] for pieces in names], str(path)
 
 
-def local_path(name):
-    """Return the path that a file:// address means, and any other name as it is; raises ImageError for another machine's."""
+def local_path(name: AnyPath) -> str:
+    """Return the path in a file:// address, and any other name unchanged; ImageError for another machine's file."""
     name = str(name)
     if not name.lower().startswith("file:/"):
         return name
     parts = urlsplit(name)
     if parts.netloc.lower() not in ("", "localhost") or not parts.path:
-        raise ImageError("{} is not a file of this machine; file:///FOLDER/FILE was expected".format(name))
+        raise ImageError("{} is not a file on this machine; file:///FOLDER/FILE was expected".format(name))
     return os.fsdecode(unquote_to_bytes(parts.path))
 
 
-def read_image(path, max_pixels=MAX_PIXELS, noted=None):
+def read_image(path: AnyPath, max_pixels: int = MAX_PIXELS, noted: Optional[depths.Note] = None) -> "np.ndarray":
     """Read an image file into upright BGR pixels.
 
-    max_pixels  a smaller limit than MAX_PIXELS; a larger one changes nothing
-    noted       is called with the name and the largest value of a 16-bit image that is nearly black, since its data
-                may have fewer bits; None logs the first of them, see images/depths.py
+    max_pixels  a smaller limit than MAX_PIXELS; a larger one has no effect
+    noted       called with the name and the largest value of a nearly black 16-bit image, since its data may have
+                fewer bits; None logs the first of them, see images/depths.py
 
     Returns uint8 of shape [height, width, 3], channels in OpenCV's order blue, green, red.
-    Raises ImageError, its message naming the file, if the file is missing, not a regular file, empty, not an
-    image, damaged, truncated, or of more than ``max_pixels`` pixels.
+    Raises ImageError, its message naming the file, if the file is missing, not a regular file, empty, not an image,
+    damaged, truncated, or has more than ``max_pixels`` pixels.
     """
     path = str(path)
     try:
@@ -106,13 +112,15 @@ def read_image(path, max_pixels=MAX_PIXELS, noted=None):
     except OSError as error:
         raise ImageError("{}: cannot be read ({}); an image file was expected".format(path, error.strerror))
     except ValueError:
-        raise ImageError("{}: more than the {} MB allowed; shrink the image".format(path, MAX_BYTES >> 20))
+        raise ImageError("{}: larger than the {} MB allowed; shrink the image".format(path, MAX_BYTES >> 20))
     except MemoryError:
-        raise ImageError("{}: there is not enough memory to read it; shrink the image".format(path))
+        raise ImageError("{}: not enough memory to read it; shrink the image".format(path))
     return decode_image(data, path, max_pixels, noted)
 
 
-def decode_image(data, name="image", max_pixels=MAX_PIXELS, noted=None):
+def decode_image(
+    data: bytes, name: str = "image", max_pixels: int = MAX_PIXELS, noted: Optional[depths.Note] = None
+) -> "np.ndarray":
     """Decode the bytes of an image file; see :func:`read_image`."""
     if not data:
         raise ImageError("{}: the file is empty; replace or remove it".format(name))
@@ -125,17 +133,17 @@ def decode_image(data, name="image", max_pixels=MAX_PIXELS, noted=None):
     except ValueError as error:
         raise ImageError("{}: {}; replace or remove it".format(name, error))
     except MemoryError:
-        raise ImageError("{}: there is not enough memory to decode it; shrink the image".format(name))
+        raise ImageError("{}: not enough memory to decode it; shrink the image".format(name))
     image = _decode(content, picture, name)
     try:
         if picture.deep:
             image = depths.eight_bits(image, picture, name, noted)
         return _upright(image, picture.orientation)
     except MemoryError:
-        raise ImageError("{}: there is not enough memory to decode it; shrink the image".format(name))
+        raise ImageError("{}: not enough memory to decode it; shrink the image".format(name))
 
 
-def _check_size(picture, name, max_pixels):
+def _check_size(picture: "Picture", name: str, max_pixels: int) -> None:
     width, height = picture.width, picture.height
     if width < 1 or height < 1:
         raise ImageError("{}: its header says {} x {} pixels; replace or remove it".format(name, width, height))
@@ -153,14 +161,14 @@ def _check_size(picture, name, max_pixels):
         )
 
 
-def _decode(content, picture, name):
+def _decode(content: Union[bytes, bytearray], picture: "Picture", name: str) -> "np.ndarray":
     import cv2
     import numpy as np
 
     try:
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION | (cv2.IMREAD_ANYDEPTH if picture.as_stored else 0)
         image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    # OpenCV raises its own error, MemoryError, SystemError and others, by version.
+    # Depending on its version, OpenCV raises its own error, MemoryError, SystemError and others.
     except Exception as error:
         raise ImageError("{}: OpenCV cannot decode it ({})".format(name, error))
     if image is None:
@@ -175,8 +183,8 @@ def _decode(content, picture, name):
     return image
 
 
-def _upright(image, orientation):
-    """Return an image turned as EXIF 2.3, tag 274 says: 2 to 4 are flips, 5 to 8 the same of its transpose."""
+def _upright(image: "np.ndarray", orientation: int) -> "np.ndarray":
+    """Turn an image upright by EXIF 2.3, tag 274: 2 to 4 are flips, 5 to 8 the same of the transpose."""
     import numpy as np
 
     if 5 <= orientation <= 8:

@@ -1,20 +1,26 @@
-"""What a device is left with: a camera's stream into sinks, until it ends or is told to stop."""
+"""Writes a camera's stream into sinks, until it ends or the program is stopped."""
 
-from typing import Any, Dict, NamedTuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, NamedTuple, Optional, Sequence, Union
 
 from ..device import systemd
 from ..device.systemd import Notifier
-from .stream import StreamEvent, follow
+from .stream import StreamEvent, StreamResult, follow
+
+if TYPE_CHECKING:
+    from ..capture.base import Camera
+    from ..classify.classifier import Classifier
+    from ..results import Origin
+    from .smoothing import Smoother
 
 
 class RunSummary(NamedTuple):
-    """What a run did.
+    """The counts of a run.
 
-    frames      classified
-    dropped     captured and never classified, since newer ones came
+    frames      frames that were classified
+    dropped     frames that were captured and never classified, because newer ones came
     skipped     files that could not be read
-    losses      how often the camera was lost
-    undelivered results that sinks could not deliver: their number by the reason, by the sink's name
+    losses      times that the camera was lost
+    undelivered results that sinks could not deliver: their number by sink and by reason
     """
 
     frames: int
@@ -24,10 +30,10 @@ class RunSummary(NamedTuple):
     undelivered: Dict[str, Dict[str, int]] = {}
 
     def to_dict(self) -> Dict[str, Any]:
-        """The summary as JSON can hold it; ``undelivered`` only if there is any."""
+        """Return the summary as JSON can hold it; ``undelivered`` only if there is any."""
         return {name: value for name, value in self._asdict().items() if name != "undelivered" or value}
 
-    def __str__(self):
+    def __str__(self) -> str:
         lost = ", camera lost {} times".format(self.losses) if self.losses else ""
         text = "{} frames classified, {} dropped, {} unreadable{}".format(self.frames, self.dropped, self.skipped, lost)
         for name, losses in self.undelivered.items():
@@ -37,16 +43,32 @@ class RunSummary(NamedTuple):
 
 
 class Run:
-    """A run, which :meth:`summary` describes at any time, after an interruption too."""
+    """A run; :meth:`summary` works at any time, even after an interruption.
 
-    def __init__(self, classifier, camera, sinks, notifier=None):
+    sinks       objects with the methods write(StreamResult) and event(StreamEvent)
+    """
+
+    def __init__(
+        self,
+        classifier: "Classifier",
+        camera: "Camera",
+        sinks: Sequence[Any],
+        notifier: Optional[Notifier] = None,
+    ) -> None:
         self._classifier, self._camera, self._sinks = classifier, camera, sinks
         self._notifier = notifier or Notifier()
         self._ready, self._by = False, ""
         self._frames = self._dropped = self._losses = 0
 
-    def go(self, smoother=None, roi=None, rotation=0, frames=None, origin=None):
-        """Classify until the source ends, or until so many ``frames`` are; other arguments as ``follow`` takes them."""
+    def go(
+        self,
+        smoother: "Optional[Smoother]" = None,
+        roi: Optional[Sequence[float]] = None,
+        rotation: int = 0,
+        frames: Optional[int] = None,
+        origin: "Optional[Origin]" = None,
+    ) -> None:
+        """Classify until the source ends, or until ``frames`` are classified; other arguments as for ``follow``."""
         items = follow(self._classifier, self._camera, smoother, roi, rotation, origin)
         try:
             with systemd.speaking(self._notifier):
@@ -55,18 +77,18 @@ class Run:
             self._notifier.stopping()
             items.close()
 
-    def _follow(self, items, frames):
+    def _follow(self, items: Iterator[Union[StreamResult, StreamEvent, None]], frames: Optional[int]) -> None:
         for item in items:
             self._notifier.alive()
             if isinstance(item, StreamEvent):
-                self._tell(item)
+                self._take_event(item)
             elif item is not None:
                 self._take(item)
                 if self._frames == frames:
                     break
 
-    def _take(self, item):
-        by = "classifying by {} on {}".format(item.result.model, item.result.backend)
+    def _take(self, item: StreamResult) -> None:
+        by = "classifying with {} on {}".format(item.result.model, item.result.backend)
         if by != self._by:
             self._by = by
             self._say(by)
@@ -75,19 +97,19 @@ class Run:
         for sink in self._sinks:
             sink.write(item)
 
-    def _tell(self, event):
+    def _take_event(self, event: StreamEvent) -> None:
         self._losses += event.state == "lost"
-        # A service whose camera is not there yet is ready: systemd would end it, and start it again, for ever.
+        # A service without its camera counts as ready: systemd would stop and start it forever.
         waiting = event.state == "lost" and not self._ready
         self._say("waiting for the camera: {}".format(event.reason) if waiting else event.reason)
         for sink in self._sinks:
             sink.event(event)
 
-    def _say(self, status):
+    def _say(self, status: str) -> None:
         (self._notifier.status if self._ready else self._notifier.ready)(status)
         self._ready = True
 
-    def summary(self):
-        """Return a RunSummary of what was done so far."""
+    def summary(self) -> RunSummary:
+        """Return the counts so far."""
         undelivered = {sink.name or type(sink).__name__: sink.losses for sink in self._sinks if sink.losses}
         return RunSummary(self._frames, self._dropped, self._camera.skipped, self._losses, undelivered)

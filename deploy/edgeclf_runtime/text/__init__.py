@@ -1,1 +1,1 @@
-"""Text that people read or that must not leak: addresses, secrets, terminals, logs."""
+"""Text for people: addresses and secrets that must not leak, terminal output, logs."""

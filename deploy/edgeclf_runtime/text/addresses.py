@@ -1,37 +1,37 @@
-"""Addresses of cameras and brokers: their parts, and what of them may be shown to people.
+"""Addresses of cameras and brokers: parsing them, and removing secrets before they are shown.
 
-A password can stand in many places: ``rtsp://USER:PASSWORD@HOST``, ``http://HOST/video?pwd=...``,
-``rtsp://HOST/user=admin_password=..._channel=1``, ``gst://rtspsrc user-pw=...``.  What is shown keeps
-scheme, host, port and the path; whatever could be a secret is left out.
+A password can be in many places: ``rtsp://USER:PASSWORD@HOST``, ``http://HOST/video?pwd=...``,
+``rtsp://HOST/user=admin_password=..._channel=1``, ``gst://rtspsrc user-pw=...``.  Scheme, host, port and path
+are shown; anything that could be a secret is left out.
 """
 
 import re
-from typing import List, NamedTuple, Optional, Tuple
+from typing import Iterable, List, Match, NamedTuple, Optional, Tuple
 from urllib.parse import quote, unquote
 
-# By the scheme of a camera's address, where it names no port.
+# Default ports by the scheme of a camera's address.
 CAMERA_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
-# Names of properties and parameters whose values are nobody's business.
+# Properties and parameters with such names hold secrets.
 _SECRET_WORDS = (
     "pas|pw|secret|token|key|auth|cred|cookie|header|signature|login|session|streamid|jwt|bearer|hash|phrase|"
     "(?<![a-z])(?:sig|sid|pin)(?![a-z])"
 )
 _SECRET_NAME = re.compile(_SECRET_WORDS, re.IGNORECASE)
-# In a text that nobody has parsed a value ends at a quotation mark, an "&" or white space; our own options name files.
+# In unparsed text, a value ends at a quotation mark, an "&" or white space.  Our own options (--...) name files.
 SECRET_PAIR = re.compile(
     r"(?<![\w-])(?!--)(?P<name>[\w-]{{0,40}}(?:{})[\w-]{{0,40}})\s*=\s*".format(_SECRET_WORDS)
     + r"(?P<value>\"(?:\\.|[^\"\\])*\"|'[^']*'|[^\s&'\"]+)",
     re.IGNORECASE,
 )
-# Parameters that tell one picture of a camera from another, and hold no secret.
+# Parameters that select a camera's stream and hold no secret.
 _SHOWN_PAIR = re.compile(
     r"(?<![a-z0-9])(?:camera|cam|channel|chn|ch|stream|stream_?type|sub_?type|profile|id|resolution|width|height|fps|"
     r"quality|codec|video|audio|format|type)=[A-Za-z0-9.]{1,12}(?=$|[&;_])",
     re.IGNORECASE,
 )
-# Long runs of letters and digits are keys: some cameras' streams are secret by their path.
+# Long runs of letters and digits are keys: some cameras' streams are protected only by a secret path.
 KEY_IN_PATH = re.compile(r"(?=[^0-9]*[0-9])(?:[A-Za-z0-9]{16,}|[A-Za-z0-9]{4,}(?:-[A-Za-z0-9]{4,}){2,})\Z")
-# Switches and small numbers, say key-int-max=30 of an encoder, are no secrets, whatever their name is.
+# Switches and small numbers, such as an encoder's key-int-max=30, are not secrets, whatever their name.
 _NO_SECRET = re.compile(r"[\"']?(?:true|false|yes|no|[0-9]{1,2})[\"']?", re.IGNORECASE)
 _ADDRESS = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:(?P<user>[^:@/?#]*)(?::(?P<password>[^@/?#]*))?@)?"
@@ -39,13 +39,13 @@ _ADDRESS = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _IPV6_FIRST = re.compile(r"\[[0-9a-f:.]+\](?::[0-9]+)?[/?#]", re.IGNORECASE)
-# RFC 3986, section 3.2.1, without ":", which ends the user's name.
+# RFC 3986, section 3.2.1, without ":", which ends the user name.
 _CODED = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+")
 _NAMED = "@#/?:% []\\"
 PLACEHOLDER = "{password}"
-# One word of a GStreamer pipeline: an assignment with its value, or anything else without white space.
+# A word of a GStreamer pipeline: an assignment with its value, or anything else without white space.
 _WORD = re.compile(r"(?P<name>[\w-]+)\s*=\s*(?P<value>\"(?:\\.|[^\"\\])*\"|(?:\\.|[^\s\\])+)|(?:\\.|[^\s\\])+|\\")
-# Elements, their pads, "!", brackets, and caps without strings in them.
+# Elements, their pads, "!", brackets, and caps without strings.
 _PLAIN_WORD = re.compile(
     r"[\w.:!(){}-]+|[a-z]+/[\w.+-]+(?:\([\w:]+\))?(?:,[\w-]+=(?:\(\w+\))?[\w./:+-]+)*,?", re.IGNORECASE
 )
@@ -53,7 +53,7 @@ _PLAIN_VALUE = re.compile(r"\"?[\w./:+,()-]*\"?")
 
 
 class Address(NamedTuple):
-    """The parts of SCHEME://[USER[:PASSWORD]@]HOST[:PORT][TAIL]; user and password as written, percent-encoded.
+    """The parts of SCHEME://[USER[:PASSWORD]@]HOST[:PORT][TAIL]; user and password stay percent-encoded.
 
     tail        the path with its "/", the query and the fragment
     """
@@ -66,38 +66,38 @@ class Address(NamedTuple):
     tail: str
 
     @property
-    def plain_host(self):
-        """The host without the brackets of IPv6."""
+    def plain_host(self) -> str:
+        """The host without the brackets of an IPv6 address."""
         return self.host.strip("[]").replace("%25", "%")
 
     @property
-    def plain_user(self):
-        """The user's name, decoded."""
+    def plain_user(self) -> Optional[str]:
+        """The user name, decoded."""
         return self.user and unquote(self.user)
 
     @property
-    def plain_password(self):
+    def plain_password(self) -> Optional[str]:
         """The password, decoded."""
         return self.password and unquote(self.password)
 
     @property
-    def shown(self):
-        """What may be shown: scheme, host, port and path, without secrets."""
+    def shown(self) -> str:
+        """The address without secrets: scheme, host, port and path."""
         port = "" if self.port is None else ":{}".format(self.port)
         return "{}://{}{}{}".format(self.scheme, self.host, port, _shown_tail(self.tail))
 
-    def __str__(self):
-        """The whole address, as programs take it."""
+    def __str__(self) -> str:
+        """The whole address, secrets included, as programs expect it."""
         user = "" if self.user is None else self.user + ("" if self.password is None else ":" + self.password) + "@"
         port = "" if self.port is None else ":{}".format(self.port)
         return "{}://{}{}{}{}".format(self.scheme, user, self.host, port, self.tail)
 
 
-def parse_address(text):
-    """Return the Address that a text is.
+def parse_address(text: str) -> Address:
+    """Parse an address.
 
-    Raises ValueError, its message without any part of the text but the characters at fault, where the text is none,
-    or can be read in two ways because a user name or a password is not percent-encoded.
+    Raises ValueError if the text is not an address, or is ambiguous because its user name or password is not
+    percent-encoded.  The message quotes nothing of the text except the characters that must be encoded.
     """
     scheme, _, rest = text.partition("://")
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in text):
@@ -107,7 +107,7 @@ def parse_address(text):
         raise ValueError(fault)
     match = _ADDRESS.fullmatch(text)
     if match is None:
-        raise ValueError("it has not this form")
+        raise ValueError("it does not have this form")
     port = None if match.group("port") is None else int(match.group("port"))
     if port is not None and not 1 <= port <= 65535:
         raise ValueError("a port is a number from 1 to 65535")
@@ -115,15 +115,15 @@ def parse_address(text):
     try:
         host.encode("idna")
     except UnicodeError:
-        raise ValueError("the host's name is wrong")
+        raise ValueError("the host name is not valid")
     return Address(scheme.lower(), user, password, host, port, tail or "")
 
 
-def _uncoded(rest):
-    """Return what is wrong with the part of an address that is, or could be, a user name and a password."""
+def _uncoded(rest: str) -> str:
+    """Return what is wrong with the part of an address that is, or could be, a user name and a password; else ""."""
     before, at, _ = rest.rpartition("@")
     user, colon, password = before.partition(":")
-    # Without a colon there is no password, and an "@" behind the host belongs to the path.
+    # Without a colon there is no password, and an "@" after the host belongs to the path.
     if not at or _IPV6_FIRST.match(rest) or (not colon and re.search("[/?#]", user)):
         return ""
     if all(not part or _CODED.fullmatch(part) for part in (user, password)):
@@ -132,12 +132,12 @@ def _uncoded(rest):
     named = ["{!r} as {}".format(letter, quote(letter, safe="")) for letter in _NAMED if letter in bare]
     others = "".join(letter for letter in bare if letter not in _NAMED)
     if others and not _CODED.fullmatch(others):
-        named.append("all but A-Z a-z 0-9 - . _ ~ as % and two hexadecimal digits for each byte in UTF-8")
+        named.append("everything except A-Z a-z 0-9 - . _ ~ as % and two hexadecimal digits per UTF-8 byte")
     path = "; if its last '@' belongs to the path, write that as %40" if re.search("[/?#]", before) else ""
     return "in its user name and password, write {}{}".format(", ".join(named), path)
 
 
-def _shown_tail(tail):
+def _shown_tail(tail: str) -> str:
     path, question, query = tail.partition("#")[0].partition("?")
     shown = "/".join(_shown_segment(segment) for segment in path.split("/"))
     if question:
@@ -145,22 +145,22 @@ def _shown_tail(tail):
     return re.sub(r"\.\.\.(&\.\.\.)+", "...", shown)
 
 
-def _shown_segment(segment):
+def _shown_segment(segment: str) -> str:
     if "=" in segment or "&" in segment:
         return _shown_pairs(segment)
     if ":" in segment or KEY_IN_PATH.match(segment):
         return "..."
-    # An "@" would be taken for the end of a password.
+    # An "@" would look like the end of a password.
     return segment.replace("@", "%40")
 
 
-def _shown_pairs(text):
+def _shown_pairs(text: str) -> str:
     shown = "&".join(match.group() for match in _SHOWN_PAIR.finditer(text))
     return shown if len(shown) == len(text) else (shown + "&..." if shown else "..." if text else "")
 
 
-def shown_uri(text):
-    """Return what may be shown of any text that a person gave as a source or an output."""
+def shown_uri(text: str) -> str:
+    """Return a source or an output as the user gave it, without secrets."""
     scheme, separator, rest = text.partition("://")
     if separator and scheme.lower() == "gst":
         return "gst://" + shown_pipeline(rest)
@@ -174,20 +174,20 @@ def shown_uri(text):
     return text
 
 
-def shown_pipeline(pipeline):
-    """Return what may be shown of a GStreamer pipeline: its elements, and values that are no secret."""
+def shown_pipeline(pipeline: str) -> str:
+    """Return a GStreamer pipeline without secrets: its elements, and the values that are not secret."""
     shown: List[str] = []
     hidden = False
     for match in _WORD.finditer(pipeline):
         word = _shown_word(match)
-        # What follows a secret up to the next element may be the rest of it, where it has spaces and no quotation marks.
+        # Words between a secret and the next element may belong to the secret, if it has spaces and is not quoted.
         if word == "!" or match.group("name"):
             hidden = word.endswith("...")
         shown.append("..." if hidden and not match.group("name") else word)
     return " ".join(shown)
 
 
-def _shown_word(match):
+def _shown_word(match: "Match[str]") -> str:
     name, value = match.group("name"), match.group("value")
     if name is None:
         return match.group() if _PLAIN_WORD.fullmatch(match.group()) else "..."
@@ -198,10 +198,10 @@ def _shown_word(match):
     return "{}={}".format(name, value if _PLAIN_VALUE.fullmatch(value) else "...")
 
 
-def fill_password(text, password):
-    """Return an address or a pipeline with ``{password}`` replaced: percent-encoded in an address, else quoted.
+def fill_password(text: str, password: str) -> str:
+    """Replace ``{password}`` in an address or a pipeline: percent-encoded in an address, quoted elsewhere.
 
-    A camera's address with a user name and without a password is given it, too.
+    The password is also added to a camera's address that has a user name but no password.
     """
     coded = quote(password, safe="")
     scheme, _, rest = text.partition("://")
@@ -213,7 +213,7 @@ def fill_password(text, password):
     return str(address._replace(password=coded)) if address.user and address.password is None else text
 
 
-def _fill_word(word, password, coded):
+def _fill_word(word: "Match[str]", password: str, coded: str) -> str:
     text, value = word.group(), word.group("value")
     if PLACEHOLDER not in text:
         return text
@@ -225,21 +225,21 @@ def _fill_word(word, password, coded):
     return '{}="{}"'.format(word.group("name"), value.replace(PLACEHOLDER, plain))
 
 
-def _escaped(text):
-    """GStreamer's parser takes off the quotation marks at both ends of a value, then these backslashes."""
+def _escaped(text: str) -> str:
+    """GStreamer's parser removes the quotation marks at both ends of a value, then these backslashes."""
     return re.sub(r'(["\\])', r"\\\1", text)
 
 
-def _wrapped(password):
-    """What then looks quoted again is unwrapped again, and NULL is no text."""
+def _wrapped(password: str) -> str:
+    """GStreamer unwraps a value again if it still looks quoted, and reads NULL as no text; this prevents both."""
     if password != "NULL" and not (password[0] == password[-1] == '"'):
         return password
     coded = "".join("\\{:03o}".format(byte) for byte in password.encode("utf-8"))
     return '"{}"'.format(coded)
 
 
-def secret_spans(text):
-    """Return where in a text that a person gave secrets stand: (start, end) each, the text one argument or address."""
+def secret_spans(text: str) -> List[Tuple[int, int]]:
+    """Return the (start, end) positions of secrets in one argument or address as the user gave it."""
     spans = [match.span("value") for match in SECRET_PAIR.finditer(text)]
     scheme, separator, rest = text.partition("://")
     if separator and re.search(r"(^|=)\s*gst\Z", scheme, re.IGNORECASE):
@@ -249,7 +249,7 @@ def secret_spans(text):
                 at = start + word.start("value")
                 spans += [(at + first, at + last) for first, last in secret_spans(word.group("value"))]
     else:
-        # Without "://" too: somebody has forgotten a part of it.
+        # Also without "://": the user may have forgotten it.
         rest = rest if separator else text
         colon, at = rest.find(":"), rest.rfind("@")
         if 0 <= colon < at and not _IPV6_FIRST.match(rest):
@@ -258,13 +258,13 @@ def secret_spans(text):
     return _merged((first, last) for first, last in spans if text[first:last].strip("\"'") not in ("", PLACEHOLDER))
 
 
-def is_no_secret(value):
-    """Whether a value is a switch or a small number, which is nobody's password."""
+def is_no_secret(value: str) -> bool:
+    """Whether a value is a switch or a small number, which is never a password."""
     return _NO_SECRET.fullmatch(value) is not None
 
 
-def _merged(spans):
-    """Return spans in their order, those that overlap as one."""
+def _merged(spans: Iterable[Tuple[int, int]]) -> List[Tuple[int, int]]:
+    """Return the spans in order, with overlapping ones merged."""
     merged: List[Tuple[int, int]] = []
     for first, last in sorted(spans):
         if merged and first <= merged[-1][1]:

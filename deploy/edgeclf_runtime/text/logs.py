@@ -1,8 +1,9 @@
-"""The log on stderr: which records it shows, and how they look."""
+"""The log on stderr: which records are shown, and their format."""
 
 import logging
 import os
 import time
+from typing import Optional
 
 from .stdio import write_stderr
 from .terminal import message
@@ -12,34 +13,39 @@ _OWN = "edgeclf_runtime"
 
 
 class LogFormatter(logging.Formatter):
-    """Log records as messages, with the local time (ISO 8601, milliseconds, offset from UTC) if the format asks for it."""
+    """Formats log records as messages.
 
-    def formatTime(self, record, datefmt=None):  # noqa: N802 - logging's name
+    If the format asks for the time: local time, ISO 8601, with milliseconds and the offset from UTC.
+    """
+
+    def formatTime(self, record: logging.LogRecord, datefmt: Optional[str] = None) -> str:  # noqa: N802 - logging's name
         """See logging.Formatter."""
         moment = time.localtime(record.created)
         offset = time.strftime("%z", moment)
         shown = time.strftime("%Y-%m-%dT%H:%M:%S", moment)
         return "{}.{:03d}{}:{}".format(shown, int(record.msecs) % 1000, offset[:3], offset[3:])
 
-    def format(self, record):
+    def format(self, record: logging.LogRecord) -> str:
         """See logging.Formatter."""
         return message(super().format(record))
 
 
 class _Stderr(logging.Handler):
-    """Writes to what is sys.stderr at that time."""
+    """Writes to whatever sys.stderr is at the time."""
 
-    def emit(self, record):
+    def emit(self, record: logging.LogRecord) -> None:
         try:
             write_stderr(self.format(record) + "\n")
-        except Exception:  # as every handler: a record that cannot be shown stops nothing
+        except Exception:  # as in every handler: a record that cannot be shown must not stop the program
             self.handleError(record)
 
 
-def log_to_stderr(level=None):
-    """Show log records from a level on, one of LEVELS, with their times; None: warnings and errors, without times.
+def log_to_stderr(level: Optional[str] = None) -> None:
+    """Show log records on stderr.
 
-    To systemd's journal no times are written: it has its own.
+    level       the lowest level shown, one of LEVELS, with times; None shows warnings and errors, without times
+
+    Times are left out in systemd's journal, which adds its own.
     """
     chosen = getattr(logging, (level or "warning").upper())
     handler = _Stderr()
@@ -47,13 +53,13 @@ def log_to_stderr(level=None):
     handler.setFormatter(
         LogFormatter("%(asctime)s %(levelname)s: %(message)s" if timed else "%(levelname)s: %(message)s")
     )
-    # Other libraries log what nobody asked for.
+    # Other libraries' debug and info records are never wanted.
     logging.basicConfig(level=max(chosen, logging.WARNING), handlers=[handler])
     logging.getLogger(_OWN).setLevel(chosen if level else logging.NOTSET)
 
 
-def is_journal():
-    """Whether stderr leads to systemd's journal (man systemd.exec, "JOURNAL_STREAM")."""
+def is_journal() -> bool:
+    """Whether stderr is systemd's journal (man systemd.exec, "JOURNAL_STREAM")."""
     try:
         found = os.fstat(2)
     except OSError:

@@ -1,20 +1,21 @@
-"""The standard streams of a program: all three are there, and a broken one stops nothing that does not need it."""
+"""The standard streams of a program: opens missing ones, and survives broken ones."""
 
 import contextlib
 import os
 import sys
+from typing import Any
 
 
-def open_missing():
+def open_missing() -> None:
     """Open the null device for each standard stream that the program was started without (``<&- >&- 2>&-``).
 
-    Without it the next file that is opened takes the number, and what a library prints lands in that file.
+    Otherwise the next file that is opened gets its number, and what a library prints ends up in that file.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            # The lowest number that is free: those below are open by now.
+            # open() takes the lowest free number: the lower ones are open by now.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
         if getattr(sys, name) is None:
             mode = "w" if number else "r"
@@ -23,8 +24,8 @@ def open_missing():
             setattr(sys, "__{}__".format(name), stream)
 
 
-def silence(stream):
-    """Lead a standard stream that cannot be written to the null device, so that Python's last flush does not fail."""
+def silence(stream: Any) -> None:
+    """Redirect a standard stream that cannot be written to the null device, so that Python's last flush does not fail."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         null = os.open(os.devnull, os.O_WRONLY)
         try:
@@ -33,9 +34,9 @@ def silence(stream):
             os.close(null)
 
 
-def write_stderr(text):
-    """Write to stderr; if its disk is full, or its reader has gone, there is nobody to report that to."""
-    # Not by print(): it takes stdout if there is no stderr.
+def write_stderr(text: str) -> None:
+    """Write to stderr; if its disk is full or its reader has gone, there is no one to tell."""
+    # print() would use stdout if there is no stderr.
     if sys.stderr is None:
         return
     try:

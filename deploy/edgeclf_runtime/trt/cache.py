@@ -1,9 +1,7 @@
-"""Engines that were built on this device, each with a JSON file beside it.
+"""Engines that were built on this device, each with a JSON file of facts beside it.
 
-An engine is native code, and one of another TensorRT or GPU crashes or lies.  So an engine is
-handed out only if it was put here under the very same key and its hash is what it was then.
-
-Knows nothing of what TensorRT is.
+An engine is native code, and one for another TensorRT or GPU crashes or gives wrong results.  So an engine is loaded only
+if it was stored under the same specification and its hash is still the same.
 """
 
 import contextlib
@@ -14,6 +12,7 @@ import os
 import shutil
 import tempfile
 import time
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from ..bundle.manifest import SHA256
 from ..errors import BackendError, OutputError
@@ -22,6 +21,7 @@ from ..files.read import open_regular, read_json, sha256_bytes
 from ..files.schema import integer, number, record, text
 from ..files.stage import is_busy
 from ..files.user_folders import cache_folder, home_cache_folder
+from .spec import EngineSpec
 
 _MOST_JSON_BYTES = 1 << 20
 _VERSION = text(r"[0-9]{1,9}(\.[0-9]{1,9}){0,5}", "a version, as 8.5.2,")
@@ -36,8 +36,8 @@ _FACTS = record(
 )
 
 
-def _lines(value, where):
-    """Declare a text of several lines."""
+def _lines(value: Any, where: str) -> None:
+    """Check a text of several lines."""
     text(r"(.|\n)+", most=1 << 20)(value.replace("\n", " ") if isinstance(value, str) else value, where)
 
 
@@ -47,22 +47,37 @@ _LONGEST_BUILD_S = 2 * 3600.0
 _log = logging.getLogger(__name__)
 
 
-def folders():
-    """Return where engines are kept, the first choice first: below XDG_CACHE_HOME, and in the user's own cache."""
+class Engine(NamedTuple):
+    """An engine that passed the checks of load().
+
+    plan    its bytes
+    spec    its EngineSpec
+    facts   what the JSON file beside it holds: the specification as "key", sha256, time and more
+    folder  the folder of both files
+    """
+
+    plan: bytes
+    spec: EngineSpec
+    facts: Dict[str, Any]
+    folder: str
+
+
+def folders() -> List[str]:
+    """Return the folders for engines, first choice first: below XDG_CACHE_HOME, and in the user's own cache."""
     caches = [path for path in dict.fromkeys([cache_folder(), home_cache_folder()]) if path is not None]
     return [os.path.join(path, "engines") for path in caches]
 
 
-def load(folder, key):
-    """Return the bytes and the facts of the engine that was kept under a key, or None.
+def load(folder: str, spec: EngineSpec) -> Optional[Engine]:
+    """Return the engine of a specification, or None.
 
-    Why one is not used is logged, with the names of the values that differ.
+    If there is one that cannot be used, the reason is logged, with the names of the values that differ.
     """
-    path = _path(folder, key)
+    path = _path(folder, spec)
     facts = _read_facts(path + ".json")
     if facts is None or "refused" in facts:
         return None
-    reason = _difference(key, facts["key"])
+    reason = _difference(spec, facts["key"])
     if reason:
         _log.warning("%s.engine is not used: %s", path, reason)
         return None
@@ -77,58 +92,64 @@ def load(folder, key):
         _log.warning("%s.engine is not used: it belongs to another user (%d)", path, owner)
         return None
     if sha256_bytes(plan) != facts["sha256"]:
-        _log.warning("%s.engine is not used: it was changed (its sha256 differs from that beside it)", path)
+        _log.warning("%s.engine is not used: it was changed (its sha256 differs from the one beside it)", path)
         return None
-    return plan, facts
+    return Engine(plan, spec, facts, folder)
 
 
-def keys(folder):
-    """Return the keys of all engines that are kept."""
-    return [facts["key"] for _, facts in _all_facts(folder) if "sha256" in facts]
+def specs(folder: str) -> List[EngineSpec]:
+    """Return the specifications of all cached engines."""
+    found = [EngineSpec.from_dict(facts["key"]) for _, facts in _all_facts(folder) if "sha256" in facts]
+    return [spec for spec in found if spec is not None]
 
 
-def of_any_mode(key):
-    """Return a key without the power mode: which engine is right does not depend on it, only which one is fastest."""
+def of_any_mode(spec: EngineSpec) -> Dict[str, Any]:
+    """Return a specification without the power mode, which decides only which engine is fastest, not which is right."""
+    return _of_any_mode(spec.to_dict())
+
+
+def _of_any_mode(key: Dict[str, Any]) -> Dict[str, Any]:
     return {name: value for name, value in key.items() if name != "power_mode"}
 
 
-def refusal(folder, key):
-    """Return why a build under a key failed before, in whatever power mode, or None."""
+def refusal(folder: str, spec: EngineSpec) -> Optional[str]:
+    """Return the reason why an earlier build of a specification failed, in any power mode, or None."""
     for _, facts in _all_facts(folder):
-        if "refused" in facts and of_any_mode(facts["key"]) == of_any_mode(key):
-            return facts["refused"]
+        if "refused" in facts and _of_any_mode(facts["key"]) == of_any_mode(spec):
+            return str(facts["refused"])
     return None
 
 
-def tell_of_others(folder, key):
-    """Log what sets engines of the same model and precision apart from the one that is wanted."""
+def log_others(folder: str, spec: EngineSpec) -> None:
+    """Log why each cached engine of the same model and precision cannot be used."""
     for path, facts in _all_facts(folder):
-        if all(facts["key"].get(name) == key[name] for name in ("model_sha256", "precision")):
-            _log.warning("%s.engine is not used: %s", path[: -len(".json")], _difference(key, facts["key"]))
+        key = facts["key"]
+        if (key.get("model_sha256"), key.get("precision")) == (spec.model_sha256, spec.precision):
+            _log.warning("%s.engine is not used: %s", path[: -len(".json")], _difference(spec, key))
 
 
 @contextlib.contextmanager
-def writable(folders):
-    """Give the first of the folders that can be written, or a temporary one, which is removed again."""
+def writable(folders: List[str]) -> Iterator[str]:
+    """Give the first of the folders that is writable, or else a temporary one, which is removed at the end."""
     for path in folders:
         try:
             os.makedirs(path, exist_ok=True)
             with tempfile.TemporaryFile(dir=path):
                 pass
         except OSError as error:
-            _log.warning("%s cannot be written (%s)", path, error.strerror)
+            _log.warning("%s is not writable (%s)", path, error.strerror)
         else:
             if path != folders[0]:
-                _log.warning("engines are kept in %s", path)
+                _log.warning("engines are stored in %s", path)
             yield path
             return
-    _log.warning("the engine will be built anew at every start; choose another folder by XDG_CACHE_HOME")
+    _log.warning("the engine will be built at every start; set XDG_CACHE_HOME to a writable folder")
     try:
         temporary = tempfile.mkdtemp(prefix="edgeclf-engines-")
     except OSError as error:
         raise BackendError(
-            "no folder can be written for the engine, nor a temporary one ({}): name one by XDG_CACHE_HOME or "
-            "TMPDIR".format(error.strerror)
+            "there is no writable folder for the engine, not even a temporary one ({}): set XDG_CACHE_HOME or TMPDIR "
+            "to one".format(error.strerror)
         )
     try:
         yield temporary
@@ -136,116 +157,126 @@ def writable(folders):
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def is_being_built(folder, key):
-    """Whether another process builds the engine of a key now."""
-    return is_busy(_path(folder, key) + ".engine")
+def is_being_built(folder: str, spec: EngineSpec) -> bool:
+    """Whether another process is building the engine of a specification."""
+    return is_busy(_path(folder, spec) + ".engine")
 
 
 @contextlib.contextmanager
-def new_engine(folder, key):
-    """Give a path to write an engine to; it takes its place when the block ends well.
+def new_engine(folder: str, spec: EngineSpec) -> Iterator[str]:
+    """Give a path to write an engine to; the file gets its final name if the block ends without an error.
 
-    While another process builds the same engine this waits for it, and load() has it then.
+    If another process is building the same engine, this waits for it; load() returns that engine then.
     """
     try:
-        path = _path(folder, key) + ".engine"
+        path = _path(folder, spec) + ".engine"
         with new_file(path, overwrite=True, wait_s=_LONGEST_BUILD_S, elsewhere=OTHER_CACHE) as work:
             yield work
     except OutputError as error:
         raise BackendError(str(error))
 
 
-def keep_facts(folder, key, plan, facts):
-    """Keep the facts of an engine beside it; returns them, with key, hash and time."""
-    facts = dict(facts, key=key, sha256=sha256_bytes(plan), built=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
-    _write_facts(_path(folder, key) + ".json", facts)
+def keep_facts(folder: str, spec: EngineSpec, plan: bytes, facts: Dict[str, Any]) -> Dict[str, Any]:
+    """Store the facts of an engine beside it; returns them, with specification, hash and time."""
+    built = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    facts = dict(facts, key=spec.to_dict(), sha256=sha256_bytes(plan), built=built)
+    _write_facts(_path(folder, spec) + ".json", facts)
     return facts
 
 
-def add_facts(folder, key, **facts):
-    """Add to the facts of an engine that is kept; returns them all, or None where it is not kept."""
-    kept = _read_facts(_path(folder, key) + ".json")
+def add_facts(folder: str, spec: EngineSpec, **facts: Any) -> Optional[Dict[str, Any]]:
+    """Add facts to those of a cached engine; returns them all, or None if it is not cached."""
+    kept = _read_facts(_path(folder, spec) + ".json")
     if kept is None:
         return None
     kept.update(facts)
-    _write_facts(_path(folder, key) + ".json", kept)
+    _write_facts(_path(folder, spec) + ".json", kept)
     return kept
 
 
-def prefer(folder, usual, key):
-    """Remember that the engine of a key is to take the place of the usual one; of the usual key itself: forget it."""
-    path = _path(folder, usual) + ".preferred"
-    if key == usual:
+def prefer(folder: str, default: EngineSpec, spec: EngineSpec) -> None:
+    """Remember that a specification replaces the default one in any power mode; if it is the default one, forget that."""
+    path = _preferred_path(folder, default)
+    if of_any_mode(spec) == of_any_mode(default):
         with contextlib.suppress(OSError):
             os.remove(path)
     else:
-        _write_facts(path, {"key": key})
+        _write_facts(path, {"key": of_any_mode(spec)})
 
 
-def preferred(folder, usual):
-    """Return the key of the engine that takes the place of the usual one, or None."""
+def preferred(folder: str, default: EngineSpec) -> Optional[EngineSpec]:
+    """Return the specification that replaces the default one, in the power mode of the default, or None."""
     try:
-        found = read_json(_path(folder, usual) + ".preferred", _MOST_JSON_BYTES)
+        found = read_json(_preferred_path(folder, default), _MOST_JSON_BYTES)
         record({"key": _KEY})(found, "")
-        return found["key"]
+        return EngineSpec.from_dict(dict(found["key"], power_mode=default.power_mode))
     except (OSError, ValueError):
         return None
 
 
-def earlier_build_s(folder, key):
-    """Return what the last build of the same model and precision took on this GPU in this power mode, in seconds, or None."""
-    same = ("model_sha256", "precision", "gpu", "power_mode")
-    built = [f for _, f in _all_facts(folder) if "build_s" in f and all(f["key"].get(n) == key.get(n) for n in same)]
-    return max(built, key=lambda facts: facts["built"])["build_s"] if built else None
+def earlier_build_s(folder: str, spec: EngineSpec) -> Optional[float]:
+    """Return the seconds of the last build of the same model and precision on this GPU in this power mode, or None."""
+    same = {name: getattr(spec, name) for name in ("model_sha256", "precision", "gpu", "power_mode")}
+    built = [
+        (facts["built"], float(facts["build_s"]))
+        for _, facts in _all_facts(folder)
+        if "build_s" in facts and all(facts["key"].get(name) == value for name, value in same.items())
+    ]
+    return max(built)[1] if built else None
 
 
-def keep_refusal(folder, key, reason):
-    """Remember that a build fails, so that a service that is started again and again does not spend minutes on it."""
-    _write_facts(_path(folder, key) + ".json", {"key": key, "refused": reason})
+def keep_refusal(folder: str, spec: EngineSpec, reason: str) -> None:
+    """Remember that a build fails, so that a service that is restarted over and over does not spend minutes on it."""
+    _write_facts(_path(folder, spec) + ".json", {"key": spec.to_dict(), "refused": reason})
 
 
-def timing_path(folder, key):
-    """Return where TensorRT's timings are kept: they serve every model on the same TensorRT and GPU in the same power mode."""
-    shared = {name: key.get(name) for name in ("tensorrt", "gpu", "compute_capability", "power_mode")}
+def timing_path(folder: str, spec: EngineSpec) -> str:
+    """Return the path of TensorRT's timing cache, shared by all models on one TensorRT, GPU and power mode."""
+    shared = {name: getattr(spec, name) for name in ("tensorrt", "gpu", "compute_capability", "power_mode")}
     return os.path.join(folder, _digest(shared) + ".timing")
 
 
-def _path(folder, key):
-    return os.path.join(folder, _digest(key))
+def _path(folder: str, spec: EngineSpec) -> str:
+    return os.path.join(folder, _digest(spec.to_dict()))
 
 
-def _digest(key):
+def _preferred_path(folder: str, default: EngineSpec) -> str:
+    return os.path.join(folder, _digest(of_any_mode(default)) + ".preferred")
+
+
+def _digest(key: Dict[str, Any]) -> str:
     return sha256_bytes(json.dumps(key, sort_keys=True).encode())[:32]
 
 
-def _read_facts(path):
-    """Return the facts of a file, or None where it is missing or not as it was written."""
+def _read_facts(path: str) -> Optional[Dict[str, Any]]:
+    """Return the facts in a file, or None if it is missing or damaged."""
     try:
-        facts = read_json(path, _MOST_JSON_BYTES)
+        facts: Dict[str, Any] = read_json(path, _MOST_JSON_BYTES)
         (_REFUSED if isinstance(facts, dict) and "refused" in facts else _FACTS)(facts, "")
         return facts
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        _log.warning("%s cannot be used (%s): the engine is built anew", path, error)
+        _log.warning("%s cannot be used (%s): the engine will be built again", path, error)
         return None
 
 
-def _write_facts(path, facts):
+def _write_facts(path: str, facts: Dict[str, Any]) -> None:
     try:
         with new_file(path, overwrite=True, elsewhere=OTHER_CACHE) as work, open(work, "w", encoding="utf-8") as stream:
             json.dump(facts, stream, indent=1)
     except (OSError, OutputError) as error:
-        _log.warning("%s cannot be written (%s): the engine will be built anew at the next start", path, error)
+        _log.warning("%s cannot be written (%s): the engine will be built again at the next start", path, error)
 
 
-def _difference(wanted, found):
-    names = sorted(name for name in set(wanted) | set(found) if wanted.get(name) != found.get(name))
-    return ", ".join("{} {} (here {})".format(name, found.get(name), wanted.get(name)) for name in names)
+def _difference(wanted: EngineSpec, found: Dict[str, Any]) -> str:
+    key = wanted.to_dict()
+    names = sorted(name for name in set(key) | set(found) if key.get(name) != found.get(name))
+    return ", ".join("{} {} (here {})".format(name, found.get(name), key.get(name)) for name in names)
 
 
-def _all_facts(folder):
-    """Yield each file of facts that can be read."""
+def _all_facts(folder: str) -> Iterator[Tuple[str, Dict[str, Any]]]:
+    """Yield the path and the facts of each JSON file that can be read."""
     for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.json"))):
         facts = _read_facts(path)
         if facts:

@@ -20,7 +20,7 @@ def files_of(bundle):
     return sorted(path for path in bundle.rglob("*") if path.is_file())
 
 
-def test_a_bundle_gives_what_its_manifest_says(bundle):
+def test_a_bundle_has_the_content_of_its_manifest(bundle):
     opened = open_bundle(bundle)
     manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
     assert list(opened.labels) == manifest["labels"]
@@ -100,7 +100,7 @@ def test_a_folder_that_is_a_link_is_refused(copied, tmp_path):
     ],
     ids=["folder", "pipe", "dead link", "link to a device", "device"],
 )
-def test_what_is_no_regular_file_is_refused(copied, name, make, kind):
+def test_anything_but_a_regular_file_is_refused(copied, name, make, kind):
     (copied / name).unlink()
     try:
         make(str(copied / name))
@@ -120,7 +120,7 @@ def test_a_link_to_the_right_bytes_is_refused(copied):
 
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink("/dev/zero", path)])
-def test_a_manifest_that_is_no_file_is_unreadable(copied, make):
+def test_a_manifest_that_is_not_a_file_is_unreadable(copied, make):
     (copied / "manifest.json").unlink()
     make(str(copied / "manifest.json"))
     assert "manifest.json is missing or unreadable" in refusal(copied)
@@ -141,7 +141,7 @@ def test_a_file_is_compared_again_whenever_it_is_read(copied):
 def test_a_newer_or_older_format_says_how_to_run_it(copied, version, remedy):
     reseal(copied, lambda manifest: manifest.update(format_version=version, models="of another kind"))
     message = refusal(copied)
-    assert f"is of bundle format {version}, and this runtime reads {FORMAT_VERSION}: start it by the runtime" in message
+    assert f"has bundle format {version}, and this runtime reads format {FORMAT_VERSION}: use the runtime" in message
     assert message.endswith(remedy)
 
 
@@ -153,13 +153,13 @@ def test_another_format_is_refused(copied):
 def test_a_file_outside_of_the_bundle_is_never_opened(copied):
     for name in ("/etc/passwd", "../other", "golden/../../other", "..\\other"):
         reseal(copied, lambda manifest, name=name: manifest["files"].update({name: {"size": 0, "sha256": ""}}))
-        assert "lies outside of it" in refusal(copied)
+        assert "is outside of the bundle" in refusal(copied)
         reseal(copied, lambda manifest, name=name: manifest["files"].pop(name))
 
 
-def test_preprocessing_that_this_runtime_does_not_know_is_refused(copied):
+def test_preprocessing_that_this_runtime_does_not_support_is_refused(copied):
     reseal(copied, lambda manifest: manifest["preprocessing"].update(resize="seam-carving"))
-    assert "this runtime knows crop, stretch, letterbox; upgrade edgeclf" in refusal(copied)
+    assert "this runtime supports crop, stretch, letterbox; upgrade edgeclf" in refusal(copied)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_preprocessing_that_this_runtime_does_not_know_is_refused(copied):
         lambda manifest: manifest["preprocessing"].update(height="64"),
     ],
 )
-def test_a_field_that_is_missing_or_garbled_is_told_without_a_traceback(copied, change):
+def test_a_missing_or_garbled_field_is_reported_without_a_traceback(copied, change):
     reseal(copied, change)
     assert "make the bundle again" in refusal(copied)
 
@@ -184,20 +184,20 @@ def test_a_field_that_is_missing_or_garbled_is_told_without_a_traceback(copied, 
 @pytest.mark.parametrize(
     "data", [b"", b"[1]", b"{", b"\xff\xfe", b"[" * 100000], ids=["empty", "list", "cut off", "no text", "deep"]
 )
-def test_a_manifest_that_is_no_json_object_is_told_without_a_traceback(copied, data):
+def test_a_manifest_that_is_not_a_json_object_is_reported_without_a_traceback(copied, data):
     (copied / "manifest.json").write_bytes(data)
     digest = sha256_file(copied / "manifest.json")
     (copied / "manifest.sha256").write_text(digest + "  manifest.json\n")
     assert "make the bundle again" in refusal(copied)
 
 
-def test_a_path_that_is_no_bundle_says_how_to_make_one(tmp_path):
+def test_a_path_that_is_not_a_bundle_says_how_to_make_one(tmp_path):
     for path in (tmp_path / "gone.edge", __file__):
         assert "edgeclf bundle RUN --output NAME.edge" in refusal(path)
     assert "is not a complete bundle: manifest.json is missing" in refusal(tmp_path)
 
 
-def test_a_bundle_may_lie_anywhere(copied):
+def test_a_bundle_may_be_anywhere(copied):
     home = copied.parent / "mit Leerzeichen \u00fc\u4e2d"
     home.mkdir()
     shutil.move(str(copied), str(home / "zelle.edge"))
@@ -206,7 +206,7 @@ def test_a_bundle_may_lie_anywhere(copied):
         assert open_bundle(path).labels
 
 
-def test_a_model_that_is_not_there_lists_those_that_are(bundle):
+def test_an_unknown_model_name_lists_the_known_ones(bundle):
     with pytest.raises(BundleError, match=r"holds no model 'fp64'; it holds .*fp32"):
         open_bundle(bundle).model("fp64")
 

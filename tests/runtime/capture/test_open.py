@@ -226,7 +226,7 @@ def test_a_folder_may_be_called_like_a_pattern(tmp_path):
 
 
 def test_a_file_of_another_machine_is_refused():
-    with pytest.raises(CameraError, match="is not a file of this machine; file:///FOLDER/FILE was expected"):
+    with pytest.raises(CameraError, match="is not a file on this machine; file:///FOLDER/FILE was expected"):
         open_camera("file://server/film.avi")
 
 

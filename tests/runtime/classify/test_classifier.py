@@ -8,7 +8,7 @@ from edgeclf_runtime.bundle.open import open_bundle
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.decision import softmax
 from edgeclf_runtime.classify.golden import golden_images, read_golden
-from edgeclf_runtime.errors import BackendError, EdgeclfError, ImageError, OptionError
+from edgeclf_runtime.errors import BackendError, ImageError, OptionError
 from edgeclf_runtime.fake import FakeRunner
 from edgeclf_runtime.images.preprocess import Preprocessing, as_batch, preprocess
 from edgeclf_runtime.results import UNKNOWN
@@ -41,7 +41,7 @@ def test_the_models_temperature_softens_the_confidence():
 
 @pytest.mark.parametrize("wrong", ["nan", "inf", "-inf"])
 def test_logits_that_are_not_finite_are_an_error_and_no_label(wrong):
-    with pytest.raises(BackendError, match="model on fake answered with numbers that are not finite"):
+    with pytest.raises(BackendError, match="model on fake produced non-finite logits"):
         classify(1, float(wrong), 3)
 
 
@@ -90,7 +90,7 @@ def test_a_wrong_label_is_told_before_a_backend_is_opened(bundle, monkeypatch):
     monkeypatch.setattr(
         "edgeclf_runtime.classify.selection.open_runner", lambda *_: pytest.fail("a backend was opened")
     )
-    with pytest.raises(EdgeclfError, match="there is no label 'nobody'"):
+    with pytest.raises(OptionError, match="there is no label 'nobody'"):
         Classifier.open(bundle, allow=["nobody"])
 
 
@@ -139,9 +139,11 @@ def test_a_region_outside_of_the_image_is_refused_with_both(roi):
 
 
 def test_shares_above_one_are_told_from_pixels():
-    with pytest.raises(ImageError, match=r"holds a float, so shares from 0 to 1 were expected; give pixels as whole"):
+    with pytest.raises(
+        ImageError, match=r"holds a float, so fractions from 0 to 1 were expected; give pixels as whole"
+    ):
         middle_of(quarters(32, 16), roi=(0.0, 0.0, 32, 16))
-    with pytest.raises(ImageError, match="shares from 0 to 1 were expected"):
+    with pytest.raises(ImageError, match="fractions from 0 to 1 were expected"):
         middle_of(quarters(32, 16), roi=(0.0, 0.0, float("nan"), 1.0))
 
 

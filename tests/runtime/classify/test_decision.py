@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime.classify.decision import Decider, allowed_places, softmax
-from edgeclf_runtime.errors import EdgeclfError
+from edgeclf_runtime.errors import OptionError
 
 LABELS = ("cat", "dog", "horse")
 
@@ -70,15 +70,15 @@ def test_a_label_that_is_all_but_impossible_can_still_be_the_only_one_allowed():
 
 @pytest.mark.parametrize("choice", ["allow", "deny"])
 def test_a_label_that_is_not_there_is_answered_with_the_nearest(choice):
-    with pytest.raises(EdgeclfError, match="there is no label 'hors'; the nearest are: horse"):
+    with pytest.raises(OptionError, match="there is no label 'hors'; the nearest are: horse"):
         Decider(LABELS, **{choice: ["hors"]})
-    with pytest.raises(EdgeclfError, match="there is no label 'zebra 1'; the labels are: cat, dog, horse"):
+    with pytest.raises(OptionError, match="there is no label 'zebra 1'; the labels are: cat, dog, horse"):
         Decider(LABELS, **{choice: "zebra 1"})
 
 
 def test_labels_of_which_none_is_left_are_refused():
     for choice in ({"deny": LABELS}, {"allow": []}, {"allow": ["cat"], "deny": ["cat"]}):
-        with pytest.raises(EdgeclfError, match="leave no label to answer with; the labels are: cat, dog, horse"):
+        with pytest.raises(OptionError, match="leave no label to return; the labels are: cat, dog, horse"):
             Decider(LABELS, **choice)
 
 

@@ -85,7 +85,7 @@ def test_one_bit_in_every_pixel_is_more_than_the_tolerance_allows(opened, runner
 
 @pytest.mark.parametrize("wrong", [lambda logits: logits[:, 1:], lambda logits: logits[0]], ids=["short", "flat"])
 def test_logits_of_another_shape_are_an_error(opened, runner, wrong):
-    with pytest.raises(BackendError, match="fp32 on altered answers with logits of shape"):
+    with pytest.raises(BackendError, match="fp32 on altered returned logits of shape"):
         check(opened, Altered(runner, logits=wrong))
 
 
@@ -129,7 +129,7 @@ def test_labels_in_another_order_than_the_logits_are_refused(copied):
 
     reseal(copied, move)
     moved = open_bundle(copied)
-    with pytest.raises(BundleError, match=r"expected.json: the label 0 is '3' there and '5' in the manifest; make"):
+    with pytest.raises(BundleError, match=r"expected.json: label 0 is '3' in this file and '5' in the manifest; make"):
         read_golden(moved)
 
 

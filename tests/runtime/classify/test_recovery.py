@@ -99,9 +99,9 @@ def test_a_better_backend_comes_back_after_its_golden_images_and_without_a_pause
     assert shared.classify(images[0]).backend == "onnxruntime"
     # It classified the golden images before anything else.
     assert opener.runners[-1].inferences == len(images) + 1
-    levels = {record.levelname for record in caplog.records if "does not work again yet" in record.message}
+    levels = {record.levelname for record in caplog.records if "does not work yet" in record.message}
     assert levels == {"INFO"}
-    assert "fp32 on onnxruntime works again, and replaces fp32 on opencv" in caplog.text
+    assert "fp32 on onnxruntime works again and replaces fp32 on opencv" in caplog.text
 
 
 @pytest.mark.slow
@@ -233,7 +233,7 @@ def test_a_stream_says_when_it_is_degraded_and_restored(shared, opener, images):
     assert json.loads(degraded.to_json())["state"] == "degraded"
     assert degraded.reason.startswith("fp32 on onnxruntime is replaced by fp32 on opencv: ")
     assert "the device was lost" in degraded.reason
-    assert (restored.state, restored.reason) == ("restored", "classifying by fp32 on onnxruntime again")
+    assert (restored.state, restored.reason) == ("restored", "classifying with fp32 on onnxruntime again")
 
 
 def test_a_camera_that_is_back_is_said_to_be_degraded_still(shared, opener, images):

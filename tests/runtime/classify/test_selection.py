@@ -7,7 +7,7 @@ from edgeclf_runtime.bundle.open import open_bundle
 from edgeclf_runtime.classify import selection, tuning
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.selection import Selection, candidates, open_proven
-from edgeclf_runtime.errors import BackendError, BundleError
+from edgeclf_runtime.errors import BackendError, BundleError, OptionError
 from edgeclf_runtime.fake import FakeRunner
 from edgeclf_runtime.runners import backend_version
 from tests.support.cuda_builds import CudaBuild
@@ -56,7 +56,7 @@ def test_without_onnxruntime_the_float_model_runs_on_opencv(opened, monkeypatch,
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with Classifier.open(opened) as classifier:
         assert (classifier.model, classifier.backend) == ("fp32", "opencv")
-    assert caplog.text.count("onnxruntime is not there for") == 1
+    assert caplog.text.count("onnxruntime is not installed for") == 1
     assert "fp32 on onnxruntime" in caplog.text
 
 
@@ -83,7 +83,7 @@ def test_where_no_model_runs_each_reason_is_told_once(copied, caplog, monkeypatc
         Classifier.open(copied, backend="onnxruntime")
     message = str(caught.value)
     assert message.startswith("no model of copy.edge runs on this machine:\n  ")
-    assert message.count("onnxruntime is not there for") == 1
+    assert message.count("onnxruntime is not installed for") == 1
     assert "-m pip install onnxruntime" in message
     assert all(model.name in message for model, _ in candidates(open_bundle(copied), backend="onnxruntime"))
     assert caplog.text == ""
@@ -126,7 +126,7 @@ def test_names_that_are_not_there_list_those_that_are(opened):
     with pytest.raises(BundleError, match=r"holds no model 'fp8'; it holds .*fp32"):
         Classifier.open(opened, "fp8")
     with pytest.raises(
-        BackendError, match="no model here runs on the backend 'abacus'; use --backend onnxruntime or opencv"
+        OptionError, match="no model here runs on the backend 'abacus'; use --backend onnxruntime or opencv"
     ):
         Classifier.open(opened, backend="abacus")
     with pytest.raises(BackendError, match="int8-cpu does not run on the backend 'opencv'; use --backend onnxruntime"):

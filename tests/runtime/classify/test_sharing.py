@@ -261,7 +261,7 @@ def test_one_that_hangs_is_left_alone_until_it_returns(concurrent, caplog, monke
     assert runner.entered.wait(30)
     with caplog.at_level(logging.WARNING):
         shared.close()
-    assert caplog.text.count("model on fake is not closed: an inference does not return") == 1
+    assert caplog.text.count("model on fake is not closed, because an inference does not return") == 1
     assert not runner.was_closed.is_set()
     leave.set()
     hanging.join(30)
@@ -333,7 +333,7 @@ def test_a_smoothed_label_has_the_threshold_of_the_model_that_gave_it(opened):
             "unknown",
         ]
         with pytest.raises(
-            BackendError, match=r"fails after 1 .*\nnothing is left\nwhat failed before:\nfirst on fake: "
+            BackendError, match=r"fails after 1 .*\nnothing is left\nearlier failures:\nfirst on fake: "
         ):
             classifier.classify(noise(8, 8))
     assert (first.closed, second.closed) == (True, True)

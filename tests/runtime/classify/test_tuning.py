@@ -165,7 +165,7 @@ def test_a_file_that_is_not_as_it_was_written_is_a_warning_and_is_written_anew(o
     file.write_bytes(content)
     pairs = candidates(opened)
     assert tuning.recall(opened, pairs) == pairs
-    assert f"what was measured before cannot be read from {file}" in caplog.text
+    assert f"earlier measurements in {file} cannot be read" in caplog.text
     measured(int8=9.0, ort=7.0, opencv=5.0)
     tuning.tune(opened, pairs)
     caplog.clear()
@@ -178,7 +178,7 @@ def test_a_cache_that_cannot_be_written_is_a_warning(opened, measured, monkeypat
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "taken"))
     measured(int8=9.0, ort=7.0, opencv=5.0)
     assert names(tuning.tune(opened, candidates(opened)))[0] == OPENCV
-    assert "what was measured cannot be remembered" in caplog.text
+    assert "the measurements cannot be stored" in caplog.text
 
 
 def test_without_a_name_for_the_cache_it_is_in_the_users_home(opened, measured, monkeypatch, tmp_path):
@@ -208,20 +208,20 @@ def test_what_was_measured_is_shown_with_reasons_and_with_what_was_remembered(op
         tuning.tune(opened, candidates(opened), show=shown.append)
     first, second = (str(report).splitlines() for report in shown)
     assert first == [
-        "measured on this device, the fastest first:",
+        "measured on this device, fastest first:",
         "model on backend           p50 ms  golden images",
         "int8-cpu on onnxruntime     4.500  passed",
         "fp32 on onnxruntime         9.250  passed",
         "fp32 on opencv                  -  opencv is broken",
     ]
-    assert "  passed; remembered from 20" in second[2]
+    assert "  passed; earlier on 20" in second[2]
     assert second[2].endswith("Z: 4.500 ms")
 
 
 def test_one_pair_has_nothing_to_be_compared_with(opened):
     shown = []
     tuning.tune(opened, candidates(opened, "int8-cpu"), show=shown.append)
-    assert str(shown[0]) == f"nothing to compare: {INT8} is all that could run here"
+    assert str(shown[0]) == f"nothing to compare: only {INT8} can run here"
 
 
 def test_what_fails_is_measured_with_its_reason(opened):
@@ -242,7 +242,7 @@ def test_figures_of_another_power_mode_do_not_count_and_the_log_says_so(opened, 
     tuning.tune(opened, pairs)
     facts["power_mode"] = "MAXN (mode 0)"
     assert tuning.recall(opened, pairs) == pairs
-    assert "what was measured in power mode 5W (mode 1) does not count in MAXN (mode 0)" in caplog.text
+    assert "measurements in power mode 5W (mode 1) are not used in MAXN (mode 0)" in caplog.text
     caplog.clear()
     facts["processor"] = "another"
     assert tuning.recall(opened, pairs) == pairs

@@ -138,7 +138,7 @@ def test_selftest_without_a_backend_is_an_error(cli, monkeypatch):
     code, out, err = cli("selftest", "--backend", "onnxruntime")
     assert code == 1
     assert "-m pip install onnxruntime" in out
-    assert "error: no model could be run on this machine" in err
+    assert "error: no model runs on this machine" in err
 
 
 def test_without_onnxruntime_and_openvino_opencv_classifies(cli, photos, monkeypatch):
@@ -236,7 +236,7 @@ def test_a_folder_and_a_pattern_without_an_image_are_errors_and_the_rest_is_clas
     assert (code, out.count("\n")) == (1, 1)
     holds_none = " holds no image (JPEG, PNG, BMP, WebP or TIFF was expected)"
     assert err.splitlines() == [
-        f"error: {tmp_path}/none{holds_none}; a folder in it is not read: give {tmp_path}/none/*/* for those",
+        f"error: {tmp_path}/none{holds_none}; subfolders are not read; for them, give {tmp_path}/none/*/*",
         f"error: {tmp_path}/x*.png{holds_none}",
     ]
 
@@ -300,7 +300,7 @@ def test_an_option_that_is_given_twice_is_a_usage_error_and_not_the_last_of_them
     needed = {"run": ["--source", "x"], "classify": ["x"]}.get(command, []) if option != "--source" else []
     code, out, err = cli(command, *needed, option, value, option + "=" + value)
     assert (code, out) == (2, "")
-    what = "one source is read by one process" if option == "--source" else "one value was expected"
+    what = "a process reads one source" if option == "--source" else "one value was expected"
     assert f"argument {option}: it is given more than once; {what}" in err
 
 

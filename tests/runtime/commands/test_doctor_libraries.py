@@ -118,7 +118,7 @@ def test_a_csi_camera_needs_its_plugin_and_its_daemon(tmp_path, library, command
     command("gst-inspect-1.0", "exit 1")
     assert check_opencv(root)[1].found == "GStreamer has no nvarguscamerasrc"
     command("gst-inspect-1.0", 'test "$1" = nvarguscamerasrc')
-    assert "nvargus-daemon does not run" in check_opencv(root)[1].found
+    assert "nvargus-daemon is not running" in check_opencv(root)[1].found
     write(tmp_path, {"tmp/argus_socket": ""})
     assert check_opencv(root)[1].status == "ok"
 
@@ -180,8 +180,8 @@ def test_a_model_that_fails_its_golden_images_is_a_warning_while_another_runs(co
     reseal(copied, spoil_int8)
     models = check_bundle(str(copied), 60.0)[1:]
     assert models[0].status == "warning"
-    assert "but its answers differ by more than is allowed: FAIL: int8-cpu on onnxruntime: " in models[0].found
-    assert re.search(r"logits differ by \S+ at most \(allowed \S+\) and \S+ on average", models[0].found)
+    assert "but the logits differ by more than the limit: FAIL: int8-cpu on onnxruntime: " in models[0].found
+    assert re.search(r"logits differ by at most \S+ \(limit \S+\) and on average \S+", models[0].found)
     assert "ok" in [check.status for check in models]
 
 

@@ -73,7 +73,7 @@ def test_a_service_writes_no_line_a_frame_to_the_journal_unless_asked(unit):
     assert "--quiet" in command(unit(*LIVE)[0])
     assert "--quiet" not in command(unit(*LIVE, "--json")[0])
     notes = unit(*LIVE)[1]
-    assert "nobody gets the results" in notes
+    assert "the results go nowhere" in notes
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_an_old_systemd_reads_the_password_file_itself(unit, tmp_path, monkeypat
 def test_a_password_that_everybody_could_read_is_refused(cli, options, option):
     code, out, err = cli("install-service", *options, "--dry-run")
     assert (code, out) == (1, "")
-    assert f"give it by {option} FILE, which the service gets by systemd's LoadCredential=" in err
+    assert f"use {option} FILE, which systemd passes to the service with LoadCredential=" in err
     assert "secret1" not in err
 
 
@@ -176,11 +176,11 @@ def test_a_password_that_a_service_does_not_inherit_is_refused(cli, monkeypatch)
         (["--source", "csi://0", "--model", "fp8"], 1, "fp8"),
         (["--source", "csi://0", "--backend", "abacus"], 1, "abacus"),
         (["--source", "csi://0", "--allow", "unicorn"], 1, "there is no label 'unicorn'"),
-        (["--source", "csi://0", "--name", "a/b"], 1, "is not a name for a service"),
-        (["--source", "csi://0", "--name", "../x"], 1, "is not a name for a service"),
-        (["--source", "csi://0", "--name", ".x"], 1, "is not a name for a service"),
-        (["--source", "csi://0", "--name", ""], 1, "is not a name for a service"),
-        (["--source", "csi://0", "--user", "a b"], 1, "is not the name of a user"),
+        (["--source", "csi://0", "--name", "a/b"], 1, "is not a valid service name"),
+        (["--source", "csi://0", "--name", "../x"], 1, "is not a valid service name"),
+        (["--source", "csi://0", "--name", ".x"], 1, "is not a valid service name"),
+        (["--source", "csi://0", "--name", ""], 1, "is not a valid service name"),
+        (["--source", "csi://0", "--user", "a b"], 1, "is not a valid user name"),
         (["--source", "rtsp://h/{password}"], 1, "asks for a password"),
     ],
 )
@@ -198,14 +198,14 @@ def test_a_bundle_in_somebodys_home_is_refused(cli, copied, tmp_path):
     by_link = cli(*LIVE, "--dry-run", bundle=tmp_path / "link" / "pets.edge")[0]
     shutil.move(str(tmp_path / "home" / "pets.edge"), str(copied))
     assert (code, by_link) == (1, 1)
-    assert "is in somebody's home, which a service does not see (ProtectHome=yes): copy it to another place" in err
+    assert "is in a user's home, which a service does not see (ProtectHome=yes): copy it to another folder" in err
 
 
 @pytest.mark.slow
 def test_a_bundle_that_others_can_change_is_noted(unit, copied):
-    assert "others than root can change" not in unit(*LIVE, bundle=copied)[1] or os.getuid() != 0
+    assert "users other than root can change" not in unit(*LIVE, bundle=copied)[1] or os.getuid() != 0
     (copied / "manifest.json").chmod(0o666)
-    assert f"others than root can change {copied}/manifest.json" in unit(*LIVE, bundle=copied)[1]
+    assert f"users other than root can change {copied}/manifest.json" in unit(*LIVE, bundle=copied)[1]
 
 
 def test_a_low_port_is_a_capability(unit):
@@ -330,7 +330,7 @@ def test_only_what_was_installed_is_uninstalled(cli, units, programs, text, mess
 
 def test_a_service_that_is_not_there_is_answered_with_those_that_are(cli, units, programs):
     (units / "others.service").write_text("[Unit]\n")
-    assert "made no service on this machine" in cli("uninstall-service", "--name", "pets")[2]
+    assert "installed no service on this machine" in cli("uninstall-service", "--name", "pets")[2]
     for name in ("line 4", "cats"):
         (units / (name + ".service")).write_text(MARK)
     err = cli("uninstall-service", "--name", "pets", "--dry-run")[2]

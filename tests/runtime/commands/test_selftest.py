@@ -40,4 +40,4 @@ def test_a_model_that_no_backend_can_load_is_told_and_is_no_pass(bundle, monkeyp
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     report = selftest(bundle, "fp32", "onnxruntime")
     assert not report.passed
-    assert str(report).startswith("not run: fp32 on onnxruntime: onnxruntime is not there for ")
+    assert str(report).startswith("not run: fp32 on onnxruntime: onnxruntime is not installed for ")

@@ -49,7 +49,7 @@ def test_a_service_comes_up_without_its_camera_stops_at_once_and_starts_again(sy
 def test_each_start_of_a_service_records_to_a_file_of_its_own(systemd):
     install(systemd, "film", "--source", "test://", "--sink", "film.mp4", "--sink", "a.csv")
     for _ in range(2):
-        wait_until(lambda: systemd.show("film", "StatusText").startswith("classifying by"))
+        wait_until(lambda: systemd.show("film", "StatusText").startswith("classifying with"))
         systemd.run("systemctl", "restart", "film")
     systemd.run("systemctl", "stop", "film")
     films = systemd.run("ls", "/var/lib/edgeclf/film").split()

@@ -1,4 +1,4 @@
-"""Limits of containers: file trees as kernels show them, and this machine's own groups if they can be made."""
+"""Limits of containers: file trees as kernels show them, and this machine's own groups if they can be created."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ def _eight(monkeypatch):
 
 
 def v2(root, own, folder="/sys/fs/cgroup", group="/", **files):
-    """Lay out version 2: ``own`` is what /proc/self/cgroup says, ``files`` are cpu.max by the folder below the mount."""
+    """Lay out version 2: ``own`` is the content of /proc/self/cgroup, ``files`` are cpu.max by the folder below the mount."""
     write(root, {"proc/self/cgroup": f"0::{own}\n", "proc/self/mountinfo": V2.format(group=group, folder=folder)})
     return str(root)
 
@@ -70,7 +70,7 @@ def test_in_a_container_without_a_namespace_of_groups_its_own_is_the_one_that_is
     assert cpu_quota(root) == 3.0
 
 
-def test_version_1_at_an_odd_place_with_blanks_in_its_name(tmp_path):
+def test_version_1_at_an_unusual_path_with_blanks(tmp_path):
     mounts = V1.format(group="/", folder="/odd/c\\040pu", controllers="cpuacct,cpu")
     mounts += V1.format(group="/", folder="/odd/memory", controllers="memory")
     mounts += V1.format(group="/", folder="/odd/systemd", controllers="name=systemd")
@@ -93,7 +93,7 @@ def test_groups_of_others_that_are_mounted_do_not_count(tmp_path):
     assert cpu_quota(str(tmp_path)) is None
 
 
-def test_where_the_mounts_cannot_be_read_the_usual_places_are_looked_at(tmp_path):
+def test_the_usual_mounts_are_tried_if_the_list_cannot_be_read(tmp_path):
     write(tmp_path, {"sys/fs/cgroup/memory.max": "134217728\n"})
     write(tmp_path, {"sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "50000\n"})
     write(tmp_path, {"sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n"})

@@ -15,7 +15,7 @@ from tests.support.boards import write
 from tests.support.processes import becomes_true, ends
 from tests.support.starting import WAIT_S
 
-# Packages that a child imports, and what Python looks for at its start.
+# Packages that a child imports, and modules that Python searches at startup.
 IMPORTED = (
     "importlib",
     "json",
@@ -32,7 +32,7 @@ IMPORTED = (
 
 @pytest.fixture
 def trap(tmp_path, monkeypatch):
-    """A working folder with a package of every name that a child imports; a list of those that were imported."""
+    """A working folder with a package for every name that a child imports; a list of the imported ones."""
     folder, sprung = tmp_path / "downloads", tmp_path / "sprung"
     sprung.mkdir()
     source = f"import os; open(os.path.join({str(sprung)!r}, __name__), 'w').close(); raise SystemExit(9)"
@@ -111,7 +111,7 @@ def import_runtime(manifest):
     assert "damaged" in ask("return 1").failure
 
 
-def test_programs_are_looked_for_in_absolute_folders_alone(tmp_path, monkeypatch):
+def test_programs_are_searched_only_in_absolute_folders(tmp_path, monkeypatch):
     write(tmp_path, {"bin/gst-inspect-1.0": "#!/bin/sh\n"})
     (tmp_path / "bin" / "gst-inspect-1.0").chmod(0o755)
     monkeypatch.chdir(tmp_path / "bin")
@@ -149,7 +149,7 @@ CHILDREN = {
 
 
 def settled(pid):
-    """Whether a child has begun its work and waits for something."""
+    """Whether a child has started its work and is waiting."""
     folder = f"/proc/{pid}/"
     with open(folder + "comm") as name, open(folder + "maps") as maps, open(folder + "status") as status:
         begun = name.read() == "sleep\n" or "_ctypes" in maps.read()

@@ -20,14 +20,14 @@ from edgeclf_runtime.device.machine import (
 from tests.support.boards import nano, orin, write
 
 
-def test_figures_carry_the_machine_that_they_were_measured_on():
+def test_figures_name_the_machine_that_they_were_measured_on():
     facts = machine_facts()
     assert facts["cores"] >= 1
     assert {"machine", "processor", "kernel", "python", "numpy", "opencv", "edgeclf_runtime"} <= set(facts)
     assert json.loads(json.dumps(facts)) == facts
 
 
-def test_a_version_is_given_of_what_is_loaded_and_nothing_is_loaded_for_it(monkeypatch):
+def test_versions_are_those_of_loaded_libraries_and_nothing_is_loaded_for_them(monkeypatch):
     monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
     assert "onnxruntime" not in machine_facts()
     assert "onnxruntime" not in sys.modules
@@ -84,7 +84,7 @@ def test_a_jetson_is_known_in_a_container_that_hides_the_device_tree(tmp_path, m
         ("dev/nvidia0", ""),
     ],
 )
-def test_other_arm_machines_are_no_jetsons(tmp_path, monkeypatch, path, text):
+def test_other_arm_machines_are_not_jetsons(tmp_path, monkeypatch, path, text):
     write(tmp_path, {path: text})
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert not is_jetson(str(tmp_path))
@@ -97,13 +97,13 @@ def test_a_power_mode_without_a_name_is_its_number(tmp_path):
     assert power_mode(str(tmp_path)) == "mode 2"
 
 
-def test_what_is_no_jetson_has_no_power_mode(tmp_path):
+def test_other_machines_have_no_power_mode(tmp_path):
     root = str(tmp_path)
     assert (board(root), jetson_linux(root), power_mode(root), governor(root)) == (None, None, None, None)
     assert not is_jetson(root)
 
 
-def test_facts_of_a_jetson_are_among_the_facts(tmp_path):
+def test_a_jetsons_facts_are_included(tmp_path):
     facts = machine_facts(str(orin(tmp_path)))
     assert facts["board"] == "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super"
     assert (facts["jetson_linux"], facts["power_mode"]) == ("R36.4.3", "MAXN_SUPER (mode 2)")

@@ -1,4 +1,4 @@
-"""The commands that the doctor prints work on the system that they are printed on."""
+"""The commands that doctor prints work on the system they are printed on."""
 
 import os
 import subprocess
@@ -84,7 +84,7 @@ def test_what_a_service_lacks_is_installed_by_root_where_the_service_sees_it(sys
     assert install("onnxruntime", system) == command
 
 
-def test_who_has_no_home_gets_an_environment_that_root_makes():
+def test_a_user_without_a_home_gets_an_environment_that_root_creates():
     command = install("onnxruntime", BOOKWORM._replace(home="/opt"))
     assert command.startswith("sudo /usr/bin/python3 -m venv --system-site-packages /opt/edgeclf-venv && sudo /opt/")
     assert command.endswith("; then start the bundle by /opt/edgeclf-venv/bin/python")
@@ -107,7 +107,7 @@ def test_no_command_has_a_pip_that_the_system_refuses(library):
         assert system.python + " -m pip" not in command
 
 
-def test_removing_says_that_it_means_it_where_the_system_refuses():
+def test_uninstalling_overrides_pip_if_the_system_refuses():
     assert uninstall("a b", BOOKWORM) == "/usr/bin/python3 -m pip uninstall -y --break-system-packages a b"
     assert "--break" not in uninstall("a b", VENV)
     assert pip("'numpy<2'", VENV._replace(python="/v/python")) == "/v/python -m pip install 'numpy<2'"

@@ -1,4 +1,4 @@
-"""Ending by a signal that comes in the middle of something."""
+"""Ending by a signal that arrives in the middle of something."""
 
 import os
 import queue
@@ -15,7 +15,7 @@ from tests.support.starting import WAIT_S
 
 
 class Signalled:
-    """A waiter's lock; SIGTERM comes when it has been released."""
+    """A waiter's lock; SIGTERM arrives when it has been released."""
 
     def __init__(self, lock):
         self._lock = lock
@@ -33,12 +33,12 @@ def terminate():
 
 
 def wait_for_the_end():
-    """Return after WAIT_S, or raise what a signal raises."""
+    """Return after WAIT_S, or raise a signal's exception."""
     becomes_true(lambda: False)
 
 
 def ended_by(act):
-    """Run a function as a program; returns the exit code of the signal that comes meanwhile."""
+    """Run a function as a program; return the exit code of the signal that arrives in the meantime."""
     try:
         with stoppable():
             act()
@@ -50,7 +50,7 @@ def ended_by(act):
 
 @pytest.fixture
 def waiting():
-    """Have a thread wait by a Condition whose next ``notify()`` SIGTERM interrupts; waiting(condition) returns its Thread."""
+    """Make a thread wait on a Condition whose next ``notify()`` SIGTERM interrupts; waiting(condition) returns its Thread."""
 
     def wait(condition, predicate):
         with condition:
@@ -89,7 +89,7 @@ def condition(waiting):
 
 
 @pytest.mark.parametrize("make", [event, jobs, condition])
-def test_what_a_signal_interrupted_can_be_notified_again(waiting, make):
+def test_a_condition_that_a_signal_interrupted_can_be_notified_again(waiting, make):
     threads = []
 
     def program():
@@ -162,7 +162,7 @@ def test_a_cleanup_that_takes_long_is_not_interrupted():
             terminate()
             wait_for_the_end()
         finally:
-            threading.Event().wait(0.5)  # longer than a signal that was dropped would take to come again
+            threading.Event().wait(0.5)  # longer than a dropped signal takes to be sent again
             done.append(True)
 
     assert ended_by(program) == 143

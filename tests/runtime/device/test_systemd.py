@@ -13,7 +13,7 @@ from tests.support.brokers import wait_until
 
 @pytest.fixture
 def systemd(tmp_path):
-    """A socket like systemd's: its address, and what came."""
+    """A socket like systemd's: its address, and the datagrams received."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(tmp_path / "notify"))
         listener.settimeout(5)
@@ -32,7 +32,7 @@ def test_systemd_hears_that_the_service_is_ready_and_when_it_stops(systemd):
 
 
 @pytest.mark.parametrize("name", ["x\nMAINPID=1", "x\rMAINPID=1", "x\0MAINPID=1", "\u2028\x1b[0m\udcff", "y" * 10_000])
-def test_a_name_is_no_command_to_systemd(systemd, name):
+def test_a_name_cannot_command_systemd(systemd, name):
     address, heard = systemd
     notifier = Notifier({"NOTIFY_SOCKET": address})
     notifier.ready(name)
@@ -76,7 +76,7 @@ def test_without_systemd_nothing_happens(tmp_path):
         notifier.alive()
 
 
-def test_something_that_takes_long_is_told_as_work_until_it_ends(systemd):
+def test_long_work_is_reported_as_work_until_it_ends(systemd):
     address, heard = systemd
     notifier = Notifier({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "20000"})
     notifier.status("classifying")
@@ -89,11 +89,11 @@ def test_something_that_takes_long_is_told_as_work_until_it_ends(systemd):
     assert said.count("WATCHDOG=1") > 2
     notifier.stopping()
     rest = list(iter(heard, "STOPPING=1"))
-    # The watchdog's time was extended, and begins again.
+    # The watchdog's time was extended, and starts over.
     assert rest[-2:] == ["WATCHDOG=1", "STATUS=classifying"]
 
 
-def test_work_that_takes_longer_than_it_may_is_not_told_any_more(systemd, monkeypatch):
+def test_work_past_its_limit_is_no_longer_reported(systemd, monkeypatch):
     address, heard = systemd
     monkeypatch.setattr(notify, "_AFTERWARDS_S", 0.0)
     notifier = Notifier({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "20000"})
@@ -103,7 +103,7 @@ def test_work_that_takes_longer_than_it_may_is_not_told_any_more(systemd, monkey
         wait_until(lambda: not any(thread.name == "busy" for thread in threading.enumerate()))
 
 
-def test_work_may_take_longer_when_it_gets_on(systemd, monkeypatch):
+def test_work_may_take_longer_while_it_progresses(systemd, monkeypatch):
     address, heard = systemd
     notifier = Notifier({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "20000"})
     with notify.speaking(notifier), notify.busy(1, "building an engine"):
@@ -111,7 +111,7 @@ def test_work_may_take_longer_when_it_gets_on(systemd, monkeypatch):
         assert any(int(heard().partition("EXTEND_TIMEOUT_USEC=")[2] or 0) > 250e6 for _ in range(10))
 
 
-def test_progress_without_work_and_work_without_a_service_are_not_told(systemd):
+def test_progress_without_work_and_work_without_a_service_are_not_reported(systemd):
     address, heard = systemd
     notifier = Notifier({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "20000"})
     with notify.busy(60, "in somebody else's program"), notify.speaking(notifier):
@@ -138,13 +138,13 @@ def test_a_service_knows_that_it_is_one(environment, expected, monkeypatch):
     assert is_service(environment) is expected
 
 
-def test_a_terminal_that_a_service_has_started_is_no_service(monkeypatch):
+def test_a_terminal_that_a_service_started_is_not_a_service(monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO())
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
     assert not is_service({"INVOCATION_ID": "ab" * 16})
 
 
-def test_news_that_come_during_work_are_not_taken_back_by_its_end(systemd):
+def test_a_status_that_arrives_during_work_outlives_it(systemd):
     address, heard = systemd
     notifier = Notifier({"NOTIFY_SOCKET": address})
     notifier.status("classifying")

@@ -19,7 +19,7 @@ def rapl(root, microjoules):
             f"{PACKAGE}/name": "package-0\n",
             f"{PACKAGE}/energy_uj": f"{microjoules}\n",
             f"{PACKAGE}/max_energy_range_uj": "9999999\n",
-            # Both are counted in the package, or count it again.
+            # The package includes both, or they count it again.
             "sys/class/powercap/intel-rapl:0:0/name": "core\n",
             "sys/class/powercap/intel-rapl:0:0/energy_uj": "77\n",
             "sys/class/powercap/intel-rapl:1/name": "psys\n",
@@ -140,7 +140,7 @@ def test_a_meter_reads_power_while_it_runs(tmp_path):
     assert meter.samples >= 5
 
 
-def test_energy_is_unknown_where_power_cannot_be_read(tmp_path):
+def test_energy_is_unknown_if_power_cannot_be_read(tmp_path):
     with PowerMeter(str(tmp_path)) as meter:
         pass
     assert meter.energy_j is None
@@ -155,7 +155,7 @@ def test_a_pc_is_measured_by_the_counter_of_its_processor(tmp_path):
     assert meter.energy_j == pytest.approx(2.5)
 
 
-def test_a_counter_that_began_again_is_understood(tmp_path):
+def test_a_counter_that_started_over_is_understood(tmp_path):
     with PowerMeter(str(rapl(tmp_path, 9000000)), HOUR_S) as meter:
         rapl(tmp_path, 500000)
     assert meter.energy_j == pytest.approx(1.5)
@@ -164,3 +164,12 @@ def test_a_counter_that_began_again_is_understood(tmp_path):
 def test_a_meter_may_be_stopped_without_a_start_of_its_thread(tmp_path):
     meter = PowerMeter(str(tmp_path)).start()
     assert (meter.stop(), meter.stop()) == (None, None)
+
+
+def test_energy_is_unknown_if_a_pcs_rail_disappears_while_it_is_measured(tmp_path):
+    monitor = tmp_path / "sys/class/hwmon/hwmon0"
+    write(tmp_path, {"sys/class/hwmon/hwmon0/name": "ina238\n", "sys/class/hwmon/hwmon0/power1_input": "5000000\n"})
+    with PowerMeter(str(rapl(tmp_path, 1000000)), HOUR_S) as meter:
+        (monitor / "power1_input").unlink()
+    assert meter.samples == 1
+    assert meter.energy_j is None

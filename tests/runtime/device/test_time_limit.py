@@ -1,4 +1,4 @@
-"""Calls that may never return, and what becomes of what they return too late."""
+"""Calls that may never return, and the handling of results that arrive too late."""
 
 import signal
 import threading
@@ -21,7 +21,7 @@ def test_what_a_call_raises_is_raised(error):
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_what_comes_too_late_is_handed_over_once(fails):
+def test_a_late_result_is_handed_over_once(fails):
     leave, cleared = threading.Event(), threading.Event()
     given = []
 
@@ -37,7 +37,7 @@ def test_what_comes_too_late_is_handed_over_once(fails):
     assert given == [None if fails else "found"]
 
 
-def test_what_comes_after_an_interruption_is_handed_over_too():
+def test_a_result_after_an_interruption_is_handed_over_too():
     leave, cleared = threading.Event(), threading.Event()
     main = threading.main_thread().ident
 

@@ -12,7 +12,7 @@ from edgeclf_runtime.files.read import sha256_file
 
 @pytest.fixture
 def made(tmp_path):
-    """A folder that edgeclf made: it holds the marker."""
+    """A folder that edgeclf created: it contains the marker."""
     path = tmp_path / "made"
     path.mkdir()
     (path / "marker").write_text("old")
@@ -21,7 +21,7 @@ def made(tmp_path):
 
 @pytest.fixture
 def no_exchange(monkeypatch):
-    """A file system that cannot exchange two names, as NFS."""
+    """A file system that cannot exchange two names, like NFS."""
 
     def refuse(first, second):
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
@@ -46,7 +46,7 @@ def test_the_folders_above_are_made_when_something_is_written(tmp_path):
 
 def test_a_path_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="file is no folder"):
+    with pytest.raises(OutputError, match="file is not a folder"):
         claim_output(tmp_path / "file" / "b" / "c")
 
 
@@ -75,9 +75,9 @@ def test_overwrite_spares_what_a_link_points_to(tmp_path, made):
         claim_output(tmp_path / "link", overwrite=True, marker="marker")
 
 
-def test_overwrite_spares_what_is_no_file(tmp_path):
+def test_overwrite_spares_anything_that_is_not_a_file(tmp_path):
     os.mkfifo(str(tmp_path / "pipe"))
-    with pytest.raises(OutputError, match="pipe is a device, a pipe or a socket and is not replaced"):
+    with pytest.raises(OutputError, match="pipe is a device, a pipe or a socket and will not be replaced"):
         claim_output(tmp_path / "pipe", overwrite=True)
 
 
@@ -122,7 +122,7 @@ def test_nothing_is_lost_when_the_replacement_stops_half_way(tmp_path, made, no_
     assert os.listdir(str(tmp_path)) == ["made"]
 
 
-def test_a_path_that_somebody_took_meanwhile_is_left_to_them(tmp_path):
+def test_a_path_that_was_taken_in_the_meantime_is_left_alone(tmp_path):
     def take():
         with new_folder(tmp_path / "new"):
             (tmp_path / "new").mkdir()
@@ -159,7 +159,7 @@ def test_a_file_is_as_it_was_when_the_block_stops(tmp_path):
     assert os.listdir(str(tmp_path)) == ["old"]
 
 
-def test_a_file_is_replaced_only_where_that_was_said(tmp_path):
+def test_a_file_is_replaced_only_if_requested(tmp_path):
     (tmp_path / "old").write_text("old")
     with pytest.raises(OutputError, match="pass --overwrite"), new_file(tmp_path / "old"):
         pass
@@ -174,7 +174,7 @@ def test_a_folder_is_never_taken_for_a_file(tmp_path):
         pass
 
 
-def test_a_name_that_the_file_system_refuses_is_told_before_any_work(tmp_path):
+def test_a_name_that_the_file_system_refuses_is_reported_before_any_work(tmp_path):
     for new in (new_folder, new_file):
         with pytest.raises(OutputError, match="File name too long"), new(tmp_path / ("x" * 250)):
             pytest.fail("the block was entered")

@@ -51,7 +51,7 @@ def write_tree(folder, contents):
 
 
 def reset(home):
-    """Let the old folder and the old file stand there, and nothing else."""
+    """Leave only the old folder and the old file."""
     for name in os.listdir(str(home)):
         stage.discard(str(home / name))
     write_tree(home / "folder", OLD)
@@ -134,7 +134,7 @@ def test_everything_is_on_the_disk_before_the_name_changes_and_the_name_after(ho
 
 
 def failing(number, error, monkeypatch):
-    """Let the ``number``-th fsync fail; returns the list of those that were made."""
+    """Make the ``number``-th fsync fail; return the list of calls."""
     made, fsync = [], os.fsync
 
     def fail(descriptor):
@@ -201,7 +201,7 @@ def test_a_file_system_that_refuses_modes_is_written(home, monkeypatch):
     assert sorted(os.listdir(str(home))) == ["file", "folder"]
 
 
-def test_an_output_that_is_made_again_easily_need_not_wait_for_the_disk(home, monkeypatch):
+def test_an_output_that_is_easily_made_again_need_not_wait_for_the_disk(home, monkeypatch):
     made = failing(0, 0, monkeypatch)
     with new_file(home / "file", durable=False), new_folder(home / "folder", durable=False):
         pass
@@ -220,7 +220,7 @@ with getattr(outputs, sys.argv[1])(sys.argv[2]):
 
 @contextlib.contextmanager
 def writer(kind, path):
-    """A process that is writing an output, and ends well when its stdin is closed."""
+    """A process that is writing an output, and succeeds when its stdin is closed."""
     command = [sys.executable, "-c", WRITER, kind, str(path)]
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
@@ -281,7 +281,7 @@ def test_many_processes_at_once_leave_one_whole_file(home):
 
 @pytest.fixture
 def no_locks(monkeypatch):
-    """A file system without locks, as NFS without its lock daemon."""
+    """A file system without locks, like NFS without its lock daemon."""
 
     def refuse(descriptor, operation):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
@@ -300,7 +300,7 @@ def test_without_locks_what_is_left_is_named_until_it_is_old(home, no_locks):
     left = home / ".edgeclf_.file"
     left.write_text("")
     with pytest.raises(
-        OutputError, match=r"keeps no locks: if no other process writes it, remove .*\.edgeclf_\.file\)"
+        OutputError, match=r"has no locks: if no other process is writing it, remove .*\.edgeclf_\.file\)"
     ):
         claim_output(home / "file")
     os.utime(str(left), (1, 1))
@@ -316,7 +316,7 @@ def test_without_locks_and_exchange_the_old_output_is_put_back(home, no_locks, m
     assert tree(home / "folder") == OLD
 
 
-def test_an_old_output_whose_name_somebody_took_is_kept(home):
+def test_an_old_output_whose_name_was_taken_is_kept(home):
     reset(home)
     os.rename(str(home / "folder"), str(home / ".edgeclf_old.folder"))
     write_tree(home / ".edgeclf_.folder", NEW)
@@ -364,7 +364,7 @@ def test_names_are_exchanged_with_and_without_a_wrapper_of_the_c_library(tmp_pat
         pytest.skip("this C library has none")
 
     class Old:
-        """glibc 2.27, as JetPack 4 has it."""
+        """glibc 2.27, as in JetPack 4."""
 
         syscall = libc.syscall
 
@@ -382,7 +382,7 @@ def test_names_are_exchanged_with_and_without_a_wrapper_of_the_c_library(tmp_pat
         filesystem.exchange(str(tmp_path / "a"), str(tmp_path / "nothing"))
 
 
-def test_a_full_disk_is_told_and_the_old_output_stays(small_disk):
+def test_a_full_disk_is_reported_and_the_old_output_stays(small_disk):
     folder = small_disk("64k")
     reset(folder)
     before = tree(folder)
@@ -401,7 +401,7 @@ def test_a_full_disk_is_told_and_the_old_output_stays(small_disk):
     assert tree(folder) == before
 
 
-def test_a_folder_that_cannot_be_written_is_told(small_disk):
+def test_a_folder_that_cannot_be_written_is_reported(small_disk):
     folder = small_disk("64k")
     reset(folder)
     subprocess.check_call(["mount", "-o", "remount,ro", str(folder)])

@@ -15,7 +15,7 @@ def test_a_hash_is_that_of_sha256sum(tmp_path):
     ("make", "kind"),
     [(os.mkfifo, "a pipe"), (os.mkdir, "a folder"), (lambda path: os.symlink("/dev/zero", path), "a device")],
 )
-def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path, make, kind):
+def test_anything_but_a_regular_file_is_refused_without_waiting(tmp_path, make, kind):
     path = str(tmp_path / "it")
     make(path)
     for read in (open_regular, sha256_file, lambda path: read_bytes(path, 10)):
@@ -37,7 +37,7 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path):
         read_bytes(tmp_path / "file", 2)
 
 
-def test_a_native_path_is_utf8_even_where_python_had_no_locale():
+def test_a_native_path_is_utf8_even_without_a_locale():
     undecoded = "/f\u00fcr".encode("utf-8").decode("ascii", "surrogateescape")
     assert native_path("/f\u00fcr") == "/f\u00fcr"
     assert native_path(undecoded) == "/f\u00fcr"

@@ -1,4 +1,4 @@
-"""Folders of a user with a home, without one, and without anything."""
+"""A user's folders with a home, without one, and without any writable folder."""
 
 import logging
 import os
@@ -66,16 +66,16 @@ def test_a_user_without_a_home_keeps_things_in_a_folder_that_nobody_else_can_ent
     assert os.listdir(str(tmp_path)) == ["tmp"]
 
 
-def test_a_home_that_is_read_only_serves_what_is_there(monkeypatch, tmp_path):
+def test_a_read_only_home_is_used_for_folders_that_exist(monkeypatch, tmp_path):
     (tmp_path / ".cache" / "edgeclf").mkdir(parents=True)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root can write everywhere
     assert cache_folder() == str(tmp_path / ".cache" / "edgeclf")
     assert state_folder().startswith(str(tmp_path / "tmp"))
 
 
 @pytest.mark.parametrize("kind", ["link", "file", "open", "foreign"])
-def test_a_folder_that_somebody_else_prepared_is_not_used(monkeypatch, tmp_path, caplog, kind):
+def test_a_folder_that_someone_else_created_is_not_used(monkeypatch, tmp_path, caplog, kind):
     no_home(monkeypatch)
     own = tmp_path / "tmp" / f"edgeclf-{os.getuid()}"
     (tmp_path / "theirs").mkdir(mode=0o700)
@@ -101,17 +101,17 @@ def test_a_folder_that_somebody_else_prepared_is_not_used(monkeypatch, tmp_path,
 def test_without_any_folder_for_temporary_files_nothing_is_kept(monkeypatch, tmp_path, caplog):
     no_home(monkeypatch)
     monkeypatch.chdir(str(tmp_path))
-    # What Python falls back to: the working folder.
+    # Python's last resort: the working folder.
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert temporary_folder() is None
     assert (cache_folder(), home_folder()) == (None, None)
-    assert "no temporary folder can be written" in caplog.text
+    assert "no temporary folder is writable" in caplog.text
     assert sorted(os.listdir(str(tmp_path))) == ["tmp"]
 
 
 @pytest.fixture
 def everybodys():
-    """A folder that every user can write to."""
+    """A folder that every user can write."""
     folder = tempfile.mkdtemp(prefix="edgeclf-test-", dir="/tmp")
     os.chmod(folder, 0o777)
     yield folder
@@ -131,7 +131,7 @@ def test_an_unknown_user_id_makes_no_folder_named_after_a_tilde(everybodys, home
     code, out, err = output_of(process)
     own = os.path.join(everybodys, "edgeclf-12345")
     assert (code, out.splitlines()[:2]) == (0, [os.path.join(own, name) for name in ("cache", "state")]), err
-    assert err.count("has no home") == 1
+    assert err.count("has no writable home") == 1
     assert os.listdir(everybodys) == ["edgeclf-12345"]
 
 
@@ -139,4 +139,4 @@ def test_the_warning_names_what_was_found(monkeypatch, caplog):
     no_home(monkeypatch)
     with caplog.at_level(logging.WARNING):
         cache_folder()
-    assert f"user {os.getuid()} has no home that can be written (HOME is not set)" in caplog.text
+    assert f"user {os.getuid()} has no writable home (HOME is not set)" in caplog.text

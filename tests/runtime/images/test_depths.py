@@ -1,4 +1,4 @@
-"""Images of 10, 12 and 14 bits in files of 16: read as bright as they are if the file says so, else reported."""
+"""Images of 10, 12 and 14 bits in 16-bit files: read at full brightness if the file states the bits, else reported."""
 
 import struct
 import zlib
@@ -16,13 +16,13 @@ BITS = (10, 12, 14)
 
 
 def of_bits(bits):
-    """The picture as a camera of so many bits gives it: the lower bits of 16, with a noise of its own below the 8."""
+    """The picture as a camera of this many bits gives it: in the lower bits of 16, with noise below the upper 8."""
     fine = np.random.RandomState(1).randint(0, 1 << (bits - 8), PICTURE.shape)
     return (PICTURE.astype(np.uint16) << (bits - 8)) | fine.astype(np.uint16)
 
 
 def png_of(pixels, *chunks):
-    """A 16-bit PNG, with those chunks before its pixels."""
+    """A 16-bit PNG, with these chunks before its pixels."""
     grey = pixels.ndim == 2
     rows = b"".join(
         b"\0" + row[..., ::-1].astype(">u2").tobytes() if not grey else b"\0" + row.astype(">u2").tobytes()
@@ -32,12 +32,12 @@ def png_of(pixels, *chunks):
 
 
 def significant(*bits):
-    """The chunk by which a PNG says how many bits are significant."""
+    """The chunk in which a PNG states how many bits are significant."""
     return b"sBIT", bytes(bits)
 
 
 def tiff_of(pixels, order="<", **tags):
-    """A 16-bit TIFF of one strip; further tags as t281=4095."""
+    """A 16-bit TIFF of one strip; more tags as in t281=4095."""
     data = (
         pixels[..., ::-1].astype(order + "u2").tobytes() if pixels.ndim == 3 else pixels.astype(order + "u2").tobytes()
     )
@@ -59,7 +59,7 @@ def tiff_of(pixels, order="<", **tags):
 
 @pytest.fixture
 def noted(monkeypatch):
-    """What is reported of the images that a test reads: (name, largest value) each."""
+    """The reports about the images that a test reads: (name, largest value) each."""
     monkeypatch.setattr(depths, "_logged", [])
     found = []
     return found, lambda name, largest: found.append((name, largest))
@@ -110,14 +110,14 @@ def test_a_dark_png_of_14_bits_that_were_scaled_stays_dark():
         png_of(of_bits(16), (b"sBIT", b"")),
     ],
 )
-def test_a_word_that_cannot_be_is_left_out(noted, data):
+def test_an_impossible_statement_of_bits_is_ignored(noted, data):
     assert np.array_equal(decode_image(data, noted=noted[1]), PICTURE)
     assert noted[0] == []
 
 
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("make", [png_of, tiff_of], ids=["png", "tiff"])
-def test_data_of_fewer_bits_without_a_word_of_it_are_read_as_16_and_reported(noted, bits, make):
+def test_fewer_bits_without_a_statement_are_read_as_16_and_reported(noted, bits, make):
     pixels = of_bits(bits)
     image = decode_image(make(pixels), "it", noted=noted[1])
     assert np.array_equal(image, (pixels >> 8).astype(np.uint8))
@@ -143,10 +143,10 @@ def test_a_program_logs_it_once_with_what_to_do(noted, tmp_path, caplog):
         read_image(tmp_path / name)
     (line,) = [record.getMessage() for record in caplog.records]
     assert f"a.png: a 16-bit image, the largest value is {of_bits(12).max()} of 65535" in line
-    assert "12-bit data? If the data have 12 bits, save them scaled (values << 4), or with the bits in the file" in line
-    assert "MaxSampleValue 4095, a PNG's sBIT 12" in line
+    assert "12-bit data? If the data have 12 bits, scale them (values << 4), or state the bits in the file" in line
+    assert "MaxSampleValue 4095 in a TIFF, sBIT 12 in a PNG" in line
 
 
-def test_what_is_advised_is_what_is_read(noted):
+def test_following_the_advice_gives_the_right_image(noted):
     assert np.array_equal(decode_image(png_of(of_bits(12) << 4), noted=noted[1]), PICTURE)
     assert noted[0] == []

@@ -1,4 +1,4 @@
-"""Arrays and frames of every layout: made BGR if nothing is lost by it, else refused with what to do."""
+"""Arrays and frames of every layout: converted to BGR if that loses nothing, else refused with advice."""
 
 import json
 
@@ -20,16 +20,16 @@ def same(found, expected):
     return found.dtype == np.uint8 and found.shape == expected.shape and np.array_equal(found, expected)
 
 
-def test_bgr_pixels_are_handed_on_as_they_are():
+def test_bgr_pixels_are_returned_unchanged():
     assert as_bgr(BGR) is BGR
 
 
-def test_rgb_pixels_are_turned_round():
+def test_rgb_pixels_are_reordered():
     assert same(as_bgr(BGR[:, :, ::-1], "rgb"), BGR)
 
 
 @pytest.mark.parametrize("grey", [GREY, GREY[:, :, None], GREY[::-1][::-1]], ids=["2d", "3d", "strides"])
-def test_grey_becomes_three_equal_channels(grey):
+def test_gray_becomes_three_equal_channels(grey):
     assert same(as_bgr(grey), np.stack([GREY] * 3, 2))
 
 
@@ -49,23 +49,23 @@ REFUSED = {
     "a number": (7, "a numpy array of uint8 [height, width, 3] was expected, found int"),
     "shares": (
         (BGR / 255).astype(np.float32),
-        "float32 [6, 8, 3], of values from 0 to 0.25098: (image * 255).round().astype(numpy.uint8)",
+        "float32 [6, 8, 3], with values from 0 to 0.25098: (image * 255).round().astype(numpy.uint8)",
     ),
-    "doubles": (BGR.astype(np.float64), "found float64 [6, 8, 3], of values from 0 to 64: image.round().astype"),
-    "not all numbers": (np.full((6, 8), np.nan), "float64 [6, 8]: not all of its values are finite numbers"),
+    "doubles": (BGR.astype(np.float64), "found float64 [6, 8, 3], with values from 0 to 64: image.round().astype"),
+    "not all numbers": (np.full((6, 8), np.nan), "float64 [6, 8]: some of its values are not finite numbers"),
     "below zero": (BGR / 127.5 - 1, "scale it to 0 to 255, then .astype(numpy.uint8)"),
     "12 bits": (BGR.astype(np.uint16) * 16, "to 1024: (image >> 4).astype(numpy.uint8)"),
     "16 bits": (
         BGR.astype(np.uint16) * 257,
-        "uint16 [6, 8, 3], of values from 0 to 16448: (image >> 8).astype(numpy.uint8)",
+        "uint16 [6, 8, 3], with values from 0 to 16448: (image >> 8).astype(numpy.uint8)",
     ),
-    "32 bits": (BGR.astype(np.int32), "found int32 [6, 8, 3], of values from 0 to 64: image.astype(numpy.uint8)"),
+    "32 bits": (BGR.astype(np.int32), "found int32 [6, 8, 3], with values from 0 to 64: image.astype(numpy.uint8)"),
     "8 bits with a sign": (BGR.astype(np.int8), "found int8 [6, 8, 3]"),
-    "switches": (GREY > 99, "bool [6, 8]: of True and False make image.astype(numpy.uint8) * 255"),
+    "switches": (GREY > 99, "bool [6, 8]: convert True and False with image.astype(numpy.uint8) * 255"),
     "objects": (BGR.astype(object), "found object [6, 8, 3]"),
     "complex": (BGR.astype(np.complex64), "found complex64"),
     "channels first": (BGR.transpose(2, 0, 1), "[3, 6, 8]: channels come last: image.transpose(1, 2, 0)"),
-    "a batch": (BGR[None], "[1, 6, 8, 3]: for several images there is classify_batch()"),
+    "a batch": (BGR[None], "[1, 6, 8, 3]: for several images, pass a list to classify_batch()"),
     "a row": (GREY[0], "found uint8 [8]"),
     "a pixel": (np.uint8(7), "found uint8"),
     "no dimension": (np.array(7, np.uint8), "found uint8 []"),
@@ -77,7 +77,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", sorted(REFUSED))
-def test_what_is_no_image_is_refused_with_what_to_do(kind):
+def test_anything_but_an_image_is_refused_with_advice(kind):
     image, message = REFUSED[kind]
     with pytest.raises(ImageError) as caught:
         as_bgr(image)
@@ -91,7 +91,7 @@ def test_a_pil_image_is_refused_with_how_to_convert_it():
     assert same(as_bgr(np.array(image.convert("RGB")), order="rgb"), BGR)
 
 
-def test_an_order_that_there_is_not_is_refused():
+def test_an_unknown_order_is_refused():
     with pytest.raises(OptionError, match="order is 'gbr'"):
         as_bgr(BGR, "gbr")
 
@@ -140,7 +140,7 @@ def test_four_channels_of_unknown_order_are_refused_since_colors_would_be_wrong(
 
 
 def test_another_layout_of_a_usb_camera_asks_for_another_format():
-    with pytest.raises(SourceError, match=r"delivers packed YUV .* ask the camera for another format with --format"):
+    with pytest.raises(SourceError, match=r"delivers packed YUV .* choose another camera format with --format"):
         frame_as_bgr(BGR[:, :, :2], Source("device", "/dev/video0", "/dev/video0"), 6)
 
 
@@ -204,7 +204,7 @@ def test_jpeg_and_bayer_of_an_appsink_are_refused_with_their_decoder():
 
 @pytest.mark.slow
 @with_gstreamer
-def test_what_a_refusal_says_to_add_makes_the_pipeline_work():
+def test_the_advice_of_a_refusal_makes_the_pipeline_work():
     ends = ["videoconvert ! video/x-raw,format=BGR ! appsink"]
     assert [shape for shape, _ in read_all(*[TEST.format("NV12").partition("appsink")[0] + end for end in ends])] == [
         [48, 64, 3]

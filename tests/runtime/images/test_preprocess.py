@@ -7,7 +7,7 @@ from edgeclf_runtime.errors import ImageError, OptionError
 from edgeclf_runtime.images.preprocess import RESIZE_MODES, Preprocessing, as_batch, preprocess
 from tests.support.pictures import BLUE, GREEN, RED, YELLOW, noise, quarters
 
-# From width x height, to width x height, resize, crop, colour: the first digits of the sha256 of the pixels.
+# From width x height, to width x height, resize, crop, color: the first digits of the pixels' sha256.
 GOLDEN = [
     ((1280, 720), (224, 224), "crop", 1.0, "RGB", "2378f473930acb9b"),
     ((1280, 720), (224, 224), "stretch", 1.0, "RGB", "55f12d9e1032378a"),
@@ -50,13 +50,13 @@ def test_the_same_pixels_come_out_on_every_opencv(source, target, resize, crop, 
     assert hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()[:16] == digits
 
 
-def test_crop_keeps_the_centre_in_the_ratio_of_the_target():
+def test_crop_keeps_the_center_in_the_targets_aspect_ratio():
     image = np.zeros((100, 300, 3), np.uint8)
     image[:, 100:200] = 255
     assert preprocess(image, Preprocessing(50, 50)).min() == 255
 
 
-def test_crop_keeps_a_share_of_the_sides():
+def test_crop_keeps_a_fraction_of_the_sides():
     image = np.zeros((100, 100, 3), np.uint8)
     image[25:75, 25:75] = 255
     assert preprocess(image, Preprocessing(50, 50, crop=0.5)).min() == 255
@@ -87,7 +87,7 @@ def test_fine_detail_is_averaged_and_not_skipped():
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 700), (700, 1)])
-def test_an_image_of_one_colour_keeps_it_however_thin_it_is(width, height):
+def test_an_image_of_one_color_keeps_it_however_thin_it_is(width, height):
     for resize in RESIZE_MODES[:2]:
         pixels = preprocess(np.full((height, width, 3), 7, np.uint8), Preprocessing(96, 64, resize))
         assert np.array_equal(pixels, np.full((96, 64, 3), 7))
@@ -132,6 +132,6 @@ def test_what_is_not_three_channels_of_bytes_is_refused(wrong):
         ("crop", 0.0),
     ],
 )
-def test_a_field_that_this_runtime_cannot_carry_out_is_refused_by_name(field, value):
+def test_a_field_value_that_this_runtime_does_not_support_is_refused_by_name(field, value):
     with pytest.raises(OptionError, match="preprocessing"):
         Preprocessing(8, 8)._replace(**{field: value}).check()

@@ -31,7 +31,7 @@ def test_a_lossless_webp_gives_the_pixels_that_were_written():
 
 
 @pytest.mark.parametrize("data", [JPEG, encode(".webp", quarters()), CMYK_JPEG], ids=["jpeg", "webp", "cmyk jpeg"])
-def test_a_lossy_file_gives_the_colours_that_a_person_sees(data):
+def test_a_lossy_file_gives_the_colors_that_a_person_sees(data):
     assert corners(decode_image(data)) == UPRIGHT
 
 
@@ -40,7 +40,7 @@ def test_a_progressive_jpeg_is_read():
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
-def test_a_grey_file_has_three_equal_channels(suffix):
+def test_a_gray_file_has_three_equal_channels(suffix):
     image = decode_image(encode(suffix, quarters()[:, :, 1]))
     assert image.shape == (16, 32, 3)
     assert np.array_equal(image[:, :, 0], image[:, :, 2])
@@ -53,7 +53,7 @@ def test_sixteen_bits_become_eight(suffix):
     assert np.array_equal(image, quarters())
 
 
-def test_sixteen_bit_grey_becomes_eight_bit_colour():
+def test_sixteen_bit_gray_becomes_eight_bit_color():
     image = decode_image(encode(".png", quarters()[:, :, 1].astype(np.uint16) * 257))
     assert np.array_equal(image, quarters()[:, :, [1, 1, 1]])
 
@@ -77,14 +77,14 @@ def test_the_alpha_channel_is_left_out():
         (8, ["green", "yellow", "red", "blue"]),
     ],
 )
-def test_a_photograph_that_exif_turns_comes_out_upright(suffix, orientation, seen):
+def test_a_photograph_that_exif_rotates_comes_out_upright(suffix, orientation, seen):
     image = decode_image(with_orientation(encode(suffix, quarters()), orientation))
     assert corners(image) == seen
     assert image.shape == ((32, 16, 3) if orientation > 4 else (16, 32, 3))
     assert image.flags.c_contiguous
 
 
-def test_a_damaged_exif_block_turns_nothing():
+def test_a_damaged_exif_block_rotates_nothing():
     data = with_orientation(encode(".png", quarters()), 6)
     assert corners(decode_image(data.replace(b"MM\0*\0\0\0\x08", b"MM\0*\0\xff\0\x08"))) == UPRIGHT
 
@@ -101,7 +101,7 @@ def test_a_truncated_file_is_called_truncated(suffix, name):
     assert f"the {name} is truncated" in refusal(encode(suffix, quarters(300, 200))[:-3])
 
 
-def test_a_jpeg_with_a_thumbnail_is_truncated_where_its_own_end_is_missing():
+def test_a_jpeg_with_a_thumbnail_is_truncated_if_its_own_end_is_missing():
     thumbnail = b"\xff\xe1" + struct.pack(">H", len(JPEG) + 2) + JPEG
     data = JPEG[:2] + thumbnail + JPEG[2:]
     assert corners(decode_image(data)) == UPRIGHT
@@ -129,7 +129,7 @@ def test_the_largest_allowed_image_is_read():
     [b"not a picture\n", b"GIF89a" + bytes(50), b"%PDF-1.4", b"RIFF\4\0\0\0WAVE"],
     ids=["text", "GIF", "PDF", "WAVE"],
 )
-def test_another_kind_of_file_is_no_image(data):
+def test_another_kind_of_file_is_not_an_image(data):
     assert "replace or remove it" in refusal(data)
 
 
@@ -138,7 +138,7 @@ def test_an_image_without_pixels_is_refused():
     assert "0 x 16 pixels" in refusal(bmp[:18] + bytes(4) + bmp[22:])
 
 
-def test_an_os2_bitmap_is_of_the_size_that_its_short_header_says():
+def test_an_os2_bitmap_has_the_size_in_its_short_header():
     pixels = quarters()[::-1].tobytes()
     data = struct.pack("<2sIHHI", b"BM", 26 + len(pixels), 0, 0, 26) + struct.pack("<IHHHH", 12, 32, 16, 1, 24) + pixels
     assert np.array_equal(decode_image(data), quarters())
@@ -169,7 +169,7 @@ def test_a_path_may_hold_spaces_and_other_letters(tmp_path):
     assert corners(read_image(path)) == UPRIGHT
 
 
-def test_a_missing_file_and_an_empty_file_are_told_apart(tmp_path):
+def test_a_missing_file_and_an_empty_file_are_distinguished(tmp_path):
     (tmp_path / "empty.jpg").write_bytes(b"")
     for name, reason in (("gone.jpg", "No such file"), ("empty.jpg", "the file is empty")):
         with pytest.raises(ImageError, match=reason):
@@ -197,7 +197,7 @@ def test_a_link_to_a_photograph_is_read(tmp_path):
 def test_a_file_that_is_too_large_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr("edgeclf_runtime.images.read.MAX_BYTES", 1 << 20)
     (tmp_path / "photo.jpg").write_bytes(JPEG + bytes(1 << 20))
-    with pytest.raises(ImageError, match="more than the 1 MB allowed"):
+    with pytest.raises(ImageError, match="larger than the 1 MB allowed"):
         read_image(tmp_path / "photo.jpg")
 
 

@@ -34,7 +34,9 @@ def plug_in(monkeypatch):
 
 def test_its_absence_is_a_sentence_that_says_what_to_install(bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, PACKAGE, None)
-    with pytest.raises(BackendError, match=r"^ONNX Runtime's plug-in TensorRT-RTX is not there for .* -m pip install "):
+    with pytest.raises(
+        BackendError, match=r"^ONNX Runtime's plug-in TensorRT-RTX is not installed for .* -m pip install "
+    ):
         open_runner("tensorrt-rtx", bundle / "model.fp32.onnx")
     assert backend_version("tensorrt-rtx") is None
 
@@ -43,7 +45,7 @@ def test_an_onnxruntime_that_takes_no_plug_ins_is_a_sentence(bundle, plug_in, mo
     plug_in("AnyExecutionProvider")
     monkeypatch.delattr(onnxruntime, "register_execution_provider_library", raising=False)
     with pytest.raises(
-        BackendError, match=r"takes no plug-ins, TensorRT-RTX needs 1.24 or later: .*--upgrade onnxruntime"
+        BackendError, match=r"does not support plug-ins; TensorRT-RTX needs 1.24 or later: .*--upgrade onnxruntime"
     ):
         open_runner("tensorrt-rtx", bundle / "model.fp32.onnx")
 
@@ -61,7 +63,7 @@ def test_a_library_that_cannot_be_loaded_is_a_sentence_with_the_loaders_words(bu
 def test_a_plug_in_without_a_gpu_is_a_sentence(bundle, plug_in, monkeypatch):
     plug_in("AnyExecutionProvider")
     monkeypatch.setattr(onnxruntime, "register_execution_provider_library", lambda name, path: None)
-    with pytest.raises(BackendError, match=r"finds no GPU that it runs on, an RTX card since Ampere .* nvidia-smi"):
+    with pytest.raises(BackendError, match=r"finds no supported GPU; an Ampere .* nvidia-smi"):
         open_runner("tensorrt-rtx", bundle / "model.fp32.onnx")
 
 

@@ -106,14 +106,14 @@ def test_what_is_no_model_is_a_backend_error_that_names_the_file(tmp_path, backe
 def test_a_backend_that_is_missing_says_what_to_install(file, monkeypatch, backend, library, install):
     assert backend_version(backend)[0].isdigit()
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(BackendError, match=f"is not there for .*{install}"):
+    with pytest.raises(BackendError, match=f"is not installed for .*{install}"):
         open_runner(backend, file)
     assert backend_version(backend) is None
 
 
 def test_an_openvino_that_pip_does_not_have_for_this_python_is_not_recommended():
     openvino.check_python((3, 8))
-    message = "OpenVINO 2023.1 or later is needed, which is for Python 3.8 and later, not 3.6: use another backend"
+    message = "OpenVINO 2023.1 or later is needed, which supports Python 3.8 and later, not 3.6: use another backend"
     with pytest.raises(BackendError, match=message):
         openvino.check_python((3, 6))
 
@@ -130,7 +130,7 @@ def test_an_openvino_that_is_too_old_is_replaced(file, monkeypatch):
 
 
 def test_a_backend_that_nobody_knows_is_answered_with_those_that_there_are(file):
-    with pytest.raises(BackendError, match="there is no backend 'abacus'; there are onnxruntime, opencv, openvino"):
+    with pytest.raises(BackendError, match="there is no backend 'abacus'; choose from onnxruntime, opencv, openvino"):
         open_runner("abacus", file)
     with pytest.raises(BackendError, match="there is no backend 'abacus'"):
         backend_version("abacus")

@@ -329,14 +329,14 @@ def test_tls_is_spoken_with_a_broker_that_can_be_trusted(tmp_path, monkeypatch, 
 @pytest.mark.parametrize(
     ("address", "reason"),
     [
-        ("mqtt://host", "it has not this form"),
-        ("mqtt://host/", "it has not this form"),
-        ("mqtt:///topic", "it has not this form"),
-        ("mqtt://host:port/topic", "it has not this form"),
+        ("mqtt://host", "it does not have this form"),
+        ("mqtt://host/", "it does not have this form"),
+        ("mqtt:///topic", "it does not have this form"),
+        ("mqtt://host:port/topic", "it does not have this form"),
         ("mqtt://host:70000/topic", "a port is a number from 1 to 65535"),
         ("mqtt://host/all/#", "a topic to publish to has no [+] and no #"),
         ("mqtt://host/+/state", "a topic to publish to has no [+] and no #"),
-        ("mqtt://a..b/topic", "the host's name is wrong"),
+        ("mqtt://a..b/topic", "the host name is not valid"),
     ],
 )
 def test_a_wrong_address_is_told_what_is_wrong(address, reason):

@@ -110,7 +110,7 @@ def test_systemd_is_told_when_the_first_frame_has_its_label_and_that_it_goes_on(
     _, _, said = go(FakeCamera([FRAME] * 3, fail_after=2))
     assert said == [
         "alive",
-        "ready: classifying by fp32 on fake",
+        "ready: classifying with fp32 on fake",
         "alive",
         "alive",
         "the",
@@ -155,5 +155,5 @@ def test_a_fallback_is_work_that_systemd_hears_of_and_so_is_what_it_ends_in():
 
     _, _, said = go(FakeCamera([FRAME] * 2), FakeRunner([1, 0], fail_after=1), Second())
     # The next inference fails while the last one's label is written, or before.
-    assert said.count("ready: classifying by fp32 on fake") == 1
+    assert said.count("ready: classifying with fp32 on fake") == 1
     assert said.index("busy") < said.index("not busy") < said.index("classifying")

@@ -63,7 +63,7 @@ def test_a_loss_is_told_and_so_is_the_return():
     assert [type(item) for item in items] == [StreamResult] * 2 + [StreamEvent] * 2 + [StreamResult] * 2
     lost, live = items[2:4]
     assert lost.to_dict()["state"] == "lost"
-    assert lost.reason == "the fake camera is lost after 2 frames, as it was told"
+    assert lost.reason == "the fake camera is lost after 2 frames, as requested"
     assert live.to_dict()["state"] == "live"
     assert live.reason.startswith("back after ")
     assert {item.to_dict()["state"] for item in items[4:]} == {"live"}
@@ -143,7 +143,7 @@ def test_leaving_a_stream_ends_its_threads():
 def test_what_fails_in_the_thread_is_raised_where_it_is_read():
     with pytest.raises(ImageError, match="region"):
         list(stream(fake([1, 0]), FakeCamera([FRAME]), roi=(0, 0, 1000, 1000)))
-    with pytest.raises(BackendError, match="as it was told"):
+    with pytest.raises(BackendError, match="as requested"):
         list(stream(fake([1, 0], fail_after=1), FakeCamera([FRAME] * 2)))
 
 
@@ -181,5 +181,5 @@ def test_frames_of_a_live_camera_are_inferred_one_after_another():
 
 def test_what_fails_in_one_of_several_threads_is_raised_where_it_is_read():
     classifier = Classifier(Concurrent([1, 0], fail_after=3), ["cat", "dog"], Preprocessing(8, 8), at_once=2)
-    with pytest.raises(BackendError, match="as it was told"):
+    with pytest.raises(BackendError, match="as requested"):
         list(stream(classifier, FakeCamera([FRAME] * 9)))

@@ -26,7 +26,7 @@ def test_every_command_has_the_options_and_their_help(command, capsys):
     assert "--verbose" in out
 
 
-def test_lines_have_times_where_they_are_asked_for(bundle):
+def test_lines_have_times_if_requested(bundle):
     code, out, err = output_of(start(bundle, *RUN, "--verbose", environment={"TZ": "America/New_York"}))
     assert code == 0
     assert len([json.loads(line) for line in out.splitlines()]) == 2
@@ -48,7 +48,7 @@ def test_the_level_decides_what_is_shown(bundle, options, shown):
     assert sorted({match.group(1) for match in re.finditer(r"(DEBUG|INFO|WARNING|ERROR): ", err)}) == shown
 
 
-def test_warnings_are_without_times_as_ever_and_left_out_above_their_level(bundle, tmp_path, photos):
+def test_warnings_have_no_times_by_default_and_are_left_out_above_their_level(bundle, tmp_path, photos):
     (photos / "broken.jpg").write_text("no image")
     arguments = ("run", "--source", photos, "--model", "fp32", "--backend", "onnxruntime", "--quiet")
     err = output_of(start(bundle, *arguments))[2]
@@ -62,7 +62,7 @@ def test_systemds_journal_adds_its_own_times(bundle, tmp_path):
     path = str(tmp_path / "journal")
     with open(path, "wb") as journal:
         facts = os.fstat(journal.fileno())
-        # As systemd does it: the variable names the stream that stderr is.
+        # As in systemd: the variable names the stream that is stderr.
         line = f'exec "$@" 2>{path}'
         environment = dict(os.environ, JOURNAL_STREAM=f"{facts.st_dev}:{facts.st_ino}")
         command = ["sh", "-c", line, "sh", sys.executable, str(bundle), *RUN, "-v"]

@@ -1,4 +1,4 @@
-"""A camera's password: where it may come from, and where it must never go."""
+"""A camera's password: accepted sources, and places where it must never appear."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ from tests.support.pictures import encode, noise
 from tests.support.starting import output_of, start
 
 PASSWORD = "p@ss#1/ %"
-# Whatever of it could be read.
+# Any part of it that could be recognized.
 PIECES = ("p@ss", "ss#1", "p%40ss", "ss%231", base64.b64encode(b"admin:" + PASSWORD.encode()).decode())
 with_rtsp = pytest.mark.skipif(
     not has_rtsp_server(), reason="Debian's python3-gi and gir1.2-gst-rtsp-server-1.0 are not installed"
@@ -51,7 +51,7 @@ def password_file(folder, text=PASSWORD + "\n", mode=0o600):
 
 
 def processes_of(pid):
-    """A process and those that it has started, with their command lines and environments."""
+    """A process and its descendants, with their command lines and environments."""
     parents = {}
     for entry in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -76,7 +76,7 @@ def leaks(*texts, pieces=PIECES):
 
 
 def run_until_the_end(bundle, *arguments, **environment):
-    """Start a run over a few frames; returns its labels and all that anybody can see of it."""
+    """Start a run over a few frames; return its labels and everything that is visible from outside."""
     arguments = ("run", *arguments, "--json", "--frames", "20", "--timeout", "20")
     process = start(bundle, *arguments, environment=environment)
     first = process.stdout.readline().decode("utf-8")
@@ -89,7 +89,7 @@ def run_until_the_end(bundle, *arguments, **environment):
 @pytest.mark.slow
 @with_rtsp
 @pytest.mark.parametrize("method", ["digest", "basic"])
-def test_a_run_takes_the_password_from_the_environment_and_nobody_sees_it(bundle, method):
+def test_a_run_takes_the_password_from_the_environment_and_shows_it_nowhere(bundle, method):
     with closed_camera(method) as server:
         source = server.uri().replace("rtsp://", "rtsp://admin@")
         labels, shown = run_until_the_end(bundle, "--source", source, **{CAMERA: PASSWORD, MQTT: PASSWORD})
@@ -100,7 +100,7 @@ def test_a_run_takes_the_password_from_the_environment_and_nobody_sees_it(bundle
 @pytest.mark.slow
 @with_rtsp
 @pytest.mark.parametrize("form", ["rtsp://admin@{}", "rtsp://admin:{{password}}@{}", "RTSP://admin@{}"])
-def test_a_run_takes_the_password_from_a_file_and_nobody_sees_it(bundle, tmp_path, form):
+def test_a_run_takes_the_password_from_a_file_and_shows_it_nowhere(bundle, tmp_path, form):
     with closed_camera() as server:
         source = form.format(server.uri().replace("rtsp://", ""))
         path = password_file(tmp_path)
@@ -111,7 +111,7 @@ def test_a_run_takes_the_password_from_a_file_and_nobody_sees_it(bundle, tmp_pat
 
 @pytest.mark.slow
 @with_rtsp
-def test_a_password_that_was_typed_is_warned_of_once_and_taken_out_of_the_process_list(bundle):
+def test_a_typed_password_causes_one_warning_and_is_removed_from_the_process_list(bundle):
     with closed_camera() as server:
         source = server.uri().replace("rtsp://", "rtsp://admin:{}@".format(quote(PASSWORD, safe="")))
         labels, shown = run_until_the_end(bundle, "--source=" + source)
@@ -124,7 +124,7 @@ def test_a_password_that_was_typed_is_warned_of_once_and_taken_out_of_the_proces
 
 @pytest.mark.slow
 @with_rtsp
-def test_a_wrong_password_is_an_error_that_does_not_tell_it(bundle, tmp_path):
+def test_a_wrong_password_is_an_error_that_does_not_show_it(bundle, tmp_path):
     path = password_file(tmp_path, "wr@ng one")
     with closed_camera() as server:
         source = server.uri().replace("rtsp://", "rtsp://admin@")
@@ -198,14 +198,14 @@ def test_a_password_in_a_pipeline_is_quoted_and_in_its_addresses_percent_encoded
         ("rtsp://host/x", "rtsp://host/x"),
     ],
 )
-def test_a_password_goes_to_where_it_belongs(monkeypatch, uri, location):
+def test_a_password_is_put_where_it_belongs(monkeypatch, uri, location):
     monkeypatch.setenv(CAMERA, PASSWORD)
     source = find_source(uri)
     assert source.location == location
     assert leaks(source.name) == []
 
 
-def test_a_password_that_is_wanted_and_one_that_is_not_used_are_told(caplog):
+def test_a_missing_password_and_an_unused_one_are_reported(caplog):
     with pytest.raises(
         CameraError, match=r"rtsp://host/x asks for a password: give it by the environment's EDGECLF_CAM"
     ):
@@ -224,8 +224,8 @@ def test_a_password_that_is_wanted_and_one_that_is_not_used_are_told(caplog):
         ("rtsp://admin:wo:rd@HOST", "':' as %3A", ("wo:", "rd@")),
         ("rtsp://admin:wo%rd@HOST", "'%' as %25", ("wo%", "rd@")),
         ("rtsp://admin:wo rd@HOST", "' ' as %20", ("wo ", "rd@")),
-        ("rtsp://admin:w\u00f6rd@HOST", "two hexadecimal digits for each byte in UTF-8", ("w\u00f6", "rd@")),
-        ('rtsp://admin:wo"rd@HOST', "all but A-Z a-z 0-9", ('wo"', "rd@")),
+        ("rtsp://admin:w\u00f6rd@HOST", "two hexadecimal digits per UTF-8 byte", ("w\u00f6", "rd@")),
+        ('rtsp://admin:wo"rd@HOST', "everything except A-Z a-z 0-9", ('wo"', "rd@")),
         ("rtsp://admin:wo\nrd@HOST", "control character", ("wo\n", "rd@")),
         ("rtsp://us@er:word@HOST", "'@' as %40", ("us@", "er:", "word@")),
         ("rtsp://us/er:word@HOST", "'/' as %2F", ("us/", "er:", "word@")),
@@ -237,7 +237,7 @@ def test_a_password_that_is_wanted_and_one_that_is_not_used_are_told(caplog):
         ("rtsp://HOST:8554/x@y", "'@' belongs to the path, write that as %40", ("8554",)),
     ],
 )
-def test_an_address_that_can_be_read_in_two_ways_is_refused_without_telling_it(uri, advice, hidden):
+def test_an_ambiguous_address_is_refused_without_showing_it(uri, advice, hidden):
     with pytest.raises(CameraError) as caught:
         open_camera(uri)
     assert advice in str(caught.value)
@@ -275,11 +275,11 @@ def test_an_address_that_can_be_read_in_two_ways_is_refused_without_telling_it(u
         ('gst://x extra-headers="h,Authorization=\\"Basic YQ==\\"" ! y', "gst://x extra-headers=... ! y"),
     ],
 )
-def test_a_name_tells_which_camera_it_is_and_no_secret(uri, name):
+def test_a_name_identifies_the_camera_without_secrets(uri, name):
     assert find_source(uri).name == name
 
 
-def test_the_pipeline_that_is_to_be_tried_is_shown_without_secrets_and_else_as_it_is():
+def test_the_suggested_pipeline_is_shown_without_secrets_and_otherwise_unchanged():
     closed = find_source("gst://rtspsrc location=rtsp://a:b@h/x user-pw=secret ! decodebin")
     assert (
         'gst-launch-1.0 -v rtspsrc location=rtsp://a:"$EDGECLF_CAMERA_PASSWORD"@h/x user-pw="$EDGECLF_CAMERA_PASSWORD" '
@@ -290,7 +290,7 @@ def test_the_pipeline_that_is_to_be_tried_is_shown_without_secrets_and_else_as_i
 @pytest.mark.parametrize(
     "uri", ["rtmp://u:word@h/x", "rtsp:admin:word@h/x", "rtsp:/admin:word@h", "admin:word@h", "x,login=word"]
 )
-def test_what_is_no_source_is_told_without_its_password(uri):
+def test_an_invalid_source_is_reported_without_its_password(uri):
     with pytest.raises(CameraError, match="there is no source") as caught:
         open_camera(uri)
     assert "word" not in str(caught.value)
@@ -303,24 +303,24 @@ def test_what_is_no_source_is_told_without_its_password(uri):
         ("\n", "is empty; a password was expected"),
         ("two\nlines\n", "has several lines"),
         ("\x1b[0m", "has several lines or a control character"),
-        (b"\xff\xfe", "is not in UTF-8"),
+        (b"\xff\xfe", "is not UTF-8"),
         ("x" * 5000, "is larger than 4096 bytes"),
     ],
 )
-def test_a_file_that_holds_no_password_is_refused(tmp_path, text, message):
+def test_a_file_without_a_password_is_refused(tmp_path, text, message):
     with pytest.raises(OptionError, match=message):
         read_password(str(password_file(tmp_path, text)))
 
 
-def test_a_password_file_that_is_no_file_is_refused(tmp_path):
+def test_a_password_file_that_is_not_a_file_is_refused(tmp_path):
     os.mkfifo(str(tmp_path / "pipe"))
     for name, reason in (("pipe", "it is a pipe"), (".", "it is a folder"), ("gone", "No such file")):
-        with pytest.raises(OptionError, match=reason + r".*name a file with the password as its one line"):
+        with pytest.raises(OptionError, match=reason + r".*name a file with the password as its only line"):
             read_password(str(tmp_path / name))
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
-def test_the_line_end_is_no_part_of_the_password(tmp_path, end, caplog):
+def test_the_line_end_is_not_part_of_the_password(tmp_path, end, caplog):
     assert read_password(str(password_file(tmp_path, " pass word " + end))) == " pass word "
     assert caplog.messages == []
 
@@ -333,7 +333,7 @@ def test_a_password_file_that_is_missing_is_named(fails):
         )
 
 
-def test_a_password_file_that_others_can_read_is_warned_of(tmp_path, caplog):
+def test_a_password_file_that_others_can_read_causes_a_warning(tmp_path, caplog):
     read_password(str(password_file(tmp_path, mode=0o644)))
     assert "every user of this machine can read the password file" in caplog.text
 
@@ -369,7 +369,7 @@ def test_the_doctors_and_the_builds_children_get_no_password(monkeypatch):
         "?pwd={raw}",
     ],
 )
-def test_what_is_known_to_be_secret_is_left_out_of_every_text(form):
+def test_a_known_secret_is_removed_from_every_text(form):
     redaction.protect(PASSWORD, "admin")
     coded = quote(PASSWORD, safe="")
     text = form.format(raw=PASSWORD, coded=coded, lower=coded.lower(), repr=repr(PASSWORD), basic=PIECES[-1])
@@ -390,11 +390,11 @@ def test_what_is_known_to_be_secret_is_left_out_of_every_text(form):
         ("no secret at all: a=b, rtsp://host/x", "no secret at all: a=b, rtsp://host/x"),
     ],
 )
-def test_what_looks_like_a_secret_is_left_out_though_nobody_knows_it(text, shown):
+def test_anything_that_looks_like_a_secret_is_removed(text, shown):
     assert redaction.redact(text) == shown
 
 
-def test_a_short_password_is_left_out_as_a_word_and_spoils_no_other():
+def test_a_short_password_is_removed_only_as_a_whole_word():
     redaction.protect("cam")
     assert redaction.redact("camera cam is lost") == "camera *** is lost"
 
@@ -404,7 +404,7 @@ def test_a_short_password_is_left_out_as_a_word_and_spoils_no_other():
 
 @pytest.fixture
 def fails(bundle):
-    """Start a command that cannot work; returns all that it says."""
+    """Start a command that cannot work; return all its output."""
 
     def fails(*arguments, **environment):
         code, out, err = output_of(start(bundle, *arguments, environment=environment))
@@ -433,13 +433,13 @@ def fails(bundle):
         ["run", "--source", "test://", "--live", "me:hunter@127.0.0.1:0"],
     ],
 )
-def test_a_mistake_does_not_tell_a_password(fails, arguments):
+def test_a_usage_error_does_not_show_a_password(fails, arguments):
     said = fails(*arguments)
     assert re.search("error: ", said)
     assert leaks(said, pieces=("hunter", "ter@", "ter'", "12/")) == []
 
 
-def test_an_exception_that_nobody_expected_does_not_tell_a_password():
+def test_an_unexpected_exception_does_not_show_a_password():
     script = (
         "import sys\n"
         "from edgeclf_runtime import __main__ as device\n"

@@ -1,4 +1,4 @@
-"""Commands that are started without some of their standard streams, or with ones that cannot be written."""
+"""Commands that are started without some standard streams, or with ones that cannot be written."""
 
 import itertools
 import json
@@ -21,7 +21,7 @@ RESULT = {"label", "bundle", "source"}
 
 
 def shell(bundle, redirections, *arguments, folder=None):
-    """Run a command of the bundle by a shell, with its redirections; returns exit code, stdout and stderr.
+    """Run a bundle's command in a shell, with redirections; return exit code, stdout and stderr.
 
     What is not redirected goes to files, so that a closed stream is not taken for a pipe's.
     """
@@ -94,7 +94,7 @@ def test_an_error_for_a_full_stderr_keeps_its_exit_code(bundle, tmp_path):
         assert shell(bundle, redirection, "classify", tmp_path / "none.png", folder=tmp_path)[0] == 1
 
 
-def test_a_stdout_without_a_reader_is_no_error(bundle, tmp_path):
+def test_a_stdout_without_a_reader_is_not_an_error(bundle, tmp_path):
     for arguments in ("--help", "info", "info --json"):
         line = f'"$@" {arguments} 2>"$ERR" | true; cat "$ERR"'
         out = subprocess.check_output(

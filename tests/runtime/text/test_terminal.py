@@ -1,4 +1,4 @@
-"""What comes from outside commands no terminal, forges no line, and hides nothing."""
+"""Text from outside cannot command a terminal, forge a line or hide anything."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ def test_every_character_that_commands_or_hides_is_escaped():
 @pytest.mark.parametrize(
     "text", ["", "caf\u00e9 \u6570\u5b57 \u03b1", "\U0001f680 \u2764\ufe0f", 'C:\\x "quoted"', "\u00a0"]
 )
-def test_what_can_be_read_is_shown_as_it_is(text):
+def test_readable_text_is_shown_unchanged(text):
     assert printable(text) == text
     assert printable_json(json.dumps(text, ensure_ascii=False)) == json.dumps(text, ensure_ascii=False)
 
@@ -37,7 +37,7 @@ def test_an_escaped_text_is_written_as_python_writes_it():
     assert printable("a\x1b\n\u202e\U000e0041\udce9") == r"a\x1b\n\u202e\U000e0041\udce9"
 
 
-def test_lines_are_kept_where_they_are_wanted():
+def test_lines_are_kept_if_requested():
     assert printable("a\nb\x1b", "\n") == "a\nb\\x1b"
     assert message("error: a\nerror: forged") == "error: a\n  error: forged"
 
@@ -61,7 +61,7 @@ def is_clean(text):
 
 @pytest.fixture
 def hidden(copied):
-    """A bundle whose names hold invisible letters."""
+    """A bundle whose names contain invisible letters."""
     name = "\u200bcat\u00ad\u3164"
     rename_labels(copied, lambda number: name + str(number))
     reseal(copied, lambda manifest: manifest.update(name=name))
@@ -113,7 +113,7 @@ def test_a_bundle_whose_names_command_a_terminal_is_refused_without_commanding_i
         ["run", "--source", "test://", "--password-file", NASTY],
     ],
 )
-def test_a_mistake_is_told_without_what_commands_a_terminal(bundle, arguments):
+def test_a_usage_error_is_printed_without_escape_sequences(bundle, arguments):
     environment = {"PYTHONIOENCODING": "utf-8"}
     code, out, err = output_of(start(bundle, *arguments, environment=environment))
     assert code in (1, 2)
@@ -121,7 +121,7 @@ def test_a_mistake_is_told_without_what_commands_a_terminal(bundle, arguments):
     assert not [line for line in err.splitlines() if line.startswith("forged")]
 
 
-def test_what_a_child_says_is_relayed_without_secrets_and_commands(capfd):
+def test_a_childs_messages_are_relayed_without_secrets_and_escape_sequences(capfd):
     script = "import os; os.write(2, b'[rtsp] rtsp://me:word@h/x\\x1b[31m \\xff failed\\nlast')"
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
     relay(process.stderr).join()

@@ -9,24 +9,25 @@ import pytest
 
 from edgeclf_runtime.errors import BackendError
 from edgeclf_runtime.trt import cache
+from tests.support.engine_requests import SPEC
 
-KEY = {"model_sha256": "0", "precision": "fp16", "tensorrt": "8.2", "gpu": "a GPU", "compute_capability": "5.3"}
 BUILD = """
 import json, sys
 from edgeclf_runtime.trt import cache as engine_cache
-key = json.loads(sys.argv[2])
-with engine_cache.new_engine(sys.argv[1], key) as plan:
+from edgeclf_runtime.trt.spec import EngineSpec
+spec = EngineSpec(**json.loads(sys.argv[2]))
+with engine_cache.new_engine(sys.argv[1], spec) as plan:
     print("builds", flush=True)
     sys.stdin.readline()
     open(plan, "wb").write(b"engine")
-    engine_cache.keep_facts(sys.argv[1], key, b"engine", {})
+    engine_cache.keep_facts(sys.argv[1], spec, b"engine", {})
 """
 
 
 @pytest.fixture
 def builder(tmp_path):
     """Another process that builds the engine until a line is written to it."""
-    command = [sys.executable, "-c", BUILD, str(tmp_path), json.dumps(KEY)]
+    command = [sys.executable, "-c", BUILD, str(tmp_path), json.dumps(SPEC.to_dict())]
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
     assert process.stdout.readline() == b"builds\n"
@@ -38,29 +39,29 @@ def builder(tmp_path):
 
 
 def test_an_engine_that_another_process_builds_is_waited_for(tmp_path, builder):
-    assert cache.is_being_built(str(tmp_path), KEY)
-    assert cache.load(str(tmp_path), KEY) is None
+    assert cache.is_being_built(str(tmp_path), SPEC)
+    assert cache.load(str(tmp_path), SPEC) is None
     builder.stdin.write(b"\n")
     builder.stdin.flush()
-    with cache.new_engine(str(tmp_path), KEY) as plan:
-        assert cache.load(str(tmp_path), KEY)[0] == b"engine"
+    with cache.new_engine(str(tmp_path), SPEC) as plan:
+        assert cache.load(str(tmp_path), SPEC).plan == b"engine"
         with open(plan, "wb") as stream:
             stream.write(b"engine")
-    assert not cache.is_being_built(str(tmp_path), KEY)
+    assert not cache.is_being_built(str(tmp_path), SPEC)
     assert builder.wait() == 0
 
 
 def test_an_engine_whose_builder_was_killed_is_built_here(tmp_path, builder):
     builder.kill()
     builder.wait()
-    assert not cache.is_being_built(str(tmp_path), KEY)
-    with cache.new_engine(str(tmp_path), KEY):
+    assert not cache.is_being_built(str(tmp_path), SPEC)
+    with cache.new_engine(str(tmp_path), SPEC):
         pass
     assert [name for name in os.listdir(str(tmp_path)) if name.startswith(".")] == []
 
 
 def test_a_machine_without_a_folder_for_engines_says_what_to_name(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
-    message = r"nor a temporary one \(No such file.*\): name one by XDG_CACHE_HOME or TMPDIR"
+    message = r"not even a temporary one \(No such file.*\): set XDG_CACHE_HOME or TMPDIR to one"
     with pytest.raises(BackendError, match=message), cache.writable(["/proc/nowhere"]):
         pass

@@ -60,7 +60,7 @@ def test_what_is_no_cache_is_refused(tmp_path, text):
     path = tmp_path / "calibration.cache"
     path.write_text(text)
     with pytest.raises(
-        BackendError, match=r"calibration.cache is no calibration cache: it begins with .*make the bundle"
+        BackendError, match=r"calibration.cache is not a calibration cache: it begins with .*make the bundle"
     ):
         cache_for(str(path), (8, 6, 1))
 

@@ -10,8 +10,10 @@ import pytest
 from edgeclf_runtime.errors import BackendError, ImageError
 from edgeclf_runtime.files.read import sha256_bytes
 from edgeclf_runtime.trt.calibrator import data_sha256
-from edgeclf_runtime.trt.child import Request, build
+from edgeclf_runtime.trt.child import build
+from edgeclf_runtime.trt.spec import BuildRequest
 from edgeclf_runtime.trt.versions import FEATURES, has
+from tests.support.engine_requests import SPEC
 
 ENUMERATIONS = (
     "BuilderFlag",
@@ -144,30 +146,26 @@ def tensorrt(text, log, parses=True, plan=PLAN, dla_cores=0, sources=0):
 
 @pytest.fixture
 def asked(monkeypatch, tmp_path):
-    """Build with a TensorRT of that version: asked("8.2.1", "FP16") gives what was asked of it, by name."""
+    """Build with a TensorRT of that version: asked("8.2.1", "fp16") gives what was asked of it, by name.
 
-    def run(version, *flags, module=None, **request):
+    Other arguments are fields of the BuildRequest or of its specification.
+    """
+
+    def run(version, precision="fp32", module=None, **fields):
         log = []
         standin = tensorrt(version, log, **(module or {}))
         monkeypatch.setattr("edgeclf_runtime.trt.child.load_tensorrt", lambda: standin)
         source, plan = tmp_path / "model.onnx", tmp_path / "plan"
         source.write_bytes(b"model")
-        fields = {
-            "source": str(source),
-            "source_sha256": sha256_bytes(b"model"),
-            "plan": str(plan),
-            "strongly_typed": has(tuple(map(int, version.split("."))), "strong types"),
-            "flags": flags,
-            "exact": not flags,
-            "batches": (1, 1, 8),
-            "workspace_bytes": 256,
-            "optimization_level": 3,
-            "timing": str(tmp_path / "timing"),
-        }
-        fields.update(request)
+        strongly_typed = has(tuple(map(int, version.split("."))), "strong types")
+        spec = SPEC._replace(
+            model_sha256=sha256_bytes(b"model"), tensorrt=version, precision=precision, strongly_typed=strongly_typed
+        )
+        spec = spec._replace(**{name: fields.pop(name) for name in list(fields) if name in SPEC._fields})
         if fields.get("calibration"):
-            fields["calibration_sha256"] = data_sha256(fields["calibration"])
-        facts = build(Request(**fields), None)
+            spec = spec._replace(calibration_sha256=data_sha256(fields["calibration"]))
+        request = BuildRequest(spec, str(source), 256, plan=str(plan), timing=str(tmp_path / "timing"))
+        facts = build(request._replace(**fields), None)
         assert facts["network_layers"] == 5
         run.facts = facts
         assert plan.read_bytes() == b"plan"
@@ -195,7 +193,7 @@ def test_the_network_is_of_the_versions_kind(asked, version, flags):
 
 @pytest.mark.parametrize("version", ["8.0.1.6", "8.2.1.8", "8.6.1", "10.3.0"])
 def test_precision_is_asked_for_by_flags_and_other_numbers_stay_as_they_are(asked, version):
-    log = asked(version, "INT8", "FP16")
+    log = asked(version, "int8")
     assert [call for call in log if call[0].endswith("_flag")] == [("set_flag", ("INT8",)), ("set_flag", ("FP16",))]
 
 
@@ -229,8 +227,7 @@ def test_a_build_that_gives_nothing_is_an_error_with_what_was_logged(asked):
 
 @pytest.mark.parametrize("version", ["8.2.1.8", "8.6.1", "10.3.0", "11.4.1"])
 def test_a_dla_runs_what_it_can_and_the_gpu_the_rest(asked, version):
-    flags = () if version.startswith("11") else ("FP16",)
-    log = asked(version, *flags, dla=1, batches=(1, 1, 1), module={"dla_cores": 2})
+    log = asked(version, "fp16", dla=1, max_batch=1, module={"dla_cores": 2})
     assert ("default_device_type", "DLA") in log
     assert ("DLA_core", 1) in log
     assert ("set_flag", ("GPU_FALLBACK",)) in log
@@ -239,11 +236,11 @@ def test_a_dla_runs_what_it_can_and_the_gpu_the_rest(asked, version):
 
 def test_a_dla_that_is_not_there_is_a_sentence(asked):
     with pytest.raises(
-        BackendError, match=r"finds no DLA here, --dla 0 .*; Xavier and Orin have them; leave out --dla"
+        BackendError, match=r"finds no DLA here, and --dla 0 was given; Xavier and Orin have DLA; leave out --dla"
     ):
-        asked("10.3.0", "FP16", dla=0)
-    with pytest.raises(BackendError, match=r"finds 2 DLA cores here, --dla 2 asked for one more; .* numbered from 0"):
-        asked("10.3.0", "FP16", dla=2, module={"dla_cores": 2})
+        asked("10.3.0", "fp16", dla=0)
+    with pytest.raises(BackendError, match=r"finds 2 DLA cores here, and --dla 2 was given; the first core is 0"):
+        asked("10.3.0", "fp16", dla=2, module={"dla_cores": 2})
 
 
 def test_compatible_engines_are_asked_for_where_the_user_asks(asked):
@@ -254,7 +251,7 @@ def test_compatible_engines_are_asked_for_where_the_user_asks(asked):
 
 
 def test_with_strong_types_at_hand_a_calibrator_still_gets_flags(asked):
-    log = asked("10.13.3", "INT8", "FP16", strongly_typed=False)
+    log = asked("10.13.3", "int8", strongly_typed=False)
     assert ("create_network", (0,)) in log
     assert ("set_flag", ("INT8",)) in log
 
@@ -271,7 +268,7 @@ def calibrating(network, config):
 @pytest.mark.parametrize("version", ["8.2.1.8", "8.6.1", "10.3.0", "10.13.3"])
 def test_a_calibrator_gives_the_build_its_ranges(asked, bundle, version):
     request = {"strongly_typed": False, "calibration": str(bundle / "calibration.cache")}
-    log = asked(version, "INT8", "FP16", module={"plan": calibrating}, **request)
+    log = asked(version, "int8", module={"plan": calibrating}, **request)
     names = [name for name, _ in log]
     assert names.index("set_calibration_profile") < names.index("build_serialized_network")
 
@@ -281,7 +278,7 @@ def test_an_image_that_cannot_be_read_ends_the_build_and_is_named(asked, tmp_pat
     (tmp_path / "photos/a.png").write_bytes(b"no image")
     request = {"calibration": str(tmp_path / "photos"), "preprocessing": (8, 8)}
     with pytest.raises(ImageError, match=r"a\.png"):
-        asked("8.6.1", "INT8", "FP16", module={"plan": calibrating}, **request)
+        asked("8.6.1", "int8", module={"plan": calibrating}, **request)
     assert not (tmp_path / "plan").exists()
 
 
@@ -291,7 +288,7 @@ def test_tensorrt_8_0_has_no_inspector_and_no_logger_of_ours(asked, capsys):
     assert "profiling_verbosity" in [name for name, _ in asked("8.2.1.8")]
     # What it says it prints; the program that waits shows that.
     assert "While parsing node number 0" in capsys.readouterr().out
-    with pytest.raises(BackendError, match=r"TensorRT 8.0.1.6 refuses .*model.onnx:\n  what it said stands above"):
+    with pytest.raises(BackendError, match=r"TensorRT 8.0.1.6 refuses .*model.onnx:\n  its output is above"):
         asked("8.0.1.6", module={"plan": None})
 
 
@@ -331,7 +328,7 @@ def test_images_are_calibrated_with_again_when_a_build_is_repeated(asked, bundle
         return PLAN if len(calibrated) > 1 else None
 
     request = {"strongly_typed": False, "calibration": str(bundle / "calibration.cache"), "lean": True}
-    log = asked("8.2.1.8", "INT8", "FP16", module={"plan": plan, "sources": 0b111}, **request)
+    log = asked("8.2.1.8", "int8", module={"plan": plan, "sources": 0b111}, **request)
     assert len(calibrated) == 2
     assert [name for name, _ in log].count("set_calibration_profile") == 2
 

@@ -1,11 +1,16 @@
-"""The image files that are read: each format's header, parsed strictly, and the bytes that make its picture.
+"""Image file formats: a strict parser for each header, and the bytes that make up the picture.
 
-A module for each format has one function, ``read``, which takes a file's bytes and returns a Picture.  It raises
-ValueError, IndexError or struct.error for what the format does not allow.  Nothing that it leaves out reaches a decoder,
-so that no decoder can read a header differently.  Knows nothing of OpenCV.
+Each format's module has one function, ``read``, which takes a file's bytes and returns a Picture.  It raises
+ValueError, IndexError or struct.error for anything the format does not allow.  Only what it passes on reaches a
+decoder, so no decoder can read a header differently.
 """
 
+from typing import TYPE_CHECKING
+
 from . import bmp, jpeg, png, tiff, webp
+
+if TYPE_CHECKING:
+    from .picture import Picture
 
 _READERS = (
     (b"\xff\xd8\xff", jpeg.read),
@@ -17,8 +22,8 @@ _READERS = (
 )
 
 
-def read_picture(data):
-    """Return the Picture in an image file's bytes; raises ValueError, IndexError or struct.error for what is not one."""
+def read_picture(data: bytes) -> "Picture":
+    """Return the Picture in an image file's bytes; raises ValueError, IndexError or struct.error if there is none."""
     for magic, read in _READERS:
         if data.startswith(magic):
             return read(data)

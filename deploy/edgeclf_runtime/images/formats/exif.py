@@ -1,4 +1,4 @@
-"""EXIF data: how a photograph is turned."""
+"""EXIF data: a photograph's orientation."""
 
 import struct
 
@@ -6,8 +6,8 @@ _ORIENTATION, _SHORT, _LONG = 274, 3, 4
 _FLAG = b"Exif\0\0"
 
 
-def orientation(exif):
-    """Return the orientation in EXIF data, 1 if there is none that can be read."""
+def orientation(exif: bytes) -> int:
+    """Return the orientation in EXIF data, 1 if none can be read."""
     if exif.startswith(_FLAG):
         exif = exif[len(_FLAG) :]
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
@@ -19,7 +19,7 @@ def orientation(exif):
         return 1
 
 
-def _first_orientation(exif, order):
+def _first_orientation(exif: bytes, order: str) -> int:
     (at,) = struct.unpack_from(order + "I", exif, 4)
     (count,) = struct.unpack_from(order + "H", exif, at)
     for entry in range(at + 2, at + 2 + 12 * count, 12):

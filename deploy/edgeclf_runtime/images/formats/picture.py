@@ -1,28 +1,27 @@
 """A picture as its file's header describes it, before anything is decoded."""
 
-from typing import Callable, NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional, Union
 
-# 50 megapixels of 8-bit color have 150 MB, which take about a second.  Larger ones (16 bits) are of photographs, which
-# lossless compression makes a half to a tenth of.
+# 50 megapixels of 8-bit color are 150 MB, which take about a second.  Larger pictures (16 bits) must be photographs,
+# which lossless compression shrinks only to between a half and a tenth.
 _UNPACKED_BYTES, _UNPACKED_PER_BYTE = 160 * 1000 * 1000, 20
 
 
 class Picture(NamedTuple):
-    """The size of a picture, how it is turned, and how to get the file that a decoder is given.
+    """A picture's size and orientation, and a function that returns the file for a decoder.
 
-    width, height   in pixels, as stored: before it is turned upright
-    content         returns the bytes of a file that holds this picture and nothing else; raises ValueError if the
-                    picture's data are damaged
+    width, height   in pixels, as stored: before the picture is turned upright
+    content         returns the bytes of a file that holds only this picture; raises ValueError if its data are damaged
     orientation     by EXIF, 1 to 8; anything else is upright
-    deep            whether it has 16 bits a sample
-    as_stored       whether those can be taken as they are stored: grey or RGB without a sign, white the largest
-    stated_bits     how many of the 16 the file says are used, the lower ones
-    scaled_bits     how many it says were there before they were scaled to 16, as writers of PNG should; some do not
+    deep            whether it has 16 bits per sample
+    as_stored       whether the samples can be used as stored: unsigned gray or RGB, white the largest value
+    stated_bits     how many of the 16 bits, the lower ones, the file says are used
+    scaled_bits     how many bits there were before scaling to 16, says the file; some PNG writers do not scale
     """
 
     width: int
     height: int
-    content: Callable[[], bytes]
+    content: Callable[[], Union[bytes, bytearray]]
     orientation: int = 1
     deep: bool = False
     as_stored: bool = False
@@ -30,8 +29,8 @@ class Picture(NamedTuple):
     scaled_bits: Optional[int] = None
 
 
-def check_packing(unpacked_bytes, file_bytes):
-    """Raise ValueError if a small file unpacks to so many bytes of pixels that it would hold a program up."""
+def check_packing(unpacked_bytes: int, file_bytes: int) -> None:
+    """Raise ValueError if a small file unpacks to so many bytes of pixels that decoding would stall a program."""
     if unpacked_bytes > _UNPACKED_BYTES + _UNPACKED_PER_BYTE * file_bytes:
         raise ValueError(
             "{:.0f} MB of pixels in a file of {:.1f} MB; it is not a photograph".format(

@@ -1,41 +1,42 @@
 """PNG files: chunks by the PNG specification, third edition, section 5.
 
-What is decoded holds the header, the palette, the transparency and the pixels of the still picture: no text, profile or
-animation.  libpng inflates whatever follows the last row too, a GB of zeros from one MB in 3 s.  So pixels of more than
-192 KB are inflated here, as far as the picture goes, and handed on as stored blocks.
+The decoder gets the header, the palette, the transparency and the pixels of the still picture: no text, profile or
+animation.  libpng also inflates anything after the last row, a GB of zeros from one MB in 3 s.  So pixels of more than
+192 KB are inflated here, up to the picture's size, and passed on as stored blocks.
 """
 
 import struct
 import zlib
-from typing import Dict, List, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
 from . import exif
 from .picture import Picture, check_packing
 
+Span = Tuple[int, int]
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# Color type: samples per pixel, and the bits that a sample may have (table 11.1).
+# Color type: samples per pixel, and allowed bits per sample (table 11.1).
 _COLORS = {0: (1, (1, 2, 4, 8, 16)), 2: (3, (8, 16)), 3: (1, (1, 2, 4, 8)), 4: (2, (8, 16)), 6: (4, (8, 16))}
-# Adam7: the first column and row of each pass, and the steps (section 8.1).
+# Adam7: first column and row of each pass, and the steps (section 8.1).
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _END = b"\0\0\0\0IEND\xae\x42\x60\x82"
 _MAX_CHUNKS = 100 * 1000
-# Deflate makes at most 1032 bytes of one: 203 MB of these, which take libpng 0.6 s.
+# Deflate expands a byte to at most 1032: these to 203 MB, which take libpng 0.6 s.
 _SMALL_BYTES = 3 << 16
 _INPUT_BYTES = 1 << 16
 
 
-def read(data):
+def read(data: bytes) -> Picture:
     """Return the Picture in a PNG file's bytes."""
     if data[12:16] != b"IHDR" or data[8:12] != b"\0\0\0\x0d":
-        raise ValueError("a PNG whose header does not come first")
+        raise ValueError("a PNG that does not start with its header")
     width, height = struct.unpack_from(">II", data, 16)
     heads, pixels, turned, scaled_bits = _chosen_chunks(data)
     row_bytes = _raw_bytes(*struct.unpack_from(">IIBBBBB", data, 16))
     if not pixels:
         raise ValueError("a PNG without pixels")
 
-    def content():
+    def content() -> bytearray:
         check_packing(row_bytes, len(data))
         rebuilt = bytearray(_SIGNATURE)
         small = sum(end - start for start, end in pixels) <= _SMALL_BYTES
@@ -50,21 +51,23 @@ def read(data):
     return Picture(width, height, content, turned, deep, deep, scaled_bits=scaled_bits)
 
 
-def _chosen_chunks(data):
-    """Return the chunks that come before the pixels and are needed, those of the pixels, the orientation, and sBIT's bits."""
+def _chosen_chunks(data: bytes) -> Tuple[List[Span], List[Span], int, Optional[int]]:
+    """Return the needed chunks before the pixels, the pixels' chunks, the orientation, and sBIT's bits."""
     heads: Dict[bytes, Tuple[int, int]] = {}
     pixels: List[Tuple[int, int]] = []
-    turned, bits, last = None, None, b""
+    turned: Optional[int] = None
+    bits: Optional[int] = None
+    last = b""
     for kind, start, end in _chunks(data):
         if kind == b"IDAT":
-            # Only those that follow one another are the picture.
+            # Only consecutive IDAT chunks make up the picture.
             if not pixels or last == b"IDAT":
                 pixels.append((start, end))
         elif kind in (b"IHDR", b"PLTE", b"tRNS"):
             if kind in heads:
                 raise ValueError("a PNG with two {} chunks".format(kind.decode()))
             if pixels:
-                raise ValueError("a PNG whose {} comes behind its pixels".format(kind.decode()))
+                raise ValueError("a PNG whose {} comes after its pixels".format(kind.decode()))
             heads[kind] = start, end
         elif kind == b"eXIf" and turned is None:
             turned = exif.orientation(data[start:end])
@@ -76,14 +79,14 @@ def _chosen_chunks(data):
     return list(heads.values()), pixels, 1 if turned is None else turned, bits
 
 
-def _significant_bits(body, color):
-    """Return how many bits of grey, or of red, green and blue, a sBIT chunk says are significant; None if it is unclear."""
+def _significant_bits(body: bytes, color: int) -> Optional[int]:
+    """Return how many bits of gray, or of red, green and blue, are significant by a sBIT chunk; None if they differ."""
     bits = set(body[: 3 if color & 2 else 1])
     return bits.pop() if len(bits) == 1 else None
 
 
-def _chunks(data):
-    """Yield the kind of each chunk and where its data lie; raises ValueError if the file ends before IEND."""
+def _chunks(data: bytes) -> Iterator[Tuple[bytes, int, int]]:
+    """Yield each chunk's kind and the position of its data; raises ValueError if the file ends before IEND."""
     at = len(_SIGNATURE)
     for _ in range(_MAX_CHUNKS):
         if at + 12 > len(data):
@@ -99,8 +102,8 @@ def _chunks(data):
     raise ValueError("a PNG of more than {} chunks".format(_MAX_CHUNKS))
 
 
-def _raw_bytes(width, height, bits, color, compression, filters, interlace):
-    """Return how many bytes the pixels inflate to, a filter byte before each row."""
+def _raw_bytes(width: int, height: int, bits: int, color: int, compression: int, filters: int, interlace: int) -> int:
+    """Return how many bytes the pixels inflate to, including a filter byte before each row."""
     samples, depths = _COLORS.get(color, (0, ()))
     if bits not in depths or compression or filters or interlace > 1:
         raise ValueError("a PNG of an unknown kind (color type {}, {} bits)".format(color, bits))
@@ -112,19 +115,19 @@ def _raw_bytes(width, height, bits, color, compression, filters, interlace):
     return total
 
 
-def _store(data, pixels, expected, rebuilt):
-    """Add the picture's bytes to the bytes of a file, in chunks of stored blocks."""
+def _store(data: bytes, pixels: List[Span], expected: int, rebuilt: bytearray) -> None:
+    """Append the picture's bytes to a file's bytes, in chunks of stored blocks."""
     storer = zlib.compressobj(0)
     for raw in _inflated(data, pixels, expected):
         expected -= len(raw)
         _add_chunk(rebuilt, storer.compress(raw))
     if expected:
-        raise ValueError("a PNG whose pixels are damaged ({} bytes of them are missing)".format(expected))
+        raise ValueError("a PNG whose pixels are damaged ({} bytes are missing)".format(expected))
     _add_chunk(rebuilt, storer.flush())
 
 
-def _inflated(data, pixels, expected):
-    """Yield so many bytes of a picture, or fewer if there are no more, in pieces."""
+def _inflated(data: bytes, pixels: List[Span], expected: int) -> Iterator[bytes]:
+    """Yield this many bytes of a picture, or fewer if there are no more, in pieces."""
     inflater = zlib.decompressobj()
     joined = b"".join([_checked(data, start, end) for start, end in pixels])
     for at in range(0, len(joined), _INPUT_BYTES):
@@ -138,13 +141,13 @@ def _inflated(data, pixels, expected):
             return
 
 
-def _checked(data, start, end):
+def _checked(data: bytes, start: int, end: int) -> bytes:
     if zlib.crc32(data[start - 4 : end]) != struct.unpack_from(">I", data, end)[0]:
         raise ValueError("a PNG whose pixels are damaged (a checksum is wrong)")
     return data[start:end]
 
 
-def _add_chunk(rebuilt, body, kind=b"IDAT"):
+def _add_chunk(rebuilt: bytearray, body: bytes, kind: bytes = b"IDAT") -> None:
     if body:
         rebuilt += struct.pack(">I", len(body)) + kind
         rebuilt += body

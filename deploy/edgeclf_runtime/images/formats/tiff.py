@@ -1,12 +1,12 @@
 """TIFF files: the first directory, by TIFF 6.0.
 
-What is decoded has one directory, made of the first entry of each tag that a picture needs, in its usual type: libtiff
-and this parser can then only read the same.  Every strip and tile has to be there in full.
+The decoder gets one directory, made of the first entry of each tag that a picture needs, in its usual type, so libtiff
+and this parser cannot read it differently.  Every strip and tile must be complete.
 """
 
 import struct
 import zlib
-from typing import Dict
+from typing import Dict, FrozenSet, Mapping, Optional, Sequence, Tuple
 
 from . import jpeg
 from .picture import Picture, check_packing
@@ -17,10 +17,10 @@ _TILE_WIDTH, _TILE_LENGTH, _TILES, _TILE_BYTES, _SUBSAMPLING = 322, 323, 324, 32
 _STRIP_TAGS, _TILE_TAGS = frozenset((_STRIPS, _ROWS, _STRIP_BYTES)), frozenset((_TILES, _TILE_BYTES))
 
 _MAX_PIECES = 1 << 16
-# Type: its letter in struct, and bytes.
+# Type: its letter in struct, and its bytes.
 _TYPES = {1: ("B", 1), 3: ("H", 2), 4: ("I", 4), 5: ("Q", 8), 7: ("B", 1)}
 _WHOLE, _SHORT, _RATIONAL, _BYTES = (1, 3, 4), (3,), (3, 4, 5), (1, 7)
-# Tag: the types that it may have, and its most values.
+# Tag: allowed types, and maximum number of values.
 _TAGS = {
     _WIDTH: (_WHOLE, 1),
     _LENGTH: (_WHOLE, 1),
@@ -52,20 +52,23 @@ _TAGS = {
     532: (_RATIONAL, 6),  # ReferenceBlackWhite
 }
 _SAMPLE_FORMAT = 339
-# MaxSampleValue and SMaxSampleValue, which no decoder needs: 4095 says that 12 of 16 bits are used.
+# MaxSampleValue and SMaxSampleValue, which no decoder needs: 4095 means that 12 of 16 bits are used.
 _LARGEST = (281, 341)
 _NONE, _JPEG, _DEFLATE, _YCBCR, _CIELAB, _SEPARATE = 1, 7, (8, 32946), 6, 8, 2
-# Besides these: CCITT's three, LZW and PackBits.  Old-style JPEG and what OpenCV is built without are left out.
+# 2 to 4 are CCITT's, 5 is LZW, 32773 PackBits.  Old-style JPEG and what OpenCV is built without are left out.
 _COMPRESSIONS = (_NONE, 2, 3, 4, 5, _JPEG, 32773) + _DEFLATE
 
 _MAX_TILE_PIXELS = 1 << 24
 _MAX_TILED_PIXELS = 100 * 1000 * 1000
 _MAX_JPEGS = 1 << 13
-# Of strips and tiles together, beyond the size of the file: some share theirs where they are empty.
+# Allowed excess of all strips and tiles together over the file's size: some writers share the bytes of empty ones.
 _MAX_SHARED_BYTES = 64 << 20
 
 
-def read(data):
+_Tags = Mapping[int, Tuple[int, ...]]
+
+
+def read(data: bytes) -> Picture:
     """Return the Picture in a TIFF file's bytes."""
     order = "<" if data[:2] == b"II" else ">"
     entries = _entries(data, order)
@@ -75,7 +78,7 @@ def read(data):
     turned = tags[_ORIENTATION][0] if _ORIENTATION in tags else 1
     pieces = _Pieces(tags)
 
-    def content():
+    def content() -> bytes:
         pieces.check(data)
         kept = sorted(entries.keys() - pieces.unused - {_ORIENTATION})
         return _with_directory(data, order, [entries[tag] for tag in kept])
@@ -86,7 +89,7 @@ def read(data):
     )
 
 
-def _entries(data, order):
+def _entries(data: bytes, order: str) -> Dict[int, bytes]:
     """Return the first entry of each tag that a picture needs."""
     (at,) = struct.unpack_from(order + "I", data, 4)
     (count,) = struct.unpack_from(order + "H", data, at)
@@ -98,28 +101,28 @@ def _entries(data, order):
     return entries
 
 
-def _as_stored(tags):
-    """Whether samples of 16 bits are grey or RGB as they are stored."""
+def _as_stored(tags: _Tags) -> bool:
+    """Whether 16-bit samples are gray or RGB as stored."""
     kinds = tags.get(_PHOTOMETRIC, (0,))[0], tags.get(_SAMPLES, (1,))[0]
     return kinds in ((1, 1), (2, 3)) and set(tags.get(_SAMPLE_FORMAT, (1,))) == {1}
 
 
-def _bits(data, order):
-    """Return how many bits the file says its samples use, or None: its largest value is one less than a power of 2."""
+def _bits(data: bytes, order: str) -> Optional[int]:
+    """Return how many bits the samples use if the file's largest value says so (it is 2 ** bits - 1), else None."""
     (at,) = struct.unpack_from(order + "I", data, 4)
     (count,) = struct.unpack_from(order + "H", data, at)
     for start in range(at + 2, at + 2 + 12 * count, 12):
         tag, kind, values = struct.unpack_from(order + "HHI", data, start)
         if tag in _LARGEST and kind in _SHORT and 1 <= values <= 4:
-            place = start + 8 if values <= 2 else struct.unpack_from(order + "I", data, start + 8)[0]
-            if place + 2 * values <= len(data):
-                largest = max(struct.unpack_from("{}{}H".format(order, values), data, place))
+            offset = start + 8 if values <= 2 else struct.unpack_from(order + "I", data, start + 8)[0]
+            if offset + 2 * values <= len(data):
+                largest = max(struct.unpack_from("{}{}H".format(order, values), data, offset))
                 bits = largest.bit_length()
                 return bits if largest + 1 == 1 << bits and 8 <= bits < 16 else None
     return None
 
 
-def _values(data, order, entry):
+def _values(data: bytes, order: str, entry: bytes) -> Tuple[int, ...]:
     tag, kind, count = struct.unpack_from(order + "HHI", entry)
     kinds, most = _TAGS[tag]
     if kind not in kinds or count < 1 or count > most:
@@ -130,18 +133,20 @@ def _values(data, order, entry):
         return struct.unpack_from(values, entry, 8)
     (at,) = struct.unpack_from(order + "I", entry, 8)
     if at + size * count > len(data):
-        raise ValueError("the TIFF is truncated (tag {} lies behind its end)".format(tag))
+        raise ValueError("the TIFF is truncated (tag {} is beyond its end)".format(tag))
     return struct.unpack_from(values, data, at)
 
 
 class _Pieces:
     """The strips or tiles of a picture."""
 
-    def __init__(self, tags):
-        def first(tag, default=None):
-            if tag not in tags and default is None:
+    def __init__(self, tags: _Tags) -> None:
+        def first(tag: int, default: Optional[int] = None) -> int:
+            if tag in tags:
+                return tags[tag][0]
+            if default is None:
                 raise ValueError("a TIFF without the tag {}".format(tag))
-            return tags[tag][0] if tag in tags else default
+            return default
 
         self._width, self._height = first(_WIDTH), first(_LENGTH)
         self._bits, self._samples = first(_BITS, 1), first(_SAMPLES, 1)
@@ -151,43 +156,43 @@ class _Pieces:
         self.tiled = _TILE_WIDTH in tags or _TILE_LENGTH in tags
         if self.tiled:
             self._across, self._down = first(_TILE_WIDTH), first(_TILE_LENGTH)
-            self._places, self._bytes = tags.get(_TILES, ()), tags.get(_TILE_BYTES, ())
-            self.unused = _STRIP_TAGS
+            self._offsets, self._bytes = tags.get(_TILES, ()), tags.get(_TILE_BYTES, ())
+            self.unused: FrozenSet[int] = _STRIP_TAGS
         else:
             self._across, self._down = self._width, min(first(_ROWS, self._height), self._height)
-            self._places, self._bytes = tags.get(_STRIPS, ()), tags.get(_STRIP_BYTES, ())
+            self._offsets, self._bytes = tags.get(_STRIPS, ()), tags.get(_STRIP_BYTES, ())
             self.unused = _TILE_TAGS
 
-    def check(self, data):
-        """Raise ValueError for what is not read, and for pieces that are too large, too many, missing or cut off."""
+    def check(self, data: bytes) -> None:
+        """Raise ValueError for unsupported kinds, and for pieces that are too large, too many, missing or cut off."""
         if self._compression not in _COMPRESSIONS:
-            raise ValueError("a TIFF of compression {}, which is not read".format(self._compression))
+            raise ValueError("a TIFF of compression {}, which is not supported".format(self._compression))
         if not 1 <= self._samples <= 4 or self._bits not in (1, 4, 8, 16):
             raise ValueError(
-                "a TIFF of {} samples of {} bits; 1 to 4 of 1, 4, 8 or 16 bits are read".format(
+                "a TIFF of {} samples of {} bits; 1 to 4 of 1, 4, 8 or 16 bits were expected".format(
                     self._samples, self._bits
                 )
             )
-        # CIELAB's powers take twice as long.
+        # CIELAB takes twice as long.
         unpacked = self._width * self._height * self._samples * self._bits // 8
         check_packing(unpacked * 2 if self._photometric == _CIELAB else unpacked, len(data))
         count = self._count()
-        if len(self._places) < count or len(self._bytes) < count:
+        if len(self._offsets) < count or len(self._bytes) < count:
             raise ValueError("a TIFF without all of its {} strips or tiles".format(count))
         if sum(self._bytes[:count]) > len(data) + _MAX_SHARED_BYTES:
             raise ValueError("the TIFF is truncated, or its strips or tiles overlap")
-        ns = 0
+        ns = 0.0
         for number in range(count):
-            start, length = self._places[number], self._bytes[number]
+            start, length = self._offsets[number], self._bytes[number]
             if not length or start + length > len(data):
-                raise ValueError("the TIFF is truncated (strip or tile {} is not there in full)".format(number))
+                raise ValueError("the TIFF is truncated (strip or tile {} is incomplete)".format(number))
             if self._compression == _JPEG:
                 ns += self._jpeg_ns(data[start : start + length])
             else:
                 self._check_length(memoryview(data)[start : start + length], number)
         jpeg.check_time(ns, len(data))
 
-    def _count(self):
+    def _count(self) -> int:
         if self._across < 1 or self._down < 1 or min(self._subsampling) < 1:
             raise ValueError("a TIFF of tiles or strips without pixels")
         columns, rows = -(-self._width // self._across), -(-self._height // self._down)
@@ -199,13 +204,13 @@ class _Pieces:
             raise ValueError("a TIFF of more than {} strips or tiles".format(most))
         return columns * rows * self._planes
 
-    def _jpeg_ns(self, piece):
+    def _jpeg_ns(self, piece: bytes) -> float:
         stream = jpeg.Stream(piece)
         if stream.width > self._across or stream.height > self._down:
             raise ValueError("a TIFF with a JPEG that is larger than its strip or tile")
         return stream.ns
 
-    def _check_length(self, piece, number):
+    def _check_length(self, piece: memoryview, number: int) -> None:
         """Raise ValueError if a piece is too short; libtiff would leave the rest black."""
         if self._compression != _NONE and self._compression not in _DEFLATE:
             return
@@ -213,21 +218,21 @@ class _Pieces:
         found = len(piece) if self._compression == _NONE else _inflated_bytes(piece, expected)
         if found < expected:
             raise ValueError(
-                "the TIFF is damaged (strip or tile {} has {} bytes for {})".format(number, found, expected)
+                "the TIFF is damaged (strip or tile {} has {} of {} bytes)".format(number, found, expected)
             )
 
-    def _expected_bytes(self, number):
+    def _expected_bytes(self, number: int) -> int:
         rows = self._down
         if not self.tiled:
             rows = min(rows, self._height - number % -(-self._height // self._down) * self._down)
         if self._photometric == _YCBCR and self._planes == 1:
-            # Section 21: a unit of so many samples of brightness has one of each color.
+            # Section 21: each unit of across x down brightness samples has one sample of each color.
             across, down = self._subsampling
             return -(-rows // down) * -(-self._across // across) * (across * down + 2)
         return rows * ((self._across * (self._samples // self._planes) * self._bits + 7) // 8)
 
 
-def _inflated_bytes(piece, enough):
+def _inflated_bytes(piece: memoryview, enough: int) -> int:
     inflater, found = zlib.decompressobj(), 0
     try:
         for at in range(0, len(piece), 1 << 14):
@@ -239,8 +244,8 @@ def _inflated_bytes(piece, enough):
     return found
 
 
-def _with_directory(data, order, entries):
-    """Return the bytes of a file with one directory, at its end."""
+def _with_directory(data: bytes, order: str, entries: "Sequence[bytes]") -> bytes:
+    """Return a file's bytes with a single directory, at the end."""
     at = len(data) + len(data) % 2
     directory = struct.pack(order + "H", len(entries)) + b"".join(entries) + b"\0\0\0\0"
     view = memoryview(data)

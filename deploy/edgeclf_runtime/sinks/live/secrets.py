@@ -25,9 +25,10 @@ def read_token(path):
         token = token[:-1] if token.endswith(b"\r") else token
     else:
         source, advice = TOKEN_VARIABLE, "set it to one line of up to {} bytes, or unset it".format(MAX_TOKEN_BYTES)
-        token = secret_bytes(TOKEN_VARIABLE)
-        if token is None:
+        set_token = secret_bytes(TOKEN_VARIABLE)
+        if set_token is None:
             return None
+        token = set_token
     # The token itself is never quoted.
     if not token.strip() or token != token.strip() or re.search(rb"[\x00-\x1f\x7f]", token):
         raise OutputError("{} holds no token (empty, blanks around it, or several lines): {}".format(source, advice))

@@ -54,7 +54,7 @@ def _password(parsed, password):
 
 def _fault(parsed, topic):
     if parsed.scheme not in PORTS or not parsed.tail.startswith("/") or not topic:
-        return "it has not this form"
+        return "it does not have this form"
     if set(topic) & set("+#\0"):
         return "a topic to publish to has no + and no #"
     return ""

@@ -14,7 +14,7 @@ from edgeclf_runtime.sinks import open_sink
 from edgeclf_runtime.streaming.smoothing import Smoother
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", metavar="NAME.edge")
     parser.add_argument("camera", metavar="SOURCE", help="/dev/video0, csi://0, rtsp://..., test://, a video file")

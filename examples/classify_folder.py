@@ -12,7 +12,7 @@ from edgeclf_runtime import Classifier, ImageError
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", metavar="NAME.edge")
     parser.add_argument("folder", type=pathlib.Path)

@@ -7,15 +7,16 @@ The images need no labels: disagreement shows where to look.
 
 import argparse
 import pathlib
+from typing import List
 
 import numpy as np
 
-from edgeclf_runtime import Classifier
+from edgeclf_runtime import Classifier, Result
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", metavar="NAME.edge")
     parser.add_argument("folder", type=pathlib.Path)
@@ -37,7 +38,7 @@ def main():
         print("{:10} {:6.1f} ms".format(model, np.median([result.timings_ms["inference"] for result in found])))
 
 
-def results(bundle, model, images):
+def results(bundle: str, model: str, images: List[pathlib.Path]) -> List[Result]:
     """Return a model's result for each image."""
     with Classifier.open(bundle, model=model, threshold=0) as classifier:
         return [classifier.classify(image) for image in images]

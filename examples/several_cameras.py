@@ -12,7 +12,7 @@ from edgeclf_runtime import Classifier, EdgeclfError, open_camera
 from edgeclf_runtime.streaming.smoothing import Smoother
 
 
-def watch(classifier, source, most):
+def watch(classifier: Classifier, source: str, most: int) -> None:
     """Print the label of a camera each time it changes, until it ends or ``most`` frames were classified (0: no limit)."""
     last, count = None, 0
     try:
@@ -29,7 +29,7 @@ def watch(classifier, source, most):
     print(f"{source}: {count} frames", flush=True)
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", metavar="NAME.edge")
     parser.add_argument("cameras", metavar="SOURCE", nargs="+")

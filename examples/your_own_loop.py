@@ -13,7 +13,7 @@ import cv2
 from edgeclf_runtime import Classifier
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", metavar="NAME.edge")
     parser.add_argument("film")

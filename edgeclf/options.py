@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgeclf_runtime.commands.values import PRECISIONS
+from edgeclf_runtime.commands.option_types import PRECISIONS
 from edgeclf_runtime.images.preprocess import RESIZE_MODES
-from edgeclf_runtime.trt import spec
+from edgeclf_runtime.trt import engine_spec
 
 from .errors import OptionError
 from .targets import FLAVORS, TARGETS
@@ -250,7 +250,7 @@ class BuildOptions:
         self.engine.check()
 
     @property
-    def engine(self) -> spec.EngineOptions:
+    def engine(self) -> engine_spec.EngineOptions:
         """The options of each engine: those fields that have the name of one."""
-        names = [name for name in spec.EngineOptions._fields if hasattr(self, name)]
-        return spec.EngineOptions(**{name: getattr(self, name) for name in names})
+        names = [name for name in engine_spec.EngineOptions._fields if hasattr(self, name)]
+        return engine_spec.EngineOptions(**{name: getattr(self, name) for name in names})

@@ -7,7 +7,7 @@ import typer
 
 from edgeclf import options
 from edgeclf.calibration import rules
-from edgeclf.cli.parameters import with_options
+from edgeclf.cli.typer_options import with_options
 from edgeclf.options import option
 from edgeclf.quantization import ranges
 from edgeclf_runtime.commands import build

@@ -89,7 +89,7 @@ def _selftest(arguments: Any) -> None:
 
 def _build(arguments: Any) -> None:
     from .commands.build import build
-    from .trt.spec import EngineOptions
+    from .trt.engine_spec import EngineOptions
 
     options = EngineOptions(**{name: getattr(arguments, name) for name in EngineOptions._fields})
     report = build(arguments.bundle, arguments.model, arguments.precision, options)

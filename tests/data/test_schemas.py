@@ -9,7 +9,7 @@ import pytest
 from edgeclf.calibration.sets import CalibrationSet
 from edgeclf.data.datasets import load_dataset
 from edgeclf.errors import DataError, EdgeclfError, ModelError
-from edgeclf.evaluation.opening import open_model
+from edgeclf.evaluation.open_model import open_model
 from edgeclf.training.runs import read_run
 
 VALUES = (None, -1, 1e300, "", "\x1b[31m", [], {}, [{}], "x" * 5000)

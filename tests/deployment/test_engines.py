@@ -14,7 +14,7 @@ from edgeclf.errors import BackendError, OptionError
 from edgeclf.options import BuildOptions
 from edgeclf_runtime.commands import build as engine_build
 from edgeclf_runtime.trt import cuda
-from edgeclf_runtime.trt.spec import EngineOptions
+from edgeclf_runtime.trt.engine_spec import EngineOptions
 
 
 def test_the_report_is_text_or_json(bundle, monkeypatch, command):

@@ -9,7 +9,7 @@ from onnx import helper
 
 from edgeclf.deployment import golden
 from edgeclf.deployment.golden import as_frame, tinted, tolerances_of
-from edgeclf_runtime.bundle.open import Model, Tolerance, open_bundle
+from edgeclf_runtime.bundle.open_bundle import Model, Tolerance, open_bundle
 from edgeclf_runtime.classify.golden import compare_logits, golden_images, read_golden
 from edgeclf_runtime.images.preprocess import Preprocessing
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeclf_runtime.capture.base import Camera, Frame
+from edgeclf_runtime.capture.camera import Camera, Frame
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.errors import EndOfStream
 from edgeclf_runtime.results import Result

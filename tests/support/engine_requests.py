@@ -3,7 +3,7 @@
 import os
 
 from edgeclf_runtime.files.read import sha256_file
-from edgeclf_runtime.trt.spec import BuildRequest, EngineSpec
+from edgeclf_runtime.trt.engine_spec import BuildRequest, EngineSpec
 
 SPEC = EngineSpec(
     model_sha256="0",

@@ -40,7 +40,7 @@ def test_a_run_remembers_the_hash_of_each_image(run, digits):
 def test_a_run_gives_back_the_network_that_was_trained(run, digits):
     import torch
 
-    from edgeclf.evaluation.opening import open_model
+    from edgeclf.evaluation.open_model import open_model
 
     with open_model(run / "model.fp32.onnx") as exported, torch.inference_mode():
         batch = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.float32)

@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgeclf_runtime.__main__ import main
-from edgeclf_runtime.bundle.open import Tolerance, open_bundle
+from edgeclf_runtime.bundle.open_bundle import Tolerance, open_bundle
 from edgeclf_runtime.classify import tuning
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.golden import golden_images
@@ -27,7 +27,7 @@ from edgeclf_runtime.device import child_process
 from edgeclf_runtime.errors import BackendError, OptionError
 from edgeclf_runtime.files.read import sha256_file
 from edgeclf_runtime.trt import cuda, engine, gpu
-from edgeclf_runtime.trt.spec import EngineOptions, resolve
+from edgeclf_runtime.trt.engine_spec import EngineOptions, resolve
 from tests.support.gpus import GPU, Net, make_cudart
 from tests.support.tensorrt_rig import BUILDS, rig
 

@@ -13,12 +13,12 @@ from types import SimpleNamespace
 import pytest
 from onnx import helper
 
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.device import child_process
 from edgeclf_runtime.errors import BackendError
-from edgeclf_runtime.trt import cache, engine, spec
+from edgeclf_runtime.trt import engine, engine_cache, engine_spec
 from edgeclf_runtime.trt.engine import ensure_engine, forget_engines
-from edgeclf_runtime.trt.spec import EngineOptions
+from edgeclf_runtime.trt.engine_spec import EngineOptions
 from tests.support.engine_requests import Told
 from tests.support.gpus import NANO, ORIN, RTX, TX2
 from tests.support.tensorrt_rig import BUILDS
@@ -196,9 +196,11 @@ def test_a_version_compatible_engine_serves_only_later_tensorrts(
     tensorrt, relu, tmp_path, monkeypatch, version, serves
 ):
     # TensorRT's lean runtime, which would be inside of it, is not at hand: the facts are what counts here.
-    keep = cache.keep_facts
-    monkeypatch.setattr(cache, "keep_facts", lambda f, s, *rest: keep(f, s._replace(version_compatible=True), *rest))
-    monkeypatch.setattr(cache, "new_engine", version_compatible(cache.new_engine))
+    keep = engine_cache.keep_facts
+    monkeypatch.setattr(
+        engine_cache, "keep_facts", lambda f, s, *rest: keep(f, s._replace(version_compatible=True), *rest)
+    )
+    monkeypatch.setattr(engine_cache, "new_engine", version_compatible(engine_cache.new_engine))
     built = ensure_engine(relu, RTX)
     monkeypatch.setattr(engine, "load_tensorrt", lambda: SimpleNamespace(__version__=version))
     monkeypatch.setattr(engine, "build_engine", None)
@@ -211,7 +213,7 @@ def test_a_version_compatible_engine_serves_only_later_tensorrts(
 
 def version_compatible(new_engine):
     """Cache engines under the specification of a version-compatible one."""
-    return lambda folder, spec: new_engine(folder, spec._replace(version_compatible=True))
+    return lambda folder, spec: new_engine(folder, engine_spec._replace(version_compatible=True))
 
 
 def test_a_version_compatible_engine_needs_tensorrts_lean_runtime(tensorrt, relu):
@@ -243,9 +245,9 @@ def test_the_duration_of_an_earlier_build_is_shown(tensorrt, relu, monkeypatch):
 
 def test_facts_are_added_to_the_cached_ones(tensorrt, relu):
     first = ensure_engine(relu, ORIN)
-    added = cache.add_facts(first.folder, first.spec, layers={"a": "FP32"})
+    added = engine_cache.add_facts(first.folder, first.spec, layers={"a": "FP32"})
     assert added == {**first.facts, "layers": {"a": "FP32"}} == ensure_engine(relu, ORIN).facts
-    assert cache.add_facts(first.folder, first.spec._replace(gpu="other"), layers={}) is None
+    assert engine_cache.add_facts(first.folder, first.spec._replace(gpu="other"), layers={}) is None
 
 
 def test_too_little_disk_space_is_reported_before_the_build(tensorrt, relu, monkeypatch):
@@ -268,7 +270,7 @@ def mode(monkeypatch):
     """Set the power mode that a Jetson reports."""
 
     def set_mode(name):
-        monkeypatch.setattr(spec, "power_mode", lambda: name)
+        monkeypatch.setattr(engine_spec, "power_mode", lambda: name)
 
     set_mode("MAXN (mode 0)")
     return set_mode

@@ -21,7 +21,7 @@ from edgeclf_runtime.images.preprocess import Preprocessing
 from edgeclf_runtime.runners import backend_version, open_runner
 from edgeclf_runtime.trt import cuda, versions
 from edgeclf_runtime.trt import runner as trt
-from edgeclf_runtime.trt.cache import Engine
+from edgeclf_runtime.trt.engine_cache import Engine
 from edgeclf_runtime.trt.versions import load_tensorrt
 from tests.support.engine_requests import SPEC
 from tests.support.faults import Watched, in_threads

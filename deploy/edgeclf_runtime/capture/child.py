@@ -27,8 +27,8 @@ from typing import IO, Any, Callable, Deque, Dict, List, Optional, Sequence, Tup
 from ..errors import CameraError, EndOfStream, IncompleteFilm, SourceError
 from ..images.read import MAX_PIXELS
 from .frame_memory import reserve
-from .readers.base import Reader, ReaderError
-from .readers.open import open_source
+from .readers.open_source import open_source
+from .readers.reader import Reader, ReaderError
 from .sandbox.confine import confine
 from .source import Source, absence, is_live, too_large
 from .v4l2.device import resolved

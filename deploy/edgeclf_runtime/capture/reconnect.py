@@ -18,7 +18,7 @@ import zlib
 from typing import TYPE_CHECKING, Optional
 
 from ..errors import CameraError, CameraLost, EndOfStream, IncompleteFilm, SourceError
-from .base import Camera, Frame
+from .camera import Camera, Frame
 from .parent import OPEN_TIMEOUT_S, CaptureProcess
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from .recovery import Recovery
 from .selection import OPEN_TIMEOUT_S
 
 if TYPE_CHECKING:
-    from ..bundle.open import Model
+    from ..bundle.open_bundle import Model
 
 CLOSE_S = 0.5
 _log = logging.getLogger(__name__)

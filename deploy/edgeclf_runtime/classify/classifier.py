@@ -9,10 +9,10 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Callable, Iterator, List, NamedTuple, Optional, Sequence, Union
 
-from ..bundle.open import Bundle, open_bundle
+from ..bundle.open_bundle import Bundle, open_bundle
 from ..device import systemd
 from ..errors import BackendError
-from ..images.layouts import as_bgr
+from ..images.pixel_layouts import as_bgr
 from ..images.preprocess import as_batch, preprocess, select
 from ..images.read import read_image
 from ..results import STAGES, Result
@@ -27,7 +27,7 @@ from .selection import OPEN_TIMEOUT_S, Selection, candidates, pair_name
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..capture.base import Camera
+    from ..capture.camera import Camera
     from ..images.preprocess import Preprocessing
     from ..streaming.smoothing import Smoother
     from ..streaming.stream import StreamResult

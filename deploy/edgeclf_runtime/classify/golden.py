@@ -8,7 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Tuple
 
 from ..bundle.manifest import golden_schema
-from ..bundle.open import Tolerance
+from ..bundle.open_bundle import Tolerance
 from ..device.time_limit import within
 from ..errors import BackendError, BundleError
 from ..files.schema import SchemaError, parse_json
@@ -19,7 +19,7 @@ from ..runners.base import close_quietly, library_errors
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..bundle.open import Bundle, Model
+    from ..bundle.open_bundle import Bundle, Model
     from ..runners.base import Runner
 
 FILE = "golden/expected.json"

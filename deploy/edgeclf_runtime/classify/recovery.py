@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 if TYPE_CHECKING:
-    from ..bundle.open import Model
+    from ..bundle.open_bundle import Model
     from ..runners.base import Runner
 
 FIRST_S, MOST_S = 60.0, 3600.0

@@ -19,7 +19,7 @@ from ..runners.onnxruntime import has_cuda
 from .golden import check_golden
 
 if TYPE_CHECKING:
-    from ..bundle.open import Bundle, Model
+    from ..bundle.open_bundle import Bundle, Model
     from ..runners.base import Runner
 
     Pair = Tuple[Model, str]  # a model and a backend's name

@@ -27,7 +27,7 @@ from .selection import OPEN_TIMEOUT_S, open_proven, pair_name, prepare
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..bundle.open import Bundle
+    from ..bundle.open_bundle import Bundle
     from ..runners.base import Runner
     from .selection import Pair
 

@@ -8,7 +8,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-from ..bundle.open import open_bundle
+from ..bundle.open_bundle import open_bundle
 from ..classify import tuning
 from ..classify.classifier import Classifier
 from ..classify.golden import golden_images
@@ -22,7 +22,7 @@ from ..text.terminal import printable, show_line
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..bundle.open import Bundle
+    from ..bundle.open_bundle import Bundle
     from ..classify.selection import Pair
 
     Frames = Sequence[Tuple[bytes, np.ndarray]]  # a JPEG, and the frame in it

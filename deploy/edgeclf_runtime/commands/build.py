@@ -5,17 +5,17 @@ import platform
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
-from ..bundle.open import Bundle, Model, open_bundle
+from ..bundle.open_bundle import Bundle, Model, open_bundle
 from ..classify import tuning
 from ..classify.selection import candidates, open_proven, pair_name
 from ..errors import BackendError, OptionError
 from ..text.terminal import printable
-from ..trt import cache
+from ..trt import engine_cache
 from ..trt.cuda import Device, find_device
 from ..trt.engine import ensure_engine, forget_engines
-from ..trt.spec import EngineOptions
+from ..trt.engine_spec import EngineOptions
 from ..trt.versions import load_tensorrt
-from .values import PRECISIONS
+from .option_types import PRECISIONS
 
 BACKEND = "tensorrt"
 
@@ -112,7 +112,7 @@ def build(
     if precision == "best" and engines:
         pairs = tuning.tune(opened, [pair for pair in candidates(opened, model) if pair_name(*pair) not in failures])
         fastest = pair_name(*pairs[0])
-    folder = engines[0].facts["folder"] if engines else "".join(cache.folders()[:1])
+    folder = engines[0].facts["folder"] if engines else "".join(engine_cache.folders()[:1])
     return BuildReport(tensorrt, device.name, tuple(engines), failures, fastest, folder, note)
 
 

@@ -3,7 +3,7 @@
 import os
 from typing import Any, Dict, Iterator, NamedTuple, Union
 
-from ..bundle.open import Bundle, Model, open_bundle
+from ..bundle.open_bundle import Bundle, Model, open_bundle
 from ..text.terminal import printable
 
 

@@ -10,8 +10,8 @@ from ..text.logs import LEVELS
 from ..text.redaction import redact
 from ..text.stdio import write_stderr
 from ..text.terminal import printable
+from .option_types import PRECISIONS, core, positive, size
 from .run_options import add_backend, add_choice, add_decision, add_device_name, add_run
-from .values import PRECISIONS, core, positive, size
 
 # Runs a command; returns its exit code, or None for 0.
 Command = Callable[[Any], Optional[int]]

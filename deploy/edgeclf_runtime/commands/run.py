@@ -14,7 +14,7 @@ from .classify import open_classifier
 from .output import print_json, print_text
 
 if TYPE_CHECKING:
-    from ..capture.base import Camera
+    from ..capture.camera import Camera
     from ..results import Origin
 
 _log = logging.getLogger(__name__)
@@ -24,13 +24,13 @@ _VERIFY_S = 600.0
 
 def run(arguments: Any) -> None:
     """Classify frames until the source ends or the program is stopped."""
-    from ..bundle.open import open_bundle
-    from ..capture.open import open_camera
+    from ..bundle.open_bundle import open_bundle
+    from ..capture.open_camera import open_camera
     from ..device.machine import cores
     from ..device.systemd import Notifier, is_service, speaking
     from ..results import find_origin
     from ..sinks.late import open_late
-    from ..streaming.service import Run
+    from ..streaming.run_loop import Run
     from ..streaming.smoothing import Smoother
 
     _warn_of_typed_passwords(arguments)
@@ -102,7 +102,7 @@ def _sinks(
     arguments: Any, labels: Sequence[str], camera: "Camera", origin: "Origin"
 ) -> Iterator[Tuple[str, Callable[[], Any]]]:
     """Yield the name of each sink, and the function that opens it."""
-    from ..capture.base import IMAGES_FPS
+    from ..capture.camera import IMAGES_FPS
     from ..sinks import open_sink
     from ..sinks.printer import PrintSink
     from ..text.addresses import shown_uri
@@ -126,7 +126,7 @@ def _sinks(
 
 
 def _open_uncertain(arguments: Any, every_frame: bool) -> Any:
-    from ..sinks.uncertain import UncertainSink
+    from ..sinks.uncertain_frames import UncertainSink
 
     max_bytes, every_s = arguments.uncertain_megabytes << 20, 0.0 if every_frame else 1.0
     return UncertainSink(arguments.uncertain, arguments.uncertain_below, max_bytes, every_s, wait=every_frame)

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from .values import control, device_name, positive, region, seconds, seconds_or_zero, share
+from .option_types import control, device_name, positive, region, seconds, seconds_or_zero, share
 
 # A parser, or a group of its options: argparse's class of both is private.
 Options = Any

@@ -3,7 +3,7 @@
 import os
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
-from ..bundle.open import Bundle, Model, open_bundle
+from ..bundle.open_bundle import Bundle, Model, open_bundle
 from ..classify.golden import GoldenReport, check_golden
 from ..classify.selection import candidates, open_within, pair_name, prepare
 from ..device.time_limit import Hung

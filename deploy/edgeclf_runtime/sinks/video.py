@@ -24,7 +24,7 @@ from .worker import Worker
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..capture.base import Frame
+    from ..capture.camera import Frame
     from ..streaming.stream import StreamResult
 
 _log = logging.getLogger(__name__)

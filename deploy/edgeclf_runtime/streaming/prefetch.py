@@ -11,11 +11,11 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Callable, Deque, NamedTuple, Optional, Set
 
-from ..capture.base import Frame
+from ..capture.camera import Frame
 from ..errors import CameraLost
 
 if TYPE_CHECKING:
-    from ..capture.base import Camera
+    from ..capture.camera import Camera
 
 _LOOK_EVERY_S = 0.25  # how soon the thread notices that it should end
 CLOSE_S = 1.0  # how long closing waits for an inference under way

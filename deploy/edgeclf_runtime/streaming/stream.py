@@ -4,14 +4,14 @@ import json
 import time
 from typing import TYPE_CHECKING, Any, Dict, Generator, Iterator, NamedTuple, Optional, Sequence, Union
 
-from ..capture.base import IMAGES_FPS, Frame
+from ..capture.camera import IMAGES_FPS, Frame
 from ..errors import CameraLost, EndOfStream
 from ..results import NOWHERE, Origin, Result, find_origin
 from .overlap import Ahead
 from .prefetch import Prefetch
 
 if TYPE_CHECKING:
-    from ..capture.base import Camera
+    from ..capture.camera import Camera
     from ..classify.active_backend import Fallback
     from ..classify.classifier import Classifier
     from .smoothing import Smoother

@@ -19,9 +19,9 @@ from typing import Any, Callable, Dict, Iterator, Optional
 from ..errors import BackendError, EdgeclfError, OutputError
 from ..files.outputs import new_file
 from ..files.read import read_bytes
+from .engine_spec import BuildRequest, EngineSpec
 from .libraries import leave_out, used_by
 from .network import make_logger, read_network, refusal
-from .spec import BuildRequest, EngineSpec
 from .versions import Version, has, load_tensorrt, version_of
 
 _REPORT_EVERY_S = 0.5

@@ -1,7 +1,7 @@
 """The TensorRT engine of a model for this very device: specified, built once, cached.
 
 An engine belongs to one TensorRT version and one GPU, so none is copied between devices: the bundle holds ONNX files,
-and each device builds its engine (``trt/parent.py``) and keeps it (``trt/cache.py``).
+and each device builds its engine (``trt/parent.py``) and keeps it (``trt/engine_cache.py``).
 """
 
 import logging
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 from .. import __version__
 from ..device.machine import board, jetson_linux
 from ..errors import BackendError
-from . import cache
-from .cache import Engine, of_any_mode
+from . import engine_cache
 from .cuda import release_cuda
+from .engine_cache import Engine, of_any_mode
+from .engine_spec import AMPERE, SMALL_WORKSPACE, BuildRequest, EngineOptions, EngineSpec, resolve
 from .parent import Killed, Progress, Refused, build_engine
-from .spec import AMPERE, SMALL_WORKSPACE, BuildRequest, EngineOptions, EngineSpec, resolve
 from .versions import load_tensorrt, version_of
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def ensure_engine(
     Raises BackendError if TensorRT is missing, refuses the model, or cannot build it here.
     """
     version = version_of(load_tensorrt())
-    folders = cache.folders()
+    folders = engine_cache.folders()
     default = request = resolve(model_path, version, device, EngineOptions())
     _check_verified(model_path, request)
     if options is None:
@@ -56,7 +56,7 @@ def ensure_engine(
     engine = None if options.retry else _find(folders, request.spec)
     engine = engine or _build(request, folders, options.retry)
     for folder in folders:
-        cache.prefer(folder, default.spec, request.spec if folder == engine.folder else default.spec)
+        engine_cache.prefer(folder, default.spec, request.spec if folder == engine.folder else default.spec)
     return engine
 
 
@@ -64,8 +64,8 @@ def forget_engines(model_path: "ModelPath", device: "Device") -> None:
     """Go back to the engine of the default options."""
     version = version_of(load_tensorrt())
     default = resolve(model_path, version, device, EngineOptions()).spec
-    for folder in cache.folders():
-        cache.prefer(folder, default, default)
+    for folder in engine_cache.folders():
+        engine_cache.prefer(folder, default, default)
 
 
 def _check_verified(model_path: "ModelPath", request: BuildRequest) -> None:
@@ -86,7 +86,7 @@ def _check_verified(model_path: "ModelPath", request: BuildRequest) -> None:
 def _in_use(folders: List[str], default: EngineSpec) -> Optional[Engine]:
     """Return the cached engine that is in use: the one asked for last, the default one, or one that fits; or None."""
     for folder in folders:
-        preferred = cache.preferred(folder, default)
+        preferred = engine_cache.preferred(folder, default)
         engine = _find_of_any_mode([folder], preferred) if preferred else None
         if engine:
             return engine
@@ -95,7 +95,7 @@ def _in_use(folders: List[str], default: EngineSpec) -> Optional[Engine]:
 
 def _find(folders: List[str], spec: EngineSpec) -> Optional[Engine]:
     for folder in folders:
-        found = cache.load(folder, spec)
+        found = engine_cache.load(folder, spec)
         if found:
             _log.info("using the %s engine for %s in %s", spec.precision, spec.gpu, folder)
             return found
@@ -105,7 +105,7 @@ def _find(folders: List[str], spec: EngineSpec) -> Optional[Engine]:
 def _find_compatible(folders: List[str], spec: EngineSpec) -> Optional[Engine]:
     """Return an engine that was made for later TensorRT versions or other GPUs, and that fits here, or None."""
     for folder in folders:
-        for other in cache.specs(folder):
+        for other in engine_cache.specs(folder):
             engine = _find([folder], other) if _fits(other, spec) else None
             if engine:
                 _log.warning("using an engine that TensorRT %s built for %s", other.tensorrt, other.gpu)
@@ -123,7 +123,7 @@ def _find_of_any_mode(folders: List[str], spec: EngineSpec) -> Optional[Engine]:
     if engine:
         return engine
     for folder in folders:
-        for other in cache.specs(folder):
+        for other in engine_cache.specs(folder):
             engine = _find([folder], other) if of_any_mode(other) == of_any_mode(spec) else None
             if engine:
                 _log.warning(
@@ -152,11 +152,11 @@ def _numbers(version: str) -> Tuple[int, ...]:
 
 def _build(request: BuildRequest, folders: List[str], retry: bool) -> Engine:
     for folder in folders:
-        cache.log_others(folder, request.spec)
-        refused = cache.refusal(folder, request.spec)
+        engine_cache.log_others(folder, request.spec)
+        refused = engine_cache.refusal(folder, request.spec)
         if refused and not retry:
             raise BackendError("{}\n  (this build failed before; to try again: build --retry)".format(refused))
-    with cache.writable(folders) as folder:
+    with engine_cache.writable(folders) as folder:
         _check_space(folder, request.source)
         release_cuda()
         return _build_and_keep(request, folder)
@@ -164,8 +164,8 @@ def _build(request: BuildRequest, folders: List[str], retry: bool) -> Engine:
 
 def _build_and_keep(request: BuildRequest, folder: str) -> Engine:
     spec, name = request.spec, os.path.basename(request.source)
-    expected_s = cache.earlier_build_s(folder, spec)
-    wait = cache.is_being_built(folder, spec)
+    expected_s = engine_cache.earlier_build_s(folder, spec)
+    wait = engine_cache.is_being_built(folder, spec)
     _log.warning(
         "waiting for another process, in which TensorRT %s is building an engine of %s (%s) for %s"
         if wait
@@ -175,17 +175,17 @@ def _build_and_keep(request: BuildRequest, folder: str) -> Engine:
         spec.precision,
         spec.gpu,
     )
-    with cache.new_engine(folder, spec) as plan:
+    with engine_cache.new_engine(folder, spec) as plan:
         made = _find([folder], spec) if wait else None
         if made:
             with open(plan, "wb") as stream:
                 stream.write(made.plan)
             return made
-        request = request._replace(plan=plan, timing=cache.timing_path(folder, spec))
+        request = request._replace(plan=plan, timing=engine_cache.timing_path(folder, spec))
         try:
             request, facts = _build_within_memory(request, Progress(name, expected_s))
         except Refused as error:
-            cache.keep_refusal(folder, spec, str(error))
+            engine_cache.keep_refusal(folder, spec, str(error))
             raise
         with open(plan, "rb") as stream:
             data = stream.read()
@@ -198,7 +198,7 @@ def _build_and_keep(request: BuildRequest, folder: str) -> Engine:
             edgeclf_runtime=__version__,
         )
         # Before the engine has its name, so that a process that waits for it finds both.
-        return Engine(data, spec, cache.keep_facts(folder, spec, data, facts), folder)
+        return Engine(data, spec, engine_cache.keep_facts(folder, spec, data, facts), folder)
 
 
 def _build_within_memory(request: BuildRequest, progress: Progress) -> Tuple[BuildRequest, Dict[str, Any]]:

@@ -8,7 +8,7 @@ from ..files.read import sha256_bytes
 from .versions import Version, has, version_of
 
 if TYPE_CHECKING:
-    from .spec import BuildRequest
+    from .engine_spec import BuildRequest
 
 # TensorRT 8 logs a whole node, numbers included.
 _MOST_OF_A_LINE = 500

@@ -12,7 +12,7 @@ from ..device import systemd
 from ..device.child_process import start_child
 from ..errors import BackendError
 from ..text.terminal import relay, show_line, show_message
-from .spec import BuildRequest
+from .engine_spec import BuildRequest
 
 _KILLED, _ENDED_BY_SYSTEM = -9, (-1, -2, -15)  # signals: KILL; HUP, INT, TERM
 _REPORT_EVERY_S = 30.0

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Un
 
 from ..errors import BackendError
 from ..runners.base import Runner, close_quietly
-from . import cache
-from .cache import Engine
+from . import engine_cache
 from .cuda import find_device, open_cuda
 from .cudart import Graph
 from .engine import ensure_engine
+from .engine_cache import Engine
 from .inspector import count_precisions, layer_precisions
 from .network import make_logger
 from .versions import has, load_tensorrt, version_of
@@ -94,7 +94,7 @@ class TensorRtRunner(Runner):
         if "layers" not in self.facts:
             layers = layer_precisions(trt, self._engine)
             found: Dict[str, Any] = {"layers": layers, "layer_precisions": count_precisions(layers) or "unknown"}
-            self.facts = cache.add_facts(engine.folder, spec, **found) or dict(self.facts, **found)
+            self.facts = engine_cache.add_facts(engine.folder, spec, **found) or dict(self.facts, **found)
         calls = NamedTensors if has(version_of(trt), "named tensors") else Bindings
         self._calls = calls(trt, self._engine)
         self._max_batch = spec.max_batch

@@ -149,7 +149,7 @@ def test_a_camera_that_is_dropped_without_being_closed_ends_its_process():
 @pytest.mark.slow
 def test_the_process_ends_with_its_parent(tmp_path):
     code = (
-        "import os, signal; from edgeclf_runtime.capture.open import open_camera; camera = open_camera('test://'); "
+        "import os, signal; from edgeclf_runtime.capture.open_camera import open_camera; camera = open_camera('test://'); "
         "camera.read(); print(camera._capture._process.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime.capture import parent
-from edgeclf_runtime.capture.open import find_source, open_camera
+from edgeclf_runtime.capture.open_camera import find_source, open_camera
 from edgeclf_runtime.capture.v4l2.device import Asked, cameras, choose, device_path, report
 from edgeclf_runtime.capture.v4l2.kernel import Mode, variable_name
 from edgeclf_runtime.errors import CameraError, CameraLost, OptionError, SourceError
@@ -227,7 +227,7 @@ def test_a_camera_that_does_not_let_itself_be_stopped_is_killed(usb, monkeypatch
 
 @pytest.mark.slow
 def test_a_camera_that_nobody_closed_is_stopped_in_order_when_the_program_ends(usb):
-    code = f"from edgeclf_runtime.capture.open import open_camera; camera = open_camera({str(usb)!r}); camera.read()"
+    code = f"from edgeclf_runtime.capture.open_camera import open_camera; camera = open_camera({str(usb)!r}); camera.read()"
     assert subprocess.call([sys.executable, "-c", code]) == 0
     assert said(usb)[-1] == "close"
 

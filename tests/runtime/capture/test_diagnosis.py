@@ -7,7 +7,7 @@ import pytest
 
 from edgeclf_runtime.capture import parent
 from edgeclf_runtime.capture.diagnosis import cure
-from edgeclf_runtime.capture.open import open_camera
+from edgeclf_runtime.capture.open_camera import open_camera
 from edgeclf_runtime.capture.reader_log import ReaderLog, last_words
 from edgeclf_runtime.errors import CameraError
 from tests.support.cameras import free_port

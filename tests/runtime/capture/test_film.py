@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeclf_runtime.capture.open import open_camera
+from edgeclf_runtime.capture.open_camera import open_camera
 from edgeclf_runtime.capture.readers.film_clock import FilmClock, film_rate, in_order
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.errors import CameraError, EndOfStream, IncompleteFilm

@@ -107,7 +107,7 @@ OPEN = """
 import sys
 import edgeclf_runtime.capture.parent
 edgeclf_runtime.capture.parent.OPEN_TIMEOUT_S = 60
-from edgeclf_runtime.capture.open import open_camera
+from edgeclf_runtime.capture.open_camera import open_camera
 from edgeclf_runtime.errors import CameraError
 for pipeline in sys.argv[1:]:
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import edgeclf_runtime
-from edgeclf_runtime.capture.open import open_camera
+from edgeclf_runtime.capture.open_camera import open_camera
 from edgeclf_runtime.capture.source import csi_pipeline
 from edgeclf_runtime.errors import CameraError
 from tests.support.cameras import SYSTEM_PYTHON
@@ -17,7 +17,7 @@ HOME = Path(edgeclf_runtime.__file__).resolve().parent.parent
 HAS_GSTREAMER = "import cv2, re, sys; sys.exit(not re.search(r'GStreamer:\\s+YES', cv2.getBuildInformation()))"
 READ = """
 import json, sys
-from edgeclf_runtime.capture.open import open_camera
+from edgeclf_runtime.capture.open_camera import open_camera
 with open_camera(sys.argv[1], timeout_s=10) as camera:
     frames = [camera.read() for _ in range(10)]
     print(json.dumps([[frame.image.shape, frame.number, round(frame.age_ms)] for frame in frames]))
@@ -106,7 +106,7 @@ def test_looking_for_an_encoder_of_h264_says_nothing_of_those_that_are_missing(j
 @with_gstreamer
 def test_a_pipeline_that_is_waited_for_says_which_element_is_missing():
     code = (
-        "import sys\nfrom edgeclf_runtime.capture import reconnect as watch\nfrom edgeclf_runtime.capture.open import open_camera\n"
+        "import sys\nfrom edgeclf_runtime.capture import reconnect as watch\nfrom edgeclf_runtime.capture.open_camera import open_camera\n"
         "from edgeclf_runtime.errors import CameraLost\nwatch.OPEN_TIMEOUT_S = 8\n"
         "with open_camera(sys.argv[1], timeout_s=1, wait=False) as camera:\n"
         "    try:\n        while True: camera.read()\n    except CameraLost as lost: print(lost)\n"

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeclf_runtime.capture.open import open_camera
+from edgeclf_runtime.capture.open_camera import open_camera
 from edgeclf_runtime.errors import CameraError, CameraLost, EndOfStream, IncompleteFilm
 from tests.support.films import mkv, mov, shades
 from tests.support.films import shade as shade_of

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from edgeclf_runtime.capture import reconnect
-from edgeclf_runtime.capture.open import open_camera
+from edgeclf_runtime.capture.open_camera import open_camera
 from edgeclf_runtime.errors import CameraError, CameraLost
 from tests.support.cameras import Proxy, Server, has_rtsp_server
 

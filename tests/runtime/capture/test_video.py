@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeclf_runtime.capture.open import open_camera
+from edgeclf_runtime.capture.open_camera import open_camera
 from edgeclf_runtime.capture.readers.video import playlist_name
 from edgeclf_runtime.errors import CameraError
 from tests.support.http_servers import HttpServer, response

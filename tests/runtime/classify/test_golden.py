@@ -4,7 +4,7 @@ import platform
 import numpy as np
 import pytest
 
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.golden import check_golden, golden_images, read_golden
 from edgeclf_runtime.errors import BackendError, BundleError
 from edgeclf_runtime.images.preprocess import as_batch, preprocess

@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify import recovery, selection
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.golden import golden_images
@@ -18,9 +18,9 @@ from edgeclf_runtime.device.time_limit import Hung
 from edgeclf_runtime.errors import BackendError
 from edgeclf_runtime.fake import FakeCamera
 from edgeclf_runtime.sinks.live.sink import LiveSink
-from edgeclf_runtime.streaming.service import Run
+from edgeclf_runtime.streaming.run_loop import Run
 from edgeclf_runtime.streaming.stream import StreamEvent, follow
-from tests.runtime.streaming.test_run import Listener, Systemd
+from tests.runtime.streaming.test_run_loop import Listener, Systemd
 from tests.support.faults import in_threads, raising
 
 GONE = RuntimeError("the device was lost")

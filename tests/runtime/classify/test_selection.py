@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify import selection, tuning
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.selection import Selection, candidates, open_proven

@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from edgeclf_runtime.bundle.open import Tolerance
+from edgeclf_runtime.bundle.open_bundle import Tolerance
 from edgeclf_runtime.classify import tuning
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.selection import candidates

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.selection import candidates
 from edgeclf_runtime.commands.selftest import selftest
 from tests.support.sealing import reseal, spoil_int8

@@ -102,7 +102,7 @@ import numpy as np
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.fake import FakeCamera, FakeRunner
 from edgeclf_runtime.images.preprocess import Preprocessing
-from edgeclf_runtime.streaming.service import Run
+from edgeclf_runtime.streaming.run_loop import Run
 from edgeclf_runtime.sinks.base import Sink
 
 Model = collections.namedtuple("Model", "name temperature threshold")

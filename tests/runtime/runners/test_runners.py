@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.golden import check_golden, golden_images, read_golden
 from edgeclf_runtime.device.machine import physical_cores
 from edgeclf_runtime.errors import BackendError

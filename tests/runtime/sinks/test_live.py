@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime.__main__ import main
-from edgeclf_runtime.capture.base import Frame
+from edgeclf_runtime.capture.camera import Frame
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.sinks.live import clients, server
 from edgeclf_runtime.sinks.live import sink as live

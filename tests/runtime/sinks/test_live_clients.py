@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from edgeclf_runtime.capture.base import Frame
+from edgeclf_runtime.capture.camera import Frame
 from edgeclf_runtime.results import Result
 from edgeclf_runtime.sinks.live import clients
 from edgeclf_runtime.sinks.live.clients import MAX_THREADS, PLACES, machine

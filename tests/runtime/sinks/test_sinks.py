@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from edgeclf_runtime.capture.base import Frame
+from edgeclf_runtime.capture.camera import Frame
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.errors import OutputError
 from edgeclf_runtime.sinks import SINKS, open_sink

@@ -4,7 +4,7 @@ import threading
 import numpy as np
 import pytest
 
-from edgeclf_runtime.capture.open import open_camera
+from edgeclf_runtime.capture.open_camera import open_camera
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.errors import BackendError, CameraError, ImageError
 from edgeclf_runtime.fake import FakeCamera, FakeRunner

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from edgeclf_runtime.capture.diagnosis import diagnosis
-from edgeclf_runtime.capture.open import find_source, open_camera
+from edgeclf_runtime.capture.open_camera import find_source, open_camera
 from edgeclf_runtime.device.credentials import CAMERA, MQTT, child_environment, read_password
 from edgeclf_runtime.errors import CameraError, EdgeclfError, OptionError, OutputError
 from edgeclf_runtime.sinks import open_sink
@@ -141,7 +141,7 @@ def test_a_wrong_password_is_an_error_that_does_not_show_it(bundle, tmp_path):
 def test_a_pipeline_takes_the_password_too(monkeypatch):
     read = (
         "import os, sys\n"
-        "from edgeclf_runtime.capture.open import open_camera\n"
+        "from edgeclf_runtime.capture.open_camera import open_camera\n"
         "with open_camera(sys.argv[1], timeout_s=20) as camera: print(camera.read().image.shape)"
     )
     with closed_camera() as server:

@@ -11,7 +11,7 @@ from edgeclf_runtime.errors import BackendError, ImageError
 from edgeclf_runtime.files.read import sha256_bytes
 from edgeclf_runtime.trt.calibrator import data_sha256
 from edgeclf_runtime.trt.child import build
-from edgeclf_runtime.trt.spec import BuildRequest
+from edgeclf_runtime.trt.engine_spec import BuildRequest
 from edgeclf_runtime.trt.versions import FEATURES, has
 from tests.support.engine_requests import SPEC
 

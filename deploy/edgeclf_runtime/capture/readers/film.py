@@ -18,10 +18,10 @@ from typing import IO, TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optio
 
 from ...errors import CameraError, EndOfStream, IncompleteFilm
 from ...files.read import open_regular
-from .base import Reading
 from .containers import Film, read_film, walk
 from .film_clock import USUAL_RATE_FPS, FilmClock, film_rate, in_order
 from .film_colors import NAMES, ColorCorrection
+from .reader import Reading
 from .video import VideoReader, open_path, playlist_name, silence
 
 if TYPE_CHECKING:

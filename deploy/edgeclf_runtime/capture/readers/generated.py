@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Optional
 
 from ...errors import CameraError
-from .base import Pace, Reader, Reading
+from .reader import Pace, Reader, Reading
 
 if TYPE_CHECKING:
     import numpy as np

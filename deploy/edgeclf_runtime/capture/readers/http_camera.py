@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Optional, Tuple
 from ...errors import CameraError, ImageError
 from ...images.read import decode_image
 from ..source import FLIPS
-from .base import Pace, Reader, Reading
 from .http_client import Address, shown
 from .http_film import Fetched, not_followed, open_http_film
 from .http_parts import MOST_OF_A_PICTURE, boundary_of, parts
+from .reader import Pace, Reader, Reading
 
 if TYPE_CHECKING:
     import numpy as np

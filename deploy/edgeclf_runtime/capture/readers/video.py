@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Optional, Tuple
 
 from ...errors import CameraError, SourceError
 from ...files.read import native_path
-from ...images.layouts import frame_as_bgr
+from ...images.pixel_layouts import frame_as_bgr
 from ...images.read import MAX_PIXELS
 from ..source import FLIPS, too_large
-from .base import Reader, ReaderError, Reading
+from .reader import Reader, ReaderError, Reading
 from .rtsp_probe import probe
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import signal
 import sys
 from typing import List, Union
 
-from ...bundle.open import Bundle, Model, open_bundle
+from ...bundle.open_bundle import Bundle, Model, open_bundle
 from ...classify.selection import candidates, pair_name
 from ...device.child_process import find_program
 from ...device.machine import gpu_nodes, is_jetson

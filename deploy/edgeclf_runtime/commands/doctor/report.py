@@ -12,7 +12,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 import edgeclf_runtime
 
 from ... import __version__
-from ...bundle.open import MANIFEST
+from ...bundle.open_bundle import MANIFEST
 from ...files.user_folders import cache_folder
 from ...text.terminal import printable
 from .checks import STATUSES, Check

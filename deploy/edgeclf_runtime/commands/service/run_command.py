@@ -10,8 +10,8 @@ import stat
 import sys
 from typing import Any, Dict, List, Optional, Tuple
 
-from ...bundle.open import open_bundle
-from ...capture.open import find_camera
+from ...bundle.open_bundle import open_bundle
+from ...capture.open_camera import find_camera
 from ...classify.decision import allowed_places
 from ...classify.selection import candidates
 from ...device.child_process import find_program

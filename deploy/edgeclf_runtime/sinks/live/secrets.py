@@ -7,7 +7,7 @@ from ...device.credentials import LIVE as TOKEN_VARIABLE
 from ...device.credentials import secret_bytes
 from ...errors import DependencyError, OptionError
 from ...files.read import read_bytes
-from ..pem import load_pair, require_tls12
+from ..certificates import load_pair, require_tls12
 
 if TYPE_CHECKING:
     import os

@@ -7,7 +7,7 @@ from typing import Any, Dict, NamedTuple, Optional, Sequence
 
 from ...device.remedies import install
 from ...errors import DependencyError, OptionError
-from ..pem import CERTIFICATE, check_pem, load_pair, require_tls12
+from ..certificates import CERTIFICATE, check_pem, load_pair, require_tls12
 
 CA, CERT, KEY = "--mqtt-ca", "--mqtt-cert", "--mqtt-key"
 RECEIVE_FAILED = "failed to receive on socket: "  # the beginning of paho's log line

@@ -12,7 +12,7 @@ import pytest
 
 from edgeclf.evaluation.comparison import compare
 from edgeclf.quantization.histograms import Histogram
-from edgeclf.quantization.page import make_page
+from edgeclf.quantization.html_page import make_page
 from edgeclf.quantization.ranges import METHODS
 from edgeclf.quantization.report import Baseline, Findings, FloatLayer, QuantizedFile, QuantizeReport, Trial
 from edgeclf.quantization.sensitivity import LayerEffect, LayerNoise

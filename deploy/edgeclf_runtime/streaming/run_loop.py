@@ -7,7 +7,7 @@ from ..device.systemd import Notifier
 from .stream import StreamEvent, StreamResult, follow
 
 if TYPE_CHECKING:
-    from ..capture.base import Camera
+    from ..capture.camera import Camera
     from ..classify.classifier import Classifier
     from ..results import Origin
     from .smoothing import Smoother

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from edgeclf.errors import OptionError
-from edgeclf.evaluation.confidence import (
+from edgeclf.evaluation.confidence_threshold import (
     expected_calibration_error,
     fit_confidence,
     fit_temperature,

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from edgeclf_runtime.bundle.open import FORMAT_VERSION, open_bundle
+from edgeclf_runtime.bundle.open_bundle import FORMAT_VERSION, open_bundle
 from edgeclf_runtime.errors import BundleError
 from edgeclf_runtime.files.read import sha256_file
 from tests.support.sealing import flip_byte, reseal

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeclf_runtime.bundle.open import MANIFEST, open_bundle
+from edgeclf_runtime.bundle.open_bundle import MANIFEST, open_bundle
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.files.schema import parse_json
 from edgeclf_runtime.images.preprocess import Preprocessing

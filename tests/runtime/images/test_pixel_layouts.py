@@ -8,7 +8,7 @@ import pytest
 from edgeclf_runtime.capture.source import Source
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.errors import ImageError, OptionError, SourceError
-from edgeclf_runtime.images.layouts import as_bgr, frame_as_bgr
+from edgeclf_runtime.images.pixel_layouts import as_bgr, frame_as_bgr
 from tests.runtime.capture.test_gstreamer import run_by_system, with_gstreamer
 from tests.support.pictures import encode, noise
 
@@ -147,7 +147,7 @@ def test_another_layout_of_a_usb_camera_asks_for_another_format():
 READ = """
 import json, sys
 import edgeclf_runtime.capture.parent
-from edgeclf_runtime.capture.open import open_camera
+from edgeclf_runtime.capture.open_camera import open_camera
 from edgeclf_runtime.errors import SourceError
 edgeclf_runtime.capture.parent.OPEN_TIMEOUT_S = 60
 found = []

@@ -16,7 +16,7 @@ from ..errors import CameraError, EndOfStream, ImageError, OptionError
 from ..images.read import image_paths, local_path, read_image
 from ..text.addresses import CAMERA_PORTS, PLACEHOLDER, fill_password, parse_address, shown_uri
 from ..text.redaction import learn, protect
-from .base import Camera, Frame
+from .camera import Camera, Frame
 from .parent import CaptureProcess
 from .reconnect import TIMEOUT_S, WatchedCamera
 from .source import FAULTS, FLIPS, PIPELINE_END, Source, csi_pipeline, is_live

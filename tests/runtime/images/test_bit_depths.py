@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import pytest
 
-from edgeclf_runtime.images import depths
+from edgeclf_runtime.images import bit_depths
 from edgeclf_runtime.images.read import decode_image, read_image
 from tests.support.image_files import png
 from tests.support.pictures import encode
@@ -60,7 +60,7 @@ def tiff_of(pixels, order="<", **tags):
 @pytest.fixture
 def noted(monkeypatch):
     """The reports about the images that a test reads: (name, largest value) each."""
-    monkeypatch.setattr(depths, "_logged", [])
+    monkeypatch.setattr(bit_depths, "_logged", [])
     found = []
     return found, lambda name, largest: found.append((name, largest))
 
@@ -122,7 +122,7 @@ def test_fewer_bits_without_a_statement_are_read_as_16_and_reported(noted, bits,
     image = decode_image(make(pixels), "it", noted=noted[1])
     assert np.array_equal(image, (pixels >> 8).astype(np.uint8))
     assert noted[0] == [("it", int(pixels.max()))]
-    assert f"{bits}-bit data?" in depths.question(noted[0][0][1])
+    assert f"{bits}-bit data?" in bit_depths.question(noted[0][0][1])
 
 
 def test_a_tiff_with_alpha_is_reported_too(noted):

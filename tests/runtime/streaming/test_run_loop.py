@@ -8,7 +8,7 @@ from edgeclf_runtime.errors import CameraLost
 from edgeclf_runtime.fake import FakeCamera, FakeRunner
 from edgeclf_runtime.images.preprocess import Preprocessing
 from edgeclf_runtime.sinks.base import Sink
-from edgeclf_runtime.streaming.service import Run
+from edgeclf_runtime.streaming.run_loop import Run
 
 FRAME = np.zeros((48, 64, 3), np.uint8)
 Model = collections.namedtuple("Model", "name temperature threshold")

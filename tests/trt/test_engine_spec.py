@@ -8,8 +8,8 @@ import pytest
 
 from edgeclf_runtime.errors import BackendError, OptionError
 from edgeclf_runtime.files.read import sha256_bytes
-from edgeclf_runtime.trt import cache, spec
-from edgeclf_runtime.trt.spec import BuildRequest, EngineOptions, EngineSpec, resolve, workspace_for
+from edgeclf_runtime.trt import engine_cache, engine_spec
+from edgeclf_runtime.trt.engine_spec import BuildRequest, EngineOptions, EngineSpec, resolve, workspace_for
 from tests.support.gpus import NANO, ORIN, RTX, TX2
 
 DEFAULT = EngineOptions()
@@ -216,12 +216,12 @@ def test_qdq_with_fp16_needs_a_tensorrt_that_takes_precision_from_the_file(files
 def test_a_specification_finds_engines_that_earlier_versions_cached():
     assert EngineSpec(**KEY).to_dict() == KEY
     assert list(KEY) == list(EngineSpec._fields)
-    path = cache._path("engines", EngineSpec(**KEY))
+    path = engine_cache._path("engines", EngineSpec(**KEY))
     assert path == "engines/" + sha256_bytes(json.dumps(KEY, sort_keys=True).encode())[:32]
 
 
 def test_every_option_and_fact_is_in_the_specification(files, monkeypatch):
-    monkeypatch.setattr(spec, "power_mode", lambda: "MAXN (mode 0)")
+    monkeypatch.setattr(engine_spec, "power_mode", lambda: "MAXN (mode 0)")
     request = resolve(files("fp32"), (10, 3, 0), RTX, EngineOptions(level=5, version_compatible=True), (64, 48))
     assert request.spec == EngineSpec(
         model_sha256=sha256_bytes(b"fp32"),

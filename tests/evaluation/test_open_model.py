@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from edgeclf.errors import BundleError, ModelError
-from edgeclf.evaluation.opening import open_model
+from edgeclf.evaluation.open_model import open_model
 from edgeclf.options import SplitOptions
 from edgeclf_runtime.errors import BackendError
 

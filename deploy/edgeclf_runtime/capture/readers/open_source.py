@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..source import Source
-    from .base import Reader
+    from .reader import Reader
 
 
 def open_source(source: "Source") -> "Reader":

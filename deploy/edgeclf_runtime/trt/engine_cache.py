@@ -21,7 +21,7 @@ from ..files.read import open_regular, read_json, sha256_bytes
 from ..files.schema import integer, number, record, text
 from ..files.stage import is_busy
 from ..files.user_folders import cache_folder, home_cache_folder
-from .spec import EngineSpec
+from .engine_spec import EngineSpec
 
 _MOST_JSON_BYTES = 1 << 20
 _VERSION = text(r"[0-9]{1,9}(\.[0-9]{1,9}){0,5}", "a version, as 8.5.2,")

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeclf_runtime.capture.open import open_camera
+from edgeclf_runtime.capture.open_camera import open_camera
 from edgeclf_runtime.errors import CameraError, EndOfStream, OptionError
 from edgeclf_runtime.images.read import image_paths
 from tests.support.pictures import encode, quarters

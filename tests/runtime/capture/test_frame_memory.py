@@ -105,7 +105,7 @@ def test_two_sources_of_1080p_have_frames_in_64_mb(small, memfd):
 def test_without_room_anywhere_the_error_says_how_much_is_needed_and_found(small):
     out = small(LARGE, False, SHM.format("1m"), TMP)
     assert "lost: the frames of test://0 need 149 MB of shared memory: /dev/shm has 1 MB free of 1 MB (" in out
-    assert "has 4 MB free of 4 MB (No space left on device); in a container docker run --shm-size=512m" in out
+    assert "has 4 MB free of 4 MB (No space left on device); in a container use docker run --shm-size=512m" in out
     assert out.splitlines()[-1] == "[] []"
 
 

@@ -86,7 +86,7 @@ SECRET = "geheim42"
     ],
 )
 def test_no_secret_is_in_the_command(pipeline):
-    shown = str(CameraError("see what this command prints:  " + launch_command(pipeline.format(SECRET))))
+    shown = str(CameraError("see what this command prints: " + launch_command(pipeline.format(SECRET))))
     assert SECRET not in shown
     assert shown.endswith("! fakesink sync=false")
 
@@ -134,6 +134,6 @@ def test_what_gstreamer_says_is_quoted_before_the_command():
     assert "/nowhere/film.mp4" in nowhere.partition("cannot be opened")[2].partition("gst-launch-1.0")[0]
     assert '"Failed to connect' in refused
     assert all(
-        "; see what this command prints: gst-launch-1.0 -v " in line or ": see what this command prints:  " in line
+        "; see what this command prints: gst-launch-1.0 -v " in line or ": see what this command prints: " in line
         for line in out.stdout.decode().splitlines()
     )

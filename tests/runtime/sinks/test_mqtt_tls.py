@@ -160,7 +160,7 @@ def test_a_broker_that_ends_each_connection_for_a_missing_right_is_said_once(clo
 
 def test_a_broker_that_speaks_tls_only_is_guessed(start_broker, server, tmp_path, caplog):
     broker = start_broker(*encrypted(server))
-    assert "does it expect TLS, mqtts://?" in refused(broker, tmp_path, caplog, scheme="mqtt")
+    assert "does it expect TLS (mqtts://)?" in refused(broker, tmp_path, caplog, scheme="mqtt")
 
 
 def test_a_broker_without_tls_is_said(start_broker, tmp_path, caplog):

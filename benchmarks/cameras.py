@@ -25,7 +25,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from edgeclf_runtime.capture.open import open_camera  # noqa: E402
+from edgeclf_runtime.capture.open_camera import open_camera  # noqa: E402
 from edgeclf_runtime.commands.bench import machine_facts  # noqa: E402
 from edgeclf_runtime.errors import CameraLost  # noqa: E402
 from tests.support.cameras import Proxy, Server, has_rtsp_server  # noqa: E402

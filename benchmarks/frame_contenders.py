@@ -104,7 +104,7 @@ def _bare(file: Path, arguments: argparse.Namespace) -> tuple[Step, Labels]:
 
 
 def _edgeclf(file: Path, arguments: argparse.Namespace) -> tuple[Step, Labels]:
-    from edgeclf_runtime.capture.open import open_camera
+    from edgeclf_runtime.capture.open_camera import open_camera
     from edgeclf_runtime.classify.classifier import Classifier
     from edgeclf_runtime.images.preprocess import Preprocessing
     from edgeclf_runtime.runners import open_runner

@@ -30,7 +30,7 @@ import onnx
 from onnx import numpy_helper
 
 from edgeclf.targets import host_config
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.golden import compare_logits, golden_images, read_golden
 from edgeclf_runtime.device.machine import machine_facts
 from edgeclf_runtime.errors import BackendError

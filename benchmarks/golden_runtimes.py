@@ -39,7 +39,7 @@ for threads in map(int, sys.argv[2:]):
     print(json.dumps(dict(report, threads=threads, versions=versions, machine=machine_facts())))
 """
 # What tells that a backend is not there, and not that it failed.
-ABSENT = ("is not there", "needs 1.24 or later", "takes no plug-ins")
+ABSENT = ("is not installed", "needs 1.24 or later", "does not support plug-ins")
 LIMITS = (("largest_difference", "largest"), ("mean_difference", "mean"), ("divergence", "divergence"))
 
 

@@ -84,7 +84,7 @@ def drive(arguments: argparse.Namespace, scenario: str, mode: str) -> dict[str, 
     """Let LoadGen drive the runtime once; returns its summary, and the accuracy in accuracy mode."""
     import mlperf_loadgen as loadgen
 
-    from edgeclf.evaluation.opening import open_model
+    from edgeclf.evaluation.open_model import open_model
     from edgeclf.training.runs import read_run
     from edgeclf_runtime.images.read import read_image
 

@@ -55,7 +55,7 @@ def load_network(folder: Path) -> Any:
 
 def _copy(source: str, folder: Path) -> dict[str, Any]:
     from edgeclf.training.runs import RUN_FILE, WEIGHTS_FILE, read_run
-    from edgeclf_runtime.bundle.open import open_bundle
+    from edgeclf_runtime.bundle.open_bundle import open_bundle
 
     path = Path(source)
     if (path / RUN_FILE).is_file():

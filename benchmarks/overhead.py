@@ -17,7 +17,7 @@ import time
 
 import numpy as np
 
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.commands.bench import summarise
 from edgeclf_runtime.device.machine import machine_facts

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import edgeclf_runtime
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.commands.bench import machine_facts
 
 BACKEND = """

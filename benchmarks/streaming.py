@@ -23,8 +23,8 @@ import time
 
 import numpy as np
 
-from edgeclf_runtime.bundle.open import open_bundle
-from edgeclf_runtime.capture.open import open_camera
+from edgeclf_runtime.bundle.open_bundle import open_bundle
+from edgeclf_runtime.capture.open_camera import open_camera
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.commands.bench import machine_facts
 from edgeclf_runtime.streaming.stream import stream

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgeclf_runtime.commands.option_types import PRECISIONS
 from edgeclf_runtime.images.preprocess import RESIZE_MODES
+from edgeclf_runtime.trt import engine_spec
 
 from .errors import OptionError
 from .targets import FLAVORS, TARGETS
@@ -22,8 +24,6 @@ RULES = ("stratified", "random", "diverse", "uncertain")
 """Rules that choose a calibration set's images, implemented in ``calibration/rules.py``."""
 METHODS = ("minmax", "percentile", "entropy", "mse")
 """Methods that choose the range of an activation, implemented in ``quantization/ranges.py``."""
-PRECISIONS = ("best", "fp32", "fp16", "int8")
-"""Precisions that a TensorRT engine can be asked for; best stands for all of them."""
 
 SEED = "The same seed, data and versions give the same result."
 """Help of every option seed."""
@@ -131,7 +131,7 @@ class CalibrateOptions:
     size: int = option(300, "Images in the set.", at_least=1)
     rule: str = option(
         "stratified",
-        "stratified: by label, in proportion; random; diverse: far from each other; uncertain: least certain.",
+        "stratified: in proportion to the labels; random; diverse: far from each other; uncertain: least certain.",
     )
     model: str | None = option(
         None,
@@ -240,14 +240,17 @@ class BuildOptions:
     level: int | None = option(None, "TensorRT's optimization level, 0 to 5.", shown="3")
     version_compatible: bool = option(False, "Also usable with later versions of TensorRT; slower.")
     hardware_compatible: bool = option(False, "Also usable on other Ampere or newer GPUs; slower.")
-    retry: bool = option(False, "Build again what is cached or failed before.")
+    retry: bool = option(False, "Rebuild engines that are cached or failed before.")
 
     def __post_init__(self) -> None:
         if self.target is not None and self.target not in TARGETS:
             raise OptionError(f"there is no target {self.target!r}; choose from {', '.join(TARGETS)}")
         if self.precision not in PRECISIONS:
             raise OptionError(f"there is no precision {self.precision!r}; choose from {', '.join(PRECISIONS)}")
-        if self.workspace is not None and self.workspace < 1:
-            raise OptionError(f"workspace is {self.workspace}; 1 megabyte or more was expected")
-        if self.level is not None and not 0 <= self.level <= 5:
-            raise OptionError(f"level is {self.level}; 0 to 5 was expected")
+        self.engine.check()
+
+    @property
+    def engine(self) -> engine_spec.EngineOptions:
+        """The options of each engine: those fields that have the name of one."""
+        names = [name for name in engine_spec.EngineOptions._fields if hasattr(self, name)]
+        return engine_spec.EngineOptions(**{name: getattr(self, name) for name in names})

@@ -1,4 +1,4 @@
-"""The command line: what goes where, which exit code, and one clear sentence for every mistake."""
+"""The command line: output streams, exit codes, and one clear sentence for every mistake."""
 
 import json
 import os
@@ -146,7 +146,9 @@ def test_a_tilde_is_the_home_folder_wherever_it_stands(command, digits, run, tmp
 
 def test_a_tilde_without_a_home_is_refused_and_names_no_folder(command, digits, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as it is for a user id without HOME and an entry
+    monkeypatch.setattr(
+        "os.path.expanduser", lambda path: path
+    )  # as for a user id without HOME and an entry in /etc/passwd
     code, out, err = command("calibrate", digits, "--output", "~/set")
     assert (code, out) == (2, "")
     assert "there is no such home folder; set HOME" in err
@@ -172,11 +174,11 @@ def test_a_full_stdout_is_one_sentence(tmp_path):
         assert (done.returncode, done.stderr) == (1, "error: [Errno 28] No space left on device\n")
 
 
-# What users have
+# Users' photographs
 
 
 def odd_photographs(folder):
-    """Rewrite four of a folder's photographs in other ways that cameras and programs have."""
+    """Rewrite five of a folder's photographs in other formats that cameras and programs write."""
     first, second, third, fourth, fifth, *_ = sorted(folder.glob("*.png"))
     Image.open(first).convert("CMYK").save(folder / "print.jpg")
     cv2.imwrite(str(second), cv2.imread(str(second), cv2.IMREAD_GRAYSCALE).astype(np.uint16) * 257)
@@ -203,7 +205,7 @@ def test_odd_photographs_in_odd_paths_go_all_the_way(command, photos, tmp_path):
 
 
 def refused(outcome, message, code=1):
-    """Whether a command ended with one error that says what was wrong, and nothing on stdout."""
+    """Assert that a command ended with one error, which has the message, and printed nothing to stdout."""
     assert outcome[0] == code
     assert outcome[1] == ""
     assert "Traceback" not in outcome[2]
@@ -225,9 +227,9 @@ def refused(outcome, message, code=1):
         ("train text --output new", "bad.jpg: not an image"),
         ("train unknown --output new", "the label '4' is in val or test"),
         ("train digits --output full", "full exists and is not empty: choose another --output, or pass --overwrite"),
-        ("train digits --output full --overwrite", "holds no run.json, so edgeclf did not make it"),
+        ("train digits --output full --overwrite", "has no run.json, so edgeclf did not create it"),
         ("train digits --output file", "file exists: choose another --output"),
-        ("train digits --output file/new", "file is no folder"),
+        ("train digits --output file/new", "file is not a folder"),
         ("train digits --output new --epochs 0", "epochs is 0; 1 to 10000 was expected"),
         ("train digits --output new --seed -1", "seed is -1; 0 to 2147483648 was expected"),
         ("train digits --output new --finetune some", "finetune is 'some'; head, full was expected"),
@@ -298,7 +300,7 @@ NASTY = "\x1b]0;pwn\x07\x9b\u202e\u2028\u200b"
 
 
 def clean(text):
-    """Whether a text commands no terminal, and no line of it is forged."""
+    """Return whether a text has no control characters and no forged line."""
     lines = text.split("\n")
     return all(line.isprintable() for line in lines) and not any(line.startswith("forged") for line in lines)
 
@@ -413,7 +415,7 @@ def test_an_output_that_may_not_be_written_is_refused(command, digits, tmp_path)
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_training_leaves_nothing_behind_and_is_exit_code_130(digits, tmp_path, number):
-    # A long name, since worker processes make sockets below it.
+    # A long name, since worker processes create sockets below it.
     output, scratch = tmp_path / "output", tmp_path / ("scratch" * 10)
     output.mkdir()
     scratch.mkdir()
@@ -423,7 +425,7 @@ def test_an_interrupted_training_leaves_nothing_behind_and_is_exit_code_130(digi
     )
     watchdog = threading.Timer(120, os.killpg, (process.pid, signal.SIGKILL))
     watchdog.start()
-    # Its first epoch of all layers is over, and the next is under way.
+    # The first epoch of all layers is over, and the next has begun.
     lines = iter(process.stderr.readline, "")
     next(line for line in lines if line.startswith("epoch 0"))
     # A terminal sends Ctrl-C to the workers too, and a service manager its signal to the process.

@@ -1,18 +1,18 @@
-"""Options: stated once, and read from there by Python and the command line."""
+"""Options: stated once, for Python and the command line."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 
 import pytest
 import typer
 
 from edgeclf import options
 from edgeclf.calibration import rules
-from edgeclf.cli.parameters import with_options
+from edgeclf.cli.typer_options import with_options
 from edgeclf.options import option
 from edgeclf.quantization import ranges
 from edgeclf_runtime.commands import build
 
-CLASSES = [kind for name, kind in vars(options).items() if name.endswith("Options")]
+CLASSES = [kind for name, kind in vars(options).items() if name.endswith("Options") and is_dataclass(kind)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Lunch:
 
 @pytest.fixture
 def order():
-    """Order lunch by a command line; gives the options that its command received."""
+    """Order lunch on a command line; returns what its command received."""
     received = []
     app = typer.Typer(rich_markup_mode=None)
 

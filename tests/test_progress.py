@@ -70,8 +70,8 @@ def test_a_terminal_gets_one_bar_with_messages_above_it_and_stdout_stays_free():
 
 
 def read_terminal(descriptor):
-    """Yield what is written to a terminal until nobody holds it any more."""
-    # Linux then answers with an error, not with an end.
+    """Yield what is written to a terminal until its other side is closed."""
+    # Linux then reports an error, not the end of the file.
     with contextlib.suppress(OSError):
         while chunk := os.read(descriptor, 4096):
             yield chunk

@@ -112,7 +112,7 @@ def use(path: Path) -> None:
     """Do with a bundle what info, selftest and classify do."""
     import numpy as np
 
-    from edgeclf.evaluation.opening import open_model
+    from edgeclf.evaluation.open_model import open_model
     from edgeclf_runtime.commands.info import info
     from edgeclf_runtime.commands.selftest import selftest
 

@@ -77,8 +77,8 @@ def _sources() -> Iterator[Case]:
     lost = {
         "hang": "no frame",
         "die": "ended|exit",
-        "freeze": "same picture|change",
-        "lose": "no frame any more",
+        "freeze": "same image|change",
+        "lose": "no more frames",
         "resize": "320",
     }
     for fault, why in lost.items():

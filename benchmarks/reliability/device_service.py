@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.support.systemd import Systemd
 
 WAIT_S, STOP_S = 60, 2.0
-ALIVE = r"classifying by|waiting for the camera"
+ALIVE = r"classifying with|waiting for the camera"
 
 
 def walk_service(folder: Path, page: str) -> Iterator[dict[str, Any]]:
@@ -43,7 +43,7 @@ def walk_service(folder: Path, page: str) -> Iterator[dict[str, Any]]:
         yield _row(systemd, "sudo python3 /opt/pets.edge uninstall-service --name pets", 0, "stay")
         real = install.replace("csi://0", "test://").replace("mqtt://broker/pets", "it.jsonl")
         yield _row(systemd, real, 0, "is installed")
-        yield _status(systemd, "pets", "classifying by")
+        yield _status(systemd, "pets", "classifying with")
         yield _row(systemd, "ls -l /var/lib/edgeclf/pets/it.jsonl", 0, "edgeclf")
         yield _stop(systemd, "pets")
         yield _row(systemd, "systemctl start pets", 0, "")

@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeclf_runtime.capture.base import Frame
+from edgeclf_runtime.capture.camera import Frame
 from edgeclf_runtime.commands.bench import machine_facts
 from edgeclf_runtime.results import Result
 from edgeclf_runtime.sinks.live.sink import LiveSink

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
-from edgeclf_runtime.bundle.open import open_bundle  # noqa: E402
+from edgeclf_runtime.bundle.open_bundle import open_bundle  # noqa: E402
 from edgeclf_runtime.device.machine import machine_facts  # noqa: E402
 from edgeclf_runtime.runners import backend_version  # noqa: E402
 from tests.support.netns import OWN, observe, reason_to_skip  # noqa: E402

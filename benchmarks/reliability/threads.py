@@ -39,7 +39,7 @@ sys.path.insert(0, str(HERE.parents[1]))
 import numpy as np  # noqa: E402
 
 from benchmarks.reliability.small_bundle import make_small_bundle  # noqa: E402
-from edgeclf_runtime.bundle.open import Bundle, open_bundle  # noqa: E402
+from edgeclf_runtime.bundle.open_bundle import Bundle, open_bundle  # noqa: E402
 from edgeclf_runtime.classify import recovery, selection  # noqa: E402
 from edgeclf_runtime.classify.classifier import Classifier  # noqa: E402
 from edgeclf_runtime.device.machine import machine_facts  # noqa: E402

@@ -1,4 +1,4 @@
-"""Make recipe.json and images.sha256 of this calibration set again; needs the package elpv-dataset.
+"""Writes recipe.json and images.sha256 of this calibration set again; needs the package elpv-dataset.
 
 python3 calibration/solar-cells/prepare.py
 """
@@ -9,7 +9,7 @@ from edgeclf import CalibrationSet, SplitOptions, load_dataset
 
 
 def main() -> None:
-    """Select 300 training images, as many of each label as its share."""
+    """Select 300 training images, each label in proportion to its share."""
     dataset = load_dataset("elpv", SplitOptions(seed=0))
     calibration = CalibrationSet.select(dataset, size=300, seed=0)
     calibration.save(Path(__file__).parent, overwrite=True)

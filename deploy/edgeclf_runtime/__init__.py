@@ -17,9 +17,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, List, MutableMapping
 
 if TYPE_CHECKING:
-    from .bundle.open import open_bundle
-    from .capture.base import Camera, Frame
-    from .capture.open import open_camera
+    from .bundle.open_bundle import open_bundle
+    from .capture.camera import Camera, Frame
+    from .capture.open_camera import open_camera
     from .classify.classifier import Classifier
     from .errors import (
         BackendError,
@@ -66,12 +66,12 @@ __all__ = [
 
 # Modules of the public names; all others are in ``errors``.
 _HOMES = {
-    "Camera": "capture.base",
+    "Camera": "capture.camera",
     "Classifier": "classify.classifier",
-    "Frame": "capture.base",
+    "Frame": "capture.camera",
     "Result": "results",
-    "open_bundle": "bundle.open",
-    "open_camera": "capture.open",
+    "open_bundle": "bundle.open_bundle",
+    "open_camera": "capture.open_camera",
 }
 
 # The limits of a decoded image; the limit of a side is OpenCV's own default.

@@ -1,19 +1,20 @@
 """The device's commands: ``python3 NAME.edge COMMAND``, or ``python3 -m edgeclf_runtime COMMAND NAME.edge``.
 
-No logic: each command is a function of the runtime.  What was asked for goes to stdout, as
-text or, with --json, as JSON; everything else goes to stderr.
+Each command calls a function of the runtime.  Results go to stdout, as text or, with --json, as JSON; everything else goes to
+stderr.
 """
 
 import os
 import sys
+from typing import Any, Dict, Optional, Sequence
 
 if __name__ == "__main__" and sys.path[:1] in ([""], [os.getcwd()]):
-    # ``python -m`` looks in the working folder first, where a folder json/ would take the place of Python's own;
-    # Python 3.6 calls it "".
+    # ``python -m`` searches the working folder first, where a folder json/ would replace Python's own module; Python 3.6
+    # calls that folder "".
     del sys.path[0]
 
 from .commands.output import print_text, write_report
-from .commands.parser import make_parser, names_apart
+from .commands.parser import Command, make_parser, names_apart
 from .device.credentials import hide_arguments, take_environment
 from .device.stopping import Terminated, leave, stoppable
 from .errors import BackendError, EdgeclfError, GateError
@@ -28,10 +29,10 @@ _INSTALL = (
 )
 
 
-def main(argv=None, bundle=None):
+def main(argv: Optional[Sequence[str]] = None, bundle: Optional[str] = None) -> int:
     """Run a command and return its exit code: 0 done, 1 error, 2 usage, 3 a gate was not met.
 
-    bundle      the bundle that the command line was started from, or None where it is an argument
+    bundle      the bundle that the command line was started from; None: it is an argument
     """
     open_missing()
     argv = sys.argv[1:] if argv is None else argv
@@ -44,100 +45,98 @@ def main(argv=None, bundle=None):
             arguments.bundle = bundle
         log_to_stderr(arguments.log_level or ("info" if arguments.verbose else None))
         with stoppable():
-            return arguments.command(arguments) or 0
+            command: Command = arguments.command
+            return command(arguments) or 0
     except EdgeclfError as error:
         show_message("error: {}".format(error))
         return error.exit_code
     except Terminated as terminated:
-        return terminated.exit_code
+        code: int = terminated.exit_code
+        return code
     except KeyboardInterrupt:
         return INTERRUPTED
     except OSError as error:
-        # Where stdout is what failed, Python would complain once more when it flushes it.
+        # If stdout failed, Python would report it again when it flushes it.
         silence(sys.stdout)
         if isinstance(error, BrokenPipeError):
-            return 0  # the reader has gone, say `| head`
+            return 0  # the reader, such as `| head`, has closed the pipe
         show_message("error: {}".format(error))
         return EdgeclfError.exit_code
     except ImportError as error:
-        # A bundle's importer has a remedy of its own for code that was changed.
+        # A bundle's importer has its own remedy for code that was changed.
         show_message("error: {}; {}".format(error, getattr(error, "remedy", _INSTALL.format(sys.executable))))
         return EdgeclfError.exit_code
 
 
-def _info(arguments):
+def _info(arguments: Any) -> None:
     from .commands.info import info
 
     write_report(arguments, info(arguments.bundle))
 
 
-def _selftest(arguments):
+def _selftest(arguments: Any) -> None:
     from .commands.selftest import selftest
 
     report = selftest(arguments.bundle, arguments.model, arguments.backend, arguments.threads)
     write_report(arguments, report)
     if not report.reports:
-        raise BackendError("no model could be run on this machine, for the reasons above")
+        raise BackendError("no model runs on this machine, for the reasons above")
     if not report.passed:
         raise GateError(
-            "a model failed its golden images on this machine; use another with --model, or make the bundle again"
+            "a model failed its golden images on this machine; use another one with --model, or make the bundle again"
         )
 
 
-def _build(arguments):
+def _build(arguments: Any) -> None:
     from .commands.build import build
-    from .trt.spec import Options
+    from .trt.engine_spec import EngineOptions
 
-    names = ("retry", "level", "dla", "calibrator", "calibration", "version_compatible", "hardware_compatible")
-    options = Options(
-        workspace_bytes=arguments.workspace << 20 if arguments.workspace else None,
-        **{name: getattr(arguments, name) for name in names},
-    )
+    options = EngineOptions(**{name: getattr(arguments, name) for name in EngineOptions._fields})
     report = build(arguments.bundle, arguments.model, arguments.precision, options)
     write_report(arguments, report)
     if not report.engines:
         raise BackendError("no engine could be built, for the reasons above")
 
 
-def _classify(arguments):
+def _classify(arguments: Any) -> int:
     from .commands.classify import classify
 
     return classify(arguments)
 
 
-def _run(arguments):
+def _run(arguments: Any) -> None:
     from .commands.run import run
 
     run(arguments)
 
 
-def _bench(arguments):
+def _bench(arguments: Any) -> None:
     from .commands.bench import bench
 
     names = ("repeat", "warmup", "backend", "threads", "size")
     write_report(arguments, bench(arguments.bundle, **{name: getattr(arguments, name) for name in names}))
 
 
-def _doctor(arguments):
+def _doctor(arguments: Any) -> int:
     from .commands.doctor.report import doctor
 
     report = doctor(arguments.bundle)
     if arguments.json:
         write_report(arguments, report)
     else:
-        # It has colors of its own, and has escaped what it found.
+        # The text has colors, and what the doctor found is already escaped in it.
         print(encodable(str(report), sys.stdout), flush=True)
     return 0 if report.passed else EdgeclfError.exit_code
 
 
-def _install_service(arguments):
+def _install_service(arguments: Any) -> None:
     from .commands.service.install import install, plan_service
 
     plan = plan_service(arguments)
     for note in plan.notes:
         show_message("note: {}".format(note))
     if arguments.dry_run:
-        # A unit file is in UTF-8, whatever the terminal is.
+        # A unit file is in UTF-8, whatever the terminal's encoding is.
         sys.stdout.flush()
         sys.stdout.buffer.write(str(plan).encode("utf-8"))
         return
@@ -145,7 +144,7 @@ def _install_service(arguments):
     show_message("{0} is installed; see: systemctl status {0}; journalctl -u {0} -f".format(plan.unit.name))
 
 
-def _uninstall_service(arguments):
+def _uninstall_service(arguments: Any) -> None:
     from .commands.service.install import service_name, uninstall
     from .commands.service.unit import CACHE, STATE
 
@@ -153,10 +152,10 @@ def _uninstall_service(arguments):
     commands = uninstall(name, arguments.dry_run)
     if arguments.dry_run:
         print_text("\n".join(commands), newline="\n")
-    show_message("its files stay, for you to remove: {}/{name}, {}/{name}".format(CACHE, STATE, name=name))
+    show_message("its files are kept, for you to remove: {}/{name}, {}/{name}".format(CACHE, STATE, name=name))
 
 
-COMMANDS = {
+COMMANDS: Dict[str, Command] = {
     "info": _info,
     "selftest": _selftest,
     "build": _build,

@@ -20,9 +20,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Optional, Sequence, Union
 
-from .capture.base import Camera, Frame
+from .capture.camera import Camera, Frame
 from .errors import BackendError, CameraLost, EndOfStream, OptionError
-from .images.layouts import as_bgr
+from .images.pixel_layouts import as_bgr
 from .images.read import read_image
 from .runners.base import Runner
 

@@ -15,7 +15,7 @@ from edgeclf_runtime.files.outputs import claim_output
 from ..data.datasets import Dataset, load_dataset
 from ..data.pixels import load_all, load_batches
 from ..errors import DataError, OptionError
-from ..evaluation.opening import open_model
+from ..evaluation.open_model import open_model
 from ..graph.inference import infer
 from ..options import CalibrateOptions, SplitOptions, TrainOptions
 from ..progress import track

@@ -28,7 +28,7 @@ from ..options import (
     TrainOptions,
 )
 from .exits import Commands
-from .parameters import expand_home, with_options
+from .typer_options import expand_home, with_options
 
 app = typer.Typer(
     name="edgeclf",
@@ -127,7 +127,7 @@ def predict(
     Files that are not images are reported and skipped; the exit code is then 1.
     """
     from ..errors import ImageError
-    from ..evaluation.opening import open_model
+    from ..evaluation.open_model import open_model
     from ..evaluation.predict import predictions
 
     code = 0

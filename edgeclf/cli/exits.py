@@ -102,7 +102,8 @@ def _has(command: Any, option: str) -> bool:
 
 def device_options() -> set[str]:
     """Return the options of a bundle's own commands."""
-    commands = make_parser(defaultdict(lambda: None))._subparsers._group_actions[0].choices.values()
+    parser: Any = make_parser(defaultdict(lambda: lambda _: None))
+    commands = parser._subparsers._group_actions[0].choices.values()
     return {option for command in commands for action in command._actions for option in action.option_strings}
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeclf_runtime.images.depths import question
+from edgeclf_runtime.images.bit_depths import question
 from edgeclf_runtime.images.read import read_image
 from edgeclf_runtime.results import UNKNOWN
 from edgeclf_runtime.text.terminal import printable

@@ -11,7 +11,7 @@ from typing import Any
 
 import edgeclf_runtime
 from edgeclf_runtime.bundle.manifest import FORMAT, FORMAT_VERSION, MANIFEST_SCHEMA
-from edgeclf_runtime.bundle.open import MANIFEST, MANIFEST_HASH
+from edgeclf_runtime.bundle.open_bundle import MANIFEST, MANIFEST_HASH
 from edgeclf_runtime.files.outputs import claim_output, new_folder
 from edgeclf_runtime.files.read import read_json, sha256_bytes, sha256_file
 from edgeclf_runtime.files.schema import SchemaError, parse_json
@@ -19,7 +19,7 @@ from edgeclf_runtime.files.schema import SchemaError, parse_json
 from ..data.datasets import Dataset
 from ..data.schemas import MAX_JSON_BYTES, QUANTIZATION
 from ..errors import ModelError, OutputError
-from ..evaluation.confidence import Confidence, fit_confidence
+from ..evaluation.confidence_threshold import Confidence, fit_confidence
 from ..evaluation.evaluate import Evaluation, measure
 from ..evaluation.evaluation_set import EvaluationSet
 from ..evaluation.logit_store import LOGIT_FILE, LogitStore, read_logits

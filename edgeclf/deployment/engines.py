@@ -1,6 +1,6 @@
-"""TensorRT engines of a bundle for this machine's own GPU, by the very code that a device builds its own with.
+"""Builds a bundle's TensorRT engines for this machine's GPU, with the same code as on a device.
 
-An engine for another machine is built there: it belongs to one TensorRT version and one GPU.
+An engine belongs to one TensorRT version and one GPU, so an engine for another machine is built there.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ import platform
 import shlex
 from pathlib import Path
 
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.commands import build as device_build
 from edgeclf_runtime.device.machine import is_jetson
-from edgeclf_runtime.trt.spec import Options
 
 from ..errors import BackendError
 from ..options import BuildOptions
@@ -21,30 +20,23 @@ from ..targets import TARGETS
 
 
 class BuildReport(device_build.BuildReport):
-    """What a build came to; see ``edgeclf_runtime.commands.build.BuildReport``."""
+    """The result of a build; see ``edgeclf_runtime.commands.build.BuildReport``."""
 
     def to_json(self) -> str:
-        """The report as one JSON object."""
+        """Return the report as one JSON object."""
         return json.dumps(self.to_dict(), ensure_ascii=False)
 
 
 def build(bundle: str | Path, options: BuildOptions | None = None) -> BuildReport:
-    """Build a bundle's engines for this machine's GPU, and hold each to the golden images.
+    """Build a bundle's engines for this machine's GPU, and check each on the golden images.
 
-    Raises BackendError where TensorRT, the driver or the GPU is missing, and, with the two
-    commands that do it there, for a target that is another machine.
+    Raises BackendError if TensorRT, the driver or the GPU is missing, and for a target that is another machine, with the two
+    commands that build the engine there.
     """
     options = options or BuildOptions()
     if options.target is not None and not _is_here(options.target):
         raise BackendError(_elsewhere(open_bundle(bundle).path, options.target))
-    wanted = Options(
-        workspace_bytes=options.workspace << 20 if options.workspace else None,
-        level=options.level,
-        version_compatible=options.version_compatible,
-        hardware_compatible=options.hardware_compatible,
-        retry=options.retry,
-    )
-    return BuildReport(*device_build.build(bundle, options.model, options.precision, wanted))
+    return BuildReport(*device_build.build(bundle, options.model, options.precision, options.engine))
 
 
 def _is_here(target: str) -> bool:
@@ -53,10 +45,10 @@ def _is_here(target: str) -> bool:
 
 def _elsewhere(path: str, target: str) -> str:
     if not any("tensorrt" in name or name == "fp16" for name in TARGETS[target].models):
-        return f"{target} has no NVIDIA GPU and needs no engine: copy the bundle, it runs there as it is"
+        return f"{target} has no NVIDIA GPU and needs no engine: copy the bundle, which runs there without a build"
     name = Path(path).name
     return (
-        f"an engine for {target} cannot be built on this {platform.machine()} machine, since it belongs to one TensorRT "
+        f"an engine for {target} cannot be built on this {platform.machine()} machine, because it belongs to one TensorRT "
         "version and one GPU; build it on the device:\n"
         f"  scp -r {shlex.quote(path)} DEVICE:\n"
         f"  ssh DEVICE python3 {shlex.quote(name)} build"

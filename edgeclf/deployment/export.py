@@ -14,7 +14,7 @@ from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
 from ..data.pixels import load_batches
 from ..errors import GateError
-from ..evaluation.opening import TorchRunner, model_metadata
+from ..evaluation.open_model import TorchRunner, model_metadata
 from ..graph.onnx_file import write_onnx
 from ..targets import OPSET
 from ..training.runs import Run, read_run

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeclf_runtime.bundle.open import Tolerance
+from edgeclf_runtime.bundle.open_bundle import Tolerance
 from edgeclf_runtime.classify import golden
 from edgeclf_runtime.device.machine import physical_cores
 from edgeclf_runtime.images.preprocess import Preprocessing, as_batch, preprocess

@@ -16,7 +16,7 @@ from ..data.datasets import SPLITS, Dataset, load_dataset
 from ..errors import DataError, OptionError
 from ..graph.inference import infer
 from .evaluation_set import EvaluationSet
-from .opening import open_model
+from .open_model import open_model
 
 _COLUMNS = 80
 """A terminal's width; a wider confusion matrix is shown in another form, and --json always has all of it."""

@@ -13,7 +13,7 @@ from edgeclf_runtime.images.read import each_image
 from edgeclf_runtime.results import Result
 from edgeclf_runtime.text.terminal import printable
 
-from .opening import open_model
+from .open_model import open_model
 
 
 @dataclass(frozen=True)

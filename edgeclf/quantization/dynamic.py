@@ -18,7 +18,7 @@ from edgeclf_runtime.images.preprocess import as_batch
 from ..data.sampling import evenly_spaced
 from ..errors import DependencyError
 from ..evaluation.evaluation_set import EvaluationSet
-from ..evaluation.opening import TorchRunner
+from ..evaluation.open_model import TorchRunner
 
 if TYPE_CHECKING:
     from ..training.backbones import ImageClassifier

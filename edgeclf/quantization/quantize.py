@@ -21,22 +21,22 @@ from ..errors import EdgeclfError
 from ..evaluation.comparison import compare
 from ..evaluation.evaluation_set import EvaluationSet
 from ..evaluation.logit_store import LOGIT_FILE, write_logits
-from ..evaluation.opening import model_metadata
+from ..evaluation.open_model import model_metadata
 from ..graph.inference import infer_file, time_files
 from ..graph.onnx_file import prepare, save_model
 from ..options import QuantizeOptions
 from ..progress import say
 from ..targets import CALIBRATION_CACHE, opset_of
 from ..training.runs import Run, read_run
+from .calibration_cache import format_cache
 from .dynamic import DYNAMIC, infer_dynamic
 from .histogram_store import HISTOGRAM_FILE, HistogramStore
 from .histograms import BINS, SAMPLE
-from .page import make_page
+from .html_page import make_page
 from .ranges import ranges_of
 from .report import Baseline, QuantizedFile, QuantizeReport
 from .rounding import Rounding, collect_moments
 from .search import Candidate, Search
-from .tensorrt_cache import format_cache
 
 REPORT_FILE = "quantization.json"
 REPORT_PAGE = "quantization.html"

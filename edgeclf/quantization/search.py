@@ -13,7 +13,8 @@ import numpy as np
 
 from ..data.sampling import evenly_spaced
 from ..errors import GateError
-from ..evaluation.comparison import Comparison, check_gate, compare, gate_failure
+from ..evaluation.accuracy_gate import check_gate, gate_failure
+from ..evaluation.comparison import Comparison, compare
 from ..evaluation.evaluation_set import EvaluationSet
 from ..graph.fp16 import halve, halve_remainder
 from ..graph.inference import infer_graph, time_files

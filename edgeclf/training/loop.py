@@ -7,12 +7,12 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import lightning
 import numpy as np
 import torch
 import torchmetrics
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
@@ -25,10 +25,12 @@ from ..errors import ImageError
 from ..progress import progress, say
 from .backbones import ImageClassifier
 
+if TYPE_CHECKING:
+    from lightning.pytorch.utilities.types import OptimizerLRScheduler
+
 _SMALLEST_SCALE = 2.0
-_LONGEST_TEMPORARY = (
-    60  # bytes; a socket's path has at most 107, and "/pymp-12345678/listener-12345678" and more is appended
-)
+# A socket's path has at most 107 bytes, and "/pymp-12345678/listener-12345678" and more is appended.
+_LONGEST_TEMPORARY = 60
 Rows = list[dict[str, float]]
 
 

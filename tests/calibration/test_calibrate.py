@@ -67,7 +67,7 @@ def test_a_set_is_not_overwritten_unasked(digits, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rule": "best"}, "there are stratified, random, diverse, uncertain"),
+        ({"rule": "best"}, "choose from stratified, random, diverse, uncertain"),
         ({"size": 0}, "1 or more was expected"),
         ({"rule": "uncertain"}, "add --model RUN"),
     ],

@@ -220,7 +220,7 @@ CIFAR_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog",
 
 @pytest.fixture
 def cifar(tmp_path, monkeypatch):
-    """A few images in CIFAR-10's own files, as its archive unpacks, and torchvision told their hashes."""
+    """A few images in CIFAR-10's own files, as its archive unpacks, with their hashes patched into torchvision."""
     from torchvision.datasets import CIFAR10
     from torchvision.datasets.utils import calculate_md5
 
@@ -263,7 +263,7 @@ def test_cifar10_that_is_not_there_says_how_to_fetch_it(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-# The division
+# The split
 
 
 def by_split(dataset):

@@ -1,4 +1,4 @@
-"""Several files that belong together, put into a folder that holds other things."""
+"""Atomic updates of a folder that holds other files too."""
 
 import errno
 import os

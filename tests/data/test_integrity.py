@@ -270,7 +270,7 @@ def test_labels_missing_from_train_are_named_with_their_files_and_what_was_meant
     assert [len(found[label].files) for label in ("cat", "emu")] == [1, 2]
 
 
-# Data of fewer bits than their files have
+# Data with fewer bits than their files
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14])

@@ -1,4 +1,4 @@
-"""Images come decoded, preprocessed and in order, and no more of them than are needed."""
+"""Loading pixels: decoded, preprocessed, in order, and only as many as needed."""
 
 import numpy as np
 import pytest

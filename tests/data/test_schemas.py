@@ -1,4 +1,4 @@
-"""Files that the host reads back: each wrong field is one sentence, and never a traceback."""
+"""Files that the host reads back: every wrong field is reported in one sentence, without a traceback."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import pytest
 from edgeclf.calibration.sets import CalibrationSet
 from edgeclf.data.datasets import load_dataset
 from edgeclf.errors import DataError, EdgeclfError, ModelError
-from edgeclf.evaluation.opening import open_model
+from edgeclf.evaluation.open_model import open_model
 from edgeclf.training.runs import read_run
 
 VALUES = (None, -1, 1e300, "", "\x1b[31m", [], {}, [{}], "x" * 5000)
@@ -53,7 +53,7 @@ def copy(run, tmp_path):
 
 def test_any_wrong_field_of_a_run_is_refused_or_harmless(copy):
     content = json.loads((copy / "run.json").read_text())
-    # What is only kept for the record may hold anything.
+    # Fields that are only kept for the record may hold anything.
     recorded = {("metrics",), ("data", "findings")} | {("options", name) for name in content["options"]}
     for where in places(content):
         for value in VALUES:

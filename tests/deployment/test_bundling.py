@@ -9,7 +9,7 @@ import pytest
 import edgeclf
 from edgeclf import BundleOptions
 from edgeclf.errors import ModelError, OptionError, OutputError
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.golden import read_golden
 from edgeclf_runtime.commands.selftest import selftest

@@ -14,10 +14,10 @@ from edgeclf.errors import BackendError, OptionError
 from edgeclf.options import BuildOptions
 from edgeclf_runtime.commands import build as engine_build
 from edgeclf_runtime.trt import cuda
-from edgeclf_runtime.trt.spec import Options
+from edgeclf_runtime.trt.engine_spec import EngineOptions
 
 
-def test_what_was_built_is_told_as_text_and_as_json(bundle, monkeypatch, command):
+def test_the_report_is_text_or_json(bundle, monkeypatch, command):
     asked = []
 
     def build(*arguments):
@@ -35,10 +35,11 @@ def test_what_was_built_is_told_as_text_and_as_json(bundle, monkeypatch, command
     )
     code, out, _ = command(*arguments, "--json")
     assert json.loads(out)["engines"][0]["facts"]["layer_precisions"] == {"FP16": 9}
-    assert asked[1] == (str(bundle), None, "fp16", Options(512 << 20, 5, version_compatible=True))
+    wanted = EngineOptions(workspace=512, level=5, version_compatible=True)
+    assert asked[1] == (str(bundle), None, "fp16", wanted)
 
 
-def test_where_nothing_could_be_built_the_exit_code_is_1(bundle, monkeypatch, command):
+def test_if_nothing_could_be_built_the_exit_code_is_1(bundle, monkeypatch, command):
     report = engine_build.BuildReport("11.4", "RTX", (), {"fp32 on tensorrt": "because"}, None, "cache", "")
     monkeypatch.setattr(engine_build, "build", lambda *_: report)
     code, out, _ = command("build", bundle)
@@ -71,13 +72,13 @@ def test_this_machine_may_be_named_and_a_jetson_is_one_where_it_runs(bundle, mon
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target": "toaster"}, "there is no target 'toaster'; there are x86-gpu, "),
-        ({"precision": "int4"}, "there is no precision 'int4'; there are best, fp32, fp16, int8"),
+        ({"target": "toaster"}, "there is no target 'toaster'; choose from x86-gpu, "),
+        ({"precision": "int4"}, "there is no precision 'int4'; choose from best, fp32, fp16, int8"),
         ({"workspace": 0}, "workspace is 0; 1 megabyte or more"),
         ({"level": 6}, "level is 6; 0 to 5"),
     ],
 )
-def test_options_that_cannot_be_meant_are_refused(options, message):
+def test_invalid_options_are_refused(options, message):
     with pytest.raises(OptionError, match=message):
         BuildOptions(**options)
 
@@ -89,7 +90,7 @@ def test_without_tensorrt_it_says_how_to_install_it(bundle, monkeypatch, command
     assert f"install it: {sys.executable} -m pip install tensorrt\n" in err
 
 
-def test_without_a_driver_it_is_one_sentence(bundle, monkeypatch, command):
+def test_without_a_driver_it_is_a_one_line_error(bundle, monkeypatch, command):
     monkeypatch.setattr(engine_build, "load_tensorrt", lambda: engine_build)
     monkeypatch.setattr(engine_build, "__version__", "11.4", raising=False)
     monkeypatch.setattr(cuda, "_library_paths", lambda: ["libnothing-of-that-name.so"])

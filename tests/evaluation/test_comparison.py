@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from edgeclf.errors import GateError
-from edgeclf.evaluation.comparison import _drop_by_label, check_gate, compare, paired_interval
+from edgeclf.evaluation.accuracy_gate import check_gate
+from edgeclf.evaluation.comparison import _drop_by_label, compare, paired_interval
 from edgeclf_runtime.classify.golden import divergence
 
 LABELS = ("cat", "dog", "fox")

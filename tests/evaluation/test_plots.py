@@ -11,7 +11,7 @@ from edgeclf.evaluation import plots
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The words of the figure that was saved last."""
+    """The text in the last saved figure."""
     from matplotlib.text import Text
 
     words = []

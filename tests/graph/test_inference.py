@@ -1,7 +1,7 @@
 import numpy as np
 
 from edgeclf.data.pixels import load_batches
-from edgeclf.evaluation.opening import open_model
+from edgeclf.evaluation.open_model import open_model
 from edgeclf.graph.inference import infer, infer_file
 from edgeclf.training.runs import read_run
 

@@ -12,7 +12,7 @@ import bundle_changes
 import bundles
 from small_bundle import make_small_bundle, seal
 
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.golden import read_golden
 from edgeclf_runtime.errors import BundleError
 

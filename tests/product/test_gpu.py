@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 
 import edgeclf
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.selection import open_proven
 from edgeclf_runtime.commands.bench import bench
 from edgeclf_runtime.commands.build import build

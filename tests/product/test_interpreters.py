@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.golden import read_golden
 from tests.support.pictures import noise
 
@@ -54,7 +54,7 @@ ARM64, ARM64_OPENCV = ROOT / "tests" / "support" / "arm64.py", "4.8.0.76"
 AT_ONCE = 2
 LOGITS = """
 import json, sys
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.images.read import read_image
 from edgeclf_runtime.images.preprocess import as_batch, preprocess
 from edgeclf_runtime.runners import open_runner

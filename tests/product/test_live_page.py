@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeclf_runtime.capture.base import Camera, Frame
+from edgeclf_runtime.capture.camera import Camera, Frame
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.errors import EndOfStream
 from edgeclf_runtime.results import Result
@@ -255,7 +255,7 @@ def test_the_token_opens_the_page_and_does_not_stay_in_the_address_bar(browser):
         plain = f"http://127.0.0.1:{urlsplit(sink.url).port}/"
         token = urlsplit(sink.invitation).query
         browser.open(plain)
-        assert "a token is needed" in browser.run("return document.body.innerText")
+        assert "a token is required" in browser.run("return document.body.innerText")
         browser.open(plain + "?" + token)
         browser.wait_until("document.getElementById('state').innerText.startsWith('waiting')")
         assert browser.run("return [location.href, document.cookie]") == [plain, ""]

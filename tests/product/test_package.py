@@ -106,8 +106,8 @@ def test_the_wheel_brings_the_command_and_its_licence(wheel):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_readme_shows_every_command(name):
-    assert re.search(rf"\bedgeclf {name}\b", (ROOT / "README.md").read_text(encoding="utf-8"))
+def test_the_page_of_commands_has_every_command(name):
+    assert re.search(rf"^\| `edgeclf {name}\b", (ROOT / "docs/commands.md").read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def shown(program):

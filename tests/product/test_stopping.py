@@ -14,7 +14,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.golden import golden_images
 from edgeclf_runtime.images.preprocess import as_batch, preprocess
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
@@ -127,7 +127,7 @@ def test_a_signal_ends_a_program_whose_inference_hangs(hanging, white, number, c
 GOLDEN = """
 import sys
 from edgeclf_runtime.classify import golden
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.errors import BackendError
 from edgeclf_runtime.classify.selection import open_proven
 from edgeclf_runtime.device.stopping import leave

@@ -9,8 +9,8 @@ from onnx import TensorProto, numpy_helper
 from edgeclf import CalibrationSet, QuantizeOptions, SplitOptions, load_dataset, quantize
 from edgeclf.errors import DataError, GateError, ModelError, OptionError, OutputError
 from edgeclf.progress import show_progress
+from edgeclf.quantization.calibration_cache import parse_cache
 from edgeclf.quantization.ranges import METHODS
-from edgeclf.quantization.tensorrt_cache import parse_cache
 from edgeclf.targets import FLAVORS, IR_VERSIONS, opset_of
 from edgeclf.training.runs import read_run
 
@@ -158,7 +158,7 @@ def test_options_out_of_range_are_refused():
         QuantizeOptions(max_drop=2)
     with pytest.raises(OptionError, match="no flavor int4"):
         QuantizeOptions(flavors=("int4",))
-    with pytest.raises(OptionError, match="no range method 'max'; there are best, minmax, percentile, entropy, mse"):
+    with pytest.raises(OptionError, match="no range method 'max'; choose from best, minmax, percentile, entropy, mse"):
         QuantizeOptions(method="max")
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime.__main__ import main
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify import selection
 from edgeclf_runtime.runners import open_runner
 from tests.support.faults import Opener

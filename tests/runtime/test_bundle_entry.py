@@ -46,7 +46,7 @@ def test_damaged_code_is_reported_before_it_is_run(copied):
     for path in [
         *one_of_each_folder.values(),
         runtime / "__main__.py",
-        runtime / "bundle/open.py",
+        runtime / "bundle/open_bundle.py",
         runtime / "errors.py",
     ]:
         flip_byte(path, path.stat().st_size // 3)
@@ -57,7 +57,7 @@ def test_damaged_code_is_reported_before_it_is_run(copied):
         flip_byte(path, path.stat().st_size // 3)
 
 
-@pytest.mark.parametrize("name", ["edgeclf_runtime/bundle/open.py", "manifest.json"])
+@pytest.mark.parametrize("name", ["edgeclf_runtime/bundle/open_bundle.py", "manifest.json"])
 def test_missing_code_is_reported(copied, name):
     (copied / name).unlink()
     code, _, err = output_of(start(copied, "info"))
@@ -124,7 +124,7 @@ def test_planted_byte_code_is_never_run(copied, tmp_path):
 
 
 def test_python_leaves_no_byte_code_in_a_bundle_that_is_imported_as_a_package(copied):
-    code = f"from edgeclf_runtime.bundle.open import open_bundle; open_bundle({str(copied)!r})"
+    code = f"from edgeclf_runtime.bundle.open_bundle import open_bundle; open_bundle({str(copied)!r})"
     subprocess.check_call([sys.executable, "-c", code], env=dict(os.environ, PYTHONPATH=str(copied)))
 
 

@@ -38,7 +38,7 @@ time.sleep(float(sys.argv[2]))
 """
 PROGRAM = """
 import sys
-from edgeclf_runtime.capture.open import open_camera
+from edgeclf_runtime.capture.open_camera import open_camera
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.commands.selftest import selftest
 

@@ -15,7 +15,7 @@ from edgeclf_runtime.results import Origin, find_origin
 from edgeclf_runtime.sinks import open_sink
 from edgeclf_runtime.sinks.lines import CsvSink
 from edgeclf_runtime.sinks.live.sink import LiveSink
-from edgeclf_runtime.sinks.uncertain import UncertainSink
+from edgeclf_runtime.sinks.uncertain_frames import UncertainSink
 from edgeclf_runtime.streaming.stream import StreamEvent, StreamResult, follow, stream
 from tests.support.results import LOST, result
 from tests.support.starting import output_of, start
@@ -45,7 +45,7 @@ def test_a_run_names_bundle_source_and_device(bundle):
 
 
 def bundle_id(bundle):
-    from edgeclf_runtime.bundle.open import open_bundle
+    from edgeclf_runtime.bundle.open_bundle import open_bundle
 
     return open_bundle(bundle).id[:12]
 

@@ -1,31 +1,36 @@
-"""What a building process is asked for, and who is told of its progress."""
-
-from __future__ import annotations
+"""Requests for a building process, and a receiver of its progress."""
 
 import os
 
 from edgeclf_runtime.files.read import sha256_file
-from edgeclf_runtime.trt.child import Request
+from edgeclf_runtime.trt.engine_spec import BuildRequest, EngineSpec
+
+SPEC = EngineSpec(
+    model_sha256="0",
+    tensorrt="11.4.0.106",
+    gpu="Orin",
+    compute_capability="8.7",
+    power_mode=None,
+    precision="fp32",
+    strongly_typed=True,
+    max_batch=8,
+    optimization_level=3,
+    dla=None,
+    calibration_sha256=None,
+    version_compatible=False,
+    hardware_compatible=False,
+)
 
 
-def request(source, plan, **other):
-    """A Request for an engine of batches up to 8, in the file's own types."""
-    facts = {
-        "source": str(source),
-        "source_sha256": sha256_file(source) if os.path.isfile(source) else "",
-        "plan": str(plan),
-        "strongly_typed": True,
-        "flags": (),
-        "exact": True,
-        "batches": (1, 1, 8),
-        "workspace_bytes": 256 << 20,
-        "optimization_level": 3,
-    }
-    return Request(**{**facts, **other})
+def request(source, plan, timing=None, **other):
+    """A BuildRequest for an engine of batches up to 8, in the file's own types; ``other`` fields are of its specification."""
+    sha256 = sha256_file(source) if os.path.isfile(source) else ""
+    spec = SPEC._replace(**{"model_sha256": sha256, **other})
+    return BuildRequest(spec, str(source), 256 << 20, plan=str(plan), timing=timing)
 
 
 class Told:
-    """Stands where a Progress stands, and hands on what it is told."""
+    """Stands in for a Progress, and passes the messages on."""
 
     def __init__(self, tell=lambda message: None):
         self._tell = tell

@@ -1,4 +1,4 @@
-"""Backbones by name, and weights that fit or are refused before anything of them is run."""
+"""Backbones by name, and weights, which are refused before any of their code runs if they do not fit."""
 
 import os
 import pickle
@@ -82,7 +82,7 @@ def test_as_many_tensors_under_other_names_are_refused(trained, tmp_path):
 
 
 class Code:
-    """A pickle of it makes a folder where it is read."""
+    """Its pickle creates a folder when it is loaded."""
 
     def __init__(self, folder):
         self.folder = folder

@@ -1,4 +1,4 @@
-"""A run is read whole or refused with what to do."""
+"""Reading a run: whole, or refused with the fix."""
 
 import json
 import shutil
@@ -40,7 +40,7 @@ def test_a_run_remembers_the_hash_of_each_image(run, digits):
 def test_a_run_gives_back_the_network_that_was_trained(run, digits):
     import torch
 
-    from edgeclf.evaluation.opening import open_model
+    from edgeclf.evaluation.open_model import open_model
 
     with open_model(run / "model.fp32.onnx") as exported, torch.inference_mode():
         batch = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.float32)
@@ -55,7 +55,7 @@ def test_a_folder_that_is_no_run_is_told_how_to_make_one(tmp_path):
 
 def test_a_run_of_a_newer_format_says_upgrade(damaged):
     edit(damaged, lambda facts: facts.update(format_version=99))
-    with pytest.raises(ModelError, match=r"edgeclf-run 99; this edgeclf reads edgeclf-run 1: upgrade it"):
+    with pytest.raises(ModelError, match=r"edgeclf-run 99; this edgeclf reads edgeclf-run 1: upgrade edgeclf"):
         read_run(damaged)
 
 

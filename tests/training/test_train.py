@@ -1,4 +1,4 @@
-"""Training: the same seed gives the same run, each image goes through a frozen backbone once, nothing is left half done."""
+"""Training: same seed, same run; one pass per image through a frozen backbone; nothing half done is left behind."""
 
 import contextlib
 import csv
@@ -109,7 +109,7 @@ def test_full_fine_tuning_trains_every_layer_and_its_batch_norm(full, small):
 
 @pytest.mark.slow
 def test_weights_that_begin_at_random_are_trained_from_a_head_of_usual_size(digits, tmp_path):
-    # Fitted to the random features of this backbone, the head had weights that no training recovered from.
+    # A head fitted to the random features of this backbone had weights from which training did not recover.
     options = TrainOptions(image_size=64, epochs=1, backbone="efficientnet_b0", weights="none", finetune="full")
     report = edgeclf.train(digits, tmp_path / "run", options)
     assert report.metrics["loss"] < 5
@@ -168,7 +168,7 @@ def test_relative_and_linked_data_is_found_again_from_elsewhere(digits, tmp_path
 
 
 def process_state():
-    """Return what training changes of the process: settings of torch, random states, logging, warnings, environment."""
+    """Return the state that training changes: settings of torch, random states, logging, warnings, environment."""
     return {
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "warn only": torch.is_deterministic_algorithms_warn_only_enabled(),
@@ -227,7 +227,7 @@ def test_a_taken_output_is_refused_before_the_data_is_read(tmp_path):
     (tmp_path / "run" / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match="exists and is not empty"):
         edgeclf.train(tmp_path / "no data", tmp_path / "run")
-    with pytest.raises(OutputError, match=r"holds no run.json, so edgeclf did not make it and will not replace it"):
+    with pytest.raises(OutputError, match=r"has no run.json, so edgeclf did not create it and will not replace it"):
         edgeclf.train(tmp_path / "no data", tmp_path / "run", overwrite=True)
 
 

@@ -1,4 +1,4 @@
-"""``build`` on a whole bundle: engines built for real, inference by a stand-in that answers as the golden images expect."""
+"""``build`` on a whole bundle: real builds, and inference by a stand-in that gives the expected logits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgeclf_runtime.__main__ import main
-from edgeclf_runtime.bundle.open import Tolerance, open_bundle
+from edgeclf_runtime.bundle.open_bundle import Tolerance, open_bundle
 from edgeclf_runtime.classify import tuning
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.golden import golden_images
@@ -24,9 +24,10 @@ from edgeclf_runtime.commands import build as engine_build
 from edgeclf_runtime.commands.build import build
 from edgeclf_runtime.commands.selftest import selftest
 from edgeclf_runtime.device import child_process
-from edgeclf_runtime.errors import BackendError
+from edgeclf_runtime.errors import BackendError, OptionError
+from edgeclf_runtime.files.read import sha256_file
 from edgeclf_runtime.trt import cuda, engine, gpu
-from edgeclf_runtime.trt.spec import Options
+from edgeclf_runtime.trt.engine_spec import EngineOptions, resolve
 from tests.support.gpus import GPU, Net, make_cudart
 from tests.support.tensorrt_rig import BUILDS, rig
 
@@ -83,7 +84,7 @@ def test_what_is_right_is_kept_and_the_fastest_is_found(net, opened):
 
 
 @pytest.mark.slow
-def test_an_engine_that_gives_other_logits_is_told(net, opened):
+def test_an_engine_with_other_logits_is_reported(net, opened):
     compute = net.compute
     net.compute = lambda batch: compute(batch) + 1
     report = build(opened.path, precision="fp32")
@@ -95,13 +96,13 @@ def test_an_engine_that_gives_other_logits_is_told(net, opened):
 def test_fp16_without_an_fp16_model_is_an_fp32_engine_and_says_so(net, opened):
     report = build(opened.path, precision="fp16")
     assert report.engines[0].precision == "fp32"
-    assert str(report).endswith("\nthe bundle has no fp16 model for TensorRT, so that this is an FP32 engine")
+    assert str(report).endswith("\nthe bundle has no fp16 model for TensorRT, so this is an FP32 engine")
 
 
-def test_a_precision_that_the_bundle_has_not_names_those_it_has(net, opened):
+def test_the_error_for_a_missing_precision_lists_those_in_the_bundle(net, opened):
     with pytest.raises(BackendError, match=r"the bundle has no int8 model for TensorRT; use --precision fp32"):
         build(opened.path, precision="int8")
-    with pytest.raises(BackendError, match=r"there is no precision 'int4'; there are best, fp32, fp16, int8"):
+    with pytest.raises(OptionError, match=r"there is no precision 'int4'; choose from best, fp32, fp16, int8"):
         build(opened.path, precision="int4")
 
 
@@ -110,7 +111,7 @@ def test_a_bundle_or_a_model_that_is_not_for_tensorrt_is_one_sentence(net, opene
         build(opened.path, "int8-cpu")
     other = opened._replace(order={"default": ["int8-cpu"]})
     monkeypatch.setattr("edgeclf_runtime.commands.build.open_bundle", lambda path: other)
-    with pytest.raises(BackendError, match=r"holds no model for TensorRT on this machine \(.*--target"):
+    with pytest.raises(BackendError, match=r"has no model for TensorRT on this machine \(.*--target"):
         build(opened.path)
 
 
@@ -140,7 +141,7 @@ def test_a_classifier_runs_on_the_engine_and_on_the_next_backend_when_the_gpu_fa
         ("cudaGetDeviceCount 100", "no NVIDIA GPU can be used here"),
         ("cudaMalloc 2", "the GPU's memory is full"),
         ("plan", "TensorRT cannot load the engine; build it again: build --retry: magicTag does not match"),
-        ("disk", "MB free, an engine needs 25 MB; free some space"),
+        ("disk", "MB free, and an engine needs 25 MB; free some space"),
         ("abort", "TensorRT ended the building process of model.fp32.onnx by signal 6"),
         ("operator", "In node 0 with name: odd and operator: Odd"),
     ],
@@ -155,9 +156,8 @@ def test_whatever_stops_tensorrt_the_next_backend_classifies_and_the_log_says_wh
     elif failure == "abort":
         monkeypatch.setattr(child_process, "_START", "import os; os.abort()")
     elif failure == "operator":
-        choose = engine.choose
         bad = odd_model(os.environ["XDG_CACHE_HOME"])
-        monkeypatch.setattr(engine, "choose", lambda *given: choose(*given)._replace(source=bad))
+        monkeypatch.setattr(engine, "resolve", lambda *given: with_source(resolve(*given), bad))
     else:
         monkeypatch.setenv("FAIL_CUDA", failure)
     with Classifier.open(opened, model="fp32") as classifier:
@@ -165,6 +165,11 @@ def test_whatever_stops_tensorrt_the_next_backend_classifies_and_the_log_says_wh
         assert classifier.classify(golden_images(opened)[0]).label
     assert "passed over fp32 on tensorrt: " in caplog.text
     assert reason in caplog.text
+
+
+def with_source(request, path):
+    """A BuildRequest for another model file."""
+    return request._replace(source=path, spec=request.spec._replace(model_sha256=sha256_file(path)))
 
 
 def odd_model(folder):
@@ -178,10 +183,10 @@ def odd_model(folder):
     return os.path.join(folder, "odd.onnx")
 
 
-def test_an_engine_for_a_dla_that_is_not_there_leaves_the_usual_one(net, opened):
-    report = build(opened.path, precision="fp32", options=Options(dla=0))
+def test_without_a_dla_the_default_engine_stays_in_use(net, opened):
+    report = build(opened.path, precision="fp32", options=EngineOptions(dla=0))
     assert report.failures == {
-        "fp32 on tensorrt": "DLA computes in FP16 and INT8 alone; use --precision fp16 or int8, or leave out --dla"
+        "fp32 on tensorrt": "DLA supports only FP16 and INT8; use --precision fp16 or int8, or leave out --dla"
     }
     with Classifier.open(opened, model="fp32") as classifier:
         assert classifier.backend == "tensorrt"
@@ -192,35 +197,44 @@ def test_an_engine_that_was_asked_for_and_gives_other_logits_is_not_used(net, op
     build(opened.path, precision="fp32")
     compute = net.compute
     net.compute = lambda batch: compute(batch) + 1
-    assert build(opened.path, precision="fp32", options=Options(level=1)).engines == ()
+    assert build(opened.path, precision="fp32", options=EngineOptions(level=1)).engines == ()
     net.compute = compute
     with Classifier.open(opened, model="fp32") as classifier:
         assert classifier.backend == "tensorrt"
         assert classifier.runner.facts["key"]["optimization_level"] == 3
-    assert build(opened.path, precision="fp32", options=Options(level=1)).engines
+    assert build(opened.path, precision="fp32", options=EngineOptions(level=1)).engines
     with Classifier.open(opened, model="fp32") as classifier:
         assert classifier.runner.facts["key"]["optimization_level"] == 1
 
 
-def test_a_build_that_is_killed_leaves_the_next_backend(net, opened, monkeypatch, caplog):
+def test_after_a_killed_build_the_next_backend_is_used(net, opened, monkeypatch, caplog):
     monkeypatch.setattr(child_process, "_START", "import os; os.kill(os.getpid(), 9)")
     with Classifier.open(opened, model="fp32") as classifier:
         assert classifier.backend == "onnxruntime"
     assert "passed over fp32 on tensorrt: the build of the engine of model.fp32.onnx was killed" in caplog.text
 
 
-def test_the_devices_command_line_asks_for_what_it_says(net, opened, monkeypatch, capsys):
+def test_the_devices_command_line_passes_every_option_on(net, opened, monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(engine_build, "build", lambda *given: asked.append(given) or build(opened.path, "int8-cpu"))
     options = "--precision int8 --dla 1 --calibration photos --calibrator --level 0 --workspace 128 --retry"
     assert main(["build", opened.path, *options.split(), "--version-compatible", "--hardware-compatible"]) == 1
-    wanted = Options(128 << 20, 0, 1, True, "photos", None, True, True, True)
+    wanted = EngineOptions(
+        workspace=128,
+        level=0,
+        dla=1,
+        calibrator=True,
+        calibration="photos",
+        version_compatible=True,
+        hardware_compatible=True,
+        retry=True,
+    )
     assert asked == [(opened.path, None, "int8", wanted)]
     assert capsys.readouterr().err.startswith("error: the model int8-cpu is not for TensorRT")
     with pytest.raises(SystemExit):
         main(["build", opened.path, "--dla", "one"])
-    assert "'one' is no number of a core; 0 or 1 was expected" in capsys.readouterr().err
+    assert "'one' is not a core number; 0 or 1 was expected" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -269,7 +283,7 @@ def test_cuda_is_opened_after_the_last_build(net, two_models, contexts, monkeypa
 
 
 @pytest.mark.slow
-def test_when_a_model_fails_cuda_is_given_back_before_the_next_ones_engine_is_built(net, two_models, contexts, caplog):
+def test_when_a_model_fails_cuda_is_closed_before_the_next_engine_is_built(net, two_models, contexts, caplog):
     strict = {"default": Tolerance(0.0, 0.0, 0.0)}
     models = tuple(m._replace(tolerances=strict) if m.name == "fp16" else m for m in two_models.models)
     with Classifier.open(two_models._replace(models=models)) as classifier:

@@ -1,4 +1,4 @@
-"""Engines that are built once and kept, by TensorRT 11.4's bindings where there is no GPU; see ``tensorrt_rig.py``."""
+"""Engines that are built once and cached, with TensorRT 11.4's bindings and no GPU; see ``tensorrt_rig.py``."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from types import SimpleNamespace
 import pytest
 from onnx import helper
 
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.device import child_process
 from edgeclf_runtime.errors import BackendError
-from edgeclf_runtime.trt import cache, engine
+from edgeclf_runtime.trt import engine, engine_cache, engine_spec
 from edgeclf_runtime.trt.engine import ensure_engine, forget_engines
-from edgeclf_runtime.trt.spec import Options
+from edgeclf_runtime.trt.engine_spec import EngineOptions
 from tests.support.engine_requests import Told
 from tests.support.gpus import NANO, ORIN, RTX, TX2
 from tests.support.tensorrt_rig import BUILDS
@@ -45,7 +45,7 @@ def test_a_build_that_is_killed_is_tried_again_with_little_memory(tensorrt, relu
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_build_that_the_system_ends_is_not_held_against_the_model(monkeypatch, tensorrt, relu, number):
+def test_a_build_that_the_system_ends_is_not_remembered_as_a_failure(monkeypatch, tensorrt, relu, number):
     begin = child_process._START
     monkeypatch.setattr(child_process, "_START", f"import os; os.kill(os.getpid(), {int(number)})")
     with pytest.raises(BackendError, match=r"the build of the engine of model.fp32.onnx was ended from outside"):
@@ -64,11 +64,11 @@ def test_an_engine_is_built_once_and_kept_with_its_facts(tensorrt, relu, tmp_pat
     assert {path.suffix for path in (tmp_path / "cache/edgeclf/engines").iterdir()} == {".engine", ".json", ".timing"}
 
 
-def test_an_engine_that_cannot_be_loaded_is_built_anew_by_retry(tensorrt, relu, tmp_path):
+def test_retry_rebuilds_an_engine_that_cannot_be_loaded(tensorrt, relu, tmp_path):
     first = ensure_engine(relu, ORIN)
     file = kept(tmp_path, ".engine")
     before = file.stat().st_mtime_ns
-    assert ensure_engine(relu, ORIN, Options(retry=True)).facts["key"] == first.facts["key"]
+    assert ensure_engine(relu, ORIN, EngineOptions(retry=True)).facts["key"] == first.facts["key"]
     assert file.stat().st_mtime_ns > before
 
 
@@ -82,16 +82,16 @@ def test_an_engine_that_was_changed_is_never_used(tensorrt, relu, tmp_path, capl
     file = kept(tmp_path, ".engine")
     file.write_bytes(b"foreign" + good)
     assert ensure_engine(relu, ORIN).plan != b"foreign" + good
-    assert "is not used: it was changed (its sha256 differs from that beside it)" in caplog.text
+    assert "is not used: it was changed (its sha256 differs from the one beside it)" in caplog.text
 
 
-def test_an_engine_for_something_else_is_not_used_and_what_differs_is_named(tensorrt, relu, tmp_path, caplog):
+def test_an_engine_for_another_gpu_is_not_used_and_the_difference_is_logged(tensorrt, relu, tmp_path, caplog):
     ensure_engine(relu, ORIN)
     ensure_engine(relu, ORIN._replace(name="NVIDIA Thor", capability=(11, 0)))
     assert "is not used: compute_capability 8.7 (here 11.0), gpu Orin (here NVIDIA Thor)" in caplog.text
 
 
-def test_an_engine_under_another_ones_name_is_not_used(tensorrt, relu, tmp_path, caplog):
+def test_an_engine_under_the_name_of_another_is_not_used(tensorrt, relu, tmp_path, caplog):
     ensure_engine(relu, ORIN)
     file = kept(tmp_path, ".json")
     facts = json.loads(file.read_text())
@@ -102,7 +102,7 @@ def test_an_engine_under_another_ones_name_is_not_used(tensorrt, relu, tmp_path,
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
-def test_an_engine_of_another_users_is_never_used(tensorrt, relu, tmp_path, caplog):
+def test_another_users_engine_is_never_used(tensorrt, relu, tmp_path, caplog):
     ensure_engine(relu, ORIN)
     os.chown(kept(tmp_path, ".engine"), 1234, 1234)
     ensure_engine(relu, ORIN)
@@ -111,7 +111,7 @@ def test_an_engine_of_another_users_is_never_used(tensorrt, relu, tmp_path, capl
 
 
 @pytest.mark.slow
-def test_facts_that_are_garbled_make_the_engine_anew(tensorrt, relu, tmp_path, caplog):
+def test_an_engine_with_damaged_facts_is_rebuilt(tensorrt, relu, tmp_path, caplog):
     ensure_engine(relu, ORIN)
     for garbled in (b"", b"[]", b"{}", b'{"key": 1, "sha256": 2}', b"\xff"):
         kept(tmp_path, ".json").write_bytes(garbled)
@@ -120,20 +120,22 @@ def test_facts_that_are_garbled_make_the_engine_anew(tensorrt, relu, tmp_path, c
         assert "cannot be used" in caplog.text
 
 
-def test_a_refusal_is_remembered_until_it_is_to_be_tried_again(tensorrt, small, monkeypatch):
+def test_a_refusal_is_remembered_until_retry(tensorrt, small, monkeypatch):
     bad = small([helper.make_node("Foo", ["image"], ["logits"])])
     with pytest.raises(BackendError, match=r"operator: Foo"):
         ensure_engine(bad, ORIN)
     builds = []
     monkeypatch.setattr(engine, "build_engine", lambda *_: builds.append(1) or {"build_s": 1})
-    with pytest.raises(BackendError, match=r"operator: Foo(.*\n)*.*that was tried before; to try again: build --retry"):
+    with pytest.raises(
+        BackendError, match=r"operator: Foo(.*\n)*.*this build failed before; to try again: build --retry"
+    ):
         ensure_engine(bad, ORIN)
     assert not builds
-    ensure_engine(bad, ORIN, Options(retry=True))
+    ensure_engine(bad, ORIN, EngineOptions(retry=True))
     assert builds
 
 
-def test_a_cache_that_cannot_be_written_gives_way_to_the_users_own_and_says_so(
+def test_the_users_own_cache_replaces_one_that_is_not_writable_with_a_warning(
     tensorrt, relu, tmp_path, monkeypatch, caplog
 ):
     (tmp_path / "file").write_text("")
@@ -141,38 +143,38 @@ def test_a_cache_that_cannot_be_written_gives_way_to_the_users_own_and_says_so(
     first = ensure_engine(relu, ORIN)
     own = str(tmp_path / "home/.cache/edgeclf/engines")
     assert first.folder == own
-    assert "file/edgeclf/engines cannot be written" in caplog.text
-    assert f"engines are kept in {own}" in caplog.text
+    assert "file/edgeclf/engines is not writable" in caplog.text
+    assert f"engines are stored in {own}" in caplog.text
     monkeypatch.setattr(engine, "build_engine", None)
     assert ensure_engine(relu, ORIN) == first
 
 
-def test_where_no_cache_can_be_written_a_temporary_folder_serves(tensorrt, relu, tmp_path, monkeypatch, caplog):
+def test_without_a_writable_cache_a_temporary_folder_is_used(tensorrt, relu, tmp_path, monkeypatch, caplog):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert ensure_engine(relu, ORIN).plan
-    assert ensure_engine(relu, ORIN, Options(level=1)).plan
+    assert ensure_engine(relu, ORIN, EngineOptions(level=1)).plan
     assert not list(tmp_path.glob("edgeclf-engines-*"))
-    assert "engines cannot be written" in caplog.text
-    assert "will be built anew at every start" in caplog.text
+    assert "engines is not writable" in caplog.text
+    assert "will be built at every start" in caplog.text
 
 
-def test_what_the_user_asks_for_is_an_engine_of_its_own_which_is_used_from_then_on(tensorrt, relu):
+def test_options_make_a_separate_engine_which_is_used_from_then_on(tensorrt, relu):
     usual = ensure_engine(relu, RTX)
-    asked = ensure_engine(relu, RTX, Options(hardware_compatible=True, level=1))
+    asked = ensure_engine(relu, RTX, EngineOptions(hardware_compatible=True, level=1))
     assert asked.facts["key"] == {**usual.facts["key"], "hardware_compatible": True, "optimization_level": 1}
     assert ensure_engine(relu, RTX) == asked
-    assert ensure_engine(relu, RTX, Options()) == usual == ensure_engine(relu, RTX)
+    assert ensure_engine(relu, RTX, EngineOptions()) == usual == ensure_engine(relu, RTX)
 
 
-def test_an_engine_that_is_forgotten_or_damaged_gives_way_to_the_usual_one(tensorrt, relu, tmp_path, caplog):
+def test_the_default_engine_replaces_one_that_is_forgotten_or_damaged(tensorrt, relu, tmp_path, caplog):
     usual = ensure_engine(relu, RTX)
-    asked = ensure_engine(relu, RTX, Options(hardware_compatible=True))
+    asked = ensure_engine(relu, RTX, EngineOptions(hardware_compatible=True))
     forget_engines(relu, RTX)
     assert ensure_engine(relu, RTX) == usual
-    asked = ensure_engine(relu, RTX, Options(hardware_compatible=True))
+    asked = ensure_engine(relu, RTX, EngineOptions(hardware_compatible=True))
     (facts,) = [path for path in (tmp_path / "cache").rglob("*.json") if json.loads(path.read_text()) == asked.facts]
     facts.with_suffix(".engine").write_bytes(b"damaged")
     assert ensure_engine(relu, RTX) == usual
@@ -180,23 +182,25 @@ def test_an_engine_that_is_forgotten_or_damaged_gives_way_to_the_usual_one(tenso
 
 
 def test_a_hardware_compatible_engine_serves_other_gpus_since_ampere(tensorrt, relu, monkeypatch, caplog):
-    asked = ensure_engine(relu, RTX, Options(hardware_compatible=True))
+    asked = ensure_engine(relu, RTX, EngineOptions(hardware_compatible=True))
     monkeypatch.setattr(engine, "build_engine", None)
     other = RTX._replace(name="NVIDIA RTX A2000", capability=(8, 6))
     assert ensure_engine(relu, other) == asked
-    assert f"built by TensorRT {BUILDS} for {RTX.name} is used" in caplog.text
+    assert f"using an engine that TensorRT {BUILDS} built for {RTX.name}" in caplog.text
     with pytest.raises(TypeError, match="NoneType"):
         ensure_engine(relu, RTX._replace(name="RTX 2080", capability=(7, 5)))
 
 
 @pytest.mark.parametrize(("version", "serves"), [("11.4.1.5", True), ("12.0.0", True), ("11.3.9.9", False)])
-def test_a_version_compatible_engine_serves_later_tensorrts_alone(
+def test_a_version_compatible_engine_serves_only_later_tensorrts(
     tensorrt, relu, tmp_path, monkeypatch, version, serves
 ):
     # TensorRT's lean runtime, which would be inside of it, is not at hand: the facts are what counts here.
-    keep = cache.keep_facts
-    monkeypatch.setattr(cache, "keep_facts", lambda f, k, *rest: keep(f, dict(k, version_compatible=True), *rest))
-    monkeypatch.setattr(cache, "new_engine", version_compatible(cache.new_engine))
+    keep = engine_cache.keep_facts
+    monkeypatch.setattr(
+        engine_cache, "keep_facts", lambda f, s, *rest: keep(f, s._replace(version_compatible=True), *rest)
+    )
+    monkeypatch.setattr(engine_cache, "new_engine", version_compatible(engine_cache.new_engine))
     built = ensure_engine(relu, RTX)
     monkeypatch.setattr(engine, "load_tensorrt", lambda: SimpleNamespace(__version__=version))
     monkeypatch.setattr(engine, "build_engine", None)
@@ -208,59 +212,65 @@ def test_a_version_compatible_engine_serves_later_tensorrts_alone(
 
 
 def version_compatible(new_engine):
-    """Keep engines under the key that one for later TensorRTs has."""
-    return lambda folder, key: new_engine(folder, dict(key, version_compatible=True))
+    """Cache engines under the specification of a version-compatible one."""
+    return lambda folder, spec: new_engine(folder, engine_spec._replace(version_compatible=True))
 
 
-def test_a_version_compatible_engine_is_asked_of_tensorrt_which_wants_its_lean_runtime_inside(tensorrt, relu):
+def test_a_version_compatible_engine_needs_tensorrts_lean_runtime(tensorrt, relu):
     # These bindings come without it; TensorRT's own words say what to install.
     with pytest.raises(BackendError, match=r"TensorRT 11.4.0.106 refuses (.*\n)+.*libnvinfer_lean"):
-        ensure_engine(relu, RTX, Options(version_compatible=True))
+        ensure_engine(relu, RTX, EngineOptions(version_compatible=True))
 
 
-def test_a_dla_where_there_is_none_is_a_sentence(tensorrt, relu, small):
+def test_a_missing_dla_is_a_clear_error(tensorrt, relu, small):
     fp16 = small([helper.make_node("Relu", ["image"], ["logits"])], name="model.fp16.onnx")
-    with pytest.raises(BackendError, match=r"TensorRT 11.4.0.106 finds no DLA here, --dla 0 .*; leave out --dla"):
-        ensure_engine(fp16, ORIN, Options(dla=0))
+    with pytest.raises(
+        BackendError,
+        match=r"TensorRT 11.4.0.106 finds no DLA here, and --dla 0 was given; Xavier and Orin have DLA; leave out --dla",
+    ):
+        ensure_engine(fp16, ORIN, EngineOptions(dla=0))
     assert ensure_engine(fp16, ORIN).facts["key"]["dla"] is None
 
 
-def test_a_build_like_an_earlier_one_is_told_how_long_it_will_take(tensorrt, relu, monkeypatch):
+def test_the_duration_of_an_earlier_build_is_shown(tensorrt, relu, monkeypatch):
     ensure_engine(relu, ORIN)
     expected = []
     monkeypatch.setattr(engine, "Progress", lambda name, expected_s: expected.append(expected_s) or Told())
-    build_s = ensure_engine(relu, ORIN, Options(level=1)).facts["build_s"]
+    build_s = ensure_engine(relu, ORIN, EngineOptions(level=1)).facts["build_s"]
     ensure_engine(relu, RTX)
     assert len(expected) == 2
     assert expected[0] == pytest.approx(build_s, abs=5)
     assert expected[1] is None
 
 
-def test_facts_are_added_to_those_that_are_kept(tensorrt, relu):
+def test_facts_are_added_to_the_cached_ones(tensorrt, relu):
     first = ensure_engine(relu, ORIN)
-    added = cache.add_facts(first.folder, first.facts["key"], layers={"a": "FP32"})
+    added = engine_cache.add_facts(first.folder, first.spec, layers={"a": "FP32"})
     assert added == {**first.facts, "layers": {"a": "FP32"}} == ensure_engine(relu, ORIN).facts
-    assert cache.add_facts(first.folder, {"other": 1}, layers={}) is None
+    assert engine_cache.add_facts(first.folder, first.spec._replace(gpu="other"), layers={}) is None
 
 
-def test_too_little_space_is_told_before_minutes_are_spent(tensorrt, relu, monkeypatch):
+def test_too_little_disk_space_is_reported_before_the_build(tensorrt, relu, monkeypatch):
     monkeypatch.setattr(engine.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
-    with pytest.raises(BackendError, match=r"has 0 MB free, an engine needs .* free some space"):
+    with pytest.raises(BackendError, match=r"has 0 MB free, and an engine needs .* free some space"):
         ensure_engine(relu, ORIN)
 
 
-def test_a_build_says_that_it_begins(tensorrt, relu, caplog):
+def test_the_start_of_a_build_is_logged(tensorrt, relu, caplog):
     with caplog.at_level(logging.WARNING):
         ensure_engine(relu, ORIN)
-    assert re.search(r"TensorRT 11.4.0.106 builds an engine of model.fp32.onnx \(fp32\) for Orin, once", caplog.text)
+    assert re.search(
+        r"TensorRT 11.4.0.106 is building an engine of model.fp32.onnx \(fp32\) for Orin; this is done once",
+        caplog.text,
+    )
 
 
 @pytest.fixture
 def mode(monkeypatch):
-    """Set the power mode that a Jetson says it is in."""
+    """Set the power mode that a Jetson reports."""
 
     def set_mode(name):
-        monkeypatch.setattr(engine, "power_mode", lambda: name)
+        monkeypatch.setattr(engine_spec, "power_mode", lambda: name)
 
     set_mode("MAXN (mode 0)")
     return set_mode
@@ -269,7 +279,7 @@ def mode(monkeypatch):
 def test_each_power_mode_has_an_engine_and_timings_of_its_own(tensorrt, relu, mode, tmp_path):
     first = ensure_engine(relu, ORIN)
     mode("15W (mode 2)")
-    second = ensure_engine(relu, ORIN, Options())
+    second = ensure_engine(relu, ORIN, EngineOptions())
     assert second.facts["key"] == {**first.facts["key"], "power_mode": "15W (mode 2)"}
     assert ensure_engine(relu, ORIN) == second
     mode("MAXN (mode 0)")
@@ -278,7 +288,7 @@ def test_each_power_mode_has_an_engine_and_timings_of_its_own(tensorrt, relu, mo
     assert len(list(folder.glob("*.engine"))) == len(list(folder.glob("*.timing"))) == 2
 
 
-def test_until_it_is_built_for_the_mode_an_engine_of_another_mode_is_used_and_the_log_says_so(
+def test_an_engine_of_another_power_mode_is_used_until_one_is_built_and_the_log_says_so(
     tensorrt, relu, mode, monkeypatch, caplog
 ):
     built = ensure_engine(relu, ORIN)
@@ -286,15 +296,15 @@ def test_until_it_is_built_for_the_mode_an_engine_of_another_mode_is_used_and_th
     with monkeypatch.context() as patch:
         patch.setattr(engine, "build_engine", None)
         assert ensure_engine(relu, ORIN) == built
-    said = "was built in power mode MAXN (mode 0) is used in 15W (mode 2); to have one built for this mode: build"
+    said = "was built in power mode MAXN (mode 0); the mode is now 15W (mode 2): build makes an engine for it"
     assert said in caplog.text
-    ensure_engine(relu, ORIN, Options())
+    ensure_engine(relu, ORIN, EngineOptions())
     caplog.clear()
     assert ensure_engine(relu, ORIN).facts["key"]["power_mode"] == "15W (mode 2)"
     assert caplog.text == ""
 
 
-def test_another_mode_is_all_that_may_differ(tensorrt, relu, mode, monkeypatch):
+def test_only_the_power_mode_may_differ(tensorrt, relu, mode, monkeypatch):
     ensure_engine(relu, ORIN)
     mode("15W (mode 2)")
     monkeypatch.setattr(engine, "build_engine", None)
@@ -302,25 +312,25 @@ def test_another_mode_is_all_that_may_differ(tensorrt, relu, mode, monkeypatch):
         ensure_engine(relu, ORIN._replace(name="NVIDIA Thor"))
 
 
-def test_what_the_user_asked_for_stays_in_use_in_every_mode(tensorrt, relu, mode):
+def test_requested_options_stay_in_use_in_every_power_mode(tensorrt, relu, mode):
     usual = ensure_engine(relu, ORIN)
-    asked = ensure_engine(relu, ORIN, Options(level=1))
+    asked = ensure_engine(relu, ORIN, EngineOptions(level=1))
     mode("15W (mode 2)")
     assert ensure_engine(relu, ORIN) == asked
-    assert ensure_engine(relu, ORIN, Options(level=1)).facts["key"]["power_mode"] == "15W (mode 2)"
+    assert ensure_engine(relu, ORIN, EngineOptions(level=1)).facts["key"]["power_mode"] == "15W (mode 2)"
     mode("MAXN (mode 0)")
     assert ensure_engine(relu, ORIN) == asked
     forget_engines(relu, ORIN)
     assert ensure_engine(relu, ORIN) == usual
 
 
-def test_what_tensorrt_refused_in_one_mode_is_not_built_again_in_another(tensorrt, small, mode, monkeypatch):
+def test_a_model_that_tensorrt_refused_in_one_power_mode_is_not_built_in_another(tensorrt, small, mode, monkeypatch):
     bad = small([helper.make_node("Foo", ["image"], ["logits"])])
     with pytest.raises(BackendError, match=r"operator: Foo"):
         ensure_engine(bad, ORIN)
     mode("15W (mode 2)")
     monkeypatch.setattr(engine, "build_engine", None)
-    with pytest.raises(BackendError, match=r"that was tried before"):
+    with pytest.raises(BackendError, match=r"this build failed before"):
         ensure_engine(bad, ORIN)
 
 

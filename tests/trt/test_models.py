@@ -1,4 +1,4 @@
-"""Backbones of three families become engines by TensorRT 11.4's own parser and compiler, as FP32, FP16 and Q/DQ."""
+"""Backbones of three families become engines with TensorRT 11.4's own parser and compiler, as FP32, FP16 and Q/DQ."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from edgeclf.data.pixels import load_batches
 from edgeclf.graph.fp16 import halve, halve_remainder
 from edgeclf.graph.onnx_file import prepare, save_model, write_onnx
 from edgeclf.quantization.activations import collect_histograms
+from edgeclf.quantization.calibration_cache import format_cache, parse_cache
 from edgeclf.quantization.qdq import write_flavor
 from edgeclf.quantization.ranges import ranges_of
 from edgeclf.quantization.rounding import Rounding
-from edgeclf.quantization.tensorrt_cache import format_cache, parse_cache
 from edgeclf.targets import FLAVORS, FP16_QDQ_OPSET
 from edgeclf.training.backbones import create
 from edgeclf_runtime.images.preprocess import Preprocessing
@@ -57,7 +57,8 @@ def files(request, digits, tmp_path_factory):
 
 
 def build(folder, name):
-    return build_engine(request(folder / f"model.{name}.onnx", folder / f"{name}.plan", exact=name == "fp32"), Told())
+    precision = name.partition("-")[0]
+    return build_engine(request(folder / f"model.{name}.onnx", folder / f"{name}.plan", precision=precision), Told())
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -36,7 +35,7 @@ def test_an_fp32_file_becomes_an_engine_for_batches_of_every_size(tensorrt, mode
 
 
 @pytest.mark.slow
-def test_progress_tells_tensorrts_own_phases(tensorrt, model, tmp_path):
+def test_progress_shows_tensorrts_own_phases(tensorrt, model, tmp_path):
     told: list[dict] = []
     build_engine(request(model, tmp_path / "plan"), Told(told.append))
     assert next(filter(None, told)) == {"phase": "Building engine", "step": 0, "steps": 6}
@@ -67,8 +66,8 @@ def test_an_int32_bias_is_refused_in_tensorrts_words(tensorrt, small, tmp_path):
 
 
 def test_a_wrong_profile_is_refused_in_tensorrts_words(tensorrt, relu, tmp_path):
-    with pytest.raises(BackendError, match=r"refuses batches of \[4, 1, 8\].*MIN<=OPT<=MAX"):
-        build_engine(request(relu, tmp_path / "plan", batches=(4, 1, 8)), Told())
+    with pytest.raises(BackendError, match=r"refuses batches of \[1, 1, 0\].*MIN<=OPT<=MAX"):
+        build_engine(request(relu, tmp_path / "plan", max_batch=0), Told())
 
 
 def test_a_profile_outside_the_models_shapes_is_refused_in_tensorrts_words(tensorrt, tmp_path):
@@ -81,18 +80,18 @@ def test_a_profile_outside_the_models_shapes_is_refused_in_tensorrts_words(tenso
         build_engine(request(path, tmp_path / "plan"), Told())
 
 
-def test_what_is_no_onnx_file_is_refused(tensorrt, tmp_path):
+def test_a_file_that_is_not_onnx_is_refused(tensorrt, tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"no model")
     with pytest.raises(BackendError, match=r"Failed to parse the ONNX model"):
         build_engine(request(tmp_path / "model.onnx", tmp_path / "plan"), Told())
 
 
-def test_a_full_disk_is_a_sentence(tensorrt, relu):
+def test_a_full_disk_is_a_clear_error(tensorrt, relu):
     with pytest.raises(BackendError, match=r"/dev/full cannot be written.*No space left on device.*free some space"):
         build_engine(request(relu, "/dev/full"), Told())
 
 
-def test_the_timing_cache_is_written_and_read_and_a_damaged_one_is_as_good_as_none(tensorrt, relu, tmp_path):
+def test_the_timing_cache_is_written_and_read_and_a_damaged_one_is_ignored(tensorrt, relu, tmp_path):
     timing = tmp_path / "timing"
     for before in (None, None, b"no timings"):
         if before:
@@ -103,8 +102,8 @@ def test_the_timing_cache_is_written_and_read_and_a_damaged_one_is_as_good_as_no
 
 def test_a_build_that_is_killed_is_an_error_with_the_remedy(tensorrt, model, tmp_path):
     def kill(message):
-        (child,) = children()
-        os.kill(child, signal.SIGKILL)
+        for child in children():  # none yet, perhaps, on a busy machine
+            os.kill(child, signal.SIGKILL)
 
     with pytest.raises(BackendError, match=r"was killed, most likely because memory ran out.*256 MB with --workspace"):
         build_engine(request(model, tmp_path / "plan"), Told(kill))
@@ -132,7 +131,7 @@ def test_the_building_process_ends_with_its_parent(tmp_path, monkeypatch):
         pass_fds=(theirs,),
     )
     os.close(theirs)
-    child.stdin.write(json.dumps(request(tmp_path / "model.fp32.onnx", tmp_path / "plan")._asdict()).encode() + b"\n")
+    child.stdin.write(request(tmp_path / "model.fp32.onnx", tmp_path / "plan").to_json().encode() + b"\n")
     child.stdin.close()
     assert child.wait(30) == 1
     assert os.read(ours, 100) == b""
@@ -140,7 +139,7 @@ def test_the_building_process_ends_with_its_parent(tmp_path, monkeypatch):
 
 
 def test_progress_is_a_line_that_changes_on_a_terminal_and_lines_elsewhere(monkeypatch, capsys):
-    monkeypatch.setattr(engine_process, "_TELL_EVERY_S", 0)
+    monkeypatch.setattr(engine_process, "_REPORT_EVERY_S", 0)
     progress = Progress("model.fp32.onnx")
     progress({"phase": "Timing graph nodes", "step": 3, "steps": 12})
     progress(None)
@@ -153,13 +152,13 @@ def test_progress_is_a_line_that_changes_on_a_terminal_and_lines_elsewhere(monke
     assert capsys.readouterr().err == f"\r\x1b[K{line}\r\x1b[K"
 
 
-def test_without_phases_progress_tells_how_long_such_a_build_took_before(monkeypatch, capsys):
-    monkeypatch.setattr(engine_process, "_TELL_EVERY_S", 0)
+def test_without_phases_progress_shows_the_duration_of_an_earlier_build(monkeypatch, capsys):
+    monkeypatch.setattr(engine_process, "_REPORT_EVERY_S", 0)
     Progress("model.fp32.onnx", 212.4)(None)
     assert capsys.readouterr().err == "engine of model.fp32.onnx, 0 of about 212 s\n"
 
 
-def test_tensorrt_that_aborts_takes_its_own_process_alone(monkeypatch, relu, tmp_path):
+def test_when_tensorrt_aborts_only_the_building_process_ends(monkeypatch, relu, tmp_path):
     monkeypatch.setattr(child_process, "_START", "import os; os.abort()")
     with pytest.raises(BackendError, match=r"TensorRT ended the building process of model.fp32.onnx by signal 6"):
         build_engine(request(relu, tmp_path / "plan"), Told())
@@ -173,6 +172,6 @@ def test_tensorrt_that_aborts_takes_its_own_process_alone(monkeypatch, relu, tmp
 def test_a_building_process_that_sends_nonsense_is_an_error_and_is_ended(monkeypatch, relu, tmp_path, said):
     start = f"import os, sys, time; os.fdopen(int(sys.argv[8]), 'w').write({said}); time.sleep(600)"
     monkeypatch.setattr(child_process, "_START", start)
-    with pytest.raises(BackendError, match="sent what is not a message"):
+    with pytest.raises(BackendError, match="sent something that is not a message"):
         build_engine(request(relu, tmp_path / "plan"), Told())
     assert list(children()) == []

@@ -1,4 +1,4 @@
-"""The real plug-in TensorRT-RTX: its refusal where there is no driver; test_gpu.py runs it where there is a GPU."""
+"""The real plug-in TensorRT-RTX: its error without a driver; test_gpu.py runs it on a GPU."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ except BackendError as error:
 
 
 @pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="there is a GPU")
-def test_the_real_plug_in_without_a_driver_is_one_sentence():
+def test_the_real_plug_in_without_a_driver_gives_a_one_line_error():
     home = str(Path(edgeclf_runtime.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((rig(BUILDS), home))}
     done = subprocess.run([sys.executable, "-c", REFUSED], env=environment, capture_output=True, text=True, check=True)

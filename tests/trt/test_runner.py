@@ -1,4 +1,4 @@
-"""The TensorRT runner: its calls in both shapes on a stand-in, its refusals on the real libraries.
+"""The TensorRT runner: its calls in both forms on a stand-in, its errors with the real libraries.
 
 Inference on a GPU is proved where there is one, by test_gpu.py; here it is not.
 """
@@ -21,9 +21,9 @@ from edgeclf_runtime.images.preprocess import Preprocessing
 from edgeclf_runtime.runners import backend_version, open_runner
 from edgeclf_runtime.trt import cuda, versions
 from edgeclf_runtime.trt import runner as trt
-from edgeclf_runtime.trt.engine import Engine
-from edgeclf_runtime.trt.spec import MAX_BATCH
+from edgeclf_runtime.trt.engine_cache import Engine
 from edgeclf_runtime.trt.versions import load_tensorrt
+from tests.support.engine_requests import SPEC
 from tests.support.faults import Watched, in_threads
 from tests.support.gpus import Net, make_cudart
 from tests.support.tensorrt_rig import BUILDS, rig
@@ -47,10 +47,10 @@ def library(tmp_path_factory):
 def net(request, library, monkeypatch):
     """A TensorRT that computes on this processor, in the shape of each version's calls."""
     net = Net(request.param, ctypes.CDLL(library))
-    net.key = {"max_batch": MAX_BATCH, "dla": None, "version_compatible": False}
+    net.spec = SPEC
     monkeypatch.setitem(sys.modules, "tensorrt", net.module)
     monkeypatch.setattr(cuda, "_library_paths", lambda: [library])
-    monkeypatch.setattr(trt, "ensure_engine", lambda path, device: Engine(b"plan", {"key": net.key}, "no-folder"))
+    monkeypatch.setattr(trt, "ensure_engine", lambda path, device: Engine(b"plan", net.spec, {}, "no-folder"))
     yield net
     assert ctypes.CDLL(library).live_objects() == 0
 
@@ -69,7 +69,7 @@ def test_logits_of_any_number_of_images_come_in_their_order(net, size):
         assert (runner.backend, runner.device) == ("tensorrt", "cuda")
 
 
-def test_an_answer_is_not_changed_by_the_next(net):
+def test_logits_are_not_changed_by_the_next_inference(net):
     with open_runner("tensorrt", "model.fp32.onnx") as runner:
         first = runner.infer(batch(1))
         before = first.copy()
@@ -88,7 +88,7 @@ def test_context_engine_and_runtime_go_in_that_order(net):
 def test_an_engine_that_cannot_be_loaded_is_an_error_with_tensorrts_words(net):
     net.loads = False
     # 8.0 prints them.
-    words = "what it said stands above" if net.module.__version__.startswith("8.0") else "magicTag does not match"
+    words = "its output is above" if net.module.__version__.startswith("8.0") else "magicTag does not match"
     with pytest.raises(BackendError, match=f"TensorRT cannot load the engine; build it again: .*{words}"):
         open_runner("tensorrt", "model.fp32.onnx")
 
@@ -102,7 +102,7 @@ def test_an_inference_that_fails_is_an_error(net):
 
 def test_a_batch_of_another_shape_is_refused(net):
     runner = open_runner("tensorrt", "model.fp32.onnx")
-    with runner, pytest.raises(BackendError, match=r"\[1, 4, 4, 3\] was given, the model's is \[-1, 4, 5, 3\]"):
+    with runner, pytest.raises(BackendError, match=r"\[1, 4, 4, 3\]; the model expects \[-1, 4, 5, 3\]"):
         runner.infer(batch(1)[:, :, :4])
 
 
@@ -118,22 +118,20 @@ def test_from_the_second_batch_of_a_shape_on_a_graph_is_launched(net):
 @pytest.mark.parametrize(
     "failure", ["cudaStreamBeginCapture 900", "cudaStreamEndCapture 901", "cudaGraphInstantiate 2"]
 )
-def test_where_nothing_can_be_recorded_each_inference_is_launched_and_the_log_says_so(
-    net, monkeypatch, caplog, failure
-):
+def test_without_a_graph_every_inference_is_launched_and_the_log_says_so(net, monkeypatch, caplog, failure):
     monkeypatch.setenv("FAIL_CUDA", failure)
     before = net.cudart.last_errors_asked_for()
     with caplog.at_level("INFO"), open_runner("tensorrt", "model.fp32.onnx") as runner:
         for _ in range(4):
             np.testing.assert_allclose(runner.infer(batch(1)), batch(1).mean((1, 2)), rtol=1e-5)
-    assert re.search(f"no CUDA graph is used, .*: {failure.split()[0]} failed", caplog.text)
+    assert re.search(f"no CUDA graph is used; .*: {failure.split()[0]} failed", caplog.text)
     assert len(caplog.records) == 1
     # TensorRT is not to find it as its own.
     assert net.cudart.last_errors_asked_for() == before + 1
 
 
-def test_an_engine_of_one_size_takes_batches_apart(net):
-    net.key["max_batch"] = 1
+def test_batches_are_split_for_an_engine_of_batch_size_one(net):
+    net.spec = SPEC._replace(max_batch=1)
     with open_runner("tensorrt", "model.fp32.onnx") as runner:
         np.testing.assert_allclose(runner.infer(batch(3)), batch(3).mean((1, 2)), rtol=1e-5)
         assert runner.transfer_ms == 1.5
@@ -142,12 +140,12 @@ def test_an_engine_of_one_size_takes_batches_apart(net):
 def test_an_engine_for_a_dla_is_loaded_for_its_core_and_a_version_compatible_one_may_run_its_own_code(net):
     open_runner("tensorrt", "model.fp32.onnx").close()
     assert not {"DLA_core", "engine_host_code_allowed"} & set(net.settings)
-    net.key.update(dla=1, version_compatible=True)
+    net.spec = SPEC._replace(dla=1, version_compatible=True)
     open_runner("tensorrt", "model.fp32.onnx").close()
     assert (net.settings["DLA_core"], net.settings["engine_host_code_allowed"]) == (1, True)
 
 
-def test_what_the_layers_compute_in_is_told_with_the_engine(net):
+def test_the_precision_of_each_layer_is_in_the_facts(net):
     net.layers = [
         {"Name": "conv1", "Inputs": [{"Format/Datatype": "Four wide channel vectorized row major Int8 format"}]},
         {"Name": "conv2", "Inputs": [{"Format/Datatype": "Half"}, {"Format/Datatype": "Float"}]},
@@ -164,7 +162,7 @@ def test_what_the_layers_compute_in_is_told_with_the_engine(net):
         assert runner.facts["layer_precisions"] == {"FP16": 1, "FP32": 1, "INT8": 1, "unknown": 2}
 
 
-def test_an_inspector_that_tells_nothing_is_unknown(net):
+def test_without_an_inspectors_report_the_precisions_are_unknown(net):
     net.layers = None
     with open_runner("tensorrt", "model.fp32.onnx") as runner:
         assert runner.facts["layer_precisions"] == "unknown"
@@ -180,25 +178,27 @@ def test_the_version_is_tensorrts(net):
     assert backend_version("tensorrt") == net.module.__version__
 
 
-def test_without_tensorrt_a_pc_is_told_the_package_of_pip(monkeypatch):
+def test_without_tensorrt_the_error_on_a_pc_names_pips_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     assert backend_version("tensorrt") is None
-    with pytest.raises(BackendError, match=r"TensorRT is not there for .*; install it: .* -m pip install tensorrt$"):
+    with pytest.raises(
+        BackendError, match=r"TensorRT is not installed for .*; install it: .* -m pip install tensorrt$"
+    ):
         open_runner("tensorrt", "model.fp32.onnx")
 
 
 @pytest.mark.parametrize(("nodes", "useless"), [([], True), (["dev/nvidia0"], False)])
-def test_without_tensorrt_and_without_a_gpu_nobody_installs_it_in_vain(monkeypatch, nodes, useless):
+def test_without_a_gpu_the_error_says_that_tensorrt_needs_one(monkeypatch, nodes, useless):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setattr(versions, "gpu_nodes", lambda: nodes)
     with pytest.raises(BackendError) as caught:
         open_runner("tensorrt", "model.fp32.onnx")
     assert (
-        "TensorRT needs an NVIDIA GPU, and there is none here; TensorRT is not there" in str(caught.value)
+        "TensorRT needs an NVIDIA GPU, and this machine has none; TensorRT is not installed" in str(caught.value)
     ) is useless
 
 
-def test_what_the_library_raises_is_a_backend_error_with_its_words_and_leaves_nothing(net):
+def test_any_error_of_the_library_is_a_backend_error_with_its_words_and_nothing_leaks(net):
     def fail(*_):
         raise TypeError("pybind11::init(): factory function returned nullptr")
 
@@ -229,14 +229,14 @@ def test_threads_share_a_classifier_on_tensorrt_which_infers_one_by_one(net):
         (
             "R32.7.1",
             (3, 9),
-            "JetPack 4.6 has it for Python 3.6 alone: start with /usr/bin/python3; install it: sudo apt",
+            "JetPack 4.6 has it for Python 3.6 only: start with /usr/bin/python3; install it: sudo apt",
         ),
         ("R36.4.3", (3, 10), "; install it: sudo apt-get install python3-libnvinfer"),
-        ("R36.4.3", (3, 12), "JetPack 6 has it for Python 3.10 alone"),
+        ("R36.4.3", (3, 12), "JetPack 6 has it for Python 3.10 only"),
         (None, (3, 10), "in a container, use one of NVIDIA's l4t images"),
     ],
 )
-def test_without_tensorrt_a_jetson_is_told_the_package_and_the_python_of_its_jetpack(
+def test_without_tensorrt_the_error_on_a_jetson_names_the_package_and_the_python_of_its_jetpack(
     monkeypatch, release, python, remedy
 ):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
@@ -255,7 +255,7 @@ def test_a_tensorrt_before_8_0_is_too_old(monkeypatch):
 
 
 @pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="there is a GPU")
-def test_the_real_libraries_without_a_gpu_are_one_sentence():
+def test_the_real_libraries_without_a_gpu_give_a_one_line_error():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((rig(BUILDS), str(Path(trt.__file__).parents[2])))}
     done = subprocess.run([sys.executable, "-c", REFUSED], env=environment, capture_output=True, text=True, check=True)
     assert "cudaGetDeviceCount failed: " in done.stdout

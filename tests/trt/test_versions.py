@@ -1,4 +1,4 @@
-"""The table of TensorRT's names, held against NVIDIA's real bindings; see ``tensorrt_rig.py``."""
+"""The table of TensorRT's names, compared with NVIDIA's real bindings; see ``tensorrt_rig.py``."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ NOT_THEIRS = {
     "get",
     "log",
     "pop",
+    "precision",
     "read",
     "shape",
     "start",
@@ -115,7 +116,7 @@ if engine_api.has(version, "progress"):
         ("11.4.0.106", "Timing\n"),
     ],
 )
-def test_what_is_derived_from_tensorrts_real_classes_can_be_made_and_asked(bundle, version, said):
+def test_classes_derived_from_tensorrts_real_ones_work(bundle, version, said):
     home = str(Path(versions.__file__).parents[2])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((rig(version), home))}
     command = [sys.executable, "-c", DERIVED, bundle / "calibration.cache"]
@@ -155,7 +156,7 @@ print(before in (every, None), left, used_by(tensorrt, version, config))
         ("11.4.0.106", []),
     ],
 )
-def test_of_the_real_sources_of_tactics_only_cublas_and_cudnn_are_left_out(version, used):
+def test_only_cublas_and_cudnn_are_removed_from_the_real_sources_of_tactics(version, used):
     home = str(Path(versions.__file__).parents[2])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((rig(version), home))}
     done = subprocess.run([sys.executable, "-c", TACTICS], env=environment, check=True, capture_output=True, text=True)

@@ -11,7 +11,7 @@ from ..files.read import AnyPath, read_bytes
 from .onnx_wire import fields
 
 if TYPE_CHECKING:
-    from .open import VerifiedFile
+    from .open_bundle import VerifiedFile
 
 # Protobuf limits a message to 2 GB.
 MAX_BYTES = (2 << 30) - 1

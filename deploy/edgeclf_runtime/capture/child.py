@@ -1,17 +1,16 @@
-"""The capture process: drains one source into memory that its parent shares.
+"""The capture process: reads one source into memory that it shares with its parent, ``capture/parent.py``.
 
-Started by ``capture/parent.py``.  It is a process of its own because a read from a lost camera can
-block for ever (OpenCV issue 22677) and decoders crash; the parent kills it and starts another.
-When the parent goes, it goes.  Before it opens its source it gives up what decoders do not need, see
-``capture/sandbox/confine.py``.
+It is a separate process because a read from a lost camera can block forever (OpenCV issue 22677) and decoders crash;
+the parent then kills it and starts another.  It ends when its parent ends.  Before it opens its source it gives up the
+rights that decoders do not need, see ``capture/sandbox/confine.py``.
 
-Pictures lie in SLOTS slots of one shared file; what is said about them goes over a socket.
-To the parent, a line of JSON each: ``{"waiting": name, "why": reason}`` if the source is not there and
-``{"opening": true}`` when it has come, ``{"opened": true, ...}``, ``{"frame": slot, "shape": ..., ...}``, and at last
-``{"end": reason}``, ``{"incomplete": reason}``, ``{"error": reason}``, ``{"failed": what, "probed": ...}`` (the reader wrote
-the reason to stderr) or ``{"refused": reason}`` (opening it again would not help).  From the parent, first the Source as
-a line of JSON (not as an argument: a URL can hold a password), then a byte each: NEXT asks for a frame, any other is the
-number of a slot that is free again; the end of the link asks for an end.
+Images lie in SLOTS slots of one shared file; messages about them go over a socket.  To the parent, one JSON object per
+line: ``{"waiting": name, "why": reason}`` if the source is not available and ``{"opening": true}`` once it is,
+``{"opened": true, ...}``, ``{"frame": slot, "shape": ..., ...}``, and last ``{"end": reason}``,
+``{"incomplete": reason}``, ``{"error": reason}``, ``{"failed": what, "probed": ...}`` (the reader wrote the reason to
+stderr) or ``{"refused": reason}`` (opening it again would not help).  From the parent, first the Source as one line of
+JSON (not as an argument: a URL can hold a password), then single bytes: NEXT requests a frame, any other value is the
+number of a slot that is free again.  The process ends when the parent closes the socket.
 """
 
 import collections
@@ -23,65 +22,66 @@ import signal
 import socket
 import threading
 import time
-from typing import Any, Deque, Dict, Tuple
+from typing import IO, Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple
 
 from ..errors import CameraError, EndOfStream, IncompleteFilm, SourceError
 from ..images.read import MAX_PIXELS
 from .frame_memory import reserve
-from .readers.base import ReaderError
-from .readers.open import open_source
+from .readers.open_source import open_source
+from .readers.reader import Reader, ReaderError
 from .sandbox.confine import confine
 from .source import Source, absence, is_live, too_large
 from .v4l2.device import resolved
 
+Message = Dict[str, Any]  # JSON
 SLOTS = 6
 NEXT = 255
-_AHEAD = 3  # frames of a file that are decoded before they are asked for
-_LOOK_EVERY_S = 0.5
-# For stopping a camera in order when the link has ended; the parent, if it is there, kills sooner.
+_AHEAD = 3  # frames of a file that are decoded in advance
+_CHECK_EVERY_S = 0.5
+# Time for closing the camera after the link has ended; a parent that still runs kills sooner.
 _CLOSE_TIMEOUT_S = 3.0
 _FRAME_BYTES = 3 * MAX_PIXELS
 
 
 class Closed(BaseException):
-    """The parent has closed the link; no failure, so that nothing reports it as one."""
+    """The parent has closed the link.  Not an Exception, so that nothing reports it as a failure."""
 
 
 class Slots:
-    """Which slots are free, filled, or lent to the parent; frames go to the parent as it asks for them.
+    """Keeps track of the slots that are free, filled or lent to the parent, and sends frames as the parent requests them.
 
-    latest      keep the newest frame alone; without it, every frame, a few ahead
-    send        takes a message to the parent
+    latest      keep only the newest frame; otherwise every frame, a few ahead
+    send        function that sends a message to the parent
     """
 
-    def __init__(self, latest, send):
+    def __init__(self, latest: bool, send: Callable[[Message], None]) -> None:
         self._latest, self._send = latest, send
         self._free = set(range(SLOTS))
-        self._filled: Deque[Tuple[int, Dict[str, Any]]] = collections.deque()
-        self._asked = 0
+        self._filled: Deque[Tuple[int, Message]] = collections.deque()
+        self._requested = 0
         self._changed = threading.Condition()
         self._closed = False
         self._dropped = 0
 
-    def keep_all(self):
-        """Keep every frame from now on; before the first."""
+    def keep_all(self) -> None:
+        """Keep every frame from now on; call it before the first."""
         self._latest = False
 
     @property
-    def _ahead(self):
+    def _ahead(self) -> int:
         return 1 if self._latest else _AHEAD
 
-    def take(self):
-        """Return a free slot; waits for one.  Raises Closed."""
+    def take(self) -> int:
+        """Return a free slot, waiting for one if necessary.  Raises Closed."""
         with self._changed:
             self._wait_for(lambda: self._free and (self._latest or len(self._filled) < self._ahead))
-            # As few slots in use as can be: their memory stays in the processor's cache.
+            # Use as few slots as possible, so that their memory stays in the processor's cache.
             slot = min(self._free)
             self._free.remove(slot)
             return slot
 
-    def fill(self, slot, facts):
-        """Hand over a frame."""
+    def fill(self, slot: int, facts: Message) -> None:
+        """Hand over a frame that was stored in a slot."""
         with self._changed:
             self._filled.append((slot, facts))
             if len(self._filled) > self._ahead:
@@ -89,73 +89,73 @@ class Slots:
                 self._dropped += 1
             self._deliver()
 
-    def ask(self):
-        """Send the parent a frame, now or when there is one."""
+    def ask(self) -> None:
+        """Send the parent a frame: now, or as soon as there is one."""
         with self._changed:
-            self._asked += 1
+            self._requested += 1
             self._deliver()
 
-    def give_back(self, slot):
-        """Take back a slot that was lent."""
+    def give_back(self, slot: int) -> None:
+        """Take back a slot that the parent had."""
         with self._changed:
             self._free.add(slot)
             self._changed.notify_all()
 
-    def drain(self):
-        """Wait until every frame was asked for.  Raises Closed."""
+    def drain(self) -> None:
+        """Wait until the parent has requested every frame.  Raises Closed."""
         with self._changed:
             self._wait_for(lambda: not self._filled)
 
-    def close(self):
-        """Let everything that waits raise Closed."""
+    def close(self) -> None:
+        """Make everything that waits raise Closed."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
-    def wait_closed(self):
+    def wait_closed(self) -> None:
         """Wait for close(); raises Closed."""
         with self._changed:
             self._wait_for(lambda: False)
 
-    def _wait_for(self, condition):
+    def _wait_for(self, condition: Callable[[], Any]) -> None:
         self._changed.wait_for(lambda: self._closed or condition())
         if self._closed:
             raise Closed
 
-    def _deliver(self):
-        while self._asked and self._filled:
+    def _deliver(self) -> None:
+        while self._requested and self._filled:
             slot, facts = self._filled.popleft()
-            self._asked -= 1
+            self._requested -= 1
             self._send(dict(facts, frame=slot, dropped=self._dropped + facts.get("dropped", 0)))
         self._changed.notify_all()
 
 
-def main(link_handle, *memory_handles):
-    """Capture until the source ends or the parent has gone."""
+def main(link_handle: int, *memory_handles: int) -> None:
+    """Capture until the source ends or the parent is gone."""
     link = socket.socket(fileno=link_handle)
     commands = link.makefile("rb", buffering=0)
     lock = threading.Lock()
 
-    def send(message):
+    def send(message: Message) -> None:
         try:
             with lock:
                 link.sendall(json.dumps(message).encode() + b"\n")
         except OSError:
             os._exit(0)
 
-    # A service's manager ends every process of the service at once: the parent then closes the camera in order.
+    # systemd sends SIGTERM to all processes of a service at once; it is the parent that then closes the camera.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     source = Source(**json.loads(commands.readline().decode()))
     slots = Slots(source.policy != "all", send)
     obeying = threading.Thread(target=_obey, args=(commands, slots), daemon=True)
-    reader: Any = None
+    reader: Optional[Reader] = None
     try:
         try:
             _prepare()
             _wait_for(source, send, link)
             if source.kind == "device":
                 source = resolved(source)
-            # While there is one thread: what it gives up, those that it starts have given up.
+            # Before the first thread is started: later threads inherit the restrictions.
             confined = confine(source, SLOTS * _FRAME_BYTES)
             obeying.start()
             reader = open_source(source)
@@ -175,9 +175,9 @@ def main(link_handle, *memory_handles):
             send({"failed": str(error), "probed": error.probed})
         except CameraError as error:
             send({"error": str(error)})
-        except Exception as error:  # whatever a driver raises
+        except Exception as error:  # drivers and decoders raise anything
             send({"error": _reason(error, source)})
-        # The parent reads what was sent, then closes.
+        # The parent reads what was sent, then closes the link.
         if not obeying.is_alive():
             obeying.start()
         slots.wait_closed()
@@ -187,31 +187,33 @@ def main(link_handle, *memory_handles):
     os._exit(0)
 
 
-def _facts(reader, confined):
+def _facts(reader: Reader, confined: List[str]) -> Message:
     names = ("rate", "ends", "still", "notes", "granted", "as_asked")
     return dict({name: getattr(reader, name) for name in names}, opened=True, confined=confined)
 
 
-def _prepare():
+def _prepare() -> None:
     import cv2
 
-    # Everything that readers.open may import, before the rights to read modules are given up.
+    # Everything that readers.open may import, before the right to read files is given up.
     from .readers import film, generated, http_camera, video  # noqa: F401
     from .v4l2 import device  # noqa: F401
 
-    # The processor belongs to inference; decoders have threads of their own.
+    # Leave the processor to inference; decoders have their own threads.
     cv2.setNumThreads(1)
 
 
-def _reason(error, source):
-    """Say what a driver or decoder raised, whatever it is, without the address that it may name."""
-    said = repr(error).replace(source.location, source.name) if source.location else repr(error)
-    if isinstance(error, MemoryError) or "nsufficient memory" in said:
-        return "{} takes more memory than decoding is allowed; set the camera to smaller pictures".format(source.name)
-    return "capture of {} failed: {}".format(source.name, said)
+def _reason(error: Exception, source: Source) -> str:
+    """Describe what a driver or decoder raised, with the source's address replaced by its name."""
+    text = repr(error).replace(source.location, source.name) if source.location else repr(error)
+    if isinstance(error, MemoryError) or "nsufficient memory" in text:
+        return "decoding {} needs more memory than is allowed; set the camera to a smaller frame size".format(
+            source.name
+        )
+    return "capture of {} failed: {}".format(source.name, text)
 
 
-def _obey(commands, slots):
+def _obey(commands: IO[bytes], slots: Slots) -> None:
     try:
         for command in iter(lambda: commands.read(1), b""):
             if command[0] == NEXT:
@@ -220,29 +222,29 @@ def _obey(commands, slots):
                 slots.give_back(command[0])
     finally:
         slots.close()
-        # A camera is stopped in order where it lets itself be stopped.
+        # Leave the main thread some time to close the camera.
         time.sleep(_CLOSE_TIMEOUT_S)
         os._exit(0)
 
 
-def _wait_for(source, send, link):
-    said = False
+def _wait_for(source: Source, send: Callable[[Message], None], link: socket.socket) -> None:
+    reported = False
     hung_up = select.poll()
-    hung_up.register(link, 0)  # what the parent asks for meanwhile stays in the link
+    hung_up.register(link, 0)  # no event but the hang-up; requests stay unread in the link
     while True:
         why = absence(source)
         if not why:
             break
-        if not said:
-            send({"waiting": "{} is not there".format(source.name), "why": why})
-            said = True
-        if hung_up.poll(_LOOK_EVERY_S * 1e3):
+        if not reported:
+            send({"waiting": "{} is not available".format(source.name), "why": why})
+            reported = True
+        if hung_up.poll(_CHECK_EVERY_S * 1e3):
             raise Closed
-    if said:
+    if reported:
         send({"opening": True})
 
 
-def _capture(reader, slots, memory_handles, name):
+def _capture(reader: Reader, slots: Slots, memory_handles: Sequence[int], name: str) -> None:
     import numpy as np
 
     image, captured, capture_ms = reader.read()
@@ -250,19 +252,17 @@ def _capture(reader, slots, memory_handles, name):
     if size > _FRAME_BYTES:
         raise SourceError(too_large(shape[1], shape[0]))
     memory = np.frombuffer(mmap.mmap(reserve(memory_handles, SLOTS * size, name), SLOTS * size), np.uint8)
-    places = [memory[slot * size : (slot + 1) * size].reshape(shape) for slot in range(SLOTS)]
+    images = [memory[slot * size : (slot + 1) * size].reshape(shape) for slot in range(SLOTS)]
     slot, number = slots.take(), 0
     while True:
         if image.shape != shape:
             raise CameraError(
-                "the picture's size changed from {}x{} to {}x{}".format(
-                    shape[1], shape[0], image.shape[1], image.shape[0]
-                )
+                "the frame size changed from {}x{} to {}x{}".format(shape[1], shape[0], image.shape[1], image.shape[0])
             )
-        if image.ctypes.data != places[slot].ctypes.data:
-            places[slot][...] = image
+        if image.ctypes.data != images[slot].ctypes.data:
+            images[slot][...] = image
         facts = {
-            # Frames that were dropped before they were decoded are left out of the count, too.
+            # Frames that were dropped before they were decoded leave gaps in the numbers, too.
             "number": number + reader.dropped,
             "dropped": reader.dropped,
             "shape": shape,
@@ -273,4 +273,4 @@ def _capture(reader, slots, memory_handles, name):
         }
         slots.fill(slot, facts)
         slot, number = slots.take(), number + 1
-        image, captured, capture_ms = reader.read(places[slot])
+        image, captured, capture_ms = reader.read(images[slot])

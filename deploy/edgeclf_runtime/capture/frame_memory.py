@@ -1,9 +1,9 @@
-"""Memory that the capture process fills with pictures and its parent reads.
+"""Shared memory that the capture process fills with images and its parent reads.
 
-A memfd that is sealed once it has its size: a file that the other process can shorten would end
-its reader by SIGBUS.  Where the kernel or the C library has none it is a file without a name, in /dev/shm or in the
-temporary folder.  It is reserved as a whole before it is used: a file of that length alone promises nothing, and a full
-/dev/shm, which a container of Docker's has 64 MB of, would end whoever writes to it by SIGBUS.
+A memfd, sealed once it has its size: if the other process could shorten the file, its reader would die of SIGBUS.
+Without memfds in the kernel or the C library it is a nameless file in /dev/shm or in the temporary folder.  All of it is
+reserved before it is used: a file's length alone guarantees nothing, and writing to a full /dev/shm (64 MB in a Docker
+container) would kill the writer with SIGBUS.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import mmap
 import os
 import platform
 import tempfile
-from typing import Any, List
+from typing import IO, Iterable, Iterator, List
 
 from ..device.cgroups import memory_limit
 from ..errors import CameraError
@@ -25,7 +25,7 @@ SHARED = "/dev/shm"
 _CLOEXEC, _ALLOW_SEALING, _NOEXEC_SEAL = 1, 2, 8
 _ADD_SEALS = 1033
 _SEAL, _SHRINK, _GROW = 1, 2, 4
-# For C libraries without memfd_create (glibc before 2.27): arch/*/syscall*.tbl of the kernel.
+# For C libraries without memfd_create (glibc before 2.27); from the kernel's arch/*/syscall*.tbl.
 _SYSCALLS = {"x86_64": 319, "aarch64": 279, "armv7l": 385, "armv8l": 385}
 _CHUNK = 1 << 20
 _log = logging.getLogger(__name__)
@@ -34,64 +34,64 @@ _log = logging.getLogger(__name__)
 class FrameMemory:
     """Shared memory, empty at first; ``sealable`` if its size can be fixed.
 
-    handles     of the files that it may lie in: the other process reserves it in one of them, see :func:`reserve`
+    handles     file descriptors of the candidates; the other process reserves the memory in one of them, see :func:`reserve`
 
-    Raises CameraError if there is neither a memfd nor a folder for a file.
+    Raises CameraError if there is neither a memfd nor a writable folder.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         descriptor = _memfd()
         self.sealable = descriptor >= 0
-        self._files: List[Any] = [os.fdopen(descriptor, "w+b", 0)] if self.sealable else list(_nameless_files())
+        self._files: List[IO[bytes]] = [os.fdopen(descriptor, "w+b", 0)] if self.sealable else list(_nameless_files())
         if not self._files:
             raise CameraError(
-                "there is no memory for a camera's pictures: the kernel has no memfd, and neither {} nor the temporary "
-                "folder can be written; in a container mount a tmpfs there (docker run --shm-size=512m), or set "
+                "there is no memory for a camera's frames: the kernel has no memfd, and neither {} nor the temporary "
+                "folder is writable; in a container mount a tmpfs there (docker run --shm-size=512m), or set "
                 "TMPDIR".format(SHARED)
             )
         self.handles = [file.fileno() for file in self._files]
 
-    def fileno(self):
+    def fileno(self) -> int:
         """The first handle."""
         return self.handles[0]
 
-    def open(self, size):
-        """Fix the size and map ``size`` bytes of it; raises ValueError where it holds fewer."""
+    def open(self, size: int) -> mmap.mmap:
+        """Fix the size, and map ``size`` bytes; raises ValueError if it holds fewer."""
         file = max(self._files, key=lambda file: os.fstat(file.fileno()).st_size)
         if self.sealable:
             try:
                 fcntl.fcntl(file.fileno(), _ADD_SEALS, _SHRINK | _GROW | _SEAL)
             except OSError:
-                raise ValueError("the frames' memory was sealed by somebody else")
+                raise ValueError("the frame memory was already sealed")
         found = os.fstat(file.fileno()).st_size
         if found < size:
-            raise ValueError("the frames' memory holds {} bytes, {} were expected".format(found, size))
-        if not self.sealable and _place(file.fileno()) != SHARED:
+            raise ValueError("the frame memory holds {} bytes, {} were expected".format(found, size))
+        if not self.sealable and _folder_of(file.fileno()) != SHARED:
             _log.warning(
-                "%d MB of pictures are kept in %s, which may be slow, since %s has no room: in a container "
+                "%d MB of frames are kept in %s, which may be slow, because %s has no room: in a container use "
                 "docker run --shm-size=%s",
                 size / 1e6,
-                _place(file.fileno()),
+                _folder_of(file.fileno()),
                 SHARED,
                 _shm_size(size),
             )
         return mmap.mmap(file.fileno(), size)
 
-    def close(self):
-        """Close the handles; what is mapped stays."""
+    def close(self) -> None:
+        """Close the handles; what is mapped stays mapped."""
         for file in self._files:
             file.close()
 
 
-def reserve(handles, size, name):
-    """Reserve ``size`` bytes for the pictures of a source in the first of the files that has room; returns its handle.
+def reserve(handles: Iterable[int], size: int, name: str) -> int:
+    """Reserve ``size`` bytes for a source's images in the first file that has room; returns its handle.
 
-    Raises CameraError, which names what each place has, if none has room.
+    Raises CameraError, with the room found in each file, if none has enough.
     """
     limit = memory_limit()
     if limit is not None and size > limit:
         raise CameraError(
-            "the pictures of {} need {:.0f} MB of memory, and this container may use {:.0f} MB: start it with more "
+            "the frames of {} need {:.0f} MB of memory, but this container may use only {:.0f} MB: start it with more "
             "(docker run --memory), or set --width and --height".format(name, size / 1e6, limit / 1e6)
         )
     found = []
@@ -104,87 +104,89 @@ def reserve(handles, size, name):
                 os.ftruncate(handle, 0)
             found.append(_room(handle, error))
     raise CameraError(
-        "the pictures of {} need {:.0f} MB of shared memory: {}; in a container docker run --shm-size={}, else set TMPDIR to "
-        "a folder with room, or set --width and --height".format(name, size / 1e6, ", ".join(found), _shm_size(size))
+        "the frames of {} need {:.0f} MB of shared memory: {}; in a container use docker run --shm-size={}, elsewhere set "
+        "TMPDIR to a folder with room, or set --width and --height".format(
+            name, size / 1e6, ", ".join(found), _shm_size(size)
+        )
     )
 
 
-def _allocate(handle, size):
+def _allocate(handle: int, size: int) -> None:
     try:
         os.posix_fallocate(handle, 0, size)
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
             raise
-        # musl leaves it to us if the file system cannot.
+        # musl, unlike glibc, has no fallback for file systems without fallocate.
         for start in range(0, size, _CHUNK):
             os.pwrite(handle, bytes(min(_CHUNK, size - start)), start)
 
 
-def _room(handle, error):
+def _room(handle: int, error: OSError) -> str:
     try:
         found = os.fstatvfs(handle)
         sizes = tuple(blocks * found.f_frsize / 1e6 for blocks in (found.f_bavail, found.f_blocks))
     except OSError:
         sizes = (0.0, 0.0)
     shown = " has {:.0f} MB free of {:.0f} MB".format(*sizes) if sizes[1] else ""
-    return "{}{} ({})".format(_place(handle), shown, error.strerror)
+    return "{}{} ({})".format(_folder_of(handle), shown, error.strerror)
 
 
-def _place(handle):
-    """Return the folder of a file without a name."""
+def _folder_of(handle: int) -> str:
+    """Return the folder of a nameless file."""
     try:
         folder = os.path.dirname(os.readlink("/proc/self/fd/{}".format(handle)))
     except OSError:
         folder = ""
-    return folder if folder.strip("/") else "the kernel's memory"
+    return folder if folder.strip("/") else "kernel memory"
 
 
-def _shm_size(size):
-    """Return a size for --shm-size that has room for two such cameras."""
+def _shm_size(size: int) -> str:
+    """Return a value for --shm-size with room for two such cameras."""
     megabytes = 128
     while megabytes << 20 < 2 * size:
         megabytes *= 2
     return "{}m".format(megabytes)
 
 
-def anonymous_file():
-    """Return a new file without a name, unbuffered, open for reading and writing; OSError if there can be none."""
+def anonymous_file() -> IO[bytes]:
+    """Return a new nameless file, unbuffered, open for reading and writing; raises OSError if there can be none."""
     descriptor = _memfd()
     if descriptor >= 0:
         return os.fdopen(descriptor, "w+b", 0)
     for file in _nameless_files():
         return file
-    raise OSError(errno.ENOSPC, "neither {} nor the temporary folder can be written".format(SHARED))
+    raise OSError(errno.ENOSPC, "neither {} nor the temporary folder is writable".format(SHARED))
 
 
-def _nameless_files():
+def _nameless_files() -> Iterator[IO[bytes]]:
     for folder in dict.fromkeys([SHARED, temporary_folder()]):
         if folder is not None:
             with contextlib.suppress(OSError):
-                yield tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115 - whoever takes it closes it
+                yield tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115 - the caller closes it
 
 
-def has_memfd():
-    """Whether the kernel gives memfds here."""
+def has_memfd() -> bool:
+    """Whether the kernel provides memfds here."""
     descriptor = _memfd()
     if descriptor >= 0:
         os.close(descriptor)
     return descriptor >= 0
 
 
-def _memfd():
+def _memfd() -> int:
     """Return a new memfd, or -1."""
     sealed = _CLOEXEC | _ALLOW_SEALING
-    # Linux before 6.3 does not know the first; a kernel that demands it (vm.memfd_noexec) takes no other.
+    # Linux before 6.3 does not know _NOEXEC_SEAL; a kernel with vm.memfd_noexec requires it.
     descriptor = _create(sealed | _NOEXEC_SEAL)
     return descriptor if descriptor >= 0 else _create(sealed)
 
 
-def _create(flags):
-    """Call memfd_create(2), which Python has from 3.8 on and glibc from 2.27 on; the kernel has it from 3.17 on."""
+def _create(flags: int) -> int:
+    """Call memfd_create(2): in Python from 3.8, in glibc from 2.27, in the kernel from 3.17."""
     name, library = b"edgeclf frames", ctypes.CDLL(None)
     create = getattr(library, "memfd_create", None)
     if create is not None:
-        return create(name, flags)
+        return int(create(name, flags))
     number = _SYSCALLS.get(platform.machine())
-    return -1 if number is None else library.syscall(number, name, flags)
+    return -1 if number is None else int(library.syscall(number, name, flags))

@@ -1,17 +1,17 @@
-"""Messages of the capture process, checked by its parent.
+"""Checks the messages that the capture process sends to its parent.
 
-That process runs decoders on what strangers send, so nothing that it says is taken on trust: it
-must be one of the few messages that there are, in their order, of bounded size and of the right types.
+That process decodes data from strangers, so nothing that it says is trusted: each message must be of a known kind, in
+its order, of bounded size and with the right types.
 """
 
 import json
 import math
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 from ..images.read import MAX_PIXELS
 
 MOST_OF_A_LINE, MOST_OF_A_REASON = 1 << 14, 2000
-_MOST_COUNTED = 1 << 53  # what JSON holds exactly
+_MOST_COUNTED = 1 << 53  # the largest number that JSON holds exactly
 _CHANNELS = 3
 _HIGHEST_RATE = 1000
 _KINDS = ("error", "failed", "refused", "end", "incomplete", "waiting", "opening", "opened", "frame")
@@ -19,25 +19,25 @@ _MOST_TEXTS, _LONGEST_MODE = 20, 500
 
 
 class Messages:
-    """Bytes in, messages out.  Raises ValueError for what is not the next message that there can be.
+    """Bytes in, messages out.  Raises ValueError for anything but a valid next message.
 
-    slots       how many slots there are
+    slots       the number of slots
     """
 
-    def __init__(self, slots):
+    def __init__(self, slots: int) -> None:
         self._slots = slots
         self._received = b""
-        self._said: set = set()
+        self._received_kinds: Set[str] = set()
         self.shape: Optional[Tuple[int, int, int]] = None  # of every frame
 
-    def feed(self, data):
+    def feed(self, data: bytes) -> None:
         """Take received bytes."""
         self._received += data
         if b"\n" not in self._received and len(self._received) > MOST_OF_A_LINE:
             raise ValueError("a message of more than {} bytes".format(MOST_OF_A_LINE))
 
-    def next(self, asked):
-        """Return the next message, or None while there is none in full.  ``asked``: whether a frame is owed."""
+    def next(self, asked: bool) -> Optional[Dict[str, Any]]:
+        """Return the next message, or None if it is not complete yet.  ``asked``: whether a frame was requested."""
         if b"\n" not in self._received:
             return None
         line, _, self._received = self._received.partition(b"\n")
@@ -49,18 +49,18 @@ class Messages:
             raise ValueError("a message that is not JSON: {!r}".format(line[:80]))
         return self._checked(message, asked)
 
-    def _checked(self, message, asked) -> Dict[str, Any]:
+    def _checked(self, message: Any, asked: bool) -> Dict[str, Any]:
         kinds = [kind for kind in _KINDS if _has(message, kind)]
         if len(kinds) != 1:
-            raise ValueError("a message of no kind that there is: {:.80}".format(repr(message)))
+            raise ValueError("a message of unknown kind: {:.80}".format(repr(message)))
         (kind,) = kinds
         if kind == "frame":
-            if not asked or "opened" not in self._said:
-                raise ValueError("a frame that nobody asked for")
+            if not asked or "opened" not in self._received_kinds:
+                raise ValueError("a frame that was not requested")
             return self._frame(message)
-        if kind in self._said or ("opened" in self._said and kind in ("waiting", "opening")):
-            raise ValueError("the message {!r} out of turn".format(kind))
-        self._said.add(kind)
+        if kind in self._received_kinds or ("opened" in self._received_kinds and kind in ("waiting", "opening")):
+            raise ValueError("the message {!r} out of order".format(kind))
+        self._received_kinds.add(kind)
         if kind == "opened":
             return _opened(message)
         if kind in ("end", "incomplete"):
@@ -71,7 +71,7 @@ class Messages:
             return {"failed": _text(message[kind]), "probed": _text(message.get("probed", ""))}
         return {kind: True if kind == "opening" else _text(message[kind])}
 
-    def _frame(self, message):
+    def _frame(self, message: Dict[str, Any]) -> Dict[str, Any]:
         shape = message.get("shape")
         if not isinstance(shape, list) or len(shape) != 3 or not all(_is_count(side) and side > 0 for side in shape):
             raise ValueError("a frame of the shape {:.80}".format(repr(shape)))
@@ -94,53 +94,53 @@ class Messages:
         return message
 
 
-def _opened(message):
+def _opened(message: Dict[str, Any]) -> Dict[str, Any]:
     facts = {name: [_text(item) for item in _list(message, name)] for name in ("confined", "notes")}
     flags = {name: message.get(name) is True for name in ("ends", "still")}
     return dict(facts, opened=True, rate=_rate(message), **flags, **_mode(message))
 
 
-def _unreadable(message):
+def _unreadable(message: Dict[str, Any]) -> int:
     count = message.get("unreadable", 0)
     if not _is_count(count):
         raise ValueError("{:.80} unreadable frames".format(repr(count)))
     return count
 
 
-def _has(message, kind):
+def _has(message: Any, kind: str) -> bool:
     return isinstance(message, dict) and kind in message
 
 
-def _list(message, name):
+def _list(message: Dict[str, Any], name: str) -> List[Any]:
     found = message.get(name, [])
     return found[:_MOST_TEXTS] if isinstance(found, list) else []
 
 
-def _is_count(value):
+def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < _MOST_COUNTED
 
 
-def _is_amount(value):
+def _is_amount(value: Any) -> bool:
     return type(value) in (int, float) and 0 <= value < _MOST_COUNTED and math.isfinite(value)
 
 
-def _rate(message):
+def _rate(message: Dict[str, Any]) -> Optional[float]:
     rate = message.get("rate")
     if rate is not None and not (_is_amount(rate) and 0 < rate < _HIGHEST_RATE):
         raise ValueError("the rate {:.80}".format(repr(rate)))
     return rate
 
 
-def _mode(message):
-    """Return what a camera granted, as text, and whether it is what was asked."""
+def _mode(message: Dict[str, Any]) -> Dict[str, Any]:
+    """Return what a camera granted, as text, and whether it is what was requested."""
     granted, as_asked = message.get("granted", ""), message.get("as_asked", True)
     if type(as_asked) is not bool:
         raise ValueError("as_asked is {:.80}".format(repr(as_asked)))
     return {"granted": _text(granted)[:_LONGEST_MODE], "as_asked": as_asked}
 
 
-def _text(value):
-    """Return a text without what would command a terminal or begin a line of a log."""
+def _text(value: Any) -> str:
+    """Return a text without characters that could control a terminal or start a new log line."""
     if not isinstance(value, str):
-        raise ValueError("{:.80} instead of a text".format(repr(value)))
+        raise ValueError("{:.80} instead of text".format(repr(value)))
     return "".join(letter if letter.isprintable() else " " for letter in value[:MOST_OF_A_REASON])

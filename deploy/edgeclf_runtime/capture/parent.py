@@ -1,7 +1,7 @@
-"""Frames from a process of its own, which can be killed when its camera hangs.
+"""Reads frames from a process of its own, which is killed if its camera hangs.
 
-The other side is ``capture/child.py``.  A frame's pixels are not copied: they lie in memory that
-both processes share, and their slot is used again when nobody holds the frame's image any more.
+The other side is ``capture/child.py``.  A frame's pixels are not copied: they lie in memory that both processes share,
+and their slot is used again once nobody holds the frame's image any more.
 """
 
 import contextlib
@@ -14,26 +14,31 @@ import socket
 import subprocess
 import time
 import weakref
-from typing import Any, List, Set
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Set
 
 from ..device.cgroups import memory_limit
 from ..device.child_process import start_child
 from ..errors import CameraError, CameraLost, EndOfStream, IncompleteFilm, SourceError
-from .base import Camera, Frame
+from .camera import Camera, Frame
 from .child import NEXT, SLOTS
 from .diagnosis import diagnosis
 from .frame_memory import FrameMemory
 from .messages import Messages
 from .reader_log import LEVELS, ReaderLog
 
+if TYPE_CHECKING:
+    import mmap
+
+    from .source import Source
+
 _LENT = 3  # frames that may be held without a copy; the process needs the other slots
 _ASK_TIMEOUT_S, _KILL_TIMEOUT_S = 1.0, 1.0
 _JOIN_TIMEOUT_S = 0.2
-_RECENT_S = 5.0  # what a reader said longer ago has no part in a loss
+_RECENT_S = 5.0  # lines that a reader printed earlier do not explain a loss
 _log = logging.getLogger(__name__)
 # A stream's first frame may take several seconds: an RTSP server sends it with the next key frame.
 OPEN_TIMEOUT_S = 10.0
-# A film on disk is there, and what takes long is a busy machine; one by HTTP may have to be fetched before it can be read.
+# A file on disk takes long only on a busy machine; one by HTTP may have to be downloaded before it can be read.
 FILM_TIMEOUT_S = 60.0
 
 
@@ -41,13 +46,13 @@ class CaptureProcess(Camera):
     """One opening of one Source.
 
     opened      whether the source was opened
-    ends, still what its reader says, see sources.Reader
-    waiting     why it was not, while the process waits for the source to be there, else ""
-    quiet_since ``time.monotonic()`` since when it has owed an answer
-    confined    names of what keeps its decoders from the rest of the machine, see capture/sandbox/confine.py
+    ends, still as reported by its reader, see readers.base.Reader
+    waiting     "NAME is not available" while the process waits for the source, else ""
+    quiet_since ``time.monotonic()`` since when it has not answered
+    confined    names of the restrictions on its decoders, see capture/sandbox/confine.py
     """
 
-    def __init__(self, source):
+    def __init__(self, source: "Source") -> None:
         self.name, self.policy = source.name, source.policy
         self.opened = self.ends = self.still = False
         self.waiting = self._why_waiting = ""
@@ -55,13 +60,13 @@ class CaptureProcess(Camera):
         self._source = source
         self.confined: List[str] = []
         self._asked = False
-        self._last: Any = None  # the error that it ended with
+        self._last: Optional[CameraError] = None  # the error that it ended with
         self._messages = Messages(SLOTS)
         self._lent: Set[int] = set()
-        self._pixels: Any = None
+        self._pixels: "Optional[mmap.mmap]" = None
         self._memory = FrameMemory()
         self._link, theirs = socket.socketpair()
-        # A session of its own: Ctrl-C is for the parent, which then closes this in order.
+        # In its own session: Ctrl-C must reach only the parent, which then closes the source.
         self._process = start_child(
             "capture.child",
             theirs.fileno(),
@@ -72,15 +77,16 @@ class CaptureProcess(Camera):
             start_new_session=True,
             env=_environment(),
         )
+        assert self._process.stderr is not None  # a pipe was requested
         self._log = ReaderLog(self._process.stderr, _without_location(source))
         theirs.close()
-        with contextlib.suppress(OSError):  # where it has gone, _receive() says so
+        with contextlib.suppress(OSError):  # if the process has died, _receive() reports it
             self._link.sendall(json.dumps(source._asdict()).encode() + b"\n")
-        # A program that ends without closing it stops the camera in order, too.
+        # Also stops the camera properly if the program ends without calling close().
         self._finalizer = weakref.finalize(self, _end, self._link, self._process, os.getpid())
 
-    def wait_opened(self):
-        """See Camera.wait_opened(); a source that is not there counts as one that cannot be opened."""
+    def wait_opened(self) -> "CaptureProcess":
+        """See Camera.wait_opened(); an unavailable source counts as one that cannot be opened."""
         timeout_s = FILM_TIMEOUT_S if self._source.by_http or not self._source.live else OPEN_TIMEOUT_S
         deadline = time.monotonic() + timeout_s
         try:
@@ -94,11 +100,11 @@ class CaptureProcess(Camera):
             raise
         return self
 
-    def read(self, timeout_s=None):
+    def read(self, timeout_s: Optional[float] = None) -> Optional[Frame]:
         """Return the next Frame, or None after ``timeout_s``.
 
-        Raises CameraLost where a live source stopped, EndOfStream at the end of a film, IncompleteFilm where that comes
-        too soon, and CameraError where the source could not be opened.
+        Raises CameraLost if a live source stopped, EndOfStream at the end of a video file, IncompleteFilm if that comes too
+        soon, and CameraError if the source could not be opened.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         if not self._asked:
@@ -113,7 +119,7 @@ class CaptureProcess(Camera):
                 self._asked = False
                 return self._frame(message)
 
-    def _receive(self, deadline):
+    def _receive(self, deadline: Optional[float]) -> Optional[Dict[str, Any]]:
         """Return the process's next message, or None when the deadline has passed."""
         if self._last is not None:
             raise self._last
@@ -138,21 +144,21 @@ class CaptureProcess(Camera):
         self.waiting, self._why_waiting = message.get("waiting", ""), message.get("why", "")
         return message
 
-    def _take_facts(self, message):
+    def _take_facts(self, message: Dict[str, Any]) -> None:
         self.opened = True
         for name in ("rate", "confined", "ends", "still", "as_asked"):
             setattr(self, name, message[name])
         self.mode = message["granted"]
         for note in message["notes"]:
             _log.warning("%s", note)
-        rate = "" if self.rate is None else ", {:g} frames a second".format(self.rate)
+        rate = "" if self.rate is None else ", {:g} frames per second".format(self.rate)
         _log.info("%s is open%s", self.name, rate)
-        _log.debug("%s is read with: %s", self.name, ", ".join(self.confined) or "all rights")
+        _log.debug("the process that reads %s is confined by: %s", self.name, ", ".join(self.confined) or "nothing")
         if self.mode:
             _log.log(logging.INFO if self.as_asked else logging.WARNING, "%s: %s", self.name, self.mode)
 
-    def _failure(self, message):
-        """Return the error that the process's last message is, or None."""
+    def _failure(self, message: Dict[str, Any]) -> Optional[CameraError]:
+        """Return the error that the process's last message stands for, or None."""
         self.skipped += message.get("unreadable", 0)
         if "refused" in message:
             return SourceError(message["refused"])
@@ -166,31 +172,31 @@ class CaptureProcess(Camera):
             _log.warning("%s", message["end"])
         return EndOfStream(message["end"]) if "end" in message else None
 
-    def _explained(self, what, probed):
-        """Return what failed with the reader's words: all of them and what to do, or the recent ones of a loss."""
+    def _explained(self, what: str, probed: str) -> str:
+        """Return what failed: while opening, with everything the reader printed and advice; after that, with its recent lines."""
         if not self.opened:
             said = self._log.said() or ["it " + probed] * bool(probed)
             return "{}: {}".format(what, diagnosis(self._source, said, what))
         return self._quoted(what)
 
-    def silence(self, seconds):
-        """Return that nothing came for so long; before the source is open with what its reader said, and what to do."""
+    def silence(self, seconds: float) -> str:
+        """Return the message that nothing came for so long; before the source is open, with the reader's words and advice."""
         if self.opened:
-            return "{} gave no frame for {:.1f} s".format(self._source.name, seconds)
+            return "{} sent no frame for {:.1f} s".format(self._source.name, seconds)
         said = diagnosis(self._source, self._log.said())
         return "{} did not open within {:.0f} s: {}".format(self.name, seconds, said)
 
-    def why_waiting(self):
-        """Return why a source that is not there is waited for, and what to do."""
+    def why_waiting(self) -> str:
+        """Return why the process waits for the source, and what to do."""
         said = [self._why_waiting] if self._source.kind == "network" else []
         return "{}: {}".format(self.waiting, diagnosis(self._source, said))
 
-    def _wait(self, deadline):
-        """Return bytes that the process sent, or None when the deadline has passed."""
+    def _wait(self, deadline: Optional[float]) -> Optional[bytes]:
+        """Return bytes that the process sent, or None once the deadline has passed."""
         left = None if deadline is None else deadline - time.monotonic()
         if self._link.fileno() < 0:
             raise CameraError("{} was closed".format(self._source.name))
-        poll = select.poll()  # select() knows 1024 handles
+        poll = select.poll()  # select() is limited to 1024 handles
         poll.register(self._link, select.POLLIN)
         if not poll.poll(None if left is None else max(left, 0) * 1e3):
             return None
@@ -202,32 +208,32 @@ class CaptureProcess(Camera):
             raise self._lost(self._quoted("the capture process ended{}".format(self._exit_status())))
         return data
 
-    def _quoted(self, what):
-        """Return what happened with what the process said of it just before."""
+    def _quoted(self, what: str) -> str:
+        """Return what happened, followed by what the process printed just before."""
         said = self._log.said(_RECENT_S)
         return '{}: "{}"'.format(what, "; ".join(said)) if said else what
 
-    def _lost(self, reason):
+    def _lost(self, reason: str) -> CameraError:
         return CameraLost(reason) if self.opened and self._source.live and not self.ends else CameraError(reason)
 
-    def _exit_status(self):
+    def _exit_status(self) -> str:
         try:
             code = self._process.wait(_KILL_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             return ""
         return " by signal {}{}".format(-code, _why(-code)) if code < 0 else " with exit status {}".format(code)
 
-    def _frame(self, message):
+    def _frame(self, message: Dict[str, Any]) -> Frame:
         import numpy as np
 
         shape, slot = tuple(message["shape"]), message["frame"]
         size = shape[0] * shape[1] * shape[2]
         try:
             if slot in self._lent:
-                raise ValueError("a frame in slot {}, which it has lent".format(slot))
+                raise ValueError("a frame in slot {}, which is still in use".format(slot))
             if self._pixels is None:
                 self._pixels = self._memory.open(SLOTS * size)
-                _log.info("%s gives frames of %d x %d", self.name, shape[1], shape[0])
+                _log.info("%s delivers frames of %d x %d", self.name, shape[1], shape[0])
         except ValueError as error:
             self._kill()
             raise self._lost("the capture process of {} sent a frame: {}".format(self._source.name, error))
@@ -237,72 +243,73 @@ class CaptureProcess(Camera):
             self._send(slot)
         else:
             self._lent.add(slot)
-            # Every view of the image holds the array that frombuffer made, its base.
+            # Every view of the image keeps its base alive, the array that frombuffer returned.
             weakref.finalize(image.base, self._release, slot).atexit = False
         self.dropped = message["dropped"]
         names = ("number", "captured_at", "captured", "capture_ms", "position_s")
         return Frame(image=image, name="", **{name: message[name] for name in names})
 
-    def _release(self, slot):
+    def _release(self, slot: int) -> None:
         self._lent.discard(slot)
         self._send(slot)
 
-    def _send(self, command):
-        # Where it has gone, the next _receive() says so.
+    def _send(self, command: int) -> None:
+        # If the process has died, the next _receive() reports it.
         with contextlib.suppress(OSError):
             self._link.send(bytes([command]))
 
-    def close(self):
-        """Ask the process to close its source and end, and kill it if it does not; a second call does nothing."""
+    def close(self) -> None:
+        """Tell the process to close its source and end, and kill it if it does not; a second call does nothing."""
         if self._link.fileno() < 0:
             return
         self._memory.close()
         self._finalizer()
         self._log.join(_JOIN_TIMEOUT_S)
 
-    def _kill(self):
+    def _kill(self) -> None:
         _kill(self._process)
 
 
-def _without_location(source):
-    """Return a function that puts a source's name in place of its address, which may hold secrets, in a text."""
+def _without_location(source: "Source") -> Callable[[str], str]:
+    """Return a function that replaces a source's address, which may hold secrets, by its name in a text."""
     return lambda text: text.replace(source.location, source.name) if source.location else text
 
 
-def _end(link, process, parent):
-    """Ask a process to close its source and end, and kill it if it does not: a camera that is left open by one that is
-    killed can refuse to be opened again.
+def _end(link: socket.socket, process: "subprocess.Popen[bytes]", parent: int) -> None:
+    """Tell a process to close its source and end, and kill it if it does not.
+
+    Killing comes second because a camera that was not closed can refuse to be opened again.
     """
-    link.close()  # its end asks
+    link.close()  # tells the process to end
     if os.getpid() != parent:
-        return  # a fork, whose parent reads on
+        return  # in a fork; the original process still reads
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_ASK_TIMEOUT_S)
     _kill(process)
 
 
-def _kill(process):
+def _kill(process: "subprocess.Popen[bytes]") -> None:
     process.kill()
-    # Inside a driver not even a kill takes effect; subprocess collects it when it has ended.
+    # A process stuck in a driver cannot even be killed; subprocess reaps it later.
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_KILL_TIMEOUT_S)
 
 
-def _why(number):
-    """Return what most likely made the kernel send a signal, and what to do, or ""."""
+def _why(number: int) -> str:
+    """Return the likely reason for which the kernel sent a signal, and what to do, or ""."""
     limit = memory_limit()
     if number == signal.SIGKILL and limit is not None:
-        return ": this container may use {:.0f} MB of memory; start it with more (docker run --memory)".format(
+        return ": this container may use only {:.0f} MB of memory; start it with more (docker run --memory)".format(
             limit / 1e6
         )
     if number == signal.SIGBUS:
-        return ": a disk or /dev/shm is full, or damaged; in a container docker run --shm-size=512m"
+        return ": a disk or /dev/shm is full or damaged; in a container use docker run --shm-size=512m"
     return ""
 
 
-# Nothing is computed there: each of numpy's threads would take memory, and be outside of what confines the others.
+# The process does not compute: numpy's threads would only take memory, and start before the restrictions apply.
 _ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-# Variables that libraries, drivers and GStreamer read; others can hold passwords, which decoders need not see.
+# Variables that libraries, drivers and GStreamer read.  Others can hold passwords, so decoders do not get them.
 _PASSED_ON = (
     *("PATH", "HOME", "USER", "LANG", "LANGUAGE", "TZ", "TMPDIR", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY"),
     *("LC_", "LD_", "XDG_", "OPENCV_", "OPENBLAS_", "OMP_", "MKL_", "GOMP_", "KMP_", "GST_", "GI_", "ORC_", "GLIBC_"),
@@ -311,7 +318,7 @@ _PASSED_ON = (
 )
 
 
-def _environment():
-    """Return the environment of the capture process."""
+def _environment() -> Dict[str, str]:
+    """Return the environment for the capture process."""
     passed = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
     return {**LEVELS, **passed, **_ONE_THREAD}

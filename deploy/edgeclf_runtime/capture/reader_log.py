@@ -1,7 +1,7 @@
-"""The words of OpenCV, FFmpeg and GStreamer, which they write to the stderr of the capture process.
+"""Collects what OpenCV, FFmpeg and GStreamer print to the capture process's stderr.
 
-Their last lines are kept for whoever has to say why a camera does not work.  They say something of every lost packet,
-so the log gets them only if somebody has asked for them by a variable of theirs.
+The last lines are kept, to explain why a camera does not work.  These libraries report every lost packet, so the lines
+reach the log only if the user asked for them with one of the libraries' own variables.
 """
 
 import collections
@@ -10,19 +10,19 @@ import re
 import select
 import threading
 import time
-from typing import Deque, List, Tuple
+from typing import IO, Callable, Deque, Iterable, List, Optional, Tuple
 
 from ..text.redaction import redact
 from ..text.terminal import printable, show_message
 
-# Variables by which a user asks for these words.
+# Variables by which a user asks for these lines.
 _ASKED_BY = ("OPENCV_LOG_LEVEL", "OPENCV_FFMPEG_LOGLEVEL", "OPENCV_FFMPEG_DEBUG", "GST_DEBUG", "OPENCV_VIDEOIO_DEBUG")
-# Warnings of OpenCV (which are GStreamer's errors) and of GStreamer.  FFmpeg's errors are written without being asked
-# for; with a level of OpenCV's for them, versions since 4.5.5 write them to stdout.
+# Warnings of OpenCV (which include GStreamer's errors) and of GStreamer.  FFmpeg prints its errors by default; if
+# OPENCV_FFMPEG_LOGLEVEL is set, OpenCV from 4.5.5 on prints them to stdout.
 LEVELS = {"OPENCV_LOG_LEVEL": "WARNING", "GST_DEBUG": "2", "GST_DEBUG_NO_COLOR": "1"}
 _KEPT, _SHOWN, _LONGEST, _LONGEST_LINE = 50, 3, 300, 1 << 13
 _READ_AT_ONCE, _MOST_READS = 1 << 16, 16
-# What stands before the words: FFmpeg's and OpenCV's context.
+# The prefixes of FFmpeg and OpenCV.
 _CONTEXT = re.compile(
     r"\[(?:[\w,+#. -]+ @ 0x[0-9a-f]+|OPENCV:FFMPEG:\d+)\]\s*|"
     r"\[\s*(?:WARN|ERROR|INFO|DEBUG|FATAL)\s*:[^\]]*\]\s*(?:global )?\S*\s*(?:\(\d+\)|\S+:\d+)?\s*(?:\w+ )?"
@@ -30,8 +30,8 @@ _CONTEXT = re.compile(
 )
 _GSTREAMER = re.compile(r"\d+:\d\d:\d\d\.\d+ +\d+ +0x[0-9a-f]+ (ERROR|WARN) +(\S+) [^:]*:\d+:[^:]*:(?:<[^>]*>)? ?(.*)")
 _HALTED = re.compile(r"Embedded video playback halted; module \S+ reported: ")
-# Consequences of what was said before, and remarks.
-_IDLE = re.compile(
+# Consequences of an error that was already printed, and remarks.
+_NOISE = re.compile(
     "unable to (?:start|query) pipeline|pipeline have not been created|Cannot query|unhandled property|can't be used to capture|"
     "GLib-GObject-WARNING|GStreamer-CRITICAL|Trying to dispose|explicitly set elements|dropping the final|refcounting|"
     "application or some element|Unable to open RTSP for listening|link has no s|Failed to start|streaming stopped|"
@@ -41,12 +41,12 @@ _IDLE = re.compile(
 
 
 class ReaderLog:
-    """The lines in a pipe, read by a thread so that its writer never waits; without secrets.
+    """The lines in a pipe, without secrets; a thread reads them so that the writer never blocks.
 
-    hide    takes out of a text what is nobody's business, besides what is known to be a secret
+    hide    function that removes private text, such as the source's address, besides the known secrets
     """
 
-    def __init__(self, pipe, hide=str):
+    def __init__(self, pipe: IO[bytes], hide: Callable[[str], str] = str) -> None:
         self._pipe, self._hide = pipe, hide
         self._loud = any(name in os.environ for name in _ASKED_BY)
         self._lines: Deque[Tuple[float, str]] = collections.deque(maxlen=_KEPT)
@@ -56,10 +56,10 @@ class ReaderLog:
         self._thread = threading.Thread(target=self._run, name="stderr of a child", daemon=True)
         self._thread.start()
 
-    def said(self, within_s=None) -> List[str]:
-        """Return the last words, without what is no news: at most three lines, in their order.
+    def said(self, within_s: Optional[float] = None) -> List[str]:
+        """Return the last lines that matter: at most three, in their order.
 
-        within_s    not those that are older
+        within_s    leave out lines older than this
         """
         since = 0.0 if within_s is None else time.monotonic() - within_s
         with self._lock:
@@ -67,7 +67,7 @@ class ReaderLog:
             lines = [line for at, line in self._lines if at >= since] + [self._decoded(self._rest)]
         return last_words(lines)
 
-    def _run(self):
+    def _run(self) -> None:
         poll = select.poll()
         poll.register(self._pipe, select.POLLIN)
         while True:
@@ -77,13 +77,13 @@ class ReaderLog:
                     self._pipe.close()
                     return
 
-    def join(self, timeout_s):
-        """Wait until the writer has closed its end, not longer than ``timeout_s``."""
+    def join(self, timeout_s: float) -> None:
+        """Wait until the writer has closed its end, but not longer than ``timeout_s``."""
         self._thread.join(timeout_s)
 
-    def _read(self):
-        """Take what is there; returns whether there may be more later."""
-        for _ in range(_MOST_READS):  # one that never stops writing is not listened to for ever
+    def _read(self) -> bool:
+        """Take what has arrived; returns whether more may follow."""
+        for _ in range(_MOST_READS):  # bounded, because a writer may never stop
             if self._pipe.closed:
                 return False
             try:
@@ -98,18 +98,18 @@ class ReaderLog:
                 self._take(self._decoded(line))
         return True
 
-    def _decoded(self, line):
-        # Before it is cut to what is shown: half of a secret would not be known for one.
+    def _decoded(self, line: bytes) -> str:
+        # Redact before the line is shortened: half a secret would not be recognized.
         return printable(redact(self._hide(line[:_LONGEST_LINE].decode("utf-8", "backslashreplace").rstrip())))
 
-    def _take(self, line):
+    def _take(self, line: str) -> None:
         self._lines.append((time.monotonic(), line))
         if self._loud:
             show_message(line)
 
 
-def last_words(lines):
-    """Return the lines that say what went wrong, without their contexts; the last ones, each once."""
+def last_words(lines: Iterable[str]) -> List[str]:
+    """Return the last lines that say what went wrong, without their prefixes, each once."""
     found: List[str] = []
     for line in lines:
         words = _words(line)
@@ -118,8 +118,8 @@ def last_words(lines):
     return found[-_SHOWN:]
 
 
-def _words(line):
-    """Return what a line says of a fault, "" if it says nothing of one."""
+def _words(line: str) -> str:
+    """Return what a line says about a fault, or ""."""
     traced = _GSTREAMER.match(line)
     if traced:
         level, category, line = traced.groups()
@@ -127,4 +127,4 @@ def _words(line):
             return ""
         line = line[len("error: ") :] if line.startswith("error: ") else line
     line = _HALTED.sub("", _CONTEXT.sub("", line)).strip()
-    return "" if _IDLE.search(line) else line
+    return "" if _NOISE.search(line) else line

@@ -1,40 +1,40 @@
-"""The backend in use, shared by threads: entered, left, replaced where it fails, and freed by the last one to leave.
-
-Knows nothing of images and labels.
-"""
+"""The backend in use, shared by threads: they enter and leave it, replace it if it fails, and the last to leave frees it."""
 
 import logging
 import threading
 import time
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ..device import systemd
 from ..errors import BackendError
-from ..runners.base import close_quietly
+from ..runners.base import Runner, close_quietly
 from .recovery import Recovery
 from .selection import OPEN_TIMEOUT_S
+
+if TYPE_CHECKING:
+    from ..bundle.open_bundle import Model
 
 CLOSE_S = 0.5
 _log = logging.getLogger(__name__)
 
 
 class InUse(NamedTuple):
-    """The model that infers, and what its logits mean; see Classifier."""
+    """The model in use, and the settings for its logits; see Classifier."""
 
-    runner: Any
+    runner: Runner
     model: str
     temperature: float
     threshold: float
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "{} on {}".format(self.model, self.runner.backend)
 
 
 class Fallback(NamedTuple):
-    """A better backend that failed, and what took over.
+    """A better backend that failed, and the one that took over.
 
-    failed      the model and the backend that failed: "int8 on tensorrt"
-    by          those that took over
+    failed      model and backend that failed: "int8 on tensorrt"
+    by          model and backend that took over
     reason      why it failed
     since       seconds since 1970
     """
@@ -44,87 +44,87 @@ class Fallback(NamedTuple):
     reason: str
     since: float
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "{} is replaced by {}: {}".format(self.failed, self.by, self.reason)
 
 
 class Backends:
     """The InUse that several threads infer with at the same time.
 
-    A thread enters it, and leaves it whatever happens.  Where its runner is not ``concurrent`` one thread enters at a
-    time.  Of those that saw it fail one opens the next, while the others wait for that; what failed is closed when
-    the last thread has left it.
+    A thread enters it, and always leaves it.  If its runner is not ``concurrent``, threads enter one at a time.  When it
+    fails, one of the threads that saw it opens the next backend, and the others wait; the failed one is closed when the
+    last thread has left it.
 
-    first       the InUse to begin with
-    selection   what has open_next(), and may have open_better(); see Selection.  None: nothing takes over
+    first       the first InUse
+    selection   an object with open_next(), and perhaps open_better(); see Selection.  None: nothing takes over
     """
 
-    def __init__(self, first, selection=None):
+    def __init__(self, first: InUse, selection: Any = None) -> None:
         self.in_use = first
         self._selection = selection
         self._recovery = Recovery(selection, self._return_to) if hasattr(selection, "open_better") else None
         self._changed = threading.Condition()
-        self._inside: Dict[int, int] = {}  # by id() of a runner: threads in it
-        self._retired: Dict[int, Any] = {}  # by id(): runners that nobody may enter any more, and are not closed yet
+        self._inside: Dict[int, int] = {}  # by id() of a runner: number of threads in it
+        self._retired: Dict[int, Runner] = {}  # by id(): runners that no thread may enter, and that are not closed yet
         self._failures: List[Fallback] = []
         self._thresholds = {first.model: first.threshold}
         self._replacing = self._closed = False
 
     @property
     def fallback(self) -> Optional[Fallback]:
-        """The newest Fallback whose failed backend is not back, or None."""
+        """The latest Fallback whose failed backend is not back, or None."""
         failures = self._failures
         return failures[-1] if failures else None
 
-    def threshold(self, model):
-        """Return the threshold of a model that is in use, or was."""
+    def threshold(self, model: str) -> float:
+        """Return the threshold of a model that is or was in use."""
         in_use = self.in_use
         return in_use.threshold if model == in_use.model else self._thresholds.get(model, in_use.threshold)
 
-    def check_open(self):
-        """Raise BackendError where this was closed."""
+    def check_open(self) -> None:
+        """Raise BackendError if this was closed."""
         if self._closed:
             raise BackendError("the classifier is closed; open another one with Classifier.open()")
 
-    def enter(self):
-        """Return the InUse, once this thread may infer with it; leave() must follow.  Raises BackendError where closed."""
+    def enter(self) -> InUse:
+        """Wait until this thread may infer, and return the InUse; leave() must follow.  Raises BackendError if closed."""
         with self._changed:
             if not self._may_enter():
                 self._changed.wait_for(self._may_enter)
             self.check_open()
             in_use = self.in_use
-            place = id(in_use.runner)
-            self._inside[place] = self._inside.get(place, 0) + 1
+            key = id(in_use.runner)
+            self._inside[key] = self._inside.get(key, 0) + 1
             return in_use
 
-    def _may_enter(self):
+    def _may_enter(self) -> bool:
         runner = self.in_use.runner
         return self._closed or (not self._replacing and (runner.concurrent or id(runner) not in self._inside))
 
-    def leave(self, in_use):
-        """Say that this thread infers no longer with what enter() returned."""
-        place = id(in_use.runner)
+    def leave(self, in_use: InUse) -> None:
+        """End this thread's use of what enter() returned."""
+        key = id(in_use.runner)
         with self._changed:
-            others = self._inside[place] - 1
+            others = self._inside[key] - 1
             if others:
-                self._inside[place] = others
+                self._inside[key] = others
             else:
-                del self._inside[place]
-            last = not others and place in self._retired
+                del self._inside[key]
+            last = not others and key in self._retired
             self._changed.notify_all()
         if last:
             self._free(in_use.runner)
 
-    def replace(self, failed, error):
-        """Let the next model and backend take over from an InUse that failed; returns once something else is in use.
+    def replace(self, failed: InUse, error: BackendError) -> None:
+        """Replace an InUse that failed by the next model and backend; returns once another is in use.
 
-        Raises BackendError with every reason, and keeps the present one, where none is left; also where closed.
+        Raises BackendError with every reason, and keeps the present one, if none is left; raises BackendError if closed.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or not self._replacing)
             self.check_open()
             if failed is not self.in_use:
-                return  # another thread has seen to it
+                return  # another thread has replaced it
             if self._selection is None:
                 raise error
             self._replacing = True
@@ -135,18 +135,19 @@ class Backends:
             self._end_replacing(failed, error, taken_over)
         self.check_open()
 
-    def _open_next(self, failed, error):
+    def _open_next(self, failed: InUse, error: BackendError) -> "Tuple[Model, Runner]":
         try:
-            # Not in open_next(): what is tried in the background must not hide that the program hangs.
+            # Not inside open_next(): attempts in the background must not hide a hanging program from systemd.
             with systemd.busy(OPEN_TIMEOUT_S, "{} failed; opening another".format(failed)):
-                return self._selection.open_next()
+                opened: "Tuple[Model, Runner]" = self._selection.open_next()
+                return opened
         except BackendError as none_left:
             self.check_open()
             before = ["\n{}: {}".format(one.failed, one.reason) for one in self._failures]
-            before = ["\nwhat failed before:"] + before if before else []
+            before = ["\nearlier failures:"] + before if before else []
             raise BackendError("{}\n{}{}".format(error, none_left, "".join(before)))
 
-    def _end_replacing(self, failed, error, taken_over):
+    def _end_replacing(self, failed: InUse, error: BackendError, taken_over: "Optional[Tuple[Model, Runner]]") -> None:
         unused = None
         with self._changed:
             self._replacing = False
@@ -163,8 +164,8 @@ class Backends:
             if self._recovery is not None:
                 self._recovery.begin()
 
-    def _return_to(self, index, model, runner):
-        """Let a better backend, which works again, be in use."""
+    def _return_to(self, index: int, model: "Model", runner: Runner) -> None:
+        """Use a better backend that works again."""
         following = _in_use(model, runner)
         with self._changed:
             self._changed.wait_for(lambda: self._closed or not self._replacing)
@@ -176,10 +177,10 @@ class Backends:
             self._changed.notify_all()
         self._free(unused)
         if not self._closed:
-            _log.warning("%s works again, and replaces %s", following, before)
+            _log.warning("%s works again and replaces %s", following, before)
 
-    def _switch(self, following):
-        """Let another InUse be in use, unless this is closed; returns a runner to be freed now, or None.  Locked."""
+    def _switch(self, following: InUse) -> Optional[Runner]:
+        """Switch to another InUse, unless this is closed; returns a runner to free now, or None.  The lock is held."""
         if self._closed:
             self._retired[id(following.runner)] = following.runner
             return following.runner
@@ -187,13 +188,13 @@ class Backends:
         self._thresholds[following.model] = following.threshold
         return self._retire(before.runner)
 
-    def _retire(self, runner):
-        """Let nobody enter a runner any more; returns it where nobody is inside, else the last to leave frees it.  Locked."""
+    def _retire(self, runner: Runner) -> Optional[Runner]:
+        """Let no more threads enter a runner; returns it if none is inside, or else the last one frees it.  The lock is held."""
         self._retired[id(runner)] = runner
         return None if id(runner) in self._inside else runner
 
-    def _free(self, runner):
-        """Close a retired runner that nobody is in, or nothing where it is None."""
+    def _free(self, runner: Optional[Runner]) -> None:
+        """Close a retired runner that no thread is in, if there is one."""
         if runner is None:
             return
         close_quietly(runner)
@@ -201,10 +202,10 @@ class Backends:
             self._retired.pop(id(runner), None)
             self._changed.notify_all()
 
-    def close(self):
-        """Let nobody in any more, and free the runner; waits CLOSE_S for those inside.
+    def close(self) -> None:
+        """Let no more threads in, and free the runner; waits CLOSE_S for those inside.
 
-        The last of those that take longer frees it.  One that hangs is left as it is: freeing what it uses would crash.
+        If they take longer, the last one frees it.  A thread that hangs keeps the runner: freeing it would crash.
         """
         unused = None
         with self._changed:
@@ -219,10 +220,10 @@ class Backends:
         with self._changed:
             freed = self._changed.wait_for(lambda: not self._retired, CLOSE_S)
         if not freed:
-            _log.warning("%s is not closed: an inference does not return", self.in_use)
+            _log.warning("%s is not closed, because an inference does not return", self.in_use)
         if self._recovery is not None:
             self._recovery.join(max(0.0, deadline - time.monotonic()))
 
 
-def _in_use(model, runner):
+def _in_use(model: "Model", runner: Runner) -> InUse:
     return InUse(runner, model.name, model.temperature, model.threshold)

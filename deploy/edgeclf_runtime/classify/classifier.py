@@ -1,86 +1,98 @@
 """A classifier: image in, label and confidence out.
 
-What it runs on is chosen by ``classify/selection.py`` and ``classify/tuning.py``; when a backend fails, at once or
-after months, the next one takes over (``classify/active_backend.py``).  Knows nothing of cameras.
+``classify/selection.py`` and ``classify/tuning.py`` choose its model and backend; when a backend fails, at once or after
+months, the next one takes over (``classify/active_backend.py``).
 """
 
 import logging
 import os
 import time
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, Iterator, List, NamedTuple, Optional, Sequence, Union
 
-from ..bundle.open import Bundle, open_bundle
+from ..bundle.open_bundle import Bundle, open_bundle
 from ..device import systemd
 from ..errors import BackendError
-from ..images.layouts import as_bgr
+from ..images.pixel_layouts import as_bgr
 from ..images.preprocess import as_batch, preprocess, select
 from ..images.read import read_image
 from ..results import STAGES, Result
-from ..runners.base import PASSED, brief
+from ..runners.base import PASSED, Runner, brief
 from ..streaming.stream import stream
 from . import tuning
-from .active_backend import Backends, InUse
-from .decision import Decider, allowed_places
+from .active_backend import Backends, Fallback, InUse
+from .decision import Decider, Labels, allowed_places
 from .golden import check_logits
 from .selection import OPEN_TIMEOUT_S, Selection, candidates, pair_name
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..capture.camera import Camera
+    from ..images.preprocess import Preprocessing
+    from ..streaming.smoothing import Smoother
+    from ..streaming.stream import StreamResult
+
+# A file's path, or pixels.
+Image = Union[str, "os.PathLike[str]", "np.ndarray"]
+Roi = Sequence[float]
 _log = logging.getLogger(__name__)
 
 
 class Inferred(NamedTuple):
-    """What a model gave for a batch.
+    """A model's output for a batch.
 
     logits      float32 [N, labels], all finite
-    ms          what the inference took
-    by          the InUse that gave them: another may have taken over since
+    ms          duration of the inference in milliseconds
+    by          the InUse that computed them; another may have taken over since
     """
 
-    logits: Any
+    logits: "np.ndarray"
     ms: float
     by: InUse
 
 
 class Classifier:
-    """A model that was opened on this machine, and what turns its logits into a label.
+    """A model on a backend, with the decision that turns its logits into a label.
 
     Use :meth:`open` for a bundle, inside ``with``.
 
-    Several threads, and streams of several cameras, may use one Classifier at the same time; each stream has a
-    Smoother of its own.  Where the backend is not ``concurrent`` their images are inferred one after another.  When a
-    backend fails, whatever its library raises, one thread opens the next, the others wait for it, and all of them
-    infer their images again with that.  A better backend that failed is tried again in the background after a minute,
-    then ever less often.  Once close() was called, everything else raises BackendError.
+    Several threads, and streams of several cameras, may use one Classifier at the same time; each stream needs its own
+    Smoother.  If the backend is not ``concurrent``, their images are inferred one after another.  When a backend fails,
+    whatever its library raises, one thread opens the next, the others wait for it, and all of them infer their images
+    again with it.  A better backend that failed is tried again in the background after a minute, then less and less
+    often.  After close(), everything else raises BackendError.
 
     runner          a Runner, closed together with the classifier
-    labels          the names of the classes, in the order of the logits
-    preprocessing   how an image becomes the model's input
+    labels          the labels, in the order of the logits
+    preprocessing   the Preprocessing that turns an image into the model's input
     model           the model's name
     temperature     logits are divided by it before the softmax
     threshold       a confidence below it gives the label "unknown"
-    top_k           how many labels a result lists
-    allow, deny     labels that alone may be answered, that never are: the logits of the others are
-                    left out of the softmax, so that their probabilities are 0 and the rest sum to 1
-    fallback        a Selection, whose next Model and Runner take over when the runner fails; afterwards the
-                    property: None, or the Fallback that tells which backend failed, why and since when
-    at_once         how many frames of a file :meth:`stream` infers at the same time, where the runner is ``concurrent``
-    bundle_id       the bundle's id, or "": results carry the first digits of it
+    top_k           number of labels that a result lists
+    allow           return only these labels
+    deny            never return these labels; the logits of labels that may not be returned are left out of the softmax,
+                    so that their probabilities are 0 and the others sum to 1
+    fallback        a Selection, whose next Model and Runner take over when the runner fails; as a property: None, or the
+                    Fallback with the backend that failed, why and since when
+    at_once         number of frames of a file that :meth:`stream` infers at the same time, if the runner is ``concurrent``
+    bundle_id       the bundle's id, or ""; results contain its first digits
     """
 
     def __init__(
         self,
-        runner,
-        labels,
-        preprocessing,
-        model="",
-        temperature=1.0,
-        threshold=0.0,
-        top_k=5,
-        allow=None,
-        deny=None,
-        fallback=None,
-        at_once=1,
-        bundle_id="",
-    ):
+        runner: Runner,
+        labels: Sequence[str],
+        preprocessing: "Preprocessing",
+        model: str = "",
+        temperature: float = 1.0,
+        threshold: float = 0.0,
+        top_k: int = 5,
+        allow: Optional[Labels] = None,
+        deny: Optional[Labels] = None,
+        fallback: Optional[Selection] = None,
+        at_once: int = 1,
+        bundle_id: str = "",
+    ) -> None:
         self.bundle_id = bundle_id
         self._backends = Backends(InUse(runner, model, temperature, threshold), fallback)
         self.labels = tuple(labels)
@@ -91,93 +103,91 @@ class Classifier:
     @classmethod
     def open(
         cls,
-        bundle,
-        model=None,
-        backend="auto",
-        top_k=5,
-        threshold=None,
-        allow=None,
-        deny=None,
-        threads=None,
-        tune=False,
-        at_once=1,
-        show_tuning=None,
-    ):
+        bundle: Union[str, "os.PathLike[str]", Bundle],
+        model: Optional[str] = None,
+        backend: str = "auto",
+        top_k: int = 5,
+        threshold: Optional[float] = None,
+        allow: Optional[Labels] = None,
+        deny: Optional[Labels] = None,
+        threads: Optional[int] = None,
+        tune: bool = False,
+        at_once: int = 1,
+        show_tuning: Optional[Callable[[tuning.Tuning], Any]] = None,
+    ) -> "Classifier":
         """Verify a bundle and load the first of its models that runs here and passes the golden images.
 
-        bundle      a path, or a Bundle that was opened before
-        model       the name of one of its models; None tries all: what was measured to be fastest on
-                    this device where that was done, else in the manifest's order
-        backend     the name of a backend, or "auto"
-        threshold   confidence below which the label is "unknown"; None takes the manifest's
+        bundle      a path, or an open Bundle
+        model       name of one of its models; None tries all: the fastest first if they were measured on this device,
+                    otherwise in the manifest's order
+        backend     name of a backend, or "auto"
+        threshold   confidence below which the label is "unknown"; None: the manifest's
         allow, deny see the class
-        threads     threads of the backend; None leaves the choice to it
-        tune        measure what runs here first (seconds), and remember it for this device and bundle
+        threads     number of threads for the backend; None: the backend decides
+        tune        measure all models and backends that run here first (seconds), and remember it for this device and bundle
         at_once     see the class; they share the threads
-        show_tuning called with what ``tune`` measured, a tuning.Tuning
+        show_tuning called with the measurements of ``tune``, a tuning.Tuning
 
-        Raises BundleError, EdgeclfError where a label is not the bundle's, or BackendError with each
-        reason where nothing runs.
+        Raises BundleError, OptionError for an unknown label or backend, or BackendError with each reason if nothing runs.
         """
-        if not isinstance(bundle, Bundle):
-            bundle = open_bundle(bundle)
-        # Mistakes show before seconds are spent on a backend.
-        allowed_places(bundle.labels, allow, deny)
-        usual = candidates(bundle, model, backend)
-        pairs = tuning.tune(bundle, usual, threads, show_tuning) if tune else tuning.recall(bundle, usual, threads)
+        opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+        # Before seconds are spent on a backend.
+        allowed_places(opened.labels, allow, deny)
+        usual = candidates(opened, model, backend)
+        pairs = tuning.tune(opened, usual, threads, show_tuning) if tune else tuning.recall(opened, usual, threads)
         measured = pairs is not usual
         if threshold is not None:
             pairs = [(candidate._replace(threshold=threshold), name) for candidate, name in pairs]
-        selection = Selection(bundle, pairs, threads, at_once, measured)
+        selection = Selection(opened, pairs, threads, at_once, measured)
         start = time.perf_counter()
         with systemd.busy(OPEN_TIMEOUT_S, "opening a model"):
             chosen, runner = selection.open_next()
         what = pair_name(chosen, runner.backend)
-        _log.info("%s of %s opened in %.0f ms, golden images included", what, bundle.name, _ms_since(start))
+        _log.info("%s of %s opened in %.0f ms, golden images included", what, opened.name, _ms_since(start))
         limits = (chosen.temperature, chosen.threshold, top_k, allow, deny)
-        return cls(runner, bundle.labels, bundle.preprocessing, chosen.name, *limits, selection, at_once, bundle.id)
+        return cls(runner, opened.labels, opened.preprocessing, chosen.name, *limits, selection, at_once, opened.id)
 
     @property
-    def in_use(self):
+    def in_use(self) -> InUse:
         """The InUse: runner, model, temperature and threshold.  Another one may follow at any time."""
         return self._backends.in_use
 
     @property
-    def fallback(self):
-        """None while the best backend that was found here is in use, else the newest Fallback."""
+    def fallback(self) -> Optional[Fallback]:
+        """None while the best backend that was found here is in use, else the latest Fallback."""
         return self._backends.fallback
 
     @property
-    def runner(self):
+    def runner(self) -> Runner:
         """The Runner in use."""
         return self.in_use.runner
 
     @property
-    def model(self):
+    def model(self) -> str:
         """The name of the model in use."""
         return self.in_use.model
 
     @property
-    def backend(self):
+    def backend(self) -> str:
         """The name of the backend in use."""
         return self.runner.backend
 
     @property
-    def at_once(self):
-        """How many images may be inferred at the same time now."""
+    def at_once(self) -> int:
+        """The number of images that may now be inferred at the same time."""
         return self._at_once if self.runner.concurrent else 1
 
-    def classify(self, image, roi=None, rotation=0, order="bgr"):
+    def classify(self, image: Image, roi: Optional[Roi] = None, rotation: int = 0, order: str = "bgr") -> Result:
         """Classify one image: a file's path, or pixels as a numpy array of uint8.
 
-        image       a path, or an array [height, width, 3]; grey [height, width] and [height, width, 1] too, and
+        image       a path, or an array [height, width, 3]; also gray, [height, width] or [height, width, 1], and
                     [height, width, 4], whose fourth channel is dropped
         order       of an array's channels: "bgr", as OpenCV reads them, or "rgb", as Pillow does
         rotation    0, 90, 180 or 270 degrees clockwise, applied first
-        roi         the region to look at, (x, y, width, height) of the turned image: pixels where all
-                    four are whole numbers, shares from 0 to 1 where any of them is a float
+        roi         the region to classify, (x, y, width, height) of the rotated image: in pixels if all four are integers,
+                    as fractions from 0 to 1 if any of them is a float
 
-        Returns a Result.  Raises ImageError, or BackendError where no backend is left that works.
+        Raises ImageError, OptionError, or BackendError if no backend works any more.
         """
         self._backends.check_open()
         image = _pixels(image, order)
@@ -186,38 +196,41 @@ class Classifier:
         preprocess_ms = _ms_since(start)
         return self.answer(self.infer(batch), preprocess_ms)
 
-    def classify_batch(self, images, order="bgr"):
-        """Classify several images by one inference; returns a list of Results.  The memory grows with their number.
+    def classify_batch(self, images: Sequence[Image], order: str = "bgr") -> List[Result]:
+        """Classify several images in one inference.  Memory use grows with their number.
 
-        images, order   as :meth:`classify` takes them
+        images, order   as for :meth:`classify`
         """
         self._backends.check_open()
-        images = [_pixels(image, order) for image in images]
-        if not images:
+        pixels = [_pixels(image, order) for image in images]
+        if not pixels:
             return []
         start = time.perf_counter()
-        batch = as_batch([preprocess(image, self.preprocessing) for image in images])
+        batch = as_batch([preprocess(image, self.preprocessing) for image in pixels])
         preprocess_ms = _ms_since(start) / len(batch)
         return self._answer(self.infer(batch), preprocess_ms)
 
-    def stream(self, camera, smoother=None, roi=None, rotation=0):
+    def stream(
+        self, camera: "Camera", smoother: "Optional[Smoother]" = None, roi: Optional[Roi] = None, rotation: int = 0
+    ) -> "Iterator[StreamResult]":
         """Yield a StreamResult for each frame of a Camera, until it ends; see ``streaming/stream.py``."""
         self._backends.check_open()
         return stream(self, camera, smoother, roi, rotation)
 
-    def prepare(self, image, roi=None, rotation=0, order="bgr"):
-        """Return the model's input of one image, float32 [1, height, width, 3]; arguments as :meth:`classify`.
+    def prepare(self, image: Image, roi: Optional[Roi] = None, rotation: int = 0, order: str = "bgr") -> "np.ndarray":
+        """Return the model's input for one image, float32 [1, height, width, 3]; arguments as for :meth:`classify`.
 
-        May run in another thread than :meth:`infer`, and that in another than :meth:`answer`.
+        :meth:`prepare`, :meth:`infer` and :meth:`answer` may run in different threads.
         """
         self._backends.check_open()
-        image = _pixels(image, order)
+        pixels = _pixels(image, order)
         if rotation or roi is not None:
-            image = select(image, roi, rotation)
-        return as_batch([preprocess(image, self.preprocessing)])
+            pixels = select(pixels, roi, rotation)
+        batch: "np.ndarray" = as_batch([preprocess(pixels, self.preprocessing)])
+        return batch
 
-    def infer(self, batch):
-        """Return the Inferred of what :meth:`prepare` returned; raises BackendError where no backend is left that works."""
+    def infer(self, batch: "np.ndarray") -> Inferred:
+        """Return the model's output for a batch of :meth:`prepare`; raises BackendError if no backend works any more."""
         while True:
             by = self._backends.enter()
             try:
@@ -228,7 +241,7 @@ class Classifier:
                 self._backends.leave(by)
             self._backends.replace(by, failure)
 
-    def _infer_with(self, by, batch):
+    def _infer_with(self, by: InUse, batch: "np.ndarray") -> Inferred:
         import numpy as np
 
         start = time.perf_counter()
@@ -239,19 +252,17 @@ class Classifier:
         except BaseException as error:
             raise BackendError("{} failed: {}".format(by, brief(error)))
         if not np.isfinite(logits).all():
-            raise BackendError(
-                "{} answered with numbers that are not finite; use another model with --model".format(by)
-            )
+            raise BackendError("{} produced non-finite logits; use another model with --model".format(by))
         return Inferred(logits, _ms_since(start), by)
 
-    def answer(self, inferred, preprocess_ms=0.0):
-        """Return the Result of one image's Inferred.
+    def answer(self, inferred: Inferred, preprocess_ms: float = 0.0) -> Result:
+        """Return the Result for one image's Inferred.
 
-        preprocess_ms   what prepare() took, for the result's timings
+        preprocess_ms   duration of prepare(), for the result's timings
         """
         return self._answer(inferred, preprocess_ms)[0]
 
-    def _answer(self, inferred, preprocess_ms):
+    def _answer(self, inferred: Inferred, preprocess_ms: float) -> List[Result]:
         start = time.perf_counter()
         logits, ms, (runner, model, temperature, threshold) = inferred
         confidences = self._decider.confidences(logits, temperature)
@@ -268,29 +279,30 @@ class Classifier:
             for decision, row in zip(decisions, confidences)
         ]
 
-    def decide(self, result, confidences, place):
-        """Return a Result with other confidences, say smoothed ones, float [labels], and the place of the label chosen."""
-        decision = self._decider.decide(confidences, place, self._backends.threshold(result.model))
+    def decide(self, result: Result, confidences: "np.ndarray", index: int) -> Result:
+        """Return a Result with other confidences, float [labels], such as smoothed ones, and the index of their label."""
+        decision = self._decider.decide(confidences, index, self._backends.threshold(result.model))
         return result._replace(confidences=confidences, **decision._asdict())
 
-    def close(self):
-        """Free the backend, after what it infers now, for which it waits half a second; a second call does nothing.
+    def close(self) -> None:
+        """Free the backend; waits up to half a second for inferences under way; a second call does nothing.
 
-        Threads that classify meanwhile get their result, or a BackendError that says so.
+        Threads that are classifying get their result, or a BackendError that says so.
         """
         self._backends.close()
 
-    def __enter__(self):
+    def __enter__(self) -> "Classifier":
         self._backends.check_open()
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: Any) -> None:
         self.close()
 
 
-def _ms_since(start):
+def _ms_since(start: float) -> float:
     return (time.perf_counter() - start) * 1e3
 
 
-def _pixels(image, order):
-    return read_image(image) if isinstance(image, (str, os.PathLike)) else as_bgr(image, order)
+def _pixels(image: Image, order: str) -> "np.ndarray":
+    pixels: "np.ndarray" = read_image(image) if isinstance(image, (str, os.PathLike)) else as_bgr(image, order)
+    return pixels

@@ -1,17 +1,20 @@
-"""From logits to a label: the softmax, the labels that may be answered, and the threshold.
-
-Knows nothing of images, backends or time; ``streaming/smoothing.py`` knows the last of them.
-"""
+"""Turns logits into a label: the softmax, the allowed labels, and the threshold."""
 
 import difflib
-from typing import List, NamedTuple, Tuple
+from typing import TYPE_CHECKING, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-from ..errors import EdgeclfError
+from ..errors import OptionError
 from ..results import UNKNOWN
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# One label, or several.
+Labels = Union[str, Iterable[str]]
 
 
 class Decision(NamedTuple):
-    """One row of confidences, decided; fields as in Result."""
+    """The decision on one row of confidences; fields as in Result."""
 
     label: str
     confidence: float
@@ -21,52 +24,56 @@ class Decision(NamedTuple):
 
 
 class Decider:
-    """What may be answered, and how much of it.
+    """Chooses labels.
 
-    labels          the names of the classes, in the order of the logits
-    top_k           how many labels are listed
-    allow, deny     labels that alone may be answered, that never are: the logits of the others are
-                    left out of the softmax, so that their probabilities are 0 and the rest sum to 1
+    labels          the labels, in the order of the logits
+    top_k           number of labels to list
+    allow           return only these labels
+    deny            never return these labels
+
+    Labels that may not be returned are left out of the softmax: their probabilities are 0, and the others sum to 1.
     """
 
-    def __init__(self, labels, top_k=5, allow=None, deny=None):
+    def __init__(
+        self, labels: Sequence[str], top_k: int = 5, allow: Optional[Labels] = None, deny: Optional[Labels] = None
+    ) -> None:
         import numpy as np
 
         self._labels = tuple(labels)
-        self._places = np.array(allowed_places(self._labels, allow, deny))
-        self._barred = np.full(len(self._labels), -np.inf)
-        self._barred[self._places] = 0.0
-        self._top_k = min(top_k, len(self._places))
+        self._allowed = np.array(allowed_places(self._labels, allow, deny))
+        self._mask = np.full(len(self._labels), -np.inf)
+        self._mask[self._allowed] = 0.0
+        self._top_k = min(top_k, len(self._allowed))
 
-    def confidences(self, logits, temperature):
+    def confidences(self, logits: "np.ndarray", temperature: float) -> "np.ndarray":
         """Return the probabilities of logits, float [N, labels], as float64 of that shape."""
-        return softmax(logits / temperature + self._barred)
+        return softmax(logits / temperature + self._mask)
 
-    def decide(self, confidences, place, threshold):
-        """Return the Decision of one row of confidences.
+    def decide(self, confidences: "np.ndarray", index: int, threshold: float) -> Decision:
+        """Return the Decision on one row of confidences, float [labels].
 
-        place       of the label that was chosen; it is rejected if its confidence is below the threshold
+        index       index of the chosen label; the label is rejected if its confidence is below the threshold
         """
-        confidence = float(confidences[place])
-        best = self._places[(-confidences[self._places]).argsort(kind="stable")[: self._top_k]]
-        candidate, rejected = self._labels[place], confidence < threshold
+        confidence = float(confidences[index])
+        best = self._allowed[(-confidences[self._allowed]).argsort(kind="stable")[: self._top_k]]
+        candidate, rejected = self._labels[index], confidence < threshold
         top = [(self._labels[i], float(confidences[i])) for i in best]
         return Decision(UNKNOWN if rejected else candidate, confidence, top, rejected, candidate)
 
 
-def softmax(logits):
-    """Return the softmax over the last axis, float64, of logits of any shape."""
+def softmax(logits: "np.ndarray") -> "np.ndarray":
+    """Return the softmax over the last axis of logits of any shape, as float64."""
     import numpy as np
 
     logits = np.asarray(logits, np.float64)
-    shifted = np.exp(logits - logits.max(-1, keepdims=True))
+    shifted: "np.ndarray" = np.exp(logits - logits.max(-1, keepdims=True))
     return shifted / shifted.sum(-1, keepdims=True)
 
 
-def allowed_places(labels, allow=None, deny=None):
-    """Return the places of the labels that may be answered: those of ``allow`` (None: all) less those of ``deny``.
+def allowed_places(labels: Sequence[str], allow: Optional[Labels] = None, deny: Optional[Labels] = None) -> List[int]:
+    """Return the indices of the labels that may be returned: those in ``allow`` (None: all) and not in ``deny``.
 
-    Raises EdgeclfError, which lists the nearest names, for a label that is not there, and where none is left.
+    Raises OptionError, which lists the nearest names, for an unknown label, and if no label is left.
     """
     # Sets: ImageNet-21k has 21,841 labels.
     names, denied = set(labels), _as_names(deny)
@@ -74,21 +81,21 @@ def allowed_places(labels, allow=None, deny=None):
     for name in (*allowed, *denied):
         if name not in names:
             near = difflib.get_close_matches(str(name), labels, 3, 0.5)
-            raise EdgeclfError(
+            raise OptionError(
                 "there is no label {!r}; {}".format(
                     name, "the nearest are: " + ", ".join(near) if near else _some_labels(labels)
                 )
             )
     kept = set(allowed).difference(denied)
-    places = [place for place, label in enumerate(labels) if label in kept]
-    if not places:
-        raise EdgeclfError("allow and deny leave no label to answer with; " + _some_labels(labels))
-    return places
+    indices = [index for index, label in enumerate(labels) if label in kept]
+    if not indices:
+        raise OptionError("allow and deny leave no label to return; " + _some_labels(labels))
+    return indices
 
 
-def _as_names(names):
+def _as_names(names: Optional[Labels]) -> Tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names or ())
 
 
-def _some_labels(labels):
+def _some_labels(labels: Sequence[str]) -> str:
     return "the labels are: " + ", ".join(labels[:10]) + (" ..." if len(labels) > 10 else "")

@@ -1,66 +1,70 @@
-"""Trying better backends again in the background, after one of them failed and another took over."""
+"""Retries better backends in the background, after one failed and another took over."""
 
 import logging
 import math
 import threading
 import time
-from typing import Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
+
+if TYPE_CHECKING:
+    from ..bundle.open_bundle import Model
+    from ..runners.base import Runner
 
 FIRST_S, MOST_S = 60.0, 3600.0
-"""Until the first attempt; the time doubles with each, up to the other."""
+"""Delay before the first attempt; it doubles with each attempt, up to the second value."""
 _log = logging.getLogger(__name__)
 
 
 class Recovery:
-    """A thread that opens better backends now and then, as long as there are any; one attempt at a time.
+    """A thread that tries to open better backends from time to time, one at a time, as long as there are any.
 
     selection       a Selection
-    return_to       is called with the index, the Model and the Runner of one that passed its golden images
+    return_to       called with the index, the Model and the Runner of a backend that passed its golden images
     """
 
-    def __init__(self, selection, return_to):
+    def __init__(self, selection: Any, return_to: "Callable[[int, Model, Runner], None]") -> None:
         self._selection, self._return_to = selection, return_to
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._thread: Optional[threading.Thread] = None
         self._delay_s, self._returned = FIRST_S, -math.inf
 
-    def begin(self):
-        """Begin, unless it is at it, or there is nothing to try."""
+    def begin(self) -> None:
+        """Start the thread, unless it is running or there is nothing to try."""
         with self._lock:
             if self._thread is not None or self._closing.is_set() or not self._selection.better():
                 return
-            # What fails again soon after its return is tried ever less often.
+            # A backend that fails again soon after its return is tried less and less often.
             if time.monotonic() - self._returned > self._delay_s:
                 self._delay_s = FIRST_S
             self._thread = threading.Thread(target=self._run, name="recovery", daemon=True)
             self._thread.start()
 
-    def _run(self):
+    def _run(self) -> None:
         while self._has_more() and not self._closing.wait(self._delay_s):
             self._delay_s = min(2 * self._delay_s, MOST_S)
             try:
                 found = self._selection.open_better()
-            except Exception:  # a mistake of ours: the program goes on as it is
-                _log.exception("a better backend cannot be tried again")
+            except Exception:  # a bug of ours: the program goes on with the present backend
+                _log.exception("a better backend cannot be retried")
                 continue
             if found is not None:
                 self._return_to(*found)
                 self._returned = time.monotonic()
 
-    def _has_more(self):
+    def _has_more(self) -> bool:
         with self._lock:
             if self._closing.is_set() or not self._selection.better():
                 self._thread = None
             return self._thread is not None
 
-    def stop(self):
-        """Open nothing any more; an attempt that is under way ends by itself, and is undone."""
+    def stop(self) -> None:
+        """Start no further attempts; one that is under way ends by itself, and its result is closed."""
         self._closing.set()
         self._selection.close()
 
-    def join(self, timeout_s):
-        """Wait for the thread's end."""
+    def join(self, timeout_s: float) -> None:
+        """Wait for the thread to end."""
         with self._lock:
             thread = self._thread
         if thread is not None:

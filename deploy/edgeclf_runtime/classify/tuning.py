@@ -1,8 +1,7 @@
-"""Which model and backend are fastest on this very device: measured once, and remembered.
+"""Measures which model and backend are fastest on this device, and remembers it.
 
-The figures are kept in ``$XDG_CACHE_HOME/edgeclf/tuning/BUNDLE_ID.json`` (``~/.cache`` where
-that is not set), by the device's facts: a home that several boards share, or a library's new
-version, never mixes them.  The cache is a convenience: without it the manifest's order counts.
+The figures are stored in ``$XDG_CACHE_HOME/edgeclf/tuning/BUNDLE_ID.json`` (default ``~/.cache``) by the device's facts, so
+that boards that share a home, or versions of a library, are never mixed.  Without this cache the manifest's order is used.
 """
 
 import json
@@ -10,7 +9,7 @@ import logging
 import os
 import statistics
 import time
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..device import systemd
 from ..device.machine import machine_facts
@@ -25,14 +24,22 @@ from ..runners.base import library_errors
 from .golden import golden_images
 from .selection import OPEN_TIMEOUT_S, open_proven, pair_name, prepare
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..bundle.open_bundle import Bundle
+    from ..runners.base import Runner
+    from .selection import Pair
+
 ROUNDS = 3
 BLOCK_S = 0.25
 _FEWEST_RUNS = 3
-# A quantised model, less exact than the float one, must be this much faster: more than two medians differ by chance.
-_QUANTISED_HANDICAP = 1.05
+# A quantized model, less exact than the float one, must be this much faster, which is more than two medians differ by
+# chance.
+_QUANTIZED_HANDICAP = 1.05
 _MOST_BYTES = 1 << 20
 _MOST_DEVICES = 32
-# A Jetson's power mode sets its clocks: what is fastest at 5 W need not be at 15 W.
+# A Jetson's power mode sets its clocks: the fastest at 5 W need not be the fastest at 15 W.
 _FACTS = ("machine", "board", "processor", "cores", "power_mode", "edgeclf_runtime")
 _FIGURES = record(
     {
@@ -52,13 +59,13 @@ _log = logging.getLogger(__name__)
 
 
 class Tuning(NamedTuple):
-    """Measurements, as people read them.
+    """Measurements, as a table for people.
 
     names           "model on backend" of each pair, the fastest first and those that do not run last
-    latency_ms      median milliseconds of an inference, of those that passed the golden images
-    failures        why the others were passed over
-    before_ms       what was remembered of this device before
-    measured        when that was, or ""
+    latency_ms      median milliseconds of an inference, for those that passed the golden images
+    failures        reasons of the others
+    before_ms       earlier measurements on this device
+    measured        time of the earlier measurements, or ""
     """
 
     names: Tuple[str, ...]
@@ -67,11 +74,11 @@ class Tuning(NamedTuple):
     before_ms: Dict[str, float]
     measured: str = ""
 
-    def __str__(self):
+    def __str__(self) -> str:
         if not self.latency_ms and not self.failures:
-            return "nothing to compare: {} is all that could run here".format(", ".join(self.names) or "nothing")
+            return "nothing to compare: only {} can run here".format(", ".join(self.names) or "nothing")
         width = max(map(len, ("model on backend",) + self.names))
-        lines = ["measured on this device, the fastest first:"]
+        lines = ["measured on this device, fastest first:"]
         lines.append("{:<{}} {:>9}  {}".format("model on backend", width, "p50 ms", "golden images"))
         for name in self.names:
             shown, golden = "-", self.failures.get(name, "failed").split("\n")[0]
@@ -80,16 +87,21 @@ class Tuning(NamedTuple):
             lines.append("{:<{}} {:>9}  {}{}".format(name, width, shown, golden, self._before(name)))
         return "\n".join(lines)
 
-    def _before(self, name):
+    def _before(self, name: str) -> str:
         if name not in self.before_ms:
             return ""
-        return "; remembered from {}: {:.3f} ms".format(self.measured or "before", self.before_ms[name])
+        return "; earlier{}: {:.3f} ms".format(_at(self.measured), self.before_ms[name])
 
 
-def tune(bundle, pairs, threads=None, show=None):
+def tune(
+    bundle: "Bundle",
+    pairs: "Sequence[Pair]",
+    threads: Optional[int] = None,
+    show: Optional[Callable[[Tuning], Any]] = None,
+) -> "Sequence[Pair]":
     """Measure the (Model, backend) pairs that pass the golden images, and remember the figures.
 
-    show        called with what was measured, a Tuning
+    show        called with the measurements, a Tuning
 
     Returns the pairs, the fastest first and those that do not run last.
     """
@@ -107,47 +119,52 @@ def tune(bundle, pairs, threads=None, show=None):
     return pairs
 
 
-def recall(bundle, pairs, threads=None):
-    """Return the pairs, those that were measured on this device before first, the fastest of them first."""
+def recall(bundle: "Bundle", pairs: "Sequence[Pair]", threads: Optional[int] = None) -> "Sequence[Pair]":
+    """Return the pairs in the order of earlier measurements on this device, fastest first; without any, unchanged."""
     found = _recalled(bundle, pairs, threads)
     if not found:
         return pairs
-    _log.info("by what was measured on this device%s, ms: %s", _at(found.get("measured")), found["latency_ms"])
+    _log.info("using measurements of this device%s, ms: %s", _at(found.get("measured")), found["latency_ms"])
     return _fastest_first(pairs, found["latency_ms"])
 
 
-def _at(measured):
-    return " on " + measured if measured else " before"
+def _at(measured: Optional[str]) -> str:
+    return " on " + measured if measured else ""
 
 
-def _recalled(bundle, pairs, threads):
-    """Return the entry of the file that holds this device's figures, or {}."""
+def _recalled(bundle: "Bundle", pairs: "Sequence[Pair]", threads: Optional[int]) -> Dict[str, Any]:
+    """Return the file's entry with this device's figures, or {}."""
     entries = _read(_path(bundle))
     device = _device(pairs, threads) if entries and len(pairs) > 1 else None
     found: Dict[str, Any] = next((entry for entry in reversed(entries) if entry["device"] == device), {})
     if device and not found:
-        _say_of_other_power_modes(entries, device)
+        _warn_of_other_power_modes(entries, device)
     return found
 
 
-def _say_of_other_power_modes(entries, device):
+def _warn_of_other_power_modes(entries: List[Dict[str, Any]], device: Dict[str, Any]) -> None:
     for entry in entries:
         if dict(entry["device"], power_mode=device["power_mode"]) == device:
             _log.warning(
-                "what was measured in power mode %s does not count in %s: the manifest's order does; measure with --tune",
+                "measurements in power mode %s are not used in %s, but the manifest's order is; measure with --tune",
                 entry["device"].get("power_mode"),
                 device["power_mode"],
             )
             return
 
 
-def measure(bundle, pairs, threads=None, failures: Optional[Dict[str, str]] = None):
+def measure(
+    bundle: "Bundle",
+    pairs: "Sequence[Pair]",
+    threads: Optional[int] = None,
+    failures: Optional[Dict[str, str]] = None,
+) -> Dict[str, float]:
     """Return the median milliseconds of an inference, by "model on backend", of the pairs that pass the golden images.
 
-    failures    takes the reason why a pair was passed over, by the same name
+    failures    receives the reasons of the other pairs, by the same names
 
-    The pairs take turns, so that a machine whose speed drifts favours none, and only the one that
-    is measured is loaded: the idle threads of another would disturb it.
+    The pairs take turns, so that a machine whose speed drifts favors none, and only the measured one is loaded: the idle
+    threads of another would disturb it.
     """
     batch = as_batch([preprocess(golden_images(bundle)[0], bundle.preprocessing)])
     prepare(bundle, pairs)
@@ -171,7 +188,7 @@ def measure(bundle, pairs, threads=None, failures: Optional[Dict[str, str]] = No
     return {name: round(statistics.median(values), 3) for name, values in samples.items()}
 
 
-def _measure_block(runner, batch):
+def _measure_block(runner: "Runner", batch: "np.ndarray") -> List[float]:
     samples: List[float] = []
     end = time.perf_counter() + BLOCK_S
     while len(samples) < _FEWEST_RUNS or time.perf_counter() < end:
@@ -181,43 +198,44 @@ def _measure_block(runner, batch):
     return samples
 
 
-def _fastest_first(pairs, latency_ms):
-    def cost(pair):
-        handicap = _QUANTISED_HANDICAP if pair[0].precision.startswith("int") else 1.0
+def _fastest_first(pairs: "Sequence[Pair]", latency_ms: Dict[str, float]) -> "List[Pair]":
+    def cost(pair: "Pair") -> float:
+        handicap = _QUANTIZED_HANDICAP if pair[0].precision.startswith("int") else 1.0
         return latency_ms.get(pair_name(*pair), float("inf")) * handicap
 
     return sorted(pairs, key=cost)
 
 
-def _device(pairs, threads):
-    """Return what the figures depend on besides the bundle."""
+def _device(pairs: "Sequence[Pair]", threads: Optional[int]) -> Dict[str, Any]:
+    """Return everything that the figures depend on besides the bundle."""
     facts = machine_facts()
     device = {name: facts[name] for name in _FACTS}
     return dict(device, threads=threads, backends={backend: backend_version(backend) for _, backend in pairs})
 
 
-def _path(bundle):
-    """Return the file of a bundle's figures, or None if nothing can be kept."""
+def _path(bundle: "Bundle") -> Optional[str]:
+    """Return the path of a bundle's figures, or None if nothing can be stored."""
     cache = cache_folder()
     return None if cache is None else os.path.join(cache, "tuning", bundle.id + ".json")
 
 
-def _read(path):
-    """Return the entries of a file, or none where it is missing or not as it should be."""
+def _read(path: Optional[str]) -> List[Dict[str, Any]]:
+    """Return the entries of a file; none if it is missing or damaged."""
     if path is None:
         return []
     try:
         found = read_json(path, _MOST_BYTES)
         _FIGURES(found, "")
-        return found["devices"]
+        devices: List[Dict[str, Any]] = found["devices"]
+        return devices
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
-        _log.warning("what was measured before cannot be read from %s (%s); measure again: run --tune", path, error)
+        _log.warning("earlier measurements in %s cannot be read (%s); measure again: run --tune", path, error)
         return []
 
 
-def _remember(bundle, pairs, threads, latency_ms):
+def _remember(bundle: "Bundle", pairs: "Sequence[Pair]", threads: Optional[int], latency_ms: Dict[str, float]) -> None:
     path, device = _path(bundle), _device(pairs, threads)
     if path is None:
         return
@@ -234,4 +252,4 @@ def _remember(bundle, pairs, threads, latency_ms):
         with new_file(path, overwrite=True, elsewhere=OTHER_CACHE) as work, open(work, "w", encoding="utf-8") as stream:
             json.dump({"devices": entries}, stream, indent=1)
     except (OSError, OutputError) as error:
-        _log.warning("what was measured cannot be remembered (%s); the next start goes by the manifest's order", error)
+        _log.warning("the measurements cannot be stored (%s); the next start uses the manifest's order", error)

@@ -1,1 +1,1 @@
-"""The device's commands, one module each."""
+"""The device's commands, one module or package each."""

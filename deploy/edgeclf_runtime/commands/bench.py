@@ -1,51 +1,59 @@
-"""How long a bundle's models take on this machine, stage by stage, and what they cost in energy.
+"""``bench``: measures the latency of a bundle's models on this machine, stage by stage, and their energy.
 
-The figures hold for frames of a camera's size, for one frame after another, and for the machine as
-it was: the report carries the machine's facts, and says in which seconds it slowed itself down.
+The figures are for frames of a camera's size, one after another, and for the machine as it was: the report contains the
+machine's facts, and the time windows in which it throttled.
 """
 
+import os
 import time
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-from ..bundle.open import open_bundle
+from ..bundle.open_bundle import open_bundle
 from ..classify import tuning
 from ..classify.classifier import Classifier
 from ..classify.golden import golden_images
 from ..classify.selection import Selection, candidates, prepare
 from ..device.machine import machine_facts
-from ..device.telemetry import PowerMeter, read_telemetry, throttled
+from ..device.telemetry import PowerMeter, Telemetry, read_telemetry, throttled
 from ..errors import BackendError, EdgeclfError
 from ..images.read import decode_image
 from ..text.terminal import printable, show_line
 
-# "total" is a frame's way to its label, the sum of the stages before it.  "capture" is not in it: what it takes to decode
-# the frame from a JPEG, as USB cameras and files deliver it; a CSI camera's frames need none.
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..bundle.open_bundle import Bundle
+    from ..classify.selection import Pair
+
+    Frames = Sequence[Tuple[bytes, np.ndarray]]  # a JPEG, and the frame in it
+
+# "total" is the time from a frame to its label, the sum of the stages before it.  "capture" is not part of it: the time to
+# decode the frame from a JPEG, as USB cameras and files deliver it; a CSI camera's frames need no decoding.
 STAGES = ("preprocess", "transfer", "inference", "postprocess", "total", "capture")
 PERCENTILES = (50, 90, 95, 99)
 COLUMNS = ("p50", "p90", "p95", "p99", "mean", "std")
 ROUNDS = 3
 WINDOW_S = 1.0
 FRAME_SIZE = (1280, 720)
-MAX_FRAMES = 8  # decoded, they are held in memory
+MAX_FRAMES = 8  # all are in memory, decoded
 MAX_CAPTURES = 100  # in each round
 
 
 class BenchReport(NamedTuple):
     """Latencies of each model in a bundle, and the machine that they were measured on.
 
-    latency_ms      by model, by stage: p50, p90, p95, p99, mean and standard deviation in milliseconds; None for a
-                    stage that this backend does not tell apart (transfer, on a processor)
-    samples_ms      by model: the single totals, in the order of measurement
-    failures        by model: why it could not be measured
+    latency_ms      by model, by stage: p50, p90, p95, p99, mean and standard deviation in milliseconds; None for a stage
+                    that the backend does not measure (transfer, on a CPU)
+    samples_ms      by model: the totals of all frames, in the order of measurement
+    failures        by model: the reason why it could not be measured
     machine         see machine_facts()
-    backends        by model: the backend that ran it
+    backends        by model: its backend
     frame_size      width and height of the frames
-    frames_per_s    by model: how many frames a second one after the other, from frame to label
-    joules_per_frame    by model: energy of the whole module (a PC: of its processors) for a frame, idling included;
-                    None where power cannot be read
-    throttling      by model: how many windows of about a second there were, in how many of them the machine
-                    slowed itself down, for how many that is unknown, and latency_ms without the slowed ones
-                    (None where that would be all or none of them)
+    frames_per_s    by model: frames per second, one after another, from frame to label
+    joules_per_frame    by model: energy per frame of the whole module (a PC: of its processors), idle power included; None
+                    if power cannot be read
+    throttling      by model: the number of windows of about a second, of throttled ones, and of unknown ones, and
+                    latency_ms without the throttled ones (None if all or none are throttled)
     telemetry       before and after: see Telemetry
     """
 
@@ -61,10 +69,10 @@ class BenchReport(NamedTuple):
     telemetry: Dict[str, Dict[str, Any]]
 
     def to_dict(self) -> Dict[str, Any]:
-        """The report as JSON can hold it."""
+        """Return the report as JSON can hold it."""
         return dict(self._asdict())
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = ["{:<16} {:<12}".format("model", "stage") + "".join(" {:>8}".format(name) for name in COLUMNS) + "  ms"]
         for model, stages in self.latency_ms.items():
             for stage in STAGES:
@@ -77,23 +85,23 @@ class BenchReport(NamedTuple):
         lines += [printable("{:<16} {}".format(*failure), "\n" + " " * 17) for failure in self.failures.items()]
         return "\n".join(lines)
 
-    def _summary(self, model):
+    def _summary(self, model: str) -> str:
         energy, windows = self.joules_per_frame[model], self.throttling[model]
         known = windows["windows"] - windows["unknown"]
-        return "{:.1f} frames a second of {} x {} on {}; {}; {}".format(
+        return "{:.1f} frames per second of {} x {} on {}; {}; {}".format(
             self.frames_per_s[model],
             self.frame_size[0],
             self.frame_size[1],
             self.backends[model],
-            "energy unknown" if energy is None else "{:.1f} mJ a frame".format(energy * 1e3),
+            "energy unknown" if energy is None else "{:.1f} mJ per frame".format(energy * 1e3),
             "throttled in {} of {} windows".format(windows["throttled"], known) if known else "throttling unknown",
         )
 
 
 class _Runs:
-    """What was measured of one model."""
+    """The measurements of a model."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.rows: List[Dict[str, Any]] = []
         self.captures: List[float] = []
         self.windows: List[Optional[bool]] = []
@@ -101,26 +109,34 @@ class _Runs:
         self.backend = ""
 
 
-def bench(bundle, repeat=100, warmup=10, backend="auto", threads=None, size=FRAME_SIZE, root="/"):
+def bench(
+    bundle: Union[str, "os.PathLike[str]"],
+    repeat: int = 100,
+    warmup: int = 10,
+    backend: str = "auto",
+    threads: Optional[int] = None,
+    size: Tuple[int, int] = FRAME_SIZE,
+    root: str = "/",
+) -> BenchReport:
     """Measure every model of a bundle on its golden images, scaled to a camera's frames.
 
-    The models take turns in ROUNDS rounds, so that a machine whose speed drifts favours none,
-    and only the one that is measured is loaded: the idle threads of another would disturb it.
-    Each stays on the backend that a run would choose for it; one that fails there is not measured.
+    The models take turns in ROUNDS rounds, so that a machine whose speed drifts favors none, and only the measured one is
+    loaded: the idle threads of another would disturb it.  Each stays on the backend that a run would choose for it; one that
+    fails there is not measured.
 
-    repeat      frames a model, over all rounds
-    warmup      frames before them in each round, which do not count
+    repeat      number of frames per model, over all rounds
+    warmup      number of frames before them in each round, which are not counted
     size        width and height of the frames
-    root        where /proc and /sys are looked for
+    root        folder that has /proc and /sys
 
-    Returns a BenchReport; raises BackendError where no model runs.
+    Raises OptionError for an unknown backend, and BackendError if no model runs.
     """
-    bundle = open_bundle(bundle)
-    frames = camera_frames(golden_images(bundle)[:MAX_FRAMES], size)
+    opened = open_bundle(bundle)
+    frames = camera_frames(golden_images(opened)[:MAX_FRAMES], size)
     before = read_telemetry(root)
-    models = sorted({model.name for model, _ in candidates(bundle, None, backend)})
-    pairs = {name: tuning.recall(bundle, candidates(bundle, name, backend), threads) for name in models}
-    prepare(bundle, [pair for name in models for pair in pairs[name][:1]])
+    models = sorted({model.name for model, _ in candidates(opened, None, backend)})
+    pairs = {name: tuning.recall(opened, candidates(opened, name, backend), threads) for name in models}
+    prepare(opened, [pair for name in models for pair in pairs[name][:1]])
     measured: Dict[str, _Runs] = {}
     failures: Dict[str, str] = {}
     try:
@@ -129,7 +145,7 @@ def bench(bundle, repeat=100, warmup=10, backend="auto", threads=None, size=FRAM
             for name in [name for name in models if count and name not in failures]:
                 show_line("{}, round {} of {}".format(name, turn + 1, ROUNDS))
                 try:
-                    with _open(bundle, pairs[name], threads) as classifier:
+                    with _open(opened, pairs[name], threads) as classifier:
                         pairs[name] = [pair for pair in pairs[name] if pair[1] == classifier.backend]
                         _measure(classifier, frames, count, warmup, measured.setdefault(name, _Runs()), root)
                 except EdgeclfError as error:
@@ -142,13 +158,13 @@ def bench(bundle, repeat=100, warmup=10, backend="auto", threads=None, size=FRAM
     return _report(measured, failures, size, before, root)
 
 
-def _open(bundle, pairs, threads):
+def _open(bundle: "Bundle", pairs: "Sequence[Pair]", threads: Optional[int]) -> Classifier:
     model, runner = Selection(bundle, pairs, threads).open_next()
-    # Without a fallback: figures of two backends would be mixed.
+    # Without a fallback, which would mix the figures of two backends.
     return Classifier(runner, bundle.labels, bundle.preprocessing, model.name, model.temperature, model.threshold)
 
 
-def camera_frames(images, size):
+def camera_frames(images: "Sequence[np.ndarray]", size: Tuple[int, int]) -> "Frames":
     """Return pairs of a JPEG and the frame in it, uint8 [height, width, 3], of images scaled to (width, height)."""
     import cv2
 
@@ -156,8 +172,8 @@ def camera_frames(images, size):
     return [(jpeg, decode_image(jpeg)) for jpeg in jpegs]
 
 
-def _measure(classifier, frames, count, warmup, runs, root):
-    """Add the rows, windows and energy of one round to what was measured before."""
+def _measure(classifier: Classifier, frames: "Frames", count: int, warmup: int, runs: _Runs, root: str) -> None:
+    """Measure one round, and add its rows, windows and energy to ``runs``."""
     runs.backend = classifier.backend
     for i in range(warmup):
         classifier.classify(decode_image(frames[i % len(frames)][0]))
@@ -174,21 +190,23 @@ def _measure(classifier, frames, count, warmup, runs, root):
     runs.joules.append(meter.energy_j)
 
 
-def _decode_ms(jpeg):
+def _decode_ms(jpeg: bytes) -> float:
     start = time.perf_counter()
     decode_image(jpeg)
     return (time.perf_counter() - start) * 1e3
 
 
-def _classify_ms(classifier, image):
+def _classify_ms(classifier: Classifier, image: "np.ndarray") -> Dict[str, Any]:
     row = classifier.classify(image).timings_ms
     total = sum(row.values())
-    transfer = getattr(classifier.runner, "transfer_ms", None)
-    # The runner's copies to the GPU and back are a part of what infer() took.
+    transfer = classifier.runner.transfer_ms
+    # infer() includes the copies to the GPU and back.
     return dict(row, total=total, transfer=transfer, inference=row["inference"] - (transfer or 0.0))
 
 
-def _report(measured, failures, size, before, root):
+def _report(
+    measured: Dict[str, _Runs], failures: Dict[str, str], size: Sequence[int], before: Telemetry, root: str
+) -> BenchReport:
     return BenchReport(
         latency_ms={name: _latency_ms(runs.rows, runs.captures) for name, runs in measured.items()},
         samples_ms={name: [round(row["total"], 3) for row in runs.rows] for name, runs in measured.items()},
@@ -206,12 +224,12 @@ def _report(measured, failures, size, before, root):
     )
 
 
-def _joules_per_frame(runs):
-    known = None not in runs.joules
-    return round(sum(runs.joules) / len(runs.rows), 6) if known else None
+def _joules_per_frame(runs: _Runs) -> Optional[float]:
+    joules = [energy for energy in runs.joules if energy is not None]
+    return round(sum(joules) / len(runs.rows), 6) if len(joules) == len(runs.joules) else None
 
 
-def _throttling(runs):
+def _throttling(runs: _Runs) -> Dict[str, Any]:
     slowed = [number for number, slow in enumerate(runs.windows) if slow]
     rest = [row for row in runs.rows if row["window"] not in slowed]
     return {
@@ -222,17 +240,17 @@ def _throttling(runs):
     }
 
 
-def _latency_ms(rows, captures):
+def _latency_ms(rows: List[Dict[str, Any]], captures: List[float]) -> Dict[str, Optional[Dict[str, float]]]:
     columns = {stage: captures if stage == "capture" else [row[stage] for row in rows] for stage in STAGES}
     return {stage: None if None in values else summarise(values) for stage, values in columns.items()}
 
 
-def _median(rows):
-    return sorted(row["total"] for row in rows)[len(rows) // 2]
+def _median(rows: List[Dict[str, Any]]) -> float:
+    return float(sorted(row["total"] for row in rows)[len(rows) // 2])
 
 
-def summarise(values):
-    """Return percentiles, mean and standard deviation (of the values themselves) of numbers, rounded to a thousandth."""
+def summarise(values: Sequence[float]) -> Dict[str, float]:
+    """Return percentiles, mean and population standard deviation of numbers, rounded to a thousandth."""
     import numpy as np
 
     summary = {"p{}".format(p): round(float(np.percentile(values, p)), 3) for p in PERCENTILES}

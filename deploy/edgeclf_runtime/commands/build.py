@@ -1,29 +1,30 @@
-"""Building a bundle's TensorRT engines ahead of the first start, and finding the fastest that is right."""
+"""``build``: builds a bundle's TensorRT engines ahead of the first start, and finds the fastest that is right."""
 
+import os
 import platform
 import time
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
-from ..bundle.open import open_bundle
+from ..bundle.open_bundle import Bundle, Model, open_bundle
 from ..classify import tuning
 from ..classify.selection import candidates, open_proven, pair_name
-from ..errors import BackendError
+from ..errors import BackendError, OptionError
 from ..text.terminal import printable
-from ..trt import cache
-from ..trt.cuda import find_device
+from ..trt import engine_cache
+from ..trt.cuda import Device, find_device
 from ..trt.engine import ensure_engine, forget_engines
-from ..trt.spec import Options
+from ..trt.engine_spec import EngineOptions
 from ..trt.versions import load_tensorrt
+from .option_types import PRECISIONS
 
 BACKEND = "tensorrt"
-PRECISIONS = ("best", "fp32", "fp16", "int8")
 
 
 class BuiltEngine(NamedTuple):
-    """An engine that is kept now, of a model that passed its golden images with it.
+    """A cached engine whose model passes its golden images.
 
-    seconds     what it took now, building and golden images; little where it was kept before
-    facts       what is kept beside the engine: key, sha256, time and more
+    seconds     duration of this build with the golden images; short if the engine was cached before
+    facts       contents of the JSON file beside the engine: key, sha256, time and more
     """
 
     model: str
@@ -33,13 +34,15 @@ class BuiltEngine(NamedTuple):
 
 
 class BuildReport(NamedTuple):
-    """What a build came to.
+    """The result of a build.
 
-    engines     those that are right
-    failures    by "model on tensorrt": why there is none, or why it is not used
-    fastest     the fastest "model on backend" of all that run here, where that was measured
-    folder      where the engines are kept
-    note        what else there is to know, or ""
+    tensorrt    TensorRT's version
+    gpu         the GPU's name
+    engines     the engines that are right
+    failures    reasons for missing or unused engines, by "model on tensorrt"
+    fastest     the fastest "model on backend" of all that run here, if they were measured
+    folder      the folder of the engines
+    note        a note for the user, or ""
     """
 
     tensorrt: str
@@ -51,10 +54,10 @@ class BuildReport(NamedTuple):
     note: str
 
     def to_dict(self) -> Dict[str, Any]:
-        """The report as JSON can hold it."""
+        """Return the report as JSON can hold it."""
         return dict(self._asdict(), engines=[dict(engine._asdict()) for engine in self.engines])
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = ["TensorRT {} on {}, engines in {}".format(self.tensorrt, self.gpu, self.folder)]
         lines += [
             "ready: {} ({}), {:.1f} MB, {:.0f} s, layers: {}".format(
@@ -68,50 +71,58 @@ class BuildReport(NamedTuple):
         return "\n".join(printable(line, "\n  ") for line in lines)
 
 
-def build(bundle, model=None, precision="best", options=None):
-    """Build the engines of a bundle's models for this GPU, and hold each to the golden images.
+def build(
+    bundle: Union[str, "os.PathLike[str]"],
+    model: Optional[str] = None,
+    precision: str = "best",
+    options: Optional[EngineOptions] = None,
+) -> BuildReport:
+    """Build the engines of a bundle's models for this GPU, and check each on the golden images.
 
-    model       one model alone, by name
-    precision   "fp32", "fp16" or "int8" alone; "best" builds all, measures what runs on this device, and
-                remembers the fastest as --tune does
-    options     Options of trt/spec.py; engines that are right are used from now on
+    model       build only this model
+    precision   build only models of "fp32", "fp16" or "int8"; "best" builds all, measures everything that runs on this
+                device, and remembers the fastest, as --tune does
+    options     see EngineOptions; engines that are right are used from now on
 
-    Returns a BuildReport.  Raises BackendError where there is no TensorRT, no GPU, or no such model.
+    Raises OptionError for an invalid option, and BackendError if there is no TensorRT, no GPU, or no such model.
     """
     if precision not in PRECISIONS:
-        raise BackendError("there is no precision {!r}; there are {}".format(precision, ", ".join(PRECISIONS)))
-    bundle = open_bundle(bundle)
-    options = (options or Options())._replace(preprocessing=bundle.preprocessing)
+        raise OptionError("there is no precision {!r}; choose from {}".format(precision, ", ".join(PRECISIONS)))
+    opened = open_bundle(bundle)
+    options = options or EngineOptions()
+    options.check()
     tensorrt = load_tensorrt().__version__
-    models, note = _of_precision(_models(bundle, model), precision)
+    models, note = _of_precision(_models(opened, model), precision)
     device = find_device()
-    built, engines, failures = [], [], {}
-    # All of them before the first is opened: this process needs no memory on the GPU until then.
+    built: List[Tuple[Model, str, float]] = []
+    engines: List[BuiltEngine] = []
+    failures: Dict[str, str] = {}
+    # All are built before the first is opened: this process needs no memory on the GPU until then.
     for candidate in models:
         try:
-            built.append(_build(bundle, candidate, device, options))
+            built.append(_build(opened, candidate, device, options))
         except BackendError as error:
             failures[pair_name(candidate, BACKEND)] = str(error)
     for candidate, folder, seconds in built:
         try:
-            engines.append(_prove(bundle, candidate, device, folder, seconds))
+            engines.append(_prove(opened, candidate, device, folder, seconds))
         except BackendError as error:
             failures[pair_name(candidate, BACKEND)] = str(error)
     fastest = None
     if precision == "best" and engines:
-        pairs = tuning.tune(bundle, [pair for pair in candidates(bundle, model) if pair_name(*pair) not in failures])
+        pairs = tuning.tune(opened, [pair for pair in candidates(opened, model) if pair_name(*pair) not in failures])
         fastest = pair_name(*pairs[0])
-    folder = engines[0].facts["folder"] if engines else "".join(cache.folders()[:1])
+    folder = engines[0].facts["folder"] if engines else "".join(engine_cache.folders()[:1])
     return BuildReport(tensorrt, device.name, tuple(engines), failures, fastest, folder, note)
 
 
-def _models(bundle, model):
+def _models(bundle: Bundle, model: Optional[str]) -> List[Model]:
     """Return the models that this machine would run on TensorRT."""
     models = [bundle.model(model)] if model else bundle.in_order(platform.machine())
     models = [m for m in models if BACKEND in m.backends]
     if not models:
         raise BackendError(
-            "{} holds no model for TensorRT on this machine ({}); make the bundle again: edgeclf bundle RUN --target NAME".format(
+            "{} has no model for TensorRT on this machine ({}); make the bundle again: edgeclf bundle RUN --target NAME".format(
                 bundle.path, platform.machine()
             )
             if model is None
@@ -120,14 +131,14 @@ def _models(bundle, model):
     return models
 
 
-def _of_precision(models, precision):
-    """Return those of a precision, and a note; without an FP16 model, the FP32 one stands in for it."""
+def _of_precision(models: List[Model], precision: str) -> Tuple[List[Model], str]:
+    """Return the models of a precision, and a note; the FP32 model replaces a missing FP16 one."""
     found = [m for m in models if precision in ("best", m.precision)]
     if found:
         return found, ""
     instead = [m for m in models if m.precision == "fp32"]
     if precision == "fp16" and instead:
-        return instead, "the bundle has no fp16 model for TensorRT, so that this is an FP32 engine"
+        return instead, "the bundle has no fp16 model for TensorRT, so this is an FP32 engine"
     raise BackendError(
         "the bundle has no {} model for TensorRT; use --precision {}".format(
             precision, " or ".join(sorted({m.precision for m in models}))
@@ -135,15 +146,15 @@ def _of_precision(models, precision):
     )
 
 
-def _build(bundle, model, device, options):
-    """Build a model's engine, or find it; returns the Model, the engine's folder, and the seconds it took."""
+def _build(bundle: Bundle, model: Model, device: Device, options: EngineOptions) -> Tuple[Model, str, float]:
+    """Build or find a model's engine; returns the Model, the engine's folder, and the duration in seconds."""
     start = time.monotonic()
-    engine = ensure_engine(bundle.file(model.file), device, options)
+    engine = ensure_engine(bundle.file(model.file), device, options, tuple(bundle.preprocessing))
     return model, engine.folder, time.monotonic() - start
 
 
-def _prove(bundle, model, device, folder, seconds):
-    """Return the BuiltEngine if the engine passes the golden images; else it is not used."""
+def _prove(bundle: Bundle, model: Model, device: Device, folder: str, seconds: float) -> BuiltEngine:
+    """Return the BuiltEngine if the engine passes the golden images; if not, go back to the default engine."""
     start = time.monotonic()
     try:
         with open_proven(bundle, model, BACKEND) as runner:
@@ -154,6 +165,6 @@ def _prove(bundle, model, device, folder, seconds):
     return BuiltEngine(model.name, model.precision, round(seconds + time.monotonic() - start, 1), facts)
 
 
-def _layers(facts):
+def _layers(facts: Dict[str, Any]) -> str:
     counts = facts["layer_precisions"]
     return counts if isinstance(counts, str) else ", ".join("{} {}".format(n, name) for name, n in counts.items())

@@ -1,14 +1,18 @@
 """``classify``: labels of image files."""
 
 import json
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ImageError
 from ..text.terminal import printable, show_message
 from .output import print_json, print_text
 
+if TYPE_CHECKING:
+    from ..classify.classifier import Classifier
 
-def open_classifier(arguments, at_once=1):
-    """Open the bundle's classifier as the options say; ``at_once``: how many threads will call it."""
+
+def open_classifier(arguments: Any, at_once: int = 1) -> "Classifier":
+    """Open the bundle's classifier with the given options, for ``at_once`` threads."""
     from ..classify.classifier import Classifier
 
     names = ("model", "backend", "top_k", "threshold", "allow", "deny", "threads", "tune")
@@ -20,13 +24,13 @@ def open_classifier(arguments, at_once=1):
     )
 
 
-def classify(arguments):
-    """Print the label of each image; returns the exit code, that of an ImageError if a file is not an image."""
+def classify(arguments: Any) -> int:
+    """Print the label of each image; returns the exit code: 0, or that of an ImageError if a file is not an image."""
     from ..images.read import each_image
     from ..results import find_origin
 
     code = 0
-    find_origin(device=arguments.device_name)  # a wrong name shows before a model is opened
+    find_origin(device=arguments.device_name)  # reports an invalid name before a model is opened
     with open_classifier(arguments) as classifier:
         for path in each_image(arguments.images):
             try:
@@ -34,7 +38,7 @@ def classify(arguments):
                     raise path
                 result = classifier.classify(path, arguments.roi, arguments.rotation)
             except ImageError as error:
-                # One line, whatever the file's name is.
+                # One line, whatever characters are in the file's name.
                 show_message(printable("error: {}".format(error)))
                 code = error.exit_code
                 continue

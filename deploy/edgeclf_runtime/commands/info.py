@@ -1,8 +1,9 @@
-"""What a bundle holds, after it was verified."""
+"""``info``: the contents of a verified bundle."""
 
-from typing import Any, Dict, NamedTuple
+import os
+from typing import Any, Dict, Iterator, NamedTuple, Union
 
-from ..bundle.open import Bundle, open_bundle
+from ..bundle.open_bundle import Bundle, Model, open_bundle
 from ..text.terminal import printable
 
 
@@ -12,7 +13,7 @@ class BundleInfo(NamedTuple):
     bundle: Bundle
 
     def to_dict(self) -> Dict[str, Any]:
-        """The bundle's facts as JSON can hold them."""
+        """Return the bundle's facts as JSON can hold them."""
         bundle = self.bundle
         return {
             "name": bundle.name,
@@ -25,7 +26,7 @@ class BundleInfo(NamedTuple):
             "verified_files": len(bundle.files),
         }
 
-    def __str__(self):
+    def __str__(self) -> str:
         bundle = self.bundle
         spec = bundle.preprocessing
         labels = ", ".join(bundle.labels[:10]) + (" ..." if len(bundle.labels) > 10 else "")
@@ -36,19 +37,19 @@ class BundleInfo(NamedTuple):
             "verified       {} files, every size and sha256 as in the manifest".format(len(bundle.files)),
         ]
         lines += [line for model in bundle.models for line in self._lines(model)]
-        # One line each, whatever the names are.
+        # One line each, whatever characters are in the names.
         return "\n".join(map(printable, lines))
 
-    def _lines(self, model):
+    def _lines(self, model: Model) -> Iterator[str]:
         size_mb = self.bundle.files[model.file]["size"] / 1e6
         accuracy = model.metrics.get("accuracy")
         measured = (
             "" if accuracy is None else "  accuracy {:.4f} on {} images".format(accuracy, model.metrics.get("images"))
         )
         yield "model          {:<13} {:>6.1f} MB{}".format(model.name, size_mb, measured)
-        yield "{:<15}by {}".format("", ", ".join(model.backends))
+        yield "{:<15}on {}".format("", ", ".join(model.backends))
 
 
-def info(bundle):
-    """Verify a bundle and return what it holds as a BundleInfo."""
+def info(bundle: Union[str, "os.PathLike[str]"]) -> BundleInfo:
+    """Verify a bundle; returns a BundleInfo."""
     return BundleInfo(open_bundle(bundle))

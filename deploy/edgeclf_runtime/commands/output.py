@@ -1,24 +1,25 @@
-"""What a command prints on stdout: text for people, or JSON."""
+"""Prints a command's output on stdout: text for people, or JSON."""
 
 import json
 import sys
+from typing import Any
 
 from ..text.terminal import encodable, printable, printable_json
 
 
-def write_report(arguments, report):
-    """Print a report: as JSON if that was asked for, else as text."""
+def write_report(arguments: Any, report: Any) -> None:
+    """Print a report: with --json as JSON, otherwise as text."""
     if arguments.json:
         print_json(json.dumps(report.to_dict()))
     else:
         print_text(report, newline="\n")
 
 
-def print_text(text, newline="\\n"):
-    """Print one line, or with "\n" several, to a stdout of any encoding."""
+def print_text(text: object, newline: str = "\\n") -> None:
+    """Print text to a stdout of any encoding, with ``newline`` in place of each newline in it."""
     print(encodable(printable(text, newline), sys.stdout), flush=True)
 
 
-def print_json(text):
+def print_json(text: str) -> None:
     """Print one line of JSON."""
     print(printable_json(text), flush=True)

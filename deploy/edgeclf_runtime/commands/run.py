@@ -1,9 +1,10 @@
-"""``run``: a source's frames, classified until it ends, into sinks."""
+"""``run``: classifies a source's frames until it ends, and writes the results into sinks."""
 
 import contextlib
 import functools
 import logging
 import os
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional, Sequence, Tuple
 
 from ..device.credentials import CAMERA, MQTT, read_password
 from ..text.redaction import learn
@@ -12,30 +13,34 @@ from ..text.terminal import printable, show_message
 from .classify import open_classifier
 from .output import print_json, print_text
 
+if TYPE_CHECKING:
+    from ..capture.camera import Camera
+    from ..results import Origin
+
 _log = logging.getLogger(__name__)
 
 _VERIFY_S = 600.0
 
 
-def run(arguments):
+def run(arguments: Any) -> None:
     """Classify frames until the source ends or the program is stopped."""
-    from ..bundle.open import open_bundle
-    from ..capture.open import open_camera
+    from ..bundle.open_bundle import open_bundle
+    from ..capture.open_camera import open_camera
     from ..device.machine import cores
     from ..device.systemd import Notifier, is_service, speaking
     from ..results import find_origin
     from ..sinks.late import open_late
-    from ..streaming.service import Run
+    from ..streaming.run_loop import Run
     from ..streaming.smoothing import Smoother
 
     _warn_of_typed_passwords(arguments)
-    find_origin(device=arguments.device_name)  # a wrong name shows before a camera and a model are opened
+    find_origin(device=arguments.device_name)  # reports an invalid name before a camera and a model are opened
     wait = is_service() if arguments.wait is None else arguments.wait
     with contextlib.ExitStack() as stack:
         notifier = stack.enter_context(speaking(Notifier()))
         with notifier.busy(_VERIFY_S, "verifying the bundle"):
             arguments.bundle = open_bundle(arguments.bundle)
-        # The camera opens in its own process, while the model loads in this one.
+        # The camera opens in a separate process while the model loads in this one.
         camera = stack.enter_context(
             open_camera(
                 arguments.source,
@@ -56,7 +61,7 @@ def run(arguments):
         classifier = stack.enter_context(open_classifier(arguments, at_once))
         if not (wait and camera.comes_back):
             camera.wait_opened()
-            if camera.mode and camera.as_asked:  # else the camera has warned
+            if camera.mode and camera.as_asked:  # otherwise the camera has logged a warning
                 show_message("{}: {}".format(camera.name, camera.mode))
         origin = find_origin(classifier.bundle_id, camera.name, arguments.device_name)
         openers = _sinks(arguments, classifier.labels, camera, origin)
@@ -69,33 +74,35 @@ def run(arguments):
             with outputs:  # closed before the summary: it counts what they could not deliver
                 loop.go(smoother, arguments.roi, arguments.rotation, arguments.frames, origin)
         finally:
-            with contextlib.suppress(OSError):  # of a terminal that was closed
+            with contextlib.suppress(OSError):  # the terminal may be closed
                 show_message(loop.summary())
 
 
-def _password(path):
+def _password(path: Optional[str]) -> Optional[str]:
     return None if path is None else read_password(path)
 
 
-def _warn_of_typed_passwords(arguments):
+def _warn_of_typed_passwords(arguments: Any) -> None:
     for what, texts, variable, option in (
-        # A file may be called "user:word@host.avi".
+        # A file may be named "user:word@host.avi".
         ("the source", [] if os.path.lexists(arguments.source) else [arguments.source], CAMERA, "--password-file"),
         ("a sink", arguments.sink, MQTT, "--mqtt-password-file"),
     ):
         if any(learn(text) != text for text in texts):
             _log.warning(
-                "the address of %s holds a password, and every user of this machine can read a command line in the "
-                "process list: leave it out, and give it by the environment's %s or by %s",
+                "the address of %s contains a password, and every user of this machine can read command lines in the "
+                "process list: leave it out, and use the environment variable %s or %s",
                 what,
                 variable,
                 option,
             )
 
 
-def _sinks(arguments, labels, camera, origin):
+def _sinks(
+    arguments: Any, labels: Sequence[str], camera: "Camera", origin: "Origin"
+) -> Iterator[Tuple[str, Callable[[], Any]]]:
     """Yield the name of each sink, and the function that opens it."""
-    from ..capture.base import IMAGES_FPS
+    from ..capture.camera import IMAGES_FPS
     from ..sinks import open_sink
     from ..sinks.printer import PrintSink
     from ..text.addresses import shown_uri
@@ -118,17 +125,17 @@ def _sinks(arguments, labels, camera, origin):
         yield "the live page", functools.partial(_open_live, arguments, labels, access)
 
 
-def _open_uncertain(arguments, every_frame):
-    from ..sinks.uncertain import UncertainSink
+def _open_uncertain(arguments: Any, every_frame: bool) -> Any:
+    from ..sinks.uncertain_frames import UncertainSink
 
     max_bytes, every_s = arguments.uncertain_megabytes << 20, 0.0 if every_frame else 1.0
     return UncertainSink(arguments.uncertain, arguments.uncertain_below, max_bytes, every_s, wait=every_frame)
 
 
-def _open_live(arguments, labels, access):
+def _open_live(arguments: Any, labels: Sequence[str], access: Any) -> Any:
     from ..sinks.live.sink import LiveSink
 
     live = LiveSink(arguments.live, labels, arguments.bundle.name, access, arguments.source)
-    # As it is: the token in it was made for whoever reads this.
+    # Not redacted: its token is for the reader of this line.
     write_stderr(printable("live page: {}".format(live.invitation)) + "\n")
     return live

@@ -1,22 +1,29 @@
 """Options of ``run``, and those that other commands share with it."""
 
-from .values import control, device_name, positive, region, seconds, seconds_or_zero, share
+import argparse
+from typing import Any
+
+from .option_types import control, device_name, positive, region, seconds, seconds_or_zero, share
+
+# A parser, or a group of its options: argparse's class of both is private.
+Options = Any
 
 
-def add_run(parser):
+def add_run(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``run``."""
     source = parser.add_argument_group("source")
     source.add_argument(
         "--source",
         required=True,
         metavar="URI",
-        help="csi://0, /dev/video0, /dev/v4l/by-id/..., rtsp://..., http://... (MJPEG, an image, a film), gst://PIPELINE, test://, a video file, a folder or pattern of images",
+        help="csi://0, /dev/video0, /dev/v4l/by-id/..., rtsp://..., http://... (MJPEG, an image, a film), gst://PIPELINE, "
+        "test://, a video file, or a folder or pattern of images",
     )
     source.add_argument(
         "--password-file",
         metavar="FILE",
-        help="the camera's password, a file of one line; else the environment's EDGECLF_CAMERA_PASSWORD; for rtsp://USER@HOST, "
-        "and wherever {password} stands",
+        help="file with the camera's password in one line, for rtsp://USER@HOST and in place of {password} "
+        "(default: the environment variable EDGECLF_CAMERA_PASSWORD)",
     )
     _add_mode(source)
     _add_pace(source)
@@ -28,119 +35,149 @@ def add_run(parser):
     _add_sinks(parser)
 
 
-def _add_mode(source):
-    source.add_argument("--width", type=positive, metavar="N", help="picture width to ask the camera for")
-    source.add_argument("--height", type=positive, metavar="N", help="picture height to ask the camera for")
+def _add_mode(source: Options) -> None:
+    source.add_argument(
+        "--width", type=positive, metavar="N", help="frame width to request, in pixels (default: the camera's own)"
+    )
+    source.add_argument(
+        "--height", type=positive, metavar="N", help="frame height to request, in pixels (default: the camera's own)"
+    )
     source.add_argument(
         "--fps",
         type=positive,
         metavar="N",
-        help="frames a second to ask the camera for, or at which images were taken",
+        help="frames per second to request from a camera, or at which images were taken (default: the camera's own; images: 15)",
     )
     source.add_argument(
-        "--format", metavar="NAME", help="a USB camera's format, MJPG or YUYV; else MJPG if size or rate needs it"
+        "--format",
+        metavar="NAME",
+        help="pixel format of a USB camera, MJPG or YUYV (default: raw frames, MJPG if size or rate requires it)",
     )
     source.add_argument(
         "--control",
         action="append",
         type=control,
         metavar="NAME=VALUE",
-        help="set a USB camera's control, say exposure=100, at each opening; may be given again (default: as the camera has it)",
+        help="set a control of a USB camera whenever it is opened, such as exposure=100; repeatable (default: unchanged)",
     )
-    source.add_argument("--flip", choices=("horizontal", "vertical", "180"), help="for a camera that hangs upside down")
+    source.add_argument(
+        "--flip",
+        choices=("horizontal", "vertical", "180"),
+        help="flip the picture, for a camera that is mounted upside down (default: no)",
+    )
 
 
-def _add_pace(source):
+def _add_pace(source: Options) -> None:
     source.add_argument(
         "--policy",
         choices=("auto", "latest", "all"),
         default="auto",
-        help="latest: play a video file at its own rate and drop late frames, as a camera; all: every frame of a file",
+        help="latest: play a video file at its own rate and drop late frames, like a camera; all: classify every frame of a "
+        "file; auto: latest for cameras and streams, all for files (default: auto)",
     )
     source.add_argument(
-        "--timeout", type=seconds, default=3.0, metavar="S", help="reopen a camera without a frame for so long (3)"
+        "--timeout",
+        type=seconds,
+        default=3.0,
+        metavar="S",
+        help="reopen a camera after S seconds without a frame (default: 3)",
     )
     source.add_argument(
         "--frozen",
         type=seconds_or_zero,
         metavar="S",
-        help="reopen a camera with the same picture for so long (10; images by HTTP: 0); 0 never",
+        help="reopen a camera after S seconds with the same picture; 0: never (default: 10; images by HTTP: 0)",
     )
-    source.add_argument("--frames", type=positive, metavar="N", help="stop after N frames")
+    source.add_argument("--frames", type=positive, metavar="N", help="stop after N frames (default: no limit)")
 
 
-def _add_wait(source):
+def _add_wait(source: Options) -> None:
     source.add_argument(
         "--wait",
         action="store_true",
         default=None,
-        help="wait for a camera, a broker or a disk that is not there yet, as for one that is lost (default for a service of systemd)",
+        help="wait for a camera, broker or disk that is not available yet (default for a systemd service)",
     )
     source.add_argument(
         "--no-wait",
         action="store_false",
         dest="wait",
         default=None,
-        help="end at once without them (default elsewhere)",
+        help="end at once if one is not available (default elsewhere)",
     )
 
 
-def _add_smoothing(parser):
+def _add_smoothing(parser: Options) -> None:
     parser.add_argument(
         "--smooth",
         type=seconds,
         metavar="S",
-        help="average confidences over about S seconds of the camera's or the film's time, so that labels do not flicker",
+        help="average confidences over about S seconds of the camera's or film's time, so that labels do not flicker "
+        "(default: off)",
     )
     parser.add_argument(
         "--margin",
         type=share,
         default=0.1,
         metavar="P",
-        help="with --smooth: how far another label must be ahead (0.1)",
+        help="with --smooth: lead in confidence that another label needs, 0 to 1 (default: 0.1)",
     )
 
 
-def _add_sinks(parser):
-    sinks = parser.add_argument_group("where results go, besides stdout")
+def _add_sinks(parser: argparse.ArgumentParser) -> None:
+    sinks = parser.add_argument_group("outputs besides stdout")
     sinks.add_argument(
         "--sink",
         action="append",
         default=[],
         metavar="TARGET",
-        help="results.jsonl, results.csv, annotated.webm (or .mp4, .avi) or mqtt://HOST/TOPIC (mqtts:// for TLS); "
-        "may be given again",
+        help="results.jsonl, results.csv, annotated.webm (or .mp4, .avi), or mqtt://HOST/TOPIC (mqtts:// for TLS); "
+        "repeatable (default: none)",
     )
     sinks.add_argument(
         "--mqtt-password-file",
         metavar="FILE",
-        help="the password for mqtt://USER@HOST, a file of one line; else the environment's EDGECLF_MQTT_PASSWORD",
+        help="file with the password for mqtt://USER@HOST in one line (default: the environment variable "
+        "EDGECLF_MQTT_PASSWORD)",
     )
     for option, what in (
-        ("ca", "certificates of the authorities that may have signed the broker's, instead of the system's"),
-        ("cert", "this program's own certificate, for a broker that asks for one"),
-        ("key", "the private key of --mqtt-cert"),
+        ("ca", "PEM file of the authorities that may sign the broker's certificate (default: the system's)"),
+        ("cert", "PEM file with this program's own certificate, for a broker that requires one (default: none)"),
+        ("key", "PEM file with the private key of --mqtt-cert"),
     ):
-        sinks.add_argument("--mqtt-" + option, metavar="FILE", help="for mqtts://: {}, in PEM".format(what))
+        sinks.add_argument("--mqtt-" + option, metavar="FILE", help="for mqtts://: " + what)
     sinks.add_argument(
         "--live",
         metavar="[HOST:]PORT",
-        help="show picture and label on a web page, to this machine alone unless HOST is given (0.0.0.0: to every network)",
+        help="show picture and label on a web page; HOST 0.0.0.0: on every network (default: no page; HOST: this machine only)",
     )
     _add_live(sinks)
-    sinks.add_argument("--uncertain", metavar="FOLDER", help="keep frames of low confidence for labelling")
-    sinks.add_argument("--uncertain-below", type=share, default=0.6, metavar="P", help="which confidence is low (0.6)")
     sinks.add_argument(
-        "--uncertain-megabytes", type=positive, default=500, metavar="N", help="how much to keep, newest last (500)"
+        "--uncertain", metavar="FOLDER", help="store frames of low confidence here, for labeling (default: none)"
+    )
+    sinks.add_argument(
+        "--uncertain-below",
+        type=share,
+        default=0.6,
+        metavar="P",
+        help="confidence below which --uncertain stores a frame, 0 to 1 (default: 0.6)",
+    )
+    sinks.add_argument(
+        "--uncertain-megabytes",
+        type=positive,
+        default=500,
+        metavar="N",
+        help="limit of --uncertain in MB; the oldest frames are deleted (default: 500)",
     )
     sinks.add_argument("--quiet", action="store_true", help="write no results to stdout")
 
 
-def _add_live(parser):
+def _add_live(parser: Options) -> None:
     parser.add_argument(
         "--live-token-file",
         metavar="FILE",
-        help="token for --live, in one line; else EDGECLF_LIVE_TOKEN, else one is made where a network reaches the page",
+        help="file with the token for --live in one line (default: the environment variable EDGECLF_LIVE_TOKEN; without it, "
+        "a new token for a page that a network can reach)",
     )
     parser.add_argument("--live-open", action="store_true", help="with --live: let the network in without a token")
     parser.add_argument(
@@ -148,58 +185,89 @@ def _add_live(parser):
         action="append",
         default=[],
         metavar="NAME",
-        help="with --live: another host name of this page, say a proxy's; may be given again",
+        help="with --live: another host name of this page, such as a proxy's; repeatable (default: none)",
     )
     parser.add_argument(
         "--live-proxy",
         action="append",
         default=[],
         metavar="ADDRESS",
-        help="with --live: believe what this proxy says of its clients (X-Forwarded-For, -Proto); may be given again",
+        help="with --live: address of a proxy whose X-Forwarded-For and X-Forwarded-Proto headers are trusted; repeatable "
+        "(default: none)",
     )
-    parser.add_argument("--live-cert", metavar="FILE", help="with --live: certificate for https, in PEM")
-    parser.add_argument("--live-key", metavar="FILE", help="with --live: the certificate's private key, in PEM")
-
-
-def add_choice(parser):
-    """Add the options of which model runs on what."""
     parser.add_argument(
-        "--model", metavar="NAME", help="use this model (info lists them); else the first that runs here"
+        "--live-cert", metavar="FILE", help="with --live: PEM file with the certificate for https (default: http)"
+    )
+    parser.add_argument("--live-key", metavar="FILE", help="with --live: PEM file with the certificate's private key")
+
+
+def add_choice(parser: Options) -> None:
+    """Add the options that choose model and backend."""
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="use this model of the bundle; info lists them (default: the first that runs here)",
     )
     add_backend(parser)
 
 
-def add_backend(parser):
+def add_backend(parser: Options) -> None:
     """Add the options of the backend and its threads."""
-    parser.add_argument("--backend", default="auto", metavar="NAME", help="use this backend; auto tries all")
-    parser.add_argument("--threads", type=positive, metavar="N", help="threads of the backend")
+    parser.add_argument(
+        "--backend",
+        default="auto",
+        metavar="NAME",
+        help="use this backend: tensorrt, tensorrt-rtx, onnxruntime, openvino or opencv; auto: try all (default: auto)",
+    )
+    parser.add_argument(
+        "--threads", type=positive, metavar="N", help="number of threads of the backend (default: its own choice)"
+    )
 
 
-def add_decision(parser):
-    """Add the options of the label and of what it is made."""
-    parser.add_argument("--top-k", type=positive, default=5, metavar="K", help="labels to list (5)")
-    parser.add_argument("--threshold", type=share, metavar="P", help='confidence below which the label is "unknown"')
-    parser.add_argument("--allow", action="append", metavar="LABEL", help="answer with this label; may be given again")
-    parser.add_argument("--deny", action="append", metavar="LABEL", help="never answer with it; may be given again")
+def add_decision(parser: Options) -> None:
+    """Add the options of the label and of the picture's part that it is for."""
+    parser.add_argument("--top-k", type=positive, default=5, metavar="K", help="number of labels to list (default: 5)")
+    parser.add_argument(
+        "--threshold",
+        type=share,
+        metavar="P",
+        help='confidence below which the label is "unknown", 0 to 1 (default: the bundle\'s)',
+    )
+    parser.add_argument(
+        "--allow",
+        action="append",
+        metavar="LABEL",
+        help="return only labels given with this option; repeatable (default: all labels)",
+    )
+    parser.add_argument(
+        "--deny", action="append", metavar="LABEL", help="never return this label; repeatable (default: none)"
+    )
     parser.add_argument(
         "--roi",
         type=region,
         metavar="X,Y,W,H",
-        help="classify this part: pixels, or shares of the picture (0.25,0,0.5,1.0)",
+        help="classify only this part: in pixels, or as fractions of the picture, such as 0.25,0,0.5,1.0 "
+        "(default: the whole picture)",
     )
     parser.add_argument(
-        "--rotation", type=int, choices=(0, 90, 180, 270), default=0, help="turn the picture clockwise, before --roi"
+        "--rotation",
+        type=int,
+        choices=(0, 90, 180, 270),
+        default=0,
+        help="degrees to rotate the picture clockwise, before --roi (default: 0)",
     )
     parser.add_argument(
-        "--tune", action="store_true", help="measure what runs here, use the fastest, and remember it for the next time"
+        "--tune",
+        action="store_true",
+        help="measure the models and backends that run here, use the fastest, and remember it for later runs",
     )
 
 
-def add_device_name(parser):
-    """Add the options of the name of this device."""
+def add_device_name(parser: Options) -> None:
+    """Add the option of this device's name."""
     parser.add_argument(
         "--device-name",
         type=device_name,
         metavar="NAME",
-        help="name in each result of what made it; else the environment's EDGECLF_DEVICE_NAME",
+        help="name of this device in each result (default: the environment variable EDGECLF_DEVICE_NAME)",
     )

@@ -19,7 +19,7 @@ from .. import MAX_IMAGE_PIXELS, MAX_IMAGE_SIDE
 from ..errors import ImageError
 from ..files import read
 from ..files.read import AnyPath
-from . import depths
+from . import bit_depths
 from .formats import read_picture
 
 if TYPE_CHECKING:
@@ -95,12 +95,12 @@ def local_path(name: AnyPath) -> str:
     return os.fsdecode(unquote_to_bytes(parts.path))
 
 
-def read_image(path: AnyPath, max_pixels: int = MAX_PIXELS, noted: Optional[depths.Note] = None) -> "np.ndarray":
+def read_image(path: AnyPath, max_pixels: int = MAX_PIXELS, noted: Optional[bit_depths.Note] = None) -> "np.ndarray":
     """Read an image file into upright BGR pixels.
 
     max_pixels  a smaller limit than MAX_PIXELS; a larger one has no effect
     noted       called with the name and the largest value of a nearly black 16-bit image, since its data may have
-                fewer bits; None logs the first of them, see images/depths.py
+                fewer bits; None logs the first of them, see images/bit_depths.py
 
     Returns uint8 of shape [height, width, 3], channels in OpenCV's order blue, green, red.
     Raises ImageError, its message naming the file, if the file is missing, not a regular file, empty, not an image,
@@ -119,7 +119,7 @@ def read_image(path: AnyPath, max_pixels: int = MAX_PIXELS, noted: Optional[dept
 
 
 def decode_image(
-    data: bytes, name: str = "image", max_pixels: int = MAX_PIXELS, noted: Optional[depths.Note] = None
+    data: bytes, name: str = "image", max_pixels: int = MAX_PIXELS, noted: Optional[bit_depths.Note] = None
 ) -> "np.ndarray":
     """Decode the bytes of an image file; see :func:`read_image`."""
     if not data:
@@ -137,7 +137,7 @@ def decode_image(
     image = _decode(content, picture, name)
     try:
         if picture.deep:
-            image = depths.eight_bits(image, picture, name, noted)
+            image = bit_depths.eight_bits(image, picture, name, noted)
         return _upright(image, picture.orientation)
     except MemoryError:
         raise ImageError("{}: not enough memory to decode it; shrink the image".format(name))

@@ -1,10 +1,14 @@
 """The inference backends, in one table; each is imported only when it is opened."""
 
 import importlib
+from typing import TYPE_CHECKING, Any, Optional
 
 from ..device.machine import cores, quota_cores
 from ..errors import BackendError
 from .base import PASSED, library_errors
+
+if TYPE_CHECKING:
+    from .base import ModelPath, Runner
 
 # Backend: module and class.
 RUNNERS = {
@@ -16,46 +20,52 @@ RUNNERS = {
 }
 
 
-def open_runner(backend, model_path, threads=None, at_once=1):
+def open_runner(backend: str, model_path: "ModelPath", threads: Optional[int] = None, at_once: int = 1) -> "Runner":
     """Open a model file on a backend.
 
-    threads     that the backend may use; None leaves the choice to it
-    at_once     how many threads will call infer() at the same time, where the runner is ``concurrent``: they share
-                the backend's threads
+    threads     number of threads for the backend; None: the backend decides
+    at_once     number of threads that will call infer() at the same time if the runner is ``concurrent``; they share the
+                backend's threads
 
-    Returns a Runner (see ``base.py``).  Raises BackendError where the backend's name is not
-    known, its library is missing, or it refuses the model.
+    Raises BackendError if the backend is unknown, its library is missing, or it refuses the model.
     """
     runner = getattr(_runner_module(backend), RUNNERS[backend][1])
     _hold_opencv_to_quota()
     if at_once > 1 and runner.concurrent:
         threads = max(1, (threads or cores()) // at_once)
-    return runner(model_path, threads=threads)
+    opened: "Runner" = runner(model_path, threads=threads)
+    return opened
 
 
-def prepare(backend, model_path):
-    """Do what a backend does once for a model, before anything is opened: TensorRT builds an engine; raises as open_runner."""
+def prepare(backend: str, model_path: "ModelPath") -> None:
+    """Do a backend's one-time work for a model, before anything is opened: TensorRT builds an engine.
+
+    Raises BackendError like open_runner().
+    """
     module = _runner_module(backend)
     if hasattr(module, "prepare"):
         with library_errors("{} cannot prepare {}".format(backend, model_path)):
             module.prepare(model_path)
 
 
-def _hold_opencv_to_quota():
-    """Let OpenCV, which resizes for every backend, use no more threads than may run here."""
+def _hold_opencv_to_quota() -> None:
+    """Limit the threads of OpenCV, which resizes for every backend, to those that may run here."""
     try:
         import cv2
     except PASSED:
         raise
     except BaseException:
-        return  # whoever needs it says so
+        return  # whatever needs OpenCV reports it
     most = quota_cores()
     if most is not None and cv2.getNumThreads() > most:
         cv2.setNumThreads(most)
 
 
-def backend_version(backend):
-    """Return the version of a backend's library here, or None where it is missing or broken; BackendError as open_runner."""
+def backend_version(backend: str) -> Optional[str]:
+    """Return the version of a backend's library, or None if it is missing or broken.
+
+    Raises BackendError if the backend is unknown.
+    """
     try:
         return probe(backend)
     except BackendError:
@@ -63,20 +73,20 @@ def backend_version(backend):
         return None
 
 
-def probe(backend):
-    """Return the version of a backend's library here, or None where it is missing.
+def probe(backend: str) -> Optional[str]:
+    """Return the version of a backend's library, or None if it is missing.
 
-    Raises BackendError, with the library's words, where it is there and cannot be imported, and for an unknown name.
+    Raises BackendError, with the library's words, if it is installed but cannot be imported, or the backend is unknown.
     """
     module = _runner_module(backend)
     with library_errors("the library of the backend {} cannot be used".format(backend)):
         try:
-            return module.version()
+            return str(module.version())
         except ImportError:
             return None
 
 
-def _runner_module(backend):
+def _runner_module(backend: str) -> Any:
     if backend not in RUNNERS:
-        raise BackendError("there is no backend {!r}; there are {}".format(backend, ", ".join(sorted(RUNNERS))))
+        raise BackendError("there is no backend {!r}; choose from {}".format(backend, ", ".join(sorted(RUNNERS))))
     return importlib.import_module(RUNNERS[backend][0], __name__)

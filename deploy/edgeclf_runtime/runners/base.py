@@ -1,41 +1,49 @@
 """The interface of every inference backend, and the parts that several of them share.
 
-A library can raise anything, when it is imported too: pybind11's TypeError, an OSError of its loader, SystemExit.
-Here that becomes a BackendError with the library's words, for every backend, so that the next one can answer.
+A library can raise anything, even when it is imported: pybind11's TypeError, an OSError of its loader, SystemExit.  Here that
+becomes a BackendError with the library's words, so that the next backend can take over.
 """
 
 import contextlib
 import importlib.util
 import logging
+import os
 import sys
-from typing import Tuple, Type
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, Tuple, Type, Union
 
 from ..errors import BackendError, EdgeclfError
 
+if TYPE_CHECKING:
+    import numpy as np
+
+# An ONNX file: a path, or a bundle's VerifiedFile.
+ModelPath = Union[str, "os.PathLike[str]"]
 _MOST_WORDS = 400
-# What no library means: our own errors, which say enough, and the user's wish to end the program.
+# Never a library's error: our own errors, which say enough, and the user's wish to end the program.
 PASSED: Tuple[Type[BaseException], ...] = (EdgeclfError, KeyboardInterrupt)
 _log = logging.getLogger(__name__)
 
 
 class Runner:
-    """One model, loaded on one backend.  Used inside ``with``; shared between threads where it is ``concurrent``.
+    """A model, loaded on a backend.  Use it inside ``with``; threads may share it only if it is ``concurrent``.
 
-    A backend's class has ``_load``, ``_infer`` and ``_free``, which may raise whatever its library does.
+    A backend's class has ``_load``, ``_infer`` and ``_free``, which may raise anything that its library does.
 
     model_path  an ONNX file: a path, or a VerifiedFile
-    threads     that the backend may use; None leaves the choice to it
-    options     what else the class's ``_load`` takes
+    threads     number of threads for the backend; None: the backend decides
+    options     other arguments of the class's ``_load``
 
     backend     the backend's name in the table of runners
     title       its name in messages
-    version     its library's version, "" before it is known
+    version     its library's version, "" until it is known
     device      where it computes: "cpu" or "cuda"
-    concurrent  whether several threads may call infer() at the same time; the Classifier lets them in one by one
-                where not
+    concurrent  whether several threads may call infer() at the same time; if not, the Classifier lets one in at a time
     closed      whether it was closed
+    transfer_ms time of the last inference that was spent on copies between processor and GPU, in milliseconds; None if the
+                backend does not measure it
+    facts       facts about a compiled model, which TensorRT's cache stores with its engine; {} for other backends
 
-    Raises BackendError where the library is missing or cannot be imported, or refuses the model.
+    Raises BackendError if the library is missing, cannot be imported, or refuses the model.
     """
 
     backend = ""
@@ -44,8 +52,10 @@ class Runner:
     device = "cpu"
     concurrent = False
     closed = False
+    transfer_ms: Optional[float] = None
+    facts: Dict[str, Any] = {}
 
-    def __init__(self, model_path, threads=None, **options):
+    def __init__(self, model_path: ModelPath, threads: Optional[int] = None, **options: Any) -> None:
         try:
             self._load(model_path, threads, **options)
         except PASSED:
@@ -54,10 +64,10 @@ class Runner:
             named = " ".join(filter(None, (self.title, str(self.version))))
             raise BackendError("{} cannot load {}: {}".format(named, model_path, brief(error)))
 
-    def infer(self, batch):
-        """Return logits, float32 [N, classes], of a batch, float32 [N, height, width, 3] with values 0 to 255.
+    def infer(self, batch: "np.ndarray") -> "np.ndarray":
+        """Return logits, float32 [N, classes], for a batch, float32 [N, height, width, 3] with values 0 to 255.
 
-        Raises BackendError where the backend fails, or is closed.
+        Raises BackendError if the backend fails or is closed.
         """
         if self.closed:
             raise BackendError("{} is closed; open the model again".format(self.title))
@@ -69,34 +79,34 @@ class Runner:
             shape = list(getattr(batch, "shape", ()))
             raise BackendError("{} failed on a batch of shape {}: {}".format(self.title, shape, brief(error)))
 
-    def close(self):
-        """Free what the backend holds, while no thread is inside infer(); a second call does nothing.
+    def close(self) -> None:
+        """Free the backend's resources, while no thread is inside infer(); a second call does nothing.
 
-        Raises BackendError where the library does.
+        Raises BackendError if the library fails.
         """
         if not self.closed:
             self.closed = True
             with library_errors("{} cannot be closed".format(self.title)):
                 self._free()
 
-    def _load(self, model_path, threads):
+    def _load(self, model_path: ModelPath, threads: Optional[int]) -> None:
         raise NotImplementedError
 
-    def _infer(self, batch):
+    def _infer(self, batch: "np.ndarray") -> "np.ndarray":
         raise NotImplementedError
 
-    def _free(self):
+    def _free(self) -> None:
         pass
 
-    def __enter__(self):
+    def __enter__(self) -> "Runner":
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: Any) -> None:
         close_quietly(self)
 
 
-def close_quietly(runner):
-    """Close a runner, or nothing where it is None; what fails is logged: nothing that was classified is wrong by it."""
+def close_quietly(runner: Optional[Runner]) -> None:
+    """Close a runner, if there is one; a failure is only logged, because no result depends on it."""
     try:
         if runner is not None:
             runner.close()
@@ -107,11 +117,11 @@ def close_quietly(runner):
 
 
 @contextlib.contextmanager
-def library_errors(what, *passed):
-    """Turn whatever a library raises inside the block into a BackendError: ``what``, and the library's words.
+def library_errors(what: str, *passed: Type[BaseException]) -> Iterator[None]:
+    """Turn anything that a library raises inside the block into a BackendError: ``what``, and the library's words.
 
-    passed      errors that go through; ImportError where our own imports of numpy and OpenCV are in the block, whose
-                absence is no backend's failure
+    passed      errors that are not converted; ImportError if the block imports numpy or OpenCV for us, whose absence is not
+                the backend's failure
     """
     try:
         yield
@@ -122,10 +132,10 @@ def library_errors(what, *passed):
 
 
 @contextlib.contextmanager
-def importing(title, install):
-    """Turn whatever the import of a backend's library raises into a BackendError that says how to install it.
+def importing(title: str, install: Callable[[], str]) -> Iterator[None]:
+    """Turn anything that the import of a backend's library raises into a BackendError that says how to install it.
 
-    install     returns the command that installs it: finding that out takes time
+    install     returns the install command, which takes time to find
     """
     try:
         yield
@@ -133,22 +143,24 @@ def importing(title, install):
         raise
     except ImportError as error:
         raise BackendError(
-            "{} is not there for {} ({}); install it: {}".format(title, sys.executable, brief_text(error), install())
+            "{} is not installed for {} ({}); install it: {}".format(
+                title, sys.executable, brief_text(error), install()
+            )
         )
     except BaseException as error:
         raise BackendError(
-            "{} is there for {}, but cannot be imported ({}); install it again: {}".format(
+            "{} is installed for {}, but cannot be imported ({}); install it again: {}".format(
                 title, sys.executable, brief(error), install()
             )
         )
 
 
-def installed_version(module, package):
-    """Return the version of a package by pip, without importing its module: some load hundreds of MB of libraries at once.
+def installed_version(module: str, package: str) -> str:
+    """Return the version of a pip package without importing its module: some load hundreds of MB of libraries.
 
-    Raises ImportError where it is missing.
+    Raises ImportError if it is missing.
     """
-    # Looked for first, since reading a package's metadata would cost each start some milliseconds.
+    # First, because reading a package's metadata would cost each start some milliseconds.
     if importlib.util.find_spec(module) is None:
         raise ImportError(module)
     from importlib.metadata import version
@@ -156,14 +168,14 @@ def installed_version(module, package):
     return version(package)  # its PackageNotFoundError is an ImportError
 
 
-def brief(error):
-    """Return an error's type and words as one line of bearable length: libraries say much, or nothing at all."""
+def brief(error: BaseException) -> str:
+    """Return an error's type and message as one line of limited length: libraries say much, or nothing at all."""
     text = brief_text(error)
     return "{}: {}".format(type(error).__name__, text) if text else type(error).__name__
 
 
-def brief_text(error):
-    """Return an error's words as one line of bearable length."""
+def brief_text(error: BaseException) -> str:
+    """Return an error's message as one line of limited length."""
     try:
         return " ".join(str(error).split())[:_MOST_WORDS]
     except Exception:  # its own __str__ fails

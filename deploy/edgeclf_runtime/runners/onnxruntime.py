@@ -1,4 +1,4 @@
-"""ONNX Runtime, 1.10 (Python 3.6) and later: float models on the GPU if its build can use one, else on the CPU."""
+"""ONNX Runtime, 1.10 (Python 3.6) and later: float models on the GPU if its build can use one, otherwise on the CPU."""
 
 import contextlib
 import importlib.util
@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import threading
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Tuple
 
 from ..bundle.model_file import model_bytes
 from ..device.machine import physical_cores
@@ -14,39 +15,43 @@ from ..device.remedies import install
 from ..errors import BackendError
 from .base import Runner, brief, importing, library_errors
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .base import ModelPath
+
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _CUDA_LIBRARY = "libonnxruntime_providers_cuda.so"
-# TF32, the default of GPUs since Ampere, rounds more than the golden images' tolerance allows; older versions do not
-# know the option and refuse it.
+# TF32, the default on Ampere and newer GPUs, rounds more than the golden images' tolerance allows; older versions refuse
+# the option.
 _CUDA_FORMS = ((_CUDA, {"use_tf32": "0"}), _CUDA)
-# Idle threads that spin wait for the next frame with a core each: 1.2 of 2 cores at 50 frames a second, 0.5 without.  They
-# also keep OpenCV's thread from helping with that frame: its way to the label was 8.06 ms with 1 ms of spinning, 8.16 with
-# ONNX Runtime's default, 7.73 without (EfficientNet-Lite0 of 256 x 256 on 2 cores; INT8: 4.18, 4.26, 4.07).
+# Idle threads would spin while they wait for the next frame: they take a core each, and keep OpenCV's threads from
+# preprocessing that frame.
 _CONFIG = {"session.force_spinning_stop": "1"}
-# It moves QuantizeLinear in front of a MaxPool, which then pools 8 bits in a slow layout: ResNet-18's INT8 file took 8.7 ms
-# with it and 6.5 without (1.31, 2 threads), 15.8 and 11.3 (1.10, 1 thread); EfficientNet-Lite0's as long as before.
+# It moves QuantizeLinear in front of a MaxPool, which then pools 8 bits in a slow layout: a third more time with ResNet-18's
+# INT8 file, no gain with others.
 _DISABLED = ["QDQPropagationTransformer"]
 _log = logging.getLogger(__name__)
 _diverting = threading.Lock()
 
 
-def version():
-    """Return ONNX Runtime's version, and whether its build knows CUDA."""
+def version() -> str:
+    """Return ONNX Runtime's version, and whether its build has CUDA."""
     import onnxruntime
 
-    return onnxruntime.__version__ + (" with CUDA" if _CUDA in onnxruntime.get_available_providers() else "")
+    return str(onnxruntime.__version__) + (" with CUDA" if _CUDA in onnxruntime.get_available_providers() else "")
 
 
-def has_cuda():
-    """Whether ONNX Runtime's build here knows CUDA.  It is not imported for that: with TensorRT it may not be needed."""
+def has_cuda() -> bool:
+    """Whether ONNX Runtime's build has CUDA.  It is not imported for this, since TensorRT may make it unnecessary."""
     try:
-        with library_errors("onnxruntime cannot be looked for"):
+        with library_errors("onnxruntime cannot be examined"):
             return _knows_cuda()
     except BackendError:
-        return False  # opening it says what is wrong
+        return False  # opening it reports what is wrong
 
 
-def _knows_cuda():
+def _knows_cuda() -> bool:
     loaded = sys.modules.get("onnxruntime")
     if loaded:
         return _CUDA in getattr(loaded, "get_available_providers", list)()
@@ -56,42 +61,47 @@ def _knows_cuda():
 
 
 class OnnxRuntimeRunner(Runner):
-    """A float model on ONNX Runtime by its CUDA provider if that works; any other by its CPU provider.
+    """A float model on ONNX Runtime's CUDA provider if that works; other models on its CPU provider.
 
-    threads         threads inside an operator; None leaves the choice to ONNX Runtime
-    config          more of ONNX Runtime's session options, str to str
+    threads         number of threads for an operator; None: one for each physical core
+    config          further session options of ONNX Runtime, str to str
     """
 
     backend = title = "onnxruntime"
     # "Multiple threads can invoke the Run() method on the same inference session object", says its C API.
     concurrent = True
 
-    def _load(self, model_path, threads, config=None):
+    def _load(self, model_path: "ModelPath", threads: Optional[int], config: Optional[Dict[str, str]] = None) -> None:
         with importing("onnxruntime", lambda: install("onnxruntime")):
             import onnxruntime
         self.version = onnxruntime.__version__
         self._session, self.device = self._open(onnxruntime, model_path, threads, config)
-        # Of GPUs it was not tried.
+        # Not tried on GPUs.
         self.concurrent = self.device == "cpu"
         self._input = self._session.get_inputs()[0].name
         self._outputs = [self._session.get_outputs()[0].name]
 
-    def _open(self, onnxruntime, model_path, threads, config):
+    def _open(
+        self, onnxruntime: Any, model_path: "ModelPath", threads: Optional[int], config: Optional[Dict[str, str]]
+    ) -> Tuple[Any, str]:
         return _open_session(onnxruntime, model_bytes(model_path), threads, config)
 
     @property
-    def metadata(self):
-        """The model file's own metadata, str to str."""
-        return self._session.get_modelmeta().custom_metadata_map
+    def metadata(self) -> Dict[str, str]:
+        """The metadata in the model file."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
 
-    def _infer(self, batch):
-        return self._session.run(self._outputs, {self._input: batch})[0]
+    def _infer(self, batch: "np.ndarray") -> "np.ndarray":
+        logits: "np.ndarray" = self._session.run(self._outputs, {self._input: batch})[0]
+        return logits
 
-    def _free(self):
+    def _free(self) -> None:
         self._session = None
 
 
-def _open_session(onnxruntime, model, threads, config):
+def _open_session(
+    onnxruntime: Any, model: bytes, threads: Optional[int], config: Optional[Dict[str, str]]
+) -> Tuple[Any, str]:
     """Return a session and the device that it computes on."""
     # The CUDA provider has no INT8 convolution: it converts to float and back around each one.
     if _CUDA in onnxruntime.get_available_providers() and b"QuantizeLinear" not in model:
@@ -103,72 +113,82 @@ def _open_session(onnxruntime, model, threads, config):
     return new_session(onnxruntime, model, threads, config, [_CPU]), "cpu"
 
 
-def _try_cuda(onnxruntime, model, threads, config, provider):
-    """Return a session on the GPU, or None and the reason why there is none."""
+def _try_cuda(
+    onnxruntime: Any, model: bytes, threads: Optional[int], config: Optional[Dict[str, str]], provider: Any
+) -> Tuple[Any, str]:
+    """Return a session on the GPU and "", or None and the reason."""
     try:
         with _own_stdout() as said:
             session = new_session(onnxruntime, model, threads, config, [provider, _CPU])
-            # Some failures, as a GPU that the build has no code for, show with the first inference alone.
+            # Some failures, such as a GPU that the build has no code for, show only at the first inference.
             session.run(None, {session.get_inputs()[0].name: _zeros(session)})
         if session.get_providers()[0] == _CUDA:
             return session, ""
         return None, said.getvalue().strip() or "no reason was given"
-    except Exception as error:  # whatever CUDA, cuDNN or their loader raise: the CPU is left
+    except Exception as error:  # anything that CUDA, cuDNN or their loader raise: the CPU remains
         return None, brief(error)
 
 
 @contextlib.contextmanager
-def _own_stdout():
-    """Keep what this thread prints to stdout, which belongs to results: ONNX Runtime prints when it falls back by itself."""
+def _own_stdout() -> "Iterator[_Captured]":
+    """Capture what this thread prints to stdout, which is for results: ONNX Runtime prints when it falls back by itself."""
     with _diverting:
         stream = sys.stdout
-        said = sys.stdout = _Said(stream)
+        said = _Captured(stream)
+        sys.stdout = said  # type: ignore[assignment]
         try:
             yield said
         finally:
             sys.stdout = stream
 
 
-class _Said(io.StringIO):
-    """Holds what the thread that made it prints; what others print, results too, goes on to a stream."""
+class _Captured(io.StringIO):
+    """Holds the output of the thread that created it; other threads' output, such as results, goes on to a stream."""
 
-    def __init__(self, stream):
+    def __init__(self, stream: Any) -> None:
         super().__init__()
         self._stream, self._thread = stream, threading.get_ident()
 
     @property
-    def encoding(self):  # type: ignore[override]
+    def encoding(self) -> Any:  # type: ignore[override]
         return getattr(self._stream, "encoding", None)
 
-    def fileno(self):
-        return self._stream.fileno()
+    def fileno(self) -> int:
+        return int(self._stream.fileno())
 
-    def write(self, text):
-        return super().write(text) if threading.get_ident() == self._thread else self._stream.write(text)
+    def write(self, text: str) -> int:
+        return super().write(text) if threading.get_ident() == self._thread else int(self._stream.write(text))
 
-    def flush(self):
+    def flush(self) -> None:
         if threading.get_ident() != self._thread:
             self._stream.flush()
 
 
-def new_session(onnxruntime, model, threads, config, providers=None, devices=None):
-    """Return a session of a model's bytes on providers by name, or on devices that a plug-in has found."""
+def new_session(
+    onnxruntime: Any,
+    model: bytes,
+    threads: Optional[int],
+    config: Optional[Dict[str, str]],
+    providers: Optional[List[Any]] = None,
+    devices: Optional[List[Any]] = None,
+) -> Any:
+    """Return a session for a model's bytes on named providers, or on devices that a plug-in has found."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     for key, value in dict(_CONFIG, **(config or {})).items():
         options.add_session_config_entry(key, value)
-    # As many as it would take by itself; but those it would bind to a processor each, and an inference whose own thread
-    # is on one of those at that time takes twice as long: one in four at 30 frames a second on two processors.
+    # ONNX Runtime would start as many, but bind each to a processor: an inference whose own thread is on one of those
+    # processors takes twice as long.
     options.intra_op_num_threads = threads or physical_cores()
     if devices:
         options.add_provider_for_devices(devices, {})
     session = onnxruntime.InferenceSession(model, options, providers=providers, disabled_optimizers=_DISABLED)
-    # A failed inference is the classifier's to answer; ONNX Runtime would print and go on with another provider.
+    # The classifier handles a failed inference; ONNX Runtime would print and go on with another provider.
     session.disable_fallback()
     return session
 
 
-def _zeros(session):
+def _zeros(session: Any) -> "np.ndarray":
     import numpy as np
 
     return np.zeros([size if isinstance(size, int) else 1 for size in session.get_inputs()[0].shape], np.float32)

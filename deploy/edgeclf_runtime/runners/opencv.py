@@ -1,52 +1,57 @@
-"""OpenCV's own DNN module, 4.1.1 and later: what a stock JetPack classifies with, nothing installed by pip."""
+"""OpenCV's own DNN module, 4.1.1 and later: the backend of a stock JetPack, with nothing installed by pip."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from ..bundle.model_file import model_bytes
 from ..device.remedies import install
 from .base import Runner, importing
 from .opencv_onnx import give_clip_attributes
 
+if TYPE_CHECKING:
+    import numpy as np
 
-def version():
+    from .base import ModelPath
+
+
+def version() -> str:
     """Return OpenCV's version."""
     import cv2
 
-    return cv2.__version__
+    return str(cv2.__version__)
 
 
 class OpenCvRunner(Runner):
     """A float model on OpenCV, on the CPU.
 
-    threads         OpenCV has one number for the whole process, resizing included; None leaves it as it is
+    threads         OpenCV has one setting for the whole process, resizing included; None leaves it unchanged
     """
 
     backend = "opencv"
     title = "OpenCV"
 
-    def _load(self, model_path, threads):
+    def _load(self, model_path: "ModelPath", threads: Optional[int]) -> None:
         with importing("OpenCV with its DNN module", lambda: install("opencv")):
             import cv2
             import numpy as np
             from cv2 import dnn
         self.version = cv2.__version__
         data = give_clip_attributes(model_bytes(model_path))
-        # 4.8.0 (JetPack 6) and 4.8.1 give wrong means with several threads; 4.6 and 4.9 do not.
+        # 4.8.0 (JetPack 6) and 4.8.1 compute wrong means with several threads; 4.6 and 4.9 do not.
         if cv2.__version__.startswith("4.8.") and b"ReduceMean" in data:
             threads = 1
         if threads:
             cv2.setNumThreads(threads)
         self._net: Any = dnn.readNetFromONNX(np.frombuffer(data, np.uint8))
 
-    def _infer(self, batch):
+    def _infer(self, batch: "np.ndarray") -> "np.ndarray":
         import numpy as np
 
-        # One by one: that is what the golden images prove, and a larger batch is no faster here.
+        # One by one, as the golden images are checked; a larger batch is no faster here.
         return np.concatenate([self._forward(batch[i : i + 1]) for i in range(len(batch))])
 
-    def _forward(self, image):
+    def _forward(self, image: "np.ndarray") -> Any:
         self._net.setInput(image, "image")
         return self._net.forward()
 
-    def _free(self):
+    def _free(self) -> None:
         self._net = None

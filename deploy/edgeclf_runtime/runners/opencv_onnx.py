@@ -1,11 +1,11 @@
-"""The one thing in which OpenCV's readers of ONNX differ: where Clip has its bounds.
+"""Rewrites the bounds of Clip in an ONNX file, so that every OpenCV reads them.
 
-Since opset 11 they are inputs.  OpenCV 4.5.4 (JetPack 5) refuses that, and 4.1.1 (JetPack 4)
-takes any bounds for 0 and 6; as attributes, the form of opset 6, they are right in 4.1.1, 4.5.5,
-4.6 and 5.0.  Field numbers: onnx.proto.
+Since opset 11 they are inputs.  OpenCV 4.5.4 (JetPack 5) refuses that, and 4.1.1 (JetPack 4) takes any bounds for 0 and 6;
+as attributes, the form of opset 6, they work with 4.1.1, 4.5.5, 4.6 and 5.0.  Field numbers: onnx.proto.
 """
 
 import struct
+from typing import Any, Dict, Optional
 
 from ..bundle.onnx_wire import field, fields, message
 
@@ -14,14 +14,14 @@ _NODE, _INITIALIZER = 1, 5  # of a graph
 _INPUT, _OUTPUT, _OPERATOR, _ATTRIBUTE = 1, 2, 4, 5  # of a node
 _TENSOR = 5  # of an attribute
 _FLOAT_DATA, _NAME, _RAW_DATA = 4, 8, 9  # of a tensor
-_SCALAR_BYTES = 128  # a tensor of one number, with its name, is no longer
-_LARGEST = 3.4028234663852886e38  # a bound that is left out
+_SCALAR_BYTES = 128  # longest tensor of one number, with its name
+_LARGEST = 3.4028234663852886e38  # stands for a missing bound
 
 
-def give_clip_attributes(data):
+def give_clip_attributes(data: bytes) -> bytes:
     """Return an ONNX file's bytes with the constant bounds of every Clip as attributes.
 
-    What is no ONNX file comes back as it is; its reader tells better what is wrong.
+    Data that is not an ONNX file is returned unchanged; OpenCV's reader gives the better error.
     """
     try:
         parts = list(fields(memoryview(data)))
@@ -30,9 +30,9 @@ def give_clip_attributes(data):
         return data
 
 
-def _graph(graph):
+def _graph(graph: Any) -> bytes:
     parts = list(fields(graph))
-    bounds = {b"": None}
+    bounds: Dict[bytes, Optional[float]] = {b"": None}
     for number, value, _ in parts:
         if number == _INITIALIZER and len(value) <= _SCALAR_BYTES:
             tensor = message(value)
@@ -45,7 +45,7 @@ def _graph(graph):
     return b"".join(field(_NODE, _node(value, bounds)) if number == _NODE else raw for number, value, raw in parts)
 
 
-def _node(node, bounds):
+def _node(node: Any, bounds: Dict[bytes, Optional[float]]) -> Any:
     known = message(node)
     given = [bytes(name) for name in known.get(_INPUT, [])[1:]]
     if known[_OPERATOR] != [b"Clip"] or not given or any(name and bounds.get(name) is None for name in given):
@@ -60,12 +60,12 @@ def _node(node, bounds):
     )
 
 
-def _scalar(tensor):
-    """Return the number of a tensor that holds one float32, else None."""
+def _scalar(tensor: Dict[int, Any]) -> Optional[float]:
+    """Return the number in a tensor that holds one float32, else None."""
     data = (tensor.get(_RAW_DATA) or tensor.get(_FLOAT_DATA) or [b""])[0]
     return struct.unpack("<f", data)[0] if not isinstance(data, int) and len(data) == 4 else None
 
 
-def _float_attribute(name, value):
+def _float_attribute(name: bytes, value: float) -> bytes:
     # Fields 1 (name), 2 (f) and 20 (type, FLOAT being 1).
     return field(1, name) + b"\x15" + struct.pack("<f", value) + b"\xa0\x01\x01"

@@ -1,13 +1,13 @@
-"""OpenVINO, 2023.1 and later, on the CPU: x86 boxes whose INT8 networks it runs faster than ONNX Runtime, as ResNet-18.
+"""OpenVINO, 2023.1 and later, on the CPU: faster than ONNX Runtime with some INT8 networks on x86, such as ResNet-18.
 
-Tried after ONNX Runtime, which is faster with others; ``--tune`` measures both.
+It is tried after ONNX Runtime, which is faster with others; ``--tune`` measures both.
 Source: https://docs.openvino.ai, "Performance Hints and Thread Scheduling", "Precision Control".
 """
 
 import contextlib
 import sys
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional, Tuple
 
 from ..bundle.model_file import model_bytes
 from ..device.machine import quota_cores
@@ -15,30 +15,35 @@ from ..device.remedies import install, pip
 from ..errors import BackendError
 from .base import Runner, importing, installed_version
 
-# On a processor with BF16 or FP16 "f32" files would be computed in those, and differ from the golden images.
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .base import ModelPath
+
+# A processor with BF16 or FP16 would compute "f32" files in those, and the logits would differ from the golden images.
 _OPTIONS = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
 _TELEMETRY = "openvino_telemetry"
 _OLDEST, _OLDEST_PYTHON = "2023.1", (3, 8)
 _hiding = threading.Lock()
 
 
-def version():
+def version() -> str:
     """Return OpenVINO's version."""
     return installed_version("openvino", "openvino")
 
 
 @contextlib.contextmanager
-def without_telemetry():
-    """Hide the package ``openvino_telemetry`` while the block imports OpenVINO, or what else would report by it.
+def without_telemetry() -> Iterator[None]:
+    """Hide the package ``openvino_telemetry`` while the block imports OpenVINO, or another package that would report.
 
-    OpenVINO looks up an address of Google's as soon as it is imported, and writes an id to ~/intel; no variable of its
-    own stops it, and the switch that it offers is a file in the user's home.  Without the package it has a stub.
+    OpenVINO contacts a Google address as soon as it is imported, and writes an id to ~/intel; no environment variable stops
+    it, and its switch is a file in the user's home.  Without the package it uses a stub.
     """
     with _hiding:
         found = {name: module for name, module in list(sys.modules.items()) if name.partition(".")[0] == _TELEMETRY}
         for name in found:
             del sys.modules[name]
-        # Python's way to say that a module cannot be imported.
+        # Makes Python refuse to import the module.
         sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
         try:
             yield
@@ -47,21 +52,21 @@ def without_telemetry():
             sys.modules.update(found)
 
 
-def check_python(python):
-    """Raise BackendError for a Python, (3, 6), for which pip has older versions of OpenVINO only."""
+def check_python(python: Tuple[int, ...]) -> None:
+    """Raise BackendError for a Python version, (3, 6), for which pip has only older versions of OpenVINO."""
     if python < _OLDEST_PYTHON:
         raise BackendError(
-            "OpenVINO {} or later is needed, which is for Python {}.{} and later, not {}.{}: use another backend".format(
+            "OpenVINO {} or later is needed, which supports Python {}.{} and later, not {}.{}: use another backend".format(
                 _OLDEST, *_OLDEST_PYTHON + tuple(python)
             )
         )
 
 
-def _core(openvino):
+def _core(openvino: Any) -> Any:
     if not hasattr(openvino, "Core"):  # before 2023.1 it was elsewhere
         check_python(sys.version_info[:2])
         newer = pip("'openvino>={}'".format(_OLDEST))
-        found = "OpenVINO {}".format(getattr(openvino, "__version__", "")).rstrip()  # an old one may have none
+        found = "OpenVINO {}".format(getattr(openvino, "__version__", "")).rstrip()  # old versions may lack it
         raise BackendError("{} is too old; {} or later is needed: {}".format(found, _OLDEST, newer))
     with importing("OpenVINO", lambda: install("openvino")):
         return openvino.Core()
@@ -70,13 +75,13 @@ def _core(openvino):
 class OpenVinoRunner(Runner):
     """A model on OpenVINO's CPU plug-in.
 
-    threads     threads of an inference; None leaves the choice to OpenVINO
+    threads     number of threads for an inference; None: OpenVINO decides
     """
 
     backend = "openvino"
     title = "OpenVINO"
 
-    def _load(self, model_path, threads):
+    def _load(self, model_path: "ModelPath", threads: Optional[int]) -> None:
         with importing(self.title, lambda: install("openvino")), without_telemetry():
             try:
                 import openvino
@@ -86,16 +91,18 @@ class OpenVinoRunner(Runner):
         core: Any = _core(openvino)
         self.version = version()
         threads = threads or quota_cores()
-        options = dict(_OPTIONS, **({"INFERENCE_NUM_THREADS": threads} if threads else {}))
+        options: Dict[str, Any] = dict(_OPTIONS)
+        if threads:
+            options["INFERENCE_NUM_THREADS"] = threads
         model = core.read_model(model_bytes(model_path))
-        # Of a fixed size it is faster.
+        # A fixed size is faster.
         model.reshape([1] + [size.get_length() for size in list(model.inputs[0].partial_shape)[1:]])
         self._model: Any = core.compile_model(model, "CPU", options)
 
-    def _infer(self, batch):
+    def _infer(self, batch: "np.ndarray") -> "np.ndarray":
         import numpy as np
 
         return np.concatenate([self._model([batch[i : i + 1]])[0] for i in range(len(batch))])
 
-    def _free(self):
+    def _free(self) -> None:
         self._model = None

@@ -1,9 +1,11 @@
 """TensorRT-RTX, NVIDIA's TensorRT for RTX cards, as a plug-in of ONNX Runtime: installed by pip with all its libraries.
 
-It compiles for the GPU at hand when a model is opened, in seconds, so nothing is built ahead or
-kept.  A PC's choice; a Jetson has TensorRT itself.
+It compiles for the present GPU when a model is opened, in seconds, so no engine is built ahead or cached.  It is for PCs; a
+Jetson has TensorRT itself.
 Source: https://onnxruntime.ai/docs/execution-providers/plugin-ep-libraries/usage.html.
 """
+
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from ..bundle.model_file import model_bytes
 from ..device.remedies import pip
@@ -11,48 +13,53 @@ from ..errors import BackendError
 from .base import brief, importing, installed_version
 from .onnxruntime import OnnxRuntimeRunner, new_session
 
+if TYPE_CHECKING:
+    from .base import ModelPath
+
 _MODULE = "onnxruntime_ep_nv_tensorrt_rtx"
 _PACKAGE = "onnxruntime-ep-nv-tensorrt-rtx-cu13"
 _ELSE = "or use another backend with --backend"
 
 
-def version():
+def version() -> str:
     """Return the plug-in's version."""
     return installed_version(_MODULE, _PACKAGE)
 
 
 class TensorRtRtxRunner(OnnxRuntimeRunner):
-    """A model on TensorRT-RTX, by ONNX Runtime 1.24 or later; see OnnxRuntimeRunner."""
+    """A model on TensorRT-RTX, through ONNX Runtime 1.24 or later; see OnnxRuntimeRunner."""
 
     backend = "tensorrt-rtx"
     title = "TensorRT-RTX"
 
-    def _open(self, onnxruntime, model_path, threads, config):
-        self.version = "by onnxruntime {}".format(onnxruntime.__version__)
+    def _open(
+        self, onnxruntime: Any, model_path: "ModelPath", threads: Optional[int], config: Optional[Dict[str, str]]
+    ) -> Tuple[Any, str]:
+        self.version = "with onnxruntime {}".format(onnxruntime.__version__)
         devices = _devices(onnxruntime, _plug_in())
         return new_session(onnxruntime, model_bytes(model_path), threads, config, devices=devices[:1]), "cuda"
 
 
-def _plug_in():
+def _plug_in() -> Any:
     with importing("ONNX Runtime's plug-in TensorRT-RTX", lambda: "{}, {}".format(pip(_PACKAGE), _ELSE)):
         import onnxruntime_ep_nv_tensorrt_rtx as plug_in
     return plug_in
 
 
-def _devices(onnxruntime, plug_in):
-    """Return the GPUs that the plug-in finds; BackendError says why there is none."""
+def _devices(onnxruntime: Any, plug_in: Any) -> List[Any]:
+    """Return the GPUs that the plug-in finds; if there is none, raise BackendError with the reason."""
     if not hasattr(onnxruntime, "register_execution_provider_library"):
         raise BackendError(
-            "onnxruntime {} takes no plug-ins, TensorRT-RTX needs 1.24 or later: {}, {}".format(
+            "onnxruntime {} does not support plug-ins; TensorRT-RTX needs 1.24 or later: {}, {}".format(
                 onnxruntime.__version__, pip("--upgrade onnxruntime"), _ELSE
             )
         )
     name = plug_in.get_ep_name()
 
-    def found():
+    def found() -> List[Any]:
         return [device for device in onnxruntime.get_ep_devices() if device.ep_name == name]
 
-    # Registered once, it stays so for the process.
+    # Once registered, it stays registered for the whole process.
     if not found():
         try:
             onnxruntime.register_execution_provider_library(name, plug_in.get_library_path())
@@ -65,7 +72,7 @@ def _devices(onnxruntime, plug_in):
     devices = found()
     if not devices:
         raise BackendError(
-            "TensorRT-RTX finds no GPU that it runs on, an RTX card since Ampere (RTX 30) was expected; see what "
-            "nvidia-smi says, {}".format(_ELSE)
+            "TensorRT-RTX finds no supported GPU; an Ampere (RTX 30) or newer RTX card was expected: see what nvidia-smi "
+            "reports, {}".format(_ELSE)
         )
     return devices

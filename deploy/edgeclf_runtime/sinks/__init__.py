@@ -1,13 +1,17 @@
-"""The places where results go, in one table; each is imported only when it is opened."""
+"""Opens the outputs of results, from one table; each module is imported only when it is needed."""
 
 import importlib
 import os
+from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple, Union
 
 from ..errors import OutputError
-from ..results import NOWHERE
+from ..results import NOWHERE, Origin
 from ..text.addresses import shown_uri
 
-# How a target begins or ends: module and class.
+if TYPE_CHECKING:
+    from .base import Sink
+
+# By how a target begins or ends: module and class.
 SINKS = {
     ".jsonl": ("lines", "JsonLinesSink"),
     ".csv": ("lines", "CsvSink"),
@@ -19,22 +23,30 @@ SINKS = {
 }
 FORMS = (
     "NAME.jsonl or NAME.csv (one line for each result)",
-    "NAME.webm, NAME.mp4 or NAME.avi (a video with the results drawn in)",
+    "NAME.webm, NAME.mp4 or NAME.avi (a video with the results drawn into it)",
     "mqtt://[USER[:PASSWORD]@]HOST[:PORT]/TOPIC (mqtts:// for TLS)",
 )
 
 
-def open_sink(target, fps=None, password=None, origin=NOWHERE, wait=False, tls=None, **options):
-    """Open what a target names, one of FORMS; see ``base.py`` for what a sink is.
+def open_sink(
+    target: "Union[str, os.PathLike[str]]",
+    fps: Optional[float] = None,
+    password: Optional[str] = None,
+    origin: Origin = NOWHERE,
+    wait: bool = False,
+    tls: Optional[Sequence[Optional[str]]] = None,
+    **options: Any,
+) -> "Sink":
+    """Open the Sink for a target, one of FORMS.
 
-    fps         where every frame of a file comes, and not as time passes: the rate that a video of them has
-    password    of a broker whose address has a user and no password; None takes the environment's
+    fps         if all frames of a file are written, however long that takes: the rate of a video of them
+    password    of a broker whose address has a user name but no password; None reads the environment
     origin      of the results, see results.py
-    wait        for a sink that is slow, instead of losing results: for files that are not live
-    tls         files for mqtts://, or None for each: the authorities' certificates, an own certificate, and its key
-    options     what else the sink's class takes beside its target
+    wait        True waits for a slow sink instead of losing results: for sources that are not live
+    tls         files for mqtts://, None for each that is not needed: CA certificates, own certificate, its key
+    options     further arguments of the sink's class
 
-    Raises OutputError where the target has no known form, or can never be written.
+    Raises OutputError if the target has no known form, or can never be written; DependencyError if a library is missing.
     """
     target = str(target)
     module, name = _find(target)
@@ -45,19 +57,19 @@ def open_sink(target, fps=None, password=None, origin=NOWHERE, wait=False, tls=N
     return getattr(importlib.import_module("." + module, __name__), name)(target, **options)
 
 
-def check_target(target):
-    """Return the name of the module for a target; raises OutputError as open_sink() does where its form is wrong."""
+def check_target(target: "Union[str, os.PathLike[str]]") -> str:
+    """Return the name of the module for a target; raises OutputError, like open_sink(), if its form is wrong."""
     module, _ = _find(str(target))
     if module == "mqtt.sink":
         from .mqtt.sink import parse_address
 
-        parse_address(target)
+        parse_address(str(target))
     return module
 
 
-def _find(target):
+def _find(target: str) -> Tuple[str, str]:
     scheme, separator, _ = target.partition("://")
     kind = scheme.lower() + separator if separator else os.path.splitext(target)[1].lower()
     if kind not in SINKS:
-        raise OutputError("there is no output {!r}; an output is {}".format(shown_uri(target), ", ".join(FORMS)))
+        raise OutputError("unknown output {!r}; expected {}".format(shown_uri(target), ", ".join(FORMS)))
     return SINKS[kind]

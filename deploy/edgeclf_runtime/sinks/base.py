@@ -1,35 +1,41 @@
-"""What every sink looks like from outside."""
+"""Sink, the interface of every output of results."""
 
 import threading
-from typing import Dict
+from typing import TYPE_CHECKING, Dict, Optional, Type, TypeVar, Union
 
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ..streaming.stream import StreamEvent, StreamResult
+
+_Sink = TypeVar("_Sink", bound="Sink")
 MOST_REASONS = 4
 TOO_FAST = "they come faster than they can be encoded and stored"
 _COUNTING = threading.Lock()  # one for all sinks: losses are rare
 
 
 class Sink:
-    """A place where results go.  Used inside ``with``; called from one thread.
+    """An output of results.  Used inside ``with``; called from one thread.
 
-    A sink never stops the classification of a live camera: what the world around it does (a disk that is full, a
-    broker that is away, a page that nobody watches) is logged once, when it begins and when it
-    ends, and results that could not be delivered are counted in ``losses``.  Of a source that waits, a file, a sink
-    loses nothing because it is slow: write() waits.  Opening is strict: what can never work raises OutputError at once.
+    A sink never holds up the classification of a live camera.  Outside trouble (a full disk, an unreachable broker, a page
+    without viewers) is logged once when it begins and once when it ends, and results that could not be delivered are
+    counted in ``losses``.  For a file, which can wait, a slow sink loses nothing: write() waits.  Opening is strict: what
+    can never work raises OutputError at once.
 
-    name        what it writes to, as people know it
-    losses      results that were not delivered, by the reason
+    name        its name for people: a file, an address
+    losses      number of results that were not delivered, by reason
     """
 
     name = ""
     losses: Dict[str, int] = {}
 
     @property
-    def lost(self):
+    def lost(self) -> int:
         """The number of results that were not delivered."""
         return sum(self.losses.values())
 
-    def lose(self, reason, count=1):
-        """Count results that could not be delivered; any thread may.
+    def lose(self, reason: Union[str, BaseException], count: int = 1) -> None:
+        """Count results that could not be delivered; may be called from any thread.
 
         reason      a few words, or the exception
         """
@@ -41,26 +47,31 @@ class Sink:
             losses[reason] = losses.get(reason, 0) + count
             self.losses = losses
 
-    def write(self, item):
+    def write(self, item: "StreamResult") -> None:
         """Take one StreamResult; must return within a few milliseconds if the source is live.
 
-        ``item.frame.image`` (BGR, uint8 [height, width, 3]) is valid during this call only: copy what is kept.
+        ``item.frame.image`` (BGR, uint8 [height, width, 3]) is valid only during this call: copy it to keep it.
         """
         raise NotImplementedError
 
-    def event(self, event):
-        """Take one StreamEvent (a camera that was lost or is back, another backend); most sinks have no use for it."""
+    def event(self, event: "StreamEvent") -> None:
+        """Take one StreamEvent (a camera was lost or is back, the backend changed); most sinks ignore it."""
 
-    def flush(self):
-        """Deliver or store the rest, however long that takes; for a run that has ended."""
+    def flush(self) -> None:
+        """Deliver or store what is left, however long it takes; for a run that has ended."""
 
-    def close(self):
+    def close(self) -> None:
         """Deliver or store what is left, within a second; a second call does nothing."""
 
-    def __enter__(self):
+    def __enter__(self: _Sink) -> _Sink:
         return self
 
-    def __exit__(self, kind, *exception):
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: "Optional[TracebackType]",
+    ) -> None:
         try:
             if kind is None:
                 self.flush()
@@ -68,9 +79,9 @@ class Sink:
             self.close()
 
 
-def reason_of(error):
-    """Return why something failed in the operating system's words, or else in those of the exception."""
-    found = error
+def reason_of(error: BaseException) -> str:
+    """Return why something failed: the operating system's words if there are any, else those of the exception."""
+    found: Optional[BaseException] = error
     while found is not None:
         if isinstance(found, OSError) and found.strerror:
             return found.strerror

@@ -1,24 +1,27 @@
-"""A sink that is not there when the program starts: tried again until it is.
+"""LateSink, a sink that is unavailable when the program starts and is opened later.
 
-For a service, which starts before its disk is mounted or its network has an address.  Knows nothing of results.
+For services, which can start before a disk is mounted or the network has an address.
 """
 
 import logging
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Callable, Optional
 
-from ..errors import OutputError, Unavailable
+from ..errors import EdgeclfError, Unavailable
 from .base import Sink
 from .outage import Outage
+
+if TYPE_CHECKING:
+    from ..streaming.stream import StreamEvent, StreamResult
 
 _log = logging.getLogger(__name__)
 RETRY_S = 5.0
 CLOSE_TIMEOUT_S = 1.0
-_NOT_YET = "it was not there yet"
+_NOT_YET = "it was not available yet"
 
 
-def open_late(name, open_):
-    """Return the Sink that ``open_()`` returns, or while that raises Unavailable a LateSink; raises its other errors."""
+def open_late(name: str, open_: Callable[[], Sink]) -> Sink:
+    """Return the Sink that ``open_()`` returns, or a LateSink if it raises Unavailable; other errors pass through."""
     try:
         return open_()
     except Unavailable as error:
@@ -26,28 +29,28 @@ def open_late(name, open_):
 
 
 class LateSink(Sink):
-    """Tries to open a sink every RETRY_S, in a thread of its own; results that come meanwhile are lost.
+    """Tries to open a sink every RETRY_S in its own thread; results that arrive before that are lost.
 
-    name    of the sink, for the log
-    open_   returns the sink, or raises OutputError
+    name    the sink's name for the log
+    open_   function that returns the sink, or raises an error
     error   why it could not be opened
     """
 
-    def __init__(self, name, open_, error):
+    def __init__(self, name: str, open_: Callable[[], Sink], error: Unavailable) -> None:
         self.name, self._open, self._outage = name, open_, Outage(_log, name)
-        self._outage.begin("not there, results are lost: {}".format(error))
-        self._sink: Any = None
-        self._event: Any = None  # the last one, which is news to a page that opens
+        self._outage.begin("not available, results are lost: {}".format(error))
+        self._sink: Optional[Sink] = None
+        self._event: "Optional[StreamEvent]" = None  # the last one, for a page that opens later
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._try, name="late sink", daemon=True)
         self._thread.start()
 
-    def _try(self):
+    def _try(self) -> None:
         while not self._closing.wait(RETRY_S):
             try:
                 sink = self._open()
-            except (OutputError, OSError) as error:
+            except (EdgeclfError, OSError) as error:
                 _log.debug("%s", error)
                 continue
             with self._lock:
@@ -57,35 +60,35 @@ class LateSink(Sink):
                 if self._event is not None:
                     sink.event(self._event)
                 self._sink = sink
-            self._outage.end("is there; {} results were lost".format(self.lost))
+            self._outage.end("is available; {} results were lost".format(self.lost))
             return
 
-    def write(self, item):
+    def write(self, item: "StreamResult") -> None:
         if self._sink is None:
             self.lose(_NOT_YET)
         else:
             self._sink.write(item)
-            self._count()
+            self._count(self._sink)
 
-    def _count(self):
-        """Take over what the sink has lost, beside what was lost before it was there."""
+    def _count(self, sink: Sink) -> None:
+        """Add the sink's own losses to those from before it was open."""
         before = {reason: count for reason, count in self.losses.items() if reason == _NOT_YET}
-        self.losses = dict(self._sink.losses, **before)
+        self.losses = dict(sink.losses, **before)
 
-    def flush(self):
+    def flush(self) -> None:
         if self._sink is not None:
             self._sink.flush()
-            self._count()
+            self._count(self._sink)
 
-    def event(self, event):
+    def event(self, event: "StreamEvent") -> None:
         with self._lock:
             self._event = event
             if self._sink is not None:
                 self._sink.event(event)
 
-    def close(self):
+    def close(self) -> None:
         self._closing.set()
         self._thread.join(CLOSE_TIMEOUT_S)
         if self._sink is not None:
             self._sink.close()
-            self._count()
+            self._count(self._sink)

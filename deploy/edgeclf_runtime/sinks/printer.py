@@ -1,19 +1,26 @@
-"""Results on stdout: a line each, for people or as JSON."""
+"""Prints results on stdout, one line each, for people or as JSON."""
+
+from typing import TYPE_CHECKING, Callable, Union
 
 from .base import Sink
 
+if TYPE_CHECKING:
+    from ..streaming.stream import StreamEvent, StreamResult
+
 
 class PrintSink(Sink):
-    """Hands each result's and event's line to ``write``, which is to print it.
+    """Passes the line of each result and event to the function ``write``, which prints it.
 
-    A stdout that fails ends the run: whoever reads it has gone, or cannot be reached.
+    A failing stdout ends the run: its reader is gone.
     """
 
-    def __init__(self, write, as_json=False):
+    def __init__(self, write: Callable[[str], object], as_json: bool = False) -> None:
         self._write, self._as_json = write, as_json
 
-    def write(self, item):
+    def write(self, item: "Union[StreamResult, StreamEvent]") -> None:
         """Print one StreamResult."""
         self._write(item.to_json() if self._as_json else str(item))
 
-    event = write
+    def event(self, event: "StreamEvent") -> None:
+        """Print one StreamEvent."""
+        self.write(event)

@@ -1,8 +1,7 @@
-"""A video file of the frames, with each result drawn into its frame.
+"""Writes a video file of the frames, with each result drawn into its frame.
 
-The file can be played while it grows, and up to its last second if the program is killed or the power fails.
-Encoding takes longer than the stream may be held up, so it happens in a thread.  Knows nothing of where the
-frames come from.
+The file can be played while it grows, and up to its last second if the program is killed or the power fails.  Encoding
+takes longer than the stream may be held up, so it runs in a thread.
 """
 
 import errno
@@ -12,23 +11,30 @@ import os
 import shutil
 import time
 import unicodedata
+from typing import IO, TYPE_CHECKING, Any, Optional, Tuple, Union
 
 from ..errors import OutputError, Unavailable
 from .base import TOO_FAST, Sink
 from .folders import open_folder
-from .movies import SUFFIXES, find_format
+from .movies import SUFFIXES, Format, find_format
 from .outage import Outage
 from .recordings import free_name
 from .worker import Worker
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..capture.camera import Frame
+    from ..streaming.stream import StreamResult
+
 _log = logging.getLogger(__name__)
 RATE_FPS = 15
-# A gap in the stream longer than this (a camera that was lost) is shortened to it.
+# A longer gap in the stream (a camera was lost) is shortened to this.
 GAP_S = 1.0
-# The same for a film, in which a picture may stand: only a damaged film has a longer gap.
+# The same for a video file, in which a frame may last: only a damaged file has a longer gap.
 FILM_GAP_S = 600.0
 _LOOK_EVERY_FRAMES = 100
-# The video ends before the disk is full: others need it too.
+# The video ends before the disk is full, because others need the space too.
 MIN_FREE_BYTES = 64_000_000
 QUEUE_FRAMES = 4
 NICE = 10  # a live stream's frames are classified first
@@ -37,53 +43,54 @@ SAVE_EVERY_S = 1.0
 
 
 class VideoSink(Sink):
-    """Annotated frames in NAME.webm (VP8), NAME.mp4 (H.264 where OpenCV has an encoder) or NAME.avi (Motion JPEG).
+    """Annotated frames in NAME.webm (VP8), NAME.mp4 (H.264 if OpenCV has an encoder) or NAME.avi (Motion JPEG).
 
-    fps     None plays as the stream came, by the frames' capture times, at RATE_FPS: frames are
-            repeated or left out, and lost while the encoder falls behind; a number writes each
-            frame once, for that rate, and waits for the encoder: for files that are not live
+    fps     None plays at the stream's own pace, by the frames' capture times, at RATE_FPS: frames are repeated or left out,
+            and lost while the encoder falls behind.  A number writes each frame once, at that rate, and waits for the
+            encoder: for sources that are not live
 
-    Frames of a film are repeated or left out by their positions in it, so that each is shown at the film's own time to
-    half a frame of the rate: once each at a constant rate, longer where the film's rate varies.
+    Frames of a video file are repeated or left out by their positions in it, so that each is shown at its own time, to half a
+    frame of the rate: once each at a constant rate, for longer if the rate varies.
 
-    A file that exists is never written over: the next free name is taken, see ``recordings.py``.  Where the size of
-    a stream's pictures changes the next file begins; with ``fps``, the first frame's size is the video's, and others
-    are fitted into it, with black bars.  Raises OutputError where the file cannot be written.
+    An existing file is never overwritten: the next free name is used, see ``recordings.py``.  If the frame size of a stream
+    changes, the next file begins; with ``fps``, the first frame sets the video's size, and others are fitted into it with
+    black bars.  Raises OutputError if the file cannot be written.
     """
 
-    def __init__(self, path, fps=None):
+    def __init__(self, path: "Union[str, os.PathLike[str]]", fps: Optional[float] = None) -> None:
         self.name, self._fps = str(path), fps
-        self._format = find_format(os.path.splitext(self.name)[1].lower())
-        self._movie = None
+        self._movie: Any = None  # of the format's class, once there was a frame
         self._size = (0, 0)
         self._start = self._saved = 0.0
         self._written = 0
         self._outage = Outage(_log, self.name)
         self._closed = False
-        self._try_format()
+        self._format = self._try_format()
         self._begin()
         self._worker = Worker(self._record, QUEUE_FRAMES, NICE if fps is None else 0)
 
-    def _try_format(self):
-        """Encode a small picture, so that what cannot work is refused at once."""
+    def _try_format(self) -> Format:
+        """Return the format, after encoding a small image so that what cannot work is refused at once."""
         import cv2
         import numpy as np
 
+        found = find_format(os.path.splitext(self.name)[1].lower())
         try:
-            if self._format is None:
+            if found is None:
                 raise ValueError("there is no such format")
-            self._format.encode(np.zeros((64, 64, 3), np.uint8))
+            found.encode(np.zeros((64, 64, 3), np.uint8))
         except (cv2.error, ValueError) as error:
             raise OutputError(
-                "OpenCV {} cannot write the video {} ({}); choose a name that ends in {}".format(
+                "OpenCV {} cannot write the video {} ({}); choose a name ending in {}".format(
                     cv2.__version__, self.name, error, ", ".join(SUFFIXES)
                 )
             )
-        if self._format.note:
-            _log.warning("%s: %s", self.name, self._format.note)
+        if found.note:
+            _log.warning("%s: %s", self.name, found.note)
+        return found
 
-    def _begin(self):
-        """Begin a file, under the next free name."""
+    def _begin(self) -> None:
+        """Begin a file, with the next free name."""
         self._folder = open_folder(os.path.dirname(os.path.abspath(self.name)))
         self._check_space()
         stream = None
@@ -92,38 +99,38 @@ class VideoSink(Sink):
             stream = _create(self._path)
         self._stream, self._movie = stream, None
         if self._path != os.path.abspath(self.name):
-            _log.warning("%s is recorded, since %s exists", self._path, self.name)
+            _log.warning("recording to %s, because %s exists", self._path, self.name)
 
-    def _check_space(self):
+    def _check_space(self) -> None:
         try:
             free = shutil.disk_usage(self._folder).free
         except OSError as error:
             raise Unavailable("{} cannot be written ({})".format(self.name, error.strerror))
         if free < MIN_FREE_BYTES:
             raise Unavailable(
-                "{} is not written while less than {} MB of its disk are free".format(
+                "{} is not written while less than {} MB are free on its disk".format(
                     self.name, MIN_FREE_BYTES // 10**6
                 )
             )
 
-    def write(self, item):
+    def write(self, item: "StreamResult") -> None:
         frame = item.frame._replace(image=item.frame.image.copy())
         if not self._worker.offer(item._replace(frame=frame), wait=self._fps is not None):
             self.lose(TOO_FAST)
 
-    def _record(self, item):
+    def _record(self, item: "StreamResult") -> None:
         try:
             if not self._outage.lasts:
                 self._check_space()
                 self._add(item)
                 return
-        except Exception as error:  # whatever OpenCV raises: the stream would wait for a thread that has ended
+        except Exception as error:  # anything from OpenCV: the stream would wait for a dead thread
             self._outage.begin("the video ends here, later frames are lost: {}".format(error))
-        self.lose("the video has ended before")
+        self.lose("the video had already ended")
 
-    def _add(self, item):
+    def _add(self, item: "StreamResult") -> None:
         image, frame = item.frame.image, item.frame
-        # The formats halve the colors' resolution, so an odd row or column could not be stored.
+        # The formats store colors at half resolution, so an odd row or column would not fit.
         size = (max(image.shape[1] & ~1, 2), max(image.shape[0] & ~1, 2))
         if self._movie is not None and size != self._size and self._fps is None:
             self._finish()
@@ -149,39 +156,40 @@ class VideoSink(Sink):
             self._movie.update()
             os.fsync(self._stream.fileno())
 
-    def _repeats(self, frame):
-        """The number of times to write a frame for the video to last as long as the stream did, or the film."""
-        film = frame.position_s is not None
-        if self._fps is not None and not film:
+    def _repeats(self, frame: "Frame") -> int:
+        """Return how often to write a frame so that the video lasts as long as the stream or file did."""
+        timed = frame.position_s is not None
+        if self._fps is not None and not timed:
             return 1
-        rate, gap_s = self._fps or RATE_FPS, FILM_GAP_S if film else GAP_S
-        due = int(((frame.position_s if film else frame.captured) - self._start) * rate + 0.5) + 1
+        rate, gap_s = self._fps or RATE_FPS, FILM_GAP_S if timed else GAP_S
+        moment = frame.captured if frame.position_s is None else frame.position_s
+        due = int((moment - self._start) * rate + 0.5) + 1
         limit = int(gap_s * rate)
         if due - self._written > limit:
             self._start += (due - self._written - limit) / rate
             due = self._written + limit
         return max(due - self._written, 0)
 
-    def flush(self):
+    def flush(self) -> None:
         self._worker.close(None)
 
-    def close(self):
+    def close(self) -> None:
         if self._closed:
             return
         self._closed = True
         if not self._worker.close(CLOSE_TIMEOUT_S):
-            # What is written can be played; the thread may still be at it.
+            # What is written can be played.  The thread may still be writing, so the file is not finished.
             left = self._worker.left
             self.lose("the program ended first", left)
             _log.warning("%s ends %d frames early: they were not encoded in time", self.name, left)
             return
         self._finish()
 
-    def _finish(self):
-        """Finish the present file."""
+    def _finish(self) -> None:
+        """Finish the current file."""
         with self._stream:
             if self._movie is None:
-                _log.warning("%s: there was no frame, so there is no video", self._path)
+                _log.warning("%s: no frames arrived, so there is no video", self._path)
                 _remove(self._path, self._stream)
                 return
             try:
@@ -189,14 +197,14 @@ class VideoSink(Sink):
                 os.fsync(self._stream.fileno())
             except OSError as error:
                 _log.warning(
-                    "%s: its end could not be written (%s); it plays, jumping in it may be slow", self._path, error
+                    "%s: its end could not be written (%s); it plays, but seeking may be slow", self._path, error
                 )
 
 
 class _WholeWrites(io.FileIO):
-    """A file that holds all bytes of a write, or none."""
+    """A file in which a write stores all of its bytes, or none."""
 
-    def write(self, data):
+    def write(self, data: Any) -> int:
         at = self.tell()
         written = super().write(data)
         if written < len(data):
@@ -207,8 +215,8 @@ class _WholeWrites(io.FileIO):
         return written
 
 
-def _create(path):
-    """Create a file and return it, None if it is there already; raises OutputError."""
+def _create(path: str) -> Optional["_WholeWrites"]:
+    """Create a file and return it, None if it exists; raises OutputError."""
     try:
         return _WholeWrites(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "r+")
     except FileExistsError:
@@ -219,8 +227,8 @@ def _create(path):
         raise Unavailable("{} cannot be written ({}): choose another file".format(path, error.strerror))
 
 
-def _remove(path, stream):
-    """Remove a file, unless it is another by now."""
+def _remove(path: str, stream: IO[bytes]) -> None:
+    """Remove a file, unless another has taken its path."""
     try:
         if os.path.samestat(os.stat(path), os.fstat(stream.fileno())):
             os.remove(path)
@@ -228,8 +236,8 @@ def _remove(path, stream):
         pass
 
 
-def letterbox(image, size):
-    """Return BGR pixels fitted into ``size`` (width, height), with black bars where its shape differs."""
+def letterbox(image: "np.ndarray", size: Tuple[int, int]) -> "np.ndarray":
+    """Return BGR pixels fitted into ``size`` (width, height), with black bars if the aspect ratio differs."""
     import cv2
     import numpy as np
 
@@ -244,15 +252,15 @@ def letterbox(image, size):
     return canvas
 
 
-def draw_result(image, item):
-    """Draw a StreamResult's label, confidence and age into BGR pixels: white on a darkened band, at any size."""
+def draw_result(image: "np.ndarray", item: "StreamResult") -> None:
+    """Draw a StreamResult's label, confidence and age into BGR pixels: white text on a darkened band, at any size."""
     import cv2
 
     text = "{}  age {:.0f} ms".format(ascii_text(item.result.verdict), item.age_ms)
     height, width = image.shape[:2]
     font = cv2.FONT_HERSHEY_SIMPLEX
     (length, tall), below = cv2.getTextSize(text, font, 1.0, 1)
-    # A twentieth of the shorter side, never under 8 pixels; smaller only where the text is too long for the frame.
+    # Text height: a twentieth of the shorter side, at least 8 pixels; less only if the text would not fit.
     scale = min(max(min(height, width) / 20, 8) / tall, 0.96 * width / length)
     margin = max(int(tall * scale / 2), 2)
     band = int((tall + below) * scale) + 2 * margin
@@ -262,7 +270,7 @@ def draw_result(image, item):
     cv2.putText(image, text, at, font, scale, (255, 255, 255), thickness, cv2.LINE_AA)
 
 
-def ascii_text(text):
-    """Return a text in the letters that OpenCV can draw: without accents, and "?" for what is no letter without."""
+def ascii_text(text: str) -> str:
+    """Return a text in characters that OpenCV can draw: letters without accents, "?" for anything else."""
     plain = "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
     return plain.encode("ascii", "replace").decode("ascii")

@@ -1,49 +1,50 @@
-"""A thread that does what would hold up the stream, behind a queue that cannot grow."""
+"""Worker, a thread for slow jobs that would hold up the stream, behind a bounded queue."""
 
 import contextlib
 import os
 import queue
 import threading
+from typing import Any, Callable, Optional
 
 
 class Worker:
-    """Calls ``function(job)`` for each job in turn, in a thread of its own.
+    """Calls ``function(job)`` for each job in turn, in its own thread.
 
     function    must not raise
-    size        jobs that may wait
-    nice        how much the thread gives way to others that want a processor, 0 to 19 (see nice(1))
+    size        number of jobs that may wait
+    nice        how far the thread yields the processor to others, 0 to 19 (see nice(1))
     """
 
-    def __init__(self, function, size, nice=0):
+    def __init__(self, function: Callable[[Any], object], size: int, nice: int = 0) -> None:
         self._function, self._nice = function, nice
         self._closed = False
-        self._jobs: "queue.Queue" = queue.Queue(size)
+        self._jobs: "queue.Queue[Any]" = queue.Queue(size)
         self._thread = threading.Thread(target=self._work, name="sink", daemon=True)
         self._thread.start()
 
-    def _work(self):
+    def _work(self) -> None:
         if self._nice:
             with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, 0, self._nice)  # on Linux: of this thread
+                os.setpriority(os.PRIO_PROCESS, 0, self._nice)  # on Linux, of this thread only
         for job in iter(self._jobs.get, None):
             self._function(job)
             self._jobs.task_done()
 
     @property
-    def left(self):
-        """The number of jobs that were handed over and are not done."""
+    def left(self) -> int:
+        """The number of jobs that are not done yet."""
         return self._jobs.unfinished_tasks - self._closed
 
-    def offer(self, job, wait=False):
-        """Hand over a job; returns False where too many wait already, or waits until there is room."""
+    def offer(self, job: object, wait: bool = False) -> bool:
+        """Add a job; returns False if too many wait already, or with ``wait`` blocks until there is room."""
         try:
             self._jobs.put(job, block=wait)
         except queue.Full:
             return False
         return True
 
-    def close(self, timeout_s):
-        """Let the waiting jobs be done; returns whether they were, and the thread has ended, in time.
+    def close(self, timeout_s: Optional[float]) -> bool:
+        """Finish the waiting jobs; returns whether they are done, and the thread has ended, in time.
 
         timeout_s   None waits as long as it takes
         """

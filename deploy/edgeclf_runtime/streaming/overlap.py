@@ -1,33 +1,32 @@
-"""Inferring the next frame while whoever asked for the last is busy with its label.
+"""Runs inference one frame ahead of the caller, in its own thread.
 
-Deciding, smoothing and writing take a Jetson's Python about as long as a small model takes its
-GPU, and the backends let go of Python's lock while they work.  Where the camera is faster than
-the classifier the next inference has therefore a thread of its own.  Where it is not there is
-nothing to be begun, and the caller infers by itself: handing over would make the label older.
+Deciding, smoothing and writing take a Jetson's Python about as long as a small model takes its GPU, and the backends release
+Python's lock while they work.  So if the camera is faster than the classifier, the next inference runs in a thread.  If it is
+slower, no frame is waiting, and the caller runs the inference itself: handing it over would make the label older.
 """
 
 import collections
 import math
 import threading
 import time
-from typing import Any, Deque, Optional
+from typing import Any, Callable, Deque, Optional, Tuple, Union
 
-from .prefetch import CLOSE_S, Ready
+from .prefetch import CLOSE_S, Prefetch, Ready
 
 
 class Ahead:
-    """Infers what a Prefetch has ready, the next frame ahead of being asked for it.  Used inside ``with``; closes the Prefetch too.
+    """Runs inference on the frames of a Prefetch, one ahead of the caller.  Use it inside ``with``; closes the Prefetch too.
 
-    infer       is called with what the Prefetch made, never twice at the same time; what it returns takes its place
-    always      begin with the next at once, as is right for a file.  Without it only while the caller comes back
-                sooner than an inference ends, because a result that waits for its caller is not of what is there now
+    infer       called with what the Prefetch made, by one thread at a time; its result replaces that
+    always      start the next inference at once, as is right for a file.  Otherwise only while the caller returns sooner than
+                an inference ends, because a result that waits for its caller would be of an older scene
     """
 
-    def __init__(self, prefetch, infer, always=False):
+    def __init__(self, prefetch: Prefetch, infer: Callable[[Any], Any], always: bool = False) -> None:
         self._prefetch, self._infer, self._always = prefetch, infer, always
-        self._given: Any = None  # what the thread infers; None while it has nothing to do
-        self._held: Any = None  # what was inferred last
-        self._done: Deque[Any] = collections.deque()  # what it has inferred, and errors
+        self._given: Optional[Ready] = None  # the frame of the thread; None while it is idle
+        self._held: Optional[Ready] = None  # the last frame that was inferred
+        self._done: Deque[Union[Ready, Exception]] = collections.deque()  # inferred frames, and errors
         self._changed = threading.Condition()
         self._waiting = self._closing = False
         self._handed_at = -math.inf
@@ -36,16 +35,17 @@ class Ahead:
         self._thread.start()
 
     @property
-    def dropped(self):
-        """Frames that were ready and never inferred."""
+    def dropped(self) -> int:
+        """The number of frames that were ready and never inferred."""
         return self._prefetch.dropped
 
-    def get(self, timeout_s) -> Optional[Ready]:
-        """Return the next frame and its inference, or None where there was no frame for ``timeout_s``.
+    def get(self, timeout_s: Optional[float]) -> Optional[Ready]:
+        """Return the next frame with its inference, or None if there was no frame for ``timeout_s``.
 
-        Waits for an inference as long as it takes, so that one that hangs is no sign of life.  Raises
-        what reading the camera, preparing or inferring raised.
+        There is no limit for the inference itself, so that one that hangs is noticed by the caller's watchdog.  Raises what
+        reading the camera, preparing or inferring raised.
         """
+        item: Union[Ready, Exception, None]
         self._caller_s = time.monotonic() - self._handed_at
         if self._given or self._done:
             item = self._wait()
@@ -57,36 +57,36 @@ class Ahead:
             with self._changed:
                 self._hand_over(following, error)
         self._handed_at = time.monotonic()
-        if isinstance(item, BaseException):
+        if isinstance(item, Exception):
             raise item
         return item
 
-    def _wait(self):
+    def _wait(self) -> Union[Ready, Exception]:
         with self._changed:
             self._waiting = True
-            self._changed.wait_for(lambda: self._done)
+            self._changed.wait_for(lambda: bool(self._done))
             self._waiting = False
             return self._done.popleft()
 
-    def _run(self):
+    def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._given or self._closing)
-            if self._closing:
+                self._changed.wait_for(lambda: self._given is not None or self._closing)
+            if self._closing or self._given is None:
                 return
             try:
-                item = self._work(self._given)
+                item: Union[Ready, Exception] = self._work(self._given)
             except Exception as raised:  # get() raises it
                 item = raised
-            # Taken before this one is handed over: who waits for that one would take Python's lock first, and the next
-            # inference would begin a fifth of a millisecond later.
+            # Taken before this one is handed over: the caller that waits for this one would take Python's lock first, and
+            # delay the next inference.
             following, error = self._take() if self._waiting else (None, None)
             with self._changed:
                 self._done.append(item)
                 self._hand_over(following, error)
 
-    def _take(self):
-        """Return the next frame where it is to be begun ahead and there is one, else None; and an error, or None."""
+    def _take(self) -> Tuple[Optional[Ready], Optional[Exception]]:
+        """Return the next frame if it should be started ahead and is ready, else None; and an error, or None."""
         if not (self._always or self._caller_s < self._infer_s):
             return None, None
         try:
@@ -94,23 +94,23 @@ class Ahead:
         except Exception as error:  # the next get() raises it
             return None, error
 
-    def _hand_over(self, following, error):
-        """Let the thread infer the following frame, and get() raise the error, where there are such."""
+    def _hand_over(self, following: Optional[Ready], error: Optional[Exception]) -> None:
+        """Give the thread the following frame, and get() the error, if there are any."""
         self._given = following
         if error is not None:
             self._done.append(error)
         self._changed.notify_all()
 
-    def _work(self, ready):
-        # Held until the next: memory that is free by then goes back to the system, and to prepare a frame in new memory
-        # took 1.6 ms for 0.9.
+    def _work(self, ready: Ready) -> Ready:
+        # Held until the next frame: freed memory would go back to the system, and preparing a frame in new memory takes
+        # nearly twice as long.
         self._held = ready
         start = time.monotonic()
         made = self._infer(ready.made)
         self._infer_s = time.monotonic() - start
         return ready._replace(made=made)
 
-    def close(self):
+    def close(self) -> None:
         """End the threads; the camera stays open."""
         with self._changed:
             self._closing = True
@@ -118,8 +118,8 @@ class Ahead:
         self._prefetch.close()
         self._thread.join(CLOSE_S)
 
-    def __enter__(self):
+    def __enter__(self) -> "Ahead":
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: Any) -> None:
         self.close()

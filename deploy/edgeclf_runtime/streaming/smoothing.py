@@ -1,48 +1,51 @@
-"""Confidences over time, so that a live label does not flicker.
+"""Averages confidences over time, so that a live label does not flicker.
 
-An exponential average over time, not over frames: its weight follows from the seconds between
-two frames, so that it means the same at every frame rate and through dropped frames.  The label
-changes only when another is ahead by a margin (hysteresis).
+It is an exponential average over time, not over frames: the weight depends on the seconds between two frames, so that frame
+rate and dropped frames make no difference.  The label changes only when another is ahead by a margin (hysteresis).
 """
 
 import math
+from typing import TYPE_CHECKING, Optional, Tuple
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Smoother:
     """The average of one stream's confidences.
 
-    seconds     time constant: after so long an old frame weighs 1/e of a new one
-    margin      how far another label's confidence must be ahead of the present label's, 0 to 1
-    gap_s       after so long without a frame it begins anew; None means three time constants, at least 2 s
+    seconds     time constant: a frame of this age has 1/e of a new frame's weight
+    margin      lead in confidence that another label needs to replace the present one, 0 to 1
+    gap_s       start over after so many seconds without a frame; None: three time constants, at least 2 s
     """
 
-    def __init__(self, seconds, margin=0.1, gap_s=None):
+    def __init__(self, seconds: float, margin: float = 0.1, gap_s: Optional[float] = None) -> None:
         self._seconds, self._margin = seconds, margin
         self._gap_s = max(2.0, 3 * seconds) if gap_s is None else gap_s
         self.reset()
 
-    def reset(self):
-        """Forget what was, after a camera was lost or the scene is another one."""
-        self._mean = None
+    def reset(self) -> None:
+        """Start over, after a camera was lost or the scene has changed."""
+        self._mean: "Optional[np.ndarray]" = None
         self._at = 0.0
-        self._place = -1
+        self._index = -1
 
-    def update(self, confidences, at):
-        """Take one frame's confidences, float [labels], of the time ``at``: its capture's, or its position in a film, in seconds.
+    def update(self, confidences: "np.ndarray", at: float) -> "Tuple[np.ndarray, int]":
+        """Add a frame's confidences, float [labels]; returns the smoothed ones, float64 [labels], and the label's index.
 
-        Returns the smoothed confidences, float64 [labels], and the place of the label.
+        at      time of the frame in seconds: of its capture, or its position in a film
         """
         import numpy as np
 
         confidences = np.asarray(confidences, np.float64)
         elapsed = at - self._at
         if self._mean is None or elapsed > self._gap_s:
-            self._mean, self._place = confidences, int(confidences.argmax())
+            self._mean, self._index = confidences, int(confidences.argmax())
         else:
             weight = 1.0 - math.exp(-max(elapsed, 0.0) / self._seconds)
             self._mean = self._mean + weight * (confidences - self._mean)
         self._at = at
         best = int(self._mean.argmax())
-        if self._mean[best] > self._mean[self._place] + self._margin:
-            self._place = best
-        return self._mean, self._place
+        if self._mean[best] > self._mean[self._index] + self._margin:
+            self._index = best
+        return self._mean, self._index

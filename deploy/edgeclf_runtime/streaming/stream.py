@@ -1,29 +1,32 @@
-"""A camera's frames, classified one after another until it ends; losses are told, and waited out.
-
-Knows nothing of where the results go.
-"""
+"""Classifies a camera's frames one after another until it ends; reports losses, and waits until the camera is back."""
 
 import json
 import time
-from typing import Any, Dict, NamedTuple
+from typing import TYPE_CHECKING, Any, Dict, Generator, Iterator, NamedTuple, Optional, Sequence, Union
 
-from ..capture.base import IMAGES_FPS, Frame
+from ..capture.camera import IMAGES_FPS, Frame
 from ..errors import CameraLost, EndOfStream
 from ..results import NOWHERE, Origin, Result, find_origin
 from .overlap import Ahead
 from .prefetch import Prefetch
 
+if TYPE_CHECKING:
+    from ..capture.camera import Camera
+    from ..classify.active_backend import Fallback
+    from ..classify.classifier import Classifier
+    from .smoothing import Smoother
+
 IDLE_S = 0.5
 
 
 class StreamEvent(NamedTuple):
-    """Something that happened to a stream between two frames.
+    """A change in a stream between two frames.
 
     state       "live", or "lost" while there is no camera; "degraded" when a worse model or backend has taken over,
                 "restored" when the better one is back
-    reason      what happened, as one sentence
+    reason      what happened, in one sentence
     at          seconds since 1970
-    origin      of the stream
+    origin      the stream's Origin
     """
 
     state: str
@@ -32,23 +35,23 @@ class StreamEvent(NamedTuple):
     origin: Origin = NOWHERE
 
     def to_dict(self) -> Dict[str, Any]:
-        """The line that ``run --json`` writes."""
+        """Return the line that ``run --json`` writes."""
         return dict({"state": self.state, "reason": self.reason, "at": round(self.at, 6)}, **self.origin.to_dict())
 
-    def to_json(self):
-        """:meth:`to_dict` as one line of JSON."""
+    def to_json(self) -> str:
+        """Return :meth:`to_dict` as one line of JSON."""
         return json.dumps(self.to_dict())
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "{:>6}  {}: {}".format("", self.state, self.reason)
 
 
 class StreamResult(NamedTuple):
     """One frame and its result.
 
-    age_ms      from the frame's capture to its label
-    dropped     frames that the camera captured and nobody classified, so far
-    origin      of the stream, the same object in each of its results
+    age_ms      time from the frame's capture to its label
+    dropped     number of frames so far that were captured and not classified
+    origin      the stream's Origin, the same object in each of its results
     """
 
     frame: Frame
@@ -58,7 +61,7 @@ class StreamResult(NamedTuple):
     origin: Origin = NOWHERE
 
     def to_dict(self) -> Dict[str, Any]:
-        """The line that ``run --json`` writes."""
+        """Return the line that ``run --json`` writes."""
         fields = self.result.to_dict()
         timings_ms = dict({"capture": round(self.frame.capture_ms, 3)}, **fields.pop("timings_ms"))
         line: Dict[str, Any] = {"frame": self.frame.number, "state": "live"}
@@ -70,32 +73,46 @@ class StreamResult(NamedTuple):
         line.update(captured_at=round(self.frame.captured_at, 6), age_ms=round(self.age_ms, 3), timings_ms=timings_ms)
         return line
 
-    def to_json(self):
-        """:meth:`to_dict` as one line of JSON."""
+    def to_json(self) -> str:
+        """Return :meth:`to_dict` as one line of JSON."""
         return json.dumps(self.to_dict())
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "{:>6}  {}  age {:.1f} ms  {}".format(
             self.frame.number, self.result, self.age_ms, self.frame.name
         ).rstrip()
 
 
-def stream(classifier, camera, smoother=None, roi=None, rotation=0):
-    """Yield a StreamResult for each frame that the camera hands out, until it ends; see :func:`follow`."""
+def stream(
+    classifier: "Classifier",
+    camera: "Camera",
+    smoother: "Optional[Smoother]" = None,
+    roi: Optional[Sequence[float]] = None,
+    rotation: int = 0,
+) -> Iterator[StreamResult]:
+    """Yield a StreamResult for each frame of the camera, until it ends; see :func:`follow`."""
     for item in follow(classifier, camera, smoother, roi, rotation):
         if isinstance(item, StreamResult):
             yield item
 
 
-def follow(classifier, camera, smoother=None, roi=None, rotation=0, origin=None):
-    """Yield what happens to a camera's stream, until it ends.
+def follow(
+    classifier: "Classifier",
+    camera: "Camera",
+    smoother: "Optional[Smoother]" = None,
+    roi: Optional[Sequence[float]] = None,
+    rotation: int = 0,
+    origin: Optional[Origin] = None,
+) -> "Generator[Union[StreamResult, StreamEvent, None], None, None]":
+    """Yield the results and events of a camera's stream, until it ends.
 
-    smoother    a Smoother, or None for each frame's own label; it begins anew when the camera was lost
-    roi, rotation   as ``Classifier.classify`` takes them
-    origin      of the results; None finds it, the device's name in the environment's EDGECLF_DEVICE_NAME
+    smoother    a Smoother, or None for each frame's own label; it starts over when the camera was lost
+    roi, rotation   as for ``Classifier.classify``
+    origin      the results' Origin; None: made here, with the device's name from the environment variable
+                EDGECLF_DEVICE_NAME
 
-    Yields a StreamResult for each frame, a StreamEvent when the camera is lost, when it is back, and before the first
-    frame of another backend, and None every IDLE_S while there is nothing, so that a loop around it stays alive.
+    Yields a StreamResult for each frame; a StreamEvent when the camera is lost, when it is back, and before the first
+    frame of another backend; and None every IDLE_S without a frame, so that a loop around it stays alive.
     """
     lost_at = fallback = None
     mode = ""
@@ -115,7 +132,7 @@ def follow(classifier, camera, smoother=None, roi=None, rotation=0, origin=None)
             if ready is None:
                 yield None
                 continue
-            again = lost_at is not None and fallback is not None  # "live" is not all that is to be known
+            again = lost_at is not None and fallback is not None  # "degraded" is reported again after "live"
             if lost_at is not None:
                 reason = "back after {:.1f} s".format(time.monotonic() - lost_at)
                 yield StreamEvent("live", ": ".join(filter(None, (reason, camera.mode))), time.time(), origin)
@@ -134,27 +151,29 @@ def follow(classifier, camera, smoother=None, roi=None, rotation=0, origin=None)
             yield StreamResult(ready.frame, result, age_ms, camera.dropped + stages.dropped, origin)
 
 
-def _backend_event(classifier, fallback, origin):
+def _backend_event(classifier: "Classifier", fallback: "Optional[Fallback]", origin: Origin) -> StreamEvent:
     if fallback is None:
         in_use = "{} on {}".format(classifier.model, classifier.backend)
-        return StreamEvent("restored", "classifying by {} again".format(in_use), time.time(), origin)
+        return StreamEvent("restored", "classifying with {} again".format(in_use), time.time(), origin)
     return StreamEvent("degraded", str(fallback), fallback.since, origin)
 
 
-def _seconds_of(frame, policy):
-    """Return the time by which a frame is smoothed: the film's own or, of a live camera, the capture's.
+def _seconds_of(frame: Frame, policy: str) -> float:
+    """Return a frame's time for smoothing: the film's own, or the capture's for a live camera.
 
-    Of images, which have none, the time of reading them would make labels depend on the machine's speed.
+    Images have no times: if the time of reading them were used, labels would depend on the machine's speed.
     """
     if frame.position_s is not None:
         return frame.position_s
     return frame.number / IMAGES_FPS if policy == "all" else frame.captured
 
 
-def _open_stages(classifier, camera, roi, rotation):
-    """Return the threads between a camera and its results, as one thing that hands out Ready frames.
+def _open_stages(
+    classifier: "Classifier", camera: "Camera", roi: Optional[Sequence[float]], rotation: int
+) -> Union[Prefetch, Ahead]:
+    """Return the threads between a camera and its results, as one object that hands out Ready frames.
 
-    Of a file counts how many frames a second; of a live camera the newest frame, and all of the backend's threads work on it.
+    For a file the frame rate counts; for a live camera the newest frame does, and all of the backend's threads work on it.
     """
     file = camera.policy == "all"
     if file and classifier.at_once > 1:

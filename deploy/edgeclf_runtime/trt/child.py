@@ -1,12 +1,11 @@
-"""The building process: makes one TensorRT engine and tells how far it is.
+"""The building process: builds one TensorRT engine, and reports its progress.
 
-Started by ``trt/parent.py``.  It is a process of its own because a build can be killed for memory,
-and TensorRT aborts on some networks; the program that needs the engine goes on.  When its
-parent goes, it goes.
+Started by ``trt/parent.py``.  It is a separate process because a build can be killed for memory, and TensorRT aborts on
+some networks; the program that needs the engine goes on.  It ends when its parent ends.
 
-The parent writes a Request as a line of JSON to stdin, and keeps stdin open.  What comes back
-over the pipe: lines of JSON, ``{"phase": name, "step": n, "steps": n}`` where TensorRT tells,
-and at last ``{"done": facts}`` or ``{"error": reason, "lasting": whether it would be the same again}``.
+The parent writes a BuildRequest as a line of JSON to stdin, and keeps stdin open.  The answers over the pipe are lines of
+JSON: ``{"phase": name, "step": n, "steps": n}`` if TensorRT reports progress, and at last ``{"done": facts}`` or
+``{"error": reason, "lasting": whether the same would happen again}``.
 """
 
 import contextlib
@@ -15,88 +14,50 @@ import os
 import sys
 import threading
 import time
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional
 
 from ..errors import BackendError, EdgeclfError, OutputError
 from ..files.outputs import new_file
 from ..files.read import read_bytes
+from .engine_spec import BuildRequest, EngineSpec
 from .libraries import leave_out, used_by
 from .network import make_logger, read_network, refusal
-from .versions import has, load_tensorrt, version_of
+from .versions import Version, has, load_tensorrt, version_of
 
-_TELL_EVERY_S = 0.5
+_REPORT_EVERY_S = 0.5
 _MOST_TIMING_BYTES = 64 << 20
+Send = Callable[[Dict[str, Any]], None]
 
 
-class Request(NamedTuple):
-    """An engine to be built.
-
-    source      the ONNX file
-    source_sha256
-                its hash: the file is compared when it is read
-    plan        where the engine is written
-    strongly_typed
-                whether the file's own types count
-    flags       of BuilderFlag, where precision is chosen by flags: "FP16", "INT8"
-    exact       no TF32, which rounds more than the golden images of an FP32 model allow
-    batches     smallest, usual and largest batch
-    lean        without cuBLAS and cuDNN, unless it fails without them
-    timing      the timing cache's file, or None
-    dla         the DLA's core, or None
-    calibration, calibration_sha256
-                what a calibrator takes its ranges from, see trt/calibrator.py, and the hash of it; or None
-    preprocessing
-                the fields of the bundle's Preprocessing, for images to calibrate with
-    """
-
-    source: str
-    source_sha256: str
-    plan: str
-    strongly_typed: bool
-    flags: Tuple[str, ...]
-    exact: bool
-    batches: Tuple[int, int, int]
-    workspace_bytes: int
-    optimization_level: int
-    lean: bool = False
-    timing: Optional[str] = None
-    dla: Optional[int] = None
-    calibration: Optional[str] = None
-    calibration_sha256: Optional[str] = None
-    preprocessing: Tuple[Any, ...] = ()
-    version_compatible: bool = False
-    hardware_compatible: bool = False
-
-
-def main(link_handle):
+def main(link_handle: int) -> None:
     """Build what stdin asks for."""
     link = os.fdopen(link_handle, "w")
     lock = threading.Lock()
 
-    def send(message):
+    def send(message: Dict[str, Any]) -> None:
         with lock, contextlib.suppress(OSError):
             link.write(json.dumps(message) + "\n")
             link.flush()
 
-    request = Request(**json.loads(sys.stdin.readline()))
+    request = BuildRequest.from_json(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # Where memory runs out, this process is to be killed and not the one that classifies.
+    # If memory runs out, this process is killed and not the one that classifies.
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as stream:
         stream.write("1000")
     try:
         send({"done": build(request, send)})
     except EdgeclfError as error:
         send({"error": str(error), "lasting": isinstance(error, BackendError)})
-    except Exception as error:  # TensorRT's bindings raise what they like
+    except Exception as error:  # TensorRT's bindings may raise anything
         send({"error": "TensorRT failed: {!r}".format(error), "lasting": False})
 
 
-def _end_with_parent():
+def _end_with_parent() -> None:
     sys.stdin.read()
     os._exit(1)
 
 
-def build(request, send):
+def build(request: BuildRequest, send: Send) -> Dict[str, Any]:
     """Build an engine and write it to ``request.plan``; ``send`` takes the messages about its progress.
 
     Returns facts about it.  Raises BackendError with TensorRT's words, or OutputError.
@@ -107,17 +68,15 @@ def build(request, send):
     read = read_network(trt, builder, logger, request)
     network = read.network
     config = builder.create_builder_config()
-    _configure(trt, version, config, request)
-    if request.dla is not None:
-        _use_dla(trt, builder, config, request.dla)
-    profile = _add_profile(builder, network, config, request, logger)
+    _configure(trt, version, builder, config, request)
+    profile = _add_profile(builder, network, config, request.spec, request.source, logger)
     timing = _read_timing(config, request.timing)
     if has(version, "progress"):
         config.progress_monitor = _make_monitor(trt, send)
     start = time.monotonic()
     plan = _build_plan(trt, version, builder, network, config, profile, logger, request)
     _write(request.plan, plan)
-    if timing:
+    if timing and request.timing:
         _write_timing(config, request.timing)
     return {
         "build_s": round(time.monotonic() - start, 1),
@@ -128,8 +87,17 @@ def build(request, send):
     }
 
 
-def _build_plan(trt, version, builder, network, config, profile, logger, request):
-    """Return the engine, serialized; built once more with cuBLAS and cuDNN if TensorRT finds no way without them."""
+def _build_plan(
+    trt: Any,
+    version: Version,
+    builder: Any,
+    network: Any,
+    config: Any,
+    profile: Any,
+    logger: Any,
+    request: BuildRequest,
+) -> Any:
+    """Return the serialized engine; if the build fails without cuBLAS and cuDNN, it is repeated with them."""
     sources = leave_out(trt, version, config) if request.lean else None
     with _calibrated(trt, version, config, profile, request):
         plan = builder.build_serialized_network(network, config)
@@ -143,36 +111,41 @@ def _build_plan(trt, version, builder, network, config, profile, logger, request
     return plan
 
 
-def _configure(trt, version, config, request):
-    for flag in request.flags:
+def _configure(trt: Any, version: Version, builder: Any, config: Any, request: BuildRequest) -> None:
+    """Pass the specification on to TensorRT."""
+    spec = request.spec
+    for flag in spec.flags:
         config.set_flag(getattr(trt.BuilderFlag, flag))
-    if request.exact:
+    if spec.precision == "fp32":
+        # TF32 rounds more than the golden images of an FP32 model allow.
         config.clear_flag(trt.BuilderFlag.TF32)
     if has(version, "memory pools"):
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request.workspace_bytes)
     else:
         config.max_workspace_size = request.workspace_bytes
     if has(version, "optimization level"):
-        config.builder_optimization_level = request.optimization_level
+        config.builder_optimization_level = spec.optimization_level
     if has(version, "inspector"):
-        # So that the engine can tell what each layer computes in; it does not make it slower.
+        # So that the engine can report the precision of each layer; it does not make it slower.
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    if request.version_compatible:
+    if spec.version_compatible:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-    if request.hardware_compatible:
+    if spec.hardware_compatible:
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if spec.dla is not None:
+        _use_dla(trt, builder, config, spec.dla)
 
 
-def _use_dla(trt, builder, config, core):
-    """Let the DLA run what it can, and the GPU the rest."""
+def _use_dla(trt: Any, builder: Any, config: Any, core: int) -> None:
+    """Let a DLA core run the layers it supports, and the GPU the others."""
     cores = builder.num_DLA_cores
     if core >= cores:
         raise BackendError(
-            "TensorRT {} finds {} here, --dla {} asked for one more; {}".format(
+            "TensorRT {} finds {} here, and --dla {} was given; {}".format(
                 trt.__version__,
                 "{} DLA cores".format(cores) if cores else "no DLA",
                 core,
-                "they are numbered from 0" if cores else "Xavier and Orin have them; leave out --dla",
+                "the first core is 0" if cores else "Xavier and Orin have DLA; leave out --dla",
             )
         )
     config.default_device_type = trt.DeviceType.DLA
@@ -181,15 +154,15 @@ def _use_dla(trt, builder, config, core):
 
 
 @contextlib.contextmanager
-def _calibrated(trt, version, config, profile, request):
-    """Give the build its ranges where a calibrator is asked for; raises what went wrong in it."""
+def _calibrated(trt: Any, version: Version, config: Any, profile: Any, request: BuildRequest) -> Iterator[None]:
+    """Set the calibrator for a build that needs one; raises what went wrong in it."""
     if request.calibration is None:
         yield
         return
     from .calibrator import data_sha256, make_calibrator
 
-    if data_sha256(request.calibration) != request.calibration_sha256:
-        raise BackendError("{} was changed meanwhile; start the build again".format(request.calibration))
+    if data_sha256(request.calibration) != request.spec.calibration_sha256:
+        raise BackendError("{} was changed during the build; start it again".format(request.calibration))
     calibrator = make_calibrator(trt, version, request.calibration, request.preprocessing)
     config.int8_calibrator = calibrator
     config.set_calibration_profile(profile)
@@ -201,23 +174,23 @@ def _calibrated(trt, version, config, profile, request):
         raise calibrator.error
 
 
-def _add_profile(builder, network, config, request, logger):
-    """Allow batches of every size that was asked for; what the profile gets wrong, the build says."""
+def _add_profile(builder: Any, network: Any, config: Any, spec: EngineSpec, source: str, logger: Any) -> Any:
+    """Allow batches of every size in the specification; returns the profile."""
     image = network.get_input(0)
     rest = tuple(image.shape)[1:]
     profile = builder.create_optimization_profile()
-    profile.set_shape(image.name, *[(batch,) + rest for batch in request.batches])
+    profile.set_shape(image.name, *[(batch,) + rest for batch in spec.batches])
     if config.add_optimization_profile(profile) < 0:
         raise BackendError(
             "TensorRT refuses batches of {} (smallest, usual, largest) for {}: {}".format(
-                list(request.batches), request.source, "; ".join(logger.errors)
+                list(spec.batches), source, "; ".join(logger.errors)
             )
         )
     return profile
 
 
-def _read_timing(config, path):
-    """Let the build know the timings of earlier ones; a file that TensorRT does not take is as good as none."""
+def _read_timing(config: Any, path: Optional[str]) -> bool:
+    """Give the build the timings of earlier ones; a file that TensorRT rejects is ignored.  Returns whether timings are kept."""
     if path is None:
         return False
     data = b""
@@ -230,47 +203,47 @@ def _read_timing(config, path):
     return False
 
 
-def _write_timing(config, path):
+def _write_timing(config: Any, path: str) -> None:
     # A convenience: without it the next build takes longer.
     with contextlib.suppress(OSError, OutputError), new_file(path, overwrite=True) as work:
         _write(work, config.get_timing_cache().serialize())
 
 
-def _write(path, data):
+def _write(path: str, data: Any) -> None:
     try:
         with open(path, "wb") as stream:
             stream.write(data)
     except OSError as error:
         raise OutputError(
-            "{} cannot be written, {} bytes ({}); free some space, or choose another folder by XDG_CACHE_HOME".format(
+            "{} cannot be written, {} bytes ({}); free some space, or set XDG_CACHE_HOME to another folder".format(
                 path, data.nbytes, error.strerror
             )
         )
 
 
-def _make_monitor(trt, send):
+def _make_monitor(trt: Any, send: Send) -> Any:
     base: Any = trt.IProgressMonitor
 
     class Monitor(base):
-        def __init__(self):
+        def __init__(self) -> None:
             base.__init__(self)
-            self._steps: Dict[str, Any] = {}
+            self._steps: Dict[str, int] = {}
             self._next = 0.0
 
-        def phase_start(self, phase, parent, steps):
+        def phase_start(self, phase: str, parent: Optional[str], steps: int) -> None:
             self._steps[phase] = steps
-            self._tell(phase, 0)
+            self._report(phase, 0)
 
-        def phase_finish(self, phase):
+        def phase_finish(self, phase: str) -> None:
             self._steps.pop(phase, None)
 
-        def step_complete(self, phase, step):
-            self._tell(phase, step + 1)
+        def step_complete(self, phase: str, step: int) -> bool:
+            self._report(phase, step + 1)
             return True
 
-        def _tell(self, phase, step):
+        def _report(self, phase: str, step: int) -> None:
             if time.monotonic() >= self._next:
-                self._next = time.monotonic() + _TELL_EVERY_S
+                self._next = time.monotonic() + _REPORT_EVERY_S
                 send({"phase": phase, "step": step, "steps": self._steps.get(phase)})
 
     return Monitor()

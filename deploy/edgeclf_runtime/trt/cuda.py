@@ -1,10 +1,9 @@
-"""The GPU's memory and one stream behind a small interface: by pycuda where it is installed, else by libcudart.
+"""The GPU's memory and one stream behind a small interface: with pycuda if it is installed, otherwise with libcudart.
 
-libcudart is there wherever TensorRT is, and needs no compiler: ctypes calls it.  pycuda is
-rarely there, because building it on a board takes nvcc and minutes.
+libcudart comes with TensorRT and needs no compiler: ctypes calls it.  pycuda is rarely installed, because building it on a
+board takes nvcc and minutes.
 
-Knows nothing of TensorRT.  Signatures and codes: CUDA Runtime API, 10.2 to 13,
-https://docs.nvidia.com/cuda/cuda-runtime-api.
+Signatures and codes: CUDA Runtime API, 10.2 to 13, https://docs.nvidia.com/cuda/cuda-runtime-api.
 """
 
 import ctypes
@@ -12,12 +11,15 @@ import glob
 import logging
 import os
 import sys
-from typing import Any, List, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Sequence, Tuple, Union
 
 from ..device.remedies import pip
 from ..errors import BackendError
 from .cudart import ELSE, MEMORY, Graph, check, failure
 from .gpu import Context, Device, describe, with_memory
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _SONAMES = ("libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0", "libcudart.so.10.2", "libcudart.so")
 _FOLDERS = (
@@ -32,7 +34,7 @@ _log = logging.getLogger(__name__)
 _context = Context()
 
 
-def find_device():
+def find_device() -> Device:
     """Return the first GPU's Device without opening it; raises BackendError with the remedy.
 
     No CUDA context is made: the process that builds an engine needs that memory.
@@ -48,12 +50,12 @@ def find_device():
             integrated = bool(gpu.get_attribute(driver.device_attribute.INTEGRATED))
             return with_memory(gpu.name(), tuple(gpu.compute_capability()), gpu.total_memory(), integrated)
         except Exception as error:  # pycuda's own errors, and those of its loader
-            _log.debug("pycuda does not tell of a GPU: %s", error)
+            _log.debug("pycuda finds no GPU: %s", error)
         raise
 
 
-def release_cuda():
-    """Give back the memory of this process's CUDA context, if it can; returns whether it did."""
+def release_cuda() -> bool:
+    """Free the memory of this process's CUDA context if possible; returns whether it was freed."""
     try:
         return _context.release(_load)
     except BackendError as error:
@@ -61,8 +63,8 @@ def release_cuda():
         return False
 
 
-def open_cuda():
-    """Return the first GPU, opened: a RuntimeCuda or a PyCuda; both look alike.  Raises BackendError with the remedy."""
+def open_cuda() -> "Union[RuntimeCuda, PyCuda]":
+    """Open the first GPU: a PyCuda or a RuntimeCuda, which have the same methods.  Raises BackendError with the remedy."""
     try:
         return PyCuda()
     except ImportError:
@@ -73,15 +75,15 @@ def open_cuda():
 
 
 class RuntimeCuda:
-    """The first GPU by libcudart.
+    """The first GPU, through libcudart.
 
     device      the Device
-    stream      the one stream's handle, an int
+    stream      the stream's handle
 
-    What it gave (addresses, arrays) lives until close(), and no longer.
+    Its addresses and arrays are valid until close().
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._library: Any = _load()
         self._frees: List[Tuple[str, int]] = []
         self._marks: List[int] = []
@@ -96,25 +98,25 @@ class RuntimeCuda:
             self.close()
             raise
 
-    def _describe(self):
+    def _describe(self) -> Device:
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
         self._call("cudaMemGetInfo", ctypes.byref(free), ctypes.byref(total))
         return describe(self._library)._replace(total_bytes=total.value, free_bytes=free.value)
 
-    def _create(self, function, free, *arguments):
-        """Call a function that gives a pointer; close() gives it to the function ``free``."""
+    def _create(self, function: str, free: str, *arguments: Any) -> int:
+        """Call a function that returns a pointer; close() passes it to the function ``free``."""
         pointer = ctypes.c_void_p()
         self._call(function, ctypes.byref(pointer), *arguments)
         handle = pointer.value or 0
         self._frees.append((free, handle))
         return handle
 
-    def allocate(self, size):
-        """Return the address of so many bytes of the GPU's memory."""
+    def allocate(self, size: int) -> int:
+        """Allocate bytes of the GPU's memory; returns their address."""
         return self._create("cudaMalloc", "cudaFree", ctypes.c_size_t(size))
 
-    def pinned(self, shape):
-        """Return an array, float32, in page-locked memory, which the GPU reads and writes by itself."""
+    def pinned(self, shape: Sequence[int]) -> "np.ndarray":
+        """Return an array, float32, in page-locked memory, which the GPU can read and write directly."""
         import numpy as np
 
         count = int(np.prod(shape))
@@ -122,39 +124,39 @@ class RuntimeCuda:
         memory: Any = (ctypes.c_float * count).from_address(address)
         return np.frombuffer(memory, np.float32).reshape(shape)
 
-    def upload(self, address, array):
-        """Begin to copy an array of pinned() to the GPU."""
+    def upload(self, address: int, array: "np.ndarray") -> None:
+        """Start to copy an array of pinned() to the GPU."""
         self._copy(address, array.ctypes.data, array.nbytes, _TO_DEVICE)
 
-    def download(self, array, address):
-        """Begin to copy from the GPU to an array of pinned()."""
+    def download(self, array: "np.ndarray", address: int) -> None:
+        """Start to copy from the GPU to an array of pinned()."""
         self._copy(array.ctypes.data, address, array.nbytes, _TO_HOST)
 
-    def _copy(self, to, source, size, kind):
+    def _copy(self, to: int, source: int, size: int, kind: int) -> None:
         pointers = (ctypes.c_void_p(to), ctypes.c_void_p(source), ctypes.c_size_t(size))
         self._call("cudaMemcpyAsync", *pointers, kind, ctypes.c_void_p(self.stream))
 
-    def mark(self, place):
-        """Note when the stream comes here, as one of four marks."""
-        self._call("cudaEventRecord", ctypes.c_void_p(self._marks[place]), ctypes.c_void_p(self.stream))
+    def mark(self, index: int) -> None:
+        """Record the time at which the stream gets here as mark 0, 1, 2 or 3."""
+        self._call("cudaEventRecord", ctypes.c_void_p(self._marks[index]), ctypes.c_void_p(self.stream))
 
-    def elapsed_ms(self, first, second):
-        """Return the milliseconds between two marks; after synchronize()."""
+    def elapsed_ms(self, first: int, second: int) -> float:
+        """Return the milliseconds between two marks; valid after synchronize()."""
         value = ctypes.c_float()
         marks = (ctypes.c_void_p(self._marks[first]), ctypes.c_void_p(self._marks[second]))
         self._call("cudaEventElapsedTime", ctypes.byref(value), *marks)
         return value.value
 
-    def record(self, work):
-        """Return a Graph of what ``work()`` begins on the stream; it does not run yet.  Closed before this is."""
+    def record(self, work: Callable[[], bool]) -> Graph:
+        """Return a Graph of what ``work()`` starts on the stream, without running it.  Close it before close()."""
         return Graph(self._library, self.stream, work)
 
-    def synchronize(self):
-        """Wait until all that was begun is done."""
+    def synchronize(self) -> None:
+        """Wait until the stream has done all its work."""
         self._call("cudaStreamSynchronize", ctypes.c_void_p(self.stream))
 
-    def close(self):
-        """Free all, the last first; a second call does nothing."""
+    def close(self) -> None:
+        """Free everything, in reverse order; a second call does nothing."""
         while self._frees:
             function, pointer = self._frees.pop()
             code = getattr(self._library, function)(ctypes.c_void_p(pointer))
@@ -164,19 +166,19 @@ class RuntimeCuda:
             self._open = False
             _context.leave()
 
-    def _call(self, function, *arguments):
+    def _call(self, function: str, *arguments: Any) -> None:
         check(self._library, function, *arguments)
 
 
 class PyCuda:
-    """The first GPU by pycuda; see RuntimeCuda."""
+    """The first GPU, through pycuda; see RuntimeCuda."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         import pycuda.driver as driver
 
         driver.init()
         gpu = driver.Device(0)
-        # The context that TensorRT uses too.
+        # TensorRT uses the same context.
         self._driver, self._context = driver, gpu.retain_primary_context()
         self._kept: List[Any] = []
         with self._current():
@@ -185,49 +187,50 @@ class PyCuda:
             self.device = Device(gpu.name(), tuple(gpu.compute_capability()), total, free, integrated)
             self._stream: Any = driver.Stream()
             self._marks: Any = [driver.Event() for _ in range(_MARKS)]
-        self.stream = self._stream.handle
+        self.stream: int = self._stream.handle
 
-    def _current(self):
+    def _current(self) -> "_Current":
         return _Current(self._driver, self._context)
 
-    def allocate(self, size):
+    def allocate(self, size: int) -> int:
         with self._current():
             self._kept.append(self._driver.mem_alloc(size))
         return int(self._kept[-1])
 
-    def pinned(self, shape):
+    def pinned(self, shape: Sequence[int]) -> "np.ndarray":
         import numpy as np
 
         with self._current():
-            self._kept.append(self._driver.pagelocked_empty(shape, np.float32))
-        return self._kept[-1]
+            array: "np.ndarray" = self._driver.pagelocked_empty(shape, np.float32)
+        self._kept.append(array)
+        return array
 
-    def upload(self, address, array):
+    def upload(self, address: int, array: "np.ndarray") -> None:
         with self._current():
             self._driver.memcpy_htod_async(address, array, self._stream)
 
-    def download(self, array, address):
+    def download(self, array: "np.ndarray", address: int) -> None:
         with self._current():
             self._driver.memcpy_dtoh_async(array, address, self._stream)
 
-    def mark(self, place):
+    def mark(self, index: int) -> None:
         with self._current():
-            self._marks[place].record(self._stream)
+            self._marks[index].record(self._stream)
 
-    def elapsed_ms(self, first, second):
+    def elapsed_ms(self, first: int, second: int) -> float:
         with self._current():
-            return self._marks[first].time_till(self._marks[second])
+            return float(self._marks[first].time_till(self._marks[second]))
 
-    def record(self, work):
+    def record(self, work: Callable[[], bool]) -> Graph:
         # pycuda itself has no graphs (2026.1).
         with self._current():
             return Graph(_load(), self.stream, work)
 
-    def synchronize(self):
+    def synchronize(self) -> None:
         with self._current():
             self._stream.synchronize()
 
-    def close(self):
+    def close(self) -> None:
         if self._context is None:
             return
         with self._current():
@@ -239,15 +242,15 @@ class PyCuda:
 
 
 class _Current:
-    """Makes a context of pycuda's the thread's own for a block, and its errors ours."""
+    """Makes a pycuda context current in this thread for a block, and turns pycuda's errors into BackendError."""
 
-    def __init__(self, driver, context):
+    def __init__(self, driver: Any, context: Any) -> None:
         self._driver, self._context = driver, context
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         self._context.push()
 
-    def __exit__(self, kind, error, trace):
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         self._driver.Context.pop()
         if isinstance(error, self._driver.MemoryError):
             raise BackendError("pycuda: {}; {}".format(error, MEMORY))
@@ -255,8 +258,8 @@ class _Current:
             raise BackendError("pycuda: {}; {}".format(error, ELSE))
 
 
-def _load():
-    """Return the first libcudart that finds a GPU; raise BackendError with what the first one said where none does."""
+def _load() -> Any:
+    """Return the first libcudart that finds a GPU; if none does, raise BackendError with the first one's error."""
     failures = []
     for path in _library_paths():
         try:
@@ -277,8 +280,8 @@ def _load():
     )
 
 
-def _library_paths():
-    """Yield where libcudart may be: by its name, as pip installs it, and as CUDA does."""
+def _library_paths() -> Iterator[str]:
+    """Yield the paths that libcudart may have: its name, where pip installs it, and where CUDA does."""
     for name in _SONAMES:
         yield name
     packages = [os.path.join(folder, "nvidia", "*", "lib") for folder in sys.path]

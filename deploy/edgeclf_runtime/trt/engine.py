@@ -1,110 +1,79 @@
-"""The TensorRT engine of a model for this very device: chosen, built once, kept.
+"""The TensorRT engine of a model for this very device: specified, built once, cached.
 
-An engine belongs to one TensorRT version and one GPU, so none travels: the bundle holds ONNX
-files, and the engine is made here (``trt/parent.py``) and kept (``trt/cache.py``).
-
-Knows nothing of bundles and inference; ``commands/build.py`` and ``trt/runner.py`` do.
+An engine belongs to one TensorRT version and one GPU, so none is copied between devices: the bundle holds ONNX files,
+and each device builds its engine (``trt/parent.py``) and keeps it (``trt/engine_cache.py``).
 """
 
 import logging
 import os
 import shutil
-from typing import Any, Dict, NamedTuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from .. import __version__
-from ..device.machine import board, jetson_linux, power_mode
+from ..device.machine import board, jetson_linux
 from ..errors import BackendError
-from ..files.read import sha256_file
-from . import cache
-from .cache import of_any_mode
-from .child import Request
+from . import engine_cache
 from .cuda import release_cuda
+from .engine_cache import Engine, of_any_mode
+from .engine_spec import AMPERE, SMALL_WORKSPACE, BuildRequest, EngineOptions, EngineSpec, resolve
 from .parent import Killed, Progress, Refused, build_engine
-from .spec import AMPERE, OPTIMIZATION_LEVEL, SMALL_WORKSPACE, Options, choose, is_small, workspace_for
 from .versions import load_tensorrt, version_of
+
+if TYPE_CHECKING:
+    from ..runners.base import ModelPath
+    from .gpu import Device
 
 _log = logging.getLogger(__name__)
 
 
-class Engine(NamedTuple):
-    """An engine that was checked: its bytes, the facts that are kept beside it, and the folder where that is."""
+def ensure_engine(
+    model_path: "ModelPath",
+    device: "Device",
+    options: Optional[EngineOptions] = None,
+    preprocessing: Tuple[Any, ...] = (),
+) -> Engine:
+    """Return the Engine of a bundle's model file for a GPU; if there is none it is built, which takes minutes.
 
-    plan: bytes
-    facts: Dict[str, Any]
-    folder: str
+    model_path      a path, or a bundle's VerifiedFile: then the engine's source files must be what the manifest lists
+    device          a Device of trt/gpu.py
+    options         make the engine of these options the one that is used from now on; None takes the one in use
+    preprocessing   the bundle's, for the images of options.calibration
 
-
-def ensure_engine(model_path, device, options=None):
-    """Return the Engine of a bundle's model file for a GPU; it is built, which takes minutes, where there is none.
-
-    model_path      a path, or a bundle's VerifiedFile: then what the engine is made of must be what the manifest lists
-    device          a Device of trt/cuda.py
-    options         Options of trt/spec.py, which make this engine the one that is used from now on; None takes
-                    the one that is used
-
-    Raises BackendError where TensorRT is missing, refuses the model, or cannot build it here.
+    Raises BackendError if TensorRT is missing, refuses the model, or cannot build it here.
     """
     version = version_of(load_tensorrt())
-    folders = cache.folders()
-    recipe = choose(model_path, version, device)
-    key = usual = _key(recipe, version, device, Options())
-    _check_verified(model_path, recipe, key)
+    folders = engine_cache.folders()
+    default = request = resolve(model_path, version, device, EngineOptions())
+    _check_verified(model_path, request)
     if options is None:
-        for folder in folders:
-            instead = cache.preferred(folder, of_any_mode(usual))
-            engine = _find_of_any_mode([folder], dict(instead, power_mode=key["power_mode"])) if instead else None
-            if engine:
-                return engine
-        engine = _find_of_any_mode(folders, key) or _find_compatible(folders, key)
+        engine = _in_use(folders, default.spec)
         if engine:
             return engine
-        options = Options()
+        options = EngineOptions()
     else:
-        recipe = choose(model_path, version, device, options)
-        key = _key(recipe, version, device, options)
-        _check_verified(model_path, recipe, key)
-    engine = None if options.retry else _find(folders, key)
-    engine = engine or _build(recipe, key, folders, device, options)
+        request = resolve(model_path, version, device, options, preprocessing)
+        _check_verified(model_path, request)
+    engine = None if options.retry else _find(folders, request.spec)
+    engine = engine or _build(request, folders, options.retry)
     for folder in folders:
-        _prefer(folder, usual, key if folder == engine.folder else usual)
+        engine_cache.prefer(folder, default.spec, request.spec if folder == engine.folder else default.spec)
     return engine
 
 
-def forget_engines(model_path, device):
-    """Take back that another engine is used in place of the usual one."""
+def forget_engines(model_path: "ModelPath", device: "Device") -> None:
+    """Go back to the engine of the default options."""
     version = version_of(load_tensorrt())
-    usual = _key(choose(model_path, version, device), version, device, Options())
-    for folder in cache.folders():
-        _prefer(folder, usual, usual)
+    default = resolve(model_path, version, device, EngineOptions()).spec
+    for folder in engine_cache.folders():
+        engine_cache.prefer(folder, default, default)
 
 
-def _prefer(folder, usual, key):
-    cache.prefer(folder, of_any_mode(usual), of_any_mode(key))
-
-
-def _key(recipe, version, device, options):
-    """Return all that an engine depends on."""
-    return {
-        "model_sha256": sha256_file(recipe.source),
-        "tensorrt": ".".join(map(str, version)),
-        "gpu": device.name,
-        "compute_capability": "{}.{}".format(*device.capability),
-        "power_mode": power_mode(),
-        "precision": recipe.precision,
-        "strongly_typed": recipe.strongly_typed,
-        "max_batch": recipe.max_batch,
-        "optimization_level": OPTIMIZATION_LEVEL if options.level is None else options.level,
-        "dla": options.dla,
-        "calibration_sha256": _calibration_sha256(recipe.calibration),
-        "version_compatible": options.version_compatible,
-        "hardware_compatible": options.hardware_compatible,
-    }
-
-
-def _check_verified(model, recipe, key):
-    """Raise BackendError if a file of a bundle's that the engine is made of is not what the manifest lists."""
-    neighbor = getattr(model, "neighbor", lambda path: None)
-    for path, sha256 in ((recipe.source, key["model_sha256"]), (recipe.calibration, key["calibration_sha256"])):
+def _check_verified(model_path: "ModelPath", request: BuildRequest) -> None:
+    """Raise BackendError if a source file of the engine is in the bundle and is not what the manifest lists."""
+    spec, neighbor = request.spec, getattr(model_path, "neighbor", None)
+    if neighbor is None:
+        return
+    for path, sha256 in ((request.source, spec.model_sha256), (request.calibration, spec.calibration_sha256)):
         file = neighbor(path) if path else None
         if file and file.sha256 != sha256:
             raise BackendError(
@@ -114,124 +83,109 @@ def _check_verified(model, recipe, key):
             )
 
 
-def _calibration_sha256(path):
-    if path is None:
-        return None
-    from .calibrator import data_sha256
-
-    return data_sha256(path)
-
-
-def _find(folders, key):
+def _in_use(folders: List[str], default: EngineSpec) -> Optional[Engine]:
+    """Return the cached engine that is in use: the one asked for last, the default one, or one that fits; or None."""
     for folder in folders:
-        found = cache.load(folder, key)
+        preferred = engine_cache.preferred(folder, default)
+        engine = _find_of_any_mode([folder], preferred) if preferred else None
+        if engine:
+            return engine
+    return _find_of_any_mode(folders, default) or _find_compatible(folders, default)
+
+
+def _find(folders: List[str], spec: EngineSpec) -> Optional[Engine]:
+    for folder in folders:
+        found = engine_cache.load(folder, spec)
         if found:
-            _log.info("the engine for %s of %s is used from %s", key.get("precision"), key.get("gpu"), folder)
-            return Engine(found[0], found[1], folder)
+            _log.info("using the %s engine for %s in %s", spec.precision, spec.gpu, folder)
+            return found
     return None
 
 
-def _find_compatible(folders, key):
-    """Return an engine that the user had made for later TensorRTs or other GPUs, and that fits here, or None."""
+def _find_compatible(folders: List[str], spec: EngineSpec) -> Optional[Engine]:
+    """Return an engine that was made for later TensorRT versions or other GPUs, and that fits here, or None."""
     for folder in folders:
-        for other in cache.keys(folder):
-            engine = _find([folder], other) if _fits(other, key) else None
+        for other in engine_cache.specs(folder):
+            engine = _find([folder], other) if _fits(other, spec) else None
             if engine:
-                _log.warning("an engine that was built by TensorRT %s for %s is used", other["tensorrt"], other["gpu"])
+                _log.warning("using an engine that TensorRT %s built for %s", other.tensorrt, other.gpu)
                 return engine
     return None
 
 
-def _find_of_any_mode(folders, key):
-    """Return the engine of a key, or else one that differs from it in the power mode only, or None.
+def _find_of_any_mode(folders: List[str], spec: EngineSpec) -> Optional[Engine]:
+    """Return the engine of a specification, or one that differs only in the power mode, or None.
 
-    In another mode other layers may be faster, but it is right, and a restart need not take the minutes of a build.
+    In another mode other layers may be faster, but the engine is right, and a restart need not take the minutes of a
+    build.
     """
-    engine = _find(folders, key)
+    engine = _find(folders, spec)
     if engine:
         return engine
     for folder in folders:
-        for other in cache.keys(folder):
-            engine = _find([folder], other) if of_any_mode(other) == of_any_mode(key) else None
+        for other in engine_cache.specs(folder):
+            engine = _find([folder], other) if of_any_mode(other) == of_any_mode(spec) else None
             if engine:
                 _log.warning(
-                    "an engine that was built in power mode %s is used in %s; to have one built for this mode: build",
-                    other.get("power_mode"),
-                    key["power_mode"],
+                    "using an engine that was built in power mode %s; the mode is now %s: build makes an engine for it",
+                    other.power_mode,
+                    spec.power_mode,
                 )
                 return engine
     return None
 
 
-def _fits(other, key):
-    """Whether the engine of another key may run in place of a key's own: what it was made compatible with may differ."""
+def _fits(other: EngineSpec, spec: EngineSpec) -> bool:
+    """Whether the engine of another specification can replace a specification's own: it was made compatible with it."""
     always = {"version_compatible", "hardware_compatible", "power_mode"}
     free = set(always)
-    if other.get("version_compatible") and _numbers(other["tensorrt"]) <= _numbers(key["tensorrt"]):
+    if other.version_compatible and _numbers(other.tensorrt) <= _numbers(spec.tensorrt):
         free.add("tensorrt")
-    if other.get("hardware_compatible") and _numbers(key["compute_capability"]) >= AMPERE:
+    if other.hardware_compatible and _numbers(spec.compute_capability) >= AMPERE:
         free |= {"gpu", "compute_capability"}
-    return free != always and all(other.get(name) == key[name] for name in set(key) - free)
+    return free != always and all(getattr(other, name) == getattr(spec, name) for name in set(spec._fields) - free)
 
 
-def _numbers(version):
+def _numbers(version: str) -> Tuple[int, ...]:
     return tuple(map(int, version.split(".")))
 
 
-def _build(recipe, key, folders, device, options):
+def _build(request: BuildRequest, folders: List[str], retry: bool) -> Engine:
     for folder in folders:
-        cache.tell_of_others(folder, key)
-        refused = cache.refusal(folder, key)
-        if refused and not options.retry:
-            raise BackendError("{}\n  (that was tried before; to try again: build --retry)".format(refused))
-    with cache.writable(folders) as folder:
-        _check_space(folder, recipe.source)
+        engine_cache.log_others(folder, request.spec)
+        refused = engine_cache.refusal(folder, request.spec)
+        if refused and not retry:
+            raise BackendError("{}\n  (this build failed before; to try again: build --retry)".format(refused))
+    with engine_cache.writable(folders) as folder:
+        _check_space(folder, request.source)
         release_cuda()
-        return _build_and_keep(recipe, key, folder, options, device)
+        return _build_and_keep(request, folder)
 
 
-def _build_and_keep(recipe, key, folder, options, device):
-    name = os.path.basename(recipe.source)
-    expected_s = cache.earlier_build_s(folder, key)
-    wait = cache.is_being_built(folder, key)
+def _build_and_keep(request: BuildRequest, folder: str) -> Engine:
+    spec, name = request.spec, os.path.basename(request.source)
+    expected_s = engine_cache.earlier_build_s(folder, spec)
+    wait = engine_cache.is_being_built(folder, spec)
     _log.warning(
-        "another process has TensorRT %s build an engine of %s (%s) for %s: it is waited for"
+        "waiting for another process, in which TensorRT %s is building an engine of %s (%s) for %s"
         if wait
-        else "TensorRT %s builds an engine of %s (%s) for %s, once; it can take minutes",
-        key["tensorrt"],
+        else "TensorRT %s is building an engine of %s (%s) for %s; this is done once and can take minutes",
+        spec.tensorrt,
         name,
-        key["precision"],
-        key["gpu"],
+        spec.precision,
+        spec.gpu,
     )
-    with cache.new_engine(folder, key) as plan:
-        made = _find([folder], key) if wait else None
+    with engine_cache.new_engine(folder, spec) as plan:
+        made = _find([folder], spec) if wait else None
         if made:
             with open(plan, "wb") as stream:
                 stream.write(made.plan)
             return made
-        request = Request(
-            source=recipe.source,
-            source_sha256=key["model_sha256"],
-            plan=plan,
-            strongly_typed=recipe.strongly_typed,
-            flags=recipe.flags,
-            exact=recipe.precision == "fp32",
-            batches=(1, 1, recipe.max_batch),
-            workspace_bytes=options.workspace_bytes or workspace_for(device),
-            lean=is_small(device),
-            optimization_level=key["optimization_level"],
-            timing=cache.timing_path(folder, key),
-            dla=options.dla,
-            calibration=recipe.calibration,
-            calibration_sha256=key["calibration_sha256"],
-            preprocessing=tuple(options.preprocessing or ()),
-            version_compatible=options.version_compatible,
-            hardware_compatible=options.hardware_compatible,
-        )
+        request = request._replace(plan=plan, timing=engine_cache.timing_path(folder, spec))
         try:
             request, facts = _build_within_memory(request, Progress(name, expected_s))
         except Refused as error:
-            cache.keep_refusal(folder, key, str(error))
+            engine_cache.keep_refusal(folder, spec, str(error))
             raise
         with open(plan, "rb") as stream:
             data = stream.read()
@@ -244,11 +198,11 @@ def _build_and_keep(recipe, key, folder, options, device):
             edgeclf_runtime=__version__,
         )
         # Before the engine has its name, so that a process that waits for it finds both.
-        return Engine(data, cache.keep_facts(folder, key, data, facts), folder)
+        return Engine(data, spec, engine_cache.keep_facts(folder, spec, data, facts), folder)
 
 
-def _build_within_memory(request, progress):
-    """Build an engine, once more with little memory where that was killed; returns the Request that worked, and facts."""
+def _build_within_memory(request: BuildRequest, progress: Progress) -> Tuple[BuildRequest, Dict[str, Any]]:
+    """Build an engine, again with little memory if the build was killed; returns the request that worked, and facts."""
     try:
         return request, build_engine(request, progress)
     except Killed as error:
@@ -259,11 +213,11 @@ def _build_within_memory(request, progress):
     return request, build_engine(request, progress)
 
 
-def _check_space(folder, source):
+def _check_space(folder: str, source: str) -> None:
     # An engine is as large as its model, or a little larger.
     needed, free = 2 * os.path.getsize(source), shutil.disk_usage(folder).free
     if free < needed:
         raise BackendError(
-            "{} has {} MB free, an engine needs {} MB; free some space, or choose another folder by "
-            "XDG_CACHE_HOME".format(folder, free >> 20, needed >> 20)
+            "{} has {} MB free, and an engine needs {} MB; free some space, or set XDG_CACHE_HOME to another "
+            "folder".format(folder, free >> 20, needed >> 20)
         )

@@ -1,11 +1,8 @@
-"""What each layer of an engine computes in, as TensorRT's inspector tells it.
-
-Knows nothing of where the answer is kept.
-"""
+"""The precision of each layer of an engine, as TensorRT's inspector reports it."""
 
 import json
 import re
-from typing import Dict
+from typing import Any, Dict, List
 
 from .versions import has, version_of
 
@@ -14,10 +11,10 @@ _WORDS = {"int8": "INT8", "fp16": "FP16", "half": "FP16", "fp32": "FP32", "float
 _LONGEST_NAME = 120
 
 
-def layer_precisions(trt, engine):
-    """Return by the layer's name what it computes in, "INT8", "FP16", "FP32" or "unknown"; empty where nothing is told.
+def layer_precisions(trt: Any, engine: Any) -> Dict[str, str]:
+    """Return the precision of each layer by name: "INT8", "FP16", "FP32" or "unknown"; empty without a report.
 
-    It is the type of what the layer reads: an INT8 convolution may write FP16.
+    It is the type of the layer's input: an INT8 convolution may write FP16.
     """
     found: Dict[str, str] = {}
     if not has(version_of(trt), "inspector"):
@@ -28,19 +25,19 @@ def layer_precisions(trt, engine):
     except (LookupError, TypeError, ValueError):
         return found
     for layer in layers:
-        # Where the engine keeps names alone, a layer is its name.
-        known = layer if isinstance(layer, dict) else {"Name": str(layer)}
+        # If the engine stores only names, a layer is its name.
+        known: Dict[str, Any] = layer if isinstance(layer, dict) else {"Name": str(layer)}
         found[str(known.get("Name"))[:_LONGEST_NAME]] = _precision(known.get("Inputs") or [])
     return found
 
 
-def count_precisions(layers):
-    """Return how many layers compute in each, as in {"FP16": 3, "INT8": 40}."""
+def count_precisions(layers: Dict[str, str]) -> Dict[str, int]:
+    """Return the number of layers of each precision, as in {"FP16": 3, "INT8": 40}."""
     names = sorted(set(layers.values()))
     return {name: list(layers.values()).count(name) for name in names}
 
 
-def _precision(tensors):
+def _precision(tensors: List[Dict[str, Any]]) -> str:
     text = str(tensors[0].get("Format/Datatype", "")) if tensors else ""
     words = [_WORDS[word] for word in re.findall(r"[a-z]+\d*", text.lower()) if word in _WORDS]
     return words[0] if words else "unknown"

@@ -1,39 +1,39 @@
-"""cuBLAS, cuDNN and TensorRT's plugins in a build: left out on a small board, and brought in if it fails without them.
+"""cuBLAS and cuDNN in a build: left out on a small board, and used only if the build fails without them.
 
-On a 4 GB Nano with TensorRT 8.2 cuBLAS took about 160 MB and cuDNN about 240 MB of the board's memory, in the build and in
-every process that runs the engine (https://github.com/NVIDIA/TensorRT/issues/2217).  TensorRT's own kernels do
-convolutions and fully connected layers too; the plugin library is linked to both libraries.
-
-Knows nothing of who builds what.
+On a 4 GB Nano with TensorRT 8.2, cuBLAS took about 160 MB and cuDNN about 240 MB of the board's memory, in the build and in
+every process that runs the engine (https://github.com/NVIDIA/TensorRT/issues/2217).  TensorRT has its own kernels for
+convolutions and fully connected layers; the plugin library is linked to both libraries.
 """
 
-from .versions import has
+from typing import Any, List, Optional, Tuple
 
-# TensorRT 11 has none of them left.
+from .versions import Version, has
+
+# TensorRT 11 has none of them.
 _NAMES = ("CUBLAS", "CUBLAS_LT", "CUDNN")
 
 
-def leave_out(trt, version, config):
-    """Take cuBLAS and cuDNN from a build's sources of tactics; the others, such as JIT_CONVOLUTIONS, stay as they are.
+def leave_out(trt: Any, version: Version, config: Any) -> Optional[int]:
+    """Remove cuBLAS and cuDNN from a build's sources of tactics; the others, such as JIT_CONVOLUTIONS, stay as they are.
 
-    Returns the sources as they were, for ``config.set_tactic_sources``, or None if nothing was taken.
+    Returns the earlier sources, for ``config.set_tactic_sources``, or None if nothing was removed.
     """
     used = _used(trt, version, config)
     if not used:
         return None
-    before = config.get_tactic_sources()
+    before: int = config.get_tactic_sources()
     left = before
     for _, bit in used:
         left &= ~bit
     return before if config.set_tactic_sources(left) else None
 
 
-def used_by(trt, version, config):
-    """Return the names of these libraries that a build takes tactics from, as TacticSource has them."""
+def used_by(trt: Any, version: Version, config: Any) -> List[str]:
+    """Return the names, as in TacticSource, of these libraries that a build takes tactics from."""
     return [name for name, _ in _used(trt, version, config)]
 
 
-def _used(trt, version, config):
+def _used(trt: Any, version: Version, config: Any) -> List[Tuple[str, int]]:
     known = getattr(trt, "TacticSource", None)
     names = [name for name in _NAMES if hasattr(known, name)]
     if not names or not has(version, "tactics of other libraries"):

@@ -1,21 +1,21 @@
-"""An ONNX file as TensorRT's network, what TensorRT says about it, and the plugins that few graphs need.
+"""Reads an ONNX file into TensorRT's network, with TensorRT's messages about it and the plugins that few graphs need."""
 
-Knows nothing of how an engine is made of it.
-"""
-
-from typing import Any, List, NamedTuple
+from typing import TYPE_CHECKING, Any, List, NamedTuple, Tuple
 
 from ..bundle.model_file import model_bytes
 from ..errors import BackendError
 from ..files.read import sha256_bytes
-from .versions import has, version_of
+from .versions import Version, has, version_of
+
+if TYPE_CHECKING:
+    from .engine_spec import BuildRequest
 
 # TensorRT 8 logs a whole node, numbers included.
 _MOST_OF_A_LINE = 500
 
 
 class Network(NamedTuple):
-    """A network of TensorRT's, and the parser that read it: in some versions the weights are the parser's.
+    """A TensorRT network and the parser that read it, which owns the weights in some versions.
 
     plugins     whether it needs TensorRT's plugins
     """
@@ -25,71 +25,71 @@ class Network(NamedTuple):
     plugins: bool
 
 
-def make_logger(trt):
-    """Return a logger for TensorRT that keeps what goes wrong in its list ``errors``.
+def make_logger(trt: Any) -> Any:
+    """Return a logger for TensorRT that keeps errors in its list ``errors``.
 
-    Before 8.2 none can be written in Python: TensorRT's own prints to stderr, and the list stays empty.  What a message
-    says of an empty list is ``no_errors``.
+    Before 8.2 none can be written in Python: TensorRT's own prints to stderr, and the list stays empty.  ``no_errors`` is
+    what a message says if the list is empty.
     """
     if not has(version_of(trt), "own logger"):
         return _make_printing_logger(trt)
     base: Any = trt.ILogger
 
     class Logger(base):
-        def __init__(self):
+        def __init__(self) -> None:
             base.__init__(self)
             self.errors: List[str] = []
             self.no_errors = "no reason was given"
 
-        def log(self, severity, message):
+        def log(self, severity: Any, message: str) -> None:
             if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
                 self.errors.append(message)
 
     return Logger()
 
 
-def _make_printing_logger(trt):
+def _make_printing_logger(trt: Any) -> Any:
     base: Any = trt.Logger
 
     class Logger(base):
-        def __init__(self):
+        def __init__(self) -> None:
             base.__init__(self, trt.Logger.ERROR)
             self.errors: List[str] = []
-            self.no_errors = "what it said stands above"
+            self.no_errors = "its output is above"
 
     return Logger()
 
 
-def read_network(trt, builder, logger, request):
+def read_network(trt: Any, builder: Any, logger: Any, request: "BuildRequest") -> Network:
     """Return the Network of the model file; raises BackendError with the parser's words.
 
     Plugins are loaded only if the graph cannot be read without them, as one with an InstanceNormalization before 8.6.
     """
     path = request.source
     data = model_bytes(path)
-    if sha256_bytes(data) != request.source_sha256:
-        raise BackendError("{} was changed meanwhile; start the build again".format(path))
-    network, parser, errors = _parse(trt, builder, logger, request, data)
+    if sha256_bytes(data) != request.spec.model_sha256:
+        raise BackendError("{} was changed during the build; start it again".format(path))
+    network, parser, errors = _parse(trt, builder, logger, request.spec.strongly_typed, data)
     plugins = bool(errors)
     if plugins:
         trt.init_libnvinfer_plugins(logger, "")
-        network, parser, errors = _parse(trt, builder, logger, request, data)
+        network, parser, errors = _parse(trt, builder, logger, request.spec.strongly_typed, data)
     if errors:
         raise BackendError(refusal(trt, path, errors, logger))
     if (network.num_inputs, network.num_outputs) != (1, 1):
         raise BackendError(
-            "{} has {} inputs and {} outputs, one of each was expected; make the bundle again".format(
+            "{} has {} inputs and {} outputs; one of each was expected: make the bundle again".format(
                 path, network.num_inputs, network.num_outputs
             )
         )
     return Network(network, parser, plugins)
 
 
-def _parse(trt, builder, logger, request, data):
+def _parse(trt: Any, builder: Any, logger: Any, strongly_typed: bool, data: bytes) -> Tuple[Any, Any, List[str]]:
     """Return the network of an ONNX file's bytes, its parser, and the parser's errors."""
     version = version_of(trt)
     del logger.errors[:]
-    network = builder.create_network(_flags(trt, version, request))
+    network = builder.create_network(_flags(trt, version, strongly_typed))
     parser = trt.OnnxParser(network, logger)
     if parser.parse(data):
         return network, parser, []
@@ -98,14 +98,14 @@ def _parse(trt, builder, logger, request, data):
     return network, parser, errors + said or [logger.no_errors]
 
 
-def _flags(trt, version, request):
+def _flags(trt: Any, version: Version, strongly_typed: bool) -> int:
     flags = trt.NetworkDefinitionCreationFlag
-    if request.strongly_typed:
+    if strongly_typed:
         return 1 << int(flags.STRONGLY_TYPED)
     return 1 << int(flags.EXPLICIT_BATCH) if has(version, "explicit batch") else 0
 
 
-def refusal(trt, path, errors, logger):
-    """Return what TensorRT says against a model file, as a message."""
+def refusal(trt: Any, path: str, errors: List[str], logger: Any) -> str:
+    """Return a message with TensorRT's reasons for refusing a model file."""
     lines = "".join("\n  " + line.replace("\n", "\n    ") for line in errors or [logger.no_errors])
     return "TensorRT {} refuses {}:{}".format(trt.__version__, path, lines)

@@ -1,7 +1,4 @@
-"""The building process, seen from the program that waits for it.
-
-The other side is ``trt/child.py``.  Knows nothing of what is built for which device.
-"""
+"""The building process, seen from the program that waits for it; the other side is ``trt/child.py``."""
 
 import contextlib
 import json
@@ -9,16 +6,17 @@ import os
 import select
 import subprocess
 import time
-from typing import Any
+from typing import Any, Dict, Iterator, Optional
 
 from ..device import systemd
 from ..device.child_process import start_child
 from ..errors import BackendError
 from ..text.terminal import relay, show_line, show_message
+from .engine_spec import BuildRequest
 
 _KILLED, _ENDED_BY_SYSTEM = -9, (-1, -2, -15)  # signals: KILL; HUP, INT, TERM
-_TELL_EVERY_S = 30.0
-_LOAD_S = 300.0  # what may pass between a sign of life of the building process and an engine that is loaded
+_REPORT_EVERY_S = 30.0
+_LOAD_S = 300.0  # allowed between a message of the building process and a loaded engine
 _MOST_OF_A_MESSAGE = 1 << 20
 
 
@@ -31,17 +29,17 @@ class Killed(Refused):
 
 
 class Progress:
-    """Tells stderr how far a build is: as one line that changes on a terminal, else now and then as a line.
+    """Reports a build's progress on stderr: on a terminal as one line that changes, elsewhere as a line now and then.
 
-    expected_s      what such a build took before, or None
+    expected_s      duration of an earlier build like this one, or None
     """
 
-    def __init__(self, name, expected_s=None):
-        self._name, self._start, self._said = name, time.monotonic(), time.monotonic()
+    def __init__(self, name: str, expected_s: Optional[float] = None) -> None:
+        self._name, self._start, self._reported = name, time.monotonic(), time.monotonic()
         self._phase, self._expected = "", " of about {:.0f} s".format(expected_s) if expected_s else " s"
 
-    def __call__(self, message):
-        """Take a message of the building process, or None when a second went by without one."""
+    def __call__(self, message: Optional[Dict[str, Any]]) -> None:
+        """Take a message of the building process, or None after a second without one."""
         systemd.progress(_LOAD_S)
         if message:
             steps = " {} of {}".format(message["step"], message["steps"]) if message.get("steps") else ""
@@ -49,19 +47,19 @@ class Progress:
         line = "engine of {}, {:.0f}{}{}".format(
             self._name, time.monotonic() - self._start, self._expected, self._phase
         )
-        if not show_line(line) and time.monotonic() - self._said >= _TELL_EVERY_S:
-            self._said = time.monotonic()
+        if not show_line(line) and time.monotonic() - self._reported >= _REPORT_EVERY_S:
+            self._reported = time.monotonic()
             show_message(line)
 
-    def close(self):
-        """Leave the terminal's line empty."""
+    def close(self) -> None:
+        """Clear the terminal's line."""
         show_line("")
 
 
-def build_engine(request, progress):
-    """Build an engine in a process of its own; returns facts about it.
+def build_engine(request: BuildRequest, progress: Progress) -> Dict[str, Any]:
+    """Build an engine in a separate process; returns facts about it.
 
-    Raises BackendError: Refused where the same would happen again, Killed where that process was killed.
+    Raises BackendError: Refused if the same would happen again, Killed if that process was killed.
     """
     ours, theirs = os.pipe()
     process: Any = start_child(
@@ -73,14 +71,15 @@ def build_engine(request, progress):
         start_new_session=True,
     )
     os.close(theirs)
-    said = relay(process.stderr)
+    relayed = relay(process.stderr)
     try:
         with contextlib.suppress(BrokenPipeError):  # it has ended, which shows below
-            process.stdin.write(json.dumps(request._asdict()).encode() + b"\n")
+            process.stdin.write(request.to_json().encode() + b"\n")
             process.stdin.flush()
         for message in _messages(ours):
             if message and "done" in message:
-                return message["done"]
+                done: Dict[str, Any] = message["done"]
+                return done
             if message and "error" in message:
                 raise (Refused if message["lasting"] else BackendError)(message["error"])
             progress(message)
@@ -89,13 +88,13 @@ def build_engine(request, progress):
         progress.close()
         process.kill()
         process.wait()
-        said.join(1.0)
+        relayed.join(1.0)
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
         os.close(ours)
 
 
-def _messages(link):
+def _messages(link: int) -> Iterator[Optional[Dict[str, Any]]]:
     """Yield each message, and None for each second without one, until the process has ended."""
     received = b""
     while True:
@@ -113,7 +112,7 @@ def _messages(link):
             _message(received)
 
 
-def _message(line):
+def _message(line: bytes) -> Dict[str, Any]:
     """Return a message; a damaged ONNX file may have taken over the process that sends it."""
     try:
         if len(line) > _MOST_OF_A_MESSAGE:
@@ -121,13 +120,13 @@ def _message(line):
         return dict(json.loads(line.decode()))
     except (TypeError, ValueError, RecursionError):
         raise BackendError(
-            "the building process sent what is not a message: {!r} ({} bytes); make the bundle again".format(
+            "the building process sent something that is not a message: {!r} ({} bytes); make the bundle again".format(
                 line[:80], len(line)
             )
         )
 
 
-def _ended(code, request):
+def _ended(code: int, request: BuildRequest) -> BackendError:
     name = os.path.basename(request.source)
     if code in _ENDED_BY_SYSTEM:
         return BackendError("the build of the engine of {} was ended from outside; start it again".format(name))
@@ -140,7 +139,7 @@ def _ended(code, request):
         )
     how = "by signal {}".format(-code) if code < 0 else "with exit status {}".format(code)
     return Refused(
-        "TensorRT ended the building process of {} {}; what it said stands above, use another model with --model".format(
+        "TensorRT ended the building process of {} {}; its output is above, use another model with --model".format(
             name, how
         )
     )

@@ -1,34 +1,34 @@
-"""TensorRT's Python API by version, 8.0 to 11, and the loading of TensorRT.
+"""TensorRT's Python API by version, 8.0 to 11, and the import of TensorRT.
 
-The table is the one place that decides by version; tests hold it against the real classes of
-8.6.1, 10.16.1 and 11.4.0.  Sources: those classes; for versions between them NVIDIA's release
-notes (docs.nvidia.com/deeplearning/tensorrt, "Release Notes"); for 8.2 its API reference
-(.../archives/tensorrt-821/api/python_api); for 8.0, which JetPack 4.6.0 has, its C++ reference and what is
-left of the Python one (.../archives/tensorrt-803/api).
+All decisions by version are in this table; tests compare it with the real classes of 8.6.1, 10.16.1 and 11.4.0.
+Sources: those classes; for versions between them NVIDIA's release notes (docs.nvidia.com/deeplearning/tensorrt, "Release
+Notes"); for 8.2 its API reference (.../archives/tensorrt-821/api/python_api); for 8.0, which JetPack 4.6.0 has, its C++
+reference and what is left of the Python one (.../archives/tensorrt-803/api).
 """
 
 import re
 import sys
-from typing import Dict, NamedTuple, Tuple
+from typing import Any, Dict, NamedTuple, Tuple
 
 from ..device.machine import gpu_nodes, is_jetson, jetson_linux
 from ..device.remedies import install
 from ..errors import BackendError
 
+Version = Tuple[int, ...]
 _ENDLESS = (1000,)
-# Jetson Linux: JetPack, and the one Python that its TensorRT is for (Ubuntu 18.04's, 20.04's, 22.04's, 24.04's).
+# Jetson Linux: JetPack, and the only Python that its TensorRT supports (Ubuntu 18.04's, 20.04's, 22.04's, 24.04's).
 _JETPACKS = {"R32": ("4.6", "3.6"), "R35": ("5", "3.8"), "R36": ("6", "3.10"), "R38": ("7", "3.12")}
 
 
 class Feature(NamedTuple):
-    """A way to do something.
+    """A way to do something with TensorRT.
 
-    since, until    the first TensorRT on which this way is taken, and the first on which it no longer is
-    names           every name of TensorRT's that it uses
+    since, until    the first TensorRT version that it is used with, and the first that it is no longer used with
+    names           every TensorRT name that it uses
     """
 
-    since: Tuple[int, ...]
-    until: Tuple[int, ...]
+    since: Version
+    until: Version
     names: Tuple[str, ...]
 
 
@@ -62,18 +62,18 @@ FEATURES: Dict[str, Feature] = {
             "Runtime.deserialize_cuda_engine",
             "ICudaEngine.create_execution_context",
             "DataType.FLOAT",
-            # For graphs that the parser cannot read without them: they load cuDNN and cuBLAS.
+            # For graphs that the parser cannot read without plugins, which load cuDNN and cuBLAS.
             "init_libnvinfer_plugins",
         ),
     ),
-    # Before, ILogger cannot be derived from, and Logger prints what it is given.
+    # Before 8.2 ILogger cannot be derived from, and Logger prints what it is given.
     "own logger": Feature((8, 2), _ENDLESS, ("ILogger.Severity", "ILogger.ERROR", "ILogger.INTERNAL_ERROR")),
     "printing logger": Feature((8, 0), _ENDLESS, ("Logger.ERROR",)),
-    # Before, the node's name and operator are in the log alone.
+    # Before 10 only the log has the node's name and operator.
     "named errors": Feature((10,), _ENDLESS, ("ParserError.node_name", "ParserError.node_operator")),
     "explicit batch": Feature((8, 0), (10,), ("NetworkDefinitionCreationFlag.EXPLICIT_BATCH",)),
-    # Up to 10.11 precision is chosen by flags; they were deprecated in 10.12 and removed in 11, where the file's own
-    # types count.  From 10.12 on they serve calibrators and DLA alone.
+    # Up to 10.11 flags choose the precision; they were deprecated in 10.12 and removed in 11, where the types in the file
+    # decide.  From 10.12 on they are used only for calibrators and DLA.
     "precision flags": Feature((8, 0), (11,), ("IBuilderConfig.set_flag", "BuilderFlag.FP16", "BuilderFlag.INT8")),
     "calibrator": Feature(
         (8, 0),
@@ -111,8 +111,8 @@ FEATURES: Dict[str, Feature] = {
             "LayerInformationFormat.JSON",
         ),
     ),
-    # cuBLAS and cuDNN as sources of tactics: on by default in 8, off in 10, gone in 11.  CUDNN came after the other two,
-    # and no source says that 8.0 has it.
+    # cuBLAS and cuDNN as sources of tactics: on by default in 8, off in 10, removed in 11.  CUDNN came after the other
+    # two, and no source says that 8.0 has it.
     "tactics of other libraries": Feature(
         (8, 0),
         (11,),
@@ -180,39 +180,37 @@ FEATURES: Dict[str, Feature] = {
 }
 
 
-def load_tensorrt():
-    """Return the module tensorrt; raise BackendError, which says how to install it, where it is missing or too old."""
+def load_tensorrt() -> Any:
+    """Return the module tensorrt; if it is missing or too old, raise BackendError with how to install it."""
     try:
         import tensorrt
     except (ImportError, OSError) as error:  # OSError: one of its libraries is missing
-        useless = "" if is_jetson() or gpu_nodes() else "TensorRT needs an NVIDIA GPU, and there is none here; "
-        text = "{}TensorRT is not there for {} ({}); {}"
+        useless = "" if is_jetson() or gpu_nodes() else "TensorRT needs an NVIDIA GPU, and this machine has none; "
+        text = "{}TensorRT is not installed for {} ({}); {}"
         raise BackendError(text.format(useless, sys.executable, error, _how_to_install()))
     if version_of(tensorrt) < (8, 0):
         raise BackendError(
-            "TensorRT {} is too old; 8.0 or later is needed, which JetPack 4.6 and later have".format(
-                tensorrt.__version__
-            )
+            "TensorRT {} is too old; 8.0 or later is needed: JetPack 4.6 and later have it".format(tensorrt.__version__)
         )
     return tensorrt
 
 
-def _how_to_install():
+def _how_to_install() -> str:
     """Return how to install TensorRT here: by pip, or for this JetPack's own Python."""
     if not is_jetson():
         return "install it: " + install("tensorrt")
     how = "install it: sudo apt-get install python3-libnvinfer (in a container, use one of NVIDIA's l4t images)"
     jetpack, python = _JETPACKS.get((jetson_linux() or "").split(".")[0], ("", ""))
     if python and python != "{}.{}".format(*sys.version_info[:2]):
-        return "JetPack {} has it for Python {} alone: start with /usr/bin/python3; {}".format(jetpack, python, how)
+        return "JetPack {} has it for Python {} only: start with /usr/bin/python3; {}".format(jetpack, python, how)
     return how + ("; a virtual environment needs --system-site-packages" if sys.prefix != sys.base_prefix else "")
 
 
-def version_of(tensorrt):
-    """Return the version of a module tensorrt, say (8, 2, 1, 8)."""
+def version_of(tensorrt: Any) -> Version:
+    """Return the version of the module tensorrt, as (8, 2, 1, 8)."""
     return tuple(map(int, re.findall(r"\d+", tensorrt.__version__)[:4]))
 
 
-def has(version, feature):
-    """Whether a TensorRT of that version takes the way of that name in the table."""
+def has(version: Version, feature: str) -> bool:
+    """Whether a feature of the table is used with a TensorRT version."""
     return FEATURES[feature].since <= version < FEATURES[feature].until

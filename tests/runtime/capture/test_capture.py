@@ -149,12 +149,12 @@ def test_a_camera_that_is_dropped_without_being_closed_ends_its_process():
 @pytest.mark.slow
 def test_the_process_ends_with_its_parent(tmp_path):
     code = (
-        "import os, signal; from edgeclf_runtime.capture.open import open_camera; camera = open_camera('test://'); "
+        "import os, signal; from edgeclf_runtime.capture.open_camera import open_camera; camera = open_camera('test://'); "
         "camera.read(); print(camera._capture._process.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     pid = int(parent.communicate(timeout=60)[0])
-    # One that has ended may stay in the list until whoever inherited it looks.
+    # An ended process stays in the list until its new parent reaps it.
     status = Path(f"/proc/{pid}/status")
     wait_for(lambda: not status.exists() or "State:\tZ" in status.read_text())
 
@@ -192,13 +192,13 @@ except OSError:
 
 
 def told(**facts):
-    """A frame's message with other facts."""
+    """A frame's message with some facts changed."""
     return OPENED + json.dumps(dict(FACTS, **facts)).encode() + b"\n"
 
 
 @pytest.fixture
 def liar(monkeypatch):
-    """Make a capture process that says what a test wants: liar(bytes, memory=..., times="once")."""
+    """Make a capture process that sends what a test wants: liar(bytes, memory=..., times="once")."""
 
     def make(said, memory=SLOTS * 48 * 64 * 3, times="once"):
         def start(module, link, frames, **options):
@@ -252,7 +252,7 @@ LIES = {
 
 
 def watched_until_it_fails(camera):
-    """The error of a camera, and the exit status of its process."""
+    """A camera's error, and the exit status of its process."""
     with pytest.raises(CameraError) as caught:
         read_on(camera)
     status = camera._process.poll()
@@ -277,7 +277,7 @@ def test_a_capture_process_that_never_stops_talking_is_killed(liar, said):
 
 def test_a_frame_that_memory_does_not_hold_is_no_bus_error(liar):
     said, status = watched_until_it_fails(liar(told(), memory=1000))
-    assert "the frames' memory holds 1000 bytes, 55296 were expected" in said
+    assert "the frame memory holds 1000 bytes, 55296 were expected" in said
     assert status == -signal.SIGKILL
 
 

@@ -1,7 +1,9 @@
-"""What containers say of their films, and damaged ones."""
+"""Containers of video files: what they describe, and damaged ones."""
 
 import io
+import math
 import random
+import struct
 
 import pytest
 
@@ -44,7 +46,7 @@ def test_an_avi_film_counts_its_empty_steps(tmp_path):
 
 def test_the_colors_are_read_from_the_stream_and_from_the_container():
     assert read(BT709_MP4).matrix == 1
-    # Each by itself: the other is turned into a box that nobody knows, and into "unspecified".
+    # Each by itself: the other is renamed to an unknown box.
     assert read(BT709_MP4.replace(b"colr", b"colx")).matrix == 1
     assert read(BT709_MP4.replace(b"avcC", b"avcx")).matrix == 1
     both = BT709_MP4.replace(b"colr", b"colx").replace(b"avcC", b"avcx")
@@ -53,7 +55,7 @@ def test_the_colors_are_read_from_the_stream_and_from_the_container():
 
 def test_an_edit_list_leaves_out_what_comes_before_it():
     at = BT709_MP4.index(b"elst")
-    # The one edit begins a frame later.
+    # The only edit begins one frame later.
     late = BT709_MP4[: at + 16] + (512).to_bytes(4, "big") + BT709_MP4[at + 20 :]
     assert (read(BT709_MP4).frames, read(late).frames) == (2, 1)
 
@@ -98,3 +100,18 @@ def test_another_container_says_nothing():
     assert read(b"\x47" + bytes(187)) == Film()
     assert walked(b"\x47" + bytes(187)) == []
     assert read(b"") == Film()
+
+
+def test_a_file_of_unknown_length_may_end_in_a_box_without_a_length():
+    data = FILMS["mov"]
+    at = data.index(b"mdat") - 4
+    film = read(data[:at] + bytes(4) + data[at + 4 :], math.inf)
+    assert (film.frames, film.missing_bytes, film.fault) == (4, 0, "")
+
+
+def test_an_index_of_more_frames_than_any_file_has_is_not_believed_whatever_the_files_length():
+    data = FILMS["mov"]
+    at = data.index(b"stsz") + 8
+    # All frames of one size, so that the index needs no bytes for each of them.
+    huge = data[:at] + struct.pack(">II", 1, 1 << 31) + data[at + 8 :]
+    assert read(huge, math.inf) == read(huge) == Film()

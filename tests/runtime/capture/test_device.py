@@ -1,4 +1,4 @@
-"""USB cameras: their names and links, what is asked of them and granted, their controls.
+"""USB cameras: names and links, requested and granted modes, controls.
 
 The kernel's part is v4l2_camera.c, preloaded: OpenCV's own Video4Linux code opens, asks, maps and reads it.
 """
@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime.capture import parent
-from edgeclf_runtime.capture.open import find_source, open_camera
+from edgeclf_runtime.capture.open_camera import find_source, open_camera
 from edgeclf_runtime.capture.v4l2.device import Asked, cameras, choose, device_path, report
 from edgeclf_runtime.capture.v4l2.kernel import Mode, variable_name
-from edgeclf_runtime.errors import CameraError, CameraLost, SourceError
+from edgeclf_runtime.errors import CameraError, CameraLost, OptionError, SourceError
 from tests.support.starting import output_of, start
 
 SUPPORT = Path(__file__).resolve().parents[2] / "support"
@@ -39,7 +39,7 @@ def library(tmp_path_factory):
 
 @pytest.fixture
 def dev(tmp_path):
-    """A folder with the node of a camera, as /dev has it."""
+    """A folder with a camera's node, like /dev."""
     folder = tmp_path / "dev"
     folder.mkdir()
     try:
@@ -55,7 +55,7 @@ def make_node(path, number=0):
 
 @pytest.fixture
 def usb(library, dev, monkeypatch):
-    """The node of a camera that works, for this process's children; said() is what it was asked for."""
+    """The node of a working camera, for this process's children; said() returns what was requested of it."""
     picture = dev.parent / "picture.jpg"
     cv2.imwrite(str(picture), np.full((720, 1280, 3), 99, np.uint8))
     for name, value in (("LD_PRELOAD", library), ("V4L_TEST_LOG", dev.parent / "log"), ("V4L_TEST_JPEG", picture)):
@@ -73,7 +73,7 @@ def opened(node, **options):
 
 
 def reopen(camera):
-    """Kill the process of a camera, and wait until it is back."""
+    """Kill a camera's process, and wait until the camera is back."""
     os.kill(camera._capture._process.pid, signal.SIGKILL)
     with pytest.raises(CameraLost):
         read_on(camera)
@@ -123,14 +123,14 @@ def test_a_format_that_is_asked_for_is_taken_though_it_is_slower_and_the_differe
     with opened(usb, width=1280, height=720, fps=30, format="yuyv") as camera:
         camera.read()
         assert not camera.as_asked
-    assert "1280x720 YUYV at 30 asked, 1280x720 YUYV at 10 granted" in caplog.text
+    assert "1280x720 YUYV at 30 requested, 1280x720 YUYV at 10 granted" in caplog.text
 
 
 @pytest.mark.slow
 def test_a_camera_of_another_size_says_so(usb, caplog):
     with opened(usb, width=800, height=600) as camera:
         assert camera.read().image.shape == (480, 640, 3)
-    assert "800x600 asked, 640x480 YUYV at 30 granted" in caplog.text
+    assert "800x600 requested, 640x480 YUYV at 30 granted" in caplog.text
 
 
 @pytest.mark.slow
@@ -142,7 +142,7 @@ def test_a_side_alone_is_completed_from_what_the_camera_offers(usb):
 def test_a_camera_of_16_bit_grey_is_refused_since_opencv_would_drop_half_of_them(usb, monkeypatch):
     monkeypatch.setenv("V4L_TEST_FORMAT", "Y16 ")
     with pytest.raises(
-        SourceError, match="delivers Y16, grey of more than 8 bits, of which OpenCV would drop the lower"
+        SourceError, match="delivers Y16, gray with more than 8 bits, of which OpenCV would drop the lower"
     ):
         opened(usb)
     assert said(usb)[-1] == "close"
@@ -175,10 +175,10 @@ def test_controls_are_set_at_every_opening_the_automatic_ones_first(usb):
             {"shutter": 1},
             "has no control 'shutter'; it has auto_exposure, brightness, exposure_time_absolute, gain, white_balance_automatic",
         ),
-        ({"gain": 101}, "'101' is no value of gain: 0 to 100 was expected"),
-        ({"gain": "high"}, "'high' is no value of gain: 0 to 100 was expected"),
-        ({"exposure_auto": 2}, "auto_exposure: 1 (Manual Mode), 3 (Aperture Priority Mode) can be set"),
-        ({"auto_white_balance": 2}, "white_balance_automatic: 0 (off) or 1 (on) was expected"),
+        ({"gain": 101}, "'101' is not a valid value for gain: expected 0 to 100"),
+        ({"gain": "high"}, "'high' is not a valid value for gain: expected 0 to 100"),
+        ({"exposure_auto": 2}, "auto_exposure: expected one of 1 (Manual Mode), 3 (Aperture Priority Mode)"),
+        ({"auto_white_balance": 2}, "white_balance_automatic: expected 0 (off) or 1 (on)"),
     ],
 )
 def test_a_control_that_the_camera_has_not_is_refused_with_those_it_has(usb, controls, message):
@@ -227,7 +227,7 @@ def test_a_camera_that_does_not_let_itself_be_stopped_is_killed(usb, monkeypatch
 
 @pytest.mark.slow
 def test_a_camera_that_nobody_closed_is_stopped_in_order_when_the_program_ends(usb):
-    code = f"from edgeclf_runtime.capture.open import open_camera; camera = open_camera({str(usb)!r}); camera.read()"
+    code = f"from edgeclf_runtime.capture.open_camera import open_camera; camera = open_camera({str(usb)!r}); camera.read()"
     assert subprocess.call([sys.executable, "-c", code]) == 0
     assert said(usb)[-1] == "close"
 
@@ -278,30 +278,32 @@ def test_what_is_no_camera_is_not_taken_for_one(tmp_path):
     assert device_path("v4l2://front") is None
     assert device_path("v4l2://\u00b2") is None
     name = link(tmp_path / "b", "/dev/null")
-    with pytest.raises(CameraError, match="leads to /dev/null, which is no source; a source is a video file"):
+    with pytest.raises(CameraError, match="links to /dev/null, which is not a source; expected a video file"):
         open_camera(name)
 
 
 def test_a_link_that_leads_nowhere_below_dev_is_waited_for_as_a_camera(tmp_path):
     name = link(tmp_path / "front", "/dev/video97")
     with pytest.raises(
-        CameraError, match=r"front is not there: see whether it is connected\. Cameras on this machine: "
+        CameraError, match=r"front is not available: check whether it is connected\. Cameras on this machine: "
     ):
         open_camera(name)
 
 
 def test_a_node_without_a_driver_says_what_the_system_says(dev, monkeypatch):
     monkeypatch.setattr(parent, "OPEN_TIMEOUT_S", 60)
-    with pytest.raises(CameraError, match=r"video0 cannot be opened: No such device.*; connect it again\. Cameras on"):
+    with pytest.raises(CameraError, match=r"video0 cannot be opened: No such device.*; reconnect it\. Cameras on"):
         open_camera(dev / "video0")
 
 
 def test_formats_and_controls_are_for_usb_cameras():
-    with pytest.raises(CameraError, match="test:// is no USB camera: controls are for /dev/video0"):
+    with pytest.raises(
+        OptionError, match="test:// is not a USB camera: --control is only for sources such as /dev/video0"
+    ):
         open_camera("test://", controls={"gain": 1})
-    with pytest.raises(CameraError, match="is no USB camera: formats are for /dev/video0"):
+    with pytest.raises(OptionError, match="is not a USB camera: --format is only for sources such as /dev/video0"):
         open_camera("rtsp://127.0.0.1:1/x", format="MJPG")
-    with pytest.raises(CameraError, match="four characters such as MJPG or YUYV were expected"):
+    with pytest.raises(OptionError, match="expected four characters such as MJPG or YUYV"):
         open_camera("/dev/video97", format="motion jpeg")
 
 
@@ -353,11 +355,11 @@ def test_a_report_tells_what_was_granted_of_what_was_asked():
     granted = Asked("MJPG", 1280, 720, 29.97)
     assert report(Asked("MJPG", 1280, 720, 30), granted) == ("1280x720 MJPG at 29.97 granted", True)
     assert report(NOTHING, granted) == ("1280x720 MJPG at 29.97 granted", True)
-    assert report(Asked(None, None, None, 60), granted) == ("at 60 asked, 1280x720 MJPG at 29.97 granted", False)
+    assert report(Asked(None, None, None, 60), granted) == ("at 60 requested, 1280x720 MJPG at 29.97 granted", False)
     assert report(Asked(None, 640, 480, None), granted)[1] is False
-    assert report(Asked(None, 640, None, None), granted)[0].startswith("width 640 asked, 1280x720 ")
-    assert report(Asked(None, None, 640, 60), granted)[0].startswith("height 640 at 60 asked, 1280x720 ")
-    assert report(NOTHING, NOTHING) == ("no known mode granted", True)
+    assert report(Asked(None, 640, None, None), granted)[0].startswith("width 640 requested, 1280x720 ")
+    assert report(Asked(None, None, 640, 60), granted)[0].startswith("height 640 at 60 requested, 1280x720 ")
+    assert report(NOTHING, NOTHING) == ("unknown mode granted", True)
     assert report(NOTHING, granted, ["gain is 3, 4 was asked"])[1] is False
 
 

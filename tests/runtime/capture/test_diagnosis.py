@@ -1,4 +1,4 @@
-"""What an error says of a camera: the reader's own words, and what to do about each of them."""
+"""Errors about cameras: the reader's own words, and what to do about each."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import pytest
 
 from edgeclf_runtime.capture import parent
 from edgeclf_runtime.capture.diagnosis import cure
-from edgeclf_runtime.capture.open import open_camera
+from edgeclf_runtime.capture.open_camera import open_camera
 from edgeclf_runtime.capture.reader_log import ReaderLog, last_words
 from edgeclf_runtime.errors import CameraError
 from tests.support.cameras import free_port
@@ -22,7 +22,7 @@ ANSWERS = {
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch):
-    """A busy machine opens nothing within 10 seconds."""
+    """A busy machine may not open anything within 10 seconds."""
     monkeypatch.setattr(parent, "OPEN_TIMEOUT_S", 60)
 
 
@@ -36,16 +36,16 @@ def refusal(uri, **options):
 @pytest.mark.parametrize(
     ("status", "method", "advice"),
     [
-        ("403 Forbidden", "DESCRIBE", "does not let this user see it"),
-        ("404 Not Found", "DESCRIBE", "the camera has nothing at this path"),
-        ("404 Stream Not Found", "DESCRIBE", "the camera has nothing at this path"),
-        ("453 Not Enough Bandwidth", "SETUP", "the camera serves as many viewers as it can"),
-        ("454 Session Not Found", "PLAY", "the camera has ended the session"),
-        ("461 Unsupported Transport", "SETUP", "the camera does not send by TCP: set OPENCV_FFMPEG_CAPTURE_OPTIONS="),
-        ("500 Internal Server Error", "DESCRIBE", "the camera has a fault of its own"),
-        ("503 Service Unavailable", "DESCRIBE", "the camera serves as many viewers as it can"),
-        ("406 Not Acceptable", "DESCRIBE", "the camera does not accept this address"),
-        ("400 Bad Request", "OPTIONS", "the camera does not accept this address"),
+        ("403 Forbidden", "DESCRIBE", "does not allow this user to view the stream"),
+        ("404 Not Found", "DESCRIBE", "the camera has no stream at this path"),
+        ("404 Stream Not Found", "DESCRIBE", "the camera has no stream at this path"),
+        ("453 Not Enough Bandwidth", "SETUP", "the camera has too many viewers"),
+        ("454 Session Not Found", "PLAY", "the camera ended the session"),
+        ("461 Unsupported Transport", "SETUP", "the camera does not support TCP: set OPENCV_FFMPEG_CAPTURE_OPTIONS="),
+        ("500 Internal Server Error", "DESCRIBE", "the camera reports an internal error"),
+        ("503 Service Unavailable", "DESCRIBE", "the camera has too many viewers"),
+        ("406 Not Acceptable", "DESCRIBE", "the camera rejects this address"),
+        ("400 Bad Request", "OPTIONS", "the camera rejects this address"),
     ],
 )
 def test_a_cameras_status_is_quoted_with_what_to_do(status, method, advice):
@@ -60,13 +60,13 @@ def test_a_cameras_status_is_quoted_with_what_to_do(status, method, advice):
 @pytest.mark.parametrize(
     ("user", "password", "advice"),
     [
-        ("", None, "the camera asks for a user name and a password: give them as USER@HOST in the address"),
+        ("", None, "the camera requires a user name and a password: write USER@HOST in the address"),
         (
             "admin@",
             None,
-            "the camera asks for the password: give it by the environment's EDGECLF_CAMERA_PASSWORD or by",
+            "the camera requires a password: give it in the environment variable EDGECLF_CAMERA_PASSWORD or with",
         ),
-        ("admin@", "geheim42", "the camera refuses the user name and password: give those of the camera"),
+        ("admin@", "geheim42", "the camera rejects the user name and password: use an account of the camera"),
     ],
 )
 def test_a_password_that_is_missing_or_wrong_is_told_apart_and_not_shown(user, password, advice):
@@ -80,9 +80,9 @@ def test_a_password_that_is_missing_or_wrong_is_told_apart_and_not_shown(user, p
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
-        (b"SSH-2.0-OpenSSH_9.6\r\n", "\"it answered 'SSH-2.0-OpenSSH_9.6', which is not RTSP\": what answers on port "),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "\"it answered 'SSH-2.0-OpenSSH_9.6', which is not RTSP\": the server on port "),
         (b"HTTP/1.0 404 Not Found\r\n\r\n", "which is not RTSP"),
-        (b"", 'it closed the connection without an answer": the camera closed the connection: see whether the address'),
+        (b"", 'it closed the connection without an answer": the camera closed the connection: check the address'),
     ],
     ids=["ssh", "http", "closed"],
 )
@@ -95,7 +95,7 @@ def test_what_is_no_rtsp_server_is_told_by_what_it_answers(raw, said):
 def test_a_camera_that_answers_nothing_times_out_and_says_so():
     with RtspAnswers(raw=None) as camera:
         said = refusal(camera.uri())
-    assert 'cannot be opened, it timed out: "it answers nothing": 127.0.0.1 does not answer: see whether cable' in said
+    assert 'cannot be opened, it timed out: "it does not answer": 127.0.0.1 does not answer: check the cable' in said
 
 
 @pytest.mark.slow
@@ -110,19 +110,17 @@ def test_encryption_where_there_is_none_is_told(monkeypatch):
 def test_a_port_that_nobody_listens_on_and_a_name_that_nobody_knows_are_told_apart(scheme):
     port = free_port()
     said = refusal(f"{scheme}://127.0.0.1:{port}/x")
-    assert f'"Connection refused": the machine is there and nothing listens on port {port}' in said
+    assert f'"Connection refused": the host is up, but nothing listens on port {port}' in said
     said = refusal(f"{scheme}://no-such-camera.invalid/x")
-    assert (
-        "nobody knows the name no-such-camera.invalid: see whether it is right, or give the camera's IP address" in said
-    )
+    assert "the host name no-such-camera.invalid is unknown: check its spelling, or use the camera's IP address" in said
 
 
 @pytest.mark.parametrize(
     ("status", "advice"),
     [
-        ("403 Forbidden", "does not let this user see it"),
-        ("404 Not Found", "the camera has nothing at this path"),
-        ("503 Busy", "serves as many viewers"),
+        ("403 Forbidden", "does not allow this user to view the stream"),
+        ("404 Not Found", "the camera has no stream at this path"),
+        ("503 Busy", "has too many viewers"),
     ],
 )
 def test_a_camera_by_http_has_the_same_advice(status, advice):
@@ -133,10 +131,10 @@ def test_a_camera_by_http_has_the_same_advice(status, advice):
 @pytest.mark.parametrize(
     ("said", "advice"),
     [
-        ("Connection to tcp://10.0.0.7:554 failed: No route to host", "no way leads to 10.0.0.7"),
-        ("Network is unreachable", "no way leads to 10.0.0.7"),
-        ("Failed to resolve hostname cam: Name or service not known", "nobody knows the name"),
-        ("Temporary failure in name resolution", "nobody knows the name"),
+        ("Connection to tcp://10.0.0.7:554 failed: No route to host", "10.0.0.7 cannot be reached"),
+        ("Network is unreachable", "10.0.0.7 cannot be reached"),
+        ("Failed to resolve hostname cam: Name or service not known", "is unknown: check its spelling"),
+        ("Temporary failure in name resolution", "is unknown: check its spelling"),
         ("Connection timed out", "does not answer"),
         ("The certificate is NOT trusted.", "the connection cannot be encrypted"),
         ("Could not find codec parameters for stream 0 (Video: hevc)", "set the camera to H.264"),
@@ -184,7 +182,7 @@ def test_the_last_words_are_three_lines_each_once():
 
 
 def said_by(program, *arguments, **options):
-    """The last words of a Python program's stderr."""
+    """The last line of a Python program's stderr."""
     process = subprocess.Popen([sys.executable, "-c", program, *arguments], stderr=subprocess.PIPE)
     log = ReaderLog(process.stderr, **options)
     process.wait()

@@ -1,4 +1,4 @@
-"""Films read the same by every OpenCV: upright, in their colors, at their times, and counted."""
+"""Video files read the same with every OpenCV: upright, in their colors, at their times, and counted."""
 
 import itertools
 import json
@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeclf_runtime.capture.open import open_camera
+from edgeclf_runtime.capture.open_camera import open_camera
 from edgeclf_runtime.capture.readers.film_clock import FilmClock, film_rate, in_order
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.errors import CameraError, EndOfStream, IncompleteFilm
@@ -21,7 +21,7 @@ from tests.support.pictures import corners, encode, quarters
 
 DURATIONS_MS = [40, 40, 250, 100, 40, 40, 1000, 40]
 TIMES_MS = [0, 40, 80, 330, 430, 470, 510, 1510]
-# Stored frames whose upright picture is that of quarters(): what the tag's turn undoes.
+# Stored frames that become quarters() when the tag's rotation is applied.
 STORED = {
     1: lambda image: image,
     2: lambda image: image[:, ::-1],
@@ -35,7 +35,7 @@ STORED = {
 
 
 def read_all(camera):
-    """Every frame, its image copied, and how the source ended."""
+    """Every frame, with its image copied, and how the source ended."""
     frames = []
     with camera:
         try:
@@ -56,7 +56,7 @@ def greys(frames):
 
 @pytest.fixture
 def film(tmp_path):
-    """Write a film's bytes; returns its path."""
+    """Write a video file's bytes; returns its path."""
 
     def write(data, name="film.mov"):
         (tmp_path / name).write_bytes(data)
@@ -114,7 +114,7 @@ def test_a_film_of_the_policy_latest_is_played_at_its_own_times(film):
 
 
 class Slow(FakeRunner):
-    """Takes its time, another one for each frame, as a busy machine does."""
+    """Takes a different time for each frame, like a busy machine."""
 
     concurrent = True
 
@@ -195,7 +195,7 @@ def test_a_film_turned_by_another_angle_is_read_as_it_is_stored_and_says_so(film
     data = mov([encode(".jpg", quarters(64, 32))], [40], matrix=[46341, 46341, -46341, 46341], size=(64, 32))
     (frame,), _ = read_all(open_camera(film(data)))
     assert corners(frame.image) == ["red", "green", "blue", "yellow"]
-    assert "turned by an angle that is not a quarter" in caplog.text
+    assert "rotated by an angle other than a quarter turn" in caplog.text
 
 
 def test_colors_are_those_of_the_film(film, caplog):
@@ -225,7 +225,7 @@ def test_a_film_that_was_cut_off_gives_what_there_is_and_is_an_error(film, tmp_p
         frames, end = read_all(open_camera(path))
         assert 5 <= len(frames) < 15
         assert isinstance(end, IncompleteFilm)
-        assert f"the file is cut off, {len(data) - cut} of its {len(data)} bytes are missing" in str(end)
+        assert f"the file is truncated, {len(data) - cut} of its {len(data)} bytes are missing" in str(end)
         with pytest.raises(IncompleteFilm, match=said[kind]):
             raise end
 
@@ -255,7 +255,7 @@ def test_a_film_of_which_much_cannot_be_decoded_is_an_error(film):
     frames, end = read_all(camera)
     assert (len(frames), camera.skipped) == (61, 39)
     assert isinstance(end, IncompleteFilm)
-    assert "ended after 61 of 100 frames: the others could not be decoded" in str(end)
+    assert "ended after 61 of 100 frames: the others are missing or could not be decoded" in str(end)
 
 
 def test_damaged_films_say_nothing_on_stderr(film, capfd):
@@ -277,12 +277,12 @@ def test_a_film_of_one_frame_is_a_film(film):
     ("data", "said"),
     [
         (b"", "it is empty"),
-        (mov(shades(2), [40, 40], handler=b"soun"), "it holds no video, only sound or data"),
+        (mov(shades(2), [40, 40], handler=b"soun"), "it contains no video, only sound or data"),
     ],
     ids=["empty", "sound"],
 )
 def test_what_has_nothing_to_play_says_why(film, data, said):
-    with pytest.raises(CameraError, match="OpenCV reads no video in it; a video or an image was expected: " + said):
+    with pytest.raises(CameraError, match="OpenCV cannot read it; expected a video or an image: " + said):
         open_camera(film(data))
 
 
@@ -301,14 +301,14 @@ def test_an_annotated_video_has_each_frame_of_a_film_once(film, tmp_path, fps):
 
 
 def test_an_annotated_video_keeps_the_times_of_a_film_whose_rate_varies(film, tmp_path):
-    rate = 25  # of the film's shortest steps
+    rate = 25  # of the shortest steps
     found = played(film(mov(shades(8), DURATIONS_MS)), tmp_path / "v.avi")
     assert len(found) == round(TIMES_MS[-1] * rate / 1000) + 1
     assert [found[int(time * rate / 1000 + 0.5)] for time in TIMES_MS] == list(range(0, 80, 10))
 
 
 def played(source, path):
-    """The greys of the annotated video of a film."""
+    """The gray levels of a video file's annotated video."""
     classifier = Classifier(FakeRunner([1, 0]), ["cat", "dog"], Preprocessing(8, 8))
     with open_camera(source) as camera, VideoSink(path, camera.rate) as sink:
         for item in stream(classifier, camera):

@@ -1,4 +1,4 @@
-"""Memory for frames when there is little of it: /dev/shm as small as a container's, missing or read-only."""
+"""Frame memory when there is little: /dev/shm as small as in a container, missing or read-only."""
 
 import ctypes
 import os
@@ -104,8 +104,8 @@ def test_two_sources_of_1080p_have_frames_in_64_mb(small, memfd):
 @pytest.mark.slow
 def test_without_room_anywhere_the_error_says_how_much_is_needed_and_found(small):
     out = small(LARGE, False, SHM.format("1m"), TMP)
-    assert "lost: the pictures of test://0 need 149 MB of shared memory: /dev/shm has 1 MB free of 1 MB (" in out
-    assert "has 4 MB free of 4 MB (No space left on device); in a container docker run --shm-size=512m" in out
+    assert "lost: the frames of test://0 need 149 MB of shared memory: /dev/shm has 1 MB free of 1 MB (" in out
+    assert "has 4 MB free of 4 MB (No space left on device); in a container use docker run --shm-size=512m" in out
     assert out.splitlines()[-1] == "[] []"
 
 
@@ -114,15 +114,13 @@ def test_a_reservation_takes_the_first_file_with_room_and_leaves_the_others_empt
         assert reserve([small.fileno(), large.fileno()], 1 << 20, "a test") == large.fileno()
         assert [os.fstat(file.fileno()).st_size for file in (small, large)] == [0, 1 << 20]
         assert reserve([small.fileno(), large.fileno()], 1 << 14, "a test") == small.fileno()
-        with pytest.raises(
-            CameraError, match=r"the pictures of a test need 1 MB of shared memory: .*disk has 0 MB free"
-        ):
+        with pytest.raises(CameraError, match=r"the frames of a test need 1 MB of shared memory: .*disk has 0 MB free"):
             reserve([small.fileno()], 1 << 20, "a test")
 
 
 def test_more_than_a_container_may_use_is_refused_at_once(monkeypatch):
     monkeypatch.setattr(frame_memory, "memory_limit", lambda: 100 * 1000 * 1000)
-    with pytest.raises(CameraError, match=r"need 149 MB of memory, and this container may use 100 MB: .*--memory"):
+    with pytest.raises(CameraError, match=r"need 149 MB of memory, but this container may use only 100 MB: .*--memory"):
         reserve([], 149299200, "a test")
 
 

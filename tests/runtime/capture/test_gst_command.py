@@ -1,4 +1,4 @@
-"""The gst-launch-1.0 command that an error suggests runs when it is pasted into a shell, and shows no password."""
+"""The gst-launch-1.0 command that an error suggests: it runs when pasted into a shell, and shows no password."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from tests.runtime.capture.test_gstreamer import run_by_system, with_gstreamer
 with_gst_launch = pytest.mark.skipif(
     not (shutil.which("gst-launch-1.0") and shutil.which("bash")), reason="gstreamer1.0-tools are not installed"
 )
-# As somebody writes them behind gst://; each ends by itself.
+# As users write them after gst://; each ends by itself.
 RUNNING = {
     "plain": "videotestsrc num-buffers=2 ! videoconvert ! appsink",
     "our own end": "videotestsrc num-buffers=2 ! videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false",
@@ -86,7 +86,7 @@ SECRET = "geheim42"
     ],
 )
 def test_no_secret_is_in_the_command(pipeline):
-    shown = str(CameraError("see what this says: " + launch_command(pipeline.format(SECRET))))
+    shown = str(CameraError("see what this command prints: " + launch_command(pipeline.format(SECRET))))
     assert SECRET not in shown
     assert shown.endswith("! fakesink sync=false")
 
@@ -107,7 +107,7 @@ OPEN = """
 import sys
 import edgeclf_runtime.capture.parent
 edgeclf_runtime.capture.parent.OPEN_TIMEOUT_S = 60
-from edgeclf_runtime.capture.open import open_camera
+from edgeclf_runtime.capture.open_camera import open_camera
 from edgeclf_runtime.errors import CameraError
 for pipeline in sys.argv[1:]:
     try:
@@ -134,6 +134,6 @@ def test_what_gstreamer_says_is_quoted_before_the_command():
     assert "/nowhere/film.mp4" in nowhere.partition("cannot be opened")[2].partition("gst-launch-1.0")[0]
     assert '"Failed to connect' in refused
     assert all(
-        "; see what this says: gst-launch-1.0 -v " in line or ": see what this says: " in line
+        "; see what this command prints: gst-launch-1.0 -v " in line or ": see what this command prints: " in line
         for line in out.stdout.decode().splitlines()
     )

@@ -1,4 +1,4 @@
-"""The pipelines that a Jetson's cameras are read by, on an OpenCV with GStreamer: Debian's, as JetPack's is."""
+"""The pipelines for a Jetson's cameras, on an OpenCV with GStreamer: Debian's, built like JetPack's."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import edgeclf_runtime
-from edgeclf_runtime.capture.open import open_camera
+from edgeclf_runtime.capture.open_camera import open_camera
 from edgeclf_runtime.capture.source import csi_pipeline
 from edgeclf_runtime.errors import CameraError
 from tests.support.cameras import SYSTEM_PYTHON
@@ -17,7 +17,7 @@ HOME = Path(edgeclf_runtime.__file__).resolve().parent.parent
 HAS_GSTREAMER = "import cv2, re, sys; sys.exit(not re.search(r'GStreamer:\\s+YES', cv2.getBuildInformation()))"
 READ = """
 import json, sys
-from edgeclf_runtime.capture.open import open_camera
+from edgeclf_runtime.capture.open_camera import open_camera
 with open_camera(sys.argv[1], timeout_s=10) as camera:
     frames = [camera.read() for _ in range(10)]
     print(json.dumps([[frame.image.shape, frame.number, round(frame.age_ms)] for frame in frames]))
@@ -76,7 +76,7 @@ def test_a_pipeline_without_an_end_is_given_the_one_that_keeps_the_newest_frame(
 @with_gstreamer
 def test_a_csi_camera_that_is_not_there_is_an_error():
     out = run_by_system("import edgeclf_runtime.capture.parent as c; c.OPEN_TIMEOUT_S = 2" + READ, "csi://0")
-    assert b"see what this says: gst-launch-1.0 -v nvarguscamerasrc sensor-id=0 ! " in out.stderr
+    assert b"see what this command prints: gst-launch-1.0 -v nvarguscamerasrc sensor-id=0 ! " in out.stderr
 
 
 def test_an_opencv_without_gstreamer_says_which_has_it():
@@ -86,7 +86,7 @@ def test_an_opencv_without_gstreamer_says_which_has_it():
 
     if re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()):
         pytest.skip("this OpenCV has GStreamer")
-    with pytest.raises(CameraError, match=r"needs an OpenCV with GStreamer.*python3-opencv of the system"):
+    with pytest.raises(CameraError, match=r"needs an OpenCV with GStreamer.*the system's python3-opencv"):
         open_camera("csi://0")
 
 
@@ -106,12 +106,13 @@ def test_looking_for_an_encoder_of_h264_says_nothing_of_those_that_are_missing(j
 @with_gstreamer
 def test_a_pipeline_that_is_waited_for_says_which_element_is_missing():
     code = (
-        "import sys\nfrom edgeclf_runtime.capture import reconnect as watch\nfrom edgeclf_runtime.capture.open import open_camera\n"
+        "import sys\nfrom edgeclf_runtime.capture import reconnect as watch\nfrom edgeclf_runtime.capture.open_camera import open_camera\n"
         "from edgeclf_runtime.errors import CameraLost\nwatch.OPEN_TIMEOUT_S = 8\n"
         "with open_camera(sys.argv[1], timeout_s=1, wait=False) as camera:\n"
         "    try:\n        while True: camera.read()\n    except CameraLost as lost: print(lost)\n"
     )
     said = run_by_system(code, "gst://nosuchelement ! videoconvert").stdout.decode("utf-8")
     assert (
-        ' did not open within 8 s: "no element "nosuchelement"": see what this says: gst-launch-1.0 -v nosuch' in said
+        ' did not open within 8 s: "no element "nosuchelement"": see what this command prints: gst-launch-1.0 -v nosuch'
+        in said
     )

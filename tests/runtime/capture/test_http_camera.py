@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeclf_runtime.capture.open import open_camera
+from edgeclf_runtime.capture.open_camera import open_camera
 from edgeclf_runtime.errors import CameraError, CameraLost, EndOfStream, IncompleteFilm
 from tests.support.films import mkv, mov, shades
 from tests.support.films import shade as shade_of
@@ -52,14 +52,14 @@ def serve():
 
 @pytest.fixture
 def held():
-    """Something that a stream waits for until the test has ended."""
+    """An event that a stream waits for until the test ends."""
     event = threading.Event()
     yield event
     event.set()
 
 
 def read_on(camera):
-    """Read until something is raised; returns nothing."""
+    """Read until an error is raised."""
     while True:
         camera.read()
 
@@ -76,7 +76,7 @@ def test_a_redirect_is_shown_and_not_followed(serve, status):
     location = target.uri("/inner", user="admin:hidden@")
     server = serve(response(status=status, Location=location))
     said = refusal(server.uri())
-    assert f"redirects to {target.uri('/inner')}, which is not followed; give that address" in said
+    assert f"redirects to {target.uri('/inner')}, which is not followed; use that address" in said
     assert "hidden" not in said
     assert target.requests == []
 
@@ -87,7 +87,7 @@ def test_a_playlist_is_refused_and_nothing_in_it_is_read(serve, name):
     target = serve(response(jpeg(50)))
     kind, body = PLAYLISTS[name]
     server = serve(response(body.replace(b"HOST", f"127.0.0.1:{target.port}".encode()), kind))
-    assert "which is not followed; give the address of the stream itself" in refusal(server.uri("/live"))
+    assert "which is not followed; use the address of the stream itself" in refusal(server.uri("/live"))
     assert target.requests == []
     assert len(server.requests) == 1
 
@@ -103,7 +103,7 @@ def test_a_stream_gives_its_pictures(serve, held):
     with open_camera(server.uri("/a b?x=1&y=2")) as camera:
         while shade(camera.read()) < 35:
             pass
-    # The first connection only looks whether the port answers.
+    # The first connection only checks whether the port answers.
     assert [path for path, _ in server.requests] == ["/a%20b?x=1&y=2"]
 
 
@@ -115,7 +115,7 @@ def test_a_stream_is_read_as_cameras_write_it(serve, held, told, length):
         yield stream_head(told) + b"\r\n" + part(jpeg(10), length=length)
         held.wait()
 
-    # The only picture is handed over at once, not when the next one has begun.
+    # The only image is delivered right away, not once the next one begins.
     with open_camera(serve(answer).uri()) as camera:
         assert abs(shade(camera.read()) - 10) < 3
 
@@ -191,8 +191,8 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(serve):
     [
         (b"x" * 10000, "a line of more than"),
         (b"x\r\n" * 40000, "bytes without a boundary"),
-        (b"--frame\r\n" + b"a: b\r\n" * 5000, "bytes of headers before a picture"),
-        (b"--frame\r\nContent-Length: 9999999999\r\n\r\n", "a picture of more than 64 MB"),
+        (b"--frame\r\n" + b"a: b\r\n" * 5000, "bytes of headers before an image"),
+        (b"--frame\r\nContent-Length: 9999999999\r\n\r\n", "an image of more than 64 MB"),
         (b"", "it closed the connection"),
     ],
     ids=["line", "no boundary", "headers", "length", "nothing"],
@@ -203,7 +203,7 @@ def test_a_stream_that_is_none_is_an_error_of_bounded_memory(serve, body, messag
 
 def test_a_stream_that_ends_is_a_lost_camera(serve):
     camera = open_camera(serve(lambda path, headers: [stream_head() + part(jpeg(10))]).uri())
-    with camera, pytest.raises(CameraLost, match="delivers no frame any more: it closed the connection"):
+    with camera, pytest.raises(CameraLost, match="delivers no more frames: it closed the connection"):
         read_on(camera)
 
 
@@ -251,16 +251,19 @@ def test_basic_is_answered_only_where_it_is_asked_for(serve):
         camera.read()
     assert "authorization" not in server.requests[0][1]
     said = refusal(server.uri(user="user:wrong@"))
-    assert "refuses the user name and password (401)" in said
+    assert "rejects the user name and password (401)" in said
     assert "wrong" not in said
-    assert "asks for a user name and a password (401)" in refusal(server.uri())
+    assert "requires a user name and a password (401)" in refusal(server.uri())
 
 
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (response(status="404 Not \x1b[31mFound"), "answers 404 Not ?[31mFound; the address of an MJPEG stream"),
-        (response(b"<html>", "text/html"), "is a web page, not a picture"),
+        (
+            response(status="404 Not \x1b[31mFound"),
+            "answers 404 Not ?[31mFound; expected the address of an MJPEG stream",
+        ),
+        (response(b"<html>", "text/html"), "is a web page, not an image"),
         (b"garbage\r\n\r\n", "cannot be read by HTTP"),
         (b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 1000 + b"\r\n", "cannot be read by HTTP"),
         (response(b"no film" * 100, "video/mp4"), "cannot be opened"),
@@ -273,7 +276,7 @@ def test_another_answer_is_an_error_that_says_what_came(serve, answer, message):
 
 @pytest.fixture
 def film(tmp_path):
-    """The bytes of a film of ten frames, each ten greys lighter than the last."""
+    """The bytes of a video of ten frames, each ten gray levels lighter than the last."""
     writer = cv2.VideoWriter(str(tmp_path / "film.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 50, (32, 16))
     for number in range(10):
         writer.write(np.full((16, 32, 3), number * 10, np.uint8))
@@ -282,7 +285,7 @@ def film(tmp_path):
 
 
 def chunked(data, kind):
-    """A response in chunks, as a program sends what it makes as it goes."""
+    """A chunked response, as sent by a program that does not know the length."""
     yield response(kind=kind, length=False, Transfer_Encoding="chunked")
     for at in range(0, len(data), 1000):
         part = data[at : at + 1000]
@@ -298,7 +301,7 @@ SENT = {
 
 
 def read_film(camera):
-    """Every frame of a film by HTTP: numbers, shades, positions in ms; and how it ended."""
+    """Every frame of a video by HTTP: numbers, shades, positions in ms; and how it ended."""
     numbers, found, positions = [], [], []
     with camera:
         try:
@@ -331,7 +334,7 @@ def test_a_film_by_http_gives_every_frame_and_ends(serve, name, sent):
     assert camera.policy == "all"
     numbers, found, positions, end = read_film(camera)
     assert (numbers, found) == (list(range(10)), list(range(0, 100, 10)))
-    # An OpenCV that says no times has those of a film whose container lists them.
+    # If OpenCV reports no times, those that the container lists are used.
     if name != "mkv" or not cv2.__version__.startswith("4.1."):
         assert positions == TIMES_MS
     assert isinstance(end, EndOfStream)
@@ -369,7 +372,7 @@ def test_a_film_by_http_that_breaks_off_gives_what_came_and_is_an_error(serve, f
         assert 3 < len(numbers) < 10
         assert isinstance(end, IncompleteFilm)
         assert f"ended after {len(numbers)} of 10 frames" in str(end)
-        assert "broke off (1000 bytes are missing)" in str(end)
+        assert "the connection broke (1000 bytes are missing)" in str(end)
         assert len(server.requests) == 1
 
 
@@ -377,7 +380,7 @@ def test_a_film_by_http_that_is_cut_off_itself_is_an_error_with_both_counts(serv
     data = mov(shades(10), STEPS_MS)
     _, _, _, end = read_film(open_camera(serve(response(data[:-2000], "video/quicktime")).uri()))
     assert isinstance(end, IncompleteFilm)
-    assert "of 10 frames: the file is cut off" in str(end)
+    assert "of 10 frames: the file is truncated" in str(end)
 
 
 def test_a_film_whose_index_comes_last_and_that_is_too_large_is_refused(serve, monkeypatch):
@@ -397,9 +400,9 @@ def test_a_stream_without_an_end_by_http_is_a_camera(serve, held):
 
     camera = open_camera(serve(answer).uri("/live.mkv"))
     assert camera.policy == "latest"
-    with camera, pytest.raises(CameraLost, match="delivers no frame any more"):
+    with camera, pytest.raises(CameraLost, match="delivers no more frames"):
         read_on(camera)
-    with pytest.raises(CameraError, match="is live: the policy all, which drops nothing, is for files"):
+    with pytest.raises(CameraError, match=r"is a live source: --policy all \(drop nothing\) works with files only"):
         open_camera(serve(answer).uri("/live.mkv"), policy="all")
 
 
@@ -412,7 +415,7 @@ def test_an_image_that_stays_the_same_is_no_lost_camera(serve, monkeypatch):
             camera.read()
         assert camera.losses == 0
     with open_camera(server.uri("/snapshot.jpg"), fps=20, frozen_s=0.1) as camera, pytest.raises(
-        CameraLost, match="shows the same picture"
+        CameraLost, match="has sent the same image"
     ):
         read_on(camera)
 

@@ -1,4 +1,4 @@
-"""What each kind of node says of itself, from the drivers' sources, and whether it is a camera."""
+"""Each kind of device node, as its driver describes it, and whether it is a camera."""
 
 import errno
 import os
@@ -24,11 +24,11 @@ NODES = [
     ("bcm2835-isp-capture0", "bcm2835-isp", 0x04200001, "codec or image processor"),
     ("bcm2835-isp-stats0", "bcm2835-isp", 0x04A00000, "metadata"),
     ("rpi-hevc-dec", "rpi-hevc-dec", 0x04204000, "codec or image processor"),
-    ("pispbe-output0", "pispbe", 0x24201000, "raw data of a sensor, which libcamera reads"),
+    ("pispbe-output0", "pispbe", 0x24201000, "raw sensor data, which libcamera reads"),
     ("pispbe-output0", "pispbe", 0x04201000, "codec or image processor"),
     ("pispbe-config", "pispbe", 0x0C200000, "output"),
-    ("rp1-cfe-csi2_ch0", "rp1-cfe", 0x24A00001, "raw data of a sensor, which libcamera reads"),
-    ("unicam-image", "unicam", 0x24200001, "raw data of a sensor, which libcamera reads"),
+    ("rp1-cfe-csi2_ch0", "rp1-cfe", 0x24A00001, "raw sensor data, which libcamera reads"),
+    ("unicam-image", "unicam", 0x24200001, "raw sensor data, which libcamera reads"),
     ("an old codec", "old", 0x04000003, "codec or image processor"),
     ("a codec of one plane", "new", 0x04008000, "codec or image processor"),
     ("Dummy video device (0x0000)", "v4l2 loopback", 0x05200003, ""),
@@ -50,7 +50,7 @@ def test_a_camera_is_what_captures_pictures_and_does_nothing_else(name, driver, 
         ("", ""),
         ("bcm2835-codec-encode_image", "codec or image processor"),
         ("pispbe-stats", "codec or image processor"),
-        ("rp1-cfe-embedded", "raw data of a sensor, which libcamera reads"),
+        ("rp1-cfe-embedded", "raw sensor data, which libcamera reads"),
         ("some-soc video decoder", "codec or image processor"),
     ],
 )
@@ -63,7 +63,7 @@ def test_an_answer_is_taken_apart_as_the_kernel_lays_it_out():
         return struct.pack("=16s32s32sLLL12x", b"uvcvideo", b"Cam \xff", b"usb-1", 0x60000, capabilities, device_caps)
 
     assert unpack(answer(0x84A00001, UVC)) == Capabilities("uvcvideo", "Cam \ufffd", UVC)
-    # A driver that does not tell one node from another.
+    # A driver that describes only the whole device.
     assert unpack(answer(0x04000001, 0)).device_caps == 0x04000001
 
 

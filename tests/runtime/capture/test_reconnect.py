@@ -1,4 +1,4 @@
-"""Cameras that are lost in every way, and come back: generated ones, and real servers on loopback."""
+"""Cameras that are lost in every way and come back: generated ones, and real servers on loopback."""
 
 import logging
 import re
@@ -7,7 +7,7 @@ import time
 import pytest
 
 from edgeclf_runtime.capture import reconnect
-from edgeclf_runtime.capture.open import open_camera
+from edgeclf_runtime.capture.open_camera import open_camera
 from edgeclf_runtime.errors import CameraError, CameraLost
 from tests.support.cameras import Proxy, Server, has_rtsp_server
 
@@ -25,7 +25,7 @@ rtsp = pytest.param(
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Shorter pauses, so that the tests are."""
+    """Shorter pauses, for shorter tests."""
     monkeypatch.setattr("edgeclf_runtime.capture.reconnect.FIRST_PAUSE_S", 0.1)
 
 
@@ -53,11 +53,11 @@ def until_back(camera):
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ("hang", r"gave no frame for 0\.\d s"),
+        ("hang", r"sent no frame for 0\.\d s"),
         ("die", "the capture process ended with exit status 1"),
-        ("lose", "delivers no frame any more"),
-        ("freeze", r"shows the same picture for 0\.\d s"),
-        ("resize", "the picture's size changed from 64x48 to 32x24"),
+        ("lose", "delivers no more frames"),
+        ("freeze", r"has sent the same image for 0\.\d s"),
+        ("resize", "the frame size changed from 64x48 to 32x24"),
     ],
 )
 def test_a_camera_that_misbehaves_is_lost_and_reopened(fault, reason, caplog):
@@ -93,7 +93,7 @@ def test_pauses_double_while_a_camera_does_not_work(monkeypatch):
         while len(starts) < 3:
             assert camera.read(0.05) is None
     first = reconnect.FIRST_PAUSE_S
-    # What the next pause will be, and how long after the end of this one it was started.
+    # The next pause, and how long after the end of this one it was started.
     assert [pause for pause, _ in starts] == [2 * first, 4 * first, 8 * first]
     assert all(late >= 0 for _, late in starts)
 
@@ -144,7 +144,7 @@ def test_a_camera_that_is_away_for_long_is_back_soon_after_its_return():
         starts = []
         camera._start = lambda: starts.append(1)
         server.start()
-        # The process that waits for it is the one that opens it: no pause, no new start.
+        # The process that waits for the camera also opens it: no pause, no restart.
         assert until_back(camera) is not None
         assert not starts
 
@@ -152,16 +152,16 @@ def test_a_camera_that_is_away_for_long_is_back_soon_after_its_return():
 def test_a_camera_that_is_not_there_at_the_start_is_lost_and_waited_for(caplog):
     server = Server("mjpeg")
     with open_camera(server.uri(), wait=False) as camera:
-        assert until_lost(camera).startswith(f'{server.uri()} is not there: "Connection refused": ')
+        assert until_lost(camera).startswith(f'{server.uri()} is not available: "Connection refused": ')
         assert (camera.state, camera.losses) == ("lost", 1)
         with server:
             assert until_back(camera).number == 0
         assert (camera.state, camera.losses) == ("live", 1)
-    assert f"{server.uri()} is there" in caplog.text
+    assert f"{server.uri()} is available" in caplog.text
 
 
 def test_a_server_that_is_not_there_is_an_error_at_the_start():
     with pytest.raises(
-        CameraError, match='is not there: "Connection refused": the machine is there and nothing listens on port'
+        CameraError, match='is not available: "Connection refused": the host is up, but nothing listens on port'
     ):
         open_camera(Server("mjpeg").uri())

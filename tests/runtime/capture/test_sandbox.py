@@ -1,4 +1,4 @@
-"""The rights that the capture process gives up, tried for real: each attempt runs in a child that is confined."""
+"""The rights that the capture process gives up, tried for real: each attempt runs in a confined child."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from edgeclf_runtime.capture.sandbox import confine, landlock, seccomp
 from edgeclf_runtime.capture.source import Source
 from edgeclf_runtime.commands.doctor.checks import ask
 
-# What a decoder that was taken over might try.  Each is refused with one of these.
+# What an exploited decoder might try.  Each is refused with one of these.
 REFUSALS = {"EPERM", "EACCES", "ENOSYS", "MemoryError", "ValueError"}
 ATTEMPTS = """
 def read_a_file_of_the_user(): open(SECRET).read()
@@ -93,13 +93,13 @@ SOURCES = {
 }
 CLOSED = sorted(set(SOURCES) - {"gstreamer"})
 with_landlock = pytest.mark.skipif(landlock.version() < 6, reason="this kernel has no Landlock, or an older one")
-# What a kernel without Landlock lets a process do.
+# What is allowed on a kernel without Landlock.
 ONLY_LANDLOCK = {"read_a_file_of_the_user", "list_a_folder_of_the_user", "list_other_processes", "read_another_process"}
 
 
 @pytest.fixture
 def tried(tmp_path, monkeypatch):
-    """Confine a child for a kind of source, and return what holds and what came of each attempt."""
+    """Confine a child for a kind of source; returns what is in force and the outcome of each attempt."""
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.setenv(name, "1")
     secret = tmp_path / "secret"
@@ -222,7 +222,7 @@ CALLS = [
 
 
 def verdict(program, arch, number, arguments):
-    """What a kernel would decide: the few instructions of BPF that a filter has."""
+    """The kernel's decision: interprets the few BPF instructions that a filter uses."""
     data = struct.pack("IIQ6Q", number, arch, 0, *(list(arguments) + [0] * 6)[:6])
     at = accumulator = 0
     while True:

@@ -1,15 +1,15 @@
-"""Video files that are more than they say: FFmpeg may read the file it was given and nothing else."""
+"""Video files that refer to others: FFmpeg may read only the file it was given."""
 
 import cv2
 import numpy as np
 import pytest
 
-from edgeclf_runtime.capture.open import open_camera
+from edgeclf_runtime.capture.open_camera import open_camera
 from edgeclf_runtime.capture.readers.video import playlist_name
 from edgeclf_runtime.errors import CameraError
 from tests.support.http_servers import HttpServer, response
 
-PAD = b"\0" * 200  # no text file has such
+PAD = b"\0" * 200  # bytes that no text file has
 HLS = b"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nTARGET\n#EXT-X-ENDLIST\n"
 PLAYLISTS = {
     "hls": HLS,
@@ -23,7 +23,7 @@ PLAYLISTS = {
 
 @pytest.fixture
 def secret(tmp_path):
-    """A film that nobody asked for."""
+    """A video file that must not be read."""
     path = tmp_path / "secret.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 50, (32, 16))
     for _ in range(5):
@@ -39,17 +39,17 @@ def test_a_playlist_called_a_film_reads_no_other_file_and_no_address(tmp_path, s
         for suffix, target in ((".avi", secret.name), (".m3u8", server.uri("/secret.avi"))):
             film = tmp_path / ("film" + suffix)
             film.write_bytes(PLAYLISTS[name].replace(b"TARGET", target.encode()))
-            with pytest.raises(CameraError, match="a video or an image was expected"), open_camera(film) as camera:
+            with pytest.raises(CameraError, match="expected a video or an image"), open_camera(film) as camera:
                 camera.read()
         assert server.requests == []
 
 
 def test_the_formats_that_ffmpeg_may_read_hold_no_playlist(tmp_path, secret):
-    # Behind the check by name, which knows the first bytes: FFmpeg's own list of formats.
+    # After our check of the first bytes, FFmpeg's own list of formats must refuse it.
     film = tmp_path / "film.avi"
     film.write_bytes(b"\n#EXT" + PAD + HLS)
     assert playlist_name(film.read_bytes()) is None
-    with pytest.raises(CameraError, match="reads no video in it"):
+    with pytest.raises(CameraError, match="OpenCV cannot read it"):
         open_camera(film)
 
 

@@ -1,4 +1,4 @@
-"""Runs whose camera, broker, page or disk is not there yet, as at a machine's start."""
+"""Runs whose camera, broker, page or disk is not available yet, as when a machine boots."""
 
 import json
 import os
@@ -23,12 +23,12 @@ rtsp = pytest.param(
 
 
 def next_line(process):
-    """The next line that a run writes."""
+    """The next line that a run prints."""
     return json.loads(process.stdout.readline().decode("utf-8"))
 
 
 def until(process, condition):
-    """The first of a run's lines that is as asked for."""
+    """The first of a run's lines that fits."""
     while True:
         line = next_line(process)
         if condition(line):
@@ -53,7 +53,7 @@ def test_a_camera_that_is_not_there_is_waited_for_and_a_signal_ends_that(bundle,
     process = start(bundle, "run", "--wait", "--json", "--source", source.format(port=free_port()))
     lost = next_line(process)
     assert lost["state"] == "lost"
-    assert "is not there: " in lost["reason"]
+    assert "is not available: " in lost["reason"]
     assert process.poll() is None
     process.send_signal(number)
     code, out, err = output_of(process)
@@ -75,7 +75,7 @@ def test_a_camera_that_comes_later_is_classified(bundle, kind):
         process.terminate()
         code, _, err = output_of(process)
     assert code == 143
-    assert f"{server.uri()} is there" in err
+    assert f"{server.uri()} is available" in err
 
 
 def test_a_camera_that_answers_nonsense_at_first_is_tried_again(bundle):
@@ -92,12 +92,12 @@ def test_a_camera_that_answers_nonsense_at_first_is_tried_again(bundle):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("no-such-film.mp4", "there is no source"),
-        ("ftp://camera/video", "there is no source"),
-        ("rtsp://", "is no address of a camera"),
-        ("test://?fault=none", "is no generated source"),
+        ("no-such-film.mp4", "no such source"),
+        ("ftp://camera/video", "no such source"),
+        ("rtsp://", "is not a camera address"),
+        ("test://?fault=none", "is not a generated source"),
         ("empty", "holds no image"),
-        ("http://user:p@ss@camera/", "is no address of a camera"),
+        ("http://user:p@ss@camera/", "is not a camera address"),
     ],
 )
 def test_a_mistake_that_waiting_does_not_mend_ends_a_run_at_once(bundle, tmp_path, source, message):
@@ -132,7 +132,7 @@ def test_a_service_waits_by_itself(bundle, environment):
 def test_whoever_does_not_want_to_wait_does_not(bundle, option, environment):
     code, _, err = output_of(start(bundle, "run", *option, "--source", "/dev/video99", environment=environment))
     assert code == 1
-    assert err.splitlines()[-1].startswith("error: /dev/video99 is not there")
+    assert err.splitlines()[-1].startswith("error: /dev/video99 is not available")
 
 
 def test_a_service_that_waits_for_its_camera_is_ready_and_feeds_the_watchdog(bundle, tmp_path):
@@ -165,7 +165,7 @@ def test_an_output_that_is_not_there_yet_stops_no_service(bundle, output):
     arguments = ("run", "--source", "test://", "--json", "--frames", "3", *output)
     code, out, err = output_of(start(bundle, *arguments, "--wait"))
     assert (code, out.count('"frame"')) == (0, 3)
-    assert "not there, results are lost: " in err
+    assert "not available, results are lost: " in err
     code, _, err = output_of(start(bundle, *arguments))
     assert code == 1
     assert err.splitlines()[-1].startswith("error: ")

@@ -4,11 +4,11 @@ import threading
 import numpy as np
 import pytest
 
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.decision import softmax
 from edgeclf_runtime.classify.golden import golden_images, read_golden
-from edgeclf_runtime.errors import BackendError, EdgeclfError, ImageError, OptionError
+from edgeclf_runtime.errors import BackendError, ImageError, OptionError
 from edgeclf_runtime.fake import FakeRunner
 from edgeclf_runtime.images.preprocess import Preprocessing, as_batch, preprocess
 from edgeclf_runtime.results import UNKNOWN
@@ -41,7 +41,7 @@ def test_the_models_temperature_softens_the_confidence():
 
 @pytest.mark.parametrize("wrong", ["nan", "inf", "-inf"])
 def test_logits_that_are_not_finite_are_an_error_and_no_label(wrong):
-    with pytest.raises(BackendError, match="model on fake answered with numbers that are not finite"):
+    with pytest.raises(BackendError, match="model on fake produced non-finite logits"):
         classify(1, float(wrong), 3)
 
 
@@ -64,7 +64,7 @@ def test_a_path_and_its_pixels_give_what_the_host_expected(classifier, bundle):
             assert result.confidence == pytest.approx(expected.max(), abs=1e-3)
 
 
-def test_what_is_no_image_is_an_image_error(classifier, tmp_path):
+def test_a_file_that_is_not_an_image_is_an_image_error(classifier, tmp_path):
     (tmp_path / "text.jpg").write_text("no image")
     for image in (tmp_path / "text.jpg", tmp_path / "gone.png", noise(8, 8)[:, :, 0:2]):
         with pytest.raises(ImageError):
@@ -77,7 +77,7 @@ def test_a_result_is_one_line_for_people():
     assert str(classify(1, labels=["only"])) == "only 1.000"
 
 
-def test_a_result_tells_a_label_named_unknown_from_one_that_was_rejected():
+def test_a_result_distinguishes_a_label_named_unknown_from_a_rejected_one():
     labels, logits = ("a", "unknown", "c"), (0, np.log(6), np.log(3))
     kept, rejected = (classify(*logits, labels=labels, threshold=threshold) for threshold in (0.5, 0.7))
     assert (kept.label, rejected.label) == ("unknown", "unknown")
@@ -86,16 +86,16 @@ def test_a_result_tells_a_label_named_unknown_from_one_that_was_rejected():
     assert str(kept).startswith("unknown 0.600")
 
 
-def test_a_wrong_label_is_told_before_a_backend_is_opened(bundle, monkeypatch):
+def test_an_unknown_label_is_reported_before_a_backend_is_opened(bundle, monkeypatch):
     monkeypatch.setattr(
         "edgeclf_runtime.classify.selection.open_runner", lambda *_: pytest.fail("a backend was opened")
     )
-    with pytest.raises(EdgeclfError, match="there is no label 'nobody'"):
+    with pytest.raises(OptionError, match="there is no label 'nobody'"):
         Classifier.open(bundle, allow=["nobody"])
 
 
 class Seen(FakeRunner):
-    """Keeps the middle pixel of what it is given, as BGR."""
+    """Keeps the middle pixel of its input, as BGR."""
 
     def infer(self, batch):
         self.pixel = tuple(batch[0, batch.shape[1] // 2, batch.shape[2] // 2])
@@ -119,7 +119,7 @@ def middle_of(image, **options):
         ((31, 15, 1, 1), YELLOW),
     ],
 )
-def test_a_region_in_pixels_or_in_shares_is_all_that_the_model_sees(roi, color):
+def test_the_model_sees_only_the_region_in_pixels_or_fractions(roi, color):
     assert middle_of(quarters(32, 16), roi=roi) == color
 
 
@@ -138,7 +138,7 @@ def test_a_region_outside_of_the_image_is_refused_with_both(roi):
         middle_of(quarters(32, 16), roi=(0, 0, 32, 16), rotation=90)
 
 
-def test_shares_above_one_are_told_from_pixels():
+def test_fractions_above_one_are_not_taken_for_pixels():
     with pytest.raises(
         ImageError, match=r"holds a float, so fractions from 0 to 1 were expected; give pixels as whole"
     ):
@@ -201,7 +201,7 @@ def test_a_batch_is_one_inference_and_its_time_is_shared():
     assert all(set(result.timings_ms) == {"preprocess", "inference", "postprocess"} for result in results)
 
 
-def test_other_confidences_decide_anew():
+def test_other_confidences_give_another_decision():
     classifier = fixed(0, np.log(6), np.log(3), threshold=0.5, deny=["a"])
     result = classifier.decide(classifier.classify(noise(8, 8)), np.array([0.0, 0.45, 0.55]), 1)
     assert (result.label, result.confidence) == (UNKNOWN, 0.45)
@@ -218,6 +218,6 @@ def test_only_backends_that_can_infer_several_images_at_once_do(bundle):
             assert classifier.at_once == expected
 
 
-def test_the_pixels_are_those_of_preprocess_alone(classifier):
+def test_the_pixels_are_exactly_those_of_preprocess(classifier):
     batch = as_batch([preprocess(noise(64, 64)[8:40, 4:60], classifier.preprocessing)])
     assert np.array_equal(classifier.prepare(noise(64, 64), roi=(4, 8, 56, 32)), batch)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime.classify.decision import Decider, allowed_places, softmax
-from edgeclf_runtime.errors import EdgeclfError
+from edgeclf_runtime.errors import OptionError
 
 LABELS = ("cat", "dog", "horse")
 
@@ -37,13 +37,13 @@ def test_equal_confidences_come_in_the_order_of_the_labels():
     assert names(decide(1, 1, 1)[2]) == ["a", "b", "c"]
 
 
-def test_as_many_labels_are_listed_as_were_asked_for_and_are_there():
+def test_the_requested_number_of_labels_is_listed_if_there_are_as_many():
     assert names(decide(0, 2, 1, top_k=2)[2]) == ["b", "c"]
     assert names(decide(0, 2, 1, top_k=99)[2]) == ["b", "c", "a"]
 
 
 @pytest.mark.parametrize("name", ["unknown", "Unknown", "UNKNOWN"])
-def test_a_label_named_unknown_is_told_from_one_that_was_rejected(name):
+def test_a_label_named_unknown_differs_from_a_rejected_one(name):
     decider = Decider(["cat", name])
     kept = decider.decide(np.array([0.4, 0.6]), 1, 0.6)
     rejected = decider.decide(np.array([0.4, 0.6]), 1, 0.7)
@@ -56,7 +56,7 @@ def test_the_candidate_is_the_label_that_was_chosen_and_not_the_most_likely():
     assert (decision.candidate, decision.confidence, decision.top[0][0]) == ("cat", 0.45, "dog")
 
 
-def test_labels_that_are_not_allowed_are_never_answered_and_the_rest_sums_to_one():
+def test_labels_that_are_not_allowed_are_never_returned_and_the_rest_sums_to_one():
     for choice in ({"deny": ["b"]}, {"allow": ["a", "c"]}, {"allow": ("a", "b", "c"), "deny": "b"}):
         assert confidences_of([0, 9, np.log(3)], **choice) == pytest.approx([0.25, 0, 0.75])
         top = decide(0, 9, np.log(3), **choice)[2]
@@ -64,21 +64,21 @@ def test_labels_that_are_not_allowed_are_never_answered_and_the_rest_sums_to_one
         assert [round(confidence, 6) for _, confidence in top] == [0.75, 0.25]
 
 
-def test_a_label_that_is_all_but_impossible_can_still_be_the_only_one_allowed():
+def test_even_a_nearly_impossible_label_can_be_the_only_one_allowed():
     assert decide(0, 5000, -5000, allow=["c"]) == ("c", 1.0, [("c", 1.0)])
 
 
 @pytest.mark.parametrize("choice", ["allow", "deny"])
-def test_a_label_that_is_not_there_is_answered_with_the_nearest(choice):
-    with pytest.raises(EdgeclfError, match="there is no label 'hors'; the nearest are: horse"):
+def test_the_error_for_an_unknown_label_lists_the_nearest_ones(choice):
+    with pytest.raises(OptionError, match="there is no label 'hors'; the nearest are: horse"):
         Decider(LABELS, **{choice: ["hors"]})
-    with pytest.raises(EdgeclfError, match="there is no label 'zebra 1'; the labels are: cat, dog, horse"):
+    with pytest.raises(OptionError, match="there is no label 'zebra 1'; the labels are: cat, dog, horse"):
         Decider(LABELS, **{choice: "zebra 1"})
 
 
-def test_labels_of_which_none_is_left_are_refused():
+def test_allow_and_deny_must_leave_a_label():
     for choice in ({"deny": LABELS}, {"allow": []}, {"allow": ["cat"], "deny": ["cat"]}):
-        with pytest.raises(EdgeclfError, match="leave no label to answer with; the labels are: cat, dog, horse"):
+        with pytest.raises(OptionError, match="leave no label to return; the labels are: cat, dog, horse"):
             Decider(LABELS, **choice)
 
 

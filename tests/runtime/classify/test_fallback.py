@@ -3,7 +3,7 @@ import threading
 import numpy as np
 import pytest
 
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.golden import golden_images, read_golden
 from edgeclf_runtime.errors import BackendError
@@ -12,7 +12,7 @@ from edgeclf_runtime.images.preprocess import Preprocessing
 from tests.support.pictures import noise
 
 
-def test_where_there_is_nothing_to_fall_back_to_the_backends_error_is_raised():
+def test_without_a_fallback_the_backends_error_is_raised():
     classifier = Classifier(FakeRunner([1, 2], fail_after=1), "ab", Preprocessing(8, 8))
     assert classifier.classify(noise(8, 8)).label == "b"
     with pytest.raises(BackendError, match="the fake backend fails after 1 inferences"):
@@ -74,7 +74,7 @@ def test_the_model_that_takes_over_brings_its_own_threshold_but_not_over_the_use
             assert classifier.in_use[2:] == (2.0, expected)
 
 
-def test_when_none_is_left_that_is_an_error_and_the_next_frame_is_tried_again(bundle):
+def test_when_no_backend_is_left_it_is_an_error_and_the_next_frame_is_tried_again(bundle):
     with Classifier.open(bundle, "fp32", "onnxruntime") as classifier:
         whole = classifier.runner
         use(classifier, Failing(whole))

@@ -4,7 +4,7 @@ import platform
 import numpy as np
 import pytest
 
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.golden import check_golden, golden_images, read_golden
 from edgeclf_runtime.errors import BackendError, BundleError
 from edgeclf_runtime.images.preprocess import as_batch, preprocess
@@ -14,7 +14,7 @@ from tests.support.sealing import replace_file, reseal
 
 
 class Altered(Runner):
-    """A model's runner whose logits, or input, went wrong on the way."""
+    """A model's runner that alters its input or logits."""
 
     backend = "altered"
 
@@ -85,7 +85,7 @@ def test_one_bit_in_every_pixel_is_more_than_the_tolerance_allows(opened, runner
 
 @pytest.mark.parametrize("wrong", [lambda logits: logits[:, 1:], lambda logits: logits[0]], ids=["short", "flat"])
 def test_logits_of_another_shape_are_an_error(opened, runner, wrong):
-    with pytest.raises(BackendError, match="fp32 on altered answers with logits of shape"):
+    with pytest.raises(BackendError, match="fp32 on altered returned logits of shape"):
         check(opened, Altered(runner, logits=wrong))
 
 
@@ -129,11 +129,11 @@ def test_labels_in_another_order_than_the_logits_are_refused(copied):
 
     reseal(copied, move)
     moved = open_bundle(copied)
-    with pytest.raises(BundleError, match=r"expected.json: the label 0 is '3' there and '5' in the manifest; make"):
+    with pytest.raises(BundleError, match=r"expected.json: label 0 is '3' in this file and '5' in the manifest; make"):
         read_golden(moved)
 
 
-def test_golden_images_without_labels_are_of_an_earlier_bundle(copied):
+def test_golden_images_without_labels_come_from_an_earlier_bundle(copied):
     path = copied / "golden" / "expected.json"
     golden = json.loads(path.read_text())
     del golden["labels"]

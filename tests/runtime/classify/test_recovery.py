@@ -1,4 +1,4 @@
-"""The return of a better backend after a fallback, and what is seen of both."""
+"""The return of a better backend after a fallback, and the reports of both."""
 
 import contextlib
 import json
@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify import recovery, selection
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.golden import golden_images
@@ -18,9 +18,9 @@ from edgeclf_runtime.device.time_limit import Hung
 from edgeclf_runtime.errors import BackendError
 from edgeclf_runtime.fake import FakeCamera
 from edgeclf_runtime.sinks.live.sink import LiveSink
-from edgeclf_runtime.streaming.service import Run
+from edgeclf_runtime.streaming.run_loop import Run
 from edgeclf_runtime.streaming.stream import StreamEvent, follow
-from tests.runtime.streaming.test_run import Listener, Systemd
+from tests.runtime.streaming.test_run_loop import Listener, Systemd
 from tests.support.faults import in_threads, raising
 
 GONE = RuntimeError("the device was lost")
@@ -45,14 +45,14 @@ def shared(bundle, opener, monkeypatch):
 
 
 def wait_for_attempts():
-    """Wait for the end of what is tried in the background."""
+    """Wait for the end of the attempts in the background."""
     for thread in threading.enumerate():
         if thread.name == "recovery":
             thread.join(30)
 
 
 class Gate:
-    """Lets a backend be opened when it is told to, and notes how often somebody tried."""
+    """Lets a backend be opened on request, and counts the attempts."""
 
     def __init__(self, error=GONE):
         self.error, self.tries = error, 0
@@ -99,9 +99,9 @@ def test_a_better_backend_comes_back_after_its_golden_images_and_without_a_pause
     assert shared.classify(images[0]).backend == "onnxruntime"
     # It classified the golden images before anything else.
     assert opener.runners[-1].inferences == len(images) + 1
-    levels = {record.levelname for record in caplog.records if "does not work again yet" in record.message}
+    levels = {record.levelname for record in caplog.records if "does not work yet" in record.message}
     assert levels == {"INFO"}
-    assert "fp32 on onnxruntime works again, and replaces fp32 on opencv" in caplog.text
+    assert "fp32 on onnxruntime works again and replaces fp32 on opencv" in caplog.text
 
 
 @pytest.mark.slow
@@ -117,7 +117,7 @@ def test_threads_go_on_while_backends_fail_and_come_back(shared, opener, images)
     assert opener.backends[:3] == ["onnxruntime", "opencv", "onnxruntime"]
 
 
-def test_one_that_gives_wrong_numbers_does_not_come_back(shared, opener, images, monkeypatch):
+def test_a_backend_with_wrong_logits_does_not_come_back(shared, opener, images, monkeypatch):
     checked, check_golden = threading.Event(), selection.check_golden
 
     def check(bundle, model, runner):
@@ -133,7 +133,7 @@ def test_one_that_gives_wrong_numbers_does_not_come_back(shared, opener, images,
 
 
 @pytest.mark.slow
-def test_one_that_never_passed_here_is_not_tried(shared, opener, images, bundle):
+def test_a_backend_that_never_passed_here_is_not_retried(shared, opener, images, bundle):
     opened = open_bundle(bundle)
     fp32 = opened.model("fp32")._replace(backends=("onnxruntime", "opencv"))
     gate = Gate()
@@ -159,7 +159,7 @@ def test_nothing_is_opened_after_closing_and_what_opens_then_is_closed(shared, o
     assert shared.backend == "opencv"
 
 
-def test_one_that_hangs_is_tried_a_few_times_and_no_more(shared, opener, images):
+def test_a_backend_that_hangs_is_retried_only_a_few_times(shared, opener, images):
     gate = Gate(Hung("fp32 on onnxruntime did not answer within 60 s"))
     fall_back(shared, opener, images, gate)
     wait_for_attempts()
@@ -167,7 +167,7 @@ def test_one_that_hangs_is_tried_a_few_times_and_no_more(shared, opener, images)
     assert shared.classify(images[0]).backend == "opencv"
 
 
-def test_one_that_hangs_again_and_again_is_passed_over_in_a_fallback_too(bundle, opener):
+def test_a_backend_that_hangs_repeatedly_is_passed_over_in_a_fallback_too(bundle, opener):
     opened = open_bundle(bundle)
     model = opened.model("fp32")
     chosen = selection.Selection(opened, [(model, "onnxruntime"), (model, "opencv")], threads=1)
@@ -204,7 +204,7 @@ class Attempts:
         return False
 
 
-def test_attempts_become_rare_and_do_not_begin_anew_for_one_that_fails_at_once():
+def test_attempts_become_rarer_and_stay_rare_for_a_backend_that_fails_at_once():
     attempts = Attempts(works=[3])
 
     def come_back(*_):
@@ -233,10 +233,10 @@ def test_a_stream_says_when_it_is_degraded_and_restored(shared, opener, images):
     assert json.loads(degraded.to_json())["state"] == "degraded"
     assert degraded.reason.startswith("fp32 on onnxruntime is replaced by fp32 on opencv: ")
     assert "the device was lost" in degraded.reason
-    assert (restored.state, restored.reason) == ("restored", "classifying by fp32 on onnxruntime again")
+    assert (restored.state, restored.reason) == ("restored", "classifying with fp32 on onnxruntime again")
 
 
-def test_a_camera_that_is_back_is_said_to_be_degraded_still(shared, opener, images):
+def test_a_camera_that_is_back_is_still_reported_as_degraded(shared, opener, images):
     fall_back(shared, opener, images, Gate())
     camera = FakeCamera(images[:1], loop=True, fail_after=2)
     items = follow(shared, camera)
@@ -245,7 +245,7 @@ def test_a_camera_that_is_back_is_said_to_be_degraded_still(shared, opener, imag
     items.close()
 
 
-def test_sinks_and_systemd_hear_of_another_backend_and_no_loss_is_counted(shared, opener, images):
+def test_another_backend_is_reported_to_sinks_and_systemd_and_is_not_a_loss(shared, opener, images):
     opener.on_open["onnxruntime"] = Gate()
     opener.runners[0].fault = raising(GONE, after=opener.runners[0].inferences + 2)
     sink, systemd = Listener(), Systemd()
@@ -267,7 +267,7 @@ def test_the_live_page_says_why_it_is_degraded_and_stays_live():
 
 
 @pytest.mark.slow
-def test_the_newest_fallback_that_is_not_undone_is_shown(bundle, opener, images):
+def test_the_latest_fallback_in_effect_is_shown(bundle, opener, images):
     opened = open_bundle(bundle)
     fp32, int8 = opened.model("fp32"), opened.model("int8-cpu")
     models = (fp32._replace(backends=("onnxruntime", "opencv")), int8._replace(backends=("onnxruntime",)))
@@ -289,9 +289,7 @@ def test_the_newest_fallback_that_is_not_undone_is_shown(bundle, opener, images)
 
 
 @pytest.mark.slow
-def test_what_is_tried_in_the_background_does_not_tell_systemd_that_the_program_is_at_work(
-    shared, opener, images, monkeypatch
-):
+def test_attempts_in_the_background_do_not_extend_systemds_watchdog(shared, opener, images, monkeypatch):
     gate, said = Gate(), []
 
     @contextlib.contextmanager

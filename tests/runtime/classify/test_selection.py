@@ -3,11 +3,11 @@ import sys
 
 import pytest
 
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify import selection, tuning
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.selection import Selection, candidates, open_proven
-from edgeclf_runtime.errors import BackendError, BundleError
+from edgeclf_runtime.errors import BackendError, BundleError, OptionError
 from edgeclf_runtime.fake import FakeRunner
 from edgeclf_runtime.runners import backend_version
 from tests.support.cuda_builds import CudaBuild
@@ -45,7 +45,7 @@ def test_the_first_model_for_the_machine_is_used(bundle):
 
 
 @pytest.mark.slow
-def test_a_model_that_fails_its_golden_images_is_passed_over_aloud(copied, caplog):
+def test_a_model_that_fails_its_golden_images_is_passed_over_with_a_warning(copied, caplog):
     reseal(copied, spoil_int8)
     with caplog.at_level(logging.WARNING), Classifier.open(copied) as classifier:
         assert classifier.model == "fp32"
@@ -56,7 +56,7 @@ def test_without_onnxruntime_the_float_model_runs_on_opencv(opened, monkeypatch,
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with Classifier.open(opened) as classifier:
         assert (classifier.model, classifier.backend) == ("fp32", "opencv")
-    assert caplog.text.count("onnxruntime is not there for") == 1
+    assert caplog.text.count("onnxruntime is not installed for") == 1
     assert "fp32 on onnxruntime" in caplog.text
 
 
@@ -69,7 +69,7 @@ def test_without_onnxruntime_openvino_runs_int8(opened, monkeypatch):
         assert (classifier.model, classifier.backend) == ("int8-cpu", "openvino")
 
 
-def test_openvino_that_is_not_there_is_not_worth_a_word(opened, monkeypatch, caplog):
+def test_a_missing_openvino_is_not_logged(opened, monkeypatch, caplog):
     fp32 = opened.model("fp32")._replace(backends=("openvino", "onnxruntime"))
     monkeypatch.setitem(sys.modules, "openvino", None)
     with Classifier.open(opened._replace(models=(fp32,)), "fp32") as classifier:
@@ -77,19 +77,19 @@ def test_openvino_that_is_not_there_is_not_worth_a_word(opened, monkeypatch, cap
     assert caplog.text == ""
 
 
-def test_where_no_model_runs_each_reason_is_told_once(copied, caplog, monkeypatch):
+def test_if_no_model_runs_each_reason_is_reported_once(copied, caplog, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(BackendError) as caught:
         Classifier.open(copied, backend="onnxruntime")
     message = str(caught.value)
     assert message.startswith("no model of copy.edge runs on this machine:\n  ")
-    assert message.count("onnxruntime is not there for") == 1
+    assert message.count("onnxruntime is not installed for") == 1
     assert "-m pip install onnxruntime" in message
     assert all(model.name in message for model, _ in candidates(open_bundle(copied), backend="onnxruntime"))
     assert caplog.text == ""
 
 
-def test_a_model_that_the_backend_cannot_load_is_told_with_the_backends_words(copied):
+def test_a_model_that_a_backend_cannot_load_is_reported_with_the_backends_words(copied):
     replace_file(copied, "model.fp32.onnx", b"no model")
     with pytest.raises(BackendError, match=r"onnxruntime .* cannot load .*model\.fp32\.onnx"):
         Classifier.open(copied, "fp32", "onnxruntime")
@@ -122,11 +122,11 @@ def test_each_pair_is_opened_once_and_then_none_is_left(opened):
             selection.open_next()
 
 
-def test_names_that_are_not_there_list_those_that_are(opened):
+def test_errors_for_unknown_names_list_the_known_ones(opened):
     with pytest.raises(BundleError, match=r"holds no model 'fp8'; it holds .*fp32"):
         Classifier.open(opened, "fp8")
     with pytest.raises(
-        BackendError, match="no model here runs on the backend 'abacus'; use --backend onnxruntime or opencv"
+        OptionError, match="no model here runs on the backend 'abacus'; use --backend onnxruntime or opencv"
     ):
         Classifier.open(opened, backend="abacus")
     with pytest.raises(BackendError, match="int8-cpu does not run on the backend 'opencv'; use --backend onnxruntime"):
@@ -158,7 +158,7 @@ def test_with_cuda_in_onnxruntime_float_models_come_before_int8_which_stays_on_t
 
 
 @pytest.mark.parametrize("failure", ["raises", "infers", "falls back"])
-def test_where_that_cuda_does_not_work_the_manifests_order_counts(int8_first, monkeypatch, failure):
+def test_if_cuda_does_not_work_the_manifests_order_is_used(int8_first, monkeypatch, failure):
     CudaBuild(monkeypatch, failure)
     with Classifier.open(int8_first, threads=1) as classifier:
         assert (classifier.model, classifier.backend) == ("int8-cpu", "onnxruntime")
@@ -167,7 +167,7 @@ def test_where_that_cuda_does_not_work_the_manifests_order_counts(int8_first, mo
 
 
 @pytest.mark.slow
-def test_what_gives_way_on_the_cpu_is_still_there_when_int8_fails(copied, monkeypatch, caplog):
+def test_a_model_that_was_moved_back_on_the_cpu_is_used_when_int8_fails(copied, monkeypatch, caplog):
     reseal(copied, spoil_int8)
     CudaBuild(monkeypatch, "raises")
     opened = open_bundle(copied)._replace(order={"default": ["int8-cpu", "fp32"]})
@@ -176,7 +176,7 @@ def test_what_gives_way_on_the_cpu_is_still_there_when_int8_fails(copied, monkey
     assert "passed over int8-cpu on onnxruntime: FAIL: " in caplog.text
 
 
-def test_what_was_measured_counts_even_where_cuda_does_not_work(int8_first, monkeypatch):
+def test_a_measured_order_is_used_even_if_cuda_does_not_work(int8_first, monkeypatch):
     CudaBuild(monkeypatch, "raises")
     figures = {"fp32 on onnxruntime": 2.0, "int8-cpu on onnxruntime": 4.0, "fp32 on opencv": 9.0}
     monkeypatch.setattr(tuning, "measure", lambda *_: figures)
@@ -186,7 +186,7 @@ def test_what_was_measured_counts_even_where_cuda_does_not_work(int8_first, monk
 
 @pytest.fixture
 def for_arm(opened):
-    """The bundle with what an Arm board is given."""
+    """The bundle with the models for an Arm board."""
     backends = {"fp32": ("tensorrt", "onnxruntime", "opencv"), "fp16": ("tensorrt",), "int8-arm": ("onnxruntime",)}
     models = tuple(m._replace(backends=backends[m.name]) for m in opened.models if m.name in backends)
     return opened._replace(models=models, order={"aarch64": ["fp16", "fp32", "int8-arm"], "default": ["fp32"]})

@@ -1,4 +1,4 @@
-"""One classifier and several threads, on every backend that is here: while it works, fails, hangs and is closed."""
+"""One classifier and several threads, on every installed backend: while it works, fails, hangs and is closed."""
 
 import logging
 import threading
@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify import active_backend, selection
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.golden import golden_images, read_golden
@@ -81,7 +81,7 @@ def test_a_backend_that_fails_under_threads_is_replaced_once(classifier, opener,
     assert opener.wrong == []
 
 
-def test_what_failed_is_closed_by_the_last_thread_that_leaves_it(classifier, opener, images, labels):
+def test_a_failed_backend_is_closed_by_the_last_thread_that_leaves_it(classifier, opener, images, labels):
     inside, leave, results = threading.Event(), threading.Event(), []
 
     def fault(number):
@@ -250,7 +250,7 @@ def test_a_backend_that_cannot_be_closed_is_logged_and_the_next_answers(classifi
 
 
 @pytest.mark.parametrize("concurrent", [False, True])
-def test_one_that_hangs_is_left_alone_until_it_returns(concurrent, caplog, monkeypatch):
+def test_a_backend_that_hangs_is_not_closed_until_it_returns(concurrent, caplog, monkeypatch):
     monkeypatch.setattr(active_backend, "CLOSE_S", 0.05)
     leave, labels = threading.Event(), []
     runner = Watched(FakeRunner([1, 2]), lambda number: leave.wait(30))
@@ -261,7 +261,7 @@ def test_one_that_hangs_is_left_alone_until_it_returns(concurrent, caplog, monke
     assert runner.entered.wait(30)
     with caplog.at_level(logging.WARNING):
         shared.close()
-    assert caplog.text.count("model on fake is not closed: an inference does not return") == 1
+    assert caplog.text.count("model on fake is not closed, because an inference does not return") == 1
     assert not runner.was_closed.is_set()
     leave.set()
     hanging.join(30)
@@ -269,7 +269,7 @@ def test_one_that_hangs_is_left_alone_until_it_returns(concurrent, caplog, monke
     assert (runner.wrong, labels) == ([], ["b"])
 
 
-def test_who_waits_behind_one_that_hangs_is_let_go_when_the_classifier_is_closed(monkeypatch):
+def test_closing_releases_threads_that_wait_behind_an_inference_that_hangs(monkeypatch):
     monkeypatch.setattr(active_backend, "CLOSE_S", 0.05)
     leave, refused = threading.Event(), []
     runner = Watched(FakeRunner([1, 2]), lambda number: leave.wait(30))
@@ -312,7 +312,7 @@ def test_two_cameras_share_a_classifier_that_falls_back(classifier, opener, imag
 
 
 class Next:
-    """What comes next, without a bundle."""
+    """A selection without a bundle."""
 
     def __init__(self, model, runner):
         self.found = [(model, runner)]
@@ -333,7 +333,7 @@ def test_a_smoothed_label_has_the_threshold_of_the_model_that_gave_it(opened):
             "unknown",
         ]
         with pytest.raises(
-            BackendError, match=r"fails after 1 .*\nnothing is left\nwhat failed before:\nfirst on fake: "
+            BackendError, match=r"fails after 1 .*\nnothing is left\nearlier failures:\nfirst on fake: "
         ):
             classifier.classify(noise(8, 8))
     assert (first.closed, second.closed) == (True, True)

@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from edgeclf_runtime.bundle.open import Tolerance
+from edgeclf_runtime.bundle.open_bundle import Tolerance
 from edgeclf_runtime.classify import tuning
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.selection import candidates
@@ -51,7 +51,7 @@ def test_a_real_measurement_gives_milliseconds_of_every_pair(opened):
 
 
 @pytest.mark.slow
-def test_the_pairs_take_turns_and_one_alone_is_loaded(opened, monkeypatch):
+def test_the_pairs_take_turns_and_only_one_is_loaded(opened, monkeypatch):
     loaded, turns = [], []
     real = tuning.open_proven
 
@@ -71,7 +71,7 @@ def test_the_pairs_take_turns_and_one_alone_is_loaded(opened, monkeypatch):
 
 
 @pytest.mark.slow
-def test_what_fails_its_golden_images_is_not_measured(opened, caplog):
+def test_a_pair_that_fails_its_golden_images_is_not_measured(opened, caplog):
     broken = opened._replace(
         models=tuple(
             model._replace(tolerances={"default": Tolerance(0.0, 0.0, 0.0)}) if model.name == "int8-cpu" else model
@@ -90,14 +90,14 @@ def test_the_fastest_comes_first_and_is_remembered(opened, measured):
     assert names(tuning.recall(opened, pairs)) == [OPENCV, ORT, INT8]
 
 
-def test_int8_is_used_where_it_was_measured_to_be_faster_and_not_by_chance(opened, measured):
+def test_int8_is_used_only_if_it_is_clearly_faster(opened, measured):
     pairs = candidates(opened)
     for int8, first in ((4.0, INT8), (4.9, ORT), (5.1, ORT)):
         measured(int8=int8, ort=5.0, opencv=9.0)
         assert names(tuning.tune(opened, pairs))[0] == first
 
 
-def test_what_does_not_run_comes_last(opened, measured):
+def test_a_pair_that_does_not_run_comes_last(opened, measured):
     measured(ort=7.0, opencv=5.0)
     assert names(tuning.tune(opened, candidates(opened))) == [OPENCV, ORT, INT8]
 
@@ -139,7 +139,7 @@ def test_another_device_or_version_measures_for_itself(opened, measured, monkeyp
     assert names(tuning.recall(opened, pairs, threads))[0] == INT8
 
 
-def test_several_devices_share_one_file_which_does_not_grow_for_ever(opened, measured, file):
+def test_several_devices_share_one_file_of_limited_size(opened, measured, file):
     measured(int8=9.0, ort=7.0, opencv=5.0)
     for threads in range(1, 40):
         tuning.tune(opened, candidates(opened), threads)
@@ -160,12 +160,12 @@ def test_several_devices_share_one_file_which_does_not_grow_for_ever(opened, mea
         b" " * (2 << 20),
     ],
 )
-def test_a_file_that_is_not_as_it_was_written_is_a_warning_and_is_written_anew(opened, measured, file, caplog, content):
+def test_a_damaged_file_is_a_warning_and_is_replaced(opened, measured, file, caplog, content):
     file.parent.mkdir(parents=True)
     file.write_bytes(content)
     pairs = candidates(opened)
     assert tuning.recall(opened, pairs) == pairs
-    assert f"what was measured before cannot be read from {file}" in caplog.text
+    assert f"earlier measurements in {file} cannot be read" in caplog.text
     measured(int8=9.0, ort=7.0, opencv=5.0)
     tuning.tune(opened, pairs)
     caplog.clear()
@@ -178,7 +178,7 @@ def test_a_cache_that_cannot_be_written_is_a_warning(opened, measured, monkeypat
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "taken"))
     measured(int8=9.0, ort=7.0, opencv=5.0)
     assert names(tuning.tune(opened, candidates(opened)))[0] == OPENCV
-    assert "what was measured cannot be remembered" in caplog.text
+    assert "the measurements cannot be stored" in caplog.text
 
 
 def test_without_a_name_for_the_cache_it_is_in_the_users_home(opened, measured, monkeypatch, tmp_path):
@@ -189,14 +189,14 @@ def test_without_a_name_for_the_cache_it_is_in_the_users_home(opened, measured, 
     assert (tmp_path / ".cache" / "edgeclf" / "tuning" / f"{opened.id}.json").is_file()
 
 
-def test_what_was_measured_is_told_to_those_who_listen(opened, measured, caplog):
+def test_measurements_are_logged(opened, measured, caplog):
     measured(int8=9.0, ort=7.0, opencv=5.0)
     with caplog.at_level(logging.INFO):
         tuning.tune(opened, candidates(opened))
     assert f"'{INT8}': 9.0" in caplog.text
 
 
-def test_what_was_measured_is_shown_with_reasons_and_with_what_was_remembered(opened, monkeypatch):
+def test_measurements_are_shown_with_reasons_and_earlier_measurements(opened, monkeypatch):
     shown = []
 
     def measure(bundle, pairs, threads, failures):
@@ -208,23 +208,23 @@ def test_what_was_measured_is_shown_with_reasons_and_with_what_was_remembered(op
         tuning.tune(opened, candidates(opened), show=shown.append)
     first, second = (str(report).splitlines() for report in shown)
     assert first == [
-        "measured on this device, the fastest first:",
+        "measured on this device, fastest first:",
         "model on backend           p50 ms  golden images",
         "int8-cpu on onnxruntime     4.500  passed",
         "fp32 on onnxruntime         9.250  passed",
         "fp32 on opencv                  -  opencv is broken",
     ]
-    assert "  passed; remembered from 20" in second[2]
+    assert "  passed; earlier on 20" in second[2]
     assert second[2].endswith("Z: 4.500 ms")
 
 
-def test_one_pair_has_nothing_to_be_compared_with(opened):
+def test_a_single_pair_is_not_measured(opened):
     shown = []
     tuning.tune(opened, candidates(opened, "int8-cpu"), show=shown.append)
-    assert str(shown[0]) == f"nothing to compare: {INT8} is all that could run here"
+    assert str(shown[0]) == f"nothing to compare: only {INT8} can run here"
 
 
-def test_what_fails_is_measured_with_its_reason(opened):
+def test_a_pair_that_fails_has_a_reason(opened):
     broken = opened._replace(
         models=tuple(model._replace(tolerances={"default": Tolerance(0.0, 0.0, 0.0)}) for model in opened.models)
     )
@@ -234,7 +234,7 @@ def test_what_fails_is_measured_with_its_reason(opened):
     assert all("FAIL" in reason for reason in failures.values())
 
 
-def test_figures_of_another_power_mode_do_not_count_and_the_log_says_so(opened, measured, monkeypatch, caplog):
+def test_measurements_in_another_power_mode_are_not_used_and_the_log_says_so(opened, measured, monkeypatch, caplog):
     facts = dict(tuning.machine_facts(), power_mode="5W (mode 1)")
     monkeypatch.setattr(tuning, "machine_facts", lambda: facts)
     measured(int8=9.0, ort=7.0, opencv=5.0)
@@ -242,7 +242,7 @@ def test_figures_of_another_power_mode_do_not_count_and_the_log_says_so(opened, 
     tuning.tune(opened, pairs)
     facts["power_mode"] = "MAXN (mode 0)"
     assert tuning.recall(opened, pairs) == pairs
-    assert "what was measured in power mode 5W (mode 1) does not count in MAXN (mode 0)" in caplog.text
+    assert "measurements in power mode 5W (mode 1) are not used in MAXN (mode 0)" in caplog.text
     caplog.clear()
     facts["processor"] = "another"
     assert tuning.recall(opened, pairs) == pairs

@@ -68,7 +68,7 @@ def test_frames_have_the_size_that_was_asked_for(bundle, monkeypatch):
     assert bench(bundle, **OPTIONS).frame_size == [1280, 720]
 
 
-def test_copies_to_a_gpu_are_told_apart_where_the_runner_tells_them(bundle, monkeypatch):
+def test_copies_to_a_gpu_are_a_separate_stage_if_the_runner_measures_them(bundle, monkeypatch):
     assert {row["transfer"] for row in bench(bundle, **OPTIONS).latency_ms.values()} == {None}
     monkeypatch.setattr(OnnxRuntimeRunner, "transfer_ms", 0.001, raising=False)
     report = bench(bundle, **OPTIONS)
@@ -82,7 +82,7 @@ def test_copies_to_a_gpu_are_told_apart_where_the_runner_tells_them(bundle, monk
 def test_energy_and_the_state_before_and_after_are_in_the_report(bundle, tmp_path):
     report = bench(bundle, root=str(nano(tmp_path)), **OPTIONS)
     assert all(joules > 0 for joules in report.joules_per_frame.values())
-    assert " mJ a frame; throttling unknown" in str(report)
+    assert " mJ per frame; throttling unknown" in str(report)
     assert report.telemetry["before"]["power_total_mw"] == report.telemetry["after"]["power_total_mw"] == 2875
     assert report.machine["board"] == "NVIDIA Jetson Nano Developer Kit"
 
@@ -129,7 +129,7 @@ def test_where_every_window_is_slow_there_are_no_figures_without_them(bundle, tm
 
 def test_a_bundle_of_which_nothing_runs_is_an_error(bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(BackendError, match="onnxruntime is not there for"):
+    with pytest.raises(BackendError, match="onnxruntime is not installed for"):
         bench(bundle, repeat=1, backend="onnxruntime")
 
 

@@ -23,7 +23,7 @@ from tests.support.starting import WAIT_S, output_of, start
 
 @pytest.fixture
 def film(tmp_path):
-    """A video of a minute."""
+    """A video of one minute."""
     path = tmp_path / "film.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (32, 16))
     for number in range(600):
@@ -54,7 +54,7 @@ def test_a_run_that_is_stopped_ends_with_its_summary(bundle, film, number):
 
 
 @pytest.mark.slow
-def test_systemd_is_told_when_a_run_is_ready_alive_and_at_its_end(bundle, tmp_path):
+def test_systemd_is_notified_when_a_run_is_ready_alive_and_stopping(bundle, tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(WAIT_S)
@@ -82,7 +82,7 @@ def test_a_run_whose_reader_has_gone_ends_quietly(bundle, film):
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_one_sentence(bundle, film):
+def test_a_full_disk_is_a_one_line_error(bundle, film):
     with open("/dev/full", "wb") as full:
         process = start(bundle, "run", "--source", film, stdout=full)
         code, _, err = output_of(process)
@@ -138,7 +138,7 @@ def test_selftest_without_a_backend_is_an_error(cli, monkeypatch):
     code, out, err = cli("selftest", "--backend", "onnxruntime")
     assert code == 1
     assert "-m pip install onnxruntime" in out
-    assert "error: no model could be run on this machine" in err
+    assert "error: no model runs on this machine" in err
 
 
 def test_without_onnxruntime_and_openvino_opencv_classifies(cli, photos, monkeypatch):
@@ -201,14 +201,14 @@ def test_every_photograph_that_a_user_would_expect_to_work_works(cli, photos):
         ("empty \u00fc.png", b"", "the file is empty; replace or remove it"),
     ],
 )
-def test_a_file_that_is_no_good_image_is_one_sentence(cli, tmp_path, name, data, message):
+def test_a_file_that_is_not_a_valid_image_is_a_one_line_error(cli, tmp_path, name, data, message):
     (tmp_path / name).write_bytes(data)
     code, out, err = cli("classify", tmp_path / name)
     assert (code, out) == (1, "")
     assert err == f"error: {tmp_path / name}: {message}\n"
 
 
-def test_files_after_one_that_is_no_image_are_classified_too(cli, photos, tmp_path):
+def test_files_after_one_that_is_not_an_image_are_classified_too(cli, photos, tmp_path):
     (tmp_path / "text.jpg").write_bytes(b"not a photograph\n")
     code, out, err = cli("classify", photos / "plain.png", tmp_path / "text.jpg", photos / "plain.png")
     assert code == 1
@@ -270,12 +270,12 @@ def test_a_run_of_a_film_that_was_cut_off_keeps_its_results_and_ends_with_1(cli,
     assert code == 1
     assert 3 < count < 20
     assert f"{count} frames classified, 0 dropped, {20 - count} unreadable" in err
-    assert f"error: {tmp_path}/cut.avi ended after {count} of 20 frames: the file is cut off" in err
+    assert f"error: {tmp_path}/cut.avi ended after {count} of 20 frames: the file is truncated" in err
     assert cv2.VideoCapture(str(tmp_path / "v.avi")).get(cv2.CAP_PROP_FRAME_COUNT) == count
 
 
 def options_of_one_value():
-    """Each command's options that take one value, with a value that they take."""
+    """Each command's options with one value, and a valid value."""
     parser = make_parser(dict.fromkeys(COMMANDS), "a.edge")
     commands = next(action for action in parser._actions if action.dest == "name").choices
     for name, command in sorted(commands.items()):
@@ -300,11 +300,11 @@ def test_an_option_that_is_given_twice_is_a_usage_error_and_not_the_last_of_them
     needed = {"run": ["--source", "x"], "classify": ["x"]}.get(command, []) if option != "--source" else []
     code, out, err = cli(command, *needed, option, value, option + "=" + value)
     assert (code, out) == (2, "")
-    what = "one source is read by one process" if option == "--source" else "one value was expected"
+    what = "a process reads one source" if option == "--source" else "one value was expected"
     assert f"argument {option}: it is given more than once; {what}" in err
 
 
-def test_a_damaged_bundle_is_one_sentence(cli, copied):
+def test_a_damaged_bundle_is_a_one_line_error(cli, copied):
     flip_byte(copied / "golden" / "000.png", 50)
     for arguments in (["info"], ["selftest"], ["classify", "a.png"], ["run", "--source", "a.avi"], ["bench"]):
         code, out, err = cli(*arguments, bundle=copied)
@@ -381,14 +381,11 @@ def test_a_run_stops_after_the_frames_that_were_asked_for(cli, film):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "data"), [("notes.txt", b"hello\n" * 100), ("film.mp4", b"\0\1\2\3" * 500)])
-def test_a_source_that_is_no_video_is_one_sentence(cli, tmp_path, name, data):
+def test_a_source_that_is_not_a_video_is_a_one_line_error(cli, tmp_path, name, data):
     (tmp_path / name).write_bytes(data)
     code, out, err = cli("run", "--source", tmp_path / name)
     assert (code, out) == (1, "")
-    assert (
-        err
-        == f"error: {tmp_path / name} cannot be opened: OpenCV reads no video in it; a video or an image was expected\n"
-    )
+    assert err == f"error: {tmp_path / name} cannot be opened: OpenCV cannot read it; expected a video or an image\n"
 
 
 @pytest.mark.slow

@@ -50,7 +50,7 @@ def test_this_machine_is_examined_from_top_to_bottom(bundle):
     assert json.loads(json.dumps(report.to_dict()))["passed"] == report.passed
 
 
-def test_without_a_bundle_the_machine_alone_is_examined():
+def test_without_a_bundle_only_the_machine_is_examined():
     assert list(dict.fromkeys(check.name for check in doctor().checks)) == NAMES
 
 
@@ -115,7 +115,7 @@ def test_the_report_fails_by_a_failure_and_not_by_a_warning(tmp_path):
     assert not failed.passed
 
 
-def test_what_was_found_commands_no_terminal_and_the_colors_are_the_reports_own():
+def test_findings_contain_no_terminal_codes_except_the_reports_own_colors():
     report = DoctorReport((Check("disk", "ok", "\x1b[31mred\x9b\nsecond\u202e", "\x1b]0;x\x07"),))
     text = report.text(color=True).replace("\033[32m", "").replace("\033[0m", "")
     assert all(line.isprintable() for line in text.split("\n"))

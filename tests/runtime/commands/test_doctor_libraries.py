@@ -89,7 +89,7 @@ def test_a_library_that_talks_does_not_disturb_the_answer(library):
 @pytest.mark.parametrize(
     ("version", "jetpack"), [("8.5.2.2", "5.1"), ("10.3.0", "6.1 or 6.2"), ("10.13.3.9", "7.0 or 7.1"), ("9.9", None)]
 )
-def test_a_tensorrt_is_told_by_its_jetpack(library, version, jetpack):
+def test_tensorrt_is_shown_with_its_jetpack(library, version, jetpack):
     library("tensorrt", f"__version__ = '{version}'")
     assert check_tensorrt().found == (f"{version}, as in JetPack {jetpack}" if jetpack else version)
 
@@ -118,7 +118,7 @@ def test_a_csi_camera_needs_its_plugin_and_its_daemon(tmp_path, library, command
     command("gst-inspect-1.0", "exit 1")
     assert check_opencv(root)[1].found == "GStreamer has no nvarguscamerasrc"
     command("gst-inspect-1.0", 'test "$1" = nvarguscamerasrc')
-    assert "nvargus-daemon does not run" in check_opencv(root)[1].found
+    assert "nvargus-daemon is not running" in check_opencv(root)[1].found
     write(tmp_path, {"tmp/argus_socket": ""})
     assert check_opencv(root)[1].status == "ok"
 
@@ -138,7 +138,7 @@ def test_an_opencv_that_reads_no_stream_is_a_warning(library):
     assert check_opencv()[0].status == "warning"
 
 
-def test_a_jetson_whose_gpu_is_not_there_is_told_so(tmp_path):
+def test_a_jetson_without_its_gpu_is_a_warning(tmp_path):
     check = check_cuda(str(nano(tmp_path)))
     assert (check.status, check.fix) == ("warning", "in a container: docker run --runtime nvidia")
     assert check_cuda(str(tmp_path / "pc")).found == "no NVIDIA GPU here"
@@ -156,7 +156,7 @@ def test_a_gpu_without_tensorrt_is_a_warning(tmp_path, library):
 
 
 @pytest.mark.slow
-def test_a_gpu_whose_cuda_runtime_does_not_answer_is_told_so(tmp_path, monkeypatch):
+def test_a_gpu_whose_cuda_runtime_does_not_answer_is_a_warning(tmp_path, monkeypatch):
     write(tmp_path, {"dev/nvhost-gpu": ""})
     monkeypatch.setattr(libraries, "_CUDA", "raise ImportError('libcudart is neither here nor there')")
     check = check_cuda(str(tmp_path))
@@ -180,8 +180,8 @@ def test_a_model_that_fails_its_golden_images_is_a_warning_while_another_runs(co
     reseal(copied, spoil_int8)
     models = check_bundle(str(copied), 60.0)[1:]
     assert models[0].status == "warning"
-    assert "but its answers differ by more than is allowed: FAIL: int8-cpu on onnxruntime: " in models[0].found
-    assert re.search(r"logits differ by \S+ at most \(allowed \S+\) and \S+ on average", models[0].found)
+    assert "but the logits differ by more than the limit: FAIL: int8-cpu on onnxruntime: " in models[0].found
+    assert re.search(r"logits differ by at most \S+ \(limit \S+\) and on average \S+", models[0].found)
     assert "ok" in [check.status for check in models]
 
 
@@ -210,7 +210,7 @@ def test_a_child_finds_nothing_in_the_working_directory(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_what_a_program_has_started_ends_with_it(tmp_path):
+def test_the_children_of_a_program_end_with_it(tmp_path):
     pid = tmp_path / "pid"
     status, _ = run(["sh", "-c", f"sleep 600 & echo $! > {pid}; wait"], timeout_s=1.0)
     assert status is None

@@ -35,7 +35,7 @@ def test_a_camera_that_this_user_may_not_open_names_the_group(tmp_path, monkeypa
     write(tmp_path, {"dev/video0": ""})
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may open everything
     [check] = check_cameras(str(tmp_path))
-    assert (check.status, check.found) == ("fail", "/dev/video0 may not be opened by this user")
+    assert (check.status, check.found) == ("fail", "this user may not open /dev/video0")
     assert check.fix.startswith("sudo usermod -aG ")
 
 
@@ -64,7 +64,7 @@ def test_a_cache_that_is_not_there_yet_is_looked_for_above(tmp_path):
 def test_a_cache_that_cannot_be_written_fails():
     check = check_cache("/proc/edgeclf")
     assert check.status == "fail"
-    assert check.found.startswith("/proc cannot be written (")
+    assert check.found.startswith("/proc is not writable (")
     assert "XDG_CACHE_HOME" in check.fix
 
 
@@ -85,7 +85,7 @@ def test_a_clock_before_the_making_of_the_bundle_fails(tmp_path):
 def test_a_clock_that_is_kept_right_is_ok(tmp_path):
     write(tmp_path, {"run/systemd/timesync/synchronized": ""})
     check = check_clock([], root=str(tmp_path))
-    assert (check.status, check.found.endswith(" UTC, synchronised")) == ("ok", True)
+    assert (check.status, check.found.endswith(" UTC, synchronized")) == ("ok", True)
 
 
 def test_memory_and_swap_are_given(tmp_path):
@@ -99,22 +99,22 @@ def test_memory_and_swap_are_given(tmp_path):
     assert check_memory(str(tmp_path / "none")).status == "unknown"
 
 
-def test_a_supply_that_was_too_weak_is_told(tmp_path):
+def test_a_weak_power_supply_is_reported(tmp_path):
     mode, throttling = check_power(str(orin(tmp_path)))
     assert (mode.status, mode.found) == ("ok", "MAXN_SUPER (mode 2), governor schedutil")
     assert (throttling.status, throttling.found) == (
         "warning",
-        "2 times instantaneous over-current; 48 degrees at most",
+        "2 times instantaneous over-current; at most 48 degrees",
     )
     write(tmp_path, {"sys/class/hwmon/hwmon3/oc3_event_cnt": "0\n"})
-    assert check_power(str(tmp_path))[1].found == "none since the start; 48 degrees at most"
+    assert check_power(str(tmp_path))[1].found == "none since the start; at most 48 degrees"
     write(tmp_path, {"sys/class/thermal/cooling_device1/cur_state": "1\n"})
-    assert check_power(str(tmp_path))[1].found == "now: gpu-throttle-alert; 48 degrees at most"
+    assert check_power(str(tmp_path))[1].found == "now: gpu-throttle-alert; at most 48 degrees"
 
 
-def test_what_a_machine_does_not_tell_is_unknown(tmp_path):
+def test_what_a_machine_does_not_report_is_unknown(tmp_path):
     assert [check.status for check in check_power(str(tmp_path))] == ["unknown", "unknown"]
-    assert check_power(str(nano(tmp_path)))[1].found == "unknown; 42 degrees at most"
+    assert check_power(str(nano(tmp_path)))[1].found == "unknown; at most 42 degrees"
 
 
 @pytest.mark.slow
@@ -188,7 +188,7 @@ def test_a_quota_and_a_limit_of_memory_are_shown(tmp_path, monkeypatch):
     assert check_processors(root).status == "ok"
     write(tmp_path, {"sys/fs/cgroup/cpu.max": "50000 100000\n", "sys/fs/cgroup/memory.max": "268435456\n"})
     check = check_processors(root)
-    assert (check.status, check.found) == ("warning", "time of 0.5 by a quota: 1 thread")
+    assert (check.status, check.found) == ("warning", "limited to 0.5 by a quota: 1 thread")
     assert "--cpus=" in check.fix
     check = check_memory(root)
     assert check.found.endswith("; this container or unit may use 268 MB")
@@ -197,7 +197,7 @@ def test_a_quota_and_a_limit_of_memory_are_shown(tmp_path, monkeypatch):
     assert check_memory(root).status == "ok"
 
 
-def test_shared_memory_is_looked_at_where_there_is_no_memfd(small_disk, monkeypatch):
+def test_shared_memory_is_checked_if_there_is_no_memfd(small_disk, monkeypatch):
     check = check_shared_memory()
     assert check.status == "ok"
     monkeypatch.setattr(frame_memory, "_memfd", lambda: -1)

@@ -13,7 +13,7 @@ LIVE = ("install-service", "--name", "pets", "--source", "csi://0")
 
 @pytest.fixture
 def units(tmp_path, monkeypatch):
-    """The folder of unit files, and none beside it."""
+    """The only folder of unit files."""
     folder = tmp_path / "units"
     folder.mkdir()
     monkeypatch.setattr(install, "UNITS", str(folder))
@@ -26,13 +26,13 @@ def units(tmp_path, monkeypatch):
 
 @pytest.fixture
 def cli(units, cli):
-    """Run a command, as everywhere; what it installs goes to ``units``."""
+    """Run a command; what it installs goes to ``units``."""
     return cli
 
 
 @pytest.fixture
 def unit(cli):
-    """The directives of the unit that a command line makes, as a list, and what is noted."""
+    """The directives of the unit for a command line, as a list, and the notes."""
 
     def make(*arguments, **options):
         code, out, err = cli(*arguments, "--dry-run", **options)
@@ -73,7 +73,7 @@ def test_a_service_writes_no_line_a_frame_to_the_journal_unless_asked(unit):
     assert "--quiet" in command(unit(*LIVE)[0])
     assert "--quiet" not in command(unit(*LIVE, "--json")[0])
     notes = unit(*LIVE)[1]
-    assert "nobody gets the results" in notes
+    assert "the results go nowhere" in notes
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_an_old_systemd_reads_the_password_file_itself(unit, tmp_path, monkeypat
 def test_a_password_that_everybody_could_read_is_refused(cli, options, option):
     code, out, err = cli("install-service", *options, "--dry-run")
     assert (code, out) == (1, "")
-    assert f"give it by {option} FILE, which the service gets by systemd's LoadCredential=" in err
+    assert f"use {option} FILE, which systemd passes to the service with LoadCredential=" in err
     assert "secret1" not in err
 
 
@@ -167,24 +167,24 @@ def test_a_password_that_a_service_does_not_inherit_is_refused(cli, monkeypatch)
         ([], 2, "--source"),
         (["--source", "csi://0", "--frames", "0"], 2, "is not a whole number of 1 or more"),
         (["--source", "csi://0", "--fly"], 2, "unrecognized arguments: --fly"),
-        (["--source", "ftp://x"], 1, "there is no source"),
-        (["--source", "no-such-film.mp4"], 1, "there is no source"),
-        (["--source", "csi://0", "--policy", "all"], 1, "is for files"),
-        (["--source", "csi://0", "--sink", "a.txt"], 1, "there is no output"),
-        (["--source", "csi://0", "--sink", "mqtt://broker"], 1, "is no MQTT address"),
-        (["--source", "csi://0", "--live", "x"], 1, "is no address for the live page"),
+        (["--source", "ftp://x"], 1, "no such source"),
+        (["--source", "no-such-film.mp4"], 1, "no such source"),
+        (["--source", "csi://0", "--policy", "all"], 1, "works with files only"),
+        (["--source", "csi://0", "--sink", "a.txt"], 1, "unknown output"),
+        (["--source", "csi://0", "--sink", "mqtt://broker"], 1, "is not an MQTT address"),
+        (["--source", "csi://0", "--live", "x"], 1, "is not an address for the live page"),
         (["--source", "csi://0", "--model", "fp8"], 1, "fp8"),
         (["--source", "csi://0", "--backend", "abacus"], 1, "abacus"),
         (["--source", "csi://0", "--allow", "unicorn"], 1, "there is no label 'unicorn'"),
-        (["--source", "csi://0", "--name", "a/b"], 1, "is not a name for a service"),
-        (["--source", "csi://0", "--name", "../x"], 1, "is not a name for a service"),
-        (["--source", "csi://0", "--name", ".x"], 1, "is not a name for a service"),
-        (["--source", "csi://0", "--name", ""], 1, "is not a name for a service"),
-        (["--source", "csi://0", "--user", "a b"], 1, "is not the name of a user"),
-        (["--source", "rtsp://h/{password}"], 1, "asks for a password"),
+        (["--source", "csi://0", "--name", "a/b"], 1, "is not a valid service name"),
+        (["--source", "csi://0", "--name", "../x"], 1, "is not a valid service name"),
+        (["--source", "csi://0", "--name", ".x"], 1, "is not a valid service name"),
+        (["--source", "csi://0", "--name", ""], 1, "is not a valid service name"),
+        (["--source", "csi://0", "--user", "a b"], 1, "is not a valid user name"),
+        (["--source", "rtsp://h/{password}"], 1, "needs a password"),
     ],
 )
-def test_what_run_would_refuse_is_refused_now(cli, options, code, message):
+def test_options_that_run_would_refuse_are_refused_at_once(cli, options, code, message):
     found, out, err = cli("install-service", *options, "--dry-run")
     assert (found, out) == (code, "")
     assert message in err
@@ -198,14 +198,14 @@ def test_a_bundle_in_somebodys_home_is_refused(cli, copied, tmp_path):
     by_link = cli(*LIVE, "--dry-run", bundle=tmp_path / "link" / "pets.edge")[0]
     shutil.move(str(tmp_path / "home" / "pets.edge"), str(copied))
     assert (code, by_link) == (1, 1)
-    assert "is in somebody's home, which a service does not see (ProtectHome=yes): copy it to another place" in err
+    assert "is in a user's home, which a service does not see (ProtectHome=yes): copy it to another folder" in err
 
 
 @pytest.mark.slow
 def test_a_bundle_that_others_can_change_is_noted(unit, copied):
-    assert "others than root can change" not in unit(*LIVE, bundle=copied)[1] or os.getuid() != 0
+    assert "users other than root can change" not in unit(*LIVE, bundle=copied)[1] or os.getuid() != 0
     (copied / "manifest.json").chmod(0o666)
-    assert f"others than root can change {copied}/manifest.json" in unit(*LIVE, bundle=copied)[1]
+    assert f"users other than root can change {copied}/manifest.json" in unit(*LIVE, bundle=copied)[1]
 
 
 def test_a_low_port_is_a_capability(unit):
@@ -266,7 +266,7 @@ def test_without_systemd_or_root_it_says_what_to_do(cli, units, monkeypatch, tmp
 
 @pytest.fixture
 def programs(tmp_path, monkeypatch):
-    """Programs that write down how they were called; returns what they wrote, or makes one fail."""
+    """Programs that record their calls; returns the record, or makes one program fail."""
     folder, log = tmp_path / "bin", tmp_path / "log"
     folder.mkdir()
     for name in ("systemctl", "useradd", "install", "systemd-run"):
@@ -330,7 +330,7 @@ def test_only_what_was_installed_is_uninstalled(cli, units, programs, text, mess
 
 def test_a_service_that_is_not_there_is_answered_with_those_that_are(cli, units, programs):
     (units / "others.service").write_text("[Unit]\n")
-    assert "made no service on this machine" in cli("uninstall-service", "--name", "pets")[2]
+    assert "installed no service on this machine" in cli("uninstall-service", "--name", "pets")[2]
     for name in ("line 4", "cats"):
         (units / (name + ".service")).write_text(MARK)
     err = cli("uninstall-service", "--name", "pets", "--dry-run")[2]

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.selection import candidates
 from edgeclf_runtime.commands.selftest import selftest
 from tests.support.sealing import reseal, spoil_int8
@@ -36,8 +36,8 @@ def test_one_model_that_fails_fails_the_test(copied):
     assert "logits differ by " in str(report)
 
 
-def test_a_model_that_no_backend_can_load_is_told_and_is_no_pass(bundle, monkeypatch):
+def test_a_model_that_no_backend_can_load_is_reported_and_does_not_pass(bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     report = selftest(bundle, "fp32", "onnxruntime")
     assert not report.passed
-    assert str(report).startswith("not run: fp32 on onnxruntime: onnxruntime is not there for ")
+    assert str(report).startswith("not run: fp32 on onnxruntime: onnxruntime is not installed for ")

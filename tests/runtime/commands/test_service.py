@@ -36,7 +36,7 @@ def test_a_service_comes_up_without_its_camera_stops_at_once_and_starts_again(sy
     sink = "out put/100% $HOME ${HOME} \\x20 \u00fc.jsonl"
     install(systemd, "pets", "--source", "/dev/video99", "--sink", sink)
     assert systemd.show("pets", "ActiveState") == "active"
-    assert systemd.show("pets", "StatusText").startswith("waiting for the camera: /dev/video99 is not there")
+    assert systemd.show("pets", "StatusText").startswith("waiting for the camera: /dev/video99 is not available")
     assert systemd.run("ls", "/var/lib/edgeclf/pets/out put") == sink.partition("/")[2] + "\n"
     assert systemd.run("stat", "-c", "%U", "/var/cache/edgeclf/pets", "/var/lib/edgeclf/pets") == "edgeclf\n" * 2
     systemd.run("systemctl", "stop", "pets")
@@ -49,7 +49,7 @@ def test_a_service_comes_up_without_its_camera_stops_at_once_and_starts_again(sy
 def test_each_start_of_a_service_records_to_a_file_of_its_own(systemd):
     install(systemd, "film", "--source", "test://", "--sink", "film.mp4", "--sink", "a.csv")
     for _ in range(2):
-        wait_until(lambda: systemd.show("film", "StatusText").startswith("classifying by"))
+        wait_until(lambda: systemd.show("film", "StatusText").startswith("classifying with"))
         systemd.run("systemctl", "restart", "film")
     systemd.run("systemctl", "stop", "film")
     films = systemd.run("ls", "/var/lib/edgeclf/film").split()
@@ -102,7 +102,7 @@ import numpy as np
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.fake import FakeCamera, FakeRunner
 from edgeclf_runtime.images.preprocess import Preprocessing
-from edgeclf_runtime.streaming.service import Run
+from edgeclf_runtime.streaming.run_loop import Run
 from edgeclf_runtime.sinks.base import Sink
 
 Model = collections.namedtuple("Model", "name temperature threshold")

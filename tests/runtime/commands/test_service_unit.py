@@ -34,7 +34,7 @@ AWKWARD = (
 
 
 def verify(text, folder, name="pets"):
-    """What systemd finds wrong with a unit, or a skipped test."""
+    """The errors that systemd finds in a unit; skips the test without systemd."""
     program = shutil.which("systemd-analyze")
     if program is None:
         pytest.skip("systemd-analyze is not installed (sudo apt-get install systemd)")

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 import edgeclf_runtime
-from edgeclf_runtime.capture.open import open_camera
+from edgeclf_runtime.capture.open_camera import open_camera
 from edgeclf_runtime.commands.doctor.checks import ask
 from edgeclf_runtime.device import child_process
 from edgeclf_runtime.device.child_process import find_program, start_child, without_working_folder
@@ -138,7 +138,7 @@ def test_a_camera_outlives_the_thread_that_opened_it():
 
 
 CHILDREN = {
-    "camera": "from edgeclf_runtime.capture.open import open_camera\nopen_camera('test://', wait=False).read(60)",
+    "camera": "from edgeclf_runtime.capture.open_camera import open_camera\nopen_camera('test://', wait=False).read(60)",
     "question": "from edgeclf_runtime.commands.doctor.checks import ask\nask('import time; time.sleep(600)')",
     "program": "from edgeclf_runtime.commands.doctor.checks import run\nrun(['/bin/sleep', '600'], 600)",
     "build": (

@@ -14,7 +14,7 @@ from edgeclf_runtime.errors import OutputError
 from edgeclf_runtime.files import user_folders
 from edgeclf_runtime.files.user_folders import cache_folder, home_folder, state_folder, temporary_folder
 from edgeclf_runtime.sinks.mqtt.sink import default_spool, parse_address
-from edgeclf_runtime.trt import cache
+from edgeclf_runtime.trt import engine_cache
 from tests.support.starting import output_of
 
 CODE = """
@@ -93,7 +93,7 @@ def test_a_folder_that_someone_else_created_is_not_used(monkeypatch, tmp_path, c
             own.rename(tmp_path / "tmp" / f"edgeclf-{real + 1}")
     assert cache_folder() is None
     assert "nothing is kept (" in caplog.text
-    assert cache.folders() == []
+    assert engine_cache.folders() == []
     with pytest.raises(OutputError, match="XDG_STATE_HOME"):
         default_spool(parse_address("mqtt://host/t"))
 

@@ -1,4 +1,4 @@
-"""Whatever a backend's library raises becomes a BackendError with its words, on every backend of the table."""
+"""Anything that a backend's library raises becomes a BackendError with its words, on every backend of the table."""
 
 import importlib
 import logging
@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.selection import candidates
 from edgeclf_runtime.classify.tuning import measure
@@ -64,7 +64,7 @@ def runner_of(backend):
 
 @every_backend
 @every_error
-def test_what_the_import_of_a_library_raises_is_a_backend_error(bundle, broken, backend, error):
+def test_any_error_of_a_librarys_import_is_a_backend_error(bundle, broken, backend, error):
     broken(backend, error)
     with pytest.raises(BackendError) as caught:
         open_runner(backend, bundle / "model.fp32.onnx")
@@ -74,7 +74,7 @@ def test_what_the_import_of_a_library_raises_is_a_backend_error(bundle, broken, 
 
 @every_backend
 @every_error
-def test_what_a_library_raises_is_a_backend_error(monkeypatch, backend, error):
+def test_any_error_of_a_library_is_a_backend_error(monkeypatch, backend, error):
     def fail(*_, **__):
         raise error
 
@@ -96,7 +96,7 @@ def test_no_backend_goes_past_what_catches_these(backend):
 @pytest.mark.slow
 @every_backend
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), Terminated(), BundleError("changed")])
-def test_what_no_library_means_goes_through(monkeypatch, backend, error):
+def test_errors_that_are_not_a_librarys_are_not_converted(monkeypatch, backend, error):
     def fail(*_, **__):
         raise error
 
@@ -162,7 +162,7 @@ def test_an_optional_library_that_is_there_and_broken_is_worth_a_word(bundle, br
     fp32 = opened.model("fp32")._replace(backends=("openvino", "onnxruntime"))
     with Classifier.open(opened._replace(models=(fp32,)), "fp32") as classifier:
         assert classifier.backend == "onnxruntime"
-    assert "passed over fp32 on openvino: OpenVINO is there for " in caplog.text
+    assert "passed over fp32 on openvino: OpenVINO is installed for " in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -179,10 +179,10 @@ def test_an_optional_library_that_is_there_and_broken_is_worth_a_word(bundle, br
     ],
     ids=repr,
 )
-def test_an_answer_that_is_no_logits_of_these_labels_is_a_backend_error(answer):
+def test_an_output_that_is_not_logits_of_these_labels_is_a_backend_error(answer):
     class Wrong(FakeRunner):
         def infer(self, batch):
             return answer
 
-    with pytest.raises(BackendError, match=r"^model on fake answer"):
+    with pytest.raises(BackendError, match=r"^model on fake (returned|produced) "):
         Classifier(Wrong([1, 2]), "ab", Preprocessing(8, 8), "model").classify(noise(8, 8))

@@ -1,4 +1,4 @@
-"""The plug-in TensorRT-RTX of ONNX Runtime: what is said where it is missing, and a real session on a plug-in's devices.
+"""The plug-in TensorRT-RTX of ONNX Runtime: the errors without it, and a real session on a plug-in's devices.
 
 Its refusal without a driver is seen in tests/trt/test_rtx.py, on the real package.
 """
@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.golden import golden_images, read_golden
 from edgeclf_runtime.errors import BackendError
@@ -23,7 +23,7 @@ TAKES_PLUG_INS = hasattr(onnxruntime, "register_execution_provider_library")
 
 @pytest.fixture
 def plug_in(monkeypatch):
-    """A plug-in of a name; that of ONNX Runtime's own CPU provider finds a device everywhere."""
+    """A plug-in with a given name; with the name of ONNX Runtime's CPU provider it always finds a device."""
 
     def make(name):
         module = SimpleNamespace(get_ep_name=lambda: name, get_library_path=lambda: "/nowhere/libplugin.so")
@@ -32,24 +32,26 @@ def plug_in(monkeypatch):
     return make
 
 
-def test_its_absence_is_a_sentence_that_says_what_to_install(bundle, monkeypatch):
+def test_the_error_without_it_says_what_to_install(bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, PACKAGE, None)
-    with pytest.raises(BackendError, match=r"^ONNX Runtime's plug-in TensorRT-RTX is not there for .* -m pip install "):
+    with pytest.raises(
+        BackendError, match=r"^ONNX Runtime's plug-in TensorRT-RTX is not installed for .* -m pip install "
+    ):
         open_runner("tensorrt-rtx", bundle / "model.fp32.onnx")
     assert backend_version("tensorrt-rtx") is None
 
 
-def test_an_onnxruntime_that_takes_no_plug_ins_is_a_sentence(bundle, plug_in, monkeypatch):
+def test_an_onnxruntime_without_plug_ins_is_a_clear_error(bundle, plug_in, monkeypatch):
     plug_in("AnyExecutionProvider")
     monkeypatch.delattr(onnxruntime, "register_execution_provider_library", raising=False)
     with pytest.raises(
-        BackendError, match=r"takes no plug-ins, TensorRT-RTX needs 1.24 or later: .*--upgrade onnxruntime"
+        BackendError, match=r"does not support plug-ins; TensorRT-RTX needs 1.24 or later: .*--upgrade onnxruntime"
     ):
         open_runner("tensorrt-rtx", bundle / "model.fp32.onnx")
 
 
 @pytest.mark.skipif(not TAKES_PLUG_INS, reason="this ONNX Runtime takes no plug-ins")
-def test_a_library_that_cannot_be_loaded_is_a_sentence_with_the_loaders_words(bundle, plug_in):
+def test_a_library_that_cannot_be_loaded_is_an_error_with_the_loaders_words(bundle, plug_in):
     plug_in("AnyExecutionProvider")
     with pytest.raises(
         BackendError, match=r"^TensorRT-RTX cannot be loaded \(.*libplugin.so.*\); it needs NVIDIA's driver"
@@ -58,10 +60,10 @@ def test_a_library_that_cannot_be_loaded_is_a_sentence_with_the_loaders_words(bu
 
 
 @pytest.mark.skipif(not TAKES_PLUG_INS, reason="this ONNX Runtime takes no plug-ins")
-def test_a_plug_in_without_a_gpu_is_a_sentence(bundle, plug_in, monkeypatch):
+def test_a_plug_in_without_a_gpu_is_a_clear_error(bundle, plug_in, monkeypatch):
     plug_in("AnyExecutionProvider")
     monkeypatch.setattr(onnxruntime, "register_execution_provider_library", lambda name, path: None)
-    with pytest.raises(BackendError, match=r"finds no GPU that it runs on, an RTX card since Ampere .* nvidia-smi"):
+    with pytest.raises(BackendError, match=r"finds no supported GPU; an Ampere .* nvidia-smi"):
         open_runner("tensorrt-rtx", bundle / "model.fp32.onnx")
 
 

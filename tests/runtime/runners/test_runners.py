@@ -1,4 +1,4 @@
-"""The backends on the bundle's real files, and what they say when they cannot."""
+"""The backends on the bundle's real files, and their errors."""
 
 import base64
 import importlib.machinery
@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from edgeclf_runtime.bundle.open import open_bundle
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.golden import check_golden, golden_images, read_golden
 from edgeclf_runtime.device.machine import physical_cores
 from edgeclf_runtime.errors import BackendError
@@ -89,7 +89,7 @@ def test_a_batch_of_another_shape_is_a_backend_error(file, backend):
 
 @pytest.mark.parametrize("backend", ON_THE_CPU)
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x3a\xff\xff\xff\xff\x0f", b"\xff" * 64])
-def test_what_is_no_model_is_a_backend_error_that_names_the_file(tmp_path, backend, content):
+def test_a_file_that_is_not_a_model_is_a_backend_error_that_names_it(tmp_path, backend, content):
     (tmp_path / "model.onnx").write_bytes(content)
     with pytest.raises(BackendError, match=r"cannot load .*model\.onnx"):
         open_runner(backend, tmp_path / "model.onnx")
@@ -106,14 +106,14 @@ def test_what_is_no_model_is_a_backend_error_that_names_the_file(tmp_path, backe
 def test_a_backend_that_is_missing_says_what_to_install(file, monkeypatch, backend, library, install):
     assert backend_version(backend)[0].isdigit()
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(BackendError, match=f"is not there for .*{install}"):
+    with pytest.raises(BackendError, match=f"is not installed for .*{install}"):
         open_runner(backend, file)
     assert backend_version(backend) is None
 
 
 def test_an_openvino_that_pip_does_not_have_for_this_python_is_not_recommended():
     openvino.check_python((3, 8))
-    message = "OpenVINO 2023.1 or later is needed, which is for Python 3.8 and later, not 3.6: use another backend"
+    message = "OpenVINO 2023.1 or later is needed, which supports Python 3.8 and later, not 3.6: use another backend"
     with pytest.raises(BackendError, match=message):
         openvino.check_python((3, 6))
 
@@ -130,7 +130,7 @@ def test_an_openvino_that_is_too_old_is_replaced(file, monkeypatch):
 
 
 def test_a_backend_that_nobody_knows_is_answered_with_those_that_there_are(file):
-    with pytest.raises(BackendError, match="there is no backend 'abacus'; there are onnxruntime, opencv, openvino"):
+    with pytest.raises(BackendError, match="there is no backend 'abacus'; choose from onnxruntime, opencv, openvino"):
         open_runner("abacus", file)
     with pytest.raises(BackendError, match="there is no backend 'abacus'"):
         backend_version("abacus")
@@ -204,7 +204,7 @@ def test_idle_threads_of_onnxruntime_do_not_spin(file):
 
 
 def test_onnxruntime_binds_no_thread_to_a_processor(file):
-    """It does where it is left to count them."""
+    """ONNX Runtime binds them if it chooses their number itself."""
     with open_runner("onnxruntime", file) as runner:
         assert runner._session.get_session_options().intra_op_num_threads == physical_cores()
 

@@ -7,19 +7,19 @@ from edgeclf_runtime.errors import OutputError, Unavailable
 from edgeclf_runtime.sinks import late, open_sink
 from edgeclf_runtime.sinks.base import Sink
 from edgeclf_runtime.sinks.late import open_late
-from edgeclf_runtime.sinks.uncertain import UncertainSink
+from edgeclf_runtime.sinks.uncertain_frames import UncertainSink
 from tests.support.brokers import wait_until
 from tests.support.results import LOST, result
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Shorter pauses, so that the tests are."""
+    """Shorter pauses, for shorter tests."""
     monkeypatch.setattr(late, "RETRY_S", 0.02)
 
 
 class Page(Sink):
-    """Keeps what it is told."""
+    """Keeps what it is given."""
 
     def __init__(self):
         self.told = []
@@ -35,7 +35,7 @@ class Page(Sink):
 
 
 def appearing(page, there, error):
-    """A function that opens a page when it is there."""
+    """A function that opens a page once it is available."""
 
     def open_():
         if not there.is_set():
@@ -68,8 +68,8 @@ def test_a_sink_that_comes_later_gets_what_comes_later_and_knows_that_the_camera
     assert page.told == ["lost", 2, "closed"]
     assert sink.lost == 2
     assert caplog.messages == [
-        "the page: not there, results are lost: no network",
-        "the page: is there; 2 results were lost",
+        "the page: not available, results are lost: no network",
+        "the page: is available; 2 results were lost",
     ]
 
 

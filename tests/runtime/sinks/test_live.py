@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime.__main__ import main
-from edgeclf_runtime.capture.base import Frame
+from edgeclf_runtime.capture.camera import Frame
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.sinks.live import clients, server
 from edgeclf_runtime.sinks.live import sink as live
@@ -46,7 +46,7 @@ def sink():
 
 @pytest.fixture
 def item(result):
-    """Make a StreamResult of a grey frame: item(number)."""
+    """Make a StreamResult of a gray frame: item(number)."""
 
     def make(number, width=64, height=48):
         image = np.full((height, width, 3), number % 256, np.uint8).view(Picture)
@@ -57,7 +57,7 @@ def item(result):
 
 @pytest.fixture
 def camera(sink, item):
-    """Frames that come while the test runs, each as grey as its number; the list of their numbers."""
+    """Frames that arrive while the test runs, each with its number as the gray level; yields the list of numbers."""
     written, stop = [], threading.Event()
 
     def feed():
@@ -112,18 +112,18 @@ def test_a_camera_that_is_lost_is_told_until_the_next_frame(sink, item):
 @pytest.mark.parametrize(
     ("reason", "source", "shown"),
     [
-        ("rtsp://user:a/b@c@host/x?pw=d gave no frame for 3.0 s", "", "rtsp://... gave no frame for 3.0 s"),
-        ("rtsp://h/x?pw=d gave no frame", "rtsp://u:p@h/x?pw=d", "the camera gave no frame"),
+        ("rtsp://user:a/b@c@host/x?pw=d sent no frame for 3.0 s", "", "rtsp://... sent no frame for 3.0 s"),
+        ("rtsp://h/x?pw=d sent no frame", "rtsp://u:p@h/x?pw=d", "the camera sent no frame"),
         (
-            "gst://rtspsrc location=rtsp://h user-pw=geheim ! appsink gave no frame",
+            "gst://rtspsrc location=rtsp://h user-pw=geheim ! appsink sent no frame",
             "",
             "the camera: see the program's log",
         ),
-        ("gst://a user-pw=geheim ! /x gave no frame", "gst://a user-pw=geheim ! /x", "the camera gave no frame"),
+        ("gst://a user-pw=geheim ! /x sent no frame", "gst://a user-pw=geheim ! /x", "the camera sent no frame"),
         ("error in a user-pw=geheim ! /x: no", "gst://a user-pw=geheim ! /x", "error in the camera: no"),
-        ("/home/me/films/a.mp4 delivers no frame", "", "a.mp4 delivers no frame"),
+        ("/home/me/films/a.mp4 delivers no frames", "", "a.mp4 delivers no frames"),
         ("/dev/video0 is not there", "0", "/dev/video0 is not there"),
-        ("0 gave no frame for 3.0 s", "0", "0 gave no frame for 3.0 s"),
+        ("0 sent no frame for 3.0 s", "0", "0 sent no frame for 3.0 s"),
         ("1/2 of the picture is grey", "", "1/2 of the picture is grey"),
     ],
 )
@@ -161,7 +161,7 @@ def test_the_picture_is_a_frame_that_is_newer_than_the_question(sink, camera):
 def test_without_a_frame_there_is_no_picture(sink, monkeypatch):
     monkeypatch.setattr(server, "HEARTBEAT_S", 0.01)
     answer = ask(sink, "/picture.jpg")
-    assert (answer.status, answer.read()) == (503, b"no frame came in 0.02 s\n")
+    assert (answer.status, answer.read()) == (503, b"no frame arrived within 0.02 s\n")
 
 
 def test_the_pictures_follow_each_other_without_end(sink, camera):
@@ -243,7 +243,7 @@ def test_pictures_are_encoded_fifteen_times_a_second_at_most(sink, camera, monke
 
 
 def large(item):
-    """A frame that no buffer of a connection can hold as JPEG."""
+    """A frame whose JPEG does not fit into a connection's buffers."""
     made = item(0, 1200, 900)
     made.frame.image[:] = noise(1200, 900)
     return made
@@ -272,7 +272,7 @@ def test_a_client_that_reads_nothing_holds_up_nobody_and_then_sees_the_present(s
 
 
 def run_live(bundle, capsys, *options):
-    """Exit code and stderr of a run whose page is for the network."""
+    """Exit code and stderr of a run whose page is open to the network."""
     command = ["run", "--source", "test://", "--frames", "1", "--quiet", "--live", "0.0.0.0:0"]
     code = main([*command, *options], str(bundle))
     return code, capsys.readouterr().err
@@ -289,7 +289,7 @@ def test_a_run_prints_where_its_page_is_with_the_token_that_it_made_but_never_th
     assert re.search(r"live page: http://[^/]+:[0-9]+/\n", text)
     code, text = run_live(bundle, capsys, "--live-open")
     assert code == 1
-    assert "error: --live-open shows the page without a token, but EDGECLF_LIVE_TOKEN gives one" in text
+    assert "error: --live-open shows the page without a token, but EDGECLF_LIVE_TOKEN sets one" in text
 
 
 def test_closing_ends_every_client_and_leaves_no_thread_and_no_port(item):

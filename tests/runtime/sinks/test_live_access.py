@@ -1,4 +1,4 @@
-"""Who gets in to the live page, by which name, token and certificate."""
+"""Access to the live page: host names, tokens, certificates."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from edgeclf_runtime.errors import OutputError
+from edgeclf_runtime.errors import OptionError
 from edgeclf_runtime.sinks.live import access as live_access
 from edgeclf_runtime.sinks.live import clients
 from edgeclf_runtime.sinks.live.access import TOKEN_VARIABLE, TRIES, Access, open_access
@@ -43,7 +43,7 @@ def opened():
 
 
 def get(sink, path="/", address="127.0.0.1", **headers):
-    """(status, headers as text, body) of a request to a page of any address."""
+    """(status, headers as text, body) of a request to a page at any address."""
     headers = dict({"Host": "localhost"}, **{name.replace("_", "-"): value for name, value in headers.items()})
     lines = [f"GET {path} HTTP/1.1"] + ["{}: {}".format(*field) for field in headers.items()]
     head, _, body = say(sink, "\r\n".join([*lines, "", ""]).encode("utf-8"), address).partition(b"\r\n\r\n")
@@ -145,7 +145,7 @@ def test_without_the_token_nothing_is_shown(sink, path):
         status, head, body = get(sink, path, **headers)
         assert status == 401
         assert "WWW-Authenticate: Bearer" in head
-        assert "a token is needed: open the address that was printed" in body
+        assert "a token is required: open the address that was printed" in body
 
 
 def test_the_token_in_the_address_becomes_a_cookie_and_leaves_the_address(sink):
@@ -214,7 +214,7 @@ def test_a_page_for_the_network_makes_a_token_of_its_own_each_time(caplog):
         assert get(first)[0] == 401
         assert get(first, "/?" + token)[0] == 303
         assert token[6:] not in caplog.text
-    assert "is not encrypted: who can read the network's traffic sees its token and its pictures" in caplog.text
+    assert "is not encrypted: anyone who can read the network's traffic sees the token and the images" in caplog.text
 
 
 def test_a_token_of_the_user_is_never_printed(caplog):
@@ -247,31 +247,31 @@ def test_the_token_is_a_files_line_or_the_environments(tmp_path, monkeypatch, wr
 )
 def test_a_file_that_holds_no_token_is_refused_without_quoting_it(tmp_path, written):
     (tmp_path / "token").write_bytes(written)
-    with pytest.raises(OutputError, match="write one line of up to 512 bytes") as caught:
+    with pytest.raises(OptionError, match="write one line of up to 512 bytes") as caught:
         open_access(str(tmp_path / "token"))
     assert "geheim" not in str(caught.value)
 
 
 def test_what_is_no_token_in_the_environment_or_no_file_is_refused(tmp_path, monkeypatch):
-    with pytest.raises(OutputError, match=r"cannot be read .No such file"):
+    with pytest.raises(OptionError, match=r"cannot be read .No such file"):
         open_access(str(tmp_path / "token"))
     os.mkfifo(str(tmp_path / "pipe"))
-    with pytest.raises(OutputError, match="it is a pipe, a regular file was expected"):
+    with pytest.raises(OptionError, match="it is a pipe, a regular file was expected"):
         open_access(str(tmp_path / "pipe"))
     monkeypatch.setenv(TOKEN_VARIABLE, "")
-    with pytest.raises(OutputError, match=TOKEN_VARIABLE + " holds no token .*or unset it"):
+    with pytest.raises(OptionError, match=TOKEN_VARIABLE + " is not a valid token .*or unset it"):
         open_access()
 
 
 def test_without_a_token_and_with_one_are_not_both_possible(monkeypatch):
     monkeypatch.setenv(TOKEN_VARIABLE, "geheim")
-    with pytest.raises(OutputError, match="--live-open shows the page without a token, but EDGECLF_LIVE_TOKEN gives"):
+    with pytest.raises(OptionError, match="--live-open shows the page without a token, but EDGECLF_LIVE_TOKEN sets"):
         open_access(public=True)
 
 
 @pytest.mark.parametrize("name", ["", "http://cam", "cam:80", "a b", "cam/", "-cam", "x" * 300, "cam\r\nSet-Cookie: x"])
 def test_what_is_no_host_name_is_refused(name):
-    with pytest.raises(OutputError, match=r"is not a host name: give one such as camera\.example\.com"):
+    with pytest.raises(OptionError, match=r"is not a host name: give one such as camera\.example\.com"):
         open_access(names=[name])
 
 
@@ -305,7 +305,7 @@ def secure(pair):
 
 
 def say_secretly(sink, pair, data, **limits):
-    """Everything that the page answers to these bytes by TLS."""
+    """Everything that the page answers to these bytes over TLS."""
     context = ssl.create_default_context(cafile=pair[0])
     for name, value in limits.items():
         setattr(context, name, value)
@@ -392,15 +392,15 @@ def test_a_certificate_and_a_key_that_do_not_fit_or_are_none_say_what_to_do(pair
     for certificate, key, message in [
         (pair[0], None, "https needs both --live-cert and --live-key"),
         (None, pair[1], "https needs both --live-cert and --live-key"),
-        (pair[0], other[1], "are not a pair: give a certificate and its own key"),
-        (pair[1], pair[1], "--live-cert .* holds no certificate in PEM"),
-        (pair[0], pair[0], "--live-key .* holds no private key without a password in PEM"),
-        (locked[0], locked[1], "--live-key .* holds no private key without a password in PEM"),
+        (pair[0], other[1], "do not match: give a certificate and its private key"),
+        (pair[1], pair[1], "--live-cert .* contains no certificate in PEM"),
+        (pair[0], pair[0], "--live-key .* contains no private key without a password in PEM"),
+        (locked[0], locked[1], "--live-key .* contains no private key without a password in PEM"),
         (str(tmp_path / "text"), pair[1], "cannot be used"),
         (str(tmp_path / "nothing"), pair[1], "--live-cert .* cannot be read .No such file"),
         (str(tmp_path), pair[1], "it is a folder, a regular file was expected"),
         (pair[0], str(tmp_path / "pipe"), "--live-key .* cannot be read .it is a pipe"),
         (pair[0], os.devnull, "it is a device, a regular file was expected"),
     ]:
-        with pytest.raises(OutputError, match=message):
+        with pytest.raises(OptionError, match=message):
             open_access(certificate=certificate, key=key)

@@ -1,4 +1,4 @@
-"""Clients of the live page that hold on to their places, and those that must get in all the same."""
+"""Clients of the live page that block connections, and others that must get in anyway."""
 
 import contextlib
 import socket
@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from edgeclf_runtime.capture.base import Frame
+from edgeclf_runtime.capture.camera import Frame
 from edgeclf_runtime.results import Result
 from edgeclf_runtime.sinks.live import clients
 from edgeclf_runtime.sinks.live.clients import MAX_THREADS, PLACES, machine
@@ -25,7 +25,7 @@ OTHERS = [f"127.0.0.{number}" for number in range(2, 10)]
 
 @pytest.fixture
 def sink():
-    """A page whose camera sees a picture that no buffer of a connection can hold, 50 times a second."""
+    """A page that gets, 50 times a second, an image that does not fit into a connection's buffers."""
     stop, image = threading.Event(), noise(640, 480)
     with LiveSink(":0", ["3"]) as opened:
 

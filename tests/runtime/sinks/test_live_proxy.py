@@ -1,4 +1,4 @@
-"""The live page behind a real nginx, with the lines that deploy/README.md gives for it."""
+"""The live page behind a real nginx, with the configuration from deploy/README.md."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from edgeclf_runtime.errors import OutputError
+from edgeclf_runtime.errors import OptionError
 from edgeclf_runtime.sinks.live.access import TRIES, Access, open_access
 from edgeclf_runtime.sinks.live.sink import LiveSink
 from tests.support.brokers import WAIT_S, wait_until
@@ -58,7 +58,7 @@ class Proxy:
 
 
 class Answer:
-    """An answer to a request, its head read and its body open."""
+    """The answer to a request, with its head read and its body still open."""
 
     def __init__(self, port, path, address="127.0.0.1", **headers):
         self.connection = socket.create_connection(("127.0.0.1", port), WAIT_S, (address, 0))
@@ -116,7 +116,7 @@ def show(tmp_path):
 
 @pytest.fixture
 def documented(show, tmp_path):
-    """A page as deploy/README.md has it."""
+    """A page configured as in deploy/README.md."""
     (tmp_path / "token").write_text(TOKEN)
     options = {"token_file": str(tmp_path / "token"), "names": ["www.example.com"], "proxies": ["127.0.0.1"]}
     return show(readme_lines(), **options)
@@ -144,7 +144,7 @@ def test_the_cookie_is_for_the_folder_of_the_page_only_and_for_https_where_the_v
     cookie = cookie_of(port)
     assert "Path" not in cookie
     assert "Secure" not in cookie
-    # The proxy's own word counts, not that of its visitor.
+    # The proxy's header counts, not its visitor's.
     assert "Secure" not in cookie_of(port, X_Forwarded_Proto="https")
 
 
@@ -181,7 +181,7 @@ def test_wrong_tokens_are_counted_by_visitor_and_not_by_proxy(documented):
     for _ in range(TRIES):
         assert status(port, "/line4/?token=wrong", "127.0.0.2") == 401
     assert status(port, "/line4/?token=wrong", "127.0.0.2") == 429
-    # Who says to be another is still the same.
+    # A visitor who claims to be another is still the same.
     assert status(port, "/line4/?token=wrong", "127.0.0.2", X_Forwarded_For="127.0.0.9") == 429
     assert cookie_of(port, address="127.0.0.3")
 
@@ -212,7 +212,7 @@ def test_a_page_behind_a_proxy_that_was_named_needs_a_token(show):
 def test_each_way_to_write_the_host_header_works(show, lines, name):
     _, port = show(lines, names=[name] if name else [])
     for path in ("/", "/state.json"):
-        # As browsers ask for what a page needs; where they say nothing of the site, Origin may stay away, too.
+        # As browsers request what a page needs; without Sec-Fetch-Site, Origin may be missing, too.
         assert status(port, path, Sec_Fetch_Site="same-origin", Origin="http://www.example.com") == 200
         assert status(port, path) == 200
     assert status(port, "/state.json", Sec_Fetch_Site="cross-site", Origin="http://evil.example") == 403
@@ -229,5 +229,5 @@ def test_a_name_that_a_proxy_passes_on_is_refused_and_whoever_started_the_page_i
 
 @pytest.mark.parametrize("address", ["proxy.example.com", "127.0.0.1:80", "127.0.0.1/8", "", "*"])
 def test_a_proxy_that_is_no_address_is_refused(address):
-    with pytest.raises(OutputError, match=r"--live-proxy .* is not an IP address"):
+    with pytest.raises(OptionError, match=r"--live-proxy .* is not an IP address"):
         open_access(proxies=[address])

@@ -37,7 +37,7 @@ def test_another_sites_name_for_this_machine_is_refused(sink):
         for path in ("/", "/picture.jpg", "/state.json", "/events"):
             answer = ask(sink, path, Host=name)
             assert answer.status == 403
-            assert answer.read().decode("utf-8") == f"this page is for this machine alone: open {sink.url}\n"
+            assert answer.read().decode("utf-8") == f"this page is available on this machine only: open {sink.url}\n"
     for name in ("localhost", "LOCALHOST:9000", "127.0.0.1:1", "[::1]:8080"):
         assert ask(sink, Host=name).status == 200
 
@@ -49,7 +49,7 @@ def test_it_is_only_read(sink):
         head = ask(sink, path, "HEAD")
         assert (head.status, head.read()) == (200, b"")
     assert ask(sink, "/../../../etc/passwd").status == 404
-    assert ask(sink, "/x").read().startswith(b"there is nothing here; there are /, /picture.jpg, ")
+    assert ask(sink, "/x").read().startswith(b"nothing is here; available: /, /picture.jpg, ")
 
 
 HOST = b"Host: localhost\r\n"
@@ -153,19 +153,19 @@ def test_a_host_that_is_named_opens_it_to_the_network_with_a_warning(caplog):
         connection = http.client.HTTPConnection("127.0.0.1", urlsplit(sink.url).port, timeout=WAIT_S)
         connection.request("GET", "/", headers={"Host": "jetson.local"})
         assert connection.getresponse().status == 200
-    assert f"anybody on the network who opens {sink.url} sees this camera" in caplog.text
+    assert f"anyone on the network who opens {sink.url} can see this camera" in caplog.text
 
 
 @pytest.mark.parametrize("address", ["", "here", ":", ":70000", "1:2:3", "http://localhost:80/", ":80a", "\u0663:80:"])
 def test_what_is_no_address_is_refused(address):
-    with pytest.raises(OutputError, match="no address for the live page: give :8080 for this machine alone"):
+    with pytest.raises(OutputError, match="is not an address for the live page: give :8080 for this machine only"):
         LiveSink(address, [])
 
 
 def test_a_port_that_is_taken_or_a_host_that_is_not_here_says_what_to_do(sink):
-    with pytest.raises(OutputError, match="another program listens there; stop it, or choose another port"):
+    with pytest.raises(OutputError, match="another program is using that port; stop it, or choose another port"):
         LiveSink(str(urlsplit(sink.url).port), [])
-    with pytest.raises(OutputError, match="this machine has no such address; choose one of its own"):
+    with pytest.raises(OutputError, match="this machine does not have that address; choose one of its own"):
         LiveSink("192.0.2.1:0", [])
     with pytest.raises(OutputError, match="the live page cannot listen on port 0 of nowhere"):
         LiveSink("nowhere.invalid:0", [])

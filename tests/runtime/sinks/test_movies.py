@@ -1,4 +1,4 @@
-"""Video files of programs that ended in every way, read by OpenCV."""
+"""Video files of programs that ended in every possible way, read by OpenCV."""
 
 import os
 import re
@@ -30,7 +30,7 @@ def play(path):
 
 
 def write(path, make, encode, finish=True, size=(64, 48), fps=25.0):
-    """Write FRAMES of growing brightness; returns where in the file each of them ends."""
+    """Write FRAMES of increasing brightness; returns where in the file each of them ends."""
     ends = []
     with open(str(path), "wb+", buffering=0) as stream:
         movie = make(stream, size, fps)
@@ -45,7 +45,7 @@ def write(path, make, encode, finish=True, size=(64, 48), fps=25.0):
 
 @pytest.fixture(params=["avi", "mp4", "webm"])
 def kind(request):
-    """The writer and encoder of a kind of file that the runtime makes by itself."""
+    """The writer and encoder of a kind of file that the runtime writes itself."""
     from edgeclf_runtime.sinks.movies import mp4, webm
 
     return {"avi": (avi.Avi, avi.encode), "mp4": (Mp4, mp4.encode), "webm": (WebM, webm.encode)}[request.param]
@@ -76,7 +76,7 @@ def test_a_file_that_ends_anywhere_plays_its_whole_frames(tmp_path, kind):
         for beyond in (0, 5, (ends[number] - ends[number - 1]) // 2):
             path.write_bytes(data[: ends[number - 1] + beyond])
             shades = play(path)
-            # Half a picture may be shown as such.
+            # Half a frame may be shown.
             assert shades[:number] == [10 * shade for shade in range(number)]
             assert len(shades) <= number + 1
 
@@ -95,7 +95,7 @@ def test_a_frame_that_is_all_noise_is_stored_well(kind):
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """A folder of many pictures, each brighter than the one before."""
+    """A folder of many images, each brighter than the one before."""
     folder = tmp_path_factory.mktemp("images")
     for number in range(120):
         cv2.imwrite(str(folder / f"{number:03d}.png"), np.full((48, 64, 3), 2 * number, np.uint8))
@@ -113,7 +113,7 @@ def test_a_video_of_a_program_that_was_ended_plays_up_to_its_end(bundle, images,
     process.send_signal(number)
     _, error = process.communicate(timeout=WAIT_S)
     assert process.returncode == code, error.decode("utf-8")
-    # Four may wait and one be encoded; an encoder of H.264 keeps half a second.
+    # Four may wait and one may be in the encoder; an H.264 encoder keeps half a second.
     assert len(play(path)) >= 80 - 14
     assert os.listdir(str(tmp_path)) == [path.name]
 

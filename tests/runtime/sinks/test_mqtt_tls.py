@@ -1,4 +1,4 @@
-"""MQTT with certificates, passwords and rights, and several programs on one topic; mosquitto is real."""
+"""MQTT with certificates, passwords and permissions, and several programs on one topic; uses a real mosquitto."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from edgeclf_runtime.errors import OutputError
+from edgeclf_runtime.errors import OptionError
 from edgeclf_runtime.sinks import open_sink
 from edgeclf_runtime.sinks.mqtt import sink as mqtt
 from edgeclf_runtime.sinks.mqtt.client import Tls
@@ -27,7 +27,7 @@ def impatient(monkeypatch):
 
 @pytest.fixture
 def start_broker(tmp_path):
-    """Start a broker with lines of its configuration."""
+    """Start a broker with these lines of configuration."""
     started = []
 
     def start(*lines):
@@ -49,7 +49,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def between(root):
-    """An authority that the root has certified."""
+    """An intermediate authority, certified by the root."""
     return root.sign("between", "authority")
 
 
@@ -75,7 +75,7 @@ def deliver(broker, tmp_path, host="localhost", **options):
 
 
 def refused(broker, tmp_path, caplog, user="", scheme="mqtts", host="localhost", **options):
-    """What is logged first of a broker that takes nothing."""
+    """The first log message about a broker that accepts nothing."""
     with open_sink(f"{scheme}://{user}{host}:{broker.port}/t", spool=tmp_path / "spool", **options) as sink:
         sink.write(result())
         wait_until(lambda: caplog.messages)
@@ -87,8 +87,8 @@ def test_an_authority_of_ones_own_is_trusted_and_no_other(start_broker, root, be
     broker = start_broker(*encrypted(server))
     reason = refused(broker, tmp_path, caplog)
     assert "certificate verify failed" in reason
-    assert "its authority's certificate is named by --mqtt-ca" in reason
-    for authority in (root, between, server):  # the one at the top, the one that signed, and the certificate itself
+    assert "give its authority's certificate with --mqtt-ca" in reason
+    for authority in (root, between, server):  # the root, the intermediate authority, and the certificate itself
         deliver(broker, tmp_path, tls=Tls(ca=authority.certificate))
     caplog.clear()
     other = Signer(tmp_path, "other")
@@ -112,7 +112,7 @@ def test_a_client_shows_its_certificate_to_a_broker_that_asks(start_broker, root
     broker = start_broker(*encrypted(server, f"cafile {root.certificate}", "require_certificate true"))
     reason = refused(broker, tmp_path, caplog, tls=Tls(ca=root.certificate))
     assert "closes the connection (" in reason or "cannot be reached (" in reason
-    assert "does it ask for a certificate, --mqtt-cert and --mqtt-key?" in reason
+    assert "does it require a client certificate (--mqtt-cert and --mqtt-key)?" in reason
     deliver(broker, tmp_path, tls=Tls(root.certificate, client.chain, client.key))
 
 
@@ -120,12 +120,12 @@ def test_a_clients_certificate_that_the_broker_does_not_trust_is_said(start_brok
     broker = start_broker(*encrypted(server, f"cafile {root.certificate}", "require_certificate true"))
     mine = Signer(tmp_path, "mine").sign("client", "client")
     reason = refused(broker, tmp_path, caplog, tls=Tls(root.certificate, mine.certificate, mine.key))
-    assert "does it trust the certificate of --mqtt-cert?" in reason
+    assert "does it trust the certificate given with --mqtt-cert?" in reason
 
 
 @pytest.fixture
 def closed_broker(start_broker, tmp_path):
-    """A broker where "me" may publish under t, and "guest" nothing."""
+    """A broker where "me" may publish under t, and "guest" may not publish."""
     users = tmp_path / "users"
     if not shutil.which("mosquitto_passwd"):
         pytest.skip("mosquitto_passwd is not installed (sudo apt-get install mosquitto)")
@@ -147,7 +147,11 @@ def test_a_broker_that_refuses_a_user_is_quoted(closed_broker, tmp_path, caplog,
 def test_a_broker_that_ends_each_connection_for_a_missing_right_is_said_once(closed_broker, tmp_path, caplog):
     with open_sink(f"mqtt://guest:secret@127.0.0.1:{closed_broker.port}/t", spool=tmp_path / "spool") as sink:
         sink.write(result())
-        wait_until(lambda: "accepts each connection and ends it: may this user publish t and t/state?" in caplog.text)
+        wait_until(
+            lambda: (
+                "ends each connection soon after accepting it: may this user publish to t and t/state?" in caplog.text
+            )
+        )
         said = len(caplog.messages)
         connections = sink._short
         wait_until(lambda: sink._short > connections + 1)
@@ -156,13 +160,13 @@ def test_a_broker_that_ends_each_connection_for_a_missing_right_is_said_once(clo
 
 def test_a_broker_that_speaks_tls_only_is_guessed(start_broker, server, tmp_path, caplog):
     broker = start_broker(*encrypted(server))
-    assert "does it expect TLS, mqtts://?" in refused(broker, tmp_path, caplog, scheme="mqtt")
+    assert "does it expect TLS (mqtts://)?" in refused(broker, tmp_path, caplog, scheme="mqtt")
 
 
 def test_a_broker_without_tls_is_said(start_broker, tmp_path, caplog):
     reason = refused(start_broker("allow_anonymous true"), tmp_path, caplog)
     assert "cannot be reached (" in reason
-    assert "does it speak TLS? Without it the address is mqtt://" in reason
+    assert "does it use TLS? Without TLS, the address is mqtt://" in reason
 
 
 def test_a_host_without_an_address_is_said(tmp_path, caplog):
@@ -185,13 +189,13 @@ def test_a_new_reason_is_said_and_an_old_one_not_again(closed_broker, tmp_path, 
 @pytest.mark.parametrize(
     ("scheme", "tls", "reason"),
     [
-        ("mqtt", {"ca": "root"}, "are for an encrypted connection: write mqtts://host:8883/t"),
+        ("mqtt", {"ca": "root"}, "are for encrypted connections: use mqtts://host:8883/t"),
         ("mqtts", {"certificate": "client"}, "needs both --mqtt-cert and --mqtt-key"),
         ("mqtts", {"key": "client"}, "needs both --mqtt-cert and --mqtt-key"),
         ("mqtts", {"ca": "gone"}, "--mqtt-ca .*gone cannot be read"),
-        ("mqtts", {"ca": "key"}, "--mqtt-ca .* holds no certificate in PEM"),
-        ("mqtts", {"certificate": "root", "key": "client"}, "are not a pair"),
-        ("mqtts", {"certificate": "client", "key": "root certificate"}, "--mqtt-key .* holds no private key"),
+        ("mqtts", {"ca": "key"}, "--mqtt-ca .* contains no certificate in PEM"),
+        ("mqtts", {"certificate": "root", "key": "client"}, "do not match"),
+        ("mqtts", {"certificate": "client", "key": "root certificate"}, "--mqtt-key .* contains no private key"),
     ],
 )
 def test_files_that_cannot_be_used_are_refused_at_once(root, client, tmp_path, scheme, tls, reason):
@@ -199,7 +203,7 @@ def test_files_that_cannot_be_used_are_refused_at_once(root, client, tmp_path, s
     files["client"] = client.key if tls.get("key") == "client" else client.certificate
     if tls == {"certificate": "root", "key": "client"}:
         files["client"] = client.key
-    with pytest.raises(OutputError, match=reason):
+    with pytest.raises(OptionError, match=reason):
         open_sink(
             f"{scheme}://host/t", spool=tmp_path / "spool", tls=Tls(**{name: files[file] for name, file in tls.items()})
         )

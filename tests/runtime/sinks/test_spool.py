@@ -16,7 +16,7 @@ def small_parts(monkeypatch):
 
 
 def lines(start, stop):
-    """Lines of ten bytes, their ends included."""
+    """Lines of ten bytes, including line ends."""
     return [b"line %04d" % number for number in range(start, stop)]
 
 
@@ -97,7 +97,7 @@ def test_when_the_spool_is_full_the_oldest_go_and_are_counted(queue, caplog):
     assert found == lines(300 - len(found), 300)
     assert queue.lost == 300 - len(found)
     assert len(caplog.messages) == 2
-    assert "are full, the oldest results are lost" in caplog.messages[0]
+    assert "has reached 0 MB, the oldest results are lost" in caplog.messages[0]
     assert f"is empty again; {queue.lost} results were lost" in caplog.messages[1]
 
 
@@ -111,7 +111,7 @@ def test_what_was_taken_is_not_deleted_when_the_spool_is_full(queue):
 
 
 def test_a_second_program_gets_a_spool_of_its_own(queue):
-    with pytest.raises(OutputError, match="in use by another program: give this one another spool"):
+    with pytest.raises(OutputError, match="in use by another program: use another spool folder"):
         Spool(queue.folder, 1000)
 
 
@@ -155,7 +155,7 @@ def test_lines_that_are_stored_stay_in_the_file_while_it_is_mended(queue, monkey
     fill(queue, 0, 2)
     path = os.path.join(queue.folder, "000000000000.part")
     with open(path, "ab") as stream:
-        stream.write(b"line")  # what a write that failed left
+        stream.write(b"line")  # left by a failed write
     opened = open
     sizes = []
 
@@ -166,5 +166,5 @@ def test_lines_that_are_stored_stay_in_the_file_while_it_is_mended(queue, monkey
 
     monkeypatch.setattr(spool, "open", watched, raising=False)
     fill(queue, 2, 3)
-    assert sizes == [24]  # opening it emptied nothing
+    assert sizes == [24]  # opening it did not change it
     assert queue.take() == lines(0, 3)

@@ -42,7 +42,7 @@ def play(path):
 
 
 def shades(frames):
-    """The grey of each frame's lower half, rounded to tens."""
+    """The gray level of each frame's lower half, rounded to tens."""
     return [int(round(frame[frame.shape[0] // 2 :].mean(), -1)) for frame in frames]
 
 
@@ -129,7 +129,7 @@ def test_the_file_plays_while_it_grows(tmp_path, suffix):
     with VideoSink(path, fps=10) as sink:
         for number in range(40):
             sink.write(result(number, image=grey(5 * number)))
-        # Four may wait, one is being encoded; an encoder of H.264 keeps half a second.
+        # Four may wait, one is being encoded; an H.264 encoder keeps half a second.
         assert len(play(path)[1]) >= 40 - 12
     assert len(play(path)[1]) == 40
     assert os.listdir(str(tmp_path)) == [path.name]
@@ -139,7 +139,7 @@ def test_without_a_frame_there_is_no_file(tmp_path, caplog):
     sink = record(tmp_path / "v.mp4", [])
     sink.close()
     assert os.listdir(str(tmp_path)) == []
-    assert "there was no frame, so there is no video" in caplog.text
+    assert "no frames arrived, so there is no video" in caplog.text
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -149,7 +149,7 @@ def test_a_file_that_is_there_is_left_alone_and_the_recording_is_a_new_one(tmp_p
     record(tmp_path / ("v" + suffix), [result()])
     assert (tmp_path / ("v" + suffix)).read_text() == "mine"
     assert sorted(os.listdir(str(tmp_path))) == sorted("v" + number + suffix for number in ("", "-2", "-3"))
-    assert f"v-3{suffix} is recorded, since " in caplog.text
+    assert f"v-3{suffix}, because " in caplog.text
 
 
 def test_a_number_is_higher_than_those_that_are_left(tmp_path):
@@ -233,19 +233,19 @@ def test_encoding_gives_way_to_classifying():
 def test_a_video_of_motion_jpeg_in_an_mp4_file_is_said_to_play_in_no_browser(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(h264, "encoder", lambda: None)
     record(tmp_path / "v.mp4", [result()])
-    assert "no encoder of H.264" in caplog.text
-    assert "NAME.webm is for browsers" in caplog.text
+    assert "no H.264 encoder" in caplog.text
+    assert "use NAME.webm for browsers" in caplog.text
 
 
 def test_a_suffix_that_is_no_video_is_refused_and_nothing_is_left(tmp_path):
-    with pytest.raises(OutputError, match=r"ends in \.webm, \.mp4, \.avi"):
+    with pytest.raises(OutputError, match=r"ending in \.webm, \.mp4, \.avi"):
         VideoSink(tmp_path / "v.mov")
     assert os.listdir(str(tmp_path)) == []
 
 
 def test_a_disk_with_little_left_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(video, "MIN_FREE_BYTES", shutil.disk_usage(str(tmp_path)).total)
-    with pytest.raises(OutputError, match=r"less than .* MB of its disk are free"):
+    with pytest.raises(OutputError, match=r"less than .* MB are free on its disk"):
         VideoSink(tmp_path / "v.mp4")
     assert os.listdir(str(tmp_path)) == []
 
@@ -256,7 +256,7 @@ def test_a_disk_that_becomes_full_ends_the_video_which_can_be_played(small_disk,
     folder = small_disk("4m")
     monkeypatch.setattr(video, "MIN_FREE_BYTES", 2_000_000)
     monkeypatch.setattr(h264, "encoder", lambda: None)  # H.264 would not fill this disk
-    # A picture that shrinks little, and another each time.
+    # An image that compresses badly, a different one each time.
     items = [result(i, image=np.roll(noise(640, 480), 37 * i, 1)) for i in range(60)]
     sink = record(folder / ("v" + suffix), items, fps=10)
     frames = play(folder / ("v" + suffix))[1]

@@ -13,7 +13,7 @@ INFER_S = 0.05
 
 
 class Frames:
-    """What a Prefetch has ready: numbers, or given items, of which errors are raised."""
+    """Stands in for a Prefetch: hands out numbers, or given items, and raises those that are errors."""
 
     dropped = 7
 
@@ -58,7 +58,7 @@ def is_soon(true):
     return true()
 
 
-def test_what_was_inferred_takes_the_place_of_what_was_prepared(infer):
+def test_the_inference_replaces_the_prepared_input(infer):
     with Ahead(Frames([3, 4]), infer) as ahead:
         assert [ahead.get(30), ahead.get(30)] == [Ready(3, -3, 0.0), Ready(4, -4, 0.0)]
         assert ahead.dropped == 7
@@ -86,7 +86,7 @@ def test_for_a_slow_caller_nothing_is_inferred_until_it_asks(infer):
             assert len(infer.begun) == count
 
 
-def test_of_a_file_one_frame_is_inferred_ahead_however_slow_the_caller(infer):
+def test_one_frame_of_a_file_is_inferred_ahead_of_even_a_slow_caller(infer):
     with Ahead(Frames(), infer, always=True) as ahead:
         for count in (2, 3, 4):
             ahead.get(30)
@@ -94,12 +94,12 @@ def test_of_a_file_one_frame_is_inferred_ahead_however_slow_the_caller(infer):
             assert len(infer.begun) == count
 
 
-def test_without_a_frame_the_caller_is_let_go(infer):
+def test_without_a_frame_get_returns_none(infer):
     with Ahead(Frames([]), infer) as ahead:
         assert ahead.get(0.01) is None
 
 
-def test_an_inference_that_hangs_is_no_sign_of_life():
+def test_get_waits_for_an_inference_that_hangs():
     def infer(made):
         if made == 5:
             woken.wait(30)
@@ -112,7 +112,7 @@ def test_an_inference_that_hangs_is_no_sign_of_life():
         assert ahead.get(0.01).made == -5
 
 
-def test_a_loss_is_told_in_its_place_and_it_goes_on(infer):
+def test_a_loss_is_raised_in_order_and_reading_goes_on(infer):
     with Ahead(Frames([1, CameraLost("gone"), 2]), infer, always=True) as ahead:
         assert ahead.get(30).made == -1
         with pytest.raises(CameraLost, match="gone"):
@@ -127,12 +127,12 @@ def test_the_end_comes_after_the_last_result(infer):
             ahead.get(30)
 
 
-def test_what_an_inference_raises_is_raised_where_it_is_read(infer):
+def test_an_error_of_an_inference_is_raised_by_get(infer):
     with Ahead(Frames([1]), lambda made: 1 / 0) as ahead, pytest.raises(ZeroDivisionError):
         ahead.get(30)
 
 
-def test_closing_ends_the_thread_and_what_it_takes_from(infer):
+def test_closing_ends_the_thread_and_the_prefetch(infer):
     frames, before = Frames(), threading.active_count()
     with Ahead(frames, infer) as ahead:
         ahead.get(30)

@@ -8,7 +8,7 @@ from edgeclf_runtime.streaming.smoothing import Smoother
 CAT, DOG = np.array([0.9, 0.1]), np.array([0.2, 0.8])
 
 
-def test_the_first_frame_is_as_it_is():
+def test_the_first_frame_is_not_changed():
     mean, place = Smoother(1.0).update(CAT, 5.0)
     assert place == 0
     assert np.array_equal(mean, CAT)
@@ -48,7 +48,7 @@ def test_another_label_must_be_ahead_by_the_margin():
     assert (near, clear) == (0, 1)
 
 
-def test_after_a_gap_it_begins_anew():
+def test_it_starts_over_after_a_gap():
     smoother = Smoother(0.1)
     smoother.update(CAT, 0.0)
     mean, place = smoother.update(DOG, 2.1)
@@ -56,7 +56,7 @@ def test_after_a_gap_it_begins_anew():
     assert np.array_equal(mean, DOG)
 
 
-def test_a_reset_forgets_what_was():
+def test_a_reset_forgets_earlier_frames():
     smoother = Smoother(1.0)
     smoother.update(CAT, 0.0)
     smoother.reset()

@@ -4,7 +4,7 @@ import threading
 import numpy as np
 import pytest
 
-from edgeclf_runtime.capture.open import open_camera
+from edgeclf_runtime.capture.open_camera import open_camera
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.errors import BackendError, CameraError, ImageError
 from edgeclf_runtime.fake import FakeCamera, FakeRunner
@@ -42,7 +42,7 @@ def test_the_age_runs_from_the_capture_to_the_label(lines):
         assert line["age_ms"] >= sum(line["timings_ms"].values()) - 0.01
 
 
-def test_a_source_that_is_lost_is_an_error_and_no_end(bundle, tmp_path):
+def test_a_lost_source_is_an_error_and_not_the_end(bundle, tmp_path):
     (tmp_path / "a.jpg").write_text("no image")
     with Classifier.open(bundle, "fp32") as classifier:
         results = stream(classifier, open_camera(tmp_path))
@@ -57,7 +57,7 @@ def fake(logits, **options):
     return Classifier(FakeRunner(logits, **options), ["cat", "dog"], Preprocessing(8, 8))
 
 
-def test_a_loss_is_told_and_so_is_the_return():
+def test_a_loss_and_the_return_are_reported():
     camera = FakeCamera([FRAME] * 4, fail_after=2)
     items = [item for item in follow(fake([1, 0]), camera) if item is not None]
     assert [type(item) for item in items] == [StreamResult] * 2 + [StreamEvent] * 2 + [StreamResult] * 2
@@ -69,7 +69,7 @@ def test_a_loss_is_told_and_so_is_the_return():
     assert {item.to_dict()["state"] for item in items[4:]} == {"live"}
 
 
-def test_results_alone_are_what_a_stream_yields():
+def test_a_stream_yields_only_results():
     camera = FakeCamera([FRAME] * 4, fail_after=2)
     assert [type(item) for item in stream(fake([1, 0]), camera)] == [StreamResult] * 4
 
@@ -87,7 +87,7 @@ def test_labels_do_not_flicker_when_they_are_smoothed():
     assert smooth == ["cat"] * 11
 
 
-def test_smoothing_begins_anew_after_a_loss():
+def test_smoothing_starts_over_after_a_loss():
     camera = FakeCamera([FRAME] * 6, fail_after=3)
     results = stream(fake([[3, 0]] * 3 + [[0, 3]] * 3), camera, Smoother(60.0))
     assert [item.result.label for item in results] == ["cat"] * 3 + ["dog"] * 3
@@ -112,7 +112,7 @@ def test_every_frame_of_a_file_is_classified_however_slow_the_backend():
     assert numbers == [(number, 0) for number in range(20)]
 
 
-def test_of_a_live_camera_the_newest_frame_is_classified_and_the_others_are_counted():
+def test_the_newest_frame_of_a_live_camera_is_classified_and_the_others_are_counted():
     class Live(FakeCamera):
         policy = "latest"
 
@@ -140,7 +140,7 @@ def test_leaving_a_stream_ends_its_threads():
     assert threading.active_count() == before
 
 
-def test_what_fails_in_the_thread_is_raised_where_it_is_read():
+def test_an_error_in_the_thread_is_raised_by_the_stream():
     with pytest.raises(ImageError, match="region"):
         list(stream(fake([1, 0]), FakeCamera([FRAME]), roi=(0, 0, 1000, 1000)))
     with pytest.raises(BackendError, match="as requested"):
@@ -151,7 +151,7 @@ class Concurrent(FakeRunner):
     concurrent = True
 
 
-def test_frames_of_a_file_are_inferred_at_the_same_time_and_told_in_their_order():
+def test_frames_of_a_file_are_inferred_in_parallel_and_reported_in_order():
     class Meet(Concurrent):
         def infer(self, batch):
             met.wait(30)  # for ever, unless another frame is inferred too
@@ -179,7 +179,7 @@ def test_frames_of_a_live_camera_are_inferred_one_after_another():
     items.close()
 
 
-def test_what_fails_in_one_of_several_threads_is_raised_where_it_is_read():
+def test_an_error_in_one_of_several_threads_is_raised_by_the_stream():
     classifier = Classifier(Concurrent([1, 0], fail_after=3), ["cat", "dog"], Preprocessing(8, 8), at_once=2)
     with pytest.raises(BackendError, match="as requested"):
         list(stream(classifier, FakeCamera([FRAME] * 9)))

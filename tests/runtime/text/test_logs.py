@@ -34,7 +34,7 @@ def test_lines_have_times_if_requested(bundle):
     assert all(re.match(TIME, line) for line in logged), err
     assert re.search(r"-0[45]:00 INFO: fp32 on onnxruntime of \w+ opened in \d+ ms, golden images included", err)
     assert "INFO: test:// is open" in err
-    assert "INFO: test:// gives frames of 640 x 480" in err
+    assert "INFO: test:// delivers frames of 640 x 480" in err
     assert re.search("INFO: pass: fp32 on onnxruntime: .* golden labels agree", err)
     assert "DEBUG" not in err
 

@@ -1,4 +1,4 @@
-"""INT8 by a calibrator: what TensorRT, played by a test, is given when it asks."""
+"""INT8 with a calibrator: its answers to TensorRT, which the test plays."""
 
 import struct
 import sys
@@ -56,11 +56,11 @@ def test_the_bundles_own_cache_is_one(bundle):
 
 
 @pytest.mark.parametrize("text", ["", "hello", "TRT-8502-MinMaxCalibration\nimage: 3c008912\n", LINES])
-def test_what_is_no_cache_is_refused(tmp_path, text):
+def test_a_file_that_is_not_a_calibration_cache_is_refused(tmp_path, text):
     path = tmp_path / "calibration.cache"
     path.write_text(text)
     with pytest.raises(
-        BackendError, match=r"calibration.cache is no calibration cache: it begins with .*make the bundle"
+        BackendError, match=r"calibration.cache is not a calibration cache: it begins with .*make the bundle"
     ):
         cache_for(str(path), (8, 6, 1))
 

@@ -1,4 +1,4 @@
-"""What the building process asks of each TensorRT, on a stand-in that has no name more than that version.
+"""The building process's calls to each TensorRT, on a stand-in that has only the names of that version.
 
 Real builds are in tests/trt/test_engine.py; for versions before 11 no library is at hand.
 """
@@ -10,8 +10,10 @@ import pytest
 from edgeclf_runtime.errors import BackendError, ImageError
 from edgeclf_runtime.files.read import sha256_bytes
 from edgeclf_runtime.trt.calibrator import data_sha256
-from edgeclf_runtime.trt.child import Request, build
+from edgeclf_runtime.trt.child import build
+from edgeclf_runtime.trt.engine_spec import BuildRequest
 from edgeclf_runtime.trt.versions import FEATURES, has
+from tests.support.engine_requests import SPEC
 
 ENUMERATIONS = (
     "BuilderFlag",
@@ -26,13 +28,13 @@ LIBRARIES = {"CUBLAS": 0, "CUBLAS_LT": 1, "CUDNN": 2}
 
 
 def members(kind, version):
-    """The names of a class of TensorRT's that are used of that version."""
+    """The names of a TensorRT class that are used with a version."""
     names = {name for key, feature in FEATURES.items() if has(version, key) for name in feature.names}
     return {name.split(".")[1] for name in names if name.startswith(kind + ".")}
 
 
 class Asked:
-    """An object of TensorRT's: notes what is called and set; a name outside the version's table is an error."""
+    """A TensorRT object that records calls and settings; a name outside the version's table is an error."""
 
     def __init__(self, kind, version, log, **answers):
         self.__dict__.update(_allowed=members(kind, version), _log=log, _answers=answers)
@@ -64,7 +66,7 @@ class Logger:
 
 
 class PrintingLogger:
-    """TensorRT 8.0's, which prints: ILogger cannot be derived from there."""
+    """TensorRT 8.0's logger, which prints: ILogger cannot be derived from there."""
 
     ERROR = 1
 
@@ -76,7 +78,7 @@ class PrintingLogger:
 
 
 class Base:
-    """What a class of TensorRT's is derived from."""
+    """The base of a TensorRT class."""
 
     def __init__(self):
         pass
@@ -90,7 +92,7 @@ PLAN = Plan(b"plan")
 
 
 def tensorrt(text, log, parses=True, plan=PLAN, dla_cores=0, sources=0):
-    """A module tensorrt of that version."""
+    """A module tensorrt of a version."""
     version = tuple(map(int, text.split(".")))
 
     def make(kind, **answers):
@@ -144,30 +146,26 @@ def tensorrt(text, log, parses=True, plan=PLAN, dla_cores=0, sources=0):
 
 @pytest.fixture
 def asked(monkeypatch, tmp_path):
-    """Build with a TensorRT of that version: asked("8.2.1", "FP16") gives what was asked of it, by name."""
+    """Build with a TensorRT of a version: asked("8.2.1", "fp16") returns the calls and settings, by name.
 
-    def run(version, *flags, module=None, **request):
+    Other arguments are fields of the BuildRequest or of its specification.
+    """
+
+    def run(version, precision="fp32", module=None, **fields):
         log = []
         standin = tensorrt(version, log, **(module or {}))
         monkeypatch.setattr("edgeclf_runtime.trt.child.load_tensorrt", lambda: standin)
         source, plan = tmp_path / "model.onnx", tmp_path / "plan"
         source.write_bytes(b"model")
-        fields = {
-            "source": str(source),
-            "source_sha256": sha256_bytes(b"model"),
-            "plan": str(plan),
-            "strongly_typed": has(tuple(map(int, version.split("."))), "strong types"),
-            "flags": flags,
-            "exact": not flags,
-            "batches": (1, 1, 8),
-            "workspace_bytes": 256,
-            "optimization_level": 3,
-            "timing": str(tmp_path / "timing"),
-        }
-        fields.update(request)
+        strongly_typed = has(tuple(map(int, version.split("."))), "strong types")
+        spec = SPEC._replace(
+            model_sha256=sha256_bytes(b"model"), tensorrt=version, precision=precision, strongly_typed=strongly_typed
+        )
+        spec = spec._replace(**{name: fields.pop(name) for name in list(fields) if name in SPEC._fields})
         if fields.get("calibration"):
-            fields["calibration_sha256"] = data_sha256(fields["calibration"])
-        facts = build(Request(**fields), None)
+            spec = spec._replace(calibration_sha256=data_sha256(fields["calibration"]))
+        request = BuildRequest(spec, str(source), 256, plan=str(plan), timing=str(tmp_path / "timing"))
+        facts = build(request._replace(**fields), None)
         assert facts["network_layers"] == 5
         run.facts = facts
         assert plan.read_bytes() == b"plan"
@@ -195,7 +193,7 @@ def test_the_network_is_of_the_versions_kind(asked, version, flags):
 
 @pytest.mark.parametrize("version", ["8.0.1.6", "8.2.1.8", "8.6.1", "10.3.0"])
 def test_precision_is_asked_for_by_flags_and_other_numbers_stay_as_they_are(asked, version):
-    log = asked(version, "INT8", "FP16")
+    log = asked(version, "int8")
     assert [call for call in log if call[0].endswith("_flag")] == [("set_flag", ("INT8",)), ("set_flag", ("FP16",))]
 
 
@@ -222,28 +220,27 @@ def test_every_error_of_the_parser_is_shown_and_the_node_is_named(asked, version
     assert ('\n  While parsing node number 0 [Foo -> "x"]:' in str(refused.value)) == node_is_logged
 
 
-def test_a_build_that_gives_nothing_is_an_error_with_what_was_logged(asked):
+def test_a_build_without_a_result_is_an_error_with_the_logged_reasons(asked):
     with pytest.raises(BackendError, match=r"TensorRT 10.3.0 refuses .*model.onnx:\n  While parsing"):
         asked("10.3.0", module={"plan": None})
 
 
 @pytest.mark.parametrize("version", ["8.2.1.8", "8.6.1", "10.3.0", "11.4.1"])
 def test_a_dla_runs_what_it_can_and_the_gpu_the_rest(asked, version):
-    flags = () if version.startswith("11") else ("FP16",)
-    log = asked(version, *flags, dla=1, batches=(1, 1, 1), module={"dla_cores": 2})
+    log = asked(version, "fp16", dla=1, max_batch=1, module={"dla_cores": 2})
     assert ("default_device_type", "DLA") in log
     assert ("DLA_core", 1) in log
     assert ("set_flag", ("GPU_FALLBACK",)) in log
     assert ("set_shape", ("image", (1, 4, 4, 3), (1, 4, 4, 3), (1, 4, 4, 3))) in log
 
 
-def test_a_dla_that_is_not_there_is_a_sentence(asked):
+def test_a_missing_dla_core_is_a_clear_error(asked):
     with pytest.raises(
-        BackendError, match=r"finds no DLA here, --dla 0 .*; Xavier and Orin have them; leave out --dla"
+        BackendError, match=r"finds no DLA here, and --dla 0 was given; Xavier and Orin have DLA; leave out --dla"
     ):
-        asked("10.3.0", "FP16", dla=0)
-    with pytest.raises(BackendError, match=r"finds 2 DLA cores here, --dla 2 asked for one more; .* numbered from 0"):
-        asked("10.3.0", "FP16", dla=2, module={"dla_cores": 2})
+        asked("10.3.0", "fp16", dla=0)
+    with pytest.raises(BackendError, match=r"finds 2 DLA cores here, and --dla 2 was given; the first core is 0"):
+        asked("10.3.0", "fp16", dla=2, module={"dla_cores": 2})
 
 
 def test_compatible_engines_are_asked_for_where_the_user_asks(asked):
@@ -254,13 +251,13 @@ def test_compatible_engines_are_asked_for_where_the_user_asks(asked):
 
 
 def test_with_strong_types_at_hand_a_calibrator_still_gets_flags(asked):
-    log = asked("10.13.3", "INT8", "FP16", strongly_typed=False)
+    log = asked("10.13.3", "int8", strongly_typed=False)
     assert ("create_network", (0,)) in log
     assert ("set_flag", ("INT8",)) in log
 
 
 def calibrating(network, config):
-    """What TensorRT does with a calibrator: the cache, if there is one, else every image."""
+    """Use a calibrator like TensorRT: its cache, or else all its images."""
     calibrator = dict(config._log)["int8_calibrator"]
     if not calibrator.read_calibration_cache():
         while calibrator.get_batch(["image"]):
@@ -271,7 +268,7 @@ def calibrating(network, config):
 @pytest.mark.parametrize("version", ["8.2.1.8", "8.6.1", "10.3.0", "10.13.3"])
 def test_a_calibrator_gives_the_build_its_ranges(asked, bundle, version):
     request = {"strongly_typed": False, "calibration": str(bundle / "calibration.cache")}
-    log = asked(version, "INT8", "FP16", module={"plan": calibrating}, **request)
+    log = asked(version, "int8", module={"plan": calibrating}, **request)
     names = [name for name, _ in log]
     assert names.index("set_calibration_profile") < names.index("build_serialized_network")
 
@@ -281,7 +278,7 @@ def test_an_image_that_cannot_be_read_ends_the_build_and_is_named(asked, tmp_pat
     (tmp_path / "photos/a.png").write_bytes(b"no image")
     request = {"calibration": str(tmp_path / "photos"), "preprocessing": (8, 8)}
     with pytest.raises(ImageError, match=r"a\.png"):
-        asked("8.6.1", "INT8", "FP16", module={"plan": calibrating}, **request)
+        asked("8.6.1", "int8", module={"plan": calibrating}, **request)
     assert not (tmp_path / "plan").exists()
 
 
@@ -291,7 +288,7 @@ def test_tensorrt_8_0_has_no_inspector_and_no_logger_of_ours(asked, capsys):
     assert "profiling_verbosity" in [name for name, _ in asked("8.2.1.8")]
     # What it says it prints; the program that waits shows that.
     assert "While parsing node number 0" in capsys.readouterr().out
-    with pytest.raises(BackendError, match=r"TensorRT 8.0.1.6 refuses .*model.onnx:\n  what it said stands above"):
+    with pytest.raises(BackendError, match=r"TensorRT 8.0.1.6 refuses .*model.onnx:\n  its output is above"):
         asked("8.0.1.6", module={"plan": None})
 
 
@@ -307,7 +304,7 @@ def test_a_small_board_builds_without_cublas_and_cudnn(asked, version):
 
 
 @pytest.mark.parametrize(("version", "sources"), [("10.3.0", 0b11000), ("11.4.0", 0b11)])
-def test_where_cublas_and_cudnn_are_off_anyway_nothing_is_set(asked, version, sources):
+def test_nothing_is_set_if_cublas_and_cudnn_are_off_anyway(asked, version, sources):
     log = asked(version, lean=True, module={"sources": sources})
     assert "set_tactic_sources" not in [name for name, _ in log]
     assert asked.facts["libraries"] == []
@@ -331,7 +328,7 @@ def test_images_are_calibrated_with_again_when_a_build_is_repeated(asked, bundle
         return PLAN if len(calibrated) > 1 else None
 
     request = {"strongly_typed": False, "calibration": str(bundle / "calibration.cache"), "lean": True}
-    log = asked("8.2.1.8", "INT8", "FP16", module={"plan": plan, "sources": 0b111}, **request)
+    log = asked("8.2.1.8", "int8", module={"plan": plan, "sources": 0b111}, **request)
     assert len(calibrated) == 2
     assert [name for name, _ in log].count("set_calibration_profile") == 2
 

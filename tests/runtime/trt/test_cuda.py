@@ -59,7 +59,7 @@ def opened(request):
 
 @pytest.fixture
 def opened_by_cudart(cudart):
-    """The GPU by libcudart, and the stand-in, which counts what is not freed."""
+    """The GPU through libcudart, and the stand-in, which counts what is not freed."""
     opened = RuntimeCuda()
     yield opened, cudart
     opened.close()
@@ -93,7 +93,7 @@ def test_all_is_freed_once(cudart):
     opened.close()
 
 
-def test_pycudas_context_is_given_back_once_and_is_current_in_calls_alone(pycuda):
+def test_pycudas_context_is_released_once_and_is_current_only_in_calls(pycuda):
     opened = open_cuda()
     assert not pycuda.stack
     opened.close()
@@ -109,7 +109,7 @@ def test_pycudas_errors_become_ours_with_the_remedy(pycuda):
     opened.close()
 
 
-def test_a_pycuda_that_does_not_work_gives_way_to_libcudart(cudart, pycuda, monkeypatch):
+def test_libcudart_replaces_a_pycuda_that_does_not_work(cudart, pycuda, monkeypatch):
     def init():
         raise pycuda.Error("cuInit failed: unknown error")
 
@@ -233,7 +233,7 @@ def test_without_a_gpu_the_description_is_an_error_with_the_remedy(cudart, monke
         find_device()
 
 
-def test_a_context_is_given_back_once_all_that_used_it_are_closed(cudart):
+def test_a_context_is_destroyed_when_all_its_users_are_closed(cudart):
     first, second = open_cuda(), open_cuda()
     before = cudart.resets_asked_for()
     first.close()
@@ -249,7 +249,7 @@ def test_a_context_is_given_back_once_all_that_used_it_are_closed(cudart):
     assert release_cuda()
 
 
-def test_a_context_that_somebody_else_made_is_never_reset(cudart, monkeypatch):
+def test_a_context_of_another_library_is_never_reset(cudart, monkeypatch):
     cudart.cudaMemGetInfo(ctypes.byref(ctypes.c_size_t()), ctypes.byref(ctypes.c_size_t()))
     open_cuda().close()
     assert not release_cuda()
@@ -265,7 +265,7 @@ def test_a_context_is_not_reset_while_another_library_may_use_it(cudart, monkeyp
     assert not release_cuda()
 
 
-def test_a_driver_that_does_not_tell_of_contexts_leaves_them(cudart, monkeypatch):
+def test_if_the_driver_does_not_report_contexts_they_are_kept(cudart, monkeypatch):
     monkeypatch.setattr(gpu, "_DRIVER", "libnothing-of-that-name.so")
     open_cuda().close()
     assert not release_cuda()
@@ -278,5 +278,5 @@ def test_a_reset_that_fails_is_a_warning(cudart, monkeypatch, caplog):
     assert "CUDA stays open: cudaDeviceReset failed" in caplog.text
 
 
-def test_what_is_mapped_is_what_linux_says():
+def test_the_mapped_files_are_read_from_linux():
     assert os.path.basename(sys.executable)[:6] in gpu._maps()

@@ -1,1 +1,1 @@
-"""Readers of each kind of source, run in the capture process."""
+"""Readers for each kind of source; they run in the capture process."""

@@ -1,59 +1,65 @@
-"""A film's frames by OpenCV: upright, in the film's colors, at the film's times, and counted.
+"""Reads video files through OpenCV: upright, in their own colors, at their own times, and counted.
 
-Versions of OpenCV with FFmpeg make different things of the same film (figures in deploy/README.md, Films):
+Versions of OpenCV with FFmpeg read the same file differently (figures in deploy/README.md):
 
-    turned films    4.1 to 4.4 leave them lying, 4.6 turns them the wrong way, none knows mirrors
-    colors          before 4.13 every film is read as BT.601; BT.709 is then off by up to 37 of 255
-    times           4.1 has none but a count; 4.5.4 to 4.6 have none for the last frames
-    damaged frames  before 4.5.4 they are passed over; from then on each looks like the film's end
+    rotated videos  4.1 to 4.4 leave them on their side, 4.6 rotates them the wrong way, none supports mirroring
+    colors          before 4.13 every video is read as BT.601; BT.709 is then off by up to 37 of 255
+    times           4.1 only has a count; 4.5.4 to 4.6 have none for the last frames
+    damaged frames  before 4.5.4 they are skipped; from then on each looks like the end of the video
 
-So the turn, the colors and the missing times are taken from the film's container.  For the capture process alone, as
-``capture/readers/video.py`` is.
+So the orientation, the colors and the missing times are taken from the container.  For the capture process only, like
+``capture/readers/video.py``.
 """
 
 import itertools
 import os
 import time
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import IO, TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from ...errors import CameraError, EndOfStream, IncompleteFilm
 from ...files.read import open_regular
 from .containers import Film, read_film, walk
 from .film_clock import USUAL_RATE_FPS, FilmClock, film_rate, in_order
 from .film_colors import NAMES, ColorCorrection
+from .reader import Reading
 from .video import VideoReader, open_path, playlist_name, silence
 
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    import numpy as np
+
+    from ..source import Source
+
 _HEAD_BYTES = 4096
-# The bytes of a text; the head of a video file holds other control characters too.
+# The bytes of plain text; the head of a video file also holds other control characters.
 _TEXT = bytes([7, 8, 9, 10, 12, 13, 27]) + bytes(range(32, 256))
 _TIMES_SINCE, _ALL_TIMES_SINCE, _COLORS_SINCE = (4, 2), (4, 7), (4, 13)
-_MEASURED_FRAMES = 500  # for the rate of a film whose header lists no times
-# Newer versions say for each damaged frame that there is none; older ones pass over 512, which takes them 20 ms at the end.
+_MEASURED_FRAMES = 500  # for the rate of a video whose header lists no times
+# Newer versions report no frame for each damaged one; older ones skip up to 512 of them.
 _DAMAGE_SINCE, _MOST_DAMAGED = (4, 5), 1000
-# Some films hold a frame or two that no decoder shows, such as one that starts before its first key frame.
+# Some files hold a frame or two that no decoder shows, for example before their first key frame.
 _FEW_FRAMES, _FEW_OF = 2, 50
 
 
-def open_film(source):
+def open_film(source: "Source") -> "FilmReader":
     """Open a video file; returns a FilmReader.  Raises CameraError."""
     try:
         stream = open_regular(source.location)
     except OSError as error:
-        raise CameraError(
-            "{} cannot be read ({}); a video or an image was expected".format(source.name, error.strerror)
-        )
+        raise CameraError("{} cannot be read ({}); expected a video or an image".format(source.name, error.strerror))
     size = os.fstat(stream.fileno()).st_size
     head = stream.read(_HEAD_BYTES)
     playlist = playlist_name(head)
     if playlist:
         raise CameraError(
-            "{} is {}: OpenCV reads no video in it; a video or an image was expected".format(source.name, playlist)
+            "{} is {}, not a video that OpenCV can read; expected a video or an image".format(source.name, playlist)
         )
     return FilmReader(source, _open(source.location, head), read_film(stream, size), stream, size)
 
 
-def _open(path, head):
-    # FFmpeg would draw a text and call the pictures a video.
+def _open(path: str, head: bytes) -> Any:
+    # FFmpeg would render plain text as a video.
     if not head.translate(None, _TEXT):
         import cv2
 
@@ -62,20 +68,27 @@ def _open(path, head):
 
 
 class FilmReader(VideoReader):
-    """A film that has an end.
+    """A video file, which has an end.
 
     film        what its container says
-    stream      the open file of ``size`` bytes, None where there is no file
+    stream      the open file of ``size`` bytes, None if there is no file
     """
 
     ends = still = True
 
-    def __init__(self, source, capture, film=None, stream=None, size=0):
+    def __init__(
+        self,
+        source: "Source",
+        capture: Any,
+        film: Optional[Film] = None,
+        stream: Optional[IO[bytes]] = None,
+        size: int = 0,
+    ) -> None:
         import cv2
 
         self._film, self._stream, self._size = film or Film(), stream, size
         super().__init__(source, capture)
-        # FFmpeg has a line for each damaged frame, which OpenCV before 4.6 prints whatever its settings are.
+        # FFmpeg prints a line for each damaged frame, and OpenCV before 4.6 has no setting against it.
         silence()
         self.notes = []
         self._version = _version()
@@ -89,8 +102,8 @@ class FilmReader(VideoReader):
         self._clock = self._make_clock(ffmpeg)
         self._starts: Optional[float] = None
 
-    def read(self, out=None):
-        """See VideoReader.read()."""
+    def read(self, out: "Optional[np.ndarray]" = None) -> Reading:
+        """See Reader.read()."""
         import cv2
 
         before = time.monotonic()
@@ -103,8 +116,8 @@ class FilmReader(VideoReader):
         self.position_s = position_s
         return image, self._play() if self._source.policy == "latest" else captured, capture_ms
 
-    def _play(self):
-        """Wait until the frame is to be shown; returns that time."""
+    def _play(self) -> float:
+        """Wait until the frame is due; returns that time."""
         now = time.monotonic()
         self._starts = now if self._starts is None else self._starts
         due = self._starts + (self.position_s or 0.0)
@@ -112,7 +125,7 @@ class FilmReader(VideoReader):
             time.sleep(due - now)
         return due
 
-    def _turn_upright(self):
+    def _turn_upright(self) -> None:
         import cv2
 
         if not self._film.container:
@@ -122,31 +135,33 @@ class FilmReader(VideoReader):
             self._capture.set(automatic, 0)
         if self._film.orientation == 0:
             self.notes.append(
-                "{} is to be turned by an angle that is not a quarter; it is read as it is stored".format(
+                "{} is rotated by an angle other than a quarter turn; its frames are used as stored".format(
                     self._source.name
                 )
             )
         self._steps[:0] = _turns(self._film.orientation)
 
-    def _correct_colors(self):
+    def _correct_colors(self) -> None:
         import cv2
 
         matrix, name = self._film.matrix, self._source.name
         if matrix is None:
             self.notes.append(
-                "OpenCV {} reads {} as BT.601 whatever its colors are: those of BT.709, as in most films of 720 lines and "
-                "more, are shifted by up to 37 of 255; OpenCV 4.13 and later read them right".format(
+                "OpenCV {} reads {} as BT.601 regardless of its colors: BT.709, used by most videos with 720 lines or "
+                "more, is shifted by up to 37 of 255; OpenCV 4.13 and later read it correctly".format(
                     cv2.__version__, name
                 )
             )
         elif matrix in NAMES:
             self.notes.append(
                 "OpenCV {} reads the {} colors of {} as BT.601: they are corrected, but the most saturated ones stay shifted by "
-                "up to 20 of 255; OpenCV 4.13 and later read them right".format(cv2.__version__, NAMES[matrix], name)
+                "up to 20 of 255; OpenCV 4.13 and later read them correctly".format(
+                    cv2.__version__, NAMES[matrix], name
+                )
             )
             self._steps.insert(0, ColorCorrection(matrix))
 
-    def _make_clock(self, ffmpeg):
+    def _make_clock(self, ffmpeg: bool) -> FilmClock:
         import cv2
 
         trusted = ffmpeg and self._version >= _TIMES_SINCE
@@ -157,38 +172,38 @@ class FilmReader(VideoReader):
         clock = FilmClock(listed, trusted, self.rate)
         if not trusted and not clock.knows_times:
             self.notes.append(
-                "OpenCV {} does not say when a frame of {} is shown: its frames are counted at {:.6g} a second; OpenCV 4.7 "
-                "and later do".format(cv2.__version__, self._source.name, self.rate or USUAL_RATE_FPS)
+                "OpenCV {} does not report the frame times of {}: {:.6g} frames per second are assumed; OpenCV 4.7 and "
+                "later report them".format(cv2.__version__, self._source.name, self.rate or USUAL_RATE_FPS)
             )
         return clock
 
-    def _walk(self):
+    def _walk(self) -> Iterator[Optional[float]]:
         return iter(()) if self._stream is None else walk(self._stream, self._size)
 
-    def _unopened(self, start):
+    def _unopened(self, start: Optional[float]) -> CameraError:
         fault = self._film.fault or ("" if self._size or self._stream is None else "it is empty")
         return CameraError(
-            "{} cannot be opened: OpenCV reads no video in it; a video or an image was expected{}".format(
+            "{} cannot be opened: OpenCV cannot read it; expected a video or an image{}".format(
                 self._source.name, ": " + fault if fault else ""
             )
         )
 
-    def _end(self):
+    def _end(self) -> "NoReturn":
         name, count = self._source.name, self._count
         if not count:
-            why = self._film.fault or "the video is damaged, or too large to be decoded"
-            raise CameraError("{} delivers no frame: {}; replace it".format(name, why))
+            why = self._film.fault or "the video is damaged, or too large to decode"
+            raise CameraError("{} delivers no frames: {}; replace it".format(name, why))
         promised = self._promised()
         self.unreadable = lost = max(promised - count, 0)
         if self._film.missing_bytes or lost > max(_FEW_FRAMES, promised // _FEW_OF):
             raise IncompleteFilm(
-                "{} {}; what could be decoded is classified; replace the film".format(name, self._shortfall(promised))
+                "{} {}; what could be decoded was classified; replace the file".format(name, self._shortfall(promised))
             )
         end = "{} ended after {}{} frames".format(name, count, " of {}".format(promised) if lost else "")
         raise EndOfStream(end + (": {} could not be decoded".format(lost) if lost else ""))
 
-    def _promised(self):
-        """Return how many frames there should have been, 0 where nobody says."""
+    def _promised(self) -> int:
+        """Return how many frames there should have been, 0 if unknown."""
         frames = self._film.frames or 0
         if self._stream is None:
             return len(self._film.times or ())
@@ -197,40 +212,40 @@ class FilmReader(VideoReader):
         stored = list(self._walk())
         return frames - stored.count(None) if frames else len(stored)
 
-    def _shortfall(self, promised):
+    def _shortfall(self, promised: int) -> str:
         film, count = self._film, self._count
-        said = "ended after {}".format(count)
+        ended = "ended after {}".format(count)
         if promised > count:
-            said += " of {} frames".format(promised)
+            ended += " of {} frames".format(promised)
         elif film.duration_s:
-            said += " frames, at {:.1f} of {:.1f} s".format(self.position_s or 0.0, film.duration_s)
+            ended += " frames, at {:.1f} of {:.1f} s".format(self.position_s or 0.0, film.duration_s)
         else:
-            said += " frames"
+            ended += " frames"
         if film.missing_bytes:
-            return "{}: the file is cut off, {} of its {} bytes are missing".format(
-                said, film.missing_bytes, self._size + film.missing_bytes
+            return "{}: the file is truncated, {} of its {} bytes are missing".format(
+                ended, film.missing_bytes, self._size + film.missing_bytes
             )
-        return "{}: the others could not be decoded, or are not there".format(said)
+        return "{}: the others are missing or could not be decoded".format(ended)
 
-    def close(self):
-        """See VideoReader.close()."""
+    def close(self) -> None:
+        """See Reader.close()."""
         super().close()
         if self._stream is not None:
             self._stream.close()
 
 
-def _version():
+def _version() -> Tuple[int, ...]:
     import cv2
 
     return tuple(int(part) for part in cv2.__version__.split("-")[0].split(".")[:2])
 
 
-def _is_ffmpeg(capture):
+def _is_ffmpeg(capture: Any) -> bool:
     return capture.getBackendName() == "FFMPEG" if hasattr(capture, "getBackendName") else True
 
 
-def _turns(orientation):
-    """Return the steps that make an image of EXIF's orientation upright."""
+def _turns(orientation: int) -> List[Callable[[Any, Any], Any]]:
+    """Return the steps that turn an image with this EXIF orientation upright."""
     import cv2
 
     steps: Dict[int, List[Tuple[Any, int]]] = {
@@ -242,6 +257,8 @@ def _turns(orientation):
         7: [(cv2.rotate, cv2.ROTATE_90_CLOCKWISE), (cv2.flip, 0)],
         8: [(cv2.rotate, cv2.ROTATE_90_COUNTERCLOCKWISE)],
     }
-    return [
-        lambda image, out, turn=turn, code=code: turn(image, code, out) for turn, code in steps.get(orientation, [])
-    ]
+    return [_step(turn, code) for turn, code in steps.get(orientation, [])]
+
+
+def _step(turn: Any, code: int) -> Callable[[Any, Any], Any]:
+    return lambda image, out: turn(image, code, out)

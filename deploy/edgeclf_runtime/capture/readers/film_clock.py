@@ -1,23 +1,23 @@
-"""When a film's frames are shown: their positions, and a rate for them.  Knows nothing of OpenCV's calls."""
+"""Positions of a video file's frames, and its frame rate."""
 
 import heapq
-from typing import Any, Iterator
+from typing import Iterable, Iterator, List, Optional, Sequence
 
-_REORDERED_FRAMES = 32  # H.264 and HEVC show a frame at most 16 later than they store it
+_REORDERED_FRAMES = 32  # H.264 and HEVC show a frame at most 16 frames later than they store it
 USUAL_RATE_FPS, _HIGHEST_RATE_FPS = 25, 120
-# A rate for a film without one rate: of the shortest steps, but for a twentieth of them.
+# The rate of a video whose rate varies: that of its shortest steps, ignoring the shortest twentieth.
 _SHORT_STEPS, _SAME_STEPS_S, _SAME_RATE = 0.05, 0.0025, 0.005
 
 
 class FilmClock:
-    """The position of each frame in its film, in seconds from the first frame's; never goes back.
+    """Each frame's position in its video, in seconds from the first frame; it never goes back.
 
-    listed      iterator of the times by the container, in order; empty where they are not needed
-    trusted     whether OpenCV says the times too; it may say 0 for some
-    rate        frames a second where nobody says a time
+    listed      iterator over the container's times, in order; empty if they are not needed
+    trusted     whether OpenCV reports times as well; it may report 0 for some
+    rate        frames per second, for frames without a time
     """
 
-    def __init__(self, listed, trusted, rate):
+    def __init__(self, listed: Iterator[float], trusted: bool, rate: Optional[float]) -> None:
         self._listed, self._trusted = listed, trusted
         self._step_s = 1.0 / (rate or USUAL_RATE_FPS)
         self._first = next(self._listed, None)
@@ -25,12 +25,12 @@ class FilmClock:
         self._last = -1.0  # before the first
 
     @property
-    def knows_times(self):
-        """Whether there are times by the container."""
+    def knows_times(self) -> bool:
+        """Whether the container has times."""
         return self._first is not None
 
-    def next(self, said_s):
-        """Return the position of the next frame, for which OpenCV says ``said_s``."""
+    def next(self, said_s: float) -> float:
+        """Return the position of the next frame, for which OpenCV reports ``said_s``."""
         if self._last < 0:
             self._base, self._last = (said_s if self._trusted else 0.0), 0.0
         elif self._trusted and said_s > 0 and said_s - self._base >= self._last:
@@ -38,20 +38,20 @@ class FilmClock:
         else:
             self._last = self._guess()
             if self._trusted and said_s > 0:
-                self._base = said_s - self._last  # the times have started over
+                self._base = said_s - self._last  # the times started over
         return self._last
 
-    def _guess(self):
+    def _guess(self) -> float:
         for time_s in self._listed:
-            position_s = time_s - self._first
+            position_s = time_s - (self._first or 0.0)
             if not self._trusted or position_s > self._last:
                 return max(position_s, self._last)
         return self._last + self._step_s
 
 
-def in_order(times) -> Iterator[float]:
-    """Yield times that come nearly in order, in order; None among them is left out."""
-    waiting: Any = []
+def in_order(times: Iterable[Optional[float]]) -> Iterator[float]:
+    """Yield nearly ordered times in order, without the Nones among them."""
+    waiting: List[float] = []
     for time_s in times:
         if time_s is not None:
             heapq.heappush(waiting, time_s)
@@ -61,22 +61,23 @@ def in_order(times) -> Iterator[float]:
         yield heapq.heappop(waiting)
 
 
-def film_rate(times, said_fps):
-    """Return the frames a second at which a film can be stored, or None where nothing is known.
+def film_rate(times: Optional[Sequence[float]], said_fps: float) -> Optional[float]:
+    """Return the frames per second at which a video can be stored, or None if nothing is known.
 
     times       of its frames, or None
-    said_fps    by OpenCV, which says averages and guesses for films without one rate
+    said_fps    as reported by OpenCV, which averages and guesses if the rate varies
 
-    It is the film's own rate where all steps are alike; else that of its shortest steps, so that no frame is left out.
+    If all steps are alike, it is the video's own rate; else that of its shortest steps, so that no frame is left out.
     """
-    said_fps = said_fps if 0 < said_fps < 1000 else None
+    known_fps = said_fps if 0 < said_fps < 1000 else None
     if not times or len(times) < 2 or times[-1] <= times[0]:
-        return said_fps
+        return known_fps
     steps = sorted(after - before for before, after in zip(times, times[1:]))
     usual = steps[int(len(steps) * _SHORT_STEPS)]
     if steps[-1 - int(len(steps) * _SHORT_STEPS)] - usual <= _SAME_STEPS_S or usual <= 0:
         own_fps = (len(times) - 1) / (times[-1] - times[0])
         # Times that are rounded to milliseconds give 29.997 for 30.
-        alike = said_fps is not None and abs(own_fps - said_fps) < _SAME_RATE * said_fps
-        return said_fps if alike else min(own_fps, _HIGHEST_RATE_FPS)
+        if known_fps is not None and abs(own_fps - known_fps) < _SAME_RATE * known_fps:
+            return known_fps
+        return min(own_fps, _HIGHEST_RATE_FPS)
     return min(1.0 / usual, _HIGHEST_RATE_FPS)

@@ -1,30 +1,33 @@
-"""Colors of films that were read as BT.601, which OpenCV before 4.13 does with every film."""
+"""Corrects the colors of video files, all of which OpenCV before 4.13 reads as BT.601."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Optional
 
-# Red's and blue's share of the luma, by the film's code (ITU-T H.273, table 4); OpenCV reads all as BT.601.
+if TYPE_CHECKING:
+    import numpy as np
+
+# Red's and blue's shares of the luma, by MatrixCoefficients (ITU-T H.273, table 4).
 _BT601 = (0.299, 0.114)
 _LUMA = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593), 10: (0.2627, 0.0593)}
 NAMES = {1: "BT.709", 4: "FCC", 7: "SMPTE 240M", 9: "BT.2020", 10: "BT.2020"}
 
 
 class ColorCorrection:
-    """Turns BGR pixels that were made by BT.601 into those of the film's own matrix.
+    """Converts BGR pixels that were decoded as BT.601 to the video's own color matrix.
 
     matrix      MatrixCoefficients of ITU-T H.273, table 4: a key of NAMES
 
-    Where a channel was cut off at 0 or 255 nobody knows by how much: half of what is possible is assumed, which halves the
-    largest error.
+    If a channel was clipped at 0 or 255, the lost amount is unknown: half of the possible amount is assumed, which halves
+    the largest error.
     """
 
-    def __init__(self, matrix):
+    def __init__(self, matrix: int) -> None:
         self._matrix = _correction(matrix)
-        # Kept, because new memory takes longer than the sums.
+        # Kept between frames, because allocating takes longer than computing.
         self._nearest: Any = None
         self._furthest: Any = None
         self._cut_off: Any = None
 
-    def __call__(self, image, out=None):
+    def __call__(self, image: "np.ndarray", out: "Optional[np.ndarray]" = None) -> Any:
         import cv2
 
         self._nearest = cv2.transform(image, self._matrix, self._nearest)
@@ -35,7 +38,7 @@ class ColorCorrection:
         return cv2.addWeighted(self._nearest, 0.5, self._furthest, 0.5, 0, out)
 
 
-def _correction(matrix):
+def _correction(matrix: int) -> "np.ndarray":
     """Return the matrix for BGR pixels, float64 [3, 3]."""
     import numpy as np
 
@@ -43,8 +46,8 @@ def _correction(matrix):
     return np.ascontiguousarray(correct[::-1, ::-1])
 
 
-def _luma_chroma(red, blue):
-    """Return the matrix from RGB to Y, Cb, Cr (ITU-R BT.601, 2.5.1), by red's and blue's share of the luma."""
+def _luma_chroma(red: float, blue: float) -> "np.ndarray":
+    """Return the matrix from RGB to Y, Cb, Cr (ITU-R BT.601, 2.5.1) for red's and blue's shares of the luma."""
     import numpy as np
 
     green = 1 - red - blue

@@ -1,31 +1,36 @@
-"""Generated pictures: a camera for trying things out, and with a fault for tests of what cameras do."""
+"""Generates test images, as a camera for trying things out and, with a fault, for testing what cameras do."""
 
 import functools
 import os
 import time
+from typing import TYPE_CHECKING, Optional
 
 from ...errors import CameraError
-from .base import Pace, Reader
+from .reader import Pace, Reader, Reading
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..source import Source
 
 _TEST_MODE = (640, 480, 30)
 
 
 class GeneratedReader(Reader):
-    """Pictures that change with every frame, at a fixed rate; with a fault, a camera that misbehaves.
+    """Images that change with every frame, at a fixed rate; with a fault, a camera that misbehaves.
 
-    Faults come before frame ``after``: "hang" (read never returns), "die" (the process ends),
-    "freeze" (the same picture for ever), "lose" (the camera says that it has no more), "resize"
-    (half the size).
+    Faults occur before frame ``after``: "hang" (read never returns), "die" (the process ends), "freeze" (the image stays
+    the same), "lose" (the camera reports that it has no more frames), "resize" (half the size).
     """
 
-    def __init__(self, source):
+    def __init__(self, source: "Source") -> None:
         self._source = source
-        self._size = (source.width or _TEST_MODE[0], source.height or _TEST_MODE[1])
+        self._size = (int(source.width or _TEST_MODE[0]), int(source.height or _TEST_MODE[1]))
         self._pace = Pace(source.fps or _TEST_MODE[2])
         self._number = 0
 
-    def read(self, out=None):
-        """See ``readers.video.VideoReader.read``."""
+    def read(self, out: "Optional[np.ndarray]" = None) -> Reading:
+        """See Reader.read()."""
         import numpy as np
 
         captured = self._pace.wait()
@@ -36,7 +41,7 @@ class GeneratedReader(Reader):
         if faulty and self._source.fault == "die":
             os._exit(1)
         if faulty and self._source.fault == "lose":
-            raise CameraError("{} delivers no frame any more".format(self._source.name))
+            raise CameraError("{} delivers no more frames".format(self._source.name))
         width, height = self._size
         if faulty and self._source.fault == "freeze":
             number = self._source.after
@@ -48,12 +53,12 @@ class GeneratedReader(Reader):
         self._number += 1
         return image, captured, (time.monotonic() - before) * 1e3
 
-    def close(self):
-        """Nothing is open."""
+    def close(self) -> None:
+        """Do nothing; nothing is open."""
 
 
-def generated_picture(number, out):
-    """Draw the generated source's picture ``number`` into uint8 [height, width, 3]: ramps and a bar that moves."""
+def generated_picture(number: int, out: "np.ndarray") -> None:
+    """Draw the generated source's image ``number`` into uint8 [height, width, 3]: ramps and a moving bar."""
     height, width = out.shape[:2]
     out[...] = _ramps(height, width)
     left = number * 8 % width
@@ -61,7 +66,7 @@ def generated_picture(number, out):
 
 
 @functools.lru_cache(maxsize=2)
-def _ramps(height, width):
+def _ramps(height: int, width: int) -> "np.ndarray":
     import numpy as np
 
     ramps = np.empty((height, width, 3), np.uint8)

@@ -1,31 +1,36 @@
-"""Cameras by HTTP: an MJPEG stream, a JPEG image that is asked for again and again; films are ``capture/readers/http_film.py``'s.
+"""Reads cameras by HTTP: an MJPEG stream, or a JPEG image that is requested again and again.
 
-Read here and not by FFmpeg, which follows redirects and playlists to whatever address they name.
-Pictures are decoded as files are, checked before.
+Video files by HTTP are in ``capture/readers/http_film.py``.  FFmpeg is not used for HTTP, because it follows redirects
+and playlists to any address.  Images are checked and decoded like image files.
 """
 
 import http.client
 import threading
 import time
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Optional, Tuple
 
 from ...errors import CameraError, ImageError
 from ...images.read import decode_image
 from ..source import FLIPS
-from .base import Pace, Reader
 from .http_client import Address, shown
 from .http_film import Fetched, not_followed, open_http_film
 from .http_parts import MOST_OF_A_PICTURE, boundary_of, parts
+from .reader import Pace, Reader, Reading
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..source import Source
 
 SNAPSHOTS_A_SECOND = 1
-_DAMAGED_AT_MOST = 10  # pictures, one after another
+_DAMAGED_AT_MOST = 10  # images in a row
 _JPEG, _ENOUGH_BYTES, _MOST_SPACE = b"\xff\xd8\xff", 16, 4096
 _PATIENCE_S = 2.5  # less than the 3 s after which a camera without a frame is lost
 _PLAYLIST_TYPES = ("mpegurl", "dash+xml", "scpls", "/sdp", "xspf", "smil")
 
 
-def open_http(source):
-    """Open a network Source by HTTP; returns a reader as ``readers.video.VideoReader`` is.  Raises CameraError."""
+def open_http(source: "Source") -> Reader:
+    """Open a network Source by HTTP; returns its Reader.  Raises CameraError."""
     address = Address(source)
     response = address.get()
     kind = response.headers.get_content_type()
@@ -37,12 +42,12 @@ def open_http(source):
         return SnapshotReader(source, address, response)
     if kind in ("text/html", "application/json"):
         raise CameraError(
-            "{} is {}, not a picture; the address of an MJPEG stream or a JPEG image was expected".format(
+            "{} is {}, not an image; expected the address of an MJPEG stream or a JPEG image".format(
                 source.name, "a web page" if kind == "text/html" else "JSON"
             )
         )
     fetched = Fetched(source, response)
-    # White space may come before what tells a playlist from a film.
+    # A playlist may begin with white space.
     while (
         len(fetched.head.strip()) < _ENOUGH_BYTES
         and len(fetched.head) < _MOST_SPACE
@@ -55,18 +60,18 @@ def open_http(source):
 
 
 class PictureReader(Reader):
-    """Pictures that come as bytes.
+    """Images that arrive as encoded bytes.
 
-    dropped     pictures that were never decoded, because a newer one had come
+    dropped     images that were never decoded because a newer one had arrived
     """
 
-    def __init__(self, source, address):
+    def __init__(self, source: "Source", address: Address) -> None:
         self._source, self._address = source, address
-        self._flip: Any = FLIPS.get(source.flip)
+        self._flip = FLIPS.get(source.flip or "")
         self._count = 0
 
-    def read(self, out=None):
-        """See ``readers.video.VideoReader.read``."""
+    def read(self, out: "Optional[np.ndarray]" = None) -> Reading:
+        """See Reader.read()."""
         damaged = 0
         while True:
             data, captured = self._next()
@@ -85,26 +90,26 @@ class PictureReader(Reader):
         self._count += 1
         return image, captured, (time.monotonic() - before) * 1e3
 
-    def _next(self):
-        """Return the bytes of the next picture, and when they had arrived."""
+    def _next(self) -> Tuple[bytes, float]:
+        """Return the next image's bytes, and when they had arrived."""
         raise NotImplementedError
 
-    def close(self):
+    def close(self) -> None:
         """Close the connection."""
         self._address.close()
 
 
 class MjpegReader(PictureReader):
-    """The newest picture of a stream (multipart/x-mixed-replace), read by a thread so that none waits in the network."""
+    """The newest image of a stream (multipart/x-mixed-replace), read by a thread so that none waits in the network."""
 
-    def __init__(self, source, address, response):
+    def __init__(self, source: "Source", address: Address, response: http.client.HTTPResponse) -> None:
         super().__init__(source, address)
-        self._newest: Any = None
+        self._newest: Optional[Tuple[bytes, float]] = None
         self._ended: Optional[str] = None
         self._changed = threading.Condition()
         threading.Thread(target=self._receive, args=(response,), name="mjpeg", daemon=True).start()
 
-    def _receive(self, response):
+    def _receive(self, response: http.client.HTTPResponse) -> None:
         reason = "it closed the connection"
         try:
             for data in parts(response.read1, boundary_of(response.headers)):
@@ -118,36 +123,38 @@ class MjpegReader(PictureReader):
             self._ended = reason
             self._changed.notify()
 
-    def _next(self):
+    def _next(self) -> Tuple[bytes, float]:
         with self._changed:
             self._changed.wait_for(lambda: self._newest or self._ended)
             if self._newest:
                 newest, self._newest = self._newest, None
                 return newest
         raise CameraError(
-            "{} delivers no frame{}: {}".format(self._source.name, " any more" if self._count else "", self._ended)
+            "{} delivers no {}: {}".format(self._source.name, "more frames" if self._count else "frames", self._ended)
         )
 
 
 class SnapshotReader(PictureReader):
-    """An image that is asked for again and again: at the Source's rate, or once a second.
+    """An image that is requested again and again: at the Source's rate, or once a second.
 
-    head        what was read of the first image to see that it is one, where the server does not say so
+    head        the first bytes of the first image, already read to recognize it because the server did not state its type
 
-    A server that fails now and then is asked again, until the last image is _PATIENCE_S old.
+    After a failure the server is asked again until the last image is _PATIENCE_S old.
     """
 
     still = True  # the server decides when there is another image
 
-    def __init__(self, source, address, response, head=b""):
+    def __init__(
+        self, source: "Source", address: Address, response: http.client.HTTPResponse, head: bytes = b""
+    ) -> None:
         super().__init__(source, address)
-        self._response: Any = response  # to the first request
+        self._response: Optional[http.client.HTTPResponse] = response  # to the first request
         self._head, self._named = head, not head
         self._fps = source.fps or SNAPSHOTS_A_SECOND
         self._pace = Pace(self._fps)
         self._last = time.monotonic()
 
-    def _next(self):
+    def _next(self) -> Tuple[bytes, float]:
         while True:
             self._pace.wait()
             try:
@@ -156,22 +163,22 @@ class SnapshotReader(PictureReader):
                 if time.monotonic() + 1 / self._fps > self._last + _PATIENCE_S:
                     raise
                 time.sleep(1 / self._fps)
-                self._pace = Pace(self._fps)  # without catching up on what was missed
+                self._pace = Pace(self._fps)  # do not catch up on missed images
                 continue
             self._last = time.monotonic()
             return data, self._last
 
-    def _ask(self):
+    def _ask(self) -> bytes:
         response, self._response = self._response or self._address.get(), None
         kind = response.headers.get_content_type()
         if self._named and not kind.startswith("image/"):
             self._address.close()
-            raise CameraError("{} is {} now, an image was expected".format(self._source.name, shown(kind)))
+            raise CameraError("{} is {} now, expected an image".format(self._source.name, shown(kind)))
         try:
             data, self._head = self._head + response.read(MOST_OF_A_PICTURE + 1), b""
         except (http.client.HTTPException, OSError) as error:
             self._address.close()
-            raise CameraError("{} broke off ({})".format(self._source.name, shown(error)))
+            raise CameraError("the connection to {} broke ({})".format(self._source.name, shown(error)))
         if len(data) > MOST_OF_A_PICTURE:
             raise CameraError("{} is larger than {} MB".format(self._source.name, MOST_OF_A_PICTURE >> 20))
         return data

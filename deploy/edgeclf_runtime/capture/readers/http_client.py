@@ -1,19 +1,19 @@
-"""Requests to a camera by HTTP: one address, no redirects, everything bounded.
-
-Knows nothing of pictures.
-"""
+"""Sends HTTP requests to a camera: to one address, without redirects, with limits on everything."""
 
 import contextlib
 import hashlib
 import http.client
 import os
 import re
-from typing import Any, Dict
-from urllib.parse import quote, unquote, urlsplit
+from typing import TYPE_CHECKING, Dict, Iterable
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from ... import __version__
 from ...errors import CameraError
 from ..diagnosis import cure
+
+if TYPE_CHECKING:
+    from ..source import Source
 
 TIMEOUT_S = 10.0
 _MOST_DRAINED = 1 << 16
@@ -24,9 +24,9 @@ _PARAMETER = re.compile(r'([\w-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 
 
 class Address:
-    """An address that is asked again and again; user and password of its URL are sent if it asks for them."""
+    """An address that is requested again and again; the URL's user name and password are sent if it asks for them."""
 
-    def __init__(self, source):
+    def __init__(self, source: "Source") -> None:
         parts = urlsplit(source.location)
         self.name, self._location = source.name, source.location
         self._user, self._password = unquote(parts.username or ""), unquote(parts.password or "")
@@ -36,8 +36,8 @@ class Address:
         self._challenge: Dict[str, str] = {}
         self._count = 0
 
-    def get(self):
-        """Ask for the address; returns a response with status 200.  Raises CameraError for any other answer."""
+    def get(self) -> http.client.HTTPResponse:
+        """Request the address; returns a response with status 200.  Raises CameraError for any other answer."""
         response = self._ask()
         if response.status == 401 and self._user:
             challenge = _challenge(response.headers.get_all("WWW-Authenticate") or [])
@@ -50,7 +50,7 @@ class Address:
             raise CameraError(self._refusal(response))
         return response
 
-    def _ask(self):
+    def _ask(self) -> http.client.HTTPResponse:
         fresh = self._link.sock is None
         try:
             return self._request()
@@ -61,14 +61,14 @@ class Address:
         except (OSError, ValueError) as error:
             self._link.close()
             raise CameraError(self._failure(error))
-        # The camera has closed a connection that was kept.
+        # The camera has closed a connection that was kept open.
         try:
             return self._request()
         except (http.client.HTTPException, OSError, ValueError) as error:
             self._link.close()
             raise CameraError(self._failure(error))
 
-    def _request(self):
+    def _request(self) -> http.client.HTTPResponse:
         headers = {"User-Agent": "edgeclf/" + __version__, "Accept": "*/*"}
         if self._challenge:
             self._count += 1
@@ -76,7 +76,7 @@ class Address:
         self._link.request("GET", self._path, headers=headers)
         return self._link.getresponse()
 
-    def _authorization(self):
+    def _authorization(self) -> str:
         if self._challenge["scheme"] == "basic":
             import base64
 
@@ -84,58 +84,58 @@ class Address:
             return "Basic " + base64.b64encode(pair).decode("ascii")
         return _digest(self._challenge, self._user, self._password, self._path, self._count)
 
-    def _drain(self, response):
-        """Read what is left of a response, so that the connection can be used again."""
+    def _drain(self, response: http.client.HTTPResponse) -> None:
+        """Read the rest of a response, so that the connection can be used again."""
         with contextlib.suppress(http.client.HTTPException, OSError):
             response.read(_MOST_DRAINED)
         if not response.isclosed():
             self._link.close()
 
-    def _refusal(self, response):
+    def _refusal(self, response: http.client.HTTPResponse) -> str:
         if response.status in _REDIRECTS:
-            return "{} redirects to {}, which is not followed; give that address if it is the camera's".format(
+            return "{} redirects to {}, which is not followed; use that address if it is the camera's".format(
                 self.name, _without_password(response.headers.get("Location", "nowhere"))
             )
         if response.status == 401:
-            wanted = "refuses the user name and password" if self._user else "asks for a user name and a password"
-            return "{} {} (401); give those of the camera".format(self.name, wanted)
+            wanted = "rejects the user name and password" if self._user else "requires a user name and a password"
+            return "{} {} (401); use an account of the camera".format(self.name, wanted)
         advice = cure("{} {}".format(response.status, response.reason), self._location)
-        return "{} answers {} {}; the address of an MJPEG stream or a JPEG image was expected{}".format(
+        return "{} answers {} {}; expected the address of an MJPEG stream or a JPEG image{}".format(
             self.name, response.status, shown(response.reason), ": " + advice if advice else ""
         )
 
-    def _failure(self, error):
+    def _failure(self, error: Exception) -> str:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             return (
-                "{} has a certificate that this machine does not trust ({}); name the camera's certificate by "
-                "SSL_CERT_FILE".format(self.name, shown(getattr(error, "verify_message", "")) or "self-signed")
+                "{} has a certificate that this machine does not trust ({}); set SSL_CERT_FILE to the camera's "
+                "certificate".format(self.name, shown(getattr(error, "verify_message", "")) or "self-signed")
             )
-        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        advice = cure(said, self._location) or "see whether the address is right"
-        return "{} cannot be read by HTTP ({}); {}".format(self.name, shown(said), advice)
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        advice = cure(reason, self._location) or "check the address"
+        return "{} cannot be read by HTTP ({}); {}".format(self.name, shown(reason), advice)
 
-    def close(self):
+    def close(self) -> None:
         """Close the connection."""
         self._link.close()
 
 
-def _connection(parts) -> Any:
+def _connection(parts: SplitResult) -> http.client.HTTPConnection:
     if parts.scheme.lower() == "https":
-        return http.client.HTTPSConnection(parts.hostname, parts.port, timeout=TIMEOUT_S)
-    return http.client.HTTPConnection(parts.hostname, parts.port, timeout=TIMEOUT_S)
+        return http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
+    return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
 
 
-def shown(text):
-    """Return a stranger's text as a message may show it: one line, not long."""
+def shown(text: object) -> str:
+    """Return a stranger's text as a message may show it: printable, on one line, shortened."""
     return "".join(letter if letter.isprintable() else "?" for letter in str(text))[:_MOST_SHOWN]
 
 
-def _without_password(url):
+def _without_password(url: str) -> str:
     return shown(re.sub(r"//[^/?#]*@", "//", url))
 
 
-def _challenge(headers):
-    """Return the parameters of the best challenge that we can answer, empty for none: Digest before Basic."""
+def _challenge(headers: Iterable[str]) -> Dict[str, str]:
+    """Return the parameters of the best supported challenge, Digest before Basic; empty if there is none."""
     found: Dict[str, Dict[str, str]] = {}
     for header in headers:
         scheme, _, rest = header.strip().partition(" ")
@@ -147,11 +147,11 @@ def _challenge(headers):
     return found.get("digest") or found.get("basic") or {}
 
 
-def _digest(challenge, user, password, path, count):
+def _digest(challenge: Dict[str, str], user: str, password: str, path: str, count: int) -> str:
     """Return the answer to a Digest challenge: RFC 7616, section 3.4."""
     algorithm = challenge.get("algorithm", "MD5").upper()
 
-    def hashed(*parts):
+    def hashed(*parts: str) -> str:
         return _HASHES[algorithm](":".join(parts).encode("utf-8")).hexdigest()
 
     nonce, realm = challenge["nonce"], challenge.get("realm", "")

@@ -1,7 +1,7 @@
-"""Films and video streams by HTTP, which FFmpeg reads from a pipe.
+"""Reads video files and video streams by HTTP: FFmpeg gets them through a pipe.
 
-A film has an end: its length is known, or its container says how long it is.  Without either it is a live stream.
-A film whose index comes last cannot be read from a pipe: it is fetched into memory first.
+A video file has an end: its length is known, or its container says how long it is.  Without either it is a live stream.
+A file whose index comes last cannot be read from a pipe, so it is downloaded into memory first.
 """
 
 import contextlib
@@ -10,34 +10,41 @@ import io
 import math
 import os
 import threading
+from typing import IO, TYPE_CHECKING, Any, Optional
 
 from ...errors import CameraError, EndOfStream, IncompleteFilm
 from ..frame_memory import FrameMemory
-from .containers import mp4, read_film
+from .containers import Film, mp4, read_film
 from .film import FilmReader
-from .http_client import shown
+from .http_client import Address, shown
 from .video import VideoReader, open_path, open_pipe, playlist_name
 
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from ..source import Source
+
 _CHUNK = 1 << 16
-# An index of MP4 takes megabytes, other headers some kilobytes.
+# An MP4 index takes megabytes, other headers a few kilobytes.
 _MOST_HEADER_BYTES, _MOST_INDEX_BYTES = 1 << 16, 64 << 20
 _MOST_FETCHED_BYTES = 256 << 20
 
 
-def not_followed(source, name):
-    """Return the message about an address that names others."""
-    return "{} is {}, which is not followed; give the address of the stream itself".format(source.name, name)
+def not_followed(source: "Source", name: str) -> str:
+    """Return the error message for an address that refers to others."""
+    return "{} is {}, which is not followed; use the address of the stream itself".format(source.name, name)
 
 
-def open_http_film(source, address, response, fetched):
-    """Open what is neither an MJPEG stream nor an image; returns a VideoReader.  Raises CameraError.
+def open_http_film(
+    source: "Source", address: Address, response: http.client.HTTPResponse, fetched: "Fetched"
+) -> VideoReader:
+    """Open what is neither an MJPEG stream nor an image.  Raises CameraError.
 
     fetched     the response's first bytes
     """
     playlist = playlist_name(fetched.head)
     if playlist:
         raise CameraError(not_followed(source, playlist))
-    size = fetched.size
     film = fetched.read_header()
     if mp4.index_is_last(fetched.head):
         memory = fetched.read_all()
@@ -47,90 +54,99 @@ def open_http_film(source, address, response, fetched):
     pipe = _Pipe(response, fetched.head)
     capture = open_pipe(pipe.handle)
     if response.length is not None or film.times or film.duration_s:
-        return HttpFilm(source, capture, film, None, size, address, pipe)
+        return HttpFilm(source, capture, film, None, fetched.size, address, pipe)
     return HttpStream(source, capture, address, pipe, bool(response.chunked))
 
 
 class HttpFilm(FilmReader):
-    """A film by HTTP, read from a pipe or from memory."""
+    """A video file by HTTP, read from a pipe or from memory."""
 
-    def __init__(self, source, capture, film, stream, size, address, pipe=None):
+    def __init__(
+        self,
+        source: "Source",
+        capture: Any,
+        film: Film,
+        stream: Optional[IO[bytes]],
+        size: float,
+        address: Address,
+        pipe: "Optional[_Pipe]" = None,
+    ) -> None:
         self._address, self._pipe = address, pipe
-        super().__init__(source, capture, film, stream, 0 if math.isinf(size) else size)
+        super().__init__(source, capture, film, stream, 0 if math.isinf(size) else int(size))
 
-    def _end(self):
+    def _end(self) -> "NoReturn":
         if self._pipe and self._pipe.broken and self._count:
             promised = self._film.frames or 0
             of = " of {}".format(promised) if promised > self._count else ""
             raise IncompleteFilm(
-                "{} ended after {}{} frames: it broke off ({}); what came before is classified".format(
+                "{} ended after {}{} frames: the connection broke ({}); the frames before that were classified".format(
                     self._source.name, self._count, of, self._pipe.broken
                 )
             )
         super()._end()
 
-    def close(self):
-        """See VideoReader.close()."""
+    def close(self) -> None:
+        """See Reader.close()."""
         self._address.close()
         super().close()
 
 
 class HttpStream(VideoReader):
-    """A video stream by HTTP without an end, until the server says that it has one by ending a chunked response."""
+    """An endless video stream by HTTP; it ends only if the server ends a chunked response."""
 
-    def __init__(self, source, capture, address, pipe, chunked):
+    def __init__(self, source: "Source", capture: Any, address: Address, pipe: "_Pipe", chunked: bool) -> None:
         self._address, self._pipe, self._chunked = address, pipe, chunked
         super().__init__(source, capture)
 
-    def _end(self):
+    def _end(self) -> "NoReturn":
         if self._pipe.broken:
-            raise CameraError("{} broke off ({})".format(self._source.name, self._pipe.broken))
+            raise CameraError("the connection to {} broke ({})".format(self._source.name, self._pipe.broken))
         if self._chunked and self._count:
             raise EndOfStream("{} ended after {} frames".format(self._source.name, self._count))
         super()._end()
 
-    def close(self):
-        """See VideoReader.close()."""
+    def close(self) -> None:
+        """See Reader.close()."""
         self._address.close()
         super().close()
 
 
 class Fetched:
-    """The part of a response that has arrived so far.
+    """The part of a response that has been received so far.
 
-    size        bytes of the whole, infinite where nobody says
+    size        bytes in total, infinite if unknown
     """
 
-    def __init__(self, source, response):
+    def __init__(self, source: "Source", response: http.client.HTTPResponse) -> None:
         self._source, self._response = source, response
-        self.size = math.inf if response.length is None else response.length
+        self.size: float = math.inf if response.length is None else response.length
         self.head = b""
 
-    def read(self, least):
+    def read(self, least: int) -> bool:
         """Read until there are ``least`` bytes, or no more; returns whether there are."""
         while len(self.head) < least:
             try:
                 data = self._response.read1(_CHUNK)
             except (http.client.HTTPException, OSError) as error:
-                raise CameraError("{} broke off ({})".format(self._source.name, shown(error)))
+                raise CameraError("the connection to {} broke ({})".format(self._source.name, shown(error)))
             if not data:
                 return False
             self.head += data
         return True
 
-    def read_header(self):
-        """Read on until the film's header is whole, or too long; returns the Film that it describes."""
+    def read_header(self) -> Film:
+        """Read until the video's header is complete, or too long; returns the Film that it describes."""
         film = read_film(io.BytesIO(self.head), self.size)
         while film.fault and not mp4.index_is_last(self.head):
             most = _MOST_INDEX_BYTES if film.container == "MP4" else _MOST_HEADER_BYTES
-            # Twice as much each time, since each time it is read from its beginning.
+            # Twice as much each time, because parsing starts over each time.
             if len(self.head) >= most or not self.read(2 * len(self.head)):
                 break
             film = read_film(io.BytesIO(self.head), self.size)
         return film
 
-    def read_all(self):
-        """Return the whole as a FrameMemory; raises CameraError where it is too much, or breaks off."""
+    def read_all(self) -> FrameMemory:
+        """Return the whole response as a FrameMemory; raises CameraError if it is too large or incomplete."""
         if self.size <= _MOST_FETCHED_BYTES or math.isinf(self.size):
             memory = FrameMemory()
             with os.fdopen(os.dup(memory.fileno()), "wb") as out:
@@ -142,7 +158,7 @@ class Fetched:
                     written += out.write(self.head)
             if self._response.length:
                 raise CameraError(
-                    "{} broke off ({} bytes are missing)".format(self._source.name, self._response.length)
+                    "the connection to {} broke ({} bytes are missing)".format(self._source.name, self._response.length)
                 )
             if written <= _MOST_FETCHED_BYTES:
                 return memory
@@ -155,18 +171,18 @@ class Fetched:
 
 
 class _Pipe:
-    """A thread that writes a response into a pipe.
+    """A pipe that a thread fills with a response.
 
     handle      the end to read from
     broken      why it ended before the response did, else ""
     """
 
-    def __init__(self, response, head):
+    def __init__(self, response: http.client.HTTPResponse, head: bytes) -> None:
         self.handle, self._end = os.pipe()
         self.broken = ""
         threading.Thread(target=self._write, args=(response, head), name="film", daemon=True).start()
 
-    def _write(self, response, data):
+    def _write(self, response: http.client.HTTPResponse, data: bytes) -> None:
         with contextlib.suppress(BrokenPipeError), os.fdopen(self._end, "wb", buffering=0) as pipe:
             try:
                 while data:

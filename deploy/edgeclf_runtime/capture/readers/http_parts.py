@@ -1,7 +1,8 @@
-"""Pictures of an MJPEG stream (multipart/x-mixed-replace): the parts of an endless body, as cameras really send them."""
+"""Splits an MJPEG stream (multipart/x-mixed-replace) into its images, as lenient as real cameras require."""
 
 import struct
-from typing import Dict
+from email.message import Message
+from typing import Callable, Dict, Iterator
 
 from ...images.formats import read_picture
 
@@ -11,20 +12,20 @@ _CHUNK = 1 << 16
 _END_OF_JPEG = b"\xff\xd9"
 
 
-def boundary_of(headers):
-    """Return what begins the lines between parts; many cameras write the dashes into the parameter."""
+def boundary_of(headers: Message) -> bytes:
+    """Return the start of the lines between parts; many cameras include the dashes in the parameter."""
     given = headers.get_param("boundary") or ""
     given = given if isinstance(given, str) else ""
     return b"--" + given.strip("\"' ").lstrip("-").encode("latin-1", "replace")
 
 
-def parts(read, boundary):
-    """Yield each picture of a stream as bytes.
+def parts(read: Callable[[int], bytes], boundary: bytes) -> Iterator[bytes]:
+    """Yield each image of a stream as bytes.
 
-    read        returns the next bytes that are there, at most as many as it is asked for; b"" at the end
+    read        function that returns the next available bytes, at most as many as requested; b"" at the end
     boundary    see boundary_of()
 
-    Raises ValueError for what is no such stream.
+    Raises ValueError if the stream is not valid.
     """
     buffer = Buffer(read)
     try:
@@ -40,20 +41,20 @@ def parts(read, boundary):
 
 
 class Buffer:
-    """Bytes that were received and not taken yet.  Raises EOFError when there will be no more."""
+    """Bytes that were received and not used yet.  Raises EOFError when there are no more."""
 
-    def __init__(self, read):
+    def __init__(self, read: Callable[[int], bytes]) -> None:
         self._read = read
         self.held = bytearray()
 
-    def fill(self):
-        """Wait for more."""
+    def fill(self) -> None:
+        """Wait for more bytes."""
         data = self._read(_CHUNK)
         if not data:
             raise EOFError
         self.held += data
 
-    def take(self, count):
+    def take(self, count: int) -> bytes:
         """Return the next ``count`` bytes."""
         while len(self.held) < count:
             self.fill()
@@ -61,7 +62,7 @@ class Buffer:
         del self.held[:count]
         return data
 
-    def line(self, most):
+    def line(self, most: int) -> bytes:
         """Return the next line without its end; ValueError if it is longer than ``most``."""
         searched = 0
         while True:
@@ -72,56 +73,56 @@ class Buffer:
             elif 0 <= at <= most:
                 return self.take(at + 1).rstrip(b"\r\n")
             else:
-                raise ValueError("a line of more than {} bytes between the pictures".format(most))
+                raise ValueError("a line of more than {} bytes between the images".format(most))
 
 
-def _skip_to(buffer, boundary):
-    """Read on to the end of the next line that is a boundary."""
+def _skip_to(buffer: Buffer, boundary: bytes) -> None:
+    """Read to the end of the next boundary line."""
     skipped = 0
     while skipped <= _MOST_BETWEEN:
         line = buffer.line(_MOST_OF_A_HEADER)
         if line.startswith(boundary):
             return
         skipped += len(line) + 1
-    raise ValueError("{} bytes without a boundary between the pictures".format(skipped))
+    raise ValueError("{} bytes without a boundary between the images".format(skipped))
 
 
-def _headers(buffer):
+def _headers(buffer: Buffer) -> Dict[str, str]:
     headers: Dict[str, str] = {}
     size = 0
     while True:
         line = buffer.line(_MOST_OF_A_HEADER)
         size += len(line) + 1
         if size > _MOST_OF_A_HEADER:
-            raise ValueError("more than {} bytes of headers before a picture".format(_MOST_OF_A_HEADER))
+            raise ValueError("more than {} bytes of headers before an image".format(_MOST_OF_A_HEADER))
         if not line:
             return headers
         name, _, value = line.decode("latin-1").partition(":")
         headers[name.strip().lower()] = value.strip().lower()
 
 
-def _bounded(size):
+def _bounded(size: int) -> int:
     if size > MOST_OF_A_PICTURE:
-        raise ValueError("a picture of more than {} MB".format(MOST_OF_A_PICTURE >> 20))
+        raise ValueError("an image of more than {} MB".format(MOST_OF_A_PICTURE >> 20))
     return size
 
 
-def _until_end(buffer, boundary):
-    """Return a picture whose length nobody tells: up to the next boundary, or to its own end if nothing follows yet."""
+def _until_end(buffer: Buffer, boundary: bytes) -> bytes:
+    """Return an image of unknown length: up to the next boundary, or to its own end if nothing follows yet."""
     searched = 0
     while True:
         at = buffer.held.find(b"\n" + boundary, max(0, searched - len(boundary)))
         if at >= 0:
             return buffer.take(at + 1).rstrip(b"\r\n")
         _bounded(len(buffer.held))
-        # A thumbnail within ends in the same way.
+        # An embedded thumbnail ends with the same bytes.
         if buffer.held[-4:].rstrip(b"\r\n").endswith(_END_OF_JPEG) and _is_whole(bytes(buffer.held)):
             return buffer.take(len(buffer.held)).rstrip(b"\r\n")
         searched = len(buffer.held)
         buffer.fill()
 
 
-def _is_whole(data):
+def _is_whole(data: bytes) -> bool:
     try:
         read_picture(data)
     except (ValueError, IndexError, struct.error):

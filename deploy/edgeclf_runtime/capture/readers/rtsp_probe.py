@@ -1,10 +1,11 @@
-"""One RTSP request to an address that FFmpeg failed to open, since FFmpeg keeps some answers to itself.
+"""Sends one RTSP request to an address that FFmpeg failed to open, because FFmpeg does not print every answer.
 
-Goes to the host and port that the user named, and carries no user name or password.
+It goes to the host and port that the user named, and carries no user name or password.
 """
 
 import re
 import socket
+from typing import Sequence, Union
 
 from ... import __version__
 
@@ -13,20 +14,21 @@ _MOST_BYTES = 512
 _ANSWER = re.compile(rb"RTSP/\d\.\d (\d{3})(?: ([^\r\n]*))?")
 
 
-def probe(address, shown):
-    """Return what answers at [host, port], as the end of the sentence "it ..."; "" for a usual answer.
+def probe(address: Sequence[Union[str, int]], shown: str) -> str:
+    """Return what happened at [host, port], as the end of a sentence that begins with "it"; "" for a normal answer.
 
-    shown   the address as it may be shown, for the request
+    shown   the address without secrets, for the request
     """
     request = "OPTIONS {} RTSP/1.0\r\nCSeq: 1\r\nUser-Agent: edgeclf/{}\r\n\r\n".format(shown, __version__)
     try:
-        with socket.create_connection(tuple(address), timeout=_TIMEOUT_S) as link:
+        host, port = address
+        with socket.create_connection((str(host), int(port)), timeout=_TIMEOUT_S) as link:
             link.sendall(request.encode("ascii", "replace"))
             data = link.recv(_MOST_BYTES)
     except socket.timeout:
-        return "answers nothing"
+        return "does not answer"
     except OSError as error:
-        return "broke off: {}".format(error.strerror or error)
+        return "broke the connection: {}".format(error.strerror or error)
     if not data:
         return "closed the connection without an answer"
     found = _ANSWER.match(data)

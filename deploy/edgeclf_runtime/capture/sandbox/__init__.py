@@ -1,1 +1,1 @@
-"""Rights that the capture process gives up."""
+"""Restrictions that the capture process puts on itself: files, ports, system calls, memory."""

@@ -1,7 +1,7 @@
-"""Files and ports that a process may still use (Landlock, Linux 5.13 and later).
+"""Limits the files and ports that a process can use (Landlock, Linux 5.13 and later).
 
-Rules stay until the process ends and hold for the thread that sets them and for those it starts
-afterwards.  What is open already stays usable.  Knows nothing of cameras: ``capture/sandbox/confine.py`` decides what is allowed.
+Rules stay until the process ends; they apply to the calling thread and to threads that it starts afterwards.  Files that
+are already open stay usable.  ``capture/sandbox/confine.py`` decides what is allowed.
 """
 
 import ctypes
@@ -9,6 +9,7 @@ import os
 import stat
 import struct
 import sys
+from typing import Iterable, Optional, Tuple
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every processor
 _VERSION = 1  # LANDLOCK_CREATE_RULESET_VERSION
@@ -16,24 +17,24 @@ _PATH_BENEATH, _NET_PORT = 1, 2
 EXECUTE, WRITE, READ, LIST = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 TRUNCATE, IOCTL = 1 << 14, 1 << 15
 _OF_FILES = EXECUTE | WRITE | READ | TRUNCATE | IOCTL
-# Rights on files that each version of the interface knows, by their number.
+# (version of the interface, number of file rights that it knows)
 _RIGHTS = ((1, 13), (2, 14), (3, 15), (5, 16))
 _CONNECT = 1 << 1
 _PORTS_SINCE, _SCOPES_SINCE = 4, 6
 _BOTH_PORT_RIGHTS, _BOTH_SCOPES = 3, 3  # bind and connect; abstract Unix sockets and signals
 
 
-def version():
-    """Return the version of the kernel's interface; 0 where there is none."""
+def version() -> int:
+    """Return the version of the kernel's interface; 0 if it has none."""
     if not sys.platform.startswith("linux"):
         return 0
     return max(0, _call(_CREATE_RULESET, None, 0, _VERSION))
 
 
-def restrict(paths, ports=None):
-    """Allow some files and ports, and no others, from now on; returns the interface's version, 0 where there is none.
+def restrict(paths: Iterable[Tuple[str, int]], ports: Optional[Iterable[int]] = None) -> int:
+    """Allow only these files and ports from now on; returns the interface's version, 0 if the kernel has none.
 
-    paths       pairs of a file or folder, with all that is in it, and the rights on it: READ, LIST, WRITE, ...
+    paths       pairs of a path (a folder stands for everything in it) and the rights on it: READ, LIST, WRITE, ...
     ports       TCP ports that may be connected to (version 4 and later); None allows all
     """
     found = version()
@@ -59,8 +60,8 @@ def restrict(paths, ports=None):
         os.close(rules)
 
 
-def _allow_path(rules, path, allowed):
-    """Allow a path that is there."""
+def _allow_path(rules: int, path: str, allowed: int) -> None:
+    """Allow a path, if it exists."""
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
@@ -73,7 +74,7 @@ def _allow_path(rules, path, allowed):
         os.close(descriptor)
 
 
-def _call(number, *arguments):
+def _call(number: int, *arguments: object) -> int:
     kernel = ctypes.CDLL(None).syscall
     kernel.restype = ctypes.c_long
-    return kernel(number, *[ctypes.c_long(part) if isinstance(part, int) else part for part in arguments])
+    return int(kernel(number, *[ctypes.c_long(part) if isinstance(part, int) else part for part in arguments]))

@@ -1,7 +1,7 @@
-"""System calls that a process gives up (seccomp-bpf, Linux 3.5 and later, x86-64 and arm64).
+"""Refuses system calls (seccomp-bpf, Linux 3.5 and later, x86-64 and arm64).
 
-A filter stays until the process ends, holds for every thread started after it, and refuses with EPERM.
-Knows nothing of cameras: ``capture/sandbox/confine.py`` decides what is refused.
+A filter stays until the process ends, applies to every thread started after it, and refuses calls with EPERM.
+``capture/sandbox/confine.py`` decides what is refused.
 """
 
 import ctypes
@@ -10,6 +10,7 @@ import os
 import platform
 import struct
 import sys
+from typing import Optional, Sequence
 
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
@@ -21,10 +22,10 @@ _X32 = 0x40000000
 _CLONE_THREAD = 0x10000
 # O_WRONLY, O_RDWR, O_CREAT and O_TRUNC have the same values on both processors.
 _WRITING = 0x1 | 0x2 | 0x40 | 0x200
-# Machine: AUDIT_ARCH_*, and the column of its numbers in SYSCALLS.
+# Machine: its AUDIT_ARCH_* number, and its column in SYSCALLS.
 _MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 
-# Name: numbers on x86-64 and arm64 (asm/unistd_64.h, asm-generic/unistd.h); None where the processor has no such call.
+# Name: numbers on x86-64 and arm64 (asm/unistd_64.h, asm-generic/unistd.h); None if the processor has no such call.
 SYSCALLS = {
     "open": (2, None),
     "shmget": (29, 194),
@@ -153,27 +154,35 @@ SYSCALLS = {
     "removexattrat": (466, 466),
     "open_tree_attr": (467, 467),
 }
-# Calls whose first argument says whom they concern; a process may signal itself (abort does).
+# Calls whose first argument is a process: it may signal itself (abort does), but no other.
 _SIGNALS = ("kill", "tgkill")
 
 
-def install(refused, families=None, writing=True, starting=True):
-    """Refuse system calls from now on; returns whether this kernel and processor do.
+def install(
+    refused: Sequence[str], families: Optional[Sequence[int]] = None, writing: bool = True, starting: bool = True
+) -> bool:
+    """Refuse system calls from now on; returns whether this kernel and processor support it.
 
     refused     names in SYSCALLS
     families    address families that socket() may open; None allows all
     writing     whether files may be opened for writing, or created
-    starting    whether processes may be started, others be sent signals, and limits be changed; threads may always start
+    starting    whether processes may be started, other processes signaled, and limits changed; threads can always be started
 
-    ``PR_SET_NO_NEW_PRIVS`` has to be set before.
+    Requires ``PR_SET_NO_NEW_PRIVS`` to be set.
     """
     if not sys.platform.startswith("linux") or platform.machine() not in _MACHINES or struct.calcsize("P") != 8:
         return False
     return _load(program(platform.machine(), refused, families, writing, starting))
 
 
-def program(machine, refused, families=None, writing=True, starting=True):
-    """Return the filter of a machine, "x86_64" or "aarch64", as bytes of BPF; see install()."""
+def program(
+    machine: str,
+    refused: Sequence[str],
+    families: Optional[Sequence[int]] = None,
+    writing: bool = True,
+    starting: bool = True,
+) -> bytes:
+    """Return the filter for a machine, "x86_64" or "aarch64", as BPF bytes; see install()."""
     arch, column = _MACHINES[machine]
     code = _Program(column)
     for name in refused:
@@ -183,50 +192,50 @@ def program(machine, refused, families=None, writing=True, starting=True):
     if not writing:
         code.refuse_argument("open", 1, _IF_BITS, [_WRITING])
         code.refuse_argument("openat", 2, _IF_BITS, [_WRITING])
-        # Its flags lie in memory, which a filter does not see; the C library goes back to openat.
+        # Its flags lie in memory, which a filter cannot read; the C library falls back to openat.
         code.refuse("openat2", errno.ENOSYS)
     if not starting:
         code.refuse_unless("clone", 0, _IF_BITS, [_CLONE_THREAD])
         code.refuse("clone3", errno.ENOSYS)
         for name in _SIGNALS:
             code.refuse_unless(name, 0, _IF_EQUAL, [os.getpid()])
-        # To look at a limit is to set none.
+        # Reading a limit is allowed: the third argument, the new limit, is then null.
         code.refuse_unless("prlimit64", 2, _IF_EQUAL, [0])
     return code.finish(arch)
 
 
-def _load(code):
+def _load(code: bytes) -> bool:
     buffer = ctypes.create_string_buffer(code, len(code))
     filter_ = struct.pack("HxxxxxxQ", len(code) // 8, ctypes.addressof(buffer))
     arguments = ctypes.create_string_buffer(filter_, len(filter_))
-    done = ctypes.CDLL(None).prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(arguments), 0, 0)
-    return done == 0
+    result = ctypes.CDLL(None).prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(arguments), 0, 0)
+    return int(result) == 0
 
 
 class _Program:
-    """BPF instructions that refuse some calls; the number of the call is in the accumulator between any two of them."""
+    """BPF instructions that refuse some calls.  Between any two of them the accumulator holds the call's number."""
 
-    def __init__(self, column):
+    def __init__(self, column: int) -> None:
         self._column = column
         self._code = b""
 
-    def refuse(self, name, error=errno.EPERM):
+    def refuse(self, name: str, error: int = errno.EPERM) -> None:
         """Refuse a call."""
         self._when(name, _step(_RETURN, _ERRNO | error))
 
-    def refuse_argument(self, name, argument, test, values):
-        """Refuse a call if an argument's lower half passes the test with one of the values."""
+    def refuse_argument(self, name: str, argument: int, test: int, values: Sequence[int]) -> None:
+        """Refuse a call if an argument's lower half passes the test with any of the values."""
         tests = [_step(test, value, 0, 1) + _step(_RETURN, _ERRNO | errno.EPERM) for value in values]
         self._when(name, _load_argument(argument) + b"".join(tests) + _step(_LOAD, _NUMBER_AT))
 
-    def refuse_unless(self, name, argument, test, values):
-        """Refuse a call unless an argument's lower half passes the test with one of the values."""
+    def refuse_unless(self, name: str, argument: int, test: int, values: Sequence[int]) -> None:
+        """Refuse a call unless an argument's lower half passes the test with any of the values."""
         tests = [_step(test, value, len(values) - index) for index, value in enumerate(values)]
         refusal = _step(_RETURN, _ERRNO | errno.EPERM)
         self._when(name, _load_argument(argument) + b"".join(tests) + refusal + _step(_LOAD, _NUMBER_AT))
 
-    def refuse_sockets(self, families):
-        """Refuse sockets of other families, and raw ones of all but AF_NETLINK, which has no others."""
+    def refuse_sockets(self, families: Sequence[int]) -> None:
+        """Refuse sockets of other families, and raw sockets except AF_NETLINK's, which are all raw."""
         if not families:
             self.refuse("socket")
             return
@@ -235,13 +244,13 @@ class _Program:
         internet = _load_argument(0) + _step(_IF_EQUAL, 16, len(raw) // 8) + raw
         self._when("socket", internet + _step(_LOAD, _NUMBER_AT))
 
-    def _when(self, name, steps):
+    def _when(self, name: str, steps: bytes) -> None:
         number = SYSCALLS[name][self._column]
         if number is not None:
             self._code += _step(_IF_EQUAL, number, 0, len(steps) // 8) + steps
 
-    def finish(self, arch):
-        """Return the whole program: calls of another processor's numbering are refused."""
+    def finish(self, arch: int) -> bytes:
+        """Return the whole program, which also refuses calls that use another processor's numbering."""
         refusal = _step(_RETURN, _ERRNO | errno.EPERM)
         head = _step(_LOAD, _ARCH_AT) + _step(_IF_EQUAL, arch, 1) + refusal + _step(_LOAD, _NUMBER_AT)
         if arch == _MACHINES["x86_64"][0]:
@@ -249,10 +258,10 @@ class _Program:
         return head + self._code + _step(_RETURN, _ALLOW)
 
 
-def _load_argument(index):
-    # Both processors are little-endian: the lower half comes first.
+def _load_argument(index: int) -> bytes:
+    # Both processors are little-endian, so the lower half comes first.
     return _step(_LOAD, _ARGUMENTS_AT + 8 * index)
 
 
-def _step(code, value, if_true=0, if_false=0):
+def _step(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
     return struct.pack("HBBI", code, if_true, if_false, value)

@@ -1,6 +1,6 @@
-"""The modes and controls of a camera device of Linux (Video4Linux 2): the few kernel calls that OpenCV lacks.
+"""A camera device's modes and controls (Video4Linux 2), through the few kernel calls that OpenCV lacks.
 
-Knows nothing of OpenCV.  Structures and numbers are those of linux/videodev2.h.
+Structures and numbers are those of linux/videodev2.h.
 """
 
 import contextlib
@@ -8,7 +8,7 @@ import errno
 import os
 import re
 import struct
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from ...errors import SourceError
 
@@ -21,8 +21,8 @@ _DISCRETE = 1
 _NEXT_CONTROL = 0x80000000
 _DISABLED, _READ_ONLY, _INACTIVE = 1, 4, 16
 _INTEGER, _BOOLEAN, _MENU_TYPE, _INTEGER_MENU = 1, 2, 3, 9
-_MOST = 200  # entries of any list
-# Names of the same controls by Linux before 5.17 and since, and the short ones that people use.
+_MOST = 200  # entries in any list
+# Names of the same controls in Linux before and since 5.17, and the short names that people use.
 _ALIASES = {
     "exposure": (0x9A0902, 0x980911),
     "exposure_absolute": (0x9A0902,),
@@ -46,7 +46,7 @@ _SWITCHES = {"on": 1, "true": 1, "yes": 1, "off": 0, "false": 0, "no": 0}
 
 
 class Mode(NamedTuple):
-    """A size that a camera offers: its format (four characters), the sides' ranges in pixels, and the highest rate."""
+    """A size that a camera offers: its format (four characters), the range of each side in pixels, and the highest rate."""
 
     format: str
     widths: Tuple[int, int]
@@ -55,7 +55,7 @@ class Mode(NamedTuple):
 
 
 class Control(NamedTuple):
-    """A control of a camera: its name as v4l2-ctl shows it, and what it takes."""
+    """A camera's control: its name in v4l2-ctl, and the values it accepts."""
 
     id: int
     name: str
@@ -65,7 +65,7 @@ class Control(NamedTuple):
     flags: int
 
 
-def _call(handle, number, layout, *values):
+def _call(handle: int, number: int, layout: str, *values: Any) -> Tuple[Any, ...]:
     """Call the kernel with a structure; returns its fields.  Raises OSError."""
     import fcntl
 
@@ -74,20 +74,20 @@ def _call(handle, number, layout, *values):
     return struct.unpack(layout, data)
 
 
-def fourcc_name(code):
-    """Return a format's four characters by its number, "" for none."""
+def fourcc_name(code: int) -> str:
+    """Return the four characters of a format's number, "" for none."""
     name = struct.pack("<I", code & 0xFFFFFFFF).decode("latin-1").rstrip("\0 ")
     return name if code > 0 and name.isprintable() else ""
 
 
-def fourcc(name):
-    """Return a format's number by its four characters."""
-    return struct.unpack("<I", name.encode("latin-1").ljust(4)[:4])[0]
+def fourcc(name: str) -> int:
+    """Return the number of a format's four characters."""
+    return int.from_bytes(name.encode("latin-1").ljust(4)[:4], "little")
 
 
 @contextlib.contextmanager
-def opened(path):
-    """Open a device beside whoever reads it; gives the handle.  Raises OSError."""
+def opened(path: str) -> Iterator[int]:
+    """Open a device while another program may be reading it; yields the handle.  Raises OSError."""
     handle = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         yield handle
@@ -95,8 +95,8 @@ def opened(path):
         os.close(handle)
 
 
-def modes(handle):
-    """Return the Modes that a camera offers; none if its driver lists none."""
+def modes(handle: int) -> List[Mode]:
+    """Return the Modes that a camera offers; an empty list if its driver lists none."""
     found: List[Mode] = []
     for fields in _each(handle, _ENUM_FMT, _FORMATS, _VIDEO_CAPTURE, 0, b"", 0, 0, 0, 0, 0):
         code = fields[4]
@@ -109,8 +109,8 @@ def modes(handle):
     return found
 
 
-def _each(handle, number, layout, *fields):
-    """Yield what the kernel lists by an index, the structure's first field."""
+def _each(handle: int, number: int, layout: str, *fields: Any) -> Iterator[Tuple[Any, ...]]:
+    """Yield the entries that the kernel lists by an index, the structure's first field."""
     for index in range(_MOST):
         try:
             yield _call(handle, number, layout, index, *fields)
@@ -118,15 +118,15 @@ def _each(handle, number, layout, *fields):
             return
 
 
-def _highest_rate(handle, code, width, height):
+def _highest_rate(handle: int, code: int, width: int, height: int) -> float:
     rates = [0.0]
     for fields in _each(handle, _ENUM_RATES, _RATES, code, width, height, *[0] * 9):
-        seconds, parts = fields[5:7]  # the shortest interval; of a list, this one
+        seconds, parts = fields[5:7]  # the shortest interval of a range, or one of a list
         rates.append(parts / seconds if seconds else 0.0)
     return max(rates)
 
 
-def controls(handle):
+def controls(handle: int) -> List[Control]:
     """Return the Controls that can be set."""
     found: List[Control] = []
     last = 0
@@ -141,31 +141,31 @@ def controls(handle):
     return found
 
 
-def _text(data):
+def _text(data: bytes) -> str:
     return data.partition(b"\0")[0].decode("utf-8", "replace")
 
 
-def variable_name(name):
-    """Return a control's name as v4l2-ctl shows it: "Exposure Time, Absolute" as exposure_time_absolute."""
+def variable_name(name: str) -> str:
+    """Return a control's name as v4l2-ctl shows it: "Exposure Time, Absolute" becomes exposure_time_absolute."""
     return re.sub("[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
-def set_controls(handle, wanted: Dict[str, str], name):
-    """Set controls by their names; returns sentences about those that the camera did not take as asked.
+def set_controls(handle: int, wanted: Dict[str, str], name: str) -> List[str]:
+    """Set controls by name; returns a sentence for each that the camera did not set as requested.
 
-    wanted      values by control, as text: a number, on or off, an entry of a menu
-    name        of the camera, for messages
+    wanted      values by control, as text: a number, on or off, or a menu entry
+    name        the camera's name, for messages
 
-    Raises SourceError, with what there is, for a control or value that the camera has not.
+    Raises SourceError, listing the valid ones, for a control or value that the camera does not have.
     """
     offered = controls(handle)
     chosen = [(_find(offered, key, name), str(value)) for key, value in wanted.items()]
-    # A manual exposure is refused while the automatic one is on.
+    # Automatic controls first: a manual exposure is refused while automatic exposure is on.
     chosen.sort(key=lambda pair: pair[0].id not in _AUTOMATIC)
-    return [said for control, text in chosen for said in [_set(handle, control, text, name)] if said]
+    return [note for control, text in chosen for note in [_set(handle, control, text, name)] if note]
 
 
-def _find(offered, key, name):
+def _find(offered: Sequence[Control], key: str, name: str) -> Control:
     wanted = variable_name(key)
     by_id = {control.id: control for control in offered}
     found = [control for control in offered if control.name == wanted]
@@ -179,10 +179,12 @@ def _find(offered, key, name):
     return found[0]
 
 
-def _set(handle, control, text, name):
+def _set(handle: int, control: Control, text: str, name: str) -> str:
     value = _value(handle, control, text)
     if value is None:
-        raise SourceError("{}: {!r} is no value of {}: {}".format(name, text, control.name, _choice(handle, control)))
+        raise SourceError(
+            "{}: {!r} is not a valid value for {}: {}".format(name, text, control.name, _choice(handle, control))
+        )
     try:
         _call(handle, _S_CTRL, _VALUE, control.id, value)
         granted = _call(handle, _G_CTRL, _VALUE, control.id, 0)[1]
@@ -193,22 +195,22 @@ def _set(handle, control, text, name):
     inactive = _call(handle, _QUERYCTRL, _CONTROL, control.id, 0, b"", *[0] * 7)[7] & _INACTIVE
     if granted == value and not inactive:
         return ""
-    return "{} is {}, {} was asked{}".format(
+    return "{} is {}, {} was requested{}".format(
         control.name, granted, value, _while_automatic(control) if inactive else ""
     )
 
 
-def _while_automatic(control):
+def _while_automatic(control: Control) -> str:
     ways = {
         0x9A0902: "auto_exposure=1",
         0x98091A: "white_balance_automatic=0",
         0x9A090A: "focus_automatic_continuous=0",
     }
-    return "; set {} too".format(ways[control.id]) if control.id in ways else ""
+    return "; also set {}".format(ways[control.id]) if control.id in ways else ""
 
 
-def _value(handle, control, text):
-    """Return the number that a text is to a control, or None."""
+def _value(handle: int, control: Control, text: str) -> Optional[int]:
+    """Return the number that a text means for a control, or None."""
     number = _SWITCHES.get(text.lower()) if control.type == _BOOLEAN else None
     if number is None and re.fullmatch("[+-]?[0-9]{1,10}", text):
         number = int(text)
@@ -220,22 +222,22 @@ def _value(handle, control, text):
     return number
 
 
-def _entries(handle, control):
-    """Return the names of a menu's entries by their number."""
+def _entries(handle: int, control: Control) -> Dict[int, str]:
+    """Return the names of a menu's entries by number."""
     if control.type != _MENU_TYPE:
         return {}
-    found = {}
+    found: Dict[int, str] = {}
     for index in range(control.least, min(control.most, control.least + _MOST) + 1):
         with contextlib.suppress(OSError):
             found[index] = _text(_call(handle, _QUERYMENU, _MENU, control.id, index, b"", 0)[2])
     return found
 
 
-def _choice(handle, control):
-    """Return what a control takes, as people read it."""
+def _choice(handle: int, control: Control) -> str:
+    """Return the values that a control accepts, for a message."""
     entries = _entries(handle, control)
     if entries:
-        return ", ".join("{} ({})".format(index, entry) for index, entry in entries.items()) + " can be set"
+        return "expected one of " + ", ".join("{} ({})".format(index, entry) for index, entry in entries.items())
     if control.type == _BOOLEAN:
-        return "0 (off) or 1 (on) was expected"
-    return "{} to {} was expected".format(control.least, control.most)
+        return "expected 0 (off) or 1 (on)"
+    return "expected {} to {}".format(control.least, control.most)

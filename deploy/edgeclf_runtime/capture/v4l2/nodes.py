@@ -1,7 +1,7 @@
-"""The cameras among /dev/video*: codecs, image processors and streams of metadata are nodes of the same kind.
+"""Tells cameras among /dev/video* from codecs, image processors and metadata streams, which have nodes of the same kind.
 
-Sources: the kernel's userspace-api/media/v4l/vidioc-querycap, include/uapi/linux/videodev2.h, and the names that
-drivers/media and the Raspberry Pi's kernel give their nodes.
+Sources: the kernel's userspace-api/media/v4l/vidioc-querycap, include/uapi/linux/videodev2.h, and the node names in
+drivers/media and in the Raspberry Pi's kernel.
 """
 
 import errno
@@ -21,7 +21,7 @@ CAPTURE, CAPTURE_MPLANE = 0x1, 0x1000
 OUTPUT, OUTPUT_MPLANE = 0x2, 0x2000
 M2M, M2M_MPLANE = 0x8000, 0x4000
 META, TOUCH, MEDIA_CONTROLLER, DEVICE_CAPS = 0x00800000, 0x10000000, 0x20000000, 0x80000000
-# An image processor's output looks like a camera to whoever asks for its capabilities.
+# By its capabilities, an image processor's output looks like a camera.
 _NO_CAMERAS = re.compile(
     r"bcm2835-(codec|isp)|rpi-hevc|rpivid|pisp|hantro|rkvdec|rockchip[-,](rga|vpu)|cedrus|coda\d|wave5|mxc-jpeg|qualcomm venus|"
     r"tegra-vde",
@@ -29,15 +29,15 @@ _NO_CAMERAS = re.compile(
 )
 _CODEC = re.compile(r"\b(codec|encoder|decoder|m2m)\b", re.IGNORECASE)
 _RAW = re.compile(r"rp1-cfe|unicam", re.IGNORECASE)
-_LOOPBACK = "v4l2 loopback"  # a program's pictures as a camera: it takes them and gives them
-_PROCESSOR, _RAW_DATA = "codec or image processor", "raw data of a sensor, which libcamera reads"
+_LOOPBACK = "v4l2 loopback"  # a program's images as a camera: the node takes and gives them
+_PROCESSOR, _RAW_DATA = "codec or image processor", "raw sensor data, which libcamera reads"
 
 
 class Capabilities(NamedTuple):
-    """A driver's description of one node.
+    """A driver's description of a node.
 
     driver, card    names
-    device_caps     what this node can do, the constants above
+    device_caps     what this node can do, as a sum of the constants above
     """
 
     driver: str
@@ -45,13 +45,13 @@ class Capabilities(NamedTuple):
     device_caps: int
 
     @property
-    def captures(self):
-        """Whether it gives pictures."""
+    def captures(self) -> bool:
+        """Whether it delivers images."""
         return bool(self.device_caps & (CAPTURE | CAPTURE_MPLANE))
 
 
-def query(path) -> Optional[Capabilities]:
-    """Ask the driver of a node; None if it is not a V4L2 device, or cannot be opened.  A driver may hang."""
+def query(path: str) -> Optional[Capabilities]:
+    """Ask a node's driver; None if it is not a V4L2 device or cannot be opened.  A driver may hang."""
     try:
         with opened(path) as handle:
             return capabilities(handle)
@@ -59,44 +59,44 @@ def query(path) -> Optional[Capabilities]:
         return None
 
 
-def unanswered(path):
-    """Return why nobody can open a node whatever its rights, "" if that is not so.
+def unanswered(path: str) -> str:
+    """Return why a node cannot be opened regardless of permissions, or "" if that is not the case.
 
-    ENXIO and ENODEV: no driver is behind it; EPERM: the device rules of a container's control group.
+    ENXIO and ENODEV: it has no driver; EPERM: the device rules of a container's control group.
     """
     try:
         with opened(path):
             return ""
     except OSError as error:
-        return error.strerror if error.errno in (errno.ENXIO, errno.ENODEV, errno.EPERM) else ""
+        return error.strerror or "" if error.errno in (errno.ENXIO, errno.ENODEV, errno.EPERM) else ""
 
 
-def capabilities(handle):
-    """Return the Capabilities of an open node; raises OSError."""
+def capabilities(handle: int) -> Capabilities:
+    """Return an open node's Capabilities; raises OSError."""
     answer = bytearray(_CAPABILITY.size)
     fcntl.ioctl(handle, _QUERYCAP, answer)
     return unpack(bytes(answer))
 
 
-def unpack(answer):
+def unpack(answer: bytes) -> Capabilities:
     """Return the Capabilities in a struct v4l2_capability."""
     driver, card, _, _, capabilities, device_caps = _CAPABILITY.unpack(answer)
-    # Drivers before Linux 3.4 give what the whole device can do.
+    # Drivers before Linux 3.4 report only what the whole device can do.
     found = device_caps if capabilities & DEVICE_CAPS else capabilities
     driver, card = (text.split(b"\0")[0].decode("utf-8", "replace") for text in (driver, card))
     return Capabilities(driver, card, found)
 
 
-def title(path, root="/"):
-    """Return the name that a node's driver gives it, "" if it has none."""
+def title(path: str, root: str = "/") -> str:
+    """Return the name that a node's driver gives it, or ""."""
     return read_text(os.path.join(root, "sys/class/video4linux", os.path.basename(path), "name")) or ""
 
 
-def use(name, capabilities=None):
-    """Return why a node is not a camera that OpenCV can read, as "codec", or "" for a camera.
+def use(name: str, capabilities: Optional[Capabilities] = None) -> str:
+    """Return "" for a camera that OpenCV can read, or what the node is instead, such as a codec.
 
-    name            as title() gives it
-    capabilities    None if they are not known: then only the name decides
+    name            as returned by title()
+    capabilities    None if unknown: then only the name decides
     """
     if capabilities is None:
         return _use_by_name(name) or (_PROCESSOR if _CODEC.search(name) else "")
@@ -115,5 +115,5 @@ def use(name, capabilities=None):
     return _use_by_name(name) or _use_by_name(capabilities.card)
 
 
-def _use_by_name(name):
+def _use_by_name(name: str) -> str:
     return _PROCESSOR if _NO_CAMERAS.match(name) else _RAW_DATA if _RAW.match(name) else ""

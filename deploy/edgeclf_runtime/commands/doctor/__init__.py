@@ -1,1 +1,1 @@
-"""``doctor``: checks of the machine, each with its remedy."""
+"""``doctor``: checks of the machine, each with a fix."""

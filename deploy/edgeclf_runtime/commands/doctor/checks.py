@@ -1,11 +1,11 @@
-"""What the doctor's checks are made of: a finding, and questions to a process that may hang or crash."""
+"""The parts of the doctor's checks: a finding, and questions to a child process, which may hang or crash."""
 
 import contextlib
 import json
 import os
 import signal
 import subprocess
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ...capture.frame_memory import anonymous_file
 from ...device.child_process import find_program, start_child
@@ -13,16 +13,16 @@ from ...device.child_process import find_program, start_child
 STATUSES = ("ok", "warning", "fail", "unknown")
 ASK_TIMEOUT_S = 60.0
 _MAX_BYTES = 1 << 20
-_MARK = "edgeclf answers "  # tells the answer from what libraries print
+_MARK = "edgeclf answers "  # separates the answer from what libraries print
 
 
 class Check(NamedTuple):
-    """One finding of the doctor.
+    """A finding of the doctor.
 
-    status      "ok"; "warning": works, but not as well as it could, or something optional is missing; "fail":
-                has to be mended; "unknown": could not be found out
-    found       what is there
-    fix         what to do, empty where nothing is to be done
+    status      "ok"; "warning": works, but not as well as it could, or something optional is missing; "fail": must be
+                fixed; "unknown": could not be determined
+    found       what was found
+    fix         what to do, or ""
     """
 
     name: str
@@ -31,18 +31,18 @@ class Check(NamedTuple):
     fix: str = ""
 
     def to_dict(self) -> Dict[str, Any]:
-        """The finding as JSON can hold it."""
+        """Return the finding as JSON can hold it."""
         return dict(self._asdict())
 
 
 class Answer(NamedTuple):
-    """What came of a question to a child process.
+    """The answer of a child process.
 
-    found       the answer, or None where there is none
-    failure     why there is none
+    found       the answer, or None
+    failure     the reason if there is no answer
     missing     whether a library is not installed
-    signal      number of the signal that the child died of, or 0
-    hung        whether it was killed because it took too long
+    signal      number of the signal that killed the child, or 0
+    hung        whether the child was killed because it took too long
     """
 
     found: Any = None
@@ -52,10 +52,10 @@ class Answer(NamedTuple):
     hung: bool = False
 
 
-def ask(code, timeout_s=ASK_TIMEOUT_S):
-    """Run the body of a Python function in a child process and return what it returns, as an Answer.
+def ask(code: str, timeout_s: float = ASK_TIMEOUT_S) -> Answer:
+    """Run the body of a Python function in a child process, and return its result as an Answer.
 
-    A native library that crashes, exits or hangs when it is loaded takes the child with it alone.
+    A native library that crashes, exits or hangs when it is loaded affects only the child.
     """
     status, text = _run({"code": code}, timeout_s)
     if status is None:
@@ -69,19 +69,19 @@ def ask(code, timeout_s=ASK_TIMEOUT_S):
     try:
         answer = dict(json.loads(answers[-1]))
     except (TypeError, ValueError):
-        return Answer(failure="answered what is not JSON: {!r}".format(answers[-1][:200]))
+        return Answer(failure="its answer is not JSON: {!r}".format(answers[-1][:200]))
     if "found" in answer:
         return Answer(found=answer["found"])
     return Answer(failure=str(answer.get("missing", answer.get("error", ""))), missing="missing" in answer)
 
 
-def run(command, timeout_s):
-    """Run a program and return (exit status, the end of its output); the status is None where it took too long."""
+def run(command: List[str], timeout_s: float) -> Tuple[Optional[int], str]:
+    """Run a program; returns its exit status, None if it took too long, and the end of its output."""
     return _run({"command": [find_program(command[0]) or command[0]] + command[1:]}, timeout_s)
 
 
-def _run(request, timeout_s):
-    # Output goes to a file: a pipe would be held open by what the program has started.
+def _run(request: Dict[str, Any], timeout_s: float) -> Tuple[Optional[int], str]:
+    # Output goes to a file: programs that the child has started would hold a pipe open.
     with anonymous_file() as output, anonymous_file() as question:
         question.write(json.dumps(request).encode())
         question.seek(0)
@@ -98,7 +98,7 @@ def _run(request, timeout_s):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 status = process.wait(timeout_s)
         finally:
-            # Also what it has started.  Inside a driver not even a kill takes effect, so nobody waits for it long.
+            # Includes the processes it has started.  A process inside a driver survives even SIGKILL, so the wait is short.
             with contextlib.suppress(OSError):
                 os.killpg(process.pid, signal.SIGKILL)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -107,8 +107,8 @@ def _run(request, timeout_s):
         return status, output.read().decode("utf-8", "replace")
 
 
-def main(handle):
-    """Answer a question, in the child: print what the body of a function returns, or become a program."""
+def main(handle: int) -> None:
+    """Answer a question, in the child: print the result of a function's body, or become a program."""
     with os.fdopen(handle) as stream:
         request = json.load(stream)
     if "command" in request:
@@ -118,7 +118,7 @@ def main(handle):
     print("\n" + _MARK + json.dumps(_answer(request["code"])))
 
 
-def _answer(code):
+def _answer(code: str) -> Dict[str, Any]:
     scope: Dict[str, Any] = {}
     body = "".join("    {}\n".format(line) for line in code.strip().splitlines())
     try:
@@ -126,5 +126,5 @@ def _answer(code):
         return {"found": scope["answer"]()}
     except ImportError as error:
         return {"missing": str(error)}
-    except Exception as error:  # whatever a library raises
+    except Exception as error:  # libraries may raise anything
         return {"error": str(error) or repr(error)}

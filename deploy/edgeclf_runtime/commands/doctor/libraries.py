@@ -3,8 +3,9 @@
 import os
 import signal
 import sys
+from typing import List, Union
 
-from ...bundle.open import open_bundle
+from ...bundle.open_bundle import Bundle, Model, open_bundle
 from ...classify.selection import candidates, pair_name
 from ...device.child_process import find_program
 from ...device.machine import gpu_nodes, is_jetson
@@ -14,7 +15,7 @@ from .checks import Check, ask, run
 
 PYTHONS = ((3, 6), (3, 13))
 GST_TIMEOUT_S = 20.0
-# TensorRT by the JetPack that it came with: NVIDIA's JetPack release notes.
+# The JetPack that has a TensorRT version.  Source: NVIDIA's JetPack release notes.
 JETPACKS = {
     "8.0": "4.6.0",
     "8.2": "4.6.1 to 4.6.6",
@@ -55,31 +56,31 @@ return dict(report.to_dict(), lines=[str(one) for one in report.reports])
 """
 
 
-def check_python():
-    """Whether this Python is one that the runtime is made for."""
+def check_python() -> Check:
+    """Check whether the runtime supports this Python."""
     found = "{}.{}.{} ({})".format(*sys.version_info[:3], sys.executable)
     if sys.version_info[:2] > PYTHONS[1]:
-        return Check("python", "warning", found, "newer than the last that was tried, {}.{}".format(*PYTHONS[1]))
+        return Check("python", "warning", found, "newer than the latest tested version, {}.{}".format(*PYTHONS[1]))
     return Check("python", "ok", found)
 
 
-def check_numpy():
-    """Whether numpy can be imported at all."""
+def check_numpy() -> Check:
+    """Check whether numpy can be imported."""
     answer = ask(_NUMPY)
     if answer.found:
         return Check("numpy", "ok", answer.found)
     fix = install("numpy")
     if answer.signal == signal.SIGILL:
-        # numpy issue 18131: OpenBLAS takes a Jetson's processor for another one.
+        # numpy issue 18131: OpenBLAS mistakes a Jetson's processor for another one.
         fix = "{}, or export OPENBLAS_CORETYPE=ARMV8 (numpy issue 18131)".format(pip("numpy==1.19.4"))
     return Check("numpy", "fail", "import numpy: " + answer.failure, fix)
 
 
-def check_opencv(root="/"):
-    """Whether OpenCV can be imported, and which of cameras, streams and files it can read; returns two Checks."""
+def check_opencv(root: str = "/") -> List[Check]:
+    """Check whether OpenCV can be imported, and which cameras, streams and files it can read; returns two Checks."""
     answer = ask(_OPENCV)
     if not answer.found:
-        check = Check("opencv", "fail", "import cv2: " + answer.failure, _mend_opencv(answer.failure, root))
+        check = Check("opencv", "fail", "import cv2: " + answer.failure, _fix_opencv(answer.failure, root))
         return [check, _check_csi(False, root)]
     version, parts = answer.found
     parts = {name: value.startswith("YES") for name, value in parts.items()}
@@ -89,35 +90,35 @@ def check_opencv(root="/"):
     )
     check = Check("opencv", "ok", found)
     if not any(parts.values()):
-        fix = "rtsp:// and video files need one of them: {}".format(install("opencv"))
+        fix = "rtsp:// and video files need GStreamer or FFmpeg: {}".format(install("opencv"))
         check = Check("opencv", "warning", found, fix)
     return [check, _check_csi(parts.get("GStreamer", False), root)]
 
 
-# Libraries that opencv-python needs and a container or a small system lacks: Debian's package of each.
+# Libraries that opencv-python needs and that containers or small systems may lack, with their Debian packages.
 _OPENCV_NEEDS = {"libGL.so": "libgl1", "libgthread-2.0.so": "libglib2.0-0", "libglib-2.0.so": "libglib2.0-0"}
 
 
-def _mend_opencv(failure, root):
+def _fix_opencv(failure: str, root: str) -> str:
     for library, package in _OPENCV_NEEDS.items():
         if library in failure:
             return "{}, or use the package opencv-python-headless, which does not need it".format(apt(package))
-    if "multiarray" in failure:  # it was built for numpy 1, and finds numpy 2
+    if "multiarray" in failure:  # it was built for numpy 1 and finds numpy 2
         return pip("'numpy<2'")
     return apt("libopencv-python") if is_jetson(root) else install("opencv")
 
 
-def _check_csi(gstreamer, root):
+def _check_csi(gstreamer: bool, root: str) -> Check:
     name = "csi camera"
     if not is_jetson(root):
-        return Check(name, "ok", "not a Jetson: csi:// is of no use here")
+        return Check(name, "ok", "not a Jetson: csi:// cannot be used here")
     if not gstreamer:
         without = uninstall("opencv-python opencv-python-headless")
-        fix = "{}; and if pip has installed one, which has none: {}".format(apt("libopencv-python"), without)
+        fix = "{}; if pip has installed an OpenCV, which has no GStreamer: {}".format(apt("libopencv-python"), without)
         return Check(name, "warning", "csi:// needs an OpenCV with GStreamer", fix)
     inspect = find_program("gst-inspect-1.0")
     if not inspect:
-        return Check(name, "unknown", "gst-inspect-1.0 is not there", apt("gstreamer1.0-tools"))
+        return Check(name, "unknown", "gst-inspect-1.0 is not installed", apt("gstreamer1.0-tools"))
     status, _ = run([inspect, "nvarguscamerasrc"], GST_TIMEOUT_S)
     if status is None:
         return Check(name, "unknown", "gst-inspect-1.0 gave no answer in {:g} seconds".format(GST_TIMEOUT_S))
@@ -127,27 +128,27 @@ def _check_csi(gstreamer, root):
     if not os.path.exists(os.path.join(root, ARGUS_SOCKET)):
         fix = "sudo systemctl restart nvargus-daemon; in a container add -v /tmp/argus_socket:/tmp/argus_socket"
         return Check(
-            name, "warning", "nvarguscamerasrc, but /tmp/argus_socket is missing: nvargus-daemon does not run", fix
+            name, "warning", "nvarguscamerasrc, but /tmp/argus_socket is missing: nvargus-daemon is not running", fix
         )
-    return Check(name, "ok", "nvarguscamerasrc, and nvargus-daemon runs")
+    return Check(name, "ok", "nvarguscamerasrc, and nvargus-daemon is running")
 
 
-def check_tensorrt(root="/"):
-    """Whether TensorRT is there, and of which JetPack it is."""
+def check_tensorrt(root: str = "/") -> Check:
+    """Check whether TensorRT is installed, and which JetPack it is from."""
     answer = ask(_TENSORRT)
     if answer.found:
         jetpack = JETPACKS.get(".".join(answer.found.split(".")[:2]))
         return Check("tensorrt", "ok", answer.found + (", as in JetPack {}".format(jetpack) if jetpack else ""))
     if answer.missing and not (gpu_nodes(root) or is_jetson(root)):
-        return Check("tensorrt", "ok", "not installed; of no use without an NVIDIA GPU")
+        return Check("tensorrt", "ok", "not installed; it needs an NVIDIA GPU")
     fix = install("tensorrt")
     if is_jetson(root):
         fix = "{}; a virtual environment needs --system-site-packages".format(apt("nvidia-jetpack"))
     return Check("tensorrt", "warning", "import tensorrt: " + answer.failure, fix)
 
 
-def check_onnxruntime():
-    """Whether ONNX Runtime is there, and on what it can compute."""
+def check_onnxruntime() -> Check:
+    """Check whether ONNX Runtime is installed, and what it can compute on."""
     answer = ask(_ONNXRUNTIME)
     if answer.found:
         version, providers = answer.found
@@ -155,8 +156,8 @@ def check_onnxruntime():
     return Check("onnxruntime", "warning", "import onnxruntime: " + answer.failure, install("onnxruntime", ask=True))
 
 
-def check_cuda(root="/"):
-    """Whether an NVIDIA GPU is there, may be used, and answers to the CUDA runtime."""
+def check_cuda(root: str = "/") -> Check:
+    """Check whether there is an NVIDIA GPU, which this user may open and the CUDA runtime finds."""
     nodes = gpu_nodes(root)
     if not nodes:
         if is_jetson(root):
@@ -166,7 +167,7 @@ def check_cuda(root="/"):
     shut = [node for node in nodes if not os.access(os.path.join(root, node), os.R_OK | os.W_OK)]
     if shut:
         fix = allow(os.path.join(root, shut[0]), "/" + shut[0])
-        return Check("cuda", "warning", "/{} may not be opened by this user".format(shut[0]), fix)
+        return Check("cuda", "warning", "this user may not open /{}".format(shut[0]), fix)
     answer = ask(_CUDA)
     if not answer.found:
         how = apt("nvidia-jetpack") if is_jetson(root) else "install CUDA (https://developer.nvidia.com/cuda-downloads)"
@@ -175,13 +176,13 @@ def check_cuda(root="/"):
     library, version, devices, error = answer.found
     found = "/{}, {} of CUDA {}.{}".format(nodes[0], library, version // 1000, version % 1000 // 10)
     if not devices:
-        fix = "the driver and the CUDA runtime do not fit together, or a container lacks the GPU"
+        fix = "the driver and the CUDA runtime do not match, or the container has no access to the GPU"
         return Check("cuda", "warning", "{}: {}".format(found, error or "no device"), fix)
     return Check("cuda", "ok", "{}, {} device{}".format(found, devices, "s" * (devices > 1)))
 
 
-def check_bundle(path, model_timeout_s):
-    """A bundle's verification, and each of its models on each backend in a process of its own; returns Checks."""
+def check_bundle(path: Union[str, "os.PathLike[str]"], model_timeout_s: float) -> List[Check]:
+    """Verify a bundle, and check each of its models on each backend in a separate process."""
     try:
         bundle = open_bundle(path)
         pairs = candidates(bundle)
@@ -190,12 +191,12 @@ def check_bundle(path, model_timeout_s):
     checks = [Check("bundle", "ok", "{}, {} files as in the manifest".format(bundle.name, len(bundle.files)))]
     models = [_check_model(bundle, model, backend, model_timeout_s) for model, backend in pairs]
     if any(check.status == "ok" for check in models):
-        # Others are passed over, so one is enough.
+        # The others are passed over, so one is enough.
         models = [check._replace(status="warning") if check.status == "fail" else check for check in models]
     return checks + models
 
 
-def _check_model(bundle, model, backend, timeout_s):
+def _check_model(bundle: Bundle, model: Model, backend: str, timeout_s: float) -> Check:
     name = pair_name(model, backend)
     answer = ask(_MODEL.format(path=bundle.path, model=model.name, backend=backend), timeout_s)
     if answer.hung:
@@ -209,5 +210,5 @@ def _check_model(bundle, model, backend, timeout_s):
     found = "{} of {} golden labels agree".format(report["labels_agree"], report["images"])
     if report["passed"]:
         return Check(name, "ok", found)
-    found += ", but its answers differ by more than is allowed: " + answer.found["lines"][0]
-    return Check(name, "fail", found, "it gives wrong answers on this machine and is passed over; see selftest")
+    found += ", but the logits differ by more than the limit: " + answer.found["lines"][0]
+    return Check(name, "fail", found, "its logits are wrong on this machine, so it is passed over; see selftest")

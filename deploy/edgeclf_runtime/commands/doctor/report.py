@@ -1,19 +1,18 @@
-"""Is everything on this machine as the runtime needs it, and if not, what is to be done?
+"""Finds what the runtime lacks on this machine, and how to fix it.
 
-Nothing is changed, and whatever may hang or crash runs in a child process, so that the doctor survives
-what it looks for.
+Nothing is changed.  Whatever may hang or crash runs in a child process, so that the doctor survives it.
 """
 
 import os
 import shutil
 import sys
 import textwrap
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import edgeclf_runtime
 
 from ... import __version__
-from ...bundle.open import MANIFEST
+from ...bundle.open_bundle import MANIFEST
 from ...files.user_folders import cache_folder
 from ...text.terminal import printable
 from .checks import STATUSES, Check
@@ -43,28 +42,28 @@ _COLORS = {"ok": "32", "warning": "33", "fail": "31", "unknown": "36"}
 
 
 class DoctorReport(NamedTuple):
-    """What the doctor found, check by check."""
+    """The doctor's findings."""
 
     checks: Tuple[Check, ...]
 
     @property
-    def passed(self):
-        """Whether nothing has to be mended; warnings are not failures."""
+    def passed(self) -> bool:
+        """Whether nothing must be fixed; warnings are not failures."""
         return all(check.status != "fail" for check in self.checks)
 
     def to_dict(self) -> Dict[str, Any]:
-        """The report as JSON can hold it."""
+        """Return the report as JSON can hold it."""
         return {"passed": self.passed, "checks": [check.to_dict() for check in self.checks]}
 
-    def __str__(self):
+    def __str__(self) -> str:
         terminal = sys.stdout.isatty()
         width = shutil.get_terminal_size().columns if terminal else None
         return self.text(width, color=terminal and "NO_COLOR" not in os.environ)
 
-    def text(self, width: Optional[int] = None, color=False):
-        """The report as lines of at most ``width`` characters, or of any length."""
+    def text(self, width: Optional[int] = None, color: bool = False) -> str:
+        """Return the report as lines of at most ``width`` characters; None: of any length."""
         margin = max(len(check.name) for check in self.checks) + 11
-        lines = []
+        lines: List[str] = []
         for check in self.checks:
             status = "{:<7}".format(check.status)
             if color:
@@ -77,7 +76,7 @@ class DoctorReport(NamedTuple):
         return "\n".join(lines + ["", ", ".join("{} {}".format(*count) for count in counts if count[0])])
 
 
-def _wrap(text, width, margin):
+def _wrap(text: str, width: Optional[int], margin: int) -> List[str]:
     lines = [printable(line) for line in text.splitlines()]
     if width is not None:
         room = max(width - margin, 30)
@@ -87,13 +86,15 @@ def _wrap(text, width, margin):
     return lines or [""]
 
 
-def doctor(bundle=None, root="/", model_timeout_s=MODEL_TIMEOUT_S):
-    """Look at Python, libraries, GPU, cameras, disk, clock, memory, limits and power, and at a bundle's models.
+def doctor(
+    bundle: Union[str, "os.PathLike[str]", None] = None, root: str = "/", model_timeout_s: float = MODEL_TIMEOUT_S
+) -> DoctorReport:
+    """Check Python, libraries, GPU, cameras, disk, clock, memory, limits and power, and a bundle's models.
 
-    bundle      a bundle to verify, each of its models then held to the golden images in a process of its own
-    root        where /dev, /proc, /sys, /etc, /run, /tmp and /var are looked for
+    bundle      a bundle to verify; each of its models is then checked on the golden images, in a separate process
+    root        folder that has /dev, /proc, /sys, /etc, /run, /tmp and /var
 
-    Takes a few seconds for each library and model.  Returns a DoctorReport.
+    Takes a few seconds for each library and model.
     """
     made = [os.path.abspath(edgeclf_runtime.__file__)] + ([os.path.join(str(bundle), MANIFEST)] if bundle else [])
     checks = [check_board(root), check_processors(root), check_python(), check_numpy()]
@@ -107,7 +108,7 @@ def doctor(bundle=None, root="/", model_timeout_s=MODEL_TIMEOUT_S):
     return DoctorReport(tuple([_runtime()] + checks))
 
 
-def _runtime():
+def _runtime() -> Check:
     return Check(
         "edgeclf",
         "ok",

@@ -1,1 +1,1 @@
-"""``install-service``: a systemd service of a ``run``."""
+"""``install-service``: installs ``run`` as a systemd service."""

@@ -1,22 +1,23 @@
-"""Rights of a service's user to files, and what others could do to them."""
+"""Checks the rights of a service's user, and of others, to files."""
 
 import glob
 import grp
 import os
 import pwd
 import stat
+from typing import Iterable, List, Optional
 
-GROUPS = ("video", "render")  # of cameras and GPUs, which a service is in; JetPack 4 has no render
+GROUPS = ("video", "render")  # a service's groups, for cameras and GPUs; JetPack 4 has no render
 
 
-def is_below(path, folders):
-    """Whether a path is in one of some folders, as it is written or where its links lead."""
+def is_below(path: str, folders: Iterable[str]) -> bool:
+    """Whether a path is in one of some folders, as written or with its links resolved."""
     forms = {os.path.abspath(path), os.path.realpath(path)}
     return any((form + os.sep).startswith(folder + os.sep) for form in forms for folder in folders)
 
 
-def changeable(folder):
-    """Return the first file or folder of a bundle that others than root can change, or None."""
+def changeable(folder: str) -> Optional[str]:
+    """Return the first file or folder of a bundle that users other than root can change, or None."""
     for path in [folder, *sorted(glob.glob(os.path.join(glob.escape(folder), "**"), recursive=True))]:
         facts = os.lstat(path)
         if facts.st_uid != 0 or (facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not stat.S_ISLNK(facts.st_mode)):
@@ -24,9 +25,9 @@ def changeable(folder):
     return None
 
 
-def closed(folder, user):
-    """Return the first folder on the way to a bundle, or the first of its files, that a user cannot read, or None."""
-    way = [folder]
+def closed(folder: str, user: str) -> Optional[str]:
+    """Return the first of the folders above a bundle, or of its files, that a user cannot read, or None."""
+    way: List[str] = [folder]
     while os.path.dirname(way[0]) != way[0]:
         way.insert(0, os.path.dirname(way[0]))
     closed = [path for path in way if not may(path, user, stat.S_IXUSR)]
@@ -34,8 +35,8 @@ def closed(folder, user):
     return next(iter(closed + [path for path in files if not may(path, user, stat.S_IRUSR)]), None)
 
 
-def may(path, user, bit):
-    """Whether a user has a right to a path: ``bit`` is the owner's; a user that is yet to be made is anybody."""
+def may(path: str, user: str, bit: int) -> bool:
+    """Whether a user has a right to a path; ``bit`` is the owner's.  A user that does not exist yet has others' rights."""
     try:
         facts = os.stat(path)
     except OSError:
@@ -51,7 +52,8 @@ def may(path, user, bit):
     return bool(facts.st_mode & (bit >> 3 if facts.st_gid in groups else bit >> 6))
 
 
-def is_group(name):
+def is_group(name: str) -> bool:
+    """Whether a group exists."""
     try:
         grp.getgrnam(name)
     except KeyError:

@@ -1,23 +1,23 @@
-"""The ``run`` of a service: its command line, and what of this machine it needs.
+"""The ``run`` command of a service, and what it needs of this machine.
 
-A service has another user, another working folder and another view of the files than whoever installs it: so paths
-become absolute, passwords become credentials, and what it could not reach is refused, or noted, before it starts.
+A service has another user, another working folder and another view of the files than the user who installs it.  So paths
+become absolute, passwords become credentials, and what the service could not reach is refused or noted before it starts.
 """
 
 import importlib.util
 import os
 import stat
 import sys
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
-from ...bundle.open import open_bundle
-from ...capture.open import find_camera
+from ...bundle.open_bundle import open_bundle
+from ...capture.open_camera import find_camera
 from ...classify.decision import allowed_places
 from ...classify.selection import candidates
 from ...device.child_process import find_program
 from ...device.credentials import CAMERA, LIVE, MQTT, read_password, secret_bytes
 from ...device.remedies import install
-from ...errors import EdgeclfError
+from ...errors import EdgeclfError, OptionError
 from ...runners import backend_version
 from ...sinks import check_target
 from ...sinks.live.server import page_address
@@ -26,10 +26,10 @@ from .rights import GROUPS, changeable, closed, is_below, is_group, may
 from .unit import CREDENTIALS_SINCE, STATE, Credential, Unit
 from .words import run_words
 
-# What ProtectHome= hides, and what a PrivateTmp= replaces.
+# Folders that ProtectHome= hides, and folders that PrivateTmp= replaces.
 _HOMES, _TEMPORARY = ("/home", "/root", "/run/user"), ("/tmp", "/var/tmp")
 _FIRST_FREE_PORT = 1024
-# Files that only root may be able to read, by option: the names of their credentials.
+# Options whose files may be readable by root only, with the names of their credentials.
 _SECRET_FILES = {
     "password_file": "camera-password",
     "mqtt_password_file": "mqtt-password",
@@ -44,18 +44,18 @@ _LIBRARIES = ("numpy", "cv2", "onnxruntime", "openvino", "tensorrt", "paho")
 
 
 class ServiceCommand:
-    """The command of a service, checked.
+    """The checked command of a service.
 
-    arguments   of install-service, which are those of run and some more
+    arguments   arguments of install-service: those of run, and more
     name, user  of the service
-    version     of systemd, None for the latest
+    version     systemd's version; None: the latest
 
-    notes       what the user should know, a sentence each
+    notes       notes for the user, one sentence each
 
-    Raises EdgeclfError for what a service cannot do.
+    Raises OptionError for an invalid option, and EdgeclfError for what a service cannot do.
     """
 
-    def __init__(self, arguments, name, user, version):
+    def __init__(self, arguments: Any, name: str, user: str, version: Optional[int]) -> None:
         self._arguments, self._name, self._user = arguments, name, user
         self._has_credentials = version is None or version >= CREDENTIALS_SINCE
         self.notes: List[str] = []
@@ -73,9 +73,9 @@ class ServiceCommand:
             # A line for each frame would fill the journal.
             self._values["quiet"] = True
         if not (arguments.sink or arguments.live or arguments.uncertain or arguments.json):
-            self.notes.append("nobody gets the results: add --sink, --live or --uncertain, or --json for the journal")
+            self.notes.append("the results go nowhere: add --sink, --live or --uncertain, or --json for the journal")
 
-    def unit(self):
+    def unit(self) -> Unit:
         """Return the Unit."""
         paths = [self._bundle, str(self._values["source"]), _python(), *self._writes]
         return Unit(
@@ -86,7 +86,7 @@ class ServiceCommand:
             network=self._needs_network(),
             after=("nvargus-daemon.service",) if self._is_pipeline() else (),
             finite=not self._live or self._arguments.frames is not None,
-            # The socket of nvargus-daemon, /tmp/argus_socket, has to be seen.
+            # A pipeline needs the socket of nvargus-daemon, /tmp/argus_socket.
             private_tmp=not self._is_pipeline() and not any(is_below(path, _TEMPORARY) for path in paths),
             home="read-only" if is_below(_python(), _HOMES) else "yes",
             writes=tuple(self._writes),
@@ -94,26 +94,26 @@ class ServiceCommand:
             prepare=_make_nodes(),
         )
 
-    def build_words(self):
+    def build_words(self) -> Tuple[str, ...]:
         """Return the command that builds the service's engines."""
         model = self._arguments.model
         return (_python(), self._bundle, "build", *(("--model", model) if model else ()))
 
-    def uses_tensorrt(self):
-        """Return whether there are engines to build: the bundle has a model for TensorRT, and TensorRT is here."""
+    def uses_tensorrt(self) -> bool:
+        """Return whether there are engines to build: the bundle has a model for TensorRT, and TensorRT is installed."""
         return any(backend == "tensorrt" for _, backend in self._pairs) and backend_version("tensorrt") is not None
 
-    def _check_secrets(self):
-        """Refuse passwords that everybody could read in the unit file, or that a service does not get."""
+    def _check_secrets(self) -> None:
+        """Refuse passwords that every user could read in the unit file, or that the service would not get."""
         arguments = self._arguments
         for what, texts, option in (
             ("the source", [arguments.source], "--password-file"),
             ("a sink", arguments.sink, "--mqtt-password-file"),
         ):
             if any(learn(text) != text for text in texts):
-                raise EdgeclfError(
-                    "the address of {} holds a password, and every user can read a unit file: leave it out, and give "
-                    "it by {} FILE, which the service gets by systemd's LoadCredential=".format(what, option)
+                raise OptionError(
+                    "the address of {} contains a password, and every user can read a unit file: leave it out, and use "
+                    "{} FILE, which systemd passes to the service with LoadCredential=".format(what, option)
                 )
         mqtt = any(target.lower().startswith("mqtt") for target in arguments.sink)
         for needed, variable, dest in (
@@ -124,24 +124,24 @@ class ServiceCommand:
             if needed and secret_bytes(variable) and not getattr(arguments, dest):
                 raise EdgeclfError(
                     "{} is set here, but a service does not inherit it: write it to a file that only root can read, "
-                    "and give that by --{} FILE".format(variable, dest.replace("_", "-"))
+                    "and pass --{} FILE".format(variable, dest.replace("_", "-"))
                 )
 
-    def _check_source(self):
+    def _check_source(self) -> bool:
         """Make the source's path absolute; returns whether it is live."""
         source, arguments = self._arguments.source, self._arguments
         if "://" not in source and not source.isdecimal():
             source = self._values["source"] = os.path.abspath(source)
             self._refuse_home(source, "the source")
-        # Its form counts here; a longer one would be kept out of every message.
+        # Any text will do for the check; a longer one would be removed from every message.
         password = "x" if arguments.password_file else None
         size = (arguments.width, arguments.height, arguments.fps)
         options = (arguments.flip, arguments.policy, arguments.timeout, arguments.frozen)
         settings = {"format": arguments.format, "controls": dict(arguments.control or ())}
         found = find_camera(source, *size, *options, password=password, **settings)
-        return not isinstance(found, list) and found.live
+        return not isinstance(found, list) and bool(found.live)
 
-    def _check_bundle(self):
+    def _check_bundle(self) -> None:
         self._refuse_home(self._bundle, "the bundle")
         bundle = open_bundle(self._bundle)
         self._pairs = candidates(bundle, self._arguments.model, self._arguments.backend)
@@ -149,7 +149,7 @@ class ServiceCommand:
         found = changeable(self._bundle)
         if found:
             self.notes.append(
-                "others than root can change {0}, and so what the service runs: sudo chown -R root:root {1}; "
+                "users other than root can change {0}, and with it what the service runs: sudo chown -R root:root {1}; "
                 "sudo chmod -R go-w {1}".format(found, self._bundle)
             )
         found = closed(self._bundle, self._user)
@@ -157,15 +157,15 @@ class ServiceCommand:
             mend = "-R a+rX " + self._bundle if is_below(found, (self._bundle,)) else "a+x " + found
             self.notes.append("{} cannot read {}: sudo chmod {}".format(self._user, found, mend))
 
-    def _refuse_home(self, path, what):
+    def _refuse_home(self, path: str, what: str) -> None:
         if is_below(path, _HOMES):
-            raise EdgeclfError(
-                "{} {} is in somebody's home, which a service does not see (ProtectHome=yes): copy it to another "
-                "place, say: sudo cp -r {} /opt/".format(what, path, path.rstrip("/"))
+            raise OptionError(
+                "{} {} is in a user's home, which a service does not see (ProtectHome=yes): copy it to another folder, "
+                "for example: sudo cp -r {} /opt/".format(what, path, path.rstrip("/"))
             )
 
-    def _place_outputs(self):
-        """Make the paths of outputs absolute, relative ones below the service's own folder."""
+    def _place_outputs(self) -> None:
+        """Make the paths of outputs absolute; relative ones are below the service's own folder."""
         sinks = list(self._arguments.sink)
         for number, target in enumerate(sinks):
             if check_target(target) == "mqtt.sink":
@@ -178,18 +178,18 @@ class ServiceCommand:
             self._values["uncertain"] = self._place_output(self._arguments.uncertain)
             self._add_folder(self._values["uncertain"])
 
-    def _need_paho(self):
+    def _need_paho(self) -> None:
         if importlib.util.find_spec("paho") is None:
-            self._missing("MQTT needs paho-mqtt, which is not there: " + install("paho-mqtt"))
+            self._missing("MQTT needs paho-mqtt, which is not installed: " + install("paho-mqtt"))
 
-    def _missing(self, text):
-        """Note what has to be there before the service starts; without --dry-run it is an error."""
+    def _missing(self, text: str) -> None:
+        """Report something that must exist before the service starts: a note with --dry-run, otherwise an error."""
         if not self._arguments.dry_run:
             raise EdgeclfError(text)
         if text not in self.notes:
             self.notes.append(text)
 
-    def _place_output(self, path):
+    def _place_output(self, path: str) -> str:
         if os.path.isabs(path):
             self._refuse_home(path, "the output")
             return os.path.normpath(path)
@@ -197,14 +197,14 @@ class ServiceCommand:
         self.notes.append("{} will be {}".format(path, placed))
         return placed
 
-    def _add_folder(self, folder):
+    def _add_folder(self, folder: str) -> None:
         if is_below(folder, (os.path.join(STATE, self._name),)) or folder in self._writes:
             return
         self._writes.append(folder)
         if os.path.isdir(folder) and not may(folder, self._user, stat.S_IWUSR):
             self.notes.append("{0} cannot write to {1}: sudo chown {0} {1}".format(self._user, folder))
 
-    def _place_secret_files(self):
+    def _place_secret_files(self) -> None:
         for dest, name in _SECRET_FILES.items():
             path = self._values[dest]
             if path is None:
@@ -215,46 +215,46 @@ class ServiceCommand:
             if not self._has_credentials:
                 self._refuse_home(path, "the file")
                 self.notes.append(
-                    "this systemd has no LoadCredential= (it came with {}), so {} itself must be able to read {}: "
+                    "this systemd has no LoadCredential= (added in {}), so {} itself must be able to read {}: "
                     "sudo chgrp {} {}; sudo chmod 640 {}".format(
                         CREDENTIALS_SINCE, self._user, path, self._user, path, path
                     )
                 )
 
-    def _check_secret_file(self, path, is_password):
+    def _check_secret_file(self, path: str, is_password: bool) -> None:
         if not os.access(path, os.R_OK):
-            reason = "cannot be read" if os.path.exists(path) else "is not there"
-            self._missing("{} {}: make it before the service, for root alone".format(path, reason))
+            reason = "cannot be read" if os.path.exists(path) else "does not exist"
+            self._missing("{} {}: create it before the service, readable by root only".format(path, reason))
         elif is_password:
             read_password(path)
 
-    def _check_page(self):
+    def _check_page(self) -> None:
         if not self._arguments.live:
             return
         host, _ = page_address(self._arguments.live)
         if not _is_loopback(host) and not (self._arguments.live_token_file or self._arguments.live_open):
             self.notes.append(
-                "the live page gets another token at each start, which is printed to the journal; --live-token-file "
-                "keeps one"
+                "the live page gets a new token at each start, which is printed to the journal; --live-token-file keeps "
+                "one"
             )
 
-    def _note_libraries(self):
-        """Note libraries that the installing user has for himself only."""
+    def _note_libraries(self) -> None:
+        """Note libraries that are installed only for the installing user."""
         if is_below(_python(), _HOMES):
             self.notes.append(
-                "{} is in somebody's home: the service sees it only if {} may read that".format(_python(), self._user)
+                "{} is in a user's home: the service can use it only if {} may read that".format(_python(), self._user)
             )
             return
         for name in _LIBRARIES:
             spec = importlib.util.find_spec(name)
             places = [spec.origin or "", *(spec.submodule_search_locations or [])] if spec else []
             if any(is_below(place, _HOMES) for place in places if os.path.isabs(place)):
-                self.notes.append("{} is in somebody's home, where the service does not find it".format(name))
+                self.notes.append("{} is in a user's home, where the service does not find it".format(name))
 
-    def _is_pipeline(self):
-        return self._arguments.source.lower().startswith(("csi://", "gst://"))
+    def _is_pipeline(self) -> bool:
+        return str(self._arguments.source).lower().startswith(("csi://", "gst://"))
 
-    def _needs_network(self):
+    def _needs_network(self) -> bool:
         source, live = self._arguments.source.lower(), self._arguments.live
         return (
             source.startswith(("rtsp", "http"))
@@ -263,22 +263,22 @@ class ServiceCommand:
             or bool(live and not _is_loopback(page_address(live)[0]))
         )
 
-    def _low_port(self):
-        port = page_address(self._arguments.live)[1] if self._arguments.live else 0
+    def _low_port(self) -> Optional[int]:
+        port: int = page_address(self._arguments.live)[1] if self._arguments.live else 0
         return port if 0 < port < _FIRST_FREE_PORT else None
 
 
-def _python():
+def _python() -> str:
     if not sys.executable:
         raise EdgeclfError("this Python does not know its own path; start it by its absolute path")
     return os.path.abspath(sys.executable)
 
 
 def _make_nodes() -> Tuple[str, ...]:
-    """Return what makes the nodes of an NVIDIA GPU on a PC: the driver's helper, which needs root's rights."""
+    """Return the command that makes the device nodes of an NVIDIA GPU on a PC: the driver's helper, which must run as root."""
     program = find_program("nvidia-modprobe")
     return (program, "-u", "-c=0") if program else ()
 
 
-def _is_loopback(host):
+def _is_loopback(host: str) -> bool:
     return host == "localhost" or host == "::1" or host.startswith("127.")

@@ -1,14 +1,14 @@
-"""The options of ``run`` as words of a command line, from what was parsed: the reverse of ``commands/parser.py``."""
+"""Turns parsed options of ``run`` back into the words of a command line: the reverse of ``commands/parser.py``."""
 
-from typing import Any, List
+from typing import Any, Dict, List
 
 from ..parser import run_parser
 
 
-def run_words(values):
-    """Return the words that ``run`` takes for these values, by name as in what it parses; those of other names do not count.
+def run_words(values: Dict[str, Any]) -> List[Any]:
+    """Return the words for these values of ``run``'s options, by the names of the parsed arguments; ignores other names.
 
-    A value that is not text, a number or a region stays unchanged.
+    A value that is not text, a number or a region is returned unchanged.
     """
     words: List[Any] = []
     for action in run_parser()._actions:
@@ -21,9 +21,9 @@ def run_words(values):
     return words
 
 
-def _option(name, value):
+def _option(name: str, value: Any) -> List[Any]:
     if isinstance(value, (str, float, int)):
-        # What begins with a dash would be taken for an option.
+        # A value that begins with a dash would be taken for an option.
         return ["{}={}".format(name, value)] if str(value).startswith("-") else [name, str(value)]
     if type(value) is tuple:
         value = "=".join(value) if isinstance(value[0], str) else ",".join(map(str, value))

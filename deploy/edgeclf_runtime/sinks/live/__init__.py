@@ -1,1 +1,1 @@
-"""The live page: its server, its viewers, its secrets."""
+"""The live page: its server, its clients, its secrets."""

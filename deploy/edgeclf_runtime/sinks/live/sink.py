@@ -1,26 +1,30 @@
-"""A page that shows what the camera sees and what the classifier says of it.
+"""LiveSink, a web page that shows what the camera sees and the classifier's results.
 
-Frames are copied only while somebody watches, and are encoded in the clients' threads, once for
-all of them; whoever classifies never waits for a browser.
-
-Knows nothing of where frames come from or of how they are classified; ``sinks/live/server.py`` speaks HTTP.
+Frames are copied only while someone watches, and encoded in the clients' threads, once for all of them; classification
+never waits for a browser.  ``sinks/live/server.py`` serves the page.
 """
 
 import collections
 import re
 import threading
 import time
-from typing import Any, Deque, Dict, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Optional, Sequence, Tuple
 
 from ..base import Sink
 from .server import listen
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ...streaming.stream import StreamEvent, StreamResult
+    from .access import Access
+
 PICTURES_PER_S = 15
-WATCHED_S = 2.0  # frames are kept for so long after a client last waited for one
+WATCHED_S = 2.0  # frames are kept this long after a client last waited for one
 SILENT_S = 3.0  # without a frame for longer, a stream is not called live
-MAX_SIDE = 1280  # a larger picture is shrunk before it is encoded
+MAX_SIDE = 1280  # a larger image is scaled down before it is encoded
 JPEG_QUALITY = 80
-_PIPELINE = re.compile(r"gst://.*", re.DOTALL)  # its elements' properties hold passwords, and it ends nowhere
+_PIPELINE = re.compile(r"gst://.*", re.DOTALL)  # its properties can hold passwords, and its end is not recognizable
 _ADDRESS = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)\S+")
 _FOLDERS = re.compile(r"(?<![\w./:])/(?!dev/)(?:[^\s/]+/)+([^\s/]*)")
 
@@ -28,19 +32,21 @@ _FOLDERS = re.compile(r"(?<![\w./:])/(?!dev/)(?:[^\s/]+/)+([^\s/]*)")
 class LiveSink(Sink):
     """Shows each result on a page at ``url`` while it is open.
 
-    address     ":8080" or "8080" for this machine alone, "HOST:8080" for whoever reaches that
-                address ("0.0.0.0:8080": every network of this machine); port 0 takes a free one
+    address     ":8080" or "8080" for this machine only, "HOST:8080" for everyone who can reach that address
+                ("0.0.0.0:8080": every network of this machine); port 0 takes a free one
     labels      the names of the classes, in the order of the logits
-    title       what the page is called
-    access      an Access (``sinks/live/access.py``); without one, a token is made if a network reaches the page
+    title       the page's title
+    access      an Access (``sinks/live/access.py``); without one, a token is generated if a network can reach the page
     source      the URI of the source of frames, which the page does not show
 
-    ``url`` is where the page is, ``invitation`` the same with the token that was made.
+    ``url`` is the page's address, ``invitation`` the same with a generated token.
 
-    Raises OutputError where the address is none, or cannot be listened on.
+    Raises OutputError if the address is not valid, or cannot be listened on.
     """
 
-    def __init__(self, address, labels, title="", access=None, source=""):
+    def __init__(
+        self, address: str, labels: Sequence[str], title: str = "", access: "Optional[Access]" = None, source: str = ""
+    ) -> None:
         self.labels, self.title = tuple(labels), title
         self._source = source
         self.frames = 0
@@ -49,18 +55,18 @@ class LiveSink(Sink):
         self._changed = threading.Condition()
         self._encoding = threading.Lock()
         self._watched_until = 0.0
-        self._due = 0.0  # no picture is encoded before this moment
+        self._due = 0.0  # no image is encoded before this time
         self._kept: Tuple[int, Any] = (0, None)
         self._jpeg: Tuple[int, bytes] = (0, b"")
         self._times: Deque[float] = collections.deque(maxlen=31)
-        self._item: Any = None
-        self._lost: Any = None
+        self._item: "Optional[StreamResult]" = None
+        self._lost: "Optional[StreamEvent]" = None
         self._degraded = ""
         self._since = time.monotonic()
         self._server = listen(address, self, access)
         self.url, self.invitation = self._server.url, self._server.invitation
 
-    def write(self, item):
+    def write(self, item: "StreamResult") -> None:
         now = time.monotonic()
         image = item.frame.image.copy() if now < self._watched_until else None
         with self._changed:
@@ -71,44 +77,44 @@ class LiveSink(Sink):
                 self._kept = (self.frames, image)
             if self._lost is not None:
                 self._lost, self._since = None, now
-            self._tell()
+            self._notify()
 
-    def event(self, event):
+    def event(self, event: "StreamEvent") -> None:
         event = event._replace(reason=public(event.reason, self._source))
         with self._changed:
             if event.state in ("degraded", "restored"):
                 self._degraded = event.reason if event.state == "degraded" else ""
             else:
                 self._lost, self._since = None if event.state == "live" else event, time.monotonic()
-            self._tell()
+            self._notify()
 
-    def _tell(self):
+    def _notify(self) -> None:
         self._news += 1
         self._changed.notify_all()
 
-    def wake(self):
-        """Let whoever waits ask whether it is gone."""
+    def wake(self) -> None:
+        """Make everything that waits check whether its client is gone."""
         with self._changed:
             self._changed.notify_all()
 
-    def wait(self, after, timeout_s, gone):
+    def wait(self, after: int, timeout_s: float, gone: Callable[[], bool]) -> int:
         """Return the number of results and events so far, once it is larger than ``after`` or the time is over.
 
-        gone        function: whether the client has left, so that nothing is worth waiting for
+        gone        function that returns whether the client has left, so that there is nothing to wait for
         """
         with self._changed:
             self._changed.wait_for(lambda: self.closed or gone() or self._news > after, timeout_s)
             return self._news
 
-    def picture(self, after, timeout_s, gone):
-        """Return (number, JPEG) of the newest frame, or None where none comes in time.
+    def picture(self, after: int, timeout_s: float, gone: Callable[[], bool]) -> Optional[Tuple[int, bytes]]:
+        """Return (number, JPEG) of the newest frame, or None if none arrives in time.
 
-        after       the number of the picture that the client has; it gets a later one
-        gone        function: whether the client has left
+        after       the number of the image that the client has; it gets a later one
+        gone        function that returns whether the client has left
         """
         with self._changed:
             self._watched_until = time.monotonic() + timeout_s + WATCHED_S
-            # What is kept may be old: nobody watched meanwhile.
+            # The kept frame may be old, if nobody was watching.
             past = max(after, self.frames - 1)
             self._changed.wait_for(lambda: self.closed or gone() or self._kept[0] > past, timeout_s)
             if self.closed or gone() or self._kept[0] <= past:
@@ -126,7 +132,7 @@ class LiveSink(Sink):
         """Return what the page shows, as JSON can hold it.
 
         state, reason   "live", "silent" (no frame for SILENT_S), or the state and the reason of the last StreamEvent
-        state_s         seconds for which it has been in that state; "silent": since the last frame
+        state_s         seconds in that state; for "silent", since the last frame
         degraded        why a worse model or backend has taken over, or ""
         frames          results so far
         frames_per_s    over the last seconds
@@ -146,11 +152,11 @@ class LiveSink(Sink):
             "frames": frames,
             "frames_per_s": round(_rate([moment for moment in times if now - moment < SILENT_S]), 2),
             "dropped": item.dropped if item else 0,
-            # Visitors do not learn where the camera is.
+            # Visitors must not learn the camera's address.
             "result": item._replace(origin=item.origin._replace(source="")).to_dict() if item else None,
         }
 
-    def close(self):
+    def close(self) -> None:
         with self._changed:
             if self.closed:
                 return
@@ -159,22 +165,22 @@ class LiveSink(Sink):
         self._server.stop()
 
 
-def public(reason, source=""):
-    """Return a loss's reason as visitors may read it: without the source's URI, other addresses, and folders."""
+def public(reason: str, source: str = "") -> str:
+    """Return the reason of an event as visitors may see it: without the source's URI, other addresses, and folders."""
     if "/" in source:
         scheme, _, rest = source.partition("://")
-        # Messages leave out the user and the password; a library's name a pipeline without its gst://.
+        # Messages leave out the user and the password; those of libraries name a pipeline without gst://.
         for name in (source, "{}://{}".format(scheme, rest.rpartition("@")[2]), rest):
             reason = reason.replace(name, "the camera") if "/" in name.strip("/:") else reason
     return _FOLDERS.sub(r"\1", _ADDRESS.sub(r"\1...", _PIPELINE.sub("the camera: see the program's log", reason)))
 
 
-def _rate(moments):
+def _rate(moments: Sequence[float]) -> float:
     return (len(moments) - 1) / (moments[-1] - moments[0]) if len(moments) > 1 else 0.0
 
 
-def encode_jpeg(image):
-    """Return BGR pixels, uint8 [height, width, 3], as a JPEG of at most MAX_SIDE pixels a side."""
+def encode_jpeg(image: "np.ndarray") -> bytes:
+    """Return BGR pixels, uint8 [height, width, 3], as a JPEG with sides of at most MAX_SIDE pixels."""
     import cv2
 
     height, width = image.shape[:2]
@@ -182,4 +188,5 @@ def encode_jpeg(image):
     if scale < 1:
         size = max(round(width * scale), 1), max(round(height * scale), 1)
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+    data: bytes = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+    return data

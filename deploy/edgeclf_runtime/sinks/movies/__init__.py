@@ -1,41 +1,43 @@
-"""Video files that can be played up to their last second, however their writer ended.
+"""Video files that can be played up to their last second, no matter how their writer ended.
 
-OpenCV's own writers put their index last, so that a program that is killed leaves a file that nothing plays.
-Knows nothing of results.
+OpenCV's own writers put their index last, so a killed program leaves a file that nothing plays.
 """
 
-from typing import Any, Callable, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
 from . import avi, h264, mp4, webm
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Format(NamedTuple):
     """A kind of video file.
 
-    make        class that writes it, called with a stream or, if ``by_path``, with the path
+    make        class that writes it, called with a stream or, if ``by_path``, with a path
     encode      function that turns BGR pixels into what the class takes
-    note        what a user should know, or ""
+    note        what the user should know, or ""
     """
 
     make: Any
-    encode: Callable
+    encode: Callable[[Any], Any]
     by_path: bool = False
     note: str = ""
 
 
-def _same(image):
+def _same(image: "np.ndarray") -> "np.ndarray":
     return image
 
 
 _NO_H264 = (
-    "this OpenCV has no encoder of H.264, so the video holds Motion JPEG: VLC, mpv and OpenCV play it, browsers do not; "
-    "NAME.webm is for browsers"
+    "this OpenCV has no H.264 encoder, so the video is Motion JPEG, which VLC, mpv and OpenCV play but browsers do not; "
+    "use NAME.webm for browsers"
 )
 SUFFIXES = (".webm", ".mp4", ".avi")
 
 
-def find_format(suffix):
-    """Return the Format for a file name's suffix, one of SUFFIXES; None for another."""
+def find_format(suffix: str) -> Optional[Format]:
+    """Return the Format for a file name's suffix, one of SUFFIXES; None for any other."""
     if suffix == ".mp4" and h264.encoder():
         return Format(h264.H264, _same, by_path=True)
     return {

@@ -1,37 +1,43 @@
-"""AVI with Motion JPEG: cheap to encode by every OpenCV, and played by desktop players, not by browsers.
+"""Writes AVI with Motion JPEG: cheap to encode with any OpenCV; desktop players play it, browsers do not.
 
-How many frames there are, and their sizes together, are written at the end.
+The number of frames and the total size are written at the end.
 """
 
 import struct
+from typing import IO, TYPE_CHECKING, List, Tuple
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # A part (RIFF chunk) of the file; more follow it, as "AVIX" (OpenDML AVI 1.02).
 MOST_BYTES = 1 << 30
 _KEY_FRAME = 0x10
 
 
-def encode(image):
+def encode(image: "np.ndarray") -> bytes:
     """Return BGR pixels as a JPEG image."""
     import cv2
 
-    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
+    data: bytes = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
+    return data
 
 
 class Avi:
-    """Writes encoded frames to a binary stream that can seek; arguments as those of WebM."""
+    """Writes encoded frames to a seekable binary stream; same arguments as WebM."""
 
-    def __init__(self, stream, size, fps):
+    def __init__(self, stream: IO[bytes], size: Tuple[int, int], fps: float) -> None:
         self._stream, self._size, self._fps = stream, size, fps
-        self._frames, self._index = 0, []
+        self._frames = 0
+        self._index: List[bytes] = []
         self._begin_part(b"AVI ", self._lists())
 
-    def _begin_part(self, kind, lists=b""):
+    def _begin_part(self, kind: bytes, lists: bytes = b"") -> None:
         self._part = self._stream.tell()
         self._stream.write(b"RIFF\0\0\0\0" + kind + lists + b"LIST\0\0\0\0movi")
         self._movi = self._stream.tell() - 4
 
-    def _lists(self):
-        """Return what describes the stream."""
+    def _lists(self) -> bytes:
+        """Return the lists that describe the stream."""
         size, jpeg = self._size, b"MJPG"
         frame_us, rate = round(1e6 / self._fps), round(1000 * self._fps)
         avih = struct.pack("<14I", frame_us, 0, 0, _KEY_FRAME, self._frames, 0, 1, 0, *size, 0, 0, 0, 0)
@@ -42,7 +48,7 @@ class Avi:
         stream = _chunk(b"LIST", b"strl" + _chunk(b"strh", strh) + _chunk(b"strf", strf))
         return _chunk(b"LIST", b"hdrl" + _chunk(b"avih", avih) + stream)
 
-    def add(self, data):
+    def add(self, data: bytes) -> None:
         """Append a frame."""
         if self._stream.tell() - self._part > MOST_BYTES - len(data):
             self._end_part()
@@ -52,26 +58,26 @@ class Avi:
         self._stream.write(_chunk(b"00dc", data))
         self._frames += 1
 
-    def update(self):
-        """Nothing: some players stop where a number in the head tells them to, and read on to the end if it is 0."""
+    def update(self) -> None:
+        """Do nothing: some players stop at a number in the header, but read to the end if it is 0."""
 
-    def _write_at(self, at, data):
+    def _write_at(self, at: int, data: bytes) -> None:
         end = self._stream.tell()
         self._stream.seek(at)
         self._stream.write(data)
         self._stream.seek(end)
 
-    def _end_part(self):
+    def _end_part(self) -> None:
         self._write_at(self._movi - 4, struct.pack("<I", self._stream.tell() - self._movi))
         if not self._part:
-            self._stream.write(_chunk(b"idx1", b"".join(self._index)))  # makes jumping fast
+            self._stream.write(_chunk(b"idx1", b"".join(self._index)))  # makes seeking fast
         self._write_at(self._part + 4, struct.pack("<I", self._stream.tell() - self._part - 8))
 
-    def finish(self):
-        """Write what is known at the end only."""
+    def finish(self) -> None:
+        """Write what is known only at the end."""
         self._end_part()
         self._write_at(12, self._lists())
 
 
-def _chunk(kind, data):
+def _chunk(kind: bytes, data: bytes) -> bytes:
     return kind + struct.pack("<I", len(data)) + data + bytes(len(data) % 2)

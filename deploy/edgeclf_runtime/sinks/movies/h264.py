@@ -1,18 +1,21 @@
-"""MP4 in fragments, with H.264, by an OpenCV with GStreamer: browsers play it, whenever its writer ended.
+"""Writes fragmented MP4 with H.264 through an OpenCV with GStreamer: browsers play it, no matter how its writer ended.
 
-A fragment is written twice a second.  pip's OpenCV has no encoder of H.264.
+A fragment is written twice a second.  pip's OpenCV has no H.264 encoder.
 """
 
 import contextlib
 import functools
 import os
 import tempfile
-from typing import Any
+from typing import TYPE_CHECKING, Any, Iterator, Optional, Tuple
 
 from ...device.machine import is_jetson
 from ...files.read import native_path
 
-# The encoders' elements, the cheapest for the processor first: a Jetson's hardware, x264.
+if TYPE_CHECKING:
+    import numpy as np
+
+# Encoder elements, the cheapest for the processor first: a Jetson's hardware, x264.
 _JETSONS = (
     "nvvidconv ! video/x-raw(memory:NVMM),format=NV12 ! nvv4l2h264enc iframeinterval={key} idrinterval={key} insert-sps-pps=1",
 )
@@ -24,26 +27,26 @@ _PIPELINE = (
 
 
 class H264:
-    """Writes frames to a path; arguments else as those of WebM."""
+    """Writes frames to a path; otherwise the same arguments as WebM."""
 
-    def __init__(self, path, size, fps):
-        self._writer = _open(path, size, fps, encoder())
+    def __init__(self, path: str, size: Tuple[int, int], fps: float) -> None:
+        self._writer = _open(path, size, fps, encoder() or "")
 
-    def add(self, image):
+    def add(self, image: "np.ndarray") -> None:
         """Append a frame, BGR pixels."""
         self._writer.write(image)
 
-    def update(self):
-        """GStreamer does so by itself."""
+    def update(self) -> None:
+        """Do nothing: GStreamer updates the file by itself."""
 
-    def finish(self):
-        """Write the rest."""
+    def finish(self) -> None:
+        """Write what is left."""
         self._writer.release()
 
 
 @contextlib.contextmanager
-def _quiet():
-    """Keep OpenCV from warning of encoders that are not installed, which is known by trying; 4.1.1 cannot be kept from it."""
+def _quiet() -> Iterator[None]:
+    """Suppress OpenCV's warnings about encoders that are not installed while they are tried; not possible in 4.1.1."""
     import cv2
 
     levels: Any = cv2 if hasattr(cv2, "setLogLevel") else getattr(getattr(cv2, "utils", None), "logging", None)
@@ -58,7 +61,7 @@ def _quiet():
         levels.setLogLevel(before)
 
 
-def _open(path, size, fps, encoder):
+def _open(path: str, size: Tuple[int, int], fps: float, encoder: str) -> Any:
     import cv2
 
     writer = cv2.VideoWriter()
@@ -69,8 +72,8 @@ def _open(path, size, fps, encoder):
 
 
 @functools.lru_cache(1)
-def encoder():
-    """Return the first encoder's elements by which this OpenCV writes a small video, or None."""
+def encoder() -> Optional[str]:
+    """Return the elements of the first encoder with which this OpenCV can write a small video, or None."""
     import cv2
     import numpy as np
 

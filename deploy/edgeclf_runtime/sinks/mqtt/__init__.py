@@ -1,1 +1,1 @@
-"""Results on an MQTT broker."""
+"""Publishes results to an MQTT broker."""

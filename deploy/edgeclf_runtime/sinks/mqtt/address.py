@@ -1,6 +1,7 @@
-"""Addresses of MQTT topics, and the folder for what one of them has not received."""
+"""Parses MQTT addresses, and finds the folder for results that a broker has not received yet."""
 
 import os
+from typing import Any, Dict, Optional
 from urllib.parse import quote
 
 from ...device.credentials import MQTT, check_password, password_from
@@ -13,23 +14,23 @@ FORM = "mqtt://[USER[:PASSWORD]@]HOST[:PORT]/TOPIC"
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
-def parse_address(address, password=None):
-    """Return scheme, host, port, topic, user and password of an MQTT address; OutputError where it is none.
+def parse_address(address: str, password: Optional[str] = None) -> Dict[str, Any]:
+    """Return scheme, host, port, topic, user and password of an MQTT address; raises OutputError if it is not one.
 
-    password    of an address with a user and no password; None takes the environment's
+    password    of an address with a user name but no password; None reads the environment
     """
-    learn(str(address))
+    learn(address)
     try:
-        parsed = addresses.parse_address(str(address))
+        parsed = addresses.parse_address(address)
         topic = parsed.tail[1:].replace("%40", "@")
         reason = _fault(parsed, topic)
     except ValueError as error:
         reason = str(error)
     if reason:
         raise OutputError(
-            "{!r} is no MQTT address: {}. Expected was {}, or {} with the password in the environment's {} or by "
-            "--mqtt-password-file".format(
-                addresses.shown_uri(str(address)), reason, FORM, "mqtt://USER@HOST/TOPIC", MQTT
+            "{!r} is not an MQTT address: {}; expected {}, or {} with the password in the environment variable {} or "
+            "with --mqtt-password-file".format(
+                addresses.shown_uri(address), reason, FORM, "mqtt://USER@HOST/TOPIC", MQTT
             )
         )
     return {
@@ -42,7 +43,7 @@ def parse_address(address, password=None):
     }
 
 
-def _password(parsed, password):
+def _password(parsed: addresses.Address, password: Optional[str]) -> Optional[str]:
     found = parsed.plain_password
     if not found and password is not None:
         check_password(password, "the MQTT password")
@@ -52,17 +53,17 @@ def _password(parsed, password):
     return found
 
 
-def _fault(parsed, topic):
+def _fault(parsed: addresses.Address, topic: str) -> str:
     if parsed.scheme not in PORTS or not parsed.tail.startswith("/") or not topic:
         return "it does not have this form"
     if set(topic) & set("+#\0"):
-        return "a topic to publish to has no + and no #"
+        return "a topic for publishing must not contain + or #"
     return ""
 
 
-def default_spool(parts):
-    """Return the folder for what one broker and topic have not received yet."""
+def default_spool(parts: Dict[str, Any]) -> str:
+    """Return the folder for results that a broker and topic have not received yet."""
     state = state_folder()
     if state is None:
-        raise OutputError("there is no folder for results that the broker has not received; name one by XDG_STATE_HOME")
+        raise OutputError("no folder is available for undelivered results: set XDG_STATE_HOME to a writable one")
     return os.path.join(state, "mqtt", quote("{host}:{port}/{topic}".format(**parts), safe=""))

@@ -1,24 +1,24 @@
-"""paho-mqtt's client, 1.x or 2.x, made for one address: user, TLS, and why a connection failed."""
+"""Configures a paho-mqtt client (1.x or 2.x) for one address: user, TLS, and hints for failed connections."""
 
 import ssl
 import sys
 import uuid
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, Dict, NamedTuple, Optional, Sequence
 
 from ...device.remedies import install
-from ...errors import OutputError
-from ..pem import CERTIFICATE, check_pem, load_pair, require_tls12
+from ...errors import DependencyError, OptionError
+from ..certificates import CERTIFICATE, check_pem, load_pair, require_tls12
 
 CA, CERT, KEY = "--mqtt-ca", "--mqtt-cert", "--mqtt-key"
-RECEIVE_FAILED = "failed to receive on socket: "  # as paho logs it
-_PARTIAL_CHAIN, _STRICT = 0x80000, 0x20  # OpenSSL's X509_V_FLAG_...: Python names them from 3.10 on
+RECEIVE_FAILED = "failed to receive on socket: "  # the beginning of paho's log line
+_PARTIAL_CHAIN, _STRICT = 0x80000, 0x20  # OpenSSL's X509_V_FLAG_...; Python has names for them from 3.10 on
 
 
 class Tls(NamedTuple):
-    """Files of a broker that is not trusted by the system's certificates, or asks for one; all in PEM.
+    """Files for a broker that the system's certificates do not cover, or that asks for a certificate; all in PEM.
 
-    ca              certificates of the authorities that may have signed the broker's, instead of the system's
-    certificate     this client's own, followed by those of the authorities between
+    ca              certificates of the authorities that may sign the broker's, instead of the system's
+    certificate     this client's own, followed by its intermediate certificates
     key             its private key
     """
 
@@ -27,14 +27,17 @@ class Tls(NamedTuple):
     key: Optional[str] = None
 
 
-def new_client(parts, tls=None):
-    """Return a paho client for what parse_address() returned; raises OutputError if it cannot be had, or ``tls`` is wrong."""
+def new_client(parts: Dict[str, Any], tls: Optional[Sequence[Optional[str]]] = None) -> Any:
+    """Return a paho client for the result of parse_address().
+
+    Raises DependencyError if paho-mqtt is not installed, and OptionError if ``tls`` is wrong.
+    """
     context = _context(parts, Tls(*tls or ()))
     try:
         import paho.mqtt.client as mqtt
     except ImportError as error:
-        raise OutputError(
-            "MQTT needs paho-mqtt, which is not there for {} ({}); install it: {}".format(
+        raise DependencyError(
+            "MQTT needs paho-mqtt, which is not installed for {} ({}); install it: {}".format(
                 sys.executable, error, install("paho-mqtt")
             )
         )
@@ -42,11 +45,11 @@ def new_client(parts, tls=None):
     base: Any = mqtt.Client
 
     class Client(base):
-        def loop_forever(self, *arguments, **options):
+        def loop_forever(self, *arguments: Any, **options: Any) -> Any:
             while True:
                 try:
                     return super().loop_forever(*arguments, **options)
-                except OSError as error:  # 1.x: the alert by which a broker ends TLS would end paho's thread
+                except OSError as error:  # 1.x: a broker's TLS alert would end paho's thread
                     connection, client = self.socket(), self  # type: Any, Any
                     if connection is None:
                         raise
@@ -54,18 +57,18 @@ def new_client(parts, tls=None):
                     client.on_log(client, None, mqtt.MQTT_LOG_ERR, RECEIVE_FAILED + str(error))
                     client.on_disconnect(client, None, mqtt.MQTT_ERR_CONN_LOST)
 
-        def reconnect(self):
+        def reconnect(self) -> Any:
             try:
                 return super().reconnect()
-            except ValueError as error:  # a certificate of another host, in Python 3.6: it would end paho's thread
+            except ValueError as error:  # Python 3.6, for another host's certificate: it would end paho's thread
                 raise OSError(str(error))
 
-    # Of its own for every program: a broker ends the connection of another client of the same name.
+    # Each program has its own id: a broker disconnects an older client with the same one.
     options: Dict[str, Any] = {"client_id": "edgeclf-" + uuid.uuid4().hex[:12]}
     if hasattr(mqtt, "CallbackAPIVersion"):  # 2.x
         options["callback_api_version"] = mqtt.CallbackAPIVersion.VERSION2
     client = Client(**options)
-    # No limit of its own: what is sent at a time is one file of the spool.
+    # No limit in paho: one file of the spool is sent at a time.
     client.max_inflight_messages_set(0)
     if parts["user"]:
         client.username_pw_set(parts["user"], parts["password"])
@@ -74,45 +77,45 @@ def new_client(parts, tls=None):
     return client
 
 
-def _context(parts, tls):
+def _context(parts: Dict[str, Any], tls: Tls) -> Optional[ssl.SSLContext]:
     """Return an ssl.SSLContext that verifies the broker's certificate and host name, or None for mqtt://."""
     if parts["scheme"] != "mqtts":
         if any(tls):
-            raise OutputError(
-                "{}, {} and {} are for an encrypted connection: write mqtts://{}:{}/{}, or leave them out".format(
+            raise OptionError(
+                "{}, {} and {} are for encrypted connections: use mqtts://{}:{}/{}, or leave them out".format(
                     CA, CERT, KEY, parts["host"], 8883 if parts["port"] == 1883 else parts["port"], parts["topic"]
                 )
             )
         return None
     if (tls.certificate is None) != (tls.key is None):
-        raise OutputError("a client's certificate needs both {} and {}, in PEM".format(CERT, KEY))
+        raise OptionError("a client certificate needs both {} and {}, in PEM".format(CERT, KEY))
     if tls.ca is not None:
         check_pem(CA, tls.ca, CERTIFICATE, "a certificate")
     try:
         context = ssl.create_default_context(cafile=tls.ca)
     except (OSError, ValueError) as error:  # SSLError is an OSError
-        raise OutputError("{} {} cannot be used ({}): name a file with certificates in PEM".format(CA, tls.ca, error))
+        raise OptionError("{} {} cannot be used ({}): give a file with certificates in PEM".format(CA, tls.ca, error))
     require_tls12(context)
     if tls.ca is not None:
-        # Whom the user names is trusted, an authority between too; many a workshop's own certificates lack what
-        # Python 3.13 asks for.
+        # The user's authorities are trusted, even intermediate ones, and self-made certificates may lack extensions
+        # that Python 3.13 requires by default.
         context.verify_flags = ssl.VerifyFlags((int(context.verify_flags) | _PARTIAL_CHAIN) & ~_STRICT)
-    if tls.certificate is not None:
+    if tls.certificate is not None and tls.key is not None:
         load_pair(context, (CERT, KEY), tls.certificate, tls.key)
     return context
 
 
-def hint(parts, tls, error=None):
-    """Return what to look at if a broker closes the connection, or shaking hands for TLS failed by ``error``; or ""."""
+def hint(parts: Dict[str, Any], tls: Optional[Sequence[Optional[str]]], error: Optional[BaseException] = None) -> str:
+    """Return what to check if a broker closes the connection, or if the TLS handshake failed with ``error``; or ""."""
     tls = Tls(*tls or ())
     if parts["scheme"] == "mqtt":
-        return "" if error else "does it expect TLS, mqtts://?"
+        return "" if error else "does it expect TLS (mqtts://)?"
     if error and "certificate verify failed" in str(error):
-        return "" if tls.ca else "its authority's certificate is named by {}".format(CA)
+        return "" if tls.ca else "give its authority's certificate with {}".format(CA)
     if isinstance(error, (ConnectionResetError, ssl.SSLEOFError)) or "WRONG_VERSION" in str(error):
-        return "does it speak TLS? Without it the address is mqtt://"
+        return "does it use TLS? Without TLS, the address is mqtt://"
     if error and not isinstance(error, ssl.SSLError):
         return ""
     if tls.certificate is None:
-        return "does it ask for a certificate, {} and {}?".format(CERT, KEY)
-    return "does it trust the certificate of {}?".format(CERT)
+        return "does it require a client certificate ({} and {})?".format(CERT, KEY)
+    return "does it trust the certificate given with {}?".format(CERT)

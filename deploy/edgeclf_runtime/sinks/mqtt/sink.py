@@ -1,8 +1,7 @@
-"""Results and the camera's state on an MQTT broker (3.1.1), through paho-mqtt 1.x or 2.x.
+"""Publishes results and the camera's state to an MQTT broker (3.1.1), through paho-mqtt 1.x or 2.x.
 
-Each result is on disk until the broker has acknowledged it (QoS 1): a broker that is away, or
-a program that is started anew, loses none; after a crash some may come twice.
-Knows nothing of cameras or of classification.
+Each result stays on disk until the broker has acknowledged it (QoS 1), so an unreachable broker or a restart loses none;
+after a crash some may be sent twice.
 """
 
 import functools
@@ -13,14 +12,17 @@ import ssl
 import sys
 import threading
 import time
-from typing import Dict, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence, Set, Tuple
 
-from ...results import NOWHERE
+from ...results import NOWHERE, Origin
 from ..base import Sink
 from ..outage import Outage
 from .address import default_spool, parse_address
 from .client import RECEIVE_FAILED, hint, new_client
 from .spool import Spool, open_spool
+
+if TYPE_CHECKING:
+    from ...streaming.stream import StreamEvent, StreamResult
 
 _log = logging.getLogger(__name__)
 KEEPALIVE_S = 20
@@ -29,38 +31,38 @@ CLOSE_S = 0.9
 ANSWER_S = 10.0
 SHORT_S, MOST_SHORT = 5.0, 2
 FLUSH_S = 10.0  # without progress, at the end of a run
-OFFLINE = {"state": "offline", "reason": "the program ended, or its connection was lost"}
+OFFLINE = {"state": "offline", "reason": "the program ended or lost its connection"}
 
 
 class MqttSink(Sink):
     """Publishes each result's JSON line to TOPIC, and the camera's state, retained, to TOPIC/state.
 
-    address     mqtt://[USER[:PASSWORD]@]HOST[:PORT]/TOPIC, or mqtts:// for TLS; user and password are
-                percent-encoded, and so is an "@" in the topic
-    spool       folder for what is not delivered yet; by default one for this broker, topic and program under
-                ~/.local/state/edgeclf
+    address     mqtt://[USER[:PASSWORD]@]HOST[:PORT]/TOPIC, or mqtts:// for TLS; user, password and any "@" in the topic are
+                percent-encoded
+    spool       folder for undelivered results; by default one for this broker, topic and program in ~/.local/state/edgeclf
     max_bytes   of the spool; the oldest results are deleted and counted in ``losses``
-    every_s     least time between two results of the same label; those between are left out
-    password    of an address with a user and no password; None takes the environment's EDGECLF_MQTT_PASSWORD
-    origin      of the results, which the states before the first result and after the last one carry, too
+    every_s     least time between two results with the same label; those in between are left out
+    password    of an address with a user name but no password; None reads the environment variable EDGECLF_MQTT_PASSWORD
+    origin      of the results; the states before the first result and after the last one carry it, too
     tls         a Tls (``sinks/mqtt/client.py``): files for mqtts://
-    wait        for the broker when the spool is full, instead of losing the oldest: for files that are not live
+    wait        True waits for the broker when the spool is full, instead of losing the oldest results: for sources that are
+                not live
 
-    The state is an event's JSON object; whose ``state`` is "offline" where the program has ended or is cut off.
-    Raises OutputError where the address is wrong, the spool cannot be written, or paho-mqtt is not installed.
+    The state is an event's JSON object; its ``state`` is "offline" if the program has ended or lost its connection.
+    Raises OutputError if the address is wrong or the spool cannot be written, DependencyError if paho-mqtt is not installed.
     """
 
     def __init__(
         self,
-        address,
-        spool=None,
-        max_bytes=50_000_000,
-        every_s=0.0,
-        password=None,
-        origin=NOWHERE,
-        tls=None,
-        wait=False,
-    ):
+        address: str,
+        spool: Optional[str] = None,
+        max_bytes: int = 50_000_000,
+        every_s: float = 0.0,
+        password: Optional[str] = None,
+        origin: Origin = NOWHERE,
+        tls: Optional[Sequence[Optional[str]]] = None,
+        wait: bool = False,
+    ) -> None:
         parts = parse_address(address, password)
         self._topic, self._every_s, self._wait = parts["topic"], every_s, wait
         self._client = new_client(parts, tls)
@@ -76,12 +78,12 @@ class MqttSink(Sink):
         self._offline = json.dumps(dict(OFFLINE, **origin.to_dict()))
         self._answer_due = time.monotonic() + ANSWER_S
         self._connected = self._state_due = self._closed = self._taken = self._refused = False
-        self._error = ""  # the last that paho logged
-        self._since, self._short = 0.0, 0  # the last connection's begin; how many were ended soon, one after another
+        self._error = ""  # the last one that paho logged
+        self._since, self._short = 0.0, 0  # start of the last connection; number of short ones in a row
         self._deadline: Optional[float] = None
         self._gone, self._progress = threading.Event(), threading.Event()
-        # What wakes the delivery: the number of an acknowledged message, or None.
-        self._news: "queue.Queue" = queue.Queue()
+        # Wakes the delivery thread: the number of an acknowledged message, or None.
+        self._news: "queue.Queue[Any]" = queue.Queue()
         self._client.will_set(self._topic + "/state", self._offline, qos=1, retain=True)
         self._client.on_connect = self._on_connect
         self._client.on_connect_fail = self._on_connect_fail
@@ -94,9 +96,9 @@ class MqttSink(Sink):
         self._client.loop_start()
         self._thread.start()
 
-    # The callbacks run in paho's thread; of 2.x's further arguments none is needed.
+    # The callbacks run in paho's thread.  The additional arguments of paho 2.x are not needed.
 
-    def _on_connect(self, client, userdata, flags, code, *rest):
+    def _on_connect(self, client: Any, userdata: Any, flags: Any, code: Any, *rest: Any) -> None:
         from paho.mqtt.client import connack_string
 
         if self._closed:
@@ -108,22 +110,22 @@ class MqttSink(Sink):
             return
         self._since = time.monotonic()
         if self._short < MOST_SHORT:
-            self._outage.end("is there")
+            self._outage.end("is connected")
         self._connected = self._state_due = True
         self._news.put(None)
 
-    def _on_connect_fail(self, client, userdata):
-        # Called where the failure is handled.
+    def _on_connect_fail(self, client: Any, userdata: Any) -> None:
+        # paho calls this in its exception handler.
         error = sys.exc_info()[1]
         kind = "encryption" if isinstance(error, ssl.SSLError) else "away"
         self._outage.begin(self._text("cannot be reached ({})".format(error), self._hint(error)), kind)
 
-    def _on_disconnect(self, client, userdata, *rest):
+    def _on_disconnect(self, client: Any, userdata: Any, *rest: Any) -> None:
         code = str(rest[1] if len(rest) > 1 else rest[0])  # 2.x: the flags come first
         if self._closed:
             pass
         elif self._connected:
-            self._part()
+            self._log_lost_connection()
         elif code in ("16", "Keep alive timeout"):
             self._outage.begin("does not answer; {}".format(self._waiting), "away")
         elif not self._refused:
@@ -133,67 +135,67 @@ class MqttSink(Sink):
         self._error = ""
         self._gone.set()
 
-    def _text(self, trouble, hint):
+    def _text(self, trouble: str, hint: str) -> str:
         return "{}{}; {}".format(trouble, ": " + hint if hint else "", self._waiting)
 
-    def _part(self):
-        """Log that an accepted connection was ended."""
+    def _log_lost_connection(self) -> None:
+        """Log that the broker ended an accepted connection."""
         self._short = self._short + 1 if time.monotonic() - self._since < SHORT_S else 0
         if self._short < MOST_SHORT:
-            self._outage.begin("has gone; {}".format(self._waiting), "away")
+            self._outage.begin("ended the connection; {}".format(self._waiting), "away")
         else:
-            # A right that is missing has no answer of its own in MQTT 3.1.1.
-            topic = "may this user publish {0} and {0}/state?".format(self._topic)
-            self._outage.begin(self._text("accepts each connection and ends it", topic), "ended")
+            # MQTT 3.1.1 has no answer for missing permissions.
+            topic = "may this user publish to {0} and {0}/state?".format(self._topic)
+            self._outage.begin(self._text("ends each connection soon after accepting it", topic), "ended")
 
-    def _on_log(self, client, userdata, level, text):
+    def _on_log(self, client: Any, userdata: Any, level: Any, text: str) -> None:
         if text.startswith(RECEIVE_FAILED):
             self._error = text[len(RECEIVE_FAILED) :]
 
-    def _on_publish(self, client, userdata, number, *rest):
+    def _on_publish(self, client: Any, userdata: Any, number: int, *rest: Any) -> None:
         if self._outage.lasts and time.monotonic() - self._since >= SHORT_S:
-            self._outage.end("is there")
+            self._outage.end("is connected")
         self._news.put(number)
 
-    def write(self, item):
+    def write(self, item: "StreamResult") -> None:
         label, captured = (item.result.label, item.result.rejected), item.frame.captured
         if captured < self._due.get(label, captured):
             return
         self._due[label] = captured + self._every_s
-        # A broker that accepts connections and says nothing; and paho before 1.6 tells of no failure to connect.
+        # A broker may accept connections and never answer, and paho before 1.6 does not report failures to connect.
         if not self._connected and time.monotonic() >= self._answer_due:
             self._outage.begin("does not answer; {}".format(self._waiting), "away")
         self._spool.append(item.to_json().encode("utf-8"), self._wait)
         self._news.put(None)
 
-    def event(self, event):
-        # The state stays: whoever looks at it later is to see that all is well again.
+    def event(self, event: "StreamEvent") -> None:
+        # The state is retained: a later reader must see that all is well again.
         event = event._replace(state="live") if event.state == "restored" else event
         self._set_state(event.to_json())
 
-    def _set_state(self, state):
+    def _set_state(self, state: str) -> None:
         self._state, self._state_due = state, True
         self._news.put(None)
 
-    def _deliver(self):
-        """Send what is due, and more of it when the broker has acknowledged all; until the sink is closed."""
+    def _deliver(self) -> None:
+        """Send what is due, and the next part once the broker has acknowledged it all, until the sink is closed."""
         waiting: Set[int] = set()
         while self._left_s() != 0:
             try:
                 waiting.discard(self._news.get(timeout=self._left_s()))
             except queue.Empty:
                 break
-            # After an interruption paho sends again what is waiting; anything else would overtake it.
+            # After an interruption paho sends unacknowledged messages again; new ones must not overtake them.
             if self._connected and not waiting:
                 waiting = self._send()
                 if self._deadline is not None and not waiting:
                     break
 
-    def _left_s(self):
+    def _left_s(self) -> Optional[float]:
         return None if self._deadline is None else max(self._deadline - time.monotonic(), 0)
 
-    def _send(self):
-        """Send the state and the oldest results of the spool; returns the numbers of the messages."""
+    def _send(self) -> Set[int]:
+        """Send the state and the oldest results in the spool; returns the messages' numbers."""
         if self._taken:
             self._spool.discard()
             self._progress.set()
@@ -201,13 +203,13 @@ class MqttSink(Sink):
         self._taken = bool(lines)
         return self._send_state() | {self._client.publish(self._topic, line, qos=1).mid for line in lines}
 
-    def _send_state(self):
+    def _send_state(self) -> Set[int]:
         if not self._state_due:
             return set()
         self._state_due = False
         return {self._client.publish(self._topic + "/state", self._state, qos=1, retain=True).mid}
 
-    def flush(self):
+    def flush(self) -> None:
         left, until = len(self._spool), time.monotonic() + FLUSH_S
         while left and (self._connected or not self._outage.lasts) and time.monotonic() < until:
             self._progress.wait(0.1)
@@ -215,7 +217,7 @@ class MqttSink(Sink):
             if len(self._spool) != left:
                 left, until = len(self._spool), time.monotonic() + FLUSH_S
 
-    def close(self):
+    def close(self) -> None:
         if self._closed:
             return
         self._deadline = time.monotonic() + CLOSE_S
@@ -226,5 +228,5 @@ class MqttSink(Sink):
             self._send_state()
         self._gone.clear()
         if self._client.disconnect() == 0:
-            self._gone.wait(max(self._left_s(), 0.1))
+            self._gone.wait(max(self._left_s() or 0.0, 0.1))
         self._spool.close()

@@ -1,8 +1,7 @@
-"""Lines kept on disk, in the order in which they came, until somebody has taken them.
+"""Spool, a queue of lines on disk that keeps their order until they have been delivered.
 
-They lie in small files, each handed out whole and deleted whole.  A program that dies in
-between hands its first file out again: every line at least once.  Knows nothing of what the
-lines hold or where they go.
+The lines are in small files, each taken as a whole and deleted as a whole.  A program that dies in between takes its
+first file again when it restarts, so every line is delivered at least once.
 """
 
 import contextlib
@@ -12,7 +11,7 @@ import logging
 import os
 import threading
 from collections import deque
-from typing import Any, Deque, List, Optional
+from typing import Callable, Deque, Iterable, List, Optional
 
 from ...errors import OutputError
 from ...files.read import open_regular
@@ -22,18 +21,18 @@ from ..outage import Outage
 _log = logging.getLogger(__name__)
 PART_BYTES = 16_000
 RETRY_S = 0.5
-MOST_PROGRAMS = 64  # that publish the same topic
+MOST_PROGRAMS = 64  # publishing to the same topic
 UNWRITABLE = "the spool could not be written"
 
 
 class SpoolBusyError(OutputError):
-    """Another program uses a spool's folder."""
+    """Another program is using the spool's folder."""
 
 
-def open_spool(folder, max_bytes):
-    """Return the Spool in ``folder`` or, while other programs use that, in FOLDER~2, FOLDER~3 ...
+def open_spool(folder: str, max_bytes: int) -> "Spool":
+    """Return the Spool in ``folder`` or, if other programs use that, in FOLDER~2, FOLDER~3 ...
 
-    It takes over what ended programs have left in the others.  Raises OutputError as Spool does.
+    It takes over what programs that ended have left in the others.  Raises OutputError as Spool does.
     """
     names = [folder] + ["{}~{}".format(folder, number) for number in range(2, MOST_PROGRAMS + 1)]
     for name in names:
@@ -46,39 +45,42 @@ def open_spool(folder, max_bytes):
                 with contextlib.suppress(OSError, OutputError):
                     spool.adopt(Spool(other, max_bytes))
         return spool
-    raise OutputError("{} and {} more are in use by other programs: use another topic".format(folder, len(names) - 1))
+    raise OutputError(
+        "{} and {} more folders are in use by other programs: use another topic".format(folder, len(names) - 1)
+    )
 
 
 class _Part:
-    """One file; ``lines`` are there as long as lines are added to it, else [].
+    """One file; ``lines`` is filled only while lines are being added to it, else [].
 
-    stored      how many of the lines are in the file, and stored_bytes their size
+    stored          number of lines that are in the file
+    stored_bytes    their size
     """
 
-    def __init__(self, path, lines=(), size=0):
+    def __init__(self, path: str, lines: Iterable[bytes] = (), size: int = 0) -> None:
         self.path, self.size = path, size
         self.lines: List[bytes] = list(lines)
         self.stored = self.stored_bytes = 0
 
     @property
-    def saved(self):
+    def saved(self) -> bool:
         return self.stored == len(self.lines)
 
 
 class Spool:
-    """A queue of lines in a folder; safe between two threads, closed to a second program.
+    """A queue of lines in a folder; safe between two threads, and locked against a second program.
 
-    max_bytes   on disk; the oldest lines are deleted, and counted in ``lost``
-    lose        function that is called with a reason and a number of lines that are lost
+    max_bytes   on disk; beyond it the oldest lines are deleted and counted in ``lost``
+    lose        function that is called with a reason and a number of lost lines
 
-    While the disk cannot be written the newest PART_BYTES are held in memory.
-    Raises OutputError where the folder cannot be written, and SpoolBusyError if another program uses it.
+    While the disk cannot be written, the newest PART_BYTES are kept in memory.
+    Raises OutputError if the folder cannot be written, and SpoolBusyError if another program uses it.
     """
 
-    def __init__(self, folder, max_bytes):
+    def __init__(self, folder: str, max_bytes: int) -> None:
         self.folder = open_folder(folder, mode=0o700)
         self.lost = 0
-        self.lose: Any = None
+        self.lose: Optional[Callable[[str, int], None]] = None
         self._max_bytes = max_bytes
         self._mutex = threading.Condition(threading.RLock())
         self._lock = self._lock_folder()
@@ -92,17 +94,17 @@ class Spool:
         self._full = Outage(_log, self.folder)
         self._broken = Outage(_log, self.folder)
 
-    def _lock_folder(self):
+    def _lock_folder(self) -> io.FileIO:
         lock = io.FileIO(os.path.join(self.folder, "lock"), "a")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             lock.close()
-            raise SpoolBusyError("{} is in use by another program: give this one another spool".format(self.folder))
+            raise SpoolBusyError("{} is in use by another program: use another spool folder".format(self.folder))
         return lock
 
-    def adopt(self, other):
-        """Take over the files of another spool, which is closed."""
+    def adopt(self, other: "Spool") -> None:
+        """Take over the files of another spool, and close it."""
         try:
             for part in other._parts:
                 path = os.path.join(self.folder, "{:012d}.part".format(self._next))
@@ -113,15 +115,15 @@ class Spool:
         finally:
             other.close()
 
-    def append(self, line, wait=False):
+    def append(self, line: bytes, wait: bool = False) -> None:
         """Add a line: bytes without a line end.
 
-        wait        until there is room for it, instead of giving up the oldest
+        wait        True waits until there is room for it, instead of dropping the oldest lines
         """
         line += b"\n"
         with self._mutex:
             while wait and not self._has_room(len(line)):
-                self._full.begin("is full: waiting until something of it is delivered, or the disk can be written")
+                self._full.begin("is full: waiting until results are delivered or the disk can be written")
                 self._mutex.wait(RETRY_S)
             tail = self._tail
             if tail is None or tail.size + len(line) > PART_BYTES:
@@ -131,11 +133,11 @@ class Spool:
             self._bytes += len(line)
             self._save(tail)
             while self._bytes > self._max_bytes and len(self._parts) > 1 + self._taken:
-                self._full.begin("{} MB are full, the oldest results are lost".format(self._max_bytes // 10**6))
+                self._full.begin("has reached {} MB, the oldest results are lost".format(self._max_bytes // 10**6))
                 self._drop(int(self._taken), "the spool was full")
 
-    def _has_room(self, size):
-        """Whether a line can be added without giving up others."""
+    def _has_room(self, size: int) -> bool:
+        """Whether a line can be added without dropping others."""
         tail = self._tail
         if tail is not None and not tail.saved and tail.size + size > PART_BYTES:
             self._save(tail)
@@ -143,7 +145,7 @@ class Spool:
                 return False
         return self._bytes + size <= self._max_bytes or len(self._parts) <= 1 + self._taken
 
-    def _begin_part(self):
+    def _begin_part(self) -> _Part:
         if self._tail is not None and not self._tail.saved:
             self._drop(len(self._parts) - 1, UNWRITABLE)
         self._tail = part = _Part(os.path.join(self.folder, "{:012d}.part".format(self._next)))
@@ -151,12 +153,12 @@ class Spool:
         self._next += 1
         return part
 
-    def _save(self, part):
+    def _save(self, part: _Part) -> None:
         try:
             with open(part.path, "ab") as stream:
-                if stream.tell() < part.stored_bytes:  # somebody deleted it
+                if stream.tell() < part.stored_bytes:  # the file was deleted
                     part.stored = part.stored_bytes = 0
-                # The lines that are stored stay so, whatever a write that failed left behind them.
+                # Remove what a failed write may have left after the stored lines.
                 stream.truncate(part.stored_bytes)
                 stream.writelines(part.lines[part.stored :])
         except OSError as error:
@@ -165,17 +167,17 @@ class Spool:
             part.stored, part.stored_bytes = len(part.lines), part.size
             self._broken.end("is written again")
 
-    def _drop(self, index, reason):
-        """Give up the lines of a part."""
+    def _drop(self, index: int, reason: str) -> None:
+        """Delete a part, and count its lines as lost."""
         self._count(reason, len(self._lines(self._parts[index])))
         self._remove(index)
 
-    def _count(self, reason, lines):
+    def _count(self, reason: str, lines: int) -> None:
         self.lost += lines
         if self.lose and lines:
             self.lose(reason, lines)
 
-    def _lines(self, part):
+    def _lines(self, part: _Part) -> List[bytes]:
         if part.lines:
             return part.lines
         try:
@@ -184,10 +186,10 @@ class Spool:
         except OSError as error:
             self._broken.begin("cannot be read, results are lost: {}".format(error))
             return []
-        # A power cut can leave half a line, or zeros where a line was to be.
+        # A power failure can leave half a line, or zeros in place of one.
         return [line for line in lines if line.endswith(b"\n") and b"\0" not in line]
 
-    def _remove(self, index):
+    def _remove(self, index: int) -> None:
         part = self._parts[index]
         del self._parts[index]
         self._bytes -= part.size
@@ -197,10 +199,10 @@ class Spool:
             os.remove(part.path)
         except OSError:
             if part.saved:
-                self._broken.begin("{} cannot be deleted".format(part.path))
+                self._broken.begin("cannot delete {}".format(part.path))
 
-    def take(self):
-        """Return the oldest lines, up to PART_BYTES of them, without their line ends; [] where there are none.
+    def take(self) -> List[bytes]:
+        """Return the oldest lines, up to PART_BYTES of them, without line ends; [] if there are none.
 
         They stay on disk until :meth:`discard`.
         """
@@ -217,19 +219,19 @@ class Spool:
             self._full.end("is empty again; {} results were lost".format(self.lost))
             return []
 
-    def discard(self):
+    def discard(self) -> None:
         """Delete the lines that were taken last."""
         with self._mutex:
             self._taken = False
             self._remove(0)
             self._mutex.notify_all()
 
-    def __len__(self):
+    def __len__(self) -> int:
         """The number of files."""
         return len(self._parts)
 
-    def close(self):
-        """Let go of the folder; what is in it stays.  What could not be written is lost."""
+    def close(self) -> None:
+        """Release the folder and keep its content; lines that cannot be written are lost."""
         with self._mutex:
             for part in self._parts:
                 if not part.saved:

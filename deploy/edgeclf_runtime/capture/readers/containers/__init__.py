@@ -1,12 +1,13 @@
-"""Films as their containers describe them: what OpenCV does not tell, or tells differently by version.
+"""Reads video containers, for what OpenCV does not report or reports differently in each version.
 
-A module for each family of containers has ``read``, which takes an open file and returns a Film, and ``walk``, which
-goes through the whole file.  They read headers and never pictures, seek over everything else, and take a bounded number
-of steps, whatever the file says.  Knows nothing of OpenCV.
+Each module has ``read``, which takes an open file and returns a Film, and ``walk``, which goes through the whole file.
+They read headers but never images, seek over everything else, and take a bounded number of steps, whatever the file
+contains.
 """
 
 import contextlib
 import struct
+from typing import IO, Any, Iterator, Optional
 
 from . import avi, matroska, mp4
 from .film import Film
@@ -18,34 +19,35 @@ _READERS = (
     (lambda head: head.startswith(matroska.MAGIC), matroska),
     (lambda head: head.startswith(b"RIFF") and head[8:12] == b"AVI ", avi),
 )
-# What a damaged header makes a reader raise.
+# What readers raise on damaged headers.
 _DAMAGE = (ValueError, IndexError, KeyError, struct.error, OverflowError, ZeroDivisionError, OSError)
 
 
-def _reader(stream):
+def _reader(stream: IO[bytes]) -> Any:
     stream.seek(0)
     head = stream.read(12)
     return next((reader for is_it, reader in _READERS if is_it(head)), None)
 
 
-def read_film(stream, size):
-    """Return the Film in an open file of ``size`` bytes; of another container, or of a damaged header, one that says nothing.
+def read_film(stream: IO[bytes], size: float) -> Film:
+    """Return the Film in an open file of ``size`` bytes; an empty one for another container or a damaged header.
 
-    The stream may hold fewer bytes than ``size``, if it holds the header.
+    The stream may hold fewer bytes than ``size``, as long as it holds the header.
     """
     reader = _reader(stream)
     if reader is None:
         return Film()
     try:
-        return reader.read(stream, size)
+        film: Film = reader.read(stream, size)
+        return film
     except _DAMAGE:
         return Film()
 
 
-def walk(stream, size):
-    """Yield the seconds at which each stored frame is shown, as the file stores them: nearly in order; None for an empty step.
+def walk(stream: IO[bytes], size: float) -> Iterator[Optional[float]]:
+    """Yield the display time of each stored frame in seconds, in nearly ascending order; None for an empty step.
 
-    Ends where the file is damaged; yields nothing for a container that does not say.
+    Ends early if the file is damaged; yields nothing for an unknown container.
     """
     reader = _reader(stream)
     with contextlib.suppress(*_DAMAGE):

@@ -1,32 +1,33 @@
-"""AVI films: RIFF chunks (Microsoft's AVI RIFF File Reference, and OpenDML 1.02 for files above 1 GB)."""
+"""Reads AVI files: RIFF chunks (Microsoft's AVI RIFF File Reference, and OpenDML 1.02 for files above 1 GB)."""
 
 import struct
+from typing import IO, Iterator, Optional, Tuple
 
 from .film import UNTAGGED, Film
 
 _MOST_CHUNKS = 1 << 21
 _MOST_HEADER_BYTES = 1 << 20
-# Some writers count the eight bytes of a chunk's head as a part of it.
+# Some writers count the eight bytes of a chunk's header as part of it.
 _SLACK_BYTES = 8
 # Motion JPEG and MPEG-4.
 _ALWAYS_601 = (b"MJPG", b"FMP4", b"XVID", b"DIVX", b"DX50", b"MP4V")
-_PLACEHOLDER_BYTES = 8  # chunks of no more than these stand for "the picture before"
+_PLACEHOLDER_BYTES = 8  # a chunk of at most this size means "repeat the previous frame"
 
 
-def read(stream, size):
+def read(stream: IO[bytes], size: float) -> Film:
     """Return the Film in an open AVI file."""
     _, video = _video(stream)
     if video is None:
-        return Film("AVI", fault="it holds no video, only sound or data")
+        return Film("AVI", fault="it contains no video, only sound or data")
     scale, rate, _, length = struct.unpack_from("<4I", video, 20)
     end = _end(stream)
-    missing = end - size if end > size + _SLACK_BYTES else 0
+    missing = int(end - size) if end > size + _SLACK_BYTES else 0
     film = Film("AVI", matrix=UNTAGGED if video[4:8].upper() in _ALWAYS_601 else None, missing_bytes=missing)
     return film._replace(frames=length, duration_s=length * scale / rate) if scale and rate and length else film
 
 
-def walk(stream, size):
-    """Yield each frame's seconds: a chunk counts a step, and one without a picture is an empty step."""
+def walk(stream: IO[bytes], size: float) -> Iterator[Optional[float]]:
+    """Yield each frame's time in seconds: each chunk is one step, and one without an image is an empty step."""
     number, video = _video(stream)
     scale, rate = struct.unpack_from("<2I", video or b"", 20)
     prefix = "{:02d}".format(number).encode("ascii")
@@ -37,7 +38,7 @@ def walk(stream, size):
             step += 1
 
 
-def _video(stream):
+def _video(stream: IO[bytes]) -> Tuple[int, Optional[bytes]]:
     """Return the number of the first video stream and its header, or (0, None)."""
     stream.seek(12)
     kind, length, inside = struct.unpack("<4sI4s", stream.read(12))
@@ -55,8 +56,8 @@ def _video(stream):
     return 0, None
 
 
-def _end(stream):
-    """Return where the last RIFF chunk ends; a writer that was killed leaves 0 for its length."""
+def _end(stream: IO[bytes]) -> int:
+    """Return where the last RIFF chunk ends; a writer that was killed leaves its length as 0."""
     at = end = 0
     for _ in range(_MOST_CHUNKS):
         stream.seek(at)
@@ -71,8 +72,8 @@ def _end(stream):
     return end
 
 
-def _chunks(stream, size):
-    """Yield kind and length of each chunk in the lists of pictures."""
+def _chunks(stream: IO[bytes], size: float) -> Iterator[Tuple[bytes, int]]:
+    """Yield the kind and length of each chunk in the lists of frames."""
     at = 0
     for _ in range(_MOST_CHUNKS):
         stream.seek(at)

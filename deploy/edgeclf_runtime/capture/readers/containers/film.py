@@ -1,20 +1,22 @@
-"""A film as its container describes it, before anything is decoded."""
+"""Film, a video file as its container describes it, before anything is decoded."""
 
-from typing import List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional, Tuple
 
 UNTAGGED = 2  # "unspecified" in ITU-T H.273, table 4
 
+Affine = Tuple[int, int, int, int]  # a, b, c, d of orientation_of()
+
 
 class Film(NamedTuple):
-    """Facts of a film's first video track; each None, 0 or "" if the container does not say.
+    """Facts about a file's first video track; each is None, 0 or "" if the container does not say.
 
-    container       its name for people, "" for one that we do not read
-    orientation     how to turn the stored frames upright, as EXIF's tag 274: 1 to 8, 1 is upright as stored
-    matrix          of the colors: MatrixCoefficients of ITU-T H.273, table 4; 2 is unspecified, None is not known to us
-    times           seconds at which each frame is shown, in order, if the header lists them
-    frames          how many frames its header promises, empty steps of AVI among them
-    duration_s      by its header
-    missing_bytes   how much longer the file is by its header
+    container       its name for people, "" if we cannot read it
+    orientation     how to turn the stored frames upright, as in EXIF's tag 274: 1 to 8, 1 is upright as stored
+    matrix          of the colors: MatrixCoefficients of ITU-T H.273, table 4; 2 is unspecified, None is unknown to us
+    times           display time of each frame in seconds, in order, if the header lists them
+    frames          number of frames according to the header, including empty steps in AVI
+    duration_s      according to the header
+    missing_bytes   how many bytes fewer the file has than its header says
     fault           why there is nothing to play, as the end of a sentence
     """
 
@@ -28,10 +30,10 @@ class Film(NamedTuple):
     fault: str = ""
 
 
-def orientation_of(a, b, c, d):
-    """Return EXIF's orientation for a matrix that moves a pixel (right, down) to (a*right + c*down, b*right + d*down).
+def orientation_of(a: int, b: int, c: int, d: int) -> int:
+    """Return the EXIF orientation for a matrix that moves a pixel (right, down) to (a*right + c*down, b*right + d*down).
 
-    0 for one that turns by anything but quarters.
+    0 for a rotation by anything but quarter turns.
     """
     if not any((a, b, c, d)):
         return 1
@@ -42,5 +44,5 @@ def orientation_of(a, b, c, d):
     return 0
 
 
-def _sign(number):
+def _sign(number: int) -> int:
     return (number > 0) - (number < 0)

@@ -1,7 +1,7 @@
-"""Matroska and WebM films: EBML elements in elements (RFC 9559, RFC 8794)."""
+"""Reads Matroska and WebM files: nested EBML elements (RFC 9559, RFC 8794)."""
 
 import struct
-from typing import Dict
+from typing import IO, Dict, Iterator, Optional, Tuple
 
 from . import h264
 from .film import UNTAGGED, Film
@@ -18,13 +18,11 @@ _HEAD_BYTES = 12
 _INVISIBLE = 8
 _ALWAYS_601 = (b"V_MJPEG", b"V_VP8")
 _VIDEO_TYPE = b"\1"
-# FFmpeg's clockwise turns by ProjectionPoseRoll, which counts against the clock.
-_ORIENTATIONS = {0: 1, 90: 8, 180: 3, 270: 6}
 
 
-def read(stream, size):
+def read(stream: IO[bytes], size: float) -> Film:
     """Return the Film in an open Matroska or WebM file."""
-    missing, tracks = 0, b""
+    missing, tracks = 0.0, b""
     info: Dict[int, bytes] = {}
     for kind, start, end in _top(stream):
         if kind == _SEGMENT:
@@ -37,16 +35,19 @@ def read(stream, size):
             break
     track = _video(tracks)
     if track is None:
-        fault = "it holds no video, only sound or data" if tracks else "its header is cut off"
-        return Film("Matroska", missing_bytes=missing, fault=fault)
+        fault = "it contains no video, only sound or data" if tracks else "its header is truncated"
+        return Film("Matroska", missing_bytes=int(missing), fault=fault)
     video = dict(_elements(track.get(_VIDEO, b"")))
     duration_s = _real(info[_DURATION]) * _scale_s(info) if _DURATION in info else None
-    return Film("Matroska", _orientation(video), _matrix(track, video), duration_s=duration_s, missing_bytes=missing)
+    return Film(
+        "Matroska", _orientation(video), _matrix(track, video), duration_s=duration_s, missing_bytes=int(missing)
+    )
 
 
-def walk(stream, size):
-    """Yield each frame's seconds, by the blocks of the first video track."""
-    scale_s, number, cluster = _scale_s({}), None, 0
+def walk(stream: IO[bytes], size: float) -> Iterator[Optional[float]]:
+    """Yield each frame's time in seconds, from the blocks of the first video track."""
+    scale_s, cluster = _scale_s({}), 0
+    number: Optional[int] = None
     for kind, start, end in _top(stream):
         if end is None or kind not in (_INFO, _TRACKS, _TIMESTAMP, _SIMPLE_BLOCK, _BLOCK) or end > size:
             continue
@@ -56,7 +57,7 @@ def walk(stream, size):
             scale_s = _scale_s(dict(_elements(content)))
         elif kind == _TRACKS:
             track = _video(content)
-            number = track and _unsigned(track[_TRACK_NUMBER])
+            number = _unsigned(track[_TRACK_NUMBER]) if track else None
         elif kind == _TIMESTAMP:
             cluster = _unsigned(content)
         else:
@@ -66,8 +67,8 @@ def walk(stream, size):
                 yield (cluster + shift) * scale_s
 
 
-def _top(stream):
-    """Yield kind, start and end of the elements that we look into or at; the end is None if it is not known."""
+def _top(stream: IO[bytes]) -> Iterator[Tuple[int, int, Optional[int]]]:
+    """Yield kind, start and end of the elements of interest, containers before their content; an unknown end is None."""
     at = 0
     for _ in range(_MOST_ELEMENTS):
         stream.seek(at)
@@ -86,7 +87,7 @@ def _top(stream):
         at = start
 
 
-def _elements(data):
+def _elements(data: bytes) -> Iterator[Tuple[int, bytes]]:
     """Yield kind and content of each element in bytes."""
     at = 0
     while at < len(data):
@@ -96,53 +97,53 @@ def _elements(data):
         at += length
 
 
-def _number(data, at, keep):
-    """Return a variable-size integer, with its length marker if it is an element's kind, and where it ends."""
+def _number(data: bytes, at: int, keep: bool) -> Tuple[int, int]:
+    """Return a variable-size integer (with its length marker if ``keep``, as in an element's kind), and where it ends."""
     first = data[at]
     length = 9 - first.bit_length()
     if not 1 <= length <= 8 or at + length > len(data):
-        raise ValueError("a number is cut off")
+        raise ValueError("a number is truncated")
     value = int.from_bytes(data[at : at + length], "big")
     return value if keep else value & (1 << 7 * length) - 1, at + length
 
 
-def _unsigned(data):
+def _unsigned(data: bytes) -> int:
     return int.from_bytes(data[:8], "big")
 
 
-def _real(data):
-    return struct.unpack(">d" if len(data) == 8 else ">f", data)[0] if data else 0.0
+def _real(data: bytes) -> float:
+    return float(struct.unpack(">d" if len(data) == 8 else ">f", data)[0]) if data else 0.0
 
 
-def _scale_s(info):
+def _scale_s(info: Dict[int, bytes]) -> float:
     return _unsigned(info.get(_TIMESTAMP_SCALE, b"\x0f\x42\x40")) / 1e9
 
 
-def _video(tracks):
+def _video(tracks: bytes) -> Optional[Dict[int, bytes]]:
     """Return the elements of the first video track, or None."""
     found = (dict(_elements(content)) for kind, content in _elements(tracks) if kind == _TRACK)
     return next((track for track in found if track.get(_TRACK_TYPE) == _VIDEO_TYPE), None)
 
 
-def _orientation(video):
-    """Return the turn that a rectangular projection has, and whether it is mirrored (a yaw of 180 degrees)."""
+def _orientation(video: Dict[int, bytes]) -> int:
+    """Return the EXIF orientation of a rectangular projection; a yaw of 180 degrees mirrors it."""
     projection = dict(_elements(video.get(_PROJECTION, b"")))
     if _unsigned(projection.get(_PROJECTION_TYPE, b"\0")):
         return 1
     yaw, pitch, roll = (round(_real(projection.get(kind, b"")), 3) for kind in (_YAW, _PITCH, _ROLL))
     if pitch or yaw % 180:
         return 0
-    turned = _ORIENTATIONS.get(roll % 360, 0)
+    turned = {0.0: 1, 90.0: 8, 180.0: 3, 270.0: 6}.get(roll % 360, 0)  # clockwise, as FFmpeg reads ProjectionPoseRoll
     return {1: 2, 3: 4, 6: 5, 8: 7}.get(turned, 0) if yaw else turned
 
 
-def _matrix(track, video):
+def _matrix(track: Dict[int, bytes], video: Dict[int, bytes]) -> Optional[int]:
     codec = track.get(_CODEC, b"").rstrip(b"\0")
     if codec in _ALWAYS_601:
         return UNTAGGED
-    said = dict(_elements(video.get(_COLOR, b""))).get(_MATRIX)
-    said = None if said is None else _unsigned(said)
+    element = dict(_elements(video.get(_COLOR, b""))).get(_MATRIX)
+    found = None if element is None else _unsigned(element)
     if codec == b"V_MPEG4/ISO/AVC":
         stream = h264.matrix(track.get(_CODEC_PRIVATE, b""))
-        said = stream if stream != UNTAGGED or said is None else said
-    return said
+        found = stream if stream != UNTAGGED or found is None else found
+    return found

@@ -1,50 +1,52 @@
-"""MP4, MOV and 3GP films (ISO/IEC 14496-12 and Apple's QuickTime File Format): boxes in boxes."""
+"""Reads MP4, MOV and 3GP files: nested boxes (ISO/IEC 14496-12 and Apple's QuickTime File Format)."""
 
+import math
 import struct
-from typing import Dict, List
+from typing import IO, Dict, Iterator, List, Optional, Tuple
 
 from . import h264
-from .film import UNTAGGED, Film, orientation_of
+from .film import UNTAGGED, Affine, Film, orientation_of
 
 FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp")
 _MOST_BOXES = 1 << 18
-_MOST_INDEX_BYTES = 64 << 20  # a day of film has 20 MB
+_MOST_INDEX_BYTES = 64 << 20  # a day of video has 20 MB
 _MOST_FRAMES = 1 << 21
 _VISUAL_ENTRY = 86  # bytes of a sample entry before its boxes
-# Their decoders know the matrix themselves, whatever the container says.
+# Codecs with a fixed matrix, whatever the container says.
 _ALWAYS_601 = (b"jpeg", b"mjpa", b"mjpb", b"mjpg", b"vp08")
 
 
-def read(stream, size):
+def read(stream: IO[bytes], size: float) -> Film:
     """Return the Film in an open MP4 or MOV file."""
-    index, fragmented, end = None, False, 0
+    index: Optional[bytes] = None
+    fragmented, end = False, 0.0
     for kind, start, end in _boxes_of(stream, size):
         if kind == b"moov" and index is None:
             if end - start > _MOST_INDEX_BYTES:
                 raise ValueError("an index of {} bytes".format(end - start))
             stream.seek(start)
-            index = stream.read(end - start)
-            index = index if len(index) == end - start else None
+            content = stream.read(int(end - start))
+            index = content if len(content) == end - start else None
         fragmented = fragmented or kind == b"moof"
-    missing = max(end - size, 0)
+    missing = int(end - size) if end > size else 0
     if index is None:
         return Film("MP4", missing_bytes=missing, fault="its index is missing, so the file is incomplete")
     boxes = dict(_boxes(index))
     track = next((track for track in _tracks(index) if track.get(b"hdlr", b"")[8:12] == b"vide"), None)
     if track is None:
-        return Film("MP4", missing_bytes=missing, fault="it holds no video, only sound or data")
+        return Film("MP4", missing_bytes=missing, fault="it contains no video, only sound or data")
     movie = _movie_matrix(boxes.get(b"mvhd", b""))
     film = Film("MP4", _orientation(track, movie), _matrix(track), missing_bytes=missing)
     return film if fragmented or _extended(index) else _with_times(film, track, boxes, size)
 
 
-def walk(stream, size):
-    """Yield Film.times: an MP4 file lists them in its header, unless it comes in fragments."""
+def walk(stream: IO[bytes], size: float) -> Iterator[Optional[float]]:
+    """Yield Film.times: an MP4 file lists them in its header, unless it is fragmented."""
     yield from read(stream, size).times or ()
 
 
-def index_is_last(head):
-    """Whether the pictures come before the index in a file that begins with these bytes, so that no pipe can play it."""
+def index_is_last(head: bytes) -> bool:
+    """Whether a file that begins with these bytes has its index after the frames, so that it cannot be read from a pipe."""
     at = 0
     while at + 16 <= len(head):
         size, kind = struct.unpack_from(">I4s", head, at)
@@ -57,8 +59,8 @@ def index_is_last(head):
     return False
 
 
-def _boxes_of(stream, size):
-    """Yield kind, start and end of what is in each box of a file; the last may end behind the file's end."""
+def _boxes_of(stream: IO[bytes], size: float) -> Iterator[Tuple[bytes, int, float]]:
+    """Yield kind, start and end of the content of each box in a file; the last may end after the end of the file."""
     at = 0
     for _ in range(_MOST_BOXES):
         stream.seek(at)
@@ -69,18 +71,20 @@ def _boxes_of(stream, size):
         start = at + 8
         if length == 1:
             (length,), start = struct.unpack_from(">Q", head, 8), at + 16
-        end = size if length == 0 else at + length
+        end: float = size if length == 0 else at + length
         if end < start or not _is_kind(kind):
-            return  # something else behind the film
+            return  # something else follows the video
         yield kind, start, end
-        at = end
+        if length == 0:
+            return
+        at += length
 
 
-def _is_kind(kind):
+def _is_kind(kind: bytes) -> bool:
     return all(32 <= letter < 127 or letter == 0xA9 for letter in kind)
 
 
-def _boxes(data):
+def _boxes(data: bytes) -> Iterator[Tuple[bytes, bytes]]:
     """Yield kind and content of each box in bytes."""
     at = 0
     while at + 8 <= len(data):
@@ -95,8 +99,8 @@ def _boxes(data):
         at = end
 
 
-def _tracks(index):
-    """Yield the boxes of each track that we read, in one dictionary."""
+def _tracks(index: bytes) -> Iterator[Dict[bytes, bytes]]:
+    """Yield the boxes of each track that we use, as one dictionary."""
     for kind, content in _boxes(index):
         if kind != b"trak":
             continue
@@ -107,59 +111,59 @@ def _tracks(index):
                 if inner in (b"mdia", b"minf", b"stbl", b"edts"):
                     nested.append(inside)
                 else:
-                    # The first counts: a handler's box stands in the data's description, too.
+                    # Keep the first: a data description holds another handler box.
                     track.setdefault(inner, inside)
         yield track
 
 
-def _extended(index):
+def _extended(index: bytes) -> bool:
     return any(kind == b"mvex" for kind, _ in _boxes(index))
 
 
-def _movie_matrix(header):
+def _movie_matrix(header: bytes) -> Affine:
     return _quarter_matrix(header, 48 if header[:1] == b"\1" else 36)
 
 
-def _quarter_matrix(header, at):
-    """Return a, b, c, d of a matrix, 16.16 fixed point, as -1, 0 or 1 if it does nothing but turn and mirror."""
+def _quarter_matrix(header: bytes, at: int) -> Affine:
+    """Return a, b, c, d of a matrix of 16.16 fixed-point numbers."""
     a, b, _, c, d = struct.unpack_from(">5i", header, at)
     return a, b, c, d
 
 
-def _orientation(track, movie):
+def _orientation(track: Dict[bytes, bytes], movie: Affine) -> int:
     header = track[b"tkhd"]
     a, b, c, d = _quarter_matrix(header, 52 if header[:1] == b"\1" else 40)
     e, f, g, h = movie if any(movie) else (1, 0, 0, 1)
     return orientation_of(a * e + b * g, a * f + b * h, c * e + d * g, c * f + d * h)
 
 
-def _matrix(track):
-    """Return the colors' matrix: as the stream of pictures says, else as the container does."""
+def _matrix(track: Dict[bytes, bytes]) -> Optional[int]:
+    """Return the color matrix: the one in the encoded stream, else the container's."""
     entry = track[b"stsd"][8:]
     codec = entry[4:8]
     if codec in _ALWAYS_601:
         return UNTAGGED
     boxes = dict(_boxes(entry[_VISUAL_ENTRY:]))
     colors = boxes.get(b"colr", b"")
-    said = struct.unpack_from(">H", colors, 8)[0] if colors[:4] in (b"nclx", b"nclc") else None
+    found: Optional[int] = struct.unpack_from(">H", colors, 8)[0] if colors[:4] in (b"nclx", b"nclc") else None
     if b"avcC" in boxes:
         stream = h264.matrix(boxes[b"avcC"])
-        said = stream if stream != UNTAGGED or said is None else said
-    elif b"vpcC" in boxes and said is None:
-        said = boxes[b"vpcC"][9]
-    return UNTAGGED if said is None and codec == b"mp4v" else said
+        found = stream if stream != UNTAGGED or found is None else found
+    elif b"vpcC" in boxes and found is None:
+        found = boxes[b"vpcC"][9]
+    return UNTAGGED if found is None and codec == b"mp4v" else found
 
 
-def _with_times(film, track, boxes, size):
+def _with_times(film: Film, track: Dict[bytes, bytes], boxes: Dict[bytes, bytes], size: float) -> Film:
     scale = _scale(track[b"mdhd"])
     count = _count(track, size)
     steps = _run_lengths(track[b"stts"], count)
     shifts = _run_lengths(track[b"ctts"], count) if b"ctts" in track else [0] * count
-    shown, at = [], 0
+    listed, at = [], 0
     for step, shift in zip(steps, shifts):
-        shown.append((at + shift, step))
+        listed.append((at + shift, step))
         at += step
-    shown = _edited(sorted(shown), track.get(b"elst"), scale, _scale(boxes[b"mvhd"]))
+    shown = _edited(sorted(listed), track.get(b"elst"), scale, _scale(boxes[b"mvhd"]))
     if shown is None:
         return film
     if not shown:
@@ -170,26 +174,26 @@ def _with_times(film, track, boxes, size):
     )
 
 
-def _count(track, size):
-    """Return how many frames there are; raises ValueError for more than the file can hold."""
+def _count(track: Dict[bytes, bytes], size: float) -> int:
+    """Return the number of frames; raises ValueError for more than the file can hold."""
     compact = b"stsz" not in track
     table = track[b"stz2"] if compact else track[b"stsz"]
     frame_bytes, count = struct.unpack_from(">II", table, 4)
     most = 2 * len(table) if compact else (len(table) - 12) // 4
     if frame_bytes and not compact:
-        most = size // frame_bytes
+        most = _MOST_FRAMES if math.isinf(size) else int(size // frame_bytes)
     if count > min(most, _MOST_FRAMES):
         raise ValueError("an index of {} frames".format(count))
     return count
 
 
-def _scale(header):
+def _scale(header: bytes) -> int:
     (scale,) = struct.unpack_from(">I", header, 20 if header[:1] == b"\1" else 12)
-    return scale
+    return int(scale)
 
 
-def _run_lengths(table, count):
-    """Return one number for each frame from a table of (how many, number)."""
+def _run_lengths(table: bytes, count: int) -> List[int]:
+    """Return one number per frame from a table of (how many, number)."""
     numbers: List[int] = []
     (entries,) = struct.unpack_from(">I", table, 4)
     for at in range(8, min(8 + 8 * entries, len(table) - 7), 8):
@@ -198,9 +202,11 @@ def _run_lengths(table, count):
     return numbers + [numbers[-1] if numbers else 0] * (count - len(numbers))
 
 
-def _edited(shown, edits, scale, movie_scale):
-    """Return the frames that the edit list leaves, as FFmpeg does; None for a list of several parts."""
-    parts = []
+def _edited(
+    shown: List[Tuple[int, int]], edits: Optional[bytes], scale: int, movie_scale: int
+) -> Optional[List[Tuple[int, int]]]:
+    """Return the frames that the edit list keeps, as FFmpeg does; None for a list with several parts."""
+    parts: List[Tuple[float, float]] = []
     for duration, time in _edits(edits or b""):
         if time >= 0:
             parts.append((time, time + duration * scale / movie_scale if duration else float("inf")))
@@ -210,7 +216,7 @@ def _edited(shown, edits, scale, movie_scale):
     return [frame for frame in shown if first <= frame[0] < last]
 
 
-def _edits(table):
+def _edits(table: bytes) -> Iterator[Tuple[int, int]]:
     wide = table[:1] == b"\1"
     (entries,) = struct.unpack_from(">I", table, 4) if table else (0,)
     for number in range(min(entries, 1000)):

@@ -1,0 +1,86 @@
+"""Frame, one captured frame, and Camera, the interface of every source of frames."""
+
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Type, TypeVar
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+# The rate assumed for images that were not given one: for smoothing and for annotated videos.
+IMAGES_FPS = 15
+_Camera = TypeVar("_Camera", bound="Camera")
+
+
+class Frame(NamedTuple):
+    """One captured frame.
+
+    image           BGR pixels, uint8 [height, width, 3]
+    number          counts from 0; dropped frames leave gaps
+    captured_at     when it was captured, in seconds since 1970, for people and logs
+    captured        ``time.monotonic()`` at the same moment, for measuring ages
+    capture_ms      time it took to decode (for a file, to read as well)
+    name            the file's name if frames are files, else ""
+    position_s      seconds since the first frame of a video file; None if frames have no times of their own
+    """
+
+    image: Any
+    number: int
+    captured_at: float
+    captured: float
+    capture_ms: float
+    name: str
+    position_s: Optional[float] = None
+
+    @property
+    def age_ms(self) -> float:
+        """Milliseconds since it was captured."""
+        return (time.monotonic() - self.captured) * 1e3
+
+
+class Camera:
+    """A source of frames.  Used inside ``with``; read by one thread.
+
+    name        its name in results, without passwords; "" if it has none
+    policy      "latest": frames that are not fetched in time are dropped; "all": no frame is dropped
+    dropped     number of frames that were captured but never handed out
+    skipped     number of files, or frames of a video file, that could not be decoded
+    rate        frames per second of a video file, or of images that were given a rate; else None
+    mode        for a device: the size, format and rate that it granted, as a sentence; else ""
+    as_asked    whether that is what was requested
+    comes_back  whether it is waited for while it is unavailable, so that read() also works without wait_opened()
+    """
+
+    name = ""
+    policy = "all"
+    dropped = 0
+    skipped = 0
+    rate: Optional[float] = None
+    mode = ""
+    as_asked = True
+    comes_back = False
+
+    def wait_opened(self: _Camera) -> _Camera:
+        """Wait until it is open, and return it.  If it cannot be opened, close it and raise CameraError."""
+        return self
+
+    def read(self, timeout_s: Optional[float] = None) -> Optional[Frame]:
+        """Return the next Frame, or None if none arrives within ``timeout_s``; None waits as long as it takes.
+
+        Raises EndOfStream after the last frame, IncompleteFilm if a video file ends too soon, CameraLost once each time a
+        camera stops (later calls wait until it is back), and CameraError if nothing can be read.
+        """
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Release the device or file; a second call does nothing."""
+
+    def __enter__(self: _Camera) -> _Camera:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional["TracebackType"],
+    ) -> None:
+        self.close()

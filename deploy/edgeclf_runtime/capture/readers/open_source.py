@@ -1,0 +1,36 @@
+"""Opens a source with the reader for its kind, in the capture process."""
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..source import Source
+    from .reader import Reader
+
+
+def open_source(source: "Source") -> "Reader":
+    """Open a Source; returns its Reader.  Raises CameraError if it cannot be opened.
+
+    A reader's module is imported when it is needed, because importing OpenCV takes a while.
+    """
+    if source.kind == "test":
+        from .generated import GeneratedReader
+
+        return GeneratedReader(source)
+    if source.by_http:
+        from .http_camera import open_http
+
+        return open_http(source)
+    if source.kind == "file":
+        from .film import open_film
+
+        return open_film(source)
+    from .video import VideoReader, open_stream
+
+    if source.kind == "device":
+        from ..v4l2.device import open_device
+
+        capture, granted, as_asked = open_device(source)
+        return VideoReader(source, capture, (granted, as_asked))
+    start = time.monotonic()
+    return VideoReader(source, open_stream(source), start=start)

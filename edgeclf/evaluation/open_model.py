@@ -1,0 +1,139 @@
+"""Opens a run, an ONNX file or a bundle (MODEL on the command line) as a classifier.
+
+The metadata of an exported ONNX file has its labels, its preprocessing and the split of its data.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeclf_runtime.bundle.open_bundle import MANIFEST, open_bundle
+from edgeclf_runtime.classify.classifier import Classifier
+from edgeclf_runtime.files.schema import parse_json
+from edgeclf_runtime.images.preprocess import Preprocessing
+from edgeclf_runtime.runners.base import Runner
+from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
+
+from ..data.schemas import METADATA, PROVENANCE
+from ..errors import EdgeclfError, ModelError
+from ..options import SplitOptions
+from ..targets import FLAVORS, host_config, model_file
+from ..training.runs import RUN_FILE, Run, read_run, read_split_options
+
+if TYPE_CHECKING:
+    from ..training.backbones import ImageClassifier
+
+METADATA_KEY = "edgeclf"
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A classifier, and the options of the split of its training data.  Use it inside ``with``."""
+
+    name: str
+    classifier: Classifier
+    split_options: SplitOptions | None
+
+    def __enter__(self) -> OpenModel:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.classifier.close()
+
+
+def open_model(
+    model: str | Path, name: str | None = None, top_k: int = 5, threshold: float | None = None, at_once: int = 1
+) -> OpenModel:
+    """Open a run, an ONNX file or a bundle.
+
+    name: a model of a bundle, or of a run: "torch" (the default), or the name of an exported file,
+    such as "int8-cpu".  at_once: inferences that will run at the same time.  Raises ModelError if ``model`` is none of
+    the three, or has no model of that name.
+    """
+    path = Path(model)
+    if (path / RUN_FILE).is_file():
+        run = read_run(path)
+        if name in (None, "torch"):
+            return _from_run(run, top_k, threshold or 0.0)
+        file = model_file(name)
+        if name not in ("fp32", *FLAVORS) and not (path / file).is_file():
+            raise ModelError(f"a run has no model {name!r}; it has torch and, once made, fp32, {', '.join(FLAVORS)}")
+        return _from_onnx(run.file(file), top_k, threshold or 0.0, at_once)
+    if (path / MANIFEST).is_file():
+        return _from_bundle(path, name, top_k, threshold, at_once)
+    if path.is_file() and path.suffix.lower() == ".onnx":
+        if name:
+            raise ModelError(f"{path} is a single model, but {name!r} was requested: --name is for runs and bundles")
+        return _from_onnx(path, top_k, threshold or 0.0, at_once)
+    what = "exists, but is not a model" if path.exists() else "does not exist"
+    raise ModelError(f"{path} {what}: a run, an ONNX file or a bundle was expected")
+
+
+def model_metadata(run: Run, model: str) -> dict[str, str]:
+    """Return the metadata of an ONNX file of a run."""
+    facts = {
+        "model": model,
+        "data": run.name,
+        "labels": list(run.labels),
+        "preprocessing": run.preprocessing._asdict(),
+        "split": None if run.split_options is None else run.facts["data"]["split"],
+    }
+    return {METADATA_KEY: json.dumps(facts, ensure_ascii=False)}
+
+
+class TorchRunner(Runner):
+    """Runs a run's network with torch on the CPU, for comparison; not used on devices."""
+
+    backend = "torch"
+
+    def __init__(self, network: ImageClassifier) -> None:
+        self._network = network
+
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        import torch
+
+        with torch.inference_mode():
+            return self._network(torch.from_numpy(batch)).numpy()
+
+
+def _from_run(run: Run, top_k: int, threshold: float) -> OpenModel:
+    runner = TorchRunner(run.network())
+    return OpenModel(
+        "torch", Classifier(runner, run.labels, run.preprocessing, "torch", 1.0, threshold, top_k), run.split_options
+    )
+
+
+def _from_onnx(path: Path, top_k: int, threshold: float, at_once: int) -> OpenModel:
+    threads = 1 if at_once > 1 else None
+    runner = OnnxRuntimeRunner(path, threads=threads)
+    try:
+        facts: dict[str, Any] = parse_json(runner.metadata[METADATA_KEY].encode())
+        METADATA(facts, "")
+        spec, split = Preprocessing(**facts["preprocessing"]).check(), read_split_options(facts["split"])
+        name, labels = facts["model"], facts["labels"]
+    except (KeyError, ValueError, EdgeclfError) as error:
+        runner.close()
+        reason = "there is none" if isinstance(error, KeyError) else str(error)
+        raise ModelError(
+            f"{path} has no valid metadata about its labels and preprocessing ({reason}); "
+            "export it with: edgeclf export RUN"
+        ) from None
+    if host_config(name):
+        runner.close()
+        runner = OnnxRuntimeRunner(path, threads=threads, config=host_config(name))
+    return OpenModel(name, Classifier(runner, labels, spec, name, 1.0, threshold, top_k), split)
+
+
+def _from_bundle(path: Path, name: str | None, top_k: int, threshold: float | None, at_once: int) -> OpenModel:
+    bundle = open_bundle(path)
+    try:
+        PROVENANCE(bundle.provenance, "provenance")
+    except ValueError as error:
+        raise ModelError(f"{path}: manifest.json: {error}; make the bundle again") from None
+    classifier = Classifier.open(bundle, name, top_k=top_k, threshold=threshold, at_once=at_once)
+    return OpenModel(classifier.model, classifier, read_split_options(bundle.provenance["data"]["split"]))

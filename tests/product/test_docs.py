@@ -1,0 +1,196 @@
+"""The documentation: its commands and programs are run, its messages are those of the code, and its site builds.
+
+Commands run in one folder, page after page, as a reader would type them.  Cameras, brokers and ports that this machine lacks
+are replaced by ones that it has.
+"""
+
+import html.parser
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.conftest import write_digits
+from tests.product.test_remedies import strings
+from tests.support.brokers import WAIT_S, Broker
+from tests.support.cameras import free_port
+from tests.support.pages import ROOT, blocks, command_lines, guides
+
+CAMERA = re.compile(r"csi://0|/dev/video0|rtsp://[^\s\"]+")
+# Commands that are tested somewhere else, or are other programs'.
+ELSEWHERE = {
+    r"edgeclf demo": "tests/test_demonstration.py",
+    r"python3 -m pip|git clone|mkdocs|scp|python3 -m venv": "another program",
+    r"sudo python3 \S+ install-service": "tests/runtime/commands, and the parsers in test_package.py",
+    r"python3 (-m pytest )?examples/": "test_examples.py",
+}
+# Exit codes other than 0: no GPU is here, and doctor may find that something is missing.
+CODES = {"build": (0, 1), "doctor": (0, 1)}
+LINES, WORDS = 130, 900
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, request):
+    """A reader's folder: photographs of two classes, and a picture of a street."""
+    folder = tmp_path_factory.mktemp("reader")
+    write_digits(folder / "digits")
+    # Labels that cannot be confused: what INT8 loses is another test's matter.
+    for digit, label in (("3", "cat"), ("8", "dog")):
+        (folder / "photos" / label).mkdir(parents=True)
+        for number, path in enumerate(sorted((folder / "digits" / digit).iterdir()), 1):
+            picture = cv2.imread(str(path))
+            picture[:, :, 0 if label == "cat" else 2] = 255
+            cv2.imwrite(str(folder / "photos" / label / f"{number}.jpg"), picture)
+    shutil.copy(folder / "photos/cat/1.jpg", folder / "street.jpg")
+    shutil.rmtree(folder / "digits")
+    write_film(folder / "film.avi", sorted((folder / "photos/cat").iterdir())[:5])
+    return folder
+
+
+def write_film(path, images):
+    """Write a video of some images."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 64))
+    for image in images:
+        writer.write(np.ascontiguousarray(cv2.imread(str(image))))
+    writer.release()
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory):
+    """The address of a real broker."""
+    pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed")
+    started = Broker(tmp_path_factory.mktemp("broker"))
+    yield f"mqtt://127.0.0.1:{started.port}/"
+    started.process.kill()
+    started.process.wait(WAIT_S)
+
+
+@pytest.fixture(scope="module")
+def done():
+    """The commands that ran before, on an earlier page."""
+    return set()
+
+
+def runnable(line, broker):
+    """Return a page's command as this machine can run it."""
+    line = CAMERA.sub("test://", line.replace("mqtt://broker/", broker))
+    line = re.sub(r"--live \d+", f"--live {free_port()}", line)
+    line = re.sub(r" --password-file \S+", "", line)
+    words = shlex.split(line)
+    if words[0] == "edgeclf":
+        outputs = ("train", "export", "calibrate", "quantize", "bundle")
+        return [sys.executable, "-m", "edgeclf.cli", *words[1:], *(["--overwrite"] if words[1] in outputs else [])]
+    assert words[0] == "python3", line
+    return [sys.executable, *words[1:], *(["--frames", "5"] if words[2] == "run" else [])]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", guides())
+def test_the_commands_of_a_page_work(page, place, done, broker, tmp_path):
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)}
+    if page == "docs/tutorial.md":
+        run_programs(page, place)  # it makes the photographs
+    for line in command_lines(guides()[page]):
+        if line in done or any(re.match(pattern, line) for pattern in ELSEWHERE):
+            continue
+        command = runnable(line, broker)
+        # A shell, since a page may write photos/cat/*.jpg; nobody else has these words.
+        text = " ".join(word if re.fullmatch(r"[\w./*-]+", word) else shlex.quote(word) for word in command)
+        found = subprocess.run(["bash", "-c", text], cwd=place, env=environment, capture_output=True, text=True)
+        name = line.split()[1 if line.startswith("edgeclf") else 2]
+        assert found.returncode in CODES.get(name, (0,)), f"{line}\n{found.stderr}"
+        done.add(line)
+
+
+def run_programs(page, place):
+    """Run the blocks of Python of a page, with a camera that ends."""
+    for number, text in enumerate(blocks(guides()[page], "python")):
+        program = place / f"program{number}.py"
+        program.write_text(CAMERA.sub("film.avi", text), encoding="utf-8")
+        subprocess.run([sys.executable, program.name], cwd=place, check=True, timeout=600, stdout=subprocess.PIPE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page, path in guides().items() if blocks(path, "python")])
+def test_the_programs_of_a_page_work(page, place):
+    assert (place / "pets.edge").is_dir(), "the commands of README.md make it"
+    run_programs(page, place)
+
+
+def test_the_readme_is_short():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= LINES
+    assert len(text.split()) <= WORDS
+
+
+def code_strings():
+    """Every string of the code, with {} for what is filled in."""
+    for folder in ("edgeclf", "deploy/edgeclf_runtime"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            for _, text in strings(path):
+                yield re.sub(r"\{[^{}]*\}|%[sd]", "{}", text)
+
+
+def test_every_message_in_troubleshooting_is_one_of_the_code():
+    rows = [line.split(" | ")[0] for line in (ROOT / "docs/troubleshooting.md").read_text("utf-8").splitlines()]
+    messages = [text for row in rows if row.startswith("| `") for text in re.findall("`([^`]+)`", row)]
+    assert len(messages) > 30
+    known = "\n".join(code_strings())
+    lost = [text for text in messages if not all(part.strip() in known for part in re.split(r"[…;]", text))]
+    assert not lost
+
+
+class Loaded(html.parser.HTMLParser):
+    """What a page of the site loads when it is shown."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.urls = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.urls += [given[name] for name in ("src", "srcset", "data", "poster") if given.get(name)]
+        if tag == "link" and given.get("rel") != "canonical":
+            self.urls.append(given["href"])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site, built without a warning."""
+    for package in ("mkdocs", "material", "mkdocstrings"):
+        if not importlib.util.find_spec(package):
+            pytest.skip(f'{package} is not installed (python3 -m pip install -e ".[docs]")')
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_the_site_builds_and_has_every_page(site):
+    names = {path.stem for path in site.glob("*.html")}
+    assert names >= {"index", "device", "tensorrt", *(path.stem for path in ROOT.glob("docs/*.md"))}
+    assert "Classifier.open" in (site / "api-device.html").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_no_page_of_the_site_loads_anything_from_another_host(site):
+    pages = sorted(site.rglob("*.html"))
+    assert len(pages) > 15
+    foreign = [(path.name, url) for path in pages for url in Loaded(path).urls if re.match(r"(?:[a-z]+:)?//", url)]
+    assert not foreign
+    styles = [
+        path
+        for path in site.rglob("*.css")
+        if re.search(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", path.read_text("utf-8"))
+    ]
+    assert not styles

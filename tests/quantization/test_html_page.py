@@ -1,0 +1,199 @@
+"""The page of quantize shows what its report says, safely and without another host."""
+
+import base64
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from edgeclf.evaluation.comparison import compare
+from edgeclf.quantization.histograms import Histogram
+from edgeclf.quantization.html_page import make_page
+from edgeclf.quantization.ranges import METHODS
+from edgeclf.quantization.report import Baseline, Findings, FloatLayer, QuantizedFile, QuantizeReport, Trial
+from edgeclf.quantization.sensitivity import LayerEffect, LayerNoise
+from edgeclf.targets import FLAVORS
+
+EMPTY = {"meta", "img", "rect"}
+
+
+class Page(HTMLParser):
+    """Rows of cells, words and pictures; fails where a tag is not closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.rows, self.pictures, self.words = [], [], [], ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in EMPTY:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag == "img":
+            self.pictures.append(base64.b64decode(dict(attributes)["src"].partition(";base64,")[2]).decode())
+
+    def handle_startendtag(self, tag, attributes):
+        assert tag in EMPTY
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.words += data
+        if {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data
+
+
+def words_of(picture):
+    return [element.text for element in ElementTree.fromstring(picture).iter("{http://www.w3.org/2000/svg}text")]
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    return Page((run / "quantization.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def report():
+    """One that no run gives without trouble: a baseline, and a layer back in float."""
+    labels, truth = ("<b>", "$x_1$", "été\n\x07", "犬"), np.arange(60) % 4
+    right = np.eye(4, dtype=np.float32)[truth]
+    found = right.copy()
+    found[:3] = np.roll(found[:3], 1, axis=1)
+    comparison = compare(labels, truth, right, found)
+    findings = Findings(
+        method="mse",
+        trials=tuple(Trial(comparison=comparison, method=method, size=2_400_000) for method in METHODS),
+        float_layers=("/<i>stem/Conv",),
+        fallback=(FloatLayer(layer="/<i>stem/Conv", size=70_400, latency_ms=-0.31),),
+        noise=(LayerNoise("/<i>stem/Conv", 11.25), LayerNoise("/head/Gemm", 31.5)),
+        effects=(LayerEffect("/<i>stem/Conv", 7.75, 0.125, 0.8125),),
+    )
+    file = QuantizedFile(
+        comparison=comparison,
+        findings=findings,
+        name="int8-cpu",
+        path="a&b/model.int8-cpu.onnx",
+        size=2_500_000,
+        sha256="f" * 64,
+        latency_ms=3.25,
+        layers=9,
+    )
+    return QuantizeReport(
+        run="a&b",
+        calibration_images=40,
+        calibration_sha256="c" * 64,
+        judged_images=60,
+        max_drop=0.05,
+        accuracy_fp32=1.0,
+        size_fp32=10_000_000,
+        sha256_fp32="d" * 64,
+        latency_fp32_ms=8.5,
+        files=(file,),
+        baseline=Baseline(comparison=comparison, name="plain", size=3_000_000, latency_ms=4.5),
+    )
+
+
+@pytest.fixture
+def histograms():
+    values = np.random.default_rng(0).normal(size=4096).astype(np.float32)
+    histogram = Histogram()
+    histogram.add(values, 0)
+    return {"/<i>stem/Conv": histogram, "/head/Gemm": histogram}
+
+
+def test_the_page_has_a_row_for_every_file_and_method_with_the_reports_figures(run, page):
+    report = json.loads((run / "quantization.json").read_text())
+    for file in report["files"]:
+        rows = {row[1]: row for row in page.rows if row[0] == file["name"]}
+        methods = [trial["method"] for trial in file["trials"]] or [file["method"]]
+        assert [name.strip(" ✓") for name in rows] == methods
+        [kept] = [row for name, row in rows.items() if name.endswith("✓")]
+        assert kept[1].strip(" ✓") == file["method"]
+        assert kept[4:6] == [f"{file['accuracy']:.4f}", f"{file['drop']:+.4f}"]
+        assert kept[-1] == f"{file['latency_ms']:.2f}"
+        assert any(row[1] == f"sha256 {file['sha256']}" for row in page.rows)
+    assert {row[0] for row in page.rows} >= {*FLAVORS, "fp32", "onnxruntime", "processor"}
+    assert f"{report['calibration_images']} calibration images" in page.words
+    assert "accepted 0.2 of FP32's accuracy" in page.words
+
+
+def test_the_page_asks_nothing_of_another_host_and_runs_nothing(run):
+    text = (run / "quantization.html").read_text(encoding="utf-8")
+    assert re.findall(r"https?:|<script|<link|@import|url\(|src=\"(?!data:)", text) == []
+    assert len(text) < 1_000_000
+
+
+def test_the_pictures_show_files_labels_and_the_noisiest_layers(run, page):
+    drops, activations = [words_of(picture) for picture in page.pictures]
+    assert {*FLAVORS, "3", "5", "8", "accepted: 0.2"} <= set(drops)
+    file = json.loads((run / "quantization.json").read_text())["files"][0]
+    assert set(METHODS) <= set(activations)
+    for row in file["noise"][:6]:
+        assert f"{row['snr_db']:.1f} dB" in activations
+        assert any(word.endswith(row["layer"][-28:]) for word in activations)
+
+
+def test_the_noisiest_layers_of_each_file_are_listed_with_their_noise(run, page):
+    for place, file in enumerate(json.loads((run / "quantization.json").read_text())["files"]):
+        for row in file["noise"][:15]:
+            assert any(
+                cells[0] == row["layer"] and cells[1 + place].endswith(f"{row['snr_db']:.1f}")
+                for cells in page.rows
+                if len(cells) == 4
+            )
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_names_that_are_markup_or_formulas_are_shown_as_they_are(report, histograms):
+    page = Page(make_page(report, histograms))
+    labels = {"<b>", "$x_1$", "été\ufffd\ufffd", "犬"}
+    assert {*labels, "/<i>stem/Conv", "a&b/model.int8-cpu.onnx"} <= {row[0] for row in page.rows}
+    assert labels <= set(words_of(page.pictures[0]))
+    assert "/<i>stem/Conv" in words_of(page.pictures[1])
+
+
+@pytest.mark.slow
+def test_layers_back_in_float_are_shown_with_what_each_cost(report, histograms):
+    page = Page(make_page(report, histograms))
+    assert "int8-cpu with 1 of 9 layers back in float" in page.words
+    assert ["/<i>stem/Conv", "7.8", "+0.1250", "0.8125"] in page.rows
+    assert ["/<i>stem/Conv", "+70", "-0.31"] in page.rows
+    methods = [row[1] for row in page.rows if row[0] == "int8-cpu"]
+    assert methods == [*METHODS, "mse, layers in float: 1 ✓"]
+    # Its noise is from when it was in INT8.
+    assert ["/<i>stem/Conv", "11.2"] in page.rows
+
+
+@pytest.mark.slow
+def test_the_baseline_stands_in_the_table(report, histograms):
+    rows = {row[0]: row for row in Page(make_page(report, histograms)).rows}
+    assert rows["plain"][1:4] == ["(for comparison)", "3.00 MB", "30.0%"]
+    assert "plain" not in Page(make_page(replace(report, baseline=None), histograms)).words
+
+
+def test_a_page_of_a_file_without_qdq_has_no_layers(report):
+    fp16 = replace(report.files[0], name="fp16", findings=Findings())
+    page = Page(make_page(replace(report, files=(fp16,)), {}))
+    assert len(page.pictures) == 1
+    assert [row[1] for row in page.rows if row[0] == "fp16"] == ["✓"]
+
+
+@pytest.mark.slow
+def test_of_many_labels_those_that_change_most_are_shown(report, histograms):
+    drops = {f"label {number}": number / 100 for number in range(30)}
+    comparison = replace(report.files[0].comparison, drop_by_label=drops)
+    page = Page(make_page(replace(report, files=(replace(report.files[0], comparison=comparison),)), histograms))
+    assert "the 20 of 30 labels that change most" in page.words
+    assert [row[0] for row in page.rows if row[0].startswith("label ")] == [f"label {n}" for n in range(10, 30)]

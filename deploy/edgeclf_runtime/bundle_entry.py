@@ -123,8 +123,9 @@ def start() -> None:
     """Run the command line and end with its exit code."""
     try:
         import_runtime()
-        from .__main__ import main
-        from .device.stopping import leave
+        # Absolute: in a bundle this file is a program, not a module of the package.
+        from edgeclf_runtime.__main__ import main
+        from edgeclf_runtime.device.stopping import leave
     except DamagedCode as error:
         sys.exit("error: {}; {}".format(error, error.remedy))
     leave(main(bundle=HERE))

@@ -162,7 +162,7 @@ def proc_bytes(path: str, name: str) -> Optional[int]:
 
 
 def has_dot_product(root: str = "/") -> bool:
-    """Whether this is a 64-bit Arm processor with the dot product instructions that make INT8 fast (asimddp in /proc/cpuinfo)."""
+    """Whether this is a 64-bit Arm processor with the dot-product instructions that make INT8 fast (asimddp)."""
     if platform.machine() != "aarch64":
         return False
     text = read_text(os.path.join(root, "proc/cpuinfo")) or ""

@@ -48,7 +48,7 @@ class Interrupted(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Within the block, raise Terminated on SIGTERM and SIGHUP and KeyboardInterrupt on SIGINT; if that fails, end the program.
+    """Raise Terminated on SIGTERM or SIGHUP, KeyboardInterrupt on SIGINT; end the program if the block does not end.
 
     An exception that was raised where exceptions are dropped is raised again.  Signals that the program was started to
     ignore stay ignored.  Only for the main thread; in other threads nothing changes.

@@ -2,7 +2,7 @@
 
 ``read_image`` is the only decoder in the project.  It refuses, with the reason, what OpenCV would accept: a truncated
 JPEG or PNG (OpenCV fills the rest with gray), a text file called .jpg, an image of so many pixels that decoding it
-would exhaust a small machine.  Gray, RGBA, CMYK, 16-bit and EXIF-rotated files become upright 8-bit BGR (``depths``
+would exhaust a small machine.  Gray, RGBA, CMYK, 16-bit and EXIF-rotated files become upright 8-bit BGR (``bit_depths``
 chooses 8 of 16 bits).
 
 OpenCV never sees a file as it is: ``formats`` reads its header and passes on only the bytes that make up the picture.

@@ -21,7 +21,7 @@ CODE = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 from edgeclf_runtime.files.user_folders import cache_folder, state_folder
-from edgeclf_runtime.trt import cache as engine_cache
+from edgeclf_runtime.trt import engine_cache
 os.setgid(12345); os.setuid(12345)
 print(cache_folder()); print(state_folder()); print(engine_cache.folders())
 """

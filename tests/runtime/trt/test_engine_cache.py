@@ -13,7 +13,7 @@ from tests.support.engine_requests import SPEC
 
 BUILD = """
 import json, sys
-from edgeclf_runtime.trt import cache as engine_cache
+from edgeclf_runtime.trt import engine_cache
 from edgeclf_runtime.trt.engine_spec import EngineSpec
 spec = EngineSpec(**json.loads(sys.argv[2]))
 with engine_cache.new_engine(sys.argv[1], spec) as plan:

@@ -33,6 +33,7 @@ from .evaluation.evaluate import evaluate
 from .evaluation.plots import plot_confusion, plot_latency
 from .progress import say, track
 from .quantization.quantize import quantize
+from .targets import model_file
 from .training.train import TrainOptions, train
 
 SUMMARY_FILE = "summary.json"
@@ -116,11 +117,11 @@ def demo(output: str | Path = "edgeclf-demo", seed: int = 0, overwrite: bool = F
         with _step("export", seconds):
             exported = show(export(run))
         with _step("evaluate", seconds):
-            fp32 = show(evaluate(run / "model.fp32.onnx", "elpv"))
+            fp32 = show(evaluate(run / model_file("fp32"), "elpv"))
         with _step("quantize", seconds):
             quantized = show(quantize(run))
         with _step("evaluate int8", seconds):
-            int8 = show(evaluate(run / "model.int8-cpu.onnx", "elpv"))
+            int8 = show(evaluate(run / model_file("int8-cpu"), "elpv"))
         with _step("bundle", seconds):
             bundled = show(bundle(run, packed, evaluations={"fp32": fp32, "int8-cpu": int8}))
         with _step("self-test", seconds):

@@ -43,7 +43,7 @@ def _sources() -> Iterator[Case]:
     yield from endless("v4l2://0", usb=True)
     for folder in ("/dev/v4l/by-id/…", "/dev/v4l/by-path/…"):
         yield from endless(folder, words={"…": "usb-camera-video-index0"}, usb=True)
-    yield from endless("a link by a udev rule", RUN + "/dev/line4", usb=True)
+    yield from endless("a link made by a udev rule", RUN + "/dev/line4", usb=True)
     address = "[USER@]HOST/PATH"
     yield from endless(f"rtsp://{address}", RUN + "{} " + CAMERA_FILE, words={address: "admin@10.0.0.7/stream1"})
     yield from endless(f"http://{address}", RUN + "{} " + CAMERA_FILE, words={address: "admin@10.0.0.8/stream"})
@@ -92,7 +92,7 @@ def _sources() -> Iterator[Case]:
     yield Case("file:///FOLDER/FILE", RUN + "{}", words={"/FOLDER/FILE": "$PWD/film.mp4"}, shows="30 frames classified")
     yield Case("--threads", TEST + "{} 1", ends=TERM, shows=FRAME)
     yield Case("redirects and playlists are refused", RUN + "http://10.0.0.8/moved", ends=1, shows="10.0.0.8/elsewhere")
-    yield Case("an option that is given twice is an error", TEST + "--source film.mp4", ends=2, shows="more than once")
+    yield Case("giving an option twice is an error", TEST + "--source film.mp4", ends=2, shows="more than once")
     yield Case(
         "Frames of more than 50 megapixels are refused",
         RUN + "test:// --width 8000 --height 8000",
@@ -118,12 +118,16 @@ def _usb() -> Iterator[Case]:
     for text, other in (exposure, exposure[::-1]):
         yield from endless(text, RUN + "/dev/video0 {} " + other, usb=True)
     yield Case(
-        "A wrong name lists the camera's", RUN + "/dev/video0 --control expsure=100", ends=1, shows="exposure", usb=True
+        "For an unknown name, the error lists the camera's controls",
+        RUN + "/dev/video0 --control expsure=100",
+        ends=1,
+        shows="exposure",
+        usb=True,
     )
     yield from endless("on", RUN + "/dev/video0 --control white_balance_automatic={}", usb=True)
     yield from endless("off", RUN + "/dev/video0 --control white_balance_automatic={}", usb=True)
     yield from endless(
-        "if it is not what was asked, a warning says both",
+        "if it differs from the request, a warning shows both",
         RUN + "/dev/video0 --width 800 --height 600",
         shows="(?s)800x600 asked, 640x480 .* granted.* age ",
         usb=True,
@@ -136,7 +140,7 @@ def _films() -> Iterator[Case]:
     yield Case("--smooth", FILM + "{} 1", shows="30 frames classified")
     yield Case("position_s", FILM + "--json", shows='"position_s": 1.93')
     yield Case(
-        "A film that ends before its header says so is an error", RUN + "cut.mp4", ends=1, shows=r"\d+ of 30|30.*\d+"
+        "A file that ends before its header says so is an error", RUN + "cut.mp4", ends=1, shows=r"\d+ of 30|30.*\d+"
     )
     yield Case(
         "more than 2 % of the frames (and more than 2) cannot be decoded",
@@ -187,15 +191,15 @@ def _passwords() -> Iterator[Case]:
         shows=r"(?s)process list.*--password-file.* age [0-9]",
     )
     yield Case(
-        "a wrong password (401)",
+        "wrong password (401)",
         "EDGECLF_CAMERA_PASSWORD=wrong " + RUN + "rtsp://admin@10.0.0.7/stream1",
         ends=1,
         shows="401|password",
     )
-    yield Case("a wrong path", RUN + "rtsp://admin@10.0.0.7/else " + CAMERA_FILE, ends=1, shows="404|path")
-    yield Case("a port that refuses", RUN + "rtsp://10.0.0.7:555/x", ends=1, shows="refused")
-    yield Case("a name that is not known", RUN + "rtsp://nowhere.example/x", ends=1, shows="nowhere.example")
-    yield Case("a host that cannot be reached", RUN + "rtsp://10.9.9.9/x", ends=1, shows="10.9.9.9")
+    yield Case("wrong path (404)", RUN + "rtsp://admin@10.0.0.7/else " + CAMERA_FILE, ends=1, shows="404|path")
+    yield Case("a closed port", RUN + "rtsp://10.0.0.7:555/x", ends=1, shows="refused")
+    yield Case("an unknown host name", RUN + "rtsp://nowhere.example/x", ends=1, shows="nowhere.example")
+    yield Case("an unreachable host", RUN + "rtsp://10.9.9.9/x", ends=1, shows="10.9.9.9")
     yield Case(
         "gst-launch-1.0",
         variable + RUN + "'gst://rtspsrc location=rtsp://10.0.0.9/wrong user-id=me user-pw={password} ! decodebin'",
@@ -222,4 +226,4 @@ def _losses() -> Iterator[Case]:
         yield from endless(option, RUN + "test:// {}" + ("" if " " in option else " 5"))
     yield Case("--wait", gone + "{} --json", ends=TERM, shows='"state": "lost".*refused')
     yield Case("--no-wait", gone + "{}", ends=1, shows="refused")
-    yield Case("What waiting does not fix", RUN + "missing.mp4 --wait", ends=1, shows="missing.mp4")
+    yield Case("What waiting cannot fix", RUN + "missing.mp4 --wait", ends=1, shows="missing.mp4")

@@ -79,7 +79,7 @@ def _live() -> Iterator[Case]:
     yield _page("--live-token-file", outside + file.replace("--live-token-file", "{}"), bearer, "^200")
     yield _page("Authorization: Bearer TOKEN", outside + file, bearer, "^200")
     wrong = f"for i in 1 2 3 4 5 6 7 8 9 10 11; do {CURL}'{other}?token=wrong'; done"
-    yield _page("Ten wrong", outside, wrong, "^(40[13] ){10}429")
+    yield _page("After ten wrong tokens", outside, wrong, "^(40[13] ){10}429")
     yield _page("--live-open", outside + "{}", CURL + other, "^200")
     pem = TEST + "--live 8080 --live-cert /etc/edgeclf/live.pem --live-key /etc/edgeclf/live.key"
     for option in ("--live-cert", "--live-key"):

@@ -24,7 +24,7 @@ from ..evaluation.evaluate import Evaluation, measure
 from ..evaluation.evaluation_set import EvaluationSet
 from ..evaluation.logit_store import LOGIT_FILE, LogitStore, read_logits
 from ..options import BundleOptions
-from ..targets import CALIBRATION_CACHE, FLAVORS, FLOAT_BACKENDS, TARGETS
+from ..targets import CALIBRATION_CACHE, FLAVORS, FLOAT_BACKENDS, TARGETS, model_file, precision_of
 from ..training.runs import Run, read_run
 from .golden import write_golden
 
@@ -76,7 +76,7 @@ def bundle(
     with new_folder(output, overwrite, MANIFEST) as folder:
         work = Path(folder)
         for name in models:
-            shutil.copyfile(_file(run, name), work / f"model.{name}.onnx")
+            shutil.copyfile(_file(run, name), work / model_file(name))
         if (
             any(TARGETS[name].calibration_cache for name in options.targets)
             and (run.path / CALIBRATION_CACHE).is_file()
@@ -116,7 +116,7 @@ def _check_manifest(data: bytes, run: Run) -> None:
 def _models(run: Run, options: BundleOptions) -> list[str]:
     """Return the models that the targets use and the run has; fp32, which every target can use, must exist."""
     wanted = dict.fromkeys(name for target in options.targets for name in TARGETS[target].models)
-    return [name for name in wanted if name == "fp32" or (run.path / f"model.{name}.onnx").is_file()]
+    return [name for name in wanted if name == "fp32" or (run.path / model_file(name)).is_file()]
 
 
 def _evaluate(run: Run, dataset: Dataset, models: list[str], store: LogitStore) -> dict[str, Evaluation]:
@@ -144,7 +144,7 @@ def _fit_confidences(
 
 
 def _file(run: Run, name: str) -> Path:
-    return run.file(f"model.{name}.onnx")
+    return run.file(model_file(name))
 
 
 def _order(models: list[str], options: BundleOptions) -> dict[str, list[str]]:
@@ -162,8 +162,8 @@ def _model_entry(
 ) -> dict[str, Any]:
     return {
         "name": name,
-        "file": f"model.{name}.onnx",
-        "precision": name.split("-")[0],
+        "file": model_file(name),
+        "precision": precision_of(name),
         "backends": list(FLAVORS[name].backends if name in FLAVORS else FLOAT_BACKENDS),
         "temperature": confidence.temperature,
         "threshold": confidence.threshold,

@@ -16,7 +16,7 @@ from ..data.pixels import load_batches
 from ..errors import GateError
 from ..evaluation.open_model import TorchRunner, model_metadata
 from ..graph.onnx_file import write_onnx
-from ..targets import OPSET
+from ..targets import OPSET, model_file
 from ..training.runs import Run, read_run
 
 TOLERANCE = 1e-3
@@ -56,7 +56,7 @@ def export(run: str | Path | Run, output: str | Path | None = None, overwrite: b
     """
     if not isinstance(run, Run):
         run = read_run(run)
-    target = Path(output) if output else run.path / "model.fp32.onnx"
+    target = Path(output) if output else run.path / model_file("fp32")
     network = run.network()
     samples = run.dataset().split("val")[:_CHECKED_IMAGES]
     batches = list(load_batches([sample.path for sample in samples], run.preprocessing, 1, "checking the export"))

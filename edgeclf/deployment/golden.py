@@ -20,6 +20,7 @@ from edgeclf_runtime.images.read import read_image
 
 from ..data.datasets import Dataset, Sample
 from ..graph.inference import infer_file
+from ..targets import model_file, precision_of
 from ..training.runs import Run
 
 # The smallest rounding error of a logit to assume, relative to the spread of the golden logits: other libraries,
@@ -92,7 +93,7 @@ def tolerances_of(
     reference: FP32's logits; both [images, labels].  noise: mean difference between two correct computations of INT8.
     same_kernels: whether every version of the host's library computes the file in the same way.
     """
-    precision = name.split("-")[0]
+    precision = precision_of(name)
     noise = noise if precision == "int8" else 0.0
     found = {"default": _tolerance(precision, _TIMES, reference, logits, noise)}
     if name == _SAME[0] and same_kernels:
@@ -182,7 +183,7 @@ def _noise(run: Run, models: list[str], pictures: list[np.ndarray]) -> np.ndarra
 
 
 def _logits(run: Run, name: str, batches: list[np.ndarray]) -> np.ndarray:
-    return infer_file(run.file(f"model.{name}.onnx"), name, batches)
+    return infer_file(run.file(model_file(name)), name, batches)
 
 
 def _cpu_int8(models: list[str]) -> str | None:
@@ -197,9 +198,7 @@ def _literal_logits(run: Run, name: str, batches: list[np.ndarray]) -> np.ndarra
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     options.intra_op_num_threads = physical_cores()
-    session = onnxruntime.InferenceSession(
-        str(run.file(f"model.{name}.onnx")), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(str(run.file(model_file(name))), options, providers=["CPUExecutionProvider"])
     (image,) = session.get_inputs()
     return np.concatenate([session.run(None, {image.name: batch})[0] for batch in batches])
 
@@ -209,7 +208,7 @@ def _has_same_kernels(run: Run, name: str) -> bool:
         return False
     import onnx
 
-    graph = onnx.load(run.file(f"model.{name}.onnx")).graph
+    graph = onnx.load(run.file(model_file(name))).graph
     return {node.op_type for node in graph.node} <= _SAME_OPERATORS
 
 

@@ -26,7 +26,7 @@ from ..graph.inference import infer_file, time_files
 from ..graph.onnx_file import prepare, save_model
 from ..options import QuantizeOptions
 from ..progress import say
-from ..targets import CALIBRATION_CACHE, opset_of
+from ..targets import CALIBRATION_CACHE, model_file, opset_of
 from ..training.runs import Run, read_run
 from .calibration_cache import format_cache
 from .dynamic import DYNAMIC, infer_dynamic
@@ -57,8 +57,8 @@ def quantize(run: str | Path | Run, options: QuantizeOptions | None = None, over
     if not isinstance(run, Run):
         run = read_run(run)
     options = options or QuantizeOptions()
-    source = run.file("model.fp32.onnx")
-    targets = {name: run.path / f"model.{name}.onnx" for name in options.flavors}
+    source = run.file(model_file("fp32"))
+    targets = {name: run.path / model_file(name) for name in options.flavors}
     _claim(run.path, targets, overwrite)
 
     # What goes in: the graph, the calibration images and their histograms, the evaluation images and FP32's logits.
@@ -115,7 +115,7 @@ def _report(
     works: Mapping[str, Path],
 ) -> QuantizeReport:
     """Time the files, and return what is known of them; ``works``: where they are until all is written."""
-    source = run.file("model.fp32.onnx")
+    source = run.file(model_file("fp32"))
     times = dict(zip(("fp32", *works), time_files([("fp32", source), *works.items()], search.batches[0]), strict=True))
     files = [
         QuantizedFile(

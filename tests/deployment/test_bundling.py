@@ -170,7 +170,7 @@ def test_a_folder_that_is_no_bundle_is_never_replaced(run, tmp_path):
     taken = tmp_path / "taken.edge"
     taken.mkdir()
     (taken / "thesis.txt").write_text("years of work")
-    with pytest.raises(OutputError, match="edgeclf did not make it"):
+    with pytest.raises(OutputError, match="edgeclf did not create it"):
         edgeclf.bundle(run, taken, overwrite=True)
     assert (taken / "thesis.txt").read_text() == "years of work"
 

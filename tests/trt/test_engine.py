@@ -213,7 +213,7 @@ def test_a_version_compatible_engine_serves_only_later_tensorrts(
 
 def version_compatible(new_engine):
     """Cache engines under the specification of a version-compatible one."""
-    return lambda folder, spec: new_engine(folder, engine_spec._replace(version_compatible=True))
+    return lambda folder, spec: new_engine(folder, spec._replace(version_compatible=True))
 
 
 def test_a_version_compatible_engine_needs_tensorrts_lean_runtime(tensorrt, relu):

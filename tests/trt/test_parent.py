@@ -126,7 +126,7 @@ def test_the_building_process_ends_with_its_parent(tmp_path, monkeypatch):
     ours, theirs = os.pipe()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     child = subprocess.Popen(
-        runtime_command("engine_main", theirs),
+        runtime_command("trt.child", theirs),
         stdin=subprocess.PIPE,
         pass_fds=(theirs,),
     )

@@ -83,7 +83,7 @@ class DemoReport:
                 f"on {self.test_images} held-out solar cells; latency from frame to label on this machine",
                 "",
                 f"video        {frames['classified']} of {frames['played']} frames at {VIDEO_RATE} a second, {frames['dropped']} dropped, "
-                f"age at the label p50 {frames['age_ms_p50']:.0f} ms, p99 {frames['age_ms_p99']:.0f} ms, {frames['right']:.0%} labelled right",
+                f"age at the label p50 {frames['age_ms_p50']:.0f} ms, p99 {frames['age_ms_p99']:.0f} ms, {frames['right']:.0%} labeled right",
                 f"bundle       {self.output}/solar.edge, id {self.bundle_id[:12]}",
                 f"try          python3 {self.output}/solar.edge run --source {self.output}/cells.avi",
                 f"took         {sum(self.seconds.values()):.0f} s ("

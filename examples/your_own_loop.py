@@ -1,6 +1,6 @@
 """Classifies frames that your own program already has as arrays: here from OpenCV, drawn on and written to a video.
 
-    python3 examples/your_own_loop.py pets.edge film.avi labelled.avi
+    python3 examples/your_own_loop.py pets.edge film.avi labeled.avi
 
 An array is uint8, [height, width, 3] in BGR (OpenCV's order) or [height, width] in gray; for RGB (Pillow's order) pass
 ``order="rgb"``.

@@ -1,4 +1,4 @@
-"""Arrays in a NumPy file with a JSON header, read without trust: nothing is unpickled, and nothing larger is unpacked."""
+"""Reads and writes NumPy files with a JSON header; reading unpickles nothing and limits the unpacked size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HEADER = "key"
 
 
 def write_npz(path: str | Path, header: Any, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays and a header that JSON can hold."""
+    """Write arrays and a header, which must be JSON-serializable."""
     with open(path, "wb") as stream:
         everything: dict[str, Any] = {_HEADER: np.array(json.dumps(header)), **arrays}
         np.savez_compressed(stream, **everything)
@@ -27,7 +27,7 @@ def write_npz(path: str | Path, header: Any, arrays: Mapping[str, np.ndarray]) -
 
 @contextmanager
 def reading_npz(path: Path, check: Callable[[Any, str], Any]) -> Iterator[tuple[Any, Mapping[str, np.ndarray]]]:
-    """Give the header, which ``check`` declares, and the arrays, each read when it is asked for.
+    """Yield the header, checked by ``check``, and the arrays, each read on access.
 
     Raises ValueError for a file that is missing, damaged, or larger than MOST_BYTES when unpacked.
     """

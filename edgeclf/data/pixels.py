@@ -6,6 +6,7 @@ and preprocessing.
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,12 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeclf_runtime.files.read import sha256_bytes
 from edgeclf_runtime.images.preprocess import Preprocessing, as_batch, preprocess
 from edgeclf_runtime.images.read import read_image
 
 from ..progress import track
 
 _AHEAD = 32
+
+
+def preprocessing_sha256(spec: Preprocessing) -> str:
+    """Return the SHA-256 that stands for a preprocessing where its results are kept."""
+    return sha256_bytes(json.dumps(spec._asdict(), sort_keys=True).encode())
 
 
 def load_pixels(path: Path, spec: Preprocessing) -> np.ndarray:

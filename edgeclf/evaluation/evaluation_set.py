@@ -1,4 +1,4 @@
-"""An EvaluationSet: labeled images on which models are evaluated, all of them on the same pixels."""
+"""An EvaluationSet: labeled images on which several models are evaluated."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ MOST_BYTES_KEPT = 512 << 20
 class EvaluationSet:
     """Images and their labels, decoded once if they fit MOST_BYTES_KEPT.
 
-    paths       of the image files
+    paths       the image files
     truth       int [images], indices in ``labels``
-    name        of the data, for the message
+    name        the data's name, for the message
 
     Raises DataError for a sample whose label is not among ``labels``, the model's.
     """
@@ -74,7 +74,7 @@ class EvaluationSet:
         return (as_batch([image]) for image in self.pixels(what))
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> EvaluationSet:
-        """Return the images of these indices."""
+        """Return the images at these indices."""
         part = EvaluationSet((), self.labels, self.spec)
         part.paths, part.truth = [self.paths[i] for i in indices], self.truth[indices]
         part._pixels = [self._pixels[i] for i in indices] if self._pixels else []

@@ -1,4 +1,4 @@
-"""Runs models over images as a device does: one image an inference, several inferences at a time.
+"""Runs models over images as a device does: one image per inference, several inferences at a time.
 
 A file for another machine, such as TensorRT's Q/DQ, is slow on ONNX Runtime's CPU kernels, and two inferences of one
 thread each take half the time of two inferences of two threads.
@@ -47,7 +47,7 @@ def infer(runner: Runner, batches: Iterable[np.ndarray], at_once: int = 1) -> np
 
 
 def infer_file(model: Path, name: str, batches: Iterable[np.ndarray]) -> np.ndarray:
-    """Return an ONNX file's logits of batches, float32 [images, labels]; ``name`` as targets.FLAVORS has it, or fp32."""
+    """Return an ONNX file's logits of batches, float32 [images, labels]; ``name`` as in targets.FLAVORS, or fp32."""
     with OnnxRuntimeRunner(model, threads=1, config=host_config(name)) as runner:
         return infer(runner, batches, cores())
 
@@ -61,7 +61,7 @@ def infer_graph(model: onnx.ModelProto, name: str, batches: Iterable[np.ndarray]
 
 
 def time_files(models: Sequence[tuple[str, Path]], batch: np.ndarray) -> list[float]:
-    """Return each ONNX file's time of one inference, in milliseconds: the median, the files taking turns.
+    """Return each ONNX file's time of one inference, in milliseconds: the median, alternating between the files.
 
     models: the name in targets.FLAVORS, and the file.  batch: float32 [1, height, width, 3].  ONNX Runtime
     chooses the number of threads.

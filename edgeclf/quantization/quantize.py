@@ -6,16 +6,16 @@ flavor is written from them: Q/DQ files (``qdq.py``), FP16 (``graph/fp16.py``), 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from edgeclf_runtime.files.outputs import claim_output
-from edgeclf_runtime.files.read import sha256_bytes, sha256_file
+from edgeclf_runtime.files.read import sha256_file
 
 from ..calibration.sets import CalibrationSet
 from ..data.datasets import Dataset, Sample
 from ..data.folder_update import updated_folder
+from ..data.pixels import preprocessing_sha256
 from ..data.sampling import evenly_spaced
 from ..errors import EdgeclfError
 from ..evaluation.comparison import compare
@@ -183,7 +183,7 @@ def histogram_key(run: Run, source: Path, calibration: CalibrationSet) -> dict[s
     return {
         "model": sha256_file(source),
         "calibration set": calibration.sha256,
-        "preprocessing": sha256_bytes(json.dumps(run.preprocessing._asdict(), sort_keys=True).encode()),
+        "preprocessing": preprocessing_sha256(run.preprocessing),
         "settings": f"{BINS} bins, {SAMPLE} values",
     }
 

@@ -65,6 +65,14 @@ def test_an_image_that_changed_on_disk_is_inferred_again(run, images, counted, t
     assert np.abs(found - LogitStore().infer(run / MODEL, "fp32", images.subset([0, 5]), "")).max() < 1e-5
 
 
+def test_whatever_was_inferred_is_not_inferred_again(run, images, counted):
+    store = LogitStore()
+    first = store.infer(run / MODEL, "fp32", images, "")
+    assert len(counted) == len(images)
+    assert np.array_equal(store.infer(run / MODEL, "fp32", images, ""), first)
+    assert len(counted) == len(images)
+
+
 def test_another_model_or_preprocessing_or_library_knows_nothing(run, images, counted, tmp_path, monkeypatch):
     other = tmp_path / MODEL
     other.write_bytes((run / MODEL).read_bytes() + b"\x72\x00")  # an empty field: another file, the same model

@@ -92,7 +92,7 @@ def test_a_camera_publishes_its_first_label(place, tmp_path):
 
 def test_ones_own_loop_writes_a_video_as_long_as_the_first(place):
     assert "5 frames" in example("your_own_loop.py", place)
-    assert int(cv2.VideoCapture(str(place / "labelled.avi")).get(cv2.CAP_PROP_FRAME_COUNT)) == 5
+    assert int(cv2.VideoCapture(str(place / "labeled.avi")).get(cv2.CAP_PROP_FRAME_COUNT)) == 5
 
 
 def test_several_cameras_are_classified_and_one_that_is_missing_stops_none(place):

@@ -58,10 +58,10 @@ class Sink:
         """Take one StreamEvent (a camera was lost or is back, the backend changed); most sinks ignore it."""
 
     def flush(self) -> None:
-        """Deliver or store what is left, however long it takes; for a run that has ended."""
+        """Deliver or store the remaining results, however long it takes; for a run that has ended."""
 
     def close(self) -> None:
-        """Deliver or store what is left, within a second; a second call does nothing."""
+        """Deliver or store the remaining results within a second; a second call does nothing."""
 
     def __enter__(self: _Sink) -> _Sink:
         return self

@@ -3,7 +3,7 @@
 All decisions by version are in this table; tests compare it with the real classes of 8.6.1, 10.16.1 and 11.4.0.
 Sources: those classes; for versions between them NVIDIA's release notes (docs.nvidia.com/deeplearning/tensorrt, "Release
 Notes"); for 8.2 its API reference (.../archives/tensorrt-821/api/python_api); for 8.0, which JetPack 4.6.0 has, its C++
-reference and what is left of the Python one (.../archives/tensorrt-803/api).
+reference and the remains of its Python reference (.../archives/tensorrt-803/api).
 """
 
 import re

@@ -117,7 +117,9 @@ def test_a_typed_password_causes_one_warning_and_is_removed_from_the_process_lis
         labels, shown = run_until_the_end(bundle, "--source=" + source)
     assert len(labels) == 20
     assert leaks(*shown) == []
-    warnings = [line for line in shown[2].splitlines() if line.startswith("WARNING: the address of the source contains")]
+    warnings = [
+        line for line in shown[2].splitlines() if line.startswith("WARNING: the address of the source contains")
+    ]
     assert len(warnings) == 1
     assert "EDGECLF_CAMERA_PASSWORD or --password-file" in warnings[0]
 

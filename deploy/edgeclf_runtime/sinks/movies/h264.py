@@ -40,7 +40,7 @@ class H264:
         """Do nothing: GStreamer updates the file by itself."""
 
     def finish(self) -> None:
-        """Write what is left."""
+        """Write the remaining bytes."""
         self._writer.release()
 
 

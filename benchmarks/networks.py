@@ -74,9 +74,10 @@ def _copy(source: str, folder: Path) -> dict[str, Any]:
 
 def _export(backbone: str, folder: Path, calibration_images: int) -> dict[str, Any]:
     from edgeclf.graph.fp16 import halve
-    from edgeclf.graph.onnx_file import save_model, write_onnx
-    from edgeclf.quantization.activations import collect_histograms, prepare, ranges_of
+    from edgeclf.graph.onnx_file import prepare, save_model, write_onnx
+    from edgeclf.quantization.activations import collect_histograms
     from edgeclf.quantization.qdq import write_flavor
+    from edgeclf.quantization.ranges import ranges_of
     from edgeclf.quantization.rounding import Rounding, collect_moments
     from edgeclf.targets import FLAVORS
     from edgeclf_runtime.images.preprocess import Preprocessing

@@ -132,7 +132,7 @@ def test_undivided_images_are_not_halved_where_the_model_was_trained_on_divided_
     options = edgeclf.TrainOptions(image_size=64, epochs=1, backbone="mobilenetv3_small_050", weights="none")
     edgeclf.train(tmp_path / "data", tmp_path / "run", options)
     with pytest.raises(
-        DataError, match=r"is not divided into train, val and test, .*: measure it whole with --split all"
+        DataError, match=r"is not divided into train, val and test as the data .*: evaluate all of it with --split all"
     ):
         edgeclf.evaluate(tmp_path / "run", digits)
     assert edgeclf.evaluate(tmp_path / "run", digits, "all").images == 180

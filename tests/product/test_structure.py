@@ -1,6 +1,8 @@
 """The rules of the house: which package may import which, and how large a folder, a file and a function may be."""
 
 import ast
+import importlib
+import pkgutil
 from pathlib import Path
 
 import pytest
@@ -134,3 +136,17 @@ def test_functions_are_short(package):
         and node.end_lineno - node.lineno + 1 > MOST_LINES_OF_A_FUNCTION
     ]
     assert not long
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "examples"])
+def test_every_imported_name_exists(folder):
+    # Those inside functions too, which a benchmark imports only while it measures.
+    missing = []
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in LAYERS:
+                module = importlib.import_module(node.module)
+                modules_in = [found.name for found in pkgutil.iter_modules(getattr(module, "__path__", []))]
+                names = [alias.name for alias in node.names if alias.name not in modules_in]
+                missing += [f"{path.name}: {node.module}.{name}" for name in names if not hasattr(module, name)]
+    assert not missing

@@ -20,7 +20,8 @@ from torch import nn
 import edgeclf
 from edgeclf import TrainOptions
 from edgeclf.errors import DataError, ImageError, OptionError, OutputError
-from edgeclf.training import features, loop, train
+from edgeclf.graph import inference
+from edgeclf.training import loop, train
 from edgeclf.training.backbones import create
 from edgeclf_runtime.images.preprocess import Preprocessing
 
@@ -83,12 +84,12 @@ def test_full_fine_tuning_is_reproducible_too(full, digits, tmp_path):
 def test_each_image_goes_through_the_frozen_backbone_once(digits, tmp_path, monkeypatch):
     seen = []
 
-    class Counting(features.OnnxRuntimeRunner):
+    class Counting(inference.OnnxRuntimeRunner):
         def infer(self, batch):
             seen.extend(hashlib.sha256(image.tobytes()).hexdigest() for image in batch)
             return super().infer(batch)
 
-    monkeypatch.setattr(features, "OnnxRuntimeRunner", Counting)
+    monkeypatch.setattr(inference, "OnnxRuntimeRunner", Counting)
     report = edgeclf.train(digits, tmp_path / "run", quick(epochs=5))
     assert len(seen) == report.images["train"] + report.images["val"] == 135
     assert len(set(seen)) == 135

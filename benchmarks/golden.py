@@ -29,14 +29,13 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from edgeclf.targets import host_config
+from edgeclf.graph.host_form import HostRunner
 from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.golden import compare_logits, golden_images, read_golden
 from edgeclf_runtime.device.machine import machine_facts
 from edgeclf_runtime.errors import BackendError
 from edgeclf_runtime.images.preprocess import Preprocessing, as_batch, preprocess
 from edgeclf_runtime.runners import open_runner
-from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
 WANTED = 0.98
 SAME = 1e-3
@@ -109,7 +108,7 @@ def infer(data: bytes, name: str, batches: list[np.ndarray], backend: str) -> np
         path = Path(folder, "model.onnx")
         path.write_bytes(data)
         if backend == "onnxruntime":
-            opened: Any = OnnxRuntimeRunner(path, threads=1, config=host_config(name))
+            opened: Any = HostRunner(path, threads=1, name=name)
         else:
             opened = open_runner(backend, path, threads=1)
         with opened as runner:

@@ -119,19 +119,6 @@ def precision_of(name: str) -> str:
     return name.partition("-")[0]
 
 
-def host_config(name: str) -> dict[str, str]:
-    """Return the session options that make ONNX Runtime on an x86 host compute a model as its target device does."""
-    flavor = FLAVORS.get(name)
-    if flavor is None or flavor.activations != "QInt8":
-        return {}
-    # Without VNNI, x86 kernels add S8S8 products in 16 bits, which overflow; this selects slower, correct kernels.
-    config = {"session.x64quantprecision": "1"}
-    if flavor.half_of:
-        # With fused FP16 scales, ONNX Runtime 1.31 computes wrong results on a CPU.
-        config["session.disable_quant_qdq"] = "1"
-    return config
-
-
 def opset_of(name: str) -> int:
     """Return the opset of a model file, by the model's name."""
     return FP16_QDQ_OPSET if name in FLAVORS and FLAVORS[name].half_of else OPSET

@@ -21,8 +21,9 @@ from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
 from ..data.schemas import METADATA, PROVENANCE
 from ..errors import EdgeclfError, ModelError
+from ..graph.host_form import HostRunner
 from ..options import SplitOptions
-from ..targets import FLAVORS, host_config, model_file
+from ..targets import FLAVORS, model_file
 from ..training.runs import RUN_FILE, Run, read_run, read_split_options
 
 if TYPE_CHECKING:
@@ -123,9 +124,9 @@ def _from_onnx(path: Path, top_k: int, threshold: float, at_once: int) -> OpenMo
             f"{path} has no valid metadata about its labels and preprocessing ({reason}); "
             "export it with: edgeclf export RUN"
         ) from None
-    if host_config(name):
+    if name in FLAVORS:
         runner.close()
-        runner = OnnxRuntimeRunner(path, threads=threads, config=host_config(name))
+        runner = HostRunner(path, threads=threads, name=name)
     return OpenModel(name, Classifier(runner, labels, spec, name, 1.0, threshold, top_k), split)
 
 

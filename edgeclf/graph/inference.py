@@ -18,9 +18,9 @@ import numpy as np
 
 from edgeclf_runtime.device.machine import cores
 from edgeclf_runtime.runners.base import Runner
-from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
-from ..targets import host_config, opset_of
+from ..targets import opset_of
+from .host_form import HostRunner
 from .onnx_file import save_model
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def infer(runner: Runner, batches: Iterable[np.ndarray], at_once: int = 1) -> np
 
 def infer_file(model: Path, name: str, batches: Iterable[np.ndarray]) -> np.ndarray:
     """Return an ONNX file's logits of batches, float32 [images, labels]; ``name`` as in targets.FLAVORS, or fp32."""
-    with OnnxRuntimeRunner(model, threads=1, config=host_config(name)) as runner:
+    with HostRunner(model, threads=1, name=name) as runner:
         return infer(runner, batches, cores())
 
 
@@ -69,7 +69,7 @@ def time_files(models: Sequence[tuple[str, Path]], batch: np.ndarray) -> list[fl
     samples: list[list[float]] = [[] for _ in models]
     for _ in range(_ROUNDS):
         for index, (name, path) in enumerate(models):
-            with OnnxRuntimeRunner(path, config=host_config(name)) as runner:
+            with HostRunner(path, name=name) as runner:
                 for number in range(_WARM_UP + _TIMED):
                     start = time.perf_counter()
                     runner.infer(batch)

@@ -84,12 +84,12 @@ def test_full_fine_tuning_is_reproducible_too(full, digits, tmp_path):
 def test_each_image_goes_through_the_frozen_backbone_once(digits, tmp_path, monkeypatch):
     seen = []
 
-    class Counting(inference.OnnxRuntimeRunner):
+    class Counting(inference.HostRunner):
         def infer(self, batch):
             seen.extend(hashlib.sha256(image.tobytes()).hexdigest() for image in batch)
             return super().infer(batch)
 
-    monkeypatch.setattr(inference, "OnnxRuntimeRunner", Counting)
+    monkeypatch.setattr(inference, "HostRunner", Counting)
     report = edgeclf.train(digits, tmp_path / "run", quick(epochs=5))
     assert len(seen) == report.images["train"] + report.images["val"] == 135
     assert len(set(seen)) == 135

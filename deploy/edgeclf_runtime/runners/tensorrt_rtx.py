@@ -7,14 +7,13 @@ Source: https://onnxruntime.ai/docs/execution-providers/plugin-ep-libraries/usag
 
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
-from ..bundle.model_file import model_bytes
 from ..device.remedies import pip
 from ..errors import BackendError
 from .base import brief, importing, installed_version
 from .onnxruntime import OnnxRuntimeRunner, new_session
 
 if TYPE_CHECKING:
-    from .base import ModelPath
+    pass
 
 _MODULE = "onnxruntime_ep_nv_tensorrt_rtx"
 _PACKAGE = "onnxruntime-ep-nv-tensorrt-rtx-cu13"
@@ -33,11 +32,11 @@ class TensorRtRtxRunner(OnnxRuntimeRunner):
     title = "TensorRT-RTX"
 
     def _open(
-        self, onnxruntime: Any, model_path: "ModelPath", threads: Optional[int], config: Optional[Dict[str, str]]
+        self, onnxruntime: Any, model: bytes, threads: Optional[int], config: Optional[Dict[str, str]]
     ) -> Tuple[Any, str]:
         self.version = "with onnxruntime {}".format(onnxruntime.__version__)
         devices = _devices(onnxruntime, _plug_in())
-        return new_session(onnxruntime, model_bytes(model_path), threads, config, devices=devices[:1]), "cuda"
+        return new_session(onnxruntime, model, threads, config, devices=devices[:1]), "cuda"
 
 
 def _plug_in() -> Any:

@@ -1,0 +1,118 @@
+"""Computes a device's model on the host as the device does, in a form that ONNX Runtime has fast kernels for.
+
+On x86 without VNNI, kernels add S8S8 products in 16 bits, which overflow; for FP16 there are hardly any kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgeclf_runtime.runners.base import ModelPath
+from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
+
+from ..targets import FLAVORS
+
+if TYPE_CHECKING:
+    import onnx
+
+# Selects the kernels whose sums cannot overflow.
+_EXACT_SUMS = {"session.x64quantprecision": "1"}
+# They give the same whether their input or their output is rounded: they move values, or cut them off at rounded bounds.
+_EXACT = frozenset(("Clip", "Constant", "Flatten", "Identity", "MaxPool", "Relu", "Reshape", "Transpose"))
+
+
+class HostRunner(OnnxRuntimeRunner):
+    """A model file on ONNX Runtime, computed as its target device computes it.
+
+    name    of the model, as in targets.FLAVORS; the file of any other name, such as fp32, is computed as it is
+    """
+
+    def __init__(self, model_path: ModelPath, threads: int | None = None, name: str = "fp32") -> None:
+        flavor = FLAVORS.get(name)
+        self._rewrite: Callable[[onnx.ModelProto], onnx.ModelProto] | None = None
+        if flavor and flavor.half_of:
+            self._rewrite = widen
+        elif flavor and flavor.activations == "QInt8" and not flavor.tensorrt:
+            self._rewrite = shift
+        super().__init__(model_path, threads, config=_EXACT_SUMS if flavor and flavor.activations == "QInt8" else None)
+
+    def _bytes(self, model_path: ModelPath) -> bytes:
+        data = super()._bytes(model_path)
+        if self._rewrite is None:
+            return data
+        import onnx
+
+        return bytes(self._rewrite(onnx.ModelProto.FromString(data)).SerializeToString())
+
+
+def shift(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a Q/DQ model (onnx.ModelProto) whose INT8 activations are UINT8, each value and its zero point 128 more.
+
+    Exactly the same model: products and sums do not change, and values saturate at the same numbers.
+    """
+    from onnx import numpy_helper
+
+    graph = model.graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    shifted: set[str] = set()
+    for node in graph.node:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or node.input[0] in stored or len(node.input) < 3:
+            continue
+        zero = numpy_helper.to_array(stored[node.input[2]])
+        if zero.dtype != np.int8:
+            continue
+        name = f"{node.input[2]}_uint8"
+        if name not in shifted:
+            graph.initializer.append(numpy_helper.from_array((zero.astype(int) + 128).astype(np.uint8), name))
+            shifted.add(name)
+        node.input[2] = name
+    del graph.value_info[:]
+    return model
+
+
+def widen(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return an FP16 Q/DQ model (onnx.ModelProto) in float32, with each layer's result rounded to FP16 as before.
+
+    Dequantized values are not rounded: TensorRT's INT8 layers take the quantized ones.
+    """
+    import onnx
+    from onnx import TensorProto, helper
+
+    graph = model.graph
+    known = onnx.shape_inference.infer_shapes(model).graph.value_info
+    unrounded = {value.name for value in known if value.type.tensor_type.elem_type == TensorProto.FLOAT16}
+    tensors = [a.t for node in graph.node for a in node.attribute if a.type == onnx.AttributeProto.TENSOR]
+    for tensor in (*graph.initializer, *tensors):
+        _widen_tensor(tensor)
+    nodes: list[onnx.NodeProto] = []
+    rounded: set[str] = set()
+    for node in graph.node:
+        if node.op_type not in _EXACT:
+            for index, name in enumerate(node.input):
+                if name in unrounded:
+                    node.input[index] = f"{name}_rounded"
+                    if name not in rounded:
+                        rounded.add(name)
+                        nodes.append(helper.make_node("Cast", [name], [f"{name}_half"], to=TensorProto.FLOAT16))
+                        nodes.append(
+                            helper.make_node("Cast", [f"{name}_half"], [f"{name}_rounded"], to=TensorProto.FLOAT)
+                        )
+        if node.op_type == "Cast" and node.attribute[0].i in (TensorProto.FLOAT, TensorProto.FLOAT16):
+            node.op_type = "Identity"
+            del node.attribute[:]
+        elif node.op_type == "DequantizeLinear" or (node.op_type in _EXACT and unrounded.isdisjoint(node.input)):
+            unrounded.difference_update(node.output)
+        nodes.append(node)
+    del graph.node[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    return model
+
+
+def _widen_tensor(tensor: onnx.TensorProto) -> None:
+    from onnx import TensorProto, numpy_helper
+
+    if tensor.data_type == TensorProto.FLOAT16:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))

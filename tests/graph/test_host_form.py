@@ -1,0 +1,86 @@
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeclf.data.pixels import load_batches
+from edgeclf.graph.fp16 import halve
+from edgeclf.graph.host_form import HostRunner, shift, widen
+from edgeclf.training.runs import read_run
+
+
+def literal(model):
+    """Return a session that computes each operator as it is written."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture(scope="module")
+def batches(run):
+    opened = read_run(run)
+    return list(load_batches([sample.path for sample in opened.dataset().split("val")], opened.preprocessing, 1, ""))[
+        :8
+    ]
+
+
+def test_unsigned_activations_give_the_same_bits(run, batches):
+    model = onnx.load(run / "model.int8-arm.onnx")
+    before, after = literal(model), literal(shift(model))
+    for batch in batches:
+        assert (before.run(None, {"image": batch})[0] == after.run(None, {"image": batch})[0]).all()
+
+
+def test_all_signed_activations_become_unsigned_and_weights_stay(run):
+    graph = shift(onnx.load(run / "model.int8-arm.onnx")).graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    kinds = {node.input[0] in stored: set() for node in graph.node if node.op_type == "DequantizeLinear"}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear":
+            kinds[node.input[0] in stored].add(stored[node.input[2]].data_type)
+    assert kinds[False] == {TensorProto.UINT8}
+    assert TensorProto.UINT8 not in kinds[True]
+
+
+def halved_layers(weights):
+    """Return two layers in FP16, with a clip between them and a sum at the end."""
+    nodes = [
+        helper.make_node("Conv", ["image", "first"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("Clip", ["a", "low", "high"], ["b"]),
+        helper.make_node("Conv", ["b", "second"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("Add", ["b", "c"], ["logits"]),
+    ]
+    image, logits = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4, 8, 8]) for name in ("image", "logits")
+    )
+    values = {"low": np.float32(0), "high": np.float32(6), "first": weights[0], "second": weights[1]}
+    tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()]
+    graph = helper.make_graph(nodes, "layers", [image], [logits], tensors)
+    return halve(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7), {})
+
+
+def test_each_layers_result_is_rounded_to_fp16():
+    random = np.random.default_rng(0)
+    image, *weights = (random.normal(size=shape).astype(np.float32) for shape in [(1, 4, 8, 8)] + 2 * [(4, 4, 3, 3)])
+    found = literal(widen(halved_layers(weights))).run(None, {"image": image})[0]
+
+    def conv(values, weight):
+        return torch.nn.functional.conv2d(values, torch.from_numpy(weight).half().float(), padding=1).half().float()
+
+    clipped = conv(torch.from_numpy(image).half().float(), weights[0]).clip(0, 6)
+    expected = (clipped + conv(clipped, weights[1])).half().float().numpy()
+    assert (found == expected).mean() > 0.99  # a sum in another order may round to the other side
+    assert np.abs(found - expected).max() < 0.05
+
+
+@pytest.mark.parametrize("name", ["int8-arm", "int8-tensorrt", "int8-fp16"])
+def test_a_devices_model_gives_the_labels_that_its_operators_give_one_by_one(run, batches, name):
+    session = literal(onnx.load(run / f"model.{name}.onnx"))
+    with HostRunner(run / f"model.{name}.onnx", name=name) as runner:
+        for batch in batches:
+            found, expected = runner.infer(batch)[0], session.run(None, {"image": batch})[0][0]
+            assert found.argmax() == expected.argmax()
+            assert np.abs(found - expected).max() < 0.3 * np.ptp(expected)

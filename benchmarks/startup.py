@@ -5,6 +5,7 @@
 Method: programs are started in turns and timed from outside, and the medians are given.
   interpreter   ``python3 -c pass``
   help          ``python3 -m edgeclf_runtime --help``
+  bundle help   ``python3 NAME.edge --help``, which verifies the bundle's code first
   backend       onnxruntime, numpy and OpenCV imported, the model loaded and run once
   first label   ``run`` on a generated camera, from the start of the program to its first line, the
                 verification of the whole bundle and its golden images included
@@ -46,6 +47,7 @@ def main():
     programs = {
         "interpreter": ["-c", "print()"],
         "help": ["-m", "edgeclf_runtime", "--help"],
+        "bundle_help": [bundle.path, "--help"],
         "backend": ["-c", BACKEND, bundle.file(bundle.model(arguments.model).file)],
         "first_label": [bundle.path, *run],
     }
@@ -56,13 +58,14 @@ def main():
     median = {name: round(float(np.median(values)), 3) for name, values in samples.items()}
     over = {
         "help_over_interpreter": round(median["help"] - median["interpreter"], 3),
+        "bundle_help_over_interpreter": round(median["bundle_help"] - median["interpreter"], 3),
         "first_label_over_backend": round(median["first_label"] - median["backend"], 3),
     }
     if arguments.json:
         print(json.dumps({"median_s": dict(median, **over), "machine": machine_facts()}))
         return
     for name, value in dict(median, **over).items():
-        print(f"{name:<26} {value:6.3f} s")
+        print(f"{name:<28} {value:6.3f} s")
 
 
 def seconds_to_first_line(command):

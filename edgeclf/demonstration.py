@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from edgeclf_runtime.device.child_process import without_working_folder
-from edgeclf_runtime.device.credentials import child_environment
+from edgeclf_runtime.device.process_secrets import child_environment
 from edgeclf_runtime.files.outputs import claim_output, new_folder
 from edgeclf_runtime.images.read import read_image
 

@@ -7,14 +7,15 @@ Python only.  An invalid value raises OptionError.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgeclf_runtime.commands.option_types import PRECISIONS
 from edgeclf_runtime.images.preprocess import RESIZE_MODES
-from edgeclf_runtime.trt import engine_spec
 
 from .errors import OptionError
 from .targets import FLAVORS, TARGETS
+
+if TYPE_CHECKING:
+    from edgeclf_runtime.trt.engine_spec import EngineOptions
 
 FINETUNE = ("head", "full")
 EPOCHS = {"head": 12, "full": 8}
@@ -243,6 +244,8 @@ class BuildOptions:
     retry: bool = option(False, "Rebuild engines that are cached or failed before.")
 
     def __post_init__(self) -> None:
+        from edgeclf_runtime.commands.option_types import PRECISIONS
+
         if self.target is not None and self.target not in TARGETS:
             raise OptionError(f"there is no target {self.target!r}; choose from {', '.join(TARGETS)}")
         if self.precision not in PRECISIONS:
@@ -250,7 +253,10 @@ class BuildOptions:
         self.engine.check()
 
     @property
-    def engine(self) -> engine_spec.EngineOptions:
+    def engine(self) -> EngineOptions:
         """The options of each engine: those fields that have the name of one."""
-        names = [name for name in engine_spec.EngineOptions._fields if hasattr(self, name)]
-        return engine_spec.EngineOptions(**{name: getattr(self, name) for name in names})
+        # Not imported above, since each command imports this module.
+        from edgeclf_runtime.trt.engine_spec import EngineOptions
+
+        names = [name for name in EngineOptions._fields if hasattr(self, name)]
+        return EngineOptions(**{name: getattr(self, name) for name in names})

@@ -121,10 +121,10 @@ def bundle(request) -> Path:
 @pytest.fixture(autouse=True)
 def own_secrets(monkeypatch):
     """Forget after each test the secrets that it made this process hide, such as the word "wrong"."""
-    from edgeclf_runtime.device import credentials
+    from edgeclf_runtime.device import process_secrets
     from edgeclf_runtime.text import redaction
 
-    monkeypatch.setattr(credentials, "_taken", dict(credentials._taken))
+    monkeypatch.setattr(process_secrets, "_taken", dict(process_secrets._taken))
     monkeypatch.setattr(redaction, "_known", dict(redaction._known))
     monkeypatch.setattr(redaction, "_pattern", redaction._pattern)
 

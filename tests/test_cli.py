@@ -63,6 +63,7 @@ def test_help_and_usage_errors_import_nothing_heavy():
         "import sys\nfrom edgeclf.cli import app\n"
         "try: app(sys.argv[1:])\nexcept SystemExit: pass\n"
         "heavy = {'torch', 'cv2', 'numpy', 'lightning', 'onnx', 'onnxruntime', 'matplotlib', 'timm', 'sklearn'}\n"
+        "heavy |= {f'edgeclf_runtime.{name}' for name in ('trt', 'commands', 'device.machine', 'files')}\n"
         "sys.exit(str(heavy & set(sys.modules)))"
     )
     for arguments in (["--help"], ["train", "--help"], ["--version"], ["nonsense"]):

@@ -14,9 +14,13 @@ import importlib
 import os
 import sys
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, List, MutableMapping
 
+# The modules that every start imports do not import typing: on Python 3.6, that would take longer than importing all of
+# them.  Type checkers take this name for true.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, List, MutableMapping
+
     from .bundle.open_bundle import open_bundle
     from .capture.camera import Camera, Frame
     from .capture.open_camera import open_camera
@@ -82,18 +86,18 @@ MAX_IMAGE_SIDE = 1 << 20
 class _LazyModule(ModuleType):
     """Imports a public name on first use; a module's own ``__getattr__`` (PEP 562) needs Python 3.7."""
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> "Any":
         if name not in __all__:
             raise AttributeError("module {!r} has no attribute {!r}".format(__name__, name))
         value = getattr(importlib.import_module("." + _HOMES.get(name, "errors"), __name__), name)
         setattr(self, name, value)
         return value
 
-    def __dir__(self) -> List[str]:
+    def __dir__(self) -> "List[str]":
         return sorted(set(super().__dir__()) | set(__all__))
 
 
-def _limit_opencv_images(environment: MutableMapping[str, str]) -> None:
+def _limit_opencv_images(environment: "MutableMapping[str, str]") -> None:
     """Set the image size limits that OpenCV reads when it is loaded; a smaller limit that is already set is kept."""
     for name, limit in (("PIXELS", MAX_IMAGE_PIXELS), ("WIDTH", MAX_IMAGE_SIDE), ("HEIGHT", MAX_IMAGE_SIDE)):
         name = "OPENCV_IO_MAX_IMAGE_" + name

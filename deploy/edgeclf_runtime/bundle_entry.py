@@ -19,12 +19,15 @@ import importlib.util  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import stat  # noqa: E402
-from types import CodeType, ModuleType  # noqa: E402
-from typing import Any, Dict  # noqa: E402
+
+TYPE_CHECKING = False  # see edgeclf_runtime/__init__.py
+if TYPE_CHECKING:
+    from types import CodeType, ModuleType
+    from typing import Any, Dict
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PACKAGE = "edgeclf_runtime"
-FILES: Dict[str, str] = {}
+FILES: "Dict[str, str]" = {}
 _MAX_BYTES = 8 << 20
 _COPY_AGAIN = "copy the bundle again from where it was made"
 
@@ -38,10 +41,11 @@ class DamagedCode(ImportError):  # noqa: N818 - a finding, as CameraLost
 class Importer(importlib.machinery.SourceFileLoader):
     """Compiles the bundle's modules after comparing their bytes with the manifest."""
 
-    def get_code(self, fullname: str) -> CodeType:
+    def get_code(self, fullname: str) -> "CodeType":
         """Return a module's code, compiled from verified bytes; byte code is neither read nor written."""
         path = self.get_filename(fullname)
-        return compile(verified_bytes(path), path, "exec", dont_inherit=True)
+        name = os.path.relpath(path, HERE).replace(os.sep, "/")
+        return compile(verified_bytes(name), path, "exec", dont_inherit=True)
 
 
 def read(path: str) -> bytes:
@@ -50,17 +54,17 @@ def read(path: str) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return b""
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    try:
+        status = os.fstat(descriptor)
+        # Python allocates as many bytes as are asked for: 8 MiB for each of 200 small files took longer than all else here.
+        return os.read(descriptor, min(status.st_size, _MAX_BYTES)) if stat.S_ISREG(status.st_mode) else b""
+    finally:
         os.close(descriptor)
-        return b""
-    with os.fdopen(descriptor, "rb") as stream:
-        return stream.read(_MAX_BYTES)
 
 
-def verified_bytes(path: str) -> bytes:
-    """Return the bytes of one of the bundle's files; DamagedCode if they differ from the manifest."""
-    name = os.path.relpath(path, HERE).replace(os.sep, "/")
-    data = read(path)
+def verified_bytes(name: str) -> bytes:
+    """Return the bytes of one of the bundle's files, named as in the manifest; DamagedCode if they differ from it."""
+    data = read(HERE + "/" + name)
     if name not in FILES or hashlib.sha256(data).hexdigest() != FILES[name]:
         raise DamagedCode("{}: {} was changed or is missing".format(HERE, name))
     return data
@@ -83,13 +87,13 @@ def read_manifest(sha256: str = "") -> str:
     return found
 
 
-def import_runtime(sha256: str = "") -> ModuleType:
+def import_runtime(sha256: str = "") -> "ModuleType":
     """Import the bundle's runtime, and make all its later imports verified too; see read_manifest()."""
     manifest = read_manifest(sha256)
     for name in sorted(FILES):
         # All at once, so that damage shows before any of them runs, not months later.
         if name.endswith(".py"):
-            verified_bytes(os.path.join(HERE, name))
+            verified_bytes(name)
     folder = os.path.join(HERE, PACKAGE)
     sys.path_hooks.insert(0, _open_folder)
     for entry in [entry for entry in sys.path_importer_cache if _is_inside(entry)]:
@@ -124,11 +128,10 @@ def start() -> None:
     try:
         import_runtime()
         # Absolute: in a bundle this file is a program, not a module of the package.
-        from edgeclf_runtime.__main__ import main
-        from edgeclf_runtime.device.stopping import leave
+        from edgeclf_runtime.__main__ import program
     except DamagedCode as error:
         sys.exit("error: {}; {}".format(error, error.remedy))
-    leave(main(bundle=HERE))
+    program(HERE)
 
 
 if __name__ == "__main__":

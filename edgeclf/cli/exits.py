@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,9 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from edgeclf_runtime.commands.parser import make_parser
-from edgeclf_runtime.device.credentials import hide_arguments, take_environment
-from edgeclf_runtime.device.stopping import stoppable
+from edgeclf_runtime.device.process_secrets import hide_arguments, take_environment
 from edgeclf_runtime.errors import EdgeclfError
 from edgeclf_runtime.text.redaction import redact
 from edgeclf_runtime.text.stdio import open_missing, silence
@@ -66,6 +63,8 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; exit code 0: done, 1: error, 3: a gate was not met, 130: interrupted (typer uses 2 for usage errors)."""
+        from edgeclf_runtime.device.stopping import stoppable  # --help does not get here
+
         try:
             with stoppable(), _printable_usage_errors():
                 return super().invoke(ctx)
@@ -102,7 +101,9 @@ def _has(command: Any, option: str) -> bool:
 
 def device_options() -> set[str]:
     """Return the options of a bundle's own commands."""
-    parser: Any = make_parser(defaultdict(lambda: lambda _: None))
+    from edgeclf_runtime.commands.parser import make_parser
+
+    parser: Any = make_parser()
     commands = parser._subparsers._group_actions[0].choices.values()
     return {option for command in commands for action in command._actions for option in action.option_strings}
 

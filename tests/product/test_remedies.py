@@ -5,7 +5,6 @@ Options of other programs (docker, pip) stand in a table, each with the word tha
 
 import ast
 import re
-from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -44,7 +43,7 @@ def host_options():
 
 
 def device_options():
-    choices = make_parser(defaultdict(lambda: None))._subparsers._group_actions[0].choices
+    choices = make_parser()._subparsers._group_actions[0].choices
     return {
         name: {option for one in command._actions for option in one.option_strings} for name, command in choices.items()
     }

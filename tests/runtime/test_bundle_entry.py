@@ -128,6 +128,19 @@ def test_python_leaves_no_byte_code_in_a_bundle_that_is_imported_as_a_package(co
     subprocess.check_call([sys.executable, "-c", code], env=dict(os.environ, PYTHONPATH=str(copied)))
 
 
+def test_verifying_reads_each_file_once_into_as_much_memory_as_it_has_bytes(copied):
+    program = (
+        "import os, runpy, sys; start = runpy.run_path(sys.argv[1] + '/__main__.py', run_name='start'); asked = []\n"
+        "original = os.read; os.read = lambda file, size: (asked.append(size), original(file, size))[1]\n"
+        "start['import_runtime'](); print(sorted(asked))"
+    )
+    out = subprocess.check_output([sys.executable, "-I", "-c", program, str(copied)], universal_newlines=True)
+    code = [*copied.rglob("*.py"), copied / "manifest.json"]
+    # The package's own file is read once more, when it is imported.
+    again = (copied / "edgeclf_runtime" / "__init__.py").stat().st_size
+    assert json.loads(out) == sorted([path.stat().st_size for path in code] + [again])
+
+
 def test_code_that_is_changed_while_the_program_runs_is_not_imported(copied):
     program = (
         "import runpy, sys; sys.argv = [{0!r}, '--version']; sys.path.insert(0, {0!r})\n"

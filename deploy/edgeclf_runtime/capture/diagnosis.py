@@ -8,7 +8,8 @@ import re
 from typing import TYPE_CHECKING, List, NamedTuple, Sequence, Union
 from urllib.parse import urlsplit
 
-from ..text.addresses import CAMERA_PORTS, secret_spans
+from ..text.addresses import CAMERA_PORTS
+from ..text.secret_patterns import secret_spans
 from .gst_command import launch_command
 from .v4l2.device import cameras
 

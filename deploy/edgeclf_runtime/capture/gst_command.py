@@ -8,8 +8,8 @@ import re
 import shlex
 from typing import List, Tuple
 
-from ..text.addresses import KEY_IN_PATH, is_no_secret, secret_spans
 from ..text.redaction import VARIABLE
+from ..text.secret_patterns import is_key, is_no_secret, secret_spans
 
 # A word as GStreamer's parser (gst/parse/parse.l) defines it: it ends at white space or "!" outside quotation marks.
 _PART = r"\"(?:\\.|[^\"\\])*\"|\\.|[^\s\"\\]"
@@ -64,6 +64,6 @@ def _shown(token: str) -> Tuple[str, bool]:
 
 def _quoted(text: str) -> str:
     if "://" in text or text.startswith("@"):
-        text = "/".join("..." if KEY_IN_PATH.match(part) else part for part in text.split("/"))
+        text = "/".join("..." if is_key(part) else part for part in text.split("/"))
     # gst-launch-1.0 itself escapes the spaces in its arguments.
     return shlex.quote(text.replace("\\ ", " ")) if text else ""

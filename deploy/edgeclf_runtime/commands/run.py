@@ -6,7 +6,8 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional, Sequence, Tuple
 
-from ..device.credentials import CAMERA, MQTT, read_password
+from ..device.credentials import read_password
+from ..device.process_secrets import CAMERA, MQTT
 from ..text.redaction import learn
 from ..text.stdio import write_stderr
 from ..text.terminal import printable, show_message

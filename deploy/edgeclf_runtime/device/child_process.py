@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Mapping, Optional
 
 import edgeclf_runtime
 
-from .credentials import child_environment
+from .process_secrets import child_environment
 
 # Python is started isolated (-I): otherwise a folder "importlib" in the working folder, or in an empty entry of
 # PYTHONPATH, would run here.  Only the built-in sys is imported before the path is the parent's; Python's own entries

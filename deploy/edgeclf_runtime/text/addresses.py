@@ -6,50 +6,36 @@ are shown; anything that could be a secret is left out.
 """
 
 import re
-from typing import Iterable, List, Match, NamedTuple, Optional, Tuple
+from typing import List, Match, NamedTuple, Optional
 from urllib.parse import quote, unquote
+
+from .secret_patterns import (
+    PIPELINE_WORD,
+    PLACEHOLDER,
+    begins_with_ipv6,
+    is_key,
+    is_no_secret,
+    is_secret_name,
+    secret_pairs,
+)
 
 # Default ports by the scheme of a camera's address.
 CAMERA_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
-# Properties and parameters with such names hold secrets.
-_SECRET_WORDS = (
-    "pas|pw|secret|token|key|auth|cred|cookie|header|signature|login|session|streamid|jwt|bearer|hash|phrase|"
-    "(?<![a-z])(?:sig|sid|pin)(?![a-z])"
-)
-_SECRET_NAME = re.compile(_SECRET_WORDS, re.IGNORECASE)
-# In unparsed text, a value ends at a quotation mark, an "&" or white space.  Our own options (--...) name files.
-SECRET_PAIR = re.compile(
-    r"(?<![\w-])(?!--)(?P<name>[\w-]{{0,40}}(?:{})[\w-]{{0,40}})\s*=\s*".format(_SECRET_WORDS)
-    + r"(?P<value>\"(?:\\.|[^\"\\])*\"|'[^']*'|[^\s&'\"]+)",
-    re.IGNORECASE,
-)
 # Parameters that select a camera's stream and hold no secret.
-_SHOWN_PAIR = re.compile(
+_SHOWN_PAIR = (
     r"(?<![a-z0-9])(?:camera|cam|channel|chn|ch|stream|stream_?type|sub_?type|profile|id|resolution|width|height|fps|"
-    r"quality|codec|video|audio|format|type)=[A-Za-z0-9.]{1,12}(?=$|[&;_])",
-    re.IGNORECASE,
+    r"quality|codec|video|audio|format|type)=[A-Za-z0-9.]{1,12}(?=$|[&;_])"
 )
-# Long runs of letters and digits are keys: some cameras' streams are protected only by a secret path.
-KEY_IN_PATH = re.compile(r"(?=[^0-9]*[0-9])(?:[A-Za-z0-9]{16,}|[A-Za-z0-9]{4,}(?:-[A-Za-z0-9]{4,}){2,})\Z")
-# Switches and small numbers, such as an encoder's key-int-max=30, are not secrets, whatever their name.
-_NO_SECRET = re.compile(r"[\"']?(?:true|false|yes|no|[0-9]{1,2})[\"']?", re.IGNORECASE)
-_ADDRESS = re.compile(
+_ADDRESS = (
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:(?P<user>[^:@/?#]*)(?::(?P<password>[^@/?#]*))?@)?"
-    r"(?P<host>\[[0-9a-f:.]+(?:%25[\w.-]+)?\]|[^\[\]:@/?#]+)(?::(?P<port>[0-9]{1,5}))?(?P<tail>[/?#].*)?",
-    re.IGNORECASE | re.DOTALL,
+    r"(?P<host>\[[0-9a-f:.]+(?:%25[\w.-]+)?\]|[^\[\]:@/?#]+)(?::(?P<port>[0-9]{1,5}))?(?P<tail>[/?#].*)?"
 )
-_IPV6_FIRST = re.compile(r"\[[0-9a-f:.]+\](?::[0-9]+)?[/?#]", re.IGNORECASE)
 # RFC 3986, section 3.2.1, without ":", which ends the user name.
-_CODED = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+")
+_CODED = r"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+"
 _NAMED = "@#/?:% []\\"
-PLACEHOLDER = "{password}"
-# A word of a GStreamer pipeline: an assignment with its value, or anything else without white space.
-_WORD = re.compile(r"(?P<name>[\w-]+)\s*=\s*(?P<value>\"(?:\\.|[^\"\\])*\"|(?:\\.|[^\s\\])+)|(?:\\.|[^\s\\])+|\\")
 # Elements, their pads, "!", brackets, and caps without strings.
-_PLAIN_WORD = re.compile(
-    r"[\w.:!(){}-]+|[a-z]+/[\w.+-]+(?:\([\w:]+\))?(?:,[\w-]+=(?:\(\w+\))?[\w./:+-]+)*,?", re.IGNORECASE
-)
-_PLAIN_VALUE = re.compile(r"\"?[\w./:+,()-]*\"?")
+_PLAIN_WORD = r"[\w.:!(){}-]+|[a-z]+/[\w.+-]+(?:\([\w:]+\))?(?:,[\w-]+=(?:\(\w+\))?[\w./:+-]+)*,?"
+_PLAIN_VALUE = r"\"?[\w./:+,()-]*\"?"
 
 
 class Address(NamedTuple):
@@ -105,7 +91,7 @@ def parse_address(text: str) -> Address:
     fault = _uncoded(rest)
     if fault:
         raise ValueError(fault)
-    match = _ADDRESS.fullmatch(text)
+    match = re.fullmatch(_ADDRESS, text, re.IGNORECASE | re.DOTALL)
     if match is None:
         raise ValueError("it does not have this form")
     port = None if match.group("port") is None else int(match.group("port"))
@@ -124,14 +110,14 @@ def _uncoded(rest: str) -> str:
     before, at, _ = rest.rpartition("@")
     user, colon, password = before.partition(":")
     # Without a colon there is no password, and an "@" after the host belongs to the path.
-    if not at or _IPV6_FIRST.match(rest) or (not colon and re.search("[/?#]", user)):
+    if not at or begins_with_ipv6(rest) or (not colon and re.search("[/?#]", user)):
         return ""
-    if all(not part or _CODED.fullmatch(part) for part in (user, password)):
+    if all(not part or re.fullmatch(_CODED, part) for part in (user, password)):
         return ""
     bare = re.sub("%[0-9A-Fa-f]{2}", "", user + password)
     named = ["{!r} as {}".format(letter, quote(letter, safe="")) for letter in _NAMED if letter in bare]
     others = "".join(letter for letter in bare if letter not in _NAMED)
-    if others and not _CODED.fullmatch(others):
+    if others and not re.fullmatch(_CODED, others):
         named.append("everything except A-Z a-z 0-9 - . _ ~ as % and two hexadecimal digits per UTF-8 byte")
     path = "; if its last '@' belongs to the path, write that as %40" if re.search("[/?#]", before) else ""
     return "in its user name and password, write {}{}".format(", ".join(named), path)
@@ -148,14 +134,14 @@ def _shown_tail(tail: str) -> str:
 def _shown_segment(segment: str) -> str:
     if "=" in segment or "&" in segment:
         return _shown_pairs(segment)
-    if ":" in segment or KEY_IN_PATH.match(segment):
+    if ":" in segment or is_key(segment):
         return "..."
     # An "@" would look like the end of a password.
     return segment.replace("@", "%40")
 
 
 def _shown_pairs(text: str) -> str:
-    shown = "&".join(match.group() for match in _SHOWN_PAIR.finditer(text))
+    shown = "&".join(match.group() for match in re.finditer(_SHOWN_PAIR, text, re.IGNORECASE))
     return shown if len(shown) == len(text) else (shown + "&..." if shown else "..." if text else "")
 
 
@@ -169,7 +155,7 @@ def shown_uri(text: str) -> str:
             return parse_address(text.replace(PLACEHOLDER, "...")).shown
         except ValueError:
             return "{}://...".format(scheme if re.fullmatch(r"[\w+.-]+", scheme) else "")
-    if re.search(":.*@", text, re.DOTALL) or SECRET_PAIR.search(text):
+    if re.search(":.*@", text, re.DOTALL) or any(secret_pairs(text)):
         return re.split("[:=]", text)[0] + "..."
     return text
 
@@ -178,7 +164,7 @@ def shown_pipeline(pipeline: str) -> str:
     """Return a GStreamer pipeline without secrets: its elements, and the values that are not secret."""
     shown: List[str] = []
     hidden = False
-    for match in _WORD.finditer(pipeline):
+    for match in re.finditer(PIPELINE_WORD, pipeline):
         word = _shown_word(match)
         # Words between a secret and the next element may belong to the secret, if it has spaces and is not quoted.
         if word == "!" or match.group("name"):
@@ -190,12 +176,12 @@ def shown_pipeline(pipeline: str) -> str:
 def _shown_word(match: "Match[str]") -> str:
     name, value = match.group("name"), match.group("value")
     if name is None:
-        return match.group() if _PLAIN_WORD.fullmatch(match.group()) else "..."
-    if _SECRET_NAME.search(name) and not is_no_secret(value):
+        return match.group() if re.fullmatch(_PLAIN_WORD, match.group(), re.IGNORECASE) else "..."
+    if is_secret_name(name) and not is_no_secret(value):
         return name + "=..."
     if "://" in value:
         return "{}={}".format(name, shown_uri(value.strip('"')))
-    return "{}={}".format(name, value if _PLAIN_VALUE.fullmatch(value) else "...")
+    return "{}={}".format(name, value if re.fullmatch(_PLAIN_VALUE, value) else "...")
 
 
 def fill_password(text: str, password: str) -> str:
@@ -206,7 +192,7 @@ def fill_password(text: str, password: str) -> str:
     coded = quote(password, safe="")
     scheme, _, rest = text.partition("://")
     if scheme.lower() == "gst":
-        return scheme + "://" + _WORD.sub(lambda word: _fill_word(word, password, coded), rest)
+        return scheme + "://" + re.sub(PIPELINE_WORD, lambda word: _fill_word(word, password, coded), rest)
     if PLACEHOLDER in text:
         return text.replace(PLACEHOLDER, coded)
     address = parse_address(text)
@@ -236,39 +222,3 @@ def _wrapped(password: str) -> str:
         return password
     coded = "".join("\\{:03o}".format(byte) for byte in password.encode("utf-8"))
     return '"{}"'.format(coded)
-
-
-def secret_spans(text: str) -> List[Tuple[int, int]]:
-    """Return the (start, end) positions of secrets in one argument or address as the user gave it."""
-    spans = [match.span("value") for match in SECRET_PAIR.finditer(text)]
-    scheme, separator, rest = text.partition("://")
-    if separator and re.search(r"(^|=)\s*gst\Z", scheme, re.IGNORECASE):
-        start = len(scheme) + len(separator)
-        for word in _WORD.finditer(rest):
-            if word.group("value") and "://" in word.group("value"):
-                at = start + word.start("value")
-                spans += [(at + first, at + last) for first, last in secret_spans(word.group("value"))]
-    else:
-        # Also without "://": the user may have forgotten it.
-        rest = rest if separator else text
-        colon, at = rest.find(":"), rest.rfind("@")
-        if 0 <= colon < at and not _IPV6_FIRST.match(rest):
-            start = len(text) - len(rest)
-            spans.append((start + colon + 1, start + at))
-    return _merged((first, last) for first, last in spans if text[first:last].strip("\"'") not in ("", PLACEHOLDER))
-
-
-def is_no_secret(value: str) -> bool:
-    """Whether a value is a switch or a small number, which is never a password."""
-    return _NO_SECRET.fullmatch(value) is not None
-
-
-def _merged(spans: Iterable[Tuple[int, int]]) -> List[Tuple[int, int]]:
-    """Return the spans in order, with overlapping ones merged."""
-    merged: List[Tuple[int, int]] = []
-    for first, last in sorted(spans):
-        if merged and first <= merged[-1][1]:
-            before = merged.pop()
-            first, last = before[0], max(last, before[1])
-        merged.append((first, last))
-    return merged

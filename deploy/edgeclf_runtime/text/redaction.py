@@ -4,27 +4,31 @@ It works in two ways.  Known secrets are removed anywhere in a text, in any form
 in Basic authorization).  Whatever looks like a password in an address or a parameter is removed as well.
 """
 
-import base64
 import json
 import re
-from typing import Dict, Match, Optional, Pattern
-from urllib.parse import quote, quote_plus, unquote
 
-from .addresses import PLACEHOLDER, SECRET_PAIR, is_no_secret, secret_spans
+from .secret_patterns import PLACEHOLDER, is_no_secret, replace_secret_pairs, secret_spans
+
+TYPE_CHECKING = False  # see edgeclf_runtime/__init__.py
+if TYPE_CHECKING:
+    from typing import Dict, Match, Optional, Pattern
 
 HIDDEN = "***"
 VARIABLE = "$EDGECLF_CAMERA_PASSWORD"  # replaces the password in commands that we suggest
 # Shorter secrets occur in any text by chance.
 _SHORTEST, _SHORT = 3, 8
-_known: Dict[str, None] = {}
-_pattern: Optional["Pattern[str]"] = None
+_known: "Dict[str, None]" = {}
+_pattern: "Optional[Pattern[str]]" = None
 # Up to the last "@" of a word; the placeholder USER in our own messages is kept.
-_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,20}://)(?!\[?USER\b)[^\s'\"<>]*@")
+_USER = r"([A-Za-z][A-Za-z0-9+.-]{0,20}://)(?!\[?USER\b)[^\s'\"<>]*@"
 
 
-def protect(secret: str, user: Optional[str] = None) -> None:
+def protect(secret: str, user: "Optional[str]" = None) -> None:
     """Remove a secret from everything that :func:`redact` sees from now on."""
     global _pattern
+    import base64  # not at the top: slow to import, and needed only if there is a secret
+    from urllib.parse import quote, quote_plus, unquote
+
     forms = {secret, unquote(secret)}
     for form in list(forms):
         coded = quote(form, safe="", errors="replace")
@@ -61,8 +65,9 @@ def redact(text: str) -> str:
     """Return a text without this process's secrets, and without anything that looks like one."""
     if _pattern is not None:
         text = _pattern.sub(HIDDEN, text)
-    text = _USER.sub(r"\1" + HIDDEN + "@", text)
-    return SECRET_PAIR.sub(_without_value, text)
+    if "://" in text and "@" in text:
+        text = re.sub(_USER, r"\1" + HIDDEN + "@", text)
+    return replace_secret_pairs(_without_value, text)
 
 
 def _without_value(match: "Match[str]") -> str:

@@ -2,33 +2,38 @@
 
 A file name, a label or a library's message can hold escape sequences, line breaks and characters that change the
 writing direction.  They are shown escaped, as Python writes them: ``\\x1b``.
+
+Every start imports this module, so what ``--help`` does not need is imported where it is used.
 """
 
-import re
 import sys
-import threading
-import traceback
-import unicodedata
-from types import TracebackType
-from typing import Any, BinaryIO, Optional, Type
 
 from .redaction import redact
 from .stdio import write_stderr
 
+TYPE_CHECKING = False  # see edgeclf_runtime/__init__.py
+if TYPE_CHECKING:
+    import threading
+    from types import TracebackType
+    from typing import Any, BinaryIO, Optional, Type
+
 # Control characters, format characters (zero width, direction), halves of surrogate pairs, line and paragraph separators.
 _INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 # Letters and marks that are drawn as nothing, whatever their category.  Selectors between text and emoji are kept.
-_BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180e\u2800\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef"
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0").union(
+    map(chr, [*range(0x180B, 0x180F), *range(0xFE00, 0xFE0E), *range(0xE0100, 0xE01F0)])
+)
 _LONGEST_LINE = 1 << 16
-_IS_BLANK = re.compile("[{}]".format(_BLANK))
 
 
 def is_invisible(letter: str) -> bool:
     """Whether a character shows nothing or controls the terminal; a space counts as visible."""
-    return unicodedata.category(letter) in _INVISIBLE or _IS_BLANK.match(letter) is not None
+    import unicodedata
+
+    return unicodedata.category(letter) in _INVISIBLE or letter in _BLANK
 
 
-def printable(text: Any, newline: str = "\\n") -> str:
+def printable(text: "Any", newline: str = "\\n") -> str:
     """Return a text with every invisible character escaped.
 
     newline     replaces each line break.  The default, an escaped one, makes the text one line; "\\n" keeps line breaks;
@@ -38,7 +43,7 @@ def printable(text: Any, newline: str = "\\n") -> str:
 
 
 def _escape(line: str) -> str:
-    if line.isprintable() and not _IS_BLANK.search(line):
+    if line.isprintable() and _BLANK.isdisjoint(line):
         return line
     return "".join(
         letter.encode("unicode_escape").decode("ascii") if is_invisible(letter) else letter for letter in line
@@ -47,7 +52,7 @@ def _escape(line: str) -> str:
 
 def printable_json(text: str) -> str:
     """Return JSON text with the invisible characters in its strings escaped as JSON does it; its value stays the same."""
-    if text.isprintable() and not _IS_BLANK.search(text):
+    if text.isprintable() and _BLANK.isdisjoint(text):
         return text
     # Outside of strings, JSON's only invisible characters are line breaks and tabs.
     return "".join(_json_escape(letter) if letter not in "\n\t" and is_invisible(letter) else letter for letter in text)
@@ -58,38 +63,42 @@ def _json_escape(letter: str) -> str:
     return "".join("\\u{:04x}".format(units[at] << 8 | units[at + 1]) for at in range(0, len(units), 2))
 
 
-def encodable(text: str, stream: Any) -> str:
+def encodable(text: str, stream: "Any") -> str:
     """Return a text that the stream's encoding can hold: on devices it is often ASCII; labels and file names may not be."""
     encoding = getattr(stream, "encoding", None) or "ascii"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
-def message(text: Any) -> str:
+def message(text: "Any") -> str:
     """Return a message as stderr and logs show it: without secrets, with every line but the first indented."""
     return printable(redact(str(text)), "\n  ")
 
 
-def show_message(text: Any) -> None:
+def show_message(text: "Any") -> None:
     """Print a message to stderr."""
     write_stderr(message(text) + "\n")
 
 
-def show_exception(kind: Type[BaseException], error: BaseException, trace: Optional[TracebackType]) -> None:
+def show_exception(kind: "Type[BaseException]", error: BaseException, trace: "Optional[TracebackType]") -> None:
     """Print an uncaught exception to stderr, as ``sys.excepthook`` does."""
+    import traceback
+
     show_message("".join(traceback.format_exception(kind, error, trace)).rstrip())
 
 
-def relay(stream: BinaryIO) -> threading.Thread:
+def relay(stream: "BinaryIO") -> "threading.Thread":
     """Print what a child process writes to its stderr, a pipe, as messages; return the thread that does it.
 
     OpenCV, FFmpeg and GStreamer quote addresses with their passwords, and names unescaped.
     """
+    import threading
+
     thread = threading.Thread(target=_relay, args=(stream,), name="stderr of a child", daemon=True)
     thread.start()
     return thread
 
 
-def _relay(stream: BinaryIO) -> None:
+def _relay(stream: "BinaryIO") -> None:
     with stream:
         for line in iter(lambda: stream.readline(_LONGEST_LINE), b""):
             show_message(printable(line.decode("utf-8", "backslashreplace").rstrip("\n")))

@@ -1,6 +1,8 @@
 import argparse
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,9 +14,8 @@ import pytest
 
 import edgeclf_runtime
 from edgeclf_runtime import __version__
-from edgeclf_runtime.__main__ import COMMANDS
 from edgeclf_runtime.classify.classifier import Classifier
-from edgeclf_runtime.commands.parser import make_parser
+from edgeclf_runtime.commands.parser import _terminal_width, make_parser
 from tests.support.films import avi
 from tests.support.pictures import encode, noise, png_bomb
 from tests.support.sealing import NONE_ALLOWED, flip_byte, rename_labels, reseal
@@ -103,6 +104,69 @@ def test_help_answers_without_loading_anything():
     assert "classify frames until the source ends" in out
     assert "'numpy'" not in out
     assert "'cv2'" not in out
+
+
+STARTING = (
+    "__main__ commands commands.parser device device.process_secrets errors text text.redaction text.secret_patterns "
+    "text.stdio text.terminal"
+)
+SLOW_TO_IMPORT = (
+    "base64 ipaddress logging numpy pathlib shutil signal subprocess traceback typing unicodedata urllib.parse"
+)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["nonsense"]])
+def test_a_start_without_a_command_imports_few_modules(bundle, words):
+    done = subprocess.run(
+        # Verbose, and without this machine's site-packages, whose *.pth files may import anything.
+        [sys.executable, "-I", "-S", "-v", str(bundle), *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    imported = set(re.findall(r"^import '?([\w.]+)", done.stderr.decode("utf-8"), re.MULTILINE))
+    own = {name for name in imported if name.startswith("edgeclf_runtime")}
+    assert own == {"edgeclf_runtime." + name for name in STARTING.split()}
+    assert "argparse" in imported
+    assert not imported & set(SLOW_TO_IMPORT.split())
+
+
+def test_help_compiles_no_regular_expression_of_the_runtime():
+    program = (
+        "import re, sys; ours = []; original = re._compile\n"
+        "def compile_and_note(pattern, flags):\n"
+        "    caller = sys._getframe(2).f_globals['__name__']\n"
+        "    ours.extend([caller] if caller.startswith('edgeclf_runtime') else [])\n"
+        "    return original(pattern, flags)\n"
+        "re._compile = compile_and_note\n"
+        "from edgeclf_runtime.__main__ import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: print(ours)\n"
+        "from edgeclf_runtime.text.redaction import redact; redact('a=b'); print(ours)"
+    )
+    out = subprocess.check_output([sys.executable, "-c", program]).decode("utf-8")
+    assert out.splitlines()[-2:] == ["[]", "['edgeclf_runtime.text.secret_patterns']"]
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["nonsense"], ["ru"], ["-x", "run"]])
+@pytest.mark.parametrize("bundle_argument", [None, "pets.edge"])
+def test_a_parser_for_one_command_line_says_what_the_whole_parser_says(words, bundle_argument, capsys):
+    commands = next(action for action in make_parser()._actions if action.dest == "name").choices
+    for line in [words, *[[name, *words] for name in commands]]:
+        said = []
+        for argv in (None, line):
+            try:
+                end = vars(make_parser(bundle_argument, argv).parse_args(line))
+            except SystemExit as exit:
+                end = exit.code
+            said.append((end, capsys.readouterr()))
+        assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("columns", ["", "0", "-5", "60", "wide", "\u00b2"])
+def test_the_help_is_as_wide_as_the_terminal(columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    assert _terminal_width() == shutil.get_terminal_size().columns
 
 
 def test_info_shows_what_the_bundle_holds(cli, bundle):
@@ -276,7 +340,7 @@ def test_a_run_of_a_film_that_was_cut_off_keeps_its_results_and_ends_with_1(cli,
 
 def options_of_one_value():
     """Each command's options with one value, and a valid value."""
-    parser = make_parser(dict.fromkeys(COMMANDS), "a.edge")
+    parser = make_parser("a.edge")
     commands = next(action for action in parser._actions if action.dest == "name").choices
     for name, command in sorted(commands.items()):
         for action in command._actions:

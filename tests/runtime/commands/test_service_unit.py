@@ -138,15 +138,11 @@ ALL_OPTIONS = (
 
 
 def parse(words):
-    class Any(dict):
-        def __missing__(self, key):
-            return None
-
     joined = []
     for word in words:
         # argparse takes what begins with a dash for an option, unless it is joined to its own.
         joined += [joined.pop() + "=" + word] if word in ("-x", "--z", "-b.jsonl") else [word]
-    return vars(make_parser(Any(), "pets.edge").parse_args(["run", *joined]))
+    return vars(make_parser("pets.edge").parse_args(["run", *joined]))
 
 
 def test_every_option_of_run_means_the_same_in_a_unit():

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from edgeclf_runtime.__main__ import COMMANDS
+from edgeclf_runtime.commands.dispatch import COMMANDS
 from edgeclf_runtime.commands.parser import make_parser
 from edgeclf_runtime.text.logs import LEVELS
 from tests.support.starting import output_of, start
@@ -20,7 +20,7 @@ RUN = ("run", "--source", "test://", "--model", "fp32", "--backend", "onnxruntim
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_has_the_options_and_their_help(command, capsys):
     with pytest.raises(SystemExit):
-        make_parser(COMMANDS, "x.edge").parse_args([command, "--help"])
+        make_parser("x.edge").parse_args([command, "--help"])
     out = capsys.readouterr().out
     assert "--log-level" in out
     assert "--verbose" in out

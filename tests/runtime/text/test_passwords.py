@@ -12,7 +12,8 @@ import pytest
 
 from edgeclf_runtime.capture.diagnosis import diagnosis
 from edgeclf_runtime.capture.open_camera import find_source, open_camera
-from edgeclf_runtime.device.credentials import CAMERA, MQTT, child_environment, read_password
+from edgeclf_runtime.device.credentials import read_password
+from edgeclf_runtime.device.process_secrets import CAMERA, MQTT, child_environment
 from edgeclf_runtime.errors import CameraError, EdgeclfError, OptionError, OutputError
 from edgeclf_runtime.sinks import open_sink
 from edgeclf_runtime.text import redaction
@@ -442,10 +443,11 @@ def test_a_usage_error_does_not_show_a_password(fails, arguments):
 def test_an_unexpected_exception_does_not_show_a_password():
     script = (
         "import sys\n"
-        "from edgeclf_runtime import __main__ as device\n"
+        "from edgeclf_runtime.__main__ import main\n"
+        "from edgeclf_runtime.commands.dispatch import COMMANDS\n"
         "def fail(arguments): raise RuntimeError('cannot open ' + arguments.source + '\\n\\x1b]0;title\\x07')\n"
-        "device.COMMANDS['run'] = fail\n"
-        "device.main(sys.argv[1:], 'x.edge')"
+        "COMMANDS['run'] = fail\n"
+        "main(sys.argv[1:], 'x.edge')"
     )
     command = [sys.executable, "-c", script, "run", "--source", "rtsp://admin:hun ter@host/x"]
     process = subprocess.Popen(

@@ -15,7 +15,8 @@ from ...capture.open_camera import find_camera
 from ...classify.decision import allowed_places
 from ...classify.selection import candidates
 from ...device.child_process import find_program
-from ...device.credentials import CAMERA, LIVE, MQTT, read_password, secret_bytes
+from ...device.credentials import read_password
+from ...device.process_secrets import CAMERA, LIVE, MQTT, secret_bytes
 from ...device.remedies import install
 from ...errors import EdgeclfError, OptionError
 from ...runners import backend_version

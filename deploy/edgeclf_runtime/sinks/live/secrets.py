@@ -3,8 +3,8 @@
 import re
 from typing import TYPE_CHECKING, Optional, Union
 
-from ...device.credentials import LIVE as TOKEN_VARIABLE
-from ...device.credentials import secret_bytes
+from ...device.process_secrets import LIVE as TOKEN_VARIABLE
+from ...device.process_secrets import secret_bytes
 from ...errors import DependencyError, OptionError
 from ...files.read import read_bytes
 from ..certificates import load_pair, require_tls12

@@ -4,7 +4,8 @@ import os
 from typing import Any, Dict, Optional
 from urllib.parse import quote
 
-from ...device.credentials import MQTT, check_password, password_from
+from ...device.credentials import check_password, password_from
+from ...device.process_secrets import MQTT
 from ...errors import OutputError
 from ...files.user_folders import state_folder
 from ...text import addresses

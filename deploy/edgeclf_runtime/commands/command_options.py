@@ -1,0 +1,152 @@
+"""Options of the device's commands."""
+
+import argparse
+from typing import Any, Callable, Dict
+
+from ..text.logs import LEVELS
+from .option_types import PRECISIONS, core, positive, size
+from .run_options import add_backend, add_choice, add_decision, add_device_name, add_run
+
+
+def add_options(parser: argparse.ArgumentParser, command: str, names_bundle: bool) -> None:
+    """Add a command's options and arguments.
+
+    names_bundle    whether the bundle is an argument
+    """
+    if names_bundle:
+        nargs = "?" if command == "doctor" else None
+        parser.add_argument("bundle", metavar="NAME.edge", nargs=nargs, help="the bundle's folder")
+    parser.add_argument("--json", action="store_true", help="write JSON to stdout")
+    _add_log(parser)
+    if command in _OPTIONS:
+        _OPTIONS[command](parser)
+
+
+def _add_log(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--verbose", "-v", action="store_true", help="same as --log-level info")
+    parser.add_argument(
+        "--log-level",
+        choices=LEVELS,
+        help="log messages of this level and above to stderr, with times unless systemd's journal adds them "
+        "(default: warning, without times)",
+    )
+
+
+def _add_build(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", metavar="NAME", help="build only this model of the bundle; info lists them (default: all)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="best",
+        help="build only models of this precision; best: build all, and remember the fastest that passes the golden images "
+        "(default: best)",
+    )
+    parser.add_argument(
+        "--workspace",
+        type=positive,
+        metavar="MB",
+        help="memory for a build in MB (default: based on the GPU's memory)",
+    )
+    parser.add_argument(
+        "--retry", action="store_true", help="build even if the engine is cached, or failed to build before"
+    )
+    parser.add_argument(
+        "--level",
+        type=int,
+        choices=range(6),
+        metavar="0-5",
+        help="TensorRT's optimization level, from TensorRT 8.6 on (default: 3)",
+    )
+    parser.add_argument(
+        "--dla",
+        type=core,
+        metavar="CORE",
+        help="DLA core, 0 or 1, for the layers that it supports; the GPU runs the others (default: GPU only)",
+    )
+    parser.add_argument(
+        "--calibrator",
+        action="store_true",
+        help="make INT8 with TensorRT's calibrator and calibration.cache, up to TensorRT 10 (default: from the Q/DQ file)",
+    )
+    parser.add_argument(
+        "--calibration",
+        metavar="FOLDER",
+        help="calibrate with the images in this folder, instead of calibration.cache",
+    )
+    parser.add_argument(
+        "--version-compatible",
+        action="store_true",
+        help="make engines that later TensorRT versions can use too; slower",
+    )
+    parser.add_argument(
+        "--hardware-compatible",
+        action="store_true",
+        help="make engines that other Ampere or newer GPUs can use too; slower",
+    )
+
+
+def _add_classify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="an image file, a folder of images (without its subfolders), or a pattern such as 'photos/**/*.jpg'",
+    )
+    add_choice(parser)
+    add_decision(parser)
+    add_device_name(parser)
+
+
+def _add_service(parser: argparse.ArgumentParser) -> None:
+    service = parser.add_argument_group("service")
+    _add_service_name(service)
+    service.add_argument(
+        "--user",
+        default="edgeclf",
+        metavar="NAME",
+        help="account of the service, created if it does not exist (default: edgeclf)",
+    )
+    service.add_argument(
+        "--no-start", dest="start", action="store_false", help="do not start the service before the next boot"
+    )
+    service.add_argument(
+        "--overwrite", action="store_true", help="replace a unit even if install-service did not make it"
+    )
+    add_run(parser)
+
+
+def _add_service_name(parser: Any) -> None:
+    parser.add_argument(
+        "--name", dest="service_name", metavar="NAME", help="name of the service (default: the bundle's name)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the steps without carrying them out")
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--repeat", type=positive, default=100, metavar="N", help="number of frames to measure per model (default: 100)"
+    )
+    parser.add_argument(
+        "--warmup",
+        type=positive,
+        default=10,
+        metavar="N",
+        help="number of frames before each measurement (default: 10)",
+    )
+    parser.add_argument(
+        "--size", type=size, default=(1280, 720), metavar="WxH", help="size of the frames (default: 1280x720)"
+    )
+    add_backend(parser)
+
+
+_OPTIONS: Dict[str, Callable[[argparse.ArgumentParser], None]] = {
+    "selftest": add_choice,
+    "build": _add_build,
+    "classify": _add_classify,
+    "run": add_run,
+    "bench": _add_bench,
+    "install-service": _add_service,
+    "uninstall-service": _add_service_name,
+}

@@ -79,7 +79,9 @@ def train(
     """
     options = options or TrainOptions()
     claim_output(output, overwrite, RUN_FILE)
-    dataset, report = check_for_training(load_dataset(data, options.split), options.skip_unreadable)
+    dataset, report = check_for_training(
+        load_dataset(data, options.split), options.skip_unreadable, options.image_size, options.resize
+    )
     found = tuple(str(finding) for finding in report.findings)
     for line in found:
         say(line)

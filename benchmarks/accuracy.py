@@ -92,10 +92,10 @@ def evaluate_run(path: Path) -> list[dict[str, Any]]:
         rows.append(
             {
                 "run": str(path),
-                "name": run.facts["options"]["backbone"],
+                "name": run.facts["model"]["name"] if run.imported else run.facts["options"]["backbone"],
                 "data": run.name,
                 "size": [run.preprocessing.width, run.preprocessing.height],
-                "finetune": run.facts["options"]["finetune"],
+                "finetune": run.facts["options"].get("finetune"),
                 "model": model,
                 "images": len(truth),
                 "accuracy": round(right / len(truth), 6),

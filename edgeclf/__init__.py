@@ -1,6 +1,6 @@
 """Turns a folder of photographs into an image classifier that runs on a small device's camera.
 
-Every subcommand of ``edgeclf`` is a function of the same name here.  Each name is imported on
+Every subcommand of ``edgeclf`` is a function of the same name here (``import``, a word of Python's own, is ``import_model``).  Each name is imported on
 first use, so that ``import edgeclf`` is fast.  Nothing is downloaded and nothing is reported to
 anyone: see SECURITY.md.
 """
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .deployment.bundling import BundleReport, bundle
     from .deployment.engines import BuildReport, build
     from .deployment.export import ExportReport, export
+    from .deployment.import_model import ImportReport, import_model
     from .errors import (
         BackendError,
         BundleError,
@@ -38,7 +39,15 @@ if TYPE_CHECKING:
     )
     from .evaluation.evaluate import Evaluation, evaluate
     from .evaluation.predict import Prediction, predict
-    from .options import BuildOptions, BundleOptions, CalibrateOptions, QuantizeOptions, SplitOptions, TrainOptions
+    from .options import (
+        BuildOptions,
+        BundleOptions,
+        CalibrateOptions,
+        ImportOptions,
+        QuantizeOptions,
+        SplitOptions,
+        TrainOptions,
+    )
     from .quantization.quantize import quantize
     from .quantization.report import QuantizeReport
     from .training.runs import Run, read_run
@@ -66,6 +75,8 @@ __all__ = [
     "Finding",
     "GateError",
     "ImageError",
+    "ImportOptions",
+    "ImportReport",
     "ModelError",
     "OptionError",
     "OutputError",
@@ -86,6 +97,7 @@ __all__ = [
     "demo",
     "evaluate",
     "export",
+    "import_model",
     "load_dataset",
     "predict",
     "quantize",
@@ -103,6 +115,7 @@ _NAMES = {
     "deployment.bundling": ("BundleReport", "bundle"),
     "deployment.engines": ("BuildReport", "build"),
     "deployment.export": ("ExportReport", "export"),
+    "deployment.import_model": ("ImportReport", "import_model"),
     "errors": (
         "BackendError",
         "BundleError",
@@ -119,7 +132,15 @@ _NAMES = {
     ),
     "evaluation.evaluate": ("Evaluation", "evaluate"),
     "evaluation.predict": ("Prediction", "predict"),
-    "options": ("BuildOptions", "BundleOptions", "CalibrateOptions", "QuantizeOptions", "SplitOptions", "TrainOptions"),
+    "options": (
+        "BuildOptions",
+        "BundleOptions",
+        "CalibrateOptions",
+        "ImportOptions",
+        "QuantizeOptions",
+        "SplitOptions",
+        "TrainOptions",
+    ),
     "quantization.quantize": ("quantize",),
     "quantization.report": ("QuantizeReport",),
     "training.runs": ("Run", "read_run"),

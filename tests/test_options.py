@@ -8,6 +8,7 @@ import typer
 from edgeclf import options
 from edgeclf.calibration import rules
 from edgeclf.cli.typer_options import with_options
+from edgeclf.graph import contract
 from edgeclf.options import option
 from edgeclf.quantization import ranges
 
@@ -72,3 +73,4 @@ def test_options_are_filled_by_name(kind):
 def test_names_are_those_of_what_implements_them():
     assert tuple(rules.RULES) == options.RULES
     assert tuple(ranges.METHODS) == options.METHODS
+    assert tuple(contract.RANGES) == options.PIXEL_RANGES

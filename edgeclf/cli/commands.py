@@ -24,6 +24,7 @@ from ..options import (
     BundleOptions,
     CalibrateOptions,
     CheckOptions,
+    ImportOptions,
     QuantizeOptions,
     TrainOptions,
 )
@@ -52,7 +53,9 @@ Data = Annotated[
     ),
 ]
 Model = Annotated[str, typer.Argument(metavar="MODEL", parser=expand_home, help="A run, an ONNX file or a bundle.")]
-RunFolder = Annotated[str, typer.Argument(metavar="RUN", parser=expand_home, help="A folder made by edgeclf train.")]
+RunFolder = Annotated[
+    str, typer.Argument(metavar="RUN", parser=expand_home, help="A folder made by edgeclf train or import.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier output of edgeclf.")]
 Name = Annotated[Optional[str], typer.Option("--name", help="A model of the bundle or run, such as fp32 or int8-cpu.")]
@@ -160,6 +163,42 @@ def export(
 
     _show(function(run, output, overwrite), json)
     _next(json, "edgeclf quantize", run)
+
+
+@app.command(
+    "import",
+    epilog="Example: edgeclf import model.onnx --labels labels.txt --data photos/ --output runs/imported "
+    "--color RGB --range 0-1 --mean imagenet --std imagenet --resize crop",
+)
+@with_options(ImportOptions)
+def import_model(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", parser=expand_home, help="An ONNX file, or a TorchScript file.")
+    ],
+    output: Annotated[str, typer.Option(parser=expand_home, help="Folder of the run; it must not exist yet.")],
+    options: ImportOptions,
+    data: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="DATA",
+            parser=expand_home,
+            help="Labeled images: accuracy is measured on them, and quantize and bundle need them.",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Make a run of a classifier that another program trained.
+
+    The model is compared with the original.  With --data, accuracy is measured too; exit code 3 if another color order or
+    normalization is evidently right.
+    """
+    from .. import import_model as function
+
+    _show(function(model, output, options, data, overwrite), json)
+    _next(
+        json, "edgeclf quantize" if data else "edgeclf evaluate", output, *([] if data else ["DATA", "--split", "all"])
+    )
 
 
 @app.command(epilog="Example: edgeclf calibrate photos/ --output calibration/photos --rule diverse --model runs/first")

@@ -230,11 +230,11 @@ def _dataset(name: str, root: Path, samples: list[Sample], labels: Iterable[str]
         except UnicodeEncodeError:
             raise DataError(f"the name {os.fsencode(sample.path)!r} is not in UTF-8; rename it") from None
     labels = {sample.label for sample in samples}.union(labels)
-    _check_labels(name, labels)
+    check_labels(name, labels)
     return Dataset(name, root, tuple(sorted(labels)), tuple(samples))
 
 
-def _check_labels(name: str, labels: set[str]) -> None:
+def check_labels(name: str, labels: set[str]) -> None:
     """Refuse labels that control a terminal, break lines or look like others; every bundle would contain them."""
     for label in sorted(labels):
         if any(is_invisible(letter) and letter not in _JOINERS for letter in label):

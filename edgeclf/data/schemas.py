@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from edgeclf_runtime.bundle.manifest import LABEL, MODEL_NAME, PREPROCESSING, SHA256
-from edgeclf_runtime.files.schema import any_json, constant, integer, list_of, mapping, nullable, number, record, text
+from edgeclf_runtime.files.schema import (
+    Check,
+    any_json,
+    constant,
+    integer,
+    list_of,
+    mapping,
+    nullable,
+    number,
+    record,
+    text,
+)
 
 from ..options import SPLIT_METHODS
 
@@ -11,7 +22,11 @@ RUN_FORMAT = "edgeclf-run"
 RUN_FORMAT_VERSION = 1
 MAX_JSON_BYTES = 64 << 20
 
-_LABELS = list_of(LABEL, 1, 100000, unique=True)
+MOST_LABELS = 100_000
+_LABELS = list_of(LABEL, 1, MOST_LABELS, unique=True)
+IMPORTED = "imported"
+"""The ``kind`` of a run whose model another program trained; a trained run has no ``kind``."""
+
 _SHARE = number(above=0, high=0.9)
 SPLIT = nullable(
     record(
@@ -27,27 +42,42 @@ SPLIT = nullable(
     )
 )
 
+_DATA = record(
+    {
+        "name": text(),
+        "root": text(most=4096),
+        "split": SPLIT,
+        "split_sha256": SHA256,
+        "images": mapping(text(), integer(0)),
+    },
+    others=True,
+)
+_EVERY_RUN: dict[str, Check] = {
+    "format": constant(RUN_FORMAT),
+    "format_version": integer(1, RUN_FORMAT_VERSION),
+    "labels": _LABELS,
+    "preprocessing": PREPROCESSING,
+    "metrics": mapping(text(), any_json),
+    "versions": mapping(text(), text()),
+}
 RUN = record(
     {
-        "format": constant(RUN_FORMAT),
-        "format_version": integer(1, RUN_FORMAT_VERSION),
-        "labels": _LABELS,
-        "preprocessing": PREPROCESSING,
+        **_EVERY_RUN,
         "options": record(
             {"backbone": text(), "image_size": nullable(integer(1))}, optional=("image_size",), others=True
         ),
-        "data": record(
-            {
-                "name": text(),
-                "root": text(most=4096),
-                "split": SPLIT,
-                "split_sha256": SHA256,
-                "images": mapping(text(), integer(0)),
-            },
-            others=True,
-        ),
-        "metrics": mapping(text(), any_json),
-        "versions": mapping(text(), text()),
+        "data": _DATA,
+    },
+    others=True,
+)
+
+IMPORTED_RUN = record(
+    {
+        **_EVERY_RUN,
+        "kind": constant(IMPORTED),
+        "options": mapping(text(), any_json),
+        "model": record({"name": text(), "sha256": nullable(SHA256)}, others=True),
+        "data": nullable(_DATA),
     },
     others=True,
 )

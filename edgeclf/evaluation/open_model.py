@@ -52,14 +52,16 @@ def open_model(
 ) -> OpenModel:
     """Open a run, an ONNX file or a bundle.
 
-    name: a model of a bundle, or of a run: "torch" (the default), or the name of an exported file,
-    such as "int8-cpu".  at_once: inferences that will run at the same time.  Raises ModelError if ``model`` is none of
+    name: a model of a bundle, or of a run: "torch" (the default, unless the run was imported), or the name of an exported
+    file, such as "int8-cpu" or "fp32".  at_once: inferences that will run at the same time.  Raises ModelError if ``model`` is none of
     the three, or has no model of that name.
     """
     path = Path(model)
     if (path / RUN_FILE).is_file():
         run = read_run(path)
-        if name in (None, "torch"):
+        if name is None:
+            name = "fp32" if run.imported else "torch"
+        if name == "torch":
             return _from_run(run, top_k, threshold or 0.0)
         file = model_file(name)
         if name not in ("fp32", *FLAVORS) and not (path / file).is_file():

@@ -204,7 +204,10 @@ def _cache_method(found: Mapping[str, Candidate]) -> str:
     return methods.get("int8-tensorrt", next(iter(methods.values()), "minmax"))
 
 
-def _baseline(run: Run, search: Search) -> Baseline:
+def _baseline(run: Run, search: Search) -> Baseline | None:
+    if run.imported:
+        say(f"{DYNAMIC} needs a torch network, which an imported run does not have: the baseline is left out")
+        return None
     images = search.images
     logits, size, latency_ms = infer_dynamic(run.network(), images)
     comparison = compare(images.labels, images.truth, search.reference, logits)

@@ -1,4 +1,4 @@
-"""A run: the folder that train writes, and that export, quantize and bundle read.
+"""A run: the folder that train or import writes, and that export, quantize and bundle read.
 
 run.json              labels, preprocessing, options, data, metrics and versions
 split.csv             every image with its label, split and sha256
@@ -6,6 +6,9 @@ metrics.csv           one line per epoch
 model.safetensors     the trained weights
 model.fp32.onnx       added by export
 model.int8-*.onnx     added by quantize, with quantization.json and, for people, quantization.html
+
+An imported run has model.fp32.onnx from the beginning, neither model.safetensors nor metrics.csv, and split.csv only if it
+was imported with data.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ..data.datasets import SPLITS, Dataset, Sample
 from ..data.folder_update import settle
-from ..data.schemas import MAX_JSON_BYTES, RUN, RUN_FORMAT, RUN_FORMAT_VERSION, SPLIT
+from ..data.schemas import IMPORTED, IMPORTED_RUN, MAX_JSON_BYTES, RUN, RUN_FORMAT, RUN_FORMAT_VERSION, SPLIT
 from ..errors import DataError, EdgeclfError, ModelError, WeightsError
 from ..options import SplitOptions
 from ..targets import CALIBRATION_CACHE, FLAVORS, model_file
@@ -51,9 +54,14 @@ class Run:
     facts: dict[str, Any]
 
     @property
+    def imported(self) -> bool:
+        """Whether another program trained its model."""
+        return self.facts.get("kind") == IMPORTED
+
+    @property
     def name(self) -> str:
-        """The name of the training data."""
-        return self.facts["data"]["name"]
+        """The name of its data, or of the imported model's file if it has no data."""
+        return (self.facts["data"] or self.facts["model"])["name"]
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -67,8 +75,8 @@ class Run:
 
     @property
     def split_options(self) -> SplitOptions | None:
-        """Options of the split of its data, or None if the data came with its own split."""
-        return read_split_options(self.facts["data"]["split"])
+        """Options of the split of its data, or None if the data came with its own split, or if there is none."""
+        return read_split_options(self.facts["data"] and self.facts["data"]["split"])
 
     def file(self, name: str) -> Path:
         """Return the path of one of its files; if it is missing, ModelError names the command that makes it."""
@@ -81,10 +89,15 @@ class Run:
         return path
 
     def dataset(self) -> Dataset:
-        """Return the images of its train, val and test splits, as they were at training.
+        """Return the images of its train, val and test splits, as they were at training or import.
 
-        Raises DataError if files are gone.
+        Raises DataError if files are gone, or if it was imported without data.
         """
+        if self.facts["data"] is None:
+            raise DataError(
+                f"{self.path} was imported without images, which this step needs: import {self.name} again, with --data, "
+                "the folder of your labeled images, and --overwrite"
+            )
         root = Path(self.facts["data"]["root"])
         hashes, samples = {}, []
         for row in _read_split(self.file(SPLIT_FILE), self.labels):
@@ -101,7 +114,15 @@ class Run:
         return Dataset(self.name, root, self.labels, tuple(samples), divided_by=self.split_options, _hashes=hashes)
 
     def network(self) -> ImageClassifier:
-        """Return the trained network on the CPU, in evaluation mode; WeightsError if its weights are damaged."""
+        """Return the trained network on the CPU, in evaluation mode.
+
+        Raises WeightsError if its weights are damaged, and ModelError for an imported run.
+        """
+        if self.imported:
+            raise ModelError(
+                f"{self.path} was imported from {self.facts['model']['name']}, so it has no torch network; "
+                f"its model is {model_file('fp32')}, --name fp32"
+            )
         from .backbones import create
         from .weights import read_state_dict
 
@@ -124,7 +145,7 @@ def read_run(path: str | Path) -> Run:
     try:
         facts = read_json(file, MAX_JSON_BYTES)
         _check_version(path, facts)
-        RUN(facts, "")
+        (IMPORTED_RUN if isinstance(facts, dict) and facts.get("kind") == IMPORTED else RUN)(facts, "")
         Preprocessing(**facts["preprocessing"]).check()
     except ModelError:
         raise

@@ -17,7 +17,7 @@ import os
 import platform
 import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -130,9 +130,9 @@ def train(
     return TrainReport(str(output), dataset.labels, dataset.counts(), len(rows), last, found)
 
 
-def versions() -> dict[str, str]:
+def versions(libraries: Sequence[str] = _VERSIONED) -> dict[str, str]:
     """Return the versions of the libraries that the weights and model files depend on."""
-    modules = {name: importlib.import_module(name).__version__ for name in _VERSIONED}
+    modules = {name: importlib.import_module(name).__version__ for name in libraries}
     return {"python": platform.python_version(), "edgeclf": __version__, **modules}
 
 

@@ -21,6 +21,7 @@ from tests.conftest import write_digits
 from tests.product.test_remedies import strings
 from tests.support.brokers import WAIT_S, Broker
 from tests.support.cameras import free_port
+from tests.support.foreign import color_model
 from tests.support.pages import ROOT, blocks, command_lines, guides
 
 CAMERA = re.compile(r"csi://0|/dev/video0|rtsp://[^\s\"]+")
@@ -38,7 +39,7 @@ LINES, WORDS = 130, 900
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, request):
-    """A reader's folder: photographs of two classes, and a picture of a street."""
+    """A reader's folder: photographs of two classes, a picture of a street, and models of other programs."""
     folder = tmp_path_factory.mktemp("reader")
     write_digits(folder / "digits")
     # Labels that cannot be confused: what INT8 loses is another test's matter.
@@ -50,6 +51,9 @@ def place(tmp_path_factory, request):
             cv2.imwrite(str(folder / "photos" / label / f"{number}.jpg"), picture)
     shutil.copy(folder / "photos/cat/1.jpg", folder / "street.jpg")
     shutil.rmtree(folder / "digits")
+    for name, props in (("resnet18.onnx", {}), ("best.onnx", {"names": "{0: 'cat', 1: 'dog'}", "imgsz": "[64, 64]"})):
+        color_model(folder / name, size=64, props=props.items())
+    (folder / "labels.txt").write_text("cat\ndog\n")
     write_film(folder / "film.avi", sorted((folder / "photos/cat").iterdir())[:5])
     return folder
 
@@ -85,7 +89,7 @@ def runnable(line, broker):
     line = re.sub(r" --password-file \S+", "", line)
     words = shlex.split(line)
     if words[0] == "edgeclf":
-        outputs = ("train", "export", "calibrate", "quantize", "bundle")
+        outputs = ("train", "export", "import", "calibrate", "quantize", "bundle")
         return [sys.executable, "-m", "edgeclf.cli", *words[1:], *(["--overwrite"] if words[1] in outputs else [])]
     assert words[0] == "python3", line
     return [sys.executable, *words[1:], *(["--frames", "5"] if words[2] == "run" else [])]

@@ -1,0 +1,399 @@
+"""Imports a classifier that another program trained as a run, from which evaluate, quantize and bundle go on.
+
+Its logits are compared with those of its own library, and with labeled images the accuracy is measured too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeclf_runtime.classify.decision import softmax
+from edgeclf_runtime.files.outputs import claim_output, new_folder
+from edgeclf_runtime.files.read import sha256_file
+from edgeclf_runtime.files.schema import SchemaError, parse_json
+from edgeclf_runtime.images.preprocess import as_batch
+from edgeclf_runtime.text.terminal import printable
+
+from ..data.datasets import Dataset, Sample, load_dataset
+from ..data.integrity import check_for_training
+from ..data.sampling import evenly_spaced
+from ..data.schemas import IMPORTED, IMPORTED_RUN, RUN_FORMAT, RUN_FORMAT_VERSION
+from ..errors import GateError, ModelError, OptionError
+from ..evaluation.evaluation_set import EvaluationSet
+from ..evaluation.open_model import model_metadata
+from ..graph.contract import wrap
+from ..graph.foreign_file import TORCHSCRIPT_SUFFIXES, check_torchscript, read_onnx
+from ..graph.foreign_model import Core, ImageShape, image_input, infer_original, make_core
+from ..graph.inference import infer_graph
+from ..graph.onnx_file import save_model
+from ..options import ImportOptions, SplitOptions
+from ..progress import say
+from ..targets import OPSET, model_file
+from ..training.runs import RUN_FILE, Run, split_facts, write_split
+from ..training.train import versions
+from .import_settings import (
+    Settings,
+    checked_labels,
+    from_metadata,
+    from_timm,
+    make_settings,
+    missing,
+    read_config,
+    refusal,
+    settle,
+)
+from .import_trial import (
+    EVIDENT_GAIN,
+    MOST_IMAGES,
+    Measured,
+    evidence,
+    measure_ways,
+    table,
+    usual_ways,
+    warn_if_useless,
+    way_of,
+)
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+TOLERANCE = 1e-3
+"""Largest accepted difference of a logit from the original's, relative to the largest logit if that is more than 1."""
+_COMPARED = 8
+_ELSEWHERE = {
+    **dict.fromkeys((".keras", ".h5", ".hdf5"), 'in Keras: model.export("model.onnx", format="onnx")'),
+    ".pt2": "save it with torch.onnx.export, or give the module to edgeclf.import_model in Python",
+    ".safetensors": "it holds weights without a model: give the module with its weights to edgeclf.import_model in Python",
+    ".tflite": "export the model that it was made from, before it was quantized",
+}
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """An imported run."""
+
+    run: str
+    model: str
+    """Name of the file, or of the module's class."""
+    labels: tuple[str, ...]
+    options: dict[str, Any]
+    """How images are made, and under ``sources`` where each option is from."""
+    removed: str
+    """The activation that was removed from the model's end, or ""."""
+    dynamic_batch: bool
+    largest_difference: float
+    """Largest difference of a logit (of a probability, if an activation was removed) from the original's."""
+    compared_images: int
+    accuracy: float | None
+    """Share of the labeled images that are right; None without data."""
+    images: int
+    """Labeled images on which accuracy was measured."""
+    ways: dict[str, float]
+    """Accuracy with other settings, if they were tried."""
+
+    def to_json(self) -> str:
+        """The report as one JSON object."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    def __str__(self) -> str:
+        facts = self.options
+        height, width = facts["size"]
+        three = {name: ",".join(f"{value:g}" for value in facts[name]) for name in ("mean", "std")}
+        sources = ", ".join(f"{field}: {source}" for field, source in facts["sources"].items() if source != "given")
+        lines = [
+            f"{self.run}: {printable(self.model)}, {len(self.labels)} labels, {height} x {width}, {facts['color']}, "
+            f"range {facts['range']}, mean {three['mean']}, std {three['std']}, {facts['resize']} {facts['crop']:g}",
+            f"from {sources}" if sources else "",
+            f"same as the original within {self.largest_difference:.1e} on {self.compared_images} images"
+            + (f"; {self.removed} removed" if self.removed else "")
+            + ("" if self.dynamic_batch else "; one image at a time, as in the file"),
+            f"accuracy {self.accuracy:.4f} on {self.images} labeled images"
+            if self.accuracy is not None
+            else "nothing was proven about colors, normalization and labels: import again with --data to measure accuracy",
+        ]
+        return "\n".join(filter(None, lines))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A model of another library: what it states, its graph, and its own results."""
+
+    name: str
+    sha256: str | None
+    kind: str
+    dims: list[int | None]
+    declared: dict[str, dict[str, Any]]
+    graph: Callable[[ImageShape], onnx.ModelProto]
+    scores: Callable[[Iterable[np.ndarray], int], np.ndarray]
+
+
+def import_model(
+    model: str | Path | torch.nn.Module,
+    output: str | Path,
+    options: ImportOptions | None = None,
+    data: str | Path | Dataset | None = None,
+    overwrite: bool = False,
+) -> ImportReport:
+    """Import an ONNX file, a TorchScript file or a torch module as a run.
+
+    data: labeled images, on which accuracy is measured, and from which quantize and bundle take theirs later.
+
+    Raises OptionError, with all that is missing, if neither the options nor the file say how images are made; ModelError
+    for a file that cannot become a run; DataError; and GateError if the logits differ from the original's, or if other
+    settings evidently classify the labeled images better.
+    """
+    options = options or ImportOptions()
+    claim_output(output, overwrite, RUN_FILE)
+    source = _open(model, options)
+    values, sources = settle(options, source.declared, source.dims, source.name)
+    if "labels" in values:
+        values["labels"] = checked_labels(values["labels"], options.labels or source.name)
+    dataset, findings = _load(data, options) if data is not None else (None, ())
+    lacking = missing(values)
+    if lacking:
+        raise refusal(source.name, lacking, _hint(source, values, lacking, dataset, options))
+    settings = make_settings(values, sources)
+    core = _make_core(source, settings, options)
+    wrapped = wrap(core, settings.shape, settings.normalization, len(settings.labels))
+    measured = _measure(core, settings, dataset, options) if dataset else []
+    difference, compared = _compare(source, core, wrapped, settings, dataset)
+    own = measured[0] if measured else None
+    facts = _facts(source, core, settings, dataset, own, findings)
+    with new_folder(output, overwrite, RUN_FILE) as folder:
+        _write(Path(folder), facts, wrapped, dataset)
+    return ImportReport(
+        run=str(output),
+        model=source.name,
+        labels=settings.labels,
+        options=settings.to_dict(),
+        removed=core.removed,
+        dynamic_batch=core.dynamic,
+        largest_difference=difference,
+        compared_images=compared,
+        accuracy=own.accuracy if own else None,
+        images=len(own.right) if own else 0,
+        ways={f"--color {one.way.color} {one.way.options}": one.accuracy for one in measured[1:]},
+    )
+
+
+def _open(model: Any, options: ImportOptions) -> _Source:
+    """Return the source of a path or a torch module."""
+    config = {options.config: read_config(Path(options.config))} if options.config else {}
+    if isinstance(model, (str, os.PathLike)):
+        path = Path(model)
+        suffix = path.suffix.lower()
+        if not path.is_file():
+            raise ModelError(
+                f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; an ONNX file was expected"
+            )
+        if suffix == ".onnx":
+            return _from_onnx(path, options, config)
+        if suffix in TORCHSCRIPT_SUFFIXES:
+            return _from_torchscript(path, config)
+        advice = _ELSEWHERE.get(suffix, "export it from its library")
+        raise ModelError(f"{path} is neither ONNX nor TorchScript (.torchscript); make an ONNX file of it: {advice}")
+    if not hasattr(model, "state_dict"):
+        raise OptionError(f"the model is a {type(model).__name__}; a path or a torch module was expected")
+    stated = from_timm(getattr(model, "pretrained_cfg", None))
+    if stated:
+        config["timm's configuration"] = stated
+    return _from_module(model, type(model).__name__, None, "torch module", config)
+
+
+def _from_onnx(path: Path, options: ImportOptions, config: Mapping[str, dict[str, Any]]) -> _Source:
+    model = read_onnx(path)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    return _Source(
+        name=path.name,
+        sha256=sha256_file(path),
+        kind="ONNX",
+        dims=image_input(model)[1],
+        declared={**config, **from_metadata(metadata, path.name)},
+        graph=lambda _: model,
+        scores=lambda batches, labels: infer_original(model, labels, batches, options.tensor or ""),
+    )
+
+
+def _from_torchscript(path: Path, config: Mapping[str, dict[str, Any]]) -> _Source:
+    from ..graph.foreign_torch import load_torchscript
+
+    text = check_torchscript(path)
+    try:
+        stated = parse_json(text.encode()) if text else {}
+        metadata = {key: str(value) for key, value in stated.items()} if isinstance(stated, dict) else {}
+    except SchemaError:
+        metadata = {}
+    declared = {**config, **from_metadata(metadata, path.name)}
+    return _from_module(load_torchscript(path), path.name, sha256_file(path), "TorchScript", declared)
+
+
+def _from_module(
+    module: torch.nn.Module, name: str, sha256: str | None, kind: str, declared: dict[str, dict[str, Any]]
+) -> _Source:
+    from ..graph.foreign_torch import export_module, own_copy, run_module
+
+    own = module if kind == "TorchScript" else own_copy(module)
+
+    def scores(batches: Iterable[np.ndarray], _: int) -> np.ndarray:
+        return np.concatenate([run_module(own, batch).reshape(len(batch), -1) for batch in batches])
+
+    def graph(shape: ImageShape) -> onnx.ModelProto:
+        return export_module(own, shape.sizes(1), name)
+
+    dims = [None, 3, None, None]
+    return _Source(name, sha256, kind, dims, declared, graph, scores)
+
+
+def _load(data: str | Path | Dataset, options: ImportOptions) -> tuple[Dataset, tuple[str, ...]]:
+    dataset, report = check_for_training(load_dataset(data, SplitOptions(seed=options.seed)), options.skip_unreadable)
+    found = tuple(str(finding) for finding in report.findings)
+    for line in found:
+        say(line)
+    return dataset, found
+
+
+def _make_core(source: _Source, settings: Settings, options: ImportOptions) -> Core:
+    """Return the plain classifier; ModelError if its outputs are not as many as the labels."""
+    count = len(settings.labels)
+    settings.preprocessing  # noqa: B018 - refuses a size that no image has, before anything is made of it
+    core = make_core(source.graph(settings.shape), settings.shape, count, options.tensor or "")
+    blank = np.zeros(settings.shape.sizes(1), np.float32)
+    outputs = infer_graph(core.model, "fp32", [blank]).size
+    if outputs != count:
+        more = "; the first is perhaps a background that the labels leave out" if outputs == count + 1 else ""
+        raise ModelError(
+            f"{source.name} has {outputs} outputs, but there are {count} labels ({settings.sources['labels']}){more}: "
+            "give one label for each output with --labels"
+        )
+    return core
+
+
+def _sample(dataset: Dataset) -> list[Sample]:
+    return [dataset.samples[index] for index in evenly_spaced(len(dataset.samples), MOST_IMAGES)]
+
+
+def _images(settings: Settings, dataset: Dataset) -> EvaluationSet:
+    spec = settings.preprocessing._replace(color="RGB")
+    return EvaluationSet(_sample(dataset), settings.labels, spec, dataset.name)
+
+
+def _measure(core: Core, settings: Settings, dataset: Dataset, options: ImportOptions) -> list[Measured]:
+    """Measure accuracy, first with the settings, then with the usual ones; GateError if one of these is evidently right."""
+    images = _images(settings, dataset)
+    layout, given = settings.shape.layout, way_of(settings.color, settings.normalization)
+    measured = measure_ways(core, layout, images, [given])
+    # Nothing can be better by the gain that counts as evident.
+    if measured[0].accuracy <= 1 - EVIDENT_GAIN:
+        others = [way for way in usual_ways() if not way.is_same(given)]
+        measured += measure_ways(core, layout, images, others)
+    found = evidence(measured[0], measured[1:], dataset.name)
+    if found and not options.force:
+        raise GateError(f"{found}; no run was written")
+    if found:
+        say(f"warning: {found}")
+    else:
+        warn_if_useless(measured[0], images.truth)
+    return measured
+
+
+def _hint(
+    source: _Source, values: Mapping[str, Any], lacking: list[str], dataset: Dataset | None, options: ImportOptions
+) -> str:
+    """Return the accuracy with each of the usual settings, if color and normalization are all that is missing."""
+    unknown = {"color", "range", "mean", "std"}
+    if dataset is None or not set(lacking) <= unknown:
+        return ""
+    neutral = {"color": "RGB", "range": "0-1", "mean": (0.0,) * 3, "std": (1.0,) * 3}
+    settings = make_settings({**neutral, **values}, {"labels": "given"})
+    core = _make_core(source, settings, options)
+    measured = measure_ways(core, settings.shape.layout, _images(settings, dataset), usual_ways())
+    return f"accuracy with the usual settings, on {len(measured[0].right)} images of {dataset.name}:\n{table(measured)}"
+
+
+def _compare(
+    source: _Source, core: Core, wrapped: onnx.ModelProto, settings: Settings, dataset: Dataset | None
+) -> tuple[float, int]:
+    """Return the largest difference from the original's results, and the number of images; GateError if it is too large."""
+    batches = list(_batches(settings, dataset))
+    found = infer_graph(wrapped, "fp32", batches)
+    inputs = (settings.normalization.apply(batch, settings.shape.layout) for batch in batches)
+    expected = source.scores(inputs, len(settings.labels))
+    if core.removed:
+        found = softmax(found)
+        expected = np.exp(expected) if core.removed == "LogSoftmax" else expected
+    difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")
+    if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
+        raise GateError(
+            f"the imported model's results differ from those of {source.name} by {difference:.2g}, at most {TOLERANCE} was "
+            "expected; no run was written"
+        )
+    return difference, len(batches)
+
+
+def _batches(settings: Settings, dataset: Dataset | None) -> Iterator[np.ndarray]:
+    """Yield images, or noise if there are none: float32 [1, height, width, 3], values 0 to 255."""
+    if dataset:
+        spec, samples = settings.preprocessing, _sample(dataset)
+        chosen = [samples[index] for index in evenly_spaced(len(samples), _COMPARED)]
+        yield from EvaluationSet(chosen, settings.labels, spec, dataset.name).batches()
+        return
+    random = np.random.default_rng(0)
+    size = settings.shape.height, settings.shape.width, 3
+    yield from (as_batch([random.integers(0, 256, size, np.uint8)]) for _ in range(_COMPARED))
+
+
+def _facts(
+    source: _Source,
+    core: Core,
+    settings: Settings,
+    dataset: Dataset | None,
+    own: Measured | None,
+    findings: tuple[str, ...],
+) -> dict[str, Any]:
+    """Return run.json's content, without the hash of the split."""
+    data = dataset and {
+        "name": Path(os.path.abspath(dataset.name)).name,
+        "root": os.path.abspath(dataset.root),
+        "split": split_facts(dataset),
+        "images": dataset.counts(),
+        "findings": list(findings),
+    }
+    libraries = ("numpy", "cv2", "onnx", "onnxruntime", *(["torch"] if source.kind != "ONNX" else []))
+    return {
+        "format": RUN_FORMAT,
+        "format_version": RUN_FORMAT_VERSION,
+        "kind": IMPORTED,
+        "labels": list(settings.labels),
+        "preprocessing": settings.preprocessing._asdict(),
+        "options": settings.to_dict(),
+        "model": {
+            "name": source.name,
+            "sha256": source.sha256,
+            "kind": source.kind,
+            "removed": core.removed,
+            "opset": OPSET,
+        },
+        "data": data,
+        "metrics": {"accuracy": own.accuracy, "images": len(own.right)} if own else {},
+        "versions": versions(libraries),
+    }
+
+
+def _write(folder: Path, facts: dict[str, Any], wrapped: onnx.ModelProto, dataset: Dataset | None) -> None:
+    if dataset:
+        facts["data"]["split_sha256"] = write_split(folder, dataset)
+    text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
+    try:
+        IMPORTED_RUN(parse_json(text.encode()), "")
+    except (SchemaError, UnicodeEncodeError) as error:
+        raise ModelError(f"{facts['model']['name']} cannot become a run ({error}): rename what is not valid") from None
+    save_model(wrapped, folder / model_file("fp32"), model_metadata(Run(folder, facts), "fp32"))
+    (folder / RUN_FILE).write_text(text, encoding="utf-8")

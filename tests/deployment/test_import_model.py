@@ -1,0 +1,456 @@
+"""Importing models of other programs: the same logits as there, the images that they were trained on, or a clear refusal."""
+
+import json
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+import edgeclf
+from edgeclf.deployment import import_settings
+from edgeclf.errors import DataError, GateError, ModelError, OptionError
+from edgeclf.graph.inference import infer_file
+from edgeclf_runtime import Classifier
+from tests.support.foreign import LABELS, SETTINGS, SIZE, color_model, write_photos
+
+ULTRALYTICS = {"task": "classify", "imgsz": f"[{SIZE}, {SIZE}]", "names": "{0: 'cat', 1: \"dog\"}", "stride": "1"}
+MODEL_API = {
+    "model_info model_type": "Classification",
+    "model_info labels": "cat dog",
+    "model_info mean_values": "0 0 0",
+    "model_info scale_values": "255 255 255",
+    "model_info resize_type": "crop",
+}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Bluish cats and reddish dogs."""
+    return write_photos(tmp_path_factory.mktemp("photos") / "photos")
+
+
+@pytest.fixture
+def imported(tmp_path, photos):
+    """Import a model: imported(PATH, without=("color",), data=None, size="64") gives its report."""
+
+    def run(model, without=(), data=photos, **options):
+        settings = {name: value for name, value in SETTINGS.items() if name not in without}
+        given = edgeclf.ImportOptions(**{**settings, **options})
+        return edgeclf.import_model(model, tmp_path / "run", given, data, overwrite=True)
+
+    return run
+
+
+class Colors(torch.nn.Module):
+    """color_model() in torch, with its head in a convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = torch.nn.Sequential(
+            torch.nn.Conv2d(3, 8, 3, 2, 1, bias=False), torch.nn.BatchNorm2d(8), torch.nn.ReLU()
+        )
+        self.head = torch.nn.Linear(8, 2, bias=False)
+        with torch.no_grad():
+            self.body[0].weight[:4] = torch.tensor([0.2, 0.0, -0.2]).view(3, 1, 1)
+            self.body[0].weight[4:] = torch.tensor([-0.2, 0.0, 0.2]).view(3, 1, 1)
+            self.head.weight[:] = torch.tensor([[0.0] * 4 + [1.0] * 4, [1.0] * 4 + [0.0] * 4])
+
+    def forward(self, pixels):
+        return self.head(self.body(pixels).mean((2, 3)))
+
+
+# From a file to a device
+
+
+def test_an_imported_model_goes_all_the_way_to_a_device(imported, photos, tmp_path):
+    report = imported(color_model(tmp_path / "colors.onnx", opset=17, end="Softmax"))
+    assert (report.accuracy, report.removed, report.dynamic_batch) == (1.0, "Softmax", True)
+    assert edgeclf.evaluate(tmp_path / "run", photos).accuracy == 1
+    chosen = edgeclf.calibrate(
+        photos, tmp_path / "set", edgeclf.CalibrateOptions(size=36, rule="uncertain", model=str(tmp_path / "run"))
+    )
+    options = edgeclf.QuantizeOptions(calibration=chosen.path, flavors=("int8-cpu", "fp16"), baseline=True)
+    quantized = edgeclf.quantize(tmp_path / "run", options)
+    assert quantized.baseline is None
+    assert all(file.comparison.agreement == 1 for file in quantized.files)
+    edgeclf.bundle(tmp_path / "run", tmp_path / "colors.edge", edgeclf.BundleOptions(golden=4))
+    done = subprocess.run([sys.executable, tmp_path / "colors.edge", "selftest"], capture_output=True, text=True)
+    assert (done.returncode, "pass: fp32 on onnxruntime" in done.stdout) == (0, True)
+
+
+def test_a_run_says_what_was_imported_and_how(imported, tmp_path):
+    imported(color_model(tmp_path / "colors.onnx"))
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (facts["kind"], facts["model"]["name"], facts["model"]["kind"]) == ("imported", "colors.onnx", "ONNX")
+    assert facts["options"]["sources"]["size"] == "the input's shape"
+    assert facts["data"]["images"]["train"] > 40
+    assert edgeclf.read_run(tmp_path / "run").dataset().labels == LABELS
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        *({"opset": opset} for opset in (9, 11, 15, 17, 18, 20, 21)),
+        {"batch": 1},
+        {"batch": 1, "opset": 18},
+        {"batch": 4},
+        {"layout": "NHWC"},
+        {"layout": "NHWC", "batch": 1},
+        {"end": "Softmax"},
+        {"end": "LogSoftmax"},
+        {"auto_pad": "SAME_UPPER"},
+        {"auto_pad": "SAME_LOWER", "layout": "NHWC"},
+        {"auto_pad": "VALID"},
+    ],
+    ids=str,
+)
+def test_every_form_gives_the_logits_of_the_original(imported, photos, tmp_path, form):
+    import onnxruntime
+
+    path = color_model(tmp_path / "colors.onnx", **form)
+    report = imported(path, mean="0.1,0.2,0.3", std="0.5,0.6,0.7", force=True)
+    assert report.largest_difference < 1e-5
+    file = tmp_path / "run" / "model.fp32.onnx"
+    graph = onnx.load(file)
+    assert {entry.version for entry in graph.opset_import} == {13}
+    assert [value.name for value in (*graph.graph.input, *graph.graph.output)] == ["image", "logits"]
+    batch = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3)).astype(np.float32)
+    found = infer_file(file, "fp32", [batch])
+    session = onnxruntime.InferenceSession(
+        color_model(tmp_path / "plain.onnx", **{**form, "end": "Identity", "batch": "N"})
+    )
+    pixels = ((batch / 255 - (0.1, 0.2, 0.3)) / (0.5, 0.6, 0.7)).astype(np.float32)
+    if form.get("layout") != "NHWC":
+        pixels = pixels.transpose(0, 3, 1, 2)
+    expected = session.run(None, {session.get_inputs()[0].name: pixels})[0]
+    assert np.abs(found - expected).max() < 1e-4
+
+
+def test_a_torch_module_and_its_torchscript_are_imported(imported, tmp_path):
+    module = Colors().eval()
+    assert imported(module, size=str(SIZE)).accuracy == 1
+    torch.jit.trace(module, torch.zeros(1, 3, SIZE, SIZE)).save(str(tmp_path / "colors.torchscript"))
+    assert imported(tmp_path / "colors.torchscript", size=str(SIZE)).accuracy == 1
+    torch.jit.script(module).save(str(tmp_path / "colors.pt"))
+    assert imported(tmp_path / "colors.pt", size=str(SIZE)).largest_difference < 1e-5
+
+
+def test_a_module_stays_as_it_was(imported):
+    module = Colors().half().train()
+    imported(module, size=str(SIZE))
+    assert module.training
+    assert next(module.parameters()).dtype == torch.float16
+
+
+@pytest.mark.slow
+def test_torchvisions_resnet18_keeps_its_logits_and_its_labels_in_int8(digits, tmp_path):
+    torchvision = pytest.importorskip("torchvision", reason="torchvision is not installed")
+    torch.manual_seed(0)
+    network = torchvision.models.resnet18(num_classes=3).train()
+    dataset = edgeclf.load_dataset(digits)
+    samples = dataset.split("train")
+    from edgeclf.data.pixels import load_batches
+    from edgeclf_runtime.images.preprocess import Preprocessing
+
+    spec, mean, std = Preprocessing(64, 64), torch.tensor((0.485, 0.456, 0.406)), torch.tensor((0.229, 0.224, 0.225))
+    pixels = np.concatenate(list(load_batches([sample.path for sample in samples], spec, 32, "")))
+    inputs = ((torch.from_numpy(pixels) / 255 - mean) / std).permute(0, 3, 1, 2)
+    truth = torch.tensor([dataset.index(sample) for sample in samples])
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
+    for _ in range(4):
+        for chosen in torch.randperm(len(truth)).split(24):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(network(inputs[chosen]), truth[chosen]).backward()
+            optimizer.step()
+    usual = {"color": "RGB", "range": "0-1", "mean": "imagenet", "std": "imagenet", "resize": "crop", "size": "64"}
+    options = edgeclf.ImportOptions(label_names=dataset.labels, **usual)
+    report = edgeclf.import_model(network.eval(), tmp_path / "run", options, digits)
+    assert report.accuracy > 0.8
+    quantized = edgeclf.quantize(tmp_path / "run", edgeclf.QuantizeOptions(flavors=("int8-cpu",), max_drop=0.1))
+    assert quantized.files[0].comparison.agreement >= 0.98
+    edgeclf.bundle(tmp_path / "run", tmp_path / "digits.edge", edgeclf.BundleOptions(golden=2))
+    with Classifier.open(tmp_path / "digits.edge", "fp32") as classifier, torch.inference_mode():
+        found = np.concatenate([classifier.runner.infer(image[None]) for image in pixels])
+        assert np.abs(found - network(inputs).numpy()).max() < 1e-3
+
+
+# What the file says of itself
+
+
+def test_ultralytics_states_everything(imported, tmp_path):
+    report = imported(color_model(tmp_path / "m.onnx", end="Softmax", props=ULTRALYTICS.items()), without=SETTINGS)
+    assert (report.labels, report.accuracy) == (LABELS, 1.0)
+    assert set(report.options["sources"].values()) == {"ultralytics' metadata", "the input's shape"}
+
+
+def test_ultralytics_torchscript_states_everything(imported, tmp_path):
+    path = tmp_path / "colors.torchscript"
+    traced = torch.jit.trace(Colors().eval(), torch.zeros(1, 3, SIZE, SIZE))
+    names = {"names": {0: "cat", 1: "dog"}, "imgsz": [SIZE, SIZE], "task": "classify"}
+    traced.save(str(path), _extra_files={"config.txt": json.dumps(names)})
+    assert imported(path, without=SETTINGS, label_names=LABELS).accuracy == 1
+
+
+def test_model_api_states_all_but_the_color(imported, tmp_path):
+    path = color_model(tmp_path / "m.onnx", props=MODEL_API.items())
+    with pytest.raises(OptionError, match=r"add what is missing:\n  --color RGB .*or BGR") as refused:
+        imported(path, without=SETTINGS)
+    assert "--labels" not in str(refused.value)
+    assert imported(path, without=SETTINGS, color="RGB").accuracy == 1
+
+
+def test_timm_states_all_but_the_labels(imported):
+    timm = pytest.importorskip("timm")
+    network = timm.create_model("mobilenetv3_small_050", num_classes=2)
+    report = imported(network, without=SETTINGS, data=None, label_names=LABELS)
+    assert report.options["mean"] == [0.485, 0.456, 0.406]
+    assert (report.options["size"], report.options["crop"]) == ([224, 224], 0.875)
+
+
+def test_a_timm_config_beside_a_file_is_read(imported, tmp_path):
+    config = tmp_path / "config.json"
+    inner = {"input_size": [3, SIZE, SIZE], "mean": [0, 0, 0], "std": [1, 1, 1], "crop_pct": 0.9}
+    config.write_text(json.dumps({"architecture": "x", "pretrained_cfg": inner, "label_names": list(LABELS)}))
+    report = imported(color_model(tmp_path / "m.onnx"), without=SETTINGS, config=str(config))
+    assert (report.accuracy, report.options["crop"]) == (1.0, 0.9)
+
+
+@pytest.mark.parametrize("names", ["{0: 'cat'}" * 2, "{1: 'cat', 2: 'dog'}", "__import__('os')", "{" * 10000, ""])
+def test_names_that_are_no_list_of_labels_are_asked_for(imported, tmp_path, names):
+    path = color_model(tmp_path / "m.onnx", props={**ULTRALYTICS, "names": names}.items())
+    with pytest.raises((OptionError, ModelError), match="--labels"):
+        imported(path, without=SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("props", "said"),
+    [({**ULTRALYTICS, "task": "detect"}, "the task 'detect'"), ({"model_info model_type": "SSD"}, "type 'SSD'")],
+)
+def test_a_model_for_another_task_is_refused(imported, tmp_path, props, said):
+    with pytest.raises(ModelError, match=said):
+        imported(color_model(tmp_path / "m.onnx", props=props.items()))
+
+
+def test_senseless_metadata_is_asked_for(imported, tmp_path):
+    props = {**MODEL_API, "model_info scale_values": "0 0 0", "model_info mean_values": "none"}
+    with pytest.raises(OptionError, match=r"--mean M, .*\n  --std S"):
+        imported(color_model(tmp_path / "m.onnx", props=props.items()), without=SETTINGS, color="RGB")
+
+
+@pytest.mark.parametrize("size", [5000, 10**9])
+def test_a_size_that_no_image_has_is_refused_before_memory_is_taken(imported, tmp_path, size):
+    with pytest.raises(OptionError, match="1 to 4096 was expected"):
+        imported(color_model(tmp_path / "m.onnx", size=size), data=None)
+
+
+# What nobody says
+
+
+def test_all_that_is_missing_is_listed_at_once_with_how_to_give_it(imported, tmp_path):
+    path = color_model(tmp_path / "m.onnx", size="S")
+    with pytest.raises(OptionError, match="does not say how its images were made") as refused:
+        imported(path, without=SETTINGS)
+    text = str(refused.value)
+    expected = ("labels", "size", "color", "range", "mean", "std", "resize")
+    assert [f"--{name}" in text for name in expected] == [True] * len(expected)
+    assert "--layout" not in text
+    assert import_settings.USUAL in text
+
+
+def test_missing_colors_and_normalization_are_measured_on_images(imported, tmp_path):
+    path = color_model(tmp_path / "m.onnx", mean=0.0)
+    with pytest.raises(OptionError, match=r"accuracy with the usual settings, on 80 images") as refused:
+        imported(path, without=("color", "range", "mean", "std"))
+    best = str(refused.value).partition("images of")[2].splitlines()[1]
+    assert best.split()[:3] == ["100.0%", "--color", "RGB"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ("cat\n\ndog\n", "has an empty line"),
+        ("\n", "has no labels"),
+        ("cat\ncat\n", "'cat' .* occurs twice"),
+        ("cat\n", "has 2 outputs, but there are 1 labels .*--labels"),
+        ("cat\ndog\ncow\n", "has 2 outputs, but there are 3 labels"),
+        ("cat\nd\u202eog\n", "invisible character"),
+    ],
+)
+def test_labels_that_cannot_be_the_models_are_refused(imported, tmp_path, labels, said):
+    (tmp_path / "labels.txt").write_text(labels, encoding="utf-8")
+    with pytest.raises((OptionError, ModelError, DataError), match=said):
+        imported(color_model(tmp_path / "m.onnx"), ("label_names",), None, labels=str(tmp_path / "labels.txt"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"layout": "NHWC"}, "which is NCHW, but layout is NHWC"),
+        ({"size": "64"}, "takes images of 32 x 32, but size is 64"),
+    ],
+)
+def test_options_that_contradict_the_file_are_refused(imported, tmp_path, options, said):
+    with pytest.raises(OptionError, match=said):
+        imported(color_model(tmp_path / "m.onnx"), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"color": "GRB"}, "color is 'GRB'; RGB, BGR was expected"),
+        ({"range": "0..1"}, "range is '0..1'; 0-1, 0-255, -1..1"),
+        ({"mean": "1,2"}, "mean is '1,2'; a number, three"),
+        ({"mean": "nan"}, "mean is 'nan'"),
+        ({"std": "0"}, "std is '0'"),
+        ({"mean": "imagenet", "range": "0-255"}, "values are for --range 0-1"),
+        ({"size": "10x20x30"}, "size is '10x20x30'"),
+        ({"crop": 2.0}, "crop is 2.0"),
+    ],
+)
+def test_options_without_a_meaning_are_refused(options, said):
+    with pytest.raises(OptionError, match=said):
+        edgeclf.ImportOptions(**options)
+
+
+# What labeled images show
+
+
+def test_a_wrong_color_order_is_found(imported, tmp_path):
+    with pytest.raises(
+        GateError, match=r"RGB gives 100.0% where BGR gives \d+.\d% of 80 images .*: use --color RGB, or"
+    ):
+        imported(color_model(tmp_path / "m.onnx"), color="BGR")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_wrong_normalization_is_found(imported, tmp_path):
+    path = signed_model(tmp_path / "m.onnx")
+    with pytest.raises(GateError, match=r"gives 100.0% where --range 0-255 --mean 0,0,0 --std 1,1,1 gives 50.0%"):
+        imported(path, range="0-255")
+    assert imported(path, range="-1..1").accuracy == 1
+
+
+def signed_model(path):
+    """Write color_model() for pixels of -1 to 1: it saturates if they are larger."""
+    model = onnx.load(color_model(path))
+    bounds = [
+        onnx.numpy_helper.from_array(np.array(value, np.float32), name) for value, name in ((-1, "lo"), (1, "hi"))
+    ]
+    model.graph.initializer.extend(bounds)
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            if name == "planes":
+                node.input[index] = "bounded"
+    model.graph.node.insert(0, onnx.helper.make_node("Clip", ["planes", "lo", "hi"], ["bounded"]))
+    onnx.save(model, path)
+    return path
+
+
+def test_wrong_settings_can_be_kept(imported, tmp_path):
+    report = imported(color_model(tmp_path / "m.onnx"), color="BGR", force=True)
+    assert report.accuracy < 0.1
+    assert report.ways["--color RGB --range 0-1 --mean 0 --std 1"] == 1
+
+
+def test_without_images_nothing_is_proven_and_quantize_says_what_it_needs(imported, photos, tmp_path):
+    report = imported(color_model(tmp_path / "m.onnx"), data=None)
+    assert "nothing was proven about colors, normalization and labels" in str(report)
+    assert edgeclf.evaluate(tmp_path / "run", photos, "all").accuracy == 1
+    for step in (edgeclf.quantize, lambda run: edgeclf.bundle(run, tmp_path / "m.edge")):
+        with pytest.raises(DataError, match=r"was imported without images, .*: import m.onnx again, with --data"):
+            step(tmp_path / "run")
+
+
+def test_images_of_a_label_that_the_model_lacks_are_refused(imported, tmp_path):
+    with pytest.raises(DataError, match="has the labels dog, which the model does not know"):
+        imported(color_model(tmp_path / "m.onnx"), label_names=("cat", "cow"))
+
+
+def test_an_imported_run_has_no_torch_network(imported, tmp_path):
+    imported(color_model(tmp_path / "m.onnx"))
+    with pytest.raises(
+        ModelError, match=r"was imported from m.onnx, so it has no torch network; its model is model.fp32"
+    ):
+        edgeclf.read_run(tmp_path / "run").network()
+    with pytest.raises(ModelError, match="no torch network"):
+        edgeclf.export(tmp_path / "run", tmp_path / "again.onnx")
+
+
+# Files that are no models, or that run code
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("m.keras", r'model.export\("model.onnx", format="onnx"\)'),
+        ("m.tflite", "before it was quantized"),
+        ("m.jpg", "neither ONNX nor TorchScript"),
+        ("m.onnx", "is not an ONNX file"),
+        ("m.torchscript", "is not a TorchScript file"),
+    ],
+)
+def test_other_files_are_refused_with_what_to_do(imported, tmp_path, name, said):
+    (tmp_path / name).write_bytes(b"something else")
+    with pytest.raises(ModelError, match=said):
+        imported(tmp_path / name)
+    with pytest.raises(ModelError, match="does not exist"):
+        imported(tmp_path / f"absent-{name}")
+
+
+class Trap:
+    """A pickle that writes a file when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize(
+    "save", [lambda trap, path: torch.save(trap, path), lambda trap, path: path.write_bytes(pickle.dumps(trap))]
+)
+def test_a_pickle_is_never_loaded(imported, tmp_path, save):
+    save({"model": Trap(tmp_path / "sprung")}, tmp_path / "best.pt")
+    with pytest.raises(ModelError, match=r"yolo export model=NAME.pt format=onnx; torch: torch.onnx.export"):
+        imported(tmp_path / "best.pt")
+    assert not (tmp_path / "sprung").exists()
+
+
+class Writer(torch.nn.Module):
+    """TorchScript that writes a file."""
+
+    def forward(self, pixels):
+        torch.save(pixels, "/tmp/edgeclf-written")
+        return pixels.mean((2, 3))
+
+
+class Reader(torch.nn.Module):
+    """TorchScript that reads a file."""
+
+    def forward(self, pixels):
+        return pixels.mean((2, 3)) + torch.from_file("/etc/hostname", False, 1).sum()
+
+
+@pytest.mark.parametrize(("kind", "operator"), [(Writer, "torch.save"), (Reader, "torch.from_file")])
+def test_torchscript_that_touches_files_is_refused_before_it_is_loaded(imported, tmp_path, kind, operator):
+    torch.jit.script(kind()).save(str(tmp_path / "m.pt"))
+    with pytest.raises(ModelError, match=rf"m.pt uses {operator}, which a classifier does not need"):
+        imported(tmp_path / "m.pt", size=str(SIZE))
+
+
+def test_the_command_prints_accuracy_and_what_follows(command, photos, tmp_path):
+    path = color_model(tmp_path / "m.onnx", props=ULTRALYTICS.items())
+    code, out, err = command("import", path, "--data", photos, "--output", tmp_path / "run")
+    assert (code, "accuracy 1.0000 on 80 labeled images" in out) == (0, True)
+    assert f"next: edgeclf quantize {tmp_path / 'run'}" in err
+    code, _, err = command("import", path, "--data", photos, "--output", tmp_path / "other", "--color", "BGR")
+    assert (code, "use --color RGB" in err) == (3, True)
+    code, out, _ = command(
+        "import", path, "--output", tmp_path / "third", "--range", "-1..1", "--mean", "-0.5", "--json"
+    )
+    assert (code, json.loads(out)["options"]["mean"]) == (0, [-0.5] * 3)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .demonstration import DemoReport, demo
     from .deployment.bundling import BundleReport, bundle
     from .deployment.engines import BuildReport, build
-    from .deployment.export import ExportReport, export
     from .errors import (
         BackendError,
         BundleError,
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from .evaluation.evaluate import Evaluation, evaluate
+    from .evaluation.export import ExportReport, export
     from .evaluation.predict import Prediction, predict
     from .options import BuildOptions, BundleOptions, CalibrateOptions, QuantizeOptions, SplitOptions, TrainOptions
     from .quantization.quantize import quantize
@@ -102,7 +102,6 @@ _NAMES = {
     "demonstration": ("DemoReport", "demo"),
     "deployment.bundling": ("BundleReport", "bundle"),
     "deployment.engines": ("BuildReport", "build"),
-    "deployment.export": ("ExportReport", "export"),
     "errors": (
         "BackendError",
         "BundleError",
@@ -118,6 +117,7 @@ _NAMES = {
         "WeightsError",
     ),
     "evaluation.evaluate": ("Evaluation", "evaluate"),
+    "evaluation.export": ("ExportReport", "export"),
     "evaluation.predict": ("Prediction", "predict"),
     "options": ("BuildOptions", "BundleOptions", "CalibrateOptions", "QuantizeOptions", "SplitOptions", "TrainOptions"),
     "quantization.quantize": ("quantize",),

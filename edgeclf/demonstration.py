@@ -27,13 +27,14 @@ from edgeclf_runtime.images.read import read_image
 from .data.datasets import Dataset, load_dataset
 from .data.integrity import check
 from .deployment.bundling import bundle
-from .deployment.export import export
 from .errors import BackendError, GateError, OutputError
 from .evaluation.evaluate import evaluate
+from .evaluation.export import export
 from .evaluation.plots import plot_confusion, plot_latency
+from .options import QuantizeOptions
 from .progress import say, track
 from .quantization.quantize import quantize
-from .targets import model_file
+from .targets import FLAVORS, model_file
 from .training.train import TrainOptions, train
 
 SUMMARY_FILE = "summary.json"
@@ -119,7 +120,8 @@ def demo(output: str | Path = "edgeclf-demo", seed: int = 0, overwrite: bool = F
         with _step("evaluate", seconds):
             fp32 = show(evaluate(run / model_file("fp32"), "elpv"))
         with _step("quantize", seconds):
-            quantized = show(quantize(run))
+            # Named, so that the demo ends with an error if one of them does not pass.
+            quantized = show(quantize(run, QuantizeOptions(flavors=tuple(FLAVORS))))
         with _step("evaluate int8", seconds):
             int8 = show(evaluate(run / model_file("int8-cpu"), "elpv"))
         with _step("bundle", seconds):

@@ -39,16 +39,17 @@ def option(
     metavar: str = "",
     path: bool = False,
     at_least: int | None = None,
+    choices: tuple[str, ...] = (),
 ) -> Any:
     """Declare a field of a dataclass that is also an option on the command line.
 
     name: on the command line, if it is not the field's.  shown: the default in words, if its
     value says too little.  metavar: placeholder of the value in the help.  path: the value names
     a file or folder, and a leading ~ is the home folder.  at_least: smallest value that the
-    command line accepts.
+    command line accepts.  choices: the values that exist, which the help lists.
     """
     facts = {"help": help, "name": name, "shown": shown, "metavar": metavar, "path": path, "at_least": at_least}
-    return field(default=default, metadata=facts)
+    return field(default=default, metadata={**facts, "choices": choices})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +162,14 @@ class QuantizeOptions:
     )
     size: int = option(300, "Images to select if no set is given.", at_least=1)
     flavors: tuple[str, ...] = option(
-        tuple(FLAVORS), "A file to write, such as int8-cpu; may be repeated.", name="--flavor", shown="all"
+        (),
+        "A file to write; may be repeated.  Exit code 3 if it does not pass.",
+        name="--flavor",
+        shown="those of the targets",
+        choices=tuple(FLAVORS),
+    )
+    targets: tuple[str, ...] = option(
+        (), "A device whose files to write; may be repeated.", name="--target", shown="all", choices=tuple(TARGETS)
     )
     method: str = option(
         "best",
@@ -174,14 +182,19 @@ class QuantizeOptions:
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.flavors) - set(FLAVORS))
-        if unknown or not self.flavors:
-            raise OptionError(
-                f"there is no flavor {', '.join(unknown) or '(none named)'}; choose from {', '.join(FLAVORS)}"
-            )
+        if unknown:
+            raise OptionError(f"there is no flavor {', '.join(unknown)}; choose from {', '.join(FLAVORS)}")
+        _check_targets(self.targets)
         if self.method not in ("best", *METHODS):
             raise OptionError(f"there is no range method {self.method!r}; choose from best, {', '.join(METHODS)}")
         if not 0 <= self.max_drop <= 1:
             raise OptionError(f"max-drop is {self.max_drop}; 0 to 1 was expected (0.01 is one point of accuracy)")
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The flavors to write: those named and those that the named targets use; without either, all."""
+        named = {*self.flavors, *(model for target in self.targets for model in TARGETS[target].models)}
+        return tuple(name for name in FLAVORS if name in named or not named)
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -207,14 +220,18 @@ class BundleOptions:
     )
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.targets) - set(TARGETS))
-        if unknown or not self.targets:
-            raise OptionError(
-                f"there is no target {', '.join(unknown) or '(none named)'}; choose from {', '.join(TARGETS)}"
-            )
+        if not self.targets:
+            raise OptionError(f"no target was given; choose from {', '.join(TARGETS)}")
+        _check_targets(self.targets)
         if not 1 <= self.golden <= 64:
             raise OptionError(f"golden is {self.golden}; 1 to 64 images were expected")
         check_shares(self.precision, self.coverage)
+
+
+def _check_targets(targets: tuple[str, ...]) -> None:
+    unknown = sorted(set(targets) - set(TARGETS))
+    if unknown:
+        raise OptionError(f"there is no target {', '.join(unknown)}; choose from {', '.join(TARGETS)}")
 
 
 def check_shares(precision: float | None, coverage: float | None) -> None:

@@ -190,12 +190,18 @@ def quantize(
 ) -> None:
     """Write INT8 and FP16 files, each checked against FP32.
 
-    If a file loses too much accuracy, its most sensitive layers go back to float; if that is not enough, no file is
-    kept and the exit code is 3.  quantization.html in the run shows what was tried; quantization.json is for machines.
+    If a file loses too much accuracy, its most sensitive layers go back to float; if that is not enough, the file is
+    left out and the others are written.  The exit code is 3 if no file passed, or one named by --flavor did not.  Files
+    of earlier calls stay.  quantization.html in the run shows what was tried; quantization.json is for machines.
     """
     from .. import quantize as function
+    from ..quantization.report import FlavorError
 
-    _show(function(run, options, overwrite), json)
+    try:
+        _show(function(run, options, overwrite), json)
+    except FlavorError as failed:
+        _show(failed.report, json)
+        raise
     _next(json, "edgeclf bundle", run, "--output", f"{os.path.basename(os.path.abspath(run))}.edge")
 
 

@@ -54,6 +54,12 @@ Data = Annotated[
 Model = Annotated[str, typer.Argument(metavar="MODEL", parser=expand_home, help="A run, an ONNX file or a bundle.")]
 RunFolder = Annotated[str, typer.Argument(metavar="RUN", parser=expand_home, help="A folder made by edgeclf train.")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
+Predictions = Annotated[
+    Optional[str],
+    typer.Option(
+        metavar="FILE.csv", parser=expand_home, help="Write path, label, predicted label and confidence of each image."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier output of edgeclf.")]
 Name = Annotated[Optional[str], typer.Option("--name", help="A model of the bundle or run, such as fp32 or int8-cpu.")]
 
@@ -101,12 +107,14 @@ def evaluate(
         str, typer.Option(help="train, val, test, or all: every image of DATA not seen in training.")
     ] = "test",
     name: Name = None,
+    predictions: Predictions = None,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Measure accuracy, macro F1 and confusions on labeled images."""
     from .. import evaluate as function
 
-    _show(function(model, data, split, name), json)
+    _show(function(model, data, split, name, predictions, overwrite), json)
 
 
 @app.command(epilog="Example: edgeclf predict solar.edge cell1.png cell2.png --json")
@@ -120,6 +128,8 @@ def predict(
     threshold: Annotated[
         Optional[float], typer.Option(min=0, max=1, help='Confidence below which the label is "unknown".')
     ] = None,
+    predictions: Predictions = None,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Classify image files.
@@ -128,11 +138,11 @@ def predict(
     """
     from ..errors import ImageError
     from ..evaluation.open_model import open_model
-    from ..evaluation.predict import predictions
+    from ..evaluation.predict import each_prediction
 
     code = 0
     with open_model(model, name, top_k, threshold) as opened:
-        for answer in predictions(opened.classifier, images):
+        for answer in each_prediction(opened.classifier, images, predictions, overwrite):
             if isinstance(answer, ImageError):
                 # A file name may contain line breaks.
                 show_message(printable(f"error: {answer}"))

@@ -10,7 +10,7 @@ import io
 import os
 import shlex
 import sys
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -19,6 +19,7 @@ from edgeclf_runtime.text.terminal import printable, printable_json, show_messag
 
 from .. import progress
 from ..options import (
+    EVALUATED,
     SEED,
     BuildOptions,
     BundleOptions,
@@ -28,7 +29,7 @@ from ..options import (
     TrainOptions,
 )
 from .exits import Commands
-from .typer_options import expand_home, with_options
+from .typer_options import choice, expand_home, plain, with_options
 
 app = typer.Typer(
     name="edgeclf",
@@ -60,6 +61,13 @@ Predictions = Annotated[
         metavar="FILE.csv", parser=expand_home, help="Write path, label, predicted label and confidence of each image."
     ),
 ]
+if TYPE_CHECKING:
+    Listed = str
+    Split = str
+else:
+    Listed = choice("Listed", ("backbones", "targets", "flavors"))
+    Split = choice("Split", EVALUATED)
+TEST = Split("test")
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier output of edgeclf.")]
 Name = Annotated[Optional[str], typer.Option("--name", help="A model of the bundle or run, such as fp32 or int8-cpu.")]
 
@@ -97,6 +105,7 @@ def train(
 
     _show(function(data, output, options, overwrite), json)
     _next(json, "edgeclf evaluate", output, data)
+    _next(json, "edgeclf quantize", output)
 
 
 @app.command(epilog="Example: edgeclf evaluate runs/first photos/ --split test")
@@ -104,17 +113,21 @@ def evaluate(
     model: Model,
     data: Data,
     split: Annotated[
-        str, typer.Option(help="train, val, test, or all: every image of DATA not seen in training.")
-    ] = "test",
+        Split, typer.Option(help="Images of DATA to use; all: every one, for data that was not trained on.")
+    ] = TEST,
     name: Name = None,
     predictions: Predictions = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Measure accuracy, macro F1 and confusions on labeled images."""
+    """Measure accuracy, macro F1 and confusions on labeled images.
+
+    Of a run, the exported file is measured, and torch before the export or with --name torch.
+    """
     from .. import evaluate as function
 
-    _show(function(model, data, split, name, predictions, overwrite), json)
+    _show(function(model, data, plain(split), name, predictions, overwrite), json)
+    _next_for_model(json, model)
 
 
 @app.command(epilog="Example: edgeclf predict solar.edge cell1.png cell2.png --json")
@@ -149,6 +162,7 @@ def predict(
                 code = answer.exit_code
             else:
                 _show(answer, json)
+    _next_for_model(json, model)
     raise typer.Exit(code)
 
 
@@ -212,7 +226,8 @@ def quantize(
     except FlavorError as failed:
         _show(failed.report, json)
         raise
-    _next(json, "edgeclf bundle", run, "--output", f"{os.path.basename(os.path.abspath(run))}.edge")
+    targets = [word for target in options.targets for word in ("--target", target)]
+    _next(json, "edgeclf bundle", run, "--output", _bundle_of(run), *targets)
 
 
 @app.command(epilog="Example: edgeclf bundle runs/first --output solar.edge")
@@ -234,6 +249,7 @@ def bundle(
 
     _show(function(run, output, options, overwrite=overwrite), json)
     _next(json, "python3", output, "selftest")
+    _next_on_device(json, output)
 
 
 @app.command(epilog="Example: edgeclf build solar.edge")
@@ -255,6 +271,22 @@ def build(
     _show(report, json)
     if not report.engines:
         raise typer.Exit(1)
+    _next(json, "python3", bundle, "bench")
+
+
+@app.command("list", epilog="Example: edgeclf list backbones 'efficientnet*'")
+def show_list(
+    what: Annotated[Listed, typer.Argument(help="What to list.")],
+    pattern: Annotated[str, typer.Argument(help="Part of the name, or a pattern with * and ?.")] = "*",
+    json: Json = False,
+) -> None:
+    """List backbones, targets or flavors."""
+    from .lists import NEXT, list_names
+
+    kind = plain(what)
+    report = list_names(kind, pattern)
+    _show(report, json)
+    _next(json, *NEXT[kind], report.rows[0]["name"])
 
 
 @app.command(epilog="Example: edgeclf demo --output demo")
@@ -271,6 +303,7 @@ def demo(
     from .. import demo as function
 
     _show(function(output, seed, overwrite), json)
+    _next(json, "edgeclf train", "photos/", "--output", "runs/first")
 
 
 def _show(report: Any, json: bool) -> None:
@@ -281,6 +314,32 @@ def _next(json: bool, command: str, *arguments: str) -> None:
     """Suggest the command that usually follows."""
     if not json:
         show_message(printable(f"next: {command} {shlex.join(arguments)}"))
+
+
+def _next_for_model(json: bool, model: str) -> None:
+    """Suggest the next step after a model was looked at: of a run, of one of its files, or of a bundle."""
+    from ..training.runs import RUN_FILE
+
+    run = model if os.path.isfile(os.path.join(model, RUN_FILE)) else os.path.dirname(model)
+    quantized = os.path.isfile(os.path.join(run, "quantization.json"))
+    if os.path.isfile(os.path.join(run, RUN_FILE)):
+        if quantized:
+            _next(json, "edgeclf bundle", run, "--output", _bundle_of(run))
+        else:
+            _next(json, "edgeclf quantize", run)
+    elif os.path.isdir(model):
+        _next_on_device(json, model)
+
+
+def _next_on_device(json: bool, bundle: str) -> None:
+    """Suggest copying a bundle to a device, and finding out there what is missing."""
+    name = os.path.basename(os.path.abspath(bundle))
+    _next(json, "scp -r", bundle, "DEVICE:")
+    _next(json, "ssh", "DEVICE", "python3", name, "doctor")
+
+
+def _bundle_of(run: str) -> str:
+    return f"{os.path.basename(os.path.abspath(run))}.edge"
 
 
 def _version(value: bool) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .demonstration import DemoReport, demo
     from .deployment.bundling import BundleReport, bundle
     from .deployment.engines import BuildReport, build
+    from .deployment.make import MakeReport, make
     from .errors import (
         BackendError,
         BundleError,
@@ -38,7 +39,15 @@ if TYPE_CHECKING:
     from .evaluation.evaluate import Evaluation, evaluate
     from .evaluation.export import ExportReport, export
     from .evaluation.predict import Prediction, predict
-    from .options import BuildOptions, BundleOptions, CalibrateOptions, QuantizeOptions, SplitOptions, TrainOptions
+    from .options import (
+        BuildOptions,
+        BundleOptions,
+        CalibrateOptions,
+        MakeOptions,
+        QuantizeOptions,
+        SplitOptions,
+        TrainOptions,
+    )
     from .quantization.quantize import quantize
     from .quantization.report import QuantizeReport
     from .training.runs import Run, read_run
@@ -66,6 +75,8 @@ __all__ = [
     "Finding",
     "GateError",
     "ImageError",
+    "MakeOptions",
+    "MakeReport",
     "ModelError",
     "OptionError",
     "OutputError",
@@ -87,6 +98,7 @@ __all__ = [
     "evaluate",
     "export",
     "load_dataset",
+    "make",
     "predict",
     "quantize",
     "read_run",
@@ -102,6 +114,7 @@ _NAMES = {
     "demonstration": ("DemoReport", "demo"),
     "deployment.bundling": ("BundleReport", "bundle"),
     "deployment.engines": ("BuildReport", "build"),
+    "deployment.make": ("MakeReport", "make"),
     "errors": (
         "BackendError",
         "BundleError",
@@ -119,7 +132,15 @@ _NAMES = {
     "evaluation.evaluate": ("Evaluation", "evaluate"),
     "evaluation.export": ("ExportReport", "export"),
     "evaluation.predict": ("Prediction", "predict"),
-    "options": ("BuildOptions", "BundleOptions", "CalibrateOptions", "QuantizeOptions", "SplitOptions", "TrainOptions"),
+    "options": (
+        "BuildOptions",
+        "BundleOptions",
+        "CalibrateOptions",
+        "MakeOptions",
+        "QuantizeOptions",
+        "SplitOptions",
+        "TrainOptions",
+    ),
     "quantization.quantize": ("quantize",),
     "quantization.report": ("QuantizeReport",),
     "training.runs": ("Run", "read_run"),

@@ -333,6 +333,8 @@ def test_a_mistake_is_answered_by_one_sentence_and_leaves_nothing(
         ("train DIGITS --output new --epochs 0", "epochs is 0; 1 to 10000 was expected"),
         ("train DIGITS --output new --seed -1", "seed is -1; 0 to 2147483648 was expected"),
         ("train DIGITS --output new --backbone resnet19", "there is no backbone 'resnet19'; did you mean"),
+        ("make DIGITS --output new.edge --batch-size 0", "batch-size is 0; 1 to 4096 was expected"),
+        ("make DIGITS --output new.edge --precision 2", "precision is 2.0; more than 0 and at most 1 was expected"),
         ("quantize run --max-drop 7", "max-drop is 7.0; 0 to 1 was expected"),
         ("bundle run --output new.edge --precision 0.9 --coverage 0.9", "precision and coverage were both given"),
         ("calibrate DIGITS --output new --rule uncertain", "add --model RUN"),
@@ -371,6 +373,7 @@ def test_the_help_lists_the_values_of_an_option_and_others_are_wrong_usage(comma
     assert set(allowed) <= set(words.split())
     values = ["nonsense"] if not option.startswith("-") else [option, "nonsense"]
     arguments = ["x", "x", "--output", "new.edge"][: {"build": 1, "list": 0, "quantize": 1, "evaluate": 2}.get(name, 4)]
+    if name in ("make", "train", "calibrate", "bundle"):
         arguments = ["x", "--output", "new.edge"]
     code, _, err = command(name, *arguments, *values)
     assert (code, "'nonsense' is not one of" in err) == (2, True)
@@ -380,6 +383,7 @@ def test_every_option_with_a_list_of_values_is_a_choice():
     found = {(param.values[0], param.values[1]) for param in choices()}
     expected = {
         *(("train", option) for option in ("--finetune", "--resize", "--flips")),
+        *(("make", option) for option in ("--finetune", "--resize", "--flips", "--method", "--target")),
         *(("quantize", option) for option in ("--flavor", "--target", "--method")),
         *(("build", option) for option in ("--target", "--precision")),
         ("bundle", "--target"),

@@ -24,6 +24,7 @@ from ..options import (
     BuildOptions,
     BundleOptions,
     CalibrateOptions,
+    MakeOptions,
     QuantizeOptions,
     SplitOptions,
     TrainOptions,
@@ -274,6 +275,29 @@ def build(
     _next(json, "python3", bundle, "bench")
 
 
+@app.command(epilog="Example: edgeclf make photos/ --output pets.edge --target jetson-orin")
+@with_options(MakeOptions)
+def make(
+    data: Data,
+    output: Annotated[
+        str, typer.Option(metavar="NAME.edge", parser=expand_home, help="Folder of the bundle; its run is beside it.")
+    ],
+    options: MakeOptions,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Make a bundle from labeled images.
+
+    Checks, trains, exports, quantizes, evaluates and bundles.  The run is NAME.run.  The same command again goes on where
+    it stopped; it refuses other data or options, and with --overwrite makes again what depends on them.
+    """
+    from .. import make as function
+
+    _show(function(data, output, options, overwrite), json)
+    _next(json, "python3", output, "selftest")
+    _next_on_device(json, output)
+
+
 @app.command("list", epilog="Example: edgeclf list backbones 'efficientnet*'")
 def show_list(
     what: Annotated[Listed, typer.Argument(help="What to list.")],
@@ -303,7 +327,7 @@ def demo(
     from .. import demo as function
 
     _show(function(output, seed, overwrite), json)
-    _next(json, "edgeclf train", "photos/", "--output", "runs/first")
+    _next(json, "edgeclf make", "photos/", "--output", "pets.edge")
 
 
 def _show(report: Any, json: bool) -> None:

@@ -81,8 +81,11 @@ class TrainOptions:
 
     backbone: str = option("efficientnet_lite0", "Name of a timm model.")
     weights: str = option(
-        "imagenet", "imagenet (from an installed package), none (random), or a file with a state dict.", path=True
+        "imagenet",
+        "imagenet (from an installed package or the Hugging Face cache), none (random), or a file with a state dict.",
+        path=True,
     )
+    download: bool = option(False, "Fetch ImageNet weights that are not here from the Hugging Face hub.")
     finetune: str = option(
         "head", "head: train on features of the frozen backbone; full: train every layer.", choices=FINETUNE
     )

@@ -10,7 +10,6 @@ from edgeclf.calibration import rules
 from edgeclf.cli.typer_options import with_options
 from edgeclf.options import option
 from edgeclf.quantization import ranges
-from edgeclf_runtime.commands import build
 
 CLASSES = [kind for name, kind in vars(options).items() if name.endswith("Options") and is_dataclass(kind)]
 
@@ -73,4 +72,3 @@ def test_options_are_filled_by_name(kind):
 def test_names_are_those_of_what_implements_them():
     assert tuple(rules.RULES) == options.RULES
     assert tuple(ranges.METHODS) == options.METHODS
-    assert build.PRECISIONS == options.PRECISIONS

@@ -1,4 +1,4 @@
-"""Finds a graph's layers: each convolution or matrix product, with the nodes that follow it up to the next one."""
+"""Finds a graph's layers: each convolution or matrix product with stored weights, with the nodes that follow it up to the next one."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def find_layers(graph: onnx.GraphProto) -> list[Layer]:
     owner: dict[str, int] = {}
     weighted: list[onnx.NodeProto] = []
     members: list[list[str]] = []
+    stored = {tensor.name for tensor in graph.initializer}
     for node in graph.node:
-        if node.op_type in WEIGHTED:
+        is_layer = node.op_type in WEIGHTED and node.input[1] in stored
+        if is_layer:
             weighted.append(node)
             members.append([])
-        index = max((owner.get(name, -1) for name in node.input), default=-1)
-        if node.op_type in WEIGHTED:
-            index = len(weighted) - 1
+        index = len(weighted) - 1 if is_layer else max((owner.get(name, -1) for name in node.input), default=-1)
         if index >= 0:
             members[index].append(node.name)
             owner.update(dict.fromkeys(node.output, index))
@@ -43,12 +43,8 @@ def find_layers(graph: onnx.GraphProto) -> list[Layer]:
 
 def float_layers(quantized: onnx.GraphProto) -> list[str]:
     """Return the names of the weighted nodes of a Q/DQ graph (onnx.GraphProto) that compute in float."""
-    made_by = {name: node.op_type for node in quantized.node for name in node.output}
-    return [
-        node.name
-        for node in quantized.node
-        if node.op_type in WEIGHTED and "DequantizeLinear" not in [made_by.get(name) for name in node.input[:2]]
-    ]
+    stored = {tensor.name for tensor in quantized.initializer}
+    return [node.name for node in quantized.node if node.op_type in WEIGHTED and node.input[1] in stored]
 
 
 def float_operators(quantized: onnx.GraphProto) -> list[str]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from edgeclf_runtime.bundle.model_file import model_bytes
 from edgeclf_runtime.device.machine import quota_cores
@@ -28,7 +32,7 @@ def write_onnx(network: torch.nn.Module, spec: Preprocessing, path: str | Path, 
     import onnx
     import torch
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _attention_for_old_opsets(), contextlib.redirect_stdout(io.StringIO()):
         # torch announces the end of this exporter; the other one writes opset 18, whatever is requested.
         warnings.simplefilter("ignore")
         try:
@@ -42,14 +46,28 @@ def write_onnx(network: torch.nn.Module, spec: Preprocessing, path: str | Path, 
                 opset_version=OPSET,
                 dynamo=False,
             )
-        except torch.onnx.errors.OnnxExporterError as error:
+        except (torch.onnx.errors.OnnxExporterError, RuntimeError, TypeError, ValueError) as error:
             raise ModelError(
-                f"this backbone has an operator that opset {OPSET} lacks, and some targets read no newer opset "
+                f"this backbone cannot be written as ONNX with opset {OPSET}, the newest that every target reads "
                 f"({str(error).splitlines()[0]}); choose another --backbone"
             ) from None
     model = onnx.load(path)
     _give_each_its_own(model.graph)
     save_model(model, path, metadata)
+
+
+@contextlib.contextmanager
+def _attention_for_old_opsets() -> Iterator[None]:
+    """Let torch write fused attention with an opset older than 14: it uses only operators that opset 13 has too."""
+    import torch
+    from torch.onnx._internal.torchscript_exporter import symbolic_opset14
+
+    name = "aten::scaled_dot_product_attention"
+    torch.onnx.register_custom_op_symbolic(name, symbolic_opset14.scaled_dot_product_attention, OPSET)
+    try:
+        yield
+    finally:
+        torch.onnx.unregister_custom_op_symbolic(name, OPSET)
 
 
 def _give_each_its_own(graph: onnx.GraphProto) -> None:
@@ -103,7 +121,49 @@ def prepare(source: Path) -> onnx.ModelProto:
         copy, output = Path(folder) / "model.onnx", Path(folder) / "prepared.onnx"
         copy.write_bytes(model_bytes(source))
         quant_pre_process(copy, output, skip_symbolic_shape=True, skip_optimization=True)
-        return onnx.load(output)
+        prepared = onnx.load(output)
+    _fold_constants(prepared)
+    return prepared
+
+
+def _fold_constants(model: onnx.ModelProto) -> None:
+    """Replace what does not depend on the image, such as standardized weights, by its value, in place.
+
+    The quantizer asks for the range of an operand that a node writes, even of a constant.  Bounds of a Clip stay as they
+    are: the quantizer reads them.
+    """
+    import onnx
+    import onnxruntime
+    from onnx import numpy_helper
+
+    graph = model.graph
+    known = {tensor.name for tensor in graph.initializer} | {""}
+    constant, rest = [], []
+    for node in graph.node:
+        if known.issuperset(node.input) and all(a.type != onnx.AttributeProto.GRAPH for a in node.attribute):
+            known.update(node.output)
+            constant.append(node)
+        else:
+            rest.append(node)
+    made = {name for node in constant for name in node.output if name}
+    wanted = sorted({name for node in rest if node.op_type != "Clip" for name in node.input} & made)
+    if not wanted:
+        return
+    values = [onnx.ValueInfoProto(name=name) for name in wanted]
+    part = onnx.helper.make_graph(constant, "constants", [], values, graph.initializer)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    data = onnx.helper.make_model(
+        part, opset_imports=model.opset_import, ir_version=model.ir_version
+    ).SerializeToString()
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    for name, value in zip(wanted, session.run(wanted, {}), strict=True):
+        graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    for node in constant:
+        for position, name in enumerate(node.output):
+            if name in wanted:
+                node.output[position] = f"{name}_folded"
+    drop_unused(graph)
 
 
 def probing_session(model: onnx.ModelProto, names: Sequence[str]) -> onnxruntime.InferenceSession:
@@ -126,3 +186,21 @@ def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> bytes:
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names if name not in own
     )
     return bytes(probed.SerializeToString())
+
+
+def drop_unused(graph: onnx.GraphProto) -> None:
+    """Remove nodes and constants that nothing reads any more, such as the bounds of a Clip that its Q/DQ pair replaces.
+
+    Backends warn of them.
+    """
+    used = {output.name for output in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if not used.isdisjoint(node.output):
+            used.update(node.input)
+            kept.append(node)
+    if len(kept) < len(graph.node):
+        del graph.node[:]
+        graph.node.extend(reversed(kept))
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
+        graph.initializer.remove(tensor)

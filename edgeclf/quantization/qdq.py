@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..graph.layers import WEIGHTED
+from ..graph.onnx_file import drop_unused
 from ..targets import Flavor
 from .ranges import Ranges, weight_scales
 from .rounding import Rounding
@@ -14,6 +16,8 @@ from .rounding import Rounding
 if TYPE_CHECKING:
     import onnx
 
+# Operators of softmax attention, GELU, and layer norm.
+_OF_TRANSFORMERS = ("Softmax", "Erf", "Pow", "Sqrt", "Tanh")
 _POOLING = ("GlobalAveragePool", "ReduceMean", "Flatten", "Reshape", "Squeeze")
 _FEW_INPUTS = 16
 _FEW_CHANNELS = 32
@@ -35,7 +39,7 @@ def write_flavor(
     assert flavor.activations
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    operators = _operators(flavor)
+    operators = _operators(model.graph, flavor)
     quantizer = QDQQuantizer(
         copy,
         per_channel=True,
@@ -48,36 +52,43 @@ def write_flavor(
         op_types_to_quantize=operators,
         extra_options=_extra_options(model, flavor, operators),
     )
-    for name in _residual_inputs(model.graph, float_nodes) if flavor.tensorrt else ():
+    fuses_sums = flavor.tensorrt and not _is_transformer(model.graph)
+    for name in _residual_inputs(model.graph, float_nodes) if fuses_sums else ():
         quantizer.quantize_activation_tensor(name)
     quantizer.quantize_model()
     quantizer.model.topological_sort()
     quantized = quantizer.model.model
     rounding.apply(quantized, flavor.sums_of_16_bits)
     del quantized.graph.value_info[:]
-    drop_unused_constants(quantized.graph)
+    drop_unused(quantized.graph)
     return quantized
 
 
-def drop_unused_constants(graph: onnx.GraphProto) -> None:
-    """Remove constants that nothing reads any more, such as the bounds of a Clip that its Q/DQ pair replaces; backends warn of them."""
-    used = {name for node in graph.node for name in node.input}
-    for node in [node for node in graph.node if node.op_type == "Constant" and node.output[0] not in used]:
-        graph.node.remove(node)
-    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
-        graph.initializer.remove(tensor)
+def _operators(graph: onnx.GraphProto, flavor: Flavor) -> list[str]:
+    """Return the operators to quantize.
 
-
-def _operators(flavor: Flavor) -> list[str]:
+    Around attention, layer norm and GELU, INT8 loses much accuracy and saves no time, so of such networks only the layers
+    with weights are quantized.
+    """
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
+    if _is_transformer(graph):
+        return list(WEIGHTED)
     # TensorRT fuses what follows a convolution into it; Q/DQ around anything else would prevent that.
     return ["Conv", "ConvTranspose"] if flavor.tensorrt else sorted(set(QDQRegistry) | set(QLinearOpsRegistry))
 
 
+def _is_transformer(graph: onnx.GraphProto) -> bool:
+    return any(node.op_type in _OF_TRANSFORMERS for node in graph.node)
+
+
 def _extra_options(model: onnx.ModelProto, flavor: Flavor, operators: list[str]) -> dict[str, Any]:
     scales = weight_scales(model.graph, flavor.sums_of_16_bits)
-    return {"TensorQuantOverrides": scales, **(_tensorrt_options(operators) if flavor.tensorrt else {})}
+    options: dict[str, Any] = {"TensorQuantOverrides": scales}
+    if flavor.tensorrt:
+        return {**options, **_tensorrt_options(operators)}
+    # What follows a matrix product of a transformer is float, and ONNX Runtime has kernels from INT8 to float.
+    return {**options, "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"] if _is_transformer(model.graph) else []}
 
 
 def _tensorrt_options(operators: list[str]) -> dict[str, Any]:
@@ -90,7 +101,7 @@ def _tensorrt_options(operators: list[str]) -> dict[str, Any]:
         "QuantizeBias": False,
         "AddQDQPairToWeight": True,
         "OpTypesToExcludeOutputQuantization": operators,
-        "QDQOpTypePerChannelSupportToAxis": {"Conv": 0, "ConvTranspose": 1},
+        "QDQOpTypePerChannelSupportToAxis": {"Conv": 0, "ConvTranspose": 1, "MatMul": 1, "Gemm": 0},
         "ForceQuantizeNoInputCheck": True,
         "QDQDisableWeightAdjustForInt32Bias": True,
         "DedicatedQDQPair": False,
@@ -116,7 +127,7 @@ def _float_nodes(model: onnx.ModelProto, flavor: Flavor) -> list[str]:
 
     They are the layout and normalization of the pixels, convolutions of few channels (the first layer and the first block of
     EfficientNet-Lite0, which cause most of its noise and are not faster in INT8), and the last layer with the pooling
-    before it.
+    before it.  So do products of two activations, and convolutions of one dimension.
     """
     shapes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
     tail = _tail(model.graph)
@@ -125,7 +136,7 @@ def _float_nodes(model: onnx.ModelProto, flavor: Flavor) -> list[str]:
         for node in model.graph.node
         if node.op_type == "Transpose"
         or node.name in tail
-        or (node.op_type == "Conv" and _has_few_channels(node, shapes[node.input[1]], flavor))
+        or (node.op_type in WEIGHTED and _stays_float(node, shapes.get(node.input[1]), flavor))
     ]
 
 
@@ -137,6 +148,13 @@ def _tail(graph: onnx.GraphProto) -> set[str]:
     while (node := made_by.get(node.input[0])) is not None and node.op_type in _POOLING:
         names.add(node.name)
     return names
+
+
+def _stays_float(node: onnx.NodeProto, shape: list[int] | None, flavor: Flavor) -> bool:
+    """Return whether a layer stays float; shape: of its weights, None if they are computed (as in attention)."""
+    if shape is None or len(shape) != (4 if "Conv" in node.op_type else 2):
+        return True
+    return node.op_type == "Conv" and _has_few_channels(node, shape, flavor)
 
 
 def _has_few_channels(convolution: onnx.NodeProto, shape: list[int], flavor: Flavor) -> bool:

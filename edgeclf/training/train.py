@@ -85,21 +85,29 @@ def train(
     from safetensors.torch import save
 
     from .backbones import create
+    from .dry_run import check_export
+    from .weights import find_weights
 
+    weights = find_weights(options.backbone, options.weights, options.download)
+    if weights is None and options.finetune == "head":
+        say("warning: the backbone is frozen with random weights; use --finetune full, or pretrained weights")
     with _seeded(options.seed):
-        network = create(options.backbone, len(dataset.labels), options.weights)
+        network = create(options.backbone, len(dataset.labels), weights)
         spec = preprocessing_of(network, options)
+        check_export(network, spec)
         rows = _fit(network, dataset, spec, options)
     with new_folder(output, overwrite, RUN_FILE) as folder:
         work = Path(folder)
-        weights = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
-        (work / WEIGHTS_FILE).write_bytes(save(weights))
+        tensors = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
+        (work / WEIGHTS_FILE).write_bytes(save(tensors))
         facts = {
             "format": RUN_FORMAT,
             "format_version": RUN_FORMAT_VERSION,
             "labels": list(dataset.labels),
             "preprocessing": spec._asdict(),
-            "options": asdict(options),
+            # A folder's name would mean nothing on another machine.
+            "options": {**asdict(options), "backbone": network.backbone.pretrained_cfg["architecture"]},
+            "weights": None if weights is None else weights.facts(),
             "data": {
                 "name": Path(os.path.abspath(dataset.name)).name,
                 "root": os.path.abspath(dataset.root),

@@ -4,7 +4,6 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeclf.errors import ModelError
 from edgeclf.graph.fp16 import halve
 from edgeclf.quantization.activations import collect_histograms
 from edgeclf.quantization.ranges import ranges_of
@@ -54,11 +53,48 @@ def test_casts_to_float32_and_bounds_that_fp16_does_not_know_are_no_trouble():
     assert halved.graph.node[1].attribute[0].i == TensorProto.FLOAT16
 
 
-def test_an_activation_that_does_not_fit_fp16_is_named():
-    with pytest.raises(
-        ModelError, match=r"reaches 7e\+04, more than FP16's largest number, 65504: leave out the flavor fp16"
-    ):
-        halve(model(), ranges(70000))
+def computed(nodes, constants, image, ranges=None):
+    """Return what the FP16 form of some nodes, from image to logits, computes."""
+    values = [numpy_helper.from_array(np.array(value), name) for name, value in constants.items()]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, len(image)]) for name in ("image", "logits")]
+    graph = helper.make_graph(nodes, "nodes", ends[:1], ends[1:], values)
+    whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+    halved = halve(whole, ranges or {})
+    onnx.checker.check_model(halved)
+    session = onnxruntime.InferenceSession(halved.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {"image": np.array([image], np.float32)})[0][0]
+
+
+def test_activations_beyond_fp16_stay_float32():
+    nodes = [
+        helper.make_node("Mul", ["image", "thousand"], ["wide"]),
+        helper.make_node("Cast", ["wide"], ["same"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["same", "thousandth"], ["logits"]),
+    ]
+    constants = {"thousand": np.float32(1000), "thousandth": np.float32(0.001)}
+    ranges = {"wide": (0.0, 250000.0), "same": (0.0, 250000.0)}
+    assert computed(nodes, constants, [250.0, 3.0], ranges) == pytest.approx([250, 3], rel=1e-3)
+
+
+def test_a_variance_and_a_tiny_epsilon_stay_float32():
+    nodes = [
+        helper.make_node("ReduceMean", ["image"], ["mean"], axes=[1]),
+        helper.make_node("Sub", ["image", "mean"], ["centered"]),
+        helper.make_node("Pow", ["centered", "two"], ["squares"]),
+        helper.make_node("ReduceMean", ["squares"], ["variance"], axes=[1]),
+        helper.make_node("Add", ["variance", "epsilon"], ["above"]),
+        helper.make_node("Sqrt", ["above"], ["deviation"]),
+        helper.make_node("Div", ["centered", "deviation"], ["logits"]),
+    ]
+    constants = {"two": np.float32(2), "epsilon": np.float32(1e-12)}
+    image = [0.0, 800.0]  # the squares are 160000
+    assert computed(nodes, constants, image) == pytest.approx([-1, 1], rel=1e-3)
+    assert computed(nodes, constants, [1e-3, 2e-3]) == pytest.approx([-1, 1], rel=1e-2)
+
+
+def test_operators_that_are_not_defined_for_fp16_stay_float32():
+    nodes = [helper.make_node("CumSum", ["image", "axis"], ["logits"])]
+    assert computed(nodes, {"axis": np.int64(1)}, [1.0, 2.0, 3.0]).tolist() == [1, 3, 6]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,55 @@
+"""Exports a network before it is trained, so that hours are not spent on one that no device can run."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgeclf_runtime.images.preprocess import Preprocessing
+from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
+
+from ..errors import EdgeclfError, ModelError
+from ..graph.onnx_file import prepare, write_onnx
+
+if TYPE_CHECKING:
+    from .backbones import ImageClassifier
+
+# Largest difference of a logit from torch's, relative to the largest logit.
+_TOLERANCE = 1e-2
+
+
+def check_export(network: ImageClassifier, spec: Preprocessing) -> None:
+    """Raise ModelError for a network that cannot be exported, prepared for INT8, or does not give torch's logits then.
+
+    Two images at once show a batch size that was written as a constant.
+    """
+    import torch
+
+    images = np.random.default_rng(0).integers(0, 256, (2, spec.height, spec.width, 3)).astype(np.float32)
+    with torch.inference_mode():
+        expected = network.eval()(torch.from_numpy(images)).numpy()
+    with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
+        file = Path(folder, "model.onnx")
+        try:
+            write_onnx(network, spec, file, {})
+            prepare(file)
+            with OnnxRuntimeRunner(file) as runner:
+                found = runner.infer(images)
+        except ModelError:
+            raise
+        except EdgeclfError as error:
+            raise ModelError(f"this backbone does not run as ONNX ({error}); choose another --backbone") from None
+        except Exception as error:  # what the quantizer's preparation raises for a graph that it does not understand
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ModelError(
+                f"this backbone cannot be prepared for INT8 ({reason}); choose another --backbone"
+            ) from None
+    difference = float(np.abs(found - expected).max() / max(1e-6, np.abs(expected).max()))
+    if not difference <= _TOLERANCE:
+        raise ModelError(
+            f"the logits of this backbone's ONNX file differ from torch's by {difference:.1%} of the largest one, at most "
+            f"{_TOLERANCE:.0%} was expected; choose another --backbone"
+        )

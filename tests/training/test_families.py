@@ -1,0 +1,120 @@
+"""Networks of many kinds go the whole way: attention, layer norm, GELU, layer scale, group norm, and convolutions in a row."""
+
+import contextlib
+import io
+
+import numpy as np
+import onnx
+import pytest
+import timm
+import torch
+
+import edgeclf
+from edgeclf.errors import ModelError
+from edgeclf.graph.fp16 import halve, halve_remainder
+from edgeclf.graph.host_form import HostRunner
+from edgeclf.graph.layers import float_layers
+from edgeclf.graph.onnx_file import prepare, save_model, write_onnx
+from edgeclf.quantization.activations import collect_histograms
+from edgeclf.quantization.qdq import write_flavor
+from edgeclf.quantization.ranges import ranges_of
+from edgeclf.quantization.rounding import Rounding, collect_moments
+from edgeclf.targets import FLAVORS, opset_of
+from edgeclf.training.backbones import ImageClassifier, create
+from edgeclf.training.dry_run import check_export
+from edgeclf_runtime.images.preprocess import Preprocessing
+
+# timm's own miniatures, which have the parts of the large ones.
+FAMILIES = (
+    "test_vit",
+    "test_vit3",
+    "test_convnext",
+    "test_nfnet",
+    "test_efficientnet_ln",
+    "test_byobnet",
+    "test_resnet",
+)
+SPEC = Preprocessing(160, 160)
+
+
+@pytest.fixture(scope="module")
+def batches():
+    return list(np.random.default_rng(0).integers(0, 256, (4, 1, 160, 160, 3)).astype(np.float32))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_flavor_of_a_family_computes_what_fp32_does(family, batches, tmp_path):
+    torch.manual_seed(0)
+    network = create(family, 4).eval()
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        write_onnx(network, SPEC, tmp_path / "fp32.onnx", {})
+    assert said.getvalue() == ""
+    graph = prepare(tmp_path / "fp32.onnx")
+    ranges = ranges_of(collect_histograms(graph, batches), "minmax")
+    rounding = Rounding(graph, collect_moments(graph, batches))
+    with HostRunner(tmp_path / "fp32.onnx") as runner:
+        expected = np.concatenate([runner.infer(batch) for batch in batches])
+    with torch.inference_mode():
+        torchs = np.concatenate([network(torch.from_numpy(batch)).numpy() for batch in batches])
+    assert np.abs(expected - torchs).max() < 1e-3
+    full = write_flavor(graph, FLAVORS["int8-tensorrt"], ranges, rounding)
+    models = {name: write_flavor(graph, FLAVORS[name], ranges, rounding) for name in ("int8-cpu", "int8-arm")}
+    models.update({"int8-tensorrt": full, "int8-fp16": halve_remainder(full, ranges), "fp16": halve(graph, ranges)})
+    for name, model in models.items():
+        save_model(model, tmp_path / f"{name}.onnx", {}, opset_of(name))
+        with HostRunner(tmp_path / f"{name}.onnx", name=name) as runner:
+            found = np.concatenate([runner.infer(batch) for batch in batches])
+        error = np.abs(found - expected).mean() / np.abs(expected).mean()
+        assert error < (0.01 if name == "fp16" else 0.3), name
+        if name.startswith("int8"):
+            assert "QuantizeLinear" in {node.op_type for node in model.graph.node}, name
+
+
+def test_of_a_transformer_only_layers_with_weights_are_quantized(batches, tmp_path):
+    write_onnx(create("test_vit", 4).eval(), SPEC, tmp_path / "fp32.onnx", {})
+    graph = prepare(tmp_path / "fp32.onnx")
+    ranges = ranges_of(collect_histograms(graph, batches), "minmax")
+    for name in ("int8-cpu", "int8-tensorrt"):
+        quantized = write_flavor(graph, FLAVORS[name], ranges, Rounding(graph, {})).graph
+        made_by = {output: node.op_type for node in quantized.node for output in node.output}
+        readers = {n.op_type for n in quantized.node if "DequantizeLinear" in [made_by.get(i) for i in n.input]}
+        assert readers <= {"Conv", "Gemm", "MatMul", "QuantizeLinear", "Reshape", "Shape"}
+        assert len(float_layers(quantized)) <= 3
+
+
+class OneByOne(torch.nn.Module):
+    """A backbone that classifies each image by itself, and so only as many as it was traced with."""
+
+    def __init__(self, backbone):
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images):
+        return torch.cat([self.backbone(image[None]) for image in images])
+
+
+def test_a_network_that_cannot_be_exported_is_refused_before_it_is_trained(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr("edgeclf.training.train._fit", lambda *_: pytest.fail("it was trained"))
+    options = edgeclf.TrainOptions(backbone="gernet_l", weights="none")
+    monkeypatch.setattr(timm.models.byobnet.ByobNet, "forward", lambda self, x: torch.fft.fft2(x).real)
+    with pytest.raises(ModelError, match=r"cannot be .*; choose another --backbone"):
+        edgeclf.train(digits, tmp_path / "run", options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_size_that_was_written_as_a_constant_is_refused():
+    config = timm.get_pretrained_cfg("test_resnet")
+    network = ImageClassifier(OneByOne(create("test_resnet", 4).backbone), config.mean, config.std)
+    with pytest.raises(ModelError, match=r"choose another --backbone"):
+        check_export(network.eval(), SPEC)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["test_vit", "test_convnext"])
+def test_a_family_goes_from_photographs_to_a_bundle(family, digits, tmp_path):
+    edgeclf.train(digits, tmp_path / "run", edgeclf.TrainOptions(backbone=family, weights="none", epochs=2))
+    edgeclf.export(tmp_path / "run")
+    report = edgeclf.quantize(tmp_path / "run", edgeclf.QuantizeOptions(size=30, max_drop=1.0, methods=("minmax",)))
+    assert all(file.comparison.agreement > 0.8 for file in report.files)
+    assert len(edgeclf.bundle(tmp_path / "run", tmp_path / "b.edge").models) == 6
+    assert onnx.load(tmp_path / "b.edge" / "model.int8-cpu.onnx").graph.node

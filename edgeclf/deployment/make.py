@@ -22,7 +22,7 @@ from edgeclf_runtime.bundle.manifest import SHA256
 from edgeclf_runtime.bundle.open_bundle import MANIFEST, MANIFEST_HASH, open_bundle
 from edgeclf_runtime.files.outputs import claim_output, new_file
 from edgeclf_runtime.files.read import read_json, sha256_bytes, sha256_file
-from edgeclf_runtime.files.schema import record
+from edgeclf_runtime.files.schema import any_json, mapping, record, text
 
 from ..data.datasets import Dataset, load_dataset
 from ..data.integrity import check, check_for_training
@@ -40,8 +40,10 @@ from ..training.train import train
 from .bundling import bundle, check_name
 
 STATE_FILE = "make.json"
-"""In the run: the id of the bundle that was made, and a hash of what it was made from."""
-_STATE = record({"bundle": SHA256, "inputs": SHA256})
+"""In the run: the training options as given, the id of the bundle that was made, and a hash of what it was made from."""
+_STATE = record(
+    {"train": mapping(text(), any_json), "bundle": SHA256, "inputs": SHA256}, optional=("train", "bundle", "inputs")
+)
 _RETRY = "pass --overwrite to make it again, or choose another --output"
 
 
@@ -148,16 +150,21 @@ def _train(steps: Steps, data: str | Path | Dataset, path: Path, options: TrainO
         if needed:
             say(f"the run is {path}")
             say(str(train(dataset, path, options, overwrite)))
+            _write_state(path, train=asdict(options))
     return read_run(path)
 
 
 def _changes(run: Run, dataset: Dataset, options: TrainOptions) -> list[str]:
     """Return in words how the data and options differ from those that a run was trained with."""
-    before, now = run.facts["options"], json.loads(json.dumps(asdict(options)))
-    names = [name for name in now if before.get(name) != now[name]]
+    # run.json has the architecture of a backbone that was named in another way.
+    before, now = _state(run.path).get("train", run.facts["options"]), asdict(options)
+    names = [name for name in now if before.get(name) != now[name] and name != "download"]
     changes = [f"{name.replace('_', '-')} was {before.get(name)}, now {now[name]}" for name in names]
     if run.facts["data"]["root"] != os.path.abspath(dataset.root):
         changes.append(f"the data was {run.facts['data']['root']}")
+    weights = run.facts.get("weights") or {}
+    if weights.get("source") == "file" and weights.get("sha256") != _sha256(Path(options.weights)):
+        changes.append(f"the weights {options.weights} are others")
     if options.skip_unreadable:
         dataset, _ = check_for_training(dataset, skip_unreadable=True)
     with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
@@ -195,8 +202,8 @@ def _quantize(steps: Steps, run: Run, options: QuantizeOptions, overwrite: bool)
 def _bundle(steps: Steps, run: Run, output: Path, options: BundleOptions, overwrite: bool) -> None:
     """Evaluate and make the bundle, unless it is up to date."""
     inputs, state = _inputs(run, options), _state(run.path)
-    ours = bool(state) and state["bundle"] == _id_of(output)
-    needed = not ours or state["inputs"] != inputs
+    ours = state.get("bundle") == _id_of(output)
+    needed = not ours or state.get("inputs") != inputs
     if ours and needed and not overwrite:
         raise OutputError(f"{output} was made from other files or with other options: {_RETRY}")
     with steps.step("evaluate", needed):
@@ -208,8 +215,7 @@ def _bundle(steps: Steps, run: Run, output: Path, options: BundleOptions, overwr
         if needed:
             report = bundle(run, output, options, {"fp32": evaluation}, overwrite)
             say(str(report))
-            with new_file(run.path / STATE_FILE, overwrite=True) as work:
-                Path(work).write_text(json.dumps({"bundle": report.id, "inputs": inputs}) + "\n", encoding="utf-8")
+            _write_state(run.path, bundle=report.id, inputs=inputs)
 
 
 def _inputs(run: Run, options: BundleOptions) -> str:
@@ -228,6 +234,16 @@ def _state(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return state
+
+
+def _write_state(path: Path, **facts: Any) -> None:
+    state = {**_state(path), **facts}
+    with new_file(path / STATE_FILE, overwrite=True) as work:
+        Path(work).write_text(json.dumps(state, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _sha256(path: Path) -> str:
+    return sha256_file(path) if path.is_file() else ""
 
 
 def _id_of(output: Path) -> str:

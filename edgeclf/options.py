@@ -6,6 +6,7 @@ Python only.  An invalid value raises OptionError.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,6 +31,9 @@ RULES = ("stratified", "random", "diverse", "uncertain")
 """Rules that choose a calibration set's images, implemented in ``calibration/rules.py``."""
 METHODS = ("minmax", "percentile", "entropy", "mse")
 """Methods that choose the range of an activation, implemented in ``quantization/ranges.py``."""
+
+SPLIT_METHODS = ("stable", "exact")
+"""Methods that split images, implemented in ``data/splits.py``."""
 
 SEED = "The same seed, data and versions give the same result."
 """Help of every option seed."""
@@ -57,15 +61,26 @@ def option(
     return field(default=default, metadata={**facts, "choices": choices})
 
 
+GROUP_BY = (
+    "Keep similar images in one split: a number of folders below the class folder, or a regular expression for the "
+    "part of the path that they share."
+)
+"""Help of every option group-by."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SplitOptions:
-    """How images are split if the data set has no split of its own, stratified by label (and by its groups)."""
+    """How images are split if the data set has no split of its own."""
 
     seed: int = option(0, SEED)
     test: float = 0.25
     """Share of all images held out for the test split."""
     val: float = 0.1
     """Share of the remaining images used for validation."""
+    group_by: str | None = option(None, GROUP_BY, metavar="FOLDERS|REGEX", shown="each image by itself")
+    method: str = "stable"
+    """stable: an image keeps its split when the data grows, and the shares are met on average; exact: the shares are met
+    exactly for each label, as in runs made before there was a choice, but images change sides when the data grows."""
 
     def __post_init__(self) -> None:
         for name in ("test", "val"):
@@ -73,6 +88,46 @@ class SplitOptions:
                 raise OptionError(
                     f"the share for {name} is {getattr(self, name)}; more than 0 and less than 0.9 was expected"
                 )
+        if self.method not in SPLIT_METHODS:
+            raise OptionError(f"method is {self.method!r}; {' or '.join(SPLIT_METHODS)} was expected")
+        if self.group_by is not None:
+            self._check_group_by(self.group_by)
+
+    def _check_group_by(self, text: str) -> None:
+        if self.method == "exact":
+            raise OptionError("group-by needs the split method 'stable'; 'exact' does not keep groups together")
+        if len(text) > 200 or (text.isdecimal() and not 1 <= int(text) <= 32):
+            raise OptionError(
+                f"group-by is {text[:80]}; a number of folders from 1 to 32, or a regular expression of at most 200 letters, was expected"
+            )
+        try:
+            empty = re.compile(text).fullmatch("") is not None
+        except (re.error, RecursionError, OverflowError) as error:
+            raise OptionError(f"group-by is {text!r}, which is not a regular expression ({error})") from None
+        if empty:
+            raise OptionError(
+                f"group-by is {text!r}, which also matches an empty text; an expression for a part of the path was expected"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """How a data set is split, and the model's input that its images are compared with."""
+
+    seed: int = option(0, SEED)
+    group_by: str | None = option(None, GROUP_BY, metavar="FOLDERS|REGEX", shown="each image by itself")
+    image_size: int = option(224, "Side of the model's square input, in pixels.", at_least=1)
+    resize: str = option("crop", "As for train.", choices=RESIZE_MODES)
+
+    def __post_init__(self) -> None:
+        if self.resize not in RESIZE_MODES:
+            raise OptionError(f"resize is {self.resize!r}; {', '.join(RESIZE_MODES)} was expected")
+        self.split  # noqa: B018 - refuses a wrong group
+
+    @property
+    def split(self) -> SplitOptions:
+        """How images are split if the data set has no split of its own."""
+        return SplitOptions(seed=self.seed, group_by=self.group_by)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +163,7 @@ class TrainOptions:
     """Share of all images held out for the test split, if the data set has no split of its own."""
     val: float = 0.1
     """Share of the remaining images used for validation, if the data set has no split of its own."""
+    group_by: str | None = option(None, GROUP_BY, metavar="FOLDERS|REGEX", shown="each image by itself")
     skip_unreadable: bool = option(False, "Leave out images that cannot be decoded, instead of stopping.")
 
     def __post_init__(self) -> None:
@@ -137,7 +193,7 @@ class TrainOptions:
     @property
     def split(self) -> SplitOptions:
         """How images are split if the data set has no split of its own."""
-        return SplitOptions(seed=self.seed, test=self.test, val=self.val)
+        return SplitOptions(seed=self.seed, test=self.test, val=self.val, group_by=self.group_by)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -382,6 +382,7 @@ def test_the_help_lists_the_values_of_an_option_and_others_are_wrong_usage(comma
 def test_every_option_with_a_list_of_values_is_a_choice():
     found = {(param.values[0], param.values[1]) for param in choices()}
     expected = {
+        ("check", "--resize"),
         *(("train", option) for option in ("--finetune", "--resize", "--flips")),
         *(("make", option) for option in ("--finetune", "--resize", "--flips", "--method", "--target")),
         *(("quantize", option) for option in ("--flavor", "--target", "--method")),
@@ -445,7 +446,7 @@ def test_a_files_name_commands_no_terminal_and_forges_no_line(command, digits, r
 def test_check_names_files_without_commanding_a_terminal(command, photos):
     (photos / "3" / f"{NASTY}\nforged.png").write_text("no image")
     for arguments in ([], ["--json"]):
-        code, out, err = command("check", photos, *arguments)
+        code, out, err = command("check", photos, "--image-size", "64", *arguments)
         assert code == 1
         assert clean(out)
         assert clean(err)
@@ -494,7 +495,7 @@ def test_a_mistake_does_not_tell_a_password(command, arguments):
 
 def test_check_is_exit_code_1_where_training_would_stop_and_its_json_says_why(command, photos):
     (photos / "3" / "bad.jpg").write_text("This is no photograph.")
-    code, out, _ = command("check", photos, "--json")
+    code, out, _ = command("check", photos, "--image-size", "64", "--json")
     assert code == 1
     [finding] = json.loads(out)["findings"]
     assert finding["files"] == [str(photos / "3" / "bad.jpg")]

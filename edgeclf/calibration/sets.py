@@ -107,7 +107,8 @@ class CalibrationSet:
             if digest in seen:
                 raise DataError(
                     f"{self.root / name} is also {seen[digest].path} in {seen[digest].split}: "
-                    "calibration must not see evaluation images; remove one of the two, or make the set again"
+                    "calibration must not see evaluation images; remove one of the two, or make the set again, "
+                    "from the run's own split: edgeclf calibrate DATA --model RUN"
                 )
         return self
 

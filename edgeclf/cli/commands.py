@@ -24,9 +24,9 @@ from ..options import (
     BuildOptions,
     BundleOptions,
     CalibrateOptions,
+    CheckOptions,
     MakeOptions,
     QuantizeOptions,
-    SplitOptions,
     TrainOptions,
 )
 from .exits import Commands
@@ -50,7 +50,7 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         parser=expand_home,
-        help="Class folders, train/val/test folders, a .csv (path,label[,split]), elpv or cifar10.",
+        help="Class folders, train/val/test folders, a .csv (path,label[,split,group]), elpv or cifar10.",
     ),
 ]
 Model = Annotated[str, typer.Argument(metavar="MODEL", parser=expand_home, help="A run, an ONNX file or a bundle.")]
@@ -74,15 +74,16 @@ Name = Annotated[Optional[str], typer.Option("--name", help="A model of the bund
 
 
 @app.command(epilog="Example: edgeclf check photos/")
-@with_options(SplitOptions)
-def check(data: Data, options: SplitOptions, json: Json = False) -> None:
+@with_options(CheckOptions)
+def check(data: Data, options: CheckOptions, json: Json = False) -> None:
     """Find problems in a data set.
 
-    Unreadable files, empty classes, duplicates, leaks between splits, imbalance.  Exit code 1 if training would stop.
+    Unreadable files, files left out, empty classes, duplicates, leaks between splits, imbalance, exposure, size.
+    Exit code 1 if training would stop.
     """
     from .. import check as function
 
-    report = function(data, options)
+    report = function(data, options.split, options.image_size, options.resize)
     _show(report, json)
     if report.errors:
         raise typer.Exit(1)

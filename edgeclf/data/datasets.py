@@ -2,13 +2,13 @@
 
 ``load_dataset`` reads a folder of class folders, a folder with ``train/``, ``val/`` and
 ``test/``, a CSV file, or a named set.  Data without a split of its own is split by the hash of
-each file: the same seed gives the same split on every machine, whatever the file names, and
-two copies of an image never end up in different splits.  Files are hashed here, not decoded.
+each file: the same seed gives the same split on every machine, whatever the file names, two
+copies of an image never end up in different splits, and no image changes sides when others are
+added.  Images of a group stay together.  Files are hashed here, not decoded.
 """
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,24 +17,27 @@ from functools import cached_property
 from pathlib import Path
 
 from edgeclf_runtime.files.read import sha256_file
-from edgeclf_runtime.images.read import is_image_name
 from edgeclf_runtime.text.terminal import is_invisible, printable
 
 from ..errors import DataError, DependencyError
 from ..options import SplitOptions
-from .splits import divide
+from .findings import Finding, counted, warning
+from .groups import about_groups, group_of, split_keys
+from .layout import read_layout
+from .splits import Division, divide_by_hash, divide_exactly
+from .table import read_table
+from .tree import DEVICE_SUFFIXES, IMAGE_SUFFIXES, left_out, read_tree
 
 SPLITS = ("train", "val", "test")
 # Persian, Hindi and other scripts use them.
 _JOINERS = "\u200c\u200d"
-_FOLDER_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 @dataclass(frozen=True)
 class Sample:
     """One labeled image file.
 
-    group: refines the stratification of the split (ELPV: the cell type); "" if there is none.
+    group: images of one group stay in one split; "" if there is none.  Of ELPV, whose split is stratified, the cell type.
     """
 
     path: Path
@@ -57,6 +60,10 @@ class Dataset:
     """Images next to the class folders, which have no class."""
     divided_by: SplitOptions | None = None
     """Options of the split, or None if the data came with its own."""
+    findings: tuple[Finding, ...] = ()
+    """What was noticed about folders, files, paths and groups."""
+    stratified: bool = False
+    """Whether its groups refine the strata of an exact split, instead of staying together."""
     _hashes: dict[Path, str] = field(default_factory=dict, compare=False, repr=False)
 
     def split(self, name: str) -> list[Sample]:
@@ -107,16 +114,16 @@ def load_dataset(data: str | Path | Dataset, options: SplitOptions | None = None
     """Read a data set, and split it if it has no split yet.
 
     data: a folder of class folders, a folder with train/, val/ and test/, a CSV file with the
-    columns path, label and optionally split, or one of NAMED_SETS.  Raises DataError if it is
+    columns path, label and optionally split and group, or one of NAMED_SETS.  Raises DataError if it is
     none of these or has no images.
     """
     if isinstance(data, Dataset):
         return data
-    name = str(data)
+    options, name = options or SplitOptions(), str(data)
     if name in NAMED_SETS:
         dataset = NAMED_SETS[name]()
     elif Path(data).is_dir():
-        dataset = _from_folder(Path(data))
+        dataset = _from_folder(Path(data), as_before=options.method == "exact")
     elif Path(data).is_file() and name.lower().endswith(".csv"):
         dataset = _from_csv(Path(data))
     else:
@@ -124,107 +131,44 @@ def load_dataset(data: str | Path | Dataset, options: SplitOptions | None = None
         raise DataError(
             f"{data} {what}: a folder of class folders, a .csv file, or one of {', '.join(NAMED_SETS)} was expected"
         )
-    return _divide(dataset, options or SplitOptions())
+    if dataset.stratified:
+        # Its published figures are of this split.
+        options = replace(options, method="exact")
+    return _divide(dataset, options)
 
 
-def _from_folder(root: Path) -> Dataset:
-    splits, classes = _class_folders(root)
-    unlabelled = [path for folder in [root, *splits] for path in _images(folder, nested=False)]
-    if not classes and unlabelled:
+def _from_folder(root: Path, as_before: bool = False) -> Dataset:
+    """Read a folder; as_before: with the suffixes and names of splits that there were when old runs were made."""
+    tree = read_tree(root, DEVICE_SUFFIXES if as_before else IMAGE_SUFFIXES)
+    layout = read_layout(tree, only_usual=as_before)
+    if not layout.classes and layout.unlabelled:
         raise DataError(
-            f"{unlabelled[0].parent} holds images but no class folders: move the images of each class into a folder with the class's name"
+            f"{layout.unlabelled[0].parent} holds images but no class folders: move the images of each class into a folder with the class's name"
         )
-    samples, empty = [], []
-    for split, folder in classes:
-        paths = _images(folder)
-        samples += [Sample(path, folder.name, split) for path in paths]
+    samples, empty, labels = [], [], set(layout.labels)
+    for (split, folder), label in zip(layout.classes, layout.labels, strict=True):
+        paths = folder.all_images()
+        samples += [Sample(path, label, split) for path in paths]
         if not paths:
-            empty.append(folder)
+            empty.append(folder.path)
     if not samples:
         raise DataError(
             f"{root} holds no images: put the images of each class (JPEG, PNG, BMP, WebP or TIFF) into a folder with its name there"
+            + "".join(f"; {finding.message}" for finding in left_out(tree))
         )
-    return _dataset(str(root), root, samples, empty, unlabelled)
-
-
-def _class_folders(root: Path) -> tuple[list[Path], list[tuple[str, Path]]]:
-    """Return the split folders, and the class folders, each with its split ("" if there is none)."""
-    folders = _folders(root)
-    splits = {folder: _FOLDER_NAMES[folder.name.lower()] for folder in folders if folder.name.lower() in _FOLDER_NAMES}
-    others = [folder for folder in folders if folder not in splits]
-    # A class may be called "train" or "test"; unlike a split, it contains no class folders.
-    inner = [folder for folder in splits if _folders(folder)]
-    if others and inner:
-        raise DataError(
-            f"{root} holds {inner[0].name}/ with class folders in it and, next to it, {', '.join(f.name for f in others)}: "
-            "either train/, val/ and test/ or class folders were expected, not both"
-        )
-    if others:
-        return [], [("", folder) for folder in folders]
-    return list(splits), [(split, folder) for top, split in splits.items() for folder in _folders(top)]
-
-
-def _folders(root: Path) -> list[Path]:
-    here = root.resolve()
-    return sorted(
-        entry
-        for entry in root.iterdir()
-        if entry.is_dir()
-        and not entry.name.startswith((".", "__"))
-        # A link to the folder itself, or to one above it, is not a class.
-        and not here.is_relative_to(entry.resolve())
+    findings = (*layout.findings, *left_out(tree))
+    return replace(
+        _dataset(str(root), root, samples, labels),
+        empty=tuple(empty),
+        unlabelled=tuple(layout.unlabelled),
+        findings=findings,
     )
 
 
-def _images(folder: Path, nested: bool = True) -> list[Path]:
-    found, seen = [], set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        here = os.path.realpath(parent)
-        # Links may form circles.
-        known = here in seen
-        seen.add(here)
-        folders[:] = sorted(name for name in folders if nested and not known and not name.startswith("."))
-        if not known:
-            found += [Path(parent, name) for name in names if is_image_name(name) and not name.startswith(".")]
-    return sorted(found)
-
-
 def _from_csv(file: Path) -> Dataset:
-    samples = []
-    for line, row in _read_rows(file):
-        path, label, split = (str(row.get(column) or "").strip() for column in ("path", "label", "split"))
-        if not path or not label:
-            raise DataError(f"{file}, line {line}: path or label is empty; fill it in, or remove the line")
-        if split and split.lower() not in _FOLDER_NAMES:
-            raise DataError(f"{file}, line {line}: the split is {split!r}; train, val or test was expected")
-        samples.append(Sample(file.parent / path, label, _FOLDER_NAMES.get(split.lower(), "")))
-    unsplit = sum(not sample.split for sample in samples)
-    if 0 < unsplit < len(samples):
-        raise DataError(
-            f"{file}: {unsplit} of {len(samples)} lines have no split; fill it in on every line, or on none"
-        )
-    return _dataset(str(file), file.parent, samples)
-
-
-def _read_rows(file: Path) -> list[tuple[int, dict[str, str]]]:
-    """Return each row of a CSV file with its line number."""
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        try:
-            header = stream.readline()
-            # Spreadsheets write semicolons in countries with a decimal comma.
-            delimiter = max(",;\t", key=header.count)
-            columns = [column.strip().lower() for column in next(csv.reader([header], delimiter=delimiter), [])]
-            reader = csv.DictReader(stream, columns, delimiter=delimiter)
-            rows = [(reader.line_num + 1, row) for row in reader]
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise DataError(f"{file} is not a CSV file in UTF-8 ({error}); save it as CSV UTF-8") from None
-    if not {"path", "label"} <= set(columns):
-        raise DataError(
-            f"{file} has the columns {', '.join(columns) or '(none)'}; path, label and optionally split were expected in its first line"
-        )
-    if not rows:
-        raise DataError(f"{file} lists no images: a line with path and label for each was expected")
-    return rows
+    table = read_table(file)
+    samples = [Sample(row.path, row.label, row.split, row.group) for row in table.rows]
+    return replace(_dataset(str(file), file.parent, samples), findings=tuple(table.findings))
 
 
 def _elpv() -> Dataset:
@@ -240,7 +184,7 @@ def _elpv() -> Dataset:
     for line in (root / "labels.csv").read_text().splitlines():
         name, probability, cell_type = line.split()
         samples.append(Sample(root / name, "defective" if float(probability) >= 0.5 else "functional", group=cell_type))
-    return _dataset("elpv", root, samples)
+    return replace(_dataset("elpv", root, samples), stratified=True)
 
 
 def _cifar10() -> Dataset:
@@ -279,18 +223,15 @@ def _cifar10() -> Dataset:
 NAMED_SETS: dict[str, Callable[[], Dataset]] = {"elpv": _elpv, "cifar10": _cifar10}
 
 
-def _dataset(
-    name: str, root: Path, samples: list[Sample], empty: Iterable[Path] = (), unlabelled: Iterable[Path] = ()
-) -> Dataset:
+def _dataset(name: str, root: Path, samples: list[Sample], labels: Iterable[str] = ()) -> Dataset:
     for sample in samples:
         try:
             str(sample.path).encode()
         except UnicodeEncodeError:
             raise DataError(f"the name {os.fsencode(sample.path)!r} is not in UTF-8; rename it") from None
-    empty = tuple(empty)
-    labels = {sample.label for sample in samples} | {folder.name for folder in empty}
+    labels = {sample.label for sample in samples}.union(labels)
     _check_labels(name, labels)
-    return Dataset(name, root, tuple(sorted(labels)), tuple(samples), empty, tuple(unlabelled))
+    return Dataset(name, root, tuple(sorted(labels)), tuple(samples))
 
 
 def _check_labels(name: str, labels: set[str]) -> None:
@@ -305,20 +246,60 @@ def _check_labels(name: str, labels: set[str]) -> None:
 
 def _divide(dataset: Dataset, options: SplitOptions) -> Dataset:
     """Give every sample a split; a missing validation split is taken from train."""
+    dataset = _grouped(dataset, options)
     present = {sample.split for sample in dataset.samples}
     if "" in present:
         shares = {"test": options.test, "val": options.val}
     elif "val" not in present and "train" in present:
         shares = {"val": options.val}
     else:
-        return dataset
+        return _with_group_findings(dataset, options, {})
     divisible = [sample for sample in dataset.samples if sample.split in ("", "train")]
     # A file that cannot be read is split by its path; the integrity check reports it later.
     digests = [digest or str(sample.path) for sample, digest in zip(divisible, dataset.sha256(divisible), strict=True)]
-    splits = divide([(sample.label, sample.group) for sample in divisible], digests, shares, options.seed)
-    split_of = {sample.path: split for sample, split in zip(divisible, splits, strict=True)}
+    if options.method == "exact":
+        strata = [(sample.label, sample.group if dataset.stratified else "") for sample in divisible]
+        division = Division(divide_exactly(strata, digests, shares, options.seed))
+    else:
+        keys = split_keys(digests, [sample.group for sample in divisible])
+        division = divide_by_hash([sample.label for sample in divisible], keys, shares, options.seed)
+    split_of = {sample.path: split for sample, split in zip(divisible, division.splits, strict=True)}
     samples = tuple(replace(sample, split=split_of.get(sample.path, sample.split)) for sample in dataset.samples)
-    return replace(dataset, samples=samples, divided_by=options)
+    findings = (*dataset.findings, *_about_moved(division))
+    dataset = replace(dataset, samples=samples, divided_by=options, findings=findings)
+    return _with_group_findings(dataset, options, shares if "test" in shares else {})
+
+
+def _grouped(dataset: Dataset, options: SplitOptions) -> Dataset:
+    """Return the data set with the groups that --group-by finds in the paths."""
+    if not options.group_by:
+        return dataset
+    groups = [group_of(dataset.relative(sample), sample.label, options.group_by) for sample in dataset.samples]
+    samples = (replace(sample, group=group) for sample, group in zip(dataset.samples, groups, strict=True))
+    # The finding about nested folders suggests what was done here.
+    findings = tuple(finding for finding in dataset.findings if finding.kind != "nested")
+    return replace(dataset, samples=tuple(samples), findings=findings)
+
+
+def _with_group_findings(dataset: Dataset, options: SplitOptions, shares: dict[str, float]) -> Dataset:
+    if dataset.stratified or options.method == "exact":
+        return dataset
+    groups = {str(sample.path): sample.group for sample in dataset.samples}
+    splits = {str(sample.path): sample.split for sample in dataset.samples}
+    asked = {"test": shares["test"], "val": (1 - shares["test"]) * shares["val"]} if shares else {}
+    found = about_groups(dataset.name, groups, splits, asked, options.group_by)
+    return replace(dataset, findings=(*dataset.findings, *found))
+
+
+def _about_moved(division: Division) -> list[Finding]:
+    if not division.moved:
+        return []
+    count = sum(map(division.moved.__contains__, division.keys))
+    message = (
+        f"a split, or a label's train, would have had no images, so {counted(count, 'image')} changed sides; they may return when "
+        "the data grows: collect more images"
+    )
+    return [warning("few-images", message)]
 
 
 def _hash(path: Path) -> str:

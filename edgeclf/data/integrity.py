@@ -1,10 +1,11 @@
 """Checks whether a data set is fit for training; each finding names its files and the fix.
 
 Errors stop training: files that cannot be decoded, a class without images, a single class, no
-images in train or val, a label missing from train.  Warnings do not: duplicate pictures, also
-across splits or labels; images next to the class folders; a label missing from val or test;
-heavy imbalance; a label named "unknown"; 12-bit data in 16-bit files.  Pictures are duplicates
-if their decoded pixels are equal, whatever the file name or lossless format.
+images in train or val, a label missing from train, too few groups.  Warnings do not: duplicate
+pictures, also across splits or labels; files that were left out; folders whose role was guessed;
+a label missing from val or test; heavy imbalance; labels that look alike; images that are dark,
+bright, small or long.  Pictures are duplicates if their decoded pixels are equal, whatever the
+file name or lossless format.
 """
 
 from __future__ import annotations
@@ -18,38 +19,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeclf_runtime.images.bit_depths import question
-from edgeclf_runtime.images.read import read_image
 from edgeclf_runtime.results import UNKNOWN
 from edgeclf_runtime.text.terminal import printable
 
-from ..errors import DataError, ImageError
+from ..errors import DataError, DependencyError, ImageError
 from ..options import SplitOptions
 from ..progress import track
+from .appearance import Appearance, about_appearance, appearance_of
 from .datasets import SPLITS, Dataset, Sample, load_dataset
+from .findings import SHOWN_FILES, Finding, counted, error, warning
+from .layout import same_label
+from .pixels import read_photo
 
 IMBALANCE = 10
 """A class is reported if the largest class has at least this many times as many images."""
-SHOWN_FILES = 5
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One problem, or possible problem, of a data set."""
-
-    kind: str
-    """unreadable, nearly-black, empty-class, single-class, empty-split, missing-from-train (-val, -test), imbalanced, unlabelled,
-    leaked, conflicting-labels or duplicate."""
-    severity: str
-    """"error" stops training, "warning" does not."""
-    message: str
-    files: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        text = printable(f"{self.severity}: {self.kind}: {self.message}")
-        if len(self.files) > SHOWN_FILES:
-            return f"{text}\n    ... and {len(self.files) - SHOWN_FILES} more files (--json lists all)"
-        return text
 
 
 @dataclass(frozen=True)
@@ -101,10 +84,13 @@ class CheckReport:
         return "\n".join(lines)
 
 
-def check(data: str | Path | Dataset, split: SplitOptions | None = None) -> CheckReport:
+def check(
+    data: str | Path | Dataset, split: SplitOptions | None = None, image_size: int = 224, resize: str = "crop"
+) -> CheckReport:
     """Decode every image of a data set and report its problems; see the docstring of the module.
 
-    Raises DataError only if there is no data set to check.
+    image_size, resize: the input of the model that the images are for.  Raises DataError only if there is no data set to
+    check.
     """
     dataset = load_dataset(data, split)
     with ThreadPoolExecutor() as pool:
@@ -113,23 +99,22 @@ def check(data: str | Path | Dataset, split: SplitOptions | None = None) -> Chec
     for sample, look in zip(dataset.samples, looks, strict=True):
         if look.digest:
             pictures[look.digest].append(sample)
-    findings = [
-        Finding("unreadable", "error", look.problem, (str(sample.path),))
-        for sample, look in zip(dataset.samples, looks, strict=True)
-        if look.problem
-    ]
-    findings += _about_depth(looks)
-    findings += _about_labels(dataset) + _about_strays(dataset)
+    findings = _about_unreadable(looks)
+    findings += about_appearance([look.appearance for look in looks if look.appearance], image_size, resize)
+    findings += _about_labels(dataset) + list(dataset.findings) + _about_strays(dataset)
     findings += [_about_copies(copies) for copies in pictures.values() if len(copies) > 1]
     return CheckReport(dataset.name, len(dataset.samples), _counts(dataset), tuple(findings))
 
 
-def check_for_training(data: Dataset, skip_unreadable: bool = False) -> tuple[Dataset, CheckReport]:
+def check_for_training(
+    data: Dataset, skip_unreadable: bool = False, image_size: int | None = None, resize: str = "crop"
+) -> tuple[Dataset, CheckReport]:
     """Return the data set to train on, and the report; DataError if there are errors.
 
-    skip_unreadable: leave out files that cannot be decoded, instead of treating them as errors.
+    skip_unreadable: leave out files that cannot be decoded, instead of treating them as errors.  image_size, resize: the
+    input of the model to train.
     """
-    report = check(data)
+    report = check(data, image_size=image_size or 224, resize=resize)
     errors = report.errors
     if skip_unreadable:
         errors = [finding for finding in errors if finding.kind != "unreadable"]
@@ -154,32 +139,39 @@ def check_for_training(data: Dataset, skip_unreadable: bool = False) -> tuple[Da
 class _Look:
     """The result of decoding one file."""
 
+    path: str
     digest: str = ""
     """Hash of the decoded pixels; "" if they cannot be decoded."""
     problem: str = ""
-    dark: tuple[tuple[str, int], ...] = ()
-    """Name and largest value of each 16-bit image that is nearly black."""
+    lacks_library: bool = False
+    appearance: Appearance | None = None
 
 
 def _look(sample: Sample) -> _Look:
+    path = str(sample.path)
     if not sample.path.exists():
-        return _Look(problem=f"{sample.path}: the file does not exist; add it, or remove it from the list")
-    dark: list[tuple[str, int]] = []
+        return _Look(path, problem=f"{path}: the file does not exist; add it, or remove it from the list")
+    dark: list[int] = []
     try:
-        image = read_image(sample.path, noted=lambda name, largest: dark.append((name, largest)))
+        image = read_photo(sample.path, noted=lambda name, largest: dark.append(largest))
     except ImageError as error:
-        return _Look(problem=str(error))
+        return _Look(path, problem=str(error))
+    except DependencyError as error:
+        return _Look(path, problem=str(error), lacks_library=True)
     digest = hashlib.blake2b(str(image.shape).encode() + image.tobytes(), digest_size=16).hexdigest()
-    return _Look(digest, dark=tuple(dark))
+    return _Look(path, digest, appearance=appearance_of(path, sample.label, image, max(dark, default=0)))
 
 
-def _about_depth(looks: list[_Look]) -> list[Finding]:
-    """Return the finding about 16-bit images whose data seem to have fewer bits."""
-    dark = [found for look in looks for found in look.dark]
-    if not dark:
-        return []
-    message = f"in {len(dark)} 16-bit images, {question(max(largest for _, largest in dark))}"
-    return [Finding("nearly-black", "warning", message, tuple(name for name, _ in dark))]
+def _about_unreadable(looks: list[_Look]) -> list[Finding]:
+    """Return a finding for each file that cannot be decoded; files for want of a library share one."""
+    findings = [
+        error("unreadable", look.problem, [look.path]) for look in looks if look.problem and not look.lacks_library
+    ]
+    lacking = [look for look in looks if look.lacks_library]
+    if lacking:
+        message = f"{counted(len(lacking), 'image')} cannot be read yet; {lacking[0].problem}"
+        findings.append(error("unreadable", message, [look.path for look in lacking]))
+    return findings
 
 
 def _counts(dataset: Dataset) -> dict[str, dict[str, int]]:
@@ -196,6 +188,7 @@ def _about_labels(dataset: Dataset) -> list[Finding]:
         message = (
             f"{dataset.name} has only one class, {dataset.labels[0]!r}: a classifier needs two or more class folders"
         )
+        message += "".join(f"; {finding.message}" for finding in dataset.findings if finding.kind == "nested")
         findings.append(Finding("single-class", "error", message))
     totals, counts = dataset.counts(), _counts(dataset)
     for split, verb in (("train", "train"), ("val", "validate")):
@@ -217,6 +210,7 @@ def _about_labels(dataset: Dataset) -> list[Finding]:
                 f'"rejected" of a result tells them apart: name the class by what its images show'
             )
             findings.append(Finding("ambiguous-label", "warning", message))
+    findings += _about_similar_labels(dataset)
     most = max(row["train"] for row in counts.values())
     for label, row in counts.items():
         if 0 < row["train"] * IMBALANCE <= most:
@@ -225,11 +219,29 @@ def _about_labels(dataset: Dataset) -> list[Finding]:
     return findings
 
 
+def _about_similar_labels(dataset: Dataset) -> list[Finding]:
+    """Return a finding for labels that differ only in what people write differently."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for label in dataset.labels:
+        found[same_label(label)].append(label)
+    return [
+        warning(
+            "similar-labels",
+            f"the labels {', '.join(map(ascii, labels))} differ only in case, accents' encoding or spaces, and are "
+            "separate classes: if they mean the same, give them one name",
+        )
+        for labels in found.values()
+        if len(labels) > 1
+    ]
+
+
 class _Absence:
     """Findings about labels without images in a split."""
 
     def __init__(self, dataset: Dataset) -> None:
-        self._trained = {sample.label.casefold(): sample.label for sample in dataset.samples if sample.split == "train"}
+        self._trained = {
+            same_label(sample.label): sample.label for sample in dataset.samples if sample.split == "train"
+        }
         self._files: dict[str, list[str]] = defaultdict(list)
         for sample in dataset.samples:
             self._files[sample.label].append(str(sample.path))
@@ -243,7 +255,7 @@ class _Absence:
         if not files:
             message = f"the label {label!r} has no readable images: add some, or remove it"
             return Finding("missing-from-train", "error", message)
-        trained = self._trained.get(label.casefold())
+        trained = self._trained.get(same_label(label))
         meant = f" (is it {trained!r}?)" if trained else ""
         message = f"the label {label!r} is in val or test ({files[0]}), but not in train{meant}: add it to train, or remove it"
         return Finding("missing-from-train", "error", message, files)

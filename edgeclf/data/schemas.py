@@ -5,13 +5,27 @@ from __future__ import annotations
 from edgeclf_runtime.bundle.manifest import LABEL, MODEL_NAME, PREPROCESSING, SHA256
 from edgeclf_runtime.files.schema import any_json, constant, integer, list_of, mapping, nullable, number, record, text
 
+from ..options import SPLIT_METHODS
+
 RUN_FORMAT = "edgeclf-run"
 RUN_FORMAT_VERSION = 1
 MAX_JSON_BYTES = 64 << 20
 
 _LABELS = list_of(LABEL, 1, 100000, unique=True)
 _SHARE = number(above=0, high=0.9)
-SPLIT = nullable(record({"seed": integer(), "test": _SHARE, "val": _SHARE}))
+SPLIT = nullable(
+    record(
+        {
+            "seed": integer(),
+            "test": _SHARE,
+            "val": _SHARE,
+            "group_by": nullable(text()),
+            "method": constant(*SPLIT_METHODS),
+        },
+        # Runs made before there was a choice have neither.
+        optional=("group_by", "method"),
+    )
+)
 
 RUN = record(
     {

@@ -1,13 +1,96 @@
-"""Splits images into train, val and test by the hash of their content."""
+"""Splits images into train, val and test by the hash of their content or of their group.
+
+``divide_by_hash`` is the rule for new data: an image's side depends on nothing but its own hash, so it stays where it is
+when the data grows.  ``divide_exactly`` meets the shares exactly, and is kept for runs that were made with it and for ELPV.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+_FEWEST = 3
+"""Pictures or groups of a label from which each of train, val and test can have one."""
 
 
-def divide(strata: Sequence[Hashable], digests: Sequence[str], shares: Mapping[str, float], seed: int = 0) -> list[str]:
+@dataclass(frozen=True)
+class Division:
+    """The split of each image."""
+
+    splits: list[str]
+    keys: Sequence[str] = ()
+    """What decided about each image."""
+    moved: frozenset[str] = frozenset()
+    """Keys that are not on the side of their hash, because a split or a label's train would have been empty."""
+
+
+def divide_by_hash(
+    labels: Sequence[Hashable], keys: Sequence[str], shares: Mapping[str, float], seed: int = 0
+) -> Division:
+    """Divide images by a key of each: the hash of its content, or its group; equal keys go to the same split.
+
+    shares: for each split, its share of the images that the splits before it left.  The shares are met on average: of n
+    images, the standard deviation of a share s is sqrt(s * (1 - s) / n).
+    """
+    positions = {key: _position(key, seed) for key in set(keys)}
+    sides = {key: _side(position, shares) for key, position in positions.items()}
+    units: dict[Hashable, set[str]] = defaultdict(set)
+    for label, key in zip(labels, keys, strict=True):
+        units[label].add(key)
+    ordered = [sorted(found, key=positions.__getitem__) for found in units.values()]
+    moved = _give_train(ordered, sides)
+    for split in shares:
+        if split not in sides.values():
+            moved |= _fill(split, ordered, sides)
+    return Division([sides[key] for key in keys], keys, frozenset(moved))
+
+
+def _position(key: str, seed: int) -> float:
+    """Return where a key lies in [0, 1), evenly distributed."""
+    return int(hashlib.sha256(f"{seed}:{key}".encode()).hexdigest()[:13], 16) / 16**13
+
+
+def _side(position: float, shares: Mapping[str, float]) -> str:
+    end, left = 0.0, 1.0
+    for split, share in shares.items():
+        end += left * share
+        left *= 1 - share
+        if position < end:
+            return split
+    return "train"
+
+
+def _give_train(units: Sequence[Sequence[str]], sides: dict[str, str]) -> set[str]:
+    """Give each label that has no training image the one whose hash is nearest to that side."""
+    moved = {keys[-1] for keys in units if all(sides[key] != "train" for key in keys)}
+    sides.update(dict.fromkeys(moved, "train"))
+    return moved
+
+
+def _fill(split: str, units: Sequence[Sequence[str]], sides: dict[str, str]) -> set[str]:
+    """Give an empty split one picture or group of each label that can spare one, the nearest of train."""
+    moved: set[str] = set()
+    for keys in units:
+        if len(keys) < _FEWEST or any(sides[key] == split for key in keys):
+            continue
+        for key in sorted(keys, key=lambda key: sides[key] != "train"):
+            if _can_spare(key, units, sides):
+                sides[key] = split
+                moved.add(key)
+                break
+    return moved
+
+
+def _can_spare(key: str, units: Sequence[Sequence[str]], sides: Mapping[str, str]) -> bool:
+    """Return whether each label of a key has another one in the same split."""
+    return all(Counter(sides[other] for other in keys)[sides[key]] > 1 for keys in units if key in keys)
+
+
+def divide_exactly(
+    strata: Sequence[Hashable], digests: Sequence[str], shares: Mapping[str, float], seed: int = 0
+) -> list[str]:
     """Return the split of each image: a name in ``shares``, or "train".
 
     strata: stratum of each image, such as its label; every stratum is split in the same

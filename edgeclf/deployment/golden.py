@@ -19,6 +19,7 @@ from edgeclf_runtime.images.preprocess import Preprocessing, as_batch, preproces
 from edgeclf_runtime.images.read import read_image
 
 from ..data.datasets import Dataset, Sample
+from ..data.pixels import read_photo
 from ..graph.inference import infer_file
 from ..targets import model_file, precision_of
 from ..training.runs import Run
@@ -149,7 +150,7 @@ def _choose(run: Run, dataset: Dataset, models: list[str], count: int) -> tuple[
 def _picture(sample: Sample, run: Run, number: int, count: int) -> np.ndarray:
     """Return the golden image with that number of ``count``, as it is stored."""
     large = number % 8 == 3
-    image = _shrink(read_image(sample.path), run.preprocessing, 4 if large else 2)
+    image = _shrink(read_photo(sample.path), run.preprocessing, 4 if large else 2)
     if number % 2:
         image = as_frame(image, run.preprocessing, _LARGE_FRAME if large else _FRAME)
     return tinted(image) if 2 * number >= count else image

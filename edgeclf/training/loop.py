@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing.util
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +23,7 @@ from torchvision.transforms import v2
 from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ..data.pixels import load_pixels
-from ..errors import ImageError
+from ..errors import ImageError, ModelError
 from ..progress import progress, say
 from .backbones import ImageClassifier
 
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
 _SMALLEST_SCALE = 2.0
+_FEWEST_STEPS = 10
+# Two workers prepare two batches each, and one is in use.
+_BATCHES_AT_ONCE = 5
 # A socket's path has at most 107 bytes, and "/pymp-12345678/listener-12345678" and more is appended.
 _LONGEST_TEMPORARY = 60
 Rows = list[dict[str, float]]
@@ -49,16 +54,23 @@ class Fit(lightning.LightningModule):
         self.val_macro_f1 = torchmetrics.F1Score("multiclass", num_classes=classes, average="macro")
         self.rows: Rows = []
 
-    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], number: int) -> torch.Tensor:
         inputs, targets = batch
-        loss = nn.functional.cross_entropy(self.network(inputs), targets)
+        # Pixels come from the worker processes as uint8, a quarter of the shared memory.
+        loss = nn.functional.cross_entropy(self.network(inputs.float()), targets)
+        if not torch.isfinite(loss):
+            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+            raise ModelError(
+                f"the loss is {float(loss)} in batch {number + 1} of epoch {len(self.rows)}, at a learning rate of {rate:.1e} "
+                f"(peak {self.learning_rate:.1e}); use a smaller --learning-rate, say {self.learning_rate / 10:.0e}"
+            )
         self.loss.update(loss.detach())
         self.advance()
         return loss
 
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> None:
         inputs, targets = batch
-        logits = self.network(inputs)
+        logits = self.network(inputs.float())
         self.val_loss.update(nn.functional.cross_entropy(logits, targets), weight=len(targets))
         self.val_accuracy.update(logits, targets)
         self.val_macro_f1.update(logits, targets)
@@ -69,6 +81,11 @@ class Fit(lightning.LightningModule):
             metric = getattr(self, name)
             row[name] = round(float(metric.compute()), 6)
             metric.reset()
+        if not math.isfinite(row["val_loss"]):
+            raise ModelError(
+                f"the validation loss is {row['val_loss']} after epoch {len(self.rows)}; use a smaller --learning-rate, "
+                f"say {self.learning_rate / 10:.0e}"
+            )
         self.rows.append(row)
         say(
             "epoch {epoch:.0f}: loss {loss:.4f}  val loss {val_loss:.4f}  val accuracy {val_accuracy:.4f}".format(**row)
@@ -76,6 +93,8 @@ class Fit(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.AdamW([p for p in self.parameters() if p.requires_grad], lr=self.learning_rate)
+        if self.steps < _FEWEST_STEPS:
+            return optimizer  # one cycle would spend most of them at a rate near 0
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=self.steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -126,7 +145,7 @@ def fit_network(
     # Lightning keeps the network's mode, and in evaluation mode batch norm would not be trained.
     network.train().requires_grad_(True)
     network.normalize.requires_grad_(False)
-    workers = 2 if _workers_can_meet() else 0
+    workers = 2 if _workers_can_meet() and _fits_shared_memory(batch_size * spec.height * spec.width * 3) else 0
     loaders = {
         split: DataLoader(
             Images(paths[split], targets[split], spec, augmentation(flips) if split == "train" else None),
@@ -167,8 +186,16 @@ def _workers_can_meet() -> bool:
         tempfile.tempdir = usual
 
 
+def _fits_shared_memory(batch_bytes: int) -> bool:
+    """Return whether /dev/shm, in a container often 64 MB, has room for the batches that the workers prepare."""
+    try:
+        return shutil.disk_usage("/dev/shm").free > _BATCHES_AT_ONCE * batch_bytes
+    except OSError:
+        return True
+
+
 class Images(TorchDataset):
-    """Preprocessed images, as float32 [height, width, 3], augmented if a transform is given."""
+    """Preprocessed images, as uint8 [height, width, 3], augmented if a transform is given."""
 
     def __init__(
         self, paths: list[Path], targets: np.ndarray, spec: Preprocessing, transform: v2.Transform | None = None
@@ -182,7 +209,7 @@ class Images(TorchDataset):
         pixels = torch.from_numpy(load_pixels(self.paths[index], self.spec))
         if self.transform is not None:
             pixels = self.transform(pixels.permute(2, 0, 1)).permute(1, 2, 0)
-        return pixels.float(), int(self.targets[index])
+        return pixels, int(self.targets[index])
 
 
 def augmentation(flips: str) -> v2.Transform:

@@ -177,7 +177,7 @@ def _wrong_cell(row: dict[str, str], labels: frozenset[str]) -> str:
 def read_split_options(facts: Any) -> SplitOptions | None:
     """Return the SplitOptions of a JSON object, None for None; ValueError if it is something else."""
     SPLIT(facts, "split")
-    return None if facts is None else SplitOptions(**facts)
+    return None if facts is None else SplitOptions(**{"method": "exact", **facts})
 
 
 def write_split(folder: Path, dataset: Dataset) -> str:
@@ -192,4 +192,8 @@ def write_split(folder: Path, dataset: Dataset) -> str:
 
 def split_facts(dataset: Dataset) -> dict[str, Any] | None:
     """Return the options of a data set's split as a JSON-compatible dict, None if it came with its own split."""
-    return None if dataset.divided_by is None else asdict(dataset.divided_by)
+    if dataset.divided_by is None:
+        return None
+    facts = asdict(dataset.divided_by)
+    # Written as before there was a choice, so that such records stay equal.
+    return {key: value for key, value in facts.items() if (key, value) not in (("method", "exact"), ("group_by", None))}

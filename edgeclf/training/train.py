@@ -7,6 +7,7 @@ A frozen backbone runs once over every image, and only the head is trained on it
 from __future__ import annotations
 
 import contextlib
+import copy
 import csv
 import importlib
 import json
@@ -78,7 +79,9 @@ def train(
     """
     options = options or TrainOptions()
     claim_output(output, overwrite, RUN_FILE)
-    dataset, report = check_for_training(load_dataset(data, options.split), options.skip_unreadable)
+    dataset, report = check_for_training(
+        load_dataset(data, options.split), options.skip_unreadable, options.image_size, options.resize
+    )
     found = tuple(str(finding) for finding in report.findings)
     for line in found:
         say(line)
@@ -91,12 +94,13 @@ def train(
     weights = find_weights(options.backbone, options.weights, options.download)
     if weights is None and options.finetune == "head":
         say("warning: the backbone is frozen with random weights; use --finetune full, or pretrained weights")
-    with _seeded(options.seed):
-        network = create(options.backbone, len(dataset.labels), weights)
-        spec = preprocessing_of(network, options)
-        check_export(network, spec)
-        rows = _fit(network, dataset, spec, options)
+    # The folder is made first: one that cannot be written is not found after hours of training.
     with new_folder(output, overwrite, RUN_FILE) as folder:
+        with _seeded(options.seed):
+            network = create(options.backbone, len(dataset.labels), weights)
+            spec = preprocessing_of(network, options)
+            check_export(network, spec)
+            rows = _fit(network, dataset, spec, options)
         work = Path(folder)
         tensors = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
         (work / WEIGHTS_FILE).write_bytes(save(tensors))
@@ -165,10 +169,18 @@ def _fit(
         epochs = options.passes if options.finetune == "head" else EPOCHS["head"]
         rows = fit_head(network.head, features, targets, epochs, options.batch_size, options.learning_rate)
     if options.finetune == "full":
+        before, start = rows, copy.deepcopy(network.state_dict()) if rows else None
         paths = {split: [sample.path for sample in part] for split, part in parts.items()}
         rows = fit_network(
             network, paths, targets, spec, options.passes, options.batch_size, options.learning_rate, options.flips
         )
+        if start and rows[-1]["val_accuracy"] < before[-1]["val_accuracy"]:
+            say(
+                f"all layers end with a val accuracy of {rows[-1]['val_accuracy']:.4f}, the head alone with "
+                f"{before[-1]['val_accuracy']:.4f}: the network with the trained head is kept; try a smaller --learning-rate"
+            )
+            network.load_state_dict(start)
+            rows.append({**before[-1], "epoch": len(rows)})
     return rows
 
 

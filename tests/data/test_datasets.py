@@ -125,8 +125,10 @@ def test_split_folders_say_where_their_images_go(digits, tmp_path):
 
 def test_a_missing_val_comes_out_of_train_and_leaves_test_alone(digits, tmp_path):
     names = [f"train/cat/{n}.png" for n in range(20)] + ["test/cat/20.png"]
-    dataset = load_dataset(place(digits, tmp_path, names))
-    assert dataset.counts() == {"train": 18, "val": 2, "test": 1}
+    counts = load_dataset(place(digits, tmp_path, names)).counts()
+    assert counts["test"] == 1
+    assert 1 <= counts["val"] <= 5
+    assert sum(counts.values()) == 21
 
 
 def test_test_may_be_alone(digits, tmp_path):
@@ -272,8 +274,8 @@ def by_split(dataset):
     }
 
 
-def test_every_label_has_its_share_of_each_split(digits):
-    dataset = load_dataset(digits)
+def test_every_label_has_its_share_of_each_split_where_the_split_is_exact(digits):
+    dataset = load_dataset(digits, SplitOptions(method="exact"))
     for label in dataset.labels:
         counts = [sum(s.label == label for s in dataset.split(split)) for split in ("train", "val", "test")]
         assert counts == [41, 4, 15]
@@ -311,8 +313,11 @@ def test_copies_of_an_image_stay_on_one_side(digits, tmp_path):
     [(1, [1, 0, 0]), (2, [2, 0, 0]), (3, [1, 1, 1]), (5, [3, 1, 1]), (20, [13, 2, 5])],
 )
 def test_a_class_of_three_images_has_one_in_each_split(digits, tmp_path, images, counts):
-    dataset = load_dataset(place(digits, tmp_path, [f"cat/{n}.png" for n in range(images)]))
-    assert list(dataset.counts().values()) == counts
+    place(digits, tmp_path, [f"cat/{n}.png" for n in range(images)])
+    assert list(load_dataset(tmp_path, SplitOptions(method="exact")).counts().values()) == counts
+    found = load_dataset(tmp_path).counts()
+    assert found["train"] >= 1
+    assert images < 3 or all(found.values())
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.1, float("nan")])

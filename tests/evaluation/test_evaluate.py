@@ -144,7 +144,7 @@ def test_the_data_is_divided_as_for_training_whatever_the_seed_was(digits, tmp_p
     )
     edgeclf.train(digits, tmp_path / "run", options)
     held_out = load_dataset(digits, options.split).split("test")
-    assert edgeclf.evaluate(tmp_path / "run", digits).images == len(held_out) == 90
+    assert edgeclf.evaluate(tmp_path / "run", digits).images == len(held_out) == 102
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ def test_each_kind_of_model_knows_its_labels_preprocessing_and_division(paths, k
     with open_model(paths[kind], **ARGUMENTS[kind]) as opened:
         assert opened.classifier.labels == ("3", "5", "8")
         assert opened.classifier.preprocessing.width == 64
-        assert opened.split_options == SplitOptions()
+        assert opened.split_options == SplitOptions(method="exact")
 
 
 def test_run_file_and_bundle_answer_alike(paths, digits):

@@ -231,8 +231,8 @@ def test_training_images_outside_the_calibration_set_fill_up_a_small_validation_
 
 
 @pytest.mark.slow
-def test_a_calibration_set_is_used_and_told_of(digits, own_run, tmp_path):
-    CalibrationSet.select(load_dataset(digits), 40, seed=5).save(tmp_path / "set")
+def test_a_calibration_set_is_used_and_told_of(own_run, tmp_path):
+    CalibrationSet.select(read_run(own_run).dataset(), 40, seed=5).save(tmp_path / "set")
     report = quantize(own_run, QuantizeOptions(calibration=str(tmp_path / "set"), max_drop=0.5, flavors=("int8-cpu",)))
     assert report.calibration_images == 40
     assert report.calibration_sha256 == CalibrationSet.load(tmp_path / "set").sha256
@@ -307,8 +307,8 @@ def test_options_out_of_range_are_refused():
 
 
 @pytest.mark.slow
-def test_a_label_that_no_calibration_image_has_is_told(digits, own_run, tmp_path, capsys):
-    chosen = CalibrationSet.select(load_dataset(digits), 60)
+def test_a_label_that_no_calibration_image_has_is_told(own_run, tmp_path, capsys):
+    chosen = CalibrationSet.select(read_run(own_run).dataset(), 60)
     left = tuple(entry for entry in chosen.entries if not entry[1].startswith("5"))
     replace(chosen, entries=left).save(tmp_path / "set")
     show_progress()

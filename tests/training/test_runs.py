@@ -8,6 +8,7 @@ import pytest
 
 from edgeclf.data.datasets import load_dataset
 from edgeclf.errors import DataError, ModelError, WeightsError
+from edgeclf.options import SplitOptions
 from edgeclf.training.runs import read_run
 
 
@@ -24,7 +25,7 @@ def edit(run, change):
 
 
 def test_a_run_gives_back_its_labels_preprocessing_and_images_as_they_were_divided(run, digits):
-    read, trained_on = read_run(run), load_dataset(digits)
+    read, trained_on = read_run(run), load_dataset(digits, SplitOptions(method="exact"))
     assert read.labels == ("3", "5", "8")
     assert (read.preprocessing.width, read.preprocessing.height) == (64, 64)
     assert read.dataset().samples == trained_on.samples

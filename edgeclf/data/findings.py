@@ -1,0 +1,52 @@
+"""A problem of a data set, or something about it that its owner should know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeclf_runtime.text.terminal import printable
+
+SHOWN_FILES = 5
+_SHOWN_NAMES = 6
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One problem, or possible problem, of a data set."""
+
+    kind: str
+    """A short name, such as unreadable or duplicate; docs/commands.md lists them."""
+    severity: str
+    """"error" stops training, "warning" does not."""
+    message: str
+    files: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        text = printable(f"{self.severity}: {self.kind}: {self.message}")
+        if len(self.files) > SHOWN_FILES:
+            return f"{text}\n    ... and {len(self.files) - SHOWN_FILES} more files (--json lists all)"
+        return text
+
+
+def warning(kind: str, message: str, files: Iterable[Path | str] = ()) -> Finding:
+    """Return a finding that does not stop training."""
+    return Finding(kind, "warning", message, tuple(map(str, files)))
+
+
+def error(kind: str, message: str, files: Iterable[Path | str] = ()) -> Finding:
+    """Return a finding that stops training."""
+    return Finding(kind, "error", message, tuple(map(str, files)))
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the first few names, separated by commas."""
+    names = list(names)
+    more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+    return ", ".join(names[:_SHOWN_NAMES]) + more
+
+
+def counted(count: int, what: str) -> str:
+    """Return a number and its noun: "1 image", "2 images"."""
+    return f"{count} {what}{'' if count == 1 else 's'}"

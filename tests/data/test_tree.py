@@ -1,0 +1,285 @@
+"""Files and folders that are not photographs, and photographs under unusual suffixes."""
+
+import os
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from edgeclf.data.datasets import Sample, load_dataset
+from edgeclf.data.integrity import check, check_for_training
+from edgeclf.data.pixels import read_photo
+from edgeclf.data.tree import IMAGE_SUFFIXES
+from edgeclf.errors import DataError, DependencyError, ImageError
+from edgeclf.options import SplitOptions
+from edgeclf_runtime.images.preprocess import Preprocessing
+from tests.support.photos import only, picture, write_photos, write_picture
+
+SOUND = [f"{label}/{number}.png" for label in ("cat", "dog") for number in range(12)]
+
+
+# What computers leave
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        *(
+            "@eaDir",
+            "@tmp",
+            "@Recycle",
+            "#recycle",
+            "#snapshot",
+            "$RECYCLE.BIN",
+            "RECYCLER",
+            "System Volume Information",
+        ),
+        *(
+            "lost+found",
+            "__MACOSX",
+            "__pycache__",
+            ".thumbnails",
+            ".git",
+            ".Trash-1000",
+            ".AppleDouble",
+            ".@__thumb",
+            ".snapshots",
+        ),
+    ],
+)
+@pytest.mark.parametrize("above", ["", "cat/"])
+def test_folders_of_systems_are_passed_over(tmp_path, folder, above):
+    write_photos(tmp_path, [*SOUND, f"{above}{folder}/SYNOPHOTO_THUMB_M.jpg", f"{above}{folder}/deeper/1.jpg"])
+    dataset = load_dataset(tmp_path)
+    assert dataset.labels == ("cat", "dog")
+    assert len(dataset.samples) == len(SOUND)
+    assert dataset.findings == ()
+
+
+@pytest.mark.parametrize(
+    "name", ["Thumbs.db", "ehthumbs.db", "desktop.ini", "Desktop.ini", ".DS_Store", "._1.jpg", ".hidden.png", "Icon\r"]
+)
+def test_files_of_systems_are_passed_over(tmp_path, name):
+    write_photos(tmp_path, SOUND)
+    for folder in (tmp_path, tmp_path / "cat"):
+        (folder / name).write_bytes(b"\0" * 100)
+    assert load_dataset(tmp_path).findings == ()
+
+
+@pytest.mark.parametrize("label", ["#1", "$5", "@home", "__background__", "_other", "recycled", "thumbs", "~"])
+def test_a_class_may_have_an_unusual_name(tmp_path, label):
+    write_photos(tmp_path, [*SOUND, *(f"{label}/{n}.png" for n in range(5))])
+    assert label in load_dataset(tmp_path).labels
+
+
+def test_links_among_many_folders_come_to_an_end(tmp_path):
+    write_photos(tmp_path, [f"{label}/{part}/1.png" for label in ("cat", "dog") for part in range(9)])
+    for label in ("cat", "dog"):
+        for part in range(9):
+            for other in range(9):
+                (tmp_path / label / str(part) / f"link {other}").symlink_to(tmp_path / "cat" / str(other))
+    dataset = load_dataset(tmp_path)
+    assert [sum(sample.label == label for sample in dataset.samples) for label in ("cat", "dog")] == [9, 18]
+
+
+def test_two_classes_may_be_links_to_one_folder(tmp_path):
+    write_photos(tmp_path, ["data/train/cat/1.png", "elsewhere/2.png"])
+    for name in ("dog", "emu"):
+        (tmp_path / "data/train" / name).symlink_to(tmp_path / "elsewhere")
+    assert load_dataset(tmp_path / "data").labels == ("cat", "dog", "emu")
+
+
+# What edgeclf leaves
+
+
+def output(path, name):
+    path.mkdir(parents=True)
+    if name == "run":
+        (path / "run.json").write_text('{"format": "edgeclf-run", "labels": []}')
+    elif name == "bundle":
+        (path / "manifest.json").write_text('{\n "format": "edgeclf-bundle"\n}')
+    else:
+        (path / "recipe.json").write_text("{}")
+        (path / "images.sha256").write_text("0  cat/1.png\n")
+    write_picture(path / "golden" / "000.png", picture(99))
+
+
+@pytest.mark.parametrize("name", ["run", "bundle", "calibration set"])
+@pytest.mark.parametrize("place", ["runs/first", "first", "cat/first", "a/b/c"])
+def test_outputs_of_edgeclf_among_the_photographs_are_passed_over_aloud(tmp_path, name, place):
+    write_photos(tmp_path, SOUND)
+    output(tmp_path / place, name)
+    dataset = load_dataset(tmp_path)
+    assert dataset.labels == ("cat", "dog")
+    assert len(dataset.samples) == len(SOUND)
+    assert only(dataset.findings, "outputs").files == (str(tmp_path / place),)
+    assert check(tmp_path).errors == []
+
+
+@pytest.mark.parametrize("name", ["run", "bundle", "calibration set"])
+def test_an_output_of_edgeclf_is_no_data_set(tmp_path, name):
+    output(tmp_path / "first", name)
+    with pytest.raises(
+        DataError, match=r"first is an output of edgeclf .*, not a data set: give the folder of the photographs"
+    ):
+        load_dataset(tmp_path / "first")
+
+
+def test_a_run_json_of_something_else_is_a_file(tmp_path):
+    write_photos(tmp_path, SOUND)
+    for name in ("run.json", "manifest.json", "images.sha256"):
+        (tmp_path / "cat" / name).write_text("{}")
+    assert len(load_dataset(tmp_path).samples) == len(SOUND)
+
+
+@pytest.mark.parametrize("name", ["run.json", "manifest.json", "1.jpg"])
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    write_photos(tmp_path, SOUND)
+    os.mkfifo(tmp_path / "cat" / name)
+    assert len(check(tmp_path).errors) == (name == "1.jpg")
+
+
+# Suffixes
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".JFIF", ".jif", ".pjpeg", ".dib", ".JPG", ".Tiff", ".apng"])
+def test_unusual_suffixes_are_read(tmp_path, suffix):
+    write_photos(tmp_path, SOUND)
+    write_picture(tmp_path / "cat" / f"new{suffix}", picture(7), ".bmp" if suffix == ".dib" else ".jpg")
+    dataset = load_dataset(tmp_path)
+    assert len(dataset.samples) == len(SOUND) + 1
+    assert check(tmp_path).errors == []
+
+
+@pytest.mark.parametrize("suffix", [suffix for suffix in IMAGE_SUFFIXES if suffix != ".avif"])
+@pytest.mark.parametrize("content", [".jpg", ".png", ".bmp", ".webp", ".tif"])
+def test_a_file_is_decoded_by_its_content_whatever_its_suffix(tmp_path, suffix, content):
+    pixels = np.full((20, 30, 3), (200, 100, 50), np.uint8)
+    found = read_photo(write_picture(tmp_path / f"photo{suffix}", pixels, content))
+    assert found.shape == (20, 30, 3)
+    assert np.abs(found.astype(int) - pixels).max() < 8
+
+
+def test_files_left_out_are_counted_by_suffix(tmp_path):
+    write_photos(tmp_path, SOUND)
+    for name in ("cat/a.gif", "cat/b.GIF", "dog/c.mp4", "dog/deep/d.cr2", "notes.txt", "dog/readme"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"GIF89a")
+    finding = only(check(tmp_path).findings, "left-out")
+    assert finding.message.startswith("6 files left out, by suffix: .gif (2), ")
+    for part in (".mp4 (1)", ".cr2 (1)", ".txt (1)", "(none) (1)"):
+        assert part in finding.message
+    assert len(finding.files) == 6
+    assert finding in check_for_training(load_dataset(tmp_path))[1].findings
+
+
+def test_a_folder_of_nothing_but_other_files_names_their_suffixes(tmp_path):
+    for name in ("cat/1.gif", "dog/2.gif"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"GIF89a")
+    with pytest.raises(DataError, match=r"holds no images: .*; 2 files left out, by suffix: \.gif \(2\)"):
+        load_dataset(tmp_path)
+
+
+def test_old_runs_find_the_files_as_they_did(tmp_path):
+    write_photos(tmp_path, SOUND)
+    write_picture(tmp_path / "cat" / "new.jfif", picture(7), ".jpg")
+    assert len(load_dataset(tmp_path, SplitOptions(method="exact")).samples) == len(SOUND)
+
+
+# HEIC and AVIF
+
+
+@pytest.fixture(params=["HEIF", "AVIF"])
+def container(request):
+    """Write pixels, or an image of Pillow's, as HEIC or AVIF: container(path, pixels)."""
+    from PIL import Image, features
+
+    if request.param == "HEIF":
+        pytest.importorskip("pillow_heif", reason="pillow-heif is not installed").register_heif_opener()
+    elif "avif" not in features.get_supported():
+        pytest.skip("this Pillow has no AVIF")
+
+    def write(path, pixels, **how):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = Image.fromarray(pixels[:, :, ::-1]) if isinstance(pixels, np.ndarray) else pixels
+        image.save(path, request.param, **how)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("suffix", [".heic", ".HEIF", ".hif", ".avif", ".jpg"])
+def test_heic_and_avif_are_read_by_their_content(tmp_path, container, suffix):
+    pixels = np.zeros((48, 64, 3), np.uint8)
+    pixels[:, :32] = (200, 30, 10)
+    write_photos(tmp_path, SOUND)
+    path = container(tmp_path / "cat" / f"phone{suffix}", pixels)
+    found = read_photo(path)
+    assert found.shape == (48, 64, 3)
+    assert np.abs(found.astype(int) - pixels)[:, :28].max() < 12
+    assert len(load_dataset(tmp_path).samples) == len(SOUND) + 1
+    assert check(tmp_path).errors == []
+
+
+def test_heic_and_avif_are_turned_upright_once(tmp_path, container):
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[274] = 6
+    stored = np.zeros((48, 64, 3), np.uint8)
+    stored[:24] = 255
+    found = read_photo(container(tmp_path / "turned.heic", stored, exif=exif.tobytes()))
+    assert found.shape == (64, 48, 3)
+    assert found[:, 30:].min() > 200 > 50 > found[:, :18].max()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "L", "P"])
+def test_heic_and_avif_with_an_alpha_channel_or_gray_are_read(tmp_path, container, mode):
+    from PIL import Image
+
+    assert read_photo(container(tmp_path / "1.heic", Image.new(mode, (40, 40), 128))).shape == (40, 40, 3)
+
+
+@pytest.mark.parametrize("name", ["cut", "noise"])
+def test_a_damaged_heic_or_avif_is_named(tmp_path, container, name):
+    path = container(tmp_path / "bad.heic", picture(1, 64, 64))
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] if name == "cut" else data[:64] + bytes(len(data) - 64))
+    with pytest.raises(ImageError, match=r"bad.heic: the (HEIC|AVIF) cannot be decoded .*; replace or remove it"):
+        read_photo(path)
+
+
+FTYP = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+
+
+def test_without_the_library_heic_has_one_finding_with_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
+    write_photos(tmp_path, SOUND)
+    for number in range(3):
+        (tmp_path / "cat" / f"IMG_{number}.HEIC").write_bytes(FTYP + bytes(100))
+    with pytest.raises(
+        DependencyError,
+        match=r"reading HEIC needs pillow-heif; install it: python3 -m pip install \"edgeclf\[heif\]\", or convert",
+    ):
+        read_photo(tmp_path / "cat" / "IMG_0.HEIC")
+    finding = only(check(tmp_path).findings, "unreadable")
+    assert finding.message.startswith("3 images cannot be read yet; ")
+    assert len(finding.files) == 3
+    dataset, _ = check_for_training(load_dataset(tmp_path), skip_unreadable=True)
+    assert len(dataset.samples) == len(SOUND)
+
+
+def test_a_film_is_no_heic(tmp_path):
+    path = tmp_path / "film.heic"
+    path.write_bytes(b"\0\0\0\x18ftypisom\0\0\0\0isommp42" + bytes(100))
+    with pytest.raises(ImageError, match="not an image"):
+        read_photo(path)
+
+
+def test_the_golden_images_of_a_bundle_may_come_from_heic(tmp_path, container):
+    from edgeclf.deployment import golden
+
+    path = container(tmp_path / "1.heic", picture(2, 64, 64))
+    run = SimpleNamespace(preprocessing=Preprocessing(32, 32))
+    assert golden._picture(Sample(path, "cat"), run, 0, 4).shape[2] == 3

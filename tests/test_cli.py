@@ -287,7 +287,7 @@ def refused(outcome, message, code=1):
         ("train digits --output full --overwrite", "has no run.json, so edgeclf did not create it"),
         ("train digits --output file", "file exists: choose another --output"),
         ("train digits --output file/new", "file is not a folder"),
-        ("train digits --output new --backbone resnet18", "no package has ImageNet weights for resnet18"),
+        ("train digits --output new --backbone resnet18", "the ImageNet weights of resnet18 are not here"),
         ("train digits --output new --weights gone.pth", "the weights gone.pth do not exist"),
         ("evaluate nowhere digits", "nowhere does not exist: a run, an ONNX file or a bundle was expected"),
         ("evaluate full digits", "full exists, but is not a model: a run, an ONNX file or a bundle was expected"),
@@ -372,7 +372,9 @@ def test_the_help_lists_the_values_of_an_option_and_others_are_wrong_usage(comma
     )
     assert set(allowed) <= set(words.split())
     values = ["nonsense"] if not option.startswith("-") else [option, "nonsense"]
-    arguments = ["x", "x", "--output", "new.edge"][: {"build": 1, "list": 0, "quantize": 1, "evaluate": 2}.get(name, 4)]
+    arguments = ["x", "x", "--output", "new.edge"][
+        : {"build": 1, "check": 1, "list": 0, "quantize": 1, "evaluate": 2}.get(name, 4)
+    ]
     if name in ("make", "train", "calibrate", "bundle"):
         arguments = ["x", "--output", "new.edge"]
     code, _, err = command(name, *arguments, *values)

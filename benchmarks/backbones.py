@@ -104,7 +104,7 @@ try:
     facts["train_s"] = round(time.monotonic() - start, 1)
     for stage, step in (
         ("export", lambda: edgeclf.export(folder + "/run")),
-        ("quantize", lambda: edgeclf.quantize(folder + "/run", edgeclf.QuantizeOptions(size=32, max_drop=1.0, methods=("minmax",)))),
+        ("quantize", lambda: edgeclf.quantize(folder + "/run", edgeclf.QuantizeOptions(size=32, max_drop=1.0, method="minmax"))),
         ("bundle", lambda: edgeclf.bundle(folder + "/run", folder + "/b.edge", edgeclf.BundleOptions(golden=4))),
     ):
         found = step()

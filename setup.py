@@ -27,6 +27,7 @@ setup(
         "torch>=2.5,!=2.13.0",
         "torchvision>=0.20",
         "timm>=1.0",
+        "huggingface_hub>=0.23",
         # 2.6.2 and 2.6.3 carried malware: advisory GHSA-w37p-236h-pfx3.
         "lightning>=2.5,!=2.6.2,!=2.6.3",
         "torchmetrics>=1.4",

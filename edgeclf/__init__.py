@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from .demonstration import DemoReport, demo
     from .deployment.bundling import BundleReport, bundle
     from .deployment.engines import BuildReport, build
-    from .deployment.export import ExportReport, export
     from .deployment.import_model import ImportReport, import_model
+    from .deployment.make import MakeReport, make
     from .errors import (
         BackendError,
         BundleError,
@@ -38,12 +38,14 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from .evaluation.evaluate import Evaluation, evaluate
+    from .evaluation.export import ExportReport, export
     from .evaluation.predict import Prediction, predict
     from .options import (
         BuildOptions,
         BundleOptions,
         CalibrateOptions,
         ImportOptions,
+        MakeOptions,
         QuantizeOptions,
         SplitOptions,
         TrainOptions,
@@ -77,6 +79,8 @@ __all__ = [
     "ImageError",
     "ImportOptions",
     "ImportReport",
+    "MakeOptions",
+    "MakeReport",
     "ModelError",
     "OptionError",
     "OutputError",
@@ -99,6 +103,7 @@ __all__ = [
     "export",
     "import_model",
     "load_dataset",
+    "make",
     "predict",
     "quantize",
     "read_run",
@@ -114,8 +119,8 @@ _NAMES = {
     "demonstration": ("DemoReport", "demo"),
     "deployment.bundling": ("BundleReport", "bundle"),
     "deployment.engines": ("BuildReport", "build"),
-    "deployment.export": ("ExportReport", "export"),
     "deployment.import_model": ("ImportReport", "import_model"),
+    "deployment.make": ("MakeReport", "make"),
     "errors": (
         "BackendError",
         "BundleError",
@@ -131,12 +136,14 @@ _NAMES = {
         "WeightsError",
     ),
     "evaluation.evaluate": ("Evaluation", "evaluate"),
+    "evaluation.export": ("ExportReport", "export"),
     "evaluation.predict": ("Prediction", "predict"),
     "options": (
         "BuildOptions",
         "BundleOptions",
         "CalibrateOptions",
         "ImportOptions",
+        "MakeOptions",
         "QuantizeOptions",
         "SplitOptions",
         "TrainOptions",

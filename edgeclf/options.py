@@ -7,8 +7,8 @@ Python only.  An invalid value raises OptionError.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgeclf_runtime.images.preprocess import COLORS, RESIZE_MODES
 
@@ -18,10 +18,15 @@ from .targets import FLAVORS, TARGETS
 if TYPE_CHECKING:
     from edgeclf_runtime.trt.engine_spec import EngineOptions
 
+T = TypeVar("T")
 FINETUNE = ("head", "full")
 EPOCHS = {"head": 12, "full": 8}
 """Passes over the training images if none are given; full begins with those of the head."""
 FLIPS = ("none", "horizontal", "all")
+PRECISIONS = ("best", "fp32", "fp16", "int8")
+"""Precisions of an engine, as a bundle's own ``build`` has them."""
+EVALUATED = ("test", "val", "train", "all")
+"""Splits to evaluate on; all: every image, for data that was not trained on."""
 RULES = ("stratified", "random", "diverse", "uncertain")
 """Rules that choose a calibration set's images, implemented in ``calibration/rules.py``."""
 METHODS = ("minmax", "percentile", "entropy", "mse")
@@ -49,16 +54,17 @@ def option(
     metavar: str = "",
     path: bool = False,
     at_least: int | None = None,
+    choices: tuple[str, ...] = (),
 ) -> Any:
     """Declare a field of a dataclass that is also an option on the command line.
 
     name: on the command line, if it is not the field's.  shown: the default in words, if its
     value says too little.  metavar: placeholder of the value in the help.  path: the value names
     a file or folder, and a leading ~ is the home folder.  at_least: smallest value that the
-    command line accepts.
+    command line accepts.  choices: the values that exist, which the help lists.
     """
     facts = {"help": help, "name": name, "shown": shown, "metavar": metavar, "path": path, "at_least": at_least}
-    return field(default=default, metadata=facts)
+    return field(default=default, metadata={**facts, "choices": choices})
 
 
 GROUP_BY = (
@@ -117,7 +123,7 @@ class CheckOptions:
     seed: int = option(0, SEED)
     group_by: str | None = option(None, GROUP_BY, metavar="FOLDERS|REGEX", shown="each image by itself")
     image_size: int = option(224, "Side of the model's square input, in pixels.", at_least=1)
-    resize: str = option("crop", "crop, stretch or letterbox; as for train.")
+    resize: str = option("crop", "As for train.", choices=RESIZE_MODES)
 
     def __post_init__(self) -> None:
         if self.resize not in RESIZE_MODES:
@@ -141,16 +147,22 @@ class TrainOptions:
         path=True,
     )
     download: bool = option(False, "Fetch ImageNet weights that are not here from the Hugging Face hub.")
-    finetune: str = option("head", "head: train on features of the frozen backbone; full: train every layer.")
+    finetune: str = option(
+        "head", "head: train on features of the frozen backbone; full: train every layer.", choices=FINETUNE
+    )
     epochs: int | None = option(None, "Passes over the training images.", shown="12 for head, 8 for full")
     image_size: int | None = option(
         None, "Side of the model's square input, in pixels.", shown="the size of the backbone"
     )
-    resize: str = option("crop", "crop: the centered square; stretch: the whole image; letterbox: with bars.")
+    resize: str = option(
+        "crop", "crop: the centered square; stretch: the whole image; letterbox: with bars.", choices=RESIZE_MODES
+    )
     batch_size: int = option(32, "Images per training step.")
     learning_rate: float = option(1e-3, "Peak of AdamW's one-cycle schedule.")
     flips: str = option(
-        "horizontal", "Augmentation for full: none, horizontal, or all (both directions and right angles)."
+        "horizontal",
+        "Augmentation for full; all: both directions and right angles.",
+        choices=FLIPS,
     )
     seed: int = option(0, SEED)
     test: float = 0.25
@@ -290,7 +302,8 @@ class CalibrateOptions:
     size: int = option(300, "Images in the set.", at_least=1)
     rule: str = option(
         "stratified",
-        "stratified: in proportion to the labels; random; diverse: far from each other; uncertain: least certain.",
+        "stratified: in proportion to the labels; diverse: far from each other; uncertain: least certain.",
+        choices=RULES,
     )
     model: str | None = option(
         None,
@@ -317,14 +330,21 @@ class QuantizeOptions:
     calibration: str | None = option(
         None, "Folder of a calibration set.", shown="images from the run's train split", path=True
     )
-    size: int = option(300, "Images to select if no set is given.", at_least=1)
+    size: int = option(300, "Calibration images to select if no set is given.", at_least=1)
     flavors: tuple[str, ...] = option(
-        tuple(FLAVORS), "A file to write, such as int8-cpu; may be repeated.", name="--flavor", shown="all"
+        (),
+        "A file to write; may be repeated.  Exit code 3 if it does not pass.",
+        name="--flavor",
+        shown="those of the targets",
+        choices=tuple(FLAVORS),
+    )
+    targets: tuple[str, ...] = option(
+        (), "A device whose files to write; may be repeated.", name="--target", shown="all", choices=tuple(TARGETS)
     )
     method: str = option(
         "best",
-        "Range of activations: minmax, percentile, entropy or mse; best: try all, per file, and of those without "
-        "a significant loss keep the closest to FP32.",
+        "Range of activations; best: try all, per file, and of those without a significant loss keep the closest to FP32.",
+        choices=("best", *METHODS),
     )
     max_drop: float = option(0.01, "Largest accuracy drop from FP32 that is accepted.")
     seed: int = option(0, SEED)
@@ -332,14 +352,19 @@ class QuantizeOptions:
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.flavors) - set(FLAVORS))
-        if unknown or not self.flavors:
-            raise OptionError(
-                f"there is no flavor {', '.join(unknown) or '(none named)'}; choose from {', '.join(FLAVORS)}"
-            )
+        if unknown:
+            raise OptionError(f"there is no flavor {', '.join(unknown)}; choose from {', '.join(FLAVORS)}")
+        _check_targets(self.targets)
         if self.method not in ("best", *METHODS):
             raise OptionError(f"there is no range method {self.method!r}; choose from best, {', '.join(METHODS)}")
         if not 0 <= self.max_drop <= 1:
             raise OptionError(f"max-drop is {self.max_drop}; 0 to 1 was expected (0.01 is one point of accuracy)")
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The flavors to write: those named and those that the named targets use; without either, all."""
+        named = {*self.flavors, *(model for target in self.targets for model in TARGETS[target].models)}
+        return tuple(name for name in FLAVORS if name in named or not named)
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -352,7 +377,7 @@ class BundleOptions:
     """What to put into a bundle."""
 
     targets: tuple[str, ...] = option(
-        tuple(TARGETS), "A device to support; may be repeated.", name="--target", shown="all"
+        tuple(TARGETS), "A device to support; may be repeated.", name="--target", shown="all", choices=tuple(TARGETS)
     )
     golden: int = 16
     """Real validation images that verify a device's results; the second half are tinted."""
@@ -365,14 +390,35 @@ class BundleOptions:
     )
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.targets) - set(TARGETS))
-        if unknown or not self.targets:
-            raise OptionError(
-                f"there is no target {', '.join(unknown) or '(none named)'}; choose from {', '.join(TARGETS)}"
-            )
+        if not self.targets:
+            raise OptionError(f"no target was given; choose from {', '.join(TARGETS)}")
+        _check_targets(self.targets)
         if not 1 <= self.golden <= 64:
             raise OptionError(f"golden is {self.golden}; 1 to 64 images were expected")
         check_shares(self.precision, self.coverage)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakeOptions(BundleOptions, QuantizeOptions, TrainOptions):
+    """How to make a bundle from images: the options of each step."""
+
+    # The targets decide.
+    flavors: tuple[str, ...] = ()
+    baseline: bool = False
+
+    def __post_init__(self) -> None:
+        for kind in (TrainOptions, QuantizeOptions, BundleOptions):
+            self.part(kind)
+
+    def part(self, kind: type[T]) -> T:
+        """Return one step's own options, TrainOptions, QuantizeOptions or BundleOptions."""
+        return kind(**{one.name: getattr(self, one.name) for one in fields(kind)})  # type: ignore[arg-type]
+
+
+def _check_targets(targets: tuple[str, ...]) -> None:
+    unknown = sorted(set(targets) - set(TARGETS))
+    if unknown:
+        raise OptionError(f"there is no target {', '.join(unknown)}; choose from {', '.join(TARGETS)}")
 
 
 def check_shares(precision: float | None, coverage: float | None) -> None:
@@ -388,10 +434,10 @@ def check_shares(precision: float | None, coverage: float | None) -> None:
 class BuildOptions:
     """Which engines to build, and how."""
 
-    target: str | None = option(None, "The device.", shown="this machine")
+    target: str | None = option(None, "The device.", shown="this machine", choices=tuple(TARGETS))
     model: str | None = option(None, "Build only this model of the bundle.")
     precision: str = option(
-        "best", "fp32, fp16 or int8; best: build all, keep the fastest that passes the golden images."
+        "best", "best: build all, keep the fastest that passes the golden images.", choices=PRECISIONS
     )
     workspace: int | None = option(
         None, "Memory available to TensorRT during a build.", shown="based on GPU memory", metavar="MB"
@@ -402,8 +448,6 @@ class BuildOptions:
     retry: bool = option(False, "Rebuild engines that are cached or failed before.")
 
     def __post_init__(self) -> None:
-        from edgeclf_runtime.commands.option_types import PRECISIONS
-
         if self.target is not None and self.target not in TARGETS:
             raise OptionError(f"there is no target {self.target!r}; choose from {', '.join(TARGETS)}")
         if self.precision not in PRECISIONS:

@@ -1,5 +1,6 @@
 """The command line: output streams, exit codes, and one clear sentence for every mistake."""
 
+import inspect
 import json
 import os
 import shlex
@@ -8,6 +9,8 @@ import signal
 import subprocess
 import sys
 import threading
+from enum import EnumMeta
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -16,6 +19,8 @@ import typer
 from PIL import Image
 
 from edgeclf import cli
+from edgeclf.targets import FLAVORS, TARGETS
+from edgeclf_runtime.commands.parser import make_parser
 
 PROGRAM = [sys.executable, "-m", "edgeclf.cli"]
 COMMANDS = sorted(typer.main.get_command(cli.app).commands)
@@ -40,14 +45,65 @@ def test_the_help_of_each_command_ends_with_an_example_that_parses(command, name
     typer.main.get_command(cli.app).commands[name].make_context(name, arguments[1:])
 
 
-@pytest.mark.parametrize("words", [["check", "DATA"], ["export", "RUN", "--output", "new.onnx"]])
-def test_a_command_ends_with_the_one_that_usually_follows(command, words, photos, run, tmp_path, monkeypatch):
+NEXT = {
+    "check DATA": ["train"],
+    "train DATA --output new": ["evaluate", "quantize"],
+    "evaluate RUN DATA": ["bundle"],
+    "evaluate BUNDLE DATA": ["scp", "ssh"],
+    "predict RUN/model.fp32.onnx IMAGE": ["bundle"],
+    "export RUN --output new.onnx": ["quantize"],
+    "calibrate DATA --output new": ["quantize"],
+    "quantize COPY --flavor fp16 --max-drop 1 --overwrite": ["bundle"],
+    "bundle RUN --output new.edge --target x86-cpu": ["python3", "scp", "ssh"],
+    "list flavors": ["quantize"],
+    "list targets": ["bundle"],
+    "list backbones resnet18": ["train"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", NEXT)
+def test_a_command_ends_with_those_that_usually_follow(command, line, photos, run, bundle, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, out, err = command(*({"DATA": str(photos), "RUN": str(run)}.get(word, word) for word in words))
+    paths = {"DATA": photos, "RUN": run, "BUNDLE": bundle, "IMAGE": next(photos.rglob("*.png"))}
+    if "COPY" in line:
+        paths["COPY"] = shutil.copytree(run, tmp_path / "copy")
+    words = [str(paths.get(word, word)).replace("RUN/", f"{run}/") for word in line.split()]
+    code, out, err = command(*words, *(QUICK if line.startswith("train") else []))
     assert (code, "next:" in out) == (0, False)
-    program, name, *arguments = shlex.split(err.splitlines()[-1].partition("next: ")[2])
-    assert program == "edgeclf"
-    typer.main.get_command(cli.app).commands[name].make_context(name, arguments)
+    said = [shlex.split(text.partition("next: ")[2]) for text in err.splitlines() if text.startswith("next: ")]
+    assert err.splitlines()[-1].startswith("next: ")
+    assert [words[1] if words[0] == "edgeclf" else words[0] for words in said] == NEXT[line]
+    for words in said:
+        if words[0] == "edgeclf":
+            typer.main.get_command(cli.app).commands[words[1]].make_context(words[1], words[2:])
+        elif "python3" in words:
+            make_parser("pets.edge").parse_args(words[words.index("python3") + 2 :])
+
+
+def test_with_json_nothing_is_suggested(command, run, digits):
+    for arguments in (["check", digits], ["evaluate", run, digits], ["list", "targets"]):
+        code, out, err = command(*arguments, "--json")
+        assert (code, "next:" in err) == (0, False)
+        json.loads(out)
+
+
+def test_lists_can_be_read_by_machines_and_searched(command):
+    assert [row["name"] for row in json.loads(command("list", "targets", "--json")[1])["targets"]] == list(TARGETS)
+    assert [row["name"] for row in json.loads(command("list", "flavors", "--json")[1])["flavors"]] == list(FLAVORS)
+    assert [line.split()[0] for line in command("list", "backbones", "lite0")[1].splitlines()] == [
+        "efficientnet_lite0",
+        "tf_efficientnet_lite0",
+    ]
+    assert "ImageNet weights" in command("list", "backbones", "efficientnet_lite0")[1]
+    found = command("list", "backbones", "resnet18*")[1].splitlines()
+    assert "resnet18" in found
+    assert all(name.startswith("resnet18") for name in found)
+
+
+@pytest.mark.parametrize("kind", ["targets", "flavors"])
+def test_lists_fit_80_columns(command, kind):
+    assert max(map(len, command("list", kind)[1].splitlines())) <= 80
 
 
 def test_the_help_fits_a_narrow_terminal(command, monkeypatch):
@@ -231,15 +287,10 @@ def refused(outcome, message, code=1):
         ("train digits --output full --overwrite", "has no run.json, so edgeclf did not create it"),
         ("train digits --output file", "file exists: choose another --output"),
         ("train digits --output file/new", "file is not a folder"),
-        ("train digits --output new --epochs 0", "epochs is 0; 1 to 10000 was expected"),
-        ("train digits --output new --seed -1", "seed is -1; 0 to 2147483648 was expected"),
-        ("train digits --output new --finetune some", "finetune is 'some'; head, full was expected"),
-        ("train digits --output new --backbone resnet19", "there is no backbone 'resnet19'; did you mean"),
-        ("train digits --output new --backbone resnet18", "no package has ImageNet weights for resnet18"),
+        ("train digits --output new --backbone resnet18", "the ImageNet weights of resnet18 are not here"),
         ("train digits --output new --weights gone.pth", "the weights gone.pth do not exist"),
         ("evaluate nowhere digits", "nowhere does not exist: a run, an ONNX file or a bundle was expected"),
         ("evaluate full digits", "full exists, but is not a model: a run, an ONNX file or a bundle was expected"),
-        ("evaluate run digits --split half", "split is 'half'; train, val, test or all was expected"),
         ("evaluate run digits --name int4", "a run has no model 'int4'; it has torch and, once made, fp32"),
         ("evaluate run/model.fp32.onnx digits --name fp32", "is a single model, but 'fp32' was requested"),
         ("evaluate run/model.fp32.onnx four", "four has the labels 4, which the model does not know"),
@@ -279,10 +330,81 @@ def test_a_mistake_is_answered_by_one_sentence_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ("train DIGITS --output new --epochs 0", "epochs is 0; 1 to 10000 was expected"),
+        ("train DIGITS --output new --seed -1", "seed is -1; 0 to 2147483648 was expected"),
+        ("train DIGITS --output new --backbone resnet19", "there is no backbone 'resnet19'; did you mean"),
+        ("make DIGITS --output new.edge --batch-size 0", "batch-size is 0; 1 to 4096 was expected"),
+        ("make DIGITS --output new.edge --precision 2", "precision is 2.0; more than 0 and at most 1 was expected"),
+        ("quantize run --max-drop 7", "max-drop is 7.0; 0 to 1 was expected"),
+        ("bundle run --output new.edge --precision 0.9 --coverage 0.9", "precision and coverage were both given"),
+        ("calibrate DIGITS --output new --rule uncertain", "add --model RUN"),
+        ("list backbones resnet19999", "no name among the backbones matches 'resnet19999'"),
+    ],
+)
+def test_a_value_that_is_not_valid_is_wrong_usage(command, digits, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    refused(command(*[{"DIGITS": str(digits)}.get(word, word) for word in arguments.split()]), message, code=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def choices():
+    """Each command's options and arguments that take one of a list of values."""
+    for name, command in typer.main.get_command(cli.app).commands.items():
+        shown = {parameter.name: parameter.opts[0] for parameter in command.params}
+        for parameter in inspect.signature(command.callback, eval_str=True).parameters.values():
+            pending = [parameter.annotation]
+            while pending:
+                kind = pending.pop()
+                pending += get_args(kind)
+                if isinstance(kind, EnumMeta):
+                    option = shown[parameter.name]
+                    yield pytest.param(name, option, [one.value for one in kind], id=f"{name} {option}")
+
+
+@pytest.mark.parametrize(("name", "option", "allowed"), choices())
+def test_the_help_lists_the_values_of_an_option_and_others_are_wrong_usage(command, monkeypatch, name, option, allowed):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = command(name, "--help")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    words = (
+        out.replace("|", " ").replace(",", " ").replace("[", " ").replace("]", " ").replace("<", " ").replace(">", " ")
+    )
+    assert set(allowed) <= set(words.split())
+    values = ["nonsense"] if not option.startswith("-") else [option, "nonsense"]
+    arguments = ["x", "x", "--output", "new.edge"][
+        : {"build": 1, "check": 1, "list": 0, "quantize": 1, "evaluate": 2}.get(name, 4)
+    ]
+    if name in ("make", "train", "calibrate", "bundle"):
+        arguments = ["x", "--output", "new.edge"]
+    code, _, err = command(name, *arguments, *values)
+    assert (code, "'nonsense' is not one of" in err) == (2, True)
+
+
+def test_every_option_with_a_list_of_values_is_a_choice():
+    found = {(param.values[0], param.values[1]) for param in choices()}
+    expected = {
+        ("check", "--resize"),
+        *(("train", option) for option in ("--finetune", "--resize", "--flips")),
+        *(("make", option) for option in ("--finetune", "--resize", "--flips", "--method", "--target")),
+        *(("quantize", option) for option in ("--flavor", "--target", "--method")),
+        *(("build", option) for option in ("--target", "--precision")),
+        ("bundle", "--target"),
+        ("calibrate", "--rule"),
+        ("evaluate", "--split"),
+        ("list", "what"),
+    }
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
         ("", "Commands:"),
         ("nonsense", "No such command 'nonsense'"),
         ("train digits", "Missing option '--output'"),
         ("train digits --output new --epochs many", "'--epochs'"),
+        ("train digits --output new --finetune some", "'some' is not one of 'head', 'full'"),
         ("predict run", "Missing argument 'IMAGE'"),
         ("predict run a.png --top-k 0", "'--top-k'"),
         ("predict run a.png --threshold 2", "'--threshold'"),
@@ -392,7 +514,7 @@ def test_skip_unreadable_goes_on_and_says_what_it_left_out(command, photos, tmp_
 
 @pytest.mark.slow
 def test_a_gate_that_was_not_met_is_exit_code_3_and_keeps_nothing(command, run, tmp_path, monkeypatch):
-    monkeypatch.setattr("edgeclf.deployment.export.TOLERANCE", -1.0)
+    monkeypatch.setattr("edgeclf.evaluation.export.TOLERANCE", -1.0)
     outcome = command("export", run, "--output", tmp_path / "model.onnx")
     refused(outcome, "the exported file's logits differ from torch's", code=3)
     assert list(tmp_path.iterdir()) == []

@@ -20,7 +20,7 @@ from ..graph.inference import infer
 from ..options import CalibrateOptions, SplitOptions, TrainOptions
 from ..progress import track
 from ..training.runs import RUN_FILE, read_run
-from .sets import LIST_FILE, RECIPE_FILE, CalibrationSet
+from .sets import LIST_FILE, RECIPE_FILE, CalibrationSet, within_training_images
 
 FEW_OF_A_LABEL = 8
 """A set with fewer images of a label is refused."""
@@ -62,7 +62,8 @@ def calibrate(
     for name in (RECIPE_FILE, LIST_FILE):
         claim_output(Path(output, name), overwrite)
     dataset, vectors = _load(data, options)
-    chosen = CalibrationSet.select(dataset, options.size, options.seed, options.rule, vectors)
+    size = within_training_images(dataset, options.size)
+    chosen = CalibrationSet.select(dataset, size, options.seed, options.rule, vectors)
     label_of = {sample.path: sample.label for sample in dataset.split("train")}
     per_label = Counter(dict.fromkeys(dataset.labels, 0))
     per_label.update(label_of[path] for path in chosen.paths)

@@ -36,6 +36,8 @@ RECIPE_FILE = "recipe.json"
 LIST_FILE = "images.sha256"
 FEW_IMAGES = 100
 """A set with fewer images is reported as small."""
+EVALUATION_IMAGES = 500
+"""Evaluation images needed to tell a one-point drop from noise; a smaller validation split is topped up from train."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,20 @@ class CalibrationSet:
             "seed": seed,
         }
         return cls(recipe, dataset.root, tuple(entries)).refuse_held_out(dataset)
+
+
+def within_training_images(dataset: Dataset, size: int) -> int:
+    """Return how many training images a calibration set may take: ``size``, or half of them if that is less.
+
+    The others are needed as evaluation images, unless the validation split has EVALUATION_IMAGES.
+    """
+    counts = dataset.counts()
+    most = counts["train"] if counts["val"] >= EVALUATION_IMAGES else max(1, counts["train"] // 2)
+    if size > most:
+        left = counts["train"] - most
+        kept = f"; the other {left} are needed to evaluate INT8" if left else ""
+        say(f"calibration takes {most} of the {counts['train']} training images, not {size}{kept}")
+    return min(size, most)
 
 
 def _read_entries(file: Path) -> tuple[tuple[str, str], ...]:

@@ -10,7 +10,7 @@ import io
 import os
 import shlex
 import sys
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -19,17 +19,19 @@ from edgeclf_runtime.text.terminal import printable, printable_json, show_messag
 
 from .. import progress
 from ..options import (
+    EVALUATED,
     SEED,
     BuildOptions,
     BundleOptions,
     CalibrateOptions,
     CheckOptions,
     ImportOptions,
+    MakeOptions,
     QuantizeOptions,
     TrainOptions,
 )
 from .exits import Commands
-from .typer_options import expand_home, with_options
+from .typer_options import choice, expand_home, plain, with_options
 
 app = typer.Typer(
     name="edgeclf",
@@ -57,6 +59,19 @@ RunFolder = Annotated[
     str, typer.Argument(metavar="RUN", parser=expand_home, help="A folder made by edgeclf train or import.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
+Predictions = Annotated[
+    Optional[str],
+    typer.Option(
+        metavar="FILE.csv", parser=expand_home, help="Write path, label, predicted label and confidence of each image."
+    ),
+]
+if TYPE_CHECKING:
+    Listed = str
+    Split = str
+else:
+    Listed = choice("Listed", ("backbones", "targets", "flavors"))
+    Split = choice("Split", EVALUATED)
+TEST = Split("test")
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier output of edgeclf.")]
 Name = Annotated[Optional[str], typer.Option("--name", help="A model of the bundle or run, such as fp32 or int8-cpu.")]
 
@@ -95,6 +110,7 @@ def train(
 
     _show(function(data, output, options, overwrite), json)
     _next(json, "edgeclf evaluate", output, data)
+    _next(json, "edgeclf quantize", output)
 
 
 @app.command(epilog="Example: edgeclf evaluate runs/first photos/ --split test")
@@ -102,15 +118,21 @@ def evaluate(
     model: Model,
     data: Data,
     split: Annotated[
-        str, typer.Option(help="train, val, test, or all: every image of DATA not seen in training.")
-    ] = "test",
+        Split, typer.Option(help="Images of DATA to use; all: every one, for data that was not trained on.")
+    ] = TEST,
     name: Name = None,
+    predictions: Predictions = None,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Measure accuracy, macro F1 and confusions on labeled images."""
+    """Measure accuracy, macro F1 and confusions on labeled images.
+
+    Of a run, the exported file is measured, and torch before the export or with --name torch.
+    """
     from .. import evaluate as function
 
-    _show(function(model, data, split, name), json)
+    _show(function(model, data, plain(split), name, predictions, overwrite), json)
+    _next_for_model(json, model)
 
 
 @app.command(epilog="Example: edgeclf predict solar.edge cell1.png cell2.png --json")
@@ -124,6 +146,8 @@ def predict(
     threshold: Annotated[
         Optional[float], typer.Option(min=0, max=1, help='Confidence below which the label is "unknown".')
     ] = None,
+    predictions: Predictions = None,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Classify image files.
@@ -132,17 +156,18 @@ def predict(
     """
     from ..errors import ImageError
     from ..evaluation.open_model import open_model
-    from ..evaluation.predict import predictions
+    from ..evaluation.predict import each_prediction
 
     code = 0
     with open_model(model, name, top_k, threshold) as opened:
-        for answer in predictions(opened.classifier, images):
+        for answer in each_prediction(opened.classifier, images, predictions, overwrite):
             if isinstance(answer, ImageError):
                 # A file name may contain line breaks.
                 show_message(printable(f"error: {answer}"))
                 code = answer.exit_code
             else:
                 _show(answer, json)
+    _next_for_model(json, model)
     raise typer.Exit(code)
 
 
@@ -230,13 +255,20 @@ def quantize(
 ) -> None:
     """Write INT8 and FP16 files, each checked against FP32.
 
-    If a file loses too much accuracy, its most sensitive layers go back to float; if that is not enough, no file is
-    kept and the exit code is 3.  quantization.html in the run shows what was tried; quantization.json is for machines.
+    If a file loses too much accuracy, its most sensitive layers go back to float; if that is not enough, the file is
+    left out and the others are written.  The exit code is 3 if no file passed, or one named by --flavor did not.  Files
+    of earlier calls stay.  quantization.html in the run shows what was tried; quantization.json is for machines.
     """
     from .. import quantize as function
+    from ..quantization.report import FlavorError
 
-    _show(function(run, options, overwrite), json)
-    _next(json, "edgeclf bundle", run, "--output", f"{os.path.basename(os.path.abspath(run))}.edge")
+    try:
+        _show(function(run, options, overwrite), json)
+    except FlavorError as failed:
+        _show(failed.report, json)
+        raise
+    targets = [word for target in options.targets for word in ("--target", target)]
+    _next(json, "edgeclf bundle", run, "--output", _bundle_of(run), *targets)
 
 
 @app.command(epilog="Example: edgeclf bundle runs/first --output solar.edge")
@@ -258,6 +290,7 @@ def bundle(
 
     _show(function(run, output, options, overwrite=overwrite), json)
     _next(json, "python3", output, "selftest")
+    _next_on_device(json, output)
 
 
 @app.command(epilog="Example: edgeclf build solar.edge")
@@ -279,6 +312,45 @@ def build(
     _show(report, json)
     if not report.engines:
         raise typer.Exit(1)
+    _next(json, "python3", bundle, "bench")
+
+
+@app.command(epilog="Example: edgeclf make photos/ --output pets.edge --target jetson-orin")
+@with_options(MakeOptions)
+def make(
+    data: Data,
+    output: Annotated[
+        str, typer.Option(metavar="NAME.edge", parser=expand_home, help="Folder of the bundle; its run is beside it.")
+    ],
+    options: MakeOptions,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Make a bundle from labeled images.
+
+    Checks, trains, exports, quantizes, evaluates and bundles.  The run is NAME.run.  The same command again goes on where
+    it stopped; it refuses other data or options, and with --overwrite makes again what depends on them.
+    """
+    from .. import make as function
+
+    _show(function(data, output, options, overwrite), json)
+    _next(json, "python3", output, "selftest")
+    _next_on_device(json, output)
+
+
+@app.command("list", epilog="Example: edgeclf list backbones 'efficientnet*'")
+def show_list(
+    what: Annotated[Listed, typer.Argument(help="What to list.")],
+    pattern: Annotated[str, typer.Argument(help="Part of the name, or a pattern with * and ?.")] = "*",
+    json: Json = False,
+) -> None:
+    """List backbones, targets or flavors."""
+    from .lists import NEXT, list_names
+
+    kind = plain(what)
+    report = list_names(kind, pattern)
+    _show(report, json)
+    _next(json, *NEXT[kind], report.rows[0]["name"])
 
 
 @app.command(epilog="Example: edgeclf demo --output demo")
@@ -295,6 +367,7 @@ def demo(
     from .. import demo as function
 
     _show(function(output, seed, overwrite), json)
+    _next(json, "edgeclf make", "photos/", "--output", "pets.edge")
 
 
 def _show(report: Any, json: bool) -> None:
@@ -305,6 +378,32 @@ def _next(json: bool, command: str, *arguments: str) -> None:
     """Suggest the command that usually follows."""
     if not json:
         show_message(printable(f"next: {command} {shlex.join(arguments)}"))
+
+
+def _next_for_model(json: bool, model: str) -> None:
+    """Suggest the next step after a model was looked at: of a run, of one of its files, or of a bundle."""
+    from ..training.runs import RUN_FILE
+
+    run = model if os.path.isfile(os.path.join(model, RUN_FILE)) else os.path.dirname(model)
+    quantized = os.path.isfile(os.path.join(run, "quantization.json"))
+    if os.path.isfile(os.path.join(run, RUN_FILE)):
+        if quantized:
+            _next(json, "edgeclf bundle", run, "--output", _bundle_of(run))
+        else:
+            _next(json, "edgeclf quantize", run)
+    elif os.path.isdir(model):
+        _next_on_device(json, model)
+
+
+def _next_on_device(json: bool, bundle: str) -> None:
+    """Suggest copying a bundle to a device, and finding out there what is missing."""
+    name = os.path.basename(os.path.abspath(bundle))
+    _next(json, "scp -r", bundle, "DEVICE:")
+    _next(json, "ssh", "DEVICE", "python3", name, "doctor")
+
+
+def _bundle_of(run: str) -> str:
+    return f"{os.path.basename(os.path.abspath(run))}.edge"
 
 
 def _version(value: bool) -> None:

@@ -12,12 +12,13 @@ import typer
 from typer.core import TyperGroup
 
 from edgeclf_runtime.device.process_secrets import hide_arguments, take_environment
-from edgeclf_runtime.errors import EdgeclfError
+from edgeclf_runtime.errors import EdgeclfError, OptionError
 from edgeclf_runtime.text.redaction import redact
 from edgeclf_runtime.text.stdio import open_missing, silence
 from edgeclf_runtime.text.terminal import printable, show_message
 
 INTERRUPTED = 130
+WRONG_USAGE = 2
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 # From click, which newer versions of typer bundle.
 _UsageError: Any = typer.BadParameter.__base__
@@ -62,7 +63,7 @@ class Commands(TyperGroup):
         return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; exit code 0: done, 1: error, 3: a gate was not met, 130: interrupted (typer uses 2 for usage errors)."""
+        """Run a command; exit code 0: done, 1: error, 2: wrong usage, 3: a gate was not met, 130: interrupted."""
         from edgeclf_runtime.device.stopping import stoppable  # --help does not get here
 
         try:
@@ -70,7 +71,8 @@ class Commands(TyperGroup):
                 return super().invoke(ctx)
         except EdgeclfError as error:
             show_message(f"error: {error}{_device_options(str(error), self, ctx.invoked_subcommand)}")
-            raise typer.Exit(error.exit_code) from None
+            # As typer ends for an option that it does not know, or a value that is not a number.
+            raise typer.Exit(WRONG_USAGE if isinstance(error, OptionError) else error.exit_code) from None
         except KeyboardInterrupt:
             show_message("interrupted; nothing half-written was left behind")
             raise typer.Exit(INTERRUPTED) from None

@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import Field, fields
+from enum import Enum
 from typing import Annotated, Any, Optional, get_origin, get_type_hints
 
 import typer
 
 Command = Callable[..., None]
+_WIDEST = 50
+"""Choices that are wider are listed in the text of the help."""
 
 
 def expand_home(path: str) -> str:
@@ -40,13 +43,9 @@ def with_options(kind: type[Any]) -> Callable[[Command], Command]:
 
         @functools.wraps(function)
         def command(**values: Any) -> None:
-            given = {name: values.pop(name) for name in added}
+            given = {name: plain(values.pop(name)) for name in added}
             # An option that may be repeated and was not given keeps its default.
-            options = {
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in given.items()
-                if value is not None
-            }
+            options = {name: value for name, value in given.items() if value is not None}
             function(options=kind(**options), **values)
 
         command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -58,19 +57,38 @@ def with_options(kind: type[Any]) -> Callable[[Command], Command]:
     return decorate
 
 
+def choice(name: str, values: Iterable[str]) -> Any:
+    """Return a type of parameter that takes one of these values, which its help lists; see :func:`plain`."""
+    return Enum(name, {value: value for value in values}, type=str)
+
+
+def plain(value: Any) -> Any:
+    """Return what typer gives for an option as the functions take it: a choice as text, several values as a tuple."""
+    if isinstance(value, list):
+        return tuple(plain(item) for item in value)
+    return value.value if isinstance(value, Enum) else value
+
+
 def _parameter(field: Field[Any], hint: Any) -> inspect.Parameter:
     """Return a command's parameter for a field of a dataclass."""
     facts = field.metadata
+    name, choices = facts["name"] or f"--{field.name.replace('_', '-')}", "|".join(facts["choices"])
+    metavar = facts["metavar"] or (f"<{choices}>" if len(choices) <= _WIDEST else name.lstrip("-").upper())
+    listed = f"  [{', '.join(facts['choices'])}]" if len(choices) > _WIDEST else ""
     info = typer.Option(
-        facts["name"] or f"--{field.name.replace('_', '-')}",
-        help=facts["help"] + (f"  [default: {facts['shown']}]" if facts["shown"] else ""),
-        metavar=facts["metavar"] or None,
+        name,
+        help=facts["help"] + listed + (f"  [default: {facts['shown']}]" if facts["shown"] else ""),
+        metavar=metavar if choices or facts["metavar"] else None,
         parser=expand_home if facts["path"] else None,
         min=facts["at_least"],
     )
-    default = field.default
+    default, one = field.default, str
+    if facts["choices"]:
+        one = choice(field.name, facts["choices"])
+        hint = hint if get_origin(hint) is tuple else one if default is not None else Optional[one]
+        default = one(default) if isinstance(default, str) else default
     if get_origin(hint) is tuple:
-        hint, default = Optional[list[str]], None
+        hint, default = Optional[list[one]], None  # type: ignore[valid-type]
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, info]
     )

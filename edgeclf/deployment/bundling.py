@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,30 @@ from ..errors import ModelError, OutputError
 from ..evaluation.confidence_threshold import Confidence, fit_confidence
 from ..evaluation.evaluate import Evaluation, measure
 from ..evaluation.evaluation_set import EvaluationSet
+from ..evaluation.export import exported
 from ..evaluation.logit_store import LOGIT_FILE, LogitStore, read_logits
 from ..options import BundleOptions
+from ..quantization.report import REPORT_FILE, REPORT_PAGE
 from ..targets import CALIBRATION_CACHE, FLAVORS, FLOAT_BACKENDS, TARGETS, model_file, precision_of
 from ..training.runs import Run, read_run
 from .golden import write_golden
+
+LITTLE_COVERAGE = 0.5
+"""A threshold that leaves fewer labels than this share is reported."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A bundle's model, as the host measured it."""
+
+    size: int
+    accuracy: float
+    temperature: float
+    threshold: float
+    coverage: float
+    """Share of the validation images whose confidence reaches the threshold."""
+    precision: float
+    """Share of those whose label is correct."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +59,26 @@ class BundleReport:
     models: tuple[str, ...]
     files: int
     size: int
+    facts: dict[str, ModelFacts]
+    """By model."""
+    lacks: dict[str, tuple[str, ...]]
+    """By target: the models that it uses and that the run does not have."""
+    notes: tuple[str, ...]
+    """A sentence about what each target lacks, and about thresholds that leave few labels."""
 
     def to_json(self) -> str:
         """The report as one JSON object."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
     def __str__(self) -> str:
-        return f"{self.path}: {', '.join(self.models)}; {self.files} files, {self.size / 1e6:.1f} MB, id {self.id[:12]}"
+        head = f"{self.path}: {self.files} files, {self.size / 1e6:.1f} MB, id {self.id[:12]}"
+        lines = [f"{'model':<13}      MB  accuracy  temperature  threshold  coverage  precision"]
+        lines += [
+            f"{name:<13} {one.size / 1e6:7.1f}  {one.accuracy:8.4f}  {one.temperature:11.4f}  {one.threshold:9.4f}"
+            f"  {one.coverage:8.1%}  {one.precision:9.1%}"
+            for name, one in self.facts.items()
+        ]
+        return "\n".join([head, *lines, *self.notes])
 
 
 def bundle(
@@ -57,6 +90,8 @@ def bundle(
 ) -> BundleReport:
     """Pack a run's models, the runtime and golden images into NAME.edge.
 
+    A run that was not exported is exported first.  Models that a target uses and that the run lacks are left out, and named
+    in the report.
     evaluations: by model, what evaluate() returned before; the other models are evaluated here, on the test split if there
     is one, else on val.  The same run gives the same bytes.
     """
@@ -64,9 +99,9 @@ def bundle(
         run = read_run(run)
     options = options or BundleOptions()
     output = Path(output)
-    if output.suffix != ".edge":
-        raise OutputError(f"{output} was given as the bundle's name; NAME.edge was expected")
+    check_name(output)
     claim_output(output, overwrite, MANIFEST)
+    exported(run)
     dataset = run.dataset()
     models = _models(run, options)
     store = read_logits(run.path / LOGIT_FILE, run.preprocessing)
@@ -77,32 +112,107 @@ def bundle(
         work = Path(folder)
         for name in models:
             shutil.copyfile(_file(run, name), work / model_file(name))
-        if (
-            any(TARGETS[name].calibration_cache for name in options.targets)
-            and (run.path / CALIBRATION_CACHE).is_file()
-        ):
-            shutil.copyfile(run.path / CALIBRATION_CACHE, work / CALIBRATION_CACHE)
+        _copy_cache(work, run, options)
         _copy_runtime(work)
         tolerances = write_golden(work, run, dataset, models, options.golden)
-        manifest: dict[str, Any] = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "name": output.stem,
-            "labels": list(run.labels),
-            "preprocessing": run.preprocessing._asdict(),
-            "models": [_model_entry(name, measured[name], confidences[name], tolerances[name]) for name in models],
-            "order": _order(models, options),
-            "provenance": _provenance(run),
-            "files": {
-                path.relative_to(work).as_posix(): _facts(path) for path in sorted(work.rglob("*")) if path.is_file()
-            },
-        }
-        data = (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode()
-        _check_manifest(data, run)
-        (work / MANIFEST).write_bytes(data)
-        (work / MANIFEST_HASH).write_text(f"{sha256_bytes(data)}  {MANIFEST}\n", encoding="ascii")
-        size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
-    return BundleReport(str(output), sha256_bytes(data), tuple(models), len(manifest["files"]) + 2, size)
+        entries = [_model_entry(name, measured[name], confidences[name], tolerances[name]) for name in models]
+        manifest = _write_manifest(work, run, output.stem, entries, _order(models, options))
+        sizes = [path.stat().st_size for path in work.rglob("*") if path.is_file()]
+    lacks = _lacks(models, options)
+    return BundleReport(
+        path=str(output),
+        id=sha256_bytes(manifest),
+        models=tuple(models),
+        files=len(sizes),
+        size=sum(sizes),
+        facts={name: _model_facts(_file(run, name), measured[name], confidences[name]) for name in models},
+        lacks=lacks,
+        notes=(*_about_lacks(run, lacks), *_about_coverage(confidences, options)),
+    )
+
+
+def check_name(output: Path) -> None:
+    """Raise OutputError for a bundle's name that does not end with .edge."""
+    if output.suffix != ".edge":
+        raise OutputError(f"{output} was given as the bundle's name; NAME.edge was expected")
+
+
+def _copy_cache(work: Path, run: Run, options: BundleOptions) -> None:
+    cache = run.path / CALIBRATION_CACHE
+    if any(TARGETS[name].calibration_cache for name in options.targets) and cache.is_file() and not _is_stale(run):
+        shutil.copyfile(cache, work / CALIBRATION_CACHE)
+
+
+def _model_facts(file: Path, evaluation: Evaluation, confidence: Confidence) -> ModelFacts:
+    return ModelFacts(
+        size=file.stat().st_size,
+        accuracy=round(evaluation.accuracy, 6),
+        temperature=confidence.temperature,
+        threshold=confidence.threshold,
+        coverage=confidence.coverage,
+        precision=confidence.precision,
+    )
+
+
+def _lacks(models: list[str], options: BundleOptions) -> dict[str, tuple[str, ...]]:
+    every = {target: tuple(name for name in TARGETS[target].models if name not in models) for target in options.targets}
+    return {target: names for target, names in every.items() if names}
+
+
+def _about_lacks(run: Run, lacks: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
+    """Yield a sentence for each target that lacks models, with the command that makes them."""
+    failed = _facts_of_quantization(run).get("failed")
+    named = [one.get("name") for one in (failed if isinstance(failed, list) else ()) if isinstance(one, dict)]
+    refused = [name for name in named if isinstance(name, str)]
+    again = " --overwrite" if _is_stale(run) else ""
+    for target, names in lacks.items():
+        lost = [name for name in names if name in refused and not again]
+        wanting = [name for name in names if name not in lost]
+        if wanting:
+            command = f"edgeclf quantize {shlex.quote(str(run.path))} --target {target}{again}"
+            yield f"{target} lacks {', '.join(wanting)}; make them with: {command}"
+        if lost:
+            yield f"{target} lacks {', '.join(lost)}, which did not pass the accuracy gate; see {run.path / REPORT_PAGE}"
+
+
+def _about_coverage(confidences: Mapping[str, Confidence], options: BundleOptions) -> Iterator[str]:
+    little = {name: one.coverage for name, one in confidences.items() if one.coverage < LITTLE_COVERAGE}
+    if options.precision is not None and little:
+        shares = ", ".join(f"{share:.0%} with {name}" for name, share in little.items())
+        yield (
+            f"for a precision of {options.precision:g} few images keep a label ({shares}); the others are labeled "
+            '"unknown": choose a lower --precision, or train on more images'
+        )
+
+
+def _is_stale(run: Run) -> bool:
+    """Return whether the quantized files were made from another FP32 file than the run has now."""
+    made_from = _facts_of_quantization(run).get("sha256_fp32")
+    return made_from is not None and made_from != sha256_file(_file(run, "fp32"))
+
+
+def _write_manifest(
+    work: Path, run: Run, name: str, models: list[dict[str, Any]], order: dict[str, list[str]]
+) -> bytes:
+    """Write manifest.json about everything that is in the folder by now, and its hash; returns its bytes."""
+    manifest = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "name": name,
+        "labels": list(run.labels),
+        "preprocessing": run.preprocessing._asdict(),
+        "models": models,
+        "order": order,
+        "provenance": _provenance(run),
+        "files": {
+            path.relative_to(work).as_posix(): _facts(path) for path in sorted(work.rglob("*")) if path.is_file()
+        },
+    }
+    data = (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode()
+    _check_manifest(data, run)
+    (work / MANIFEST).write_bytes(data)
+    (work / MANIFEST_HASH).write_text(f"{sha256_bytes(data)}  {MANIFEST}\n", encoding="ascii")
+    return data
 
 
 def _check_manifest(data: bytes, run: Run) -> None:
@@ -116,7 +226,8 @@ def _check_manifest(data: bytes, run: Run) -> None:
 def _models(run: Run, options: BundleOptions) -> list[str]:
     """Return the models that the targets use and the run has; fp32, which every target can use, must exist."""
     wanted = dict.fromkeys(name for target in options.targets for name in TARGETS[target].models)
-    return [name for name in wanted if name == "fp32" or (run.path / model_file(name)).is_file()]
+    stale = _is_stale(run)
+    return [name for name in wanted if name == "fp32" or (not stale and (run.path / model_file(name)).is_file())]
 
 
 def _evaluate(run: Run, dataset: Dataset, models: list[str], store: LogitStore) -> dict[str, Evaluation]:
@@ -194,17 +305,25 @@ def _copy_runtime(work: Path) -> None:
 def _provenance(run: Run) -> dict[str, Any]:
     data = {key: run.facts["data"][key] for key in ("name", "split", "split_sha256", "images")}
     provenance = {"data": data, "training": run.facts["options"], "versions": run.facts["versions"]}
-    report = run.path / "quantization.json"
-    if report.is_file():
-        try:
-            facts = read_json(report, MAX_JSON_BYTES)
-            QUANTIZATION(facts, "")
-        except (OSError, ValueError) as error:
-            raise ModelError(
-                f"{report} is damaged ({error}); make it again with: edgeclf quantize {run.path} --overwrite"
-            ) from None
+    facts = _facts_of_quantization(run)
+    if facts:
         provenance["calibration"] = {"images": facts["calibration_images"], "sha256": facts["calibration_sha256"]}
     return provenance
+
+
+def _facts_of_quantization(run: Run) -> dict[str, Any]:
+    """Return a run's quantization.json, {} if it has none; ModelError if it is damaged."""
+    report = run.path / REPORT_FILE
+    if not report.is_file():
+        return {}
+    try:
+        facts: dict[str, Any] = read_json(report, MAX_JSON_BYTES)
+        QUANTIZATION(facts, "")
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{report} is damaged ({error}); make it again with: edgeclf quantize {run.path} --overwrite"
+        ) from None
+    return facts
 
 
 def _facts(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The accuracy gate: refuses a model file whose accuracy drops too far below FP32's."""
+"""The accuracy gate: refuses a model file whose accuracy drops too far below FP32's, and warns of one that may have passed by luck."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import numpy as np
 from ..errors import GateError
 from .comparison import Comparison
 
-_ADVICE = "No file was kept; use more calibration images (--size), or accept a larger drop (--max-drop)"
+ADVICE = "use more calibration images (--size), or accept a larger drop (--max-drop)"
+"""What to do about a file that failed."""
+FEW_IMAGES = 100
+"""With fewer evaluation images, one image is a point of accuracy."""
+_LEAST_REACH = 0.01
 
 
 def gate_failure(name: str, comparison: Comparison, found: np.ndarray, max_drop: float) -> str:
@@ -17,13 +21,39 @@ def gate_failure(name: str, comparison: Comparison, found: np.ndarray, max_drop:
     """
     bad = int((~np.isfinite(found).all(1)).sum())
     if bad:
-        return f"{name} produced non-finite logits for {bad} of {len(found)} images.  {_ADVICE}"
+        return f"{name} produced non-finite logits for {bad} of {len(found)} images"
     if comparison.drop > max_drop:
         low, high = comparison.drop_interval
         return (
             f"{name} has an accuracy of {comparison.accuracy:.4f} on {len(found)} images and fp32 {comparison.accuracy_fp32:.4f}: "
-            f"a drop of {comparison.drop:.4f} (95 % interval {low:+.4f} to {high:+.4f}), and at most {max_drop} is accepted.  "
-            f"{_ADVICE}"
+            f"a drop of {comparison.drop:.4f} (95 % interval {low:+.4f} to {high:+.4f}), and at most {max_drop} is accepted"
+        )
+    return ""
+
+
+def gate_warning(name: str, comparison: Comparison, images: int, max_drop: float) -> str:
+    """Return what is doubtful about a file that passes, "" if nothing is.
+
+    It is doubtful if the 95 % interval of its drop reaches beyond the limit by the limit again, or by a point of accuracy if
+    that is more: more images may show that it fails.
+    """
+    high = comparison.drop_interval[1]
+    if high <= max_drop + max(max_drop, _LEAST_REACH):
+        return ""
+    return (
+        f"{name} passes with a drop of {comparison.drop:+.4f}, but on {images} images the 95 % interval reaches {high:+.4f}, "
+        f"and at most {max_drop:g} is accepted: evaluate it on more images (edgeclf evaluate)"
+    )
+
+
+def evaluation_warning(images: int, trained: int) -> str:
+    """Return what is doubtful about an evaluation set, "" if nothing is; trained: how many of its images were trained on."""
+    if images < FEW_IMAGES:
+        return f"the files were compared with fp32 on only {images} images; {FEW_IMAGES} or more are usual: add images"
+    if 2 * trained > images:
+        return (
+            f"{trained} of the {images} evaluation images were trained on, so a file may lose more on new images: "
+            "add validation images, or evaluate the files on the test split (edgeclf evaluate)"
         )
     return ""
 

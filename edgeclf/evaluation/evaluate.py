@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from edgeclf_runtime.classify.decision import softmax
 from edgeclf_runtime.device.machine import cores
+from edgeclf_runtime.files.outputs import claim_output
 from edgeclf_runtime.text.terminal import printable
 
 from ..data.datasets import SPLITS, Dataset, load_dataset
@@ -17,6 +19,7 @@ from ..errors import DataError, OptionError
 from ..graph.inference import infer
 from .evaluation_set import EvaluationSet
 from .open_model import open_model
+from .prediction_file import prediction_file
 
 _COLUMNS = 80
 """A terminal's width; a wider confusion matrix is shown in another form, and --json always has all of it."""
@@ -44,29 +47,31 @@ class Evaluation:
     """float32 [images, labels], in the order of the split; left out of the JSON."""
     truth: np.ndarray
     """int [images], the true labels' indices; left out of the JSON."""
+    paths: tuple[Path, ...]
+    """The image files; left out of the JSON."""
 
     def to_dict(self) -> dict[str, Any]:
         """The evaluation as JSON can hold it."""
-        return {name: value for name, value in vars(self).items() if name not in ("logits", "truth")}
+        return {name: value for name, value in vars(self).items() if name not in ("logits", "truth", "paths")}
 
     def to_json(self) -> str:
         """The evaluation as one JSON object."""
         return json.dumps(self.to_dict(), ensure_ascii=False)
 
     def __str__(self) -> str:
-        labels = [printable(label) for label in self.labels]
+        labels = [_shortened(printable(label), _COLUMNS - 37) for label in self.labels]
         width = max([len(label) for label in labels] + [9])
         lines = [f"{'label':<{width}}  precision  recall      f1  images"]
         for label, row in zip(labels, self.per_label.values(), strict=True):
             lines.append(
                 f"{label:<{width}}  {row['precision']:9.4f}  {row['recall']:6.4f}  {row['f1']:6.4f}  {row['images']:6.0f}"
             )
-        lines += ["", *self._confusion_lines(labels, width), ""]
+        lines += ["", *self._confusion_lines(labels), ""]
         what = printable(f"{self.model} on {self.data} ({self.split})")
         lines.append(f"{what}: accuracy {self.accuracy:.4f}, macro F1 {self.macro_f1:.4f}, {self.images} images")
         return "\n".join(lines)
 
-    def _confusion_lines(self, labels: list[str], width: int) -> list[str]:
+    def _confusion_lines(self, labels: list[str]) -> list[str]:
         """Return the confusion matrix, or if it is too wide for a terminal the most frequent confusions."""
         numbers = [str(number) for number in range(1, len(labels) + 1)]
         for columns, rows in (
@@ -81,9 +86,10 @@ class Evaluation:
                     f"{name:<{first}}" + "".join(f"  {text:>{cell}}" for text in row)
                     for name, row in zip(("predicted", *rows), (columns, *counts), strict=True)
                 ]
-        return self._confused_most(labels, width)
+        return self._confused_most([_shortened(label, (_COLUMNS - 10) // 2) for label in labels])
 
-    def _confused_most(self, labels: list[str], width: int) -> list[str]:
+    def _confused_most(self, labels: list[str]) -> list[str]:
+        width = max(map(len, (*labels, "predicted")))
         wrong = np.array(self.confusion)
         np.fill_diagonal(wrong, 0)
         most = [divmod(int(index), len(labels)) for index in np.argsort(-wrong, axis=None, kind="stable")[:_SHOWN]]
@@ -91,16 +97,30 @@ class Evaluation:
         return [f"{'label':<{width}}  {'predicted':<{width}}  images", *rows]
 
 
-def evaluate(model: str | Path, data: str | Path | Dataset, split: str = "test", name: str | None = None) -> Evaluation:
+def _shortened(label: str, most: int) -> str:
+    return label if len(label) <= most else label[: most - 1] + "…"
+
+
+def evaluate(
+    model: str | Path,
+    data: str | Path | Dataset,
+    split: str = "test",
+    name: str | None = None,
+    predictions: str | Path | None = None,
+    overwrite: bool = False,
+) -> Evaluation:
     """Classify every image of a split and compare the result with its label.
 
-    model: a run, an ONNX file or a bundle; ``name`` selects one of its models.  data: as for
-    training, divided as it was then.  split: train, val, test, or all for images that
-    training never saw.
-    Raises ModelError, DataError, and ImageError for an image that cannot be decoded.
+    model: a run, an ONNX file or a bundle; ``name`` selects one of its models.  A run's default is its exported file, and
+    torch if it has none.  data: as for training, divided as it was then.  split: train, val, test, or all for images that
+    training never saw.  predictions: a CSV file to write, with path, label, predicted label and confidence of each image.
+    Raises ModelError, DataError, ImageError for an image that cannot be decoded, and OutputError for a file of predictions
+    that exists, if ``overwrite`` is not given.
     """
     if split not in (*SPLITS, "all"):
         raise OptionError(f"split is {split!r}; {', '.join(SPLITS)} or all was expected")
+    if predictions is not None:
+        claim_output(predictions, overwrite)
     with open_model(model, name, at_once=cores()) as opened:
         dataset = load_dataset(data, opened.split_options)
         if split != "all" and opened.split_options is None and dataset.divided_by:
@@ -111,7 +131,17 @@ def evaluate(model: str | Path, data: str | Path | Dataset, split: str = "test",
         samples = list(dataset.samples) if split == "all" else dataset.split(split)
         images = EvaluationSet(samples, opened.classifier.labels, opened.classifier.preprocessing, dataset.name)
         logits = infer(opened.classifier.runner, images.batches(f"evaluating {opened.name}"), cores())
-        return measure(opened.name, dataset.name, split, images, logits)
+        temperature = opened.classifier.in_use.temperature
+    found = measure(opened.name, dataset.name, split, images, logits)
+    _write_predictions(found, temperature, predictions, overwrite)
+    return found
+
+
+def _write_predictions(found: Evaluation, temperature: float, path: str | Path | None, overwrite: bool) -> None:
+    confidences = softmax(found.logits / temperature)
+    with prediction_file(path, overwrite) as add:
+        for image, truth, row in zip(found.paths, found.truth, confidences, strict=True):
+            add(str(image), found.labels[truth], found.labels[row.argmax()], row.max())
 
 
 def measure(name: str, data: str, split: str, images: EvaluationSet, logits: np.ndarray) -> Evaluation:
@@ -138,4 +168,5 @@ def measure(name: str, data: str, split: str, images: EvaluationSet, logits: np.
         confusion=tuple(tuple(row) for row in confusion_matrix(truth, predicted, labels=indices).tolist()),
         logits=logits,
         truth=truth,
+        paths=tuple(images.paths),
     )

@@ -35,6 +35,11 @@ class LogitStore:
         """Remember a model's logits, float32 [images, labels]."""
         self._rows.setdefault(model_sha256, {}).update(zip(images_sha256, logits, strict=True))
 
+    def known(self, model_sha256: str, images: EvaluationSet) -> np.ndarray | None:
+        """Return a model's logits of the images, float32 [images, labels], None unless all are known."""
+        rows = self._rows.get(model_sha256, {})
+        return np.stack([rows[image] for image in images.sha256]) if rows.keys() >= set(images.sha256) else None
+
     def infer(self, model: Path, name: str, images: EvaluationSet, what: str) -> np.ndarray:
         """Return an ONNX file's logits of the images, float32 [images, labels]; only those not known are inferred.
 

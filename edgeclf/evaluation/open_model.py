@@ -14,6 +14,7 @@ import numpy as np
 
 from edgeclf_runtime.bundle.open_bundle import MANIFEST, open_bundle
 from edgeclf_runtime.classify.classifier import Classifier
+from edgeclf_runtime.files.read import sha256_file
 from edgeclf_runtime.files.schema import parse_json
 from edgeclf_runtime.images.preprocess import Preprocessing
 from edgeclf_runtime.runners.base import Runner
@@ -23,13 +24,16 @@ from ..data.schemas import METADATA, PROVENANCE
 from ..errors import EdgeclfError, ModelError
 from ..graph.host_form import HostRunner
 from ..options import SplitOptions
+from ..progress import say
 from ..targets import FLAVORS, model_file
-from ..training.runs import RUN_FILE, Run, read_run, read_split_options
+from ..training.runs import RUN_FILE, WEIGHTS_FILE, Run, read_run, read_split_options
 
 if TYPE_CHECKING:
     from ..training.backbones import ImageClassifier
 
 METADATA_KEY = "edgeclf"
+WEIGHTS = "weights_sha256"
+"""Field of the metadata: hash of the run's weights from which the file was exported."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +56,17 @@ def open_model(
 ) -> OpenModel:
     """Open a run, an ONNX file or a bundle.
 
-    name: a model of a bundle, or of a run: "torch" (the default, unless the run was imported), or the name of an exported
-    file, such as "int8-cpu" or "fp32".  at_once: inferences that will run at the same time.  Raises ModelError if ``model`` is none of
+    name: a model of a bundle, or of a run: the name of an exported file, such as "int8-cpu", or "torch"; by default fp32, and
+    torch if the run was not exported, or has other weights by now.  at_once: inferences that will run at the same time.  Raises ModelError if ``model`` is none of
     the three, or has no model of that name.
     """
     path = Path(model)
     if (path / RUN_FILE).is_file():
         run = read_run(path)
-        if name is None:
-            name = "fp32" if run.imported else "torch"
-        if name == "torch":
+        exported = _exported(run, top_k, threshold or 0.0, at_once) if name is None else None
+        if exported is not None:
+            return exported
+        if name in (None, "torch"):
             return _from_run(run, top_k, threshold or 0.0)
         file = model_file(name)
         if name not in ("fp32", *FLAVORS) and not (path / file).is_file():
@@ -85,6 +90,7 @@ def model_metadata(run: Run, model: str) -> dict[str, str]:
         "labels": list(run.labels),
         "preprocessing": run.preprocessing._asdict(),
         "split": None if run.split_options is None else run.facts["data"]["split"],
+        WEIGHTS: _weights_sha256(run),
     }
     return {METADATA_KEY: json.dumps(facts, ensure_ascii=False)}
 
@@ -102,6 +108,30 @@ class TorchRunner(Runner):
 
         with torch.inference_mode():
             return self._network(torch.from_numpy(batch)).numpy()
+
+
+def _weights_sha256(run: Run) -> str | None:
+    path = run.path / WEIGHTS_FILE
+    return sha256_file(path) if path.is_file() else None
+
+
+def _exported(run: Run, top_k: int, threshold: float, at_once: int) -> OpenModel | None:
+    """Open a run's FP32 file, which infers faster than torch; None if there is none, or if it is not of this run."""
+    path = run.path / model_file("fp32")
+    if not path.is_file():
+        return None
+    opened = _from_onnx(path, top_k, threshold, at_once)
+    classifier = opened.classifier
+    assert isinstance(classifier.runner, OnnxRuntimeRunner)
+    facts = json.loads(classifier.runner.metadata[METADATA_KEY])
+    same = (classifier.labels, classifier.preprocessing) == (run.labels, run.preprocessing)
+    if run.imported or (same and facts.get(WEIGHTS, _weights_sha256(run)) == _weights_sha256(run)):
+        return opened
+    opened.__exit__()
+    say(
+        f"{path} is not of this run's weights and is ignored; make it again with: edgeclf export {run.path} --overwrite"
+    )
+    return None
 
 
 def _from_run(run: Run, top_k: int, threshold: float) -> OpenModel:

@@ -14,6 +14,7 @@ from edgeclf_runtime.results import Result
 from edgeclf_runtime.text.terminal import printable
 
 from .open_model import open_model
+from .prediction_file import prediction_file
 
 
 @dataclass(frozen=True)
@@ -40,27 +41,39 @@ def predict(
     name: str | None = None,
     top_k: int = 5,
     threshold: float | None = None,
+    predictions: str | Path | None = None,
+    overwrite: bool = False,
 ) -> list[Prediction]:
     """Classify image files, and those in folders, with a run, an ONNX file or a bundle; ``name`` selects one of its models.
 
-    threshold: confidence below which the label is "unknown".  Raises ImageError, which names the
-    file, for the first image that cannot be decoded.
+    threshold: confidence below which the label is "unknown".  predictions: a CSV file to write, see each_prediction().
+    Raises ImageError, which names the file, for the first image that cannot be decoded.
     """
     found = []
     with open_model(model, name, top_k, threshold) as opened:
-        for answer in predictions(opened.classifier, images):
+        for answer in each_prediction(opened.classifier, images, predictions, overwrite):
             if isinstance(answer, ImageError):
                 raise answer
             found.append(answer)
     return found
 
 
-def predictions(classifier: Classifier, images: Iterable[str | Path]) -> Iterator[Prediction | ImageError]:
-    """Yield the Prediction of each image file, also in folders and patterns, or the ImageError if it cannot be decoded."""
-    for image in each_image(images):
-        try:
-            if isinstance(image, ImageError):
-                raise image
-            yield Prediction(str(image), classifier.classify(str(image)))
-        except ImageError as error:
-            yield error
+def each_prediction(
+    classifier: Classifier, images: Iterable[str | Path], file: str | Path | None = None, overwrite: bool = False
+) -> Iterator[Prediction | ImageError]:
+    """Yield the Prediction of each image file, also in folders and patterns, or the ImageError if it cannot be decoded.
+
+    file: a CSV file with a row for each prediction, written when the last one has been taken; its column ``label``, for the
+    true label, is empty.
+    """
+    with prediction_file(file, overwrite) as add:
+        for image in each_image(images):
+            try:
+                if isinstance(image, ImageError):
+                    raise image
+                found = Prediction(str(image), classifier.classify(str(image)))
+            except ImageError as error:
+                yield error
+            else:
+                add(found.image, "", found.result.label, found.result.confidence)
+                yield found

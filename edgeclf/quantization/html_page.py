@@ -48,10 +48,16 @@ class _Html(str):
 def make_page(report: QuantizeReport, histograms: Mapping[str, Histogram]) -> str:
     """Return the page as HTML; histograms: of each layer's output, by the layer's name."""
     title = f"Quantization of {report.run}"
-    sections = [_verdict(report), _flavors(report), _drops(report)]
+    sections = [_verdict(report), _doubts(report), _flavors(report)]
+    if report.files:
+        sections.append(_drops(report))
     noisy = [file for file in report.files if file.findings.noise]
+    # The histograms are those of the last call's calibration set.
+    drawn = [file for file in noisy if file in report.latest]
+    if drawn:
+        sections.append(_activations(drawn[0], histograms))
     if noisy:
-        sections += [_activations(noisy[0], histograms), _sensitivity(noisy)]
+        sections.append(_sensitivity(noisy))
     sections += [_costs(file) for file in report.files if file.findings.fallback]
     sections.append(_origin(report))
     return (
@@ -64,6 +70,11 @@ def make_page(report: QuantizeReport, histograms: Mapping[str, Histogram]) -> st
 
 def _verdict(report: QuantizeReport) -> str:
     files = report.files
+    if not files:
+        return _paragraph(
+            f"No file was written: no flavor passed on the {report.judged_images} labeled images with ranges from "
+            f"{report.calibration_images} calibration images."
+        )
     passed = [file.name for file in files if file.comparison.drop <= report.max_drop]
     least, most = (choose(files, key=lambda file: file.comparison.drop) for choose in (min, max))
     smallest = min(files, key=lambda file: file.size)
@@ -79,6 +90,21 @@ def _verdict(report: QuantizeReport) -> str:
         f"from {least.comparison.drop:+.4f} ({least.name}) to {most.comparison.drop:+.4f} ({most.name}).  The smallest file is "
         f"{smallest.name}, {smallest.size / 1e6:.1f} MB, {smallest.size / report.size_fp32:.1%} of FP32."
     )
+
+
+def _doubts(report: QuantizeReport) -> str:
+    """Return what did not pass, what is doubtful, and which files are of earlier calls; "" if there is nothing."""
+    parts = [_paragraph(f"Warning: {warning}.") for warning in report.warnings]
+    if report.failed:
+        rows = [(failed.name, failed.reason) for failed in report.failed]
+        parts.append(_table(["not written", "reason"], rows, name="facts"))
+    earlier = [
+        f"{file.name}: made by an earlier call, from {file.conditions.calibration_images} calibration images, and compared "
+        f"with FP32 on {file.conditions.judged_images} images."
+        for file in report.files
+        if file not in report.latest
+    ]
+    return "\n".join([*parts, *(_paragraph(text, "note") for text in earlier)])
 
 
 def _flavors(report: QuantizeReport) -> str:
@@ -151,7 +177,11 @@ def _measured(one: Comparison, size: int, report: QuantizeReport) -> tuple[str, 
 
 def _drops(report: QuantizeReport) -> str:
     files = {file.name: file.comparison for file in report.files}
-    every = list(report.files[0].comparison.drop_by_label)
+    every = [
+        label
+        for label in report.files[0].comparison.drop_by_label
+        if all(label in f.drop_by_label for f in files.values())
+    ]
     change = {label: max(abs(found.drop_by_label[label]) for found in files.values()) for label in every}
     most = sorted(every, key=lambda label: -change[label])[:_SHOWN_LABELS]
     labels = [label for label in every if label in most]

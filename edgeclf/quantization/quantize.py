@@ -6,27 +6,33 @@ flavor is written from them: Q/DQ files (``qdq.py``), FP16 (``graph/fp16.py``), 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from edgeclf_runtime.files.outputs import claim_output
 from edgeclf_runtime.files.read import sha256_file
 
-from ..calibration.sets import CalibrationSet
+from ..calibration.sets import EVALUATION_IMAGES, CalibrationSet, within_training_images
 from ..data.datasets import Dataset, Sample
 from ..data.folder_update import updated_folder
 from ..data.pixels import preprocessing_sha256
 from ..data.sampling import evenly_spaced
-from ..errors import EdgeclfError
+from ..errors import EdgeclfError, GateError
+from ..evaluation.accuracy_gate import evaluation_warning, gate_warning
 from ..evaluation.comparison import compare
 from ..evaluation.evaluation_set import EvaluationSet
-from ..evaluation.logit_store import LOGIT_FILE, write_logits
+from ..evaluation.export import exported
+from ..evaluation.logit_store import LOGIT_FILE, read_logits, write_logits
 from ..evaluation.open_model import model_metadata
 from ..graph.inference import infer_file, time_files
 from ..graph.onnx_file import prepare, save_model
 from ..options import QuantizeOptions
 from ..progress import say
-from ..targets import CALIBRATION_CACHE, model_file, opset_of
+from ..targets import CALIBRATION_CACHE, FLAVORS, model_file, opset_of
 from ..training.runs import Run, read_run
 from .calibration_cache import format_cache
 from .dynamic import DYNAMIC, infer_dynamic
@@ -34,14 +40,22 @@ from .histogram_store import HISTOGRAM_FILE, HistogramStore
 from .histograms import BINS, SAMPLE
 from .html_page import make_page
 from .ranges import ranges_of
-from .report import Baseline, QuantizedFile, QuantizeReport
+from .report import (
+    REPORT_FILE,
+    REPORT_PAGE,
+    Baseline,
+    Conditions,
+    FailedFlavor,
+    FlavorError,
+    QuantizedFile,
+    QuantizeReport,
+    read_report,
+)
 from .rounding import Rounding, collect_moments
 from .search import Candidate, Search
 
-REPORT_FILE = "quantization.json"
-REPORT_PAGE = "quantization.html"
-EVALUATION_IMAGES = 500
-"""Evaluation images needed to tell a one-point drop from noise; a smaller validation split is topped up from train."""
+_CACHED = "int8-tensorrt"
+"""The flavor that the calibration cache is the other form of."""
 MOST_EVALUATION_IMAGES = 2000
 """Of a larger validation split this many, evenly spaced: every file is evaluated on them."""
 
@@ -50,72 +64,174 @@ def quantize(run: str | Path | Run, options: QuantizeOptions | None = None, over
     """Write a run's model.NAME.onnx for each flavor, calibration.cache, quantization.json and quantization.html.
 
     A Q/DQ file whose accuracy drops by more than ``max_drop`` on the evaluation images gets its most sensitive layers
-    back in float, as few as make it pass.  Raises GateError, exit code 3, if that is not enough; no file is kept then.
-    Raises DataError for a calibration set whose files changed, ModelError for activations that are not finite, and
-    OutputError if a file exists and ``overwrite`` is not given.
+    back in float, as few as make it pass.  If that is not enough, the flavor is left out, and the others are written.
+    Files of an earlier call stay, and are not made again without ``overwrite``; the report describes them too.  A run that was
+    not exported is exported first.
+
+    Raises FlavorError, a GateError with exit code 3, if a flavor named in ``options.flavors`` did not pass, or if none
+    did; everything that passed is written before.  Raises DataError for a calibration set whose files changed, ModelError
+    for activations that are not finite, and OutputError if a file exists and ``overwrite`` is not given.
     """
     if not isinstance(run, Run):
         run = read_run(run)
     options = options or QuantizeOptions()
-    source = run.file(model_file("fp32"))
-    targets = {name: run.path / model_file(name) for name in options.flavors}
-    _claim(run.path, targets, overwrite)
+    source = exported(run)
+    earlier = earlier_report(run)
+    names = _names(run, options, earlier, overwrite)
 
-    # What goes in: the graph, the calibration images and their histograms, the evaluation images and FP32's logits.
     dataset = run.dataset()
     calibration = _calibration_set(dataset, options)
-    batches = calibration.batches(run.preprocessing)
-    graph = prepare(source)
     store = HistogramStore(run.path / HISTOGRAM_FILE, histogram_key(run, source, calibration))
-    histograms = store.recall(graph, batches)
-    images = EvaluationSet(_evaluation_samples(dataset, calibration), run.labels, run.preprocessing)
-    reference = infer_file(source, "fp32", images.batches("evaluating fp32"))
-
-    # The best file of each flavor.
-    search = Search(
-        graph=graph,
-        histograms=histograms,
-        rounding=Rounding(graph, collect_moments(graph, batches)),
-        images=images,
-        reference=reference,
-        batches=batches,
-        methods=options.methods,
-        max_drop=options.max_drop,
-    )
-    found: dict[str, Candidate] = {}
+    search = _prepare(run, source, options, dataset, calibration, store)
+    conditions = _conditions(options, dataset, calibration, search.images)
     try:
-        for name in options.flavors:
-            found[name] = search.best(name, found)
+        found, failed = _search(search, names, _bases(run, earlier, names, calibration))
     except (EdgeclfError, KeyboardInterrupt):
-        store.keep(histograms)  # the next attempt, with other options, begins where this one failed
+        store.keep(search.histograms)  # the next attempt, with other options, begins where this one failed
         raise
 
     # What comes out, all of it or nothing.
     with updated_folder(run.path) as folder:
-        works = {name: folder / target.name for name, target in targets.items()}
-        for name, work in works.items():
-            save_model(found[name].model, work, model_metadata(run, name), opset_of(name))
-        report = _report(run, options, calibration, search, found, works)
+        for name, one in found.items():
+            save_model(one.model, folder / model_file(name), model_metadata(run, name), opset_of(name))
+        report = _with_earlier(_report(run, options, conditions, search, found, failed, folder), earlier)
         _write_report(folder, report, search)
-        cache = format_cache(ranges_of(histograms, _cache_method(found)))
-        (folder / CALIBRATION_CACHE).write_text(cache, encoding="utf-8")
-        store.write(folder / HISTOGRAM_FILE, histograms)
-        logits = {file.sha256: found[file.name].logits for file in report.files}
-        write_logits(folder / LOGIT_FILE, images, {report.sha256_fp32: reference, **logits})
-        _claim(run.path, targets, overwrite)  # another process may have quantized the run meanwhile
+        if found and not _keeps_cache(run, names, failed, earlier):
+            cache = format_cache(ranges_of(search.histograms, _cache_method(found)))
+            (folder / CALIBRATION_CACHE).write_text(cache, encoding="utf-8")
+        store.write(folder / HISTOGRAM_FILE, search.histograms)
+        _write_logits(run, folder, report, search, found)
+        for name in found:  # another process may have quantized the run meanwhile
+            claim_output(run.path / model_file(name), overwrite)
+    _say_warnings(report, failed)
+    lost = tuple(name for name in failed if name in options.flavors or not report.files)
+    if lost:
+        raise FlavorError(report, lost)
     return report
+
+
+def _prepare(
+    run: Run,
+    source: Path,
+    options: QuantizeOptions,
+    dataset: Dataset,
+    calibration: CalibrationSet,
+    store: HistogramStore,
+) -> Search:
+    """Collect what every flavor is made from: the graph, the histograms, and FP32's logits of the evaluation images."""
+    batches = calibration.batches(run.preprocessing)
+    graph = prepare(source)
+    images = EvaluationSet(_evaluation_samples(dataset, calibration), run.labels, run.preprocessing)
+    return Search(
+        graph=graph,
+        histograms=store.recall(graph, batches),
+        rounding=Rounding(graph, collect_moments(graph, batches)),
+        images=images,
+        reference=infer_file(source, "fp32", images.batches("evaluating fp32")),
+        batches=batches,
+        methods=options.methods,
+        max_drop=options.max_drop,
+    )
+
+
+def earlier_report(run: Run) -> QuantizeReport | None:
+    """Return the report of earlier calls with the files that are still there, None unless they are of the FP32 file."""
+    try:
+        report = read_report(run.path)
+    except (OSError, ValueError) as error:
+        say(f"{run.path / REPORT_FILE} is ignored ({error})")
+        return None
+    if report is None or report.sha256_fp32 != sha256_file(run.file(model_file("fp32"))):
+        return None
+    return replace(report, files=tuple(file for file in report.files if _is_current(run, file)))
+
+
+def _is_current(run: Run, file: QuantizedFile) -> bool:
+    """Return whether the run still has the file that a report describes."""
+    path = run.path / model_file(file.name)
+    return path.is_file() and sha256_file(path) == file.sha256
+
+
+def _names(run: Run, options: QuantizeOptions, earlier: QuantizeReport | None, overwrite: bool) -> list[str]:
+    """Return the flavors to make; OutputError if a file of one exists that may not be replaced."""
+    kept = {file.name for file in earlier.files} if earlier else set()
+    names = list(options.wanted)
+    if not options.flavors and not overwrite:
+        names = [name for name in names if name not in kept] or names
+    for name in names:
+        claim_output(run.path / model_file(name), overwrite)
+    if earlier is None:
+        claim_output(run.path / CALIBRATION_CACHE, overwrite)
+    return names
+
+
+def _search(
+    search: Search, names: Sequence[str], bases: Mapping[str, Candidate]
+) -> tuple[dict[str, Candidate], dict[str, str]]:
+    """Return the best file of each flavor, and of each that did not pass the reason.
+
+    bases: files of an earlier call, from which others may be made.
+    """
+    found: dict[str, Candidate] = {}
+    failed: dict[str, str] = {}
+    for name in names:
+        try:
+            found[name] = search.best(name, {**bases, **found}, failed)
+        except GateError as error:
+            say(f"{name} does not pass")
+            failed[name] = str(error)
+    return found, failed
+
+
+def _bases(
+    run: Run, earlier: QuantizeReport | None, names: Sequence[str], calibration: CalibrationSet
+) -> dict[str, Candidate]:
+    """Return the files of an earlier call from which a flavor in ``names`` is made, and which are not made again."""
+    import onnx
+
+    bases = {FLAVORS[name].half_of for name in names} - set(names)
+    return {
+        file.name: Candidate(
+            model=onnx.load(run.file(model_file(file.name))),
+            logits=np.zeros((0, len(run.labels)), np.float32),  # only the model and its findings are used
+            comparison=file.comparison,
+            findings=file.findings,
+        )
+        for file in (earlier.files if earlier else ())
+        if file.name in bases and file.conditions.calibration_sha256 == calibration.sha256
+    }
+
+
+def _conditions(
+    options: QuantizeOptions, dataset: Dataset, calibration: CalibrationSet, images: EvaluationSet
+) -> Conditions:
+    trained = {sample.path for sample in dataset.split("train")}
+    return Conditions(
+        calibration_images=len(calibration),
+        calibration_sha256=calibration.sha256,
+        judged_images=len(images),
+        trained_images=sum(path in trained for path in images.paths),
+        options=asked(options),
+    )
+
+
+def asked(options: QuantizeOptions) -> dict[str, Any]:
+    """Return the options that decide how a file is made and whether it passes, by name."""
+    return {name: getattr(options, name) for name in ("calibration", "size", "method", "max_drop", "seed")}
 
 
 def _report(
     run: Run,
     options: QuantizeOptions,
-    calibration: CalibrationSet,
+    conditions: Conditions,
     search: Search,
     found: Mapping[str, Candidate],
-    works: Mapping[str, Path],
+    failed: Mapping[str, str],
+    folder: Path,
 ) -> QuantizeReport:
-    """Time the files, and return what is known of them; ``works``: where they are until all is written."""
+    """Time the files, and return what is known of them; ``folder``: where they are until all is written."""
     source = run.file(model_file("fp32"))
+    works = {name: folder / model_file(name) for name in found}
     times = dict(zip(("fp32", *works), time_files([("fp32", source), *works.items()], search.batches[0]), strict=True))
     files = [
         QuantizedFile(
@@ -127,14 +243,17 @@ def _report(
             sha256=sha256_file(work),
             latency_ms=times[name],
             layers=len(search.layers),
+            conditions=conditions,
         )
         for name, work in works.items()
     ]
+    judged, trained = conditions.judged_images, conditions.trained_images
+    doubts = [gate_warning(file.name, file.comparison, judged, options.max_drop) for file in files]
     return QuantizeReport(
         run=str(run.path),
-        calibration_images=len(calibration),
-        calibration_sha256=calibration.sha256,
-        judged_images=len(search.images),
+        calibration_images=conditions.calibration_images,
+        calibration_sha256=conditions.calibration_sha256,
+        judged_images=judged,
         max_drop=options.max_drop,
         accuracy_fp32=float((search.reference.argmax(1) == search.images.truth).mean()),
         size_fp32=source.stat().st_size,
@@ -142,6 +261,23 @@ def _report(
         latency_fp32_ms=times["fp32"],
         files=tuple(files),
         baseline=_baseline(run, search) if options.baseline else None,
+        failed=tuple(FailedFlavor(name=name, reason=reason, conditions=conditions) for name, reason in failed.items()),
+        warnings=tuple(filter(None, (evaluation_warning(judged, trained), *doubts))),
+    )
+
+
+def _with_earlier(report: QuantizeReport, earlier: QuantizeReport | None) -> QuantizeReport:
+    """Return a report with the files of earlier calls that were not made again, and the flavors that failed then."""
+    if earlier is None:
+        return report
+    made = {file.name for file in report.files}
+    files = {file.name: file for file in (*earlier.files, *report.files)}
+    failed = {one.name: one for one in (*earlier.failed, *report.failed) if one.name not in made}
+    return replace(
+        report,
+        files=tuple(files[name] for name in FLAVORS if name in files),
+        failed=tuple(failed[name] for name in FLAVORS if name in failed),
+        baseline=report.baseline or earlier.baseline,
     )
 
 
@@ -151,16 +287,36 @@ def _write_report(folder: Path, report: QuantizeReport, search: Search) -> None:
     (folder / REPORT_PAGE).write_text(page, encoding="utf-8")
 
 
-def _claim(folder: Path, targets: Mapping[str, Path], overwrite: bool) -> None:
-    for target in (*targets.values(), folder / CALIBRATION_CACHE):
-        claim_output(target, overwrite)
+def _keeps_cache(run: Run, names: Sequence[str], failed: Container[str], earlier: QuantizeReport | None) -> bool:
+    """Return whether the calibration cache belongs to a TensorRT file of an earlier call, or to one that did not pass."""
+    kept = earlier is not None and any(file.name == _CACHED for file in earlier.files)
+    return _CACHED in failed or (kept and _CACHED not in names and (run.path / CALIBRATION_CACHE).is_file())
+
+
+def _write_logits(
+    run: Run, folder: Path, report: QuantizeReport, search: Search, found: Mapping[str, Candidate]
+) -> None:
+    """Write the logits of the evaluation images, with those of earlier files as far as they are of the same images."""
+    earlier = read_logits(run.path / LOGIT_FILE, run.preprocessing)
+    known = {file.sha256: earlier.known(file.sha256, search.images) for file in report.files}
+    new = {file.sha256: found[file.name].logits for file in report.files if file.name in found}
+    kept = {digest: logits for digest, logits in known.items() if logits is not None}
+    write_logits(folder / LOGIT_FILE, search.images, {report.sha256_fp32: search.reference, **kept, **new})
+
+
+def _say_warnings(report: QuantizeReport, failed: Iterable[str]) -> None:
+    for warning in report.warnings:
+        say(f"warning: {warning}")
+    for name in failed:
+        say(f"warning: no file of {name} was written: it did not pass the accuracy gate")
 
 
 def _calibration_set(dataset: Dataset, options: QuantizeOptions) -> CalibrationSet:
     if options.calibration:
         calibration = CalibrationSet.load(options.calibration).refuse_held_out(dataset)
     else:
-        calibration = CalibrationSet.select(dataset, options.size, options.seed).verify()
+        size = within_training_images(dataset, options.size)
+        calibration = CalibrationSet.select(dataset, size, options.seed).verify()
     _warn_of_missing_labels(dataset, calibration)
     return calibration.warn_if_few()
 
@@ -201,7 +357,7 @@ def _evaluation_samples(dataset: Dataset, calibration: CalibrationSet) -> list[S
 def _cache_method(found: Mapping[str, Candidate]) -> str:
     """Return the range method for TensorRT's calibrator: that of its own Q/DQ file, else of another file."""
     methods = {name: one.findings.method for name, one in found.items() if one.findings.method}
-    return methods.get("int8-tensorrt", next(iter(methods.values()), "minmax"))
+    return methods.get(_CACHED, next(iter(methods.values()), "minmax"))
 
 
 def _baseline(run: Run, search: Search) -> Baseline | None:

@@ -1,13 +1,24 @@
-"""The report of quantize(): a table for people, JSON for machines."""
+"""The report of quantize(): a table for people, JSON for machines, and read back from that."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
 
+from edgeclf_runtime.files.read import read_json
+
+from ..data.schemas import MAX_JSON_BYTES, QUANTIZATION
+from ..errors import GateError
+from ..evaluation.accuracy_gate import ADVICE
 from ..evaluation.comparison import Comparison
 from .sensitivity import LayerEffect, LayerNoise
+
+REPORT_FILE = "quantization.json"
+REPORT_PAGE = "quantization.html"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +61,29 @@ class Findings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What a flavor was made from and compared on."""
+
+    calibration_images: int
+    calibration_sha256: str
+    judged_images: int
+    """Evaluation images."""
+    trained_images: int
+    """How many of them were trained on."""
+    options: dict[str, Any]
+    """calibration, size, method, max_drop and seed, as given to quantize()."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedFlavor:
+    """A flavor that did not pass the accuracy gate, so that no file of it was written."""
+
+    name: str
+    reason: str
+    conditions: Conditions
+
+
+@dataclass(frozen=True, kw_only=True)
 class QuantizedFile:
     """One file, compared with FP32 on the same images."""
 
@@ -63,6 +97,7 @@ class QuantizedFile:
     """Median of one inference on this machine's CPU by ONNX Runtime, whatever the file is for."""
     layers: int = 0
     """Convolutions and matrix products."""
+    conditions: Conditions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +112,7 @@ class Baseline:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeReport:
-    """What quantize() wrote."""
+    """What quantize() wrote, and the files of earlier calls."""
 
     run: str
     calibration_images: int
@@ -92,52 +127,142 @@ class QuantizeReport:
     latency_fp32_ms: float
     files: tuple[QuantizedFile, ...]
     baseline: Baseline | None = None
+    failed: tuple[FailedFlavor, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def to_json(self, indent: int | None = None) -> str:
         """The report as one JSON object."""
         return json.dumps(_flat(self), ensure_ascii=False, indent=indent)
 
     def __str__(self) -> str:
-        lines = [
-            f"{'file':<14}    size   of fp32  accuracy     drop (95 % interval)         agreement  confidence       ms  ranges",
-            f"{'fp32':<14} {self.size_fp32 / 1e6:4.1f} MB   {1:6.1%}    {self.accuracy_fp32:.4f}{'':54}{self.latency_fp32_ms:9.2f}",
-        ]
-        lines += [self._line(file, file.findings.method) for file in self.files]
-        if self.baseline:
-            lines.append(self._line(self.baseline, "(for comparison)"))
-        lines.append(f"compared with fp32 on {self.judged_images} images; {self.calibration_images} calibration images")
+        return "\n".join([*self._table(), *self._facts()])
+
+    def _table(self) -> Iterator[str]:
+        """Yield the table's lines, 80 columns wide."""
+        yield f"{'file':<13}    MB of fp32 accuracy  drop (95 % interval){'':12}ms ranges"
+        size = f"{self.size_fp32 / 1e6:5.1f} {1:6.1%}"
+        yield f"{'fp32':<13} {size}  {self.accuracy_fp32:.4f}{'':29}{self.latency_fp32_ms:6.1f}"
         for file in self.files:
-            drops = file.comparison.drop_by_label
-            label = max(drops, key=lambda label: drops[label])
-            lines.append(f"{file.name}: largest recall drop {drops[label]:+.4f}, label {label}")
-            if file.findings.fallback:
-                costs = ", ".join(
-                    f"{row.layer} ({row.size / 1e3:+.0f} KB, {row.latency_ms:+.2f} ms)"
-                    for row in file.findings.fallback
-                )
-                lines.append(f"{file.name}: back to float so that it passes: {costs}")
-        return "\n".join(lines)
+            yield self._line(file, file.findings.method)
+        if self.baseline:
+            yield self._line(self.baseline, "baseline")
 
     def _line(self, file: QuantizedFile | Baseline, ranges: str) -> str:
         found = file.comparison
         low, high = found.drop_interval
         return (
-            f"{file.name:<14} {file.size / 1e6:4.1f} MB   {file.size / self.size_fp32:6.1%}    {found.accuracy:.4f}  "
-            f"{found.drop:+.4f} ({low:+.4f} to {high:+.4f})     {found.agreement:.4f}     {found.confidence_shift:+.4f}"
-            f"{file.latency_ms:9.2f}  {ranges}"
+            f"{file.name:<13} {file.size / 1e6:5.1f} {file.size / self.size_fp32:6.1%}  {found.accuracy:.4f}  "
+            f"{found.drop:+.4f} ({low:+.3f} to {high:+.3f}) {file.latency_ms:6.1f} {ranges}"
         ).rstrip()
+
+    def _facts(self) -> Iterator[str]:
+        trained = sum(one.conditions.trained_images for one in self.latest[:1])
+        seen = f" ({trained} of them trained on)" if trained else ""
+        yield f"compared with fp32 on {self.judged_images} images{seen}; {self.calibration_images} calibration images"
+        for file in self.files:
+            drops = file.comparison.drop_by_label
+            label = max(drops, key=lambda label: drops[label])
+            yield (
+                f"{file.name}: the label of fp32 for {file.comparison.agreement:.2%}; "
+                f"largest recall drop {drops[label]:+.4f}, label {label}"
+            )
+            if file not in self.latest:
+                found = file.conditions
+                yield (
+                    f"{file.name}: of an earlier call, compared on {found.judged_images} images; "
+                    f"{found.calibration_images} calibration images"
+                )
+            if file.findings.fallback:
+                costs = ", ".join(
+                    f"{row.layer} ({row.size / 1e3:+.0f} KB, {row.latency_ms:+.2f} ms)"
+                    for row in file.findings.fallback
+                )
+                yield f"{file.name}: back to float so that it passes: {costs}"
+        for failed in self.failed:
+            yield f"{failed.name}: not written; {failed.reason}"
+
+    @property
+    def latest(self) -> list[QuantizedFile | FailedFlavor]:
+        """What was made from the calibration set that the report names."""
+        found = (self.calibration_sha256, self.judged_images)
+        every: list[QuantizedFile | FailedFlavor] = [*self.files, *self.failed]
+        return [one for one in every if (one.conditions.calibration_sha256, one.conditions.judged_images) == found]
+
+
+class FlavorError(GateError):
+    """Flavors did not pass the accuracy gate; ``report`` has what was written all the same."""
+
+    def __init__(self, report: QuantizeReport, names: tuple[str, ...]) -> None:
+        reasons = [failed.reason for failed in report.failed if failed.name in names]
+        super().__init__("; ".join([*reasons, f"no file of {', '.join(names)} was written: {ADVICE}"]))
+        self.report = report
+
+
+def read_report(folder: Path) -> QuantizeReport | None:
+    """Return the report in a run's folder, None if there is none; ValueError if it is damaged or of an older version."""
+    if not (folder / REPORT_FILE).is_file():
+        return None
+    facts = read_json(folder / REPORT_FILE, MAX_JSON_BYTES)
+    QUANTIZATION(facts, "")
+    report: QuantizeReport = _restore(QuantizeReport, facts)
+    return report
+
+
+_BESIDE = ("comparison", "findings")
+"""Fields of a file whose own fields stand beside it in JSON."""
 
 
 def _flat(value: Any) -> Any:
-    """Return a report as JSON has it: a file's comparison and findings stand beside its own fields."""
-    if isinstance(value, (Comparison, LayerNoise, LayerEffect)):
-        return asdict(value)
+    """Return a report as JSON has it; a number that is not finite, which JSON lacks, is None."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     if isinstance(value, (tuple, list)):
         return [_flat(item) for item in value]
-    if not hasattr(value, "__dataclass_fields__"):
+    if isinstance(value, dict):
+        return {key: _flat(item) for key, item in value.items()}
+    if not is_dataclass(value):
         return value
     row: dict[str, Any] = {}
-    for field in fields(value):
-        flat = _flat(getattr(value, field.name))
-        row.update(flat if field.name in ("comparison", "findings") else {field.name: flat})
+    for one in fields(value):
+        flat = _flat(getattr(value, one.name))
+        row.update(flat if one.name in _BESIDE else {one.name: flat})
     return row
+
+
+def _restore(kind: Any, value: Any) -> Any:
+    """Return what _flat() made ``value`` from; ValueError if it is not of that type."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return value
+    if origin is not None and type(None) in inner:
+        return None if value is None else _restore(inner[0], value)
+    if kind is float:
+        return math.nan if value is None else float(_typed((int, float), value))
+    if origin is tuple:
+        items = _typed((list,), value)
+        kinds = inner[:1] * len(items) if inner[1:] == (...,) else inner
+        return tuple(_restore(one, item) for one, item in zip(kinds, items, strict=True))
+    if origin is dict:
+        return {key: _restore(inner[1], item) for key, item in _typed((dict,), value).items()}
+    if not is_dataclass(kind):
+        return _typed((kind,), value)
+    return _restore_fields(kind, _typed((dict,), value))
+
+
+def _restore_fields(kind: Any, given: dict[str, Any]) -> Any:
+    hints = get_type_hints(kind)
+    try:
+        return kind(
+            **{
+                one.name: _restore(hints[one.name], given if one.name in _BESIDE else given[one.name])
+                for one in fields(kind)
+            }
+        )
+    except KeyError as error:
+        raise ValueError(f"the field {error} is missing") from None
+
+
+def _typed(kinds: tuple[type, ...], value: Any) -> Any:
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise ValueError(f"{str(value)[:60]!a} has the type {type(value).__name__}; {kinds[-1].__name__} was expected")
+    return value

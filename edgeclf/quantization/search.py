@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -83,13 +83,15 @@ class Search:
         """Each activation's lowest and highest value."""
         return ranges_of(self.histograms, "minmax")
 
-    def best(self, name: str, found: Mapping[str, Candidate]) -> Candidate:
+    def best(self, name: str, found: Mapping[str, Candidate], failed: Container[str] = ()) -> Candidate:
         """Return the best file of a flavor; raises GateError if none passes the accuracy gate.
 
-        found: the files of other flavors, from which this one may be made.
+        found: the files of other flavors, from which this one may be made.  failed: flavors that did not pass.
         """
         flavor = FLAVORS[name]
         if flavor.half_of:
+            if flavor.half_of in failed:
+                raise GateError(f"{name} is made from {flavor.half_of}, which did not pass")
             full = found.get(flavor.half_of) or self.best(flavor.half_of, found)
             return self._passing(name, self._half(name, full))
         if not flavor.activations:

@@ -93,7 +93,7 @@ def check_name(backbone: str) -> None:
 
     if not timm.is_model(backbone):
         near = difflib.get_close_matches(backbone, timm.list_models(), 5)
-        hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() lists them all"
+        hint = f"did you mean {', '.join(near)}?" if near else "edgeclf list backbones names them all"
         raise OptionError(f"there is no backbone {backbone!r}; {hint}")
     name, _, tag = backbone.partition(".")
     tags = [model.partition(".")[2] for model in timm.list_pretrained(f"{name}.*")]

@@ -50,10 +50,15 @@ def test_few_images_of_a_label_are_refused_by_name(digits, tmp_path):
 
 
 def test_an_image_of_one_colour_is_refused_by_name(own_digits, tmp_path):
-    train = load_dataset(own_digits).split("train")
-    cv2.imwrite(str(train[0].path), np.full((64, 64, 3), 77, np.uint8))
-    with pytest.raises(DataError, match=f"{train[0].path.name} has a single color"):
-        calibrate(own_digits, tmp_path / "set", CalibrateOptions(size=1000))
+    for number, path in enumerate(sorted(own_digits.rglob("*.png"))):
+        cv2.imwrite(str(path), np.full((64, 64, 3), number, np.uint8))
+    with pytest.raises(DataError, match=r"\.png has a single color"):
+        calibrate(own_digits, tmp_path / "set", CalibrateOptions(size=60))
+
+
+def test_a_set_leaves_training_images_to_evaluate_on(digits, tmp_path):
+    train = load_dataset(digits).counts()["train"]
+    assert calibrate(digits, tmp_path / "set", CalibrateOptions(size=1000)).images == train // 2
 
 
 def test_a_set_is_not_overwritten_unasked(digits, tmp_path):

@@ -1,17 +1,23 @@
 import json
+import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import typer
 
 import edgeclf
-from edgeclf import BundleOptions
-from edgeclf.errors import ModelError, OptionError, OutputError
+from edgeclf import BundleOptions, cli
+from edgeclf.deployment import bundling
+from edgeclf.errors import OptionError, OutputError
+from edgeclf.evaluation.confidence_threshold import Confidence
 from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.golden import read_golden
+from edgeclf_runtime.commands.info import info
 from edgeclf_runtime.commands.selftest import selftest
 
 
@@ -152,12 +158,80 @@ def test_a_name_without_edge_is_refused(run, tmp_path):
         edgeclf.bundle(run, tmp_path / "solar")
 
 
-def test_a_run_without_an_exported_file_names_the_command(run, tmp_path):
+@pytest.fixture
+def bare(run, tmp_path):
+    """A copy of the run before export and quantize."""
+    made = ("model.*.onnx", "calibration.cache", "quantization.*", "logits.npz")
+    return Path(shutil.copytree(run, tmp_path / "my run", ignore=shutil.ignore_patterns(*made)))
+
+
+@pytest.mark.slow
+def test_a_run_without_an_exported_file_is_exported(bare, run, tmp_path):
+    report = edgeclf.bundle(bare, tmp_path / "small.edge", BundleOptions(golden=1))
+    assert report.models == ("fp32",)
+    assert (bare / "model.fp32.onnx").read_bytes() == (run / "model.fp32.onnx").read_bytes()
+
+
+@pytest.mark.slow
+def test_what_each_target_lacks_is_said_with_the_command_that_makes_it(bare, run, tmp_path):
+    for name in ("model.fp32.onnx", "model.fp16.onnx"):
+        shutil.copy(run / name, bare)
+    targets = ("jetson-orin", "jetson-nano", "x86-cpu")
+    report = edgeclf.bundle(bare, tmp_path / "small.edge", BundleOptions(golden=1, targets=targets))
+    assert report.lacks == {"jetson-orin": ("int8-fp16", "int8-tensorrt", "int8-arm"), "x86-cpu": ("int8-cpu",)}
+    [orin, cpu] = report.notes
+    assert orin.startswith("jetson-orin lacks int8-fp16, int8-tensorrt, int8-arm; make them with: edgeclf quantize ")
+    program, name, *arguments = shlex.split(cpu.partition("make them with: ")[2])
+    assert (program, name, arguments) == ("edgeclf", "quantize", [str(bare), "--target", "x86-cpu"])
+    typer.main.get_command(cli.app).commands[name].make_context(name, arguments)
+    assert cpu in str(report)
+
+
+@pytest.mark.slow
+def test_a_flavor_that_did_not_pass_is_not_asked_for_again(bare, run, tmp_path):
+    shutil.copy(run / "model.fp32.onnx", bare)
+    facts = json.loads((run / "quantization.json").read_text())
+    facts.update(files=[], failed=[{"name": "int8-cpu", "reason": "it lost too much", "conditions": {}}])
+    (bare / "quantization.json").write_text(json.dumps(facts))
+    report = edgeclf.bundle(bare, tmp_path / "small.edge", BundleOptions(golden=1, targets=("x86-cpu",)))
+    assert report.notes == (
+        f"x86-cpu lacks int8-cpu, which did not pass the accuracy gate; see {bare / 'quantization.html'}",
+    )
+
+
+@pytest.mark.slow
+def test_files_made_from_another_fp32_file_are_left_out(run, tmp_path):
     copy = Path(shutil.copytree(run, tmp_path / "run"))
-    (copy / "model.fp32.onnx").unlink()
-    with pytest.raises(ModelError, match="edgeclf export"):
-        edgeclf.bundle(copy, tmp_path / "none.edge")
-    assert not (tmp_path / "none.edge").exists()
+    facts = json.loads((copy / "quantization.json").read_text())
+    (copy / "quantization.json").write_text(json.dumps({**facts, "sha256_fp32": "0" * 64}))
+    report = edgeclf.bundle(copy, tmp_path / "small.edge", BundleOptions(golden=1, targets=("x86-gpu",)))
+    assert report.models == ("fp32",)
+    assert not (tmp_path / "small.edge" / "calibration.cache").exists()
+    assert report.notes[0].endswith("--target x86-gpu --overwrite")
+
+
+@pytest.mark.slow
+def test_the_report_shows_what_each_model_rejects(run, tmp_path):
+    report = edgeclf.bundle(run, tmp_path / "half.edge", BundleOptions(golden=1, targets=("x86-cpu",), coverage=0.5))
+    for model in open_bundle(tmp_path / "half.edge").models:
+        facts = report.facts[model.name]
+        assert (facts.temperature, facts.threshold) == (model.temperature, model.threshold)
+        assert facts.coverage == model.metrics["confidence"]["coverage"]
+        [line] = [line for line in str(report).splitlines() if line.startswith(f"{model.name} ")]
+        assert f"{facts.coverage:.1%}" in line.split()
+    assert max(map(len, str(report).splitlines()[1:4])) <= 80
+    shown = str(info(tmp_path / "half.edge"))
+    assert f"threshold {report.facts['fp32'].threshold:.4f}: keeps {report.facts['fp32'].coverage:.1%}, " in shown
+
+
+def test_a_precision_that_leaves_few_labels_is_said_in_one_sentence():
+    little = Confidence(
+        temperature=1.0, threshold=0.9, images=100, ece_before=0.1, ece_after=0.1, coverage=0.41, precision=0.9
+    )
+    found = {"fp32": little, "int8-cpu": replace(little, coverage=0.8)}
+    [note] = bundling._about_coverage(found, BundleOptions(precision=0.9))
+    assert note.startswith("for a precision of 0.9 few images keep a label (41% with fp32); ")
+    assert list(bundling._about_coverage(found, BundleOptions(coverage=0.4))) == []
 
 
 def test_a_taken_output_is_refused_before_anything_is_evaluated(run, bundle, monkeypatch):

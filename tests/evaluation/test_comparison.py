@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from edgeclf.errors import GateError
-from edgeclf.evaluation.accuracy_gate import check_gate
+from edgeclf.evaluation.accuracy_gate import check_gate, evaluation_warning, gate_warning
 from edgeclf.evaluation.comparison import _drop_by_label, compare, paired_interval
 from edgeclf_runtime.classify.golden import divergence
 
@@ -86,6 +86,40 @@ def test_non_finite_logits_never_pass():
     broken[3, 1] = np.nan
     with pytest.raises(GateError, match="fp16 produced non-finite logits for 1 of 10 images"):
         check_gate("fp16", compare(LABELS, TRUTH, logits(TRUTH), logits(TRUTH)), broken, 1)
+
+
+@pytest.mark.parametrize(
+    ("images", "lost", "max_drop", "doubtful"),
+    [
+        (40, 0, 0.01, True),  # no image differs, and still few images
+        (500, 0, 0.01, False),
+        (500, 4, 0.01, False),
+        (200, 2, 0.01, True),
+        (200, 2, 0.2, False),
+        (2000, 0, 0.0, False),
+    ],
+)
+def test_a_pass_by_few_images_is_doubtful(images, lost, max_drop, doubtful):
+    truth = np.zeros(images, int)
+    found = compare(LABELS, truth, logits(truth), logits((np.arange(images) < lost).astype(int)))
+    check_gate("int8", found, logits(truth), max_drop)
+    warning = gate_warning("int8", found, images, max_drop)
+    assert bool(warning) == doubtful
+    assert not warning or f"on {images} images the 95 % interval reaches {found.drop_interval[1]:+.4f}" in warning
+
+
+@pytest.mark.parametrize(
+    ("images", "trained", "message"),
+    [
+        (99, 0, "only 99 images"),
+        (500, 251, "251 of the 500 evaluation images were trained on"),
+        (500, 250, ""),
+        (100, 0, ""),
+    ],
+)
+def test_few_evaluation_images_or_trained_ones_are_doubtful(images, trained, message):
+    assert message in evaluation_warning(images, trained)
+    assert bool(message) == bool(evaluation_warning(images, trained))
 
 
 def test_the_drop_of_each_label_is_counted_in_one_pass_over_the_images():

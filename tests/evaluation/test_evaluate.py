@@ -1,5 +1,6 @@
 """Accuracy, F1 and confusions, held to scikit-learn's, on the images that they say they are of."""
 
+import csv
 import json
 import shutil
 
@@ -9,9 +10,10 @@ from sklearn.metrics import accuracy_score, classification_report, confusion_mat
 
 import edgeclf
 from edgeclf.data.datasets import Sample, load_dataset
-from edgeclf.errors import DataError, ImageError, OptionError
+from edgeclf.errors import DataError, ImageError, OptionError, OutputError
 from edgeclf.evaluation.evaluate import measure
 from edgeclf.evaluation.evaluation_set import EvaluationSet
+from edgeclf.evaluation.prediction_file import prediction_file
 from edgeclf_runtime.images.preprocess import Preprocessing
 
 LABELS = ("cat", "dog", "emu", "fox")
@@ -57,6 +59,16 @@ def test_a_confusion_matrix_with_long_names_has_numbered_columns():
     assert ["1", "a", "rather", "long", "name", "0", "1", "1", *"0000000"] in [line.split() for line in lines]
 
 
+@pytest.mark.parametrize("count", [2, 12, 40])
+def test_long_names_are_cut_so_that_the_tables_fit_80_columns(count):
+    labels = [
+        f"{number} of a name that is longer than any table's column may ever be, and more" for number in range(count)
+    ]
+    found = measured([0, 0, 1], [0, 1, 1], labels=labels)
+    assert max(map(len, str(found).splitlines())) <= 80
+    assert labels[0] in found.to_json()
+
+
 def test_many_labels_have_their_most_frequent_confusions_listed():
     found = measured([0, 0, 0, 1], [0, 7, 7, 3], labels=[f"label{number}" for number in range(100)])
     lines = [line.split() for line in str(found).splitlines()]
@@ -76,6 +88,45 @@ def test_a_model_is_measured_on_the_images_that_training_held_out(model, digits)
     assert (found.split, found.images) == ("test", 45)
     assert found.accuracy > 0.8
     assert found.logits.shape == (45, 3)
+
+
+def read_rows(path):
+    with open(path, newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_predictions_are_written_as_a_row_for_each_image(model, digits, tmp_path):
+    file = tmp_path / "predictions.csv"
+    found = edgeclf.evaluate(model, digits, predictions=file)
+    rows = read_rows(file)
+    assert list(rows[0]) == ["path", "label", "predicted", "confidence"]
+    assert [row["path"] for row in rows] == [str(path) for path in found.paths]
+    assert [row["label"] for row in rows] == [path.parent.name for path in found.paths]
+    right = [row["label"] == row["predicted"] for row in rows]
+    assert np.mean(right) == pytest.approx(found.accuracy)
+    assert all(1 / 3 < float(row["confidence"]) <= 1 for row in rows)
+    before = file.read_bytes()
+    with pytest.raises(OutputError, match=r"predictions\.csv exists: .* --overwrite"):
+        edgeclf.evaluate(model, digits, predictions=file)
+    assert file.read_bytes() == before
+    edgeclf.evaluate(model, digits, predictions=file, overwrite=True)
+    assert "paths" not in json.loads(found.to_json())
+
+
+def test_a_name_that_is_a_formula_is_written_as_text(tmp_path):
+    with prediction_file(tmp_path / "p.csv") as add:
+        add("=1+1.png", "-cat", "dog", 0.5)
+    assert read_rows(tmp_path / "p.csv") == [
+        {"path": "'=1+1.png", "label": "'-cat", "predicted": "dog", "confidence": "0.500000"}
+    ]
+
+
+def test_predictions_of_a_failed_evaluation_are_not_left_half_written(model, digits, tmp_path):
+    photos = shutil.copytree(digits, tmp_path / "photos")
+    (photos / "8" / "059.png").write_text("no image")
+    with pytest.raises(ImageError):
+        edgeclf.evaluate(model, photos, "all", predictions=tmp_path / "p.csv")
+    assert not (tmp_path / "p.csv").exists()
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Opening a run, an ONNX file or a bundle."""
 
+import json
 import shutil
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from edgeclf.errors import BundleError, ModelError
 from edgeclf.evaluation.open_model import open_model
 from edgeclf.options import SplitOptions
+from edgeclf.progress import show_progress
 from edgeclf_runtime.errors import BackendError
 
 ARGUMENTS = {"run": {}, "onnx": {}, "int8": {"name": "int8-cpu"}, "bundle": {"name": "fp32"}}
@@ -35,6 +37,46 @@ def test_run_file_and_bundle_answer_alike(paths, digits):
             answers.append([result.label, *(confidence for _, confidence in sorted(result.top))])
     assert answers[0][0] == answers[1][0] == answers[2][0] == "3"
     assert np.ptp([answer[1:] for answer in answers], axis=0).max() < 1e-3
+
+
+def test_a_run_is_opened_by_its_exported_file_which_is_faster_than_torch(run):
+    with open_model(run) as opened:
+        assert (opened.name, opened.classifier.backend) == ("fp32", "onnxruntime")
+    with open_model(run, "torch") as opened:
+        assert (opened.name, opened.classifier.backend) == ("torch", "torch")
+
+
+def change_weights(run):
+    weights = (run / "model.safetensors").read_bytes()
+    (run / "model.safetensors").write_bytes(weights[:-4] + bytes(4))
+
+
+def change_labels(run):
+    facts = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**facts, "labels": ["8", "5", "3"]}))
+
+
+@pytest.mark.parametrize("change", [change_weights, change_labels, lambda run: (run / "model.fp32.onnx").unlink()])
+def test_an_exported_file_that_is_not_of_the_run_is_not_used(run, tmp_path, change, capsys):
+    copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("model.int8*", "*.npz"))
+    change(copy)
+    show_progress()
+    with open_model(copy) as opened:
+        assert opened.name == "torch"
+    show_progress(False)
+    said = capsys.readouterr().err
+    assert ("make it again with: edgeclf export" in said) == (copy / "model.fp32.onnx").exists()
+
+
+def test_a_file_of_an_earlier_version_does_not_say_of_which_weights_it_is(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("model.int8*", "*.npz"))
+    model = onnx.load(copy / "model.fp32.onnx")
+    facts = json.loads(model.metadata_props[0].value)
+    assert len(facts.pop("weights_sha256")) == 64
+    model.metadata_props[0].value = json.dumps(facts)
+    onnx.save(model, copy / "model.fp32.onnx")
+    with open_model(copy) as opened:
+        assert opened.name == "fp32"
 
 
 def test_a_threshold_makes_doubtful_images_unknown(paths, digits):

@@ -1,5 +1,6 @@
 """Classifying image files."""
 
+import csv
 import json
 
 import cv2
@@ -59,6 +60,17 @@ def test_the_first_image_that_cannot_be_decoded_is_named(model, digits, tmp_path
     (tmp_path / "bad.jpg").write_text("no image")
     with pytest.raises(ImageError, match=r"bad\.jpg: not an image"):
         edgeclf.predict(model, [digits / "3" / "000.png", tmp_path / "bad.jpg"])
+
+
+def test_the_command_writes_predictions_and_leaves_out_what_is_no_image(command, model, digits, tmp_path):
+    (tmp_path / "bad.jpg").write_text("no image")
+    images = [digits / "3" / "000.png", tmp_path / "bad.jpg", digits / "8" / "000.png"]
+    arguments = ["predict", model, *images, "--predictions", tmp_path / "p.csv"]
+    assert command(*arguments)[0] == 1
+    rows = list(csv.reader((tmp_path / "p.csv").read_text().splitlines()))
+    assert [row[:3] for row in rows[1:]] == [[str(images[0]), "", "3"], [str(images[2]), "", "8"]]
+    code, _, err = command(*arguments)
+    assert (code, "p.csv exists" in err) == (1, True)
 
 
 def test_the_command_classifies_the_files_after_one_that_is_no_image(command, model, digits, tmp_path):

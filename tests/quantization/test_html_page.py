@@ -14,11 +14,24 @@ from edgeclf.evaluation.comparison import compare
 from edgeclf.quantization.histograms import Histogram
 from edgeclf.quantization.html_page import make_page
 from edgeclf.quantization.ranges import METHODS
-from edgeclf.quantization.report import Baseline, Findings, FloatLayer, QuantizedFile, QuantizeReport, Trial
+from edgeclf.quantization.report import (
+    Baseline,
+    Conditions,
+    FailedFlavor,
+    Findings,
+    FloatLayer,
+    QuantizedFile,
+    QuantizeReport,
+    Trial,
+    read_report,
+)
 from edgeclf.quantization.sensitivity import LayerEffect, LayerNoise
 from edgeclf.targets import FLAVORS
 
 EMPTY = {"meta", "img", "rect"}
+CONDITIONS = Conditions(
+    calibration_images=40, calibration_sha256="c" * 64, judged_images=60, trained_images=0, options={}
+)
 
 
 class Page(HTMLParser):
@@ -88,6 +101,7 @@ def report():
         sha256="f" * 64,
         latency_ms=3.25,
         layers=9,
+        conditions=CONDITIONS,
     )
     return QuantizeReport(
         run="a&b",
@@ -188,6 +202,73 @@ def test_a_page_of_a_file_without_qdq_has_no_layers(report):
     page = Page(make_page(replace(report, files=(fp16,)), {}))
     assert len(page.pictures) == 1
     assert [row[1] for row in page.rows if row[0] == "fp16"] == ["✓"]
+
+
+def test_a_flavor_that_did_not_pass_is_shown_with_its_reason_and_a_warning(report, histograms):
+    failed = FailedFlavor(name="fp16", reason="fp16 lost <too> much", conditions=CONDITIONS)
+    found = replace(report, failed=(failed,), warnings=("few images",))
+    page = Page(make_page(found, histograms))
+    assert ["fp16", "fp16 lost <too> much"] in page.rows
+    assert "Warning: few images." in page.words
+    assert "fp16: not written; fp16 lost <too> much" in str(found)
+
+
+def test_the_page_of_a_run_without_a_file_that_passed_says_so(report):
+    failed = FailedFlavor(name="int8-cpu", reason="it lost too much", conditions=CONDITIONS)
+    page = Page(make_page(replace(report, files=(), failed=(failed,)), {}))
+    assert "No file was written" in page.words
+    assert ["int8-cpu", "it lost too much"] in page.rows
+
+
+def test_a_file_of_an_earlier_call_is_told_apart(report, histograms):
+    other = replace(CONDITIONS, calibration_sha256="e" * 64, calibration_images=7, judged_images=50)
+    earlier = replace(report.files[0], name="fp16", findings=Findings(), conditions=other)
+    found = replace(report, files=(report.files[0], earlier))
+    assert "fp16: made by an earlier call, from 7 calibration images" in Page(make_page(found, histograms)).words
+    assert "fp16: of an earlier call, compared on 50 images; 7 calibration images" in str(found)
+    assert "int8-cpu: of an earlier call" not in str(found)
+
+
+@pytest.mark.parametrize("size", [1_000, 99_000_000])
+def test_the_table_fits_80_columns(report, size):
+    files = tuple(
+        replace(report.files[0], name=name, size=size, findings=Findings(method=method), latency_ms=999.94)
+        for name, method in zip(FLAVORS, (*METHODS, ""), strict=True)
+    )
+    lines = str(replace(report, files=files, size_fp32=100_000_000)).splitlines()
+    assert max(map(len, lines[: len(files) + 3])) <= 80
+
+
+def test_a_report_read_back_is_the_same(run, tmp_path):
+    report = read_report(run)
+    assert json.loads(report.to_json()) == json.loads((run / "quantization.json").read_text())
+    (tmp_path / "quantization.json").write_text(report.to_json(), encoding="utf-8")
+    assert read_report(tmp_path) == report
+    assert read_report(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda facts: facts.pop("size_fp32"), "'size_fp32' is missing"),
+        (lambda facts: facts["files"][0].update(size="large"), "int was expected"),
+        (lambda facts: facts["files"][0].pop("conditions"), "'conditions' is missing"),
+        (lambda facts: facts["files"][0].update(drop_interval=[0.1]), "shorter"),
+        (lambda facts: facts.update(files=7), "list was expected"),
+    ],
+)
+def test_a_damaged_report_is_refused(run, tmp_path, change, message):
+    facts = json.loads((run / "quantization.json").read_text())
+    change(facts)
+    (tmp_path / "quantization.json").write_text(json.dumps(facts), encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        read_report(tmp_path)
+
+
+def test_a_figure_that_is_not_finite_is_null_in_json(report):
+    comparison = replace(report.files[0].comparison, divergence=float("nan"))
+    found = replace(report, files=(replace(report.files[0], comparison=comparison),))
+    assert json.loads(found.to_json(), parse_constant=pytest.fail)["files"][0]["divergence"] is None
 
 
 @pytest.mark.slow

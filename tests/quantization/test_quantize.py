@@ -1,5 +1,7 @@
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -7,10 +9,16 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from edgeclf import CalibrationSet, QuantizeOptions, SplitOptions, load_dataset, quantize
-from edgeclf.errors import DataError, GateError, ModelError, OptionError, OutputError
+from edgeclf.calibration.sets import within_training_images
+from edgeclf.data.datasets import Dataset, Sample
+from edgeclf.errors import DataError, GateError, OptionError, OutputError
+from edgeclf.evaluation.evaluation_set import EvaluationSet
+from edgeclf.evaluation.logit_store import read_logits
 from edgeclf.progress import show_progress
 from edgeclf.quantization.calibration_cache import parse_cache
 from edgeclf.quantization.ranges import METHODS
+from edgeclf.quantization.report import FlavorError, read_report
+from edgeclf.quantization.search import Search
 from edgeclf.targets import FLAVORS, IR_VERSIONS, opset_of
 from edgeclf.training.runs import read_run
 
@@ -64,19 +72,117 @@ def test_a_method_can_be_forced(own_run):
     assert [trial.method for trial in file.findings.trials] == [file.findings.method] == ["entropy"]
 
 
-@pytest.mark.slow
-def test_no_file_is_kept_where_one_loses_too_much(own_run, monkeypatch):
-    before = sorted(path.name for path in own_run.iterdir())
+def identity(path):
+    """What stays if a file is not written again; a run is updated by hard links."""
+    facts = path.stat()
+    return facts.st_ino, facts.st_mtime_ns
+
+
+@pytest.fixture
+def spoiled(monkeypatch):
+    """No INT8 file passes."""
     monkeypatch.setattr("edgeclf.quantization.search.fewest", lambda count, attempt: None)
+    monkeypatch.setattr(Search, "_effects", lambda *_: [])  # they are another test's, and take long
     monkeypatch.setattr("edgeclf.quantization.rounding.Rounding.apply", ruin("blocks.6"))
+
+
+REASON = r"int8-cpu has an accuracy of .* at most 0\.01 is accepted.* half of the layers in float were not"
+
+
+@pytest.mark.slow
+def test_what_passes_is_kept_where_a_flavor_that_was_asked_for_does_not(command, own_run, spoiled):
     options = QuantizeOptions(size=20, flavors=("fp16", "int8-cpu"), method="minmax")
-    with pytest.raises(
-        GateError,
-        match=r"int8-cpu has an accuracy of .* at most 0\.01 is accepted.* half of the layers in float were not",
-    ):
+    with pytest.raises(FlavorError, match=REASON) as caught:
         quantize(own_run, options)
-    assert sorted(path.name for path in own_run.iterdir()) == before
+    assert sorted(path.name for path in own_run.glob("model.*.onnx")) == ["model.fp16.onnx", "model.fp32.onnx"]
+    report = json.loads((own_run / "quantization.json").read_text())
+    assert [file["name"] for file in report["files"]] == ["fp16"]
+    [failed] = report["failed"]
+    assert failed["name"] == "int8-cpu"
+    assert re.search(REASON, failed["reason"])
+    assert failed["reason"] in str(caught.value.report)
+    assert "int8-cpu has an accuracy of" in (own_run / "quantization.html").read_text()
+    # The command shows the report and ends with the error; the file that passed is not made again.
+    before = identity(own_run / "model.fp16.onnx")
+    code, out, err = command("quantize", own_run, "--flavor", "int8-cpu", "--size", 20, "--method", "minmax")
+    assert (code, "fp16 " in out, "int8-cpu: not written" in out) == (3, True, True)
+    assert err.count("error: ") == 1
+    assert identity(own_run / "model.fp16.onnx") == before
+
+
+@pytest.mark.slow
+def test_flavors_that_nobody_named_may_fail_with_a_warning(command, own_run, spoiled):
+    code, out, err = command("quantize", own_run, "--target", "jetson-xavier", "--size", 20, "--method", "minmax")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()[:4]] == ["file", "fp32", "fp16", "compared"]
+    for name in ("int8-arm", "int8-tensorrt"):
+        assert f"warning: no file of {name} was written" in err
+        assert f"{name}: not written; {name} has an accuracy of" in out
+    # TensorRT's calibrator would have the same ranges.
+    assert not (own_run / "calibration.cache").exists()
+
+
+@pytest.mark.slow
+def test_a_call_of_which_nothing_passes_fails_and_says_why(own_run, spoiled):
+    before = {path.name for path in own_run.iterdir()}
+    with pytest.raises(GateError, match=REASON):
+        quantize(own_run, QuantizeOptions(size=20, targets=("x86-cpu",), method="minmax"))
+    assert {path.name for path in own_run.iterdir()} - before == {"quantization.json", "quantization.html"}
     assert GateError.exit_code == 3
+
+
+@pytest.mark.slow
+def test_a_flavor_made_from_one_that_failed_is_not_searched_for(own_run, spoiled, capsys):
+    show_progress()
+    report = quantize(own_run, QuantizeOptions(size=20, targets=("x86-gpu",), method="minmax"))
+    show_progress(False)
+    reasons = {failed.name: failed.reason for failed in report.failed}
+    assert reasons["int8-fp16"] == "int8-fp16 is made from int8-tensorrt, which did not pass"
+    assert capsys.readouterr().err.count("evaluating int8-tensorrt minmax") == 1
+
+
+@pytest.mark.slow
+def test_a_second_call_adds_to_the_first(own_run, monkeypatch):
+    options = {"size": 60, "method": "minmax", "max_drop": 0.5}
+    first = quantize(own_run, QuantizeOptions(flavors=("fp16", "int8-tensorrt"), **options))
+    made = {
+        name: identity(own_run / name) for name in ("model.fp16.onnx", "model.int8-tensorrt.onnx", "calibration.cache")
+    }
+    searched = []
+    best = Search.best
+    monkeypatch.setattr(Search, "best", lambda self, name, *rest: searched.append(name) or best(self, name, *rest))
+    second = quantize(own_run, QuantizeOptions(flavors=("int8-fp16",), **options))
+    assert searched == ["int8-fp16"]  # its base is the file that is there
+    assert {name: identity(own_run / name) for name in made} == made
+    assert {file.name: file.sha256 for file in second.files if file.name != "int8-fp16"} == {
+        file.name: file.sha256 for file in first.files
+    }
+    assert [file.name for file in second.files] == ["int8-tensorrt", "int8-fp16", "fp16"]
+    assert read_report(own_run).to_json() == second.to_json()
+    page = (own_run / "quantization.html").read_text()
+    assert all(f"model.{name}.onnx" in page for name in ("int8-tensorrt", "int8-fp16", "fp16"))
+    # What bundle will need was kept for every file.
+    opened = read_run(own_run)
+    logits = read_logits(own_run / "logits.npz", opened.preprocessing)
+    val = EvaluationSet(opened.dataset().split("val"), opened.labels, opened.preprocessing)
+    assert all(
+        logits.known(digest, val) is not None for digest in (second.sha256_fp32, *(f.sha256 for f in second.files))
+    )
+    # Without --flavor those that are missing are made.
+    third = quantize(own_run, QuantizeOptions(targets=("x86-gpu",), **options))
+    assert searched[1:] == ["int8-cpu"]
+    assert len(third.files) == 4
+    with pytest.raises(OutputError, match=r"exists.*--overwrite"):
+        quantize(own_run, QuantizeOptions(targets=("x86-gpu",), **options))
+
+
+@pytest.mark.slow
+def test_a_file_of_the_run_that_changed_is_not_described(own_run):
+    options = {"size": 60, "method": "minmax", "max_drop": 0.5}
+    quantize(own_run, QuantizeOptions(flavors=("fp16",), **options))
+    (own_run / "model.fp16.onnx").unlink()
+    report = quantize(own_run, QuantizeOptions(flavors=("int8-arm",), **options))
+    assert [file.name for file in report.files] == ["int8-arm"]
 
 
 def ruin(part):
@@ -88,6 +194,8 @@ def ruin(part):
         for node in quantized.graph.node:
             if node.op_type == "Conv" and part in node.name and node.input[1] in made_by:
                 stored = made_by[node.input[1]].input[0]
+                while stored in made_by:  # TensorRT's form quantizes weights that are stored as float
+                    stored = made_by[stored].input[0]
                 zeros = np.zeros_like(numpy_helper.to_array(tensors[stored]))
                 tensors[stored].CopyFrom(numpy_helper.from_array(zeros, stored))
 
@@ -147,10 +255,46 @@ def test_files_are_not_overwritten_unasked(run):
     assert (run / INT8).read_bytes() == before
 
 
-def test_a_run_without_an_exported_file_names_the_command(own_run):
+@pytest.mark.slow
+def test_a_run_without_an_exported_file_is_exported(own_run):
+    before = (own_run / "model.fp32.onnx").read_bytes()
     (own_run / "model.fp32.onnx").unlink()
-    with pytest.raises(ModelError, match="edgeclf export"):
-        quantize(own_run)
+    quantize(own_run, QuantizeOptions(flavors=("fp16",), size=20, max_drop=0.5))
+    assert (own_run / "model.fp32.onnx").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({}, list(FLAVORS)),
+        ({"targets": ("jetson-orin",)}, ["int8-arm", "int8-tensorrt", "int8-fp16", "fp16"]),
+        ({"targets": ("x86-cpu", "arm-cpu")}, ["int8-cpu", "int8-arm"]),
+        ({"flavors": ("fp16",), "targets": ("x86-cpu",)}, ["int8-cpu", "fp16"]),
+    ],
+)
+def test_flavors_are_those_of_the_targets(options, names):
+    assert QuantizeOptions(**options).wanted == tuple(names)
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "size", "expected"), [(90, 10, 300, 45), (90, 10, 40, 40), (700, 500, 600, 600), (1, 1, 5, 1)]
+)
+def test_calibration_leaves_images_to_evaluate_on(train, val, size, expected):
+    samples = [
+        Sample(Path(f"{split}{n}"), "a", split)
+        for split, count in (("train", train), ("val", val))
+        for n in range(count)
+    ]
+    assert within_training_images(Dataset("photos", Path(), ("a",), tuple(samples)), size) == expected
+
+
+@pytest.mark.slow
+def test_a_small_data_set_is_not_used_up_by_calibration(own_run):
+    counts = read_run(own_run).dataset().counts()
+    report = quantize(own_run, QuantizeOptions(flavors=("fp16",), max_drop=0.5))  # 300 images by default
+    assert report.calibration_images == counts["train"] // 2
+    assert report.judged_images == counts["val"] + counts["train"] - counts["train"] // 2
+    assert report.files[0].conditions.trained_images == counts["train"] - counts["train"] // 2
 
 
 def test_options_out_of_range_are_refused():

@@ -116,7 +116,7 @@ def test_weights_that_do_not_exist_are_named(tmp_path):
 def test_an_unknown_backbone_is_answered_with_near_ones():
     with pytest.raises(OptionError, match=r"there is no backbone 'resnet19'; did you mean .*resnet18"):
         create("resnet19", 3)
-    with pytest.raises(OptionError, match=r"there is no backbone 'zzz'; timm.list_models\(\) lists them all"):
+    with pytest.raises(OptionError, match=r"there is no backbone 'zzz'; edgeclf list backbones names them all"):
         create("zzz", 3)
 
 

@@ -47,8 +47,15 @@ PREPROCESSING = record(
         "color": text(),
     }
 )
+_SHARE = number(0, 1)
 METRICS = record(
-    {"accuracy": nullable(number(0, 1)), "images": nullable(integer(0))}, optional=("accuracy", "images"), others=True
+    {
+        "accuracy": nullable(_SHARE),
+        "images": nullable(integer(0)),
+        "confidence": record({"coverage": _SHARE, "precision": _SHARE, "images": integer(0)}, others=True),
+    },
+    optional=("accuracy", "images", "confidence"),
+    others=True,
 )
 _DIFFERENCE = number(0, 1e6)
 _TOLERANCE = record({"largest": _DIFFERENCE, "mean": _DIFFERENCE, "divergence": _DIFFERENCE})

@@ -1,7 +1,7 @@
 """``info``: the contents of a verified bundle."""
 
 import os
-from typing import Any, Dict, Iterator, NamedTuple, Union
+from typing import Any, Dict, Iterator, NamedTuple, Optional, Union
 
 from ..bundle.open_bundle import Bundle, Model, open_bundle
 from ..text.terminal import printable
@@ -48,6 +48,16 @@ class BundleInfo(NamedTuple):
         )
         yield "model          {:<13} {:>6.1f} MB{}".format(model.name, size_mb, measured)
         yield "{:<15}on {}".format("", ", ".join(model.backends))
+        yield "{:<15}temperature {:.4g}, threshold {:.4f}{}".format(
+            "", model.temperature, model.threshold, _coverage(model.metrics.get("confidence"))
+        )
+
+
+def _coverage(confidence: Optional[Dict[str, Any]]) -> str:
+    """Return the share of validation images that keep their label, and the share of those labels that is right."""
+    if confidence is None:
+        return ""
+    return ": keeps {:.1%}, {:.1%} right".format(confidence["coverage"], confidence["precision"])
 
 
 def info(bundle: Union[str, "os.PathLike[str]"]) -> BundleInfo:

@@ -170,11 +170,11 @@ class CsvSink(_LinesSink):
         fields.update(("{}_ms".format(stage), value) for stage, value in fields["timings_ms"].items())
         row = io.StringIO()
         # Most versions of Python quote only those line breaks in a cell that are part of the line terminator.
-        csv.writer(row, lineterminator="\r\n").writerow([_cell(fields.get(column, "")) for column in self.columns])
+        csv.writer(row, lineterminator="\r\n").writerow([csv_cell(fields.get(column, "")) for column in self.columns])
         self.append(row.getvalue()[: -len("\r\n")])
 
 
-def _cell(value: object) -> object:
+def csv_cell(value: object) -> object:
     """Return a cell's value; a text that would be a formula gets a leading apostrophe, numbers stay numbers."""
     if not isinstance(value, str) or not _FORMULA.match(value) or _NUMBER.fullmatch(value):
         return value

@@ -14,7 +14,9 @@ import pytest
 
 import edgeclf_runtime
 from edgeclf_runtime import __version__
+from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.classifier import Classifier
+from edgeclf_runtime.commands.info import BundleInfo
 from edgeclf_runtime.commands.parser import _terminal_width, make_parser
 from tests.support.films import avi
 from tests.support.pictures import encode, noise, png_bomb
@@ -169,6 +171,16 @@ def test_the_help_is_as_wide_as_the_terminal(columns, monkeypatch):
     assert _terminal_width() == shutil.get_terminal_size().columns
 
 
+@pytest.mark.parametrize("confidence", [None, {"coverage": 1.0, "precision": 1.0, "images": 30}])
+def test_a_models_lines_fit_80_columns_whatever_was_measured(bundle, confidence):
+    opened = open_bundle(bundle)
+    metrics = dict({} if confidence is None else {"confidence": confidence}, accuracy=1.0, images=100000)
+    model = opened.models[0]._replace(name="int8-tensorrt", temperature=0.12345, threshold=0.123456, metrics=metrics)
+    lines = list(BundleInfo(opened)._lines(model))
+    assert lines[2].endswith("threshold 0.1235" + ("" if confidence is None else ": keeps 100.0%, 100.0% right"))
+    assert max(map(len, lines)) <= 80
+
+
 def test_info_shows_what_the_bundle_holds(cli, bundle):
     code, out, _ = cli("info")
     manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
@@ -176,6 +188,14 @@ def test_info_shows_what_the_bundle_holds(cli, bundle):
     for text in [manifest["name"], "every size and sha256 as in the manifest"] + manifest["labels"]:
         assert text in out
     assert max(map(len, out.splitlines())) <= 80
+    for model in manifest["models"]:
+        shares = model["metrics"]["confidence"]
+        assert (
+            "threshold {:.4f}: keeps {:.1%}, {:.1%} right".format(
+                model["threshold"], shares["coverage"], shares["precision"]
+            )
+            in out
+        )
     facts = json.loads(cli("info", "--json")[1])
     assert [model["name"] for model in facts["models"]] == [model["name"] for model in manifest["models"]]
     assert facts["models"][0]["size"] == (bundle / facts["models"][0]["file"]).stat().st_size

@@ -14,10 +14,11 @@ from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
 from ..data.pixels import load_batches
 from ..errors import GateError
-from ..evaluation.open_model import TorchRunner, model_metadata
 from ..graph.onnx_file import write_onnx
+from ..progress import say
 from ..targets import OPSET, model_file
 from ..training.runs import Run, read_run
+from .open_model import TorchRunner, model_metadata
 
 TOLERANCE = 1e-3
 """Largest difference of a logit from torch's that is accepted."""
@@ -70,3 +71,12 @@ def export(run: str | Path | Run, output: str | Path | None = None, overwrite: b
                 f"the exported file's logits differ from torch's by {difference:.2g}, at most {TOLERANCE} was expected; no file was kept"
             )
         return ExportReport(str(target), OPSET, Path(work).stat().st_size, sha256_file(work), len(samples), difference)
+
+
+def exported(run: Run) -> Path:
+    """Return a run's FP32 file, exported now if there is none."""
+    path = run.path / model_file("fp32")
+    if not path.is_file():
+        say(f"{run.path} has no {path.name}; exporting it")
+        say(str(export(run)))
+    return path

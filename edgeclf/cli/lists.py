@@ -1,0 +1,97 @@
+"""Lists of the names that options take: backbones, targets and flavors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from ..errors import OptionError
+from ..targets import FLAVORS, TARGETS, precision_of
+
+NEXT = {
+    "backbones": ("edgeclf train", "photos/", "--output", "runs/first", "--backbone"),
+    "targets": ("edgeclf bundle", "runs/first", "--output", "NAME.edge", "--target"),
+    "flavors": ("edgeclf quantize", "runs/first", "--flavor"),
+}
+"""The command that takes such a name, up to the name."""
+
+
+@dataclass(frozen=True)
+class ListReport:
+    """Names, each with its facts."""
+
+    kind: str
+    rows: tuple[dict[str, Any], ...]
+
+    def to_json(self) -> str:
+        """The list as one JSON object."""
+        return json.dumps({self.kind: self.rows}, ensure_ascii=False)
+
+    def __str__(self) -> str:
+        return "\n".join(_TEXTS[self.kind](row) for row in self.rows)
+
+
+def list_names(kind: str, pattern: str = "*") -> ListReport:
+    """Return the backbones, targets or flavors whose names match; a pattern without * and ? is a part of the name.
+
+    Raises OptionError if there are none.
+    """
+    wanted = pattern if set(pattern) & set("*?[") else f"*{pattern}*"
+    rows = tuple(row for row in _ROWS[kind]() if fnmatchcase(row["name"], wanted))
+    if not rows:
+        raise OptionError(f"no name among the {kind} matches {pattern!r}; see them all with: edgeclf list {kind}")
+    return ListReport(kind, rows)
+
+
+def _backbones() -> list[dict[str, Any]]:
+    import timm
+
+    from ..training.weights import PACKAGED
+
+    return [{"name": name, "imagenet": name in PACKAGED} for name in timm.list_models()]
+
+
+def _targets() -> list[dict[str, Any]]:
+    return [
+        {"name": one.name, "description": one.description, "machines": one.machines, "models": one.models}
+        for one in TARGETS.values()
+    ]
+
+
+def _flavors() -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "precision": precision_of(name),
+            "backends": flavor.backends,
+            "targets": [target.name for target in TARGETS.values() if name in target.models],
+        }
+        for name, flavor in FLAVORS.items()
+    ]
+
+
+def _backbone_text(row: dict[str, Any]) -> str:
+    return f"{row['name']}  (ImageNet weights from a package)" if row["imagenet"] else str(row["name"])
+
+
+def _target_text(row: dict[str, Any]) -> str:
+    return f"{row['name']:<14} {row['description']}\n{'':14} {', '.join(row['models'])}"
+
+
+def _flavor_text(row: dict[str, Any]) -> str:
+    return f"{row['name']:<14} for {', '.join(row['backends'])}\n{'':14} {', '.join(row['targets'])}"
+
+
+_ROWS: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    "backbones": _backbones,
+    "targets": _targets,
+    "flavors": _flavors,
+}
+_TEXTS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "backbones": _backbone_text,
+    "targets": _target_text,
+    "flavors": _flavor_text,
+}

@@ -1,0 +1,255 @@
+"""Makes a bundle from labeled images by one call, and goes on where an earlier call stopped.
+
+NAME.edge has its run beside it, NAME.run.  What is finished is found out from the run: its options, its split.csv, and the
+files that quantization.json describes.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgeclf_runtime import __version__
+from edgeclf_runtime.bundle.manifest import SHA256
+from edgeclf_runtime.bundle.open_bundle import MANIFEST, MANIFEST_HASH, open_bundle
+from edgeclf_runtime.files.outputs import claim_output, new_file
+from edgeclf_runtime.files.read import read_json, sha256_bytes, sha256_file
+from edgeclf_runtime.files.schema import any_json, mapping, record, text
+
+from ..data.datasets import Dataset, load_dataset
+from ..data.integrity import check, check_for_training
+from ..data.schemas import MAX_JSON_BYTES
+from ..errors import OutputError
+from ..evaluation.evaluate import evaluate
+from ..evaluation.export import exported
+from ..options import BundleOptions, MakeOptions, QuantizeOptions, TrainOptions
+from ..progress import say
+from ..quantization.quantize import asked, earlier_report, quantize
+from ..quantization.report import FailedFlavor, FlavorError, QuantizedFile
+from ..targets import CALIBRATION_CACHE, FLAVORS, model_file
+from ..training.runs import RUN_FILE, SPLIT_FILE, Run, read_run, write_split
+from ..training.train import train
+from .bundling import bundle, check_name
+
+STATE_FILE = "make.json"
+"""In the run: the training options as given, the id of the bundle that was made, and a hash of what it was made from."""
+_STATE = record(
+    {"train": mapping(text(), any_json), "bundle": SHA256, "inputs": SHA256}, optional=("train", "bundle", "inputs")
+)
+_RETRY = "pass --overwrite to make it again, or choose another --output"
+
+
+@dataclass(frozen=True)
+class MakeReport:
+    """A bundle, and how it came about."""
+
+    output: str
+    run: str
+    bundle_id: str
+    accuracy: float
+    """Of FP32 on the split below."""
+    split: str
+    images: int
+    made: tuple[str, ...]
+    """Steps that were done now; the others were done by an earlier call."""
+    seconds: dict[str, float]
+    """By step."""
+
+    def to_json(self) -> str:
+        """The report as one JSON object."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    def __str__(self) -> str:
+        done = ", ".join(f"{step} {self.seconds[step]:.0f} s" for step in self.made)
+        return "\n".join(
+            [
+                f"{self.output}: id {self.bundle_id[:12]}; fp32 accuracy {self.accuracy:.4f} on {self.images} images ({self.split})",
+                f"run     {self.run}",
+                f"made    {done or 'nothing: everything was up to date'}",
+            ]
+        )
+
+
+def make(
+    data: str | Path | Dataset, output: str | Path, options: MakeOptions | None = None, overwrite: bool = False
+) -> MakeReport:
+    """Check, train, export, quantize, evaluate and bundle; the run is NAME.run beside ``output``, NAME.edge.
+
+    Steps that an earlier call finished with the same data and options are not done again.  A flavor that does not pass the
+    accuracy gate is left out with a warning.  Raises OutputError if the data or the options are others than those of the
+    run, of its files or of the bundle; with ``overwrite`` what depends on them is made again.
+    """
+    options = options or MakeOptions()
+    output = Path(output)
+    check_name(output)
+    path = output.with_suffix(".run")
+    if _state(path).get("bundle") != _id_of(output):
+        claim_output(output, overwrite, MANIFEST)
+    steps = Steps()
+    try:
+        run = _train(steps, data, path, options.part(TrainOptions), overwrite)
+        with steps.step("export", not (path / model_file("fp32")).is_file()):
+            exported(run)
+        _quantize(steps, run, options.part(QuantizeOptions), overwrite)
+        _bundle(steps, run, output, options.part(BundleOptions), overwrite)
+    except KeyboardInterrupt:
+        say(f"stopped; the same command goes on with what is finished in {path}")
+        raise
+    opened = open_bundle(output)
+    metrics = opened.model("fp32").metrics
+    return MakeReport(
+        output=str(output),
+        run=str(path),
+        bundle_id=opened.id,
+        accuracy=metrics["accuracy"],
+        split=metrics["split"],
+        images=metrics["images"],
+        made=tuple(steps.made),
+        seconds={name: round(value, 2) for name, value in steps.seconds.items()},
+    )
+
+
+class Steps:
+    """Shows the steps of a long command, and times them."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.made: list[str] = []
+
+    @contextmanager
+    def step(self, name: str, needed: bool = True) -> Iterator[None]:
+        """Time the block; ``needed``: whether there is something to do."""
+        say("")
+        say(f"{len(self.seconds) + 1}. {name}" + ("" if needed else ": done before"))
+        start = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - start
+        if needed:
+            self.made.append(name)
+
+
+def _train(steps: Steps, data: str | Path | Dataset, path: Path, options: TrainOptions, overwrite: bool) -> Run:
+    dataset = load_dataset(data, options.split)
+    finished = (path / RUN_FILE).is_file()
+    changes = _changes(read_run(path), dataset, options) if finished else []
+    if changes and not overwrite:
+        raise OutputError(f"{path} was trained with other data or options ({'; '.join(changes)}): {_RETRY}")
+    needed = bool(changes) or not finished
+    with steps.step("check", needed):
+        if needed:
+            say(str(check(dataset, image_size=options.image_size or 224, resize=options.resize)))
+    with steps.step("train", needed):
+        if needed:
+            say(f"the run is {path}")
+            say(str(train(dataset, path, options, overwrite)))
+            _write_state(path, train=asdict(options))
+    return read_run(path)
+
+
+def _changes(run: Run, dataset: Dataset, options: TrainOptions) -> list[str]:
+    """Return in words how the data and options differ from those that a run was trained with."""
+    # run.json has the architecture of a backbone that was named in another way.
+    before, now = _state(run.path).get("train", run.facts["options"]), asdict(options)
+    names = [name for name in now if before.get(name) != now[name] and name != "download"]
+    changes = [f"{name.replace('_', '-')} was {before.get(name)}, now {now[name]}" for name in names]
+    if run.facts["data"]["root"] != os.path.abspath(dataset.root):
+        changes.append(f"the data was {run.facts['data']['root']}")
+    weights = run.facts.get("weights") or {}
+    if weights.get("source") == "file" and weights.get("sha256") != _sha256(Path(options.weights)):
+        changes.append(f"the weights {options.weights} are others")
+    if options.skip_unreadable:
+        dataset, _ = check_for_training(dataset, skip_unreadable=True)
+    with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
+        if write_split(Path(folder), dataset) != run.facts["data"]["split_sha256"]:
+            old, new = _rows(run.file(SPLIT_FILE)), _rows(Path(folder, SPLIT_FILE))
+            same = "the images are the same, but split otherwise"
+            changes.append(f"{len(new - old)} images are new and {len(old - new)} are gone" if new != old else same)
+    return changes
+
+
+def _rows(file: Path) -> set[tuple[str, ...]]:
+    """Return path, label and hash of each image in a split.csv; one more image may change the split of others."""
+    with file.open(newline="", encoding="utf-8") as stream:
+        return {(row["path"], row["label"], row["sha256"]) for row in csv.DictReader(stream)}
+
+
+def _quantize(steps: Steps, run: Run, options: QuantizeOptions, overwrite: bool) -> None:
+    report = earlier_report(run)
+    files = report.files if report else ()
+    tried: tuple[QuantizedFile | FailedFlavor, ...] = (*files, *(report.failed if report else ()))
+    done = {one.name: asked(options) == one.conditions.options for one in tried}
+    other = [file.name for file in files if file.name in options.wanted and not done[file.name]]
+    if other and not overwrite:
+        raise OutputError(f"{run.path} has files that were quantized with other options ({', '.join(other)}): {_RETRY}")
+    missing = tuple(name for name in options.wanted if not done.get(name))
+    with steps.step("quantize", bool(missing)):
+        if missing:
+            try:
+                say(str(quantize(run, replace(options, flavors=missing, targets=()), overwrite)))
+            except FlavorError as error:
+                say(str(error.report))
+                say(f"warning: {error}")
+
+
+def _bundle(steps: Steps, run: Run, output: Path, options: BundleOptions, overwrite: bool) -> None:
+    """Evaluate and make the bundle, unless it is up to date."""
+    inputs, state = _inputs(run, options), _state(run.path)
+    ours = state.get("bundle") == _id_of(output)
+    needed = not ours or state.get("inputs") != inputs
+    if ours and needed and not overwrite:
+        raise OutputError(f"{output} was made from other files or with other options: {_RETRY}")
+    with steps.step("evaluate", needed):
+        if needed:
+            dataset = run.dataset()
+            evaluation = evaluate(run.path, dataset, "test" if dataset.counts()["test"] else "val", "fp32")
+            say(str(evaluation))
+    with steps.step("bundle", needed):
+        if needed:
+            report = bundle(run, output, options, {"fp32": evaluation}, overwrite)
+            say(str(report))
+            _write_state(run.path, bundle=report.id, inputs=inputs)
+
+
+def _inputs(run: Run, options: BundleOptions) -> str:
+    """Return a hash of what a bundle is made from."""
+    names = [model_file("fp32"), *map(model_file, FLAVORS), CALIBRATION_CACHE]
+    facts: dict[str, Any] = {name: sha256_file(run.path / name) for name in names if (run.path / name).is_file()}
+    facts.update(options=asdict(options), version=__version__)
+    return sha256_bytes(json.dumps(facts, sort_keys=True).encode())
+
+
+def _state(path: Path) -> dict[str, Any]:
+    """Return what make.json says, {} if there is none, or if it is damaged."""
+    try:
+        state: dict[str, Any] = read_json(path / STATE_FILE, MAX_JSON_BYTES)
+        _STATE(state, "")
+    except (OSError, ValueError):
+        return {}
+    return state
+
+
+def _write_state(path: Path, **facts: Any) -> None:
+    state = {**_state(path), **facts}
+    with new_file(path / STATE_FILE, overwrite=True) as work:
+        Path(work).write_text(json.dumps(state, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _sha256(path: Path) -> str:
+    return sha256_file(path) if path.is_file() else ""
+
+
+def _id_of(output: Path) -> str:
+    """Return a bundle's id, "" if there is no bundle."""
+    try:
+        text = (output / MANIFEST_HASH).read_text(encoding="ascii")
+        return text[:64] if sha256_file(output / MANIFEST) == text[:64] else ""
+    except (OSError, ValueError):
+        return ""

@@ -51,7 +51,7 @@ def files(request, digits, tmp_path_factory):
     save_model(halve(graph, ranges), folder / "model.fp16.onnx", {})
     quantized = write_flavor(graph, FLAVORS["int8-tensorrt"], ranges, Rounding(graph, {}))
     save_model(quantized, folder / "model.int8-tensorrt.onnx", {})
-    save_model(halve_remainder(quantized), folder / "model.int8-fp16.onnx", {}, FP16_QDQ_OPSET)
+    save_model(halve_remainder(quantized, ranges), folder / "model.int8-fp16.onnx", {}, FP16_QDQ_OPSET)
     (folder / "calibration.cache").write_text(format_cache(ranges))
     return folder
 

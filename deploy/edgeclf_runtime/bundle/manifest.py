@@ -52,7 +52,11 @@ METRICS = record(
     {
         "accuracy": nullable(_SHARE),
         "images": nullable(integer(0)),
-        "confidence": record({"coverage": _SHARE, "precision": _SHARE, "images": integer(0)}, others=True),
+        "confidence": record(
+            {"coverage": _SHARE, "precision": _SHARE, "images": integer(0)},
+            optional=("coverage", "precision", "images"),
+            others=True,
+        ),
     },
     optional=("accuracy", "images", "confidence"),
     others=True,

@@ -55,7 +55,7 @@ class BundleInfo(NamedTuple):
 
 def _coverage(confidence: Optional[Dict[str, Any]]) -> str:
     """Return the share of validation images that keep their label, and the share of those labels that is right."""
-    if confidence is None:
+    if confidence is None or not {"coverage", "precision"} <= set(confidence):
         return ""
     return ": keeps {:.1%}, {:.1%} right".format(confidence["coverage"], confidence["precision"])
 

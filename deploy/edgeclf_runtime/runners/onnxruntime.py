@@ -75,7 +75,7 @@ class OnnxRuntimeRunner(Runner):
         with importing("onnxruntime", lambda: install("onnxruntime")):
             import onnxruntime
         self.version = onnxruntime.__version__
-        self._session, self.device = self._open(onnxruntime, self._bytes(model_path), threads, config)
+        self._session, self.device = self._open(onnxruntime, model_path, threads, config)
         # Not tried on GPUs.
         self.concurrent = self.device == "cpu"
         self._input = self._session.get_inputs()[0].name
@@ -85,9 +85,9 @@ class OnnxRuntimeRunner(Runner):
         return model_bytes(model_path)
 
     def _open(
-        self, onnxruntime: Any, model: bytes, threads: Optional[int], config: Optional[Dict[str, str]]
+        self, onnxruntime: Any, model_path: "ModelPath", threads: Optional[int], config: Optional[Dict[str, str]]
     ) -> Tuple[Any, str]:
-        return _open_session(onnxruntime, model, threads, config)
+        return _open_session(onnxruntime, self._bytes(model_path), threads, config)
 
     @property
     def metadata(self) -> Dict[str, str]:

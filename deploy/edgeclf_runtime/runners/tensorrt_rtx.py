@@ -13,7 +13,7 @@ from .base import brief, importing, installed_version
 from .onnxruntime import OnnxRuntimeRunner, new_session
 
 if TYPE_CHECKING:
-    pass
+    from .base import ModelPath
 
 _MODULE = "onnxruntime_ep_nv_tensorrt_rtx"
 _PACKAGE = "onnxruntime-ep-nv-tensorrt-rtx-cu13"
@@ -32,11 +32,11 @@ class TensorRtRtxRunner(OnnxRuntimeRunner):
     title = "TensorRT-RTX"
 
     def _open(
-        self, onnxruntime: Any, model: bytes, threads: Optional[int], config: Optional[Dict[str, str]]
+        self, onnxruntime: Any, model_path: "ModelPath", threads: Optional[int], config: Optional[Dict[str, str]]
     ) -> Tuple[Any, str]:
         self.version = "with onnxruntime {}".format(onnxruntime.__version__)
         devices = _devices(onnxruntime, _plug_in())
-        return new_session(onnxruntime, model, threads, config, devices=devices[:1]), "cuda"
+        return new_session(onnxruntime, self._bytes(model_path), threads, config, devices=devices[:1]), "cuda"
 
 
 def _plug_in() -> Any:

@@ -6,8 +6,10 @@ Python only.  An invalid value raises OptionError.
 
 from __future__ import annotations
 
+import difflib
 import re
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgeclf_runtime.images.preprocess import COLORS, RESIZE_MODES
@@ -72,6 +74,20 @@ GROUP_BY = (
     "part of the path that they share."
 )
 """Help of every option group-by."""
+
+
+def merged(kind: type[T], options: T | None, given: Mapping[str, Any]) -> T:
+    """Return options with single ones given as keywords, as in edgeclf.train(data, run, epochs=3).
+
+    kind: the options class.  Raises OptionError for an option that it does not have.
+    """
+    names = [one.name for one in fields(kind)]  # type: ignore[arg-type]
+    for name in given:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            hint = f"did you mean {near[0]}?" if near else f"help(edgeclf.{kind.__name__}) lists them"
+            raise OptionError(f"there is no option {name!r}; {hint}")
+    return replace(options or kind(), **given)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,11 @@ from dataclasses import dataclass, fields, is_dataclass
 import pytest
 import typer
 
+import edgeclf
 from edgeclf import options
 from edgeclf.calibration import rules
 from edgeclf.cli.typer_options import with_options
+from edgeclf.errors import OptionError
 from edgeclf.graph import contract
 from edgeclf.options import option
 from edgeclf.quantization import ranges
@@ -74,3 +76,19 @@ def test_names_are_those_of_what_implements_them():
     assert tuple(rules.RULES) == options.RULES
     assert tuple(ranges.METHODS) == options.METHODS
     assert tuple(contract.RANGES) == options.PIXEL_RANGES
+
+
+def test_options_are_given_as_keywords_too():
+    start = options.TrainOptions(epochs=3, seed=5)
+    assert options.merged(options.TrainOptions, start, {"seed": 7}) == options.TrainOptions(epochs=3, seed=7)
+    assert options.merged(options.BundleOptions, None, {}) == options.BundleOptions()
+    with pytest.raises(OptionError, match=r"there is no option 'epoch'; did you mean epochs\?"):
+        edgeclf.train("photos", "runs/first", epoch=3)
+    with pytest.raises(OptionError, match=r"epochs is 0; 1 to 10000 was expected"):
+        edgeclf.train("photos", "runs/first", epochs=0)
+
+
+@pytest.mark.parametrize("verb", ["build", "bundle", "calibrate", "import_model", "make", "quantize", "train"])
+def test_every_verb_takes_keywords(verb):
+    with pytest.raises(OptionError, match="there is no option 'nonsense'; help"):
+        getattr(edgeclf, verb)("here", "there.edge", nonsense=1)

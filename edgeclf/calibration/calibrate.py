@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from ..data.pixels import load_all, load_batches
 from ..errors import DataError, OptionError
 from ..evaluation.open_model import open_model
 from ..graph.inference import infer
-from ..options import CalibrateOptions, SplitOptions, TrainOptions
+from ..options import CalibrateOptions, SplitOptions, TrainOptions, merged
 from ..progress import track
 from ..training.runs import RUN_FILE, read_run
 from .sets import LIST_FILE, RECIPE_FILE, CalibrationSet, within_training_images
@@ -51,6 +52,7 @@ def calibrate(
     output: str | Path,
     options: CalibrateOptions | None = None,
     overwrite: bool = False,
+    **keywords: Any,
 ) -> CalibrateReport:
     """Choose training images for calibration and write recipe.json and images.sha256, their list, into a folder.
 
@@ -58,7 +60,7 @@ def calibrate(
     or images of a single color (see CalibrateOptions.force); OptionError; and OutputError if the
     folder already holds a set.
     """
-    options = options or CalibrateOptions()
+    options = merged(CalibrateOptions, options, keywords)
     for name in (RECIPE_FILE, LIST_FILE):
         claim_output(Path(output, name), overwrite)
     dataset, vectors = _load(data, options)

@@ -25,7 +25,7 @@ from ..evaluation.evaluate import Evaluation, measure
 from ..evaluation.evaluation_set import EvaluationSet
 from ..evaluation.export import exported
 from ..evaluation.logit_store import LOGIT_FILE, LogitStore, read_logits
-from ..options import BundleOptions
+from ..options import BundleOptions, merged
 from ..quantization.report import REPORT_FILE, REPORT_PAGE
 from ..targets import CALIBRATION_CACHE, FLAVORS, FLOAT_BACKENDS, TARGETS, model_file, precision_of
 from ..training.runs import Run, read_run
@@ -87,6 +87,7 @@ def bundle(
     options: BundleOptions | None = None,
     evaluations: Mapping[str, Evaluation] | None = None,
     overwrite: bool = False,
+    **keywords: Any,
 ) -> BundleReport:
     """Pack a run's models, the runtime and golden images into NAME.edge.
 
@@ -95,9 +96,9 @@ def bundle(
     evaluations: by model, what evaluate() returned before; the other models are evaluated here, on the test split if there
     is one, else on val.  The same run gives the same bytes.
     """
+    options = merged(BundleOptions, options, keywords)
     if not isinstance(run, Run):
         run = read_run(run)
-    options = options or BundleOptions()
     output = Path(output)
     check_name(output)
     claim_output(output, overwrite, MANIFEST)

@@ -9,13 +9,14 @@ import json
 import platform
 import shlex
 from pathlib import Path
+from typing import Any
 
 from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.commands import build as device_build
 from edgeclf_runtime.device.machine import is_jetson
 
 from ..errors import BackendError
-from ..options import BuildOptions
+from ..options import BuildOptions, merged
 from ..targets import TARGETS
 
 
@@ -27,13 +28,13 @@ class BuildReport(device_build.BuildReport):
         return json.dumps(self.to_dict(), ensure_ascii=False)
 
 
-def build(bundle: str | Path, options: BuildOptions | None = None) -> BuildReport:
+def build(bundle: str | Path, options: BuildOptions | None = None, **keywords: Any) -> BuildReport:
     """Build a bundle's engines for this machine's GPU, and check each on the golden images.
 
     Raises BackendError if TensorRT, the driver or the GPU is missing, and for a target that is another machine, with the two
     commands that build the engine there.
     """
-    options = options or BuildOptions()
+    options = merged(BuildOptions, options, keywords)
     if options.target is not None and not _is_here(options.target):
         raise BackendError(_elsewhere(open_bundle(bundle).path, options.target))
     return BuildReport(*device_build.build(bundle, options.model, options.precision, options.engine))

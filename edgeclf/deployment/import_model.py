@@ -33,7 +33,7 @@ from ..graph.foreign_file import TORCHSCRIPT_SUFFIXES, check_torchscript, read_o
 from ..graph.foreign_model import Core, ImageShape, image_input, infer_original, make_core
 from ..graph.inference import infer_graph
 from ..graph.onnx_file import save_model
-from ..options import ImportOptions, SplitOptions
+from ..options import ImportOptions, SplitOptions, merged
 from ..progress import say
 from ..targets import OPSET, model_file
 from ..training.runs import RUN_FILE, Run, split_facts, write_split
@@ -141,6 +141,7 @@ def import_model(
     options: ImportOptions | None = None,
     data: str | Path | Dataset | None = None,
     overwrite: bool = False,
+    **keywords: Any,
 ) -> ImportReport:
     """Import an ONNX file, a TorchScript file or a torch module as a run.
 
@@ -150,7 +151,7 @@ def import_model(
     for a file that cannot become a run; DataError; and GateError if the logits differ from the original's, or if other
     settings evidently classify the labeled images better.
     """
-    options = options or ImportOptions()
+    options = merged(ImportOptions, options, keywords)
     claim_output(output, overwrite, RUN_FILE)
     source = _open(model, options)
     values, sources = settle(options, source.declared, source.dims, source.name)

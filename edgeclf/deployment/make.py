@@ -30,7 +30,7 @@ from ..data.schemas import MAX_JSON_BYTES
 from ..errors import OutputError
 from ..evaluation.evaluate import evaluate
 from ..evaluation.export import exported
-from ..options import BundleOptions, MakeOptions, QuantizeOptions, TrainOptions
+from ..options import BundleOptions, MakeOptions, QuantizeOptions, TrainOptions, merged
 from ..progress import say
 from ..quantization.quantize import asked, earlier_report, quantize
 from ..quantization.report import FailedFlavor, FlavorError, QuantizedFile
@@ -79,7 +79,11 @@ class MakeReport:
 
 
 def make(
-    data: str | Path | Dataset, output: str | Path, options: MakeOptions | None = None, overwrite: bool = False
+    data: str | Path | Dataset,
+    output: str | Path,
+    options: MakeOptions | None = None,
+    overwrite: bool = False,
+    **keywords: Any,
 ) -> MakeReport:
     """Check, train, export, quantize, evaluate and bundle; the run is NAME.run beside ``output``, NAME.edge.
 
@@ -87,7 +91,7 @@ def make(
     accuracy gate is left out with a warning.  Raises OutputError if the data or the options are others than those of the
     run, of its files or of the bundle; with ``overwrite`` what depends on them is made again.
     """
-    options = options or MakeOptions()
+    options = merged(MakeOptions, options, keywords)
     output = Path(output)
     check_name(output)
     path = output.with_suffix(".run")

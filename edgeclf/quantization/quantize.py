@@ -30,7 +30,7 @@ from ..evaluation.logit_store import LOGIT_FILE, read_logits, write_logits
 from ..evaluation.open_model import model_metadata
 from ..graph.inference import infer_file, time_files
 from ..graph.onnx_file import prepare, save_model
-from ..options import QuantizeOptions
+from ..options import QuantizeOptions, merged
 from ..progress import say
 from ..targets import CALIBRATION_CACHE, FLAVORS, model_file, opset_of
 from ..training.runs import Run, read_run
@@ -60,7 +60,9 @@ MOST_EVALUATION_IMAGES = 2000
 """Of a larger validation split this many, evenly spaced: every file is evaluated on them."""
 
 
-def quantize(run: str | Path | Run, options: QuantizeOptions | None = None, overwrite: bool = False) -> QuantizeReport:
+def quantize(
+    run: str | Path | Run, options: QuantizeOptions | None = None, overwrite: bool = False, **keywords: Any
+) -> QuantizeReport:
     """Write a run's model.NAME.onnx for each flavor, calibration.cache, quantization.json and quantization.html.
 
     A Q/DQ file whose accuracy drops by more than ``max_drop`` on the evaluation images gets its most sensitive layers
@@ -72,9 +74,9 @@ def quantize(run: str | Path | Run, options: QuantizeOptions | None = None, over
     did; everything that passed is written before.  Raises DataError for a calibration set whose files changed, ModelError
     for activations that are not finite, and OutputError if a file exists and ``overwrite`` is not given.
     """
+    options = merged(QuantizeOptions, options, keywords)
     if not isinstance(run, Run):
         run = read_run(run)
-    options = options or QuantizeOptions()
     source = exported(run)
     earlier = earlier_report(run)
     names = _names(run, options, earlier, overwrite)

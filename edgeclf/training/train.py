@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,7 +32,7 @@ from ..data.datasets import Dataset, load_dataset
 from ..data.integrity import check_for_training
 from ..data.schemas import RUN_FORMAT, RUN_FORMAT_VERSION
 from ..errors import OptionError
-from ..options import EPOCHS, TrainOptions
+from ..options import EPOCHS, TrainOptions, merged
 from ..progress import say
 from .features import extract_features
 from .runs import METRICS_FILE, RUN_FILE, WEIGHTS_FILE, split_facts, write_split
@@ -70,14 +70,18 @@ class TrainReport:
 
 
 def train(
-    data: str | Path | Dataset, output: str | Path, options: TrainOptions | None = None, overwrite: bool = False
+    data: str | Path | Dataset,
+    output: str | Path,
+    options: TrainOptions | None = None,
+    overwrite: bool = False,
+    **keywords: Any,
 ) -> TrainReport:
     """Check a data set, fine-tune a backbone on it and write a run.
 
     The same seed, data and versions give the same weights.  Raises DataError if the data is not fit
     for training, OptionError, WeightsError, and OutputError if ``output`` exists.
     """
-    options = options or TrainOptions()
+    options = merged(TrainOptions, options, keywords)
     claim_output(output, overwrite, RUN_FILE)
     dataset, report = check_for_training(
         load_dataset(data, options.split), options.skip_unreadable, options.image_size, options.resize
@@ -112,14 +116,7 @@ def train(
             # A folder's name would mean nothing on another machine.
             "options": {**asdict(options), "backbone": network.backbone.pretrained_cfg["architecture"]},
             "weights": None if weights is None else weights.facts(),
-            "data": {
-                "name": Path(os.path.abspath(dataset.name)).name,
-                "root": os.path.abspath(dataset.root),
-                "split": split_facts(dataset),
-                "split_sha256": write_split(work, dataset),
-                "images": dataset.counts(),
-                "findings": list(found),
-            },
+            "data": {**data_facts(dataset, work), "findings": list(found)},
             # JSON has no NaN.
             "metrics": {name: value if math.isfinite(value) else None for name, value in rows[-1].items()},
             "versions": versions(),
@@ -128,6 +125,17 @@ def train(
         _write_metrics(work / METRICS_FILE, rows)
     last = {name: value for name, value in rows[-1].items() if name != "epoch"}
     return TrainReport(str(output), dataset.labels, dataset.counts(), len(rows), last, found)
+
+
+def data_facts(dataset: Dataset, folder: Path) -> dict[str, Any]:
+    """Write a data set's split into a run's folder, and return what run.json says of the data."""
+    return {
+        "name": Path(os.path.abspath(dataset.name)).name,
+        "root": os.path.abspath(dataset.root),
+        "split": split_facts(dataset),
+        "split_sha256": write_split(folder, dataset),
+        "images": dataset.counts(),
+    }
 
 
 def versions(libraries: Sequence[str] = _VERSIONED) -> dict[str, str]:

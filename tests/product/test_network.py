@@ -66,7 +66,7 @@ def test_every_function_works_without_a_network_and_sends_nothing(digits, tmp_pa
     assert_quiet(seen, allowed=ALLOWED)
     refusals = seen.out.splitlines()
     assert "the ImageNet weights of resnet18 are not here" in refusals[0]
-    assert "there is no backbone 'hf-hub:timm/resnet18.a1_in1k'" in refusals[1]
+    assert "the ImageNet weights of hf-hub:timm/resnet18.a1_in1k are not here" in refusals[1]
     assert "CIFAR10" in refusals[2]
 
 

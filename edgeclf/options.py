@@ -162,7 +162,7 @@ class TrainOptions:
         "imagenet (from an installed package or the Hugging Face cache), none (random), or a file with a state dict.",
         path=True,
     )
-    download: bool = option(False, "Fetch ImageNet weights that are not here from the Hugging Face hub.")
+    download: bool = option(False, "Download ImageNet weights that are not on this machine from the Hugging Face hub.")
     finetune: str = option(
         "head", "head: train on features of the frozen backbone; full: train every layer.", choices=FINETUNE
     )
@@ -226,7 +226,10 @@ class ImportOptions:
     """
 
     labels: str | None = option(
-        None, "Text file with a label a line, in the order of the model's outputs.", shown="from the file", path=True
+        None,
+        "Text file with one label per line, in the order of the model's outputs.",
+        shown="from the file",
+        path=True,
     )
     label_names: tuple[str, ...] = ()
     """The labels themselves, instead of a file."""

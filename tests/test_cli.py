@@ -287,7 +287,7 @@ def refused(outcome, message, code=1):
         ("train digits --output full --overwrite", "has no run.json, so edgeclf did not create it"),
         ("train digits --output file", "file exists: choose another --output"),
         ("train digits --output file/new", "file is not a folder"),
-        ("train digits --output new --backbone resnet18", "the ImageNet weights of resnet18 are not here"),
+        ("train digits --output new --backbone resnet18", "the ImageNet weights of resnet18 were not found"),
         ("train digits --output new --weights gone.pth", "the weights gone.pth do not exist"),
         ("evaluate nowhere digits", "nowhere does not exist: a run, an ONNX file or a bundle was expected"),
         ("evaluate full digits", "full exists, but is not a model: a run, an ONNX file or a bundle was expected"),

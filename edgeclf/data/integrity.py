@@ -33,6 +33,7 @@ from .pixels import read_photo
 
 IMBALANCE = 10
 """A class is reported if the largest class has at least this many times as many images."""
+_USUAL_SIZE = 224
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,14 @@ class CheckReport:
 
 
 def check(
-    data: str | Path | Dataset, split: SplitOptions | None = None, image_size: int = 224, resize: str = "crop"
+    data: str | Path | Dataset,
+    split: SplitOptions | None = None,
+    image_size: int | None = None,
+    resize: str = "crop",
 ) -> CheckReport:
     """Decode every image of a data set and report its problems; see the docstring of the module.
 
-    image_size, resize: the input of the model that the images are for.  Raises DataError only if there is no data set to
+    image_size, resize: the input of the model that the images are for, by default that of most backbones.  Raises DataError only if there is no data set to
     check.
     """
     dataset = load_dataset(data, split)
@@ -100,7 +104,9 @@ def check(
         if look.digest:
             pictures[look.digest].append(sample)
     findings = _about_unreadable(looks)
-    findings += about_appearance([look.appearance for look in looks if look.appearance], image_size, resize)
+    findings += about_appearance(
+        [look.appearance for look in looks if look.appearance], image_size or _USUAL_SIZE, resize
+    )
     findings += _about_labels(dataset) + list(dataset.findings) + _about_strays(dataset)
     findings += [_about_copies(copies) for copies in pictures.values() if len(copies) > 1]
     return CheckReport(dataset.name, len(dataset.samples), _counts(dataset), tuple(findings))
@@ -114,7 +120,7 @@ def check_for_training(
     skip_unreadable: leave out files that cannot be decoded, instead of treating them as errors.  image_size, resize: the
     input of the model to train.
     """
-    report = check(data, image_size=image_size or 224, resize=resize)
+    report = check(data, image_size=image_size, resize=resize)
     errors = report.errors
     if skip_unreadable:
         errors = [finding for finding in errors if finding.kind != "unreadable"]

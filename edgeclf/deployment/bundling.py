@@ -104,7 +104,8 @@ def bundle(
     claim_output(output, overwrite, MANIFEST)
     exported(run)
     dataset = run.dataset()
-    models = _models(run, options)
+    stale = _is_stale(run)
+    models = _models(run, options, stale)
     store = read_logits(run.path / LOGIT_FILE, run.preprocessing)
     measured = dict(evaluations or {})
     measured.update(_evaluate(run, dataset, [name for name in models if name not in measured], store))
@@ -113,7 +114,8 @@ def bundle(
         work = Path(folder)
         for name in models:
             shutil.copyfile(_file(run, name), work / model_file(name))
-        _copy_cache(work, run, options)
+        if not stale:
+            _copy_cache(work, run, options)
         _copy_runtime(work)
         tolerances = write_golden(work, run, dataset, models, options.golden)
         entries = [_model_entry(name, measured[name], confidences[name], tolerances[name]) for name in models]
@@ -128,7 +130,7 @@ def bundle(
         size=sum(sizes),
         facts={name: _model_facts(_file(run, name), measured[name], confidences[name]) for name in models},
         lacks=lacks,
-        notes=(*_about_lacks(run, lacks), *_about_coverage(confidences, options)),
+        notes=(*_about_lacks(run, lacks, stale), *_about_coverage(confidences, options)),
     )
 
 
@@ -140,7 +142,7 @@ def check_name(output: Path) -> None:
 
 def _copy_cache(work: Path, run: Run, options: BundleOptions) -> None:
     cache = run.path / CALIBRATION_CACHE
-    if any(TARGETS[name].calibration_cache for name in options.targets) and cache.is_file() and not _is_stale(run):
+    if any(TARGETS[name].calibration_cache for name in options.targets) and cache.is_file():
         shutil.copyfile(cache, work / CALIBRATION_CACHE)
 
 
@@ -160,12 +162,12 @@ def _lacks(models: list[str], options: BundleOptions) -> dict[str, tuple[str, ..
     return {target: names for target, names in every.items() if names}
 
 
-def _about_lacks(run: Run, lacks: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
+def _about_lacks(run: Run, lacks: Mapping[str, tuple[str, ...]], stale: bool) -> Iterator[str]:
     """Yield a sentence for each target that lacks models, with the command that makes them."""
     failed = _facts_of_quantization(run).get("failed")
     named = [one.get("name") for one in (failed if isinstance(failed, list) else ()) if isinstance(one, dict)]
     refused = [name for name in named if isinstance(name, str)]
-    again = " --overwrite" if _is_stale(run) else ""
+    again = " --overwrite" if stale else ""
     for target, names in lacks.items():
         lost = [name for name in names if name in refused and not again]
         wanting = [name for name in names if name not in lost]
@@ -224,10 +226,9 @@ def _check_manifest(data: bytes, run: Run) -> None:
         raise ModelError(f"{run.path} cannot be bundled ({error}); change that, and train again") from None
 
 
-def _models(run: Run, options: BundleOptions) -> list[str]:
+def _models(run: Run, options: BundleOptions, stale: bool) -> list[str]:
     """Return the models that the targets use and the run has; fp32, which every target can use, must exist."""
     wanted = dict.fromkeys(name for target in options.targets for name in TARGETS[target].models)
-    stale = _is_stale(run)
     return [name for name in wanted if name == "fp32" or (not stale and (run.path / model_file(name)).is_file())]
 
 

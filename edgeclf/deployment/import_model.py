@@ -36,7 +36,7 @@ from ..graph.onnx_file import save_model
 from ..options import ImportOptions, SplitOptions, merged
 from ..progress import say
 from ..targets import OPSET, model_file
-from ..training.runs import RUN_FILE, Run, split_facts, write_split
+from ..training.runs import RUN_FILE, Run, data_facts
 from ..training.train import versions
 from .import_settings import (
     Settings,
@@ -167,9 +167,11 @@ def import_model(
     measured = _measure(core, settings, dataset, options) if dataset else []
     difference, compared = _compare(source, core, wrapped, settings, dataset)
     own = measured[0] if measured else None
-    facts = _facts(source, core, settings, dataset, own, findings)
+    facts = _facts(source, core, settings, own)
     with new_folder(output, overwrite, RUN_FILE) as folder:
-        _write(Path(folder), facts, wrapped, dataset)
+        if dataset:
+            facts["data"] = {**data_facts(dataset, Path(folder)), "findings": list(findings)}
+        _write(Path(folder), facts, wrapped)
     return ImportReport(
         run=str(output),
         model=source.name,
@@ -269,7 +271,7 @@ def _make_core(source: _Source, settings: Settings, options: ImportOptions) -> C
     blank = np.zeros(settings.shape.sizes(1), np.float32)
     outputs = infer_graph(core.model, "fp32", [blank]).size
     if outputs != count:
-        more = "; the first is perhaps a background that the labels leave out" if outputs == count + 1 else ""
+        more = "; perhaps the first is a background that the labels leave out" if outputs == count + 1 else ""
         raise ModelError(
             f"{source.name} has {outputs} outputs, but there are {count} labels ({settings.sources['labels']}){more}: "
             "give one label for each output with --labels"
@@ -355,18 +357,9 @@ def _facts(
     source: _Source,
     core: Core,
     settings: Settings,
-    dataset: Dataset | None,
     own: Measured | None,
-    findings: tuple[str, ...],
 ) -> dict[str, Any]:
-    """Return run.json's content, without the hash of the split."""
-    data = dataset and {
-        "name": Path(os.path.abspath(dataset.name)).name,
-        "root": os.path.abspath(dataset.root),
-        "split": split_facts(dataset),
-        "images": dataset.counts(),
-        "findings": list(findings),
-    }
+    """Return run.json's content, without the data."""
     libraries = ("numpy", "cv2", "onnx", "onnxruntime", *(["torch"] if source.kind != "ONNX" else []))
     return {
         "format": RUN_FORMAT,
@@ -382,15 +375,13 @@ def _facts(
             "removed": core.removed,
             "opset": OPSET,
         },
-        "data": data,
+        "data": None,
         "metrics": {"accuracy": own.accuracy, "images": len(own.right)} if own else {},
         "versions": versions(libraries),
     }
 
 
-def _write(folder: Path, facts: dict[str, Any], wrapped: onnx.ModelProto, dataset: Dataset | None) -> None:
-    if dataset:
-        facts["data"]["split_sha256"] = write_split(folder, dataset)
+def _write(folder: Path, facts: dict[str, Any], wrapped: onnx.ModelProto) -> None:
     text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
     try:
         IMPORTED_RUN(parse_json(text.encode()), "")

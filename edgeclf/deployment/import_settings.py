@@ -1,7 +1,7 @@
 """Settles how images are made for an imported model: from the options, from the model's own metadata, or not at all.
 
-Read are the metadata of ultralytics, of OpenVINO's Model API (``model_info``), and timm's configuration.  What nobody states
-is an error that lists all of it: a wrong guess would cost accuracy without a message.
+Reads the metadata of ultralytics and of OpenVINO's Model API (``model_info``), and timm's configuration.  One error lists
+everything that is stated nowhere: a wrong guess would cost accuracy without a message.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MOST_METADATA = 4 << 20
 _NAME = re.compile(r"(\d{1,6})\s*:\s*('(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\")")
 _MODEL_API_RESIZE = {"standard": "stretch", "crop": "crop", "fit_to_window_letterbox": "letterbox"}
 _HOW = {
-    "labels": "--labels FILE, a text file with a label a line, in the order of the model's outputs",
+    "labels": "--labels FILE, a text file with one label per line, in the order of the model's outputs",
     "layout": "--layout NCHW or NHWC",
     "size": "--size SIDE or HEIGHTxWIDTH, in pixels",
     "color": "--color RGB (PIL, torchvision, timm, Keras) or BGR (OpenCV, Caffe)",

@@ -1,6 +1,6 @@
 """Measures an imported model on labeled images, with its own settings and with the usual ones.
 
-A wrong color order or normalization makes no error, only wrong labels: comparing accuracies is the only way to see it.
+A wrong color order or normalization raises no error, but gives wrong labels: comparing accuracies is the only way to see it.
 """
 
 from __future__ import annotations
@@ -142,6 +142,6 @@ def warn_if_useless(own: Measured, truth: np.ndarray) -> None:
     most = float(np.bincount(truth).max() / len(truth))
     if own.accuracy <= most:
         say(
-            f"warning: {own.accuracy:.1%} are right, and {most:.1%} of the images have one label: "
-            "is the order of the labels that of the model's outputs?"
+            f"warning: {own.accuracy:.1%} are right, but the most frequent label alone would be right for {most:.1%}: "
+            "are the labels in the order of the model's outputs?"
         )

@@ -149,7 +149,7 @@ def _train(steps: Steps, data: str | Path | Dataset, path: Path, options: TrainO
     needed = bool(changes) or not finished
     with steps.step("check", needed):
         if needed:
-            say(str(check(dataset, image_size=options.image_size or 224, resize=options.resize)))
+            say(str(check(dataset, image_size=options.image_size, resize=options.resize)))
     with steps.step("train", needed):
         if needed:
             say(f"the run is {path}")

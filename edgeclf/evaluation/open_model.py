@@ -125,7 +125,7 @@ def _exported(run: Run, top_k: int, threshold: float, at_once: int) -> OpenModel
     assert isinstance(classifier.runner, OnnxRuntimeRunner)
     facts = json.loads(classifier.runner.metadata[METADATA_KEY])
     same = (classifier.labels, classifier.preprocessing) == (run.labels, run.preprocessing)
-    if run.imported or (same and facts.get(WEIGHTS, _weights_sha256(run)) == _weights_sha256(run)):
+    if same and facts.get(WEIGHTS) in (None, _weights_sha256(run)):
         return opened
     opened.__exit__()
     say(

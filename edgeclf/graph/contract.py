@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .foreign_model import Core, ImageShape
-from .onnx_file import INPUT
+from .onnx_file import INPUT, OUTPUT
 
 if TYPE_CHECKING:
     import onnx
 
-OUTPUT = "logits"
 # For each range, the factor and the offset from pixels of 0 to 255.
 RANGES = {"0-1": (1 / 255, 0.0), "0-255": (1.0, 0.0), "-1..1": (1 / 127.5, -1.0)}
 _NCHW, _NHWC = [0, 3, 1, 2], [0, 2, 3, 1]

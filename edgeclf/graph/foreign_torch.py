@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from edgeclf_runtime.runners.base import brief
 
 from ..errors import ModelError
 from ..targets import OPSET
+from .onnx_file import export_torch
 
 if TYPE_CHECKING:
     import onnx
@@ -59,27 +59,10 @@ def own_copy(module: torch.nn.Module) -> torch.nn.Module:
 
 def export_module(module: torch.nn.Module, shape: tuple[int, ...], name: str) -> onnx.ModelProto:
     """Return a module that takes float32 of ``shape`` as onnx.ModelProto; ModelError if torch cannot export it."""
-    import onnx
-    import torch
-
-    with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder, warnings.catch_warnings():
-        # torch announces the end of this exporter; the other one writes opset 18, whatever is requested.
-        warnings.simplefilter("ignore")
-        path = Path(folder, "model.onnx")
-        try:
-            torch.onnx.export(
-                module,
-                (torch.zeros(shape),),
-                str(path),
-                input_names=["pixels"],
-                output_names=["scores"],
-                dynamic_axes={"pixels": {0: "N"}, "scores": {0: "N"}},
-                opset_version=OPSET,
-                dynamo=False,
-            )
-        except Exception as error:  # torch raises many kinds, the module's own code any
-            raise ModelError(f"torch cannot export {name} with opset {OPSET} ({brief(error)}); {_ADVICE}") from None
-        return onnx.load(path)
+    try:
+        return export_torch(module, shape, "pixels", "scores")
+    except Exception as error:  # torch raises many kinds, the module's own code any
+        raise ModelError(f"torch cannot export {name} with opset {OPSET} ({brief(error)}); {_ADVICE}") from None
 
 
 def run_module(module: torch.nn.Module, batch: np.ndarray) -> np.ndarray:

@@ -74,7 +74,7 @@ def halve_remainder(quantized: onnx.ModelProto, ranges: Mapping[str, tuple[float
     return halve(newer, ranges)
 
 
-def float32_nodes(model: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]]) -> list[int]:
+def float32_nodes(model: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]]) -> set[int]:
     """Return the positions of the nodes of a float32 model (onnx.ModelProto) that must not become FP16.
 
     They read or write a tensor that exceeds FP16, read a constant that would become 0, are not defined for FP16, or belong
@@ -99,7 +99,7 @@ def float32_nodes(model: onnx.ModelProto, ranges: Mapping[str, tuple[float, floa
         if graph.node[index].op_type not in _SQUARES:
             makers = [made_by[name] for name in graph.node[index].input if name in made_by]
             pending += [maker for maker in makers if graph.node[maker].op_type in (*_MEANS, *_SQUARES)]
-    return sorted(index for index in found if graph.node[index].op_type != "Constant")
+    return {index for index in found if graph.node[index].op_type != "Constant"}
 
 
 def _stored(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
@@ -134,7 +134,7 @@ def _vanishes(values: np.ndarray) -> bool:
     )
 
 
-def _keep_float32(graph: onnx.GraphProto, model: onnx.ModelProto, kept: list[int]) -> None:
+def _keep_float32(graph: onnx.GraphProto, model: onnx.ModelProto, kept: set[int]) -> None:
     """Let the nodes at these positions of the float32 model compute in float32 in its FP16 form, in place.
 
     graph: the FP16 form, whose first node is a cast that the model does not have.
@@ -153,12 +153,12 @@ def _keep_float32(graph: onnx.GraphProto, model: onnx.ModelProto, kept: list[int
             nodes.append(node)
             continue
         for position, name in enumerate(node.input):
-            if name in stored and name not in widened:
+            if name not in widened and (name in stored or name in floats):
                 widened[name] = f"{name}_float32"
-                graph.initializer.append(numpy_helper.from_array(stored[name], widened[name]))
-            elif name in floats and name not in widened:
-                widened[name] = f"{name}_float32"
-                nodes.append(helper.make_node("Cast", [name], [widened[name]], to=TensorProto.FLOAT))
+                if name in stored:
+                    graph.initializer.append(numpy_helper.from_array(stored[name], widened[name]))
+                else:
+                    nodes.append(helper.make_node("Cast", [name], [widened[name]], to=TensorProto.FLOAT))
             node.input[position] = widened.get(name, name)
         del node.attribute[:]
         node.attribute.extend(model.graph.node[index - 1].attribute)

@@ -90,16 +90,14 @@ def widen(model: onnx.ModelProto) -> onnx.ModelProto:
     nodes: list[onnx.NodeProto] = []
     rounded: set[str] = set()
     for node in graph.node:
-        if node.op_type not in _EXACT:
-            for index, name in enumerate(node.input):
-                if name in unrounded:
-                    node.input[index] = f"{name}_rounded"
-                    if name not in rounded:
-                        rounded.add(name)
-                        nodes.append(helper.make_node("Cast", [name], [f"{name}_half"], to=TensorProto.FLOAT16))
-                        nodes.append(
-                            helper.make_node("Cast", [f"{name}_half"], [f"{name}_rounded"], to=TensorProto.FLOAT)
-                        )
+        reads = unrounded.intersection(node.input) if node.op_type not in _EXACT else set()
+        for name in sorted(reads - rounded):
+            nodes.append(helper.make_node("Cast", [name], [f"{name}_half"], to=TensorProto.FLOAT16))
+            nodes.append(helper.make_node("Cast", [f"{name}_half"], [f"{name}_rounded"], to=TensorProto.FLOAT))
+        rounded |= reads
+        for index, name in enumerate(node.input):
+            if name in reads:
+                node.input[index] = f"{name}_rounded"
         if node.op_type == "Cast" and node.attribute[0].i in (TensorProto.FLOAT, TensorProto.FLOAT16):
             node.op_type = "Identity"
             del node.attribute[:]

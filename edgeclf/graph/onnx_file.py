@@ -24,43 +24,59 @@ if TYPE_CHECKING:
     import onnxruntime
     import torch
 
-INPUT = "image"
+INPUT, OUTPUT = "image", "logits"
 
 
 def write_onnx(network: torch.nn.Module, spec: Preprocessing, path: str | Path, metadata: dict[str, str]) -> None:
     """Write a network that takes float32 [N, height, width, 3] as ONNX, with the opset that every target reads."""
+    import torch
+
+    try:
+        model = export_torch(network, (1, spec.height, spec.width, 3), INPUT, OUTPUT)
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"this backbone cannot be written as ONNX with opset {OPSET}, the newest that every target reads "
+            f"({str(error).splitlines()[0]}); choose another --backbone"
+        ) from None
+    _give_each_its_own(model.graph)
+    save_model(model, path, metadata)
+
+
+def export_torch(module: torch.nn.Module, shape: tuple[int, ...], source: str, result: str) -> onnx.ModelProto:
+    """Return a torch module as onnx.ModelProto of opset OPSET, with any number of images; torch's errors are passed on.
+
+    shape: of the float32 input.  source, result: names of the input and of the output.
+    """
     import onnx
     import torch
 
-    with warnings.catch_warnings(), _attention_for_old_opsets(), contextlib.redirect_stdout(io.StringIO()):
+    with (
+        tempfile.TemporaryDirectory(prefix="edgeclf.") as folder,
+        warnings.catch_warnings(),
+        _attention_for_old_opsets(),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
         # torch announces the end of this exporter; the other one writes opset 18, whatever is requested.
         warnings.simplefilter("ignore")
-        try:
-            torch.onnx.export(
-                network,
-                (torch.zeros(1, spec.height, spec.width, 3),),
-                str(path),
-                input_names=["image"],
-                output_names=["logits"],
-                dynamic_axes={"image": {0: "N"}, "logits": {0: "N"}},
-                opset_version=OPSET,
-                dynamo=False,
-            )
-        except (torch.onnx.errors.OnnxExporterError, RuntimeError, TypeError, ValueError) as error:
-            raise ModelError(
-                f"this backbone cannot be written as ONNX with opset {OPSET}, the newest that every target reads "
-                f"({str(error).splitlines()[0]}); choose another --backbone"
-            ) from None
-    model = onnx.load(path)
-    _give_each_its_own(model.graph)
-    save_model(model, path, metadata)
+        path = Path(folder, "model.onnx")
+        torch.onnx.export(
+            module,
+            (torch.zeros(shape),),
+            str(path),
+            input_names=[source],
+            output_names=[result],
+            dynamic_axes={source: {0: "N"}, result: {0: "N"}},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+        return onnx.load(path)
 
 
 @contextlib.contextmanager
 def _attention_for_old_opsets() -> Iterator[None]:
     """Let torch write fused attention with an opset older than 14: it uses only operators that opset 13 has too."""
     import torch
-    from torch.onnx._internal.torchscript_exporter import symbolic_opset14
+    from torch.onnx import symbolic_opset14
 
     name = "aten::scaled_dot_product_attention"
     torch.onnx.register_custom_op_symbolic(name, symbolic_opset14.scaled_dot_product_attention, OPSET)

@@ -218,3 +218,14 @@ def split_facts(dataset: Dataset) -> dict[str, Any] | None:
     facts = asdict(dataset.divided_by)
     # Written as before there was a choice, so that such records stay equal.
     return {key: value for key, value in facts.items() if (key, value) not in (("method", "exact"), ("group_by", None))}
+
+
+def data_facts(dataset: Dataset, folder: Path) -> dict[str, Any]:
+    """Write a data set's split into a run's folder, and return what run.json says of the data."""
+    return {
+        "name": Path(os.path.abspath(dataset.name)).name,
+        "root": os.path.abspath(dataset.root),
+        "split": split_facts(dataset),
+        "split_sha256": write_split(folder, dataset),
+        "images": dataset.counts(),
+    }

@@ -35,7 +35,7 @@ from ..errors import OptionError
 from ..options import EPOCHS, TrainOptions, merged
 from ..progress import say
 from .features import extract_features
-from .runs import METRICS_FILE, RUN_FILE, WEIGHTS_FILE, split_facts, write_split
+from .runs import METRICS_FILE, RUN_FILE, WEIGHTS_FILE, data_facts
 
 if TYPE_CHECKING:
     from .backbones import ImageClassifier
@@ -125,17 +125,6 @@ def train(
         _write_metrics(work / METRICS_FILE, rows)
     last = {name: value for name, value in rows[-1].items() if name != "epoch"}
     return TrainReport(str(output), dataset.labels, dataset.counts(), len(rows), last, found)
-
-
-def data_facts(dataset: Dataset, folder: Path) -> dict[str, Any]:
-    """Write a data set's split into a run's folder, and return what run.json says of the data."""
-    return {
-        "name": Path(os.path.abspath(dataset.name)).name,
-        "root": os.path.abspath(dataset.root),
-        "split": split_facts(dataset),
-        "split_sha256": write_split(folder, dataset),
-        "images": dataset.counts(),
-    }
 
 
 def versions(libraries: Sequence[str] = _VERSIONED) -> dict[str, str]:

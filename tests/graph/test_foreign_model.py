@@ -3,10 +3,12 @@
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeclf.errors import ModelError
 from edgeclf.graph.foreign_model import ImageShape, image_input, infer_original, layout_of, make_core
+from edgeclf.graph.foreign_torch import export_module
 from edgeclf.graph.inference import infer_graph
 from tests.support.foreign import LABELS, SIZE, color_model, one_node
 
@@ -187,3 +189,18 @@ def test_inputs_that_are_no_images_are_refused(kind, shape, said):
 )
 def test_a_shape_tells_its_layout_if_it_can(dims, layout):
     assert layout_of(dims) == layout
+
+
+class Attention(torch.nn.Module):
+    """Attention among the pixels of an image, by torch's fused operator."""
+
+    def forward(self, images):
+        tokens = images.flatten(2).transpose(1, 2)
+        return torch.nn.functional.scaled_dot_product_attention(tokens, tokens, tokens).mean(1)
+
+
+def test_a_module_with_fused_attention_is_exported():
+    model = export_module(Attention(), (1, 3, 4, 4), "Attention")
+    image = np.random.default_rng(0).normal(size=(1, 3, 4, 4)).astype(np.float32)
+    expected = Attention()(torch.from_numpy(image)).numpy()
+    assert np.abs(infer_original(model, 3, [image]) - expected).max() < 1e-5

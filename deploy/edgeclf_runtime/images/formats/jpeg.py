@@ -17,6 +17,8 @@ _FRAMES = frozenset((0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB,
 _PROGRESSIVE, _ARITHMETIC, _LOSSLESS = frozenset((0xC2, 0xCA)), frozenset((0xC9, 0xCA)), 0xC3
 # Tables, and the two segments that tell libjpeg the color space: JFIF's APP0 and Adobe's APP14.
 _KEPT = frozenset((0xC4, 0xCC, 0xDB, 0xDD, 0xE0, 0xEE))
+# What the two kinds of APP1 segments begin with.
+_EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 
 # 4000 segments can hold 256 MB of profiles and thumbnails.
 _MAX_SEGMENTS = 4096
@@ -47,7 +49,7 @@ class Stream:
     """A JPEG stream up to the end of its first picture.
 
     width, height   from its frame header
-    orientation     from EXIF, 1 if there is none
+    orientation     from EXIF or XMP, 1 if there is none
     ns              roughly how long its scans take
     """
 
@@ -77,9 +79,10 @@ class Stream:
     def _read_header(self) -> "Tuple[_Frame, int, int]":
         """Read everything before the first scan; return the frame and the start and end of the scan's header."""
         frame: Optional[_Frame] = None
-        found_exif = False
+        metadata: Dict[bytes, bytes] = {}
         for marker, start, at in _segments(self._data):
             if marker == _SOS and frame is not None:
+                self.orientation = exif.orientation(metadata.get(_EXIF), metadata.get(_XMP))
                 return frame, start, at
             if marker in _FRAMES and frame is not None:
                 raise ValueError("a JPEG with two sizes in its header")
@@ -87,8 +90,9 @@ class Stream:
                 frame = _Frame(marker, self._data[start + 4 : at])
             if marker in _FRAMES or marker in _KEPT:
                 self._parts.append(self._view[start:at])
-            if marker == _APP1 and not found_exif and self._data[start + 4 : start + 10] == b"Exif\0\0":
-                self.orientation, found_exif = exif.orientation(self._data[start + 10 : at]), True
+            for kind in (_EXIF, _XMP) if marker == _APP1 else ():
+                if self._data.startswith(kind, start + 4):
+                    metadata.setdefault(kind, self._data[start + 4 + len(kind) : at])
         raise ValueError("a JPEG without a size in its header" if frame is None else "a JPEG without a picture")
 
     def _read_scans(self, frame: "_Frame", start: Optional[int], at: int) -> None:

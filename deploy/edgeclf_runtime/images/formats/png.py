@@ -9,7 +9,7 @@ import struct
 import zlib
 from typing import Dict, Iterator, List, Optional, Tuple
 
-from . import exif
+from . import png_text
 from .picture import Picture, check_packing
 
 Span = Tuple[int, int]
@@ -55,7 +55,7 @@ def _chosen_chunks(data: bytes) -> Tuple[List[Span], List[Span], int, Optional[i
     """Return the needed chunks before the pixels, the pixels' chunks, the orientation, and sBIT's bits."""
     heads: Dict[bytes, Tuple[int, int]] = {}
     pixels: List[Tuple[int, int]] = []
-    turned: Optional[int] = None
+    metadata = png_text.Metadata()
     bits: Optional[int] = None
     last = b""
     for kind, start, end in _chunks(data):
@@ -69,14 +69,14 @@ def _chosen_chunks(data: bytes) -> Tuple[List[Span], List[Span], int, Optional[i
             if pixels:
                 raise ValueError("a PNG whose {} comes after its pixels".format(kind.decode()))
             heads[kind] = start, end
-        elif kind == b"eXIf" and turned is None:
-            turned = exif.orientation(data[start:end])
+        elif kind in png_text.KINDS:
+            metadata.add(kind, data[start:end])
         elif kind == b"sBIT" and not pixels:
             bits = _significant_bits(data[start:end], data[25])
         elif not kind[0] & 32 and kind not in _CRITICAL:
             raise ValueError("a PNG with the unknown critical chunk {!r}".format(kind.decode("latin-1")))
         last = kind
-    return list(heads.values()), pixels, 1 if turned is None else turned, bits
+    return list(heads.values()), pixels, metadata.orientation(), bits
 
 
 def _significant_bits(body: bytes, color: int) -> Optional[int]:

@@ -6,14 +6,15 @@ and this parser cannot read it differently.  Every strip and tile must be comple
 
 import struct
 import zlib
-from typing import Dict, FrozenSet, Mapping, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, Iterator, Mapping, Optional, Sequence, Tuple
 
-from . import jpeg
-from .picture import Picture, check_packing
+from . import exif, jpeg
+from .picture import Picture, UnsupportedError, check_packing
 
 _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _STRIPS, _ORIENTATION, _SAMPLES, _ROWS, _STRIP_BYTES, _PLANES = 273, 274, 277, 278, 279, 284
 _TILE_WIDTH, _TILE_LENGTH, _TILES, _TILE_BYTES, _SUBSAMPLING = 322, 323, 324, 325, 530
+_EXTRA, _SAMPLE_FORMAT, _XMP = 338, 339, 700
 _STRIP_TAGS, _TILE_TAGS = frozenset((_STRIPS, _ROWS, _STRIP_BYTES)), frozenset((_TILES, _TILE_BYTES))
 
 _MAX_PIECES = 1 << 16
@@ -43,18 +44,20 @@ _TAGS = {
     _TILES: (_WHOLE, _MAX_PIECES),
     _TILE_BYTES: (_WHOLE, _MAX_PIECES),
     332: (_WHOLE, 1),  # InkSet
-    338: (_WHOLE, 4),  # ExtraSamples
-    339: (_WHOLE, 4),  # SampleFormat
+    _EXTRA: (_WHOLE, 4),
+    _SAMPLE_FORMAT: (_WHOLE, 4),
     347: (_BYTES, 1 << 16),  # JPEGTables
     529: (_RATIONAL, 3),  # YCbCrCoefficients
     _SUBSAMPLING: (_WHOLE, 2),
     531: (_WHOLE, 1),  # YCbCrPositioning
     532: (_RATIONAL, 6),  # ReferenceBlackWhite
 }
-_SAMPLE_FORMAT = 339
 # MaxSampleValue and SMaxSampleValue, which no decoder needs: 4095 means that 12 of 16 bits are used.
 _LARGEST = (281, 341)
-_NONE, _JPEG, _DEFLATE, _YCBCR, _CIELAB, _SEPARATE = 1, 7, (8, 32946), 6, 8, 2
+_NONE, _JPEG, _DEFLATE, _SEPARATE, _PREMULTIPLIED = 1, 7, (8, 32946), 2, 1
+# White is 0 or the largest value, RGB, palette, CMYK, YCbCr; what decoders read alike.
+_YCBCR, _PALETTE, _PHOTOMETRICS = 6, 3, (0, 1, 2, 3, 5, 6)
+_UNSIGNED, _UNDEFINED = 1, 4
 # 2 to 4 are CCITT's, 5 is LZW, 32773 PackBits.  Old-style JPEG and what OpenCV is built without are left out.
 _COMPRESSIONS = (_NONE, 2, 3, 4, 5, _JPEG, 32773) + _DEFLATE
 
@@ -75,30 +78,54 @@ def read(data: bytes) -> Picture:
     tags = {tag: _values(data, order, entry) for tag, entry in entries.items()}
     if _WIDTH not in tags or _LENGTH not in tags:
         raise ValueError("a TIFF without a size in its first directory")
-    turned = tags[_ORIENTATION][0] if _ORIENTATION in tags else 1
+    turned = tags[_ORIENTATION][0] if _ORIENTATION in tags else exif.orientation(None, _xmp(data, order))
     pieces = _Pieces(tags)
 
     def content() -> bytes:
         pieces.check(data)
-        kept = sorted(entries.keys() - pieces.unused - {_ORIENTATION})
+        if _EXTRA in entries:
+            # Otherwise libtiff multiplies the colors by the transparency.
+            entries[_EXTRA] = struct.pack(order + "HHIHH", _EXTRA, 3, 1, _PREMULTIPLIED, 0)
+        kept = sorted(entries.keys() - pieces.unused - {_ORIENTATION, _SAMPLE_FORMAT})
         return _with_directory(data, order, [entries[tag] for tag in kept])
 
     deep = tags.get(_BITS, (1,))[0] == 16
     return Picture(
-        tags[_WIDTH][0], tags[_LENGTH][0], content, turned, deep, deep and _as_stored(tags), _bits(data, order)
+        tags[_WIDTH][0],
+        tags[_LENGTH][0],
+        content,
+        turned,
+        deep,
+        deep and _as_stored(tags),
+        _bits(data, order),
+        premultiplied=tags.get(_EXTRA, (0,))[0] == _PREMULTIPLIED,
     )
+
+
+def _directory(data: bytes, order: str) -> Iterator[Tuple[int, int, int, int]]:
+    """Yield each entry's tag, type, number of values, and position."""
+    (at,) = struct.unpack_from(order + "I", data, 4)
+    (count,) = struct.unpack_from(order + "H", data, at)
+    for start in range(at + 2, at + 2 + 12 * count, 12):
+        tag, kind, values = struct.unpack_from(order + "HHI4x", data, start)
+        yield tag, kind, values, start
 
 
 def _entries(data: bytes, order: str) -> Dict[int, bytes]:
     """Return the first entry of each tag that a picture needs."""
-    (at,) = struct.unpack_from(order + "I", data, 4)
-    (count,) = struct.unpack_from(order + "H", data, at)
     entries: Dict[int, bytes] = {}
-    for start in range(at + 2, at + 2 + 12 * count, 12):
-        (tag,) = struct.unpack_from(order + "H10x", data, start)
+    for tag, _, _, start in _directory(data, order):
         if tag in _TAGS:
             entries.setdefault(tag, data[start : start + 12])
     return entries
+
+
+def _xmp(data: bytes, order: str) -> bytes:
+    for tag, kind, length, start in _directory(data, order):
+        if tag == _XMP and kind in _BYTES:
+            (at,) = struct.unpack_from(order + "I", data, start + 8)
+            return data[at : at + length]
+    return b""
 
 
 def _as_stored(tags: _Tags) -> bool:
@@ -109,10 +136,7 @@ def _as_stored(tags: _Tags) -> bool:
 
 def _bits(data: bytes, order: str) -> Optional[int]:
     """Return how many bits the samples use if the file's largest value says so (it is 2 ** bits - 1), else None."""
-    (at,) = struct.unpack_from(order + "I", data, 4)
-    (count,) = struct.unpack_from(order + "H", data, at)
-    for start in range(at + 2, at + 2 + 12 * count, 12):
-        tag, kind, values = struct.unpack_from(order + "HHI", data, start)
+    for tag, kind, values, start in _directory(data, order):
         if tag in _LARGEST and kind in _SHORT and 1 <= values <= 4:
             offset = start + 8 if values <= 2 else struct.unpack_from(order + "I", data, start + 8)[0]
             if offset + 2 * values <= len(data):
@@ -151,6 +175,8 @@ class _Pieces:
         self._width, self._height = first(_WIDTH), first(_LENGTH)
         self._bits, self._samples = first(_BITS, 1), first(_SAMPLES, 1)
         self._compression, self._photometric = first(_COMPRESSION, 1), first(_PHOTOMETRIC)
+        self._formats = set(tags.get(_SAMPLE_FORMAT, (_UNSIGNED,)))
+        self._premultiplied = first(_EXTRA, 0) == _PREMULTIPLIED
         self._planes = self._samples if first(_PLANES, 1) == _SEPARATE else 1
         self._subsampling = (tags.get(_SUBSAMPLING, ()) + (2, 2))[:2]
         self.tiled = _TILE_WIDTH in tags or _TILE_LENGTH in tags
@@ -164,18 +190,17 @@ class _Pieces:
             self.unused = _TILE_TAGS
 
     def check(self, data: bytes) -> None:
-        """Raise ValueError for unsupported kinds, and for pieces that are too large, too many, missing or cut off."""
+        """Raise UnsupportedError for unsupported kinds, and ValueError for pieces that are too large, too many, missing or cut off."""
         if self._compression not in _COMPRESSIONS:
-            raise ValueError("a TIFF of compression {}, which is not supported".format(self._compression))
+            raise UnsupportedError("a TIFF of compression {}; save it without compression".format(self._compression))
         if not 1 <= self._samples <= 4 or self._bits not in (1, 4, 8, 16):
-            raise ValueError(
-                "a TIFF of {} samples of {} bits; 1 to 4 of 1, 4, 8 or 16 bits were expected".format(
+            raise UnsupportedError(
+                "a TIFF of {} samples of {} bits; 1 to 4 of 1, 4, 8 or 16 bits were expected, convert it".format(
                     self._samples, self._bits
                 )
             )
-        # CIELAB takes twice as long.
-        unpacked = self._width * self._height * self._samples * self._bits // 8
-        check_packing(unpacked * 2 if self._photometric == _CIELAB else unpacked, len(data))
+        self._check_colors()
+        check_packing(self._width * self._height * self._samples * self._bits // 8, len(data))
         count = self._count()
         if len(self._offsets) < count or len(self._bytes) < count:
             raise ValueError("a TIFF without all of its {} strips or tiles".format(count))
@@ -191,6 +216,21 @@ class _Pieces:
             else:
                 self._check_length(memoryview(data)[start : start + length], number)
         jpeg.check_time(ns, len(data))
+
+    def _check_colors(self) -> None:
+        """Raise UnsupportedError for colors that OpenCV reads differently from other programs, or not at all."""
+        if self._photometric not in _PHOTOMETRICS:
+            raise UnsupportedError("a TIFF of color space {}; save it as gray or RGB".format(self._photometric))
+        if self._formats - {_UNSIGNED, _UNDEFINED}:
+            raise UnsupportedError("a TIFF of signed or floating-point samples; save it with 8 unsigned bits")
+        if self._bits == 16 and self._planes > 1:
+            raise UnsupportedError(
+                "a TIFF of 16 bits whose colors are in separate planes; save it with 8, or interleaved"
+            )
+        if self._premultiplied and (self._samples, self._bits) != (4, 8):
+            raise UnsupportedError("a TIFF of gray or 16 bits multiplied by its opacity; save it without transparency")
+        if self._bits == 4 and self._photometric != _PALETTE:
+            raise UnsupportedError("a TIFF of 4 bits per sample without a palette; save it with 8")
 
     def _count(self) -> int:
         if self._across < 1 or self._down < 1 or min(self._subsampling) < 1:

@@ -30,7 +30,8 @@ def read(data: bytes) -> Picture:
         canvas = _uint24(data, at + 4) + 1, _uint24(data, at + 7) + 1
         if size != canvas:
             raise ValueError("a WebP of {} x {} pixels whose (first) picture is {} x {}".format(*(canvas + size)))
-    turned = exif.orientation(data[slice(*chunks[b"EXIF"])]) if b"EXIF" in chunks else 1
+    metadata = (data[slice(*chunks[kind])] if kind in chunks else None for kind in (b"EXIF", b"XMP "))
+    turned = exif.orientation(*metadata)
     return Picture(size[0], size[1], lambda: _still(kind, data[start:end]), turned)
 
 

@@ -139,6 +139,7 @@ def prepare(source: Path) -> onnx.ModelProto:
         quant_pre_process(copy, output, skip_symbolic_shape=True, skip_optimization=True)
         prepared = onnx.load(output)
     _fold_constants(prepared)
+    _drop_whole_slices(prepared.graph)
     return prepared
 
 
@@ -180,6 +181,42 @@ def _fold_constants(model: onnx.ModelProto) -> None:
             if name in wanted:
                 node.output[position] = f"{name}_folded"
     drop_unused(graph)
+
+
+def _drop_whole_slices(graph: onnx.GraphProto) -> None:
+    """Remove each Slice that takes all of its input, as in GhostNet, in place.
+
+    OpenVINO 2026.4 crashes on Concat, Q/DQ, such a Slice, Q/DQ.
+    """
+    from onnx import numpy_helper
+
+    shapes = {
+        value.name: [size.dim_value for size in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.value_info)
+    }
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    outputs = {output.name for output in graph.output}
+    same: dict[str, str] = {}
+    for node in list(graph.node):
+        node.input[:] = [same.get(name, name) for name in node.input]
+        if node.op_type == "Slice" and node.output[0] not in outputs and _takes_all(node, shapes, stored):
+            same[node.output[0]] = node.input[0]
+            graph.node.remove(node)
+    if same:
+        drop_unused(graph)
+
+
+def _takes_all(node: onnx.NodeProto, shapes: dict[str, list[int]], stored: dict[str, np.ndarray]) -> bool:
+    """Whether a Slice is known to take everything."""
+    names = node.input[1:]
+    if len(names) < 3 or not stored.keys() >= {name for name in names if name}:
+        return False
+    starts, ends, axes = (stored[name] for name in names[:3])
+    steps = stored[names[3]] if len(names) > 3 and names[3] else np.ones_like(starts)
+    shape = shapes.get(node.input[0], [])
+    # A size of 0 is not known.
+    sizes = [shape[axis] if axis < len(shape) else 0 for axis in axes]
+    return bool(all(sizes) and not starts.any() and (ends >= sizes).all() and (steps == 1).all())
 
 
 def probing_session(model: onnx.ModelProto, names: Sequence[str]) -> onnxruntime.InferenceSession:

@@ -1,11 +1,11 @@
-"""How right are FP32 and INT8 on solar cells, over several divisions of the data?
+"""Accuracy of FP32 and INT8 on solar cells, over several splits of the data.
 
     python3 benchmarks/solar_cells.py --seeds 0 1 2 3 4
 
-Method: for each seed the 2,624 ELPV cells are divided anew (75/25, stratified by class and cell type), a head is
-trained on the frozen EfficientNet-Lite0 at 256 x 256, exported and quantised as in the demo, and both files are
+Method: for each seed the 2,624 ELPV cells are split again (75/25, stratified by class and cell type), a head is
+trained on the frozen EfficientNet-Lite0 at 256 x 256, exported and quantized as in the demo, and both files are
 evaluated on the same test images.  One accuracy on 655 images has a standard error of 1.4 points, so a single
-division says little; the mean over divisions says more.
+split says little; the mean over splits says more.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def _run() -> dict:
         output = Path(folder, "demo")
         start = time.monotonic()
         process = subprocess.Popen(
-            [sys.executable, "-m", "edgeclf.cli", "demo", "--output", str(output)], stdout=subprocess.DEVNULL
+            [sys.executable, "-m", "edgeclf", "demo", "--output", str(output)], stdout=subprocess.DEVNULL
         )
         _, status, usage = os.wait4(process.pid, 0)
         if status:

@@ -22,7 +22,7 @@ from edgeclf import cli
 from edgeclf.targets import FLAVORS, TARGETS
 from edgeclf_runtime.commands.parser import make_parser
 
-PROGRAM = [sys.executable, "-m", "edgeclf.cli"]
+PROGRAM = [sys.executable, "-m", "edgeclf"]
 COMMANDS = sorted(typer.main.get_command(cli.app).commands)
 QUICK = ["--backbone", "mobilenetv3_small_050", "--weights", "none", "--image-size", "64", "--epochs", "1"]
 

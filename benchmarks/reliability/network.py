@@ -138,7 +138,7 @@ def host(arguments: argparse.Namespace) -> list[Task]:
         "bundle": ["bundle", run, "--output", "it.edge"],
         "build": ["build", bundle],
     }
-    python = [sys.executable, "-m", "edgeclf.cli"]
+    python = [sys.executable, "-m", "edgeclf"]
     statuses: dict[str, tuple[int, ...]] = {"build": (0, 1)}
     tasks = [Task("host", name, [*python, *line], statuses.get(name, (0,))) for name, line in commands.items()]
     # It writes into its run.

@@ -27,7 +27,7 @@ from tests.support.pages import ROOT, blocks, command_lines, guides
 CAMERA = re.compile(r"csi://0|/dev/video0|rtsp://[^\s\"]+")
 # Commands that are tested somewhere else, or are other programs'.
 ELSEWHERE = {
-    r"edgeclf demo": "tests/test_demonstration.py",
+    r"edgeclf demo": "tests/deployment/test_demonstration.py",
     r"python3 -m pip|git clone|mkdocs|scp|python3 -m venv": "another program",
     r"sudo python3 \S+ install-service": "tests/runtime/commands, and the parsers in test_package.py",
     r"python3 (-m pytest )?examples/": "test_examples.py",
@@ -90,7 +90,7 @@ def runnable(line, broker):
     words = shlex.split(line)
     if words[0] == "edgeclf":
         outputs = ("train", "evaluate", "export", "import", "calibrate", "quantize", "bundle", "make")
-        return [sys.executable, "-m", "edgeclf.cli", *words[1:], *(["--overwrite"] if words[1] in outputs else [])]
+        return [sys.executable, "-m", "edgeclf", *words[1:], *(["--overwrite"] if words[1] in outputs else [])]
     assert words[0] == "python3", line
     return [sys.executable, *words[1:], *(["--frames", "5"] if words[2] == "run" else [])]
 

@@ -91,7 +91,7 @@ def test_every_command_sends_nothing(digits, run, own_run, bundle, tmp_path):
     assert set(edgeclf.__all__) >= set(commands) - {"help"}
     with ThreadPoolExecutor(2) as pool:
         running = {
-            name: pool.submit(observe_host, ["-m", "edgeclf.cli", *command], tmp_path / name)
+            name: pool.submit(observe_host, ["-m", "edgeclf", *command], tmp_path / name)
             for name, command in commands.items()
         }
     for name, seen in running.items():

@@ -12,8 +12,8 @@ FOLDERS = {"edgeclf": ROOT / "edgeclf", "edgeclf_runtime": ROOT / "deploy" / "ed
 # From the top down: a name imports those after it, and itself; a package's own root imports nothing but lazily.
 LAYERS = {
     "edgeclf": (
+        "__main__",
         "cli",
-        "demonstration",
         "deployment",
         "quantization",
         "calibration",

@@ -21,19 +21,19 @@ from edgeclf_runtime.device.process_secrets import child_environment
 from edgeclf_runtime.files.outputs import claim_output, new_folder
 from edgeclf_runtime.images.read import read_image
 
-from .data.datasets import Dataset, load_dataset
-from .data.integrity import check
-from .deployment.bundling import bundle
-from .deployment.make import Steps
-from .errors import BackendError, GateError, OutputError
-from .evaluation.evaluate import evaluate
-from .evaluation.export import export
-from .evaluation.plots import plot_confusion, plot_latency
-from .options import QuantizeOptions
-from .progress import say, track
-from .quantization.quantize import quantize
-from .targets import FLAVORS, model_file
-from .training.train import TrainOptions, train
+from ..data.datasets import Dataset, load_dataset
+from ..data.integrity import check
+from ..errors import BackendError, GateError, OutputError
+from ..evaluation.evaluate import evaluate
+from ..evaluation.export import export
+from ..evaluation.plots import plot_confusion, plot_latency
+from ..options import QuantizeOptions
+from ..progress import say, track
+from ..quantization.quantize import quantize
+from ..targets import FLAVORS, model_file
+from ..training.train import TrainOptions, train
+from .bundling import bundle
+from .make import Steps
 
 SUMMARY_FILE = "summary.json"
 IMAGE_SIZE = 256

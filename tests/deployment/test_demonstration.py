@@ -10,7 +10,7 @@ import pytest
 from tests.product.test_network import ALLOWED, observe_host
 from tests.support import netns
 
-DEMO = ["-m", "edgeclf.cli", "demo"]
+DEMO = ["-m", "edgeclf", "demo"]
 
 
 @pytest.fixture(scope="module")

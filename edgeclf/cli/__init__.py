@@ -1,4 +1,4 @@
-"""The command line of the host: ``edgeclf``, or ``python -m edgeclf.cli``."""
+"""The command line of the host: ``edgeclf``, or ``python -m edgeclf``."""
 
 from .commands import app
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from edgeclf_runtime.trt.engine_spec import EngineOptions
 
 T = TypeVar("T")
+Three = tuple[float, float, float]
+"""A value for each of three channels."""
 FINETUNE = ("head", "full")
 EPOCHS = {"head": 12, "full": 8}
 """Passes over the training images if none are given; full begins with those of the head."""
@@ -163,6 +165,17 @@ class TrainOptions:
         path=True,
     )
     download: bool = option(False, "Download ImageNet weights that are not on this machine from the Hugging Face hub.")
+    mean: str | None = option(
+        None,
+        "Mean that the weights were trained with, for pixels from 0 to 1: one number, three (R,G,B), or imagenet.",
+        shown="the backbone's, from timm",
+    )
+    std: str | None = option(
+        None, "Standard deviation that belongs to --mean, in the same form.", shown="the backbone's, from timm"
+    )
+    keep_head: bool = option(
+        False, "Start with the head of the file in --weights; it must have as many outputs as DATA has labels."
+    )
     finetune: str = option(
         "head", "head: train on features of the frozen backbone; full: train every layer.", choices=FINETUNE
     )
@@ -205,7 +218,23 @@ class TrainOptions:
             raise OptionError(f"learning-rate is {self.learning_rate}; more than 0 and less than 1 was expected")
         if self.finetune == "full" and self.batch_size < 2:
             raise OptionError("batch-size is 1; full needs 2 or more, for its batch norm")
-        self.split  # noqa: B018 - refuses a wrong share
+        if self.keep_head and self.weights == "none":
+            raise OptionError("keep-head needs a file with a head, but weights is none: add --weights FILE")
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            if value is not None:  # Python may give numbers; a run records text
+                object.__setattr__(self, name, str(value).strip("()[]").replace(" ", ""))
+        self.split, self.normalization  # noqa: B018 - refuse a wrong share, mean or std
+
+    @property
+    def normalization(self) -> tuple[Three, Three] | None:
+        """The mean and standard deviation that the weights were trained with, R,G,B; None for the backbone's own."""
+        if self.mean is None and self.std is None:
+            return None
+        for name, other in (("mean", "std"), ("std", "mean")):
+            if getattr(self, name) is None:
+                raise OptionError(f"{other} was given without {name}; give both, --mean and --std")
+        return _unit_values("mean", self.mean), _unit_values("std", self.std)
 
     @property
     def passes(self) -> int:
@@ -289,7 +318,7 @@ class ImportOptions:
             raise OptionError(f"size is {self.size!r}; SIDE or HEIGHTxWIDTH, each 8 to 4096 pixels, was expected")
         return int(sides[0]), int(sides[-1])
 
-    def channels(self, name: str) -> tuple[float, float, float] | None:
+    def channels(self, name: str) -> Three | None:
         """Return the three values of ``mean`` or ``std``, in the order of ``color``."""
         value = getattr(self, name)
         if value is None:
@@ -301,17 +330,33 @@ class ImportOptions:
         return channel_values(name, value)
 
 
-def channel_values(name: str, value: str) -> tuple[float, float, float]:
+def channel_values(name: str, value: object) -> Three:
     """Return the three values that a mean or standard deviation in text stands for; OptionError for anything else."""
+    parts = str(value).strip("()[]").split(",")
     try:
-        numbers = [float(part) for part in str(value).split(",")]
+        numbers = [float(part) for part in parts]
     except ValueError:
-        numbers = []
-    first, *rest = numbers or [float("nan")]
-    three = (first, *rest) if rest else (first, first, first)
-    if len(three) != 3 or not all(abs(number) < 1e6 and (name != "std" or number > 1e-6) for number in three):
-        raise OptionError(f"{name} is {value!r}; a number, three with commas between them, or imagenet was expected")
-    return three
+        raise OptionError(
+            f"{name} is {value!r}; a number, three with commas between them, or imagenet was expected"
+        ) from None
+    if len(numbers) not in (1, 3):
+        raise OptionError(f"{name} is {value!r}, {len(numbers)} numbers; one, or three with commas, was expected")
+    if not all(abs(number) < 1e6 for number in numbers):
+        raise OptionError(f"{name} is {value!r}; finite numbers were expected")
+    if name == "std" and min(numbers) <= 1e-6:
+        raise OptionError(f"std is {value!r}; numbers above 0 were expected, since pixels are divided by them")
+    first, second, third = numbers * (3 // len(numbers))
+    return first, second, third
+
+
+def _unit_values(name: str, value: object) -> Three:
+    """Return channel_values() for pixels from 0 to 1."""
+    values = IMAGENET[name] if value == "imagenet" else channel_values(name, value)
+    if not 0 <= min(values) <= max(values) <= 1:
+        divided = ",".join(f"{number / 255:.3g}" for number in values)
+        hint = f"; if it is for pixels from 0 to 255, divide it by 255: {divided}" if min(values) >= 0 else ""
+        raise OptionError(f"{name} is {value!r}; 0 to 1 was expected, since pixels are 0 to 1 here{hint}")
+    return values
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -124,7 +124,7 @@ class Run:
                 f"its model is {model_file('fp32')}, --name fp32"
             )
         from .backbones import create
-        from .weights import read_state_dict
+        from .checkpoint import read_state_dict
 
         network = create(self.facts["options"]["backbone"], len(self.labels))
         file = self.file(WEIGHTS_FILE)

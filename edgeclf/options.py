@@ -45,6 +45,10 @@ PIXEL_RANGES = ("0-1", "0-255", "-1..1")
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 """Of ImageNet's training images, RGB, values 0 to 1: the usual values of torchvision and timm."""
 
+SKIP_UNREADABLE = "Leave out images that cannot be decoded, instead of stopping."
+"""Help of every option skip-unreadable."""
+MOVED = "The run's images, if they are not where they were; they are recognized by their content."
+"""Help of every option data that finds a run's images."""
 SEED = "The same seed, data and versions give the same result."
 """Help of every option seed."""
 
@@ -199,7 +203,7 @@ class TrainOptions:
     val: float = 0.1
     """Share of the remaining images used for validation, if the data set has no split of its own."""
     group_by: str | None = option(None, GROUP_BY, metavar="FOLDERS|REGEX", shown="each image by itself")
-    skip_unreadable: bool = option(False, "Leave out images that cannot be decoded, instead of stopping.")
+    skip_unreadable: bool = option(False, SKIP_UNREADABLE)
 
     def __post_init__(self) -> None:
         for name, allowed in (("finetune", FINETUNE), ("resize", RESIZE_MODES), ("flips", FLIPS)):
@@ -289,7 +293,7 @@ class ImportOptions:
     config: str | None = option(None, "A timm model's config.json, to read what is not given.", path=True)
     tensor: str | None = option(None, "Output with a score for each label, if the file has several outputs.")
     seed: int = option(0, "Seed of the split of --data.")
-    skip_unreadable: bool = option(False, "Leave out images that cannot be decoded, instead of stopping.")
+    skip_unreadable: bool = option(False, SKIP_UNREADABLE)
     force: bool = option(False, "Keep the options even if --data shows that others are right.")
 
     def __post_init__(self) -> None:
@@ -371,11 +375,14 @@ class CalibrateOptions:
     )
     model: str | None = option(
         None,
-        "Run whose features (diverse) or logits (uncertain) rank the images.",
+        "Run whose split is used, and whose features (diverse) or logits (uncertain) rank the images.",
         metavar="RUN",
         path=True,
+        shown="DATA, if that is a run",
     )
-    seed: int = option(0, SEED)
+    data: str | None = option(None, MOVED, metavar="DATA", path=True, shown="where they were")
+    seed: int | None = option(None, SEED, shown="the run's, or 0")
+    skip_unreadable: bool = option(False, SKIP_UNREADABLE)
     force: bool = option(False, "Accept few images of a label, and images of a single color.")
 
     def __post_init__(self) -> None:
@@ -383,8 +390,6 @@ class CalibrateOptions:
             raise OptionError(f"there is no rule {self.rule!r}; choose from {', '.join(RULES)}")
         if self.size < 1:
             raise OptionError(f"size is {self.size}; 1 or more was expected (300 is usual)")
-        if self.rule == "uncertain" and self.model is None:
-            raise OptionError("the rule uncertain needs a model, whose certainty ranks the images: add --model RUN")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -413,6 +418,8 @@ class QuantizeOptions:
     max_drop: float = option(0.01, "Largest accuracy drop from FP32 that is accepted.")
     seed: int = option(0, SEED)
     baseline: bool = option(False, "Also measure torch's dynamic quantization, for comparison.")
+    data: str | None = option(None, MOVED, metavar="DATA", path=True, shown="where they were")
+    skip_unreadable: bool = option(False, SKIP_UNREADABLE)
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.flavors) - set(FLAVORS))
@@ -452,6 +459,8 @@ class BundleOptions:
     coverage: float | None = option(
         None, 'Label the least confident images "unknown" so that the given share of images keeps a label.'
     )
+    data: str | None = option(None, MOVED, metavar="DATA", path=True, shown="where they were")
+    skip_unreadable: bool = option(False, SKIP_UNREADABLE)
 
     def __post_init__(self) -> None:
         if not self.targets:
@@ -469,6 +478,8 @@ class MakeOptions(BundleOptions, QuantizeOptions, TrainOptions):
     # The targets decide.
     flavors: tuple[str, ...] = ()
     baseline: bool = False
+    # The data is given to train.
+    data: str | None = None
 
     def __post_init__(self) -> None:
         for kind in (TrainOptions, QuantizeOptions, BundleOptions):

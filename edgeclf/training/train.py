@@ -60,6 +60,8 @@ class TrainReport:
     """Metrics of the last epoch: loss, val_loss, val_accuracy, val_macro_f1."""
     warnings: tuple[str, ...]
     """Findings of the data check that did not stop training, and a warning about a frozen backbone without weights."""
+    unreadable: int = 0
+    """Images that were left out because they cannot be decoded."""
 
     def to_json(self) -> str:
         """The report as one JSON object."""
@@ -68,6 +70,7 @@ class TrainReport:
     def __str__(self) -> str:
         metrics = "  ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
         images = ", ".join(f"{count} {split}" for split, count in self.images.items())
+        images += f"; {self.unreadable} left out, which cannot be decoded" if self.unreadable else ""
         return f"{self.run}: {len(self.labels)} labels, {images}\nlast of {self.epochs} epochs: {metrics}"
 
 
@@ -117,7 +120,7 @@ def train(
             # A folder's name would mean nothing on another machine.
             "options": {**asdict(options), "backbone": network.backbone.pretrained_cfg["architecture"]},
             "weights": None if weights is None else weights.facts(),
-            "data": {**data_facts(dataset, work), "findings": found},
+            "data": {**data_facts(dataset, work), "findings": found, "unreadable": len(report.unreadable)},
             # JSON has no NaN.
             "metrics": {name: value if math.isfinite(value) else None for name, value in rows[-1].items()},
             "versions": versions(),
@@ -125,7 +128,9 @@ def train(
         (work / RUN_FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         _write_metrics(work / METRICS_FILE, rows)
     last = {name: value for name, value in rows[-1].items() if name != "epoch"}
-    return TrainReport(str(output), dataset.labels, dataset.counts(), len(rows), last, tuple(found))
+    return TrainReport(
+        str(output), dataset.labels, dataset.counts(), len(rows), last, tuple(found), len(report.unreadable)
+    )
 
 
 def _start(options: TrainOptions, dataset: Dataset, weights: Weights | None) -> tuple[ImageClassifier, Preprocessing]:

@@ -146,6 +146,7 @@ class CheckOptions:
     group_by: str | None = option(None, GROUP_BY, metavar="FOLDERS|REGEX", shown="each image by itself")
     image_size: int = option(224, "Side of the model's square input, in pixels.", at_least=1)
     resize: str = option("crop", "As for train.", choices=RESIZE_MODES)
+    skip_unreadable: bool = option(False, "Leave out images that cannot be decoded, and check the others.")
 
     def __post_init__(self) -> None:
         if self.resize not in RESIZE_MODES:

@@ -507,6 +507,18 @@ def test_check_is_exit_code_1_where_training_would_stop_and_its_json_says_why(co
 
 
 @pytest.mark.slow
+def test_commands_that_read_data_leave_out_what_is_unreadable_and_count_it(command, photos, run, tmp_path):
+    (photos / "3" / "bad.jpg").write_bytes(b"no image")
+    skipping = ("--skip-unreadable", "--json")
+    for arguments, counted in (
+        (("check", photos, *skipping), lambda facts: len(facts["findings"][0]["files"])),
+        (("evaluate", run, photos, "--split", "all", *skipping), lambda facts: facts["unreadable"]),
+        (("calibrate", photos, "--output", tmp_path / "set", *skipping), lambda facts: facts["unreadable"]),
+    ):
+        code, out, _ = command(*arguments)
+        assert (code, counted(json.loads(out))) == (0, 1)
+
+
 def test_skip_unreadable_goes_on_and_says_what_it_left_out(command, photos, tmp_path):
     (photos / "3" / "bad.jpg").write_text("This is no photograph.")
     code, out, err = command("train", photos, "--output", tmp_path / "run", *QUICK, "--skip-unreadable", "--json")

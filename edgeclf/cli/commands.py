@@ -87,7 +87,7 @@ def check(data: Data, options: CheckOptions, json: Json = False) -> None:
     """
     from .. import check as function
 
-    report = function(data, options.split, options.image_size, options.resize)
+    report = function(data, options.split, options.image_size, options.resize, options.skip_unreadable)
     _show(report, json)
     if report.errors:
         raise typer.Exit(1)

@@ -48,15 +48,45 @@ def in_dataset(rows: Iterable[Row], data: Dataset) -> tuple[dict[Path, str], lis
     return hashes, samples, gone
 
 
-def about_gone(name: str, gone: Sequence[Path], total: int) -> Finding:
-    """Return the finding about images of a run that are not there any more."""
-    message = f"{len(gone)} of the {total} images of {name} are gone, first {gone[0]}; going on with the other {total - len(gone)}"
-    return warning("gone", message, gone)
+def unknown_to(rows: Iterable[Row], data: Dataset) -> list[Sample]:
+    """Return the images of a data set that a run has not seen."""
+    known = {row["sha256"] for row in rows}
+    return [
+        sample for sample, digest in zip(data.samples, data.sha256(data.samples), strict=True) if digest not in known
+    ]
 
 
-def about_new(name: str, count: int, data: str) -> Finding:
-    """Return the finding about images that a run has not seen."""
-    return warning("new", f"{counted(count, 'image')} of {data} left out: not among the images of {name}")
+def about_left_out(name: str, gone: Sequence[Path], total: int, new: Sequence[Sample], data: str) -> list[Finding]:
+    """Return the findings about images of a run that are not there any more, and images in ``data`` that are not its own."""
+    findings = []
+    if gone:
+        message = (
+            f"{len(gone)} of the {total} images of {name} are gone, first {gone[0]}; going on with the other "
+            f"{total - len(gone)}"
+        )
+        findings.append(warning("gone", message, gone))
+    if new:
+        findings.append(warning("new", f"{counted(len(new), 'image')} of {data} left out: not among those of {name}"))
+    return findings
+
+
+def about_accepted(name: str, count: int, data: str) -> Finding:
+    """Return the finding about new images that are taken to evaluate on."""
+    message = f"{data} has no validation image of {name}; its {counted(count, 'other image')} are taken to evaluate on"
+    return warning("new", message)
+
+
+def nothing_left(name: str, root: str, gone: Sequence[Path], given: Dataset | None) -> str:
+    """Return the error for a run of which no image was found."""
+    if given is not None:
+        return (
+            f"{given.name} has none of the {len(gone)} images of {name}, which are recognized by their content: give the "
+            f"images that it was trained on, as they were in {root}, with --data"
+        )
+    return (
+        f"{len(gone)} of the {len(gone)} images of {name} are gone, first {gone[0]}: put them back, or, if they have moved, "
+        "name the folder that has them now with --data"
+    )
 
 
 def refuse_lost_labels(name: str, rows: Iterable[Row], found: Iterable[Sample], splits: Iterable[str]) -> None:

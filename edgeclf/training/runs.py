@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING, Any
 from edgeclf_runtime.files.read import read_bytes, read_json, sha256_file
 from edgeclf_runtime.images.preprocess import Preprocessing
 
-from ..data.datasets import SPLITS, Dataset, Sample, load_dataset
-from ..data.findings import Finding, warning
+from ..data.datasets import SPLITS, Dataset, load_dataset
 from ..data.folder_update import settle
 from ..data.pixels import without_unreadable
 from ..data.schemas import IMPORTED, IMPORTED_RUN, MAX_JSON_BYTES, RUN, RUN_FORMAT, RUN_FORMAT_VERSION, SPLIT
@@ -33,7 +32,16 @@ from ..errors import DataError, EdgeclfError, ModelError, WeightsError
 from ..options import SplitOptions
 from ..progress import say
 from ..targets import CALIBRATION_CACHE, FLAVORS, model_file
-from .run_images import Row, about_gone, about_new, as_recorded, at_root, in_dataset, refuse_lost_labels
+from .run_images import (
+    about_accepted,
+    about_left_out,
+    as_recorded,
+    at_root,
+    in_dataset,
+    nothing_left,
+    refuse_lost_labels,
+    unknown_to,
+)
 
 if TYPE_CHECKING:
     from .backbones import ImageClassifier
@@ -112,8 +120,8 @@ class Run:
 
         data: what holds the images now, if they are not where they were; they are recognized by their content, and images
         that the run has not seen are left out.  needs: splits in which no label may have lost all of its images.
-        skip_unreadable: leave out images that cannot be decoded.  accept_new: if ``data`` has none of the run's images, take
-        all of its images as val.
+        skip_unreadable: leave out images that cannot be decoded.  accept_new: if ``data`` has no image of
+        the run's val, take those that the run has not seen as val.
 
         Raises DataError if no image is left, if a split lost a label that it needs, or if the run was imported without data.
         """
@@ -122,54 +130,33 @@ class Run:
                 f"{self.path} was imported without images, which this step needs: import {self.name} again, with --data, "
                 "the folder of your labeled images, and --overwrite"
             )
-        rows = self.split_rows()
-        root = Path(self.facts["data"]["root"])
+        rows, name = self.split_rows(), str(self.path)
         given = None if data is None else load_dataset(data, self.split_options)
-        hashes, samples, gone = at_root(rows, root) if given is None else in_dataset(rows, given)
+        root = given.root if given is not None else Path(self.facts["data"]["root"])
+        hashes, samples, gone = in_dataset(rows, given) if given is not None else at_root(rows, root)
+        new = unknown_to(rows, given) if given is not None else []
+        if accept_new and new and not any(sample.split == "val" for sample in samples):
+            samples += [replace(sample, split="val") for sample in new]
+            findings, needs = [about_accepted(name, len(new), str(data))], ()
+        elif samples:
+            findings = about_left_out(name, gone, len(rows), new, str(data))
+        else:
+            raise DataError(nothing_left(name, self.facts["data"]["root"], gone, given))
         found = Dataset(
             self.name,
-            given.root if given else root,
+            root,
             self.labels,
             tuple(samples),
             divided_by=self.split_options,
-            findings=self._findings(rows, samples, gone, given),
+            findings=tuple(findings),
             _hashes=hashes,
         )
-        if not samples:
-            if given is None or not accept_new:
-                raise DataError(self._nothing_left(rows, gone, given))
-            new = tuple(replace(sample, split="val") for sample in given.samples)
-            message = f"none of the {len(new)} images of {given.name} is of {self.path}; all are taken to evaluate on"
-            found, needs = replace(given, samples=new, findings=(warning("new", message),)), ()
-        for finding in found.findings:
+        for finding in findings:
             say(f"{finding.severity}: {finding.message}")
         if skip_unreadable:
             found = without_unreadable(found)
-        refuse_lost_labels(str(self.path), rows, found.samples, needs)
+        refuse_lost_labels(name, rows, found.samples, needs)
         return found
-
-    def _findings(
-        self, rows: Sequence[Row], samples: Sequence[Sample], gone: Sequence[Path], given: Dataset | None
-    ) -> tuple[Finding, ...]:
-        found = []
-        if gone:
-            found.append(about_gone(str(self.path), gone, len(rows)))
-        known = {row["sha256"] for row in rows}
-        new = 0 if given is None else sum(digest not in known for digest in given.sha256(given.samples))
-        if given is not None and new and samples:
-            found.append(about_new(str(self.path), new, given.name))
-        return tuple(found)
-
-    def _nothing_left(self, rows: Sequence[Row], gone: Sequence[Path], given: Dataset | None) -> str:
-        if given is not None:
-            return (
-                f"{given.name} has none of the {len(rows)} images of {self.path}, which are recognized by their content: "
-                f"give the images that it was trained on, as they were in {self.facts['data']['root']}, with --data"
-            )
-        return (
-            f"{len(gone)} of the {len(rows)} images of {self.path} are gone, first {gone[0]}: put them back, or, if they have "
-            "moved, name the folder that has them now with --data"
-        )
 
     def recall(self, data: Dataset) -> Dataset:
         """Return a data set with each image that this run has seen in the split in which it was then.

@@ -132,7 +132,7 @@ def test_images_are_found_by_content_whatever_they_are_called_now(damaged, digit
     before, after = read_run(damaged).dataset(), read_run(damaged).dataset(tmp_path / "moved")
     assert facts_of(before) == facts_of(after)
     assert [finding.message for finding in after.findings] == [
-        f"1 image of {tmp_path / 'moved'} left out: not among the images of {damaged}"
+        f"1 image of {tmp_path / 'moved'} left out: not among those of {damaged}"
     ]
 
 
@@ -142,6 +142,14 @@ def test_a_folder_with_none_of_the_images_is_refused_unless_new_ones_are_meant(d
         read_run(damaged).dataset(tmp_path / "new")
     found = read_run(damaged).dataset(tmp_path / "new", accept_new=True)
     assert [sample.split for sample in found.samples] == ["val", "val"]
+    trained = next(sample.path for sample in read_run(damaged).dataset().split("train") if sample.label == "8")
+    shutil.copy(trained, tmp_path / "new" / "5")
+    found = read_run(damaged).dataset(tmp_path / "new", accept_new=True)
+    assert sorted((sample.label, sample.split) for sample in found.samples) == [
+        ("3", "val"),
+        ("5", "val"),
+        ("8", "train"),
+    ]
 
 
 def test_a_label_that_lost_all_its_images_of_a_split_stops_a_step_that_needs_them(damaged, digits, tmp_path):

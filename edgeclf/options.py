@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from edgeclf_runtime.trt.engine_spec import EngineOptions
 
 T = TypeVar("T")
+Three = tuple[float, float, float]
+"""A value for each of three channels."""
 FINETUNE = ("head", "full")
 EPOCHS = {"head": 12, "full": 8}
 """Passes over the training images if none are given; full begins with those of the head."""
@@ -43,6 +45,10 @@ PIXEL_RANGES = ("0-1", "0-255", "-1..1")
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 """Of ImageNet's training images, RGB, values 0 to 1: the usual values of torchvision and timm."""
 
+SKIP_UNREADABLE = "Leave out images that cannot be decoded, instead of stopping."
+"""Help of every option skip-unreadable."""
+MOVED = "The run's images, if they are not where they were; they are recognized by their content."
+"""Help of every option data that finds a run's images."""
 SEED = "The same seed, data and versions give the same result."
 """Help of every option seed."""
 
@@ -140,6 +146,7 @@ class CheckOptions:
     group_by: str | None = option(None, GROUP_BY, metavar="FOLDERS|REGEX", shown="each image by itself")
     image_size: int = option(224, "Side of the model's square input, in pixels.", at_least=1)
     resize: str = option("crop", "As for train.", choices=RESIZE_MODES)
+    skip_unreadable: bool = option(False, "Leave out images that cannot be decoded, and check the others.")
 
     def __post_init__(self) -> None:
         if self.resize not in RESIZE_MODES:
@@ -163,6 +170,17 @@ class TrainOptions:
         path=True,
     )
     download: bool = option(False, "Download ImageNet weights that are not on this machine from the Hugging Face hub.")
+    mean: str | None = option(
+        None,
+        "Mean that the weights were trained with, for pixels from 0 to 1: one number, three (R,G,B), or imagenet.",
+        shown="the backbone's, from timm",
+    )
+    std: str | None = option(
+        None, "Standard deviation that belongs to --mean, in the same form.", shown="the backbone's, from timm"
+    )
+    keep_head: bool = option(
+        False, "Start with the head of the file in --weights; it must have as many outputs as DATA has labels."
+    )
     finetune: str = option(
         "head", "head: train on features of the frozen backbone; full: train every layer.", choices=FINETUNE
     )
@@ -186,7 +204,7 @@ class TrainOptions:
     val: float = 0.1
     """Share of the remaining images used for validation, if the data set has no split of its own."""
     group_by: str | None = option(None, GROUP_BY, metavar="FOLDERS|REGEX", shown="each image by itself")
-    skip_unreadable: bool = option(False, "Leave out images that cannot be decoded, instead of stopping.")
+    skip_unreadable: bool = option(False, SKIP_UNREADABLE)
 
     def __post_init__(self) -> None:
         for name, allowed in (("finetune", FINETUNE), ("resize", RESIZE_MODES), ("flips", FLIPS)):
@@ -205,7 +223,23 @@ class TrainOptions:
             raise OptionError(f"learning-rate is {self.learning_rate}; more than 0 and less than 1 was expected")
         if self.finetune == "full" and self.batch_size < 2:
             raise OptionError("batch-size is 1; full needs 2 or more, for its batch norm")
-        self.split  # noqa: B018 - refuses a wrong share
+        if self.keep_head and self.weights == "none":
+            raise OptionError("keep-head needs a file with a head, but weights is none: add --weights FILE")
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            if value is not None:  # Python may give numbers; a run records text
+                object.__setattr__(self, name, str(value).strip("()[]").replace(" ", ""))
+        self.split, self.normalization  # noqa: B018 - refuse a wrong share, mean or std
+
+    @property
+    def normalization(self) -> tuple[Three, Three] | None:
+        """The mean and standard deviation that the weights were trained with, R,G,B; None for the backbone's own."""
+        if self.mean is None and self.std is None:
+            return None
+        for name, other in (("mean", "std"), ("std", "mean")):
+            if getattr(self, name) is None:
+                raise OptionError(f"{other} was given without {name}; give both, --mean and --std")
+        return _unit_values("mean", self.mean), _unit_values("std", self.std)
 
     @property
     def passes(self) -> int:
@@ -260,7 +294,7 @@ class ImportOptions:
     config: str | None = option(None, "A timm model's config.json, to read what is not given.", path=True)
     tensor: str | None = option(None, "Output with a score for each label, if the file has several outputs.")
     seed: int = option(0, "Seed of the split of --data.")
-    skip_unreadable: bool = option(False, "Leave out images that cannot be decoded, instead of stopping.")
+    skip_unreadable: bool = option(False, SKIP_UNREADABLE)
     force: bool = option(False, "Keep the options even if --data shows that others are right.")
 
     def __post_init__(self) -> None:
@@ -289,7 +323,7 @@ class ImportOptions:
             raise OptionError(f"size is {self.size!r}; SIDE or HEIGHTxWIDTH, each 8 to 4096 pixels, was expected")
         return int(sides[0]), int(sides[-1])
 
-    def channels(self, name: str) -> tuple[float, float, float] | None:
+    def channels(self, name: str) -> Three | None:
         """Return the three values of ``mean`` or ``std``, in the order of ``color``."""
         value = getattr(self, name)
         if value is None:
@@ -301,17 +335,33 @@ class ImportOptions:
         return channel_values(name, value)
 
 
-def channel_values(name: str, value: str) -> tuple[float, float, float]:
+def channel_values(name: str, value: object) -> Three:
     """Return the three values that a mean or standard deviation in text stands for; OptionError for anything else."""
+    parts = str(value).strip("()[]").split(",")
     try:
-        numbers = [float(part) for part in str(value).split(",")]
+        numbers = [float(part) for part in parts]
     except ValueError:
-        numbers = []
-    first, *rest = numbers or [float("nan")]
-    three = (first, *rest) if rest else (first, first, first)
-    if len(three) != 3 or not all(abs(number) < 1e6 and (name != "std" or number > 1e-6) for number in three):
-        raise OptionError(f"{name} is {value!r}; a number, three with commas between them, or imagenet was expected")
-    return three
+        raise OptionError(
+            f"{name} is {value!r}; a number, three with commas between them, or imagenet was expected"
+        ) from None
+    if len(numbers) not in (1, 3):
+        raise OptionError(f"{name} is {value!r}, {len(numbers)} numbers; one, or three with commas, was expected")
+    if not all(abs(number) < 1e6 for number in numbers):
+        raise OptionError(f"{name} is {value!r}; finite numbers were expected")
+    if name == "std" and min(numbers) <= 1e-6:
+        raise OptionError(f"std is {value!r}; numbers above 0 were expected, since pixels are divided by them")
+    first, second, third = numbers * (3 // len(numbers))
+    return first, second, third
+
+
+def _unit_values(name: str, value: object) -> Three:
+    """Return channel_values() for pixels from 0 to 1."""
+    values = IMAGENET[name] if value == "imagenet" else channel_values(name, value)
+    if not 0 <= min(values) <= max(values) <= 1:
+        divided = ",".join(f"{number / 255:.3g}" for number in values)
+        hint = f"; if it is for pixels from 0 to 255, divide it by 255: {divided}" if min(values) >= 0 else ""
+        raise OptionError(f"{name} is {value!r}; 0 to 1 was expected, since pixels are 0 to 1 here{hint}")
+    return values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -326,11 +376,14 @@ class CalibrateOptions:
     )
     model: str | None = option(
         None,
-        "Run whose features (diverse) or logits (uncertain) rank the images.",
+        "Run whose split is used, and whose features (diverse) or logits (uncertain) rank the images.",
         metavar="RUN",
         path=True,
+        shown="DATA, if that is a run",
     )
-    seed: int = option(0, SEED)
+    data: str | None = option(None, MOVED, metavar="DATA", path=True, shown="where they were")
+    seed: int | None = option(None, SEED, shown="the run's, or 0")
+    skip_unreadable: bool = option(False, SKIP_UNREADABLE)
     force: bool = option(False, "Accept few images of a label, and images of a single color.")
 
     def __post_init__(self) -> None:
@@ -338,8 +391,6 @@ class CalibrateOptions:
             raise OptionError(f"there is no rule {self.rule!r}; choose from {', '.join(RULES)}")
         if self.size < 1:
             raise OptionError(f"size is {self.size}; 1 or more was expected (300 is usual)")
-        if self.rule == "uncertain" and self.model is None:
-            raise OptionError("the rule uncertain needs a model, whose certainty ranks the images: add --model RUN")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -368,6 +419,8 @@ class QuantizeOptions:
     max_drop: float = option(0.01, "Largest accuracy drop from FP32 that is accepted.")
     seed: int = option(0, SEED)
     baseline: bool = option(False, "Also measure torch's dynamic quantization, for comparison.")
+    data: str | None = option(None, MOVED, metavar="DATA", path=True, shown="where they were")
+    skip_unreadable: bool = option(False, SKIP_UNREADABLE)
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.flavors) - set(FLAVORS))
@@ -407,6 +460,8 @@ class BundleOptions:
     coverage: float | None = option(
         None, 'Label the least confident images "unknown" so that the given share of images keeps a label.'
     )
+    data: str | None = option(None, MOVED, metavar="DATA", path=True, shown="where they were")
+    skip_unreadable: bool = option(False, SKIP_UNREADABLE)
 
     def __post_init__(self) -> None:
         if not self.targets:
@@ -424,6 +479,8 @@ class MakeOptions(BundleOptions, QuantizeOptions, TrainOptions):
     # The targets decide.
     flavors: tuple[str, ...] = ()
     baseline: bool = False
+    # The data is given to train.
+    data: str | None = None
 
     def __post_init__(self) -> None:
         for kind in (TrainOptions, QuantizeOptions, BundleOptions):

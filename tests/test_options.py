@@ -92,3 +92,23 @@ def test_options_are_given_as_keywords_too():
 def test_every_verb_takes_keywords(verb):
     with pytest.raises(OptionError, match="there is no option 'nonsense'; help"):
         getattr(edgeclf, verb)("here", "there.edge", nonsense=1)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"mean": "0.5,0.5", "std": "0.5"}, "mean is '0.5,0.5', 2 numbers; one, or three with commas, was expected"),
+        ({"mean": "0.5", "std": "0.2,0,0.2"}, "std is '0.2,0,0.2'; numbers above 0 were expected"),
+        ({"mean": "0.5"}, "mean was given without std; give both, --mean and --std"),
+        ({"mean": "gray", "std": "1"}, "mean is 'gray'; a number, three with commas between them, or imagenet"),
+        ({"mean": "nan", "std": "1"}, "mean is 'nan'; finite numbers were expected"),
+        (
+            {"mean": "123.675,116.28,103.53", "std": "58.4,57.1,57.4"},
+            "0 to 1 was expected, .*; if it is for pixels from 0 to 255, divide it by 255: 0.485,0.456,0.406",
+        ),
+        ({"keep_head": True, "weights": "none"}, "keep-head needs a file with a head, but weights is none"),
+    ],
+)
+def test_a_mean_or_std_that_no_weights_were_trained_with_is_refused(given, message):
+    with pytest.raises(OptionError, match=message):
+        edgeclf.TrainOptions(**given)

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from edgeclf_runtime.device.machine import cores
 from edgeclf_runtime.files.outputs import claim_output
 
 from ..data.datasets import Dataset, load_dataset
-from ..data.pixels import load_all, load_batches
+from ..data.findings import count_files, counted
+from ..data.pixels import load_all, load_batches, without_unreadable
 from ..errors import DataError, OptionError
 from ..evaluation.open_model import open_model
 from ..graph.inference import infer
@@ -22,6 +23,9 @@ from ..options import CalibrateOptions, SplitOptions, TrainOptions, merged
 from ..progress import track
 from ..training.runs import RUN_FILE, read_run
 from .sets import LIST_FILE, RECIPE_FILE, CalibrationSet, within_training_images
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
 
 FEW_OF_A_LABEL = 8
 """A set with fewer images of a label is refused."""
@@ -37,6 +41,8 @@ class CalibrateReport:
     per_label: dict[str, int]
     sha256: str
     """Hash of the list, and so of every image in it."""
+    unreadable: int = 0
+    """Images that were left out because they cannot be decoded."""
 
     def to_json(self) -> str:
         """The report as one JSON object."""
@@ -44,11 +50,13 @@ class CalibrateReport:
 
     def __str__(self) -> str:
         labels = ", ".join(f"{label} {count}" for label, count in self.per_label.items())
-        return f"{self.path}: {self.images} images, {self.rule} ({labels}), list {self.sha256[:12]}"
+        return f"{self.path}: {self.images} images, {self.rule} ({labels}), list {self.sha256[:12]}" + (
+            f"\nleft out: {counted(self.unreadable, 'image')} that cannot be decoded" if self.unreadable else ""
+        )
 
 
 def calibrate(
-    data: str | Path | Dataset,
+    source: str | Path | Dataset,
     output: str | Path,
     options: CalibrateOptions | None = None,
     overwrite: bool = False,
@@ -56,16 +64,16 @@ def calibrate(
 ) -> CalibrateReport:
     """Choose training images for calibration and write recipe.json and images.sha256, their list, into a folder.
 
-    Raises DataError if an image is also in val or test, or if the set has too few images of a label
+    source: a data set, or a run, whose images, split and seed are used then.  Raises DataError if an image is also in val or test, or if the set has too few images of a label
     or images of a single color (see CalibrateOptions.force); OptionError; and OutputError if the
     folder already holds a set.
     """
     options = merged(CalibrateOptions, options, keywords)
     for name in (RECIPE_FILE, LIST_FILE):
         claim_output(Path(output, name), overwrite)
-    dataset, vectors = _load(data, options)
+    dataset, seed, vectors = _load(source, options)
     size = within_training_images(dataset, options.size)
-    chosen = CalibrationSet.select(dataset, size, options.seed, options.rule, vectors)
+    chosen = CalibrationSet.select(dataset, size, seed, options.rule, vectors)
     label_of = {sample.path: sample.label for sample in dataset.split("train")}
     per_label = Counter(dict.fromkeys(dataset.labels, 0))
     per_label.update(label_of[path] for path in chosen.paths)
@@ -73,21 +81,58 @@ def calibrate(
         _refuse_few(per_label)
         _refuse_constant(chosen)
     chosen.warn_if_few().save(output, overwrite)
-    return CalibrateReport(str(output), options.rule, len(chosen), dict(per_label), chosen.sha256)
+    return CalibrateReport(
+        str(output),
+        options.rule,
+        len(chosen),
+        dict(per_label),
+        chosen.sha256,
+        count_files(dataset.findings, "unreadable"),
+    )
 
 
-def _load(data: str | Path | Dataset, options: CalibrateOptions) -> tuple[Dataset, np.ndarray | None]:
-    """Load the data with the model's own split, so that held-out images stay out, and the vectors that the rule needs."""
-    if options.model is None:
-        dataset = load_dataset(data, SplitOptions(seed=options.seed))
-        return dataset, _features(dataset, None) if options.rule == "diverse" else None
-    with open_model(options.model, at_once=cores()) as opened:
+def _load(source: str | Path | Dataset, options: CalibrateOptions) -> tuple[Dataset, int, np.ndarray | None]:
+    """Return the images with the model's own split, so that held-out ones stay out, the seed, and what the rule needs."""
+    run = read_run(source) if _is_run(source) else None
+    model = options.model or (str(source) if run else None)
+    if options.rule == "uncertain" and model is None:
+        raise OptionError("the rule uncertain needs a model, whose certainty ranks the images: add --model RUN")
+    if run is not None:
+        dataset, seed = run.dataset(options.data, needs=("train",)), run.seed
+    elif options.data is not None:
+        raise OptionError(f"data finds the images of a run, but {source} is not a run: leave it out, or give the run")
+    elif model is not None:
+        dataset, seed = _as_the_model_saw(source, model)
+    else:
+        dataset, seed = load_dataset(source, SplitOptions(seed=options.seed or 0)), 0
+    if options.skip_unreadable:
+        dataset = without_unreadable(dataset, ("train",))
+    return dataset, seed if options.seed is None else options.seed, _vectors(dataset, options.rule, model)
+
+
+def _is_run(data: str | Path | Dataset) -> TypeGuard[str | Path]:
+    return not isinstance(data, Dataset) and Path(data, RUN_FILE).is_file()
+
+
+def _as_the_model_saw(data: str | Path | Dataset, model: str) -> tuple[Dataset, int]:
+    """Return a data set, divided as a model's data was, and the seed of that."""
+    with open_model(model) as opened:
         dataset = load_dataset(data, opened.split_options)
-        if options.rule == "uncertain":
-            paths = [sample.path for sample in dataset.split("train")]
-            batches = load_batches(paths, opened.classifier.preprocessing, 1, "scoring training images")
-            return dataset, infer(opened.classifier.runner, batches, cores())
-    return dataset, _features(dataset, options.model) if options.rule == "diverse" else None
+        if opened.run is not None:
+            return opened.run.recall(dataset), opened.run.seed
+        return dataset, opened.split_options.seed if opened.split_options else 0
+
+
+def _vectors(dataset: Dataset, rule: str, model: str | None) -> np.ndarray | None:
+    """Return the features or logits of the training images, if the rule needs them."""
+    if rule == "diverse":
+        return _features(dataset, model)
+    if rule != "uncertain" or model is None:
+        return None
+    with open_model(model, at_once=cores()) as opened:
+        paths = [sample.path for sample in dataset.split("train")]
+        batches = load_batches(paths, opened.classifier.preprocessing, 1, "scoring training images")
+        return infer(opened.classifier.runner, batches, cores())
 
 
 def _features(dataset: Dataset, model: str | None) -> np.ndarray:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,8 @@ class CalibrationSet:
         if wrong:
             more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
             raise DataError(
-                f"{', '.join(wrong[:5])}{more} in {self.root} are missing or have changed since the calibration set was made: make the set again"
+                f"{', '.join(wrong[:5])}{more} in {self.root} are missing or have changed since the calibration set was made: "
+                "make the set again, or, if the images have moved, name the folder that has them now with --data"
             )
         return self
 
@@ -113,8 +115,11 @@ class CalibrationSet:
         return self
 
     @classmethod
-    def load(cls, folder: str | Path) -> CalibrationSet:
-        """Read a set from its folder and verify every image; DataError names files that are missing or changed."""
+    def load(cls, folder: str | Path, data: str | Path | Dataset | None = None) -> CalibrationSet:
+        """Read a set from its folder and verify every image; DataError names files that are missing or changed.
+
+        data: what holds the images now, if they have moved; they are recognized by their content.
+        """
         folder = Path(folder)
         settle(folder)
         try:
@@ -127,7 +132,18 @@ class CalibrationSet:
                 f"{folder} is not a calibration set ({RECIPE_FILE} and {LIST_FILE} were expected: {error})"
             ) from None
         root = load_dataset(source).root if source in NAMED_SETS else Path(source)
-        return cls(recipe, root, entries).verify()
+        found = cls(recipe, root, entries)
+        return found.verify() if data is None else found.moved_to(load_dataset(data)).verify()
+
+    def moved_to(self, data: Dataset) -> CalibrationSet:
+        """Return the set with those images that ``data`` has, by their content; itself if it has not all of them."""
+        names: dict[str, list[str]] = defaultdict(list)
+        for sample, digest in zip(data.samples, data.sha256(data.samples), strict=True):
+            names[digest].append(data.relative(sample))
+        if not all(names[digest] for digest, _ in self.entries):
+            return self
+        moved = [(digest, name if name in names[digest] else names[digest][0]) for digest, name in self.entries]
+        return replace(self, root=data.root, entries=tuple(sorted(moved, key=lambda entry: entry[1])))
 
     @classmethod
     def select(

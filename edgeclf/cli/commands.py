@@ -21,6 +21,7 @@ from .. import progress
 from ..options import (
     EVALUATED,
     SEED,
+    SKIP_UNREADABLE,
     BuildOptions,
     BundleOptions,
     CalibrateOptions,
@@ -86,7 +87,7 @@ def check(data: Data, options: CheckOptions, json: Json = False) -> None:
     """
     from .. import check as function
 
-    report = function(data, options.split, options.image_size, options.resize)
+    report = function(data, options.split, options.image_size, options.resize, options.skip_unreadable)
     _show(report, json)
     if report.errors:
         raise typer.Exit(1)
@@ -118,10 +119,11 @@ def evaluate(
     model: Model,
     data: Data,
     split: Annotated[
-        Split, typer.Option(help="Images of DATA to use; all: every one, for data that was not trained on.")
+        Split, typer.Option(help="Images of DATA to use; all: every one that a run was not trained on.")
     ] = TEST,
     name: Name = None,
     predictions: Predictions = None,
+    skip_unreadable: Annotated[bool, typer.Option("--skip-unreadable", help=SKIP_UNREADABLE)] = False,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -131,7 +133,7 @@ def evaluate(
     """
     from .. import evaluate as function
 
-    _show(function(model, data, plain(split), name, predictions, overwrite), json)
+    _show(function(model, data, plain(split), name, predictions, overwrite, skip_unreadable), json)
     _next_for_model(json, model)
 
 
@@ -229,7 +231,12 @@ def import_model(
 @app.command(epilog="Example: edgeclf calibrate photos/ --output calibration/photos --rule diverse --model runs/first")
 @with_options(CalibrateOptions)
 def calibrate(
-    data: Data,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA", parser=expand_home, help="As for train, or a run, whose own split and seed are used."
+        ),
+    ],
     output: Annotated[str, typer.Option(parser=expand_home, help="Folder for recipe.json and images.sha256.")],
     options: CalibrateOptions,
     overwrite: Overwrite = False,
@@ -241,8 +248,9 @@ def calibrate(
     """
     from .. import calibrate as function
 
-    _show(function(data, output, options, overwrite), json)
-    _next(json, "edgeclf quantize", options.model or "RUN", "--calibration", output)
+    _show(function(source, output, options, overwrite), json)
+    run = options.model or (source if _is_run(source) else "RUN")
+    _next(json, "edgeclf quantize", run, "--calibration", output)
 
 
 @app.command(epilog="Example: edgeclf quantize runs/first --calibration calibration/solar-cells")
@@ -267,8 +275,9 @@ def quantize(
     except FlavorError as failed:
         _show(failed.report, json)
         raise
-    targets = [word for target in options.targets for word in ("--target", target)]
-    _next(json, "edgeclf bundle", run, "--output", _bundle_of(run), *targets)
+    more = [word for target in options.targets for word in ("--target", target)]
+    more += ["--data", options.data] if options.data else []
+    _next(json, "edgeclf bundle", run, "--output", _bundle_of(run), *more)
 
 
 @app.command(epilog="Example: edgeclf bundle runs/first --output solar.edge")
@@ -382,17 +391,21 @@ def _next(json: bool, command: str, *arguments: str) -> None:
 
 def _next_for_model(json: bool, model: str) -> None:
     """Suggest the next step after a model was looked at: of a run, of one of its files, or of a bundle."""
-    from ..training.runs import RUN_FILE
-
-    run = model if os.path.isfile(os.path.join(model, RUN_FILE)) else os.path.dirname(model)
+    run = model if _is_run(model) else os.path.dirname(model)
     quantized = os.path.isfile(os.path.join(run, "quantization.json"))
-    if os.path.isfile(os.path.join(run, RUN_FILE)):
+    if _is_run(run):
         if quantized:
             _next(json, "edgeclf bundle", run, "--output", _bundle_of(run))
         else:
             _next(json, "edgeclf quantize", run)
     elif os.path.isdir(model):
         _next_on_device(json, model)
+
+
+def _is_run(path: str) -> bool:
+    from ..training.runs import RUN_FILE
+
+    return os.path.isfile(os.path.join(path, RUN_FILE))
 
 
 def _next_on_device(json: bool, bundle: str) -> None:

@@ -51,7 +51,8 @@ def _backbones() -> list[dict[str, Any]]:
 
     from ..training.weights import PACKAGED
 
-    return [{"name": name, "imagenet": name in PACKAGED} for name in timm.list_models()]
+    packages = {name: package.name for name, package in PACKAGED.items()}
+    return [{"name": name, "imagenet": name in packages, "package": packages.get(name)} for name in timm.list_models()]
 
 
 def _targets() -> list[dict[str, Any]]:
@@ -74,7 +75,7 @@ def _flavors() -> list[dict[str, Any]]:
 
 
 def _backbone_text(row: dict[str, Any]) -> str:
-    return f"{row['name']}  (ImageNet weights from a package)" if row["imagenet"] else str(row["name"])
+    return f"{row['name']}  (ImageNet weights in the package {row['package']})" if row["package"] else str(row["name"])
 
 
 def _target_text(row: dict[str, Any]) -> str:

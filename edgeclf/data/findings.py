@@ -40,6 +40,11 @@ def error(kind: str, message: str, files: Iterable[Path | str] = ()) -> Finding:
     return Finding(kind, "error", message, tuple(map(str, files)))
 
 
+def count_files(findings: Iterable[Finding], kind: str) -> int:
+    """Return how many files the findings of one kind name."""
+    return sum(len(finding.files) for finding in findings if finding.kind == kind)
+
+
 def listed(names: Iterable[str]) -> str:
     """Return the first few names, separated by commas."""
     names = list(names)

@@ -29,7 +29,7 @@ from .appearance import Appearance, about_appearance, appearance_of
 from .datasets import SPLITS, Dataset, Sample, load_dataset
 from .findings import SHOWN_FILES, Finding, counted, error, warning
 from .layout import same_label
-from .pixels import read_photo
+from .pixels import read_photo, without_unreadable
 
 IMBALANCE = 10
 """A class is reported if the largest class has at least this many times as many images."""
@@ -90,13 +90,17 @@ def check(
     split: SplitOptions | None = None,
     image_size: int | None = None,
     resize: str = "crop",
+    skip_unreadable: bool = False,
 ) -> CheckReport:
     """Decode every image of a data set and report its problems; see the docstring of the module.
 
-    image_size, resize: the input of the model that the images are for, by default that of most backbones.  Raises DataError only if there is no data set to
+    image_size, resize: the input of the model that the images are for, by default that of most backbones.
+    skip_unreadable: leave out images that cannot be decoded, as one warning, instead of an error for each.  Raises DataError only if there is no data set to
     check.
     """
     dataset = load_dataset(data, split)
+    if skip_unreadable:
+        dataset = without_unreadable(dataset)
     with ThreadPoolExecutor() as pool:
         looks = list(track(pool.map(_look, dataset.samples), "checking images", len(dataset.samples)))
     pictures = defaultdict(list)

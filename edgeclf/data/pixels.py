@@ -11,8 +11,9 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +23,11 @@ from edgeclf_runtime.images.preprocess import Preprocessing, as_batch, preproces
 from edgeclf_runtime.images.read import MAX_BYTES, MAX_PIXELS, read_image
 
 from ..errors import DependencyError, ImageError
-from ..progress import track
+from ..progress import say, track
+from .findings import counted, warning
+
+if TYPE_CHECKING:
+    from .datasets import Dataset
 
 _AHEAD = 32
 _AVIF_BRANDS = frozenset((b"avif", b"avis"))
@@ -106,6 +111,34 @@ def _open_avif(path: Path) -> Any:
         raise ImageError(f"{path}: {error}; shrink the image") from None
 
 
+def without_unreadable(data: Dataset, splits: Sequence[str] = ()) -> Dataset:
+    """Return a data set without the images that cannot be decoded, which a finding counts.
+
+    splits: those to look at; by default all.
+    """
+    paths = [sample.path for sample in data.samples if not splits or sample.split in splits]
+    with ThreadPoolExecutor() as pool:
+        problems = list(track(pool.map(_problem, paths), "checking images", len(paths)))
+    bad = {path: problem for path, problem in zip(paths, problems, strict=True) if problem}
+    if not bad:
+        return data
+    first = next(iter(bad.values()))
+    finding = warning(
+        "unreadable", f"{counted(len(bad), 'image')} left out, which cannot be decoded, first {first}", bad
+    )
+    say(f"{finding.severity}: {finding.message}")
+    return replace(data.without(set(bad)), findings=(*data.findings, finding))
+
+
+def _problem(path: Path) -> str:
+    """Return why an image cannot be decoded, "" if it can."""
+    try:
+        read_photo(path)
+    except (ImageError, DependencyError) as error:
+        return str(error)
+    return ""
+
+
 def load_all(paths: Iterable[Path], spec: Preprocessing) -> Iterator[np.ndarray]:
     """Yield :func:`load_pixels` of each path, in order; only a few images are in memory at a time."""
     with ThreadPoolExecutor(max_workers=4) as pool:
@@ -117,6 +150,8 @@ def load_all(paths: Iterable[Path], spec: Preprocessing) -> Iterator[np.ndarray]
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+        except ImageError as error:
+            raise ImageError(f"{error}, or leave such images out with --skip-unreadable") from None
         finally:
             for future in waiting:
                 future.cancel()

@@ -18,6 +18,7 @@ from edgeclf_runtime.files.read import read_json, sha256_bytes, sha256_file
 from edgeclf_runtime.files.schema import SchemaError, parse_json
 
 from ..data.datasets import Dataset
+from ..data.findings import count_files
 from ..data.schemas import MAX_JSON_BYTES, QUANTIZATION
 from ..errors import ModelError, OutputError
 from ..evaluation.confidence_threshold import Confidence, fit_confidence
@@ -64,7 +65,9 @@ class BundleReport:
     lacks: dict[str, tuple[str, ...]]
     """By target: the models that it uses and that the run does not have."""
     notes: tuple[str, ...]
-    """A sentence about what each target lacks, and about thresholds that leave few labels."""
+    """A sentence about what each target lacks, thresholds that leave few labels, and images that were left out."""
+    unreadable: int = 0
+    """Images that were left out because they cannot be decoded."""
 
     def to_json(self) -> str:
         """The report as one JSON object."""
@@ -102,8 +105,8 @@ def bundle(
     output = Path(output)
     check_name(output)
     claim_output(output, overwrite, MANIFEST)
-    exported(run)
-    dataset = run.dataset()
+    dataset = run.dataset(options.data, needs=("val",), skip_unreadable=options.skip_unreadable)
+    exported(run, dataset)
     stale = _is_stale(run)
     models = _models(run, options, stale)
     store = read_logits(run.path / LOGIT_FILE, run.preprocessing)
@@ -130,7 +133,12 @@ def bundle(
         size=sum(sizes),
         facts={name: _model_facts(_file(run, name), measured[name], confidences[name]) for name in models},
         lacks=lacks,
-        notes=(*_about_lacks(run, lacks, stale), *_about_coverage(confidences, options)),
+        notes=(
+            *_about_lacks(run, lacks, stale),
+            *_about_coverage(confidences, options),
+            *(finding.message for finding in dataset.findings),
+        ),
+        unreadable=count_files(dataset.findings, "unreadable"),
     )
 
 

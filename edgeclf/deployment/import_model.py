@@ -22,6 +22,7 @@ from edgeclf_runtime.images.preprocess import as_batch
 from edgeclf_runtime.text.terminal import printable
 
 from ..data.datasets import Dataset, Sample, load_dataset
+from ..data.findings import counted
 from ..data.integrity import check_for_training
 from ..data.sampling import evenly_spaced
 from ..data.schemas import IMPORTED, IMPORTED_RUN, RUN_FORMAT, RUN_FORMAT_VERSION
@@ -98,6 +99,8 @@ class ImportReport:
     """Labeled images on which accuracy was measured."""
     ways: dict[str, float]
     """Accuracy with other settings, if they were tried."""
+    unreadable: int = 0
+    """Images that were left out because they cannot be decoded."""
 
     def to_json(self) -> str:
         """The report as one JSON object."""
@@ -119,6 +122,7 @@ class ImportReport:
             if self.accuracy is not None
             else "nothing was proven about colors, normalization and labels: import again with --data to measure accuracy",
         ]
+        lines.append(f"left out: {counted(self.unreadable, 'image')} that cannot be decoded" if self.unreadable else "")
         return "\n".join(filter(None, lines))
 
 
@@ -157,7 +161,7 @@ def import_model(
     values, sources = settle(options, source.declared, source.dims, source.name)
     if "labels" in values:
         values["labels"] = checked_labels(values["labels"], options.labels or source.name)
-    dataset, findings = _load(data, options) if data is not None else (None, ())
+    dataset, findings, unreadable = _load(data, options) if data is not None else (None, (), 0)
     lacking = missing(values)
     if lacking:
         raise refusal(source.name, lacking, _hint(source, values, lacking, dataset, options))
@@ -170,7 +174,7 @@ def import_model(
     facts = _facts(source, core, settings, own)
     with new_folder(output, overwrite, RUN_FILE) as folder:
         if dataset:
-            facts["data"] = {**data_facts(dataset, Path(folder)), "findings": list(findings)}
+            facts["data"] = {**data_facts(dataset, Path(folder)), "findings": list(findings), "unreadable": unreadable}
         _write(Path(folder), facts, wrapped)
     return ImportReport(
         run=str(output),
@@ -184,6 +188,7 @@ def import_model(
         accuracy=own.accuracy if own else None,
         images=len(own.right) if own else 0,
         ways={f"--color {one.way.color} {one.way.options}": one.accuracy for one in measured[1:]},
+        unreadable=unreadable,
     )
 
 
@@ -255,12 +260,12 @@ def _from_module(
     return _Source(name, sha256, kind, dims, declared, graph, scores)
 
 
-def _load(data: str | Path | Dataset, options: ImportOptions) -> tuple[Dataset, tuple[str, ...]]:
+def _load(data: str | Path | Dataset, options: ImportOptions) -> tuple[Dataset, tuple[str, ...], int]:
     dataset, report = check_for_training(load_dataset(data, SplitOptions(seed=options.seed)), options.skip_unreadable)
     found = tuple(str(finding) for finding in report.findings)
     for line in found:
         say(line)
-    return dataset, found
+    return dataset, found, len(report.unreadable)
 
 
 def _make_core(source: _Source, settings: Settings, options: ImportOptions) -> Core:

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from edgeclf_runtime.files.read import read_json, sha256_bytes, sha256_file
 from edgeclf_runtime.files.schema import any_json, mapping, record, text
 
 from ..data.datasets import Dataset, load_dataset
+from ..data.findings import counted
 from ..data.integrity import check, check_for_training
 from ..data.schemas import MAX_JSON_BYTES
 from ..errors import OutputError
@@ -62,6 +63,8 @@ class MakeReport:
     """Steps that were done now; the others were done by an earlier call."""
     seconds: dict[str, float]
     """By step."""
+    unreadable: int = 0
+    """Images that were left out because they cannot be decoded."""
 
     def to_json(self) -> str:
         """The report as one JSON object."""
@@ -74,6 +77,7 @@ class MakeReport:
                 f"{self.output}: id {self.bundle_id[:12]}; fp32 accuracy {self.accuracy:.4f} on {self.images} images ({self.split})",
                 f"run     {self.run}",
                 f"made    {done or 'nothing: everything was up to date'}",
+                *([f"left out: {counted(self.unreadable, 'image')} that cannot be decoded"] if self.unreadable else []),
             ]
         )
 
@@ -102,8 +106,10 @@ def make(
         run = _train(steps, data, path, options.part(TrainOptions), overwrite)
         with steps.step("export", not (path / model_file("fp32")).is_file()):
             exported(run)
-        _quantize(steps, run, options.part(QuantizeOptions), overwrite)
-        _bundle(steps, run, output, options.part(BundleOptions), overwrite)
+        # The run has only images that can be decoded.
+        rest = replace(options, skip_unreadable=False)
+        _quantize(steps, run, rest.part(QuantizeOptions), overwrite)
+        _bundle(steps, run, output, rest.part(BundleOptions), overwrite)
     except KeyboardInterrupt:
         say(f"stopped; the same command goes on with what is finished in {path}")
         raise
@@ -118,6 +124,7 @@ def make(
         images=metrics["images"],
         made=tuple(steps.made),
         seconds={name: round(value, 2) for name, value in steps.seconds.items()},
+        unreadable=run.facts["data"].get("unreadable", 0),
     )
 
 
@@ -155,17 +162,19 @@ def _train(steps: Steps, data: str | Path | Dataset, path: Path, options: TrainO
             say(f"the run is {path}")
             say(str(train(dataset, path, options, overwrite)))
             _write_state(path, train=asdict(options))
-    return read_run(path)
+    run = read_run(path)
+    # The same images, perhaps in another place.
+    found = {**run.facts["data"], "root": os.path.abspath(dataset.root)}
+    return replace(run, facts={**run.facts, "data": found})
 
 
 def _changes(run: Run, dataset: Dataset, options: TrainOptions) -> list[str]:
     """Return in words how the data and options differ from those that a run was trained with."""
     # run.json has the architecture of a backbone that was named in another way.
     before, now = _state(run.path).get("train", run.facts["options"]), asdict(options)
-    names = [name for name in now if before.get(name) != now[name] and name != "download"]
-    changes = [f"{name.replace('_', '-')} was {before.get(name)}, now {now[name]}" for name in names]
-    if run.facts["data"]["root"] != os.path.abspath(dataset.root):
-        changes.append(f"the data was {run.facts['data']['root']}")
+    was = {one.name: before.get(one.name, one.default) for one in fields(TrainOptions)}
+    names = [name for name in now if was[name] != now[name] and name != "download"]
+    changes = [f"{name.replace('_', '-')} was {was[name]}, now {now[name]}" for name in names]
     weights = run.facts.get("weights") or {}
     if weights.get("source") == "file" and weights.get("sha256") != _sha256(Path(options.weights)):
         changes.append(f"the weights {options.weights} are others")
@@ -173,6 +182,8 @@ def _changes(run: Run, dataset: Dataset, options: TrainOptions) -> list[str]:
         dataset, _ = check_for_training(dataset, skip_unreadable=True)
     with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
         if write_split(Path(folder), dataset) != run.facts["data"]["split_sha256"]:
+            if run.facts["data"]["root"] != os.path.abspath(dataset.root):
+                changes.append(f"the data was {run.facts['data']['root']}")
             old, new = _rows(run.file(SPLIT_FILE)), _rows(Path(folder, SPLIT_FILE))
             same = "the images are the same, but split otherwise"
             changes.append(f"{len(new - old)} images are new and {len(old - new)} are gone" if new != old else same)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,14 @@ from edgeclf_runtime.files.outputs import claim_output
 from edgeclf_runtime.text.terminal import printable
 
 from ..data.datasets import SPLITS, Dataset, load_dataset
+from ..data.findings import count_files, counted
+from ..data.pixels import without_unreadable
 from ..errors import DataError, OptionError
 from ..graph.inference import infer
+from ..progress import say
+from ..training.runs import write_split
 from .evaluation_set import EvaluationSet
-from .open_model import open_model
+from .open_model import OpenModel, open_model
 from .prediction_file import prediction_file
 
 _COLUMNS = 80
@@ -49,6 +54,10 @@ class Evaluation:
     """int [images], the true labels' indices; left out of the JSON."""
     paths: tuple[Path, ...]
     """The image files; left out of the JSON."""
+    trained_on: int = 0
+    """Images that were left out because the model was trained on them."""
+    unreadable: int = 0
+    """Images that were left out because they cannot be decoded."""
 
     def to_dict(self) -> dict[str, Any]:
         """The evaluation as JSON can hold it."""
@@ -69,6 +78,10 @@ class Evaluation:
         lines += ["", *self._confusion_lines(labels), ""]
         what = printable(f"{self.model} on {self.data} ({self.split})")
         lines.append(f"{what}: accuracy {self.accuracy:.4f}, macro F1 {self.macro_f1:.4f}, {self.images} images")
+        lines += [f"left out: {counted(self.trained_on, 'image')} that the model was trained on"] * bool(
+            self.trained_on
+        )
+        lines += [f"left out: {counted(self.unreadable, 'image')} that cannot be decoded"] * bool(self.unreadable)
         return "\n".join(lines)
 
     def _confusion_lines(self, labels: list[str]) -> list[str]:
@@ -108,13 +121,14 @@ def evaluate(
     name: str | None = None,
     predictions: str | Path | None = None,
     overwrite: bool = False,
+    skip_unreadable: bool = False,
 ) -> Evaluation:
     """Classify every image of a split and compare the result with its label.
 
     model: a run, an ONNX file or a bundle; ``name`` selects one of its models.  A run's default is its exported file, and
-    torch if it has none.  data: as for training, divided as it was then.  split: train, val, test, or all for images that
-    training never saw.  predictions: a CSV file to write, with path, label, predicted label and confidence of each image.
-    Raises ModelError, DataError, ImageError for an image that cannot be decoded, and OutputError for a file of predictions
+    torch if it has none.  data: as for training, divided as it was then.  split: train, val, test, or all.  Images that a run
+    was trained on are recognized by their content, and count only in train.  predictions: a CSV file to write, with path,
+    label, predicted label and confidence of each image.  skip_unreadable: leave out images that cannot be decoded.  Raises ModelError, DataError, ImageError for an image that cannot be decoded, and OutputError for a file of predictions
     that exists, if ``overwrite`` is not given.
     """
     if split not in (*SPLITS, "all"):
@@ -128,13 +142,68 @@ def evaluate(
                 f"{dataset.name} is not divided into train, val and test as the data that {model} was trained on was: "
                 "evaluate all of it with --split all"
             )
+        dataset, trained_on = _without_trained(opened, dataset, split)
+        if skip_unreadable:
+            dataset = without_unreadable(dataset, SPLITS if split == "all" else (split,))
         samples = list(dataset.samples) if split == "all" else dataset.split(split)
         images = EvaluationSet(samples, opened.classifier.labels, opened.classifier.preprocessing, dataset.name)
         logits = infer(opened.classifier.runner, images.batches(f"evaluating {opened.name}"), cores())
         temperature = opened.classifier.in_use.temperature
-    found = measure(opened.name, dataset.name, split, images, logits)
+    found = replace(
+        measure(opened.name, dataset.name, split, images, logits),
+        trained_on=trained_on,
+        unreadable=count_files(dataset.findings, "unreadable"),
+    )
     _write_predictions(found, temperature, predictions, overwrite)
     return found
+
+
+def _without_trained(opened: OpenModel, dataset: Dataset, split: str) -> tuple[Dataset, int]:
+    """Return a data set divided as the model's was, without the images that it was trained on, and their number.
+
+    They stay in train, and where the data's own folders have them, with a warning.
+    """
+    run = opened.run
+    # A data set with a folder train/ and no test has said which images are which.
+    divided = run is not None and dataset.divided_by is not None and dataset.counts()["test"] > 0
+    trained = set() if split == "train" else _trained(opened, dataset, split)
+    if run is not None and not divided and split != "all":
+        if trained:
+            total = dataset.counts()[split]
+            say(f"warning: the model was trained on {len(trained)} of the {total} images in {split} of {dataset.name}")
+        return dataset, 0
+    left = dataset.without(trained)
+    if trained and not left.samples:
+        raise DataError(
+            f"the model was trained on every image of {dataset.name}: evaluate other images, or these with --split train"
+        )
+    return run.recall(left) if run is not None and divided else left, len(trained)
+
+
+def _trained(opened: OpenModel, dataset: Dataset, split: str) -> set[Path]:
+    """Return the images of a split, or of all, that a model was trained on, as far as that is known."""
+    asked = [sample for sample in dataset.samples if split in (sample.split, "all")]
+    if opened.run is not None:
+        known = opened.run.trained_on()
+        return {sample.path for sample, digest in zip(asked, dataset.sha256(asked), strict=True) if digest in known}
+    if split != "all":
+        return set()
+    if _is_the_trained_data(opened, dataset):
+        return {sample.path for sample in asked if sample.split == "train"}
+    if opened.split_options is not None:
+        say(
+            f"warning: {opened.name} does not record which images it was trained on, so some of {dataset.name} may be "
+            "among them: evaluate the run instead, which leaves them out"
+        )
+    return set()
+
+
+def _is_the_trained_data(opened: OpenModel, dataset: Dataset) -> bool:
+    """Return whether a bundle's run was trained on exactly this data."""
+    if not opened.split_sha256:
+        return False
+    with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
+        return write_split(Path(folder), dataset) == opened.split_sha256
 
 
 def _write_predictions(found: Evaluation, temperature: float, path: str | Path | None, overwrite: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,10 +11,12 @@ import numpy as np
 
 from edgeclf_runtime.files.outputs import new_file
 from edgeclf_runtime.files.read import sha256_file
+from edgeclf_runtime.images.preprocess import as_batch
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
-from ..data.pixels import load_batches
-from ..errors import GateError
+from ..data.datasets import Dataset
+from ..data.pixels import load_pixels
+from ..errors import DataError, GateError, ImageError
 from ..graph.onnx_file import write_onnx
 from ..progress import say
 from ..targets import OPSET, model_file
@@ -35,6 +38,8 @@ class ExportReport:
     sha256: str
     images: int
     """Images on which it was compared with torch."""
+    noise: bool
+    """Whether these are random pixels, since the run's images are not here."""
     largest_difference: float
     """Largest difference of a logit from torch's."""
 
@@ -46,21 +51,28 @@ class ExportReport:
         return (
             f"{self.path}: {self.size / 1e6:.1f} MB, opset {self.opset}, "
             f"logits within {self.largest_difference:.1e} of torch on {self.images} images"
+            + (" of random pixels" if self.noise else "")
         )
 
 
-def export(run: str | Path | Run, output: str | Path | None = None, overwrite: bool = False) -> ExportReport:
-    """Write a run's network as ONNX and compare its logits with torch's on real images.
+def export(
+    run: str | Path | Run,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    data: Dataset | None = None,
+) -> ExportReport:
+    """Write a run's network as ONNX and compare its logits with torch's on real images, or on noise if there are none.
 
-    output: the file; None means model.fp32.onnx in the run.  Raises GateError, and keeps
+    output: the file; None means model.fp32.onnx in the run.  data: the run's images, if they were found already.  Raises GateError, and keeps
     nothing, if a logit differs by more than TOLERANCE.
     """
     if not isinstance(run, Run):
         run = read_run(run)
     target = Path(output) if output else run.path / model_file("fp32")
     network = run.network()
-    samples = run.dataset().split("val")[:_CHECKED_IMAGES]
-    batches = list(load_batches([sample.path for sample in samples], run.preprocessing, 1, "checking the export"))
+    batches = _photographs(run, data)
+    noise = not batches
+    batches = batches or _noise(run)
     with new_file(target, overwrite) as work:
         write_onnx(network, run.preprocessing, work, model_metadata(run, "fp32"))
         with OnnxRuntimeRunner(work) as runner:
@@ -70,13 +82,38 @@ def export(run: str | Path | Run, output: str | Path | None = None, overwrite: b
             raise GateError(
                 f"the exported file's logits differ from torch's by {difference:.2g}, at most {TOLERANCE} was expected; no file was kept"
             )
-        return ExportReport(str(target), OPSET, Path(work).stat().st_size, sha256_file(work), len(samples), difference)
+        return ExportReport(
+            str(target), OPSET, Path(work).stat().st_size, sha256_file(work), len(batches), noise, difference
+        )
 
 
-def exported(run: Run) -> Path:
-    """Return a run's FP32 file, exported now if there is none."""
+def _photographs(run: Run, data: Dataset | None) -> list[np.ndarray]:
+    """Return a few of the run's images, of val if there are any there; [] if none is here."""
+    if data is None:
+        try:
+            data = run.dataset()
+        except DataError:
+            say(f"none of the images of {run.path} is here; the export is compared with torch on random pixels")
+            return []
+    samples = sorted(data.samples, key=lambda sample: sample.split != "val")
+    found: list[np.ndarray] = []
+    for sample in samples:
+        if len(found) == _CHECKED_IMAGES:
+            break
+        with contextlib.suppress(ImageError):  # others are as good
+            found.append(as_batch([load_pixels(sample.path, run.preprocessing)]))
+    return found
+
+
+def _noise(run: Run) -> list[np.ndarray]:
+    random, spec = np.random.default_rng(0), run.preprocessing
+    return [as_batch([random.integers(0, 256, (spec.height, spec.width, 3), np.uint8)]) for _ in range(_CHECKED_IMAGES)]
+
+
+def exported(run: Run, data: Dataset | None = None) -> Path:
+    """Return a run's FP32 file, exported now if there is none; data: the run's images, if they were found already."""
     path = run.path / model_file("fp32")
     if not path.is_file():
         say(f"{run.path} has no {path.name}; exporting it")
-        say(str(export(run)))
+        say(str(export(run, data=data)))
     return path

@@ -43,6 +43,10 @@ class OpenModel:
     name: str
     classifier: Classifier
     split_options: SplitOptions | None
+    run: Run | None = None
+    """The run that it is, or in whose folder it is."""
+    split_sha256: str = ""
+    """Of a bundle: the hash of its run's split.csv."""
 
     def __enter__(self) -> OpenModel:
         return self
@@ -137,7 +141,10 @@ def _exported(run: Run, top_k: int, threshold: float, at_once: int) -> OpenModel
 def _from_run(run: Run, top_k: int, threshold: float) -> OpenModel:
     runner = TorchRunner(run.network())
     return OpenModel(
-        "torch", Classifier(runner, run.labels, run.preprocessing, "torch", 1.0, threshold, top_k), run.split_options
+        "torch",
+        Classifier(runner, run.labels, run.preprocessing, "torch", 1.0, threshold, top_k),
+        run.split_options,
+        run,
     )
 
 
@@ -159,7 +166,8 @@ def _from_onnx(path: Path, top_k: int, threshold: float, at_once: int) -> OpenMo
     if name in FLAVORS:
         runner.close()
         runner = HostRunner(path, threads=threads, name=name)
-    return OpenModel(name, Classifier(runner, labels, spec, name, 1.0, threshold, top_k), split)
+    run = read_run(path.parent) if (path.parent / RUN_FILE).is_file() else None
+    return OpenModel(name, Classifier(runner, labels, spec, name, 1.0, threshold, top_k), split, run)
 
 
 def _from_bundle(path: Path, name: str | None, top_k: int, threshold: float | None, at_once: int) -> OpenModel:
@@ -169,4 +177,7 @@ def _from_bundle(path: Path, name: str | None, top_k: int, threshold: float | No
     except ValueError as error:
         raise ModelError(f"{path}: manifest.json: {error}; make the bundle again") from None
     classifier = Classifier.open(bundle, name, top_k=top_k, threshold=threshold, at_once=at_once)
-    return OpenModel(classifier.model, classifier, read_split_options(bundle.provenance["data"]["split"]))
+    data = bundle.provenance["data"]
+    return OpenModel(
+        classifier.model, classifier, read_split_options(data["split"]), None, str(data.get("split_sha256", ""))
+    )

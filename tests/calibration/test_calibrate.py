@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeclf import CalibrateOptions, CalibrationSet, calibrate, load_dataset
-from edgeclf.errors import DataError, OptionError, OutputError
+from edgeclf import CalibrateOptions, CalibrationSet, calibrate, load_dataset, train
+from edgeclf.errors import DataError, ImageError, OptionError, OutputError
 from edgeclf.training.runs import read_run
 
 
@@ -74,12 +74,56 @@ def test_a_set_is_not_overwritten_unasked(digits, tmp_path):
     [
         ({"rule": "best"}, "choose from stratified, random, diverse, uncertain"),
         ({"size": 0}, "1 or more was expected"),
-        ({"rule": "uncertain"}, "add --model RUN"),
     ],
 )
 def test_an_option_that_cannot_be_meant_is_refused(options, message):
     with pytest.raises(OptionError, match=message):
         CalibrateOptions(**options)
+
+
+def test_uncertain_wants_a_model(digits, tmp_path):
+    with pytest.raises(OptionError, match="add --model RUN"):
+        calibrate(digits, tmp_path / "set", rule="uncertain")
+
+
+def test_a_run_is_calibrated_with_its_own_images_split_and_seed(digits, tmp_path):
+    train(digits, tmp_path / "run", seed=7, epochs=1, image_size=64, backbone="mobilenetv3_small_050", weights="none")
+    report = calibrate(tmp_path / "run", tmp_path / "set", size=48)
+    chosen = CalibrationSet.load(tmp_path / "set")
+    assert chosen.recipe["seed"] == chosen.recipe["split"]["seed"] == 7
+    own = read_run(tmp_path / "run").dataset()
+    assert report.sha256 == CalibrationSet.select(own, 48, seed=7).sha256
+    assert calibrate(digits, tmp_path / "by model", size=48, model=str(tmp_path / "run")).sha256 == report.sha256
+    assert calibrate(tmp_path / "run", tmp_path / "other", size=48, seed=8).sha256 != report.sha256
+
+
+def test_the_images_of_a_run_that_moved_are_found_by_content(run, digits, tmp_path):
+    (tmp_path / "moved").mkdir()
+    for path in digits.rglob("*.png"):  # other names, too
+        (tmp_path / "moved" / path.parent.name).mkdir(exist_ok=True)
+        shutil.copy(path, tmp_path / "moved" / path.parent.name / f"cell-{path.name}")
+    here = calibrate(run, tmp_path / "here", size=60)
+    there = calibrate(run, tmp_path / "there", data=str(tmp_path / "moved"), size=60)
+    hashes = [[digest for digest, _ in CalibrationSet.load(report.path).entries] for report in (here, there)]
+    assert sorted(hashes[0]) == sorted(hashes[1])
+    shutil.rmtree(tmp_path / "moved")
+    with pytest.raises(DataError, match="name the folder that has them now with --data"):
+        CalibrationSet.load(there.path)
+    assert sorted(digest for digest, _ in CalibrationSet.load(there.path, digits).entries) == sorted(hashes[0])
+    with pytest.raises(OptionError, match="is not a run: leave it out, or give the run"):
+        calibrate(digits, tmp_path / "set", data=str(digits))
+
+
+def test_unreadable_images_are_left_out_of_a_set_if_that_is_asked_for(own_digits, tmp_path):
+    for path in (own_digits / "3").glob("*.png"):
+        if path.stem > "005":
+            path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(ImageError, match="or leave such images out with --skip-unreadable"):
+        calibrate(own_digits, tmp_path / "set", size=60)
+    report = calibrate(own_digits, tmp_path / "set", size=40, skip_unreadable=True, force=True)
+    assert report.unreadable > 30
+    assert report.per_label["3"] < 6
+    assert "that cannot be decoded" in str(report)
 
 
 def test_diverse_wants_a_run(digits, run, tmp_path):

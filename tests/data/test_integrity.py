@@ -92,6 +92,15 @@ def test_skip_unreadable_leaves_out_just_that_file(photos, spoil):
     assert [finding.kind for finding in report.findings] == ["unreadable"]
 
 
+def test_a_check_without_the_unreadable_counts_them_once(photos):
+    for number in range(3):
+        text(photos / "3" / f"bad{number}.jpg")
+    report = integrity.check(photos, image_size=IMAGE_SIZE, skip_unreadable=True)
+    [finding] = report.findings
+    assert (report.images, report.errors, len(finding.files)) == (180, [], 3)
+    assert finding.message.startswith("3 images left out, which cannot be decoded, first ")
+
+
 def test_skip_unreadable_does_not_leave_a_label_without_images(photos):
     shutil.rmtree(photos / "3")
     (photos / "3").mkdir()

@@ -12,7 +12,7 @@ import typer
 import edgeclf
 from edgeclf import BundleOptions, cli
 from edgeclf.deployment import bundling
-from edgeclf.errors import OptionError, OutputError
+from edgeclf.errors import DataError, OptionError, OutputError
 from edgeclf.evaluation.confidence_threshold import Confidence
 from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.classifier import Classifier
@@ -265,3 +265,18 @@ def test_each_model_has_a_threshold_of_its_own_for_the_precision_that_is_wanted(
     assert all(0.5 <= model.metrics["confidence"]["coverage"] < 0.7 for model in models)
     with pytest.raises(OptionError, match="give one of them"):
         BundleOptions(precision=0.9, coverage=0.9)
+
+
+def test_a_run_whose_images_moved_is_bundled_from_where_they_are_now(run, digits, tmp_path):
+    own = shutil.copytree(run, tmp_path / "run")
+    facts = json.loads((own / "run.json").read_text())
+    facts["data"]["root"] = "/nowhere"
+    (own / "run.json").write_text(json.dumps(facts))
+    few = {"targets": ("x86-cpu",), "golden": 2}
+    with pytest.raises(DataError, match="name the folder that has them now with --data"):
+        edgeclf.bundle(own, tmp_path / "a.edge", **few)
+    moved = shutil.copytree(digits, tmp_path / "moved")
+    (moved / "3" / "000.png").unlink()
+    report = edgeclf.bundle(own, tmp_path / "a.edge", data=str(moved), **few)
+    assert "1 of the 180 images" in report.notes[-1]
+    assert json.loads(report.to_json())["unreadable"] == 0

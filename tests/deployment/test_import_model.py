@@ -303,7 +303,7 @@ def test_options_that_contradict_the_file_are_refused(imported, tmp_path, option
     [
         ({"color": "GRB"}, "color is 'GRB'; RGB, BGR was expected"),
         ({"range": "0..1"}, "range is '0..1'; 0-1, 0-255, -1..1"),
-        ({"mean": "1,2"}, "mean is '1,2'; a number, three"),
+        ({"mean": "1,2"}, "mean is '1,2', 2 numbers; one, or three"),
         ({"mean": "nan"}, "mean is 'nan'"),
         ({"std": "0"}, "std is '0'"),
         ({"mean": "imagenet", "range": "0-255"}, "values are for --range 0-1"),

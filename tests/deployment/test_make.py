@@ -170,7 +170,9 @@ def test_an_unreadable_image_stops_it_and_may_be_left_out(photos, tmp_path):
     with pytest.raises(DataError, match="--skip-unreadable"):
         edgeclf.make(photos, tmp_path / "pets.edge", OPTIONS)
     options = replace(OPTIONS, skip_unreadable=True)
-    assert edgeclf.make(photos, tmp_path / "pets.edge", options).made == STEPS
+    report = edgeclf.make(photos, tmp_path / "pets.edge", options)
+    assert (report.made, report.unreadable) == (STEPS, 1)
+    assert "left out: 1 image that cannot be decoded" in str(report)
     assert edgeclf.make(photos, tmp_path / "pets.edge", options).made == ()
 
 
@@ -193,3 +195,11 @@ def test_the_options_of_each_step_are_passed_on():
     assert OPTIONS.part(QuantizeOptions) == QuantizeOptions(targets=("x86-cpu",), method="minmax", size=20, max_drop=1)
     assert OPTIONS.part(BundleOptions) == BundleOptions(targets=("x86-cpu",))
     assert MakeOptions().part(QuantizeOptions).wanted == QuantizeOptions().wanted
+
+
+def test_photographs_that_moved_as_they_are_are_the_same_data(made, tmp_path):
+    photos, output = made
+    moved = shutil.copytree(photos, tmp_path / "moved")
+    report = edgeclf.make(moved, output, replace(OPTIONS, targets=("x86-cpu", "jetson-nano")), overwrite=True)
+    assert "train" not in report.made
+    assert "quantize" in report.made

@@ -9,12 +9,15 @@ import pytest
 from sklearn.metrics import accuracy_score, classification_report, confusion_matrix
 
 import edgeclf
+from edgeclf import progress
 from edgeclf.data.datasets import Sample, load_dataset
 from edgeclf.errors import DataError, ImageError, OptionError, OutputError
 from edgeclf.evaluation.evaluate import measure
 from edgeclf.evaluation.evaluation_set import EvaluationSet
 from edgeclf.evaluation.prediction_file import prediction_file
+from edgeclf.training.runs import read_run
 from edgeclf_runtime.images.preprocess import Preprocessing
+from tests.support.photos import write_photos
 
 LABELS = ("cat", "dog", "emu", "fox")
 
@@ -132,7 +135,7 @@ def test_predictions_of_a_failed_evaluation_are_not_left_half_written(model, dig
 @pytest.mark.slow
 def test_splits_can_be_chosen(model, digits):
     images = {split: edgeclf.evaluate(model, digits, split).images for split in ("train", "val", "all")}
-    assert images == {"train": 123, "val": 12, "all": 180}
+    assert images == {"train": 123, "val": 12, "all": 57}
     with pytest.raises(OptionError, match="split is 'half'; train, val, test or all was expected"):
         edgeclf.evaluate(model, digits, "half")
 
@@ -186,7 +189,8 @@ def test_undivided_images_are_not_halved_where_the_model_was_trained_on_divided_
         DataError, match=r"is not divided into train, val and test as the data .*: evaluate all of it with --split all"
     ):
         edgeclf.evaluate(tmp_path / "run", digits)
-    assert edgeclf.evaluate(tmp_path / "run", digits, "all").images == 180
+    with pytest.raises(DataError, match=r"the model was trained on every image of .*: evaluate other images, or these"):
+        edgeclf.evaluate(tmp_path / "run", digits, "all")
 
 
 def test_an_image_that_went_bad_is_named(model, digits, tmp_path):
@@ -194,3 +198,47 @@ def test_an_image_that_went_bad_is_named(model, digits, tmp_path):
     (photos / "3" / "000.png").write_bytes((digits / "3" / "000.png").read_bytes()[:100])
     with pytest.raises(ImageError, match=r"photos/3/000.png: "):
         edgeclf.evaluate(model, photos, "all")
+    found = edgeclf.evaluate(model, photos, "all", skip_unreadable=True)
+    assert (found.unreadable, json.loads(found.to_json())["unreadable"]) == (1, 1)
+    assert "left out: 1 image that cannot be decoded" in str(found)
+
+
+def test_all_never_counts_an_image_that_a_run_was_trained_on(run, digits, tmp_path):
+    moved = tmp_path / "moved"
+    for number, path in enumerate(sorted(digits.rglob("*.png"))):  # other names and places, the same labels
+        (moved / path.parent.name / "deep").mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, moved / path.parent.name / "deep" / f"{number}.png")
+    write_photos(moved, ("3/new.png", "5/new.png"))
+    found = edgeclf.evaluate(run, moved, "all")
+    assert (found.images, found.trained_on) == (57 + 2, 123)
+    assert "left out: 123 images that the model was trained on" in str(found)
+    assert edgeclf.evaluate(run, moved, "train").trained_on == 0
+
+
+def test_a_run_finds_its_test_images_again_after_others_were_lost(run, digits, tmp_path):
+    photos = shutil.copytree(digits, tmp_path / "photos")
+    tested = {sample.path.name for sample in read_run(run).dataset().split("test") if sample.label == "3"}
+    for path in (photos / "3").iterdir():
+        if path.name not in tested:
+            path.unlink()
+    found = edgeclf.evaluate(run, photos)  # an exact split of what is left would be another
+    assert {path.name for path in found.paths if path.parent.name == "3"} == tested
+
+
+def test_a_bundle_leaves_out_what_its_run_was_trained_on_if_the_data_is_the_same(bundle, run, digits, tmp_path, capfd):
+    assert edgeclf.evaluate(bundle, read_run(run).dataset(), "all", "fp32").trained_on == 123
+    progress.show_progress()
+    try:
+        shutil.copytree(digits, tmp_path / "photos")
+        (tmp_path / "photos" / "3" / "000.png").unlink()
+        assert edgeclf.evaluate(bundle, tmp_path / "photos", "all", "fp32").trained_on == 0
+    finally:
+        progress.show_progress(False)
+    assert "does not record which images it was trained on" in capfd.readouterr().err
+
+
+def test_images_in_a_test_folder_that_were_trained_on_are_warned_of(run, digits, tmp_path, command):
+    shutil.copytree(digits / "3", tmp_path / "test" / "3")
+    code, out, err = command("evaluate", run, tmp_path)
+    assert (code, "60 images" in out) == (0, True)
+    assert "warning: the model was trained on 41 of the 60 images in test" in err.replace("45", "41")

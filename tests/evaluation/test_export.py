@@ -114,3 +114,21 @@ def test_an_operator_that_came_after_opset_13_is_refused(tmp_path):
 
 def test_images_are_those_of_the_run(run, digits):
     assert {s.path for s in read_run(run).dataset().samples} == {s.path.resolve() for s in load_dataset(digits).samples}
+
+
+def test_a_run_whose_images_are_gone_is_exported_all_the_same_and_says_what_it_was_checked_on(own_run):
+    facts = json.loads((own_run / "run.json").read_text())
+    facts["data"]["root"] = "/nowhere"
+    (own_run / "run.json").write_text(json.dumps(facts))
+    report = export(own_run, overwrite=True)
+    assert (report.images, report.noise) == (8, True)
+    assert str(report).endswith("of torch on 8 images of random pixels")
+
+
+def test_an_image_that_went_bad_does_not_stop_an_export(own_run, digits, tmp_path):
+    facts = json.loads((own_run / "run.json").read_text())
+    facts["data"]["root"] = str(shutil.copytree(digits, tmp_path / "photos"))
+    (own_run / "run.json").write_text(json.dumps(facts))
+    read_run(own_run).dataset().split("val")[0].path.write_bytes(b"no image")
+    report = export(own_run, overwrite=True)
+    assert (report.images, report.noise) == (8, False)

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from edgeclf.quantization.report import FlavorError, read_report
 from edgeclf.quantization.search import Search
 from edgeclf.targets import FLAVORS, IR_VERSIONS, opset_of
 from edgeclf.training.runs import read_run
+from tests.support.photos import write_photos
 
 INT8 = "model.int8-cpu.onnx"
 
@@ -337,3 +339,49 @@ def test_dynamic_quantization_is_measured_for_comparison_and_not_kept(own_run):
     assert "torch dynamic" in str(report)
     assert "torch dynamic" in (own_run / "quantization.html").read_text()
     assert sorted(own_run.glob("model.*.onnx")) == [own_run / "model.fp16.onnx", own_run / "model.fp32.onnx"]
+
+
+def forget_the_images(run):
+    """Let a run's images be gone from where they were."""
+    facts = json.loads((run / "run.json").read_text())
+    facts["data"]["root"] = "/nowhere"
+    (run / "run.json").write_text(json.dumps(facts))
+
+
+FP16 = {"flavors": ("fp16",), "max_drop": 0.5}
+
+
+def test_a_run_whose_images_moved_is_quantized_from_where_they_are_now(own_run, digits, tmp_path):
+    forget_the_images(own_run)
+    with pytest.raises(DataError, match="name the folder that has them now with --data"):
+        quantize(own_run, **FP16)
+    moved = shutil.copytree(digits, tmp_path / "moved")
+    (moved / "3" / "000.png").unlink()
+    report = quantize(own_run, data=str(moved), **FP16)
+    assert (report.gone, report.unreadable) == (1, 0)
+    assert json.loads((own_run / "quantization.json").read_text())["gone"] == 1
+    assert "left out: 1 of the run's images that are gone" in str(report)
+
+
+def test_with_a_calibration_set_only_the_evaluation_images_are_needed(own_run, digits, tmp_path):
+    calibrated = CalibrationSet.select(read_run(own_run).dataset(), 30)
+    calibrated.save(tmp_path / "set")
+    for sample in read_run(own_run).dataset().split("val"):
+        (tmp_path / "val" / sample.label).mkdir(parents=True, exist_ok=True)
+        shutil.copy(sample.path, tmp_path / "val" / sample.label)
+    forget_the_images(own_run)
+    options = {"calibration": str(tmp_path / "set"), **FP16}
+    report = quantize(own_run, data=str(tmp_path / "val"), **options)
+    assert (report.calibration_images, report.judged_images, report.gone) == (30, 12, 168)
+    write_photos(tmp_path / "new", [f"{label}/{number}.png" for label in "358" for number in range(3)])
+    report = quantize(own_run, data=str(tmp_path / "new"), overwrite=True, **options)
+    assert (report.judged_images, report.files[0].conditions.trained_images) == (9, 0)
+
+
+def test_an_earlier_report_without_the_newer_counts_is_read(own_run, tmp_path):
+    quantize(own_run, size=30, **FP16)
+    file = own_run / "quantization.json"
+    facts = json.loads(file.read_text())
+    del facts["gone"], facts["unreadable"]
+    file.write_text(json.dumps(facts))
+    assert read_report(own_run).gone == 0

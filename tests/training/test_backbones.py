@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from edgeclf.errors import OptionError, WeightsError
 from edgeclf.training.backbones import create
-from edgeclf.training.weights import read_state_dict
+from edgeclf.training.checkpoint import read_state_dict
 from edgeclf_runtime.images.preprocess import Preprocessing, as_batch, preprocess
 
 SMALL = "mobilenetv3_small_050"

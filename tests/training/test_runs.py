@@ -3,13 +3,16 @@
 import json
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 
 from edgeclf.data.datasets import load_dataset
+from edgeclf.data.findings import count_files
 from edgeclf.errors import DataError, ModelError, WeightsError
 from edgeclf.options import SplitOptions
 from edgeclf.training.runs import read_run
+from tests.support.photos import write_photos
 
 
 @pytest.fixture
@@ -94,15 +97,77 @@ def test_weights_of_another_run_are_refused(damaged):
         read_run(damaged).network()
 
 
-def test_images_that_are_gone_are_named_with_what_to_do(damaged):
+def test_images_that_are_all_gone_say_what_to_do(damaged):
     edit(damaged, lambda facts: facts["data"].update(root="/nowhere"))
     with pytest.raises(
-        DataError, match=r"180 of the 180 images .* are gone, first /nowhere/3/000.png: .* under data.root"
+        DataError,
+        match=r"180 of the 180 images .* are gone, first /nowhere/3/000.png: .* name the folder .* with --data",
     ):
         read_run(damaged).dataset()
 
 
-def test_a_data_folder_that_moved_can_be_written_into_the_run(damaged, digits, tmp_path):
+def test_a_few_images_that_are_gone_are_counted_once_and_left_out(damaged, digits, tmp_path):
     moved = shutil.copytree(digits, tmp_path / "moved")
     edit(damaged, lambda facts: facts["data"].update(root=str(moved)))
-    assert all(sample.path.is_relative_to(moved) for sample in read_run(damaged).dataset().samples)
+    for number in range(7):
+        (moved / "3" / f"{number:03d}.png").unlink()
+    found = read_run(damaged).dataset()
+    [finding] = found.findings
+    assert len(found.samples) == 173
+    assert finding.message.startswith(f"7 of the 180 images of {damaged} are gone, first {moved}/3/000.png")
+
+
+def facts_of(dataset):
+    hashes = dataset.sha256(dataset.samples)
+    return sorted((digest, one.label, one.split) for digest, one in zip(hashes, dataset.samples, strict=True))
+
+
+def test_images_are_found_by_content_whatever_they_are_called_now(damaged, digits, tmp_path):
+    for number, path in enumerate(sorted(digits.rglob("*.png"))):
+        folder = tmp_path / "moved" / ("rest" if number % 2 else "more")
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / f"{number}.png")
+    shutil.copy(digits / "3" / "000.png", tmp_path / "moved" / "copy.png")
+    cv2.imwrite(str(tmp_path / "moved" / "rest" / "new.png"), np.zeros((9, 9, 3), np.uint8))
+    before, after = read_run(damaged).dataset(), read_run(damaged).dataset(tmp_path / "moved")
+    assert facts_of(before) == facts_of(after)
+    assert [finding.message for finding in after.findings] == [
+        f"1 image of {tmp_path / 'moved'} left out: not among those of {damaged}"
+    ]
+
+
+def test_a_folder_with_none_of_the_images_is_refused_unless_new_ones_are_meant(damaged, tmp_path):
+    write_photos(tmp_path / "new", ("3/a.png", "5/a.png"))
+    with pytest.raises(DataError, match=r"new has none of the 180 images of .*, which are recognized by their content"):
+        read_run(damaged).dataset(tmp_path / "new")
+    found = read_run(damaged).dataset(tmp_path / "new", accept_new=True)
+    assert [sample.split for sample in found.samples] == ["val", "val"]
+    trained = next(sample.path for sample in read_run(damaged).dataset().split("train") if sample.label == "8")
+    shutil.copy(trained, tmp_path / "new" / "5")
+    found = read_run(damaged).dataset(tmp_path / "new", accept_new=True)
+    assert sorted((sample.label, sample.split) for sample in found.samples) == [
+        ("3", "val"),
+        ("5", "val"),
+        ("8", "train"),
+    ]
+
+
+def test_a_label_that_lost_all_its_images_of_a_split_stops_a_step_that_needs_them(damaged, digits, tmp_path):
+    kept = tmp_path / "kept"
+    for sample in read_run(damaged).dataset().samples:
+        if (sample.split, sample.label) != ("val", "5"):
+            (kept / sample.label).mkdir(parents=True, exist_ok=True)
+            shutil.copy(sample.path, kept / sample.label)
+    assert read_run(damaged).dataset(kept, needs=("train",)).samples
+    with pytest.raises(
+        DataError, match=r"no image of the label '5' is left in val of .*, which this step needs: .*--data"
+    ):
+        read_run(damaged).dataset(kept, needs=("val",))
+
+
+def test_images_that_went_bad_are_left_out_if_that_is_asked_for(damaged, digits, tmp_path):
+    moved = shutil.copytree(digits, tmp_path / "moved")
+    edit(damaged, lambda facts: facts["data"].update(root=str(moved)))
+    (moved / "3" / "000.png").write_bytes(b"no image")
+    found = read_run(damaged).dataset(skip_unreadable=True)
+    assert (len(found.samples), count_files(found.findings, "unreadable")) == (179, 1)

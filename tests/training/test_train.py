@@ -132,6 +132,38 @@ def test_weights_that_begin_at_random_are_trained_from_a_head_of_usual_size(digi
     assert report.metrics["loss"] < 5
 
 
+def test_the_mean_and_std_of_the_weights_are_recorded_and_are_in_every_file(digits, tmp_path):
+    report = edgeclf.train(digits, tmp_path / "run", quick(epochs=1, mean=(0.5, 0.4, 0.3), std="0.25"))
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["normalization"] == {"mean": [0.5, 0.4, 0.3], "std": [0.25, 0.25, 0.25]}
+    assert (facts["options"]["mean"], facts["options"]["std"]) == ("0.5,0.4,0.3", "0.25")
+    network = read_run(report.run).network()
+    gray = torch.full((1, 3, 1, 1), 255 * 0.5)
+    assert network.normalize(gray).flatten().tolist() == pytest.approx([0, 0.4, 0.8], abs=1e-5)
+    edgeclf.export(report.run)  # compared with torch on real images
+
+
+def test_without_them_they_are_timms(small):
+    facts = json.loads((small / "run.json").read_text())
+    assert facts["normalization"] == {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+
+
+def test_a_frozen_backbone_of_random_weights_is_warned_of_in_the_report_too(small, full):
+    found = {run: json.loads((run / "run.json").read_text())["data"]["findings"] for run in (small, full)}
+    assert ["frozen with random weights" in text for text in found[small]] == [True]
+    assert found[full] == []
+
+
+@pytest.mark.parametrize("finetune", ["head", "full"])
+def test_a_head_that_is_kept_is_where_training_starts(small, digits, tmp_path, finetune):
+    options = quick(
+        weights=str(small / "model.safetensors"), keep_head=True, epochs=1, learning_rate=1e-9, finetune=finetune
+    )
+    edgeclf.train(digits, tmp_path / "run", options)
+    before, after = (load_file(run / "model.safetensors") for run in (small, tmp_path / "run"))
+    assert torch.allclose(before["backbone.classifier.weight"], after["backbone.classifier.weight"], atol=1e-4)
+
+
 def test_metrics_have_one_row_an_epoch(small, full):
     for run, epochs in ((small, 2), (full, 1)):
         with (run / "metrics.csv").open() as stream:

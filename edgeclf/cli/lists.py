@@ -17,6 +17,14 @@ NEXT = {
     "flavors": ("edgeclf quantize", "runs/first", "--flavor"),
 }
 """The command that takes such a name, up to the name."""
+_WEIGHTS = {
+    "packaged": "ImageNet weights: from a package",
+    "installable": "ImageNet weights: in a package that is not installed",
+    "cached": "ImageNet weights: in the Hugging Face cache",
+    "download": "",
+    "none": "no ImageNet weights",
+}
+"""In words; most backbones need --download."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +57,9 @@ def list_names(kind: str, pattern: str = "*") -> ListReport:
 def _backbones() -> list[dict[str, Any]]:
     import timm
 
-    from ..training.weights import PACKAGED
+    from ..training.weights import source_of
 
-    return [{"name": name, "imagenet": name in PACKAGED} for name in timm.list_models()]
+    return [{"name": name, "weights": source_of(name)} for name in timm.list_models()]
 
 
 def _targets() -> list[dict[str, Any]]:
@@ -74,7 +82,8 @@ def _flavors() -> list[dict[str, Any]]:
 
 
 def _backbone_text(row: dict[str, Any]) -> str:
-    return f"{row['name']}  (ImageNet weights from a package)" if row["imagenet"] else str(row["name"])
+    note = _WEIGHTS[row["weights"]]
+    return f"{row['name']}  ({note})" if note else str(row["name"])
 
 
 def _target_text(row: dict[str, Any]) -> str:

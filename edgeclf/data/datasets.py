@@ -26,7 +26,7 @@ from .groups import about_groups, group_of, split_keys
 from .layout import read_layout
 from .splits import Division, divide_by_hash, divide_exactly
 from .table import read_table
-from .tree import DEVICE_SUFFIXES, IMAGE_SUFFIXES, left_out, read_tree
+from .tree import IMAGE_SUFFIXES, SUFFIXES_BEFORE, left_out, read_tree
 
 SPLITS = ("train", "val", "test")
 # Persian, Hindi and other scripts use them.
@@ -56,7 +56,7 @@ class Dataset:
     samples: tuple[Sample, ...]
     empty: tuple[Path, ...] = ()
     """Class folders without images."""
-    unlabelled: tuple[Path, ...] = ()
+    unlabeled: tuple[Path, ...] = ()
     """Images next to the class folders, which have no class."""
     divided_by: SplitOptions | None = None
     """Options of the split, or None if the data came with its own."""
@@ -139,11 +139,11 @@ def load_dataset(data: str | Path | Dataset, options: SplitOptions | None = None
 
 def _from_folder(root: Path, as_before: bool = False) -> Dataset:
     """Read a folder; as_before: with the suffixes and names of splits that there were when old runs were made."""
-    tree = read_tree(root, DEVICE_SUFFIXES if as_before else IMAGE_SUFFIXES)
+    tree = read_tree(root, SUFFIXES_BEFORE if as_before else IMAGE_SUFFIXES)
     layout = read_layout(tree, only_usual=as_before)
-    if not layout.classes and layout.unlabelled:
+    if not layout.classes and layout.unlabeled:
         raise DataError(
-            f"{layout.unlabelled[0].parent} holds images but no class folders: move the images of each class into a folder with the class's name"
+            f"{layout.unlabeled[0].parent} holds images but no class folders: move the images of each class into a folder with the class's name"
         )
     samples, empty, labels = [], [], set(layout.labels)
     for (split, folder), label in zip(layout.classes, layout.labels, strict=True):
@@ -160,7 +160,7 @@ def _from_folder(root: Path, as_before: bool = False) -> Dataset:
     return replace(
         _dataset(str(root), root, samples, labels),
         empty=tuple(empty),
-        unlabelled=tuple(layout.unlabelled),
+        unlabeled=tuple(layout.unlabeled),
         findings=findings,
     )
 

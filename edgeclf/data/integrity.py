@@ -268,14 +268,14 @@ class _Absence:
 
 
 def _about_strays(dataset: Dataset) -> list[Finding]:
-    if not dataset.unlabelled:
+    if not dataset.unlabeled:
         return []
-    files = tuple(map(str, dataset.unlabelled))
+    files = tuple(map(str, dataset.unlabeled))
     message = (
         f"images next to the class folders have no label and are left out: {', '.join(files[:SHOWN_FILES])}: "
         "move each into its class folder, or remove it"
     )
-    return [Finding("unlabelled", "warning", message, files)]
+    return [Finding("unlabeled", "warning", message, files)]
 
 
 def _about_copies(copies: list[Sample]) -> Finding:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from .calibration.sets import CalibrationSet
     from .data.datasets import Dataset, Sample, load_dataset
     from .data.integrity import CheckReport, Finding, check
-    from .demonstration import DemoReport, demo
     from .deployment.bundling import BundleReport, bundle
+    from .deployment.demonstration import DemoReport, demo
     from .deployment.engines import BuildReport, build
     from .deployment.import_model import ImportReport, import_model
     from .deployment.make import MakeReport, make
@@ -116,8 +116,8 @@ _NAMES = {
     "calibration.sets": ("CalibrationSet",),
     "data.datasets": ("Dataset", "Sample", "load_dataset"),
     "data.integrity": ("CheckReport", "Finding", "check"),
-    "demonstration": ("DemoReport", "demo"),
     "deployment.bundling": ("BundleReport", "bundle"),
+    "deployment.demonstration": ("DemoReport", "demo"),
     "deployment.engines": ("BuildReport", "build"),
     "deployment.import_model": ("ImportReport", "import_model"),
     "deployment.make": ("MakeReport", "make"),

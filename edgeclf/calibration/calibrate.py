@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from ..evaluation.open_model import open_model
 from ..graph.inference import infer
 from ..options import CalibrateOptions, SplitOptions, TrainOptions, merged
 from ..progress import track
+from ..report import Report
 from ..training.runs import RUN_FILE, read_run
 from .sets import LIST_FILE, RECIPE_FILE, CalibrationSet, within_training_images
 
@@ -28,7 +28,7 @@ FEW_OF_A_LABEL = 8
 
 
 @dataclass(frozen=True)
-class CalibrateReport:
+class CalibrateReport(Report):
     """A calibration set on disk."""
 
     path: str
@@ -37,10 +37,6 @@ class CalibrateReport:
     per_label: dict[str, int]
     sha256: str
     """Hash of the list, and so of every image in it."""
-
-    def to_json(self) -> str:
-        """The report as one JSON object."""
-        return json.dumps(asdict(self), ensure_ascii=False)
 
     def __str__(self) -> str:
         labels = ", ".join(f"{label} {count}" for label, count in self.per_label.items())

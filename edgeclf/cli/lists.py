@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
 from ..errors import OptionError
+from ..report import Report
 from ..targets import FLAVORS, TARGETS, precision_of
 
 NEXT = {
@@ -28,15 +28,15 @@ _WEIGHTS = {
 
 
 @dataclass(frozen=True)
-class ListReport:
+class ListReport(Report):
     """Names, each with its facts."""
 
     kind: str
     rows: tuple[dict[str, Any], ...]
 
-    def to_json(self) -> str:
-        """The list as one JSON object."""
-        return json.dumps({self.kind: self.rows}, ensure_ascii=False)
+    def to_dict(self) -> dict[str, Any]:
+        """The list as a JSON-compatible dict."""
+        return {self.kind: self.rows}
 
     def __str__(self) -> str:
         return "\n".join(_TEXTS[self.kind](row) for row in self.rows)

@@ -27,6 +27,7 @@ from ..evaluation.export import exported
 from ..evaluation.logit_store import LOGIT_FILE, LogitStore, read_logits
 from ..options import BundleOptions, merged
 from ..quantization.report import REPORT_FILE, REPORT_PAGE
+from ..report import Report
 from ..targets import CALIBRATION_CACHE, FLAVORS, FLOAT_BACKENDS, TARGETS, model_file, precision_of
 from ..training.runs import Run, read_run
 from .golden import write_golden
@@ -50,7 +51,7 @@ class ModelFacts:
 
 
 @dataclass(frozen=True)
-class BundleReport:
+class BundleReport(Report):
     """A bundle that was written."""
 
     path: str
@@ -65,10 +66,6 @@ class BundleReport:
     """By target: the models that it uses and that the run does not have."""
     notes: tuple[str, ...]
     """A sentence about what each target lacks, and about thresholds that leave few labels."""
-
-    def to_json(self) -> str:
-        """The report as one JSON object."""
-        return json.dumps(asdict(self), ensure_ascii=False)
 
     def __str__(self) -> str:
         head = f"{self.path}: {self.files} files, {self.size / 1e6:.1f} MB, id {self.id[:12]}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ from ..graph.inference import infer_graph
 from ..graph.onnx_file import save_model
 from ..options import ImportOptions, SplitOptions, merged
 from ..progress import say
+from ..report import Report
 from ..targets import OPSET, model_file
 from ..training.runs import RUN_FILE, Run, data_facts
 from ..training.train import versions
@@ -77,7 +78,7 @@ _ELSEWHERE = {
 
 
 @dataclass(frozen=True)
-class ImportReport:
+class ImportReport(Report):
     """An imported run."""
 
     run: str
@@ -98,10 +99,6 @@ class ImportReport:
     """Labeled images on which accuracy was measured."""
     ways: dict[str, float]
     """Accuracy with other settings, if they were tried."""
-
-    def to_json(self) -> str:
-        """The report as one JSON object."""
-        return json.dumps(asdict(self), ensure_ascii=False)
 
     def __str__(self) -> str:
         facts = self.options

@@ -34,6 +34,7 @@ from ..options import BundleOptions, MakeOptions, QuantizeOptions, TrainOptions,
 from ..progress import say
 from ..quantization.quantize import asked, earlier_report, quantize
 from ..quantization.report import FailedFlavor, FlavorError, QuantizedFile
+from ..report import Report
 from ..targets import CALIBRATION_CACHE, FLAVORS, model_file
 from ..training.runs import RUN_FILE, SPLIT_FILE, Run, read_run, write_split
 from ..training.train import train
@@ -48,7 +49,7 @@ _RETRY = "pass --overwrite to make it again, or choose another --output"
 
 
 @dataclass(frozen=True)
-class MakeReport:
+class MakeReport(Report):
     """A bundle, and how it came about."""
 
     output: str
@@ -62,10 +63,6 @@ class MakeReport:
     """Steps that were done now; the others were done by an earlier call."""
     seconds: dict[str, float]
     """By step."""
-
-    def to_json(self) -> str:
-        """The report as one JSON object."""
-        return json.dumps(asdict(self), ensure_ascii=False)
 
     def __str__(self) -> str:
         done = ", ".join(f"{step} {self.seconds[step]:.0f} s" for step in self.made)

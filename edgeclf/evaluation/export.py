@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from ..data.pixels import load_batches
 from ..errors import GateError
 from ..graph.onnx_file import write_onnx
 from ..progress import say
+from ..report import Report
 from ..targets import OPSET, model_file
 from ..training.runs import Run, read_run
 from .open_model import TorchRunner, model_metadata
@@ -26,7 +26,7 @@ _CHECKED_IMAGES = 8
 
 
 @dataclass(frozen=True)
-class ExportReport:
+class ExportReport(Report):
     """An exported and checked file."""
 
     path: str
@@ -37,10 +37,6 @@ class ExportReport:
     """Images on which it was compared with torch."""
     largest_difference: float
     """Largest difference of a logit from torch's."""
-
-    def to_json(self) -> str:
-        """The report as one JSON object."""
-        return json.dumps(asdict(self), ensure_ascii=False)
 
     def __str__(self) -> str:
         return (

@@ -34,10 +34,13 @@ from ..data.schemas import RUN_FORMAT, RUN_FORMAT_VERSION
 from ..errors import OptionError
 from ..options import EPOCHS, TrainOptions, merged
 from ..progress import say
+from ..report import Report
 from .features import extract_features
 from .runs import METRICS_FILE, RUN_FILE, WEIGHTS_FILE, data_facts
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from .backbones import ImageClassifier
 
 _LOUD = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
@@ -47,7 +50,7 @@ _VERSIONED = ("torch", "torchvision", "timm", "lightning", "numpy", "cv2", "onnx
 
 
 @dataclass(frozen=True)
-class TrainReport:
+class TrainReport(Report):
     """A finished training."""
 
     run: str
@@ -58,10 +61,17 @@ class TrainReport:
     """Metrics of the last epoch: loss, val_loss, val_accuracy, val_macro_f1."""
     warnings: tuple[str, ...]
     """Findings of the data check that did not stop training."""
+    history: tuple[dict[str, float], ...] = ()
+    """The metrics of every epoch."""
 
-    def to_json(self) -> str:
-        """The report as one JSON object."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+    def plot(self) -> Figure:
+        """Return the curves of loss and validation accuracy as a matplotlib figure.
+
+        Raises DependencyError if matplotlib is missing.
+        """
+        from .plots import draw_history
+
+        return draw_history(self.history)
 
     def __str__(self) -> str:
         metrics = "  ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
@@ -124,7 +134,7 @@ def train(
         (work / RUN_FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         _write_metrics(work / METRICS_FILE, rows)
     last = {name: value for name, value in rows[-1].items() if name != "epoch"}
-    return TrainReport(str(output), dataset.labels, dataset.counts(), len(rows), last, found)
+    return TrainReport(str(output), dataset.labels, dataset.counts(), len(rows), last, found, tuple(rows))
 
 
 def versions(libraries: Sequence[str] = _VERSIONED) -> dict[str, str]:

@@ -13,7 +13,6 @@ FOLDERS = {"edgeclf": ROOT / "edgeclf", "edgeclf_runtime": ROOT / "deploy" / "ed
 LAYERS = {
     "edgeclf": (
         "cli",
-        "demonstration",
         "deployment",
         "quantization",
         "calibration",
@@ -23,6 +22,7 @@ LAYERS = {
         "data",
         "options",
         "targets",
+        "report",
         "progress",
         "errors",
     ),

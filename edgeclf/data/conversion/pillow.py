@@ -22,6 +22,7 @@ _SAVED = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 """Modes that PNG has; transparency is dropped when it is read."""
 _DEEP = ("I", "I;16B", "I;16L", "I;16N")
 _FLOAT = "F"
+_ORIENTATION = 274
 
 
 def is_pillow(value: object) -> TypeGuard[Image]:
@@ -70,3 +71,9 @@ def _converted(image: Image, name: str) -> Image:
             "expected: scale it"
         )
     return pillow.fromarray(values.astype(np.uint16))
+
+
+def pillow_identity(image: Image) -> bytes:
+    """Return bytes that are equal for images with equal pixels, palette and orientation."""
+    facts = (image.mode, image.size, image.getpalette(), image.getexif().get(_ORIENTATION, 1))
+    return repr(facts).encode() + image.tobytes()

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         SplitOptions,
         TrainOptions,
     )
+    from .progress import show_progress
     from .quantization.quantize import quantize
     from .quantization.report import QuantizeReport
     from .training.runs import Run, read_run
@@ -107,6 +108,7 @@ __all__ = [
     "predict",
     "quantize",
     "read_run",
+    "show_progress",
     "train",
 ]
 
@@ -148,6 +150,7 @@ _NAMES = {
         "SplitOptions",
         "TrainOptions",
     ),
+    "progress": ("show_progress",),
     "quantization.quantize": ("quantize",),
     "quantization.report": ("QuantizeReport",),
     "training.runs": ("Run", "read_run"),

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from edgeclf_runtime.text.terminal import printable
+
 from .errors import DependencyError
 
 if TYPE_CHECKING:
@@ -40,6 +42,10 @@ class Html(str):
 class Report:
     """What a command returns; a dataclass whose fields JSON can hold, unless it has a ``to_dict`` of its own."""
 
+    def __init_subclass__(cls) -> None:
+        # IPython would prefer the __repr__ that dataclass adds to the same class.
+        cls._repr_pretty_ = Report._repr_pretty_  # type: ignore[method-assign]
+
     def to_dict(self) -> dict[str, Any]:
         """The report as a JSON-compatible dict."""
         return asdict(self)  # type: ignore[call-overload,no-any-return]
@@ -54,6 +60,10 @@ class Report:
 
     def _repr_html_(self) -> str:
         return page(self.html_parts())
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        # IPython shows it where it shows no HTML, and saves it beside the HTML.
+        printer.text(printable(self, "\n"))
 
 
 def page(parts: Iterable[str]) -> str:

@@ -48,6 +48,9 @@ class Predictions(list[Prediction]):
     def _repr_html_(self) -> str:
         return page([table(("image", "label", "confidence", "next"), map(_row, self))])
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text("\n".join(map(str, self)))
+
 
 def _row(found: Prediction) -> tuple[str, str, str, str]:
     result = found.result

@@ -117,10 +117,7 @@ def each_prediction(
 
 def _each(images: Any) -> Iterator[tuple[str, Any]]:
     """Yield the name and value of each image: a path, an ImageError, or what should be pixels."""
-    several = isinstance(images, Iterable) and not isinstance(images, (str, os.PathLike, bytes))
-    if is_pillow(images) or hasattr(images, "__array__"):
-        # A tensor or something else that numpy understands is one image, too, so that its error is about the whole.
-        several = isinstance(images, np.ndarray) and images.ndim == 4
+    several = isinstance(images, Iterable) and not (is_pillow(images) or _is_one(images))
     for number, image in enumerate(images if several else [images]):
         name = f"images[{number}]" if several else "image"
         if isinstance(image, (str, os.PathLike)):
@@ -145,3 +142,10 @@ def _pixels(image: Any, name: str, order: str | None) -> Any:
             'matplotlib) or order="bgr" (OpenCV)'
         )
     return pixels
+
+
+def _is_one(images: Any) -> bool:
+    """Return whether this is one path, array or tensor; a column of paths, of numpy or pandas, is several."""
+    if isinstance(images, np.ndarray) and images.dtype.kind not in "OUS":
+        return images.ndim != 4
+    return isinstance(images, (str, os.PathLike, bytes)) or (hasattr(images, "__array__") and images.ndim not in (1, 4))

@@ -74,6 +74,13 @@ def test_what_would_lose_something_is_refused_and_nothing_is_left(tmp_path, tran
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_damaged_file_is_named(tmp_path):
+    Image.fromarray(picture(1)).save(tmp_path / "photo.jpg")
+    (tmp_path / "photo.jpg").write_bytes((tmp_path / "photo.jpg").read_bytes()[:-30])
+    with pytest.raises(edgeclf.ImageError, match=r"^image 0: Pillow cannot read it .*truncated"):
+        Dataset.from_torch([(Image.open(tmp_path / "photo.jpg"), 0)], tmp_path / "new", labels=["a"])
+
+
 def test_a_tensor_dataset_needs_the_names_of_its_labels(tmp_path):
     images = torch.randint(0, 256, (12, 1, 9, 8), dtype=torch.uint8)
     source = TensorDataset(images, torch.arange(12) % 2)

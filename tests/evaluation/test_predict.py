@@ -116,6 +116,13 @@ def test_one_path_is_one_image(model, digits):
     assert len(edgeclf.predict(model, digits / "3")) == 60
 
 
+def test_a_column_of_paths_is_several_images(model, digits):
+    paths = [str(digits / "3" / "000.png"), str(digits / "8" / "000.png")]
+    assert [found.image for found in edgeclf.predict(model, np.array(paths))] == paths
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    assert [found.image for found in edgeclf.predict(model, pandas.Series(paths))] == paths
+
+
 def test_images_without_a_name_have_their_index(model, photo):
     image = Image.open(photo)
     assert [found.image for found in edgeclf.predict(model, image)] == ["image"]

@@ -100,7 +100,7 @@ def _image(data: bytes, label: str, split: str, what: str) -> Image:
 
     try:
         opened = pillow.open(io.BytesIO(data))
-        return Image(label, split, pillow_identity(opened), ".png", partial(png_of, opened, what))
     except (OSError, ValueError, SyntaxError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{what} is not an image that Pillow reads ({reason}); remove it from the data set") from None
+    return Image(label, split, pillow_identity(opened, what), ".png", partial(png_of, opened, what))

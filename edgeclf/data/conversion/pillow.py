@@ -48,9 +48,7 @@ def png_of(image: Image, name: str) -> bytes:
         # Speed counts, not size: most are decoded at once.
         upright.save(data, "PNG", compress_level=1)
     except (OSError, ValueError, SyntaxError) as error:
-        raise ImageError(
-            f"{name}: Pillow cannot read it ({' '.join(str(error).split())}); replace or remove it"
-        ) from None
+        raise _unreadable(name, error) from None
     return data.getvalue()
 
 
@@ -73,7 +71,14 @@ def _converted(image: Image, name: str) -> Image:
     return pillow.fromarray(values.astype(np.uint16))
 
 
-def pillow_identity(image: Image) -> bytes:
-    """Return bytes that are equal for images with equal pixels, palette and orientation."""
-    facts = (image.mode, image.size, image.getpalette(), image.getexif().get(_ORIENTATION, 1))
-    return repr(facts).encode() + image.tobytes()
+def pillow_identity(image: Image, name: str) -> bytes:
+    """Return bytes that are equal for images with equal pixels, palette and orientation; ImageError for a damaged file."""
+    try:
+        pixels = image.tobytes()
+    except (OSError, ValueError, SyntaxError) as error:
+        raise _unreadable(name, error) from None
+    return repr((image.mode, image.size, image.getpalette(), image.getexif().get(_ORIENTATION, 1))).encode() + pixels
+
+
+def _unreadable(name: str, error: Exception) -> ImageError:
+    return ImageError(f"{name}: Pillow cannot read it ({' '.join(str(error).split())}); replace or remove it")

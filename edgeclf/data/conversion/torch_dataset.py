@@ -47,7 +47,7 @@ def _images(parts: dict[str, Any], labels: Any) -> Iterator[Image]:
             pixels, target = _pair(part[index], what)
             image = pixels if is_pillow(pixels) else _from_tensor(pixels, what)
             text = label_of(target, names, what)
-            yield Image(text, split, pillow_identity(image), ".png", partial(png_of, image, what))
+            yield Image(text, split, pillow_identity(image, what), ".png", partial(png_of, image, what))
 
 
 def _pair(item: Any, what: str) -> tuple[Any, Any]:

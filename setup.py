@@ -56,6 +56,8 @@ setup(
             *DEMO,
             *DOCS,
             *HEIF,
+            # Data sets of Hugging Face, which a user of them has.
+            "datasets>=3",
             # For the notebook in examples/.
             *("nbclient>=0.10", "ipykernel>=6"),
             *("openvino>=2023.1", "paho-mqtt>=1.6"),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .deployment.engines import BuildReport, build
     from .deployment.import_model import ImportReport, import_model
     from .deployment.make import MakeReport, make
+    from .display.progress import show_progress
     from .errors import (
         BackendError,
         BundleError,
@@ -107,6 +108,7 @@ __all__ = [
     "predict",
     "quantize",
     "read_run",
+    "show_progress",
     "train",
 ]
 
@@ -148,6 +150,7 @@ _NAMES = {
         "SplitOptions",
         "TrainOptions",
     ),
+    "display.progress": ("show_progress",),
     "quantization.quantize": ("quantize",),
     "quantization.report": ("QuantizeReport",),
     "training.runs": ("Run", "read_run"),

@@ -17,7 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", metavar="NAME.edge")
     parser.add_argument("film")
-    parser.add_argument("output", metavar="LABELLED.avi")
+    parser.add_argument("output", metavar="LABELED.avi")
     arguments = parser.parse_args()
     frames = cv2.VideoCapture(arguments.film)
     size = (int(frames.get(cv2.CAP_PROP_FRAME_WIDTH)), int(frames.get(cv2.CAP_PROP_FRAME_HEIGHT)))

@@ -134,7 +134,8 @@ def own_secrets(monkeypatch):
 @pytest.fixture
 def command(capfd):
     """Run an ``edgeclf`` command in this process: command("check", DATA) gives its exit code, stdout and stderr."""
-    from edgeclf import cli, progress
+    from edgeclf import cli
+    from edgeclf.display import progress
 
     def run(*arguments):
         capfd.readouterr()

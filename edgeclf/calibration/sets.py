@@ -28,8 +28,8 @@ from ..data.datasets import NAMED_SETS, Dataset, load_dataset
 from ..data.folder_update import settle, updated_folder
 from ..data.pixels import load_pixels
 from ..data.schemas import MAX_JSON_BYTES, RECIPE
+from ..display.progress import say
 from ..errors import DataError, OptionError
-from ..progress import say
 from ..training.runs import split_facts
 from .rules import RULES
 

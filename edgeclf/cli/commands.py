@@ -17,7 +17,7 @@ import typer
 from edgeclf_runtime import __version__
 from edgeclf_runtime.text.terminal import printable, printable_json, show_message
 
-from .. import progress
+from ..display import progress
 from ..options import (
     EVALUATED,
     SEED,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from ..display.report import Report
 from ..errors import OptionError
 from ..targets import FLAVORS, TARGETS, precision_of
 
@@ -17,18 +17,26 @@ NEXT = {
     "flavors": ("edgeclf quantize", "runs/first", "--flavor"),
 }
 """The command that takes such a name, up to the name."""
+_WEIGHTS = {
+    "packaged": "ImageNet weights: from the package {package}",
+    "installable": "ImageNet weights: in the package {package}, which is not installed",
+    "cached": "ImageNet weights: in the Hugging Face cache",
+    "download": "",
+    "none": "no ImageNet weights",
+}
+"""In words; most backbones need --download."""
 
 
 @dataclass(frozen=True)
-class ListReport:
+class ListReport(Report):
     """Names, each with its facts."""
 
     kind: str
     rows: tuple[dict[str, Any], ...]
 
-    def to_json(self) -> str:
-        """The list as one JSON object."""
-        return json.dumps({self.kind: self.rows}, ensure_ascii=False)
+    def to_dict(self) -> dict[str, Any]:
+        """The list as a JSON-compatible dict."""
+        return {self.kind: self.rows}
 
     def __str__(self) -> str:
         return "\n".join(_TEXTS[self.kind](row) for row in self.rows)
@@ -49,10 +57,16 @@ def list_names(kind: str, pattern: str = "*") -> ListReport:
 def _backbones() -> list[dict[str, Any]]:
     import timm
 
-    from ..training.weights import PACKAGED
+    from ..training.weights import PACKAGED, source_of
 
-    packages = {name: package.name for name, package in PACKAGED.items()}
-    return [{"name": name, "imagenet": name in packages, "package": packages.get(name)} for name in timm.list_models()]
+    return [
+        {
+            "name": name,
+            "weights": source_of(name),
+            "package": PACKAGED[name].name if name in PACKAGED else None,
+        }
+        for name in timm.list_models()
+    ]
 
 
 def _targets() -> list[dict[str, Any]]:
@@ -75,7 +89,8 @@ def _flavors() -> list[dict[str, Any]]:
 
 
 def _backbone_text(row: dict[str, Any]) -> str:
-    return f"{row['name']}  (ImageNet weights in the package {row['package']})" if row["package"] else str(row["name"])
+    note = _WEIGHTS[row["weights"]].format(**row)
+    return f"{row['name']}  ({note})" if note else str(row["name"])
 
 
 def _target_text(row: dict[str, Any]) -> str:

@@ -10,23 +10,27 @@ added.  Images of a group stay together.  Files are hashed here, not decoded.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from edgeclf_runtime.files.read import sha256_file
 from edgeclf_runtime.text.terminal import is_invisible, printable
 
+from ..display.report import page, paragraph, table
 from ..errors import DataError, DependencyError
-from ..options import SplitOptions
+from ..options import SplitOptions, merged
+from .conversion.image_folder import LIST_FILE, Image, convert, is_converted
 from .findings import Finding, counted, warning
 from .groups import about_groups, group_of, split_keys
 from .layout import read_layout
 from .splits import Division, divide_by_hash, divide_exactly
 from .table import read_table
-from .tree import DEVICE_SUFFIXES, IMAGE_SUFFIXES, left_out, read_tree
+from .tree import IMAGE_SUFFIXES, SUFFIXES_BEFORE, left_out, read_tree
 
 SPLITS = ("train", "val", "test")
 # Persian, Hindi and other scripts use them.
@@ -46,7 +50,7 @@ class Sample:
     group: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Labeled images, each in one split."""
 
@@ -56,7 +60,7 @@ class Dataset:
     samples: tuple[Sample, ...]
     empty: tuple[Path, ...] = ()
     """Class folders without images."""
-    unlabelled: tuple[Path, ...] = ()
+    unlabeled: tuple[Path, ...] = ()
     """Images next to the class folders, which have no class."""
     divided_by: SplitOptions | None = None
     """Options of the split, or None if the data came with its own."""
@@ -65,6 +69,79 @@ class Dataset:
     stratified: bool = False
     """Whether its groups refine the strata of an exact split, instead of staying together."""
     _hashes: dict[Path, str] = field(default_factory=dict, compare=False, repr=False)
+
+    @classmethod
+    def from_folder(cls, folder: str | Path, **options: Any) -> Dataset:
+        """Read a folder of class folders, or one with train/, val/ and test/; options: fields of SplitOptions."""
+        if not Path(folder).is_dir():
+            raise DataError(f"{folder} is not a folder; a folder of class folders was expected")
+        chosen = merged(SplitOptions, None, options)
+        return _divide(_read_folder(Path(folder), chosen), chosen)
+
+    @classmethod
+    def from_csv(cls, file: str | Path, **options: Any) -> Dataset:
+        """Read a CSV file with the columns path, label and optionally split and group; options: fields of SplitOptions."""
+        if not Path(file).is_file():
+            raise DataError(f"{file} is not a file; a CSV file with the columns path and label was expected")
+        return _divide(_from_csv(Path(file)), merged(SplitOptions, None, options))
+
+    @classmethod
+    def from_torch(
+        cls,
+        source: Any,
+        folder: str | Path | None = None,
+        labels: Sequence[str] | Mapping[int, str] | None = None,
+        overwrite: bool = False,
+        **options: Any,
+    ) -> Dataset:
+        """Write the images of a torch data set to a folder as PNG files, once, and return the Dataset of these.
+
+        source: a data set of pairs of image and label, or several by split, {"train": ..., "test": ...}.  An image is a Pillow
+        image, a tensor of uint8 [3, height, width] or [1, height, width], or one of floats that are exactly k/255, as ToTensor
+        gives them.  An ImageFolder, or a Subset of one, needs no folder: its own files are used, without its transforms.
+        labels: the names in the order of the targets, or by target; by default the data set's ``classes``.  options: fields of
+        SplitOptions, for data without parts.  Raises DataError if an image cannot be written without loss or has no label, and
+        OutputError if the folder has other images.
+        """
+        from .conversion.torch_dataset import file_samples, torch_images
+
+        chosen = merged(SplitOptions, None, options)
+        if folder is None:
+            return _from_files(file_samples(source, labels), chosen)
+        return _converted(*torch_images(source, labels), Path(folder), overwrite, chosen)
+
+    @classmethod
+    def from_huggingface(
+        cls,
+        source: Any,
+        folder: str | Path,
+        image: str | None = None,
+        label: str | None = None,
+        labels: Sequence[str] | Mapping[int, str] | None = None,
+        overwrite: bool = False,
+        **options: Any,
+    ) -> Dataset:
+        """Write the images of a Hugging Face data set to a folder, once, and return the Dataset of these.
+
+        source: a Dataset, or a DatasetDict whose parts are train, validation and test.  JPEG, PNG, BMP, WebP and TIFF files are
+        written as they are, others as PNG.  image, label: the columns; by default the only one of type Image and the only one
+        of type ClassLabel.  labels: the names in the order of the label's numbers; by default those of ClassLabel.  options:
+        fields of SplitOptions, for data without parts.  Raises DataError if the columns are not clear or an image has no label,
+        OutputError if the folder has other images, and DependencyError if the library ``datasets`` is missing.
+        """
+        from .conversion.huggingface import huggingface_images
+
+        chosen = merged(SplitOptions, None, options)
+        return _converted(*huggingface_images(source, image, label, labels), Path(folder), overwrite, chosen)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count} {split}" for split, count in self.counts().items())
+        return f"Dataset({self.name!r}, {len(self.labels)} labels, {counts})"
+
+    def _repr_html_(self) -> str:
+        counts = Counter((sample.label, sample.split) for sample in self.samples)
+        rows = ((label, *(counts[label, split] for split in SPLITS)) for label in self.labels)
+        return page([paragraph(f"{self.name}: {len(self.samples)} images"), table(("label", *SPLITS), rows)])
 
     def split(self, name: str) -> list[Sample]:
         """Return the samples of one split; DataError if there are none."""
@@ -123,7 +200,7 @@ def load_dataset(data: str | Path | Dataset, options: SplitOptions | None = None
     if name in NAMED_SETS:
         dataset = NAMED_SETS[name]()
     elif Path(data).is_dir():
-        dataset = _from_folder(Path(data), as_before=options.method == "exact")
+        dataset = _read_folder(Path(data), options)
     elif Path(data).is_file() and name.lower().endswith(".csv"):
         dataset = _from_csv(Path(data))
     else:
@@ -137,13 +214,19 @@ def load_dataset(data: str | Path | Dataset, options: SplitOptions | None = None
     return _divide(dataset, options)
 
 
+def _read_folder(root: Path, options: SplitOptions) -> Dataset:
+    if is_converted(root):
+        return replace(_from_csv(root / LIST_FILE), name=str(root))
+    return _from_folder(root, as_before=options.method == "exact")
+
+
 def _from_folder(root: Path, as_before: bool = False) -> Dataset:
     """Read a folder; as_before: with the suffixes and names of splits that there were when old runs were made."""
-    tree = read_tree(root, DEVICE_SUFFIXES if as_before else IMAGE_SUFFIXES)
+    tree = read_tree(root, SUFFIXES_BEFORE if as_before else IMAGE_SUFFIXES)
     layout = read_layout(tree, only_usual=as_before)
-    if not layout.classes and layout.unlabelled:
+    if not layout.classes and layout.unlabeled:
         raise DataError(
-            f"{layout.unlabelled[0].parent} holds images but no class folders: move the images of each class into a folder with the class's name"
+            f"{layout.unlabeled[0].parent} holds images but no class folders: move the images of each class into a folder with the class's name"
         )
     samples, empty, labels = [], [], set(layout.labels)
     for (split, folder), label in zip(layout.classes, layout.labels, strict=True):
@@ -160,7 +243,7 @@ def _from_folder(root: Path, as_before: bool = False) -> Dataset:
     return replace(
         _dataset(str(root), root, samples, labels),
         empty=tuple(empty),
-        unlabelled=tuple(layout.unlabelled),
+        unlabeled=tuple(layout.unlabeled),
         findings=findings,
     )
 
@@ -169,6 +252,24 @@ def _from_csv(file: Path) -> Dataset:
     table = read_table(file)
     samples = [Sample(row.path, row.label, row.split, row.group) for row in table.rows]
     return replace(_dataset(str(file), file.parent, samples), findings=tuple(table.findings))
+
+
+def _from_files(files: Sequence[tuple[Path, str, str]] | None, options: SplitOptions) -> Dataset:
+    """Return the data set of image files: path, label and split of each."""
+    if files is None:
+        raise DataError(
+            "the images of this data set are not files: pass folder=..., to which they are written as PNG files"
+        )
+    if not files:
+        raise DataError("the data set has no images; one with images was expected")
+    samples = [Sample(path.absolute(), label, split) for path, label, split in files]
+    root = Path(os.path.commonpath([sample.path.parent for sample in samples]))
+    return _divide(_dataset(str(root), root, samples), options)
+
+
+def _converted(images: Iterator[Image], count: int, folder: Path, overwrite: bool, options: SplitOptions) -> Dataset:
+    convert(images, count, folder, overwrite)
+    return _divide(_read_folder(folder, options), options)
 
 
 def _elpv() -> Dataset:

@@ -11,9 +11,9 @@ file name or lossless format.
 from __future__ import annotations
 
 import hashlib
-import json
 import shlex
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +22,10 @@ from typing import Any
 from edgeclf_runtime.results import UNKNOWN
 from edgeclf_runtime.text.terminal import printable
 
+from ..display.progress import track
+from ..display.report import Report, listed, paragraph, table
 from ..errors import DataError, DependencyError, ImageError
 from ..options import SplitOptions
-from ..progress import track
 from .appearance import Appearance, about_appearance, appearance_of
 from .datasets import SPLITS, Dataset, Sample, load_dataset
 from .findings import SHOWN_FILES, Finding, counted, error, warning
@@ -37,7 +38,7 @@ _USUAL_SIZE = 224
 
 
 @dataclass(frozen=True)
-class CheckReport:
+class CheckReport(Report):
     """The problems found in a data set."""
 
     data: str
@@ -67,9 +68,22 @@ class CheckReport:
             "findings": findings,
         }
 
-    def to_json(self) -> str:
-        """The report as one JSON object."""
-        return json.dumps(self.to_dict(), ensure_ascii=False)
+    def html_parts(self) -> Iterator[str]:
+        """Yield the numbers, a table of the images by label and split, and one of the findings."""
+        yield paragraph(self._summary())
+        yield table(
+            ("label", *SPLITS), ((label, *(counts[split] for split in SPLITS)) for label, counts in self.labels.items())
+        )
+        if self.findings:
+            rows = [
+                (one.severity, one.kind, one.message, listed(list(one.files), SHOWN_FILES))
+                for one in sorted(self.findings, key=lambda finding: finding.severity)
+            ]
+            yield table(("", "finding", "what to do", "files"), rows, name="facts")
+
+    def _summary(self) -> str:
+        warnings = len(self.findings) - len(self.errors)
+        return f"{self.images} images, {len(self.labels)} labels, {len(self.errors)} errors, {warnings} warnings"
 
     def __str__(self) -> str:
         width = max([len(label) for label in self.labels] + [5])
@@ -80,8 +94,7 @@ class CheckReport:
         ]
         # Errors last, so that they stay visible after a long list.
         lines += [str(finding) for finding in sorted(self.findings, key=lambda finding: finding.severity == "error")]
-        warnings = len(self.findings) - len(self.errors)
-        lines.append(f"{self.images} images, {len(self.labels)} labels, {len(self.errors)} errors, {warnings} warnings")
+        lines.append(self._summary())
         return "\n".join(lines)
 
 
@@ -272,14 +285,14 @@ class _Absence:
 
 
 def _about_strays(dataset: Dataset) -> list[Finding]:
-    if not dataset.unlabelled:
+    if not dataset.unlabeled:
         return []
-    files = tuple(map(str, dataset.unlabelled))
+    files = tuple(map(str, dataset.unlabeled))
     message = (
         f"images next to the class folders have no label and are left out: {', '.join(files[:SHOWN_FILES])}: "
         "move each into its class folder, or remove it"
     )
-    return [Finding("unlabelled", "warning", message, files)]
+    return [Finding("unlabeled", "warning", message, files)]
 
 
 def _about_copies(copies: list[Sample]) -> Finding:

@@ -42,7 +42,7 @@ class Layout:
     classes: list[tuple[str, Folder]] = field(default_factory=list)
     """Split ("" if there is none) and folder of each; several folders may have the same label."""
     labels: list[str] = field(default_factory=list)
-    unlabelled: list[Path] = field(default_factory=list)
+    unlabeled: list[Path] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, split: str, folder: Folder, label: str = "") -> None:
@@ -60,7 +60,7 @@ def read_layout(tree: Folder, only_usual: bool = False) -> Layout:
     splits = _splits_among(folders, only_usual)
     others = [folder for folder in folders if folder not in [split for split, _ in splits]]
     inner = [folder for folder, _ in splits if any(below.holds_images() for below in folder.folders)]
-    layout = Layout(unlabelled=list(tree.images))
+    layout = Layout(unlabeled=list(tree.images))
     if inner and any(folder.holds_images() for folder in others):
         raise DataError(
             f"{tree.path} holds {inner[0].name}/ with class folders in it and, next to it, {', '.join(f.name for f in others)}: "
@@ -134,7 +134,7 @@ def _add_splits(layout: Layout, splits: Sequence[tuple[Folder, str]], tree: Fold
         layout.findings.append(warning("split-names", message, [folder.path for folder, _ in splits]))
     for folder, split in splits:
         folder = _unwrapped(folder)
-        layout.unlabelled += folder.images
+        layout.unlabeled += folder.images
         for below in folder.folders:
             if not below.is_only_clutter():
                 layout.add(split, below)

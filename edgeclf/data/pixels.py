@@ -22,8 +22,8 @@ from edgeclf_runtime.images.bit_depths import Note
 from edgeclf_runtime.images.preprocess import Preprocessing, as_batch, preprocess
 from edgeclf_runtime.images.read import MAX_BYTES, MAX_PIXELS, read_image
 
+from ..display.progress import say, track
 from ..errors import DependencyError, ImageError
-from ..progress import say, track
 from .findings import counted, warning
 
 if TYPE_CHECKING:

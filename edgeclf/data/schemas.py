@@ -92,6 +92,12 @@ METADATA = record({"model": MODEL_NAME, "labels": _LABELS, "preprocessing": PREP
 
 PROVENANCE = record({"data": record({"split": SPLIT}, others=True)}, others=True)
 
+SOURCE_FORMAT = "edgeclf-images"
+SOURCE = record(
+    {"format": constant(SOURCE_FORMAT), "format_version": integer(1, 1), "images": integer(1), "sha256": SHA256}
+)
+"""Of a folder that was written from another library's data set."""
+
 HISTOGRAMS = record({"from": mapping(text(), text()), "names": list_of(list_of(text(), 1), 1)})
 
 LOGITS = record(

@@ -11,15 +11,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgeclf_runtime.images.read import SUFFIXES as DEVICE_SUFFIXES
+from edgeclf_runtime.images.read import SUFFIXES
 
 from ..errors import DataError
 from .findings import Finding, counted, warning
 
 HEIF_SUFFIXES = (".heic", ".heif", ".hif", ".avif")
 """Read by optional libraries, see :mod:`edgeclf.data.pixels`."""
-IMAGE_SUFFIXES = (*DEVICE_SUFFIXES, ".jfif", ".jpe", ".jif", ".jfi", ".pjpeg", ".pjp", ".dib", ".apng", *HEIF_SUFFIXES)
+IMAGE_SUFFIXES = (*SUFFIXES, *HEIF_SUFFIXES)
 """Suffixes of the files in a folder that are taken for images; they are decoded by their content."""
+SUFFIXES_BEFORE = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+"""Those that there were when runs were made whose split is "exact"; they must find the same images again."""
 # Recycle bins, snapshots, thumbnails and indexes of Windows, macOS, Android, Synology, QNAP and others, without case.
 # A class may be called "#1" or "$5", so names are listed, not recognized by their first letter.
 _SYSTEM_FOLDERS = frozenset(

@@ -20,6 +20,7 @@ from edgeclf_runtime.files.schema import SchemaError, parse_json
 from ..data.datasets import Dataset
 from ..data.findings import count_files
 from ..data.schemas import MAX_JSON_BYTES, QUANTIZATION
+from ..display.report import Report
 from ..errors import ModelError, OutputError
 from ..evaluation.confidence_threshold import Confidence, fit_confidence
 from ..evaluation.evaluate import Evaluation, measure
@@ -51,7 +52,7 @@ class ModelFacts:
 
 
 @dataclass(frozen=True)
-class BundleReport:
+class BundleReport(Report):
     """A bundle that was written."""
 
     path: str
@@ -68,10 +69,6 @@ class BundleReport:
     """A sentence about what each target lacks, thresholds that leave few labels, and images that were left out."""
     unreadable: int = 0
     """Images that were left out because they cannot be decoded."""
-
-    def to_json(self) -> str:
-        """The report as one JSON object."""
-        return json.dumps(asdict(self), ensure_ascii=False)
 
     def __str__(self) -> str:
         head = f"{self.path}: {self.files} files, {self.size / 1e6:.1f} MB, id {self.id[:12]}"

@@ -23,12 +23,13 @@ from edgeclf_runtime.images.read import read_image
 
 from ..data.datasets import Dataset, load_dataset
 from ..data.integrity import check
+from ..display.progress import say, track
+from ..display.report import Report
 from ..errors import BackendError, GateError, OutputError
 from ..evaluation.evaluate import evaluate
 from ..evaluation.export import export
 from ..evaluation.plots import plot_confusion, plot_latency
 from ..options import QuantizeOptions
-from ..progress import say, track
 from ..quantization.quantize import quantize
 from ..targets import FLAVORS, model_file
 from ..training.train import TrainOptions, train
@@ -45,7 +46,7 @@ LATENCY_FRAMES = 300
 
 
 @dataclass(frozen=True)
-class DemoReport:
+class DemoReport(Report):
     """What the demo measured; written to summary.json."""
 
     output: str
@@ -64,10 +65,6 @@ class DemoReport:
     """By step."""
     peak_memory_mb: int
     bundle_id: str
-
-    def to_json(self) -> str:
-        """The report as one JSON object."""
-        return json.dumps(asdict(self), ensure_ascii=False)
 
     def __str__(self) -> str:
         fp32, int8 = self.latency_ms["fp32"], self.latency_ms["int8-cpu"]

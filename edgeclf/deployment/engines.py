@@ -5,7 +5,6 @@ An engine belongs to one TensorRT version and one GPU, so an engine for another 
 
 from __future__ import annotations
 
-import json
 import platform
 import shlex
 from pathlib import Path
@@ -15,17 +14,18 @@ from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.commands import build as device_build
 from edgeclf_runtime.device.machine import is_jetson
 
+from ..display.report import Report
 from ..errors import BackendError
 from ..options import BuildOptions, merged
 from ..targets import TARGETS
 
 
-class BuildReport(device_build.BuildReport):
+class BuildReport(Report, device_build.BuildReport):
     """The result of a build; see ``edgeclf_runtime.commands.build.BuildReport``."""
 
-    def to_json(self) -> str:
-        """Return the report as one JSON object."""
-        return json.dumps(self.to_dict(), ensure_ascii=False)
+    def to_dict(self) -> dict[str, Any]:
+        """The report as a JSON-compatible dict."""
+        return device_build.BuildReport.to_dict(self)
 
 
 def build(bundle: str | Path, options: BuildOptions | None = None, **keywords: Any) -> BuildReport:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ from ..data.findings import counted
 from ..data.integrity import check_for_training
 from ..data.sampling import evenly_spaced
 from ..data.schemas import IMPORTED, IMPORTED_RUN, RUN_FORMAT, RUN_FORMAT_VERSION
+from ..display.progress import say
+from ..display.report import Report
 from ..errors import GateError, ModelError, OptionError
 from ..evaluation.evaluation_set import EvaluationSet
 from ..evaluation.open_model import model_metadata
@@ -35,7 +37,6 @@ from ..graph.foreign_model import Core, ImageShape, image_input, infer_original,
 from ..graph.inference import infer_graph
 from ..graph.onnx_file import save_model
 from ..options import ImportOptions, SplitOptions, merged
-from ..progress import say
 from ..targets import OPSET, model_file
 from ..training.runs import RUN_FILE, Run, data_facts
 from ..training.train import versions
@@ -78,7 +79,7 @@ _ELSEWHERE = {
 
 
 @dataclass(frozen=True)
-class ImportReport:
+class ImportReport(Report):
     """An imported run."""
 
     run: str
@@ -101,10 +102,6 @@ class ImportReport:
     """Accuracy with other settings, if they were tried."""
     unreadable: int = 0
     """Images that were left out because they cannot be decoded."""
-
-    def to_json(self) -> str:
-        """The report as one JSON object."""
-        return json.dumps(asdict(self), ensure_ascii=False)
 
     def __str__(self) -> str:
         facts = self.options

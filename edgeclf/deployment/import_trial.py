@@ -14,6 +14,7 @@ import numpy as np
 
 from edgeclf_runtime.images.preprocess import as_batch
 
+from ..display.progress import say
 from ..evaluation.comparison import mcnemar
 from ..evaluation.evaluation_set import EvaluationSet
 from ..graph.contract import Normalization
@@ -21,7 +22,6 @@ from ..graph.foreign_model import Core
 from ..graph.inference import infer_file
 from ..graph.onnx_file import save_model
 from ..options import IMAGENET
-from ..progress import say
 
 MOST_IMAGES = 200
 """Images to measure on, evenly spaced over the data."""

@@ -28,11 +28,12 @@ from ..data.datasets import Dataset, load_dataset
 from ..data.findings import counted
 from ..data.integrity import check, check_for_training
 from ..data.schemas import MAX_JSON_BYTES
+from ..display.progress import say
+from ..display.report import Report
 from ..errors import OutputError
 from ..evaluation.evaluate import evaluate
 from ..evaluation.export import exported
 from ..options import BundleOptions, MakeOptions, QuantizeOptions, TrainOptions, merged
-from ..progress import say
 from ..quantization.quantize import asked, earlier_report, quantize
 from ..quantization.report import FailedFlavor, FlavorError, QuantizedFile
 from ..targets import CALIBRATION_CACHE, FLAVORS, model_file
@@ -49,7 +50,7 @@ _RETRY = "pass --overwrite to make it again, or choose another --output"
 
 
 @dataclass(frozen=True)
-class MakeReport:
+class MakeReport(Report):
     """A bundle, and how it came about."""
 
     output: str
@@ -65,10 +66,6 @@ class MakeReport:
     """By step."""
     unreadable: int = 0
     """Images that were left out because they cannot be decoded."""
-
-    def to_json(self) -> str:
-        """The report as one JSON object."""
-        return json.dumps(asdict(self), ensure_ascii=False)
 
     def __str__(self) -> str:
         done = ", ".join(f"{step} {self.seconds[step]:.0f} s" for step in self.made)

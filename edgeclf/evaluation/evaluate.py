@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,22 +18,28 @@ from edgeclf_runtime.text.terminal import printable
 from ..data.datasets import SPLITS, Dataset, load_dataset
 from ..data.findings import count_files, counted
 from ..data.pixels import without_unreadable
+from ..display.progress import say
+from ..display.report import Report, paragraph, shaded_table, table
 from ..errors import DataError, OptionError
 from ..graph.inference import infer
-from ..progress import say
 from ..training.runs import write_split
 from .evaluation_set import EvaluationSet
 from .open_model import OpenModel, open_model
 from .prediction_file import prediction_file
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _COLUMNS = 80
 """A terminal's width; a wider confusion matrix is shown in another form, and --json always has all of it."""
 _SHOWN = 10
 """Confusions to list if the matrix does not fit."""
+_MATRIX_LABELS = 30
+"""Labels of a confusion matrix that fits a notebook."""
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Report):
     """A model's results on one split."""
 
     model: str
@@ -63,9 +69,41 @@ class Evaluation:
         """The evaluation as JSON can hold it."""
         return {name: value for name, value in vars(self).items() if name not in ("logits", "truth", "paths")}
 
-    def to_json(self) -> str:
-        """The evaluation as one JSON object."""
-        return json.dumps(self.to_dict(), ensure_ascii=False)
+    def plot(self) -> Figure:
+        """Return the confusion matrix as a matplotlib figure: rows true, columns predicted, shares by row.
+
+        Raises DependencyError if matplotlib is missing.
+        """
+        from .plots import draw_confusion
+
+        return draw_confusion({self.model: self})
+
+    def html_parts(self) -> Iterator[str]:
+        """Yield the summary, a table by label, and the confusion matrix, or of many labels the most frequent confusions."""
+        yield from map(paragraph, (self._summary(), *self._left_out()))
+        columns = ("precision", "recall", "f1")
+        rows = (
+            (label, *(f"{row[name]:.4f}" for name in columns), f"{row['images']:.0f}")
+            for label, row in self.per_label.items()
+        )
+        yield table(("label", *columns, "images"), rows)
+        if len(self.labels) <= _MATRIX_LABELS:
+            shares = np.array(self.confusion) / np.maximum(np.sum(self.confusion, 1, keepdims=True), 1)
+            cells = [
+                list(zip(map(str, counts), row, strict=True))
+                for counts, row in zip(self.confusion, shares, strict=True)
+            ]
+            yield shaded_table(("true \\ predicted", *self.labels), zip(self.labels, cells, strict=True))
+        else:
+            yield table(("label", "predicted", "images"), self._most_confused())
+
+    def _summary(self) -> str:
+        what = f"{self.model} on {self.data} ({self.split})"
+        return f"{what}: accuracy {self.accuracy:.4f}, macro F1 {self.macro_f1:.4f}, {self.images} images"
+
+    def _left_out(self) -> list[str]:
+        reasons = ((self.trained_on, "that the model was trained on"), (self.unreadable, "that cannot be decoded"))
+        return [f"left out: {counted(count, 'image')} {reason}" for count, reason in reasons if count]
 
     def __str__(self) -> str:
         labels = [_shortened(printable(label), _COLUMNS - 37) for label in self.labels]
@@ -76,12 +114,7 @@ class Evaluation:
                 f"{label:<{width}}  {row['precision']:9.4f}  {row['recall']:6.4f}  {row['f1']:6.4f}  {row['images']:6.0f}"
             )
         lines += ["", *self._confusion_lines(labels), ""]
-        what = printable(f"{self.model} on {self.data} ({self.split})")
-        lines.append(f"{what}: accuracy {self.accuracy:.4f}, macro F1 {self.macro_f1:.4f}, {self.images} images")
-        lines += [f"left out: {counted(self.trained_on, 'image')} that the model was trained on"] * bool(
-            self.trained_on
-        )
-        lines += [f"left out: {counted(self.unreadable, 'image')} that cannot be decoded"] * bool(self.unreadable)
+        lines += [printable(self._summary()), *self._left_out()]
         return "\n".join(lines)
 
     def _confusion_lines(self, labels: list[str]) -> list[str]:
@@ -99,15 +132,19 @@ class Evaluation:
                     f"{name:<{first}}" + "".join(f"  {text:>{cell}}" for text in row)
                     for name, row in zip(("predicted", *rows), (columns, *counts), strict=True)
                 ]
-        return self._confused_most([_shortened(label, (_COLUMNS - 10) // 2) for label in labels])
+        short = [_shortened(label, (_COLUMNS - 10) // 2) for label in labels]
+        width = max(map(len, (*short, "predicted")))
+        return [
+            f"{label:<{width}}  {predicted:<{width}}  {count:>6}"
+            for label, predicted, count in (("label", "predicted", "images"), *self._most_confused(short))
+        ]
 
-    def _confused_most(self, labels: list[str]) -> list[str]:
-        width = max(map(len, (*labels, "predicted")))
-        wrong = np.array(self.confusion)
+    def _most_confused(self, labels: Sequence[str] = ()) -> list[tuple[str, str, int]]:
+        """Return true label, predicted label and number of images of the most frequent confusions; labels: their names."""
+        names, wrong = labels or self.labels, np.array(self.confusion)
         np.fill_diagonal(wrong, 0)
-        most = [divmod(int(index), len(labels)) for index in np.argsort(-wrong, axis=None, kind="stable")[:_SHOWN]]
-        rows = [f"{labels[i]:<{width}}  {labels[j]:<{width}}  {wrong[i, j]:6}" for i, j in most if wrong[i, j]]
-        return [f"{'label':<{width}}  {'predicted':<{width}}  images", *rows]
+        most = [divmod(int(index), len(names)) for index in np.argsort(-wrong, axis=None, kind="stable")[:_SHOWN]]
+        return [(names[i], names[j], int(wrong[i, j])) for i, j in most if wrong[i, j]]
 
 
 def _shortened(label: str, most: int) -> str:

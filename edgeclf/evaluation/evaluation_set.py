@@ -13,8 +13,8 @@ from edgeclf_runtime.images.preprocess import Preprocessing, as_batch
 
 from ..data.datasets import Sample
 from ..data.pixels import load_all
+from ..display.progress import track
 from ..errors import DataError
-from ..progress import track
 
 MOST_BYTES_KEPT = 512 << 20
 """Decoded images that are kept in memory for the next model; larger sets are decoded for each."""

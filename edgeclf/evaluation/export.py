@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +15,10 @@ from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
 from ..data.datasets import Dataset
 from ..data.pixels import load_pixels
+from ..display.progress import say
+from ..display.report import Report
 from ..errors import DataError, GateError, ImageError
 from ..graph.onnx_file import write_onnx
-from ..progress import say
 from ..targets import OPSET, model_file
 from ..training.runs import Run, read_run
 from .open_model import TorchRunner, model_metadata
@@ -29,7 +29,7 @@ _CHECKED_IMAGES = 8
 
 
 @dataclass(frozen=True)
-class ExportReport:
+class ExportReport(Report):
     """An exported and checked file."""
 
     path: str
@@ -42,10 +42,6 @@ class ExportReport:
     """Whether these are random pixels, since the run's images are not here."""
     largest_difference: float
     """Largest difference of a logit from torch's."""
-
-    def to_json(self) -> str:
-        """The report as one JSON object."""
-        return json.dumps(asdict(self), ensure_ascii=False)
 
     def __str__(self) -> str:
         return (

@@ -21,10 +21,10 @@ from edgeclf_runtime.runners.base import Runner
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
 from ..data.schemas import METADATA, PROVENANCE
+from ..display.progress import say
 from ..errors import EdgeclfError, ModelError
 from ..graph.host_form import HostRunner
 from ..options import SplitOptions
-from ..progress import say
 from ..targets import FLAVORS, model_file
 from ..training.runs import RUN_FILE, WEIGHTS_FILE, Run, read_run, read_split_options
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,17 +10,27 @@ import numpy as np
 
 from edgeclf_runtime.files.outputs import new_file
 
-from .evaluate import Evaluation
+from ..display.report import new_figure, png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_DPI = 120
+    from .evaluate import Evaluation
+
+_ROOMY, _COUNTED = 8, 20
+"""Labels of a matrix that fits a figure of the usual size, and of one whose cells show count and share."""
+_WIDEST = 14.0
 
 
 def plot_confusion(evaluations: Mapping[str, Evaluation], path: str | Path) -> None:
-    """Plot the confusion matrices of one or more models side by side: rows true, columns predicted, shares by row."""
-    figure, axes = new_figure(len(evaluations))
+    """Write the picture of draw_confusion() to a file."""
+    _save(draw_confusion(evaluations), path)
+
+
+def draw_confusion(evaluations: Mapping[str, Evaluation]) -> Figure:
+    """Draw the confusion matrices of one or more models side by side: rows true, columns predicted, shares by row."""
+    side = min(_WIDEST, 4.5 + 0.3 * max(0, len(next(iter(evaluations.values())).labels) - _ROOMY))
+    figure, axes = new_figure(len(evaluations), width=side + 0.5, height=side)
     for axis, (title, evaluation) in zip(axes, evaluations.items(), strict=True):
         counts = np.array(evaluation.confusion)
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -35,7 +44,7 @@ def plot_confusion(evaluations: Mapping[str, Evaluation], path: str | Path) -> N
             ylabel="true",
             title=f"{title}: accuracy {evaluation.accuracy:.2%}, {evaluation.images} images",
         )
-        if len(indices) <= 20:
+        if len(indices) <= _COUNTED:
             for row in indices:
                 for column in indices:
                     color = "white" if shares[row, column] > 0.5 else "black"
@@ -47,7 +56,7 @@ def plot_confusion(evaluations: Mapping[str, Evaluation], path: str | Path) -> N
                         va="center",
                         color=color,
                     )
-    _save(figure, path)
+    return figure
 
 
 def plot_latency(samples_ms: Mapping[str, Sequence[float]], path: str | Path) -> None:
@@ -71,17 +80,8 @@ def plot_latency(samples_ms: Mapping[str, Sequence[float]], path: str | Path) ->
     _save(figure, path)
 
 
-def new_figure(columns: int, width: float = 5.0, height: float = 4.5) -> tuple[Figure, np.ndarray]:
-    """Return a figure with one row of axes, and the axes."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width * columns, height), dpi=_DPI, layout="constrained")
-    return figure, figure.subplots(1, columns, squeeze=False)[0]
-
-
 def _save(figure: Figure, path: str | Path) -> None:
     # If Pillow wrote the file, an error would not say why.
-    data = BytesIO()
-    figure.savefig(data, format="png")
+    data = png(figure)
     with new_file(path, overwrite=True) as work:
-        Path(work).write_bytes(data.getvalue())
+        Path(work).write_bytes(data)

@@ -1,32 +1,39 @@
-"""Classifies image files."""
+"""Classifies image files, Pillow images and arrays."""
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.errors import ImageError
+from edgeclf_runtime.images.pixel_layouts import as_bgr
 from edgeclf_runtime.images.read import each_image
 from edgeclf_runtime.results import Result
 from edgeclf_runtime.text.terminal import printable
 
+from ..data.conversion.pillow import is_pillow, pillow_pixels
+from ..display.report import Report, listed, page, table
+from ..errors import OptionError
 from .open_model import open_model
 from .prediction_file import prediction_file
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Prediction(Report):
     """One image and its result."""
 
     image: str
     result: Result
 
-    def to_json(self) -> str:
-        """The prediction as one JSON object."""
-        return json.dumps({"image": self.image, **self.result.to_dict()}, ensure_ascii=False)
+    def to_dict(self) -> dict[str, Any]:
+        """The prediction as a JSON-compatible dict."""
+        return {"image": self.image, **self.result.to_dict()}
 
     def __str__(self) -> str:
         top = "  ".join(f"{label} {confidence:.4f}" for label, confidence in self.result.top)
@@ -35,23 +42,48 @@ class Prediction:
         return printable(f"{self.image}  {found}  ({top})")
 
 
+class Predictions(list[Prediction]):
+    """A list of predictions, which a notebook shows as a table."""
+
+    def _repr_html_(self) -> str:
+        return page([table(("image", "label", "confidence", "next"), map(_row, self))])
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text("\n".join(map(str, self)))
+
+
+def _row(found: Prediction) -> tuple[str, str, str, str]:
+    result = found.result
+    others = [
+        f"{label} {confidence:.4f}" for label, confidence in result.top if label != (result.candidate or result.label)
+    ]
+    return found.image, result.label, f"{result.confidence:.4f}", listed(others, 2)
+
+
 def predict(
     model: str | Path,
-    images: Iterable[str | Path],
+    images: Any,
     name: str | None = None,
     top_k: int = 5,
     threshold: float | None = None,
     predictions: str | Path | None = None,
     overwrite: bool = False,
+    order: str | None = None,
 ) -> list[Prediction]:
-    """Classify image files, and those in folders, with a run, an ONNX file or a bundle; ``name`` selects one of its models.
+    """Classify images with a run, an ONNX file or a bundle; ``name`` selects one of its models.
+
+    images: one image or several: paths of files, folders and patterns; Pillow images, which are turned upright by their EXIF
+    data; numpy arrays of uint8, [height, width, 3], [height, width, 4], whose fourth channel is dropped, or gray
+    [height, width]; an array [N, height, width, 3] is N images.  order: of an array's channels, "rgb" (Pillow, torchvision,
+    matplotlib) or "bgr" (OpenCV); there is no default, since a wrong one is not noticed.  An array or a Pillow image gives
+    the result of the lossless file that it was read from.
 
     threshold: confidence below which the label is "unknown".  predictions: a CSV file to write, see each_prediction().
-    Raises ImageError, which names the file, for the first image that cannot be decoded.
+    Raises ImageError, which names the image, for the first one that cannot be classified.
     """
-    found = []
+    found = Predictions()
     with open_model(model, name, top_k, threshold) as opened:
-        for answer in each_prediction(opened.classifier, images, predictions, overwrite):
+        for answer in each_prediction(opened.classifier, images, predictions, overwrite, order):
             if isinstance(answer, ImageError):
                 raise answer
             found.append(answer)
@@ -59,21 +91,61 @@ def predict(
 
 
 def each_prediction(
-    classifier: Classifier, images: Iterable[str | Path], file: str | Path | None = None, overwrite: bool = False
+    classifier: Classifier,
+    images: Any,
+    file: str | Path | None = None,
+    overwrite: bool = False,
+    order: str | None = None,
 ) -> Iterator[Prediction | ImageError]:
-    """Yield the Prediction of each image file, also in folders and patterns, or the ImageError if it cannot be decoded.
+    """Yield the Prediction of each image, also in folders and patterns, or the ImageError if it cannot be classified.
 
-    file: a CSV file with a row for each prediction, written when the last one has been taken; its column ``label``, for the
-    true label, is empty.
+    images, order: as for predict().  file: a CSV file with a row for each prediction, written when the last one has been
+    taken; its column ``label``, for the true label, is empty.
     """
     with prediction_file(file, overwrite) as add:
-        for image in each_image(images):
+        for name, image in _each(images):
             try:
                 if isinstance(image, ImageError):
                     raise image
-                found = Prediction(str(image), classifier.classify(str(image)))
+                found = Prediction(name, classifier.classify(_pixels(image, name, order)))
             except ImageError as error:
                 yield error
             else:
                 add(found.image, "", found.result.label, found.result.confidence)
                 yield found
+
+
+def _each(images: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the name and value of each image: a path, an ImageError, or what should be pixels."""
+    several = isinstance(images, Iterable) and not (is_pillow(images) or _is_one(images))
+    for number, image in enumerate(images if several else [images]):
+        name = f"images[{number}]" if several else "image"
+        if isinstance(image, (str, os.PathLike)):
+            yield from ((str(path), path) for path in each_image([image]))
+        else:
+            yield name, image
+
+
+def _pixels(image: Any, name: str, order: str | None) -> Any:
+    """Return what a classifier takes: a path as it is, else uint8 [height, width, 3], BGR."""
+    if isinstance(image, str):
+        return image
+    if is_pillow(image):
+        return pillow_pixels(image, name)
+    try:
+        pixels = as_bgr(image, "rgb" if order is None else order)
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from None
+    if order is None and image.ndim == 3 and image.shape[2] > 1:
+        raise OptionError(
+            f'{name}: an array with {image.shape[2]} channels, whose order was not given: pass order="rgb" (Pillow, torchvision, '
+            'matplotlib) or order="bgr" (OpenCV)'
+        )
+    return pixels
+
+
+def _is_one(images: Any) -> bool:
+    """Return whether this is one path, array or tensor; a column of paths, of numpy or pandas, is several."""
+    if isinstance(images, np.ndarray) and images.dtype.kind not in "OUS":
+        return images.ndim != 4
+    return isinstance(images, (str, os.PathLike, bytes)) or (hasattr(images, "__array__") and images.ndim not in (1, 4))

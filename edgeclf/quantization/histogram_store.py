@@ -12,7 +12,7 @@ from edgeclf_runtime.files.outputs import new_file
 
 from ..data.npz import reading_npz, write_npz
 from ..data.schemas import HISTOGRAMS
-from ..progress import say
+from ..display.progress import say
 from .activations import collect_histograms
 from .histograms import Histogram, distinct
 

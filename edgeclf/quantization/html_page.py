@@ -7,15 +7,15 @@ is escaped.
 from __future__ import annotations
 
 import base64
-import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 from edgeclf_runtime.device.machine import machine_facts
 
+from ..display.report import Html, escaped, paragraph, table
 from ..evaluation.comparison import Comparison
 from .histograms import Histogram
-from .plots import draw_drops, draw_histograms, printable
+from .plots import draw_drops, draw_histograms
 from .ranges import METHODS
 from .report import QuantizedFile, QuantizeReport
 
@@ -39,12 +39,6 @@ img { width: 100%; } svg.bar { width: 90px; height: 9px; margin-left: 6px; } svg
 """
 
 
-class _Html(str):
-    """Text that is already HTML; all other text is escaped when it is put into the page."""
-
-    __slots__ = ()
-
-
 def make_page(report: QuantizeReport, histograms: Mapping[str, Histogram]) -> str:
     """Return the page as HTML; histograms: of each layer's output, by the layer's name."""
     title = f"Quantization of {report.run}"
@@ -61,8 +55,8 @@ def make_page(report: QuantizeReport, histograms: Mapping[str, Histogram]) -> st
     sections += [_costs(file) for file in report.files if file.findings.fallback]
     sections.append(_origin(report))
     return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{_put(title)}</title>\n'
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{_put(title)}</h1>\n"
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escaped(title)}</title>\n'
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{escaped(title)}</h1>\n"
         + "\n".join(sections)
         + "\n</body>\n</html>\n"
     )
@@ -71,7 +65,7 @@ def make_page(report: QuantizeReport, histograms: Mapping[str, Histogram]) -> st
 def _verdict(report: QuantizeReport) -> str:
     files = report.files
     if not files:
-        return _paragraph(
+        return paragraph(
             f"No file was written: no flavor passed on the {report.judged_images} labeled images with ranges from "
             f"{report.calibration_images} calibration images."
         )
@@ -83,7 +77,7 @@ def _verdict(report: QuantizeReport) -> str:
         for file in files
         if file.findings.fallback
     )
-    return _paragraph(
+    return paragraph(
         f"Ranges come from {report.calibration_images} calibration images; each file was compared with FP32 on the same "
         f"{report.judged_images} labeled images.  {len(passed)} of {len(files)} files lose at most the accepted "
         f"{report.max_drop:g} of FP32's accuracy of {report.accuracy_fp32:.4f} ({', '.join(passed)}{back}): the drop ranges "
@@ -94,17 +88,17 @@ def _verdict(report: QuantizeReport) -> str:
 
 def _doubts(report: QuantizeReport) -> str:
     """Return what did not pass, what is doubtful, and which files are of earlier calls; "" if there is nothing."""
-    parts = [_paragraph(f"Warning: {warning}.") for warning in report.warnings]
+    parts = [paragraph(f"Warning: {warning}.") for warning in report.warnings]
     if report.failed:
         rows = [(failed.name, failed.reason) for failed in report.failed]
-        parts.append(_table(["not written", "reason"], rows, name="facts"))
+        parts.append(table(["not written", "reason"], rows, name="facts"))
     earlier = [
         f"{file.name}: made by an earlier call, from {file.conditions.calibration_images} calibration images, and compared "
         f"with FP32 on {file.conditions.judged_images} images."
         for file in report.files
         if file not in report.latest
     ]
-    return "\n".join([*parts, *(_paragraph(text, "note") for text in earlier)])
+    return "\n".join([*parts, *(paragraph(text, "note") for text in earlier)])
 
 
 def _flavors(report: QuantizeReport) -> str:
@@ -130,8 +124,8 @@ def _flavors(report: QuantizeReport) -> str:
         )
     return _section(
         "Every file and every range method",
-        _table((*head, "ms"), *groups),
-        _paragraph(
+        table((*head, "ms"), *groups),
+        paragraph(
             "✓: kept.  Of the methods without a significant accuracy drop (p of at least 0.05), the one that diverges least "
             "from FP32 is kept; it was chosen on the images that it is measured on.  drop: FP32's accuracy minus the file's, "
             "negative if the file is right more often.  p: exact McNemar test, the probability of a difference at least as "
@@ -155,7 +149,7 @@ def _tried(file: QuantizedFile, report: QuantizeReport) -> list[tuple[str, ...]]
     index = [trial.method for trial in file.findings.trials].index(file.findings.method) if file.findings.trials else 0
     added = f", layers in float: {len(file.findings.fallback)}" if file.findings.fallback else ""
     rows.insert(
-        index + bool(added), (file.name, _Html(f"<b>{_put(f'{file.findings.method}{added} ✓'.strip())}</b>"), *kept)
+        index + bool(added), (file.name, Html(f"<b>{escaped(f'{file.findings.method}{added} ✓'.strip())}</b>"), *kept)
     )
     return rows
 
@@ -190,8 +184,8 @@ def _drops(report: QuantizeReport) -> str:
     return _section(
         "Accuracy drop",
         _picture(draw_drops(files, labels, report.max_drop), "accuracy drop by file, and recall drop by label"),
-        _paragraph(f"Recall drop of {which}; if a label has few images, one image is a large share.", "note"),
-        _table(["label", *files], rows),
+        paragraph(f"Recall drop of {which}; if a label has few images, one image is a large share.", "note"),
+        table(["label", *files], rows),
     )
 
 
@@ -203,13 +197,13 @@ def _activations(file: QuantizedFile, histograms: Mapping[str, Histogram]) -> st
     return _section(
         f"Activations of the noisiest layers of {file.name}",
         _picture(draw_histograms(drawn, [f"{row.snr_db:.1f} dB" for row in layers]), "histograms of activations"),
-        _paragraph(
+        paragraph(
             f"How often each value occurred in the calibration images (a sample of each image's values; logarithmic), and the "
             f"range that INT8 covers; {file.findings.method} was kept.  Values outside are clipped.  Above each plot: the "
             "signal-to-noise ratio of the layer's output in the file.  A layer and the activation function after it share one range.",
             "note",
         ),
-        _table(["layer", *METHODS], rows),
+        table(["layer", *METHODS], rows),
     )
 
 
@@ -227,7 +221,7 @@ def _sensitivity(files: Sequence[QuantizedFile]) -> str:
         for layer in ranking
     ]
     in_float = [
-        _paragraph(
+        paragraph(
             f"{file.name}: {len(file.findings.float_layers)} of {file.layers} layers compute in float"
             + (f" ({', '.join(file.findings.float_layers)})" if file.findings.float_layers else "")
             + (f", and somewhere {', '.join(file.findings.float_operators)}" if file.findings.float_operators else "")
@@ -238,14 +232,14 @@ def _sensitivity(files: Sequence[QuantizedFile]) -> str:
     ]
     return _section(
         "Noise by layer",
-        _paragraph(
+        paragraph(
             f"Signal-to-noise ratio of each layer's output relative to FP32's, in decibels, with all layers before it in INT8 "
             f"too (20 dB: noise of one tenth); the {_LISTED_LAYERS} noisiest of each file, before any layer went back to float "
             "to make the file pass.  A longer bar means less noise.  float: the layer itself computes in float.  "
             "-: the file has no such output because the layer is fused with the next.",
             "note",
         ),
-        _table(["layer", *(file.name for file in files)], rows),
+        table(["layer", *(file.name for file in files)], rows),
         *in_float,
     )
 
@@ -258,14 +252,14 @@ def _costs(file: QuantizedFile) -> str:
     fallback = [(row.layer, f"{row.size / 1e3:+.0f}", f"{row.latency_ms:+.2f}") for row in file.findings.fallback]
     return _section(
         f"Layers that {file.name} needs in float",
-        _paragraph(
+        paragraph(
             f"{file.name} did not pass at once.  The effect on the logits of INT8 in one layer only, with all others in float: "
             f"the {len(effects)} worst of {len(file.findings.effects)} layers, on a few of the images.",
             "note",
         ),
-        _table(["INT8 alone", "logits, dB", "drop", "agreement"], effects),
-        _paragraph("Layers that went back to float to make the file pass, and what each added.", "note"),
-        _table(["back in float", "KB", "ms"], fallback),
+        table(["INT8 alone", "logits, dB", "drop", "agreement"], effects),
+        paragraph("Layers that went back to float to make the file pass, and what each added.", "note"),
+        table(["back in float", "KB", "ms"], fallback),
     )
 
 
@@ -277,14 +271,14 @@ def _origin(report: QuantizeReport) -> str:
         *((file.path, f"sha256 {file.sha256}") for file in report.files),
         *((name, value) for name, value in facts.items() if value is not None),
     ]
-    return _section("How it was made", _table(["what", "value"], rows, name="facts"))
+    return _section("How it was made", table(["what", "value"], rows, name="facts"))
 
 
 def _bar(value: float | None, most: float, in_float: bool) -> str:
     if value is None:
         return "-"
     width = 100 * max(0.0, value) / max(most, 1e-9)
-    return _Html(
+    return Html(
         f"{'float, ' if in_float else ''}{value:.1f}"
         f'<svg class="bar" viewBox="0 0 100 9" preserveAspectRatio="none"><rect width="{width:.0f}" height="9"/></svg>'
     )
@@ -293,28 +287,8 @@ def _bar(value: float | None, most: float, in_float: bool) -> str:
 def _picture(svg: str, meaning: str) -> str:
     # An image, not part of the page: nothing in it can run, and its identifiers are its own.
     data = base64.b64encode(svg.encode("utf-8")).decode("ascii")
-    return f'<img src="data:image/svg+xml;base64,{data}" alt="{_put(meaning)}">'
+    return f'<img src="data:image/svg+xml;base64,{data}" alt="{escaped(meaning)}">'
 
 
 def _section(title: str, *parts: str) -> str:
-    return f"<h2>{_put(title)}</h2>\n" + "\n".join(parts)
-
-
-def _paragraph(text: str, name: str = "") -> str:
-    return f'<p class="{name}">{_put(text)}</p>'
-
-
-def _table(head: Iterable[str], *groups: Iterable[Iterable[object]], name: str = "") -> str:
-    """Return a table with a line between groups of rows."""
-    lines = [f'<table class="{name}">', f"<thead>{_row(head, 'th')}</thead>"]
-    for rows in groups:
-        lines += ["<tbody>", *(_row(row, "td") for row in rows), "</tbody>"]
-    return "\n".join([*lines, "</table>"])
-
-
-def _row(cells: Iterable[object], kind: str) -> str:
-    return "<tr>" + "".join(f"<{kind}>{_put(cell)}</{kind}>" for cell in cells) + "</tr>"
-
-
-def _put(value: object) -> str:
-    return value if isinstance(value, _Html) else html.escape(printable(str(value)))
+    return f"<h2>{escaped(title)}</h2>\n" + "\n".join(parts)

@@ -9,17 +9,51 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..display.report import drawable, new_figure
 from ..evaluation.comparison import Comparison
-from ..evaluation.plots import new_figure
 from .histograms import Histogram
 from .ranges import METHODS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from .report import QuantizeReport
+
 _PAGE_WIDTH = 11.0
 
 _NAME_LENGTH = 56
+
+
+def draw_files(report: QuantizeReport) -> Figure:
+    """Draw each file's drop of accuracy, size and latency beside those of FP32."""
+    files = report.compared
+    figure, (drop, size, latency) = new_figure(3, 4.0, height=1.6 + 0.32 * len(files))
+    names = ["fp32", *(file.name for file in files)]
+    rows = range(len(names))
+    drop.plot(0, 0, "o", color="black")
+    for row, file in enumerate(files, 1):
+        found = file.comparison
+        low, high = found.drop_interval
+        drop.errorbar(
+            found.drop, row, xerr=[[found.drop - low], [high - found.drop]], fmt="o", capsize=4, color=f"C{row - 1}"
+        )
+    drop.axvline(report.max_drop, color="black", linestyle="--", linewidth=0.8)
+    drop.axvline(0, color="0.7", linewidth=0.8, zorder=0)
+    colors = ["0.4", *(f"C{row}" for row in range(len(files)))]
+    for axis, values, text in (
+        (size, [report.size_fp32 / 1e6, *(file.size / 1e6 for file in files)], "{:.1f}"),
+        (latency, [report.latency_fp32_ms, *(file.latency_ms for file in files)], "{:.2f}"),
+    ):
+        axis.bar_label(axis.barh(rows, values, color=colors), [text.format(value) for value in values], padding=3)
+        axis.margins(x=0.2)
+        axis.set_yticks([])
+    drop.set_yticks(rows, names)
+    drop.set(xlabel=f"drop of accuracy, 95 % interval (dashed: limit {report.max_drop:g})")
+    size.set(xlabel="size, MB")
+    latency.set(xlabel="latency on this CPU, ms")
+    for axis in (drop, size, latency):
+        axis.set_ylim(len(names) - 0.4, -0.6)
+    return figure
 
 
 def draw_drops(files: Mapping[str, Comparison], labels: Sequence[str], max_drop: float) -> str:
@@ -68,14 +102,9 @@ def draw_histograms(histograms: Mapping[str, Histogram], titles: Sequence[str]) 
     return _svg(figure)
 
 
-def printable(text: str) -> str:
-    """Return a text without line ends, control codes and what is no letter: XML has no form for some of them."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
-
-
 def _shorten(name: str, length: int) -> str:
     """Return a name that fits, its middle left out."""
-    return printable(name if len(name) <= length else f"{name[: length // 2 - 1]}…{name[-(length // 2) :]}")
+    return drawable(name if len(name) <= length else f"{name[: length // 2 - 1]}…{name[-(length // 2) :]}")
 
 
 def _svg(figure: Figure) -> str:

@@ -22,6 +22,7 @@ from ..data.findings import count_files
 from ..data.folder_update import updated_folder
 from ..data.pixels import preprocessing_sha256
 from ..data.sampling import evenly_spaced
+from ..display.progress import say
 from ..errors import EdgeclfError, GateError
 from ..evaluation.accuracy_gate import evaluation_warning, gate_warning
 from ..evaluation.comparison import compare
@@ -32,7 +33,6 @@ from ..evaluation.open_model import model_metadata
 from ..graph.inference import infer_file, time_files
 from ..graph.onnx_file import prepare, save_model
 from ..options import QuantizeOptions, merged
-from ..progress import say
 from ..targets import CALIBRATION_CACHE, FLAVORS, model_file, opset_of
 from ..training.runs import Run, read_run
 from .calibration_cache import format_cache

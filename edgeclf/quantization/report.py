@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from edgeclf_runtime.files.read import read_json
 
 from ..data.schemas import MAX_JSON_BYTES, QUANTIZATION
+from ..display.report import Report, paragraph, table
 from ..errors import GateError
 from ..evaluation.accuracy_gate import ADVICE
 from ..evaluation.comparison import Comparison
 from .sensitivity import LayerEffect, LayerNoise
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 REPORT_FILE = "quantization.json"
 REPORT_PAGE = "quantization.html"
@@ -111,7 +114,7 @@ class Baseline:
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuantizeReport:
+class QuantizeReport(Report):
     """What quantize() wrote, and the files of earlier calls."""
 
     run: str
@@ -134,9 +137,33 @@ class QuantizeReport:
     unreadable: int = 0
     """Images that were left out because they cannot be decoded."""
 
-    def to_json(self, indent: int | None = None) -> str:
-        """The report as one JSON object."""
-        return json.dumps(_flat(self), ensure_ascii=False, indent=indent)
+    def to_dict(self) -> dict[str, Any]:
+        """The report as a JSON-compatible dict, in the form of quantization.json."""
+        facts: dict[str, Any] = _flat(self)
+        return facts
+
+    def plot(self) -> Figure:
+        """Return each file's accuracy drop, size and latency as a matplotlib figure.
+
+        Raises DependencyError if matplotlib is missing.
+        """
+        from .plots import draw_files
+
+        return draw_files(self)
+
+    def html_parts(self) -> Iterator[str]:
+        """Yield a table of the files beside FP32, and what is notable about them."""
+        head = ("file", "size", "of fp32", "accuracy", "drop", "95 % interval", "ms", "ranges")
+        fp32 = (f"{self.size_fp32 / 1e6:.1f} MB", "100.0%", f"{self.accuracy_fp32:.4f}", "", "")
+        rows = [("fp32", *fp32, f"{self.latency_fp32_ms:.1f}", "")]
+        for file in self.compared:
+            found = file.comparison
+            low, high = found.drop_interval
+            size = (f"{file.size / 1e6:.1f} MB", f"{file.size / self.size_fp32:.1%}")
+            accuracy = (f"{found.accuracy:.4f}", f"{found.drop:+.4f}", f"{low:+.3f} to {high:+.3f}")
+            rows.append((file.name, *size, *accuracy, f"{file.latency_ms:.1f}", _ranges(file)))
+        yield table(head, rows)
+        yield from map(paragraph, (*self._facts(), *(f"warning: {text}" for text in self.warnings)))
 
     def __str__(self) -> str:
         return "\n".join([*self._table(), *self._facts()])
@@ -146,13 +173,11 @@ class QuantizeReport:
         yield f"{'file':<13}    MB of fp32 accuracy  drop (95 % interval){'':12}ms ranges"
         size = f"{self.size_fp32 / 1e6:5.1f} {1:6.1%}"
         yield f"{'fp32':<13} {size}  {self.accuracy_fp32:.4f}{'':29}{self.latency_fp32_ms:6.1f}"
-        for file in self.files:
-            yield self._line(file, file.findings.method)
-        if self.baseline:
-            yield self._line(self.baseline, "baseline")
+        for file in self.compared:
+            yield self._line(file)
 
-    def _line(self, file: QuantizedFile | Baseline, ranges: str) -> str:
-        found = file.comparison
+    def _line(self, file: QuantizedFile | Baseline) -> str:
+        found, ranges = file.comparison, _ranges(file)
         low, high = found.drop_interval
         return (
             f"{file.name:<13} {file.size / 1e6:5.1f} {file.size / self.size_fp32:6.1%}  {found.accuracy:.4f}  "
@@ -189,11 +214,20 @@ class QuantizeReport:
             yield f"{failed.name}: not written; {failed.reason}"
 
     @property
+    def compared(self) -> list[QuantizedFile | Baseline]:
+        """The files, and the baseline if it was measured."""
+        return [*self.files, *([self.baseline] if self.baseline else [])]
+
+    @property
     def latest(self) -> list[QuantizedFile | FailedFlavor]:
         """What was made from the calibration set that the report names."""
         found = (self.calibration_sha256, self.judged_images)
         every: list[QuantizedFile | FailedFlavor] = [*self.files, *self.failed]
         return [one for one in every if (one.conditions.calibration_sha256, one.conditions.judged_images) == found]
+
+
+def _ranges(file: QuantizedFile | Baseline) -> str:
+    return file.findings.method if isinstance(file, QuantizedFile) else "baseline"
 
 
 class FlavorError(GateError):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..data.sampling import evenly_spaced
+from ..display.progress import say
 from ..errors import GateError
 from ..evaluation.accuracy_gate import check_gate, gate_failure
 from ..evaluation.comparison import Comparison, compare
@@ -20,7 +21,6 @@ from ..graph.fp16 import halve, halve_remainder
 from ..graph.inference import infer_graph, time_files
 from ..graph.layers import Layer, find_layers, float_layers, float_operators
 from ..graph.onnx_file import save_model
-from ..progress import say
 from ..targets import FLAVORS
 from .histograms import Histogram
 from .qdq import write_flavor

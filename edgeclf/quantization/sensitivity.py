@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from ..data.sampling import evenly_spaced
+from ..display.progress import track
 from ..graph.layers import Layer
 from ..graph.onnx_file import INPUT, probing_session
-from ..progress import track
 
 if TYPE_CHECKING:
     import onnx

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from edgeclf_runtime.files.read import read_json
 
 from ..data.schemas import MAX_JSON_BYTES
+from ..display.progress import say
 from ..errors import WeightsError
-from ..progress import say
 
 if TYPE_CHECKING:
     import torch

@@ -23,8 +23,8 @@ from torchvision.transforms import v2
 from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ..data.pixels import load_pixels
+from ..display.progress import progress, say
 from ..errors import ImageError, ModelError
-from ..progress import progress, say
 from .backbones import ImageClassifier
 
 if TYPE_CHECKING:

@@ -28,9 +28,9 @@ from ..data.datasets import SPLITS, Dataset, load_dataset
 from ..data.folder_update import settle
 from ..data.pixels import without_unreadable
 from ..data.schemas import IMPORTED, IMPORTED_RUN, MAX_JSON_BYTES, RUN, RUN_FORMAT, RUN_FORMAT_VERSION, SPLIT
+from ..display.progress import say
 from ..errors import DataError, EdgeclfError, ModelError, WeightsError
 from ..options import SplitOptions
-from ..progress import say
 from ..targets import CALIBRATION_CACHE, FLAVORS, model_file
 from .run_images import (
     about_accepted,

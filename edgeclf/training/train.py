@@ -31,13 +31,16 @@ from edgeclf_runtime.images.preprocess import Preprocessing
 from ..data.datasets import Dataset, load_dataset
 from ..data.integrity import check_for_training
 from ..data.schemas import RUN_FORMAT, RUN_FORMAT_VERSION
+from ..display.progress import say
+from ..display.report import Report
 from ..errors import OptionError
 from ..options import EPOCHS, TrainOptions, merged
-from ..progress import say
 from .features import extract_features
 from .runs import METRICS_FILE, RUN_FILE, WEIGHTS_FILE, data_facts
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from .backbones import ImageClassifier
     from .weights import Weights
 
@@ -49,7 +52,7 @@ _VERSIONED = ("torch", "torchvision", "timm", "lightning", "numpy", "cv2", "onnx
 
 
 @dataclass(frozen=True)
-class TrainReport:
+class TrainReport(Report):
     """A finished training."""
 
     run: str
@@ -62,10 +65,17 @@ class TrainReport:
     """Findings of the data check that did not stop training, and a warning about a frozen backbone without weights."""
     unreadable: int = 0
     """Images that were left out because they cannot be decoded."""
+    history: tuple[dict[str, float], ...] = ()
+    """The metrics of every epoch."""
 
-    def to_json(self) -> str:
-        """The report as one JSON object."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+    def plot(self) -> Figure:
+        """Return the curves of loss and validation accuracy as a matplotlib figure.
+
+        Raises DependencyError if matplotlib is missing.
+        """
+        from .plots import draw_history
+
+        return draw_history(self.history)
 
     def __str__(self) -> str:
         metrics = "  ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
@@ -128,8 +138,9 @@ def train(
         (work / RUN_FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         _write_metrics(work / METRICS_FILE, rows)
     last = {name: value for name, value in rows[-1].items() if name != "epoch"}
+    unreadable = len(report.unreadable)
     return TrainReport(
-        str(output), dataset.labels, dataset.counts(), len(rows), last, tuple(found), len(report.unreadable)
+        str(output), dataset.labels, dataset.counts(), len(rows), last, tuple(found), unreadable, tuple(rows)
     )
 
 

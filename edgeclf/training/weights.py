@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from edgeclf_runtime.files.read import read_json, sha256_file
 
 from ..data.schemas import MAX_JSON_BYTES
+from ..display.progress import say
 from ..errors import DependencyError, EdgeclfError, OptionError, WeightsError
-from ..progress import say
 
 
 class Package(NamedTuple):
@@ -104,6 +104,23 @@ def check_name(backbone: str) -> None:
     tags = [model.partition(".")[2] for model in timm.list_pretrained(f"{name}.*")]
     if tag not in tags:
         raise OptionError(f"{name} has no weights called {tag!r}; it has {', '.join(tags) or 'none'}")
+
+
+def source_of(backbone: str) -> str:
+    """Return where a backbone's ImageNet weights are.
+
+    packaged: in an installed package; installable: in a package that is not installed; cached: in the Hugging Face cache;
+    download: on the Hugging Face hub; none: timm has none.
+    """
+    import timm
+    from huggingface_hub import try_to_load_from_cache
+
+    if backbone in PACKAGED:
+        return "packaged" if _packaged(backbone) else "installable"
+    repository = getattr(timm.get_pretrained_cfg(backbone), "hf_hub_id", None)
+    if not repository:
+        return "none"
+    return "cached" if isinstance(try_to_load_from_cache(repository, _WEIGHTS), str) else "download"
 
 
 def _packaged(backbone: str) -> Weights | None:

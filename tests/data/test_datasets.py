@@ -77,7 +77,7 @@ def test_a_class_folder_may_be_a_link(digits, tmp_path):
 
 def test_images_beside_the_class_folders_are_kept_apart(digits, tmp_path):
     dataset = load_dataset(place(digits, tmp_path, ["cat/1.png", "dog/2.png", "stray.png"]))
-    assert dataset.unlabelled == (tmp_path / "stray.png",)
+    assert dataset.unlabeled == (tmp_path / "stray.png",)
     assert len(dataset.samples) == 2
 
 

@@ -261,7 +261,7 @@ def test_a_class_named_as_the_answer_below_a_threshold_is_warned_of(photos, name
 
 def test_images_beside_the_class_folders_are_warned_of(photos):
     shutil.copyfile(photos / "3" / "000.png", photos / "stray.png")
-    [finding] = findings(photos, "unlabelled")
+    [finding] = findings(photos, "unlabeled")
     assert finding.files == (str(photos / "stray.png"),)
     assert "have no label and are left out" in finding.message
 

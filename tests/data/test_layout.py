@@ -147,7 +147,7 @@ def test_loose_images_in_a_split_folder_beside_classes_are_a_class_aloud(tmp_pat
 def test_a_test_folder_without_classes_beside_a_train_folder_with_some_is_left_out_aloud(tmp_path):
     write_photos(tmp_path, photos("train/cat", "train/dog", "test", number=12))
     report = check(tmp_path)
-    assert len(only(report.findings, "unlabelled").files) == 12
+    assert len(only(report.findings, "unlabeled").files) == 12
 
 
 def test_folders_without_images_beside_splits_are_passed_over(tmp_path):

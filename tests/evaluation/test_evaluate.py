@@ -9,8 +9,8 @@ import pytest
 from sklearn.metrics import accuracy_score, classification_report, confusion_matrix
 
 import edgeclf
-from edgeclf import progress
 from edgeclf.data.datasets import Sample, load_dataset
+from edgeclf.display import progress
 from edgeclf.errors import DataError, ImageError, OptionError, OutputError
 from edgeclf.evaluation.evaluate import measure
 from edgeclf.evaluation.evaluation_set import EvaluationSet

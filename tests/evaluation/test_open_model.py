@@ -7,10 +7,10 @@ import numpy as np
 import onnx
 import pytest
 
+from edgeclf.display.progress import show_progress
 from edgeclf.errors import BundleError, ModelError
 from edgeclf.evaluation.open_model import open_model
 from edgeclf.options import SplitOptions
-from edgeclf.progress import show_progress
 from edgeclf_runtime.errors import BackendError
 
 ARGUMENTS = {"run": {}, "onnx": {}, "int8": {"name": "int8-cpu"}, "bundle": {"name": "fp32"}}

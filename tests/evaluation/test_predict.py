@@ -4,10 +4,13 @@ import csv
 import json
 
 import cv2
+import numpy as np
 import pytest
+from PIL import Image
 
 import edgeclf
-from edgeclf.errors import ImageError
+from edgeclf.errors import ImageError, OptionError
+from tests.support.photos import picture
 
 
 @pytest.fixture
@@ -80,3 +83,90 @@ def test_the_command_classifies_the_files_after_one_that_is_no_image(command, mo
     assert code == 1
     assert [line.split()[0] for line in out.splitlines()] == [str(good), str(good)]
     assert f"error: {tmp_path / 'bad.jpg'}: not an image" in err
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A color photograph whose channels differ, 90 x 70."""
+    path = tmp_path / "photo.png"
+    assert cv2.imwrite(str(path), picture(5, 90, 70) // np.array([1, 2, 4], np.uint8))
+    return path
+
+
+def confidences(predictions):
+    return [prediction.result.confidences.tolist() for prediction in predictions]
+
+
+@pytest.mark.parametrize("name", ["torch", "fp32", "int8-cpu"])
+def test_an_array_or_a_pillow_image_has_exactly_the_result_of_its_file(run, photo, name):
+    bgr = cv2.imread(str(photo))
+    rgb = np.asarray(Image.open(photo))
+    expected = confidences(edgeclf.predict(run, photo, name))
+    assert confidences(edgeclf.predict(run, Image.open(photo), name)) == expected
+    assert confidences(edgeclf.predict(run, bgr, name, order="bgr")) == expected
+    assert confidences(edgeclf.predict(run, rgb, name, order="rgb")) == expected
+    assert confidences(edgeclf.predict(run, [rgb, rgb[:, ::1]], name, order="rgb")) == 2 * expected
+    assert confidences(edgeclf.predict(run, np.stack([rgb, rgb]), name, order="rgb")) == 2 * expected
+    assert confidences(edgeclf.predict(run, bgr, name, order="rgb")) != expected
+
+
+def test_one_path_is_one_image(model, digits):
+    for image in (str(digits / "3" / "000.png"), digits / "3" / "000.png"):
+        assert [found.image for found in edgeclf.predict(model, image)] == [str(image)]
+    assert len(edgeclf.predict(model, digits / "3")) == 60
+
+
+def test_a_column_of_paths_is_several_images(model, digits):
+    paths = [str(digits / "3" / "000.png"), str(digits / "8" / "000.png")]
+    assert [found.image for found in edgeclf.predict(model, np.array(paths))] == paths
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    assert [found.image for found in edgeclf.predict(model, pandas.Series(paths))] == paths
+
+
+def test_images_without_a_name_have_their_index(model, photo):
+    image = Image.open(photo)
+    assert [found.image for found in edgeclf.predict(model, image)] == ["image"]
+    names = [found.image for found in edgeclf.predict(model, [image, photo, np.asarray(image)], order="rgb")]
+    assert names == ["images[0]", str(photo), "images[2]"]
+
+
+def test_the_order_of_an_arrays_channels_must_be_given(model, photo):
+    color = cv2.imread(str(photo))
+    with pytest.raises(
+        OptionError, match=r'image: an array with 3 channels, whose order .* order="rgb" .* order="bgr"'
+    ):
+        edgeclf.predict(model, color)
+    with pytest.raises(OptionError, match=r"images\[1\]: an array with 4 channels"):
+        edgeclf.predict(model, [photo, np.dstack([color, color[:, :, 0]])])
+    assert len(edgeclf.predict(model, color[:, :, 0])) == 1
+    with pytest.raises(OptionError, match="order is 'RGB'"):
+        edgeclf.predict(model, color, order="RGB")
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((9, 8, 3), np.float32), r"found float32 \[9, 8, 3\], with values from 0 to 0: \(image \* 255\)"),
+        (np.zeros((3, 9, 8), np.uint8), r"channels come last: image\.transpose\(1, 2, 0\)"),
+        (np.zeros((0, 8, 3), np.uint8), "which is empty"),
+        (np.full((9, 8, 3), 999, np.uint16), r"found uint16 \[9, 8, 3\], with values from 999 to 999: \(image >> 2\)"),
+        (np.zeros((9, 8, 2), np.uint8), r"found uint8 \[9, 8, 2\]"),
+        (np.zeros(9, np.uint8), r"found uint8 \[9\]"),
+        (None, r"cv2\.imread\(\) returns for a file"),
+        (b"\xff\xd8", "found bytes"),
+        (7, "found int"),
+    ],
+    ids=["floats", "channels first", "empty", "16 bits", "two channels", "a row", "nothing", "bytes", "a number"],
+)
+def test_what_is_no_image_is_refused_with_what_was_found(model, image, message):
+    with pytest.raises(ImageError, match=f"^image: .*{message}"):
+        edgeclf.predict(model, image, order="rgb")
+    with pytest.raises(ImageError, match=rf"^images\[0\]: .*{message}"):
+        edgeclf.predict(model, [image], order="rgb")
+
+
+def test_a_tensor_is_refused_as_a_whole(model):
+    import torch
+
+    with pytest.raises(ImageError, match=r"image: .*found a Tensor of torch: convert it to numpy on the CPU"):
+        edgeclf.predict(model, torch.zeros(3, 9, 8))

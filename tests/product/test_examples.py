@@ -121,8 +121,14 @@ def test_the_notebook_runs_from_top_to_bottom(digits, tmp_path):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     resources = {"metadata": {"path": str(tmp_path)}}
     nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
-    printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", ()))
-    assert "accuracy" in printed
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+    shown = [output["data"] for output in outputs if "data" in output]
+    assert sum("image/png" in data for data in shown) == 3
+    assert sum("text/html" in data for data in shown) == 7
+    # Progress is one output below its cell.
+    assert max(len(cell.get("outputs", ())) for cell in notebook.cells) == 2
+    assert "accuracy" in "".join(data.get("text/html", "") for data in shown)
     assert (tmp_path / "pets.edge" / "manifest.json").is_file()
 
 

@@ -23,7 +23,7 @@ LAYERS = {
         "data",
         "options",
         "targets",
-        "progress",
+        "display",
         "errors",
     ),
     "edgeclf_runtime": (

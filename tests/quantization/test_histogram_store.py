@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from edgeclf.calibration.sets import CalibrationSet
+from edgeclf.display.progress import show_progress
 from edgeclf.graph.onnx_file import prepare
-from edgeclf.progress import show_progress
 from edgeclf.quantization.histogram_store import HISTOGRAM_FILE, HistogramStore
 from edgeclf.quantization.quantize import histogram_key
 from edgeclf.training.runs import read_run

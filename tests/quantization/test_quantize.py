@@ -12,10 +12,10 @@ from onnx import TensorProto, numpy_helper
 from edgeclf import CalibrationSet, QuantizeOptions, SplitOptions, load_dataset, quantize
 from edgeclf.calibration.sets import within_training_images
 from edgeclf.data.datasets import Dataset, Sample
+from edgeclf.display.progress import show_progress
 from edgeclf.errors import DataError, GateError, OptionError, OutputError
 from edgeclf.evaluation.evaluation_set import EvaluationSet
 from edgeclf.evaluation.logit_store import read_logits
-from edgeclf.progress import show_progress
 from edgeclf.quantization.calibration_cache import parse_cache
 from edgeclf.quantization.ranges import METHODS
 from edgeclf.quantization.report import FlavorError, read_report

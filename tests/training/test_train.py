@@ -396,6 +396,7 @@ def test_training_all_layers_that_ends_worse_keeps_the_head(digits, tmp_path, mo
     weights = str(tmp_path / "start" / "model.safetensors")
     report = edgeclf.train(digits, tmp_path / "run", quick(finetune="full", weights=weights))
     assert report.metrics["val_accuracy"] > 0
+    assert [row["epoch"] for row in report.history] == list(range(report.epochs))
     assert all(torch.equal(seen[name], value) for name, value in load_file(tmp_path / "run/model.safetensors").items())
     assert "the network with the trained head is kept; try a smaller --learning-rate" in said[-1]
 

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
     from .formats.picture import Picture
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+# Other names of JPEG, BMP and PNG, by browsers and Windows, come last; a file is decoded by its content.
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"),
+    *(".jfif", ".jpe", ".jif", ".jfi", ".pjpeg", ".pjp", ".dib", ".apng"),
+)
 MAX_PIXELS = MAX_IMAGE_PIXELS
 MAX_BYTES = 256 * 1024 * 1024
 

@@ -190,6 +190,11 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_decoded(tmp_path, monk
         read_image(tmp_path / "photo.jpg")
 
 
+@pytest.mark.parametrize("name", ["photo.jfif", "photo.jpe", "photo.JIF", "photo.pjpeg", "photo.dib", "photo.apng"])
+def test_other_names_of_the_formats_are_known(name):
+    assert is_image_name(name)
+
+
 def test_image_names_are_known_in_either_case():
     assert is_image_name("A.JPG")
     assert is_image_name("b.Tiff")

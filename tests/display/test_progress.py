@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from edgeclf import progress
+from edgeclf.display import progress
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_work_that_fails_is_not_called_done(shown, capfd):
 
 def test_a_terminal_gets_one_bar_with_messages_above_it_and_stdout_stays_free():
     script = (
-        "from edgeclf import progress as reporting\n"
+        "from edgeclf.display import progress as reporting\n"
         "reporting.show_progress()\n"
         "for number in reporting.track(range(3), 'counting', 3):\n"
         "    reporting.say(f'at {number}')\n"

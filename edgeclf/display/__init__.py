@@ -1,0 +1,1 @@
+"""What a person sees of the host: progress, and reports in a terminal or a notebook."""

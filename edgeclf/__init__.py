@@ -16,8 +16,8 @@ from edgeclf_runtime import __version__
 if TYPE_CHECKING:
     from .calibration.calibrate import CalibrateReport, calibrate
     from .calibration.sets import CalibrationSet
+    from .data.checks.integrity import CheckReport, Finding, check
     from .data.datasets import Dataset, Sample, load_dataset
-    from .data.integrity import CheckReport, Finding, check
     from .deployment.bundling import BundleReport, bundle
     from .deployment.demonstration import DemoReport, demo
     from .deployment.engines import BuildReport, build
@@ -117,7 +117,7 @@ _NAMES = {
     "calibration.calibrate": ("CalibrateReport", "calibrate"),
     "calibration.sets": ("CalibrationSet",),
     "data.datasets": ("Dataset", "Sample", "load_dataset"),
-    "data.integrity": ("CheckReport", "Finding", "check"),
+    "data.checks.integrity": ("CheckReport", "Finding", "check"),
     "deployment.bundling": ("BundleReport", "bundle"),
     "deployment.demonstration": ("DemoReport", "demo"),
     "deployment.engines": ("BuildReport", "build"),

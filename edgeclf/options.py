@@ -80,6 +80,8 @@ GROUP_BY = (
     "part of the path that they share."
 )
 """Help of every option group-by."""
+GROUP_SIMILAR = "Keep near-duplicates in one split; every image is read once more to find them."
+"""Help of every option group-similar."""
 
 
 def merged(kind: type[T], options: T | None, given: Mapping[str, Any]) -> T:
@@ -106,6 +108,7 @@ class SplitOptions:
     val: float = 0.1
     """Share of the remaining images used for validation."""
     group_by: str | None = option(None, GROUP_BY, metavar="FOLDERS|REGEX", shown="each image by itself")
+    group_similar: bool = option(False, GROUP_SIMILAR)
     method: str = "stable"
     """stable: an image keeps its split when the data grows, and the shares are met on average; exact: the shares are met
     exactly for each label, as in runs made before there was a choice, but images change sides when the data grows."""
@@ -118,12 +121,15 @@ class SplitOptions:
                 )
         if self.method not in SPLIT_METHODS:
             raise OptionError(f"method is {self.method!r}; {' or '.join(SPLIT_METHODS)} was expected")
+        for name in ("group_by", "group_similar"):
+            if self.method == "exact" and getattr(self, name):
+                raise OptionError(
+                    f"{name.replace('_', '-')} needs the split method 'stable'; 'exact' does not keep groups together"
+                )
         if self.group_by is not None:
             self._check_group_by(self.group_by)
 
     def _check_group_by(self, text: str) -> None:
-        if self.method == "exact":
-            raise OptionError("group-by needs the split method 'stable'; 'exact' does not keep groups together")
         if len(text) > 200 or (text.isdecimal() and not 1 <= int(text) <= 32):
             raise OptionError(
                 f"group-by is {text[:80]}; a number of folders from 1 to 32, or a regular expression of at most 200 letters, was expected"
@@ -144,6 +150,7 @@ class CheckOptions:
 
     seed: int = option(0, SEED)
     group_by: str | None = option(None, GROUP_BY, metavar="FOLDERS|REGEX", shown="each image by itself")
+    group_similar: bool = option(False, GROUP_SIMILAR)
     image_size: int = option(224, "Side of the model's square input, in pixels.", at_least=1)
     resize: str = option("crop", "As for train.", choices=RESIZE_MODES)
     skip_unreadable: bool = option(False, "Leave out images that cannot be decoded, and check the others.")
@@ -156,7 +163,7 @@ class CheckOptions:
     @property
     def split(self) -> SplitOptions:
         """How images are split if the data set has no split of its own."""
-        return SplitOptions(seed=self.seed, group_by=self.group_by)
+        return SplitOptions(seed=self.seed, group_by=self.group_by, group_similar=self.group_similar)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,6 +211,7 @@ class TrainOptions:
     val: float = 0.1
     """Share of the remaining images used for validation, if the data set has no split of its own."""
     group_by: str | None = option(None, GROUP_BY, metavar="FOLDERS|REGEX", shown="each image by itself")
+    group_similar: bool = option(False, GROUP_SIMILAR)
     skip_unreadable: bool = option(False, SKIP_UNREADABLE)
 
     def __post_init__(self) -> None:
@@ -249,7 +257,9 @@ class TrainOptions:
     @property
     def split(self) -> SplitOptions:
         """How images are split if the data set has no split of its own."""
-        return SplitOptions(seed=self.seed, test=self.test, val=self.val, group_by=self.group_by)
+        return SplitOptions(
+            seed=self.seed, test=self.test, val=self.val, group_by=self.group_by, group_similar=self.group_similar
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

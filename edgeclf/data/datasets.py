@@ -363,6 +363,10 @@ def _divide(dataset: Dataset, options: SplitOptions) -> Dataset:
         division = Division(divide_exactly(strata, digests, shares, options.seed))
     else:
         keys = split_keys(digests, [sample.group for sample in divisible])
+        if options.group_similar:
+            from .checks.near_duplicates import joined_keys
+
+            keys = joined_keys([sample.path for sample in divisible], digests, keys)
         division = divide_by_hash([sample.label for sample in divisible], keys, shares, options.seed)
     split_of = {sample.path: split for sample, split in zip(divisible, division.splits, strict=True)}
     samples = tuple(replace(sample, split=split_of.get(sample.path, sample.split)) for sample in dataset.samples)

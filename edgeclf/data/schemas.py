@@ -7,6 +7,7 @@ from edgeclf_runtime.files.schema import (
     Check,
     any_json,
     constant,
+    flag,
     integer,
     list_of,
     mapping,
@@ -35,10 +36,11 @@ SPLIT = nullable(
             "test": _SHARE,
             "val": _SHARE,
             "group_by": nullable(text()),
+            "group_similar": flag,
             "method": constant(*SPLIT_METHODS),
         },
-        # Runs made before there was a choice have neither.
-        optional=("group_by", "method"),
+        # Runs made before there was a choice have none of them.
+        optional=("group_by", "group_similar", "method"),
     )
 )
 

@@ -21,8 +21,8 @@ from edgeclf_runtime.device.process_secrets import child_environment
 from edgeclf_runtime.files.outputs import claim_output, new_folder
 from edgeclf_runtime.images.read import read_image
 
+from ..data.checks.integrity import check
 from ..data.datasets import Dataset, load_dataset
-from ..data.integrity import check
 from ..display.progress import say, track
 from ..display.report import Report
 from ..errors import BackendError, GateError, OutputError

@@ -21,9 +21,9 @@ from edgeclf_runtime.files.schema import SchemaError, parse_json
 from edgeclf_runtime.images.preprocess import as_batch
 from edgeclf_runtime.text.terminal import printable
 
+from ..data.checks.integrity import check_for_training
 from ..data.datasets import Dataset, Sample, load_dataset
 from ..data.findings import counted
-from ..data.integrity import check_for_training
 from ..data.sampling import evenly_spaced
 from ..data.schemas import IMPORTED, IMPORTED_RUN, RUN_FORMAT, RUN_FORMAT_VERSION
 from ..display.progress import say

@@ -24,9 +24,9 @@ from edgeclf_runtime.files.outputs import claim_output, new_file
 from edgeclf_runtime.files.read import read_json, sha256_bytes, sha256_file
 from edgeclf_runtime.files.schema import any_json, mapping, record, text
 
+from ..data.checks.integrity import check, check_for_training
 from ..data.datasets import Dataset, load_dataset
 from ..data.findings import counted
-from ..data.integrity import check, check_for_training
 from ..data.schemas import MAX_JSON_BYTES
 from ..display.progress import say
 from ..display.report import Report

@@ -279,7 +279,8 @@ def split_facts(dataset: Dataset) -> dict[str, Any] | None:
         return None
     facts = asdict(dataset.divided_by)
     # Written as before there was a choice, so that such records stay equal.
-    return {key: value for key, value in facts.items() if (key, value) not in (("method", "exact"), ("group_by", None))}
+    usual = {"method": "exact", "group_by": None, "group_similar": False}
+    return {key: value for key, value in facts.items() if key not in usual or value != usual[key]}
 
 
 def data_facts(dataset: Dataset, folder: Path) -> dict[str, Any]:

@@ -28,8 +28,8 @@ from edgeclf_runtime import __version__
 from edgeclf_runtime.files.outputs import claim_output, new_folder
 from edgeclf_runtime.images.preprocess import Preprocessing
 
+from ..data.checks.integrity import check_for_training
 from ..data.datasets import Dataset, load_dataset
-from ..data.integrity import check_for_training
 from ..data.schemas import RUN_FORMAT, RUN_FORMAT_VERSION
 from ..display.progress import say
 from ..display.report import Report

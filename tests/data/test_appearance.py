@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeclf.data.integrity import check
+from edgeclf.data.checks.integrity import check
 from tests.support.photos import kinds, only, picture, write_photos, write_picture
 
 LABELS = ("cat", "dog")

@@ -4,9 +4,9 @@ from collections import defaultdict
 
 import pytest
 
+from edgeclf.data.checks.integrity import check, check_for_training
 from edgeclf.data.datasets import load_dataset
 from edgeclf.data.groups import group_of
-from edgeclf.data.integrity import check, check_for_training
 from edgeclf.errors import DataError
 from edgeclf.options import SplitOptions, TrainOptions
 from tests.support.photos import kinds, only, write_photos

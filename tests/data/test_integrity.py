@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgeclf.data import integrity
+from edgeclf.data.checks import integrity
 from edgeclf.data.datasets import load_dataset
 from edgeclf.errors import DataError
 from tests.conftest import IMAGE_SIZE

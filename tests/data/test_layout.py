@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 
+from edgeclf.data.checks.integrity import check
 from edgeclf.data.datasets import load_dataset
-from edgeclf.data.integrity import check
 from edgeclf.data.layout import same_label, split_names
 from edgeclf.errors import DataError
 from edgeclf.options import SplitOptions

@@ -4,8 +4,8 @@ import unicodedata
 
 import pytest
 
+from edgeclf.data.checks.integrity import check
 from edgeclf.data.datasets import load_dataset
-from edgeclf.data.integrity import check
 from edgeclf.errors import DataError
 from tests.support.photos import only, write_photos
 

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from edgeclf.data.checks.integrity import check, check_for_training
 from edgeclf.data.datasets import Sample, load_dataset
-from edgeclf.data.integrity import check, check_for_training
 from edgeclf.data.pixels import read_photo
 from edgeclf.data.tree import IMAGE_SUFFIXES
 from edgeclf.errors import DataError, DependencyError, ImageError

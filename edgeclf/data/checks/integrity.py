@@ -1,39 +1,39 @@
 """Checks whether a data set is fit for training; each finding names its files and the fix.
 
 Errors stop training: files that cannot be decoded, a class without images, a single class, no
-images in train or val, a label missing from train, too few groups.  Warnings do not: duplicate
-pictures, also across splits or labels; files that were left out; folders whose role was guessed;
+images in train or val, a label missing from train, too few groups.  Warnings do not: duplicates
+and near-duplicates, also across splits or labels; files that were left out; folders whose role was guessed;
 a label missing from val or test; heavy imbalance; labels that look alike; images that are dark,
 bright, small or long.  Pictures are duplicates if their decoded pixels are equal, whatever the
-file name or lossless format.
+file name or lossless format, and near-duplicates by checks/near_duplicates.py.
 """
 
 from __future__ import annotations
 
 import hashlib
 import shlex
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeclf_runtime.results import UNKNOWN
 from edgeclf_runtime.text.terminal import printable
 
-from ..display.progress import track
-from ..display.report import Report, listed, paragraph, table
-from ..errors import DataError, DependencyError, ImageError
-from ..options import SplitOptions
+from ...display.progress import track
+from ...display.report import Report, listed, paragraph, table
+from ...errors import DataError, DependencyError, ImageError
+from ...options import SplitOptions
+from ..datasets import SPLITS, Dataset, Sample, load_dataset
+from ..findings import SHOWN_FILES, Finding, counted, error
+from ..pixels import read_photo, without_unreadable
 from .appearance import Appearance, about_appearance, appearance_of
-from .datasets import SPLITS, Dataset, Sample, load_dataset
-from .findings import SHOWN_FILES, Finding, counted, error, warning
-from .layout import same_label
-from .pixels import read_photo, without_unreadable
+from .copies import about_copies, about_near_duplicates
+from .labels import about_labels, counts_by_label
+from .near_duplicates import near_duplicates
+from .thumbnails import Thumbnail, thumbnail_of
 
-IMBALANCE = 10
-"""A class is reported if the largest class has at least this many times as many images."""
 _USUAL_SIZE = 224
 
 
@@ -46,6 +46,8 @@ class CheckReport(Report):
     labels: dict[str, dict[str, int]]
     """Number of images by label and split."""
     findings: tuple[Finding, ...]
+    near_duplicates: tuple[tuple[str, ...], ...] = ()
+    """Groups of files that are nearly the same picture."""
 
     @property
     def errors(self) -> list[Finding]:
@@ -66,6 +68,7 @@ class CheckReport(Report):
             "labels": self.labels,
             "errors": len(self.errors),
             "findings": findings,
+            "near_duplicates": [list(group) for group in self.near_duplicates],
         }
 
     def html_parts(self) -> Iterator[str]:
@@ -124,9 +127,20 @@ def check(
     findings += about_appearance(
         [look.appearance for look in looks if look.appearance], image_size or _USUAL_SIZE, resize
     )
-    findings += _about_labels(dataset) + list(dataset.findings) + _about_strays(dataset)
-    findings += [_about_copies(copies) for copies in pictures.values() if len(copies) > 1]
-    return CheckReport(dataset.name, len(dataset.samples), _counts(dataset), tuple(findings))
+    findings += about_labels(dataset) + list(dataset.findings) + _about_strays(dataset)
+    findings += [about_copies(copies) for copies in pictures.values() if len(copies) > 1]
+    similar = _near_duplicates(looks, pictures)
+    findings += about_near_duplicates(similar, dataset.divided_by)
+    names = tuple(tuple(str(sample.path) for sample in group) for group in similar)
+    return CheckReport(dataset.name, len(dataset.samples), counts_by_label(dataset), tuple(findings), names)
+
+
+def _near_duplicates(looks: list[_Look], pictures: Mapping[str, list[Sample]]) -> list[list[Sample]]:
+    """Return groups of near-duplicates, with all copies of each picture; pictures: samples by the hash of their pixels."""
+    thumbnails = {look.digest: look.thumbnail for look in looks if look.thumbnail}
+    digests = list(thumbnails)
+    groups = near_duplicates(list(thumbnails.values()))
+    return [[sample for index in group for sample in pictures[digests[index]]] for group in groups]
 
 
 def check_for_training(
@@ -142,7 +156,7 @@ def check_for_training(
     if skip_unreadable:
         errors = [finding for finding in errors if finding.kind != "unreadable"]
         data = data.without(report.unreadable)
-        errors += [finding for finding in _about_labels(data) if finding.severity == "error" and finding not in errors]
+        errors += [finding for finding in about_labels(data) if finding.severity == "error" and finding not in errors]
     if errors:
         more = (
             f"\n... and {len(errors) - SHOWN_FILES} more; see them all with: edgeclf check {shlex.quote(data.name)}"
@@ -168,6 +182,7 @@ class _Look:
     problem: str = ""
     lacks_library: bool = False
     appearance: Appearance | None = None
+    thumbnail: Thumbnail | None = None
 
 
 def _look(sample: Sample) -> _Look:
@@ -182,7 +197,8 @@ def _look(sample: Sample) -> _Look:
     except DependencyError as error:
         return _Look(path, problem=str(error), lacks_library=True)
     digest = hashlib.blake2b(str(image.shape).encode() + image.tobytes(), digest_size=16).hexdigest()
-    return _Look(path, digest, appearance=appearance_of(path, sample.label, image, max(dark, default=0)))
+    appearance = appearance_of(path, sample.label, image, max(dark, default=0))
+    return _Look(path, digest, appearance=appearance, thumbnail=thumbnail_of(image))
 
 
 def _about_unreadable(looks: list[_Look]) -> list[Finding]:
@@ -197,93 +213,6 @@ def _about_unreadable(looks: list[_Look]) -> list[Finding]:
     return findings
 
 
-def _counts(dataset: Dataset) -> dict[str, dict[str, int]]:
-    found = Counter((sample.label, sample.split) for sample in dataset.samples)
-    return {label: {split: found[label, split] for split in SPLITS} for label in dataset.labels}
-
-
-def _about_labels(dataset: Dataset) -> list[Finding]:
-    findings = [
-        Finding("empty-class", "error", f"{folder} holds no images: add some, or remove the folder", (str(folder),))
-        for folder in dataset.empty
-    ]
-    if len(dataset.labels) == 1:
-        message = (
-            f"{dataset.name} has only one class, {dataset.labels[0]!r}: a classifier needs two or more class folders"
-        )
-        message += "".join(f"; {finding.message}" for finding in dataset.findings if finding.kind == "nested")
-        findings.append(Finding("single-class", "error", message))
-    totals, counts = dataset.counts(), _counts(dataset)
-    for split, verb in (("train", "train"), ("val", "validate")):
-        if not totals[split]:
-            message = f"{dataset.name} has no images to {verb} on: add some, three or more of each class"
-            findings.append(Finding("empty-split", "error", message))
-    empty = {folder.name for folder in dataset.empty}
-    absence = _Absence(dataset)
-    findings += [
-        absence.finding(label, split)
-        for label in dataset.labels
-        for split in SPLITS
-        if label not in empty and totals[split] and not counts[label][split]
-    ]
-    for label in dataset.labels:
-        if label.casefold() == UNKNOWN:
-            message = (
-                f"the label {label!r} is also the label of predictions below the threshold; only the field "
-                f'"rejected" of a result tells them apart: name the class by what its images show'
-            )
-            findings.append(Finding("ambiguous-label", "warning", message))
-    findings += _about_similar_labels(dataset)
-    most = max(row["train"] for row in counts.values())
-    for label, row in counts.items():
-        if 0 < row["train"] * IMBALANCE <= most:
-            message = f"the label {label!r} has {row['train']} images in train, the largest class {most}: collect more"
-            findings.append(Finding("imbalanced", "warning", message))
-    return findings
-
-
-def _about_similar_labels(dataset: Dataset) -> list[Finding]:
-    """Return a finding for labels that differ only in what people write differently."""
-    found: dict[str, list[str]] = defaultdict(list)
-    for label in dataset.labels:
-        found[same_label(label)].append(label)
-    return [
-        warning(
-            "similar-labels",
-            f"the labels {', '.join(map(ascii, labels))} differ only in case, accents' encoding or spaces, and are "
-            "separate classes: if they mean the same, give them one name",
-        )
-        for labels in found.values()
-        if len(labels) > 1
-    ]
-
-
-class _Absence:
-    """Findings about labels without images in a split."""
-
-    def __init__(self, dataset: Dataset) -> None:
-        self._trained = {
-            same_label(sample.label): sample.label for sample in dataset.samples if sample.split == "train"
-        }
-        self._files: dict[str, list[str]] = defaultdict(list)
-        for sample in dataset.samples:
-            self._files[sample.label].append(str(sample.path))
-
-    def finding(self, label: str, split: str) -> Finding:
-        """Return the finding about a label without images in a split."""
-        if split != "train":
-            message = f"the label {label!r} has no images in {split}, so it is not measured there: add some"
-            return Finding(f"missing-from-{split}", "warning", message)
-        files = tuple(self._files.get(label, ()))
-        if not files:
-            message = f"the label {label!r} has no readable images: add some, or remove it"
-            return Finding("missing-from-train", "error", message)
-        trained = self._trained.get(same_label(label))
-        meant = f" (is it {trained!r}?)" if trained else ""
-        message = f"the label {label!r} is in val or test ({files[0]}), but not in train{meant}: add it to train, or remove it"
-        return Finding("missing-from-train", "error", message, files)
-
-
 def _about_strays(dataset: Dataset) -> list[Finding]:
     if not dataset.unlabeled:
         return []
@@ -293,23 +222,3 @@ def _about_strays(dataset: Dataset) -> list[Finding]:
         "move each into its class folder, or remove it"
     )
     return [Finding("unlabeled", "warning", message, files)]
-
-
-def _about_copies(copies: list[Sample]) -> Finding:
-    files = tuple(str(sample.path) for sample in copies)
-    shown = ", ".join(f"{sample.path} ({sample.split}, {sample.label})" for sample in copies[:SHOWN_FILES])
-    if len({sample.label for sample in copies}) > 1:
-        return Finding(
-            "conflicting-labels",
-            "warning",
-            f"the same picture under several labels: {shown}: keep the correct one",
-            files,
-        )
-    if len({sample.split for sample in copies}) > 1:
-        return Finding(
-            "leaked",
-            "warning",
-            f"the same picture in several splits, which makes results look too good: {shown}: keep one",
-            files,
-        )
-    return Finding("duplicate", "warning", f"the same picture several times: {shown}: keep one", files)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgeclf_runtime.images.bit_depths import question
 
-from .findings import Finding, counted, listed, warning
+from ..findings import Finding, counted, listed, warning
 
 if TYPE_CHECKING:
     import numpy as np

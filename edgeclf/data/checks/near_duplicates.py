@@ -1,0 +1,88 @@
+"""Near-duplicates: images that differ only in size, quality, brightness, or a little in shift and crop, such as a video's next frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from pathlib import Path
+
+from ...display.progress import track
+from ...errors import DependencyError, ImageError
+from ..pixels import read_photo
+from .alignment import ALIKE, Aligner, likeness
+from .neighbors import neighbors
+from .thumbnails import Thumbnail, thumbnail_of
+
+_MANY = 4000
+"""Pairs that take about two seconds to compare; from here on, progress is shown."""
+
+
+def near_duplicates(thumbnails: Sequence[Thumbnail]) -> list[list[int]]:
+    """Return groups of two or more near-duplicates, as indices in order.
+
+    Two images are in one group if a chain of near-duplicates leads from one to the other.  Flat images, such as those of a covered lens, have nothing to
+    compare, and are in none.
+    """
+    textured = [index for index, thumbnail in enumerate(thumbnails) if not thumbnail.is_flat]
+    pairs = neighbors([thumbnails[index] for index in textured])
+    leaders = list(range(len(textured)))
+
+    def compared(tasks: tuple[int, list[int]]) -> list[tuple[int, int]]:
+        first, others = tasks
+        aligner, found = None, []
+        for other in others:
+            if _leader(leaders, first) == _leader(leaders, other):
+                continue
+            aligner = aligner or Aligner(thumbnails[textured[first]])
+            if likeness(aligner, Aligner(thumbnails[textured[other]])) >= ALIKE:
+                found.append((first, other))
+        return found
+
+    tasks = [(first, [other for _, other in group]) for first, group in groupby(pairs, key=lambda pair: pair[0])]
+    with ThreadPoolExecutor() as pool:
+        results = pool.map(compared, tasks)
+        for found in track(results, "comparing images", len(tasks)) if len(pairs) > _MANY else results:
+            for first, other in found:
+                leaders[_leader(leaders, other)] = _leader(leaders, first)
+    groups: dict[int, list[int]] = {}
+    for index in range(len(textured)):
+        groups.setdefault(_leader(leaders, index), []).append(textured[index])
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def joined_keys(paths: Sequence[Path], digests: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """Return the key of each image's split so that near-duplicates share one: the first of theirs, a group's if there is one.
+
+    digests: hash of each file's content; keys: what would decide its split otherwise.  A file that cannot be read keeps its key.
+    """
+    first = {digest: index for index, digest in reversed(list(enumerate(digests)))}
+    readable = {index: path for index, path in enumerate(paths) if first[digests[index]] == index}
+    with ThreadPoolExecutor() as pool:
+        found = track(pool.map(_thumbnail, readable.values()), "reading images", len(readable))
+        thumbnails = {index: one for index, one in zip(readable, found, strict=True) if one}
+    indices = list(thumbnails)
+    names = sorted(set(keys), key=lambda key: (not key.startswith("group:"), key))
+    numbers = {key: number for number, key in enumerate(names)}
+    leaders = list(range(len(names)))
+    for group in near_duplicates(list(thumbnails.values())):
+        roots = [_leader(leaders, numbers[keys[indices[member]]]) for member in group]
+        for root in roots:
+            leaders[root] = min(roots)
+    return [names[_leader(leaders, numbers[key])] for key in keys]
+
+
+def _thumbnail(path: Path) -> Thumbnail | None:
+    try:
+        return thumbnail_of(read_photo(path))
+    except (ImageError, DependencyError):
+        # The check reports it later.
+        return None
+
+
+def _leader(leaders: list[int], index: int) -> int:
+    while leaders[index] != index:
+        # Halves the path; another thread that does the same writes a leader too.
+        leaders[index] = leaders[leaders[index]]
+        index = leaders[index]
+    return index

@@ -1,0 +1,105 @@
+"""Nearest neighbors among thumbnails: the few pairs of a data set that are worth comparing pixel by pixel.
+
+A thumbnail is described by the logarithms of its Fourier magnitudes at low frequencies, which a shift hardly changes, of
+itself and of its enlarged middle, for pairs of which one is a crop of the other.  What all images have in common is removed: the
+mean is subtracted, and the principal components are divided by their standard deviations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+
+from ...display.progress import track
+from .thumbnails import SIDE, Thumbnail
+
+ZOOM = 0.96
+"""Side of the enlarged middle: between a whole image and a crop of 95 %, neither is far off."""
+_FREQUENCIES = 16
+_COMPONENTS = 128
+_VARIANCE = 0.5
+"""Added to each component's variance, about what a shift and a crop change: smaller differences mean nothing."""
+_SAMPLED = 4096
+_NEAREST = 5
+_SIMILAR = 0.5
+"""Least cosine of two descriptors; not required of sets so small that their mean is uncertain."""
+_FEW = 256
+_BLOCK = 512
+_MANY = 10_000
+"""From here on the search takes seconds, and its progress is shown."""
+
+
+def neighbors(thumbnails: Sequence[Thumbnail]) -> list[tuple[int, int]]:
+    """Return the pairs of indices, smaller first, of which one is among the nearest of the other, in order."""
+    count = len(thumbnails)
+    if count < 2:
+        return []
+    whole, middle = _descriptors(thumbnails)
+    starts: Sequence[int] = range(0, count, _BLOCK)
+    pairs: set[tuple[int, int]] = set()
+    for start in track(starts, "finding similar images", len(starts)) if count > _MANY else starts:
+        rows = slice(start, start + _BLOCK)
+        cosines = whole[rows] @ whole.T
+        np.maximum(cosines, middle[rows] @ whole.T, out=cosines)
+        np.maximum(cosines, whole[rows] @ middle.T, out=cosines)
+        own = np.arange(len(cosines))
+        cosines[own, start + own] = -np.inf
+        nearest = np.argpartition(-cosines, min(_NEAREST, count - 1) - 1)[:, :_NEAREST]
+        for row, columns in enumerate(nearest):
+            near = columns[cosines[row, columns] >= (_SIMILAR if count > _FEW else -1.01)]
+            pairs.update((min(start + row, other), max(start + row, other)) for other in near.tolist())
+    return sorted(pairs)
+
+
+def zoomed(image: np.ndarray, side: float = ZOOM) -> np.ndarray:
+    """Return the middle of a square image, enlarged to its size; side: of the middle, relative to the image's."""
+    border = (len(image) - 1) / 2 * (1 - side)
+    matrix = np.array([[side, 0, border], [0, side, border]], np.float32)
+    return cv2.warpAffine(image, matrix, image.shape[:2], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+
+
+def _descriptors(thumbnails: Sequence[Thumbnail]) -> tuple[np.ndarray, np.ndarray]:
+    """Return unit vectors, float32 [N, components], of the thumbnails and of their enlarged middles."""
+    step = -(-len(thumbnails) // _SAMPLED)
+    sample = _magnitudes([one.gray for one in thumbnails[::step]])
+    mean = sample.mean(0)
+    centered = (sample - mean).astype(np.float64)
+    variances, vectors = np.linalg.eigh(centered.T @ centered / len(sample))
+    scales = np.sqrt(np.maximum(variances[-_COMPONENTS:], 0) + _VARIANCE)
+    projection = (vectors[:, -_COMPONENTS:] / scales).astype(np.float32)
+
+    def described(change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        starts = range(0, len(thumbnails), _BLOCK)
+        blocks = (_magnitudes([change(one.gray) for one in thumbnails[at : at + _BLOCK]]) for at in starts)
+        return np.concatenate([_unit((block - mean) @ projection) for block in blocks])
+
+    whole = _unit((sample - mean) @ projection) if step == 1 else described(np.asarray)
+    return whole, described(zoomed)
+
+
+def _magnitudes(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the logarithms of the Fourier magnitudes at low frequencies: float32 [N, frequencies]."""
+    pixels = np.stack(images).astype(np.float32)
+    pixels -= pixels.mean((1, 2), keepdims=True)
+    pixels /= pixels.std((1, 2), keepdims=True) + 1e-3
+    spectrum = _DOWN @ ((pixels * _WINDOW) @ _ACROSS).view(np.complex64)
+    logarithms = np.log1p(np.abs(spectrum)).reshape(len(images), -1)
+    return logarithms - logarithms.mean(1, keepdims=True)
+
+
+def _waves(frequencies: np.ndarray) -> np.ndarray:
+    """Return the rows of the Fourier transform for some frequencies: complex64 [frequencies, SIDE]."""
+    return np.exp(-2j * np.pi / SIDE * np.outer(frequencies, np.arange(SIDE))).astype(np.complex64)
+
+
+# Real and imaginary parts in turns, since the pixels are real.
+_ACROSS = np.ascontiguousarray(_waves(np.arange(_FREQUENCIES)).T).view(np.float32)
+_DOWN = _waves(np.arange(1 - _FREQUENCIES, _FREQUENCIES))
+# The square of a Hann window: the border, which a shift replaces, hardly counts.
+_WINDOW = np.outer(*[np.hanning(SIDE + 2)[1:-1] ** 2] * 2).astype(np.float32)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-9)

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from edgeclf import export, load_dataset
@@ -47,6 +48,15 @@ def test_logits_are_those_of_torch_for_any_batch(run):
         for batch in load_batches(paths, opened.preprocessing, 7, "comparing"):
             expected = TorchRunner(opened.network()).infer(batch)
             assert np.abs(runner.infer(batch) - expected).max() < 1e-3
+
+
+def test_large_logits_may_differ_in_proportion(own_run):
+    weights = own_run / "model.safetensors"
+    tensors = load_file(weights)
+    (last,) = [name for name in tensors if name.endswith("classifier.weight")]
+    tensors[last] = tensors[last] * 3000
+    save_file(tensors, weights)
+    assert export(own_run, overwrite=True).largest_difference > 1e-3
 
 
 def test_the_file_says_which_labels_and_preprocessing_belong_to_it(run):

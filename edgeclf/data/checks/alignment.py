@@ -69,10 +69,11 @@ class Aligner:
         across, down = (cv2.Sobel(self.gray, cv2.CV_32F, x, 1 - x, ksize=3) / 8 for x in (1, 0))
         columns = (across, down, across * _X, down * _X.T, self.gray, np.ones_like(self.gray))
         terms = np.stack([column.reshape(-1)[self.inner] for column in columns])
-        normal = (terms @ terms.T).astype(np.float64)
+        # Not by BLAS, whose threads take longer to start than such a product does.
+        normal = np.einsum("ik,jk->ij", terms, terms).astype(np.float64)
         # An image may not show how far it is moved, such as one of stripes.
         normal[np.diag_indices(6)] += [1e-2 * len(self.inner)] * 4 + [1e-6] * 2
-        return np.linalg.inv(normal).astype(np.float32) @ terms
+        return np.einsum("ij,jk->ik", np.linalg.inv(normal).astype(np.float32), terms)
 
 
 def _brightest(thumbnail: Thumbnail, blurred: np.ndarray) -> np.ndarray:
@@ -126,7 +127,8 @@ def _coarse(first: Aligner, second: Aligner) -> tuple[float, np.ndarray, np.ndar
 def _refined(first: Aligner, second: Aligner, shift: np.ndarray, scale: np.ndarray) -> np.ndarray | None:
     """Return the matrix from the first's pixels to the second's, float32 [2, 3], or None if they do not fit."""
     for _ in range(_STEPS):
-        found = first.solver @ _warped(second.gray, _matrix(shift, scale)).reshape(-1)[first.inner]
+        pixels = _warped(second.gray, _matrix(shift, scale)).reshape(-1)[first.inner]
+        found = np.einsum("ij,j->i", first.solver, pixels)
         if found[4] <= 0:
             return None
         step = np.clip(found[:4] / found[4], (-2, -2, -0.04, -0.04), (2, 2, 0.04, 0.04))

@@ -40,11 +40,12 @@ def near_duplicates(thumbnails: Sequence[Thumbnail]) -> list[list[int]]:
         return found
 
     tasks = [(first, [other for _, other in group]) for first, group in groupby(pairs, key=lambda pair: pair[0])]
-    with ThreadPoolExecutor() as pool:
-        results = pool.map(compared, tasks)
-        for found in track(results, "comparing images", len(tasks)) if len(pairs) > _MANY else results:
-            for first, other in found:
-                leaders[_leader(leaders, other)] = _leader(leaders, first)
+    # Steps this small spend more time on Python's lock than several threads save.
+    for found in (
+        track(map(compared, tasks), "comparing images", len(tasks)) if len(pairs) > _MANY else map(compared, tasks)
+    ):
+        for first, other in found:
+            leaders[_leader(leaders, other)] = _leader(leaders, first)
     groups: dict[int, list[int]] = {}
     for index in range(len(textured)):
         groups.setdefault(_leader(leaders, index), []).append(textured[index])
@@ -82,7 +83,7 @@ def _thumbnail(path: Path) -> Thumbnail | None:
 
 def _leader(leaders: list[int], index: int) -> int:
     while leaders[index] != index:
-        # Halves the path; another thread that does the same writes a leader too.
+        # Halves the path.
         leaders[index] = leaders[leaders[index]]
         index = leaders[index]
     return index

@@ -1,10 +1,10 @@
 """Makes a bundle of a public data set by one command: Fashion-MNIST in its official split, and ELPV as class folders.
 
-    python3 benchmarks/public_sets.py fashion-mnist|elpv --work WORK [--json] [-- OPTION OF edgeclf make ...]
+    python3 benchmarks/public_sets.py fashion-mnist|elpv --work WORK [--json] [OPTION of edgeclf make ...]
 
 Method: the images are written as PNG files into folders that an engineer would have: ``train/LABEL`` and ``test/LABEL`` for
 Fashion-MNIST (Debian's package dataset-fashion-mnist: 60,000 and 10,000 of 28 x 28 pixels), ``LABEL`` for ELPV (2,624 of
-300 x 300, from the package elpv-dataset).  ``edgeclf make`` does the rest; options after ``--`` are its own.  The bundle's
+300 x 300, from the package elpv-dataset).  ``edgeclf make`` does the rest; options that are not above are its own.  The bundle's
 self-test ends it.  Given are the bundle's accuracies, and the seconds of each step.
 
 Exit codes: 0 the bundle is made and passes its self-test; 1 not.
@@ -72,13 +72,12 @@ def main() -> None:
     parser.add_argument("set", choices=("fashion-mnist", "elpv"))
     parser.add_argument("--work", required=True, type=Path, help="folder for the images and the bundle, which are kept")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("options", nargs="*", metavar="-- OPTION", help="options of edgeclf make")
-    arguments = parser.parse_args()
+    arguments, options = parser.parse_known_args()
     data = arguments.work / arguments.set
     if not data.is_dir():
         (write_elpv if arguments.set == "elpv" else write_fashion_mnist)(data)
     try:
-        report = made(data, arguments.work, arguments.options)
+        report = made(data, arguments.work, options)
     except subprocess.CalledProcessError as error:
         sys.exit(f"{' '.join(map(str, error.cmd[2:]))} failed with exit code {error.returncode}")
     if arguments.json:

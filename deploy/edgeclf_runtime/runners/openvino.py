@@ -5,11 +5,14 @@ Source: https://docs.openvino.ai, "Performance Hints and Thread Scheduling", "Pr
 """
 
 import contextlib
+import signal
 import sys
 import threading
+from subprocess import DEVNULL, PIPE
 from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional, Tuple
 
 from ..bundle.model_file import model_bytes
+from ..device.child_process import start_child
 from ..device.machine import quota_cores
 from ..device.remedies import install, pip
 from ..errors import BackendError
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 _OPTIONS = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
 _TELEMETRY = "openvino_telemetry"
 _OLDEST, _OLDEST_PYTHON = "2023.1", (3, 8)
+# In every file with Q/DQ pairs.
+_QUANTIZED = b"QuantizeLinear"
 _hiding = threading.Lock()
 
 
@@ -72,6 +77,53 @@ def _core(openvino: Any) -> Any:
         return openvino.Core()
 
 
+def _import_openvino() -> Any:
+    with importing(OpenVinoRunner.title, lambda: install("openvino")), without_telemetry():
+        try:
+            import openvino
+        except ModuleNotFoundError:
+            check_python(sys.version_info[:2])
+            raise
+    return openvino
+
+
+def _compiled(core: Any, data: bytes, threads: Optional[int]) -> Any:
+    options: Dict[str, Any] = dict(_OPTIONS)
+    if threads:
+        options["INFERENCE_NUM_THREADS"] = threads
+    model = core.read_model(data)
+    # A fixed size is faster.
+    model.reshape([1] + [size.get_length() for size in list(model.inputs[0].partial_shape)[1:]])
+    return core.compile_model(model, "CPU", options)
+
+
+def _check_in_child(data: bytes, threads: Optional[int]) -> None:
+    """Raise BackendError if compiling a model or running it once kills a process, as some quantized files do."""
+    request = str(threads or 0).encode() + b"\n" + data
+    child = start_child("runners.openvino", stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL)
+    try:
+        child.communicate(request)
+    finally:
+        child.kill()
+        child.wait()
+    # Other errors are raised again here, with their reasons.
+    if child.returncode < 0:
+        raise BackendError(
+            "OpenVINO {} crashes with this file ({}); another version may not: use another backend until then".format(
+                version(), signal.Signals(-child.returncode).name
+            )
+        )
+
+
+def main() -> None:
+    """Compile the model on stdin, after a line with the number of threads, and run it once; in the child."""
+    import numpy as np
+
+    threads, _, data = sys.stdin.buffer.read().partition(b"\n")
+    model = _compiled(_core(_import_openvino()), data, int(threads) or None)
+    model([np.zeros([size.get_length() for size in list(model.inputs[0].partial_shape)], np.float32)])
+
+
 class OpenVinoRunner(Runner):
     """A model on OpenVINO's CPU plug-in.
 
@@ -82,22 +134,13 @@ class OpenVinoRunner(Runner):
     title = "OpenVINO"
 
     def _load(self, model_path: "ModelPath", threads: Optional[int]) -> None:
-        with importing(self.title, lambda: install("openvino")), without_telemetry():
-            try:
-                import openvino
-            except ModuleNotFoundError:
-                check_python(sys.version_info[:2])
-                raise
-        core: Any = _core(openvino)
+        data, threads = model_bytes(model_path), threads or quota_cores()
+        openvino = _import_openvino()
         self.version = version()
-        threads = threads or quota_cores()
-        options: Dict[str, Any] = dict(_OPTIONS)
-        if threads:
-            options["INFERENCE_NUM_THREADS"] = threads
-        model = core.read_model(model_bytes(model_path))
-        # A fixed size is faster.
-        model.reshape([1] + [size.get_length() for size in list(model.inputs[0].partial_shape)[1:]])
-        self._model: Any = core.compile_model(model, "CPU", options)
+        core = _core(openvino)
+        if _QUANTIZED in data:
+            _check_in_child(data, threads)
+        self._model: Any = _compiled(core, data, threads)
 
     def _infer(self, batch: "np.ndarray") -> "np.ndarray":
         import numpy as np

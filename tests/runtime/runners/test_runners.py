@@ -129,6 +129,21 @@ def test_an_openvino_that_is_too_old_is_replaced(file, monkeypatch):
         open_runner("openvino", file)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 8), reason="OpenVINO is for Python 3.8 and later")
+def test_an_openvino_that_a_quantized_file_crashes_is_an_error(bundle, tmp_path, monkeypatch):
+    (tmp_path / "openvino.py").write_text(
+        "import os, signal\n"
+        "class Core:\n"
+        "    def read_model(self, data):\n"
+        "        os.kill(os.getpid(), signal.SIGSEGV)\n"
+    )
+    monkeypatch.delitem(sys.modules, "openvino", raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    opened = open_bundle(bundle)
+    with pytest.raises(BackendError, match=r"OpenVINO .*crashes with this file \(SIGSEGV\)"):
+        open_runner("openvino", opened.file(opened.model("int8-cpu").file))
+
+
 def test_a_backend_that_nobody_knows_is_answered_with_those_that_there_are(file):
     with pytest.raises(BackendError, match="there is no backend 'abacus'; choose from onnxruntime, opencv, openvino"):
         open_runner("abacus", file)

@@ -107,9 +107,9 @@ def demo(output: str | Path = "edgeclf-demo", seed: int = 0, overwrite: bool = F
             return report
 
         with steps.step("check"):
-            show(check(load_dataset("elpv", TrainOptions(seed=seed).split)))
+            checked = show(check(load_dataset("elpv", TrainOptions(seed=seed).split), image_size=IMAGE_SIZE))
         with steps.step("train"):
-            show(train("elpv", run, TrainOptions(image_size=IMAGE_SIZE, seed=seed)))
+            show(train("elpv", run, TrainOptions(image_size=IMAGE_SIZE, seed=seed), checked=checked))
         with steps.step("export"):
             exported = show(export(run))
         with steps.step("evaluate"):

@@ -151,13 +151,15 @@ def _train(steps: Steps, data: str | Path | Dataset, path: Path, options: TrainO
     if changes and not overwrite:
         raise OutputError(f"{path} was trained with other data or options ({'; '.join(changes)}): {_RETRY}")
     needed = bool(changes) or not finished
+    checked = None
     with steps.step("check", needed):
         if needed:
-            say(str(check(dataset, image_size=options.image_size, resize=options.resize)))
+            checked = check(dataset, image_size=options.image_size, resize=options.resize)
+            say(str(checked))
     with steps.step("train", needed):
         if needed:
             say(f"the run is {path}")
-            say(str(train(dataset, path, options, overwrite)))
+            say(str(train(dataset, path, options, overwrite, checked)))
             _write_state(path, train=asdict(options))
     run = read_run(path)
     # The same images, perhaps in another place.

@@ -28,7 +28,7 @@ from edgeclf_runtime import __version__
 from edgeclf_runtime.files.outputs import claim_output, new_folder
 from edgeclf_runtime.images.preprocess import Preprocessing
 
-from ..data.checks.integrity import check_for_training
+from ..data.checks.integrity import CheckReport, check_for_training
 from ..data.datasets import Dataset, load_dataset
 from ..data.schemas import RUN_FORMAT, RUN_FORMAT_VERSION
 from ..display.progress import say
@@ -89,20 +89,21 @@ def train(
     output: str | Path,
     options: TrainOptions | None = None,
     overwrite: bool = False,
+    checked: CheckReport | None = None,
     **keywords: Any,
 ) -> TrainReport:
     """Check a data set, fine-tune a backbone on it and write a run.
 
-    The same seed, data and versions give the same weights.  Raises DataError if the data is not fit
-    for training, OptionError, WeightsError, and OutputError if ``output`` exists.
+    checked: the report of check() on the same data, image size and resize mode, so that it is not checked again.  The same
+    seed, data and versions give the same weights.  Raises DataError if the data is not fit for training, OptionError, WeightsError, and OutputError if ``output`` exists.
     """
     options = merged(TrainOptions, options, keywords)
     claim_output(output, overwrite, RUN_FILE)
     dataset, report = check_for_training(
-        load_dataset(data, options.split), options.skip_unreadable, options.image_size, options.resize
+        load_dataset(data, options.split), options.skip_unreadable, options.image_size, options.resize, checked
     )
     found = [str(finding) for finding in report.findings]
-    for line in found:
+    for line in found if checked is None else ():
         say(line)
     from safetensors.torch import save
 

@@ -144,14 +144,18 @@ def _near_duplicates(looks: list[_Look], pictures: Mapping[str, list[Sample]]) -
 
 
 def check_for_training(
-    data: Dataset, skip_unreadable: bool = False, image_size: int | None = None, resize: str = "crop"
+    data: Dataset,
+    skip_unreadable: bool = False,
+    image_size: int | None = None,
+    resize: str = "crop",
+    report: CheckReport | None = None,
 ) -> tuple[Dataset, CheckReport]:
     """Return the data set to train on, and the report; DataError if there are errors.
 
     skip_unreadable: leave out files that cannot be decoded, instead of treating them as errors.  image_size, resize: the
-    input of the model to train.
+    input of the model to train.  report: of check(), if it has just been called.
     """
-    report = check(data, image_size=image_size, resize=resize)
+    report = report or check(data, image_size=image_size, resize=resize)
     errors = report.errors
     if skip_unreadable:
         errors = [finding for finding in errors if finding.kind != "unreadable"]

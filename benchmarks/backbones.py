@@ -1,6 +1,6 @@
 """Takes many of timm's backbones the whole way: train, export, quantize each flavor, bundle, self-test.
 
-    python3 benchmarks/backbones.py --work WORK [--backbone NAME ...] [--json]
+    python3 benchmarks/backbones.py --work WORK [--backbone NAME ...] [--images N] [--json | --table]
 
 Method: each backbone, with random weights, gets a head trained for one epoch on photographs of solar cells, and then goes
 the whole way in a process of its own.  Given are the agreement of each flavor's labels with FP32's, the files' sizes, and
@@ -134,9 +134,14 @@ def main() -> None:
     parser.add_argument("--work", required=True, help="folder for the photographs and the results, which are kept")
     parser.add_argument("--backbone", action="append", help="only this one (repeatable)")
     parser.add_argument("--images", type=int, default=80, help="photographs of each of the two labels")
-    parser.add_argument("--json", action="store_true")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true")
+    form.add_argument("--table", action="store_true", help="print a table in Markdown of what WORK already has")
     arguments = parser.parse_args()
     work = Path(arguments.work)
+    if arguments.table:
+        print(_table([json.loads(path.read_text()) for path in sorted(work.glob("*.json"))]))
+        return
     data = _photographs(work / "cells", arguments.images)
     rows = []
     for backbone in arguments.backbone or BACKBONES:
@@ -198,6 +203,32 @@ def _line(row: dict[str, Any]) -> str:
     flavors = [name for name in row if isinstance(row[name], dict) and name != "fp32"]
     agreements = "  ".join(f"{name} {row[name]['agreement']:.0%}" for name in flavors)
     return f"{row['backbone']:32} {row['fp32']['mb']:6.1f} MB {row['fp32']['ms']:6.1f} ms  {agreements}  {row['seconds']} s"
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    """Return the results as a table: of each file the share of labels that are FP32's, and its accuracy over FP32's in points."""
+    flavors = ("int8-cpu", "int8-arm", "int8-tensorrt", "int8-fp16", "fp16")
+    lines = [
+        "| backbone | family | FP32 MB | FP32 ms | int8-cpu MB | int8-cpu ms | " + " | ".join(flavors) + " |",
+        "| --- " * (6 + len(flavors)) + "|",
+    ]
+    for row in rows:
+        if row["failed_in"]:
+            why = "refused" if not _is_fault(row) else f"fails in {row['failed_in']}"
+            reason = row.get("traceback") or row["error"]
+            cells = [f"{why} after {row['seconds']:.0f} s: {reason}", *[""] * (3 + len(flavors))]
+        else:
+            cells = [f"{row[name][unit]:.1f}" for name in ("fp32", "int8-cpu") for unit in ("mb", "ms")]
+            cells += [f"{row[name]['agreement']:.0%} ({round(-100 * row[name]['drop']):+d})" for name in flavors]
+        lines.append(f"| {row['backbone']} | {_family(row['backbone'])} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _family(backbone: str) -> str:
+    """Return timm's module of a backbone, such as mobilenetv3."""
+    import timm
+
+    return str(timm.model_entrypoint(backbone).__module__.rpartition(".")[2])
 
 
 if __name__ == "__main__":

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
+import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -54,7 +57,7 @@ def export_torch(module: torch.nn.Module, shape: tuple[int, ...], source: str, r
         tempfile.TemporaryDirectory(prefix="edgeclf.") as folder,
         warnings.catch_warnings(),
         _attention_for_old_opsets(),
-        contextlib.redirect_stdout(io.StringIO()),
+        _without_stdout(),
     ):
         # torch announces the end of this exporter; the other one writes opset 18, whatever is requested.
         warnings.simplefilter("ignore")
@@ -70,6 +73,27 @@ def export_torch(module: torch.nn.Module, shape: tuple[int, ...], source: str, r
             dynamo=False,
         )
         return onnx.load(path)
+
+
+@contextlib.contextmanager
+def _without_stdout() -> Iterator[None]:
+    """Discard what torch's C++ code prints to stdout: its whole graph, if it cannot write an operator."""
+    sys.stdout.flush()
+    flush = ctypes.CDLL(None).fflush
+    flush(None)
+    try:
+        kept = os.dup(1)
+    except OSError:  # stdout is closed
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nothing, contextlib.redirect_stdout(io.StringIO()):
+            os.dup2(nothing.fileno(), 1)
+            yield
+    finally:
+        flush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -40,6 +42,30 @@ SPEC = Preprocessing(160, 160)
 @pytest.fixture(scope="module")
 def batches():
     return list(np.random.default_rng(0).integers(0, 256, (4, 1, 160, 160, 3)).astype(np.float32))
+
+
+CANNOT_BE_WRITTEN = """
+from edgeclf.errors import ModelError
+from edgeclf.graph.onnx_file import write_onnx
+from edgeclf.training.backbones import create
+from edgeclf_runtime.images.preprocess import Preprocessing
+
+print("before")
+try:
+    write_onnx(create("halonet26t", 3), Preprocessing(256, 256), "model.onnx", {})
+except ModelError as error:
+    print(error)
+print("after")
+"""
+
+
+@pytest.mark.slow
+def test_a_network_that_cannot_be_written_is_one_sentence_on_stdout(tmp_path):
+    # torch's C++ code prints the whole graph, past Python's sys.stdout.
+    run = subprocess.run([sys.executable, "-c", CANNOT_BE_WRITTEN], capture_output=True, text=True, cwd=tmp_path)
+    before, error, after = run.stdout.splitlines()
+    assert (before, after) == ("before", "after")
+    assert error.startswith("this backbone cannot be written as ONNX with opset 13")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

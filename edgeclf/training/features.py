@@ -33,7 +33,7 @@ def extract_features(network: ImageClassifier, samples: list[Sample], spec: Prep
     if torch.cuda.is_available():
         device = torch.device("cuda")
         network = network.eval().to(device).to(memory_format=torch.channels_last)
-        with torch.inference_mode():
+        with torch.no_grad():
             found = [
                 network.features(torch.from_numpy(batch).to(device)).cpu().numpy()
                 for batch in load_batches(paths, spec, 32, what)

@@ -171,7 +171,7 @@ def preprocessing_of(network: ImageClassifier, options: TrainOptions) -> Preproc
 
     size = options.image_size or network.backbone.pretrained_cfg["input_size"][-1]
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             network.eval()(torch.zeros(1, size, size, 3))
     except (RuntimeError, ValueError, AssertionError) as error:
         raise OptionError(

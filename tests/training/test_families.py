@@ -44,6 +44,13 @@ def batches():
     return list(np.random.default_rng(0).integers(0, 256, (4, 1, 160, 160, 3)).astype(np.float32))
 
 
+@pytest.mark.slow
+def test_a_network_that_keeps_positions_is_trained_and_written():
+    network = create("convit_tiny", 3)
+    check_export(network, Preprocessing(224, 224))
+    network.train()(torch.zeros(1, 224, 224, 3)).sum().backward()
+
+
 CANNOT_BE_WRITTEN = """
 from edgeclf.errors import ModelError
 from edgeclf.graph.onnx_file import write_onnx

@@ -136,8 +136,8 @@ class OpenVinoRunner(Runner):
     def _load(self, model_path: "ModelPath", threads: Optional[int]) -> None:
         data, threads = model_bytes(model_path), threads or quota_cores()
         openvino = _import_openvino()
-        self.version = version()
         core = _core(openvino)
+        self.version = version()
         if _QUANTIZED in data:
             _check_in_child(data, threads)
         self._model: Any = _compiled(core, data, threads)

@@ -129,7 +129,7 @@ def test_an_openvino_that_is_too_old_is_replaced(file, monkeypatch):
         open_runner("openvino", file)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 8), reason="OpenVINO is for Python 3.8 and later")
+@NO_OPENVINO
 def test_an_openvino_that_a_quantized_file_crashes_is_an_error(bundle, tmp_path, monkeypatch):
     (tmp_path / "openvino.py").write_text(
         "import os, signal\n"

@@ -554,7 +554,7 @@ def test_skip_unreadable_goes_on_and_says_what_it_left_out(command, photos, tmp_
 @pytest.mark.slow
 def test_a_gate_that_was_not_met_is_exit_code_3_and_keeps_nothing(command, run, tmp_path, monkeypatch):
     monkeypatch.setattr("edgeclf.evaluation.export.TOLERANCE", -1.0)
-    monkeypatch.setattr("edgeclf.evaluation.export._ROUNDING", -1.0)
+    monkeypatch.setattr("edgeclf.evaluation.export.ROUNDING", -1.0)
     outcome = command("export", run, "--output", tmp_path / "model.onnx")
     refused(outcome, "the exported file's logits differ from torch's", code=3)
     assert list(tmp_path.iterdir()) == []

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,16 +20,12 @@ from ..display.report import Report
 from ..errors import DataError, GateError, ImageError
 from ..graph.onnx_file import write_onnx
 from ..targets import OPSET, model_file
+from ..training.dry_run import ROUNDING, rounding_error
 from ..training.runs import Run, read_run
 from .open_model import TorchRunner, model_metadata
 
-if TYPE_CHECKING:
-    from ..training.backbones import ImageClassifier
-
 TOLERANCE = 1e-3
 """Largest difference of a logit from torch's that is accepted, as a multiple of the largest logit if that is above 1."""
-_ROUNDING = 3.0
-"""The difference may also be this multiple of the rounding error of torch's own logits, which random weights can make large."""
 _CHECKED_IMAGES = 8
 
 
@@ -84,7 +78,7 @@ def export(
             difference = float(np.abs(np.concatenate([runner.infer(batch) for batch in batches]) - expected).max())
         limit = TOLERANCE * max(1.0, float(np.abs(expected).max()))
         if not difference <= limit:
-            limit = max(limit, _ROUNDING * _rounding_error(network, batches, expected))
+            limit = max(limit, ROUNDING * rounding_error(network, batches, expected))
         if not difference <= limit:
             raise GateError(
                 f"the exported file's logits differ from torch's by {difference:.2g}, at most {limit:.2g} was expected; no "
@@ -111,19 +105,6 @@ def _photographs(run: Run, data: Dataset | None) -> list[np.ndarray]:
         with contextlib.suppress(ImageError):  # others are as good
             found.append(as_batch([load_pixels(sample.path, run.preprocessing)]))
     return found
-
-
-def _rounding_error(network: ImageClassifier, batches: list[np.ndarray], logits: np.ndarray) -> float:
-    """Return the largest difference of torch's logits from those in float64; 0 if the network cannot compute in float64."""
-    import torch
-
-    precise = copy.deepcopy(network).double()
-    try:
-        with torch.inference_mode():
-            found = np.concatenate([precise(torch.from_numpy(batch).double()).numpy() for batch in batches])
-    except RuntimeError:  # a part of it is always float32
-        return 0.0
-    return float(np.abs(found - logits).max())
 
 
 def _noise(run: Run) -> list[np.ndarray]:

@@ -2,10 +2,10 @@
 
     python3 benchmarks/backbones.py --work WORK [--backbone NAME ...] [--images N] [--json | --table]
 
-Method: each backbone, with random weights and its batch norms fitted to the photographs, gets a head trained for one epoch on photographs of solar cells, and then goes
-the whole way in a process of its own.  Given are the agreement of each flavor's labels with FP32's, the files' sizes, and
-the time of one inference on this machine.  Random weights are a harder test of the way than of the accuracy: trained ones
-quantize better.
+Method: each backbone, with random weights and its batch norms fitted to photographs of solar cells, gets a head trained for
+one epoch on them, and then goes the whole way in a process of its own.  Given are the agreement of each flavor's labels with
+FP32's, the files' sizes, and the time of one inference on this machine.  Random weights test the way more than the accuracy:
+trained ones quantize better.
 
 Exit codes: 0 every backbone passes, or is refused in one sentence before it is trained; 3 one of them fails later, or with
 a traceback.

@@ -13,7 +13,7 @@ from edgeclf_runtime.device.machine import cores
 from edgeclf_runtime.files.outputs import claim_output
 
 from ..data.datasets import Dataset, load_dataset
-from ..data.findings import count_files, counted
+from ..data.findings import count_files, left_out_lines
 from ..data.pixels import load_all, load_batches, without_unreadable
 from ..display.progress import track
 from ..display.report import Report
@@ -46,9 +46,8 @@ class CalibrateReport(Report):
 
     def __str__(self) -> str:
         labels = ", ".join(f"{label} {count}" for label, count in self.per_label.items())
-        return f"{self.path}: {self.images} images, {self.rule} ({labels}), list {self.sha256[:12]}" + (
-            f"\nleft out: {counted(self.unreadable, 'image')} that cannot be decoded" if self.unreadable else ""
-        )
+        summary = f"{self.path}: {self.images} images, {self.rule} ({labels}), list {self.sha256[:12]}"
+        return "\n".join([summary, *left_out_lines(self.unreadable)])
 
 
 def calibrate(
@@ -60,9 +59,9 @@ def calibrate(
 ) -> CalibrateReport:
     """Choose training images for calibration and write recipe.json and images.sha256, their list, into a folder.
 
-    source: a data set, or a run, whose images, split and seed are used then.  Raises DataError if an image is also in val or test, or if the set has too few images of a label
-    or images of a single color (see CalibrateOptions.force); OptionError; and OutputError if the
-    folder already holds a set.
+    source: a data set, or a run, whose images, split and seed are used then.  Raises DataError if an image is also in val or
+    test, or if the set has too few images of a label or images of a single color (see CalibrateOptions.force); OptionError;
+    and OutputError if the folder already holds a set.
     """
     options = merged(CalibrateOptions, options, keywords)
     for name in (RECIPE_FILE, LIST_FILE):

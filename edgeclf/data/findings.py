@@ -45,6 +45,12 @@ def count_files(findings: Iterable[Finding], kind: str) -> int:
     return sum(len(finding.files) for finding in findings if finding.kind == kind)
 
 
+def left_out_lines(unreadable: int, trained_on: int = 0) -> list[str]:
+    """Return a report's lines about images that were left out, none for a count of 0."""
+    reasons = ((trained_on, "that the model was trained on"), (unreadable, "that cannot be decoded"))
+    return [f"left out: {counted(count, 'image')} {reason}" for count, reason in reasons if count]
+
+
 def listed(names: Iterable[str]) -> str:
     """Return the first few names, separated by commas."""
     names = list(names)

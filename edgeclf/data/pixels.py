@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -119,7 +119,11 @@ def without_unreadable(data: Dataset, splits: Sequence[str] = ()) -> Dataset:
     paths = [sample.path for sample in data.samples if not splits or sample.split in splits]
     with ThreadPoolExecutor() as pool:
         problems = list(track(pool.map(_problem, paths), "checking images", len(paths)))
-    bad = {path: problem for path, problem in zip(paths, problems, strict=True) if problem}
+    return leave_out(data, {path: problem for path, problem in zip(paths, problems, strict=True) if problem})
+
+
+def leave_out(data: Dataset, bad: Mapping[Path, str]) -> Dataset:
+    """Return a data set without the images that are known not to be readable; bad: the reason for each."""
     if not bad:
         return data
     first = next(iter(bad.values()))

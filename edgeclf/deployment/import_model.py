@@ -23,7 +23,7 @@ from edgeclf_runtime.text.terminal import printable
 
 from ..data.checks.integrity import check_for_training
 from ..data.datasets import Dataset, Sample, load_dataset
-from ..data.findings import counted
+from ..data.findings import left_out_lines
 from ..data.sampling import evenly_spaced
 from ..data.schemas import IMPORTED, IMPORTED_RUN, RUN_FORMAT, RUN_FORMAT_VERSION
 from ..display.progress import say
@@ -119,7 +119,7 @@ class ImportReport(Report):
             if self.accuracy is not None
             else "nothing was proven about colors, normalization and labels: import again with --data to measure accuracy",
         ]
-        lines.append(f"left out: {counted(self.unreadable, 'image')} that cannot be decoded" if self.unreadable else "")
+        lines += left_out_lines(self.unreadable)
         return "\n".join(filter(None, lines))
 
 

@@ -24,9 +24,10 @@ from edgeclf_runtime.files.outputs import claim_output, new_file
 from edgeclf_runtime.files.read import read_json, sha256_bytes, sha256_file
 from edgeclf_runtime.files.schema import any_json, mapping, record, text
 
-from ..data.checks.integrity import check, check_for_training
+from ..data.checks.integrity import check
 from ..data.datasets import Dataset, load_dataset
-from ..data.findings import counted
+from ..data.findings import left_out_lines
+from ..data.pixels import without_unreadable
 from ..data.schemas import MAX_JSON_BYTES
 from ..display.progress import say
 from ..display.report import Report
@@ -74,7 +75,7 @@ class MakeReport(Report):
                 f"{self.output}: id {self.bundle_id[:12]}; fp32 accuracy {self.accuracy:.4f} on {self.images} images ({self.split})",
                 f"run     {self.run}",
                 f"made    {done or 'nothing: everything was up to date'}",
-                *([f"left out: {counted(self.unreadable, 'image')} that cannot be decoded"] if self.unreadable else []),
+                *left_out_lines(self.unreadable),
             ]
         )
 
@@ -178,7 +179,7 @@ def _changes(run: Run, dataset: Dataset, options: TrainOptions) -> list[str]:
     if weights.get("source") == "file" and weights.get("sha256") != _sha256(Path(options.weights)):
         changes.append(f"the weights {options.weights} are others")
     if options.skip_unreadable:
-        dataset, _ = check_for_training(dataset, skip_unreadable=True)
+        dataset = without_unreadable(dataset)
     with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
         if write_split(Path(folder), dataset) != run.facts["data"]["split_sha256"]:
             if run.facts["data"]["root"] != os.path.abspath(dataset.root):

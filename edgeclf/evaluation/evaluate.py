@@ -16,7 +16,7 @@ from edgeclf_runtime.files.outputs import claim_output
 from edgeclf_runtime.text.terminal import printable
 
 from ..data.datasets import SPLITS, Dataset, load_dataset
-from ..data.findings import count_files, counted
+from ..data.findings import count_files, left_out_lines
 from ..data.pixels import without_unreadable
 from ..display.progress import say
 from ..display.report import Report, paragraph, shaded_table, table
@@ -80,7 +80,7 @@ class Evaluation(Report):
 
     def html_parts(self) -> Iterator[str]:
         """Yield the summary, a table by label, and the confusion matrix, or of many labels the most frequent confusions."""
-        yield from map(paragraph, (self._summary(), *self._left_out()))
+        yield from map(paragraph, (self._summary(), *left_out_lines(self.unreadable, self.trained_on)))
         columns = ("precision", "recall", "f1")
         rows = (
             (label, *(f"{row[name]:.4f}" for name in columns), f"{row['images']:.0f}")
@@ -101,10 +101,6 @@ class Evaluation(Report):
         what = f"{self.model} on {self.data} ({self.split})"
         return f"{what}: accuracy {self.accuracy:.4f}, macro F1 {self.macro_f1:.4f}, {self.images} images"
 
-    def _left_out(self) -> list[str]:
-        reasons = ((self.trained_on, "that the model was trained on"), (self.unreadable, "that cannot be decoded"))
-        return [f"left out: {counted(count, 'image')} {reason}" for count, reason in reasons if count]
-
     def __str__(self) -> str:
         labels = [_shortened(printable(label), _COLUMNS - 37) for label in self.labels]
         width = max([len(label) for label in labels] + [9])
@@ -114,7 +110,7 @@ class Evaluation(Report):
                 f"{label:<{width}}  {row['precision']:9.4f}  {row['recall']:6.4f}  {row['f1']:6.4f}  {row['images']:6.0f}"
             )
         lines += ["", *self._confusion_lines(labels), ""]
-        lines += [printable(self._summary()), *self._left_out()]
+        lines += [printable(self._summary()), *left_out_lines(self.unreadable, self.trained_on)]
         return "\n".join(lines)
 
     def _confusion_lines(self, labels: list[str]) -> list[str]:
@@ -165,7 +161,8 @@ def evaluate(
     model: a run, an ONNX file or a bundle; ``name`` selects one of its models.  A run's default is its exported file, and
     torch if it has none.  data: as for training, divided as it was then.  split: train, val, test, or all.  Images that a run
     was trained on are recognized by their content, and count only in train.  predictions: a CSV file to write, with path,
-    label, predicted label and confidence of each image.  skip_unreadable: leave out images that cannot be decoded.  Raises ModelError, DataError, ImageError for an image that cannot be decoded, and OutputError for a file of predictions
+    label, predicted label and confidence of each image.  skip_unreadable: leave out images that cannot be decoded.
+    Raises ModelError, DataError, ImageError for an image that cannot be decoded, and OutputError for a file of predictions
     that exists, if ``overwrite`` is not given.
     """
     if split not in (*SPLITS, "all"):

@@ -60,8 +60,8 @@ def export(
 ) -> ExportReport:
     """Write a run's network as ONNX and compare its logits with torch's on real images, or on noise if there are none.
 
-    output: the file; None means model.fp32.onnx in the run.  data: the run's images, if they were found already.  Raises GateError, and keeps
-    nothing, if a logit differs by more than TOLERANCE and float32's rounding.
+    output: the file; None means model.fp32.onnx in the run.  data: the run's images, if they were found already.  Raises
+    GateError, and keeps nothing, if a logit differs by more than TOLERANCE and float32's rounding.
     """
     if not isinstance(run, Run):
         run = read_run(run)

@@ -95,7 +95,8 @@ def train(
     """Check a data set, fine-tune a backbone on it and write a run.
 
     checked: the report of check() on the same data, image size and resize mode, so that it is not checked again.  The same
-    seed, data and versions give the same weights.  Raises DataError if the data is not fit for training, OptionError, WeightsError, and OutputError if ``output`` exists.
+    seed, data and versions give the same weights.  Raises DataError if the data is not fit for training, OptionError,
+    WeightsError, and OutputError if ``output`` exists.
     """
     options = merged(TrainOptions, options, keywords)
     claim_output(output, overwrite, RUN_FILE)

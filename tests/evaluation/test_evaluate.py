@@ -221,7 +221,7 @@ def test_a_run_finds_its_test_images_again_after_others_were_lost(run, digits, t
     for path in (photos / "3").iterdir():
         if path.name not in tested:
             path.unlink()
-    found = edgeclf.evaluate(run, photos)  # an exact split of what is left would be another
+    found = edgeclf.evaluate(run, photos)  # an exact split of the remaining images would differ
     assert {path.name for path in found.paths if path.parent.name == "3"} == tested
 
 

@@ -1,8 +1,8 @@
 """Aligns two thumbnails, and measures the difference that is left.
 
-They are aligned by a shift, a width and a height: first to whole pixels of half-size thumbnails, by normalized cross-correlation, then by
-Gauss-Newton steps that fit gain and offset of the brightness too (Baker and Matthews, Lucas-Kanade 20 Years On, 2004: the inverse
-compositional algorithm).
+They are aligned by a shift, a width and a height: first to whole pixels of half-size thumbnails, by normalized
+cross-correlation, then by Gauss-Newton steps that fit gain and offset of the brightness too (Baker and Matthews, Lucas-Kanade
+20 Years On, 2004: the inverse compositional algorithm).
 """
 
 from __future__ import annotations

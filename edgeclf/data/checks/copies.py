@@ -13,23 +13,15 @@ _SHOWN_GROUPS = 3
 
 def about_copies(copies: Sequence[Sample]) -> Finding:
     """Return the finding about samples whose decoded pixels are equal."""
-    files = tuple(str(sample.path) for sample in copies)
+    files = [sample.path for sample in copies]
     shown = ", ".join(f"{sample.path} ({sample.split}, {sample.label})" for sample in copies[:SHOWN_FILES])
     if len({sample.label for sample in copies}) > 1:
-        return Finding(
-            "conflicting-labels",
-            "warning",
-            f"the same picture under several labels: {shown}: keep the correct one",
-            files,
-        )
+        message = f"the same picture under several labels: {shown}: keep the correct one"
+        return warning("conflicting-labels", message, files)
     if len({sample.split for sample in copies}) > 1:
-        return Finding(
-            "leaked",
-            "warning",
-            f"the same picture in several splits, which makes results look too good: {shown}: keep one",
-            files,
-        )
-    return Finding("duplicate", "warning", f"the same picture several times: {shown}: keep one", files)
+        message = f"the same picture in several splits, which makes results look too good: {shown}: keep one"
+        return warning("leaked", message, files)
+    return warning("duplicate", f"the same picture several times: {shown}: keep one", files)
 
 
 def about_near_duplicates(groups: Sequence[Sequence[Sample]], divided_by: SplitOptions | None) -> list[Finding]:

@@ -27,7 +27,7 @@ from ...errors import DataError, DependencyError, ImageError
 from ...options import SplitOptions
 from ..datasets import SPLITS, Dataset, Sample, load_dataset
 from ..findings import SHOWN_FILES, Finding, counted, error
-from ..pixels import read_photo, without_unreadable
+from ..pixels import leave_out, read_photo
 from .appearance import Appearance, about_appearance, appearance_of
 from .copies import about_copies, about_near_duplicates
 from .labels import about_labels, counts_by_label
@@ -111,14 +111,15 @@ def check(
     """Decode every image of a data set and report its problems; see the docstring of the module.
 
     image_size, resize: the input of the model that the images are for, by default that of most backbones.
-    skip_unreadable: leave out images that cannot be decoded, as one warning, instead of an error for each.  Raises DataError only if there is no data set to
-    check.
+    skip_unreadable: leave out images that cannot be decoded, as one warning, instead of an error for each.  Raises DataError
+    only if there is no data set to check.
     """
     dataset = load_dataset(data, split)
-    if skip_unreadable:
-        dataset = without_unreadable(dataset)
     with ThreadPoolExecutor() as pool:
         looks = list(track(pool.map(_look, dataset.samples), "checking images", len(dataset.samples)))
+    if skip_unreadable:
+        bad = {sample.path: look.problem for sample, look in zip(dataset.samples, looks, strict=True) if look.problem}
+        dataset, looks = leave_out(dataset, bad), [look for look in looks if not look.problem]
     pictures = defaultdict(list)
     for sample, look in zip(dataset.samples, looks, strict=True):
         if look.digest:

@@ -1,4 +1,4 @@
-"""Near-duplicates: images that differ only in size, quality, brightness, or a little in shift and crop, such as a video's next frame."""
+"""Near-duplicates: images that differ only in size, quality, brightness, or slightly in shift and crop, as a video's frames."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _MANY = 4000
 def near_duplicates(thumbnails: Sequence[Thumbnail]) -> list[list[int]]:
     """Return groups of two or more near-duplicates, as indices in order.
 
-    Two images are in one group if a chain of near-duplicates leads from one to the other.  Flat images, such as those of a covered lens, have nothing to
-    compare, and are in none.
+    Two images are in one group if a chain of near-duplicates leads from one to the other.  Flat images, such as those of a
+    covered lens, have nothing to compare, and are in none.
     """
     textured = [index for index, thumbnail in enumerate(thumbnails) if not thumbnail.is_flat]
     pairs = neighbors([thumbnails[index] for index in textured])

@@ -1,8 +1,8 @@
 """Image file formats: a strict parser for each header, and the bytes that make up the picture.
 
 Each format's module has one function, ``read``, which takes a file's bytes and returns a Picture.  It raises
-ValueError, IndexError or struct.error for anything the format does not allow, and UnsupportedError for what it does.  Only what it passes on reaches a
-decoder, so no decoder can read a header differently.
+ValueError, IndexError or struct.error for anything the format does not allow, and UnsupportedError for what it allows and is
+not read.  Only what it passes on reaches a decoder, so no decoder can read a header differently.
 """
 
 from typing import TYPE_CHECKING

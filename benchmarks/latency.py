@@ -7,7 +7,7 @@ Method: the network, a run's, a bundle's or a timm backbone with random weights,
 library reads (``networks.py``), INT8 from the same photographs everywhere, and opened with the same threads and batch
 (``contenders.py``).  The contenders take turns in processes of their own, stopped in between (``rounds.py``).  A turn is
 a warm-up and so many seconds of inference of the same random pixels, float32 [N, height, width, 3] in, logits out,
-layout and normalisation included.  Given are p50, p90 and p99 over all rounds, and the ratio to ``--ours``: of each
+layout and normalization included.  Given are p50, p90 and p99 over all rounds, and the ratio to ``--ours``: of each
 round the ratio of the medians, and of these the median with a 95 % interval by bootstrap over the rounds.  "off" is the
 largest difference of a logit from FP32's (``ONNX Runtime FP32``), in standard deviations of those logits, so that nobody
 is fast at something else.  A contender that cannot run is listed with its reason.

@@ -3,7 +3,7 @@
 network.json            where it is from, its size, and why a form could not be made
 model.safetensors       for torch
 model.NAME.onnx         FP32, and edgeclf's own flavours
-openvino-int8.xml       by NNCF's post-training quantisation
+openvino-int8.xml       by NNCF's post-training quantization
 model.fp32.tflite       by litert-torch, where it is installed
 
 A named backbone has random weights and 1,000 labels: right for speed, and nothing else.  A bundle holds no weights for

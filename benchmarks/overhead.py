@@ -6,7 +6,7 @@ Method: for each model that ONNX Runtime runs, blocks of 50 frames take turns, a
 block ``InferenceSession.run`` alone, with the default options and the input made beforehand; in the next
 ``Classifier.classify`` of 1280 x 720 BGR frames, crop and resize included, by the same file with the same number
 of threads.  Each block opens its own session and lets go of it, because the idle threads of another would disturb
-it.  The ratio is the median over the pairs of neighbouring blocks of the ratio of their medians, since a machine's
+it.  The ratio is the median over the pairs of neighboring blocks of the ratio of their medians, since a machine's
 speed drifts.  The frames are four different ones in turn, so that a frame is not in the processor's cache, as a camera's is
 not.  Runs on every Python from 3.6 on with the runtime in its path.
 """

@@ -104,7 +104,7 @@ def draw_pareto(axis: Any, report: Mapping[str, Any]) -> None:
         if row["accuracy"] > best:
             best = row["accuracy"]
             front.append((row["p50"], accuracy))
-    axis.plot(*zip(*front, strict=True), color="grey", linestyle=":", zorder=0, label="no other is better in both")
+    axis.plot(*zip(*front, strict=True), color="gray", linestyle=":", zorder=0, label="no other is better in both")
     axis.set(
         xscale="log",
         xlabel="p50 of inference, ms",

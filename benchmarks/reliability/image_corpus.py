@@ -51,8 +51,8 @@ def _jpegs() -> Iterator[tuple[str, bytes]]:
     yield "jpeg baseline", _encoded(".jpg", picture(), cv2.IMWRITE_JPEG_QUALITY, 90)
     yield "jpeg restarts", _encoded(".jpg", picture(), cv2.IMWRITE_JPEG_RST_INTERVAL, 2)
     yield "jpeg progressive", _encoded(".jpg", picture(), cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
-    yield "jpeg grey", _encoded(".jpg", picture()[:, :, 1])
-    yield "jpeg grey progressive", _encoded(".jpg", picture()[:, :, 1], cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+    yield "jpeg gray", _encoded(".jpg", picture()[:, :, 1])
+    yield "jpeg gray progressive", _encoded(".jpg", picture()[:, :, 1], cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
     yield "jpeg 4:4:4", _saved("JPEG", _pillow("RGB"), subsampling=0, comment=b"a comment", dpi=(72, 72))
     yield "jpeg 4:1:1", _saved("JPEG", _pillow("RGB"), subsampling="4:1:1", optimize=True)
     yield "jpeg cmyk", _saved("JPEG", _pillow("CMYK"))
@@ -75,7 +75,7 @@ def _pngs() -> Iterator[tuple[str, bytes]]:
         _saved("PNG", Image.fromarray(np.random.RandomState(0).randint(0, 256, (280, 280, 3)).astype("u1"))),
     )
     yield "png interlaced", interlaced_png(picture())
-    yield "png interlaced grey", interlaced_png(picture()[:, :, :1])
+    yield "png interlaced gray", interlaced_png(picture()[:, :, :1])
     yield "png animated", _saved("PNG", _frames()[0], save_all=True, append_images=_frames()[1:])
     yield (
         "png animated, other still",
@@ -158,7 +158,7 @@ def _tiffs() -> Iterator[tuple[str, bytes]]:
     yield "tiff YCbCr", _saved("TIFF", _pillow("YCbCr"), compression="jpeg")
     yield "tiff YCbCr raw", _saved("TIFF", _pillow("YCbCr"))
     yield "tiff 16-bit", _encoded(".tif", picture().astype(np.uint16) * 257)
-    yield "tiff 16-bit grey", _encoded(".tif", picture()[:, :, 0].astype(np.uint16) * 257)
+    yield "tiff 16-bit gray", _encoded(".tif", picture()[:, :, 0].astype(np.uint16) * 257)
     yield "tiff two pages", _saved("TIFF", _pillow("RGB"), save_all=True, append_images=[_pillow("L")])
     for order in "<>":
         for name, pack in (("raw", bytes), ("deflate", zlib.compress)):

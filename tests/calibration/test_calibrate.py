@@ -49,7 +49,7 @@ def test_few_images_of_a_label_are_refused_by_name(digits, tmp_path):
     assert calibrate(digits, tmp_path / "set", CalibrateOptions(size=12, force=True)).images == 12
 
 
-def test_an_image_of_one_colour_is_refused_by_name(own_digits, tmp_path):
+def test_an_image_of_one_color_is_refused_by_name(own_digits, tmp_path):
     for number, path in enumerate(sorted(own_digits.rglob("*.png"))):
         cv2.imwrite(str(path), np.full((64, 64, 3), number, np.uint8))
     with pytest.raises(DataError, match=r"\.png has a single color"):

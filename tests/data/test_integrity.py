@@ -123,7 +123,7 @@ def test_many_errors_are_cut_short_with_the_command_that_shows_all(photos):
     assert str(raised.value).count("not an image") == 5
 
 
-def grey(image):
+def gray(image):
     return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
 
 
@@ -135,7 +135,7 @@ def transparent(image):
     return cv2.cvtColor(image, cv2.COLOR_BGR2BGRA)
 
 
-@pytest.mark.parametrize("convert", [grey, sixteen_bits, transparent])
+@pytest.mark.parametrize("convert", [gray, sixteen_bits, transparent])
 def test_photographs_of_other_kinds_are_fine(photos, convert):
     path = photos / "3" / "000.png"
     cv2.imwrite(str(path), convert(cv2.imread(str(path))))

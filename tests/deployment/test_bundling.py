@@ -133,7 +133,7 @@ def test_the_bundle_runs_without_the_host_package(bundle, digits, tmp_path):
     assert process.stdout.startswith(str(image))
 
 
-def test_a_run_that_was_not_quantised_gives_a_bundle_of_fp32_alone(run, tmp_path):
+def test_a_run_that_was_not_quantized_gives_a_bundle_of_fp32_alone(run, tmp_path):
     made = ("model.int8*", "model.fp16.onnx", "calibration.cache")
     copy = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns(*made)))
     assert edgeclf.bundle(copy, tmp_path / "small.edge").models == ("fp32",)

@@ -34,7 +34,7 @@ def test_the_graph_keeps_the_contract(run):
     assert model.ir_version == IR_VERSIONS[OPSET]
 
 
-def test_normalisation_is_a_grouped_convolution_behind_the_transpose(run):
+def test_normalization_is_a_grouped_convolution_behind_the_transpose(run):
     first, second = onnx.load(run / "model.fp32.onnx").graph.node[:2]
     assert (first.op_type, second.op_type) == ("Transpose", "Conv")
     assert {attribute.name: attribute.i for attribute in second.attribute}["group"] == 3

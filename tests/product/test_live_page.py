@@ -357,5 +357,5 @@ def test_the_page_follows_the_systems_light_and_dark(browser, show, scheme):
     assert (ground > ink + 150) if scheme == "light" else (ink > ground + 150)
 
 
-def brightness(colour):
-    return sum(map(int, re.findall(r"\d+", colour)[:3])) / 3
+def brightness(color):
+    return sum(map(int, re.findall(r"\d+", color)[:3])) / 3

@@ -113,14 +113,14 @@ def test_the_file_holds_nothing_that_nothing_reads(graphs, name):
     assert set(made) <= used
 
 
-def test_each_add_of_the_tensorrt_file_takes_a_quantised_shortcut_and_a_float_branch(graphs):
+def test_each_add_of_the_tensorrt_file_takes_a_quantized_shortcut_and_a_float_branch(graphs):
     graph = graphs["int8-tensorrt"]
     made_by = {output: node.op_type for node in graph.node for output in node.output}
     adds = [sorted(made_by[name] for name in node.input) for node in graph.node if node.op_type == "Add"]
     assert adds == [["Conv", "DequantizeLinear"]] * 9
 
 
-def test_a_shortcut_with_a_convolution_of_its_own_is_quantised_behind_it():
+def test_a_shortcut_with_a_convolution_of_its_own_is_quantized_behind_it():
     model = _resnet_block()
     graph = write_flavor(model, FLAVORS["int8-tensorrt"], _ranges(model), Rounding(model, {})).graph
     made_by = {output: node for node in graph.node for output in node.output}

@@ -38,7 +38,7 @@ def run(model, batches):
 
 @pytest.fixture(scope="module")
 def batches():
-    """Smooth feature maps, as those of photographs: neighbouring values are alike."""
+    """Smooth feature maps, as those of photographs: neighboring values are alike."""
     import cv2
 
     random = np.random.RandomState(0)

@@ -24,7 +24,7 @@ KINDS = {
 }
 
 
-def neighbours(steps, group):
+def neighbors(steps, group):
     """Every sum of two weights that a kernel adds up together: of even and odd inputs of a tap, or of taps in a row."""
     rows = steps.astype(int).reshape(*steps.shape[:2], -1).transpose(0, 2, 1)  # outputs, taps, inputs
     if steps.shape[1] == 1 and steps.shape[0] == group:
@@ -92,17 +92,17 @@ def logits(model, exact=False):
 
 @pytest.fixture(params=KINDS)
 def layer(request):
-    """A convolution whose neighbouring weights are alike and large, and its number of groups."""
+    """A convolution whose neighboring weights are alike and large, and its number of groups."""
     shape, group = KINDS[request.param]
     random = np.random.RandomState(7)
     return 1 + 0.1 * random.randn(*shape), group
 
 
-def test_no_two_neighbours_of_the_file_for_x86_add_up_to_more_than_16_bits_hold(layer):
+def test_no_two_neighbors_of_the_file_for_x86_add_up_to_more_than_16_bits_hold(layer):
     weights, group = layer
     nearest = np.round(weights / weights.max() * 127)
-    assert neighbours(nearest, group).max() > PAIR_LIMIT or weights.shape[1] == 1
-    assert neighbours(steps_of(quantized(network(*layer))), group).max() <= PAIR_LIMIT
+    assert neighbors(nearest, group).max() > PAIR_LIMIT or weights.shape[1] == 1
+    assert neighbors(steps_of(quantized(network(*layer))), group).max() <= PAIR_LIMIT
 
 
 def test_the_kernels_here_compute_what_exact_arithmetic_does(layer):
@@ -111,7 +111,7 @@ def test_the_kernels_here_compute_what_exact_arithmetic_does(layer):
     assert np.abs(logits(model) - exact).max() < 0.02 * np.abs(exact).max()
 
 
-def test_a_channel_whose_neighbours_differ_in_sign_keeps_all_its_steps():
+def test_a_channel_whose_neighbors_differ_in_sign_keeps_all_its_steps():
     weights = np.random.RandomState(8).rand(32, 64, 3, 3) + 0.1
     weights[:, 1::2] *= -1
     assert np.abs(steps_of(quantized(network(weights, 1)))).max() == 127
@@ -138,7 +138,7 @@ def test_the_weights_of_matrix_products_leave_room_too(operator, transposed):
     assert PAIR_LIMIT // 2 <= np.abs(steps[:, 0::2] + steps[:, 1::2]).max() <= PAIR_LIMIT
 
 
-def test_a_real_networks_file_has_no_such_neighbours(run):
+def test_a_real_networks_file_has_no_such_neighbors(run):
     graph = onnx.load(run / "model.int8-cpu.onnx").graph
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     made_by = {name: node for node in graph.node for name in node.output}
@@ -147,6 +147,6 @@ def test_a_real_networks_file_has_no_such_neighbours(run):
         source = made_by.get(node.input[1]) if node.op_type == "Conv" else None
         if source is not None and source.op_type == "DequantizeLinear":
             group = next(attribute.i for attribute in node.attribute if attribute.name == "group")
-            sums.append(neighbours(stored[source.input[0]], group).max())
+            sums.append(neighbors(stored[source.input[0]], group).max())
     assert len(sums) == 46
     assert 100 < max(sums) <= PAIR_LIMIT

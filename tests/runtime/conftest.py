@@ -36,7 +36,7 @@ def photos(tmp_path):
     folder = tmp_path / "Fotos \u00fc 1"
     folder.mkdir()
     (folder / "plain.png").write_bytes(encode(".png", noise(64, 48)))
-    (folder / "grey.JPG").write_bytes(encode(".jpg", noise(64, 48)[:, :, 0]))
+    (folder / "gray.JPG").write_bytes(encode(".jpg", noise(64, 48)[:, :, 0]))
     (folder / "cmyk.jpg").write_bytes(CMYK_JPEG)
     (folder / "turned.jpeg").write_bytes(with_orientation(encode(".jpg", quarters()), 6))
     (folder / "deep.png").write_bytes(encode(".png", noise(64, 48).astype(np.uint16) * 257))

@@ -39,17 +39,17 @@ MATRICES = {
 
 
 def shade(value, width=32, height=16):
-    """A JPEG of one grey."""
+    """A JPEG of one gray."""
     return encode(".jpg", np.full((height, width, 3), value, np.uint8))
 
 
 def shades(count):
-    """JPEG frames, each ten greys lighter than the last."""
+    """JPEG frames, each ten grays lighter than the last."""
     return [shade(number % 25 * 10) for number in range(count)]
 
 
 def avi(path, count, fps=50, width=32, height=16):
-    """Write an AVI film of grey frames, each ten greys lighter than the last; returns its path."""
+    """Write an AVI film of gray frames, each ten grays lighter than the last; returns its path."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), fps, (width, height))
     for number in range(count):
         writer.write(np.full((height, width, 3), number % 25 * 10, np.uint8))

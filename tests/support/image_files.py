@@ -36,7 +36,7 @@ def tables():
 
 
 def progressive_jpeg(width, height, scans):
-    """A progressive grey JPEG whose scans all refine the same coefficients, of 13 bytes each and more."""
+    """A progressive gray JPEG whose scans all refine the same coefficients, of 13 bytes each and more."""
     runs = -(-(-(-width // 8) * -(-height // 8)) // 32767)
     bits = ("00" + "1" * 14) * runs
     body = bytes(int(bits[at : at + 8], 2) for at in range(0, len(bits), 8)).replace(b"\xff", b"\xff\0")

@@ -12,7 +12,7 @@ port, width, height, fps = map(int, sys.argv[1:])
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Sends one picture after another, each of another grey with a bar that moves."""
+    """Sends one picture after another, each of another gray with a bar that moves."""
 
     def do_GET(self):
         self.send_response(200)

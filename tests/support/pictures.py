@@ -37,7 +37,7 @@ def quarters(width=32, height=16):
 
 
 def corners(image):
-    """The names of the colours top left, top right, bottom left and bottom right."""
+    """The names of the colors top left, top right, bottom left and bottom right."""
     height, width = image.shape[:2]
     names = {"red": RED, "green": GREEN, "blue": BLUE, "yellow": YELLOW}
     pixels = [image[y, x].astype(int) for y in (height // 4, -height // 4) for x in (width // 4, -width // 4)]
@@ -68,7 +68,7 @@ def png_chunk(kind, data):
 
 
 def png_bomb(width, height):
-    """A PNG of some kilobytes that decodes to width x height grey pixels."""
+    """A PNG of some kilobytes that decodes to width x height gray pixels."""
     rows = zlib.compress(bytes((width // 8 + 1) * height), 9)
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", rows) + png_chunk(b"IEND", b"")

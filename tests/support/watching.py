@@ -27,7 +27,7 @@ def stuck_client(sink):
     return stuck
 
 
-def grey(jpeg):
+def gray(jpeg):
     return int(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).mean().round())
 
 

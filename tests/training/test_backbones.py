@@ -34,7 +34,7 @@ def features(network):
         return network.eval().features(images)
 
 
-def test_the_graph_takes_raw_pixels_and_normalises_them_itself():
+def test_the_graph_takes_raw_pixels_and_normalizes_them_itself():
     network = create(SMALL, 3)
     pixels = torch.randint(0, 256, (2, 64, 64, 3)).float()
     mean, std = (torch.tensor(network.backbone.pretrained_cfg[name]) for name in ("mean", "std"))

@@ -172,7 +172,7 @@ def test_preprocessing_that_this_runtime_does_not_support_is_refused(copied):
         lambda manifest: manifest["order"].pop("default"),
         lambda manifest: manifest["models"][0].update(file="../model.onnx"),
         lambda manifest: manifest["models"][0].update(temperature=0),
-        lambda manifest: manifest["models"][0].update(colour="blue"),
+        lambda manifest: manifest["models"][0].update(hue="blue"),
         lambda manifest: manifest["preprocessing"].update(height="64"),
     ],
 )

@@ -139,7 +139,7 @@ def test_a_side_alone_is_completed_from_what_the_camera_offers(usb):
         assert camera.read().image.shape == (720, 1280, 3)
 
 
-def test_a_camera_of_16_bit_grey_is_refused_since_opencv_would_drop_half_of_them(usb, monkeypatch):
+def test_a_camera_of_16_bit_gray_is_refused_since_opencv_would_drop_half_of_them(usb, monkeypatch):
     monkeypatch.setenv("V4L_TEST_FORMAT", "Y16 ")
     with pytest.raises(
         SourceError, match="delivers Y16, gray with more than 8 bits, of which OpenCV would drop the lower"

@@ -50,7 +50,7 @@ def positions_ms(frames):
     return [round(frame.position_s * 1e3) for frame in frames]
 
 
-def greys(frames):
+def grays(frames):
     return [int(round(frame.image.mean(), -1)) for frame in frames]
 
 
@@ -80,7 +80,7 @@ def film(tmp_path):
 def test_each_frame_has_the_position_that_the_film_gives_it(film, data):
     frames, end = read_all(open_camera(film(data)))
     assert positions_ms(frames) == TIMES_MS
-    assert greys(frames) == list(range(0, 80, 10))
+    assert grays(frames) == list(range(0, 80, 10))
     assert isinstance(end, EndOfStream)
 
 
@@ -243,7 +243,7 @@ def test_frames_in_the_middle_that_cannot_be_decoded_are_counted_and_passed_over
     for name, data in (("a.mov", mov(pictures, [40] * 10)), ("a.mkv", mkv(pictures, list(range(0, 400, 40))))):
         camera = open_camera(film(data, name))
         frames, end = read_all(camera)
-        assert greys(frames) == [0, 10, 20, 30, 50, 60, 70, 80, 90]
+        assert grays(frames) == [0, 10, 20, 30, 50, 60, 70, 80, 90]
         assert camera.skipped == 1
         assert f"{name} ended after 9 of 10 frames: 1 could not be decoded" in caplog.text
         assert isinstance(end, EndOfStream)

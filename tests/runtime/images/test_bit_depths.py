@@ -23,12 +23,12 @@ def of_bits(bits):
 
 def png_of(pixels, *chunks):
     """A 16-bit PNG, with these chunks before its pixels."""
-    grey = pixels.ndim == 2
+    gray = pixels.ndim == 2
     rows = b"".join(
-        b"\0" + row[..., ::-1].astype(">u2").tobytes() if not grey else b"\0" + row.astype(">u2").tobytes()
+        b"\0" + row[..., ::-1].astype(">u2").tobytes() if not gray else b"\0" + row.astype(">u2").tobytes()
         for row in pixels
     )
-    return png(pixels.shape[1], pixels.shape[0], 16, 0 if grey else 2, *chunks, (b"IDAT", zlib.compress(rows)))
+    return png(pixels.shape[1], pixels.shape[0], 16, 0 if gray else 2, *chunks, (b"IDAT", zlib.compress(rows)))
 
 
 def significant(*bits):
@@ -66,11 +66,11 @@ def noted(monkeypatch):
 
 
 @pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("grey", [False, True], ids=["color", "grey"])
-def test_a_png_that_states_its_bits_is_as_bright_as_its_picture(noted, bits, grey):
-    pixels = of_bits(bits)[:, :, 0] if grey else of_bits(bits)
-    expected = np.dstack([PICTURE[:, :, 0]] * 3) if grey else PICTURE
-    data = png_of(pixels, significant(*[bits] * (1 if grey else 3)))
+@pytest.mark.parametrize("gray", [False, True], ids=["color", "gray"])
+def test_a_png_that_states_its_bits_is_as_bright_as_its_picture(noted, bits, gray):
+    pixels = of_bits(bits)[:, :, 0] if gray else of_bits(bits)
+    expected = np.dstack([PICTURE[:, :, 0]] * 3) if gray else PICTURE
+    data = png_of(pixels, significant(*[bits] * (1 if gray else 3)))
     assert np.array_equal(decode_image(data, noted=noted[1]), expected)
     assert noted[0] == []
 

@@ -13,7 +13,7 @@ from tests.runtime.capture.test_gstreamer import run_by_system, with_gstreamer
 from tests.support.pictures import encode, noise
 
 BGR = noise(8, 6)
-GREY = BGR[:, :, 0]
+GRAY = BGR[:, :, 0]
 
 
 def same(found, expected):
@@ -28,18 +28,18 @@ def test_rgb_pixels_are_reordered():
     assert same(as_bgr(BGR[:, :, ::-1], "rgb"), BGR)
 
 
-@pytest.mark.parametrize("grey", [GREY, GREY[:, :, None], GREY[::-1][::-1]], ids=["2d", "3d", "strides"])
-def test_gray_becomes_three_equal_channels(grey):
-    assert same(as_bgr(grey), np.stack([GREY] * 3, 2))
+@pytest.mark.parametrize("gray", [GRAY, GRAY[:, :, None], GRAY[::-1][::-1]], ids=["2d", "3d", "strides"])
+def test_gray_becomes_three_equal_channels(gray):
+    assert same(as_bgr(gray), np.stack([GRAY] * 3, 2))
 
 
 @pytest.mark.parametrize(("order", "expected"), [("bgr", BGR), ("rgb", BGR[:, :, ::-1])])
 def test_a_fourth_channel_is_dropped(order, expected):
-    assert same(as_bgr(np.dstack([BGR, GREY]), order), expected)
+    assert same(as_bgr(np.dstack([BGR, GRAY]), order), expected)
 
 
 def test_pixels_that_are_not_contiguous_are_read():
-    assert same(as_bgr(np.dstack([BGR, GREY])[::2, ::-1]), BGR[::2, ::-1])
+    assert same(as_bgr(np.dstack([BGR, GRAY])[::2, ::-1]), BGR[::2, ::-1])
 
 
 REFUSED = {
@@ -61,18 +61,18 @@ REFUSED = {
     ),
     "32 bits": (BGR.astype(np.int32), "found int32 [6, 8, 3], with values from 0 to 64: image.astype(numpy.uint8)"),
     "8 bits with a sign": (BGR.astype(np.int8), "found int8 [6, 8, 3]"),
-    "switches": (GREY > 99, "bool [6, 8]: convert True and False with image.astype(numpy.uint8) * 255"),
+    "switches": (GRAY > 99, "bool [6, 8]: convert True and False with image.astype(numpy.uint8) * 255"),
     "objects": (BGR.astype(object), "found object [6, 8, 3]"),
     "complex": (BGR.astype(np.complex64), "found complex64"),
     "channels first": (BGR.transpose(2, 0, 1), "[3, 6, 8]: channels come last: image.transpose(1, 2, 0)"),
     "a batch": (BGR[None], "[1, 6, 8, 3]: for several images, pass a list to classify_batch()"),
-    "a row": (GREY[0], "found uint8 [8]"),
+    "a row": (GRAY[0], "found uint8 [8]"),
     "a pixel": (np.uint8(7), "found uint8"),
     "no dimension": (np.array(7, np.uint8), "found uint8 []"),
     "two channels": (BGR[:, :, :2], "found uint8 [6, 8, 2]"),
     "five channels": (np.dstack([BGR, BGR[:, :, :2]]), "found uint8 [6, 8, 5]"),
     "nothing": (BGR[:0], "[0, 8, 3], which is empty"),
-    "no columns": (GREY[:, :0], "[6, 0], which is empty"),
+    "no columns": (GRAY[:, :0], "[6, 0], which is empty"),
 }
 
 
@@ -129,14 +129,14 @@ def source(pipeline):
 @pytest.mark.parametrize(("named", "order"), [("BGRx", "bgr"), ("BGRA", "bgr"), ("RGBA", "rgb"), ("RGBx", "rgb")])
 def test_four_channels_have_the_order_that_the_last_caps_name(named, order):
     pipeline = "v4l2src ! video/x-raw,format=YUY2 ! videoconvert ! video/x-raw, format=(string){} ! queue ! appsink"
-    expected = as_bgr(np.dstack([BGR, GREY]), order)
-    assert same(frame_as_bgr(np.dstack([BGR, GREY]), source(pipeline.format(named)), 6), expected)
+    expected = as_bgr(np.dstack([BGR, GRAY]), order)
+    assert same(frame_as_bgr(np.dstack([BGR, GRAY]), source(pipeline.format(named)), 6), expected)
 
 
 def test_four_channels_of_unknown_order_are_refused_since_colors_would_be_wrong():
     for pipeline in ("somesrc ! appsink", "somesrc ! video/x-raw,format=RGBA ! nvvidconv ! appsink"):
         with pytest.raises(SourceError, match="delivers four channels"):
-            frame_as_bgr(np.dstack([BGR, GREY]), source(pipeline), 6)
+            frame_as_bgr(np.dstack([BGR, GRAY]), source(pipeline), 6)
 
 
 def test_another_layout_of_a_usb_camera_asks_for_another_format():

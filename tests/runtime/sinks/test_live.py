@@ -17,7 +17,7 @@ from edgeclf_runtime.sinks.live import sink as live
 from edgeclf_runtime.sinks.live.sink import LiveSink, encode_jpeg
 from edgeclf_runtime.streaming.stream import StreamEvent, StreamResult
 from tests.support.pictures import noise
-from tests.support.watching import WAIT_S, ask, grey, next_picture, stuck_client, until
+from tests.support.watching import WAIT_S, ask, gray, next_picture, stuck_client, until
 
 LOST = StreamEvent("lost", "the cable was pulled", 0.0)
 
@@ -124,7 +124,7 @@ def test_a_camera_that_is_lost_is_told_until_the_next_frame(sink, item):
         ("/home/me/films/a.mp4 delivers no frames", "", "a.mp4 delivers no frames"),
         ("/dev/video0 is not there", "0", "/dev/video0 is not there"),
         ("0 sent no frame for 3.0 s", "0", "0 sent no frame for 3.0 s"),
-        ("1/2 of the picture is grey", "", "1/2 of the picture is grey"),
+        ("1/2 of the picture is gray", "", "1/2 of the picture is gray"),
     ],
 )
 def test_a_visitor_learns_of_a_loss_without_passwords_addresses_and_folders(item, reason, source, shown):
@@ -154,7 +154,7 @@ def test_results_and_losses_are_sent_as_events(sink, item):
 def test_the_picture_is_a_frame_that_is_newer_than_the_question(sink, camera):
     until(lambda: len(camera) > 3)
     before = len(camera)
-    shade = grey(ask(sink, "/picture.jpg").read())
+    shade = gray(ask(sink, "/picture.jpg").read())
     assert before - 1 <= shade <= len(camera)
 
 
@@ -167,7 +167,7 @@ def test_without_a_frame_there_is_no_picture(sink, monkeypatch):
 def test_the_pictures_follow_each_other_without_end(sink, camera):
     answer = ask(sink, "/picture.mjpg")
     assert answer.getheader("Content-Type") == "multipart/x-mixed-replace; boundary=picture"
-    shades = [grey(next_picture(answer)) for _ in range(5)]
+    shades = [gray(next_picture(answer)) for _ in range(5)]
     assert shades == sorted(set(shades))
 
 
@@ -175,10 +175,10 @@ def test_the_last_picture_is_shown_to_who_comes_after_the_camera_was_lost(sink, 
     first = ask(sink, "/picture.mjpg")
     until(lambda: sink._watched_until)
     sink.write(item(40))
-    assert grey(next_picture(first)) == 40
+    assert gray(next_picture(first)) == 40
     assert first.readline() == b"--picture\r\n", "a browser shows a picture only when it has seen what ends it"
     sink.event(LOST)
-    assert grey(next_picture(ask(sink, "/picture.mjpg"))) == 40
+    assert gray(next_picture(ask(sink, "/picture.mjpg"))) == 40
 
 
 def test_a_picture_of_the_time_before_nobody_watched_is_not_shown(sink, item, monkeypatch):
@@ -222,7 +222,7 @@ def test_a_frame_is_encoded_once_for_all_clients_and_in_one_of_their_threads(sin
     answers = [ask(sink, "/picture.mjpg") for _ in range(5)]
     until(lambda: sink._watched_until)
     sink.write(item(90))
-    assert [grey(next_picture(answer)) for answer in answers] == [90] * 5
+    assert [gray(next_picture(answer)) for answer in answers] == [90] * 5
     assert encoded == ["live client"]
 
 
@@ -234,7 +234,7 @@ def test_pictures_are_encoded_fifteen_times_a_second_at_most(sink, camera, monke
 
     def shared():
         for seen, answer in zip(shades, answers):
-            seen.add(grey(next_picture(answer)))
+            seen.add(gray(next_picture(answer)))
         return set.intersection(*shades)
 
     until(shared)  # clients share what is encoded
@@ -260,14 +260,14 @@ def test_a_client_that_reads_nothing_holds_up_nobody_and_then_sees_the_present(s
             next_picture(answer)
         assert len(sink._server.clients) == 2
         sink.write(item(77))
-        assert grey(next_picture(answer)) == 77
+        assert gray(next_picture(answer)) == 77
         stuck.settimeout(WAIT_S)
         with stuck.makefile("rb") as reader:
             while reader.readline() != b"\r\n":
                 pass
-            late = [grey(next_picture(reader))]
+            late = [gray(next_picture(reader))]
             while late[-1] != 77:
-                late.append(grey(next_picture(reader)))
+                late.append(gray(next_picture(reader)))
         assert len(late) < 4
 
 

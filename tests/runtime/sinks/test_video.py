@@ -19,7 +19,7 @@ from tests.support.results import LOST, result
 SUFFIXES = (".avi", ".mp4", ".webm")
 
 
-def grey(shade, width=320, height=240):
+def gray(shade, width=320, height=240):
     return np.full((height, width, 3), shade, np.uint8)
 
 
@@ -49,7 +49,7 @@ def shades(frames):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_each_frame_is_stored_once_at_the_rate_that_is_given(tmp_path, suffix):
     path = tmp_path / ("Film \u00fc" + suffix)
-    sink = record(path, [result(i, image=grey(10 * i)) for i in range(20)], fps=25)
+    sink = record(path, [result(i, image=gray(10 * i)) for i in range(20)], fps=25)
     rate, frames = play(path)
     assert (rate, shades(frames), sink.lost) == (25, [10 * i for i in range(20)], 0)
 
@@ -58,7 +58,7 @@ def test_each_frame_is_stored_once_at_the_rate_that_is_given(tmp_path, suffix):
 @pytest.mark.parametrize("stream_fps", [5, 10, 60])
 def test_a_live_video_lasts_as_long_as_the_stream_did(tmp_path, monkeypatch, suffix, stream_fps):
     monkeypatch.setattr(video, "QUEUE_FRAMES", 0)  # no bound: the test is faster than any stream
-    items = [result(i, image=grey(10), seconds=i / stream_fps) for i in range(2 * stream_fps)]
+    items = [result(i, image=gray(10), seconds=i / stream_fps) for i in range(2 * stream_fps)]
     record(tmp_path / ("v" + suffix), items)
     rate, frames = play(tmp_path / ("v" + suffix))
     assert len(frames) / rate == pytest.approx(2 - 1 / stream_fps, abs=1.5 / RATE_FPS)
@@ -66,15 +66,15 @@ def test_a_live_video_lasts_as_long_as_the_stream_did(tmp_path, monkeypatch, suf
 
 def test_a_camera_that_was_lost_does_not_make_the_video_stand_still_for_so_long(tmp_path):
     with VideoSink(tmp_path / "v.avi") as sink:
-        sink.write(result(0, image=grey(50), seconds=0))
+        sink.write(result(0, image=gray(50), seconds=0))
         sink.event(LOST)
-        sink.write(result(1, image=grey(100), seconds=3600))
-        sink.write(result(2, image=grey(150), seconds=3600 + 1 / RATE_FPS))
+        sink.write(result(1, image=gray(100), seconds=3600))
+        sink.write(result(2, image=gray(150), seconds=3600 + 1 / RATE_FPS))
     assert shades(play(tmp_path / "v.avi")[1]) == [50] + [100] * RATE_FPS + [150]
 
 
 def test_the_first_frame_gives_the_size_and_others_are_fitted_into_it(tmp_path):
-    images = [grey(200, 321, 241), grey(200, 100, 240), grey(200, 640, 480)]
+    images = [gray(200, 321, 241), gray(200, 100, 240), gray(200, 640, 480)]
     record(tmp_path / "v.avi", [result(i, image=image) for i, image in enumerate(images)], fps=10)
     first, narrow, large = play(tmp_path / "v.avi")[1]
     assert first.shape == narrow.shape == large.shape == (240, 320, 3)
@@ -89,7 +89,7 @@ def test_fitting_keeps_what_is_in_the_picture():
 @pytest.mark.parametrize("shade", [0, 128, 255])
 @pytest.mark.parametrize("size", [(96, 96), (640, 480), (1920, 1080), (480, 1920)])
 def test_the_label_stands_out_on_bright_and_on_dark(shade, size):
-    image = grey(shade, *size)
+    image = gray(shade, *size)
     draw_result(image, result(label="tabby cat"))
     band = image[: min(size) // 10]
     assert band.max() > 240
@@ -98,7 +98,7 @@ def test_the_label_stands_out_on_bright_and_on_dark(shade, size):
 
 
 def test_a_long_label_is_made_to_fit(tmp_path):
-    image = grey(0)
+    image = gray(0)
     draw_result(image, result(label="a label as long as those of a thousand classes can be, with synonyms"))
     assert image[:, :310].max() > 0 == image[:, 316:].max()
 
@@ -107,7 +107,7 @@ def test_different_results_look_different():
     pictures = set()
     unlike = (result(label="dog"), result(confidence=0.5), result(label="unknown"), result()._replace(age_ms=900.0))
     for item in (result(), result(label="unknown", candidate="cat"), *unlike):
-        image = grey(0)
+        image = gray(0)
         draw_result(image, item)
         pictures.add(image.tobytes())
     assert len(pictures) == 6
@@ -128,7 +128,7 @@ def test_the_file_plays_while_it_grows(tmp_path, suffix):
     path = tmp_path / ("v" + suffix)
     with VideoSink(path, fps=10) as sink:
         for number in range(40):
-            sink.write(result(number, image=grey(5 * number)))
+            sink.write(result(number, image=gray(5 * number)))
         # Four may wait, one is being encoded; an H.264 encoder keeps half a second.
         assert len(play(path)[1]) >= 40 - 12
     assert len(play(path)[1]) == 40
@@ -161,8 +161,8 @@ def test_a_number_is_higher_than_those_that_are_left(tmp_path):
 
 def test_two_that_record_at_the_same_time_record_to_two_files(tmp_path):
     with VideoSink(tmp_path / "v.avi") as first, VideoSink(tmp_path / "v.avi") as second:
-        first.write(result(image=grey(50)))
-        second.write(result(image=grey(200)))
+        first.write(result(image=gray(50)))
+        second.write(result(image=gray(200)))
     assert [shades(play(tmp_path / name)[1]) for name in ("v.avi", "v-2.avi")] == [[50], [200]]
 
 
@@ -176,7 +176,7 @@ def test_a_link_to_nowhere_is_no_free_name(tmp_path):
 def test_a_stream_of_another_size_is_another_file(tmp_path, suffix, monkeypatch):
     monkeypatch.setattr(video, "QUEUE_FRAMES", 0)  # no bound: the test is faster than any stream
     sizes = [(320, 240)] * 3 + [(640, 480)] * 2 + [(320, 240)]
-    record(tmp_path / ("v" + suffix), [result(i, image=grey(50, *size)) for i, size in enumerate(sizes)])
+    record(tmp_path / ("v" + suffix), [result(i, image=gray(50, *size)) for i, size in enumerate(sizes)])
     films = [play(tmp_path / name)[1] for name in ("v" + suffix, "v-2" + suffix, "v-3" + suffix)]
     assert [film[0].shape for film in films] == [(240, 320, 3), (480, 640, 3), (240, 320, 3)]
     assert len(os.listdir(str(tmp_path))) == 3
@@ -202,7 +202,7 @@ def test_a_slow_disk_holds_up_a_file_and_loses_no_frame(tmp_path, monkeypatch, s
         released.clear()
         threading.Timer(0.5, released.set).start()
         for number in range(20):
-            sink.write(result(number, image=grey(10 * number)))
+            sink.write(result(number, image=gray(10 * number)))
     assert (shades(play(path)[1]), sink.lost) == ([10 * number for number in range(20)], 0)
 
 

@@ -1,0 +1,44 @@
+"""Options of the commands, each stated once for Python and for the command line.
+
+A field made by :func:`option` is also an option on the command line; the other fields are for
+Python only.  An invalid value raises OptionError.
+"""
+
+from .channels import IMAGENET, Three, channel_values
+from .data import EVALUATED, SPLIT_METHODS, CheckOptions, SplitOptions
+from .declaration import MOVED, SEED, SKIP_UNREADABLE, merged, option
+from .deployment import PRECISIONS, BuildOptions, BundleOptions, MakeOptions, check_shares
+from .import_model import LAYOUTS, PIXEL_RANGES, ImportOptions
+from .quantization import METHODS, RULES, CalibrateOptions, QuantizeOptions
+from .training import EPOCHS, FINETUNE, FLIPS, TrainOptions
+
+__all__ = [
+    "EPOCHS",
+    "EVALUATED",
+    "FINETUNE",
+    "FLIPS",
+    "IMAGENET",
+    "LAYOUTS",
+    "METHODS",
+    "MOVED",
+    "PIXEL_RANGES",
+    "PRECISIONS",
+    "RULES",
+    "SEED",
+    "SKIP_UNREADABLE",
+    "SPLIT_METHODS",
+    "BuildOptions",
+    "BundleOptions",
+    "CalibrateOptions",
+    "CheckOptions",
+    "ImportOptions",
+    "MakeOptions",
+    "QuantizeOptions",
+    "SplitOptions",
+    "Three",
+    "TrainOptions",
+    "channel_values",
+    "check_shares",
+    "merged",
+    "option",
+]

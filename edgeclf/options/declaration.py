@@ -1,0 +1,61 @@
+"""Declares the options of a dataclass: fields that are also options on the command line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import field, fields, replace
+from typing import Any, TypeVar
+
+from ..errors import OptionError
+from ..targets import TARGETS
+
+T = TypeVar("T")
+SKIP_UNREADABLE = "Leave out images that cannot be decoded, instead of stopping."
+"""Help of every option skip-unreadable."""
+MOVED = "The run's images, if they are not where they were; they are recognized by their content."
+"""Help of every option data that finds a run's images."""
+SEED = "The same seed, data and versions give the same result."
+"""Help of every option seed."""
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    name: str = "",
+    shown: str = "",
+    metavar: str = "",
+    path: bool = False,
+    at_least: int | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """Declare a field of a dataclass that is also an option on the command line.
+
+    name: on the command line, if it is not the field's.  shown: the default in words, if its
+    value says too little.  metavar: placeholder of the value in the help.  path: the value names
+    a file or folder, and a leading ~ is the home folder.  at_least: smallest value that the
+    command line accepts.  choices: the values that exist, which the help lists.
+    """
+    facts = {"help": help, "name": name, "shown": shown, "metavar": metavar, "path": path, "at_least": at_least}
+    return field(default=default, metadata={**facts, "choices": choices})
+
+
+def merged(kind: type[T], options: T | None, given: Mapping[str, Any]) -> T:
+    """Return options with single ones given as keywords, as in edgeclf.train(data, run, epochs=3).
+
+    kind: the options class.  Raises OptionError for an option that it does not have.
+    """
+    names = [one.name for one in fields(kind)]  # type: ignore[arg-type]
+    for name in given:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            hint = f"did you mean {near[0]}?" if near else f"help(edgeclf.{kind.__name__}) lists them"
+            raise OptionError(f"there is no option {name!r}; {hint}")
+    return replace(options or kind(), **given)  # type: ignore[type-var]
+
+
+def check_targets(targets: tuple[str, ...]) -> None:
+    unknown = sorted(set(targets) - set(TARGETS))
+    if unknown:
+        raise OptionError(f"there is no target {', '.join(unknown)}; choose from {', '.join(TARGETS)}")

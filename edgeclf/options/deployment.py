@@ -1,0 +1,109 @@
+"""What to put into a bundle, which engines to build, and how to make a bundle from images in one step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from ..errors import OptionError
+from ..targets import TARGETS
+from .declaration import MOVED, SKIP_UNREADABLE, T, check_targets, option
+from .quantization import QuantizeOptions
+from .training import TrainOptions
+
+if TYPE_CHECKING:
+    from edgeclf_runtime.trt.engine_spec import EngineOptions
+
+
+PRECISIONS = ("best", "fp32", "fp16", "int8")
+"""Precisions of an engine, as a bundle's own ``build`` has them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleOptions:
+    """What to put into a bundle."""
+
+    targets: tuple[str, ...] = option(
+        tuple(TARGETS), "A device to support; may be repeated.", name="--target", shown="all", choices=tuple(TARGETS)
+    )
+    golden: int = 16
+    """Real validation images that verify a device's results; the second half are tinted."""
+    precision: float | None = option(
+        None,
+        'Label low-confidence images "unknown" so that the given share of the remaining predictions is correct.',
+    )
+    coverage: float | None = option(
+        None, 'Label the least confident images "unknown" so that the given share of images keeps a label.'
+    )
+    data: str | None = option(None, MOVED, metavar="DATA", path=True, shown="where they were")
+    skip_unreadable: bool = option(False, SKIP_UNREADABLE)
+
+    def __post_init__(self) -> None:
+        if not self.targets:
+            raise OptionError(f"no target was given; choose from {', '.join(TARGETS)}")
+        check_targets(self.targets)
+        if not 1 <= self.golden <= 64:
+            raise OptionError(f"golden is {self.golden}; 1 to 64 images were expected")
+        check_shares(self.precision, self.coverage)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakeOptions(BundleOptions, QuantizeOptions, TrainOptions):
+    """How to make a bundle from images: the options of each step."""
+
+    # The targets decide.
+    flavors: tuple[str, ...] = ()
+    baseline: bool = False
+    # The data is given to train.
+    data: str | None = None
+
+    def __post_init__(self) -> None:
+        for kind in (TrainOptions, QuantizeOptions, BundleOptions):
+            self.part(kind)
+
+    def part(self, kind: type[T]) -> T:
+        """Return one step's own options, TrainOptions, QuantizeOptions or BundleOptions."""
+        return kind(**{one.name: getattr(self, one.name) for one in fields(kind)})  # type: ignore[arg-type]
+
+
+def check_shares(precision: float | None, coverage: float | None) -> None:
+    """Raise OptionError if precision and coverage are both given, or are not in (0, 1]."""
+    if precision is not None and coverage is not None:
+        raise OptionError("precision and coverage were both given, but there is one threshold; give one of them")
+    for name, value in (("precision", precision), ("coverage", coverage)):
+        if value is not None and not 0 < value <= 1:
+            raise OptionError(f"{name} is {value}; more than 0 and at most 1 was expected")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """Which engines to build, and how."""
+
+    target: str | None = option(None, "The device.", shown="this machine", choices=tuple(TARGETS))
+    model: str | None = option(None, "Build only this model of the bundle.")
+    precision: str = option(
+        "best", "best: build all, keep the fastest that passes the golden images.", choices=PRECISIONS
+    )
+    workspace: int | None = option(
+        None, "Memory available to TensorRT during a build.", shown="based on GPU memory", metavar="MB"
+    )
+    level: int | None = option(None, "TensorRT's optimization level, 0 to 5.", shown="3")
+    version_compatible: bool = option(False, "Also usable with later versions of TensorRT; slower.")
+    hardware_compatible: bool = option(False, "Also usable on other Ampere or newer GPUs; slower.")
+    retry: bool = option(False, "Rebuild engines that are cached or failed before.")
+
+    def __post_init__(self) -> None:
+        if self.target is not None and self.target not in TARGETS:
+            raise OptionError(f"there is no target {self.target!r}; choose from {', '.join(TARGETS)}")
+        if self.precision not in PRECISIONS:
+            raise OptionError(f"there is no precision {self.precision!r}; choose from {', '.join(PRECISIONS)}")
+        self.engine.check()
+
+    @property
+    def engine(self) -> EngineOptions:
+        """The options of each engine: those fields that have the name of one."""
+        # Not imported above, since each command imports this module.
+        from edgeclf_runtime.trt.engine_spec import EngineOptions
+
+        names = [name for name in EngineOptions._fields if hasattr(self, name)]
+        return EngineOptions(**{name: getattr(self, name) for name in names})

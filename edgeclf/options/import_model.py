@@ -1,0 +1,99 @@
+"""How the images were made for a model that another program trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeclf_runtime.images.preprocess import COLORS, RESIZE_MODES
+
+from ..errors import OptionError
+from .channels import IMAGENET, Three, channel_values
+from .declaration import SKIP_UNREADABLE, option
+
+LAYOUTS = ("NCHW", "NHWC")
+"""Orders of an input's dimensions: batch, channels, height and width."""
+PIXEL_RANGES = ("0-1", "0-255", "-1..1")
+"""Ranges of a pixel's values before mean and standard deviation, implemented in ``graph/contract.py``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """How the images were made for a model that another program trained.
+
+    An option that is not given is read from the file, if it says so; otherwise the import fails and lists what is missing.
+    """
+
+    labels: str | None = option(
+        None,
+        "Text file with one label per line, in the order of the model's outputs.",
+        shown="from the file",
+        path=True,
+    )
+    label_names: tuple[str, ...] = ()
+    """The labels themselves, instead of a file."""
+    layout: str | None = option(None, "NCHW or NHWC.", shown="from the input's shape")
+    size: str | None = option(
+        None, "Size of the input in pixels, as SIDE or HEIGHTxWIDTH.", shown="from the input's shape"
+    )
+    color: str | None = option(
+        None, "Channel order: RGB (PIL, torchvision, timm, Keras) or BGR (OpenCV, Caffe).", shown="from the file"
+    )
+    range: str | None = option(
+        None, "Values of a pixel before --mean and --std: 0-1, 0-255 or -1..1.", shown="from the file"
+    )
+    mean: str | None = option(
+        None,
+        "What is subtracted: one number, three (R,G,B or B,G,R as --color), or imagenet.",
+        shown="from the file",
+    )
+    std: str | None = option(None, "What it is divided by after that, in the same form.", shown="from the file")
+    resize: str | None = option(
+        None,
+        "crop: the centered square; stretch: the whole image; letterbox: with bars.",
+        shown="from the file",
+    )
+    crop: float | None = option(
+        None, "Share of that square's side that is kept, 0.1 to 1 (224 of 256: 0.875).", shown="from the file, or 1"
+    )
+    config: str | None = option(None, "A timm model's config.json, to read what is not given.", path=True)
+    tensor: str | None = option(None, "Output with a score for each label, if the file has several outputs.")
+    seed: int = option(0, "Seed of the split of --data.")
+    skip_unreadable: bool = option(False, SKIP_UNREADABLE)
+    force: bool = option(False, "Keep the options even if --data shows that others are right.")
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("layout", LAYOUTS),
+            ("color", COLORS),
+            ("range", PIXEL_RANGES),
+            ("resize", RESIZE_MODES),
+        ):
+            value = getattr(self, name)
+            if value is not None and value not in allowed:
+                raise OptionError(f"{name} is {value!r}; {', '.join(allowed)} was expected")
+        if self.crop is not None and not 0.1 <= self.crop <= 1:
+            raise OptionError(f"crop is {self.crop}; 0.1 to 1 was expected")
+        if self.labels and self.label_names:
+            raise OptionError("labels and label_names were both given; give one of them")
+        self.height_width, self.channels("mean"), self.channels("std")
+
+    @property
+    def height_width(self) -> tuple[int, int] | None:
+        """The height and width that ``size`` names."""
+        if self.size is None:
+            return None
+        sides = str(self.size).lower().split("x")
+        if len(sides) > 2 or not all(side.isdecimal() and 8 <= int(side) <= 4096 for side in sides):
+            raise OptionError(f"size is {self.size!r}; SIDE or HEIGHTxWIDTH, each 8 to 4096 pixels, was expected")
+        return int(sides[0]), int(sides[-1])
+
+    def channels(self, name: str) -> Three | None:
+        """Return the three values of ``mean`` or ``std``, in the order of ``color``."""
+        value = getattr(self, name)
+        if value is None:
+            return None
+        if value == "imagenet":
+            if self.range not in (None, "0-1"):
+                raise OptionError(f"{name} is imagenet, whose values are for --range 0-1, but range is {self.range}")
+            return IMAGENET[name] if self.color != "BGR" else IMAGENET[name][::-1]
+        return channel_values(name, value)

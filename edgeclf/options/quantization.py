@@ -1,0 +1,94 @@
+"""How to calibrate and quantize."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import OptionError
+from ..targets import FLAVORS, TARGETS
+from .declaration import MOVED, SEED, SKIP_UNREADABLE, check_targets, option
+
+RULES = ("stratified", "random", "diverse", "uncertain")
+"""Rules that choose a calibration set's images, implemented in ``calibration/rules.py``."""
+METHODS = ("minmax", "percentile", "entropy", "mse")
+"""Methods that choose the range of an activation, implemented in ``quantization/ranges.py``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateOptions:
+    """Which images to choose for calibration."""
+
+    size: int = option(300, "Images in the set.", at_least=1)
+    rule: str = option(
+        "stratified",
+        "stratified: in proportion to the labels; diverse: far from each other; uncertain: least certain.",
+        choices=RULES,
+    )
+    model: str | None = option(
+        None,
+        "Run whose split is used, and whose features (diverse) or logits (uncertain) rank the images.",
+        metavar="RUN",
+        path=True,
+        shown="DATA, if that is a run",
+    )
+    data: str | None = option(None, MOVED, metavar="DATA", path=True, shown="where they were")
+    seed: int | None = option(None, SEED, shown="the run's, or 0")
+    skip_unreadable: bool = option(False, SKIP_UNREADABLE)
+    force: bool = option(False, "Accept few images of a label, and images of a single color.")
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise OptionError(f"there is no rule {self.rule!r}; choose from {', '.join(RULES)}")
+        if self.size < 1:
+            raise OptionError(f"size is {self.size}; 1 or more was expected (300 is usual)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeOptions:
+    """How to quantize."""
+
+    calibration: str | None = option(
+        None, "Folder of a calibration set.", shown="images from the run's train split", path=True
+    )
+    size: int = option(300, "Calibration images to select if no set is given.", at_least=1)
+    flavors: tuple[str, ...] = option(
+        (),
+        "A file to write; may be repeated.  Exit code 3 if it does not pass.",
+        name="--flavor",
+        shown="those of the targets",
+        choices=tuple(FLAVORS),
+    )
+    targets: tuple[str, ...] = option(
+        (), "A device whose files to write; may be repeated.", name="--target", shown="all", choices=tuple(TARGETS)
+    )
+    method: str = option(
+        "best",
+        "Range of activations; best: try all, per file, and of those without a significant loss keep the closest to FP32.",
+        choices=("best", *METHODS),
+    )
+    max_drop: float = option(0.01, "Largest accuracy drop from FP32 that is accepted.")
+    seed: int = option(0, SEED)
+    baseline: bool = option(False, "Also measure torch's dynamic quantization, for comparison.")
+    data: str | None = option(None, MOVED, metavar="DATA", path=True, shown="where they were")
+    skip_unreadable: bool = option(False, SKIP_UNREADABLE)
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.flavors) - set(FLAVORS))
+        if unknown:
+            raise OptionError(f"there is no flavor {', '.join(unknown)}; choose from {', '.join(FLAVORS)}")
+        check_targets(self.targets)
+        if self.method not in ("best", *METHODS):
+            raise OptionError(f"there is no range method {self.method!r}; choose from best, {', '.join(METHODS)}")
+        if not 0 <= self.max_drop <= 1:
+            raise OptionError(f"max-drop is {self.max_drop}; 0 to 1 was expected (0.01 is one point of accuracy)")
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The flavors to write: those named and those that the named targets use; without either, all."""
+        named = {*self.flavors, *(model for target in self.targets for model in TARGETS[target].models)}
+        return tuple(name for name in FLAVORS if name in named or not named)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The range methods to try."""
+        return METHODS if self.method == "best" else (self.method,)

@@ -4,13 +4,14 @@ A field made by :func:`option` is also an option on the command line; the other 
 Python only.  An invalid value raises OptionError.
 """
 
+from .augmentation import FLIPS, AugmentationOptions
 from .channels import IMAGENET, Three, channel_values
 from .data import EVALUATED, SPLIT_METHODS, CheckOptions, SplitOptions
 from .declaration import MOVED, SEED, SKIP_UNREADABLE, merged, option
 from .deployment import PRECISIONS, BuildOptions, BundleOptions, MakeOptions, check_shares
 from .import_model import LAYOUTS, PIXEL_RANGES, ImportOptions
 from .quantization import METHODS, RULES, CalibrateOptions, QuantizeOptions
-from .training import EPOCHS, FINETUNE, FLIPS, TrainOptions
+from .training import EPOCHS, FINETUNE, TrainOptions
 
 __all__ = [
     "EPOCHS",
@@ -27,6 +28,7 @@ __all__ = [
     "SEED",
     "SKIP_UNREADABLE",
     "SPLIT_METHODS",
+    "AugmentationOptions",
     "BuildOptions",
     "BundleOptions",
     "CalibrateOptions",

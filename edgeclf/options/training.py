@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from edgeclf_runtime.images.preprocess import RESIZE_MODES
 
 from ..errors import OptionError
+from .augmentation import AugmentationOptions
 from .channels import Three, unit_values
 from .data import GROUP_BY, GROUP_SIMILAR, SplitOptions
 from .declaration import SEED, SKIP_UNREADABLE, option
@@ -14,11 +15,10 @@ from .declaration import SEED, SKIP_UNREADABLE, option
 FINETUNE = ("head", "full")
 EPOCHS = {"head": 12, "full": 8}
 """Passes over the training images if none are given; full begins with those of the head."""
-FLIPS = ("none", "horizontal", "all")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions:
+class TrainOptions(AugmentationOptions):
     """What to train, and how."""
 
     backbone: str = option("efficientnet_lite0", "Name of a timm model.")
@@ -51,11 +51,6 @@ class TrainOptions:
     )
     batch_size: int = option(32, "Images per training step.")
     learning_rate: float = option(1e-3, "Peak of AdamW's one-cycle schedule.")
-    flips: str = option(
-        "horizontal",
-        "Augmentation for full; all: both directions and right angles.",
-        choices=FLIPS,
-    )
     seed: int = option(0, SEED)
     test: float = 0.25
     """Share of all images held out for the test split, if the data set has no split of its own."""
@@ -66,7 +61,8 @@ class TrainOptions:
     skip_unreadable: bool = option(False, SKIP_UNREADABLE)
 
     def __post_init__(self) -> None:
-        for name, allowed in (("finetune", FINETUNE), ("resize", RESIZE_MODES), ("flips", FLIPS)):
+        AugmentationOptions.__post_init__(self)
+        for name, allowed in (("finetune", FINETUNE), ("resize", RESIZE_MODES)):
             if getattr(self, name) not in allowed:
                 raise OptionError(f"{name} is {getattr(self, name)!r}; {', '.join(allowed)} was expected")
         for name, low, high in (

@@ -25,6 +25,7 @@ from edgeclf_runtime.images.preprocess import Preprocessing
 from ..data.pixels import load_pixels
 from ..display.progress import progress, say
 from ..errors import ImageError, ModelError
+from .augmentation import augmentation
 from .backbones import ImageClassifier
 
 if TYPE_CHECKING:
@@ -213,20 +214,6 @@ class Images(TorchDataset):
         if self.transform is not None:
             pixels = self.transform(pixels.permute(2, 0, 1)).permute(1, 2, 0)
         return pixels, int(self.targets[index])
-
-
-def augmentation(flips: str) -> v2.Transform:
-    """Return the augmentation of full fine-tuning, which follows the preprocessing."""
-    steps: list[v2.Transform] = []
-    if flips in ("horizontal", "all"):
-        steps.append(v2.RandomHorizontalFlip())
-    if flips == "all":
-        steps += [v2.RandomVerticalFlip(), v2.RandomApply([v2.RandomRotation((90, 90))])]
-    steps += [
-        v2.RandomAffine(degrees=0, translate=(0.05, 0.05), scale=(0.9, 1.1)),
-        v2.ColorJitter(brightness=0.2, contrast=0.2),
-    ]
-    return v2.Compose(steps)
 
 
 def _fit(

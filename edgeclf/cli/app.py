@@ -1,0 +1,116 @@
+"""The application that the subcommands belong to, their common arguments, and how they show a result.
+
+Results go to stdout, as text or, with --json, as JSON; progress and messages go to stderr.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shlex
+import sys
+from typing import Annotated, Any, Optional
+
+import typer
+
+from edgeclf_runtime import __version__
+from edgeclf_runtime.text.terminal import printable, printable_json, show_message
+
+from ..display import progress
+from .exits import Commands
+from .typer_options import expand_home
+
+app = typer.Typer(
+    name="edgeclf",
+    cls=Commands,
+    help="Turn a folder of photographs into a classifier that runs on a small device's camera.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Start with: edgeclf demo",
+)
+
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        parser=expand_home,
+        help="Class folders, train/val/test folders, a .csv (path,label[,split,group]), elpv or cifar10.",
+    ),
+]
+Model = Annotated[str, typer.Argument(metavar="MODEL", parser=expand_home, help="A run, an ONNX file or a bundle.")]
+RunFolder = Annotated[
+    str, typer.Argument(metavar="RUN", parser=expand_home, help="A folder made by edgeclf train or import.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
+Predictions = Annotated[
+    Optional[str],
+    typer.Option(
+        metavar="FILE.csv", parser=expand_home, help="Write path, label, predicted label and confidence of each image."
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier output of edgeclf.")]
+Name = Annotated[Optional[str], typer.Option("--name", help="A model of the bundle or run, such as fp32 or int8-cpu.")]
+
+
+def show(report: Any, json: bool) -> None:
+    print(printable_json(report.to_json()) if json else printable(report, "\n"), flush=True)
+
+
+def next_step(json: bool, command: str, *arguments: str) -> None:
+    """Suggest the command that usually follows."""
+    if not json:
+        show_message(printable(f"next: {command} {shlex.join(arguments)}"))
+
+
+def next_for_model(json: bool, model: str) -> None:
+    """Suggest the next step after a model was looked at: of a run, of one of its files, or of a bundle."""
+    run = model if is_run(model) else os.path.dirname(model)
+    quantized = os.path.isfile(os.path.join(run, "quantization.json"))
+    if is_run(run):
+        if quantized:
+            next_step(json, "edgeclf bundle", run, "--output", bundle_of(run))
+        else:
+            next_step(json, "edgeclf quantize", run)
+    elif os.path.isdir(model):
+        next_on_device(json, model)
+
+
+def is_run(path: str) -> bool:
+    from ..training.runs import RUN_FILE
+
+    return os.path.isfile(os.path.join(path, RUN_FILE))
+
+
+def next_on_device(json: bool, bundle: str) -> None:
+    """Suggest copying a bundle to a device, and finding out there what is missing."""
+    name = os.path.basename(os.path.abspath(bundle))
+    next_step(json, "scp -r", bundle, "DEVICE:")
+    next_step(json, "ssh", "DEVICE", "python3", name, "doctor")
+
+
+def bundle_of(run: str) -> str:
+    return f"{os.path.basename(os.path.abspath(run))}.edge"
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file name may contain bytes that are not valid text.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    progress.show_progress()
+    context.call_on_close(lambda: progress.show_progress(False))

@@ -1,0 +1,95 @@
+"""Commands that lead to the device: bundle, build, make and demo."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ...options import SEED, BuildOptions, BundleOptions, MakeOptions
+from ..app import Data, Json, Overwrite, RunFolder, app, next_on_device, next_step, show
+from ..typer_options import expand_home, with_options
+
+
+@app.command(epilog="Example: edgeclf bundle runs/first --output solar.edge")
+@with_options(BundleOptions)
+def bundle(
+    run: RunFolder,
+    output: Annotated[
+        str, typer.Option(metavar="NAME.edge", parser=expand_home, help="Folder of the bundle; it must not exist yet.")
+    ],
+    options: BundleOptions,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Pack a self-contained folder for the device.
+
+    It holds the models, the runtime, and golden images that verify the results on the device.
+    """
+    from ... import bundle as function
+
+    show(function(run, output, options, overwrite=overwrite), json)
+    next_step(json, "python3", output, "selftest")
+    next_on_device(json, output)
+
+
+@app.command(epilog="Example: edgeclf build solar.edge")
+@with_options(BuildOptions)
+def build(
+    bundle: Annotated[
+        str, typer.Argument(metavar="BUNDLE", parser=expand_home, help="A folder made by edgeclf bundle.")
+    ],
+    options: BuildOptions,
+    json: Json = False,
+) -> None:
+    """Build TensorRT engines for this machine's GPU.
+
+    Engines for a Jetson are built on it: python3 NAME.edge build
+    """
+    from ... import build as function
+
+    report = function(bundle, options)
+    show(report, json)
+    if not report.engines:
+        raise typer.Exit(1)
+    next_step(json, "python3", bundle, "bench")
+
+
+@app.command(epilog="Example: edgeclf make photos/ --output pets.edge --target jetson-orin")
+@with_options(MakeOptions)
+def make(
+    data: Data,
+    output: Annotated[
+        str, typer.Option(metavar="NAME.edge", parser=expand_home, help="Folder of the bundle; its run is beside it.")
+    ],
+    options: MakeOptions,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Make a bundle from labeled images.
+
+    Checks, trains, exports, quantizes, evaluates and bundles.  The run is NAME.run.  The same command again goes on where
+    it stopped; it refuses other data or options, and with --overwrite makes again what depends on them.
+    """
+    from ... import make as function
+
+    show(function(data, output, options, overwrite), json)
+    next_step(json, "python3", output, "selftest")
+    next_on_device(json, output)
+
+
+@app.command(epilog="Example: edgeclf demo --output demo")
+def demo(
+    output: Annotated[str, typer.Option(parser=expand_home, help="Folder for the results.")] = "edgeclf-demo",
+    seed: Annotated[int, typer.Option(help=SEED)] = 0,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Run every step on real solar cells, in minutes.
+
+    Trains, quantizes, bundles, and classifies a video of cells not seen in training.
+    """
+    from ... import demo as function
+
+    show(function(output, seed, overwrite), json)
+    next_step(json, "edgeclf make", "photos/", "--output", "pets.edge")

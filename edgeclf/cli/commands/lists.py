@@ -1,0 +1,30 @@
+"""The command list."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..app import Json, app, next_step, show
+from ..typer_options import choice, plain
+
+if TYPE_CHECKING:
+    Listed = str
+else:
+    Listed = choice("Listed", ("backbones", "targets", "flavors"))
+
+
+@app.command("list", epilog="Example: edgeclf list backbones 'efficientnet*'")
+def show_list(
+    what: Annotated[Listed, typer.Argument(help="What to list.")],
+    pattern: Annotated[str, typer.Argument(help="Part of the name, or a pattern with * and ?.")] = "*",
+    json: Json = False,
+) -> None:
+    """List backbones, targets or flavors."""
+    from ..lists import NEXT, list_names
+
+    kind = plain(what)
+    report = list_names(kind, pattern)
+    show(report, json)
+    next_step(json, *NEXT[kind], report.rows[0]["name"])

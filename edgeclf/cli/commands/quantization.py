@@ -1,0 +1,63 @@
+"""Commands that make smaller and faster models: calibrate and quantize."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ...options import CalibrateOptions, QuantizeOptions
+from ..app import Json, Overwrite, RunFolder, app, bundle_of, is_run, next_step, show
+from ..typer_options import expand_home, with_options
+
+
+@app.command(epilog="Example: edgeclf calibrate photos/ --output calibration/photos --rule diverse --model runs/first")
+@with_options(CalibrateOptions)
+def calibrate(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA", parser=expand_home, help="As for train, or a run, whose own split and seed are used."
+        ),
+    ],
+    output: Annotated[str, typer.Option(parser=expand_home, help="Folder for recipe.json and images.sha256.")],
+    options: CalibrateOptions,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Choose training images for calibration.
+
+    Writes only a list of the images and their hashes.  Images that are also in val or test are refused.
+    """
+    from ... import calibrate as function
+
+    show(function(source, output, options, overwrite), json)
+    run = options.model or (source if is_run(source) else "RUN")
+    next_step(json, "edgeclf quantize", run, "--calibration", output)
+
+
+@app.command(epilog="Example: edgeclf quantize runs/first --calibration calibration/solar-cells")
+@with_options(QuantizeOptions)
+def quantize(
+    run: RunFolder,
+    options: QuantizeOptions,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Write INT8 and FP16 files, each checked against FP32.
+
+    If a file loses too much accuracy, its most sensitive layers go back to float; if that is not enough, the file is
+    left out and the others are written.  The exit code is 3 if no file passed, or one named by --flavor did not.  Files
+    of earlier calls stay.  quantization.html in the run shows what was tried; quantization.json is for machines.
+    """
+    from ... import quantize as function
+    from ...quantization.report import FlavorError
+
+    try:
+        show(function(run, options, overwrite), json)
+    except FlavorError as failed:
+        show(failed.report, json)
+        raise
+    more = [word for target in options.targets for word in ("--target", target)]
+    more += ["--data", options.data] if options.data else []
+    next_step(json, "edgeclf bundle", run, "--output", bundle_of(run), *more)

@@ -1,0 +1,67 @@
+"""Commands that make a run: train and import."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+from ...options import ImportOptions, TrainOptions
+from ..app import Data, Json, Overwrite, app, next_step, show
+from ..typer_options import expand_home, with_options
+
+
+@app.command(epilog="Example: edgeclf train photos/ --output runs/first --finetune head")
+@with_options(TrainOptions)
+def train(
+    data: Data,
+    output: Annotated[str, typer.Option(parser=expand_home, help="Folder of the run; it must not exist yet.")],
+    options: TrainOptions,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Fine-tune a backbone on labeled images.
+
+    The run keeps weights, split, options and metrics; export, quantize and bundle start from it.
+    """
+    from ... import train as function
+
+    show(function(data, output, options, overwrite), json)
+    next_step(json, "edgeclf evaluate", output, data)
+    next_step(json, "edgeclf quantize", output)
+
+
+@app.command(
+    "import",
+    epilog="Example: edgeclf import model.onnx --labels labels.txt --data photos/ --output runs/imported "
+    "--color RGB --range 0-1 --mean imagenet --std imagenet --resize crop",
+)
+@with_options(ImportOptions)
+def import_model(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", parser=expand_home, help="An ONNX file, or a TorchScript file.")
+    ],
+    output: Annotated[str, typer.Option(parser=expand_home, help="Folder of the run; it must not exist yet.")],
+    options: ImportOptions,
+    data: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="DATA",
+            parser=expand_home,
+            help="Labeled images: accuracy is measured on them, and quantize and bundle need them.",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Make a run of a classifier that another program trained.
+
+    The model is compared with the original.  With --data, accuracy is measured too; exit code 3 if another color order or
+    normalization is evidently right.
+    """
+    from ... import import_model as function
+
+    show(function(model, output, options, data, overwrite), json)
+    next_step(
+        json, "edgeclf quantize" if data else "edgeclf evaluate", output, *([] if data else ["DATA", "--split", "all"])
+    )

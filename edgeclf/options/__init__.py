@@ -9,6 +9,7 @@ from .channels import IMAGENET, Three, channel_values
 from .data import EVALUATED, SPLIT_METHODS, CheckOptions, SplitOptions
 from .declaration import MOVED, SEED, SKIP_UNREADABLE, merged, option
 from .deployment import PRECISIONS, BuildOptions, BundleOptions, MakeOptions, check_shares
+from .export import EXPORT_FORMATS, ExportOptions
 from .import_model import LAYOUTS, PIXEL_RANGES, ImportOptions
 from .quantization import METHODS, RULES, CalibrateOptions, QuantizeOptions
 from .training import EPOCHS, FINETUNE, TrainOptions
@@ -16,6 +17,7 @@ from .training import EPOCHS, FINETUNE, TrainOptions
 __all__ = [
     "EPOCHS",
     "EVALUATED",
+    "EXPORT_FORMATS",
     "FINETUNE",
     "FLIPS",
     "IMAGENET",
@@ -33,6 +35,7 @@ __all__ = [
     "BundleOptions",
     "CalibrateOptions",
     "CheckOptions",
+    "ExportOptions",
     "ImportOptions",
     "MakeOptions",
     "QuantizeOptions",

@@ -25,7 +25,8 @@ from ..graph.onnx_file import write_onnx
 from ..targets import OPSET, model_file
 from ..training.dry_run import ROUNDING, rounding_error
 from ..training.runs import Run, read_run
-from .open_model import TorchRunner, model_metadata
+from .metadata import model_metadata
+from .open_model import TorchRunner
 
 if TYPE_CHECKING:
     from ..training.backbones import ImageClassifier

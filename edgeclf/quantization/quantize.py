@@ -29,7 +29,7 @@ from ..evaluation.comparison import compare
 from ..evaluation.evaluation_set import EvaluationSet
 from ..evaluation.export import exported
 from ..evaluation.logit_store import LOGIT_FILE, read_logits, write_logits
-from ..evaluation.open_model import model_metadata
+from ..evaluation.metadata import model_metadata
 from ..graph.inference import infer_file, time_files
 from ..graph.onnx_file import prepare, save_model
 from ..options import QuantizeOptions, merged

@@ -12,7 +12,8 @@ from torch import nn
 from edgeclf import export, load_dataset
 from edgeclf.data.pixels import load_batches
 from edgeclf.errors import GateError, ModelError, OutputError
-from edgeclf.evaluation.open_model import METADATA_KEY, TorchRunner
+from edgeclf.evaluation.metadata import METADATA_KEY
+from edgeclf.evaluation.open_model import TorchRunner
 from edgeclf.graph.onnx_file import write_onnx
 from edgeclf.targets import IR_VERSIONS, OPSET
 from edgeclf.training.runs import read_run

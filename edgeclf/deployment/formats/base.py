@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from edgeclf_runtime.runners.base import Runner
 
 from ...errors import DependencyError
-from ...evaluation.open_model import model_metadata
+from ...evaluation.metadata import model_metadata
 from ...graph.onnx_file import write_onnx
 from ...targets import model_file
 from ...training.runs import Run

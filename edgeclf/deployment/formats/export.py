@@ -205,6 +205,11 @@ class _Compared:
     expected: np.ndarray
     threads: int
 
+    def of(self, one: Format) -> list[np.ndarray]:
+        """Return the batches: one by one, or the first and then all others at once if the format takes any number."""
+        first, others = self.batches[0], self.batches[1:]
+        return [first, np.concatenate(others)] if one.batch == "any" and others else self.batches
+
 
 def _export(
     one: Format, source: Source, path: Path, overwrite: bool, compared: _Compared
@@ -220,7 +225,7 @@ def _export(
             if isinstance(runner, str):
                 return replace(row, note=runner), None
             network = None if source.run.imported else source.network
-            difference = checked_difference(runner, compared.batches, compared.expected, network)
+            difference = checked_difference(runner, compared.of(one), compared.expected, network)
             return replace(row, largest_difference=difference), runner
     except (GateError, ModelError) as error:
         if isinstance(runner, Runner):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgeclf_runtime.runners.base import ModelPath, Runner
 from edgeclf_runtime.runners.openvino import without_telemetry
 
-from ...evaluation.open_model import METADATA_KEY
+from ...evaluation.metadata import METADATA_KEY, MODEL_INFO
 from .base import Source
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def write(source: Source, path: Path) -> None:
     with source.onnx_file() as file:
         model = openvino.Core().read_model(str(file))
     for key, value in source.metadata.items():
-        if key == METADATA_KEY or key.startswith("model_info "):
+        if key == METADATA_KEY or key.startswith(f"{MODEL_INFO} "):
             model.set_rt_info(value, key.split())
     openvino.save_model(model, str(path / _FILE), compress_to_fp16=False)
 

@@ -91,17 +91,22 @@ def create(
 
 def _create(name: str, weights: Weights | None, classes: int) -> Any:
     config: dict[str, Any] = {}
+    pooling: dict[str, str] = {}
     if is_folder(name):
-        name, config = read_config(name)
+        name, config, pooling = read_config(name)
     check_name(name)
     if weights is not None and weights.source in ("hub", "folder"):
         # timm adapts its own checkpoints to the model, and leaves out a head of another size.
         config["state_dict"] = read_state_dict(weights.path)
         try:
-            return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=config, num_classes=classes)
+            return timm.create_model(
+                name, pretrained=True, pretrained_cfg_overlay=config, num_classes=classes, **pooling
+            )
         except RuntimeError as error:
             raise WeightsError(f"{weights.path} does not fit {name} ({str(error).splitlines()[0]})") from None
-    backbone: Any = timm.create_model(name, pretrained=False, pretrained_cfg_overlay=config, num_classes=1000)
+    backbone: Any = timm.create_model(
+        name, pretrained=False, pretrained_cfg_overlay=config, num_classes=1000, **pooling
+    )
     if weights is not None:
         tensors = fit_state_dict(backbone.state_dict(), weights, name, backbone.pretrained_cfg["classifier"])
         backbone.load_state_dict(tensors, strict=False)

@@ -66,6 +66,16 @@ class Source:
         """The metadata of the run's ONNX file."""
         return model_metadata(self.run, "fp32")
 
+    @cached_property
+    def fixed(self) -> bool:
+        """Whether an imported run's own file takes one image at a time; other networks take any number."""
+        if not self.run.imported:
+            return False
+        import onnx
+
+        (image,) = onnx.load(self.run.file(model_file("fp32"))).graph.input
+        return bool(image.type.tensor_type.shape.dim[0].dim_value)
+
     @contextlib.contextmanager
     def onnx_file(self) -> Iterator[Path]:
         """Yield the FP32 ONNX file: an imported run's own, else a new one of the network."""

@@ -77,7 +77,7 @@ class FormatsReport(Report):
 
     def __str__(self) -> str:
         lines = [f"{'format':<13} {'MB':>6} {'batch':>5} {'difference':>10} {'ms':>7}  file"]
-        lines.append(f"{self.reference:<13} {'':>6} {'any':>5} {'':>10} {self.reference_ms:>7.2f}  {self.run}")
+        lines.append(f"{self.reference:<13} {'':>6} {'any':>5} {'':>10} {self.reference_ms:>7.2f}  the run's network")
         for row in self.rows:
             if not row.problem:
                 lines.append(_line(row))
@@ -165,7 +165,7 @@ def export_formats(
         timed=timed,
         processor=processor(),
         rows=tuple(replace(row, latency_ms=times.get(row.format)) for row in rows),
-        golden=options.golden or "",
+        golden=str(options.golden or ""),
     )
     if codes:
         raise FormatsError(report, max(codes))
@@ -205,17 +205,17 @@ class _Compared:
     expected: np.ndarray
     threads: int
 
-    def of(self, one: Format) -> list[np.ndarray]:
-        """Return the batches: one by one, or the first and then all others at once if the format takes any number."""
+    def batches_of(self, size: str) -> list[np.ndarray]:
+        """Return the images one by one, or the first and then all others at once for a file that takes "any" number."""
         first, others = self.batches[0], self.batches[1:]
-        return [first, np.concatenate(others)] if one.batch == "any" and others else self.batches
+        return [first, np.concatenate(others)] if size == "any" and others else self.batches
 
 
 def _export(
     one: Format, source: Source, path: Path, overwrite: bool, compared: _Compared
 ) -> tuple[FormatRow, Runner | GateError | ModelError | None]:
     """Write one format and compare it; with the row, return the file on its runtime, if it runs here, or why it was not kept."""
-    row = FormatRow(one.name, str(path), batch=one.batch)
+    row = FormatRow(one.name, str(path), batch="1" if source.fixed else one.batch)
     runner: Runner | str = ""
     try:
         with _new_output(path, one, overwrite) as work, _converting(one):
@@ -225,7 +225,7 @@ def _export(
             if isinstance(runner, str):
                 return replace(row, note=runner), None
             network = None if source.run.imported else source.network
-            difference = checked_difference(runner, compared.of(one), compared.expected, network)
+            difference = checked_difference(runner, compared.batches_of(row.batch), compared.expected, network)
             return replace(row, largest_difference=difference), runner
     except (GateError, ModelError) as error:
         if isinstance(runner, Runner):

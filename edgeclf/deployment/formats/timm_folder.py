@@ -5,7 +5,7 @@ The weights are the run's, under timm's own names and without the normalization,
 
 from __future__ import annotations
 
-import json
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,49 +16,42 @@ from .base import Source
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import nn
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
 _CROP_MODES = {"crop": "center", "stretch": "squash", "letterbox": "border"}
 
 
 def write(source: Source, path: Path) -> None:
     """Write the two files into a folder."""
-    from safetensors.torch import save_file
+    from timm.models import save_for_hf
 
     spec = source.run.preprocessing
     if spec.color != "RGB":
         raise OptionError(f"the run takes {spec.color}; timm's models take RGB, so it cannot become one")
-    backbone = source.network.backbone
-    tensors = {name: tensor.contiguous() for name, tensor in backbone.state_dict().items()}
-    save_file(tensors, str(path / WEIGHTS), metadata={"format": "pt"})
-    text = json.dumps(config_of(source), indent=2, ensure_ascii=False) + "\n"
-    (path / CONFIG).write_text(text, encoding="utf-8")
+    # The weights stay shared; only the configuration is the copy's own.
+    backbone = copy.copy(source.network.backbone)
+    backbone.pretrained_cfg = {
+        **backbone.pretrained_cfg,
+        "tag": "edgeclf",
+        "custom_load": False,
+        "input_size": (3, spec.height, spec.width),
+        "test_input_size": None,
+        "interpolation": "bilinear",
+        "crop_pct": spec.crop,
+        "test_crop_pct": None,
+        "crop_mode": _CROP_MODES[spec.resize],
+        **_normalization(source.network.normalize),
+        "num_classes": len(source.run.labels),
+    }
+    save_for_hf(backbone, str(path), {"label_names": list(source.run.labels)}, safe_serialization=True)
 
 
-def config_of(source: Source) -> dict[str, Any]:
-    """Return config.json in the form of timm's ``save_for_hf``."""
-    network, labels, spec = source.network, source.run.labels, source.run.preprocessing
-    known = network.backbone.pretrained_cfg
+def _normalization(layer: nn.Conv2d) -> dict[str, tuple[float, ...]]:
+    """Return the mean and standard deviation of pixels from 0 to 1 that a network's first layer holds."""
+    std = 1 / (layer.weight.detach().flatten().double() * 255)
+    mean = -layer.bias.detach().double() * std  # type: ignore[union-attr]
     return {
-        "architecture": known["architecture"],
-        "num_classes": len(labels),
-        "num_features": network.backbone.num_features,
-        "pretrained_cfg": {
-            "tag": "edgeclf",
-            "custom_load": False,
-            "input_size": [3, spec.height, spec.width],
-            "fixed_input_size": bool(known.get("fixed_input_size", False)),
-            "interpolation": "bilinear",
-            "crop_pct": spec.crop,
-            "crop_mode": _CROP_MODES[spec.resize],
-            "mean": list(network.mean),
-            "std": list(network.std),
-            "num_classes": len(labels),
-            "pool_size": known.get("pool_size"),
-            "first_conv": known.get("first_conv"),
-            "classifier": known.get("classifier"),
-        },
-        "label_names": list(labels),
+        name: tuple(round(value, 6) for value in values.tolist()) for name, values in (("mean", mean), ("std", std))
     }
 
 

@@ -91,7 +91,7 @@ def create(
 
 def _create(name: str, weights: Weights | None, classes: int) -> Any:
     config: dict[str, Any] = {}
-    pooling: dict[str, str] = {}
+    pooling: dict[str, Any] = {}
     if is_folder(name):
         name, config, pooling = read_config(name)
     check_name(name)

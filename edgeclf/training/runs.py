@@ -5,6 +5,7 @@ split.csv             every image with its label, split and sha256
 metrics.csv           one line per epoch
 model.safetensors     the trained weights
 model.fp32.onnx       added by export
+model.*, timm/        other formats, added by export --format
 model.int8-*.onnx     added by quantize, with quantization.json and, for people, quantization.html
 
 An imported run has model.fp32.onnx from the beginning, neither model.safetensors nor metrics.csv, and split.csv only if it

@@ -175,7 +175,7 @@ def _of_folder(backbone: str, download: bool = False) -> Weights:
     return Weights("folder", name, path)
 
 
-def read_config(backbone: str) -> tuple[str, dict[str, Any], dict[str, str]]:
+def read_config(backbone: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Return the architecture of a folder of timm's form, what its config says of the pixels, and its kind of pooling.
 
     Raises WeightsError if the folder has no valid config.json, or one with other arguments of the architecture.

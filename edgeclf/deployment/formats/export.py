@@ -76,8 +76,8 @@ class FormatsReport(Report):
     """The folder of golden tensors, if they were asked for."""
 
     def __str__(self) -> str:
-        lines = [f"{'format':<13} {'MB':>6} {'batch':>5} {'difference':>10} {'ms':>7}  file"]
-        lines.append(f"{self.reference:<13} {'':>6} {'any':>5} {'':>10} {self.reference_ms:>7.2f}  the run's network")
+        lines = [f"{'format':<12} {'MB':>6} {'batch':>5} {'differs':>8} {'ms':>7}  file"]
+        lines.append(f"{self.reference:<12} {'':>6} {'any':>5} {'':>8} {self.reference_ms:>7.2f}  the run's network")
         for row in self.rows:
             if not row.problem:
                 lines.append(_line(row))
@@ -96,9 +96,7 @@ def _line(row: FormatRow) -> str:
     difference = "" if row.largest_difference is None else f"{row.largest_difference:.1e}"
     latency = "" if row.latency_ms is None else f"{row.latency_ms:.2f}"
     name = Path(row.path).name
-    return (
-        f"{row.format:<13} {row.size / 1e6:>6.1f} {row.batch:>5} {difference:>10} {latency:>7}  {name}, {row.runtime}"
-    )
+    return f"{row.format:<12} {row.size / 1e6:>6.1f} {row.batch:>5} {difference:>8} {latency:>7}  {name}, {row.runtime}"
 
 
 class FormatsError(GateError):

@@ -49,7 +49,7 @@ class _IrRunner(Runner):
         core = openvino.Core()
         model = core.read_model(str(model_path))
         self._any: Any = core.compile_model(model, "CPU", options)
-        # A fixed size is several times faster.
+        # A fixed size is faster.
         model.reshape([1, *[size.get_length() for size in list(model.inputs[0].partial_shape)[1:]]])
         self._one: Any = core.compile_model(model, "CPU", options)
 

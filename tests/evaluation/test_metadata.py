@@ -1,11 +1,14 @@
 import ast
 import json
 
+import cv2
 import onnx
 import pytest
 
-from edgeclf import OptionError, import_model
+from edgeclf import OptionError, import_model, read_run
+from edgeclf.deployment.golden import tinted
 from edgeclf.evaluation.metadata import METADATA_KEY, model_metadata
+from edgeclf.evaluation.open_model import open_model
 from edgeclf.training.runs import Run
 from edgeclf_runtime.images.preprocess import Preprocessing
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
@@ -66,3 +69,32 @@ def test_damaged_metadata_of_ours_is_not_replaced_by_what_others_read(run, tmp_p
     onnx.save(model, tmp_path / "damaged.onnx")
     with pytest.raises(OptionError, match=r"does not say how its images were made"):
         import_model(tmp_path / "damaged.onnx", tmp_path / "again")
+
+
+@pytest.mark.slow
+def test_model_api_gives_our_labels(run):
+    pytest.importorskip("model_api", reason="it is not installed: python3 -m pip install openvino-model-api")
+    from model_api.adapters import OpenvinoAdapter
+    from model_api.models import ClassificationModel
+    from openvino import Core
+
+    path = str(run / "model.fp32.onnx")
+    options = {"INFERENCE_PRECISION_HINT": "f32"}
+    theirs = ClassificationModel.create_model(OpenvinoAdapter(Core(), path, device="CPU", plugin_config=options))
+    with open_model(path) as ours:
+        for sample in read_run(run).dataset().split("test"):
+            picture = tinted(cv2.imread(str(sample.path)))
+            expected, (found,) = ours.classifier.classify(picture), theirs(picture).top_labels
+            assert (found.name, found.confidence) == (expected.label, pytest.approx(expected.confidence, abs=1e-3))
+
+
+@pytest.mark.slow
+def test_ultralytics_reads_the_labels_and_refuses_to_predict_with_other_pixels(run, digits, tmp_path, monkeypatch):
+    """It gives every model NCHW with values 0 to 1: an answer would be wrong."""
+    monkeypatch.setenv("YOLO_OFFLINE", "true")
+    monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path))
+    ultralytics = pytest.importorskip("ultralytics", reason="it is not installed: python3 -m pip install ultralytics")
+    model = ultralytics.YOLO(run / "model.fp32.onnx", task="classify")
+    assert model.names == {0: "3", 1: "5", 2: "8"}
+    with pytest.raises(Exception, match=r"Got: 3 Expected: 64"):
+        model.predict(digits / "3" / "000.png", imgsz=64, verbose=False)

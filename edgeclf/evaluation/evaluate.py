@@ -12,20 +12,22 @@ import numpy as np
 
 from edgeclf_runtime.classify.decision import softmax
 from edgeclf_runtime.device.machine import cores
-from edgeclf_runtime.files.outputs import claim_output
+from edgeclf_runtime.files.outputs import claim_output, new_folder
 from edgeclf_runtime.text.terminal import printable
 
 from ..data.datasets import SPLITS, Dataset, load_dataset
 from ..data.findings import count_files, left_out_lines
 from ..data.pixels import without_unreadable
+from ..display.prediction_file import prediction_file
 from ..display.progress import say
 from ..display.report import Report, paragraph, shaded_table, table
 from ..errors import DataError, OptionError
 from ..graph.inference import infer
+from ..training.results.folder import REPORT_FILE, write_results
 from ..training.runs import write_split
 from .evaluation_set import EvaluationSet
 from .open_model import OpenModel, open_model
-from .prediction_file import prediction_file
+from .result_subject import subject_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -155,13 +157,15 @@ def evaluate(
     predictions: str | Path | None = None,
     overwrite: bool = False,
     skip_unreadable: bool = False,
+    report: str | Path | None = None,
 ) -> Evaluation:
     """Classify every image of a split and compare the result with its label.
 
     model: a run, an ONNX file or a bundle; ``name`` selects one of its models.  A run's default is its exported file, and
     torch if it has none.  data: as for training, divided as it was then.  split: train, val, test, or all.  Images that a run
     was trained on are recognized by their content, and count only in train.  predictions: a CSV file to write, with path,
-    label, predicted label and confidence of each image.  skip_unreadable: leave out images that cannot be decoded.
+    label, predicted label and confidence of each image.  skip_unreadable: leave out images that cannot be decoded.  report: a
+    folder to make, with report.html for people, report.json, and predictions.csv.
     Raises ModelError, DataError, ImageError for an image that cannot be decoded, and OutputError for a file of predictions
     that exists, if ``overwrite`` is not given.
     """
@@ -169,6 +173,8 @@ def evaluate(
         raise OptionError(f"split is {split!r}; {', '.join(SPLITS)} or all was expected")
     if predictions is not None:
         claim_output(predictions, overwrite)
+    if report is not None:
+        claim_output(report, overwrite, REPORT_FILE)
     with open_model(model, name, at_once=cores()) as opened:
         dataset = load_dataset(data, opened.split_options)
         if split != "all" and opened.split_options is None and dataset.divided_by:
@@ -189,6 +195,9 @@ def evaluate(
         unreadable=count_files(dataset.findings, "unreadable"),
     )
     _write_predictions(found, temperature, predictions, overwrite)
+    if report is not None:
+        with new_folder(report, overwrite, REPORT_FILE) as folder:
+            write_results(Path(folder), subject_of(found, opened, model, dataset, temperature))
     return found
 
 

@@ -11,10 +11,10 @@ from sklearn.metrics import accuracy_score, classification_report, confusion_mat
 import edgeclf
 from edgeclf.data.datasets import Sample, load_dataset
 from edgeclf.display import progress
+from edgeclf.display.prediction_file import prediction_file
 from edgeclf.errors import DataError, ImageError, OptionError, OutputError
 from edgeclf.evaluation.evaluate import measure
 from edgeclf.evaluation.evaluation_set import EvaluationSet
-from edgeclf.evaluation.prediction_file import prediction_file
 from edgeclf.training.runs import read_run
 from edgeclf_runtime.images.preprocess import Preprocessing
 from tests.support.photos import write_photos

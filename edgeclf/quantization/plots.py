@@ -132,7 +132,7 @@ def _histogram(name: str, histogram: Histogram, note: str, ranges: Sequence[tupl
         x,
         y,
         tuple(enumerate(METHODS)),
-        areas=(Area(points, 5),),
+        areas=(Area(points, None),),
         rules=rules,
         note=note,
     )

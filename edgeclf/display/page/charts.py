@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 WIDTH, HEIGHT = 400, 250
-SERIES = 6
-"""Colors of a chart; further lines repeat them."""
-_RIGHT, _TOP, _BOTTOM = 14, 10, 38
+_RIGHT, _TOP, _BOTTOM = 22, 10, 38
 _LETTER = 6.2
 """Width of a letter of an axis, at the size that the style gives it."""
 _MOST_LETTERS = 22
@@ -40,7 +38,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Line:
-    """A line through points (x, y)."""
+    """A line through points (x, y); series: its color, one of six, and again from the first."""
 
     points: Sequence[tuple[float, float]]
     series: int = 0
@@ -66,7 +64,7 @@ class Area:
     """A filled polygon."""
 
     points: Sequence[tuple[float, float]]
-    series: int = 0
+    series: int | None = 0
     title: str = ""
 
 
@@ -175,26 +173,33 @@ class HeatMap:
     cells: row, column, share, the text in it and the text that appears under the pointer.
     """
 
-    labels: tuple[str, ...]
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
     cells: tuple[tuple[int, int, float, str, str], ...]
     side: float
-    margin: float
-    """Room for the labels, at the left and at the top."""
+    left: float
+    """Room for the names of the rows."""
+    top: float
 
     @property
-    def size(self) -> float:
-        """Width and height."""
-        return self.margin + self.side * len(self.labels) + 4
+    def inner(self) -> float:
+        """Width and height of the square."""
+        return self.side * len(self.rows)
 
 
 _COUNTED = 14
 """Labels of a heat map whose cells have room for a number."""
+_NAMED = (12, 12)
+"""Most labels, and most letters of one, of a heat map whose columns have names instead of numbers."""
 
 
 def heat_map(labels: Sequence[str], counts: np.ndarray) -> HeatMap:
     """Return the heat map of a confusion matrix, int [labels, labels]; rows true, columns predicted, shares by row."""
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    short = tuple(shortened(label, 14) for label in labels)
+    named = len(labels) <= _NAMED[0] and max(map(len, labels)) <= _NAMED[1]
+    short = [shortened(label, _MOST_LETTERS) for label in labels]
+    rows = short if named else [f"{name} ({number})" for number, name in enumerate(short, 1)]
+    columns = short if named else [str(number) for number in range(1, len(labels) + 1)]
     roomy = len(labels) <= _COUNTED
     cells = tuple(
         (
@@ -206,5 +211,5 @@ def heat_map(labels: Sequence[str], counts: np.ndarray) -> HeatMap:
         )
         for row, column in zip(*np.nonzero(counts), strict=True)
     )
-    side = max(15.0, min(64.0, 300 / len(labels)))
-    return HeatMap(short, cells, side, 26 + _LETTER * max(map(len, short)))
+    left, top = (30 + 6.8 * max(map(len, names)) for names in (rows, columns))
+    return HeatMap(tuple(rows), tuple(columns), cells, max(15.0, min(64.0, 300 / len(labels))), left, top)

@@ -11,6 +11,9 @@ SIDE = 144
 """Side of a picture, in pixels."""
 _MOST_BYTES = 14_000
 _QUALITIES = (82, 65, 45, 25, 10)
+_BLUE, _ORANGE = (190, 120, 60), (40, 100, 220)
+"""As OpenCV orders colors; on a light page and on a dark one."""
+_FAINTEST = 0.35
 _HEAT = 0.55
 """Opacity of the warmest spot of a heat map."""
 
@@ -28,18 +31,17 @@ def picture(pixels: np.ndarray, heat: np.ndarray | None = None) -> str:
 
 
 def matrix(shares: np.ndarray, side: int = 600) -> str:
-    """Return a matrix of shares, 0 to 1, as a picture: transparent where a share is 0, so that any background suits it."""
+    """Return a square matrix of shares, 0 to 1, as a picture: the diagonal blue, the rest orange, 0 transparent."""
     cells = len(shares)
-    # Weaker shares stay visible: one image in a hundred is a tenth of the ink.
-    ink = np.sqrt(shares)
-    if cells > side:
-        # The strongest cell of each patch, so that a single confusion does not vanish.
-        step = -(-cells // side)
-        padded = np.zeros((step * -(-cells // step),) * 2)
-        padded[:cells, :cells] = ink
-        ink = padded.reshape(len(padded) // step, step, -1, step).max((1, 3))
+    # A single image of many is to be seen as well.
+    ink = np.where(shares > 0, _FAINTEST + (1 - _FAINTEST) * np.sqrt(shares), 0.0)
+    step = -(-cells // side)
+    # The strongest cell of each patch, so that none vanishes.
+    padded = np.zeros((step * -(-cells // step),) * 2)
+    padded[:cells, :cells] = ink
+    ink = padded.reshape(len(padded) // step, step, -1, step).max((1, 3))
     pixels = np.empty((*ink.shape, 4), np.uint8)
-    pixels[:, :, :3] = (190, 120, 60)
+    pixels[:, :, :3] = np.where(np.eye(len(ink), dtype=bool)[:, :, None], _BLUE, _ORANGE)
     pixels[:, :, 3] = np.round(255 * ink)
     return _uri("png", cv2.imencode(".png", pixels)[1].tobytes())
 

@@ -9,11 +9,13 @@ import numpy as np
 
 from edgeclf_runtime.classify.decision import softmax
 
-from ...data.findings import counted, listed
+from ...data.findings import counted
 from .metrics import Bin, Interval, expected_calibration_error, reliability_bins, wilson_interval
 
 FEW = 20
 """With fewer images, a label's recall has an interval of 30 points or more."""
+_NAMED = 3
+_MOST_CURVES = 30
 _CURVE_POINTS = 80
 
 
@@ -57,7 +59,7 @@ class Figures:
     calibration_error: float | None
     """None if a logit is not finite."""
     curves: tuple[PrecisionRecall, ...]
-    """Of the labels with images, the worst first."""
+    """Of the labels with images, the worst first; of many labels only those with the least F1."""
 
     def confusions(self) -> list[tuple[int, int, int]]:
         """Return true label, predicted label and number of images of each confusion, the most frequent first."""
@@ -89,7 +91,7 @@ def figures_of(labels: Sequence[str], truth: np.ndarray, logits: np.ndarray, tem
         confusion=confusion,
         bins=tuple(reliability_bins(probabilities, truth)) if finite else (),
         calibration_error=expected_calibration_error(probabilities, truth) if finite else None,
-        curves=_curves(labels, truth, probabilities) if finite else (),
+        curves=_curves(rows, truth, probabilities) if finite else (),
     )
 
 
@@ -102,19 +104,19 @@ def _label(label: str, hits: int, images: int, predicted: int) -> LabelFigures:
     )
 
 
-def _curves(labels: Sequence[str], truth: np.ndarray, scores: np.ndarray) -> tuple[PrecisionRecall, ...]:
+def _curves(labels: Sequence[LabelFigures], truth: np.ndarray, scores: np.ndarray) -> tuple[PrecisionRecall, ...]:
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
+    # Without other images, precision is always 1.
+    drawn = [index for index, row in enumerate(labels) if 0 < row.images < len(truth)]
     found = []
-    for index in np.unique(truth):
+    for index in sorted(drawn, key=lambda index: labels[index].f1 or 0.0)[:_MOST_CURVES]:
         own = truth == index
-        if own.all():
-            continue
         precision, recall, _ = precision_recall_curve(own, scores[:, index])
         kept = np.unique(np.linspace(0, len(recall) - 1, _CURVE_POINTS).astype(int))
         points = tuple((float(recall[i]), float(precision[i])) for i in kept[::-1])
         average = float(average_precision_score(own, scores[:, index]))
-        found.append(PrecisionRecall(labels[index], average, points))
+        found.append(PrecisionRecall(labels[index].label, average, points))
     return tuple(sorted(found, key=lambda curve: curve.average_precision))
 
 
@@ -128,6 +130,11 @@ def verdict(found: Figures) -> str:
         worst = min(enough, key=lambda row: row.recall or 0.0)
         text += f"; the worst label is {worst.label}, with {worst.recall:.1%} of its {worst.images} images right"
     if few:
-        which = "each label" if len(few) == len(found.labels) else listed(few)
-        text += f"; {which} {'has' if len(few) == 1 or which == 'each label' else 'have'} fewer than {FEW} images, too few to say how well {'it does' if len(few) == 1 else 'they do'}"
+        which = "every label has" if len(few) == len(found.labels) else _few(few)
+        text += f"; {which} fewer than {FEW} images, too few to tell"
     return f"{text}."
+
+
+def _few(labels: Sequence[str]) -> str:
+    names = ", ".join(labels[:_NAMED]) + (f" and {len(labels) - _NAMED} more" if len(labels) > _NAMED else "")
+    return f"1 label ({names}) has" if len(labels) == 1 else f"{len(labels)} labels ({names}) have"

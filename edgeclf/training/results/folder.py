@@ -27,7 +27,7 @@ _FORMAT, _FORMAT_VERSION = "edgeclf-report", 1
 _MOST_MATRIX = 30
 """Labels of a confusion matrix whose cells can be told apart on a page."""
 _MOST_ROWS = 40
-_MOST_CONFUSIONS = 25
+_MOST_CONFUSIONS = 12
 
 
 def write_results(folder: Path, subject: Subject) -> None:

@@ -44,16 +44,15 @@ def _heat(network: ImageClassifier, images: np.ndarray, labels: np.ndarray) -> n
         return None
     maps = maps.detach().requires_grad_(True)
     with torch.enable_grad():
-        logits = network.backbone.forward_head(maps)
+        # A copy, since a head may begin with an activation in place.
+        logits = network.backbone.forward_head(maps.clone())
         chosen = logits.gather(1, torch.from_numpy(labels).long()[:, None]).sum()
         (gradient,) = torch.autograd.grad(chosen, maps)
     values, slopes = (_as_maps(network.backbone, tensor) for tensor in (maps.detach(), gradient))
-    if values is None or slopes is None:
+    # The head may read none of these maps, as that of a transformer with a class token.
+    if values is None or slopes is None or not slopes.any():
         return None
     heat = (slopes.mean((2, 3), keepdim=True) * values).sum(1).relu()
-    if not heat.any():
-        # The head reads none of these maps, as that of a transformer with a class token.
-        return None
     return np.asarray((heat / heat.amax((1, 2), keepdim=True).clamp_min(1e-9)).numpy(), np.float32)
 
 

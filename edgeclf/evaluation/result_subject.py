@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data.datasets import Dataset
 from ..data.findings import left_out_lines
 from ..errors import WeightsError
 from ..training.results.subject import Subject
 from ..training.results.training import run_tables
 from ..training.train import versions
+from .image_selection import Selection
 from .open_model import OpenModel
 
 if TYPE_CHECKING:
@@ -21,29 +21,27 @@ if TYPE_CHECKING:
 _LIBRARIES = ("onnxruntime", "numpy", "cv2")
 
 
-def subject_of(
-    found: Evaluation, opened: OpenModel, model: str | Path, dataset: Dataset, temperature: float
-) -> Subject:
-    """Return what a results folder shows of an evaluation; model, opened: what was evaluated."""
+def subject_of(found: Evaluation, opened: OpenModel, model: str | Path, chosen: Selection) -> Subject:
+    """Return what a results folder shows of an evaluation; model, opened: what was evaluated; chosen: its images."""
     notes = left_out_lines(found.unreadable, found.trained_on)
     if found.split == "train":
         notes.append("The model was trained on these images: it is less accurate on others.")
     return Subject(
-        title=f"Evaluation of {model}",
+        title=f"Evaluation of {os.path.basename(os.path.abspath(model))}",
         model=found.model,
         data=os.path.basename(os.path.abspath(found.data)),
         split=found.split,
-        root=dataset.root,
+        root=chosen.root,
         labels=found.labels,
         truth=found.truth,
         logits=found.logits,
         paths=found.paths,
         preprocessing=opened.classifier.preprocessing,
-        temperature=temperature,
-        warnings=[str(finding) for finding in dataset.findings],
+        temperature=found.metrics.temperature,
+        warnings=[str(finding) for finding in chosen.findings],
         notes=[f"{note[0].upper()}{note[1:]}" for note in notes],
         network=_network(opened),
-        facts=_facts(opened, dataset),
+        facts=_facts(opened, found),
     )
 
 
@@ -57,8 +55,10 @@ def _network(opened: OpenModel) -> ImageClassifier | None:
         return None
 
 
-def _facts(opened: OpenModel, dataset: Dataset) -> dict[str, Any]:
-    tables: dict[str, Any] = {"evaluated data": {"images": dataset.counts(), "labels": len(dataset.labels)}}
+def _facts(opened: OpenModel, found: Evaluation) -> dict[str, Any]:
+    tables: dict[str, Any] = {
+        "evaluated data": {"name": os.path.basename(found.data), "split": found.split, "images": found.images}
+    }
     if opened.run is not None:
         tables |= {f"{name} of the run": table for name, table in run_tables(opened.run.facts).items()}
     return {**tables, "versions": versions(_LIBRARIES)}

@@ -52,6 +52,8 @@ class Figures:
     images: int
     accuracy: float
     interval: Interval
+    balanced_accuracy: float
+    """Mean recall of the labels with images; so is macro F1 a mean over them."""
     macro_f1: float
     confusion: np.ndarray
     """int [labels, labels]; rows true, columns predicted."""
@@ -87,6 +89,7 @@ def figures_of(labels: Sequence[str], truth: np.ndarray, logits: np.ndarray, tem
         images=len(truth),
         accuracy=float(hits.sum() / len(truth)),
         interval=wilson_interval(int(hits.sum()), len(truth)),
+        balanced_accuracy=float(np.mean([row.recall for row in rows if row.recall is not None])),
         macro_f1=float(np.mean([row.f1 or 0.0 for row in rows if row.images])),
         confusion=confusion,
         bins=tuple(reliability_bins(probabilities, truth)) if finite else (),

@@ -13,7 +13,8 @@ import numpy as np
 
 from edgeclf_runtime.classify.decision import softmax
 
-from ...display.page.charts import heat_map
+from ...data.findings import counted
+from ...display.page.charts import heat_map, shortened
 from ...display.page.pictures import matrix
 from ...display.page.render import render
 from ...display.prediction_file import prediction_file
@@ -85,11 +86,14 @@ def _warning(text: str, subject: Subject) -> str:
 
 def _cards(found: Figures) -> Iterator[tuple[str, str, str]]:
     low, high = found.interval
+    most = max(found.labels, key=lambda row: row.images)
     yield "accuracy", f"{found.accuracy:.1%}", f"95% interval {low:.1%} to {high:.1%}"
+    yield "baseline", f"{most.images / found.images:.1%}", f"always “{shortened(most.label, 20)}”"
+    yield "balanced accuracy", f"{found.balanced_accuracy:.1%}", "mean recall of the labels"
     yield "macro F1", f"{found.macro_f1:.3f}", "mean over the labels"
-    yield "images", f"{found.images:,}", f"{found.images - int(found.confusion.trace()):,} wrong"
-    seen = sum(row.images > 0 for row in found.labels)
-    yield "labels", f"{len(found.labels):,}", "" if seen == len(found.labels) else f"{seen:,} with images"
+    wrong, seen = found.images - int(found.confusion.trace()), sum(row.images > 0 for row in found.labels)
+    lost = "" if seen == len(found.labels) else f", {seen:,} with images"
+    yield "images", f"{found.images:,}", f"{wrong:,} wrong; {counted(len(found.labels), 'label')}{lost}"
     if found.calibration_error is not None:
         yield "calibration error", f"{found.calibration_error:.1%}", "gap of confidence and accuracy"
 
@@ -126,6 +130,7 @@ def _facts(subject: Subject, found: Figures) -> dict[str, Any]:
         "images": found.images,
         "accuracy": found.accuracy,
         "accuracy_interval": found.interval,
+        "balanced_accuracy": found.balanced_accuracy,
         "macro_f1": found.macro_f1,
         "calibration_error": found.calibration_error,
         "temperature": subject.temperature,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ def report_training(
     of_val = features["val"] if features else extract_features(network, samples, spec, "evaluating val")
     weight, bias = (tensor.detach().cpu().numpy() for tensor in (network.head.weight, network.head.bias))
     subject = Subject(
-        title=f"Training of {title}",
+        title=f"Training of {os.path.basename(os.path.abspath(title))}",
         model=facts["options"]["backbone"],
         data=facts["data"]["name"],
         split="val",

@@ -204,7 +204,7 @@ def _fit(
         before, start = rows, copy.deepcopy(network.state_dict()) if rows else None
         paths = {split: [sample.path for sample in part] for split, part in parts.items()}
         rows = fit_network(
-            network, paths, targets, spec, options.passes, options.batch_size, options.learning_rate, options.flips
+            network, paths, targets, spec, options.passes, options.batch_size, options.learning_rate, options
         )
         if start and rows[-1]["val_accuracy"] < before[-1]["val_accuracy"]:
             say(

@@ -397,7 +397,7 @@ def test_the_help_lists_the_values_of_an_option_and_others_are_wrong_usage(comma
     arguments = ["x", "x", "--output", "new.edge"][
         : {"build": 1, "check": 1, "list": 0, "quantize": 1, "evaluate": 2}.get(name, 4)
     ]
-    if name in ("make", "train", "calibrate", "bundle"):
+    if name in ("augment", "make", "train", "calibrate", "bundle"):
         arguments = ["x", "--output", "new.edge"]
     code, _, err = command(name, *arguments, *values)
     assert (code, "'nonsense' is not one of" in err) == (2, True)
@@ -410,6 +410,7 @@ def test_every_option_with_a_list_of_values_is_a_choice():
     found = {(param.values[0], param.values[1]) for param in choices()}
     expected = {
         ("check", "--resize"),
+        *(("augment", option) for option in ("--resize", *AUGMENTATION)),
         *(("train", option) for option in ("--finetune", "--resize", *AUGMENTATION)),
         *(("make", option) for option in ("--finetune", "--resize", *AUGMENTATION, "--method", "--target")),
         *(("quantize", option) for option in ("--flavor", "--target", "--method")),

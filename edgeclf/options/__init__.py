@@ -4,7 +4,7 @@ A field made by :func:`option` is also an option on the command line; the other 
 Python only.  An invalid value raises OptionError.
 """
 
-from .augmentation import FLIPS, POLICIES, PRESETS, AugmentationOptions, Steps, augmentation_steps
+from .augmentation import FLIPS, POLICIES, PRESETS, AugmentationOptions, AugmentOptions, Steps, augmentation_steps
 from .channels import IMAGENET, Three, channel_values
 from .data import EVALUATED, SPLIT_METHODS, CheckOptions, SplitOptions
 from .declaration import MOVED, SEED, SKIP_UNREADABLE, merged, option
@@ -30,6 +30,7 @@ __all__ = [
     "SEED",
     "SKIP_UNREADABLE",
     "SPLIT_METHODS",
+    "AugmentOptions",
     "AugmentationOptions",
     "BuildOptions",
     "BundleOptions",

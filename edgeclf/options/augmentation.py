@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
+from edgeclf_runtime.images.preprocess import RESIZE_MODES
+
 from ..errors import OptionError
-from .declaration import option
+from .declaration import SEED, option
 
 FLIPS = ("none", "horizontal", "all")
 POLICIES = ("none", "trivial", "randaugment")
@@ -137,3 +139,22 @@ def augmentation_steps(facts: Mapping[str, Any]) -> Steps:
     """Return the steps that recorded options stand for, also those of a run from before there were presets."""
     known = {one.name: facts[one.name] for one in fields(AugmentationOptions) if one.name in facts}
     return AugmentationOptions(**known).steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentOptions(AugmentationOptions):
+    """How images are changed at random, and how many are shown."""
+
+    images: int = option(6, "Training images to show, of every label in turn.")
+    views: int = option(7, "Augmented views of each image.")
+    image_size: int = option(224, "Side of the model's square input, in pixels.")
+    resize: str = option("crop", "As for train.", choices=RESIZE_MODES)
+    seed: int = option(0, SEED)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.resize not in RESIZE_MODES:
+            raise OptionError(f"resize is {self.resize!r}; {', '.join(RESIZE_MODES)} was expected")
+        for name, low, high in (("images", 1, 100), ("views", 1, 50), ("image_size", 32, 1024), ("seed", 0, 2**31)):
+            if not low <= getattr(self, name) <= high:
+                raise OptionError(f"{name.replace('_', '-')} is {getattr(self, name)}; {low} to {high} was expected")

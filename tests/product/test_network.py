@@ -79,6 +79,7 @@ def test_every_command_sends_nothing(digits, run, own_run, bundle, tmp_path):
     commands = {
         "help": ["--help"],
         "check": ["check", digits],
+        "augment": ["augment", digits, "--output", "page.png"],
         "train": ["train", digits, "--output", "made", "--image-size", "32", "--epochs", "1", "--finetune", "full"],
         "evaluate": ["evaluate", run, digits],
         "predict": ["predict", bundle, digits / "3" / "000.png"],

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     )
     from .quantization.quantize import quantize
     from .quantization.report import QuantizeReport
-    from .training.augment import AugmentReport, augment
+    from .training.augmentation.sheet import AugmentReport, augment
     from .training.runs import Run, read_run
     from .training.train import TrainReport, train
 
@@ -159,7 +159,7 @@ _NAMES = {
     "display.progress": ("show_progress",),
     "quantization.quantize": ("quantize",),
     "quantization.report": ("QuantizeReport",),
-    "training.augment": ("AugmentReport", "augment"),
+    "training.augmentation.sheet": ("AugmentReport", "augment"),
     "training.runs": ("Run", "read_run"),
     "training.train": ("TrainReport", "train"),
 }

@@ -297,7 +297,10 @@ def refused(outcome, message, code=1):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("check nowhere", "nowhere does not exist: a folder of class folders, a .csv file, or one of elpv, cifar10"),
+        (
+            "check nowhere",
+            "nowhere does not exist: a folder of class folders, a .csv file, or one of elpv, cifar10, fashion-mnist",
+        ),
         ("check empty", "empty holds no images: put the images of each class"),
         ("check empty --json", "empty holds no images: put the images of each class"),
         ("train nowhere --output new", "nowhere does not exist: a folder of class folders"),

@@ -31,12 +31,10 @@ def expand_home(path: str) -> str:
 def with_options(kind: type[Any]) -> Callable[[Command], Command]:
     """Give a command the options of a dataclass, in place of its parameter ``options``, which receives them.
 
-    kind: a dataclass; its fields made by :func:`edgeclf.options.option` become options, its own before those of its bases.
+    kind: a dataclass; its fields made by :func:`edgeclf.options.option` become options.
     """
     hints = get_type_hints(kind)
-    depths = {name: depth for depth, base in enumerate(kind.__mro__) for name in inspect.get_annotations(base)}
-    ordered = sorted(fields(kind), key=lambda field: depths[field.name])
-    added = {field.name: _parameter(field, hints[field.name]) for field in ordered if field.metadata}
+    added = {field.name: _parameter(field, hints[field.name]) for field in fields(kind) if field.metadata}
 
     def decorate(function: Command) -> Command:
         parameters: list[inspect.Parameter] = []

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from edgeclf_runtime.images.preprocess import RESIZE_MODES
 
 from ..errors import OptionError
-from .declaration import SEED, option
+from .declaration import DOWNLOAD_DATA, SEED, option
 
 FLIPS = ("none", "horizontal", "all")
 POLICIES = ("none", "trivial", "randaugment")
@@ -75,6 +75,8 @@ _PRESET = "the preset's"
 @dataclass(frozen=True, kw_only=True)
 class AugmentationOptions:
     """How the images of training are changed at random, after the preprocessing; None is the preset's value."""
+
+    GROUP: ClassVar[str] = "Augmentation"
 
     augment: str = option("photo", "Preset of the random changes of training images, for full.", choices=tuple(PRESETS))
     flips: str | None = option(
@@ -145,11 +147,14 @@ def augmentation_steps(facts: Mapping[str, Any]) -> Steps:
 class AugmentOptions(AugmentationOptions):
     """How images are changed at random, and how many are shown."""
 
+    GROUP: ClassVar[str] = "Options"
+
     images: int = option(6, "Training images to show, of every label in turn.")
     views: int = option(7, "Augmented views of each image.")
     image_size: int = option(224, "Side of the model's square input, in pixels.")
     resize: str = option("crop", "As for train.", choices=RESIZE_MODES)
     seed: int = option(0, SEED)
+    download: bool = option(False, DOWNLOAD_DATA)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -27,7 +27,10 @@ class TrainOptions(AugmentationOptions):
         "imagenet (from an installed package or the Hugging Face cache), none (random), or a file with a state dict.",
         path=True,
     )
-    download: bool = option(False, "Download ImageNet weights that are not on this machine from the Hugging Face hub.")
+    download: bool = option(
+        False,
+        "Download what is not on this machine: ImageNet weights, from the Hugging Face hub, and a named data set.",
+    )
     mean: str | None = option(
         None,
         "Mean that the weights were trained with, for pixels from 0 to 1: one number, three (R,G,B), or imagenet.",

@@ -100,9 +100,8 @@ def train(
     """
     options = merged(TrainOptions, options, keywords)
     claim_output(output, overwrite, RUN_FILE)
-    dataset, report = check_for_training(
-        load_dataset(data, options.split), options.skip_unreadable, options.image_size, options.resize, checked
-    )
+    data = load_dataset(data, options.split, options.download)
+    dataset, report = check_for_training(data, options.skip_unreadable, options.image_size, options.resize, checked)
     found = [str(finding) for finding in report.findings]
     for line in found if checked is None else ():
         say(line)

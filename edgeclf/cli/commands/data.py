@@ -21,7 +21,9 @@ def check(data: Data, options: CheckOptions, json: Json = False) -> None:
     """
     from ... import check as function
 
-    report = function(data, options.split, options.image_size, options.resize, options.skip_unreadable)
+    report = function(
+        data, options.split, options.image_size, options.resize, options.skip_unreadable, options.download
+    )
     show(report, json)
     if report.errors:
         raise typer.Exit(1)

@@ -12,13 +12,13 @@ import numpy as np
 from edgeclf_runtime.files.outputs import claim_output, new_file
 from edgeclf_runtime.images.preprocess import Preprocessing
 
-from ..data.datasets import Dataset, Sample, load_dataset
-from ..data.pixels import load_pixels
-from ..display.contact_sheet import Row, draw_sheet
-from ..display.progress import track
-from ..display.report import Report
-from ..errors import OptionError
-from ..options import AugmentOptions, SplitOptions, merged
+from ...data.datasets import Dataset, Sample, load_dataset
+from ...data.pixels import load_pixels
+from ...display.contact_sheet import Row, draw_sheet
+from ...display.progress import track
+from ...display.report import Report
+from ...errors import OptionError
+from ...options import AugmentOptions, SplitOptions, merged
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def augment(
     if Path(output).suffix.lower() != ".png":
         raise OptionError(f"output is {output}; a name that ends with .png was expected")
     claim_output(output, overwrite)
-    dataset = load_dataset(data, SplitOptions(seed=options.seed))
+    dataset = load_dataset(data, SplitOptions(seed=options.seed), options.download)
     chosen = _chosen(dataset, options.images, options.seed)
     title = f"{dataset.name}, --augment {options.augment}"
     with new_file(output, overwrite) as work:
@@ -92,7 +92,7 @@ def _views(samples: Sequence[Sample], options: AugmentOptions) -> Iterator[list[
     """Yield each image as the model sees it, and its augmented views."""
     import torch
 
-    from .augmentation import augmentation
+    from .transform import augmentation
 
     spec = Preprocessing(options.image_size, options.image_size, resize=options.resize)
     change = augmentation(options, options.image_size)

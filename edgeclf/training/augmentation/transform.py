@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torchvision.transforms import v2
 
-from ..options import AugmentationOptions
+from ...options import AugmentationOptions
 
 Step = Callable[[np.ndarray], np.ndarray]
 """From uint8 [height, width, 3], RGB, to the same."""

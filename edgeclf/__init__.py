@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .evaluation.export import ExportReport, export
     from .evaluation.predict import Prediction, predict
     from .options import (
+        AugmentOptions,
         BuildOptions,
         BundleOptions,
         CalibrateOptions,
@@ -55,10 +56,13 @@ if TYPE_CHECKING:
     )
     from .quantization.quantize import quantize
     from .quantization.report import QuantizeReport
+    from .training.augmentation.sheet import AugmentReport, augment
     from .training.runs import Run, read_run
     from .training.train import TrainReport, train
 
 __all__ = [
+    "AugmentOptions",
+    "AugmentReport",
     "BackendError",
     "BuildOptions",
     "BuildReport",
@@ -99,6 +103,7 @@ __all__ = [
     "TrainReport",
     "WeightsError",
     "__version__",
+    "augment",
     "build",
     "bundle",
     "calibrate",
@@ -147,6 +152,7 @@ _NAMES = {
     "evaluation.export": ("ExportReport", "export"),
     "evaluation.predict": ("Prediction", "predict"),
     "options": (
+        "AugmentOptions",
         "BuildOptions",
         "BundleOptions",
         "CalibrateOptions",
@@ -160,6 +166,7 @@ _NAMES = {
     "display.progress": ("show_progress",),
     "quantization.quantize": ("quantize",),
     "quantization.report": ("QuantizeReport",),
+    "training.augmentation.sheet": ("AugmentReport", "augment"),
     "training.runs": ("Run", "read_run"),
     "training.train": ("TrainReport", "train"),
 }

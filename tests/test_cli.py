@@ -421,6 +421,7 @@ def test_every_option_with_a_list_of_values_is_a_choice():
         ("bundle", "--target"),
         ("calibrate", "--rule"),
         ("evaluate", "--split"),
+        ("export", "--format"),
         ("list", "what"),
     }
     assert found == expected

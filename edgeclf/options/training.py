@@ -42,6 +42,11 @@ class TrainOptions(AugmentationOptions):
     keep_head: bool = option(
         False, "Start with the head of the file in --weights; it must have as many outputs as DATA has labels."
     )
+    stem_stride: int | None = option(
+        None,
+        "Shrink small images less in the first layers: 1 (not at all) or 2.",
+        shown="the backbone's, usually 4 or 2",
+    )
     finetune: str = option(
         "head", "head: train on features of the frozen backbone; full: train every layer.", choices=FINETUNE
     )
@@ -73,6 +78,7 @@ class TrainOptions(AugmentationOptions):
             ("image_size", 32, 1024),
             ("batch_size", 1, 4096),
             ("seed", 0, 2**31),
+            ("stem_stride", 1, 2),
         ):
             value = getattr(self, name)
             if value is not None and not low <= value <= high:

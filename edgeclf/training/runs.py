@@ -189,7 +189,11 @@ class Run:
         from .backbones import create
         from .checkpoint import read_state_dict
 
-        network = create(self.facts["options"]["backbone"], len(self.labels))
+        network = create(
+            self.facts["options"]["backbone"],
+            len(self.labels),
+            stem_stride=self.facts["options"].get("stem_stride"),
+        )
         file = self.file(WEIGHTS_FILE)
         try:
             network.load_state_dict(read_state_dict(file))

@@ -140,7 +140,7 @@ def _start(options: TrainOptions, dataset: Dataset, weights: Weights | None) -> 
     from .dry_run import check_export
     from .head import keep_head
 
-    network = create(options.backbone, len(dataset.labels), weights, options.normalization)
+    network = create(options.backbone, len(dataset.labels), weights, options.normalization, options.stem_stride)
     if options.keep_head and weights is not None:
         say(keep_head(network, weights, dataset.labels))
     spec = preprocessing_of(network, options)

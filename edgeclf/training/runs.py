@@ -3,6 +3,7 @@
 run.json              labels, preprocessing, options, data, metrics and versions
 split.csv             every image with its label, split and sha256
 metrics.csv           one line per epoch
+train.yaml            the options, as edgeclf train --config takes them
 model.safetensors     the trained weights
 model.fp32.onnx       added by export
 model.int8-*.onnx     added by quantize, with quantization.json and, for people, quantization.html
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 RUN_FILE = "run.json"
 SPLIT_FILE = "split.csv"
 METRICS_FILE = "metrics.csv"
+CONFIG_FILE = "train.yaml"
 WEIGHTS_FILE = "model.safetensors"
 _SPLIT_COLUMNS = ("path", "label", "split", "group", "sha256")
 _MAX_SPLIT_BYTES = 1 << 30

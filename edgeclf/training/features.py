@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from .backbones import ImageClassifier
 
 _GPU_BATCH = 32
+_SURE_S = 3.0
+"""After so many seconds, the time of the rest is known well enough."""
 
 
 def extract_features(network: ImageClassifier, samples: list[Sample], spec: Preprocessing, what: str) -> np.ndarray:
@@ -48,10 +51,12 @@ def cache_features(
     what: str,
     device: torch.device,
     changes: tuple[v2.Transform, int, int] | None = None,
+    deadline: float | None = None,
 ) -> np.ndarray:
     """Write a backbone's features to a .npy file, unless that exists, and return them without reading them.
 
-    changes: an augmentation, the number of augmented views of each image besides the image itself, and a seed.  Returns float32
+    changes: an augmentation, the number of augmented views of each image besides the image itself, and a seed.  deadline: of
+    time.monotonic(); OptionError if it will evidently be missed.  Returns float32
     [views x images, features], view by view, from disk, so that 100,000 images need no memory.
     """
     if not file.is_file():
@@ -62,10 +67,25 @@ def cache_features(
         # Not a memory map: on a full disk, that would end the process.
         with new_file(file, durable=False) as work, open(work, "wb") as stream:
             np.lib.format.write_array_header_1_0(stream, header)
+            start, done = time.monotonic(), 0
             for found in _features(network, batches, spec, device):
                 stream.write(np.ascontiguousarray(found, "<f4").data)
+                done += len(found)
+                if deadline is not None:
+                    _check_time(start, done / rows, deadline)
     cached: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
     return cached
+
+
+def _check_time(start: float, share: float, deadline: float) -> None:
+    """Raise OptionError if the pass over the images will not end in time."""
+    now = time.monotonic()
+    needed_s = (now - start) / share
+    if now > deadline or (now - start > _SURE_S and start + needed_s > deadline):
+        raise OptionError(
+            f"minutes is too short: one pass over the images takes about {needed_s / 60:.1f} minutes here; give more minutes, "
+            "or use a smaller --image-size"
+        )
 
 
 def device_of(options: TrainOptions) -> torch.device:

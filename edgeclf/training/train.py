@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from .backbones import ImageClassifier
     from .weights import Weights
 
+Row = dict[str, float]
+Rows = list[Row]
 FROZEN = "warning: the backbone is frozen with random weights; use --finetune full, or pretrained weights"
 _VERSIONED = ("torch", "torchvision", "timm", "lightning", "numpy", "cv2", "onnx", "onnxruntime")
 
@@ -97,34 +99,24 @@ def train(
     options = merged(TrainOptions, options, keywords)
     if resume and (Path(output) / RUN_FILE).is_file() and not overwrite:
         return _finished(output, options)
-    claim_output(output, overwrite, RUN_FILE)
-    dataset, report = check_for_training(
-        load_dataset(data, options.split), options.skip_unreadable, options.image_size, options.resize, checked
-    )
-    found = [str(finding) for finding in report.findings]
-    for line in found if checked is None else ():
-        say(line)
-    from .loop.determinism import seeded
-    from .loop.strategy import fit
-    from .weights import find_weights
+    from .loop.processes import joined, leads, shared
 
-    weights = find_weights(options.backbone, options.weights, options.download)
-    if weights is None and options.finetune == "head":
-        found.append(FROZEN)
-        say(FROZEN)
-    unfinished = Unfinished(output)
-    # The folder is made first: one that cannot be written is not found after hours of training.
-    with new_folder(output, overwrite, RUN_FILE) as folder:
-        work = Path(folder)
-        facts = {"data": {**data_facts(dataset, work), "findings": found, "unreadable": len(report.unreadable)}}
-        identity = _identity(options, dataset, weights, facts["data"]["split_sha256"])
-        unfinished.open(identity, work / SPLIT_FILE, resume, overwrite)
-        with _kept(unfinished), seeded(options.seed):
-            network, spec = _start(options, dataset, weights)
-            rows, best = fit(network, dataset, spec, options, unfinished)
-        facts |= _facts(options, dataset, network, spec, weights, best)
-        _write_run(work, facts, rows, network, options)
-    unfinished.discard()
+    with joined():
+        dataset, report = shared(lambda: _checked(data, output, options, overwrite, checked))
+        found = [str(finding) for finding in report.findings]
+        for line in found if checked is None else ():
+            say(line)
+        from .weights import find_weights
+
+        weights = shared(lambda: find_weights(options.backbone, options.weights, options.download))
+        if weights is None and options.finetune == "head":
+            found.append(FROZEN)
+            say(FROZEN)
+        course = _Course(dataset, options, weights, {"findings": found, "unreadable": len(report.unreadable)})
+        if leads():
+            rows, best = course.run(output, overwrite, resume)
+        else:
+            rows, best = course.follow(output)
     metrics = {name: value for name, value in best.items() if name != "epoch"}
     return TrainReport(
         run=str(output),
@@ -166,19 +158,89 @@ def _finished(output: str | Path, options: TrainOptions) -> TrainReport:
     )
 
 
-def _identity(options: TrainOptions, dataset: Dataset, weights: Weights | None, split_sha256: str) -> dict[str, Any]:
-    """Return all that decides the result, as JSON has it."""
-    given = {name: value for name, value in asdict(options).items() if name not in NO_EFFECT}
-    facts = {
-        "options": given,
-        "labels": list(dataset.labels),
-        "data": split_sha256,
-        "weights": None if weights is None else weights.facts(),
-        "soft_targets": options.soft_targets and sha256_file(options.soft_targets),
-        "versions": versions(),
-    }
-    found: dict[str, Any] = json.loads(json.dumps(facts))
-    return found
+def _checked(
+    data: str | Path | Dataset, output: str | Path, options: TrainOptions, overwrite: bool, checked: CheckReport | None
+) -> tuple[Dataset, CheckReport]:
+    claim_output(output, overwrite, RUN_FILE)
+    return check_for_training(
+        load_dataset(data, options.split), options.skip_unreadable, options.image_size, options.resize, checked
+    )
+
+
+@dataclass(frozen=True)
+class _Course:
+    """What to train, on which images, from which weights."""
+
+    dataset: Dataset
+    options: TrainOptions
+    weights: Weights | None
+    found: dict[str, Any]
+    """What the check of the data found."""
+
+    def run(self, output: str | Path, overwrite: bool, resume: bool) -> tuple[Rows, Row]:
+        """Train and write the run; returns the rows of all epochs and that of the best one."""
+        from .loop.processes import shared
+
+        unfinished = Unfinished(output)
+        # The folder is made first: one that cannot be written is not found after hours of training.
+        with new_folder(output, overwrite, RUN_FILE) as folder:
+            work = Path(folder)
+            data = {**data_facts(self.dataset, work), **self.found}
+            identity = self._identity(data["split_sha256"])
+            shared(lambda: unfinished.open(identity, work / SPLIT_FILE, resume, overwrite))
+            with _kept(unfinished):
+                network, spec, rows, best = self._fit(unfinished, check=True)
+            facts = {**self._facts(network, spec, best), "data": data, "decisions": unfinished.decisions}
+            _write_run(work, facts, rows, network, self.options)
+        unfinished.discard()
+        return rows, best
+
+    def follow(self, output: str | Path) -> tuple[Rows, Row]:
+        """Train along with the first process."""
+        from .loop.processes import shared
+
+        unfinished = Unfinished(output)
+        shared(lambda: None)  # opened
+        return self._fit(unfinished, check=False)[2:]
+
+    def _fit(self, unfinished: Unfinished, check: bool) -> tuple[ImageClassifier, Preprocessing, Rows, Row]:
+        from .loop.determinism import seeded
+        from .loop.strategy import fit
+
+        with seeded(self.options.seed):
+            network, spec = _start(self.options, self.dataset, self.weights, check)
+            rows, best = fit(network, self.dataset, spec, self.options, unfinished)
+        return network, spec, rows, best
+
+    def _identity(self, split_sha256: str) -> dict[str, Any]:
+        """Return all that decides the result, as JSON has it."""
+        options = self.options
+        facts = {
+            "options": {name: value for name, value in asdict(options).items() if name not in NO_EFFECT},
+            "labels": list(self.dataset.labels),
+            "data": split_sha256,
+            "weights": None if self.weights is None else self.weights.facts(),
+            "soft_targets": options.soft_targets and sha256_file(options.soft_targets),
+            "versions": versions(),
+        }
+        found: dict[str, Any] = json.loads(json.dumps(facts))
+        return found
+
+    def _facts(self, network: ImageClassifier, spec: Preprocessing, best: Row) -> dict[str, Any]:
+        return {
+            "format": RUN_FORMAT,
+            "format_version": RUN_FORMAT_VERSION,
+            "labels": list(self.dataset.labels),
+            "preprocessing": spec._asdict(),
+            # Part of the network.
+            "normalization": {"mean": list(network.mean), "std": list(network.std)},
+            # A folder's name would mean nothing on another machine.
+            "options": {**asdict(self.options), "backbone": network.backbone.pretrained_cfg["architecture"]},
+            "weights": None if self.weights is None else self.weights.facts(),
+            # JSON has no NaN.
+            "metrics": {name: value if math.isfinite(value) else None for name, value in best.items()},
+            "versions": versions(),
+        }
 
 
 @contextlib.contextmanager
@@ -199,30 +261,6 @@ def _kept(unfinished: Unfinished) -> Iterator[None]:
         raise
 
 
-def _facts(
-    options: TrainOptions,
-    dataset: Dataset,
-    network: ImageClassifier,
-    spec: Preprocessing,
-    weights: Weights | None,
-    best: dict[str, float],
-) -> dict[str, Any]:
-    return {
-        "format": RUN_FORMAT,
-        "format_version": RUN_FORMAT_VERSION,
-        "labels": list(dataset.labels),
-        "preprocessing": spec._asdict(),
-        # Part of the network.
-        "normalization": {"mean": list(network.mean), "std": list(network.std)},
-        # A folder's name would mean nothing on another machine.
-        "options": {**asdict(options), "backbone": network.backbone.pretrained_cfg["architecture"]},
-        "weights": None if weights is None else weights.facts(),
-        # JSON has no NaN.
-        "metrics": {name: value if math.isfinite(value) else None for name, value in best.items()},
-        "versions": versions(),
-    }
-
-
 def _write_run(
     work: Path, facts: dict[str, Any], rows: list[dict[str, float]], network: ImageClassifier, options: TrainOptions
 ) -> None:
@@ -235,8 +273,10 @@ def _write_run(
     write_config(work / CONFIG_FILE, options, "edgeclf train DATA --output RUN")
 
 
-def _start(options: TrainOptions, dataset: Dataset, weights: Weights | None) -> tuple[ImageClassifier, Preprocessing]:
-    """Return the network to train, once exported as a trial, and its preprocessing."""
+def _start(
+    options: TrainOptions, dataset: Dataset, weights: Weights | None, check: bool
+) -> tuple[ImageClassifier, Preprocessing]:
+    """Return the network to train, and its preprocessing; check: whether to export it as a trial."""
     from .backbones import create
     from .dry_run import check_export
     from .head import keep_head
@@ -245,7 +285,8 @@ def _start(options: TrainOptions, dataset: Dataset, weights: Weights | None) -> 
     if options.keep_head and weights is not None:
         say(keep_head(network, weights, dataset.labels))
     spec = preprocessing_of(network, options)
-    check_export(network, spec)
+    if check:
+        check_export(network, spec)
     return network, spec
 
 

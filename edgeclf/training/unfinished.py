@@ -12,7 +12,8 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from .runs import SPLIT_FILE
 
 _FACTS_FILE = "training.json"
 _SUFFIX = ".unfinished"
+_LOGS = ".logs"
 
 
 class Unfinished:
@@ -35,6 +37,8 @@ class Unfinished:
 
     def __init__(self, output: str | Path) -> None:
         self.path = Path(os.path.abspath(output) + _SUFFIX)
+        self.logs = Path(os.path.abspath(output) + _LOGS)
+        self._start = time.monotonic()
 
     def file(self, name: str) -> Path:
         """Return the path of one of its files."""
@@ -65,12 +69,34 @@ class Unfinished:
             shutil.copyfile(split, Path(work, SPLIT_FILE))
             _write(Path(work, _FACTS_FILE), {"format": TRAINING_FORMAT, "format_version": 1, **facts})
 
+    @property
+    def elapsed_s(self) -> float:
+        """Time since this object was made."""
+        return time.monotonic() - self._start
+
+    def deadline(self, minutes: float | None) -> float | None:
+        """Return the end of a time that began when this object was made, of time.monotonic()."""
+        return None if minutes is None else self._start + minutes * 60
+
+    def decide(self, name: str, make: Callable[[], Any]) -> Any:
+        """Return a decision that was made before, or make and keep it."""
+        value = self.noted(name)
+        if value is None:
+            value = make()
+            self.note(name, value)
+        return value
+
     def note(self, name: str, value: Any) -> None:
         """Keep a decision, such as a learning rate that was found, so that a training that goes on makes no other."""
         facts = self._facts()
         facts.setdefault("decisions", {})[name] = value
         with new_file(self.file(_FACTS_FILE), overwrite=True) as work:
             _write(Path(work), facts)
+
+    @property
+    def decisions(self) -> dict[str, Any]:
+        """All that was decided."""
+        return dict(self._facts().get("decisions", {}))
 
     def noted(self, name: str) -> Any:
         """Return a decision; None if there is none yet."""

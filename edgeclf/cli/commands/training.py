@@ -30,8 +30,12 @@ def train(
     The run keeps weights, split, options and metrics; export, quantize and bundle start from it.
     """
     from ... import train as function
+    from ...training.loop.processes import leads
 
-    show(function(data, output, options, overwrite, resume=resume), json)
+    report = function(data, output, options, overwrite, resume=resume)
+    if not leads():
+        return
+    show(report, json)
     next_step(json, "edgeclf evaluate", output, data)
     next_step(json, "edgeclf quantize", output)
 

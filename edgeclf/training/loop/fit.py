@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from ...errors import ModelError
 from ...options import TrainOptions
 from .checkpoints import write_state
 from .loaders import epoch_seed
+from .logs import MOST_IMAGES, Norms
 from .objective import NO_TARGET, Loss, blending
 from .optimizer import make_optimizer, make_schedule
 
@@ -55,6 +57,12 @@ class Plan:
     """Parameters by stage, from the input to the head."""
     thaw: Callable[[nn.Module, int], None] | None = None
     """Called before each epoch with its number, to freeze and unfreeze stages; None: all are trained."""
+    watched: Callable[[nn.Module], dict[str, nn.Module]] = field(default=lambda network: {})
+    """Modules by stage whose activations are logged."""
+    name: str = "head"
+    """Of the checkpoint."""
+    deadline: float | None = None
+    """Of time.monotonic(), after which no epoch begins."""
 
 
 class Fit(lightning.LightningModule):
@@ -80,6 +88,11 @@ class Fit(lightning.LightningModule):
         self.rows: list[Row] = list(plan.before)
         self.best: dict[str, torch.Tensor] = self._weights() if plan.before else {}
         self.taken = 0
+        self.norms: Norms | None = None
+        self.loggers_used: list[Any] = []
+        self.wrong: list[tuple[int, int]] = []
+        """Index and predicted label of some validation images of the best epoch that were not recognized."""
+        self._wrong_now: list[tuple[int, int]] = []
         self._restored: dict[str, Any] = {}
 
     @property
@@ -108,6 +121,8 @@ class Fit(lightning.LightningModule):
         if number:
             return
         torch.manual_seed(epoch_seed(self.plan.options.seed, len(self.rows), 1 + self.global_rank))
+        if self.norms is not None:
+            self.norms.start()
         # Lightning keeps the network's mode, and in evaluation mode batch norm would not be trained.
         self.network.train()
         if self.plan.thaw is not None:
@@ -130,13 +145,17 @@ class Fit(lightning.LightningModule):
         self.advance()
         return loss
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.norms is not None:
+            self.norms.gradient()
+
     def on_train_batch_end(self, *_: Any) -> None:
         self.taken += 1
         if self.average is not None:
             self.average.update(self.network, self.taken)
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        inputs, targets, _indices = batch
+        inputs, targets, indices = batch
         logits = self.evaluated(inputs.float()).float()
         counted = int((targets != NO_TARGET).sum())
         if counted:
@@ -144,6 +163,10 @@ class Fit(lightning.LightningModule):
             self.val_loss.update(loss, weight=counted)
             self.val_accuracy.update(logits, targets)
             self.val_macro_f1.update(logits, targets)
+        if self.trainer.loggers and len(self._wrong_now) < MOST_IMAGES:
+            found = logits.argmax(1)
+            wrong = (found != targets) & (targets != NO_TARGET)
+            self._wrong_now += zip(indices[wrong].tolist(), found[wrong].tolist(), strict=True)
 
     def on_train_epoch_end(self) -> None:
         row: Row = {"epoch": len(self.rows)}
@@ -158,12 +181,18 @@ class Fit(lightning.LightningModule):
             )
         self.rows.append(row)
         if self.best_row is row:
-            self.best = self._weights()
+            self.best, self.wrong = self._weights(), self._wrong_now[:MOST_IMAGES]
+        self._wrong_now = []
         say(
             "epoch {epoch:.0f}: loss {loss:.4f}  val loss {val_loss:.4f}  val accuracy {val_accuracy:.4f}".format(**row)
         )
-        self.trainer.should_stop = self.finished
-        due = self.finished or self.epoch % self.plan.options.checkpoint_every == 0
+        self._log(row)
+        late = self.plan.deadline is not None and time.monotonic() > self.plan.deadline
+        if late and not self.finished:
+            say("the time is over")
+        stop = self.trainer.strategy.reduce_boolean_decision(self.finished or late, all=False)
+        self.trainer.should_stop = stop
+        due = stop or self.epoch % self.plan.options.checkpoint_every == 0
         if due and self.checkpoint is not None and self.trainer.is_global_zero:
             write_state(self.checkpoint, self.state())
 
@@ -174,6 +203,14 @@ class Fit(lightning.LightningModule):
         if schedule is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _log(self, row: Row) -> None:
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        values = {name: value for name, value in row.items() if name != "epoch"}
+        for logger in self.trainer.loggers:
+            norms = {} if self.norms is None else self.norms.values
+            logger.log_metrics({**values, "learning_rate": rate, **norms}, step=int(row["epoch"]))
+            logger.save()
 
     def _weights(self) -> dict[str, torch.Tensor]:
         return {name: value.detach().cpu().clone() for name, value in self.evaluated.state_dict().items()}
@@ -186,6 +223,7 @@ class Fit(lightning.LightningModule):
         return {
             "rows": self.rows,
             "best": self.best,
+            "wrong": self.wrong,
             "taken": self.taken,
             "network": self.network.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
@@ -197,6 +235,7 @@ class Fit(lightning.LightningModule):
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a state; what belongs to the optimizer follows when training starts."""
         self.rows, self.best, self.taken = state["rows"], state["best"], state["taken"]
+        self.wrong = [(index, label) for index, label in state["wrong"]]
         self.network.load_state_dict(state["network"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ...options import TrainOptions
+from ..unfinished import Unfinished
 from .fit import Fit, Plan
 from .loaders import EpochSampler, Features, feature_loader, image_weights
 from .objective import class_weights
@@ -26,7 +26,7 @@ def fit_head(
     features: Mapping[str, np.ndarray],
     targets: Mapping[str, np.ndarray],
     options: TrainOptions,
-    checkpoint: Path | None = None,
+    unfinished: Unfinished | None = None,
 ) -> Fit:
     """Train a head in place, and leave it with the weights of the best epoch.
 
@@ -47,12 +47,12 @@ def fit_head(
     assert isinstance(size, int)
     classes, train = head.out_features, targets["train"]
 
-    def loaders(fit: Fit) -> dict[str, DataLoader]:
+    def loaders(epoch: Callable[[], int]) -> dict[str, DataLoader]:
         parts = {split: Features(features[split], targets[split], mean, scale) for split in features}
         weights = image_weights(train, classes) if options.balance == "sampler" else None
         samplers = {
-            "train": EpochSampler(len(train), options.seed, lambda: fit.epoch, weights),
-            "val": EpochSampler(len(targets["val"]), None, lambda: fit.epoch),
+            "train": EpochSampler(len(train), options.seed, epoch, weights),
+            "val": EpochSampler(len(targets["val"]), None, epoch),
         }
         return {split: feature_loader(parts[split], samplers[split], size) for split in samplers}
 
@@ -63,10 +63,11 @@ def fit_head(
         -(-len(train) // size),
         options.learning_rate,
         weights=class_weights(train, classes) if options.balance == "weights" else None,
+        deadline=None if unfinished is None else unfinished.deadline(options.minutes),
     )
     # One process trains it, even where torchrun started several.
-    settings = {"accelerator": "cpu", "devices": 1, "plugins": [LightningEnvironment()]}
-    fit = run_fit("training the head", inner, plan, loaders, checkpoint, **settings)
+    settings = {"devices": 1, "plugins": [LightningEnvironment()]}
+    fit = run_fit("training the head", inner, plan, loaders, torch.device("cpu"), unfinished, **settings)
     with torch.no_grad():
         weight = inner.weight / torch.from_numpy(scale)
         head.weight.copy_(weight)

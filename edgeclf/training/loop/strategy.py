@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ...data.datasets import Dataset
+from ...data.pixels import load_pixels
 from ...display.progress import say
 from ...options import TrainOptions
 from ..augmentation import augmentation
@@ -19,7 +21,10 @@ from ..soft_targets import read_soft_targets
 from ..unfinished import Unfinished
 from .fit import Fit, Row
 from .head import fit_head
+from .logs import log_wrong_images
 from .network import Pictures, fit_network
+from .processes import share, shared
+from .trials import fitting_batch
 
 
 def fit(
@@ -35,15 +40,18 @@ def fit(
         targets["train"] = read_soft_targets(Path(options.soft_targets), dataset, parts["train"])
     pictures = Pictures({split: [one.path for one in part] for split, part in parts.items()}, targets, spec)
     rows: list[Row] = []
+    if options.finetune != "head" and options.batch_size == "auto":
+        options = replace(options, batch_size=_batch_size(network, pictures, options, unfinished))
     # Random features shrink from layer to layer until batch norm has learned; a head trained on them would have huge
     # weights, from which training all layers does not recover.
     if options.finetune == "head" or options.weights != "none":
-        head = _fit_head(network, pictures, options, unfinished)
-        rows, best = head.rows, head.best_row
+        rows, best, weights = shared(lambda: _fit_head(network, pictures, options, unfinished))
+        network.head.load_state_dict(weights)
     if options.finetune != "head":
         before = [{**best, "epoch": 0}] if rows else []
-        whole = fit_network(network, pictures, options, before, unfinished.file("network.ckpt"))
+        whole = fit_network(network, pictures, options, before, unfinished)
         rows, best = whole.rows, whole.best_row
+        _show_wrong(whole, pictures)
         if before and best is rows[0]:
             say(
                 f"no epoch has a higher val accuracy than the head alone, {best['val_accuracy']:.4f}: the network with the "
@@ -52,10 +60,23 @@ def fit(
     return rows, best
 
 
-def _fit_head(network: ImageClassifier, pictures: Pictures, options: TrainOptions, unfinished: Unfinished) -> Fit:
+def _batch_size(network: ImageClassifier, pictures: Pictures, options: TrainOptions, unfinished: Unfinished) -> int:
+    spec, device, images = pictures.spec, device_of(options), len(pictures.paths["train"])
+
+    def decide() -> int:
+        return unfinished.decide("batch_size", lambda: fitting_batch(network, spec.height, spec.width, images, device))
+
+    return shared(decide) * share()[1]
+
+
+def _fit_head(
+    network: ImageClassifier, pictures: Pictures, options: TrainOptions, unfinished: Unfinished
+) -> tuple[list[Row], Row, dict[str, torch.Tensor]]:
     if options.finetune != "head":
         # It only prepares the other layers' training.
-        options = replace(options, mixup=0.0, cutmix=0.0, ema=None, patience=None, views=0)
+        options = replace(
+            options, mixup=0.0, cutmix=0.0, ema=None, patience=None, views=0, find_rate=False, minutes=None, log=()
+        )
     changes = (augmentation(options.flips), options.views, options.seed) if options.views else None
     features = {
         split: cache_features(
@@ -66,7 +87,16 @@ def _fit_head(network: ImageClassifier, pictures: Pictures, options: TrainOption
             f"features of {split}",
             device_of(options),
             changes if split == "train" else None,
+            unfinished.deadline(options.minutes),
         )
         for split, paths in pictures.paths.items()
     }
-    return fit_head(network.head, features, pictures.targets, options, unfinished.file("head.ckpt"))
+    found = fit_head(network.head, features, pictures.targets, options, unfinished)
+    _show_wrong(found, pictures)
+    return found.rows, found.best_row, network.head.state_dict()
+
+
+def _show_wrong(found: Fit, pictures: Pictures) -> None:
+    log_wrong_images(
+        found.loggers_used, found.wrong, pictures.paths["val"], lambda path: load_pixels(path, pictures.spec)
+    )

@@ -115,16 +115,16 @@ class StageReport(Report):
     def __str__(self) -> str:
         timed = self.stages[0]["latency_ms"] is not None
         lines = [
-            f"{'stage':<28} {'parameters':>11} {'mult-adds':>10}{'     ms' if timed else ''}  head     gradual  full"
+            f"{'stage':<22} {'parameters':>11} {'mult-adds':>10}{'     ms' if timed else ''}  head     gradual  full"
         ]
         for stage in self.stages:
             latency = f"{stage['latency_ms']:7.1f}" if timed else ""
             modes = f"{_trained(stage['head']):<8} {_trained(stage['gradual']):<8} {_trained(stage['full'])}"
             name, adds = stage["name"], stage["multiply_adds"] / 1e6
-            name = name if len(name) <= 28 else f"{name[:25]}..."
-            lines.append(f"{name:<28} {stage['parameters']:>11,} {adds:>8.1f} M{latency}  {modes}")
+            name = name if len(name) <= 22 else f"{name[:19]}..."
+            lines.append(f"{name:<22} {stage['parameters']:>11,} {adds:>8.1f} M{latency}  {modes}")
         total, adds = (sum(stage[key] for stage in self.stages) for key in ("parameters", "multiply_adds"))
-        lines.append(f"{'all':<28} {total:>11,} {adds / 1e6:>8.1f} M at {self.image_size} x {self.image_size}")
+        lines.append(f"{'all':<22} {total:>11,} {adds / 1e6:>8.1f} M at {self.image_size} x {self.image_size}")
         return "\n".join(lines)
 
 

@@ -142,6 +142,7 @@ def train_bare(arguments: argparse.Namespace) -> None:
     """Do the same by a plain loop of torch in channels_last: the same images, augmentation, optimizer and schedule."""
     import torch
 
+    from edgeclf.options import AugmentationOptions
     from edgeclf.training.augmentation import augmentation
     from edgeclf.training.backbones import create
     from edgeclf.training.loop.loaders import EpochSampler, Images, image_loader
@@ -150,8 +151,8 @@ def train_bare(arguments: argparse.Namespace) -> None:
     network = create(arguments.backbone, labels, arguments.weights)
     loaders = {}
     for split, paths in pictures.paths.items():
-        train = split == "train"
-        images = Images(paths, pictures.targets[split], pictures.spec, augmentation("horizontal") if train else None)
+        train, change = split == "train", augmentation(AugmentationOptions(), arguments.image_size)
+        images = Images(paths, pictures.targets[split], pictures.spec, change if train else None)
         sampler = EpochSampler(len(images), 0 if train else None, lambda: 0)
         loaders[split] = image_loader(images, sampler, arguments.batch, 2, False, train)
     start = time.perf_counter()

@@ -146,7 +146,7 @@ class Steps:
 
 
 def _train(steps: Steps, data: str | Path | Dataset, path: Path, options: TrainOptions, overwrite: bool) -> Run:
-    dataset = load_dataset(data, options.split)
+    dataset = load_dataset(data, options.split, options.download)
     finished = (path / RUN_FILE).is_file()
     changes = _changes(read_run(path), dataset, options) if finished else []
     if changes and not overwrite:

@@ -38,7 +38,10 @@ class TrainOptions(MachineOptions, AugmentationOptions, LossOptions, OptimizerOp
         "imagenet (from an installed package or the Hugging Face cache), none (random), or a file with a state dict.",
         path=True,
     )
-    download: bool = option(False, "Download ImageNet weights that are not on this machine from the Hugging Face hub.")
+    download: bool = option(
+        False,
+        "Download what is not on this machine: ImageNet weights, from the Hugging Face hub, and a named data set.",
+    )
     mean: str | None = option(
         None,
         "Mean that the weights were trained with, for pixels from 0 to 1: one number, three (R,G,B), or imagenet.",
@@ -93,6 +96,11 @@ class TrainOptions(MachineOptions, AugmentationOptions, LossOptions, OptimizerOp
             raise OptionError(f"batch-size is {self.batch_size!r}; 1 to 4096, or auto, was expected")
         if self.finetune != "head" and self.batch_size == 1:
             raise OptionError(f"batch-size is 1; {self.finetune} needs 2 or more, for its batch norm")
+        if self.finetune == "head" and self.changed and not self.views:
+            raise OptionError(
+                f"{self.changed[0].replace('_', '-')} was given, but head trains on features that are computed once from unchanged "
+                "images: add --views 4, or --finetune full"
+            )
         if self.finetune == "head" and self.cutmix:
             raise OptionError("cutmix is for images, but head trains on features; add --finetune gradual or full")
         if self.keep_head and self.weights == "none":

@@ -23,8 +23,8 @@ from ..options import TrainOptions
 
 if TYPE_CHECKING:
     import torch
-    from torchvision.transforms import v2
 
+    from .augmentation import Augmentation
     from .backbones import ImageClassifier
 
 _GPU_BATCH = 32
@@ -50,7 +50,7 @@ def cache_features(
     file: Path,
     what: str,
     device: torch.device,
-    changes: tuple[v2.Transform, int, int] | None = None,
+    changes: tuple[Augmentation, int, int] | None = None,
     deadline: float | None = None,
 ) -> np.ndarray:
     """Write a backbone's features to a .npy file, unless that exists, and return them without reading them.
@@ -99,7 +99,7 @@ def device_of(options: TrainOptions) -> torch.device:
 
 
 def _batches(
-    paths: Sequence[Path], spec: Preprocessing, what: str, size: int, changes: tuple[v2.Transform, int, int] | None
+    paths: Sequence[Path], spec: Preprocessing, what: str, size: int, changes: tuple[Augmentation, int, int] | None
 ) -> Iterator[np.ndarray]:
     if changes is None:
         yield from load_batches(paths, spec, size, what)

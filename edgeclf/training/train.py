@@ -30,6 +30,7 @@ from ..display.report import Report
 from ..errors import OptionError, OutputError
 from ..options import NO_EFFECT, TrainOptions, merged
 from ..options.config_file import write_config
+from .results.training import report_training
 from .runs import CONFIG_FILE, METRICS_FILE, RUN_FILE, SPLIT_FILE, WEIGHTS_FILE, data_facts, read_run
 from .unfinished import Unfinished, option_changes
 
@@ -37,10 +38,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .backbones import ImageClassifier
+    from .loop.strategy import Trained
     from .weights import Weights
 
 Row = dict[str, float]
-Rows = list[Row]
 FROZEN = "warning: the backbone is frozen with random weights; use --finetune full, or pretrained weights"
 _VERSIONED = ("torch", "torchvision", "timm", "lightning", "numpy", "cv2", "onnx", "onnxruntime")
 
@@ -113,10 +114,8 @@ def train(
             found.append(FROZEN)
             say(FROZEN)
         course = _Course(dataset, options, weights, {"findings": found, "unreadable": len(report.unreadable)})
-        if leads():
-            rows, best = course.run(output, overwrite, resume)
-        else:
-            rows, best = course.follow(output)
+        trained = course.run(output, overwrite, resume) if leads() else course.follow(output)
+    rows, best = trained.rows, trained.best
     metrics = {name: value for name, value in best.items() if name != "epoch"}
     return TrainReport(
         run=str(output),
@@ -162,9 +161,8 @@ def _checked(
     data: str | Path | Dataset, output: str | Path, options: TrainOptions, overwrite: bool, checked: CheckReport | None
 ) -> tuple[Dataset, CheckReport]:
     claim_output(output, overwrite, RUN_FILE)
-    return check_for_training(
-        load_dataset(data, options.split), options.skip_unreadable, options.image_size, options.resize, checked
-    )
+    data = load_dataset(data, options.split, options.download)
+    return check_for_training(data, options.skip_unreadable, options.image_size, options.resize, checked)
 
 
 @dataclass(frozen=True)
@@ -177,8 +175,8 @@ class _Course:
     found: dict[str, Any]
     """What the check of the data found."""
 
-    def run(self, output: str | Path, overwrite: bool, resume: bool) -> tuple[Rows, Row]:
-        """Train and write the run; returns the rows of all epochs and that of the best one."""
+    def run(self, output: str | Path, overwrite: bool, resume: bool) -> Trained:
+        """Train and write the run."""
         from .loop.processes import shared
 
         unfinished = Unfinished(output)
@@ -189,28 +187,29 @@ class _Course:
             identity = self._identity(data["split_sha256"])
             shared(lambda: unfinished.open(identity, work / SPLIT_FILE, resume, overwrite))
             with _kept(unfinished):
-                network, spec, rows, best = self._fit(unfinished, check=True)
-            facts = {**self._facts(network, spec, best), "data": data, "decisions": unfinished.decisions}
-            _write_run(work, facts, rows, network, self.options)
+                network, spec, trained = self._fit(unfinished, check=True)
+            facts = {**self._facts(network, spec, trained.best), "data": data, "decisions": unfinished.decisions}
+            _write_run(work, facts, trained.rows, network, self.options)
+            report_training(work, str(output), network, spec, self.dataset, trained.features, trained.rows, facts)
         unfinished.discard()
-        return rows, best
+        return trained
 
-    def follow(self, output: str | Path) -> tuple[Rows, Row]:
+    def follow(self, output: str | Path) -> Trained:
         """Train along with the first process."""
         from .loop.processes import shared
 
         unfinished = Unfinished(output)
         shared(lambda: None)  # opened
-        return self._fit(unfinished, check=False)[2:]
+        return self._fit(unfinished, check=False)[2]
 
-    def _fit(self, unfinished: Unfinished, check: bool) -> tuple[ImageClassifier, Preprocessing, Rows, Row]:
+    def _fit(self, unfinished: Unfinished, check: bool) -> tuple[ImageClassifier, Preprocessing, Trained]:
         from .loop.determinism import seeded
         from .loop.strategy import fit
 
         with seeded(self.options.seed):
             network, spec = _start(self.options, self.dataset, self.weights, check)
-            rows, best = fit(network, self.dataset, spec, self.options, unfinished)
-        return network, spec, rows, best
+            trained = fit(network, self.dataset, spec, self.options, unfinished)
+        return network, spec, trained
 
     def _identity(self, split_sha256: str) -> dict[str, Any]:
         """Return all that decides the result, as JSON has it."""

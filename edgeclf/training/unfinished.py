@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from edgeclf_runtime.files.read import read_json
 from ..data.schemas import MAX_JSON_BYTES, TRAINING, TRAINING_FORMAT
 from ..display.progress import say
 from ..errors import OutputError
-from ..options import NO_EFFECT, TrainOptions
+from ..options import NO_EFFECT, AugmentationOptions, TrainOptions, augmentation_steps
 from .runs import SPLIT_FILE
 
 _FACTS_FILE = "training.json"
@@ -150,7 +150,10 @@ class Unfinished:
 def option_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return in words how options differ; options that are not in ``before`` had their defaults."""
     usual = json.loads(json.dumps(asdict(TrainOptions())))
-    names = [name for name in now if name not in NO_EFFECT and before.get(name, usual[name]) != now[name]]
+    # A step may have been given by its preset, or by itself.
+    alike = augmentation_steps(before) == augmentation_steps(now)
+    passed = {*NO_EFFECT, *(one.name for one in fields(AugmentationOptions) if alike)}
+    names = [name for name in now if name not in passed and before.get(name, usual[name]) != now[name]]
     return [f"{name.replace('_', '-')} was {before.get(name, usual[name])}, now {now[name]}" for name in names]
 
 

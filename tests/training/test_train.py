@@ -22,6 +22,7 @@ from edgeclf import TrainOptions
 from edgeclf.errors import DataError, ImageError, ModelError, OptionError, OutputError
 from edgeclf.evaluation.open_model import open_model
 from edgeclf.graph import inference
+from edgeclf.options import AugmentationOptions
 from edgeclf.training import train
 from edgeclf.training.augmentation import augmentation
 from edgeclf.training.backbones import create
@@ -255,7 +256,6 @@ def test_training_leaves_the_process_as_it_was(digits, tmp_path, monkeypatch, fa
     [
         ({"finetune": "some"}, "finetune is 'some'; head, gradual, full was expected"),
         ({"resize": "squash"}, "resize is 'squash'; crop, stretch, letterbox was expected"),
-        ({"flips": "up"}, "flips is 'up'; none, horizontal, all was expected"),
         ({"epochs": 0}, "epochs is 0; 1 to 10000 was expected"),
         ({"image_size": 8}, "image-size is 8; 32 to 1024 was expected"),
         ({"batch_size": 0}, "batch-size is 0; 1 to 4096 was expected"),
@@ -351,25 +351,6 @@ def test_the_head_takes_features_as_they_are_and_separates_what_can_be_separated
     assert fit.best_row["val_accuracy"] == pytest.approx(accuracy, abs=1e-6)
 
 
-# Augmentation
-
-
-def left_is_brighter(image):
-    return bool(image[:, :, :16].float().mean() > image[:, :, 16:].float().mean())
-
-
-@pytest.mark.parametrize(
-    ("flips", "outcomes"), [("none", {True}), ("horizontal", {True, False}), ("all", {True, False})]
-)
-def test_augmentation_flips_only_when_asked_and_keeps_size_and_type(flips, outcomes):
-    image = torch.zeros(3, 32, 32, dtype=torch.uint8)
-    image[:, :, :16] = 200
-    torch.manual_seed(0)
-    augmented = [augmentation(flips)(image) for _ in range(30)]
-    assert {left_is_brighter(picture) for picture in augmented} == outcomes
-    assert {(tuple(picture.shape), picture.dtype) for picture in augmented} == {((3, 32, 32), torch.uint8)}
-
-
 def test_a_loss_that_is_not_finite_stops_with_batch_and_rate():
     features = {split: np.full((40, 4), np.float32("inf")) for split in ("train", "val")}
     targets = {split: np.arange(40) % 2 for split in ("train", "val")}
@@ -403,7 +384,9 @@ def test_training_all_layers_that_ends_worse_keeps_the_head(digits):
 
 def test_pixels_travel_from_the_workers_as_bytes(digits):
     paths = sorted(digits.rglob("*.png"))[:2]
-    pixels, target, _ = Images(paths, np.zeros(2, int), Preprocessing(32, 32), augmentation("all"))[Draw(0, 5)]
+    pixels, target, _ = Images(
+        paths, np.zeros(2, int), Preprocessing(32, 32), augmentation(AugmentationOptions(flips="all"), 32)
+    )[Draw(0, 5)]
     assert (pixels.dtype, pixels.shape, target) == (torch.uint8, (32, 32, 3), 0)
 
 

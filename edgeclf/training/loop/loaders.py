@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
-from torchvision.transforms import v2
 
 from edgeclf_runtime.device.machine import cores
 from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ...data.pixels import load_pixels
+from ..augmentation import Augmentation
 from .objective import NO_TARGET, class_weights, labels_of
 
 # A worker prepares two batches, and one is in use.
@@ -92,7 +92,7 @@ class Images(TorchDataset[tuple[torch.Tensor, torch.Tensor, int]]):
     """Preprocessed images, as uint8 [height, width, 3], augmented if a transform is given."""
 
     def __init__(
-        self, paths: Sequence[Path], targets: np.ndarray, spec: Preprocessing, transform: v2.Transform | None = None
+        self, paths: Sequence[Path], targets: np.ndarray, spec: Preprocessing, transform: Augmentation | None = None
     ) -> None:
         self.paths, self.targets, self.spec, self.transform = paths, torch.from_numpy(targets), spec, transform
 
@@ -107,7 +107,7 @@ class Images(TorchDataset[tuple[torch.Tensor, torch.Tensor, int]]):
         return pixels, target, draw.image
 
 
-def augmented(pixels: torch.Tensor, transform: v2.Transform, seed: int) -> torch.Tensor:
+def augmented(pixels: torch.Tensor, transform: Augmentation, seed: int) -> torch.Tensor:
     """Return uint8 [height, width, 3] after a transform of [3, height, width], as the seed decides."""
     state = torch.get_rng_state()
     try:

@@ -129,7 +129,7 @@ def _loaders(
         "train": EpochSampler(len(train), options.seed, epoch, weights, own),
         "val": EpochSampler(len(pictures.targets["val"]), None, epoch, None, own),
     }
-    changes = {"train": augmentation(options.flips), "val": None}
+    changes = {"train": augmentation(options, spec.height), "val": None}
     return {
         split: image_loader(
             Images(pictures.paths[split], pictures.targets[split], spec, changes[split]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +27,22 @@ from .processes import share, shared
 from .trials import fitting_batch
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What came of a training."""
+
+    rows: list[Row]
+    """Of all epochs."""
+    best: Row
+    """That of the best epoch, whose weights the network has."""
+    features: dict[str, np.ndarray] | None = None
+    """The head's inputs of train and val, float32 [images, features], on disk, if the backbone stayed as it was."""
+
+
 def fit(
     network: ImageClassifier, dataset: Dataset, spec: Preprocessing, options: TrainOptions, unfinished: Unfinished
-) -> tuple[list[Row], Row]:
-    """Train in place; returns the rows of all epochs and that of the best one, whose weights the network has.
+) -> Trained:
+    """Train in place.
 
     unfinished: where to go on, and to leave checkpoints.
     """
@@ -39,25 +51,30 @@ def fit(
     if options.soft_targets is not None:
         targets["train"] = read_soft_targets(Path(options.soft_targets), dataset, parts["train"])
     pictures = Pictures({split: [one.path for one in part] for split, part in parts.items()}, targets, spec)
-    rows: list[Row] = []
-    if options.finetune != "head" and options.batch_size == "auto":
+    if options.finetune == "head":
+        return _fit_head(network, pictures, options, unfinished)
+    if options.batch_size == "auto":
         options = replace(options, batch_size=_batch_size(network, pictures, options, unfinished))
+    before: list[Row] = []
     # Random features shrink from layer to layer until batch norm has learned; a head trained on them would have huge
     # weights, from which training all layers does not recover.
-    if options.finetune == "head" or options.weights != "none":
-        rows, best, weights = shared(lambda: _fit_head(network, pictures, options, unfinished))
-        network.head.load_state_dict(weights)
-    if options.finetune != "head":
-        before = [{**best, "epoch": 0}] if rows else []
-        whole = fit_network(network, pictures, options, before, unfinished)
-        rows, best = whole.rows, whole.best_row
-        _show_wrong(whole, pictures)
-        if before and best is rows[0]:
-            say(
-                f"no epoch has a higher val accuracy than the head alone, {best['val_accuracy']:.4f}: the network with the "
-                "trained head is kept; try a smaller --learning-rate"
-            )
-    return rows, best
+    if options.weights != "none":
+        before = [{**_fit_head(network, pictures, _preparing(options), unfinished).best, "epoch": 0}]
+    found = fit_network(network, pictures, options, before, unfinished)
+    _show_wrong(found, pictures)
+    if before and found.best_row is found.rows[0]:
+        say(
+            f"no epoch has a higher val accuracy than the head alone, {before[0]['val_accuracy']:.4f}: the network with the "
+            "trained head is kept; try a smaller --learning-rate"
+        )
+    return Trained(found.rows, found.best_row)
+
+
+def _preparing(options: TrainOptions) -> TrainOptions:
+    """Return the options of a head that only prepares the training of other layers."""
+    return replace(
+        options, mixup=0.0, cutmix=0.0, ema=None, patience=None, views=0, find_rate=False, minutes=None, log=()
+    )
 
 
 def _batch_size(network: ImageClassifier, pictures: Pictures, options: TrainOptions, unfinished: Unfinished) -> int:
@@ -69,31 +86,32 @@ def _batch_size(network: ImageClassifier, pictures: Pictures, options: TrainOpti
     return shared(decide) * share()[1]
 
 
-def _fit_head(
-    network: ImageClassifier, pictures: Pictures, options: TrainOptions, unfinished: Unfinished
-) -> tuple[list[Row], Row, dict[str, torch.Tensor]]:
-    if options.finetune != "head":
-        # It only prepares the other layers' training.
-        options = replace(
-            options, mixup=0.0, cutmix=0.0, ema=None, patience=None, views=0, find_rate=False, minutes=None, log=()
-        )
-    changes = (augmentation(options.flips), options.views, options.seed) if options.views else None
-    features = {
-        split: cache_features(
-            network,
-            paths,
-            pictures.spec,
-            unfinished.file(f"features-{split}.npy"),
-            f"features of {split}",
-            device_of(options),
-            changes if split == "train" else None,
-            unfinished.deadline(options.minutes),
-        )
-        for split, paths in pictures.paths.items()
-    }
-    found = fit_head(network.head, features, pictures.targets, options, unfinished)
-    _show_wrong(found, pictures)
-    return found.rows, found.best_row, network.head.state_dict()
+def _fit_head(network: ImageClassifier, pictures: Pictures, options: TrainOptions, unfinished: Unfinished) -> Trained:
+    """Train the head in the first process, and give it to the others."""
+    features: dict[str, np.ndarray] = {}
+
+    def lead() -> tuple[list[Row], Row, dict[str, torch.Tensor]]:
+        changes = (augmentation(options, pictures.spec.height), options.views, options.seed) if options.views else None
+        for split, paths in pictures.paths.items():
+            features[split] = cache_features(
+                network,
+                paths,
+                pictures.spec,
+                unfinished.file(f"features-{split}.npy"),
+                f"features of {split}",
+                device_of(options),
+                changes if split == "train" else None,
+                unfinished.deadline(options.minutes),
+            )
+        found = fit_head(network.head, features, pictures.targets, options, unfinished)
+        _show_wrong(found, pictures)
+        return found.rows, found.best_row, network.head.state_dict()
+
+    rows, best, weights = shared(lead)
+    network.head.load_state_dict(weights)
+    # The features of the images themselves come before those of their views.
+    plain = {split: values[: len(pictures.paths[split])] for split, values in features.items()}
+    return Trained(rows, best, plain)
 
 
 def _show_wrong(found: Fit, pictures: Pictures) -> None:

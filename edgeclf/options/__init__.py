@@ -10,8 +10,9 @@ from .data import EVALUATED, SPLIT_METHODS, CheckOptions, SplitOptions
 from .declaration import MOVED, SEED, SKIP_UNREADABLE, merged, option
 from .deployment import PRECISIONS, BuildOptions, BundleOptions, MakeOptions, check_shares
 from .import_model import LAYOUTS, PIXEL_RANGES, ImportOptions
+from .optimization import LossOptions, MachineOptions, OptimizerOptions
 from .quantization import METHODS, RULES, CalibrateOptions, QuantizeOptions
-from .training import EPOCHS, FINETUNE, TrainOptions
+from .training import EPOCHS, FINETUNE, NO_EFFECT, RATE_DECAY, TrainOptions
 
 __all__ = [
     "EPOCHS",
@@ -22,10 +23,12 @@ __all__ = [
     "LAYOUTS",
     "METHODS",
     "MOVED",
+    "NO_EFFECT",
     "PIXEL_RANGES",
     "POLICIES",
     "PRECISIONS",
     "PRESETS",
+    "RATE_DECAY",
     "RULES",
     "SEED",
     "SKIP_UNREADABLE",
@@ -37,7 +40,10 @@ __all__ = [
     "CalibrateOptions",
     "CheckOptions",
     "ImportOptions",
+    "LossOptions",
+    "MachineOptions",
     "MakeOptions",
+    "OptimizerOptions",
     "QuantizeOptions",
     "SplitOptions",
     "Steps",

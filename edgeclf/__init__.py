@@ -38,10 +38,13 @@ if TYPE_CHECKING:
         OutputError,
         WeightsError,
     )
+    from .evaluation.audit.audit import audit
+    from .evaluation.audit.report import AuditReport
     from .evaluation.evaluate import Evaluation, evaluate
     from .evaluation.export import ExportReport, export
     from .evaluation.predict import Prediction, predict
     from .options import (
+        AuditOptions,
         BuildOptions,
         BundleOptions,
         CalibrateOptions,
@@ -57,6 +60,8 @@ if TYPE_CHECKING:
     from .training.train import TrainReport, train
 
 __all__ = [
+    "AuditOptions",
+    "AuditReport",
     "BackendError",
     "BuildOptions",
     "BuildReport",
@@ -95,6 +100,7 @@ __all__ = [
     "TrainReport",
     "WeightsError",
     "__version__",
+    "audit",
     "build",
     "bundle",
     "calibrate",
@@ -137,10 +143,13 @@ _NAMES = {
         "OutputError",
         "WeightsError",
     ),
+    "evaluation.audit.audit": ("audit",),
+    "evaluation.audit.report": ("AuditReport",),
     "evaluation.evaluate": ("Evaluation", "evaluate"),
     "evaluation.export": ("ExportReport", "export"),
     "evaluation.predict": ("Prediction", "predict"),
     "options": (
+        "AuditOptions",
         "BuildOptions",
         "BundleOptions",
         "CalibrateOptions",

@@ -406,7 +406,7 @@ def test_the_help_lists_the_values_of_an_option_and_others_are_wrong_usage(comma
 def test_every_option_with_a_list_of_values_is_a_choice():
     found = {(param.values[0], param.values[1]) for param in choices()}
     expected = {
-        ("check", "--resize"),
+        *(("audit", "--resize"), ("check", "--resize")),
         *(("train", option) for option in ("--finetune", "--resize", "--flips")),
         *(("make", option) for option in ("--finetune", "--resize", "--flips", "--method", "--target")),
         *(("quantize", option) for option in ("--flavor", "--target", "--method")),

@@ -105,3 +105,6 @@ HISTOGRAMS = record({"from": mapping(text(), text()), "names": list_of(list_of(t
 LOGITS = record(
     {"from": mapping(text(), text()), "images": list_of(SHA256, 1), "models": list_of(SHA256, 1, unique=True)}
 )
+
+FEATURES = record({"images": list_of(SHA256, 1, unique=True)})
+"""Of a file of features, in the user's cache."""

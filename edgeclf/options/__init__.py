@@ -4,6 +4,7 @@ A field made by :func:`option` is also an option on the command line; the other 
 Python only.  An invalid value raises OptionError.
 """
 
+from .audit import AuditOptions
 from .augmentation import FLIPS, AugmentationOptions
 from .channels import IMAGENET, Three, channel_values
 from .data import EVALUATED, SPLIT_METHODS, CheckOptions, SplitOptions
@@ -28,6 +29,7 @@ __all__ = [
     "SEED",
     "SKIP_UNREADABLE",
     "SPLIT_METHODS",
+    "AuditOptions",
     "AugmentationOptions",
     "BuildOptions",
     "BundleOptions",

@@ -29,7 +29,8 @@ from edgeclf_runtime.files.outputs import claim_output, new_folder
 from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ..data.checks.integrity import CheckReport, check_for_training
-from ..data.datasets import Dataset, load_dataset
+from ..data.datasets import Dataset
+from ..data.exclusion import load_training_data
 from ..data.schemas import RUN_FORMAT, RUN_FORMAT_VERSION
 from ..display.progress import say
 from ..display.report import Report
@@ -101,7 +102,7 @@ def train(
     options = merged(TrainOptions, options, keywords)
     claim_output(output, overwrite, RUN_FILE)
     dataset, report = check_for_training(
-        load_dataset(data, options.split), options.skip_unreadable, options.image_size, options.resize, checked
+        load_training_data(data, options), options.skip_unreadable, options.image_size, options.resize, checked
     )
     found = [str(finding) for finding in report.findings]
     for line in found if checked is None else ():

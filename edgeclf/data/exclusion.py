@@ -95,9 +95,10 @@ def without_excluded(dataset: Dataset, file: str | Path | None) -> Dataset:
             unknown.append(path)
         else:
             found.add(match)
-    if len(found) == len(known):
+    if known and len(found) == len(known):
         raise DataError(f"{file} lists every image of {dataset.name}: remove lines from it")
-    findings = [warning(_KIND, f"{counted(len(found), 'image')} left out, listed in {Path(file).name}", sorted(found))]
+    message = f"{counted(len(found), 'image')} left out, listed in {Path(file).name}"
+    findings = [warning(_KIND, message, sorted(found))] if found else []
     if unknown:
         message = (
             f"{counted(len(unknown), 'path')} in {file} not among the images of {dataset.name}, first {unknown[0]}"

@@ -159,7 +159,7 @@ def _find(dataset: Dataset, images: _Images, options: AuditOptions) -> _Findings
     similar = similar_images(images.digests, [one.thumbnail for one in images.facts])
     keys = ["" if dataset.stratified else sample.group for sample in images.samples]
     groups = joined(len(keys), similar, keys)
-    folds = folds_of(groups, targets.tolist(), images.digests, options.folds, options.seed)
+    folds = folds_of(groups, targets.tolist(), images.known.tolist(), images.digests, options.folds, options.seed)
     values = reduced(np.stack([one.features for one in images.facts]), np.flatnonzero(images.known))
     probabilities, judged = out_of_sample(values, targets, folds, images.known, len(dataset.labels))
     return _Findings(

@@ -146,7 +146,8 @@ class FeatureStore:
         if self._all is None or self._own is None or not facts:
             return
         try:
-            self._own.mkdir(parents=True, exist_ok=True)
+            self._all.mkdir(mode=0o700, parents=True, exist_ok=True)  # it has small copies of the images
+            self._own.mkdir(exist_ok=True)
             name = sha256_bytes("".join(facts).encode())[:32]
             with new_file(self._own / f"{name}.npz", overwrite=True, elsewhere=OTHER_CACHE) as work:
                 write_npz(work, {"images": list(facts)}, _packed(list(facts.values())))

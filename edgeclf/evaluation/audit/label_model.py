@@ -23,18 +23,19 @@ _PENALTIES = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 _STEPS = 60
 
 
-def folds_of(groups: Sequence[int], labels: Sequence[int], digests: Sequence[str], folds: int, seed: int) -> np.ndarray:
+def folds_of(
+    groups: Sequence[int], labels: Sequence[int], known: Sequence[bool], digests: Sequence[str], folds: int, seed: int
+) -> np.ndarray:
     """Return each image's fold, int [images]: a group's images share one, and each label is spread over all.
 
-    digests: hash of each file, which decides the order.
+    known: whose labels may decide something.  digests: hash of each file, which decides the order.
     """
-    first: dict[int, int] = {}
-    for index in sorted(range(len(groups)), key=lambda index: digests[index]):
-        first.setdefault(groups[index], index)
-    order = sorted(
-        first, key=lambda group: (labels[first[group]], sha256_bytes(f"{seed} {digests[first[group]]}".encode()))
-    )
-    fold_of = {group: number % folds for number, group in enumerate(order)}
+    first: dict[int, tuple[bool, int, str]] = {}
+    for group, label, is_known, digest in zip(groups, labels, known, digests, strict=True):
+        # A group without a known label comes last, so that it changes nothing for the others.
+        key = (not is_known, label if is_known else 0, sha256_bytes(f"{seed} {digest}".encode()))
+        first[group] = min(key, first.get(group, key))
+    fold_of = {group: number % folds for number, group in enumerate(sorted(first, key=lambda group: first[group]))}
     return np.array([fold_of[group] for group in groups])
 
 

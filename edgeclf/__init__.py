@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .evaluation.predict import Prediction, predict
     from .options import (
         AuditOptions,
+        AugmentOptions,
         BuildOptions,
         BundleOptions,
         CalibrateOptions,
@@ -56,12 +57,15 @@ if TYPE_CHECKING:
     )
     from .quantization.quantize import quantize
     from .quantization.report import QuantizeReport
+    from .training.augmentation.sheet import AugmentReport, augment
     from .training.runs import Run, read_run
     from .training.train import TrainReport, train
 
 __all__ = [
     "AuditOptions",
     "AuditReport",
+    "AugmentOptions",
+    "AugmentReport",
     "BackendError",
     "BuildOptions",
     "BuildReport",
@@ -101,6 +105,7 @@ __all__ = [
     "WeightsError",
     "__version__",
     "audit",
+    "augment",
     "build",
     "bundle",
     "calibrate",
@@ -150,6 +155,7 @@ _NAMES = {
     "evaluation.predict": ("Prediction", "predict"),
     "options": (
         "AuditOptions",
+        "AugmentOptions",
         "BuildOptions",
         "BundleOptions",
         "CalibrateOptions",
@@ -162,6 +168,7 @@ _NAMES = {
     "display.progress": ("show_progress",),
     "quantization.quantize": ("quantize",),
     "quantization.report": ("QuantizeReport",),
+    "training.augmentation.sheet": ("AugmentReport", "augment"),
     "training.runs": ("Run", "read_run"),
     "training.train": ("TrainReport", "train"),
 }

@@ -74,7 +74,7 @@ def read_exclusions(file: str | Path) -> list[str]:
 
 def load_training_data(data: str | Path | Dataset, options: TrainOptions) -> Dataset:
     """Read the data set to train on, without the images that ``options.exclude`` lists."""
-    return without_excluded(load_dataset(data, options.split), options.exclude)
+    return without_excluded(load_dataset(data, options.split, options.download), options.exclude)
 
 
 def without_excluded(dataset: Dataset, file: str | Path | None) -> Dataset:

@@ -5,7 +5,7 @@ Python only.  An invalid value raises OptionError.
 """
 
 from .audit import AuditOptions
-from .augmentation import FLIPS, AugmentationOptions
+from .augmentation import FLIPS, POLICIES, PRESETS, AugmentationOptions, AugmentOptions, Steps, augmentation_steps
 from .channels import IMAGENET, Three, channel_values
 from .data import EVALUATED, SPLIT_METHODS, CheckOptions, SplitOptions
 from .declaration import MOVED, SEED, SKIP_UNREADABLE, merged, option
@@ -24,12 +24,15 @@ __all__ = [
     "METHODS",
     "MOVED",
     "PIXEL_RANGES",
+    "POLICIES",
     "PRECISIONS",
+    "PRESETS",
     "RULES",
     "SEED",
     "SKIP_UNREADABLE",
     "SPLIT_METHODS",
     "AuditOptions",
+    "AugmentOptions",
     "AugmentationOptions",
     "BuildOptions",
     "BundleOptions",
@@ -39,8 +42,10 @@ __all__ = [
     "MakeOptions",
     "QuantizeOptions",
     "SplitOptions",
+    "Steps",
     "Three",
     "TrainOptions",
+    "augmentation_steps",
     "channel_values",
     "check_shares",
     "merged",

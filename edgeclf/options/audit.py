@@ -28,7 +28,10 @@ class AuditOptions:
         "imagenet (from an installed package or the Hugging Face cache), or a file with a state dict.",
         path=True,
     )
-    download: bool = option(False, "Download ImageNet weights that are not on this machine from the Hugging Face hub.")
+    download: bool = option(
+        False,
+        "Download what is not on this machine: ImageNet weights, from the Hugging Face hub, and a named data set.",
+    )
     image_size: int | None = option(
         None, "Side of the model's square input, in pixels.", shown="the size of the backbone"
     )

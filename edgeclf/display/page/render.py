@@ -1,4 +1,8 @@
-"""Renders a page from its template and plain values; all text is escaped."""
+"""Renders a page from its template and plain values.
+
+Every value is text, whatever it contains: names of labels, files and layers are the user's.  A page is one file: its style and
+pictures are in it, and its content security policy lets a browser run and load nothing else.
+"""
 
 from __future__ import annotations
 
@@ -28,5 +32,12 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: drawable(value) if type(value) is str else value,
+        finalize=_shown,
     )
+
+
+def _shown(value: Any) -> Any:
+    """Return what a template shows of a value: no control codes, nothing for None; what is HTML already stays."""
+    if value is None:
+        return ""
+    return drawable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value

@@ -86,13 +86,13 @@ def _source(data: str | Path | Dataset, options: AuditOptions) -> _Source:
 
     notes: tuple[str, ...] = ()
     if options.model is None:
-        dataset = load_dataset(data, options.split)
+        dataset = load_dataset(data, options.split, options.download)
         network = create(options.backbone, 2, options.weights)
         chosen = TrainOptions(backbone=options.backbone, image_size=options.image_size, resize=options.resize)
         spec, name = preprocessing_of(network, chosen), options.backbone
     else:
         run = read_run(options.model)
-        dataset = run.recall(load_dataset(data, run.split_options))
+        dataset = run.recall(load_dataset(data, run.split_options, options.download))
         network, spec, name = run.network(), run.preprocessing, options.model
         notes = _about_fitted(run.facts["options"].get("finetune"), name)
     if len(dataset.labels) < 2:

@@ -44,7 +44,7 @@ def make_page(report: AuditReport, root: Path) -> str:
         outliers=_shown(outliers, pictures),
         conflicts=[_group(group, pictures) for group in report.conflicts[:_GROUPS]],
         duplicates=[_group(group, pictures) for group in report.duplicates[:_GROUPS]],
-        confused=report.confused[:_PAIRS],
+        confused=[(pair.label, pair.taken_for, pair.images, f"{pair.share:.1%}") for pair in report.confused[:_PAIRS]],
         unreadable=report.unreadable[:_FILES],
         neighbors=NEIGHBORS,
     )

@@ -160,13 +160,14 @@ def _find(dataset: Dataset, images: _Images, options: AuditOptions) -> _Findings
     keys = ["" if dataset.stratified else sample.group for sample in images.samples]
     groups = joined(len(keys), similar, keys)
     folds = folds_of(groups, targets.tolist(), images.known.tolist(), images.digests, options.folds, options.seed)
-    values = reduced(np.stack([one.features for one in images.facts]), np.flatnonzero(images.known))
+    features = np.stack([one.features for one in images.facts])
+    values = reduced(features, np.flatnonzero(images.known))
     probabilities, judged = out_of_sample(values, targets, folds, images.known, len(dataset.labels))
     return _Findings(
         judge(probabilities, targets, images.known, judged),
         probabilities,
         judged,
-        distances(values, np.array(groups), images.known),
+        distances(features, np.array(groups), images.known),
         similar,
     )
 

@@ -416,7 +416,7 @@ TRAINING = (
 def test_every_option_with_a_list_of_values_is_a_choice():
     found = {(param.values[0], param.values[1]) for param in choices()}
     expected = {
-        ("check", "--resize"),
+        *(("audit", "--resize"), ("check", "--resize")),
         *(("augment", option) for option in ("--resize", *AUGMENTATION)),
         *((command, option) for command in ("train", "make") for option in TRAINING),
         *(("make", option) for option in ("--method", "--target")),

@@ -124,3 +124,5 @@ TRAINING = record(
     optional=("decisions",),
 )
 """Of a training that is not finished."""
+FEATURES = record({"images": list_of(SHA256, 1, unique=True)})
+"""Of a file of features, in the user's cache."""

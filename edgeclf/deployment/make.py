@@ -24,7 +24,8 @@ from edgeclf_runtime.files.read import read_json, sha256_bytes, sha256_file
 from edgeclf_runtime.files.schema import any_json, mapping, record, text
 
 from ..data.checks.integrity import check
-from ..data.datasets import Dataset, load_dataset
+from ..data.datasets import Dataset
+from ..data.exclusion import load_training_data
 from ..data.findings import left_out_lines
 from ..data.pixels import without_unreadable
 from ..data.schemas import MAX_JSON_BYTES
@@ -146,7 +147,7 @@ class Steps:
 
 
 def _train(steps: Steps, data: str | Path | Dataset, path: Path, options: TrainOptions, overwrite: bool) -> Run:
-    dataset = load_dataset(data, options.split, options.download)
+    dataset = load_training_data(data, options)
     finished = (path / RUN_FILE).is_file()
     changes = _changes(read_run(path), dataset, options) if finished else []
     if changes and not overwrite:

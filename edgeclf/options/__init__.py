@@ -4,6 +4,7 @@ A field made by :func:`option` is also an option on the command line; the other 
 Python only.  An invalid value raises OptionError.
 """
 
+from .audit import AuditOptions
 from .augmentation import FLIPS, POLICIES, PRESETS, AugmentationOptions, AugmentOptions, Steps, augmentation_steps
 from .channels import IMAGENET, Three, channel_values
 from .data import EVALUATED, SPLIT_METHODS, CheckOptions, SplitOptions
@@ -33,6 +34,7 @@ __all__ = [
     "SEED",
     "SKIP_UNREADABLE",
     "SPLIT_METHODS",
+    "AuditOptions",
     "AugmentOptions",
     "AugmentationOptions",
     "BuildOptions",

@@ -88,6 +88,13 @@ class TrainOptions(MachineOptions, AugmentationOptions, LossOptions, OptimizerOp
     group_by: str | None = option(None, GROUP_BY, metavar="FOLDERS|REGEX", shown="each image by itself")
     group_similar: bool = option(False, GROUP_SIMILAR)
     skip_unreadable: bool = option(False, SKIP_UNREADABLE)
+    exclude: str | None = option(
+        None,
+        "Leave out the images that a CSV file lists in its column path, such as audit's exclude.csv, or a text file by line.",
+        metavar="FILE",
+        path=True,
+        shown="none",
+    )
 
     def __post_init__(self) -> None:
         for kind in (MachineOptions, AugmentationOptions, LossOptions, OptimizerOptions):

@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from .evaluation.evaluate import Evaluation, evaluate
     from .evaluation.export import ExportReport, export
     from .evaluation.predict import Prediction, predict
+    from .evaluation.robustness.report import RobustnessReport
+    from .evaluation.robustness.robustness import robustness
+    from .evaluation.two_models.compare import compare
+    from .evaluation.two_models.report import CompareReport
     from .options import (
         BuildOptions,
         BundleOptions,
@@ -48,6 +52,7 @@ if TYPE_CHECKING:
         ImportOptions,
         MakeOptions,
         QuantizeOptions,
+        RobustnessOptions,
         SplitOptions,
         TrainOptions,
     )
@@ -68,6 +73,7 @@ __all__ = [
     "CalibrationSet",
     "CameraError",
     "CheckReport",
+    "CompareReport",
     "DataError",
     "Dataset",
     "DemoReport",
@@ -88,6 +94,8 @@ __all__ = [
     "Prediction",
     "QuantizeOptions",
     "QuantizeReport",
+    "RobustnessOptions",
+    "RobustnessReport",
     "Run",
     "Sample",
     "SplitOptions",
@@ -99,6 +107,7 @@ __all__ = [
     "bundle",
     "calibrate",
     "check",
+    "compare",
     "demo",
     "evaluate",
     "export",
@@ -108,6 +117,7 @@ __all__ = [
     "predict",
     "quantize",
     "read_run",
+    "robustness",
     "show_progress",
     "train",
 ]
@@ -140,6 +150,10 @@ _NAMES = {
     "evaluation.evaluate": ("Evaluation", "evaluate"),
     "evaluation.export": ("ExportReport", "export"),
     "evaluation.predict": ("Prediction", "predict"),
+    "evaluation.robustness.report": ("RobustnessReport",),
+    "evaluation.robustness.robustness": ("robustness",),
+    "evaluation.two_models.compare": ("compare",),
+    "evaluation.two_models.report": ("CompareReport",),
     "options": (
         "BuildOptions",
         "BundleOptions",
@@ -147,6 +161,7 @@ _NAMES = {
         "ImportOptions",
         "MakeOptions",
         "QuantizeOptions",
+        "RobustnessOptions",
         "SplitOptions",
         "TrainOptions",
     ),

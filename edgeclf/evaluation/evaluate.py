@@ -19,9 +19,9 @@ from ..display.report import Report, paragraph, shaded_table, table
 from ..graph.inference import infer
 from .evaluation_set import EvaluationSet
 from .evaluation_text import MOST_LABELS, evaluation_text, figures, label_rows, most_confused, summary
+from .export import open_exported
 from .image_selection import check_split, select_images
 from .metrics import Metrics, group_accuracies, measure_metrics
-from .open_model import open_model
 from .prediction_file import prediction_file
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ def evaluate(
 ) -> Evaluation:
     """Classify every image of a split and compare the result with its label.
 
-    model: a run, an ONNX file or a bundle; ``name`` selects one of its models.  A run's default is its exported file, and
-    torch if it has none.  data: as for training, divided as it was then.  split: train, val, test, or all.  Images that a run
+    model: a run, an ONNX file or a bundle; ``name`` selects one of its models.  A run's default is its exported file; if it
+    has none, it is exported to a temporary one.  "torch" is the run's network itself.  data: as for training, divided as it was then.  split: train, val, test, or all.  Images that a run
     was trained on are recognized by their content, and count only in train.  predictions: a CSV file to write, with path,
     label, predicted label and confidence of each image.  skip_unreadable: leave out images that cannot be decoded.
     Raises ModelError, DataError, ImageError for an image that cannot be decoded, and OutputError for a file of predictions
@@ -113,7 +113,7 @@ def evaluate(
     check_split(split)
     if predictions is not None:
         claim_output(predictions, overwrite)
-    with open_model(model, name, at_once=cores()) as opened:
+    with open_exported(model, name, at_once=cores()) as opened:
         chosen = select_images(opened, model, data, split, skip_unreadable)
         images = EvaluationSet(chosen.samples, opened.classifier.labels, opened.classifier.preprocessing, chosen.data)
         logits = infer(opened.classifier.runner, images.batches(f"evaluating {opened.name}"), cores())

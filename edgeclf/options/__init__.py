@@ -11,9 +11,11 @@ from .declaration import MOVED, SEED, SKIP_UNREADABLE, merged, option
 from .deployment import PRECISIONS, BuildOptions, BundleOptions, MakeOptions, check_shares
 from .import_model import LAYOUTS, PIXEL_RANGES, ImportOptions
 from .quantization import METHODS, RULES, CalibrateOptions, QuantizeOptions
+from .robustness import CORRUPTIONS, RobustnessOptions
 from .training import EPOCHS, FINETUNE, TrainOptions
 
 __all__ = [
+    "CORRUPTIONS",
     "EPOCHS",
     "EVALUATED",
     "FINETUNE",
@@ -36,6 +38,7 @@ __all__ = [
     "ImportOptions",
     "MakeOptions",
     "QuantizeOptions",
+    "RobustnessOptions",
     "SplitOptions",
     "Three",
     "TrainOptions",

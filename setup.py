@@ -21,7 +21,10 @@ setup(
     long_description_content_type="text/markdown",
     packages=[*find_packages(include=["edgeclf", "edgeclf.*"]), *find_packages("deploy")],
     package_dir={"edgeclf_runtime": "deploy/edgeclf_runtime"},
-    package_data={"edgeclf": ["py.typed"], "edgeclf_runtime": ["py.typed", "sinks/live/live.html"]},
+    package_data={
+        "edgeclf": ["py.typed", "display/page/templates/*"],
+        "edgeclf_runtime": ["py.typed", "sinks/live/live.html"],
+    },
     install_requires=[
         # The CPU build of torch 2.13.0 breaks every torchvision.
         "torch>=2.5,!=2.13.0",
@@ -40,6 +43,7 @@ setup(
         "typer>=0.15",
         "rich>=13",
         "matplotlib>=3.8",
+        "jinja2>=3.1",
     ],
     extras_require={
         "demo": DEMO,

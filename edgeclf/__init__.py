@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .evaluation.two_models.compare import compare
     from .evaluation.two_models.report import CompareReport
     from .options import (
+        AugmentOptions,
         BuildOptions,
         BundleOptions,
         CalibrateOptions,
@@ -58,10 +59,13 @@ if TYPE_CHECKING:
     )
     from .quantization.quantize import quantize
     from .quantization.report import QuantizeReport
+    from .training.augmentation.sheet import AugmentReport, augment
     from .training.runs import Run, read_run
     from .training.train import TrainReport, train
 
 __all__ = [
+    "AugmentOptions",
+    "AugmentReport",
     "BackendError",
     "BuildOptions",
     "BuildReport",
@@ -103,6 +107,7 @@ __all__ = [
     "TrainReport",
     "WeightsError",
     "__version__",
+    "augment",
     "build",
     "bundle",
     "calibrate",
@@ -155,6 +160,7 @@ _NAMES = {
     "evaluation.two_models.compare": ("compare",),
     "evaluation.two_models.report": ("CompareReport",),
     "options": (
+        "AugmentOptions",
         "BuildOptions",
         "BundleOptions",
         "CalibrateOptions",
@@ -168,6 +174,7 @@ _NAMES = {
     "display.progress": ("show_progress",),
     "quantization.quantize": ("quantize",),
     "quantization.report": ("QuantizeReport",),
+    "training.augmentation.sheet": ("AugmentReport", "augment"),
     "training.runs": ("Run", "read_run"),
     "training.train": ("TrainReport", "train"),
 }

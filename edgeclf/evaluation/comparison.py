@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeclf_runtime.classify.golden import divergence
 
-from .metrics import NORMAL_95
+from ..training.results.metrics import NORMAL_95
 
 
 @dataclass(frozen=True)

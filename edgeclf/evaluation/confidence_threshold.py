@@ -13,7 +13,7 @@ from edgeclf_runtime.classify.decision import softmax
 
 from ..errors import OptionError
 from ..options import check_shares
-from .metrics import expected_calibration_error
+from ..training.results.metrics import expected_calibration_error
 
 _TEMPERATURES = (0.05, 20.0)
 FEW_IMAGES = 100

@@ -11,18 +11,20 @@ import numpy as np
 
 from edgeclf_runtime.classify.decision import softmax
 from edgeclf_runtime.device.machine import cores
-from edgeclf_runtime.files.outputs import claim_output
+from edgeclf_runtime.files.outputs import claim_output, new_folder
 
 from ..data.datasets import Dataset
 from ..data.findings import left_out_lines
+from ..display.prediction_file import prediction_file
 from ..display.report import Report, paragraph, shaded_table, table
 from ..graph.inference import infer
+from ..training.results.folder import REPORT_FILE, write_results
+from ..training.results.metrics import Metrics, group_accuracies, measure_metrics
 from .evaluation_set import EvaluationSet
 from .evaluation_text import MOST_LABELS, evaluation_text, figures, label_rows, most_confused, summary
 from .export import open_exported
 from .image_selection import check_split, select_images
-from .metrics import Metrics, group_accuracies, measure_metrics
-from .prediction_file import prediction_file
+from .result_subject import subject_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -100,19 +102,24 @@ def evaluate(
     predictions: str | Path | None = None,
     overwrite: bool = False,
     skip_unreadable: bool = False,
+    report: str | Path | None = None,
 ) -> Evaluation:
     """Classify every image of a split and compare the result with its label.
 
     model: a run, an ONNX file or a bundle; ``name`` selects one of its models.  A run's default is its exported file; if it
-    has none, it is exported to a temporary one.  "torch" is the run's network itself.  data: as for training, divided as it was then.  split: train, val, test, or all.  Images that a run
-    was trained on are recognized by their content, and count only in train.  predictions: a CSV file to write, with path,
-    label, predicted label and confidence of each image.  skip_unreadable: leave out images that cannot be decoded.
+    has none, it is exported to a temporary one; "torch" is the run's network itself.  data: as for training, divided as it was
+    then.  split: train, val, test, or all.  Images that a run was trained on are recognized by their content, and count only
+    in train.  predictions: a CSV file to write, with path, label, predicted label and confidence of each image.
+    skip_unreadable: leave out images that cannot be decoded.  report: a folder to make, with report.html for people,
+    report.json, and predictions.csv.
     Raises ModelError, DataError, ImageError for an image that cannot be decoded, and OutputError for a file of predictions
     that exists, if ``overwrite`` is not given.
     """
     check_split(split)
     if predictions is not None:
         claim_output(predictions, overwrite)
+    if report is not None:
+        claim_output(report, overwrite, REPORT_FILE)
     with open_exported(model, name, at_once=cores()) as opened:
         chosen = select_images(opened, model, data, split, skip_unreadable)
         images = EvaluationSet(chosen.samples, opened.classifier.labels, opened.classifier.preprocessing, chosen.data)
@@ -124,6 +131,9 @@ def evaluate(
         unreadable=chosen.unreadable,
     )
     _write_predictions(found, temperature, predictions, overwrite)
+    if report is not None:
+        with new_folder(report, overwrite, REPORT_FILE) as folder:
+            write_results(Path(folder), subject_of(found, opened, model, chosen))
     return found
 
 

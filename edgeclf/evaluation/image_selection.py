@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data.datasets import SPLITS, Dataset, Sample, load_dataset
-from ..data.findings import count_files
+from ..data.findings import Finding, count_files
 from ..data.pixels import without_unreadable
 from ..display.progress import say
 from ..errors import DataError, OptionError
@@ -21,11 +21,15 @@ class Selection:
 
     data: str
     """The data's name."""
+    root: Path
+    """The folder of the images."""
     samples: tuple[Sample, ...]
     trained_on: int
     """Images that were left out because the model was trained on them."""
     unreadable: int
     """Images that were left out because they cannot be decoded."""
+    findings: tuple[Finding, ...]
+    """What was noticed about the data."""
 
 
 def check_split(split: str) -> None:
@@ -51,7 +55,14 @@ def select_images(
     if skip_unreadable:
         dataset = without_unreadable(dataset, SPLITS if split == "all" else (split,))
     samples = dataset.samples if split == "all" else tuple(dataset.split(split))
-    return Selection(dataset.name, samples, trained_on, count_files(dataset.findings, "unreadable"))
+    return Selection(
+        dataset.name,
+        dataset.root,
+        samples,
+        trained_on,
+        count_files(dataset.findings, "unreadable"),
+        dataset.findings,
+    )
 
 
 def _without_trained(opened: OpenModel, dataset: Dataset, split: str) -> tuple[Dataset, int]:

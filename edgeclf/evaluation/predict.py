@@ -18,10 +18,10 @@ from edgeclf_runtime.results import Result
 from edgeclf_runtime.text.terminal import printable
 
 from ..data.conversion.pillow import is_pillow, pillow_pixels
+from ..display.prediction_file import prediction_file
 from ..display.report import Report, listed, page, table
 from ..errors import OptionError
 from .open_model import open_model
-from .prediction_file import prediction_file
 
 
 @dataclass(frozen=True)

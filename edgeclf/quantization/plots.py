@@ -1,15 +1,14 @@
-"""Pictures of the quantization report, as SVG."""
+"""Charts of the quantization page, and the figure of the report's plot()."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..display.report import drawable, new_figure
+from ..display.page.charts import Area, Chart, Dot, Rule, row_axes, row_height, shortened, span, xy_axes
+from ..display.report import new_figure
 from ..evaluation.comparison import Comparison
 from .histograms import Histogram
 from .ranges import METHODS
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
 
     from .report import QuantizeReport
 
-_PAGE_WIDTH = 11.0
-
+_BARS = 120
 _NAME_LENGTH = 56
 
 
@@ -56,63 +54,85 @@ def draw_files(report: QuantizeReport) -> Figure:
     return figure
 
 
-def draw_drops(files: Mapping[str, Comparison], labels: Sequence[str], max_drop: float) -> str:
-    """Draw each file's drop of accuracy with its interval, and of recall for the labels named; returns SVG."""
-    figure, (whole, by_label) = new_figure(2, _PAGE_WIDTH / 2, height=1.4 + 0.28 * max(len(files), len(labels)))
-    for number, (name, file) in enumerate(files.items()):
-        low, high = file.drop_interval
-        whole.errorbar(file.drop, number, xerr=[[file.drop - low], [high - file.drop]], fmt="o", capsize=4)
-        # Beside each other, so that equal ones do not hide each other.
-        places = np.arange(len(labels)) + 0.6 * ((number + 0.5) / len(files) - 0.5)
-        by_label.plot([file.drop_by_label[label] for label in labels], places, "o", markersize=5, label=name)
-    whole.axvline(max_drop, color="black", linestyle="--", label=f"accepted: {max_drop:g}")
-    whole.set_yticks(range(len(files)), list(files))
-    whole.set(xlabel="drop of accuracy, 95 % interval", ylim=(len(files) - 0.5, -0.5))
-    by_label.set_yticks(range(len(labels)), [_shorten(label, 24) for label in labels], parse_math=False)
-    by_label.set(xlabel="drop of recall, by label", ylim=(len(labels) - 0.5, -0.5))
-    for axis in (whole, by_label):
-        axis.axvline(0, color="0.7", linewidth=0.8, zorder=0)
-        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4, fontsize="small", frameon=False)
-    return _svg(figure)
+def drop_chart(files: Mapping[str, Comparison], max_drop: float) -> Chart:
+    """Return each file's accuracy drop with its interval."""
+    low, high = span([end for file in files.values() for end in file.drop_interval], 0.0, max_drop)
+    x, y = row_axes((low, high), list(files), "accuracy drop, 95% interval")
+    dots = tuple(
+        Dot(file.drop, number, number, across=file.drop_interval, title=f"{name}: {file.drop:+.4f}")
+        for number, (name, file) in enumerate(files.items())
+    )
+    return Chart(
+        "Accuracy drop",
+        x,
+        y,
+        ((None, f"accepted: {max_drop:g}"),),
+        dots=dots,
+        rules=(Rule(x=0.0), Rule(x=max_drop, dashed=True, width=1.5)),
+        height=row_height(list(files)),
+    )
 
 
-def draw_histograms(histograms: Mapping[str, Histogram], titles: Sequence[str]) -> str:
-    """Draw how each layer's values are distributed, and the range that each method gives them; returns SVG."""
-    from matplotlib.figure import Figure
-
-    rows = -(-len(histograms) // 2)
-    figure = Figure(figsize=(_PAGE_WIDTH, 0.5 + 2.3 * rows), layout="constrained")
-    axes = figure.subplots(rows, 2, squeeze=False).flat
-    for axis, (name, histogram), title in zip(axes, histograms.items(), titles, strict=False):
-        seen = histogram.counts > 0
-        values, counts = histogram.centers[seen], histogram.counts[seen]
-        axis.hist(values, 150, weights=counts, log=True, histtype="stepfilled", color="0.75")
-        for number, (method, find) in enumerate(METHODS.items()):
-            # Each line is thinner than the one before it, so that equal ones are all seen.
-            style = {"color": f"C{number}", "linewidth": 5.2 - 1.4 * number}
-            low, high = find(histogram)
-            axis.axvline(low, label=method, **style)
-            axis.axvline(high, **style)
-        axis.set_title(f"{_shorten(name, _NAME_LENGTH)}\n{title}", fontsize="small", parse_math=False)
-        axis.tick_params(labelsize="small")
-    for axis in list(axes):
-        axis.remove()
-    handles, names = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False)
-    return _svg(figure)
-
-
-def _shorten(name: str, length: int) -> str:
-    """Return a name that fits, its middle left out."""
-    return drawable(name if len(name) <= length else f"{name[: length // 2 - 1]}…{name[-(length // 2) :]}")
+def recall_chart(files: Mapping[str, Comparison], labels: Sequence[str]) -> Chart:
+    """Return each file's recall drop by label."""
+    drops = [file.drop_by_label[label] for file in files.values() for label in labels]
+    x, y = row_axes(span(drops, 0.0), labels, "recall drop, by label")
+    # Beside each other, so that equal ones do not hide each other.
+    dots = tuple(
+        Dot(
+            file.drop_by_label[label],
+            row + 0.6 * ((number + 0.5) / len(files) - 0.5),
+            number,
+            title=f"{name}, {label}: {file.drop_by_label[label]:+.4f}",
+        )
+        for number, (name, file) in enumerate(files.items())
+        for row, label in enumerate(labels)
+    )
+    return Chart(
+        "Recall drop",
+        x,
+        y,
+        tuple(enumerate(files)),
+        dots=dots,
+        rules=(Rule(x=0.0),),
+        height=row_height(labels),
+    )
 
 
-def _svg(figure: Figure) -> str:
-    import matplotlib
+def histogram_charts(
+    histograms: Mapping[str, Histogram], notes: Sequence[str], ranges: Mapping[str, Sequence[tuple[float, float]]]
+) -> list[Chart]:
+    """Return how each layer's values are distributed, and the range that each method gives them."""
+    return [
+        _histogram(name, histogram, note, ranges[name])
+        for (name, histogram), note in zip(histograms.items(), notes, strict=True)
+    ]
 
-    text = StringIO()
-    # Letters as letters: a browser has more of them than matplotlib's font, which need not warn of those that it lacks.
-    with matplotlib.rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()
+
+def _histogram(name: str, histogram: Histogram, note: str, ranges: Sequence[tuple[float, float]]) -> Chart:
+    seen = histogram.counts > 0
+    values, counts = histogram.centers[seen], histogram.counts[seen]
+    heights, edges = np.histogram(values, _BARS, weights=counts)
+    # Logarithmic: rare values at the ends are what the methods disagree about.
+    tall = np.log10(np.maximum(heights, 0) + 1)
+    ends = [end for pair in ranges for end in pair]
+    x, y = xy_axes(
+        span(ends, float(edges[0]), float(edges[-1]), margin=0.02), (0.0, float(tall.max()) * 1.05), ("value", "")
+    )
+    points = [(float(edges[0]), 0.0)]
+    for left, right, height in zip(edges[:-1], edges[1:], tall, strict=True):
+        points += [(float(left), float(height)), (float(right), float(height))]
+    points.append((float(edges[-1]), 0.0))
+    # Each line is thinner than the one before it, so that equal ones are all seen.
+    rules = tuple(
+        Rule(x=end, series=number, width=5.2 - 1.4 * number) for number, pair in enumerate(ranges) for end in pair
+    )
+    return Chart(
+        shortened(name, _NAME_LENGTH),
+        x,
+        y,
+        tuple(enumerate(METHODS)),
+        areas=(Area(points, None),),
+        rules=rules,
+        note=note,
+    )

@@ -4,11 +4,12 @@ run.json              labels, preprocessing, options, data, metrics and versions
 split.csv             every image with its label, split and sha256
 metrics.csv           one line per epoch
 model.safetensors     the trained weights
+report.html           results on the validation images, for people; with report.json and predictions.csv
 model.fp32.onnx       added by export
 model.int8-*.onnx     added by quantize, with quantization.json and, for people, quantization.html
 
-An imported run has model.fp32.onnx from the beginning, neither model.safetensors nor metrics.csv, and split.csv only if it
-was imported with data.
+An imported run has model.fp32.onnx from the beginning, neither model.safetensors, metrics.csv nor a report, and
+split.csv only if it was imported with data.
 """
 
 from __future__ import annotations

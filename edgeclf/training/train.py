@@ -36,6 +36,7 @@ from ..display.report import Report
 from ..errors import OptionError
 from ..options import EPOCHS, TrainOptions, merged
 from .features import extract_features
+from .results.training import Features, report_training
 from .runs import METRICS_FILE, RUN_FILE, WEIGHTS_FILE, data_facts
 
 if TYPE_CHECKING:
@@ -100,9 +101,8 @@ def train(
     """
     options = merged(TrainOptions, options, keywords)
     claim_output(output, overwrite, RUN_FILE)
-    dataset, report = check_for_training(
-        load_dataset(data, options.split), options.skip_unreadable, options.image_size, options.resize, checked
-    )
+    data = load_dataset(data, options.split, options.download)
+    dataset, report = check_for_training(data, options.skip_unreadable, options.image_size, options.resize, checked)
     found = [str(finding) for finding in report.findings]
     for line in found if checked is None else ():
         say(line)
@@ -118,27 +118,15 @@ def train(
     with new_folder(output, overwrite, RUN_FILE) as folder:
         with _seeded(options.seed):
             network, spec = _start(options, dataset, weights)
-            rows = _fit(network, dataset, spec, options)
+            rows, features = _fit(network, dataset, spec, options)
         work = Path(folder)
         tensors = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
         (work / WEIGHTS_FILE).write_bytes(save(tensors))
-        facts = {
-            "format": RUN_FORMAT,
-            "format_version": RUN_FORMAT_VERSION,
-            "labels": list(dataset.labels),
-            "preprocessing": spec._asdict(),
-            # Part of the network.
-            "normalization": {"mean": list(network.mean), "std": list(network.std)},
-            # A folder's name would mean nothing on another machine.
-            "options": {**asdict(options), "backbone": network.backbone.pretrained_cfg["architecture"]},
-            "weights": None if weights is None else weights.facts(),
-            "data": {**data_facts(dataset, work), "findings": found, "unreadable": len(report.unreadable)},
-            # JSON has no NaN.
-            "metrics": {name: value if math.isfinite(value) else None for name, value in rows[-1].items()},
-            "versions": versions(),
-        }
+        of_data = {**data_facts(dataset, work), "findings": found, "unreadable": len(report.unreadable)}
+        facts = _facts(options, network, spec, weights, of_data, dataset.labels, rows[-1])
         (work / RUN_FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         _write_metrics(work / METRICS_FILE, rows)
+        report_training(work, str(output), network, spec, dataset, features, rows, facts)
     last = {name: value for name, value in rows[-1].items() if name != "epoch"}
     unreadable = len(report.unreadable)
     return TrainReport(
@@ -158,6 +146,33 @@ def _start(options: TrainOptions, dataset: Dataset, weights: Weights | None) -> 
     spec = preprocessing_of(network, options)
     check_export(network, spec)
     return network, spec
+
+
+def _facts(
+    options: TrainOptions,
+    network: ImageClassifier,
+    spec: Preprocessing,
+    weights: Weights | None,
+    of_data: dict[str, Any],
+    labels: Sequence[str],
+    last: dict[str, float],
+) -> dict[str, Any]:
+    """Return the content of run.json; last: the metrics of the last epoch."""
+    return {
+        "format": RUN_FORMAT,
+        "format_version": RUN_FORMAT_VERSION,
+        "labels": list(labels),
+        "preprocessing": spec._asdict(),
+        # Part of the network.
+        "normalization": {"mean": list(network.mean), "std": list(network.std)},
+        # A folder's name would mean nothing on another machine.
+        "options": {**asdict(options), "backbone": network.backbone.pretrained_cfg["architecture"]},
+        "weights": None if weights is None else weights.facts(),
+        "data": of_data,
+        # JSON has no NaN.
+        "metrics": {name: value if math.isfinite(value) else None for name, value in last.items()},
+        "versions": versions(),
+    }
 
 
 def versions(libraries: Sequence[str] = _VERSIONED) -> dict[str, str]:
@@ -184,12 +199,14 @@ def preprocessing_of(network: ImageClassifier, options: TrainOptions) -> Preproc
 
 def _fit(
     network: ImageClassifier, dataset: Dataset, spec: Preprocessing, options: TrainOptions
-) -> list[dict[str, float]]:
+) -> tuple[list[dict[str, float]], Features | None]:
+    """Train; returns the metrics of each epoch, and the features of train and val if the backbone stayed as it was."""
     from .loop import fit_head, fit_network
 
     parts = {split: dataset.split(split) for split in ("train", "val")}
     targets = {split: np.array([dataset.index(sample) for sample in part]) for split, part in parts.items()}
     rows: list[dict[str, float]] = []
+    features: Features | None = None
     # Random features shrink from layer to layer until batch norm has learned; a head trained on them would have huge
     # weights, from which training all layers does not recover.
     if options.finetune == "head" or options.weights != "none":
@@ -201,10 +218,11 @@ def _fit(
             network.head, features, targets, epochs, options.batch_size, options.learning_rate, options.keep_head
         )
     if options.finetune == "full":
+        features = None
         before, start = rows, copy.deepcopy(network.state_dict()) if rows else None
         paths = {split: [sample.path for sample in part] for split, part in parts.items()}
         rows = fit_network(
-            network, paths, targets, spec, options.passes, options.batch_size, options.learning_rate, options.flips
+            network, paths, targets, spec, options.passes, options.batch_size, options.learning_rate, options
         )
         if start and rows[-1]["val_accuracy"] < before[-1]["val_accuracy"]:
             say(
@@ -213,7 +231,7 @@ def _fit(
             )
             network.load_state_dict(start)
             rows.append({**before[-1], "epoch": len(rows)})
-    return rows
+    return rows, features
 
 
 def _write_metrics(path: Path, rows: list[dict[str, float]]) -> None:

@@ -69,6 +69,14 @@ def test_a_jpeg_has_the_same_pixels_by_both_decoders(tmp_path, size, subsampling
     )
 
 
+def test_a_cmyk_jpeg_has_the_same_pixels_within_one_level_for_every_ink_and_black(tmp_path):
+    ink, black = (table.repeat(8, 0).repeat(8, 1) for table in np.mgrid[0:256, 0:256].astype(np.uint8))
+    inks = Image.fromarray(np.stack([ink, 255 - ink, ink ^ 85, black], 2), "CMYK")
+    inks.save(tmp_path / "photo.jpg", quality=100, subsampling=0)
+    wanted = np.asarray(Image.open(tmp_path / "photo.jpg").convert("RGB")).astype(int)
+    assert np.abs(read_photo(tmp_path / "photo.jpg")[:, :, ::-1] - wanted).max() == 1
+
+
 @pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "HSV", "LAB", "RGBX"])
 def test_other_color_modes_are_converted(mode):
     found = pillow_pixels(RGB.convert(mode), "photo")

@@ -9,7 +9,7 @@ import pytest
 import edgeclf
 from edgeclf.display.report import Report
 from edgeclf.errors import DependencyError
-from tests.quantization.test_html_page import Page
+from tests.support.html_pages import Page
 
 NASTY = "<b>cats & dogs</b>"
 

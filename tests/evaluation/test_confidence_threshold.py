@@ -8,7 +8,7 @@ from edgeclf.evaluation.confidence_threshold import (
     threshold_for_coverage,
     threshold_for_precision,
 )
-from edgeclf.evaluation.metrics import expected_calibration_error
+from edgeclf.training.results.metrics import expected_calibration_error
 from edgeclf_runtime.classify.decision import softmax
 
 

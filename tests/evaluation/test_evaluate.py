@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +12,13 @@ from sklearn.metrics import accuracy_score, classification_report, confusion_mat
 import edgeclf
 from edgeclf.data.datasets import Sample, load_dataset
 from edgeclf.display import progress
+from edgeclf.display.prediction_file import prediction_file
 from edgeclf.errors import DataError, ImageError, OptionError, OutputError
 from edgeclf.evaluation.evaluate import measure
 from edgeclf.evaluation.evaluation_set import EvaluationSet
-from edgeclf.evaluation.prediction_file import prediction_file
 from edgeclf.training.runs import read_run
 from edgeclf_runtime.images.preprocess import Preprocessing
+from tests.support.html_pages import Page
 from tests.support.photos import write_photos
 
 LABELS = ("cat", "dog", "emu", "fox")
@@ -242,3 +244,29 @@ def test_images_in_a_test_folder_that_were_trained_on_are_warned_of(run, digits,
     code, out, err = command("evaluate", run, tmp_path)
     assert (code, "60 images" in out) == (0, True)
     assert "warning: the model was trained on 41 of the 60 images in test" in err.replace("45", "41")
+
+
+def test_a_report_holds_the_figures_and_images_of_the_evaluation(run, digits, tmp_path, command):
+    code, out, _ = command("evaluate", run, digits, "--report", tmp_path / "report", "--json")
+    assert code == 0
+    found, facts = json.loads(out), json.loads((tmp_path / "report" / "report.json").read_text())
+    assert [found[name] for name in ("accuracy", "macro_f1", "images")] == [
+        facts[name] for name in ("accuracy", "macro_f1", "images")
+    ]
+    rows = list(csv.DictReader((tmp_path / "report" / "predictions.csv").open()))
+    assert len(rows) == found["images"]
+    page = Page((tmp_path / "report" / "report.html").read_text())
+    assert facts["verdict"] in page.words
+    wrong = [Path(row["path"]).name for row in rows if row["label"] != row["predicted"]]
+    assert all(name in page.words for name in wrong[:12])
+    assert page.images or not wrong
+    code, _, err = command("evaluate", run, digits, "--report", tmp_path / "report")
+    assert code == 1
+    assert "exists and is not empty" in err
+
+
+def test_a_report_replaces_a_report_only(run, digits, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    with pytest.raises(OutputError, match=r"has no report\.json, so edgeclf did not create it"):
+        edgeclf.evaluate(run, digits, report=tmp_path / "mine", overwrite=True)

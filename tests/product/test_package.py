@@ -105,7 +105,7 @@ def test_the_wheel_holds_the_two_packages_and_nothing_else(wheel):
         Path(package, path.relative_to(folder)).as_posix()
         for package, folder in (("edgeclf", ROOT / "edgeclf"), ("edgeclf_runtime", ROOT / "deploy" / "edgeclf_runtime"))
         for path in folder.rglob("*")
-        if path.suffix in (".py", ".html") or path.name == "py.typed"
+        if path.suffix in (".py", ".html", ".css") or path.name == "py.typed"
     }
     assert held == expected
     assert "edgeclf_runtime/runners/onnxruntime.py" in held

@@ -147,6 +147,8 @@ def decode_image(
             image = bit_depths.eight_bits(image, picture, name, noted)
         if picture.premultiplied:
             image = _divided_by_opacity(image)
+        if picture.cmyk:
+            image = _darkened(image)
         return _upright(image, picture.orientation)
     except MemoryError:
         raise ImageError("{}: not enough memory to decode it; shrink the image".format(name))
@@ -203,6 +205,20 @@ def _divided_by_opacity(image: "np.ndarray") -> "np.ndarray":
         return np.ascontiguousarray(colors)
     divided = np.minimum(colors.astype(np.uint16) * np.uint16(255) // np.maximum(opacity, 1), 255).astype(np.uint8)
     return np.where(opacity, divided, colors)
+
+
+def _darkened(image: "np.ndarray") -> "np.ndarray":
+    """Return a CMYK picture's BGR pixels one level darker, but for 0 and 255: within 1 level of Pillow's.
+
+    Of stored (inverted) inks, OpenCV computes a channel as k - ((255 - c) * k >> 8), Pillow as k - round((255 - c) * k / 255).
+    Over every c and k, OpenCV's result is 0 to 2 levels brighter.
+    """
+    import cv2
+    import numpy as np
+
+    levels = np.arange(256, dtype=np.uint8)
+    levels[1:255] -= 1
+    return cv2.LUT(image, levels)
 
 
 def _upright(image: "np.ndarray", orientation: int) -> "np.ndarray":

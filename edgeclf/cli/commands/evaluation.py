@@ -28,6 +28,14 @@ def evaluate(
     split: OfSplit = TEST,
     name: Name = None,
     predictions: Predictions = None,
+    report: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="FOLDER",
+            parser=expand_home,
+            help="Make a folder to send on: report.html with curves and images, report.json, predictions.csv.",
+        ),
+    ] = None,
     skip_unreadable: SkipUnreadable = False,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -38,7 +46,7 @@ def evaluate(
     """
     from ... import evaluate as function
 
-    show(function(model, data, plain(split), name, predictions, overwrite, skip_unreadable), json)
+    show(function(model, data, plain(split), name, predictions, overwrite, skip_unreadable, report), json)
     next_for_model(json, model)
 
 

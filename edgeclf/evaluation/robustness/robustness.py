@@ -18,11 +18,11 @@ from ...display.progress import progress, track
 from ...errors import OptionError
 from ...graph.inference import infer
 from ...options import RobustnessOptions, merged
+from ...training.results.metrics import wilson_interval
 from ..comparison import paired_interval
 from ..evaluation_set import EvaluationSet
 from ..export import open_exported
 from ..image_selection import check_split, select_images
-from ..metrics import wilson_interval
 from ..open_model import OpenModel
 from .attack import fgsm, pgd
 from .corruptions import TABLE, corrupt, reduced

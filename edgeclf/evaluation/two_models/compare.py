@@ -16,11 +16,11 @@ from ...data.findings import listed
 from ...data.pixels import read_photo
 from ...errors import DataError, ModelError
 from ...graph.inference import infer
+from ...training.results.metrics import measure_metrics
 from ..comparison import mcnemar, paired_interval
 from ..evaluation_set import EvaluationSet
 from ..export import open_exported
 from ..image_selection import Selection, check_split, select_images
-from ..metrics import measure_metrics
 from ..open_model import OpenModel
 from .latency import TIMED_IMAGES, time_models
 from .report import CompareReport, Difference, Side

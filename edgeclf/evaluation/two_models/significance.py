@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import ceil, comb, sqrt
 
+from ...training.results.metrics import NORMAL_95
 from ..comparison import mcnemar
-from ..metrics import NORMAL_95
 
 POWER = 0.8
 _NORMAL_80 = 0.841621

@@ -36,7 +36,7 @@ def read(data: bytes) -> Picture:
     """Return the Picture in a JPEG file's bytes."""
     stream = Stream(data)
     check_time(stream.ns, len(data))
-    return Picture(stream.width, stream.height, stream.rebuilt, stream.orientation)
+    return Picture(stream.width, stream.height, stream.rebuilt, stream.orientation, cmyk=stream.components == 4)
 
 
 def check_time(ns: float, file_bytes: int) -> None:
@@ -49,6 +49,7 @@ class Stream:
     """A JPEG stream up to the end of its first picture.
 
     width, height   from its frame header
+    components      from its frame header: 1 is gray, 3 color, 4 CMYK
     orientation     from EXIF or XMP, 1 if there is none
     ns              roughly how long its scans take
     """
@@ -62,7 +63,7 @@ class Stream:
         # scan header ends the image.
         if data.find(b"\xff\xd9", at) < 0:
             raise ValueError("the JPEG is truncated (it has no end marker)")
-        self.width, self.height = frame.width, frame.height
+        self.width, self.height, self.components = frame.width, frame.height, frame.components
         self.ns = frame.ns() + frame.scan_ns(data[start + 4 : at])
         if frame.progressive or not frame.covers(data[start + 4 : at]):
             self._read_scans(frame, start, at)
@@ -137,7 +138,7 @@ class _Frame:
 
     def __init__(self, marker: int, data: bytes) -> None:
         self.height, self.width, count = struct.unpack_from(">xHHB", data)
-        self.progressive, self._marker = marker in _PROGRESSIVE, marker
+        self.progressive, self._marker, self.components = marker in _PROGRESSIVE, marker, count
         self._shares: Dict[int, int] = {}
         if len(data) != 6 + 3 * count or not count:
             raise ValueError("a JPEG with a damaged header")

@@ -23,6 +23,7 @@ class Picture(NamedTuple):
     stated_bits     how many of the 16 bits, the lower ones, the file says are used
     scaled_bits     how many bits there were before scaling to 16, says the file; some PNG writers do not scale
     premultiplied   whether the colors are multiplied by the opacity, a fourth sample of 8 bits
+    cmyk            whether it is a JPEG of four inks, which OpenCV converts to BGR
     """
 
     width: int
@@ -34,6 +35,7 @@ class Picture(NamedTuple):
     stated_bits: Optional[int] = None
     scaled_bits: Optional[int] = None
     premultiplied: bool = False
+    cmyk: bool = False
 
 
 def check_packing(unpacked_bytes: int, file_bytes: int) -> None:

@@ -10,7 +10,7 @@ from sklearn import metrics as reference
 from edgeclf.data.datasets import Sample
 from edgeclf.evaluation.evaluate import measure
 from edgeclf.evaluation.evaluation_set import EvaluationSet
-from edgeclf.evaluation.metrics import (
+from edgeclf.training.results.metrics import (
     BINS,
     expected_calibration_error,
     group_accuracies,

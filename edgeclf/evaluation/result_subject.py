@@ -1,0 +1,64 @@
+"""Describes an evaluation for its results folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..data.findings import left_out_lines
+from ..errors import WeightsError
+from ..training.results.subject import Subject
+from ..training.results.training import run_tables
+from ..training.train import versions
+from .image_selection import Selection
+from .open_model import OpenModel
+
+if TYPE_CHECKING:
+    from ..training.backbones import ImageClassifier
+    from .evaluate import Evaluation
+
+_LIBRARIES = ("onnxruntime", "numpy", "cv2")
+
+
+def subject_of(found: Evaluation, opened: OpenModel, model: str | Path, chosen: Selection) -> Subject:
+    """Return what a results folder shows of an evaluation; model, opened: what was evaluated; chosen: its images."""
+    notes = left_out_lines(found.unreadable, found.trained_on)
+    if found.split == "train":
+        notes.append("The model was trained on these images: it is less accurate on others.")
+    return Subject(
+        title=f"Evaluation of {os.path.basename(os.path.abspath(model))}",
+        model=found.model,
+        data=os.path.basename(os.path.abspath(found.data)),
+        split=found.split,
+        root=chosen.root,
+        labels=found.labels,
+        truth=found.truth,
+        logits=found.logits,
+        paths=found.paths,
+        preprocessing=opened.classifier.preprocessing,
+        temperature=found.metrics.temperature,
+        warnings=[str(finding) for finding in chosen.findings],
+        notes=[f"{note[0].upper()}{note[1:]}" for note in notes],
+        network=_network(opened),
+        facts=_facts(opened, found),
+    )
+
+
+def _network(opened: OpenModel) -> ImageClassifier | None:
+    """Return the torch network of the run that the model is of, None if there is none."""
+    if opened.run is None or opened.run.imported:
+        return None
+    try:
+        return opened.run.network()
+    except WeightsError:
+        return None
+
+
+def _facts(opened: OpenModel, found: Evaluation) -> dict[str, Any]:
+    tables: dict[str, Any] = {
+        "evaluated data": {"name": os.path.basename(found.data), "split": found.split, "images": found.images}
+    }
+    if opened.run is not None:
+        tables |= {f"{name} of the run": table for name, table in run_tables(opened.run.facts).items()}
+    return {**tables, "versions": versions(_LIBRARIES)}

@@ -1,0 +1,60 @@
+"""A Subject: what a results folder is about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeclf_runtime.images.preprocess import Preprocessing
+
+if TYPE_CHECKING:
+    from ..backbones import ImageClassifier
+    from .learning_curve import LearningCurve
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """An image whose label may be wrong."""
+
+    path: Path
+    label: str
+    """The given label."""
+    predicted: str
+    score: float
+    """How likely the given label is wrong, 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A model, its logits for labeled images, and what else a reader should know."""
+
+    title: str
+    model: str
+    """The name of its file or form, such as fp32 or torch."""
+    data: str
+    split: str
+    root: Path
+    """The folder of the images; names are shown relative to it."""
+    labels: tuple[str, ...]
+    truth: np.ndarray
+    """int [images], indices in ``labels``."""
+    logits: np.ndarray
+    """float32 [images, labels]."""
+    paths: Sequence[Path]
+    preprocessing: Preprocessing
+    temperature: float = 1.0
+    warnings: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    """Sentences about the images, below the verdict."""
+    network: ImageClassifier | None = None
+    """The torch network, for heat maps; they are left out without it."""
+    history: Sequence[Mapping[str, float]] = ()
+    """A row of metrics for each epoch."""
+    curve: LearningCurve | None = None
+    suspects: Sequence[Suspect] = ()
+    facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Tables of facts by title: options, data, versions."""

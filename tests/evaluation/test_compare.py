@@ -10,11 +10,12 @@ import pytest
 
 import edgeclf
 from edgeclf.data.datasets import Sample
-from edgeclf.errors import DataError, ModelError
+from edgeclf.errors import DataError, ModelError, OptionError
 from edgeclf.evaluation.comparison import mcnemar, paired_interval
 from edgeclf.evaluation.two_models.compare import _difference
 from edgeclf.evaluation.two_models.report import CompareReport, Side
 from edgeclf.evaluation.two_models.significance import enough_images, mid_p
+from tests.support.foreign import color_model, write_photos
 
 SIDE = Side("runs/first", "fp32", "onnxruntime", 0.9, (0.85, 0.93), 0.9, 0.02, 13_500_000, 5.0)
 
@@ -192,3 +193,17 @@ def test_the_command_shows_the_report_and_its_progress(command, run, digits):
 def test_the_time_of_a_file_for_another_device_is_not_given(run, digits):
     found = edgeclf.compare(run, run, digits, name_b="int8-tensorrt")
     assert (found.a.latency_ms is None, found.b.latency_ms) == (False, None)
+
+
+def test_imported_models_are_tested_and_compared_but_not_attacked(tmp_path):
+    write_photos(tmp_path / "photos", 20)
+    color_model(tmp_path / "it.onnx", size=64)
+    options = {"label_names": ("cat", "dog"), "color": "RGB", "resize": "crop", "range": "0-1", "mean": "0", "std": "1"}
+    edgeclf.import_model(tmp_path / "it.onnx", tmp_path / "run", data=tmp_path / "photos", **options)
+    data = tmp_path / "photos"
+    found = edgeclf.compare(tmp_path / "run", tmp_path / "run" / "model.fp32.onnx", data)
+    assert (found.a.accuracy, found.better, found.a.size) == (1, None, found.b.size)
+    colors = edgeclf.robustness(tmp_path / "run", data, corruptions=("color-cast",)).corruptions["color-cast"]
+    assert colors.accuracy[0] > colors.accuracy[4]  # its labels are colors
+    with pytest.raises(OptionError, match="it is of ONNX only; attack the run that edgeclf train wrote"):
+        edgeclf.robustness(tmp_path / "run", data, adversarial=True)

@@ -126,6 +126,7 @@ class CompareReport(Report):
             left.plot([side.accuracy], [at], "o", color=f"C{at}", label=f"{name}: {side.accuracy:.2%}")
         left.set_yticks([0, 1], ["A", "B"])
         left.set(title="accuracy, 95 % intervals", ylim=(1.5, -0.5))
+        left.locator_params(axis="x", nbins=5)
         left.legend()
         right.plot([100 * end for end in self.difference_interval], [0, 0], color="black", linewidth=3)
         right.plot([100 * self.difference], [0], "o", color="black")

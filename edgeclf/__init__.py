@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     from .evaluation.evaluate import Evaluation, evaluate
     from .evaluation.export import ExportReport, export
     from .evaluation.predict import Prediction, predict
+    from .evaluation.robustness.report import RobustnessReport
+    from .evaluation.robustness.robustness import robustness
+    from .evaluation.two_models.compare import compare
+    from .evaluation.two_models.report import CompareReport
     from .options import (
         AuditOptions,
         AugmentOptions,
@@ -52,6 +56,7 @@ if TYPE_CHECKING:
         ImportOptions,
         MakeOptions,
         QuantizeOptions,
+        RobustnessOptions,
         SplitOptions,
         TrainOptions,
     )
@@ -77,6 +82,7 @@ __all__ = [
     "CalibrationSet",
     "CameraError",
     "CheckReport",
+    "CompareReport",
     "DataError",
     "Dataset",
     "DemoReport",
@@ -97,6 +103,8 @@ __all__ = [
     "Prediction",
     "QuantizeOptions",
     "QuantizeReport",
+    "RobustnessOptions",
+    "RobustnessReport",
     "Run",
     "Sample",
     "SplitOptions",
@@ -110,6 +118,7 @@ __all__ = [
     "bundle",
     "calibrate",
     "check",
+    "compare",
     "demo",
     "evaluate",
     "export",
@@ -119,6 +128,7 @@ __all__ = [
     "predict",
     "quantize",
     "read_run",
+    "robustness",
     "show_progress",
     "train",
 ]
@@ -153,6 +163,10 @@ _NAMES = {
     "evaluation.evaluate": ("Evaluation", "evaluate"),
     "evaluation.export": ("ExportReport", "export"),
     "evaluation.predict": ("Prediction", "predict"),
+    "evaluation.robustness.report": ("RobustnessReport",),
+    "evaluation.robustness.robustness": ("robustness",),
+    "evaluation.two_models.compare": ("compare",),
+    "evaluation.two_models.report": ("CompareReport",),
     "options": (
         "AuditOptions",
         "AugmentOptions",
@@ -162,6 +176,7 @@ _NAMES = {
         "ImportOptions",
         "MakeOptions",
         "QuantizeOptions",
+        "RobustnessOptions",
         "SplitOptions",
         "TrainOptions",
     ),

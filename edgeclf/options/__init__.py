@@ -13,9 +13,11 @@ from .deployment import PRECISIONS, BuildOptions, BundleOptions, MakeOptions, ch
 from .import_model import LAYOUTS, PIXEL_RANGES, ImportOptions
 from .optimization import LossOptions, MachineOptions, OptimizerOptions
 from .quantization import METHODS, RULES, CalibrateOptions, QuantizeOptions
+from .robustness import CORRUPTIONS, RobustnessOptions
 from .training import EPOCHS, FINETUNE, NO_EFFECT, RATE_DECAY, TrainOptions
 
 __all__ = [
+    "CORRUPTIONS",
     "EPOCHS",
     "EVALUATED",
     "FINETUNE",
@@ -47,6 +49,7 @@ __all__ = [
     "MakeOptions",
     "OptimizerOptions",
     "QuantizeOptions",
+    "RobustnessOptions",
     "SplitOptions",
     "Steps",
     "Three",

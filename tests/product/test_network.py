@@ -27,8 +27,10 @@ edgeclf.check(data)
 edgeclf.train(data, "run", options)
 edgeclf.export("run")
 edgeclf.evaluate("run", data)
+edgeclf.robustness("run", data, images=8)
 edgeclf.calibrate(data, "set", edgeclf.CalibrateOptions(size=24))
 edgeclf.bundle("run", "it.edge")
+edgeclf.compare("run", "it.edge", data)
 edgeclf.predict("it.edge", images)
 edgeclf.train(data, "full", edgeclf.TrainOptions(image_size=32, epochs=1, finetune="full"))
 from huggingface_hub import constants  # timm has loaded it
@@ -82,6 +84,8 @@ def test_every_command_sends_nothing(digits, run, own_run, bundle, tmp_path):
         "augment": ["augment", digits, "--output", "page.png"],
         "train": ["train", digits, "--output", "made", "--image-size", "32", "--epochs", "1", "--finetune", "full"],
         "evaluate": ["evaluate", run, digits],
+        "robustness": ["robustness", run, digits, "--images", "8", "--adversarial", "--steps", "1"],
+        "compare": ["compare", run, bundle, digits],
         "predict": ["predict", bundle, digits / "3" / "000.png"],
         "export": ["export", run, "--output", "it.onnx"],
         "calibrate": ["calibrate", digits, "--output", "set", "--size", "24"],

@@ -10,8 +10,7 @@ import numpy as np
 
 from edgeclf_runtime.classify.golden import divergence
 
-_NORMAL_95 = 1.959964
-"""The 97.5 % quantile of the standard normal distribution."""
+from .metrics import NORMAL_95
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def paired_interval(lost: int, won: int, images: int) -> tuple[float, float]:
     """
     total, lost_more, won_more = images + 2, lost + 0.5, won + 0.5
     drop = (lost_more - won_more) / total
-    width = _NORMAL_95 * float(np.sqrt(lost_more + won_more - (lost_more - won_more) ** 2 / total)) / total
+    width = NORMAL_95 * float(np.sqrt(lost_more + won_more - (lost_more - won_more) ** 2 / total)) / total
     return drop - width, drop + width
 
 

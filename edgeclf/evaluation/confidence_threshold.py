@@ -13,9 +13,8 @@ from edgeclf_runtime.classify.decision import softmax
 
 from ..errors import OptionError
 from ..options import check_shares
+from .metrics import expected_calibration_error
 
-BINS = 15
-"""Bins of the expected calibration error, as in Guo et al. 2017."""
 _TEMPERATURES = (0.05, 20.0)
 FEW_IMAGES = 100
 """With fewer images the temperature stays 1."""
@@ -77,17 +76,6 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
         return float(-np.log(np.maximum(confidences[np.arange(len(truth)), truth], 1e-12)).mean())
 
     return float(np.exp(minimize_scalar(cross_entropy, bounds=tuple(np.log(_TEMPERATURES)), method="bounded").x))
-
-
-def expected_calibration_error(confidences: np.ndarray, truth: np.ndarray) -> float:
-    """Return the mean gap between confidence and accuracy over BINS bins of confidence, weighted by images."""
-    confident, right = confidences.max(1), confidences.argmax(1) == truth
-    bins = np.minimum((confident * BINS).astype(int), BINS - 1)
-    error = 0.0
-    for number in np.unique(bins):
-        inside = bins == number
-        error += inside.mean() * abs(confident[inside].mean() - right[inside].mean())
-    return float(error)
 
 
 def threshold_for_precision(confident: np.ndarray, right: np.ndarray, precision: float) -> float:

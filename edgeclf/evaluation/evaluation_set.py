@@ -25,6 +25,7 @@ class EvaluationSet:
 
     paths       the image files
     truth       int [images], indices in ``labels``
+    groups      each image's group, "" for none
     name        the data's name, for the message
 
     Raises DataError for a sample whose label is not among ``labels``, the model's.
@@ -43,6 +44,7 @@ class EvaluationSet:
         self.labels, self.spec = labels, spec
         self.paths: list[Path] = [sample.path for sample in samples]
         self.truth = np.array([index[sample.label] for sample in samples], int)
+        self.groups = [sample.group for sample in samples]
         self._pixels: list[np.ndarray] = []
 
     def __len__(self) -> int:
@@ -77,5 +79,6 @@ class EvaluationSet:
         """Return the images at these indices."""
         part = EvaluationSet((), self.labels, self.spec)
         part.paths, part.truth = [self.paths[i] for i in indices], self.truth[indices]
+        part.groups = [self.groups[i] for i in indices]
         part._pixels = [self._pixels[i] for i in indices] if self._pixels else []
         return part

@@ -3,12 +3,12 @@ import pytest
 
 from edgeclf.errors import OptionError
 from edgeclf.evaluation.confidence_threshold import (
-    expected_calibration_error,
     fit_confidence,
     fit_temperature,
     threshold_for_coverage,
     threshold_for_precision,
 )
+from edgeclf.evaluation.metrics import expected_calibration_error
 from edgeclf_runtime.classify.decision import softmax
 
 

@@ -77,9 +77,9 @@ def _export(backbone: str, folder: Path, calibration_images: int) -> dict[str, A
     from edgeclf.graph.fp16 import halve
     from edgeclf.graph.onnx_file import prepare, save_model, write_onnx
     from edgeclf.quantization.activations import collect_histograms
-    from edgeclf.quantization.qdq import write_flavor
+    from edgeclf.quantization.flavors.qdq import write_flavor
+    from edgeclf.quantization.flavors.rounding import Rounding, collect_moments
     from edgeclf.quantization.ranges import ranges_of
-    from edgeclf.quantization.rounding import Rounding, collect_moments
     from edgeclf.targets import FLAVORS
     from edgeclf_runtime.images.preprocess import Preprocessing
 

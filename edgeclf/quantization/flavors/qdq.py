@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..graph.layers import WEIGHTED
-from ..graph.onnx_file import drop_unused
-from ..targets import Flavor
-from .ranges import Ranges, weight_scales
+from ...graph.layers import WEIGHTED
+from ...graph.onnx_file import drop_unused
+from ...targets import Flavor
+from ..ranges import Ranges, weight_scales
 from .rounding import Rounding
 
 if TYPE_CHECKING:

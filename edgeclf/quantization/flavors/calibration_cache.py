@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 import struct
 
-from ..errors import DataError
-from .ranges import Ranges
+from ...errors import DataError
+from ..ranges import Ranges
 
 VERSION = 8502
 """TensorRT's version in the header: 8.5.2, of JetPack 5."""

@@ -15,13 +15,13 @@ import numpy as np
 
 from edgeclf_runtime.images.preprocess import as_batch
 
-from ..data.sampling import evenly_spaced
-from ..errors import DependencyError
-from ..evaluation.evaluation_set import EvaluationSet
-from ..evaluation.open_model import TorchRunner
+from ...data.sampling import evenly_spaced
+from ...errors import DependencyError
+from ...evaluation.evaluation_set import EvaluationSet
+from ...evaluation.open_model import TorchRunner
 
 if TYPE_CHECKING:
-    from ..training.backbones import ImageClassifier
+    from ...training.backbones import ImageClassifier
 
 DYNAMIC = "torch dynamic"
 _IMAGES, _TIMED = 32, 20

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..data.sampling import evenly_spaced
-from ..display.progress import track
-from ..graph.onnx_file import INPUT, probing_session
-from .activations import check_sequence
-from .ranges import PAIR_LIMIT, WEIGHT_STEPS, has_pairs, names_in_pairs
+from ...data.sampling import evenly_spaced
+from ...display.progress import track
+from ...graph.onnx_file import INPUT, probing_session
+from ..activations import check_sequence
+from ..ranges import PAIR_LIMIT, WEIGHT_STEPS, has_pairs, names_in_pairs
 
 if TYPE_CHECKING:
     import onnx

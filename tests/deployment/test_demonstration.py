@@ -1,6 +1,6 @@
 """The demo itself, by its command, on all 2,624 solar cells, at a size that takes half as long as its own.
 
-benchmarks/demo.py measures it as it is.
+benchmarks/speed/demo.py measures it as it is.
 """
 
 import json

@@ -99,7 +99,8 @@ def runnable(line, broker):
     words = shlex.split(line)
     if words[0] == "edgeclf":
         outputs = ("train", "evaluate", "export", "import", "calibrate", "quantize", "bundle", "make")
-        quicker = QUICKER.get(words[1], "").split()
+        added = QUICKER.get(words[1], "").split()
+        quicker = [word for pair in zip(added[::2], added[1::2], strict=True) if pair[0] not in words for word in pair]
         return [
             sys.executable,
             "-m",

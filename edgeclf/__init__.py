@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .deployment.bundling import BundleReport, bundle
     from .deployment.demonstration import DemoReport, demo
     from .deployment.engines import BuildReport, build
+    from .deployment.formats.export import FormatsReport, export_formats
     from .deployment.import_model import ImportReport, import_model
     from .deployment.make import MakeReport, make
     from .display.progress import show_progress
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         BuildOptions,
         BundleOptions,
         CalibrateOptions,
+        ExportOptions,
         ImportOptions,
         MakeOptions,
         QuantizeOptions,
@@ -89,8 +91,10 @@ __all__ = [
     "DependencyError",
     "EdgeclfError",
     "Evaluation",
+    "ExportOptions",
     "ExportReport",
     "Finding",
+    "FormatsReport",
     "GateError",
     "ImageError",
     "ImportOptions",
@@ -122,6 +126,7 @@ __all__ = [
     "demo",
     "evaluate",
     "export",
+    "export_formats",
     "import_model",
     "load_dataset",
     "make",
@@ -142,6 +147,7 @@ _NAMES = {
     "deployment.bundling": ("BundleReport", "bundle"),
     "deployment.demonstration": ("DemoReport", "demo"),
     "deployment.engines": ("BuildReport", "build"),
+    "deployment.formats.export": ("FormatsReport", "export_formats"),
     "deployment.import_model": ("ImportReport", "import_model"),
     "deployment.make": ("MakeReport", "make"),
     "errors": (
@@ -173,6 +179,7 @@ _NAMES = {
         "BuildOptions",
         "BundleOptions",
         "CalibrateOptions",
+        "ExportOptions",
         "ImportOptions",
         "MakeOptions",
         "QuantizeOptions",

@@ -14,7 +14,6 @@ import numpy as np
 
 from edgeclf_runtime.bundle.open_bundle import MANIFEST, open_bundle
 from edgeclf_runtime.classify.classifier import Classifier
-from edgeclf_runtime.files.read import sha256_file
 from edgeclf_runtime.files.schema import parse_json
 from edgeclf_runtime.images.preprocess import Preprocessing
 from edgeclf_runtime.runners.base import Runner
@@ -26,14 +25,11 @@ from ..errors import EdgeclfError, ModelError
 from ..graph.host_form import HostRunner
 from ..options import SplitOptions
 from ..targets import FLAVORS, model_file
-from ..training.runs import RUN_FILE, WEIGHTS_FILE, Run, read_run, read_split_options
+from ..training.runs import RUN_FILE, Run, read_run, read_split_options
+from .metadata import METADATA_KEY, WEIGHTS, weights_sha256
 
 if TYPE_CHECKING:
     from ..training.backbones import ImageClassifier
-
-METADATA_KEY = "edgeclf"
-WEIGHTS = "weights_sha256"
-"""Field of the metadata: hash of the run's weights from which the file was exported."""
 
 
 @dataclass(frozen=True)
@@ -88,19 +84,6 @@ def open_model(
     raise ModelError(f"{path} {what}: a run, an ONNX file or a bundle was expected")
 
 
-def model_metadata(run: Run, model: str) -> dict[str, str]:
-    """Return the metadata of an ONNX file of a run."""
-    facts = {
-        "model": model,
-        "data": run.name,
-        "labels": list(run.labels),
-        "preprocessing": run.preprocessing._asdict(),
-        "split": None if run.split_options is None else run.facts["data"]["split"],
-        WEIGHTS: _weights_sha256(run),
-    }
-    return {METADATA_KEY: json.dumps(facts, ensure_ascii=False)}
-
-
 class TorchRunner(Runner):
     """Runs a run's network with torch on the CPU, for comparison; not used on devices."""
 
@@ -116,11 +99,6 @@ class TorchRunner(Runner):
             return self._network(torch.from_numpy(batch)).numpy()
 
 
-def _weights_sha256(run: Run) -> str | None:
-    path = run.path / WEIGHTS_FILE
-    return sha256_file(path) if path.is_file() else None
-
-
 def open_export(run: Run, top_k: int = 5, threshold: float = 0.0, at_once: int = 1) -> OpenModel | None:
     """Open a run's FP32 file, which infers faster than torch; None if there is none, or if it is not of this run."""
     path = run.path / model_file("fp32")
@@ -131,7 +109,7 @@ def open_export(run: Run, top_k: int = 5, threshold: float = 0.0, at_once: int =
     assert isinstance(classifier.runner, OnnxRuntimeRunner)
     facts = json.loads(classifier.runner.metadata[METADATA_KEY])
     same = (classifier.labels, classifier.preprocessing) == (run.labels, run.preprocessing)
-    if same and facts.get(WEIGHTS) in (None, _weights_sha256(run)):
+    if same and facts.get(WEIGHTS) in (None, weights_sha256(run)):
         return opened
     opened.__exit__()
     say(

@@ -10,6 +10,7 @@ from .channels import IMAGENET, Three, channel_values
 from .data import EVALUATED, SPLIT_METHODS, CheckOptions, SplitOptions
 from .declaration import MOVED, SEED, SKIP_UNREADABLE, merged, option
 from .deployment import PRECISIONS, BuildOptions, BundleOptions, MakeOptions, check_shares
+from .export import EXPORT_FORMATS, ExportOptions
 from .import_model import LAYOUTS, PIXEL_RANGES, ImportOptions
 from .optimization import LossOptions, MachineOptions, OptimizerOptions
 from .quantization import METHODS, RULES, CalibrateOptions, QuantizeOptions
@@ -20,6 +21,7 @@ __all__ = [
     "CORRUPTIONS",
     "EPOCHS",
     "EVALUATED",
+    "EXPORT_FORMATS",
     "FINETUNE",
     "FLIPS",
     "IMAGENET",
@@ -43,6 +45,7 @@ __all__ = [
     "BundleOptions",
     "CalibrateOptions",
     "CheckOptions",
+    "ExportOptions",
     "ImportOptions",
     "LossOptions",
     "MachineOptions",

@@ -13,7 +13,7 @@ from ..display.progress import say
 from ..evaluation.accuracy_gate import evaluation_warning, gate_warning
 from ..evaluation.comparison import compare
 from ..evaluation.logit_store import LOGIT_FILE, read_logits, write_logits
-from ..evaluation.open_model import model_metadata
+from ..evaluation.metadata import model_metadata
 from ..graph.inference import time_files
 from ..graph.onnx_file import save_model
 from ..targets import CALIBRATION_CACHE, model_file, opset_of

@@ -15,7 +15,8 @@ from edgeclf.data.pixels import load_batches
 from edgeclf.display.progress import show_progress
 from edgeclf.errors import GateError, ModelError, OutputError
 from edgeclf.evaluation import export as export_module
-from edgeclf.evaluation.open_model import METADATA_KEY, TorchRunner
+from edgeclf.evaluation.metadata import METADATA_KEY
+from edgeclf.evaluation.open_model import TorchRunner
 from edgeclf.graph.onnx_file import write_onnx
 from edgeclf.targets import IR_VERSIONS, OPSET
 from edgeclf.training.runs import read_run

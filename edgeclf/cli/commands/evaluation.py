@@ -8,7 +8,7 @@ import typer
 
 from edgeclf_runtime.text.terminal import printable, show_message
 
-from ...options import EVALUATED, SKIP_UNREADABLE, RobustnessOptions
+from ...options import EVALUATED, SKIP_UNREADABLE, ExportOptions, RobustnessOptions
 from ..app import Data, Json, Model, Name, Overwrite, Predictions, RunFolder, app, next_for_model, next_step, show
 from ..typer_options import choice, expand_home, plain, with_options
 
@@ -129,20 +129,34 @@ def predict(
     raise typer.Exit(code)
 
 
-@app.command(epilog="Example: edgeclf export runs/first")
+@app.command(epilog="Example: edgeclf export runs/first --format onnx --format openvino")
+@with_options(ExportOptions)
 def export(
     run: RunFolder,
+    options: ExportOptions,
     output: Annotated[
-        Optional[str], typer.Option(parser=expand_home, help="The ONNX file.  [default: model.fp32.onnx in the run]")
+        Optional[str],
+        typer.Option(parser=expand_home, help="The file, or the folder of several formats.  [default: in the run]"),
     ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Write the run's network as ONNX, checked against torch.
+    """Write the run's network as ONNX or in other formats, checked against torch.
 
-    Compares the logits of real images; exit code 3 if they differ.
+    Compares the logits of real images; exit code 3 if they differ.  With --format, each file is loaded back by its own
+    runtime and timed.
     """
     from ... import export as function
+    from ... import read_run
+    from ...deployment.formats.export import FormatsError, export_formats
 
-    show(function(run, output, overwrite), json)
+    if options.formats or options.golden:
+        try:
+            show(export_formats(run, options, output, overwrite), json)
+        except FormatsError as failed:
+            show(failed.report, json)
+            raise
+    else:
+        data = read_run(run).dataset(options.data) if options.data else None
+        show(function(run, output, overwrite, data), json)
     next_step(json, "edgeclf quantize", run)

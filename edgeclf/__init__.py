@@ -39,10 +39,17 @@ if TYPE_CHECKING:
         OutputError,
         WeightsError,
     )
+    from .evaluation.audit.audit import audit
+    from .evaluation.audit.report import AuditReport
     from .evaluation.evaluate import Evaluation, evaluate
     from .evaluation.export import ExportReport, export
     from .evaluation.predict import Prediction, predict
+    from .evaluation.robustness.report import RobustnessReport
+    from .evaluation.robustness.robustness import robustness
+    from .evaluation.two_models.compare import compare
+    from .evaluation.two_models.report import CompareReport
     from .options import (
+        AuditOptions,
         AugmentOptions,
         BuildOptions,
         BundleOptions,
@@ -51,6 +58,7 @@ if TYPE_CHECKING:
         ImportOptions,
         MakeOptions,
         QuantizeOptions,
+        RobustnessOptions,
         SplitOptions,
         TrainOptions,
     )
@@ -61,6 +69,8 @@ if TYPE_CHECKING:
     from .training.train import TrainReport, train
 
 __all__ = [
+    "AuditOptions",
+    "AuditReport",
     "AugmentOptions",
     "AugmentReport",
     "BackendError",
@@ -74,6 +84,7 @@ __all__ = [
     "CalibrationSet",
     "CameraError",
     "CheckReport",
+    "CompareReport",
     "DataError",
     "Dataset",
     "DemoReport",
@@ -96,6 +107,8 @@ __all__ = [
     "Prediction",
     "QuantizeOptions",
     "QuantizeReport",
+    "RobustnessOptions",
+    "RobustnessReport",
     "Run",
     "Sample",
     "SplitOptions",
@@ -103,11 +116,13 @@ __all__ = [
     "TrainReport",
     "WeightsError",
     "__version__",
+    "audit",
     "augment",
     "build",
     "bundle",
     "calibrate",
     "check",
+    "compare",
     "demo",
     "evaluate",
     "export",
@@ -118,6 +133,7 @@ __all__ = [
     "predict",
     "quantize",
     "read_run",
+    "robustness",
     "show_progress",
     "train",
 ]
@@ -148,10 +164,17 @@ _NAMES = {
         "OutputError",
         "WeightsError",
     ),
+    "evaluation.audit.audit": ("audit",),
+    "evaluation.audit.report": ("AuditReport",),
     "evaluation.evaluate": ("Evaluation", "evaluate"),
     "evaluation.export": ("ExportReport", "export"),
     "evaluation.predict": ("Prediction", "predict"),
+    "evaluation.robustness.report": ("RobustnessReport",),
+    "evaluation.robustness.robustness": ("robustness",),
+    "evaluation.two_models.compare": ("compare",),
+    "evaluation.two_models.report": ("CompareReport",),
     "options": (
+        "AuditOptions",
         "AugmentOptions",
         "BuildOptions",
         "BundleOptions",
@@ -160,6 +183,7 @@ _NAMES = {
         "ImportOptions",
         "MakeOptions",
         "QuantizeOptions",
+        "RobustnessOptions",
         "SplitOptions",
         "TrainOptions",
     ),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,13 +21,13 @@ from ..data.datasets import Dataset
 from ..data.pixels import load_pixels
 from ..display.progress import say
 from ..display.report import Report
-from ..errors import DataError, GateError, ImageError
+from ..errors import DataError, GateError, ImageError, ModelError
 from ..graph.onnx_file import write_onnx
 from ..targets import OPSET, model_file
 from ..training.dry_run import ROUNDING, rounding_error
-from ..training.runs import Run, read_run
+from ..training.runs import RUN_FILE, Run, read_run
 from .metadata import model_metadata
-from .open_model import TorchRunner
+from .open_model import OpenModel, TorchRunner, open_export, open_model
 
 if TYPE_CHECKING:
     from ..training.backbones import ImageClassifier
@@ -145,3 +146,31 @@ def exported(run: Run, data: Dataset | None = None) -> Path:
         say(f"{run.path} has no {path.name}; exporting it")
         say(str(export(run, data=data)))
     return path
+
+
+@contextlib.contextmanager
+def open_exported(model: str | Path, name: str | None = None, at_once: int = 1) -> Iterator[OpenModel]:
+    """Open a model as open_model() does, but a run that has no FP32 file by a temporary one, which infers faster than torch.
+
+    ``name`` "torch" is torch.  If the run cannot be exported, torch is used, with a warning.
+    """
+    path = Path(model)
+    run = read_run(path) if name is None and (path / RUN_FILE).is_file() else None
+    if run is None or run.imported:
+        with open_model(model, name, at_once=at_once) as opened:
+            yield opened
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="edgeclf.") as folder,
+        open_export(run, at_once=at_once) or _open_temporary(run, Path(folder), at_once) as opened,
+    ):
+        yield opened
+
+
+def _open_temporary(run: Run, folder: Path, at_once: int) -> OpenModel:
+    try:
+        file = Path(export(run, folder / model_file("fp32")).path)
+    except (GateError, ModelError) as error:
+        say(f"warning: {run.path} is evaluated with torch, which is slower, since it cannot be exported: {error}")
+        return open_model(run.path, "torch")
+    return replace(open_model(file, at_once=at_once), run=run)

@@ -43,6 +43,8 @@ class OpenModel:
     """The run that it is, or in whose folder it is."""
     split_sha256: str = ""
     """Of a bundle: the hash of its run's split.csv."""
+    file: Path | None = None
+    """The ONNX file; None if torch runs a run's weights."""
 
     def __enter__(self) -> OpenModel:
         return self
@@ -63,7 +65,7 @@ def open_model(
     path = Path(model)
     if (path / RUN_FILE).is_file():
         run = read_run(path)
-        exported = _exported(run, top_k, threshold or 0.0, at_once) if name is None else None
+        exported = open_export(run, top_k, threshold or 0.0, at_once) if name is None else None
         if exported is not None:
             return exported
         if name in (None, "torch"):
@@ -97,7 +99,7 @@ class TorchRunner(Runner):
             return self._network(torch.from_numpy(batch)).numpy()
 
 
-def _exported(run: Run, top_k: int, threshold: float, at_once: int) -> OpenModel | None:
+def open_export(run: Run, top_k: int = 5, threshold: float = 0.0, at_once: int = 1) -> OpenModel | None:
     """Open a run's FP32 file, which infers faster than torch; None if there is none, or if it is not of this run."""
     path = run.path / model_file("fp32")
     if not path.is_file():
@@ -145,7 +147,7 @@ def _from_onnx(path: Path, top_k: int, threshold: float, at_once: int) -> OpenMo
         runner.close()
         runner = HostRunner(path, threads=threads, name=name)
     run = read_run(path.parent) if (path.parent / RUN_FILE).is_file() else None
-    return OpenModel(name, Classifier(runner, labels, spec, name, 1.0, threshold, top_k), split, run)
+    return OpenModel(name, Classifier(runner, labels, spec, name, 1.0, threshold, top_k), split, run, file=path)
 
 
 def _from_bundle(path: Path, name: str | None, top_k: int, threshold: float | None, at_once: int) -> OpenModel:
@@ -155,7 +157,12 @@ def _from_bundle(path: Path, name: str | None, top_k: int, threshold: float | No
     except ValueError as error:
         raise ModelError(f"{path}: manifest.json: {error}; make the bundle again") from None
     classifier = Classifier.open(bundle, name, top_k=top_k, threshold=threshold, at_once=at_once)
-    data = bundle.provenance["data"]
+    data, files = bundle.provenance["data"], {model.name: model.file for model in bundle.models}
     return OpenModel(
-        classifier.model, classifier, read_split_options(data["split"]), None, str(data.get("split_sha256", ""))
+        classifier.model,
+        classifier,
+        read_split_options(data["split"]),
+        None,
+        str(data.get("split_sha256", "")),
+        path / files[classifier.model],
     )

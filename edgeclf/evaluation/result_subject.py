@@ -41,6 +41,7 @@ def subject_of(found: Evaluation, opened: OpenModel, model: str | Path, chosen: 
         warnings=[str(finding) for finding in chosen.findings],
         notes=[f"{note[0].upper()}{note[1:]}" for note in notes],
         network=_network(opened),
+        groups=found.groups,
         facts=_facts(opened, found),
     )
 

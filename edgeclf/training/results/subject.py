@@ -55,6 +55,8 @@ class Subject:
     history: Sequence[Mapping[str, float]] = ()
     """A row of metrics for each epoch."""
     curve: LearningCurve | None = None
+    groups: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By group of images, the least accurate first: images, accuracy, interval."""
     suspects: Sequence[Suspect] = ()
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Tables of facts by title: options, data, versions."""

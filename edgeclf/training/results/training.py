@@ -15,6 +15,7 @@ from ...data.datasets import Dataset
 from ..features import extract_features
 from .folder import write_results
 from .learning_curve import learning_curve
+from .metrics import group_accuracies
 from .subject import Subject
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def report_training(
     targets = {split: np.array([dataset.index(one) for one in dataset.split(split)]) for split in ("train", "val")}
     of_val = features["val"] if features else extract_features(network, samples, spec, "evaluating val")
     weight, bias = (tensor.detach().cpu().numpy() for tensor in (network.head.weight, network.head.bias))
+    logits = of_val @ weight.T + bias
     subject = Subject(
         title=f"Training of {os.path.basename(os.path.abspath(title))}",
         model=facts["options"]["backbone"],
@@ -54,13 +56,14 @@ def report_training(
         root=dataset.root,
         labels=dataset.labels,
         truth=targets["val"],
-        logits=of_val @ weight.T + bias,
+        logits=logits,
         paths=[sample.path for sample in samples],
         preprocessing=spec,
         warnings=facts["data"]["findings"],
         notes=(VAL_NOTE,),
         network=network.cpu(),
         history=rows,
+        groups=group_accuracies(logits.argmax(1) == targets["val"], [sample.group for sample in samples]),
         curve=learning_curve(features, targets) if features else None,
         facts=run_tables(facts),
     )

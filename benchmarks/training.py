@@ -163,7 +163,7 @@ def train_ddp(arguments: argparse.Namespace) -> None:
     import torch
 
     from edgeclf.data.datasets import load_dataset
-    from edgeclf.options import SplitOptions
+    from edgeclf.options import AugmentationOptions, SplitOptions
     from edgeclf.training.backbones import create
     from edgeclf.training.loop import Fit, Images, augmentation
     from edgeclf_runtime.images.preprocess import Preprocessing
@@ -178,7 +178,7 @@ def train_ddp(arguments: argparse.Namespace) -> None:
     paths = [sample.path for sample in dataset.samples]
     targets = np.array([dataset.index(sample) for sample in dataset.samples])
     spec = Preprocessing(arguments.image_size, arguments.image_size)
-    images = Images(paths, targets, spec, augmentation("horizontal"))
+    images = Images(paths, targets, spec, augmentation(AugmentationOptions(), arguments.image_size))
     ends: list[float] = []
     advance: Callable[[], None] = lambda: ends.append(time.perf_counter())  # noqa: E731
     steps = _WARM_UP_STEPS + arguments.steps

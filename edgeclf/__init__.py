@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .evaluation.export import ExportReport, export
     from .evaluation.predict import Prediction, predict
     from .options import (
+        AugmentOptions,
         BuildOptions,
         BundleOptions,
         CalibrateOptions,
@@ -53,10 +54,13 @@ if TYPE_CHECKING:
     )
     from .quantization.quantize import quantize
     from .quantization.report import QuantizeReport
+    from .training.augmentation.sheet import AugmentReport, augment
     from .training.runs import Run, read_run
     from .training.train import TrainReport, train
 
 __all__ = [
+    "AugmentOptions",
+    "AugmentReport",
     "BackendError",
     "BuildOptions",
     "BuildReport",
@@ -95,6 +99,7 @@ __all__ = [
     "TrainReport",
     "WeightsError",
     "__version__",
+    "augment",
     "build",
     "bundle",
     "calibrate",
@@ -141,6 +146,7 @@ _NAMES = {
     "evaluation.export": ("ExportReport", "export"),
     "evaluation.predict": ("Prediction", "predict"),
     "options": (
+        "AugmentOptions",
         "BuildOptions",
         "BundleOptions",
         "CalibrateOptions",
@@ -153,6 +159,7 @@ _NAMES = {
     "display.progress": ("show_progress",),
     "quantization.quantize": ("quantize",),
     "quantization.report": ("QuantizeReport",),
+    "training.augmentation.sheet": ("AugmentReport", "augment"),
     "training.runs": ("Run", "read_run"),
     "training.train": ("TrainReport", "train"),
 }

@@ -297,7 +297,10 @@ def refused(outcome, message, code=1):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("check nowhere", "nowhere does not exist: a folder of class folders, a .csv file, or one of elpv, cifar10"),
+        (
+            "check nowhere",
+            "nowhere does not exist: a folder of class folders, a .csv file, or one of elpv, cifar10, fashion-mnist",
+        ),
         ("check empty", "empty holds no images: put the images of each class"),
         ("check empty --json", "empty holds no images: put the images of each class"),
         ("train nowhere --output new", "nowhere does not exist: a folder of class folders"),
@@ -397,18 +400,22 @@ def test_the_help_lists_the_values_of_an_option_and_others_are_wrong_usage(comma
     arguments = ["x", "x", "--output", "new.edge"][
         : {"build": 1, "check": 1, "list": 0, "quantize": 1, "evaluate": 2}.get(name, 4)
     ]
-    if name in ("make", "train", "calibrate", "bundle"):
+    if name in ("augment", "make", "train", "calibrate", "bundle"):
         arguments = ["x", "--output", "new.edge"]
     code, _, err = command(name, *arguments, *values)
     assert (code, "'nonsense' is not one of" in err) == (2, True)
+
+
+AUGMENTATION = ("--augment", "--flips", "--policy")
 
 
 def test_every_option_with_a_list_of_values_is_a_choice():
     found = {(param.values[0], param.values[1]) for param in choices()}
     expected = {
         ("check", "--resize"),
-        *(("train", option) for option in ("--finetune", "--resize", "--flips")),
-        *(("make", option) for option in ("--finetune", "--resize", "--flips", "--method", "--target")),
+        *(("augment", option) for option in ("--resize", *AUGMENTATION)),
+        *(("train", option) for option in ("--finetune", "--resize", *AUGMENTATION)),
+        *(("make", option) for option in ("--finetune", "--resize", *AUGMENTATION, "--method", "--target")),
         *(("quantize", option) for option in ("--flavor", "--target", "--method")),
         *(("build", option) for option in ("--target", "--precision")),
         ("bundle", "--target"),

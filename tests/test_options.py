@@ -88,10 +88,12 @@ def test_options_are_given_as_keywords_too():
         edgeclf.train("photos", "runs/first", epochs=0)
 
 
-@pytest.mark.parametrize("verb", ["build", "bundle", "calibrate", "import_model", "make", "quantize", "train"])
+@pytest.mark.parametrize(
+    "verb", ["augment", "build", "bundle", "calibrate", "import_model", "make", "quantize", "train"]
+)
 def test_every_verb_takes_keywords(verb):
-    with pytest.raises(OptionError, match="there is no option 'nonsense'; help"):
-        getattr(edgeclf, verb)("here", "there.edge", nonsense=1)
+    with pytest.raises(OptionError, match="there is no option 'qqq'; help"):
+        getattr(edgeclf, verb)("here", "there.edge", qqq=1)
 
 
 @pytest.mark.parametrize(

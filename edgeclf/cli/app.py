@@ -38,7 +38,7 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         parser=expand_home,
-        help="Class folders, train/val/test folders, a .csv (path,label[,split,group]), elpv or cifar10.",
+        help="Class folders, train/val/test folders, a .csv (path,label[,split,group]), or a name of edgeclf list datasets.",
     ),
 ]
 Model = Annotated[str, typer.Argument(metavar="MODEL", parser=expand_home, help="A run, an ONNX file or a bundle.")]

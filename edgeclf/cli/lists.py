@@ -1,7 +1,8 @@
-"""Lists of the names that options take: backbones, targets and flavors."""
+"""Lists of the names that options and DATA take: backbones, targets, flavors and data sets."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -15,6 +16,7 @@ NEXT = {
     "backbones": ("edgeclf train", "photos/", "--output", "runs/first", "--backbone"),
     "targets": ("edgeclf bundle", "runs/first", "--output", "NAME.edge", "--target"),
     "flavors": ("edgeclf quantize", "runs/first", "--flavor"),
+    "datasets": ("edgeclf check",),
 }
 """The command that takes such a name, up to the name."""
 _WEIGHTS = {
@@ -43,7 +45,7 @@ class ListReport(Report):
 
 
 def list_names(kind: str, pattern: str = "*") -> ListReport:
-    """Return the backbones, targets or flavors whose names match; a pattern without * and ? is a part of the name.
+    """Return the backbones, targets, flavors or data sets whose names match; a pattern without * and ? is a part of the name.
 
     Raises OptionError if there are none.
     """
@@ -88,6 +90,24 @@ def _flavors() -> list[dict[str, Any]]:
     ]
 
 
+def _datasets() -> list[dict[str, Any]]:
+    from ..data.public_sets import PUBLIC_SETS
+
+    elpv = {"name": "elpv", "description": "solar cells, gray, 300 x 300, 2 labels", "images": 2624}
+    return [
+        {**elpv, "here": importlib.util.find_spec("elpv_dataset") is not None},
+        *(
+            {"name": one.name, "description": one.description, "images": one.count, "here": one.is_here()}
+            for one in PUBLIC_SETS.values()
+        ),
+    ]
+
+
+def _dataset_text(row: dict[str, Any]) -> str:
+    where = "here" if row["here"] else "not on this machine"
+    return f"{row['name']:<14} {row['images']:,} images: {row['description']} ({where})"
+
+
 def _backbone_text(row: dict[str, Any]) -> str:
     note = _WEIGHTS[row["weights"]].format(**row)
     return f"{row['name']}  ({note})" if note else str(row["name"])
@@ -105,9 +125,11 @@ _ROWS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "backbones": _backbones,
     "targets": _targets,
     "flavors": _flavors,
+    "datasets": _datasets,
 }
 _TEXTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "backbones": _backbone_text,
     "targets": _target_text,
     "flavors": _flavor_text,
+    "datasets": _dataset_text,
 }

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -28,6 +28,7 @@ from .conversion.image_folder import LIST_FILE, Image, convert, is_converted
 from .findings import Finding, counted, warning
 from .groups import about_groups, group_of, split_keys
 from .layout import read_layout
+from .public_sets import PUBLIC_SETS
 from .splits import Division, divide_by_hash, divide_exactly
 from .table import read_table
 from .tree import IMAGE_SUFFIXES, SUFFIXES_BEFORE, left_out, read_tree
@@ -187,18 +188,18 @@ class Dataset:
         return replace(self, samples=tuple(sample for sample in self.samples if sample.path not in paths))
 
 
-def load_dataset(data: str | Path | Dataset, options: SplitOptions | None = None) -> Dataset:
+def load_dataset(data: str | Path | Dataset, options: SplitOptions | None = None, download: bool = False) -> Dataset:
     """Read a data set, and split it if it has no split yet.
 
     data: a folder of class folders, a folder with train/, val/ and test/, a CSV file with the
-    columns path, label and optionally split and group, or one of NAMED_SETS.  Raises DataError if it is
-    none of these or has no images.
+    columns path, label and optionally split and group, or one of NAMED_SETS.  download: fetch a named set whose files
+    are not on this machine.  Raises DataError if it is none of these or has no images.
     """
     if isinstance(data, Dataset):
         return data
     options, name = options or SplitOptions(), str(data)
     if name in NAMED_SETS:
-        dataset = NAMED_SETS[name]()
+        dataset = _public(name, download) if name in PUBLIC_SETS else _elpv()
     elif Path(data).is_dir():
         dataset = _read_folder(Path(data), options)
     elif Path(data).is_file() and name.lower().endswith(".csv"):
@@ -288,40 +289,12 @@ def _elpv() -> Dataset:
     return replace(_dataset("elpv", root, samples), stratified=True)
 
 
-def _cifar10() -> Dataset:
-    """Load CIFAR-10 from torchvision's copy, unpacked once into PNG files."""
-    from edgeclf_runtime.files.outputs import new_folder
-    from edgeclf_runtime.files.user_folders import home_cache_folder
-
-    named = os.environ.get("EDGECLF_DATA") or home_cache_folder()
-    home = Path(os.path.expanduser(named or "~"))
-    if home.parts[0].startswith("~"):
-        raise DataError("there is no home folder to look for CIFAR-10 in: set HOME, or set EDGECLF_DATA to a folder")
-    images = home / "cifar10"
-    if not images.exists():
-        import cv2
-        from torchvision.datasets import CIFAR10
-
-        try:
-            parts = {"train": CIFAR10(home, train=True), "test": CIFAR10(home, train=False)}
-        except RuntimeError:
-            raise DataError(
-                f"CIFAR-10 is not in {home}; download it once: python3 -c "
-                f'"from torchvision.datasets import CIFAR10; CIFAR10({str(home)!r}, download=True)" '
-                "(to use another folder, set EDGECLF_DATA)"
-            ) from None
-        with new_folder(images) as work:
-            for split, part in parts.items():
-                for number, (pixels, target) in enumerate(zip(part.data, part.targets, strict=True)):
-                    folder = Path(work, split, part.classes[target])
-                    folder.mkdir(parents=True, exist_ok=True)
-                    # cv2.imwrite would not say why it failed.
-                    data = cv2.imencode(".png", pixels[:, :, ::-1])[1].tobytes()
-                    (folder / f"{number:05d}.png").write_bytes(data)
-    return replace(_from_folder(images), name="cifar10")
+def _public(name: str, download: bool) -> Dataset:
+    """Load a set of PUBLIC_SETS, in its own split, from its images on this machine."""
+    return replace(_read_folder(PUBLIC_SETS[name].folder(download), SplitOptions()), name=name)
 
 
-NAMED_SETS: dict[str, Callable[[], Dataset]] = {"elpv": _elpv, "cifar10": _cifar10}
+NAMED_SETS = ("elpv", *PUBLIC_SETS)
 
 
 def _dataset(name: str, root: Path, samples: list[Sample], labels: Iterable[str] = ()) -> Dataset:

@@ -34,7 +34,15 @@ from ..display.report import Report
 from ..errors import OutputError
 from ..evaluation.evaluate import evaluate
 from ..evaluation.export import exported
-from ..options import BundleOptions, MakeOptions, QuantizeOptions, TrainOptions, merged
+from ..options import (
+    AugmentationOptions,
+    BundleOptions,
+    MakeOptions,
+    QuantizeOptions,
+    TrainOptions,
+    augmentation_steps,
+    merged,
+)
 from ..quantization.quantize import asked, earlier_report, quantize
 from ..quantization.report import FailedFlavor, FlavorError, QuantizedFile
 from ..targets import CALIBRATION_CACHE, FLAVORS, model_file
@@ -146,7 +154,7 @@ class Steps:
 
 
 def _train(steps: Steps, data: str | Path | Dataset, path: Path, options: TrainOptions, overwrite: bool) -> Run:
-    dataset = load_dataset(data, options.split)
+    dataset = load_dataset(data, options.split, options.download)
     finished = (path / RUN_FILE).is_file()
     changes = _changes(read_run(path), dataset, options) if finished else []
     if changes and not overwrite:
@@ -173,7 +181,10 @@ def _changes(run: Run, dataset: Dataset, options: TrainOptions) -> list[str]:
     # run.json has the architecture of a backbone that was named in another way.
     before, now = _state(run.path).get("train", run.facts["options"]), asdict(options)
     was = {one.name: before.get(one.name, one.default) for one in fields(TrainOptions)}
-    names = [name for name in now if was[name] != now[name] and name != "download"]
+    # A step may have been given by its preset, or by itself.
+    alike = augmentation_steps(before) == augmentation_steps(now)
+    passed = {"download", *(one.name for one in fields(AugmentationOptions) if alike)}
+    names = [name for name in now if was[name] != now[name] and name not in passed]
     changes = [f"{name.replace('_', '-')} was {was[name]}, now {now[name]}" for name in names]
     weights = run.facts.get("weights") or {}
     if weights.get("source") == "file" and weights.get("sha256") != _sha256(Path(options.weights)):

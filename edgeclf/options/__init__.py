@@ -4,7 +4,7 @@ A field made by :func:`option` is also an option on the command line; the other 
 Python only.  An invalid value raises OptionError.
 """
 
-from .augmentation import FLIPS, AugmentationOptions
+from .augmentation import FLIPS, POLICIES, PRESETS, AugmentationOptions, AugmentOptions, Steps, augmentation_steps
 from .channels import IMAGENET, Three, channel_values
 from .data import EVALUATED, SPLIT_METHODS, CheckOptions, SplitOptions
 from .declaration import MOVED, SEED, SKIP_UNREADABLE, merged, option
@@ -23,11 +23,14 @@ __all__ = [
     "METHODS",
     "MOVED",
     "PIXEL_RANGES",
+    "POLICIES",
     "PRECISIONS",
+    "PRESETS",
     "RULES",
     "SEED",
     "SKIP_UNREADABLE",
     "SPLIT_METHODS",
+    "AugmentOptions",
     "AugmentationOptions",
     "BuildOptions",
     "BundleOptions",
@@ -37,8 +40,10 @@ __all__ = [
     "MakeOptions",
     "QuantizeOptions",
     "SplitOptions",
+    "Steps",
     "Three",
     "TrainOptions",
+    "augmentation_steps",
     "channel_values",
     "check_shares",
     "merged",

@@ -1,25 +1,165 @@
-"""How the images of training are changed at random."""
+"""How the images of training are changed at random: a preset, and options that override its steps."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NamedTuple
+
+from edgeclf_runtime.images.preprocess import RESIZE_MODES
 
 from ..errors import OptionError
-from .declaration import option
+from .declaration import DOWNLOAD_DATA, SEED, option
 
 FLIPS = ("none", "horizontal", "all")
+POLICIES = ("none", "trivial", "randaugment")
+
+
+class Steps(NamedTuple):
+    """The strength of each step; the defaults do nothing.  AugmentationOptions describes them."""
+
+    flips: str = "none"
+    crop_padding: int = 0
+    rotate: float = 0
+    translate: float = 0
+    zoom: float = 0
+    perspective: float = 0
+    brightness: float = 0
+    contrast: float = 0
+    color: float = 0
+    blur: float = 0
+    noise: float = 0
+    jpeg: int = 100
+    erase: float = 0
+    policy: str = "none"
+
+    def active(self) -> dict[str, Any]:
+        """Return the steps that do something, by name."""
+        nothing = Steps()._asdict()
+        return {name: value for name, value in self._asdict().items() if value != nothing[name]}
+
+
+PRESETS = {
+    "photo": Steps(flips="horizontal", translate=0.05, zoom=0.1, brightness=0.2, contrast=0.2),
+    "inspection": Steps(flips="all", rotate=5, translate=0.05, brightness=0.3, contrast=0.3, blur=1),
+    "document": Steps(
+        rotate=5,
+        translate=0.03,
+        zoom=0.05,
+        perspective=0.1,
+        brightness=0.3,
+        contrast=0.3,
+        color=0.1,
+        blur=1,
+        jpeg=40,
+    ),
+    "none": Steps(),
+}
+_LIMITS: dict[str, tuple[float, float]] = {
+    "crop_padding": (0, 256),
+    "rotate": (0, 180),
+    "translate": (0, 0.5),
+    "zoom": (0, 0.9),
+    "perspective": (0, 0.5),
+    "brightness": (0, 1),
+    "contrast": (0, 1),
+    "color": (0, 1),
+    "blur": (0, 20),
+    "noise": (0, 100),
+    "jpeg": (1, 100),
+    "erase": (0, 1),
+}
+_PRESET = "the preset's"
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationOptions:
-    """How the images of training are changed at random, after the preprocessing."""
+    """How the images of training are changed at random, after the preprocessing; None is the preset's value."""
 
-    flips: str = option(
-        "horizontal",
-        "Augmentation for full; all: both directions and right angles.",
-        choices=FLIPS,
+    GROUP: ClassVar[str] = "Augmentation"
+
+    augment: str = option("photo", "Preset of the random changes of training images, for full.", choices=tuple(PRESETS))
+    flips: str | None = option(
+        None, "Mirror at random; all: both directions and right angles.", choices=FLIPS, shown=_PRESET
+    )
+    crop_padding: int | None = option(
+        None, "Random crop after padding each side with black, in pixels; CIFAR's is 4.", shown=_PRESET
+    )
+    rotate: float | None = option(None, "Largest angle, in degrees.", shown=_PRESET)
+    translate: float | None = option(None, "Largest shift, as a share of the side.", shown=_PRESET)
+    zoom: float | None = option(None, "Largest change of scale; 0.1 is 0.9 to 1.1.", shown=_PRESET)
+    perspective: float | None = option(
+        None, "Largest shift of each corner by itself, as a share of half the side.", shown=_PRESET
+    )
+    brightness: float | None = option(None, "Largest change of brightness; 0.2 is 0.8 to 1.2.", shown=_PRESET)
+    contrast: float | None = option(None, "Largest change of contrast, in the same form.", shown=_PRESET)
+    color: float | None = option(
+        None, "Largest change of saturation and of each color channel, in the same form.", shown=_PRESET
+    )
+    blur: float | None = option(
+        None, "Largest sigma, in pixels of a 224-pixel image; half of the images are blurred.", shown=_PRESET
+    )
+    noise: float | None = option(None, "Largest standard deviation of noise, in gray levels of 255.", shown=_PRESET)
+    jpeg: int | None = option(
+        None, "Lowest quality of JPEG, for half of the images; 100: no compression.", shown=_PRESET
+    )
+    erase: float | None = option(None, "Share of the images in which a rectangle is erased.", shown=_PRESET)
+    policy: str | None = option(
+        None,
+        "Published set of random changes: TrivialAugment (Wide) or RandAugment.",
+        choices=POLICIES,
+        shown=_PRESET,
     )
 
     def __post_init__(self) -> None:
-        if self.flips not in FLIPS:
-            raise OptionError(f"flips is {self.flips!r}; {', '.join(FLIPS)} was expected")
+        if self.augment not in PRESETS:
+            raise OptionError(f"augment is {self.augment!r}; {', '.join(PRESETS)} was expected")
+        for name, allowed in (("flips", FLIPS), ("policy", POLICIES)):
+            value = getattr(self, name)
+            if value is not None and value not in allowed:
+                raise OptionError(f"{name} is {value!r}; {', '.join(allowed)} was expected")
+        for name, (low, high) in _LIMITS.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise OptionError(f"{name.replace('_', '-')} is {value}; {low} to {high} was expected")
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The names of the augmentation options that were given: another preset, or a step of one."""
+        return (*(("augment",) if self.augment != "photo" else ()), *self._given())
+
+    @property
+    def steps(self) -> Steps:
+        """The preset's steps, with those that were given in place of its own."""
+        return PRESETS[self.augment]._replace(**self._given())
+
+    def _given(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in Steps._fields if getattr(self, name) is not None}
+
+
+def augmentation_steps(facts: Mapping[str, Any]) -> Steps:
+    """Return the steps that recorded options stand for, also those of a run from before there were presets."""
+    known = {one.name: facts[one.name] for one in fields(AugmentationOptions) if one.name in facts}
+    return AugmentationOptions(**known).steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentOptions(AugmentationOptions):
+    """How images are changed at random, and how many are shown."""
+
+    GROUP: ClassVar[str] = "Options"
+
+    images: int = option(6, "Training images to show, of every label in turn.")
+    views: int = option(7, "Augmented views of each image.")
+    image_size: int = option(224, "Side of the model's square input, in pixels.")
+    resize: str = option("crop", "As for train.", choices=RESIZE_MODES)
+    seed: int = option(0, SEED)
+    download: bool = option(False, DOWNLOAD_DATA)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.resize not in RESIZE_MODES:
+            raise OptionError(f"resize is {self.resize!r}; {', '.join(RESIZE_MODES)} was expected")
+        for name, low, high in (("images", 1, 100), ("views", 1, 50), ("image_size", 32, 1024), ("seed", 0, 2**31)):
+            if not low <= getattr(self, name) <= high:
+                raise OptionError(f"{name.replace('_', '-')} is {getattr(self, name)}; {low} to {high} was expected")

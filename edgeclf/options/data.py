@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgeclf_runtime.images.preprocess import RESIZE_MODES
 
 from ..errors import OptionError
-from .declaration import SEED, option
+from .declaration import DOWNLOAD_DATA, SEED, option
 
 EVALUATED = ("test", "val", "train", "all")
 """Splits to evaluate on; all: every image, for data that was not trained on."""
@@ -79,6 +79,7 @@ class CheckOptions:
     image_size: int = option(224, "Side of the model's square input, in pixels.", at_least=1)
     resize: str = option("crop", "As for train.", choices=RESIZE_MODES)
     skip_unreadable: bool = option(False, "Leave out images that cannot be decoded, and check the others.")
+    download: bool = option(False, DOWNLOAD_DATA)
 
     def __post_init__(self) -> None:
         if self.resize not in RESIZE_MODES:

@@ -13,6 +13,8 @@ from ..targets import TARGETS
 T = TypeVar("T")
 SKIP_UNREADABLE = "Leave out images that cannot be decoded, instead of stopping."
 """Help of every option skip-unreadable."""
+DOWNLOAD_DATA = "Download a named data set that is not on this machine."
+"""Help of every option download that is only for data."""
 MOVED = "The run's images, if they are not where they were; they are recognized by their content."
 """Help of every option data that finds a run's images."""
 SEED = "The same seed, data and versions give the same result."

@@ -27,7 +27,10 @@ class TrainOptions(AugmentationOptions):
         "imagenet (from an installed package or the Hugging Face cache), none (random), or a file with a state dict.",
         path=True,
     )
-    download: bool = option(False, "Download ImageNet weights that are not on this machine from the Hugging Face hub.")
+    download: bool = option(
+        False,
+        "Download what is not on this machine: ImageNet weights, from the Hugging Face hub, and a named data set.",
+    )
     mean: str | None = option(
         None,
         "Mean that the weights were trained with, for pixels from 0 to 1: one number, three (R,G,B), or imagenet.",
@@ -76,6 +79,11 @@ class TrainOptions(AugmentationOptions):
                 raise OptionError(f"{name.replace('_', '-')} is {value}; {low} to {high} was expected")
         if not 0 < self.learning_rate < 1:
             raise OptionError(f"learning-rate is {self.learning_rate}; more than 0 and less than 1 was expected")
+        if self.finetune == "head" and self.changed:
+            raise OptionError(
+                f"{self.changed[0].replace('_', '-')} was given, but head trains on features that are computed once from unchanged "
+                "images: add --finetune full"
+            )
         if self.finetune == "full" and self.batch_size < 2:
             raise OptionError("batch-size is 1; full needs 2 or more, for its batch norm")
         if self.keep_head and self.weights == "none":

@@ -18,14 +18,14 @@ import torchmetrics
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
-from torchvision.transforms import v2
 
 from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ..data.pixels import load_pixels
 from ..display.progress import progress, say
 from ..errors import ImageError, ModelError
-from .augmentation import augmentation
+from ..options import AugmentationOptions
+from .augmentation import Augmentation, augmentation
 from .backbones import ImageClassifier
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def fit_network(
     epochs: int,
     batch_size: int,
     learning_rate: float,
-    flips: str,
+    augment: AugmentationOptions,
 ) -> Rows:
     """Train every layer on images, by split, in place; returns one row of metrics per epoch."""
     # Lightning keeps the network's mode, and in evaluation mode batch norm would not be trained.
@@ -152,7 +152,9 @@ def fit_network(
     workers = 2 if _workers_can_meet() and _fits_shared_memory(batch_size * spec.height * spec.width * 3) else 0
     loaders = {
         split: DataLoader(
-            Images(paths[split], targets[split], spec, augmentation(flips) if split == "train" else None),
+            Images(
+                paths[split], targets[split], spec, augmentation(augment, spec.height) if split == "train" else None
+            ),
             batch_size,
             shuffle=split == "train",
             drop_last=split == "train" and len(paths[split]) > batch_size,
@@ -202,7 +204,7 @@ class Images(TorchDataset):
     """Preprocessed images, as uint8 [height, width, 3], augmented if a transform is given."""
 
     def __init__(
-        self, paths: list[Path], targets: np.ndarray, spec: Preprocessing, transform: v2.Transform | None = None
+        self, paths: list[Path], targets: np.ndarray, spec: Preprocessing, transform: Augmentation | None = None
     ) -> None:
         self.paths, self.targets, self.spec, self.transform = paths, targets, spec, transform
 

@@ -101,9 +101,8 @@ def train(
     """
     options = merged(TrainOptions, options, keywords)
     claim_output(output, overwrite, RUN_FILE)
-    dataset, report = check_for_training(
-        load_dataset(data, options.split), options.skip_unreadable, options.image_size, options.resize, checked
-    )
+    data = load_dataset(data, options.split, options.download)
+    dataset, report = check_for_training(data, options.skip_unreadable, options.image_size, options.resize, checked)
     found = [str(finding) for finding in report.findings]
     for line in found if checked is None else ():
         say(line)
@@ -223,7 +222,7 @@ def _fit(
         before, start = rows, copy.deepcopy(network.state_dict()) if rows else None
         paths = {split: [sample.path for sample in part] for split, part in parts.items()}
         rows = fit_network(
-            network, paths, targets, spec, options.passes, options.batch_size, options.learning_rate, options.flips
+            network, paths, targets, spec, options.passes, options.batch_size, options.learning_rate, options
         )
         if start and rows[-1]["val_accuracy"] < before[-1]["val_accuracy"]:
             say(

@@ -1,10 +1,8 @@
 """Reading and splitting a data set, in every layout."""
 
 import os
-import pickle
 import shutil
 
-import numpy as np
 import pytest
 
 from edgeclf.data.datasets import Dataset, Sample, load_dataset
@@ -215,54 +213,6 @@ def test_elpv_is_read_from_its_package():
     # Stratified by cell type too: poly and mono have the same share of test.
     test = dataset.split("test")
     assert {group: sum(s.group == group for s in test) for group in ("mono", "poly")} == {"mono": 268, "poly": 387}
-
-
-CIFAR_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-
-
-@pytest.fixture
-def cifar(tmp_path, monkeypatch):
-    """A few images in CIFAR-10's own files, as its archive unpacks, with their hashes patched into torchvision."""
-    from torchvision.datasets import CIFAR10
-    from torchvision.datasets.utils import calculate_md5
-
-    folder = tmp_path / CIFAR10.base_folder
-    folder.mkdir()
-    random = np.random.default_rng(0)
-    for name in [f"data_batch_{n}" for n in range(1, 6)] + ["test_batch"]:
-        pixels = random.integers(0, 256, (10, 3 * 32 * 32), np.uint8)
-        (folder / name).write_bytes(pickle.dumps({"data": pixels, "labels": list(range(10))}))
-    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": CIFAR_CLASSES}))
-    for attribute in ("train_list", "test_list"):
-        files = [[name, calculate_md5(folder / name)] for name, _ in getattr(CIFAR10, attribute)]
-        monkeypatch.setattr(CIFAR10, attribute, files)
-    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": calculate_md5(folder / "batches.meta")})
-    monkeypatch.setenv("EDGECLF_DATA", str(tmp_path))
-    return pixels.reshape(10, 3, 32, 32).transpose(0, 2, 3, 1)
-
-
-def test_cifar10_becomes_class_folders_of_the_same_pixels(cifar, tmp_path):
-    import cv2
-
-    dataset = load_dataset("cifar10")
-    assert dataset.name == "cifar10"
-    assert dataset.labels == tuple(CIFAR_CLASSES)
-    assert {sample.split for sample in dataset.samples} == {"train", "val", "test"}
-    dog = cv2.imread(str(tmp_path / "cifar10" / "test" / "dog" / "00005.png"))
-    assert np.array_equal(dog[:, :, ::-1], cifar[5])
-
-
-def test_cifar10_is_unpacked_once(cifar, tmp_path):
-    first = load_dataset("cifar10")
-    shutil.rmtree(tmp_path / "cifar-10-batches-py")
-    assert load_dataset("cifar10") == first
-
-
-def test_cifar10_that_is_not_there_says_how_to_fetch_it(tmp_path, monkeypatch):
-    monkeypatch.setenv("EDGECLF_DATA", str(tmp_path))
-    with pytest.raises(DataError, match=r"CIFAR-10 is not in .*; download it once: python3 -c .*download=True"):
-        load_dataset("cifar10")
-    assert not list(tmp_path.iterdir())
 
 
 # The split

@@ -67,7 +67,7 @@ def test_every_function_works_without_a_network_and_sends_nothing(digits, tmp_pa
     refusals = seen.out.splitlines()
     assert "the ImageNet weights of resnet18 were not found" in refusals[0]
     assert "the ImageNet weights of hf-hub:timm/resnet18.a1_in1k were not found" in refusals[1]
-    assert "CIFAR10" in refusals[2]
+    assert "CIFAR-10 is not on this machine" in refusals[2]
 
 
 def test_building_an_engine_sends_nothing(relu, tmp_path):
@@ -79,6 +79,7 @@ def test_every_command_sends_nothing(digits, run, own_run, bundle, tmp_path):
     commands = {
         "help": ["--help"],
         "check": ["check", digits],
+        "augment": ["augment", digits, "--output", "page.png"],
         "train": ["train", digits, "--output", "made", "--image-size", "32", "--epochs", "1", "--finetune", "full"],
         "evaluate": ["evaluate", run, digits],
         "predict": ["predict", bundle, digits / "3" / "000.png"],

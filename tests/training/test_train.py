@@ -22,6 +22,7 @@ from edgeclf import TrainOptions
 from edgeclf.errors import DataError, ImageError, ModelError, OptionError, OutputError
 from edgeclf.evaluation.open_model import open_model
 from edgeclf.graph import inference
+from edgeclf.options import AugmentationOptions
 from edgeclf.training import loop, train
 from edgeclf.training.backbones import create
 from edgeclf.training.runs import read_run
@@ -249,7 +250,6 @@ def test_training_leaves_the_process_as_it_was(digits, tmp_path, monkeypatch, fa
     [
         ({"finetune": "some"}, "finetune is 'some'; head, full was expected"),
         ({"resize": "squash"}, "resize is 'squash'; crop, stretch, letterbox was expected"),
-        ({"flips": "up"}, "flips is 'up'; none, horizontal, all was expected"),
         ({"epochs": 0}, "epochs is 0; 1 to 10000 was expected"),
         ({"image_size": 8}, "image-size is 8; 32 to 1024 was expected"),
         ({"batch_size": 0}, "batch-size is 0; 1 to 4096 was expected"),
@@ -321,7 +321,7 @@ def test_an_image_that_goes_bad_while_all_layers_are_trained_is_named_in_one_lin
             epochs=1,
             batch_size=3,  # a batch that is not full would be dropped, sometimes with this image
             learning_rate=1e-3,
-            flips="none",
+            augment=AugmentationOptions(augment="none"),
         )
     assert "\n" not in str(raised.value)
 
@@ -342,25 +342,6 @@ def test_the_head_takes_features_as_they_are_and_separates_what_can_be_separated
         accuracy = (head(torch.from_numpy(features)).argmax(1).numpy() == targets).mean()
     assert accuracy > 0.95
     assert rows[-1]["val_accuracy"] == pytest.approx(accuracy, abs=1e-6)
-
-
-# Augmentation
-
-
-def left_is_brighter(image):
-    return bool(image[:, :, :16].float().mean() > image[:, :, 16:].float().mean())
-
-
-@pytest.mark.parametrize(
-    ("flips", "outcomes"), [("none", {True}), ("horizontal", {True, False}), ("all", {True, False})]
-)
-def test_augmentation_flips_only_when_asked_and_keeps_size_and_type(flips, outcomes):
-    image = torch.zeros(3, 32, 32, dtype=torch.uint8)
-    image[:, :, :16] = 200
-    torch.manual_seed(0)
-    augmented = [loop.augmentation(flips)(image) for _ in range(30)]
-    assert {left_is_brighter(picture) for picture in augmented} == outcomes
-    assert {(tuple(picture.shape), picture.dtype) for picture in augmented} == {((3, 32, 32), torch.uint8)}
 
 
 def test_a_loss_that_is_not_finite_stops_with_batch_and_rate():
@@ -403,7 +384,9 @@ def test_training_all_layers_that_ends_worse_keeps_the_head(digits, tmp_path, mo
 
 def test_pixels_travel_from_the_workers_as_bytes(digits):
     paths = sorted(digits.rglob("*.png"))[:2]
-    pixels, target = loop.Images(paths, np.zeros(2, int), Preprocessing(32, 32), loop.augmentation("all"))[0]
+    pixels, target = loop.Images(
+        paths, np.zeros(2, int), Preprocessing(32, 32), loop.augmentation(AugmentationOptions(flips="all"), 32)
+    )[0]
     assert (pixels.dtype, pixels.shape, target) == (torch.uint8, (32, 32, 3), 0)
 
 

@@ -1,12 +1,14 @@
-"""Commands about images: check."""
+"""Commands about images: check and augment."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from ...options import CheckOptions
-from ..app import Data, Json, app, next_step, show
-from ..typer_options import with_options
+from ...options import AugmentOptions, CheckOptions
+from ..app import Data, Json, Overwrite, app, next_step, show
+from ..typer_options import expand_home, with_options
 
 
 @app.command(epilog="Example: edgeclf check photos/")
@@ -19,8 +21,30 @@ def check(data: Data, options: CheckOptions, json: Json = False) -> None:
     """
     from ... import check as function
 
-    report = function(data, options.split, options.image_size, options.resize, options.skip_unreadable)
+    report = function(
+        data, options.split, options.image_size, options.resize, options.skip_unreadable, options.download
+    )
     show(report, json)
     if report.errors:
         raise typer.Exit(1)
     next_step(json, "edgeclf train", data, "--output", "runs/first")
+
+
+@app.command(epilog="Example: edgeclf augment photos/ --output augmented.png --augment inspection --rotate 10")
+@with_options(AugmentOptions)
+def augment(
+    data: Data,
+    output: Annotated[str, typer.Option(metavar="PAGE.png", parser=expand_home, help="The picture.")],
+    options: AugmentOptions,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Draw training images as augmentation changes them.
+
+    Each row is an image as the model sees it, and views of it as train --finetune full changes it.
+    """
+    from ... import augment as function
+
+    show(function(data, output, options, overwrite), json)
+    given = [word for name in options.changed for word in (f"--{name.replace('_', '-')}", str(getattr(options, name)))]
+    next_step(json, "edgeclf train", data, "--output", "runs/first", "--finetune", "full", *given)

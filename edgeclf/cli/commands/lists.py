@@ -12,7 +12,7 @@ from ..typer_options import choice, plain
 if TYPE_CHECKING:
     Listed = str
 else:
-    Listed = choice("Listed", ("backbones", "targets", "flavors"))
+    Listed = choice("Listed", ("backbones", "targets", "flavors", "datasets"))
 
 
 @app.command("list", epilog="Example: edgeclf list backbones 'efficientnet*'")
@@ -21,7 +21,7 @@ def show_list(
     pattern: Annotated[str, typer.Argument(help="Part of the name, or a pattern with * and ?.")] = "*",
     json: Json = False,
 ) -> None:
-    """List backbones, targets or flavors."""
+    """List backbones, targets, flavors or named data sets."""
     from ..lists import NEXT, list_names
 
     kind = plain(what)

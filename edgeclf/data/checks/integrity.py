@@ -107,14 +107,15 @@ def check(
     image_size: int | None = None,
     resize: str = "crop",
     skip_unreadable: bool = False,
+    download: bool = False,
 ) -> CheckReport:
     """Decode every image of a data set and report its problems; see the docstring of the module.
 
     image_size, resize: the input of the model that the images are for, by default that of most backbones.
-    skip_unreadable: leave out images that cannot be decoded, as one warning, instead of an error for each.  Raises DataError
-    only if there is no data set to check.
+    skip_unreadable: leave out images that cannot be decoded, as one warning, instead of an error for each.  download: fetch a
+    named data set that is not on this machine.  Raises DataError only if there is no data set to check.
     """
-    dataset = load_dataset(data, split)
+    dataset = load_dataset(data, split, download)
     with ThreadPoolExecutor() as pool:
         looks = list(track(pool.map(_look, dataset.samples), "checking images", len(dataset.samples)))
     if skip_unreadable:

@@ -47,9 +47,10 @@ def is_converted(folder: Path) -> bool:
     return (folder / SOURCE_FILE).is_file() and (folder / LIST_FILE).is_file()
 
 
-def convert(images: Iterator[Image], count: int, folder: Path, overwrite: bool) -> None:
+def convert(images: Iterator[Image], count: int, folder: Path, overwrite: bool, durable: bool = True) -> None:
     """Write images into a new folder, unless it already has the same ones.
 
+    durable: whether to wait until they are on the disk.
     Raises OutputError if the folder exists with other images, or if it was not written here.
     """
     if is_converted(folder) and not overwrite:
@@ -62,7 +63,7 @@ def convert(images: Iterator[Image], count: int, folder: Path, overwrite: bool) 
             )
         return
     claim_output(folder, overwrite, SOURCE_FILE)
-    with new_folder(folder, overwrite, SOURCE_FILE) as work:
+    with new_folder(folder, overwrite, SOURCE_FILE, durable) as work:
         _write(Path(work), track(images, f"writing {folder.name}", count))
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 import typer
 
 from ...options import ImportOptions, TrainOptions
-from ..app import Data, Json, Overwrite, app, next_step, show
+from ..app import Data, Json, Overwrite, app, next_step, open_page, show
 from ..typer_options import expand_home, with_options
 
 
@@ -27,6 +27,7 @@ def train(
     from ... import train as function
 
     show(function(data, output, options, overwrite), json)
+    open_page(json, output)
     next_step(json, "edgeclf evaluate", output, data)
     next_step(json, "edgeclf quantize", output)
 

@@ -40,6 +40,7 @@ setup(
         "onnxruntime>=1.20",
         "opencv-python-headless>=4.8",
         "safetensors>=0.4",
+        "pyyaml>=6",
         "typer>=0.15",
         "rich>=13",
         "matplotlib>=3.8",

@@ -1,4 +1,4 @@
-"""What do cached features save against the loop that tutorials show, and what does a second process bring?
+"""What do cached features save against the loop that tutorials show, and what does our loop cost over a bare one?
 
     python3 benchmarks/training.py DATA
     python3 benchmarks/training.py DATA --images 400 --epochs 4 --json
@@ -8,9 +8,8 @@ from its first batch on, imports excluded.
   edgeclf     ``extract_features`` once, then ``fit_head``: the backbone sees each image once
   tutorial    ``ImageFolder`` and ``DataLoader`` (two workers), torchvision's Resize, CenterCrop, ToTensor and Normalize,
               the frozen backbone in torch every epoch, Adam on a new head
-DDP: whole-network training steps (``edgeclf.training.loop.Fit`` by Lightning, strategy ddp, gloo) under torchrun with one and with two
-processes of one thread each, the batch divided among them; images a second after three steps of warm-up.  ``edgeclf
-train`` itself uses one device; this says what several processes would bring on this machine.
+  full        one epoch of ``fit_network``: every layer, deterministic algorithms, metrics, the best epoch kept
+  bare        the same by a plain loop of torch in channels_last, with the same images, augmentation and optimizer
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +27,7 @@ import numpy as np
 
 from edgeclf_runtime.device.machine import machine_facts
 
-LOOPS = ("edgeclf", "tutorial")
-_WARM_UP_STEPS = 3
+LOOPS = ("edgeclf", "tutorial", "full", "bare")
 
 
 def main() -> None:
@@ -43,23 +40,25 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=400, help="of train, and a quarter of it to validate on (400)")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=6, help="of DDP, beside three of warm-up (6); 0 leaves it out")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--worker", choices=(*LOOPS, "ddp"), help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=LOOPS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        {"edgeclf": train_edgeclf, "tutorial": train_tutorial, "ddp": train_ddp}[arguments.worker](arguments)
+        workers = {"edgeclf": train_edgeclf, "tutorial": train_tutorial, "full": train_full, "bare": train_bare}
+        workers[arguments.worker](arguments)
         return
     with tempfile.TemporaryDirectory() as folder:
         arguments.folder = Path(folder)
         link_images(arguments)
         rounds = [[run(arguments, name) for name in LOOPS] for _ in range(arguments.rounds)]
-        ddp = [run(arguments, "ddp", processes) for processes in (1, 2)] if arguments.steps else []
     rows = {name: _medians([found[place] for found in rounds]) for place, name in enumerate(LOOPS)}
-    ratio = float(np.median([tutorial["seconds"] / ours["seconds"] for ours, tutorial in rounds]))
-    report = {"benchmark": "training", "epochs": arguments.epochs, "rows": rows, "ratio": round(ratio, 2), "ddp": ddp}
+    ratio = float(np.median([found[1]["seconds"] / found[0]["seconds"] for found in rounds]))
+    cost = float(np.median([found[2]["seconds"] / found[3]["seconds"] for found in rounds]))
+    passes = float(np.median([found[0]["seconds"] / found[0]["pass_s"] for found in rounds]))
+    report = {"benchmark": "training", "epochs": arguments.epochs, "rows": rows, "ratio": round(ratio, 2)}
+    report |= {"full_over_bare": round(cost, 3), "head_over_pass": round(passes, 2)}
     if arguments.json:
         names = ("data", "backbone", "image_size", "images", "batch", "rounds")
         facts = {name: getattr(arguments, name) for name in names}
@@ -68,8 +67,8 @@ def main() -> None:
     for name, row in rows.items():
         print(f"{name:<10} {row['seconds']:7.1f} s, validation accuracy {row['accuracy']:.4f}")
     print(f"the tutorial's loop takes {ratio:.2f} x as long for {arguments.epochs} epochs")
-    for row in ddp:
-        print(f"DDP, {row['processes']} process(es): {row['images_per_s']:.1f} images a second")
+    print(f"{arguments.epochs} epochs of the head take {passes:.2f} x as long as the pass over the images")
+    print(f"full takes {cost:.3f} x as long as the bare loop")
 
 
 def link_images(arguments: argparse.Namespace) -> None:
@@ -91,11 +90,10 @@ def link_images(arguments: argparse.Namespace) -> None:
         (folder / f"{number:05d}{sample.path.suffix}").symlink_to(sample.path.resolve())
 
 
-def run(arguments: argparse.Namespace, name: str, processes: int = 0) -> dict[str, Any]:
-    """Run one of the programs, under torchrun where processes are given; returns its figures."""
-    options = ("backbone", "weights", "image_size", "images", "epochs", "batch", "steps", "folder")
-    start = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"] if processes else []
-    command = [sys.executable, *start, __file__, arguments.data, "--worker", name]
+def run(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
+    """Run one of the programs; returns its figures."""
+    options = ("backbone", "weights", "image_size", "images", "epochs", "batch", "folder")
+    command = [sys.executable, __file__, arguments.data, "--worker", name]
     command += [f"--{option.replace('_', '-')}={getattr(arguments, option)}" for option in options]
     found = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
     print(f"{name}: {found[-1]}", file=sys.stderr)
@@ -105,10 +103,10 @@ def run(arguments: argparse.Namespace, name: str, processes: int = 0) -> dict[st
 def train_edgeclf(arguments: argparse.Namespace) -> None:
     """Train a head on features that are extracted once."""
     from edgeclf.data.datasets import load_dataset
-    from edgeclf.options import SplitOptions
+    from edgeclf.options import SplitOptions, TrainOptions
     from edgeclf.training.backbones import create
     from edgeclf.training.features import extract_features
-    from edgeclf.training.loop import fit_head
+    from edgeclf.training.loop.head import fit_head
     from edgeclf_runtime.images.preprocess import Preprocessing
 
     splits = {name: load_dataset(arguments.folder / name, SplitOptions()) for name in ("train", "val")}
@@ -117,8 +115,74 @@ def train_edgeclf(arguments: argparse.Namespace) -> None:
     start = time.perf_counter()
     features = {name: extract_features(network, list(part.samples), spec, name) for name, part in splits.items()}
     targets = {name: np.array([part.index(sample) for sample in part.samples]) for name, part in splits.items()}
-    rows = fit_head(network.head, features, targets, arguments.epochs, arguments.batch, 1e-3)
-    print(json.dumps({"seconds": round(time.perf_counter() - start, 2), "accuracy": rows[-1]["val_accuracy"]}))
+    pass_s = time.perf_counter() - start
+    options = TrainOptions(epochs=arguments.epochs, batch_size=arguments.batch)
+    rows = fit_head(network.head, features, targets, options).rows
+    seconds = time.perf_counter() - start
+    print(json.dumps({"seconds": round(seconds, 2), "pass_s": round(pass_s, 2), "accuracy": rows[-1]["val_accuracy"]}))
+
+
+def train_full(arguments: argparse.Namespace) -> None:
+    """Train every layer for one epoch by edgeclf's loop, deterministic, with the best epoch kept."""
+    from edgeclf.options import TrainOptions
+    from edgeclf.training.backbones import create
+    from edgeclf.training.loop.determinism import seeded
+    from edgeclf.training.loop.network import fit_network
+
+    pictures, labels = _pictures(arguments)
+    network = create(arguments.backbone, labels, arguments.weights)
+    options = TrainOptions(finetune="full", epochs=1, batch_size=arguments.batch, workers=2)
+    with seeded(0):
+        start = time.perf_counter()
+        row = fit_network(network, pictures, options).best_row
+    print(json.dumps({"seconds": round(time.perf_counter() - start, 2), "accuracy": row["val_accuracy"]}))
+
+
+def train_bare(arguments: argparse.Namespace) -> None:
+    """Do the same by a plain loop of torch in channels_last: the same images, augmentation, optimizer and schedule."""
+    import torch
+
+    from edgeclf.options import AugmentationOptions
+    from edgeclf.training.augmentation import augmentation
+    from edgeclf.training.backbones import create
+    from edgeclf.training.loop.loaders import EpochSampler, Images, image_loader
+
+    pictures, labels = _pictures(arguments)
+    network = create(arguments.backbone, labels, arguments.weights)
+    loaders = {}
+    for split, paths in pictures.paths.items():
+        train, change = split == "train", augmentation(AugmentationOptions(), arguments.image_size)
+        images = Images(paths, pictures.targets[split], pictures.spec, change if train else None)
+        sampler = EpochSampler(len(images), 0 if train else None, lambda: 0)
+        loaders[split] = image_loader(images, sampler, arguments.batch, 2, False, train)
+    start = time.perf_counter()
+    network.train().requires_grad_(True).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=max(10, len(loaders["train"])))
+    for pixels, targets, _ in loaders["train"]:
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(network(pixels.float()), targets).backward()
+        optimizer.step()
+        schedule.step()
+    network.eval()
+    with torch.no_grad():
+        right = sum(int((network(pixels.float()).argmax(1) == targets).sum()) for pixels, targets, _ in loaders["val"])
+    seconds = time.perf_counter() - start
+    print(json.dumps({"seconds": round(seconds, 2), "accuracy": right / len(pictures.paths["val"])}))
+
+
+def _pictures(arguments: argparse.Namespace) -> Any:
+    from edgeclf.data.datasets import load_dataset
+    from edgeclf.options import SplitOptions
+    from edgeclf.training.loop.network import Pictures
+    from edgeclf_runtime.images.preprocess import Preprocessing
+
+    splits = {name: load_dataset(arguments.folder / name, SplitOptions()) for name in ("train", "val")}
+    paths = {name: [sample.path for sample in part.samples] for name, part in splits.items()}
+    targets = {name: np.array([part.index(sample) for sample in part.samples]) for name, part in splits.items()}
+    return Pictures(paths, targets, Preprocessing(arguments.image_size, arguments.image_size)), len(
+        splits["train"].labels
+    )
 
 
 def train_tutorial(arguments: argparse.Namespace) -> None:
@@ -153,54 +217,6 @@ def train_tutorial(arguments: argparse.Namespace) -> None:
             right = sum(int((network(images).argmax(1) == labels).sum()) for images, labels in loaders["val"])
     seconds = time.perf_counter() - start
     print(json.dumps({"seconds": round(seconds, 2), "accuracy": right / len(folders["val"])}))
-
-
-def train_ddp(arguments: argparse.Namespace) -> None:
-    """Take training steps of the whole network as one of torchrun's processes; the first prints images a second."""
-    import os
-
-    import lightning
-    import torch
-
-    from edgeclf.data.datasets import load_dataset
-    from edgeclf.options import AugmentationOptions, SplitOptions
-    from edgeclf.training.backbones import create
-    from edgeclf.training.loop import Fit, Images, augmentation
-    from edgeclf_runtime.images.preprocess import Preprocessing
-
-    torch.set_num_threads(1)
-    world = int(os.environ["WORLD_SIZE"])
-    dataset = load_dataset(arguments.folder / "train", SplitOptions())
-    network = create(arguments.backbone, len(dataset.labels), arguments.weights)
-    network.train().requires_grad_(True)
-    network.normalize.requires_grad_(False)
-    network = network.to(memory_format=torch.channels_last)
-    paths = [sample.path for sample in dataset.samples]
-    targets = np.array([dataset.index(sample) for sample in dataset.samples])
-    spec = Preprocessing(arguments.image_size, arguments.image_size)
-    images = Images(paths, targets, spec, augmentation(AugmentationOptions(), arguments.image_size))
-    ends: list[float] = []
-    advance: Callable[[], None] = lambda: ends.append(time.perf_counter())  # noqa: E731
-    steps = _WARM_UP_STEPS + arguments.steps
-    # Images are used again where there are too few for the steps.
-    sampler = torch.utils.data.RandomSampler(images, replacement=True, num_samples=steps * arguments.batch)
-    loader = torch.utils.data.DataLoader(images, arguments.batch // world, sampler=sampler, drop_last=True)
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        strategy="ddp",
-        devices=world,
-        max_steps=steps,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-    )
-    trainer.fit(Fit(network, len(dataset.labels), 1e-3, steps, advance), loader)
-    if trainer.is_global_zero:
-        seconds = ends[-1] - ends[_WARM_UP_STEPS - 1]
-        rate = arguments.steps * (arguments.batch // world) * world / seconds
-        print(json.dumps({"processes": world, "images_per_s": round(rate, 2)}))
 
 
 def _medians(rows: list[dict[str, float]]) -> dict[str, float]:

@@ -38,10 +38,13 @@ if TYPE_CHECKING:
         OutputError,
         WeightsError,
     )
+    from .evaluation.audit.audit import audit
+    from .evaluation.audit.report import AuditReport
     from .evaluation.evaluate import Evaluation, evaluate
     from .evaluation.export import ExportReport, export
     from .evaluation.predict import Prediction, predict
     from .options import (
+        AuditOptions,
         AugmentOptions,
         BuildOptions,
         BundleOptions,
@@ -59,6 +62,8 @@ if TYPE_CHECKING:
     from .training.train import TrainReport, train
 
 __all__ = [
+    "AuditOptions",
+    "AuditReport",
     "AugmentOptions",
     "AugmentReport",
     "BackendError",
@@ -99,6 +104,7 @@ __all__ = [
     "TrainReport",
     "WeightsError",
     "__version__",
+    "audit",
     "augment",
     "build",
     "bundle",
@@ -142,10 +148,13 @@ _NAMES = {
         "OutputError",
         "WeightsError",
     ),
+    "evaluation.audit.audit": ("audit",),
+    "evaluation.audit.report": ("AuditReport",),
     "evaluation.evaluate": ("Evaluation", "evaluate"),
     "evaluation.export": ("ExportReport", "export"),
     "evaluation.predict": ("Prediction", "predict"),
     "options": (
+        "AuditOptions",
         "AugmentOptions",
         "BuildOptions",
         "BundleOptions",

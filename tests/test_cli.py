@@ -407,15 +407,19 @@ def test_the_help_lists_the_values_of_an_option_and_others_are_wrong_usage(comma
 
 
 AUGMENTATION = ("--augment", "--flips", "--policy")
+TRAINING = (
+    *("--finetune", "--resize", *AUGMENTATION, "--optimizer", "--schedule", "--loss", "--balance"),
+    *("--device", "--log"),
+)
 
 
 def test_every_option_with_a_list_of_values_is_a_choice():
     found = {(param.values[0], param.values[1]) for param in choices()}
     expected = {
-        ("check", "--resize"),
+        *(("audit", "--resize"), ("check", "--resize")),
         *(("augment", option) for option in ("--resize", *AUGMENTATION)),
-        *(("train", option) for option in ("--finetune", "--resize", *AUGMENTATION)),
-        *(("make", option) for option in ("--finetune", "--resize", *AUGMENTATION, "--method", "--target")),
+        *((command, option) for command in ("train", "make") for option in TRAINING),
+        *(("make", option) for option in ("--method", "--target")),
         *(("quantize", option) for option in ("--flavor", "--target", "--method")),
         *(("build", option) for option in ("--target", "--precision")),
         ("bundle", "--target"),
@@ -433,7 +437,7 @@ def test_every_option_with_a_list_of_values_is_a_choice():
         ("nonsense", "No such command 'nonsense'"),
         ("train digits", "Missing option '--output'"),
         ("train digits --output new --epochs many", "'--epochs'"),
-        ("train digits --output new --finetune some", "'some' is not one of 'head', 'full'"),
+        ("train digits --output new --finetune some", "'some' is not one of 'head', 'gradual', 'full'"),
         ("predict run", "Missing argument 'IMAGE'"),
         ("predict run a.png --top-k 0", "'--top-k'"),
         ("predict run a.png --threshold 2", "'--threshold'"),

@@ -12,6 +12,7 @@ from edgeclf.cli.typer_options import with_options
 from edgeclf.errors import OptionError
 from edgeclf.graph import contract
 from edgeclf.options import option
+from edgeclf.options.config_file import read_config, write_config
 from edgeclf.quantization import ranges
 
 CLASSES = [kind for name, kind in vars(options).items() if name.endswith("Options") and is_dataclass(kind)]
@@ -89,7 +90,7 @@ def test_options_are_given_as_keywords_too():
 
 
 @pytest.mark.parametrize(
-    "verb", ["augment", "build", "bundle", "calibrate", "import_model", "make", "quantize", "train"]
+    "verb", ["audit", "augment", "build", "bundle", "calibrate", "import_model", "make", "quantize", "train"]
 )
 def test_every_verb_takes_keywords(verb):
     with pytest.raises(OptionError, match="there is no option 'qqq'; help"):
@@ -114,3 +115,52 @@ def test_every_verb_takes_keywords(verb):
 def test_a_mean_or_std_that_no_weights_were_trained_with_is_refused(given, message):
     with pytest.raises(OptionError, match=message):
         edgeclf.TrainOptions(**given)
+
+
+@pytest.fixture
+def config(tmp_path):
+    def write(text):
+        (tmp_path / "train.yaml").write_text(text)
+        return tmp_path / "train.yaml"
+
+    return write
+
+
+def test_a_config_file_gives_options_back(tmp_path):
+    given = options.TrainOptions(
+        epochs=3, learning_rate=0.02, log=("mlflow",), mean="0.5", std="0.2", batch_size="auto"
+    )
+    write_config(tmp_path / "train.yaml", given, "edgeclf train DATA --output RUN")
+    assert options.TrainOptions(**read_config(tmp_path / "train.yaml", options.TrainOptions)) == given
+    assert (tmp_path / "train.yaml").read_text().startswith("# edgeclf train DATA --output RUN --config train.yaml\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch: 3", r"there is no option 'epoch'; did you mean epochs\?"),
+        ("zzz: 3", "there is no option 'zzz', remove the line"),
+        ("epochs: many", "epochs is 'many'; int or nothing was expected"),
+        ("seed: true", "seed is True; int was expected"),
+        ("- 3", "holds list; lines of the form epochs: 12 were expected"),
+        ("epochs: [", "cannot be read as YAML"),
+        ("epochs: !!python/object/apply:os.getcwd []", "cannot be read as YAML"),
+    ],
+)
+def test_a_config_file_that_cannot_be_meant_is_refused(config, text, message):
+    with pytest.raises(OptionError, match=message):
+        read_config(config(text), options.TrainOptions)
+
+
+def test_the_command_line_has_priority_over_the_config_file(config):
+    received = []
+    app = typer.Typer(rich_markup_mode=None)
+
+    @app.command()
+    @with_options(options.TrainOptions, config=True)
+    def train(options: options.TrainOptions) -> None:
+        received.append(options)
+
+    file = str(config("epochs: 3\nlearning-rate: 1e-4\nval: 0.2\n"))
+    app(["--epochs", "5", "--config", file], standalone_mode=False)
+    assert received == [options.TrainOptions(epochs=5, learning_rate=1e-4, val=0.2)]

@@ -66,7 +66,9 @@ RUN = record(
     {
         **_EVERY_RUN,
         "options": record(
-            {"backbone": text(), "image_size": nullable(integer(1))}, optional=("image_size",), others=True
+            {"backbone": text(), "image_size": nullable(integer(1)), "stem_stride": nullable(integer(1, 2))},
+            optional=("image_size", "stem_stride"),
+            others=True,
         ),
         "data": _DATA,
     },
@@ -105,3 +107,22 @@ HISTOGRAMS = record({"from": mapping(text(), text()), "names": list_of(list_of(t
 LOGITS = record(
     {"from": mapping(text(), text()), "images": list_of(SHA256, 1), "models": list_of(SHA256, 1, unique=True)}
 )
+
+TRAINING_FORMAT = "edgeclf-training"
+TRAINING = record(
+    {
+        "format": constant(TRAINING_FORMAT),
+        "format_version": integer(1, 1),
+        "options": mapping(text(), any_json),
+        "labels": _LABELS,
+        "data": SHA256,
+        "weights": any_json,
+        "soft_targets": nullable(SHA256),
+        "versions": mapping(text(), text()),
+        "decisions": mapping(text(), any_json),
+    },
+    optional=("decisions",),
+)
+"""Of a training that is not finished."""
+FEATURES = record({"images": list_of(SHA256, 1, unique=True)})
+"""Of a file of features, in the user's cache."""

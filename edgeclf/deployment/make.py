@@ -6,14 +6,13 @@ files that quantization.json describes.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,8 @@ from edgeclf_runtime.files.read import read_json, sha256_bytes, sha256_file
 from edgeclf_runtime.files.schema import any_json, mapping, record, text
 
 from ..data.checks.integrity import check
-from ..data.datasets import Dataset, load_dataset
+from ..data.datasets import Dataset
+from ..data.exclusion import load_training_data
 from ..data.findings import left_out_lines
 from ..data.pixels import without_unreadable
 from ..data.schemas import MAX_JSON_BYTES
@@ -34,20 +34,13 @@ from ..display.report import Report
 from ..errors import OutputError
 from ..evaluation.evaluate import evaluate
 from ..evaluation.export import exported
-from ..options import (
-    AugmentationOptions,
-    BundleOptions,
-    MakeOptions,
-    QuantizeOptions,
-    TrainOptions,
-    augmentation_steps,
-    merged,
-)
+from ..options import BundleOptions, MakeOptions, QuantizeOptions, TrainOptions, merged
 from ..quantization.quantize import asked, earlier_report, quantize
 from ..quantization.report import FailedFlavor, FlavorError, QuantizedFile
 from ..targets import CALIBRATION_CACHE, FLAVORS, model_file
 from ..training.runs import RUN_FILE, SPLIT_FILE, Run, read_run, write_split
 from ..training.train import train
+from ..training.unfinished import option_changes, split_changes
 from .bundling import bundle, check_name
 
 STATE_FILE = "make.json"
@@ -154,7 +147,7 @@ class Steps:
 
 
 def _train(steps: Steps, data: str | Path | Dataset, path: Path, options: TrainOptions, overwrite: bool) -> Run:
-    dataset = load_dataset(data, options.split, options.download)
+    dataset = load_training_data(data, options)
     finished = (path / RUN_FILE).is_file()
     changes = _changes(read_run(path), dataset, options) if finished else []
     if changes and not overwrite:
@@ -168,7 +161,7 @@ def _train(steps: Steps, data: str | Path | Dataset, path: Path, options: TrainO
     with steps.step("train", needed):
         if needed:
             say(f"the run is {path}")
-            say(str(train(dataset, path, options, overwrite, checked)))
+            say(str(train(dataset, path, options, overwrite, checked, resume=True)))
             _write_state(path, train=asdict(options))
     run = read_run(path)
     # The same images, perhaps in another place.
@@ -180,12 +173,7 @@ def _changes(run: Run, dataset: Dataset, options: TrainOptions) -> list[str]:
     """Return in words how the data and options differ from those that a run was trained with."""
     # run.json has the architecture of a backbone that was named in another way.
     before, now = _state(run.path).get("train", run.facts["options"]), asdict(options)
-    was = {one.name: before.get(one.name, one.default) for one in fields(TrainOptions)}
-    # A step may have been given by its preset, or by itself.
-    alike = augmentation_steps(before) == augmentation_steps(now)
-    passed = {"download", *(one.name for one in fields(AugmentationOptions) if alike)}
-    names = [name for name in now if was[name] != now[name] and name not in passed]
-    changes = [f"{name.replace('_', '-')} was {was[name]}, now {now[name]}" for name in names]
+    changes = option_changes(before, json.loads(json.dumps(now)))
     weights = run.facts.get("weights") or {}
     if weights.get("source") == "file" and weights.get("sha256") != _sha256(Path(options.weights)):
         changes.append(f"the weights {options.weights} are others")
@@ -195,16 +183,8 @@ def _changes(run: Run, dataset: Dataset, options: TrainOptions) -> list[str]:
         if write_split(Path(folder), dataset) != run.facts["data"]["split_sha256"]:
             if run.facts["data"]["root"] != os.path.abspath(dataset.root):
                 changes.append(f"the data was {run.facts['data']['root']}")
-            old, new = _rows(run.file(SPLIT_FILE)), _rows(Path(folder, SPLIT_FILE))
-            same = "the images are the same, but split otherwise"
-            changes.append(f"{len(new - old)} images are new and {len(old - new)} are gone" if new != old else same)
+            changes.append(split_changes(run.file(SPLIT_FILE), Path(folder, SPLIT_FILE)))
     return changes
-
-
-def _rows(file: Path) -> set[tuple[str, ...]]:
-    """Return path, label and hash of each image in a split.csv; one more image may change the split of others."""
-    with file.open(newline="", encoding="utf-8") as stream:
-        return {(row["path"], row["label"], row["sha256"]) for row in csv.DictReader(stream)}
 
 
 def _quantize(steps: Steps, run: Run, options: QuantizeOptions, overwrite: bool) -> None:

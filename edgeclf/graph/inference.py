@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,22 +34,31 @@ def infer(runner: Runner, batches: Iterable[np.ndarray], at_once: int = 1) -> np
 
     batches: float32 [N, height, width, 3] each.  at_once: inferences at the same time, if the runner is ``concurrent``.
     """
+    return np.concatenate(list(infer_each(runner, batches, at_once)))
+
+
+def infer_each(runner: Runner, batches: Iterable[np.ndarray], at_once: int = 1) -> Iterator[np.ndarray]:
+    """Yield a runner's logits of each batch, in order; see :func:`infer`."""
     workers = at_once if runner.concurrent else 1
-    rows: list[np.ndarray] = []
     pending: deque[Future[np.ndarray]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         for batch in batches:
             pending.append(pool.submit(runner.infer, batch))
             if len(pending) > 2 * workers:
-                rows.append(pending.popleft().result())
-        rows += [future.result() for future in pending]
-    return np.concatenate(rows)
+                yield pending.popleft().result()
+        for future in pending:
+            yield future.result()
 
 
 def infer_file(model: Path, name: str, batches: Iterable[np.ndarray]) -> np.ndarray:
     """Return an ONNX file's logits of batches, float32 [images, labels]; ``name`` as in targets.FLAVORS, or fp32."""
+    return np.concatenate(list(infer_file_each(model, name, batches)))
+
+
+def infer_file_each(model: Path, name: str, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield an ONNX file's logits of each batch, in order; see :func:`infer_file`."""
     with HostRunner(model, threads=1, name=name) as runner:
-        return infer(runner, batches, cores())
+        yield from infer_each(runner, batches, cores())
 
 
 def infer_graph(model: onnx.ModelProto, name: str, batches: Iterable[np.ndarray]) -> np.ndarray:

@@ -4,14 +4,16 @@ A field made by :func:`option` is also an option on the command line; the other 
 Python only.  An invalid value raises OptionError.
 """
 
+from .audit import AuditOptions
 from .augmentation import FLIPS, POLICIES, PRESETS, AugmentationOptions, AugmentOptions, Steps, augmentation_steps
 from .channels import IMAGENET, Three, channel_values
 from .data import EVALUATED, SPLIT_METHODS, CheckOptions, SplitOptions
 from .declaration import MOVED, SEED, SKIP_UNREADABLE, merged, option
 from .deployment import PRECISIONS, BuildOptions, BundleOptions, MakeOptions, check_shares
 from .import_model import LAYOUTS, PIXEL_RANGES, ImportOptions
+from .optimization import LossOptions, MachineOptions, OptimizerOptions
 from .quantization import METHODS, RULES, CalibrateOptions, QuantizeOptions
-from .training import EPOCHS, FINETUNE, TrainOptions
+from .training import EPOCHS, FINETUNE, NO_EFFECT, RATE_DECAY, TrainOptions
 
 __all__ = [
     "EPOCHS",
@@ -22,14 +24,17 @@ __all__ = [
     "LAYOUTS",
     "METHODS",
     "MOVED",
+    "NO_EFFECT",
     "PIXEL_RANGES",
     "POLICIES",
     "PRECISIONS",
     "PRESETS",
+    "RATE_DECAY",
     "RULES",
     "SEED",
     "SKIP_UNREADABLE",
     "SPLIT_METHODS",
+    "AuditOptions",
     "AugmentOptions",
     "AugmentationOptions",
     "BuildOptions",
@@ -37,7 +42,10 @@ __all__ = [
     "CalibrateOptions",
     "CheckOptions",
     "ImportOptions",
+    "LossOptions",
+    "MachineOptions",
     "MakeOptions",
+    "OptimizerOptions",
     "QuantizeOptions",
     "SplitOptions",
     "Steps",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field, fields, replace
 from typing import Any, TypeVar
 
@@ -31,16 +31,18 @@ def option(
     path: bool = False,
     at_least: int | None = None,
     choices: tuple[str, ...] = (),
+    parser: Callable[[str], Any] | None = None,
 ) -> Any:
     """Declare a field of a dataclass that is also an option on the command line.
 
     name: on the command line, if it is not the field's.  shown: the default in words, if its
     value says too little.  metavar: placeholder of the value in the help.  path: the value names
     a file or folder, and a leading ~ is the home folder.  at_least: smallest value that the
-    command line accepts.  choices: the values that exist, which the help lists.
+    command line accepts.  choices: the values that exist, which the help lists.  parser: makes
+    the value of the command line's text.
     """
     facts = {"help": help, "name": name, "shown": shown, "metavar": metavar, "path": path, "at_least": at_least}
-    return field(default=default, metadata={**facts, "choices": choices})
+    return field(default=default, metadata={**facts, "choices": choices, "parser": parser})
 
 
 def merged(kind: type[T], options: T | None, given: Mapping[str, Any]) -> T:
@@ -61,3 +63,20 @@ def check_targets(targets: tuple[str, ...]) -> None:
     unknown = sorted(set(targets) - set(TARGETS))
     if unknown:
         raise OptionError(f"there is no target {', '.join(unknown)}; choose from {', '.join(TARGETS)}")
+
+
+def check_choices(options: Any, **allowed: tuple[str, ...]) -> None:
+    """Raise OptionError for an option whose value is not one of those allowed."""
+    for name, values in allowed.items():
+        if getattr(options, name) not in values:
+            raise OptionError(
+                f"{name.replace('_', '-')} is {getattr(options, name)!r}; {', '.join(values)} was expected"
+            )
+
+
+def check_ranges(options: Any, **allowed: tuple[float, float]) -> None:
+    """Raise OptionError for an option that is out of its range; None is always allowed."""
+    for name, (low, high) in allowed.items():
+        value = getattr(options, name)
+        if value is not None and not low <= value <= high:
+            raise OptionError(f"{name.replace('_', '-')} is {value}; {low} to {high} was expected")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from edgeclf_runtime.images.preprocess import RESIZE_MODES
 
@@ -10,17 +11,27 @@ from ..errors import OptionError
 from .augmentation import AugmentationOptions
 from .channels import Three, unit_values
 from .data import GROUP_BY, GROUP_SIMILAR, SplitOptions
-from .declaration import SEED, SKIP_UNREADABLE, option
+from .declaration import SEED, SKIP_UNREADABLE, check_choices, check_ranges, option
+from .optimization import LossOptions, MachineOptions, OptimizerOptions
 
-FINETUNE = ("head", "full")
-EPOCHS = {"head": 12, "full": 8}
-"""Passes over the training images if none are given; full begins with those of the head."""
+FINETUNE = ("head", "gradual", "full")
+EPOCHS = {"head": 12, "gradual": 8, "full": 8}
+"""Passes over the training images if none are given; gradual and full begin with those of the head."""
+RATE_DECAY = {"head": 1.0, "gradual": 0.6, "full": 1.0}
+NO_EFFECT = ("download", "workers", "checkpoint_every", "log")
+"""Options that do not change the result."""
+
+
+def batch_size(text: str) -> int | str:
+    """Return a batch size as the command line has it: a number, or auto."""
+    return int(text) if text.isdecimal() else text
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(AugmentationOptions):
+class TrainOptions(MachineOptions, AugmentationOptions, LossOptions, OptimizerOptions):
     """What to train, and how."""
 
+    GROUP: ClassVar[str] = "Options"
     backbone: str = option("efficientnet_lite0", "Name of a timm model.")
     weights: str = option(
         "imagenet",
@@ -42,18 +53,33 @@ class TrainOptions(AugmentationOptions):
     keep_head: bool = option(
         False, "Start with the head of the file in --weights; it must have as many outputs as DATA has labels."
     )
-    finetune: str = option(
-        "head", "head: train on features of the frozen backbone; full: train every layer.", choices=FINETUNE
+    stem_stride: int | None = option(
+        None,
+        "Shrink small images less in the first layers: 1 (not at all) or 2.",
+        shown="the backbone's, usually 4 or 2",
     )
-    epochs: int | None = option(None, "Passes over the training images.", shown="12 for head, 8 for full")
+    finetune: str = option(
+        "head",
+        "head: train on features of the frozen backbone; gradual: unfreeze it from the end; full: train every layer.",
+        choices=FINETUNE,
+    )
+    epochs: int | None = option(None, "Passes over the training images.", shown="12 for head, 8 for the others")
+    minutes: float | None = option(
+        None, "Time to spend; as many epochs as fit, at most --epochs.", shown="as long as it takes"
+    )
+    patience: int | None = option(
+        None, "Stop after so many epochs without a better one; the best is kept anyway.", shown="never"
+    )
+    views: int = option(0, "Augmented views of each image that head trains on too; each costs one more pass.")
     image_size: int | None = option(
         None, "Side of the model's square input, in pixels.", shown="the size of the backbone"
     )
     resize: str = option(
         "crop", "crop: the centered square; stretch: the whole image; letterbox: with bars.", choices=RESIZE_MODES
     )
-    batch_size: int = option(32, "Images per training step.")
-    learning_rate: float = option(1e-3, "Peak of AdamW's one-cycle schedule.")
+    batch_size: int | str = option(
+        32, "Images per training step; auto: as many as fit, at most 256.", metavar="<N|auto>", parser=batch_size
+    )
     seed: int = option(0, SEED)
     test: float = 0.25
     """Share of all images held out for the test split, if the data set has no split of its own."""
@@ -62,30 +88,35 @@ class TrainOptions(AugmentationOptions):
     group_by: str | None = option(None, GROUP_BY, metavar="FOLDERS|REGEX", shown="each image by itself")
     group_similar: bool = option(False, GROUP_SIMILAR)
     skip_unreadable: bool = option(False, SKIP_UNREADABLE)
+    exclude: str | None = option(
+        None,
+        "Leave out the images that a CSV file lists in its column path, such as audit's exclude.csv, or a text file by line.",
+        metavar="FILE",
+        path=True,
+        shown="none",
+    )
 
     def __post_init__(self) -> None:
-        AugmentationOptions.__post_init__(self)
-        for name, allowed in (("finetune", FINETUNE), ("resize", RESIZE_MODES)):
-            if getattr(self, name) not in allowed:
-                raise OptionError(f"{name} is {getattr(self, name)!r}; {', '.join(allowed)} was expected")
-        for name, low, high in (
-            ("epochs", 1, 10_000),
-            ("image_size", 32, 1024),
-            ("batch_size", 1, 4096),
-            ("seed", 0, 2**31),
-        ):
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise OptionError(f"{name.replace('_', '-')} is {value}; {low} to {high} was expected")
-        if not 0 < self.learning_rate < 1:
-            raise OptionError(f"learning-rate is {self.learning_rate}; more than 0 and less than 1 was expected")
-        if self.finetune == "head" and self.changed:
+        for kind in (MachineOptions, AugmentationOptions, LossOptions, OptimizerOptions):
+            kind.__post_init__(self)  # type: ignore[arg-type]
+        check_choices(self, finetune=FINETUNE, resize=RESIZE_MODES)
+        check_ranges(
+            self, epochs=(1, 10_000), image_size=(32, 1024), stem_stride=(1, 2), seed=(0, 2**31), views=(0, 100)
+        )
+        check_ranges(self, minutes=(0.01, 100_000), patience=(1, 10_000))
+        if isinstance(self.batch_size, int):
+            check_ranges(self, batch_size=(1, 4096))
+        elif self.batch_size != "auto":
+            raise OptionError(f"batch-size is {self.batch_size!r}; 1 to 4096, or auto, was expected")
+        if self.finetune != "head" and self.batch_size == 1:
+            raise OptionError(f"batch-size is 1; {self.finetune} needs 2 or more, for its batch norm")
+        if self.finetune == "head" and self.changed and not self.views:
             raise OptionError(
                 f"{self.changed[0].replace('_', '-')} was given, but head trains on features that are computed once from unchanged "
-                "images: add --finetune full"
+                "images: add --views 4, or --finetune full"
             )
-        if self.finetune == "full" and self.batch_size < 2:
-            raise OptionError("batch-size is 1; full needs 2 or more, for its batch norm")
+        if self.finetune == "head" and self.cutmix:
+            raise OptionError("cutmix is for images, but head trains on features; add --finetune gradual or full")
         if self.keep_head and self.weights == "none":
             raise OptionError("keep-head needs a file with a head, but weights is none: add --weights FILE")
         for name in ("mean", "std"):
@@ -108,6 +139,11 @@ class TrainOptions(AugmentationOptions):
     def passes(self) -> int:
         """The number of epochs that ``epochs`` stands for."""
         return self.epochs or EPOCHS[self.finetune]
+
+    @property
+    def passes_of_head(self) -> int:
+        """The number of epochs in which the head is trained, alone or before the other layers."""
+        return self.passes if self.finetune == "head" else EPOCHS["head"]
 
     @property
     def split(self) -> SplitOptions:

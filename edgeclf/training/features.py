@@ -3,44 +3,145 @@
 from __future__ import annotations
 
 import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeclf_runtime.images.preprocess import Preprocessing
+from edgeclf_runtime.files.outputs import new_file
+from edgeclf_runtime.images.preprocess import Preprocessing, as_batch
 
 from ..data.datasets import Sample
-from ..data.pixels import load_batches
-from ..graph.inference import infer_file
+from ..data.pixels import load_all, load_batches
+from ..display.progress import track
+from ..errors import OptionError
+from ..graph.inference import infer_file_each
 from ..graph.onnx_file import write_onnx
+from ..options import TrainOptions
 
 if TYPE_CHECKING:
+    import torch
+
+    from .augmentation import Augmentation
     from .backbones import ImageClassifier
+
+_GPU_BATCH = 32
+_SURE_S = 3.0
+"""After so many seconds, the time of the rest is known well enough."""
 
 
 def extract_features(network: ImageClassifier, samples: list[Sample], spec: Preprocessing, what: str) -> np.ndarray:
     """Run the backbone once over each image; returns float32 [images, features].
 
-    what: names the work in the progress display.  Without a GPU, ONNX Runtime runs the backbone:
-    three times as fast as torch on a CPU, equal to 1e-5.
+    what: names the work in the progress display.
+    """
+    device = device_of(TrainOptions())
+    paths = [sample.path for sample in samples]
+    batches = load_batches(paths, spec, _GPU_BATCH if device.type == "cuda" else 1, what)
+    return np.concatenate(list(_features(network, batches, spec, device)))
+
+
+def cache_features(
+    network: ImageClassifier,
+    paths: Sequence[Path],
+    spec: Preprocessing,
+    file: Path,
+    what: str,
+    device: torch.device,
+    changes: tuple[Augmentation, int, int] | None = None,
+    deadline: float | None = None,
+) -> np.ndarray:
+    """Write a backbone's features to a .npy file, unless that exists, and return them without reading them.
+
+    changes: an augmentation, the number of augmented views of each image besides the image itself, and a seed.  deadline: of
+    time.monotonic(); OptionError if it will evidently be missed.  Returns float32
+    [views x images, features], view by view, from disk, so that 100,000 images need no memory.
+    """
+    if not file.is_file():
+        views = changes[1] if changes else 0
+        rows = (views + 1) * len(paths)
+        header = {"descr": "<f4", "fortran_order": False, "shape": (rows, network.head.in_features)}
+        batches = _batches(paths, spec, what, _GPU_BATCH if device.type == "cuda" else 1, changes)
+        # Not a memory map: on a full disk, that would end the process.
+        with new_file(file, durable=False) as work, open(work, "wb") as stream:
+            np.lib.format.write_array_header_1_0(stream, header)
+            start, done = time.monotonic(), 0
+            for found in _features(network, batches, spec, device):
+                stream.write(np.ascontiguousarray(found, "<f4").data)
+                done += len(found)
+                if deadline is not None:
+                    _check_time(start, done / rows, deadline)
+    cached: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
+    return cached
+
+
+def _check_time(start: float, share: float, deadline: float) -> None:
+    """Raise OptionError if the pass over the images will not end in time."""
+    now = time.monotonic()
+    needed_s = (now - start) / share
+    if now > deadline or (now - start > _SURE_S and start + needed_s > deadline):
+        raise OptionError(
+            f"minutes is too short: one pass over the images takes about {needed_s / 60:.1f} minutes here; give more minutes, "
+            "or use a smaller --image-size"
+        )
+
+
+def device_of(options: TrainOptions) -> torch.device:
+    """Return the device that training uses; OptionError if there is no GPU but one is asked for."""
+    import torch
+
+    found = torch.cuda.is_available()
+    if options.device == "cuda" and not found:
+        raise OptionError("device is cuda, but torch finds no GPU; use --device cpu, or install torch with CUDA")
+    return torch.device("cuda" if found and options.device != "cpu" else "cpu")
+
+
+def _batches(
+    paths: Sequence[Path], spec: Preprocessing, what: str, size: int, changes: tuple[Augmentation, int, int] | None
+) -> Iterator[np.ndarray]:
+    if changes is None:
+        yield from load_batches(paths, spec, size, what)
+        return
+    import torch
+
+    from .loop.loaders import augmented, epoch_seed
+
+    transform, views, seed = changes
+    pixels = load_all([path for _ in range(views + 1) for path in paths], spec)
+    batch: list[np.ndarray] = []
+    for number, image in enumerate(track(pixels, what, (views + 1) * len(paths))):
+        view, index = divmod(number, len(paths))
+        if view:
+            image = augmented(torch.from_numpy(image), transform, epoch_seed(seed, view, index)).numpy()
+        batch.append(image)
+        if len(batch) == size:
+            yield as_batch(batch)
+            batch = []
+    if batch:
+        yield as_batch(batch)
+
+
+def _features(
+    network: ImageClassifier, batches: Iterable[np.ndarray], spec: Preprocessing, device: torch.device
+) -> Iterator[np.ndarray]:
+    """Yield the features of each batch.
+
+    Without a GPU, ONNX Runtime runs the backbone: three times as fast as torch on a CPU, equal to 1e-5.
     """
     import torch
 
     from .backbones import Features
 
-    paths = [sample.path for sample in samples]
-    if torch.cuda.is_available():
-        device = torch.device("cuda")
+    if device.type == "cuda":
         network = network.eval().to(device).to(memory_format=torch.channels_last)
         with torch.no_grad():
-            found = [
-                network.features(torch.from_numpy(batch).to(device)).cpu().numpy()
-                for batch in load_batches(paths, spec, 32, what)
-            ]
+            for batch in batches:
+                yield network.features(torch.from_numpy(batch).to(device)).cpu().numpy()
         network.cpu()
-        return np.concatenate(found)
+        return
     with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
         file = Path(folder, "features.onnx")
         write_onnx(Features(network).eval(), spec, file, {})
-        return infer_file(file, "fp32", load_batches(paths, spec, 1, what))
+        yield from infer_file_each(file, "fp32", batches)

@@ -3,6 +3,7 @@
 run.json              labels, preprocessing, options, data, metrics and versions
 split.csv             every image with its label, split and sha256
 metrics.csv           one line per epoch
+train.yaml            the options, as edgeclf train --config takes them
 model.safetensors     the trained weights
 report.html           results on the validation images, for people; with report.json and predictions.csv
 model.fp32.onnx       added by export
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 RUN_FILE = "run.json"
 SPLIT_FILE = "split.csv"
 METRICS_FILE = "metrics.csv"
+CONFIG_FILE = "train.yaml"
 WEIGHTS_FILE = "model.safetensors"
 _SPLIT_COLUMNS = ("path", "label", "split", "group", "sha256")
 _MAX_SPLIT_BYTES = 1 << 30
@@ -189,7 +191,11 @@ class Run:
         from .backbones import create
         from .checkpoint import read_state_dict
 
-        network = create(self.facts["options"]["backbone"], len(self.labels))
+        network = create(
+            self.facts["options"]["backbone"],
+            len(self.labels),
+            stem_stride=self.facts["options"].get("stem_stride"),
+        )
         file = self.file(WEIGHTS_FILE)
         try:
             network.load_state_dict(read_state_dict(file))

@@ -1,53 +1,48 @@
 """Fine-tunes a backbone on labeled images and writes a run.
 
-A frozen backbone runs once over every image, and only the head is trained on its features;
-``full`` continues from there and trains every layer.
+A frozen backbone runs once over every image, and only the head is trained on its features; ``gradual`` and ``full`` continue
+from there and train other layers too.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import csv
 import importlib
 import json
-import logging
 import math
-import os
 import platform
-import random
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from edgeclf_runtime import __version__
 from edgeclf_runtime.files.outputs import claim_output, new_folder
+from edgeclf_runtime.files.read import sha256_file
 from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ..data.checks.integrity import CheckReport, check_for_training
-from ..data.datasets import Dataset, load_dataset
+from ..data.datasets import Dataset
+from ..data.exclusion import load_training_data
 from ..data.schemas import RUN_FORMAT, RUN_FORMAT_VERSION
 from ..display.progress import say
 from ..display.report import Report
-from ..errors import OptionError
-from ..options import EPOCHS, TrainOptions, merged
-from .features import extract_features
-from .results.training import Features, report_training
-from .runs import METRICS_FILE, RUN_FILE, WEIGHTS_FILE, data_facts
+from ..errors import OptionError, OutputError
+from ..options import NO_EFFECT, TrainOptions, merged
+from ..options.config_file import write_config
+from .results.training import report_training
+from .runs import CONFIG_FILE, METRICS_FILE, RUN_FILE, SPLIT_FILE, WEIGHTS_FILE, data_facts, read_run
+from .unfinished import Unfinished, option_changes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .backbones import ImageClassifier
+    from .loop.strategy import Trained
     from .weights import Weights
 
-_LOUD = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
-# Set by Lightning.
-_ENVIRONMENT = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS", "CUBLAS_WORKSPACE_CONFIG")
+Row = dict[str, float]
 FROZEN = "warning: the backbone is frozen with random weights; use --finetune full, or pretrained weights"
 _VERSIONED = ("torch", "torchvision", "timm", "lightning", "numpy", "cv2", "onnx", "onnxruntime")
 
@@ -61,13 +56,15 @@ class TrainReport(Report):
     images: dict[str, int]
     epochs: int
     metrics: dict[str, float]
-    """Metrics of the last epoch: loss, val_loss, val_accuracy, val_macro_f1."""
+    """Metrics of the best epoch, whose weights are kept: loss, val_loss, val_accuracy, val_macro_f1."""
     warnings: tuple[str, ...]
     """Findings of the data check that did not stop training, and a warning about a frozen backbone without weights."""
     unreadable: int = 0
     """Images that were left out because they cannot be decoded."""
     history: tuple[dict[str, float], ...] = ()
-    """The metrics of every epoch."""
+    """The metrics of every epoch; of gradual and full, the first are those of the head alone."""
+    best_epoch: int = 0
+    """The epoch with the highest validation accuracy, and of equal ones with the lowest validation loss."""
 
     def plot(self) -> Figure:
         """Return the curves of loss and validation accuracy as a matplotlib figure.
@@ -82,7 +79,7 @@ class TrainReport(Report):
         metrics = "  ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
         images = ", ".join(f"{count} {split}" for split, count in self.images.items())
         images += f"; {self.unreadable} left out, which cannot be decoded" if self.unreadable else ""
-        return f"{self.run}: {len(self.labels)} labels, {images}\nlast of {self.epochs} epochs: {metrics}"
+        return f"{self.run}: {len(self.labels)} labels, {images}\nepoch {self.best_epoch} is the best of {self.epochs}, and kept: {metrics}"
 
 
 def train(
@@ -91,88 +88,206 @@ def train(
     options: TrainOptions | None = None,
     overwrite: bool = False,
     checked: CheckReport | None = None,
+    resume: bool = False,
     **keywords: Any,
 ) -> TrainReport:
     """Check a data set, fine-tune a backbone on it and write a run.
 
-    checked: the report of check() on the same data, image size and resize mode, so that it is not checked again.  The same
-    seed, data and versions give the same weights.  Raises DataError if the data is not fit for training, OptionError,
-    WeightsError, and OutputError if ``output`` exists.
+    checked: the report of check() on the same data, image size and resize mode, so that it is not checked again.  resume: go
+    on with OUTPUT.unfinished, which a training that was interrupted leaves; the result is the same as without interruption.
+    The same seed, data and versions give the same weights.  Raises DataError if the data is not fit for training, OptionError,
+    WeightsError, and OutputError if ``output`` exists, or if other data or options are to go on with an unfinished training.
     """
     options = merged(TrainOptions, options, keywords)
-    claim_output(output, overwrite, RUN_FILE)
-    data = load_dataset(data, options.split, options.download)
-    dataset, report = check_for_training(data, options.skip_unreadable, options.image_size, options.resize, checked)
-    found = [str(finding) for finding in report.findings]
-    for line in found if checked is None else ():
-        say(line)
-    from safetensors.torch import save
+    if resume and (Path(output) / RUN_FILE).is_file() and not overwrite:
+        return _finished(output, options)
+    from .loop.processes import joined, leads, shared
 
-    from .weights import find_weights
+    with joined():
+        dataset, report = shared(lambda: _checked(data, output, options, overwrite, checked))
+        found = [str(finding) for finding in report.findings]
+        for line in found if checked is None else ():
+            say(line)
+        from .weights import find_weights
 
-    weights = find_weights(options.backbone, options.weights, options.download)
-    if weights is None and options.finetune == "head":
-        found.append(FROZEN)
-        say(FROZEN)
-    # The folder is made first: one that cannot be written is not found after hours of training.
-    with new_folder(output, overwrite, RUN_FILE) as folder:
-        with _seeded(options.seed):
-            network, spec = _start(options, dataset, weights)
-            rows, features = _fit(network, dataset, spec, options)
-        work = Path(folder)
-        tensors = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
-        (work / WEIGHTS_FILE).write_bytes(save(tensors))
-        of_data = {**data_facts(dataset, work), "findings": found, "unreadable": len(report.unreadable)}
-        facts = _facts(options, network, spec, weights, of_data, dataset.labels, rows[-1])
-        (work / RUN_FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        _write_metrics(work / METRICS_FILE, rows)
-        report_training(work, str(output), network, spec, dataset, features, rows, facts)
-    last = {name: value for name, value in rows[-1].items() if name != "epoch"}
-    unreadable = len(report.unreadable)
+        weights = shared(lambda: find_weights(options.backbone, options.weights, options.download))
+        if weights is None and options.finetune == "head":
+            found.append(FROZEN)
+            say(FROZEN)
+        course = _Course(dataset, options, weights, {"findings": found, "unreadable": len(report.unreadable)})
+        trained = course.run(output, overwrite, resume) if leads() else course.follow(output)
+    rows, best = trained.rows, trained.best
+    metrics = {name: value for name, value in best.items() if name != "epoch"}
     return TrainReport(
-        str(output), dataset.labels, dataset.counts(), len(rows), last, tuple(found), unreadable, tuple(rows)
+        run=str(output),
+        labels=dataset.labels,
+        images=dataset.counts(),
+        epochs=len(rows),
+        metrics=metrics,
+        warnings=tuple(found),
+        unreadable=len(report.unreadable),
+        history=tuple(rows),
+        best_epoch=int(best["epoch"]),
     )
 
 
-def _start(options: TrainOptions, dataset: Dataset, weights: Weights | None) -> tuple[ImageClassifier, Preprocessing]:
-    """Return the network to train, once exported as a trial, and its preprocessing."""
+def _finished(output: str | Path, options: TrainOptions) -> TrainReport:
+    """Return the report of a run that is finished; OutputError if it was trained with other options."""
+    run = read_run(output)
+    before = {**run.facts["options"], "backbone": options.backbone}
+    if changes := option_changes(before, json.loads(json.dumps(asdict(options)))):
+        raise OutputError(
+            f"{output} is finished, but with other options ({'; '.join(changes)}): choose another --output"
+        )
+    say(f"{output} is finished: there is nothing to resume")
+    Unfinished(output).discard()
+    with run.file(METRICS_FILE).open(newline="", encoding="utf-8") as stream:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
+    metrics = dict(run.facts["metrics"])
+    epoch, facts = int(metrics.pop("epoch")), run.facts["data"]
+    return TrainReport(
+        run=str(output),
+        labels=run.labels,
+        images=facts["images"],
+        epochs=len(rows),
+        metrics=metrics,
+        warnings=tuple(facts.get("findings", ())),
+        unreadable=facts.get("unreadable", 0),
+        history=tuple(rows),
+        best_epoch=epoch,
+    )
+
+
+def _checked(
+    data: str | Path | Dataset, output: str | Path, options: TrainOptions, overwrite: bool, checked: CheckReport | None
+) -> tuple[Dataset, CheckReport]:
+    claim_output(output, overwrite, RUN_FILE)
+    data = load_training_data(data, options)
+    return check_for_training(data, options.skip_unreadable, options.image_size, options.resize, checked)
+
+
+@dataclass(frozen=True)
+class _Course:
+    """What to train, on which images, from which weights."""
+
+    dataset: Dataset
+    options: TrainOptions
+    weights: Weights | None
+    found: dict[str, Any]
+    """What the check of the data found."""
+
+    def run(self, output: str | Path, overwrite: bool, resume: bool) -> Trained:
+        """Train and write the run."""
+        from .loop.processes import shared
+
+        unfinished = Unfinished(output)
+        # The folder is made first: one that cannot be written is not found after hours of training.
+        with new_folder(output, overwrite, RUN_FILE) as folder:
+            work = Path(folder)
+            data = {**data_facts(self.dataset, work), **self.found}
+            identity = self._identity(data["split_sha256"])
+            shared(lambda: unfinished.open(identity, work / SPLIT_FILE, resume, overwrite))
+            with _kept(unfinished):
+                network, spec, trained = self._fit(unfinished, check=True)
+            facts = {**self._facts(network, spec, trained.best), "data": data, "decisions": unfinished.decisions}
+            _write_run(work, facts, trained.rows, network, self.options)
+            report_training(work, str(output), network, spec, self.dataset, trained.features, trained.rows, facts)
+        unfinished.discard()
+        return trained
+
+    def follow(self, output: str | Path) -> Trained:
+        """Train along with the first process."""
+        from .loop.processes import shared
+
+        unfinished = Unfinished(output)
+        shared(lambda: None)  # opened
+        return self._fit(unfinished, check=False)[2]
+
+    def _fit(self, unfinished: Unfinished, check: bool) -> tuple[ImageClassifier, Preprocessing, Trained]:
+        from .loop.determinism import seeded
+        from .loop.strategy import fit
+
+        with seeded(self.options.seed):
+            network, spec = _start(self.options, self.dataset, self.weights, check)
+            trained = fit(network, self.dataset, spec, self.options, unfinished)
+        return network, spec, trained
+
+    def _identity(self, split_sha256: str) -> dict[str, Any]:
+        """Return all that decides the result, as JSON has it."""
+        options = self.options
+        facts = {
+            "options": {name: value for name, value in asdict(options).items() if name not in NO_EFFECT},
+            "labels": list(self.dataset.labels),
+            "data": split_sha256,
+            "weights": None if self.weights is None else self.weights.facts(),
+            "soft_targets": options.soft_targets and sha256_file(options.soft_targets),
+            "versions": versions(),
+        }
+        found: dict[str, Any] = json.loads(json.dumps(facts))
+        return found
+
+    def _facts(self, network: ImageClassifier, spec: Preprocessing, best: Row) -> dict[str, Any]:
+        return {
+            "format": RUN_FORMAT,
+            "format_version": RUN_FORMAT_VERSION,
+            "labels": list(self.dataset.labels),
+            "preprocessing": spec._asdict(),
+            # Part of the network.
+            "normalization": {"mean": list(network.mean), "std": list(network.std)},
+            # A folder's name would mean nothing on another machine.
+            "options": {**asdict(self.options), "backbone": network.backbone.pretrained_cfg["architecture"]},
+            "weights": None if self.weights is None else self.weights.facts(),
+            # JSON has no NaN.
+            "metrics": {name: value if math.isfinite(value) else None for name, value in best.items()},
+            "versions": versions(),
+        }
+
+
+@contextlib.contextmanager
+def _kept(unfinished: Unfinished) -> Iterator[None]:
+    """If the block fails, keep what another call can go on with, and say so."""
+    from .loop.fit import DivergedError
+
+    try:
+        yield
+    except DivergedError:
+        unfinished.discard()
+        raise
+    except BaseException:
+        if unfinished.started:
+            say(f"{unfinished.path} keeps what is done; the same command with --resume goes on")
+        else:
+            unfinished.discard()
+        raise
+
+
+def _write_run(
+    work: Path, facts: dict[str, Any], rows: list[dict[str, float]], network: ImageClassifier, options: TrainOptions
+) -> None:
+    from safetensors.torch import save
+
+    tensors = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
+    (work / WEIGHTS_FILE).write_bytes(save(tensors))
+    (work / RUN_FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    _write_metrics(work / METRICS_FILE, rows)
+    write_config(work / CONFIG_FILE, options, "edgeclf train DATA --output RUN")
+
+
+def _start(
+    options: TrainOptions, dataset: Dataset, weights: Weights | None, check: bool
+) -> tuple[ImageClassifier, Preprocessing]:
+    """Return the network to train, and its preprocessing; check: whether to export it as a trial."""
     from .backbones import create
     from .dry_run import check_export
     from .head import keep_head
 
-    network = create(options.backbone, len(dataset.labels), weights, options.normalization)
+    network = create(options.backbone, len(dataset.labels), weights, options.normalization, options.stem_stride)
     if options.keep_head and weights is not None:
         say(keep_head(network, weights, dataset.labels))
     spec = preprocessing_of(network, options)
-    check_export(network, spec)
+    if check:
+        check_export(network, spec)
     return network, spec
-
-
-def _facts(
-    options: TrainOptions,
-    network: ImageClassifier,
-    spec: Preprocessing,
-    weights: Weights | None,
-    of_data: dict[str, Any],
-    labels: Sequence[str],
-    last: dict[str, float],
-) -> dict[str, Any]:
-    """Return the content of run.json; last: the metrics of the last epoch."""
-    return {
-        "format": RUN_FORMAT,
-        "format_version": RUN_FORMAT_VERSION,
-        "labels": list(labels),
-        "preprocessing": spec._asdict(),
-        # Part of the network.
-        "normalization": {"mean": list(network.mean), "std": list(network.std)},
-        # A folder's name would mean nothing on another machine.
-        "options": {**asdict(options), "backbone": network.backbone.pretrained_cfg["architecture"]},
-        "weights": None if weights is None else weights.facts(),
-        "data": of_data,
-        # JSON has no NaN.
-        "metrics": {name: value if math.isfinite(value) else None for name, value in last.items()},
-        "versions": versions(),
-    }
 
 
 def versions(libraries: Sequence[str] = _VERSIONED) -> dict[str, str]:
@@ -197,77 +312,8 @@ def preprocessing_of(network: ImageClassifier, options: TrainOptions) -> Preproc
     return Preprocessing(size, size, resize=options.resize).check()
 
 
-def _fit(
-    network: ImageClassifier, dataset: Dataset, spec: Preprocessing, options: TrainOptions
-) -> tuple[list[dict[str, float]], Features | None]:
-    """Train; returns the metrics of each epoch, and the features of train and val if the backbone stayed as it was."""
-    from .loop import fit_head, fit_network
-
-    parts = {split: dataset.split(split) for split in ("train", "val")}
-    targets = {split: np.array([dataset.index(sample) for sample in part]) for split, part in parts.items()}
-    rows: list[dict[str, float]] = []
-    features: Features | None = None
-    # Random features shrink from layer to layer until batch norm has learned; a head trained on them would have huge
-    # weights, from which training all layers does not recover.
-    if options.finetune == "head" or options.weights != "none":
-        features = {
-            split: extract_features(network, part, spec, f"features of {split}") for split, part in parts.items()
-        }
-        epochs = options.passes if options.finetune == "head" else EPOCHS["head"]
-        rows = fit_head(
-            network.head, features, targets, epochs, options.batch_size, options.learning_rate, options.keep_head
-        )
-    if options.finetune == "full":
-        features = None
-        before, start = rows, copy.deepcopy(network.state_dict()) if rows else None
-        paths = {split: [sample.path for sample in part] for split, part in parts.items()}
-        rows = fit_network(
-            network, paths, targets, spec, options.passes, options.batch_size, options.learning_rate, options
-        )
-        if start and rows[-1]["val_accuracy"] < before[-1]["val_accuracy"]:
-            say(
-                f"all layers end with a val accuracy of {rows[-1]['val_accuracy']:.4f}, the head alone with "
-                f"{before[-1]['val_accuracy']:.4f}: the network with the trained head is kept; try a smaller --learning-rate"
-            )
-            network.load_state_dict(start)
-            rows.append({**before[-1], "epoch": len(rows)})
-    return rows, features
-
-
 def _write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Make the block reproducible and Lightning quiet, and restore the settings and random states of the process."""
-    import torch
-    from lightning import seed_everything
-
-    loggers = [logging.getLogger(name) for name in _LOUD]
-    levels = [logger.level for logger in loggers]
-    environment = {name: os.environ.get(name) for name in _ENVIRONMENT}
-    python, numpy = random.getstate(), np.random.get_state()
-    deterministic, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    with torch.random.fork_rng(range(torch.cuda.device_count())), warnings.catch_warnings():
-        try:
-            for logger in loggers:
-                logger.setLevel(logging.ERROR)
-            warnings.filterwarnings("ignore", module="lightning")
-            seed_everything(seed, verbose=False)
-            torch.use_deterministic_algorithms(True, warn_only=True)
-            yield
-        finally:
-            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-            torch.backends.cudnn.benchmark = benchmark
-            random.setstate(python)
-            np.random.set_state(numpy)
-            for name, value in environment.items():
-                os.environ.pop(name, None)
-                os.environ.update({} if value is None else {name: value})
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)

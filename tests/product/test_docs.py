@@ -90,7 +90,18 @@ def runnable(line, broker):
     line = re.sub(r" --password-file \S+", "", line)
     words = shlex.split(line)
     if words[0] == "edgeclf":
-        outputs = ("augment", "train", "evaluate", "export", "import", "calibrate", "quantize", "bundle", "make")
+        outputs = (
+            "audit",
+            "augment",
+            "train",
+            "evaluate",
+            "export",
+            "import",
+            "calibrate",
+            "quantize",
+            "bundle",
+            "make",
+        )
         return [sys.executable, "-m", "edgeclf", *words[1:], *(["--overwrite"] if words[1] in outputs else [])]
     assert words[0] == "python3", line
     return [sys.executable, *words[1:], *(["--frames", "5"] if words[2] == "run" else [])]

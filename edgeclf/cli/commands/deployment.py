@@ -8,7 +8,7 @@ import typer
 
 from ...options import SEED, BuildOptions, BundleOptions, MakeOptions
 from ..app import Data, Json, Overwrite, RunFolder, app, next_on_device, next_step, show
-from ..typer_options import expand_home, with_options
+from ..typer_options import Grouped, expand_home, with_options
 
 
 @app.command(epilog="Example: edgeclf bundle runs/first --output solar.edge")
@@ -55,8 +55,8 @@ def build(
     next_step(json, "python3", bundle, "bench")
 
 
-@app.command(epilog="Example: edgeclf make photos/ --output pets.edge --target jetson-orin")
-@with_options(MakeOptions)
+@app.command(cls=Grouped, epilog="Example: edgeclf make photos/ --output pets.edge --target jetson-orin")
+@with_options(MakeOptions, config=True)
 def make(
     data: Data,
     output: Annotated[

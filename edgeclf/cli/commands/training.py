@@ -8,15 +8,20 @@ import typer
 
 from ...options import ImportOptions, TrainOptions
 from ..app import Data, Json, Overwrite, app, next_step, open_page, show
-from ..typer_options import expand_home, with_options
+from ..typer_options import Grouped, expand_home, with_options
+
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with a training that was interrupted, to the same result.")
+]
 
 
-@app.command(epilog="Example: edgeclf train photos/ --output runs/first --finetune head")
-@with_options(TrainOptions)
+@app.command(cls=Grouped, epilog="Example: edgeclf train photos/ --output runs/first --finetune head")
+@with_options(TrainOptions, config=True)
 def train(
     data: Data,
     output: Annotated[str, typer.Option(parser=expand_home, help="Folder of the run; it must not exist yet.")],
     options: TrainOptions,
+    resume: Resume = False,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -25,8 +30,12 @@ def train(
     The run keeps weights, split, options and metrics; export, quantize and bundle start from it.
     """
     from ... import train as function
+    from ...training.loop.processes import leads
 
-    show(function(data, output, options, overwrite), json)
+    report = function(data, output, options, overwrite, resume=resume)
+    if not leads():
+        return
+    show(report, json)
     open_page(json, output)
     next_step(json, "edgeclf evaluate", output, data)
     next_step(json, "edgeclf quantize", output)

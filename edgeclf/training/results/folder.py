@@ -56,7 +56,7 @@ def _page(subject: Subject, found: Figures) -> str:
         found=found,
         verdict=verdict(found),
         cards=list(_cards(found)),
-        history=history_charts(subject.history),
+        history=history_charts(subject.history, subject.best_epoch),
         heat=None if many else heat_map(subject.labels, found.confusion),
         matrix=matrix(shares) if many else "",
         confusions=[

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Features = dict[str, np.ndarray]
 VAL_NOTE = (
-    "Measured on the validation images, by which options are chosen. The figures of images that were held out come from: "
+    "Measured on the validation images, by which the best epoch is chosen. The figures of images that decided nothing come from: "
     "edgeclf evaluate RUN DATA --report FOLDER"
 )
 
@@ -40,8 +40,8 @@ def report_training(
 ) -> None:
     """Write report.html, report.json and predictions.csv of a finished training into its run.
 
-    features: the head's inputs, float32 [images, features], of train and val, if the backbone stayed as it was.  facts: the
-    content of run.json.
+    features: the head's inputs, float32 [images, features], of train and val, if the backbone stayed as it was; of train,
+    features of augmented images may follow.  facts: the content of run.json.
     """
     samples = dataset.split("val")
     targets = {split: np.array([dataset.index(one) for one in dataset.split(split)]) for split in ("train", "val")}
@@ -63,8 +63,12 @@ def report_training(
         notes=(VAL_NOTE,),
         network=network.cpu(),
         history=rows,
+        best_epoch=facts["metrics"].get("epoch"),
         groups=group_accuracies(logits.argmax(1) == targets["val"], [sample.group for sample in samples]),
-        curve=learning_curve(features, targets) if features else None,
+        # Of augmented images, the first view is the image itself.
+        curve=learning_curve({split: features[split][: len(targets[split])] for split in targets}, targets)
+        if features
+        else None,
         facts=run_tables(facts),
     )
     write_results(folder, subject)

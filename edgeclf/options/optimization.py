@@ -1,0 +1,104 @@
+"""How the weights are changed: loss, optimizer and schedule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..errors import OptionError
+from .declaration import check_choices, check_ranges, option
+
+OPTIMIZERS = ("adamw", "sgd")
+SCHEDULES = ("onecycle", "cosine", "step", "constant")
+LOSSES = ("cross-entropy", "focal")
+BALANCES = ("none", "weights", "sampler")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossOptions:
+    """What is minimized, and over which targets."""
+
+    GROUP: ClassVar[str] = "Loss"
+    loss: str = option("cross-entropy", "focal: images that are already right count less.", choices=LOSSES)
+    focal_gamma: float = option(2.0, "How much less; 0 is cross-entropy.")
+    label_smoothing: float = option(0.0, "Share of each target that is spread evenly over the labels.")
+    balance: str = option(
+        "none",
+        "Rare labels count as much as frequent ones; weights: in the loss; sampler: by drawing them more often.",
+        choices=BALANCES,
+    )
+    soft_targets: str | None = option(
+        None,
+        "CSV file with the columns path and one probability per label; other images keep their label.",
+        shown="the labels",
+        metavar="FILE.csv",
+        path=True,
+    )
+    mixup: float = option(0.0, "Alpha of MixUp, which blends two images and their targets; 0.2 is usual.")
+    cutmix: float = option(0.0, "Alpha of CutMix, which pastes a part of another image; 1 is usual; not for head.")
+
+    def __post_init__(self) -> None:
+        check_choices(self, loss=LOSSES, balance=BALANCES)
+        check_ranges(self, focal_gamma=(0, 10), label_smoothing=(0, 0.9), mixup=(0, 10), cutmix=(0, 10))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerOptions:
+    """The optimizer, its rate and its schedule."""
+
+    GROUP: ClassVar[str] = "Optimizer"
+    optimizer: str = option("adamw", "sgd: with Nesterov momentum.", choices=OPTIMIZERS)
+    learning_rate: float = option(1e-3, "Largest rate of the schedule.")
+    find_rate: bool = option(False, "Find the learning rate by a short sweep before training.")
+    schedule: str = option(
+        "onecycle",
+        "onecycle: up, then down to 0; cosine: down to 0; step: times --step-factor every --step-epochs.",
+        choices=SCHEDULES,
+    )
+    warmup: float = option(0.0, "Epochs in which the rate rises from 0; not for onecycle, which has its own.")
+    step_epochs: int = option(10, "Epochs between the steps of --schedule step.")
+    step_factor: float = option(0.5, "What each step multiplies the rate by.")
+    weight_decay: float = option(0.01, "Weight decay; biases and norms have none.")
+    momentum: float = option(0.9, "Momentum of sgd.")
+    clip: float | None = option(None, "Largest norm of the gradient; longer ones are scaled down.", shown="no limit")
+    ema: float | None = option(
+        None, "Decay of a moving average of the weights, which is kept instead of them; 0.999 is usual.", shown="none"
+    )
+    rate_decay: float | None = option(
+        None,
+        "Learning rate of each stage relative to the next one, toward the input.",
+        shown="0.6 for gradual, 1 for full",
+    )
+
+    def __post_init__(self) -> None:
+        check_choices(self, optimizer=OPTIMIZERS, schedule=SCHEDULES)
+        if not 0 < self.learning_rate < 1:
+            raise OptionError(f"learning-rate is {self.learning_rate}; more than 0 and less than 1 was expected")
+        check_ranges(self, warmup=(0, 1000), step_epochs=(1, 10_000), step_factor=(1e-6, 1), weight_decay=(0, 10))
+        check_ranges(self, momentum=(0, 0.9999), clip=(1e-6, 1e6), ema=(0, 0.999999), rate_decay=(0.01, 1))
+        if self.warmup and self.schedule == "onecycle":
+            raise OptionError("warmup is not for onecycle, which has its own; add --schedule cosine, step or constant")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineOptions:
+    """Where training runs, and what it leaves behind; none of it changes the result on the same device."""
+
+    GROUP: ClassVar[str] = "Machine"
+    device: str = option("auto", "auto: a GPU if there is one.", choices=("auto", "cpu", "cuda"))
+    full_precision: bool = option(False, "Compute in float32 on a GPU too, instead of mixed precision.")
+    workers: int | None = option(None, "Processes that load images.", shown="2, or 16 at most with a GPU")
+    checkpoint_every: int = option(1, "Epochs between checkpoints, from which --resume goes on.", at_least=1)
+    log: tuple[str, ...] = option(
+        (),
+        "Also log to RUN.logs/; may be repeated.",
+        shown="none",
+        choices=("tensorboard", "mlflow", "wandb"),
+    )
+
+    def __post_init__(self) -> None:
+        check_choices(self, device=("auto", "cpu", "cuda"))
+        check_ranges(self, workers=(0, 256), checkpoint_every=(1, 10_000))
+        unknown = sorted(set(self.log) - {"tensorboard", "mlflow", "wandb"})
+        if unknown:
+            raise OptionError(f"there is no log {', '.join(unknown)}; choose from tensorboard, mlflow, wandb")

@@ -1,0 +1,34 @@
+"""Files with a fit's state after an epoch: written whole or not at all, and read without running code."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgeclf_runtime.files.outputs import new_file
+
+from ...errors import ModelError
+
+
+def write_state(file: Path, state: dict[str, Any]) -> None:
+    """Replace a checkpoint; if that fails, as on a full disk, the last one stays, and OutputError is raised."""
+    # torch reports a full disk as a defect of its own.
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    with new_file(file, overwrite=True) as work:
+        Path(work).write_bytes(stream.getbuffer())
+
+
+def read_state(file: Path) -> dict[str, Any] | None:
+    """Return a checkpoint's state; None if there is none.  Raises ModelError if it is damaged."""
+    if not file.is_file():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
+        raise ModelError(f"the checkpoint {file} is damaged; start again with --overwrite, without --resume") from None
+    return state

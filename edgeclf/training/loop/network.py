@@ -1,0 +1,143 @@
+"""Trains the layers of a whole network on images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+from torch import nn
+from torch.utils.data import DataLoader
+
+from edgeclf_runtime.images.preprocess import Preprocessing
+
+from ...errors import OptionError
+from ...options import RATE_DECAY, TrainOptions
+from ..augmentation import augmentation
+from ..backbones import ImageClassifier
+from ..features import device_of
+from ..stages import stage_modules, stage_parameters, thaw
+from ..unfinished import Unfinished
+from .fit import Fit, Plan, Row
+from .loaders import EpochSampler, Images, image_loader, image_weights, usable_workers
+from .objective import class_weights
+from .processes import share
+from .trainer import run_fit
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The images of train and val, by split."""
+
+    paths: Mapping[str, Sequence[Path]]
+    targets: Mapping[str, np.ndarray]
+    """int [images], or probabilities float [images, classes]."""
+    spec: Preprocessing
+
+
+def fit_network(
+    network: ImageClassifier,
+    pictures: Pictures,
+    options: TrainOptions,
+    before: Sequence[Row] = (),
+    unfinished: Unfinished | None = None,
+) -> Fit:
+    """Train every layer in place, or those that are unfrozen so far, and leave the weights of the best epoch.
+
+    before: rows of the network as it is; if no epoch is better, it stays so.  Raises OptionError if the processes cannot share
+    a batch equally.
+    """
+    network.requires_grad_(True)
+    network.normalize.requires_grad_(False)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    device, classes, train = device_of(options), network.head.out_features, pictures.targets["train"]
+    gradual = options.finetune == "gradual"
+    size = _share_of_batch(options)
+    images = -(-len(train) // share()[1])
+    plan = Plan(
+        options,
+        classes,
+        options.passes,
+        images // size if images > size else 1,
+        options.learning_rate,
+        RATE_DECAY[options.finetune] if options.rate_decay is None else options.rate_decay,
+        class_weights(train, classes) if options.balance == "weights" else None,
+        tuple(before),
+        stage_parameters,
+        partial(_thaw, epochs=options.passes) if gradual else None,
+        stage_modules,
+        "network",
+        None if unfinished is None else unfinished.deadline(options.minutes),
+    )
+    loaders = partial(_loaders, pictures=pictures, options=options, classes=classes, on_gpu=device.type == "cuda")
+    settings = {"precision": _precision(options, device), **_strategy(device, gradual)}
+    return run_fit("training all layers", network, plan, loaders, device, unfinished, **settings)
+
+
+def _share_of_batch(options: TrainOptions) -> int:
+    """Return the images of a batch that this process takes."""
+    size, processes = options.batch_size, share()[1]
+    assert isinstance(size, int)
+    if size % processes or size < 2 * processes:
+        raise OptionError(
+            f"batch-size is {size}, which {processes} processes cannot share; a multiple of {processes}, and 2 or more for "
+            "each, was expected"
+        )
+    return size // processes
+
+
+def _precision(options: TrainOptions, device: torch.device) -> str:
+    if device.type == "cpu" or options.full_precision:
+        return "32-true"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+
+
+def _strategy(device: torch.device, gradual: bool) -> dict[str, Any]:
+    """Return settings of lightning.Trainer for the processes that torchrun started, or for one."""
+    processes = share()[1]
+    if processes == 1:
+        return {"devices": 1}
+    here = int(os.environ["LOCAL_WORLD_SIZE"])
+    # Frozen stages have no gradients that the processes could wait for.
+    strategy = DDPStrategy(find_unused_parameters=gradual)
+    return {
+        "devices": here,
+        "num_nodes": processes // here,
+        "strategy": strategy,
+        "sync_batchnorm": device.type == "cuda",
+    }
+
+
+def _thaw(network: nn.Module, epoch: int, epochs: int) -> None:
+    assert isinstance(network, ImageClassifier)
+    thaw(network, epoch, epochs)
+
+
+def _loaders(
+    epoch: Callable[[], int], pictures: Pictures, options: TrainOptions, classes: int, on_gpu: bool
+) -> dict[str, DataLoader]:
+    train, spec, size, own = pictures.targets["train"], pictures.spec, _share_of_batch(options), share()
+    workers = usable_workers(options.workers, size * spec.height * spec.width * 3, on_gpu, own[1])
+    weights = image_weights(train, classes) if options.balance == "sampler" else None
+    samplers = {
+        "train": EpochSampler(len(train), options.seed, epoch, weights, own),
+        "val": EpochSampler(len(pictures.targets["val"]), None, epoch, None, own),
+    }
+    changes = {"train": augmentation(options, spec.height), "val": None}
+    return {
+        split: image_loader(
+            Images(pictures.paths[split], pictures.targets[split], spec, changes[split]),
+            sampler,
+            size,
+            workers,
+            on_gpu,
+            split == "train",
+        )
+        for split, sampler in samplers.items()
+    }

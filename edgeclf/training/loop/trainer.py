@@ -1,0 +1,98 @@
+"""Runs a fit to its end, from a checkpoint if there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import lightning
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from ...display.progress import progress
+from ..unfinished import Unfinished
+from .checkpoints import read_state
+from .failures import explained
+from .fit import Fit, Plan
+from .logs import Norms, open_loggers
+from .processes import leads, shared
+from .trials import decided
+
+Loaders = Callable[[Callable[[], int]], Mapping[str, DataLoader]]
+"""Makes the loaders of train and val; takes a function that returns the number of the epoch."""
+
+
+def run_fit(
+    what: str,
+    network: nn.Module,
+    plan: Plan,
+    loaders: Loaders,
+    device: torch.device,
+    unfinished: Unfinished | None = None,
+    **settings: Any,
+) -> Fit:
+    """Train a network in place, and leave it with the weights of the best epoch.
+
+    unfinished: where to go on, and to leave checkpoints, under the plan's name.  settings: of lightning.Trainer.
+    """
+    advance: list[Callable[[], None]] = []
+    with explained(plan.options):
+        plan = _decided(network, plan, loaders, device, unfinished)
+    checkpoint = None if unfinished is None else unfinished.file(f"{plan.name}.ckpt")
+    fit = Fit(network, plan, lambda: advance[0](), checkpoint)
+    if checkpoint is not None and (state := read_state(checkpoint)):
+        fit.restore(state)
+    if not fit.finished:
+        with progress(what, (plan.epochs - fit.epoch) * plan.steps) as step, explained(plan.options):
+            advance.append(step)
+            trainer = lightning.Trainer(
+                max_epochs=plan.epochs - fit.epoch,
+                logger=_loggers(fit, unfinished) or False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                use_distributed_sampler=False,
+                gradient_clip_val=plan.options.clip,
+                deterministic="warn",
+                accelerator=device.type,
+                **settings,
+            )
+            fit.loggers_used = list(trainer.loggers)
+            parts = loaders(lambda: fit.epoch)
+            trainer.fit(fit, parts["train"], parts["val"])
+    network.cpu()
+    with torch.no_grad():
+        network.load_state_dict(fit.best)
+    network.eval()
+    return fit
+
+
+def _decided(
+    network: nn.Module, plan: Plan, loaders: Loaders, device: torch.device, unfinished: Unfinished | None
+) -> Plan:
+    """Return the plan with what trials decide, which a training that goes on has decided before."""
+    minutes = plan.options.minutes
+    if not (plan.options.find_rate or minutes):
+        return plan
+
+    def decide() -> dict[str, Any]:
+        left_s = None if minutes is None else minutes * 60 - (unfinished.elapsed_s if unfinished else 0)
+        found = decided(network, plan, loaders(lambda: 0), device, left_s)
+        return {"rate": found.rate, "epochs": found.epochs}
+
+    return replace(plan, **shared(lambda: unfinished.decide(plan.name, decide) if unfinished else decide()))
+
+
+def _loggers(fit: Fit, unfinished: Unfinished | None) -> list[Any]:
+    options = fit.plan.options
+    if not options.log or unfinished is None or not leads():
+        return []
+    fit.norms = Norms(fit.network, fit.plan.watched(fit.network))
+    names = ("backbone", "finetune", "optimizer", "schedule", "batch_size", "seed")
+    settings = {name: getattr(options, name) for name in names}
+    return open_loggers(
+        options.log, unfinished, {**settings, "learning_rate": fit.plan.rate, "epochs": fit.plan.epochs}
+    )

@@ -146,20 +146,17 @@ def _problem(path: Path) -> str:
 
 def load_all(paths: Iterable[Path], spec: Preprocessing) -> Iterator[np.ndarray]:
     """Yield :func:`load_pixels` of each path, in order; only a few images are in memory at a time."""
-    try:
-        yield from ahead(lambda path: load_pixels(path, spec), paths)
-    except ImageError as error:
-        raise ImageError(f"{error}, or leave such images out with --skip-unreadable") from None
+    return load_each(paths, lambda path: load_pixels(path, spec))
 
 
-def ahead(read: Callable[[Path], T], paths: Iterable[Path]) -> Iterator[T]:
-    """Yield what ``read`` returns for each path, in order, read in threads a few images ahead."""
+def load_each(paths: Iterable[Path], load: Callable[[Path], T], ahead: int = _AHEAD) -> Iterator[T]:
+    """Yield what a function makes of each image file, in order, computed in threads; at most ``ahead`` wait in memory."""
     with ThreadPoolExecutor(max_workers=4) as pool:
         waiting: deque[Future[T]] = deque()
         try:
             for path in paths:
-                waiting.append(pool.submit(read, path))
-                if len(waiting) > _AHEAD:
+                waiting.append(pool.submit(load, path))
+                if len(waiting) > ahead:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -35,7 +35,9 @@ from ..errors import OutputError
 from ..evaluation.evaluate import evaluate
 from ..evaluation.export import exported
 from ..options import BundleOptions, MakeOptions, QuantizeOptions, TrainOptions, merged
-from ..quantization.quantize import asked, earlier_report, quantize
+from ..quantization.earlier import earlier_report
+from ..quantization.inputs import asked
+from ..quantization.quantize import quantize
 from ..quantization.report import FailedFlavor, FlavorError, QuantizedFile
 from ..targets import CALIBRATION_CACHE, FLAVORS, model_file
 from ..training.runs import RUN_FILE, SPLIT_FILE, Run, read_run, write_split

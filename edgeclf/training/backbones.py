@@ -93,20 +93,23 @@ def create(
 def _create(name: str, weights: Weights | None, classes: int, stem_stride: int | None) -> Any:
     config: dict[str, Any] = {}
     backbone: Any
+    pooling: dict[str, Any] = {}
     if is_folder(name):
-        name, config = read_config(name)
+        name, config, pooling = read_config(name)
     check_name(name)
     if weights is not None and weights.source in ("hub", "folder"):
         # timm adapts its own checkpoints to the model, and leaves out a head of another size.
         config["state_dict"] = read_state_dict(weights.path)
         try:
-            backbone = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=config, num_classes=classes)
+            backbone = timm.create_model(
+                name, pretrained=True, pretrained_cfg_overlay=config, num_classes=classes, **pooling
+            )
         except RuntimeError as error:
             raise WeightsError(f"{weights.path} does not fit {name} ({str(error).splitlines()[0]})") from None
         if _keep_resolution(backbone, name, stem_stride):
             raise _lost_weights(name)
         return backbone
-    backbone = timm.create_model(name, pretrained=False, pretrained_cfg_overlay=config, num_classes=1000)
+    backbone = timm.create_model(name, pretrained=False, pretrained_cfg_overlay=config, num_classes=1000, **pooling)
     # A file of a run with the same first layers has them.
     if _keep_resolution(backbone, name, stem_stride) and weights is not None and weights.source != "file":
         raise _lost_weights(name)

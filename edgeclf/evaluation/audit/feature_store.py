@@ -22,7 +22,7 @@ from edgeclf_runtime.images.preprocess import Preprocessing, as_batch, preproces
 
 from ...data.checks.thumbnails import COLOR_SIDE, NEUTRAL, SIDE, Thumbnail, thumbnail_of
 from ...data.npz import reading_npz, write_npz
-from ...data.pixels import ahead, preprocessing_sha256, read_photo
+from ...data.pixels import load_each, preprocessing_sha256, read_photo
 from ...data.schemas import FEATURES
 from ...display.progress import say, track
 from ...errors import DependencyError, EdgeclfError, ImageError
@@ -88,7 +88,7 @@ class FeatureStore:
         problems: dict[str, str] = {}
         if missing:
             with self._extractor as extract:
-                decoded = track(ahead(self._decode, missing.values()), "features", len(missing))
+                decoded = track(load_each(missing.values(), self._decode), "features", len(missing))
                 for digests in _parts(list(missing), _IMAGES_OF_A_FILE):
                     facts = self._compute(extract, digests, islice(decoded, len(digests)), problems)
                     self._write(facts)

@@ -66,6 +66,12 @@ def next_step(json: bool, command: str, *arguments: str) -> None:
         show_message(printable(f"next: {command} {shlex.join(arguments)}"))
 
 
+def open_page(json: bool, folder: str) -> None:
+    """Say where the page of results is that a command has written."""
+    if not json:
+        show_message(printable(f"open in a browser: {os.path.join(folder, 'report.html')}"))
+
+
 def next_for_model(json: bool, model: str) -> None:
     """Suggest the next step after a model was looked at: of a run, of one of its files, or of a bundle."""
     run = model if is_run(model) else os.path.dirname(model)

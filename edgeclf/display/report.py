@@ -33,12 +33,6 @@ _DPI = 120
 _FEW = 6
 
 
-class Html(str):
-    """Text that is already HTML; all other text is escaped when it is put into a page."""
-
-    __slots__ = ()
-
-
 class Report:
     """What a command returns; a dataclass whose fields JSON can hold, unless it has a ``to_dict`` of its own."""
 
@@ -174,8 +168,8 @@ def shaded_table(head: Iterable[str], rows: Iterable[tuple[str, list[tuple[str, 
 
 
 def escaped(value: object) -> str:
-    """Return a text for HTML; Html stays as it is."""
-    return value if isinstance(value, Html) else html.escape(drawable(str(value)))
+    """Return a text for HTML."""
+    return html.escape(drawable(str(value)))
 
 
 def drawable(text: str) -> str:

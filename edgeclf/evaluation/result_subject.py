@@ -6,11 +6,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from edgeclf_runtime.classify.decision import softmax
+
 from ..data.findings import left_out_lines
 from ..errors import WeightsError
-from ..training.results.subject import Subject
+from ..training.results.subject import Subject, Suspect
 from ..training.results.training import run_tables
 from ..training.train import versions
+from .audit.confident import judge
 from .image_selection import Selection
 from .open_model import OpenModel
 
@@ -41,8 +46,27 @@ def subject_of(found: Evaluation, opened: OpenModel, model: str | Path, chosen: 
         warnings=[str(finding) for finding in chosen.findings],
         notes=[f"{note[0].upper()}{note[1:]}" for note in notes],
         network=_network(opened),
+        groups=found.groups,
+        suspects=suspects_of(found),
         facts=_facts(opened, found),
     )
+
+
+def suspects_of(found: Evaluation) -> list[Suspect]:
+    """Return the images whose labels are likely wrong; none of train, whose labels the model has learned."""
+    if found.split == "train" or not np.isfinite(found.logits).all():
+        return []
+    probabilities, every = softmax(found.logits / found.metrics.temperature), np.ones(found.images, bool)
+    judged = judge(probabilities, found.truth, every, every)
+    return [
+        Suspect(
+            found.paths[row],
+            found.labels[found.truth[row]],
+            found.labels[judged.suggested[row]],
+            float(probabilities[row, found.truth[row]]),
+        )
+        for row in judged.wrong
+    ]
 
 
 def _network(opened: OpenModel) -> ImageClassifier | None:

@@ -9,7 +9,20 @@ import typer
 from edgeclf_runtime.text.terminal import printable, show_message
 
 from ...options import EVALUATED, SKIP_UNREADABLE, ExportOptions, RobustnessOptions
-from ..app import Data, Json, Model, Name, Overwrite, Predictions, RunFolder, app, next_for_model, next_step, show
+from ..app import (
+    Data,
+    Json,
+    Model,
+    Name,
+    Overwrite,
+    Predictions,
+    RunFolder,
+    app,
+    next_for_model,
+    next_step,
+    open_page,
+    show,
+)
 from ..typer_options import choice, expand_home, plain, with_options
 
 if TYPE_CHECKING:
@@ -47,6 +60,8 @@ def evaluate(
     from ... import evaluate as function
 
     show(function(model, data, plain(split), name, predictions, overwrite, skip_unreadable, report), json)
+    if report is not None:
+        open_page(json, report)
     next_for_model(json, model)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 import typer
 
 from ...options import ImportOptions, TrainOptions
-from ..app import Data, Json, Overwrite, app, next_step, show
+from ..app import Data, Json, Overwrite, app, next_step, open_page, show
 from ..typer_options import Grouped, expand_home, with_options
 
 Resume = Annotated[
@@ -36,6 +36,7 @@ def train(
     if not leads():
         return
     show(report, json)
+    open_page(json, output)
     next_step(json, "edgeclf evaluate", output, data)
     next_step(json, "edgeclf quantize", output)
 

@@ -5,6 +5,7 @@ Positions are in units of the drawing.  A chart is as wide as a phone; on wide s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -143,7 +144,8 @@ def span(values: Iterable[float], *also: float, margin: float = 0.05) -> tuple[f
     """Return the range of finite values and of ``also``, with a margin; never empty."""
     kept = [*(value for value in values if np.isfinite(value)), *also] or [0.0]
     low, high = float(min(kept)), float(max(kept))
-    room = (high - low) * margin or max(abs(high), 1.0) * margin
+    # Values that are equal but for rounding are one value.
+    room = (high - low) * margin if high - low > 1e-6 * max(abs(low), abs(high)) else max(abs(high), 1.0) * margin
     return low - room, high + room
 
 
@@ -159,9 +161,10 @@ def _ticks(
 
     found = MaxNLocator(count, steps=[1, 2, 2.5, 5, 10], integer=whole).tick_values(low, high)
     step = float(found[1] - found[0]) if len(found) > 1 else 1.0
-    inside = [float(value) for value in found if low - 1e-9 <= value <= high + 1e-9]
+    slack = 1e-6 * step
+    inside = [float(value) for value in found if low - slack <= value <= high + slack]
     if percent:
-        digits = 0 if step >= 0.01 else 1
+        digits = max(0, math.ceil(-math.log10(step) - 2.001))
         return tuple((value, f"{value:.{digits}%}") for value in inside)
     return tuple((value, f"{value + 0.0:.6g}") for value in inside)
 

@@ -20,8 +20,11 @@ _NAMES = {
 _RATES = ("learning_rate", "lr", "rate")
 
 
-def history_charts(rows: Sequence[Mapping[str, float]]) -> list[Chart]:
-    """Return loss, validation figures and learning rate by epoch, as far as they were recorded; none for a single epoch."""
+def history_charts(rows: Sequence[Mapping[str, float]], best: float | None = None) -> list[Chart]:
+    """Return loss, validation figures and learning rate by epoch, as far as they were recorded; none for a single epoch.
+
+    best: the epoch whose weights were kept.
+    """
     if len(rows) < 2:
         return []
     columns = {name for row in rows for name, value in row.items() if isinstance(value, (int, float))}
@@ -30,10 +33,12 @@ def history_charts(rows: Sequence[Mapping[str, float]]) -> list[Chart]:
         ("Validation images", [name for name in _NAMES if name in columns and "loss" not in name], "y"),
         ("Learning rate", [name for name in _RATES if name in columns][:1], ""),
     ]
-    return [_history(title, rows, names, percent) for title, names, percent in groups if names]
+    return [_history(title, rows, names, percent, best) for title, names, percent in groups if names]
 
 
-def _history(title: str, rows: Sequence[Mapping[str, float]], names: Sequence[str], percent: str) -> Chart:
+def _history(
+    title: str, rows: Sequence[Mapping[str, float]], names: Sequence[str], percent: str, best: float | None
+) -> Chart:
     lines = [[(row["epoch"], row[name]) for row in rows if _finite(row.get(name))] for name in names]
     values = [y for line in lines for _, y in line]
     low, high = span(values) if percent else span(values, 0.0)
@@ -46,7 +51,16 @@ def _history(title: str, rows: Sequence[Mapping[str, float]], names: Sequence[st
     )
     drawn = tuple(Line(line, number, dotted=len(line) <= 40) for number, line in enumerate(lines) if line)
     legend = tuple((number, _NAMES.get(name, name)) for number, name in enumerate(names)) if len(names) > 1 else ()
-    return Chart(title, x, y, legend, drawn)
+    kept = () if best is None else (Rule(x=best, dashed=True),)
+    return Chart(
+        title,
+        x,
+        y,
+        legend,
+        drawn,
+        rules=kept,
+        note="" if best is None else f"Dashed: epoch {best:.0f}, which was kept.",
+    )
 
 
 def _finite(value: float | None) -> bool:

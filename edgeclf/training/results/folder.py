@@ -56,7 +56,7 @@ def _page(subject: Subject, found: Figures) -> str:
         found=found,
         verdict=verdict(found),
         cards=list(_cards(found)),
-        history=history_charts(subject.history),
+        history=history_charts(subject.history, subject.best_epoch),
         heat=None if many else heat_map(subject.labels, found.confusion),
         matrix=matrix(shares) if many else "",
         confusions=[
@@ -65,6 +65,7 @@ def _page(subject: Subject, found: Figures) -> str:
         ],
         rows=[_row(row) for row in rows[:_MOST_ROWS]],
         more_rows=[_row(row) for row in rows[_MOST_ROWS:]],
+        groups=[_group(name, row) for name, row in list(subject.groups.items())[:_MOST_ROWS]],
         few=FEW,
         reliability=reliability_chart(found) if found.bins else None,
         precision_recall=precision_recall_chart(found),
@@ -109,6 +110,11 @@ def _row(row: LabelFigures) -> tuple[str, ...]:
     return (row.label, *share, interval, "-" if row.f1 is None else f"{row.f1:.3f}", f"{row.images}{few}")
 
 
+def _group(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
+    low, high = row["interval"]
+    return name, f"{row['accuracy']:.1%}", f"{low:.1%} to {high:.1%}", str(row["images"])
+
+
 def _value(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_value(one)}" for name, one in value.items())
@@ -144,6 +150,7 @@ def _facts(subject: Subject, found: Figures) -> dict[str, Any]:
         ],
         "average_precision": {curve.label: curve.average_precision for curve in found.curves},
         "reliability": [asdict(one) for one in found.bins],
+        "groups": subject.groups,
         "history": [dict(row) for row in subject.history],
         "learning_curve": subject.curve and asdict(subject.curve),
         "suspects": [{**asdict(one), "path": relative(one.path, subject.root)} for one in subject.suspects],

@@ -73,14 +73,14 @@ def confused_pairs(subject: Subject, found: Figures) -> list[Pair]:
 
 def suspect_images(subject: Subject) -> list[Shown]:
     """Return the images whose labels are most likely wrong."""
-    most = sorted(subject.suspects, key=lambda one: -one.score)[:SUSPECTS]
+    most = subject.suspects[:SUSPECTS]
     pixels = _load(subject, [one.path for one in most])
     return [
         Shown(
             relative(one.path, subject.root),
             one.label,
             one.predicted,
-            one.score,
+            one.probability,
             "" if image is None else picture(image),
         )
         for one, image in zip(most, pixels, strict=True)

@@ -24,8 +24,8 @@ class Suspect:
     label: str
     """The given label."""
     predicted: str
-    score: float
-    """How likely the given label is wrong, 0 to 1."""
+    probability: float
+    """The model's probability of the given label."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,12 @@ class Subject:
     """The torch network, for heat maps; they are left out without it."""
     history: Sequence[Mapping[str, float]] = ()
     """A row of metrics for each epoch."""
+    best_epoch: float | None = None
+    """The epoch whose weights were kept, if that is known."""
     curve: LearningCurve | None = None
+    groups: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By group of images, the least accurate first: images, accuracy, interval."""
     suspects: Sequence[Suspect] = ()
+    """The most suspicious first."""
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Tables of facts by title: options, data, versions."""

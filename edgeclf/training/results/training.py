@@ -15,6 +15,7 @@ from ...data.datasets import Dataset
 from ..features import extract_features
 from .folder import write_results
 from .learning_curve import learning_curve
+from .metrics import group_accuracies
 from .subject import Subject
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 Features = dict[str, np.ndarray]
 VAL_NOTE = (
-    "Measured on the validation images, by which options are chosen. The figures of images that were held out come from: "
+    "Measured on the validation images, by which the best epoch is chosen. The figures of images that decided nothing come from: "
     "edgeclf evaluate RUN DATA --report FOLDER"
 )
 
@@ -39,13 +40,14 @@ def report_training(
 ) -> None:
     """Write report.html, report.json and predictions.csv of a finished training into its run.
 
-    features: the head's inputs, float32 [images, features], of train and val, if the backbone stayed as it was.  facts: the
-    content of run.json.
+    features: the head's inputs, float32 [images, features], of train and val, if the backbone stayed as it was; of train,
+    features of augmented images may follow.  facts: the content of run.json.
     """
     samples = dataset.split("val")
     targets = {split: np.array([dataset.index(one) for one in dataset.split(split)]) for split in ("train", "val")}
     of_val = features["val"] if features else extract_features(network, samples, spec, "evaluating val")
     weight, bias = (tensor.detach().cpu().numpy() for tensor in (network.head.weight, network.head.bias))
+    logits = of_val @ weight.T + bias
     subject = Subject(
         title=f"Training of {os.path.basename(os.path.abspath(title))}",
         model=facts["options"]["backbone"],
@@ -54,14 +56,19 @@ def report_training(
         root=dataset.root,
         labels=dataset.labels,
         truth=targets["val"],
-        logits=of_val @ weight.T + bias,
+        logits=logits,
         paths=[sample.path for sample in samples],
         preprocessing=spec,
         warnings=facts["data"]["findings"],
         notes=(VAL_NOTE,),
         network=network.cpu(),
         history=rows,
-        curve=learning_curve(features, targets) if features else None,
+        best_epoch=facts["metrics"].get("epoch"),
+        groups=group_accuracies(logits.argmax(1) == targets["val"], [sample.group for sample in samples]),
+        # Of augmented images, the first view is the image itself.
+        curve=learning_curve({split: features[split][: len(targets[split])] for split in targets}, targets)
+        if features
+        else None,
         facts=run_tables(facts),
     )
     write_results(folder, subject)

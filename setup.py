@@ -53,6 +53,11 @@ setup(
         # pycuda, which needs CUDA's compiler to be installed, is used where it is there.
         "tensorrt": ["tensorrt>=10"],
         "openvino": ["openvino>=2023.1"],
+        # For edgeclf export --format; the versions that were tried are in docs/formats.md.
+        "export-openvino": ["openvino>=2023.1"],
+        "export-litert": ["litert-torch>=0.10", "ai-edge-litert>=2.3"],
+        "export-coreml": ["coremltools>=9"],
+        "export-executorch": ["executorch>=1.5"],
         "mqtt": ["paho-mqtt>=1.6"],
         "docs": DOCS,
         # For --log.  MLflow writes to a local database unless MLFLOW_TRACKING_URI is set, wandb is offline unless WANDB_MODE is.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .deployment.bundling import BundleReport, bundle
     from .deployment.demonstration import DemoReport, demo
     from .deployment.engines import BuildReport, build
+    from .deployment.formats.export import FormatsReport, export_formats
     from .deployment.import_model import ImportReport, import_model
     from .deployment.make import MakeReport, make
     from .display.progress import show_progress
@@ -38,17 +39,26 @@ if TYPE_CHECKING:
         OutputError,
         WeightsError,
     )
+    from .evaluation.audit.audit import audit
+    from .evaluation.audit.report import AuditReport
     from .evaluation.evaluate import Evaluation, evaluate
     from .evaluation.export import ExportReport, export
     from .evaluation.predict import Prediction, predict
+    from .evaluation.robustness.report import RobustnessReport
+    from .evaluation.robustness.robustness import robustness
+    from .evaluation.two_models.compare import compare
+    from .evaluation.two_models.report import CompareReport
     from .options import (
+        AuditOptions,
         AugmentOptions,
         BuildOptions,
         BundleOptions,
         CalibrateOptions,
+        ExportOptions,
         ImportOptions,
         MakeOptions,
         QuantizeOptions,
+        RobustnessOptions,
         SplitOptions,
         TrainOptions,
     )
@@ -59,6 +69,8 @@ if TYPE_CHECKING:
     from .training.train import TrainReport, train
 
 __all__ = [
+    "AuditOptions",
+    "AuditReport",
     "AugmentOptions",
     "AugmentReport",
     "BackendError",
@@ -72,14 +84,17 @@ __all__ = [
     "CalibrationSet",
     "CameraError",
     "CheckReport",
+    "CompareReport",
     "DataError",
     "Dataset",
     "DemoReport",
     "DependencyError",
     "EdgeclfError",
     "Evaluation",
+    "ExportOptions",
     "ExportReport",
     "Finding",
+    "FormatsReport",
     "GateError",
     "ImageError",
     "ImportOptions",
@@ -92,6 +107,8 @@ __all__ = [
     "Prediction",
     "QuantizeOptions",
     "QuantizeReport",
+    "RobustnessOptions",
+    "RobustnessReport",
     "Run",
     "Sample",
     "SplitOptions",
@@ -99,20 +116,24 @@ __all__ = [
     "TrainReport",
     "WeightsError",
     "__version__",
+    "audit",
     "augment",
     "build",
     "bundle",
     "calibrate",
     "check",
+    "compare",
     "demo",
     "evaluate",
     "export",
+    "export_formats",
     "import_model",
     "load_dataset",
     "make",
     "predict",
     "quantize",
     "read_run",
+    "robustness",
     "show_progress",
     "train",
 ]
@@ -126,6 +147,7 @@ _NAMES = {
     "deployment.bundling": ("BundleReport", "bundle"),
     "deployment.demonstration": ("DemoReport", "demo"),
     "deployment.engines": ("BuildReport", "build"),
+    "deployment.formats.export": ("FormatsReport", "export_formats"),
     "deployment.import_model": ("ImportReport", "import_model"),
     "deployment.make": ("MakeReport", "make"),
     "errors": (
@@ -142,17 +164,26 @@ _NAMES = {
         "OutputError",
         "WeightsError",
     ),
+    "evaluation.audit.audit": ("audit",),
+    "evaluation.audit.report": ("AuditReport",),
     "evaluation.evaluate": ("Evaluation", "evaluate"),
     "evaluation.export": ("ExportReport", "export"),
     "evaluation.predict": ("Prediction", "predict"),
+    "evaluation.robustness.report": ("RobustnessReport",),
+    "evaluation.robustness.robustness": ("robustness",),
+    "evaluation.two_models.compare": ("compare",),
+    "evaluation.two_models.report": ("CompareReport",),
     "options": (
+        "AuditOptions",
         "AugmentOptions",
         "BuildOptions",
         "BundleOptions",
         "CalibrateOptions",
+        "ExportOptions",
         "ImportOptions",
         "MakeOptions",
         "QuantizeOptions",
+        "RobustnessOptions",
         "SplitOptions",
         "TrainOptions",
     ),

@@ -24,6 +24,14 @@ for ignored in (signal.SIGINT, signal.SIGHUP):
 DIGITS = ("3", "5", "8")
 IMAGES_PER_DIGIT = 60
 IMAGE_SIZE = 64
+LONGEST = (
+    "product/test_interpreters.py",
+    "deployment/test_demonstration.py",
+    "product/test_docs.py",
+    "quantization/test_quantize.py",
+    "product/test_network.py",
+    "training/test_train.py",
+)
 
 
 @pytest.hookimpl(optionalhook=True)  # the other interpreters have no pytest-xdist
@@ -32,17 +40,27 @@ def pytest_xdist_auto_num_workers():
     return min(os.cpu_count() or 1, 7) + 1
 
 
+def pytest_collection_modifyitems(items):
+    """Put the files that take minutes first, so that they do not begin when the other processes have ended."""
+    tests = Path(__file__).parent
+    turn = {tests / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: turn.get(item.path, len(turn)))
+
+
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory):
     """Give a path that all processes of pytest-xdist share, to be made by whichever asks first.
 
     with shared("NAME") as path:  # the others wait here
         if not path.exists(): ...
+
+    EDGECLF_TEST_SHARED names a folder for several calls of pytest on the same code.
     """
     from filelock import FileLock
 
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    own = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder = Path(os.environ.get("EDGECLF_TEST_SHARED") or own)
     folder.mkdir(exist_ok=True)
 
     @contextmanager

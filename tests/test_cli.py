@@ -50,6 +50,8 @@ NEXT = {
     "train DATA --output new": ["evaluate", "quantize"],
     "evaluate RUN DATA": ["bundle"],
     "evaluate BUNDLE DATA": ["scp", "ssh"],
+    "robustness RUN DATA --corruption dark": ["bundle"],
+    "compare RUN BUNDLE DATA": ["scp", "ssh"],
     "predict RUN/model.fp32.onnx IMAGE": ["bundle"],
     "export RUN --output new.onnx": ["quantize"],
     "calibrate DATA --output new": ["quantize"],
@@ -398,8 +400,10 @@ def test_the_help_lists_the_values_of_an_option_and_others_are_wrong_usage(comma
     assert set(allowed) <= set(words.split())
     values = ["nonsense"] if not option.startswith("-") else [option, "nonsense"]
     arguments = ["x", "x", "--output", "new.edge"][
-        : {"build": 1, "check": 1, "list": 0, "quantize": 1, "evaluate": 2}.get(name, 4)
+        : {"build": 1, "check": 1, "list": 0, "quantize": 1, "evaluate": 2, "robustness": 2}.get(name, 4)
     ]
+    if name == "compare":
+        arguments = ["x", "x", "x"]
     if name in ("augment", "make", "train", "calibrate", "bundle"):
         arguments = ["x", "--output", "new.edge"]
     code, _, err = command(name, *arguments, *values)
@@ -416,7 +420,7 @@ TRAINING = (
 def test_every_option_with_a_list_of_values_is_a_choice():
     found = {(param.values[0], param.values[1]) for param in choices()}
     expected = {
-        ("check", "--resize"),
+        *(("audit", "--resize"), ("check", "--resize")),
         *(("augment", option) for option in ("--resize", *AUGMENTATION)),
         *((command, option) for command in ("train", "make") for option in TRAINING),
         *(("make", option) for option in ("--method", "--target")),
@@ -424,7 +428,8 @@ def test_every_option_with_a_list_of_values_is_a_choice():
         *(("build", option) for option in ("--target", "--precision")),
         ("bundle", "--target"),
         ("calibrate", "--rule"),
-        ("evaluate", "--split"),
+        *((name, "--split") for name in ("evaluate", "robustness", "compare")),
+        ("robustness", "--corruption"),
         ("list", "what"),
     }
     assert found == expected

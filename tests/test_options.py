@@ -90,7 +90,7 @@ def test_options_are_given_as_keywords_too():
 
 
 @pytest.mark.parametrize(
-    "verb", ["augment", "build", "bundle", "calibrate", "import_model", "make", "quantize", "train"]
+    "verb", ["audit", "augment", "build", "bundle", "calibrate", "import_model", "make", "quantize", "train"]
 )
 def test_every_verb_takes_keywords(verb):
     with pytest.raises(OptionError, match="there is no option 'qqq'; help"):

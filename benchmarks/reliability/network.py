@@ -132,6 +132,8 @@ def host(arguments: argparse.Namespace) -> list[Task]:
         "train": ["train", data, "--output", "head", *small],
         "train --finetune full": ["train", data, "--output", "full", "--finetune", "full", *small],
         "evaluate": ["evaluate", run, data],
+        "robustness": ["robustness", run, data, "--images", "8"],
+        "compare": ["compare", run, bundle, data],
         "predict": ["predict", bundle, next((bundle / "golden").glob("*.png"))],
         "export": ["export", run, "--output", "it.onnx"],
         "calibrate": ["calibrate", data, "--output", "set"],

@@ -9,11 +9,11 @@ from __future__ import annotations
 import io
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from .findings import counted, warning
 if TYPE_CHECKING:
     from .datasets import Dataset
 
+T = TypeVar("T")
 _AHEAD = 32
 _AVIF_BRANDS = frozenset((b"avif", b"avis"))
 _HEIC_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"))
@@ -145,17 +146,20 @@ def _problem(path: Path) -> str:
 
 def load_all(paths: Iterable[Path], spec: Preprocessing) -> Iterator[np.ndarray]:
     """Yield :func:`load_pixels` of each path, in order; only a few images are in memory at a time."""
+    return load_each(paths, lambda path: load_pixels(path, spec))
+
+
+def load_each(paths: Iterable[Path], load: Callable[[Path], T], ahead: int = _AHEAD) -> Iterator[T]:
+    """Yield what a function makes of each image file, in order, computed in threads; at most ``ahead`` wait in memory."""
     with ThreadPoolExecutor(max_workers=4) as pool:
-        waiting: deque[Future[np.ndarray]] = deque()
+        waiting: deque[Future[T]] = deque()
         try:
             for path in paths:
-                waiting.append(pool.submit(load_pixels, path, spec))
-                if len(waiting) > _AHEAD:
+                waiting.append(pool.submit(load, path))
+                if len(waiting) > ahead:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        except ImageError as error:
-            raise ImageError(f"{error}, or leave such images out with --skip-unreadable") from None
         finally:
             for future in waiting:
                 future.cancel()

@@ -66,7 +66,9 @@ RUN = record(
     {
         **_EVERY_RUN,
         "options": record(
-            {"backbone": text(), "image_size": nullable(integer(1))}, optional=("image_size",), others=True
+            {"backbone": text(), "image_size": nullable(integer(1)), "stem_stride": nullable(integer(1, 2))},
+            optional=("image_size", "stem_stride"),
+            others=True,
         ),
         "data": _DATA,
     },
@@ -122,3 +124,5 @@ TRAINING = record(
     optional=("decisions",),
 )
 """Of a training that is not finished."""
+FEATURES = record({"images": list_of(SHA256, 1, unique=True)})
+"""Of a file of features, in the user's cache."""

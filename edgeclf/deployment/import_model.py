@@ -30,7 +30,7 @@ from ..display.progress import say
 from ..display.report import Report
 from ..errors import GateError, ModelError, OptionError
 from ..evaluation.evaluation_set import EvaluationSet
-from ..evaluation.open_model import model_metadata
+from ..evaluation.metadata import model_metadata
 from ..graph.contract import wrap
 from ..graph.foreign_file import TORCHSCRIPT_SUFFIXES, check_torchscript, read_onnx
 from ..graph.foreign_model import Core, ImageShape, image_input, infer_original, make_core

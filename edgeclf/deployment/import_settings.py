@@ -1,6 +1,6 @@
 """Settles how images are made for an imported model: from the options, from the model's own metadata, or not at all.
 
-Reads the metadata of ultralytics and of OpenVINO's Model API (``model_info``), and timm's configuration.  One error lists
+Reads edgeclf's own metadata, that of ultralytics and of OpenVINO's Model API (``model_info``), and timm's configuration.  One error lists
 everything that is stated nowhere: a wrong guess would cost accuracy without a message.
 """
 
@@ -17,12 +17,13 @@ from typing import Any
 
 from edgeclf_runtime.bundle.manifest import LABEL
 from edgeclf_runtime.files.read import read_bytes, read_json
-from edgeclf_runtime.files.schema import SchemaError
+from edgeclf_runtime.files.schema import SchemaError, parse_json
 from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ..data.datasets import check_labels
-from ..data.schemas import MAX_JSON_BYTES, MOST_LABELS
-from ..errors import ModelError, OptionError
+from ..data.schemas import MAX_JSON_BYTES, METADATA, MOST_LABELS
+from ..errors import EdgeclfError, ModelError, OptionError
+from ..evaluation.metadata import METADATA_KEY
 from ..graph.contract import Normalization
 from ..graph.foreign_model import ImageShape, layout_of
 from ..options import ImportOptions
@@ -188,6 +189,9 @@ def from_metadata(metadata: Mapping[str, str], name: str) -> dict[str, dict[str,
     """Return what a file's metadata states, by source; ModelError if it states that the model is no classifier."""
     if sum(map(len, metadata.values())) > _MOST_METADATA:
         return {}
+    if METADATA_KEY in metadata:
+        # Only ours: what our files say to other tools leaves out the values and the layout of the input.
+        return {"edgeclf's metadata": _edgeclf(metadata[METADATA_KEY])}
     found = {}
     if "names" in metadata and "imgsz" in metadata:
         found["ultralytics' metadata"] = _ultralytics(metadata, name)
@@ -195,6 +199,27 @@ def from_metadata(metadata: Mapping[str, str], name: str) -> dict[str, dict[str,
     if info:
         found["Model API's metadata"] = _model_api(info, name)
     return found
+
+
+def _edgeclf(text: str) -> dict[str, Any]:
+    """Return what a file of our own export states; nothing if its metadata is damaged."""
+    try:
+        facts = parse_json(text.encode())
+        METADATA(facts, "")
+        spec = Preprocessing(**facts["preprocessing"]).check()
+    except (ValueError, EdgeclfError):
+        return {}
+    return {
+        "labels": tuple(facts["labels"]),
+        "size": (spec.height, spec.width),
+        "layout": "NHWC",
+        "color": spec.color,
+        "range": "0-255",
+        "mean": (0.0, 0.0, 0.0),
+        "std": (1.0, 1.0, 1.0),
+        "resize": spec.resize,
+        "crop": spec.crop,
+    }
 
 
 def _ultralytics(metadata: Mapping[str, str], name: str) -> dict[str, Any]:

@@ -24,7 +24,8 @@ from edgeclf_runtime.files.read import read_json, sha256_bytes, sha256_file
 from edgeclf_runtime.files.schema import any_json, mapping, record, text
 
 from ..data.checks.integrity import check
-from ..data.datasets import Dataset, load_dataset
+from ..data.datasets import Dataset
+from ..data.exclusion import load_training_data
 from ..data.findings import left_out_lines
 from ..data.pixels import without_unreadable
 from ..data.schemas import MAX_JSON_BYTES
@@ -34,7 +35,9 @@ from ..errors import OutputError
 from ..evaluation.evaluate import evaluate
 from ..evaluation.export import exported
 from ..options import BundleOptions, MakeOptions, QuantizeOptions, TrainOptions, merged
-from ..quantization.quantize import asked, earlier_report, quantize
+from ..quantization.earlier import earlier_report
+from ..quantization.inputs import asked
+from ..quantization.quantize import quantize
 from ..quantization.report import FailedFlavor, FlavorError, QuantizedFile
 from ..targets import CALIBRATION_CACHE, FLAVORS, model_file
 from ..training.runs import RUN_FILE, SPLIT_FILE, Run, read_run, write_split
@@ -146,7 +149,7 @@ class Steps:
 
 
 def _train(steps: Steps, data: str | Path | Dataset, path: Path, options: TrainOptions, overwrite: bool) -> Run:
-    dataset = load_dataset(data, options.split, options.download)
+    dataset = load_training_data(data, options)
     finished = (path / RUN_FILE).is_file()
     changes = _changes(read_run(path), dataset, options) if finished else []
     if changes and not overwrite:

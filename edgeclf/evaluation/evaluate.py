@@ -22,8 +22,8 @@ from ..training.results.folder import REPORT_FILE, write_results
 from ..training.results.metrics import Metrics, group_accuracies, measure_metrics
 from .evaluation_set import EvaluationSet
 from .evaluation_text import MOST_LABELS, evaluation_text, figures, label_rows, most_confused, summary
+from .export import open_exported
 from .image_selection import check_split, select_images
-from .open_model import open_model
 from .result_subject import subject_of
 
 if TYPE_CHECKING:
@@ -106,11 +106,12 @@ def evaluate(
 ) -> Evaluation:
     """Classify every image of a split and compare the result with its label.
 
-    model: a run, an ONNX file or a bundle; ``name`` selects one of its models.  A run's default is its exported file, and
-    torch if it has none.  data: as for training, divided as it was then.  split: train, val, test, or all.  Images that a run
-    was trained on are recognized by their content, and count only in train.  predictions: a CSV file to write, with path,
-    label, predicted label and confidence of each image.  skip_unreadable: leave out images that cannot be decoded.  report: a
-    folder to make, with report.html for people, report.json, and predictions.csv.
+    model: a run, an ONNX file or a bundle; ``name`` selects one of its models.  A run's default is its exported file; if it
+    has none, it is exported to a temporary one; "torch" is the run's network itself.  data: as for training, divided as it was
+    then.  split: train, val, test, or all.  Images that a run was trained on are recognized by their content, and count only
+    in train.  predictions: a CSV file to write, with path, label, predicted label and confidence of each image.
+    skip_unreadable: leave out images that cannot be decoded.  report: a folder to make, with report.html for people,
+    report.json, and predictions.csv.
     Raises ModelError, DataError, ImageError for an image that cannot be decoded, and OutputError for a file of predictions
     that exists, if ``overwrite`` is not given.
     """
@@ -119,7 +120,7 @@ def evaluate(
         claim_output(predictions, overwrite)
     if report is not None:
         claim_output(report, overwrite, REPORT_FILE)
-    with open_model(model, name, at_once=cores()) as opened:
+    with open_exported(model, name, at_once=cores()) as opened:
         chosen = select_images(opened, model, data, split, skip_unreadable)
         images = EvaluationSet(chosen.samples, opened.classifier.labels, opened.classifier.preprocessing, chosen.data)
         logits = infer(opened.classifier.runner, images.batches(f"evaluating {opened.name}"), cores())

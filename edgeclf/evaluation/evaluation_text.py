@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -122,6 +123,15 @@ def _confusion_lines(found: Evaluation, labels: list[str]) -> list[str]:
     return [
         f"{label:<{width}}  {predicted:<{width}}  {count:>6}"
         for label, predicted, count in (("label", "predicted", "images"), *most_confused(found, short))
+    ]
+
+
+def wrapped(sentences: Iterable[str]) -> list[str]:
+    """Return sentences as lines that fit a terminal; a word that does not, such as a path, stays whole."""
+    return [
+        line
+        for sentence in sentences
+        for line in textwrap.wrap(printable(sentence), COLUMNS, break_long_words=False, break_on_hyphens=False)
     ]
 
 

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeclf_runtime.files.outputs import new_file
 from edgeclf_runtime.files.read import sha256_file
 from edgeclf_runtime.images.preprocess import as_batch
+from edgeclf_runtime.runners.base import Runner
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
 from ..data.datasets import Dataset
 from ..data.pixels import load_pixels
 from ..display.progress import say
 from ..display.report import Report
-from ..errors import DataError, GateError, ImageError
+from ..errors import DataError, GateError, ImageError, ModelError
 from ..graph.onnx_file import write_onnx
 from ..targets import OPSET, model_file
 from ..training.dry_run import ROUNDING, rounding_error
-from ..training.runs import Run, read_run
-from .open_model import TorchRunner, model_metadata
+from ..training.runs import RUN_FILE, Run, read_run
+from .metadata import model_metadata
+from .open_model import OpenModel, TorchRunner, open_export, open_model
+
+if TYPE_CHECKING:
+    from ..training.backbones import ImageClassifier
 
 TOLERANCE = 1e-3
 """Largest difference of a logit from torch's that is accepted, as a multiple of the largest logit if that is above 1."""
@@ -67,30 +75,49 @@ def export(
         run = read_run(run)
     target = Path(output) if output else run.path / model_file("fp32")
     network = run.network()
-    batches = _photographs(run, data)
-    noise = not batches
-    batches = batches or _noise(run)
+    batches, noise = comparison_images(run, data)
     with new_file(target, overwrite) as work:
         write_onnx(network, run.preprocessing, work, model_metadata(run, "fp32"))
+        torch_runner = TorchRunner(network)
+        expected = np.concatenate([torch_runner.infer(batch) for batch in batches])
         with OnnxRuntimeRunner(work) as runner:
-            torch_runner = TorchRunner(network)
-            expected = np.concatenate([torch_runner.infer(batch) for batch in batches])
-            difference = float(np.abs(np.concatenate([runner.infer(batch) for batch in batches]) - expected).max())
-        limit = TOLERANCE * max(1.0, float(np.abs(expected).max()))
-        if not difference <= limit:
-            limit = max(limit, ROUNDING * rounding_error(network, batches, expected))
-        if not difference <= limit:
-            raise GateError(
-                f"the exported file's logits differ from torch's by {difference:.2g}, at most {limit:.2g} was expected; no "
-                "file was kept"
-            )
+            difference = checked_difference(runner, batches, expected, network)
         return ExportReport(
             str(target), OPSET, Path(work).stat().st_size, sha256_file(work), len(batches), noise, difference
         )
 
 
+def checked_difference(
+    runner: Runner, batches: Sequence[np.ndarray], expected: np.ndarray, network: ImageClassifier | None
+) -> float:
+    """Return the largest difference of a file's logits from those expected.
+
+    network: their torch network, whose own rounding error is allowed too, if there is one.  Raises GateError if the
+    difference is larger than TOLERANCE and that error.
+    """
+    difference = float(np.abs(np.concatenate([runner.infer(batch) for batch in batches]) - expected).max())
+    limit = TOLERANCE * max(1.0, float(np.abs(expected).max()))
+    if not difference <= limit and network is not None:
+        limit = max(limit, ROUNDING * rounding_error(network, batches, expected))
+    if not difference <= limit:
+        raise GateError(
+            f"the exported file's logits differ from torch's by {difference:.2g}, at most {limit:.2g} was expected; no "
+            "file was kept"
+        )
+    return difference
+
+
+def comparison_images(run: Run, data: Dataset | None = None) -> tuple[list[np.ndarray], bool]:
+    """Return a few of the run's images, each float32 [1, height, width, 3], and whether they are random pixels instead.
+
+    They are of val if there are any there.  data: the run's images, if they were found already.
+    """
+    found = _photographs(run, data)
+    return found or _noise(run), not found
+
+
 def _photographs(run: Run, data: Dataset | None) -> list[np.ndarray]:
-    """Return a few of the run's images, of val if there are any there; [] if none is here."""
+    """Return a few of the run's images; [] if none is here."""
     if data is None:
         try:
             data = run.dataset()
@@ -119,3 +146,31 @@ def exported(run: Run, data: Dataset | None = None) -> Path:
         say(f"{run.path} has no {path.name}; exporting it")
         say(str(export(run, data=data)))
     return path
+
+
+@contextlib.contextmanager
+def open_exported(model: str | Path, name: str | None = None, at_once: int = 1) -> Iterator[OpenModel]:
+    """Open a model as open_model() does, but a run that has no FP32 file by a temporary one, which infers faster than torch.
+
+    ``name`` "torch" is torch.  If the run cannot be exported, torch is used, with a warning.
+    """
+    path = Path(model)
+    run = read_run(path) if name is None and (path / RUN_FILE).is_file() else None
+    if run is None or run.imported:
+        with open_model(model, name, at_once=at_once) as opened:
+            yield opened
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="edgeclf.") as folder,
+        open_export(run, at_once=at_once) or _open_temporary(run, Path(folder), at_once) as opened,
+    ):
+        yield opened
+
+
+def _open_temporary(run: Run, folder: Path, at_once: int) -> OpenModel:
+    try:
+        file = Path(export(run, folder / model_file("fp32")).path)
+    except (GateError, ModelError) as error:
+        say(f"warning: {run.path} is evaluated with torch, which is slower, since it cannot be exported: {error}")
+        return open_model(run.path, "torch")
+    return replace(open_model(file, at_once=at_once), run=run)

@@ -14,7 +14,6 @@ import numpy as np
 
 from edgeclf_runtime.bundle.open_bundle import MANIFEST, open_bundle
 from edgeclf_runtime.classify.classifier import Classifier
-from edgeclf_runtime.files.read import sha256_file
 from edgeclf_runtime.files.schema import parse_json
 from edgeclf_runtime.images.preprocess import Preprocessing
 from edgeclf_runtime.runners.base import Runner
@@ -26,14 +25,11 @@ from ..errors import EdgeclfError, ModelError
 from ..graph.host_form import HostRunner
 from ..options import SplitOptions
 from ..targets import FLAVORS, model_file
-from ..training.runs import RUN_FILE, WEIGHTS_FILE, Run, read_run, read_split_options
+from ..training.runs import RUN_FILE, Run, read_run, read_split_options
+from .metadata import METADATA_KEY, WEIGHTS, weights_sha256
 
 if TYPE_CHECKING:
     from ..training.backbones import ImageClassifier
-
-METADATA_KEY = "edgeclf"
-WEIGHTS = "weights_sha256"
-"""Field of the metadata: hash of the run's weights from which the file was exported."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +43,8 @@ class OpenModel:
     """The run that it is, or in whose folder it is."""
     split_sha256: str = ""
     """Of a bundle: the hash of its run's split.csv."""
+    file: Path | None = None
+    """The ONNX file; None if torch runs a run's weights."""
 
     def __enter__(self) -> OpenModel:
         return self
@@ -67,7 +65,7 @@ def open_model(
     path = Path(model)
     if (path / RUN_FILE).is_file():
         run = read_run(path)
-        exported = _exported(run, top_k, threshold or 0.0, at_once) if name is None else None
+        exported = open_export(run, top_k, threshold or 0.0, at_once) if name is None else None
         if exported is not None:
             return exported
         if name in (None, "torch"):
@@ -86,19 +84,6 @@ def open_model(
     raise ModelError(f"{path} {what}: a run, an ONNX file or a bundle was expected")
 
 
-def model_metadata(run: Run, model: str) -> dict[str, str]:
-    """Return the metadata of an ONNX file of a run."""
-    facts = {
-        "model": model,
-        "data": run.name,
-        "labels": list(run.labels),
-        "preprocessing": run.preprocessing._asdict(),
-        "split": None if run.split_options is None else run.facts["data"]["split"],
-        WEIGHTS: _weights_sha256(run),
-    }
-    return {METADATA_KEY: json.dumps(facts, ensure_ascii=False)}
-
-
 class TorchRunner(Runner):
     """Runs a run's network with torch on the CPU, for comparison; not used on devices."""
 
@@ -114,12 +99,7 @@ class TorchRunner(Runner):
             return self._network(torch.from_numpy(batch)).numpy()
 
 
-def _weights_sha256(run: Run) -> str | None:
-    path = run.path / WEIGHTS_FILE
-    return sha256_file(path) if path.is_file() else None
-
-
-def _exported(run: Run, top_k: int, threshold: float, at_once: int) -> OpenModel | None:
+def open_export(run: Run, top_k: int = 5, threshold: float = 0.0, at_once: int = 1) -> OpenModel | None:
     """Open a run's FP32 file, which infers faster than torch; None if there is none, or if it is not of this run."""
     path = run.path / model_file("fp32")
     if not path.is_file():
@@ -129,7 +109,7 @@ def _exported(run: Run, top_k: int, threshold: float, at_once: int) -> OpenModel
     assert isinstance(classifier.runner, OnnxRuntimeRunner)
     facts = json.loads(classifier.runner.metadata[METADATA_KEY])
     same = (classifier.labels, classifier.preprocessing) == (run.labels, run.preprocessing)
-    if same and facts.get(WEIGHTS) in (None, _weights_sha256(run)):
+    if same and facts.get(WEIGHTS) in (None, weights_sha256(run)):
         return opened
     opened.__exit__()
     say(
@@ -167,7 +147,7 @@ def _from_onnx(path: Path, top_k: int, threshold: float, at_once: int) -> OpenMo
         runner.close()
         runner = HostRunner(path, threads=threads, name=name)
     run = read_run(path.parent) if (path.parent / RUN_FILE).is_file() else None
-    return OpenModel(name, Classifier(runner, labels, spec, name, 1.0, threshold, top_k), split, run)
+    return OpenModel(name, Classifier(runner, labels, spec, name, 1.0, threshold, top_k), split, run, file=path)
 
 
 def _from_bundle(path: Path, name: str | None, top_k: int, threshold: float | None, at_once: int) -> OpenModel:
@@ -177,7 +157,12 @@ def _from_bundle(path: Path, name: str | None, top_k: int, threshold: float | No
     except ValueError as error:
         raise ModelError(f"{path}: manifest.json: {error}; make the bundle again") from None
     classifier = Classifier.open(bundle, name, top_k=top_k, threshold=threshold, at_once=at_once)
-    data = bundle.provenance["data"]
+    data, files = bundle.provenance["data"], {model.name: model.file for model in bundle.models}
     return OpenModel(
-        classifier.model, classifier, read_split_options(data["split"]), None, str(data.get("split_sha256", ""))
+        classifier.model,
+        classifier,
+        read_split_options(data["split"]),
+        None,
+        str(data.get("split_sha256", "")),
+        path / files[classifier.model],
     )

@@ -28,10 +28,13 @@ class HostRunner(OnnxRuntimeRunner):
     """A model file on ONNX Runtime, computed as its target device computes it.
 
     name    of the model, as in targets.FLAVORS; the file of any other name, such as fp32, is computed as it is
+
+    imitates    whether the file is for another backend or processor, so that its time here says nothing
     """
 
     def __init__(self, model_path: ModelPath, threads: int | None = None, name: str = "fp32") -> None:
         flavor = FLAVORS.get(name)
+        self.imitates = flavor is not None and flavor.activations != "QUInt8"
         self._rewrite: Callable[[onnx.ModelProto], onnx.ModelProto] | None = None
         if flavor and flavor.half_of:
             self._rewrite = widen

@@ -4,19 +4,24 @@ A field made by :func:`option` is also an option on the command line; the other 
 Python only.  An invalid value raises OptionError.
 """
 
+from .audit import AuditOptions
 from .augmentation import FLIPS, POLICIES, PRESETS, AugmentationOptions, AugmentOptions, Steps, augmentation_steps
 from .channels import IMAGENET, Three, channel_values
 from .data import EVALUATED, SPLIT_METHODS, CheckOptions, SplitOptions
 from .declaration import MOVED, SEED, SKIP_UNREADABLE, merged, option
 from .deployment import PRECISIONS, BuildOptions, BundleOptions, MakeOptions, check_shares
+from .export import EXPORT_FORMATS, ExportOptions
 from .import_model import LAYOUTS, PIXEL_RANGES, ImportOptions
 from .optimization import LossOptions, MachineOptions, OptimizerOptions
 from .quantization import METHODS, RULES, CalibrateOptions, QuantizeOptions
+from .robustness import CORRUPTIONS, RobustnessOptions
 from .training import EPOCHS, FINETUNE, NO_EFFECT, RATE_DECAY, TrainOptions
 
 __all__ = [
+    "CORRUPTIONS",
     "EPOCHS",
     "EVALUATED",
+    "EXPORT_FORMATS",
     "FINETUNE",
     "FLIPS",
     "IMAGENET",
@@ -33,18 +38,21 @@ __all__ = [
     "SEED",
     "SKIP_UNREADABLE",
     "SPLIT_METHODS",
+    "AuditOptions",
     "AugmentOptions",
     "AugmentationOptions",
     "BuildOptions",
     "BundleOptions",
     "CalibrateOptions",
     "CheckOptions",
+    "ExportOptions",
     "ImportOptions",
     "LossOptions",
     "MachineOptions",
     "MakeOptions",
     "OptimizerOptions",
     "QuantizeOptions",
+    "RobustnessOptions",
     "SplitOptions",
     "Steps",
     "Three",

@@ -53,6 +53,11 @@ class TrainOptions(MachineOptions, AugmentationOptions, LossOptions, OptimizerOp
     keep_head: bool = option(
         False, "Start with the head of the file in --weights; it must have as many outputs as DATA has labels."
     )
+    stem_stride: int | None = option(
+        None,
+        "Shrink small images less in the first layers: 1 (not at all) or 2.",
+        shown="the backbone's, usually 4 or 2",
+    )
     finetune: str = option(
         "head",
         "head: train on features of the frozen backbone; gradual: unfreeze it from the end; full: train every layer.",
@@ -83,12 +88,21 @@ class TrainOptions(MachineOptions, AugmentationOptions, LossOptions, OptimizerOp
     group_by: str | None = option(None, GROUP_BY, metavar="FOLDERS|REGEX", shown="each image by itself")
     group_similar: bool = option(False, GROUP_SIMILAR)
     skip_unreadable: bool = option(False, SKIP_UNREADABLE)
+    exclude: str | None = option(
+        None,
+        "Leave out the images that a CSV file lists in its column path, such as audit's exclude.csv, or a text file by line.",
+        metavar="FILE",
+        path=True,
+        shown="none",
+    )
 
     def __post_init__(self) -> None:
         for kind in (MachineOptions, AugmentationOptions, LossOptions, OptimizerOptions):
             kind.__post_init__(self)  # type: ignore[arg-type]
         check_choices(self, finetune=FINETUNE, resize=RESIZE_MODES)
-        check_ranges(self, epochs=(1, 10_000), image_size=(32, 1024), seed=(0, 2**31), views=(0, 100))
+        check_ranges(
+            self, epochs=(1, 10_000), image_size=(32, 1024), stem_stride=(1, 2), seed=(0, 2**31), views=(0, 100)
+        )
         check_ranges(self, minutes=(0.01, 100_000), patience=(1, 10_000))
         if isinstance(self.batch_size, int):
             check_ranges(self, batch_size=(1, 4096))

@@ -22,11 +22,11 @@ from ..graph.inference import infer_graph, time_files
 from ..graph.layers import Layer, find_layers, float_layers, float_operators
 from ..graph.onnx_file import save_model
 from ..targets import FLAVORS
+from .flavors.qdq import write_flavor
+from .flavors.rounding import Rounding
 from .histograms import Histogram
-from .qdq import write_flavor
 from .ranges import Ranges, ranges_of
 from .report import Findings, FloatLayer, Trial
-from .rounding import Rounding
 from .sensitivity import LayerEffect, fewest, measure_effects, measure_noise
 
 if TYPE_CHECKING:
@@ -82,6 +82,21 @@ class Search:
     def extremes(self) -> Ranges:
         """Each activation's lowest and highest value."""
         return ranges_of(self.histograms, "minmax")
+
+    def all(self, names: Sequence[str], bases: Mapping[str, Candidate]) -> tuple[dict[str, Candidate], dict[str, str]]:
+        """Return the best file of each flavor, and of each that did not pass the reason.
+
+        bases: files of an earlier call, from which others may be made.
+        """
+        found: dict[str, Candidate] = {}
+        failed: dict[str, str] = {}
+        for name in names:
+            try:
+                found[name] = self.best(name, {**bases, **found}, failed)
+            except GateError as error:
+                say(f"{name} does not pass")
+                failed[name] = str(error)
+        return found, failed
 
     def best(self, name: str, found: Mapping[str, Candidate], failed: Container[str] = ()) -> Candidate:
         """Return the best file of a flavor; raises GateError if none passes the accuracy gate.

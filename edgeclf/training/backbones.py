@@ -70,17 +70,18 @@ def create(
     classes: int,
     weights: str | Weights | None = None,
     normalization: tuple[Channels, Channels] | None = None,
+    stem_stride: int | None = None,
 ) -> ImageClassifier:
     """Build a backbone with a new head for a number of classes.
 
     name: of a timm model, or of a timm model's folder, local-dir:FOLDER or hf-hub:ORGANIZATION/NAME.  weights: what
     find_weights() takes or returned; None means random.  normalization: mean and standard deviation of pixels from 0 to 1;
-    None means those of timm's configuration.  Raises OptionError for an unknown name or a head that is not
-    linear, and WeightsError if the weights are missing or do not fit.
+    None means those of timm's configuration.  stem_stride: see :func:`_keep_resolution`; None leaves the first layers as they
+    are.  Raises OptionError for an unknown name, a head that is not linear or first layers that cannot be changed, and WeightsError if the weights are missing or do not fit.
     """
     if isinstance(weights, str):
         weights = find_weights(name, weights)
-    backbone = _create(name, weights, classes)
+    backbone = _create(name, weights, classes, stem_stride)
     if not isinstance(backbone.get_classifier(), nn.Linear):
         raise OptionError(
             f"the head of {name!r} is a {type(backbone.get_classifier()).__name__}; a backbone with a linear head was expected"
@@ -89,21 +90,67 @@ def create(
     return ImageClassifier(backbone, *(normalization or (config["mean"], config["std"])))
 
 
-def _create(name: str, weights: Weights | None, classes: int) -> Any:
+def _create(name: str, weights: Weights | None, classes: int, stem_stride: int | None) -> Any:
     config: dict[str, Any] = {}
+    backbone: Any
+    pooling: dict[str, Any] = {}
     if is_folder(name):
-        name, config = read_config(name)
+        name, config, pooling = read_config(name)
     check_name(name)
     if weights is not None and weights.source in ("hub", "folder"):
         # timm adapts its own checkpoints to the model, and leaves out a head of another size.
         config["state_dict"] = read_state_dict(weights.path)
         try:
-            return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=config, num_classes=classes)
+            backbone = timm.create_model(
+                name, pretrained=True, pretrained_cfg_overlay=config, num_classes=classes, **pooling
+            )
         except RuntimeError as error:
             raise WeightsError(f"{weights.path} does not fit {name} ({str(error).splitlines()[0]})") from None
-    backbone: Any = timm.create_model(name, pretrained=False, pretrained_cfg_overlay=config, num_classes=1000)
+        if _keep_resolution(backbone, name, stem_stride):
+            raise _lost_weights(name)
+        return backbone
+    backbone = timm.create_model(name, pretrained=False, pretrained_cfg_overlay=config, num_classes=1000, **pooling)
+    # A file of a run with the same first layers has them.
+    if _keep_resolution(backbone, name, stem_stride) and weights is not None and weights.source != "file":
+        raise _lost_weights(name)
     if weights is not None:
         tensors = fit_state_dict(backbone.state_dict(), weights, name, backbone.pretrained_cfg["classifier"])
         backbone.load_state_dict(tensors, strict=False)
     backbone.reset_classifier(classes)
     return backbone
+
+
+def _keep_resolution(backbone: Any, name: str, stride: int | None) -> bool:
+    """Make the first layers shrink an image by ``stride``, 1 or 2, in place; return whether a layer was replaced by a new one.
+
+    ResNets shrink by 4, which leaves little of 32 pixels.  He et al. (2015, arXiv 1512.03385, section 4.2) begin with a convolution
+    of 3 x 3 and no pooling for CIFAR, which is 1; with the pooling it is 2.  The first convolution of EfficientNets and MobileNets
+    shrinks by 2, and can keep its weights.
+    """
+    if stride is None:
+        return False
+    first, replaced = getattr(backbone, "conv1", None), False
+    if first is not None and hasattr(backbone, "maxpool"):
+        replaced = isinstance(first, nn.Conv2d)
+        if replaced:
+            backbone.conv1 = nn.Conv2d(first.in_channels, first.out_channels, 3, padding=1, bias=first.bias is not None)
+            nn.init.kaiming_normal_(backbone.conv1.weight, mode="fan_out", nonlinearity="relu")
+        else:  # several convolutions of 3 x 3, as in ResNet-D
+            first[0].stride = (1, 1)
+        if stride == 1:
+            backbone.maxpool = nn.Identity()
+        return replaced
+    first = getattr(backbone, "conv_stem", None)
+    if isinstance(first, nn.Conv2d):
+        first.stride = (stride, stride)
+        return False
+    raise OptionError(
+        f"stem-stride does not fit {name}: ResNets and networks with the first layer of EfficientNet or MobileNet were expected, such "
+        "as resnet18 or mobilenetv3_small_100; leave it out, or choose another --backbone"
+    )
+
+
+def _lost_weights(name: str) -> OptionError:
+    return OptionError(
+        f"stem-stride replaces the first layer of {name}, whose weights were asked for: add --weights none"
+    )

@@ -108,9 +108,10 @@ def fit_state_dict(
                 f"{weights.name} names its tensors differently from {backbone}; they were matched by their order and shapes"
             )
         return ordered
-    what = f"{len(unknown)} tensors are unknown, first {unknown[0]}"
     if wrong:
         what = f"{len(wrong)} of {len(own)} tensors are missing or have another shape, first {wrong[0]}"
+    else:
+        what = f"{len(unknown)} tensors are unknown, first {unknown[0]}"
     raise WeightsError(
         f"{weights.path} does not fit {backbone}: {what}; use weights of this backbone, or --weights none"
     )

@@ -7,6 +7,7 @@ train.yaml            the options, as edgeclf train --config takes them
 model.safetensors     the trained weights
 report.html           results on the validation images, for people; with report.json and predictions.csv
 model.fp32.onnx       added by export
+model.*, timm/        other formats, added by export --format
 model.int8-*.onnx     added by quantize, with quantization.json and, for people, quantization.html
 
 An imported run has model.fp32.onnx from the beginning, neither model.safetensors, metrics.csv nor a report, and
@@ -191,7 +192,11 @@ class Run:
         from .backbones import create
         from .checkpoint import read_state_dict
 
-        network = create(self.facts["options"]["backbone"], len(self.labels))
+        network = create(
+            self.facts["options"]["backbone"],
+            len(self.labels),
+            stem_stride=self.facts["options"].get("stem_stride"),
+        )
         file = self.file(WEIGHTS_FILE)
         try:
             network.load_state_dict(read_state_dict(file))

@@ -23,7 +23,8 @@ from edgeclf_runtime.files.read import sha256_file
 from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ..data.checks.integrity import CheckReport, check_for_training
-from ..data.datasets import Dataset, load_dataset
+from ..data.datasets import Dataset
+from ..data.exclusion import load_training_data
 from ..data.schemas import RUN_FORMAT, RUN_FORMAT_VERSION
 from ..display.progress import say
 from ..display.report import Report
@@ -161,7 +162,7 @@ def _checked(
     data: str | Path | Dataset, output: str | Path, options: TrainOptions, overwrite: bool, checked: CheckReport | None
 ) -> tuple[Dataset, CheckReport]:
     claim_output(output, overwrite, RUN_FILE)
-    data = load_dataset(data, options.split, options.download)
+    data = load_training_data(data, options)
     return check_for_training(data, options.skip_unreadable, options.image_size, options.resize, checked)
 
 
@@ -280,7 +281,7 @@ def _start(
     from .dry_run import check_export
     from .head import keep_head
 
-    network = create(options.backbone, len(dataset.labels), weights, options.normalization)
+    network = create(options.backbone, len(dataset.labels), weights, options.normalization, options.stem_stride)
     if options.keep_head and weights is not None:
         say(keep_head(network, weights, dataset.labels))
     spec = preprocessing_of(network, options)

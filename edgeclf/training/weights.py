@@ -175,21 +175,25 @@ def _of_folder(backbone: str, download: bool = False) -> Weights:
     return Weights("folder", name, path)
 
 
-def read_config(backbone: str) -> tuple[str, dict[str, Any]]:
-    """Return the architecture of a folder of timm's form, and what its config says of the pixels.
+def read_config(backbone: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Return the architecture of a folder of timm's form, what its config says of the pixels, and its kind of pooling.
 
-    Raises WeightsError if the folder has no valid config.json, or one with arguments of the architecture.
+    Raises WeightsError if the folder has no valid config.json, or one with other arguments of the architecture.
     """
     path = _of_folder(backbone).path.with_name(_CONFIG)
     try:
         facts = read_json(path, MAX_JSON_BYTES)
-        architecture, config, arguments = facts["architecture"], facts["pretrained_cfg"], facts.get("model_args")
+        architecture, config, arguments = facts["architecture"], facts["pretrained_cfg"], facts.get("model_args") or {}
         config = {name: config[name] for name in _PIXELS if name in config}
+        # timm 1.0.31 writes these of every model; the number of labels is our own matter.
+        pooling = {"global_pool": str(arguments["global_pool"])} if "global_pool" in arguments else {}
+        usual = ("num_classes", "global_pool", *(["in_chans"] if arguments.get("in_chans") == 3 else []))
+        unusual = {name: value for name, value in arguments.items() if name not in usual}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path} is not timm's config of a model ({error!r}); save it again with timm") from None
-    if arguments:
-        raise WeightsError(f"{path} changes the architecture {architecture} ({arguments}), which is not supported")
-    return architecture, config
+    if unusual:
+        raise WeightsError(f"{path} changes the architecture {architecture} ({unusual}), which is not supported")
+    return architecture, config, pooling
 
 
 def _missing(backbone: str, reason: str, hub: bool = True) -> EdgeclfError:

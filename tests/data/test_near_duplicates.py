@@ -116,6 +116,14 @@ def test_a_small_lamp_of_another_color_makes_another_image(china):
     assert groups([red, green]) == []
 
 
+def test_a_gray_copy_joins_the_image_that_it_is_like_most_and_not_two_that_differ_in_color(china):
+    red, green = china.copy(), china.copy()
+    for image, color in ((red, (0, 0, 255)), (green, (0, 134, 0))):
+        cv2.circle(image, (300, 200), 30, color, -1)
+    gray = cv2.cvtColor(cv2.cvtColor(green, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    assert groups([red, gray, green]) == [[1, 2]]
+
+
 @pytest.fixture(scope="module")
 def china():
     """A color photograph, 427 x 640."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "pillow_images.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "data" / "pillow_images.py"
 
 pytestmark = pytest.mark.slow
 

@@ -1,4 +1,7 @@
-"""The demo itself, by its command, on all 2,624 solar cells."""
+"""The demo itself, by its command, on all 2,624 solar cells, at a size that takes half as long as its own.
+
+benchmarks/speed/demo.py measures it as it is.
+"""
 
 import json
 import subprocess
@@ -10,7 +13,14 @@ import pytest
 from tests.product.test_network import ALLOWED, observe_host
 from tests.support import netns
 
-DEMO = ["-m", "edgeclf", "demo"]
+SMALLER = """
+from edgeclf import cli
+from edgeclf.deployment import demonstration
+
+demonstration.IMAGE_SIZE = 160
+cli.app()
+"""
+DEMO = ["-c", SMALLER, "demo"]
 
 
 @pytest.fixture(scope="module")

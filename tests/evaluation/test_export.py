@@ -9,10 +9,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+import edgeclf
 from edgeclf import export, load_dataset
 from edgeclf.data.pixels import load_batches
+from edgeclf.display.progress import show_progress
 from edgeclf.errors import GateError, ModelError, OutputError
-from edgeclf.evaluation.open_model import METADATA_KEY, TorchRunner
+from edgeclf.evaluation import export as export_module
+from edgeclf.evaluation.metadata import METADATA_KEY
+from edgeclf.evaluation.open_model import TorchRunner
 from edgeclf.graph.onnx_file import write_onnx
 from edgeclf.targets import IR_VERSIONS, OPSET
 from edgeclf.training.runs import read_run
@@ -142,3 +146,35 @@ def test_an_image_that_went_bad_does_not_stop_an_export(own_run, digits, tmp_pat
     read_run(own_run).dataset().split("val")[0].path.write_bytes(b"no image")
     report = export(own_run, overwrite=True)
     assert (report.images, report.noise) == (8, False)
+
+
+def test_a_run_without_an_export_is_evaluated_by_a_temporary_one(own_run, digits):
+    exported = edgeclf.evaluate(own_run, digits)
+    (own_run / "model.fp32.onnx").unlink()
+    before = sorted(own_run.iterdir())
+    found = edgeclf.evaluate(own_run, digits)
+    assert found.model == "fp32"
+    assert np.array_equal(found.logits, exported.logits)
+    assert sorted(own_run.iterdir()) == before
+    torch = edgeclf.evaluate(own_run, digits, name="torch")
+    assert torch.model == "torch"
+    assert np.abs(torch.logits - found.logits).max() < 1e-3
+    assert torch.metrics.accuracy == found.metrics.accuracy
+
+
+def test_the_images_that_a_run_without_an_export_was_trained_on_are_left_out_too(own_run, digits):
+    (own_run / "model.fp32.onnx").unlink()
+    found = edgeclf.evaluate(own_run, digits, "all")
+    assert (found.images, found.trained_on) == (57, 123)
+
+
+def test_a_run_that_cannot_be_exported_is_evaluated_with_torch(own_run, digits, monkeypatch, capsys):
+    (own_run / "model.fp32.onnx").unlink()
+    monkeypatch.setattr(export_module, "TOLERANCE", -1.0)
+    monkeypatch.setattr(export_module, "ROUNDING", 0.0)
+    show_progress()
+    try:
+        assert edgeclf.evaluate(own_run, digits).model == "torch"
+    finally:
+        show_progress(False)
+    assert "is evaluated with torch, which is slower, since it cannot be exported" in capsys.readouterr().err

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
+SPEED = BENCHMARKS / "speed"
+sys.path[:0] = [str(BENCHMARKS / name) for name in ("accuracy", "figures", "speed")]
 
 import accuracy  # noqa: E402
 import compare  # noqa: E402
@@ -18,7 +19,11 @@ import loadgen  # noqa: E402
 import plot  # noqa: E402
 import rounds  # noqa: E402
 
-SCRIPTS = sorted(path.name for path in BENCHMARKS.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
+SCRIPTS = sorted(
+    path.relative_to(BENCHMARKS).as_posix()
+    for path in BENCHMARKS.glob("*/*.py")
+    if path.parent.name not in ("reliability", "device_guide") and "__main__" in path.read_text(encoding="utf-8")
+)
 
 
 def bench(script, *arguments, check=True):
@@ -37,7 +42,7 @@ def test_every_command_of_the_devices_page_has_a_case_and_every_case_its_words()
     code = (
         "import device_page; print(*(row['command'] for row in device_page.drift(device_page.PAGE.read_text('utf-8'))))"
     )
-    folder = BENCHMARKS / "reliability"
+    folder = BENCHMARKS / "device_guide"
     assert subprocess.check_output([sys.executable, "-c", code], cwd=folder, text=True) == "\n"
 
 
@@ -47,7 +52,7 @@ def latency(run, tmp_path_factory):
     names = ["edgeclf int8-cpu", "ONNX Runtime FP32", "ONNX Runtime CUDA"]
     short = ["--rounds", "5", "--seconds", "0.05", "--threads", "1", "--json"]
     path = tmp_path_factory.mktemp("figures") / "latency.json"
-    path.write_text(bench("latency.py", run, "--contenders", *names, *short).stdout, encoding="utf-8")
+    path.write_text(bench("speed/latency.py", run, "--contenders", *names, *short).stdout, encoding="utf-8")
     return path
 
 
@@ -71,7 +76,7 @@ def test_int8_and_fp32_compute_the_same_network(latency):
 
 @pytest.mark.slow
 def test_figures_become_a_picture(latency, tmp_path):
-    bench("plot.py", "latency", latency, tmp_path / "latency.png")
+    bench("figures/plot.py", "latency", latency, tmp_path / "latency.png")
     assert (tmp_path / "latency.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -145,10 +150,10 @@ def test_the_exit_code_is_3_where_something_became_slower(tmp_path):
     for name, growth in (("old", 1.0), ("new", 1.5)):
         (tmp_path / f"{name}.json").write_text(json.dumps(figures(1.0, growth)))
     paths = tmp_path / "old.json", tmp_path / "new.json"
-    assert bench("compare.py", *paths, check=False).returncode == 3
-    assert bench("compare.py", *reversed(paths), check=False).returncode == 0
+    assert bench("figures/compare.py", *paths, check=False).returncode == 3
+    assert bench("figures/compare.py", *reversed(paths), check=False).returncode == 0
     (tmp_path / "new.json").write_text("{}")
-    refused = bench("compare.py", *paths, check=False)
+    refused = bench("figures/compare.py", *paths, check=False)
     assert refused.returncode == 1
     assert "holds no samples" in refused.stderr
 
@@ -210,7 +215,7 @@ def test_a_contender_that_dies_says_why_and_is_left_out():
 def test_between_its_turns_a_contender_stands_still():
     program = "import rounds; rounds.serve(lambda: (lambda: {'answer': 42}, {'name': 'it'}))"
     with rounds.Contender(
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r}); {program}"], 1
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(SPEED)!r}); {program}"], 1
     ) as it:
         state = Path(f"/proc/{it._process.pid}/stat")
         assert it.facts["name"] == "it"

@@ -7,7 +7,6 @@ is an emulated Cortex-A57, a Jetson Nano's core; ``runtime/arm64.py`` runs it wi
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -22,39 +21,30 @@ import pytest
 
 from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.golden import read_golden
+from tests.support.interpreters import AT_ONCE, PACKAGES, home, prepare
 from tests.support.pictures import noise
 
 ROOT = Path(__file__).parents[2]
-NEWEST = ("numpy", "onnxruntime", "opencv-python-headless", "paho-mqtt", "pytest")
-PACKAGES = {
-    # JetPack 4, 5 and 6: the OpenCV of each, and the last onnxruntime with an aarch64 wheel for its Python.
-    "3.6": (
-        "pip==21.3.1",
-        "numpy==1.19.5",
-        "onnxruntime==1.10.0",
-        "opencv-python-headless==4.1.1.26",
-        "paho-mqtt==1.6.1",
-        "pytest==7.0.1",
-    ),
-    "3.8": (
-        "numpy==1.24.4",
-        "onnxruntime==1.19.2",
-        "opencv-python-headless==4.5.5.64",
-        "paho-mqtt==2.1.0",
-        "pytest==7.4.4",
-    ),
-    "3.10": ("numpy==1.26.4", "onnxruntime==1.23.2", "opencv-python-headless==4.8.0.76", "paho-mqtt", "pytest"),
-    "3.12": NEWEST,
-    "3.13": NEWEST,
-}
 MARKS = "" if os.environ.get("EDGECLF_TEST_WHOLE") else "not slow"
 """EDGECLF_TEST_WHOLE=1 runs every test on each of them; the host's own Python always does."""
-# Between the oldest Python and the newest, only libraries differ: what reads images and video, and what runs models.
-BETWEEN = ("3.8", "3.10", "3.12")
+# The oldest Python runs every quick test.  On those between, only libraries differ: what reads images and video, and what
+# runs models.  The newest has the libraries of the one before; what differs is the standard library.
 LIBRARIES = ("bundle", "capture", "images", "runners", "test_fake.py", "test_runtime.py")
+STANDARD = (
+    "capture",
+    "commands",
+    "device",
+    "files",
+    "sinks",
+    "streaming",
+    "text",
+    "trt",
+    "test_bundle_entry.py",
+    "test_results.py",
+)
+SUBJECTS = {"3.8": LIBRARIES, "3.10": LIBRARIES, "3.12": LIBRARIES, "3.13": STANDARD}
 CAN_EMULATE = bool(shutil.which("qemu-aarch64-static") and shutil.which("apt-get")) and os.getuid() == 0
 ARM64, ARM64_OPENCV = ROOT / "tests" / "support" / "arm64.py", "4.8.0.76"
-AT_ONCE = 2
 LOGITS = """
 import json, sys
 from edgeclf_runtime.bundle.open_bundle import open_bundle
@@ -77,12 +67,7 @@ print(json.dumps(logits))
 def interpreters():
     """By version an interpreter with a device's packages, or None."""
 
-    def prepare(version):
-        base = find_python(version)
-        return base and make_environment(base, PACKAGES[version])
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return dict(zip(PACKAGES, pool.map(prepare, PACKAGES), strict=True))
+    return prepare()
 
 
 @pytest.fixture(scope="session", params=PACKAGES)
@@ -114,46 +99,11 @@ def tested(interpreters, bundle):
             runs[ARM64] = pool.submit(run, sys.executable, ARM64, bundle, home() / "arm64", ARM64_OPENCV)
         for version, python in interpreters.items():
             if python is not None:
-                some = (
-                    [f"tests/runtime/{name}" for name in LIBRARIES]
-                    if MARKS and version in BETWEEN
-                    else ["tests/runtime"]
-                )
+                names = SUBJECTS.get(version, ("",)) if MARKS else ("",)
+                some = [f"tests/runtime/{name}" for name in names]
                 command = ("-m", "pytest", "-p", "no:cacheprovider", "-o", "addopts=-q", "-m", MARKS, *some)
                 runs[python] = pool.submit(run, python, *command)
         yield runs
-
-
-def find_python(version: str) -> str | None:
-    """Return a Python of that version that really starts: a shim of pyenv may lead nowhere."""
-    installed = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python"))
-    code = "import ensurepip, sys, venv; print('%d.%d' % sys.version_info[:2])"
-    for candidate in [shutil.which(f"python{version}"), *map(str, installed)]:
-        if candidate:
-            started = subprocess.run([candidate, "-c", code], capture_output=True, text=True)
-            if started.stdout.strip() == version:
-                return candidate
-    return None
-
-
-def make_environment(base: str, packages: tuple[str, ...]) -> str:
-    """Return the python of a virtual environment with these packages, made now or on an earlier run."""
-    environment = home() / hashlib.sha256(repr((base, packages)).encode()).hexdigest()[:16]
-    python = environment / "bin" / "python"
-    if not (environment / "complete").is_file():
-        shutil.rmtree(environment, ignore_errors=True)
-        subprocess.run([base, "-m", "venv", environment], check=True)
-        # The first alone: the pip that comes with Python 3.6 knows no wheel of today.
-        for wanted in (packages[:1], packages):
-            subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *wanted], check=True)
-        (environment / "complete").touch()
-    return str(python)
-
-
-def home() -> Path:
-    """Return the folder that keeps what is installed here."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "edgeclf-tests"
-    return Path(os.environ.get("EDGECLF_TEST_HOME") or cache)
 
 
 def bare_environment(**more: str) -> dict[str, str]:

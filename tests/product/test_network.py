@@ -27,8 +27,10 @@ edgeclf.check(data)
 edgeclf.train(data, "run", options)
 edgeclf.export("run")
 edgeclf.evaluate("run", data)
+edgeclf.robustness("run", data, images=8)
 edgeclf.calibrate(data, "set", edgeclf.CalibrateOptions(size=24))
 edgeclf.bundle("run", "it.edge")
+edgeclf.compare("run", "it.edge", data)
 edgeclf.predict("it.edge", images)
 edgeclf.train(data, "full", edgeclf.TrainOptions(image_size=32, epochs=1, finetune="full"))
 from huggingface_hub import constants  # timm has loaded it
@@ -82,6 +84,8 @@ def test_every_command_sends_nothing(digits, run, own_run, bundle, tmp_path):
         "augment": ["augment", digits, "--output", "page.png"],
         "train": ["train", digits, "--output", "made", "--image-size", "32", "--epochs", "1", "--finetune", "full"],
         "evaluate": ["evaluate", run, digits],
+        "robustness": ["robustness", run, digits, "--images", "8", "--adversarial", "--steps", "1"],
+        "compare": ["compare", run, bundle, digits],
         "predict": ["predict", bundle, digits / "3" / "000.png"],
         "export": ["export", run, "--output", "it.onnx"],
         "calibrate": ["calibrate", digits, "--output", "set", "--size", "24"],
@@ -111,8 +115,9 @@ def test_the_browser_that_tests_use_looks_up_nothing(tmp_path):
 
 @pytest.mark.slow
 def test_every_benchmark_can_be_imported_without_a_report(tmp_path):
-    names = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
-    code = f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r}); import {', '.join(names)}"
+    folders = [BENCHMARKS / name for name in ("accuracy", "data", "figures", "speed", "streams")]
+    names = sorted(path.stem for folder in folders for path in folder.glob("*.py"))
+    code = f"import sys; sys.path[:0] = {[str(folder) for folder in folders]!r}; import {', '.join(names)}"
     assert_quiet(observe_host(["-c", code], tmp_path), allowed=ALLOWED)
 
 
@@ -122,6 +127,6 @@ def test_benchmarks_open_openvino_without_its_reports(tmp_path):
     graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["image"], ["logits"])], "graph", [image], [logits])
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)]), tmp_path / "it.onnx")
     (tmp_path / "network.json").write_text('{"height": 4, "width": 4}')
-    code = f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r}); import contenders, pathlib; "
+    code = f"import sys; sys.path.insert(0, {str(BENCHMARKS / 'speed')!r}); import contenders, pathlib; "
     code += f"contenders._openvino('it.onnx', pathlib.Path({str(tmp_path)!r}), 1, 1)"
     assert_quiet(observe_host(["-c", code], tmp_path), allowed=ALLOWED)

@@ -126,12 +126,20 @@ def test_a_listing_is_short(package, most):
             assert len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) <= MOST_MODULES, folder
 
 
-@pytest.mark.parametrize("package", LAYERS)
-def test_functions_are_short(package):
+@pytest.mark.parametrize("name", ["benchmarks", "examples"])
+def test_a_folder_of_programs_is_short(name):
+    for folder in (ROOT / name, *(ROOT / name).glob("*/")):
+        assert len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) <= MOST_MODULES, folder
+
+
+@pytest.mark.parametrize(
+    "root", [*FOLDERS.values(), ROOT / "benchmarks", ROOT / "examples", ROOT / "tests"], ids=lambda path: path.name
+)
+def test_functions_are_short(root):
     long = [
         f"{path.name}:{node.name}"
-        for _, path, tree in modules(package)
-        for node in ast.walk(tree)
+        for path in root.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
         and node.end_lineno - node.lineno + 1 > MOST_LINES_OF_A_FUNCTION
     ]

@@ -3,7 +3,7 @@ import struct
 import pytest
 
 from edgeclf.errors import DataError
-from edgeclf.quantization.calibration_cache import format_cache, parse_cache
+from edgeclf.quantization.flavors.calibration_cache import format_cache, parse_cache
 
 
 def test_a_scale_is_the_largest_magnitude_over_127_as_big_endian_float32():

@@ -5,7 +5,7 @@ from edgeclf.calibration.sets import CalibrationSet
 from edgeclf.display.progress import show_progress
 from edgeclf.graph.onnx_file import prepare
 from edgeclf.quantization.histogram_store import HISTOGRAM_FILE, HistogramStore
-from edgeclf.quantization.quantize import histogram_key
+from edgeclf.quantization.inputs import histogram_key
 from edgeclf.training.runs import read_run
 
 

@@ -6,9 +6,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeclf.quantization.activations import collect_histograms
-from edgeclf.quantization.qdq import write_flavor
+from edgeclf.quantization.flavors.qdq import write_flavor
+from edgeclf.quantization.flavors.rounding import Rounding
 from edgeclf.quantization.ranges import ranges_of
-from edgeclf.quantization.rounding import Rounding
 from edgeclf.targets import FLAVORS
 
 INT8 = [name for name, flavor in FLAVORS.items() if flavor.activations]

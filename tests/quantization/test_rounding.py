@@ -3,7 +3,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeclf.quantization.rounding import collect_moments, round_weights
+from edgeclf.quantization.flavors.rounding import collect_moments, round_weights
 
 GROUPS = {
     "depthwise": (8, 3),

@@ -5,9 +5,9 @@ import pytest
 from edgeclf.graph.layers import find_layers
 from edgeclf.graph.onnx_file import prepare
 from edgeclf.quantization.activations import collect_histograms
-from edgeclf.quantization.qdq import write_flavor
+from edgeclf.quantization.flavors.qdq import write_flavor
+from edgeclf.quantization.flavors.rounding import Rounding
 from edgeclf.quantization.ranges import ranges_of
-from edgeclf.quantization.rounding import Rounding
 from edgeclf.quantization.sensitivity import fewest, measure_effects, measure_noise
 from edgeclf.targets import FLAVORS
 

@@ -7,9 +7,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeclf.quantization.activations import collect_histograms
-from edgeclf.quantization.qdq import write_flavor
+from edgeclf.quantization.flavors.qdq import write_flavor
+from edgeclf.quantization.flavors.rounding import Rounding, collect_moments
 from edgeclf.quantization.ranges import PAIR_LIMIT, ranges_of
-from edgeclf.quantization.rounding import Rounding, collect_moments
 from edgeclf.targets import FLAVORS
 
 SIZE = 12

@@ -18,9 +18,9 @@ from edgeclf.graph.host_form import HostRunner
 from edgeclf.graph.layers import float_layers
 from edgeclf.graph.onnx_file import prepare, save_model, write_onnx
 from edgeclf.quantization.activations import collect_histograms
-from edgeclf.quantization.qdq import write_flavor
+from edgeclf.quantization.flavors.qdq import write_flavor
+from edgeclf.quantization.flavors.rounding import Rounding, collect_moments
 from edgeclf.quantization.ranges import ranges_of
-from edgeclf.quantization.rounding import Rounding, collect_moments
 from edgeclf.targets import FLAVORS, opset_of
 from edgeclf.training.backbones import ImageClassifier, create
 from edgeclf.training.dry_run import check_export

@@ -5,6 +5,8 @@ Source: https://docs.openvino.ai, "Performance Hints and Thread Scheduling", "Pr
 """
 
 import contextlib
+import logging
+import os
 import signal
 import sys
 import threading
@@ -13,9 +15,12 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional, Tuple
 
 from ..bundle.model_file import model_bytes
 from ..device.child_process import start_child
-from ..device.machine import quota_cores
+from ..device.machine import processor, quota_cores
 from ..device.remedies import install, pip
-from ..errors import BackendError
+from ..errors import BackendError, OutputError
+from ..files.outputs import OTHER_CACHE, new_file
+from ..files.read import sha256_bytes
+from ..files.user_folders import cache_folder
 from .base import Runner, importing, installed_version
 
 if TYPE_CHECKING:
@@ -30,6 +35,7 @@ _OLDEST, _OLDEST_PYTHON = "2023.1", (3, 8)
 # In every file with Q/DQ pairs.
 _QUANTIZED = b"QuantizeLinear"
 _hiding = threading.Lock()
+_log = logging.getLogger(__name__)
 
 
 def version() -> str:
@@ -97,6 +103,31 @@ def _compiled(core: Any, data: bytes, threads: Optional[int]) -> Any:
     return core.compile_model(model, "CPU", options)
 
 
+def _check_once(data: bytes, threads: Optional[int]) -> None:
+    """Check a model in a child, unless it passed before with this OpenVINO, processor and number of threads.
+
+    Only a pass is remembered, in ``$XDG_CACHE_HOME/edgeclf/openvino``: a crash may have been due to something that passes, such as a lack of memory.
+    """
+    path = _pass(data, threads)
+    if path is not None and os.path.isfile(path):
+        return
+    _check_in_child(data, threads)
+    if path is None:
+        return
+    try:
+        with new_file(path, overwrite=True, elsewhere=OTHER_CACHE) as work, open(work, "w", encoding="utf-8") as stream:
+            stream.write("OpenVINO {} on {}\n".format(version(), processor()))
+    except (OSError, OutputError) as error:
+        _log.warning("OpenVINO's check of this file cannot be remembered (%s); every start repeats it", error)
+
+
+def _pass(data: bytes, threads: Optional[int]) -> Optional[str]:
+    """Return the path of the file that stands for a passed check, or None if this user cannot keep any."""
+    cache = cache_folder()
+    key = "\n".join((sha256_bytes(data), version(), processor(), str(threads or 0)))
+    return None if cache is None else os.path.join(cache, "openvino", sha256_bytes(key.encode("utf-8")))
+
+
 def _check_in_child(data: bytes, threads: Optional[int]) -> None:
     """Raise BackendError if compiling a model or running it once kills a process, as some quantized files do."""
     request = str(threads or 0).encode() + b"\n" + data
@@ -139,7 +170,7 @@ class OpenVinoRunner(Runner):
         core = _core(openvino)
         self.version = version()
         if _QUANTIZED in data:
-            _check_in_child(data, threads)
+            _check_once(data, threads)
         self._model: Any = _compiled(core, data, threads)
 
     def _infer(self, batch: "np.ndarray") -> "np.ndarray":

@@ -1,12 +1,13 @@
-"""Commands about images: check and augment."""
+"""Commands about images: check, audit and augment."""
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
-from ...options import AugmentOptions, CheckOptions
+from ...options import AuditOptions, AugmentOptions, CheckOptions
 from ..app import Data, Json, Overwrite, app, next_step, show
 from ..typer_options import expand_home, with_options
 
@@ -28,6 +29,28 @@ def check(data: Data, options: CheckOptions, json: Json = False) -> None:
     if report.errors:
         raise typer.Exit(1)
     next_step(json, "edgeclf train", data, "--output", "runs/first")
+
+
+@app.command(epilog="Example: edgeclf audit photos/ --output audit/")
+@with_options(AuditOptions)
+def audit(
+    data: Data,
+    output: Annotated[str, typer.Option(parser=expand_home, help="Folder of the audit; it must not exist yet.")],
+    options: AuditOptions,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Find wrong labels and outliers by comparing images.
+
+    Also near-duplicates with several labels, and labels that are mistaken for others.  The folder has audit.html, audit.json, and exclude.csv, which train takes with --exclude.
+    """
+    from ... import audit as function
+
+    report = function(data, output, options, overwrite)
+    show(report, json)
+    if report.excluded:
+        excluded = os.path.join(output, "exclude.csv")
+        next_step(json, "edgeclf train", data, "--exclude", excluded, "--output", "runs/first")
 
 
 @app.command(epilog="Example: edgeclf augment photos/ --output augmented.png --augment inspection --rotate 10")

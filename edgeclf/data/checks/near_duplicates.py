@@ -22,34 +22,54 @@ def near_duplicates(thumbnails: Sequence[Thumbnail]) -> list[list[int]]:
     """Return groups of two or more near-duplicates, as indices in order.
 
     Two images are in one group if a chain of near-duplicates leads from one to the other.  Flat images, such as those of a
-    covered lens, have nothing to compare, and are in none.
+    covered lens, have nothing to compare, and are in none.  A gray image joins the color images that it is most alike, so that
+    it does not connect two that differ in color only.
     """
     textured = [index for index, thumbnail in enumerate(thumbnails) if not thumbnail.is_flat]
     pairs = neighbors([thumbnails[index] for index in textured])
     leaders = list(range(len(textured)))
+    mixed: list[tuple[float, int, int]] = []
 
-    def compared(tasks: tuple[int, list[int]]) -> list[tuple[int, int]]:
+    def compared(tasks: tuple[int, list[int]]) -> list[tuple[float, int, int]]:
         first, others = tasks
         aligner, found = None, []
         for other in others:
             if _leader(leaders, first) == _leader(leaders, other):
                 continue
             aligner = aligner or Aligner(thumbnails[textured[first]])
-            if likeness(aligner, Aligner(thumbnails[textured[other]])) >= ALIKE:
-                found.append((first, other))
+            alike = likeness(aligner, Aligner(thumbnails[textured[other]]))
+            if alike >= ALIKE:
+                found.append((alike, first, other))
         return found
+
+    def is_gray(index: int) -> bool:
+        return thumbnails[textured[index]].color is None
 
     tasks = [(first, [other for _, other in group]) for first, group in groupby(pairs, key=lambda pair: pair[0])]
     # Steps this small spend more time on Python's lock than several threads save.
     for found in (
         track(map(compared, tasks), "comparing images", len(tasks)) if len(pairs) > _MANY else map(compared, tasks)
     ):
-        for first, other in found:
-            leaders[_leader(leaders, other)] = _leader(leaders, first)
+        for alike, first, other in found:
+            if is_gray(first) == is_gray(other):
+                leaders[_leader(leaders, other)] = _leader(leaders, first)
+            else:
+                mixed.append((alike, first, other) if is_gray(other) else (alike, other, first))
+    _join_gray(leaders, mixed)
     groups: dict[int, list[int]] = {}
     for index in range(len(textured)):
         groups.setdefault(_leader(leaders, index), []).append(textured[index])
     return [group for group in groups.values() if len(group) > 1]
+
+
+def _join_gray(leaders: list[int], mixed: list[tuple[float, int, int]]) -> None:
+    """Join each group of gray images to one of color images; mixed: likeness and indices of a color and a gray image."""
+    roots = [_leader(leaders, index) for index in range(len(leaders))]
+    joined = set()
+    for _, color, gray in sorted(mixed, key=lambda pair: -pair[0]):
+        if roots[gray] not in joined:
+            joined.add(roots[gray])
+            leaders[_leader(leaders, roots[gray])] = _leader(leaders, color)
 
 
 def joined_keys(paths: Sequence[Path], digests: Sequence[str], keys: Sequence[str]) -> list[str]:

@@ -139,9 +139,25 @@ def test_an_openvino_that_a_quantized_file_crashes_is_an_error(bundle, tmp_path,
     )
     monkeypatch.delitem(sys.modules, "openvino", raising=False)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     opened = open_bundle(bundle)
     with pytest.raises(BackendError, match=r"OpenVINO .*crashes with this file \(SIGSEGV\)"):
         open_runner("openvino", opened.file(opened.model("int8-cpu").file))
+
+
+@NO_OPENVINO
+def test_a_quantized_file_that_openvino_compiled_before_is_compiled_once(bundle, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    started, start = [], openvino.start_child
+    monkeypatch.setattr(openvino, "start_child", lambda *given, **more: started.append(given) or start(*given, **more))
+    opened = open_bundle(bundle)
+
+    def children(threads):
+        del started[:]
+        with open_runner("openvino", opened.file(opened.model("int8-cpu").file), threads=threads):
+            return len(started)
+
+    assert [children(1), children(1), children(2)] == [1, 0, 1]
 
 
 def test_a_backend_that_nobody_knows_is_answered_with_those_that_there_are(file):

@@ -1,0 +1,72 @@
+"""Writes images with the input tensor and the logits that each must give, to test the preprocessing of other programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from edgeclf_runtime.files.outputs import new_folder
+from edgeclf_runtime.images.preprocess import as_batch, preprocess
+from edgeclf_runtime.images.read import read_image
+from edgeclf_runtime.runners.base import Runner
+
+from ...data.datasets import Dataset
+from ...data.pixels import read_photo
+from ...data.sampling import evenly_spaced
+from ...training.runs import Run
+from ..golden import as_frame, tinted
+
+GOLDEN = "golden.json"
+"""The list of the cases, with labels and preprocessing."""
+# Smallest shorter side of each image relative to the model's input: none is as large as the input, so that all are
+# resized; the later ones are halved first, once and twice.
+_SIZES = (0.6, 1.5, 2.5, 4.5)
+
+
+def write_golden_tensors(folder: str | Path, run: Run, data: Dataset, reference: Runner, overwrite: bool) -> None:
+    """Write a few real images, each with its input tensor and the reference's logits.
+
+    NNN.png  NNN.input.npy, float32 [1, height, width, 3]  NNN.logits.npy, float32 [1, labels]
+    """
+    samples = data.split("val") or list(data.samples)
+    with new_folder(folder, overwrite, GOLDEN) as work:
+        cases = []
+        for number, index in enumerate(evenly_spaced(len(samples), len(_SIZES))):
+            image = _image(read_photo(samples[index].path), run, number)
+            cases.append(_write_case(Path(work), f"{number:03d}", image, run, reference))
+        facts = {
+            "format": "edgeclf-golden-tensors",
+            "labels": list(run.labels),
+            "preprocessing": run.preprocessing._asdict(),
+            "cases": cases,
+        }
+        text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
+        (Path(work) / GOLDEN).write_text(text, encoding="utf-8")
+
+
+def _image(photo: np.ndarray, run: Run, number: int) -> np.ndarray:
+    """Return an image that must be resized and cropped: every second one is upright and has odd sides."""
+    import cv2
+
+    spec = run.preprocessing
+    side = max(1, round(_SIZES[number] * max(spec.height, spec.width)))
+    factor = side / min(photo.shape[:2])
+    photo = cv2.resize(
+        photo, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    )
+    frame = as_frame(tinted(photo), spec, 0.1)
+    return frame if number % 2 == 0 else np.ascontiguousarray(frame.transpose(1, 0, 2)[: frame.shape[1] // 2 * 2 - 1])
+
+
+def _write_case(work: Path, name: str, image: np.ndarray, run: Run, reference: Runner) -> dict[str, str]:
+    import cv2
+
+    (work / f"{name}.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
+    tensor = as_batch([preprocess(read_image(work / f"{name}.png"), run.preprocessing)])
+    logits = reference.infer(tensor)
+    np.save(work / f"{name}.input.npy", tensor)
+    np.save(work / f"{name}.logits.npy", logits)
+    label = run.labels[int(logits[0].argmax())]
+    return {"image": f"{name}.png", "input": f"{name}.input.npy", "logits": f"{name}.logits.npy", "label": label}

@@ -1,0 +1,1 @@
+"""Accuracy of a model on images that a camera, or an attacker, has made worse."""

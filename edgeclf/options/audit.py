@@ -1,0 +1,61 @@
+"""How to audit a data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeclf_runtime.images.preprocess import RESIZE_MODES
+
+from ..errors import OptionError
+from .data import GROUP_BY, GROUP_SIMILAR, SplitOptions
+from .declaration import SEED, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions:
+    """The network whose features are compared, and how the images are split."""
+
+    model: str | None = option(
+        None,
+        "Run whose network, input and split are used.",
+        metavar="RUN",
+        path=True,
+        shown="the backbone, with its pretrained weights",
+    )
+    backbone: str = option("efficientnet_lite0", "Name of a timm model, without --model.")
+    weights: str = option(
+        "imagenet",
+        "imagenet (from an installed package or the Hugging Face cache), or a file with a state dict.",
+        path=True,
+    )
+    download: bool = option(
+        False,
+        "Download what is not on this machine: ImageNet weights, from the Hugging Face hub, and a named data set.",
+    )
+    image_size: int | None = option(
+        None, "Side of the model's square input, in pixels.", shown="the size of the backbone"
+    )
+    resize: str = option("crop", "As for train.", choices=RESIZE_MODES)
+    folds: int = 5
+    """Parts of the images; each part's labels are predicted from the other parts."""
+    seed: int = option(0, SEED)
+    group_by: str | None = option(None, GROUP_BY, metavar="FOLDERS|REGEX", shown="each image by itself")
+    group_similar: bool = option(False, GROUP_SIMILAR)
+
+    def __post_init__(self) -> None:
+        if self.weights == "none":
+            raise OptionError(
+                "weights is none, but random features say nothing about labels: imagenet or a file was expected"
+            )
+        if self.resize not in RESIZE_MODES:
+            raise OptionError(f"resize is {self.resize!r}; {', '.join(RESIZE_MODES)} was expected")
+        for name, low, high in (("image_size", 32, 1024), ("folds", 2, 20), ("seed", 0, 2**31)):
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise OptionError(f"{name.replace('_', '-')} is {value}; {low} to {high} was expected")
+        self.split  # noqa: B018 - refuses a wrong group
+
+    @property
+    def split(self) -> SplitOptions:
+        """How images are split if the data set has no split of its own."""
+        return SplitOptions(seed=self.seed, group_by=self.group_by, group_similar=self.group_similar)

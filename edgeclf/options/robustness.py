@@ -1,0 +1,42 @@
+"""How to test robustness."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import OptionError
+from .declaration import option
+
+CORRUPTIONS = ("noise", "defocus", "motion", "dark", "bright", "fog", "jpeg", "rotation", "color-cast", "resolution")
+"""What a camera does to images, implemented in ``evaluation/robustness/corruptions.py``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobustnessOptions:
+    """What to do to the images, and to how many."""
+
+    corruptions: tuple[str, ...] = option(
+        (), "A corruption to test; may be repeated.", name="--corruption", shown="all", choices=CORRUPTIONS
+    )
+    images: int = option(500, "Most images to use; of more, a fixed choice is made by their content.", at_least=1)
+    adversarial: bool = option(
+        False, "Also attack up to 100 images by FGSM and PGD, with the gradient of the run's network."
+    )
+    eps: float = option(8.0, "Largest change of a pixel by an attack, in levels of 0 to 255.")
+    steps: int = option(10, "Steps of PGD.", at_least=1)
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.corruptions) - set(CORRUPTIONS))
+        if unknown:
+            raise OptionError(f"there is no corruption {', '.join(unknown)}; choose from {', '.join(CORRUPTIONS)}")
+        if self.images < 1:
+            raise OptionError(f"images is {self.images}; 1 or more was expected")
+        if not 0 < self.eps <= 255:
+            raise OptionError(f"eps is {self.eps:g}; more than 0 and at most 255 levels was expected (8 is usual)")
+        if self.steps < 1:
+            raise OptionError(f"steps is {self.steps}; 1 or more was expected")
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The corruptions to test, in the order of the table."""
+        return tuple(name for name in CORRUPTIONS if name in self.corruptions or not self.corruptions)

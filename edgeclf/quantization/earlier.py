@@ -1,0 +1,83 @@
+"""Files of earlier calls of quantize(): what is made again, what others are made from, and what the report still says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from edgeclf_runtime.files.outputs import claim_output
+from edgeclf_runtime.files.read import sha256_file
+
+from ..display.progress import say
+from ..options import QuantizeOptions
+from ..targets import CALIBRATION_CACHE, FLAVORS, model_file
+from ..training.runs import Run
+from .report import REPORT_FILE, QuantizedFile, QuantizeReport, read_report
+from .search import Candidate
+
+
+def earlier_report(run: Run) -> QuantizeReport | None:
+    """Return the report of earlier calls with the files that are still there, None unless they are of the FP32 file."""
+    try:
+        report = read_report(run.path)
+    except (OSError, ValueError) as error:
+        say(f"{run.path / REPORT_FILE} is ignored ({error})")
+        return None
+    if report is None or report.sha256_fp32 != sha256_file(run.file(model_file("fp32"))):
+        return None
+    return replace(report, files=tuple(file for file in report.files if _is_current(run, file)))
+
+
+def _is_current(run: Run, file: QuantizedFile) -> bool:
+    """Return whether the run still has the file that a report describes."""
+    path = run.path / model_file(file.name)
+    return path.is_file() and sha256_file(path) == file.sha256
+
+
+def claim_names(run: Run, options: QuantizeOptions, earlier: QuantizeReport | None, overwrite: bool) -> list[str]:
+    """Return the flavors to make; OutputError if a file of one exists that may not be replaced."""
+    kept = {file.name for file in earlier.files} if earlier else set()
+    names = list(options.wanted)
+    if not options.flavors and not overwrite:
+        names = [name for name in names if name not in kept] or names
+    for name in names:
+        claim_output(run.path / model_file(name), overwrite)
+    if earlier is None:
+        claim_output(run.path / CALIBRATION_CACHE, overwrite)
+    return names
+
+
+def bases_of(
+    run: Run, earlier: QuantizeReport | None, names: Sequence[str], calibration_sha256: str
+) -> dict[str, Candidate]:
+    """Return the files of an earlier call from which a flavor in ``names`` is made, and which are not made again."""
+    import onnx
+
+    bases = {FLAVORS[name].half_of for name in names} - set(names)
+    return {
+        file.name: Candidate(
+            model=onnx.load(run.file(model_file(file.name))),
+            logits=np.zeros((0, len(run.labels)), np.float32),  # only the model and its findings are used
+            comparison=file.comparison,
+            findings=file.findings,
+        )
+        for file in (earlier.files if earlier else ())
+        if file.name in bases and file.conditions.calibration_sha256 == calibration_sha256
+    }
+
+
+def with_earlier(report: QuantizeReport, earlier: QuantizeReport | None) -> QuantizeReport:
+    """Return a report with the files of earlier calls that were not made again, and the flavors that failed then."""
+    if earlier is None:
+        return report
+    made = {file.name for file in report.files}
+    files = {file.name: file for file in (*earlier.files, *report.files)}
+    failed = {one.name: one for one in (*earlier.failed, *report.failed) if one.name not in made}
+    return replace(
+        report,
+        files=tuple(files[name] for name in FLAVORS if name in files),
+        failed=tuple(failed[name] for name in FLAVORS if name in failed),
+        baseline=report.baseline or earlier.baseline,
+    )

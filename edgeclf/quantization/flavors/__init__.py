@@ -1,0 +1,1 @@
+"""Ways to write a model for a family of backends."""

@@ -1,0 +1,165 @@
+"""Writes the Q/DQ form of a float model for one family of backends, from its activations' ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...graph.layers import WEIGHTED
+from ...graph.onnx_file import drop_unused
+from ...targets import Flavor
+from ..ranges import Ranges, weight_scales
+from .rounding import Rounding
+
+if TYPE_CHECKING:
+    import onnx
+
+# Operators of softmax attention, GELU, and layer norm.
+_OF_TRANSFORMERS = ("Softmax", "Erf", "Pow", "Sqrt", "Tanh")
+_POOLING = ("GlobalAveragePool", "ReduceMean", "Flatten", "Reshape", "Squeeze")
+_FEW_INPUTS = 16
+_FEW_CHANNELS = 32
+"""A convolution with at most this many channels on both sides computes little relative to what it reads and writes."""
+
+
+def write_flavor(
+    model: onnx.ModelProto, flavor: Flavor, ranges: Ranges, rounding: Rounding, float_nodes: Collection[str] = ()
+) -> onnx.ModelProto:
+    """Return the Q/DQ form (onnx.ModelProto) of a prepared FP32 model for one family of backends.
+
+    ranges: of every activation.  rounding: of the same model.  float_nodes: names of further nodes that stay float.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+    assert flavor.activations
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    operators = _operators(model.graph, flavor)
+    quantizer = QDQQuantizer(
+        copy,
+        per_channel=True,
+        reduce_range=False,
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType[flavor.activations],
+        tensors_range=TensorsData(CalibrationMethod.MinMax, _float32(ranges)),
+        nodes_to_quantize=[],
+        nodes_to_exclude=[*_float_nodes(model, flavor), *float_nodes],
+        op_types_to_quantize=operators,
+        extra_options=_extra_options(model, flavor, operators),
+    )
+    fuses_sums = flavor.tensorrt and not _is_transformer(model.graph)
+    for name in _residual_inputs(model.graph, float_nodes) if fuses_sums else ():
+        quantizer.quantize_activation_tensor(name)
+    quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    quantized = quantizer.model.model
+    rounding.apply(quantized, flavor.sums_of_16_bits)
+    del quantized.graph.value_info[:]
+    drop_unused(quantized.graph)
+    return quantized
+
+
+def _operators(graph: onnx.GraphProto, flavor: Flavor) -> list[str]:
+    """Return the operators to quantize.
+
+    Around attention, layer norm and GELU, INT8 loses much accuracy and saves no time, so of such networks only the layers
+    with weights are quantized.
+    """
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+    if _is_transformer(graph):
+        return list(WEIGHTED)
+    # TensorRT fuses what follows a convolution into it; Q/DQ around anything else would prevent that.
+    return ["Conv", "ConvTranspose"] if flavor.tensorrt else sorted(set(QDQRegistry) | set(QLinearOpsRegistry))
+
+
+def _is_transformer(graph: onnx.GraphProto) -> bool:
+    return any(node.op_type in _OF_TRANSFORMERS for node in graph.node)
+
+
+def _extra_options(model: onnx.ModelProto, flavor: Flavor, operators: list[str]) -> dict[str, Any]:
+    scales = weight_scales(model.graph, flavor.sums_of_16_bits)
+    options: dict[str, Any] = {"TensorQuantOverrides": scales}
+    if flavor.tensorrt:
+        return {**options, **_tensorrt_options(operators)}
+    # What follows a matrix product of a transformer is float, and ONNX Runtime has kernels from INT8 to float.
+    return {**options, "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"] if _is_transformer(model.graph) else []}
+
+
+def _tensorrt_options(operators: list[str]) -> dict[str, Any]:
+    """Return the quantizer's extra options as NVIDIA's Model-Optimizer sets them.
+
+    TensorRT refuses zero points other than 0 and INT32 biases, and expects float weights with their own Q/DQ pair.
+    """
+    return {
+        "ActivationSymmetric": True,
+        "QuantizeBias": False,
+        "AddQDQPairToWeight": True,
+        "OpTypesToExcludeOutputQuantization": operators,
+        "QDQOpTypePerChannelSupportToAxis": {"Conv": 0, "ConvTranspose": 1, "MatMul": 1, "Gemm": 0},
+        "ForceQuantizeNoInputCheck": True,
+        "QDQDisableWeightAdjustForInt32Bias": True,
+        "DedicatedQDQPair": False,
+    }
+
+
+def _float32(ranges: Ranges) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    return {name: (np.array(low, np.float32), np.array(high, np.float32)) for name, (low, high) in ranges.items()}
+
+
+def _residual_inputs(graph: onnx.GraphProto, float_nodes: Collection[str]) -> list[str]:
+    """Return one input of each Add that joins two branches: the sum then fuses into the other branch's convolution.
+
+    In timm's backbones the shortcut is the second input; if it also feeds a convolution, it is quantized once for both.
+    """
+    made = {name for node in graph.node if node.op_type != "Constant" for name in node.output}
+    adds = [node.input for node in graph.node if node.op_type == "Add" and node.name not in float_nodes]
+    return [names[1] for names in adds if made.issuperset(names)]
+
+
+def _float_nodes(model: onnx.ModelProto, flavor: Flavor) -> list[str]:
+    """Return the nodes that stay float: those where 8 bits cost the most accuracy and save the least time.
+
+    They are the layout and normalization of the pixels, convolutions of few channels (the first layer and the first block of
+    EfficientNet-Lite0, which cause most of its noise and are not faster in INT8), and the last layer with the pooling
+    before it.  So do products of two activations, and convolutions of one dimension.
+    """
+    shapes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    tail = _tail(model.graph)
+    return [
+        node.name
+        for node in model.graph.node
+        if node.op_type == "Transpose"
+        or node.name in tail
+        or (node.op_type in WEIGHTED and _stays_float(node, shapes.get(node.input[1]), flavor))
+    ]
+
+
+def _tail(graph: onnx.GraphProto) -> set[str]:
+    """Return the names of the node that outputs the logits and of the pooling before it."""
+    made_by = {name: node for node in graph.node for name in node.output}
+    node = made_by[graph.output[0].name]
+    names = {node.name}
+    while (node := made_by.get(node.input[0])) is not None and node.op_type in _POOLING:
+        names.add(node.name)
+    return names
+
+
+def _stays_float(node: onnx.NodeProto, shape: list[int] | None, flavor: Flavor) -> bool:
+    """Return whether a layer stays float; shape: of its weights, None if they are computed (as in attention)."""
+    if shape is None or len(shape) != (4 if "Conv" in node.op_type else 2):
+        return True
+    return node.op_type == "Conv" and _has_few_channels(node, shape, flavor)
+
+
+def _has_few_channels(convolution: onnx.NodeProto, shape: list[int], flavor: Flavor) -> bool:
+    if flavor.tensorrt and min(shape[:2]) <= _FEW_INPUTS:
+        return True  # as NVIDIA's Model-Optimizer does; includes depthwise convolutions, with one channel a group
+    groups = next((attribute.i for attribute in convolution.attribute if attribute.name == "group"), 1)
+    outputs, inputs = shape[0], shape[1] * groups
+    return inputs < _FEW_INPUTS or max(inputs, outputs) <= _FEW_CHANNELS

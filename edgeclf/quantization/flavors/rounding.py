@@ -1,0 +1,190 @@
+"""Rounds convolution weights to INT8 so that the layer's output changes least, not each weight.
+
+If each weight is rounded to the nearest step, the errors of neighbors add up: in a depthwise
+kernel they are all multiplied with nearly the same pixel values.  Here the weights not yet rounded compensate
+the error of each rounded one, weighted by the second moments of the layer's inputs on real images
+(GPTQ: Frantar et al., "Accurate Post-Training Quantization for Generative Pre-trained
+Transformers", ICLR 2023, with the Cholesky form of its section 3.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...data.sampling import evenly_spaced
+from ...display.progress import track
+from ...graph.onnx_file import INPUT, probing_session
+from ..activations import check_sequence
+from ..ranges import PAIR_LIMIT, WEIGHT_STEPS, has_pairs, names_in_pairs
+
+if TYPE_CHECKING:
+    import onnx
+
+_DAMPING = 0.01
+_COLUMNS = 64
+_POSITIONS = 128
+"""Pixels sampled from each image's feature map; neighboring pixels hold much the same information."""
+IMAGES = 32
+"""Images needed for the second moments."""
+
+
+def collect_moments(model: onnx.ModelProto, batches: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the second moments of the inputs of every convolution of two dimensions, by its weight's name.
+
+    model: an onnx.ModelProto of float32, input ``image``.  batches: float32 [1, height, width, 3]
+    each; IMAGES of them, evenly spaced, are used.
+
+    For a 1 x 1 convolution: float64 [1, inputs, inputs].  For a larger kernel, the taps of each
+    input channel are taken together: float64 [inputs, taps, taps].
+    """
+    check_sequence(batches)
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    stored = [node for node in model.graph.node if node.op_type == "Conv" and len(shapes.get(node.input[1], ())) == 4]
+    convolutions = [_Convolution(node, shapes[node.input[1]]) for node in stored]
+    names = sorted({convolution.input for convolution in convolutions} - {INPUT})
+    session = probing_session(model, names)
+    moments: dict[str, np.ndarray] = {}
+    chosen = [batches[i] for i in evenly_spaced(len(batches), IMAGES)]
+    for batch in track(chosen, "measuring the layers", len(chosen)):
+        maps = dict(zip(names, session.run(names, {INPUT: batch}), strict=True))
+        for convolution in convolutions:
+            columns = convolution.columns(maps[convolution.input][0])
+            found = (columns @ columns.transpose(0, 2, 1)).astype(np.float64)
+            moments[convolution.weight] = moments.get(convolution.weight, 0) + found
+    return moments
+
+
+class Rounding:
+    """The rounded weights of a float model's convolutions, each computed once for the same scales.
+
+    model: an onnx.ModelProto of float32.  moments: as :func:`collect_moments` returns them.
+    """
+
+    def __init__(self, model: onnx.ModelProto, moments: dict[str, np.ndarray]) -> None:
+        from onnx import numpy_helper
+
+        stored = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._weights = {name: numpy_helper.to_array(stored[name]) for name in moments}
+        self._moments = moments
+        self._in_pairs = names_in_pairs(model.graph)
+        self._steps: dict[tuple[str, bytes, bool], np.ndarray] = {}
+
+    def apply(self, quantized: onnx.ModelProto, sums_of_16_bits: bool = False) -> None:
+        """Replace the weights of every convolution of a Q/DQ model (onnx.ModelProto), in place, keeping its scales.
+
+        Weights that the file stores as float, before a QuantizeLinear, become whole steps.
+        sums_of_16_bits: whether two neighboring weights may add up to ranges.PAIR_LIMIT at most.
+        """
+        from onnx import numpy_helper
+
+        tensors = {tensor.name: tensor for tensor in quantized.graph.initializer}
+        for name in self._weights:
+            if f"{name}_scale" not in tensors:
+                continue  # a layer that stays float
+            scales = numpy_helper.to_array(tensors[f"{name}_scale"])
+            steps = self._round(name, scales, sums_of_16_bits and name in self._in_pairs)
+            stored = f"{name}_quantized"
+            if stored in tensors:
+                tensors[stored].CopyFrom(numpy_helper.from_array(steps, stored))
+            else:
+                tensors[name].CopyFrom(numpy_helper.from_array(steps * scales.reshape(-1, 1, 1, 1), name))
+
+    def _round(self, name: str, scales: np.ndarray, in_pairs: bool) -> np.ndarray:
+        key = name, scales.tobytes(), in_pairs
+        if key not in self._steps:
+            self._steps[key] = round_weights(self._weights[name], scales, self._moments[name], in_pairs)
+        return self._steps[key]
+
+
+def round_weights(weights: np.ndarray, scales: np.ndarray, moments: np.ndarray, in_pairs: bool = False) -> np.ndarray:
+    """Round a convolution's weights to int8 [outputs, inputs of the group, height, width].
+
+    weights: float32 of that shape.  scales: float32 [outputs], the step of each output channel.
+    moments: as :func:`collect_moments` returns them.  in_pairs: whether two neighboring weights add up
+    to ranges.PAIR_LIMIT at most.
+    """
+    outputs, inputs, *kernel = weights.shape
+    pointwise = kernel == [1, 1]
+    most = WEIGHT_STEPS if not in_pairs or has_pairs(weights) else PAIR_LIMIT // 2
+    in_pairs = in_pairs and has_pairs(weights)
+    rows = weights.astype(np.float64).reshape(outputs, 1 if pointwise else inputs, -1)
+    rounded = np.empty(rows.shape, np.int8)
+    for block in range(rows.shape[1]):
+        # The steps of the weight's partner, the even input channel before it; together they stay below PAIR_LIMIT.
+        taken = rounded[:, block - 1].astype(int) if in_pairs and block % 2 else np.zeros(rows[:, block].shape, int)
+        own = _moments_of_outputs(moments, block, weights)
+        rounded[:, block] = _round_block(
+            rows[:, block], scales.astype(np.float64), own, most, taken, in_pairs and pointwise
+        )
+    return rounded.reshape(weights.shape)
+
+
+def _moments_of_outputs(moments: np.ndarray, block: int, weights: np.ndarray) -> np.ndarray:
+    """Return the moments of the inputs of each output's weights in a block: [outputs, n, n], or [1, n, n] for all.
+
+    block: an input channel of the group; of a 1 x 1 convolution, whose input channels are taken together, 0.
+    """
+    outputs, inputs = weights.shape[:2]
+    together = weights.shape[2:] == (1, 1)
+    groups = (moments.shape[1] if together else len(moments)) // inputs
+    group = np.arange(outputs) // (outputs // groups) if groups > 1 else np.zeros(1, int)
+    if not together:
+        return np.asarray(moments[group * inputs + block])
+    channels = group[:, None] * inputs + np.arange(inputs)
+    return np.asarray(moments[0][channels[:, :, None], channels[:, None, :]])
+
+
+class _Convolution:
+    """A Conv node of two dimensions, and the layout of its input for its weights, whose shape is given."""
+
+    def __init__(self, node: onnx.NodeProto, shape: tuple[int, ...]) -> None:
+        attributes = {attribute.name: attribute for attribute in node.attribute}
+        self.input, self.weight = node.input[0], node.input[1]
+        self.kernel = shape[2:]
+        self.pads = list(attributes["pads"].ints) if "pads" in attributes else [0, 0, 0, 0]
+        self.strides = list(attributes["strides"].ints) if "strides" in attributes else [1, 1]
+        self.dilations = list(attributes["dilations"].ints) if "dilations" in attributes else [1, 1]
+
+    def columns(self, maps: np.ndarray) -> np.ndarray:
+        """Return the values that the weights are multiplied with: float32 [blocks, weights of a block, positions]."""
+        top, left, bottom, right = self.pads
+        padded = np.pad(maps, ((0, 0), (top, bottom), (left, right)))
+        reach = [(taps - 1) * step + 1 for taps, step in zip(self.kernel, self.dilations, strict=True)]
+        windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(1, 2))
+        windows = windows[:, :: self.strides[0], :: self.strides[1], :: self.dilations[0], :: self.dilations[1]]
+        channels, height, width = windows.shape[:3]
+        chosen = np.linspace(0, height * width - 1, min(_POSITIONS, height * width)).astype(int)
+        patches = windows[:, chosen // width, chosen % width].reshape(channels, len(chosen), -1)
+        return patches.transpose(2, 0, 1) if self.kernel == (1, 1) else patches.transpose(0, 2, 1)
+
+
+def _round_block(
+    rows: np.ndarray, scales: np.ndarray, moments: np.ndarray, most: int, taken: np.ndarray, pairs_of_columns: bool
+) -> np.ndarray:
+    """Round float64 [outputs, n] with moments [1 or outputs, n, n] to -most ... most.
+
+    taken: int [outputs, n], the steps of each weight's partner; a pair adds up to PAIR_LIMIT at most.
+    pairs_of_columns: whether columns 2 i and 2 i + 1 are such pairs.
+    """
+    count = rows.shape[1]
+    mean = np.trace(moments, axis1=1, axis2=2) / count
+    damped = moments + (_DAMPING * mean + 1e-12)[:, None, None] * np.eye(count)
+    upper = np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1)
+    rows, rounded = rows.copy(), np.empty(rows.shape, np.int8)
+    for start in range(0, count, _COLUMNS):
+        end = min(start + _COLUMNS, count)
+        errors = np.empty((len(rows), end - start))
+        for column in range(start, end):
+            partner = rounded[:, column - 1].astype(int) if pairs_of_columns and column % 2 else taken[:, column]
+            low, high = np.maximum(-most, -PAIR_LIMIT - partner), np.minimum(most, PAIR_LIMIT - partner)
+            steps = np.clip(np.round(rows[:, column] / scales), low, high)
+            rounded[:, column] = steps
+            error = (rows[:, column] - steps * scales) / upper[:, column, column]
+            rows[:, column:end] -= error[:, None] * upper[:, column, column:end]
+            errors[:, column - start] = error
+        # The columns after the block take all of its errors at once: one product instead of many passes.
+        rows[:, end:] -= (errors[:, None] @ upper[:, start:end, end:])[:, 0]
+    return rounded

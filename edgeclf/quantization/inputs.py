@@ -1,0 +1,129 @@
+"""The inputs of quantize(): a run's FP32 file, its images, and those that calibrate and evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeclf_runtime.files.read import sha256_file
+
+from ..calibration.sets import EVALUATION_IMAGES, CalibrationSet, within_training_images
+from ..data.datasets import Dataset, Sample
+from ..data.pixels import preprocessing_sha256
+from ..data.sampling import evenly_spaced
+from ..display.progress import say
+from ..evaluation.evaluation_set import EvaluationSet
+from ..evaluation.export import exported
+from ..options import QuantizeOptions
+from ..training.runs import Run
+from .histograms import BINS, SAMPLE
+from .report import Conditions
+
+MOST_EVALUATION_IMAGES = 2000
+"""Of a larger validation split this many, evenly spaced: every file is evaluated on them."""
+
+
+class Inputs:
+    """What a run's files are made from and compared on.
+
+    dataset  the run's images; with a calibration set, training images may be gone, and the evaluation images be new
+    source   the FP32 file; a run that was not exported is exported
+    """
+
+    def __init__(self, run: Run, options: QuantizeOptions) -> None:
+        self.run, self.options = run, options
+        self.dataset = run.dataset(
+            options.data,
+            needs=("val",) if options.calibration else ("train", "val"),
+            skip_unreadable=options.skip_unreadable,
+            accept_new=bool(options.calibration),
+        )
+        self.source: Path = exported(run, self.dataset)
+
+    @cached_property
+    def calibration(self) -> CalibrationSet:
+        """The calibration set that was named, or one of training images."""
+        return _calibration_set(self.run, self.dataset, self.options)
+
+    @cached_property
+    def batches(self) -> Sequence[np.ndarray]:
+        """The calibration images, float32 [1, height, width, 3] each."""
+        return self.calibration.batches(self.run.preprocessing)
+
+    @cached_property
+    def images(self) -> EvaluationSet:
+        """The evaluation images: the validation split, and spare training images if it is small."""
+        samples = _evaluation_samples(self.dataset, self.calibration)
+        return EvaluationSet(samples, self.run.labels, self.run.preprocessing)
+
+    @cached_property
+    def conditions(self) -> Conditions:
+        """What the report says of them."""
+        trained = {sample.path for sample in _train(self.dataset)}
+        return Conditions(
+            calibration_images=len(self.calibration),
+            calibration_sha256=self.calibration.sha256,
+            judged_images=len(self.images),
+            trained_images=sum(path in trained for path in self.images.paths),
+            options=asked(self.options),
+        )
+
+    @property
+    def histogram_key(self) -> dict[str, str]:
+        """What the histograms are made from."""
+        return histogram_key(self.run, self.source, self.calibration)
+
+
+def asked(options: QuantizeOptions) -> dict[str, Any]:
+    """Return the options that decide how a file is made and whether it passes, by name."""
+    return {name: getattr(options, name) for name in ("calibration", "size", "method", "max_drop", "seed")}
+
+
+def _calibration_set(run: Run, dataset: Dataset, options: QuantizeOptions) -> CalibrationSet:
+    if options.calibration:
+        calibration = CalibrationSet.load(options.calibration, options.data).refuse_held_out(dataset)
+    else:
+        size = within_training_images(dataset, options.size)
+        calibration = CalibrationSet.select(dataset, size, options.seed).verify()
+    _warn_of_missing_labels(run, calibration)
+    return calibration.warn_if_few()
+
+
+def _train(dataset: Dataset) -> list[Sample]:
+    return [sample for sample in dataset.samples if sample.split == "train"]
+
+
+def _warn_of_missing_labels(run: Run, calibration: CalibrationSet) -> None:
+    label_of = {row["sha256"]: row["label"] for row in run.split_rows() if row["split"] == "train"}
+    seen = {label_of.get(digest) for digest, _ in calibration.entries}
+    missing = [label for label in run.labels if label not in seen]
+    if missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        say(
+            f"warning: no calibration image has the label {', '.join(missing[:5])}{more}; "
+            "the ranges of such images' activations are not known"
+        )
+
+
+def histogram_key(run: Run, source: Path, calibration: CalibrationSet) -> dict[str, str]:
+    """Return what the histograms are made from."""
+    return {
+        "model": sha256_file(source),
+        "calibration set": calibration.sha256,
+        "preprocessing": preprocessing_sha256(run.preprocessing),
+        "settings": f"{BINS} bins, {SAMPLE} values",
+    }
+
+
+def _evaluation_samples(dataset: Dataset, calibration: CalibrationSet) -> list[Sample]:
+    """Return the validation split, topped up with training images that are not used for calibration."""
+    calibrated = set(calibration.paths)
+    spare = [sample for sample in _train(dataset) if sample.path not in calibrated]
+    by_hash = sorted(zip(dataset.sha256(spare), spare, strict=True), key=lambda pair: pair[0])
+    validation = dataset.split("val")
+    samples = validation + [sample for _, sample in by_hash[: max(0, EVALUATION_IMAGES - len(validation))]]
+    return [samples[i] for i in evenly_spaced(len(samples), MOST_EVALUATION_IMAGES)]

@@ -1,0 +1,135 @@
+"""The outputs of quantize(): model files, report and page, calibration cache, histograms and logits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from edgeclf_runtime.files.read import sha256_file
+
+from ..data.findings import count_files
+from ..display.progress import say
+from ..evaluation.accuracy_gate import evaluation_warning, gate_warning
+from ..evaluation.comparison import compare
+from ..evaluation.logit_store import LOGIT_FILE, read_logits, write_logits
+from ..evaluation.metadata import model_metadata
+from ..graph.inference import time_files
+from ..graph.onnx_file import save_model
+from ..targets import CALIBRATION_CACHE, model_file, opset_of
+from ..training.runs import Run
+from .earlier import with_earlier
+from .flavors.calibration_cache import format_cache
+from .flavors.dynamic import DYNAMIC, infer_dynamic
+from .html_page import make_page
+from .inputs import Inputs
+from .ranges import ranges_of
+from .report import REPORT_FILE, REPORT_PAGE, Baseline, FailedFlavor, QuantizedFile, QuantizeReport
+from .search import Candidate, Search
+
+_CACHED = "int8-tensorrt"
+"""The flavor that the calibration cache is the other form of."""
+
+
+def write_outputs(
+    folder: Path,
+    inputs: Inputs,
+    search: Search,
+    found: Mapping[str, Candidate],
+    failed: Mapping[str, str],
+    earlier: QuantizeReport | None,
+) -> QuantizeReport:
+    """Write all but the histograms into a folder that becomes the run's, and return the report."""
+    for name, one in found.items():
+        save_model(one.model, folder / model_file(name), model_metadata(inputs.run, name), opset_of(name))
+    report = with_earlier(_report(folder, inputs, search, found, failed), earlier)
+    gone, unreadable = (count_files(inputs.dataset.findings, kind) for kind in ("gone", "unreadable"))
+    report = replace(report, gone=gone, unreadable=unreadable)
+    _write_report(folder, report, search)
+    if found and not _keeps_cache(inputs.run, found, failed, earlier):
+        cache = format_cache(ranges_of(search.histograms, _cache_method(found)))
+        (folder / CALIBRATION_CACHE).write_text(cache, encoding="utf-8")
+    _write_logits(inputs.run, folder, report, search, found)
+    return report
+
+
+def _report(
+    folder: Path, inputs: Inputs, search: Search, found: Mapping[str, Candidate], failed: Mapping[str, str]
+) -> QuantizeReport:
+    """Time the files, and return what is known of them; ``folder``: where they are until all is written."""
+    run, options, conditions = inputs.run, inputs.options, inputs.conditions
+    source = run.file(model_file("fp32"))
+    works = {name: folder / model_file(name) for name in found}
+    times = dict(zip(("fp32", *works), time_files([("fp32", source), *works.items()], search.batches[0]), strict=True))
+    files = [
+        QuantizedFile(
+            comparison=found[name].comparison,
+            findings=found[name].findings,
+            name=name,
+            path=str(run.path / work.name),
+            size=work.stat().st_size,
+            sha256=sha256_file(work),
+            latency_ms=times[name],
+            layers=len(search.layers),
+            conditions=conditions,
+        )
+        for name, work in works.items()
+    ]
+    judged, trained = conditions.judged_images, conditions.trained_images
+    doubts = [gate_warning(file.name, file.comparison, judged, options.max_drop) for file in files]
+    return QuantizeReport(
+        run=str(run.path),
+        calibration_images=conditions.calibration_images,
+        calibration_sha256=conditions.calibration_sha256,
+        judged_images=judged,
+        max_drop=options.max_drop,
+        accuracy_fp32=float((search.reference.argmax(1) == search.images.truth).mean()),
+        size_fp32=source.stat().st_size,
+        sha256_fp32=sha256_file(source),
+        latency_fp32_ms=times["fp32"],
+        files=tuple(files),
+        baseline=_baseline(run, search) if options.baseline else None,
+        failed=tuple(FailedFlavor(name=name, reason=reason, conditions=conditions) for name, reason in failed.items()),
+        warnings=tuple(filter(None, (evaluation_warning(judged, trained), *doubts))),
+    )
+
+
+def _write_report(folder: Path, report: QuantizeReport, search: Search) -> None:
+    (folder / REPORT_FILE).write_text(report.to_json(indent=1) + "\n", encoding="utf-8")
+    page = make_page(report, {layer.name: search.histograms[layer.output] for layer in search.layers})
+    (folder / REPORT_PAGE).write_text(page, encoding="utf-8")
+
+
+def _keeps_cache(
+    run: Run, found: Mapping[str, Candidate], failed: Mapping[str, str], earlier: QuantizeReport | None
+) -> bool:
+    """Return whether the calibration cache belongs to a TensorRT file of an earlier call, or to one that did not pass."""
+    kept = earlier is not None and any(file.name == _CACHED for file in earlier.files)
+    return _CACHED in failed or (kept and _CACHED not in found and (run.path / CALIBRATION_CACHE).is_file())
+
+
+def _write_logits(
+    run: Run, folder: Path, report: QuantizeReport, search: Search, found: Mapping[str, Candidate]
+) -> None:
+    """Write the logits of the evaluation images, with those of earlier files as far as they are of the same images."""
+    earlier = read_logits(run.path / LOGIT_FILE, run.preprocessing)
+    known = {file.sha256: earlier.known(file.sha256, search.images) for file in report.files}
+    new = {file.sha256: found[file.name].logits for file in report.files if file.name in found}
+    kept = {digest: logits for digest, logits in known.items() if logits is not None}
+    write_logits(folder / LOGIT_FILE, search.images, {report.sha256_fp32: search.reference, **kept, **new})
+
+
+def _cache_method(found: Mapping[str, Candidate]) -> str:
+    """Return the range method for TensorRT's calibrator: that of its own Q/DQ file, else of another file."""
+    methods = {name: one.findings.method for name, one in found.items() if one.findings.method}
+    return methods.get(_CACHED, next(iter(methods.values()), "minmax"))
+
+
+def _baseline(run: Run, search: Search) -> Baseline | None:
+    if run.imported:
+        say(f"{DYNAMIC} needs a torch network, which an imported run does not have: the baseline is left out")
+        return None
+    images = search.images
+    logits, size, latency_ms = infer_dynamic(run.network(), images)
+    comparison = compare(images.labels, images.truth, search.reference, logits)
+    return Baseline(comparison=comparison, name=DYNAMIC, size=size, latency_ms=latency_ms)

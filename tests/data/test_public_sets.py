@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import json
 import pickle
 import re
 import shutil
@@ -18,6 +19,7 @@ from edgeclf.data.public_sets import fashion_mnist
 from edgeclf.data.public_sets.public_set import stored_png
 from edgeclf.errors import DataError
 from tests.support.http_servers import HttpServer, response
+from tests.support.pages import ROOT, command_lines
 from tests.support.photos import picture
 from tests.support.public_sets import (
     CIFAR_BINARY,
@@ -336,3 +338,15 @@ def test_a_public_set_is_a_name_wherever_data_is_taken(home, tmp_path):
     write_fashion(home / RAW)
     edgeclf.augment("fashion-mnist", tmp_path / "page.png", image_size=32)
     assert edgeclf.check("fashion-mnist").images == 80
+
+
+def test_the_recipe_of_the_documentation_trains_on_cifar10(home, command, tmp_path, monkeypatch):
+    write_cifar(home)
+    [line] = [line for line in command_lines(ROOT / "docs/commands.md") if line.startswith("edgeclf train cifar10")]
+    # A smaller network, and fewer epochs; the rest as it is written.
+    line = line.replace("resnet18", "test_resnet").replace("--epochs 30", "--epochs 1")
+    monkeypatch.chdir(tmp_path)
+    code, _, err = command(*line.split()[1:])
+    assert code == 0, err
+    facts = json.loads((tmp_path / "runs/cifar10/run.json").read_text())
+    assert (facts["options"]["crop_padding"], facts["options"]["stem_stride"]) == (4, 1)

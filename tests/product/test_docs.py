@@ -27,6 +27,7 @@ from tests.support.pages import ROOT, blocks, command_lines, guides
 CAMERA = re.compile(r"csi://0|/dev/video0|rtsp://[^\s\"]+")
 # Commands that are tested somewhere else, or are other programs'.
 ELSEWHERE = {
+    r"edgeclf train cifar10": "tests/data/test_public_sets.py",
     r"edgeclf (quantize|bundle) .*--data photos-2024/": "tests/quantization and tests/deployment",
     r"edgeclf demo": "tests/deployment/test_demonstration.py",
     r"python3 -m pip|git clone|mkdocs|scp|python3 -m venv": "another program",

@@ -60,6 +60,10 @@ setup(
         "export-executorch": ["executorch>=1.5"],
         "mqtt": ["paho-mqtt>=1.6"],
         "docs": DOCS,
+        # For --log.  MLflow writes to a local database unless MLFLOW_TRACKING_URI is set, wandb is offline unless WANDB_MODE is.
+        "tensorboard": ["tensorboard>=2.14"],
+        "mlflow": ["mlflow>=2.10"],
+        "wandb": ["wandb>=0.16"],
         # What benchmarks/ measures edgeclf beside, MLPerf's load generator, and the rank test that compares.
         "bench": [*DEMO, "openvino", "nncf", "ai-edge-litert", "ultralytics", "mlcommons-loadgen", "scipy>=1.11"],
         "test": [

@@ -428,6 +428,7 @@ def test_every_option_with_a_list_of_values_is_a_choice():
         *(("build", option) for option in ("--target", "--precision")),
         ("bundle", "--target"),
         ("calibrate", "--rule"),
+        ("export", "--format"),
         *((name, "--split") for name in ("evaluate", "robustness", "compare")),
         ("robustness", "--corruption"),
         ("list", "what"),

@@ -3,10 +3,10 @@
     python3 benchmarks/reliability/kill_training.py DATA
     python3 benchmarks/reliability/kill_training.py DATA --kills 20 --finetune gradual --json
 
-Method: a training without interruption first.  Then the same training, killed by SIGKILL after a random time and started again
-with ``--resume``, as often as asked for; after each kill the time that is drawn is up to the longest stretch that made
-progress, so that kills fall on the start, the features, the head, the epochs and the writing of checkpoints.  At last it runs to
-its end.  Equal means: every tensor of model.safetensors and every line of metrics.csv, byte by byte.
+Method: a training without interruption first.  Then the same training, killed by SIGKILL at a random moment and started again
+with ``--resume``: a quarter of the kills 0.5 to 15 s after the start, which takes most of that, the others 0 to 2 s after a new
+checkpoint.  A training that ends in between is compared, and another one begins, until there were as many kills as asked for.
+Equal means: every tensor of model.safetensors and every line of metrics.csv, byte by byte.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pathlib import Path
 from edgeclf_runtime.device.machine import machine_facts
 
 COMPARED = ("model.safetensors", "metrics.csv", "split.csv")
+EARLY = 0.25
 
 
 def main() -> None:
@@ -57,28 +58,53 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
     start = time.monotonic()
     subprocess.run(command(arguments, folder / "whole"), check=True, stdout=subprocess.DEVNULL)
     whole_s = time.monotonic() - start
-    moments, run = random.Random(arguments.seed), folder / "run"
-    killed = with_checkpoint = 0
-    while killed < arguments.kills and not run.exists():
-        process = subprocess.Popen(command(arguments, run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            # Starting takes most of a short training; a kill later than that finds a checkpoint more often.
-            process.wait(moments.uniform(0.2, 1.0) * whole_s)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            killed += 1
-            with_checkpoint += any(Path(f"{run}.unfinished").glob("*.ckpt"))
-            print(f"kill {killed}", file=sys.stderr)
-    subprocess.run(command(arguments, run), check=True, stdout=subprocess.DEVNULL)
-    different = [name for name in COMPARED if (folder / "whole" / name).read_bytes() != (run / name).read_bytes()]
+    moments = random.Random(arguments.seed)
+    killed = with_checkpoint = trainings = 0
+    different: list[str] = []
+    while killed < arguments.kills:
+        trainings += 1
+        run = folder / f"run{trainings}"
+        while killed < arguments.kills and not run.exists():
+            if kill_once(arguments, run, moments):
+                killed += 1
+                with_checkpoint += any(Path(f"{run}.unfinished").glob("*.ckpt"))
+                print(f"kill {killed}", file=sys.stderr)
+        subprocess.run(command(arguments, run), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        files = [name for name in COMPARED if (folder / "whole" / name).read_bytes() != (run / name).read_bytes()]
+        different += [f"{name} of training {trainings}" for name in files]
     return {
         "killed": killed,
         "with_checkpoint": with_checkpoint,
+        "trainings": trainings,
         "whole_s": round(whole_s, 1),
         "equal": not different,
         "different": different,
     }
+
+
+def kill_once(arguments: argparse.Namespace, run: Path, moments: random.Random) -> bool:
+    """Start a training and kill it; False if it ended before."""
+    checkpoint = Path(f"{run}.unfinished", "network.ckpt" if arguments.finetune != "head" else "head.ckpt")
+    before = written(checkpoint)
+    process = subprocess.Popen(command(arguments, run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    if moments.random() < EARLY:
+        end = time.monotonic() + moments.uniform(0.5, 15)
+        while process.poll() is None and time.monotonic() < end:
+            time.sleep(0.01)
+    else:
+        while process.poll() is None and written(checkpoint) == before:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 2))
+    process.send_signal(signal.SIGKILL)
+    return process.wait() == -signal.SIGKILL
+
+
+def written(file: Path) -> float:
+    """Return when a file was written, 0 if there is none."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def command(arguments: argparse.Namespace, output: Path) -> list[str]:

@@ -137,7 +137,7 @@ def _trained(value: bool | float) -> str:
 def list_stages(backbone: str, image_size: int | None = None, latency: bool = False) -> StageReport:
     """Return the stages of a backbone with their cost, and which strategy of fine-tuning trains them.
 
-    latency: also measure each on this machine's CPU, in torch, which is slower than exported files are.
+    latency: also measure each on this machine's CPU, in torch, which is slower than an exported file.
     """
     from .backbones import create
 

@@ -156,9 +156,9 @@ def export(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Write the run's network as ONNX or in other formats, checked against torch.
+    """Write the network as ONNX or in other formats, checked.
 
-    Compares the logits of real images; exit code 3 if they differ.  With --format, each file is loaded back by its own
+    Compares the logits of real images with torch's; exit code 3 if they differ.  With --format, each file is loaded back by its own
     runtime and timed.
     """
     from ... import export as function

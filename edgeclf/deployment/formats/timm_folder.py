@@ -28,6 +28,11 @@ def write(source: Source, path: Path) -> None:
     spec = source.run.preprocessing
     if spec.color != "RGB":
         raise OptionError(f"the run takes {spec.color}; timm's models take RGB, so it cannot become one")
+    if source.run.facts["options"].get("stem_stride") is not None:
+        raise OptionError(
+            "the run has other first layers (stem-stride) than timm's model of that name, so it cannot become one; "
+            "choose another --format"
+        )
     # The weights stay shared; only the configuration is the copy's own.
     backbone = copy.copy(source.network.backbone)
     backbone.pretrained_cfg = {

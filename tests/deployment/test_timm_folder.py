@@ -58,5 +58,5 @@ def test_the_folder_is_a_backbone_of_edgeclf_too(folder):
 
 def test_a_run_with_other_first_layers_is_refused_since_timm_would_not_build_them(digits, tmp_path):
     train(digits, tmp_path / "run", image_size=32, epochs=1, stem_stride=1)
-    with pytest.raises(OptionError, match="other first layers .* choose another --format"):
+    with pytest.raises(OptionError, match=r"other first layers .* choose another --format"):
         export_formats(tmp_path / "run", formats=("timm",))

@@ -21,6 +21,8 @@ from ..options import QuantizeOptions, merged
 from ..targets import model_file
 from ..training.runs import Run, read_run
 from .earlier import bases_of, claim_names, earlier_report
+from .finetune.torch_graph import refuse_unknown
+from .finetune.tune import Finetuner
 from .flavors.rounding import Rounding, collect_moments
 from .histogram_store import HISTOGRAM_FILE, HistogramStore
 from .inputs import Inputs
@@ -49,6 +51,9 @@ def quantize(
     path = inputs.run.path
     earlier = earlier_report(inputs.run)
     names = claim_names(inputs.run, options, earlier, overwrite)
+    if earlier and not names:
+        say("nothing to fine-tune: every file passes without layers back in float")
+        return earlier
 
     store = HistogramStore(path / HISTOGRAM_FILE, inputs.histogram_key)
     search = _prepare(inputs, store)
@@ -74,6 +79,11 @@ def quantize(
 def _prepare(inputs: Inputs, store: HistogramStore) -> Search:
     """Collect what every flavor is made from: the graph, the histograms, and FP32's logits of the evaluation images."""
     graph = prepare(inputs.source)
+    options = inputs.options
+    if options.finetune:
+        refuse_unknown(graph)
+        inputs.check_training()
+    tuner = Finetuner(lambda: inputs.training, options.finetune_epochs, options.seed) if options.finetune else None
     return Search(
         graph=graph,
         histograms=store.recall(graph, inputs.batches),
@@ -81,8 +91,9 @@ def _prepare(inputs: Inputs, store: HistogramStore) -> Search:
         images=inputs.images,
         reference=infer_file(inputs.source, "fp32", inputs.images.batches("evaluating fp32")),
         batches=inputs.batches,
-        methods=inputs.options.methods,
-        max_drop=inputs.options.max_drop,
+        methods=options.methods,
+        max_drop=options.max_drop,
+        finetuner=tuner,
     )
 
 

@@ -30,6 +30,8 @@ from .outputs import write_outputs
 from .report import FlavorError, QuantizeReport
 from .search import Search
 
+_NOTHING = "nothing to fine-tune: every INT8 file passes without layers back in float"
+
 
 def quantize(
     run: str | Path | Run, options: QuantizeOptions | None = None, overwrite: bool = False, **keywords: Any
@@ -40,6 +42,10 @@ def quantize(
     back in float, as few as make it pass.  If that is not enough, the flavor is left out, and the others are written.
     Files of an earlier call stay, and are not made again without ``overwrite``; the report describes them too.  A run that was
     not exported is exported first.
+
+    With ``finetune``, the weights of a Q/DQ file that needs layers in float, or does not pass, are fine-tuned to its grid on
+    training images that are not evaluation images, and kept if it then passes with fewer layers in float.  Other files stay, and
+    so does FP32.  Raises ModelError for a model with operators that cannot be fine-tuned.
 
     Raises FlavorError, a GateError with exit code 3, if a flavor named in ``options.flavors`` did not pass, or if none
     did; everything that passed is written before.  Raises DataError if the images that it needs are gone (those of val, and
@@ -52,7 +58,7 @@ def quantize(
     earlier = earlier_report(inputs.run)
     names = claim_names(inputs.run, options, earlier, overwrite)
     if earlier and not names:
-        say("nothing to fine-tune: every file passes without layers back in float")
+        say(_NOTHING)
         return earlier
 
     store = HistogramStore(path / HISTOGRAM_FILE, inputs.histogram_key)
@@ -70,6 +76,10 @@ def quantize(
         for name in found:  # another process may have quantized the run meanwhile
             claim_output(path / model_file(name), overwrite)
     _say_warnings(report, failed)
+    if options.finetune and not any(
+        one.finetuning for one in (*failed.values(), *(f.findings for f in found.values()))
+    ):
+        say(_NOTHING)
     refused = tuple(name for name in failed if name in options.flavors or not report.files)
     if refused:
         raise FlavorError(report, refused)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MOST_IMAGES = 2000
 """Of more training images this many are used, evenly spaced."""
-_BATCH = 32
+_BATCH = 16
 _RATE = 1e-3
 """Largest change of a weight in a step, relative to the root mean square of its tensor.
 
@@ -125,7 +125,7 @@ def tune(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-            losses.append(float(loss))
+            losses.append(loss.item())
     in_epoch = len(turns) // epochs
     return graph.tuned(), (float(np.mean(losses[:in_epoch])), float(np.mean(losses[-in_epoch:])))
 

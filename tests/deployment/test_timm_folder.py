@@ -9,7 +9,7 @@ from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 
 from edgeclf import TrainOptions, export_formats, read_run, train
-from edgeclf.errors import OptionError
+from edgeclf.errors import GateError
 from edgeclf.evaluation.open_model import TorchRunner
 from edgeclf.training.backbones import create
 from edgeclf.training.weights import find_weights
@@ -58,5 +58,5 @@ def test_the_folder_is_a_backbone_of_edgeclf_too(folder):
 
 def test_a_run_with_other_first_layers_is_refused_since_timm_would_not_build_them(digits, tmp_path):
     train(digits, tmp_path / "run", image_size=32, epochs=1, stem_stride=1)
-    with pytest.raises(OptionError, match="other first layers .* choose another --format"):
+    with pytest.raises(GateError, match="timm: the run has other first layers"):
         export_formats(tmp_path / "run", formats=("timm",))

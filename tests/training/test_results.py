@@ -15,6 +15,7 @@ from sklearn.metrics import average_precision_score, classification_report
 from torch import nn
 
 from edgeclf.training.backbones import ImageClassifier, create
+from edgeclf.training.results.drawings import history_charts
 from edgeclf.training.results.figures import figures_of, verdict
 from edgeclf.training.results.folder import write_results
 from edgeclf.training.results.gallery import NO_MAPS, NO_NETWORK, worst_errors
@@ -272,3 +273,12 @@ def test_a_page_with_a_learning_curve_says_what_it_expects(photos, tmp_path):
     page, facts = written(subject_of(photos, ("a", "b"), curve=curve), tmp_path)
     assert curve.sentence() in page.words
     assert facts["learning_curve"]["gain"] == curve.gain
+
+
+def test_a_steady_accuracy_is_drawn_as_steady_and_the_kept_epoch_is_marked():
+    rows = [{"epoch": epoch, "loss": 1 / (epoch + 1), "val_loss": 0.5, "val_accuracy": 0.9} for epoch in range(3)]
+    loss, accuracy = history_charts(rows, best=1)
+    assert accuracy.y.high - accuracy.y.low >= 0.1
+    assert [rule.x for rule in loss.rules] == [1]
+    assert "epoch 1, which was kept" in loss.note
+    assert history_charts(rows[:1]) == []

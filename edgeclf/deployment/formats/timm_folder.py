@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeclf_runtime.runners.base import ModelPath, Runner
 
-from ...errors import OptionError
+from ...errors import ModelError
 from .base import Source
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ def write(source: Source, path: Path) -> None:
 
     spec = source.run.preprocessing
     if spec.color != "RGB":
-        raise OptionError(f"the run takes {spec.color}; timm's models take RGB, so it cannot become one")
+        raise ModelError(f"the run takes {spec.color}; timm's models take RGB, so it cannot become one")
     if source.run.facts["options"].get("stem_stride") is not None:
-        raise OptionError(
+        raise ModelError(
             "the run has other first layers (stem-stride) than timm's model of that name, so it cannot become one; "
             "choose another --format"
         )

@@ -17,6 +17,7 @@ _NAMES = {
     "val_macro_f1": "macro F1",
     "val_balanced_accuracy": "balanced accuracy",
 }
+_LEAST_SPAN = 0.1
 _RATES = ("learning_rate", "lr", "rate")
 
 
@@ -42,6 +43,8 @@ def _history(
     lines = [[(row["epoch"], row[name]) for row in rows if _finite(row.get(name))] for name in names]
     values = [y for line in lines for _, y in line]
     low, high = span(values) if percent else span(values, 0.0)
+    if percent and high - low < _LEAST_SPAN:  # a step of one image is not a cliff
+        low, high = (low + high - _LEAST_SPAN) / 2, (low + high + _LEAST_SPAN) / 2
     x, y = xy_axes(
         (rows[0]["epoch"], rows[-1]["epoch"]),
         (max(0.0, low), min(1.0, high) if percent else high),

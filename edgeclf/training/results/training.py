@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Features = dict[str, np.ndarray]
 VAL_NOTE = (
-    "Measured on the validation images, by which the best epoch is chosen. The figures of images that decided nothing come from: "
+    "Measured on the validation images, which also chose the best epoch. For held-out images: "
     "edgeclf evaluate RUN DATA --report FOLDER"
 )
 

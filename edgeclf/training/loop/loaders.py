@@ -6,10 +6,13 @@ does what it would have done, with any number of worker processes.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import multiprocessing.util
 import os
 import shutil
+import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -32,6 +35,7 @@ _BATCHES_AT_ONCE = 2
 # A socket's path has at most 107 bytes, and "/pymp-12345678/listener-12345678" and more is appended.
 _LONGEST_TEMPORARY = 60
 _MOST_WORKERS = 16
+_PR_SET_PDEATHSIG = 1
 
 
 class Draw(NamedTuple):
@@ -153,7 +157,14 @@ def image_loader(
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=pinned,
+        worker_init_fn=_end_with_parent,
     )
+
+
+def _end_with_parent(_: int) -> None:
+    """Let the kernel end this worker when its parent is killed; else it would hold the parent's lock on its output."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def image_weights(targets: np.ndarray, classes: int) -> np.ndarray:

@@ -43,7 +43,7 @@ def claim_names(run: Run, options: QuantizeOptions, earlier: QuantizeReport | No
     """
     kept = {file.name for file in earlier.files} if earlier else set()
     names = list(options.wanted)
-    if options.finetune and earlier and not (options.flavors and overwrite):
+    if options.finetune_int8 and earlier and not (options.flavors and overwrite):
         done = {file.name for file in earlier.files if not file.findings.fallback}
         for name in done.intersection(names):
             say(f"{name} passes without layers back in float, and stays as it is")

@@ -40,7 +40,7 @@ class Inputs:
         self.run, self.options = run, options
         self.dataset = run.dataset(
             options.data,
-            needs=("val",) if options.calibration and not options.finetune else ("train", "val"),
+            needs=("val",) if options.calibration and not options.finetune_int8 else ("train", "val"),
             skip_unreadable=options.skip_unreadable,
             accept_new=bool(options.calibration),
         )
@@ -76,7 +76,7 @@ class Inputs:
         if not samples:
             raise DataError(
                 f"{self.run.path} has no training images to fine-tune on apart from the evaluation images; add images, or "
-                "quantize without --finetune"
+                "quantize without --finetune-int8"
             )
         return samples
 
@@ -102,7 +102,7 @@ def asked(options: QuantizeOptions) -> dict[str, Any]:
     """Return the options that decide how a file is made and whether it passes, by name."""
     facts = {name: getattr(options, name) for name in ("calibration", "size", "method", "max_drop", "seed")}
     # Left out otherwise, as in reports of versions without it.
-    return {**facts, "finetune_epochs": options.finetune_epochs} if options.finetune else facts
+    return {**facts, "int8_epochs": options.int8_epochs} if options.finetune_int8 else facts
 
 
 def _calibration_set(run: Run, dataset: Dataset, options: QuantizeOptions) -> CalibrationSet:

@@ -43,7 +43,7 @@ def quantize(
     Files of an earlier call stay, and are not made again without ``overwrite``; the report describes them too.  A run that was
     not exported is exported first.
 
-    With ``finetune``, the weights of a Q/DQ file that needs layers in float, or does not pass, are fine-tuned to its grid on
+    With ``finetune_int8``, the weights of a Q/DQ file that needs layers in float, or does not pass, are fine-tuned to its grid on
     training images that are not evaluation images, and kept if it then passes with fewer layers in float.  Other files stay, and
     so does FP32.  Raises ModelError for a model with operators that cannot be fine-tuned.
 
@@ -76,9 +76,8 @@ def quantize(
         for name in found:  # another process may have quantized the run meanwhile
             claim_output(path / model_file(name), overwrite)
     _say_warnings(report, failed)
-    if options.finetune and not any(
-        one.finetuning for one in (*failed.values(), *(f.findings for f in found.values()))
-    ):
+    records = [one.findings.finetuning for one in found.values()] + [one.finetuning for one in failed.values()]
+    if options.finetune_int8 and not any(records):
         say(_NOTHING)
     refused = tuple(name for name in failed if name in options.flavors or not report.files)
     if refused:
@@ -90,10 +89,10 @@ def _prepare(inputs: Inputs, store: HistogramStore) -> Search:
     """Collect what every flavor is made from: the graph, the histograms, and FP32's logits of the evaluation images."""
     graph = prepare(inputs.source)
     options = inputs.options
-    if options.finetune:
+    if options.finetune_int8:
         refuse_unknown(graph)
         inputs.check_training()
-    tuner = Finetuner(lambda: inputs.training, options.finetune_epochs, options.seed) if options.finetune else None
+    tuner = Finetuner(lambda: inputs.training, options.int8_epochs, options.seed) if options.finetune_int8 else None
     return Search(
         graph=graph,
         histograms=store.recall(graph, inputs.batches),

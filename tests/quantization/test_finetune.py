@@ -120,7 +120,7 @@ def test_there_is_nothing_to_do_where_every_layer_is_int8(run, tmp_path, capsys)
     own = shutil.copytree(run, tmp_path / "run")
     before = {path.name: path.read_bytes() for path in own.iterdir()}
     show_progress()
-    report = quantize(own, QuantizeOptions(size=60, max_drop=0.2, finetune=True))
+    report = quantize(own, QuantizeOptions(size=60, max_drop=0.2, finetune_int8=True))
     show_progress(False)
     assert "nothing to fine-tune" in capsys.readouterr().err
     assert [file.name for file in report.files] == list(FLAVORS)
@@ -133,7 +133,7 @@ def test_a_file_with_layers_in_float_is_replaced_only_if_asked(run, tmp_path):
     facts["files"][0]["fallback"] = [{"layer": "one", "size": 1, "latency_ms": 0.0}]
     (own / "quantization.json").write_text(json.dumps(facts))
     with pytest.raises(OutputError, match=r"model\.int8-cpu\.onnx"):
-        quantize(own, QuantizeOptions(size=60, finetune=True))
+        quantize(own, QuantizeOptions(size=60, finetune_int8=True))
 
 
 def test_the_record_is_read_back_and_reports_without_one_are_read_too(run, tmp_path):
@@ -159,5 +159,5 @@ def test_fewer_layers_in_float_are_better():
 
 def test_an_operator_that_cannot_be_tuned_is_named():
     graph = helper.make_graph([helper.make_node("Loop", ["a"], ["b"])], "g", [], [])
-    with pytest.raises(ModelError, match="operators Loop, which --finetune does not know"):
+    with pytest.raises(ModelError, match="operators Loop, which --finetune-int8 does not know"):
         refuse_unknown(helper.make_model(graph))

@@ -104,5 +104,5 @@ def refuse_unknown(model: onnx.ModelProto) -> None:
     unknown = sorted({node.op_type for node in model.graph.node} - {*OPERATORS, *_ROUNDING, "Constant"})
     if unknown:
         raise ModelError(
-            f"the model has the operators {', '.join(unknown)}, which --finetune does not know; quantize without it"
+            f"the model has the operators {', '.join(unknown)}, which --finetune-int8 does not know; quantize without it"
         )

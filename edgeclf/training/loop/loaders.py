@@ -10,10 +10,12 @@ import math
 import multiprocessing.util
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -145,7 +147,7 @@ def image_loader(
     images: Images, sampler: EpochSampler, batch_size: int, workers: int, pinned: bool, whole: bool
 ) -> DataLoader:
     """Return batches of images; whole: leave out a last batch that is not full, if there are others."""
-    return DataLoader(
+    return _ImageLoader(
         images,
         batch_size,
         sampler=sampler,
@@ -153,7 +155,30 @@ def image_loader(
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=pinned,
+        worker_init_fn=_leave_interrupts_to_the_parent,
     )
+
+
+class _ImageLoader(DataLoader[tuple[torch.Tensor, torch.Tensor, int]]):
+    """A DataLoader that does not look at its workers in a signal handler.
+
+    torch's handler of SIGCHLD raises an error wherever the program is when a worker ends, so a signal to the whole process
+    group, which ends the workers too, would break off even the clearing up.  While torch waits for a batch, it finds a worker
+    that ended without the handler.
+    """
+
+    def __iter__(self) -> Any:
+        before = signal.getsignal(signal.SIGCHLD)
+        found = super().__iter__()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, before)
+        return found
+
+
+def _leave_interrupts_to_the_parent(_: int) -> None:
+    """Ignore Ctrl-C, which a terminal sends to every process; the parent ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def image_weights(targets: np.ndarray, classes: int) -> np.ndarray:

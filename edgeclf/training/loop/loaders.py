@@ -57,14 +57,17 @@ class EpochSampler(Sampler[Draw]):
         epoch: Callable[[], int],
         weights: np.ndarray | None = None,
         share: tuple[int, int] = (0, 1),
+        chosen: Callable[[int], np.ndarray] | None = None,
     ) -> None:
         """Seed: None draws each image once, in order.  weights: of each image, to draw with replacement.
 
-        share: rank of this process and number of processes.
+        share: rank of this process and number of processes.  chosen: returns the images of an epoch, int [any number]; they are
+        drawn again until the epoch is as long as the others.
         """
         self.count, self.seed, self.epoch = count, seed, epoch
         self.weights = None if weights is None else torch.from_numpy(weights)
         self.rank, self.processes = share
+        self.chosen = chosen
 
     def __len__(self) -> int:
         return math.ceil(self.count / self.processes)
@@ -76,13 +79,17 @@ class EpochSampler(Sampler[Draw]):
                 yield Draw(place % self.count, None, place < self.count)
             return
         generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch()))
-        if self.weights is None:
-            order = torch.randperm(self.count, generator=generator)
-        else:
-            order = torch.multinomial(self.weights, self.count, replacement=True, generator=generator)
+        order = self._order(generator)
         seeds = torch.randint(2**62, (filled,), generator=generator)
         for place in range(self.rank, filled, self.processes):
             yield Draw(int(order[place % self.count]), int(seeds[place]))
+
+    def _order(self, generator: torch.Generator) -> torch.Tensor:
+        pool = torch.arange(self.count) if self.chosen is None else torch.from_numpy(self.chosen(self.epoch()))
+        if self.weights is not None:
+            return pool[torch.multinomial(self.weights[pool], self.count, replacement=True, generator=generator)]
+        rounds = math.ceil(self.count / len(pool))
+        return torch.cat([pool[torch.randperm(len(pool), generator=generator)] for _ in range(rounds)])[: self.count]
 
 
 def epoch_seed(seed: int, epoch: int, process: int = 0) -> int:
@@ -182,8 +189,9 @@ def _leave_interrupts_to_the_parent(_: int) -> None:
 
 
 def image_weights(targets: np.ndarray, classes: int) -> np.ndarray:
-    """Return a weight for each image, so that each label is drawn as often as the others."""
-    return class_weights(targets, classes)[labels_of(targets)]
+    """Return a weight for each image, so that each label is drawn as often as the others; 1 for an image without a label."""
+    labels = labels_of(targets)
+    return np.where(labels == NO_TARGET, 1.0, class_weights(targets, classes)[labels])
 
 
 def usable_workers(wanted: int | None, batch_bytes: int, on_gpu: bool, processes: int = 1) -> int:

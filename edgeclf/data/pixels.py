@@ -165,6 +165,8 @@ def load_each(paths: Iterable[Path], load: Callable[[Path], T], ahead: int = _AH
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+        except ImageError as error:
+            raise ImageError(f"{error}, or leave such images out with --skip-unreadable") from None
         finally:
             for future in waiting:
                 future.cancel()

@@ -18,9 +18,6 @@ class Context:
     def push(self):
         self.driver.stack.append(self)
 
-    def pop(self):
-        self.driver.stack.pop()
-
     def detach(self):
         assert not self.driver.stack
         self.driver.detached += 1
@@ -100,7 +97,8 @@ class PyCudaDriver:
 
     def __init__(self, memory_bytes=1 << 20):
         self.stack, self.detached, self.contexts, self.left = [], 0, 0, memory_bytes
-        self.Context, self.Device = partial(Context, self), partial(Device, self)
+        # pop() takes no context: it is the thread's last.
+        self.Context, self.Device = SimpleNamespace(pop=self.stack.pop), partial(Device, self)
         self.Stream, self.Event = partial(Stream, self), partial(Event, self)
 
     def init(self):

@@ -216,6 +216,8 @@ def test_a_step_that_cannot_be_done_is_refused(given, message):
 @pytest.mark.parametrize("given", [{"augment": "document"}, {"crop_padding": 4}])
 def test_augmentation_of_a_frozen_backbone_is_refused(kind, given):
     [name] = given
-    with pytest.raises(OptionError, match=rf"{name.replace('_', '-')} was given, but head .*: add --finetune full"):
+    with pytest.raises(
+        OptionError, match=rf"{name.replace('_', '-')} was given, but head .*: add --views 4, or --finetune full"
+    ):
         kind(**given)
     assert kind(finetune="full", **given).finetune == "full"

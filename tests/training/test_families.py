@@ -127,7 +127,7 @@ class OneByOne(torch.nn.Module):
 
 
 def test_a_network_that_cannot_be_exported_is_refused_before_it_is_trained(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr("edgeclf.training.train._fit", lambda *_: pytest.fail("it was trained"))
+    monkeypatch.setattr("edgeclf.training.loop.strategy.fit", lambda *_: pytest.fail("it was trained"))
     options = edgeclf.TrainOptions(backbone="gernet_l", weights="none")
     monkeypatch.setattr(timm.models.byobnet.ByobNet, "forward", lambda self, x: torch.fft.fft2(x).real)
     with pytest.raises(ModelError, match=r"cannot be .*; choose another --backbone"):

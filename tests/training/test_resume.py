@@ -156,7 +156,7 @@ def test_a_folder_of_someone_else_is_not_removed(digits, tmp_path):
 def test_a_killed_training_goes_on_to_the_same_weights(whole, digits, tmp_path):
     program = (
         "import sys, edgeclf; from tests.training.test_resume import FULL; "
-        "edgeclf.train(sys.argv[1], sys.argv[2], FULL, resume=True)"
+        "edgeclf.train(sys.argv[1], sys.argv[2], FULL, resume=True, workers=1)"
     )
     command = [sys.executable, "-c", program, str(digits), str(tmp_path / "run")]
     for name in ("network.ckpt", "network.ckpt"):

@@ -6,11 +6,13 @@ does what it would have done, with any number of worker processes.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import multiprocessing.util
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +36,7 @@ _BATCHES_AT_ONCE = 2
 # A socket's path has at most 107 bytes, and "/pymp-12345678/listener-12345678" and more is appended.
 _LONGEST_TEMPORARY = 60
 _MOST_WORKERS = 16
+_PR_SET_PDEATHSIG = 1
 
 
 class Draw(NamedTuple):
@@ -162,7 +165,7 @@ def image_loader(
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=pinned,
-        worker_init_fn=_leave_interrupts_to_the_parent,
+        worker_init_fn=_follow_parent,
     )
 
 
@@ -182,10 +185,15 @@ class _ImageLoader(DataLoader[tuple[torch.Tensor, torch.Tensor, int]]):
         return found
 
 
-def _leave_interrupts_to_the_parent(_: int) -> None:
-    """Ignore Ctrl-C, which a terminal sends to every process; the parent ends its workers."""
+def _follow_parent(_: int) -> None:
+    """Leave Ctrl-C, which a terminal sends to every process, to the parent, and end with it.
+
+    If the parent is killed, the kernel ends this worker; else it would hold the parent's lock on its output.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def image_weights(targets: np.ndarray, classes: int) -> np.ndarray:

@@ -68,6 +68,10 @@ class QuantizeOptions:
     )
     max_drop: float = option(0.01, "Largest accuracy drop from FP32 that is accepted.")
     seed: int = option(0, SEED)
+    finetune: bool = option(
+        False, "Fine-tune the weights of each file that needs layers in float, or does not pass, to INT8."
+    )
+    finetune_epochs: int = option(10, "Passes of --finetune over the training images.", at_least=1)
     baseline: bool = option(False, "Also measure torch's dynamic quantization, for comparison.")
     data: str | None = option(None, MOVED, metavar="DATA", path=True, shown="where they were")
     skip_unreadable: bool = option(False, SKIP_UNREADABLE)
@@ -81,6 +85,8 @@ class QuantizeOptions:
             raise OptionError(f"there is no range method {self.method!r}; choose from best, {', '.join(METHODS)}")
         if not 0 <= self.max_drop <= 1:
             raise OptionError(f"max-drop is {self.max_drop}; 0 to 1 was expected (0.01 is one point of accuracy)")
+        if self.finetune_epochs < 1:
+            raise OptionError(f"finetune-epochs is {self.finetune_epochs}; 1 or more was expected (10 is usual)")
 
     @property
     def wanted(self) -> tuple[str, ...]:

@@ -37,10 +37,18 @@ def _is_current(run: Run, file: QuantizedFile) -> bool:
 
 
 def claim_names(run: Run, options: QuantizeOptions, earlier: QuantizeReport | None, overwrite: bool) -> list[str]:
-    """Return the flavors to make; OutputError if a file of one exists that may not be replaced."""
+    """Return the flavors to make; OutputError if a file of one exists that may not be replaced.
+
+    To fine-tune, these are the flavors that need layers in float, or have no file.
+    """
     kept = {file.name for file in earlier.files} if earlier else set()
     names = list(options.wanted)
-    if not options.flavors and not overwrite:
+    if options.finetune and earlier and not (options.flavors and overwrite):
+        done = {file.name for file in earlier.files if not file.findings.fallback}
+        for name in done.intersection(names):
+            say(f"{name} passes without layers back in float, and stays as it is")
+        names = [name for name in names if name not in done]
+    elif not options.flavors and not overwrite:
         names = [name for name in names if name not in kept] or names
     for name in names:
         claim_output(run.path / model_file(name), overwrite)

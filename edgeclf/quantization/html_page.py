@@ -48,7 +48,7 @@ def make_page(report: QuantizeReport, histograms: Mapping[str, Histogram]) -> st
         cards=list(_cards(report)),
         warnings=[f"Warning: {warning}." for warning in report.warnings],
         failed=[(failed.name, failed.reason) for failed in report.failed],
-        earlier=list(_earlier(report)),
+        earlier=[*_earlier(report), *_finetuned(report)],
         head=_HEAD,
         flavors=_flavors(report),
         drops=_drops(report) if report.files else None,
@@ -110,6 +110,12 @@ def _earlier(report: QuantizeReport) -> Iterable[str]:
             )
 
 
+def _finetuned(report: QuantizeReport) -> Iterable[str]:
+    records = [(file.name, file.findings.finetuning) for file in report.files]
+    records += [(failed.name, failed.finetuning) for failed in report.failed]
+    yield from (f"{name}: {record}." for name, record in records if record)
+
+
 def _flavors(report: QuantizeReport) -> list[list[tuple[Row, bool]]]:
     """Return a group of rows for each file, and whether each row is of what was kept."""
     fp32 = ("fp32", "", f"{report.size_fp32 / 1e6:.2f} MB", "100.0%", f"{report.accuracy_fp32:.4f}", *6 * [""])
@@ -124,13 +130,15 @@ def _flavors(report: QuantizeReport) -> list[list[tuple[Row, bool]]]:
 def _tried(file: QuantizedFile, report: QuantizeReport) -> list[tuple[Row, bool]]:
     """Return a row for each method; the kept one has its time, and the number of layers back in float if there are any."""
     findings = file.findings
+    tuned = findings.finetuning is not None and findings.finetuning.kept
     rows: list[tuple[Row, bool]] = [
         ((file.name, trial.method, *_measured(trial.comparison, trial.size, report), ""), False)
         for trial in findings.trials
-        if trial.method != findings.method or findings.fallback
+        if trial.method != findings.method or findings.fallback or tuned
     ]
     index = [trial.method for trial in findings.trials].index(findings.method) if findings.trials else 0
-    added = f", layers in float: {len(findings.fallback)}" if findings.fallback else ""
+    added = ", fine-tuned" if tuned else ""
+    added += f", layers in float: {len(findings.fallback)}" if findings.fallback else ""
     kept = (
         file.name,
         f"{findings.method}{added} ✓".strip(),

@@ -16,10 +16,12 @@ from ..data.datasets import Dataset, Sample
 from ..data.pixels import preprocessing_sha256
 from ..data.sampling import evenly_spaced
 from ..display.progress import say
+from ..errors import DataError
 from ..evaluation.evaluation_set import EvaluationSet
 from ..evaluation.export import exported
 from ..options import QuantizeOptions
 from ..training.runs import Run
+from .finetune.tune import MOST_IMAGES, TrainingImages, read_training_images
 from .histograms import BINS, SAMPLE
 from .report import Conditions
 
@@ -38,7 +40,7 @@ class Inputs:
         self.run, self.options = run, options
         self.dataset = run.dataset(
             options.data,
-            needs=("val",) if options.calibration else ("train", "val"),
+            needs=("val",) if options.calibration and not options.finetune else ("train", "val"),
             skip_unreadable=options.skip_unreadable,
             accept_new=bool(options.calibration),
         )
@@ -61,6 +63,24 @@ class Inputs:
         return EvaluationSet(samples, self.run.labels, self.run.preprocessing)
 
     @cached_property
+    def training(self) -> TrainingImages:
+        """Images to fine-tune on, MOST_IMAGES at most."""
+        samples = self.check_training()
+        chosen = [samples[i] for i in evenly_spaced(len(samples), MOST_IMAGES)]
+        return read_training_images(EvaluationSet(chosen, self.run.labels, self.run.preprocessing), self.source)
+
+    def check_training(self) -> list[Sample]:
+        """Return the images of train that are not evaluation images; DataError if there are none."""
+        evaluated = set(self.images.paths)
+        samples = [sample for sample in _train(self.dataset) if sample.path not in evaluated]
+        if not samples:
+            raise DataError(
+                f"{self.run.path} has no training images to fine-tune on apart from the evaluation images; add images, or "
+                "quantize without --finetune"
+            )
+        return samples
+
+    @cached_property
     def conditions(self) -> Conditions:
         """What the report says of them."""
         trained = {sample.path for sample in _train(self.dataset)}
@@ -80,7 +100,9 @@ class Inputs:
 
 def asked(options: QuantizeOptions) -> dict[str, Any]:
     """Return the options that decide how a file is made and whether it passes, by name."""
-    return {name: getattr(options, name) for name in ("calibration", "size", "method", "max_drop", "seed")}
+    facts = {name: getattr(options, name) for name in ("calibration", "size", "method", "max_drop", "seed")}
+    # Left out otherwise, as in reports of versions without it.
+    return {**facts, "finetune_epochs": options.finetune_epochs} if options.finetune else facts
 
 
 def _calibration_set(run: Run, dataset: Dataset, options: QuantizeOptions) -> CalibrationSet:

@@ -25,7 +25,7 @@ from .html_page import make_page
 from .inputs import Inputs
 from .ranges import ranges_of
 from .report import REPORT_FILE, REPORT_PAGE, Baseline, FailedFlavor, QuantizedFile, QuantizeReport
-from .search import Candidate, Search
+from .search import Candidate, Failure, Search
 
 _CACHED = "int8-tensorrt"
 """The flavor that the calibration cache is the other form of."""
@@ -36,7 +36,7 @@ def write_outputs(
     inputs: Inputs,
     search: Search,
     found: Mapping[str, Candidate],
-    failed: Mapping[str, str],
+    failed: Mapping[str, Failure],
     earlier: QuantizeReport | None,
 ) -> QuantizeReport:
     """Write all but the histograms into a folder that becomes the run's, and return the report."""
@@ -54,7 +54,7 @@ def write_outputs(
 
 
 def _report(
-    folder: Path, inputs: Inputs, search: Search, found: Mapping[str, Candidate], failed: Mapping[str, str]
+    folder: Path, inputs: Inputs, search: Search, found: Mapping[str, Candidate], failed: Mapping[str, Failure]
 ) -> QuantizeReport:
     """Time the files, and return what is known of them; ``folder``: where they are until all is written."""
     run, options, conditions = inputs.run, inputs.options, inputs.conditions
@@ -89,7 +89,10 @@ def _report(
         latency_fp32_ms=times["fp32"],
         files=tuple(files),
         baseline=_baseline(run, search) if options.baseline else None,
-        failed=tuple(FailedFlavor(name=name, reason=reason, conditions=conditions) for name, reason in failed.items()),
+        failed=tuple(
+            FailedFlavor(name=name, reason=one.reason, conditions=conditions, finetuning=one.finetuning)
+            for name, one in failed.items()
+        ),
         warnings=tuple(filter(None, (evaluation_warning(judged, trained), *doubts))),
     )
 
@@ -101,7 +104,7 @@ def _write_report(folder: Path, report: QuantizeReport, search: Search) -> None:
 
 
 def _keeps_cache(
-    run: Run, found: Mapping[str, Candidate], failed: Mapping[str, str], earlier: QuantizeReport | None
+    run: Run, found: Mapping[str, Candidate], failed: Mapping[str, Failure], earlier: QuantizeReport | None
 ) -> bool:
     """Return whether the calibration cache belongs to a TensorRT file of an earlier call, or to one that did not pass."""
     kept = earlier is not None and any(file.name == _CACHED for file in earlier.files)

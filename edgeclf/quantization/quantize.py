@@ -21,12 +21,16 @@ from ..options import QuantizeOptions, merged
 from ..targets import model_file
 from ..training.runs import Run, read_run
 from .earlier import bases_of, claim_names, earlier_report
+from .finetune.torch_graph import refuse_unknown
+from .finetune.tune import Finetuner
 from .flavors.rounding import Rounding, collect_moments
 from .histogram_store import HISTOGRAM_FILE, HistogramStore
 from .inputs import Inputs
 from .outputs import write_outputs
 from .report import FlavorError, QuantizeReport
 from .search import Search
+
+_NOTHING = "nothing to fine-tune: every INT8 file passes without layers back in float"
 
 
 def quantize(
@@ -39,6 +43,10 @@ def quantize(
     Files of an earlier call stay, and are not made again without ``overwrite``; the report describes them too.  A run that was
     not exported is exported first.
 
+    With ``finetune``, the weights of a Q/DQ file that needs layers in float, or does not pass, are fine-tuned to its grid on
+    training images that are not evaluation images, and kept if it then passes with fewer layers in float.  Other files stay, and
+    so does FP32.  Raises ModelError for a model with operators that cannot be fine-tuned.
+
     Raises FlavorError, a GateError with exit code 3, if a flavor named in ``options.flavors`` did not pass, or if none
     did; everything that passed is written before.  Raises DataError if the images that it needs are gone (those of val, and
     of train if no calibration set is given), and for a calibration set whose files changed, ModelError
@@ -49,6 +57,9 @@ def quantize(
     path = inputs.run.path
     earlier = earlier_report(inputs.run)
     names = claim_names(inputs.run, options, earlier, overwrite)
+    if earlier and not names:
+        say(_NOTHING)
+        return earlier
 
     store = HistogramStore(path / HISTOGRAM_FILE, inputs.histogram_key)
     search = _prepare(inputs, store)
@@ -65,6 +76,10 @@ def quantize(
         for name in found:  # another process may have quantized the run meanwhile
             claim_output(path / model_file(name), overwrite)
     _say_warnings(report, failed)
+    if options.finetune and not any(
+        one.finetuning for one in (*failed.values(), *(f.findings for f in found.values()))
+    ):
+        say(_NOTHING)
     refused = tuple(name for name in failed if name in options.flavors or not report.files)
     if refused:
         raise FlavorError(report, refused)
@@ -74,6 +89,11 @@ def quantize(
 def _prepare(inputs: Inputs, store: HistogramStore) -> Search:
     """Collect what every flavor is made from: the graph, the histograms, and FP32's logits of the evaluation images."""
     graph = prepare(inputs.source)
+    options = inputs.options
+    if options.finetune:
+        refuse_unknown(graph)
+        inputs.check_training()
+    tuner = Finetuner(lambda: inputs.training, options.finetune_epochs, options.seed) if options.finetune else None
     return Search(
         graph=graph,
         histograms=store.recall(graph, inputs.batches),
@@ -81,8 +101,9 @@ def _prepare(inputs: Inputs, store: HistogramStore) -> Search:
         images=inputs.images,
         reference=infer_file(inputs.source, "fp32", inputs.images.batches("evaluating fp32")),
         batches=inputs.batches,
-        methods=inputs.options.methods,
-        max_drop=inputs.options.max_drop,
+        methods=options.methods,
+        max_drop=options.max_drop,
+        finetuner=tuner,
     )
 
 

@@ -15,6 +15,7 @@ from ..display.report import Report, paragraph, table
 from ..errors import GateError
 from ..evaluation.accuracy_gate import ADVICE
 from ..evaluation.comparison import Comparison
+from .finetune.record import Finetuning
 from .sensitivity import LayerEffect, LayerNoise
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class Findings:
     noise: tuple[LayerNoise, ...] = ()
     effects: tuple[LayerEffect, ...] = ()
     """Measured if the file did not pass at once."""
+    finetuning: Finetuning | None = None
+    """None if its weights were not fine-tuned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +87,7 @@ class FailedFlavor:
     name: str
     reason: str
     conditions: Conditions
+    finetuning: Finetuning | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,8 +214,12 @@ class QuantizeReport(Report):
                     for row in file.findings.fallback
                 )
                 yield f"{file.name}: back to float so that it passes: {costs}"
+            if file.findings.finetuning:
+                yield f"{file.name}: {file.findings.finetuning}"
         for failed in self.failed:
             yield f"{failed.name}: not written; {failed.reason}"
+            if failed.finetuning:
+                yield f"{failed.name}: {failed.finetuning}"
 
     @property
     def compared(self) -> list[QuantizedFile | Baseline]:

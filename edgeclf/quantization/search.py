@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,8 +23,9 @@ from ..graph.inference import infer_graph, time_files
 from ..graph.layers import Layer, find_layers, float_layers, float_operators
 from ..graph.onnx_file import save_model
 from ..targets import FLAVORS
-from .flavors.qdq import write_flavor
-from .flavors.rounding import Rounding
+from .finetune.record import Finetuning, Outcome
+from .finetune.tune import Finetuner
+from .flavors.qdq import Weights, write_flavor
 from .histograms import Histogram
 from .ranges import Ranges, ranges_of
 from .report import Findings, FloatLayer, Trial
@@ -51,6 +53,22 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why a flavor did not pass."""
+
+    reason: str
+    finetuning: Finetuning | None = None
+
+
+class NoFileError(GateError):
+    """No file of a flavor passes; ``finetuning`` is what was tried, if it was asked for."""
+
+    def __init__(self, reason: str, finetuning: Finetuning | None = None) -> None:
+        super().__init__(reason)
+        self.finetuning = finetuning
+
+
+@dataclass(frozen=True, kw_only=True)
 class Search:
     """Everything that the flavors of one model are made from."""
 
@@ -58,7 +76,7 @@ class Search:
     """The FP32 model, prepared."""
     histograms: dict[str, Histogram]
     """Of each activation, by the tensor's name."""
-    rounding: Rounding
+    rounding: Weights
     images: EvaluationSet
     reference: np.ndarray
     """FP32's logits of ``images``, float32 [images, labels]."""
@@ -67,6 +85,8 @@ class Search:
     methods: Sequence[str]
     """Range methods to try."""
     max_drop: float
+    finetuner: Finetuner | None = None
+    """Fine-tunes what does not pass with every layer in INT8."""
 
     @cached_property
     def layers(self) -> list[Layer]:
@@ -83,19 +103,21 @@ class Search:
         """Each activation's lowest and highest value."""
         return ranges_of(self.histograms, "minmax")
 
-    def all(self, names: Sequence[str], bases: Mapping[str, Candidate]) -> tuple[dict[str, Candidate], dict[str, str]]:
+    def all(
+        self, names: Sequence[str], bases: Mapping[str, Candidate]
+    ) -> tuple[dict[str, Candidate], dict[str, Failure]]:
         """Return the best file of each flavor, and of each that did not pass the reason.
 
         bases: files of an earlier call, from which others may be made.
         """
         found: dict[str, Candidate] = {}
-        failed: dict[str, str] = {}
+        failed: dict[str, Failure] = {}
         for name in names:
             try:
                 found[name] = self.best(name, {**bases, **found}, failed)
             except GateError as error:
                 say(f"{name} does not pass")
-                failed[name] = str(error)
+                failed[name] = Failure(reason=str(error), finetuning=getattr(error, "finetuning", None))
         return found, failed
 
     def best(self, name: str, found: Mapping[str, Candidate], failed: Container[str] = ()) -> Candidate:
@@ -124,20 +146,55 @@ class Search:
 
     def _quantized(self, name: str) -> Candidate:
         tried = [self._evaluate(name, self._write(name, method), method) for method in self.methods]
-        best = max(tried, key=_merit)
-        noise = measure_noise(self.graph, best.model, self.layers, self.batches)
-        if failure := gate_failure(name, best.comparison, best.logits, self.max_drop):
-            best = self._fall_back(name, best, failure)
+        whole = max(tried, key=_merit)
+        best, whole, record = self._passing_layers(name, whole)
         findings = replace(
             best.findings,
             trials=tuple(
                 Trial(comparison=one.comparison, method=one.findings.method, size=one.model.ByteSize()) for one in tried
             ),
-            noise=tuple(noise),
+            noise=tuple(measure_noise(self.graph, whole.model, self.layers, self.batches)),
             float_layers=tuple(float_layers(best.model.graph)),
             float_operators=tuple(float_operators(best.model.graph)),
+            finetuning=record,
         )
         return replace(best, findings=findings)
+
+    def _passing_layers(self, name: str, whole: Candidate) -> tuple[Candidate, Candidate, Finetuning | None]:
+        """Return the file that passes, that file with every layer in INT8, and the record of fine-tuning.
+
+        whole: the file with every layer in INT8.  Raises NoFileError if none passes.
+        """
+        best, failure = self._fewest_in_float(name, whole)
+        if best is whole or self.finetuner is None:
+            if best is None:
+                raise NoFileError(failure)
+            return best, whole, None
+        start = time.monotonic()
+        weights, losses = self.finetuner.tune(name, self.graph, whole.model)
+        took = round(time.monotonic() - start, 1)
+        method = whole.findings.method
+        tuned = replace(self, rounding=weights, finetuner=None, methods=(method,))
+        tuned_whole = tuned._evaluate(name, tuned._write(name, method), method)
+        tuned_best, _ = tuned._fewest_in_float(name, tuned_whole)
+        before, after = _outcome(best, whole), _outcome(tuned_best, tuned_whole)
+        kept = after.better_than(before)
+        record = self.finetuner.record(kept=kept, losses=losses, time_s=took, before=before, after=after)
+        say(f"{name}: {record}")
+        best, whole = (tuned_best, tuned_whole) if kept else (best, whole)
+        if best is None:
+            raise NoFileError(failure, record)
+        return best, whole, record
+
+    def _fewest_in_float(self, name: str, whole: Candidate) -> tuple[Candidate | None, str]:
+        """Return the file that passes with the fewest layers in float, or None and why there is none."""
+        failure = gate_failure(name, whole.comparison, whole.logits, self.max_drop)
+        if not failure:
+            return whole, ""
+        try:
+            return self._fall_back(name, whole, failure), ""
+        except GateError as error:
+            return None, str(error)
 
     def _write(self, name: str, method: str, layers: Sequence[Layer] = ()) -> onnx.ModelProto:
         nodes = [node for layer in layers for node in layer.nodes]
@@ -193,6 +250,17 @@ class Search:
             FloatLayer(layer=layer.name, size=sizes[i + 1] - sizes[i], latency_ms=round(times[i + 1] - times[i], 3))
             for i, layer in enumerate(layers)
         ]
+
+
+def _outcome(best: Candidate | None, whole: Candidate) -> Outcome:
+    shown = best or whole
+    return Outcome(
+        in_float=None if best is None else len(best.findings.fallback),
+        drop=shown.comparison.drop,
+        agreement=shown.comparison.agreement,
+        drop_int8=whole.comparison.drop,
+        agreement_int8=whole.comparison.agreement,
+    )
 
 
 def _merit(candidate: Candidate) -> tuple[bool, float, float]:

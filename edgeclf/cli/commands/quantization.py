@@ -47,7 +47,7 @@ def quantize(
     """Write INT8 and FP16 files, each checked against FP32.
 
     If a file loses too much accuracy, its most sensitive layers go back to float; if that is not enough, the file is
-    left out and the others are written.  The exit code is 3 if no file passed, or one named by --flavor did not.  Files
+    left out and the others are written; --finetune adapts such a file's weights to INT8.  The exit code is 3 if no file passed, or one named by --flavor did not.  Files
     of earlier calls stay.  quantization.html in the run shows what was tried; quantization.json is for machines.
     """
     from ... import quantize as function

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -11,7 +11,6 @@ from ...graph.layers import WEIGHTED
 from ...graph.onnx_file import drop_unused
 from ...targets import Flavor
 from ..ranges import Ranges, weight_scales
-from .rounding import Rounding
 
 if TYPE_CHECKING:
     import onnx
@@ -24,12 +23,19 @@ _FEW_CHANNELS = 32
 """A convolution with at most this many channels on both sides computes little relative to what it reads and writes."""
 
 
+class Weights(Protocol):
+    """What a Q/DQ file's weights become: rounded ones, or fine-tuned ones."""
+
+    def apply(self, quantized: onnx.ModelProto, sums_of_16_bits: bool = False) -> None:
+        """Replace the weights of a Q/DQ model, in place, keeping its scales."""
+
+
 def write_flavor(
-    model: onnx.ModelProto, flavor: Flavor, ranges: Ranges, rounding: Rounding, float_nodes: Collection[str] = ()
+    model: onnx.ModelProto, flavor: Flavor, ranges: Ranges, rounding: Weights, float_nodes: Collection[str] = ()
 ) -> onnx.ModelProto:
     """Return the Q/DQ form (onnx.ModelProto) of a prepared FP32 model for one family of backends.
 
-    ranges: of every activation.  rounding: of the same model.  float_nodes: names of further nodes that stay float.
+    ranges: of every activation.  rounding: Rounding or TunedWeights, of the same model.  float_nodes: names of further nodes that stay float.
     """
     import onnx
     from onnxruntime.quantization import QuantType

@@ -63,7 +63,7 @@ class Commands(TyperGroup):
         return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; exit code 0: done, 1: error, 2: wrong usage, 3: a gate was not met, 130: interrupted."""
+        """Run a command; exit code 0: done, 1: error, 2: wrong usage, 3: a gate was not met, 130: interrupted, 143: terminated."""
         from edgeclf_runtime.device.stopping import stoppable  # --help does not get here
 
         try:
@@ -73,9 +73,10 @@ class Commands(TyperGroup):
             show_message(f"error: {error}{_device_options(str(error), self, ctx.invoked_subcommand)}")
             # As typer ends for an option that it does not know, or a value that is not a number.
             raise typer.Exit(WRONG_USAGE if isinstance(error, OptionError) else error.exit_code) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             show_message("interrupted; nothing half-written was left behind")
-            raise typer.Exit(INTERRUPTED) from None
+            # Of a signal other than Ctrl-C, the code that a shell reports for it.
+            raise typer.Exit(getattr(error, "exit_code", INTERRUPTED)) from None
         except BrokenPipeError:
             # The reader is gone, as with `| head`.
             _give_up_a_broken_stdout()

@@ -117,10 +117,15 @@ def without_unreadable(data: Dataset, splits: Sequence[str] = ()) -> Dataset:
 
     splits: those to look at; by default all.
     """
-    paths = [sample.path for sample in data.samples if not splits or sample.split in splits]
+    return leave_out(data, unreadable(sample.path for sample in data.samples if not splits or sample.split in splits))
+
+
+def unreadable(paths: Iterable[Path]) -> dict[Path, str]:
+    """Return the images that cannot be decoded, with the reason for each."""
+    paths = list(paths)
     with ThreadPoolExecutor() as pool:
         problems = list(track(pool.map(_problem, paths), "checking images", len(paths)))
-    return leave_out(data, {path: problem for path, problem in zip(paths, problems, strict=True) if problem})
+    return {path: problem for path, problem in zip(paths, problems, strict=True) if problem}
 
 
 def leave_out(data: Dataset, bad: Mapping[Path, str]) -> Dataset:

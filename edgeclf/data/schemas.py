@@ -118,10 +118,12 @@ TRAINING = record(
         "data": SHA256,
         "weights": any_json,
         "soft_targets": nullable(SHA256),
+        "teacher": nullable(SHA256),
+        "unlabeled": nullable(SHA256),
         "versions": mapping(text(), text()),
         "decisions": mapping(text(), any_json),
     },
-    optional=("decisions",),
+    optional=("decisions", "teacher", "unlabeled"),
 )
 """Of a training that is not finished."""
 FEATURES = record({"images": list_of(SHA256, 1, unique=True)})

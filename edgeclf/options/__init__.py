@@ -12,7 +12,7 @@ from .declaration import MOVED, SEED, SKIP_UNREADABLE, merged, option
 from .deployment import PRECISIONS, BuildOptions, BundleOptions, MakeOptions, check_shares
 from .export import EXPORT_FORMATS, ExportOptions
 from .import_model import LAYOUTS, PIXEL_RANGES, ImportOptions
-from .optimization import LossOptions, MachineOptions, OptimizerOptions
+from .optimization import DistillationOptions, LossOptions, MachineOptions, OptimizerOptions
 from .quantization import METHODS, RULES, CalibrateOptions, QuantizeOptions
 from .robustness import CORRUPTIONS, RobustnessOptions
 from .training import EPOCHS, FINETUNE, NO_EFFECT, RATE_DECAY, TrainOptions
@@ -45,6 +45,7 @@ __all__ = [
     "BundleOptions",
     "CalibrateOptions",
     "CheckOptions",
+    "DistillationOptions",
     "ExportOptions",
     "ImportOptions",
     "LossOptions",

@@ -36,10 +36,48 @@ class LossOptions:
     )
     mixup: float = option(0.0, "Alpha of MixUp, which blends two images and their targets; 0.2 is usual.")
     cutmix: float = option(0.0, "Alpha of CutMix, which pastes a part of another image; 1 is usual; not for head.")
+    adversarial: float = option(
+        0.0,
+        "Train on images that mislead the network most, changed by at most so many levels of 255; not for head.",
+        metavar="EPS",
+    )
 
     def __post_init__(self) -> None:
         check_choices(self, loss=LOSSES, balance=BALANCES)
         check_ranges(self, focal_gamma=(0, 10), label_smoothing=(0, 0.9), mixup=(0, 10), cutmix=(0, 10))
+        check_ranges(self, adversarial=(0, 64))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillationOptions:
+    """A larger network to learn from."""
+
+    GROUP: ClassVar[str] = "Distillation"
+    teacher: str | None = option(
+        None,
+        "Run with the same labels, usually of a larger network, whose probabilities are learned too.",
+        shown="none",
+        metavar="RUN",
+        path=True,
+    )
+    teacher_share: float = option(
+        0.5, "Share of the loss that the teacher's probabilities have; the labels have the rest."
+    )
+    teacher_temperature: float = option(
+        2.0, "What the logits of both are divided by; higher: unlikely labels count more."
+    )
+    unlabeled: str | None = option(
+        None,
+        "Images without labels, which only the teacher teaches.",
+        shown="none",
+        metavar="FOLDER",
+        path=True,
+    )
+
+    def __post_init__(self) -> None:
+        check_ranges(self, teacher_share=(0, 1), teacher_temperature=(0.5, 50))
+        if self.unlabeled is not None and self.teacher is None:
+            raise OptionError("unlabeled needs a run that knows what the images show; add --teacher RUN")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from .augmentation import AugmentationOptions
 from .channels import Three, unit_values
 from .data import GROUP_BY, GROUP_SIMILAR, SplitOptions
 from .declaration import SEED, SKIP_UNREADABLE, check_choices, check_ranges, option
-from .optimization import LossOptions, MachineOptions, OptimizerOptions
+from .optimization import DistillationOptions, LossOptions, MachineOptions, OptimizerOptions
 
 FINETUNE = ("head", "gradual", "full")
 EPOCHS = {"head": 12, "gradual": 8, "full": 8}
@@ -28,7 +28,7 @@ def batch_size(text: str) -> int | str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(MachineOptions, AugmentationOptions, LossOptions, OptimizerOptions):
+class TrainOptions(MachineOptions, AugmentationOptions, DistillationOptions, LossOptions, OptimizerOptions):
     """What to train, and how."""
 
     GROUP: ClassVar[str] = "Options"
@@ -71,6 +71,12 @@ class TrainOptions(MachineOptions, AugmentationOptions, LossOptions, OptimizerOp
         None, "Stop after so many epochs without a better one; the best is kept anyway.", shown="never"
     )
     views: int = option(0, "Augmented views of each image that head trains on too; each costs one more pass.")
+    curriculum: float | None = option(
+        None,
+        "Share of each label's images, the easiest, that gradual and full begin with; the others join in the first half.",
+        metavar="SHARE",
+        shown="all from the start",
+    )
     image_size: int | None = option(
         None, "Side of the model's square input, in pixels.", shown="the size of the backbone"
     )
@@ -97,13 +103,13 @@ class TrainOptions(MachineOptions, AugmentationOptions, LossOptions, OptimizerOp
     )
 
     def __post_init__(self) -> None:
-        for kind in (MachineOptions, AugmentationOptions, LossOptions, OptimizerOptions):
+        for kind in (MachineOptions, AugmentationOptions, DistillationOptions, LossOptions, OptimizerOptions):
             kind.__post_init__(self)  # type: ignore[arg-type]
         check_choices(self, finetune=FINETUNE, resize=RESIZE_MODES)
         check_ranges(
             self, epochs=(1, 10_000), image_size=(32, 1024), stem_stride=(1, 2), seed=(0, 2**31), views=(0, 100)
         )
-        check_ranges(self, minutes=(0.01, 100_000), patience=(1, 10_000))
+        check_ranges(self, minutes=(0.01, 100_000), patience=(1, 10_000), curriculum=(0.01, 1))
         if isinstance(self.batch_size, int):
             check_ranges(self, batch_size=(1, 4096))
         elif self.batch_size != "auto":
@@ -115,8 +121,14 @@ class TrainOptions(MachineOptions, AugmentationOptions, LossOptions, OptimizerOp
                 f"{self.changed[0].replace('_', '-')} was given, but head trains on features that are computed once from unchanged "
                 "images: add --views 4, or --finetune full"
             )
-        if self.finetune == "head" and self.cutmix:
-            raise OptionError("cutmix is for images, but head trains on features; add --finetune gradual or full")
+        for name in ("cutmix", "adversarial", "curriculum"):
+            if self.finetune == "head" and getattr(self, name):
+                raise OptionError(f"{name} is for images, but head trains on features; add --finetune gradual or full")
+        if self.curriculum is not None and self.weights == "none":
+            raise OptionError(
+                "curriculum ranks images by a head on the pretrained backbone, but weights is none; leave it out, or choose "
+                "other --weights"
+            )
         if self.keep_head and self.weights == "none":
             raise OptionError("keep-head needs a file with a head, but weights is none: add --weights FILE")
         for name in ("mean", "std"):

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .backbones import ImageClassifier
+    from .distillation.teacher import Teacher
     from .loop.strategy import Trained
     from .weights import Weights
 
@@ -108,13 +109,18 @@ def train(
         found = [str(finding) for finding in report.findings]
         for line in found if checked is None else ():
             say(line)
+        from .distillation.teacher import read_teacher
         from .weights import find_weights
 
         weights = shared(lambda: find_weights(options.backbone, options.weights, options.download))
+        teacher = shared(lambda: read_teacher(options, dataset))
+        for line in map(str, teacher.findings if teacher else ()):
+            found.append(line)
+            say(line)
         if weights is None and options.finetune == "head":
             found.append(FROZEN)
             say(FROZEN)
-        course = _Course(dataset, options, weights, {"findings": found, "unreadable": len(report.unreadable)})
+        course = _Course(dataset, options, weights, {"findings": found, "unreadable": len(report.unreadable)}, teacher)
         trained = course.run(output, overwrite, resume) if leads() else course.follow(output)
     rows, best = trained.rows, trained.best
     metrics = {name: value for name, value in best.items() if name != "epoch"}
@@ -175,6 +181,7 @@ class _Course:
     weights: Weights | None
     found: dict[str, Any]
     """What the check of the data found."""
+    teacher: Teacher | None
 
     def run(self, output: str | Path, overwrite: bool, resume: bool) -> Trained:
         """Train and write the run."""
@@ -209,18 +216,20 @@ class _Course:
 
         with seeded(self.options.seed):
             network, spec = _start(self.options, self.dataset, self.weights, check)
-            trained = fit(network, self.dataset, spec, self.options, unfinished)
+            trained = fit(network, self.dataset, spec, self.options, unfinished, self.teacher)
         return network, spec, trained
 
     def _identity(self, split_sha256: str) -> dict[str, Any]:
         """Return all that decides the result, as JSON has it."""
-        options = self.options
+        options, images = self.options, self.teacher and self.teacher.unlabeled
         facts = {
             "options": {name: value for name, value in asdict(options).items() if name not in NO_EFFECT},
             "labels": list(self.dataset.labels),
             "data": split_sha256,
             "weights": None if self.weights is None else self.weights.facts(),
             "soft_targets": options.soft_targets and sha256_file(options.soft_targets),
+            "teacher": self.teacher and self.teacher.sha256,
+            "unlabeled": images and images.sha256,
             "versions": versions(),
         }
         found: dict[str, Any] = json.loads(json.dumps(facts))
@@ -237,6 +246,7 @@ class _Course:
             # A folder's name would mean nothing on another machine.
             "options": {**asdict(self.options), "backbone": network.backbone.pretrained_cfg["architecture"]},
             "weights": None if self.weights is None else self.weights.facts(),
+            **({} if self.teacher is None else {"teacher": self.teacher.facts()}),
             # JSON has no NaN.
             "metrics": {name: value if math.isfinite(value) else None for name, value in best.items()},
             "versions": versions(),

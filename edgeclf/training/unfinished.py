@@ -3,6 +3,7 @@
 training.json    options, data, labels, weights and versions, which must be the same to go on
 split.csv        every image with its label, split and sha256
 features-*.npy   features of the frozen backbone
+teacher.npy      logits of the teacher
 head.ckpt        the head after an epoch; network.ckpt: the whole network
 """
 
@@ -30,6 +31,12 @@ from .runs import SPLIT_FILE
 _FACTS_FILE = "training.json"
 _SUFFIX = ".unfinished"
 _LOGS = ".logs"
+_OTHERS = {
+    "weights": "the weights are others",
+    "soft_targets": "the soft targets are others",
+    "teacher": "the teacher is another",
+    "unlabeled": "the images without labels are others",
+}
 
 
 class Unfinished:
@@ -133,9 +140,9 @@ class Unfinished:
             changes.append(f"the data has no label {gone[0]!r} any more")
         if before["data"] != facts["data"]:
             changes.append(split_changes(self.file(SPLIT_FILE), split))
-        for name in ("weights", "soft_targets"):
-            if before[name] != facts[name]:
-                changes.append(f"the {name.replace('_', ' ')} are others")
+        for name in ("weights", "soft_targets", "teacher", "unlabeled"):
+            if before.get(name) != facts[name]:
+                changes.append(_OTHERS[name])
         return changes
 
     def _refusal(self, changes: list[str]) -> str:

@@ -149,3 +149,25 @@ def test_golden_images_that_hang_are_an_error_and_do_not_keep_the_program(hangin
     done = subprocess.run([sys.executable, "-c", GOLDEN, hanging], capture_output=True, text=True, timeout=60)
     assert done.returncode == 7, done.stderr
     assert "fp32 on onnxruntime did not answer within 0.5 s" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_to_a_training_and_its_workers_is_one_sentence_about_how_to_go_on(digits, tmp_path, number, code):
+    options = ["--finetune", "full", "--backbone", "mobilenetv3_small_050", "--weights", "none", "--image-size", "64"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgeclf", "train", digits, "--output", tmp_path / "run", *options, "--epochs", "9999"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    lines = iter(process.stderr.readline, "")
+    next(line for line in lines if line.startswith("epoch 1"))  # after the checkpoint of epoch 0
+    os.killpg(process.pid, number)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == code
+    assert [line for line in error.splitlines() if not line.startswith(("epoch ", "training "))] == [
+        f"{tmp_path / 'run'}.unfinished keeps what is done; the same command with --resume goes on",
+        "interrupted; nothing half-written was left behind",
+    ]

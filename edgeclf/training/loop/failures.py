@@ -20,7 +20,7 @@ def explained(options: TrainOptions) -> Iterator[None]:
         yield
     except SystemExit as error:
         # Lightning ends the process on Ctrl-C; that is for the caller to decide.
-        raise KeyboardInterrupt from error
+        raise error.__context__ if isinstance(error.__context__, KeyboardInterrupt) else KeyboardInterrupt() from None
     except ImageError as error:
         # A worker process sends its traceback as the message; the error is its last line.
         text = str(error).strip().splitlines()[-1]

@@ -22,7 +22,7 @@ from ...options import TrainOptions
 from .checkpoints import write_state
 from .loaders import epoch_seed
 from .logs import MOST_IMAGES, Norms
-from .objective import NO_TARGET, Loss, blending
+from .objective import NO_TARGET, Objective
 from .optimizer import make_optimizer, make_schedule
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ class Plan:
     """Of the checkpoint."""
     deadline: float | None = None
     """Of time.monotonic(), after which no epoch begins."""
+    taught: np.ndarray | None = None
+    """A teacher's logits of the training images, float [images, classes]."""
 
 
 class Fit(lightning.LightningModule):
@@ -74,8 +76,7 @@ class Fit(lightning.LightningModule):
         super().__init__()
         options, classes = plan.options, plan.classes
         self.network, self.plan, self.advance, self.checkpoint = network, plan, advance, checkpoint
-        self.objective = Loss(options, plan.weights)
-        self.blend = blending(options, classes)
+        self.objective = Objective(options, classes, plan.weights, plan.taught)
         self.average = ModelEmaV3(network, options.ema, use_warmup=True) if options.ema else None
         if self.average is not None:
             self.average.requires_grad_(False)
@@ -129,12 +130,9 @@ class Fit(lightning.LightningModule):
             self.plan.thaw(self.network, self.epoch)
 
     def training_step(self, batch: Batch, number: int) -> torch.Tensor:
-        inputs, targets, _ = batch
+        inputs, targets, indices = batch
         # Pixels come from the worker processes as uint8, a quarter of the shared memory.
-        inputs = inputs.float()
-        if self.blend is not None:
-            inputs, targets = self.blend(inputs, targets)
-        loss: torch.Tensor = self.objective(self.network(inputs).float(), targets)
+        loss: torch.Tensor = self.objective(self.network, inputs.float(), targets, indices)
         if not torch.isfinite(loss):
             rate = self.trainer.optimizers[0].param_groups[-1]["lr"]
             raise DivergedError(

@@ -27,13 +27,14 @@ def fit_head(
     targets: Mapping[str, np.ndarray],
     options: TrainOptions,
     unfinished: Unfinished | None = None,
+    taught: np.ndarray | None = None,
 ) -> Fit:
     """Train a head in place, and leave it with the weights of the best epoch.
 
     features, targets: by split, float32 [images x views, features], view by view, and int [images], or probabilities float
     [images, classes].  The features are standardized for training (those with a small variance less so), and the
     standardization is folded into the head at the end.  With ``options.keep_head``, training starts with the head as it is,
-    otherwise with zeros.
+    otherwise with zeros.  taught: a teacher's logits of the training images, float32 [images, classes].
     """
     mean, scale = _moments(features["train"])
     # A feature that hardly varies would get a huge weight, which would amplify the noise of INT8.
@@ -64,6 +65,7 @@ def fit_head(
         options.learning_rate,
         weights=class_weights(train, classes) if options.balance == "weights" else None,
         deadline=None if unfinished is None else unfinished.deadline(options.minutes),
+        taught=taught,
     )
     # One process trains it, even where torchrun started several.
     settings = {"devices": 1, "plugins": [LightningEnvironment()]}

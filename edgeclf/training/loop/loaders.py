@@ -14,9 +14,10 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -59,14 +60,17 @@ class EpochSampler(Sampler[Draw]):
         epoch: Callable[[], int],
         weights: np.ndarray | None = None,
         share: tuple[int, int] = (0, 1),
+        chosen: Callable[[int], np.ndarray] | None = None,
     ) -> None:
         """Seed: None draws each image once, in order.  weights: of each image, to draw with replacement.
 
-        share: rank of this process and number of processes.
+        share: rank of this process and number of processes.  chosen: returns the images of an epoch, int [any number]; they are
+        drawn again until the epoch is as long as the others.
         """
         self.count, self.seed, self.epoch = count, seed, epoch
         self.weights = None if weights is None else torch.from_numpy(weights)
         self.rank, self.processes = share
+        self.chosen = chosen
 
     def __len__(self) -> int:
         return math.ceil(self.count / self.processes)
@@ -78,13 +82,17 @@ class EpochSampler(Sampler[Draw]):
                 yield Draw(place % self.count, None, place < self.count)
             return
         generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch()))
-        if self.weights is None:
-            order = torch.randperm(self.count, generator=generator)
-        else:
-            order = torch.multinomial(self.weights, self.count, replacement=True, generator=generator)
+        order = self._order(generator)
         seeds = torch.randint(2**62, (filled,), generator=generator)
         for place in range(self.rank, filled, self.processes):
             yield Draw(int(order[place % self.count]), int(seeds[place]))
+
+    def _order(self, generator: torch.Generator) -> torch.Tensor:
+        pool = torch.arange(self.count) if self.chosen is None else torch.from_numpy(self.chosen(self.epoch()))
+        if self.weights is not None:
+            return pool[torch.multinomial(self.weights[pool], self.count, replacement=True, generator=generator)]
+        rounds = math.ceil(self.count / len(pool))
+        return torch.cat([pool[torch.randperm(len(pool), generator=generator)] for _ in range(rounds)])[: self.count]
 
 
 def epoch_seed(seed: int, epoch: int, process: int = 0) -> int:
@@ -149,7 +157,7 @@ def image_loader(
     images: Images, sampler: EpochSampler, batch_size: int, workers: int, pinned: bool, whole: bool
 ) -> DataLoader:
     """Return batches of images; whole: leave out a last batch that is not full, if there are others."""
-    return DataLoader(
+    return _ImageLoader(
         images,
         batch_size,
         sampler=sampler,
@@ -157,19 +165,41 @@ def image_loader(
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=pinned,
-        worker_init_fn=_end_with_parent,
+        worker_init_fn=_follow_parent,
     )
 
 
-def _end_with_parent(_: int) -> None:
-    """Let the kernel end this worker when its parent is killed; else it would hold the parent's lock on its output."""
+class _ImageLoader(DataLoader[tuple[torch.Tensor, torch.Tensor, int]]):
+    """A DataLoader that does not look at its workers in a signal handler.
+
+    torch's handler of SIGCHLD raises an error wherever the program is when a worker ends, so a signal to the whole process
+    group, which ends the workers too, would break off even the clearing up.  While torch waits for a batch, it finds a worker
+    that ended without the handler.
+    """
+
+    def __iter__(self) -> Any:
+        before = signal.getsignal(signal.SIGCHLD)
+        found = super().__iter__()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, before)
+        return found
+
+
+def _follow_parent(_: int) -> None:
+    """Leave Ctrl-C, which a terminal sends to every process, to the parent, and end with it.
+
+    If the parent is killed, the kernel ends this worker; else it would hold the parent's lock on its output.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def image_weights(targets: np.ndarray, classes: int) -> np.ndarray:
-    """Return a weight for each image, so that each label is drawn as often as the others."""
-    return class_weights(targets, classes)[labels_of(targets)]
+    """Return a weight for each image, so that each label is drawn as often as the others; 1 for an image without a label."""
+    labels = labels_of(targets)
+    return np.where(labels == NO_TARGET, 1.0, class_weights(targets, classes)[labels])
 
 
 def usable_workers(wanted: int | None, batch_bytes: int, on_gpu: bool, processes: int = 1) -> int:

@@ -21,6 +21,7 @@ from ...errors import OptionError
 from ...options import RATE_DECAY, TrainOptions
 from ..augmentation import augmentation
 from ..backbones import ImageClassifier
+from ..curriculum import share_of_epoch
 from ..features import device_of
 from ..stages import stage_modules, stage_parameters, thaw
 from ..unfinished import Unfinished
@@ -39,6 +40,10 @@ class Pictures:
     targets: Mapping[str, np.ndarray]
     """int [images], or probabilities float [images, classes]."""
     spec: Preprocessing
+    taught: np.ndarray | None = None
+    """A teacher's logits of the training images, float32 [images, classes]."""
+    ranks: np.ndarray | None = None
+    """Of the training images, from the easiest of each label to the hardest, 0 to 1, float [images], for a curriculum."""
 
 
 def fit_network(
@@ -74,6 +79,7 @@ def fit_network(
         stage_modules,
         "network",
         None if unfinished is None else unfinished.deadline(options.minutes),
+        pictures.taught,
     )
     loaders = partial(_loaders, pictures=pictures, options=options, classes=classes, on_gpu=device.type == "cuda")
     settings = {"precision": _precision(options, device), **_strategy(device, gradual)}
@@ -119,6 +125,14 @@ def _thaw(network: nn.Module, epoch: int, epochs: int) -> None:
     thaw(network, epoch, epochs)
 
 
+def _chosen(pictures: Pictures, options: TrainOptions) -> Callable[[int], np.ndarray] | None:
+    """Return what a curriculum chooses for an epoch; None without one."""
+    ranks, first = pictures.ranks, options.curriculum
+    if ranks is None or first is None:
+        return None
+    return lambda epoch: np.flatnonzero(ranks < share_of_epoch(epoch, options.passes, first))
+
+
 def _loaders(
     epoch: Callable[[], int], pictures: Pictures, options: TrainOptions, classes: int, on_gpu: bool
 ) -> dict[str, DataLoader]:
@@ -126,7 +140,7 @@ def _loaders(
     workers = usable_workers(options.workers, size * spec.height * spec.width * 3, on_gpu, own[1])
     weights = image_weights(train, classes) if options.balance == "sampler" else None
     samplers = {
-        "train": EpochSampler(len(train), options.seed, epoch, weights, own),
+        "train": EpochSampler(len(train), options.seed, epoch, weights, own, _chosen(pictures, options)),
         "val": EpochSampler(len(pictures.targets["val"]), None, epoch, None, own),
     }
     changes = {"train": augmentation(options, spec.height), "val": None}

@@ -16,6 +16,8 @@ from ...display.progress import say
 from ...options import TrainOptions
 from ..augmentation import augmentation
 from ..backbones import ImageClassifier
+from ..curriculum import rank
+from ..distillation.teacher import Teacher
 from ..features import cache_features, device_of
 from ..soft_targets import read_soft_targets
 from ..unfinished import Unfinished
@@ -23,6 +25,7 @@ from .fit import Fit, Row
 from .head import fit_head
 from .logs import log_wrong_images
 from .network import Pictures, fit_network
+from .objective import NO_TARGET
 from .processes import share, shared
 from .trials import fitting_batch
 
@@ -40,17 +43,18 @@ class Trained:
 
 
 def fit(
-    network: ImageClassifier, dataset: Dataset, spec: Preprocessing, options: TrainOptions, unfinished: Unfinished
+    network: ImageClassifier,
+    dataset: Dataset,
+    spec: Preprocessing,
+    options: TrainOptions,
+    unfinished: Unfinished,
+    teacher: Teacher | None = None,
 ) -> Trained:
     """Train in place.
 
     unfinished: where to go on, and to leave checkpoints.
     """
-    parts = {split: dataset.split(split) for split in ("train", "val")}
-    targets = {split: np.array([dataset.index(sample) for sample in part]) for split, part in parts.items()}
-    if options.soft_targets is not None:
-        targets["train"] = read_soft_targets(Path(options.soft_targets), dataset, parts["train"])
-    pictures = Pictures({split: [one.path for one in part] for split, part in parts.items()}, targets, spec)
+    pictures = _pictures(dataset, spec, options, unfinished, teacher)
     if options.finetune == "head":
         return _fit_head(network, pictures, options, unfinished)
     if options.batch_size == "auto":
@@ -59,7 +63,10 @@ def fit(
     # Random features shrink from layer to layer until batch norm has learned; a head trained on them would have huge
     # weights, from which training all layers does not recover.
     if options.weights != "none":
-        before = [{**_fit_head(network, pictures, _preparing(options), unfinished).best, "epoch": 0}]
+        prepared = _fit_head(network, pictures, _preparing(options), unfinished)
+        before = [{**prepared.best, "epoch": 0}]
+        if options.curriculum is not None:
+            pictures = replace(pictures, ranks=shared(lambda: _ranks(network, pictures, prepared)))
     found = fit_network(network, pictures, options, before, unfinished)
     _show_wrong(found, pictures)
     if before and found.best_row is found.rows[0]:
@@ -70,10 +77,46 @@ def fit(
     return Trained(found.rows, found.best_row)
 
 
+def _pictures(
+    dataset: Dataset, spec: Preprocessing, options: TrainOptions, unfinished: Unfinished, teacher: Teacher | None
+) -> Pictures:
+    parts = {split: dataset.split(split) for split in ("train", "val")}
+    targets = {split: np.array([dataset.index(sample) for sample in part]) for split, part in parts.items()}
+    if options.soft_targets is not None:
+        targets["train"] = read_soft_targets(Path(options.soft_targets), dataset, parts["train"])
+    paths = {split: [one.path for one in part] for split, part in parts.items()}
+    if teacher is None:
+        return Pictures(paths, targets, spec)
+    if teacher.unlabeled is not None:
+        added = teacher.unlabeled.paths
+        paths["train"] = [*paths["train"], *added]
+        # Of an image without a label, there is none among soft targets either.
+        shape = (len(added), *targets["train"].shape[1:])
+        empty = np.full(shape, NO_TARGET if len(shape) == 1 else 0, targets["train"].dtype)
+        targets["train"] = np.concatenate([targets["train"], empty])
+    file, deadline = unfinished.file("teacher.npy"), unfinished.deadline(options.minutes)
+    taught = shared(lambda: teacher.logits(paths["train"], file, device_of(options), deadline))
+    return Pictures(paths, targets, spec, taught)
+
+
+def _ranks(network: ImageClassifier, pictures: Pictures, prepared: Trained) -> np.ndarray:
+    assert prepared.features is not None
+    return rank(network.head, prepared.features["train"], pictures.targets["train"], pictures.taught)
+
+
 def _preparing(options: TrainOptions) -> TrainOptions:
     """Return the options of a head that only prepares the training of other layers."""
     return replace(
-        options, mixup=0.0, cutmix=0.0, ema=None, patience=None, views=0, find_rate=False, minutes=None, log=()
+        options,
+        mixup=0.0,
+        cutmix=0.0,
+        adversarial=0.0,
+        ema=None,
+        patience=None,
+        views=0,
+        find_rate=False,
+        minutes=None,
+        log=(),
     )
 
 
@@ -103,7 +146,7 @@ def _fit_head(network: ImageClassifier, pictures: Pictures, options: TrainOption
                 changes if split == "train" else None,
                 unfinished.deadline(options.minutes),
             )
-        found = fit_head(network.head, features, pictures.targets, options, unfinished)
+        found = fit_head(network.head, features, pictures.targets, options, unfinished, pictures.taught)
         _show_wrong(found, pictures)
         return found.rows, found.best_row, network.head.state_dict()
 

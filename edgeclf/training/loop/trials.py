@@ -19,7 +19,7 @@ from edgeclf_runtime.device.machine import memory_bytes
 from ...display.progress import say, track
 from ...errors import OptionError
 from .fit import Plan
-from .objective import Loss, blending
+from .objective import Objective
 from .optimizer import make_optimizer
 
 _SLOWEST, _FASTEST, _RATES = 1e-6, 1.0, 60
@@ -38,24 +38,20 @@ class _Copy:
     def __init__(self, network: nn.Module, plan: Plan, loader: DataLoader, device: torch.device) -> None:
         self.network = copy.deepcopy(network).to(device).train()
         self.plan, self.device = plan, device
-        self.loss = Loss(plan.options, plan.weights).to(device)
-        self.blend = blending(plan.options, plan.classes)
+        self.objective = Objective(plan.options, plan.classes, plan.weights, plan.taught).to(device)
         self.optimizer = make_optimizer(plan.stages(self.network), plan.options, plan.rate, plan.rate_decay)
         self.batches = self._forever(loader)
 
-    def _forever(self, loader: DataLoader) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _forever(self, loader: DataLoader) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         for _ in itertools.count():
-            for inputs, targets, _indices in loader:
-                yield inputs.to(self.device).float(), targets.to(self.device)
+            for inputs, targets, indices in loader:
+                yield inputs.to(self.device).float(), targets.to(self.device), indices
 
     def step(self, rate: float) -> float:
         """Take a step at a rate and return the loss before it."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        inputs, targets = next(self.batches)
-        if self.blend is not None:
-            inputs, targets = self.blend(inputs, targets)
-        loss = self.loss(self.network(inputs), targets)
+        loss = self.objective(self.network, *next(self.batches))
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

@@ -1,0 +1,1 @@
+"""Learning from another network (distillation), and from images that only it has labels for."""

@@ -295,7 +295,7 @@ def test_overwrite_replaces_a_run(small, digits, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_training_that_fails_leaves_nothing_and_the_old_run_as_it_was(small, digits, tmp_path, monkeypatch):
+def test_a_training_that_fails_leaves_the_old_run_as_it_was_and_what_it_can_go_on_with(small, digits, tmp_path, monkeypatch):
     copy = shutil.copytree(small, tmp_path / "run")
 
     def full_disk(*arguments):
@@ -304,7 +304,7 @@ def test_a_training_that_fails_leaves_nothing_and_the_old_run_as_it_was(small, d
     monkeypatch.setattr(train, "_write_metrics", full_disk)
     with pytest.raises(OutputError, match=r"run cannot be written \(No space left on device\): free some space"):
         edgeclf.train(digits, copy, quick(epochs=1), overwrite=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run.unfinished"]
     assert sha256(copy) == sha256(small)
 
 

@@ -295,7 +295,9 @@ def test_overwrite_replaces_a_run(small, digits, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_training_that_fails_leaves_the_old_run_as_it_was_and_what_it_can_go_on_with(small, digits, tmp_path, monkeypatch):
+def test_a_training_that_fails_leaves_the_old_run_as_it_was_and_what_it_can_go_on_with(
+    small, digits, tmp_path, monkeypatch
+):
     copy = shutil.copytree(small, tmp_path / "run")
 
     def full_disk(*arguments):

@@ -49,7 +49,7 @@ LINES, WORDS = 130, 900
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, request):
-    """A reader's folder: photographs of two classes, a picture of a street, and models of other programs."""
+    """A reader's folder: photographs of two classes, others without a label, a street, and models of other programs."""
     folder = tmp_path_factory.mktemp("reader")
     write_digits(folder / "digits")
     # Labels that cannot be confused: what INT8 loses is another test's matter.
@@ -60,6 +60,9 @@ def place(tmp_path_factory, request):
             picture[:, :, 0 if label == "cat" else 2] = 255
             cv2.imwrite(str(folder / "photos" / label / f"{number}.jpg"), picture)
     shutil.copy(folder / "photos/cat/1.jpg", folder / "street.jpg")
+    (folder / "more").mkdir()
+    for path in sorted((folder / "digits" / "5").iterdir())[:10]:
+        shutil.copy(path, folder / "more")
     shutil.rmtree(folder / "digits")
     for name, props in (("resnet18.onnx", {}), ("best.onnx", {"names": "{0: 'cat', 1: 'dog'}", "imgsz": "[64, 64]"})):
         color_model(folder / name, size=64, props=props.items())

@@ -78,6 +78,8 @@ def find_weights(backbone: str, weights: str, download: bool = False) -> Weights
     if weights == "none":
         return None
     if weights != "imagenet":
+        if not Path(weights).is_file():
+            raise WeightsError(f"the weights {weights} do not exist; imagenet, none or a file was expected")
         return Weights("file", weights, Path(weights))
     if is_folder(backbone):
         return _of_folder(backbone, download)

@@ -9,7 +9,7 @@ features from its cache, which gives the time beyond features.  Given are recall
 image counts as right only if its label was changed, so labels that were wrong before count as errors), by split, of the outliers, and the
 processor time of the second call.
 
-With --cleanlab, the Python of an environment with cleanlab (AGPL; never a dependency of edgeclf) judges the same out-of-sample
+With --cleanlab, the Python of an environment with cleanlab (AGPL; never a dependency of edgeclf) finds wrong labels by the same out-of-sample
 probabilities, with its usual filter and the same number of images.
 """
 

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -177,11 +178,11 @@ def load_batches(paths: Sequence[Path], spec: Preprocessing, size: int, what: st
 
     what: names the work in the progress display.
     """
-    batch: list[np.ndarray] = []
-    for pixels in track(load_all(paths, spec), what, len(paths)):
-        batch.append(pixels)
-        if len(batch) == size:
-            yield as_batch(batch)
-            batch = []
-    if batch:
+    return in_batches(track(load_all(paths, spec), what, len(paths)), size)
+
+
+def in_batches(images: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """Yield preprocessed images, uint8 [height, width, 3] each, as float32 [N, height, width, 3], at most ``size`` at once."""
+    left = iter(images)
+    while batch := list(islice(left, size)):
         yield as_batch(batch)

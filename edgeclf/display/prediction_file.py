@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
+from edgeclf_runtime.classify.decision import softmax
 from edgeclf_runtime.files.outputs import new_file
 from edgeclf_runtime.sinks.lines import csv_cell
 
@@ -33,3 +36,18 @@ def prediction_file(path: str | Path | None, overwrite: bool = False) -> Iterato
         yield lambda image, label, predicted, confidence: writer.writerow(
             [csv_cell(image), csv_cell(label), csv_cell(predicted), f"{confidence:.6f}"]
         )
+
+
+def write_predictions(
+    path: str | Path,
+    labels: Sequence[str],
+    images: Sequence[Path],
+    truth: np.ndarray,
+    logits: np.ndarray,
+    temperature: float,
+    overwrite: bool = False,
+) -> None:
+    """Write a model's answers; truth: int [images]; logits: float32 [images, labels].  See :func:`prediction_file`."""
+    with prediction_file(path, overwrite) as add:
+        for image, index, row in zip(images, truth, softmax(logits / temperature), strict=True):
+            add(str(image), labels[index], labels[row.argmax()], row.max())

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeclf_runtime.classify.decision import softmax
 from edgeclf_runtime.device.machine import cores
 from edgeclf_runtime.files.outputs import claim_output, new_folder
 
 from ..data.datasets import Dataset
 from ..data.findings import left_out_lines
-from ..display.prediction_file import prediction_file
+from ..display.prediction_file import write_predictions
 from ..display.report import Report, paragraph, shaded_table, table
 from ..graph.inference import infer
 from ..training.results.folder import REPORT_FILE, write_results
@@ -130,18 +129,12 @@ def evaluate(
         trained_on=chosen.trained_on,
         unreadable=chosen.unreadable,
     )
-    _write_predictions(found, temperature, predictions, overwrite)
+    if predictions is not None:
+        write_predictions(predictions, found.labels, found.paths, found.truth, logits, temperature, overwrite)
     if report is not None:
         with new_folder(report, overwrite, REPORT_FILE) as folder:
             write_results(Path(folder), subject_of(found, opened, model, chosen))
     return found
-
-
-def _write_predictions(found: Evaluation, temperature: float, path: str | Path | None, overwrite: bool) -> None:
-    confidences = softmax(found.logits / temperature)
-    with prediction_file(path, overwrite) as add:
-        for image, truth, row in zip(found.paths, found.truth, confidences, strict=True):
-            add(str(image), found.labels[truth], found.labels[row.argmax()], row.max())
 
 
 def measure(

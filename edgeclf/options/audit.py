@@ -8,7 +8,7 @@ from edgeclf_runtime.images.preprocess import RESIZE_MODES
 
 from ..errors import OptionError
 from .data import GROUP_BY, GROUP_SIMILAR, SplitOptions
-from .declaration import SEED, option
+from .declaration import DOWNLOAD, IMAGE_SIZE, SEED, check_choices, check_ranges, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +28,8 @@ class AuditOptions:
         "imagenet (from an installed package or the Hugging Face cache), or a file with a state dict.",
         path=True,
     )
-    download: bool = option(
-        False,
-        "Download what is not on this machine: ImageNet weights, from the Hugging Face hub, and a named data set.",
-    )
-    image_size: int | None = option(
-        None, "Side of the model's square input, in pixels.", shown="the size of the backbone"
-    )
+    download: bool = option(False, DOWNLOAD)
+    image_size: int | None = option(None, IMAGE_SIZE, shown="the size of the backbone")
     resize: str = option("crop", "As for train.", choices=RESIZE_MODES)
     folds: int = 5
     """Parts of the images; each part's labels are predicted from the other parts."""
@@ -47,12 +42,8 @@ class AuditOptions:
             raise OptionError(
                 "weights is none, but random features say nothing about labels: imagenet or a file was expected"
             )
-        if self.resize not in RESIZE_MODES:
-            raise OptionError(f"resize is {self.resize!r}; {', '.join(RESIZE_MODES)} was expected")
-        for name, low, high in (("image_size", 32, 1024), ("folds", 2, 20), ("seed", 0, 2**31)):
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise OptionError(f"{name.replace('_', '-')} is {value}; {low} to {high} was expected")
+        check_choices(self, resize=RESIZE_MODES)
+        check_ranges(self, image_size=(32, 1024), folds=(2, 20), seed=(0, 2**31))
         self.split  # noqa: B018 - refuses a wrong group
 
     @property

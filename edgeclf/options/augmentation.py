@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 from edgeclf_runtime.images.preprocess import RESIZE_MODES
 
 from ..errors import OptionError
-from .declaration import DOWNLOAD_DATA, SEED, option
+from .declaration import DOWNLOAD_DATA, IMAGE_SIZE, SEED, check_choices, check_ranges, option
 
 FLIPS = ("none", "horizontal", "all")
 POLICIES = ("none", "trivial", "randaugment")
@@ -78,7 +78,9 @@ class AugmentationOptions:
 
     GROUP: ClassVar[str] = "Augmentation"
 
-    augment: str = option("photo", "Preset of the random changes of training images, for full.", choices=tuple(PRESETS))
+    augment: str = option(
+        "photo", "Preset of the random changes of training images; for head only with --views.", choices=tuple(PRESETS)
+    )
     flips: str | None = option(
         None, "Mirror at random; all: both directions and right angles.", choices=FLIPS, shown=_PRESET
     )
@@ -112,16 +114,12 @@ class AugmentationOptions:
     )
 
     def __post_init__(self) -> None:
-        if self.augment not in PRESETS:
-            raise OptionError(f"augment is {self.augment!r}; {', '.join(PRESETS)} was expected")
+        check_choices(self, augment=tuple(PRESETS))
         for name, allowed in (("flips", FLIPS), ("policy", POLICIES)):
             value = getattr(self, name)
             if value is not None and value not in allowed:
                 raise OptionError(f"{name} is {value!r}; {', '.join(allowed)} was expected")
-        for name, (low, high) in _LIMITS.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise OptionError(f"{name.replace('_', '-')} is {value}; {low} to {high} was expected")
+        check_ranges(self, **_LIMITS)
 
     @property
     def changed(self) -> tuple[str, ...]:
@@ -151,15 +149,12 @@ class AugmentOptions(AugmentationOptions):
 
     images: int = option(6, "Training images to show, of every label in turn.")
     views: int = option(7, "Augmented views of each image.")
-    image_size: int = option(224, "Side of the model's square input, in pixels.")
+    image_size: int = option(224, IMAGE_SIZE)
     resize: str = option("crop", "As for train.", choices=RESIZE_MODES)
     seed: int = option(0, SEED)
     download: bool = option(False, DOWNLOAD_DATA)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.resize not in RESIZE_MODES:
-            raise OptionError(f"resize is {self.resize!r}; {', '.join(RESIZE_MODES)} was expected")
-        for name, low, high in (("images", 1, 100), ("views", 1, 50), ("image_size", 32, 1024), ("seed", 0, 2**31)):
-            if not low <= getattr(self, name) <= high:
-                raise OptionError(f"{name.replace('_', '-')} is {getattr(self, name)}; {low} to {high} was expected")
+        check_choices(self, resize=RESIZE_MODES)
+        check_ranges(self, images=(1, 100), views=(1, 50), image_size=(32, 1024), seed=(0, 2**31))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgeclf_runtime.images.preprocess import RESIZE_MODES
 
 from ..errors import OptionError
-from .declaration import DOWNLOAD_DATA, SEED, option
+from .declaration import DOWNLOAD_DATA, IMAGE_SIZE, SEED, check_choices, option
 
 EVALUATED = ("test", "val", "train", "all")
 """Splits to evaluate on; all: every image, for data that was not trained on."""
@@ -76,14 +76,13 @@ class CheckOptions:
     seed: int = option(0, SEED)
     group_by: str | None = option(None, GROUP_BY, metavar="FOLDERS|REGEX", shown="each image by itself")
     group_similar: bool = option(False, GROUP_SIMILAR)
-    image_size: int = option(224, "Side of the model's square input, in pixels.", at_least=1)
+    image_size: int = option(224, IMAGE_SIZE, at_least=1)
     resize: str = option("crop", "As for train.", choices=RESIZE_MODES)
     skip_unreadable: bool = option(False, "Leave out images that cannot be decoded, and check the others.")
     download: bool = option(False, DOWNLOAD_DATA)
 
     def __post_init__(self) -> None:
-        if self.resize not in RESIZE_MODES:
-            raise OptionError(f"resize is {self.resize!r}; {', '.join(RESIZE_MODES)} was expected")
+        check_choices(self, resize=RESIZE_MODES)
         self.split  # noqa: B018 - refuses a wrong group
 
     @property

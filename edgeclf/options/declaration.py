@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, fields, replace
 from typing import Any, TypeVar
 
 from ..errors import OptionError
-from ..targets import TARGETS
 
 T = TypeVar("T")
 SKIP_UNREADABLE = "Leave out images that cannot be decoded, instead of stopping."
 """Help of every option skip-unreadable."""
+DOWNLOAD = "Download what is not on this machine: ImageNet weights, from the Hugging Face hub, and a named data set."
+"""Help of every option download."""
+IMAGE_SIZE = "Side of the model's square input, in pixels."
+"""Help of every option image-size."""
 DOWNLOAD_DATA = "Download a named data set that is not on this machine."
 """Help of every option download that is only for data."""
 MOVED = "The run's images, if they are not where they were; they are recognized by their content."
@@ -59,10 +62,11 @@ def merged(kind: type[T], options: T | None, given: Mapping[str, Any]) -> T:
     return replace(options or kind(), **given)  # type: ignore[type-var]
 
 
-def check_targets(targets: tuple[str, ...]) -> None:
-    unknown = sorted(set(targets) - set(TARGETS))
-    if unknown:
-        raise OptionError(f"there is no target {', '.join(unknown)}; choose from {', '.join(TARGETS)}")
+def check_known(what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise OptionError for values of an option that may be repeated which do not exist; what: names one of them."""
+    known = tuple(known)
+    if unknown := sorted(set(given) - set(known)):
+        raise OptionError(f"there is no {what} {', '.join(unknown)}; choose from {', '.join(known)}")
 
 
 def check_choices(options: Any, **allowed: tuple[str, ...]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import OptionError
 from ..targets import TARGETS
-from .declaration import MOVED, SKIP_UNREADABLE, T, check_targets, option
+from .declaration import MOVED, SKIP_UNREADABLE, T, check_known, option
 from .quantization import QuantizeOptions
 from .training import TrainOptions
 
@@ -41,7 +41,7 @@ class BundleOptions:
     def __post_init__(self) -> None:
         if not self.targets:
             raise OptionError(f"no target was given; choose from {', '.join(TARGETS)}")
-        check_targets(self.targets)
+        check_known("target", self.targets, TARGETS)
         if not 1 <= self.golden <= 64:
             raise OptionError(f"golden is {self.golden}; 1 to 64 images were expected")
         check_shares(self.precision, self.coverage)

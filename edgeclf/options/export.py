@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import OptionError
-from .declaration import MOVED, option
+from .declaration import MOVED, check_known, option
 
 EXPORT_FORMATS = ("onnx", "torchscript", "torch-export", "openvino", "litert", "coreml", "executorch", "timm")
 """Formats of a file, implemented in ``deployment/formats``."""
@@ -24,8 +24,6 @@ class ExportOptions:
     data: str | None = option(None, MOVED, metavar="DATA", path=True, shown="where they were")
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.formats) - set(EXPORT_FORMATS))
-        if unknown:
-            raise OptionError(f"there is no format {', '.join(unknown)}; choose from {', '.join(EXPORT_FORMATS)}")
+        check_known("format", self.formats, EXPORT_FORMATS)
         if len(set(self.formats)) < len(self.formats):
             raise OptionError(f"formats is {', '.join(self.formats)}; each was expected once")

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..errors import OptionError
-from .declaration import check_choices, check_ranges, option
+from .declaration import check_choices, check_known, check_ranges, option
 
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("onecycle", "cosine", "step", "constant")
 LOSSES = ("cross-entropy", "focal")
+DEVICES = ("auto", "cpu", "cuda")
+LOGS = ("tensorboard", "mlflow", "wandb")
 BALANCES = ("none", "weights", "sampler")
 
 
@@ -123,7 +125,7 @@ class MachineOptions:
     """Where training runs, and what it leaves behind; none of it changes the result on the same device."""
 
     GROUP: ClassVar[str] = "Machine"
-    device: str = option("auto", "auto: a GPU if there is one.", choices=("auto", "cpu", "cuda"))
+    device: str = option("auto", "auto: a GPU if there is one.", choices=DEVICES)
     full_precision: bool = option(False, "Compute in float32 on a GPU too, instead of mixed precision.")
     workers: int | None = option(None, "Processes that load images.", shown="2, or 16 at most with a GPU")
     checkpoint_every: int = option(1, "Epochs between checkpoints, from which --resume goes on.", at_least=1)
@@ -131,12 +133,10 @@ class MachineOptions:
         (),
         "Also log to RUN.logs/; may be repeated.",
         shown="none",
-        choices=("tensorboard", "mlflow", "wandb"),
+        choices=LOGS,
     )
 
     def __post_init__(self) -> None:
-        check_choices(self, device=("auto", "cpu", "cuda"))
+        check_choices(self, device=DEVICES)
         check_ranges(self, workers=(0, 256), checkpoint_every=(1, 10_000))
-        unknown = sorted(set(self.log) - {"tensorboard", "mlflow", "wandb"})
-        if unknown:
-            raise OptionError(f"there is no log {', '.join(unknown)}; choose from tensorboard, mlflow, wandb")
+        check_known("log", self.log, LOGS)

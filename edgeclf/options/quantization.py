@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..errors import OptionError
 from ..targets import FLAVORS, TARGETS
-from .declaration import MOVED, SEED, SKIP_UNREADABLE, check_targets, option
+from .declaration import MOVED, SEED, SKIP_UNREADABLE, check_known, option
 
 RULES = ("stratified", "random", "diverse", "uncertain")
 """Rules that choose a calibration set's images, implemented in ``calibration/rules.py``."""
@@ -77,10 +77,8 @@ class QuantizeOptions:
     skip_unreadable: bool = option(False, SKIP_UNREADABLE)
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.flavors) - set(FLAVORS))
-        if unknown:
-            raise OptionError(f"there is no flavor {', '.join(unknown)}; choose from {', '.join(FLAVORS)}")
-        check_targets(self.targets)
+        check_known("flavor", self.flavors, FLAVORS)
+        check_known("target", self.targets, TARGETS)
         if self.method not in ("best", *METHODS):
             raise OptionError(f"there is no range method {self.method!r}; choose from best, {', '.join(METHODS)}")
         if not 0 <= self.max_drop <= 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import OptionError
-from .declaration import option
+from .declaration import check_known, option
 
 CORRUPTIONS = ("noise", "defocus", "motion", "dark", "bright", "fog", "jpeg", "rotation", "color-cast", "resolution")
 """What a camera does to images, implemented in ``evaluation/robustness/corruptions.py``."""
@@ -26,9 +26,7 @@ class RobustnessOptions:
     steps: int = option(10, "Steps of PGD.", at_least=1)
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.corruptions) - set(CORRUPTIONS))
-        if unknown:
-            raise OptionError(f"there is no corruption {', '.join(unknown)}; choose from {', '.join(CORRUPTIONS)}")
+        check_known("corruption", self.corruptions, CORRUPTIONS)
         if self.images < 1:
             raise OptionError(f"images is {self.images}; 1 or more was expected")
         if not 0 < self.eps <= 255:

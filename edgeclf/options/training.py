@@ -11,7 +11,7 @@ from ..errors import OptionError
 from .augmentation import AugmentationOptions
 from .channels import Three, unit_values
 from .data import GROUP_BY, GROUP_SIMILAR, SplitOptions
-from .declaration import SEED, SKIP_UNREADABLE, check_choices, check_ranges, option
+from .declaration import DOWNLOAD, IMAGE_SIZE, SEED, SKIP_UNREADABLE, check_choices, check_ranges, option
 from .optimization import DistillationOptions, LossOptions, MachineOptions, OptimizerOptions
 
 FINETUNE = ("head", "gradual", "full")
@@ -38,10 +38,7 @@ class TrainOptions(MachineOptions, AugmentationOptions, DistillationOptions, Los
         "imagenet (from an installed package or the Hugging Face cache), none (random), or a file with a state dict.",
         path=True,
     )
-    download: bool = option(
-        False,
-        "Download what is not on this machine: ImageNet weights, from the Hugging Face hub, and a named data set.",
-    )
+    download: bool = option(False, DOWNLOAD)
     mean: str | None = option(
         None,
         "Mean that the weights were trained with, for pixels from 0 to 1: one number, three (R,G,B), or imagenet.",
@@ -77,9 +74,7 @@ class TrainOptions(MachineOptions, AugmentationOptions, DistillationOptions, Los
         metavar="SHARE",
         shown="all from the start",
     )
-    image_size: int | None = option(
-        None, "Side of the model's square input, in pixels.", shown="the size of the backbone"
-    )
+    image_size: int | None = option(None, IMAGE_SIZE, shown="the size of the backbone")
     resize: str = option(
         "crop", "crop: the centered square; stretch: the whole image; letterbox: with bars.", choices=RESIZE_MODES
     )

@@ -49,10 +49,16 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-def _read(path: Path) -> object:
-    """Return what a file holds: tensors by name, or whatever a training program saved."""
+def existing(path: Path) -> Path:
+    """Return the path of a file of weights; WeightsError if there is no such file."""
     if not path.is_file():
         raise WeightsError(f"the weights {path} do not exist; imagenet, none or a file was expected")
+    return path
+
+
+def _read(path: Path) -> object:
+    """Return what a file holds: tensors by name, or whatever a training program saved."""
+    existing(path)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

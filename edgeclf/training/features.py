@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeclf_runtime.files.outputs import new_file
-from edgeclf_runtime.images.preprocess import Preprocessing, as_batch
+from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ..data.datasets import Sample
-from ..data.pixels import load_all, load_batches
+from ..data.pixels import in_batches, load_all, load_batches
 from ..display.progress import track
 from ..errors import OptionError
 from ..graph.inference import infer_file_each
@@ -117,25 +117,23 @@ def _batches(
     paths: Sequence[Path], spec: Preprocessing, what: str, size: int, changes: tuple[Augmentation, int, int] | None
 ) -> Iterator[np.ndarray]:
     if changes is None:
-        yield from load_batches(paths, spec, size, what)
-        return
+        return load_batches(paths, spec, size, what)
+    return in_batches(_views(paths, spec, what, *changes), size)
+
+
+def _views(
+    paths: Sequence[Path], spec: Preprocessing, what: str, transform: Augmentation, views: int, seed: int
+) -> Iterator[np.ndarray]:
+    """Yield all images as they are, and then augmented, view by view."""
     import torch
 
     from .loop.loaders import augmented, epoch_seed
 
-    transform, views, seed = changes
     pixels = load_all([path for _ in range(views + 1) for path in paths], spec)
-    batch: list[np.ndarray] = []
     for number, image in enumerate(track(pixels, what, (views + 1) * len(paths))):
         view, index = divmod(number, len(paths))
-        if view:
-            image = augmented(torch.from_numpy(image), transform, epoch_seed(seed, view, index)).numpy()
-        batch.append(image)
-        if len(batch) == size:
-            yield as_batch(batch)
-            batch = []
-    if batch:
-        yield as_batch(batch)
+        seeds = epoch_seed(seed, view, index)
+        yield augmented(torch.from_numpy(image), transform, seeds).numpy() if view else image
 
 
 def run_network(

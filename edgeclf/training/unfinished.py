@@ -140,9 +140,7 @@ class Unfinished:
             changes.append(f"the data has no label {gone[0]!r} any more")
         if before["data"] != facts["data"]:
             changes.append(split_changes(self.file(SPLIT_FILE), split))
-        for name in ("weights", "soft_targets", "teacher", "unlabeled"):
-            if before.get(name) != facts[name]:
-                changes.append(_OTHERS[name])
+        changes += [text for name, text in _OTHERS.items() if before.get(name) != facts[name]]
         return changes
 
     def _refusal(self, changes: list[str]) -> str:

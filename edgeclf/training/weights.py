@@ -13,6 +13,7 @@ from edgeclf_runtime.files.read import read_json, sha256_file
 from ..data.schemas import MAX_JSON_BYTES
 from ..display.progress import say
 from ..errors import DependencyError, EdgeclfError, OptionError, WeightsError
+from .checkpoint import existing
 
 
 class Package(NamedTuple):
@@ -78,9 +79,7 @@ def find_weights(backbone: str, weights: str, download: bool = False) -> Weights
     if weights == "none":
         return None
     if weights != "imagenet":
-        if not Path(weights).is_file():
-            raise WeightsError(f"the weights {weights} do not exist; imagenet, none or a file was expected")
-        return Weights("file", weights, Path(weights))
+        return Weights("file", weights, existing(Path(weights)))
     if is_folder(backbone):
         return _of_folder(backbone, download)
     check_name(backbone)

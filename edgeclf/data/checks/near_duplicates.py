@@ -34,7 +34,7 @@ def near_duplicates(thumbnails: Sequence[Thumbnail]) -> list[list[int]]:
         first, others = tasks
         aligner, found = None, []
         for other in others:
-            if _leader(leaders, first) == _leader(leaders, other):
+            if leader(leaders, first) == leader(leaders, other):
                 continue
             aligner = aligner or Aligner(thumbnails[textured[first]])
             alike = likeness(aligner, Aligner(thumbnails[textured[other]]))
@@ -52,24 +52,24 @@ def near_duplicates(thumbnails: Sequence[Thumbnail]) -> list[list[int]]:
     ):
         for alike, first, other in found:
             if is_gray(first) == is_gray(other):
-                leaders[_leader(leaders, other)] = _leader(leaders, first)
+                leaders[leader(leaders, other)] = leader(leaders, first)
             else:
                 mixed.append((alike, first, other) if is_gray(other) else (alike, other, first))
     _join_gray(leaders, mixed)
     groups: dict[int, list[int]] = {}
     for index in range(len(textured)):
-        groups.setdefault(_leader(leaders, index), []).append(textured[index])
+        groups.setdefault(leader(leaders, index), []).append(textured[index])
     return [group for group in groups.values() if len(group) > 1]
 
 
 def _join_gray(leaders: list[int], mixed: list[tuple[float, int, int]]) -> None:
     """Join each group of gray images to one of color images; mixed: likeness and indices of a color and a gray image."""
-    roots = [_leader(leaders, index) for index in range(len(leaders))]
+    roots = [leader(leaders, index) for index in range(len(leaders))]
     joined = set()
     for _, color, gray in sorted(mixed, key=lambda pair: -pair[0]):
         if roots[gray] not in joined:
             joined.add(roots[gray])
-            leaders[_leader(leaders, roots[gray])] = _leader(leaders, color)
+            leaders[leader(leaders, roots[gray])] = leader(leaders, color)
 
 
 def joined_keys(paths: Sequence[Path], digests: Sequence[str], keys: Sequence[str]) -> list[str]:
@@ -87,10 +87,10 @@ def joined_keys(paths: Sequence[Path], digests: Sequence[str], keys: Sequence[st
     numbers = {key: number for number, key in enumerate(names)}
     leaders = list(range(len(names)))
     for group in near_duplicates(list(thumbnails.values())):
-        roots = [_leader(leaders, numbers[keys[indices[member]]]) for member in group]
+        roots = [leader(leaders, numbers[keys[indices[member]]]) for member in group]
         for root in roots:
             leaders[root] = min(roots)
-    return [names[_leader(leaders, numbers[key])] for key in keys]
+    return [names[leader(leaders, numbers[key])] for key in keys]
 
 
 def _thumbnail(path: Path) -> Thumbnail | None:
@@ -101,7 +101,8 @@ def _thumbnail(path: Path) -> Thumbnail | None:
         return None
 
 
-def _leader(leaders: list[int], index: int) -> int:
+def leader(leaders: list[int], index: int) -> int:
+    """Return the index that stands for the group of an index; leaders: of each index, another one of its group or itself."""
     while leaders[index] != index:
         # Halves the path.
         leaders[index] = leaders[leaders[index]]

@@ -7,6 +7,7 @@ features, a thumbnail and the size.  An interrupted audit keeps the files that i
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -18,15 +19,16 @@ import numpy as np
 from edgeclf_runtime.files.outputs import OTHER_CACHE, new_file
 from edgeclf_runtime.files.read import sha256_bytes
 from edgeclf_runtime.files.user_folders import cache_folder
-from edgeclf_runtime.images.preprocess import Preprocessing, as_batch, preprocess
+from edgeclf_runtime.images.preprocess import Preprocessing, preprocess
 
 from ...data.checks.thumbnails import COLOR_SIDE, NEUTRAL, SIDE, Thumbnail, thumbnail_of
 from ...data.npz import reading_npz, write_npz
-from ...data.pixels import load_each, preprocessing_sha256, read_photo
+from ...data.pixels import in_batches, load_each, preprocessing_sha256, read_photo
 from ...data.schemas import FEATURES
 from ...display.progress import say, track
 from ...errors import DependencyError, EdgeclfError, ImageError
-from .extractor import FeatureExtractor
+from ...options import TrainOptions
+from ...training.features import batch_of, device_of, run_network
 
 if TYPE_CHECKING:
     from ...training.backbones import ImageClassifier
@@ -68,8 +70,8 @@ class FeatureStore:
     ) -> None:
         self._network, self._spec, self._most = network, spec, most
         self._all = folder
-        self._extractor = FeatureExtractor(network, spec)
-        key = f"{_network_sha256(network)} {preprocessing_sha256(spec)} {self._extractor.device}"
+        self._device = device_of(TrainOptions())
+        key = f"{_network_sha256(network)} {preprocessing_sha256(spec)} {self._device.type}"
         self._own = folder / sha256_bytes(key.encode())[:16] if folder else None
 
     @classmethod
@@ -86,13 +88,10 @@ class FeatureStore:
         found = self._read(set(paths))
         missing = {digest: path for digest, path in paths.items() if digest not in found}
         problems: dict[str, str] = {}
-        if missing:
-            with self._extractor as extract:
-                decoded = track(load_each(missing.values(), self._decode), "features", len(missing))
-                for digests in _parts(list(missing), _IMAGES_OF_A_FILE):
-                    facts = self._compute(extract, digests, islice(decoded, len(digests)), problems)
-                    self._write(facts)
-                    found.update(facts)
+        computed = self._compute(missing, problems) if missing else iter(())
+        while part := dict(islice(computed, _IMAGES_OF_A_FILE)):
+            self._write(part)
+            found.update(part)
         return found, problems
 
     def _decode(self, path: Path) -> _Decoded:
@@ -103,31 +102,26 @@ class FeatureStore:
         height, width = image.shape[:2]
         return _Decoded(thumbnail_of(image), width, height, preprocess(image, self._spec))
 
-    def _compute(
-        self, extract: FeatureExtractor, digests: Sequence[str], decoded: Iterator[_Decoded], problems: dict[str, str]
-    ) -> dict[str, ImageFacts]:
-        seen: list[tuple[str, Thumbnail, int, int]] = []
+    def _compute(self, paths: Mapping[str, Path], problems: dict[str, str]) -> Iterator[tuple[str, ImageFacts]]:
+        """Yield the hash and facts of each image that can be decoded; ``problems`` receives those of the others."""
+        from ...training.backbones import Features
 
-        def batches() -> Iterator[np.ndarray]:
-            waiting = []
-            for digest, one in zip(digests, decoded, strict=True):
+        read: deque[tuple[str, Thumbnail, int, int]] = deque()
+
+        def pixels() -> Iterator[np.ndarray]:
+            decoded = track(load_each(paths.values(), self._decode), "features", len(paths))
+            for digest, one in zip(paths, decoded, strict=True):
                 if one.pixels is None or one.thumbnail is None:
                     problems[digest] = one.problem
-                    continue
-                seen.append((digest, one.thumbnail, one.width, one.height))
-                waiting.append(one.pixels)
-                if len(waiting) == extract.batch_size:
-                    yield as_batch(waiting)
-                    waiting = []
-            if waiting:
-                yield as_batch(waiting)
+                else:
+                    read.append((digest, one.thumbnail, one.width, one.height))
+                    yield one.pixels
 
-        source = batches()
-        first = next(source, None)
-        if first is None:
-            return {}
-        rows = extract(_with_first(first, source))
-        return {one[0]: ImageFacts(row, *one[1:]) for one, row in zip(seen, rows, strict=True)}
+        batches = in_batches(pixels(), batch_of(self._device))
+        for rows in run_network(Features(self._network), batches, self._spec, self._device):
+            for row in rows:
+                digest, thumbnail, width, height = read.popleft()
+                yield digest, ImageFacts(row, thumbnail, width, height)
 
     def _read(self, wanted: set[str]) -> dict[str, ImageFacts]:
         found: dict[str, ImageFacts] = {}
@@ -214,13 +208,3 @@ def _network_sha256(network: ImageClassifier) -> str:
         if id(tensor) not in head:
             digest.update(f"{name} {tuple(tensor.shape)} ".encode() + tensor.detach().cpu().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _parts(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def _with_first(first: np.ndarray, others: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    yield first
-    yield from others

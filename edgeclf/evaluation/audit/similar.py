@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-from ...data.checks.near_duplicates import near_duplicates
+from ...data.checks.near_duplicates import leader, near_duplicates
 from ...data.checks.thumbnails import Thumbnail
 
 
@@ -25,18 +25,11 @@ def similar_images(digests: Sequence[str], thumbnails: Sequence[Thumbnail]) -> l
 def joined(count: int, groups: Sequence[Sequence[int]], keys: Sequence[Hashable]) -> list[int]:
     """Return a number for each of ``count`` images, which all images of a group share, and all of the same key but ""."""
     leaders = list(range(count))
-
-    def leader(index: int) -> int:
-        while leaders[index] != index:
-            leaders[index] = leaders[leaders[index]]
-            index = leaders[index]
-        return index
-
     of_key: dict[Hashable, list[int]] = {}
     for index, key in enumerate(keys):
         if key != "":
             of_key.setdefault(key, []).append(index)
     for group in (*groups, *of_key.values()):
         for index in group[1:]:
-            leaders[leader(index)] = leader(group[0])
-    return [leader(index) for index in range(count)]
+            leaders[leader(leaders, index)] = leader(leaders, group[0])
+    return [leader(leaders, index) for index in range(count)]

@@ -11,13 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from edgeclf_runtime.classify.decision import softmax
-
 from ...data.findings import counted
 from ...display.page.charts import heat_map, shortened
 from ...display.page.pictures import matrix
 from ...display.page.render import render
-from ...display.prediction_file import prediction_file
+from ...display.prediction_file import write_predictions
 from .drawings import history_charts, learning_chart, precision_recall_chart, reliability_chart
 from .figures import FEW, Figures, LabelFigures, figures_of, verdict
 from .gallery import confused_pairs, relative, suspect_images, worst_errors
@@ -38,10 +36,10 @@ def write_results(folder: Path, subject: Subject) -> None:
     text = json.dumps(_facts(subject, found), ensure_ascii=False, indent=1, allow_nan=False, default=str)
     # The name of a file may be no valid text; JSON has an escape for such bytes too.
     (folder / REPORT_FILE).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
-    confidences = softmax(subject.logits / subject.temperature)
-    with prediction_file(folder / PREDICTION_FILE, overwrite=True) as add:
-        for path, truth, row in zip(subject.paths, subject.truth, confidences, strict=True):
-            add(str(path), subject.labels[truth], subject.labels[row.argmax()], row.max())
+    file = folder / PREDICTION_FILE
+    write_predictions(
+        file, subject.labels, subject.paths, subject.truth, subject.logits, subject.temperature, overwrite=True
+    )
 
 
 def _page(subject: Subject, found: Figures) -> str:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import platform
+import resource
 import subprocess
 import sys
 
@@ -16,6 +18,7 @@ from edgeclf.errors import DataError, DependencyError, ModelError, OptionError
 from edgeclf.training.loop import loaders, trials
 from edgeclf.training.loop.failures import explained
 from edgeclf.training.loop.fit import Plan
+from edgeclf.training.loop.memory import freed_memory_kept
 from edgeclf.training.loop.objective import Loss, blending, class_weights
 from edgeclf.training.loop.optimizer import make_optimizer, make_schedule
 from tests.training.test_train import quick
@@ -127,6 +130,21 @@ def test_a_time_that_is_too_short_for_an_epoch_is_refused_and_a_long_one_allows_
     with pytest.raises(OptionError, match=r"minutes is 0\.01, but one epoch takes about \d+ s here; .* was expected"):
         trials.plan_epochs(network, plan, parts, cpu, 0.6)
     assert trials.plan_epochs(network, Plan(TrainOptions(), 2, 7, 4, 1e-3), parts, cpu, 600.0) == 7
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc hands large blocks back")
+def test_a_step_of_training_takes_its_memory_from_the_step_before():
+    def page_faults():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(10):
+            torch.zeros(16 * 2**20)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    outside = page_faults()
+    with freed_memory_kept():
+        page_faults()
+        inside = page_faults()
+    assert inside < outside / 20, (inside, outside)
 
 
 def test_a_batch_that_fits_is_smaller_for_larger_images(monkeypatch):

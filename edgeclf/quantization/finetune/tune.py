@@ -104,9 +104,10 @@ def tune(
     import torch
 
     from ...training.loop.determinism import seeded
+    from ...training.loop.memory import freed_memory_kept
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    with seeded(seed):
+    with seeded(seed), freed_memory_kept():
         graph = graph_of(device)
         turns = _turns(len(images), epochs, seed)
         groups = _groups(graph)

@@ -17,6 +17,7 @@ from .checkpoints import read_state
 from .failures import explained
 from .fit import Fit, Plan
 from .logs import Norms, open_loggers
+from .memory import freed_memory_kept
 from .processes import leads, shared
 from .trials import decided
 
@@ -24,6 +25,7 @@ Loaders = Callable[[Callable[[], int]], Mapping[str, DataLoader]]
 """Makes the loaders of train and val; takes a function that returns the number of the epoch."""
 
 
+@freed_memory_kept()
 def run_fit(
     what: str,
     network: nn.Module,

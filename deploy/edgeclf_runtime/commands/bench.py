@@ -117,6 +117,7 @@ def bench(
     threads: Optional[int] = None,
     size: Tuple[int, int] = FRAME_SIZE,
     root: str = "/",
+    models: Optional[Sequence[str]] = None,
 ) -> BenchReport:
     """Measure every model of a bundle on its golden images, scaled to a camera's frames.
 
@@ -128,21 +129,23 @@ def bench(
     warmup      number of frames before them in each round, which are not counted
     size        width and height of the frames
     root        folder that has /proc and /sys
+    models      names of the models to measure; None: all
 
     Raises OptionError for an unknown backend, and BackendError if no model runs.
     """
     opened = open_bundle(bundle)
     frames = camera_frames(golden_images(opened)[:MAX_FRAMES], size)
     before = read_telemetry(root)
-    models = sorted({model.name for model, _ in candidates(opened, None, backend)})
-    pairs = {name: tuning.recall(opened, candidates(opened, name, backend), threads) for name in models}
-    prepare(opened, [pair for name in models for pair in pairs[name][:1]])
+    known = {model.name for model, _ in candidates(opened, None, backend)}
+    names = sorted(known if models is None else known.intersection(models))
+    pairs = {name: tuning.recall(opened, candidates(opened, name, backend), threads) for name in names}
+    prepare(opened, [pair for name in names for pair in pairs[name][:1]])
     measured: Dict[str, _Runs] = {}
     failures: Dict[str, str] = {}
     try:
         for turn in range(ROUNDS):
             count = repeat * (turn + 1) // ROUNDS - repeat * turn // ROUNDS
-            for name in [name for name in models if count and name not in failures]:
+            for name in [name for name in names if count and name not in failures]:
                 show_line("{}, round {} of {}".format(name, turn + 1, ROUNDS))
                 try:
                     with _open(opened, pairs[name], threads) as classifier:

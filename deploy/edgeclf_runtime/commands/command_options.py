@@ -141,12 +141,34 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
     add_backend(parser)
 
 
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output", default="board.json", metavar="FILE", help="the file to write (default: board.json)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+    parser.add_argument(
+        "--repeat",
+        type=positive,
+        default=100,
+        metavar="N",
+        help="number of frames to measure for each model on each backend (default: 100)",
+    )
+    parser.add_argument(
+        "--minutes",
+        type=positive,
+        default=30,
+        metavar="N",
+        help="leave out what does not fit into this time (default: 30)",
+    )
+
+
 _OPTIONS: Dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "selftest": add_choice,
     "build": _add_build,
     "classify": _add_classify,
     "run": add_run,
     "bench": _add_bench,
+    "report": _add_report,
     "install-service": _add_service,
     "uninstall-service": _add_service_name,
 }

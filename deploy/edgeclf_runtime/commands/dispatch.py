@@ -78,6 +78,19 @@ def _doctor(arguments: Any) -> int:
     return 0 if report.passed else EdgeclfError.exit_code
 
 
+def _report(arguments: Any) -> None:
+    from .board.report import write_board_report
+
+    names = ("output", "overwrite", "repeat", "minutes")
+    report = write_board_report(arguments.bundle, **{name: getattr(arguments, name) for name in names})
+    write_report(arguments, report)
+    show_message('next: look at {}; where to send it: "Boards" in the documentation'.format(arguments.output))
+    if not report.tested:
+        raise BackendError("no model runs on this machine, for the reasons above; python3 NAME.edge doctor says more")
+    if not report.passed:
+        raise GateError("a model failed its golden images on this machine; the report says which")
+
+
 def _install_service(arguments: Any) -> None:
     from .service.install import install, plan_service
 
@@ -113,6 +126,7 @@ COMMANDS: Dict[str, Callable[[Any], Optional[int]]] = {
     "run": _run,
     "bench": _bench,
     "doctor": _doctor,
+    "report": _report,
     "install-service": _install_service,
     "uninstall-service": _uninstall_service,
 }

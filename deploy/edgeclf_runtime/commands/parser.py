@@ -28,6 +28,7 @@ _COMMANDS = (
     ),
     ("uninstall-service", "stop a systemd service and remove its unit file", "uninstall-service --name pets"),
     ("doctor", "find what is missing on this machine, and how to fix it", "doctor"),
+    ("report", "measure what this machine can do, and write one file to send on", "report --output board.json"),
 )
 
 

@@ -58,6 +58,20 @@ def machine_facts(root: str = "/") -> Dict[str, Any]:
     return facts
 
 
+# What platform.machine() may be on a kernel of a processor family.
+_FAMILIES = (("aarch64", "arm64", "armv7l", "armv8l"), ("x86_64", "i386", "i686"))
+
+
+def is_emulated(root: str = "/") -> bool:
+    """Whether this program runs on an emulated processor, as by qemu-aarch64: the kernel's own is of another family."""
+    machine = platform.machine()
+    kernel = read_text(os.path.join(root, "proc/sys/kernel/arch"))  # from Linux 6.1 on
+    if kernel:
+        return kernel != machine and not any({kernel, machine} <= set(family) for family in _FAMILIES)
+    # x86 processors have a vendor_id.
+    return machine in _FAMILIES[0] and "vendor_id" in (read_text(os.path.join(root, "proc/cpuinfo")) or "")
+
+
 def cores(root: str = "/") -> int:
     """Return how many cores this process may use, by its affinity and its container's quota, rounded up."""
     return _within_quota(len(_affinity()), root)

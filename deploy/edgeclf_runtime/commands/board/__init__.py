@@ -1,0 +1,1 @@
+"""``report``: what this machine can do, in one file to send on."""

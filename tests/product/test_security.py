@@ -184,6 +184,7 @@ MAKERS = {
     "classify": trace_of("classify", "IMAGE"),
     "tune": trace_of("classify", "--model", "fp32", "--tune", "IMAGE"),
     "bench": trace_of("bench", "--repeat", "3", "--warmup", "1"),
+    "report": trace_of("report", "--repeat", "3", "--output", "SINKS/it.json"),
     "film": trace_of(
         "run", "--source", "SOURCE", *SINKS, "--uncertain", "UNCERTAIN", "--uncertain-below", "1", "--policy", "all"
     ),

@@ -50,6 +50,11 @@ def test_every_model_is_measured_as_often_as_was_asked(bundle):
     assert json.loads(json.dumps(report.to_dict())) == report.to_dict()
 
 
+def test_only_the_models_that_are_named_are_measured(bundle):
+    report = bench(bundle, backend="onnxruntime", models=["fp32", "none"], **OPTIONS)
+    assert (set(report.latency_ms), report.failures) == ({"fp32"}, {})
+
+
 def test_throughput_is_that_of_the_totals(bundle):
     report = bench(bundle, **OPTIONS)
     for name, samples in report.samples_ms.items():

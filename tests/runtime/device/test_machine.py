@@ -9,6 +9,7 @@ from edgeclf_runtime.device.machine import (
     cores,
     governor,
     has_dot_product,
+    is_emulated,
     is_jetson,
     jetson_linux,
     machine_facts,
@@ -150,3 +151,20 @@ def test_the_memory_is_what_linux_says(tmp_path):
     assert memory_bytes(str(nano(tmp_path))) == (4051044 << 10, 2051044 << 10)
     (tmp_path / "proc/meminfo").write_text("MemTotal: 5 kB\n")
     assert memory_bytes(str(tmp_path)) is None
+
+
+@pytest.mark.parametrize(
+    ("machine", "files", "expected"),
+    [
+        ("aarch64", {"proc/sys/kernel/arch": "x86_64\n"}, True),
+        ("aarch64", {"proc/sys/kernel/arch": "aarch64\n"}, False),
+        ("armv7l", {"proc/sys/kernel/arch": "aarch64\n"}, False),
+        ("aarch64", {"proc/cpuinfo": "vendor_id\t: AuthenticAMD\n"}, True),
+        ("aarch64", {"proc/cpuinfo": "CPU implementer\t: 0x41\n"}, False),
+        ("x86_64", {"proc/cpuinfo": "vendor_id\t: AuthenticAMD\n"}, False),
+    ],
+)
+def test_an_emulated_processor_is_known_by_the_kernels_own(machine, files, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    write(tmp_path, files)
+    assert is_emulated(str(tmp_path)) is expected

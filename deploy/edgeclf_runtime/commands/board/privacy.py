@@ -40,7 +40,10 @@ _PATTERNS = (
 )
 _HIDE = re.compile("|".join(_PATTERNS[:-1]))
 _HIDE_SERIAL = re.compile(_PATTERNS[-1])
-_ADDRESS = re.compile(r"(?<![\w.:])[0-9A-Fa-f]*[.:][0-9A-Fa-f:]*[.:][0-9A-Fa-f.:]*(?![\w:])")
+_ADDRESS = re.compile(
+    r"(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?!\w|\.[0-9])"  # IPv4
+    r"|(?<![\w:.])[0-9A-Fa-f]*:[0-9A-Fa-f:]*:[0-9A-Fa-f.:]*(?![\w:])"  # IPv6, or a time
+)
 
 
 class Privacy:

@@ -32,6 +32,7 @@ def _commands() -> Iterator[Case]:
     yield Case("build", "python3 pets.edge {}", **no_gpu)
     yield Case("python3 NAME.edge build", words={"NAME": "pets"}, **no_gpu)
     yield Case("bench", "python3 pets.edge {} --repeat 5", shows="p50.*p90.*p95.*p99")
+    yield Case("report", "python3 pets.edge {} --repeat 5", shows="pass: .* golden labels agree")
 
 
 def _sources() -> Iterator[Case]:

@@ -39,7 +39,7 @@ PAGE = HERE.parents[1] / "deploy" / "README.md"
 WAIT_S, STOP_S = 90, 2.0
 # Inline code that is a command, an option, a variable or an address; the rest names files, fields and elements.
 TO_RUN = re.compile(r"--?[a-z]|python3 |[A-Z]+(_[A-Z]+)+$|PYTHONPATH=|[a-z0-9]+://|/dev/v|<&-|(un)?install-|'photos")
-COMMANDS = ("doctor", "info", "selftest", "classify", "run", "build", "bench")
+COMMANDS = ("doctor", "info", "selftest", "classify", "run", "build", "bench", "report")
 # Frames after the first five.
 LONG = re.compile(r"((?:^(?: +\d+  |\{\"frame\").*\n){5})(?:^(?: +\d+  |\{\"frame\").*\n)+", re.MULTILINE)
 # What cannot be run here, and why.

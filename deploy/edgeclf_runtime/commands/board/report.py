@@ -27,7 +27,7 @@ from .progress import Progress
 if TYPE_CHECKING:
     Section = Dict[str, Any]
 
-FORMAT, VERSION = "edgeclf board report", 1
+FORMAT, VERSION = "edgeclf-board-report", 1
 MOST_BYTES = 1 << 20
 # Limits by part in seconds.  An emulated Cortex-A57 takes ten to import OpenCV, which the doctor does several times, and
 # TensorRT builds a model's engine for minutes when it is first opened.

@@ -23,8 +23,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import pages
+
 from edgeclf_runtime.commands.board.report import FORMAT, MOST_BYTES, VERSION
-from edgeclf_runtime.files.outputs import new_file
 from edgeclf_runtime.files.schema import (
     SchemaError,
     any_json,
@@ -187,8 +188,7 @@ def main() -> None:
     if not arguments.write:
         print(made)
         return
-    with new_file(PAGE, overwrite=True) as work:
-        Path(work).write_text(with_table(PAGE.read_text(encoding="utf-8"), made), encoding="utf-8")
+    pages.write_table(PAGE, BEGIN, END, made)
     print(f"{PAGE.relative_to(ROOT)} has the table of {len(reference_files())} files")
 
 
@@ -197,21 +197,11 @@ def reference_files() -> list[Path]:
     return sorted(REFERENCE.glob("*.json"), key=lambda path: (path.stem == "published", path.name))
 
 
-def with_table(page: str, made: str) -> str:
-    """Return the page with another table between its marks."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise SystemExit(f"error: {PAGE} has no {BEGIN!r} and {END!r}")
-    return f"{before}{begin}\n\n{made}\n\n{end}{after}"
-
-
 def table(paths: Iterable[Path]) -> str:
     """Return the Markdown table of some files; NotAReportError names the first that is neither kind."""
     rows = [row for path in paths for row in read_rows(path)]
     cells = [[getattr(row, field.name) for field in fields(Row)] for row in rows]
-    lines = [list(TITLES), ["---"] * len(TITLES), *cells]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return pages.markdown(list(TITLES), cells)
 
 
 def read_rows(path: Path) -> list[Row]:

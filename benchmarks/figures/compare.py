@@ -9,7 +9,8 @@ be real and too small to matter.  With ``--by NAME`` each round is first divided
 so that a machine that was slower altogether is no regression; NAME should be what did not change, such as a library.
 
 Reads the JSON of ``latency.py``, ``pipeline.py`` and of a bundle's ``bench --json`` (whose samples are cut into ten
-rounds).  Exit codes: 0 nothing is slower, 1 the files cannot be compared, 3 something is.
+rounds); of ``overhead.py`` the ratios of its pairs of blocks, frame to label by bare inference, which need no ``--by``.
+Exit codes: 0 nothing is slower, 1 the files cannot be compared, 3 something is.
 """
 
 from __future__ import annotations
@@ -83,13 +84,15 @@ def read_report(path: Path) -> dict[str, Any]:
         medians(report)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise NotComparableError(
-            f"{path} holds no samples ({error!r}); the JSON of latency.py, pipeline.py or bench --json was expected"
+            f"{path} holds no samples ({error!r}); the JSON of latency.py, pipeline.py, overhead.py or bench --json was expected"
         ) from None
     return report
 
 
 def medians(report: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return the median of each round, float64 [rounds], by row."""
+    """Return the median of each round, float64 [rounds], by row; of overhead.py the ratio of each pair of blocks."""
+    if "models" in report:
+        return {name: np.array(row["ratios"], np.float64) for name, row in report["models"].items()}
     if "samples_ms" in report:
         rounds = {name: np.array_split(np.asarray(values), _BLOCKS) for name, values in report["samples_ms"].items()}
     else:

@@ -165,6 +165,16 @@ def test_a_bundles_own_bench_can_be_compared():
     assert same.verdict == compare.SAME
 
 
+def test_ratios_of_frame_to_label_are_compared_as_they_were_recorded():
+    def overhead(ratio):
+        ratios = np.random.default_rng(0).normal(ratio, 0.02, 8)
+        return {"models": {"fp32": {"ratio": ratio, "ratios": ratios.tolist()}}, "threads": 1}
+
+    for new, verdict in ((1.2, compare.SAME), (1.5, compare.SLOWER), (1.0, compare.FASTER)):
+        (row,) = compare.compare(overhead(1.2), overhead(new), None, 0.1, 0.01)
+        assert row.verdict == verdict
+
+
 def test_an_accuracy_is_given_with_wilsons_interval():
     # Brown, Cai, DasGupta (2001): 0 of 10 gives 0 to 0.2775.
     assert accuracy.wilson(0, 10) == [0.0, pytest.approx(0.2775, abs=1e-3)]

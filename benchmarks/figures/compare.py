@@ -9,7 +9,7 @@ be real and too small to matter.  With ``--by NAME`` each round is first divided
 so that a machine that was slower altogether is no regression; NAME should be what did not change, such as a library.
 
 Reads the JSON of ``latency.py``, ``pipeline.py`` and of a bundle's ``bench --json`` (whose samples are cut into ten
-rounds); of ``overhead.py`` the ratios of its pairs of blocks, frame to label by bare inference, which need no ``--by``.
+rounds); of ``ratios.py`` the ratio of each round, which needs no ``--by``.
 Exit codes: 0 nothing is slower, 1 the files cannot be compared, 3 something is.
 """
 
@@ -84,15 +84,15 @@ def read_report(path: Path) -> dict[str, Any]:
         medians(report)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise NotComparableError(
-            f"{path} holds no samples ({error!r}); the JSON of latency.py, pipeline.py, overhead.py or bench --json was expected"
+            f"{path} holds no samples ({error!r}); the JSON of latency.py, pipeline.py, ratios.py or bench --json was expected"
         ) from None
     return report
 
 
 def medians(report: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return the median of each round, float64 [rounds], by row; of overhead.py the ratio of each pair of blocks."""
-    if "models" in report:
-        return {name: np.array(row["ratios"], np.float64) for name, row in report["models"].items()}
+    """Return the median of each round, float64 [rounds], by row; of ratios.py the ratio of each round."""
+    if report.get("benchmark") == "ratios":
+        return {name: np.array(row["ratios"], np.float64) for name, row in report["rows"].items()}
     if "samples_ms" in report:
         rounds = {name: np.array_split(np.asarray(values), _BLOCKS) for name, values in report["samples_ms"].items()}
     else:

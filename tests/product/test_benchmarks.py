@@ -166,12 +166,12 @@ def test_a_bundles_own_bench_can_be_compared():
 
 
 def test_ratios_of_frame_to_label_are_compared_as_they_were_recorded():
-    def overhead(ratio):
+    def measured(ratio):
         ratios = np.random.default_rng(0).normal(ratio, 0.02, 8)
-        return {"models": {"fp32": {"ratio": ratio, "ratios": ratios.tolist()}}, "threads": 1}
+        return {"benchmark": "ratios", "rows": {"fp32": {"ratios": ratios.tolist()}}}
 
     for new, verdict in ((1.2, compare.SAME), (1.5, compare.SLOWER), (1.0, compare.FASTER)):
-        (row,) = compare.compare(overhead(1.2), overhead(new), None, 0.1, 0.01)
+        (row,) = compare.compare(measured(1.2), measured(new), None, 0.1, 0.01)
         assert row.verdict == verdict
 
 

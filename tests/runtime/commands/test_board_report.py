@@ -166,6 +166,7 @@ def machine(root):
         ("gate-3 and GATE-3.example.org: 1420921055", "*** and ***: ***"),
         ("of Ann Miller, in /home/miller/a b/x.py", "of ***, in ~/a b/x.py"),
         ("/home/miller2 is another", ".../miller2 is another"),
+        ("/opt/root/home/miller/x", "/opt/root/home/***/x"),
         ("/mnt/customer/line 4/pets.edge", ".../line 4/pets.edge"),
         ("id 0af1c2d3e4f5a6b7c8d9e0f1a2b3c4d5", "id ***"),
         ("GPU-5a1b2c3d-1234-abcd-ef01-0123456789ab", "GPU-***"),

@@ -85,7 +85,7 @@ class Privacy:
     def _without_names(self, text: str) -> str:
         text = redact(text)
         if self._homes:
-            text = re.sub("(?:{})(?![\\w-])".format("|".join(self._homes)), "~", text)
+            text = re.sub("(?<![\\w.~-])(?:{})(?![\\w-])".format("|".join(self._homes)), "~", text)
         text = _HIDE_SERIAL.sub(" " + HIDDEN, _HIDE.sub(HIDDEN, text))
         if self._words:
             text = re.sub("(?i)(?<![a-z0-9])(?:{})(?![a-z0-9])".format("|".join(self._words)), HIDDEN, text)

@@ -12,7 +12,7 @@ OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("onecycle", "cosine", "step", "constant")
 LOSSES = ("cross-entropy", "focal")
 DEVICES = ("auto", "cpu", "cuda")
-PRECISIONS = ("auto", "float32", "mixed", "fastest")
+COMPUTE = ("auto", "float32", "mixed", "fastest")
 LOGS = ("tensorboard", "mlflow", "wandb")
 BALANCES = ("none", "weights", "sampler")
 
@@ -127,10 +127,10 @@ class MachineOptions:
 
     GROUP: ClassVar[str] = "Machine"
     device: str = option("auto", "auto: a GPU if there is one.", choices=DEVICES)
-    precision: str = option(
+    compute: str = option(
         "auto",
         "auto: mixed on a GPU, float32 on a CPU; mixed: most layers in 16 bits; fastest: the faster one, by measured steps.",
-        choices=PRECISIONS,
+        choices=COMPUTE,
     )
     workers: int | None = option(None, "Processes that load images.", shown="2, or 16 at most with a GPU")
     checkpoint_every: int = option(1, "Epochs between checkpoints, from which --resume goes on.", at_least=1)
@@ -142,6 +142,6 @@ class MachineOptions:
     )
 
     def __post_init__(self) -> None:
-        check_choices(self, device=DEVICES, precision=PRECISIONS)
+        check_choices(self, device=DEVICES, compute=COMPUTE)
         check_ranges(self, workers=(0, 256), checkpoint_every=(1, 10_000))
         check_known("log", self.log, LOGS)

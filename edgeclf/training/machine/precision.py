@@ -22,9 +22,9 @@ def mixed(device: torch.device) -> str:
 
 def precision_of(options: TrainOptions, device: torch.device) -> str:
     """Return the precision that options ask for, or MEASURED."""
-    if options.precision == "fastest":
+    if options.compute == "fastest":
         return MEASURED
-    if options.precision == "mixed" or (options.precision == "auto" and device.type == "cuda"):
+    if options.compute == "mixed" or (options.compute == "auto" and device.type == "cuda"):
         return mixed(device)
     return FULL
 

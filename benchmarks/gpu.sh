@@ -50,8 +50,8 @@ step() {
 }
 
 train=("$python" -m edgeclf train "$data" --finetune full --epochs 4 --seed 0 --device cuda --json)
-step 120 train-mixed "${train[@]}" --output "$folder/mixed"
-step 120 train-float32 "${train[@]}" --output "$folder/float32" --full-precision
+step 120 train-mixed "${train[@]}" --output "$folder/mixed" --compute mixed
+step 120 train-float32 "${train[@]}" --output "$folder/float32" --compute float32
 step 60 compare "$python" -m edgeclf compare "$folder/float32" "$folder/mixed" "$data" --skip-timing --json
 step 120 quantize "$python" -m edgeclf quantize "$folder/mixed" --target x86-gpu --json
 step 60 bundle "$python" -m edgeclf bundle "$folder/mixed" --output "$folder/gpu.edge" --json

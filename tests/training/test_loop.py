@@ -16,12 +16,12 @@ import edgeclf
 from edgeclf import TrainOptions
 from edgeclf.errors import DataError, DependencyError, ModelError, OptionError
 from edgeclf.training.loop import loaders, trials
-from edgeclf.training.loop.failures import explained
 from edgeclf.training.loop.fit import Plan
-from edgeclf.training.loop.memory import freed_memory_kept
 from edgeclf.training.loop.objective import Loss, blending, class_weights
 from edgeclf.training.loop.optimizer import make_optimizer, make_schedule
-from tests.training.test_train import quick
+from edgeclf.training.machine.failures import explained
+from edgeclf.training.machine.memory import freed_memory_kept
+from tests.training.test_train import quick, sha256
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.5, 1.5, 0.0]])
 TARGETS = torch.tensor([0, 2])
@@ -208,6 +208,23 @@ def test_two_processes_train_as_well_as_one(digits, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert edgeclf.export(found["run"])
     assert abs(found["history"][0]["loss"] - np.log(3)) < 0.3
+
+
+# Precision
+
+
+def test_16_bits_give_the_same_weights_each_time_but_not_those_of_float32(digits, tmp_path):
+    found = []
+    for name, compute in (("first", "mixed"), ("second", "mixed"), ("full", "float32")):
+        edgeclf.train(digits, tmp_path / name, quick(finetune="full", epochs=1, workers=0, compute=compute))
+        found.append(sha256(tmp_path / name))
+    assert found[0] == found[1] != found[2]
+
+
+def test_the_fastest_precision_is_measured_and_recorded(digits, tmp_path):
+    edgeclf.train(digits, tmp_path / "run", quick(finetune="full", epochs=1, workers=0, compute="fastest"))
+    decided = json.loads((tmp_path / "run" / "run.json").read_text())["decisions"]["network"]
+    assert decided["precision"] in ("32-true", "bf16-mixed")
 
 
 # Logs

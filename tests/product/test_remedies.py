@@ -25,7 +25,7 @@ OTHERS = {
     "--gpus": "container",
     "--device": "docker run",
     "--set": "date",
-    "--query-gpu": "nvidia-smi",
+    "--query-gpu": "",  # nvidia-smi
     "--extra-index-url": "pip",
     "--index-url": "pip",
     **dict.fromkeys(("--cpus", "--memory", "--shm-size", "--group-add"), ""),  # docker run

@@ -1,6 +1,6 @@
 """Did the way from a frame to its label become slower?  Ratios that even a busy machine can tell, in seconds.
 
-    python3 benchmarks/speed/ratios.py NAME.edge --json > new.json
+    python3 benchmarks/figures/ratios.py NAME.edge --json > new.json
     python3 benchmarks/figures/compare.py benchmarks/reference/ratios.json new.json --effect 0.1
 
 Method: one thread for everything.  A frame of 1280 x 720 is classified, then the same model's bare ``InferenceSession.run`` gets

@@ -42,6 +42,7 @@ QUICKER = {
     "quantize": _QUANTIZED,
     "make": f"{_TRAINED} {_QUANTIZED}",
 }
+DEVICE_QUICKER = {"run": ("--frames", "5"), "report": ("--repeat", "3")}
 # Exit codes other than 0: no GPU is here, and doctor may find that something is missing.
 CODES = {"build": (0, 1), "doctor": (0, 1)}
 LINES, WORDS = 130, 900
@@ -125,7 +126,7 @@ def runnable(line, broker):
             *(["--overwrite"] if words[1] in outputs else []),
         ]
     assert words[0] == "python3", line
-    return [sys.executable, *words[1:], *(["--frames", "5"] if words[2] == "run" else [])]
+    return [sys.executable, *words[1:], *DEVICE_QUICKER.get(words[2], ())]
 
 
 @pytest.mark.slow

@@ -157,19 +157,19 @@ class Row:
     """A row of the table; the titles are those of the columns."""
 
     board: str
-    system: str
+    kind: str
     network: str
     model: str
-    inference: str
-    total: str
-    conditions: str
-    golden: str
-    kind: str
+    inference: str = ""
+    total: str = ""
+    golden: str = ""
+    conditions: str = ""
+    system: str = ""
 
 
 TITLES = (
-    *("board", "system", "network", "model, backend", "inference, p50 ms", "frame to label, p50, p99 ms"),
-    *("energy, temperature, throttling", "golden images", "figures are"),
+    *("board", "figures are", "network", "model, backend", "inference, p50 ms", "frame to label, p50, p99 ms"),
+    *("golden images", "energy, temperature, throttling", "system"),
 )
 
 
@@ -207,7 +207,7 @@ def table(paths: Iterable[Path]) -> str:
 def read_rows(path: Path) -> list[Row]:
     """Return the rows of one file."""
     report = read_file(path)
-    return list(_published_rows(report) if report["format"] == PUBLISHED_FORMAT else _rows(report))
+    return list(_published_rows(report) if report["format"] == PUBLISHED_FORMAT else _rows(path, report))
 
 
 def read_file(path: Path) -> Mapping[str, Any]:
@@ -232,14 +232,14 @@ def _published_rows(report: Mapping[str, Any]) -> Iterator[Row]:
         source = row["source"]
         link = f"[published]({source})" if source.startswith("https://") else f"published: {_shown(source)}"
         note = f", {_shown(str(row['note']))}" if row.get("note") else ""
-        names = [_shown(row[name]) for name in ("board", "system", "network", "model")]
-        yield Row(*names, inference=f"{row['inference_ms']:g}", total="", conditions="", golden="", kind=link + note)
+        names = {name: _shown(row[name]) for name in ("board", "network", "model", "system")}
+        yield Row(**names, kind=link + note, inference=f"{row['inference_ms']:g}")
 
 
-def _rows(report: Mapping[str, Any]) -> Iterator[Row]:
+def _rows(path: Path, report: Mapping[str, Any]) -> Iterator[Row]:
     machine = report["machine"]["found"]
     if machine is None:
-        raise NotAReportError(f"the report of {report['date']} has no machine: {report['machine']['error']}")
+        raise NotAReportError(f"{path} does not say what machine it is from: {report['machine']['error']}")
     ran = [test for test in report["selftests"] if test["found"]]
     verdict = f"{sum(test['found']['passed'] for test in ran)} of {len(ran)} pass"
     best: dict[str, tuple[float, Row]] = {}
@@ -264,12 +264,12 @@ def _rows(report: Mapping[str, Any]) -> Iterator[Row]:
         best[precision] = min(best[precision], (stages["total"]["p50"], row), key=lambda pair: pair[0])
     if not best:
         yield Row(
-            *(
-                _shown(_board(report, machine, "cpu")),
-                _shown(_system(report, machine, "")),
-                _shown(_network(report["bundle"])),
-            ),
-            *("", "", "", "", verdict, _kind(machine)),
+            board=_shown(_board(report, machine, "cpu")),
+            kind=_kind(machine),
+            network=_shown(_network(report["bundle"])),
+            model="",
+            golden=verdict,
+            system=_shown(_system(report, machine, "")),
         )
     yield from (row for _, row in sorted(best.values(), key=lambda pair: pair[0]))
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from edgeclf_runtime.commands.board import parts
 from edgeclf_runtime.device.machine import memory_bytes
 from edgeclf_runtime.errors import BackendError
 from edgeclf_runtime.trt import cuda, gpu
@@ -280,3 +281,13 @@ def test_a_reset_that_fails_is_a_warning(cudart, monkeypatch, caplog):
 
 def test_the_mapped_files_are_read_from_linux():
     assert os.path.basename(sys.executable)[:6] in gpu._maps()
+
+
+@pytest.mark.parametrize("kind", ["libcudart", "pycuda"])
+def test_a_boards_report_copies_numbers_there_and_back_by_each_library(kind, request, monkeypatch):
+    monkeypatch.setattr(parts, "COPIED_BYTES", 1 << 12)  # the stand-ins have little memory
+    request.getfixturevalue("cudart" if kind == "libcudart" else "pycuda")
+    found = parts.cuda_memory(kind)
+    assert found["equal"]
+    assert found["gpu"] == GPU
+    assert set(found) >= {"to_gpu_gb_per_s", "from_gpu_gb_per_s", "total_mb", "integrated"}

@@ -81,7 +81,7 @@ def cuda_memory(kind: str) -> Dict[str, Any]:
             cuda.mark(2)
             cuda.synchronize()
             times.append([cuda.elapsed_ms(0, 1), cuda.elapsed_ms(1, 2)])
-        up, down = (COPIED_BYTES / 1e6 / float(np.median(column)) for column in zip(*times))
+        up, down = (_gb_per_s(float(np.median(column))) for column in zip(*times))
         gpu = cuda.device
         return {
             "gpu": gpu.name,
@@ -90,8 +90,12 @@ def cuda_memory(kind: str) -> Dict[str, Any]:
             "free_mb": round(gpu.free_bytes / 1e6),
             "integrated": gpu.integrated,
             "equal": bool((given == back).all()),
-            "to_gpu_gb_per_s": round(up, 2),
-            "from_gpu_gb_per_s": round(down, 2),
+            "to_gpu_gb_per_s": up,
+            "from_gpu_gb_per_s": down,
         }
     finally:
         cuda.close()
+
+
+def _gb_per_s(milliseconds: float) -> Optional[float]:
+    return round(COPIED_BYTES / 1e6 / milliseconds, 2) if milliseconds > 0 else None

@@ -49,7 +49,8 @@ step() {
   results+=("exit $status     $name, $((SECONDS - start)) s")
 }
 
-train=("$python" -m edgeclf train "$data" --finetune full --epochs 4 --seed 0 --device cuda --json)
+# As many of the four epochs as fit; the JSON says how many that were.
+train=("$python" -m edgeclf train "$data" --finetune full --epochs 4 --minutes 1.5 --seed 0 --device cuda --json)
 step 120 train-mixed "${train[@]}" --output "$folder/mixed" --compute mixed
 step 120 train-float32 "${train[@]}" --output "$folder/float32" --compute float32
 step 60 compare "$python" -m edgeclf compare "$folder/float32" "$folder/mixed" "$data" --skip-timing --json
@@ -61,5 +62,9 @@ step "$left" report "$python" "$folder/gpu.edge" report --output "$folder/board.
   --minutes $((left > 119 ? left / 60 - 1 : 1))
 
 printf '%s\n' "${results[@]}"
-echo "next: send $folder/board.json, and what $folder/compare.json has as \"verdict\""
+if [ -e "$folder/board.json" ]; then
+  echo "next: send $folder/board.json, and what $folder/compare.json has as \"verdict\""
+else
+  echo "no report was made: the first step above whose exit code is not 0 says why"
+fi
 exit "$failed"

@@ -4,8 +4,10 @@ import json
 import os
 import platform
 import resource
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -184,30 +186,39 @@ def test_a_worker_that_is_killed_is_an_error_that_says_so(digits, tmp_path, monk
 # Several processes
 
 
-@pytest.mark.slow
-def test_two_processes_train_as_well_as_one(digits, tmp_path):
-    arguments = ["--image-size", "64", "--backbone", "mobilenetv3_small_050", "--weights", "none", "--finetune", "full"]
-    arguments += ["--epochs", "2", "--workers", "0", "--json", "--output"]
-    run = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "edgeclf",
-        "train",
-        str(digits),
-    ]
+def torchrun(data, output, *options):
+    """Start a training of a random network by two processes."""
+    run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "edgeclf", "train", str(data)]
+    network = ["--image-size", "64", "--backbone", "mobilenetv3_small_050", "--weights", "none", "--finetune", "full"]
+    command = [*run, *network, "--epochs", "2", "--workers", "0", "--json", "--output", str(output), *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*run, *arguments, str(tmp_path / "run")], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)  # printed once
-    assert done.stderr.count("epoch 1:") == 1
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, start_new_session=True)
+
+
+def finished(process):
+    """Return what a training printed as JSON, and its other lines."""
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    return json.loads(out), err
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_well_as_one_and_go_on_after_sigkill(digits, tmp_path):
+    found, err = finished(torchrun(digits, tmp_path / "whole"))  # printed once
+    assert err.count("epoch 1:") == 1
     assert found["images"] == {"train": 123, "val": 15, "test": 42}
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
     assert edgeclf.export(found["run"])
     assert abs(found["history"][0]["loss"] - np.log(3)) < 0.3
+    killed = torchrun(digits, tmp_path / "run")
+    while killed.poll() is None and not (tmp_path / "run.unfinished" / "network.ckpt").exists():
+        time.sleep(0.02)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    resumed, _ = finished(torchrun(digits, tmp_path / "run", "--resume"))
+    assert resumed["history"] == found["history"]
+    assert sha256(tmp_path / "run") == sha256(tmp_path / "whole")
 
 
 # Precision

@@ -51,8 +51,8 @@ step() {
 
 # As many of the four epochs as fit; the JSON says how many that were.
 train=("$python" -m edgeclf train "$data" --finetune full --epochs 4 --minutes 1.5 --seed 0 --device cuda --json)
-step 120 train-mixed "${train[@]}" --output "$folder/mixed" --compute mixed
-step 120 train-float32 "${train[@]}" --output "$folder/float32" --compute float32
+step 140 train-mixed "${train[@]}" --output "$folder/mixed" --compute mixed
+step 140 train-float32 "${train[@]}" --output "$folder/float32" --compute float32
 step 60 compare "$python" -m edgeclf compare "$folder/float32" "$folder/mixed" "$data" --skip-timing --json
 step 120 quantize "$python" -m edgeclf quantize "$folder/mixed" --target x86-gpu --json
 step 60 bundle "$python" -m edgeclf bundle "$folder/mixed" --output "$folder/gpu.edge" --json

@@ -248,6 +248,7 @@ def _rows(path: Path, report: Mapping[str, Any]) -> Iterator[Row]:
         stages = speed and speed["latency_ms"].get(test["model"])
         if not (test["found"]["passed"] and stages):
             continue
+        card = report["speed"][test["backend"]]["gpu"] if test["found"]["device"] != "cpu" else None
         row = Row(
             board=_shown(_board(report, machine, test["found"]["device"])),
             system=_shown(_system(report, machine, test["backend"])),
@@ -255,7 +256,7 @@ def _rows(path: Path, report: Mapping[str, Any]) -> Iterator[Row]:
             model=_shown(f"{test['model']}, {test['backend']}"),
             inference=_ms(stages["inference"]["p50"]),
             total=f"{_ms(stages['total']['p50'])}, {_ms(stages['total']['p99'])}",
-            conditions=_shown(_conditions(speed, report["speed"][test["backend"]]["gpu"], test["model"])),
+            conditions=_shown(_conditions(speed, card, test["model"])),
             golden=f"{verdict}; {_margin(test['found'])} of the limit",
             kind=_kind(machine),
         )

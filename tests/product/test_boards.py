@@ -94,6 +94,8 @@ def test_a_graphics_card_is_in_the_row_of_what_ran_on_it(report, tmp_path):
     report["gpu"] = {"seconds": 0.1, "found": card, "error": None}
     for section in report["speed"].values():
         section["gpu"] = {"power_w": 61.2, "temperature_c": 71.0, "throttled": ["power cap"]}
+    assert "RTX" not in rows_of(report, tmp_path)[0].board
+    assert " W " not in rows_of(report, tmp_path)[0].conditions
     for test in report["selftests"]:
         if test["found"]:
             test["found"]["device"] = "cuda"

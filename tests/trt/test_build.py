@@ -16,10 +16,8 @@ from onnx import TensorProto, helper
 
 from edgeclf_runtime.__main__ import main
 from edgeclf_runtime.bundle.open_bundle import Tolerance, open_bundle
-from edgeclf_runtime.classify import tuning
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.golden import golden_images
-from edgeclf_runtime.classify.selection import candidates
 from edgeclf_runtime.commands import build as engine_build
 from edgeclf_runtime.commands.build import build
 from edgeclf_runtime.commands.selftest import selftest
@@ -269,12 +267,11 @@ def contexts(net, monkeypatch):
         lambda bundle: Classifier.open(bundle, model="fp32").close(),
         lambda bundle: build(bundle.path),
         lambda bundle: selftest(bundle.path),
-        lambda bundle: tuning.tune(bundle, candidates(bundle)),
+        lambda bundle: Classifier.open(bundle, tune=True).close(),
     ],
     ids=["run", "build", "selftest", "tune"],
 )
-def test_cuda_is_opened_after_the_last_build(net, two_models, contexts, monkeypatch, work):
-    monkeypatch.setattr(tuning, "BLOCK_S", 0.0)
+def test_cuda_is_opened_after_the_last_build(net, two_models, contexts, work):
     before = net.cudart.resets_asked_for()
     work(two_models)
     assert set(contexts) == {0}

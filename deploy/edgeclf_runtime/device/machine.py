@@ -165,9 +165,14 @@ def has_dot_product(root: str = "/") -> bool:
     """Whether this is a 64-bit Arm processor with the dot-product instructions that make INT8 fast (asimddp)."""
     if platform.machine() != "aarch64":
         return False
+    return "asimddp" in cpu_features(root)
+
+
+def cpu_features(root: str = "/") -> Set[str]:
+    """Return the names of the instructions that every processor here has, as /proc/cpuinfo lists them; empty if unknown."""
     text = read_text(os.path.join(root, "proc/cpuinfo")) or ""
-    features = re.findall(r"^Features\s*:(.*)$", text, re.MULTILINE)
-    return bool(features) and all("asimddp" in line.split() for line in features)
+    each = [set(line.split()) for line in re.findall(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)]
+    return set.intersection(*each) if each else set()
 
 
 def processor(root: str = "/") -> str:

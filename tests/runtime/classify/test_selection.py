@@ -7,7 +7,7 @@ from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify import selection
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.selection import Selection, candidates, open_proven
-from edgeclf_runtime.classify.tuning import choice
+from edgeclf_runtime.classify.tuning import parent
 from edgeclf_runtime.classify.tuning.memory import Figures
 from edgeclf_runtime.errors import BackendError, BundleError, OptionError
 from edgeclf_runtime.fake import FakeRunner
@@ -182,7 +182,7 @@ def test_a_measured_order_is_used_even_if_cuda_does_not_work(int8_first, monkeyp
     CudaBuild(monkeypatch, "raises")
     figures = {"fp32 on onnxruntime": 2.0, "int8-cpu on onnxruntime": 4.0, "fp32 on opencv": 9.0}
     figures = {f"{name}, 1 thread": ms for name, ms in figures.items()}
-    monkeypatch.setattr(choice, "measure", lambda *_: Figures(figures, {}))
+    monkeypatch.setattr(parent, "measure", lambda *_: Figures(figures, {}))
     with Classifier.open(int8_first, threads=1, tune=True) as classifier:
         assert (classifier.model, classifier.runner.device) == ("fp32", "cpu")
 

@@ -5,7 +5,7 @@ import pytest
 
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.selection import candidates
-from edgeclf_runtime.classify.tuning import candidate, choice, memory
+from edgeclf_runtime.classify.tuning import candidate, choice, memory, parent
 from edgeclf_runtime.classify.tuning.choice import choose, remembered
 from edgeclf_runtime.classify.tuning.memory import Figures, one_at_a_time
 from edgeclf_runtime.errors import BackendError
@@ -44,7 +44,7 @@ def measured(monkeypatch):
             failures = {name: "it failed\nas expected" for name in names if name not in latency_ms}
             return Figures(latency_ms, failures, tuple(SHORT[name] for name in crashed))
 
-        monkeypatch.setattr(choice, "measure", measure)
+        monkeypatch.setattr(parent, "measure", measure)
 
     set_figures.times = 0
     return set_figures
@@ -283,7 +283,7 @@ def test_measurements_are_shown_with_reasons_and_earlier_measurements(opened, me
     ]
     assert "  earlier on 20" in second[1]
     assert second[1].endswith("Z: 4.500")
-    assert shown[0].line.startswith("measured 3 candidates in 0.")
+    assert shown[0].line.startswith("measured 2 of 3 candidates in 0.")
     assert shown[0].line.endswith(f" s: {INT8}: 4.5 ms")
 
 

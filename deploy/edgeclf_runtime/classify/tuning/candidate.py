@@ -47,18 +47,18 @@ class Candidate(NamedTuple):
 
 
 def variants(pairs: "Sequence[Pair]", threads: Optional[int] = None, at_once: int = 1) -> List[Candidate]:
-    """Return the candidates of (Model, backend) pairs: first each pair as it is, then with other threads, then several at once.
+    """Return the candidates of (Model, backend) pairs: first each pair as it is, then several at once, then with other threads.
 
     threads     the number of threads that was asked for; None: several are tried
     at_once     largest number of images at the same time
     """
     found = [Candidate(model, backend, threads) for model, backend in pairs]
-    for model, backend in pairs:
-        if backend in _WITH_THREADS and threads is None:
-            found += [Candidate(model, backend, count) for count in _other_threads()]
     if at_once > 1:
         several = [(model, backend) for model, backend in pairs if backend not in GPU_ONLY and is_concurrent(backend)]
         found += [Candidate(model, backend, threads, at_once) for model, backend in several]
+    if threads is None:
+        several = [(model, backend) for model, backend in pairs if backend in _WITH_THREADS]
+        found += [Candidate(model, backend, count) for model, backend in several for count in _other_threads()]
     return found
 
 

@@ -4,8 +4,8 @@ Started by ``classify/tuning/parent.py``.  It is a separate process because a li
 because libraries and their threads stay in a process that has loaded them.  It ends when its parent ends.
 
 The parent writes a Request as a line of JSON to stdin.  The answers over the pipe are lines of JSON: ``{"doing": name}``
-before each step, ``{"name": name, "ms": ms}`` after each block, ``{"name": name, "failed": reason}``, and at last
-``{"done": name of the best, or ""}``.
+before each step, ``{"name": name, "ms": median so far}`` after each block of inferences, ``{"name": name, "failed": reason}``,
+and at last ``{"done": name of the best, or ""}``.
 """
 
 import contextlib

@@ -9,13 +9,13 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from ...device import systemd
 from ...device.machine import cores
 from ...errors import BackendError
 from ..selection import GPU_ONLY, OPEN_TIMEOUT_S, candidates, pair_name, prepare
 from . import memory
 from .candidate import Candidate, variants
 from .memory import CAMERA, FILE, Figures, at_time, one_at_a_time, recall, remember
-from .parent import Limits, measure
 
 if TYPE_CHECKING:
     from ...bundle.open_bundle import Bundle
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 NO_TUNE = "EDGECLF_NO_TUNE"
 """Environment variable; if it is not empty, nothing is measured unless it is asked for."""
-_FIRST_START = Limits(budget_s=5.0, hang_s=20.0, most_s=30.0)
-_ON_REQUEST = Limits(budget_s=10.0, hang_s=OPEN_TIMEOUT_S, most_s=2 * OPEN_TIMEOUT_S)
+# Seconds; see Limits in classify/tuning/parent.py.
+_FIRST_START = (5.0, 20.0, 30.0)
+_ON_REQUEST = (10.0, OPEN_TIMEOUT_S, 2 * OPEN_TIMEOUT_S)
 _log = logging.getLogger(__name__)
 
 
@@ -68,9 +69,9 @@ class Tuning(NamedTuple):
     @property
     def line(self) -> str:
         """The result as one line."""
-        return "measured {} candidate{} in {:.1f} s: {}".format(
-            len(self.candidates), "s" * (len(self.candidates) > 1), self.seconds, self._best()
-        )
+        count, most = len(self.figures.latency_ms), len(self.candidates)
+        of = "" if count == most else "of {} ".format(most)
+        return "measured {} {}candidates in {:.1f} s: {}".format(count, of, self.seconds, self._best())
 
     def _best(self) -> str:
         best = self.candidates[0].name
@@ -163,8 +164,10 @@ def _measure(
     again: bool,
     show: Optional[Callable[[Tuning], Any]],
 ) -> Figures:
-    limits, start = _ON_REQUEST if again else _FIRST_START, time.monotonic()
-    with one_at_a_time(bundle, limits.most_s):
+    from .parent import Limits, measure  # most starts need neither
+
+    limits = Limits(*(_ON_REQUEST if again else _FIRST_START))
+    with systemd.busy(2 * limits.most_s, "measuring models and backends"), one_at_a_time(bundle, limits.most_s):
         if not again:
             figures = recall(bundle, found, purpose)
             if figures.covers(found):  # another process has measured in the meantime

@@ -44,7 +44,7 @@ def measure(bundle: "Bundle", candidates: "Sequence[Candidate]", purpose: str, b
         for number in range(_MOST_ROUNDS):
             if contest.decided or (number >= _FEWEST_ROUNDS and time.monotonic() > start + budget_s):
                 break
-            contest.go_round()
+            contest.go_round(number)
         send({"done": contest.best()})
     finally:
         contest.close()
@@ -60,20 +60,31 @@ def _first_of_each(candidates: "Sequence[Candidate]") -> "List[List[Candidate]]"
 
 
 class _Entrant:
-    """A candidate, the milliseconds of its blocks, and its Classifier while it is loaded."""
+    """A candidate, the milliseconds of its blocks, and its Classifier while it is loaded.
+
+    entry, rounds   milliseconds of the blocks after it was opened, and of one block in each round
+    """
 
     def __init__(self, candidate: "Candidate") -> None:
         self.candidate = candidate
-        self.blocks: List[float] = []
+        self.entry: List[float] = []
+        self.rounds: List[float] = []
         self.classifier: Optional[Classifier] = None
 
     @property
+    def ms(self) -> float:
+        """The median block.  Others have no blocks at the time of an entry, and the machine may have been slower then."""
+        return statistics.median(self.rounds or self.entry)
+
+    @property
     def typical(self) -> float:
-        return self.candidate.cost(statistics.median(self.blocks))
+        """What its median block costs."""
+        return self.candidate.cost(self.ms)
 
     @property
     def lowest(self) -> float:
-        return self.candidate.cost(min(self.blocks))
+        """What its fastest block costs."""
+        return self.candidate.cost(min(self.entry + self.rounds))
 
 
 class Contest:
@@ -101,7 +112,7 @@ class Contest:
         try:
             self._open(one)
             for _ in range(2):
-                self._measure(one)
+                self._measure(one, one.entry)
                 if not self._is_close(one):
                     break
             if self._is_close(one) and candidate.pair not in self._proven:
@@ -125,14 +136,15 @@ class Contest:
             else:
                 self._send({"name": candidate.name, "failed": "not tried, since it is slow in the usual way"})
 
-    def go_round(self) -> None:
-        """Measure each loaded candidate once."""
-        for one in list(self._entrants):
-            if one.classifier:
-                try:
-                    self._measure(one)
-                except EdgeclfError as error:
-                    self._fail(one, error)
+    def go_round(self, number: int) -> None:
+        """Measure each loaded candidate once; each round begins with another."""
+        loaded = [one for one in self._entrants if one.classifier]
+        first = number % len(loaded)
+        for one in loaded[first:] + loaded[:first]:
+            try:
+                self._measure(one, one.rounds)
+            except EdgeclfError as error:
+                self._fail(one, error)
         self._close_slow()
 
     def best(self) -> str:
@@ -169,15 +181,15 @@ class Contest:
             raise BackendError(str(report))
         self._proven.add(one.candidate.pair)
 
-    def _measure(self, one: _Entrant) -> None:
+    def _measure(self, one: _Entrant, blocks: List[float]) -> None:
         assert one.classifier
         self._send({"doing": one.candidate.name})
         with library_errors("it failed", ImportError):
-            one.blocks.append(self._block_ms(one.classifier, self._images))
-        self._send({"name": one.candidate.name, "ms": round(one.blocks[-1], 4)})
+            blocks.append(self._block_ms(one.classifier, self._images))
+        self._send({"name": one.candidate.name, "ms": round(one.ms, 4)})
 
     def _fastest(self) -> Optional[_Entrant]:
-        proven = [one for one in self._entrants if one.candidate.pair in self._proven and one.blocks]
+        proven = [one for one in self._entrants if one.candidate.pair in self._proven and one.entry]
         return min(proven, key=lambda one: one.typical) if proven else None
 
     def _is_close(self, one: _Entrant) -> bool:

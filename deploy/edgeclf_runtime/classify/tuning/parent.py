@@ -5,13 +5,11 @@ import json
 import os
 import select
 import signal
-import statistics
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Sequence
 
 from ...capture.frame_memory import anonymous_file
-from ...device import systemd
 from ...device.child_process import start_child
 from ...text.terminal import show_line
 from .memory import Figures
@@ -48,11 +46,10 @@ def measure(bundle: "Bundle", candidates: "Sequence[Candidate]", purpose: str, l
     log = _Log(candidates)
     deadline = time.monotonic() + limits.most_s
     try:
-        with systemd.busy(limits.most_s, "measuring models and backends"):
-            for _ in range(_MOST_CHILDREN):
-                left = [one for one in candidates if one.name not in log.failures]
-                if not left or not _run(Request(bundle, left, purpose, limits.budget_s), log, limits.hang_s, deadline):
-                    break
+        for _ in range(_MOST_CHILDREN):
+            left = [one for one in candidates if one.name not in log.failures]
+            if not left or not _run(Request(bundle, left, purpose, limits.budget_s), log, limits.hang_s, deadline):
+                break
     finally:
         show_line("")
     return log.figures()
@@ -63,7 +60,7 @@ class _Log:
 
     def __init__(self, candidates: "Sequence[Candidate]") -> None:
         self._names = [one.name for one in candidates]
-        self._blocks: Dict[str, List[float]] = {}
+        self._ms: Dict[str, float] = {}
         self.failures: Dict[str, str] = {}
         self._crashed: List[str] = []
         self.doing = ""  # the name of the candidate that a child works on
@@ -75,7 +72,7 @@ class _Log:
             self.doing = str(message["doing"])
             show_line("measuring {} candidates: {}".format(len(self._names), self.doing))
         elif "ms" in message:
-            self._blocks.setdefault(message["name"], []).append(float(message["ms"]))
+            self._ms[message["name"]] = float(message["ms"])
         elif "failed" in message:
             self.failures[message["name"]] = str(message["failed"])
         else:
@@ -102,11 +99,7 @@ class _Log:
 
     def figures(self) -> Figures:
         """Return the Figures."""
-        latency_ms = {
-            name: round(statistics.median(blocks), 3)
-            for name, blocks in self._blocks.items()
-            if name not in self.failures
-        }
+        latency_ms = {name: round(ms, 3) for name, ms in self._ms.items() if name not in self.failures}
         late = dict.fromkeys(self._names, "the time was too short to measure it")
         failures = {name: self.failures.get(name, late[name]) for name in self._names if name not in latency_ms}
         return Figures(latency_ms, failures, tuple(self._crashed))

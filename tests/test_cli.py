@@ -413,7 +413,7 @@ def test_the_help_lists_the_values_of_an_option_and_others_are_wrong_usage(comma
 AUGMENTATION = ("--augment", "--flips", "--policy")
 TRAINING = (
     *("--finetune", "--resize", *AUGMENTATION, "--optimizer", "--schedule", "--loss", "--balance"),
-    *("--device", "--log"),
+    *("--device", "--compute", "--log"),
 )
 
 

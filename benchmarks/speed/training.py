@@ -126,8 +126,8 @@ def train_full(arguments: argparse.Namespace) -> None:
     """Train every layer for one epoch by edgeclf's loop, deterministic, with the best epoch kept."""
     from edgeclf.options import TrainOptions
     from edgeclf.training.backbones import create
-    from edgeclf.training.loop.determinism import seeded
     from edgeclf.training.loop.network import fit_network
+    from edgeclf.training.machine.determinism import seeded
 
     pictures, labels = _pictures(arguments)
     network = create(arguments.backbone, labels, arguments.weights)

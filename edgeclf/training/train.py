@@ -57,7 +57,8 @@ class TrainReport(Report):
     images: dict[str, int]
     epochs: int
     metrics: dict[str, float]
-    """Metrics of the best epoch, whose weights are kept: loss, val_loss, val_accuracy, val_macro_f1."""
+    """Metrics of the best epoch, whose weights are kept: loss, val_loss, val_accuracy, val_macro_f1; of adversarial training
+    also val_attacked_accuracy."""
     warnings: tuple[str, ...]
     """Findings of the data check that did not stop training, and a warning about a frozen backbone without weights."""
     unreadable: int = 0
@@ -65,7 +66,8 @@ class TrainReport(Report):
     history: tuple[dict[str, float], ...] = ()
     """The metrics of every epoch; of gradual and full, the first are those of the head alone."""
     best_epoch: int = 0
-    """The epoch with the highest validation accuracy, and of equal ones with the lowest validation loss."""
+    """The epoch with the highest validation accuracy, of adversarial training that on attacked images, and of equal ones with
+    the lowest validation loss."""
 
     def plot(self) -> Figure:
         """Return the curves of loss and validation accuracy as a matplotlib figure.
@@ -102,7 +104,7 @@ def train(
     options = merged(TrainOptions, options, keywords)
     if resume and (Path(output) / RUN_FILE).is_file() and not overwrite:
         return _finished(output, options)
-    from .loop.processes import joined, leads, shared
+    from .machine.processes import joined, leads, shared
 
     with joined():
         dataset, report = shared(lambda: _checked(data, output, options, overwrite, checked))
@@ -185,7 +187,7 @@ class _Course:
 
     def run(self, output: str | Path, overwrite: bool, resume: bool) -> Trained:
         """Train and write the run."""
-        from .loop.processes import shared
+        from .machine.processes import shared
 
         unfinished = Unfinished(output)
         # The folder is made first: one that cannot be written is not found after hours of training.
@@ -204,15 +206,15 @@ class _Course:
 
     def follow(self, output: str | Path) -> Trained:
         """Train along with the first process."""
-        from .loop.processes import shared
+        from .machine.processes import shared
 
         unfinished = Unfinished(output)
         shared(lambda: None)  # opened
         return self._fit(unfinished, check=False)[2]
 
     def _fit(self, unfinished: Unfinished, check: bool) -> tuple[ImageClassifier, Preprocessing, Trained]:
-        from .loop.determinism import seeded
         from .loop.strategy import fit
+        from .machine.determinism import seeded
 
         with seeded(self.options.seed):
             network, spec = _start(self.options, self.dataset, self.weights, check)

@@ -50,6 +50,14 @@ def test_an_adversarial_training_that_was_interrupted_ends_as_if_it_had_not_been
     assert sha256(tmp_path / "run") == sha256(tmp_path / "whole")
 
 
+def test_the_best_epoch_is_the_one_that_recognizes_most_attacked_images(digits, tmp_path):
+    report = edgeclf.train(digits, tmp_path / "run", quick(finetune="full", epochs=3, adversarial=16, workers=0))
+    attacked = [row["val_attacked_accuracy"] for row in report.history]
+    assert len(attacked) == 3
+    assert all(worse <= row["val_accuracy"] for worse, row in zip(attacked, report.history, strict=True))
+    assert attacked[report.best_epoch] == max(attacked)
+
+
 def test_features_are_not_attacked():
     with pytest.raises(OptionError, match="adversarial is for images, but head trains on features; add --finetune"):
         TrainOptions(adversarial=4)

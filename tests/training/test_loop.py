@@ -4,8 +4,10 @@ import json
 import os
 import platform
 import resource
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -16,12 +18,12 @@ import edgeclf
 from edgeclf import TrainOptions
 from edgeclf.errors import DataError, DependencyError, ModelError, OptionError
 from edgeclf.training.loop import loaders, trials
-from edgeclf.training.loop.failures import explained
 from edgeclf.training.loop.fit import Plan
-from edgeclf.training.loop.memory import freed_memory_kept
 from edgeclf.training.loop.objective import Loss, blending, class_weights
 from edgeclf.training.loop.optimizer import make_optimizer, make_schedule
-from tests.training.test_train import quick
+from edgeclf.training.machine.failures import explained
+from edgeclf.training.machine.memory import freed_memory_kept
+from tests.training.test_train import quick, sha256
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.5, 1.5, 0.0]])
 TARGETS = torch.tensor([0, 2])
@@ -184,30 +186,56 @@ def test_a_worker_that_is_killed_is_an_error_that_says_so(digits, tmp_path, monk
 # Several processes
 
 
-@pytest.mark.slow
-def test_two_processes_train_as_well_as_one(digits, tmp_path):
-    arguments = ["--image-size", "64", "--backbone", "mobilenetv3_small_050", "--weights", "none", "--finetune", "full"]
-    arguments += ["--epochs", "2", "--workers", "0", "--json", "--output"]
-    run = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "edgeclf",
-        "train",
-        str(digits),
-    ]
+def torchrun(data, output, *options):
+    """Start a training of a random network by two processes."""
+    run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "edgeclf", "train", str(data)]
+    network = ["--image-size", "64", "--backbone", "mobilenetv3_small_050", "--weights", "none", "--finetune", "full"]
+    command = [*run, *network, "--epochs", "2", "--workers", "0", "--json", "--output", str(output), *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*run, *arguments, str(tmp_path / "run")], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)  # printed once
-    assert done.stderr.count("epoch 1:") == 1
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, start_new_session=True)
+
+
+def finished(process):
+    """Return what a training printed as JSON, and its other lines."""
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    return json.loads(out), err
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_well_as_one_and_go_on_after_sigkill(digits, tmp_path):
+    found, err = finished(torchrun(digits, tmp_path / "whole"))  # printed once
+    assert err.count("epoch 1:") == 1
     assert found["images"] == {"train": 123, "val": 15, "test": 42}
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
     assert edgeclf.export(found["run"])
     assert abs(found["history"][0]["loss"] - np.log(3)) < 0.3
+    killed = torchrun(digits, tmp_path / "run")
+    while killed.poll() is None and not (tmp_path / "run.unfinished" / "network.ckpt").exists():
+        time.sleep(0.02)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    resumed, _ = finished(torchrun(digits, tmp_path / "run", "--resume"))
+    assert resumed["history"] == found["history"]
+    assert sha256(tmp_path / "run") == sha256(tmp_path / "whole")
+
+
+# Precision
+
+
+def test_16_bits_give_the_same_weights_each_time_but_not_those_of_float32(digits, tmp_path):
+    found = []
+    for name, compute in (("first", "mixed"), ("second", "mixed"), ("full", "float32")):
+        edgeclf.train(digits, tmp_path / name, quick(finetune="full", epochs=1, workers=0, compute=compute))
+        found.append(sha256(tmp_path / name))
+    assert found[0] == found[1] != found[2]
+
+
+def test_the_fastest_precision_is_measured_and_recorded(digits, tmp_path):
+    edgeclf.train(digits, tmp_path / "run", quick(finetune="full", epochs=1, workers=0, compute="fastest"))
+    decided = json.loads((tmp_path / "run" / "run.json").read_text())["decisions"]["network"]
+    assert decided["precision"] in ("32-true", "bf16-mixed")
 
 
 # Logs

@@ -46,14 +46,14 @@ def _attack(
 ) -> np.ndarray:
     import torch
 
-    low, high = torch.from_numpy(np.maximum(batch - eps, 0)), torch.from_numpy(np.minimum(batch + eps, 255))
-    images, targets = torch.from_numpy(start).clamp(low, high), torch.from_numpy(np.asarray(truth, np.int64))
-    for _ in range(steps):
-        images.requires_grad_()
-        loss = torch.nn.functional.cross_entropy(network(images), targets, reduction="sum")
-        (gradient,) = torch.autograd.grad(loss, images)
-        images = torch.clamp(images.detach() + step * gradient.sign(), low, high)
-    return images.numpy()
+    from ...training.loop.attack import attacked
+
+    targets = torch.from_numpy(np.asarray(truth, np.int64))
+
+    def loss_of(images: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(network(images), targets, reduction="sum")
+
+    return attacked(loss_of, torch.from_numpy(batch), eps, torch.from_numpy(start), step, steps).numpy()
 
 
 def _random(image: np.ndarray) -> np.random.Generator:

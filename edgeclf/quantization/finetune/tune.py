@@ -103,8 +103,8 @@ def tune(
     """
     import torch
 
-    from ...training.loop.determinism import seeded
-    from ...training.loop.memory import freed_memory_kept
+    from ...training.machine.determinism import seeded
+    from ...training.machine.memory import freed_memory_kept
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with seeded(seed), freed_memory_kept():

@@ -19,6 +19,8 @@ from torch import nn
 from ...display.progress import say
 from ...errors import ModelError
 from ...options import TrainOptions
+from ..machine.precision import FULL
+from .attack import attacked
 from .checkpoints import write_state
 from .loaders import epoch_seed
 from .logs import MOST_IMAGES, Norms
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
 Row = dict[str, float]
+ATTACKED = "val_attacked_accuracy"
+"""Of a row: the accuracy on attacked validation images, of adversarial training."""
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
@@ -65,6 +69,7 @@ class Plan:
     """Of time.monotonic(), after which no epoch begins."""
     taught: np.ndarray | None = None
     """A teacher's logits of the training images, float [images, classes]."""
+    precision: str = FULL
 
 
 class Fit(lightning.LightningModule):
@@ -86,6 +91,7 @@ class Fit(lightning.LightningModule):
         self.val_macro_f1 = torchmetrics.F1Score(
             "multiclass", num_classes=classes, average="macro", ignore_index=NO_TARGET
         )
+        self.val_attacked = torchmetrics.Accuracy("multiclass", num_classes=classes, ignore_index=NO_TARGET)
         self.rows: list[Row] = list(plan.before)
         self.best: dict[str, torch.Tensor] = self._weights() if plan.before else {}
         self.taken = 0
@@ -108,8 +114,12 @@ class Fit(lightning.LightningModule):
 
     @property
     def best_row(self) -> Row:
-        """The row of the best epoch: the highest validation accuracy, of equal ones the lowest loss, the earliest."""
-        return max(self.rows, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
+        """The row of the best epoch: the highest validation accuracy, of equal ones the lowest loss, the earliest.
+
+        Adversarial training is for attacked images, so their accuracy counts (Rice et al. 2020, "Overfitting in adversarially
+        robust deep learning").
+        """
+        return max(self.rows, key=lambda row: (row.get(ATTACKED, row["val_accuracy"]), -row["val_loss"]))
 
     @property
     def finished(self) -> bool:
@@ -161,15 +171,30 @@ class Fit(lightning.LightningModule):
             self.val_loss.update(loss, weight=counted)
             self.val_accuracy.update(logits, targets)
             self.val_macro_f1.update(logits, targets)
+            if self.plan.options.adversarial:
+                self.val_attacked.update(self._logits_attacked(inputs.float(), targets), targets)
         if self.trainer.loggers and len(self._wrong_now) < MOST_IMAGES:
             found = logits.argmax(1)
             wrong = (found != targets) & (targets != NO_TARGET)
             self._wrong_now += zip(indices[wrong].tolist(), found[wrong].tolist(), strict=True)
 
+    def _logits_attacked(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the logits of the images after one step of the largest change, which needs no random numbers."""
+
+        def loss_of(changed: torch.Tensor) -> torch.Tensor:
+            logits = self.evaluated(changed).float()
+            return nn.functional.cross_entropy(logits, targets, ignore_index=NO_TARGET, reduction="sum")
+
+        eps = self.plan.options.adversarial
+        logits: torch.Tensor = self.evaluated(attacked(loss_of, images, eps, images, eps)).float()
+        return logits
+
     def on_train_epoch_end(self) -> None:
         row: Row = {"epoch": len(self.rows)}
-        for name in ("loss", "val_loss", "val_accuracy", "val_macro_f1"):
-            metric = getattr(self, name)
+        metrics = {name: getattr(self, name) for name in ("loss", "val_loss", "val_accuracy", "val_macro_f1")}
+        if self.plan.options.adversarial:
+            metrics[ATTACKED] = self.val_attacked
+        for name, metric in metrics.items():
             row[name] = round(float(metric.compute()), 6)
             metric.reset()
         if not math.isfinite(row["val_loss"]):

@@ -23,12 +23,13 @@ from ..augmentation import augmentation
 from ..backbones import ImageClassifier
 from ..curriculum import share_of_epoch
 from ..features import device_of
+from ..machine.precision import precision_of
+from ..machine.processes import share
 from ..stages import stage_modules, stage_parameters, thaw
 from ..unfinished import Unfinished
 from .fit import Fit, Plan, Row
 from .loaders import EpochSampler, Images, image_loader, image_weights, usable_workers
 from .objective import class_weights
-from .processes import share
 from .trainer import run_fit
 
 
@@ -80,10 +81,10 @@ def fit_network(
         "network",
         None if unfinished is None else unfinished.deadline(options.minutes),
         pictures.taught,
+        precision_of(options, device),
     )
     loaders = partial(_loaders, pictures=pictures, options=options, classes=classes, on_gpu=device.type == "cuda")
-    settings = {"precision": _precision(options, device), **_strategy(device, gradual)}
-    return run_fit("training all layers", network, plan, loaders, device, unfinished, **settings)
+    return run_fit("training all layers", network, plan, loaders, device, unfinished, **_strategy(device, gradual))
 
 
 def _share_of_batch(options: TrainOptions) -> int:
@@ -96,12 +97,6 @@ def _share_of_batch(options: TrainOptions) -> int:
             "each, was expected"
         )
     return size // processes
-
-
-def _precision(options: TrainOptions, device: torch.device) -> str:
-    if device.type == "cpu" or options.full_precision:
-        return "32-true"
-    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
 
 
 def _strategy(device: torch.device, gradual: bool) -> dict[str, Any]:

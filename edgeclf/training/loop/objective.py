@@ -10,6 +10,7 @@ from torch import nn
 from torchvision.transforms import v2
 
 from ...options import LossOptions, TrainOptions
+from .attack import attacked
 
 Blend = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 NO_TARGET = -1
@@ -58,10 +59,10 @@ class Objective(nn.Module):
 
     def _attacked(self, network: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the images after one step from a random start that raises the loss (Wong et al. 2020, "Fast is better than free")."""
-        low, high = (inputs - self.eps).clamp(0, 255), (inputs + self.eps).clamp(0, 255)
-        changed = (inputs + torch.empty_like(inputs).uniform_(-self.eps, self.eps)).clamp(0, 255).requires_grad_()
-        (gradient,) = torch.autograd.grad(self.loss(network(changed).float(), targets), changed)
-        return torch.clamp(changed.detach() + _STEP * self.eps * gradient.sign(), low, high)
+        start = inputs + torch.empty_like(inputs).uniform_(-self.eps, self.eps)
+        return attacked(
+            lambda changed: self.loss(network(changed).float(), targets), inputs, self.eps, start, _STEP * self.eps
+        )
 
 
 class TaughtLoss(nn.Module):

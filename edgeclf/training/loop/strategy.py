@@ -19,6 +19,7 @@ from ..backbones import ImageClassifier
 from ..curriculum import rank
 from ..distillation.teacher import Teacher
 from ..features import cache_features, device_of
+from ..machine.processes import share, shared
 from ..soft_targets import read_soft_targets
 from ..unfinished import Unfinished
 from .fit import Fit, Row
@@ -26,7 +27,6 @@ from .head import fit_head
 from .logs import log_wrong_images
 from .network import Pictures, fit_network
 from .objective import NO_TARGET
-from .processes import share, shared
 from .trials import fitting_batch
 
 
@@ -64,7 +64,8 @@ def fit(
     # weights, from which training all layers does not recover.
     if options.weights != "none":
         prepared = _fit_head(network, pictures, _preparing(options), unfinished)
-        before = [{**prepared.best, "epoch": 0}]
+        # The head alone was not trained on attacked images, and does not compete.
+        before = [] if options.adversarial else [{**prepared.best, "epoch": 0}]
         if options.curriculum is not None:
             pictures = replace(pictures, ranks=shared(lambda: _ranks(network, pictures, prepared)))
     found = fit_network(network, pictures, options, before, unfinished)

@@ -12,13 +12,14 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ...display.progress import progress
+from ..machine.failures import explained
+from ..machine.memory import freed_memory_kept
+from ..machine.precision import MEASURED
+from ..machine.processes import leads, shared
 from ..unfinished import Unfinished
 from .checkpoints import read_state
-from .failures import explained
 from .fit import Fit, Plan
 from .logs import Norms, open_loggers
-from .memory import freed_memory_kept
-from .processes import leads, shared
 from .trials import decided
 
 Loaders = Callable[[Callable[[], int]], Mapping[str, DataLoader]]
@@ -59,6 +60,9 @@ def run_fit(
                 use_distributed_sampler=False,
                 gradient_clip_val=plan.options.clip,
                 deterministic="warn",
+                precision=plan.precision,  # type: ignore[arg-type]
+                # An attack on validation images needs gradients.
+                inference_mode=not plan.options.adversarial,
                 accelerator=device.type,
                 **settings,
             )
@@ -77,13 +81,13 @@ def _decided(
 ) -> Plan:
     """Return the plan with what trials decide, which a training that goes on has decided before."""
     minutes = plan.options.minutes
-    if not (plan.options.find_rate or minutes):
+    if not (plan.options.find_rate or minutes or plan.precision == MEASURED):
         return plan
 
     def decide() -> dict[str, Any]:
         left_s = None if minutes is None else minutes * 60 - (unfinished.elapsed_s if unfinished else 0)
         found = decided(network, plan, loaders(lambda: 0), device, left_s)
-        return {"rate": found.rate, "epochs": found.epochs}
+        return {"rate": found.rate, "epochs": found.epochs, "precision": found.precision}
 
     return replace(plan, **shared(lambda: unfinished.decide(plan.name, decide) if unfinished else decide()))
 

@@ -1,4 +1,4 @@
-"""Short trials before training, on a copy of the network: a learning rate, a batch size, and the epochs that a time allows."""
+"""Short trials before training, on a copy of the network: a learning rate, a batch size, a precision, and the epochs that a time allows."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from edgeclf_runtime.device.machine import memory_bytes
 
 from ...display.progress import say, track
 from ...errors import OptionError
+from ..machine.precision import FULL, MEASURED, computing, mixed
 from .fit import Plan
 from .objective import Objective
 from .optimizer import make_optimizer
@@ -26,6 +27,7 @@ _SLOWEST, _FASTEST, _RATES = 1e-6, 1.0, 60
 _SMOOTHING = 0.8
 _WORST = 4.0
 _WARM_UP, _TIMED = 1, 4
+_EVIDENTLY = 0.95
 _USABLE = 0.8
 """Share of the time that is planned; the rest is for what takes longer than in the trial."""
 _MOST_IMAGES = 256
@@ -51,7 +53,9 @@ class _Copy:
         """Take a step at a rate and return the loss before it."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss = self.objective(self.network, *next(self.batches))
+        batch = next(self.batches)
+        with computing(self.plan.precision, self.device):
+            loss = self.objective(self.network, *batch)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -78,6 +82,22 @@ def find_rate(network: nn.Module, plan: Plan, loader: DataLoader, device: torch.
     lowest = max(3, int(np.argmin(losses)))
     found = float(f"{rates[int(np.argmin(np.gradient(losses[: lowest + 1])))]:.1e}")
     say(f"learning rate: {found:.1e}, at which the loss fell fastest in a sweep of {len(losses)} steps")
+    return found
+
+
+def fastest_precision(network: nn.Module, plan: Plan, loader: DataLoader, device: torch.device) -> str:
+    """Return the precision whose steps take less time; float32 unless the other is evidently faster."""
+    names = (FULL, mixed(device))
+    trials = [_Copy(network, replace(plan, precision=name), loader, device) for name in names]
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for _ in track(range(_WARM_UP + _TIMED), "measuring float32 and 16 bits", _WARM_UP + _TIMED):
+        for name, trial in zip(names, trials, strict=True):
+            start = time.monotonic()
+            trial.step(0.0)
+            seconds[name].append(time.monotonic() - start)
+    full, half = (float(np.median(seconds[name][_WARM_UP:])) for name in names)
+    found = names[1] if half < _EVIDENTLY * full else FULL
+    say(f"precision: {found}; a step takes {full:.2f} s in float32, {half:.2f} s mixed")
     return found
 
 
@@ -138,7 +158,9 @@ def decided(
     device: torch.device,
     left_s: float | None,
 ) -> Plan:
-    """Return a plan with the rate and the epochs that trials decide, if the options ask for them."""
+    """Return a plan with the precision, the rate and the epochs that trials decide, if the options ask for them."""
+    if plan.precision == MEASURED:
+        plan = replace(plan, precision=fastest_precision(network, plan, loaders["train"], device))
     if plan.options.find_rate:
         plan = replace(plan, rate=find_rate(network, plan, loaders["train"], device))
     if left_s is not None:

@@ -1,0 +1,1 @@
+"""How training uses the machine: memory, precision, random numbers, processes, and what fails."""

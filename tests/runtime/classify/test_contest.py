@@ -84,6 +84,14 @@ def test_one_that_is_clearly_slower_is_closed_and_the_contest_ends(opened, monke
     assert blocks(sent) == [f"{INT8}, 1 thread"] * 2 + [f"{ORT}, 1 thread", f"{OPENCV}, 1 thread"]
 
 
+def test_if_memory_is_short_one_is_loaded_at_a_time(opened, monkeypatch):
+    monkeypatch.setattr(contest, "_CLOSE", 1000.0)
+    monkeypatch.setattr(contest, "memory_bytes", lambda: (1 << 30, 1 << 10))
+    sent = answers(opened, variants(candidates(opened), 1))
+    assert blocks(sent) == [f"{name}, 1 thread" for name in (INT8, ORT, OPENCV) for _ in range(2)]
+    assert sent[-1]["done"] != ""
+
+
 def test_a_candidate_that_fails_its_golden_images_is_never_the_best(opened):
     models = spoiled(opened, "int8-cpu")
     sent = answers(models, variants(candidates(models), 1))
@@ -121,22 +129,26 @@ def test_the_child_gives_a_figure_or_a_reason_for_each(opened):
     assert (figures.failures, figures.crashed) == ({}, ())
 
 
+KILLED = "the measuring process was killed, most likely because memory ran out"
+
+
 @pytest.mark.parametrize(
-    ("source", "reason"),
+    ("source", "reason", "crashed"),
     [
-        ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)", "it ended the measuring process (SIGSEGV)"),
-        ("import os\nos._exit(3)", "it ended the measuring process (exit status 3)"),
+        ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)", "it ended the measuring process (SIGSEGV)", True),
+        ("import os\nos._exit(3)", "it ended the measuring process (exit status 3)", True),
+        ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", KILLED, False),
     ],
-    ids=["segfault", "exit"],
+    ids=["segfault", "exit", "memory"],
 )
-def test_a_library_that_kills_the_child_is_passed_over_and_the_others_are_measured(opened, library, source, reason):
+def test_a_library_that_ends_the_child_is_passed_over(opened, library, source, reason, crashed):
     library("openvino", source)
     fp32 = opened.model("fp32")
     found = [Candidate(fp32, "opencv"), Candidate(fp32, "openvino"), Candidate(fp32, "onnxruntime", 1)]
     figures = measure(opened, found, CAMERA, SHORT)
     assert set(figures.latency_ms) == {OPENCV, f"{ORT}, 1 thread"}
     assert figures.failures == {"fp32 on openvino": reason}
-    assert figures.crashed == ("fp32 on openvino",)
+    assert figures.crashed == ("fp32 on openvino",) * crashed
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@ import logging
 
 import pytest
 
+from edgeclf_runtime.classify import selection
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.selection import candidates
 from edgeclf_runtime.classify.tuning import candidate, choice, memory, parent
@@ -274,15 +275,14 @@ def test_measurements_are_shown_with_reasons_and_earlier_measurements(opened, me
     for _ in range(2):
         choose(opened, candidates(opened), tune=True, show=shown.append)
     first, second = (str(report).splitlines() for report in shown)
-    assert first[0].startswith("measured on this device in 0.")
-    assert first[0].endswith(" s, milliseconds of an inference, fastest first:")
+    assert first[0].startswith("milliseconds of an inference, fastest first, measured in 0.")
     assert first[1:] == [
         "int8-cpu on onnxruntime     4.500",
         "fp32 on onnxruntime         9.250",
         "fp32 on opencv                  -  it failed",
     ]
-    assert "  earlier on 20" in second[1]
-    assert second[1].endswith("Z: 4.500")
+    assert second[1].endswith("4.500  (earlier: 4.500)")
+    assert second[-1].startswith("(earlier: measured on 20")
     assert shown[0].line.startswith("measured 2 of 3 candidates in 0.")
     assert shown[0].line.endswith(f" s: {INT8}: 4.5 ms")
 
@@ -293,6 +293,26 @@ def test_a_film_has_figures_of_its_own(opened, measured):
     for at_once in (1, 2, 1, 2):
         choose(opened, pairs, at_once=at_once, tune=None)
     assert measured.times == 2
+
+
+@pytest.mark.parametrize(("one", "two", "at_once"), [(5.0, 9.0, 1), (9.0, 5.0, 2)])
+def test_frames_of_a_film_are_inferred_at_once_only_if_that_is_faster(opened, monkeypatch, one, two, at_once):
+    figures = Figures({ORT: one, f"{ORT}, 2 at once": two}, {})
+    monkeypatch.setattr(parent, "measure", lambda *_: figures)
+    with Classifier.open(opened, "fp32", "onnxruntime", at_once=2, tune=None) as classifier:
+        assert classifier.at_once == at_once
+
+
+def test_the_number_of_threads_is_the_fastest_that_was_measured(opened, monkeypatch):
+    monkeypatch.setattr(candidate, "_other_threads", lambda: [3])
+    monkeypatch.setattr(parent, "measure", lambda *_: Figures({ORT: 9.0, f"{ORT}, 3 threads": 5.0}, {}))
+    found = choose(opened, candidates(opened, "fp32", "onnxruntime"), tune=None)
+    assert found.ways == {ORT: (3, 1)}
+    threads = []
+    real = selection.open_runner
+    monkeypatch.setattr(selection, "open_runner", lambda *given: threads.append(given[2]) or real(*given))
+    Classifier.open(opened, "fp32", "onnxruntime").close()
+    assert threads == [3]
 
 
 def test_what_is_remembered_can_be_told(opened, measured):

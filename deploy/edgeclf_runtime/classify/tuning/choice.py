@@ -83,17 +83,17 @@ class Tuning(NamedTuple):
             return "nothing to compare: only {} can run here".format(", ".join(names) or "nothing")
         width = max(len(one.name) for one in self.candidates)
         what = "per frame of a file" if self.purpose == FILE else "of an inference"
-        lines = ["measured on this device in {:.1f} s, milliseconds {}, fastest first:".format(self.seconds, what)]
+        lines = ["milliseconds {}, fastest first, measured in {:.1f} s:".format(what, self.seconds)]
         for one in self.candidates:
             ms, reason = self.figures.latency_ms.get(one.name), self.figures.failures.get(one.name, "")
             shown, note = ("-", "  " + reason.split("\n")[0]) if ms is None else ("{:.3f}".format(ms), "")
             lines.append("{:<{}} {:>9}{}{}".format(one.name, width, shown, note, self._before(one.name)))
+        if self.before.latency_ms:
+            lines.append("(earlier: measured{})".format(at_time(self.before)))
         return "\n".join(lines)
 
     def _before(self, name: str) -> str:
-        if name not in self.before.latency_ms:
-            return ""
-        return "  earlier{}: {:.3f}".format(at_time(self.before), self.before.latency_ms[name])
+        return "  (earlier: {:.3f})".format(self.before.latency_ms[name]) if name in self.before.latency_ms else ""
 
 
 def describe(name: str, figures: Figures, purpose: str = CAMERA) -> str:

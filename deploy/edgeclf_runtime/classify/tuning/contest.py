@@ -5,6 +5,7 @@ import statistics
 import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Set
 
+from ...device.machine import memory_bytes
 from ...errors import BackendError, EdgeclfError
 from ...runners.base import close_quietly, library_errors
 from ..classifier import Classifier
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     Send = Callable[[Dict[str, Any]], None]
 
 _FEWEST_ROUNDS, _MOST_ROUNDS = 4, 25
-_MOST_LOADED = 6  # boards have little memory
+_MOST_LOADED = 6
+_ROOM = 5  # times a model's file, the memory that opening it may take
 # A candidate is out if its best block is slower than a typical block of the fastest by this factor.
 _CLOSE = 1.25
 # Other threads may make a model on a backend faster by this factor.
@@ -134,10 +136,10 @@ class Contest:
             if lowest < _VARIANT * best.typical:
                 self.enter(candidate)
             else:
-                self._send({"name": candidate.name, "failed": "not tried, since it is slow in the usual way"})
+                self._send({"name": candidate.name, "failed": "not tried: too slow"})
 
     def go_round(self, number: int) -> None:
-        """Measure each loaded candidate once; each round begins with another."""
+        """Measure each loaded candidate once; each round begins with another one."""
         loaded = [one for one in self._entrants if one.classifier]
         first = number % len(loaded)
         for one in loaded[first:] + loaded[:first]:
@@ -168,10 +170,17 @@ class Contest:
     def _open(self, one: _Entrant) -> None:
         model, backend, threads, at_once = one.candidate
         self._send({"doing": one.candidate.name})
+        self._make_room(self._bundle.files[model.file]["size"])
         with library_errors("it failed", ImportError):
             runner = open_within(self._bundle, model, backend, threads, at_once)
         labels, preprocessing = self._bundle.labels, self._bundle.preprocessing
         one.classifier = Classifier(runner, labels, preprocessing, model.name, at_once=at_once)
+
+    def _make_room(self, model_bytes: int) -> None:
+        """Close the others if memory is short: they keep the figures that they have."""
+        memory = memory_bytes()
+        if memory is not None and memory[1] < _ROOM * model_bytes:
+            self.close()
 
     def _prove(self, one: _Entrant) -> None:
         assert one.classifier

@@ -85,6 +85,9 @@ class _Log:
         """
         if self.doing not in self._names:
             return False
+        if status == -signal.SIGKILL:  # not by itself
+            self.failures[self.doing] = "the measuring process was killed, most likely because memory ran out"
+            return True
         how = signal.Signals(-status).name if status < 0 else "exit status {}".format(status)
         self.failures[self.doing] = "it ended the measuring process ({})".format(how)
         self._crashed.append(self.doing)

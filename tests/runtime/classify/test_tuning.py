@@ -287,6 +287,17 @@ def test_measurements_are_shown_with_reasons_and_earlier_measurements(opened, me
     assert shown[0].line.endswith(f" s: {INT8}: 4.5 ms")
 
 
+def test_a_busy_machine_is_a_reason_to_measure_again(opened, monkeypatch):
+    shown = []
+    for others in (0.19, 0.52):
+        figures = Figures({INT8: 4.0, ORT: 9.0, OPENCV: 9.0}, {}, others=others)
+        monkeypatch.setattr(parent, "measure", lambda *_, figures=figures: figures)
+        choose(opened, candidates(opened), tune=True, show=shown.append)
+    assert "other programs" not in shown[0].line + str(shown[0])
+    assert "(other programs took 52% of the processors: measure again with --tune" in shown[1].line
+    assert "\n(other programs took 52%" in str(shown[1])
+
+
 def test_a_film_has_figures_of_its_own(opened, measured):
     measured(int8=9.0, ort=7.0, opencv=5.0)
     pairs = candidates(opened)

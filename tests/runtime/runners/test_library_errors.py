@@ -159,7 +159,7 @@ def test_selftest_and_tuning_pass_a_broken_library_over(bundle, two_backends, br
     (failure,) = [message for message in sent if "failed" in message]
     assert failure["name"] == "fp32 on onnxruntime, 1 thread"
     assert words(error) in failure["failed"]
-    assert sent[-1] == {"done": "fp32 on opencv, 1 thread"}
+    assert sent[-1] == {"best": "fp32 on opencv, 1 thread"}
 
 
 def test_an_optional_library_that_is_there_and_broken_is_worth_a_word(bundle, broken, caplog):

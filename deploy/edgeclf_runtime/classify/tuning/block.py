@@ -14,31 +14,38 @@ if TYPE_CHECKING:
 
     from ..classifier import Classifier
 
-BLOCK_S = 0.06
-_FEWEST_RUNS, _WARM_UP = 3, 2
+# A scheduler gives threads that have slept more than their share at first: on a busy machine a short block would favor many
+# threads, and a short warm-up, too.
+BLOCK_S, WARM_UP_S = 0.1, 0.05
+_FEWEST_RUNS, _FEWEST_WARM_UP = 3, 2
 _FRAMES_OF_EACH = 4  # of a file, for each thread, at least
 
 
 def inference_ms(classifier: "Classifier", images: "Sequence[np.ndarray]") -> float:
     """Return the median milliseconds of inferences one after another; a warm-up before them does not count."""
     infer, batch = classifier.runner.infer, as_batch([preprocess(images[0], classifier.preprocessing)])
-    for _ in range(_WARM_UP):
-        infer(batch)
-    samples: List[float] = []
-    end = time.perf_counter() + BLOCK_S
-    while len(samples) < _FEWEST_RUNS or time.perf_counter() < end:
-        start = time.perf_counter()
-        infer(batch)
-        samples.append((time.perf_counter() - start) * 1e3)
-    return statistics.median(samples)
+
+    def run(seconds: float, fewest: int) -> List[float]:
+        samples: List[float] = []
+        end = time.perf_counter() + seconds
+        while len(samples) < fewest or time.perf_counter() < end:
+            start = time.perf_counter()
+            infer(batch)
+            samples.append((time.perf_counter() - start) * 1e3)
+        return samples
+
+    run(WARM_UP_S, _FEWEST_WARM_UP)
+    return statistics.median(run(BLOCK_S, _FEWEST_RUNS))
 
 
 def frame_ms(classifier: "Classifier", images: "Sequence[np.ndarray]") -> float:
     """Return the milliseconds per frame of a short file, from frame to label, with all the threads of a stream."""
-    film = _Repeated(images, BLOCK_S, _FRAMES_OF_EACH * classifier.at_once + _WARM_UP)
+    film = _Repeated(images, BLOCK_S + WARM_UP_S, _FRAMES_OF_EACH * classifier.at_once + _FEWEST_WARM_UP)
     frames = iter(stream(classifier, film))
-    for _ in range(_WARM_UP):
-        next(frames)
+    end = time.perf_counter() + WARM_UP_S
+    for _ in frames:
+        if time.perf_counter() > end:
+            break
     start = time.perf_counter()
     count = sum(1 for _ in frames)
     return (time.perf_counter() - start) * 1e3 / count

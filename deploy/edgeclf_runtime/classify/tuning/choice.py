@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 NO_TUNE = "EDGECLF_NO_TUNE"
 """Environment variable; if it is not empty, nothing is measured unless it is asked for."""
+_BUSY = 0.2
 # Seconds; see Limits in classify/tuning/parent.py.
 _FIRST_START = (5.0, 20.0, 30.0)
 _ON_REQUEST = (10.0, OPEN_TIMEOUT_S, 2 * OPEN_TIMEOUT_S)
@@ -68,14 +69,20 @@ class Tuning(NamedTuple):
 
     @property
     def line(self) -> str:
-        """The result as one line."""
+        """The result as one line, and a second one if the machine was busy."""
         count, most = len(self.figures.latency_ms), len(self.candidates)
         of = "" if count == most else "of {} ".format(most)
-        return "measured {} {}candidates in {:.1f} s: {}".format(count, of, self.seconds, self._best())
+        return "measured {} {}candidates in {:.1f} s: {}{}".format(count, of, self.seconds, self._best(), self._busy())
 
     def _best(self) -> str:
         best = self.candidates[0].name
         return describe(best, self.figures, self.purpose) if best in self.figures.latency_ms else "none of them runs"
+
+    def _busy(self) -> str:
+        if self.figures.others < _BUSY:
+            return ""
+        took = "{:.0%}".format(self.figures.others)
+        return "\n(other programs took {} of the processors: measure again with --tune)".format(took)
 
     def __str__(self) -> str:
         if len(self.candidates) < 2:
@@ -88,6 +95,7 @@ class Tuning(NamedTuple):
             ms, reason = self.figures.latency_ms.get(one.name), self.figures.failures.get(one.name, "")
             shown, note = ("-", "  " + reason.split("\n")[0]) if ms is None else ("{:.3f}".format(ms), "")
             lines.append("{:<{}} {:>9}{}{}".format(one.name, width, shown, note, self._before(one.name)))
+        lines += [self._busy().strip()] if self._busy() else []
         if self.before.latency_ms:
             lines.append("(earlier: measured{})".format(at_time(self.before)))
         return "\n".join(lines)

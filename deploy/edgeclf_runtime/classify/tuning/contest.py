@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 _FEWEST_ROUNDS, _MOST_ROUNDS = 4, 25
 _MOST_LOADED = 6
 _ROOM = 5  # times a model's file, the memory that opening it may take
-# A candidate is out if its best block is slower than a typical block of the fastest by this factor.
-_CLOSE = 1.25
+# A candidate is out if its best block is slower than a typical block of the fastest by this factor: after it was opened, and
+# after a round.
+_CLOSE_AT_ENTRY, _CLOSE = 1.5, 1.25
 # Other threads may make a model on a backend faster by this factor.
 _VARIANT = 3.0
 _OPEN_ONCE = 3.0  # times the time, in which each model on each backend is tried once, on a slow device
@@ -47,7 +48,7 @@ def measure(bundle: "Bundle", candidates: "Sequence[Candidate]", purpose: str, b
             if contest.decided or (number >= _FEWEST_ROUNDS and time.monotonic() > start + budget_s):
                 break
             contest.go_round(number)
-        send({"done": contest.best()})
+        send({"best": contest.best()})
     finally:
         contest.close()
 
@@ -203,7 +204,7 @@ class Contest:
 
     def _is_close(self, one: _Entrant) -> bool:
         best = self._fastest()
-        return best is None or one.lowest < _CLOSE * best.typical
+        return best is None or one.lowest < (_CLOSE if one.rounds else _CLOSE_AT_ENTRY) * best.typical
 
     def _close_slow(self) -> None:
         loaded = sorted([one for one in self._entrants if one.classifier], key=lambda one: one.lowest)

@@ -60,12 +60,14 @@ class Figures(NamedTuple):
     failures    reasons of those that could not be measured
     crashed     those that killed a process, which a program must not open
     measured    when, such as "2026-07-01T12:00:00Z"
+    others      share of the processors that other programs took meanwhile; it is not remembered
     """
 
     latency_ms: Dict[str, float]
     failures: Dict[str, str]
     crashed: Tuple[str, ...] = ()
     measured: str = ""
+    others: float = 0.0
 
     def covers(self, candidates: "Sequence[Candidate]") -> bool:
         """Whether each of the candidates was measured, or has failed."""

@@ -65,6 +65,7 @@ class _Log:
         self._crashed: List[str] = []
         self.doing = ""  # the name of the candidate that a child works on
         self.done = False
+        self._others = 0.0
 
     def take(self, message: Dict[str, Any]) -> None:
         """Take a message; raises LookupError or TypeError if it is not one."""
@@ -75,8 +76,8 @@ class _Log:
             self._ms[message["name"]] = float(message["ms"])
         elif "failed" in message:
             self.failures[message["name"]] = str(message["failed"])
-        else:
-            self.done = "done" in message
+        elif "done" in message:
+            self.done, self._others = True, float(message["others"])
 
     def take_end(self, status: int) -> bool:
         """Take the end of a child, which has not finished; returns whether one of the candidates is to blame.
@@ -105,7 +106,7 @@ class _Log:
         latency_ms = {name: round(ms, 3) for name, ms in self._ms.items() if name not in self.failures}
         late = dict.fromkeys(self._names, "the time was too short to measure it")
         failures = {name: self.failures.get(name, late[name]) for name in self._names if name not in latency_ms}
-        return Figures(latency_ms, failures, tuple(self._crashed))
+        return Figures(latency_ms, failures, tuple(self._crashed), others=self._others)
 
 
 def _run(request: Request, log: _Log, hang_s: float, deadline: float) -> bool:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +27,7 @@ from .conversion.image_folder import LIST_FILE, Image, convert, is_converted
 from .findings import Finding, counted, warning
 from .groups import about_groups, group_of, split_keys
 from .layout import read_layout
+from .pixels import load_each
 from .public_sets import PUBLIC_SETS
 from .splits import Division, divide_by_hash, divide_exactly
 from .table import read_table
@@ -38,7 +38,7 @@ SPLITS = ("train", "val", "test")
 _JOINERS = "\u200c\u200d"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One labeled image file.
 
@@ -179,8 +179,7 @@ class Dataset:
         """Return the SHA-256 of each sample's file, "" if it cannot be read; each file is read only once."""
         samples = list(samples)
         missing = [sample.path for sample in samples if sample.path not in self._hashes]
-        with ThreadPoolExecutor() as pool:
-            self._hashes.update(zip(missing, pool.map(_hash, missing), strict=True))
+        self._hashes.update(zip(missing, load_each(missing, _hash), strict=True))
         return [self._hashes[sample.path] for sample in samples]
 
     def without(self, paths: set[Path]) -> Dataset:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from edgeclf_runtime.device.machine import cores
 from edgeclf_runtime.files.read import read_bytes, sha256_bytes
 from edgeclf_runtime.images.bit_depths import Note
 from edgeclf_runtime.images.preprocess import Preprocessing, as_batch, preprocess
@@ -30,6 +31,7 @@ from .findings import counted, warning
 if TYPE_CHECKING:
     from .datasets import Dataset
 
+S = TypeVar("S")
 T = TypeVar("T")
 _AHEAD = 32
 _AVIF_BRANDS = frozenset((b"avif", b"avis"))
@@ -124,8 +126,7 @@ def without_unreadable(data: Dataset, splits: Sequence[str] = ()) -> Dataset:
 def unreadable(paths: Iterable[Path]) -> dict[Path, str]:
     """Return the images that cannot be decoded, with the reason for each."""
     paths = list(paths)
-    with ThreadPoolExecutor() as pool:
-        problems = list(track(pool.map(_problem, paths), "checking images", len(paths)))
+    problems = track(load_each(paths, _problem), "checking images", len(paths))
     return {path: problem for path, problem in zip(paths, problems, strict=True) if problem}
 
 
@@ -155,13 +156,13 @@ def load_all(paths: Iterable[Path], spec: Preprocessing) -> Iterator[np.ndarray]
     return load_each(paths, lambda path: load_pixels(path, spec))
 
 
-def load_each(paths: Iterable[Path], load: Callable[[Path], T], ahead: int = _AHEAD) -> Iterator[T]:
-    """Yield what a function makes of each image file, in order, computed in threads; at most ``ahead`` wait in memory."""
-    with ThreadPoolExecutor(max_workers=4) as pool:
+def load_each(files: Iterable[S], load: Callable[[S], T], ahead: int = _AHEAD) -> Iterator[T]:
+    """Yield what a function makes of each file, in order, computed in threads; at most ``ahead`` wait in memory."""
+    with ThreadPoolExecutor(max_workers=max(4, min(16, cores()))) as pool:
         waiting: deque[Future[T]] = deque()
         try:
-            for path in paths:
-                waiting.append(pool.submit(load, path))
+            for file in files:
+                waiting.append(pool.submit(load, file))
                 if len(waiting) > ahead:
                     yield waiting.popleft().result()
             while waiting:

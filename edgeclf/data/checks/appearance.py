@@ -24,7 +24,7 @@ _SAMPLED = 32
 _SIZE_STEP = 32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Appearance:
     """What is remembered of an image's pixels."""
 

@@ -13,8 +13,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,12 @@ from ...errors import DataError, DependencyError, ImageError
 from ...options import SplitOptions
 from ..datasets import SPLITS, Dataset, Sample, load_dataset
 from ..findings import SHOWN_FILES, Finding, counted, error
-from ..pixels import leave_out, read_photo
+from ..pixels import leave_out, load_each, read_photo
 from .appearance import Appearance, about_appearance, appearance_of
 from .copies import about_copies, about_near_duplicates
 from .labels import about_labels, counts_by_label
 from .near_duplicates import near_duplicates
-from .thumbnails import Thumbnail, thumbnail_of
+from .thumbnails import Thumbnail, ThumbnailFile, thumbnail_of
 
 _USUAL_SIZE = 224
 
@@ -116,8 +115,7 @@ def check(
     named data set that is not on this machine.  Raises DataError only if there is no data set to check.
     """
     dataset = load_dataset(data, split, download)
-    with ThreadPoolExecutor() as pool:
-        looks = list(track(pool.map(_look, dataset.samples), "checking images", len(dataset.samples)))
+    looks, thumbnails = _look_at(dataset.samples)
     if skip_unreadable:
         bad = {sample.path: look.problem for sample, look in zip(dataset.samples, looks, strict=True) if look.problem}
         dataset, looks = leave_out(dataset, bad), [look for look in looks if not look.problem]
@@ -131,17 +129,29 @@ def check(
     )
     findings += about_labels(dataset) + list(dataset.findings) + _about_strays(dataset)
     findings += [about_copies(copies) for copies in pictures.values() if len(copies) > 1]
-    similar = _near_duplicates(looks, pictures)
+    similar = _near_duplicates(looks, pictures, thumbnails)
     findings += about_near_duplicates(similar, dataset.divided_by)
     names = tuple(tuple(str(sample.path) for sample in group) for group in similar)
     return CheckReport(dataset.name, len(dataset.samples), counts_by_label(dataset), tuple(findings), names)
 
 
-def _near_duplicates(looks: list[_Look], pictures: Mapping[str, list[Sample]]) -> list[list[Sample]]:
+def _look_at(samples: Sequence[Sample]) -> tuple[list[_Look], ThumbnailFile]:
+    """Decode files; returns what is remembered of each, and the thumbnails of those that are no copy of an earlier one."""
+    looks, thumbnails, known = [], ThumbnailFile(), set()
+    for look, thumbnail in track(load_each(samples, _look), "checking images", len(samples)):
+        looks.append(look)
+        if thumbnail is not None and look.digest not in known:
+            known.add(look.digest)
+            thumbnails.append(thumbnail)
+    return looks, thumbnails
+
+
+def _near_duplicates(
+    looks: list[_Look], pictures: Mapping[str, list[Sample]], thumbnails: ThumbnailFile
+) -> list[list[Sample]]:
     """Return groups of near-duplicates, with all copies of each picture; pictures: samples by the hash of their pixels."""
-    thumbnails = {look.digest: look.thumbnail for look in looks if look.thumbnail}
-    digests = list(thumbnails)
-    groups = near_duplicates(list(thumbnails.values()))
+    digests = list(dict.fromkeys(look.digest for look in looks if look.digest))
+    groups = near_duplicates(thumbnails)
     return [[sample for index in group for sample in pictures[digests[index]]] for group in groups]
 
 
@@ -178,7 +188,7 @@ def check_for_training(
     return data, report
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Look:
     """The result of decoding one file."""
 
@@ -188,23 +198,22 @@ class _Look:
     problem: str = ""
     lacks_library: bool = False
     appearance: Appearance | None = None
-    thumbnail: Thumbnail | None = None
 
 
-def _look(sample: Sample) -> _Look:
+def _look(sample: Sample) -> tuple[_Look, Thumbnail | None]:
     path = str(sample.path)
     if not sample.path.exists():
-        return _Look(path, problem=f"{path}: the file does not exist; add it, or remove it from the list")
+        return _Look(path, problem=f"{path}: the file does not exist; add it, or remove it from the list"), None
     dark: list[int] = []
     try:
         image = read_photo(sample.path, noted=lambda name, largest: dark.append(largest))
     except ImageError as error:
-        return _Look(path, problem=str(error))
+        return _Look(path, problem=str(error)), None
     except DependencyError as error:
-        return _Look(path, problem=str(error), lacks_library=True)
+        return _Look(path, problem=str(error), lacks_library=True), None
     digest = hashlib.blake2b(str(image.shape).encode() + image.tobytes(), digest_size=16).hexdigest()
     appearance = appearance_of(path, sample.label, image, max(dark, default=0))
-    return _Look(path, digest, appearance=appearance, thumbnail=thumbnail_of(image))
+    return _Look(path, digest, appearance=appearance), thumbnail_of(image)
 
 
 def _about_unreadable(looks: list[_Look]) -> list[Finding]:

@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby
 from pathlib import Path
+
+import numpy as np
 
 from ...display.progress import track
 from ...errors import DependencyError, ImageError
-from ..pixels import read_photo
+from ..pixels import load_each, read_photo
 from .alignment import ALIKE, Aligner, likeness
-from .neighbors import neighbors
-from .thumbnails import Thumbnail, thumbnail_of
+from .neighbors import Thumbnails, neighbors
+from .thumbnails import Thumbnail, ThumbnailFile, thumbnail_of
 
 _MANY = 4000
 """Pairs that take about two seconds to compare; from here on, progress is shown."""
 
 
-def near_duplicates(thumbnails: Sequence[Thumbnail]) -> list[list[int]]:
+def near_duplicates(thumbnails: Thumbnails) -> list[list[int]]:
     """Return groups of two or more near-duplicates, as indices in order.
 
     Two images are in one group if a chain of near-duplicates leads from one to the other.  Flat images, such as those of a
     covered lens, have nothing to compare, and are in none.  A gray image joins the color images that it is most alike, so that
     it does not connect two that differ in color only.
     """
-    textured = [index for index, thumbnail in enumerate(thumbnails) if not thumbnail.is_flat]
-    pairs = neighbors([thumbnails[index] for index in textured])
+    textured = [index for index in range(len(thumbnails)) if not thumbnails[index].is_flat]
+    pairs = neighbors(thumbnails, textured)
     leaders = list(range(len(textured)))
     mixed: list[tuple[float, int, int]] = []
 
-    def compared(tasks: tuple[int, list[int]]) -> list[tuple[float, int, int]]:
-        first, others = tasks
+    def compared(task: tuple[int, list[int]]) -> list[tuple[float, int, int]]:
+        first, others = task
         aligner, found = None, []
         for other in others:
             if leader(leaders, first) == leader(leaders, other):
@@ -45,11 +45,11 @@ def near_duplicates(thumbnails: Sequence[Thumbnail]) -> list[list[int]]:
     def is_gray(index: int) -> bool:
         return thumbnails[textured[index]].color is None
 
-    tasks = [(first, [other for _, other in group]) for first, group in groupby(pairs, key=lambda pair: pair[0])]
+    firsts, starts = np.unique(pairs[:, 0], return_index=True)
+    others = (part.tolist() for part in np.split(pairs[:, 1], starts[1:]))
     # Steps this small spend more time on Python's lock than several threads save.
-    for found in (
-        track(map(compared, tasks), "comparing images", len(tasks)) if len(pairs) > _MANY else map(compared, tasks)
-    ):
+    steps = map(compared, zip(firsts.tolist(), others, strict=False))
+    for found in track(steps, "comparing images", len(firsts)) if len(pairs) > _MANY else steps:
         for alike, first, other in found:
             if is_gray(first) == is_gray(other):
                 leaders[leader(leaders, other)] = leader(leaders, first)
@@ -79,14 +79,16 @@ def joined_keys(paths: Sequence[Path], digests: Sequence[str], keys: Sequence[st
     """
     first = {digest: index for index, digest in reversed(list(enumerate(digests)))}
     readable = {index: path for index, path in enumerate(paths) if first[digests[index]] == index}
-    with ThreadPoolExecutor() as pool:
-        found = track(pool.map(_thumbnail, readable.values()), "reading images", len(readable))
-        thumbnails = {index: one for index, one in zip(readable, found, strict=True) if one}
-    indices = list(thumbnails)
+    thumbnails, indices = ThumbnailFile(), []
+    found = track(load_each(readable.values(), _thumbnail), "reading images", len(readable))
+    for index, thumbnail in zip(readable, found, strict=True):
+        if thumbnail:
+            thumbnails.append(thumbnail)
+            indices.append(index)
     names = sorted(set(keys), key=lambda key: (not key.startswith("group:"), key))
     numbers = {key: number for number, key in enumerate(names)}
     leaders = list(range(len(names)))
-    for group in near_duplicates(list(thumbnails.values())):
+    for group in near_duplicates(thumbnails):
         roots = [leader(leaders, numbers[keys[indices[member]]]) for member in group]
         for root in roots:
             leaders[root] = min(roots)

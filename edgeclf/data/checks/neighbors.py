@@ -7,7 +7,9 @@ mean is subtracted, and the principal components are divided by their standard d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -27,32 +29,46 @@ _SIMILAR = 0.5
 """Least cosine of two descriptors; not required of sets so small that their mean is uncertain."""
 _FEW = 256
 _BLOCK = 512
+_COSINES = 2**22
+"""So many are in memory at once."""
 _MANY = 10_000
 """From here on the search takes seconds, and its progress is shown."""
 
 
-def neighbors(thumbnails: Sequence[Thumbnail]) -> list[tuple[int, int]]:
-    """Return the pairs of indices, smaller first, of which one is among the nearest of the other, in order."""
-    count = len(thumbnails)
+class Thumbnails(Protocol):
+    """A list of thumbnails, or a file of them."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Thumbnail: ...
+
+
+def neighbors(thumbnails: Thumbnails, places: Sequence[int]) -> np.ndarray:
+    """Return the pairs of thumbnails of which one is among the nearest of the other: int [P, 2], smaller first, in order.
+
+    places: the thumbnails to look at, which the pairs number from 0.
+    """
+    count = len(places)
     if count < 2:
-        return []
-    whole, middle = _descriptors(thumbnails)
-    starts: Sequence[int] = range(0, count, _BLOCK)
-    pairs: set[tuple[int, int]] = set()
+        return np.empty((0, 2), np.int64)
+    whole, middle = _descriptors(thumbnails, places)
+    block = min(_BLOCK, max(1, _COSINES // count))
+    starts: Sequence[int] = range(0, count, block)
+    pairs = []
     for start in track(starts, "finding similar images", len(starts)) if count > _MANY else starts:
-        rows = slice(start, start + _BLOCK)
+        rows = slice(start, start + block)
         cosines = whole[rows] @ whole.T
         np.maximum(cosines, middle[rows] @ whole.T, out=cosines)
         np.maximum(cosines, whole[rows] @ middle.T, out=cosines)
         own = np.arange(len(cosines))
         cosines[own, start + own] = -np.inf
-        for row, other in _nearest(cosines, _SIMILAR if count > _FEW else -1.01):
-            pairs.add((min(start + row, other), max(start + row, other)))
-    return sorted(pairs)
+        row, other = _nearest(cosines, _SIMILAR if count > _FEW else -1.01)
+        pairs.append(np.minimum(start + row, other) * count + np.maximum(start + row, other))
+    return np.stack(divmod(np.unique(np.concatenate(pairs)), count), 1)
 
 
-def _nearest(cosines: np.ndarray, least: float) -> Iterator[tuple[int, int]]:
-    """Yield row and column of each row's largest cosines, at most _NEAREST and none below ``least``."""
+def _nearest(cosines: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows and columns of each row's largest cosines, at most _NEAREST and none below ``least``."""
     # To find the few that are large enough and sort these is ten times as fast as to partition whole rows.
     rows, columns = np.nonzero(cosines >= least)
     order = np.lexsort((-cosines[rows, columns], rows))
@@ -60,7 +76,7 @@ def _nearest(cosines: np.ndarray, least: float) -> Iterator[tuple[int, int]]:
     # Sorting by row, which they were before, leaves each row where it was.
     ranks = np.arange(len(rows)) - starts[rows]
     chosen = order[ranks < _NEAREST]
-    yield from zip(rows[chosen].tolist(), columns[chosen].tolist(), strict=True)
+    return rows[chosen], columns[chosen]
 
 
 def zoomed(image: np.ndarray, side: float = ZOOM) -> np.ndarray:
@@ -70,10 +86,10 @@ def zoomed(image: np.ndarray, side: float = ZOOM) -> np.ndarray:
     return cv2.warpAffine(image, matrix, image.shape[:2], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
 
-def _descriptors(thumbnails: Sequence[Thumbnail]) -> tuple[np.ndarray, np.ndarray]:
-    """Return unit vectors, float32 [N, components], of the thumbnails and of their enlarged middles."""
-    step = -(-len(thumbnails) // _SAMPLED)
-    sample = _magnitudes([one.gray for one in thumbnails[::step]])
+def _descriptors(thumbnails: Thumbnails, places: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return unit vectors, float32 [N, components], of the thumbnails and of their enlarged middles, in temporary files."""
+    step = -(-len(places) // _SAMPLED)
+    sample = _magnitudes([thumbnails[place].gray for place in places[::step]])
     mean = sample.mean(0)
     centered = (sample - mean).astype(np.float64)
     variances, vectors = np.linalg.eigh(centered.T @ centered / len(sample))
@@ -81,12 +97,15 @@ def _descriptors(thumbnails: Sequence[Thumbnail]) -> tuple[np.ndarray, np.ndarra
     projection = (vectors[:, -_COMPONENTS:] / scales).astype(np.float32)
 
     def described(change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        starts = range(0, len(thumbnails), _BLOCK)
-        blocks = (_magnitudes([change(one.gray) for one in thumbnails[at : at + _BLOCK]]) for at in starts)
-        return np.concatenate([_unit((block - mean) @ projection) for block in blocks])
+        with tempfile.TemporaryFile(prefix="edgeclf.") as file:
+            for start in range(0, len(places), _BLOCK):
+                grays = [thumbnails[place].gray for place in places[start : start + _BLOCK]]
+                block = _magnitudes([change(gray) for gray in grays])
+                file.write(_unit((block - mean) @ projection).data)
+            file.flush()
+            return np.memmap(file, np.float32, "r", shape=(len(places), projection.shape[1]))
 
-    whole = _unit((sample - mean) @ projection) if step == 1 else described(np.asarray)
-    return whole, described(zoomed)
+    return described(np.asarray), described(zoomed)
 
 
 def _magnitudes(images: Sequence[np.ndarray]) -> np.ndarray:

@@ -1,7 +1,9 @@
-"""Thumbnails of a data set's images, small enough to keep all of them: 4 KB for a gray image, 6 KB for a color one."""
+"""Thumbnails of a data set's images, small enough to keep all of them on disk: 6 KB each."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -10,6 +12,8 @@ import numpy as np
 SIDE = 64
 COLOR_SIDE = 32
 NEUTRAL = 128
+_COLOR_SHAPE = (COLOR_SIDE, COLOR_SIDE, 2)
+_BYTES = SIDE**2 + 2 * COLOR_SIDE**2
 _COLORLESS = 4
 """An image is gray if no pixel of its thumbnail is this far from neutral; JPEG tints gray pixels by 1 or 2 of 255."""
 _FLAT = 2.0
@@ -29,6 +33,36 @@ class Thumbnail:
     def is_flat(self) -> bool:
         """Whether it has no texture, such as that of a covered lens."""
         return bool(self.gray.std() < _FLAT)
+
+
+class ThumbnailFile:
+    """Thumbnails in a temporary file, so that 100,000 of them take no memory; it disappears with this object."""
+
+    def __init__(self) -> None:
+        # Not a memory map: on a full disk, that would end the process.
+        self._file = tempfile.TemporaryFile(prefix="edgeclf.", buffering=0)  # noqa: SIM115 - open as long as the object
+        self._is_gray = bytearray()
+
+    def append(self, thumbnail: Thumbnail) -> None:
+        """Add a thumbnail."""
+        color = np.empty(_COLOR_SHAPE, np.uint8) if thumbnail.color is None else thumbnail.color
+        self._file.seek(len(self) * _BYTES)
+        self._file.write(thumbnail.gray.tobytes() + color.tobytes())
+        self._is_gray.append(thumbnail.color is None)
+
+    def __len__(self) -> int:
+        return len(self._is_gray)
+
+    def __getitem__(self, index: int) -> Thumbnail:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        self._file.seek(index * _BYTES)
+        pixels = np.frombuffer(self._file.read(_BYTES), np.uint8)
+        color = None if self._is_gray[index] else pixels[SIDE**2 :].reshape(_COLOR_SHAPE)
+        return Thumbnail(pixels[: SIDE**2].reshape(SIDE, SIDE), color)
+
+    def __iter__(self) -> Iterator[Thumbnail]:
+        return (self[index] for index in range(len(self)))
 
 
 def thumbnail_of(image: np.ndarray) -> Thumbnail:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from edgeclf_runtime.files.read import sha256_bytes, sha256_file
 
 from ...data.datasets import Dataset
 from ...data.findings import Finding, counted, warning
-from ...data.pixels import unreadable
+from ...data.pixels import load_each, unreadable
 from ...data.tree import read_tree
 from ...display.progress import track
 from ...errors import DataError
@@ -57,8 +56,7 @@ def find_unlabeled(folder: Path, dataset: Dataset) -> Unlabeled:
     if not folder.is_dir():
         raise DataError(f"the images without labels, {folder}, are not a folder; a folder of images was expected")
     paths = read_tree(folder).all_images()
-    with ThreadPoolExecutor() as pool:
-        hashes = list(track(pool.map(sha256_file, paths), "reading images without labels", len(paths)))
+    hashes = list(track(load_each(paths, sha256_file), "reading images without labels", len(paths)))
     seen, new = set(dataset.sha256(dataset.samples)), {}
     for path, digest in zip(paths, hashes, strict=True):
         if digest not in seen:

@@ -185,9 +185,9 @@ def test_a_damaged_file_is_a_warning_and_is_replaced(opened, measured, file, cap
     file.write_bytes(content)
     pairs = candidates(opened)
     assert choose(opened, pairs).pairs == pairs
-    assert f"earlier measurements in {file} cannot be read" in caplog.text
     measured(int8=9.0, ort=7.0, opencv=5.0)
     choose(opened, pairs, tune=None)
+    assert caplog.text.count(f"earlier measurements in {file} cannot be read") == 1
     caplog.clear()
     assert names(choose(opened, pairs))[0] == OPENCV
     assert caplog.text == ""
@@ -211,7 +211,7 @@ def test_a_cache_that_cannot_be_written_is_said_once_and_each_start_measures(
     for times in (1, 2):
         assert names(choose(opened, candidates(opened), tune=None))[0] == OPENCV
         assert measured.times == times
-        assert caplog.text.count("cannot be stored") == times
+        assert caplog.text.count("WARNING") == caplog.text.count("cannot be stored") == times
         assert "the next start measures again" in caplog.text
 
 

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import time
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ...device.machine import machine_facts
 from ...errors import OutputError
@@ -51,6 +51,7 @@ _FIGURES = record(
     }
 )
 _log = logging.getLogger(__name__)
+_warned: Set[str] = set()  # files that cannot be read; one warning is enough
 
 
 class Figures(NamedTuple):
@@ -202,8 +203,10 @@ def _read(path: Optional[str]) -> List[Dict[str, Any]]:
         _FIGURES(found, "")
         devices: List[Dict[str, Any]] = found["devices"]
         return devices
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     except (OSError, ValueError) as error:
-        _log.warning("earlier measurements in %s cannot be read (%s); measure again: run --tune", path, error)
+        if path not in _warned:
+            _warned.add(path)
+            _log.warning("earlier measurements in %s cannot be read (%s); measure again: run --tune", path, error)
         return []

@@ -15,6 +15,8 @@ import edgeclf_runtime  # noqa: F401 - before any test imports onnxruntime, whic
 os.environ["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
 # Threads wait for each other after every layer; with images as small as these, on a busy machine, that is nearly all.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The first start of each bundle would measure for seconds; tests of that turn it on.
+os.environ.setdefault("EDGECLF_NO_TUNE", "1")
 
 # Whoever starts pytest in the background or by nohup lets it ignore these, and so every program that a test starts.
 for ignored in (signal.SIGINT, signal.SIGHUP):

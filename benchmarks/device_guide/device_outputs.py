@@ -110,7 +110,8 @@ def _logs() -> Iterator[Case]:
 def _models() -> Iterator[Case]:
     yield Case("--backend", FILM + "{} opencv", shows="fp32 on opencv")
     yield Case("--model", FILM + "{} fp32", shows="fp32 on")
-    yield Case("--tune", FILM + "{}", shows="(?s)ms.*30 frames classified")
+    yield Case("--tune", FILM + "{}", shows="(?s)milliseconds.*30 frames classified")
+    yield Case("--no-tune", FILM + "{}", shows="30 frames classified")
     for backend in ("tensorrt", "tensorrt-rtx"):
         yield Case(backend, FILM + "--backend {}", ends=1, shows="tensorrt|TensorRT", not_here="no NVIDIA GPU")
     for backend in ("onnxruntime", "openvino", "opencv"):

@@ -82,6 +82,7 @@ class Trace:
         }
         shown = [re.sub(r"^[A-Z]+", lambda found: self.values[found.group()][0], str(text)) for text in arguments]
         variables = {"PATH": os.environ["PATH"], "HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp")}
+        variables["EDGECLF_NO_TUNE"] = "1"  # seconds for each; --tune does the same
         # The command itself is no child.
         started = Act("program", " ".join(map(str, [python, bundle, *shown])))
         self.acts = trace([python, bundle, *shown], folder, {**variables, **(environment or {})}, status) - {started}

@@ -69,7 +69,7 @@ def test_it_imports_only_numpy_opencv_the_backend_and_the_mqtt_client():
 
 def test_it_weighs_less_than_a_megabyte():
     sizes = [path.stat().st_size for path in FOLDER.rglob("*") if path.is_file() and path.suffix != ".pyc"]
-    assert 10000 < sum(sizes) < 1000000
+    assert 10000 < sum(sizes) < 1 << 20
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -82,7 +82,7 @@ def observe(command, folder, environment=None, timeout_s=900):
     """Run a command in a namespace of its own and return what was Observed.
 
     folder          gets HOME, TMPDIR and the working directory; those that are there already are used again
-    environment     more variables; nothing else than PATH and a locale is taken over from this process
+    environment     more variables; nothing else than PATH, a locale and EDGECLF_NO_TUNE is taken over from this process
     """
     skip = reason_to_skip()
     if skip:
@@ -91,7 +91,7 @@ def observe(command, folder, environment=None, timeout_s=900):
         pytest.skip(skip)
     for name in FOLDERS:
         os.makedirs(os.path.join(str(folder), name), exist_ok=True)
-    variables = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
+    variables = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "EDGECLF_NO_TUNE") if name in os.environ}
     variables.update({"HOME": os.path.join(str(folder), "home"), "TMPDIR": _SHORT_TMPDIR})
     variables.update(environment or {})
     request = {

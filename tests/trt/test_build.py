@@ -16,10 +16,12 @@ from onnx import TensorProto, helper
 
 from edgeclf_runtime.__main__ import main
 from edgeclf_runtime.bundle.open_bundle import Tolerance, open_bundle
-from edgeclf_runtime.classify import tuning
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.golden import golden_images
 from edgeclf_runtime.classify.selection import candidates
+from edgeclf_runtime.classify.tuning import parent
+from edgeclf_runtime.classify.tuning.choice import choose
+from edgeclf_runtime.classify.tuning.memory import Figures
 from edgeclf_runtime.commands import build as engine_build
 from edgeclf_runtime.commands.build import build
 from edgeclf_runtime.commands.selftest import selftest
@@ -269,17 +271,24 @@ def contexts(net, monkeypatch):
         lambda bundle: Classifier.open(bundle, model="fp32").close(),
         lambda bundle: build(bundle.path),
         lambda bundle: selftest(bundle.path),
-        lambda bundle: tuning.tune(bundle, candidates(bundle)),
     ],
-    ids=["run", "build", "selftest", "tune"],
+    ids=["run", "build", "selftest"],
 )
-def test_cuda_is_opened_after_the_last_build(net, two_models, contexts, monkeypatch, work):
-    monkeypatch.setattr(tuning, "BLOCK_S", 0.0)
+def test_cuda_is_opened_after_the_last_build(net, two_models, contexts, work):
     before = net.cudart.resets_asked_for()
     work(two_models)
     assert set(contexts) == {0}
     assert net.cudart.has_context()
     assert net.cudart.resets_asked_for() == before
+
+
+@pytest.mark.slow
+def test_tuning_builds_every_engine_before_another_process_measures(net, two_models, contexts, monkeypatch):
+    begun = []
+    monkeypatch.setattr(parent, "measure", lambda *_: begun.extend(contexts) or Figures({}, {}))
+    choose(two_models, candidates(two_models), tune=True)
+    assert begun == [0, 0]
+    assert not net.cudart.has_context()
 
 
 @pytest.mark.slow

@@ -76,14 +76,32 @@ def open_camera(
     Returns a Camera.  Raises CameraError if the source cannot be opened, OptionError if an option is not valid.
     """
     options = (width, height, fps, flip, policy, timeout_s, frozen_s, password, format, controls)
-    found = find_camera(uri, *options)
+    camera = open_found(find_camera(uri, *options), uri, fps, policy, timeout_s, frozen_s)
+    return camera.wait_opened() if wait else camera
+
+
+def open_found(
+    found: Union[List[str], Source],
+    uri: "Union[str, os.PathLike[str]]",
+    fps: Optional[float],
+    policy: str,
+    timeout_s: float,
+    frozen_s: Optional[float],
+) -> Camera:
+    """Begin to open what find_camera() found for these arguments; see open_camera() with ``wait=False``."""
     if isinstance(found, list):
         return ImagesCamera(found, local_path(uri), fps)
-    if not found.live:
-        video = CaptureProcess(found._replace(policy="latest" if policy == "latest" else "all"))
-        return video.wait_opened() if wait else video
-    camera = WatchedCamera(found._replace(policy=policy if found.by_http else "latest"), timeout_s, frozen_s)
-    return camera.wait_opened() if wait else camera
+    found = found._replace(policy=actual_policy(found, policy))
+    return WatchedCamera(found, timeout_s, frozen_s) if found.live else CaptureProcess(found)
+
+
+def actual_policy(found: Union[List[str], Source], policy: str) -> str:
+    """Return the policy of what find_camera() found, before it is open."""
+    if isinstance(found, list):
+        return "all"
+    if found.live:
+        return policy if found.by_http else "latest"
+    return "latest" if policy == "latest" else "all"
 
 
 def find_camera(

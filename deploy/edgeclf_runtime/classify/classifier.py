@@ -1,6 +1,6 @@
 """A classifier: image in, label and confidence out.
 
-``classify/selection.py`` and ``classify/tuning.py`` choose its model and backend; when a backend fails, at once or after
+``classify/selection.py`` and ``classify/tuning`` choose its model and backend; when a backend fails, at once or after
 months, the next one takes over (``classify/active_backend.py``).
 """
 
@@ -18,11 +18,11 @@ from ..images.read import read_image
 from ..results import STAGES, Result
 from ..runners.base import PASSED, Runner, brief
 from ..streaming.stream import stream
-from . import tuning
 from .active_backend import Backends, Fallback, InUse
 from .decision import Decider, Labels, allowed_places
 from .golden import check_logits
 from .selection import OPEN_TIMEOUT_S, Selection, candidates, pair_name
+from .tuning.choice import Choice, Tuning, choose
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,9 +111,10 @@ class Classifier:
         allow: Optional[Labels] = None,
         deny: Optional[Labels] = None,
         threads: Optional[int] = None,
-        tune: bool = False,
+        tune: Optional[bool] = False,
         at_once: int = 1,
-        show_tuning: Optional[Callable[[tuning.Tuning], Any]] = None,
+        show_tuning: Optional[Callable[[Tuning], Any]] = None,
+        choice: Optional[Choice] = None,
     ) -> "Classifier":
         """Verify a bundle and load the first of its models that runs here and passes the golden images.
 
@@ -123,22 +124,24 @@ class Classifier:
         backend     name of a backend, or "auto"
         threshold   confidence below which the label is "unknown"; None: the manifest's
         allow, deny see the class
-        threads     number of threads for the backend; None: the backend decides
-        tune        measure all models and backends that run here first (seconds), and remember it for this device and bundle
+        threads     number of threads for the backend; None: as measured on this device, or as the backend decides
+        tune        True: measure the models and backends that run here first, in seconds, and remember it for this device
+                    and bundle; None: only if that is not remembered yet, as ``run`` does; False: use what is remembered
         at_once     see the class; they share the threads
-        show_tuning called with the measurements of ``tune``, a tuning.Tuning
+        show_tuning called with the measurements of ``tune``, a Tuning
+        choice      what ``choose()`` of classify/tuning/choice.py returned; None: it is called here
 
         Raises BundleError, OptionError for an unknown label or backend, or BackendError with each reason if nothing runs.
         """
         opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         # Before seconds are spent on a backend.
         allowed_places(opened.labels, allow, deny)
-        usual = candidates(opened, model, backend)
-        pairs = tuning.tune(opened, usual, threads, show_tuning) if tune else tuning.recall(opened, usual, threads)
-        measured = pairs is not usual
+        if choice is None:
+            choice = choose(opened, candidates(opened, model, backend), threads, at_once, tune, show_tuning)
+        pairs = choice.pairs
         if threshold is not None:
             pairs = [(candidate._replace(threshold=threshold), name) for candidate, name in pairs]
-        selection = Selection(opened, pairs, threads, at_once, measured)
+        selection = Selection(opened, pairs, threads, at_once, choice.measured, choice.ways)
         start = time.perf_counter()
         with systemd.busy(OPEN_TIMEOUT_S, "opening a model"):
             chosen, runner = selection.open_next()
@@ -175,7 +178,8 @@ class Classifier:
     @property
     def at_once(self) -> int:
         """The number of images that may now be inferred at the same time."""
-        return self._at_once if self.runner.concurrent else 1
+        runner = self.runner
+        return min(self._at_once, runner.at_once or self._at_once) if runner.concurrent else 1
 
     def classify(self, image: Image, roi: Optional[Roi] = None, rotation: int = 0, order: str = "bgr") -> Result:
         """Classify one image: a file's path, or pixels as a numpy array of uint8.

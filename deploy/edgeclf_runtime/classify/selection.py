@@ -1,13 +1,13 @@
 """Selects a model and a backend: tries them in order, and trusts one only after the golden images.
 
-``classify/tuning.py`` orders them by measured speed.
+``classify/tuning`` orders them by measured speed.
 """
 
 import contextlib
 import logging
 import os
 import platform
-from typing import TYPE_CHECKING, Dict, List, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from ..device.machine import has_dot_product, is_jetson
 from ..device.time_limit import Hung, within
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 OPEN_TIMEOUT_S = 600.0
 MOST_HUNG = 3
 _OPTIONAL = ("tensorrt", "tensorrt-rtx", "openvino")
-_GPU_ONLY = ("tensorrt", "tensorrt-rtx")
+GPU_ONLY = ("tensorrt", "tensorrt-rtx")
 _log = logging.getLogger(__name__)
 
 
@@ -87,8 +87,8 @@ def in_order(bundle: "Bundle", pairs: "Sequence[Pair]", cuda: bool) -> "List[Pai
         name = pair[0].name
         return rank(pair), models.index(name) if name in models else len(models), pair[0].backends.index(pair[1])
 
-    rest = iter(sorted([pair for pair in pairs if pair[1] not in _GPU_ONLY], key=position))
-    return [pair if pair[1] in _GPU_ONLY else next(rest) for pair in pairs]
+    rest = iter(sorted([pair for pair in pairs if pair[1] not in GPU_ONLY], key=position))
+    return [pair if pair[1] in GPU_ONLY else next(rest) for pair in pairs]
 
 
 def _is_quantized(model: "Model") -> bool:
@@ -145,6 +145,7 @@ class Selection:
     Opening takes seconds, so two threads may do it at once: one calls open_next(), another open_better().
 
     measured    whether their order comes from measurements on this machine
+    ways        by the name of a pair: its number of threads and of images at once, in place of ``threads`` and ``at_once``
     """
 
     def __init__(
@@ -154,8 +155,9 @@ class Selection:
         threads: Optional[int] = None,
         at_once: int = 1,
         measured: bool = False,
+        ways: "Optional[Mapping[str, Tuple[Optional[int], int]]]" = None,
     ) -> None:
-        self._bundle, self._pairs, self._threads, self._at_once = bundle, list(pairs), threads, at_once
+        self._bundle, self._pairs, self._way, self._ways = bundle, list(pairs), (threads, at_once), ways or {}
         self._measured = measured
         self._at = -1  # index of the pair in use
         # By pair name: pairs that passed the golden images here, reasons of those that did not, and how often they hung.
@@ -231,7 +233,7 @@ class Selection:
         name = pair_name(model, backend)
         try:
             with library_errors("it failed", ImportError):
-                runner = open_proven(self._bundle, model, backend, self._threads, self._at_once)
+                runner = open_proven(self._bundle, model, backend, *self._ways.get(name, self._way))
         except Hung:
             self._hung[name] = self._hung.get(name, 0) + 1
             raise

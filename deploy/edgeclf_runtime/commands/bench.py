@@ -6,13 +6,13 @@ machine's facts, and the time windows in which it throttled.
 
 import os
 import time
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..bundle.open_bundle import open_bundle
-from ..classify import tuning
 from ..classify.classifier import Classifier
 from ..classify.golden import golden_images
 from ..classify.selection import Selection, candidates, prepare
+from ..classify.tuning.choice import choose
 from ..device.machine import machine_facts
 from ..device.telemetry import PowerMeter, Telemetry, read_telemetry, throttled
 from ..errors import BackendError, EdgeclfError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..bundle.open_bundle import Bundle
-    from ..classify.selection import Pair
+    from ..classify.tuning.choice import Choice, Tuning
 
     Frames = Sequence[Tuple[bytes, np.ndarray]]  # a JPEG, and the frame in it
 
@@ -117,6 +117,8 @@ def bench(
     threads: Optional[int] = None,
     size: Tuple[int, int] = FRAME_SIZE,
     root: str = "/",
+    tune: Optional[bool] = False,
+    show_tuning: "Optional[Callable[[Tuning], Any]]" = None,
     models: Optional[Sequence[str]] = None,
 ) -> BenchReport:
     """Measure every model of a bundle on its golden images, scaled to a camera's frames.
@@ -129,6 +131,7 @@ def bench(
     warmup      number of frames before them in each round, which are not counted
     size        width and height of the frames
     root        folder that has /proc and /sys
+    tune, show_tuning   see Classifier.open(); each model is measured on the backend and with the threads that are fastest
     models      names of the models to measure; None: all
 
     Raises OptionError for an unknown backend, and BackendError if no model runs.
@@ -136,10 +139,12 @@ def bench(
     opened = open_bundle(bundle)
     frames = camera_frames(golden_images(opened)[:MAX_FRAMES], size)
     before = read_telemetry(root)
-    known = {model.name for model, _ in candidates(opened, None, backend)}
+    usual = candidates(opened, None, backend)
+    choice = choose(opened, usual, threads, tune=tune, show=show_tuning)
+    known = {model.name for model, _ in usual}
     names = sorted(known if models is None else known.intersection(models))
-    pairs = {name: tuning.recall(opened, candidates(opened, name, backend), threads) for name in names}
-    prepare(opened, [pair for name in names for pair in pairs[name][:1]])
+    choices = {name: choice.of_model(name) for name in names}
+    prepare(opened, [pair for name in names for pair in choices[name].pairs[:1]])
     measured: Dict[str, _Runs] = {}
     failures: Dict[str, str] = {}
     try:
@@ -148,8 +153,8 @@ def bench(
             for name in [name for name in names if count and name not in failures]:
                 show_line("{}, round {} of {}".format(name, turn + 1, ROUNDS))
                 try:
-                    with _open(opened, pairs[name], threads) as classifier:
-                        pairs[name] = [pair for pair in pairs[name] if pair[1] == classifier.backend]
+                    with _open(opened, choices[name], threads) as classifier:
+                        choices[name] = choices[name].of_backend(classifier.backend)
                         _measure(classifier, frames, count, warmup, measured.setdefault(name, _Runs()), root)
                 except EdgeclfError as error:
                     failures[name] = str(error)
@@ -161,8 +166,8 @@ def bench(
     return _report(measured, failures, size, before, root)
 
 
-def _open(bundle: "Bundle", pairs: "Sequence[Pair]", threads: Optional[int]) -> Classifier:
-    model, runner = Selection(bundle, pairs, threads).open_next()
+def _open(bundle: "Bundle", choice: "Choice", threads: Optional[int]) -> Classifier:
+    model, runner = Selection(bundle, choice.pairs, threads, ways=choice.ways).open_next()
     # Without a fallback, which would mix the figures of two backends.
     return Classifier(runner, bundle.labels, bundle.preprocessing, model.name, model.temperature, model.threshold)
 

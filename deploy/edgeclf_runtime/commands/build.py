@@ -6,8 +6,8 @@ import time
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from ..bundle.open_bundle import Bundle, Model, open_bundle
-from ..classify import tuning
 from ..classify.selection import candidates, open_proven, pair_name
+from ..classify.tuning.choice import choose
 from ..errors import BackendError, OptionError
 from ..text.terminal import printable
 from ..trt import engine_cache
@@ -110,8 +110,8 @@ def build(
             failures[pair_name(candidate, BACKEND)] = str(error)
     fastest = None
     if precision == "best" and engines:
-        pairs = tuning.tune(opened, [pair for pair in candidates(opened, model) if pair_name(*pair) not in failures])
-        fastest = pair_name(*pairs[0])
+        pairs = [pair for pair in candidates(opened, model) if pair_name(*pair) not in failures]
+        fastest = pair_name(*choose(opened, pairs, tune=True).pairs[0])
     folder = engines[0].facts["folder"] if engines else "".join(engine_cache.folders()[:1])
     return BuildReport(tensorrt, device.name, tuple(engines), failures, fastest, folder, note)
 

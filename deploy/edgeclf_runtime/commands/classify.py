@@ -1,7 +1,8 @@
 """``classify``: labels of image files."""
 
+import functools
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from ..errors import ImageError
 from ..text.terminal import printable, show_message
@@ -9,9 +10,10 @@ from .output import print_json, print_text
 
 if TYPE_CHECKING:
     from ..classify.classifier import Classifier
+    from ..classify.tuning.choice import Choice, Tuning
 
 
-def open_classifier(arguments: Any, at_once: int = 1) -> "Classifier":
+def open_classifier(arguments: Any, at_once: int = 1, choice: "Optional[Choice]" = None) -> "Classifier":
     """Open the bundle's classifier with the given options, for ``at_once`` threads."""
     from ..classify.classifier import Classifier
 
@@ -20,8 +22,20 @@ def open_classifier(arguments: Any, at_once: int = 1) -> "Classifier":
         arguments.bundle,
         **{name: getattr(arguments, name) for name in names},
         at_once=at_once,
-        show_tuning=show_message,
+        show_tuning=show_tuning(arguments),
+        choice=choice,
     )
+
+
+def show_tuning(arguments: Any) -> "Optional[Callable[[Tuning], None]]":
+    """Return the function that prints measurements: a table if they were asked for, otherwise one line, or nothing with --json."""
+    if arguments.json and not arguments.tune:
+        return None
+    return functools.partial(_show_tuning, bool(arguments.tune))
+
+
+def _show_tuning(table: bool, found: "Tuning") -> None:
+    show_message(found if table else found.line)
 
 
 def classify(arguments: Any) -> int:

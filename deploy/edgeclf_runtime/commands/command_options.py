@@ -5,7 +5,7 @@ from typing import Any, Callable, Dict
 
 from ..text.logs import LEVELS
 from .option_types import PRECISIONS, core, positive, size
-from .run_options import add_backend, add_choice, add_decision, add_device_name, add_run
+from .run_options import add_backend, add_choice, add_decision, add_device_name, add_no_tune, add_run, add_tune
 
 
 def add_options(parser: argparse.ArgumentParser, command: str, names_bundle: bool) -> None:
@@ -96,6 +96,7 @@ def _add_classify(parser: argparse.ArgumentParser) -> None:
     )
     add_choice(parser)
     add_decision(parser)
+    add_tune(parser, first_start=False)
     add_device_name(parser)
 
 
@@ -139,6 +140,7 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
         "--size", type=size, default=(1280, 720), metavar="WxH", help="size of the frames (default: 1280x720)"
     )
     add_backend(parser)
+    add_no_tune(parser)
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:

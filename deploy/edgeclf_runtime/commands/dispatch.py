@@ -61,9 +61,11 @@ def _run(arguments: Any) -> None:
 
 def _bench(arguments: Any) -> None:
     from .bench import bench
+    from .classify import show_tuning
 
-    names = ("repeat", "warmup", "backend", "threads", "size")
-    write_report(arguments, bench(arguments.bundle, **{name: getattr(arguments, name) for name in names}))
+    names = ("repeat", "warmup", "backend", "threads", "size", "tune")
+    options = {name: getattr(arguments, name) for name in names}
+    write_report(arguments, bench(arguments.bundle, show_tuning=show_tuning(arguments), **options))
 
 
 def _doctor(arguments: Any) -> int:

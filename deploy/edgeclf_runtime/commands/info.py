@@ -4,13 +4,18 @@ import os
 from typing import Any, Dict, Iterator, NamedTuple, Optional, Union
 
 from ..bundle.open_bundle import Bundle, Model, open_bundle
+from ..classify.tuning.choice import remembered
 from ..text.terminal import printable
 
 
 class BundleInfo(NamedTuple):
-    """A verified bundle, for people and as JSON."""
+    """A verified bundle, for people and as JSON.
+
+    fastest     what is fastest on this device, as a first start or --tune has measured it; see remembered()
+    """
 
     bundle: Bundle
+    fastest: Dict[str, str] = {}
 
     def to_dict(self) -> Dict[str, Any]:
         """Return the bundle's facts as JSON can hold them."""
@@ -24,6 +29,7 @@ class BundleInfo(NamedTuple):
             "order": bundle.order,
             "provenance": bundle.provenance,
             "verified_files": len(bundle.files),
+            "fastest_here": self.fastest,
         }
 
     def __str__(self) -> str:
@@ -37,6 +43,7 @@ class BundleInfo(NamedTuple):
             "verified       {} files, every size and sha256 as in the manifest".format(len(bundle.files)),
         ]
         lines += [line for model in bundle.models for line in self._lines(model)]
+        lines += ["fastest here   {}: {}".format(*item) for item in self.fastest.items()]
         # One line each, whatever characters are in the names.
         return "\n".join(map(printable, lines))
 
@@ -62,4 +69,5 @@ def _coverage(confidence: Optional[Dict[str, Any]]) -> str:
 
 def info(bundle: Union[str, "os.PathLike[str]"]) -> BundleInfo:
     """Verify a bundle; returns a BundleInfo."""
-    return BundleInfo(open_bundle(bundle))
+    opened = open_bundle(bundle)
+    return BundleInfo(opened, remembered(opened))

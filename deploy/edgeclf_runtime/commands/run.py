@@ -4,18 +4,20 @@ import contextlib
 import functools
 import logging
 import os
-from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Optional, Sequence, Tuple, Union
 
 from ..device.credentials import read_password
 from ..device.process_secrets import CAMERA, MQTT
 from ..text.redaction import learn
 from ..text.stdio import write_stderr
 from ..text.terminal import printable, show_message
-from .classify import open_classifier
+from .classify import open_classifier, show_tuning
 from .output import print_json, print_text
 
 if TYPE_CHECKING:
     from ..capture.camera import Camera
+    from ..capture.source import Source
+    from ..classify.tuning.choice import Choice
     from ..results import Origin
 
 _log = logging.getLogger(__name__)
@@ -26,8 +28,7 @@ _VERIFY_S = 600.0
 def run(arguments: Any) -> None:
     """Classify frames until the source ends or the program is stopped."""
     from ..bundle.open_bundle import open_bundle
-    from ..capture.open_camera import open_camera
-    from ..device.machine import cores
+    from ..capture.open_camera import open_found
     from ..device.systemd import Notifier, is_service, speaking
     from ..results import find_origin
     from ..sinks.late import open_late
@@ -41,25 +42,11 @@ def run(arguments: Any) -> None:
         notifier = stack.enter_context(speaking(Notifier()))
         with notifier.busy(_VERIFY_S, "verifying the bundle"):
             arguments.bundle = open_bundle(arguments.bundle)
+        found, choice, at_once = _choose(arguments)
         # The camera opens in a separate process while the model loads in this one.
-        camera = stack.enter_context(
-            open_camera(
-                arguments.source,
-                arguments.width,
-                arguments.height,
-                arguments.fps,
-                arguments.flip,
-                arguments.policy,
-                arguments.timeout,
-                arguments.frozen,
-                wait=False,
-                password=_password(arguments.password_file),
-                format=arguments.format,
-                controls=dict(arguments.control or ()),
-            )
-        )
-        at_once = (arguments.threads or cores()) if camera.policy == "all" else 1
-        classifier = stack.enter_context(open_classifier(arguments, at_once))
+        pace = (arguments.fps, arguments.policy, arguments.timeout, arguments.frozen)
+        camera = stack.enter_context(open_found(found, arguments.source, *pace))
+        classifier = stack.enter_context(open_classifier(arguments, at_once, choice))
         if not (wait and camera.comes_back):
             camera.wait_opened()
             if camera.mode and camera.as_asked:  # otherwise the camera has logged a warning
@@ -77,6 +64,41 @@ def run(arguments: Any) -> None:
         finally:
             with contextlib.suppress(OSError):  # the terminal may be closed
                 show_message(loop.summary())
+
+
+def _choose(arguments: Any) -> "Tuple[Union[List[str], Source], Optional[Choice], int]":
+    """Return the source, the Choice of models and backends (None: to be chosen while the source opens), and how many images
+    may be inferred at once.
+
+    A first start measures before the camera opens: its decoder would take processor time, and the figures are for every
+    source.  It does so after the source was found, so that a mistyped one is reported at once.
+    """
+    from ..capture.open_camera import actual_policy, find_camera
+    from ..classify.decision import allowed_places
+    from ..classify.selection import candidates
+    from ..classify.tuning.choice import choose, measures_by_itself
+    from ..device.machine import cores
+
+    found = find_camera(
+        arguments.source,
+        arguments.width,
+        arguments.height,
+        arguments.fps,
+        arguments.flip,
+        arguments.policy,
+        arguments.timeout,
+        arguments.frozen,
+        _password(arguments.password_file),
+        arguments.format,
+        dict(arguments.control or ()),
+    )
+    at_once = (arguments.threads or cores()) if actual_policy(found, arguments.policy) == "all" else 1
+    allowed_places(arguments.bundle.labels, arguments.allow, arguments.deny)
+    pairs = candidates(arguments.bundle, arguments.model, arguments.backend)
+    if not (arguments.tune or (arguments.tune is None and measures_by_itself(pairs))):
+        return found, None, at_once
+    choice = choose(arguments.bundle, pairs, arguments.threads, at_once, arguments.tune, show_tuning(arguments))
+    return found, choice, at_once
 
 
 def _password(path: Optional[str]) -> Optional[str]:

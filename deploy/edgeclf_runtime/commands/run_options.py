@@ -31,6 +31,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     add_device_name(source)
     add_choice(parser)
     add_decision(parser)
+    add_tune(parser, first_start=True)
     _add_smoothing(parser)
     _add_sinks(parser)
 
@@ -206,7 +207,8 @@ def add_choice(parser: Options) -> None:
     parser.add_argument(
         "--model",
         metavar="NAME",
-        help="use this model of the bundle; info lists them (default: the first that runs here)",
+        help="use this model of the bundle; info lists them (default: the fastest that was measured here, or else the first that "
+        "runs here)",
     )
     add_backend(parser)
 
@@ -220,7 +222,10 @@ def add_backend(parser: Options) -> None:
         help="use this backend: tensorrt, tensorrt-rtx, onnxruntime, openvino or opencv; auto: try all (default: auto)",
     )
     parser.add_argument(
-        "--threads", type=positive, metavar="N", help="number of threads of the backend (default: its own choice)"
+        "--threads",
+        type=positive,
+        metavar="N",
+        help="number of threads of the backend (default: the fastest that was measured here, or its own choice)",
     )
 
 
@@ -256,10 +261,32 @@ def add_decision(parser: Options) -> None:
         default=0,
         help="degrees to rotate the picture clockwise, before --roi (default: 0)",
     )
+
+
+def add_tune(parser: Options, first_start: bool) -> None:
+    """Add the option that measures models and backends.
+
+    first_start     whether the command does so by itself if nothing is remembered
+    """
     parser.add_argument(
         "--tune",
         action="store_true",
-        help="measure the models and backends that run here, use the fastest, and remember it for later runs",
+        default=None if first_start else False,
+        help="measure the models, backends and threads that run here, use the fastest, and remember it for later runs "
+        "(default: {})".format("only if nothing is remembered" if first_start else "use what is remembered"),
+    )
+    if first_start:
+        add_no_tune(parser)
+
+
+def add_no_tune(parser: Options) -> None:
+    """Add the option that measures nothing."""
+    parser.add_argument(
+        "--no-tune",
+        action="store_false",
+        dest="tune",
+        default=None,
+        help="measure nothing at the first start; the manifest's order is used if nothing is remembered",
     )
 
 

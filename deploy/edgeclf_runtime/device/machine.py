@@ -175,13 +175,28 @@ def proc_bytes(path: str, name: str) -> Optional[int]:
     return int(found.group(1)) << 10 if found else None
 
 
+def processor_seconds(root: str = "/") -> Optional[Tuple[float, float]]:
+    """Return for how many seconds all processors together have existed, and were busy, since the boot; None if unknown."""
+    # user, nice, system, idle, iowait, irq, softirq, steal: man proc.
+    found = re.match(r"cpu +((?:\d+ +){7}\d+)", read_text(os.path.join(root, "proc/stat")) or "")
+    if not found:
+        return None
+    values = [int(number) / os.sysconf("SC_CLK_TCK") for number in found.group(1).split()]
+    return sum(values), sum(values) - values[3] - values[4]
+
+
 def has_dot_product(root: str = "/") -> bool:
     """Whether this is a 64-bit Arm processor with the dot-product instructions that make INT8 fast (asimddp)."""
     if platform.machine() != "aarch64":
         return False
+    return "asimddp" in cpu_features(root)
+
+
+def cpu_features(root: str = "/") -> Set[str]:
+    """Return the names of the instructions that every processor here has, as /proc/cpuinfo lists them; empty if unknown."""
     text = read_text(os.path.join(root, "proc/cpuinfo")) or ""
-    features = re.findall(r"^Features\s*:(.*)$", text, re.MULTILINE)
-    return bool(features) and all("asimddp" in line.split() for line in features)
+    each = [set(line.split()) for line in re.findall(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)]
+    return set.intersection(*each) if each else set()
 
 
 def processor(root: str = "/") -> str:

@@ -29,12 +29,22 @@ def open_runner(backend: str, model_path: "ModelPath", threads: Optional[int] = 
 
     Raises BackendError if the backend is unknown, its library is missing, or it refuses the model.
     """
-    runner = getattr(_runner_module(backend), RUNNERS[backend][1])
+    runner = _runner_class(backend)
     _hold_opencv_to_quota()
     if at_once > 1 and runner.concurrent:
         threads = max(1, (threads or cores()) // at_once)
     opened: "Runner" = runner(model_path, threads=threads)
+    opened.at_once = at_once if opened.concurrent else 1
     return opened
+
+
+def is_concurrent(backend: str) -> bool:
+    """Whether several threads may infer with a backend at the same time, on a processor; its library is not loaded."""
+    return bool(_runner_class(backend).concurrent)
+
+
+def _runner_class(backend: str) -> Any:
+    return getattr(_runner_module(backend), RUNNERS[backend][1])
 
 
 def prepare(backend: str, model_path: "ModelPath") -> None:

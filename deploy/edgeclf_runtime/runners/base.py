@@ -38,6 +38,7 @@ class Runner:
     version     its library's version, "" until it is known
     device      where it computes: "cpu" or "cuda"
     concurrent  whether several threads may call infer() at the same time; if not, the Classifier lets one in at a time
+    at_once     number of threads that it was opened for, see open_runner(); None if it was opened in another way
     closed      whether it was closed
     transfer_ms time of the last inference that was spent on copies between processor and GPU, in milliseconds; None if the
                 backend does not measure it
@@ -51,6 +52,7 @@ class Runner:
     version = ""
     device = "cpu"
     concurrent = False
+    at_once: Optional[int] = None
     closed = False
     transfer_ms: Optional[float] = None
     facts: Dict[str, Any] = {}

@@ -1,6 +1,6 @@
 """OpenVINO, 2023.1 and later, on the CPU: faster than ONNX Runtime with some INT8 networks on x86, such as ResNet-18.
 
-It is tried after ONNX Runtime, which is faster with others; ``--tune`` measures both.
+It is tried after ONNX Runtime, which is faster with others; the first start measures both (``classify/tuning``).
 Source: https://docs.openvino.ai, "Performance Hints and Thread Scheduling", "Precision Control".
 """
 
@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from subprocess import DEVNULL, PIPE
-from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Tuple
 
 from ..bundle.model_file import model_bytes
 from ..device.child_process import start_child
@@ -31,10 +31,12 @@ if TYPE_CHECKING:
 # A processor with BF16 or FP16 would compute "f32" files in those, and the logits would differ from the golden images.
 _OPTIONS = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
 _TELEMETRY = "openvino_telemetry"
-_OLDEST, _OLDEST_PYTHON = "2023.1", (3, 8)
+_OLDEST, OLDEST_PYTHON = "2023.1", (3, 8)
 # In every file with Q/DQ pairs.
 _QUANTIZED = b"QuantizeLinear"
 _hiding = threading.Lock()
+# Not empty while this process may crash.
+_expendable: List[bool] = []
 _log = logging.getLogger(__name__)
 
 
@@ -63,12 +65,22 @@ def without_telemetry() -> Iterator[None]:
             sys.modules.update(found)
 
 
+@contextlib.contextmanager
+def expendable() -> Iterator[None]:
+    """Within the block, check quantized files in this process, which may crash: it is a child that measures backends."""
+    _expendable.append(True)
+    try:
+        yield
+    finally:
+        _expendable.pop()
+
+
 def check_python(python: Tuple[int, ...]) -> None:
     """Raise BackendError for a Python version, (3, 6), for which pip has only older versions of OpenVINO."""
-    if python < _OLDEST_PYTHON:
+    if python < OLDEST_PYTHON:
         raise BackendError(
             "OpenVINO {} or later is needed, which supports Python {}.{} and later, not {}.{}: use another backend".format(
-                _OLDEST, *_OLDEST_PYTHON + tuple(python)
+                _OLDEST, *OLDEST_PYTHON + tuple(python)
             )
         )
 
@@ -109,10 +121,13 @@ def _check_once(data: bytes, threads: Optional[int]) -> None:
     Only a pass is remembered, in ``$XDG_CACHE_HOME/edgeclf/openvino``: a crash may have been due to something that passes, such as a lack of memory.
     """
     path = _pass(data, threads)
-    if path is not None and os.path.isfile(path):
-        return
-    _check_in_child(data, threads)
-    if path is None:
+    if path is None or not os.path.isfile(path):
+        _check_in_child(data, threads)
+        _remember_pass(path)
+
+
+def _remember_pass(path: Optional[str]) -> None:
+    if path is None or os.path.isfile(path):
         return
     try:
         with new_file(path, overwrite=True, elsewhere=OTHER_CACHE) as work, open(work, "w", encoding="utf-8") as stream:
@@ -148,10 +163,13 @@ def _check_in_child(data: bytes, threads: Optional[int]) -> None:
 
 def main() -> None:
     """Compile the model on stdin, after a line with the number of threads, and run it once; in the child."""
+    threads, _, data = sys.stdin.buffer.read().partition(b"\n")
+    _run_once(_compiled(_core(_import_openvino()), data, int(threads) or None))
+
+
+def _run_once(model: Any) -> None:
     import numpy as np
 
-    threads, _, data = sys.stdin.buffer.read().partition(b"\n")
-    model = _compiled(_core(_import_openvino()), data, int(threads) or None)
     model([np.zeros([size.get_length() for size in list(model.inputs[0].partial_shape)], np.float32)])
 
 
@@ -169,9 +187,13 @@ class OpenVinoRunner(Runner):
         openvino = _import_openvino()
         core = _core(openvino)
         self.version = version()
-        if _QUANTIZED in data:
+        quantized = _QUANTIZED in data
+        if quantized and not _expendable:
             _check_once(data, threads)
         self._model: Any = _compiled(core, data, threads)
+        if quantized and _expendable:
+            _run_once(self._model)
+            _remember_pass(_pass(data, threads))
 
     def _infer(self, batch: "np.ndarray") -> "np.ndarray":
         import numpy as np

@@ -4,9 +4,11 @@ import sys
 import pytest
 
 from edgeclf_runtime.bundle.open_bundle import open_bundle
-from edgeclf_runtime.classify import selection, tuning
+from edgeclf_runtime.classify import selection
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.selection import Selection, candidates, open_proven
+from edgeclf_runtime.classify.tuning import parent
+from edgeclf_runtime.classify.tuning.memory import Figures
 from edgeclf_runtime.errors import BackendError, BundleError, OptionError
 from edgeclf_runtime.fake import FakeRunner
 from edgeclf_runtime.runners import backend_version
@@ -179,7 +181,8 @@ def test_a_model_that_was_moved_back_on_the_cpu_is_used_when_int8_fails(copied, 
 def test_a_measured_order_is_used_even_if_cuda_does_not_work(int8_first, monkeypatch):
     CudaBuild(monkeypatch, "raises")
     figures = {"fp32 on onnxruntime": 2.0, "int8-cpu on onnxruntime": 4.0, "fp32 on opencv": 9.0}
-    monkeypatch.setattr(tuning, "measure", lambda *_: figures)
+    figures = {f"{name}, 1 thread": ms for name, ms in figures.items()}
+    monkeypatch.setattr(parent, "measure", lambda *_: Figures(figures, {}))
     with Classifier.open(int8_first, threads=1, tune=True) as classifier:
         assert (classifier.model, classifier.runner.device) == ("fp32", "cpu")
 

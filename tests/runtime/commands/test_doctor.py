@@ -27,6 +27,7 @@ NAMES = [
     "cuda",
     "tensorrt",
     "onnxruntime",
+    "openvino",
     "camera",
     "decoders",
     "cache",

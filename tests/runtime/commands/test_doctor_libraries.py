@@ -12,6 +12,7 @@ from edgeclf_runtime.commands.doctor.libraries import (
     check_numpy,
     check_onnxruntime,
     check_opencv,
+    check_openvino,
     check_tensorrt,
 )
 from tests.support.boards import nano, write
@@ -67,6 +68,42 @@ def test_a_library_that_is_missing_fails_with_the_command_that_installs_it(libra
     library("onnxruntime", "raise ImportError('No module named onnxruntime')")
     check = check_onnxruntime()
     assert (check.status, "-m pip install onnxruntime" in check.fix) == ("warning", True)
+
+
+VNNI, PLAIN = "flags\t\t: fpu avx2 avx512_vnni\n", "flags\t\t: fpu avx2\n"
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "version", "status", "found"),
+    [
+        (
+            "x86_64",
+            VNNI,
+            None,
+            "warning",
+            "not installed; probably the fastest backend here for INT8, since this processor",
+        ),
+        ("x86_64", PLAIN, None, "ok", "not installed; it is faster than onnxruntime with some networks"),
+        ("x86_64", VNNI, "2026.1", "ok", "2026.1"),
+        ("aarch64", "", None, "ok", "not needed: it is for x86 processors"),
+    ],
+)
+def test_openvino_is_worth_installing_on_an_x86_processor_with_int8_instructions(
+    monkeypatch, tmp_path, machine, flags, version, status, found
+):
+    write(tmp_path, {"proc/cpuinfo": "processor : 0\n" + flags})
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(libraries, "backend_version", lambda name: version)
+    monkeypatch.setattr(libraries, "OLDEST_PYTHON", (3, 6))
+    check = check_openvino(str(tmp_path))
+    assert (check.status, check.found.startswith(found)) == (status, True)
+    assert ("pip install openvino" in check.fix) == (status == "warning")
+
+
+def test_onnxruntime_is_worth_installing_on_arm(library, monkeypatch):
+    library("onnxruntime", "raise ImportError('No module named onnxruntime')")
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert "on Arm it is faster than OpenCV as a rule" in check_onnxruntime().found
 
 
 @pytest.mark.slow

@@ -153,6 +153,12 @@ def test_every_option_of_run_means_the_same_in_a_unit():
     assert parse(run_words(values)) == values
 
 
+def test_a_service_that_shall_not_measure_does_not():
+    values = parse(["--source", "x", "--no-tune"])
+    assert values["tune"] is False
+    assert run_words(values)[-1] == "--no-tune"
+
+
 def test_whole_numbers_of_a_region_stay_whole():
     values = parse(["--source", "x", "--roi", "0,0,1,1"])
     assert parse(run_words(values)) == values

@@ -16,6 +16,7 @@ from edgeclf_runtime.device.machine import (
     memory_bytes,
     physical_cores,
     power_mode,
+    processor_seconds,
     read_text,
 )
 from tests.support.boards import nano, orin, write
@@ -145,6 +146,15 @@ def test_a_processor_that_says_nothing_or_half_of_it_has_no_dot_product(tmp_path
     assert not has_dot_product(str(tmp_path))
     write(tmp_path, {"proc/cpuinfo": "Features\t: fp asimd asimddp\n\nFeatures\t: fp asimd\n"})
     assert not has_dot_product(str(tmp_path))
+
+
+def test_the_processors_time_is_what_linux_says(tmp_path):
+    assert processor_seconds(str(tmp_path)) is None
+    write(tmp_path, {"proc/stat": "cpu  100 0 200 6000 300 0 0 400 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n"})
+    tick = os.sysconf("SC_CLK_TCK")
+    assert processor_seconds(str(tmp_path)) == (7000 / tick, 700 / tick)
+    existed, busy = processor_seconds()
+    assert existed > busy > 0
 
 
 def test_the_memory_is_what_linux_says(tmp_path):

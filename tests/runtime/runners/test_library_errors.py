@@ -10,7 +10,9 @@ import pytest
 from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.selection import candidates
-from edgeclf_runtime.classify.tuning import measure
+from edgeclf_runtime.classify.tuning import contest
+from edgeclf_runtime.classify.tuning.candidate import variants
+from edgeclf_runtime.classify.tuning.memory import CAMERA
 from edgeclf_runtime.commands.selftest import selftest
 from edgeclf_runtime.device.stopping import Terminated
 from edgeclf_runtime.errors import BackendError, BundleError
@@ -149,11 +151,15 @@ def test_the_next_backend_answers_where_a_library_cannot_be_imported(two_backend
 
 @pytest.mark.slow
 @every_error
-def test_selftest_and_tuning_pass_a_broken_library_over(bundle, two_backends, broken, caplog, error):
+def test_selftest_and_tuning_pass_a_broken_library_over(bundle, two_backends, broken, error):
     broken("onnxruntime", error)
     assert words(error) in selftest(bundle, "fp32", "onnxruntime").failures["fp32 on onnxruntime"]
-    assert set(measure(two_backends, candidates(two_backends, "fp32"))) == {"fp32 on opencv"}
-    assert words(error) in caplog.text
+    sent = []
+    contest.measure(two_backends, variants(candidates(two_backends, "fp32"), 1), CAMERA, 60.0, sent.append)
+    (failure,) = [message for message in sent if "failed" in message]
+    assert failure["name"] == "fp32 on onnxruntime, 1 thread"
+    assert words(error) in failure["failed"]
+    assert sent[-1] == {"best": "fp32 on opencv, 1 thread"}
 
 
 def test_an_optional_library_that_is_there_and_broken_is_worth_a_word(bundle, broken, caplog):

@@ -1,21 +1,28 @@
 """The doctor's checks of Python, the libraries, the GPU, and a bundle's models.  No native library is loaded here."""
 
 import os
+import platform
 import signal
 import sys
 from typing import List, Union
 
 from ...bundle.open_bundle import Bundle, Model, open_bundle
 from ...classify.selection import candidates, pair_name
+from ...classify.tuning.choice import remembered
 from ...device.child_process import find_program
-from ...device.machine import gpu_nodes, is_jetson
+from ...device.machine import cpu_features, gpu_nodes, is_jetson
 from ...device.remedies import allow, apt, as_root, install, pip, uninstall
 from ...errors import EdgeclfError
+from ...runners import backend_version
+from ...runners.openvino import OLDEST_PYTHON
 from .checks import Check, ask, run
 
 PYTHONS = ((3, 6), (3, 13))
 GST_TIMEOUT_S = 20.0
 # The JetPack that has a TensorRT version.  Source: NVIDIA's JetPack release notes.
+_X86, _ARM = ("x86_64", "AMD64", "i686"), ("aarch64", "arm64", "armv7l")
+# As /proc/cpuinfo names them.  Measured: benchmarks/NOTES.md.
+_INT8_INSTRUCTIONS = {"avx_vnni", "avx512_vnni", "amx_int8"}
 JETPACKS = {
     "8.0": "4.6.0",
     "8.2": "4.6.1 to 4.6.6",
@@ -153,7 +160,25 @@ def check_onnxruntime() -> Check:
     if answer.found:
         version, providers = answer.found
         return Check("onnxruntime", "ok", "{} ({})".format(version, ", ".join(providers)))
-    return Check("onnxruntime", "warning", "import onnxruntime: " + answer.failure, install("onnxruntime", ask=True))
+    found = "import onnxruntime: " + answer.failure
+    if answer.missing and platform.machine() in _ARM:
+        found += "; on Arm it is faster than OpenCV as a rule, by far with INT8 on processors that have asimddp"
+    return Check("onnxruntime", "warning", found, install("onnxruntime", ask=True))
+
+
+def check_openvino(root: str = "/") -> Check:
+    """Check whether OpenVINO is installed, where it is probably the fastest backend: x86 processors with INT8 instructions."""
+    name = "openvino"
+    if platform.machine() not in _X86:
+        return Check(name, "ok", "not needed: it is for x86 processors")
+    version = backend_version(name)
+    if version:
+        return Check(name, "ok", version)
+    int8 = sorted(_INT8_INSTRUCTIONS & cpu_features(root))
+    if sys.version_info[:2] < OLDEST_PYTHON or not int8:
+        return Check(name, "ok", "not installed; it is faster than onnxruntime with some networks")
+    found = "not installed; probably the fastest backend here for INT8, since this processor has {}".format(int8[0])
+    return Check(name, "warning", found, "{}; the next first start of a bundle measures it".format(install(name)))
 
 
 def check_cuda(root: str = "/") -> Check:
@@ -189,11 +214,18 @@ def check_bundle(path: Union[str, "os.PathLike[str]"], model_timeout_s: float) -
     except EdgeclfError as error:
         return [Check("bundle", "fail", str(error), "copy the bundle again from where it was made, or make it again")]
     checks = [Check("bundle", "ok", "{}, {} files as in the manifest".format(bundle.name, len(bundle.files)))]
+    checks.append(_check_choice(bundle))
     models = [_check_model(bundle, model, backend, model_timeout_s) for model, backend in pairs]
     if any(check.status == "ok" for check in models):
         # The others are passed over, so one is enough.
         models = [check._replace(status="warning") if check.status == "fail" else check for check in models]
     return checks + models
+
+
+def _check_choice(bundle: Bundle) -> Check:
+    fastest = remembered(bundle)
+    found = "; ".join("for a {}: {}".format(*item) for item in fastest.items())
+    return Check("fastest", "ok", found or "not measured yet: the first run does it, or run --tune")
 
 
 def _check_model(bundle: Bundle, model: Model, backend: str, timeout_s: float) -> Check:

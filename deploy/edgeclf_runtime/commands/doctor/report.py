@@ -22,6 +22,7 @@ from .libraries import (
     check_numpy,
     check_onnxruntime,
     check_opencv,
+    check_openvino,
     check_python,
     check_tensorrt,
 )
@@ -99,6 +100,7 @@ def doctor(
     made = [os.path.abspath(edgeclf_runtime.__file__)] + ([os.path.join(str(bundle), MANIFEST)] if bundle else [])
     checks = [check_board(root), check_processors(root), check_python(), check_numpy()]
     checks += check_opencv(root) + [check_cuda(root), check_tensorrt(root), check_onnxruntime()]
+    checks += [check_openvino(root)]
     checks += [*check_cameras(root), check_confinement()]
     checks += [check_cache(cache_folder()), check_clock(made, root=root), check_memory(root)]
     checks += [check_shared_memory()]

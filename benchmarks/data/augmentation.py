@@ -1,6 +1,6 @@
 """Times the presets of augmentation, and the same steps by torchvision's own transforms.
 
-    python3 benchmarks/speed/augmentation.py [--image-size 224] [--images 300] [--json]
+    python3 benchmarks/data/augmentation.py [--image-size 224] [--images 300] [--json]
 
 Method: one thread, as in a worker process of training.  Random images in uint8; each preset changes every image once, in turns.
 Given are the median and the 90th percentile of the thread's processor time for an image, which other programs hardly change.

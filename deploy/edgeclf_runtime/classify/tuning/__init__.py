@@ -1,0 +1,1 @@
+"""Measures which model, backend and number of threads are fastest on this device, and remembers it."""

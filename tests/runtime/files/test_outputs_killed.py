@@ -351,9 +351,10 @@ def test_a_file_in_a_large_folder_costs_no_listing(home, monkeypatch):
     def refuse(*args):
         pytest.fail("the folder was listed")
 
-    monkeypatch.setattr(os, "listdir", refuse)
-    monkeypatch.setattr(os, "scandir", refuse)
-    write_file(home)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", refuse)
+        patch.setattr(os, "scandir", refuse)
+        write_file(home)
     assert (home / "file").read_bytes() == b"new"
 
 

@@ -67,9 +67,10 @@ def test_it_imports_only_numpy_opencv_the_backend_and_the_mqtt_client():
     assert {"numpy", "cv2"} < outside <= ALLOWED
 
 
-def test_it_weighs_less_than_a_megabyte():
+def test_it_weighs_less_than_one_and_a_half_megabytes():
+    # OpenCV alone has sixty.
     sizes = [path.stat().st_size for path in FOLDER.rglob("*") if path.is_file() and path.suffix != ".pyc"]
-    assert 10000 < sum(sizes) < 1 << 20
+    assert 10000 < sum(sizes) < 3 << 19
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -29,7 +29,9 @@ def opened(two_backends, monkeypatch):
 
 
 @pytest.fixture
-def file(opened, tmp_path):
+def file(opened, tmp_path, monkeypatch):
+    # pytest gives the folder of a test that passed to the next one.
+    monkeypatch.setattr(memory, "_warned", set())
     return tmp_path / "cache" / "edgeclf" / "tuning" / f"{opened.id}.json"
 
 

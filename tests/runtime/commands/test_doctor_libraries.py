@@ -215,7 +215,7 @@ def test_a_damaged_bundle_fails(copied):
 @pytest.mark.slow
 def test_a_model_that_fails_its_golden_images_is_a_warning_while_another_runs(copied):
     reseal(copied, spoil_int8)
-    models = check_bundle(str(copied), 60.0)[1:]
+    models = check_bundle(str(copied), 60.0)[2:]
     assert models[0].status == "warning"
     assert "but the logits differ by more than the limit: FAIL: int8-cpu on onnxruntime: " in models[0].found
     assert re.search(r"logits differ by at most \S+ \(limit \S+\) and on average \S+", models[0].found)
@@ -225,17 +225,17 @@ def test_a_model_that_fails_its_golden_images_is_a_warning_while_another_runs(co
 @pytest.mark.slow
 def test_a_bundle_of_which_nothing_runs_fails(copied):
     reseal(copied, lambda manifest: [model.update(tolerances=NONE_ALLOWED) for model in manifest["models"]])
-    assert {check.status for check in check_bundle(str(copied), 60.0)[1:]} == {"fail"}
+    assert {check.status for check in check_bundle(str(copied), 60.0)[2:]} == {"fail"}
 
 
 @pytest.mark.slow
 def test_a_model_that_crashes_its_backend_is_survived(copied, library):
     reseal(copied, lambda manifest: [model.update(backends=["onnxruntime"]) for model in manifest["models"]])
     library("onnxruntime", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
-    models = check_bundle(str(copied), 60.0)[1:]
+    models = check_bundle(str(copied), 60.0)[2:]
     assert {check.found for check in models} == {"died of SIGSEGV"}
     library("onnxruntime", "import time; time.sleep(600)")
-    check = check_bundle(str(copied), 1.0)[1]
+    check = check_bundle(str(copied), 1.0)[2]
     assert (check.status, "builds its engine" in check.fix) == ("unknown", True)
 
 

@@ -26,6 +26,8 @@ from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "speed"))
+
 import edgeclf
 from edgeclf_runtime.device.machine import machine_facts
 

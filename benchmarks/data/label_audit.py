@@ -27,7 +27,7 @@ from unittest import mock
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "accuracy"))
 from public_sets import _LABELS, _read_idx
 
 _OUTLIERS = 8

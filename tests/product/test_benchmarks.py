@@ -1,5 +1,6 @@
 """The benchmarks' own parts: turns, verdicts, pictures and summaries, on small real figures."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -36,6 +37,18 @@ def bench(script, *arguments, check=True):
 def test_the_readme_names_every_script_and_each_says_how_it_measures(script):
     assert f"]({script})" in (BENCHMARKS / "README.md").read_text(encoding="utf-8")
     assert f"python3 benchmarks/{script}" in (BENCHMARKS / script).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "script", sorted(path.relative_to(BENCHMARKS).as_posix() for path in BENCHMARKS.glob("*/*.py"))
+)
+def test_what_a_script_imports_of_another_is_in_its_folder_or_one_that_it_names(script):
+    path, folders = BENCHMARKS / script, {one.stem: one.parent for one in BENCHMARKS.glob("*/*.py")}
+    text = path.read_text(encoding="utf-8")
+    nodes = ast.walk(ast.parse(text))
+    for name in [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module in folders]:
+        folder = folders[name]
+        assert folder == path.parent or f'parents[1] / "{folder.name}"' in text, name
 
 
 def test_every_command_of_the_devices_page_has_a_case_and_every_case_its_words():

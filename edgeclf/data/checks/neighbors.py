@@ -69,11 +69,11 @@ def neighbors(thumbnails: Thumbnails, places: Sequence[int]) -> np.ndarray:
 
 def _nearest(cosines: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:
     """Return rows and columns of each row's largest cosines, at most _NEAREST and none below ``least``."""
-    # To find the few that are large enough and sort these is ten times as fast as to partition whole rows.
+    # Sorting the few that are large enough takes less time than partitioning whole rows.
     rows, columns = np.nonzero(cosines >= least)
     order = np.lexsort((-cosines[rows, columns], rows))
     starts = np.searchsorted(rows, np.arange(len(cosines)))
-    # Sorting by row, which they were before, leaves each row where it was.
+    # np.nonzero returns the rows in order, and sorting keeps each row's place.
     ranks = np.arange(len(rows)) - starts[rows]
     chosen = order[ranks < _NEAREST]
     return rows[chosen], columns[chosen]
@@ -87,7 +87,7 @@ def zoomed(image: np.ndarray, side: float = ZOOM) -> np.ndarray:
 
 
 def _descriptors(thumbnails: Thumbnails, places: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return unit vectors, float32 [N, components], of the thumbnails and of their enlarged middles, in temporary files."""
+    """Return unit vectors, float32 [N, components], of the thumbnails and of their enlarged middles; those of many lie in temporary files."""
     step = -(-len(places) // _SAMPLED)
     sample = _magnitudes([thumbnails[place].gray for place in places[::step]])
     mean = sample.mean(0)
@@ -105,7 +105,8 @@ def _descriptors(thumbnails: Thumbnails, places: Sequence[int]) -> tuple[np.ndar
             file.flush()
             return np.memmap(file, np.float32, "r", shape=(len(places), projection.shape[1]))
 
-    return described(np.asarray), described(zoomed)
+    whole = _unit((sample - mean) @ projection) if step == 1 else described(np.asarray)
+    return whole, described(zoomed)
 
 
 def _magnitudes(images: Sequence[np.ndarray]) -> np.ndarray:

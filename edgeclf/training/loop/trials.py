@@ -1,4 +1,7 @@
-"""Short trials before training, on a copy of the network: a learning rate, a batch size, a precision, and the epochs that a time allows."""
+"""Short trials before training, on a copy of the network.
+
+They decide a learning rate, a batch size, a precision, and how many epochs a time allows.
+"""
 
 from __future__ import annotations
 

@@ -18,8 +18,9 @@ _USUAL = 32 * 2**20
 def freed_memory_kept() -> Iterator[None]:
     """In the block, let this process keep the memory that it frees; nothing happens where the C library is not glibc.
 
-    By default, glibc maps each block above a size of at most 32 MB anew, and the kernel fills it with zeros page by page. Every step of
-    a training on a CPU frees and allocates hundreds of such blocks, which takes about half of the time of a network such as EfficientNet.
+    By default, glibc returns each block above a threshold, at most 32 MB, to the kernel, and the kernel fills the next one with
+    zeros page by page.  A training step on a CPU frees and allocates hundreds of such blocks: about half of the time of an
+    EfficientNet.
     """
     if platform.libc_ver()[0] != "glibc":
         yield

@@ -24,7 +24,8 @@ OPENCV = {"4.5.5.64": "numpy==1.26.4", "4.8.0.76": "numpy==1.26.4", "5.0.0.93": 
 INTERPRETER = """#!/bin/sh
 exec qemu-aarch64-static -cpu cortex-a57 -L '{root}' -0 "$0" '{root}/usr/bin/python3.11' "$@"
 """
-# What depends on the processor: arithmetic, the decoders of images, the numbers of system calls.
+# What depends on the processor: arithmetic, the decoders of images, the numbers of system calls; not how threads and
+# backends take turns, which the host's tests show many times faster.
 SUBJECTS = (
     *(
         "files/test_read.py",
@@ -34,10 +35,7 @@ SUBJECTS = (
         "capture/test_frame_memory.py",
     ),
     *("streaming/test_smoothing.py", "streaming/test_stream.py", "test_fake.py"),
-    *(
-        f"classify/test_{name}.py"
-        for name in ("classifier", "decision", "fallback", "golden", "recovery", "selection", "tuning")
-    ),
+    *(f"classify/test_{name}.py" for name in ("classifier", "decision", "golden")),
 )
 
 

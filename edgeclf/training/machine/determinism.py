@@ -36,6 +36,8 @@ def seeded(seed: int) -> Iterator[None]:
             for logger in loggers:
                 logger.setLevel(logging.ERROR)
             warnings.filterwarnings("ignore", module="lightning")
+            # torch advises at most one worker for each processor; one more costs nothing on a processor that is alone.
+            warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
             seed_everything(seed, verbose=False)
             torch.use_deterministic_algorithms(True, warn_only=True)
             # It costs time, and only shows defects of programs that read memory before writing it.

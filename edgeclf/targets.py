@@ -43,6 +43,8 @@ FLAVORS = {
     for flavor in (
         # U8S8: the fastest form for ONNX Runtime's x86 kernels.
         Flavor("int8-cpu", ("onnxruntime", "openvino"), "QUInt8", sums_of_16_bits=True),
+        # The same numbers, with Q/DQ pairs where OpenVINO gains from them.
+        Flavor("int8-openvino", ("openvino",), "QUInt8", sums_of_16_bits=True),
         # S8S8: the form that Arm's dot-product instructions take.
         Flavor("int8-arm", ("onnxruntime",), "QInt8"),
         Flavor("int8-tensorrt", ("tensorrt", "tensorrt-rtx"), "QInt8", tensorrt=True),
@@ -78,7 +80,7 @@ TARGETS = {
             ("int8-fp16", "int8-tensorrt", "fp16", "int8-cpu", "fp32"),
             calibration_cache=True,
         ),
-        Target("x86-cpu", "a PC or server without a GPU", ("x86_64", "AMD64"), ("int8-cpu", "fp32")),
+        Target("x86-cpu", "a PC or server without a GPU", ("x86_64", "AMD64"), ("int8-cpu", "int8-openvino", "fp32")),
         Target(
             "jetson-thor",
             "Jetson Thor, JetPack 7 (TensorRT 10.13 to 11)",

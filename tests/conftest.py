@@ -110,7 +110,7 @@ def run(digits, shared) -> Path:
             edgeclf.train(exact, path, edgeclf.TrainOptions(image_size=IMAGE_SIZE, epochs=6))
             edgeclf.export(path)
             # Small images are hard on INT8; the gate has tests of its own.
-            edgeclf.quantize(path, edgeclf.QuantizeOptions(size=60, max_drop=0.2))
+            edgeclf.quantize(path, edgeclf.QuantizeOptions(size=60, max_drop=0.2, form="standard"))
     return path
 
 

@@ -36,6 +36,7 @@ def test_a_models_name_gives_its_file_and_its_precision():
     assert {name: precision_of(name) for name in ("fp32", *FLAVORS)} == {
         "fp32": "fp32",
         "int8-cpu": "int8",
+        "int8-openvino": "int8",
         "int8-arm": "int8",
         "int8-tensorrt": "int8",
         "int8-fp16": "int8",

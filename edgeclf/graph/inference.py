@@ -18,8 +18,10 @@ import numpy as np
 
 from edgeclf_runtime.device.machine import cores
 from edgeclf_runtime.runners.base import Runner
+from edgeclf_runtime.runners.openvino import OpenVinoRunner
 
-from ..targets import opset_of
+from ..errors import BackendError
+from ..targets import FLAVORS, opset_of
 from .host_form import HostRunner
 from .onnx_file import save_model
 
@@ -69,16 +71,33 @@ def infer_graph(model: onnx.ModelProto, name: str, batches: Iterable[np.ndarray]
         return infer_file(path, name, batches)
 
 
-def time_files(models: Sequence[tuple[str, Path]], batch: np.ndarray) -> list[float]:
+def own_runner(name: str, path: Path, strict: bool = False) -> Runner:
+    """Return the backend that runs a file on a device, if it runs here; else ONNX Runtime, which computes the same.
+
+    name: as in targets.FLAVORS, or fp32.  strict: raise BackendError instead.
+    """
+    if name in FLAVORS and FLAVORS[name].backends == ("openvino",):
+        try:
+            return OpenVinoRunner(path)
+        except BackendError:
+            if strict:
+                raise
+    return HostRunner(path, name=name)
+
+
+def time_files(
+    models: Sequence[tuple[str, Path]], batch: np.ndarray, rounds: int = _ROUNDS, strict: bool = False
+) -> list[float]:
     """Return each ONNX file's time of one inference, in milliseconds: the median, alternating between the files.
 
-    models: the name in targets.FLAVORS, and the file.  batch: float32 [1, height, width, 3].  ONNX Runtime
-    chooses the number of threads.
+    models: the name in targets.FLAVORS, and the file.  batch: float32 [1, height, width, 3].  The backend chooses the number of
+    threads: ONNX Runtime, or OpenVINO for a file that is for it alone.  strict: raise BackendError if OpenVINO cannot run it;
+    else ONNX Runtime does.
     """
     samples: list[list[float]] = [[] for _ in models]
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         for index, (name, path) in enumerate(models):
-            with HostRunner(path, name=name) as runner:
+            with own_runner(name, path, strict) as runner:
                 for number in range(_WARM_UP + _TIMED):
                     start = time.perf_counter()
                     runner.infer(batch)

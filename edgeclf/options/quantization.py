@@ -13,6 +13,9 @@ RULES = ("stratified", "random", "diverse", "uncertain")
 METHODS = ("minmax", "percentile", "entropy", "mse")
 """Methods that choose the range of an activation, implemented in ``quantization/ranges.py``."""
 
+FORMS = ("standard", "weighted", "first-layers", "all-weighted", "all-layers")
+"""Choices of the operators that compute in 8 bits, implemented in ``quantization/flavors/forms.py``."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrateOptions:
@@ -66,6 +69,11 @@ class QuantizeOptions:
         "Range of activations; best: try all, per file, and of those without a significant loss keep the closest to FP32.",
         choices=("best", *METHODS),
     )
+    form: str = option(
+        "fastest",
+        "What computes in 8 bits on a CPU; fastest: time all forms here, per file, and keep the fastest without a significant loss.",
+        choices=("fastest", *FORMS),
+    )
     max_drop: float = option(0.01, "Largest accuracy drop from FP32 that is accepted.")
     seed: int = option(0, SEED)
     finetune_int8: bool = option(
@@ -81,6 +89,8 @@ class QuantizeOptions:
         check_known("target", self.targets, TARGETS)
         if self.method not in ("best", *METHODS):
             raise OptionError(f"there is no range method {self.method!r}; choose from best, {', '.join(METHODS)}")
+        if self.form not in ("fastest", *FORMS):
+            raise OptionError(f"there is no form {self.form!r}; choose from fastest, {', '.join(FORMS)}")
         if not 0 <= self.max_drop <= 1:
             raise OptionError(f"max-drop is {self.max_drop}; 0 to 1 was expected (0.01 is one point of accuracy)")
         if self.int8_epochs < 1:

@@ -11,7 +11,7 @@ from edgeclf_runtime.device.machine import machine_facts
 from ..display.page.render import render
 from ..evaluation.comparison import Comparison
 from .histograms import Histogram
-from .plots import drop_chart, histogram_charts, recall_chart
+from .plots import drop_chart, histogram_charts, recall_chart, time_chart
 from .ranges import METHODS
 from .report import QuantizedFile, QuantizeReport
 
@@ -54,6 +54,9 @@ def make_page(report: QuantizeReport, histograms: Mapping[str, Histogram]) -> st
         drops=_drops(report) if report.files else None,
         activations=_activations(drawn[0], histograms) if drawn else None,
         noise=_noise(noisy) if noisy else None,
+        times=time_chart(report) if any(file.findings.forms for file in report.files) else None,
+        forms=[_forms(file) for file in report.files if file.findings.forms],
+        layers=[_layers(file) for file in report.files if file.layer_times],
         costs=[_costs(file) for file in report.files if file.findings.fallback],
         origin=_origin(report),
     )
@@ -131,13 +134,15 @@ def _tried(file: QuantizedFile, report: QuantizeReport) -> list[tuple[Row, bool]
     """Return a row for each method; the kept one has its time, and the number of layers back in float if there are any."""
     findings = file.findings
     tuned = findings.finetuning is not None and findings.finetuning.kept
+    faster = any(trial.form not in ("", findings.form) for trial in findings.trials)
     rows: list[tuple[Row, bool]] = [
         ((file.name, trial.method, *_measured(trial.comparison, trial.size, report), ""), False)
         for trial in findings.trials
-        if trial.method != findings.method or findings.fallback or tuned
+        if trial.method != findings.method or findings.fallback or tuned or faster
     ]
     index = [trial.method for trial in findings.trials].index(findings.method) if findings.trials else 0
     added = ", fine-tuned" if tuned else ""
+    added += f", {findings.form}" if faster else ""
     added += f", layers in float: {len(findings.fallback)}" if findings.fallback else ""
     kept = (
         file.name,
@@ -241,6 +246,36 @@ def _costs(file: QuantizedFile) -> dict[str, Any]:
             for row in effects[:_LISTED_LAYERS]
         ],
         "fallback": [(row.layer, f"{row.size / 1e3:+.0f}", f"{row.latency_ms:+.2f}") for row in file.findings.fallback],
+    }
+
+
+def _forms(file: QuantizedFile) -> dict[str, Any]:
+    return {
+        "file": file.name,
+        "rows": [
+            (
+                f"{trial.form}{' ✓' if trial.kept else ''}",
+                f"{trial.latency_ms:.2f}",
+                f"{trial.size / 1e6:.2f}",
+                *(
+                    "" if value is None else f"{value:.4f}"
+                    for value in (trial.accuracy, trial.agreement, trial.p_value)
+                ),
+            )
+            for trial in file.findings.forms
+        ],
+    }
+
+
+def _layers(file: QuantizedFile) -> dict[str, Any]:
+    total = sum(row.time_ms for row in file.layer_times)
+    return {
+        "file": file.name,
+        "head": ("layer", "computed by", "in", "ms", f"share of the {len(file.layer_times)} slowest"),
+        "rows": [
+            (row.layer, row.operator, row.kind, f"{row.time_ms:.3f}", f"{row.time_ms / max(total, 1e-9):.1%}")
+            for row in file.layer_times[:_LISTED_LAYERS]
+        ],
     }
 
 

@@ -101,8 +101,9 @@ class Inputs:
 def asked(options: QuantizeOptions) -> dict[str, Any]:
     """Return the options that decide how a file is made and whether it passes, by name."""
     facts = {name: getattr(options, name) for name in ("calibration", "size", "method", "max_drop", "seed")}
-    # Left out otherwise, as in reports of versions without it.
-    return {**facts, "int8_epochs": options.int8_epochs} if options.finetune_int8 else facts
+    # Left out otherwise, as in reports of versions without them.
+    form = {} if options.form == "fastest" else {"form": options.form}
+    return {**facts, **form, **({"int8_epochs": options.int8_epochs} if options.finetune_int8 else {})}
 
 
 def _calibration_set(run: Run, dataset: Dataset, options: QuantizeOptions) -> CalibrationSet:

@@ -26,6 +26,7 @@ from .inputs import Inputs
 from .ranges import ranges_of
 from .report import REPORT_FILE, REPORT_PAGE, Baseline, FailedFlavor, QuantizedFile, QuantizeReport
 from .search import Candidate, Failure, Search
+from .speed.layer_times import layer_times
 
 _CACHED = "int8-tensorrt"
 """The flavor that the calibration cache is the other form of."""
@@ -71,6 +72,7 @@ def _report(
             sha256=sha256_file(work),
             latency_ms=times[name],
             layers=len(search.layers),
+            layer_times=layer_times(name, work, search.batches[0]),
             conditions=conditions,
         )
         for name, work in works.items()

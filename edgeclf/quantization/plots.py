@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..display.page.charts import Area, Chart, Dot, Rule, row_axes, row_height, shortened, span, xy_axes
+from ..display.page.charts import Area, Chart, Dot, Line, Rule, row_axes, row_height, shortened, span, xy_axes
 from ..display.report import new_figure
 from ..evaluation.comparison import Comparison
 from .histograms import Histogram
@@ -97,6 +97,30 @@ def recall_chart(files: Mapping[str, Comparison], labels: Sequence[str]) -> Char
         rules=(Rule(x=0.0),),
         height=row_height(labels),
     )
+
+
+def time_chart(report: QuantizeReport) -> Chart:
+    """Return accuracy against time: of FP32, and of every form that was evaluated; a line joins those that none surpasses in both."""
+    points = [("fp32", report.latency_fp32_ms, report.accuracy_fp32)]
+    for file in report.files:
+        points += [
+            (f"{file.name}, {trial.form}", trial.latency_ms, trial.accuracy)
+            for trial in file.findings.forms
+            if trial.accuracy is not None
+        ]
+    best: list[tuple[float, float]] = []
+    for _, time, accuracy in sorted(points, key=lambda point: (point[1], -point[2])):
+        if not best or accuracy > best[-1][1]:
+            best.append((time, accuracy))
+    names = list(dict.fromkeys(name.partition(",")[0] for name, _, _ in points))
+    x, y = xy_axes(
+        span([time for _, time, _ in points], 0.0), span([accuracy for *_, accuracy in points]), ("ms", "accuracy"), "y"
+    )
+    dots = tuple(
+        Dot(time, accuracy, names.index(name.partition(",")[0]), title=f"{name}: {time:.2f} ms, {accuracy:.4f}")
+        for name, time, accuracy in points
+    )
+    return Chart("Time and accuracy", x, y, tuple(enumerate(names)), lines=(Line(best, 0, dashed=True),), dots=dots)
 
 
 def histogram_charts(

@@ -102,6 +102,7 @@ def _prepare(inputs: Inputs, store: HistogramStore) -> Search:
         batches=inputs.batches,
         methods=options.methods,
         max_drop=options.max_drop,
+        form=options.form,
         finetuner=tuner,
     )
 

@@ -32,6 +32,35 @@ class Trial:
     comparison: Comparison
     method: str
     size: int
+    form: str = ""
+    """What computed in 8 bits, by its name in flavors/forms.py."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormTrial:
+    """One form of a file, timed on this machine by the backend that the file is for."""
+
+    form: str
+    """By its name in flavors/forms.py."""
+    latency_ms: float
+    size: int
+    accuracy: float | None = None
+    """None if it was not evaluated, since it is no faster than the one that was kept."""
+    agreement: float | None = None
+    p_value: float | None = None
+    kept: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerTime:
+    """Time of one layer as its backend computes it, on this machine."""
+
+    layer: str
+    operator: str
+    """The backend's own name of it, such as QLinearConv."""
+    kind: str
+    """int8, float, or convert for a change between the two."""
+    time_ms: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +82,10 @@ class Findings:
     """Range method, by its name in ranges.METHODS; "" for a file without Q/DQ."""
     trials: tuple[Trial, ...] = ()
     """Every method that was tried."""
+    form: str = ""
+    """What computes in 8 bits, by its name in flavors/forms.py; "" for a file without Q/DQ."""
+    forms: tuple[FormTrial, ...] = ()
+    """Every form that was timed, fastest first; () if none was."""
     float_layers: tuple[str, ...] = ()
     """Convolutions and matrix products that compute in float."""
     float_operators: tuple[str, ...] = ()
@@ -101,9 +134,11 @@ class QuantizedFile:
     size: int
     sha256: str
     latency_ms: float
-    """Median of one inference on this machine's CPU by ONNX Runtime, whatever the file is for."""
+    """Median of one inference on this machine's CPU: by ONNX Runtime, or by OpenVINO if the file is for it alone."""
     layers: int = 0
     """Convolutions and matrix products."""
+    layer_times: tuple[LayerTime, ...] = ()
+    """The slowest layers, slowest first; () for a file of another machine's backends."""
     conditions: Conditions
 
 
@@ -216,6 +251,8 @@ class QuantizeReport(Report):
                 yield f"{file.name}: back to float so that it passes: {costs}"
             if file.findings.finetuning:
                 yield f"{file.name}: {file.findings.finetuning}"
+            if len(file.findings.forms) > 1:
+                yield f"{file.name}: of {len(file.findings.forms)} forms {file.findings.form} is kept ({_times(file)})"
         for failed in self.failed:
             yield f"{failed.name}: not written; {failed.reason}"
             if failed.finetuning:
@@ -232,6 +269,10 @@ class QuantizeReport(Report):
         found = (self.calibration_sha256, self.judged_images)
         every: list[QuantizedFile | FailedFlavor] = [*self.files, *self.failed]
         return [one for one in every if (one.conditions.calibration_sha256, one.conditions.judged_images) == found]
+
+
+def _times(file: QuantizedFile) -> str:
+    return ", ".join(f"{trial.form} {trial.latency_ms:.2f} ms" for trial in file.findings.forms)
 
 
 def _ranges(file: QuantizedFile | Baseline) -> str:

@@ -1,16 +1,18 @@
-"""Searches the best file of a flavor: every range method, then the worst layers back in float until the file passes."""
+"""Searches the best file of a flavor: every range method, the fastest form, then the worst layers back in float until it passes."""
 
 from __future__ import annotations
 
 import tempfile
 import time
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from edgeclf_runtime.files.read import sha256_bytes
 
 from ..data.sampling import evenly_spaced
 from ..display.progress import say
@@ -25,11 +27,13 @@ from ..graph.onnx_file import save_model
 from ..targets import FLAVORS
 from .finetune.record import Finetuning, Outcome
 from .finetune.tune import Finetuner
+from .flavors.forms import FORMS, Form, usual_form
 from .flavors.qdq import Weights, write_flavor
 from .histograms import Histogram
 from .ranges import Ranges, ranges_of
-from .report import Findings, FloatLayer, Trial
+from .report import Findings, FloatLayer, FormTrial, Trial
 from .sensitivity import LayerEffect, fewest, measure_effects, measure_noise
+from .speed.fastest import can_time, fastest_form
 
 if TYPE_CHECKING:
     import onnx
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
 _CHANCE = 0.05
 _EFFECT_IMAGES = 64
 """Images on which each layer is measured by itself; the layers are many."""
+_MOST_KNOWN = 10_000_000
+"""Bytes of a file's logits that are kept in case another flavor has the same file; with very many labels they would fill memory."""
 _MOST_IN_FLOAT = 0.5
 """Largest share of the layers that may go back to float; with more of them the file is hardly INT8."""
 
@@ -85,8 +91,12 @@ class Search:
     methods: Sequence[str]
     """Range methods to try."""
     max_drop: float
+    form: str = "fastest"
+    """What computes in 8 bits on a CPU; see QuantizeOptions."""
     finetuner: Finetuner | None = None
     """Fine-tunes what does not pass with every layer in INT8."""
+    known: dict[tuple[str, str | None], np.ndarray] = field(default_factory=dict)
+    """Logits by what was computed, and how: two flavors may have the same file."""
 
     @cached_property
     def layers(self) -> list[Layer]:
@@ -145,20 +155,42 @@ class Search:
         return replace(half, findings=replace(full.findings, trials=(), noise=(), effects=()))
 
     def _quantized(self, name: str) -> Candidate:
-        tried = [self._evaluate(name, self._write(name, method), method) for method in self.methods]
-        whole = max(tried, key=_merit)
+        usual = usual_form(FLAVORS[name], self.graph.graph, self.form)
+        tried = [self._evaluate(name, self._write(name, method, usual), method, usual) for method in self.methods]
+        whole, forms = self._fastest(name, max(tried, key=_merit))
         best, whole, record = self._passing_layers(name, whole)
         findings = replace(
             best.findings,
             trials=tuple(
-                Trial(comparison=one.comparison, method=one.findings.method, size=one.model.ByteSize()) for one in tried
+                Trial(
+                    comparison=one.comparison,
+                    method=one.findings.method,
+                    size=one.model.ByteSize(),
+                    form=one.findings.form,
+                )
+                for one in tried
             ),
             noise=tuple(measure_noise(self.graph, whole.model, self.layers, self.batches)),
             float_layers=tuple(float_layers(best.model.graph)),
             float_operators=tuple(float_operators(best.model.graph)),
             finetuning=record,
+            forms=forms,
         )
         return replace(best, findings=findings)
+
+    def _fastest(self, name: str, usual: Candidate) -> tuple[Candidate, tuple[FormTrial, ...]]:
+        """Return the fastest form of a file that is accepted, and every form's time; the form that was asked for, if one was."""
+        if self.form != "fastest" or not can_time(name):
+            return usual, ()
+        method = usual.findings.method
+        return fastest_form(
+            name,
+            usual,
+            lambda form: self._write(name, method, form),
+            lambda model, form: self._evaluate(name, model, method, form),
+            lambda one: not gate_failure(name, one.comparison, one.logits, self.max_drop) and not _is_worse(one),
+            self.batches[0],
+        )
 
     def _passing_layers(self, name: str, whole: Candidate) -> tuple[Candidate, Candidate, Finetuning | None]:
         """Return the file that passes, that file with every layer in INT8, and the record of fine-tuning.
@@ -173,9 +205,9 @@ class Search:
         start = time.monotonic()
         weights, losses = self.finetuner.tune(name, self.graph, whole.model)
         took = round(time.monotonic() - start, 1)
-        method = whole.findings.method
+        method, form = whole.findings.method, FORMS[whole.findings.form]
         tuned = replace(self, rounding=weights, finetuner=None, methods=(method,))
-        tuned_whole = tuned._evaluate(name, tuned._write(name, method), method)
+        tuned_whole = tuned._evaluate(name, tuned._write(name, method, form), method, form)
         tuned_best, _ = tuned._fewest_in_float(name, tuned_whole)
         before, after = _outcome(best, whole), _outcome(tuned_best, tuned_whole)
         kept = after.better_than(before)
@@ -196,27 +228,33 @@ class Search:
         except GateError as error:
             return None, str(error)
 
-    def _write(self, name: str, method: str, layers: Sequence[Layer] = ()) -> onnx.ModelProto:
+    def _write(self, name: str, method: str, form: Form, layers: Sequence[Layer] = ()) -> onnx.ModelProto:
         nodes = [node for layer in layers for node in layer.nodes]
-        return write_flavor(self.graph, FLAVORS[name], self.ranges[method], self.rounding, nodes)
+        return write_flavor(self.graph, FLAVORS[name], self.ranges[method], self.rounding, nodes, form)
 
-    def _evaluate(self, name: str, model: onnx.ModelProto, method: str = "") -> Candidate:
-        logits = infer_graph(model, name, self.images.batches(f"evaluating {name} {method}".rstrip()))
+    def _evaluate(self, name: str, model: onnx.ModelProto, method: str = "", form: Form | None = None) -> Candidate:
+        key = sha256_bytes(model.graph.SerializeToString(deterministic=True)), FLAVORS[name].activations
+        logits = self.known.get(key)
+        if logits is None:
+            logits = infer_graph(model, name, self.images.batches(f"evaluating {name} {method}".rstrip()))
+            if logits.nbytes <= _MOST_KNOWN:
+                self.known[key] = logits
         comparison = compare(self.images.labels, self.images.truth, self.reference, logits)
-        return Candidate(model=model, logits=logits, comparison=comparison, findings=Findings(method=method))
+        findings = Findings(method=method, form=form.name if form else "")
+        return Candidate(model=model, logits=logits, comparison=comparison, findings=findings)
 
     def _fall_back(self, name: str, best: Candidate, failure: str) -> Candidate:
         """Return the passing file with the fewest layers in float."""
-        method = best.findings.method
+        method, form = best.findings.method, FORMS[best.findings.form]
         in_float = set(float_layers(best.model.graph))
         layers = [layer for layer in self.layers if layer.name not in in_float]
         say(f"{name}: accuracy drop {best.comparison.drop:.4f} exceeds the limit; measuring each layer's sensitivity")
-        effects = self._effects(name, method, layers)
+        effects = self._effects(name, method, form, layers)
         by_name = {layer.name: layer for layer in layers}
         ranking = [by_name[effect.layer] for effect in effects]
 
         def attempt(count: int) -> Candidate | None:
-            candidate = self._evaluate(name, self._write(name, method, ranking[:count]), method)
+            candidate = self._evaluate(name, self._write(name, method, form, ranking[:count]), method, form)
             return None if gate_failure(name, candidate.comparison, candidate.logits, self.max_drop) else candidate
 
         found = fewest(int(_MOST_IN_FLOAT * len(self.layers)), attempt)
@@ -225,25 +263,25 @@ class Search:
             raise GateError(f"{failure}; half of the layers in float were not enough (the worst are {worst})")
         count, passed = found
         say(f"{name} passes with {count} of {len(self.layers)} layers back in float")
-        costs = tuple(self._costs(name, method, ranking[:count]))
+        costs = tuple(self._costs(name, method, form, ranking[:count]))
         return replace(passed, findings=replace(passed.findings, fallback=costs, effects=tuple(effects)))
 
-    def _effects(self, name: str, method: str, layers: Sequence[Layer]) -> list[LayerEffect]:
+    def _effects(self, name: str, method: str, form: Form, layers: Sequence[Layer]) -> list[LayerEffect]:
         chosen = evenly_spaced(len(self.images), _EFFECT_IMAGES)
         few = self.images.subset(chosen)
 
         def alone(layer: Layer) -> np.ndarray:
             others = [other for other in self.layers if other is not layer]
-            return infer_graph(self._write(name, method, others), name, few.batches())
+            return infer_graph(self._write(name, method, form, others), name, few.batches())
 
         return measure_effects(layers, alone, self.reference[chosen], few.truth)
 
-    def _costs(self, name: str, method: str, layers: Sequence[Layer]) -> list[FloatLayer]:
+    def _costs(self, name: str, method: str, form: Form, layers: Sequence[Layer]) -> list[FloatLayer]:
         """Return what each layer in float adds to the file and to its time, one after the other."""
         with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
             files = [Path(folder, f"{count}.onnx") for count in range(len(layers) + 1)]
             for count, file in enumerate(files):
-                save_model(self._write(name, method, layers[:count]), file, {})
+                save_model(self._write(name, method, form, layers[:count]), file, {})
             times = time_files([(name, file) for file in files], self.batches[0])
             sizes = [file.stat().st_size for file in files]
         return [
@@ -270,5 +308,9 @@ def _merit(candidate: Candidate) -> tuple[bool, float, float]:
     than FP32 is so by luck.
     """
     comparison = candidate.comparison
-    significant = comparison.drop > 0 and comparison.p_value < _CHANCE
-    return not significant, -comparison.divergence, comparison.accuracy
+    return not _is_worse(candidate), -comparison.divergence, comparison.accuracy
+
+
+def _is_worse(candidate: Candidate) -> bool:
+    """Return whether a file is significantly less accurate than FP32."""
+    return candidate.comparison.drop > 0 and candidate.comparison.p_value < _CHANCE

@@ -36,6 +36,7 @@ def test_a_bundle_holds_models_runtime_golden_images_and_nothing_else(bundle):
         "model.int8-arm.onnx",
         "model.int8-cpu.onnx",
         "model.int8-fp16.onnx",
+        "model.int8-openvino.onnx",
         "model.int8-tensorrt.onnx",
         "calibration.cache",
     }
@@ -96,7 +97,7 @@ def test_tensorrts_models_are_left_to_tensorrt(bundle):
     for name in typed:
         assert opened.model(name).backends == ("tensorrt", "tensorrt-rtx")
     assert opened.in_order("aarch64") == [opened.model(n) for n in (*typed, "fp32", "int8-arm")]
-    assert opened.in_order("x86_64") == [opened.model(n) for n in (*typed, "int8-cpu", "fp32")]
+    assert opened.in_order("x86_64") == [opened.model(n) for n in (*typed, "int8-cpu", "fp32", "int8-openvino")]
 
 
 @pytest.mark.slow
@@ -120,7 +121,8 @@ def test_golden_images_are_of_several_labels(bundle):
 def test_the_bundle_passes_its_own_self_test(bundle):
     report = selftest(bundle)
     assert report.passed
-    assert {item.model for item in report.reports} == {"fp32", "int8-cpu"}
+    # OpenVINO need not be installed.
+    assert {item.model for item in report.reports} - {"int8-openvino"} == {"fp32", "int8-cpu"}
 
 
 def test_the_bundle_runs_without_the_host_package(bundle, digits, tmp_path):
@@ -178,7 +180,10 @@ def test_what_each_target_lacks_is_said_with_the_command_that_makes_it(bare, run
         shutil.copy(run / name, bare)
     targets = ("jetson-orin", "jetson-nano", "x86-cpu")
     report = edgeclf.bundle(bare, tmp_path / "small.edge", BundleOptions(golden=1, targets=targets))
-    assert report.lacks == {"jetson-orin": ("int8-fp16", "int8-tensorrt", "int8-arm"), "x86-cpu": ("int8-cpu",)}
+    assert report.lacks == {
+        "jetson-orin": ("int8-fp16", "int8-tensorrt", "int8-arm"),
+        "x86-cpu": ("int8-cpu", "int8-openvino"),
+    }
     [orin, cpu] = report.notes
     assert orin.startswith("jetson-orin lacks int8-fp16, int8-tensorrt, int8-arm; make them with: edgeclf quantize ")
     program, name, *arguments = shlex.split(cpu.partition("make them with: ")[2])
@@ -191,11 +196,12 @@ def test_what_each_target_lacks_is_said_with_the_command_that_makes_it(bare, run
 def test_a_flavor_that_did_not_pass_is_not_asked_for_again(bare, run, tmp_path):
     shutil.copy(run / "model.fp32.onnx", bare)
     facts = json.loads((run / "quantization.json").read_text())
-    facts.update(files=[], failed=[{"name": "int8-cpu", "reason": "it lost too much", "conditions": {}}])
+    lost = {"reason": "it lost too much", "conditions": {}}
+    facts.update(files=[], failed=[{"name": name, **lost} for name in ("int8-cpu", "int8-openvino")])
     (bare / "quantization.json").write_text(json.dumps(facts))
     report = edgeclf.bundle(bare, tmp_path / "small.edge", BundleOptions(golden=1, targets=("x86-cpu",)))
     assert report.notes == (
-        f"x86-cpu lacks int8-cpu, which did not pass the accuracy gate; see {bare / 'quantization.html'}",
+        f"x86-cpu lacks int8-cpu, int8-openvino, which did not pass the accuracy gate; see {bare / 'quantization.html'}",
     )
 
 

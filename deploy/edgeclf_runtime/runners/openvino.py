@@ -95,7 +95,8 @@ def _core(openvino: Any) -> Any:
         return openvino.Core()
 
 
-def _import_openvino() -> Any:
+def import_openvino() -> Any:
+    """Return the module openvino, imported without its telemetry; BackendError if it is missing."""
     with importing(OpenVinoRunner.title, lambda: install("openvino")), without_telemetry():
         try:
             import openvino
@@ -105,8 +106,9 @@ def _import_openvino() -> Any:
     return openvino
 
 
-def _compiled(core: Any, data: bytes, threads: Optional[int]) -> Any:
-    options: Dict[str, Any] = dict(_OPTIONS)
+def compiled(core: Any, data: bytes, threads: Optional[int], **more: Any) -> Any:
+    """Return an ONNX file's bytes compiled for the processor, for one image at a time; ``more``: OpenVINO's options."""
+    options: Dict[str, Any] = dict(_OPTIONS, **more)
     if threads:
         options["INFERENCE_NUM_THREADS"] = threads
     model = core.read_model(data)
@@ -164,7 +166,7 @@ def _check_in_child(data: bytes, threads: Optional[int]) -> None:
 def main() -> None:
     """Compile the model on stdin, after a line with the number of threads, and run it once; in the child."""
     threads, _, data = sys.stdin.buffer.read().partition(b"\n")
-    _run_once(_compiled(_core(_import_openvino()), data, int(threads) or None))
+    _run_once(compiled(_core(import_openvino()), data, int(threads) or None))
 
 
 def _run_once(model: Any) -> None:
@@ -184,13 +186,13 @@ class OpenVinoRunner(Runner):
 
     def _load(self, model_path: "ModelPath", threads: Optional[int]) -> None:
         data, threads = model_bytes(model_path), threads or quota_cores()
-        openvino = _import_openvino()
+        openvino = import_openvino()
         core = _core(openvino)
         self.version = version()
         quantized = _QUANTIZED in data
         if quantized and not _expendable:
             _check_once(data, threads)
-        self._model: Any = _compiled(core, data, threads)
+        self._model: Any = compiled(core, data, threads)
         if quantized and _expendable:
             _run_once(self._model)
             _remember_pass(_pass(data, threads))

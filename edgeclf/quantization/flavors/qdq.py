@@ -11,6 +11,7 @@ from ...graph.layers import WEIGHTED
 from ...graph.onnx_file import drop_unused
 from ...targets import Flavor
 from ..ranges import Ranges, weight_scales
+from .forms import STANDARD, Form
 
 if TYPE_CHECKING:
     import onnx
@@ -31,11 +32,17 @@ class Weights(Protocol):
 
 
 def write_flavor(
-    model: onnx.ModelProto, flavor: Flavor, ranges: Ranges, rounding: Weights, float_nodes: Collection[str] = ()
+    model: onnx.ModelProto,
+    flavor: Flavor,
+    ranges: Ranges,
+    rounding: Weights,
+    float_nodes: Collection[str] = (),
+    form: Form = STANDARD,
 ) -> onnx.ModelProto:
-    """Return the Q/DQ form (onnx.ModelProto) of a prepared FP32 model for one family of backends.
+    """Return a prepared FP32 model with Q/DQ pairs (onnx.ModelProto) for one family of backends.
 
-    ranges: of every activation.  rounding: Rounding or TunedWeights, of the same model.  float_nodes: names of further nodes that stay float.
+    ranges: of every activation.  rounding: Rounding or TunedWeights, of the same model.  float_nodes: names of further nodes that stay
+    float.  form: which operators compute in 8 bits; TensorRT has its own rule.
     """
     import onnx
     from onnxruntime.quantization import QuantType
@@ -45,7 +52,7 @@ def write_flavor(
     assert flavor.activations
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    operators = _operators(model.graph, flavor)
+    operators = _operators(model.graph, flavor, form)
     quantizer = QDQQuantizer(
         copy,
         per_channel=True,
@@ -54,9 +61,9 @@ def write_flavor(
         activation_qType=QuantType[flavor.activations],
         tensors_range=TensorsData(CalibrationMethod.MinMax, _float32(ranges)),
         nodes_to_quantize=[],
-        nodes_to_exclude=[*_float_nodes(model, flavor), *float_nodes],
+        nodes_to_exclude=[*_float_nodes(model, flavor, form), *float_nodes],
         op_types_to_quantize=operators,
-        extra_options=_extra_options(model, flavor, operators),
+        extra_options=_extra_options(model, flavor, operators, form),
     )
     fuses_sums = flavor.tensorrt and not _is_transformer(model.graph)
     for name in _residual_inputs(model.graph, float_nodes) if fuses_sums else ():
@@ -70,7 +77,7 @@ def write_flavor(
     return quantized
 
 
-def _operators(graph: onnx.GraphProto, flavor: Flavor) -> list[str]:
+def _operators(graph: onnx.GraphProto, flavor: Flavor, form: Form) -> list[str]:
     """Return the operators to quantize.
 
     Around attention, layer norm and GELU, INT8 loses much accuracy and saves no time, so of such networks only the layers
@@ -80,21 +87,24 @@ def _operators(graph: onnx.GraphProto, flavor: Flavor) -> list[str]:
 
     if _is_transformer(graph):
         return list(WEIGHTED)
-    # TensorRT fuses what follows a convolution into it; Q/DQ around anything else would prevent that.
-    return ["Conv", "ConvTranspose"] if flavor.tensorrt else sorted(set(QDQRegistry) | set(QLinearOpsRegistry))
+    if flavor.tensorrt:
+        # TensorRT fuses what follows a convolution into it; Q/DQ around anything else would prevent that.
+        return ["Conv", "ConvTranspose"]
+    return sorted(set(QDQRegistry) | set(QLinearOpsRegistry)) if form.every_operator else list(WEIGHTED)
 
 
 def _is_transformer(graph: onnx.GraphProto) -> bool:
     return any(node.op_type in _OF_TRANSFORMERS for node in graph.node)
 
 
-def _extra_options(model: onnx.ModelProto, flavor: Flavor, operators: list[str]) -> dict[str, Any]:
+def _extra_options(model: onnx.ModelProto, flavor: Flavor, operators: list[str], form: Form) -> dict[str, Any]:
     scales = weight_scales(model.graph, flavor.sums_of_16_bits)
     options: dict[str, Any] = {"TensorQuantOverrides": scales}
     if flavor.tensorrt:
         return {**options, **_tensorrt_options(operators)}
-    # What follows a matrix product of a transformer is float, and ONNX Runtime has kernels from INT8 to float.
-    return {**options, "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"] if _is_transformer(model.graph) else []}
+    # What follows a matrix product of a transformer is float, as logits are, and ONNX Runtime has kernels from INT8 to float.
+    products = form.last_layer or _is_transformer(model.graph)
+    return {**options, "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"] if products else []}
 
 
 def _tensorrt_options(operators: list[str]) -> dict[str, Any]:
@@ -128,21 +138,21 @@ def _residual_inputs(graph: onnx.GraphProto, float_nodes: Collection[str]) -> li
     return [names[1] for names in adds if made.issuperset(names)]
 
 
-def _float_nodes(model: onnx.ModelProto, flavor: Flavor) -> list[str]:
+def _float_nodes(model: onnx.ModelProto, flavor: Flavor, form: Form) -> list[str]:
     """Return the nodes that stay float: those where 8 bits cost the most accuracy and save the least time.
 
-    They are the layout and normalization of the pixels, convolutions of few channels (the first layer and the first block of
-    EfficientNet-Lite0, which cause most of its noise and are not faster in INT8), and the last layer with the pooling
-    before it.  So do products of two activations, and convolutions of one dimension.
+    They are the layout and normalization of the pixels and, unless the form has them in 8 bits, the last layer with the pooling
+    before it, and convolutions of few channels: the first layer and the first block of EfficientNet-Lite0, which cause most of
+    its noise.  So do products of two activations, and convolutions of one dimension.
     """
     shapes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
-    tail = _tail(model.graph)
+    tail = set() if form.last_layer and not flavor.tensorrt else _tail(model.graph)
     return [
         node.name
         for node in model.graph.node
         if node.op_type == "Transpose"
         or node.name in tail
-        or (node.op_type in WEIGHTED and _stays_float(node, shapes.get(node.input[1]), flavor))
+        or (node.op_type in WEIGHTED and _stays_float(node, shapes.get(node.input[1]), flavor, form))
     ]
 
 
@@ -156,11 +166,15 @@ def _tail(graph: onnx.GraphProto) -> set[str]:
     return names
 
 
-def _stays_float(node: onnx.NodeProto, shape: list[int] | None, flavor: Flavor) -> bool:
+def _stays_float(node: onnx.NodeProto, shape: list[int] | None, flavor: Flavor, form: Form) -> bool:
     """Return whether a layer stays float; shape: of its weights, None if they are computed (as in attention)."""
     if shape is None or len(shape) != (4 if "Conv" in node.op_type else 2):
         return True
-    return node.op_type == "Conv" and _has_few_channels(node, shape, flavor)
+    if node.op_type != "Conv":
+        return False
+    if form.first_layers and not flavor.tensorrt:
+        return shape[1:] == [1, 1, 1]  # a factor for each channel: the normalization of the pixels
+    return _has_few_channels(node, shape, flavor)
 
 
 def _has_few_channels(convolution: onnx.NodeProto, shape: list[int], flavor: Flavor) -> bool:

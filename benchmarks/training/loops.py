@@ -1,7 +1,7 @@
 """What do cached features save against the loop that tutorials show, and what does our loop cost over a bare one?
 
-    python3 benchmarks/speed/training.py DATA
-    python3 benchmarks/speed/training.py DATA --images 400 --epochs 4 --json
+    python3 benchmarks/training/loops.py DATA
+    python3 benchmarks/training/loops.py DATA --images 400 --epochs 4 --json
 
 Method: the same backbone, weights, images, epochs and batch size; each program a process of its own, in turns, timed
 from its first batch on, imports excluded.

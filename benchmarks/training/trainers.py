@@ -1,7 +1,7 @@
 """Accuracy after the same time of training, beside the loops of timm, fastai and a tutorial.
 
     pip install fastai
-    python3 benchmarks/accuracy/trainers.py --seeds 0 1 2 --minutes 5
+    python3 benchmarks/training/trainers.py --seeds 0 1 2 --minutes 5
 
 Method: the same backbone with the same weights, image size and division of the data, and the same time: each trainer, in a
 process of its own and in turns, measures a few steps and takes as many epochs as fit.  Accuracy is that of the test images,
@@ -32,6 +32,7 @@ import edgeclf
 from edgeclf import SplitOptions, TrainOptions
 from edgeclf_runtime.device.machine import machine_facts
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "accuracy"))
 TRAINERS = ("edgeclf", "experts", "timm", "fastai", "tutorial")
 WARM_UP, TIMED = 2, 4
 """Steps before those that are timed, and those."""

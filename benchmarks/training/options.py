@@ -1,6 +1,6 @@
 """Accuracy that distillation, a curriculum and adversarial training bring on few labeled solar cells.
 
-    python3 benchmarks/accuracy/training_options.py --seeds 0 1
+    python3 benchmarks/training/options.py --seeds 0 1
 
 Method: for each seed the ELPV cells are split (75/25, stratified); only ``--labeled`` of the training images keep their label,
 and ``--unlabeled`` others are images without one.  The teacher is a head on EfficientNet-Lite0 with twice the side, trained on

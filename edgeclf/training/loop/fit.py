@@ -70,6 +70,29 @@ class Plan:
     taught: np.ndarray | None = None
     """A teacher's logits of the training images, float [images, classes]."""
     precision: str = FULL
+    val_images: int = 0
+    """Validation images with a label; the fewer, the less their accuracy says about an epoch."""
+
+
+def best_of(rows: Sequence[Row], images: int) -> Row:
+    """Return the row of the best epoch, judged by a number of validation images.
+
+    Of the epochs whose accuracy is at most one standard error below the highest so far, it is the one with the lowest loss: a few
+    hundred images cannot tell such accuracies apart, and the loss, in which each image counts by degrees, is the better guide
+    (the one-standard-error rule: Breiman et al. 1984, "Classification and Regression Trees", section 3.4.3).  Adversarial
+    training is for attacked images, so the highest accuracy on those counts (Rice et al. 2020, "Overfitting in adversarially
+    robust deep learning").
+    """
+    best, highest = rows[0], 0.0
+    for row in rows:
+        attacked_too = ATTACKED in row
+        accuracy, before = (one.get(ATTACKED, one["val_accuracy"]) for one in (row, best))
+        highest = max(highest, accuracy)
+        error = 0.0 if attacked_too or not images else math.sqrt(highest * (1 - highest) / images)
+        lower = row["val_loss"] < best["val_loss"]
+        if accuracy >= highest - error and (lower or before < highest - error):
+            best = row
+    return best
 
 
 class Fit(lightning.LightningModule):
@@ -114,12 +137,8 @@ class Fit(lightning.LightningModule):
 
     @property
     def best_row(self) -> Row:
-        """The row of the best epoch: the highest validation accuracy, of equal ones the lowest loss, the earliest.
-
-        Adversarial training is for attacked images, so their accuracy counts (Rice et al. 2020, "Overfitting in adversarially
-        robust deep learning").
-        """
-        return max(self.rows, key=lambda row: (row.get(ATTACKED, row["val_accuracy"]), -row["val_loss"]))
+        """The row of the best epoch; see best_of()."""
+        return best_of(self.rows, self.plan.val_images)
 
     @property
     def finished(self) -> bool:

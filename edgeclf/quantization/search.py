@@ -17,7 +17,7 @@ from edgeclf_runtime.files.read import sha256_bytes
 from ..data.sampling import evenly_spaced
 from ..display.progress import say
 from ..errors import GateError
-from ..evaluation.accuracy_gate import check_gate, gate_failure
+from ..evaluation.accuracy_gate import check_gate, gate_failure, gate_warning
 from ..evaluation.comparison import Comparison, compare
 from ..evaluation.evaluation_set import EvaluationSet
 from ..graph.fp16 import halve, halve_remainder
@@ -188,9 +188,19 @@ class Search:
             usual,
             lambda form: self._write(name, method, form),
             lambda model, form: self._evaluate(name, model, method, form),
-            lambda one: not gate_failure(name, one.comparison, one.logits, self.max_drop) and not _is_worse(one),
+            lambda one: self._accepts(name, one, usual),
             self.batches[0],
         )
+
+    def _accepts(self, name: str, form: Candidate, usual: Candidate) -> bool:
+        """Return whether a faster form loses little enough: it passes, and its 95 % interval does not leave that in doubt.
+
+        A few percent of the time are not worth a point of accuracy.  If the usual form is in doubt too, the interval may reach as far.
+        """
+        if gate_failure(name, form.comparison, form.logits, self.max_drop) or _is_worse(form):
+            return False
+        doubt = gate_warning(name, form.comparison, len(self.images), self.max_drop)
+        return not doubt or form.comparison.drop_interval[1] <= usual.comparison.drop_interval[1]
 
     def _passing_layers(self, name: str, whole: Candidate) -> tuple[Candidate, Candidate, Finetuning | None]:
         """Return the file that passes, that file with every layer in INT8, and the record of fine-tuning.

@@ -1,7 +1,7 @@
 """The forms of a Q/DQ file: what computes in 8 bits, and which of them is kept."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -15,6 +15,7 @@ from edgeclf.quantization.flavors.forms import FORMS, STANDARD, usual_form
 from edgeclf.quantization.flavors.qdq import write_flavor
 from edgeclf.quantization.flavors.rounding import Rounding
 from edgeclf.quantization.report import Findings
+from edgeclf.quantization.search import Candidate, Search
 from edgeclf.quantization.speed import fastest
 from edgeclf.quantization.speed.fastest import can_time, fastest_form
 from edgeclf.quantization.speed.layer_times import layer_times
@@ -145,6 +146,34 @@ def test_forms_that_are_the_same_file_are_one():
     never = pytest.fail
     best, trials = fastest_form("int8-cpu", usual, lambda form: model, never, never, np.zeros((1, 8, 8, 3), np.float32))
     assert (best, trials) == (usual, ())
+
+
+@pytest.mark.parametrize(
+    ("lost", "won", "accepted"),
+    [
+        (0, 0, True),
+        (2, 1, True),
+        (10, 8, False),  # a drop of 0.4 points, but so many images changed that it may be two
+        (8, 0, False),
+    ],
+)
+def test_a_faster_form_is_accepted_only_if_its_interval_leaves_no_doubt(lost, won, accepted):
+    truth = np.zeros(500, int)
+    right, wrong = np.float32([1, 0]), np.float32([0, 1])
+    reference, logits = (np.tile(right, (500, 1)) for _ in range(2))
+    logits[:lost] = wrong
+    reference[lost : lost + won] = wrong
+    found = compare(("a", "b"), truth, reference, logits)
+    usual = Candidate(
+        model=conv_graph(),
+        logits=reference,
+        comparison=compare(("a", "b"), truth, reference, reference),
+        findings=Findings(),
+    )
+    form = replace(usual, logits=logits, comparison=found)
+    search = Search.__new__(Search)
+    vars(search).update(max_drop=0.01, images=truth)
+    assert search._accepts("int8-cpu", form, usual) == accepted
 
 
 @pytest.mark.slow

@@ -71,7 +71,7 @@ class QuantizeOptions:
     )
     form: str = option(
         "fastest",
-        "What computes in 8 bits on a CPU; fastest: time all forms here, per file, and keep the fastest that surely passes.",
+        "What computes in 8 bits on a CPU; fastest: time all forms here, for each file, and keep the fastest of those that surely pass.",
         choices=("fastest", *FORMS),
     )
     max_drop: float = option(0.01, "Largest accuracy drop from FP32 that is accepted.")

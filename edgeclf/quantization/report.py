@@ -252,7 +252,7 @@ class QuantizeReport(Report):
             if file.findings.finetuning:
                 yield f"{file.name}: {file.findings.finetuning}"
             if len(file.findings.forms) > 1:
-                yield f"{file.name}: of {len(file.findings.forms)} forms {file.findings.form} is kept ({_times(file)})"
+                yield f"{file.name}: of {len(file.findings.forms)} forms {file.findings.form} is kept: {_times(file)}"
         for failed in self.failed:
             yield f"{failed.name}: not written; {failed.reason}"
             if failed.finetuning:
@@ -272,7 +272,12 @@ class QuantizeReport(Report):
 
 
 def _times(file: QuantizedFile) -> str:
-    return ", ".join(f"{trial.form} {trial.latency_ms:.2f} ms" for trial in file.findings.forms)
+    kept = next((trial.latency_ms for trial in file.findings.forms if trial.kept), 0.0)
+    words = []
+    for trial in file.findings.forms:
+        refused = trial.accuracy is not None and trial.latency_ms < kept
+        words.append(f"{trial.form} {trial.latency_ms:.2f} ms{' (accuracy in doubt)' if refused else ''}")
+    return ", ".join(words)
 
 
 def _ranges(file: QuantizedFile | Baseline) -> str:

@@ -34,6 +34,11 @@ class Flavor:
     half_of: str | None = None
     """The flavor that this one equals, except that its float part is FP16."""
 
+    @property
+    def only_openvino(self) -> bool:
+        """Whether no other backend runs it."""
+        return self.backends == ("openvino",)
+
 
 FLOAT_BACKENDS = ("tensorrt", "tensorrt-rtx", "onnxruntime", "openvino", "opencv")
 """Backends that run the FP32 file, fastest first; a stock JetPack has OpenCV without pip."""

@@ -34,7 +34,7 @@ from edgeclf.quantization.ranges import ranges_of
 from edgeclf.targets import FLAVORS
 from edgeclf_runtime.device.machine import machine_facts
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
-from edgeclf_runtime.runners.openvino import OpenVinoRunner, import_openvino
+from edgeclf_runtime.runners.openvino import OpenVinoRunner, compiled, import_openvino
 
 BACKBONES = (
     "resnet18",
@@ -84,7 +84,8 @@ def row_of(backbone: str, arguments: argparse.Namespace) -> dict[str, Any]:
             raise SystemExit(f"NNCF's file of {backbone} could not be made: {facts['reasons']['openvino-int8.xml']}")
         batches = calibration_batches(facts["height"], facts["width"], arguments.images)
         write_forms(work, batches)
-        infer = {NNCF: openvino_file(work / "openvino-int8.xml", batches[0].shape, arguments.threads)}
+        nncf = compiled(import_openvino().Core(), str(work / "openvino-int8.xml"), arguments.threads)
+        infer: dict[str, Any] = {NNCF: lambda batch: nncf([batch])}
         for backend, runner in RUNNERS.items():
             for name in ("fp32", *FORMS):
                 one = opened.enter_context(runner(work / f"model.{name}.onnx", arguments.threads))
@@ -105,16 +106,6 @@ def write_forms(work: Path, batches: Any) -> None:
     for form in FORMS.values():
         model = write_flavor(graph, FLAVORS["int8-cpu"], ranges, Rounding(graph, {}), form=form)
         save_model(model, work / f"model.{form.name}.onnx", {})
-
-
-def openvino_file(path: Path, shape: tuple[int, ...], threads: int | None) -> Any:
-    """Return a function that infers one image by OpenVINO, with the options of edgeclf's runner."""
-    core = import_openvino().Core()
-    model = core.read_model(str(path))
-    model.reshape(list(shape))
-    options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    compiled = core.compile_model(model, "CPU", options | ({"INFERENCE_NUM_THREADS": threads} if threads else {}))
-    return lambda batch: compiled([batch])
 
 
 def time_all(infer: dict[str, Any], batch: np.ndarray, rounds: int, repeat: int) -> dict[str, float]:

@@ -1,12 +1,12 @@
-"""Which layers of a Q/DQ file does TensorRT compute in INT8, and what else is in the engine?
+"""The layers of a Q/DQ file that TensorRT computes in INT8, and what else its engine contains.
 
     python3 benchmarks/tensorrt/engine_sizes.py
     python3 benchmarks/tensorrt/engine_sizes.py --backbone mobilenetv2_100 --least 20000 --json
 
 Method: TensorRT 11.4's own parser with the compiler of TensorRT-RTX, which needs no GPU, builds the engine of the network's
 int8-fp16 file, and again with one layer in FP16.  A layer that was computed in INT8 then adds about one byte for each of its
-weights; one that was not adds nothing.  An engine of this compiler holds the code of its kernels too, one for each shape of a
-layer, which ``rest`` shows: what is left of an engine without its weights.  Engines of TensorRT on a board do not hold it.
+weights; one that was not adds nothing.  An engine of this compiler also contains the code of its kernels, one for each
+shape of a layer: ``rest`` is the engine's size less its weights.  Engines that TensorRT builds on a board were not measured.
 """
 
 from __future__ import annotations

@@ -235,7 +235,7 @@ def train_fastai(arguments: argparse.Namespace) -> dict[str, Any]:
     start = time.monotonic()
     with learner.no_bar(), learner.no_logging():
         learner.fine_tune(1)
-    epochs = max(1, round((arguments.minutes * 60 - (time.monotonic() - start) / 2) / ((time.monotonic() - start) / 2)))
+    epochs = max(1, round(2 * arguments.minutes * 60 / (time.monotonic() - start)) - 1)
     learner.model.load_state_dict(first)
     learner.create_opt()
     start = time.monotonic()

@@ -24,17 +24,26 @@ _EXACT_SUMS = {"session.x64quantprecision": "1"}
 _EXACT = frozenset(("Clip", "Constant", "Flatten", "Identity", "MaxPool", "Relu", "Reshape", "Transpose"))
 
 
+def imitates(name: str) -> bool:
+    """Return whether a file is for another backend or processor, so that its time on ONNX Runtime says nothing here.
+
+    name: of the model, as in targets.FLAVORS; a file of any other name is for every backend.
+    """
+    flavor = FLAVORS.get(name)
+    return flavor is not None and (flavor.activations != "QUInt8" or "onnxruntime" not in flavor.backends)
+
+
 class HostRunner(OnnxRuntimeRunner):
     """A model file on ONNX Runtime, computed as its target device computes it.
 
     name    of the model, as in targets.FLAVORS; the file of any other name, such as fp32, is computed as it is
 
-    imitates    whether the file is for another backend or processor, so that its time here says nothing
+    imitates    see imitates()
     """
 
     def __init__(self, model_path: ModelPath, threads: int | None = None, name: str = "fp32") -> None:
         flavor = FLAVORS.get(name)
-        self.imitates = flavor is not None and flavor.activations != "QUInt8"
+        self.imitates = imitates(name)
         self._rewrite: Callable[[onnx.ModelProto], onnx.ModelProto] | None = None
         if flavor and flavor.half_of:
             self._rewrite = widen

@@ -76,7 +76,7 @@ def own_runner(name: str, path: Path, strict: bool = False) -> Runner:
 
     name: as in targets.FLAVORS, or fp32.  strict: raise BackendError instead.
     """
-    if name in FLAVORS and FLAVORS[name].backends == ("openvino",):
+    if name in FLAVORS and FLAVORS[name].only_openvino:
         try:
             return OpenVinoRunner(path)
         except BackendError:

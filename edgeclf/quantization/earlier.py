@@ -14,8 +14,8 @@ from ..display.progress import say
 from ..options import QuantizeOptions
 from ..targets import CALIBRATION_CACHE, FLAVORS, model_file
 from ..training.runs import Run
+from .candidate import Candidate
 from .report import REPORT_FILE, QuantizedFile, QuantizeReport, read_report
-from .search import Candidate
 
 
 def earlier_report(run: Run) -> QuantizeReport | None:

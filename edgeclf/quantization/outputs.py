@@ -18,6 +18,7 @@ from ..graph.inference import time_files
 from ..graph.onnx_file import save_model
 from ..targets import CALIBRATION_CACHE, model_file, opset_of
 from ..training.runs import Run
+from .candidate import Candidate
 from .earlier import with_earlier
 from .flavors.calibration_cache import format_cache
 from .flavors.dynamic import DYNAMIC, infer_dynamic
@@ -25,7 +26,7 @@ from .html_page import make_page
 from .inputs import Inputs
 from .ranges import ranges_of
 from .report import REPORT_FILE, REPORT_PAGE, Baseline, FailedFlavor, QuantizedFile, QuantizeReport
-from .search import Candidate, Failure, Search
+from .search import Failure, Search
 from .speed.layer_times import layer_times
 
 _CACHED = "int8-tensorrt"
@@ -118,10 +119,12 @@ def _write_logits(
 ) -> None:
     """Write the logits of the evaluation images, with those of earlier files as far as they are of the same images."""
     earlier = read_logits(run.path / LOGIT_FILE, run.preprocessing)
-    known = {file.sha256: earlier.known(file.sha256, search.images) for file in report.files}
-    new = {file.sha256: found[file.name].logits for file in report.files if file.name in found}
-    kept = {digest: logits for digest, logits in known.items() if logits is not None}
-    write_logits(folder / LOGIT_FILE, search.images, {report.sha256_fp32: search.reference, **kept, **new})
+    logits = {report.sha256_fp32: search.reference}
+    for file in report.files:
+        rows = found[file.name].logits if file.name in found else earlier.known(file.sha256, search.images)
+        if rows is not None:
+            logits[file.sha256] = rows
+    write_logits(folder / LOGIT_FILE, search.images, logits)
 
 
 def _cache_method(found: Mapping[str, Candidate]) -> str:

@@ -18,13 +18,14 @@ from ..data.sampling import evenly_spaced
 from ..display.progress import say
 from ..errors import GateError
 from ..evaluation.accuracy_gate import check_gate, gate_failure, gate_warning
-from ..evaluation.comparison import Comparison, compare
+from ..evaluation.comparison import compare
 from ..evaluation.evaluation_set import EvaluationSet
 from ..graph.fp16 import halve, halve_remainder
 from ..graph.inference import infer_graph, time_files
 from ..graph.layers import Layer, find_layers, float_layers, float_operators
 from ..graph.onnx_file import save_model
 from ..targets import FLAVORS
+from .candidate import Candidate
 from .finetune.record import Finetuning, Outcome
 from .finetune.tune import Finetuner
 from .flavors.forms import FORMS, Form, usual_form
@@ -45,17 +46,6 @@ _MOST_KNOWN = 10_000_000
 """Bytes of a file's logits that are kept in case another flavor has the same file; with very many labels they would fill memory."""
 _MOST_IN_FLOAT = 0.5
 """Largest share of the layers that may go back to float; with more of them the file is hardly INT8."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """One way to write a flavor, and how it compares with FP32."""
-
-    model: onnx.ModelProto
-    logits: np.ndarray
-    """float32 [images, labels], of the evaluation set."""
-    comparison: Comparison
-    findings: Findings
 
 
 @dataclass(frozen=True, kw_only=True)

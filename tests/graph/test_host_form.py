@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeclf.data.pixels import load_batches
 from edgeclf.graph.fp16 import halve
-from edgeclf.graph.host_form import HostRunner, shift, widen
+from edgeclf.graph.host_form import HostRunner, imitates, shift, widen
 from edgeclf.training.runs import read_run
 
 
@@ -84,3 +84,11 @@ def test_a_devices_model_gives_the_labels_that_its_operators_give_one_by_one(run
             found, expected = runner.infer(batch)[0], session.run(None, {"image": batch})[0][0]
             assert found.argmax() == expected.argmax()
             assert np.abs(found - expected).max() < 0.3 * np.ptp(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("fp32", False), ("int8-cpu", False), ("int8-openvino", True), ("int8-arm", True), ("fp16", True)],
+)
+def test_a_file_for_another_backend_is_imitated_and_its_time_is_not_taken(name, expected):
+    assert imitates(name) == expected

@@ -11,11 +11,12 @@ from edgeclf import QuantizeOptions, quantize
 from edgeclf.evaluation.comparison import Comparison, compare
 from edgeclf.graph.layers import float_layers
 from edgeclf.options.quantization import FORMS as NAMES
+from edgeclf.quantization.candidate import Candidate
 from edgeclf.quantization.flavors.forms import FORMS, STANDARD, usual_form
 from edgeclf.quantization.flavors.qdq import write_flavor
 from edgeclf.quantization.flavors.rounding import Rounding
 from edgeclf.quantization.report import Findings
-from edgeclf.quantization.search import Candidate, Search
+from edgeclf.quantization.search import Search
 from edgeclf.quantization.speed import fastest
 from edgeclf.quantization.speed.fastest import can_time, fastest_form
 from edgeclf.quantization.speed.layer_times import layer_times

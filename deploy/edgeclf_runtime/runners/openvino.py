@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from subprocess import DEVNULL, PIPE
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Tuple, Union
 
 from ..bundle.model_file import model_bytes
 from ..device.child_process import start_child
@@ -106,8 +106,8 @@ def import_openvino() -> Any:
     return openvino
 
 
-def compiled(core: Any, data: bytes, threads: Optional[int], **more: Any) -> Any:
-    """Return an ONNX file's bytes compiled for the processor, for one image at a time; ``more``: OpenVINO's options."""
+def compiled(core: Any, data: Union[bytes, str], threads: Optional[int], **more: Any) -> Any:
+    """Return a model, an ONNX file's bytes or a path, compiled for the processor, for one image at a time; ``more``: OpenVINO's options."""
     options: Dict[str, Any] = dict(_OPTIONS, **more)
     if threads:
         options["INFERENCE_NUM_THREADS"] = threads

@@ -47,8 +47,8 @@ def near_duplicates(thumbnails: Thumbnails) -> list[list[int]]:
 
     firsts, starts = np.unique(pairs[:, 0], return_index=True)
     others = (part.tolist() for part in np.split(pairs[:, 1], starts[1:]))
-    # Without pairs, np.split returns one empty part.
-    # Steps this small spend more time on Python's lock than several threads save.
+    # Steps this small spend more time on Python's lock than several threads save.  The lengths differ where there are no pairs:
+    # np.split returns one empty part then.
     steps = map(compared, zip(firsts.tolist(), others, strict=False))
     for found in track(steps, "comparing images", len(firsts)) if len(pairs) > _MANY else steps:
         for alike, first, other in found:

@@ -1,6 +1,6 @@
 """The forms of a Q/DQ file: which operators compute in 8 bits.
 
-None is the fastest everywhere.  The first layers, with few channels, gain little on ONNX Runtime and much on OpenVINO, and cost
+No form is the fastest everywhere.  The first layers, with few channels, gain little on ONNX Runtime and much on OpenVINO, and cost
 accuracy.  The last layer gains where there are many labels.  Around the gates of squeeze and excitation, and around swish, ONNX Runtime gains from 8 bits, and OpenVINO loses.
 """
 
@@ -54,4 +54,4 @@ def usual_form(flavor: Flavor, graph: onnx.GraphProto, wanted: str = "fastest") 
     if wanted in FORMS:
         return FORMS[wanted]
     gated = any(node.op_type in _GATES for node in graph.node)
-    return _WEIGHTED if gated and flavor.backends == ("openvino",) else STANDARD
+    return _WEIGHTED if gated and flavor.only_openvino else STANDARD

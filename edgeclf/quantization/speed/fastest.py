@@ -8,18 +8,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...display.progress import say
 from ...errors import BackendError
-from ...evaluation.comparison import Comparison
 from ...graph.inference import time_files
 from ...graph.onnx_file import save_model
 from ...targets import FLAVORS, TARGETS
+from ..candidate import Candidate
 from ..flavors.forms import FORMS, Form
-from ..report import Findings, FormTrial
+from ..report import FormTrial
 
 if TYPE_CHECKING:
     import onnx
@@ -27,25 +27,6 @@ if TYPE_CHECKING:
 _GAIN = 0.03
 """A form must save this share of the time: less is noise, and another form costs accuracy."""
 _ROUNDS = 6
-
-
-class Evaluated(Protocol):
-    """A file that was compared with FP32."""
-
-    @property
-    def model(self) -> onnx.ModelProto:
-        """The file."""
-
-    @property
-    def comparison(self) -> Comparison:
-        """How it compares with FP32."""
-
-    @property
-    def findings(self) -> Findings:
-        """What is known of it."""
-
-
-T = TypeVar("T", bound=Evaluated)
 
 
 def can_time(name: str) -> bool:
@@ -58,12 +39,12 @@ def can_time(name: str) -> bool:
 
 def fastest_form(
     name: str,
-    usual: T,
+    usual: Candidate,
     write: Callable[[Form], onnx.ModelProto],
-    evaluate: Callable[[onnx.ModelProto, Form], T],
-    accepted: Callable[[T], bool],
+    evaluate: Callable[[onnx.ModelProto, Form], Candidate],
+    accepted: Callable[[Candidate], bool],
     batch: np.ndarray,
-) -> tuple[T, tuple[FormTrial, ...]]:
+) -> tuple[Candidate, tuple[FormTrial, ...]]:
     """Return the fastest accepted form of a file, and every form's time; the usual one if none is faster or accepted.
 
     usual: the file in its usual form.  write: makes another form.  evaluate: compares it with FP32.  accepted: whether its
@@ -114,7 +95,7 @@ def _times(name: str, models: dict[Form, onnx.ModelProto], batch: np.ndarray) ->
     return {form.name: time for form, time in zip(models, found, strict=True)}
 
 
-def _trial(form: Form, model: onnx.ModelProto, times: dict[str, float], one: Evaluated | None) -> FormTrial:
+def _trial(form: Form, model: onnx.ModelProto, times: dict[str, float], one: Candidate | None) -> FormTrial:
     found = FormTrial(form=form.name, latency_ms=times[form.name], size=model.ByteSize())
     if one is None:
         return found

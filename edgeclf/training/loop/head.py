@@ -14,7 +14,7 @@ from ...options import TrainOptions
 from ..unfinished import Unfinished
 from .fit import Fit, Plan
 from .loaders import EpochSampler, Features, feature_loader, image_weights
-from .objective import NO_TARGET, class_weights, labels_of
+from .objective import class_weights, count_labeled
 from .trainer import run_fit
 
 _SMALLEST_SCALE = 2.0
@@ -66,7 +66,7 @@ def fit_head(
         weights=class_weights(train, classes) if options.balance == "weights" else None,
         deadline=None if unfinished is None else unfinished.deadline(options.minutes),
         taught=taught,
-        val_images=int((labels_of(targets["val"]) != NO_TARGET).sum()),
+        val_images=count_labeled(targets["val"]),
     )
     # One process trains it, even where torchrun started several.
     settings = {"devices": 1, "plugins": [LightningEnvironment()]}

@@ -29,7 +29,7 @@ from ..stages import stage_modules, stage_parameters, thaw
 from ..unfinished import Unfinished
 from .fit import Fit, Plan, Row
 from .loaders import EpochSampler, Images, image_loader, image_weights, usable_workers
-from .objective import NO_TARGET, class_weights, labels_of
+from .objective import class_weights, count_labeled
 from .trainer import run_fit
 
 
@@ -82,7 +82,7 @@ def fit_network(
         None if unfinished is None else unfinished.deadline(options.minutes),
         pictures.taught,
         precision_of(options, device),
-        int((labels_of(pictures.targets["val"]) != NO_TARGET).sum()),
+        count_labeled(pictures.targets["val"]),
     )
     loaders = partial(_loaders, pictures=pictures, options=options, classes=classes, on_gpu=device.type == "cuda")
     return run_fit("training all layers", network, plan, loaders, device, unfinished, **_strategy(device, gradual))

@@ -137,6 +137,11 @@ def labels_of(targets: np.ndarray) -> np.ndarray:
     return targets if targets.ndim == 1 else np.where(targets.any(1), targets.argmax(1), NO_TARGET)
 
 
+def count_labeled(targets: np.ndarray) -> int:
+    """Return the number of images that have a label."""
+    return int((labels_of(targets) != NO_TARGET).sum())
+
+
 def blending(options: LossOptions, classes: int) -> Blend | None:
     """Return MixUp (Zhang et al. 2018), CutMix (Yun et al. 2019) or either at random; None if neither is asked for.
 

@@ -36,7 +36,7 @@ def seeded(seed: int) -> Iterator[None]:
             for logger in loggers:
                 logger.setLevel(logging.ERROR)
             warnings.filterwarnings("ignore", module="lightning")
-            # torch advises at most one worker for each processor; one more costs nothing on a processor that is alone.
+            # torch advises at most one worker for each processor; a second one on a machine with one processor does no harm.
             warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
             seed_everything(seed, verbose=False)
             torch.use_deterministic_algorithms(True, warn_only=True)

@@ -60,7 +60,7 @@ def test_training_again_gives_the_same_bundle(digits, tmp_path):
         options = edgeclf.TrainOptions(backbone="mobilenetv3_small_050", weights="none", image_size=64, epochs=1)
         edgeclf.train(digits, folder / "run", options)
         edgeclf.export(folder / "run")
-        edgeclf.quantize(folder / "run", edgeclf.QuantizeOptions(size=60, max_drop=1, method="minmax"))
+        edgeclf.quantize(folder / "run", edgeclf.QuantizeOptions(size=60, max_drop=1, method="minmax", form="standard"))
         return edgeclf.bundle(folder / "run", folder / "digits.edge").id
 
     assert make(tmp_path / "first") == make(tmp_path / "again")

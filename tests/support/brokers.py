@@ -7,9 +7,10 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 
 import pytest
+
+from tests.support.waiting import wait_until
 
 WAIT_S = 30
 
@@ -91,11 +92,3 @@ class Listener:
     def close(self):
         self._client.disconnect()
         self._client.loop_stop()
-
-
-def wait_until(condition):
-    """Wait for what tells nobody when it happens."""
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)

@@ -2,7 +2,6 @@
 
 import http.client
 import socket
-import time
 from urllib.parse import urlsplit
 
 import cv2
@@ -40,10 +39,3 @@ def next_picture(answer):
     jpeg = answer.read(length)
     assert answer.readline() == b"\r\n"
     return jpeg
-
-
-def until(condition):
-    end = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < end, "it did not come true"
-        time.sleep(0.01)

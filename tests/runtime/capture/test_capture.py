@@ -16,6 +16,7 @@ from edgeclf_runtime.capture.parent import CaptureProcess
 from edgeclf_runtime.capture.readers.generated import generated_picture
 from edgeclf_runtime.capture.source import Source
 from edgeclf_runtime.errors import CameraError, CameraLost
+from tests.support.waiting import wait_until
 
 TEST = Source("test", "", "a test", width=64, height=48, fps=200)
 
@@ -34,13 +35,6 @@ def child(camera):
 def read_on(camera):
     while True:
         camera.read()
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -76,7 +70,7 @@ def test_no_frame_in_time_is_none():
 @pytest.mark.slow
 def test_what_was_not_fetched_is_dropped_and_counted(camera):
     first = camera.read().number
-    wait_for(lambda: time.sleep(0.05) or camera.read().number > first + 20)
+    wait_until(lambda: time.sleep(0.05) or camera.read().number > first + 20)
     frame = camera.read()
     assert camera.dropped > 0
     assert frame.age_ms < 1000
@@ -156,7 +150,7 @@ def test_the_process_ends_with_its_parent(tmp_path):
     pid = int(parent.communicate(timeout=60)[0])
     # An ended process stays in the list until its new parent reaps it.
     status = Path(f"/proc/{pid}/status")
-    wait_for(lambda: not status.exists() or "State:\tZ" in status.read_text())
+    wait_until(lambda: not status.exists() or "State:\tZ" in status.read_text())
 
 
 @pytest.mark.slow

@@ -8,9 +8,9 @@ import subprocess
 
 import pytest
 
-from tests.support.brokers import wait_until
 from tests.support.cameras import Proxy, Server, free_port, has_rtsp_server
 from tests.support.starting import WAIT_S, output_of, start
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 

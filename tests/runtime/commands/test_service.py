@@ -6,8 +6,8 @@ import pytest
 
 from edgeclf_runtime.commands.service.unit import Unit, unit_text
 from tests.runtime.commands.test_service_unit import AWKWARD
-from tests.support.brokers import wait_until
 from tests.support.systemd import Systemd
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 PYTHON = "/usr/bin/python3"

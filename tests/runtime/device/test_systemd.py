@@ -8,7 +8,7 @@ import pytest
 
 from edgeclf_runtime.device import systemd as notify
 from edgeclf_runtime.device.systemd import Notifier, is_service
-from tests.support.brokers import wait_until
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

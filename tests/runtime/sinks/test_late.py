@@ -8,8 +8,8 @@ from edgeclf_runtime.sinks import late, open_sink
 from edgeclf_runtime.sinks.base import Sink
 from edgeclf_runtime.sinks.late import open_late
 from edgeclf_runtime.sinks.uncertain_frames import UncertainSink
-from tests.support.brokers import wait_until
 from tests.support.results import LOST, result
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)

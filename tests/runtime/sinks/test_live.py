@@ -17,7 +17,8 @@ from edgeclf_runtime.sinks.live import sink as live
 from edgeclf_runtime.sinks.live.sink import LiveSink, encode_jpeg
 from edgeclf_runtime.streaming.stream import StreamEvent, StreamResult
 from tests.support.pictures import noise
-from tests.support.watching import WAIT_S, ask, gray, next_picture, stuck_client, until
+from tests.support.waiting import wait_until
+from tests.support.watching import WAIT_S, ask, gray, next_picture, stuck_client
 
 LOST = StreamEvent("lost", "the cable was pulled", 0.0)
 
@@ -146,13 +147,13 @@ def test_results_and_losses_are_sent_as_events(sink, item):
     assert events.getheader("Content-Type") == "text/event-stream"
     assert next_event(events)["result"] is None
     sink.write(item(5))
-    until(lambda: (next_event(events)["result"] or {}).get("frame") == 5)
+    wait_until(lambda: (next_event(events)["result"] or {}).get("frame") == 5)
     sink.event(LOST)
-    until(lambda: next_event(events)["state"] == "lost")
+    wait_until(lambda: next_event(events)["state"] == "lost")
 
 
 def test_the_picture_is_a_frame_that_is_newer_than_the_question(sink, camera):
-    until(lambda: len(camera) > 3)
+    wait_until(lambda: len(camera) > 3)
     before = len(camera)
     shade = gray(ask(sink, "/picture.jpg").read())
     assert before - 1 <= shade <= len(camera)
@@ -173,7 +174,7 @@ def test_the_pictures_follow_each_other_without_end(sink, camera):
 
 def test_the_last_picture_is_shown_to_who_comes_after_the_camera_was_lost(sink, item):
     first = ask(sink, "/picture.mjpg")
-    until(lambda: sink._watched_until)
+    wait_until(lambda: sink._watched_until)
     sink.write(item(40))
     assert gray(next_picture(first)) == 40
     assert first.readline() == b"--picture\r\n", "a browser shows a picture only when it has seen what ends it"
@@ -184,10 +185,10 @@ def test_the_last_picture_is_shown_to_who_comes_after_the_camera_was_lost(sink, 
 def test_a_picture_of_the_time_before_nobody_watched_is_not_shown(sink, item, monkeypatch):
     monkeypatch.setattr(server, "HEARTBEAT_S", 0.01)
     with contextlib.closing(ask(sink, "/picture.mjpg")) as first:
-        until(lambda: sink._watched_until)
+        wait_until(lambda: sink._watched_until)
         sink.write(item(40))
         next_picture(first)
-    until(lambda: not sink._server.clients)
+    wait_until(lambda: not sink._server.clients)
     sink._watched_until = 0
     sink.write(item(41))
     assert ask(sink, "/picture.jpg").status == 503
@@ -207,9 +208,9 @@ def test_a_client_that_left_costs_nothing_any_more(sink, camera, monkeypatch):
     monkeypatch.setattr(server, "HEARTBEAT_S", 0.01)
     with contextlib.closing(ask(sink, "/picture.mjpg")) as answer:
         next_picture(answer)
-    until(lambda: not sink._server.clients and time.monotonic() > sink._watched_until)
+    wait_until(lambda: not sink._server.clients and time.monotonic() > sink._watched_until)
     copies, seen = Picture.copies, len(camera)
-    until(lambda: len(camera) > seen + 20)
+    wait_until(lambda: len(camera) > seen + 20)
     assert 0 < copies == Picture.copies
 
 
@@ -220,7 +221,7 @@ def test_a_frame_is_encoded_once_for_all_clients_and_in_one_of_their_threads(sin
         live, "encode_jpeg", lambda image: encoded.append(threading.current_thread().name) or encode_jpeg(image)
     )
     answers = [ask(sink, "/picture.mjpg") for _ in range(5)]
-    until(lambda: sink._watched_until)
+    wait_until(lambda: sink._watched_until)
     sink.write(item(90))
     assert [gray(next_picture(answer)) for answer in answers] == [90] * 5
     assert encoded == ["live client"]
@@ -237,8 +238,8 @@ def test_pictures_are_encoded_fifteen_times_a_second_at_most(sink, camera, monke
             seen.add(gray(next_picture(answer)))
         return set.intersection(*shades)
 
-    until(shared)  # clients share what is encoded
-    until(lambda: len(moments) > 4)
+    wait_until(shared)  # clients share what is encoded
+    wait_until(lambda: len(moments) > 4)
     assert min(np.diff(moments)) >= 1 / 15.0
 
 
@@ -253,7 +254,7 @@ def large(item):
 def test_a_client_that_reads_nothing_holds_up_nobody_and_then_sees_the_present(sink, item, monkeypatch):
     monkeypatch.setattr(clients, "CLIENT_TIMEOUT_S", 1000)
     with contextlib.closing(stuck_client(sink)) as stuck:
-        until(lambda: sink._watched_until)
+        wait_until(lambda: sink._watched_until)
         answer = ask(sink, "/picture.mjpg")
         for _ in range(6):
             sink.write(large(item))
@@ -297,8 +298,8 @@ def test_closing_ends_every_client_and_leaves_no_thread_and_no_port(item):
     sink = LiveSink(":0", [])
     streams = [ask(sink, path) for path in ("/picture.mjpg", "/events", "/picture.mjpg")]
     with contextlib.closing(stuck_client(sink)):
-        until(lambda: len(sink._server.clients) == 4)
-        until(lambda: sink._watched_until)
+        wait_until(lambda: len(sink._server.clients) == 4)
+        wait_until(lambda: sink._watched_until)
         sink.write(large(item))
         for answer in streams[0], streams[2]:
             next_picture(answer)

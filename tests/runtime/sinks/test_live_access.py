@@ -18,7 +18,8 @@ from edgeclf_runtime.sinks.live import clients
 from edgeclf_runtime.sinks.live.access import TOKEN_VARIABLE, TRIES, Access, open_access
 from edgeclf_runtime.sinks.live.sink import LiveSink
 from tests.support.attackers import connect, crowd, say
-from tests.support.watching import ask, until
+from tests.support.waiting import wait_until
+from tests.support.watching import ask
 
 TOKEN = "a token+with /odd? \u00fcmlauts;=&%"
 PATHS = ("/", "/picture.jpg", "/picture.mjpg", "/state.json", "/events")
@@ -345,10 +346,10 @@ def test_tls_is_at_least_1_2(secure, pair):
 def test_a_handshake_that_is_never_finished_keeps_nobody_out_and_has_a_deadline(secure, pair, sent, monkeypatch):
     with crowd(secure, 3 * clients.PLACES, sent):
         assert say_secretly(secure, pair, b"GET / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.0 400 ")
-    until(lambda: not secure._server.clients)
+    wait_until(lambda: not secure._server.clients)
     monkeypatch.setattr(clients, "REQUEST_TIMEOUT_S", 0.2)
     with crowd(secure, 3, sent):
-        until(lambda: not secure._server.clients)
+        wait_until(lambda: not secure._server.clients)
 
 
 def test_a_viewer_by_tls_who_leaves_is_noticed(secure, pair):
@@ -359,7 +360,7 @@ def test_a_viewer_by_tls_who_leaves_is_noticed(secure, pair):
         connection.sendall(request.encode("ascii"))
         assert connection.recv(8) == b"HTTP/1.0"
         assert len(secure._server.clients) == 1
-    until(lambda: not secure._server.clients)
+    wait_until(lambda: not secure._server.clients)
 
 
 def test_a_viewer_by_tls_who_reads_nothing_has_a_deadline_and_holds_up_no_end(pair, monkeypatch):
@@ -376,7 +377,7 @@ def test_a_viewer_by_tls_who_reads_nothing_has_a_deadline_and_holds_up_no_end(pa
         monkeypatch.setattr(sink, "state", lambda: {"title": "x" * 1000000})
         monkeypatch.setattr(clients, "CLIENT_TIMEOUT_S", 0.3)
         watch()
-        until(lambda: not sink._server.clients)
+        wait_until(lambda: not sink._server.clients)
         monkeypatch.setattr(clients, "CLIENT_TIMEOUT_S", 1000)
         watch()
         sink.close()

@@ -16,7 +16,8 @@ from edgeclf_runtime.sinks.live.sink import LiveSink
 from edgeclf_runtime.streaming.stream import StreamResult
 from tests.support.attackers import connect, crowd, say
 from tests.support.pictures import noise
-from tests.support.watching import ask, next_picture, until
+from tests.support.waiting import wait_until
+from tests.support.watching import ask, next_picture
 
 REQUEST = b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n"
 RESULT = Result("3", 0.9, [("3", 0.9)], {}, "fp32", "fake", np.array([0.9]))
@@ -83,14 +84,14 @@ def test_a_request_has_a_deadline_as_a_whole(sink, sent, monkeypatch):
         stop.set()
         thread.join()
     assert answer.startswith(b"HTTP/1.0 408 ") == bool(sent)
-    until(lambda: not sink._server.clients)
+    wait_until(lambda: not sink._server.clients)
 
 
 def test_a_client_that_half_closes_before_its_request_is_complete_is_let_go(sink):
     with crowd(sink, PLACES, b"GET / HT") as connections:
         for connection in connections:
             connection.shutdown(socket.SHUT_WR)
-        until(lambda: not sink._server.clients)
+        wait_until(lambda: not sink._server.clients)
 
 
 def test_a_client_that_half_closes_behind_its_request_gets_the_answer(sink):
@@ -132,8 +133,8 @@ def test_a_viewer_that_reads_stays_though_its_own_machine_opens_stream_after_str
 def test_a_stream_that_is_not_read_is_ended_at_its_deadline(sink, monkeypatch):
     monkeypatch.setattr(clients, "CLIENT_TIMEOUT_S", 0.3)
     with crowd(sink, 5, REQUEST % b"picture.mjpg", receive_bytes=2048):
-        until(lambda: len(sink._server.clients) == 5)
-        until(lambda: not sink._server.clients)
+        wait_until(lambda: len(sink._server.clients) == 5)
+        wait_until(lambda: not sink._server.clients)
 
 
 @pytest.mark.slow
@@ -141,11 +142,11 @@ def test_a_stream_that_is_read_drop_by_drop_is_ended_at_its_deadline(sink, monke
     monkeypatch.setattr(clients, "CLIENT_TIMEOUT_S", 0.5)
     with contextlib.closing(connect(sink, receive_bytes=2048)) as slow:
         slow.sendall(REQUEST % b"picture.mjpg")
-        until(lambda: sink._server.clients)
+        wait_until(lambda: sink._server.clients)
         with contextlib.suppress(OSError):
             while sink._server.clients and slow.recv(10):
                 time.sleep(0.01)
-    until(lambda: not sink._server.clients)
+    wait_until(lambda: not sink._server.clients)
 
 
 def test_a_viewer_who_leaves_in_the_middle_of_a_picture_leaves_nothing_behind(sink):
@@ -153,7 +154,7 @@ def test_a_viewer_who_leaves_in_the_middle_of_a_picture_leaves_nothing_behind(si
     for path in (b"picture.mjpg", b"events", b"picture.jpg"):
         with crowd(sink, PLACES, REQUEST % path):
             pass
-    until(lambda: not sink._server.clients and threading.active_count() <= before)
+    wait_until(lambda: not sink._server.clients and threading.active_count() <= before)
 
 
 @pytest.mark.slow

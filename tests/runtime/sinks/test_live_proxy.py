@@ -12,8 +12,9 @@ import pytest
 from edgeclf_runtime.errors import OptionError
 from edgeclf_runtime.sinks.live.access import TRIES, Access, open_access
 from edgeclf_runtime.sinks.live.sink import LiveSink
-from tests.support.brokers import WAIT_S, wait_until
+from tests.support.brokers import WAIT_S
 from tests.support.results import result
+from tests.support.waiting import wait_until
 
 README = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "deploy", "README.md")
 TOKEN = "a token of some length"

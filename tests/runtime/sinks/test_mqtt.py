@@ -13,8 +13,9 @@ from edgeclf_runtime.sinks import open_sink
 from edgeclf_runtime.sinks.mqtt import sink as mqtt
 from edgeclf_runtime.sinks.mqtt.sink import MqttSink, default_spool, parse_address
 from edgeclf_runtime.streaming.stream import StreamEvent
-from tests.support.brokers import WAIT_S, Broker, Listener, wait_until
+from tests.support.brokers import WAIT_S, Broker, Listener
 from tests.support.results import LOST, result
+from tests.support.waiting import wait_until
 
 # A separate program that writes results and then waits to be killed.
 PROGRAM = """

@@ -12,9 +12,10 @@ from edgeclf_runtime.sinks import open_sink
 from edgeclf_runtime.sinks.mqtt import sink as mqtt
 from edgeclf_runtime.sinks.mqtt.client import Tls
 from tests.runtime.sinks.test_mqtt import parts
-from tests.support.brokers import WAIT_S, Broker, Listener, wait_until
+from tests.support.brokers import WAIT_S, Broker, Listener
 from tests.support.certificates import Signer
 from tests.support.results import result
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -10,9 +10,9 @@ from edgeclf_runtime.errors import OutputError
 from edgeclf_runtime.images.read import read_image
 from edgeclf_runtime.sinks import uncertain_frames
 from edgeclf_runtime.sinks.uncertain_frames import UncertainSink
-from tests.support.brokers import wait_until
 from tests.support.pictures import noise
 from tests.support.results import START, result
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)

@@ -207,7 +207,7 @@ class Command:
         from edgeclf_runtime.files import stage
 
         outputs.time_files = lambda files, batch: [1.0 for _ in files]
-        outputs.layer_times = lambda name, path, batch: ()
+        outputs.layer_times = lambda name, path, batch, layer_of: ()
         outputs.make_page = lambda report, histograms: report.to_json()
         if self.name == "journal":
             folder_update._can_be_exchanged = lambda folder: False

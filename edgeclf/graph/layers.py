@@ -41,6 +41,12 @@ def find_layers(graph: onnx.GraphProto) -> list[Layer]:
     return [Layer(node.name, node.output[0], tuple(names)) for node, names in zip(weighted, members, strict=True)]
 
 
+def layer_of_names(graph: onnx.GraphProto, layers: list[Layer]) -> dict[str, str]:
+    """Return by each node's name, and by each of its outputs, the name of the layer that it belongs to."""
+    outputs = {node.name: node.output for node in graph.node}
+    return {key: layer.name for layer in layers for node in layer.nodes for key in (node, *outputs[node])}
+
+
 def float_layers(quantized: onnx.GraphProto) -> list[str]:
     """Return the names of the weighted nodes of a Q/DQ graph (onnx.GraphProto) that compute in float."""
     stored = {tensor.name for tensor in quantized.initializer}

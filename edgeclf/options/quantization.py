@@ -13,7 +13,7 @@ RULES = ("stratified", "random", "diverse", "uncertain")
 METHODS = ("minmax", "percentile", "entropy", "mse")
 """Methods that choose the range of an activation, implemented in ``quantization/ranges.py``."""
 
-FORMS = ("standard", "weighted", "first-layers", "all-weighted", "all-layers")
+FORMS = ("standard", "weighted", "ungated", "first-layers", "all-weighted", "all-ungated", "all-layers")
 """Choices of the operators that compute in 8 bits, implemented in ``quantization/flavors/forms.py``."""
 
 
@@ -66,7 +66,7 @@ class QuantizeOptions:
     )
     method: str = option(
         "best",
-        "Range of activations; best: try all, per file, and of those without a significant loss keep the closest to FP32.",
+        "Range of activations; best: try all, and of those without a significant loss keep the closest to FP32; files with the same steps share it.",
         choices=("best", *METHODS),
     )
     form: str = option(

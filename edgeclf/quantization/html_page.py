@@ -9,6 +9,7 @@ from typing import Any
 from edgeclf_runtime.device.machine import machine_facts
 
 from ..display.page.render import render
+from ..display.report import listed
 from ..evaluation.comparison import Comparison
 from .histograms import Histogram
 from .plots import drop_chart, histogram_charts, recall_chart, time_chart
@@ -233,7 +234,11 @@ def _in_float(file: QuantizedFile) -> str:
     findings = file.findings
     layers = f" ({', '.join(findings.float_layers)})" if findings.float_layers else ""
     operators = f", and somewhere {', '.join(findings.float_operators)}" if findings.float_operators else ""
-    return f"{file.name}: {len(findings.float_layers)} of {file.layers} layers compute in float{layers}{operators}."
+    more = f"  Its backend computed in float what the file has in 8 bits: {listed(list(file.unexpected_float), 3)}."
+    return (
+        f"{file.name}: {len(findings.float_layers)} of {file.layers} layers compute in float{layers}{operators}."
+        f"{more if file.unexpected_float else ''}"
+    )
 
 
 def _costs(file: QuantizedFile) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ..evaluation.comparison import compare
 from ..evaluation.logit_store import LOGIT_FILE, read_logits, write_logits
 from ..evaluation.metadata import model_metadata
 from ..graph.inference import time_files
+from ..graph.layers import layer_of_names
 from ..graph.onnx_file import save_model
 from ..targets import CALIBRATION_CACHE, model_file, opset_of
 from ..training.runs import Run
@@ -27,10 +28,12 @@ from .inputs import Inputs
 from .ranges import ranges_of
 from .report import REPORT_FILE, REPORT_PAGE, Baseline, FailedFlavor, QuantizedFile, QuantizeReport
 from .search import Failure, Search
-from .speed.layer_times import layer_times
+from .speed.layer_times import layer_times, unexpected_float
 
 _CACHED = "int8-tensorrt"
 """The flavor that the calibration cache is the other form of."""
+_MOST_LAYERS = 30
+"""Layers whose times the report has, the slowest."""
 
 
 def write_outputs(
@@ -63,6 +66,9 @@ def _report(
     source = run.file(model_file("fp32"))
     works = {name: folder / model_file(name) for name in found}
     times = dict(zip(("fp32", *works), time_files([("fp32", source), *works.items()], search.batches[0]), strict=True))
+    layer_of = layer_of_names(search.graph.graph, search.layers)
+    layers = {name: layer_times(name, work, search.batches[0], layer_of) for name, work in works.items()}
+    names = {layer.name for layer in search.layers}
     files = [
         QuantizedFile(
             comparison=found[name].comparison,
@@ -73,7 +79,8 @@ def _report(
             sha256=sha256_file(work),
             latency_ms=times[name],
             layers=len(search.layers),
-            layer_times=layer_times(name, work, search.batches[0]),
+            layer_times=layers[name][:_MOST_LAYERS],
+            unexpected_float=unexpected_float(layers[name], names, found[name].findings.float_layers),
             conditions=conditions,
         )
         for name, work in works.items()

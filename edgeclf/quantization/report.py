@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 from edgeclf_runtime.files.read import read_json
 
 from ..data.schemas import MAX_JSON_BYTES, QUANTIZATION
-from ..display.report import Report, paragraph, table
+from ..display.report import Report, listed, paragraph, table
 from ..errors import GateError
 from ..evaluation.accuracy_gate import ADVICE
 from ..evaluation.comparison import Comparison
@@ -139,6 +139,8 @@ class QuantizedFile:
     """Convolutions and matrix products."""
     layer_times: tuple[LayerTime, ...] = ()
     """The slowest layers, slowest first; () for a file of another machine's backends."""
+    unexpected_float: tuple[str, ...] = ()
+    """Layers that the file has in 8 bits and its backend computed in float, on this machine."""
     conditions: Conditions
 
 
@@ -251,6 +253,8 @@ class QuantizeReport(Report):
                 yield f"{file.name}: back to float so that it passes: {costs}"
             if file.findings.finetuning:
                 yield f"{file.name}: {file.findings.finetuning}"
+            if file.unexpected_float:
+                yield f"{file.name}: in 8 bits in the file, but computed in float here: {listed(list(file.unexpected_float), 3)}"
             if len(file.findings.forms) > 1:
                 yield f"{file.name}: of {len(file.findings.forms)} forms {file.findings.form} is kept: {_times(file)}"
         for failed in self.failed:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,7 +134,7 @@ class Search:
             return self._passing(name, self._half(name, full))
         if not flavor.activations:
             return self._passing(name, self._evaluate(name, halve(self.graph, self.extremes)))
-        return self._quantized(name)
+        return self._quantized(name, found)
 
     def _passing(self, name: str, candidate: Candidate) -> Candidate:
         check_gate(name, candidate.comparison, candidate.logits, self.max_drop)
@@ -144,9 +145,19 @@ class Search:
         # The methods and layers were measured for the other file.
         return replace(half, findings=replace(full.findings, trials=(), noise=(), effects=()))
 
-    def _quantized(self, name: str) -> Candidate:
+    def _methods(self, name: str, found: Mapping[str, Candidate]) -> Sequence[str]:
+        """Return the range methods to try: that of a file with the same steps of activations, if there is one, else all."""
+        flavor = FLAVORS[name]
+        if not flavor.tensorrt:  # INT8 and UINT8 have the same steps, and the zero point differs
+            for other, one in found.items():
+                if not FLAVORS[other].tensorrt and one.findings.method in self.methods:
+                    return (one.findings.method,)
+        return self.methods
+
+    def _quantized(self, name: str, found: Mapping[str, Candidate]) -> Candidate:
         usual = usual_form(FLAVORS[name], self.graph.graph, self.form)
-        tried = [self._evaluate(name, self._write(name, method, usual), method, usual) for method in self.methods]
+        methods = self._methods(name, found)
+        tried = [self._evaluate(name, self._write(name, method, usual), method, usual) for method in methods]
         whole, forms = self._fastest(name, max(tried, key=_merit))
         best, whole, record = self._passing_layers(name, whole)
         findings = replace(
@@ -282,11 +293,12 @@ class Search:
             files = [Path(folder, f"{count}.onnx") for count in range(len(layers) + 1)]
             for count, file in enumerate(files):
                 save_model(self._write(name, method, form, layers[:count]), file, {})
-            times = time_files([(name, file) for file in files], self.batches[0])
+            # In pairs, so that few files are open at a time.
+            pairs = [time_files([(name, file) for file in pair], self.batches[0]) for pair in pairwise(files)]
             sizes = [file.stat().st_size for file in files]
         return [
-            FloatLayer(layer=layer.name, size=sizes[i + 1] - sizes[i], latency_ms=round(times[i + 1] - times[i], 3))
-            for i, layer in enumerate(layers)
+            FloatLayer(layer=layer.name, size=after - before, latency_ms=round(slower - faster, 3))
+            for layer, (before, after), (faster, slower) in zip(layers, pairwise(sizes), pairs, strict=True)
         ]
 
 

@@ -6,6 +6,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeclf.data.pixels import load_batches
+from edgeclf.graph import host_form
 from edgeclf.graph.fp16 import halve
 from edgeclf.graph.host_form import HostRunner, imitates, shift, widen
 from edgeclf.training.runs import read_run
@@ -76,14 +77,23 @@ def test_each_layers_result_is_rounded_to_fp16():
     assert np.abs(found - expected).max() < 0.05
 
 
-@pytest.mark.parametrize("name", ["int8-arm", "int8-tensorrt", "int8-fp16"])
-def test_a_devices_model_gives_the_labels_that_its_operators_give_one_by_one(run, batches, name):
+# ONNX Runtime's integer kernels round sums in another way; TensorRT's files are computed in float.
+@pytest.mark.parametrize(("name", "share"), [("int8-arm", 0.3), ("int8-tensorrt", 0.1), ("int8-fp16", 0.2)])
+def test_a_devices_model_gives_the_labels_that_its_operators_give_one_by_one(run, batches, name, share):
     session = literal(onnx.load(run / f"model.{name}.onnx"))
     with HostRunner(run / f"model.{name}.onnx", name=name) as runner:
         for batch in batches:
             found, expected = runner.infer(batch)[0], session.run(None, {"image": batch})[0][0]
             assert found.argmax() == expected.argmax()
-            assert np.abs(found - expected).max() < 0.3 * np.ptp(expected)
+            assert np.abs(found - expected).max() < share * np.ptp(expected)
+
+
+def test_the_kernels_that_are_chosen_give_the_bits_of_those_whose_sums_cannot_overflow(run, batches, monkeypatch):
+    with HostRunner(run / "model.int8-arm.onnx", name="int8-arm") as runner:
+        chosen = [runner.infer(batch) for batch in batches]
+    monkeypatch.setattr(host_form, "sums_overflow", lambda: True)
+    with HostRunner(run / "model.int8-arm.onnx", name="int8-arm") as runner:
+        assert all((runner.infer(batch) == found).all() for batch, found in zip(batches, chosen, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,18 @@ import pytest
 
 from edgeclf import QuantizeOptions, quantize
 from edgeclf.evaluation.comparison import Comparison, compare
-from edgeclf.graph.layers import float_layers
+from edgeclf.graph.layers import find_layers, float_layers
+from edgeclf.graph.onnx_file import prepare
 from edgeclf.options.quantization import FORMS as NAMES
 from edgeclf.quantization.candidate import Candidate
-from edgeclf.quantization.flavors.forms import FORMS, STANDARD, usual_form
+from edgeclf.quantization.flavors.forms import FORMS, STANDARD, forms_of, usual_form
 from edgeclf.quantization.flavors.qdq import write_flavor
 from edgeclf.quantization.flavors.rounding import Rounding
-from edgeclf.quantization.report import Findings
+from edgeclf.quantization.report import Findings, LayerTime
 from edgeclf.quantization.search import Search
 from edgeclf.quantization.speed import fastest
 from edgeclf.quantization.speed.fastest import can_time, fastest_form
-from edgeclf.quantization.speed.layer_times import layer_times
+from edgeclf.quantization.speed.layer_times import layer_times, unexpected_float
 from edgeclf.targets import FLAVORS, OPSET
 from tests.support.graphs import conv_graph, gated_graph
 
@@ -46,6 +47,17 @@ def test_the_last_layer_is_in_8_bits_only_in_its_forms_and_logits_are_never_roun
         graph = written(model, form)
         assert float_layers(graph) == ["normalize"]
         assert [node.op_type for node in graph.node if "logits" in node.output] == ["Gemm"]
+
+
+def test_the_ungated_form_rounds_sums_and_not_what_gates_make():
+    graphs = {form: written(gated_graph(), form) for form in ("ungated", "standard")}
+    rounded = {
+        form: {node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"}
+        for form, graph in graphs.items()
+    }
+    assert {"gate", "gated"}.isdisjoint(rounded["ungated"])
+    assert rounded["ungated"] < rounded["standard"]
+    assert "ungated" not in [form.name for form in forms_of(conv_graph().graph)]
 
 
 def test_weights_only_does_not_round_what_gates_make():
@@ -111,8 +123,10 @@ TIMES = {
     "standard": 10.0,
     "first-layers": 9.0,
     "weighted": 8.0,
+    "ungated": 13.0,
     "all-layers": 12.0,
     "all-weighted": 11.0,
+    "all-ungated": 14.0,
 }
 
 
@@ -125,6 +139,8 @@ def test_the_fastest_form_is_kept_and_slower_ones_are_not_evaluated(monkeypatch)
         "standard",
         "all-weighted",
         "all-layers",
+        "ungated",
+        "all-ungated",
     ]
     assert [trial.form for trial in trials if trial.kept] == ["weighted"]
     assert [trial.form for trial in trials if trial.accuracy is not None] == ["weighted", "standard"]
@@ -180,12 +196,16 @@ def test_a_faster_form_is_accepted_only_if_its_interval_leaves_no_doubt(lost, wo
 @pytest.mark.slow
 def test_quantize_times_the_forms_and_the_layers(own_run):
     report = quantize(own_run, QuantizeOptions(size=30, max_drop=0.5, method="minmax", targets=("x86-cpu",)))
+    names = {layer.name for layer in find_layers(prepare(own_run / "model.fp32.onnx").graph)}
     for file in report.files:
         if not can_time(file.name):
             continue
         assert len(file.findings.forms) > 1
         assert [trial.form for trial in file.findings.forms if trial.kept] == [file.findings.form]
         assert {"int8", "float"} <= {row.kind for row in file.layer_times}
+        assert file.unexpected_float == ()
+        weighted = {row.layer for row in file.layer_times if "Conv" in row.operator or "onvolution" in row.operator}
+        assert weighted <= names
         assert 0 < sum(row.time_ms for row in file.layer_times) < 20 * file.latency_ms
     page = (own_run / "quantization.html").read_text(encoding="utf-8")
     assert "Time and accuracy" in page
@@ -205,8 +225,21 @@ def test_a_form_can_be_asked_for(own_run):
 def test_layers_of_a_file_for_another_machine_are_not_timed(tmp_path):
     model = conv_graph()
     onnx.save(model, tmp_path / "model.onnx")
-    assert layer_times("int8-tensorrt", tmp_path / "model.onnx", np.zeros((1, 8, 8, 3), np.float32)) == ()
-    times = layer_times("fp32", tmp_path / "model.onnx", np.zeros((1, 8, 8, 3), np.float32))
+    assert layer_times("int8-tensorrt", tmp_path / "model.onnx", np.zeros((1, 8, 8, 3), np.float32), {}) == ()
+    times = layer_times("fp32", tmp_path / "model.onnx", np.zeros((1, 8, 8, 3), np.float32), {})
     assert {row.kind for row in times} == {"float"}
     assert [row.time_ms for row in times] == sorted((row.time_ms for row in times), reverse=True)
     assert model.opset_import[0].version == OPSET
+
+
+def test_a_layer_that_its_backend_computes_in_float_although_the_file_has_it_in_8_bits_is_named():
+    rows = [
+        LayerTime(layer="/stem", operator="Conv", kind="float", time_ms=1.0),
+        LayerTime(layer="/block", operator="QLinearConv", kind="int8", time_ms=1.0),
+        LayerTime(layer="/branch", operator="FusedConv", kind="float", time_ms=1.0),
+        LayerTime(layer="/branch", operator="QuantizeLinear", kind="convert", time_ms=1.0),
+        LayerTime(layer="/head", operator="FullyConnected", kind="float", time_ms=1.0),
+        LayerTime(layer="/pool", operator="GlobalAveragePool", kind="float", time_ms=1.0),
+    ]
+    layers = {"/stem", "/block", "/branch", "/head", "/pool"}
+    assert unexpected_float(rows, layers, in_float={"/stem"}) == ("/branch", "/head")

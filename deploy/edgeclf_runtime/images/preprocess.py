@@ -72,14 +72,10 @@ def preprocess(image: "np.ndarray", spec: Preprocessing) -> "np.ndarray":
     Returns uint8 [spec.height, spec.width, 3] in ``spec.color`` order.
     Raises ImageError if the array has another shape or dtype.
     """
-    import cv2
-
     _check_pixels(image)
     if spec.resize == "letterbox":
-        image = _letterbox(image, spec)
-    else:
-        image = _shrink(_center(image, spec), spec.height, spec.width)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if spec.color == "RGB" else image
+        return _letterbox(image, spec)
+    return _shrink(_center(image, spec), spec.height, spec.width, spec.color)
 
 
 def as_batch(images: "Sequence[np.ndarray]") -> "np.ndarray":
@@ -171,25 +167,26 @@ def _letterbox(image: "np.ndarray", spec: Preprocessing) -> "np.ndarray":
     inner_width = min(spec.width, max(1, width * spec.height // height))
     top, left = (spec.height - inner_height) // 2, (spec.width - inner_width) // 2
     canvas = np.zeros((spec.height, spec.width, 3), np.uint8)
-    canvas[top : top + inner_height, left : left + inner_width] = _shrink(image, inner_height, inner_width)
+    canvas[top : top + inner_height, left : left + inner_width] = _shrink(image, inner_height, inner_width, spec.color)
     return canvas
 
 
-def _shrink(image: "np.ndarray", height: int, width: int) -> "np.ndarray":
+def _shrink(image: "np.ndarray", height: int, width: int, color: str) -> "np.ndarray":
+    """Return an image, uint8 [height, width, 3] in BGR order, in another size, with its channels in the order ``color``."""
     import cv2
 
     if image.shape[:2] == (1, 1):
         # OpenCV 4.1.1 and 4.5.4 can refuse a one-pixel array; any resize of it just repeats the pixel.
-        return image.repeat(height, axis=0).repeat(width, axis=1)
+        image = image.repeat(height, axis=0).repeat(width, axis=1)
     while image.shape[0] >= 2 * height or image.shape[1] >= 2 * width:
         by_y = 2 if image.shape[0] >= 2 * height else 1
         by_x = 2 if image.shape[1] >= 2 * width else 1
         # INTER_AREA differs between processors on odd sizes, so the last odd row or column is dropped.
         image = image[: image.shape[0] // by_y * by_y, : image.shape[1] // by_x * by_x]
         image = cv2.resize(image, (image.shape[1] // by_x, image.shape[0] // by_y), interpolation=cv2.INTER_AREA)
-    if image.shape[:2] != (height, width):
-        # Same bits, a quarter faster: OpenCV has vector code for four channels but not for three.
-        image = cv2.cvtColor(image, cv2.COLOR_BGR2BGRA)
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
-        image = cv2.cvtColor(image, cv2.COLOR_BGRA2BGR)
-    return image
+    if image.shape[:2] == (height, width):
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if color == "RGB" else image
+    # Same bits, a quarter faster: OpenCV has vector code for four channels but not for three.
+    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGBA if color == "RGB" else cv2.COLOR_BGR2BGRA)
+    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
+    return cv2.cvtColor(image, cv2.COLOR_BGRA2BGR)

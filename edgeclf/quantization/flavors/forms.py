@@ -1,7 +1,8 @@
 """The forms of a Q/DQ file: which operators compute in 8 bits.
 
 No form is the fastest everywhere.  The first layers, with few channels, gain little on ONNX Runtime and much on OpenVINO, and cost
-accuracy.  The last layer gains where there are many labels.  Around the gates of squeeze and excitation, and around swish, ONNX Runtime gains from 8 bits, and OpenVINO loses.
+accuracy.  The last layer gains where there are many labels.  Around the gates of squeeze and excitation, and around swish,
+ONNX Runtime gains from 8 bits, and OpenVINO loses; sums of branches gain on both.
 """
 
 from __future__ import annotations
@@ -14,8 +15,6 @@ from ...targets import Flavor
 if TYPE_CHECKING:
     import onnx
 
-_GATES = ("Sigmoid", "HardSigmoid", "HardSwish")
-
 
 @dataclass(frozen=True)
 class Form:
@@ -23,7 +22,9 @@ class Form:
 
     name: str
     every_operator: bool = True
-    """Every operator that the backends have in 8 bits, or only layers with weights."""
+    """Every operator that the backends have in 8 bits, such as sums of branches, or only layers with weights."""
+    gates: bool = True
+    """With every operator, those of squeeze and excitation, and of swish, too."""
     first_layers: bool = False
     """Convolutions of few channels too, which are those near the image."""
     last_layer: bool = False
@@ -32,13 +33,18 @@ class Form:
 
 STANDARD = Form("standard")
 _WEIGHTED = Form("weighted", every_operator=False)
+_SIGMOIDS = ("Sigmoid", "HardSigmoid", "HardSwish")
+GATES = (*_SIGMOIDS, "Mul")
+"""Operators of squeeze and excitation, and of swish."""
 FORMS = {
     form.name: form
     for form in (
         STANDARD,
         _WEIGHTED,
+        Form("ungated", gates=False),
         Form("first-layers", first_layers=True),
         Form("all-weighted", every_operator=False, first_layers=True, last_layer=True),
+        Form("all-ungated", gates=False, first_layers=True, last_layer=True),
         Form("all-layers", first_layers=True, last_layer=True),
     )
 }
@@ -53,5 +59,11 @@ def usual_form(flavor: Flavor, graph: onnx.GraphProto, wanted: str = "fastest") 
         return STANDARD
     if wanted in FORMS:
         return FORMS[wanted]
-    gated = any(node.op_type in _GATES for node in graph.node)
+    gated = any(node.op_type in _SIGMOIDS for node in graph.node)
     return _WEIGHTED if gated and flavor.only_openvino else STANDARD
+
+
+def forms_of(graph: onnx.GraphProto) -> list[Form]:
+    """Return the forms in which a graph's files may differ."""
+    gated = any(node.op_type in GATES for node in graph.node)
+    return [form for form in FORMS.values() if form.gates or gated]

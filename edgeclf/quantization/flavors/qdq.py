@@ -11,7 +11,7 @@ from ...graph.layers import WEIGHTED
 from ...graph.onnx_file import drop_unused
 from ...targets import Flavor
 from ..ranges import Ranges, weight_scales
-from .forms import STANDARD, Form
+from .forms import GATES, STANDARD, Form
 
 if TYPE_CHECKING:
     import onnx
@@ -90,7 +90,9 @@ def _operators(graph: onnx.GraphProto, flavor: Flavor, form: Form) -> list[str]:
     if flavor.tensorrt:
         # TensorRT fuses what follows a convolution into it; Q/DQ around anything else would prevent that.
         return ["Conv", "ConvTranspose"]
-    return sorted(set(QDQRegistry) | set(QLinearOpsRegistry)) if form.every_operator else list(WEIGHTED)
+    if not form.every_operator:
+        return list(WEIGHTED)
+    return sorted((set(QDQRegistry) | set(QLinearOpsRegistry)).difference(() if form.gates else GATES))
 
 
 def _is_transformer(graph: onnx.GraphProto) -> bool:

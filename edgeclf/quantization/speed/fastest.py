@@ -18,7 +18,7 @@ from ...graph.inference import time_files
 from ...graph.onnx_file import save_model
 from ...targets import FLAVORS, TARGETS
 from ..candidate import Candidate
-from ..flavors.forms import FORMS, Form
+from ..flavors.forms import FORMS, Form, forms_of
 from ..report import FormTrial
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def fastest_form(
     accuracy allows it.  batch: float32 [1, height, width, 3].
     """
     first = FORMS[usual.findings.form]
-    models = _different({first: usual.model, **{form: write(form) for form in FORMS.values() if form != first}})
+    others = [form for form in forms_of(usual.model.graph) if form != first]
+    models = _different({first: usual.model, **{form: write(form) for form in others}})
     if len(models) < 2:
         return usual, ()
     try:

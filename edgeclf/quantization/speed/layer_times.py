@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +19,21 @@ from ...targets import FLAVORS
 from ..report import LayerTime
 
 _RUNS, _WARM_UP = 20, 5
-_MOST = 30
 # ONNX Runtime's operators: those of 8 bits begin or end with these, and these change between 8 bits and float.
 _OF_8_BITS = ("QLinear", "QGemm", "QAttention")
 _INTEGER = ("Integer", "IntegerToFloat")
 _CONVERTING = ("QuantizeLinear", "DequantizeLinear", "Reorder", "Convert", "Cast", "FakeQuantize")
+# Parts of the names of kernels of layers with weights: QLinearConv, FusedGemm, GroupConvolution, MatMulIntegerToFloat.
+_WEIGHTED = ("Conv", "conv", "Gemm", "MatMul", "FullyConnected")
+_ADDED = re.compile(r"(_token_\d+|_nchwc|_quant|/WithoutBiases)$")
+"""What backends append to the name of a node or of its output."""
 
 
-def layer_times(name: str, path: Path, batch: np.ndarray) -> tuple[LayerTime, ...]:
-    """Return the slowest layers of a file, slowest first; () if its backend does not run it here.
+def layer_times(name: str, path: Path, batch: np.ndarray, layer_of: Mapping[str, str]) -> tuple[LayerTime, ...]:
+    """Return the time of each layer of a file, slowest first; () if its backend does not run it here.
 
-    name: as in targets.FLAVORS, or fp32.  batch: float32 [1, height, width, 3].
+    name: as in targets.FLAVORS, or fp32.  batch: float32 [1, height, width, 3].  layer_of: a layer's name by the names of its
+    nodes and their outputs, by which backends call what they made of them.
     """
     if name in FLAVORS and FLAVORS[name].only_openvino:
         try:
@@ -39,7 +45,21 @@ def layer_times(name: str, path: Path, batch: np.ndarray) -> tuple[LayerTime, ..
         return ()
     else:
         found = _of_onnxruntime(path, batch)
-    return tuple(sorted(found, key=lambda row: -row.time_ms)[:_MOST])
+    rows = (replace(row, layer=layer_of.get(row.layer, row.layer)) if _has_weights(row) else row for row in found)
+    return tuple(sorted(rows, key=lambda row: -row.time_ms))
+
+
+def unexpected_float(times: Iterable[LayerTime], layers: Container[str], in_float: Container[str]) -> tuple[str, ...]:
+    """Return the layers that a file has in 8 bits and its backend computed in float.
+
+    layers: every layer's name.  in_float: those that the file itself has in float.
+    """
+    found = (row.layer for row in times if row.kind == "float" and _has_weights(row))
+    return tuple(layer for layer in found if layer in layers and layer not in in_float)
+
+
+def _has_weights(row: LayerTime) -> bool:
+    return row.kind != "convert" and any(part in row.operator for part in _WEIGHTED)
 
 
 def _of_onnxruntime(path: Path, batch: np.ndarray) -> Iterable[LayerTime]:
@@ -61,7 +81,7 @@ def _of_onnxruntime(path: Path, batch: np.ndarray) -> Iterable[LayerTime]:
             key = event["name"].removesuffix("_kernel_time"), event["args"]["op_name"]
             times.setdefault(key, []).append(event["dur"] / 1e3)
     for (layer, operator), values in times.items():
-        yield LayerTime(layer=layer, operator=operator, kind=_kind(operator), time_ms=_median(values[_WARM_UP:]))
+        yield _row(layer, operator, _kind(operator), values)
 
 
 def _kind(operator: str) -> str:
@@ -77,13 +97,14 @@ def _of_openvino(path: Path, batch: np.ndarray) -> Iterable[LayerTime]:
         request.infer([batch])
         for row in request.get_profiling_info():
             if row.real_time:
-                key = row.node_name.removesuffix("/WithoutBiases"), row.node_type, row.exec_type
+                key = row.node_name, row.node_type, row.exec_type
                 times.setdefault(key, []).append(row.real_time.total_seconds() * 1e3)
     for (layer, operator, kernel), values in times.items():
         in_8_bits = kernel.lower().endswith(("i8", "u8"))
         kind = "convert" if operator in _CONVERTING else "int8" if in_8_bits else "float"
-        yield LayerTime(layer=layer, operator=operator, kind=kind, time_ms=_median(values[_WARM_UP:]))
+        yield _row(layer, operator, kind, values)
 
 
-def _median(values: list[float]) -> float:
-    return round(float(np.median(values or [0.0])), 4)
+def _row(layer: str, operator: str, kind: str, times: list[float]) -> LayerTime:
+    median = float(np.median(times[_WARM_UP:] or [0.0]))
+    return LayerTime(layer=_ADDED.sub("", layer), operator=operator, kind=kind, time_ms=round(median, 4))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import shutil
@@ -105,7 +106,9 @@ def bundle(
     dataset = run.dataset(options.data, needs=("val",), skip_unreadable=options.skip_unreadable)
     exported(run, dataset)
     stale = _is_stale(run)
-    models = _models(run, options, stale)
+    every = _models(run, options, stale)
+    repeated = _repeated(run, every)
+    models = [name for name in every if name not in repeated]
     store = read_logits(run.path / LOGIT_FILE, run.preprocessing)
     measured = dict(evaluations or {})
     measured.update(_evaluate(run, dataset, [name for name in models if name not in measured], store))
@@ -121,7 +124,7 @@ def bundle(
         entries = [_model_entry(name, measured[name], confidences[name], tolerances[name]) for name in models]
         manifest = _write_manifest(work, run, output.stem, entries, _order(models, options))
         sizes = [path.stat().st_size for path in work.rglob("*") if path.is_file()]
-    lacks = _lacks(models, options)
+    lacks = _lacks(every, options)
     return BundleReport(
         path=str(output),
         id=sha256_bytes(manifest),
@@ -132,6 +135,10 @@ def bundle(
         lacks=lacks,
         notes=(
             *_about_lacks(run, lacks, stale),
+            *(
+                f"{name} is left out: {other} is the same, and runs on its backends too"
+                for name, other in repeated.items()
+            ),
             *_about_coverage(confidences, options),
             *(finding.message for finding in dataset.findings),
         ),
@@ -235,6 +242,19 @@ def _models(run: Run, options: BundleOptions, stale: bool) -> list[str]:
     """Return the models that the targets use and the run has; fp32, which every target can use, must exist."""
     wanted = dict.fromkeys(name for target in options.targets for name in TARGETS[target].models)
     return [name for name in wanted if name == "fp32" or (not stale and (run.path / model_file(name)).is_file())]
+
+
+def _repeated(run: Run, models: list[str]) -> dict[str, str]:
+    """Return the models whose file computes the same as another's that runs on their backends too, with that one's name."""
+    import onnx
+
+    found = {}
+    for name, other in itertools.permutations([name for name in models if name in FLAVORS], 2):
+        if set(FLAVORS[name].backends) < set(FLAVORS[other].backends):
+            graphs = [onnx.load(_file(run, one)).graph.SerializeToString(deterministic=True) for one in (name, other)]
+            if graphs[0] == graphs[1]:
+                found[name] = other
+    return found
 
 
 def _evaluate(run: Run, dataset: Dataset, models: list[str], store: LogitStore) -> dict[str, Evaluation]:

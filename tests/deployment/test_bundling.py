@@ -36,7 +36,6 @@ def test_a_bundle_holds_models_runtime_golden_images_and_nothing_else(bundle):
         "model.int8-arm.onnx",
         "model.int8-cpu.onnx",
         "model.int8-fp16.onnx",
-        "model.int8-openvino.onnx",
         "model.int8-tensorrt.onnx",
         "calibration.cache",
     }
@@ -97,7 +96,19 @@ def test_tensorrts_models_are_left_to_tensorrt(bundle):
     for name in typed:
         assert opened.model(name).backends == ("tensorrt", "tensorrt-rtx")
     assert opened.in_order("aarch64") == [opened.model(n) for n in (*typed, "fp32", "int8-arm")]
-    assert opened.in_order("x86_64") == [opened.model(n) for n in (*typed, "int8-cpu", "fp32", "int8-openvino")]
+    assert opened.in_order("x86_64") == [opened.model(n) for n in (*typed, "int8-cpu", "fp32")]
+
+
+@pytest.mark.slow
+def test_openvinos_file_is_left_out_only_if_it_is_the_same_as_one_that_openvino_runs_too(run, tmp_path):
+    options = BundleOptions(golden=1, targets=("x86-cpu",))
+    report = edgeclf.bundle(run, tmp_path / "same.edge", options)
+    assert (report.models, report.lacks) == (("int8-cpu", "fp32"), {})
+    assert report.notes == ("int8-openvino is left out: int8-cpu is the same, and runs on its backends too",)
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    edgeclf.quantize(copy, flavors=("int8-openvino",), form="weighted", size=60, max_drop=0.2, overwrite=True)
+    report = edgeclf.bundle(copy, tmp_path / "other.edge", options)
+    assert (report.models, report.notes) == (("int8-cpu", "int8-openvino", "fp32"), ())
 
 
 @pytest.mark.slow
@@ -121,8 +132,7 @@ def test_golden_images_are_of_several_labels(bundle):
 def test_the_bundle_passes_its_own_self_test(bundle):
     report = selftest(bundle)
     assert report.passed
-    # OpenVINO need not be installed.
-    assert {item.model for item in report.reports} - {"int8-openvino"} == {"fp32", "int8-cpu"}
+    assert {item.model for item in report.reports} == {"fp32", "int8-cpu"}
 
 
 def test_the_bundle_runs_without_the_host_package(bundle, digits, tmp_path):

@@ -135,10 +135,7 @@ def bundle(
         lacks=lacks,
         notes=(
             *_about_lacks(run, lacks, stale),
-            *(
-                f"{name} is left out: {other} is the same, and runs on its backends too"
-                for name, other in repeated.items()
-            ),
+            *_about_repeated(repeated),
             *_about_coverage(confidences, options),
             *(finding.message for finding in dataset.findings),
         ),
@@ -188,6 +185,11 @@ def _about_lacks(run: Run, lacks: Mapping[str, tuple[str, ...]], stale: bool) ->
             yield f"{target} lacks {', '.join(wanting)}; make them with: {command}"
         if lost:
             yield f"{target} lacks {', '.join(lost)}, which did not pass the accuracy gate; see {run.path / REPORT_PAGE}"
+
+
+def _about_repeated(repeated: Mapping[str, str]) -> Iterator[str]:
+    for name, other in repeated.items():
+        yield f"{name} is left out: {other} is the same, and runs on its backends too"
 
 
 def _about_coverage(confidences: Mapping[str, Confidence], options: BundleOptions) -> Iterator[str]:

@@ -73,7 +73,9 @@ def test_an_imported_model_goes_all_the_way_to_a_device(imported, photos, tmp_pa
     chosen = edgeclf.calibrate(
         photos, tmp_path / "set", edgeclf.CalibrateOptions(size=36, rule="uncertain", model=str(tmp_path / "run"))
     )
-    options = edgeclf.QuantizeOptions(calibration=chosen.path, flavors=("int8-cpu", "fp16"), baseline=True)
+    options = edgeclf.QuantizeOptions(
+        form="standard", calibration=chosen.path, flavors=("int8-cpu", "fp16"), baseline=True
+    )
     quantized = edgeclf.quantize(tmp_path / "run", options)
     assert quantized.baseline is None
     assert all(file.comparison.agreement == 1 for file in quantized.files)
@@ -170,7 +172,9 @@ def test_torchvisions_resnet18_keeps_its_logits_and_its_labels_in_int8(digits, t
     options = edgeclf.ImportOptions(label_names=dataset.labels, **usual)
     report = edgeclf.import_model(network.eval(), tmp_path / "run", options, digits)
     assert report.accuracy > 0.8
-    quantized = edgeclf.quantize(tmp_path / "run", edgeclf.QuantizeOptions(flavors=("int8-cpu",), max_drop=0.1))
+    quantized = edgeclf.quantize(
+        tmp_path / "run", edgeclf.QuantizeOptions(form="standard", flavors=("int8-cpu",), max_drop=0.1)
+    )
     assert quantized.files[0].comparison.agreement >= 0.98
     edgeclf.bundle(tmp_path / "run", tmp_path / "digits.edge", edgeclf.BundleOptions(golden=2))
     with Classifier.open(tmp_path / "digits.edge", "fp32") as classifier, torch.inference_mode():

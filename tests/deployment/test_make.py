@@ -21,6 +21,7 @@ OPTIONS = MakeOptions(
     epochs=1,
     targets=("x86-cpu",),
     method="minmax",
+    form="standard",
     size=20,
     max_drop=1,
 )
@@ -193,7 +194,9 @@ def test_the_options_of_each_step_are_passed_on():
     assert OPTIONS.part(TrainOptions) == TrainOptions(
         backbone="mobilenetv3_small_050", weights="none", image_size=64, epochs=1
     )
-    assert OPTIONS.part(QuantizeOptions) == QuantizeOptions(targets=("x86-cpu",), method="minmax", size=20, max_drop=1)
+    assert OPTIONS.part(QuantizeOptions) == QuantizeOptions(
+        targets=("x86-cpu",), method="minmax", form="standard", size=20, max_drop=1
+    )
     assert OPTIONS.part(BundleOptions) == BundleOptions(targets=("x86-cpu",))
     assert MakeOptions().part(QuantizeOptions).wanted == QuantizeOptions().wanted
 

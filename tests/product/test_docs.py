@@ -35,7 +35,7 @@ ELSEWHERE = {
     r"python3 (-m pytest )?examples/": "test_examples.py",
 }
 # Words that make a page's command quicker on small pictures: how accurate it is, and how long it takes, is not tested here.
-_TRAINED, _QUANTIZED = "--image-size 64 --epochs 4", "--size 40 --method percentile --max-drop 0.5"
+_TRAINED, _QUANTIZED = "--image-size 64 --epochs 4", "--size 40 --method percentile --form standard --max-drop 0.5"
 QUICKER = {
     "train": _TRAINED,
     "calibrate": "--size 40",

@@ -42,7 +42,7 @@ def test_every_file_is_one_that_every_target_reads(run, flavor):
 
 @pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(run, own_run):
-    quantize(own_run, QuantizeOptions(size=60, max_drop=0.2, flavors=("int8-tensorrt", "fp16")))
+    quantize(own_run, QuantizeOptions(form="standard", size=60, max_drop=0.2, flavors=("int8-tensorrt", "fp16")))
     made = ["model.int8-tensorrt.onnx", "model.fp16.onnx", "calibration.cache"]
     assert [name for name in made if (own_run / name).read_bytes() != (run / name).read_bytes()] == []
 
@@ -75,7 +75,9 @@ def test_files_with_the_same_steps_of_activations_share_the_method(run):
 
 @pytest.mark.slow
 def test_a_method_can_be_forced(own_run):
-    report = quantize(own_run, QuantizeOptions(size=60, flavors=("int8-arm",), method="entropy", max_drop=0.5))
+    report = quantize(
+        own_run, QuantizeOptions(form="standard", size=60, flavors=("int8-arm",), method="entropy", max_drop=0.5)
+    )
     (file,) = report.files
     assert [trial.method for trial in file.findings.trials] == [file.findings.method] == ["entropy"]
 
@@ -99,7 +101,7 @@ REASON = r"int8-cpu has an accuracy of .* at most 0\.01 is accepted.* half of th
 
 @pytest.mark.slow
 def test_what_passes_is_kept_where_a_flavor_that_was_asked_for_does_not(command, own_run, spoiled):
-    options = QuantizeOptions(size=20, flavors=("fp16", "int8-cpu"), method="minmax")
+    options = QuantizeOptions(form="standard", size=20, flavors=("fp16", "int8-cpu"), method="minmax")
     with pytest.raises(FlavorError, match=REASON) as caught:
         quantize(own_run, options)
     assert sorted(path.name for path in own_run.glob("model.*.onnx")) == ["model.fp16.onnx", "model.fp32.onnx"]
@@ -134,7 +136,7 @@ def test_flavors_that_nobody_named_may_fail_with_a_warning(command, own_run, spo
 def test_a_call_of_which_nothing_passes_fails_and_says_why(own_run, spoiled):
     before = {path.name for path in own_run.iterdir()}
     with pytest.raises(GateError, match=REASON):
-        quantize(own_run, QuantizeOptions(size=20, targets=("x86-cpu",), method="minmax"))
+        quantize(own_run, QuantizeOptions(form="standard", size=20, targets=("x86-cpu",), method="minmax"))
     assert {path.name for path in own_run.iterdir()} - before == {"quantization.json", "quantization.html"}
     assert GateError.exit_code == 3
 
@@ -142,7 +144,7 @@ def test_a_call_of_which_nothing_passes_fails_and_says_why(own_run, spoiled):
 @pytest.mark.slow
 def test_a_flavor_made_from_one_that_failed_is_not_searched_for(own_run, spoiled, capsys):
     show_progress()
-    report = quantize(own_run, QuantizeOptions(size=20, targets=("x86-gpu",), method="minmax"))
+    report = quantize(own_run, QuantizeOptions(form="standard", size=20, targets=("x86-gpu",), method="minmax"))
     show_progress(False)
     reasons = {failed.name: failed.reason for failed in report.failed}
     assert reasons["int8-fp16"] == "int8-fp16 is made from int8-tensorrt, which did not pass"
@@ -152,14 +154,14 @@ def test_a_flavor_made_from_one_that_failed_is_not_searched_for(own_run, spoiled
 @pytest.mark.slow
 def test_a_second_call_adds_to_the_first(own_run, monkeypatch):
     options = {"size": 60, "method": "minmax", "max_drop": 0.5}
-    first = quantize(own_run, QuantizeOptions(flavors=("fp16", "int8-tensorrt"), **options))
+    first = quantize(own_run, QuantizeOptions(form="standard", flavors=("fp16", "int8-tensorrt"), **options))
     made = {
         name: identity(own_run / name) for name in ("model.fp16.onnx", "model.int8-tensorrt.onnx", "calibration.cache")
     }
     searched = []
     best = Search.best
     monkeypatch.setattr(Search, "best", lambda self, name, *rest: searched.append(name) or best(self, name, *rest))
-    second = quantize(own_run, QuantizeOptions(flavors=("int8-fp16",), **options))
+    second = quantize(own_run, QuantizeOptions(form="standard", flavors=("int8-fp16",), **options))
     assert searched == ["int8-fp16"]  # its base is the file that is there
     assert {name: identity(own_run / name) for name in made} == made
     assert {file.name: file.sha256 for file in second.files if file.name != "int8-fp16"} == {
@@ -177,19 +179,19 @@ def test_a_second_call_adds_to_the_first(own_run, monkeypatch):
         logits.known(digest, val) is not None for digest in (second.sha256_fp32, *(f.sha256 for f in second.files))
     )
     # Without --flavor those that are missing are made.
-    third = quantize(own_run, QuantizeOptions(targets=("x86-gpu",), **options))
+    third = quantize(own_run, QuantizeOptions(form="standard", targets=("x86-gpu",), **options))
     assert searched[1:] == ["int8-cpu"]
     assert len(third.files) == 4
     with pytest.raises(OutputError, match=r"exists.*--overwrite"):
-        quantize(own_run, QuantizeOptions(targets=("x86-gpu",), **options))
+        quantize(own_run, QuantizeOptions(form="standard", targets=("x86-gpu",), **options))
 
 
 @pytest.mark.slow
 def test_a_file_of_the_run_that_changed_is_not_described(own_run):
     options = {"size": 60, "method": "minmax", "max_drop": 0.5}
-    quantize(own_run, QuantizeOptions(flavors=("fp16",), **options))
+    quantize(own_run, QuantizeOptions(form="standard", flavors=("fp16",), **options))
     (own_run / "model.fp16.onnx").unlink()
-    report = quantize(own_run, QuantizeOptions(flavors=("int8-arm",), **options))
+    report = quantize(own_run, QuantizeOptions(form="standard", flavors=("int8-arm",), **options))
     assert [file.name for file in report.files] == ["int8-arm"]
 
 
@@ -213,7 +215,7 @@ def ruin(part):
 @pytest.mark.slow
 def test_a_layer_that_ruins_the_file_goes_back_to_float_alone(own_run, monkeypatch):
     monkeypatch.setattr("edgeclf.quantization.flavors.rounding.Rounding.apply", ruin("blocks.4.0/conv_pwl"))
-    options = QuantizeOptions(size=60, flavors=("int8-cpu",), method="minmax", max_drop=0.05)
+    options = QuantizeOptions(form="standard", size=60, flavors=("int8-cpu",), method="minmax", max_drop=0.05)
     report = quantize(own_run, options, overwrite=True)
     (file,) = report.files
     assert [row.layer for row in file.findings.fallback] == ["/backbone/blocks/blocks.4/blocks.4.0/conv_pwl/Conv"]
@@ -241,7 +243,10 @@ def test_training_images_outside_the_calibration_set_fill_up_a_small_validation_
 @pytest.mark.slow
 def test_a_calibration_set_is_used_and_told_of(own_run, tmp_path):
     CalibrationSet.select(read_run(own_run).dataset(), 40, seed=5).save(tmp_path / "set")
-    report = quantize(own_run, QuantizeOptions(calibration=str(tmp_path / "set"), max_drop=0.5, flavors=("int8-cpu",)))
+    report = quantize(
+        own_run,
+        QuantizeOptions(form="standard", calibration=str(tmp_path / "set"), max_drop=0.5, flavors=("int8-cpu",)),
+    )
     assert report.calibration_images == 40
     assert report.calibration_sha256 == CalibrationSet.load(tmp_path / "set").sha256
     table = str(report).splitlines()
@@ -253,7 +258,7 @@ def test_a_calibration_set_that_holds_the_runs_test_images_is_refused(digits, ow
     other_division = load_dataset(digits, SplitOptions(seed=7))
     CalibrationSet.select(other_division, 100).save(tmp_path / "set")
     with pytest.raises(DataError, match="calibration must not see evaluation images"):
-        quantize(own_run, QuantizeOptions(calibration=str(tmp_path / "set")))
+        quantize(own_run, QuantizeOptions(form="standard", calibration=str(tmp_path / "set")))
 
 
 def test_files_are_not_overwritten_unasked(run):
@@ -267,7 +272,7 @@ def test_files_are_not_overwritten_unasked(run):
 def test_a_run_without_an_exported_file_is_exported(own_run):
     before = (own_run / "model.fp32.onnx").read_bytes()
     (own_run / "model.fp32.onnx").unlink()
-    quantize(own_run, QuantizeOptions(flavors=("fp16",), size=20, max_drop=0.5))
+    quantize(own_run, QuantizeOptions(form="standard", flavors=("fp16",), size=20, max_drop=0.5))
     assert (own_run / "model.fp32.onnx").read_bytes() == before
 
 
@@ -299,7 +304,9 @@ def test_calibration_leaves_images_to_evaluate_on(train, val, size, expected):
 @pytest.mark.slow
 def test_a_small_data_set_is_not_used_up_by_calibration(own_run):
     counts = read_run(own_run).dataset().counts()
-    report = quantize(own_run, QuantizeOptions(flavors=("fp16",), max_drop=0.5))  # 300 images by default
+    report = quantize(
+        own_run, QuantizeOptions(form="standard", flavors=("fp16",), max_drop=0.5)
+    )  # 300 images by default
     assert report.calibration_images == counts["train"] // 2
     assert report.judged_images == counts["val"] + counts["train"] - counts["train"] // 2
     assert report.files[0].conditions.trained_images == counts["train"] - counts["train"] // 2
@@ -322,7 +329,9 @@ def test_a_label_that_no_calibration_image_has_is_told(own_run, tmp_path, capsys
     show_progress()
     quantize(
         own_run,
-        QuantizeOptions(calibration=str(tmp_path / "set"), method="minmax", max_drop=0.9, flavors=("int8-cpu",)),
+        QuantizeOptions(
+            form="standard", calibration=str(tmp_path / "set"), method="minmax", max_drop=0.9, flavors=("int8-cpu",)
+        ),
     )
     show_progress(False)
     assert (

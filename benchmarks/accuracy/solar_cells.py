@@ -52,18 +52,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--recipe", choices=("head", "full"), default="head")
-    parser.add_argument("--image-size", type=int, default=256)
+    parser.add_argument("--image-size", type=int, default=256, help="side of the model's input, in pixels (256)")
     parser.add_argument("--work", type=Path, help="folder for the runs and figures; default: a temporary one")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    size = arguments.image_size
     with tempfile.TemporaryDirectory() as folder:
         work = arguments.work or Path(folder)
         work.mkdir(parents=True, exist_ok=True)
-        rows = [row_of(seed, arguments.recipe, size, work) for seed in arguments.seeds]
+        rows = [row_of(seed, arguments.recipe, arguments.image_size, work) for seed in arguments.seeds]
     means = {name: statistics.mean(row[name] for row in rows) for name in FIGURES}
     if arguments.json:
-        facts = {"recipe": arguments.recipe, "image_size": size, "machine": machine_facts()}
+        facts = {"recipe": arguments.recipe, "image_size": arguments.image_size, "machine": machine_facts()}
         print(json.dumps({"rows": rows, "means": means, **facts}))
     else:
         print("seed     FP32    INT8    drop  agreement  balanced  certain  seconds")

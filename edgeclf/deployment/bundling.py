@@ -28,6 +28,7 @@ from ..evaluation.evaluate import Evaluation, measure
 from ..evaluation.evaluation_set import EvaluationSet
 from ..evaluation.export import exported
 from ..evaluation.logit_store import LOGIT_FILE, LogitStore, read_logits
+from ..graph.onnx_file import graph_sha256
 from ..options import BundleOptions, merged
 from ..quantization.report import REPORT_FILE, REPORT_PAGE
 from ..targets import CALIBRATION_CACHE, FLAVORS, FLOAT_BACKENDS, TARGETS, model_file, precision_of
@@ -253,8 +254,8 @@ def _repeated(run: Run, models: list[str]) -> dict[str, str]:
     found = {}
     for name, other in itertools.permutations([name for name in models if name in FLAVORS], 2):
         if set(FLAVORS[name].backends) < set(FLAVORS[other].backends):
-            graphs = [onnx.load(_file(run, one)).graph.SerializeToString(deterministic=True) for one in (name, other)]
-            if graphs[0] == graphs[1]:
+            mine, others = (graph_sha256(onnx.load(_file(run, one))) for one in (name, other))
+            if mine == others:
                 found[name] = other
     return found
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from edgeclf_runtime.bundle.model_file import model_bytes
 from edgeclf_runtime.device.machine import quota_cores
+from edgeclf_runtime.files.read import sha256_bytes
 from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ..errors import ModelError
@@ -281,3 +282,8 @@ def drop_unused(graph: onnx.GraphProto) -> None:
         graph.node.extend(reversed(kept))
     for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
         graph.initializer.remove(tensor)
+
+
+def graph_sha256(model: onnx.ModelProto) -> str:
+    """Return the SHA-256 of what a model (onnx.ModelProto) computes: its graph, without its metadata."""
+    return sha256_bytes(model.graph.SerializeToString(deterministic=True))

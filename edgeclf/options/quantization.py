@@ -66,7 +66,7 @@ class QuantizeOptions:
     )
     method: str = option(
         "best",
-        "Range of activations; best: try all, and of those without a significant loss keep the closest to FP32; files with the same steps share it.",
+        "Range of activations; best: try all, and of those without a significant loss keep the closest to FP32; int8-cpu, int8-openvino and int8-arm share one.",
         choices=("best", *METHODS),
     )
     form: str = option(

@@ -234,7 +234,7 @@ def _in_float(file: QuantizedFile) -> str:
     findings = file.findings
     layers = f" ({', '.join(findings.float_layers)})" if findings.float_layers else ""
     operators = f", and somewhere {', '.join(findings.float_operators)}" if findings.float_operators else ""
-    more = f"  Its backend computed in float what the file has in 8 bits: {listed(list(file.unexpected_float), 3)}."
+    more = f"  Its backend computed in float what the file has in 8 bits: {listed(file.unexpected_float, 3)}."
     return (
         f"{file.name}: {len(findings.float_layers)} of {file.layers} layers compute in float{layers}{operators}."
         f"{more if file.unexpected_float else ''}"

@@ -254,7 +254,7 @@ class QuantizeReport(Report):
             if file.findings.finetuning:
                 yield f"{file.name}: {file.findings.finetuning}"
             if file.unexpected_float:
-                yield f"{file.name}: in 8 bits in the file, but computed in float here: {listed(list(file.unexpected_float), 3)}"
+                yield f"{file.name}: in 8 bits in the file, but computed in float here: {listed(file.unexpected_float, 3)}"
             if len(file.findings.forms) > 1:
                 yield f"{file.name}: of {len(file.findings.forms)} forms {file.findings.form} is kept: {_times(file)}"
         for failed in self.failed:

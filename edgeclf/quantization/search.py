@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeclf_runtime.files.read import sha256_bytes
-
 from ..data.sampling import evenly_spaced
 from ..display.progress import say
 from ..errors import GateError
@@ -24,7 +22,7 @@ from ..evaluation.evaluation_set import EvaluationSet
 from ..graph.fp16 import halve, halve_remainder
 from ..graph.inference import infer_graph, time_files
 from ..graph.layers import Layer, find_layers, float_layers, float_operators
-from ..graph.onnx_file import save_model
+from ..graph.onnx_file import graph_sha256, save_model
 from ..targets import FLAVORS
 from .candidate import Candidate
 from .finetune.record import Finetuning, Outcome
@@ -244,7 +242,7 @@ class Search:
         return write_flavor(self.graph, FLAVORS[name], self.ranges[method], self.rounding, nodes, form)
 
     def _evaluate(self, name: str, model: onnx.ModelProto, method: str = "", form: Form | None = None) -> Candidate:
-        key = sha256_bytes(model.graph.SerializeToString(deterministic=True)), FLAVORS[name].activations
+        key = graph_sha256(model), FLAVORS[name].activations
         logits = self.known.get(key)
         if logits is None:
             logits = infer_graph(model, name, self.images.batches(f"evaluating {name} {method}".rstrip()))

@@ -53,7 +53,8 @@ def test_torch_computes_a_file_as_onnx_runtime_does(run, fp32, images, name):
     wanted = infer_graph(onnx.load(run / f"model.{name}.onnx"), name, batches)
     found = torch_graph(run, fp32, name)(torch.from_numpy(np.concatenate(batches))).detach().numpy()
     # A value between two steps may round to either, which the next layers carry on.
-    assert np.abs(found - wanted).mean() < 0.03 * np.ptp(wanted)
+    share = 0.03 if name == "int8-arm" else 0.02  # its ranges are those that are best for int8-cpu
+    assert np.abs(found - wanted).mean() < share * np.ptp(wanted)
 
 
 @pytest.mark.parametrize("name", INT8)

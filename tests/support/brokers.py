@@ -10,9 +10,7 @@ import subprocess
 
 import pytest
 
-from tests.support.waiting import wait_until
-
-WAIT_S = 30
+from tests.support.waiting import WAIT_S, wait_until
 
 
 class Broker:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 
-WAIT_S = 30
+from tests.support.waiting import WAIT_S
 
 
 def ask(sink, path="/", method="GET", **headers):

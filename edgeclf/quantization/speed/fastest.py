@@ -15,7 +15,7 @@ import numpy as np
 from ...display.progress import say
 from ...errors import BackendError
 from ...graph.inference import time_files
-from ...graph.onnx_file import save_model
+from ...graph.onnx_file import graph_sha256, save_model
 from ...targets import FLAVORS, TARGETS
 from ..candidate import Candidate
 from ..flavors.forms import FORMS, Form, forms_of
@@ -77,14 +77,10 @@ def fastest_form(
 
 def _different(models: dict[Form, onnx.ModelProto]) -> dict[Form, onnx.ModelProto]:
     """Leave out forms that are the same as one before: a network may have nothing in which they differ."""
-    seen: set[bytes] = set()
-    kept = {}
+    kept: dict[str, Form] = {}
     for form, model in models.items():
-        data = model.graph.SerializeToString(deterministic=True)
-        if data not in seen:
-            kept[form] = model
-        seen.add(data)
-    return kept
+        kept.setdefault(graph_sha256(model), form)
+    return {form: models[form] for form in kept.values()}
 
 
 def _times(name: str, models: dict[Form, onnx.ModelProto], batch: np.ndarray) -> dict[str, float]:

@@ -202,7 +202,7 @@ def test_quantize_times_the_forms_and_the_layers(own_run):
             continue
         assert len(file.findings.forms) > 1
         assert [trial.form for trial in file.findings.forms if trial.kept] == [file.findings.form]
-        assert {"int8", "float"} <= {row.kind for row in file.layer_times}
+        assert "int8" in {row.kind for row in file.layer_times}
         assert file.unexpected_float == ()
         weighted = {row.layer for row in file.layer_times if "Conv" in row.operator or "onvolution" in row.operator}
         assert weighted <= names

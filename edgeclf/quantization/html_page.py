@@ -14,7 +14,7 @@ from ..evaluation.comparison import Comparison
 from .histograms import Histogram
 from .plots import drop_chart, histogram_charts, recall_chart, time_chart
 from .ranges import METHODS
-from .report import QuantizedFile, QuantizeReport
+from .report import QuantizedFile, QuantizeReport, Trial
 
 _DRAWN_LAYERS = 6
 _LISTED_LAYERS = 15
@@ -137,7 +137,7 @@ def _tried(file: QuantizedFile, report: QuantizeReport) -> list[tuple[Row, bool]
     tuned = findings.finetuning is not None and findings.finetuning.kept
     faster = any(trial.form not in ("", findings.form) for trial in findings.trials)
     rows: list[tuple[Row, bool]] = [
-        ((file.name, trial.method, *_measured(trial.comparison, trial.size, report), ""), False)
+        ((file.name, _method(trial), *_measured(trial.comparison, trial.size, report), ""), False)
         for trial in findings.trials
         if trial.method != findings.method or findings.fallback or tuned or faster
     ]
@@ -153,6 +153,10 @@ def _tried(file: QuantizedFile, report: QuantizeReport) -> list[tuple[Row, bool]
     )
     rows.insert(index + bool(added), (kept, True))
     return rows
+
+
+def _method(trial: Trial) -> str:
+    return f"{trial.method} ({trial.images} images)" if trial.images else trial.method
 
 
 def _measured(one: Comparison, size: int, report: QuantizeReport) -> tuple[str, ...]:

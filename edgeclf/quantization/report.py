@@ -34,6 +34,8 @@ class Trial:
     size: int
     form: str = ""
     """What computed in 8 bits, by its name in flavors/forms.py."""
+    images: int = 0
+    """The evaluation images that it was compared on, if not on all: those that chose another method; else 0."""
 
 
 @dataclass(frozen=True, kw_only=True)

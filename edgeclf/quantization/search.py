@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     import onnx
 
 _CHANCE = 0.05
+_TRIAL_IMAGES = 100
+"""Images on which range methods are compared, at least: what these cannot tell apart are of one quality."""
 _EFFECT_IMAGES = 64
 """Images on which each layer is measured by itself; the layers are many."""
 _MOST_KNOWN = 10_000_000
@@ -84,8 +86,8 @@ class Search:
     """What computes in 8 bits on a CPU; see QuantizeOptions."""
     finetuner: Finetuner | None = None
     """Fine-tunes what does not pass with every layer in INT8."""
-    known: dict[tuple[str, str | None], np.ndarray] = field(default_factory=dict)
-    """Logits by what was computed, and how: two flavors may have the same file."""
+    known: dict[tuple[str, str | None], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    """By what was computed, and how, the images that were, bool [images], and their logits: two flavors may have the same file."""
 
     @cached_property
     def layers(self) -> list[Layer]:
@@ -154,21 +156,12 @@ class Search:
 
     def _quantized(self, name: str, found: Mapping[str, Candidate]) -> Candidate:
         usual = usual_form(FLAVORS[name], self.graph.graph, self.form)
-        methods = self._methods(name, found)
-        tried = [self._evaluate(name, self._write(name, method, usual), method, usual) for method in methods]
-        whole, forms = self._fastest(name, max(tried, key=_merit))
+        first, trials = self._try(name, self._methods(name, found), usual)
+        whole, forms = self._fastest(name, first)
         best, whole, record = self._passing_layers(name, whole)
         findings = replace(
             best.findings,
-            trials=tuple(
-                Trial(
-                    comparison=one.comparison,
-                    method=one.findings.method,
-                    size=one.model.ByteSize(),
-                    form=one.findings.form,
-                )
-                for one in tried
-            ),
+            trials=trials,
             noise=tuple(measure_noise(self.graph, whole.model, self.layers, self.batches)),
             float_layers=tuple(float_layers(best.model.graph)),
             float_operators=tuple(float_operators(best.model.graph)),
@@ -176,6 +169,32 @@ class Search:
             forms=forms,
         )
         return replace(best, findings=findings)
+
+    def _try(self, name: str, methods: Sequence[str], form: Form) -> tuple[Candidate, tuple[Trial, ...]]:
+        """Return the best of the range methods' files, and how each compares with FP32.
+
+        With many images, some of them choose the method, and its file alone is computed for the rest; for the others' only if it
+        is significantly less accurate than FP32.
+        """
+        models = {method: self._write(name, method, form) for method in methods}
+        some = _some(len(self.images)) if len(models) > 1 else None
+        tried = {method: self._evaluate(name, model, method, form, some) for method, model in models.items()}
+        best = max(tried.values(), key=_merit)
+        if some is not None:
+            best = tried[best.findings.method] = self._evaluate(name, best.model, best.findings.method, form)
+            if _is_worse(best):
+                tried = {method: self._evaluate(name, model, method, form) for method, model in models.items()}
+                best = max(tried.values(), key=_merit)
+        return best, tuple(self._trial(one) for one in tried.values())
+
+    def _trial(self, one: Candidate) -> Trial:
+        return Trial(
+            comparison=one.comparison,
+            method=one.findings.method,
+            size=one.model.ByteSize(),
+            form=one.findings.form,
+            images=len(one.logits) if len(one.logits) < len(self.images) else 0,
+        )
 
     def _fastest(self, name: str, usual: Candidate) -> tuple[Candidate, tuple[FormTrial, ...]]:
         """Return the fastest form of a file that is accepted, and every form's time; the form that was asked for, if one was."""
@@ -241,16 +260,32 @@ class Search:
         nodes = [node for layer in layers for node in layer.nodes]
         return write_flavor(self.graph, FLAVORS[name], self.ranges[method], self.rounding, nodes, form)
 
-    def _evaluate(self, name: str, model: onnx.ModelProto, method: str = "", form: Form | None = None) -> Candidate:
-        key = graph_sha256(model), FLAVORS[name].activations
-        logits = self.known.get(key)
-        if logits is None:
-            logits = infer_graph(model, name, self.images.batches(f"evaluating {name} {method}".rstrip()))
-            if logits.nbytes <= _MOST_KNOWN:
-                self.known[key] = logits
-        comparison = compare(self.images.labels, self.images.truth, self.reference, logits)
+    def _evaluate(
+        self,
+        name: str,
+        model: onnx.ModelProto,
+        method: str = "",
+        form: Form | None = None,
+        some: np.ndarray | None = None,
+    ) -> Candidate:
+        """Compare a file with FP32 on every image, or on those at the indices ``some``."""
+        images = np.arange(len(self.images)) if some is None else some
+        logits = self._logits(name, model, images, f"evaluating {name} {method}".rstrip())
+        comparison = compare(self.images.labels, self.images.truth[images], self.reference[images], logits)
         findings = Findings(method=method, form=form.name if form else "")
         return Candidate(model=model, logits=logits, comparison=comparison, findings=findings)
+
+    def _logits(self, name: str, model: onnx.ModelProto, images: np.ndarray, what: str) -> np.ndarray:
+        """Return a file's logits of the images at these indices, float32 [indices, labels]; ``what`` names the work."""
+        key = graph_sha256(model), FLAVORS[name].activations
+        done, logits = self.known.get(key, (np.zeros(len(self.images), bool), np.empty_like(self.reference)))
+        missing = images[~done[images]]
+        if len(missing):
+            logits[missing] = infer_graph(model, name, self.images.subset(missing).batches(what))
+            done[missing] = True
+        if logits.nbytes <= _MOST_KNOWN:
+            self.known[key] = done, logits
+        return np.asarray(logits[images])
 
     def _fall_back(self, name: str, best: Candidate, failure: str) -> Candidate:
         """Return the passing file with the fewest layers in float."""
@@ -298,6 +333,12 @@ class Search:
             FloatLayer(layer=layer.name, size=after - before, latency_ms=round(slower - faster, 3))
             for layer, (before, after), (faster, slower) in zip(layers, pairwise(sizes), pairs, strict=True)
         ]
+
+
+def _some(count: int) -> np.ndarray | None:
+    """Return the indices of the images that choose a method, a quarter of them; None if that is too few."""
+    some = max(_TRIAL_IMAGES, count // 4)
+    return evenly_spaced(count, some) if count >= 2 * some else None
 
 
 def _outcome(best: Candidate | None, whole: Candidate) -> Outcome:

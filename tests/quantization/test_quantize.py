@@ -22,6 +22,7 @@ from edgeclf.quantization.report import FlavorError, read_report
 from edgeclf.quantization.search import Search
 from edgeclf.targets import FLAVORS, IR_VERSIONS, opset_of
 from edgeclf.training.runs import read_run
+from tests.support.html_pages import Page
 from tests.support.photos import write_photos
 
 INT8 = "model.int8-cpu.onnx"
@@ -398,3 +399,28 @@ def test_an_earlier_report_without_the_newer_counts_is_read(own_run, tmp_path):
     del facts["gone"], facts["unreadable"]
     file.write_text(json.dumps(facts))
     assert read_report(own_run).gone == 0
+
+
+@pytest.mark.slow
+def test_with_many_images_some_of_them_choose_the_method(own_run, monkeypatch):
+    monkeypatch.setattr("edgeclf.quantization.search._TRIAL_IMAGES", 20)
+    options = QuantizeOptions(size=30, max_drop=0.5, flavors=("int8-cpu",), form="standard")
+    (file,) = quantize(own_run, options).files
+    images = {trial.method: trial.images for trial in file.findings.trials}
+    judged = json.loads((own_run / "quantization.json").read_text())["judged_images"]
+    assert images == {method: 0 if method == file.findings.method else judged // 4 for method in METHODS}
+    chosen = next(trial for trial in file.findings.trials if not trial.images)
+    assert chosen.comparison == file.comparison
+    page = Page((own_run / "quantization.html").read_text(encoding="utf-8"))
+    others = {f"{method} ({judged // 4} images)" for method in METHODS if images[method]}
+    assert others == {row[1] for row in page.rows if row[1].endswith(" images)")}
+
+
+@pytest.mark.slow
+def test_if_the_chosen_method_loses_accuracy_every_method_is_compared_on_all_images(own_run, monkeypatch):
+    monkeypatch.setattr("edgeclf.quantization.search._TRIAL_IMAGES", 20)
+    monkeypatch.setattr("edgeclf.quantization.search._is_worse", lambda candidate: True)
+    options = QuantizeOptions(size=30, max_drop=0.5, flavors=("int8-cpu",), form="standard")
+    (file,) = quantize(own_run, options).files
+    assert {trial.images for trial in file.findings.trials} == {0}
+    assert min(trial.comparison.divergence for trial in file.findings.trials) == file.comparison.divergence

@@ -3,7 +3,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeclf.quantization.flavors.rounding import collect_moments, round_weights
+from edgeclf.quantization.flavors.rounding import collect_moments, factors_of, round_weights
 
 GROUPS = {
     "depthwise": (8, 3),
@@ -54,7 +54,7 @@ def test_the_layers_output_changes_less_than_by_nearest_rounding(kind, batches):
     scales = np.abs(weights).reshape(8, -1).max(1) / 15  # coarse steps, so that the difference is plain
     shape = (-1, 1, 1, 1)
     model = convolution(weights, groups)
-    rounded = round_weights(weights, scales, collect_moments(model, batches)["w"])
+    rounded = round_weights(weights, scales, factors_of(weights, collect_moments(model, batches)["w"]))
     truth = run(model, batches)
     nearest = np.clip(np.round(weights / scales.reshape(shape)), -127, 127)
     errors = [
@@ -64,13 +64,38 @@ def test_the_layers_output_changes_less_than_by_nearest_rounding(kind, batches):
     assert errors[0] < 0.5 * errors[1]
 
 
+def published(weights, scales, moments):
+    """GPTQ as its authors write it, for a 1 x 1 convolution: the inverse's Cholesky form, one column after the other."""
+    count = len(moments)
+    damped = moments + (0.01 * np.trace(moments) / count + 1e-12) * np.eye(count)
+    upper = np.linalg.cholesky(np.linalg.inv(damped)).T
+    rows, steps = weights.reshape(len(weights), count).astype(float), np.empty((len(weights), count))
+    for column in range(count):
+        steps[:, column] = np.clip(np.round(rows[:, column] / scales), -127, 127)
+        error = (rows[:, column] - steps[:, column] * scales) / upper[column, column]
+        rows[:, column:] -= error[:, None] * upper[column, column:]
+    return steps.reshape(weights.shape)
+
+
+def test_the_steps_are_those_of_gptq_as_published(batches):
+    random = np.random.RandomState(6)
+    weights = random.randn(24, 8 * 20, 1, 1).astype(np.float32)  # more columns than are taken together
+    signals = np.concatenate([batch.reshape(8, -1)[:, ::20] for batch in batches] * 20)[: 8 * 20]
+    signals = signals + 0.1 * random.randn(*signals.shape)
+    scales = np.abs(weights).reshape(24, -1).max(1) / 7
+    rounded = round_weights(weights, scales, factors_of(weights, (signals @ signals.T)[None]))
+    assert np.array_equal(rounded, published(weights, scales, signals @ signals.T))
+    assert (rounded != np.round(weights / scales.reshape(-1, 1, 1, 1))).mean() > 0.02
+
+
 def test_two_outputs_of_one_channel_are_each_rounded_by_its_signal(batches):
     weights = np.random.RandomState(4).randn(16, 1, 3, 3).astype(np.float32)
     scales = np.full(16, 0.1, np.float32)
     moments = collect_moments(convolution(weights, 8), batches)["w"]
-    rounded = round_weights(weights, scales, moments)
+    rounded = round_weights(weights, scales, factors_of(weights, moments))
     for first in (0, 1):
-        assert np.array_equal(rounded[first::2], round_weights(weights[first::2], scales[first::2], moments))
+        alone = weights[first::2]
+        assert np.array_equal(rounded[first::2], round_weights(alone, scales[first::2], factors_of(alone, moments)))
 
 
 def test_taps_that_lie_apart_see_what_lies_apart(batches):
@@ -87,15 +112,16 @@ def test_taps_that_lie_apart_see_what_lies_apart(batches):
 def test_weights_that_are_whole_steps_stay_as_they_are(batches):
     steps = np.random.RandomState(2).randint(-127, 128, (8, 1, 3, 3))
     weights = (steps * 0.5).astype(np.float32)
-    moments = collect_moments(convolution(weights, 8, stride=2), batches)["w"]
-    assert np.array_equal(round_weights(weights, np.full(8, 0.5, np.float32), moments), steps)
+    factors = factors_of(weights, collect_moments(convolution(weights, 8, stride=2), batches)["w"])
+    assert np.array_equal(round_weights(weights, np.full(8, 0.5, np.float32), factors), steps)
 
 
 def test_a_channel_without_signal_or_weights_is_no_trouble(batches):
     weights = np.random.RandomState(3).randn(8, 1, 3, 3).astype(np.float32)
     weights[2] = 0
     dark = [batch * (np.arange(8) != 5).reshape(1, 8, 1, 1).astype(np.float32) for batch in batches]
-    rounded = round_weights(weights, np.full(8, 0.02, np.float32), collect_moments(convolution(weights, 8), dark)["w"])
+    factors = factors_of(weights, collect_moments(convolution(weights, 8), dark)["w"])
+    rounded = round_weights(weights, np.full(8, 0.02, np.float32), factors)
     assert not rounded[2].any()
     assert np.array_equal(rounded[5], np.clip(np.round(weights[5] / 0.02), -127, 127))
 

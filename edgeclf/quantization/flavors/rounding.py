@@ -4,7 +4,9 @@ If each weight is rounded to the nearest step, the errors of neighbors add up: i
 kernel they are all multiplied with nearly the same pixel values.  Here the weights not yet rounded compensate
 the error of each rounded one, weighted by the second moments of the layer's inputs on real images
 (GPTQ: Frantar et al., "Accurate Post-Training Quantization for Generative Pre-trained
-Transformers", ICLR 2023, with the Cholesky form of its section 3.3).
+Transformers", ICLR 2023).  Their Cholesky form needs the inverse of the moments; here the moments themselves are factored
+from the last weight to the first, which gives the same steps (Chen et al., "The Geometry of LLM Quantization: GPTQ as
+Babai's Nearest Plane Algorithm", 2025).
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ _DAMPING = 0.01
 _COLUMNS = 64
 _POSITIONS = 128
 """Pixels sampled from each image's feature map; neighboring pixels hold much the same information."""
+_BYTES = 4 << 20
+"""Columns of a layer that are kept until they are multiplied: one product over several images takes a third of the time."""
 IMAGES = 32
 """Images needed for the second moments."""
 
@@ -47,14 +51,25 @@ def collect_moments(model: onnx.ModelProto, batches: Sequence[np.ndarray]) -> di
     names = sorted({convolution.input for convolution in convolutions} - {INPUT})
     session = probing_session(model, names)
     moments: dict[str, np.ndarray] = {}
+    pending: dict[str, list[np.ndarray]] = {convolution.weight: [] for convolution in convolutions}
     chosen = [batches[i] for i in evenly_spaced(len(batches), IMAGES)]
     for batch in track(chosen, "measuring the layers", len(chosen)):
         maps = dict(zip(names, session.run(names, {INPUT: batch}), strict=True))
         for convolution in convolutions:
-            columns = convolution.columns(maps[convolution.input][0])
-            found = (columns @ columns.transpose(0, 2, 1)).astype(np.float64)
-            moments[convolution.weight] = moments.get(convolution.weight, 0) + found
+            columns = pending[convolution.weight]
+            columns.append(convolution.columns(maps[convolution.input][0]))
+            if batch is chosen[-1] or len(columns) * columns[0].nbytes >= _BYTES:
+                moments[convolution.weight] = moments.get(convolution.weight, 0) + _products(columns)
+                columns.clear()
     return moments
+
+
+def _products(columns: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the second moments of several images' columns, float64 [blocks, n, n]."""
+    together = np.concatenate(columns, axis=2)
+    if len(together) == 1:  # a matrix with its own transpose, of which NumPy computes one half
+        return (together[0] @ together[0].T)[None].astype(np.float64)
+    return np.asarray(together @ together.transpose(0, 2, 1), np.float64)
 
 
 class Rounding:
@@ -70,6 +85,7 @@ class Rounding:
         self._weights = {name: numpy_helper.to_array(stored[name]) for name in moments}
         self._moments = moments
         self._in_pairs = names_in_pairs(model.graph)
+        self._factors: dict[str, list[np.ndarray]] = {}
         self._steps: dict[tuple[str, bytes, bool], np.ndarray] = {}
 
     def apply(self, quantized: onnx.ModelProto, sums_of_16_bits: bool = False) -> None:
@@ -95,15 +111,20 @@ class Rounding:
     def _round(self, name: str, scales: np.ndarray, in_pairs: bool) -> np.ndarray:
         key = name, scales.tobytes(), in_pairs
         if key not in self._steps:
-            self._steps[key] = round_weights(self._weights[name], scales, self._moments[name], in_pairs)
+            weights = self._weights[name]
+            if name not in self._factors:
+                self._factors[name] = factors_of(weights, self._moments[name])
+            self._steps[key] = round_weights(weights, scales, self._factors[name], in_pairs)
         return self._steps[key]
 
 
-def round_weights(weights: np.ndarray, scales: np.ndarray, moments: np.ndarray, in_pairs: bool = False) -> np.ndarray:
+def round_weights(
+    weights: np.ndarray, scales: np.ndarray, factors: Sequence[np.ndarray], in_pairs: bool = False
+) -> np.ndarray:
     """Round a convolution's weights to int8 [outputs, inputs of the group, height, width].
 
     weights: float32 of that shape.  scales: float32 [outputs], the step of each output channel.
-    moments: as :func:`collect_moments` returns them.  in_pairs: whether two neighboring weights add up
+    factors: as :func:`factors_of` returns them.  in_pairs: whether two neighboring weights add up
     to ranges.PAIR_LIMIT at most.
     """
     outputs, inputs, *kernel = weights.shape
@@ -112,14 +133,34 @@ def round_weights(weights: np.ndarray, scales: np.ndarray, moments: np.ndarray, 
     in_pairs = in_pairs and has_pairs(weights)
     rows = weights.astype(np.float64).reshape(outputs, 1 if pointwise else inputs, -1)
     rounded = np.empty(rows.shape, np.int8)
-    for block in range(rows.shape[1]):
+    for block, factor in enumerate(factors):
         # The steps of the weight's partner, the even input channel before it; together they stay below PAIR_LIMIT.
         taken = rounded[:, block - 1].astype(int) if in_pairs and block % 2 else np.zeros(rows[:, block].shape, int)
-        own = _moments_of_outputs(moments, block, weights)
         rounded[:, block] = _round_block(
-            rows[:, block], scales.astype(np.float64), own, most, taken, in_pairs and pointwise
+            rows[:, block], scales.astype(np.float64), factor, most, taken, in_pairs and pointwise
         )
     return rounded.reshape(weights.shape)
+
+
+def factors_of(weights: np.ndarray, moments: np.ndarray) -> list[np.ndarray]:
+    """Return what the rounding of each weight adds to the weights after it: a matrix for each block of inputs.
+
+    weights: float32 [outputs, inputs of the group, height, width].  moments: as :func:`collect_moments` returns them.
+
+    Each is float64 [outputs, n, n], or [1, n, n] for all outputs, upper triangular with ones on the diagonal.  A block is an
+    input channel of the group; of a 1 x 1 convolution, whose input channels are taken together, there is one.
+    """
+    blocks = 1 if weights.shape[2:] == (1, 1) else weights.shape[1]
+    return [_factor(_moments_of_outputs(moments, block, weights)) for block in range(blocks)]
+
+
+def _factor(moments: np.ndarray) -> np.ndarray:
+    """Factor float64 [m, n, n] into U U', U upper triangular, and divide each column of U by its last number."""
+    count = moments.shape[1]
+    mean = np.trace(moments, axis1=1, axis2=2) / count
+    damped = moments + (_DAMPING * mean + 1e-12)[:, None, None] * np.eye(count)
+    upper = np.linalg.cholesky(damped[:, ::-1, ::-1])[:, ::-1, ::-1]
+    return np.ascontiguousarray(upper / np.diagonal(upper, axis1=1, axis2=2)[:, None])
 
 
 def _moments_of_outputs(moments: np.ndarray, block: int, weights: np.ndarray) -> np.ndarray:
@@ -162,29 +203,29 @@ class _Convolution:
 
 
 def _round_block(
-    rows: np.ndarray, scales: np.ndarray, moments: np.ndarray, most: int, taken: np.ndarray, pairs_of_columns: bool
+    rows: np.ndarray, scales: np.ndarray, factor: np.ndarray, most: int, taken: np.ndarray, pairs_of_columns: bool
 ) -> np.ndarray:
-    """Round float64 [outputs, n] with moments [1 or outputs, n, n] to -most ... most.
+    """Round float64 [outputs, n] with a factor [1 or outputs, n, n] to -most ... most.
 
     taken: int [outputs, n], the steps of each weight's partner; a pair adds up to PAIR_LIMIT at most.
     pairs_of_columns: whether columns 2 i and 2 i + 1 are such pairs.
     """
     count = rows.shape[1]
-    mean = np.trace(moments, axis1=1, axis2=2) / count
-    damped = moments + (_DAMPING * mean + 1e-12)[:, None, None] * np.eye(count)
-    upper = np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1)
-    rows, rounded = rows.copy(), np.empty(rows.shape, np.int8)
+    rounded, errors = np.empty(rows.shape, np.int8), np.empty(rows.shape)
     for start in range(0, count, _COLUMNS):
         end = min(start + _COLUMNS, count)
-        errors = np.empty((len(rows), end - start))
+        # What all columns before these add, in one product; the columns among themselves follow one by one.
+        wanted = rows[:, start:end] + _added(errors[:, :start], factor[:, :start, start:end])
         for column in range(start, end):
             partner = rounded[:, column - 1].astype(int) if pairs_of_columns and column % 2 else taken[:, column]
             low, high = np.maximum(-most, -PAIR_LIMIT - partner), np.minimum(most, PAIR_LIMIT - partner)
-            steps = np.clip(np.round(rows[:, column] / scales), low, high)
+            steps = np.clip(np.round(wanted[:, column - start] / scales), low, high)
             rounded[:, column] = steps
-            error = (rows[:, column] - steps * scales) / upper[:, column, column]
-            rows[:, column:end] -= error[:, None] * upper[:, column, column:end]
-            errors[:, column - start] = error
-        # The columns after the block take all of its errors at once: one product instead of many passes.
-        rows[:, end:] -= (errors[:, None] @ upper[:, start:end, end:])[:, 0]
+            errors[:, column] = rows[:, column] - steps * scales
+            wanted[:, column + 1 - start :] += errors[:, column, None] * factor[:, column, column + 1 : end]
     return rounded
+
+
+def _added(errors: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """Multiply each row of [outputs, k] by its own matrix of [outputs, k, columns], or by the one of [1, k, columns]."""
+    return errors @ factor[0] if len(factor) == 1 else (errors[:, None] @ factor)[:, 0]

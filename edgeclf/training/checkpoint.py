@@ -49,6 +49,11 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     return found
 
 
+def separate_tensors(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return a network's tensors by name, each in memory of its own: layers may share their weights, which safetensors refuses."""
+    return {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
+
+
 def existing(path: Path) -> Path:
     """Return the path of a file of weights; WeightsError if there is no such file."""
     if not path.is_file():

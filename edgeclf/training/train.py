@@ -31,6 +31,7 @@ from ..display.report import Report
 from ..errors import OptionError, OutputError
 from ..options import NO_EFFECT, TrainOptions, merged
 from ..options.config_file import write_config
+from .checkpoint import separate_tensors
 from .results.training import report_training
 from .runs import CONFIG_FILE, METRICS_FILE, RUN_FILE, SPLIT_FILE, WEIGHTS_FILE, data_facts, read_run
 from .unfinished import Unfinished, option_changes
@@ -278,8 +279,7 @@ def _write_run(
 ) -> None:
     from safetensors.torch import save
 
-    tensors = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
-    (work / WEIGHTS_FILE).write_bytes(save(tensors))
+    (work / WEIGHTS_FILE).write_bytes(save(separate_tensors(network)))
     (work / RUN_FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     _write_metrics(work / METRICS_FILE, rows)
     write_config(work / CONFIG_FILE, options, "edgeclf train DATA --output RUN")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgeclf import export_formats, read_run
-from edgeclf.deployment.formats import base, torchscript
+from edgeclf.deployment.formats import base, timm_folder, torchscript
 from edgeclf.deployment.formats.export import FormatsError
 from edgeclf.deployment.formats.table import FORMATS, module_of
 from edgeclf.errors import DependencyError, OptionError, OutputError
@@ -79,6 +79,16 @@ def test_an_openvino_file_says_to_model_api_what_it_holds(exported):
     model = openvino.Core().read_model(exported / "model.openvino" / "model.xml")
     assert model.get_rt_info(["model_info", "labels"]).astype(str) == "3 5 8"
     assert model.get_rt_info(["model_info", "reverse_input_channels"]).astype(str) == "True"
+
+
+def test_a_network_that_shares_weights_becomes_a_folder_of_timm(run, tmp_path):
+    source = base.Source(read_run(run))
+    blocks = source.network.backbone.blocks[3]
+    blocks[1].conv_pw.weight = blocks[2].conv_pw.weight
+    timm_folder.write(source, tmp_path / "timm")
+    batch = np.concatenate(comparison_images(source.run)[0][:3])
+    with timm_folder.load(tmp_path / "timm", 1) as runner:
+        assert np.abs(runner.infer(batch) - TorchRunner(source.network).infer(batch)).max() < 1e-3
 
 
 def test_one_format_is_written_to_the_output_and_never_over_another_file(run, tmp_path):

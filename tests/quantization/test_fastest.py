@@ -243,3 +243,13 @@ def test_a_layer_that_its_backend_computes_in_float_although_the_file_has_it_in_
     ]
     layers = {"/stem", "/block", "/branch", "/head", "/pool"}
     assert unexpected_float(rows, layers, in_float={"/stem"}) == ("/branch", "/head")
+
+
+def test_products_of_attention_do_not_make_the_layer_before_them_a_float_one_and_none_is_named_twice():
+    rows = [
+        LayerTime(layer="/qkv", operator="MatMulIntegerToFloat", kind="int8", time_ms=3.0),
+        LayerTime(layer="/qkv", operator="MatMul", kind="float", time_ms=2.0),
+        LayerTime(layer="/other", operator="MatMul", kind="float", time_ms=1.0),
+        LayerTime(layer="/other", operator="MatMul", kind="float", time_ms=1.0),
+    ]
+    assert unexpected_float(rows, {"/qkv", "/other"}, in_float=()) == ("/other",)

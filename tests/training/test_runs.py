@@ -10,8 +10,9 @@ import pytest
 from edgeclf.data.datasets import load_dataset
 from edgeclf.data.findings import count_files
 from edgeclf.errors import DataError, ModelError, WeightsError
-from edgeclf.options import SplitOptions
+from edgeclf.options import SplitOptions, TrainOptions
 from edgeclf.training.runs import read_run
+from edgeclf.training.train import _write_run
 from tests.support.photos import write_photos
 
 
@@ -50,6 +51,18 @@ def test_a_run_gives_back_the_network_that_was_trained(run, digits):
         batch = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.float32)
         logits = read_run(run).network()(torch.from_numpy(batch)).numpy()
         assert np.abs(logits - exported.classifier.runner.infer(batch)).max() < 1e-3
+
+
+def test_a_network_that_shares_weights_is_written_and_read(damaged):
+    import torch
+
+    read = read_run(damaged)
+    network = read.network()
+    blocks = network.backbone.blocks[3]
+    blocks[1].conv_pw.weight = blocks[2].conv_pw.weight
+    _write_run(damaged, read.facts, [{"epoch": 1.0}], network, TrainOptions())
+    image = torch.rand(1, 64, 64, 3) * 255
+    assert torch.equal(read_run(damaged).network().eval()(image), network.eval()(image))
 
 
 def test_a_folder_that_is_no_run_is_told_how_to_make_one(tmp_path):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgeclf_runtime.runners.base import ModelPath, Runner
 
 from ...errors import ModelError
+from ...training.checkpoint import separate_tensors
 from .base import Source
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def write(source: Source, path: Path) -> None:
         **_normalization(source.network.normalize),
         "num_classes": len(source.run.labels),
     }
+    backbone.state_dict = lambda: separate_tensors(source.network.backbone)  # type: ignore[method-assign]
     save_for_hf(backbone, str(path), {"label_names": list(source.run.labels)}, safe_serialization=True)
 
 

@@ -52,9 +52,12 @@ def layer_times(name: str, path: Path, batch: np.ndarray, layer_of: Mapping[str,
 def unexpected_float(times: Iterable[LayerTime], layers: Container[str], in_float: Container[str]) -> tuple[str, ...]:
     """Return the layers that a file has in 8 bits and its backend computed in float.
 
-    layers: every layer's name.  in_float: those that the file itself has in float.
+    layers: every layer's name.  in_float: those that the file itself has in float.  A layer may have a row in 8 bits and others in
+    float: the products of attention belong to the layer before them.
     """
-    found = (row.layer for row in times if row.kind == "float" and _has_weights(row))
+    rows = [row for row in times if _has_weights(row)]
+    in_8_bits = {row.layer for row in rows if row.kind == "int8"}
+    found = dict.fromkeys(row.layer for row in rows if row.layer not in in_8_bits)
     return tuple(layer for layer in found if layer in layers and layer not in in_float)
 
 

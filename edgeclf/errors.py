@@ -6,6 +6,8 @@ EdgeclfError            the root (``edgeclf_runtime.errors`` draws its other chi
 └── ModelError          a run, an ONNX file or a bundle cannot be used as asked
 """
 
+import re
+
 from edgeclf_runtime.errors import (
     BackendError,
     BundleError,
@@ -44,3 +46,10 @@ class WeightsError(EdgeclfError):
 
 class ModelError(EdgeclfError):
     """A run, an ONNX file or a bundle cannot be used as asked."""
+
+
+def first_sentence(error: Exception) -> str:
+    """Return the first sentence of another library's error, without what it traces; its type if it says nothing."""
+    lines = str(error).strip().splitlines()
+    found = re.split(r"\.\s|\s+\[Caused by", lines[0])[0].rstrip(". ") if lines else ""
+    return found or type(error).__name__

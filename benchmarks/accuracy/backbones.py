@@ -112,7 +112,7 @@ def fit_norms(backbone, data, file):
     with torch.no_grad():
         for batch in batches:
             network(batch)
-    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, file)
+    save_file({name: tensor.contiguous().clone() for name, tensor in network.state_dict().items()}, file)
 
 backbone, data, folder = sys.argv[1:]
 start = time.monotonic()

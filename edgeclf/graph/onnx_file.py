@@ -20,7 +20,7 @@ from edgeclf_runtime.device.machine import quota_cores
 from edgeclf_runtime.files.read import sha256_bytes
 from edgeclf_runtime.images.preprocess import Preprocessing
 
-from ..errors import ModelError
+from ..errors import ModelError, first_sentence
 from ..targets import IR_VERSIONS, OPSET
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def write_onnx(network: torch.nn.Module, spec: Preprocessing, path: str | Path, 
     except (torch.onnx.errors.OnnxExporterError, RuntimeError, TypeError, ValueError) as error:
         raise ModelError(
             f"this backbone cannot be written as ONNX with opset {OPSET}, the newest that every target reads "
-            f"({str(error).splitlines()[0]}); choose another --backbone"
+            f"({first_sentence(error)}); choose another --backbone"
         ) from None
     _give_each_its_own(model.graph)
     save_model(model, path, metadata)

@@ -15,7 +15,7 @@ from torch import nn
 
 from edgeclf_runtime.device.machine import quota_cores
 
-from ..errors import OptionError, WeightsError
+from ..errors import OptionError, WeightsError, first_sentence
 from .checkpoint import fit_state_dict, read_state_dict
 from .weights import Weights, check_name, find_weights, is_folder, read_config
 
@@ -105,7 +105,7 @@ def _create(name: str, weights: Weights | None, classes: int, stem_stride: int |
                 name, pretrained=True, pretrained_cfg_overlay=config, num_classes=classes, **pooling
             )
         except RuntimeError as error:
-            raise WeightsError(f"{weights.path} does not fit {name} ({str(error).splitlines()[0]})") from None
+            raise WeightsError(f"{weights.path} does not fit {name} ({first_sentence(error)})") from None
         if _keep_resolution(backbone, name, stem_stride):
             raise _lost_weights(name)
         return backbone

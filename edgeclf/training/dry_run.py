@@ -13,7 +13,7 @@ import numpy as np
 from edgeclf_runtime.images.preprocess import Preprocessing
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
-from ..errors import EdgeclfError, ModelError
+from ..errors import EdgeclfError, ModelError, first_sentence
 from ..graph.onnx_file import prepare, write_onnx
 
 if TYPE_CHECKING:
@@ -48,9 +48,8 @@ def check_export(network: ImageClassifier, spec: Preprocessing) -> None:
         except EdgeclfError as error:
             raise ModelError(f"this backbone does not run as ONNX ({error}); choose another --backbone") from None
         except Exception as error:  # what the quantizer's preparation raises for a graph that it does not understand
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ModelError(
-                f"this backbone cannot be prepared for INT8 ({reason}); choose another --backbone"
+                f"this backbone cannot be prepared for INT8 ({first_sentence(error)}); choose another --backbone"
             ) from None
     largest = max(1e-6, float(np.abs(expected).max()))
     difference, limit = float(np.abs(found - expected).max()), _TOLERANCE * largest

@@ -32,7 +32,7 @@ from ..data.folder_update import settle
 from ..data.pixels import without_unreadable
 from ..data.schemas import IMPORTED, IMPORTED_RUN, MAX_JSON_BYTES, RUN, RUN_FORMAT, RUN_FORMAT_VERSION, SPLIT
 from ..display.progress import say
-from ..errors import DataError, EdgeclfError, ModelError, WeightsError
+from ..errors import DataError, EdgeclfError, ModelError, WeightsError, first_sentence
 from ..options import SplitOptions
 from ..targets import CALIBRATION_CACHE, FLAVORS, model_file
 from .run_images import (
@@ -201,7 +201,7 @@ class Run:
         try:
             network.load_state_dict(read_state_dict(file))
         except RuntimeError as error:
-            raise WeightsError(f"{file} does not fit its run ({str(error).splitlines()[0]}); train again") from None
+            raise WeightsError(f"{file} does not fit its run ({first_sentence(error)}); train again") from None
         return network.eval()
 
 

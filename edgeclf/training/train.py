@@ -28,7 +28,7 @@ from ..data.exclusion import load_training_data
 from ..data.schemas import RUN_FORMAT, RUN_FORMAT_VERSION
 from ..display.progress import say
 from ..display.report import Report
-from ..errors import OptionError, OutputError
+from ..errors import OptionError, OutputError, first_sentence
 from ..options import NO_EFFECT, TrainOptions, merged
 from ..options.config_file import write_config
 from .checkpoint import separate_tensors
@@ -318,7 +318,7 @@ def preprocessing_of(network: ImageClassifier, options: TrainOptions) -> Preproc
             network.eval()(torch.zeros(1, size, size, 3))
     except (RuntimeError, ValueError, AssertionError) as error:
         raise OptionError(
-            f"{options.backbone} cannot take images of {size} x {size} ({str(error).splitlines()[0]}); "
+            f"{options.backbone} cannot take images of {size} x {size} ({first_sentence(error)}); "
             f"choose another --image-size, say {network.backbone.pretrained_cfg['input_size'][-1]}"
         ) from None
     return Preprocessing(size, size, resize=options.resize).check()

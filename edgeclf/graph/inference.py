@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import onnx
 
 _ROUNDS, _TIMED, _WARM_UP = 3, 10, 3
+_FEWEST_TIMED, _VISIT_S = 3, 0.3
+"""A visit to a slow model ends after this many inferences, once they took this many seconds: they vary less than fast ones."""
 
 
 def infer(runner: Runner, batches: Iterable[np.ndarray], at_once: int = 1) -> np.ndarray:
@@ -100,12 +102,23 @@ def time_files(
         samples: list[list[float]] = [[] for _ in runners]
         for _ in range(rounds):
             for runner, times in zip(runners, samples, strict=True):
-                for number in range(_WARM_UP + _TIMED):
-                    start = time.perf_counter()
-                    runner.infer(batch)
-                    if number >= _WARM_UP:
-                        times.append((time.perf_counter() - start) * 1e3)
+                times += _visit(runner, batch)
     return [round(float(np.median(times)), 3) for times in samples]
+
+
+def _visit(runner: Runner, batch: np.ndarray) -> list[float]:
+    """Return the milliseconds of some inferences, one after the other."""
+    times: list[float] = []
+    begin = time.perf_counter()
+    for number in range(_WARM_UP + _TIMED):
+        start = time.perf_counter()
+        runner.infer(batch)
+        end = time.perf_counter()
+        if number >= _WARM_UP or end - begin > _VISIT_S:
+            times.append((end - start) * 1e3)
+        if len(times) >= _FEWEST_TIMED and end - begin > _VISIT_S:
+            break
+    return times
 
 
 def _opened(models: Sequence[tuple[str, Path]], strict: bool, stack: contextlib.ExitStack) -> list[Runner]:

@@ -28,7 +28,7 @@ from .candidate import Candidate
 from .finetune.record import Finetuning, Outcome
 from .finetune.tune import Finetuner
 from .flavors.forms import FORMS, Form, usual_form
-from .flavors.qdq import Weights, write_flavor
+from .flavors.qdq import Weights, choose, write_flavor
 from .histograms import Histogram
 from .ranges import Ranges, ranges_of
 from .report import Findings, FloatLayer, FormTrial, Trial
@@ -201,10 +201,19 @@ class Search:
         if self.form != "fastest" or not can_time(name):
             return usual, ()
         method = usual.findings.method
+        written = {choose(self.graph, FLAVORS[name], FORMS[usual.findings.form]): usual.model}
+
+        def write(form: Form) -> onnx.ModelProto:
+            # Writing a large transformer takes seconds, and most forms are the same for it.
+            choices = choose(self.graph, FLAVORS[name], form)
+            if choices not in written:
+                written[choices] = self._write(name, method, form)
+            return written[choices]
+
         return fastest_form(
             name,
             usual,
-            lambda form: self._write(name, method, form),
+            write,
             lambda model, form: self._evaluate(name, model, method, form),
             lambda one: self._accepts(name, one, usual),
             self.batches[0],

@@ -23,9 +23,7 @@ def literal(model):
 @pytest.fixture(scope="module")
 def batches(run):
     opened = read_run(run)
-    return list(load_batches([sample.path for sample in opened.dataset().split("val")], opened.preprocessing, 1, ""))[
-        :8
-    ]
+    return list(load_batches([sample.path for sample in opened.dataset().split("val")], opened.preprocessing, 1, ""))
 
 
 def test_unsigned_activations_give_the_same_bits(run, batches):
@@ -78,14 +76,16 @@ def test_each_layers_result_is_rounded_to_fp16():
 
 
 # ONNX Runtime's integer kernels round sums in another way; TensorRT's files are computed in float.
-@pytest.mark.parametrize(("name", "share"), [("int8-arm", 0.3), ("int8-tensorrt", 0.1), ("int8-fp16", 0.2)])
+@pytest.mark.parametrize(("name", "share"), [("int8-arm", 0.1), ("int8-tensorrt", 0.03), ("int8-fp16", 0.15)])
 def test_a_devices_model_gives_the_labels_that_its_operators_give_one_by_one(run, batches, name, share):
     session = literal(onnx.load(run / f"model.{name}.onnx"))
+    differences = []
     with HostRunner(run / f"model.{name}.onnx", name=name) as runner:
         for batch in batches:
             found, expected = runner.infer(batch)[0], session.run(None, {"image": batch})[0][0]
             assert found.argmax() == expected.argmax()
-            assert np.abs(found - expected).max() < share * np.ptp(expected)
+            differences.append(np.abs(found - expected).max() / np.ptp(expected))
+    assert np.mean(differences) < share
 
 
 def test_the_kernels_that_are_chosen_give_the_bits_of_those_whose_sums_cannot_overflow(run, batches, monkeypatch):

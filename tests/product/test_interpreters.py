@@ -28,7 +28,8 @@ ROOT = Path(__file__).parents[2]
 MARKS = "" if os.environ.get("EDGECLF_TEST_WHOLE") else "not slow"
 """EDGECLF_TEST_WHOLE=1 runs every test on each of them; the host's own Python always does."""
 # The oldest Python runs every quick test.  On those between, only libraries differ: what reads images and video, and what
-# runs models.  The newest has the libraries of the one before; what differs is the standard library.
+# runs models.  The newest two have the libraries of the host, whose Python runs every test; what differs is the standard
+# library, and most between the last two.
 LIBRARIES = ("bundle", "capture", "images", "runners", "test_fake.py", "test_runtime.py")
 STANDARD = (
     "capture",
@@ -42,7 +43,7 @@ STANDARD = (
     "test_bundle_entry.py",
     "test_results.py",
 )
-SUBJECTS = {"3.8": LIBRARIES, "3.10": LIBRARIES, "3.12": LIBRARIES, "3.13": STANDARD}
+SUBJECTS = {"3.8": LIBRARIES, "3.10": LIBRARIES, "3.12": ("bundle", "runners"), "3.13": STANDARD}
 CAN_EMULATE = bool(shutil.which("qemu-aarch64-static") and shutil.which("apt-get")) and os.getuid() == 0
 ARM64, ARM64_OPENCV = ROOT / "tests" / "support" / "arm64.py", "4.8.0.76"
 LOGITS = """

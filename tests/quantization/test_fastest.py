@@ -1,5 +1,6 @@
 """The forms of a Q/DQ file: what computes in 8 bits, and which of them is kept."""
 
+import itertools
 import json
 from dataclasses import dataclass, replace
 
@@ -14,7 +15,7 @@ from edgeclf.graph.onnx_file import prepare
 from edgeclf.options.quantization import FORMS as NAMES
 from edgeclf.quantization.candidate import Candidate
 from edgeclf.quantization.flavors.forms import FORMS, STANDARD, forms_of, usual_form
-from edgeclf.quantization.flavors.qdq import write_flavor
+from edgeclf.quantization.flavors.qdq import choose, write_flavor
 from edgeclf.quantization.flavors.rounding import Rounding
 from edgeclf.quantization.report import Findings, LayerTime
 from edgeclf.quantization.search import Search
@@ -29,6 +30,13 @@ def written(model, form, name="int8-cpu"):
     """A model's file in a form, as an onnx graph."""
     ranges = dict.fromkeys(("image", *(output for node in model.graph.node for output in node.output)), (-3.0, 3.0))
     return write_flavor(model, FLAVORS[name], ranges, Rounding(model, {}), form=FORMS[form]).graph
+
+
+def attention_graph():
+    """Return a model with an operator of transformers, of which only layers with weights are quantized."""
+    model = conv_graph()
+    next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Tanh"
+    return model
 
 
 def test_the_command_offers_every_form():
@@ -69,6 +77,20 @@ def test_weights_only_does_not_round_what_gates_make():
     assert {"gate", "gated"} <= rounded["standard"]
     assert {"gate", "gated"}.isdisjoint(rounded["weighted"])
     assert "second" in rounded["weighted"]
+
+
+@pytest.mark.parametrize("model", [conv_graph(), gated_graph(), attention_graph()], ids=("plain", "gated", "attention"))
+@pytest.mark.parametrize("name", ["int8-cpu", "int8-openvino"])
+def test_forms_with_the_same_choices_are_the_same_file(name, model):
+    choices = {form: choose(model, FLAVORS[name], FORMS[form]) for form in FORMS}
+    files = {form: written(model, form, name).SerializeToString() for form in FORMS}
+    for form, other in itertools.combinations(FORMS, 2):
+        assert choices[form] != choices[other] or files[form] == files[other], (form, other)
+
+
+def test_of_a_transformer_three_forms_are_written():
+    choices = {choose(attention_graph(), FLAVORS["int8-cpu"], form) for form in FORMS.values()}
+    assert len(choices) == 3
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -52,7 +52,7 @@ def write_flavor(
     assert flavor.activations
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    operators = _operators(model.graph, flavor, form)
+    choices = choose(model, flavor, form)
     quantizer = QDQQuantizer(
         copy,
         per_channel=True,
@@ -61,9 +61,9 @@ def write_flavor(
         activation_qType=QuantType[flavor.activations],
         tensors_range=TensorsData(CalibrationMethod.MinMax, _float32(ranges)),
         nodes_to_quantize=[],
-        nodes_to_exclude=[*_float_nodes(model, flavor, form), *float_nodes],
-        op_types_to_quantize=operators,
-        extra_options=_extra_options(model, flavor, operators, form),
+        nodes_to_exclude=[*choices.float_nodes, *float_nodes],
+        op_types_to_quantize=list(choices.operators),
+        extra_options=_extra_options(model, flavor, choices),
     )
     fuses_sums = flavor.tensorrt and not _is_transformer(model.graph)
     for name in _residual_inputs(model.graph, float_nodes) if fuses_sums else ():
@@ -75,6 +75,29 @@ def write_flavor(
     del quantized.graph.value_info[:]
     drop_unused(quantized.graph)
     return quantized
+
+
+class Choices(NamedTuple):
+    """What a form means for a model: two forms with the same choices are the same file."""
+
+    operators: tuple[str, ...]
+    """The operators to quantize, of those that the model has."""
+    float_nodes: tuple[str, ...]
+    """Names of nodes of these operators that stay float."""
+    float_outputs: tuple[str, ...]
+    """Operators whose outputs stay float."""
+
+
+def choose(model: onnx.ModelProto, flavor: Flavor, form: Form) -> Choices:
+    """Return what is quantized of a prepared FP32 model for a flavor in a form."""
+    of = {node.name: node.op_type for node in model.graph.node}
+    there = set(of.values())
+    operators = tuple(one for one in _operators(model.graph, flavor, form) if one in there)
+    # What follows a matrix product of a transformer is float, as logits are, and ONNX Runtime has kernels from INT8 to float.
+    products = ("Gemm", "MatMul") if form.last_layer or _is_transformer(model.graph) else ()
+    outputs = operators if flavor.tensorrt else tuple(one for one in products if one in there)
+    nodes = tuple(name for name in _float_nodes(model, flavor, form) if of[name] in operators)
+    return Choices(operators, nodes, outputs)
 
 
 def _operators(graph: onnx.GraphProto, flavor: Flavor, form: Form) -> list[str]:
@@ -99,17 +122,15 @@ def _is_transformer(graph: onnx.GraphProto) -> bool:
     return any(node.op_type in _OF_TRANSFORMERS for node in graph.node)
 
 
-def _extra_options(model: onnx.ModelProto, flavor: Flavor, operators: list[str], form: Form) -> dict[str, Any]:
-    scales = weight_scales(model.graph, flavor.sums_of_16_bits)
-    options: dict[str, Any] = {"TensorQuantOverrides": scales}
-    if flavor.tensorrt:
-        return {**options, **_tensorrt_options(operators)}
-    # What follows a matrix product of a transformer is float, as logits are, and ONNX Runtime has kernels from INT8 to float.
-    products = form.last_layer or _is_transformer(model.graph)
-    return {**options, "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"] if products else []}
+def _extra_options(model: onnx.ModelProto, flavor: Flavor, choices: Choices) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "TensorQuantOverrides": weight_scales(model.graph, flavor.sums_of_16_bits),
+        "OpTypesToExcludeOutputQuantization": list(choices.float_outputs),
+    }
+    return {**options, **_tensorrt_options()} if flavor.tensorrt else options
 
 
-def _tensorrt_options(operators: list[str]) -> dict[str, Any]:
+def _tensorrt_options() -> dict[str, Any]:
     """Return the quantizer's extra options as NVIDIA's Model-Optimizer sets them.
 
     TensorRT refuses zero points other than 0 and INT32 biases, and expects float weights with their own Q/DQ pair.
@@ -118,7 +139,6 @@ def _tensorrt_options(operators: list[str]) -> dict[str, Any]:
         "ActivationSymmetric": True,
         "QuantizeBias": False,
         "AddQDQPairToWeight": True,
-        "OpTypesToExcludeOutputQuantization": operators,
         "QDQOpTypePerChannelSupportToAxis": {"Conv": 0, "ConvTranspose": 1, "MatMul": 1, "Gemm": 0},
         "ForceQuantizeNoInputCheck": True,
         "QDQDisableWeightAdjustForInt32Bias": True,

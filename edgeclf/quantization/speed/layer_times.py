@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Container, Iterable, Mapping
+import time
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from ...graph.host_form import imitates
 from ...targets import FLAVORS
 from ..report import LayerTime
 
-_RUNS, _WARM_UP = 20, 5
+_RUNS, _WARM_UP, _FEWEST, _SECONDS = 20, 5, 8, 1.0
 # ONNX Runtime's operators: those of 8 bits begin or end with these, and these change between 8 bits and float.
 _OF_8_BITS = ("QLinear", "QGemm", "QAttention")
 _INTEGER = ("Integer", "IntegerToFloat")
@@ -75,7 +76,7 @@ def _of_onnxruntime(path: Path, batch: np.ndarray) -> Iterable[LayerTime]:
         options.log_severity_level = 3
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         feed = {session.get_inputs()[0].name: batch}
-        for _ in range(_WARM_UP + _RUNS):
+        for _ in _runs():
             session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_bytes())
     times: dict[tuple[str, str], list[float]] = {}
@@ -87,6 +88,15 @@ def _of_onnxruntime(path: Path, batch: np.ndarray) -> Iterable[LayerTime]:
         yield _row(layer, operator, _kind(operator), values)
 
 
+def _runs() -> Iterator[int]:
+    """Yield for each inference to profile; for fewer of a slow model."""
+    start = time.perf_counter()
+    for number in range(_WARM_UP + _RUNS):
+        if number >= _FEWEST and time.perf_counter() - start > _SECONDS:
+            return
+        yield number
+
+
 def _kind(operator: str) -> str:
     if operator in _CONVERTING:
         return "convert"
@@ -96,7 +106,7 @@ def _kind(operator: str) -> str:
 def _of_openvino(path: Path, batch: np.ndarray) -> Iterable[LayerTime]:
     request = compiled(import_openvino().Core(), path.read_bytes(), None, PERF_COUNT=True).create_infer_request()
     times: dict[tuple[str, str, str], list[float]] = {}
-    for _ in range(_WARM_UP + _RUNS):
+    for _ in _runs():
         request.infer([batch])
         for row in request.get_profiling_info():
             if row.real_time:

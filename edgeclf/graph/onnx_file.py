@@ -285,5 +285,11 @@ def drop_unused(graph: onnx.GraphProto) -> None:
 
 
 def graph_sha256(model: onnx.ModelProto) -> str:
-    """Return the SHA-256 of what a model (onnx.ModelProto) computes: its graph, without its metadata."""
-    return sha256_bytes(model.graph.SerializeToString(deterministic=True))
+    """Return the SHA-256 of what a model (onnx.ModelProto) computes: its graph, without its metadata and its nodes' remarks."""
+    import onnx
+
+    graph = onnx.GraphProto()
+    graph.CopyFrom(model.graph)
+    for node in graph.node:
+        node.ClearField("doc_string")
+    return sha256_bytes(graph.SerializeToString(deterministic=True))

@@ -1,12 +1,13 @@
-"""An ONNX file prepared for quantization."""
+"""An ONNX file prepared for quantization, and what tells two of them apart."""
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeclf.graph.onnx_file import prepare
+from edgeclf.graph.onnx_file import graph_sha256, prepare, save_model
 from edgeclf.targets import IR_VERSIONS, OPSET
+from tests.support.graphs import conv_graph
 
 
 def sliced(path, starts, ends, axes, steps=None, size=6):
@@ -52,3 +53,13 @@ def test_a_slice_that_takes_everything_is_removed(tmp_path, starts, ends, axes, 
 )
 def test_a_slice_that_may_leave_something_out_stays(tmp_path, starts, ends, axes, steps):
     assert operators(sliced(tmp_path / "a.onnx", starts, ends, axes, steps)) == ["Relu", "Slice", "Relu"]
+
+
+def test_saving_a_model_and_remarks_on_its_nodes_do_not_change_what_it_computes(tmp_path):
+    model, other = conv_graph(), conv_graph()
+    model.graph.node[1].doc_string = "from a line of torch"
+    before = graph_sha256(model)
+    save_model(model, tmp_path / "model.onnx", {"labels": "a,b"})
+    assert before == graph_sha256(model) == graph_sha256(onnx.load(tmp_path / "model.onnx")) == graph_sha256(other)
+    other.graph.initializer[0].raw_data = other.graph.initializer[0].raw_data[::-1]
+    assert graph_sha256(other) != before

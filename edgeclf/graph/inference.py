@@ -114,7 +114,7 @@ def _visit(runner: Runner, batch: np.ndarray) -> list[float]:
         start = time.perf_counter()
         runner.infer(batch)
         end = time.perf_counter()
-        if number >= _WARM_UP or end - begin > _VISIT_S:
+        if number >= _WARM_UP or (number and end - begin > _VISIT_S):
             times.append((end - start) * 1e3)
         if len(times) >= _FEWEST_TIMED and end - begin > _VISIT_S:
             break

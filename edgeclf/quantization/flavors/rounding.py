@@ -133,11 +133,18 @@ def round_weights(
     in_pairs = in_pairs and has_pairs(weights)
     rows = weights.astype(np.float64).reshape(outputs, 1 if pointwise else inputs, -1)
     rounded = np.empty(rows.shape, np.int8)
+    groups = len(factors[0])
+    group = np.arange(outputs) // (outputs // groups)  # of each output
     for block, factor in enumerate(factors):
         # The steps of the weight's partner, the even input channel before it; together they stay below PAIR_LIMIT.
         taken = rounded[:, block - 1].astype(int) if in_pairs and block % 2 else np.zeros(rows[:, block].shape, int)
         rounded[:, block] = _round_block(
-            rows[:, block], scales.astype(np.float64), factor, most, taken, in_pairs and pointwise
+            rows[:, block],
+            scales.astype(np.float64),
+            factor[group] if groups > 1 else factor,
+            most,
+            taken,
+            in_pairs and pointwise,
         )
     return rounded.reshape(weights.shape)
 
@@ -147,11 +154,11 @@ def factors_of(weights: np.ndarray, moments: np.ndarray) -> list[np.ndarray]:
 
     weights: float32 [outputs, inputs of the group, height, width].  moments: as :func:`collect_moments` returns them.
 
-    Each is float64 [outputs, n, n], or [1, n, n] for all outputs, upper triangular with ones on the diagonal.  A block is an
-    input channel of the group; of a 1 x 1 convolution, whose input channels are taken together, there is one.
+    Each is float64 [groups, n, n], upper triangular with ones on the diagonal.  A block is an input channel of the group; of a
+    1 x 1 convolution, whose input channels are taken together, there is one.
     """
     blocks = 1 if weights.shape[2:] == (1, 1) else weights.shape[1]
-    return [_factor(_moments_of_outputs(moments, block, weights)) for block in range(blocks)]
+    return [_factor(_moments_of_groups(moments, block, weights)) for block in range(blocks)]
 
 
 def _factor(moments: np.ndarray) -> np.ndarray:
@@ -163,18 +170,18 @@ def _factor(moments: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(upper / np.diagonal(upper, axis1=1, axis2=2)[:, None])
 
 
-def _moments_of_outputs(moments: np.ndarray, block: int, weights: np.ndarray) -> np.ndarray:
-    """Return the moments of the inputs of each output's weights in a block: [outputs, n, n], or [1, n, n] for all.
+def _moments_of_groups(moments: np.ndarray, block: int, weights: np.ndarray) -> np.ndarray:
+    """Return the moments of the inputs of each group's weights in a block, [groups, n, n].
 
     block: an input channel of the group; of a 1 x 1 convolution, whose input channels are taken together, 0.
     """
-    outputs, inputs = weights.shape[:2]
+    inputs = weights.shape[1]
     together = weights.shape[2:] == (1, 1)
     groups = (moments.shape[1] if together else len(moments)) // inputs
-    group = np.arange(outputs) // (outputs // groups) if groups > 1 else np.zeros(1, int)
+    first = np.arange(groups) * inputs
     if not together:
-        return np.asarray(moments[group * inputs + block])
-    channels = group[:, None] * inputs + np.arange(inputs)
+        return np.asarray(moments[first + block])
+    channels = first[:, None] + np.arange(inputs)
     return np.asarray(moments[0][channels[:, :, None], channels[:, None, :]])
 
 

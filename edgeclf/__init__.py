@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .deployment.bundling import BundleReport, bundle
     from .deployment.demonstration import DemoReport, demo
     from .deployment.engines import BuildReport, build
-    from .deployment.formats.export import FormatsReport, export_formats
+    from .deployment.formats.export import FormatsError, FormatsReport, export_formats
     from .deployment.import_model import ImportReport, import_model
     from .deployment.make import MakeReport, make
     from .display.progress import show_progress
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
         TrainOptions,
     )
     from .quantization.quantize import quantize
-    from .quantization.report import QuantizeReport
+    from .quantization.report import FlavorError, QuantizeReport
     from .training.augmentation.sheet import AugmentReport, augment
     from .training.runs import Run, read_run
     from .training.train import TrainReport, train
@@ -94,6 +94,8 @@ __all__ = [
     "ExportOptions",
     "ExportReport",
     "Finding",
+    "FlavorError",
+    "FormatsError",
     "FormatsReport",
     "GateError",
     "ImageError",
@@ -147,7 +149,7 @@ _NAMES = {
     "deployment.bundling": ("BundleReport", "bundle"),
     "deployment.demonstration": ("DemoReport", "demo"),
     "deployment.engines": ("BuildReport", "build"),
-    "deployment.formats.export": ("FormatsReport", "export_formats"),
+    "deployment.formats.export": ("FormatsError", "FormatsReport", "export_formats"),
     "deployment.import_model": ("ImportReport", "import_model"),
     "deployment.make": ("MakeReport", "make"),
     "errors": (
@@ -189,7 +191,7 @@ _NAMES = {
     ),
     "display.progress": ("show_progress",),
     "quantization.quantize": ("quantize",),
-    "quantization.report": ("QuantizeReport",),
+    "quantization.report": ("FlavorError", "QuantizeReport"),
     "training.augmentation.sheet": ("AugmentReport", "augment"),
     "training.runs": ("Run", "read_run"),
     "training.train": ("TrainReport", "train"),

@@ -1,8 +1,8 @@
-"""How right is each run, in FP32 and in every flavour, how fast, and what is published?
+"""How right is each run, in FP32 and in every flavor, how fast, and what is published?
 
     python3 benchmarks/accuracy/accuracy.py RUN RUN2 --json >accuracy.json
 
-Method: each of a run's model files classifies the run's own test images, one image an inference, the flavours for other
+Method: each of a run's model files classifies the run's own test images, one image an inference, the flavors for other
 processors with the precise sums that those have (``edgeclf.graph.inference``).  Intervals are Wilson's, 95 %; the drop against FP32
 is paired (``edgeclf.evaluation.comparison``), on the same images.  Then the files that an x86 host runs take turns in processes of their own
 (``rounds.py``) for p50 of one inference.  Published rows are printed beside, with their sources: other data, or other

@@ -2,7 +2,7 @@
 
 network.json            where it is from, its size, and why a form could not be made
 model.safetensors       for torch
-model.NAME.onnx         FP32, and edgeclf's own flavours
+model.NAME.onnx         FP32, and edgeclf's own flavors
 openvino-int8.xml       by NNCF's post-training quantization
 model.fp32.tflite       by litert-torch, where it is installed
 

@@ -128,7 +128,7 @@ def demo(output: str | Path = "edgeclf-demo", seed: int = 0, overwrite: bool = F
             truth = _write_video(load_dataset("elpv", TrainOptions(seed=seed).split), work / "cells.avi")
             frames = _watch_video(packed, work / "cells.avi", truth)
         with steps.step("latency"):
-            say(f"{LATENCY_FRAMES} frames with each model, in a process of its own")
+            say(f"{LATENCY_FRAMES} frames with each model, in a separate process")
             measured = _on_device(packed, "bench", "--repeat", str(LATENCY_FRAMES))[0]
         plot_confusion({"FP32": fp32, "INT8": int8}, work / "confusion.png")
         plot_latency(measured["samples_ms"], work / "latency.png")

@@ -142,6 +142,6 @@ def warn_if_useless(own: Measured, truth: np.ndarray) -> None:
     most = float(np.bincount(truth).max() / len(truth))
     if own.accuracy <= most:
         say(
-            f"warning: {own.accuracy:.1%} are right, but the most frequent label alone would be right for {most:.1%}: "
+            f"warning: {own.accuracy:.1%} are right, but always answering the most frequent label would be right for {most:.1%}: "
             "are the labels in the order of the model's outputs?"
         )

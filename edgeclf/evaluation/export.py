@@ -122,7 +122,7 @@ def _photographs(run: Run, data: Dataset | None) -> list[np.ndarray]:
         try:
             data = run.dataset()
         except DataError:
-            say(f"none of the images of {run.path} is here; the export is compared with torch on random pixels")
+            say(f"no image of {run.path} was found; the export is compared with torch on random pixels")
             return []
     samples = sorted(data.samples, key=lambda sample: sample.split != "val")
     found: list[np.ndarray] = []

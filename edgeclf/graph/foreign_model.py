@@ -124,7 +124,7 @@ def make_core(model: onnx.ModelProto, shape: ImageShape, labels: int, output: st
         if found is not None:
             return Core(found, removed, True)
     if images > 1:
-        raise ModelError(f"the model takes {images} images at a time, and only so many: export it with a batch of 1")
+        raise ModelError(f"the model accepts only batches of {images} images: export it with a batch of 1")
     return Core(frozen, removed, False)
 
 
@@ -308,7 +308,7 @@ def _check_nodes(graph: onnx.GraphProto) -> None:
             attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for attribute in node.attribute
         ):
             raise ModelError(
-                f"the model has control flow ({node.op_type}), which devices do not run: export it without"
+                f"the model has control flow ({node.op_type}), which devices cannot run: export it without control flow"
             )
         if node.op_type == "Conv" and len(shapes.get(node.input[1], ())) != 4:
             raise ModelError(

@@ -48,5 +48,5 @@ class AuditOptions:
 
     @property
     def split(self) -> SplitOptions:
-        """How images are split if the data set has no split of its own."""
+        """Division of images if the data set has no split of its own."""
         return SplitOptions(seed=self.seed, group_by=self.group_by, group_similar=self.group_similar)

@@ -74,7 +74,7 @@ _PRESET = "the preset's"
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationOptions:
-    """How the images of training are changed at random, after the preprocessing; None is the preset's value."""
+    """Random changes of training images, after the preprocessing; None is the preset's value."""
 
     GROUP: ClassVar[str] = "Augmentation"
 
@@ -143,7 +143,7 @@ def augmentation_steps(facts: Mapping[str, Any]) -> Steps:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentOptions(AugmentationOptions):
-    """How images are changed at random, and how many are shown."""
+    """Random changes of images, and how many images to show."""
 
     GROUP: ClassVar[str] = "Options"
 

@@ -25,7 +25,7 @@ GROUP_SIMILAR = "Keep near-duplicates in one split; every image is read once mor
 
 @dataclass(frozen=True, kw_only=True)
 class SplitOptions:
-    """How images are split if the data set has no split of its own."""
+    """Division of images if the data set has no split of its own."""
 
     seed: int = option(0, SEED)
     test: float = 0.25
@@ -71,7 +71,7 @@ class SplitOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions:
-    """How a data set is split, and the model's input that its images are compared with."""
+    """Options of check(): the split, and the model's input that images are compared with."""
 
     seed: int = option(0, SEED)
     group_by: str | None = option(None, GROUP_BY, metavar="FOLDERS|REGEX", shown="each image by itself")
@@ -87,5 +87,5 @@ class CheckOptions:
 
     @property
     def split(self) -> SplitOptions:
-        """How images are split if the data set has no split of its own."""
+        """Division of images if the data set has no split of its own."""
         return SplitOptions(seed=self.seed, group_by=self.group_by, group_similar=self.group_similar)

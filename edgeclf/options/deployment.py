@@ -21,7 +21,7 @@ PRECISIONS = ("best", "fp32", "fp16", "int8")
 
 @dataclass(frozen=True, kw_only=True)
 class BundleOptions:
-    """What to put into a bundle."""
+    """Options of bundle()."""
 
     targets: tuple[str, ...] = option(
         tuple(TARGETS), "A device to support; may be repeated.", name="--target", shown="all", choices=tuple(TARGETS)
@@ -49,7 +49,7 @@ class BundleOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class MakeOptions(BundleOptions, QuantizeOptions, TrainOptions):
-    """How to make a bundle from images: the options of each step."""
+    """Options of make(): those of each step from images to bundle."""
 
     # The targets decide.
     flavors: tuple[str, ...] = ()
@@ -77,7 +77,7 @@ def check_shares(precision: float | None, coverage: float | None) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """Which engines to build, and how."""
+    """Options of build()."""
 
     target: str | None = option(None, "The device.", shown="this machine", choices=tuple(TARGETS))
     model: str | None = option(None, "Build only this model of the bundle.")

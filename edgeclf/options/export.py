@@ -1,4 +1,4 @@
-"""Which files to write of a run's network."""
+"""Formats to write of a run's network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EXPORT_FORMATS = ("onnx", "torchscript", "torch-export", "openvino", "litert", "
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """Which files to write of a run's network."""
+    """Formats to write of a run's network."""
 
     formats: tuple[str, ...] = option(
         (), "A format to write; may be repeated.", name="--format", shown="onnx", choices=EXPORT_FORMATS

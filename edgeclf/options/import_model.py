@@ -1,4 +1,4 @@
-"""How the images were made for a model that another program trained."""
+"""Preprocessing of a model that another program trained."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PIXEL_RANGES = ("0-1", "0-255", "-1..1")
 
 @dataclass(frozen=True, kw_only=True)
 class ImportOptions:
-    """How the images were made for a model that another program trained.
+    """Preprocessing of a model that another program trained.
 
     An option that is not given is read from the file, if it says so; otherwise the import fails and lists what is missing.
     """
@@ -43,10 +43,12 @@ class ImportOptions:
     )
     mean: str | None = option(
         None,
-        "What is subtracted: one number, three (R,G,B or B,G,R as --color), or imagenet.",
+        "Mean to subtract: one number, three (R,G,B or B,G,R as --color), or imagenet.",
         shown="from the file",
     )
-    std: str | None = option(None, "What it is divided by after that, in the same form.", shown="from the file")
+    std: str | None = option(
+        None, "Standard deviation to divide by after that, in the same form.", shown="from the file"
+    )
     resize: str | None = option(
         None,
         "crop: the centered square; stretch: the whole image; letterbox: with bars.",

@@ -19,7 +19,7 @@ BALANCES = ("none", "weights", "sampler")
 
 @dataclass(frozen=True, kw_only=True)
 class LossOptions:
-    """What is minimized, and over which targets."""
+    """Loss and targets of training."""
 
     GROUP: ClassVar[str] = "Loss"
     loss: str = option("cross-entropy", "focal: images that are already right count less.", choices=LOSSES)
@@ -41,7 +41,7 @@ class LossOptions:
     cutmix: float = option(0.0, "Alpha of CutMix, which pastes a part of another image; 1 is usual; not for head.")
     adversarial: float = option(
         0.0,
-        "Train on images that mislead the network most, changed by at most so many levels of 255; not for head.",
+        "Train on images that mislead the network most, changed by at most this many levels of 255; not for head.",
         metavar="EPS",
     )
 
@@ -67,11 +67,11 @@ class DistillationOptions:
         0.5, "Share of the loss that the teacher's probabilities have; the labels have the rest."
     )
     teacher_temperature: float = option(
-        2.0, "What the logits of both are divided by; higher: unlikely labels count more."
+        2.0, "Temperature that divides both networks' logits; higher: unlikely labels count more."
     )
     unlabeled: str | None = option(
         None,
-        "Images without labels, which only the teacher teaches.",
+        "Images without labels; their only target is the teacher's probabilities.",
         shown="none",
         metavar="FOLDER",
         path=True,
@@ -98,7 +98,7 @@ class OptimizerOptions:
     )
     warmup: float = option(0.0, "Epochs in which the rate rises from 0; not for onecycle, which has its own.")
     step_epochs: int = option(10, "Epochs between the steps of --schedule step.")
-    step_factor: float = option(0.5, "What each step multiplies the rate by.")
+    step_factor: float = option(0.5, "Factor for the rate at each step.")
     weight_decay: float = option(0.01, "Weight decay; biases and norms have none.")
     momentum: float = option(0.9, "Momentum of sgd.")
     clip: float | None = option(None, "Largest norm of the gradient; longer ones are scaled down.", shown="no limit")

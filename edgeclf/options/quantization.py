@@ -19,7 +19,7 @@ FORMS = ("standard", "weighted", "ungated", "first-layers", "all-weighted", "all
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrateOptions:
-    """Which images to choose for calibration."""
+    """Options of calibrate()."""
 
     size: int = option(300, "Images in the set.", at_least=1)
     rule: str = option(
@@ -48,7 +48,7 @@ class CalibrateOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeOptions:
-    """How to quantize."""
+    """Options of quantize()."""
 
     calibration: str | None = option(
         None, "Folder of a calibration set.", shown="images from the run's train split", path=True
@@ -66,12 +66,12 @@ class QuantizeOptions:
     )
     method: str = option(
         "best",
-        "Range of activations; best: try all, and of those without a significant loss keep the closest to FP32; int8-cpu, int8-openvino and int8-arm share one.",
+        "How activation ranges are chosen; best: of the methods without a significant loss, the closest to FP32; int8-cpu, int8-openvino and int8-arm share one.",
         choices=("best", *METHODS),
     )
     form: str = option(
         "fastest",
-        "What computes in 8 bits on a CPU; fastest: time all forms here, for each file, and keep the fastest of those that surely pass.",
+        "Which operators compute in 8 bits on a CPU; fastest: time every form of each file here, and keep the fastest that clearly passes.",
         choices=("fastest", *FORMS),
     )
     max_drop: float = option(0.01, "Largest accuracy drop from FP32 that is accepted.")

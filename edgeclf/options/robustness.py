@@ -13,12 +13,14 @@ CORRUPTIONS = ("noise", "defocus", "motion", "dark", "bright", "fog", "jpeg", "r
 
 @dataclass(frozen=True, kw_only=True)
 class RobustnessOptions:
-    """What to do to the images, and to how many."""
+    """Options of robustness()."""
 
     corruptions: tuple[str, ...] = option(
         (), "A corruption to test; may be repeated.", name="--corruption", shown="all", choices=CORRUPTIONS
     )
-    images: int = option(500, "Most images to use; of more, a fixed choice is made by their content.", at_least=1)
+    images: int = option(
+        500, "Maximum number of images; of more, a fixed sample is taken by their content.", at_least=1
+    )
     adversarial: bool = option(
         False, "Also attack up to 100 images by FGSM and PGD, with the gradient of the run's network."
     )

@@ -1,4 +1,4 @@
-"""What to train, and how."""
+"""Options of train()."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def batch_size(text: str) -> int | str:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(MachineOptions, AugmentationOptions, DistillationOptions, LossOptions, OptimizerOptions):
-    """What to train, and how."""
+    """Options of train()."""
 
     GROUP: ClassVar[str] = "Options"
     backbone: str = option("efficientnet_lite0", "Name of a timm model.")
@@ -65,7 +65,7 @@ class TrainOptions(MachineOptions, AugmentationOptions, DistillationOptions, Los
         None, "Time to spend; as many epochs as fit, at most --epochs.", shown="as long as it takes"
     )
     patience: int | None = option(
-        None, "Stop after so many epochs without a better one; the best is kept anyway.", shown="never"
+        None, "Stop after this many epochs without a better one; the best is kept anyway.", shown="never"
     )
     views: int = option(0, "Augmented views of each image that head trains on too; each costs one more pass.")
     curriculum: float | None = option(
@@ -91,7 +91,7 @@ class TrainOptions(MachineOptions, AugmentationOptions, DistillationOptions, Los
     skip_unreadable: bool = option(False, SKIP_UNREADABLE)
     exclude: str | None = option(
         None,
-        "Leave out the images that a CSV file lists in its column path, such as audit's exclude.csv, or a text file by line.",
+        "Leave out the images that a CSV file lists in its column path, such as audit's exclude.csv, or a text file with one path per line.",
         metavar="FILE",
         path=True,
         shown="none",
@@ -154,7 +154,7 @@ class TrainOptions(MachineOptions, AugmentationOptions, DistillationOptions, Los
 
     @property
     def split(self) -> SplitOptions:
-        """How images are split if the data set has no split of its own."""
+        """Division of images if the data set has no split of its own."""
         return SplitOptions(
             seed=self.seed, test=self.test, val=self.val, group_by=self.group_by, group_similar=self.group_similar
         )

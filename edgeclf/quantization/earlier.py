@@ -46,7 +46,7 @@ def claim_names(run: Run, options: QuantizeOptions, earlier: QuantizeReport | No
     if options.finetune_int8 and earlier and not (options.flavors and overwrite):
         done = {file.name for file in earlier.files if not file.findings.fallback}
         for name in done.intersection(names):
-            say(f"{name} passes without layers back in float, and stays as it is")
+            say(f"{name} already passes with every layer in INT8, and is left unchanged")
         names = [name for name in names if name not in done]
     elif not options.flavors and not overwrite:
         names = [name for name in names if name not in kept] or names

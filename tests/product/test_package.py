@@ -50,8 +50,20 @@ def test_importing_the_package_imports_nothing_else_of_it():
     assert done.stderr == "[]\n"
 
 
+PUBLIC = """
+AuditOptions AuditReport AugmentOptions AugmentReport BackendError BuildOptions BuildReport BundleError
+BundleOptions BundleReport CalibrateOptions CalibrateReport CalibrationSet CameraError CheckReport
+CompareReport DataError Dataset DemoReport DependencyError EdgeclfError Evaluation ExportOptions ExportReport
+Finding FlavorError FormatsError FormatsReport GateError ImageError ImportOptions ImportReport MakeOptions
+MakeReport ModelError OptionError OutputError Prediction QuantizeOptions QuantizeReport RobustnessOptions
+RobustnessReport Run Sample SplitOptions TrainOptions TrainReport WeightsError __version__ audit augment build
+bundle calibrate check compare demo evaluate export export_formats import_model load_dataset make predict
+quantize read_run robustness show_progress train
+"""
+
+
 def test_the_public_names_are_those_that_are_served():
-    assert edgeclf.__all__ == sorted(edgeclf.__all__)
+    assert edgeclf.__all__ == PUBLIC.split() == sorted(edgeclf.__all__)
     assert set(edgeclf._HOMES) | {"__version__"} == set(edgeclf.__all__)
     assert all(getattr(edgeclf, name).__name__ == name for name in edgeclf._HOMES)
     assert dir(edgeclf) == edgeclf.__all__

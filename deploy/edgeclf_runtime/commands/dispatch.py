@@ -86,7 +86,7 @@ def _report(arguments: Any) -> None:
     names = ("output", "overwrite", "repeat", "minutes")
     report = write_board_report(arguments.bundle, **{name: getattr(arguments, name) for name in names})
     write_report(arguments, report)
-    show_message('next: look at {}; where to send it: "Boards" in the documentation'.format(arguments.output))
+    show_message('next: check {}, then send it as "Boards" in the documentation says'.format(arguments.output))
     if not report.tested:
         raise BackendError("no model runs on this machine, for the reasons above; python3 NAME.edge doctor says more")
     if not report.passed:

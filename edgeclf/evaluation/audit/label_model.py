@@ -79,7 +79,7 @@ def out_of_sample(
     weights = {fold: torch.zeros(classes, inputs.shape[1]) for fold in numbers}
     best, least = np.full((len(values), classes), 1 / classes, np.float32), np.inf
     scored = known & judged
-    with _one_thread(), progress("learning the labels", len(_PENALTIES) * len(numbers)) as advance:
+    with _one_thread(), progress("fitting the label model", len(_PENALTIES) * len(numbers)) as advance:
         for penalty in _PENALTIES:
             found = np.empty_like(best)
             for fold in numbers:

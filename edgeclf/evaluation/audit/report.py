@@ -125,7 +125,7 @@ class AuditReport(Report):
         if self.unreadable:
             lines.append(f"not decoded: {counted(len(self.unreadable), 'image')}")
         if self.not_judged:
-            lines.append(f"labels not judged, for lack of images: {listed(self.not_judged)}")
+            lines.append(f"labels not checked, with too few images: {listed(self.not_judged)}")
         lines += self.notes
         return [*lines, f"{self.output}/audit.html shows them; exclude.csv lists {counted(self.excluded, 'image')}"]
 

@@ -52,7 +52,7 @@ class TrainingImages:
 def read_training_images(images: EvaluationSet, source: Path) -> TrainingImages:
     """Return images with the logits that an FP32 file has for them."""
     pixels = np.stack(list(images.pixels("reading training images")))
-    batches = (as_batch([one]) for one in track(pixels, "fp32's logits of the training images", len(pixels)))
+    batches = (as_batch([one]) for one in track(pixels, "computing fp32's logits of the training images", len(pixels)))
     return TrainingImages(pixels, infer_file(source, "fp32", batches))
 
 

@@ -29,13 +29,13 @@ def explained(options: TrainOptions) -> Iterator[None]:
         message = str(error)
         if "DataLoader worker" in message:
             raise DataError(
-                "a process that loads images ended: the system ends processes if memory is short; use fewer --workers, or "
+                "a process that loads images ended: the system kills processes when memory runs out; use fewer --workers, or "
                 "--workers 0"
             ) from None
         short = isinstance(error, (MemoryError, torch.OutOfMemoryError))
         if not short and not any(text in message.lower() for text in _NO_MEMORY):
             raise
-        raise ModelError(f"memory is too short for training; {_advice(options)}") from None
+        raise ModelError(f"there is not enough memory for training; {_advice(options)}") from None
 
 
 def _advice(options: TrainOptions) -> str:

@@ -49,7 +49,7 @@ def test_one_command_writes_what_the_machine_can_do(bundle, tmp_path):
     assert all((one["found"] is None) or (one["error"] is None) for one in sections(found))
     assert "pass: fp32 on onnxruntime: " in out
     assert "golden images of fp32 on onnxruntime" in err
-    assert "next: look at " in err
+    assert "next: check " in err
     assert path.stat().st_size <= report.MOST_BYTES
 
 

@@ -1,8 +1,8 @@
 """Turns a folder of photographs into an image classifier that runs on a small device's camera.
 
 Every subcommand of ``edgeclf`` is a function of the same name here (``import``, a word of Python's own, is ``import_model``).  Each name is imported on
-first use, so that ``import edgeclf`` is fast.  Nothing is downloaded and nothing is reported to
-anyone: see SECURITY.md.
+first use, so that ``import edgeclf`` is fast.  Nothing is downloaded unless you ask for it, and nothing is
+reported to anyone: see SECURITY.md.
 """
 
 from __future__ import annotations

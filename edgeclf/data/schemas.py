@@ -71,7 +71,9 @@ RUN = record(
             others=True,
         ),
         "data": _DATA,
+        "pooling": text(),
     },
+    optional=("pooling",),
     others=True,
 )
 

@@ -31,15 +31,20 @@ class ImportOptions:
     )
     label_names: tuple[str, ...] = ()
     """The labels themselves, instead of a file."""
-    layout: str | None = option(None, "NCHW or NHWC.", shown="from the input's shape")
+    layout: str | None = option(
+        None, "Order of the input's dimensions.", shown="from the input's shape", choices=LAYOUTS
+    )
     size: str | None = option(
         None, "Size of the input in pixels, as SIDE or HEIGHTxWIDTH.", shown="from the input's shape"
     )
     color: str | None = option(
-        None, "Channel order: RGB (PIL, torchvision, timm, Keras) or BGR (OpenCV, Caffe).", shown="from the file"
+        None,
+        "Channel order: RGB (PIL, torchvision, timm, Keras) or BGR (OpenCV, Caffe).",
+        shown="from the file",
+        choices=COLORS,
     )
     range: str | None = option(
-        None, "Values of a pixel before --mean and --std: 0-1, 0-255 or -1..1.", shown="from the file"
+        None, "Values of a pixel before --mean and --std.", shown="from the file", choices=PIXEL_RANGES
     )
     mean: str | None = option(
         None,
@@ -53,6 +58,7 @@ class ImportOptions:
         None,
         "crop: the centered square; stretch: the whole image; letterbox: with bars.",
         shown="from the file",
+        choices=RESIZE_MODES,
     )
     crop: float | None = option(
         None, "Share of that square's side that is kept, 0.1 to 1 (224 of 256: 0.875).", shown="from the file, or 1"

@@ -21,6 +21,7 @@ from .sensitivity import LayerEffect, LayerNoise
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_SLOWER = 1.05
 REPORT_FILE = "quantization.json"
 REPORT_PAGE = "quantization.html"
 
@@ -257,6 +258,11 @@ class QuantizeReport(Report):
                 yield f"{file.name}: {file.findings.finetuning}"
             if file.unexpected_float:
                 yield f"{file.name}: in 8 bits in the file, but computed in float here: {listed(file.unexpected_float, 3)}"
+            if file.findings.forms and file.latency_ms > _SLOWER * self.latency_fp32_ms:
+                yield (
+                    f"{file.name}: slower than fp32 on this machine ({file.latency_ms:.1f} ms against "
+                    f"{self.latency_fp32_ms:.1f}); the first start on a device chooses the faster one"
+                )
             if len(file.findings.forms) > 1:
                 yield f"{file.name}: of {len(file.findings.forms)} forms {file.findings.form} is kept: {_times(file)}"
         for failed in self.failed:

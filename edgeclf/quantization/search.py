@@ -15,7 +15,7 @@ import numpy as np
 
 from ..data.sampling import evenly_spaced
 from ..display.progress import say
-from ..errors import GateError
+from ..errors import BackendError, GateError
 from ..evaluation.accuracy_gate import check_gate, gate_failure, gate_warning
 from ..evaluation.comparison import compare
 from ..evaluation.evaluation_set import EvaluationSet
@@ -116,7 +116,7 @@ class Search:
         for name in names:
             try:
                 found[name] = self.best(name, {**bases, **found}, failed)
-            except GateError as error:
+            except (GateError, BackendError) as error:
                 say(f"{name} does not pass")
                 failed[name] = Failure(reason=str(error), finetuning=getattr(error, "finetuning", None))
         return found, failed

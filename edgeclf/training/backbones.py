@@ -71,17 +71,18 @@ def create(
     weights: str | Weights | None = None,
     normalization: tuple[Channels, Channels] | None = None,
     stem_stride: int | None = None,
+    pooling: str | None = None,
 ) -> ImageClassifier:
     """Build a backbone with a new head for a number of classes.
 
     name: of a timm model, or of a timm model's folder, local-dir:FOLDER or hf-hub:ORGANIZATION/NAME.  weights: what
     find_weights() takes or returned; None means random.  normalization: mean and standard deviation of pixels from 0 to 1;
     None means those of timm's configuration.  stem_stride: see :func:`_keep_resolution`; None leaves the first layers as they
-    are.  Raises OptionError for an unknown name, a head that is not linear or first layers that cannot be changed, and WeightsError if the weights are missing or do not fit.
+    are.  pooling: timm's ``global_pool``; None means the backbone's own.  Raises OptionError for an unknown name, a head that is not linear or first layers that cannot be changed, and WeightsError if the weights are missing or do not fit.
     """
     if isinstance(weights, str):
         weights = find_weights(name, weights)
-    backbone = _create(name, weights, classes, stem_stride)
+    backbone = _create(name, weights, classes, stem_stride, pooling)
     if not isinstance(backbone.get_classifier(), nn.Linear):
         raise OptionError(
             f"the head of {name!r} is a {type(backbone.get_classifier()).__name__}; a backbone with a linear head was expected"
@@ -90,26 +91,26 @@ def create(
     return ImageClassifier(backbone, *(normalization or (config["mean"], config["std"])))
 
 
-def _create(name: str, weights: Weights | None, classes: int, stem_stride: int | None) -> Any:
+def _create(name: str, weights: Weights | None, classes: int, stem_stride: int | None, pooling: str | None) -> Any:
     config: dict[str, Any] = {}
     backbone: Any
-    pooling: dict[str, Any] = {}
+    arguments: dict[str, Any] = {"global_pool": pooling} if pooling else {}
     if is_folder(name):
-        name, config, pooling = read_config(name)
+        name, config, arguments = read_config(name)
     check_name(name)
     if weights is not None and weights.source in ("hub", "folder"):
         # timm adapts its own checkpoints to the model, and leaves out a head of another size.
         config["state_dict"] = read_state_dict(weights.path)
         try:
             backbone = timm.create_model(
-                name, pretrained=True, pretrained_cfg_overlay=config, num_classes=classes, **pooling
+                name, pretrained=True, pretrained_cfg_overlay=config, num_classes=classes, **arguments
             )
         except RuntimeError as error:
             raise WeightsError(f"{weights.path} does not fit {name} ({first_sentence(error)})") from None
         if _keep_resolution(backbone, name, stem_stride):
             raise _lost_weights(name)
         return backbone
-    backbone = timm.create_model(name, pretrained=False, pretrained_cfg_overlay=config, num_classes=1000, **pooling)
+    backbone = timm.create_model(name, pretrained=False, pretrained_cfg_overlay=config, num_classes=1000, **arguments)
     # A file of a run with the same first layers has them.
     if _keep_resolution(backbone, name, stem_stride) and weights is not None and weights.source != "file":
         raise _lost_weights(name)

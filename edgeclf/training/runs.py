@@ -196,6 +196,7 @@ class Run:
             self.facts["options"]["backbone"],
             len(self.labels),
             stem_stride=self.facts["options"].get("stem_stride"),
+            pooling=self.facts.get("pooling"),
         )
         file = self.file(WEIGHTS_FILE)
         try:

@@ -201,7 +201,12 @@ class _Course:
                 network, spec, trained = self._fit(unfinished, check=True)
             facts = {**self._facts(network, spec, trained.best), "data": data, "decisions": unfinished.decisions}
             _write_run(work, facts, trained.rows, network, self.options)
-            report_training(work, str(output), network, spec, self.dataset, trained.features, trained.rows, facts)
+            try:
+                report_training(work, str(output), network, spec, self.dataset, trained.features, trained.rows, facts)
+            except Exception as error:  # the run is whole without a page, and may have taken hours
+                say(
+                    f"warning: the report of the training was not written ({first_sentence(error)}); evaluate --report makes one"
+                )
         unfinished.discard()
         return trained
 
@@ -239,6 +244,10 @@ class _Course:
         return found
 
     def _facts(self, network: ImageClassifier, spec: Preprocessing, best: Row) -> dict[str, Any]:
+        from .weights import is_folder, read_config
+
+        folder = self.options.backbone if is_folder(self.options.backbone) else None
+        pooling = read_config(folder)[2].get("global_pool") if folder else None
         return {
             "format": RUN_FORMAT,
             "format_version": RUN_FORMAT_VERSION,
@@ -249,6 +258,7 @@ class _Course:
             # A folder's name would mean nothing on another machine.
             "options": {**asdict(self.options), "backbone": network.backbone.pretrained_cfg["architecture"]},
             "weights": None if self.weights is None else self.weights.facts(),
+            **({"pooling": pooling} if pooling else {}),
             **({} if self.teacher is None else {"teacher": self.teacher.facts()}),
             # JSON has no NaN.
             "metrics": {name: value if math.isfinite(value) else None for name, value in best.items()},

@@ -169,3 +169,16 @@ def test_without_matplotlib_a_plot_says_how_to_install_it(evaluation, monkeypatc
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(DependencyError, match=r"plots need matplotlib.* python3 -m pip install matplotlib"):
         evaluation.plot()
+
+
+@dataclass(frozen=True)
+class Measured(Report):
+    """A report with numbers that JSON lacks."""
+
+    loss: float
+    rows: tuple[dict[str, float], ...]
+
+
+def test_a_number_that_is_not_finite_is_null_in_json():
+    report = Measured(float("nan"), ({"drop": float("inf"), "accuracy": 0.5},))
+    assert json.loads(report.to_json()) == {"loss": None, "rows": [{"drop": None, "accuracy": 0.5}]}

@@ -13,7 +13,7 @@ from edgeclf import CalibrationSet, QuantizeOptions, SplitOptions, load_dataset,
 from edgeclf.calibration.sets import within_training_images
 from edgeclf.data.datasets import Dataset, Sample
 from edgeclf.display.progress import show_progress
-from edgeclf.errors import DataError, GateError, OptionError, OutputError
+from edgeclf.errors import BackendError, DataError, GateError, OptionError, OutputError
 from edgeclf.evaluation.evaluation_set import EvaluationSet
 from edgeclf.evaluation.logit_store import read_logits
 from edgeclf.graph.inference import infer_graph
@@ -400,6 +400,23 @@ def test_an_earlier_report_without_the_newer_counts_is_read(own_run, tmp_path):
     del facts["gone"], facts["unreadable"]
     file.write_text(json.dumps(facts))
     assert read_report(own_run).gone == 0
+
+
+@pytest.mark.slow
+def test_a_backend_that_fails_for_one_flavor_leaves_the_others(own_run, monkeypatch):
+    best = Search.best
+
+    def failing(search, name, *others):
+        if name == "int8-arm":
+            raise BackendError("the backend ended")
+        return best(search, name, *others)
+
+    monkeypatch.setattr(Search, "best", failing)
+    options = QuantizeOptions(size=30, max_drop=0.5, method="minmax", form="standard", flavors=("int8-arm", "int8-cpu"))
+    with pytest.raises(FlavorError, match="the backend ended"):
+        quantize(own_run, options)
+    assert (own_run / INT8).is_file()
+    assert not (own_run / "model.int8-arm.onnx").exists()
 
 
 @pytest.mark.slow

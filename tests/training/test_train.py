@@ -19,6 +19,7 @@ from torch import nn
 
 import edgeclf
 from edgeclf import TrainOptions
+from edgeclf.display.progress import show_progress
 from edgeclf.errors import DataError, ImageError, ModelError, OptionError, OutputError
 from edgeclf.evaluation.open_model import open_model
 from edgeclf.graph import inference
@@ -153,6 +154,17 @@ def test_the_mean_and_std_of_the_weights_are_recorded_and_are_in_every_file(digi
 def test_without_them_they_are_timms(small):
     facts = json.loads((small / "run.json").read_text())
     assert facts["normalization"] == {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+
+
+def test_a_report_that_cannot_be_written_does_not_lose_the_training(digits, tmp_path, monkeypatch, capsys):
+    def failing(*_):
+        raise IndexError("no such layer")
+
+    monkeypatch.setattr("edgeclf.training.train.report_training", failing)
+    show_progress()
+    run = edgeclf.train(digits, tmp_path / "run", quick(epochs=1)).run
+    assert read_run(run).network()
+    assert "the report of the training was not written (no such layer)" in capsys.readouterr().err
 
 
 def test_a_frozen_backbone_of_random_weights_is_warned_of_in_the_report_too(small, full):

@@ -13,6 +13,8 @@ import torch
 import torchvision
 from safetensors.torch import save, save_file
 
+import edgeclf
+from edgeclf import TrainOptions, read_run
 from edgeclf.errors import DependencyError, WeightsError
 from edgeclf.training.backbones import create
 from edgeclf.training.checkpoint import read_label_names
@@ -255,6 +257,24 @@ def test_a_folder_of_timms_form_is_a_backbone(backbone, tmp_path, where):
     if where == "local-dir":
         network = create(name, 3, find_weights(name, "imagenet"))
         assert torch.allclose(network.normalize.bias, -torch.tensor([0.1, 0.2, 0.3]) / torch.tensor([0.4, 0.5, 0.6]))
+
+
+@pytest.mark.slow
+def test_the_pooling_of_a_folder_is_the_runs(digits, tmp_path):
+    backbone = timm.create_model(SMALL, num_classes=3, global_pool="max")
+    arguments = {"model_args": {"num_classes": 3, "global_pool": "max"}}
+    config = {"architecture": SMALL, "pretrained_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}, **arguments}
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text(json.dumps(config))
+    save_file(backbone.state_dict(), tmp_path / "mine" / "model.safetensors")
+    options = TrainOptions(backbone=f"local-dir:{tmp_path}/mine", epochs=1, image_size=64)
+    report = edgeclf.train(digits, tmp_path / "run", options)
+    run = read_run(tmp_path / "run")
+    assert run.network().backbone.global_pool.pool_type == "max"
+    # The head was trained on these features: the run's own network gives the accuracy that was measured.
+    assert edgeclf.evaluate(report.run, digits, split="val").accuracy == pytest.approx(
+        report.metrics["val_accuracy"], abs=1e-4
+    )
 
 
 def test_a_folder_that_is_not_timms_is_named(tmp_path):

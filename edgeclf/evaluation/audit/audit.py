@@ -83,11 +83,12 @@ def _source(data: str | Path | Dataset, options: AuditOptions) -> _Source:
     from ...training.backbones import create
     from ...training.runs import read_run
     from ...training.train import preprocessing_of
+    from ...training.weights import find_weights
 
     notes: tuple[str, ...] = ()
     if options.model is None:
         dataset = load_dataset(data, options.split, options.download)
-        network = create(options.backbone, 2, options.weights)
+        network = create(options.backbone, 2, find_weights(options.backbone, options.weights, options.download))
         chosen = TrainOptions(backbone=options.backbone, image_size=options.image_size, resize=options.resize)
         spec, name = preprocessing_of(network, chosen), options.backbone
     else:

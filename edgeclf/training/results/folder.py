@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +15,7 @@ from ...display.page.charts import heat_map, shortened
 from ...display.page.pictures import matrix
 from ...display.page.render import render
 from ...display.prediction_file import write_predictions
+from ...display.report import finite
 from .drawings import history_charts, learning_chart, precision_recall_chart, reliability_chart
 from .figures import FEW, Figures, LabelFigures, figures_of, verdict
 from .gallery import confused_pairs, relative, suspect_images, worst_errors
@@ -154,13 +154,4 @@ def _facts(subject: Subject, found: Figures) -> dict[str, Any]:
         "suspects": [{**asdict(one), "path": relative(one.path, subject.root)} for one in subject.suspects],
         **subject.facts,
     }
-    return {name: _json(value) for name, value in facts.items()}
-
-
-def _json(value: Any) -> Any:
-    """Return a value as JSON has it, which lacks numbers that are not finite."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(name): _json(one) for name, one in value.items()}
-    return [_json(one) for one in value] if isinstance(value, (list, tuple)) else value
+    return {name: finite(value) for name, value in facts.items()}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import edgeclf
-from edgeclf.errors import DataError, ModelError, OutputError
+from edgeclf.errors import DataError, ModelError, OutputError, WeightsError
 from tests.conftest import write_digits
 
 SIZE = 64
@@ -57,6 +57,19 @@ def test_wrong_labels_are_found(audited):
     assert len(report.wrong_labels) <= 2 * len(moved)
     right = [one for one in moved if f"moved{one.suggested_label.replace(RENAMED, '8')}_" in one.path]
     assert len(right) >= 4
+
+
+def test_weights_may_be_downloaded_if_that_is_asked_for(photos, tmp_path, monkeypatch):
+    asked = []
+
+    def find(backbone, weights, download):
+        asked.append((backbone, weights, download))
+        raise WeightsError("none here")
+
+    monkeypatch.setattr("edgeclf.training.weights.find_weights", find)
+    with pytest.raises(WeightsError):
+        edgeclf.audit(photos, tmp_path / "audit", backbone="resnet18", download=True)
+    assert asked == [("resnet18", "imagenet", True)]
 
 
 def test_each_finding_says_its_split(audited, photos):

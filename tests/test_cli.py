@@ -429,6 +429,7 @@ def test_every_option_with_a_list_of_values_is_a_choice():
         ("bundle", "--target"),
         ("calibrate", "--rule"),
         ("export", "--format"),
+        *(("import", option) for option in ("--layout", "--color", "--range", "--resize")),
         *((name, "--split") for name in ("evaluate", "robustness", "compare")),
         ("robustness", "--corruption"),
         ("list", "what"),

@@ -114,9 +114,10 @@ def _visit(runner: Runner, batch: np.ndarray) -> list[float]:
         start = time.perf_counter()
         runner.infer(batch)
         end = time.perf_counter()
-        if number >= _WARM_UP or (number and end - begin > _VISIT_S):
+        slow = end - begin > _VISIT_S
+        if number >= (1 if slow else _WARM_UP):
             times.append((end - start) * 1e3)
-        if len(times) >= _FEWEST_TIMED and end - begin > _VISIT_S:
+        if slow and len(times) >= _FEWEST_TIMED:
             break
     return times
 

@@ -36,7 +36,7 @@ class Trial:
     form: str = ""
     """What computed in 8 bits, by its name in flavors/forms.py."""
     images: int = 0
-    """The evaluation images that it was compared on, if not on all: those that chose another method; else 0."""
+    """Number of evaluation images that it was compared on, if these decided for another method; 0: all."""
 
 
 @dataclass(frozen=True, kw_only=True)

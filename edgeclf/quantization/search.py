@@ -87,7 +87,7 @@ class Search:
     finetuner: Finetuner | None = None
     """Fine-tunes what does not pass with every layer in INT8."""
     known: dict[tuple[str, str | None], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-    """By what was computed, and how, the images that were, bool [images], and their logits: two flavors may have the same file."""
+    """By graph and type of activations, which images were inferred, bool [images], and their logits: flavors may share a file."""
 
     @cached_property
     def layers(self) -> list[Layer]:
@@ -173,8 +173,8 @@ class Search:
     def _try(self, name: str, methods: Sequence[str], form: Form) -> tuple[Candidate, tuple[Trial, ...]]:
         """Return the best of the range methods' files, and how each compares with FP32.
 
-        With many images, some of them choose the method, and its file alone is computed for the rest; for the others' only if it
-        is significantly less accurate than FP32.
+        If there are many images, a part of them decides on the method, and only its file is evaluated on the rest; the other files
+        are too if that one is significantly less accurate than FP32.
         """
         models = {method: self._write(name, method, form) for method in methods}
         some = _some(len(self.images)) if len(models) > 1 else None

@@ -10,7 +10,6 @@ import contextlib
 import csv
 import importlib
 import json
-import math
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -27,7 +26,7 @@ from ..data.datasets import Dataset
 from ..data.exclusion import load_training_data
 from ..data.schemas import RUN_FORMAT, RUN_FORMAT_VERSION
 from ..display.progress import say
-from ..display.report import Report
+from ..display.report import Report, finite
 from ..errors import OptionError, OutputError, first_sentence
 from ..options import NO_EFFECT, TrainOptions, merged
 from ..options.config_file import write_config
@@ -260,8 +259,7 @@ class _Course:
             "weights": None if self.weights is None else self.weights.facts(),
             **({"pooling": pooling} if pooling else {}),
             **({} if self.teacher is None else {"teacher": self.teacher.facts()}),
-            # JSON has no NaN.
-            "metrics": {name: value if math.isfinite(value) else None for name, value in best.items()},
+            "metrics": finite(best),
             "versions": versions(),
         }
 

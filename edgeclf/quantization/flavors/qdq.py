@@ -90,13 +90,13 @@ class Choices(NamedTuple):
 
 def choose(model: onnx.ModelProto, flavor: Flavor, form: Form) -> Choices:
     """Return what is quantized of a prepared FP32 model for a flavor in a form."""
-    of = {node.name: node.op_type for node in model.graph.node}
-    there = set(of.values())
+    operator_of = {node.name: node.op_type for node in model.graph.node}
+    there = set(operator_of.values())
     operators = tuple(one for one in _operators(model.graph, flavor, form) if one in there)
     # What follows a matrix product of a transformer is float, as logits are, and ONNX Runtime has kernels from INT8 to float.
     products = ("Gemm", "MatMul") if form.last_layer or _is_transformer(model.graph) else ()
     outputs = operators if flavor.tensorrt else tuple(one for one in products if one in there)
-    nodes = tuple(name for name in _float_nodes(model, flavor, form) if of[name] in operators)
+    nodes = tuple(name for name in _float_nodes(model, flavor, form) if operator_of[name] in operators)
     return Choices(operators, nodes, outputs)
 
 

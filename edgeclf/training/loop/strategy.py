@@ -72,8 +72,8 @@ def fit(
     _show_wrong(found, pictures)
     if before and found.best_row is found.rows[0]:
         say(
-            f"no epoch has a higher val accuracy than the trained head, {before[0]['val_accuracy']:.4f}: the network with the "
-            "trained head is kept; try a smaller --learning-rate"
+            f"no epoch has a higher val accuracy than the trained head, {before[0]['val_accuracy']:.4f}: the network with "
+            "that head is kept; try a smaller --learning-rate"
         )
     return Trained(found.rows, found.best_row)
 

@@ -18,6 +18,7 @@ from tests.support.starting import output_of, start
 
 INT8, ORT, OPENCV = "int8-cpu on onnxruntime", "fp32 on onnxruntime", "fp32 on opencv"
 SHORT = Limits(budget_s=0.5, hang_s=60.0, most_s=120.0)
+LATE = "the time was too short to measure it"  # of all but the first candidate, if the machine is busy
 NEVER = {"default": Tolerance(0.0, 0.0, 0.0)}
 
 
@@ -127,8 +128,10 @@ def test_a_request_is_the_same_on_the_other_side(opened):
 def test_the_child_gives_a_figure_or_a_reason_for_each(opened):
     found = variants(candidates(opened), 1)
     figures = measure(opened, found, CAMERA, SHORT)
-    assert set(figures.latency_ms) == {one.name for one in found}
-    assert (figures.failures, figures.crashed) == ({}, ())
+    assert figures.latency_ms.keys() | figures.failures.keys() == {one.name for one in found}
+    assert figures.latency_ms and not figures.latency_ms.keys() & figures.failures.keys()
+    assert set(figures.failures.values()) <= {LATE}
+    assert figures.crashed == ()
 
 
 KILLED = "the measuring process was killed, most likely because memory ran out"
@@ -146,10 +149,11 @@ KILLED = "the measuring process was killed, most likely because memory ran out"
 def test_a_library_that_ends_the_child_is_passed_over(opened, library, source, reason, crashed):
     library("openvino", source)
     fp32 = opened.model("fp32")
-    found = [Candidate(fp32, "opencv"), Candidate(fp32, "openvino"), Candidate(fp32, "onnxruntime", 1)]
+    found = [Candidate(fp32, "openvino"), Candidate(fp32, "opencv"), Candidate(fp32, "onnxruntime", 1)]
     figures = measure(opened, found, CAMERA, SHORT)
-    assert set(figures.latency_ms) == {OPENCV, f"{ORT}, 1 thread"}
-    assert figures.failures == {"fp32 on openvino": reason}
+    assert figures.failures.pop("fp32 on openvino") == reason
+    assert OPENCV in figures.latency_ms
+    assert figures.failures in ({}, {f"{ORT}, 1 thread": LATE})
     assert figures.crashed == ("fp32 on openvino",) * crashed
 
 
@@ -168,7 +172,7 @@ def test_when_the_time_is_over_what_was_measured_counts(opened, library):
     library("openvino", "import time\ntime.sleep(600)")
     fp32 = opened.model("fp32")
     figures = measure(opened, [Candidate(fp32, "openvino")], CAMERA, SHORT._replace(most_s=0.5))
-    assert figures.failures == {"fp32 on openvino": "the time was too short to measure it"}
+    assert figures.failures == {"fp32 on openvino": LATE}
 
 
 def test_a_child_that_cannot_start_blames_no_candidate(opened, monkeypatch):

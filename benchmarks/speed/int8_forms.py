@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 from networks import calibration_batches, make_network
 
+from edgeclf.graph.int8.activations import collect_histograms
+from edgeclf.graph.int8.forms import FORMS
+from edgeclf.graph.int8.qdq import write_flavor
+from edgeclf.graph.int8.ranges import ranges_of
+from edgeclf.graph.int8.rounding import Rounding
 from edgeclf.graph.onnx_file import prepare, save_model
-from edgeclf.quantization.activations import collect_histograms
-from edgeclf.quantization.flavors.forms import FORMS
-from edgeclf.quantization.flavors.qdq import write_flavor
-from edgeclf.quantization.flavors.rounding import Rounding
-from edgeclf.quantization.ranges import ranges_of
 from edgeclf.targets import FLAVORS
 from edgeclf_runtime.device.machine import machine_facts
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner

@@ -75,11 +75,11 @@ def _copy(source: str, folder: Path) -> dict[str, Any]:
 
 def _export(backbone: str, folder: Path, calibration_images: int) -> dict[str, Any]:
     from edgeclf.graph.fp16 import halve
+    from edgeclf.graph.int8.activations import collect_histograms
+    from edgeclf.graph.int8.qdq import write_flavor
+    from edgeclf.graph.int8.ranges import ranges_of
+    from edgeclf.graph.int8.rounding import Rounding, collect_moments
     from edgeclf.graph.onnx_file import prepare, save_model, write_onnx
-    from edgeclf.quantization.activations import collect_histograms
-    from edgeclf.quantization.flavors.qdq import write_flavor
-    from edgeclf.quantization.flavors.rounding import Rounding, collect_moments
-    from edgeclf.quantization.ranges import ranges_of
     from edgeclf.targets import FLAVORS
     from edgeclf_runtime.images.preprocess import Preprocessing
 

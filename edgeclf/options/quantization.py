@@ -11,10 +11,10 @@ from .declaration import MOVED, SEED, SKIP_UNREADABLE, check_known, option
 RULES = ("stratified", "random", "diverse", "uncertain")
 """Rules that choose a calibration set's images, implemented in ``calibration/rules.py``."""
 METHODS = ("minmax", "percentile", "entropy", "mse")
-"""Methods that choose the range of an activation, implemented in ``quantization/ranges.py``."""
+"""Methods that choose the range of an activation, implemented in ``graph/int8/ranges.py``."""
 
 FORMS = ("standard", "weighted", "ungated", "first-layers", "all-weighted", "all-ungated", "all-layers")
-"""Choices of the operators that compute in 8 bits, implemented in ``quantization/flavors/forms.py``."""
+"""Choices of the operators that compute in 8 bits, implemented in ``graph/int8/forms.py``."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ from edgeclf_runtime.files.outputs import new_file
 from ..data.npz import reading_npz, write_npz
 from ..data.schemas import HISTOGRAMS
 from ..display.progress import say
-from .activations import collect_histograms
-from .histograms import Histogram, distinct
+from ..graph.int8.activations import collect_histograms
+from ..graph.int8.histograms import Histogram, distinct
 
 if TYPE_CHECKING:
     import onnx

@@ -11,9 +11,9 @@ from edgeclf_runtime.device.machine import machine_facts
 from ..display.page.render import render
 from ..display.report import listed
 from ..evaluation.comparison import Comparison
-from .histograms import Histogram
+from ..graph.int8.histograms import Histogram
+from ..graph.int8.ranges import METHODS
 from .plots import drop_chart, histogram_charts, recall_chart, time_chart
-from .ranges import METHODS
 from .report import QuantizedFile, QuantizeReport, Trial
 
 _DRAWN_LAYERS = 6

@@ -19,10 +19,10 @@ from ..display.progress import say
 from ..errors import DataError
 from ..evaluation.evaluation_set import EvaluationSet
 from ..evaluation.export import exported
+from ..graph.int8.histograms import BINS, SAMPLE
 from ..options import QuantizeOptions
 from ..training.runs import Run
 from .finetune.tune import MOST_IMAGES, TrainingImages, read_training_images
-from .histograms import BINS, SAMPLE
 from .report import Conditions
 
 MOST_EVALUATION_IMAGES = 2000

@@ -15,6 +15,7 @@ from ..evaluation.comparison import compare
 from ..evaluation.logit_store import LOGIT_FILE, read_logits, write_logits
 from ..evaluation.metadata import model_metadata
 from ..graph.inference import time_files
+from ..graph.int8.ranges import ranges_of
 from ..graph.layers import layer_of_names
 from ..graph.onnx_file import save_model
 from ..targets import CALIBRATION_CACHE, model_file, opset_of
@@ -25,7 +26,6 @@ from .flavors.calibration_cache import format_cache
 from .flavors.dynamic import DYNAMIC, infer_dynamic
 from .html_page import make_page
 from .inputs import Inputs
-from .ranges import ranges_of
 from .report import REPORT_FILE, REPORT_PAGE, Baseline, FailedFlavor, QuantizedFile, QuantizeReport
 from .search import Failure, Search
 from .speed.layer_times import layer_times, unexpected_float

@@ -10,8 +10,8 @@ import numpy as np
 from ..display.page.charts import Area, Chart, Dot, Line, Rule, row_axes, row_height, shortened, span, xy_axes
 from ..display.report import new_figure
 from ..evaluation.comparison import Comparison
-from .histograms import Histogram
-from .ranges import METHODS
+from ..graph.int8.histograms import Histogram
+from ..graph.int8.ranges import METHODS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

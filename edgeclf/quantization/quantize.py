@@ -1,7 +1,7 @@
 """Quantizes a run's FP32 file: one smaller file for each family of backends, each compared with FP32.
 
 The distributions of the activations are collected once, over a calibration set taken from the training images.  Every
-flavor is written from them: Q/DQ files (``flavors/qdq.py``), FP16 (``graph/fp16.py``), and TensorRT's calibration cache.
+flavor is written from them: Q/DQ files (``graph/int8/qdq.py``), FP16 (``graph/fp16.py``), and TensorRT's calibration cache.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ..data.folder_update import updated_folder
 from ..display.progress import say
 from ..errors import EdgeclfError
 from ..graph.inference import infer_file
+from ..graph.int8.rounding import Rounding, collect_moments
 from ..graph.onnx_file import prepare
 from ..options import QuantizeOptions, merged
 from ..targets import model_file
@@ -23,7 +24,6 @@ from ..training.runs import Run, read_run
 from .earlier import bases_of, claim_names, earlier_report
 from .finetune.torch_graph import refuse_unknown
 from .finetune.tune import Finetuner
-from .flavors.rounding import Rounding, collect_moments
 from .histogram_store import HISTOGRAM_FILE, HistogramStore
 from .inputs import Inputs
 from .outputs import write_outputs

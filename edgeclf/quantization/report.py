@@ -34,7 +34,7 @@ class Trial:
     method: str
     size: int
     form: str = ""
-    """What computed in 8 bits, by its name in flavors/forms.py."""
+    """What computed in 8 bits, by its name in graph/int8/forms.py."""
     images: int = 0
     """Number of evaluation images that it was compared on, if these decided for another method; 0: all."""
 
@@ -44,7 +44,7 @@ class FormTrial:
     """One form of a file, timed on this machine by the backend that the file is for."""
 
     form: str
-    """By its name in flavors/forms.py."""
+    """By its name in graph/int8/forms.py."""
     latency_ms: float
     size: int
     accuracy: float | None = None
@@ -86,7 +86,7 @@ class Findings:
     trials: tuple[Trial, ...] = ()
     """Every method that was tried."""
     form: str = ""
-    """What computes in 8 bits, by its name in flavors/forms.py; "" for a file without Q/DQ."""
+    """What computes in 8 bits, by its name in graph/int8/forms.py; "" for a file without Q/DQ."""
     forms: tuple[FormTrial, ...] = ()
     """Every form that was timed, fastest first; () if none was."""
     float_layers: tuple[str, ...] = ()

@@ -21,16 +21,16 @@ from ..evaluation.comparison import compare
 from ..evaluation.evaluation_set import EvaluationSet
 from ..graph.fp16 import halve, halve_remainder
 from ..graph.inference import infer_graph, time_files
+from ..graph.int8.forms import FORMS, Form, usual_form
+from ..graph.int8.histograms import Histogram
+from ..graph.int8.qdq import Weights, choose, write_flavor
+from ..graph.int8.ranges import Ranges, ranges_of
 from ..graph.layers import Layer, find_layers, float_layers, float_operators
 from ..graph.onnx_file import graph_sha256, save_model
 from ..targets import FLAVORS
 from .candidate import Candidate
 from .finetune.record import Finetuning, Outcome
 from .finetune.tune import Finetuner
-from .flavors.forms import FORMS, Form, usual_form
-from .flavors.qdq import Weights, choose, write_flavor
-from .histograms import Histogram
-from .ranges import Ranges, ranges_of
 from .report import Findings, FloatLayer, FormTrial, Trial
 from .sensitivity import LayerEffect, fewest, measure_effects, measure_noise
 from .speed.fastest import can_time, fastest_form

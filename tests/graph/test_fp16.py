@@ -5,8 +5,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeclf.graph.fp16 import halve
-from edgeclf.quantization.activations import collect_histograms
-from edgeclf.quantization.ranges import ranges_of
+from edgeclf.graph.int8.activations import collect_histograms
+from edgeclf.graph.int8.ranges import ranges_of
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,13 @@ import pytest
 
 from edgeclf import QuantizeOptions, quantize
 from edgeclf.evaluation.comparison import Comparison, compare
+from edgeclf.graph.int8.forms import FORMS, STANDARD, forms_of, usual_form
+from edgeclf.graph.int8.qdq import choose, write_flavor
+from edgeclf.graph.int8.rounding import Rounding
 from edgeclf.graph.layers import find_layers, float_layers
 from edgeclf.graph.onnx_file import prepare
 from edgeclf.options.quantization import FORMS as NAMES
 from edgeclf.quantization.candidate import Candidate
-from edgeclf.quantization.flavors.forms import FORMS, STANDARD, forms_of, usual_form
-from edgeclf.quantization.flavors.qdq import choose, write_flavor
-from edgeclf.quantization.flavors.rounding import Rounding
 from edgeclf.quantization.report import Findings, LayerTime
 from edgeclf.quantization.search import Search
 from edgeclf.quantization.speed import fastest

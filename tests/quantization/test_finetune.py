@@ -12,15 +12,15 @@ from edgeclf.display.progress import show_progress
 from edgeclf.errors import ModelError, OutputError
 from edgeclf.evaluation.evaluation_set import EvaluationSet
 from edgeclf.graph.inference import infer_graph
+from edgeclf.graph.int8.activations import collect_histograms
+from edgeclf.graph.int8.qdq import write_flavor
+from edgeclf.graph.int8.ranges import ranges_of
+from edgeclf.graph.int8.rounding import Rounding
 from edgeclf.graph.onnx_file import prepare
-from edgeclf.quantization.activations import collect_histograms
 from edgeclf.quantization.finetune.grid import Grid, TunedWeights, grids_of
 from edgeclf.quantization.finetune.record import Finetuning, Outcome
 from edgeclf.quantization.finetune.torch_graph import TorchGraph, refuse_unknown
 from edgeclf.quantization.finetune.tune import Finetuner, read_training_images
-from edgeclf.quantization.flavors.qdq import write_flavor
-from edgeclf.quantization.flavors.rounding import Rounding
-from edgeclf.quantization.ranges import ranges_of
 from edgeclf.quantization.report import read_report
 from edgeclf.targets import FLAVORS
 from edgeclf.training.runs import read_run

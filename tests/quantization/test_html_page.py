@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from edgeclf.evaluation.comparison import compare
-from edgeclf.quantization.histograms import Histogram
+from edgeclf.graph.int8.histograms import Histogram
+from edgeclf.graph.int8.ranges import METHODS
 from edgeclf.quantization.html_page import make_page
-from edgeclf.quantization.ranges import METHODS
 from edgeclf.quantization.report import (
     Baseline,
     Conditions,

@@ -17,8 +17,8 @@ from edgeclf.errors import BackendError, DataError, GateError, OptionError, Outp
 from edgeclf.evaluation.evaluation_set import EvaluationSet
 from edgeclf.evaluation.logit_store import read_logits
 from edgeclf.graph.inference import infer_graph
+from edgeclf.graph.int8.ranges import METHODS
 from edgeclf.quantization.flavors.calibration_cache import parse_cache
-from edgeclf.quantization.ranges import METHODS
 from edgeclf.quantization.report import FlavorError, read_report
 from edgeclf.quantization.search import Search
 from edgeclf.targets import FLAVORS, IR_VERSIONS, opset_of
@@ -95,7 +95,7 @@ def spoiled(monkeypatch):
     """No INT8 file passes."""
     monkeypatch.setattr("edgeclf.quantization.search.fewest", lambda count, attempt: None)
     monkeypatch.setattr(Search, "_effects", lambda *_: [])  # they are another test's, and take long
-    monkeypatch.setattr("edgeclf.quantization.flavors.rounding.Rounding.apply", ruin("blocks.6"))
+    monkeypatch.setattr("edgeclf.graph.int8.rounding.Rounding.apply", ruin("blocks.6"))
 
 
 REASON = r"int8-cpu has an accuracy of .* at most 0\.01 is accepted.* half of the layers in float were not"
@@ -216,7 +216,7 @@ def ruin(part):
 
 @pytest.mark.slow
 def test_a_layer_that_ruins_the_file_goes_back_to_float_alone(own_run, monkeypatch):
-    monkeypatch.setattr("edgeclf.quantization.flavors.rounding.Rounding.apply", ruin("blocks.4.0/conv_pwl"))
+    monkeypatch.setattr("edgeclf.graph.int8.rounding.Rounding.apply", ruin("blocks.4.0/conv_pwl"))
     options = QuantizeOptions(form="standard", size=60, flavors=("int8-cpu",), method="minmax", max_drop=0.05)
     report = quantize(own_run, options, overwrite=True)
     (file,) = report.files

@@ -2,12 +2,12 @@ import numpy as np
 import onnx
 import pytest
 
+from edgeclf.graph.int8.activations import collect_histograms
+from edgeclf.graph.int8.qdq import write_flavor
+from edgeclf.graph.int8.ranges import ranges_of
+from edgeclf.graph.int8.rounding import Rounding
 from edgeclf.graph.layers import find_layers
 from edgeclf.graph.onnx_file import prepare
-from edgeclf.quantization.activations import collect_histograms
-from edgeclf.quantization.flavors.qdq import write_flavor
-from edgeclf.quantization.flavors.rounding import Rounding
-from edgeclf.quantization.ranges import ranges_of
 from edgeclf.quantization.sensitivity import fewest, measure_effects, measure_noise
 from edgeclf.targets import FLAVORS
 

@@ -15,12 +15,12 @@ import edgeclf
 from edgeclf.errors import ModelError
 from edgeclf.graph.fp16 import halve, halve_remainder
 from edgeclf.graph.host_form import HostRunner
+from edgeclf.graph.int8.activations import collect_histograms
+from edgeclf.graph.int8.qdq import write_flavor
+from edgeclf.graph.int8.ranges import ranges_of
+from edgeclf.graph.int8.rounding import Rounding, collect_moments
 from edgeclf.graph.layers import float_layers
 from edgeclf.graph.onnx_file import prepare, save_model, write_onnx
-from edgeclf.quantization.activations import collect_histograms
-from edgeclf.quantization.flavors.qdq import write_flavor
-from edgeclf.quantization.flavors.rounding import Rounding, collect_moments
-from edgeclf.quantization.ranges import ranges_of
 from edgeclf.targets import FLAVORS, opset_of
 from edgeclf.training.backbones import ImageClassifier, create
 from edgeclf.training.dry_run import check_export

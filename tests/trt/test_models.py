@@ -12,12 +12,12 @@ import pytest
 
 from edgeclf.data.pixels import load_batches
 from edgeclf.graph.fp16 import halve, halve_remainder
+from edgeclf.graph.int8.activations import collect_histograms
+from edgeclf.graph.int8.qdq import write_flavor
+from edgeclf.graph.int8.ranges import ranges_of
+from edgeclf.graph.int8.rounding import Rounding
 from edgeclf.graph.onnx_file import prepare, save_model, write_onnx
-from edgeclf.quantization.activations import collect_histograms
 from edgeclf.quantization.flavors.calibration_cache import format_cache, parse_cache
-from edgeclf.quantization.flavors.qdq import write_flavor
-from edgeclf.quantization.flavors.rounding import Rounding
-from edgeclf.quantization.ranges import ranges_of
 from edgeclf.targets import FLAVORS, FP16_QDQ_OPSET
 from edgeclf.training.backbones import create
 from edgeclf_runtime.images.preprocess import Preprocessing

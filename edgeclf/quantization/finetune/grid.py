@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..ranges import PAIR_LIMIT, WEIGHT_STEPS, has_pairs, names_in_pairs
+from ...graph.int8.ranges import PAIR_LIMIT, WEIGHT_STEPS, has_pairs, names_in_pairs
 
 if TYPE_CHECKING:
     import onnx

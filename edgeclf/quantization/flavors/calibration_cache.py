@@ -12,7 +12,7 @@ import re
 import struct
 
 from ...errors import DataError
-from ..ranges import Ranges
+from ...graph.int8.ranges import Ranges
 
 VERSION = 8502
 """TensorRT's version in the header: 8.5.2, of JetPack 5."""

@@ -15,10 +15,10 @@ import numpy as np
 from ...display.progress import say
 from ...errors import BackendError
 from ...graph.inference import time_files
+from ...graph.int8.forms import FORMS, Form, forms_of
 from ...graph.onnx_file import graph_sha256, save_model
 from ...targets import FLAVORS, TARGETS
 from ..candidate import Candidate
-from ..flavors.forms import FORMS, Form, forms_of
 from ..report import FormTrial
 
 if TYPE_CHECKING:

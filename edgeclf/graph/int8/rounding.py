@@ -18,9 +18,9 @@ import numpy as np
 
 from ...data.sampling import evenly_spaced
 from ...display.progress import track
-from ...graph.onnx_file import INPUT, probing_session
-from ..activations import check_sequence
-from ..ranges import PAIR_LIMIT, WEIGHT_STEPS, has_pairs, names_in_pairs
+from ..onnx_file import INPUT, probing_session
+from .activations import check_sequence
+from .ranges import PAIR_LIMIT, WEIGHT_STEPS, has_pairs, names_in_pairs
 
 if TYPE_CHECKING:
     import onnx

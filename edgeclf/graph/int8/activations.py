@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..display.progress import track
-from ..errors import ModelError, OptionError
-from ..graph.onnx_file import INPUT, probing_session
+from ...display.progress import track
+from ...errors import ModelError, OptionError
+from ..onnx_file import INPUT, probing_session
 from .histograms import Histogram
 
 if TYPE_CHECKING:

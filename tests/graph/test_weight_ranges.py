@@ -6,10 +6,10 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeclf.quantization.activations import collect_histograms
-from edgeclf.quantization.flavors.qdq import write_flavor
-from edgeclf.quantization.flavors.rounding import Rounding, collect_moments
-from edgeclf.quantization.ranges import PAIR_LIMIT, ranges_of
+from edgeclf.graph.int8.activations import collect_histograms
+from edgeclf.graph.int8.qdq import write_flavor
+from edgeclf.graph.int8.ranges import PAIR_LIMIT, ranges_of
+from edgeclf.graph.int8.rounding import Rounding, collect_moments
 from edgeclf.targets import FLAVORS
 
 SIZE = 12

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgeclf.quantization.histograms import BINS, SAMPLE, Histogram
+from edgeclf.graph.int8.histograms import BINS, SAMPLE, Histogram
 
 
 def counted(*tensors):

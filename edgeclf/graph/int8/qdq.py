@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ...graph.layers import WEIGHTED
-from ...graph.onnx_file import drop_unused
 from ...targets import Flavor
-from ..ranges import Ranges, weight_scales
+from ..layers import WEIGHTED
+from ..onnx_file import drop_unused
 from .forms import GATES, STANDARD, Form
+from .ranges import Ranges, weight_scales
 
 if TYPE_CHECKING:
     import onnx

@@ -5,10 +5,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeclf.quantization.activations import collect_histograms
-from edgeclf.quantization.flavors.qdq import write_flavor
-from edgeclf.quantization.flavors.rounding import Rounding
-from edgeclf.quantization.ranges import ranges_of
+from edgeclf.graph.int8.activations import collect_histograms
+from edgeclf.graph.int8.qdq import write_flavor
+from edgeclf.graph.int8.ranges import ranges_of
+from edgeclf.graph.int8.rounding import Rounding
 from edgeclf.targets import FLAVORS
 
 INT8 = [name for name, flavor in FLAVORS.items() if flavor.activations]

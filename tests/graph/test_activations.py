@@ -4,9 +4,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeclf.errors import ModelError, OptionError
+from edgeclf.graph.int8.activations import collect_histograms
+from edgeclf.graph.int8.ranges import ranges_of
 from edgeclf.graph.onnx_file import prepare
-from edgeclf.quantization.activations import collect_histograms
-from edgeclf.quantization.ranges import ranges_of
 
 
 def graph(divisor=1.0):

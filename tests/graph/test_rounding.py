@@ -3,7 +3,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeclf.quantization.flavors.rounding import collect_moments, factors_of, round_weights
+from edgeclf.graph.int8.rounding import collect_moments, factors_of, round_weights
 
 GROUPS = {
     "depthwise": (8, 3),

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from edgeclf.quantization.histograms import Histogram
-from edgeclf.quantization.ranges import METHODS, PERCENTILE
+from edgeclf.graph.int8.histograms import Histogram
+from edgeclf.graph.int8.ranges import METHODS, PERCENTILE
 
 
 def histogram(values):

@@ -40,6 +40,7 @@ from ..quantization.inputs import asked
 from ..quantization.quantize import quantize
 from ..quantization.report import FailedFlavor, FlavorError, QuantizedFile
 from ..targets import CALIBRATION_CACHE, FLAVORS, model_file
+from ..training.dry_run import try_backbone
 from ..training.runs import RUN_FILE, SPLIT_FILE, Run, read_run, write_split
 from ..training.train import train
 from ..training.unfinished import option_changes, split_changes
@@ -158,7 +159,8 @@ def _train(steps: Steps, data: str | Path | Dataset, path: Path, options: TrainO
     checked = None
     with steps.step("check", needed):
         if needed:
-            checked = check(dataset, image_size=options.image_size, resize=options.resize)
+            size = try_backbone(options, dataset.labels)[1].height
+            checked = check(dataset, image_size=size, resize=options.resize)
             say(str(checked))
     with steps.step("train", needed):
         if needed:

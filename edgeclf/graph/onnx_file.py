@@ -155,14 +155,11 @@ def prepare(source: Path) -> onnx.ModelProto:
     Raises BackendError if it refers to other files.
     """
     import onnx
-    from onnxruntime.quantization.shape_inference import quant_pre_process
+    from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
-    with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
-        # A copy of the checked bytes, with no other file beside it.
-        copy, output = Path(folder) / "model.onnx", Path(folder) / "prepared.onnx"
-        copy.write_bytes(model_bytes(source))
-        quant_pre_process(copy, output, skip_symbolic_shape=True, skip_optimization=True)
-        prepared = onnx.load(output)
+    prepared = onnx.shape_inference.infer_shapes(onnx.load_from_string(model_bytes(source)))
+    # The quantizer would write the model to disk and infer the shapes again.
+    add_pre_process_metadata(prepared)
     _fold_constants(prepared)
     _drop_whole_slices(prepared.graph)
     return prepared
@@ -192,7 +189,9 @@ def _fold_constants(model: onnx.ModelProto) -> None:
     if not wanted:
         return
     values = [onnx.ValueInfoProto(name=name) for name in wanted]
-    part = onnx.helper.make_graph(constant, "constants", [], values, graph.initializer)
+    read = {name for node in constant for name in node.input}
+    stored = [tensor for tensor in graph.initializer if tensor.name in read]
+    part = onnx.helper.make_graph(constant, "constants", [], values, stored)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     data = onnx.helper.make_model(

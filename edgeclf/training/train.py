@@ -27,7 +27,7 @@ from ..data.exclusion import load_training_data
 from ..data.schemas import RUN_FORMAT, RUN_FORMAT_VERSION
 from ..display.progress import say
 from ..display.report import Report, finite
-from ..errors import OptionError, OutputError, first_sentence
+from ..errors import OutputError, first_sentence
 from ..options import NO_EFFECT, TrainOptions, merged
 from ..options.config_file import write_config
 from .checkpoint import separate_tensors
@@ -107,14 +107,12 @@ def train(
     from .machine.processes import joined, leads, shared
 
     with joined():
-        dataset, report = shared(lambda: _checked(data, output, options, overwrite, checked))
+        weights, dataset, report = shared(lambda: _ready(data, output, options, overwrite, checked))
         found = [str(finding) for finding in report.findings]
         for line in found if checked is None else ():
             say(line)
         from .distillation.teacher import read_teacher
-        from .weights import find_weights
 
-        weights = shared(lambda: find_weights(options.backbone, options.weights, options.download))
         teacher = shared(lambda: read_teacher(options, dataset))
         for line in map(str, teacher.findings if teacher else ()):
             found.append(line)
@@ -166,12 +164,18 @@ def _finished(output: str | Path, options: TrainOptions) -> TrainReport:
     )
 
 
-def _checked(
+def _ready(
     data: str | Path | Dataset, output: str | Path, options: TrainOptions, overwrite: bool, checked: CheckReport | None
-) -> tuple[Dataset, CheckReport]:
+) -> tuple[Weights | None, Dataset, CheckReport]:
+    """Return the weights, and the images to train on; what takes seconds comes before decoding every image."""
+    from .dry_run import try_backbone
+
     claim_output(output, overwrite, RUN_FILE)
     data = load_training_data(data, options)
-    return check_for_training(data, options.skip_unreadable, options.image_size, options.resize, checked)
+    weights, spec = try_backbone(options, data.labels)
+    if weights is not None:
+        say(str(weights))
+    return weights, *check_for_training(data, options.skip_unreadable, spec.height, options.resize, checked)
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,7 @@ class _Course:
             identity = self._identity(data["split_sha256"])
             shared(lambda: unfinished.open(identity, work / SPLIT_FILE, resume, overwrite))
             with _kept(unfinished):
-                network, spec, trained = self._fit(unfinished, check=True)
+                network, spec, trained = self._fit(unfinished)
             facts = {**self._facts(network, spec, trained.best), "data": data, "decisions": unfinished.decisions}
             _write_run(work, facts, trained.rows, network, self.options)
             try:
@@ -215,14 +219,17 @@ class _Course:
 
         unfinished = Unfinished(output)
         shared(lambda: None)  # opened
-        return self._fit(unfinished, check=False)[2]
+        return self._fit(unfinished)[2]
 
-    def _fit(self, unfinished: Unfinished, check: bool) -> tuple[ImageClassifier, Preprocessing, Trained]:
+    def _fit(self, unfinished: Unfinished) -> tuple[ImageClassifier, Preprocessing, Trained]:
+        from .dry_run import start
         from .loop.strategy import fit
         from .machine.determinism import seeded
 
         with seeded(self.options.seed):
-            network, spec = _start(self.options, self.dataset, self.weights, check)
+            network, spec, note = start(self.options, self.dataset.labels, self.weights)
+            if note:
+                say(note)
             trained = fit(network, self.dataset, spec, self.options, unfinished, self.teacher)
         return network, spec, trained
 
@@ -293,43 +300,10 @@ def _write_run(
     write_config(work / CONFIG_FILE, options, "edgeclf train DATA --output RUN")
 
 
-def _start(
-    options: TrainOptions, dataset: Dataset, weights: Weights | None, check: bool
-) -> tuple[ImageClassifier, Preprocessing]:
-    """Return the network to train, and its preprocessing; check: whether to export it as a trial."""
-    from .backbones import create
-    from .dry_run import check_export
-    from .head import keep_head
-
-    network = create(options.backbone, len(dataset.labels), weights, options.normalization, options.stem_stride)
-    if options.keep_head and weights is not None:
-        say(keep_head(network, weights, dataset.labels))
-    spec = preprocessing_of(network, options)
-    if check:
-        check_export(network, spec)
-    return network, spec
-
-
 def versions(libraries: Sequence[str] = _VERSIONED) -> dict[str, str]:
     """Return the versions of the libraries that the weights and model files depend on."""
     modules = {name: importlib.import_module(name).__version__ for name in libraries}
     return {"python": platform.python_version(), "edgeclf": __version__, **modules}
-
-
-def preprocessing_of(network: ImageClassifier, options: TrainOptions) -> Preprocessing:
-    """Return the preprocessing for the options; OptionError if the network cannot take images of that size."""
-    import torch
-
-    size = options.image_size or network.backbone.pretrained_cfg["input_size"][-1]
-    try:
-        with torch.no_grad():
-            network.eval()(torch.zeros(1, size, size, 3))
-    except (RuntimeError, ValueError, AssertionError) as error:
-        raise OptionError(
-            f"{options.backbone} cannot take images of {size} x {size} ({first_sentence(error)}); "
-            f"choose another --image-size, say {network.backbone.pretrained_cfg['input_size'][-1]}"
-        ) from None
-    return Preprocessing(size, size, resize=options.resize).check()
 
 
 def _write_metrics(path: Path, rows: list[dict[str, float]]) -> None:

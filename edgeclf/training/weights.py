@@ -68,6 +68,10 @@ class Weights:
             "sha256": sha256_file(self.path),
         }
 
+    def __str__(self) -> str:
+        where = f" at revision {self.revision[:12]}" if self.revision else ""
+        return f"weights: {self.path.name} of {self.name}{where}, SHA-256 {sha256_file(self.path)[:12]}"
+
 
 def find_weights(backbone: str, weights: str, download: bool = False) -> Weights | None:
     """Return the weights of a backbone, None for "none".
@@ -84,11 +88,8 @@ def find_weights(backbone: str, weights: str, download: bool = False) -> Weights
         return _of_folder(backbone, download)
     check_name(backbone)
     if backbone in PACKAGED and (packaged := _packaged(backbone)):
-        say(f"weights: {packaged.path.name} of the package {packaged.name}")
         return packaged
-    found = _from_hub(backbone, download)
-    say(f"weights: {found.name} at {found.revision[:12]}")
-    return found
+    return _from_hub(backbone, download)
 
 
 def check_name(backbone: str) -> None:

@@ -12,7 +12,7 @@ import timm
 import torch
 
 import edgeclf
-from edgeclf.errors import ModelError
+from edgeclf.errors import ModelError, WeightsError
 from edgeclf.graph.fp16 import halve, halve_remainder
 from edgeclf.graph.host_form import HostRunner
 from edgeclf.graph.int8.activations import collect_histograms
@@ -126,13 +126,43 @@ class OneByOne(torch.nn.Module):
         return torch.cat([self.backbone(image[None]) for image in images])
 
 
-def test_a_network_that_cannot_be_exported_is_refused_before_it_is_trained(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr("edgeclf.training.loop.strategy.fit", lambda *_: pytest.fail("it was trained"))
-    options = edgeclf.TrainOptions(backbone="gernet_l", weights="none")
+@pytest.fixture
+def undecoded(monkeypatch):
+    """Fail a test in which an image is decoded."""
+    for name in ("edgeclf.training.train.check_for_training", "edgeclf.deployment.make.check"):
+        monkeypatch.setattr(name, lambda *_, **__: pytest.fail("images were decoded"))
+
+
+RANDOM = {"weights": "none", "finetune": "full"}
+
+
+def test_a_network_that_cannot_be_exported_is_refused_before_images_are_decoded(
+    digits, tmp_path, monkeypatch, undecoded
+):
+    options = edgeclf.TrainOptions(backbone="gernet_l", **RANDOM)
     monkeypatch.setattr(timm.models.byobnet.ByobNet, "forward", lambda self, x: torch.fft.fft2(x).real)
     with pytest.raises(ModelError, match=r"cannot be .*; choose another --backbone"):
         edgeclf.train(digits, tmp_path / "run", options)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", [edgeclf.train, edgeclf.make])
+def test_a_network_that_cannot_be_quantized_is_refused_before_images_are_decoded(
+    command, digits, tmp_path, monkeypatch, undecoded
+):
+    # Infinite between the layers, and finite at the end.
+    inner = timm.models.byobnet.ByobNet.forward_features
+    monkeypatch.setattr(
+        timm.models.byobnet.ByobNet, "forward_features", lambda self, x: torch.atan(inner(self, x) * 1e38 * 1e38)
+    )
+    with pytest.raises(ModelError, match=r"cannot be quantized to INT8 \(.* produces .*\); choose another --backbone"):
+        command(digits, tmp_path / "run.edge", backbone="test_byobnet", **RANDOM)
+    assert list(tmp_path.glob("run*")) == []
+
+
+def test_weights_that_are_not_there_are_missed_before_images_are_decoded(digits, tmp_path, undecoded):
+    with pytest.raises(WeightsError, match="timm has none"):
+        edgeclf.make(digits, tmp_path / "run.edge", backbone="botnet50ts_256")
 
 
 def test_a_batch_size_that_was_written_as_a_constant_is_refused():

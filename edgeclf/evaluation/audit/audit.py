@@ -81,14 +81,17 @@ class _Source:
 
 def _source(data: str | Path | Dataset, options: AuditOptions) -> _Source:
     from ...training.backbones import create
+    from ...training.dry_run import preprocessing_of
     from ...training.runs import read_run
-    from ...training.train import preprocessing_of
     from ...training.weights import find_weights
 
     notes: tuple[str, ...] = ()
     if options.model is None:
         dataset = load_dataset(data, options.split, options.download)
-        network = create(options.backbone, 2, find_weights(options.backbone, options.weights, options.download))
+        weights = find_weights(options.backbone, options.weights, options.download)
+        if weights is not None:
+            say(str(weights))
+        network = create(options.backbone, 2, weights)
         chosen = TrainOptions(backbone=options.backbone, image_size=options.image_size, resize=options.resize)
         spec, name = preprocessing_of(network, chosen), options.backbone
     else:

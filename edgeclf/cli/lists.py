@@ -24,6 +24,7 @@ _WEIGHTS = {
     "installable": "ImageNet weights: in the package {package}, which is not installed",
     "cached": "ImageNet weights: in the Hugging Face cache",
     "download": "",
+    "url": "ImageNet weights: only at a web address, for --weights FILE",
     "none": "no ImageNet weights",
 }
 """In words; most backbones need --download."""

@@ -1,9 +1,10 @@
-"""Finds a backbone's pretrained weights, in a package, the Hugging Face cache or hub, or a file."""
+"""Finds a backbone's pretrained weights, in the Hugging Face cache or hub, a package, or a file."""
 
 from __future__ import annotations
 
 import difflib
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from edgeclf_runtime.files.read import read_json, sha256_file
 
 from ..data.schemas import MAX_JSON_BYTES
 from ..display.progress import say
-from ..errors import DependencyError, EdgeclfError, OptionError, WeightsError
+from ..errors import DependencyError, EdgeclfError, OptionError, WeightsError, first_sentence
 from .checkpoint import existing
 
 
@@ -41,9 +42,12 @@ PACKAGED = {
         install="python3 -m pip install --no-deps",
     ),
 }
-# Of timm's folders; never the pickled pytorch_model.bin.
+# Of timm's folders.
 _WEIGHTS, _CONFIG = "model.safetensors", "config.json"
 _FOLDERS = ("hf-hub:", "local-dir:")
+# The files of a folder that timm looks for, in its order.
+_FILES = (_WEIGHTS, "pytorch_model.bin", "pytorch_model.pth", "model.pth", "open_clip_model.safetensors")
+_SAFE = {"pytorch_model.bin": _WEIGHTS, "open_clip_pytorch_model.bin": "open_clip_model.safetensors"}
 _PIXELS = ("mean", "std", "input_size", "crop_pct", "interpolation")
 
 
@@ -77,8 +81,8 @@ def find_weights(backbone: str, weights: str, download: bool = False) -> Weights
     """Return the weights of a backbone, None for "none".
 
     weights: "imagenet", "none", or a file with a state dict: .safetensors (such as that of a run), .pth or .pt.
-    "imagenet" means an installed package, else timm's checkpoint in the Hugging Face cache, else, only with ``download``,
-    from the hub.  Raises WeightsError or DependencyError, naming what to do, if there are none.
+    "imagenet" means timm's checkpoint in the Hugging Face cache, else an installed package, else, only with ``download``, the
+    checkpoint on the hub.  Raises WeightsError or DependencyError, naming what to do, if there are none.
     """
     if weights == "none":
         return None
@@ -87,9 +91,7 @@ def find_weights(backbone: str, weights: str, download: bool = False) -> Weights
     if is_folder(backbone):
         return _of_folder(backbone, download)
     check_name(backbone)
-    if backbone in PACKAGED and (packaged := _packaged(backbone)):
-        return packaged
-    return _from_hub(backbone, download)
+    return _cached(backbone) or _packaged(backbone) or _from_hub(backbone, download)
 
 
 def check_name(backbone: str) -> None:
@@ -111,21 +113,24 @@ def check_name(backbone: str) -> None:
 def source_of(backbone: str) -> str:
     """Return where a backbone's ImageNet weights are.
 
-    packaged: in an installed package; installable: in a package that is not installed; cached: in the Hugging Face cache;
-    download: on the Hugging Face hub; none: timm has none.
+    cached: in the Hugging Face cache; packaged: in an installed package; installable: in a package that is not installed;
+    download: on the Hugging Face hub; url: only at a web address; none: timm has none.
     """
     import timm
-    from huggingface_hub import try_to_load_from_cache
 
+    if _cached(backbone):
+        return "cached"
     if backbone in PACKAGED:
         return "packaged" if _packaged(backbone) else "installable"
-    repository = getattr(timm.get_pretrained_cfg(backbone), "hf_hub_id", None)
-    if not repository:
-        return "none"
-    return "cached" if isinstance(try_to_load_from_cache(repository, _WEIGHTS), str) else "download"
+    config = timm.get_pretrained_cfg(backbone)
+    if getattr(config, "hf_hub_id", None):
+        return "download"
+    return "url" if getattr(config, "url", None) else "none"
 
 
 def _packaged(backbone: str) -> Weights | None:
+    if backbone not in PACKAGED:
+        return None
     package = PACKAGED[backbone]
     spec = importlib.util.find_spec(package.module)
     folders = spec.submodule_search_locations if spec else None
@@ -133,31 +138,96 @@ def _packaged(backbone: str) -> Weights | None:
     return Weights("package", package.name, files[0]) if files else None
 
 
+def _on_hub(backbone: str) -> tuple[_Repository, tuple[str, ...]] | None:
+    """Return the repository of timm's checkpoint of a backbone, and the names that its file may have, the first preferred."""
+    import timm
+
+    config: Any = timm.get_pretrained_cfg(backbone)
+    if not getattr(config, "hf_hub_id", None):
+        return None
+    name = config.hf_hub_filename or _WEIGHTS
+    # As timm does, which names some files as they were before they became safetensors.
+    safe = _SAFE.get(name, f"{name.removesuffix('.bin')}.safetensors")
+    return _Repository.named(config.hf_hub_id), (name,) if name.endswith(".safetensors") else (safe, name)
+
+
+def _cached(backbone: str) -> Weights | None:
+    place = _on_hub(backbone)
+    paths = [place[0].cached(name) for name in place[1]] if place else []
+    found = next((path for path in paths if path), None)
+    return Weights("hub", place[0].name, found, revision_of(found)) if place and found else None
+
+
 def _from_hub(backbone: str, download: bool) -> Weights:
     import timm
 
-    repository = getattr(timm.get_pretrained_cfg(backbone), "hf_hub_id", None)
-    if not repository:
-        raise _missing(backbone, "timm has none", hub=False)
-    path = _hub_file(backbone, repository, _WEIGHTS, download)
-    return Weights("hub", repository, path, path.parent.name)
+    place = _on_hub(backbone)
+    if place is None:
+        url = getattr(timm.get_pretrained_cfg(backbone), "url", None)
+        raise _missing(backbone, f"timm has them only at {url}" if url else "timm has none", hub=False)
+    path = place[0].fetched(backbone, place[1], download)
+    return Weights("hub", place[0].name, path, revision_of(path))
 
 
-def _hub_file(backbone: str, repository: str, name: str, download: bool) -> Path:
-    """Return .../snapshots/COMMIT/NAME in the cache; Hugging Face's library reads HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE."""
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+def revision_of(path: Path) -> str:
+    """Return the commit of a file in the Hugging Face cache: .../snapshots/COMMIT/FOLDERS/NAME."""
+    parts = path.parts
+    return parts[len(parts) - parts[::-1].index("snapshots")]
 
-    path = try_to_load_from_cache(repository, name)
-    if isinstance(path, str):
-        return Path(path)
-    if not download:
-        raise _missing(backbone, f"{repository} is not in the Hugging Face cache")
-    say(f"fetching {name} of {repository} from the Hugging Face hub")
-    try:
-        return Path(hf_hub_download(repository, name))
-    except Exception as error:  # its own, httpx's and the system's
-        reason = str(error).strip().splitlines()
-        raise _missing(backbone, f"{repository} could not be fetched ({reason[0] if reason else error!r})") from None
+
+class _Repository(NamedTuple):
+    """A repository on the Hugging Face hub; its library reads HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE."""
+
+    name: str
+    revision: str | None
+    """A branch, tag or commit; None for the main branch."""
+
+    @classmethod
+    def named(cls, text: str) -> _Repository:
+        """Return the repository of OWNER/NAME or OWNER/NAME@REVISION."""
+        name, _, revision = text.partition("@")
+        return cls(name, revision or None)
+
+    def cached(self, file: str) -> Path | None:
+        """Return a file in the cache, None if it is not there."""
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+
+        try:
+            path = try_to_load_from_cache(self.name, file, revision=self.revision)
+        except HFValidationError as error:
+            raise WeightsError(
+                f"{self.name!r} is no repository ({first_sentence(error)}); OWNER/NAME was expected"
+            ) from None
+        return Path(path) if isinstance(path, str) else None
+
+    def fetched(self, backbone: str, files: Sequence[str], download: bool) -> Path:
+        """Return the first of some files that the cache has, else, with ``download``, the first that the hub has."""
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError
+
+        for file in files:
+            if path := self.cached(file):
+                return path
+        shown = self.name if self.revision is None else f"{self.name}@{self.revision}"
+        if not download:
+            raise _missing(backbone, f"{shown} is not in the Hugging Face cache")
+        reason = ""
+        for file in files:
+            say(f"fetching {file} of {shown} from the Hugging Face hub")
+            try:
+                return Path(hf_hub_download(self.name, file, revision=self.revision))
+            except EntryNotFoundError as error:
+                reason = reason or _first_line(error)
+            except Exception as error:  # its own, httpx's and the system's
+                reason = _first_line(error)
+                break
+        raise _missing(backbone, f"{shown} could not be fetched ({reason})")
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else repr(error)
 
 
 def is_folder(backbone: str) -> bool:
@@ -168,10 +238,12 @@ def is_folder(backbone: str) -> bool:
 def _of_folder(backbone: str, download: bool = False) -> Weights:
     kind, _, name = backbone.partition(":")
     if kind == "hf-hub":
-        path = _hub_file(backbone, name, _WEIGHTS, download)
-        _hub_file(backbone, name, _CONFIG, download)
-        return Weights("folder", name, path, path.parent.name)
-    path = Path(name).expanduser() / _WEIGHTS
+        repository = _Repository.named(name)
+        repository.fetched(backbone, [_CONFIG], download)
+        path = repository.fetched(backbone, _FILES, download)
+        return Weights("folder", repository.name, path, revision_of(path))
+    folder = Path(name).expanduser()
+    path = next((folder / file for file in _FILES if (folder / file).is_file()), folder / _WEIGHTS)
     if not path.is_file():
         raise WeightsError(f"{path} does not exist; a folder with timm's {_CONFIG} and {_WEIGHTS} was expected")
     return Weights("folder", name, path)
@@ -185,7 +257,9 @@ def read_config(backbone: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
     path = _of_folder(backbone).path.with_name(_CONFIG)
     try:
         facts = read_json(path, MAX_JSON_BYTES)
-        architecture, config, arguments = facts["architecture"], facts["pretrained_cfg"], facts.get("model_args") or {}
+        architecture, arguments = facts["architecture"], facts.get("model_args") or {}
+        # Older folders have all in one level.
+        config = facts.get("pretrained_cfg", facts)
         config = {name: config[name] for name in _PIXELS if name in config}
         # timm 1.0.31 writes these of every model; the number of labels is our own matter.
         pooling = {"global_pool": str(arguments["global_pool"])} if "global_pool" in arguments else {}

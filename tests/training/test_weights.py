@@ -1,10 +1,12 @@
 """Pretrained weights from packages, the Hugging Face cache and hub, and files of other programs."""
 
+import hashlib
 import importlib.util
 import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,11 +17,12 @@ from safetensors.torch import save, save_file
 
 import edgeclf
 from edgeclf import TrainOptions, read_run
+from edgeclf.display.progress import show_progress
 from edgeclf.errors import DependencyError, WeightsError
 from edgeclf.training.backbones import create
 from edgeclf.training.checkpoint import read_label_names
 from edgeclf.training.head import keep_head
-from edgeclf.training.weights import PACKAGED, Weights, find_weights
+from edgeclf.training.weights import PACKAGED, Weights, find_weights, source_of
 from tests.support.hub import COMMIT, Hub
 
 SMALL = "mobilenetv3_small_050"
@@ -282,3 +285,107 @@ def test_a_folder_that_is_not_timms_is_named(tmp_path):
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(WeightsError, match=r"config.json is not timm's config of a model"):
         create(f"local-dir:{tmp_path}", 3, find_weights(f"local-dir:{tmp_path}", "imagenet"))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """Put files into a Hugging Face cache of this test, as the library lays it out."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def put(repository, files, revision="main", commit=COMMIT):
+        folder = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"
+        for name, data in {f"refs/{revision}": commit.encode()}.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(data)
+        for name, data in files.items():
+            path = folder / "snapshots" / commit / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        return folder / "snapshots" / commit
+
+    return put
+
+
+def test_a_cached_checkpoint_comes_before_a_package(cache, tmp_path, monkeypatch):
+    package = PACKAGED["mobilenetv2_100"]
+    file = tmp_path / package.module / package.file
+    file.parent.mkdir(parents=True)
+    (tmp_path / package.module / "__init__.py").touch()
+    file.touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert (find_weights("mobilenetv2_100", "imagenet").source, source_of("mobilenetv2_100")) == ("package", "packaged")
+    cache(timm.get_pretrained_cfg("mobilenetv2_100").hf_hub_id, {"model.safetensors": b""})
+    found = find_weights("mobilenetv2_100", "imagenet")
+    assert (found.source, found.revision, source_of("mobilenetv2_100")) == ("hub", COMMIT, "cached")
+
+
+@pytest.mark.parametrize("file", ["pytorch_model.bin", "open_clip_pytorch_model.bin", "other.bin", "other.safetensors"])
+@pytest.mark.parametrize("safe", [False, True])
+def test_a_checkpoint_under_another_name_is_found_in_the_cache(cache, monkeypatch, file, safe):
+    config = replace(timm.get_pretrained_cfg(SMALL), hf_hub_filename=file)
+    monkeypatch.setattr("timm.get_pretrained_cfg", lambda name: config)
+    names = {"pytorch_model.bin": "model.safetensors", "open_clip_pytorch_model.bin": "open_clip_model.safetensors"}
+    stored = names.get(file, "other.safetensors") if safe else file
+    path = cache(REPOSITORY, {stored: b""})
+    assert find_weights(SMALL, "imagenet").path == path / stored
+
+
+OTHER_COMMIT = COMMIT[::-1]
+FLAT = {"architecture": SMALL, "num_classes": 1000, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+
+
+def test_a_revision_of_a_repository_is_a_backbone(backbone, cache):
+    state = {name: torch.zeros_like(value) for name, value in backbone.state_dict().items()}
+    nested = json.dumps({"architecture": SMALL, "pretrained_cfg": {}}).encode()
+    cache("me/mine", {"config.json": nested, "model.safetensors": save(state)})
+    cache(
+        "me/mine",
+        {"config.json": json.dumps(FLAT).encode(), "model.safetensors": save(backbone.state_dict())},
+        revision="v2",
+        commit=OTHER_COMMIT,
+    )
+    for name, commit in (("hf-hub:me/mine", COMMIT), ("hf-hub:me/mine@v2", OTHER_COMMIT)):
+        found = find_weights(name, "imagenet")
+        assert (found.name, found.revision) == ("me/mine", commit)
+        assert commit[:12] in str(found)
+        network = create(name, 3, found)
+        assert same(network, backbone) == (commit == OTHER_COMMIT)
+    # The second has all of its configuration in one level.
+    assert network.mean == (0.1, 0.2, 0.3)
+    with pytest.raises(WeightsError, match=r"me/mine@v3 is not in the Hugging Face cache"):
+        find_weights("hf-hub:me/mine@v3", "imagenet")
+    with pytest.raises(WeightsError, match=r"OWNER/NAME was expected"):
+        find_weights("hf-hub:me/mine/too/deep", "imagenet")
+
+
+@pytest.mark.slow
+def test_a_revision_is_fetched_and_recorded(backbone, tmp_path):
+    files = {"config.json": json.dumps(FLAT).encode(), "model.safetensors": save(backbone.state_dict())}
+    hub = Hub("me/mine", files)
+    found = ask(tmp_path, hub, "hf-hub:me/mine@v2", "download")
+    assert (found["name"], found["revision"]) == ("me/mine", COMMIT)
+    assert all("/resolve/v2/" in path for _, path in hub.asked)
+    hub.close()
+    assert ask(tmp_path, hub, "hf-hub:me/mine@v2") == found
+
+
+def test_weights_at_a_web_address_are_said_to_be_there():
+    assert source_of("gcvit_tiny") == "url"
+    with pytest.raises(
+        WeightsError, match=r"timm has them only at https://\S+\.pth\): pass a file with --weights FILE"
+    ):
+        find_weights("gcvit_tiny", "imagenet", download=True)
+
+
+def test_a_training_says_where_its_weights_are_from(backbone, digits, tmp_path, capsys):
+    file = tmp_path / "mine.safetensors"
+    save_file(backbone.state_dict(), file)
+    show_progress(True)
+    try:
+        edgeclf.train(digits, tmp_path / "run", backbone=SMALL, weights=str(file), epochs=1, image_size=32)
+    finally:
+        show_progress(None)
+    said = capsys.readouterr().err
+    digest = read_run(tmp_path / "run").facts["weights"]["sha256"]
+    assert digest == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert f"weights: {file.name} of {file}, SHA-256 {digest[:12]}" in said.splitlines()

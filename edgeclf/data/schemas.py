@@ -72,8 +72,9 @@ RUN = record(
         ),
         "data": _DATA,
         "pooling": text(),
+        "norm_eps": number(above=0, high=1),
     },
-    optional=("pooling",),
+    optional=("pooling", "norm_eps"),
     others=True,
 )
 

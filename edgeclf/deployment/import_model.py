@@ -158,7 +158,7 @@ def import_model(
     values, sources = settle(options, source.declared, source.dims, source.name)
     if "labels" in values:
         values["labels"] = checked_labels(values["labels"], options.labels or source.name)
-    dataset, findings, unreadable = _load(data, options) if data is not None else (None, (), 0)
+    dataset, findings, unreadable = _load(data, options, values) if data is not None else (None, (), 0)
     lacking = missing(values)
     if lacking:
         raise refusal(source.name, lacking, _hint(source, values, lacking, dataset, options))
@@ -257,8 +257,13 @@ def _from_module(
     return _Source(name, sha256, kind, dims, declared, graph, scores)
 
 
-def _load(data: str | Path | Dataset, options: ImportOptions) -> tuple[Dataset, tuple[str, ...], int]:
-    dataset, report = check_for_training(load_dataset(data, SplitOptions(seed=options.seed)), options.skip_unreadable)
+def _load(
+    data: str | Path | Dataset, options: ImportOptions, values: Mapping[str, Any]
+) -> tuple[Dataset, tuple[str, ...], int]:
+    """Return the checked images, what the check found, and how many images were left out; values: what is known so far."""
+    dataset = load_dataset(data, SplitOptions(seed=options.seed))
+    size, resize = values.get("size"), values.get("resize") or "crop"
+    dataset, report = check_for_training(dataset, options.skip_unreadable, min(size) if size else None, resize)
     found = tuple(str(finding) for finding in report.findings)
     for line in found:
         say(line)

@@ -16,7 +16,7 @@ from torch import nn
 from edgeclf_runtime.device.machine import quota_cores
 
 from ..errors import OptionError, WeightsError, first_sentence
-from .checkpoint import fit_state_dict, read_state_dict
+from .checkpoint import fit_state_dict, match_torchvision, norm_eps_of, read_state_dict, set_norm_eps
 from .weights import Weights, check_name, find_weights, is_folder, read_config
 
 Channels = tuple[float, ...]
@@ -32,8 +32,10 @@ class ImageClassifier(nn.Module):
     forward: float32 [N, height, width, 3], RGB, 0 to 255 -> float32 [N, classes]
     """
 
-    def __init__(self, backbone: Any, mean: Channels, std: Channels) -> None:
+    def __init__(self, backbone: Any, mean: Channels, std: Channels, norm_eps: float | None = None) -> None:
+        """norm_eps: what a run records of the backbone's batch norm: its epsilon, or None if it is timm's."""
         super().__init__()
+        self.norm_eps = norm_eps
         self.mean, self.std = tuple(mean), tuple(std)
         self.normalize = nn.Conv2d(3, 3, 1, groups=3)
         self.normalize.weight = nn.Parameter((1 / (torch.tensor(std) * 255)).view(3, 1, 1, 1), requires_grad=False)
@@ -72,27 +74,37 @@ def create(
     normalization: tuple[Channels, Channels] | None = None,
     stem_stride: int | None = None,
     pooling: str | None = None,
+    norm_eps: float | None = None,
 ) -> ImageClassifier:
     """Build a backbone with a new head for a number of classes.
 
     name: of a timm model, or of a timm model's folder, local-dir:FOLDER or hf-hub:ORGANIZATION/NAME.  weights: what
     find_weights() takes or returned; None means random.  normalization: mean and standard deviation of pixels from 0 to 1;
     None means those of timm's configuration.  stem_stride: see :func:`_keep_resolution`; None leaves the first layers as they
-    are.  pooling: timm's ``global_pool``; None means the backbone's own.  Raises OptionError for an unknown name, a head that is not linear or first layers that cannot be changed, and WeightsError if the weights are missing or do not fit.
+    are.  pooling: timm's ``global_pool``; None means the backbone's own.  norm_eps: epsilon of every batch norm; None means
+    what the weights were trained with, or the backbone's own.  Raises OptionError for an unknown name, a head that is not linear or first layers that cannot be changed, and WeightsError if the weights are missing or do not fit.
     """
     if isinstance(weights, str):
         weights = find_weights(name, weights)
-    backbone = _create(name, weights, classes, stem_stride, pooling)
+    backbone, found = _create(name, weights, classes, stem_stride, pooling)
+    norm_eps = norm_eps or found
+    if norm_eps is not None:
+        set_norm_eps(backbone, norm_eps)
     if not isinstance(backbone.get_classifier(), nn.Linear):
         raise OptionError(
             f"the head of {name!r} is a {type(backbone.get_classifier()).__name__}; a backbone with a linear head was expected"
         )
     config = backbone.pretrained_cfg
-    return ImageClassifier(backbone, *(normalization or (config["mean"], config["std"])))
+    mean, std = normalization or (config["mean"], config["std"])
+    return ImageClassifier(backbone, mean, std, norm_eps)
 
 
-def _create(name: str, weights: Weights | None, classes: int, stem_stride: int | None, pooling: str | None) -> Any:
+def _create(
+    name: str, weights: Weights | None, classes: int, stem_stride: int | None, pooling: str | None
+) -> tuple[Any, float | None]:
+    """Return a backbone, and the epsilon of batch norm that its weights were trained with, None for its own."""
     config: dict[str, Any] = {}
+    epsilon = None
     backbone: Any
     arguments: dict[str, Any] = {"global_pool": pooling} if pooling else {}
     if is_folder(name):
@@ -109,16 +121,24 @@ def _create(name: str, weights: Weights | None, classes: int, stem_stride: int |
             raise WeightsError(f"{weights.path} does not fit {name} ({first_sentence(error)})") from None
         if _keep_resolution(backbone, name, stem_stride):
             raise _lost_weights(name)
-        return backbone
+        return backbone, arguments.get("bn_eps")
     backbone = timm.create_model(name, pretrained=False, pretrained_cfg_overlay=config, num_classes=1000, **arguments)
     # A file of a run with the same first layers has them.
     if _keep_resolution(backbone, name, stem_stride) and weights is not None and weights.source != "file":
         raise _lost_weights(name)
     if weights is not None:
-        tensors = fit_state_dict(backbone.state_dict(), weights, name, backbone.pretrained_cfg["classifier"])
+        tensors, named = fit_state_dict(backbone.state_dict(), weights, name, backbone.pretrained_cfg["classifier"])
         backbone.load_state_dict(tensors, strict=False)
+        if named:
+            epsilon = norm_eps_of(weights.path)
+        else:
+            plain = backbone
+            if stem_stride is not None:
+                plain = timm.create_model(name, num_classes=1000)
+                plain.load_state_dict(tensors, strict=False)
+            epsilon = match_torchvision(plain, weights, name)
     backbone.reset_classifier(classes)
-    return backbone
+    return backbone, epsilon or arguments.get("bn_eps")
 
 
 def _keep_resolution(backbone: Any, name: str, stride: int | None) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeclf_runtime.files.read import read_json
 
@@ -32,6 +33,9 @@ _BESIDE = ("run.json", "config.json")
 # A pickle may contain itself.
 _MOST_LEVELS = 4
 _COUNTER = "num_batches_tracked"
+_SIDE = 224
+_ALIKE = 1e-3
+"""Largest difference of a feature from torchvision's, relative to the largest feature."""
 # Share of tensors that a file may have besides a backbone's own, such as those of another head; more belong to a larger one.
 _MOST_UNKNOWN = 0.1
 
@@ -96,10 +100,10 @@ def _tensors(state: object, levels: int = _MOST_LEVELS) -> dict[str, torch.Tenso
 
 def fit_state_dict(
     own: Mapping[str, torch.Tensor], weights: Weights, backbone: str, classifiers: str | tuple[str, ...]
-) -> dict[str, torch.Tensor]:
-    """Return the tensors of a file under a backbone's own names, without its head; WeightsError if they do not fit.
+) -> tuple[dict[str, torch.Tensor], bool]:
+    """Return the tensors of a file under a backbone's own names, without its head, and whether the file has these names.
 
-    own: the backbone's state dict.  classifiers: its head.  Names may have a prefix that all share.  A file with other
+    Raises WeightsError if they do not fit.  own: the backbone's state dict.  classifiers: its head.  Names may have a prefix that all share.  A file with other
     names, such as torchvision's, fits if it has the same shapes in the same order.
     """
     wanted = _without_head(own, classifiers)
@@ -112,13 +116,13 @@ def fit_state_dict(
     ]
     unknown = [name for name in named if name not in own]
     if not wrong and len(unknown) <= _MOST_UNKNOWN * len(own):
-        return {name: named[name] for name in wanted if name in named}
+        return {name: named[name] for name in wanted if name in named}, True
     if ordered := _by_order(state, wanted):
         if weights.source == "file":
             say(
                 f"{weights.name} names its tensors differently from {backbone}; they were matched by their order and shapes"
             )
-        return ordered
+        return ordered, False
     if wrong:
         what = f"{len(wrong)} of {len(own)} tensors are missing or have another shape, first {wrong[0]}"
     else:
@@ -126,6 +130,98 @@ def fit_state_dict(
     raise WeightsError(
         f"{weights.path} does not fit {backbone}: {what}; use weights of this backbone, or --weights none"
     )
+
+
+def match_torchvision(backbone: Any, weights: Weights, name: str) -> float | None:
+    """Give a backbone the epsilon of batch norm that torchvision's network has, if a file has its weights; return that.
+
+    timm's MobileNetV3 and EfficientNet-B5 to B7 have another one than torchvision's, and its tf_ variants pad otherwise; neither
+    shows in the tensors.  Returns None, and changes nothing, for weights under other names.  Raises WeightsError if the
+    backbone does not compute torchvision's features then.
+    """
+    import torch
+
+    state = read_state_dict(weights.path)
+    found = _torchvisions(state, name)
+    if found is None:
+        return None
+    theirs, original = found
+    epsilons = {module.eps for module in original.modules() if isinstance(module, torch.nn.BatchNorm2d)}
+    if len(epsilons) != 1:
+        return None
+    (epsilon,) = epsilons
+    set_norm_eps(backbone, epsilon)
+    features, expected = _features(backbone, original)
+    if float((features - expected).abs().max()) > _ALIKE * max(1e-6, float(expected.abs().max())):
+        plain = name.removeprefix("tf_")
+        choice = f"choose --backbone {plain}" if plain != name else "choose another --backbone"
+        raise WeightsError(
+            f"{weights.path} has the weights of torchvision's {theirs}, with which {name} computes something else; "
+            f"{choice}, or other --weights"
+        )
+    return epsilon
+
+
+def _features(backbone: Any, original: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the inputs of a backbone's head and of another network's last linear layer, for an image of noise."""
+    import torch
+
+    image = torch.rand(1, 3, _SIDE, _SIDE, generator=torch.Generator().manual_seed(0))
+    inputs: list[torch.Tensor] = []
+    head = [module for module in original.modules() if isinstance(module, torch.nn.Linear)][-1]
+    head.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+    with torch.no_grad():
+        original.eval()(image)
+        found = backbone.eval().forward_head(backbone.forward_features(image), pre_logits=True).flatten(1)
+    backbone.train()
+    return found, inputs[0]
+
+
+def norm_eps_of(path: Path) -> float | None:
+    """Return the epsilon of batch norm that the run beside a file of weights states; None if there is none."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        found = read_json(path.parent / _BESIDE[0], MAX_JSON_BYTES).get("norm_eps")
+        return found if isinstance(found, float) else None
+    return None
+
+
+def set_norm_eps(network: torch.nn.Module, epsilon: float) -> None:
+    """Set the epsilon of every batch norm, in place."""
+    import torch
+
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eps = epsilon
+
+
+def _torchvisions(state: dict[str, torch.Tensor], name: str) -> tuple[str, torch.nn.Module] | None:
+    """Return the name and the network of torchvision whose tensors a state dict has; None if there is none.
+
+    name: of the backbone; only networks whose names begin alike are compared.  The head may be missing.
+    """
+    import torch
+    from torchvision import models
+
+    start = _letters(name)
+    for theirs in models.list_models(module=models):
+        if _letters(theirs) != start:
+            continue
+        with torch.device("meta"):
+            network = models.get_model(theirs)
+        own = network.state_dict()
+        body = [key for key in own if not key.endswith(_COUNTER)][:-2]
+        named = _without_prefix(state, own)
+        if set(named) <= set(own) and all(key in named and named[key].shape == own[key].shape for key in body):
+            # The head may be missing, or have another size.
+            fits = {key: key in named and named[key].shape == value.shape for key, value in own.items()}
+            tensors = {key: named[key] if fits[key] else torch.zeros_like(own[key], device="cpu") for key in own}
+            network.load_state_dict(tensors, assign=True)
+            return theirs, network
+    return None
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z].*", "", name.removeprefix("tf_").replace("_", ""))
 
 
 def find_head(

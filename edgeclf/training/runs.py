@@ -197,6 +197,7 @@ class Run:
             len(self.labels),
             stem_stride=self.facts["options"].get("stem_stride"),
             pooling=self.facts.get("pooling"),
+            norm_eps=self.facts.get("norm_eps"),
         )
         file = self.file(WEIGHTS_FILE)
         try:

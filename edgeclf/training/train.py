@@ -265,6 +265,7 @@ class _Course:
             "options": {**asdict(self.options), "backbone": network.backbone.pretrained_cfg["architecture"]},
             "weights": None if self.weights is None else self.weights.facts(),
             **({"pooling": pooling} if pooling else {}),
+            **({} if network.norm_eps is None else {"norm_eps": network.norm_eps}),
             **({} if self.teacher is None else {"teacher": self.teacher.facts()}),
             "metrics": finite(best),
             "versions": versions(),

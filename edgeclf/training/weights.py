@@ -250,7 +250,7 @@ def _of_folder(backbone: str, download: bool = False) -> Weights:
 
 
 def read_config(backbone: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Return the architecture of a folder of timm's form, what its config says of the pixels, and its kind of pooling.
+    """Return the architecture of a folder of timm's form, what its config says of the pixels, and the arguments of timm's that it has.
 
     Raises WeightsError if the folder has no valid config.json, or one with other arguments of the architecture.
     """
@@ -262,14 +262,15 @@ def read_config(backbone: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
         config = facts.get("pretrained_cfg", facts)
         config = {name: config[name] for name in _PIXELS if name in config}
         # timm 1.0.31 writes these of every model; the number of labels is our own matter.
-        pooling = {"global_pool": str(arguments["global_pool"])} if "global_pool" in arguments else {}
-        usual = ("num_classes", "global_pool", *(["in_chans"] if arguments.get("in_chans") == 3 else []))
+        kinds = {"global_pool": str, "bn_eps": float}
+        kept = {name: kind(arguments[name]) for name, kind in kinds.items() if name in arguments}
+        usual = ("num_classes", *kinds, *(["in_chans"] if arguments.get("in_chans") == 3 else []))
         unusual = {name: value for name, value in arguments.items() if name not in usual}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path} is not timm's config of a model ({error!r}); save it again with timm") from None
     if unusual:
         raise WeightsError(f"{path} changes the architecture {architecture} ({unusual}), which is not supported")
-    return architecture, config, pooling
+    return architecture, config, kept
 
 
 def _missing(backbone: str, reason: str, hub: bool = True) -> EdgeclfError:

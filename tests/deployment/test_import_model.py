@@ -459,3 +459,10 @@ def test_the_command_prints_accuracy_and_what_follows(command, photos, tmp_path)
         "import", path, "--output", tmp_path / "third", "--range", "-1..1", "--mean", "-0.5", "--json"
     )
     assert (code, json.loads(out)["options"]["mean"]) == (0, [-0.5] * 3)
+
+
+def test_images_are_compared_with_the_size_of_the_model_that_is_imported(imported, tmp_path):
+    for size, warned in ((32, False), (64, True)):
+        report = imported(tmp_path / f"run{size}", size=size)
+        facts = read_run(report.run).facts["data"]["findings"]
+        assert any("smaller than the model's input of 64 x 64" in line for line in facts) == warned

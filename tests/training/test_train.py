@@ -411,3 +411,9 @@ def test_an_output_that_cannot_be_written_is_found_before_training(digits, tmp_p
     (tmp_path / "digits" / "0" / "0000.png").touch()
     with pytest.raises(OutputError):
         edgeclf.train(digits, tmp_path / name, quick())
+
+
+def test_images_are_compared_with_the_backbones_own_size(digits, tmp_path):
+    # Of 160 pixels; the images have 64.
+    report = train(digits, tmp_path / "run", backbone="test_resnet", weights="none", finetune="full", epochs=1)
+    assert any("smaller than the model's input of 160 x 160" in line for line in report.warnings)

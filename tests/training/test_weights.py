@@ -75,6 +75,62 @@ def test_torchvisions_weights_give_torchvisions_logits(tmp_path, name, theirs):
     assert torch.allclose(found, expected, atol=1e-3 * float(expected.abs().max()))
 
 
+def theirs(name, path, **arguments):
+    """Save a network of torchvision, with statistics of batch norm that are not those of a new one."""
+    torch.manual_seed(0)
+    original = torchvision.models.get_model(name, **arguments).eval()
+    for module in original.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            # As small as in a trained network's narrow channels, where epsilon decides.
+            module.running_var.uniform_(1e-3, 1)
+            module.running_mean.normal_(0, 0.1)
+            module.weight.data.uniform_(0.5, 1)
+    torch.save(original.state_dict(), path)
+    return original
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("mobilenetv3_small_100", "mobilenet_v3_small"),
+        ("mobilenetv3_large_100", "mobilenet_v3_large"),
+        ("efficientnet_b0", "efficientnet_b0"),
+        ("efficientnet_b5", "efficientnet_b5"),
+    ],
+)
+def test_torchvisions_epsilon_of_batch_norm_comes_with_its_weights(tmp_path, name, other):
+    original = theirs(other, tmp_path / "weights.pth")
+    network = create(name, 1000, str(tmp_path / "weights.pth")).eval()
+    head = [module for module in original.modules() if isinstance(module, torch.nn.Linear)][-1]
+    network.head.load_state_dict(head.state_dict())
+    images = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 224, 224)).astype(np.float32))
+    with torch.inference_mode():
+        expected, found = original(images), network.backbone(images)
+    assert (found - expected).abs().max() < 1e-4 * max(1, float(expected.abs().max()))
+    assert network.norm_eps == (1e-5 if name.endswith("b0") else 1e-3)
+
+
+def test_weights_with_which_a_backbone_computes_something_else_are_refused(tmp_path):
+    theirs("efficientnet_b0", tmp_path / "weights.pth")
+    with pytest.raises(WeightsError, match=r"torchvision's efficientnet_b0, .* choose --backbone efficientnet_b0"):
+        create("tf_efficientnet_b0", 3, str(tmp_path / "weights.pth"))
+
+
+def test_a_run_keeps_the_epsilon_and_gives_it_to_what_starts_from_it(digits, tmp_path):
+    theirs("mobilenet_v3_small", tmp_path / "weights.pth")
+    options = {"backbone": "mobilenetv3_small_100", "epochs": 1, "image_size": 32}
+    edgeclf.train(digits, tmp_path / "run", weights=str(tmp_path / "weights.pth"), **options)
+    network = read_run(tmp_path / "run").network()
+    assert {module.eps for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)} == {1e-3}
+    again = create("mobilenetv3_small_100", 3, str(tmp_path / "run" / "model.safetensors"), stem_stride=1)
+    assert again.norm_eps == 1e-3
+    edgeclf.export_formats(tmp_path / "run", formats=("timm",))
+    folder = create(f"local-dir:{tmp_path}/run/timm", 3, "imagenet").eval()
+    images = torch.zeros(1, 32, 32, 3)
+    with torch.inference_mode():
+        assert torch.allclose(folder.features(images), network.features(images), atol=1e-4)
+
+
 def test_a_file_of_another_backbone_is_not_taken_in_order(tmp_path):
     torch.save(torchvision.models.resnet34().state_dict(), tmp_path / "weights.pth")
     with pytest.raises(

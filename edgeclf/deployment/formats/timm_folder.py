@@ -50,7 +50,9 @@ def write(source: Source, path: Path) -> None:
         "num_classes": len(source.run.labels),
     }
     backbone.state_dict = lambda: separate_tensors(source.network.backbone)  # type: ignore[method-assign]
-    save_for_hf(backbone, str(path), {"label_names": list(source.run.labels)}, safe_serialization=True)
+    epsilon = source.network.norm_eps
+    arguments = {} if epsilon is None else {"bn_eps": epsilon}
+    save_for_hf(backbone, str(path), {"label_names": list(source.run.labels)}, arguments, safe_serialization=True)
 
 
 def _normalization(layer: nn.Conv2d) -> dict[str, tuple[float, ...]]:

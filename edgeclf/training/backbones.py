@@ -13,17 +13,12 @@ import timm
 import torch
 from torch import nn
 
-from edgeclf_runtime.device.machine import quota_cores
-
 from ..errors import OptionError, WeightsError, first_sentence
 from .checkpoint import fit_state_dict, match_torchvision, norm_eps_of, read_state_dict, set_norm_eps
 from .weights import Weights, check_name, find_weights, is_folder, read_config
 
 Channels = tuple[float, ...]
 """A value for each of red, green and blue."""
-
-# torch counts processors, and ignores a container's quota.
-torch.set_num_threads(min(torch.get_num_threads(), quota_cores() or torch.get_num_threads()))
 
 
 class ImageClassifier(nn.Module):

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import edgeclf
+from edgeclf import read_run
 from edgeclf.deployment import import_settings
 from edgeclf.errors import DataError, GateError, ModelError, OptionError
 from edgeclf.graph.inference import infer_file
@@ -463,6 +464,6 @@ def test_the_command_prints_accuracy_and_what_follows(command, photos, tmp_path)
 
 def test_images_are_compared_with_the_size_of_the_model_that_is_imported(imported, tmp_path):
     for size, warned in ((32, False), (64, True)):
-        report = imported(tmp_path / f"run{size}", size=size)
+        report = imported(color_model(tmp_path / "m.onnx", size=size))
         facts = read_run(report.run).facts["data"]["findings"]
         assert any("smaller than the model's input of 64 x 64" in line for line in facts) == warned

@@ -294,7 +294,9 @@ def test_a_log_whose_library_is_missing_names_the_command_that_installs_it(digit
 def test_mlflow_keeps_the_metrics_of_every_epoch(digits, tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    before = dict(os.environ)
     report = edgeclf.train(digits, tmp_path / "run", quick(log=("mlflow",)))
+    assert dict(os.environ) == before
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'run.logs' / 'mlflow.db'}")
     (run,) = client.search_runs([client.get_experiment_by_name("edgeclf").experiment_id])
     losses = [metric.value for metric in client.get_metric_history(run.info.run_id, "val_loss")]

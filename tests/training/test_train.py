@@ -8,6 +8,8 @@ import logging
 import os
 import random
 import shutil
+import subprocess
+import sys
 import warnings
 
 import cv2  # noqa: F401 - when first imported, it changes LD_LIBRARY_PATH
@@ -247,7 +249,35 @@ def process_state():
         "levels": {name: logging.getLogger(name).level for name in LOUD},
         "warnings": list(warnings.filters),
         "environment": dict(os.environ),
+        "threads": torch.get_num_threads(),
     }
+
+
+QUOTA = """
+import torch
+from edgeclf_runtime.device import machine
+
+torch.set_num_threads(3)
+machine.quota_cores = lambda: 1
+import edgeclf.training.backbones
+from edgeclf.training.machine.determinism import seeded
+
+with seeded(0):
+    print(torch.get_num_threads(), end=" ")
+print(torch.get_num_threads())
+"""
+
+
+def test_threads_are_limited_to_a_containers_quota_while_training_only():
+    assert subprocess.run([sys.executable, "-c", QUOTA], capture_output=True, check=True).stdout == b"1 3\n"
+
+
+def test_a_loggers_environment_is_that_of_its_training(monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "online")
+    before = dict(os.environ)
+    with seeded(0):
+        os.environ.update(WANDB_MODE="offline", MLFLOW_RUN_ID="1", MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
+    assert dict(os.environ) == before
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -415,5 +445,5 @@ def test_an_output_that_cannot_be_written_is_found_before_training(digits, tmp_p
 
 def test_images_are_compared_with_the_backbones_own_size(digits, tmp_path):
     # Of 160 pixels; the images have 64.
-    report = train(digits, tmp_path / "run", backbone="test_resnet", weights="none", finetune="full", epochs=1)
+    report = edgeclf.train(digits, tmp_path / "run", backbone="test_resnet", weights="none", finetune="full", epochs=1)
     assert any("smaller than the model's input of 160 x 160" in line for line in report.warnings)

@@ -24,6 +24,7 @@ from ...evaluation.export import checked_difference, comparison_images
 from ...evaluation.open_model import TorchRunner
 from ...options import ExportOptions, merged
 from ...targets import model_file
+from ...training.machine.threads import torch_threads
 from ...training.runs import Run, read_run
 from .base import Format, Source, quiet
 from .golden_tensors import GOLDEN, write_golden_tensors
@@ -137,6 +138,7 @@ def export_formats(
     batches, noise = comparison_images(run, data)
     source, threads = Source(run), _threads()
     with contextlib.ExitStack() as opened:
+        opened.enter_context(torch_threads(threads))
         reference = opened.enter_context(_reference(source, threads))
         compared = _Compared(batches, np.concatenate([reference.infer(batch) for batch in batches]), threads)
         rows: list[FormatRow] = []
@@ -189,9 +191,6 @@ def _reference(source: Source, threads: int) -> Runner:
     """Return torch, or ONNX Runtime for a run that has no torch network."""
     if source.run.imported:
         return OnnxRuntimeRunner(source.run.file(model_file("fp32")), threads)
-    import torch
-
-    torch.set_num_threads(threads)
     return TorchRunner(source.network)
 
 

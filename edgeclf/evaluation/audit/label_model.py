@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from edgeclf_runtime.files.read import sha256_bytes
 
 from ...display.progress import progress
+from ...training.machine.threads import torch_threads
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +46,8 @@ def reduced(features: np.ndarray, used: np.ndarray) -> np.ndarray:
     """
     import torch
 
-    with _one_thread():
+    # Small products: several threads would wait for each other.
+    with torch_threads(1):
         every, some = torch.from_numpy(features), torch.from_numpy(features[used])
         mean, scale = some.mean(0), some.std(0, unbiased=False)
         # A feature that hardly varies says nothing, and would be noise of the same size as the others.
@@ -79,7 +80,7 @@ def out_of_sample(
     weights = {fold: torch.zeros(classes, inputs.shape[1]) for fold in numbers}
     best, least = np.full((len(values), classes), 1 / classes, np.float32), np.inf
     scored = known & judged
-    with _one_thread(), progress("fitting the label model", len(_PENALTIES) * len(numbers)) as advance:
+    with torch_threads(1), progress("fitting the label model", len(_PENALTIES) * len(numbers)) as advance:
         for penalty in _PENALTIES:
             found = np.empty_like(best)
             for fold in numbers:
@@ -112,16 +113,3 @@ def _fitted(weights: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor, 
 
     optimizer.step(loss)
     return found.detach()
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep matrix products in this thread: they are too small for several, which would wait for each other."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

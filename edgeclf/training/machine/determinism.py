@@ -1,4 +1,4 @@
-"""Makes a block reproducible and Lightning quiet."""
+"""Makes a block reproducible and Lightning quiet, and leaves the process as it was."""
 
 from __future__ import annotations
 
@@ -12,9 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from .threads import torch_threads
+
 _LOUD = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
-# Set by Lightning.
-_ENVIRONMENT = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS", "CUBLAS_WORKSPACE_CONFIG")
+# Set by Lightning, and by the loggers of --log or for them.
+_ENVIRONMENT = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS", "CUBLAS_WORKSPACE_CONFIG", "DO_NOT_TRACK", "MLFLOW_", "WANDB_")
+
+
+def _environment() -> dict[str, str]:
+    """Return the variables of the environment whose names begin as in _ENVIRONMENT."""
+    return {name: value for name, value in os.environ.items() if name.startswith(_ENVIRONMENT)}
 
 
 @contextlib.contextmanager
@@ -25,13 +32,13 @@ def seeded(seed: int) -> Iterator[None]:
 
     loggers = [logging.getLogger(name) for name in _LOUD]
     levels = [logger.level for logger in loggers]
-    environment = {name: os.environ.get(name) for name in _ENVIRONMENT}
+    environment = _environment()
     python, numpy = random.getstate(), np.random.get_state()
     deterministic, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     memory: Any = torch.utils.deterministic
     filled = memory.fill_uninitialized_memory
-    with torch.random.fork_rng(range(torch.cuda.device_count())), warnings.catch_warnings():
+    with torch.random.fork_rng(range(torch.cuda.device_count())), warnings.catch_warnings(), torch_threads():
         try:
             for logger in loggers:
                 logger.setLevel(logging.ERROR)
@@ -49,8 +56,8 @@ def seeded(seed: int) -> Iterator[None]:
             torch.backends.cudnn.benchmark = benchmark
             random.setstate(python)
             np.random.set_state(numpy)
-            for name, value in environment.items():
-                os.environ.pop(name, None)
-                os.environ.update({} if value is None else {name: value})
+            for name in _environment():
+                del os.environ[name]
+            os.environ.update(environment)
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)

@@ -50,6 +50,12 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         raise WeightsError(
             f"{path} has no state dict (tensors by name); save one with torch.save(model.state_dict(), PATH)"
         )
+    damaged = [name for name, value in found.items() if not bool(value.isfinite().all())]
+    if damaged:
+        raise WeightsError(
+            f"{path} has weights that are infinite or not a number, in {len(damaged)} of {len(found)} tensors, first {damaged[0]}: "
+            "its training diverged, or the file is damaged; use other --weights"
+        )
     return found
 
 

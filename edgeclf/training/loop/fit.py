@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import lightning
 import numpy as np
@@ -19,6 +19,7 @@ from torch import nn
 from ...display.progress import say
 from ...errors import ModelError
 from ...options import TrainOptions
+from ..machine.failures import not_the_rate
 from ..machine.precision import FULL
 from .attack import attacked
 from .checkpoints import write_state
@@ -123,6 +124,7 @@ class Fit(lightning.LightningModule):
         self.wrong: list[tuple[int, int]] = []
         """Index and predicted label of some validation images of the best epoch that were not recognized."""
         self._wrong_now: list[tuple[int, int]] = []
+        self._val_cause = ""
         self._restored: dict[str, Any] = {}
 
     @property
@@ -163,14 +165,22 @@ class Fit(lightning.LightningModule):
         # Pixels come from the worker processes as uint8, a quarter of the shared memory.
         loss: torch.Tensor = self.objective(self.network, inputs.float(), targets, indices)
         if not torch.isfinite(loss):
-            rate = self.trainer.optimizers[0].param_groups[-1]["lr"]
-            raise DivergedError(
-                f"the loss is {loss.item()} in batch {number + 1} of epoch {len(self.rows)}, at a learning rate of {rate:.1e} "
-                f"(peak {self.plan.rate:.1e}); use a smaller --learning-rate, say {self.plan.rate / 10:.0e}"
-            )
+            self._refuse_loss(loss.item(), number, inputs.float())
         self.loss.update(loss.detach())
         self.advance()
         return loss
+
+    def _refuse_loss(self, loss: float, number: int, inputs: torch.Tensor) -> NoReturn:
+        """Raise DivergedError with the cause of a training loss that is not finite."""
+        where = f"the loss is {loss} in batch {number + 1} of epoch {len(self.rows)}"
+        cause = not_the_rate(self.network, inputs, self.taken, self.plan.precision)
+        if cause:
+            raise DivergedError(f"{where}; {cause}")
+        rate = self.trainer.optimizers[0].param_groups[-1]["lr"]
+        raise DivergedError(
+            f"{where}, at a learning rate of {rate:.1e} (peak {self.plan.rate:.1e}); use a smaller --learning-rate, "
+            f"say {self.plan.rate / 10:.0e}"
+        )
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         if self.norms is not None:
@@ -187,6 +197,8 @@ class Fit(lightning.LightningModule):
         counted = int((targets != NO_TARGET).sum())
         if counted:
             loss = nn.functional.cross_entropy(logits, targets, ignore_index=NO_TARGET)
+            if not self._val_cause and not torch.isfinite(loss):
+                self._val_cause = not_the_rate(self.evaluated, inputs.float(), self.taken, self.plan.precision)
             self.val_loss.update(loss, weight=counted)
             self.val_accuracy.update(logits, targets)
             self.val_macro_f1.update(logits, targets)
@@ -218,8 +230,8 @@ class Fit(lightning.LightningModule):
             metric.reset()
         if not math.isfinite(row["val_loss"]):
             raise DivergedError(
-                f"the validation loss is {row['val_loss']} after epoch {len(self.rows)}; use a smaller --learning-rate, "
-                f"say {self.plan.rate / 10:.0e}"
+                f"the validation loss is {row['val_loss']} after epoch {len(self.rows)}; "
+                + (self._val_cause or f"use a smaller --learning-rate, say {self.plan.rate / 10:.0e}")
             )
         self.rows.append(row)
         if self.best_row is row:

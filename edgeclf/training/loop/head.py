@@ -10,6 +10,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ...errors import ModelError
 from ...options import TrainOptions
 from ..unfinished import Unfinished
 from .fit import Fit, Plan
@@ -36,6 +37,8 @@ def fit_head(
     standardization is folded into the head at the end.  With ``options.keep_head``, training starts with the head as it is,
     otherwise with zeros.  taught: a teacher's logits of the training images, float32 [images, classes].
     """
+    for split, values in features.items():
+        _refuse_infinite(split, values)
     mean, scale = _moments(features["train"])
     # A feature that hardly varies would get a huge weight, which would amplify the noise of INT8.
     scale = np.maximum(scale, _SMALLEST_SCALE * np.median(scale) + 1e-6)
@@ -76,6 +79,19 @@ def fit_head(
         head.weight.copy_(weight)
         head.bias.copy_(inner.bias - weight @ torch.from_numpy(mean))
     return fit
+
+
+def _refuse_infinite(split: str, features: np.ndarray) -> None:
+    """Raise ModelError for features that are not finite, from which no head could learn; they may lie on disk."""
+    bad = sum(
+        int((~np.isfinite(features[start : start + _ROWS_AT_ONCE])).any(1).sum())
+        for start in range(0, len(features), _ROWS_AT_ONCE)
+    )
+    if bad:
+        raise ModelError(
+            f"the backbone's features of {bad} of {len(features)} {split} images are infinite or not a number: check --mean and "
+            "--std, use other --weights, or choose another --backbone"
+        )
 
 
 def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader
 from edgeclf_runtime.device.machine import memory_bytes
 
 from ...display.progress import say, track
-from ...errors import OptionError
+from ...errors import ModelError, OptionError
+from ..machine.failures import not_the_rate
 from ..machine.precision import FULL, MEASURED, computing, mixed
 from .fit import Plan
 from .objective import Objective
@@ -74,6 +75,10 @@ def find_rate(network: nn.Module, plan: Plan, loader: DataLoader, device: torch.
         loss = trial.step(float(rate))
         smooth = _SMOOTHING * smooth + (1 - _SMOOTHING) * loss
         unbiased = smooth / (1 - _SMOOTHING**number)
+        if number == 1 and not math.isfinite(loss):
+            inputs = next(trial.batches)[0]
+            cause = not_the_rate(copy.deepcopy(network).to(device), inputs, 0, plan.precision)
+            raise ModelError(f"the loss is {loss} before the first step; {cause}")
         if not math.isfinite(loss) or (losses and unbiased > _WORST * min(losses)):
             break
         losses.append(unbiased)

@@ -19,6 +19,7 @@ from edgeclf_runtime.runners.base import brief
 
 from ..errors import ModelError
 from ..targets import OPSET
+from .final_softmax import drop_written_softmax
 from .inference import infer_file, infer_graph
 from .opset import with_opset
 
@@ -113,7 +114,7 @@ def make_core(model: onnx.ModelProto, shape: ImageShape, labels: int, output: st
     images = dims[0] or 1
     _set_shape(model, name, shape.batch(images))
     _keep_output(model, output, labels)
-    removed = _drop_activation(model.graph)
+    removed = _drop_activation(model.graph) or drop_written_softmax(model, name, shape.sizes(images))
     frozen = _portable(model)
     graphs = [_with_free_batch(frozen, name, shape, images)]
     if dims[0] is None:

@@ -10,6 +10,7 @@ from edgeclf.errors import ModelError
 from edgeclf.graph.foreign_model import ImageShape, image_input, infer_original, layout_of, make_core
 from edgeclf.graph.foreign_torch import export_module
 from edgeclf.graph.inference import infer_graph
+from edgeclf_runtime.classify.decision import softmax
 from tests.support.foreign import LABELS, SIZE, color_model, one_node
 
 SHAPE = ImageShape("NCHW", SIZE, SIZE)
@@ -204,3 +205,55 @@ def test_a_module_with_fused_attention_is_exported():
     image = np.random.default_rng(0).normal(size=(1, 3, 4, 4)).astype(np.float32)
     expected = Attention()(torch.from_numpy(image)).numpy()
     assert np.abs(infer_original(model, 3, [image]) - expected).max() < 1e-5
+
+
+class Ending(torch.nn.Module):
+    """A classifier whose softmax is written by hand."""
+
+    def __init__(self, end):
+        super().__init__()
+        self.layer, self.end = torch.nn.Conv2d(3, 4, 3, 2), end
+
+    def forward(self, pixels):
+        return self.end(self.layer(pixels).mean((2, 3)))
+
+
+def of_exponentials(values):
+    exponentials = values.exp()
+    return exponentials / exponentials.sum(-1, keepdim=True)
+
+
+def of_differences(values):
+    return of_exponentials(values - values.amax(1, keepdim=True))
+
+
+def two_of_one(values):
+    first = values[:, :1].sigmoid()
+    return torch.cat([first, 1 - first], 1)
+
+
+@pytest.mark.parametrize(
+    ("end", "removed", "labels"),
+    [
+        (of_exponentials, "Softmax", 4),
+        (of_differences, "Softmax", 4),
+        (two_of_one, "Softmax", 2),
+        (lambda values: of_differences(values).log(), "LogSoftmax", 4),
+        (lambda values: values.softmax(1).log(), "LogSoftmax", 4),
+        (lambda values: values - values.logsumexp(1, keepdim=True), "LogSoftmax", 4),
+        (lambda values: values.sigmoid() * 2, "", 4),
+        (lambda values: values, "", 4),
+    ],
+)
+def test_a_softmax_at_the_end_is_removed_however_it_is_written(end, removed, labels):
+    torch.manual_seed(0)
+    module = Ending(end).eval()
+    core = make_core(export_module(module, (1, 3, SIZE, SIZE), "it"), SHAPE, labels)
+    assert (core.removed, core.dynamic) == (removed, True)
+    assert not {"Exp", "Softmax", "ReduceLogSumExp"} & {node.op_type for node in core.model.graph.node}
+    images = np.random.default_rng(1).normal(size=(5, 3, SIZE, SIZE)).astype(np.float32)
+    found = infer_graph(core.model, "fp32", [images])
+    with torch.inference_mode():
+        expected = module(torch.from_numpy(images)).numpy()
+    found = softmax(found) if removed else found
+    assert np.abs(found - (np.exp(expected) if removed == "LogSoftmax" else expected)).max() < 1e-5

@@ -3,13 +3,17 @@
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeclf.graph.int8.activations import collect_histograms
-from edgeclf.graph.int8.qdq import write_flavor
+from edgeclf.graph.int8.forms import STANDARD
+from edgeclf.graph.int8.qdq import choose, write_flavor
 from edgeclf.graph.int8.ranges import ranges_of
 from edgeclf.graph.int8.rounding import Rounding
+from edgeclf.graph.onnx_file import prepare, write_onnx
 from edgeclf.targets import FLAVORS
+from edgeclf_runtime.images.preprocess import Preprocessing
 
 INT8 = [name for name, flavor in FLAVORS.items() if flavor.activations]
 
@@ -156,3 +160,34 @@ def _ranges(model):
     random = np.random.RandomState(1)
     batches = [random.rand(1, 8, 8, 48).astype(np.float32) for _ in range(4)]
     return ranges_of(collect_histograms(model, batches), "minmax")
+
+
+class Attention(torch.nn.Module):
+    """Attention over patches without the operator Softmax, layer norm or GELU."""
+
+    def __init__(self, softmax):
+        super().__init__()
+        self.patches = torch.nn.Conv2d(3, 48, 8, 8)
+        self.parts = torch.nn.Linear(48, 3 * 48)
+        self.head = torch.nn.Linear(48, 3)
+        self.softmax = softmax
+
+    def forward(self, image):
+        tokens = self.patches(image.permute(0, 3, 1, 2)).flatten(2).transpose(1, 2)
+        query, key, value = self.parts(tokens).chunk(3, -1)
+        return self.head((self.softmax(query @ key.transpose(1, 2)) @ value + tokens).mean(1))
+
+
+def written(scores):
+    exponentials = (scores - scores.amax(-1, keepdim=True)).exp()
+    return exponentials / exponentials.sum(-1, keepdim=True)
+
+
+@pytest.mark.parametrize("softmax", [written, torch.relu, lambda scores: scores / 7])
+@pytest.mark.parametrize("name", ["int8-cpu", "int8-tensorrt"])
+def test_attention_is_recognized_without_its_operators(tmp_path, softmax, name):
+    write_onnx(Attention(softmax).eval(), Preprocessing(32, 32), tmp_path / "model.onnx", {})
+    graph = prepare(tmp_path / "model.onnx")
+    assert set(choose(graph, FLAVORS[name], STANDARD).operators) == {"Conv", "Gemm", "MatMul"} & {
+        node.op_type for node in graph.graph.node
+    }

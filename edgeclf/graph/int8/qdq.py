@@ -16,8 +16,9 @@ from .ranges import Ranges, weight_scales
 if TYPE_CHECKING:
     import onnx
 
-# Operators of softmax attention, GELU, and layer norm.
-_OF_TRANSFORMERS = ("Softmax", "Erf", "Pow", "Sqrt", "Tanh")
+# Operators of softmax attention, GELU, and layer norm; Exp is that of a softmax in several operators.
+_OF_TRANSFORMERS = ("Softmax", "Exp", "Erf", "Pow", "Sqrt", "ReduceL2", "Tanh")
+_PRODUCTS = ("MatMul", "Gemm", "Einsum")
 _POOLING = ("GlobalAveragePool", "ReduceMean", "Flatten", "Reshape", "Squeeze")
 _FEW_INPUTS = 16
 _FEW_CHANNELS = 32
@@ -119,7 +120,12 @@ def _operators(graph: onnx.GraphProto, flavor: Flavor, form: Form) -> list[str]:
 
 
 def _is_transformer(graph: onnx.GraphProto) -> bool:
-    return any(node.op_type in _OF_TRANSFORMERS for node in graph.node)
+    """Whether a prepared graph has attention, layer norm or GELU: attention is a product of two activations, in any form."""
+    stored = {tensor.name for tensor in graph.initializer}
+    return any(
+        node.op_type in _OF_TRANSFORMERS or (node.op_type in _PRODUCTS and stored.isdisjoint(node.input))
+        for node in graph.node
+    )
 
 
 def _extra_options(model: onnx.ModelProto, flavor: Flavor, choices: Choices) -> dict[str, Any]:

@@ -132,7 +132,7 @@ def _vectors(dataset: Dataset, rule: str, model: str | None) -> np.ndarray | Non
 
 def _features(dataset: Dataset, model: str | None) -> np.ndarray:
     """Return the training images' features from a run's backbone, or from the default backbone."""
-    from ..training.features import extract_features
+    from ..training.features import backbone_of, extract_features
 
     train = dataset.split("train")
     if model is None:
@@ -145,7 +145,7 @@ def _features(dataset: Dataset, model: str | None) -> np.ndarray:
     if not Path(model, RUN_FILE).is_file():
         raise OptionError(f"{model} is not a run; the rule diverse needs a run, whose backbone computes the features")
     run = read_run(model)
-    return extract_features(run.network(), train, run.preprocessing, "features")
+    return extract_features(backbone_of(run), train, run.preprocessing, "features")
 
 
 def _refuse_few(per_label: dict[str, int]) -> None:

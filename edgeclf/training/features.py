@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgeclf_runtime.bundle.model_file import model_bytes
 from edgeclf_runtime.files.outputs import new_file
 from edgeclf_runtime.images.preprocess import Preprocessing
 
@@ -17,33 +18,71 @@ from ..data.datasets import Sample
 from ..data.pixels import in_batches, load_all, load_batches
 from ..display.progress import track
 from ..errors import OptionError
+from ..graph.features import features_only
 from ..graph.inference import infer_file_each
-from ..graph.onnx_file import write_onnx
+from ..graph.onnx_file import save_model, write_onnx
 from ..options import TrainOptions
+from ..targets import model_file
 
 if TYPE_CHECKING:
+    import onnx
     import torch
     from torch import nn
 
     from .augmentation import Augmentation
     from .backbones import ImageClassifier
+    from .runs import Run
+
+    Backbone = ImageClassifier | onnx.ModelProto
 
 _GPU_BATCH = 32
 _SURE_S = 3.0
 """After so many seconds, the time of the rest is known well enough."""
 
 
-def extract_features(network: ImageClassifier, samples: list[Sample], spec: Preprocessing, what: str) -> np.ndarray:
-    """Run the backbone once over each image; returns float32 [images, features].
+def backbone_of(run: Run) -> Backbone:
+    """Return what computes a run's features: its network, or, of an imported run, its graph up to the head.
+
+    Raises ModelError for a graph without a linear head.
+    """
+    if not run.imported:
+        return run.network()
+    import onnx
+
+    return features_only(onnx.load_from_string(model_bytes(run.file(model_file("fp32")))))
+
+
+def extract_features(backbone: Backbone, samples: list[Sample], spec: Preprocessing, what: str) -> np.ndarray:
+    """Run a backbone once over each image; returns float32 [images, features].
 
     what: names the work in the progress display.
     """
-    from .backbones import Features
-
     device = device_of(TrainOptions())
     paths = [sample.path for sample in samples]
-    batches = load_batches(paths, spec, batch_of(device), what)
-    return np.concatenate(list(run_network(Features(network), batches, spec, device)))
+    batches = load_batches(paths, spec, images_at_once(backbone, device), what)
+    return np.concatenate(list(run_backbone(backbone, batches, spec, device)))
+
+
+def images_at_once(backbone: Backbone, device: torch.device) -> int:
+    """Return how many images run_backbone() takes at once; a graph may be of a single image."""
+    from .backbones import ImageClassifier
+
+    return batch_of(device) if isinstance(backbone, ImageClassifier) else 1
+
+
+def run_backbone(
+    backbone: Backbone, batches: Iterable[np.ndarray], spec: Preprocessing, device: torch.device
+) -> Iterator[np.ndarray]:
+    """Yield the features of each batch, float32 [N, features]; a graph runs on the CPU."""
+    from .backbones import Features, ImageClassifier
+
+    if isinstance(backbone, ImageClassifier):
+        yield from run_network(Features(backbone), batches, spec, device)
+        return
+    with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
+        file = Path(folder, "features.onnx")
+        save_model(backbone, file, {})
+        yield from infer_file_each(file, "fp32", batches)
 
 
 def cache_features(

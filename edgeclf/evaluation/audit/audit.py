@@ -32,7 +32,7 @@ from .report import AuditedFile, AuditedImage, AuditReport, ConfusedLabels
 from .similar import joined, similar_images
 
 if TYPE_CHECKING:
-    from ...training.backbones import ImageClassifier
+    from ...training.features import Backbone
 
 AUDIT_FILE, PAGE_FILE, EXCLUDE_FILE = "audit.json", "audit.html", "exclude.csv"
 FORMAT, FORMAT_VERSION = "edgeclf-audit", 1
@@ -73,7 +73,7 @@ class _Source:
     """The images, and the network that looks at them."""
 
     dataset: Dataset
-    network: ImageClassifier
+    network: Backbone
     spec: Preprocessing
     name: str
     notes: tuple[str, ...]
@@ -82,6 +82,7 @@ class _Source:
 def _source(data: str | Path | Dataset, options: AuditOptions) -> _Source:
     from ...training.backbones import create
     from ...training.dry_run import preprocessing_of
+    from ...training.features import backbone_of
     from ...training.runs import read_run
     from ...training.weights import find_weights
 
@@ -97,7 +98,7 @@ def _source(data: str | Path | Dataset, options: AuditOptions) -> _Source:
     else:
         run = read_run(options.model)
         dataset = run.recall(load_dataset(data, run.split_options, options.download))
-        network, spec, name = run.network(), run.preprocessing, options.model
+        network, spec, name = backbone_of(run), run.preprocessing, options.model
         notes = _about_fitted(run.facts["options"].get("finetune"), name)
     if len(dataset.labels) < 2:
         raise DataError(f"{dataset.name} has one label, {dataset.labels[0]!r}; an audit needs two or more")

@@ -27,11 +27,12 @@ from ...data.pixels import in_batches, load_each, preprocessing_sha256, read_pho
 from ...data.schemas import FEATURES
 from ...display.progress import say, track
 from ...errors import DependencyError, EdgeclfError, ImageError
+from ...graph.onnx_file import graph_sha256
 from ...options import TrainOptions
-from ...training.features import batch_of, device_of, run_network
+from ...training.features import device_of, images_at_once, run_backbone
 
 if TYPE_CHECKING:
-    from ...training.backbones import ImageClassifier
+    from ...training.features import Backbone
 
 FOLDER = "features"
 MOST_BYTES = 2 << 30
@@ -65,9 +66,7 @@ class FeatureStore:
     folder: of all networks' files; None keeps nothing.
     """
 
-    def __init__(
-        self, network: ImageClassifier, spec: Preprocessing, folder: Path | None, most: int = MOST_BYTES
-    ) -> None:
+    def __init__(self, network: Backbone, spec: Preprocessing, folder: Path | None, most: int = MOST_BYTES) -> None:
         self._network, self._spec, self._most = network, spec, most
         self._all = folder
         self._device = device_of(TrainOptions())
@@ -75,7 +74,7 @@ class FeatureStore:
         self._own = folder / sha256_bytes(key.encode())[:16] if folder else None
 
     @classmethod
-    def of_user(cls, network: ImageClassifier, spec: Preprocessing) -> FeatureStore:
+    def of_user(cls, network: Backbone, spec: Preprocessing) -> FeatureStore:
         """Return the store in the user's cache folder."""
         cache = cache_folder()
         return cls(network, spec, Path(cache, FOLDER) if cache else None)
@@ -104,8 +103,6 @@ class FeatureStore:
 
     def _compute(self, paths: Mapping[str, Path], problems: dict[str, str]) -> Iterator[tuple[str, ImageFacts]]:
         """Yield the hash and facts of each image that can be decoded; ``problems`` receives those of the others."""
-        from ...training.backbones import Features
-
         read: deque[tuple[str, Thumbnail, int, int]] = deque()
 
         def pixels() -> Iterator[np.ndarray]:
@@ -117,8 +114,8 @@ class FeatureStore:
                     read.append((digest, one.thumbnail, one.width, one.height))
                     yield one.pixels
 
-        batches = in_batches(pixels(), batch_of(self._device))
-        for rows in run_network(Features(self._network), batches, self._spec, self._device):
+        batches = in_batches(pixels(), images_at_once(self._network, self._device))
+        for rows in run_backbone(self._network, batches, self._spec, self._device):
             for row in rows:
                 digest, thumbnail, width, height = read.popleft()
                 yield digest, ImageFacts(row, thumbnail, width, height)
@@ -198,11 +195,17 @@ def _unpacked(chosen: Sequence[tuple[int, str]], arrays: Mapping[str, np.ndarray
     }
 
 
-def _network_sha256(network: ImageClassifier) -> str:
+def _network_sha256(network: Backbone) -> str:
     """Return a hash of the architecture and of all weights but the head's."""
     import hashlib
 
+    from ...training.backbones import ImageClassifier
+
+    if not isinstance(network, ImageClassifier):
+        return graph_sha256(network)
     digest = hashlib.sha256(str(network.backbone.pretrained_cfg.get("architecture")).encode())
+    if network.norm_eps is not None:
+        digest.update(f"{network.norm_eps}".encode())
     head = {id(tensor) for tensor in network.head.parameters()}
     for name, tensor in sorted(network.state_dict(keep_vars=True).items()):
         if id(tensor) not in head:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import contextlib
+import logging
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -69,13 +71,25 @@ def write_flavor(
     fuses_sums = flavor.tensorrt and not _is_transformer(model.graph)
     for name in _residual_inputs(model.graph, float_nodes) if fuses_sums else ():
         quantizer.quantize_activation_tensor(name)
-    quantizer.quantize_model()
+    with _without_warnings():
+        quantizer.quantize_model()
     quantizer.model.topological_sort()
     quantized = quantizer.model.model
     rounding.apply(quantized, flavor.sums_of_16_bits)
     del quantized.graph.value_info[:]
     drop_unused(quantized.graph)
     return quantized
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keep ONNX Runtime's quantizer from warning of each batch norm that no channel's scale fits, as in RepVGG."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 class Choices(NamedTuple):

@@ -3,7 +3,7 @@
 import sys
 from typing import Any, Callable, Dict, Optional
 
-from ..device.stopping import stoppable
+from ..device.stop_signals import stoppable
 from ..errors import BackendError, EdgeclfError, GateError
 from ..text.logs import log_to_stderr
 from ..text.terminal import encodable, show_message
@@ -81,7 +81,7 @@ def _doctor(arguments: Any) -> int:
 
 
 def _report(arguments: Any) -> None:
-    from .board.report import write_board_report
+    from .report.report import write_board_report
 
     names = ("output", "overwrite", "repeat", "minutes")
     report = write_board_report(arguments.bundle, **{name: getattr(arguments, name) for name in names})

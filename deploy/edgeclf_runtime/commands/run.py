@@ -31,7 +31,7 @@ def run(arguments: Any) -> None:
     from ..capture.open_camera import open_found
     from ..device.systemd import Notifier, is_service, speaking
     from ..results import find_origin
-    from ..sinks.late import open_late
+    from ..sinks.late_sink import open_late
     from ..streaming.run_loop import Run
     from ..streaming.smoothing import Smoother
 

@@ -32,7 +32,7 @@ MOST_BYTES = 1 << 20
 # Limits by part in seconds.  An emulated Cortex-A57 takes ten to import OpenCV, which the doctor does several times, and
 # TensorRT builds a model's engine for minutes when it is first opened.
 SHORT_S, LONG_S, BUILD_S = 60.0, 300.0, 900.0
-_CODE = "from edgeclf_runtime.commands.board import parts\nreturn parts.{}(*{!a})"
+_CODE = "from edgeclf_runtime.commands.report import parts\nreturn parts.{}(*{!a})"
 _OUT_OF_TIME = "left out: the time of --minutes was over"
 
 

@@ -196,7 +196,7 @@ def _prepare() -> None:
     import cv2
 
     # Everything that readers.open may import, before the right to read files is given up.
-    from .readers import film, generated, http_camera, video  # noqa: F401
+    from .readers import generated, http_camera, opencv_reader, video_file  # noqa: F401
     from .v4l2 import device  # noqa: F401
 
     # Leave the processor to inference; decoders have their own threads.

@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 # A stream's first frame may take several seconds: an RTSP server sends it with the next key frame.
 OPEN_TIMEOUT_S = 10.0
 # A file on disk takes long only on a busy machine; one by HTTP may have to be downloaded before it can be read.
-FILM_TIMEOUT_S = 60.0
+VIDEO_FILE_TIMEOUT_S = 60.0
 
 
 class CaptureProcess(Camera):
@@ -87,7 +87,7 @@ class CaptureProcess(Camera):
 
     def wait_opened(self) -> "CaptureProcess":
         """See Camera.wait_opened(); an unavailable source counts as one that cannot be opened."""
-        timeout_s = FILM_TIMEOUT_S if self._source.by_http or not self._source.live else OPEN_TIMEOUT_S
+        timeout_s = VIDEO_FILE_TIMEOUT_S if self._source.by_http or not self._source.live else OPEN_TIMEOUT_S
         deadline = time.monotonic() + timeout_s
         try:
             while not self.opened:

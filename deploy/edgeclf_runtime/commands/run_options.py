@@ -16,7 +16,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         "--source",
         required=True,
         metavar="URI",
-        help="csi://0, /dev/video0, /dev/v4l/by-id/..., rtsp://..., http://... (MJPEG, an image, a film), gst://PIPELINE, "
+        help="csi://0, /dev/video0, /dev/v4l/by-id/..., rtsp://..., http://... (MJPEG, an image, a video), gst://PIPELINE, "
         "test://, a video file, or a folder or pattern of images",
     )
     source.add_argument(
@@ -113,7 +113,7 @@ def _add_smoothing(parser: Options) -> None:
         "--smooth",
         type=seconds,
         metavar="S",
-        help="average confidences over about S seconds of the camera's or film's time, so that labels do not flicker "
+        help="average confidences over about S seconds of the camera's or video's time, so that labels do not flicker "
         "(default: off)",
     )
     parser.add_argument(

@@ -32,7 +32,7 @@ RATE_FPS = 15
 # A longer gap in the stream (a camera was lost) is shortened to this.
 GAP_S = 1.0
 # The same for a video file, in which a frame may last: only a damaged file has a longer gap.
-FILM_GAP_S = 600.0
+VIDEO_FILE_GAP_S = 600.0
 _LOOK_EVERY_FRAMES = 100
 # The video ends before the disk is full, because others need the space too.
 MIN_FREE_BYTES = 64_000_000
@@ -161,7 +161,7 @@ class VideoSink(Sink):
         timed = frame.position_s is not None
         if self._fps is not None and not timed:
             return 1
-        rate, gap_s = self._fps or RATE_FPS, FILM_GAP_S if timed else GAP_S
+        rate, gap_s = self._fps or RATE_FPS, VIDEO_FILE_GAP_S if timed else GAP_S
         moment = frame.captured if frame.position_s is None else frame.position_s
         due = int((moment - self._start) * rate + 0.5) + 1
         limit = int(gap_s * rate)

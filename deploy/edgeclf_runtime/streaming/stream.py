@@ -159,7 +159,7 @@ def _backend_event(classifier: "Classifier", fallback: "Optional[Fallback]", ori
 
 
 def _seconds_of(frame: Frame, policy: str) -> float:
-    """Return a frame's time for smoothing: the film's own, or the capture's for a live camera.
+    """Return a frame's time for smoothing: the video's own, or the capture's for a live camera.
 
     Images have no times: if the time of reading them were used, labels would depend on the machine's speed.
     """

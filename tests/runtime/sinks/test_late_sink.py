@@ -80,7 +80,7 @@ def test_a_sink_that_never_comes_is_closed_at_once(caplog):
     assert not any(thread.name == "late sink" for thread in threading.enumerate())
 
 
-@pytest.mark.parametrize("name", ["kept", "results.jsonl", "results.csv", "film.mp4"])
+@pytest.mark.parametrize("name", ["kept", "results.jsonl", "results.csv", "video.mp4"])
 def test_a_disk_that_can_be_written_later_gets_results_later(small_disk, name):
     folder = small_disk("80m")
     path = folder / name

@@ -83,7 +83,7 @@ def open_path(path: str) -> Any:
         return cv2.VideoCapture(native_path(os.path.abspath(path)), _ffmpeg())
 
 
-class VideoReader(Reader):
+class OpenCVReader(Reader):
     """Whatever OpenCV's VideoCapture opens.
 
     capture     OpenCV's

@@ -26,13 +26,13 @@ LABEL = text(r".{1,1000}", "a label of 1 to 1000 characters")
 _PATH = text(r"[^/\\:]([^\\:]{0,398}[^/\\:])?", "a file's path inside the bundle, such as golden/000.png,", most=400)
 
 
-def file_name(value: Any, where: str) -> None:
+def file_name(value: object, where: str) -> None:
     """Declare a relative path with forward slashes, without empty, "." or ".." parts."""
     if isinstance(value, str) and (value.startswith("/") or ".." in re.split(r"[/\\]", value)):
         raise SchemaError("{} is {!a}, which is outside of the bundle".format(where, value[:100]))
     _PATH(value, where)
-    if not all(part not in ("", ".") for part in value.split("/")):
-        raise SchemaError("{} is {!a}; a path without empty parts was expected".format(where, value[:100]))
+    if not all(part not in ("", ".") for part in str(value).split("/")):
+        raise SchemaError("{} is {!a}; a path without empty parts was expected".format(where, str(value)[:100]))
 
 
 SHA256 = text(r"[0-9a-f]{64}", "64 hexadecimal digits")
@@ -66,7 +66,7 @@ _TOLERANCE = record({"largest": _DIFFERENCE, "mean": _DIFFERENCE, "divergence": 
 _TOLERANCES = mapping(MODEL_NAME, _TOLERANCE, most=16)
 
 
-def _tolerances(value: Any, where: str) -> None:
+def _tolerances(value: object, where: str) -> None:
     """Declare the tolerances by backend; ``default`` is required."""
     _TOLERANCES(value, where)
     record({"default": any_json}, others=True)(value, where)
@@ -87,7 +87,7 @@ MODEL = record(
 _ORDER = mapping(MODEL_NAME, list_of(MODEL_NAME, 1, 64), most=64)
 
 
-def _order(value: Any, where: str) -> None:
+def _order(value: object, where: str) -> None:
     """Declare the order in which to try the models, by machine; ``default`` is required."""
     _ORDER(value, where)
     record({"default": any_json}, others=True)(value, where)

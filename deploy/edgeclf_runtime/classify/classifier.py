@@ -7,7 +7,7 @@ months, the next one takes over (``classify/active_backend.py``).
 import logging
 import os
 import time
-from typing import TYPE_CHECKING, Any, Callable, Iterator, List, NamedTuple, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Callable, Iterator, List, NamedTuple, Optional, Sequence, Union
 
 from ..bundle.open_bundle import Bundle, open_bundle
 from ..device import systemd
@@ -113,7 +113,7 @@ class Classifier:
         threads: Optional[int] = None,
         tune: Optional[bool] = False,
         at_once: int = 1,
-        show_tuning: Optional[Callable[[Tuning], Any]] = None,
+        show_tuning: Optional[Callable[[Tuning], object]] = None,
         choice: Optional[Choice] = None,
     ) -> "Classifier":
         """Verify a bundle and load the first of its models that runs here and passes the golden images.
@@ -299,7 +299,7 @@ class Classifier:
         self._backends.check_open()
         return self
 
-    def __exit__(self, *exception: Any) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
 

@@ -1,12 +1,11 @@
 """Options of ``run``, and those that other commands share with it."""
 
 import argparse
-from typing import Any
 
 from .option_types import control, device_name, positive, region, seconds, seconds_or_zero, share
 
-# A parser, or a group of its options: argparse's class of both is private.
-Options = Any
+# A parser, or a group of its options.
+Options = argparse._ActionsContainer
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ differs on OpenCV 5.0 for arm64.
 Mean and standard deviation are part of the model's graph, not of this module.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Sequence, Tuple, cast
+from typing import TYPE_CHECKING, NamedTuple, Optional, Sequence, Tuple, cast
 
 from ..errors import ImageError, OptionError
 
@@ -137,7 +137,7 @@ def _corners(roi: Region, image_width: int, image_height: int) -> Tuple[int, int
     )
 
 
-def _check_pixels(image: Any) -> None:
+def _check_pixels(image: "np.ndarray") -> None:
     if getattr(image, "ndim", 0) != 3 or image.shape[2] != 3 or str(image.dtype) != "uint8" or not image.size:
         raise ImageError(
             "an image of uint8 [height, width, 3] was expected, found {} {}".format(

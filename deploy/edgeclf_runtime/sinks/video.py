@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from ..capture.camera import Frame
     from ..streaming.stream import StreamResult
+    from .movies import Movie
 
 _log = logging.getLogger(__name__)
 RATE_FPS = 15
@@ -59,7 +60,7 @@ class VideoSink(Sink):
 
     def __init__(self, path: "Union[str, os.PathLike[str]]", fps: Optional[float] = None) -> None:
         self.name, self._fps = str(path), fps
-        self._movie: Any = None  # of the format's class, once there was a frame
+        self._movie: "Optional[Movie]" = None  # of the format's class, once there was a frame
         self._size = (0, 0)
         self._start = self._saved = 0.0
         self._written = 0

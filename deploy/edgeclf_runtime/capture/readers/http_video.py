@@ -10,7 +10,7 @@ import io
 import math
 import os
 import threading
-from typing import IO, TYPE_CHECKING, Any, Optional
+from typing import IO, TYPE_CHECKING, Optional
 
 from ...errors import CameraError, EndOfStream, IncompleteFilm
 from ..frame_memory import FrameMemory
@@ -21,6 +21,8 @@ from .video_file import VideoFileReader
 
 if TYPE_CHECKING:
     from typing import NoReturn
+
+    import cv2
 
     from ..source import Source
 
@@ -64,7 +66,7 @@ class HttpVideo(VideoFileReader):
     def __init__(
         self,
         source: "Source",
-        capture: Any,
+        capture: "cv2.VideoCapture",
         header: VideoHeader,
         stream: Optional[IO[bytes]],
         size: float,
@@ -94,7 +96,9 @@ class HttpVideo(VideoFileReader):
 class HttpStream(OpenCVReader):
     """An endless video stream by HTTP; it ends only if the server ends a chunked response."""
 
-    def __init__(self, source: "Source", capture: Any, address: Address, pipe: "_Pipe", chunked: bool) -> None:
+    def __init__(
+        self, source: "Source", capture: "cv2.VideoCapture", address: Address, pipe: "_Pipe", chunked: bool
+    ) -> None:
         self._address, self._pipe, self._chunked = address, pipe, chunked
         super().__init__(source, capture)
 

@@ -14,7 +14,7 @@ So the orientation, the colors and the missing times are taken from the containe
 import itertools
 import os
 import time
-from typing import IO, TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import IO, TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Tuple
 
 from ...errors import CameraError, EndOfStream, IncompleteFilm
 from ...files.read import open_regular
@@ -27,9 +27,11 @@ from .video_colors import NAMES, ColorCorrection
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    import cv2
     import numpy as np
 
     from ..source import Source
+    from .opencv_reader import Step
 
 _HEAD_BYTES = 4096
 # The bytes of plain text; the head of a video file also holds other control characters.
@@ -58,7 +60,7 @@ def open_video_file(source: "Source") -> "VideoFileReader":
     return VideoFileReader(source, _open(source.location, head), read_header(stream, size), stream, size)
 
 
-def _open(path: str, head: bytes) -> Any:
+def _open(path: str, head: bytes) -> "cv2.VideoCapture":
     # FFmpeg would render plain text as a video.
     if not head.translate(None, _TEXT):
         import cv2
@@ -79,7 +81,7 @@ class VideoFileReader(OpenCVReader):
     def __init__(
         self,
         source: "Source",
-        capture: Any,
+        capture: "cv2.VideoCapture",
         header: Optional[VideoHeader] = None,
         stream: Optional[IO[bytes]] = None,
         size: int = 0,
@@ -240,15 +242,15 @@ def _version() -> Tuple[int, ...]:
     return tuple(int(part) for part in cv2.__version__.split("-")[0].split(".")[:2])
 
 
-def _is_ffmpeg(capture: Any) -> bool:
+def _is_ffmpeg(capture: "cv2.VideoCapture") -> bool:
     return capture.getBackendName() == "FFMPEG" if hasattr(capture, "getBackendName") else True
 
 
-def _turns(orientation: int) -> List[Callable[[Any, Any], Any]]:
+def _turns(orientation: int) -> "List[Step]":
     """Return the steps that turn an image with this EXIF orientation upright."""
     import cv2
 
-    steps: Dict[int, List[Tuple[Any, int]]] = {
+    steps: "Dict[int, List[Tuple[Callable[..., np.ndarray], int]]]" = {
         2: [(cv2.flip, 1)],
         3: [(cv2.rotate, cv2.ROTATE_180)],
         4: [(cv2.flip, 0)],
@@ -260,5 +262,5 @@ def _turns(orientation: int) -> List[Callable[[Any, Any], Any]]:
     return [_step(turn, code) for turn, code in steps.get(orientation, [])]
 
 
-def _step(turn: Any, code: int) -> Callable[[Any, Any], Any]:
+def _step(turn: "Callable[..., np.ndarray]", code: int) -> "Step":
     return lambda image, out: turn(image, code, out)

@@ -5,7 +5,7 @@ import ipaddress
 import os
 import platform
 import re
-from typing import Any, Iterable, Iterator, Match
+from typing import Any, Iterable, Iterator, Match, Tuple
 
 from ...device.machine import read_text
 from ...text.redaction import HIDDEN, redact
@@ -122,7 +122,7 @@ def _homes(root: str) -> Iterator[str]:
             yield home
 
 
-def _accounts(root: str) -> "Iterator[Any]":
+def _accounts(root: str) -> Iterator[Tuple[str, str, str]]:
     """Give the name, the person's name and the home folder of each person's account."""
     for line in (read_text(os.path.join(root, "etc/passwd")) or "").splitlines():
         fields = line.split(":")

@@ -8,10 +8,13 @@ contains.
 
 import contextlib
 import struct
-from typing import IO, Any, Iterator, Optional
+from typing import IO, TYPE_CHECKING, Iterator, Optional
 
 from . import avi, matroska, mp4
 from .header import VideoHeader
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 __all__ = ["VideoHeader", "read_header", "walk"]
 
@@ -24,7 +27,7 @@ _READERS = (
 _DAMAGE = (ValueError, IndexError, KeyError, struct.error, OverflowError, ZeroDivisionError, OSError)
 
 
-def _reader(stream: IO[bytes]) -> Any:
+def _reader(stream: IO[bytes]) -> "Optional[ModuleType]":
     stream.seek(0)
     head = stream.read(12)
     return next((reader for is_it, reader in _READERS if is_it(head)), None)

@@ -46,7 +46,7 @@ class Recovery:
             self._delay_s = min(2 * self._delay_s, MOST_S)
             try:
                 found = self._selection.open_better()
-            except Exception:  # a bug of ours: the program goes on with the present backend
+            except Exception:  # a bug of ours: the program continues with the present backend
                 _log.exception("a better backend cannot be retried")
                 continue
             if found is not None:

@@ -263,7 +263,7 @@ def _latency_ms(rows: List[_Row], captures: List[float]) -> Dict[str, Optional[D
     for stage in STAGES:
         values = captures if stage == "capture" else [row.ms[stage] for row in rows]
         known = [value for value in values if value is not None]
-        found[stage] = summarise(known) if len(known) == len(values) else None
+        found[stage] = summarize(known) if len(known) == len(values) else None
     return found
 
 
@@ -271,7 +271,7 @@ def _median(rows: List[_Row]) -> float:
     return float(sorted(row.total for row in rows)[len(rows) // 2])
 
 
-def summarise(values: Sequence[float]) -> Dict[str, float]:
+def summarize(values: Sequence[float]) -> Dict[str, float]:
     """Return percentiles, mean and population standard deviation of numbers, rounded to a thousandth."""
     import numpy as np
 

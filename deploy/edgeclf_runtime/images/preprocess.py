@@ -1,4 +1,4 @@
-"""From a decoded image to a model's input: the project's only resize, crop and color order.
+"""Turns a decoded image into a model's input: the project's only resize, crop and color order.
 
 Training, evaluation, calibration, golden images and the device all use it, so a model always sees what it was trained
 on.  The steps give the same bits on every OpenCV from 4.1.1 to 5.0, on x86 and on arm64: first crop; then halve with
@@ -186,7 +186,7 @@ def _shrink(image: "np.ndarray", height: int, width: int, color: str) -> "np.nda
         image = cv2.resize(image, (image.shape[1] // by_x, image.shape[0] // by_y), interpolation=cv2.INTER_AREA)
     if image.shape[:2] == (height, width):
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if color == "RGB" else image
-    # Same bits, a quarter faster: OpenCV has vector code for four channels but not for three.
+    # Same bits, but faster: OpenCV has vector code for four channels and not for three.
     image = cv2.cvtColor(image, cv2.COLOR_BGR2RGBA if color == "RGB" else cv2.COLOR_BGR2BGRA)
     image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
     return cv2.cvtColor(image, cv2.COLOR_BGRA2BGR)

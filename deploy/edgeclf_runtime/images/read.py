@@ -1,4 +1,4 @@
-"""Reading a photograph from a file: checked before it is decoded, with the same result everywhere.
+"""Reads photographs from files: each is checked before it is decoded, with the same result everywhere.
 
 ``read_image`` is the only decoder in the project.  It refuses, with the reason, what OpenCV would accept: a truncated
 JPEG or PNG (OpenCV fills the rest with gray), a text file called .jpg, an image of so many pixels that decoding it

@@ -36,8 +36,7 @@ _CUDA_FORMS = ((_CUDA, {"use_tf32": "0"}), _CUDA)
 # Idle threads would spin while they wait for the next frame: they take a core each, and keep OpenCV's threads from
 # preprocessing that frame.
 _CONFIG = {"session.force_spinning_stop": "1"}
-# It moves QuantizeLinear in front of a MaxPool, which then pools 8 bits in a slow layout: a third more time with ResNet-18's
-# INT8 file, no gain with others.
+# It moves QuantizeLinear in front of a MaxPool, which then pools 8 bits in a slow layout.
 _DISABLED = ["QDQPropagationTransformer"]
 _log = logging.getLogger(__name__)
 _diverting = threading.Lock()
@@ -173,7 +172,7 @@ def _own_stdout() -> "Iterator[_Captured]":
 
 
 class _Captured(io.StringIO):
-    """Holds the output of the thread that created it; other threads' output, such as results, goes on to a stream."""
+    """Holds the output of the thread that created it; other threads' output, such as results, is passed to a stream."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
@@ -208,12 +207,12 @@ def new_session(
     for key, value in dict(_CONFIG, **(config or {})).items():
         options.add_session_config_entry(key, value)
     # ONNX Runtime would start as many, but bind each to a processor: an inference whose own thread is on one of those
-    # processors takes twice as long.
+    # processors takes longer.
     options.intra_op_num_threads = threads or physical_cores()
     if devices:
         options.add_provider_for_devices(devices, {})
     session = onnxruntime.InferenceSession(model, options, providers=providers, disabled_optimizers=_DISABLED)
-    # The classifier handles a failed inference; ONNX Runtime would print and go on with another provider.
+    # The classifier handles a failed inference; ONNX Runtime would print and continue with another provider.
     session.disable_fallback()
     return session
 

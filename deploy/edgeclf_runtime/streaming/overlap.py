@@ -103,7 +103,7 @@ class Ahead:
 
     def _work(self, ready: Ready) -> Ready:
         # Held until the next frame: freed memory would go back to the system, and preparing a frame in new memory takes
-        # nearly twice as long.
+        # longer.
         self._held = ready
         start = time.monotonic()
         made = self._infer(ready.made)

@@ -88,7 +88,7 @@ def open_path(path: str) -> "cv2.VideoCapture":
 
 
 class OpenCVReader(Reader):
-    """Whatever OpenCV's VideoCapture opens.
+    """A source that OpenCV's VideoCapture opens.
 
     capture     OpenCV's
     granted     what a device granted, as a sentence, and whether that is what was requested

@@ -1,1 +1,1 @@
-"""``report``: what this machine can do, in one file to send on."""
+"""``report``: measures what this machine can do, and writes one file to send on."""

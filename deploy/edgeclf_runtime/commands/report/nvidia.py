@@ -12,7 +12,7 @@ TIMEOUT_S = 20.0
 INTERVAL_S = 1.0
 _TEXTS = ("name", "driver_version", "clocks_throttle_reasons.active")
 _NUMBERS = ("memory.total", "power.draw", "temperature.gpu", "clocks.sm")
-# NVML's reasons for a lower clock; idling and settings of the owner are none.
+# NVML's reasons for a lower clock; idling and the owner's settings do not count.
 _REASONS = {0x4: "power cap", 0x8: "hardware", 0x20: "temperature", 0x40: "temperature (hardware)", 0x80: "power brake"}
 
 

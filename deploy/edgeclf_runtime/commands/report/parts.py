@@ -1,4 +1,4 @@
-"""The parts of a board's report; each runs in a child process, and returns what JSON can hold."""
+"""The parts of a board's report; each runs in a child process, and returns JSON types."""
 
 import os
 import time

@@ -1,7 +1,7 @@
-"""``report``: what this machine can do, measured part by part, in one file to send on.
+"""``report``: measures what this machine can do, part by part, and writes one file to send on.
 
 Each part runs in a child process within a time limit.  One that fails, crashes or hangs is in the report with its reason, and
-the others go on.
+the others continue.
 """
 
 import datetime

@@ -158,8 +158,8 @@ class ServiceCommand:
             )
         found = closed(self._bundle, self._user)
         if found:
-            mend = "-R a+rX " + self._bundle if is_below(found, (self._bundle,)) else "a+x " + found
-            self.notes.append("{} cannot read {}: sudo chmod {}".format(self._user, found, mend))
+            change = "-R a+rX " + self._bundle if is_below(found, (self._bundle,)) else "a+x " + found
+            self.notes.append("{} cannot read {}: sudo chmod {}".format(self._user, found, change))
 
     def _refuse_home(self, path: str, what: str) -> None:
         if is_below(path, _HOMES):

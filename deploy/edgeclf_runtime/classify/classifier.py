@@ -19,7 +19,7 @@ from ..results import STAGES, Result
 from ..runners.base import PASSED, Runner, brief
 from ..streaming.stream import stream
 from .active_backend import Backends, Fallback, InUse
-from .decision import Decider, Labels, allowed_places
+from .decision import Decider, Labels, allowed_indices
 from .golden import check_logits
 from .selection import OPEN_TIMEOUT_S, Selection, candidates, pair_name
 from .tuning.choice import Choice, Tuning, choose
@@ -135,7 +135,7 @@ class Classifier:
         """
         opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         # Before seconds are spent on a backend.
-        allowed_places(opened.labels, allow, deny)
+        allowed_indices(opened.labels, allow, deny)
         if choice is None:
             choice = choose(opened, candidates(opened, model, backend), threads, at_once, tune, show_tuning)
         pairs = choice.pairs

@@ -15,6 +15,7 @@ from ..files.schema import JsonObject, SchemaError, parse_json
 from ..images.preprocess import as_batch, preprocess
 from ..images.read import decode_image
 from ..runners.base import close_quietly, library_errors
+from .decision import softmax
 
 if TYPE_CHECKING:
     import numpy as np
@@ -184,11 +185,7 @@ def divergence(expected: "np.ndarray", found: "np.ndarray") -> float:
     """
     import numpy as np
 
-    def probabilities(logits: "np.ndarray") -> "np.ndarray":
-        odds = np.exp(logits.astype(np.float64) - logits.max(1)[:, None])
-        return np.maximum(odds / odds.sum(1)[:, None], _LEAST)
-
     with np.errstate(invalid="ignore"):
-        actual, wanted = probabilities(found), probabilities(expected)
+        actual, wanted = (np.maximum(softmax(logits), _LEAST) for logits in (found, expected))
         each = (wanted * np.log(wanted / actual)).sum(1)
     return float(np.where(np.isfinite(each), each, -np.log(_LEAST)).mean())

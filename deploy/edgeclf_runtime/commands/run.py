@@ -80,7 +80,7 @@ def _choose(arguments: "Namespace") -> "Tuple[Union[List[str], Source], Optional
     source.  It does so after the source was found, so that a mistyped one is reported at once.
     """
     from ..capture.open_camera import actual_policy, find_camera
-    from ..classify.decision import allowed_places
+    from ..classify.decision import allowed_indices
     from ..classify.selection import candidates
     from ..classify.tuning.choice import choose, measures_by_itself
     from ..device.machine import cores
@@ -99,7 +99,7 @@ def _choose(arguments: "Namespace") -> "Tuple[Union[List[str], Source], Optional
         dict(arguments.control or ()),
     )
     at_once = (arguments.threads or cores()) if actual_policy(found, arguments.policy) == "all" else 1
-    allowed_places(arguments.bundle.labels, arguments.allow, arguments.deny)
+    allowed_indices(arguments.bundle.labels, arguments.allow, arguments.deny)
     pairs = candidates(arguments.bundle, arguments.model, arguments.backend)
     if not (arguments.tune or (arguments.tune is None and measures_by_itself(pairs))):
         return found, None, at_once

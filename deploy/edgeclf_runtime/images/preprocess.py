@@ -160,14 +160,19 @@ def _center(image: "np.ndarray", spec: Preprocessing) -> "np.ndarray":
 
 
 def _letterbox(image: "np.ndarray", spec: Preprocessing) -> "np.ndarray":
-    import numpy as np
-
     height, width = image.shape[:2]
     inner_height = min(spec.height, max(1, height * spec.width // width))
     inner_width = min(spec.width, max(1, width * spec.height // height))
-    top, left = (spec.height - inner_height) // 2, (spec.width - inner_width) // 2
-    canvas = np.zeros((spec.height, spec.width, 3), np.uint8)
-    canvas[top : top + inner_height, left : left + inner_width] = _shrink(image, inner_height, inner_width, spec.color)
+    return on_black(_shrink(image, inner_height, inner_width, spec.color), spec.height, spec.width)
+
+
+def on_black(image: "np.ndarray", height: int, width: int) -> "np.ndarray":
+    """Return an image, uint8 [at most height, at most width, 3], in the middle of a black one of this size."""
+    import numpy as np
+
+    top, left = (height - image.shape[0]) // 2, (width - image.shape[1]) // 2
+    canvas = np.zeros((height, width, 3), np.uint8)
+    canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
     return canvas
 
 

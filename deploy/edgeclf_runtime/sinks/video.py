@@ -14,6 +14,7 @@ import unicodedata
 from typing import IO, TYPE_CHECKING, Any, Optional, Tuple, Union
 
 from ..errors import OutputError, Unavailable
+from ..images.preprocess import on_black
 from .base import TOO_FAST, Sink
 from .folders import open_folder
 from .movies import SUFFIXES, Format, find_format
@@ -247,10 +248,7 @@ def letterbox(image: "np.ndarray", size: Tuple[int, int]) -> "np.ndarray":
     if (image.shape[1] & ~1, image.shape[0] & ~1) == size:
         return np.ascontiguousarray(image[:height, :width])
     fitted = (max(int(image.shape[1] * scale), 1), max(int(image.shape[0] * scale), 1))
-    canvas = np.zeros((height, width, 3), np.uint8)
-    left, top = (width - fitted[0]) // 2, (height - fitted[1]) // 2
-    canvas[top : top + fitted[1], left : left + fitted[0]] = cv2.resize(image, fitted, interpolation=cv2.INTER_AREA)
-    return canvas
+    return on_black(cv2.resize(image, fitted, interpolation=cv2.INTER_AREA), height, width)
 
 
 def draw_result(image: "np.ndarray", item: "StreamResult") -> None:

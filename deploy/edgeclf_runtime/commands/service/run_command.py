@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
 from ...bundle.open_bundle import open_bundle
 from ...capture.open_camera import find_camera
-from ...classify.decision import allowed_places
+from ...classify.decision import allowed_indices
 from ...classify.selection import candidates
 from ...device.child_process import find_program
 from ...device.credentials import read_password
@@ -149,7 +149,7 @@ class ServiceCommand:
         self._refuse_home(self._bundle, "the bundle")
         bundle = open_bundle(self._bundle)
         self._pairs = candidates(bundle, self._arguments.model, self._arguments.backend)
-        allowed_places(bundle.labels, self._arguments.allow, self._arguments.deny)
+        allowed_indices(bundle.labels, self._arguments.allow, self._arguments.deny)
         found = changeable(self._bundle)
         if found:
             self.notes.append(

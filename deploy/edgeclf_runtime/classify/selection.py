@@ -74,7 +74,7 @@ def in_order(bundle: "Bundle", pairs: "Sequence[Pair]", cuda: bool) -> "List[Pai
 
     cuda        whether ONNX Runtime has CUDA
     """
-    models = [model.name for model in bundle.in_order(platform.machine())]
+    models = bundle.order.get(platform.machine(), bundle.order["default"])
     dot_product = has_dot_product()
 
     def rank(pair: "Pair") -> int:

@@ -11,9 +11,9 @@ from edgeclf.calibration import rules
 from edgeclf.cli.typer_options import with_options
 from edgeclf.errors import OptionError
 from edgeclf.graph import contract
+from edgeclf.graph.int8 import ranges
 from edgeclf.options import option
 from edgeclf.options.config_file import read_config, write_config
-from edgeclf.quantization import ranges
 
 CLASSES = [kind for name, kind in vars(options).items() if name.endswith("Options") and is_dataclass(kind)]
 

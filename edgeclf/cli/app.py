@@ -14,14 +14,11 @@ from typing import Annotated, Any, Optional
 import typer
 
 from edgeclf_runtime import __version__
-from edgeclf_runtime.device.machine import quota_cores
 from edgeclf_runtime.text.terminal import printable, printable_json, show_message
 
 from ..display import progress
 from .exits import Commands
 from .typer_options import expand_home
-
-_THREADS = "OMP_NUM_THREADS"
 
 app = typer.Typer(
     name="edgeclf",
@@ -123,8 +120,3 @@ def _options(
         sys.stdout.reconfigure(errors="backslashreplace")
     progress.show_progress()
     context.call_on_close(lambda: progress.show_progress(False))
-    quota = quota_cores()
-    if quota and _THREADS not in os.environ:
-        # torch counts processors, and ignores a container's quota; it reads this when it is imported.
-        os.environ[_THREADS] = str(quota)
-        context.call_on_close(lambda: os.environ.pop(_THREADS, None))

@@ -25,6 +25,7 @@ from ..errors import EdgeclfError, ModelError
 from ..graph.host_form import HostRunner
 from ..options import SplitOptions
 from ..targets import FLAVORS, model_file
+from ..training.machine.threads import torch_threads
 from ..training.runs import RUN_FILE, Run, read_run, read_split_options
 from .metadata import METADATA_KEY, WEIGHTS, weights_sha256
 
@@ -95,7 +96,7 @@ class TorchRunner(Runner):
     def infer(self, batch: np.ndarray) -> np.ndarray:
         import torch
 
-        with torch.inference_mode():
+        with torch_threads(), torch.inference_mode():
             return self._network(torch.from_numpy(batch)).numpy()
 
 

@@ -105,8 +105,9 @@ def train(
     if resume and (Path(output) / RUN_FILE).is_file() and not overwrite:
         return _finished(output, options)
     from .machine.processes import joined, leads, shared
+    from .machine.threads import torch_threads
 
-    with joined():
+    with joined(), torch_threads():
         weights, dataset, report = shared(lambda: _ready(data, output, options, overwrite, checked))
         found = [str(finding) for finding in report.findings]
         for line in found if checked is None else ():

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import edgeclf
 from edgeclf import export_formats, read_run
 from edgeclf.deployment.formats import base, timm_folder, torchscript
 from edgeclf.deployment.formats.export import FormatsError
@@ -15,6 +16,7 @@ from edgeclf.evaluation.export import comparison_images
 from edgeclf.evaluation.open_model import TorchRunner
 from edgeclf.options import EXPORT_FORMATS
 from tests.support.foreign import color_model
+from tests.support.photos import write_photos
 
 HERE = ("onnx", "torchscript", "torch-export", "openvino", "timm")
 """Formats whose libraries the tests install."""
@@ -52,6 +54,16 @@ def test_the_table_is_within_80_columns(exported):
     assert max(map(len, lines[:-1])) <= 80
     assert lines[-1] == f"golden tensors: {exported / 'golden'}"
     assert [line.split()[0] for line in lines[1:7]] == ["torch", *HERE]
+
+
+def test_golden_tensors_and_models_among_photographs_are_no_classes(exported, tmp_path):
+    write_photos(tmp_path, [f"{label}/{number}.png" for label in ("cat", "dog") for number in range(5)])
+    for name in ("golden", "timm", "model.openvino", "model.torchscript", "model.pt2", "model.fp32.onnx"):
+        (tmp_path / "formats").mkdir(exist_ok=True)
+        (tmp_path / "formats" / name).symlink_to(exported / name)
+    data = edgeclf.load_dataset(tmp_path)
+    assert data.labels == ("cat", "dog")
+    assert len(data.samples) == 10
 
 
 @pytest.mark.parametrize("name", HERE)

@@ -265,6 +265,12 @@ def test_a_report_holds_the_figures_and_images_of_the_evaluation(run, digits, tm
     assert "exists and is not empty" in err
 
 
+def test_a_report_is_no_data_set(run, digits, tmp_path):
+    edgeclf.evaluate(run, digits, report=tmp_path / "report")
+    with pytest.raises(DataError, match=r"report is an output of edgeclf \(it has report\.json\)"):
+        edgeclf.load_dataset(tmp_path / "report")
+
+
 def test_a_report_replaces_a_report_only(run, digits, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()

@@ -80,6 +80,12 @@ def test_a_head_goes_on_too(digits, tmp_path, monkeypatch):
     assert sha256(tmp_path / "run") == sha256(tmp_path / "whole")
 
 
+def test_it_is_no_class_among_photographs(unfinished, digits, tmp_path):
+    shutil.copytree(digits, tmp_path / "photos")
+    unfinished.with_name("run.unfinished").rename(tmp_path / "photos" / "run.unfinished")
+    assert edgeclf.load_dataset(tmp_path / "photos").labels == edgeclf.load_dataset(digits).labels
+
+
 def test_without_resume_it_is_not_thrown_away(unfinished, digits):
     with pytest.raises(OutputError, match="holds an unfinished training: go on with it by --resume, or start again"):
         edgeclf.train(digits, unfinished, FULL)

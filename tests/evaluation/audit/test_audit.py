@@ -59,6 +59,11 @@ def test_wrong_labels_are_found(audited):
     assert len(right) >= 4
 
 
+def test_an_audit_is_no_data_set(audited):
+    with pytest.raises(DataError, match=r"out is an output of edgeclf \(it has audit\.json\)"):
+        edgeclf.load_dataset(audited[1])
+
+
 def test_weights_may_be_downloaded_if_that_is_asked_for(photos, tmp_path, monkeypatch):
     asked = []
 

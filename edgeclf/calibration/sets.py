@@ -10,7 +10,6 @@ it is a folder under ``calibration/`` that holds no images, only their list:
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ from ..data.datasets import NAMED_SETS, Dataset, load_dataset
 from ..data.folder_update import settle, updated_folder
 from ..data.pixels import load_pixels
 from ..data.schemas import MAX_JSON_BYTES, RECIPE
+from ..display.json_file import json_text
 from ..display.progress import say
 from ..errors import DataError, OptionError
 from ..training.runs import split_facts
@@ -95,7 +95,7 @@ class CalibrationSet:
 
     def save(self, folder: str | Path, overwrite: bool = False) -> None:
         """Write recipe.json and images.sha256 into a folder; its other files stay."""
-        contents = {RECIPE_FILE: json.dumps(self.recipe, indent=1) + "\n", LIST_FILE: self.listing}
+        contents = {RECIPE_FILE: json_text(self.recipe, indent=1) + "\n", LIST_FILE: self.listing}
         with updated_folder(folder) as work:
             for name, text in contents.items():
                 claim_output(Path(folder, name), overwrite)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from edgeclf_runtime.files.schema import SchemaError, parse_json
 from ..data.datasets import Dataset
 from ..data.findings import count_files
 from ..data.schemas import MAX_JSON_BYTES, QUANTIZATION
+from ..display.json_file import json_text
 from ..display.report import Report
 from ..errors import ModelError, OutputError
 from ..evaluation.confidence_threshold import Confidence, fit_confidence
@@ -226,7 +226,7 @@ def _write_manifest(
             path.relative_to(work).as_posix(): _facts(path) for path in sorted(work.rglob("*")) if path.is_file()
         },
     }
-    data = (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode()
+    data = (json_text(manifest, indent=1) + "\n").encode()
     _check_manifest(data, run)
     (work / MANIFEST).write_bytes(data)
     (work / MANIFEST_HASH).write_text(f"{sha256_bytes(data)}  {MANIFEST}\n", encoding="ascii")

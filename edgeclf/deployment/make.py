@@ -29,6 +29,7 @@ from ..data.exclusion import load_training_data
 from ..data.findings import left_out_lines
 from ..data.pixels import without_unreadable
 from ..data.schemas import MAX_JSON_BYTES
+from ..display.json_file import write_json
 from ..display.progress import say
 from ..display.report import Report
 from ..errors import OutputError
@@ -247,7 +248,7 @@ def _state(path: Path) -> dict[str, Any]:
 def _write_state(path: Path, **facts: Any) -> None:
     state = {**_state(path), **facts}
     with new_file(path / STATE_FILE, overwrite=True) as work:
-        Path(work).write_text(json.dumps(state, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(work, state)
 
 
 def _sha256(path: Path) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 from edgeclf_runtime.files.read import sha256_file
 from edgeclf_runtime.images.preprocess import Preprocessing
 
+from ..display.json_file import json_text
 from ..training.runs import WEIGHTS_FILE, Run
 
 METADATA_KEY = "edgeclf"
@@ -28,7 +27,7 @@ def model_metadata(run: Run, model: str) -> dict[str, str]:
         WEIGHTS: weights_sha256(run),
     }
     return {
-        METADATA_KEY: json.dumps(facts, ensure_ascii=False),
+        METADATA_KEY: json_text(facts),
         **_for_ultralytics(run.labels, run.preprocessing),
         **_for_model_api(run.labels, run.preprocessing),
     }

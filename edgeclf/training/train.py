@@ -25,8 +25,9 @@ from ..data.checks.integrity import CheckReport, check_for_training
 from ..data.datasets import Dataset
 from ..data.exclusion import load_training_data
 from ..data.schemas import RUN_FORMAT, RUN_FORMAT_VERSION
+from ..display.json_file import write_json
 from ..display.progress import say
-from ..display.report import Report, finite
+from ..display.report import Report
 from ..errors import OptionError, OutputError, first_sentence
 from ..options import NO_EFFECT, TrainOptions, merged
 from ..options.config_file import write_config
@@ -259,7 +260,7 @@ class _Course:
             "weights": None if self.weights is None else self.weights.facts(),
             **({"pooling": pooling} if pooling else {}),
             **({} if self.teacher is None else {"teacher": self.teacher.facts()}),
-            "metrics": finite(best),
+            "metrics": best,
             "versions": versions(),
         }
 
@@ -288,7 +289,7 @@ def _write_run(
     from safetensors.torch import save
 
     (work / WEIGHTS_FILE).write_bytes(save(separate_tensors(network)))
-    (work / RUN_FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(work / RUN_FILE, facts)
     _write_metrics(work / METRICS_FILE, rows)
     write_config(work / CONFIG_FILE, options, "edgeclf train DATA --output RUN")
 

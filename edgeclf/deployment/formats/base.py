@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeclf_runtime.runners.base import Runner
 
+from ...display.json_file import json_text
 from ...errors import DependencyError
 from ...evaluation.metadata import model_metadata
 from ...graph.onnx_file import write_onnx
@@ -59,7 +59,7 @@ class Source:
     @property
     def text(self) -> str:
         """The facts as JSON."""
-        return json.dumps(self.facts, ensure_ascii=False)
+        return json_text(self.facts)
 
     @property
     def metadata(self) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from edgeclf_runtime.runners.base import Runner
 from ...data.datasets import Dataset
 from ...data.pixels import read_photo
 from ...data.sampling import evenly_spaced
+from ...display.json_file import write_json
 from ...training.runs import Run
 from ..golden import as_frame, tinted
 
@@ -42,8 +42,7 @@ def write_golden_tensors(folder: str | Path, run: Run, data: Dataset, reference:
             "preprocessing": run.preprocessing._asdict(),
             "cases": cases,
         }
-        text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
-        (Path(work) / GOLDEN).write_text(text, encoding="utf-8")
+        write_json(Path(work, GOLDEN), facts)
 
 
 def _image(photo: np.ndarray, run: Run, number: int) -> np.ndarray:

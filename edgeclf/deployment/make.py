@@ -35,7 +35,7 @@ from ..display.report import Report
 from ..errors import OutputError
 from ..evaluation.evaluate import evaluate
 from ..evaluation.export import exported
-from ..options import BundleOptions, MakeOptions, QuantizeOptions, TrainOptions, merged
+from ..options import BundleOptions, CheckOptions, MakeOptions, QuantizeOptions, TrainOptions, merged
 from ..quantization.earlier import earlier_report
 from ..quantization.inputs import asked
 from ..quantization.quantize import quantize
@@ -159,7 +159,10 @@ def _train(steps: Steps, data: str | Path | Dataset, path: Path, options: TrainO
     checked = None
     with steps.step("check", needed):
         if needed:
-            checked = check(dataset, image_size=options.image_size, resize=options.resize)
+            checks = CheckOptions(resize=options.resize, skip_unreadable=options.skip_unreadable)
+            checked = check(
+                dataset, checks if options.image_size is None else replace(checks, image_size=options.image_size)
+            )
             say(str(checked))
     with steps.step("train", needed):
         if needed:

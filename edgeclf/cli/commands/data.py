@@ -22,13 +22,16 @@ def check(data: Data, options: CheckOptions, json: Json = False) -> None:
     """
     from ... import check as function
 
-    report = function(
-        data, options.split, options.image_size, options.resize, options.skip_unreadable, options.download
-    )
+    report = function(data, options)
     show(report, json)
-    if report.errors:
-        raise typer.Exit(1)
-    next_step(json, "edgeclf train", data, "--output", "runs/first")
+    if not report.errors:
+        next_step(json, "edgeclf train", data, "--output", "runs/first")
+        return
+    if all(finding.kind == "unreadable" for finding in report.errors):
+        next_step(json, "edgeclf train", data, "--skip-unreadable", "--output", "runs/first")
+    else:
+        next_step(json, "correct the errors above, then: edgeclf check", data)
+    raise typer.Exit(1)
 
 
 @app.command(epilog="Example: edgeclf audit photos/ --output audit/")
@@ -48,9 +51,8 @@ def audit(
 
     report = function(data, output, options, overwrite)
     show(report, json)
-    if report.excluded:
-        excluded = os.path.join(output, "exclude.csv")
-        next_step(json, "edgeclf train", data, "--exclude", excluded, "--output", "runs/first")
+    excluded = ("--exclude", os.path.join(output, "exclude.csv")) if report.excluded else ()
+    next_step(json, "edgeclf train", data, *excluded, "--output", "runs/first")
 
 
 @app.command(epilog="Example: edgeclf augment photos/ --output augmented.png --augment inspection --rotate 10")

@@ -215,6 +215,12 @@ def one_label(digits, folder):
     return shutil.copytree(digits / "3", folder / "one" / "3").parent
 
 
+def test_an_audit_without_anything_to_leave_out_suggests_training(photos, tmp_path, command, monkeypatch):
+    monkeypatch.setattr("edgeclf.evaluation.audit.audit._exclusions", lambda report: [])
+    code, _, err = command("audit", photos, "--image-size", SIZE, "--output", tmp_path / "out")
+    assert (code, err.splitlines()[-1]) == (0, f"next: edgeclf train {photos} --output runs/first")
+
+
 def test_the_command_suggests_training_without_them(audited, photos, tmp_path, command):
     code, out, err = command("audit", photos, "--image-size", SIZE, "--output", tmp_path / "out")
     assert code == 0

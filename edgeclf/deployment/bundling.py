@@ -19,6 +19,7 @@ from edgeclf_runtime.files.schema import SchemaError, parse_json
 
 from ..data.datasets import Dataset
 from ..data.findings import count_files
+from ..data.folder_update import copy_folder
 from ..data.schemas import MAX_JSON_BYTES, QUANTIZATION
 from ..display.json_file import json_text
 from ..display.report import Report
@@ -321,7 +322,7 @@ def _model_entry(
 
 def _copy_runtime(work: Path) -> None:
     source = Path(edgeclf_runtime.__file__).parent
-    shutil.copytree(source, work / "edgeclf_runtime", ignore=shutil.ignore_patterns("__pycache__", "bundle_entry.py"))
+    copy_folder(source, work / "edgeclf_runtime", without=("__pycache__", "bundle_entry.py"))
     shutil.copyfile(source / "bundle_entry.py", work / "__main__.py")
     for folder in [
         work,

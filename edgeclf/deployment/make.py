@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from ..data.exclusion import load_training_data
 from ..data.findings import left_out_lines
 from ..data.pixels import without_unreadable
 from ..data.schemas import MAX_JSON_BYTES
+from ..data.temporary import temporary_folder
 from ..display.json_file import write_json
 from ..display.progress import say
 from ..display.report import Report
@@ -185,7 +185,7 @@ def _changes(run: Run, dataset: Dataset, options: TrainOptions) -> list[str]:
         changes.append(f"the weights {options.weights} are others")
     if options.skip_unreadable:
         dataset = without_unreadable(dataset)
-    with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
+    with temporary_folder() as folder:
         if write_split(Path(folder), dataset) != run.facts["data"]["split_sha256"]:
             if run.facts["data"]["root"] != os.path.abspath(dataset.root):
                 changes.append(f"the data was {run.facts['data']['root']}")

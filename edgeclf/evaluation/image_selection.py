@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..data.datasets import SPLITS, Dataset, Sample, load_dataset
 from ..data.findings import Finding, count_files, warning
 from ..data.pixels import without_unreadable
+from ..data.temporary import temporary_folder
 from ..display.progress import say
 from ..errors import DataError, OptionError
 from ..training.runs import write_split
@@ -127,5 +127,5 @@ def _is_the_trained_data(opened: OpenModel, dataset: Dataset) -> bool:
     """Return whether a bundle's run was trained on exactly this data."""
     if not opened.split_sha256:
         return False
-    with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
+    with temporary_folder() as folder:
         return write_split(Path(folder), dataset) == opened.split_sha256

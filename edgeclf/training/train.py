@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeclf_runtime import __version__
-from edgeclf_runtime.files.outputs import claim_output, new_folder
+from edgeclf_runtime.files.outputs import check_length, claim_output, new_folder
 from edgeclf_runtime.files.read import sha256_file
 from edgeclf_runtime.images.preprocess import Preprocessing
 
@@ -171,6 +171,7 @@ def _checked(
     data: str | Path | Dataset, output: str | Path, options: TrainOptions, overwrite: bool, checked: CheckReport | None
 ) -> tuple[Dataset, CheckReport]:
     claim_output(output, overwrite, RUN_FILE)
+    check_length(Unfinished(output).path)
     data = load_training_data(data, options)
     return check_for_training(data, options.skip_unreadable, options.image_size, options.resize, checked)
 

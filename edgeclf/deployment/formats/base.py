@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeclf_runtime.runners.base import Runner
 
+from ...data.temporary import temporary_folder
 from ...display.json_file import json_text
 from ...errors import DependencyError
 from ...evaluation.metadata import model_metadata
@@ -82,7 +82,7 @@ class Source:
         if self.run.imported:
             yield self.run.file(model_file("fp32"))
             return
-        with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
+        with temporary_folder() as folder:
             path = Path(folder, model_file("fp32"))
             write_onnx(self.network, self.run.preprocessing, path, self.metadata)
             yield path

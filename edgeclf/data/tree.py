@@ -37,7 +37,7 @@ _SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "des
 
 
 class _Output(NamedTuple):
-    """What a folder that edgeclf wrote is recognized by."""
+    """What a folder that edgeclf made is recognized by."""
 
     file: str
     holds: bytes = b""
@@ -80,7 +80,7 @@ class Folder:
     others: list[Path] = field(default_factory=list)
     """Files that are not images by their suffix."""
     outputs: list[Path] = field(default_factory=list)
-    """Folders that edgeclf wrote, such as runs and bundles."""
+    """Folders that edgeclf made, such as runs and bundles."""
 
     @property
     def name(self) -> str:

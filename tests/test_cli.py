@@ -91,6 +91,11 @@ def test_a_check_with_errors_says_what_to_do_then(command, digits, tmp_path):
         1,
         f"next: edgeclf train {photos} --skip-unreadable --output runs/first",
     )
+    given = ("--image-size", "64", "--group-similar")
+    _, _, err = command("check", photos, *given, "--skip-unreadable")
+    assert err.splitlines()[-1] == (
+        f"next: edgeclf train {photos} --group-similar --image-size 64 --skip-unreadable --output runs/first"
+    )
     (photos / "empty").mkdir()
     code, _, err = command("check", photos)
     assert (code, err.splitlines()[-1]) == (1, f"next: correct the errors above, then: edgeclf check {photos}")

@@ -135,8 +135,8 @@ def left_out(tree: Folder) -> list[Finding]:
         findings.append(warning("left-out", message, others))
     if outputs:
         message = (
-            f"{counted(len(outputs), 'folder')} that edgeclf made passed over: {listed(map(str, outputs))}: "
-            "keep such folders outside of the data"
+            f"{counted(len(outputs), 'folder')} passed over, since edgeclf made {'it' if len(outputs) == 1 else 'them'}: "
+            f"{listed(map(str, outputs))}; keep such folders outside of the data"
         )
         findings.append(warning("outputs", message, outputs))
     return findings

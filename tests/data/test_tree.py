@@ -143,8 +143,8 @@ def test_outputs_are_counted_and_said_once(tmp_path):
     for number, name in enumerate(MARKS):
         output(tmp_path / f"out{number}", name)
     finding = only(load_dataset(tmp_path).findings, "outputs")
-    assert finding.message.startswith(f"{len(MARKS)} folders that edgeclf made passed over: ")
-    assert f" and {len(MARKS) - 6} more: keep such folders outside of the data" in finding.message
+    assert finding.message.startswith(f"{len(MARKS)} folders passed over, since edgeclf made them: ")
+    assert f" and {len(MARKS) - 6} more; keep such folders outside of the data" in finding.message
     assert len(finding.files) == len(MARKS)
 
 

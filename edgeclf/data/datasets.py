@@ -25,7 +25,7 @@ from ..errors import DataError, DependencyError
 from ..options import SplitOptions, merged
 from .conversion.image_folder import LIST_FILE, Image, convert, is_converted
 from .findings import Finding, counted, warning
-from .groups import about_groups, group_of, split_keys
+from .groups import about_groups, about_torn, group_of, split_keys
 from .layout import read_layout
 from .pixels import load_each
 from .public_sets import PUBLIC_SETS
@@ -344,7 +344,7 @@ def _divide(dataset: Dataset, options: SplitOptions) -> Dataset:
     if options.split_of:
         known = read_sides(options.split_of)
         division, torn = with_known_sides(division, digests, known, {"train", *shares})
-        findings = _about_torn(divisible, division, torn)
+        findings = about_torn([sample.path for sample in divisible], division.keys, torn)
     split_of = {sample.path: split for sample, split in zip(divisible, division.splits, strict=True)}
     samples = tuple(replace(sample, split=split_of.get(sample.path, sample.split)) for sample in dataset.samples)
     findings = [*dataset.findings, *_about_moved(division), *findings]
@@ -382,18 +382,6 @@ def _about_moved(division: Division) -> list[Finding]:
         "the data grows: collect more images"
     )
     return [warning("few-images", message)]
-
-
-def _about_torn(samples: Sequence[Sample], division: Division, torn: set[str]) -> list[Finding]:
-    files = [sample.path for sample, key in zip(samples, division.keys, strict=True) if key in torn]
-    if not files:
-        return []
-    message = (
-        f"{counted(len(files), 'image')} in {counted(len(torn), 'group')} of images that are alike, or have one name, are in several "
-        "splits, since each keeps the one that it had: results may look too good; remove those that join the groups, or split "
-        "anew, without --split-of"
-    )
-    return [warning("torn-group", message, files)]
 
 
 def _hash(path: Path) -> str:

@@ -24,15 +24,17 @@ from edgeclf_runtime.images.preprocess import Preprocessing
 from ..data.checks.integrity import CheckReport, check_for_training
 from ..data.datasets import Dataset
 from ..data.exclusion import load_training_data
+from ..data.findings import Finding
 from ..data.schemas import RUN_FORMAT, RUN_FORMAT_VERSION
 from ..display.json_file import write_json
 from ..display.progress import say
 from ..display.report import Report
-from ..errors import OptionError, OutputError, first_sentence
+from ..errors import ModelError, OptionError, OutputError, first_sentence
 from ..options import NO_EFFECT, TrainOptions, merged
 from ..options.config_file import write_config
 from .checkpoint import separate_tensors
 from .results.training import report_training
+from .run_images import about_changed_sides
 from .runs import CONFIG_FILE, METRICS_FILE, RUN_FILE, SPLIT_FILE, WEIGHTS_FILE, data_facts, read_run
 from .unfinished import Unfinished, option_changes
 
@@ -173,7 +175,19 @@ def _checked(
     claim_output(output, overwrite, RUN_FILE)
     check_length(Unfinished(output).path)
     data = load_training_data(data, options)
+    for finding in _about_replaced(output, data):
+        say(f"{finding.severity}: {finding.message}")
     return check_for_training(data, options.skip_unreadable, options.image_size, options.resize, checked)
+
+
+def _about_replaced(output: str | Path, data: Dataset) -> list[Finding]:
+    """Return the findings about the run that will be replaced, if there is one; one that cannot be read has none."""
+    if not Path(output, RUN_FILE).is_file():
+        return []
+    try:
+        return about_changed_sides(str(output), read_run(output).split_rows(), data)
+    except ModelError:
+        return []
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from ..unfinished import Unfinished
 from .fit import Fit, Row
 from .head import fit_head
 from .logs import log_wrong_images
+from .loss import NO_TARGET
 from .network import Pictures, fit_network
-from .objective import NO_TARGET
 from .trials import fitting_batch
 
 

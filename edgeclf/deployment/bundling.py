@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,9 @@ from edgeclf_runtime.files.schema import SchemaError, parse_json
 
 from ..data.datasets import Dataset
 from ..data.findings import count_files
+from ..data.folder_update import copy_folder
 from ..data.schemas import MAX_JSON_BYTES, QUANTIZATION
+from ..display.json_file import json_text
 from ..display.report import Report
 from ..errors import ModelError, OutputError
 from ..evaluation.confidence_threshold import Confidence, fit_confidence
@@ -226,7 +227,7 @@ def _write_manifest(
             path.relative_to(work).as_posix(): _facts(path) for path in sorted(work.rglob("*")) if path.is_file()
         },
     }
-    data = (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode()
+    data = (json_text(manifest, indent=1) + "\n").encode()
     _check_manifest(data, run)
     (work / MANIFEST).write_bytes(data)
     (work / MANIFEST_HASH).write_text(f"{sha256_bytes(data)}  {MANIFEST}\n", encoding="ascii")
@@ -321,7 +322,7 @@ def _model_entry(
 
 def _copy_runtime(work: Path) -> None:
     source = Path(edgeclf_runtime.__file__).parent
-    shutil.copytree(source, work / "edgeclf_runtime", ignore=shutil.ignore_patterns("__pycache__", "bundle_entry.py"))
+    copy_folder(source, work / "edgeclf_runtime", without=("__pycache__", "bundle_entry.py"))
     shutil.copyfile(source / "bundle_entry.py", work / "__main__.py")
     for folder in [
         work,

@@ -23,6 +23,7 @@ from edgeclf_runtime.images.read import read_image
 
 from ..data.checks.integrity import check
 from ..data.datasets import Dataset, load_dataset
+from ..display.json_file import write_json
 from ..display.progress import say, track
 from ..display.report import Report
 from ..errors import BackendError, GateError, OutputError
@@ -147,7 +148,7 @@ def demo(output: str | Path = "edgeclf-demo", seed: int = 0, overwrite: bool = F
             peak_memory_mb=_peak_memory_mb(),
             bundle_id=bundled.id,
         )
-        (work / SUMMARY_FILE).write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
+        write_json(work / SUMMARY_FILE, asdict(report))
     return report
 
 

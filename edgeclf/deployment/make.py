@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,12 +28,14 @@ from ..data.exclusion import load_training_data
 from ..data.findings import left_out_lines
 from ..data.pixels import without_unreadable
 from ..data.schemas import MAX_JSON_BYTES
+from ..data.temporary import temporary_folder
+from ..display.json_file import write_json
 from ..display.progress import say
 from ..display.report import Report
 from ..errors import OutputError
 from ..evaluation.evaluate import evaluate
 from ..evaluation.export import exported
-from ..options import BundleOptions, MakeOptions, QuantizeOptions, TrainOptions, merged
+from ..options import BundleOptions, CheckOptions, MakeOptions, QuantizeOptions, TrainOptions, merged
 from ..quantization.earlier import earlier_report
 from ..quantization.inputs import asked
 from ..quantization.quantize import quantize
@@ -160,7 +161,8 @@ def _train(steps: Steps, data: str | Path | Dataset, path: Path, options: TrainO
     with steps.step("check", needed):
         if needed:
             size = try_backbone(options, dataset.labels)[1].height
-            checked = check(dataset, image_size=size, resize=options.resize)
+            checks = CheckOptions(image_size=size, resize=options.resize, skip_unreadable=options.skip_unreadable)
+            checked = check(dataset, checks)
             say(str(checked))
     with steps.step("train", needed):
         if needed:
@@ -183,7 +185,7 @@ def _changes(run: Run, dataset: Dataset, options: TrainOptions) -> list[str]:
         changes.append(f"the weights {options.weights} are others")
     if options.skip_unreadable:
         dataset = without_unreadable(dataset)
-    with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
+    with temporary_folder() as folder:
         if write_split(Path(folder), dataset) != run.facts["data"]["split_sha256"]:
             if run.facts["data"]["root"] != os.path.abspath(dataset.root):
                 changes.append(f"the data was {run.facts['data']['root']}")
@@ -192,7 +194,7 @@ def _changes(run: Run, dataset: Dataset, options: TrainOptions) -> list[str]:
 
 
 def _quantize(steps: Steps, run: Run, options: QuantizeOptions, overwrite: bool) -> None:
-    report = earlier_report(run)
+    report = earlier_report(run.path / model_file("fp32"))
     files = report.files if report else ()
     tried: tuple[QuantizedFile | FailedFlavor, ...] = (*files, *(report.failed if report else ()))
     done = {one.name: asked(options) == one.conditions.options for one in tried}
@@ -249,7 +251,7 @@ def _state(path: Path) -> dict[str, Any]:
 def _write_state(path: Path, **facts: Any) -> None:
     state = {**_state(path), **facts}
     with new_file(path / STATE_FILE, overwrite=True) as work:
-        Path(work).write_text(json.dumps(state, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(work, state)
 
 
 def _sha256(path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
 from ..data.datasets import Dataset
 from ..data.pixels import load_pixels
+from ..data.temporary import temporary_folder
 from ..display.progress import say
 from ..display.report import Report
 from ..errors import DataError, GateError, ImageError, ModelError
@@ -161,7 +161,7 @@ def open_exported(model: str | Path, name: str | None = None, at_once: int = 1) 
             yield opened
         return
     with (
-        tempfile.TemporaryDirectory(prefix="edgeclf.") as folder,
+        temporary_folder() as folder,
         open_export(run, at_once=at_once) or _open_temporary(run, Path(folder), at_once) as opened,
     ):
         yield opened

@@ -7,7 +7,6 @@ import ctypes
 import io
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from edgeclf_runtime.device.machine import quota_cores
 from edgeclf_runtime.files.read import sha256_bytes
 from edgeclf_runtime.images.preprocess import Preprocessing
 
+from ..data.temporary import temporary_folder
 from ..errors import ModelError, first_sentence
 from ..targets import IR_VERSIONS, OPSET
 
@@ -55,7 +55,7 @@ def export_torch(module: torch.nn.Module, shape: tuple[int, ...], source: str, r
     import torch
 
     with (
-        tempfile.TemporaryDirectory(prefix="edgeclf.") as folder,
+        temporary_folder() as folder,
         warnings.catch_warnings(),
         _attention_for_old_opsets(),
         _without_stdout(),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 from edgeclf_runtime.files.read import read_json
 
 from ..data.schemas import MAX_JSON_BYTES, QUANTIZATION
+from ..display.json_file import finite
 from ..display.report import Report, listed, paragraph, table
 from ..errors import GateError
 from ..evaluation.accuracy_gate import ADVICE
@@ -321,14 +322,12 @@ _BESIDE = ("comparison", "findings")
 
 def _flat(value: Any) -> Any:
     """Return a report as JSON has it; a number that is not finite, which JSON lacks, is None."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
     if isinstance(value, (tuple, list)):
         return [_flat(item) for item in value]
     if isinstance(value, dict):
         return {key: _flat(item) for key, item in value.items()}
     if not is_dataclass(value):
-        return value
+        return finite(value)
     row: dict[str, Any] = {}
     for one in fields(value):
         flat = _flat(getattr(value, one.name))

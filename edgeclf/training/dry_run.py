@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -14,8 +13,9 @@ import numpy as np
 from edgeclf_runtime.images.preprocess import Preprocessing
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
+from ..data.temporary import temporary_folder
 from ..display.progress import say
-from ..errors import EdgeclfError, ModelError, OptionError, first_sentence
+from ..errors import EdgeclfError, ModelError, OptionError, OutputError, first_sentence
 from ..graph.host_form import HostRunner
 from ..graph.int8.activations import collect_histograms
 from ..graph.int8.forms import usual_form
@@ -103,7 +103,7 @@ def check_export(network: ImageClassifier, spec: Preprocessing) -> None:
     # Not inference_mode: what a network keeps of it, such as ConViT's positions, could not be trained with.
     with torch.no_grad():
         expected = network.eval()(torch.from_numpy(images)).numpy()
-    with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
+    with temporary_folder() as folder:
         found = _try_files(network, spec, images, Path(folder))
     largest = max(1e-6, float(np.abs(expected).max()))
     difference, limit = float(np.abs(found - expected).max()), _TOLERANCE * largest
@@ -125,6 +125,8 @@ def _try_files(network: ImageClassifier, spec: Preprocessing, images: np.ndarray
             found = runner.infer(images)
         what = "cannot be quantized to INT8"
         _quantize(prepare(file), images, folder)
+    except OutputError:  # of the temporary folder
+        raise
     except EdgeclfError as error:
         raise ModelError(f"this backbone {what} ({error}); choose another --backbone") from None
     except Exception as error:  # what ONNX Runtime's quantizer raises for a graph that it does not understand

@@ -296,3 +296,35 @@ def test_a_run_whose_images_moved_is_bundled_from_where_they_are_now(run, digits
     report = edgeclf.bundle(own, tmp_path / "a.edge", data=str(moved), **few)
     assert "1 of the 180 images" in report.notes[-1]
     assert json.loads(report.to_json())["unreadable"] == 0
+
+
+WITHOUT_CHMOD = """
+import ctypes, os, sys
+from edgeclf_runtime.capture.sandbox import seccomp
+ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)  # no new privileges, without which no filter is allowed
+if not seccomp.install(("chmod", "fchmod", "fchmodat", "fchmodat2")):
+    sys.exit(77)
+try:
+    os.chmod(".", 0o755)
+    sys.exit("chmod was not refused")
+except PermissionError:
+    pass
+import edgeclf
+edgeclf.bundle(sys.argv[1], "pets.edge")
+"""
+
+
+@pytest.mark.slow
+def test_a_bundle_is_written_where_permissions_cannot_be_set(run, bundle, tmp_path):
+    """A file system of Windows or of a network may refuse chmod; here the kernel does."""
+    command = [sys.executable, "-c", WITHOUT_CHMOD, str(run)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    if done.returncode == 77:
+        pytest.skip("this kernel has no seccomp")
+    assert done.returncode == 0, done.stderr
+    made, expected = (
+        {name: data for name, data in contents(folder).items() if name.startswith("edgeclf_runtime/")}
+        for folder in (tmp_path / "pets.edge", bundle)
+    )
+    assert made == expected
+    assert open_bundle(tmp_path / "pets.edge").id

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,13 @@ from edgeclf.display.prediction_file import prediction_file
 from edgeclf.errors import DataError, ImageError, OptionError, OutputError
 from edgeclf.evaluation.evaluate import measure
 from edgeclf.evaluation.evaluation_set import EvaluationSet
+from edgeclf.evaluation.image_selection import select_images
+from edgeclf.evaluation.open_model import open_model
+from edgeclf.options import SplitOptions
 from edgeclf.training.runs import read_run
 from edgeclf_runtime.images.preprocess import Preprocessing
 from tests.support.html_pages import Page
-from tests.support.photos import write_photos
+from tests.support.photos import only, write_photos
 
 LABELS = ("cat", "dog", "emu", "fox")
 
@@ -239,6 +243,30 @@ def test_a_bundle_leaves_out_what_its_run_was_trained_on_if_the_data_is_the_same
     assert "does not record which images it was trained on" in capfd.readouterr().err
 
 
+def test_a_file_without_its_run_leaves_them_out_too(run, tmp_path):
+    shutil.copy(run / "model.fp32.onnx", tmp_path / "alone.onnx")
+    found = edgeclf.evaluate(tmp_path / "alone.onnx", read_run(run).dataset(), "all")
+    assert (found.images, found.trained_on) == (57, 123)
+
+
+def test_a_model_that_cannot_tell_says_how_many_images_it_may_have_been_trained_on(bundle, digits, tmp_path):
+    """The digits have an exact split, in which no side is certain; by a hash, only those in train are in doubt."""
+    shutil.copytree(digits, tmp_path / "photos")
+    (tmp_path / "photos" / "3" / "000.png").unlink()
+    with open_model(bundle, "fp32") as opened:
+        chosen = select_images(opened, bundle, tmp_path / "photos", "all")
+        assert "up to 179 of the 179 images" in only(chosen.findings, "perhaps-trained-on").message
+        stable = replace(opened, split_options=SplitOptions())
+        chosen = select_images(stable, bundle, tmp_path / "photos", "all")
+        train = load_dataset(tmp_path / "photos").counts()["train"]
+        assert f"up to {train} of the 179 images" in only(chosen.findings, "perhaps-trained-on").message
+        assert only(chosen.findings, "perhaps-trained-on").message.endswith(", or the others with --split test")
+        stable = replace(opened, split_options=None, split_sha256="")
+        assert not [
+            one for one in select_images(stable, bundle, digits, "all").findings if one.kind == "perhaps-trained-on"
+        ]
+
+
 def test_images_in_a_test_folder_that_were_trained_on_are_warned_of(run, digits, tmp_path, command):
     shutil.copytree(digits / "3", tmp_path / "test" / "3")
     code, out, err = command("evaluate", run, tmp_path)
@@ -263,6 +291,12 @@ def test_a_report_holds_the_figures_and_images_of_the_evaluation(run, digits, tm
     code, _, err = command("evaluate", run, digits, "--report", tmp_path / "report")
     assert code == 1
     assert "exists and is not empty" in err
+
+
+def test_a_report_is_no_data_set(run, digits, tmp_path):
+    edgeclf.evaluate(run, digits, report=tmp_path / "report")
+    with pytest.raises(DataError, match=r"report is an output of edgeclf \(it has report\.json\)"):
+        edgeclf.load_dataset(tmp_path / "report")
 
 
 def test_a_report_replaces_a_report_only(run, digits, tmp_path):

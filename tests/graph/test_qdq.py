@@ -7,8 +7,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeclf.graph.int8.activations import collect_histograms
-from edgeclf.graph.int8.forms import STANDARD
-from edgeclf.graph.int8.qdq import choose, write_flavor
+from edgeclf.graph.int8.forms import STANDARD, choose
+from edgeclf.graph.int8.qdq import write_flavor
 from edgeclf.graph.int8.ranges import ranges_of
 from edgeclf.graph.int8.rounding import Rounding
 from edgeclf.graph.onnx_file import prepare, write_onnx

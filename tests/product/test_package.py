@@ -52,7 +52,7 @@ def test_importing_the_package_imports_nothing_else_of_it():
 
 PUBLIC = """
 AuditOptions AuditReport AugmentOptions AugmentReport BackendError BuildOptions BuildReport BundleError
-BundleOptions BundleReport CalibrateOptions CalibrateReport CalibrationSet CameraError CheckReport
+BundleOptions BundleReport CalibrateOptions CalibrateReport CalibrationSet CameraError CheckOptions CheckReport
 CompareReport DataError Dataset DemoReport DependencyError EdgeclfError Evaluation ExportOptions ExportReport
 Finding FlavorError FormatsError FormatsReport GateError ImageError ImportOptions ImportReport MakeOptions
 MakeReport ModelError OptionError OutputError Prediction QuantizeOptions QuantizeReport RobustnessOptions

@@ -10,8 +10,8 @@ import pytest
 
 from edgeclf import QuantizeOptions, quantize
 from edgeclf.evaluation.comparison import Comparison, compare
-from edgeclf.graph.int8.forms import FORMS, STANDARD, forms_of, usual_form
-from edgeclf.graph.int8.qdq import choose, write_flavor
+from edgeclf.graph.int8.forms import FORMS, STANDARD, choose, forms_of, usual_form
+from edgeclf.graph.int8.qdq import write_flavor
 from edgeclf.graph.int8.rounding import Rounding
 from edgeclf.graph.layers import find_layers, float_layers
 from edgeclf.graph.onnx_file import prepare

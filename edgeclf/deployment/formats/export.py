@@ -154,7 +154,7 @@ def export_formats(
                 codes.append(found.exit_code)
         times, timed = _latencies(runners, batches)
         if options.golden and data is not None:
-            write_golden_tensors(options.golden, run, data, reference, overwrite)
+            write_golden_tensors(options.golden, run, data, reference, overwrite, options.skip_unreadable)
     report = FormatsReport(
         run=str(run.path),
         reference=reference.backend,

@@ -24,7 +24,7 @@ from ...errors import ModelError, OptionError
 from ..machine.failures import not_the_rate
 from ..machine.precision import FULL, MEASURED, computing, mixed
 from .fit import Plan
-from .objective import Objective
+from .loss import Objective
 from .optimizer import make_optimizer
 
 _SLOWEST, _FASTEST, _RATES = 1e-6, 1.0, 60

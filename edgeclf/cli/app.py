@@ -9,7 +9,7 @@ import io
 import os
 import shlex
 import sys
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -46,14 +46,7 @@ RunFolder = Annotated[
     str, typer.Argument(metavar="RUN", parser=expand_home, help="A folder made by edgeclf train or import.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
-Predictions = Annotated[
-    Optional[str],
-    typer.Option(
-        metavar="FILE.csv", parser=expand_home, help="Write path, label, predicted label and confidence of each image."
-    ),
-]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier output of edgeclf.")]
-Name = Annotated[Optional[str], typer.Option("--name", help="A model of the bundle or run, such as fp32 or int8-cpu.")]
 
 
 def show(report: Any, json: bool) -> None:

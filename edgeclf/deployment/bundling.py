@@ -87,8 +87,8 @@ def bundle(
     run: str | Path | Run,
     output: str | Path,
     options: BundleOptions | None = None,
-    evaluations: Mapping[str, Evaluation] | None = None,
     overwrite: bool = False,
+    evaluations: Mapping[str, Evaluation] | None = None,
     **keywords: Any,
 ) -> BundleReport:
     """Pack a run's models, the runtime and golden images into NAME.edge.

@@ -29,10 +29,10 @@ from ..errors import BackendError, GateError, OutputError
 from ..evaluation.evaluate import evaluate
 from ..evaluation.export import export
 from ..evaluation.plots import plot_confusion, plot_latency
-from ..options import QuantizeOptions
+from ..options import DemoOptions, QuantizeOptions, TrainOptions, merged
 from ..quantization.quantize import quantize
 from ..targets import FLAVORS, model_file
-from ..training.train import TrainOptions, train
+from ..training.train import train
 from .bundling import bundle
 from .make import Steps
 
@@ -89,12 +89,15 @@ class DemoReport(Report):
         )
 
 
-def demo(output: str | Path = "edgeclf-demo", seed: int = 0, overwrite: bool = False) -> DemoReport:
+def demo(
+    output: str | Path = "edgeclf-demo", options: DemoOptions | None = None, overwrite: bool = False, **keywords: Any
+) -> DemoReport:
     """Train, quantize, bundle and run a solar-cell classifier.
 
     Writes a run, solar.edge, cells.avi, confusion.png, latency.png and summary.json into
     ``output``.  Needs the extra ``demo`` (images and weights from packages; nothing is downloaded).
     """
+    training = TrainOptions(image_size=IMAGE_SIZE, seed=merged(DemoOptions, options, keywords).seed)
     claim_output(output, overwrite, SUMMARY_FILE)
     steps = Steps()
     with new_folder(output, overwrite, SUMMARY_FILE) as folder:
@@ -107,9 +110,9 @@ def demo(output: str | Path = "edgeclf-demo", seed: int = 0, overwrite: bool = F
             return report
 
         with steps.step("check"):
-            checked = show(check(load_dataset("elpv", TrainOptions(seed=seed).split), image_size=IMAGE_SIZE))
+            checked = show(check(load_dataset("elpv", training.split), image_size=IMAGE_SIZE))
         with steps.step("train"):
-            show(train("elpv", run, TrainOptions(image_size=IMAGE_SIZE, seed=seed), checked=checked))
+            show(train("elpv", run, training, checked=checked))
         with steps.step("export"):
             exported = show(export(run))
         with steps.step("evaluate"):
@@ -125,7 +128,7 @@ def demo(output: str | Path = "edgeclf-demo", seed: int = 0, overwrite: bool = F
             for report in _on_device(packed, "selftest")[0]["reports"]:
                 say("{model} on {backend}: {labels_agree} of {images} golden labels agree".format(**report))
         with steps.step("video"):
-            truth = _write_video(load_dataset("elpv", TrainOptions(seed=seed).split), work / "cells.avi")
+            truth = _write_video(load_dataset("elpv", training.split), work / "cells.avi")
             frames = _watch_video(packed, work / "cells.avi", truth)
         with steps.step("latency"):
             say(f"{LATENCY_FRAMES} frames with each model, in a separate process")

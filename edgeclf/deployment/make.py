@@ -217,11 +217,11 @@ def _bundle(steps: Steps, run: Run, output: Path, options: BundleOptions, overwr
     with steps.step("evaluate", needed):
         if needed:
             dataset = run.dataset()
-            evaluation = evaluate(run.path, dataset, "test" if dataset.counts()["test"] else "val", "fp32")
+            evaluation = evaluate(run.path, dataset, split="test" if dataset.counts()["test"] else "val", name="fp32")
             say(str(evaluation))
     with steps.step("bundle", needed):
         if needed:
-            report = bundle(run, output, options, {"fp32": evaluation}, overwrite)
+            report = bundle(run, output, options, overwrite, {"fp32": evaluation})
             say(str(report))
             _write_state(run.path, bundle=report.id, inputs=inputs)
 

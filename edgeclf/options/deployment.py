@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import OptionError
 from ..targets import TARGETS
-from .declaration import MOVED, SKIP_UNREADABLE, T, check_known, option
+from .declaration import MOVED, SEED, SKIP_UNREADABLE, T, check_known, option
 from .quantization import QuantizeOptions
 from .training import TrainOptions
 
@@ -107,3 +107,10 @@ class BuildOptions:
 
         names = [name for name in EngineOptions._fields if hasattr(self, name)]
         return EngineOptions(**{name: getattr(self, name) for name in names})
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """Options of demo()."""
+
+    seed: int = option(0, SEED)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ...options import SEED, BuildOptions, BundleOptions, MakeOptions
+from ...options import BuildOptions, BundleOptions, DemoOptions, MakeOptions
 from ..app import Data, Json, Overwrite, RunFolder, app, next_on_device, next_step, show
 from ..typer_options import Grouped, expand_home, with_options
 
@@ -28,7 +28,7 @@ def bundle(
     """
     from ... import bundle as function
 
-    show(function(run, output, options, overwrite=overwrite), json)
+    show(function(run, output, options=options, overwrite=overwrite), json)
     next_step(json, "python3", output, "selftest")
     next_on_device(json, output)
 
@@ -48,7 +48,7 @@ def build(
     """
     from ... import build as function
 
-    report = function(bundle, options)
+    report = function(bundle, options=options)
     show(report, json)
     if not report.engines:
         raise typer.Exit(1)
@@ -73,15 +73,17 @@ def make(
     """
     from ... import make as function
 
-    show(function(data, output, options, overwrite), json)
+    show(function(data, output, options=options, overwrite=overwrite), json)
     next_step(json, "python3", output, "selftest")
     next_on_device(json, output)
 
 
 @app.command(epilog="Example: edgeclf demo --output demo")
+@with_options(DemoOptions)
 def demo(
+    *,
     output: Annotated[str, typer.Option(parser=expand_home, help="Folder for the results.")] = "edgeclf-demo",
-    seed: Annotated[int, typer.Option(help=SEED)] = 0,
+    options: DemoOptions,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -91,5 +93,5 @@ def demo(
     """
     from ... import demo as function
 
-    show(function(output, seed, overwrite), json)
+    show(function(output, options=options, overwrite=overwrite), json)
     next_step(json, "edgeclf make", "photos/", "--output", "pets.edge")

@@ -31,7 +31,7 @@ def calibrate(
     """
     from ... import calibrate as function
 
-    show(function(source, output, options, overwrite), json)
+    show(function(source, output, options=options, overwrite=overwrite), json)
     run = options.model or (source if is_run(source) else "RUN")
     next_step(json, "edgeclf quantize", run, "--calibration", output)
 
@@ -55,7 +55,7 @@ def quantize(
     from ...quantization.report import FlavorError
 
     try:
-        show(function(run, options, overwrite), json)
+        show(function(run, options=options, overwrite=overwrite), json)
     except FlavorError as failed:
         show(failed.report, json)
         raise

@@ -111,8 +111,8 @@ class FormatsError(GateError):
 
 def export_formats(
     run: str | Path | Run,
-    options: ExportOptions | None = None,
     output: str | Path | None = None,
+    options: ExportOptions | None = None,
     overwrite: bool = False,
     **keywords: Any,
 ) -> FormatsReport:

@@ -91,7 +91,20 @@ def test_options_are_given_as_keywords_too():
 
 @pytest.mark.parametrize(
     "verb",
-    ("audit augment build bundle calibrate evaluate import_model make predict quantize robustness train").split(),
+    [
+        "audit",
+        "augment",
+        "build",
+        "bundle",
+        "calibrate",
+        "evaluate",
+        "import_model",
+        "make",
+        "predict",
+        "quantize",
+        "robustness",
+        "train",
+    ],
 )
 def test_every_verb_takes_keywords(verb):
     with pytest.raises(OptionError, match="there is no option 'qqq'; help"):

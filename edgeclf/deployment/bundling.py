@@ -27,7 +27,7 @@ from ..evaluation.confidence_threshold import Confidence, fit_confidence
 from ..evaluation.evaluate import Evaluation, measure
 from ..evaluation.evaluation_set import EvaluationSet
 from ..evaluation.export import exported
-from ..evaluation.logit_store import LOGIT_FILE, LogitStore, read_logits
+from ..evaluation.logit_store import LogitStore, stored_logits
 from ..graph.onnx_file import graph_sha256
 from ..options import BundleOptions, merged
 from ..quantization.report import REPORT_FILE, REPORT_PAGE
@@ -110,10 +110,10 @@ def bundle(
     every = _models(run, options, stale)
     repeated = _repeated(run, every)
     models = [name for name in every if name not in repeated]
-    store = read_logits(run.path / LOGIT_FILE, run.preprocessing)
     measured = dict(evaluations or {})
-    measured.update(_evaluate(run, dataset, [name for name in models if name not in measured], store))
-    confidences = _fit_confidences(run, dataset, models, store, options)
+    with stored_logits(run) as store:
+        measured.update(_evaluate(run, dataset, [name for name in models if name not in measured], store))
+        confidences = _fit_confidences(run, dataset, models, store, options)
     with new_folder(output, overwrite, MANIFEST) as folder:
         work = Path(folder)
         for name in models:

@@ -16,7 +16,6 @@ from ..data.datasets import Dataset
 from ..data.findings import left_out_lines
 from ..display.prediction_file import write_predictions
 from ..display.report import Report, paragraph, shaded_table, table
-from ..graph.inference import infer
 from ..options import EvaluateOptions, merged
 from ..training.results.folder import REPORT_FILE, write_results
 from ..training.results.metrics import Metrics, group_accuracies, measure_metrics
@@ -24,6 +23,7 @@ from .evaluation_set import EvaluationSet
 from .evaluation_text import MOST_LABELS, evaluation_text, figures, label_rows, most_confused, summary
 from .export import open_exported
 from .image_selection import select_images
+from .logit_store import logits_of
 from .result_subject import subject_of
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def evaluate(
     with open_exported(model, options.name, at_once=cores()) as opened:
         chosen = select_images(opened, model, data, options.split, options.skip_unreadable)
         images = EvaluationSet(chosen.samples, opened.classifier.labels, opened.classifier.preprocessing, chosen.data)
-        logits = infer(opened.classifier.runner, images.batches(f"evaluating {opened.name}"), cores())
+        logits = logits_of(opened, images)
         temperature = opened.classifier.in_use.temperature
     found = replace(
         measure(opened.name, chosen.data, options.split, images, logits, temperature),

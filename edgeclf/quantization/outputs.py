@@ -12,7 +12,7 @@ from ..data.findings import count_files
 from ..display.progress import say
 from ..evaluation.accuracy_gate import evaluation_warning, gate_warning
 from ..evaluation.comparison import compare
-from ..evaluation.logit_store import LOGIT_FILE, read_logits, write_logits
+from ..evaluation.logit_store import LOGIT_FILE, read_logits
 from ..evaluation.metadata import model_metadata
 from ..graph.inference import time_files
 from ..graph.layers import layer_of_names
@@ -124,14 +124,14 @@ def _keeps_cache(
 def _write_logits(
     run: Run, folder: Path, report: QuantizeReport, search: Search, found: Mapping[str, Candidate]
 ) -> None:
-    """Write the logits of the evaluation images, with those of earlier files as far as they are of the same images."""
-    earlier = read_logits(run.path / LOGIT_FILE, run.preprocessing)
-    logits = {report.sha256_fp32: search.reference}
+    """Write the logits of the evaluation images, beside those that are known of the run's other images and files."""
+    store = read_logits(run.path / LOGIT_FILE, run.preprocessing)
+    store.add(report.sha256_fp32, search.images.sha256, search.reference)
     for file in report.files:
-        rows = found[file.name].logits if file.name in found else earlier.known(file.sha256, search.images)
-        if rows is not None:
-            logits[file.sha256] = rows
-    write_logits(folder / LOGIT_FILE, search.images, logits)
+        if file.name in found:
+            store.add(file.sha256, search.images.sha256, found[file.name].logits)
+    models = {report.sha256_fp32, *(file.sha256 for file in report.files)}
+    store.write(folder / LOGIT_FILE, run.preprocessing, models)
 
 
 def _cache_method(found: Mapping[str, Candidate]) -> str:

@@ -15,13 +15,13 @@ from ...data.datasets import Dataset, Sample
 from ...data.findings import listed
 from ...data.pixels import read_photo
 from ...errors import DataError, ModelError
-from ...graph.inference import infer
 from ...options import CompareOptions, merged
 from ...training.results.metrics import measure_metrics
 from ..comparison import mcnemar, paired_interval
 from ..evaluation_set import EvaluationSet
 from ..export import open_exported
 from ..image_selection import Selection, select_images
+from ..logit_store import logits_of
 from ..open_model import OpenModel
 from .latency import TIMED_IMAGES, time_models
 from .report import CompareReport, Difference, Side
@@ -52,7 +52,7 @@ def compare(
         chosen = [select_images(opened, path, data, options.split, options.skip_unreadable) for path, opened in models]
         samples = _in_both(chosen)
         images = [_images(opened, samples, chosen[0].data) for _, opened in models]
-        logits = [_infer(opened, part) for (_, opened), part in zip(models, images, strict=True)]
+        logits = [logits_of(opened, part) for (_, opened), part in zip(models, images, strict=True)]
         # Of each model by its own labels, from here on by those of the first.
         logits[1], truth = logits[1][:, order], images[0].truth
         times: list[float | None] = [None, None]
@@ -129,10 +129,6 @@ def _in_both(chosen: list[Selection]) -> list[Sample]:
 
 def _images(opened: OpenModel, samples: list[Sample], data: str) -> EvaluationSet:
     return EvaluationSet(samples, opened.classifier.labels, opened.classifier.preprocessing, data)
-
-
-def _infer(opened: OpenModel, images: EvaluationSet) -> np.ndarray:
-    return infer(opened.classifier.runner, images.batches(f"evaluating {opened.name}"), cores())
 
 
 def _side(path: str | Path, opened: OpenModel, logits: np.ndarray, truth: np.ndarray, time_ms: float | None) -> Side:

@@ -6,7 +6,7 @@ import itertools
 import json
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ from ..evaluation.export import exported
 from ..evaluation.logit_store import LogitStore, stored_logits
 from ..graph.onnx_file import graph_sha256
 from ..options import BundleOptions, merged
-from ..quantization.report import REPORT_FILE, REPORT_PAGE
+from ..quantization.earlier import earlier_report
+from ..quantization.report import REPORT_FILE, REPORT_PAGE, QuantizedFile
 from ..targets import CALIBRATION_CACHE, FLAVORS, FLOAT_BACKENDS, TARGETS, model_file, precision_of
 from ..training.runs import Run, read_run
 from .golden import write_golden
@@ -110,6 +111,7 @@ def bundle(
     every = _models(run, options, stale)
     repeated = _repeated(run, every)
     models = [name for name in every if name not in repeated]
+    slower = _slower(run, models)
     measured = dict(evaluations or {})
     with stored_logits(run) as store:
         measured.update(_evaluate(run, dataset, [name for name in models if name not in measured], store))
@@ -123,7 +125,7 @@ def bundle(
         _copy_runtime(work)
         tolerances = write_golden(work, run, dataset, models, options.golden)
         entries = [_model_entry(name, measured[name], confidences[name], tolerances[name]) for name in models]
-        manifest = _write_manifest(work, run, output.stem, entries, _order(models, options))
+        manifest = _write_manifest(work, run, output.stem, entries, _order(models, options, slower))
         sizes = [path.stat().st_size for path in work.rglob("*") if path.is_file()]
     lacks = _lacks(every, options)
     return BundleReport(
@@ -137,6 +139,7 @@ def bundle(
         notes=(
             *_about_lacks(run, lacks, stale),
             *_about_repeated(repeated),
+            *_about_slower(slower),
             *_about_coverage(confidences, options),
             *(finding.message for finding in dataset.findings),
         ),
@@ -288,13 +291,34 @@ def _file(run: Run, name: str) -> Path:
     return run.file(model_file(name))
 
 
-def _order(models: list[str], options: BundleOptions) -> dict[str, list[str]]:
+def _slower(run: Run, models: list[str]) -> list[QuantizedFile]:
+    """Return the files that were slower than FP32 when they were quantized, on a machine that they are for."""
+    report = earlier_report(run)
+    return [file for file in (report.files if report else ()) if file.name in models and file.slower]
+
+
+def _about_slower(slower: Iterable[QuantizedFile]) -> Iterator[str]:
+    for file in slower:
+        yield (
+            f"{file.name} was slower than fp32 on the machine that quantized it ({file.latency_ms:.1f} ms against "
+            f"{file.fp32_ms:.1f}): a device tries fp32 first, and measures both on its first start"
+        )
+
+
+def _order(models: list[str], options: BundleOptions, slower: Iterable[QuantizedFile] = ()) -> dict[str, list[str]]:
+    """Return the models in the order in which each machine tries them, with those behind FP32 that were slower."""
+    behind = {file.name for file in slower}
     order: dict[str, list[str]] = {}
     # In the table's order, whatever the order of --target.
     for target in [target for name, target in TARGETS.items() if name in options.targets]:
         for machine in target.machines:
             known = order.setdefault(machine, [])
             known += [model for model in target.models if model in models and model not in known]
+    # What was slower on one processor may be faster on another, such as one with VNNI, so it stays.
+    for machine, known in order.items():
+        after = known.index("fp32") + 1
+        first, last = known[:after], known[after:]
+        order[machine] = [*sorted(first, key=behind.__contains__), *last]
     return {**order, "default": ["fp32", *(model for model in models if model != "fp32")]}
 
 

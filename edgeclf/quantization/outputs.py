@@ -28,6 +28,7 @@ from .inputs import Inputs
 from .ranges import ranges_of
 from .report import REPORT_FILE, REPORT_PAGE, Baseline, FailedFlavor, QuantizedFile, QuantizeReport
 from .search import Failure, Search
+from .speed.fastest import can_time
 from .speed.layer_times import layer_times, unexpected_float
 
 _CACHED = "int8-tensorrt"
@@ -78,6 +79,7 @@ def _report(
             size=work.stat().st_size,
             sha256=sha256_file(work),
             latency_ms=times[name],
+            fp32_ms=times["fp32"] if can_time(name) else None,
             layers=len(search.layers),
             layer_times=layers[name][:_MOST_LAYERS],
             unexpected_float=unexpected_float(layers[name], names, found[name].findings.float_layers),

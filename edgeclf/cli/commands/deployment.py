@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ...options import BuildOptions, BundleOptions, DemoOptions, MakeOptions
-from ..app import Data, Json, Overwrite, RunFolder, app, next_on_device, next_step, show
+from ..app import Data, Json, Overwrite, RunFolder, app, below_the_error, next_on_device, next_step, show
 from ..typer_options import Grouped, expand_home, with_options
 
 
@@ -36,6 +36,7 @@ def bundle(
 @app.command(epilog="Example: edgeclf build solar.edge")
 @with_options(BuildOptions)
 def build(
+    context: typer.Context,
     bundle: Annotated[
         str, typer.Argument(metavar="BUNDLE", parser=expand_home, help="A folder made by edgeclf bundle.")
     ],
@@ -47,10 +48,18 @@ def build(
     Engines for a Jetson are built on it: python3 NAME.edge build
     """
     from ... import build as function
+    from ...errors import BackendError
 
-    report = function(bundle, options=options)
+    try:
+        report = function(bundle, options=options)
+    except BackendError:
+        if options.target is None:  # else the error has the commands for that device
+            below_the_error(context, lambda: next_on_device(json, bundle, "build"))
+        raise
     show(report, json)
     if not report.engines:
+        next_step(json, "python3", bundle, "doctor")
+        next_on_device(json, bundle, "build")
         raise typer.Exit(1)
     next_step(json, "python3", bundle, "bench")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Optional
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from edgeclf_runtime.text.terminal import printable, show_message
 
 from ...options import CompareOptions, EvaluateOptions, ExportOptions, PredictOptions, RobustnessOptions
-from ..app import Data, Json, Model, Overwrite, RunFolder, app, next_for_model, next_step, open_page, show
+from ..app import Data, Json, Model, Overwrite, RunFolder, app, is_run, next_for_model, next_step, open_page, show
 from ..typer_options import expand_home, with_options
 
 
@@ -58,8 +59,9 @@ def compare(
     """
     from ... import compare as function
 
-    show(function(a, b, data, options=options), json)
-    next_for_model(json, b)
+    report = function(a, b, data, options=options)
+    show(report, json)
+    next_for_model(json, a if report.better == "a" else b)
 
 
 @app.command(epilog="Example: edgeclf predict solar.edge cell1.png cell2.png --json")
@@ -88,7 +90,8 @@ def predict(
             code = answer.exit_code
         else:
             show(answer, json)
-    next_for_model(json, model)
+    if not os.path.isfile(model) or is_run(os.path.dirname(model)):
+        next_for_model(json, model)
     raise typer.Exit(code)
 
 

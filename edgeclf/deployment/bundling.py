@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
-import shlex
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import edgeclf_runtime
 from edgeclf_runtime.bundle.manifest import FORMAT, FORMAT_VERSION, MANIFEST_SCHEMA
@@ -31,13 +30,14 @@ from ..evaluation.logit_store import LogitStore, stored_logits
 from ..graph.onnx_file import graph_sha256
 from ..options import BundleOptions, merged
 from ..quantization.earlier import earlier_report
-from ..quantization.report import REPORT_FILE, REPORT_PAGE, QuantizedFile
+from ..quantization.report import REPORT_FILE, QuantizedFile
 from ..targets import CALIBRATION_CACHE, FLAVORS, FLOAT_BACKENDS, TARGETS, model_file, precision_of
 from ..training.runs import Run, read_run
+from .bundle_notes import about_coverage, about_lacks, about_repeated, about_slower
 from .golden import write_golden
 
-LITTLE_COVERAGE = 0.5
-"""A threshold that leaves fewer labels than this share is reported."""
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,15 @@ class BundleReport(Report):
     unreadable: int = 0
     """Images that were left out because they cannot be decoded."""
 
+    def plot(self) -> Figure:
+        """Return each model's accuracy, size, and the share of images that keep a label as a matplotlib figure.
+
+        Raises DependencyError if matplotlib is missing.
+        """
+        from .plots import draw_bundle
+
+        return draw_bundle(self)
+
     def __str__(self) -> str:
         head = f"{self.path}: {self.files} files, {self.size / 1e6:.1f} MB, id {self.id[:12]}"
         lines = [f"{'model':<13}      MB  accuracy  temperature  threshold  coverage  precision"]
@@ -89,15 +98,13 @@ def bundle(
     output: str | Path,
     options: BundleOptions | None = None,
     overwrite: bool = False,
-    evaluations: Mapping[str, Evaluation] | None = None,
     **keywords: Any,
 ) -> BundleReport:
     """Pack a run's models, the runtime and golden images into NAME.edge.
 
     A run that was not exported is exported first.  Models that a target uses and that the run lacks are left out, and named
-    in the report.
-    evaluations: by model, what evaluate() returned before; the other models are evaluated here, on the test split if there
-    is one, else on val.  The same run gives the same bytes.
+    in the report.  Each model is evaluated on the test split if there is one, else on val; images that evaluate() or quantize()
+    inferred before are not inferred again.  The same run gives the same bytes.
     """
     options = merged(BundleOptions, options, keywords)
     if not isinstance(run, Run):
@@ -112,9 +119,8 @@ def bundle(
     repeated = _repeated(run, every)
     models = [name for name in every if name not in repeated]
     slower = _slower(run, models)
-    measured = dict(evaluations or {})
     with stored_logits(run) as store:
-        measured.update(_evaluate(run, dataset, [name for name in models if name not in measured], store))
+        measured = _evaluate(run, dataset, models, store)
         confidences = _fit_confidences(run, dataset, models, store, options)
     with new_folder(output, overwrite, MANIFEST) as folder:
         work = Path(folder)
@@ -137,10 +143,10 @@ def bundle(
         facts={name: _model_facts(_file(run, name), measured[name], confidences[name]) for name in models},
         lacks=lacks,
         notes=(
-            *_about_lacks(run, lacks, stale),
-            *_about_repeated(repeated),
-            *_about_slower(slower),
-            *_about_coverage(confidences, options),
+            *about_lacks(run, lacks, _refused(run), stale),
+            *about_repeated(repeated),
+            *about_slower(slower),
+            *about_coverage(confidences, options),
             *(finding.message for finding in dataset.findings),
         ),
         unreadable=count_files(dataset.findings, "unreadable"),
@@ -175,35 +181,11 @@ def _lacks(models: list[str], options: BundleOptions) -> dict[str, tuple[str, ..
     return {target: names for target, names in every.items() if names}
 
 
-def _about_lacks(run: Run, lacks: Mapping[str, tuple[str, ...]], stale: bool) -> Iterator[str]:
-    """Yield a sentence for each target that lacks models, with the command that makes them."""
+def _refused(run: Run) -> list[str]:
+    """Return the models that did not pass the accuracy gate."""
     failed = _facts_of_quantization(run).get("failed")
     named = [one.get("name") for one in (failed if isinstance(failed, list) else ()) if isinstance(one, dict)]
-    refused = [name for name in named if isinstance(name, str)]
-    again = " --overwrite" if stale else ""
-    for target, names in lacks.items():
-        lost = [name for name in names if name in refused and not again]
-        wanting = [name for name in names if name not in lost]
-        if wanting:
-            command = f"edgeclf quantize {shlex.quote(str(run.path))} --target {target}{again}"
-            yield f"{target} lacks {', '.join(wanting)}; make them with: {command}"
-        if lost:
-            yield f"{target} lacks {', '.join(lost)}, which did not pass the accuracy gate; see {run.path / REPORT_PAGE}"
-
-
-def _about_repeated(repeated: Mapping[str, str]) -> Iterator[str]:
-    for name, other in repeated.items():
-        yield f"{name} is left out: {other} is the same, and runs on its backends too"
-
-
-def _about_coverage(confidences: Mapping[str, Confidence], options: BundleOptions) -> Iterator[str]:
-    little = {name: one.coverage for name, one in confidences.items() if one.coverage < LITTLE_COVERAGE}
-    if options.precision is not None and little:
-        shares = ", ".join(f"{share:.0%} with {name}" for name, share in little.items())
-        yield (
-            f"for a precision of {options.precision:g} few images keep a label ({shares}); the others are labeled "
-            '"unknown": choose a lower --precision, or train on more images'
-        )
+    return [name for name in named if isinstance(name, str)]
 
 
 def _is_stale(run: Run) -> bool:
@@ -295,14 +277,6 @@ def _slower(run: Run, models: list[str]) -> list[QuantizedFile]:
     """Return the files that were slower than FP32 when they were quantized, on a machine that they are for."""
     report = earlier_report(run)
     return [file for file in (report.files if report else ()) if file.name in models and file.slower]
-
-
-def _about_slower(slower: Iterable[QuantizedFile]) -> Iterator[str]:
-    for file in slower:
-        yield (
-            f"{file.name} was slower than fp32 on the machine that quantized it ({file.latency_ms:.1f} ms against "
-            f"{file.fp32_ms:.1f}): a device tries fp32 first, and measures both on its first start"
-        )
 
 
 def _order(models: list[str], options: BundleOptions, slower: Iterable[QuantizedFile] = ()) -> dict[str, list[str]]:

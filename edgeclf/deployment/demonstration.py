@@ -101,8 +101,7 @@ def demo(
     claim_output(output, overwrite, SUMMARY_FILE)
     steps = Steps()
     with new_folder(output, overwrite, SUMMARY_FILE) as folder:
-        work = Path(folder)
-        run, packed = work / "run", work / "solar.edge"
+        work, run, packed = Path(folder), Path(folder, "run"), Path(folder, "solar.edge")
 
         def show(report: Any) -> Any:
             # The folder is renamed to ``output`` at the end, so that is the name to show.
@@ -123,13 +122,11 @@ def demo(
         with steps.step("evaluate int8"):
             int8 = show(evaluate(run / model_file("int8-cpu"), "elpv"))
         with steps.step("bundle"):
-            bundled = show(bundle(run, packed, evaluations={"fp32": fp32, "int8-cpu": int8}))
+            bundled = show(bundle(run, packed))
         with steps.step("self-test"):
-            for report in _on_device(packed, "selftest")[0]["reports"]:
-                say("{model} on {backend}: {labels_agree} of {images} golden labels agree".format(**report))
+            _test(packed)
         with steps.step("video"):
-            truth = _write_video(load_dataset("elpv", training.split), work / "cells.avi")
-            frames = _watch_video(packed, work / "cells.avi", truth)
+            frames = _watch_video(packed, load_dataset("elpv", training.split), work / "cells.avi")
         with steps.step("latency"):
             say(f"{LATENCY_FRAMES} frames with each model, in a separate process")
             measured = _on_device(packed, "bench", "--repeat", str(LATENCY_FRAMES))[0]
@@ -152,6 +149,11 @@ def demo(
         )
         (work / SUMMARY_FILE).write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
     return report
+
+
+def _test(packed: Path) -> None:
+    for report in _on_device(packed, "selftest")[0]["reports"]:
+        say("{model} on {backend}: {labels_agree} of {images} golden labels agree".format(**report))
 
 
 def _write_video(dataset: Dataset, path: Path) -> list[str]:
@@ -190,7 +192,8 @@ def _on_device(packed: Path, *arguments: str, what: str = "", lines: int = 1) ->
     return found
 
 
-def _watch_video(packed: Path, video: Path, truth: list[str]) -> dict[str, Any]:
+def _watch_video(packed: Path, dataset: Dataset, video: Path) -> dict[str, Any]:
+    truth = _write_video(dataset, video)
     source = ("--source", str(video), "--policy", "latest")
     lines = _on_device(packed, "run", *source, what="classifying the video", lines=len(truth))
     ages = [line["age_ms"] for line in lines]

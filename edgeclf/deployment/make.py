@@ -217,11 +217,10 @@ def _bundle(steps: Steps, run: Run, output: Path, options: BundleOptions, overwr
     with steps.step("evaluate", needed):
         if needed:
             dataset = run.dataset()
-            evaluation = evaluate(run.path, dataset, split="test" if dataset.counts()["test"] else "val", name="fp32")
-            say(str(evaluation))
+            say(str(evaluate(run.path, dataset, split="test" if dataset.counts()["test"] else "val", name="fp32")))
     with steps.step("bundle", needed):
         if needed:
-            report = bundle(run, output, options, overwrite, {"fp32": evaluation})
+            report = bundle(run, output, options, overwrite)
             say(str(report))
             _write_state(run.path, bundle=report.id, inputs=inputs)
 

@@ -335,9 +335,7 @@ _BESIDE = ("comparison", "findings")
 
 
 def _flat(value: Any) -> Any:
-    """Return a report as JSON has it; a number that is not finite, which JSON lacks, is None."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
+    """Return a report in the form of quantization.json; to_json() writes numbers that are not finite as null."""
     if isinstance(value, (tuple, list)):
         return [_flat(item) for item in value]
     if isinstance(value, dict):

@@ -11,7 +11,7 @@ import typer
 
 import edgeclf
 from edgeclf import BundleOptions, cli
-from edgeclf.deployment import bundling
+from edgeclf.deployment import bundle_notes
 from edgeclf.errors import DataError, OptionError, OutputError
 from edgeclf.evaluation.confidence_threshold import Confidence
 from edgeclf.quantization.speed.fastest import can_time
@@ -264,9 +264,9 @@ def test_a_precision_that_leaves_few_labels_is_said_in_one_sentence():
         temperature=1.0, threshold=0.9, images=100, ece_before=0.1, ece_after=0.1, coverage=0.41, precision=0.9
     )
     found = {"fp32": little, "int8-cpu": replace(little, coverage=0.8)}
-    [note] = bundling._about_coverage(found, BundleOptions(precision=0.9))
+    [note] = bundle_notes.about_coverage(found, BundleOptions(precision=0.9))
     assert note.startswith("for a precision of 0.9 few images keep a label (41% with fp32); ")
-    assert list(bundling._about_coverage(found, BundleOptions(coverage=0.4))) == []
+    assert list(bundle_notes.about_coverage(found, BundleOptions(coverage=0.4))) == []
 
 
 def test_a_taken_output_is_refused_before_anything_is_evaluated(run, bundle, monkeypatch):

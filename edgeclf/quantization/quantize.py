@@ -15,7 +15,7 @@ from edgeclf_runtime.files.outputs import claim_output
 from ..data.folder_update import updated_folder
 from ..display.progress import say
 from ..errors import EdgeclfError
-from ..graph.inference import infer_file
+from ..evaluation.logit_store import LOGIT_FILE, read_logits
 from ..graph.onnx_file import prepare
 from ..options import QuantizeOptions, merged
 from ..targets import model_file
@@ -98,7 +98,9 @@ def _prepare(inputs: Inputs, store: HistogramStore) -> Search:
         histograms=store.recall(graph, inputs.batches),
         rounding=Rounding(graph, collect_moments(graph, inputs.batches)),
         images=inputs.images,
-        reference=infer_file(inputs.source, "fp32", inputs.images.batches("evaluating fp32")),
+        reference=read_logits(inputs.run.path / LOGIT_FILE, inputs.run.preprocessing).infer(
+            inputs.source, "fp32", inputs.images, "evaluating fp32"
+        ),
         batches=inputs.batches,
         methods=options.methods,
         max_drop=options.max_drop,

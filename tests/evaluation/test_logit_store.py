@@ -155,6 +155,8 @@ def test_quantize_keeps_what_evaluate_has_inferred(own_run, digits, inferred):
     inferred.clear()
     edgeclf.evaluate(own_run, digits)
     assert inferred == {}
+    edgeclf.quantize(own_run, flavors=("fp16",), size=20, max_drop=1.0, overwrite=True)
+    assert inferred["model.fp32.onnx"] < 45  # timed, but its evaluation images were known
 
 
 def test_a_model_whose_logits_cannot_be_kept_is_evaluated_all_the_same(run, digits, tmp_path):

@@ -34,7 +34,7 @@ from ..display.report import Report
 from ..errors import OutputError
 from ..evaluation.evaluate import evaluate
 from ..evaluation.export import exported
-from ..options import BundleOptions, MakeOptions, QuantizeOptions, TrainOptions, merged
+from ..options import BundleOptions, EvaluateOptions, MakeOptions, QuantizeOptions, TrainOptions, merged
 from ..quantization.earlier import earlier_report
 from ..quantization.inputs import asked
 from ..quantization.quantize import quantize
@@ -217,7 +217,8 @@ def _bundle(steps: Steps, run: Run, output: Path, options: BundleOptions, overwr
     with steps.step("evaluate", needed):
         if needed:
             dataset = run.dataset()
-            say(str(evaluate(run.path, dataset, split="test" if dataset.counts()["test"] else "val", name="fp32")))
+            split = "test" if dataset.counts()["test"] else "val"
+            say(str(evaluate(run.path, dataset, EvaluateOptions(split=split, name="fp32"))))
     with steps.step("bundle", needed):
         if needed:
             report = bundle(run, output, options, overwrite)

@@ -275,7 +275,7 @@ def _file(run: Run, name: str) -> Path:
 
 def _slower(run: Run, models: list[str]) -> list[QuantizedFile]:
     """Return the files that were slower than FP32 when they were quantized, on a machine that they are for."""
-    report = earlier_report(run)
+    report = earlier_report(_file(run, "fp32"))
     return [file for file in (report.files if report else ()) if file.name in models and file.slower]
 
 

@@ -53,6 +53,8 @@ NEXT = {
     "robustness RUN DATA --corruption dark": ["bundle"],
     "compare RUN BUNDLE DATA": ["scp", "ssh"],
     "predict RUN/model.fp32.onnx IMAGE": ["bundle"],
+    "compare BUNDLE RUN DATA --skip-timing": ["bundle"],
+    "evaluate ALONE DATA --split all": ["predict"],
     "export RUN --output new.onnx": ["quantize"],
     "calibrate DATA --output new": ["quantize"],
     "quantize COPY --flavor fp16 --max-drop 1 --overwrite": ["bundle"],
@@ -68,6 +70,8 @@ NEXT = {
 def test_a_command_ends_with_those_that_usually_follow(command, line, photos, run, bundle, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     paths = {"DATA": photos, "RUN": run, "BUNDLE": bundle, "IMAGE": next(photos.rglob("*.png"))}
+    if "ALONE" in line:
+        paths["ALONE"] = shutil.copy(run / "model.fp32.onnx", tmp_path / "alone.onnx")
     if "COPY" in line:
         paths["COPY"] = shutil.copytree(run, tmp_path / "copy")
     words = [str(paths.get(word, word)).replace("RUN/", f"{run}/") for word in line.split()]

@@ -35,7 +35,7 @@ from ..display.report import Report
 from ..errors import OutputError
 from ..evaluation.evaluate import evaluate
 from ..evaluation.export import exported
-from ..options import BundleOptions, CheckOptions, MakeOptions, QuantizeOptions, TrainOptions, merged
+from ..options import BundleOptions, CheckOptions, EvaluateOptions, MakeOptions, QuantizeOptions, TrainOptions, merged
 from ..quantization.earlier import earlier_report
 from ..quantization.inputs import asked
 from ..quantization.quantize import quantize
@@ -221,11 +221,11 @@ def _bundle(steps: Steps, run: Run, output: Path, options: BundleOptions, overwr
     with steps.step("evaluate", needed):
         if needed:
             dataset = run.dataset()
-            evaluation = evaluate(run.path, dataset, "test" if dataset.counts()["test"] else "val", "fp32")
-            say(str(evaluation))
+            split = "test" if dataset.counts()["test"] else "val"
+            say(str(evaluate(run.path, dataset, EvaluateOptions(split=split, name="fp32"))))
     with steps.step("bundle", needed):
         if needed:
-            report = bundle(run, output, options, {"fp32": evaluation}, overwrite)
+            report = bundle(run, output, options, overwrite)
             say(str(report))
             _write_state(run.path, bundle=report.id, inputs=inputs)
 

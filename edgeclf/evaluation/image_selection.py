@@ -10,7 +10,7 @@ from ..data.findings import Finding, count_files, warning
 from ..data.pixels import without_unreadable
 from ..data.temporary import temporary_folder
 from ..display.progress import say
-from ..errors import DataError, OptionError
+from ..errors import DataError
 from ..training.runs import write_split
 from .open_model import OpenModel
 
@@ -30,12 +30,6 @@ class Selection:
     """Images that were left out because they cannot be decoded."""
     findings: tuple[Finding, ...]
     """What was noticed about the data."""
-
-
-def check_split(split: str) -> None:
-    """Raise OptionError for a split that does not exist."""
-    if split not in (*SPLITS, "all"):
-        raise OptionError(f"split is {split!r}; {', '.join(SPLITS)} or all was expected")
 
 
 def select_images(

@@ -134,16 +134,16 @@ def test_predictions_of_a_failed_evaluation_are_not_left_half_written(model, dig
     photos = shutil.copytree(digits, tmp_path / "photos")
     (photos / "8" / "059.png").write_text("no image")
     with pytest.raises(ImageError):
-        edgeclf.evaluate(model, photos, "all", predictions=tmp_path / "p.csv")
+        edgeclf.evaluate(model, photos, split="all", predictions=tmp_path / "p.csv")
     assert not (tmp_path / "p.csv").exists()
 
 
 @pytest.mark.slow
 def test_splits_can_be_chosen(model, digits):
-    images = {split: edgeclf.evaluate(model, digits, split).images for split in ("train", "val", "all")}
+    images = {split: edgeclf.evaluate(model, digits, split=split).images for split in ("train", "val", "all")}
     assert images == {"train": 123, "val": 12, "all": 57}
     with pytest.raises(OptionError, match="split is 'half'; train, val, test or all was expected"):
-        edgeclf.evaluate(model, digits, "half")
+        edgeclf.evaluate(model, digits, split="half")
 
 
 @pytest.mark.slow
@@ -171,7 +171,7 @@ def test_labels_that_the_model_does_not_know_stop_it_before_it_starts(model, dig
     with pytest.raises(
         DataError, match=r"has the labels nine, which the model does not know; it knows 3, 5, 8: rename"
     ):
-        edgeclf.evaluate(model, tmp_path, "all")
+        edgeclf.evaluate(model, tmp_path, split="all")
 
 
 def test_a_missing_split_says_which_there_are(model, digits, tmp_path):
@@ -196,15 +196,15 @@ def test_undivided_images_are_not_halved_where_the_model_was_trained_on_divided_
     ):
         edgeclf.evaluate(tmp_path / "run", digits)
     with pytest.raises(DataError, match=r"the model was trained on every image of .*: evaluate other images, or these"):
-        edgeclf.evaluate(tmp_path / "run", digits, "all")
+        edgeclf.evaluate(tmp_path / "run", digits, split="all")
 
 
 def test_an_image_that_went_bad_is_named(model, digits, tmp_path):
     photos = shutil.copytree(digits, tmp_path / "photos")
     (photos / "3" / "000.png").write_bytes((digits / "3" / "000.png").read_bytes()[:100])
     with pytest.raises(ImageError, match=r"photos/3/000.png: "):
-        edgeclf.evaluate(model, photos, "all")
-    found = edgeclf.evaluate(model, photos, "all", skip_unreadable=True)
+        edgeclf.evaluate(model, photos, split="all")
+    found = edgeclf.evaluate(model, photos, split="all", skip_unreadable=True)
     assert (found.unreadable, json.loads(found.to_json())["unreadable"]) == (1, 1)
     assert "left out: 1 image that cannot be decoded" in str(found)
 
@@ -215,10 +215,10 @@ def test_all_never_counts_an_image_that_a_run_was_trained_on(run, digits, tmp_pa
         (moved / path.parent.name / "deep").mkdir(parents=True, exist_ok=True)
         shutil.copy(path, moved / path.parent.name / "deep" / f"{number}.png")
     write_photos(moved, ("3/new.png", "5/new.png"))
-    found = edgeclf.evaluate(run, moved, "all")
+    found = edgeclf.evaluate(run, moved, split="all")
     assert (found.images, found.trained_on) == (57 + 2, 123)
     assert "left out: 123 images that the model was trained on" in str(found)
-    assert edgeclf.evaluate(run, moved, "train").trained_on == 0
+    assert edgeclf.evaluate(run, moved, split="train").trained_on == 0
 
 
 def test_a_run_finds_its_test_images_again_after_others_were_lost(run, digits, tmp_path):
@@ -232,12 +232,12 @@ def test_a_run_finds_its_test_images_again_after_others_were_lost(run, digits, t
 
 
 def test_a_bundle_leaves_out_what_its_run_was_trained_on_if_the_data_is_the_same(bundle, run, digits, tmp_path, capfd):
-    assert edgeclf.evaluate(bundle, read_run(run).dataset(), "all", "fp32").trained_on == 123
+    assert edgeclf.evaluate(bundle, read_run(run).dataset(), split="all", name="fp32").trained_on == 123
     progress.show_progress()
     try:
         shutil.copytree(digits, tmp_path / "photos")
         (tmp_path / "photos" / "3" / "000.png").unlink()
-        assert edgeclf.evaluate(bundle, tmp_path / "photos", "all", "fp32").trained_on == 0
+        assert edgeclf.evaluate(bundle, tmp_path / "photos", split="all", name="fp32").trained_on == 0
     finally:
         progress.show_progress(False)
     assert "does not record which images it was trained on" in capfd.readouterr().err

@@ -245,7 +245,7 @@ def test_a_bundle_leaves_out_what_its_run_was_trained_on_if_the_data_is_the_same
 
 def test_a_file_without_its_run_leaves_them_out_too(run, tmp_path):
     shutil.copy(run / "model.fp32.onnx", tmp_path / "alone.onnx")
-    found = edgeclf.evaluate(tmp_path / "alone.onnx", read_run(run).dataset(), "all")
+    found = edgeclf.evaluate(tmp_path / "alone.onnx", read_run(run).dataset(), split="all")
     assert (found.images, found.trained_on) == (57, 123)
 
 

@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 import pytest
 
+import edgeclf
+import edgeclf_runtime.errors
 from tests.conftest import write_digits
 from tests.product.test_remedies import strings
 from tests.support.brokers import WAIT_S, Broker
@@ -169,6 +171,21 @@ def test_the_readme_is_short():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= LINES
     assert len(text.split()) <= WORDS
+
+
+@pytest.mark.parametrize(
+    ("package", "page"),
+    [(edgeclf, "docs/api-host.md"), (edgeclf_runtime, "docs/api-device.md")],
+    ids=["host", "device"],
+)
+def test_every_public_name_is_on_an_api_page(package, page):
+    pages = [(ROOT / path).read_text("utf-8") for path in (page, "docs/api-device.md")]
+    objects = {name for text in pages for name in re.findall(r"^::: ([\w.]+)$", text, re.MULTILINE)}
+    documented = {name.rpartition(".")[2] for name in objects}
+    assert "edgeclf_runtime.errors" in objects
+    errors = {name for name in dir(edgeclf_runtime.errors) if isinstance(getattr(edgeclf_runtime.errors, name), type)}
+    assert f"`{package.__name__}.__version__`" in pages[0]
+    assert set(package.__all__) - {"__version__"} <= documented | errors
 
 
 def code_strings():

@@ -373,7 +373,7 @@ def _about_moved(division: Division) -> list[Finding]:
         return []
     count = sum(map(division.moved.__contains__, division.keys))
     message = (
-        f"a split, or a label's train, would have had no images, so {counted(count, 'image')} changed sides; they may return when "
+        f"a split, or a label's train, would have had no images, so {counted(count, 'image')} moved to another split; they may move back when "
         "the data grows: collect more images"
     )
     return [warning("few-images", message)]

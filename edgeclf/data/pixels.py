@@ -135,9 +135,7 @@ def leave_out(data: Dataset, bad: Mapping[Path, str]) -> Dataset:
     if not bad:
         return data
     first = next(iter(bad.values()))
-    finding = warning(
-        "unreadable", f"{counted(len(bad), 'image')} left out, which cannot be decoded, first {first}", bad
-    )
+    finding = warning("unreadable", f"{counted(len(bad), 'image')} left out (cannot be decoded), first {first}", bad)
     say(f"{finding.severity}: {finding.message}")
     return replace(data.without(set(bad)), findings=(*data.findings, finding))
 

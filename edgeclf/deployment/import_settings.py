@@ -106,7 +106,7 @@ def missing(values: Mapping[str, Any]) -> list[str]:
 def refusal(name: str, fields: list[str], hint: str = "") -> OptionError:
     """Return the error that lists what is missing, and how to give it."""
     lines = [
-        f"{name} does not say how its images were made; add what is missing:",
+        f"{name} does not say how to prepare its images; add what is missing:",
         *(f"  {_HOW[one]}" for one in fields),
     ]
     if set(fields) & {"color", "range", "mean", "std", "resize"}:

@@ -112,7 +112,7 @@ def make(
         _quantize(steps, run, rest.part(QuantizeOptions), overwrite)
         _bundle(steps, run, output, rest.part(BundleOptions), overwrite)
     except KeyboardInterrupt:
-        say(f"stopped; the same command goes on with what is finished in {path}")
+        say(f"stopped; the same command continues with what is finished in {path}")
         raise
     opened = open_bundle(output)
     metrics = opened.model("fp32").metrics
@@ -178,7 +178,7 @@ def _changes(run: Run, dataset: Dataset, options: TrainOptions) -> list[str]:
     changes = option_changes(before, json.loads(json.dumps(now)))
     weights = run.facts.get("weights") or {}
     if weights.get("source") == "file" and weights.get("sha256") != _sha256(Path(options.weights)):
-        changes.append(f"the weights {options.weights} are others")
+        changes.append(f"the weights {options.weights} have changed")
     if options.skip_unreadable:
         dataset = without_unreadable(dataset)
     with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:

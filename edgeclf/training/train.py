@@ -81,7 +81,7 @@ class TrainReport(Report):
     def __str__(self) -> str:
         metrics = "  ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
         images = ", ".join(f"{count} {split}" for split, count in self.images.items())
-        images += f"; {self.unreadable} left out, which cannot be decoded" if self.unreadable else ""
+        images += f"; {self.unreadable} left out (cannot be decoded)" if self.unreadable else ""
         return f"{self.run}: {len(self.labels)} labels, {images}\nepoch {self.best_epoch} is the best of {self.epochs}, and kept: {metrics}"
 
 
@@ -276,7 +276,7 @@ def _kept(unfinished: Unfinished) -> Iterator[None]:
         raise
     except BaseException:
         if unfinished.started:
-            say(f"{unfinished.path} keeps what is done; the same command with --resume goes on")
+            say(f"{unfinished.path} keeps what is done; the same command with --resume continues it")
         else:
             unfinished.discard()
         raise

@@ -32,10 +32,10 @@ _FACTS_FILE = "training.json"
 _SUFFIX = ".unfinished"
 _LOGS = ".logs"
 _OTHERS = {
-    "weights": "the weights are others",
-    "soft_targets": "the soft targets are others",
-    "teacher": "the teacher is another",
-    "unlabeled": "the images without labels are others",
+    "weights": "the weights have changed",
+    "soft_targets": "the soft targets have changed",
+    "teacher": "the teacher has changed",
+    "unlabeled": "the images without labels have changed",
 }
 
 
@@ -65,7 +65,7 @@ class Unfinished:
         if self.path.exists():
             changes = self._changes(facts, split)
             if resume and not changes:
-                say(f"going on with {self.path}")
+                say(f"resuming {self.path}")
                 return
             if self.started and not overwrite:
                 raise OutputError(self._refusal(changes))
@@ -149,7 +149,7 @@ class Unfinished:
                 f"{self.path} holds an unfinished training with other data or options ({'; '.join(changes)}): "
                 "repeat the command as it was, with --resume, or start again with --overwrite"
             )
-        return f"{self.path} holds an unfinished training: go on with it by --resume, or start again with --overwrite"
+        return f"{self.path} holds an unfinished training: resume it with --resume, or start again with --overwrite"
 
 
 def option_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -98,7 +98,7 @@ def test_a_check_without_the_unreadable_counts_them_once(photos):
     report = integrity.check(photos, image_size=IMAGE_SIZE, skip_unreadable=True)
     [finding] = report.findings
     assert (report.images, report.errors, len(finding.files)) == (180, [], 3)
-    assert finding.message.startswith("3 images left out, which cannot be decoded, first ")
+    assert finding.message.startswith("3 images left out (cannot be decoded), first ")
 
 
 def test_skip_unreadable_does_not_leave_a_label_without_images(photos):

@@ -257,7 +257,7 @@ def test_a_size_that_no_image_has_is_refused_before_memory_is_taken(imported, tm
 
 def test_all_that_is_missing_is_listed_at_once_with_how_to_give_it(imported, tmp_path):
     path = color_model(tmp_path / "m.onnx", size="S")
-    with pytest.raises(OptionError, match="does not say how its images were made") as refused:
+    with pytest.raises(OptionError, match="does not say how to prepare its images") as refused:
         imported(path, without=SETTINGS)
     text = str(refused.value)
     expected = ("labels", "size", "color", "range", "mean", "std", "resize")

@@ -81,7 +81,7 @@ def test_a_head_goes_on_too(digits, tmp_path, monkeypatch):
 
 
 def test_without_resume_it_is_not_thrown_away(unfinished, digits):
-    with pytest.raises(OutputError, match="holds an unfinished training: go on with it by --resume, or start again"):
+    with pytest.raises(OutputError, match="holds an unfinished training: resume it with --resume, or start again"):
         edgeclf.train(digits, unfinished, FULL)
 
 

@@ -46,7 +46,7 @@ def evaluate(
         typer.Option(
             metavar="FOLDER",
             parser=expand_home,
-            help="Make a folder to send on: report.html with curves and images, report.json, predictions.csv.",
+            help="Folder for a report to share: report.html with curves and images, report.json, predictions.csv.",
         ),
     ] = None,
     skip_unreadable: SkipUnreadable = False,

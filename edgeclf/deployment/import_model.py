@@ -87,7 +87,7 @@ class ImportReport(Report):
     """Name of the file, or of the module's class."""
     labels: tuple[str, ...]
     options: dict[str, Any]
-    """How images are made, and under ``sources`` where each option is from."""
+    """The preparation of images; ``sources`` has the source of each option."""
     removed: str
     """The activation that was removed from the model's end, or ""."""
     dynamic_batch: bool

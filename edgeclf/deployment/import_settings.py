@@ -49,7 +49,7 @@ _LEAST_STD = 1e-6
 
 @dataclass(frozen=True)
 class Settings:
-    """How images are made for a model."""
+    """The preparation of a model's images."""
 
     labels: tuple[str, ...]
     shape: ImageShape
@@ -58,7 +58,7 @@ class Settings:
     resize: str
     crop: float
     sources: dict[str, str]
-    """Where each one is from: "given", or what stated it."""
+    """The source of each one: "given", or the file or shape that stated it."""
 
     @property
     def preprocessing(self) -> Preprocessing:

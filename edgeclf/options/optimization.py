@@ -1,4 +1,4 @@
-"""How the weights are changed: loss, optimizer and schedule."""
+"""Options of optimization: loss, optimizer and schedule."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class OptimizerOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class MachineOptions:
-    """Where training runs, how it computes, and what it leaves behind."""
+    """The device, precision, processes, checkpoints and logs of training."""
 
     GROUP: ClassVar[str] = "Machine"
     device: str = option("auto", "auto: a GPU if there is one.", choices=DEVICES)

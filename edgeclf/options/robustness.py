@@ -1,4 +1,4 @@
-"""How to test robustness."""
+"""Options of the robustness test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..errors import OptionError
 from .declaration import check_known, option
 
 CORRUPTIONS = ("noise", "defocus", "motion", "dark", "bright", "fog", "jpeg", "rotation", "color-cast", "resolution")
-"""What a camera does to images, implemented in ``evaluation/robustness/corruptions.py``."""
+"""Corruptions of images by a camera, implemented in ``evaluation/robustness/corruptions.py``."""
 
 
 @dataclass(frozen=True, kw_only=True)

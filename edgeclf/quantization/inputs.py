@@ -30,7 +30,7 @@ MOST_EVALUATION_IMAGES = 2000
 
 
 class Inputs:
-    """What a run's files are made from and compared on.
+    """The images that a run's files are made from and compared on.
 
     dataset  the run's images; with a calibration set, training images may be gone, and the evaluation images be new
     source   the FP32 file; a run that was not exported is exported
@@ -82,7 +82,7 @@ class Inputs:
 
     @cached_property
     def conditions(self) -> Conditions:
-        """What the report says of them."""
+        """The report's facts about them."""
         trained = {sample.path for sample in _train(self.dataset)}
         return Conditions(
             calibration_images=len(self.calibration),
@@ -94,7 +94,7 @@ class Inputs:
 
     @property
     def histogram_key(self) -> dict[str, str]:
-        """What the histograms are made from."""
+        """The sources of the histograms."""
         return histogram_key(self.run, self.source, self.calibration)
 
 

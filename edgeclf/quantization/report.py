@@ -34,7 +34,7 @@ class Trial:
     method: str
     size: int
     form: str = ""
-    """What computed in 8 bits, by its name in flavors/forms.py."""
+    """The form, which decides what computes in 8 bits; a name in flavors/forms.py."""
     images: int = 0
     """Number of evaluation images that it was compared on, if these decided for another method; 0: all."""
 
@@ -79,14 +79,14 @@ class FloatLayer:
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What the search for a file found."""
+    """The result of the search for a file."""
 
     method: str = ""
     """Range method, by its name in ranges.METHODS; "" for a file without Q/DQ."""
     trials: tuple[Trial, ...] = ()
     """Every method that was tried."""
     form: str = ""
-    """What computes in 8 bits, by its name in flavors/forms.py; "" for a file without Q/DQ."""
+    """The form, which decides what computes in 8 bits; a name in flavors/forms.py, "" for a file without Q/DQ."""
     forms: tuple[FormTrial, ...] = ()
     """Every form that was timed, fastest first; () if none was."""
     float_layers: tuple[str, ...] = ()
@@ -104,14 +104,14 @@ class Findings:
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """What a flavor was made from and compared on."""
+    """The images that a flavor was made from and compared on."""
 
     calibration_images: int
     calibration_sha256: str
     judged_images: int
     """Evaluation images."""
     trained_images: int
-    """How many of them were trained on."""
+    """The number of them that were trained on."""
     options: dict[str, Any]
     """calibration, size, method, max_drop and seed, as given to quantize()."""
 
@@ -159,7 +159,7 @@ class Baseline:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeReport(Report):
-    """What quantize() wrote, and the files of earlier calls."""
+    """The files that quantize() wrote, and those of earlier calls."""
 
     run: str
     calibration_images: int
@@ -277,7 +277,7 @@ class QuantizeReport(Report):
 
     @property
     def latest(self) -> list[QuantizedFile | FailedFlavor]:
-        """What was made from the calibration set that the report names."""
+        """The files that were made from the calibration set of the report."""
         found = (self.calibration_sha256, self.judged_images)
         every: list[QuantizedFile | FailedFlavor] = [*self.files, *self.failed]
         return [one for one in every if (one.conditions.calibration_sha256, one.conditions.judged_images) == found]

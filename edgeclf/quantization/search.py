@@ -51,7 +51,7 @@ _MOST_IN_FLOAT = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Why a flavor did not pass."""
+    """The reason why a flavor did not pass."""
 
     reason: str
     finetuning: Finetuning | None = None
@@ -83,7 +83,7 @@ class Search:
     """Range methods to try."""
     max_drop: float
     form: str = "fastest"
-    """What computes in 8 bits on a CPU; see QuantizeOptions."""
+    """The form, which decides what computes in 8 bits on a CPU; see QuantizeOptions."""
     finetuner: Finetuner | None = None
     """Fine-tunes what does not pass with every layer in INT8."""
     known: dict[tuple[str, str | None], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)

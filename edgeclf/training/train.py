@@ -176,13 +176,13 @@ def _checked(
 
 @dataclass(frozen=True)
 class _Course:
-    """What to train, on which images, from which weights."""
+    """The plan of a training: network, images and weights."""
 
     dataset: Dataset
     options: TrainOptions
     weights: Weights | None
     found: dict[str, Any]
-    """What the check of the data found."""
+    """Findings of the data check."""
     teacher: Teacher | None
 
     def run(self, output: str | Path, overwrite: bool, resume: bool) -> Trained:

@@ -53,7 +53,7 @@ class Unfinished:
 
     @property
     def started(self) -> bool:
-        """Whether it has a checkpoint to go on from."""
+        """True if it has a checkpoint to resume from."""
         return any(self.path.glob("*.ckpt"))
 
     def open(self, facts: Mapping[str, Any], split: Path, resume: bool, overwrite: bool) -> None:

@@ -26,7 +26,7 @@ _SIZE_STEP = 32
 
 @dataclass(frozen=True, slots=True)
 class Appearance:
-    """What is remembered of an image's pixels."""
+    """The measurements of an image's pixels."""
 
     path: str
     label: str

@@ -123,7 +123,7 @@ class _Images:
 
     @property
     def known(self) -> np.ndarray:
-        """Which images may decide something: all but those of the test split, bool [images]."""
+        """Return a mask of the images that may have an influence, all but those of the test split: bool [images]."""
         return np.array([sample.split != "test" for sample in self.samples])
 
 

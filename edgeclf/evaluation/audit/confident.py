@@ -16,7 +16,7 @@ LEAST = 0.1
 
 @dataclass(frozen=True)
 class LabelJudgment:
-    """What probabilities say of labels."""
+    """The findings about labels that follow from probabilities."""
 
     thresholds: np.ndarray
     """float [classes]; NaN for a label that is not judged."""

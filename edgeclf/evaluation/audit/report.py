@@ -39,7 +39,7 @@ class AuditedFile:
     split: str
     label: str
     problem: str
-    """Why it cannot be decoded, or its size."""
+    """The reason why it cannot be decoded, or its size."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class AuditReport(Report):
     excluded: int = 0
     """Lines of exclude.csv."""
     notes: tuple[str, ...] = ()
-    """What limits the findings."""
+    """Limits of the findings."""
 
     def to_dict(self) -> dict[str, Any]:
         """The report as a JSON-compatible dict."""

@@ -25,7 +25,7 @@ _FEW_CHANNELS = 32
 
 
 class Weights(Protocol):
-    """What a Q/DQ file's weights become: rounded ones, or fine-tuned ones."""
+    """The weights of a Q/DQ file: rounded ones, or fine-tuned ones."""
 
     def apply(self, quantized: onnx.ModelProto, sums_of_16_bits: bool = False) -> None:
         """Replace the weights of a Q/DQ model, in place, keeping its scales."""
@@ -78,7 +78,7 @@ def write_flavor(
 
 
 class Choices(NamedTuple):
-    """What a form means for a model: two forms with the same choices are the same file."""
+    """The choices of a form for a model: two forms with the same choices give the same file."""
 
     operators: tuple[str, ...]
     """The operators to quantize, of those that the model has."""

@@ -42,7 +42,7 @@ class DivergedError(ModelError):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a fit does."""
+    """The plan of a fit."""
 
     options: TrainOptions
     classes: int
@@ -142,7 +142,7 @@ class Fit(lightning.LightningModule):
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, or too many without a better one."""
+        """True if all epochs are done, or too many passed without a better one."""
         patience = self.plan.options.patience
         waited = len(self.rows) - 1 - int(self.best_row["epoch"]) if self.rows else 0
         return self.epoch >= self.plan.epochs or (patience is not None and self.epoch > 0 and waited >= patience)

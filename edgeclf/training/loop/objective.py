@@ -1,4 +1,4 @@
-"""What a step of training minimizes: the loss of a network on a batch that is blended, attacked, and taught by a teacher."""
+"""The objective of a training step: the loss of a network on a batch that is blended, attacked, and taught by a teacher."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from .trials import fitting_batch
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of a training."""
+    """The result of a training."""
 
     rows: list[Row]
     """Of all epochs."""

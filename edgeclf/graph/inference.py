@@ -1,7 +1,7 @@
 """Runs models over images as a device does: one image per inference, several inferences at a time.
 
-A file for another machine, such as TensorRT's Q/DQ, is slow on ONNX Runtime's CPU kernels, and two inferences of one
-thread each take half the time of two inferences of two threads.
+A file for another machine, such as TensorRT's Q/DQ, is slow on ONNX Runtime's CPU kernels, and gains more from several
+inferences of one thread each than from several threads in one inference.
 """
 
 from __future__ import annotations

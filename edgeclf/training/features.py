@@ -141,7 +141,7 @@ def run_network(
 ) -> Iterator[np.ndarray]:
     """Yield the output of each batch.
 
-    Without a GPU, ONNX Runtime runs the backbone: three times as fast as torch on a CPU, equal to 1e-5.
+    Without a GPU, ONNX Runtime runs the backbone: it is faster than torch on a CPU, with equal features (benchmarks/NOTES.md).
     """
     import torch
 

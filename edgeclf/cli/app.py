@@ -73,7 +73,7 @@ def open_page(json: bool, folder: str) -> None:
 
 
 def next_for_model(json: bool, model: str) -> None:
-    """Suggest the next step after a model was looked at: of a run, of one of its files, or of a bundle."""
+    """Suggest the next step after a command about a model: of a run, of one of its files, or of a bundle."""
     run = model if is_run(model) else os.path.dirname(model)
     quantized = os.path.isfile(os.path.join(run, "quantization.json"))
     if is_run(run):

@@ -1,4 +1,4 @@
-"""Imports a classifier that another program trained as a run, from which evaluate, quantize and bundle go on.
+"""Makes a run of a classifier that another program trained; evaluate, quantize and bundle take it like any other run.
 
 Its logits are compared with those of its own library, and with labeled images the accuracy is measured too.
 """

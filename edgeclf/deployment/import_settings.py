@@ -44,7 +44,7 @@ _HOW = {
     "resize": "--resize crop (the centered square), stretch or letterbox",
 }
 _LEAST_STD = 1e-6
-"""A smaller standard deviation in a file's metadata is not one, and is asked for."""
+"""A smaller standard deviation in a file's metadata is not used; the user is asked for it."""
 
 
 @dataclass(frozen=True)

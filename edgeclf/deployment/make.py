@@ -1,4 +1,4 @@
-"""Makes a bundle from labeled images by one call, and goes on where an earlier call stopped.
+"""Makes a bundle from labeled images by one call, and resumes where an earlier call stopped.
 
 NAME.edge has its run beside it, NAME.run.  What is finished is found out from the run: its options, its split.csv, and the
 files that quantization.json describes.

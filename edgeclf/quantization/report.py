@@ -137,7 +137,7 @@ class QuantizedFile:
     size: int
     sha256: str
     latency_ms: float
-    """Median of one inference on this machine's CPU: by ONNX Runtime, or by OpenVINO if the file is for it alone."""
+    """Median of one inference on this machine's CPU: by ONNX Runtime, or by OpenVINO if only OpenVINO runs the file."""
     layers: int = 0
     """Convolutions and matrix products."""
     layer_times: tuple[LayerTime, ...] = ()

@@ -58,7 +58,7 @@ class Failure:
 
 
 class NoFileError(GateError):
-    """No file of a flavor passes; ``finetuning`` is what was tried, if it was asked for."""
+    """No file of a flavor passes; ``finetuning`` is the record of fine-tuning, if it was requested."""
 
     def __init__(self, reason: str, finetuning: Finetuning | None = None) -> None:
         super().__init__(reason)
@@ -197,7 +197,7 @@ class Search:
         )
 
     def _fastest(self, name: str, usual: Candidate) -> tuple[Candidate, tuple[FormTrial, ...]]:
-        """Return the fastest form of a file that is accepted, and every form's time; the form that was asked for, if one was."""
+        """Return the fastest form of a file that is accepted, and every form's time; the requested form, if there is one."""
         if self.form != "fastest" or not can_time(name):
             return usual, ()
         method = usual.findings.method

@@ -104,7 +104,7 @@ def _check_time(start: float, share: float, deadline: float) -> None:
 
 
 def device_of(options: TrainOptions) -> torch.device:
-    """Return the device that training uses; OptionError if there is no GPU but one is asked for."""
+    """Return the device that training uses; OptionError if a GPU is requested but there is none."""
     import torch
 
     found = torch.cuda.is_available()

@@ -64,7 +64,7 @@ class TrainReport(Report):
     unreadable: int = 0
     """Images that were left out because they cannot be decoded."""
     history: tuple[dict[str, float], ...] = ()
-    """The metrics of every epoch; of gradual and full, the first are those of the head alone."""
+    """The metrics of every epoch; of gradual and full, the first are those of the head."""
     best_epoch: int = 0
     """The epoch with the highest validation accuracy, of adversarial training that on attacked images, and of equal ones with
     the lowest validation loss."""
@@ -99,7 +99,7 @@ def train(
     checked: the report of check() on the same data, image size and resize mode, so that it is not checked again.  resume: go
     on with OUTPUT.unfinished, which a training that was interrupted leaves; the result is the same as without interruption.
     The same seed, data and versions give the same weights.  Raises DataError if the data is not fit for training, OptionError,
-    WeightsError, and OutputError if ``output`` exists, or if other data or options are to go on with an unfinished training.
+    WeightsError, and OutputError if ``output`` exists, or if an unfinished training cannot be resumed because data or options have changed.
     """
     options = merged(TrainOptions, options, keywords)
     if resume and (Path(output) / RUN_FILE).is_file() and not overwrite:
@@ -266,7 +266,7 @@ class _Course:
 
 @contextlib.contextmanager
 def _kept(unfinished: Unfinished) -> Iterator[None]:
-    """If the block fails, keep what another call can go on with, and say so."""
+    """If the block fails, keep what another call can resume from, and say so."""
     from .loop.fit import DivergedError
 
     try:

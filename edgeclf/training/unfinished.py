@@ -57,7 +57,7 @@ class Unfinished:
         return any(self.path.glob("*.ckpt"))
 
     def open(self, facts: Mapping[str, Any], split: Path, resume: bool, overwrite: bool) -> None:
-        """Go on with the folder, or make it.
+        """Resume from the folder, or make it.
 
         facts: all that decides the result, as JSON has it.  split: the split.csv of the data.  Raises OutputError if it holds
         another training, or this one and ``resume`` was not given; with ``overwrite``, that one is removed.
@@ -94,7 +94,7 @@ class Unfinished:
         return value
 
     def note(self, name: str, value: Any) -> None:
-        """Keep a decision, such as a learning rate that was found, so that a training that goes on makes no other."""
+        """Keep a decision, such as a learning rate that was found, so that a resumed training keeps it."""
         facts = self._facts()
         facts.setdefault("decisions", {})[name] = value
         with new_file(self.file(_FACTS_FILE), overwrite=True) as work:

@@ -41,7 +41,7 @@ class Appearance:
 
 
 def appearance_of(path: str, label: str, image: np.ndarray, deep_largest: int = 0) -> Appearance:
-    """Return what is remembered of an image, uint8 [height, width, 3]; about 1,000 to 4,000 of its pixels are looked at."""
+    """Return the measurements of an image, uint8 [height, width, 3]; about 1,000 to 4,000 of its pixels are used."""
     import numpy as np
 
     height, width = image.shape[:2]

@@ -73,7 +73,7 @@ class FormatsReport(Report):
     processor: str
     rows: tuple[FormatRow, ...]
     golden: str = ""
-    """The folder of golden tensors, if they were asked for."""
+    """The folder of golden tensors, if they were requested."""
 
     def __str__(self) -> str:
         lines = [f"{'format':<12} {'MB':>6} {'batch':>5} {'differs':>8} {'ms':>7}  file"]

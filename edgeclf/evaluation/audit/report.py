@@ -26,7 +26,7 @@ class AuditedImage:
     suggested_label: str = ""
     """The likeliest label, if it is another."""
     probability: float | None = None
-    """Of its label, out of sample; None if it was not judged."""
+    """Of its label, out of sample; None if it was not checked."""
     distance: float | None = None
     """To its nearest neighbors, in robust standard deviations from the median."""
 
@@ -79,7 +79,7 @@ class AuditReport(Report):
     unreadable: tuple[AuditedFile, ...]
     """Files that cannot be decoded."""
     not_judged: dict[str, int]
-    """Labels with too few images in train and val, and the number of images whose label was not judged."""
+    """Labels with too few images in train and val, and the number of images whose label was not checked."""
     excluded: int = 0
     """Lines of exclude.csv."""
     notes: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Times each layer of a model file by its backend's own profiler: ONNX Runtime's, or OpenVINO's for a file that is for it alone."""
+"""Times each layer of a model file by its backend's own profiler: ONNX Runtime's, or OpenVINO's for a file that only OpenVINO runs."""
 
 from __future__ import annotations
 

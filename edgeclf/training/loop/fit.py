@@ -37,7 +37,7 @@ Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class DivergedError(ModelError):
-    """A loss that is not finite; going on from a checkpoint would lead there again."""
+    """A loss that is not finite; resuming from a checkpoint would lead to it again."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Plan:
 
 
 def best_of(rows: Sequence[Row], images: int) -> Row:
-    """Return the row of the best epoch, judged by a number of validation images.
+    """Return the row of the best epoch, for a number of validation images.
 
     Of the epochs whose accuracy is at most one standard error below the highest so far, it is the one with the lowest loss: a few
     hundred images cannot tell such accuracies apart, and the loss, in which each image counts by degrees, is the better guide
@@ -260,7 +260,7 @@ class Fit(lightning.LightningModule):
     # Checkpoints
 
     def state(self) -> dict[str, Any]:
-        """Return all that going on after this epoch needs, for torch.save."""
+        """Return everything that is needed to resume after this epoch, for torch.save."""
         schedules = [config.scheduler for config in self.trainer.lr_scheduler_configs]
         return {
             "rows": self.rows,

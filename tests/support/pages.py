@@ -24,10 +24,10 @@ ELSEWHERE = {
     r"sudo python3 \S+ install-service": "tests/runtime/commands",
     r"python3 (-m pytest )?examples/": "tests/product/test_examples.py",
     r"g\+\+ |\./other_language": "tests/product/test_examples.py",
-    r"bash benchmarks/gpu\.sh": "tests/product/test_boards.py",
+    r"bash benchmarks/gpu\.sh": "tests/product/benchmarks/test_boards.py",
     r"mkdocs serve": "tests/product/test_docs.py",
-    r"python3 benchmarks/figures/(ratios|compare)\.py": "tests/product/test_benchmarks.py",
-    r"python3 benchmarks/reliability/bundles\.py": "tests/product/test_bundle_attacks.py",
+    r"python3 benchmarks/figures/(ratios|compare)\.py": "tests/product/benchmarks/test_benchmarks.py",
+    r"python3 benchmarks/reliability/bundles\.py": "tests/product/benchmarks/test_bundle_attacks.py",
     r'python3 -m pip install -e "\.\[test\]" && pytest': ".ci/run",
 }
 # Commands that no test runs, and why.
@@ -40,7 +40,7 @@ NOT_HERE = {
     r"sudo (nvpmodel|jetson_clocks)": "needs a Jetson",
     r"python3 \S+\.edge bench --backend tensorrt-rtx": "needs an RTX card and its plug-in",
     r"edgeclf train fashion-mnist": "trains for an hour",
-    r"python3 benchmarks/speed/latency\.py": "measures for minutes; tests/product/test_benchmarks.py runs its parts",
+    r"python3 benchmarks/speed/latency\.py": "measures for minutes; tests/product/benchmarks/test_benchmarks.py runs its parts",
     r"python3 benchmarks/reliability/(kills|live|threads|network)\.py": "attacks for minutes; the tests of its subject do less",
     r"sudo python3 benchmarks/device_guide/device_page\.py": "changes the machine for minutes, as root",
 }

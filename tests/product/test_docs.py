@@ -102,9 +102,9 @@ def runnable(line, broker):
     if words[0] == "edgeclf":
         added = QUICKER.get(words[1], "").split()
         quicker = [word for pair in zip(added[::2], added[1::2], strict=True) if pair[0] not in words for word in pair]
-        # Files that exist are not quantized again with images that have moved.
-        replaced = words[1] in OUTPUTS and words[1:] != ["quantize", "runs/first", "--data", "photos-2024/"]
-        return [sys.executable, "-m", "edgeclf", *words[1:], *quicker, *(["--overwrite"] if replaced else [])]
+        if words[1:3] == ["quantize", "runs/first"] and "--data" in words:
+            quicker += ["--flavor", "fp16"]  # one of the files shows that images which have moved are found
+        return [sys.executable, "-m", "edgeclf", *words[1:], *quicker, *(["--overwrite"] * (words[1] in OUTPUTS))]
     assert words[0] == "python3", line
     return [sys.executable, *words[1:], *DEVICE_QUICKER.get(words[2], ())]
 

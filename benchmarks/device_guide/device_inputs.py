@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from device_case import BROKER_FILE, CAMERA_FILE, FILM, FRAME, RUN, TERM, TEST, Case, endless
+from device_case import BROKER_FILE, CAMERA_FILE, FRAME, RUN, TERM, TEST, VIDEO, Case, endless
 
 
 def input_cases() -> Iterator[Case]:
@@ -26,8 +26,8 @@ def _commands() -> Iterator[Case]:
         "classify IMAGE…", "python3 pets.edge {}", words={"IMAGE…": "cat.jpg photos"}, shows="cat.jpg.*\n.*frame2"
     )
     yield Case("'photos/**/*.jpg'", "python3 pets.edge classify {}", shows="photos/in it/deep.jpg")
-    yield Case("run", "python3 pets.edge {} --source film.mp4", shows="30 frames classified")
-    yield Case("run --source URI", "python3 pets.edge {}", words={"URI": "film.mp4"}, shows="30 frames classified")
+    yield Case("run", "python3 pets.edge {} --source video.mp4", shows="30 frames classified")
+    yield Case("run --source URI", "python3 pets.edge {}", words={"URI": "video.mp4"}, shows="30 frames classified")
     no_gpu = {"ends": 1, "shows": "TensorRT|tensorrt", "not_here": "no NVIDIA GPU"}
     yield Case("build", "python3 pets.edge {}", **no_gpu)
     yield Case("python3 NAME.edge build", words={"NAME": "pets"}, **no_gpu)
@@ -50,7 +50,7 @@ def _sources() -> Iterator[Case]:
     yield from endless(f"http://{address}", RUN + "{} " + CAMERA_FILE, words={address: "admin@10.0.0.8/stream"})
     yield from endless(f"http://{address}", RUN + "{} --fps 5", words={address: "10.0.0.8/picture.jpg"})
     yield Case(
-        f"http://{address}", RUN + "{}", words={address: "10.0.0.8/film.mp4"}, shows="30 frames classified, 0 drop"
+        f"http://{address}", RUN + "{}", words={address: "10.0.0.8/video.mp4"}, shows="30 frames classified, 0 drop"
     )
 
 
@@ -74,8 +74,8 @@ def _pipelines() -> Iterator[Case]:
 
 
 def _files() -> Iterator[Case]:
-    yield Case("film.mp4", RUN + "{}", shows="30 frames classified, 0 dropped")
-    yield Case("--policy latest", FILM + "{}", shows="frames classified")
+    yield Case("video.mp4", RUN + "{}", shows="30 frames classified, 0 dropped")
+    yield Case("--policy latest", VIDEO + "{}", shows="frames classified")
     yield Case("photos/", RUN + "{}", shows="2 frames classified")
     yield Case("photos/*.jpg", RUN + "'{}' --fps 2", shows="frame2.*\n.*frame10")
     yield Case("--fps", RUN + "photos/ {} 2 --json", shows='"label"')
@@ -102,10 +102,12 @@ def _names_and_limits() -> Iterator[Case]:
     for name in ("a:b.mp4", "-x.avi"):
         yield Case(name, RUN + "{}", shows="30 frames classified")
     yield Case("shot[1].png", RUN + "'{}'", shows="1 frames? classified")
-    yield Case("file:///FOLDER/FILE", RUN + "{}", words={"/FOLDER/FILE": "$PWD/film.mp4"}, shows="30 frames classified")
+    yield Case(
+        "file:///FOLDER/FILE", RUN + "{}", words={"/FOLDER/FILE": "$PWD/video.mp4"}, shows="30 frames classified"
+    )
     yield Case("--threads", TEST + "{} 1", ends=TERM, shows=FRAME)
     yield Case("redirects and playlists are refused", RUN + "http://10.0.0.8/moved", ends=1, shows="10.0.0.8/elsewhere")
-    yield Case("giving an option twice is an error", TEST + "--source film.mp4", ends=2, shows="more than once")
+    yield Case("giving an option twice is an error", TEST + "--source video.mp4", ends=2, shows="more than once")
     yield Case(
         "Frames of more than 50 megapixels are refused",
         RUN + "test:// --width 8000 --height 8000",
@@ -149,9 +151,9 @@ def _usb() -> Iterator[Case]:
     yield from endless("--control", RUN + "/dev/video0 {} gain=10", usb=True)
 
 
-def _films() -> Iterator[Case]:
-    yield Case("--smooth", FILM + "{} 1", shows="30 frames classified")
-    yield Case("position_s", FILM + "--json", shows='"position_s": 1.93')
+def _videos() -> Iterator[Case]:
+    yield Case("--smooth", VIDEO + "{} 1", shows="30 frames classified")
+    yield Case("position_s", VIDEO + "--json", shows='"position_s": 1.93')
     yield Case(
         "A file that ends before its header says so is an error", RUN + "cut.mp4", ends=1, shows=r"\d+ of 30|30.*\d+"
     )
@@ -185,14 +187,14 @@ def _passwords() -> Iterator[Case]:
     paho: dict[str, Any] = {"needs": "paho", "refused": (1, "paho-mqtt")}
     yield Case(
         "EDGECLF_MQTT_PASSWORD",
-        '{}="$(cat /etc/edgeclf/camera)" ' + FILM + broker,
+        '{}="$(cat /etc/edgeclf/camera)" ' + VIDEO + broker,
         shows="30 frames classified, 0 dropped, 0 unreadable$",
         **paho,
     )
-    yield Case("--mqtt-password-file", FILM + broker + "{} /etc/edgeclf/camera", shows="0 unreadable$", **paho)
+    yield Case("--mqtt-password-file", VIDEO + broker + "{} /etc/edgeclf/camera", shows="0 unreadable$", **paho)
     yield Case(
         "mqtt://USER@HOST/TOPIC",
-        FILM + "--sink {} " + BROKER_FILE,
+        VIDEO + "--sink {} " + BROKER_FILE,
         words={"USER@HOST": "admin@broker:1884"},
         shows="0 unreadable$",
         **paho,
@@ -226,7 +228,7 @@ def _refusals() -> Iterator[Case]:
         refused=(1, "GStreamer"),
     )
     for name in ("OPENCV_LOG_LEVEL", "GST_DEBUG"):
-        yield Case(name, f"{{}}={'DEBUG' if 'CV' in name else 2} " + FILM, shows="30 frames classified")
+        yield Case(name, f"{{}}={'DEBUG' if 'CV' in name else 2} " + VIDEO, shows="30 frames classified")
     yield Case(
         "SSL_CERT_FILE",
         "{}=/etc/edgeclf/ca.pem " + RUN + "https://10.0.0.8/picture.jpg",
@@ -247,6 +249,6 @@ def _losses() -> Iterator[Case]:
 
 
 _GROUPS = (
-    *(_commands, _sources, _pipelines, _files, _generated, _names_and_limits, _usb, _films),
+    *(_commands, _sources, _pipelines, _files, _generated, _names_and_limits, _usb, _videos),
     *(_passwords, _refusals, _losses),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from device_case import CURL, FILM, NOT_RUN, RUN, TERM, TEST, TOKEN, Case
+from device_case import CURL, NOT_RUN, RUN, TERM, TEST, TOKEN, VIDEO, Case
 
 MQTT_FILES = {"ca": "ca.pem", "cert": "mqtt.pem", "key": "mqtt.key"}
 
@@ -19,8 +19,8 @@ def output_cases() -> Iterator[Case]:
 def _labels() -> Iterator[Case]:
     yield Case("--threshold", RUN + "photos/ {} 1", shows=r"unknown \(")
     yield Case('"rejected": true', RUN + "photos/ --threshold 1 --json", shows='"rejected": true, "candidate"')
-    yield Case("--smooth 0.5", FILM + "{}", shows="30 frames classified")
-    yield Case("--margin", FILM + "--smooth 0.5 {} 0.3", shows="30 frames classified")
+    yield Case("--smooth 0.5", VIDEO + "{}", shows="30 frames classified")
+    yield Case("--margin", VIDEO + "--smooth 0.5 {} 0.3", shows="30 frames classified")
     for option in ("--allow", "--deny"):
         yield Case(option, RUN + "photos/ {} 3", shows=r"photos/frame2.jpg.*|frame2")
     yield Case("--roi", RUN + "photos/ {} 0.25,0,0.5,1.0", shows="2 frames")
@@ -29,35 +29,35 @@ def _labels() -> Iterator[Case]:
 
 
 def _sinks() -> Iterator[Case]:
-    yield Case("--json", FILM + "{}", shows='"frame": 29')
-    yield Case("--quiet", FILM + "{}", shows="^30 frames classified|\n30 frames")
-    yield Case("--sink results.jsonl", FILM + "{}", beside=("wc -l results.jsonl", "^30 "))
-    yield Case("results.csv", FILM + "--sink {}", beside=("head -2 results.csv; wc -l results.csv", "(?s)label.*31 "))
-    yield Case("--sink annotated.webm", FILM + "{}", beside=("stat -c %s annotated.webm", r"\d{5}"))
+    yield Case("--json", VIDEO + "{}", shows='"frame": 29')
+    yield Case("--quiet", VIDEO + "{}", shows="^30 frames classified|\n30 frames")
+    yield Case("--sink results.jsonl", VIDEO + "{}", beside=("wc -l results.jsonl", "^30 "))
+    yield Case("results.csv", VIDEO + "--sink {}", beside=("head -2 results.csv; wc -l results.csv", "(?s)label.*31 "))
+    yield Case("--sink annotated.webm", VIDEO + "{}", beside=("stat -c %s annotated.webm", r"\d{5}"))
     for suffix in (".mp4", ".avi"):
-        yield Case(suffix, FILM + "--sink annotated{}", beside=("stat -c %s annotated" + suffix, r"\d{5}"))
-    yield Case("annotated-2.mp4", FILM + "--sink annotated.mp4", beside=("stat -c %s annotated-2.mp4", r"\d{5}"))
+        yield Case(suffix, VIDEO + "--sink annotated{}", beside=("stat -c %s annotated" + suffix, r"\d{5}"))
+    yield Case("annotated-2.mp4", VIDEO + "--sink annotated.mp4", beside=("stat -c %s annotated-2.mp4", r"\d{5}"))
     paho: dict[str, Any] = {"needs": "paho", "refused": (1, "paho-mqtt"), "shows": "0 unreadable$"}
-    yield Case("--sink mqtt://HOST/TOPIC", FILM + "{}", words={"HOST/TOPIC": "broker/pets"}, **paho)
+    yield Case("--sink mqtt://HOST/TOPIC", VIDEO + "{}", words={"HOST/TOPIC": "broker/pets"}, **paho)
     files = {f"--mqtt-{name}": f"/etc/edgeclf/{file}" for name, file in MQTT_FILES.items()}
     tls = " ".join(map(" ".join, files.items()))
     words = {"mqtts://": "mqtts://broker/pets", "broker/petsHOST/TOPIC": "broker/pets"}
     for text in ("mqtts://", "mqtts://HOST/TOPIC"):
-        yield Case(text, FILM + "--sink {} " + tls, words=words, **paho)
+        yield Case(text, VIDEO + "--sink {} " + tls, words=words, **paho)
     for option, file in files.items():
-        line = FILM + "--sink mqtts://broker/pets " + tls.replace(f"{option} {file}", "{}")
+        line = VIDEO + "--sink mqtts://broker/pets " + tls.replace(f"{option} {file}", "{}")
         yield Case(f"{option} FILE", line, words={"FILE": file}, **paho)
     yield Case(
         "--uncertain FOLDER",
-        FILM + "{} --uncertain-below 1",
+        VIDEO + "{} --uncertain-below 1",
         words={"FOLDER": "new"},
         beside=("ls new | wc -l", r"^\d{2}"),
     )
-    yield Case("--device-name", FILM + "--json {} 'line 4'", shows='"device": "line 4"')
-    yield Case("EDGECLF_DEVICE_NAME", "{}='line 4' " + FILM + "--json", shows='"device": "line 4"')
+    yield Case("--device-name", VIDEO + "--json {} 'line 4'", shows='"device": "line 4"')
+    yield Case("EDGECLF_DEVICE_NAME", "{}='line 4' " + VIDEO + "--json", shows='"device": "line 4"')
     yield Case(
         "NAME.csv.1",
-        "echo frame,captured_at,captured_at_s,label,confidence,age_ms > old.csv; " + FILM + "--sink old.csv",
+        "echo frame,captured_at,captured_at_s,label,confidence,age_ms > old.csv; " + VIDEO + "--sink old.csv",
         beside=("cat old.csv.1", "age_ms"),
     )
 
@@ -100,27 +100,27 @@ def _live() -> Iterator[Case]:
 
 def _logs() -> Iterator[Case]:
     for text in ("--verbose", "-v", "--log-level info"):
-        yield Case(text, FILM + "{}", shows=r"(?m)^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[.,]\d{3}")
+        yield Case(text, VIDEO + "{}", shows=r"(?m)^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[.,]\d{3}")
     for level in ("debug", "warning", "error"):
-        yield Case(level, FILM + "--log-level {}", shows="30 frames classified")
-    yield Case("--log-level", FILM + "{} everything", ends=2, shows="invalid choice.*debug")
-    yield Case("<&- >&- 2>&-", FILM + "--sink closed.jsonl {}", beside=("wc -l closed.jsonl", "^30 "))
+        yield Case(level, VIDEO + "--log-level {}", shows="30 frames classified")
+    yield Case("--log-level", VIDEO + "{} everything", ends=2, shows="invalid choice.*debug")
+    yield Case("<&- >&- 2>&-", VIDEO + "--sink closed.jsonl {}", beside=("wc -l closed.jsonl", "^30 "))
 
 
 def _models() -> Iterator[Case]:
-    yield Case("--backend", FILM + "{} opencv", shows="fp32 on opencv")
-    yield Case("--model", FILM + "{} fp32", shows="fp32 on")
-    yield Case("--tune", FILM + "{}", shows="(?s)milliseconds.*30 frames classified")
-    yield Case("--no-tune", FILM + "{}", shows="30 frames classified")
+    yield Case("--backend", VIDEO + "{} opencv", shows="fp32 on opencv")
+    yield Case("--model", VIDEO + "{} fp32", shows="fp32 on")
+    yield Case("--tune", VIDEO + "{}", shows="(?s)milliseconds.*30 frames classified")
+    yield Case("--no-tune", VIDEO + "{}", shows="30 frames classified")
     for backend in ("tensorrt", "tensorrt-rtx"):
-        yield Case(backend, FILM + "--backend {}", ends=1, shows="tensorrt|TensorRT", not_here="no NVIDIA GPU")
+        yield Case(backend, VIDEO + "--backend {}", ends=1, shows="tensorrt|TensorRT", not_here="no NVIDIA GPU")
     for backend in ("onnxruntime", "openvino", "opencv"):
-        yield Case(backend, FILM + "--backend {}", shows=f"on {backend}", needs=backend, refused=(1, backend))
+        yield Case(backend, VIDEO + "--backend {}", shows=f"on {backend}", needs=backend, refused=(1, backend))
 
 
 def _rest() -> Iterator[Case]:
     # Correct on Arm; another processor may compute it differently, and refuse it.
-    line = FILM + "--model {} || true"
+    line = VIDEO + "--model {} || true"
     yield Case("int8-arm", line, shows="int8-arm on onnxruntime", not_here="no Arm processor")
     install = "python3 pets.edge install-service --source test:// --dry-run "
     for text in ("install-service", "--dry-run"):
@@ -141,17 +141,17 @@ def _rest() -> Iterator[Case]:
         "{} python3 -c 'import edgeclf_runtime; print(edgeclf_runtime.__file__)'",
         shows="pets.edge/edgeclf_runtime",
     )
-    yield Case("XDG_CACHE_HOME", "{}=$PWD/cache " + FILM + "--tune", beside=("find cache -type f", "cache/edgeclf"))
+    yield Case("XDG_CACHE_HOME", "{}=$PWD/cache " + VIDEO + "--tune", beside=("find cache -type f", "cache/edgeclf"))
     yield Case(
         "XDG_STATE_HOME",
-        "{}=$PWD/state " + FILM + "--sink mqtt://broker/pets",
+        "{}=$PWD/state " + VIDEO + "--sink mqtt://broker/pets",
         shows="0 unreadable$",
         needs="paho",
         refused=(1, "paho-mqtt"),
         beside=("ls state", "edgeclf|"),
     )
     nobody = "cd /; setpriv --reuid=12345 --regid=12345 --clear-groups env -u HOME -u TMPDIR "
-    line = nobody + "python3 $OLDPWD/pets.edge run --tune --source $OLDPWD/film.mp4"
+    line = nobody + "python3 $OLDPWD/pets.edge run --tune --source $OLDPWD/video.mp4"
     shared: dict[str, Any] = {"needs": "shared", "refused": (NOT_RUN, "the interpreter is in root's home")}
     yield Case("--user 12345", line, beside=("ls -d /tmp/edgeclf-12345", "12345"), **shared)
     yield Case("/tmp/edgeclf-12345", "ls -ld {}; rm -r {}", shows="drwx------", **shared)

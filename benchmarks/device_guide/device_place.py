@@ -29,8 +29,8 @@ sys.path.insert(0, str(HERE.parents[1]))
 from tests.runtime.sinks.test_live_proxy import CONFIG  # noqa: E402
 from tests.support.cameras import SYSTEM_PYTHON, has_rtsp_server  # noqa: E402
 from tests.support.certificates import Signer  # noqa: E402
-from tests.support.films import avi  # noqa: E402
 from tests.support.http_servers import HttpServer, basic, part, response, stream_head  # noqa: E402
+from tests.support.video_files import avi  # noqa: E402
 
 ISOLATED = ("unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
 PROGRAMS = {"unshare": "util-linux", "ip": "iproute2", "gcc": "gcc", "curl": "curl", "openssl": "openssl"}
@@ -137,7 +137,7 @@ def _rtsp_cameras() -> Iterator[None]:
 
 
 def _http_camera() -> Iterator[None]:
-    """Serve 10.0.0.8: a password in the address, or by Basic; a stream, an image, a film, a redirect."""
+    """Serve 10.0.0.8: a password in the address, or by Basic; a stream, an image, a video, a redirect."""
     from urllib.parse import parse_qs, urlsplit
 
     pictures = [
@@ -153,14 +153,14 @@ def _http_camera() -> Iterator[None]:
     def answer(path: str, headers: dict[str, str]) -> bytes | Iterator[bytes]:
         query = parse_qs(urlsplit(path).query)
         right = query.get("pwd") == [SECRET] or headers.get("authorization") == basic("admin", SECRET)
+        if path == "/video.mp4":
+            return response(Path(MEMORY, "video.mp4").read_bytes(), "video/mp4")
         if path.startswith(("/video", "/stream")) and not right:
             return response(status="401 Unauthorized", WWW_Authenticate='Basic realm="camera"')
         if path == "/moved":
             return response(status="302 Found", Location="http://10.0.0.8/elsewhere")
         if path == "/picture.jpg":
             return response(pictures[0])
-        if path == "/film.mp4":
-            return response(Path(MEMORY, "film.mp4").read_bytes(), "video/mp4")
         return stream() if path.startswith(("/video", "/stream")) else response(status="404 Not Found")
 
     with HttpServer(answer, ("10.0.0.8", 80)):
@@ -223,7 +223,7 @@ def _answers(host: str, port: int) -> bool:
 
 
 def fill(folder: Path, bundle: Path) -> None:
-    """Put the files that the page's commands name into a folder: pets.edge, film.mp4, photos/, cat.jpg and others."""
+    """Put the files that the page's commands name into a folder: pets.edge, video.mp4, photos/, cat.jpg and others."""
     shutil.copytree(bundle, folder / "pets.edge")
     images = [cv2.imread(str(path)) for path in sorted((bundle / "golden").glob("*.png"))]
     (folder / "photos" / "in it").mkdir(parents=True)
@@ -231,24 +231,24 @@ def fill(folder: Path, bundle: Path) -> None:
         cv2.imwrite(str(folder / "photos" / name), image)
     cv2.imwrite(str(folder / "cat.jpg"), images[0])
     cv2.imwrite(str(folder / "shot[1].png"), images[0])
-    film = "videotestsrc num-buffers=30 pattern=ball ! video/x-raw,width=640,height=480,framerate=15/1 ! "
-    film += (
-        "x264enc key-int-max=15 ! video/x-h264,profile=baseline ! mp4mux faststart=true ! filesink location=film.mp4"
+    video = "videotestsrc num-buffers=30 pattern=ball ! video/x-raw,width=640,height=480,framerate=15/1 ! "
+    video += (
+        "x264enc key-int-max=15 ! video/x-h264,profile=baseline ! mp4mux faststart=true ! filesink location=video.mp4"
     )
-    subprocess.check_call(["gst-launch-1.0", "-q", *film.split()], cwd=folder, env={"PATH": PATH})
-    shutil.copy(folder / "film.mp4", MEMORY)  # for the camera that serves it
+    subprocess.check_call(["gst-launch-1.0", "-q", *video.split()], cwd=folder, env={"PATH": PATH})
+    shutil.copy(folder / "video.mp4", MEMORY)  # for the camera that serves it
     for name in ("a:b.mp4", "-x.avi"):
-        shutil.copy(folder / "film.mp4", folder / name)
-    (folder / "cut.mp4").write_bytes((folder / "film.mp4").read_bytes()[: -(folder / "film.mp4").stat().st_size // 3])
+        shutil.copy(folder / "video.mp4", folder / name)
+    (folder / "cut.mp4").write_bytes((folder / "video.mp4").read_bytes()[: -(folder / "video.mp4").stat().st_size // 3])
     for damaged, name in ((2, "scratched.avi"), (5, "damaged.avi")):
         _damage(avi(folder / name, 100), damaged)
 
 
-def _damage(film: Path, count: int) -> None:
-    """Overwrite so many of a film's JPEG frames."""
-    data = bytearray(film.read_bytes())
+def _damage(video: Path, count: int) -> None:
+    """Overwrite so many of a video's JPEG frames."""
+    data = bytearray(video.read_bytes())
     starts = [at.start() for at in re.finditer(b"\xff\xd8\xff", data)]
     for number in range(10, 10 + 3 * count, 3):
         start, end = starts[number : number + 2]
         data[start : end - 8] = bytes(end - 8 - start)  # 8: the next chunk's header
-    film.write_bytes(data)
+    video.write_bytes(data)

@@ -25,7 +25,7 @@ from typing import Any
 
 import pages
 
-from edgeclf_runtime.commands.board.report import FORMAT, MOST_BYTES, VERSION
+from edgeclf_runtime.commands.report.report import FORMAT, MOST_BYTES, VERSION
 from edgeclf_runtime.files.schema import (
     SchemaError,
     any_json,

@@ -60,7 +60,7 @@ def main() -> None:
             for name in arguments.programs:
                 rows[name].append(go_through(arguments, name, many, few))
                 print(f"{name}: {rows[name][-1]}", file=sys.stderr)
-    report = summarise(rows)
+    report = summarize(rows)
     if arguments.json:
         facts = {"images": arguments.images, "threads": arguments.threads, "model": arguments.model}
         print(json.dumps({"benchmark": "folder", **facts, **report, "machine": machine_facts()}))
@@ -153,7 +153,7 @@ def infer(arguments: argparse.Namespace) -> None:
             classifier.runner.infer(batch)
 
 
-def summarise(rows: Mapping[str, list[dict[str, float]]]) -> dict[str, Any]:
+def summarize(rows: Mapping[str, list[dict[str, float]]]) -> dict[str, Any]:
     """Return the medians of the rounds by program, and of each rate by the slower of decode and inference in its round."""
     found = {
         name: {what: round(float(np.median([row[what] for row in values])), 2) for what in values[0]}

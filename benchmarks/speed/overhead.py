@@ -19,7 +19,7 @@ import numpy as np
 
 from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.classifier import Classifier
-from edgeclf_runtime.commands.bench import summarise
+from edgeclf_runtime.commands.bench import summarize
 from edgeclf_runtime.device.machine import machine_facts
 from edgeclf_runtime.results import STAGES
 
@@ -64,7 +64,7 @@ def _measure(bundle, model, frames, blocks, threads):
                     samples["total"].append(total)
         samples["bare"] += _bare(bundle.file(model.file), inputs, threads)
         ratios.append(np.median(samples["total"][-BLOCK:]) / np.median(samples["bare"][-BLOCK:]))
-    latency_ms = {stage: summarise(values) for stage, values in samples.items()}
+    latency_ms = {stage: summarize(values) for stage, values in samples.items()}
     return {"latency_ms": latency_ms, "ratio": round(float(np.median(ratios)), 3)}
 
 

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from edgeclf_runtime.commands.bench import machine_facts, summarise
+from edgeclf_runtime.commands.bench import machine_facts, summarize
 from edgeclf_runtime.images.preprocess import Preprocessing, as_batch, preprocess
 
 SIZES = ((300, 300), (640, 480), (1280, 720), (1920, 1080), (4032, 3024))
@@ -34,7 +34,7 @@ def main():
             as_batch([preprocess(frame, spec)])
             if turn >= 10:
                 samples[size].append((time.perf_counter() - start) * 1e3)
-    rows = {"{} x {}".format(*size): summarise(values) for size, values in samples.items()}
+    rows = {"{} x {}".format(*size): summarize(values) for size, values in samples.items()}
     if arguments.json:
         print(json.dumps({"latency_ms": rows, "machine": machine_facts()}))
         return

@@ -35,7 +35,7 @@ def measure(suffix, images):
     """Return the kind of file, milliseconds of processor time, and bytes, a frame."""
     kind = find_format(suffix)
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "film" + suffix)
+        path = os.path.join(folder, "video" + suffix)
         with open(path, "wb+", buffering=0) as stream:
             movie = kind.make(path if kind.by_path else stream, SIZE, FPS)
             start = time.process_time()

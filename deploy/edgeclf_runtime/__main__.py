@@ -31,7 +31,7 @@ _INSTALL = (
 def program(bundle: "Optional[str]" = None) -> "NoReturn":
     """Run the command line of ``sys.argv`` and end with its exit code; see main()."""
     code = main(bundle=bundle)
-    from .device.stopping import leave
+    from .device.stop_signals import leave
 
     leave(code)
 

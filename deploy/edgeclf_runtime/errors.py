@@ -9,7 +9,7 @@
     │   ├── CameraLost      a camera stopped delivering frames; it is being reopened
     │   ├── SourceError     a source works but cannot be used as it is; reopening it would not help
     │   ├── EndOfStream     a file or a folder has no more frames (not a failure)
-    │   └── IncompleteFilm  a film ended before its header says, or many of its frames are missing
+    │   └── IncompleteFilm  a video ended before its header says, or many of its frames are missing
     ├── BackendError        an inference backend is missing or cannot run the model
     ├── OutputError         an output path is taken or cannot be written
     │   └── Unavailable     an output may be back later: a disk is not mounted, a network is down
@@ -66,7 +66,7 @@ class EndOfStream(CameraError):  # noqa: N818 - an end, not an error
 
 
 class IncompleteFilm(CameraError):  # noqa: N818 - as EndOfStream
-    """A film delivered all its frames, but fewer than its header promises."""
+    """A video delivered all its frames, but fewer than its header promises."""
 
 
 class BackendError(EdgeclfError):

@@ -18,7 +18,7 @@ Needs no bundle, backend or camera; everything in between is the real thing.
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Optional, Sequence, Union
 
 from .capture.camera import Camera, Frame
 from .errors import BackendError, CameraLost, EndOfStream, OptionError
@@ -28,6 +28,7 @@ from .runners.base import Runner
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import ArrayLike
 
     from .files.read import AnyPath
 
@@ -45,7 +46,7 @@ class FakeRunner(Runner):
 
     backend = "fake"
 
-    def __init__(self, logits: Any, fail_after: Optional[int] = None) -> None:
+    def __init__(self, logits: "ArrayLike", fail_after: Optional[int] = None) -> None:
         import numpy as np
 
         self._rows = np.array(logits, np.float32, ndmin=2)

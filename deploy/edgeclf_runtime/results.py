@@ -1,10 +1,14 @@
 """An image's classification result, and its origin."""
 
 import os
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
 
 from .errors import OptionError
 from .text.redaction import redact
+
+if TYPE_CHECKING:
+    import numpy as np
+
 
 UNKNOWN = "unknown"
 STAGES = ("preprocess", "inference", "postprocess")
@@ -24,7 +28,7 @@ class Origin(NamedTuple):
     source: str = ""
     device: str = ""
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> Dict[str, object]:
         """Return the known fields in JSON types."""
         return {name: value for name, value in self._asdict().items() if value}
 
@@ -73,7 +77,7 @@ class Result(NamedTuple):
     timings_ms: Dict[str, float]
     model: str
     backend: str
-    confidences: Any = None
+    confidences: "Optional[np.ndarray]" = None
     rejected: bool = False
     candidate: str = ""
 

@@ -66,7 +66,7 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; exit code 0: done, 1: error, 2: wrong usage, 3: a gate was not met, 130: interrupted, 143: terminated."""
-        from edgeclf_runtime.device.stopping import stoppable  # --help does not get here
+        from edgeclf_runtime.device.stop_signals import stoppable  # --help does not get here
 
         try:
             with stoppable(), _printable_usage_errors():

@@ -270,8 +270,8 @@ def test_without_the_library_heic_has_one_finding_with_the_remedy(tmp_path, monk
     assert len(dataset.samples) == len(SOUND)
 
 
-def test_a_film_is_no_heic(tmp_path):
-    path = tmp_path / "film.heic"
+def test_a_video_is_no_heic(tmp_path):
+    path = tmp_path / "video.heic"
     path.write_bytes(b"\0\0\0\x18ftypisom\0\0\0\0isommp42" + bytes(100))
     with pytest.raises(ImageError, match="not an image"):
         read_photo(path)

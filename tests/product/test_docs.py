@@ -64,11 +64,11 @@ def place(tmp_path_factory, request):
     for name, props in (("resnet18.onnx", {}), ("best.onnx", {"names": "{0: 'cat', 1: 'dog'}", "imgsz": "[64, 64]"})):
         color_model(folder / name, size=64, props=props.items())
     (folder / "labels.txt").write_text("cat\ndog\n")
-    write_film(folder / "film.avi", sorted((folder / "photos/cat").iterdir())[:5])
+    write_video(folder / "video.avi", sorted((folder / "photos/cat").iterdir())[:5])
     return folder
 
 
-def write_film(path, images):
+def write_video(path, images):
     """Write a video of some images."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 64))
     for image in images:
@@ -162,7 +162,7 @@ def run_programs(page, place):
     """Run the blocks of Python of a page, with a camera that ends."""
     for number, text in enumerate(blocks(guides()[page], "python")):
         program = place / f"program{number}.py"
-        text = CAMERA.sub("film.avi", text).replace("] < 200", "] < 60")  # of 400 photographs, 120 are enough
+        text = CAMERA.sub("video.avi", text).replace("] < 200", "] < 60")  # of 400 photographs, 120 are enough
         program.write_text(text, encoding="utf-8")
         subprocess.run([sys.executable, program.name], cwd=place, check=True, timeout=600, stdout=subprocess.PIPE)
 

@@ -30,13 +30,13 @@ LINES = {re.search(r"examples/(\w+\.py)", line).group(1): line for line in comma
 
 @pytest.fixture
 def place(bundle, digits, tmp_path):
-    """A folder with a bundle, photographs and a film."""
+    """A folder with a bundle, photographs and a video."""
     shutil.copytree(bundle, tmp_path / "pets.edge")
     for label in ("3", "5"):
         (tmp_path / "photos" / label).mkdir(parents=True)
         for path in sorted((digits / label).iterdir())[:4]:
             shutil.copy(path, tmp_path / "photos" / label)
-    writer = cv2.VideoWriter(str(tmp_path / "film.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 64))
+    writer = cv2.VideoWriter(str(tmp_path / "video.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 64))
     for path in sorted((digits / "3").iterdir())[:5]:
         writer.write(cv2.imread(str(path)))
     writer.release()

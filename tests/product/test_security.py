@@ -106,8 +106,8 @@ def pythons(python):
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory):
-    path = tmp_path_factory.mktemp("film") / "film.avi"
+def video(tmp_path_factory):
+    path = tmp_path_factory.mktemp("video") / "video.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 16))
     for number in range(5):
         writer.write(np.full((16, 32, 3), number * 40, np.uint8))
@@ -116,14 +116,14 @@ def film(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def traces(bundle, film, tmp_path_factory):
+def traces(bundle, video, tmp_path_factory):
     """Each command's Trace by its name, made when it is first asked for; None where this machine lacks a program."""
     made = {}
 
     def get(name):
         if name not in made:
             made[name] = None
-            made[name] = MAKERS[name](bundle, tmp_path_factory.mktemp(name), film)
+            made[name] = MAKERS[name](bundle, tmp_path_factory.mktemp(name), video)
         return made[name]
 
     return get
@@ -131,15 +131,15 @@ def traces(bundle, film, tmp_path_factory):
 
 def trace_of(*arguments, **options):
     """A maker of a Trace that needs no other program."""
-    return lambda bundle, folder, film: Trace(
-        bundle, folder, [*arguments], SOURCE=str(film), IMAGE=str(bundle / "golden/000.png"), **options
+    return lambda bundle, folder, video: Trace(
+        bundle, folder, [*arguments], SOURCE=str(video), IMAGE=str(bundle / "golden/000.png"), **options
     )
 
 
 def trace_camera(kind):
     """A maker of a Trace of a network camera, by a name and not by an address."""
 
-    def make(bundle, folder, film):
+    def make(bundle, folder, video):
         with Server(kind, 64, 48) as server:
             uri = server.uri().replace("127.0.0.1", "localhost")
             ends = [f"{host}:{port}" for host in ("127.0.0.1", "[::1]") for port in (server.port, 0)]
@@ -148,7 +148,7 @@ def trace_camera(kind):
     return make
 
 
-def trace_gstreamer(bundle, folder, film):
+def trace_gstreamer(bundle, folder, video):
     """A Trace of the system's Python, whose OpenCV reads pipelines, as a Jetson's does."""
     if not has_gstreamer():
         pytest.skip("no OpenCV with GStreamer (sudo apt-get install python3-opencv gstreamer1.0-plugins-base)")
@@ -156,18 +156,18 @@ def trace_gstreamer(bundle, folder, film):
     return Trace(bundle, folder, arguments, SYSTEM_PYTHON)
 
 
-def trace_broker(bundle, folder, film):
+def trace_broker(bundle, folder, video):
     (folder / "broker").mkdir()
     broker = Broker(folder / "broker")
     ends = [f"{host}:{port}" for host in ("127.0.0.1", "[::1]") for port in (broker.port, 0)]
     try:
         arguments = ["run", "--source", "SOURCE", "--sink", f"mqtt://localhost:{broker.port}/it"]
-        return Trace(bundle, folder, arguments, SOURCE=str(film), BROKER=ends, LOOPBACK="127.0.0.1")
+        return Trace(bundle, folder, arguments, SOURCE=str(video), BROKER=ends, LOOPBACK="127.0.0.1")
     finally:
         broker.kill()
 
 
-def trace_live(bundle, folder, film):
+def trace_live(bundle, folder, video):
     port, notify = free_port(), folder / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(notify))
@@ -186,7 +186,7 @@ MAKERS = {
     "tune": trace_of("classify", "--model", "fp32", "--tune", "IMAGE"),
     "bench": trace_of("bench", "--repeat", "3", "--warmup", "1"),
     "report": trace_of("report", "--repeat", "3", "--output", "SINKS/it.json"),
-    "film": trace_of(
+    "video": trace_of(
         "run", "--source", "SOURCE", *SINKS, "--uncertain", "UNCERTAIN", "--uncertain-below", "1", "--policy", "all"
     ),
     "http": trace_camera("mjpeg"),

@@ -69,8 +69,8 @@ def write(python, path, end):
 @pytest.mark.slow
 @pytest.mark.parametrize("end", ["whole", "killed"])
 def test_a_browser_plays_a_webm_video(browser, site, tmp_path, end):
-    write(sys.executable, tmp_path / "film.webm", end)
-    found = played(browser, site, "film.webm")
+    write(sys.executable, tmp_path / "video.webm", end)
+    found = played(browser, site, "video.webm")
     assert (found.get("width"), found.get("height")) == (320, 240), found
 
 
@@ -87,14 +87,14 @@ def test_a_browser_plays_an_mp4_video_where_opencv_has_an_encoder_of_h264(browse
         pytest.skip(
             "no encoder of H.264: apt-get install python3-opencv gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly"
         )
-    write(SYSTEM, tmp_path / "film.mp4", end)
-    found = played(browser, site, "film.mp4")
+    write(SYSTEM, tmp_path / "video.mp4", end)
+    found = played(browser, site, "video.mp4")
     assert (found.get("width"), found.get("height")) == (320, 240), found
 
 
 def test_a_browser_that_comes_in_the_middle_plays_what_is_there(browser, site, tmp_path):
-    with VideoSink(tmp_path / "film.webm", fps=10) as sink:
+    with VideoSink(tmp_path / "video.webm", fps=10) as sink:
         for number in range(40):
             sink.write(result(number))
-        found = played(browser, site, "film.webm")
+        found = played(browser, site, "video.webm")
     assert (found.get("width"), found.get("height")) == (64, 48), found

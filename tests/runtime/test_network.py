@@ -67,12 +67,12 @@ def photo(tmp_path):
 
 
 @pytest.fixture
-def film(tmp_path):
-    writer = cv2.VideoWriter(str(tmp_path / "film.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (32, 16))
+def video(tmp_path):
+    writer = cv2.VideoWriter(str(tmp_path / "video.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (32, 16))
     for number in range(5):
         writer.write(np.full((16, 32, 3), number * 40, np.uint8))
     writer.release()
-    return tmp_path / "film.avi"
+    return tmp_path / "video.avi"
 
 
 def test_every_offense_of_a_command_is_seen(tmp_path):
@@ -121,7 +121,7 @@ def test_measuring_every_backend_sends_nothing(bundle, photo, tmp_path, command)
     assert_quiet(observe([sys.executable, bundle, *arguments], tmp_path))
 
 
-def test_a_video_with_every_file_that_can_be_written_sends_nothing(bundle, film, tmp_path):
+def test_a_video_with_every_file_that_can_be_written_sends_nothing(bundle, video, tmp_path):
     sinks = [
         "--sink",
         "it.csv",
@@ -135,7 +135,7 @@ def test_a_video_with_every_file_that_can_be_written_sends_nothing(bundle, film,
         "1",
     ]
     live = ["--live", str(free_port())]
-    seen = observe([sys.executable, bundle, "run", "--source", film, *sinks, *live], tmp_path)
+    seen = observe([sys.executable, bundle, "run", "--source", video, *sinks, *live], tmp_path)
     assert_quiet(seen)
     assert {"cwd/it.csv", "cwd/it.jsonl", "cwd/it.mp4"} <= set(seen.files)
 
@@ -160,8 +160,8 @@ def test_the_name_of_a_camera_is_the_only_one_that_is_looked_up(bundle, tmp_path
 
 def test_a_video_file_that_names_another_host_leads_nowhere(bundle, tmp_path):
     # The zero byte makes the list look like a video.
-    (tmp_path / "film.mp4").write_bytes(b"#EXTM3U\n#\0\n#EXTINF:9,\nhttp://other.example/it.ts\n#EXT-X-ENDLIST\n")
-    seen = observe([sys.executable, bundle, "run", "--source", tmp_path / "film.mp4"], tmp_path)
+    (tmp_path / "video.mp4").write_bytes(b"#EXTM3U\n#\0\n#EXTINF:9,\nhttp://other.example/it.ts\n#EXT-X-ENDLIST\n")
+    seen = observe([sys.executable, bundle, "run", "--source", tmp_path / "video.mp4"], tmp_path)
     assert_quiet(seen, (1,))
     assert "is an HLS or M3U playlist" in seen.err
 

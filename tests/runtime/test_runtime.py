@@ -101,6 +101,19 @@ def test_the_public_names_are_exactly_these():
     assert {name for name in vars(errors) if isinstance(vars(errors)[name], type)} < set(PUBLIC)
 
 
+def test_every_other_error_can_be_caught_as_a_public_one_that_says_what_failed():
+    public = {vars(errors)[name] for name in PUBLIC if name in vars(errors)} - {errors.EdgeclfError}
+    for name in MODULES:
+        if not name.endswith("__main__"):
+            importlib.import_module(name)
+    pending = [errors.EdgeclfError]
+    while pending:
+        for error in pending.pop().__subclasses__():
+            if error.__module__.startswith("edgeclf_runtime."):
+                assert public & set(error.__mro__), error
+            pending.append(error)
+
+
 @pytest.mark.parametrize("name", [name for name in PUBLIC if name != "__version__"])
 def test_each_public_name_is_imported_on_first_use(name):
     code = "import edgeclf_runtime as e, sys; before = {0!r} in vars(e); found = getattr(e, {0!r}); "

@@ -26,13 +26,13 @@ LABEL = text(r".{1,1000}", "a label of 1 to 1000 characters")
 _PATH = text(r"[^/\\:]([^\\:]{0,398}[^/\\:])?", "a file's path inside the bundle, such as golden/000.png,", most=400)
 
 
-def file_name(value: Any, where: str) -> None:
+def file_name(value: object, where: str) -> None:
     """Declare a relative path with forward slashes, without empty, "." or ".." parts."""
     if isinstance(value, str) and (value.startswith("/") or ".." in re.split(r"[/\\]", value)):
         raise SchemaError("{} is {!a}, which is outside of the bundle".format(where, value[:100]))
     _PATH(value, where)
-    if not all(part not in ("", ".") for part in value.split("/")):
-        raise SchemaError("{} is {!a}; a path without empty parts was expected".format(where, value[:100]))
+    if not all(part not in ("", ".") for part in str(value).split("/")):
+        raise SchemaError("{} is {!a}; a path without empty parts was expected".format(where, str(value)[:100]))
 
 
 SHA256 = text(r"[0-9a-f]{64}", "64 hexadecimal digits")
@@ -63,13 +63,16 @@ METRICS = record(
 )
 _DIFFERENCE = number(0, 1e6)
 _TOLERANCE = record({"largest": _DIFFERENCE, "mean": _DIFFERENCE, "divergence": _DIFFERENCE})
-_TOLERANCES = mapping(MODEL_NAME, _TOLERANCE, most=16)
 
 
-def _tolerances(value: Any, where: str) -> None:
-    """Declare the tolerances by backend; ``default`` is required."""
-    _TOLERANCES(value, where)
-    record({"default": any_json}, others=True)(value, where)
+def _with_default(names: Check) -> Check:
+    """Declare an object that has the name ``default``, too."""
+
+    def check(value: object, where: str) -> None:
+        names(value, where)
+        record({"default": any_json}, others=True)(value, where)
+
+    return check
 
 
 MODEL = record(
@@ -80,18 +83,12 @@ MODEL = record(
         "backends": list_of(MODEL_NAME, 1, 16),
         "temperature": number(above=0, high=1e6),
         "threshold": number(0, 1),
-        "tolerances": _tolerances,
+        "tolerances": _with_default(mapping(MODEL_NAME, _TOLERANCE, most=16)),  # by backend
         "metrics": METRICS,
     }
 )
-_ORDER = mapping(MODEL_NAME, list_of(MODEL_NAME, 1, 64), most=64)
-
-
-def _order(value: Any, where: str) -> None:
-    """Declare the order in which to try the models, by machine; ``default`` is required."""
-    _ORDER(value, where)
-    record({"default": any_json}, others=True)(value, where)
-
+# The order in which to try the models, by machine.
+_ORDER = _with_default(mapping(MODEL_NAME, list_of(MODEL_NAME, 1, 64), most=64))
 
 MANIFEST_SCHEMA = record(
     {
@@ -101,7 +98,7 @@ MANIFEST_SCHEMA = record(
         "labels": list_of(LABEL, 1, 100000, unique=True),
         "preprocessing": PREPROCESSING,
         "models": list_of(MODEL, 1, 64),
-        "order": _order,
+        "order": _ORDER,
         "provenance": mapping(text(), any_json),
         "files": mapping(file_name, record({"size": integer(0, 1 << 40), "sha256": SHA256}), most=10000),
     }

@@ -4,13 +4,15 @@ An ONNX file can refer to others: tensors as external data, which ONNX Runtime u
 machine, and compiled contexts.  A bundle's models contain everything they need.  Field numbers: onnx.proto.
 """
 
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Union
 
 from ..errors import BackendError
 from ..files.read import AnyPath, read_bytes
 from .onnx_wire import fields
 
 if TYPE_CHECKING:
+    import mmap
+
     from .open_bundle import VerifiedFile
 
 # Protobuf limits a message to 2 GB.
@@ -54,7 +56,7 @@ def model_bytes(model: ModelSource) -> bytes:
     return data
 
 
-def foreign_reference(data: Any) -> str:
+def foreign_reference(data: "Union[bytes, mmap.mmap]") -> str:
     """Return why an ONNX file's bytes, or a map of them, depend on another file, as the end of a sentence, or ""."""
     if data[4:8] == b"ORTM":
         return "is in ONNX Runtime's own format, not ONNX"

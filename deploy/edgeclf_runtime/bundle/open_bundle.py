@@ -9,11 +9,11 @@ import contextlib
 import mmap
 import os
 import stat
-from typing import Any, BinaryIO, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, BinaryIO, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ..errors import BundleError, OptionError
 from ..files.read import AnyPath, open_regular, read_bytes, sha256_bytes, sha256_stream
-from ..files.schema import SchemaError, parse_json
+from ..files.schema import JsonObject, SchemaError, parse_json
 from ..images.preprocess import Preprocessing
 from .manifest import FORMAT, FORMAT_VERSION, MANIFEST_SCHEMA
 from .model_file import foreign_reference
@@ -24,9 +24,16 @@ _MAX_MANIFEST_BYTES = 8 << 20
 _MAX_FILES = 10000
 _COPY_AGAIN = "copy the bundle again from where it was made"
 
+if TYPE_CHECKING:
+    from typing import TypedDict
 
-# Size and SHA-256 of each file, by name.
-Files = Mapping[str, Mapping[str, Any]]
+    class FileFacts(TypedDict):
+        """A file's size in bytes and its hash, as hexadecimal digits."""
+
+        size: int
+        sha256: str
+
+    Files = Mapping[str, FileFacts]
 
 
 class Tolerance(NamedTuple):
@@ -58,7 +65,7 @@ class Model(NamedTuple):
     temperature: float
     threshold: float
     tolerances: Dict[str, Tolerance]
-    metrics: Dict[str, Any]
+    metrics: JsonObject
 
     def tolerance(self, backend: str) -> Tolerance:
         """Return a backend's Tolerance."""
@@ -112,8 +119,8 @@ class Bundle(NamedTuple):
     preprocessing: Preprocessing
     models: Tuple[Model, ...]
     order: Dict[str, List[str]]
-    provenance: Dict[str, Any]
-    files: Dict[str, Dict[str, Any]]
+    provenance: JsonObject
+    files: "Dict[str, FileFacts]"
 
     def file(self, name: str) -> VerifiedFile:
         """Return one of the bundle's files; BundleError if the manifest does not list it."""
@@ -155,7 +162,7 @@ def open_bundle(path: AnyPath) -> Bundle:
     return _read(path, sha256_bytes(data), manifest)
 
 
-def _check_format(path: str, manifest: Any) -> None:
+def _check_format(path: str, manifest: object) -> None:
     if not isinstance(manifest, dict):
         raise SchemaError("it is not an object")
     if manifest.get("format") != FORMAT:
@@ -169,7 +176,7 @@ def _check_format(path: str, manifest: Any) -> None:
         )
 
 
-def verify_files(path: str, files: Files) -> None:
+def verify_files(path: str, files: "Files") -> None:
     """Compare a folder's content with the manifest's names, sizes and hashes; raise BundleError at the first difference.
 
     Only regular files and their folders are allowed: no links, pipes, devices or byte code.
@@ -182,7 +189,7 @@ def verify_files(path: str, files: Files) -> None:
         _verify_file(path, name, expected)
 
 
-def _verify_file(path: str, name: str, expected: Mapping[str, Any]) -> None:
+def _verify_file(path: str, name: str, expected: "FileFacts") -> None:
     try:
         with open_regular(os.path.join(path, name), follow=False) as stream:
             size, sha256 = os.fstat(stream.fileno()).st_size, sha256_stream(stream)
@@ -209,7 +216,7 @@ def _foreign_reference(stream: BinaryIO, size: int) -> str:
         return foreign_reference(data)
 
 
-def _list_content(path: str, files: Files) -> Set[str]:
+def _list_content(path: str, files: "Files") -> Set[str]:
     """Return the names of the regular files in a folder; BundleError for anything the manifest does not list."""
     folders = {name[:at] for name in files for at, letter in enumerate(name) if letter == "/"}
     found: Set[str] = set()
@@ -292,12 +299,12 @@ def _manifest_file(path: str, name: str, max_bytes: int) -> bytes:
         raise BundleError("{}: {} is {}; do not use it".format(path, name, error))
 
 
-def _model(facts: Dict[str, Any]) -> Model:
+def _model(facts: JsonObject) -> Model:
     tolerances = {backend: Tolerance(**limits) for backend, limits in facts["tolerances"].items()}
     return Model(**dict(facts, backends=tuple(facts["backends"]), tolerances=tolerances))
 
 
-def _read(path: str, identity: str, manifest: Dict[str, Any]) -> Bundle:
+def _read(path: str, identity: str, manifest: JsonObject) -> Bundle:
     try:
         preprocessing = Preprocessing(**manifest["preprocessing"]).check()
     except OptionError as error:
@@ -317,7 +324,7 @@ def _read(path: str, identity: str, manifest: Dict[str, Any]) -> Bundle:
     )
 
 
-def _check_references(path: str, manifest: Mapping[str, Any], models: Iterable[Model]) -> None:
+def _check_references(path: str, manifest: JsonObject, models: Iterable[Model]) -> None:
     """Raise BundleError if the manifest names a model or a file that it does not list."""
     names = [model.name for model in models]
     problems = ["two models have the name {!r}".format(name) for name in set(names) if names.count(name) > 1]

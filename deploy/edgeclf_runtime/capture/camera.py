@@ -1,10 +1,12 @@
 """Frame, one captured frame, and Camera, the interface of every source of frames."""
 
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Type, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Optional, Type, TypeVar
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    import numpy as np
 
 # The rate assumed for images that were not given one: for smoothing and for annotated videos.
 IMAGES_FPS = 15
@@ -23,7 +25,7 @@ class Frame(NamedTuple):
     position_s      seconds since the first frame of a video file; None if frames have no times of their own
     """
 
-    image: Any
+    image: "np.ndarray"
     number: int
     captured_at: float
     captured: float

@@ -22,18 +22,18 @@ import signal
 import socket
 import threading
 import time
-from typing import IO, Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple
+from typing import IO, Callable, Deque, List, Optional, Sequence, Tuple
 
 from ..errors import CameraError, EndOfStream, IncompleteFilm, SourceError
 from ..images.read import MAX_PIXELS
 from .frame_memory import reserve
+from .messages import Message
 from .readers.open_source import open_source
 from .readers.reader import Reader, ReaderError
 from .sandbox.confine import confine
 from .source import Source, absence, is_live, too_large
 from .v4l2.device import resolved
 
-Message = Dict[str, Any]  # JSON
 SLOTS = 6
 NEXT = 255
 _AHEAD = 3  # frames of a file that are decoded in advance
@@ -117,7 +117,7 @@ class Slots:
         with self._changed:
             self._wait_for(lambda: False)
 
-    def _wait_for(self, condition: Callable[[], Any]) -> None:
+    def _wait_for(self, condition: Callable[[], object]) -> None:
         self._changed.wait_for(lambda: self._closed or condition())
         if self._closed:
             raise Closed
@@ -196,7 +196,7 @@ def _prepare() -> None:
     import cv2
 
     # Everything that readers.open may import, before the right to read files is given up.
-    from .readers import film, generated, http_camera, video  # noqa: F401
+    from .readers import generated, http_camera, opencv_reader, video_file  # noqa: F401
     from .v4l2 import device  # noqa: F401
 
     # Leave the processor to inference; decoders have their own threads.

@@ -2,7 +2,7 @@
 
 A memfd, sealed once it has its size: if the other process could shorten the file, its reader would die of SIGBUS.
 Without memfds in the kernel or the C library it is a nameless file in /dev/shm or in the temporary folder.  All of it is
-reserved before it is used: a file's length alone guarantees nothing, and writing to a full /dev/shm (64 MB in a Docker
+reserved before it is used: a file's length by itself guarantees nothing, and writing to a full /dev/shm (64 MB in a Docker
 container) would kill the writer with SIGBUS.
 """
 

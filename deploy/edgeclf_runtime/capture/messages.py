@@ -16,6 +16,8 @@ _CHANNELS = 3
 _HIGHEST_RATE = 1000
 _KINDS = ("error", "failed", "refused", "end", "incomplete", "waiting", "opening", "opened", "frame")
 _MOST_TEXTS, _LONGEST_MODE = 20, 500
+# A JSON object that has been checked; its kind decides which keys it has, and of which types.
+Message = Dict[str, Any]
 
 
 class Messages:
@@ -36,7 +38,7 @@ class Messages:
         if b"\n" not in self._received and len(self._received) > MOST_OF_A_LINE:
             raise ValueError("a message of more than {} bytes".format(MOST_OF_A_LINE))
 
-    def next(self, asked: bool) -> Optional[Dict[str, Any]]:
+    def next(self, asked: bool) -> Optional[Message]:
         """Return the next message, or None if it is not complete yet.  ``asked``: whether a frame was requested."""
         if b"\n" not in self._received:
             return None
@@ -49,9 +51,9 @@ class Messages:
             raise ValueError("a message that is not JSON: {!r}".format(line[:80]))
         return self._checked(message, asked)
 
-    def _checked(self, message: Any, asked: bool) -> Dict[str, Any]:
-        kinds = [kind for kind in _KINDS if _has(message, kind)]
-        if len(kinds) != 1:
+    def _checked(self, message: object, asked: bool) -> Message:
+        kinds = [kind for kind in _KINDS if kind in message] if isinstance(message, dict) else []
+        if not isinstance(message, dict) or len(kinds) != 1:
             raise ValueError("a message of unknown kind: {:.80}".format(repr(message)))
         (kind,) = kinds
         if kind == "frame":
@@ -71,7 +73,7 @@ class Messages:
             return {"failed": _text(message[kind]), "probed": _text(message.get("probed", ""))}
         return {kind: True if kind == "opening" else _text(message[kind])}
 
-    def _frame(self, message: Dict[str, Any]) -> Dict[str, Any]:
+    def _frame(self, message: Message) -> Message:
         shape = message.get("shape")
         if not isinstance(shape, list) or len(shape) != 3 or not all(_is_count(side) and side > 0 for side in shape):
             raise ValueError("a frame of the shape {:.80}".format(repr(shape)))
@@ -94,44 +96,42 @@ class Messages:
         return message
 
 
-def _opened(message: Dict[str, Any]) -> Dict[str, Any]:
+def _opened(message: Message) -> Message:
     facts = {name: [_text(item) for item in _list(message, name)] for name in ("confined", "notes")}
     flags = {name: message.get(name) is True for name in ("ends", "still")}
     return dict(facts, opened=True, rate=_rate(message), **flags, **_mode(message))
 
 
-def _unreadable(message: Dict[str, Any]) -> int:
+def _unreadable(message: Message) -> int:
     count = message.get("unreadable", 0)
     if not _is_count(count):
         raise ValueError("{:.80} unreadable frames".format(repr(count)))
     return count
 
 
-def _has(message: Any, kind: str) -> bool:
-    return isinstance(message, dict) and kind in message
-
-
-def _list(message: Dict[str, Any], name: str) -> List[Any]:
+def _list(message: Message, name: str) -> List[object]:
     found = message.get(name, [])
     return found[:_MOST_TEXTS] if isinstance(found, list) else []
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value < _MOST_COUNTED
 
 
-def _is_amount(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value < _MOST_COUNTED and math.isfinite(value)
+def _is_amount(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return 0 <= value < _MOST_COUNTED and math.isfinite(value)
 
 
-def _rate(message: Dict[str, Any]) -> Optional[float]:
+def _rate(message: Message) -> Optional[float]:
     rate = message.get("rate")
     if rate is not None and not (_is_amount(rate) and 0 < rate < _HIGHEST_RATE):
         raise ValueError("the rate {:.80}".format(repr(rate)))
     return rate
 
 
-def _mode(message: Dict[str, Any]) -> Dict[str, Any]:
+def _mode(message: Message) -> Message:
     """Return what a camera granted, as text, and whether it is what was requested."""
     granted, as_asked = message.get("granted", ""), message.get("as_asked", True)
     if type(as_asked) is not bool:
@@ -139,7 +139,7 @@ def _mode(message: Dict[str, Any]) -> Dict[str, Any]:
     return {"granted": _text(granted)[:_LONGEST_MODE], "as_asked": as_asked}
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """Return a text without characters that could control a terminal or start a new log line."""
     if not isinstance(value, str):
         raise ValueError("{:.80} instead of text".format(repr(value)))

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import time
-from typing import Any, Dict, List, Optional, Union
+from typing import List, Mapping, Optional, Union
 from urllib.parse import parse_qsl, urlsplit
 
 from ..device.credentials import check_password, password_from
@@ -53,7 +53,7 @@ def open_camera(
     wait: bool = True,
     password: Optional[str] = None,
     format: Optional[str] = None,
-    controls: Optional[Dict[str, Any]] = None,
+    controls: Optional[Mapping[str, object]] = None,
 ) -> Camera:
     """Open a source of frames.
 
@@ -115,7 +115,7 @@ def find_camera(
     frozen_s: Optional[float],
     password: Optional[str] = None,
     format: Optional[str] = None,
-    controls: Optional[Dict[str, Any]] = None,
+    controls: Optional[Mapping[str, object]] = None,
 ) -> Union[List[str], Source]:
     """Return what open_camera() opens for its arguments: a list of image paths, or a Source.  Raises as it does."""
     _check(flip, policy, timeout_s, frozen_s)
@@ -142,7 +142,7 @@ def _check(flip: Optional[str], policy: str, timeout_s: float, frozen_s: Optiona
         raise OptionError("timeout_s is {} and frozen_s {}; expected positive seconds".format(timeout_s, frozen_s))
 
 
-def _with_settings(source: Source, format: Optional[str], controls: Optional[Dict[str, Any]]) -> Source:
+def _with_settings(source: Source, format: Optional[str], controls: Optional[Mapping[str, object]]) -> Source:
     """Return a Source with the settings that only a USB camera has; raises OptionError for any other source."""
     if (format or controls) and source.kind != "device":
         raise OptionError(
@@ -152,8 +152,8 @@ def _with_settings(source: Source, format: Optional[str], controls: Optional[Dic
         )
     if format and not re.fullmatch("[A-Za-z0-9 ]{3,4}", format):
         raise OptionError("the format is {!r}; expected four characters such as MJPG or YUYV".format(format))
-    controls = {str(name): str(value) for name, value in controls.items()} if controls else None
-    return source._replace(format=format and format.upper(), controls=controls)
+    values = {str(name): str(value) for name, value in controls.items()} if controls else None
+    return source._replace(format=format and format.upper(), controls=values)
 
 
 def find_source(

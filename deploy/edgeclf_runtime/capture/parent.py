@@ -14,7 +14,7 @@ import socket
 import subprocess
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Set
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Set
 
 from ..device.cgroups import memory_limit
 from ..device.child_process import start_child
@@ -23,7 +23,7 @@ from .camera import Camera, Frame
 from .child import NEXT, SLOTS
 from .diagnosis import diagnosis
 from .frame_memory import FrameMemory
-from .messages import Messages
+from .messages import Message, Messages
 from .reader_log import LEVELS, ReaderLog
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 # A stream's first frame may take several seconds: an RTSP server sends it with the next key frame.
 OPEN_TIMEOUT_S = 10.0
 # A file on disk takes long only on a busy machine; one by HTTP may have to be downloaded before it can be read.
-FILM_TIMEOUT_S = 60.0
+VIDEO_FILE_TIMEOUT_S = 60.0
 
 
 class CaptureProcess(Camera):
@@ -87,7 +87,7 @@ class CaptureProcess(Camera):
 
     def wait_opened(self) -> "CaptureProcess":
         """See Camera.wait_opened(); an unavailable source counts as one that cannot be opened."""
-        timeout_s = FILM_TIMEOUT_S if self._source.by_http or not self._source.live else OPEN_TIMEOUT_S
+        timeout_s = VIDEO_FILE_TIMEOUT_S if self._source.by_http or not self._source.live else OPEN_TIMEOUT_S
         deadline = time.monotonic() + timeout_s
         try:
             while not self.opened:
@@ -119,7 +119,7 @@ class CaptureProcess(Camera):
                 self._asked = False
                 return self._frame(message)
 
-    def _receive(self, deadline: Optional[float]) -> Optional[Dict[str, Any]]:
+    def _receive(self, deadline: Optional[float]) -> Optional[Message]:
         """Return the process's next message, or None when the deadline has passed."""
         if self._last is not None:
             raise self._last
@@ -144,7 +144,7 @@ class CaptureProcess(Camera):
         self.waiting, self._why_waiting = message.get("waiting", ""), message.get("why", "")
         return message
 
-    def _take_facts(self, message: Dict[str, Any]) -> None:
+    def _take_facts(self, message: Message) -> None:
         self.opened = True
         for name in ("rate", "confined", "ends", "still", "as_asked"):
             setattr(self, name, message[name])
@@ -157,7 +157,7 @@ class CaptureProcess(Camera):
         if self.mode:
             _log.log(logging.INFO if self.as_asked else logging.WARNING, "%s: %s", self.name, self.mode)
 
-    def _failure(self, message: Dict[str, Any]) -> Optional[CameraError]:
+    def _failure(self, message: Message) -> Optional[CameraError]:
         """Return the error that the process's last message stands for, or None."""
         self.skipped += message.get("unreadable", 0)
         if "refused" in message:
@@ -223,7 +223,7 @@ class CaptureProcess(Camera):
             return ""
         return " by signal {}{}".format(-code, _why(-code)) if code < 0 else " with exit status {}".format(code)
 
-    def _frame(self, message: Dict[str, Any]) -> Frame:
+    def _frame(self, message: Message) -> Frame:
         import numpy as np
 
         shape, slot = tuple(message["shape"]), message["frame"]

@@ -1,4 +1,4 @@
-"""Source: what the capture process opens.  ``capture/readers/`` has a reader for each kind."""
+"""Source, the description of what the capture process opens.  ``capture/readers/`` has a reader for each kind."""
 
 import os
 import socket
@@ -17,7 +17,7 @@ FAULTS = ("hang", "die", "freeze", "lose", "resize")
 
 
 class Source(NamedTuple):
-    """What to open; sent to the capture process as JSON.
+    """The source to open; sent to the capture process as JSON.
 
     kind            "file", "device", "network", "gstreamer" or "test"
     location        path, URL or pipeline as OpenCV takes it; for a device, its node or a link to it

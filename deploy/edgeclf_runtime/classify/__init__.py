@@ -1,1 +1,1 @@
-"""Image in, label and confidence out."""
+"""Classification: image in, label and confidence out."""

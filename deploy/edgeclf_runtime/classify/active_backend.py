@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Tuple
 
 from ..device import systemd
 from ..errors import BackendError
@@ -13,6 +13,7 @@ from .selection import OPEN_TIMEOUT_S
 
 if TYPE_CHECKING:
     from ..bundle.open_bundle import Model
+    from .selection import Selection
 
 CLOSE_S = 0.5
 _log = logging.getLogger(__name__)
@@ -59,10 +60,12 @@ class Backends:
     selection   an object with open_next(), and perhaps open_better(); see Selection.  None: nothing takes over
     """
 
-    def __init__(self, first: InUse, selection: Any = None) -> None:
+    def __init__(self, first: InUse, selection: "Optional[Selection]" = None) -> None:
         self.in_use = first
         self._selection = selection
-        self._recovery = Recovery(selection, self._return_to) if hasattr(selection, "open_better") else None
+        self._recovery: Optional[Recovery] = None
+        if selection is not None and hasattr(selection, "open_better"):
+            self._recovery = Recovery(selection, self._return_to)
         self._changed = threading.Condition()
         self._inside: Dict[int, int] = {}  # by id() of a runner: number of threads in it
         self._retired: Dict[int, Runner] = {}  # by id(): runners that no thread may enter, and that are not closed yet
@@ -125,22 +128,22 @@ class Backends:
             self.check_open()
             if failed is not self.in_use:
                 return  # another thread has replaced it
-            if self._selection is None:
+            selection = self._selection
+            if selection is None:
                 raise error
             self._replacing = True
         taken_over = None
         try:
-            taken_over = self._open_next(failed, error)
+            taken_over = self._open_next(selection, failed, error)
         finally:
             self._end_replacing(failed, error, taken_over)
         self.check_open()
 
-    def _open_next(self, failed: InUse, error: BackendError) -> "Tuple[Model, Runner]":
+    def _open_next(self, selection: "Selection", failed: InUse, error: BackendError) -> "Tuple[Model, Runner]":
         try:
             # Not inside open_next(): attempts in the background must not hide a hanging program from systemd.
             with systemd.busy(OPEN_TIMEOUT_S, "{} failed; opening another".format(failed)):
-                opened: "Tuple[Model, Runner]" = self._selection.open_next()
-                return opened
+                return selection.open_next()
         except BackendError as none_left:
             self.check_open()
             before = ["\n{}: {}".format(one.failed, one.reason) for one in self._failures]
@@ -169,7 +172,7 @@ class Backends:
         following = _in_use(model, runner)
         with self._changed:
             self._changed.wait_for(lambda: self._closed or not self._replacing)
-            if not self._closed:
+            if not self._closed and self._selection is not None:
                 self._selection.use(index)
                 names = [one.failed for one in self._failures]
                 self._failures = self._failures[: names.index(str(following)) if str(following) in names else 0]

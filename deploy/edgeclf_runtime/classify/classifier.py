@@ -7,7 +7,7 @@ months, the next one takes over (``classify/active_backend.py``).
 import logging
 import os
 import time
-from typing import TYPE_CHECKING, Any, Callable, Iterator, List, NamedTuple, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Callable, Iterator, List, NamedTuple, Optional, Sequence, Union
 
 from ..bundle.open_bundle import Bundle, open_bundle
 from ..device import systemd
@@ -19,7 +19,7 @@ from ..results import STAGES, Result
 from ..runners.base import PASSED, Runner, brief
 from ..streaming.stream import stream
 from .active_backend import Backends, Fallback, InUse
-from .decision import Decider, Labels, allowed_places
+from .decision import Decider, Labels, allowed_indices
 from .golden import check_logits
 from .selection import OPEN_TIMEOUT_S, Selection, candidates, pair_name
 from .tuning.choice import Choice, Tuning, choose
@@ -113,7 +113,7 @@ class Classifier:
         threads: Optional[int] = None,
         tune: Optional[bool] = False,
         at_once: int = 1,
-        show_tuning: Optional[Callable[[Tuning], Any]] = None,
+        show_tuning: Optional[Callable[[Tuning], object]] = None,
         choice: Optional[Choice] = None,
     ) -> "Classifier":
         """Verify a bundle and load the first of its models that runs here and passes the golden images.
@@ -135,7 +135,7 @@ class Classifier:
         """
         opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         # Before seconds are spent on a backend.
-        allowed_places(opened.labels, allow, deny)
+        allowed_indices(opened.labels, allow, deny)
         if choice is None:
             choice = choose(opened, candidates(opened, model, backend), threads, at_once, tune, show_tuning)
         pairs = choice.pairs
@@ -299,7 +299,7 @@ class Classifier:
         self._backends.check_open()
         return self
 
-    def __exit__(self, *exception: Any) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
 

@@ -40,7 +40,7 @@ class Decider:
         import numpy as np
 
         self._labels = tuple(labels)
-        self._allowed = np.array(allowed_places(self._labels, allow, deny))
+        self._allowed = np.array(allowed_indices(self._labels, allow, deny))
         self._mask = np.full(len(self._labels), -np.inf)
         self._mask[self._allowed] = 0.0
         self._top_k = min(top_k, len(self._allowed))
@@ -70,7 +70,7 @@ def softmax(logits: "np.ndarray") -> "np.ndarray":
     return shifted / shifted.sum(-1, keepdims=True)
 
 
-def allowed_places(labels: Sequence[str], allow: Optional[Labels] = None, deny: Optional[Labels] = None) -> List[int]:
+def allowed_indices(labels: Sequence[str], allow: Optional[Labels] = None, deny: Optional[Labels] = None) -> List[int]:
     """Return the indices of the labels that may be returned: those in ``allow`` (None: all) and not in ``deny``.
 
     Raises OptionError, which lists the nearest names, for an unknown label, and if no label is left.

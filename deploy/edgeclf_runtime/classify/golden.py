@@ -11,10 +11,11 @@ from ..bundle.manifest import golden_schema
 from ..bundle.open_bundle import Tolerance
 from ..device.time_limit import within
 from ..errors import BackendError, BundleError
-from ..files.schema import SchemaError, parse_json
+from ..files.schema import JsonObject, SchemaError, parse_json
 from ..images.preprocess import as_batch, preprocess
 from ..images.read import decode_image
 from ..runners.base import close_quietly, library_errors
+from .decision import softmax
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +59,7 @@ class GoldenReport(NamedTuple):
     def _differences(self) -> Iterator[Tuple[float, float]]:
         return zip((self.largest_difference, self.mean_difference, self.divergence), self.tolerance)
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> Dict[str, object]:
         """Return the report as JSON can hold it: a difference that is not finite is None."""
         facts = dict(self._asdict(), tolerance=dict(self.tolerance._asdict()), passed=self.passed)
         for name in ("largest_difference", "mean_difference", "divergence"):
@@ -92,14 +93,14 @@ def golden_images(bundle: "Bundle") -> "List[np.ndarray]":
     return [decode_image(file.read(), file.path) for file in files]
 
 
-def read_golden(bundle: "Bundle") -> Dict[str, Any]:
+def read_golden(bundle: "Bundle") -> JsonObject:
     """Return the names of the golden images ("images"), and the expected logits by model ("logits"), one row per image.
 
     Raises BundleError if the file is damaged, or its labels are not the manifest's in the same order.
     """
     file = bundle.file(FILE)
     try:
-        golden: Dict[str, Any] = parse_json(file.read())
+        golden: JsonObject = parse_json(file.read())
         golden_schema([model.name for model in bundle.models], len(bundle.labels))(golden, "")
     except SchemaError as error:
         raise BundleError("{}: {}; make the bundle again".format(file, error))
@@ -126,7 +127,7 @@ def check_golden(bundle: "Bundle", model: "Model", runner: "Runner", timeout_s: 
     expected = np.array(read_golden(bundle)["logits"][model.name], np.float32)
     name = "{} on {}".format(model.name, runner.backend)
 
-    def infer(image: "np.ndarray") -> Any:
+    def infer(image: "np.ndarray") -> "np.ndarray":
         batch = as_batch([preprocess(image, bundle.preprocessing)])
         with library_errors("{} failed".format(name)):
             logits = within(timeout_s, name, runner.infer, batch, late=lambda _: close_quietly(runner))
@@ -184,11 +185,7 @@ def divergence(expected: "np.ndarray", found: "np.ndarray") -> float:
     """
     import numpy as np
 
-    def probabilities(logits: "np.ndarray") -> Any:
-        odds = np.exp(logits.astype(np.float64) - logits.max(1)[:, None])
-        return np.maximum(odds / odds.sum(1)[:, None], _LEAST)
-
     with np.errstate(invalid="ignore"):
-        actual, wanted = probabilities(found), probabilities(expected)
+        actual, wanted = (np.maximum(softmax(logits), _LEAST) for logits in (found, expected))
         each = (wanted * np.log(wanted / actual)).sum(1)
     return float(np.where(np.isfinite(each), each, -np.log(_LEAST)).mean())

@@ -4,11 +4,12 @@ import logging
 import math
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Callable, Optional
 
 if TYPE_CHECKING:
     from ..bundle.open_bundle import Model
     from ..runners.base import Runner
+    from .selection import Selection
 
 FIRST_S, MOST_S = 60.0, 3600.0
 """Delay before the first attempt; it doubles with each attempt, up to the second value."""
@@ -22,7 +23,7 @@ class Recovery:
     return_to       called with the index, the Model and the Runner of a backend that passed its golden images
     """
 
-    def __init__(self, selection: Any, return_to: "Callable[[int, Model, Runner], None]") -> None:
+    def __init__(self, selection: "Selection", return_to: "Callable[[int, Model, Runner], None]") -> None:
         self._selection, self._return_to = selection, return_to
         self._closing = threading.Event()
         self._lock = threading.Lock()
@@ -45,7 +46,7 @@ class Recovery:
             self._delay_s = min(2 * self._delay_s, MOST_S)
             try:
                 found = self._selection.open_better()
-            except Exception:  # a bug of ours: the program goes on with the present backend
+            except Exception:  # a bug of ours: the program continues with the present backend
                 _log.exception("a better backend cannot be retried")
                 continue
             if found is not None:

@@ -6,7 +6,7 @@ machine's facts, and the time windows in which it throttled.
 
 import os
 import time
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..bundle.open_bundle import open_bundle
 from ..classify.classifier import Classifier
@@ -16,6 +16,7 @@ from ..classify.tuning.choice import choose
 from ..device.machine import machine_facts
 from ..device.telemetry import PowerMeter, Telemetry, read_telemetry, throttled
 from ..errors import BackendError, EdgeclfError
+from ..files.schema import JsonObject
 from ..images.read import decode_image
 from ..text.terminal import printable, show_line
 
@@ -60,15 +61,15 @@ class BenchReport(NamedTuple):
     latency_ms: Dict[str, Dict[str, Optional[Dict[str, float]]]]
     samples_ms: Dict[str, List[float]]
     failures: Dict[str, str]
-    machine: Dict[str, Any]
+    machine: Dict[str, object]
     backends: Dict[str, str]
     frame_size: List[int]
     frames_per_s: Dict[str, float]
     joules_per_frame: Dict[str, Optional[float]]
-    throttling: Dict[str, Dict[str, Any]]
-    telemetry: Dict[str, Dict[str, Any]]
+    throttling: Dict[str, JsonObject]
+    telemetry: Dict[str, Dict[str, object]]
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> Dict[str, object]:
         """Return the report as JSON can hold it."""
         return dict(self._asdict())
 
@@ -98,11 +99,19 @@ class BenchReport(NamedTuple):
         )
 
 
+class _Row(NamedTuple):
+    """The milliseconds that a frame took: by stage, and altogether; and the number of its window."""
+
+    ms: Dict[str, Optional[float]]
+    total: float
+    window: int
+
+
 class _Runs:
     """The measurements of a model."""
 
     def __init__(self) -> None:
-        self.rows: List[Dict[str, Any]] = []
+        self.rows: List[_Row] = []
         self.captures: List[float] = []
         self.windows: List[Optional[bool]] = []
         self.joules: List[Optional[float]] = []
@@ -118,7 +127,7 @@ def bench(
     size: Tuple[int, int] = FRAME_SIZE,
     root: str = "/",
     tune: Optional[bool] = False,
-    show_tuning: "Optional[Callable[[Tuning], Any]]" = None,
+    show_tuning: "Optional[Callable[[Tuning], object]]" = None,
     models: Optional[Sequence[str]] = None,
 ) -> BenchReport:
     """Measure every model of a bundle on its golden images, scaled to a camera's frames.
@@ -189,7 +198,7 @@ def _measure(classifier: Classifier, frames: "Frames", count: int, warmup: int, 
     look, end = read_telemetry(root), time.monotonic() + WINDOW_S
     with PowerMeter(root) as meter:
         for i in range(count):
-            runs.rows.append(dict(_classify_ms(classifier, frames[i % len(frames)][1]), window=len(runs.windows)))
+            runs.rows.append(_classify(classifier, frames[i % len(frames)][1], len(runs.windows)))
             if time.monotonic() >= end or i == count - 1:
                 last, look = look, read_telemetry(root)
                 runs.windows.append(throttled(last, look))
@@ -204,12 +213,13 @@ def _decode_ms(jpeg: bytes) -> float:
     return (time.perf_counter() - start) * 1e3
 
 
-def _classify_ms(classifier: Classifier, image: "np.ndarray") -> Dict[str, Any]:
-    row = classifier.classify(image).timings_ms
-    total = sum(row.values())
+def _classify(classifier: Classifier, image: "np.ndarray", window: int) -> _Row:
+    stages = classifier.classify(image).timings_ms
+    total = sum(stages.values())
     transfer = classifier.runner.transfer_ms
     # infer() includes the copies to the GPU and back.
-    return dict(row, total=total, transfer=transfer, inference=row["inference"] - (transfer or 0.0))
+    inference = stages["inference"] - (transfer or 0.0)
+    return _Row(dict(stages, total=total, transfer=transfer, inference=inference), total, window)
 
 
 def _report(
@@ -217,13 +227,13 @@ def _report(
 ) -> BenchReport:
     return BenchReport(
         latency_ms={name: _latency_ms(runs.rows, runs.captures) for name, runs in measured.items()},
-        samples_ms={name: [round(row["total"], 3) for row in runs.rows] for name, runs in measured.items()},
+        samples_ms={name: [round(row.total, 3) for row in runs.rows] for name, runs in measured.items()},
         failures=failures,
         machine=machine_facts(root),
         backends={name: runs.backend for name, runs in measured.items()},
         frame_size=list(size),
         frames_per_s={
-            name: round(len(runs.rows) / sum(row["total"] for row in runs.rows) * 1e3, 3)
+            name: round(len(runs.rows) / sum(row.total for row in runs.rows) * 1e3, 3)
             for name, runs in measured.items()
         },
         joules_per_frame={name: _joules_per_frame(runs) for name, runs in measured.items()},
@@ -237,9 +247,9 @@ def _joules_per_frame(runs: _Runs) -> Optional[float]:
     return round(sum(joules) / len(runs.rows), 6) if len(joules) == len(runs.joules) else None
 
 
-def _throttling(runs: _Runs) -> Dict[str, Any]:
+def _throttling(runs: _Runs) -> JsonObject:
     slowed = [number for number, slow in enumerate(runs.windows) if slow]
-    rest = [row for row in runs.rows if row["window"] not in slowed]
+    rest = [row for row in runs.rows if row.window not in slowed]
     return {
         "windows": len(runs.windows),
         "throttled": len(slowed),
@@ -248,16 +258,20 @@ def _throttling(runs: _Runs) -> Dict[str, Any]:
     }
 
 
-def _latency_ms(rows: List[Dict[str, Any]], captures: List[float]) -> Dict[str, Optional[Dict[str, float]]]:
-    columns = {stage: captures if stage == "capture" else [row[stage] for row in rows] for stage in STAGES}
-    return {stage: None if None in values else summarise(values) for stage, values in columns.items()}
+def _latency_ms(rows: List[_Row], captures: List[float]) -> Dict[str, Optional[Dict[str, float]]]:
+    found: Dict[str, Optional[Dict[str, float]]] = {}
+    for stage in STAGES:
+        values = captures if stage == "capture" else [row.ms[stage] for row in rows]
+        known = [value for value in values if value is not None]
+        found[stage] = summarize(known) if len(known) == len(values) else None
+    return found
 
 
-def _median(rows: List[Dict[str, Any]]) -> float:
-    return float(sorted(row["total"] for row in rows)[len(rows) // 2])
+def _median(rows: List[_Row]) -> float:
+    return float(sorted(row.total for row in rows)[len(rows) // 2])
 
 
-def summarise(values: Sequence[float]) -> Dict[str, float]:
+def summarize(values: Sequence[float]) -> Dict[str, float]:
     """Return percentiles, mean and population standard deviation of numbers, rounded to a thousandth."""
     import numpy as np
 

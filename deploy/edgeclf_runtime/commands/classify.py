@@ -2,18 +2,20 @@
 
 import functools
 import json
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Callable, Optional
 
 from ..errors import ImageError
 from ..text.terminal import printable, show_message
 from .output import print_json, print_text
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from ..classify.classifier import Classifier
     from ..classify.tuning.choice import Choice, Tuning
 
 
-def open_classifier(arguments: Any, at_once: int = 1, choice: "Optional[Choice]" = None) -> "Classifier":
+def open_classifier(arguments: "Namespace", at_once: int = 1, choice: "Optional[Choice]" = None) -> "Classifier":
     """Open the bundle's classifier with the given options, for ``at_once`` threads."""
     from ..classify.classifier import Classifier
 
@@ -27,7 +29,7 @@ def open_classifier(arguments: Any, at_once: int = 1, choice: "Optional[Choice]"
     )
 
 
-def show_tuning(arguments: Any) -> "Optional[Callable[[Tuning], None]]":
+def show_tuning(arguments: "Namespace") -> "Optional[Callable[[Tuning], None]]":
     """Return the function that prints measurements: a table if they were asked for, otherwise one line, or nothing with --json."""
     if arguments.json and not arguments.tune:
         return None
@@ -38,7 +40,7 @@ def _show_tuning(table: bool, found: "Tuning") -> None:
     show_message(found if table else found.line)
 
 
-def classify(arguments: Any) -> int:
+def classify(arguments: "Namespace") -> int:
     """Print the label of each image; returns the exit code: 0, or that of an ImageError if a file is not an image."""
     from ..images.read import each_image
     from ..results import find_origin

@@ -1,7 +1,7 @@
 """Options of the device's commands."""
 
 import argparse
-from typing import Any, Callable, Dict
+from typing import Callable, Dict
 
 from ..text.logs import LEVELS
 from .option_types import PRECISIONS, core, positive, size
@@ -118,7 +118,7 @@ def _add_service(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
 
 
-def _add_service_name(parser: Any) -> None:
+def _add_service_name(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--name", dest="service_name", metavar="NAME", help="name of the service (default: the bundle's name)"
     )

@@ -1,29 +1,32 @@
 """Runs the command that was parsed: each calls a function of the runtime and prints what it returns."""
 
 import sys
-from typing import Any, Callable, Dict, Optional
+from typing import TYPE_CHECKING, Callable, Dict, Optional
 
-from ..device.stopping import stoppable
+from ..device.stop_signals import stoppable
 from ..errors import BackendError, EdgeclfError, GateError
 from ..text.logs import log_to_stderr
 from ..text.terminal import encodable, show_message
 from .output import print_text, write_report
 
+if TYPE_CHECKING:
+    from argparse import Namespace
 
-def run_command(arguments: Any) -> int:
+
+def run_command(arguments: "Namespace") -> int:
     """Run a parsed command line's command and return its exit code."""
     log_to_stderr(arguments.log_level or ("info" if arguments.verbose else None))
     with stoppable():
         return COMMANDS[arguments.name](arguments) or 0
 
 
-def _info(arguments: Any) -> None:
+def _info(arguments: "Namespace") -> None:
     from .info import info
 
     write_report(arguments, info(arguments.bundle))
 
 
-def _selftest(arguments: Any) -> None:
+def _selftest(arguments: "Namespace") -> None:
     from .selftest import selftest
 
     report = selftest(arguments.bundle, arguments.model, arguments.backend, arguments.threads)
@@ -36,7 +39,7 @@ def _selftest(arguments: Any) -> None:
         )
 
 
-def _build(arguments: Any) -> None:
+def _build(arguments: "Namespace") -> None:
     from ..trt.engine_spec import EngineOptions
     from .build import build
 
@@ -47,19 +50,19 @@ def _build(arguments: Any) -> None:
         raise BackendError("no engine could be built, for the reasons above")
 
 
-def _classify(arguments: Any) -> int:
+def _classify(arguments: "Namespace") -> int:
     from .classify import classify
 
     return classify(arguments)
 
 
-def _run(arguments: Any) -> None:
+def _run(arguments: "Namespace") -> None:
     from .run import run
 
     run(arguments)
 
 
-def _bench(arguments: Any) -> None:
+def _bench(arguments: "Namespace") -> None:
     from .bench import bench
     from .classify import show_tuning
 
@@ -68,7 +71,7 @@ def _bench(arguments: Any) -> None:
     write_report(arguments, bench(arguments.bundle, show_tuning=show_tuning(arguments), **options))
 
 
-def _doctor(arguments: Any) -> int:
+def _doctor(arguments: "Namespace") -> int:
     from .doctor.report import doctor
 
     report = doctor(arguments.bundle)
@@ -80,8 +83,8 @@ def _doctor(arguments: Any) -> int:
     return 0 if report.passed else EdgeclfError.exit_code
 
 
-def _report(arguments: Any) -> None:
-    from .board.report import write_board_report
+def _report(arguments: "Namespace") -> None:
+    from .report.report import write_board_report
 
     names = ("output", "overwrite", "repeat", "minutes")
     report = write_board_report(arguments.bundle, **{name: getattr(arguments, name) for name in names})
@@ -93,7 +96,7 @@ def _report(arguments: Any) -> None:
         raise GateError("a model failed its golden images on this machine; the report says which")
 
 
-def _install_service(arguments: Any) -> None:
+def _install_service(arguments: "Namespace") -> None:
     from .service.install import install, plan_service
 
     plan = plan_service(arguments)
@@ -108,7 +111,7 @@ def _install_service(arguments: Any) -> None:
     show_message("{0} is installed; see: systemctl status {0}; journalctl -u {0} -f".format(plan.unit.name))
 
 
-def _uninstall_service(arguments: Any) -> None:
+def _uninstall_service(arguments: "Namespace") -> None:
     from .service.install import service_name, uninstall
     from .service.unit import CACHE, STATE
 
@@ -120,7 +123,7 @@ def _uninstall_service(arguments: Any) -> None:
 
 
 # Returns the exit code, or None for 0.
-COMMANDS: Dict[str, Callable[[Any], Optional[int]]] = {
+COMMANDS: "Dict[str, Callable[[Namespace], Optional[int]]]" = {
     "info": _info,
     "selftest": _selftest,
     "build": _build,

@@ -1,11 +1,14 @@
 """``info``: the contents of a verified bundle."""
 
 import os
-from typing import Any, Dict, Iterator, NamedTuple, Optional, Union
+from typing import TYPE_CHECKING, Dict, Iterator, NamedTuple, Optional, Union
 
 from ..bundle.open_bundle import Bundle, Model, open_bundle
 from ..classify.tuning.choice import remembered
 from ..text.terminal import printable
+
+if TYPE_CHECKING:
+    from ..files.schema import JsonObject
 
 
 class BundleInfo(NamedTuple):
@@ -17,7 +20,7 @@ class BundleInfo(NamedTuple):
     bundle: Bundle
     fastest: Dict[str, str] = {}
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> Dict[str, object]:
         """Return the bundle's facts as JSON can hold them."""
         bundle = self.bundle
         return {
@@ -60,7 +63,7 @@ class BundleInfo(NamedTuple):
         )
 
 
-def _coverage(confidence: Optional[Dict[str, Any]]) -> str:
+def _coverage(confidence: "Optional[JsonObject]") -> str:
     """Return the share of validation images that keep their label, and the share of those labels that is right."""
     if confidence is None or not {"coverage", "precision"} <= set(confidence):
         return ""

@@ -2,12 +2,21 @@
 
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..text.terminal import encodable, printable, printable_json
 
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from typing import Dict, Protocol
 
-def write_report(arguments: Any, report: Any) -> None:
+    class Report(Protocol):
+        """The result of a command; ``str()`` is its text for people."""
+
+        def to_dict(self) -> Dict[str, object]: ...
+
+
+def write_report(arguments: "Namespace", report: "Report") -> None:
     """Print a report: with --json as JSON, otherwise as text."""
     if arguments.json:
         print_json(json.dumps(report.to_dict()))

@@ -11,7 +11,7 @@ from ..text.terminal import printable
 
 TYPE_CHECKING = False  # see edgeclf_runtime/__init__.py
 if TYPE_CHECKING:
-    from typing import Any, Iterable, List, Optional, Sequence
+    from typing import Any, Iterable, List, NoReturn, Optional, Sequence
 
 # Name, summary and example of each command, in the order of the help.
 _COMMANDS = (
@@ -36,7 +36,11 @@ class _Once(argparse.Action):
     """Stores an option's value, and refuses a second one instead of ignoring the first."""
 
     def __call__(
-        self, parser: "Any", namespace: argparse.Namespace, values: "Any", option_string: "Optional[str]" = None
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: "Optional[str]" = None,
     ) -> None:
         given = namespace.__dict__.setdefault("given", set())
         if self.option_strings and self.dest in given:
@@ -74,7 +78,7 @@ class _Parser(argparse.ArgumentParser):
         for action in (None, "store"):  # the default action of an argument with one value
             self.register("action", action, _Once)
 
-    def error(self, message: str) -> "Any":
+    def error(self, message: str) -> "NoReturn":
         super().error(printable(message))
 
     def _print_message(self, message: str, file: "Any" = None) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import logging
 import os
-from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Sequence, Tuple, Union
 
 from ..device.credentials import read_password
 from ..device.process_secrets import CAMERA, MQTT
@@ -15,23 +15,29 @@ from .classify import open_classifier, show_tuning
 from .output import print_json, print_text
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from ..capture.camera import Camera
     from ..capture.source import Source
     from ..classify.tuning.choice import Choice
     from ..results import Origin
+    from ..sinks.base import Sink
+    from ..sinks.live.access import Access
+    from ..sinks.live.sink import LiveSink
+    from ..sinks.uncertain_frames import UncertainSink
 
 _log = logging.getLogger(__name__)
 
 _VERIFY_S = 600.0
 
 
-def run(arguments: Any) -> None:
+def run(arguments: "Namespace") -> None:
     """Classify frames until the source ends or the program is stopped."""
     from ..bundle.open_bundle import open_bundle
     from ..capture.open_camera import open_found
     from ..device.systemd import Notifier, is_service, speaking
     from ..results import find_origin
-    from ..sinks.late import open_late
+    from ..sinks.late_sink import open_late
     from ..streaming.run_loop import Run
     from ..streaming.smoothing import Smoother
 
@@ -66,7 +72,7 @@ def run(arguments: Any) -> None:
                 show_message(loop.summary())
 
 
-def _choose(arguments: Any) -> "Tuple[Union[List[str], Source], Optional[Choice], int]":
+def _choose(arguments: "Namespace") -> "Tuple[Union[List[str], Source], Optional[Choice], int]":
     """Return the source, the Choice of models and backends (None: to be chosen while the source opens), and how many images
     may be inferred at once.
 
@@ -74,7 +80,7 @@ def _choose(arguments: Any) -> "Tuple[Union[List[str], Source], Optional[Choice]
     source.  It does so after the source was found, so that a mistyped one is reported at once.
     """
     from ..capture.open_camera import actual_policy, find_camera
-    from ..classify.decision import allowed_places
+    from ..classify.decision import allowed_indices
     from ..classify.selection import candidates
     from ..classify.tuning.choice import choose, measures_by_itself
     from ..device.machine import cores
@@ -93,7 +99,7 @@ def _choose(arguments: Any) -> "Tuple[Union[List[str], Source], Optional[Choice]
         dict(arguments.control or ()),
     )
     at_once = (arguments.threads or cores()) if actual_policy(found, arguments.policy) == "all" else 1
-    allowed_places(arguments.bundle.labels, arguments.allow, arguments.deny)
+    allowed_indices(arguments.bundle.labels, arguments.allow, arguments.deny)
     pairs = candidates(arguments.bundle, arguments.model, arguments.backend)
     if not (arguments.tune or (arguments.tune is None and measures_by_itself(pairs))):
         return found, None, at_once
@@ -105,7 +111,7 @@ def _password(path: Optional[str]) -> Optional[str]:
     return None if path is None else read_password(path)
 
 
-def _warn_of_typed_passwords(arguments: Any) -> None:
+def _warn_of_typed_passwords(arguments: "Namespace") -> None:
     for what, texts, variable, option in (
         # A file may be named "user:word@host.avi".
         ("the source", [] if os.path.lexists(arguments.source) else [arguments.source], CAMERA, "--password-file"),
@@ -122,8 +128,8 @@ def _warn_of_typed_passwords(arguments: Any) -> None:
 
 
 def _sinks(
-    arguments: Any, labels: Sequence[str], camera: "Camera", origin: "Origin"
-) -> Iterator[Tuple[str, Callable[[], Any]]]:
+    arguments: "Namespace", labels: Sequence[str], camera: "Camera", origin: "Origin"
+) -> "Iterator[Tuple[str, Callable[[], Sink]]]":
     """Yield the name of each sink, and the function that opens it."""
     from ..capture.camera import IMAGES_FPS
     from ..sinks import open_sink
@@ -148,14 +154,14 @@ def _sinks(
         yield "the live page", functools.partial(_open_live, arguments, labels, access)
 
 
-def _open_uncertain(arguments: Any, every_frame: bool) -> Any:
+def _open_uncertain(arguments: "Namespace", every_frame: bool) -> "UncertainSink":
     from ..sinks.uncertain_frames import UncertainSink
 
     max_bytes, every_s = arguments.uncertain_megabytes << 20, 0.0 if every_frame else 1.0
     return UncertainSink(arguments.uncertain, arguments.uncertain_below, max_bytes, every_s, wait=every_frame)
 
 
-def _open_live(arguments: Any, labels: Sequence[str], access: Any) -> Any:
+def _open_live(arguments: "Namespace", labels: Sequence[str], access: "Access") -> "LiveSink":
     from ..sinks.live.sink import LiveSink
 
     live = LiveSink(arguments.live, labels, arguments.bundle.name, access, arguments.source)

@@ -1,12 +1,11 @@
 """Options of ``run``, and those that other commands share with it."""
 
 import argparse
-from typing import Any
 
 from .option_types import control, device_name, positive, region, seconds, seconds_or_zero, share
 
-# A parser, or a group of its options: argparse's class of both is private.
-Options = Any
+# A parser, or a group of its options.
+Options = argparse._ActionsContainer
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +15,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         "--source",
         required=True,
         metavar="URI",
-        help="csi://0, /dev/video0, /dev/v4l/by-id/..., rtsp://..., http://... (MJPEG, an image, a film), gst://PIPELINE, "
+        help="csi://0, /dev/video0, /dev/v4l/by-id/..., rtsp://..., http://... (MJPEG, an image, a video), gst://PIPELINE, "
         "test://, a video file, or a folder or pattern of images",
     )
     source.add_argument(
@@ -113,7 +112,7 @@ def _add_smoothing(parser: Options) -> None:
         "--smooth",
         type=seconds,
         metavar="S",
-        help="average confidences over about S seconds of the camera's or film's time, so that labels do not flicker "
+        help="average confidences over about S seconds of the camera's or video's time, so that labels do not flicker "
         "(default: off)",
     )
     parser.add_argument(

@@ -1,7 +1,7 @@
 """``selftest``: checks every model of a bundle on the golden images, on each backend that can run it here."""
 
 import os
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Dict, List, NamedTuple, Optional, Tuple, Union
 
 from ..bundle.open_bundle import Bundle, Model, open_bundle
 from ..classify.golden import GoldenReport, check_golden
@@ -27,7 +27,7 @@ class SelftestReport(NamedTuple):
         """Whether at least one model ran, and all that ran are within their tolerances."""
         return bool(self.reports) and all(report.passed for report in self.reports)
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> Dict[str, object]:
         """Return the report as JSON can hold it."""
         reports = [report.to_dict() for report in self.reports]
         return {"passed": self.passed, "reports": reports, "failures": self.failures}

@@ -85,7 +85,7 @@ def _is_working_folder(entry: str) -> bool:
         return False
 
 
-def start_child(module: str, *handles: int, **options: Any) -> "subprocess.Popen[Any]":
+def start_child(module: str, *handles: int, **options: Any) -> "subprocess.Popen[bytes]":
     """Start a module's ``main`` as a process that inherits the handles; ``options`` are Popen's.  Returns the Popen.
 
     Its environment is this process's without passwords, unless ``env`` is given.
@@ -137,7 +137,7 @@ class _Starter:
         self._orders: "queue.Queue[_Order]" = queue.Queue()
         threading.Thread(target=self._run, name="starter", daemon=True).start()
 
-    def start(self, command: List[str], options: Dict[str, Any]) -> "subprocess.Popen[Any]":
+    def start(self, command: List[str], options: Dict[str, Any]) -> "subprocess.Popen[bytes]":
         """Return the Popen; raises whatever starting it raised."""
         order = _Order(command, options)
         self._orders.put(order)
@@ -155,7 +155,7 @@ class _Order:
         self._command, self._options = command, options
         self._done, self._lock = threading.Event(), threading.Lock()
         self._given_up = False
-        self._process: Any = None
+        self._started: "List[subprocess.Popen[bytes]]" = []
         self._error: Optional[Exception] = None
 
     def carry_out(self) -> None:
@@ -163,24 +163,24 @@ class _Order:
             if self._given_up:
                 return
             try:
-                self._process = subprocess.Popen(self._command, **self._options)
+                self._started.append(subprocess.Popen(self._command, **self._options))
             except Exception as error:  # wait() raises it
                 self._error = error
         self._done.set()
 
-    def wait(self) -> "subprocess.Popen[Any]":
+    def wait(self) -> "subprocess.Popen[bytes]":
         try:
             self._done.wait()
         except BaseException:  # Ctrl-C
             with self._lock:
                 self._given_up = True
-            if self._process is not None:
-                self._process.kill()
-                self._process.wait()
+            for process in self._started:
+                process.kill()
+                process.wait()
             raise
         if self._error is not None:
             raise self._error
-        return self._process
+        return self._started[0]
 
 
 _starters: List[_Starter] = []

@@ -9,7 +9,7 @@ import os
 import platform
 import re
 import sys
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Dict, List, Optional, Set, Tuple
 
 from .. import __version__
 from .cgroups import cpu_quota
@@ -28,7 +28,7 @@ def read_text(path: str) -> Optional[str]:
         return None
 
 
-def machine_facts(root: str = "/") -> Dict[str, Any]:
+def machine_facts(root: str = "/") -> Dict[str, object]:
     """Return board, processor, power mode and versions; unknown ones are None.
 
     root        the folder that holds /proc, /sys, /etc and /var
@@ -36,7 +36,7 @@ def machine_facts(root: str = "/") -> Dict[str, Any]:
     import cv2
     import numpy as np
 
-    facts = {
+    facts: Dict[str, object] = {
         "machine": platform.machine(),
         "board": board(root),
         "processor": processor(root),

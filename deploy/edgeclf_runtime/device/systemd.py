@@ -121,7 +121,7 @@ class Notifier:
                 link.connect(self._address)
                 link.sendall(text.encode())
         except OSError:
-            pass  # systemd has gone; the camera goes on
+            pass  # systemd has ended; the camera continues
 
 
 def _status(text: str) -> str:

@@ -13,7 +13,7 @@ import os
 import re
 import threading
 import time
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from .machine import proc_bytes, read_text
 
@@ -59,7 +59,7 @@ class Telemetry(NamedTuple):
     memory_total_mb: Optional[float]
     rss_mb: Optional[float]
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> Dict[str, object]:
         """Return the values in JSON types."""
         return dict(self._asdict())
 

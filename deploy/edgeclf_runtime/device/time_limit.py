@@ -1,7 +1,7 @@
 """Limits the time of a call into a library that may never return: a GPU that failed, an endless loop in a model."""
 
 import threading
-from typing import Any, Callable, Optional, Tuple, TypeVar
+from typing import Callable, Generic, Optional, Tuple, TypeVar, cast
 
 from ..errors import BackendError
 from . import systemd
@@ -17,7 +17,7 @@ def within(
     timeout_s: float,
     name: str,
     function: Callable[..., _T],
-    *arguments: Any,
+    *arguments: object,
     late: Optional[Callable[[Optional[_T]], None]] = None,
 ) -> _T:
     """Return the result of ``function(*arguments)``, or raise its exception; raise Hung after ``timeout_s`` seconds.
@@ -44,19 +44,22 @@ def within(
         )
     if call.error is not None:
         raise call.error
-    return call.found
+    return cast(_T, call.found)
 
 
-class _Call:
+class _Call(Generic[_T]):
     """A call in a thread, and whether anyone still waits for it."""
 
     def __init__(
-        self, function: Callable[..., Any], arguments: Tuple[Any, ...], late: Optional[Callable[[Any], None]]
+        self,
+        function: Callable[..., _T],
+        arguments: Tuple[object, ...],
+        late: Optional[Callable[[Optional[_T]], None]],
     ) -> None:
         self._function, self._arguments, self._late = function, arguments, late
         self._ending = threading.Lock()
         self._ended = self._left = False
-        self.found: Any = None
+        self.found: Optional[_T] = None
         self.error: Optional[BaseException] = None
 
     def run(self) -> None:

@@ -5,7 +5,7 @@ import fcntl
 import os
 import stat
 import sys
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 _AT_FDCWD = -100
 _NO_REPLACE, _EXCHANGE = 1, 2
@@ -99,7 +99,7 @@ def rename_new(source: str, target: str) -> None:
 def _renameat2(source: str, target: str, flags: int) -> None:
     import ctypes
 
-    libc: Any = ctypes.CDLL(None, use_errno=True)
+    libc = ctypes.CDLL(None, use_errno=True)
     names = (_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), ctypes.c_uint(flags))
     number = _RENAMEAT2.get(os.uname().machine)
     if hasattr(libc, "renameat2"):

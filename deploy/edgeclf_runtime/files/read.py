@@ -1,4 +1,4 @@
-"""Reading and hashing files.
+"""Reads and hashes files.
 
 A file is opened without waiting, and read only if it is a regular file: a pipe without a writer would block forever,
 and a device has no end.

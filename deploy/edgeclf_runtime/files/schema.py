@@ -19,7 +19,9 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f" + _OTHERS)
 _UNPRINTABLE_BUT_LINES = re.compile(r"[\x00-\x08\x0b-\x1f" + _OTHERS)
 _MAX_SHOWN = 60
 
-Check = Callable[[Any, str], None]
+# An object of JSON; what its values are, its declaration says.
+JsonObject = Dict[str, Any]
+Check = Callable[[object, str], None]
 Bound = Optional[Union[int, float]]
 
 
@@ -48,14 +50,14 @@ def parse_json(data: bytes) -> Any:
     return value
 
 
-def _unique(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+def _unique(pairs: List[Tuple[str, object]]) -> Dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise SchemaError("the key {} occurs twice; once was expected".format(_shown(_twice(key for key, _ in pairs))))
     return found
 
 
-def _twice(items: Iterable[Any]) -> Any:
+def _twice(items: Iterable[object]) -> object:
     counts = collections.Counter(items)
     return next(item for item, count in counts.items() if count > 1)
 
@@ -72,7 +74,7 @@ def _bounded_int(digits: str) -> int:
     return int(digits)
 
 
-def _check_plain(value: Any) -> None:
+def _check_plain(value: object) -> None:
     waiting = [(value, 0)]
     while waiting:
         value, depth = waiting.pop()
@@ -99,7 +101,7 @@ def check_printable(value: str, where: str, unprintable: "Pattern[str]" = _UNPRI
         )
 
 
-def any_json(value: Any, where: str) -> None:
+def any_json(value: object, where: str) -> None:
     """Accept anything that parse_json accepts."""
 
 
@@ -107,7 +109,7 @@ def text(pattern: Optional[str] = None, expected: str = "a text of 1 to 1000 cha
     """Declare a text of at most ``most`` characters that matches ``pattern``; ``expected`` describes it in messages."""
     compiled = re.compile(pattern or ".+", re.DOTALL)
 
-    def check(value: Any, where: str) -> None:
+    def check(value: object, where: str) -> None:
         if not isinstance(value, str) or len(value) > most or not compiled.fullmatch(value):
             raise _wrong(where, value, expected)
         check_printable(value, where)
@@ -115,10 +117,10 @@ def text(pattern: Optional[str] = None, expected: str = "a text of 1 to 1000 cha
     return check
 
 
-def constant(*allowed: Any) -> Check:
+def constant(*allowed: object) -> Check:
     """Declare one of a few values."""
 
-    def check(value: Any, where: str) -> None:
+    def check(value: object, where: str) -> None:
         if not any(value == one and type(value) is type(one) for one in allowed):
             raise _wrong(where, value, " or ".join(_shown(one) for one in allowed))
 
@@ -128,7 +130,7 @@ def constant(*allowed: Any) -> Check:
 def number(low: Bound = None, high: Bound = None, above: Bound = None) -> Check:
     """Declare a finite number within inclusive bounds; ``above`` is an exclusive lower bound."""
 
-    def check(value: Any, where: str) -> None:
+    def check(value: object, where: str) -> None:
         if (
             isinstance(value, bool)
             or not isinstance(value, (int, float))
@@ -145,7 +147,7 @@ def number(low: Bound = None, high: Bound = None, above: Bound = None) -> Check:
 def integer(low: Optional[int] = None, high: Optional[int] = None) -> Check:
     """Declare an integer within inclusive bounds."""
 
-    def check(value: Any, where: str) -> None:
+    def check(value: object, where: str) -> None:
         if (
             isinstance(value, bool)
             or not isinstance(value, int)
@@ -157,7 +159,7 @@ def integer(low: Optional[int] = None, high: Optional[int] = None) -> Check:
     return check
 
 
-def flag(value: Any, where: str) -> None:
+def flag(value: object, where: str) -> None:
     """Declare true or false."""
     if not isinstance(value, bool):
         raise _wrong(where, value, "true or false")
@@ -166,7 +168,7 @@ def flag(value: Any, where: str) -> None:
 def nullable(check_value: Check) -> Check:
     """Declare null, or a value that matches another declaration."""
 
-    def check(value: Any, where: str) -> None:
+    def check(value: object, where: str) -> None:
         if value is not None:
             check_value(value, where)
 
@@ -176,7 +178,7 @@ def nullable(check_value: Check) -> Check:
 def list_of(item: Check, least: int = 0, most: int = 1000000, unique: bool = False) -> Check:
     """Declare a list of ``least`` to ``most`` items."""
 
-    def check(value: Any, where: str) -> None:
+    def check(value: object, where: str) -> None:
         if not isinstance(value, list) or not least <= len(value) <= most:
             found = value if not isinstance(value, list) else "a list of {}".format(len(value))
             size = "of {}".format(least) if least == most else "of {} to {}".format(least, most)
@@ -192,7 +194,7 @@ def list_of(item: Check, least: int = 0, most: int = 1000000, unique: bool = Fal
 def mapping(key: Check, item: Check, most: int = 100000) -> Check:
     """Declare an object with arbitrary keys."""
 
-    def check(value: Any, where: str) -> None:
+    def check(value: object, where: str) -> None:
         if not isinstance(value, dict) or len(value) > most:
             raise _wrong(where, value, "an object of at most {} entries".format(most))
         for name, one in value.items():
@@ -210,7 +212,7 @@ def record(fields: Dict[str, Check], optional: Sequence[str] = (), others: bool 
     others      whether any other fields are accepted
     """
 
-    def check(value: Any, where: str) -> None:
+    def check(value: object, where: str) -> None:
         if not isinstance(value, dict):
             raise _wrong(where, value, "an object with {}".format(", ".join(sorted(fields))))
         missing = sorted(set(fields) - set(value) - set(optional))
@@ -236,7 +238,7 @@ def _bounds(low: Bound, high: Bound, above: Bound) -> str:
     return "" if high is None else " of at most {}".format(high)
 
 
-def _wrong(where: str, found: Any, expected: str) -> SchemaError:
+def _wrong(where: str, found: object, expected: str) -> SchemaError:
     return SchemaError("{} is {}; {} was expected".format(where or "it", _shown(found), expected))
 
 
@@ -245,7 +247,7 @@ def _joined(where: str, key: str) -> str:
     return "{}.{}".format(where, key) if where else key
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list):

@@ -5,7 +5,7 @@ advice: YUV formats, Bayer patterns and 16 bits need a conversion that only the 
 """
 
 import re
-from typing import TYPE_CHECKING, Any, Optional, Tuple
+from typing import TYPE_CHECKING, Optional, Tuple
 
 from ..errors import ImageError, OptionError, SourceError
 
@@ -25,7 +25,7 @@ _FORMAT = re.compile(r"(video/x-bayer)|\bformat\s*=\s*(?:\(\s*string\s*\)\s*)?[\
 _FOUR_CHANNELS = {"BGRA": "BGRA", "BGRX": "BGRA", "RGBA": "RGBA", "RGBX": "RGBA"}
 
 
-def as_bgr(image: Any, order: str = "bgr") -> "np.ndarray":
+def as_bgr(image: object, order: str = "bgr") -> "np.ndarray":
     """Return a caller's array as BGR pixels, uint8 [height, width, 3]; if it already is that, the array itself.
 
     image       numpy array of uint8: gray [height, width] or [height, width, 1], color [height, width, 3], or
@@ -50,7 +50,7 @@ def as_bgr(image: Any, order: str = "bgr") -> "np.ndarray":
     return cv2.cvtColor(np.ascontiguousarray(image), getattr(cv2, "COLOR_{}2BGR".format(name)))
 
 
-def _no_array(image: Any) -> str:
+def _no_array(image: object) -> str:
     """Return the message for a value that is neither an array nor a path."""
     kind, module = type(image).__name__, type(image).__module__.partition(".")[0]
     expected = "a file's path or a numpy array of uint8 [height, width, 3] was expected"

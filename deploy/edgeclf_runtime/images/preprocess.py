@@ -1,4 +1,4 @@
-"""From a decoded image to a model's input: the project's only resize, crop and color order.
+"""Turns a decoded image into a model's input: the project's only resize, crop and color order.
 
 Training, evaluation, calibration, golden images and the device all use it, so a model always sees what it was trained
 on.  The steps give the same bits on every OpenCV from 4.1.1 to 5.0, on x86 and on arm64: first crop; then halve with
@@ -9,7 +9,7 @@ differs on OpenCV 5.0 for arm64.
 Mean and standard deviation are part of the model's graph, not of this module.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Sequence, Tuple, cast
+from typing import TYPE_CHECKING, NamedTuple, Optional, Sequence, Tuple, cast
 
 from ..errors import ImageError, OptionError
 
@@ -137,7 +137,7 @@ def _corners(roi: Region, image_width: int, image_height: int) -> Tuple[int, int
     )
 
 
-def _check_pixels(image: Any) -> None:
+def _check_pixels(image: "np.ndarray") -> None:
     if getattr(image, "ndim", 0) != 3 or image.shape[2] != 3 or str(image.dtype) != "uint8" or not image.size:
         raise ImageError(
             "an image of uint8 [height, width, 3] was expected, found {} {}".format(
@@ -160,14 +160,19 @@ def _center(image: "np.ndarray", spec: Preprocessing) -> "np.ndarray":
 
 
 def _letterbox(image: "np.ndarray", spec: Preprocessing) -> "np.ndarray":
-    import numpy as np
-
     height, width = image.shape[:2]
     inner_height = min(spec.height, max(1, height * spec.width // width))
     inner_width = min(spec.width, max(1, width * spec.height // height))
-    top, left = (spec.height - inner_height) // 2, (spec.width - inner_width) // 2
-    canvas = np.zeros((spec.height, spec.width, 3), np.uint8)
-    canvas[top : top + inner_height, left : left + inner_width] = _shrink(image, inner_height, inner_width, spec.color)
+    return on_black(_shrink(image, inner_height, inner_width, spec.color), spec.height, spec.width)
+
+
+def on_black(image: "np.ndarray", height: int, width: int) -> "np.ndarray":
+    """Return an image, uint8 [at most height, at most width, 3], in the middle of a black one of this size."""
+    import numpy as np
+
+    top, left = (height - image.shape[0]) // 2, (width - image.shape[1]) // 2
+    canvas = np.zeros((height, width, 3), np.uint8)
+    canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
     return canvas
 
 
@@ -186,7 +191,7 @@ def _shrink(image: "np.ndarray", height: int, width: int, color: str) -> "np.nda
         image = cv2.resize(image, (image.shape[1] // by_x, image.shape[0] // by_y), interpolation=cv2.INTER_AREA)
     if image.shape[:2] == (height, width):
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if color == "RGB" else image
-    # Same bits, a quarter faster: OpenCV has vector code for four channels but not for three.
+    # Same bits, but faster: OpenCV has vector code for four channels and not for three.
     image = cv2.cvtColor(image, cv2.COLOR_BGR2RGBA if color == "RGB" else cv2.COLOR_BGR2BGRA)
     image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
     return cv2.cvtColor(image, cv2.COLOR_BGRA2BGR)

@@ -1,4 +1,4 @@
-"""Reading a photograph from a file: checked before it is decoded, with the same result everywhere.
+"""Reads photographs from files: each is checked before it is decoded, with the same result everywhere.
 
 ``read_image`` is the only decoder in the project.  It refuses, with the reason, what OpenCV would accept: a truncated
 JPEG or PNG (OpenCV fills the rest with gray), a text file called .jpg, an image of so many pixels that decoding it
@@ -12,7 +12,7 @@ import glob
 import os
 import re
 import struct
-from typing import TYPE_CHECKING, Any, Iterable, Iterator, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Iterable, Iterator, List, Optional, Tuple, Union
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from .. import MAX_IMAGE_PIXELS, MAX_IMAGE_SIDE
@@ -82,7 +82,7 @@ def _some(paths: List[str], name: str, hint: str = "") -> List[str]:
     return sorted(paths, key=natural_key)
 
 
-def natural_key(path: AnyPath) -> Tuple[List[List[Any]], str]:
+def natural_key(path: AnyPath) -> Tuple[List[List[Union[str, int]]], str]:
     """Return a sort key that puts frame2.png before frame10.png."""
     names = [re.split("([0-9]+)", name) for name in str(path).split(os.sep)]
     # Every second piece is a number, so numbers are compared with numbers.

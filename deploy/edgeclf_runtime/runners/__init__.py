@@ -1,13 +1,16 @@
 """The inference backends, in one table; each is imported only when it is opened."""
 
 import importlib
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Optional
 
 from ..device.machine import cores, quota_cores
 from ..errors import BackendError
 from .base import PASSED, library_errors
 
 if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Type
+
     from .base import ModelPath, Runner
 
 # Backend: module and class.
@@ -33,7 +36,7 @@ def open_runner(backend: str, model_path: "ModelPath", threads: Optional[int] = 
     _hold_opencv_to_quota()
     if at_once > 1 and runner.concurrent:
         threads = max(1, (threads or cores()) // at_once)
-    opened: "Runner" = runner(model_path, threads=threads)
+    opened = runner(model_path, threads=threads)
     opened.at_once = at_once if opened.concurrent else 1
     return opened
 
@@ -43,8 +46,9 @@ def is_concurrent(backend: str) -> bool:
     return bool(_runner_class(backend).concurrent)
 
 
-def _runner_class(backend: str) -> Any:
-    return getattr(_runner_module(backend), RUNNERS[backend][1])
+def _runner_class(backend: str) -> "Type[Runner]":
+    found: "Type[Runner]" = getattr(_runner_module(backend), RUNNERS[backend][1])
+    return found
 
 
 def prepare(backend: str, model_path: "ModelPath") -> None:
@@ -96,7 +100,7 @@ def probe(backend: str) -> Optional[str]:
             return None
 
 
-def _runner_module(backend: str) -> Any:
+def _runner_module(backend: str) -> "ModuleType":
     if backend not in RUNNERS:
         raise BackendError("there is no backend {!r}; choose from {}".format(backend, ", ".join(sorted(RUNNERS))))
     return importlib.import_module(RUNNERS[backend][0], __name__)

@@ -9,7 +9,7 @@ import importlib.util
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, Tuple, Type, Union
+from typing import TYPE_CHECKING, Callable, Dict, Iterator, Optional, Tuple, Type, Union
 
 from ..errors import BackendError, EdgeclfError
 
@@ -55,9 +55,9 @@ class Runner:
     at_once: Optional[int] = None
     closed = False
     transfer_ms: Optional[float] = None
-    facts: Dict[str, Any] = {}
+    facts: Dict[str, object] = {}
 
-    def __init__(self, model_path: ModelPath, threads: Optional[int] = None, **options: Any) -> None:
+    def __init__(self, model_path: ModelPath, threads: Optional[int] = None, **options: object) -> None:
         try:
             self._load(model_path, threads, **options)
         except PASSED:
@@ -103,7 +103,7 @@ class Runner:
     def __enter__(self) -> "Runner":
         return self
 
-    def __exit__(self, *exception: Any) -> None:
+    def __exit__(self, *exception: object) -> None:
         close_quietly(self)
 
 

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, Iterator, List, Optional, TextIO, Tuple, Union
 
 from ..bundle.model_file import model_bytes
 from ..device.machine import physical_cores, read_text
@@ -17,6 +17,13 @@ from ..errors import BackendError
 from .base import Runner, brief, importing, library_errors
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
+    from onnxruntime import InferenceSession, OrtEpDevice
+
+    # The name of a provider, or that and its options.
+    Provider = Union[str, Tuple[str, Dict[str, str]]]
+
     import numpy as np
 
     from .base import ModelPath
@@ -29,8 +36,7 @@ _CUDA_FORMS = ((_CUDA, {"use_tf32": "0"}), _CUDA)
 # Idle threads would spin while they wait for the next frame: they take a core each, and keep OpenCV's threads from
 # preprocessing that frame.
 _CONFIG = {"session.force_spinning_stop": "1"}
-# It moves QuantizeLinear in front of a MaxPool, which then pools 8 bits in a slow layout: a third more time with ResNet-18's
-# INT8 file, no gain with others.
+# It moves QuantizeLinear in front of a MaxPool, which then pools 8 bits in a slow layout.
 _DISABLED = ["QDQPropagationTransformer"]
 _log = logging.getLogger(__name__)
 _diverting = threading.Lock()
@@ -97,8 +103,12 @@ class OnnxRuntimeRunner(Runner):
         return model_bytes(model_path)
 
     def _open(
-        self, onnxruntime: Any, model_path: "ModelPath", threads: Optional[int], config: Optional[Dict[str, str]]
-    ) -> Tuple[Any, str]:
+        self,
+        onnxruntime: "ModuleType",
+        model_path: "ModelPath",
+        threads: Optional[int],
+        config: Optional[Dict[str, str]],
+    ) -> "Tuple[InferenceSession, str]":
         return _open_session(onnxruntime, self._bytes(model_path), threads, config)
 
     @property
@@ -115,8 +125,8 @@ class OnnxRuntimeRunner(Runner):
 
 
 def _open_session(
-    onnxruntime: Any, model: bytes, threads: Optional[int], config: Optional[Dict[str, str]]
-) -> Tuple[Any, str]:
+    onnxruntime: "ModuleType", model: bytes, threads: Optional[int], config: Optional[Dict[str, str]]
+) -> "Tuple[InferenceSession, str]":
     """Return a session and the device that it computes on."""
     # The CUDA provider has no INT8 convolution: it converts to float and back around each one.
     if _CUDA in onnxruntime.get_available_providers() and b"QuantizeLinear" not in model:
@@ -129,8 +139,12 @@ def _open_session(
 
 
 def _try_cuda(
-    onnxruntime: Any, model: bytes, threads: Optional[int], config: Optional[Dict[str, str]], provider: Any
-) -> Tuple[Any, str]:
+    onnxruntime: "ModuleType",
+    model: bytes,
+    threads: Optional[int],
+    config: Optional[Dict[str, str]],
+    provider: "Provider",
+) -> "Tuple[Optional[InferenceSession], str]":
     """Return a session on the GPU and "", or None and the reason."""
     try:
         with _own_stdout() as said:
@@ -158,14 +172,14 @@ def _own_stdout() -> "Iterator[_Captured]":
 
 
 class _Captured(io.StringIO):
-    """Holds the output of the thread that created it; other threads' output, such as results, goes on to a stream."""
+    """Holds the output of the thread that created it; other threads' output, such as results, is passed to a stream."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: TextIO) -> None:
         super().__init__()
         self._stream, self._thread = stream, threading.get_ident()
 
     @property
-    def encoding(self) -> Any:  # type: ignore[override]
+    def encoding(self) -> Optional[str]:  # type: ignore[override]
         return getattr(self._stream, "encoding", None)
 
     def fileno(self) -> int:
@@ -180,30 +194,30 @@ class _Captured(io.StringIO):
 
 
 def new_session(
-    onnxruntime: Any,
+    onnxruntime: "ModuleType",
     model: bytes,
     threads: Optional[int],
     config: Optional[Dict[str, str]],
-    providers: Optional[List[Any]] = None,
-    devices: Optional[List[Any]] = None,
-) -> Any:
+    providers: "Optional[List[Provider]]" = None,
+    devices: "Optional[List[OrtEpDevice]]" = None,
+) -> "InferenceSession":
     """Return a session for a model's bytes on named providers, or on devices that a plug-in has found."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     for key, value in dict(_CONFIG, **(config or {})).items():
         options.add_session_config_entry(key, value)
     # ONNX Runtime would start as many, but bind each to a processor: an inference whose own thread is on one of those
-    # processors takes twice as long.
+    # processors takes longer.
     options.intra_op_num_threads = threads or physical_cores()
     if devices:
         options.add_provider_for_devices(devices, {})
     session = onnxruntime.InferenceSession(model, options, providers=providers, disabled_optimizers=_DISABLED)
-    # The classifier handles a failed inference; ONNX Runtime would print and go on with another provider.
+    # The classifier handles a failed inference; ONNX Runtime would print and continue with another provider.
     session.disable_fallback()
     return session
 
 
-def _zeros(session: Any) -> "np.ndarray":
+def _zeros(session: "InferenceSession") -> "np.ndarray":
     import numpy as np
 
     return np.zeros([size if isinstance(size, int) else 1 for size in session.get_inputs()[0].shape], np.float32)

@@ -5,9 +5,12 @@ as attributes, the form of opset 6, they work with 4.1.1, 4.5.5, 4.6 and 5.0.  F
 """
 
 import struct
-from typing import Any, Dict, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from ..bundle.onnx_wire import field, fields, message
+
+if TYPE_CHECKING:
+    from ..bundle.onnx_wire import Data
 
 _GRAPH = 7  # of a model
 _NODE, _INITIALIZER = 1, 5  # of a graph
@@ -30,7 +33,7 @@ def give_clip_attributes(data: bytes) -> bytes:
         return data
 
 
-def _graph(graph: Any) -> bytes:
+def _graph(graph: "Data") -> bytes:
     parts = list(fields(graph))
     bounds: Dict[bytes, Optional[float]] = {b"": None}
     for number, value, _ in parts:
@@ -45,7 +48,7 @@ def _graph(graph: Any) -> bytes:
     return b"".join(field(_NODE, _node(value, bounds)) if number == _NODE else raw for number, value, raw in parts)
 
 
-def _node(node: Any, bounds: Dict[bytes, Optional[float]]) -> Any:
+def _node(node: "Data", bounds: Dict[bytes, Optional[float]]) -> "Data":
     known = message(node)
     given = [bytes(name) for name in known.get(_INPUT, [])[1:]]
     if known[_OPERATOR] != [b"Clip"] or not given or any(name and bounds.get(name) is None for name in given):
@@ -60,7 +63,7 @@ def _node(node: Any, bounds: Dict[bytes, Optional[float]]) -> Any:
     )
 
 
-def _scalar(tensor: Dict[int, Any]) -> Optional[float]:
+def _scalar(tensor: Dict[int, List[Any]]) -> Optional[float]:
     """Return the number in a tensor that holds one float32, else None."""
     data = (tensor.get(_RAW_DATA) or tensor.get(_FLOAT_DATA) or [b""])[0]
     return struct.unpack("<f", data)[0] if not isinstance(data, int) and len(data) == 4 else None

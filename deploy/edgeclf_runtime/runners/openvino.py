@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from subprocess import DEVNULL, PIPE
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Dict, Iterator, List, Optional, Tuple, Union
 
 from ..bundle.model_file import model_bytes
 from ..device.child_process import start_child
@@ -24,7 +24,10 @@ from ..files.user_folders import cache_folder
 from .base import Runner, importing, installed_version
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     import numpy as np
+    from openvino import CompiledModel, Core
 
     from .base import ModelPath
 
@@ -85,7 +88,7 @@ def check_python(python: Tuple[int, ...]) -> None:
         )
 
 
-def _core(openvino: Any) -> Any:
+def _core(openvino: "ModuleType") -> "Core":
     if not hasattr(openvino, "Core"):  # before 2023.1 it was elsewhere
         check_python(sys.version_info[:2])
         newer = pip("'openvino>={}'".format(_OLDEST))
@@ -95,7 +98,7 @@ def _core(openvino: Any) -> Any:
         return openvino.Core()
 
 
-def import_openvino() -> Any:
+def import_openvino() -> "ModuleType":
     """Return the module openvino, imported without its telemetry; BackendError if it is missing."""
     with importing(OpenVinoRunner.title, lambda: install("openvino")), without_telemetry():
         try:
@@ -106,9 +109,9 @@ def import_openvino() -> Any:
     return openvino
 
 
-def compiled(core: Any, data: Union[bytes, str], threads: Optional[int], **more: Any) -> Any:
+def compiled(core: "Core", data: Union[bytes, str], threads: Optional[int], **more: object) -> "CompiledModel":
     """Return a model, an ONNX file's bytes or a path, compiled for the processor, for one image at a time; ``more``: OpenVINO's options."""
-    options: Dict[str, Any] = dict(_OPTIONS, **more)
+    options: Dict[str, object] = dict(_OPTIONS, **more)
     if threads:
         options["INFERENCE_NUM_THREADS"] = threads
     model = core.read_model(data)
@@ -169,7 +172,7 @@ def main() -> None:
     _run_once(compiled(_core(import_openvino()), data, int(threads) or None))
 
 
-def _run_once(model: Any) -> None:
+def _run_once(model: "CompiledModel") -> None:
     import numpy as np
 
     model([np.zeros([size.get_length() for size in list(model.inputs[0].partial_shape)], np.float32)])
@@ -192,7 +195,7 @@ class OpenVinoRunner(Runner):
         quantized = _QUANTIZED in data
         if quantized and not _expendable:
             _check_once(data, threads)
-        self._model: Any = compiled(core, data, threads)
+        self._model: "CompiledModel" = compiled(core, data, threads)
         if quantized and _expendable:
             _run_once(self._model)
             _remember_pass(_pass(data, threads))

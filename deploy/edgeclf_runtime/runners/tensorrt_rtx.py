@@ -5,7 +5,7 @@ Jetson has TensorRT itself.
 Source: https://onnxruntime.ai/docs/execution-providers/plugin-ep-libraries/usage.html.
 """
 
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
 from ..device.remedies import pip
 from ..errors import BackendError
@@ -13,6 +13,10 @@ from .base import brief, importing, installed_version
 from .onnxruntime import OnnxRuntimeRunner, new_session
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
+    from onnxruntime import InferenceSession, OrtEpDevice
+
     from .base import ModelPath
 
 _MODULE = "onnxruntime_ep_nv_tensorrt_rtx"
@@ -32,20 +36,24 @@ class TensorRtRtxRunner(OnnxRuntimeRunner):
     title = "TensorRT-RTX"
 
     def _open(
-        self, onnxruntime: Any, model_path: "ModelPath", threads: Optional[int], config: Optional[Dict[str, str]]
-    ) -> Tuple[Any, str]:
+        self,
+        onnxruntime: "ModuleType",
+        model_path: "ModelPath",
+        threads: Optional[int],
+        config: Optional[Dict[str, str]],
+    ) -> "Tuple[InferenceSession, str]":
         self.version = "with onnxruntime {}".format(onnxruntime.__version__)
         devices = _devices(onnxruntime, _plug_in())
         return new_session(onnxruntime, self._bytes(model_path), threads, config, devices=devices[:1]), "cuda"
 
 
-def _plug_in() -> Any:
+def _plug_in() -> "ModuleType":
     with importing("ONNX Runtime's plug-in TensorRT-RTX", lambda: "{}, {}".format(pip(_PACKAGE), _ELSE)):
         import onnxruntime_ep_nv_tensorrt_rtx as plug_in
     return plug_in
 
 
-def _devices(onnxruntime: Any, plug_in: Any) -> List[Any]:
+def _devices(onnxruntime: "ModuleType", plug_in: "ModuleType") -> "List[OrtEpDevice]":
     """Return the GPUs that the plug-in finds; if there is none, raise BackendError with the reason."""
     if not hasattr(onnxruntime, "register_execution_provider_library"):
         raise BackendError(
@@ -55,7 +63,7 @@ def _devices(onnxruntime: Any, plug_in: Any) -> List[Any]:
         )
     name = plug_in.get_ep_name()
 
-    def found() -> List[Any]:
+    def found() -> "List[OrtEpDevice]":
         return [device for device in onnxruntime.get_ep_devices() if device.ep_name == name]
 
     # Once registered, it stays registered for the whole process.

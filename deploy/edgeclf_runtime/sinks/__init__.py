@@ -2,7 +2,7 @@
 
 import importlib
 import os
-from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Callable, Optional, Sequence, Tuple, Union
 
 from ..errors import OutputError
 from ..results import NOWHERE, Origin
@@ -35,7 +35,7 @@ def open_sink(
     origin: Origin = NOWHERE,
     wait: bool = False,
     tls: Optional[Sequence[Optional[str]]] = None,
-    **options: Any,
+    **options: object,
 ) -> "Sink":
     """Open the Sink for a target, one of FORMS.
 
@@ -54,7 +54,8 @@ def open_sink(
         options.update(password=password, origin=origin, wait=wait, tls=tls)
     if fps is not None and module == "video":
         options["fps"] = fps
-    return getattr(importlib.import_module("." + module, __name__), name)(target, **options)
+    make: "Callable[..., Sink]" = getattr(importlib.import_module("." + module, __name__), name)
+    return make(target, **options)
 
 
 def check_target(target: "Union[str, os.PathLike[str]]") -> str:

@@ -77,7 +77,7 @@ class UncertainSink(Sink):
             self._bytes += self._save(item)
             if self._bytes > self._max_bytes:
                 self._bytes = self._make_room()
-        except Exception as error:  # OpenCV's errors, too: the thread must go on with the next frame
+        except Exception as error:  # OpenCV's errors, too: the thread must continue with the next frame
             self._number_known = False  # a different USB stick may come back
             self._outage.begin("uncertain frames are lost: {}".format(error))
             self.lose(error)

@@ -14,6 +14,7 @@ import unicodedata
 from typing import IO, TYPE_CHECKING, Any, Optional, Tuple, Union
 
 from ..errors import OutputError, Unavailable
+from ..images.preprocess import on_black
 from .base import TOO_FAST, Sink
 from .folders import open_folder
 from .movies import SUFFIXES, Format, find_format
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
 
     from ..capture.camera import Frame
     from ..streaming.stream import StreamResult
+    from .movies import Movie
 
 _log = logging.getLogger(__name__)
 RATE_FPS = 15
 # A longer gap in the stream (a camera was lost) is shortened to this.
 GAP_S = 1.0
 # The same for a video file, in which a frame may last: only a damaged file has a longer gap.
-FILM_GAP_S = 600.0
+VIDEO_FILE_GAP_S = 600.0
 _LOOK_EVERY_FRAMES = 100
 # The video ends before the disk is full, because others need the space too.
 MIN_FREE_BYTES = 64_000_000
@@ -59,7 +61,7 @@ class VideoSink(Sink):
 
     def __init__(self, path: "Union[str, os.PathLike[str]]", fps: Optional[float] = None) -> None:
         self.name, self._fps = str(path), fps
-        self._movie: Any = None  # of the format's class, once there was a frame
+        self._movie: "Optional[Movie]" = None  # of the format's class, once there was a frame
         self._size = (0, 0)
         self._start = self._saved = 0.0
         self._written = 0
@@ -161,7 +163,7 @@ class VideoSink(Sink):
         timed = frame.position_s is not None
         if self._fps is not None and not timed:
             return 1
-        rate, gap_s = self._fps or RATE_FPS, FILM_GAP_S if timed else GAP_S
+        rate, gap_s = self._fps or RATE_FPS, VIDEO_FILE_GAP_S if timed else GAP_S
         moment = frame.captured if frame.position_s is None else frame.position_s
         due = int((moment - self._start) * rate + 0.5) + 1
         limit = int(gap_s * rate)
@@ -246,10 +248,7 @@ def letterbox(image: "np.ndarray", size: Tuple[int, int]) -> "np.ndarray":
     if (image.shape[1] & ~1, image.shape[0] & ~1) == size:
         return np.ascontiguousarray(image[:height, :width])
     fitted = (max(int(image.shape[1] * scale), 1), max(int(image.shape[0] * scale), 1))
-    canvas = np.zeros((height, width, 3), np.uint8)
-    left, top = (width - fitted[0]) // 2, (height - fitted[1]) // 2
-    canvas[top : top + fitted[1], left : left + fitted[0]] = cv2.resize(image, fitted, interpolation=cv2.INTER_AREA)
-    return canvas
+    return on_black(cv2.resize(image, fitted, interpolation=cv2.INTER_AREA), height, width)
 
 
 def draw_result(image: "np.ndarray", item: "StreamResult") -> None:

@@ -4,10 +4,12 @@ import contextlib
 import os
 import queue
 import threading
-from typing import Any, Callable, Optional
+from typing import Callable, Generic, Optional, TypeVar
+
+_Job = TypeVar("_Job")
 
 
-class Worker:
+class Worker(Generic[_Job]):
     """Calls ``function(job)`` for each job in turn, in its own thread.
 
     function    must not raise
@@ -15,10 +17,10 @@ class Worker:
     nice        how far the thread yields the processor to others, 0 to 19 (see nice(1))
     """
 
-    def __init__(self, function: Callable[[Any], object], size: int, nice: int = 0) -> None:
+    def __init__(self, function: Callable[[_Job], object], size: int, nice: int = 0) -> None:
         self._function, self._nice = function, nice
         self._closed = False
-        self._jobs: "queue.Queue[Any]" = queue.Queue(size)
+        self._jobs: "queue.Queue[Optional[_Job]]" = queue.Queue(size)
         self._thread = threading.Thread(target=self._work, name="sink", daemon=True)
         self._thread.start()
 
@@ -35,7 +37,7 @@ class Worker:
         """The number of jobs that are not done yet."""
         return self._jobs.unfinished_tasks - self._closed
 
-    def offer(self, job: object, wait: bool = False) -> bool:
+    def offer(self, job: _Job, wait: bool = False) -> bool:
         """Add a job; returns False if too many wait already, or with ``wait`` blocks until there is room."""
         try:
             self._jobs.put(job, block=wait)

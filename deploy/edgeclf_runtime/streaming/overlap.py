@@ -22,7 +22,7 @@ class Ahead:
                 an inference ends, because a result that waits for its caller would be of an older scene
     """
 
-    def __init__(self, prefetch: Prefetch, infer: Callable[[Any], Any], always: bool = False) -> None:
+    def __init__(self, prefetch: Prefetch, infer: Callable[[Any], object], always: bool = False) -> None:
         self._prefetch, self._infer, self._always = prefetch, infer, always
         self._given: Optional[Ready] = None  # the frame of the thread; None while it is idle
         self._held: Optional[Ready] = None  # the last frame that was inferred
@@ -103,7 +103,7 @@ class Ahead:
 
     def _work(self, ready: Ready) -> Ready:
         # Held until the next frame: freed memory would go back to the system, and preparing a frame in new memory takes
-        # nearly twice as long.
+        # longer.
         self._held = ready
         start = time.monotonic()
         made = self._infer(ready.made)
@@ -121,5 +121,5 @@ class Ahead:
     def __enter__(self) -> "Ahead":
         return self
 
-    def __exit__(self, *exception: Any) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()

@@ -9,13 +9,18 @@ import collections
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any, Callable, Deque, NamedTuple, Optional, Set
+from typing import TYPE_CHECKING, Any, Callable, Deque, NamedTuple, Optional, Set, Union
 
 from ..capture.camera import Frame
 from ..errors import CameraLost
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..capture.camera import Camera
+
+    # A frame that was worked on, is being worked on, or an error that get() raises.
+    _Item = Union["Ready", Future["Ready"], Exception]
 
 _LOOK_EVERY_S = 0.25  # how soon the thread notices that it should end
 CLOSE_S = 1.0  # how long closing waits for an inference under way
@@ -43,12 +48,12 @@ class Prefetch:
     dropped     number of frames that were ready and never fetched
     """
 
-    def __init__(self, camera: "Camera", begin: "Callable[[Any], Any]", at_once: int = 1) -> None:
+    def __init__(self, camera: "Camera", begin: "Callable[[np.ndarray], object]", at_once: int = 1) -> None:
         self._camera, self._begin = camera, begin
         self._pool = ThreadPoolExecutor(at_once, "frame") if at_once > 1 else None
         self._ahead = _AHEAD + (at_once if at_once > 1 else 0)
         self._running: "Set[Future[Ready]]" = set()
-        self._items: Deque[Any] = collections.deque()
+        self._items: "Deque[_Item]" = collections.deque()
         self._changed = threading.Condition()
         self._closing = False
         self.dropped = 0
@@ -64,8 +69,7 @@ class Prefetch:
             self._changed.notify_all()
         if isinstance(item, BaseException):
             raise item
-        ready: Ready = item.result() if isinstance(item, Future) else item
-        return ready
+        return item.result() if isinstance(item, Future) else item
 
     def _run(self) -> None:
         try:
@@ -98,7 +102,7 @@ class Prefetch:
                 self._changed.wait_for(lambda: len(self._items) < self._ahead or self._closing)
             return not self._closing
 
-    def _put(self, item: Any) -> None:
+    def _put(self, item: "_Item") -> None:
         with self._changed:
             waiting = self._items[-1] if self._items else None
             if self._camera.policy == "latest" and isinstance(item, Ready) and isinstance(waiting, Ready):
@@ -124,5 +128,5 @@ class Prefetch:
     def __enter__(self) -> "Prefetch":
         return self
 
-    def __exit__(self, *exception: Any) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()

@@ -1,6 +1,6 @@
 """Writes a camera's stream into sinks, until it ends or the program is stopped."""
 
-from typing import TYPE_CHECKING, Any, Dict, Iterator, NamedTuple, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Dict, Iterator, NamedTuple, Optional, Sequence, Union
 
 from ..device import systemd
 from ..device.systemd import Notifier
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ..capture.camera import Camera
     from ..classify.classifier import Classifier
     from ..results import Origin
+    from ..sinks.base import Sink
     from .smoothing import Smoother
 
 
@@ -29,7 +30,7 @@ class RunSummary(NamedTuple):
     losses: int
     undelivered: Dict[str, Dict[str, int]] = {}
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> Dict[str, object]:
         """Return the summary as JSON can hold it; ``undelivered`` only if there is any."""
         return {name: value for name, value in self._asdict().items() if name != "undelivered" or value}
 
@@ -52,7 +53,7 @@ class Run:
         self,
         classifier: "Classifier",
         camera: "Camera",
-        sinks: Sequence[Any],
+        sinks: "Sequence[Sink]",
         notifier: Optional[Notifier] = None,
     ) -> None:
         self._classifier, self._camera, self._sinks = classifier, camera, sinks

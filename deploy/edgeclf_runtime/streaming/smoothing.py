@@ -33,7 +33,7 @@ class Smoother:
     def update(self, confidences: "np.ndarray", at: float) -> "Tuple[np.ndarray, int]":
         """Add a frame's confidences, float [labels]; returns the smoothed ones, float64 [labels], and the label's index.
 
-        at      time of the frame in seconds: of its capture, or its position in a film
+        at      time of the frame in seconds: of its capture, or its position in a video
         """
         import numpy as np
 

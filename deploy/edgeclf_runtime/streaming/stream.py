@@ -34,7 +34,7 @@ class StreamEvent(NamedTuple):
     at: float
     origin: Origin = NOWHERE
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> Dict[str, object]:
         """Return the line that ``run --json`` writes."""
         return dict({"state": self.state, "reason": self.reason, "at": round(self.at, 6)}, **self.origin.to_dict())
 
@@ -144,7 +144,7 @@ def follow(
                 fallback = classifier.fallback
                 yield _backend_event(classifier, fallback, origin)
             result = ready.made if isinstance(ready.made, Result) else classifier.answer(ready.made, ready.ms)
-            if smoother:
+            if smoother and result.confidences is not None:
                 at = _seconds_of(ready.frame, camera.policy)
                 result = classifier.decide(result, *smoother.update(result.confidences, at))
             age_ms = (time.monotonic() - ready.frame.captured) * 1e3
@@ -159,7 +159,7 @@ def _backend_event(classifier: "Classifier", fallback: "Optional[Fallback]", ori
 
 
 def _seconds_of(frame: Frame, policy: str) -> float:
-    """Return a frame's time for smoothing: the film's own, or the capture's for a live camera.
+    """Return a frame's time for smoothing: the video's own, or the capture's for a live camera.
 
     Images have no times: if the time of reading them were used, labels would depend on the machine's speed.
     """

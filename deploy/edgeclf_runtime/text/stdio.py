@@ -6,7 +6,7 @@ import sys
 
 TYPE_CHECKING = False  # see edgeclf_runtime/__init__.py
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import TextIO
 
 
 def open_missing() -> None:
@@ -27,7 +27,7 @@ def open_missing() -> None:
             setattr(sys, "__{}__".format(name), stream)
 
 
-def silence(stream: "Any") -> None:
+def silence(stream: "TextIO") -> None:
     """Redirect a standard stream that cannot be written to the null device, so that Python's last flush does not fail."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         null = os.open(os.devnull, os.O_WRONLY)

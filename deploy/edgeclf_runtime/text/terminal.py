@@ -15,7 +15,7 @@ TYPE_CHECKING = False  # see edgeclf_runtime/__init__.py
 if TYPE_CHECKING:
     import threading
     from types import TracebackType
-    from typing import Any, BinaryIO, Optional, Type
+    from typing import BinaryIO, Optional, TextIO, Type
 
 # Control characters, format characters (zero width, direction), halves of surrogate pairs, line and paragraph separators.
 _INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -33,7 +33,7 @@ def is_invisible(letter: str) -> bool:
     return unicodedata.category(letter) in _INVISIBLE or letter in _BLANK
 
 
-def printable(text: "Any", newline: str = "\\n") -> str:
+def printable(text: object, newline: str = "\\n") -> str:
     """Return a text with every invisible character escaped.
 
     newline     replaces each line break.  The default, an escaped one, makes the text one line; "\\n" keeps line breaks;
@@ -63,18 +63,18 @@ def _json_escape(letter: str) -> str:
     return "".join("\\u{:04x}".format(units[at] << 8 | units[at + 1]) for at in range(0, len(units), 2))
 
 
-def encodable(text: str, stream: "Any") -> str:
+def encodable(text: str, stream: "TextIO") -> str:
     """Return a text that the stream's encoding can hold: on devices it is often ASCII; labels and file names may not be."""
     encoding = getattr(stream, "encoding", None) or "ascii"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
-def message(text: "Any") -> str:
+def message(text: object) -> str:
     """Return a message as stderr and logs show it: without secrets, with every line but the first indented."""
     return printable(redact(str(text)), "\n  ")
 
 
-def show_message(text: "Any") -> None:
+def show_message(text: object) -> None:
     """Print a message to stderr."""
     write_stderr(message(text) + "\n")
 

@@ -273,7 +273,7 @@ def test_every_name_of_a_camera_is_known(dev, monkeypatch):
 def test_what_is_no_camera_is_not_taken_for_one(tmp_path):
     assert device_path("/dev/null") is None
     assert device_path("nowhere") is None
-    assert device_path("/dev/shm/no-such-film.mp4") is None
+    assert device_path("/dev/shm/no-such-video.mp4") is None
     assert device_path(str(link(tmp_path / "a", "nowhere"))) is None
     assert device_path("v4l2://front") is None
     assert device_path("v4l2://\u00b2") is None

@@ -56,7 +56,7 @@ def test_the_command_runs_when_pasted(kind):
 
 @with_gst_launch
 def test_a_file_with_any_name_is_found_by_the_pasted_command(tmp_path):
-    path = tmp_path / "it's a $HOME \u00fc film.raw"
+    path = tmp_path / "it's a $HOME \u00fc video.raw"
     path.write_bytes(bytes(64 * 48 * 3))
     shown = str(path).replace('"', '\\"')
     pipeline = f'filesrc location="{shown}" ! rawvideoparse width=64 height=48 format=bgr ! appsink'
@@ -124,14 +124,14 @@ def test_what_gstreamer_says_is_quoted_before_the_command():
         OPEN,
         "nosuchelement ! appsink",
         "videotestsrc nosuchproperty=3 ! appsink",
-        "filesrc location=/nowhere/film.mp4 ! decodebin ! appsink",
+        "filesrc location=/nowhere/video.mp4 ! decodebin ! appsink",
         "rtspsrc location=rtsp://127.0.0.1:1/x ! decodebin ! appsink",
     )
     assert out.stderr == b""
     missing, wrong, nowhere, refused = out.stdout.decode().splitlines()
     assert 'no element "nosuchelement"' in missing
     assert 'no property "nosuchproperty" in element "videotestsrc"' in wrong
-    assert "/nowhere/film.mp4" in nowhere.partition("cannot be opened")[2].partition("gst-launch-1.0")[0]
+    assert "/nowhere/video.mp4" in nowhere.partition("cannot be opened")[2].partition("gst-launch-1.0")[0]
     assert '"Failed to connect' in refused
     assert all(
         "; see what this command prints: gst-launch-1.0 -v " in line or ": see what this command prints: " in line

@@ -10,10 +10,10 @@ import pytest
 
 from edgeclf_runtime.capture.open_camera import open_camera
 from edgeclf_runtime.errors import CameraError, CameraLost, EndOfStream, IncompleteFilm
-from tests.support.films import mkv, mov, shades
-from tests.support.films import shade as shade_of
 from tests.support.http_servers import HttpServer, basic, digest_is_right, part, response, stream_head
 from tests.support.pictures import corners, encode, quarters
+from tests.support.video_files import mkv, mov, shades
+from tests.support.video_files import shade as shade_of
 
 PLAYLISTS = {
     "hls behind white space": ("video/mp4", b"\n" * 30 + b"#EXTM3U\n#EXT-X-TARGETDURATION:1\nhttp://HOST/secret.ts\n"),
@@ -266,22 +266,22 @@ def test_basic_is_answered_only_where_it_is_asked_for(serve):
         (response(b"<html>", "text/html"), "is a web page, not an image"),
         (b"garbage\r\n\r\n", "cannot be read by HTTP"),
         (b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 1000 + b"\r\n", "cannot be read by HTTP"),
-        (response(b"no film" * 100, "video/mp4"), "cannot be opened"),
+        (response(b"no video" * 100, "video/mp4"), "cannot be opened"),
     ],
-    ids=["status", "page", "garbage", "headers", "no film"],
+    ids=["status", "page", "garbage", "headers", "no video"],
 )
 def test_another_answer_is_an_error_that_says_what_came(serve, answer, message):
     assert message in refusal(serve(answer).uri())
 
 
 @pytest.fixture
-def film(tmp_path):
+def video(tmp_path):
     """The bytes of a video of ten frames, each ten gray levels lighter than the last."""
-    writer = cv2.VideoWriter(str(tmp_path / "film.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 50, (32, 16))
+    writer = cv2.VideoWriter(str(tmp_path / "video.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 50, (32, 16))
     for number in range(10):
         writer.write(np.full((16, 32, 3), number * 10, np.uint8))
     writer.release()
-    return (tmp_path / "film.avi").read_bytes()
+    return (tmp_path / "video.avi").read_bytes()
 
 
 def chunked(data, kind):
@@ -300,7 +300,7 @@ SENT = {
 }
 
 
-def read_film(camera):
+def read_video(camera):
     """Every frame of a video by HTTP: numbers, shades, positions in ms; and how it ended."""
     numbers, found, positions = [], [], []
     with camera:
@@ -317,7 +317,7 @@ def read_film(camera):
 
 TIMES_MS = [0, 40, 80, 330, 430, 470, 510, 550, 590, 630]
 STEPS_MS = [40, 40, 250, 100, 40, 40, 40, 40, 40, 40]
-FILMS = {
+VIDEOS = {
     "mov": lambda: mov(shades(10), STEPS_MS),
     "mov with its index last": lambda: mov(shades(10), STEPS_MS, index_first=False),
     "mkv": lambda: mkv(shades(10), TIMES_MS),
@@ -326,13 +326,13 @@ FILMS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sent", sorted(SENT))
-@pytest.mark.parametrize("name", sorted(FILMS))
-def test_a_film_by_http_gives_every_frame_and_ends(serve, name, sent):
-    data = FILMS[name]()
+@pytest.mark.parametrize("name", sorted(VIDEOS))
+def test_a_video_by_http_gives_every_frame_and_ends(serve, name, sent):
+    data = VIDEOS[name]()
     server = serve(lambda path, headers: SENT[sent](data, "video/quicktime"))
-    camera = open_camera(server.uri("/film"))
+    camera = open_camera(server.uri("/video"))
     assert camera.policy == "all"
-    numbers, found, positions, end = read_film(camera)
+    numbers, found, positions, end = read_video(camera)
     assert (numbers, found) == (list(range(10)), list(range(0, 100, 10)))
     # If OpenCV reports no times, those that the container lists are used.
     if name != "mkv" or not cv2.__version__.startswith("4.1."):
@@ -344,31 +344,31 @@ def test_a_film_by_http_gives_every_frame_and_ends(serve, name, sent):
 
 
 @pytest.mark.slow
-def test_a_film_by_http_is_upright(serve):
+def test_a_video_by_http_is_upright(serve):
     stored = np.ascontiguousarray(quarters(64, 32).transpose(1, 0, 2)[::-1])
     for index_first in (True, False):
         data = mov([encode(".jpg", stored)], [40], 6, index_first=index_first, size=(32, 64))
-        with open_camera(serve(response(data, "video/quicktime")).uri("/film.mov")) as camera:
+        with open_camera(serve(response(data, "video/quicktime")).uri("/video.mov")) as camera:
             assert corners(camera.read().image) == ["red", "green", "blue", "yellow"]
 
 
 @pytest.mark.slow
-def test_a_film_by_http_may_stand_still_for_longer_than_a_camera(serve):
+def test_a_video_by_http_may_stand_still_for_longer_than_a_camera(serve):
     data = mov([shade_of(50)] * 6, [300] * 6)
     server = serve(response(data, "video/quicktime"))
-    camera = open_camera(server.uri("/film.mov"), policy="latest", timeout_s=0.1, frozen_s=0.2)
-    numbers, _, _, end = read_film(camera)
+    camera = open_camera(server.uri("/video.mov"), policy="latest", timeout_s=0.1, frozen_s=0.2)
+    numbers, _, _, end = read_video(camera)
     assert numbers[-1] == 5
     assert isinstance(end, EndOfStream)
     assert camera.losses == 0
 
 
 @pytest.mark.slow
-def test_a_film_by_http_that_breaks_off_gives_what_came_and_is_an_error(serve, film):
-    for data in (film, mov(shades(10), STEPS_MS)):
+def test_a_video_by_http_that_breaks_off_gives_what_came_and_is_an_error(serve, video):
+    for data in (video, mov(shades(10), STEPS_MS)):
         whole = response(data, "video/x-msvideo")
         server = serve(whole[:-1000])
-        numbers, _, _, end = read_film(open_camera(server.uri("/film.avi")))
+        numbers, _, _, end = read_video(open_camera(server.uri("/video.avi")))
         assert 3 < len(numbers) < 10
         assert isinstance(end, IncompleteFilm)
         assert f"ended after {len(numbers)} of 10 frames" in str(end)
@@ -376,17 +376,17 @@ def test_a_film_by_http_that_breaks_off_gives_what_came_and_is_an_error(serve, f
         assert len(server.requests) == 1
 
 
-def test_a_film_by_http_that_is_cut_off_itself_is_an_error_with_both_counts(serve):
+def test_a_video_by_http_that_is_cut_off_itself_is_an_error_with_both_counts(serve):
     data = mov(shades(10), STEPS_MS)
-    _, _, _, end = read_film(open_camera(serve(response(data[:-2000], "video/quicktime")).uri()))
+    _, _, _, end = read_video(open_camera(serve(response(data[:-2000], "video/quicktime")).uri()))
     assert isinstance(end, IncompleteFilm)
     assert "of 10 frames: the file is truncated" in str(end)
 
 
-def test_a_film_whose_index_comes_last_and_that_is_too_large_is_refused(serve, monkeypatch):
+def test_a_video_whose_index_comes_last_and_that_is_too_large_is_refused(serve, monkeypatch):
     data = mov(shades(4), [40] * 4, index_first=False)
     head = response(data, "video/mp4").replace(b"Content-Length: %d" % len(data), b"Content-Length: 999999999")
-    said = refusal(serve(head).uri("/film.mp4"))
+    said = refusal(serve(head).uri("/video.mp4"))
     assert "has its index at its end and is larger than 256 MB" in said
     assert "-movflags +faststart" in said
 

@@ -102,7 +102,7 @@ def test_a_video_gives_every_frame(video):
 
 
 def test_a_video_may_have_any_name(video):
-    path = video.parent / "Film 1 \u00fc\u00df.data"
+    path = video.parent / "Video 1 \u00fc\u00df.data"
     video.rename(path)
     assert len(frames(open_camera(path))) == 10
 
@@ -185,24 +185,24 @@ def test_a_pattern_gives_the_images_that_match(tmp_path):
     "name",
     [
         "a:b.avi",
-        "C:\\film.avi",
+        "C:\\video.avi",
         "2026-11-28T10:15:00.avi",
-        "rtsp:film.avi",
+        "rtsp:video.avi",
         "user:word@host.avi",
-        "film%03d.avi",
-        "film[1].avi",
+        "video%03d.avi",
+        "video[1].avi",
         "what?*.avi",
-        "-film.avi",
-        " film .avi",
+        "-video.avi",
+        " video .avi",
         "Fu\u0308r \u732b.avi",
         "two\nlines.avi",
-        "file:film.avi",
+        "file:video.avi",
         "12",
     ],
 )
-def test_a_film_of_exactly_this_name_is_that_film(video, monkeypatch, name):
+def test_a_video_of_exactly_this_name_is_that_video(video, monkeypatch, name):
     video.rename(video.parent / name)
-    (video.parent / "film1.avi").write_bytes(b"another")
+    (video.parent / "video1.avi").write_bytes(b"another")
     monkeypatch.chdir(video.parent)
     assert len(frames(open_camera(name))) == 10
     assert len(frames(open_camera((video.parent / name).as_uri()))) == 10
@@ -227,10 +227,10 @@ def test_a_folder_may_be_called_like_a_pattern(tmp_path):
 
 def test_a_file_of_another_machine_is_refused():
     with pytest.raises(CameraError, match="is not a file on this machine; file:///FOLDER/FILE was expected"):
-        open_camera("file://server/film.avi")
+        open_camera("file://server/video.avi")
 
 
-@pytest.mark.parametrize("source", ["nowhere", "csi:/0", "/dev/null", "\u00b2", "ftp://host/film.mp4"])
+@pytest.mark.parametrize("source", ["nowhere", "csi:/0", "/dev/null", "\u00b2", "ftp://host/video.mp4"])
 def test_what_is_no_source_lists_the_kinds_there_are(source):
     with pytest.raises(CameraError, match="expected a video file, an image file, a folder or a pattern of images"):
         open_camera(source)

@@ -85,7 +85,7 @@ return held, found
 """
 ADDRESS = ["127.0.0.1", 9]
 SOURCES = {
-    "file": Source("file", "", "film.avi"),
+    "file": Source("file", "", "video.avi"),
     "network": Source("network", "rtsp://127.0.0.1:9/x", "rtsp://127.0.0.1:9/x", address=ADDRESS),
     "device": Source("device", "0", "/dev/video0"),
     "test": Source("test", "", "test://"),
@@ -104,12 +104,12 @@ def tried(tmp_path, monkeypatch):
         monkeypatch.setenv(name, "1")
     secret = tmp_path / "secret"
     secret.write_text("private")
-    (tmp_path / "film.avi").write_text("film")
+    (tmp_path / "video.avi").write_text("video")
 
     def run(kind, *without, only=()):
         source = SOURCES[kind]
         if kind == "file":
-            source = source._replace(location=str(tmp_path / "film.avi"))
+            source = source._replace(location=str(tmp_path / "video.avi"))
         with socket.socket() as elsewhere:
             elsewhere.bind(("127.0.0.1", 0))
             elsewhere.listen(1)

@@ -92,7 +92,7 @@ def test_a_camera_that_answers_nonsense_at_first_is_tried_again(bundle):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("no-such-film.mp4", "no such source"),
+        ("no-such-video.mp4", "no such source"),
         ("ftp://camera/video", "no such source"),
         ("rtsp://", "is not a camera address"),
         ("test://?fault=none", "is not a generated source"),
@@ -158,7 +158,7 @@ def test_a_service_that_waits_for_its_camera_is_ready_and_feeds_the_watchdog(bun
         ("--uncertain", "/proc/no-such-folder"),
         ("--sink", "/proc/no-such-folder/results.jsonl"),
         ("--sink", "/proc/no-such-folder/results.csv"),
-        ("--sink", "/proc/no-such-folder/film.mp4"),
+        ("--sink", "/proc/no-such-folder/video.mp4"),
     ],
 )
 def test_an_output_that_is_not_there_yet_stops_no_service(bundle, output):
@@ -187,14 +187,14 @@ def test_a_broker_whose_name_is_not_known_yet_stops_no_service(bundle, tmp_path)
 
 
 def test_each_start_of_a_service_goes_on_where_the_last_one_ended(bundle, tmp_path):
-    names = ("film.mp4", "film.avi", "results.jsonl", "results.csv")
+    names = ("video.mp4", "video.avi", "results.jsonl", "results.csv")
     sinks = [word for name in names for word in ("--sink", str(tmp_path / name))]
     for _ in range(3):
         arguments = ("run", "--wait", "--source", "test://", "--quiet", "--frames", "3", *sinks)
         code, _, err = output_of(start(bundle, *arguments, "--uncertain", tmp_path / "kept", "--uncertain-below", "1"))
         assert code == 0, err
-    films = [f"film{number}{suffix}" for suffix in (".avi", ".mp4") for number in ("", "-2", "-3")]
-    assert sorted(os.listdir(str(tmp_path))) == sorted([*films, "kept", "results.csv", "results.jsonl"])
+    videos = [f"video{number}{suffix}" for suffix in (".avi", ".mp4") for number in ("", "-2", "-3")]
+    assert sorted(os.listdir(str(tmp_path))) == sorted([*videos, "kept", "results.csv", "results.jsonl"])
     assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 9
     rows = (tmp_path / "results.csv").read_text().splitlines()
     assert (len(rows), sum(row.startswith("frame,") for row in rows)) == (10, 1)

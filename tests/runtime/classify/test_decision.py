@@ -3,7 +3,7 @@ import collections
 import numpy as np
 import pytest
 
-from edgeclf_runtime.classify.decision import Decider, allowed_places, softmax
+from edgeclf_runtime.classify.decision import Decider, allowed_indices, softmax
 from edgeclf_runtime.errors import OptionError
 
 LABELS = ("cat", "dog", "horse")
@@ -100,7 +100,7 @@ def test_twenty_thousand_labels_are_not_each_compared_with_all_others(choice):
     labels = [CountedName(f"label {number}") for number in range(21_841)]
     chosen = [CountedName(f"label {number}") for number in range(0, 21_841, 2)]
     COMPARISONS.clear()
-    places = allowed_places(labels, **{choice: chosen})
+    places = allowed_indices(labels, **{choice: chosen})
     assert places == list(range(choice == "deny", 21_841, 2))
     # A few for each label: a list would need 100 million.
     assert COMPARISONS["names"] < 10 * len(labels)

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from edgeclf_runtime.commands import bench as benchmark
-from edgeclf_runtime.commands.bench import COLUMNS, STAGES, bench, summarise
+from edgeclf_runtime.commands.bench import COLUMNS, STAGES, bench, summarize
 from edgeclf_runtime.errors import BackendError
 from edgeclf_runtime.runners import RUNNERS
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
@@ -23,7 +23,7 @@ OPTIONS = {"repeat": 6, "warmup": 1, "threads": 1}
 
 
 def test_percentiles_are_those_of_the_numbers():
-    assert summarise(range(1, 101)) == {
+    assert summarize(range(1, 101)) == {
         "p50": 50.5,
         "p90": 90.1,
         "p95": 95.05,
@@ -31,7 +31,7 @@ def test_percentiles_are_those_of_the_numbers():
         "mean": 50.5,
         "std": 28.866,
     }
-    assert summarise([7]) == {"p50": 7, "p90": 7, "p95": 7, "p99": 7, "mean": 7, "std": 0}
+    assert summarize([7]) == {"p50": 7, "p90": 7, "p95": 7, "p99": 7, "mean": 7, "std": 0}
 
 
 def test_every_model_is_measured_as_often_as_was_asked(bundle):

@@ -18,16 +18,16 @@ from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.commands.info import BundleInfo
 from edgeclf_runtime.commands.parser import _terminal_width, make_parser
-from tests.support.films import avi
 from tests.support.pictures import encode, noise, png_bomb
 from tests.support.sealing import NONE_ALLOWED, flip_byte, rename_labels, reseal
 from tests.support.starting import WAIT_S, output_of, start
+from tests.support.video_files import avi
 
 
 @pytest.fixture
-def film(tmp_path):
+def video(tmp_path):
     """A video of one minute."""
-    path = tmp_path / "film.avi"
+    path = tmp_path / "video.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (32, 16))
     for number in range(600):
         writer.write(np.full((16, 32, 3), number % 256, np.uint8))
@@ -36,17 +36,17 @@ def film(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_video_of_any_name_is_read_where_python_has_no_locale(bundle, film):
-    film.rename(film.parent / "Für 1.avi")
-    arguments = ("run", "--source", film.parent / "Für 1.avi", "--frames", "1")
+def test_a_video_of_any_name_is_read_where_python_has_no_locale(bundle, video):
+    video.rename(video.parent / "Für 1.avi")
+    arguments = ("run", "--source", video.parent / "Für 1.avi", "--frames", "1")
     code, out, err = output_of(start(bundle, *arguments, environment={"LC_ALL": "C"}))
     assert (code, out.count("\n"), "1 frames classified" in err) == (0, 1, True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_stopped_ends_with_its_summary(bundle, film, number):
-    process = start(bundle, "run", "--source", film, "--policy", "latest", "--json")
+def test_a_run_that_is_stopped_ends_with_its_summary(bundle, video, number):
+    process = start(bundle, "run", "--source", video, "--policy", "latest", "--json")
     assert json.loads(process.stdout.readline().decode("utf-8"))["label"]
     process.send_signal(number)
     code, out, err = output_of(process)
@@ -73,8 +73,8 @@ def test_systemd_is_notified_when_a_run_is_ready_alive_and_stopping(bundle, tmp_
 
 
 @pytest.mark.slow
-def test_a_run_whose_reader_has_gone_ends_quietly(bundle, film):
-    process = start(bundle, "run", "--source", film)
+def test_a_run_whose_reader_has_gone_ends_quietly(bundle, video):
+    process = start(bundle, "run", "--source", video)
     assert b"age" in process.stdout.readline()
     process.stdout.close()
     assert process.wait(WAIT_S) == 0
@@ -85,9 +85,9 @@ def test_a_run_whose_reader_has_gone_ends_quietly(bundle, film):
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_a_one_line_error(bundle, film):
+def test_a_full_disk_is_a_one_line_error(bundle, video):
     with open("/dev/full", "wb") as full:
-        process = start(bundle, "run", "--source", film, stdout=full)
+        process = start(bundle, "run", "--source", video, stdout=full)
         code, _, err = output_of(process)
     assert code == 1
     assert err.splitlines()[-1] == "error: [Errno 28] No space left on device"
@@ -329,15 +329,15 @@ def test_a_folder_and_a_pattern_without_an_image_are_errors_and_the_rest_is_clas
 def test_files_whose_names_look_like_options_are_read(cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "-quiet.png").write_bytes(encode(".png", noise(64, 48)))
-    avi(tmp_path / "--film.avi", 2)
+    avi(tmp_path / "--video.avi", 2)
     assert cli("classify", "-quiet.png")[0] == 0
-    assert cli("run", "--source", "--film.avi", "--quiet")[0] == 0
+    assert cli("run", "--source", "--video.avi", "--quiet")[0] == 0
     assert cli("run", "--source", "-quiet.png", "--quiet")[0] == 0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["2026-11-28T10:15:00.avi", "user:word@host.avi", "C:\\film.avi", "two\nlines.avi"])
-def test_a_run_of_a_film_with_a_colon_in_its_name_says_nothing_of_addresses(cli, tmp_path, monkeypatch, name):
+@pytest.mark.parametrize("name", ["2026-11-28T10:15:00.avi", "user:word@host.avi", "C:\\video.avi", "two\nlines.avi"])
+def test_a_run_of_a_video_with_a_colon_in_its_name_says_nothing_of_addresses(cli, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     avi(tmp_path / name, 2)
     code, out, err = cli("run", "--source", name, "--json")
@@ -346,7 +346,7 @@ def test_a_run_of_a_film_with_a_colon_in_its_name_says_nothing_of_addresses(cli,
 
 
 @pytest.mark.slow
-def test_a_run_of_a_film_that_was_cut_off_keeps_its_results_and_ends_with_1(cli, tmp_path):
+def test_a_run_of_a_video_that_was_cut_off_keeps_its_results_and_ends_with_1(cli, tmp_path):
     data = avi(tmp_path / "whole.avi", 20).read_bytes()
     (tmp_path / "cut.avi").write_bytes(data[: data.index(b"00dc", data.index(b"movi")) + 2000])
     code, out, err = cli("run", "--source", tmp_path / "cut.avi", "--json", "--sink", tmp_path / "v.avi")
@@ -456,15 +456,15 @@ def test_a_run_over_a_folder_writes_a_line_for_each_image_and_says_what_it_left_
 
 
 @pytest.mark.slow
-def test_a_run_stops_after_the_frames_that_were_asked_for(cli, film):
-    code, out, err = cli("run", "--source", film, "--frames", "3")
+def test_a_run_stops_after_the_frames_that_were_asked_for(cli, video):
+    code, out, err = cli("run", "--source", video, "--frames", "3")
     assert code == 0
     assert [int(line.split()[0]) for line in out.splitlines()] == [0, 1, 2]
     assert err.splitlines()[-1] == "3 frames classified, 0 dropped, 0 unreadable"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "data"), [("notes.txt", b"hello\n" * 100), ("film.mp4", b"\0\1\2\3" * 500)])
+@pytest.mark.parametrize(("name", "data"), [("notes.txt", b"hello\n" * 100), ("video.mp4", b"\0\1\2\3" * 500)])
 def test_a_source_that_is_not_a_video_is_a_one_line_error(cli, tmp_path, name, data):
     (tmp_path / name).write_bytes(data)
     code, out, err = cli("run", "--source", tmp_path / name)

@@ -168,7 +168,7 @@ def test_a_password_that_a_service_does_not_inherit_is_refused(cli, monkeypatch)
         (["--source", "csi://0", "--frames", "0"], 2, "is not a whole number of 1 or more"),
         (["--source", "csi://0", "--fly"], 2, "unrecognized arguments: --fly"),
         (["--source", "ftp://x"], 1, "no such source"),
-        (["--source", "no-such-film.mp4"], 1, "no such source"),
+        (["--source", "no-such-video.mp4"], 1, "no such source"),
         (["--source", "csi://0", "--policy", "all"], 1, "works with files only"),
         (["--source", "csi://0", "--sink", "a.txt"], 1, "unknown output"),
         (["--source", "csi://0", "--sink", "mqtt://broker"], 1, "is not an MQTT address"),

@@ -47,14 +47,14 @@ def test_a_service_comes_up_without_its_camera_stops_at_once_and_starts_again(sy
 
 
 def test_each_start_of_a_service_records_to_a_file_of_its_own(systemd):
-    install(systemd, "film", "--source", "test://", "--sink", "film.mp4", "--sink", "a.csv")
+    install(systemd, "video", "--source", "test://", "--sink", "video.mp4", "--sink", "a.csv")
     for _ in range(2):
-        wait_until(lambda: systemd.show("film", "StatusText").startswith("classifying with"))
-        systemd.run("systemctl", "restart", "film")
-    systemd.run("systemctl", "stop", "film")
-    films = systemd.run("ls", "/var/lib/edgeclf/film").split()
-    assert films[:2] == ["a.csv", "film-2.mp4"]
-    assert "film.mp4" in films
+        wait_until(lambda: systemd.show("video", "StatusText").startswith("classifying with"))
+        systemd.run("systemctl", "restart", "video")
+    systemd.run("systemctl", "stop", "video")
+    videos = systemd.run("ls", "/var/lib/edgeclf/video").split()
+    assert videos[:2] == ["a.csv", "video-2.mp4"]
+    assert "video.mp4" in videos
 
 
 def test_a_password_reaches_the_service_and_nobody_else(systemd):

@@ -14,7 +14,7 @@ from edgeclf_runtime.classify.tuning import contest
 from edgeclf_runtime.classify.tuning.candidate import variants
 from edgeclf_runtime.classify.tuning.memory import CAMERA
 from edgeclf_runtime.commands.selftest import selftest
-from edgeclf_runtime.device.stopping import Terminated
+from edgeclf_runtime.device.stop_signals import Terminated
 from edgeclf_runtime.errors import BackendError, BundleError
 from edgeclf_runtime.fake import FakeRunner
 from edgeclf_runtime.images.preprocess import Preprocessing

@@ -1,6 +1,6 @@
 """The plug-in TensorRT-RTX of ONNX Runtime: the errors without it, and a real session on a plug-in's devices.
 
-Its refusal without a driver is seen in tests/trt/test_rtx.py, on the real package.
+Its refusal without a driver is seen in tests/runtime/trt/nvidia/test_rtx.py, on the real package.
 """
 
 import sys

@@ -24,7 +24,7 @@ from edgeclf_runtime.runners.onnxruntime import has_cuda
 from tests.support.cuda_builds import CPU, CUDA, EXACT_CUDA, CudaBuild
 
 NO_OPENVINO = pytest.mark.skipif(backend_version("openvino") is None, reason="openvino is not installed")
-# TensorRT needs a GPU; tests/trt/test_runner.py is about it.
+# TensorRT needs a GPU; tests/runtime/trt/nvidia/test_runner.py is about it.
 ON_THE_CPU = [
     pytest.param(backend, marks=NO_OPENVINO) if backend == "openvino" else backend
     for backend in RUNNERS

@@ -122,7 +122,7 @@ def test_a_camera_that_is_lost_is_told_until_the_next_frame(sink, item):
         ),
         ("gst://a user-pw=geheim ! /x sent no frame", "gst://a user-pw=geheim ! /x", "the camera sent no frame"),
         ("error in a user-pw=geheim ! /x: no", "gst://a user-pw=geheim ! /x", "error in the camera: no"),
-        ("/home/me/films/a.mp4 delivers no frames", "", "a.mp4 delivers no frames"),
+        ("/home/me/videos/a.mp4 delivers no frames", "", "a.mp4 delivers no frames"),
         ("/dev/video0 is not there", "0", "/dev/video0 is not there"),
         ("0 sent no frame for 3.0 s", "0", "0 sent no frame for 3.0 s"),
         ("1/2 of the picture is gray", "", "1/2 of the picture is gray"),

@@ -54,22 +54,22 @@ def kind(request):
 @pytest.mark.parametrize("finish", [True, False])
 @pytest.mark.parametrize("fps", [0.5, 15, 29.97, 240])
 def test_every_frame_is_there_at_its_rate(tmp_path, kind, fps, finish):
-    write(tmp_path / "film", *kind, fps=fps, finish=finish)
-    assert play(tmp_path / "film") == [10 * number for number in range(FRAMES)]
-    assert cv2.VideoCapture(str(tmp_path / "film")).get(cv2.CAP_PROP_FPS) == pytest.approx(fps, rel=1e-3)
+    write(tmp_path / "video", *kind, fps=fps, finish=finish)
+    assert play(tmp_path / "video") == [10 * number for number in range(FRAMES)]
+    assert cv2.VideoCapture(str(tmp_path / "video")).get(cv2.CAP_PROP_FPS) == pytest.approx(fps, rel=1e-3)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [(2, 2), (1918, 1078), (16, 3000)])
 def test_frames_of_every_size_are_there(tmp_path, kind, size):
-    write(tmp_path / "film", *kind, size=size)
-    capture = cv2.VideoCapture(str(tmp_path / "film"))
+    write(tmp_path / "video", *kind, size=size)
+    capture = cv2.VideoCapture(str(tmp_path / "video"))
     assert (capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)) == size
-    assert play(tmp_path / "film") == [10 * number for number in range(FRAMES)]
+    assert play(tmp_path / "video") == [10 * number for number in range(FRAMES)]
 
 
 def test_a_file_that_ends_anywhere_plays_its_whole_frames(tmp_path, kind):
-    path = tmp_path / "film"
+    path = tmp_path / "video"
     ends = write(path, *kind, finish=False)
     data = path.read_bytes()
     for number in range(3, FRAMES, 4):
@@ -83,9 +83,9 @@ def test_a_file_that_ends_anywhere_plays_its_whole_frames(tmp_path, kind):
 
 def test_an_avi_file_goes_on_behind_its_first_part(tmp_path, monkeypatch):
     monkeypatch.setattr(avi, "MOST_BYTES", 8000)
-    write(tmp_path / "film.avi", avi.Avi, avi.encode)
-    assert (tmp_path / "film.avi").read_bytes().count(b"AVIX") > 1
-    assert play(tmp_path / "film.avi") == [10 * number for number in range(FRAMES)]
+    write(tmp_path / "video.avi", avi.Avi, avi.encode)
+    assert (tmp_path / "video.avi").read_bytes().count(b"AVIX") > 1
+    assert play(tmp_path / "video.avi") == [10 * number for number in range(FRAMES)]
 
 
 def test_a_frame_that_is_all_noise_is_stored_well(kind):
@@ -106,7 +106,7 @@ def images(tmp_path_factory):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGHUP, 129), (signal.SIGTERM, 143)])
 def test_a_video_of_a_program_that_was_ended_plays_up_to_its_end(bundle, images, tmp_path, suffix, number, code):
-    path = tmp_path / ("film" + suffix)
+    path = tmp_path / ("video" + suffix)
     process = start(bundle, "run", "--source", images, "--sink", path, "--json", "--threads", "1")
     for _ in range(80):
         assert process.stdout.readline()
@@ -120,13 +120,13 @@ def test_a_video_of_a_program_that_was_ended_plays_up_to_its_end(bundle, images,
 
 @pytest.mark.slow
 def test_a_run_that_ends_by_itself_leaves_every_frame(bundle, images, tmp_path):
-    sinks = [argument for suffix in SUFFIXES for argument in ("--sink", tmp_path / ("film" + suffix))]
+    sinks = [argument for suffix in SUFFIXES for argument in ("--sink", tmp_path / ("video" + suffix))]
     process = start(bundle, "run", "--source", images, "--quiet", "--threads", "1", *sinks)
     _, error = process.communicate(timeout=WAIT_S)
     assert process.returncode == 0, error.decode("utf-8")
     assert re.search(r"120 frames classified, 0 dropped, 0 unreadable\n", error.decode("utf-8"))
     for suffix in SUFFIXES:
-        assert len(play(tmp_path / ("film" + suffix))) == 120
+        assert len(play(tmp_path / ("video" + suffix))) == 120
 
 
 def test_a_suffix_without_a_format_is_none():

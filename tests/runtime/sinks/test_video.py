@@ -48,7 +48,7 @@ def shades(frames):
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_each_frame_is_stored_once_at_the_rate_that_is_given(tmp_path, suffix):
-    path = tmp_path / ("Film \u00fc" + suffix)
+    path = tmp_path / ("Video \u00fc" + suffix)
     sink = record(path, [result(i, image=gray(10 * i)) for i in range(20)], fps=25)
     rate, frames = play(path)
     assert (rate, shades(frames), sink.lost) == (25, [10 * i for i in range(20)], 0)
@@ -177,8 +177,8 @@ def test_a_stream_of_another_size_is_another_file(tmp_path, suffix, monkeypatch)
     monkeypatch.setattr(video, "QUEUE_FRAMES", 0)  # no bound: the test is faster than any stream
     sizes = [(320, 240)] * 3 + [(640, 480)] * 2 + [(320, 240)]
     record(tmp_path / ("v" + suffix), [result(i, image=gray(50, *size)) for i, size in enumerate(sizes)])
-    films = [play(tmp_path / name)[1] for name in ("v" + suffix, "v-2" + suffix, "v-3" + suffix)]
-    assert [film[0].shape for film in films] == [(240, 320, 3), (480, 640, 3), (240, 320, 3)]
+    shown = [play(tmp_path / name)[1] for name in ("v" + suffix, "v-2" + suffix, "v-3" + suffix)]
+    assert [frames[0].shape for frames in shown] == [(240, 320, 3), (480, 640, 3), (240, 320, 3)]
     assert len(os.listdir(str(tmp_path))) == 3
 
 

@@ -1,6 +1,6 @@
 """The building process's calls to each TensorRT, on a stand-in that has only the names of that version.
 
-Real builds are in tests/trt/test_engine.py; for versions before 11 no library is at hand.
+Real builds are in nvidia/test_engine.py; for versions before 11 no library is at hand.
 """
 
 from types import SimpleNamespace

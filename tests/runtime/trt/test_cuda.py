@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edgeclf_runtime.commands.board import parts
+from edgeclf_runtime.commands.report import parts
 from edgeclf_runtime.device.machine import memory_bytes
 from edgeclf_runtime.errors import BackendError
 from edgeclf_runtime.trt import cuda, gpu

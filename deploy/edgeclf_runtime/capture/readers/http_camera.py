@@ -1,6 +1,6 @@
 """Reads cameras by HTTP: an MJPEG stream, or a JPEG image that is requested again and again.
 
-Video files by HTTP are in ``capture/readers/http_film.py``.  FFmpeg is not used for HTTP, because it follows redirects
+Video files by HTTP are in ``capture/readers/http_video.py``.  FFmpeg is not used for HTTP, because it follows redirects
 and playlists to any address.  Images are checked and decoded like image files.
 """
 
@@ -13,8 +13,8 @@ from ...errors import CameraError, ImageError
 from ...images.read import decode_image
 from ..source import FLIPS
 from .http_client import Address, shown
-from .http_film import Fetched, not_followed, open_http_film
 from .http_parts import MOST_OF_A_PICTURE, boundary_of, parts
+from .http_video import Fetched, not_followed, open_http_video
 from .reader import Pace, Reader, Reading
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def open_http(source: "Source") -> Reader:
         pass
     if fetched.head.startswith(_JPEG) and response.length is not None:
         return SnapshotReader(source, address, response, fetched.head)
-    return open_http_film(source, address, response, fetched)
+    return open_http_video(source, address, response, fetched)
 
 
 class PictureReader(Reader):

@@ -22,15 +22,15 @@ def open_source(source: "Source") -> "Reader":
 
         return open_http(source)
     if source.kind == "file":
-        from .film import open_film
+        from .video_file import open_video_file
 
-        return open_film(source)
-    from .video import VideoReader, open_stream
+        return open_video_file(source)
+    from .opencv_reader import OpenCVReader, open_stream
 
     if source.kind == "device":
         from ..v4l2.device import open_device
 
         capture, granted, as_asked = open_device(source)
-        return VideoReader(source, capture, (granted, as_asked))
+        return OpenCVReader(source, capture, (granted, as_asked))
     start = time.monotonic()
-    return VideoReader(source, open_stream(source), start=start)
+    return OpenCVReader(source, open_stream(source), start=start)

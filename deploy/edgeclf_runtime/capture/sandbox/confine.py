@@ -8,7 +8,7 @@ ports, seccomp (3.5) for system calls, resource limits on every Linux.  ``confin
 import glob
 import os
 import sys
-from typing import TYPE_CHECKING, Any, List, Tuple
+from typing import TYPE_CHECKING, List, Tuple
 from urllib.parse import urlsplit
 
 from ... import __file__ as package_file
@@ -16,6 +16,8 @@ from . import landlock, seccomp
 from .landlock import IOCTL, LIST, READ, WRITE
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from ..source import Source
 
 _PR_SET_NO_NEW_PRIVS = 38
@@ -122,7 +124,7 @@ def _limit(closed: bool, shared_bytes: int) -> bool:
     return True
 
 
-def _lower(resource: Any, kind: int, most: int) -> None:
+def _lower(resource: "ModuleType", kind: int, most: int) -> None:
     """Lower a limit permanently."""
     hard = resource.getrlimit(kind)[1]
     most = most if hard == resource.RLIM_INFINITY else min(most, hard)

@@ -10,13 +10,15 @@ import glob
 import os
 import re
 import stat
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ...errors import CameraError, SourceError
 from . import kernel
 from .nodes import capabilities, title, use
 
 if TYPE_CHECKING:
+    import cv2
+
     from ..source import Source
 
 _VIDEO_DEVICE = 81  # Video4Linux's major device number
@@ -92,7 +94,7 @@ def resolved(source: "Source") -> "Source":
     return source._replace(location=node)
 
 
-def open_device(source: "Source") -> Tuple[Any, str, bool]:
+def open_device(source: "Source") -> "Tuple[cv2.VideoCapture, str, bool]":
     """Open a device's resolved Source; returns OpenCV's capture, what was granted, and whether that is what was requested.
 
     Raises CameraError, with the system's reason, if it cannot be opened; SourceError for a control that it does not have.
@@ -118,7 +120,7 @@ def open_device(source: "Source") -> Tuple[Any, str, bool]:
     return (capture, *report(asked, granted, notes))
 
 
-def _capture(source: "Source") -> Any:
+def _capture(source: "Source") -> "cv2.VideoCapture":
     """Return OpenCV's capture of a node, through Video4Linux: GStreamer, OpenCV's first choice, ignores sizes."""
     import cv2
 
@@ -136,7 +138,7 @@ def _modes(source: "Source") -> List[kernel.Mode]:
         return []  # the error shows up when OpenCV opens it
 
 
-def _ask(capture: Any, asked: Asked) -> None:
+def _ask(capture: "cv2.VideoCapture", asked: Asked) -> None:
     """Request a mode.  The format comes first because sizes depend on it; OpenCV waits for both width and height."""
     import cv2
 
@@ -150,7 +152,7 @@ def _ask(capture: Any, asked: Asked) -> None:
     capture.set(cv2.CAP_PROP_BUFFERSIZE, BUFFERS)
 
 
-def _with_present_size(capture: Any, source: "Source") -> Asked:
+def _with_present_size(capture: "cv2.VideoCapture", source: "Source") -> Asked:
     """Return what to request from a camera; a rate without a size is requested for the present size."""
     asked = Asked(source.format, source.width, source.height, source.fps)
     if not asked.fps or asked.width or asked.height:
@@ -159,7 +161,7 @@ def _with_present_size(capture: Any, source: "Source") -> Asked:
     return asked._replace(width=width, height=height)
 
 
-def _present_size(capture: Any) -> Tuple[Optional[int], Optional[int]]:
+def _present_size(capture: "cv2.VideoCapture") -> Tuple[Optional[int], Optional[int]]:
     import cv2
 
     keys = cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT

@@ -8,7 +8,7 @@ import errno
 import os
 import re
 import struct
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ...errors import SourceError
 
@@ -65,7 +65,7 @@ class Control(NamedTuple):
     flags: int
 
 
-def _call(handle: int, number: int, layout: str, *values: Any) -> Tuple[Any, ...]:
+def _call(handle: int, number: int, layout: str, *values: Union[int, bytes]) -> Tuple[Any, ...]:
     """Call the kernel with a structure; returns its fields.  Raises OSError."""
     import fcntl
 
@@ -109,7 +109,7 @@ def modes(handle: int) -> List[Mode]:
     return found
 
 
-def _each(handle: int, number: int, layout: str, *fields: Any) -> Iterator[Tuple[Any, ...]]:
+def _each(handle: int, number: int, layout: str, *fields: Union[int, bytes]) -> Iterator[Tuple[Any, ...]]:
     """Yield the entries that the kernel lists by an index, the structure's first field."""
     for index in range(_MOST):
         try:

@@ -1,4 +1,4 @@
-"""Tells cameras among /dev/video* from codecs, image processors and metadata streams, which have nodes of the same kind.
+"""Distinguishes cameras among /dev/video* from codecs, image processors and metadata streams, which have nodes of the same kind.
 
 Sources: the kernel's userspace-api/media/v4l/vidioc-querycap, include/uapi/linux/videodev2.h, and the node names in
 drivers/media and in the Raspberry Pi's kernel.

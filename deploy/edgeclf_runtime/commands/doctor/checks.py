@@ -30,7 +30,7 @@ class Check(NamedTuple):
     found: str
     fix: str = ""
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> Dict[str, object]:
         """Return the finding as JSON can hold it."""
         return dict(self._asdict())
 
@@ -80,7 +80,7 @@ def run(command: List[str], timeout_s: float) -> Tuple[Optional[int], str]:
     return _run({"command": [find_program(command[0]) or command[0]] + command[1:]}, timeout_s)
 
 
-def _run(request: Dict[str, Any], timeout_s: float) -> Tuple[Optional[int], str]:
+def _run(request: Dict[str, object], timeout_s: float) -> Tuple[Optional[int], str]:
     # Output goes to a file: programs that the child has started would hold a pipe open.
     with anonymous_file() as output, anonymous_file() as question:
         question.write(json.dumps(request).encode())
@@ -118,7 +118,7 @@ def main(handle: int) -> None:
     print("\n" + _MARK + json.dumps(_answer(request["code"])))
 
 
-def _answer(code: str) -> Dict[str, Any]:
+def _answer(code: str) -> Dict[str, object]:
     scope: Dict[str, Any] = {}
     body = "".join("    {}\n".format(line) for line in code.strip().splitlines())
     try:

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import textwrap
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Dict, List, NamedTuple, Optional, Tuple, Union
 
 import edgeclf_runtime
 
@@ -52,7 +52,7 @@ class DoctorReport(NamedTuple):
         """Whether nothing must be fixed; warnings are not failures."""
         return all(check.status != "fail" for check in self.checks)
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> Dict[str, object]:
         """Return the report as JSON can hold it."""
         return {"passed": self.passed, "checks": [check.to_dict() for check in self.checks]}
 

@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 import time
-from typing import Any, Dict, Iterable, List, Optional, Tuple
+from typing import Dict, Iterable, List, Optional, Tuple
 
 from ...capture import frame_memory
 from ...capture.v4l2.nodes import Capabilities, title, use
@@ -274,7 +274,7 @@ def check_power(root: str = "/") -> List[Check]:
     look = read_telemetry(root)
     events = {OVER_CURRENT.get(name, name): count for name, count in look.throttle_events.items()}
     alerts = [name for name, state in look.throttle_alerts.items() if state]
-    states: List[Any] = list(events.values()) + list(look.throttle_alerts.values())
+    states = [*events.values(), *look.throttle_alerts.values()]
     known = [value for value in states if value is not None]
     hottest = max((value for value in look.temperature_c.values() if value is not None), default=None)
     warmth = "temperature unknown" if hottest is None else "at most {:.0f} degrees".format(hottest)

@@ -13,7 +13,7 @@ import re
 import shlex
 import subprocess
 import tempfile
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, List, NamedTuple, Optional, Sequence, Tuple
 
 from ...device.child_process import find_program
 from ...errors import EdgeclfError, OptionError, OutputError
@@ -21,6 +21,10 @@ from ...files.outputs import new_file
 from ...text.terminal import printable, show_message
 from .run_command import ServiceCommand
 from .unit import MARK, Unit, account, systemd_version, unit_text
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from subprocess import CompletedProcess
 
 _log = logging.getLogger(__name__)
 UNITS = "/etc/systemd/system"
@@ -70,7 +74,7 @@ def _shown(command: Sequence[str]) -> str:
     return shown
 
 
-def plan_service(arguments: Any) -> Plan:
+def plan_service(arguments: "Namespace") -> Plan:
     """Return the Plan for the arguments of install-service; changes nothing.
 
     Raises OptionError for an invalid option, and EdgeclfError for what a service cannot do.
@@ -111,7 +115,9 @@ def _systemd_version() -> Optional[int]:
     program = find_program("systemctl")
     if program is None:
         return None
-    done: Any = subprocess.run([program, "--version"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    done: "CompletedProcess[bytes]" = subprocess.run(
+        [program, "--version"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
     return systemd_version(done.stdout.decode("utf-8", "replace"))
 
 
@@ -198,7 +204,9 @@ def _verify(plan: Plan) -> None:
     with tempfile.TemporaryDirectory(prefix="edgeclf-unit-") as folder:
         path = os.path.join(folder, os.path.basename(plan.path))
         _write(path, plan.text)
-        done: Any = subprocess.run([program, "verify", path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        done: "CompletedProcess[bytes]" = subprocess.run(
+            [program, "verify", path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
     for line in done.stdout.decode("utf-8", "replace").splitlines():
         if plan.unit.name + ".service" in line:
             _log.warning("systemd-analyze verify: %s", line)

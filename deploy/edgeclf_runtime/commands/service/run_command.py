@@ -8,11 +8,11 @@ import importlib.util
 import os
 import stat
 import sys
-from typing import Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
 from ...bundle.open_bundle import open_bundle
 from ...capture.open_camera import find_camera
-from ...classify.decision import allowed_places
+from ...classify.decision import allowed_indices
 from ...classify.selection import candidates
 from ...device.child_process import find_program
 from ...device.credentials import read_password
@@ -26,6 +26,9 @@ from ...text.redaction import learn
 from .rights import GROUPS, changeable, closed, is_below, is_group, may
 from .unit import CREDENTIALS_SINCE, STATE, Credential, Unit
 from .words import run_words
+
+if TYPE_CHECKING:
+    from argparse import Namespace
 
 # Folders that ProtectHome= hides, and folders that PrivateTmp= replaces.
 _HOMES, _TEMPORARY = ("/home", "/root", "/run/user"), ("/tmp", "/var/tmp")
@@ -56,11 +59,11 @@ class ServiceCommand:
     Raises OptionError for an invalid option, and EdgeclfError for what a service cannot do.
     """
 
-    def __init__(self, arguments: Any, name: str, user: str, version: Optional[int]) -> None:
+    def __init__(self, arguments: "Namespace", name: str, user: str, version: Optional[int]) -> None:
         self._arguments, self._name, self._user = arguments, name, user
         self._has_credentials = version is None or version >= CREDENTIALS_SINCE
         self.notes: List[str] = []
-        self._values: Dict[str, Any] = dict(vars(arguments))
+        self._values: Dict[str, object] = dict(vars(arguments))
         self._writes: List[str] = []
         self._bundle = os.path.abspath(str(arguments.bundle))
         self._check_secrets()
@@ -146,7 +149,7 @@ class ServiceCommand:
         self._refuse_home(self._bundle, "the bundle")
         bundle = open_bundle(self._bundle)
         self._pairs = candidates(bundle, self._arguments.model, self._arguments.backend)
-        allowed_places(bundle.labels, self._arguments.allow, self._arguments.deny)
+        allowed_indices(bundle.labels, self._arguments.allow, self._arguments.deny)
         found = changeable(self._bundle)
         if found:
             self.notes.append(
@@ -155,8 +158,8 @@ class ServiceCommand:
             )
         found = closed(self._bundle, self._user)
         if found:
-            mend = "-R a+rX " + self._bundle if is_below(found, (self._bundle,)) else "a+x " + found
-            self.notes.append("{} cannot read {}: sudo chmod {}".format(self._user, found, mend))
+            change = "-R a+rX " + self._bundle if is_below(found, (self._bundle,)) else "a+x " + found
+            self.notes.append("{} cannot read {}: sudo chmod {}".format(self._user, found, change))
 
     def _refuse_home(self, path: str, what: str) -> None:
         if is_below(path, _HOMES):
@@ -176,8 +179,8 @@ class ServiceCommand:
                 self._add_folder(os.path.dirname(sinks[number]))
         self._values["sink"] = sinks
         if self._arguments.uncertain:
-            self._values["uncertain"] = self._place_output(self._arguments.uncertain)
-            self._add_folder(self._values["uncertain"])
+            folder = self._values["uncertain"] = self._place_output(self._arguments.uncertain)
+            self._add_folder(folder)
 
     def _need_paho(self) -> None:
         if importlib.util.find_spec("paho") is None:
@@ -207,10 +210,9 @@ class ServiceCommand:
 
     def _place_secret_files(self) -> None:
         for dest, name in _SECRET_FILES.items():
-            path = self._values[dest]
-            if path is None:
+            if self._values[dest] is None:
                 continue
-            path = os.path.abspath(path)
+            path = os.path.abspath(str(self._values[dest]))
             self._check_secret_file(path, is_password=dest.endswith("password_file"))
             self._values[dest] = Credential(name, path) if self._has_credentials else path
             if not self._has_credentials:

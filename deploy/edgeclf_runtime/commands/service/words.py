@@ -1,16 +1,16 @@
 """Turns parsed options of ``run`` back into the words of a command line: the reverse of ``commands/parser.py``."""
 
-from typing import Any, Dict, List
+from typing import List, Mapping
 
 from ..parser import run_parser
 
 
-def run_words(values: Dict[str, Any]) -> List[Any]:
+def run_words(values: Mapping[str, object]) -> List[object]:
     """Return the words for these values of ``run``'s options, by the names of the parsed arguments; ignores other names.
 
     A value that is not text, a number or a region is returned unchanged.
     """
-    words: List[Any] = []
+    words: List[object] = []
     for action in run_parser()._actions:
         value = values[action.dest]
         for item in [] if value == action.default else value if isinstance(value, list) else [value]:
@@ -21,7 +21,7 @@ def run_words(values: Dict[str, Any]) -> List[Any]:
     return words
 
 
-def _option(name: str, value: Any) -> List[Any]:
+def _option(name: str, value: object) -> List[object]:
     if isinstance(value, (str, float, int)):
         # A value that begins with a dash would be taken for an option.
         return ["{}={}".format(name, value)] if str(value).startswith("-") else [name, str(value)]

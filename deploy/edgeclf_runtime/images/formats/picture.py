@@ -2,7 +2,7 @@
 
 from typing import Callable, NamedTuple, Optional, Union
 
-# 50 megapixels of 8-bit color are 150 MB, which take about a second.  Larger pictures (16 bits) must be photographs,
+# 50 megapixels of 8-bit color are 150 MB.  Larger pictures (16 bits) must be photographs,
 # which lossless compression shrinks only to between a half and a tenth.
 _UNPACKED_BYTES, _UNPACKED_PER_BYTE = 160 * 1000 * 1000, 20
 

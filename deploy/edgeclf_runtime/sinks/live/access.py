@@ -13,7 +13,7 @@ import secrets
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Dict, Iterable, NamedTuple, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Dict, Iterable, NamedTuple, Optional, Set, Tuple
 from urllib.parse import unquote_to_bytes
 
 from ...errors import OptionError
@@ -22,8 +22,10 @@ from .secrets import TOKEN_VARIABLE, open_tls, read_token
 
 if TYPE_CHECKING:
     import os
+    import ssl
     from typing import Union
 
+    Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
     PathLike = Union[str, "os.PathLike[str]"]
 
 _log = logging.getLogger(__name__)
@@ -53,8 +55,8 @@ class Access(NamedTuple):
     token: Optional[bytes] = None
     names: Tuple[str, ...] = ()
     public: bool = False
-    tls: Any = None
-    proxies: Tuple[Any, ...] = ()
+    tls: "Optional[ssl.SSLContext]" = None
+    proxies: "Tuple[Network, ...]" = ()
 
 
 def open_access(
@@ -81,7 +83,7 @@ def open_access(
     )
 
 
-def _proxy_network(text: str) -> Any:
+def _proxy_network(text: str) -> "Network":
     try:
         return ipaddress.ip_network(text)
     except ValueError as error:

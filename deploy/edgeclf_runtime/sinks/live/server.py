@@ -125,7 +125,7 @@ class Server(socketserver.TCPServer):
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         super().server_bind()
 
-    def get_request(self) -> Tuple[Any, Any]:
+    def get_request(self) -> Tuple["socket.socket", Any]:
         try:
             return super().get_request()
         except OSError:
@@ -200,7 +200,7 @@ class _Exchange:
     def _read(self) -> Optional[Request]:
         """Return the request, None if there is none.  Raises Refusal if it is not valid."""
         client = self.client
-        if self.server.secure:
+        if self.server.tls is not None:
             if client.peek() != _TLS_HANDSHAKE:
                 read_request(client.receive)
                 raise Refusal(400, "this page is encrypted: open {}".format(self.server.url))

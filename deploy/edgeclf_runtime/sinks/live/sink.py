@@ -8,7 +8,7 @@ import collections
 import re
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Deque, Dict, Optional, Sequence, Tuple
 
 from ..base import Sink
 from .server import listen
@@ -56,7 +56,7 @@ class LiveSink(Sink):
         self._encoding = threading.Lock()
         self._watched_until = 0.0
         self._due = 0.0  # no image is encoded before this time
-        self._kept: Tuple[int, Any] = (0, None)
+        self._kept: "Tuple[int, Optional[np.ndarray]]" = (0, None)
         self._jpeg: Tuple[int, bytes] = (0, b"")
         self._times: Deque[float] = collections.deque(maxlen=31)
         self._item: "Optional[StreamResult]" = None
@@ -72,7 +72,7 @@ class LiveSink(Sink):
         with self._changed:
             self.frames += 1
             self._times.append(now)
-            self._item = item._replace(frame=item.frame._replace(image=None))
+            self._item = item._replace(frame=item.frame._replace(image=None))  # type: ignore[arg-type]
             if image is not None:
                 self._kept = (self.frames, image)
             if self._lost is not None:
@@ -123,12 +123,12 @@ class LiveSink(Sink):
             if self._jpeg[0] <= after or time.monotonic() >= self._due:
                 time.sleep(max(self._due - time.monotonic(), 0))
                 number, image = self._kept
-                if number != self._jpeg[0]:
+                if image is not None and number != self._jpeg[0]:
                     self._jpeg = (number, encode_jpeg(image))
                 self._due = time.monotonic() + 1.0 / PICTURES_PER_S
             return self._jpeg
 
-    def state(self) -> Dict[str, Any]:
+    def state(self) -> Dict[str, object]:
         """Return what the page shows, as JSON can hold it.
 
         state, reason   "live", "silent" (no frame for SILENT_S), or the state and the reason of the last StreamEvent

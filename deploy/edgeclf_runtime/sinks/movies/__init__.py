@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 from . import avi, h264, mp4, webm
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     import numpy as np
+
+    class Movie(Protocol):
+        """A video file that is being written."""
+
+        def add(self, data: Any) -> None: ...  # what the format's ``encode`` returns
+
+        def update(self) -> None: ...
+
+        def finish(self) -> None: ...
 
 
 class Format(NamedTuple):
@@ -19,8 +30,8 @@ class Format(NamedTuple):
     note        what the user should know, or ""
     """
 
-    make: Any
-    encode: Callable[[Any], Any]
+    make: "Callable[..., Movie]"
+    encode: "Callable[[np.ndarray], Any]"
     by_path: bool = False
     note: str = ""
 

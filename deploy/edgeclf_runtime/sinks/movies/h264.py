@@ -7,12 +7,15 @@ import contextlib
 import functools
 import os
 import tempfile
-from typing import TYPE_CHECKING, Any, Iterator, Optional, Tuple
+from typing import TYPE_CHECKING, Iterator, Optional, Tuple
 
 from ...device.machine import is_jetson
 from ...files.read import native_path
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
+    import cv2
     import numpy as np
 
 # Encoder elements, the cheapest for the processor first: a Jetson's hardware, x264.
@@ -49,8 +52,10 @@ def _quiet() -> Iterator[None]:
     """Suppress OpenCV's warnings about encoders that are not installed while they are tried; not possible in 4.1.1."""
     import cv2
 
-    levels: Any = cv2 if hasattr(cv2, "setLogLevel") else getattr(getattr(cv2, "utils", None), "logging", None)
-    if not hasattr(levels, "setLogLevel") or "OPENCV_LOG_LEVEL" in os.environ:
+    levels: "Optional[ModuleType]" = (
+        cv2 if hasattr(cv2, "setLogLevel") else getattr(getattr(cv2, "utils", None), "logging", None)
+    )
+    if levels is None or not hasattr(levels, "setLogLevel") or "OPENCV_LOG_LEVEL" in os.environ:
         yield
         return
     before = levels.getLogLevel()
@@ -61,7 +66,7 @@ def _quiet() -> Iterator[None]:
         levels.setLogLevel(before)
 
 
-def _open(path: str, size: Tuple[int, int], fps: float, encoder: str) -> Any:
+def _open(path: str, size: Tuple[int, int], fps: float, encoder: str) -> "cv2.VideoWriter":
     import cv2
 
     writer = cv2.VideoWriter()

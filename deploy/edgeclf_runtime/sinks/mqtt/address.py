@@ -1,7 +1,7 @@
 """Parses MQTT addresses, and finds the folder for results that a broker has not received yet."""
 
 import os
-from typing import Any, Dict, Optional
+from typing import TYPE_CHECKING, Optional
 from urllib.parse import quote
 
 from ...device.credentials import check_password, password_from
@@ -11,11 +11,25 @@ from ...files.user_folders import state_folder
 from ...text import addresses
 from ...text.redaction import learn, protect
 
+if TYPE_CHECKING:
+    from typing import TypedDict
+
+    class Parts(TypedDict):
+        """The parts of an MQTT address."""
+
+        scheme: str
+        host: str
+        port: int
+        topic: str
+        user: Optional[str]
+        password: Optional[str]
+
+
 FORM = "mqtt://[USER[:PASSWORD]@]HOST[:PORT]/TOPIC"
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
-def parse_address(address: str, password: Optional[str] = None) -> Dict[str, Any]:
+def parse_address(address: str, password: Optional[str] = None) -> "Parts":
     """Return scheme, host, port, topic, user and password of an MQTT address; raises OutputError if it is not one.
 
     password    of an address with a user name but no password; None reads the environment
@@ -62,7 +76,7 @@ def _fault(parsed: addresses.Address, topic: str) -> str:
     return ""
 
 
-def default_spool(parts: Dict[str, Any]) -> str:
+def default_spool(parts: "Parts") -> str:
     """Return the folder for results that a broker and topic have not received yet."""
     state = state_folder()
     if state is None:

@@ -3,11 +3,16 @@
 import ssl
 import sys
 import uuid
-from typing import Any, Dict, NamedTuple, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional, Sequence
 
 from ...device.remedies import install
 from ...errors import DependencyError, OptionError
 from ..certificates import CERTIFICATE, check_pem, load_pair, require_tls12
+
+if TYPE_CHECKING:
+    import paho.mqtt.client as mqtt
+
+    from .address import Parts
 
 CA, CERT, KEY = "--mqtt-ca", "--mqtt-cert", "--mqtt-key"
 RECEIVE_FAILED = "failed to receive on socket: "  # the beginning of paho's log line
@@ -27,7 +32,7 @@ class Tls(NamedTuple):
     key: Optional[str] = None
 
 
-def new_client(parts: Dict[str, Any], tls: Optional[Sequence[Optional[str]]] = None) -> Any:
+def new_client(parts: "Parts", tls: Optional[Sequence[Optional[str]]] = None) -> "mqtt.Client":
     """Return a paho client for the result of parse_address().
 
     Raises DependencyError if paho-mqtt is not installed, and OptionError if ``tls`` is wrong.
@@ -42,22 +47,21 @@ def new_client(parts: Dict[str, Any], tls: Optional[Sequence[Optional[str]]] = N
             )
         )
 
-    base: Any = mqtt.Client
-
-    class Client(base):
+    class Client(mqtt.Client):
         def loop_forever(self, *arguments: Any, **options: Any) -> Any:
             while True:
                 try:
                     return super().loop_forever(*arguments, **options)
                 except OSError as error:  # 1.x: a broker's TLS alert would end paho's thread
-                    connection, client = self.socket(), self  # type: Any, Any
+                    connection = self.socket()
                     if connection is None:
                         raise
                     connection.close()
+                    client: Any = self  # the callbacks of 1.x and 2.x differ
                     client.on_log(client, None, mqtt.MQTT_LOG_ERR, RECEIVE_FAILED + str(error))
                     client.on_disconnect(client, None, mqtt.MQTT_ERR_CONN_LOST)
 
-        def reconnect(self) -> Any:
+        def reconnect(self) -> "mqtt.MQTTErrorCode":
             try:
                 return super().reconnect()
             except ValueError as error:  # Python 3.6, for another host's certificate: it would end paho's thread
@@ -77,7 +81,7 @@ def new_client(parts: Dict[str, Any], tls: Optional[Sequence[Optional[str]]] = N
     return client
 
 
-def _context(parts: Dict[str, Any], tls: Tls) -> Optional[ssl.SSLContext]:
+def _context(parts: "Parts", tls: Tls) -> Optional[ssl.SSLContext]:
     """Return an ssl.SSLContext that verifies the broker's certificate and host name, or None for mqtt://."""
     if parts["scheme"] != "mqtts":
         if any(tls):
@@ -105,7 +109,7 @@ def _context(parts: Dict[str, Any], tls: Tls) -> Optional[ssl.SSLContext]:
     return context
 
 
-def hint(parts: Dict[str, Any], tls: Optional[Sequence[Optional[str]]], error: Optional[BaseException] = None) -> str:
+def hint(parts: "Parts", tls: Optional[Sequence[Optional[str]]], error: Optional[BaseException] = None) -> str:
     """Return what to check if a broker closes the connection, or if the TLS handshake failed with ``error``; or ""."""
     tls = Tls(*tls or ())
     if parts["scheme"] == "mqtt":

@@ -12,7 +12,7 @@ import ssl
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Dict, Optional, Sequence, Set, Tuple, Union
 
 from ...results import NOWHERE, Origin
 from ..base import Sink
@@ -22,6 +22,9 @@ from .client import RECEIVE_FAILED, hint, new_client
 from .spool import Spool, open_spool
 
 if TYPE_CHECKING:
+    from paho.mqtt.client import Client
+    from paho.mqtt.reasoncodes import ReasonCode
+
     from ...streaming.stream import StreamEvent, StreamResult
 
 _log = logging.getLogger(__name__)
@@ -83,7 +86,7 @@ class MqttSink(Sink):
         self._deadline: Optional[float] = None
         self._gone, self._progress = threading.Event(), threading.Event()
         # Wakes the delivery thread: the number of an acknowledged message, or None.
-        self._news: "queue.Queue[Any]" = queue.Queue()
+        self._news: "queue.Queue[Optional[int]]" = queue.Queue()
         self._client.will_set(self._topic + "/state", self._offline, qos=1, retain=True)
         self._client.on_connect = self._on_connect
         self._client.on_connect_fail = self._on_connect_fail
@@ -98,7 +101,9 @@ class MqttSink(Sink):
 
     # The callbacks run in paho's thread.  The additional arguments of paho 2.x are not needed.
 
-    def _on_connect(self, client: Any, userdata: Any, flags: Any, code: Any, *rest: Any) -> None:
+    def _on_connect(
+        self, client: "Client", userdata: object, flags: object, code: "Union[int, ReasonCode]", *rest: object
+    ) -> None:
         from paho.mqtt.client import connack_string
 
         if self._closed:
@@ -114,13 +119,13 @@ class MqttSink(Sink):
         self._connected = self._state_due = True
         self._news.put(None)
 
-    def _on_connect_fail(self, client: Any, userdata: Any) -> None:
+    def _on_connect_fail(self, client: "Client", userdata: object) -> None:
         # paho calls this in its exception handler.
         error = sys.exc_info()[1]
         kind = "encryption" if isinstance(error, ssl.SSLError) else "away"
         self._outage.begin(self._text("cannot be reached ({})".format(error), self._hint(error)), kind)
 
-    def _on_disconnect(self, client: Any, userdata: Any, *rest: Any) -> None:
+    def _on_disconnect(self, client: "Client", userdata: object, *rest: object) -> None:
         code = str(rest[1] if len(rest) > 1 else rest[0])  # 2.x: the flags come first
         if self._closed:
             pass
@@ -148,11 +153,11 @@ class MqttSink(Sink):
             topic = "may this user publish to {0} and {0}/state?".format(self._topic)
             self._outage.begin(self._text("ends each connection soon after accepting it", topic), "ended")
 
-    def _on_log(self, client: Any, userdata: Any, level: Any, text: str) -> None:
+    def _on_log(self, client: "Client", userdata: object, level: object, text: str) -> None:
         if text.startswith(RECEIVE_FAILED):
             self._error = text[len(RECEIVE_FAILED) :]
 
-    def _on_publish(self, client: Any, userdata: Any, number: int, *rest: Any) -> None:
+    def _on_publish(self, client: "Client", userdata: object, number: int, *rest: object) -> None:
         if self._outage.lasts and time.monotonic() - self._since >= SHORT_S:
             self._outage.end("is connected")
         self._news.put(number)

@@ -1,18 +1,22 @@
 """Reads video containers, for what OpenCV does not report or reports differently in each version.
 
-Each module has ``read``, which takes an open file and returns a Film, and ``walk``, which goes through the whole file.
+Each module has ``read``, which takes an open file and returns a VideoHeader, and ``walk``, which goes through the whole
+file.
 They read headers but never images, seek over everything else, and take a bounded number of steps, whatever the file
 contains.
 """
 
 import contextlib
 import struct
-from typing import IO, Any, Iterator, Optional
+from typing import IO, TYPE_CHECKING, Iterator, Optional
 
 from . import avi, matroska, mp4
-from .film import Film
+from .header import VideoHeader
 
-__all__ = ["Film", "read_film", "walk"]
+if TYPE_CHECKING:
+    from types import ModuleType
+
+__all__ = ["VideoHeader", "read_header", "walk"]
 
 _READERS = (
     (lambda head: head[4:8] in mp4.FIRST_BOXES, mp4),
@@ -23,25 +27,25 @@ _READERS = (
 _DAMAGE = (ValueError, IndexError, KeyError, struct.error, OverflowError, ZeroDivisionError, OSError)
 
 
-def _reader(stream: IO[bytes]) -> Any:
+def _reader(stream: IO[bytes]) -> "Optional[ModuleType]":
     stream.seek(0)
     head = stream.read(12)
     return next((reader for is_it, reader in _READERS if is_it(head)), None)
 
 
-def read_film(stream: IO[bytes], size: float) -> Film:
-    """Return the Film in an open file of ``size`` bytes; an empty one for another container or a damaged header.
+def read_header(stream: IO[bytes], size: float) -> VideoHeader:
+    """Return the VideoHeader in an open file of ``size`` bytes; an empty one for another container or a damaged header.
 
     The stream may hold fewer bytes than ``size``, as long as it holds the header.
     """
     reader = _reader(stream)
     if reader is None:
-        return Film()
+        return VideoHeader()
     try:
-        film: Film = reader.read(stream, size)
-        return film
+        header: VideoHeader = reader.read(stream, size)
+        return header
     except _DAMAGE:
-        return Film()
+        return VideoHeader()
 
 
 def walk(stream: IO[bytes], size: float) -> Iterator[Optional[float]]:

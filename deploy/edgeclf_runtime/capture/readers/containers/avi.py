@@ -3,7 +3,7 @@
 import struct
 from typing import IO, Iterator, Optional, Tuple
 
-from .film import UNTAGGED, Film
+from .header import UNTAGGED, VideoHeader
 
 _MOST_CHUNKS = 1 << 21
 _MOST_HEADER_BYTES = 1 << 20
@@ -14,16 +14,16 @@ _ALWAYS_601 = (b"MJPG", b"FMP4", b"XVID", b"DIVX", b"DX50", b"MP4V")
 _PLACEHOLDER_BYTES = 8  # a chunk of at most this size means "repeat the previous frame"
 
 
-def read(stream: IO[bytes], size: float) -> Film:
-    """Return the Film in an open AVI file."""
+def read(stream: IO[bytes], size: float) -> VideoHeader:
+    """Return the VideoHeader in an open AVI file."""
     _, video = _video(stream)
     if video is None:
-        return Film("AVI", fault="it contains no video, only sound or data")
+        return VideoHeader("AVI", fault="it contains no video, only sound or data")
     scale, rate, _, length = struct.unpack_from("<4I", video, 20)
     end = _end(stream)
     missing = int(end - size) if end > size + _SLACK_BYTES else 0
-    film = Film("AVI", matrix=UNTAGGED if video[4:8].upper() in _ALWAYS_601 else None, missing_bytes=missing)
-    return film._replace(frames=length, duration_s=length * scale / rate) if scale and rate and length else film
+    header = VideoHeader("AVI", matrix=UNTAGGED if video[4:8].upper() in _ALWAYS_601 else None, missing_bytes=missing)
+    return header._replace(frames=length, duration_s=length * scale / rate) if scale and rate and length else header
 
 
 def walk(stream: IO[bytes], size: float) -> Iterator[Optional[float]]:

@@ -1,6 +1,6 @@
 """Finds the color matrix in an H.264 stream's parameters (ITU-T H.264, 7.3.2.1.1 and E.1.1)."""
 
-from .film import UNTAGGED
+from .header import UNTAGGED
 
 _WITH_CHROMA = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
 _MOST_BYTES = 4096

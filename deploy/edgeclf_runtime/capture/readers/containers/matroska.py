@@ -4,7 +4,7 @@ import struct
 from typing import IO, Dict, Iterator, Optional, Tuple
 
 from . import h264
-from .film import UNTAGGED, Film
+from .header import UNTAGGED, VideoHeader
 
 MAGIC = b"\x1a\x45\xdf\xa3"
 _SEGMENT, _INFO, _TRACKS, _CLUSTER = 0x18538067, 0x1549A966, 0x1654AE6B, 0x1F43B675
@@ -20,8 +20,8 @@ _ALWAYS_601 = (b"V_MJPEG", b"V_VP8")
 _VIDEO_TYPE = b"\1"
 
 
-def read(stream: IO[bytes], size: float) -> Film:
-    """Return the Film in an open Matroska or WebM file."""
+def read(stream: IO[bytes], size: float) -> VideoHeader:
+    """Return the VideoHeader in an open Matroska or WebM file."""
     missing, tracks = 0.0, b""
     info: Dict[int, bytes] = {}
     for kind, start, end in _top(stream):
@@ -36,10 +36,10 @@ def read(stream: IO[bytes], size: float) -> Film:
     track = _video(tracks)
     if track is None:
         fault = "it contains no video, only sound or data" if tracks else "its header is truncated"
-        return Film("Matroska", missing_bytes=int(missing), fault=fault)
+        return VideoHeader("Matroska", missing_bytes=int(missing), fault=fault)
     video = dict(_elements(track.get(_VIDEO, b"")))
     duration_s = _real(info[_DURATION]) * _scale_s(info) if _DURATION in info else None
-    return Film(
+    return VideoHeader(
         "Matroska", _orientation(video), _matrix(track, video), duration_s=duration_s, missing_bytes=int(missing)
     )
 

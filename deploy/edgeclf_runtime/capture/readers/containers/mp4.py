@@ -5,7 +5,7 @@ import struct
 from typing import IO, Dict, Iterator, List, Optional, Tuple
 
 from . import h264
-from .film import UNTAGGED, Affine, Film, orientation_of
+from .header import UNTAGGED, Affine, VideoHeader, orientation_of
 
 FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp")
 _MOST_BOXES = 1 << 18
@@ -16,8 +16,8 @@ _VISUAL_ENTRY = 86  # bytes of a sample entry before its boxes
 _ALWAYS_601 = (b"jpeg", b"mjpa", b"mjpb", b"mjpg", b"vp08")
 
 
-def read(stream: IO[bytes], size: float) -> Film:
-    """Return the Film in an open MP4 or MOV file."""
+def read(stream: IO[bytes], size: float) -> VideoHeader:
+    """Return the VideoHeader in an open MP4 or MOV file."""
     index: Optional[bytes] = None
     fragmented, end = False, 0.0
     for kind, start, end in _boxes_of(stream, size):
@@ -30,18 +30,18 @@ def read(stream: IO[bytes], size: float) -> Film:
         fragmented = fragmented or kind == b"moof"
     missing = int(end - size) if end > size else 0
     if index is None:
-        return Film("MP4", missing_bytes=missing, fault="its index is missing, so the file is incomplete")
+        return VideoHeader("MP4", missing_bytes=missing, fault="its index is missing, so the file is incomplete")
     boxes = dict(_boxes(index))
     track = next((track for track in _tracks(index) if track.get(b"hdlr", b"")[8:12] == b"vide"), None)
     if track is None:
-        return Film("MP4", missing_bytes=missing, fault="it contains no video, only sound or data")
+        return VideoHeader("MP4", missing_bytes=missing, fault="it contains no video, only sound or data")
     movie = _movie_matrix(boxes.get(b"mvhd", b""))
-    film = Film("MP4", _orientation(track, movie), _matrix(track), missing_bytes=missing)
-    return film if fragmented or _extended(index) else _with_times(film, track, boxes, size)
+    header = VideoHeader("MP4", _orientation(track, movie), _matrix(track), missing_bytes=missing)
+    return header if fragmented or _extended(index) else _with_times(header, track, boxes, size)
 
 
 def walk(stream: IO[bytes], size: float) -> Iterator[Optional[float]]:
-    """Yield Film.times: an MP4 file lists them in its header, unless it is fragmented."""
+    """Yield VideoHeader.times: an MP4 file lists them in its header, unless it is fragmented."""
     yield from read(stream, size).times or ()
 
 
@@ -154,7 +154,7 @@ def _matrix(track: Dict[bytes, bytes]) -> Optional[int]:
     return UNTAGGED if found is None and codec == b"mp4v" else found
 
 
-def _with_times(film: Film, track: Dict[bytes, bytes], boxes: Dict[bytes, bytes], size: float) -> Film:
+def _with_times(header: VideoHeader, track: Dict[bytes, bytes], boxes: Dict[bytes, bytes], size: float) -> VideoHeader:
     scale = _scale(track[b"mdhd"])
     count = _count(track, size)
     steps = _run_lengths(track[b"stts"], count)
@@ -165,11 +165,11 @@ def _with_times(film: Film, track: Dict[bytes, bytes], boxes: Dict[bytes, bytes]
         at += step
     shown = _edited(sorted(listed), track.get(b"elst"), scale, _scale(boxes[b"mvhd"]))
     if shown is None:
-        return film
+        return header
     if not shown:
-        return film._replace(fault="its index lists no frames, so the file is incomplete")
+        return header._replace(fault="its index lists no frames, so the file is incomplete")
     first, (last, step) = shown[0][0], shown[-1]
-    return film._replace(
+    return header._replace(
         times=[(time - first) / scale for time, _ in shown], frames=len(shown), duration_s=(last + step - first) / scale
     )
 

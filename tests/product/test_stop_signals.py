@@ -130,7 +130,7 @@ from edgeclf_runtime.classify import golden
 from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.errors import BackendError
 from edgeclf_runtime.classify.selection import open_proven
-from edgeclf_runtime.device.stopping import leave
+from edgeclf_runtime.device.stop_signals import leave
 import cv2, numpy
 
 golden.golden_images = lambda bundle: [numpy.full((64, 64, 3), 255, numpy.uint8)]

@@ -1,7 +1,7 @@
-"""``report``: what this machine can do, measured part by part, in one file to send on.
+"""``report``: measures what this machine can do, part by part, and writes one file to send on.
 
 Each part runs in a child process within a time limit.  One that fails, crashes or hangs is in the report with its reason, and
-the others go on.
+the others continue.
 """
 
 import datetime
@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import time
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Sequence, Union
 
 from ... import __version__
 from ...bundle.open_bundle import Bundle, Model, open_bundle
@@ -17,6 +17,7 @@ from ...classify.selection import pair_name
 from ...device.machine import gpu_nodes
 from ...errors import BackendError
 from ...files.outputs import ANOTHER_OUTPUT, new_file
+from ...files.schema import JsonObject
 from ...runners import RUNNERS
 from ...text.terminal import printable
 from ..doctor.checks import ask
@@ -25,14 +26,14 @@ from .privacy import Privacy
 from .progress import Progress
 
 if TYPE_CHECKING:
-    Section = Dict[str, Any]
+    Section = JsonObject
 
 FORMAT, VERSION = "edgeclf-board-report", 1
 MOST_BYTES = 1 << 20
 # Limits by part in seconds.  An emulated Cortex-A57 takes ten to import OpenCV, which the doctor does several times, and
 # TensorRT builds a model's engine for minutes when it is first opened.
 SHORT_S, LONG_S, BUILD_S = 60.0, 300.0, 900.0
-_CODE = "from edgeclf_runtime.commands.board import parts\nreturn parts.{}(*{!a})"
+_CODE = "from edgeclf_runtime.commands.report import parts\nreturn parts.{}(*{!a})"
 _OUT_OF_TIME = "left out: the time of --minutes was over"
 
 
@@ -42,7 +43,7 @@ class BoardReport(NamedTuple):
     contents    as JSON; every section has "seconds", and "found" or "error", the other being None
     """
 
-    contents: Dict[str, Any]
+    contents: JsonObject
 
     @property
     def tested(self) -> "List[Section]":
@@ -54,7 +55,7 @@ class BoardReport(NamedTuple):
         """Whether at least one self-test ran, and all that ran passed."""
         return bool(self.tested) and all(test["found"]["passed"] for test in self.tested)
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> Dict[str, object]:
         """Return the contents of the file."""
         return self.contents
 
@@ -123,10 +124,10 @@ class _Examination:
         self._bundle, self._repeat, self._root, self._progress = bundle, repeat, root, progress
         self._end = time.monotonic() + minutes * 60
 
-    def contents(self) -> Dict[str, Any]:
+    def contents(self) -> JsonObject:
         """Return everything that was found, with names and paths still in it."""
         start = time.monotonic()
-        found: Dict[str, Any] = {
+        found: JsonObject = {
             "format": FORMAT,
             "version": VERSION,
             "runtime": __version__,
@@ -148,7 +149,7 @@ class _Examination:
         found["seconds"] = round(time.monotonic() - start, 1)
         return found
 
-    def _part(self, title: str, limit_s: float, function: str, *arguments: Any) -> "Section":
+    def _part(self, title: str, limit_s: float, function: str, *arguments: object) -> "Section":
         start = time.monotonic()
         left_s = self._end - start
         if left_s <= 0:
@@ -160,7 +161,7 @@ class _Examination:
             error = "its process died of a signal: " + answer.failure
         return {"seconds": round(time.monotonic() - start, 1), "found": answer.found, "error": error}
 
-    def _selftest(self, versions: Dict[str, Any], model: Model, backend: str) -> "Section":
+    def _selftest(self, versions: JsonObject, model: Model, backend: str) -> "Section":
         names = {"model": model.name, "backend": backend}
         version = versions[backend]
         if not version["found"]:
@@ -206,7 +207,7 @@ class _Examination:
         }
 
 
-def _facts(bundle: Bundle) -> Dict[str, Any]:
+def _facts(bundle: Bundle) -> JsonObject:
     """Return what a bundle is, without the names that its maker gave."""
     training = bundle.provenance.get("training")
     network = training.get("backbone") if isinstance(training, dict) else None
@@ -220,7 +221,7 @@ def _facts(bundle: Bundle) -> Dict[str, Any]:
     }
 
 
-def _bounded(contents: Dict[str, Any]) -> Dict[str, Any]:
+def _bounded(contents: JsonObject) -> JsonObject:
     """Return a report of at most MOST_BYTES: the largest findings are left out of one that is larger."""
     while True:
         size = len(json.dumps(contents, indent=1))
@@ -231,7 +232,7 @@ def _bounded(contents: Dict[str, Any]) -> Dict[str, Any]:
         part["found"] = None
 
 
-def _sections(contents: Any) -> "List[Section]":
+def _sections(contents: object) -> "List[Section]":
     if isinstance(contents, dict):
         own = [contents] if "found" in contents and "error" in contents else []
         return own or [section for value in contents.values() for section in _sections(value)]

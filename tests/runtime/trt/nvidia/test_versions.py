@@ -53,7 +53,7 @@ def real(request):
     """A version as a tuple, and every name of its real bindings: those of classes, and functions."""
     environment = {**os.environ, "PYTHONPATH": rig(request.param)}
     out = subprocess.run([sys.executable, "-c", NAMES], env=environment, check=True, capture_output=True, text=True)
-    return tuple(map(int, request.param.split("."))), *json.loads(out.stdout)
+    return (tuple(map(int, request.param.split("."))), *json.loads(out.stdout))
 
 
 def test_every_name_that_is_used_on_a_versions_path_is_there(real):

@@ -1,4 +1,4 @@
-"""Films for the tests: containers with JPEG frames, made here, and one of H.264, which OpenCV cannot write."""
+"""Videos for the tests: containers with JPEG frames, made here, and one of H.264, which OpenCV cannot write."""
 
 import base64
 import struct
@@ -49,7 +49,7 @@ def shades(count):
 
 
 def avi(path, count, fps=50, width=32, height=16):
-    """Write an AVI film of gray frames, each ten grays lighter than the last; returns its path."""
+    """Write an AVI video of gray frames, each ten grays lighter than the last; returns its path."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), fps, (width, height))
     for number in range(count):
         writer.write(np.full((height, width, 3), number % 25 * 10, np.uint8))
@@ -63,7 +63,7 @@ def _box(kind, *contents):
 
 
 def mov(frames, durations, orientation=1, matrix=None, index_first=True, size=(32, 16), scale=1000, handler=b"vide"):
-    """The bytes of a QuickTime film of JPEG frames.
+    """The bytes of a QuickTime video of JPEG frames.
 
     durations   of each frame, in 1/scale s
     orientation of the frames as EXIF has it, for the track's matrix; or the ``matrix`` itself, in 16.16 fixed point
@@ -121,7 +121,7 @@ def _number(kind, value):
 
 
 def mkv(frames, times_ms, roll=None, yaw=None, duration_ms=None, endless=False, size=(32, 16)):
-    """The bytes of a Matroska film of JPEG frames, each shown at its time.
+    """The bytes of a Matroska video of JPEG frames, each shown at its time.
 
     roll, yaw   degrees of the projection
     endless     without lengths of the whole and of what it holds, as it is written live

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Tuple
 
 from ...errors import CameraError, SourceError
 from ...files.read import native_path
@@ -25,9 +25,13 @@ from .rtsp_probe import probe
 if TYPE_CHECKING:
     from typing import NoReturn  # not in Python 3.6.1
 
+    import cv2
     import numpy as np
 
     from ..source import Source
+
+    # Takes an image and the array to fill, if there is one; returns the next image.
+    Step = Callable[[np.ndarray, Optional[np.ndarray]], np.ndarray]
 
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 # TCP, because lost UDP packets show as gray smears; no buffering, because only the newest frame matters.
@@ -64,7 +68,7 @@ def playlist_name(head: bytes) -> Optional[str]:
     return next((name for begin, name in _PLAYLISTS if head.startswith(begin)), None)
 
 
-def open_pipe(handle: int) -> Any:
+def open_pipe(handle: int) -> "cv2.VideoCapture":
     """Open a video that comes through a pipe, by its read handle; returns OpenCV's capture."""
     import cv2
 
@@ -73,7 +77,7 @@ def open_pipe(handle: int) -> Any:
         return cv2.VideoCapture("pipe:{}".format(handle), cv2.CAP_FFMPEG)
 
 
-def open_path(path: str) -> Any:
+def open_path(path: str) -> "cv2.VideoCapture":
     """Open a video file; returns OpenCV's capture."""
     import cv2
 
@@ -83,8 +87,8 @@ def open_path(path: str) -> Any:
         return cv2.VideoCapture(native_path(os.path.abspath(path)), _ffmpeg())
 
 
-class VideoReader(Reader):
-    """Whatever OpenCV's VideoCapture opens.
+class OpenCVReader(Reader):
+    """A source that OpenCV's VideoCapture opens.
 
     capture     OpenCV's
     granted     what a device granted, as a sentence, and whether that is what was requested
@@ -92,7 +96,11 @@ class VideoReader(Reader):
     """
 
     def __init__(
-        self, source: "Source", capture: Any, granted: Tuple[str, bool] = ("", True), start: Optional[float] = None
+        self,
+        source: "Source",
+        capture: "cv2.VideoCapture",
+        granted: Tuple[str, bool] = ("", True),
+        start: Optional[float] = None,
     ) -> None:
         import cv2
 
@@ -106,12 +114,11 @@ class VideoReader(Reader):
             capture.release()
             raise SourceError(too_large(int(width), int(height), source.name))
         self._height = int(height)
-        # Each step takes an image and the array to fill, and returns the next image.
-        self._steps: List[Callable[[Any, Any], Any]] = []
+        self._steps: List[Step] = []
         flip = FLIPS.get(source.flip or "")
         if flip is not None:
             self._steps.append(lambda image, out: cv2.flip(image, flip, out))
-        self._stored: Any = None
+        self._stored: "Optional[np.ndarray]" = None
 
     def read(self, out: "Optional[np.ndarray]" = None) -> Reading:
         """See Reader.read()."""
@@ -151,7 +158,7 @@ class VideoReader(Reader):
         self._capture.release()
 
 
-def open_stream(source: "Source") -> Any:
+def open_stream(source: "Source") -> "cv2.VideoCapture":
     """Open an RTSP stream or a pipeline; returns OpenCV's capture.  Raises SourceError if this OpenCV has no GStreamer."""
     import cv2
 

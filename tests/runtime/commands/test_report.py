@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from edgeclf_runtime.bundle.open_bundle import open_bundle
-from edgeclf_runtime.commands.board import nvidia, report
-from edgeclf_runtime.commands.board.privacy import LONGEST_TEXT, Privacy
-from edgeclf_runtime.commands.board.report import BoardReport, write_board_report
+from edgeclf_runtime.commands.report import nvidia, report
+from edgeclf_runtime.commands.report.privacy import LONGEST_TEXT, Privacy
+from edgeclf_runtime.commands.report.report import BoardReport, write_board_report
 from edgeclf_runtime.errors import BackendError
 from tests.support.boards import nano, write
 from tests.support.starting import output_of, start

@@ -8,28 +8,30 @@ Versions of OpenCV with FFmpeg read the same file differently (figures in deploy
     damaged frames  before 4.5.4 they are skipped; from then on each looks like the end of the video
 
 So the orientation, the colors and the missing times are taken from the container.  For the capture process only, like
-``capture/readers/video.py``.
+``capture/readers/opencv_reader.py``.
 """
 
 import itertools
 import os
 import time
-from typing import IO, TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import IO, TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Tuple
 
 from ...errors import CameraError, EndOfStream, IncompleteFilm
 from ...files.read import open_regular
-from .containers import Film, read_film, walk
-from .film_clock import USUAL_RATE_FPS, FilmClock, film_rate, in_order
-from .film_colors import NAMES, ColorCorrection
+from .containers import VideoHeader, read_header, walk
+from .opencv_reader import OpenCVReader, open_path, playlist_name, silence
 from .reader import Reading
-from .video import VideoReader, open_path, playlist_name, silence
+from .video_clock import USUAL_RATE_FPS, VideoClock, in_order, video_rate
+from .video_colors import NAMES, ColorCorrection
 
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    import cv2
     import numpy as np
 
     from ..source import Source
+    from .opencv_reader import Step
 
 _HEAD_BYTES = 4096
 # The bytes of plain text; the head of a video file also holds other control characters.
@@ -42,8 +44,8 @@ _DAMAGE_SINCE, _MOST_DAMAGED = (4, 5), 1000
 _FEW_FRAMES, _FEW_OF = 2, 50
 
 
-def open_film(source: "Source") -> "FilmReader":
-    """Open a video file; returns a FilmReader.  Raises CameraError."""
+def open_video_file(source: "Source") -> "VideoFileReader":
+    """Open a video file; returns a VideoFileReader.  Raises CameraError."""
     try:
         stream = open_regular(source.location)
     except OSError as error:
@@ -55,10 +57,10 @@ def open_film(source: "Source") -> "FilmReader":
         raise CameraError(
             "{} is {}, not a video that OpenCV can read; expected a video or an image".format(source.name, playlist)
         )
-    return FilmReader(source, _open(source.location, head), read_film(stream, size), stream, size)
+    return VideoFileReader(source, _open(source.location, head), read_header(stream, size), stream, size)
 
 
-def _open(path: str, head: bytes) -> Any:
+def _open(path: str, head: bytes) -> "cv2.VideoCapture":
     # FFmpeg would render plain text as a video.
     if not head.translate(None, _TEXT):
         import cv2
@@ -67,10 +69,10 @@ def _open(path: str, head: bytes) -> Any:
     return open_path(path)
 
 
-class FilmReader(VideoReader):
+class VideoFileReader(OpenCVReader):
     """A video file, which has an end.
 
-    film        what its container says
+    header      what its container says
     stream      the open file of ``size`` bytes, None if there is no file
     """
 
@@ -79,14 +81,14 @@ class FilmReader(VideoReader):
     def __init__(
         self,
         source: "Source",
-        capture: Any,
-        film: Optional[Film] = None,
+        capture: "cv2.VideoCapture",
+        header: Optional[VideoHeader] = None,
         stream: Optional[IO[bytes]] = None,
         size: int = 0,
     ) -> None:
         import cv2
 
-        self._film, self._stream, self._size = film or Film(), stream, size
+        self._header, self._stream, self._size = header or VideoHeader(), stream, size
         super().__init__(source, capture)
         # FFmpeg prints a line for each damaged frame, and OpenCV before 4.6 has no setting against it.
         silence()
@@ -97,8 +99,8 @@ class FilmReader(VideoReader):
         self._turn_upright()
         if ffmpeg and self._version < _COLORS_SINCE:
             self._correct_colors()
-        times = self._film.times or list(in_order(itertools.islice(self._walk(), _MEASURED_FRAMES)))
-        self.rate = film_rate(times, capture.get(cv2.CAP_PROP_FPS))
+        times = self._header.times or list(in_order(itertools.islice(self._walk(), _MEASURED_FRAMES)))
+        self.rate = video_rate(times, capture.get(cv2.CAP_PROP_FPS))
         self._clock = self._make_clock(ffmpeg)
         self._starts: Optional[float] = None
 
@@ -128,23 +130,23 @@ class FilmReader(VideoReader):
     def _turn_upright(self) -> None:
         import cv2
 
-        if not self._film.container:
+        if not self._header.container:
             return
         automatic = getattr(cv2, "CAP_PROP_ORIENTATION_AUTO", None)
         if automatic is not None:
             self._capture.set(automatic, 0)
-        if self._film.orientation == 0:
+        if self._header.orientation == 0:
             self.notes.append(
                 "{} is rotated by an angle other than a quarter turn; its frames are used as stored".format(
                     self._source.name
                 )
             )
-        self._steps[:0] = _turns(self._film.orientation)
+        self._steps[:0] = _turns(self._header.orientation)
 
     def _correct_colors(self) -> None:
         import cv2
 
-        matrix, name = self._film.matrix, self._source.name
+        matrix, name = self._header.matrix, self._source.name
         if matrix is None:
             self.notes.append(
                 "OpenCV {} reads {} as BT.601 regardless of its colors: BT.709, used by most videos with 720 lines or "
@@ -161,15 +163,15 @@ class FilmReader(VideoReader):
             )
             self._steps.insert(0, ColorCorrection(matrix))
 
-    def _make_clock(self, ffmpeg: bool) -> FilmClock:
+    def _make_clock(self, ffmpeg: bool) -> VideoClock:
         import cv2
 
         trusted = ffmpeg and self._version >= _TIMES_SINCE
         if ffmpeg and self._version >= _ALL_TIMES_SINCE:
             listed: Iterator[float] = iter(())
         else:
-            listed = iter(self._film.times or in_order(self._walk()))
-        clock = FilmClock(listed, trusted, self.rate)
+            listed = iter(self._header.times or in_order(self._walk()))
+        clock = VideoClock(listed, trusted, self.rate)
         if not trusted and not clock.knows_times:
             self.notes.append(
                 "OpenCV {} does not report the frame times of {}: {:.6g} frames per second are assumed; OpenCV 4.7 and "
@@ -181,7 +183,7 @@ class FilmReader(VideoReader):
         return iter(()) if self._stream is None else walk(self._stream, self._size)
 
     def _unopened(self, start: Optional[float]) -> CameraError:
-        fault = self._film.fault or ("" if self._size or self._stream is None else "it is empty")
+        fault = self._header.fault or ("" if self._size or self._stream is None else "it is empty")
         return CameraError(
             "{} cannot be opened: OpenCV cannot read it; expected a video or an image{}".format(
                 self._source.name, ": " + fault if fault else ""
@@ -191,11 +193,11 @@ class FilmReader(VideoReader):
     def _end(self) -> "NoReturn":
         name, count = self._source.name, self._count
         if not count:
-            why = self._film.fault or "the video is damaged, or too large to decode"
+            why = self._header.fault or "the video is damaged, or too large to decode"
             raise CameraError("{} delivers no frames: {}; replace it".format(name, why))
         promised = self._promised()
         self.unreadable = lost = max(promised - count, 0)
-        if self._film.missing_bytes or lost > max(_FEW_FRAMES, promised // _FEW_OF):
+        if self._header.missing_bytes or lost > max(_FEW_FRAMES, promised // _FEW_OF):
             raise IncompleteFilm(
                 "{} {}; what could be decoded was classified; replace the file".format(name, self._shortfall(promised))
             )
@@ -204,26 +206,26 @@ class FilmReader(VideoReader):
 
     def _promised(self) -> int:
         """Return how many frames there should have been, 0 if unknown."""
-        frames = self._film.frames or 0
+        frames = self._header.frames or 0
         if self._stream is None:
-            return len(self._film.times or ())
+            return len(self._header.times or ())
         if frames == self._count:
             return frames
         stored = list(self._walk())
         return frames - stored.count(None) if frames else len(stored)
 
     def _shortfall(self, promised: int) -> str:
-        film, count = self._film, self._count
+        header, count = self._header, self._count
         ended = "ended after {}".format(count)
         if promised > count:
             ended += " of {} frames".format(promised)
-        elif film.duration_s:
-            ended += " frames, at {:.1f} of {:.1f} s".format(self.position_s or 0.0, film.duration_s)
+        elif header.duration_s:
+            ended += " frames, at {:.1f} of {:.1f} s".format(self.position_s or 0.0, header.duration_s)
         else:
             ended += " frames"
-        if film.missing_bytes:
+        if header.missing_bytes:
             return "{}: the file is truncated, {} of its {} bytes are missing".format(
-                ended, film.missing_bytes, self._size + film.missing_bytes
+                ended, header.missing_bytes, self._size + header.missing_bytes
             )
         return "{}: the others are missing or could not be decoded".format(ended)
 
@@ -240,15 +242,15 @@ def _version() -> Tuple[int, ...]:
     return tuple(int(part) for part in cv2.__version__.split("-")[0].split(".")[:2])
 
 
-def _is_ffmpeg(capture: Any) -> bool:
+def _is_ffmpeg(capture: "cv2.VideoCapture") -> bool:
     return capture.getBackendName() == "FFMPEG" if hasattr(capture, "getBackendName") else True
 
 
-def _turns(orientation: int) -> List[Callable[[Any, Any], Any]]:
+def _turns(orientation: int) -> "List[Step]":
     """Return the steps that turn an image with this EXIF orientation upright."""
     import cv2
 
-    steps: Dict[int, List[Tuple[Any, int]]] = {
+    steps: "Dict[int, List[Tuple[Callable[..., np.ndarray], int]]]" = {
         2: [(cv2.flip, 1)],
         3: [(cv2.rotate, cv2.ROTATE_180)],
         4: [(cv2.flip, 0)],
@@ -260,5 +262,5 @@ def _turns(orientation: int) -> List[Callable[[Any, Any], Any]]:
     return [_step(turn, code) for turn, code in steps.get(orientation, [])]
 
 
-def _step(turn: Any, code: int) -> Callable[[Any, Any], Any]:
+def _step(turn: "Callable[..., np.ndarray]", code: int) -> "Step":
     return lambda image, out: turn(image, code, out)

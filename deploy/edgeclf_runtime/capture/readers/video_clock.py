@@ -9,7 +9,7 @@ USUAL_RATE_FPS, _HIGHEST_RATE_FPS = 25, 120
 _SHORT_STEPS, _SAME_STEPS_S, _SAME_RATE = 0.05, 0.0025, 0.005
 
 
-class FilmClock:
+class VideoClock:
     """Each frame's position in its video, in seconds from the first frame; it never goes back.
 
     listed      iterator over the container's times, in order; empty if they are not needed
@@ -61,7 +61,7 @@ def in_order(times: Iterable[Optional[float]]) -> Iterator[float]:
         yield heapq.heappop(waiting)
 
 
-def film_rate(times: Optional[Sequence[float]], said_fps: float) -> Optional[float]:
+def video_rate(times: Optional[Sequence[float]], said_fps: float) -> Optional[float]:
     """Return the frames per second at which a video can be stored, or None if nothing is known.
 
     times       of its frames, or None

@@ -1,7 +1,5 @@
 """The specification of an engine by model file, TensorRT version, board and options, and the errors for what cannot be built."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

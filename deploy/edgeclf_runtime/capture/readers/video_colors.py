@@ -1,6 +1,6 @@
 """Corrects the colors of video files, all of which OpenCV before 4.13 reads as BT.601."""
 
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Optional
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,11 +23,11 @@ class ColorCorrection:
     def __init__(self, matrix: int) -> None:
         self._matrix = _correction(matrix)
         # Kept between frames, because allocating takes longer than computing.
-        self._nearest: Any = None
-        self._furthest: Any = None
-        self._cut_off: Any = None
+        self._nearest: "Optional[np.ndarray]" = None
+        self._furthest: "Optional[np.ndarray]" = None
+        self._cut_off: "Optional[np.ndarray]" = None
 
-    def __call__(self, image: "np.ndarray", out: "Optional[np.ndarray]" = None) -> Any:
+    def __call__(self, image: "np.ndarray", out: "Optional[np.ndarray]" = None) -> "np.ndarray":
         import cv2
 
         self._nearest = cv2.transform(image, self._matrix, self._nearest)

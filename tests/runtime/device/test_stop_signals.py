@@ -9,7 +9,7 @@ import weakref
 
 import pytest
 
-from edgeclf_runtime.device.stopping import Terminated, stoppable
+from edgeclf_runtime.device.stop_signals import Terminated, stoppable
 from tests.support.processes import becomes_true
 from tests.support.starting import WAIT_S
 

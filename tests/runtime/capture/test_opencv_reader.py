@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime.capture.open_camera import open_camera
-from edgeclf_runtime.capture.readers.video import playlist_name
+from edgeclf_runtime.capture.readers.opencv_reader import playlist_name
 from edgeclf_runtime.errors import CameraError
 from tests.support.http_servers import HttpServer, response
 
@@ -34,29 +34,29 @@ def secret(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(PLAYLISTS))
-def test_a_playlist_called_a_film_reads_no_other_file_and_no_address(tmp_path, secret, name):
+def test_a_playlist_called_a_video_reads_no_other_file_and_no_address(tmp_path, secret, name):
     with HttpServer(lambda path, headers: response(secret.read_bytes(), "video/x-msvideo")) as server:
         for suffix, target in ((".avi", secret.name), (".m3u8", server.uri("/secret.avi"))):
-            film = tmp_path / ("film" + suffix)
-            film.write_bytes(PLAYLISTS[name].replace(b"TARGET", target.encode()))
-            with pytest.raises(CameraError, match="expected a video or an image"), open_camera(film) as camera:
+            video = tmp_path / ("video" + suffix)
+            video.write_bytes(PLAYLISTS[name].replace(b"TARGET", target.encode()))
+            with pytest.raises(CameraError, match="expected a video or an image"), open_camera(video) as camera:
                 camera.read()
         assert server.requests == []
 
 
 def test_the_formats_that_ffmpeg_may_read_hold_no_playlist(tmp_path, secret):
     # After our check of the first bytes, FFmpeg's own list of formats must refuse it.
-    film = tmp_path / "film.avi"
-    film.write_bytes(b"\n#EXT" + PAD + HLS)
-    assert playlist_name(film.read_bytes()) is None
+    video = tmp_path / "video.avi"
+    video.write_bytes(b"\n#EXT" + PAD + HLS)
+    assert playlist_name(video.read_bytes()) is None
     with pytest.raises(CameraError, match="OpenCV cannot read it"):
-        open_camera(film)
+        open_camera(video)
 
 
 @pytest.mark.parametrize(
-    "name", ["a:b.avi", "concat:secret.avi", "http:film.avi", "frame_001.avi", "film%03d.avi", "-i.avi"]
+    "name", ["a:b.avi", "concat:secret.avi", "http:video.avi", "frame_001.avi", "video%03d.avi", "-i.avi"]
 )
-def test_a_film_may_be_called_like_a_protocol(tmp_path, secret, monkeypatch, name):
+def test_a_video_may_be_called_like_a_protocol(tmp_path, secret, monkeypatch, name):
     secret.rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     with open_camera(name) as camera:

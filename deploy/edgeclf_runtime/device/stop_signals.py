@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from types import FrameType
-from typing import Any, FrozenSet, Iterator, List, NoReturn, Optional, Union
+from typing import FrozenSet, Iterator, List, NoReturn, Optional, Union
 
 # Limits after the signal: to begin to end, and to have ended (which includes finishing a video).
 BEGIN_S, END_S = 1.5, 8.0
@@ -59,7 +59,7 @@ def stoppable() -> Iterator[None]:
     # Lists, not Events: a second signal could find an Event's lock taken.
     begun: List[int] = []
     again: List[int] = []
-    raised: List[Any] = []
+    raised: "List[weakref.ref[BaseException]]" = []
     readable, writable = os.pipe()
     os.set_blocking(writable, False)
 

@@ -5,7 +5,7 @@ import ipaddress
 import os
 import platform
 import re
-from typing import Any, Iterable, Iterator, Match
+from typing import Any, Iterable, Iterator, Match, Tuple
 
 from ...device.machine import read_text
 from ...text.redaction import HIDDEN, redact
@@ -49,7 +49,7 @@ _ADDRESS = re.compile(
 class Privacy:
     """Cleans texts of what identifies this machine and its users.
 
-    keep    texts that look like addresses and are none: versions with four numbers
+    keep    texts that look like addresses but are not: versions with four numbers
     root    folder that has /etc, /proc and /sys
     """
 
@@ -105,7 +105,7 @@ class Privacy:
 
 
 def _names(root: str) -> Iterator[str]:
-    """Give the names of the machine and of the people who use it."""
+    """Yield the names of the machine and of the people who use it."""
     for host in (platform.node(), read_text(os.path.join(root, "etc/hostname")) or ""):
         yield host
         yield host.split(".")[0]
@@ -122,8 +122,8 @@ def _homes(root: str) -> Iterator[str]:
             yield home
 
 
-def _accounts(root: str) -> "Iterator[Any]":
-    """Give the name, the person's name and the home folder of each person's account."""
+def _accounts(root: str) -> Iterator[Tuple[str, str, str]]:
+    """Yield the name, the person's name and the home folder of each person's account."""
     for line in (read_text(os.path.join(root, "etc/passwd")) or "").splitlines():
         fields = line.split(":")
         if len(fields) == 7 and fields[2].isdigit() and int(fields[2]) in _PEOPLE:
@@ -131,7 +131,7 @@ def _accounts(root: str) -> "Iterator[Any]":
 
 
 def _numbers(root: str) -> Iterator[str]:
-    """Give the serial numbers of the machine, and the addresses of its network cards."""
+    """Yield the serial numbers of the machine, and the addresses of its network cards."""
     for path in _SERIALS:
         yield read_text(os.path.join(root, path)) or ""
     for path in glob.glob(os.path.join(glob.escape(root), "sys/class/net/*/address")):
@@ -141,7 +141,7 @@ def _numbers(root: str) -> Iterator[str]:
 
 
 def _secrets() -> Iterator[str]:
-    """Give the values of the environment's variables whose names say that they are secret."""
+    """Yield the values of the environment's variables whose names say that they are secret."""
     for name, value in os.environ.items():
         if len(value) >= _LEAST_SECRET and name not in _NO_SECRETS and is_secret_name(name):
             yield value

@@ -4,9 +4,9 @@ import threading
 import pytest
 
 from edgeclf_runtime.errors import OutputError, Unavailable
-from edgeclf_runtime.sinks import late, open_sink
+from edgeclf_runtime.sinks import late_sink, open_sink
 from edgeclf_runtime.sinks.base import Sink
-from edgeclf_runtime.sinks.late import open_late
+from edgeclf_runtime.sinks.late_sink import open_late
 from edgeclf_runtime.sinks.uncertain_frames import UncertainSink
 from tests.support.results import LOST, result
 from tests.support.waiting import wait_until
@@ -15,7 +15,7 @@ from tests.support.waiting import wait_until
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Shorter pauses, for shorter tests."""
-    monkeypatch.setattr(late, "RETRY_S", 0.02)
+    monkeypatch.setattr(late_sink, "RETRY_S", 0.02)
 
 
 class Page(Sink):
@@ -80,7 +80,7 @@ def test_a_sink_that_never_comes_is_closed_at_once(caplog):
     assert not any(thread.name == "late sink" for thread in threading.enumerate())
 
 
-@pytest.mark.parametrize("name", ["kept", "results.jsonl", "results.csv", "film.mp4"])
+@pytest.mark.parametrize("name", ["kept", "results.jsonl", "results.csv", "video.mp4"])
 def test_a_disk_that_can_be_written_later_gets_results_later(small_disk, name):
     folder = small_disk("80m")
     path = folder / name

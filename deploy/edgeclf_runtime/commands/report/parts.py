@@ -1,8 +1,8 @@
-"""The parts of a board's report; each runs in a child process, and returns what JSON can hold."""
+"""The parts of a board's report; each runs in a child process, and returns JSON types."""
 
 import os
 import time
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Callable, Dict, List, Optional, Sequence, Union
 
 from ...bundle.open_bundle import open_bundle
 from ...classify.golden import check_golden
@@ -18,11 +18,11 @@ from ..doctor.report import doctor
 MOST_WARMUP = 10
 COPIED_BYTES = 16 << 20
 _COPIES = 10
-_CUDA: Any = {"libcudart": RuntimeCuda, "pycuda": PyCuda}
+_CUDA: Dict[str, Callable[[], Union[RuntimeCuda, PyCuda]]] = {"libcudart": RuntimeCuda, "pycuda": PyCuda}
 _OF_ENGINE = ("layer_precisions", "layers", "bytes", "build_s")
 
 
-def machine(root: str) -> Dict[str, Any]:
+def machine(root: str) -> Dict[str, object]:
     """Return the machine's facts, a reading of its sensors, and the load of other programs."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return dict(
@@ -33,7 +33,7 @@ def machine(root: str) -> Dict[str, Any]:
     )
 
 
-def findings(root: str) -> Dict[str, Any]:
+def findings(root: str) -> Dict[str, object]:
     """Return the doctor's findings about the machine; the bundle's models have parts of their own."""
     return doctor(None, root).to_dict()
 
@@ -43,7 +43,7 @@ def version(backend: str) -> Optional[str]:
     return probe(backend)
 
 
-def golden(bundle: str, model: str, backend: str) -> Dict[str, Any]:
+def golden(bundle: str, model: str, backend: str) -> Dict[str, object]:
     """Return the result of the golden images on a backend, and what it computes on; of an engine also its layers."""
     opened = open_bundle(bundle)
     found = opened.model(model)
@@ -56,14 +56,14 @@ def golden(bundle: str, model: str, backend: str) -> Dict[str, Any]:
     return dict(report, device=runner.device, open_s=open_s, engine=engine or None)
 
 
-def speed(bundle: str, backend: str, models: Sequence[str], repeat: int, root: str) -> Dict[str, Any]:
+def speed(bundle: str, backend: str, models: Sequence[str], repeat: int, root: str) -> Dict[str, object]:
     """Return the latencies of some models on a backend, stage by stage, with their energy and throttling."""
     report = bench(bundle, repeat, min(repeat, MOST_WARMUP), backend, root=root, models=models).to_dict()
     # The machine has a part of its own, and the percentiles say enough about the samples.
     return {name: value for name, value in report.items() if name not in ("machine", "samples_ms")}
 
 
-def cuda_memory(kind: str) -> Dict[str, Any]:
+def cuda_memory(kind: str) -> Dict[str, object]:
     """Copy numbers to the GPU and back by one of the two libraries; return whether they came back, and how fast."""
     import numpy as np
 

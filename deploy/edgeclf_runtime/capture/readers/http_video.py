@@ -10,17 +10,19 @@ import io
 import math
 import os
 import threading
-from typing import IO, TYPE_CHECKING, Any, Optional
+from typing import IO, TYPE_CHECKING, Optional
 
 from ...errors import CameraError, EndOfStream, IncompleteFilm
 from ..frame_memory import FrameMemory
-from .containers import Film, mp4, read_film
-from .film import FilmReader
+from .containers import VideoHeader, mp4, read_header
 from .http_client import Address, shown
-from .video import VideoReader, open_path, open_pipe, playlist_name
+from .opencv_reader import OpenCVReader, open_path, open_pipe, playlist_name
+from .video_file import VideoFileReader
 
 if TYPE_CHECKING:
     from typing import NoReturn
+
+    import cv2
 
     from ..source import Source
 
@@ -35,9 +37,9 @@ def not_followed(source: "Source", name: str) -> str:
     return "{} is {}, which is not followed; use the address of the stream itself".format(source.name, name)
 
 
-def open_http_film(
+def open_http_video(
     source: "Source", address: Address, response: http.client.HTTPResponse, fetched: "Fetched"
-) -> VideoReader:
+) -> OpenCVReader:
     """Open what is neither an MJPEG stream nor an image.  Raises CameraError.
 
     fetched     the response's first bytes
@@ -45,38 +47,38 @@ def open_http_film(
     playlist = playlist_name(fetched.head)
     if playlist:
         raise CameraError(not_followed(source, playlist))
-    film = fetched.read_header()
+    header = fetched.read_header()
     if mp4.index_is_last(fetched.head):
         memory = fetched.read_all()
         stream, size = os.fdopen(os.dup(memory.fileno()), "rb"), os.fstat(memory.fileno()).st_size
         capture = open_path("/proc/self/fd/{}".format(stream.fileno()))
-        return HttpFilm(source, capture, read_film(stream, size), stream, size, address)
+        return HttpVideo(source, capture, read_header(stream, size), stream, size, address)
     pipe = _Pipe(response, fetched.head)
     capture = open_pipe(pipe.handle)
-    if response.length is not None or film.times or film.duration_s:
-        return HttpFilm(source, capture, film, None, fetched.size, address, pipe)
+    if response.length is not None or header.times or header.duration_s:
+        return HttpVideo(source, capture, header, None, fetched.size, address, pipe)
     return HttpStream(source, capture, address, pipe, bool(response.chunked))
 
 
-class HttpFilm(FilmReader):
+class HttpVideo(VideoFileReader):
     """A video file by HTTP, read from a pipe or from memory."""
 
     def __init__(
         self,
         source: "Source",
-        capture: Any,
-        film: Film,
+        capture: "cv2.VideoCapture",
+        header: VideoHeader,
         stream: Optional[IO[bytes]],
         size: float,
         address: Address,
         pipe: "Optional[_Pipe]" = None,
     ) -> None:
         self._address, self._pipe = address, pipe
-        super().__init__(source, capture, film, stream, 0 if math.isinf(size) else int(size))
+        super().__init__(source, capture, header, stream, 0 if math.isinf(size) else int(size))
 
     def _end(self) -> "NoReturn":
         if self._pipe and self._pipe.broken and self._count:
-            promised = self._film.frames or 0
+            promised = self._header.frames or 0
             of = " of {}".format(promised) if promised > self._count else ""
             raise IncompleteFilm(
                 "{} ended after {}{} frames: the connection broke ({}); the frames before that were classified".format(
@@ -91,10 +93,12 @@ class HttpFilm(FilmReader):
         super().close()
 
 
-class HttpStream(VideoReader):
+class HttpStream(OpenCVReader):
     """An endless video stream by HTTP; it ends only if the server ends a chunked response."""
 
-    def __init__(self, source: "Source", capture: Any, address: Address, pipe: "_Pipe", chunked: bool) -> None:
+    def __init__(
+        self, source: "Source", capture: "cv2.VideoCapture", address: Address, pipe: "_Pipe", chunked: bool
+    ) -> None:
         self._address, self._pipe, self._chunked = address, pipe, chunked
         super().__init__(source, capture)
 
@@ -134,16 +138,16 @@ class Fetched:
             self.head += data
         return True
 
-    def read_header(self) -> Film:
-        """Read until the video's header is complete, or too long; returns the Film that it describes."""
-        film = read_film(io.BytesIO(self.head), self.size)
-        while film.fault and not mp4.index_is_last(self.head):
-            most = _MOST_INDEX_BYTES if film.container == "MP4" else _MOST_HEADER_BYTES
+    def read_header(self) -> VideoHeader:
+        """Read until the video's header is complete, or too long, and return it."""
+        header = read_header(io.BytesIO(self.head), self.size)
+        while header.fault and not mp4.index_is_last(self.head):
+            most = _MOST_INDEX_BYTES if header.container == "MP4" else _MOST_HEADER_BYTES
             # Twice as much each time, because parsing starts over each time.
             if len(self.head) >= most or not self.read(2 * len(self.head)):
                 break
-            film = read_film(io.BytesIO(self.head), self.size)
-        return film
+            header = read_header(io.BytesIO(self.head), self.size)
+        return header
 
     def read_all(self) -> FrameMemory:
         """Return the whole response as a FrameMemory; raises CameraError if it is too large or incomplete."""
@@ -164,7 +168,7 @@ class Fetched:
                 return memory
         raise CameraError(
             "{} has its index at its end and is larger than {} MB, so it cannot be read by HTTP; download it first, or "
-            "move the index with ffmpeg -i FILM -c copy -movflags +faststart NEW.mp4".format(
+            "move the index with ffmpeg -i VIDEO -c copy -movflags +faststart NEW.mp4".format(
                 self._source.name, _MOST_FETCHED_BYTES >> 20
             )
         )
@@ -180,7 +184,7 @@ class _Pipe:
     def __init__(self, response: http.client.HTTPResponse, head: bytes) -> None:
         self.handle, self._end = os.pipe()
         self.broken = ""
-        threading.Thread(target=self._write, args=(response, head), name="film", daemon=True).start()
+        threading.Thread(target=self._write, args=(response, head), name="video", daemon=True).start()
 
     def _write(self, response: http.client.HTTPResponse, data: bytes) -> None:
         with contextlib.suppress(BrokenPipeError), os.fdopen(self._end, "wb", buffering=0) as pipe:

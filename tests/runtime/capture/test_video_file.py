@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime.capture.open_camera import open_camera
-from edgeclf_runtime.capture.readers.film_clock import FilmClock, film_rate, in_order
+from edgeclf_runtime.capture.readers.video_clock import VideoClock, in_order, video_rate
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.errors import CameraError, EndOfStream, IncompleteFilm
 from edgeclf_runtime.fake import FakeRunner
@@ -16,8 +16,8 @@ from edgeclf_runtime.images.preprocess import Preprocessing
 from edgeclf_runtime.sinks.video import VideoSink
 from edgeclf_runtime.streaming.smoothing import Smoother
 from edgeclf_runtime.streaming.stream import stream
-from tests.support.films import BT709_MP4, MATRICES, avi, mkv, mov, shade, shades
 from tests.support.pictures import corners, encode, quarters
+from tests.support.video_files import BT709_MP4, MATRICES, avi, mkv, mov, shade, shades
 
 DURATIONS_MS = [40, 40, 250, 100, 40, 40, 1000, 40]
 TIMES_MS = [0, 40, 80, 330, 430, 470, 510, 1510]
@@ -55,10 +55,10 @@ def grays(frames):
 
 
 @pytest.fixture
-def film(tmp_path):
+def video(tmp_path):
     """Write a video file's bytes; returns its path."""
 
-    def write(data, name="film.mov"):
+    def write(data, name="video.mov"):
         (tmp_path / name).write_bytes(data)
         return tmp_path / name
 
@@ -77,17 +77,17 @@ def film(tmp_path):
     ],
     ids=["mov", "mov with its index last", "mkv", "mkv as it is written live", "mkv that begins late"],
 )
-def test_each_frame_has_the_position_that_the_film_gives_it(film, data):
-    frames, end = read_all(open_camera(film(data)))
+def test_each_frame_has_the_position_that_the_video_gives_it(video, data):
+    frames, end = read_all(open_camera(video(data)))
     assert positions_ms(frames) == TIMES_MS
     assert grays(frames) == list(range(0, 80, 10))
     assert isinstance(end, EndOfStream)
 
 
 @pytest.mark.slow
-def test_the_position_is_in_each_line_of_a_film_and_of_no_camera(film):
+def test_the_position_is_in_each_line_of_a_video_and_of_no_camera(video):
     classifier = Classifier(FakeRunner([1, 0]), ["cat", "dog"], Preprocessing(8, 8))
-    with open_camera(film(mkv(shades(8), TIMES_MS))) as camera:
+    with open_camera(video(mkv(shades(8), TIMES_MS))) as camera:
         lines = [json.loads(item.to_json()) for item in stream(classifier, camera)]
     assert [line["position_s"] for line in lines] == [time / 1e3 for time in TIMES_MS]
     with open_camera("test://", width=32, height=16) as camera:
@@ -105,8 +105,8 @@ def test_images_have_positions_at_the_rate_at_which_they_were_taken(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_film_of_the_policy_latest_is_played_at_its_own_times(film):
-    camera = open_camera(film(mov(shades(8), DURATIONS_MS)), policy="latest")
+def test_a_video_of_the_policy_latest_is_played_at_its_own_times(video):
+    camera = open_camera(video(mov(shades(8), DURATIONS_MS)), policy="latest")
     frames, _ = read_all(camera)
     for frame in frames:
         assert frame.captured - frames[0].captured == pytest.approx(frame.position_s - frames[0].position_s, abs=1e-6)
@@ -131,10 +131,10 @@ class Slow(FakeRunner):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["film", "images", "images at a rate"])
-def test_smoothed_labels_do_not_depend_on_the_speed_of_the_machine(film, tmp_path, kind):
-    if kind == "film":
-        source = film(mkv(shades(30), [40 * number + 7 * (number % 3) for number in range(30)]))
+@pytest.mark.parametrize("kind", ["video", "images", "images at a rate"])
+def test_smoothed_labels_do_not_depend_on_the_speed_of_the_machine(video, tmp_path, kind):
+    if kind == "video":
+        source = video(mkv(shades(30), [40 * number + 7 * (number % 3) for number in range(30)]))
     else:
         source = tmp_path
         for number in range(30):
@@ -155,11 +155,11 @@ def test_smoothed_labels_do_not_depend_on_the_speed_of_the_machine(film, tmp_pat
 
 @pytest.mark.parametrize("orientation", sorted(MATRICES))
 @pytest.mark.parametrize("index_first", [True, False])
-def test_a_film_of_a_turned_or_mirrored_phone_is_upright(film, orientation, index_first):
+def test_a_video_of_a_turned_or_mirrored_phone_is_upright(video, orientation, index_first):
     stored = np.ascontiguousarray(STORED[orientation](quarters(64, 32)))
     size = stored.shape[1], stored.shape[0]
     data = mov([encode(".jpg", stored)] * 2, [40, 40], orientation, index_first=index_first, size=size)
-    frames, _ = read_all(open_camera(film(data)))
+    frames, _ = read_all(open_camera(video(data)))
     assert [frame.image.shape for frame in frames] == [(32, 64, 3)] * 2
     assert corners(frames[1].image) == ["red", "green", "blue", "yellow"]
 
@@ -177,29 +177,29 @@ def test_a_film_of_a_turned_or_mirrored_phone_is_upright(film, orientation, inde
         (-90, 180, 5),
     ],
 )
-def test_a_matroska_film_is_turned_upright_too(film, roll, yaw, orientation):
+def test_a_matroska_video_is_turned_upright_too(video, roll, yaw, orientation):
     stored = np.ascontiguousarray(STORED[orientation](quarters(64, 32)))
     size = stored.shape[1], stored.shape[0]
-    frames, _ = read_all(open_camera(film(mkv([encode(".jpg", stored)] * 2, [0, 40], roll, yaw, size=size), "a.mkv")))
+    frames, _ = read_all(open_camera(video(mkv([encode(".jpg", stored)] * 2, [0, 40], roll, yaw, size=size), "a.mkv")))
     assert corners(frames[1].image) == ["red", "green", "blue", "yellow"]
 
 
-def test_a_flip_comes_after_the_turn(film):
+def test_a_flip_comes_after_the_turn(video):
     stored = np.ascontiguousarray(STORED[6](quarters(64, 32)))
     data = mov([encode(".jpg", stored)], [40], 6, size=(32, 64))
-    (frame,), _ = read_all(open_camera(film(data), flip="horizontal"))
+    (frame,), _ = read_all(open_camera(video(data), flip="horizontal"))
     assert corners(frame.image) == ["green", "red", "yellow", "blue"]
 
 
-def test_a_film_turned_by_another_angle_is_read_as_it_is_stored_and_says_so(film, caplog):
+def test_a_video_turned_by_another_angle_is_read_as_it_is_stored_and_says_so(video, caplog):
     data = mov([encode(".jpg", quarters(64, 32))], [40], matrix=[46341, 46341, -46341, 46341], size=(64, 32))
-    (frame,), _ = read_all(open_camera(film(data)))
+    (frame,), _ = read_all(open_camera(video(data)))
     assert corners(frame.image) == ["red", "green", "blue", "yellow"]
     assert "rotated by an angle other than a quarter turn" in caplog.text
 
 
-def test_colors_are_those_of_the_film(film, caplog):
-    frames, _ = read_all(open_camera(film(BT709_MP4, "film.mp4")))
+def test_colors_are_those_of_the_video(video, caplog):
+    frames, _ = read_all(open_camera(video(BT709_MP4, "video.mp4")))
     red, green, blue, yellow = (frames[1].image[y, x].astype(int) for y in (8, 24) for x in (16, 48))
     for pixel, color in ((red, (40, 40, 200)), (green, (40, 200, 40)), (blue, (200, 40, 40)), (yellow, (60, 220, 220))):
         assert np.abs(pixel - color).max() <= 3
@@ -208,7 +208,7 @@ def test_colors_are_those_of_the_film(film, caplog):
 
 
 @pytest.mark.slow
-def test_a_film_that_was_cut_off_gives_what_there_is_and_is_an_error(film, tmp_path):
+def test_a_video_that_was_cut_off_gives_what_there_is_and_is_an_error(video, tmp_path):
     whole = {
         "mov": mov(shades(20), [40] * 20),
         "mkv": mkv(shades(20), list(range(0, 800, 40))),
@@ -221,7 +221,7 @@ def test_a_film_that_was_cut_off_gives_what_there_is_and_is_an_error(film, tmp_p
     }
     for kind, data in whole.items():
         cut = data.index(b"00dc", data.index(b"movi")) + 3000 if kind == "avi" else len(data) // 2
-        path = film(data[:cut], "cut." + kind)
+        path = video(data[:cut], "cut." + kind)
         frames, end = read_all(open_camera(path))
         assert 5 <= len(frames) < 15
         assert isinstance(end, IncompleteFilm)
@@ -230,18 +230,18 @@ def test_a_film_that_was_cut_off_gives_what_there_is_and_is_an_error(film, tmp_p
             raise end
 
 
-def test_a_film_without_its_index_says_that_it_is_incomplete(film):
+def test_a_video_without_its_index_says_that_it_is_incomplete(video):
     data = mov(shades(20), [40] * 20, index_first=False)
     with pytest.raises(CameraError, match="its index is missing, so the file is incomplete"):
-        open_camera(film(data[: len(data) // 2]))
+        open_camera(video(data[: len(data) // 2]))
 
 
 @pytest.mark.slow
-def test_frames_in_the_middle_that_cannot_be_decoded_are_counted_and_passed_over(film, caplog):
+def test_frames_in_the_middle_that_cannot_be_decoded_are_counted_and_passed_over(video, caplog):
     pictures = shades(10)
     pictures[4] = bytes(len(pictures[4]))
     for name, data in (("a.mov", mov(pictures, [40] * 10)), ("a.mkv", mkv(pictures, list(range(0, 400, 40))))):
-        camera = open_camera(film(data, name))
+        camera = open_camera(video(data, name))
         frames, end = read_all(camera)
         assert grays(frames) == [0, 10, 20, 30, 50, 60, 70, 80, 90]
         assert camera.skipped == 1
@@ -249,26 +249,26 @@ def test_frames_in_the_middle_that_cannot_be_decoded_are_counted_and_passed_over
         assert isinstance(end, EndOfStream)
 
 
-def test_a_film_of_which_much_cannot_be_decoded_is_an_error(film):
+def test_a_video_of_which_much_cannot_be_decoded_is_an_error(video):
     pictures = [bytes(100) if 20 < number < 60 else picture for number, picture in enumerate(shades(100))]
-    camera = open_camera(film(mov(pictures, [40] * 100)))
+    camera = open_camera(video(mov(pictures, [40] * 100)))
     frames, end = read_all(camera)
     assert (len(frames), camera.skipped) == (61, 39)
     assert isinstance(end, IncompleteFilm)
     assert "ended after 61 of 100 frames: the others are missing or could not be decoded" in str(end)
 
 
-def test_damaged_films_say_nothing_on_stderr(film, capfd):
+def test_damaged_videos_say_nothing_on_stderr(video, capfd):
     data = bytearray(BT709_MP4)
     at = data.index(b"mdat")
     data[at + 20 : at + 100] = bytes(80)
-    with open_camera(film(bytes(data), "film.mp4")) as camera:
+    with open_camera(video(bytes(data), "video.mp4")) as camera:
         read_all(camera)
     assert capfd.readouterr().err == ""
 
 
-def test_a_film_of_one_frame_is_a_film(film):
-    frames, end = read_all(open_camera(film(mov(shades(1), [40]))))
+def test_a_video_of_one_frame_is_a_video(video):
+    frames, end = read_all(open_camera(video(mov(shades(1), [40]))))
     assert positions_ms(frames) == [0]
     assert str(end).endswith("ended after 1 frames")
 
@@ -281,28 +281,28 @@ def test_a_film_of_one_frame_is_a_film(film):
     ],
     ids=["empty", "sound"],
 )
-def test_what_has_nothing_to_play_says_why(film, data, said):
+def test_what_has_nothing_to_play_says_why(video, data, said):
     with pytest.raises(CameraError, match="OpenCV cannot read it; expected a video or an image: " + said):
-        open_camera(film(data))
+        open_camera(video(data))
 
 
-def test_an_index_without_frames_says_so(film):
+def test_an_index_without_frames_says_so(video):
     with pytest.raises(CameraError, match="its index lists no frames, so the file is incomplete"), open_camera(
-        film(mov([], []))
+        video(mov([], []))
     ) as camera:
         camera.read()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fps", [25, 30000 / 1001])
-def test_an_annotated_video_has_each_frame_of_a_film_once(film, tmp_path, fps):
+def test_an_annotated_video_has_each_frame_of_a_video_once(video, tmp_path, fps):
     times_ms = [round(number * 1000 / fps) for number in range(20)]
-    assert played(film(mkv(shades(20), times_ms), "a.mkv"), tmp_path / "v.avi") == list(range(0, 200, 10))
+    assert played(video(mkv(shades(20), times_ms), "a.mkv"), tmp_path / "v.avi") == list(range(0, 200, 10))
 
 
-def test_an_annotated_video_keeps_the_times_of_a_film_whose_rate_varies(film, tmp_path):
+def test_an_annotated_video_keeps_the_times_of_a_video_whose_rate_varies(video, tmp_path):
     rate = 25  # of the shortest steps
-    found = played(film(mov(shades(8), DURATIONS_MS)), tmp_path / "v.avi")
+    found = played(video(mov(shades(8), DURATIONS_MS)), tmp_path / "v.avi")
     assert len(found) == round(TIMES_MS[-1] * rate / 1000) + 1
     assert [found[int(time * rate / 1000 + 0.5)] for time in TIMES_MS] == list(range(0, 80, 10))
 
@@ -323,10 +323,10 @@ def played(source, path):
 
 
 class Clock:
-    """A FilmClock's positions, in ms."""
+    """A VideoClock's positions, in ms."""
 
     def __init__(self, listed_ms=(), trusted=True, rate=25):
-        self._clock = FilmClock(iter([time / 1e3 for time in listed_ms]), trusted, rate)
+        self._clock = VideoClock(iter([time / 1e3 for time in listed_ms]), trusted, rate)
 
     def __call__(self, *said_ms):
         return [round(self._clock.next(said / 1e3) * 1e3) for said in said_ms]
@@ -367,5 +367,5 @@ def test_times_are_put_in_order_and_empty_steps_are_left_out():
         ([0, 0, 0], 0.0, None),
     ],
 )
-def test_the_rate_of_a_film(times_ms, said, rate):
-    assert film_rate([time / 1e3 for time in times_ms], said) == pytest.approx(rate)
+def test_the_rate_of_a_video(times_ms, said, rate):
+    assert video_rate([time / 1e3 for time in times_ms], said) == pytest.approx(rate)

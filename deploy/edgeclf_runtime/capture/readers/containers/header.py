@@ -1,4 +1,4 @@
-"""Film, a video file as its container describes it, before anything is decoded."""
+"""VideoHeader, the facts about a video file that its container states, before anything is decoded."""
 
 from typing import List, NamedTuple, Optional, Tuple
 
@@ -7,7 +7,7 @@ UNTAGGED = 2  # "unspecified" in ITU-T H.273, table 4
 Affine = Tuple[int, int, int, int]  # a, b, c, d of orientation_of()
 
 
-class Film(NamedTuple):
+class VideoHeader(NamedTuple):
     """Facts about a file's first video track; each is None, 0 or "" if the container does not say.
 
     container       its name for people, "" if we cannot read it

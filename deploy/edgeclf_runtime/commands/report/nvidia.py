@@ -1,17 +1,18 @@
 """Power, temperature and throttling of a graphics card, which only its driver's nvidia-smi reports."""
 
 import threading
-from typing import Any, Dict, List, Optional
+from typing import List, Optional
 
 from ...device.child_process import find_program
 from ...errors import BackendError
+from ...files.schema import JsonObject
 from ..doctor.checks import run
 
 TIMEOUT_S = 20.0
 INTERVAL_S = 1.0
 _TEXTS = ("name", "driver_version", "clocks_throttle_reasons.active")
 _NUMBERS = ("memory.total", "power.draw", "temperature.gpu", "clocks.sm")
-# NVML's reasons for a lower clock; idling and settings of the owner are none.
+# NVML's reasons for a lower clock; idling and the owner's settings do not count.
 _REASONS = {0x4: "power cap", 0x8: "hardware", 0x20: "temperature", 0x40: "temperature (hardware)", 0x80: "power brake"}
 
 
@@ -20,7 +21,7 @@ def program() -> Optional[str]:
     return find_program("nvidia-smi")
 
 
-def reading(nvidia_smi: str) -> Dict[str, Any]:
+def reading(nvidia_smi: str) -> JsonObject:
     """Return one reading of the first card; a value that it does not have is None.  Raises BackendError."""
     fields = (*_TEXTS, *_NUMBERS)
     command = [nvidia_smi, "--query-gpu=" + ",".join(fields), "--format=csv,noheader,nounits"]
@@ -31,7 +32,7 @@ def reading(nvidia_smi: str) -> Dict[str, Any]:
     values = [value.strip() for value in (text.strip().splitlines() or [""])[0].split(",")]
     if len(values) != len(fields):
         raise BackendError("nvidia-smi answered {!r}; {} values were expected".format(text[:200], len(fields)))
-    found: Dict[str, Any] = dict(zip(fields, values))
+    found = dict(zip(fields, values))
     return {
         "gpu": found["name"],
         "driver": found["driver_version"],
@@ -68,7 +69,7 @@ class Watch:
         self._program = nvidia_smi
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="nvidia-smi", daemon=True)
-        self._readings: List[Dict[str, Any]] = []
+        self._readings: List[JsonObject] = []
 
     def _run(self) -> None:
         while self._program and not self._ending.wait(INTERVAL_S):
@@ -86,10 +87,10 @@ class Watch:
         self._thread.join(INTERVAL_S)
 
     @property
-    def found(self) -> Optional[Dict[str, Any]]:
+    def found(self) -> Optional[JsonObject]:
         if not self._readings:
             return None
-        most: Dict[str, Any] = {"readings": len(self._readings)}
+        most: JsonObject = {"readings": len(self._readings)}
         for name in ("power_w", "temperature_c", "clock_mhz"):
             most[name] = max((one[name] for one in self._readings if one[name] is not None), default=None)
         lists = [one["throttled"] for one in self._readings if one["throttled"] is not None]

@@ -1,1 +1,0 @@
-"""``report``: what this machine can do, in one file to send on."""

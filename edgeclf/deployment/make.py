@@ -190,7 +190,7 @@ def _changes(run: Run, dataset: Dataset, options: TrainOptions) -> list[str]:
 
 
 def _quantize(steps: Steps, run: Run, options: QuantizeOptions, overwrite: bool) -> None:
-    report = earlier_report(run)
+    report = earlier_report(run.path / model_file("fp32"))
     files = report.files if report else ()
     tried: tuple[QuantizedFile | FailedFlavor, ...] = (*files, *(report.failed if report else ()))
     done = {one.name: asked(options) == one.conditions.options for one in tried}

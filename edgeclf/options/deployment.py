@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from edgeclf_runtime.trt.engine_spec import OPTIONS, EngineOptions
 
 from ..errors import OptionError
 from ..targets import TARGETS
 from .declaration import MOVED, SKIP_UNREADABLE, T, check_known, option
 from .quantization import QuantizeOptions
 from .training import TrainOptions
-
-if TYPE_CHECKING:
-    from edgeclf_runtime.trt.engine_spec import EngineOptions
-
 
 PRECISIONS = ("best", "fp32", "fp16", "int8")
 """Precisions of an engine, as a bundle's own ``build`` has them."""
@@ -75,22 +73,33 @@ def check_shares(precision: float | None, coverage: float | None) -> None:
             raise OptionError(f"{name} is {value}; more than 0 and at most 1 was expected")
 
 
+def with_engine_options(kind: type[T]) -> type[T]:
+    """Add the engine options of a workstation to a class, before it is made a dataclass; the runtime declares them."""
+    for name, one in OPTIONS.items():
+        if one.host:
+            kind.__annotations__[name] = EngineOptions.__annotations__[name]
+            help = f"{one.help[0].upper()}{one.help[1:]}."
+            default = EngineOptions._field_defaults[name]
+            setattr(kind, name, option(default, help, shown=one.shown, metavar=one.metavar))
+    return kind
+
+
 @dataclass(frozen=True, kw_only=True)
+@with_engine_options
 class BuildOptions:
-    """Options of build()."""
+    """Options of build(): these, and those of the engine, which ``edgeclf build --help`` lists, as in BuildOptions(level=5)."""
 
     target: str | None = option(None, "The device.", shown="this machine", choices=tuple(TARGETS))
     model: str | None = option(None, "Build only this model of the bundle.")
     precision: str = option(
         "best", "best: build all, keep the fastest that passes the golden images.", choices=PRECISIONS
     )
-    workspace: int | None = option(
-        None, "Memory available to TensorRT during a build.", shown="based on GPU memory", metavar="MB"
-    )
-    level: int | None = option(None, "TensorRT's optimization level, 0 to 5.", shown="3")
-    version_compatible: bool = option(False, "Also usable with later versions of TensorRT; slower.")
-    hardware_compatible: bool = option(False, "Also usable on other Ampere or newer GPUs; slower.")
-    retry: bool = option(False, "Rebuild engines that are cached or failed before.")
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self, *, target: str | None = None, model: str | None = None, precision: str = "best", **engine: Any
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         if self.target is not None and self.target not in TARGETS:
@@ -102,8 +111,4 @@ class BuildOptions:
     @property
     def engine(self) -> EngineOptions:
         """The options of each engine: those fields that have the name of one."""
-        # Not imported above, since each command imports this module.
-        from edgeclf_runtime.trt.engine_spec import EngineOptions
-
-        names = [name for name in EngineOptions._fields if hasattr(self, name)]
-        return EngineOptions(**{name: getattr(self, name) for name in names})
+        return EngineOptions(**{name: getattr(self, name) for name, one in OPTIONS.items() if one.host})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -14,30 +15,29 @@ from ..display.progress import say
 from ..errors import OutputError
 from ..options import QuantizeOptions
 from ..targets import CALIBRATION_CACHE, FLAVORS, model_file
-from ..training.runs import Run
 from .candidate import Candidate
 from .report import REPORT_FILE, QuantizedFile, QuantizeReport, read_report
 
 
-def earlier_report(run: Run) -> QuantizeReport | None:
-    """Return the report of earlier calls with the files that are still there, None unless they are of the FP32 file."""
+def earlier_report(source: Path) -> QuantizeReport | None:
+    """Return the report beside the FP32 file with the files that are still there, None unless they are of this file."""
     try:
-        report = read_report(run.path)
+        report = read_report(source.parent)
     except (OSError, ValueError) as error:
-        say(f"{run.path / REPORT_FILE} is ignored ({error})")
+        say(f"{source.parent / REPORT_FILE} is ignored ({error})")
         return None
-    if report is None or report.sha256_fp32 != sha256_file(run.file(model_file("fp32"))):
+    if report is None or report.sha256_fp32 != sha256_file(source):
         return None
-    return replace(report, files=tuple(file for file in report.files if _is_current(run, file)))
+    return replace(report, files=tuple(file for file in report.files if _is_current(source.parent, file)))
 
 
-def _is_current(run: Run, file: QuantizedFile) -> bool:
-    """Return whether the run still has the file that a report describes."""
-    path = run.path / model_file(file.name)
+def _is_current(folder: Path, file: QuantizedFile) -> bool:
+    """Return whether a folder still has the file that its report describes."""
+    path = folder / model_file(file.name)
     return path.is_file() and sha256_file(path) == file.sha256
 
 
-def claim_names(run: Run, options: QuantizeOptions, earlier: QuantizeReport | None, overwrite: bool) -> list[str]:
+def claim_names(folder: Path, options: QuantizeOptions, earlier: QuantizeReport | None, overwrite: bool) -> list[str]:
     """Return the flavors to make; OutputError if a file of one exists that may not be replaced.
 
     To fine-tune, these are the flavors that need layers in float, or have no file.
@@ -51,8 +51,8 @@ def claim_names(run: Run, options: QuantizeOptions, earlier: QuantizeReport | No
         names = [name for name in names if name not in done]
     elif not options.flavors and not overwrite:
         names = [name for name in names if name not in kept] or names
-    paths = [run.path / model_file(name) for name in names]
-    for path in paths if earlier else [*paths, run.path / CALIBRATION_CACHE]:
+    paths = [folder / model_file(name) for name in names]
+    for path in paths if earlier else [*paths, folder / CALIBRATION_CACHE]:
         if path.exists() and not overwrite:
             raise OutputError(f"{path} exists: pass --overwrite to make it again")
         claim_output(path, overwrite)
@@ -60,7 +60,7 @@ def claim_names(run: Run, options: QuantizeOptions, earlier: QuantizeReport | No
 
 
 def bases_of(
-    run: Run, earlier: QuantizeReport | None, names: Sequence[str], calibration_sha256: str
+    folder: Path, earlier: QuantizeReport | None, names: Sequence[str], calibration_sha256: str
 ) -> dict[str, Candidate]:
     """Return the files of an earlier call from which a flavor in ``names`` is made, and which are not made again."""
     import onnx
@@ -68,8 +68,8 @@ def bases_of(
     bases = {FLAVORS[name].half_of for name in names} - set(names)
     return {
         file.name: Candidate(
-            model=onnx.load(run.file(model_file(file.name))),
-            logits=np.zeros((0, len(run.labels)), np.float32),  # only the model and its findings are used
+            model=onnx.load(folder / model_file(file.name)),
+            logits=np.zeros((0, 0), np.float32),  # only the model and its findings are used
             comparison=file.comparison,
             findings=file.findings,
         )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgeclf_runtime.files.read import sha256_file
+from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ..calibration.sets import EVALUATION_IMAGES, CalibrationSet, within_training_images
 from ..data.datasets import Dataset, Sample
@@ -18,56 +20,60 @@ from ..data.sampling import evenly_spaced
 from ..display.progress import say
 from ..errors import DataError
 from ..evaluation.evaluation_set import EvaluationSet
-from ..evaluation.export import exported
 from ..options import QuantizeOptions
-from ..training.runs import Run
 from .finetune.tune import MOST_IMAGES, TrainingImages, read_training_images
 from .histograms import BINS, SAMPLE
 from .report import Conditions
+
+if TYPE_CHECKING:
+    from ..training.backbones import ImageClassifier
 
 MOST_EVALUATION_IMAGES = 2000
 """Of a larger validation split this many, evenly spaced: every file is evaluated on them."""
 
 
+@dataclass(frozen=True)
 class Inputs:
-    """The images that a run's files are made from and compared on.
+    """The images that a run's files are made from and compared on."""
 
-    dataset  the run's images; with a calibration set, training images may be gone, and the evaluation images be new
-    source   the FP32 file; a run that was not exported is exported
-    """
+    options: QuantizeOptions
+    dataset: Dataset
+    """The run's images; with a calibration set, training images may be gone, and the evaluation images be new."""
+    rows: list[dict[str, str]]
+    """The lines of its split.csv."""
+    preprocessing: Preprocessing
+    source: Path
+    """The FP32 file, in the run's folder."""
+    network: Callable[[], ImageClassifier] | None
+    """Makes the torch network; None for an imported run."""
 
-    def __init__(self, run: Run, options: QuantizeOptions) -> None:
-        self.run, self.options = run, options
-        self.dataset = run.dataset(
-            options.data,
-            needs=("val",) if options.calibration and not options.finetune_int8 else ("train", "val"),
-            skip_unreadable=options.skip_unreadable,
-            accept_new=bool(options.calibration),
-        )
-        self.source: Path = exported(run, self.dataset)
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.source.parent
 
     @cached_property
     def calibration(self) -> CalibrationSet:
         """The calibration set that was named, or one of training images."""
-        return _calibration_set(self.run, self.dataset, self.options)
+        return _calibration_set(self.dataset, self.rows, self.options)
 
     @cached_property
     def batches(self) -> Sequence[np.ndarray]:
         """The calibration images, float32 [1, height, width, 3] each."""
-        return self.calibration.batches(self.run.preprocessing)
+        return self.calibration.batches(self.preprocessing)
 
     @cached_property
     def images(self) -> EvaluationSet:
         """The evaluation images: the validation split, and spare training images if it is small."""
         samples = _evaluation_samples(self.dataset, self.calibration)
-        return EvaluationSet(samples, self.run.labels, self.run.preprocessing)
+        return EvaluationSet(samples, self.dataset.labels, self.preprocessing)
 
     @cached_property
     def training(self) -> TrainingImages:
         """Images to fine-tune on, MOST_IMAGES at most."""
         samples = self.check_training()
         chosen = [samples[i] for i in evenly_spaced(len(samples), MOST_IMAGES)]
-        return read_training_images(EvaluationSet(chosen, self.run.labels, self.run.preprocessing), self.source)
+        return read_training_images(EvaluationSet(chosen, self.dataset.labels, self.preprocessing), self.source)
 
     def check_training(self) -> list[Sample]:
         """Return the images of train that are not evaluation images; DataError if there are none."""
@@ -75,7 +81,7 @@ class Inputs:
         samples = [sample for sample in _train(self.dataset) if sample.path not in evaluated]
         if not samples:
             raise DataError(
-                f"{self.run.path} has no training images to fine-tune on apart from the evaluation images; add images, or "
+                f"{self.folder} has no training images to fine-tune on apart from the evaluation images; add images, or "
                 "quantize without --finetune-int8"
             )
         return samples
@@ -92,10 +98,7 @@ class Inputs:
             options=asked(self.options),
         )
 
-    @property
-    def histogram_key(self) -> dict[str, str]:
-        """The sources of the histograms."""
-        return histogram_key(self.run, self.source, self.calibration)
+    """The images that a run's files are made from and compared on."""
 
 
 def asked(options: QuantizeOptions) -> dict[str, Any]:
@@ -106,13 +109,13 @@ def asked(options: QuantizeOptions) -> dict[str, Any]:
     return {**facts, **form, **({"int8_epochs": options.int8_epochs} if options.finetune_int8 else {})}
 
 
-def _calibration_set(run: Run, dataset: Dataset, options: QuantizeOptions) -> CalibrationSet:
+def _calibration_set(dataset: Dataset, rows: list[dict[str, str]], options: QuantizeOptions) -> CalibrationSet:
     if options.calibration:
         calibration = CalibrationSet.load(options.calibration, options.data).refuse_held_out(dataset)
     else:
         size = within_training_images(dataset, options.size)
         calibration = CalibrationSet.select(dataset, size, options.seed).verify()
-    _warn_of_missing_labels(run, calibration)
+    _warn_of_missing_labels(dataset.labels, rows, calibration)
     return calibration.warn_if_few()
 
 
@@ -120,10 +123,10 @@ def _train(dataset: Dataset) -> list[Sample]:
     return [sample for sample in dataset.samples if sample.split == "train"]
 
 
-def _warn_of_missing_labels(run: Run, calibration: CalibrationSet) -> None:
-    label_of = {row["sha256"]: row["label"] for row in run.split_rows() if row["split"] == "train"}
+def _warn_of_missing_labels(labels: Sequence[str], rows: list[dict[str, str]], calibration: CalibrationSet) -> None:
+    label_of = {row["sha256"]: row["label"] for row in rows if row["split"] == "train"}
     seen = {label_of.get(digest) for digest, _ in calibration.entries}
-    missing = [label for label in run.labels if label not in seen]
+    missing = [label for label in labels if label not in seen]
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         say(
@@ -132,12 +135,12 @@ def _warn_of_missing_labels(run: Run, calibration: CalibrationSet) -> None:
         )
 
 
-def histogram_key(run: Run, source: Path, calibration: CalibrationSet) -> dict[str, str]:
+def histogram_key(source: Path, calibration: CalibrationSet, preprocessing: Preprocessing) -> dict[str, str]:
     """Return what the histograms are made from."""
     return {
         "model": sha256_file(source),
         "calibration set": calibration.sha256,
-        "preprocessing": preprocessing_sha256(run.preprocessing),
+        "preprocessing": preprocessing_sha256(preprocessing),
         "settings": f"{BINS} bins, {SAMPLE} values",
     }
 

@@ -1,10 +1,11 @@
-"""The outputs of quantize(): model files, report and page, calibration cache, histograms and logits."""
+"""The outputs of quantize() beside its model files: report and page, calibration cache and logits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgeclf_runtime.files.read import sha256_file
 
@@ -13,12 +14,9 @@ from ..display.progress import say
 from ..evaluation.accuracy_gate import evaluation_warning, gate_warning
 from ..evaluation.comparison import compare
 from ..evaluation.logit_store import LOGIT_FILE, read_logits, write_logits
-from ..evaluation.metadata import model_metadata
 from ..graph.inference import time_files
 from ..graph.layers import layer_of_names
-from ..graph.onnx_file import save_model
-from ..targets import CALIBRATION_CACHE, model_file, opset_of
-from ..training.runs import Run
+from ..targets import CALIBRATION_CACHE, model_file
 from .candidate import Candidate
 from .earlier import with_earlier
 from .flavors.calibration_cache import format_cache
@@ -29,6 +27,9 @@ from .ranges import ranges_of
 from .report import REPORT_FILE, REPORT_PAGE, Baseline, FailedFlavor, QuantizedFile, QuantizeReport
 from .search import Failure, Search
 from .speed.layer_times import layer_times, unexpected_float
+
+if TYPE_CHECKING:
+    from ..training.backbones import ImageClassifier
 
 _CACHED = "int8-tensorrt"
 """The flavor that the calibration cache is the other form of."""
@@ -44,17 +45,15 @@ def write_outputs(
     failed: Mapping[str, Failure],
     earlier: QuantizeReport | None,
 ) -> QuantizeReport:
-    """Write all but the histograms into a folder that becomes the run's, and return the report."""
-    for name, one in found.items():
-        save_model(one.model, folder / model_file(name), model_metadata(inputs.run, name), opset_of(name))
+    """Write what describes the model files beside them, in a folder that becomes the run's, and return the report."""
     report = with_earlier(_report(folder, inputs, search, found, failed), earlier)
     gone, unreadable = (count_files(inputs.dataset.findings, kind) for kind in ("gone", "unreadable"))
     report = replace(report, gone=gone, unreadable=unreadable)
     _write_report(folder, report, search)
-    if found and not _keeps_cache(inputs.run, found, failed, earlier):
+    if found and not _keeps_cache(inputs.folder, found, failed, earlier):
         cache = format_cache(ranges_of(search.histograms, _cache_method(found)))
         (folder / CALIBRATION_CACHE).write_text(cache, encoding="utf-8")
-    _write_logits(inputs.run, folder, report, search, found)
+    _write_logits(inputs, folder, report, search, found)
     return report
 
 
@@ -62,8 +61,7 @@ def _report(
     folder: Path, inputs: Inputs, search: Search, found: Mapping[str, Candidate], failed: Mapping[str, Failure]
 ) -> QuantizeReport:
     """Time the files, and return what is known of them; ``folder``: where they are until all is written."""
-    run, options, conditions = inputs.run, inputs.options, inputs.conditions
-    source = run.file(model_file("fp32"))
+    source, options, conditions = inputs.source, inputs.options, inputs.conditions
     works = {name: folder / model_file(name) for name in found}
     times = dict(zip(("fp32", *works), time_files([("fp32", source), *works.items()], search.batches[0]), strict=True))
     layer_of = layer_of_names(search.graph.graph, search.layers)
@@ -74,7 +72,7 @@ def _report(
             comparison=found[name].comparison,
             findings=found[name].findings,
             name=name,
-            path=str(run.path / work.name),
+            path=str(inputs.folder / work.name),
             size=work.stat().st_size,
             sha256=sha256_file(work),
             latency_ms=times[name],
@@ -88,7 +86,7 @@ def _report(
     judged, trained = conditions.judged_images, conditions.trained_images
     doubts = [gate_warning(file.name, file.comparison, judged, options.max_drop) for file in files]
     return QuantizeReport(
-        run=str(run.path),
+        run=str(inputs.folder),
         calibration_images=conditions.calibration_images,
         calibration_sha256=conditions.calibration_sha256,
         judged_images=judged,
@@ -98,7 +96,7 @@ def _report(
         sha256_fp32=sha256_file(source),
         latency_fp32_ms=times["fp32"],
         files=tuple(files),
-        baseline=_baseline(run, search) if options.baseline else None,
+        baseline=_baseline(inputs.network, search) if options.baseline else None,
         failed=tuple(
             FailedFlavor(name=name, reason=one.reason, conditions=conditions, finetuning=one.finetuning)
             for name, one in failed.items()
@@ -114,18 +112,18 @@ def _write_report(folder: Path, report: QuantizeReport, search: Search) -> None:
 
 
 def _keeps_cache(
-    run: Run, found: Mapping[str, Candidate], failed: Mapping[str, Failure], earlier: QuantizeReport | None
+    run: Path, found: Mapping[str, Candidate], failed: Mapping[str, Failure], earlier: QuantizeReport | None
 ) -> bool:
     """Return whether the calibration cache belongs to a TensorRT file of an earlier call, or to one that did not pass."""
     kept = earlier is not None and any(file.name == _CACHED for file in earlier.files)
-    return _CACHED in failed or (kept and _CACHED not in found and (run.path / CALIBRATION_CACHE).is_file())
+    return _CACHED in failed or (kept and _CACHED not in found and (run / CALIBRATION_CACHE).is_file())
 
 
 def _write_logits(
-    run: Run, folder: Path, report: QuantizeReport, search: Search, found: Mapping[str, Candidate]
+    inputs: Inputs, folder: Path, report: QuantizeReport, search: Search, found: Mapping[str, Candidate]
 ) -> None:
     """Write the logits of the evaluation images, with those of earlier files as far as they are of the same images."""
-    earlier = read_logits(run.path / LOGIT_FILE, run.preprocessing)
+    earlier = read_logits(inputs.folder / LOGIT_FILE, inputs.preprocessing)
     logits = {report.sha256_fp32: search.reference}
     for file in report.files:
         rows = found[file.name].logits if file.name in found else earlier.known(file.sha256, search.images)
@@ -140,11 +138,11 @@ def _cache_method(found: Mapping[str, Candidate]) -> str:
     return methods.get(_CACHED, next(iter(methods.values()), "minmax"))
 
 
-def _baseline(run: Run, search: Search) -> Baseline | None:
-    if run.imported:
+def _baseline(network: Callable[[], ImageClassifier] | None, search: Search) -> Baseline | None:
+    if network is None:
         say(f"{DYNAMIC} needs a torch network, which an imported run does not have: the baseline is left out")
         return None
     images = search.images
-    logits, size, latency_ms = infer_dynamic(run.network(), images)
+    logits, size, latency_ms = infer_dynamic(network(), images)
     comparison = compare(images.labels, images.truth, search.reference, logits)
     return Baseline(comparison=comparison, name=DYNAMIC, size=size, latency_ms=latency_ms)

@@ -12,20 +12,23 @@ from typing import Any
 
 from edgeclf_runtime.files.outputs import claim_output
 
+from ..data.datasets import Dataset
 from ..data.folder_update import updated_folder
 from ..display.progress import say
 from ..errors import EdgeclfError
+from ..evaluation.export import exported
+from ..evaluation.metadata import model_metadata
 from ..graph.inference import infer_file
-from ..graph.onnx_file import prepare
+from ..graph.onnx_file import prepare, save_model
 from ..options import QuantizeOptions, merged
-from ..targets import model_file
+from ..targets import model_file, opset_of
 from ..training.runs import Run, read_run
 from .earlier import bases_of, claim_names, earlier_report
 from .finetune.torch_graph import refuse_unknown
 from .finetune.tune import Finetuner
 from .flavors.rounding import Rounding, collect_moments
 from .histogram_store import HISTOGRAM_FILE, HistogramStore
-from .inputs import Inputs
+from .inputs import Inputs, histogram_key
 from .outputs import write_outputs
 from .report import FlavorError, QuantizeReport
 from .search import Search
@@ -53,28 +56,33 @@ def quantize(
     for activations that are not finite, and OutputError if a file exists and ``overwrite`` is not given.
     """
     options = merged(QuantizeOptions, options, keywords)
-    inputs = Inputs(run if isinstance(run, Run) else read_run(run), options)
-    path = inputs.run.path
-    earlier = earlier_report(inputs.run)
-    names = claim_names(inputs.run, options, earlier, overwrite)
+    run = run if isinstance(run, Run) else read_run(run)
+    dataset = _dataset(run, options)
+    network = None if run.imported else run.network
+    inputs = Inputs(options, dataset, run.split_rows(), run.preprocessing, exported(run, dataset), network)
+    earlier = earlier_report(inputs.source)
+    names = claim_names(inputs.folder, options, earlier, overwrite)
     if earlier and not names:
         say(_NOTHING)
         return earlier
 
-    store = HistogramStore(path / HISTOGRAM_FILE, inputs.histogram_key)
+    key = histogram_key(inputs.source, inputs.calibration, inputs.preprocessing)
+    store = HistogramStore(inputs.folder / HISTOGRAM_FILE, key)
     search = _prepare(inputs, store)
     try:
-        found, failed = search.all(names, bases_of(inputs.run, earlier, names, inputs.calibration.sha256))
+        found, failed = search.all(names, bases_of(inputs.folder, earlier, names, inputs.calibration.sha256))
     except (EdgeclfError, KeyboardInterrupt):
         store.keep(search.histograms)  # the next attempt, with other options, begins where this one failed
         raise
 
     # What comes out, all of it or nothing.
-    with updated_folder(path) as folder:
+    with updated_folder(inputs.folder) as folder:
+        for name, one in found.items():
+            save_model(one.model, folder / model_file(name), model_metadata(run, name), opset_of(name))
         report = write_outputs(folder, inputs, search, found, failed, earlier)
         store.write(folder / HISTOGRAM_FILE, search.histograms)
         for name in found:  # another process may have quantized the run meanwhile
-            claim_output(path / model_file(name), overwrite)
+            claim_output(inputs.folder / model_file(name), overwrite)
     _say_warnings(report, failed)
     records = [one.findings.finetuning for one in found.values()] + [one.finetuning for one in failed.values()]
     if options.finetune_int8 and not any(records):
@@ -83,6 +91,16 @@ def quantize(
     if refused:
         raise FlavorError(report, refused)
     return report
+
+
+def _dataset(run: Run, options: QuantizeOptions) -> Dataset:
+    """Return the run's images; with a calibration set, those that evaluate are enough."""
+    return run.dataset(
+        options.data,
+        needs=("val",) if options.calibration and not options.finetune_int8 else ("train", "val"),
+        skip_unreadable=options.skip_unreadable,
+        accept_new=bool(options.calibration),
+    )
 
 
 def _prepare(inputs: Inputs, store: HistogramStore) -> Search:

@@ -27,8 +27,8 @@ from ..targets import FLAVORS
 from .candidate import Candidate
 from .finetune.record import Finetuning, Outcome
 from .finetune.tune import Finetuner
-from .flavors.forms import FORMS, Form, usual_form
-from .flavors.qdq import Weights, choose, write_flavor
+from .flavors.forms import FORMS, Form, choose, usual_form
+from .flavors.qdq import Weights, write_flavor
 from .histograms import Histogram
 from .ranges import Ranges, ranges_of
 from .report import Findings, FloatLayer, FormTrial, Trial

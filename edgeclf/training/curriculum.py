@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .loop.objective import NO_TARGET, labels_of
+from .loop.loss import NO_TARGET, labels_of
 
 if TYPE_CHECKING:
     from torch import nn

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
+from dataclasses import fields
 
 import pytest
 
@@ -14,7 +15,7 @@ from edgeclf.errors import BackendError, OptionError
 from edgeclf.options import BuildOptions
 from edgeclf_runtime.commands import build as engine_build
 from edgeclf_runtime.trt import cuda
-from edgeclf_runtime.trt.engine_spec import EngineOptions
+from edgeclf_runtime.trt.engine_spec import OPTIONS, EngineOptions
 
 
 def test_the_report_is_text_or_json(bundle, monkeypatch, command):
@@ -81,6 +82,17 @@ def test_this_machine_may_be_named_and_a_jetson_is_one_where_it_runs(bundle, mon
 def test_invalid_options_are_refused(options, message):
     with pytest.raises(OptionError, match=message):
         BuildOptions(**options)
+
+
+def test_the_engine_options_are_those_that_the_runtime_declares():
+    stated = {one.name: one for one in fields(BuildOptions)}
+    for name, one in OPTIONS.items():
+        assert (name in stated) == one.host
+        if one.host:
+            assert stated[name].metadata["help"].lower().startswith(one.help.lower())
+            assert stated[name].default == getattr(EngineOptions(), name)
+    given = BuildOptions(workspace=128, level=0, version_compatible=True, retry=True)
+    assert given.engine == EngineOptions(workspace=128, level=0, version_compatible=True, retry=True)
 
 
 def test_without_tensorrt_it_says_how_to_install_it(bundle, monkeypatch, command):

@@ -14,8 +14,8 @@ from edgeclf.graph.layers import find_layers, float_layers
 from edgeclf.graph.onnx_file import prepare
 from edgeclf.options.quantization import FORMS as NAMES
 from edgeclf.quantization.candidate import Candidate
-from edgeclf.quantization.flavors.forms import FORMS, STANDARD, forms_of, usual_form
-from edgeclf.quantization.flavors.qdq import choose, write_flavor
+from edgeclf.quantization.flavors.forms import FORMS, STANDARD, choose, forms_of, usual_form
+from edgeclf.quantization.flavors.qdq import write_flavor
 from edgeclf.quantization.flavors.rounding import Rounding
 from edgeclf.quantization.report import Findings, LayerTime
 from edgeclf.quantization.search import Search

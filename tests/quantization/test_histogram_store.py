@@ -17,7 +17,7 @@ def recall(own_run):
         run = read_run(own_run)
         chosen = CalibrationSet.select(run.dataset(), size)
         source = run.file("model.fp32.onnx")
-        store = HistogramStore(own_run / HISTOGRAM_FILE, histogram_key(run, source, chosen))
+        store = HistogramStore(own_run / HISTOGRAM_FILE, histogram_key(source, chosen, run.preprocessing))
         images = chosen.batches(run.preprocessing) if batches is None else batches
         histograms = store.recall(prepare(source), images)
         store.keep(histograms)

@@ -3,7 +3,7 @@
 import os
 
 from edgeclf_runtime.files.read import sha256_file
-from edgeclf_runtime.trt.engine_spec import BuildRequest, EngineSpec
+from edgeclf_runtime.trt.engine_spec import EngineSpec
 
 SPEC = EngineSpec(
     model_sha256="0",
@@ -23,10 +23,10 @@ SPEC = EngineSpec(
 
 
 def request(source, plan, timing=None, **other):
-    """A BuildRequest for an engine of batches up to 8, in the file's own types; ``other`` fields are of its specification."""
+    """The specification of an engine of batches up to 8, in the file's own types, with ``other`` fields."""
     sha256 = sha256_file(source) if os.path.isfile(source) else ""
-    spec = SPEC._replace(**{"model_sha256": sha256, **other})
-    return BuildRequest(spec, str(source), 256 << 20, plan=str(plan), timing=timing)
+    files = {"source": str(source), "plan": str(plan), "timing": timing}
+    return SPEC._replace(**{"model_sha256": sha256, "workspace_bytes": 256 << 20, **files, **other})
 
 
 class Told:

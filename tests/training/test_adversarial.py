@@ -7,7 +7,7 @@ from torch import nn
 import edgeclf
 from edgeclf import TrainOptions
 from edgeclf.errors import OptionError
-from edgeclf.training.loop.objective import Objective
+from edgeclf.training.loop.loss import Objective
 from tests.training.test_resume import stopped_after
 from tests.training.test_train import quick, sha256
 

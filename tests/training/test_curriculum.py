@@ -9,7 +9,7 @@ from edgeclf import TrainOptions
 from edgeclf.errors import OptionError
 from edgeclf.training.curriculum import rank, share_of_epoch
 from edgeclf.training.loop.loaders import EpochSampler
-from edgeclf.training.loop.objective import NO_TARGET
+from edgeclf.training.loop.loss import NO_TARGET
 from tests.training.test_resume import stopped_after
 from tests.training.test_train import sha256
 

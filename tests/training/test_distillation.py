@@ -16,7 +16,7 @@ from edgeclf.graph.inference import infer_file
 from edgeclf.training.distillation.teacher import read_teacher
 from edgeclf.training.distillation.unlabeled import find_unlabeled
 from edgeclf.training.loop.loaders import image_weights
-from edgeclf.training.loop.objective import NO_TARGET, Objective, class_weights
+from edgeclf.training.loop.loss import NO_TARGET, Objective, class_weights
 from tests.training.test_resume import stopped_after
 from tests.training.test_train import quick, sha256
 

@@ -19,7 +19,7 @@ from edgeclf import TrainOptions
 from edgeclf.errors import DataError, DependencyError, ModelError, OptionError
 from edgeclf.training.loop import loaders, trials
 from edgeclf.training.loop.fit import ATTACKED, Plan, best_of
-from edgeclf.training.loop.objective import Loss, blending, class_weights
+from edgeclf.training.loop.loss import Loss, blending, class_weights
 from edgeclf.training.loop.optimizer import make_optimizer, make_schedule
 from edgeclf.training.machine.failures import explained
 from edgeclf.training.machine.memory import freed_memory_kept

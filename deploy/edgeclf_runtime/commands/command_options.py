@@ -4,7 +4,7 @@ import argparse
 from typing import Callable, Dict
 
 from ..text.logs import LEVELS
-from .option_types import PRECISIONS, core, positive, size
+from .option_types import PRECISIONS, VALUES, positive, size
 from .run_options import add_backend, add_choice, add_decision, add_device_name, add_no_tune, add_run, add_tune
 
 
@@ -33,6 +33,8 @@ def _add_log(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_build(parser: argparse.ArgumentParser) -> None:
+    from ..trt.engine_spec import OPTIONS
+
     parser.add_argument(
         "--model", metavar="NAME", help="build only this model of the bundle; info lists them (default: all)"
     )
@@ -43,48 +45,10 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         help="build only models of this precision; best: build all, and remember the fastest that passes the golden images "
         "(default: best)",
     )
-    parser.add_argument(
-        "--workspace",
-        type=positive,
-        metavar="MB",
-        help="memory for a build in MB (default: based on the GPU's memory)",
-    )
-    parser.add_argument(
-        "--retry", action="store_true", help="build even if the engine is cached, or failed to build before"
-    )
-    parser.add_argument(
-        "--level",
-        type=int,
-        choices=range(6),
-        metavar="0-5",
-        help="TensorRT's optimization level, from TensorRT 8.6 on (default: 3)",
-    )
-    parser.add_argument(
-        "--dla",
-        type=core,
-        metavar="CORE",
-        help="DLA core, 0 or 1, for the layers that it supports; the GPU runs the others (default: GPU only)",
-    )
-    parser.add_argument(
-        "--calibrator",
-        action="store_true",
-        help="make INT8 with TensorRT's calibrator and calibration.cache, up to TensorRT 10 (default: from the Q/DQ file)",
-    )
-    parser.add_argument(
-        "--calibration",
-        metavar="FOLDER",
-        help="calibrate with the images in this folder, instead of calibration.cache",
-    )
-    parser.add_argument(
-        "--version-compatible",
-        action="store_true",
-        help="make engines that later TensorRT versions can use too; slower",
-    )
-    parser.add_argument(
-        "--hardware-compatible",
-        action="store_true",
-        help="make engines that other Ampere or newer GPUs can use too; slower",
-    )
+    for name, one in OPTIONS.items():
+        values = VALUES[one.metavar] if one.metavar else {"action": "store_true"}
+        shown = " (default: {})".format(one.shown) if one.shown else ""
+        parser.add_argument("--" + name.replace("_", "-"), help=one.help + shown, **values)
 
 
 def _add_classify(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,7 @@
 """Parses the values of command line options; argparse.ArgumentTypeError says what was expected."""
 
 import argparse
-from typing import Tuple, Union
+from typing import Any, Dict, Tuple, Union
 
 from ..results import A_DEVICE_NAME, is_device_name
 
@@ -85,3 +85,12 @@ def region(text: str) -> Region:
     except ValueError:
         raise argparse.ArgumentTypeError("{!r} is not a region; X,Y,WIDTH,HEIGHT was expected".format(text))
     return x, y, width, height
+
+
+# What argparse needs for a value, by its placeholder.
+VALUES: Dict[str, Dict[str, Any]] = {
+    "MB": {"metavar": "MB", "type": positive},
+    "0-5": {"metavar": "0-5", "type": int, "choices": range(6)},
+    "CORE": {"metavar": "CORE", "type": core},
+    "FOLDER": {"metavar": "FOLDER"},
+}

@@ -3,7 +3,7 @@
 Started by ``trt/parent.py``.  It is a separate process because a build can be killed for memory, and TensorRT aborts on
 some networks; the program that needs the engine goes on.  It ends when its parent ends.
 
-The parent writes a BuildRequest as a line of JSON to stdin, and keeps stdin open.  The answers over the pipe are lines of
+The parent writes an EngineSpec as a line of JSON to stdin, and keeps stdin open.  The answers over the pipe are lines of
 JSON: ``{"phase": name, "step": n, "steps": n}`` if TensorRT reports progress, and at last ``{"done": facts}`` or
 ``{"error": reason, "lasting": whether the same would happen again}``.
 """
@@ -19,7 +19,7 @@ from typing import Any, Callable, Dict, Iterator, Optional
 from ..errors import BackendError, EdgeclfError, OutputError
 from ..files.outputs import new_file
 from ..files.read import read_bytes
-from .engine_spec import BuildRequest, EngineSpec
+from .engine_spec import EngineSpec
 from .libraries import leave_out, used_by
 from .network import make_logger, read_network, refusal
 from .versions import Version, has, load_tensorrt, version_of
@@ -39,13 +39,13 @@ def main(link_handle: int) -> None:
             link.write(json.dumps(message) + "\n")
             link.flush()
 
-    request = BuildRequest.from_json(sys.stdin.readline())
+    spec = EngineSpec.from_json(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # If memory runs out, this process is killed and not the one that classifies.
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as stream:
         stream.write("1000")
     try:
-        send({"done": build(request, send)})
+        send({"done": build(spec, send)})
     except EdgeclfError as error:
         send({"error": str(error), "lasting": isinstance(error, BackendError)})
     except Exception as error:  # TensorRT's bindings may raise anything
@@ -57,27 +57,27 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def build(request: BuildRequest, send: Send) -> Dict[str, Any]:
-    """Build an engine and write it to ``request.plan``; ``send`` takes the messages about its progress.
+def build(spec: EngineSpec, send: Send) -> Dict[str, Any]:
+    """Build an engine and write it to ``spec.plan``; ``send`` takes the messages about its progress.
 
     Returns facts about it.  Raises BackendError with TensorRT's words, or OutputError.
     """
     trt = load_tensorrt()
     version, logger = version_of(trt), make_logger(trt)
     builder = trt.Builder(logger)
-    read = read_network(trt, builder, logger, request)
+    read = read_network(trt, builder, logger, spec)
     network = read.network
     config = builder.create_builder_config()
-    _configure(trt, version, builder, config, request)
-    profile = _add_profile(builder, network, config, request.spec, request.source, logger)
-    timing = _read_timing(config, request.timing)
+    _configure(trt, version, builder, config, spec)
+    profile = _add_profile(builder, network, config, spec, logger)
+    timing = _read_timing(config, spec.timing)
     if has(version, "progress"):
         config.progress_monitor = _make_monitor(trt, send)
     start = time.monotonic()
-    plan = _build_plan(trt, version, builder, network, config, profile, logger, request)
-    _write(request.plan, plan)
-    if timing and request.timing:
-        _write_timing(config, request.timing)
+    plan = _build_plan(trt, version, builder, network, config, profile, logger, spec)
+    _write(spec.plan, plan)
+    if timing and spec.timing:
+        _write_timing(config, spec.timing)
     return {
         "build_s": round(time.monotonic() - start, 1),
         "network_layers": network.num_layers,
@@ -95,34 +95,33 @@ def _build_plan(
     config: Any,
     profile: Any,
     logger: Any,
-    request: BuildRequest,
+    spec: EngineSpec,
 ) -> Any:
     """Return the serialized engine; if the build fails without cuBLAS and cuDNN, it is repeated with them."""
-    sources = leave_out(trt, version, config) if request.lean else None
-    with _calibrated(trt, version, config, profile, request):
+    sources = leave_out(trt, version, config) if spec.lean else None
+    with _calibrated(trt, version, config, profile, spec):
         plan = builder.build_serialized_network(network, config)
     if plan is None and sources is not None:
         del logger.errors[:]
         config.set_tactic_sources(sources)
-        with _calibrated(trt, version, config, profile, request):
+        with _calibrated(trt, version, config, profile, spec):
             plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise BackendError(refusal(trt, request.source, logger.errors, logger))
+        raise BackendError(refusal(trt, spec.source, logger.errors, logger))
     return plan
 
 
-def _configure(trt: Any, version: Version, builder: Any, config: Any, request: BuildRequest) -> None:
+def _configure(trt: Any, version: Version, builder: Any, config: Any, spec: EngineSpec) -> None:
     """Pass the specification on to TensorRT."""
-    spec = request.spec
     for flag in spec.flags:
         config.set_flag(getattr(trt.BuilderFlag, flag))
     if spec.precision == "fp32":
         # TF32 rounds more than the golden images of an FP32 model allow.
         config.clear_flag(trt.BuilderFlag.TF32)
     if has(version, "memory pools"):
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request.workspace_bytes)
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, spec.workspace_bytes)
     else:
-        config.max_workspace_size = request.workspace_bytes
+        config.max_workspace_size = spec.workspace_bytes
     if has(version, "optimization level"):
         config.builder_optimization_level = spec.optimization_level
     if has(version, "inspector"):
@@ -154,16 +153,16 @@ def _use_dla(trt: Any, builder: Any, config: Any, core: int) -> None:
 
 
 @contextlib.contextmanager
-def _calibrated(trt: Any, version: Version, config: Any, profile: Any, request: BuildRequest) -> Iterator[None]:
+def _calibrated(trt: Any, version: Version, config: Any, profile: Any, spec: EngineSpec) -> Iterator[None]:
     """Set the calibrator for a build that needs one; raises what went wrong in it."""
-    if request.calibration is None:
+    if spec.calibration is None:
         yield
         return
     from .calibrator import data_sha256, make_calibrator
 
-    if data_sha256(request.calibration) != request.spec.calibration_sha256:
-        raise BackendError("{} was changed during the build; start it again".format(request.calibration))
-    calibrator = make_calibrator(trt, version, request.calibration, request.preprocessing)
+    if data_sha256(spec.calibration) != spec.calibration_sha256:
+        raise BackendError("{} was changed during the build; start it again".format(spec.calibration))
+    calibrator = make_calibrator(trt, version, spec.calibration, spec.preprocessing)
     config.int8_calibrator = calibrator
     config.set_calibration_profile(profile)
     try:
@@ -174,7 +173,7 @@ def _calibrated(trt: Any, version: Version, config: Any, profile: Any, request: 
         raise calibrator.error
 
 
-def _add_profile(builder: Any, network: Any, config: Any, spec: EngineSpec, source: str, logger: Any) -> Any:
+def _add_profile(builder: Any, network: Any, config: Any, spec: EngineSpec, logger: Any) -> Any:
     """Allow batches of every size in the specification; returns the profile."""
     image = network.get_input(0)
     rest = tuple(image.shape)[1:]
@@ -183,7 +182,7 @@ def _add_profile(builder: Any, network: Any, config: Any, spec: EngineSpec, sour
     if config.add_optimization_profile(profile) < 0:
         raise BackendError(
             "TensorRT refuses batches of {} (smallest, usual, largest) for {}: {}".format(
-                list(spec.batches), source, "; ".join(logger.errors)
+                list(spec.batches), spec.source, "; ".join(logger.errors)
             )
         )
     return profile

@@ -15,7 +15,8 @@ from ..errors import BackendError
 from . import engine_cache
 from .cuda import release_cuda
 from .engine_cache import Engine, of_any_mode
-from .engine_spec import AMPERE, SMALL_WORKSPACE, BuildRequest, EngineOptions, EngineSpec, resolve
+from .engine_spec import EngineOptions, EngineSpec, resolve
+from .gpu import AMPERE, SMALL_WORKSPACE
 from .parent import Killed, Progress, Refused, build_engine
 from .versions import load_tensorrt, version_of
 
@@ -43,37 +44,37 @@ def ensure_engine(
     """
     version = version_of(load_tensorrt())
     folders = engine_cache.folders()
-    default = request = resolve(model_path, version, device, EngineOptions())
-    _check_verified(model_path, request)
+    default = spec = resolve(model_path, version, device, EngineOptions())
+    _check_verified(model_path, spec)
     if options is None:
-        engine = _in_use(folders, default.spec)
+        engine = _in_use(folders, default)
         if engine:
             return engine
         options = EngineOptions()
     else:
-        request = resolve(model_path, version, device, options, preprocessing)
-        _check_verified(model_path, request)
-    engine = None if options.retry else _find(folders, request.spec)
-    engine = engine or _build(request, folders, options.retry)
+        spec = resolve(model_path, version, device, options, preprocessing)
+        _check_verified(model_path, spec)
+    engine = None if options.retry else _find(folders, spec)
+    engine = engine or _build(spec, folders, options.retry)
     for folder in folders:
-        engine_cache.prefer(folder, default.spec, request.spec if folder == engine.folder else default.spec)
+        engine_cache.prefer(folder, default, spec if folder == engine.folder else default)
     return engine
 
 
 def forget_engines(model_path: "ModelPath", device: "Device") -> None:
     """Go back to the engine of the default options."""
     version = version_of(load_tensorrt())
-    default = resolve(model_path, version, device, EngineOptions()).spec
+    default = resolve(model_path, version, device, EngineOptions())
     for folder in engine_cache.folders():
         engine_cache.prefer(folder, default, default)
 
 
-def _check_verified(model_path: "ModelPath", request: BuildRequest) -> None:
+def _check_verified(model_path: "ModelPath", spec: EngineSpec) -> None:
     """Raise BackendError if a source file of the engine is in the bundle and is not what the manifest lists."""
-    spec, neighbor = request.spec, getattr(model_path, "neighbor", None)
+    neighbor = getattr(model_path, "neighbor", None)
     if neighbor is None:
         return
-    for path, sha256 in ((request.source, spec.model_sha256), (request.calibration, spec.calibration_sha256)):
+    for path, sha256 in ((spec.source, spec.model_sha256), (spec.calibration, spec.calibration_sha256)):
         file = neighbor(path) if path else None
         if file and file.sha256 != sha256:
             raise BackendError(
@@ -143,27 +144,27 @@ def _fits(other: EngineSpec, spec: EngineSpec) -> bool:
         free.add("tensorrt")
     if other.hardware_compatible and _numbers(spec.compute_capability) >= AMPERE:
         free |= {"gpu", "compute_capability"}
-    return free != always and all(getattr(other, name) == getattr(spec, name) for name in set(spec._fields) - free)
+    return free != always and all(getattr(other, name) == getattr(spec, name) for name in set(spec.key) - free)
 
 
 def _numbers(version: str) -> Tuple[int, ...]:
     return tuple(map(int, version.split(".")))
 
 
-def _build(request: BuildRequest, folders: List[str], retry: bool) -> Engine:
+def _build(spec: EngineSpec, folders: List[str], retry: bool) -> Engine:
     for folder in folders:
-        engine_cache.log_others(folder, request.spec)
-        refused = engine_cache.refusal(folder, request.spec)
+        engine_cache.log_others(folder, spec)
+        refused = engine_cache.refusal(folder, spec)
         if refused and not retry:
             raise BackendError("{}\n  (this build failed before; to try again: build --retry)".format(refused))
     with engine_cache.writable(folders) as folder:
-        _check_space(folder, request.source)
+        _check_space(folder, spec.source)
         release_cuda()
-        return _build_and_keep(request, folder)
+        return _build_and_keep(spec, folder)
 
 
-def _build_and_keep(request: BuildRequest, folder: str) -> Engine:
-    spec, name = request.spec, os.path.basename(request.source)
+def _build_and_keep(spec: EngineSpec, folder: str) -> Engine:
+    name = os.path.basename(spec.source)
     expected_s = engine_cache.earlier_build_s(folder, spec)
     wait = engine_cache.is_being_built(folder, spec)
     _log.warning(
@@ -181,9 +182,9 @@ def _build_and_keep(request: BuildRequest, folder: str) -> Engine:
             with open(plan, "wb") as stream:
                 stream.write(made.plan)
             return made
-        request = request._replace(plan=plan, timing=engine_cache.timing_path(folder, spec))
+        spec = spec._replace(plan=plan, timing=engine_cache.timing_path(folder, spec))
         try:
-            request, facts = _build_within_memory(request, Progress(name, expected_s))
+            spec, facts = _build_within_memory(spec, Progress(name, expected_s))
         except Refused as error:
             engine_cache.keep_refusal(folder, spec, str(error))
             raise
@@ -192,25 +193,25 @@ def _build_and_keep(request: BuildRequest, folder: str) -> Engine:
         facts = dict(
             facts,
             source=name,
-            workspace_bytes=request.workspace_bytes,
+            workspace_bytes=spec.workspace_bytes,
             board=board(),
             jetson_linux=jetson_linux(),
             edgeclf_runtime=__version__,
         )
         # Before the engine has its name, so that a process that waits for it finds both.
-        return Engine(data, spec, engine_cache.keep_facts(folder, spec, data, facts), folder)
+        return Engine(data, engine_cache.keep_facts(folder, spec, data, facts), folder)
 
 
-def _build_within_memory(request: BuildRequest, progress: Progress) -> Tuple[BuildRequest, Dict[str, Any]]:
-    """Build an engine, again with little memory if the build was killed; returns the request that worked, and facts."""
+def _build_within_memory(spec: EngineSpec, progress: Progress) -> Tuple[EngineSpec, Dict[str, Any]]:
+    """Build an engine, again with little memory if the build was killed; returns the specification that worked, and facts."""
     try:
-        return request, build_engine(request, progress)
+        return spec, build_engine(spec, progress)
     except Killed as error:
-        if request.workspace_bytes <= SMALL_WORKSPACE:
+        if spec.workspace_bytes <= SMALL_WORKSPACE:
             raise
         _log.warning("%s; trying again with %d MB", error, SMALL_WORKSPACE >> 20)
-    request = request._replace(workspace_bytes=SMALL_WORKSPACE)
-    return request, build_engine(request, progress)
+    spec = spec._replace(workspace_bytes=SMALL_WORKSPACE)
+    return spec, build_engine(spec, progress)
 
 
 def _check_space(folder: str, source: str) -> None:

@@ -1,7 +1,7 @@
 """Engines that were built on this device, each with a JSON file of facts beside it.
 
 An engine is native code, and one for another TensorRT or GPU crashes or gives wrong results.  So an engine is loaded only
-if it was stored under the same specification and its hash is still the same.
+if it was stored under the same key and its hash is still the same.  The key is in ``trt/engine_spec.py``: EngineSpec.key.
 """
 
 import contextlib
@@ -51,15 +51,18 @@ class Engine(NamedTuple):
     """An engine that passed the checks of load().
 
     plan    its bytes
-    spec    its EngineSpec
-    facts   what the JSON file beside it holds: the specification as "key", sha256, time and more
+    facts   what the JSON file beside it holds: key, sha256, time and more
     folder  the folder of both files
     """
 
     plan: bytes
-    spec: EngineSpec
     facts: Dict[str, Any]
     folder: str
+
+    @property
+    def spec(self) -> EngineSpec:
+        """The specification that it was stored under."""
+        return EngineSpec(**self.facts["key"])
 
 
 def folders() -> List[str]:
@@ -94,18 +97,18 @@ def load(folder: str, spec: EngineSpec) -> Optional[Engine]:
     if sha256_bytes(plan) != facts["sha256"]:
         _log.warning("%s.engine is not used: it was changed (its sha256 differs from the one beside it)", path)
         return None
-    return Engine(plan, spec, facts, folder)
+    return Engine(plan, facts, folder)
 
 
 def specs(folder: str) -> List[EngineSpec]:
     """Return the specifications of all cached engines."""
-    found = [EngineSpec.from_dict(facts["key"]) for _, facts in _all_facts(folder) if "sha256" in facts]
+    found = [EngineSpec.from_key(facts["key"]) for _, facts in _all_facts(folder) if "sha256" in facts]
     return [spec for spec in found if spec is not None]
 
 
 def of_any_mode(spec: EngineSpec) -> Dict[str, Any]:
     """Return a specification without the power mode, which decides only which engine is fastest, not which is right."""
-    return _of_any_mode(spec.to_dict())
+    return _of_any_mode(spec.key)
 
 
 def _of_any_mode(key: Dict[str, Any]) -> Dict[str, Any]:
@@ -177,9 +180,9 @@ def new_engine(folder: str, spec: EngineSpec) -> Iterator[str]:
 
 
 def keep_facts(folder: str, spec: EngineSpec, plan: bytes, facts: Dict[str, Any]) -> Dict[str, Any]:
-    """Store the facts of an engine beside it; returns them, with specification, hash and time."""
+    """Store the facts of an engine beside it; returns them, with key, hash and time."""
     built = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    facts = dict(facts, key=spec.to_dict(), sha256=sha256_bytes(plan), built=built)
+    facts = dict(facts, key=spec.key, sha256=sha256_bytes(plan), built=built)
     _write_facts(_path(folder, spec) + ".json", facts)
     return facts
 
@@ -209,7 +212,7 @@ def preferred(folder: str, default: EngineSpec) -> Optional[EngineSpec]:
     try:
         found = read_json(_preferred_path(folder, default), _MOST_JSON_BYTES)
         record({"key": _KEY})(found, "")
-        return EngineSpec.from_dict(dict(found["key"], power_mode=default.power_mode))
+        return EngineSpec.from_key(dict(found["key"], power_mode=default.power_mode))
     except (OSError, ValueError):
         return None
 
@@ -227,7 +230,7 @@ def earlier_build_s(folder: str, spec: EngineSpec) -> Optional[float]:
 
 def keep_refusal(folder: str, spec: EngineSpec, reason: str) -> None:
     """Remember that a build fails, so that a service that is restarted over and over does not spend minutes on it."""
-    _write_facts(_path(folder, spec) + ".json", {"key": spec.to_dict(), "refused": reason})
+    _write_facts(_path(folder, spec) + ".json", {"key": spec.key, "refused": reason})
 
 
 def timing_path(folder: str, spec: EngineSpec) -> str:
@@ -237,7 +240,7 @@ def timing_path(folder: str, spec: EngineSpec) -> str:
 
 
 def _path(folder: str, spec: EngineSpec) -> str:
-    return os.path.join(folder, _digest(spec.to_dict()))
+    return os.path.join(folder, _digest(spec.key))
 
 
 def _preferred_path(folder: str, default: EngineSpec) -> str:
@@ -270,7 +273,7 @@ def _write_facts(path: str, facts: Dict[str, Any]) -> None:
 
 
 def _difference(wanted: EngineSpec, found: Dict[str, Any]) -> str:
-    key = wanted.to_dict()
+    key = wanted.key
     names = sorted(name for name in set(key) | set(found) if key.get(name) != found.get(name))
     return ", ".join("{} {} (here {})".format(name, found.get(name), key.get(name)) for name in names)
 

@@ -1,5 +1,10 @@
 """The TensorRT engine of a model: the options that a user gives, and the specification that they resolve to here.
 
+EngineOptions -> resolve() -> EngineSpec.  The specification is all that follows: the key that finds a cached engine
+(``trt/engine_cache.py``), the request that the building process reads (``trt/child.py``), and how the runner calls the engine
+(``trt/runner.py``).  A new option is declared and resolved here, and passed on in ``trt/child.py``; its TensorRT names are in
+``trt/versions.py``.
+
 A bundle's model becomes an engine in one of three ways: by the types in the file, by builder flags, or by a calibrator.
 """
 
@@ -8,44 +13,23 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional, Tuple
 
-from ..device.machine import power_mode
 from ..errors import BackendError, OptionError
-from ..files.read import sha256_file
-from .versions import Version, has
 
 if TYPE_CHECKING:
     from ..runners.base import ModelPath
     from .gpu import Device
+    from .versions import Version
 
 MAX_BATCH = 8
 # TensorRT's own default; 4 and 5 cost a Jetson many minutes more.
 OPTIMIZATION_LEVEL = 3
 CALIBRATION_CACHE = "calibration.cache"
-# On a Nano, 4 GB, a build with a workspace of 1 GB is killed; this one passes.
-SMALL_WORKSPACE = 256 << 20
-_SMALL_BOARD_BYTES = 5 << 30
-_LARGEST_WORKSPACE = 4 << 30
-# No INT8 on Maxwell (Nano, 5.3), on Pascal except 6.1 (TX2 is 6.2), or on anything older.  Source: NVIDIA's "Hardware
-# and Precision" table in TensorRT's support matrix.  TensorRT 8 aborts there on a Q/DQ file.
-_LEAST_INT8, _EARLY_INT8 = (7, 0), (6, 1)
-AMPERE = (8, 0)
 _STRONG_INT8 = "model.int8-fp16.onnx"
 _FLAGS: Dict[str, Tuple[str, ...]] = {"fp32": (), "fp16": ("FP16",), "int8": ("INT8", "FP16")}
 
 
 class EngineOptions(NamedTuple):
-    """Engine options, as the user gives them; each is an option of the command lines.
-
-    workspace           memory for the build in MB; None: based on the GPU's memory
-    level               TensorRT's optimization level, 0 to 5, from TensorRT 8.6 on; None: 3
-    dla                 DLA core that runs the layers it supports, the GPU the others; None: no DLA
-    calibrator          INT8 by TensorRT's calibrator (up to TensorRT 10) with the ranges in calibration.cache, instead of
-                        the Q/DQ file
-    calibration         folder of images for the calibrator, instead of calibration.cache
-    version_compatible  make an engine that later TensorRT versions can load too; slower
-    hardware_compatible make an engine that other Ampere or newer GPUs can run too; slower
-    retry               build even if the engine is cached, or failed to build before
-    """
+    """Engine options, as the user gives them; OPTIONS says what each means."""
 
     workspace: Optional[int] = None
     level: Optional[int] = None
@@ -66,11 +50,45 @@ class EngineOptions(NamedTuple):
             raise OptionError("dla is {}; 0 or more was expected".format(self.dla))
 
 
-class EngineSpec(NamedTuple):
-    """Everything that an engine depends on.
+class Option(NamedTuple):
+    """An engine option on the command lines: ``python3 NAME.edge build``, and ``edgeclf build`` if ``host``.
 
-    The cache finds an engine by it, the building process builds it, and the runner calls the engine by it.  Its fields
-    are the names in the cache's JSON files: a new field makes cached engines be built again.
+    help        what it does, without a capital letter and a period
+    metavar     placeholder, which also says what a value may be: see ``commands/option_types.py``; "" for a flag
+    shown       the default in words, if it says anything
+    """
+
+    help: str
+    metavar: str = ""
+    shown: str = ""
+    host: bool = True
+
+
+OPTIONS = {
+    "workspace": Option("memory for a build in MB", "MB", "based on the GPU's memory"),
+    "level": Option("TensorRT's optimization level, from TensorRT 8.6 on", "0-5", "3"),
+    "dla": Option(
+        "DLA core, 0 or 1, for the layers that it supports; the GPU runs the others", "CORE", "GPU only", host=False
+    ),
+    "calibrator": Option(
+        "make INT8 with TensorRT's calibrator and calibration.cache, up to TensorRT 10",
+        shown="from the Q/DQ file",
+        host=False,
+    ),
+    "calibration": Option(
+        "calibrate with the images in this folder, instead of calibration.cache", "FOLDER", host=False
+    ),
+    "version_compatible": Option("make engines that later TensorRT versions can use too; slower"),
+    "hardware_compatible": Option("make engines that other Ampere or newer GPUs can use too; slower"),
+    "retry": Option("build even if the engine is cached, or failed to build before"),
+}
+
+
+class EngineSpec(NamedTuple):
+    """Everything that an engine depends on, and what its build needs besides.
+
+    The fields without a default are the key of the engine, and the names in the cache's JSON files: a new one makes cached
+    engines be built again.
 
     model_sha256        hash of the ONNX file
     tensorrt            TensorRT's version, "8.5.2.2"
@@ -83,8 +101,14 @@ class EngineSpec(NamedTuple):
     optimization_level  TensorRT's, 0 to 5
     dla                 DLA core, or None
     calibration_sha256  hash of the calibrator's data; None without a calibrator
-    version_compatible  see EngineOptions
-    hardware_compatible see EngineOptions
+    version_compatible, hardware_compatible     see OPTIONS
+    source              path of the ONNX file
+    workspace_bytes     memory for the build
+    lean                leave out cuBLAS and cuDNN, unless the build fails without them
+    calibration         path of the calibrator's data: calibration.cache or a folder of images; None without a calibrator
+    preprocessing       fields of the bundle's Preprocessing, for these images
+    plan                path of the engine to write
+    timing              path of the timing cache, or None
     """
 
     model_sha256: str
@@ -101,14 +125,32 @@ class EngineSpec(NamedTuple):
     version_compatible: bool
     hardware_compatible: bool
 
-    def to_dict(self) -> Dict[str, Any]:
-        """Return the specification as JSON can hold it."""
-        return dict(self._asdict())
+    source: str = ""
+    workspace_bytes: int = 0
+    lean: bool = False
+    calibration: Optional[str] = None
+    preprocessing: Tuple[Any, ...] = ()
+    plan: str = ""
+    timing: Optional[str] = None
+
+    @property
+    def key(self) -> Dict[str, Any]:
+        """The fields that decide which engine it is, as JSON can hold them."""
+        return {name: getattr(self, name) for name in self._fields if name not in self._field_defaults}
 
     @classmethod
-    def from_dict(cls, facts: Dict[str, Any]) -> "Optional[EngineSpec]":
-        """Return the specification that to_dict() described, or None if its fields are not those of this version."""
-        return cls(**facts) if set(facts) == set(cls._fields) else None
+    def from_key(cls, key: Dict[str, Any]) -> "Optional[EngineSpec]":
+        """Return the specification of a key, or None if its names are not those of this version."""
+        return cls(**key) if set(key) == set(cls._fields) - set(cls._field_defaults) else None
+
+    def to_json(self) -> str:
+        """Return all fields as one line of JSON."""
+        return json.dumps(self._asdict())
+
+    @classmethod
+    def from_json(cls, line: str) -> "EngineSpec":
+        """Return the specification that to_json() wrote."""
+        return cls(**json.loads(line))
 
     @property
     def flags(self) -> Tuple[str, ...]:
@@ -121,53 +163,25 @@ class EngineSpec(NamedTuple):
         return 1, 1, self.max_batch
 
 
-class BuildRequest(NamedTuple):
-    """A specification, with what its build needs besides: files, and memory.
-
-    spec            the EngineSpec
-    source          path of the ONNX file
-    workspace_bytes memory for the build
-    lean            leave out cuBLAS and cuDNN, unless the build fails without them
-    calibration     path of the calibrator's data: calibration.cache or a folder of images; None without a calibrator
-    preprocessing   fields of the bundle's Preprocessing, for these images
-    plan            path of the engine to write
-    timing          path of the timing cache, or None
-    """
-
-    spec: EngineSpec
-    source: str
-    workspace_bytes: int
-    lean: bool = False
-    calibration: Optional[str] = None
-    preprocessing: Tuple[Any, ...] = ()
-    plan: str = ""
-    timing: Optional[str] = None
-
-    def to_json(self) -> str:
-        """Return the request as one line of JSON."""
-        return json.dumps(dict(self._asdict(), spec=self.spec.to_dict()))
-
-    @classmethod
-    def from_json(cls, line: str) -> "BuildRequest":
-        """Return the request that to_json() wrote."""
-        fields = json.loads(line)
-        return cls(**dict(fields, spec=EngineSpec(**fields["spec"])))
-
-
 def resolve(
     model_path: "ModelPath",
-    version: Version,
+    version: "Version",
     device: "Device",
     options: EngineOptions,
     preprocessing: Tuple[Any, ...] = (),
-) -> BuildRequest:
-    """Return the BuildRequest of a bundle's model file for a TensorRT version, a GPU and options, without plan and timing.
+) -> EngineSpec:
+    """Return the EngineSpec of a bundle's model file for a TensorRT version, a GPU and options, without plan and timing.
 
     The file's name gives the precision: model.fp32.onnx, model.fp16.onnx, model.int8-tensorrt.onnx, or
     model.int8-fp16.onnx, whose float part is FP16 by its own types.
 
     Raises OptionError for a value out of range, and BackendError for what this GPU or TensorRT cannot do.
     """
+    # Imported here since both command lines import this module for OPTIONS.
+    from ..device.machine import power_mode
+    from ..files.read import sha256_file
+    from .versions import has
+
     options.check()
     folder, name = os.path.split(str(model_path))
     precision = _precision(name)
@@ -185,7 +199,7 @@ def resolve(
     from_float = calibrated or (precision == "fp16" and by_flags and os.path.isfile(float_file))
     source = float_file if from_float else str(model_path)
     calibration = _calibration(folder, options) if calibrated else None
-    spec = EngineSpec(
+    return EngineSpec(
         model_sha256=sha256_file(source),
         tensorrt=".".join(map(str, version)),
         gpu=device.name,
@@ -200,9 +214,12 @@ def resolve(
         calibration_sha256=None if calibration is None else _data_sha256(calibration),
         version_compatible=options.version_compatible,
         hardware_compatible=options.hardware_compatible,
+        source=source,
+        workspace_bytes=device.workspace_bytes if options.workspace is None else options.workspace << 20,
+        lean=device.is_small,
+        calibration=calibration,
+        preprocessing=preprocessing,
     )
-    workspace = workspace_for(device) if options.workspace is None else options.workspace << 20
-    return BuildRequest(spec, source, workspace, _is_small(device), calibration, preprocessing)
 
 
 def _precision(name: str) -> str:
@@ -216,23 +233,14 @@ def _precision(name: str) -> str:
     return found.group(1)
 
 
-def _is_small(device: "Device") -> bool:
-    """Whether a GPU is on a board that is short of memory, such as a Nano with 4 GB shared by processor and GPU."""
-    return device.integrated and device.total_bytes <= _SMALL_BOARD_BYTES
-
-
-def workspace_for(device: "Device") -> int:
-    """Return the memory for a build on a GPU, in bytes."""
-    if device.total_bytes <= _SMALL_BOARD_BYTES:
-        return SMALL_WORKSPACE
-    return max(SMALL_WORKSPACE, min(device.free_bytes // 4, _LARGEST_WORKSPACE))
-
-
-def _check_supported(precision: str, version: Version, device: "Device", options: EngineOptions) -> None:
+def _check_supported(precision: str, version: "Version", device: "Device", options: EngineOptions) -> None:
     """Raise BackendError for what this GPU or TensorRT cannot do."""
+    from .gpu import AMPERE
+    from .versions import has
+
     number = ".".join(map(str, version))
     gpu = "{} (compute capability {}.{})".format(device.name, *device.capability)
-    if precision == "int8" and device.capability < _LEAST_INT8 and device.capability != _EARLY_INT8:
+    if precision == "int8" and not device.has_int8:
         problem = "{} does not support INT8; use the model fp16 or fp32 with --model".format(gpu)
     elif precision == "fp32" and options.dla is not None:
         problem = "DLA supports only FP16 and INT8; use --precision fp16 or int8, or leave out --dla"

@@ -21,6 +21,16 @@ _NAME_BYTES, _TOTAL_AT, _PROPERTIES_BYTES = 256, 288, 8192
 _OTHERS = ("cupy", "jaxlib", "libtorch_cuda", "numba", "onnxruntime_providers_", "pycuda", "tensorflow", "tensorrt_rtx")
 
 
+# On a Nano, 4 GB, a build with a workspace of 1 GB is killed; this one passes.
+SMALL_WORKSPACE = 256 << 20
+_SMALL_BOARD_BYTES = 5 << 30
+_LARGEST_WORKSPACE = 4 << 30
+# No INT8 on Maxwell (Nano, 5.3), on Pascal except 6.1 (TX2 is 6.2), or on anything older.  Source: NVIDIA's "Hardware
+# and Precision" table in TensorRT's support matrix.  TensorRT 8 aborts there on a Q/DQ file.
+_LEAST_INT8, _EARLY_INT8 = (7, 0), (6, 1)
+AMPERE = (8, 0)
+
+
 class Device(NamedTuple):
     """A GPU.
 
@@ -35,6 +45,23 @@ class Device(NamedTuple):
     total_bytes: int
     free_bytes: int
     integrated: bool
+
+    @property
+    def has_int8(self) -> bool:
+        """Whether it computes in INT8."""
+        return self.capability >= _LEAST_INT8 or self.capability == _EARLY_INT8
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is on a board that is short of memory, such as a Nano with 4 GB shared by processor and GPU."""
+        return self.integrated and self.total_bytes <= _SMALL_BOARD_BYTES
+
+    @property
+    def workspace_bytes(self) -> int:
+        """The memory for a build, if the user gives none."""
+        if self.total_bytes <= _SMALL_BOARD_BYTES:
+            return SMALL_WORKSPACE
+        return max(SMALL_WORKSPACE, min(self.free_bytes // 4, _LARGEST_WORKSPACE))
 
 
 def describe(library: Any) -> Device:

@@ -8,7 +8,7 @@ from ..files.read import sha256_bytes
 from .versions import Version, has, version_of
 
 if TYPE_CHECKING:
-    from .engine_spec import BuildRequest
+    from .engine_spec import EngineSpec
 
 # TensorRT 8 logs a whole node, numbers included.
 _MOST_OF_A_LINE = 500
@@ -60,20 +60,20 @@ def _make_printing_logger(trt: Any) -> Any:
     return Logger()
 
 
-def read_network(trt: Any, builder: Any, logger: Any, request: "BuildRequest") -> Network:
+def read_network(trt: Any, builder: Any, logger: Any, spec: "EngineSpec") -> Network:
     """Return the Network of the model file; raises BackendError with the parser's words.
 
     Plugins are loaded only if the graph cannot be read without them, as one with an InstanceNormalization before 8.6.
     """
-    path = request.source
+    path = spec.source
     data = model_bytes(path)
-    if sha256_bytes(data) != request.spec.model_sha256:
+    if sha256_bytes(data) != spec.model_sha256:
         raise BackendError("{} was changed during the build; start it again".format(path))
-    network, parser, errors = _parse(trt, builder, logger, request.spec.strongly_typed, data)
+    network, parser, errors = _parse(trt, builder, logger, spec.strongly_typed, data)
     plugins = bool(errors)
     if plugins:
         trt.init_libnvinfer_plugins(logger, "")
-        network, parser, errors = _parse(trt, builder, logger, request.spec.strongly_typed, data)
+        network, parser, errors = _parse(trt, builder, logger, spec.strongly_typed, data)
     if errors:
         raise BackendError(refusal(trt, path, errors, logger))
     if (network.num_inputs, network.num_outputs) != (1, 1):

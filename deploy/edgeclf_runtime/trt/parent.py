@@ -12,7 +12,7 @@ from ..device import systemd
 from ..device.child_process import start_child
 from ..errors import BackendError
 from ..text.terminal import relay, show_line, show_message
-from .engine_spec import BuildRequest
+from .engine_spec import EngineSpec
 
 _KILLED, _ENDED_BY_SYSTEM = -9, (-1, -2, -15)  # signals: KILL; HUP, INT, TERM
 _REPORT_EVERY_S = 30.0
@@ -56,7 +56,7 @@ class Progress:
         show_line("")
 
 
-def build_engine(request: BuildRequest, progress: Progress) -> Dict[str, Any]:
+def build_engine(spec: EngineSpec, progress: Progress) -> Dict[str, Any]:
     """Build an engine in a separate process; returns facts about it.
 
     Raises BackendError: Refused if the same would happen again, Killed if that process was killed.
@@ -74,7 +74,7 @@ def build_engine(request: BuildRequest, progress: Progress) -> Dict[str, Any]:
     relayed = relay(process.stderr)
     try:
         with contextlib.suppress(BrokenPipeError):  # it has ended, which shows below
-            process.stdin.write(request.to_json().encode() + b"\n")
+            process.stdin.write(spec.to_json().encode() + b"\n")
             process.stdin.flush()
         for message in _messages(ours):
             if message and "done" in message:
@@ -83,7 +83,7 @@ def build_engine(request: BuildRequest, progress: Progress) -> Dict[str, Any]:
             if message and "error" in message:
                 raise (Refused if message["lasting"] else BackendError)(message["error"])
             progress(message)
-        raise _ended(process.wait(), request)
+        raise _ended(process.wait(), spec)
     finally:
         progress.close()
         process.kill()
@@ -126,15 +126,15 @@ def _message(line: bytes) -> Dict[str, Any]:
         )
 
 
-def _ended(code: int, request: BuildRequest) -> BackendError:
-    name = os.path.basename(request.source)
+def _ended(code: int, spec: EngineSpec) -> BackendError:
+    name = os.path.basename(spec.source)
     if code in _ENDED_BY_SYSTEM:
         return BackendError("the build of the engine of {} was ended from outside; start it again".format(name))
     if code == _KILLED:
         return Killed(
             "the build of the engine of {} was killed, most likely because memory ran out; end other programs, add "
             "swap space, or give it less than {} MB with --workspace, then: build --retry".format(
-                name, request.workspace_bytes >> 20
+                name, spec.workspace_bytes >> 20
             )
         )
     how = "by signal {}".format(-code) if code < 0 else "with exit status {}".format(code)

@@ -10,7 +10,7 @@ from ...errors import ModelError
 from ...graph.layers import WEIGHTED
 from ...graph.onnx_file import INPUT
 from .grid import grids_of, start_on, weight_of
-from .operators import OPERATORS, attributes_of
+from .torch_operators import OPERATORS, attributes_of
 
 if TYPE_CHECKING:
     import onnx

@@ -24,7 +24,7 @@ from .attack import attacked
 from .checkpoints import write_state
 from .loaders import epoch_seed
 from .logs import MOST_IMAGES, Norms
-from .objective import NO_TARGET, Objective
+from .loss import NO_TARGET, Objective
 from .optimizer import make_optimizer, make_schedule
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from ...options import TrainOptions
 from ..unfinished import Unfinished
 from .fit import Fit, Plan
 from .loaders import EpochSampler, Features, feature_loader, image_weights
-from .objective import class_weights, count_labeled
+from .loss import class_weights, count_labeled
 from .trainer import run_fit
 
 _SMALLEST_SCALE = 2.0

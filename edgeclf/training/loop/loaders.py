@@ -29,7 +29,7 @@ from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ...data.pixels import load_pixels
 from ..augmentation import Augmentation
-from .objective import NO_TARGET, class_weights, labels_of
+from .loss import NO_TARGET, class_weights, labels_of
 
 # A worker prepares two batches, and one is in use.
 _BATCHES_AT_ONCE = 2

@@ -29,7 +29,7 @@ from ..stages import stage_modules, stage_parameters, thaw
 from ..unfinished import Unfinished
 from .fit import Fit, Plan, Row
 from .loaders import EpochSampler, Images, image_loader, image_weights, usable_workers
-from .objective import class_weights, count_labeled
+from .loss import class_weights, count_labeled
 from .trainer import run_fit
 
 

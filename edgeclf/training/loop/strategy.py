@@ -20,13 +20,13 @@ from ..curriculum import rank
 from ..distillation.teacher import Teacher
 from ..features import cache_features, device_of
 from ..machine.processes import share, shared
-from ..soft_targets import read_soft_targets
+from ..soft_targets_file import read_soft_targets
 from ..unfinished import Unfinished
 from .fit import Fit, Row
 from .head import fit_head
 from .logs import log_wrong_images
+from .loss import NO_TARGET
 from .network import Pictures, fit_network
-from .objective import NO_TARGET
 from .trials import fitting_batch
 
 

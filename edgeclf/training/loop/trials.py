@@ -23,7 +23,7 @@ from ...display.progress import say, track
 from ...errors import OptionError
 from ..machine.precision import FULL, MEASURED, computing, mixed
 from .fit import Plan
-from .objective import Objective
+from .loss import Objective
 from .optimizer import make_optimizer
 
 _SLOWEST, _FASTEST, _RATES = 1e-6, 1.0, 60

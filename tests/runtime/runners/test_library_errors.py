@@ -10,7 +10,7 @@ import pytest
 from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.selection import candidates
-from edgeclf_runtime.classify.tuning import contest
+from edgeclf_runtime.classify.tuning import measure
 from edgeclf_runtime.classify.tuning.candidate import variants
 from edgeclf_runtime.classify.tuning.memory import CAMERA
 from edgeclf_runtime.commands.selftest import selftest
@@ -155,7 +155,7 @@ def test_selftest_and_tuning_pass_a_broken_library_over(bundle, two_backends, br
     broken("onnxruntime", error)
     assert words(error) in selftest(bundle, "fp32", "onnxruntime").failures["fp32 on onnxruntime"]
     sent = []
-    contest.measure(two_backends, variants(candidates(two_backends, "fp32"), 1), CAMERA, 60.0, sent.append)
+    measure.measure(two_backends, variants(candidates(two_backends, "fp32"), 1), CAMERA, 60.0, sent.append)
     (failure,) = [message for message in sent if "failed" in message]
     assert failure["name"] == "fp32 on onnxruntime, 1 thread"
     assert words(error) in failure["failed"]

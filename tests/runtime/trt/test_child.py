@@ -11,7 +11,6 @@ from edgeclf_runtime.errors import BackendError, ImageError
 from edgeclf_runtime.files.read import sha256_bytes
 from edgeclf_runtime.trt.calibrator import data_sha256
 from edgeclf_runtime.trt.child import build
-from edgeclf_runtime.trt.engine_spec import BuildRequest
 from edgeclf_runtime.trt.versions import FEATURES, has
 from tests.support.engine_requests import SPEC
 
@@ -148,7 +147,7 @@ def tensorrt(text, log, parses=True, plan=PLAN, dla_cores=0, sources=0):
 def asked(monkeypatch, tmp_path):
     """Build with a TensorRT of a version: asked("8.2.1", "fp16") returns the calls and settings, by name.
 
-    Other arguments are fields of the BuildRequest or of its specification.
+    Other arguments are fields of the specification.
     """
 
     def run(version, precision="fp32", module=None, **fields):
@@ -159,13 +158,18 @@ def asked(monkeypatch, tmp_path):
         source.write_bytes(b"model")
         strongly_typed = has(tuple(map(int, version.split("."))), "strong types")
         spec = SPEC._replace(
-            model_sha256=sha256_bytes(b"model"), tensorrt=version, precision=precision, strongly_typed=strongly_typed
+            model_sha256=sha256_bytes(b"model"),
+            tensorrt=version,
+            precision=precision,
+            strongly_typed=strongly_typed,
+            source=str(source),
+            workspace_bytes=256,
+            plan=str(plan),
+            timing=str(tmp_path / "timing"),
         )
-        spec = spec._replace(**{name: fields.pop(name) for name in list(fields) if name in SPEC._fields})
         if fields.get("calibration"):
             spec = spec._replace(calibration_sha256=data_sha256(fields["calibration"]))
-        request = BuildRequest(spec, str(source), 256, plan=str(plan), timing=str(tmp_path / "timing"))
-        facts = build(request._replace(**fields), None)
+        facts = build(spec._replace(**fields), None)
         assert facts["network_layers"] == 5
         run.facts = facts
         assert plan.read_bytes() == b"plan"

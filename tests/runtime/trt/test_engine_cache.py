@@ -1,6 +1,5 @@
 """Engines that several processes want at the same time."""
 
-import json
 import os
 import subprocess
 import sys
@@ -12,10 +11,10 @@ from edgeclf_runtime.trt import engine_cache
 from tests.support.engine_requests import SPEC
 
 BUILD = """
-import json, sys
+import sys
 from edgeclf_runtime.trt import engine_cache
 from edgeclf_runtime.trt.engine_spec import EngineSpec
-spec = EngineSpec(**json.loads(sys.argv[2]))
+spec = EngineSpec.from_json(sys.argv[2])
 with engine_cache.new_engine(sys.argv[1], spec) as plan:
     print("builds", flush=True)
     sys.stdin.readline()
@@ -27,7 +26,7 @@ with engine_cache.new_engine(sys.argv[1], spec) as plan:
 @pytest.fixture
 def builder(tmp_path):
     """Another process that builds the engine until a line is written to it."""
-    command = [sys.executable, "-c", BUILD, str(tmp_path), json.dumps(SPEC.to_dict())]
+    command = [sys.executable, "-c", BUILD, str(tmp_path), SPEC.to_json()]
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
     assert process.stdout.readline() == b"builds\n"

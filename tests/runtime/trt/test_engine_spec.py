@@ -6,8 +6,8 @@ import pytest
 
 from edgeclf_runtime.errors import BackendError, OptionError
 from edgeclf_runtime.files.read import sha256_bytes
-from edgeclf_runtime.trt import engine_cache, engine_spec
-from edgeclf_runtime.trt.engine_spec import BuildRequest, EngineOptions, EngineSpec, resolve, workspace_for
+from edgeclf_runtime.trt import engine_cache
+from edgeclf_runtime.trt.engine_spec import OPTIONS, EngineOptions, EngineSpec, resolve
 from tests.support.gpus import NANO, ORIN, RTX, TX2
 
 DEFAULT = EngineOptions()
@@ -37,10 +37,9 @@ def files(tmp_path):
     return lambda name: str(tmp_path / f"model.{name}.onnx")
 
 
-def check(request, **expected):
-    """Compare fields of a BuildRequest or its specification by name."""
-    found = {name: getattr(request if name in request._fields else request.spec, name) for name in expected}
-    assert found == expected
+def check(spec, **expected):
+    """Compare fields of a specification by name."""
+    assert {name: getattr(spec, name) for name in expected} == expected
 
 
 @pytest.mark.parametrize("version", [(8, 2, 1, 8), (8, 6, 1), (10, 3, 0), (10, 11)])
@@ -56,9 +55,9 @@ def test_up_to_10_11_fp16_is_the_fp32_file_and_a_flag(files, version):
 @pytest.mark.parametrize("version", [(10, 12), (10, 13, 3), (11, 4, 0, 106)])
 def test_from_10_12_on_the_types_in_the_file_decide(files, version):
     for name, precision in (("fp16", "fp16"), ("int8-tensorrt", "int8")):
-        request = resolve(files(name), version, ORIN, DEFAULT)
-        check(request, source=files(name), precision=precision, strongly_typed=True, flags=())
-        check(request, calibration=None, calibration_sha256=None, max_batch=8)
+        spec = resolve(files(name), version, ORIN, DEFAULT)
+        check(spec, source=files(name), precision=precision, strongly_typed=True, flags=())
+        check(spec, calibration=None, calibration_sha256=None, max_batch=8)
 
 
 @pytest.mark.parametrize("version", [(8, 2, 1, 8), (8, 6, 1), (10, 3, 0), (10, 13, 3)])
@@ -71,9 +70,9 @@ def test_a_calibrator_makes_int8_of_the_fp32_file_and_the_bundles_cache(files, v
         (EngineOptions(dla=0), ranges, 1),
         (EngineOptions(calibration=folder), folder, 8),
     ):
-        request = resolve(files("int8-tensorrt"), version, ORIN, options)
-        check(request, source=files("fp32"), precision="int8", strongly_typed=False, flags=("INT8", "FP16"))
-        check(request, calibration=calibration, max_batch=max_batch)
+        spec = resolve(files("int8-tensorrt"), version, ORIN, options)
+        check(spec, source=files("fp32"), precision="int8", strongly_typed=False, flags=("INT8", "FP16"))
+        check(spec, calibration=calibration, max_batch=max_batch)
     # It is for INT8 only.
     calibrated = resolve(files("fp16"), version, ORIN, EngineOptions(calibrator=True))
     assert calibrated == resolve(files("fp16"), version, ORIN, DEFAULT)
@@ -194,17 +193,17 @@ def test_a_file_for_other_backends_is_refused(files, name):
 
 
 def test_a_board_of_4_gb_gets_a_small_workspace(files):
-    assert workspace_for(NANO) == 256 << 20
-    assert workspace_for(TX2) == (5 << 30) // 4
-    assert workspace_for(ORIN) == 4 << 30
+    assert NANO.workspace_bytes == 256 << 20
+    assert TX2.workspace_bytes == (5 << 30) // 4
+    assert ORIN.workspace_bytes == 4 << 30
     check(resolve(files("fp16"), (8, 2), NANO, DEFAULT), workspace_bytes=256 << 20, lean=True)
     check(resolve(files("fp16"), (8, 2), NANO, EngineOptions(workspace=128)), workspace_bytes=128 << 20)
 
 
 def test_qdq_with_fp16_needs_a_tensorrt_that_takes_precision_from_the_file(files):
     file = files("int8-fp16")
-    request = resolve(file, (10, 16, 1), ORIN, DEFAULT)
-    check(request, source=file, precision="int8", strongly_typed=True, flags=(), calibration=None, max_batch=8)
+    spec = resolve(file, (10, 16, 1), ORIN, DEFAULT)
+    check(spec, source=file, precision="int8", strongly_typed=True, flags=(), calibration=None, max_batch=8)
     with pytest.raises(
         BackendError, match=r"int8-fp16.onnx needs TensorRT 10.12 or later.* the model int8-tensorrt does"
     ):
@@ -212,16 +211,18 @@ def test_qdq_with_fp16_needs_a_tensorrt_that_takes_precision_from_the_file(files
 
 
 def test_a_specification_finds_engines_that_earlier_versions_cached():
-    assert EngineSpec(**KEY).to_dict() == KEY
-    assert list(KEY) == list(EngineSpec._fields)
-    path = engine_cache._path("engines", EngineSpec(**KEY))
+    spec = EngineSpec(**KEY, source="model.onnx", workspace_bytes=1, plan="plan", timing="timing")
+    assert spec.key == KEY
+    assert list(spec.key) == list(KEY)
+    path = engine_cache._path("engines", spec)
     assert path == "engines/" + sha256_bytes(json.dumps(KEY, sort_keys=True).encode())[:32]
+    assert path == "engines/906f8a0715d63e13c12ac793a7036ea1"
 
 
 def test_every_option_and_fact_is_in_the_specification(files, monkeypatch):
-    monkeypatch.setattr(engine_spec, "power_mode", lambda: "MAXN (mode 0)")
-    request = resolve(files("fp32"), (10, 3, 0), RTX, EngineOptions(level=5, version_compatible=True), (64, 48))
-    assert request.spec == EngineSpec(
+    monkeypatch.setattr("edgeclf_runtime.device.machine.power_mode", lambda: "MAXN (mode 0)")
+    spec = resolve(files("fp32"), (10, 3, 0), RTX, EngineOptions(level=5, version_compatible=True), (64, 48))
+    assert spec == EngineSpec(
         model_sha256=sha256_bytes(b"fp32"),
         tensorrt="10.3.0",
         gpu=RTX.name,
@@ -235,20 +236,30 @@ def test_every_option_and_fact_is_in_the_specification(files, monkeypatch):
         calibration_sha256=None,
         version_compatible=True,
         hardware_compatible=False,
+        source=files("fp32"),
+        workspace_bytes=(11 << 30) // 4,
+        lean=False,
+        calibration=None,
+        preprocessing=(64, 48),
+        plan="",
+        timing=None,
     )
-    check(request, preprocessing=(64, 48), workspace_bytes=(11 << 30) // 4, lean=False, plan="", timing=None)
 
 
-def test_the_building_process_reads_the_request_that_was_written():
-    request = BuildRequest(
-        EngineSpec(**KEY), "model.onnx", 256 << 20, True, "photos", (64, 48, "crop"), "plan", "timing"
-    )
-    assert "\n" not in request.to_json()
-    read = BuildRequest.from_json(request.to_json())
-    assert read._replace(preprocessing=tuple(read.preprocessing)) == request
+def test_the_building_process_reads_the_specification_that_was_written():
+    spec = EngineSpec(*KEY.values(), "model.onnx", 256 << 20, True, "photos", (64, 48, "crop"), "plan", "timing")
+    assert "\n" not in spec.to_json()
+    read = EngineSpec.from_json(spec.to_json())
+    assert read._replace(preprocessing=tuple(read.preprocessing)) == spec
 
 
 def test_a_key_with_other_fields_is_not_a_specification():
-    assert EngineSpec.from_dict(KEY) == EngineSpec(**KEY)
-    assert EngineSpec.from_dict(dict(KEY, sparsity=True)) is None
-    assert EngineSpec.from_dict({name: value for name, value in KEY.items() if name != "dla"}) is None
+    assert EngineSpec.from_key(KEY) == EngineSpec(**KEY)
+    assert EngineSpec.from_key(dict(KEY, sparsity=True)) is None
+    assert EngineSpec.from_key({name: value for name, value in KEY.items() if name != "dla"}) is None
+
+
+def test_every_option_is_described_and_the_device_has_them_all():
+    assert tuple(OPTIONS) == EngineOptions._fields
+    flags = [name for name, one in OPTIONS.items() if not one.metavar]
+    assert flags == [name for name, value in EngineOptions()._asdict().items() if value is False]

@@ -16,7 +16,7 @@ from typing import Any, Dict, Optional, Tuple
 
 from ...device.machine import processor_seconds
 from ...runners.openvino import expendable
-from .contest import measure
+from .measure import measure
 from .request import Request
 
 

@@ -169,9 +169,9 @@ def test_whatever_stops_tensorrt_the_next_backend_classifies_and_the_log_says_wh
     assert reason in caplog.text
 
 
-def with_source(request, path):
-    """A BuildRequest for another model file."""
-    return request._replace(source=path, spec=request.spec._replace(model_sha256=sha256_file(path)))
+def with_source(spec, path):
+    """A specification for another model file."""
+    return spec._replace(source=path, model_sha256=sha256_file(path))
 
 
 def odd_model(folder):

@@ -16,7 +16,7 @@ from onnx import helper
 from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.device import child_process
 from edgeclf_runtime.errors import BackendError
-from edgeclf_runtime.trt import engine, engine_cache, engine_spec
+from edgeclf_runtime.trt import engine, engine_cache
 from edgeclf_runtime.trt.engine import ensure_engine, forget_engines
 from edgeclf_runtime.trt.engine_spec import EngineOptions
 from tests.support.engine_requests import Told
@@ -270,7 +270,7 @@ def mode(monkeypatch):
     """Set the power mode that a Jetson reports."""
 
     def set_mode(name):
-        monkeypatch.setattr(engine_spec, "power_mode", lambda: name)
+        monkeypatch.setattr("edgeclf_runtime.device.machine.power_mode", lambda: name)
 
     set_mode("MAXN (mode 0)")
     return set_mode
@@ -338,10 +338,8 @@ def test_a_model_that_tensorrt_refused_in_one_power_mode_is_not_built_in_another
 def test_only_a_board_of_little_memory_builds_without_cublas_and_cudnn(tensorrt, relu, monkeypatch, device, lean):
     asked = []
     real = engine.build_engine
-    monkeypatch.setattr(
-        engine, "build_engine", lambda request, progress: asked.append(request) or real(request, progress)
-    )
+    monkeypatch.setattr(engine, "build_engine", lambda spec, progress: asked.append(spec) or real(spec, progress))
     facts = ensure_engine(relu, device).facts
-    assert [request.lean for request in asked] == [lean]
+    assert [spec.lean for spec in asked] == [lean]
     # TensorRT 11 has neither.
     assert (facts["libraries"], facts["plugins"]) == ([], False)

@@ -50,7 +50,7 @@ def net(request, library, monkeypatch):
     net.spec = SPEC
     monkeypatch.setitem(sys.modules, "tensorrt", net.module)
     monkeypatch.setattr(cuda, "_library_paths", lambda: [library])
-    monkeypatch.setattr(trt, "ensure_engine", lambda path, device: Engine(b"plan", net.spec, {}, "no-folder"))
+    monkeypatch.setattr(trt, "ensure_engine", lambda path, device: Engine(b"plan", {"key": net.spec.key}, "no-folder"))
     yield net
     assert ctypes.CDLL(library).live_objects() == 0
 

@@ -1,4 +1,4 @@
-"""Contest, in which candidates are measured in turns until the fastest is known."""
+"""Measures candidates in turns, until the fastest is known."""
 
 import math
 import statistics

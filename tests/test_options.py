@@ -90,11 +90,37 @@ def test_options_are_given_as_keywords_too():
 
 
 @pytest.mark.parametrize(
-    "verb", ["audit", "augment", "build", "bundle", "calibrate", "import_model", "make", "quantize", "train"]
+    "verb",
+    [
+        "audit",
+        "augment",
+        "build",
+        "bundle",
+        "calibrate",
+        "evaluate",
+        "import_model",
+        "make",
+        "predict",
+        "quantize",
+        "robustness",
+        "train",
+    ],
 )
 def test_every_verb_takes_keywords(verb):
     with pytest.raises(OptionError, match="there is no option 'qqq'; help"):
         getattr(edgeclf, verb)("here", "there.edge", qqq=1)
+
+
+def test_the_verbs_about_a_model_take_keywords_and_no_option_by_position():
+    with pytest.raises(OptionError, match="there is no option 'splt'; did you mean split"):
+        edgeclf.compare("one", "other", "photos", splt="val")
+    with pytest.raises(OptionError, match="there is no option 'sed'; did you mean seed"):
+        edgeclf.demo("folder", sed=1)
+    for verb in (edgeclf.evaluate, edgeclf.robustness, edgeclf.predict):
+        with pytest.raises(OptionError, match=r"options is 'val'; \w+Options was expected, or options by name"):
+            verb("run", "photos", "val")
+    with pytest.raises(OptionError, match="threshold is 2; 0 to 1 was expected"):
+        edgeclf.predict("run", "photo.png", threshold=2)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(shutil.copytree(arguments.run, Path(folder, "run")))
         dataset = read_run(run).dataset()
-        fp32 = evaluate(run / "model.fp32.onnx", dataset, "test")
+        fp32 = evaluate(run / "model.fp32.onnx", dataset, split="test")
         rows = [study(run, size, rule, arguments.seeds, fp32) for size in arguments.sizes for rule in arguments.rules]
     if arguments.json:
         print(json.dumps({"fp32": fp32.accuracy, "images": fp32.images, "rows": rows, "machine": machine_facts()}))
@@ -66,7 +66,7 @@ def study(run: Path, size: int, rule: str, seeds: int, fp32: Evaluation) -> dict
                 QuantizeOptions(calibration=calibration, flavors=("int8-cpu",), method="mse", max_drop=1.0),
                 overwrite=True,
             )
-        int8 = evaluate(run / "model.int8-cpu.onnx", dataset, "test")
+        int8 = evaluate(run / "model.int8-cpu.onnx", dataset, split="test")
         drops.append(100 * (fp32.accuracy - int8.accuracy))
         agreements.append(float((fp32.logits.argmax(1) == int8.logits.argmax(1)).mean()))
     return {

@@ -18,6 +18,7 @@ from ..data.pixels import load_all, load_batches, without_unreadable
 from ..display.progress import track
 from ..display.report import Report
 from ..errors import DataError, OptionError
+from ..evaluation.export import open_exported
 from ..evaluation.open_model import open_model
 from ..graph.inference import infer
 from ..options import CalibrateOptions, SplitOptions, TrainOptions, merged
@@ -124,7 +125,7 @@ def _vectors(dataset: Dataset, rule: str, model: str | None) -> np.ndarray | Non
         return _features(dataset, model)
     if rule != "uncertain" or model is None:
         return None
-    with open_model(model, at_once=cores()) as opened:
+    with open_exported(model, at_once=cores()) as opened:
         paths = [sample.path for sample in dataset.split("train")]
         batches = load_batches(paths, opened.classifier.preprocessing, 1, "scoring training images")
         return infer(opened.classifier.runner, batches, cores())

@@ -10,7 +10,6 @@ it is a folder under ``calibration/`` that holds no images, only their list:
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -25,9 +24,11 @@ from edgeclf_runtime.files.read import read_bytes, read_json, sha256_bytes, sha2
 from edgeclf_runtime.images.preprocess import Preprocessing, as_batch
 
 from ..data.datasets import NAMED_SETS, Dataset, load_dataset
+from ..data.findings import listed
 from ..data.folder_update import settle, updated_folder
 from ..data.pixels import load_pixels
 from ..data.schemas import MAX_JSON_BYTES, RECIPE
+from ..display.json_file import json_text
 from ..display.progress import say
 from ..errors import DataError, OptionError
 from ..training.runs import split_facts
@@ -37,6 +38,8 @@ RECIPE_FILE = "recipe.json"
 LIST_FILE = "images.sha256"
 FEW_IMAGES = 100
 """A set with fewer images is reported as small."""
+FEWEST_LEFT = 20
+"""A set of which fewer images are left, or fewer than half, is refused."""
 EVALUATION_IMAGES = 500
 """Evaluation images needed to tell a one-point drop from noise; a smaller validation split is topped up from train."""
 
@@ -69,19 +72,33 @@ class CalibrationSet:
         return sha256_bytes(self.listing.encode())
 
     def verify(self) -> CalibrationSet:
-        """Compare every file with its hash and return self; DataError names the files that differ or are missing."""
-        wrong = [
-            name
-            for digest, name in self.entries
-            if not (self.root / name).is_file() or sha256_file(self.root / name) != digest
-        ]
-        if wrong:
-            more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        """Return the set without the images that are missing or have changed since it was made, with a warning.
+
+        Raises DataError, which names the first ones, if fewer than half of the images or than FEWEST_LEFT are left.
+        """
+        left = self._unchanged()
+        if len(left) == len(self):
+            return self
+        lost = [name for digest, name in self.entries if (digest, name) not in left]
+        if len(left) < max(FEWEST_LEFT, len(self) / 2):
             raise DataError(
-                f"{', '.join(wrong[:5])}{more} in {self.root} are missing or have changed since the calibration set was made: "
+                f"{listed(lost)} in {self.root} are missing or have changed since the calibration set was made, "
+                f"{len(lost)} of its {len(self)} images: "
                 "make the set again, or, if the images have moved, name the folder that has them now with --data"
             )
-        return self
+        say(
+            f"warning: {len(lost)} of the {len(self)} calibration images are missing from {self.root} or have changed, "
+            f"first {lost[0]}; going on with the other {len(left)}"
+        )
+        return replace(self, entries=tuple(entry for entry in self.entries if entry in left))
+
+    def _unchanged(self) -> frozenset[tuple[str, str]]:
+        """Return the entries whose files are there and have the content that they had."""
+        return frozenset(
+            (digest, name)
+            for digest, name in self.entries
+            if (self.root / name).is_file() and sha256_file(self.root / name) == digest
+        )
 
     def warn_if_few(self) -> CalibrationSet:
         """Print a warning if the set is small, and return self."""
@@ -95,7 +112,7 @@ class CalibrationSet:
 
     def save(self, folder: str | Path, overwrite: bool = False) -> None:
         """Write recipe.json and images.sha256 into a folder; its other files stay."""
-        contents = {RECIPE_FILE: json.dumps(self.recipe, indent=1) + "\n", LIST_FILE: self.listing}
+        contents = {RECIPE_FILE: json_text(self.recipe, indent=1) + "\n", LIST_FILE: self.listing}
         with updated_folder(folder) as work:
             for name, text in contents.items():
                 claim_output(Path(folder, name), overwrite)
@@ -116,7 +133,7 @@ class CalibrationSet:
 
     @classmethod
     def load(cls, folder: str | Path, data: str | Path | Dataset | None = None) -> CalibrationSet:
-        """Read a set from its folder and verify every image; DataError names files that are missing or changed.
+        """Read a set from its folder, without images that are missing or changed, see verify(); DataError if it is not one.
 
         data: what holds the images now, if they have moved; they are recognized by their content.
         """
@@ -136,13 +153,17 @@ class CalibrationSet:
         return found.verify() if data is None else found.moved_to(load_dataset(data)).verify()
 
     def moved_to(self, data: Dataset) -> CalibrationSet:
-        """Return the set with those images that ``data`` has, by their content; itself if it has not all of them."""
+        """Return the set with the images that ``data`` has, by their content; itself if its own folder has as many of them."""
         names: dict[str, list[str]] = defaultdict(list)
         for sample, digest in zip(data.samples, data.sha256(data.samples), strict=True):
             names[digest].append(data.relative(sample))
-        if not all(names[digest] for digest, _ in self.entries):
+        found = sum(bool(names[digest]) for digest, _ in self.entries)
+        if not found or (found < len(self) and len(self._unchanged()) >= found):
             return self
-        moved = [(digest, name if name in names[digest] else names[digest][0]) for digest, name in self.entries]
+        moved = [
+            (digest, name if name in names[digest] else next(iter(names[digest]), name))
+            for digest, name in self.entries
+        ]
         return replace(self, root=data.root, entries=tuple(sorted(moved, key=lambda entry: entry[1])))
 
     @classmethod

@@ -9,7 +9,8 @@ import io
 import os
 import shlex
 import sys
-from typing import Annotated, Any, Optional
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -46,14 +47,7 @@ RunFolder = Annotated[
     str, typer.Argument(metavar="RUN", parser=expand_home, help="A folder made by edgeclf train or import.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
-Predictions = Annotated[
-    Optional[str],
-    typer.Option(
-        metavar="FILE.csv", parser=expand_home, help="Write path, label, predicted label and confidence of each image."
-    ),
-]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier output of edgeclf.")]
-Name = Annotated[Optional[str], typer.Option("--name", help="A model of the bundle or run, such as fp32 or int8-cpu.")]
 
 
 def show(report: Any, json: bool) -> None:
@@ -66,6 +60,11 @@ def next_step(json: bool, command: str, *arguments: str) -> None:
         show_message(printable(f"next: {command} {shlex.join(arguments)}"))
 
 
+def below_the_error(context: typer.Context, suggest: Callable[[], None]) -> None:
+    """Call a function once the error with which the command is about to end has been shown."""
+    context.find_root().call_on_close(suggest)
+
+
 def open_page(json: bool, folder: str) -> None:
     """Say where the page of results is that a command has written."""
     if not json:
@@ -73,7 +72,7 @@ def open_page(json: bool, folder: str) -> None:
 
 
 def next_for_model(json: bool, model: str) -> None:
-    """Suggest the next step after a command about a model: of a run, of one of its files, or of a bundle."""
+    """Suggest the next step after a model was measured: of a run, of one of its files, of a bundle, or of another file."""
     run = model if is_run(model) else os.path.dirname(model)
     quantized = os.path.isfile(os.path.join(run, "quantization.json"))
     if is_run(run):
@@ -83,6 +82,8 @@ def next_for_model(json: bool, model: str) -> None:
             next_step(json, "edgeclf quantize", run)
     elif os.path.isdir(model):
         next_on_device(json, model)
+    else:
+        next_step(json, "edgeclf predict", model, "photos/")
 
 
 def is_run(path: str) -> bool:
@@ -91,11 +92,11 @@ def is_run(path: str) -> bool:
     return os.path.isfile(os.path.join(path, RUN_FILE))
 
 
-def next_on_device(json: bool, bundle: str) -> None:
-    """Suggest copying a bundle to a device, and finding out there what is missing."""
+def next_on_device(json: bool, bundle: str, command: str = "doctor") -> None:
+    """Suggest copying a bundle to a device, and a command there; doctor finds out what is missing."""
     name = os.path.basename(os.path.abspath(bundle))
     next_step(json, "scp -r", bundle, "DEVICE:")
-    next_step(json, "ssh", "DEVICE", "python3", name, "doctor")
+    next_step(json, "ssh", "DEVICE", "python3", name, command)
 
 
 def bundle_of(run: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -19,9 +20,10 @@ NEXT = {
     "datasets": ("edgeclf check",),
 }
 """The command that takes such a name, up to the name."""
+_COLUMNS, _INDENT = 80, 15
 _WEIGHTS = {
-    "packaged": "ImageNet weights: from the package {package}",
-    "installable": "ImageNet weights: in the package {package}, which is not installed",
+    "packaged": "weights in the package {package}",
+    "installable": "weights in the package {package}, which is not installed",
     "cached": "ImageNet weights: in the Hugging Face cache",
     "download": "",
     "none": "no ImageNet weights",
@@ -105,20 +107,32 @@ def _datasets() -> list[dict[str, Any]]:
 
 def _dataset_text(row: dict[str, Any]) -> str:
     where = "here" if row["here"] else "not on this machine"
-    return f"{row['name']:<14} {row['images']:,} images: {row['description']} ({where})"
+    return _entry(row["name"], f"{row['images']:,} images: {row['description']} ({where})")
 
 
 def _backbone_text(row: dict[str, Any]) -> str:
     note = _WEIGHTS[row["weights"]].format(**row)
-    return f"{row['name']}  ({note})" if note else str(row["name"])
+    line = f"{row['name']}  ({note})" if note else str(row["name"])
+    return line if len(line) <= _COLUMNS else "\n".join([row["name"], *_wrapped(f"({note})", 4)])
 
 
 def _target_text(row: dict[str, Any]) -> str:
-    return f"{row['name']:<14} {row['description']}\n{'':14} {', '.join(row['models'])}"
+    return _entry(row["name"], row["description"], ", ".join(row["models"]))
 
 
 def _flavor_text(row: dict[str, Any]) -> str:
-    return f"{row['name']:<14} for {', '.join(row['backends'])}\n{'':14} {', '.join(row['targets'])}"
+    return _entry(row["name"], f"for {', '.join(row['backends'])}", ", ".join(row["targets"]))
+
+
+def _entry(name: str, *facts: str) -> str:
+    """Return a name, and facts about it below each other beside it."""
+    lines = [line for fact in facts for line in _wrapped(fact, _INDENT)]
+    return "\n".join([f"{name:<{_INDENT}}{lines[0][_INDENT:]}", *lines[1:]])
+
+
+def _wrapped(text: str, indent: int) -> list[str]:
+    margin = " " * indent
+    return textwrap.wrap(text, _COLUMNS, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False)
 
 
 _ROWS: dict[str, Callable[[], list[dict[str, Any]]]] = {

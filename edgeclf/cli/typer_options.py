@@ -133,6 +133,7 @@ def _parameter(field: Field[Any], hint: Any, group: str | None) -> inspect.Param
         metavar=metavar if choices or facts["metavar"] else None,
         parser=expand_home if facts["path"] else facts["parser"],
         min=facts["at_least"],
+        max=facts["at_most"],
         rich_help_panel=group,
     )
     default, one = field.default, str

@@ -25,11 +25,11 @@ from ..errors import DataError, DependencyError
 from ..options import SplitOptions, merged
 from .conversion.image_folder import LIST_FILE, Image, convert, is_converted
 from .findings import Finding, counted, warning
-from .groups import about_groups, group_of, split_keys
+from .groups import about_groups, about_torn, group_of, split_keys
 from .layout import read_layout
 from .pixels import load_each
 from .public_sets import PUBLIC_SETS
-from .splits import Division, divide_by_hash, divide_exactly
+from .splits import Division, divide_by_hash, divide_exactly, read_sides, with_known_sides
 from .table import read_table
 from .tree import IMAGE_SUFFIXES, SUFFIXES_BEFORE, left_out, read_tree
 
@@ -340,10 +340,15 @@ def _divide(dataset: Dataset, options: SplitOptions) -> Dataset:
 
             keys = joined_keys([sample.path for sample in divisible], digests, keys)
         division = divide_by_hash([sample.label for sample in divisible], keys, shares, options.seed)
+    findings: list[Finding] = []
+    if options.split_of:
+        known = read_sides(options.split_of)
+        division, torn = with_known_sides(division, digests, known, {"train", *shares})
+        findings = about_torn([sample.path for sample in divisible], division.keys, torn)
     split_of = {sample.path: split for sample, split in zip(divisible, division.splits, strict=True)}
     samples = tuple(replace(sample, split=split_of.get(sample.path, sample.split)) for sample in dataset.samples)
-    findings = (*dataset.findings, *_about_moved(division))
-    dataset = replace(dataset, samples=samples, divided_by=options, findings=findings)
+    findings = [*dataset.findings, *_about_moved(division), *findings]
+    dataset = replace(dataset, samples=samples, divided_by=options, findings=tuple(findings))
     return _with_group_findings(dataset, options, shares if "test" in shares else {})
 
 

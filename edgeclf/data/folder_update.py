@@ -12,7 +12,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edgeclf_runtime.files.filesystem import flush, flush_tree, lock
@@ -54,6 +54,21 @@ def updated_folder(path: str | Path) -> Iterator[Path]:
             _complete(folder)
         update = _exchanged if _can_be_exchanged(folder) else _moved
         yield stack.enter_context(update(folder))
+
+
+def copy_folder(source: str | Path, target: str | Path, without: Sequence[str] = ()) -> None:
+    """Copy a folder's files, but not their permissions and times, which a file system may refuse to set.
+
+    target: may exist.  without: names to leave out.
+    """
+    Path(target).mkdir(exist_ok=True)
+    for entry in os.scandir(source):
+        if entry.name in without:
+            continue
+        if entry.is_dir():
+            copy_folder(entry.path, Path(target, entry.name), without)
+        else:
+            shutil.copyfile(entry.path, Path(target, entry.name))
 
 
 def settle(path: str | Path) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 from .findings import Finding, counted, error, listed, warning
 
@@ -93,6 +94,19 @@ def _about_shares(
         f"groups stay together, and {name} has only {len(units)}: {table}: collect more groups, or try another --seed"
     )
     return [warning("groups", message)]
+
+
+def about_torn(paths: Sequence[Path], keys: Sequence[str], torn: Collection[str]) -> list[Finding]:
+    """Return the finding about groups whose images keep the several splits that they had, or nothing; keys: of each image."""
+    files = [path for path, key in zip(paths, keys, strict=True) if key in torn]
+    if not files:
+        return []
+    message = (
+        f"{counted(len(files), 'image')} in {counted(len(torn), 'group')} of images that are alike, or have one name, are in several "
+        "splits, since each keeps the one that it had: results may look too good; remove those that join the groups, or split "
+        "anew, without --split-of"
+    )
+    return [warning("torn-group", message, files)]
 
 
 def split_keys(digests: Sequence[str], groups: Sequence[str]) -> list[str]:

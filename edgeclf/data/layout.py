@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
+from edgeclf_runtime.sinks.uncertain_frames import SAVED_FRAME
+
 from ..errors import DataError
-from .findings import Finding, listed, warning
+from .findings import Finding, counted, listed, warning
 from .tree import Folder
 
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -43,6 +45,8 @@ class Layout:
     """Split ("" if there is none) and folder of each; several folders may have the same label."""
     labels: list[str] = field(default_factory=list)
     unlabeled: list[Path] = field(default_factory=list)
+    frames: list[Folder] = field(default_factory=list)
+    """Folders of frames that a device saved, which have no label."""
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, split: str, folder: Folder, label: str = "") -> None:
@@ -56,11 +60,11 @@ def read_layout(tree: Folder, only_usual: bool = False) -> Layout:
 
     only_usual: accept only the split names of SPLIT_NAMES, each directly above class folders.
     """
-    folders = [folder for folder in tree.folders if not folder.is_only_clutter()]
+    folders, frames = _without_frames(tree.folders, only_usual)
     splits = _splits_among(folders, only_usual)
     others = [folder for folder in folders if folder not in [split for split, _ in splits]]
     inner = [folder for folder, _ in splits if any(below.holds_images() for below in folder.folders)]
-    layout = Layout(unlabeled=list(tree.images))
+    layout = Layout(unlabeled=list(tree.images), frames=frames)
     if inner and any(folder.holds_images() for folder in others):
         raise DataError(
             f"{tree.path} holds {inner[0].name}/ with class folders in it and, next to it, {', '.join(f.name for f in others)}: "
@@ -71,7 +75,42 @@ def read_layout(tree: Folder, only_usual: bool = False) -> Layout:
         _add_splits(layout, splits, tree)
     else:
         _add_classes(layout, folders, splits, tree, only_usual)
+    layout.findings += _about_frames(layout.frames)
     return layout
+
+
+def _without_frames(folders: Sequence[Folder], keep: bool = False) -> tuple[list[Folder], list[Folder]]:
+    """Return the folders that may be classes, and those of frames that a device saved; if there are no others, all may be.
+
+    A class may consist of such frames, too: their names and JSON files do not tell.  keep: as if there were none.
+    """
+    folders = [folder for folder in folders if not folder.is_only_clutter()]
+    frames = [folder for folder in folders if not keep and _holds_frames(folder)]
+    others = [folder for folder in folders if folder not in frames]
+    return (others, frames) if any(folder.holds_images() for folder in others) else (folders, [])
+
+
+def _holds_frames(folder: Folder) -> bool:
+    """Return whether a folder has nothing but frames that a device saved, each with its JSON file."""
+    files = [*folder.images, *folder.others]
+    about = {path.stem for path in folder.others}
+    return (
+        bool(files)
+        and not folder.folders
+        and all(SAVED_FRAME.match(path.name) for path in files)
+        and all(path.stem in about for path in folder.images)
+    )
+
+
+def _about_frames(frames: Sequence[Folder]) -> list[Finding]:
+    if not frames:
+        return []
+    count = sum(len(folder.images) for folder in frames)
+    message = (
+        f"{counted(count, 'frame')} that a device saved in {listed(str(folder.path) for folder in frames)} passed over, since "
+        "they have no label yet: move the images into the class folders; if a folder is a class, move the JSON files out of it"
+    )
+    return [warning("device-frames", message, [folder.path for folder in frames])]
 
 
 def _splits_among(folders: Sequence[Folder], only_usual: bool) -> list[tuple[Folder, str]]:
@@ -135,9 +174,10 @@ def _add_splits(layout: Layout, splits: Sequence[tuple[Folder, str]], tree: Fold
     for folder, split in splits:
         folder = _unwrapped(folder)
         layout.unlabeled += folder.images
-        for below in folder.folders:
-            if not below.is_only_clutter():
-                layout.add(split, below)
+        classes, frames = _without_frames(folder.folders)
+        layout.frames += frames
+        for below in classes:
+            layout.add(split, below)
 
 
 def _is_ambiguous(splits: Sequence[tuple[Folder, str]]) -> bool:

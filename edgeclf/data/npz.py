@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +13,8 @@ import numpy as np
 
 from edgeclf_runtime.files.schema import parse_json
 
+from ..display.json_file import json_text
+
 MOST_BYTES = 1 << 28
 _HEADER = "key"
 
@@ -21,7 +22,7 @@ _HEADER = "key"
 def write_npz(path: str | Path, header: Any, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays and a header, which must be JSON-serializable."""
     with open(path, "wb") as stream:
-        everything: dict[str, Any] = {_HEADER: np.array(json.dumps(header)), **arrays}
+        everything: dict[str, Any] = {_HEADER: np.array(json_text(header)), **arrays}
         np.savez_compressed(stream, **everything)
 
 

@@ -25,11 +25,11 @@ from edgeclf_runtime.images.preprocess import Preprocessing, as_batch, preproces
 from edgeclf_runtime.images.read import MAX_BYTES, MAX_PIXELS, read_image
 
 from ..display.progress import say, track
-from ..errors import DependencyError, ImageError
-from .findings import counted, warning
+from ..errors import DataError, DependencyError, ImageError
+from .findings import Finding, counted, listed, warning
 
 if TYPE_CHECKING:
-    from .datasets import Dataset
+    from .datasets import Dataset, Sample
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -120,7 +120,10 @@ def without_unreadable(data: Dataset, splits: Sequence[str] = ()) -> Dataset:
 
     splits: those to look at; by default all.
     """
-    return leave_out(data, unreadable(sample.path for sample in data.samples if not splits or sample.split in splits))
+    bad = unreadable(sample.path for sample in data.samples if not splits or sample.split in splits)
+    if bad:
+        say(f"warning: {about_unreadable(bad).message}")
+    return leave_out(data, bad)
 
 
 def unreadable(paths: Iterable[Path]) -> dict[Path, str]:
@@ -134,10 +137,37 @@ def leave_out(data: Dataset, bad: Mapping[Path, str]) -> Dataset:
     """Return a data set without the images that are known not to be readable; bad: the reason for each."""
     if not bad:
         return data
-    first = next(iter(bad.values()))
-    finding = warning("unreadable", f"{counted(len(bad), 'image')} left out (cannot be decoded), first {first}", bad)
-    say(f"{finding.severity}: {finding.message}")
-    return replace(data.without(set(bad)), findings=(*data.findings, finding))
+    return replace(data.without(set(bad)), findings=(*data.findings, about_unreadable(bad)))
+
+
+def about_unreadable(bad: Mapping[Path, str]) -> Finding:
+    """Return the finding about images that were left out; bad: the reason for each, which names the file."""
+    paths = list(map(str, bad))
+    message = f"{counted(len(bad), 'image')} left out (cannot be decoded), first {bad[Path(paths[0])]}"
+    if len(paths) > 1:
+        message += f"; also {listed(paths[1:])}: edgeclf check gives the reason for each"
+    return warning("unreadable", message, paths)
+
+
+def first_readable(samples: Iterable[Sample], count: int) -> list[Sample]:
+    """Return the first images that can be decoded, ``count`` at most; a warning counts the others before them.
+
+    Raises DataError if there are none.
+    """
+    chosen: list[Sample] = []
+    bad = {}
+    for sample in samples:
+        if len(chosen) == count:
+            break
+        if problem := _problem(sample.path):
+            bad[sample.path] = problem
+        else:
+            chosen.append(sample)
+    if bad and not chosen:
+        raise DataError(f"{about_unreadable(bad).message}; images that can be were expected: replace them")
+    if bad:
+        say(f"warning: {about_unreadable(bad).message}")
+    return chosen
 
 
 def _problem(path: Path) -> str:

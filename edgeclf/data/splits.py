@@ -1,4 +1,4 @@
-"""Splits images into train, val and test by the hash of their content or of their group.
+"""Splits images into train, val and test by the hash of their content or of their group, or as an earlier run had them.
 
 ``divide_by_hash`` is the rule for new data: an image's side depends on nothing but its own hash, so it stays where it is
 when the data grows.  ``divide_exactly`` meets the shares exactly, and is kept for runs that were made with it and for ELPV.
@@ -6,11 +6,20 @@ when the data grows.  ``divide_exactly`` meets the shares exactly, and is kept f
 
 from __future__ import annotations
 
+import csv
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from edgeclf_runtime.files.read import read_bytes
+
+from ..errors import DataError
+
+SPLIT_FILE = "split.csv"
+"""In a run: each image's path, label, split, group and sha256."""
+MAX_SPLIT_BYTES = 1 << 30
 _FEWEST = 3
 """Pictures or groups of a label from which each of train, val and test can have one."""
 
@@ -109,3 +118,46 @@ def divide_exactly(
             assigned.update(dict.fromkeys(rest[:count], split))
             rest = rest[count:]
     return [assigned.get(digest, "train") for digest in digests]
+
+
+def read_sides(source: str | Path) -> dict[str, str]:
+    """Return the split of each image, by its content's hash, of a run or a split.csv; DataError if it is neither."""
+    path = Path(source)
+    file = path / SPLIT_FILE if path.is_dir() else path
+    try:
+        reader = csv.DictReader(
+            read_bytes(file, MAX_SPLIT_BYTES).decode("utf-8").splitlines(keepends=True), strict=True
+        )
+        if not {"split", "sha256"} <= set(reader.fieldnames or ()):
+            raise ValueError("it has no columns split and sha256")
+        sides: dict[str, str] = {}
+        for row in reader:
+            if row["sha256"]:
+                sides.setdefault(row["sha256"], row["split"])
+        return sides
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(
+            f"{source} does not say which image is in which split ({error}): a run, or its {SPLIT_FILE}, was expected"
+        ) from None
+
+
+def with_known_sides(
+    division: Division, digests: Sequence[str], known: Mapping[str, str], allowed: Collection[str]
+) -> tuple[Division, set[str]]:
+    """Return a division in which images with a known side keep it, and others with the same key go there too.
+
+    known: split by hash; those not among ``allowed`` do not count.  The second value: the keys whose images are known on several
+    sides, since groups that were apart became one; its new images go where most of the known ones are.
+    """
+    keys = division.keys or digests
+    sides: dict[str, Counter[str]] = defaultdict(Counter)
+    for digest, key in zip(digests, keys, strict=True):
+        if known.get(digest) in allowed:
+            sides[key][known[digest]] += 1
+    most = {key: max(sorted(found), key=found.__getitem__) for key, found in sides.items()}
+    splits = [
+        known[digest] if known.get(digest) in allowed else most.get(key, split)
+        for digest, key, split in zip(digests, keys, division.splits, strict=True)
+    ]
+    torn = {key for key, found in sides.items() if len(found) > 1}
+    return Division(splits, keys, division.moved - most.keys()), torn

@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from edgeclf_runtime.images.read import SUFFIXES
 
 from ..errors import DataError
-from .findings import Finding, counted, warning
+from .findings import Finding, counted, listed, warning
 
 HEIF_SUFFIXES = (".heic", ".heif", ".hif", ".avif")
 """Read by optional libraries, see :mod:`edgeclf.data.pixels`."""
@@ -33,10 +34,37 @@ _SYSTEM_FOLDERS = frozenset(
     )
 )
 _SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "autorun.inf"))
-# The file that makes a folder an output of edgeclf, and the text that it holds.
-_OUTPUTS = {"run.json": b'"edgeclf-run"', "manifest.json": b'"edgeclf-bundle"', "images.sha256": b""}
-_COMPANIONS = {"images.sha256": "recipe.json"}
+
+
+class _Output(NamedTuple):
+    """The files by which a folder that edgeclf made is recognized."""
+
+    file: str
+    holds: bytes = b""
+    """A text near the beginning of that file."""
+    beside: tuple[str, ...] = ()
+    """Other files that the folder has."""
+
+
+_OUTPUTS = (
+    _Output("run.json", b'"edgeclf-run"'),
+    _Output("training.json", b'"edgeclf-training"'),
+    _Output("manifest.json", b'"edgeclf-bundle"'),
+    _Output("images.sha256", beside=("recipe.json",)),
+    _Output("audit.json", b'"edgeclf-audit"'),
+    _Output("report.json", b'"edgeclf-report"'),
+    _Output("summary.json", b'"bundle_id"', ("run/run.json",)),
+    _Output("golden.json", b'"edgeclf-golden-tensors"'),
+    # Models for OpenVINO, timm and Core ML, and the logs beside a run.
+    _Output("model.xml", b"<net", ("model.bin",)),
+    _Output("config.json", b'"architecture"', ("model.safetensors",)),
+    _Output("Manifest.json", b"com.apple.CoreML"),
+    _Output("mlflow.db"),
+)
 _HEAD_BYTES = 1 << 16
+# What a folder of several formats holds, and one of logs; no file marks them.
+_MODELS = frozenset((".onnx", ".torchscript", ".pt2", ".pte", ".tflite", ".engine", ".plan"))
+_LOGS = frozenset(("tensorboard", "wandb"))
 # Classes are at most so many folders below the data set: split/class.
 _CLASS_DEPTH = 2
 
@@ -52,7 +80,7 @@ class Folder:
     others: list[Path] = field(default_factory=list)
     """Files that are not images by their suffix."""
     outputs: list[Path] = field(default_factory=list)
-    """Runs, bundles and calibration sets of edgeclf."""
+    """Folders that edgeclf made, such as runs and bundles."""
 
     @property
     def name(self) -> str:
@@ -87,7 +115,7 @@ def read_tree(root: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> Folder:
     output = _output_of(root)
     if output:
         raise DataError(
-            f"{root} is an output of edgeclf (it has a {output}), not a data set: give the folder of the photographs"
+            f"{root} is an output of edgeclf (it has {output}), not a data set: give the folder of the photographs"
         )
     return _read(root, os.path.realpath(root), frozenset(), None, suffixes)
 
@@ -107,7 +135,8 @@ def left_out(tree: Folder) -> list[Finding]:
         findings.append(warning("left-out", message, others))
     if outputs:
         message = (
-            f"passed over, since edgeclf made them: {', '.join(map(str, outputs[:3]))}: keep them outside of the data"
+            f"{counted(len(outputs), 'folder')} passed over, since edgeclf made {'it' if len(outputs) == 1 else 'them'}: "
+            f"{listed(map(str, outputs))}; keep such folders outside of the data"
         )
         findings.append(warning("outputs", message, outputs))
     return findings
@@ -140,10 +169,11 @@ def _add(folder: Folder, path: Path, above: frozenset[str], seen: set[str] | Non
         seen = set()
     if seen is not None:
         seen.add(real)
-    if _output_of(path):
+    below = None if _output_of(path) else _read(path, real, above, seen, suffixes)
+    if below is None or _holds_no_photographs(below):
         folder.outputs.append(path)
     else:
-        folder.folders.append(_read(path, real, above, seen, suffixes))
+        folder.folders.append(below)
 
 
 def _entries(path: Path) -> Iterable[os.DirEntry[str]]:
@@ -162,9 +192,9 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _output_of(path: Path) -> str:
     """Return the file that makes a folder an output of edgeclf, "" if it is none."""
-    for name, mark in _OUTPUTS.items():
+    for name, mark, beside in _OUTPUTS:
         # Opening a pipe would wait for its writer.
-        if not all((path / file).is_file() for file in (name, _COMPANIONS.get(name, name))):
+        if not all((path / file).is_file() for file in (name, *beside)):
             continue
         try:
             with open(path / name, "rb") as stream:
@@ -173,3 +203,14 @@ def _output_of(path: Path) -> str:
         except OSError:
             continue
     return ""
+
+
+def _holds_no_photographs(folder: Folder) -> bool:
+    """Return whether a folder has models, or a training's logs, and nothing else."""
+    logs = {below.name for below in folder.folders}
+    return (
+        not folder.images
+        and bool(logs or folder.others)
+        and logs <= _LOGS
+        and all(path.suffix.lower() in _MODELS for path in folder.others)
+    )

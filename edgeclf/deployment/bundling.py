@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import json
-import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import edgeclf_runtime
 from edgeclf_runtime.bundle.manifest import FORMAT, FORMAT_VERSION, MANIFEST_SCHEMA
@@ -20,23 +18,27 @@ from edgeclf_runtime.files.schema import SchemaError, parse_json
 
 from ..data.datasets import Dataset
 from ..data.findings import count_files
+from ..data.folder_update import copy_folder
 from ..data.schemas import MAX_JSON_BYTES, QUANTIZATION
+from ..display.json_file import json_text
 from ..display.report import Report
 from ..errors import ModelError, OutputError
 from ..evaluation.confidence_threshold import Confidence, fit_confidence
 from ..evaluation.evaluate import Evaluation, measure
 from ..evaluation.evaluation_set import EvaluationSet
 from ..evaluation.export import exported
-from ..evaluation.logit_store import LOGIT_FILE, LogitStore, read_logits
+from ..evaluation.logit_store import LogitStore, stored_logits
 from ..graph.onnx_file import graph_sha256
 from ..options import BundleOptions, merged
-from ..quantization.report import REPORT_FILE, REPORT_PAGE
+from ..quantization.earlier import earlier_report
+from ..quantization.report import REPORT_FILE, QuantizedFile
 from ..targets import CALIBRATION_CACHE, FLAVORS, FLOAT_BACKENDS, TARGETS, model_file, precision_of
 from ..training.runs import Run, read_run
+from .bundle_notes import about_coverage, about_lacks, about_repeated, about_slower
 from .golden import write_golden
 
-LITTLE_COVERAGE = 0.5
-"""A threshold that leaves fewer labels than this share is reported."""
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,15 @@ class BundleReport(Report):
     unreadable: int = 0
     """Images that were left out because they cannot be decoded."""
 
+    def plot(self) -> Figure:
+        """Return each model's accuracy, size, and the share of images that keep a label as a matplotlib figure.
+
+        Raises DependencyError if matplotlib is missing.
+        """
+        from .plots import draw_bundle
+
+        return draw_bundle(self)
+
     def __str__(self) -> str:
         head = f"{self.path}: {self.files} files, {self.size / 1e6:.1f} MB, id {self.id[:12]}"
         lines = [f"{'model':<13}      MB  accuracy  temperature  threshold  coverage  precision"]
@@ -87,16 +98,14 @@ def bundle(
     run: str | Path | Run,
     output: str | Path,
     options: BundleOptions | None = None,
-    evaluations: Mapping[str, Evaluation] | None = None,
     overwrite: bool = False,
     **keywords: Any,
 ) -> BundleReport:
     """Pack a run's models, the runtime and golden images into NAME.edge.
 
     A run that was not exported is exported first.  Models that a target uses and that the run lacks are left out, and named
-    in the report.
-    evaluations: by model, what evaluate() returned before; the other models are evaluated here, on the test split if there
-    is one, else on val.  The same run gives the same bytes.
+    in the report.  Each model is evaluated on the test split if there is one, else on val; images that evaluate() or quantize()
+    inferred before are not inferred again.  The same run gives the same bytes.
     """
     options = merged(BundleOptions, options, keywords)
     if not isinstance(run, Run):
@@ -110,10 +119,10 @@ def bundle(
     every = _models(run, options, stale)
     repeated = _repeated(run, every)
     models = [name for name in every if name not in repeated]
-    store = read_logits(run.path / LOGIT_FILE, run.preprocessing)
-    measured = dict(evaluations or {})
-    measured.update(_evaluate(run, dataset, [name for name in models if name not in measured], store))
-    confidences = _fit_confidences(run, dataset, models, store, options)
+    slower = _slower(run, models)
+    with stored_logits(run) as store:
+        measured = _evaluate(run, dataset, models, store)
+        confidences = _fit_confidences(run, dataset, models, store, options)
     with new_folder(output, overwrite, MANIFEST) as folder:
         work = Path(folder)
         for name in models:
@@ -123,7 +132,7 @@ def bundle(
         _copy_runtime(work)
         tolerances = write_golden(work, run, dataset, models, options.golden)
         entries = [_model_entry(name, measured[name], confidences[name], tolerances[name]) for name in models]
-        manifest = _write_manifest(work, run, output.stem, entries, _order(models, options))
+        manifest = _write_manifest(work, run, output.stem, entries, _order(models, options, slower))
         sizes = [path.stat().st_size for path in work.rglob("*") if path.is_file()]
     lacks = _lacks(every, options)
     return BundleReport(
@@ -135,9 +144,10 @@ def bundle(
         facts={name: _model_facts(_file(run, name), measured[name], confidences[name]) for name in models},
         lacks=lacks,
         notes=(
-            *_about_lacks(run, lacks, stale),
-            *_about_repeated(repeated),
-            *_about_coverage(confidences, options),
+            *about_lacks(run, lacks, _refused(run), stale),
+            *about_repeated(repeated),
+            *about_slower(slower),
+            *about_coverage(confidences, options),
             *(finding.message for finding in dataset.findings),
         ),
         unreadable=count_files(dataset.findings, "unreadable"),
@@ -172,35 +182,11 @@ def _lacks(models: list[str], options: BundleOptions) -> dict[str, tuple[str, ..
     return {target: names for target, names in every.items() if names}
 
 
-def _about_lacks(run: Run, lacks: Mapping[str, tuple[str, ...]], stale: bool) -> Iterator[str]:
-    """Yield a sentence for each target that lacks models, with the command that makes them."""
+def _refused(run: Run) -> list[str]:
+    """Return the models that did not pass the accuracy gate."""
     failed = _facts_of_quantization(run).get("failed")
     named = [one.get("name") for one in (failed if isinstance(failed, list) else ()) if isinstance(one, dict)]
-    refused = [name for name in named if isinstance(name, str)]
-    again = " --overwrite" if stale else ""
-    for target, names in lacks.items():
-        lost = [name for name in names if name in refused and not again]
-        wanting = [name for name in names if name not in lost]
-        if wanting:
-            command = f"edgeclf quantize {shlex.quote(str(run.path))} --target {target}{again}"
-            yield f"{target} lacks {', '.join(wanting)}; make them with: {command}"
-        if lost:
-            yield f"{target} lacks {', '.join(lost)}, which did not pass the accuracy gate; see {run.path / REPORT_PAGE}"
-
-
-def _about_repeated(repeated: Mapping[str, str]) -> Iterator[str]:
-    for name, other in repeated.items():
-        yield f"{name} is left out: {other} is the same, and runs on its backends too"
-
-
-def _about_coverage(confidences: Mapping[str, Confidence], options: BundleOptions) -> Iterator[str]:
-    little = {name: one.coverage for name, one in confidences.items() if one.coverage < LITTLE_COVERAGE}
-    if options.precision is not None and little:
-        shares = ", ".join(f"{share:.0%} with {name}" for name, share in little.items())
-        yield (
-            f"for a precision of {options.precision:g} few images keep a label ({shares}); the others are labeled "
-            '"unknown": choose a lower --precision, or train on more images'
-        )
+    return [name for name in named if isinstance(name, str)]
 
 
 def _is_stale(run: Run) -> bool:
@@ -226,7 +212,7 @@ def _write_manifest(
             path.relative_to(work).as_posix(): _facts(path) for path in sorted(work.rglob("*")) if path.is_file()
         },
     }
-    data = (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode()
+    data = (json_text(manifest, indent=1) + "\n").encode()
     _check_manifest(data, run)
     (work / MANIFEST).write_bytes(data)
     (work / MANIFEST_HASH).write_text(f"{sha256_bytes(data)}  {MANIFEST}\n", encoding="ascii")
@@ -288,13 +274,26 @@ def _file(run: Run, name: str) -> Path:
     return run.file(model_file(name))
 
 
-def _order(models: list[str], options: BundleOptions) -> dict[str, list[str]]:
+def _slower(run: Run, models: list[str]) -> list[QuantizedFile]:
+    """Return the files that were slower than FP32 when they were quantized, on a machine that they are for."""
+    report = earlier_report(_file(run, "fp32"))
+    return [file for file in (report.files if report else ()) if file.name in models and file.slower]
+
+
+def _order(models: list[str], options: BundleOptions, slower: Iterable[QuantizedFile] = ()) -> dict[str, list[str]]:
+    """Return the models in the order in which each machine tries them, with those behind FP32 that were slower."""
+    behind = {file.name for file in slower}
     order: dict[str, list[str]] = {}
     # In the table's order, whatever the order of --target.
     for target in [target for name, target in TARGETS.items() if name in options.targets]:
         for machine in target.machines:
             known = order.setdefault(machine, [])
             known += [model for model in target.models if model in models and model not in known]
+    # What was slower on one processor may be faster on another, such as one with VNNI, so it stays.
+    for machine, known in order.items():
+        after = known.index("fp32") + 1
+        first, last = known[:after], known[after:]
+        order[machine] = [*sorted(first, key=behind.__contains__), *last]
     return {**order, "default": ["fp32", *(model for model in models if model != "fp32")]}
 
 
@@ -321,7 +320,7 @@ def _model_entry(
 
 def _copy_runtime(work: Path) -> None:
     source = Path(edgeclf_runtime.__file__).parent
-    shutil.copytree(source, work / "edgeclf_runtime", ignore=shutil.ignore_patterns("__pycache__", "bundle_entry.py"))
+    copy_folder(source, work / "edgeclf_runtime", without=("__pycache__", "bundle_entry.py"))
     shutil.copyfile(source / "bundle_entry.py", work / "__main__.py")
     for folder in [
         work,

@@ -23,16 +23,17 @@ from edgeclf_runtime.images.read import read_image
 
 from ..data.checks.integrity import check
 from ..data.datasets import Dataset, load_dataset
+from ..display.json_file import write_json
 from ..display.progress import say, track
 from ..display.report import Report
 from ..errors import BackendError, GateError, OutputError
 from ..evaluation.evaluate import evaluate
 from ..evaluation.export import export
 from ..evaluation.plots import plot_confusion, plot_latency
-from ..options import QuantizeOptions
+from ..options import DemoOptions, QuantizeOptions, TrainOptions, merged
 from ..quantization.quantize import quantize
 from ..targets import FLAVORS, model_file
-from ..training.train import TrainOptions, train
+from ..training.train import train
 from .bundling import bundle
 from .make import Steps
 
@@ -89,17 +90,19 @@ class DemoReport(Report):
         )
 
 
-def demo(output: str | Path = "edgeclf-demo", seed: int = 0, overwrite: bool = False) -> DemoReport:
+def demo(
+    output: str | Path = "edgeclf-demo", options: DemoOptions | None = None, overwrite: bool = False, **keywords: Any
+) -> DemoReport:
     """Train, quantize, bundle and run a solar-cell classifier.
 
     Writes a run, solar.edge, cells.avi, confusion.png, latency.png and summary.json into
     ``output``.  Needs the extra ``demo`` (images and weights from packages; nothing is downloaded).
     """
+    training = TrainOptions(image_size=IMAGE_SIZE, seed=merged(DemoOptions, options, keywords).seed)
     claim_output(output, overwrite, SUMMARY_FILE)
     steps = Steps()
     with new_folder(output, overwrite, SUMMARY_FILE) as folder:
-        work = Path(folder)
-        run, packed = work / "run", work / "solar.edge"
+        work, run, packed = Path(folder), Path(folder, "run"), Path(folder, "solar.edge")
 
         def show(report: Any) -> Any:
             # The folder is renamed to ``output`` at the end, so that is the name to show.
@@ -107,9 +110,9 @@ def demo(output: str | Path = "edgeclf-demo", seed: int = 0, overwrite: bool = F
             return report
 
         with steps.step("check"):
-            checked = show(check(load_dataset("elpv", TrainOptions(seed=seed).split), image_size=IMAGE_SIZE))
+            checked = show(check(load_dataset("elpv", training.split), image_size=IMAGE_SIZE))
         with steps.step("train"):
-            show(train("elpv", run, TrainOptions(image_size=IMAGE_SIZE, seed=seed), checked=checked))
+            show(train("elpv", run, training, checked=checked))
         with steps.step("export"):
             exported = show(export(run))
         with steps.step("evaluate"):
@@ -120,13 +123,11 @@ def demo(output: str | Path = "edgeclf-demo", seed: int = 0, overwrite: bool = F
         with steps.step("evaluate int8"):
             int8 = show(evaluate(run / model_file("int8-cpu"), "elpv"))
         with steps.step("bundle"):
-            bundled = show(bundle(run, packed, evaluations={"fp32": fp32, "int8-cpu": int8}))
+            bundled = show(bundle(run, packed))
         with steps.step("self-test"):
-            for report in _on_device(packed, "selftest")[0]["reports"]:
-                say("{model} on {backend}: {labels_agree} of {images} golden labels agree".format(**report))
+            _test(packed)
         with steps.step("video"):
-            truth = _write_video(load_dataset("elpv", TrainOptions(seed=seed).split), work / "cells.avi")
-            frames = _watch_video(packed, work / "cells.avi", truth)
+            frames = _watch_video(packed, load_dataset("elpv", training.split), work / "cells.avi")
         with steps.step("latency"):
             say(f"{LATENCY_FRAMES} frames with each model, in a separate process")
             measured = _on_device(packed, "bench", "--repeat", str(LATENCY_FRAMES))[0]
@@ -147,8 +148,13 @@ def demo(output: str | Path = "edgeclf-demo", seed: int = 0, overwrite: bool = F
             peak_memory_mb=_peak_memory_mb(),
             bundle_id=bundled.id,
         )
-        (work / SUMMARY_FILE).write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
+        write_json(work / SUMMARY_FILE, asdict(report))
     return report
+
+
+def _test(packed: Path) -> None:
+    for report in _on_device(packed, "selftest")[0]["reports"]:
+        say("{model} on {backend}: {labels_agree} of {images} golden labels agree".format(**report))
 
 
 def _write_video(dataset: Dataset, path: Path) -> list[str]:
@@ -187,7 +193,8 @@ def _on_device(packed: Path, *arguments: str, what: str = "", lines: int = 1) ->
     return found
 
 
-def _watch_video(packed: Path, video: Path, truth: list[str]) -> dict[str, Any]:
+def _watch_video(packed: Path, dataset: Dataset, video: Path) -> dict[str, Any]:
+    truth = _write_video(dataset, video)
     source = ("--source", str(video), "--policy", "latest")
     lines = _on_device(packed, "run", *source, what="classifying the video", lines=len(truth))
     ages = [line["age_ms"] for line in lines]

@@ -6,7 +6,6 @@ FP16 differ from FP32 on this host only by rounding, and another library's INT8 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from edgeclf_runtime.images.read import read_image
 
 from ..data.datasets import Dataset, Sample
 from ..data.pixels import read_photo
+from ..display.json_file import write_json
 from ..graph.inference import infer_file
 from ..targets import model_file, precision_of
 from ..training.runs import Run
@@ -79,7 +79,7 @@ def write_golden(work: Path, run: Run, dataset: Dataset, models: list[str], coun
     }
     # With the labels, because the same logits with labels in another order mean something else.
     facts = {"images": names, "labels": list(run.labels), "logits": rows}
-    (work / golden.FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    write_json(work / golden.FILE, facts)
     return {
         model: tolerances_of(model, logits["fp32"], logits[model], noise, _has_same_kernels(run, model))
         for model in models

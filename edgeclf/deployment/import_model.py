@@ -5,7 +5,6 @@ Its logits are compared with those of its own library, and with labeled images t
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from ..data.datasets import Dataset, Sample, load_dataset
 from ..data.findings import left_out_lines
 from ..data.sampling import evenly_spaced
 from ..data.schemas import IMPORTED, IMPORTED_RUN, RUN_FORMAT, RUN_FORMAT_VERSION
+from ..display.json_file import json_text
 from ..display.progress import say
 from ..display.report import Report
 from ..errors import GateError, ModelError, OptionError
@@ -384,7 +384,7 @@ def _facts(
 
 
 def _write(folder: Path, facts: dict[str, Any], wrapped: onnx.ModelProto) -> None:
-    text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
+    text = json_text(facts, indent=1) + "\n"
     try:
         IMPORTED_RUN(parse_json(text.encode()), "")
     except (SchemaError, UnicodeEncodeError) as error:

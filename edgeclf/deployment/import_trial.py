@@ -5,7 +5,6 @@ A wrong color order or normalization raises no error, but gives wrong labels: co
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 from edgeclf_runtime.images.preprocess import as_batch
 
+from ..data.temporary import temporary_folder
 from ..display.progress import say
 from ..evaluation.comparison import mcnemar
 from ..evaluation.evaluation_set import EvaluationSet
@@ -96,7 +96,7 @@ def _reversed(one: Normalization) -> Normalization:
 def measure_ways(core: Core, layout: str, images: EvaluationSet, ways: list[Way]) -> list[Measured]:
     """Classify the images in each way; ``images``: made with the color RGB."""
     found = []
-    with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
+    with temporary_folder() as folder:
         path = Path(folder, "core.onnx")
         save_model(core.model, path, {})
         for number, way in enumerate(ways, 1):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,12 +28,14 @@ from ..data.exclusion import load_training_data
 from ..data.findings import left_out_lines
 from ..data.pixels import without_unreadable
 from ..data.schemas import MAX_JSON_BYTES
+from ..data.temporary import temporary_folder
+from ..display.json_file import write_json
 from ..display.progress import say
 from ..display.report import Report
 from ..errors import OutputError
 from ..evaluation.evaluate import evaluate
 from ..evaluation.export import exported
-from ..options import BundleOptions, MakeOptions, QuantizeOptions, TrainOptions, merged
+from ..options import BundleOptions, CheckOptions, EvaluateOptions, MakeOptions, QuantizeOptions, TrainOptions, merged
 from ..quantization.earlier import earlier_report
 from ..quantization.inputs import asked
 from ..quantization.quantize import quantize
@@ -158,7 +159,10 @@ def _train(steps: Steps, data: str | Path | Dataset, path: Path, options: TrainO
     checked = None
     with steps.step("check", needed):
         if needed:
-            checked = check(dataset, image_size=options.image_size, resize=options.resize)
+            checks = CheckOptions(resize=options.resize, skip_unreadable=options.skip_unreadable)
+            checked = check(
+                dataset, checks if options.image_size is None else replace(checks, image_size=options.image_size)
+            )
             say(str(checked))
     with steps.step("train", needed):
         if needed:
@@ -181,7 +185,7 @@ def _changes(run: Run, dataset: Dataset, options: TrainOptions) -> list[str]:
         changes.append(f"the weights {options.weights} have changed")
     if options.skip_unreadable:
         dataset = without_unreadable(dataset)
-    with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
+    with temporary_folder() as folder:
         if write_split(Path(folder), dataset) != run.facts["data"]["split_sha256"]:
             if run.facts["data"]["root"] != os.path.abspath(dataset.root):
                 changes.append(f"the data was {run.facts['data']['root']}")
@@ -217,11 +221,11 @@ def _bundle(steps: Steps, run: Run, output: Path, options: BundleOptions, overwr
     with steps.step("evaluate", needed):
         if needed:
             dataset = run.dataset()
-            evaluation = evaluate(run.path, dataset, "test" if dataset.counts()["test"] else "val", "fp32")
-            say(str(evaluation))
+            split = "test" if dataset.counts()["test"] else "val"
+            say(str(evaluate(run.path, dataset, EvaluateOptions(split=split, name="fp32"))))
     with steps.step("bundle", needed):
         if needed:
-            report = bundle(run, output, options, {"fp32": evaluation}, overwrite)
+            report = bundle(run, output, options, overwrite)
             say(str(report))
             _write_state(run.path, bundle=report.id, inputs=inputs)
 
@@ -247,7 +251,7 @@ def _state(path: Path) -> dict[str, Any]:
 def _write_state(path: Path, **facts: Any) -> None:
     state = {**_state(path), **facts}
     with new_file(path / STATE_FILE, overwrite=True) as work:
-        Path(work).write_text(json.dumps(state, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(work, state)
 
 
 def _sha256(path: Path) -> str:

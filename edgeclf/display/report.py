@@ -7,8 +7,6 @@ and folders are the user's, so all text is escaped.
 from __future__ import annotations
 
 import html
-import json
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from edgeclf_runtime.text.terminal import printable
 
 from ..errors import DependencyError
+from .json_file import json_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,15 +33,6 @@ _DPI = 120
 _FEW = 6
 
 
-def finite(value: Any) -> Any:
-    """Return a value as JSON has it, which lacks numbers that are not finite: None stands for them."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(name): finite(one) for name, one in value.items()}
-    return [finite(one) for one in value] if isinstance(value, (list, tuple)) else value
-
-
 class Report:
     """The result of a command; a dataclass whose fields JSON can hold, unless it has a ``to_dict`` of its own."""
 
@@ -56,7 +46,7 @@ class Report:
 
     def to_json(self, indent: int | None = None) -> str:
         """The report as one JSON object."""
-        return json.dumps(finite(self.to_dict()), ensure_ascii=False, indent=indent, allow_nan=False)
+        return json_text(self.to_dict(), indent)
 
     def html_parts(self) -> Iterator[str]:
         """Yield what a notebook shows as HTML: by default a table of the plain facts, and one for each field with rows."""

@@ -16,13 +16,14 @@ from ..data.datasets import Dataset
 from ..data.findings import left_out_lines
 from ..display.prediction_file import write_predictions
 from ..display.report import Report, paragraph, shaded_table, table
-from ..graph.inference import infer
+from ..options import EvaluateOptions, merged
 from ..training.results.folder import REPORT_FILE, write_results
 from ..training.results.metrics import Metrics, group_accuracies, measure_metrics
 from .evaluation_set import EvaluationSet
 from .evaluation_text import MOST_LABELS, evaluation_text, figures, label_rows, most_confused, summary
 from .export import open_exported
-from .image_selection import check_split, select_images
+from .image_selection import select_images
+from .logit_store import logits_of
 from .result_subject import subject_of
 
 if TYPE_CHECKING:
@@ -96,43 +97,39 @@ class Evaluation(Report):
 def evaluate(
     model: str | Path,
     data: str | Path | Dataset,
-    split: str = "test",
-    name: str | None = None,
-    predictions: str | Path | None = None,
+    options: EvaluateOptions | None = None,
     overwrite: bool = False,
-    skip_unreadable: bool = False,
-    report: str | Path | None = None,
+    **keywords: Any,
 ) -> Evaluation:
     """Classify every image of a split and compare the result with its label.
 
-    model: a run, an ONNX file or a bundle; ``name`` selects one of its models.  A run's default is its exported file; if it
-    has none, it is exported to a temporary one; "torch" is the run's network itself.  data: as for training, divided as it was
-    then.  split: train, val, test, or all.  Images that a run was trained on are recognized by their content, and count only
-    in train.  predictions: a CSV file to write, with path, label, predicted label and confidence of each image.
-    skip_unreadable: leave out images that cannot be decoded.  report: a folder to make, with report.html for people,
-    report.json, and predictions.csv.
+    model: a run, an ONNX file or a bundle; the option ``name`` selects one of its models.  A run's default is its exported
+    file; if it has none, it is exported to a temporary one; "torch" is the run's network itself.  data: as for training,
+    divided as it was then.  Images that a run was trained on are recognized by their content, and count only in train.
+    options: EvaluateOptions, or its fields as keywords.
+
     Raises ModelError, DataError, ImageError for an image that cannot be decoded, and OutputError for a file of predictions
-    that exists, if ``overwrite`` is not given.
+    or a report that exists, if ``overwrite`` is not given.
     """
-    check_split(split)
-    if predictions is not None:
-        claim_output(predictions, overwrite)
-    if report is not None:
-        claim_output(report, overwrite, REPORT_FILE)
-    with open_exported(model, name, at_once=cores()) as opened:
-        chosen = select_images(opened, model, data, split, skip_unreadable)
+    options = merged(EvaluateOptions, options, keywords)
+    if options.predictions is not None:
+        claim_output(options.predictions, overwrite)
+    if options.report is not None:
+        claim_output(options.report, overwrite, REPORT_FILE)
+    with open_exported(model, options.name, at_once=cores()) as opened:
+        chosen = select_images(opened, model, data, options.split, options.skip_unreadable)
         images = EvaluationSet(chosen.samples, opened.classifier.labels, opened.classifier.preprocessing, chosen.data)
-        logits = infer(opened.classifier.runner, images.batches(f"evaluating {opened.name}"), cores())
+        logits = logits_of(opened, images)
         temperature = opened.classifier.in_use.temperature
     found = replace(
-        measure(opened.name, chosen.data, split, images, logits, temperature),
+        measure(opened.name, chosen.data, options.split, images, logits, temperature),
         trained_on=chosen.trained_on,
         unreadable=chosen.unreadable,
     )
-    if predictions is not None:
-        write_predictions(predictions, found.labels, found.paths, found.truth, logits, temperature, overwrite)
-    if report is not None:
-        with new_folder(report, overwrite, REPORT_FILE) as folder:
+    if options.predictions is not None:
+        write_predictions(options.predictions, found.labels, found.paths, found.truth, logits, temperature, overwrite)
+    if options.report is not None:
+        with new_folder(options.report, overwrite, REPORT_FILE) as folder:
             write_results(Path(folder), subject_of(found, opened, model, chosen))
     return found
 

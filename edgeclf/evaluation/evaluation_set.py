@@ -12,7 +12,7 @@ from edgeclf_runtime.files.read import sha256_file
 from edgeclf_runtime.images.preprocess import Preprocessing, as_batch
 
 from ..data.datasets import Sample
-from ..data.pixels import load_all
+from ..data.pixels import load_all, load_each
 from ..display.progress import track
 from ..errors import DataError
 
@@ -53,7 +53,7 @@ class EvaluationSet:
     @cached_property
     def sha256(self) -> list[str]:
         """Each file's SHA-256, as it is now."""
-        return [sha256_file(path) for path in self.paths]
+        return list(load_each(self.paths, sha256_file))
 
     def pixels(self, what: str = "") -> Iterator[np.ndarray]:
         """Yield each image as the model sees it, uint8 [height, width, 3]; ``what`` names the work in the progress, if any.

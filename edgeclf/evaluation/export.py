@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
 from ..data.datasets import Dataset
 from ..data.pixels import load_pixels
+from ..data.temporary import temporary_folder
 from ..display.progress import say
 from ..display.report import Report
 from ..errors import DataError, GateError, ImageError, ModelError
@@ -149,7 +149,9 @@ def exported(run: Run, data: Dataset | None = None) -> Path:
 
 
 @contextlib.contextmanager
-def open_exported(model: str | Path, name: str | None = None, at_once: int = 1) -> Iterator[OpenModel]:
+def open_exported(
+    model: str | Path, name: str | None = None, top_k: int = 5, threshold: float | None = None, at_once: int = 1
+) -> Iterator[OpenModel]:
     """Open a model as open_model() does, but a run that has no FP32 file by a temporary one, which infers faster than torch.
 
     ``name`` "torch" is torch.  If the run cannot be exported, torch is used, with a warning.
@@ -157,20 +159,21 @@ def open_exported(model: str | Path, name: str | None = None, at_once: int = 1) 
     path = Path(model)
     run = read_run(path) if name is None and (path / RUN_FILE).is_file() else None
     if run is None or run.imported:
-        with open_model(model, name, at_once=at_once) as opened:
+        with open_model(model, name, top_k, threshold, at_once) as opened:
             yield opened
         return
     with (
-        tempfile.TemporaryDirectory(prefix="edgeclf.") as folder,
-        open_export(run, at_once=at_once) or _open_temporary(run, Path(folder), at_once) as opened,
+        temporary_folder() as folder,
+        open_export(run, top_k, threshold or 0.0, at_once)
+        or _open_temporary(run, Path(folder), top_k, threshold, at_once) as opened,
     ):
         yield opened
 
 
-def _open_temporary(run: Run, folder: Path, at_once: int) -> OpenModel:
+def _open_temporary(run: Run, folder: Path, top_k: int, threshold: float | None, at_once: int) -> OpenModel:
     try:
         file = Path(export(run, folder / model_file("fp32")).path)
     except (GateError, ModelError) as error:
-        say(f"warning: {run.path} is evaluated with torch, which is slower, since it cannot be exported: {error}")
-        return open_model(run.path, "torch")
-    return replace(open_model(file, at_once=at_once), run=run)
+        say(f"warning: {run.path} runs on torch, which is slower, since it cannot be exported: {error}")
+        return open_model(run.path, "torch", top_k, threshold)
+    return replace(open_model(file, None, top_k, threshold, at_once), run=run)

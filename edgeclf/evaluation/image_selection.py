@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..data.datasets import SPLITS, Dataset, Sample, load_dataset
-from ..data.findings import Finding, count_files
+from ..data.findings import Finding, count_files, warning
 from ..data.pixels import without_unreadable
+from ..data.temporary import temporary_folder
 from ..display.progress import say
-from ..errors import DataError, OptionError
+from ..errors import DataError
 from ..training.runs import write_split
 from .open_model import OpenModel
 
@@ -30,12 +30,6 @@ class Selection:
     """Images that were left out because they cannot be decoded."""
     findings: tuple[Finding, ...]
     """Findings about the data."""
-
-
-def check_split(split: str) -> None:
-    """Raise OptionError for a split that does not exist."""
-    if split not in (*SPLITS, "all"):
-        raise OptionError(f"split is {split!r}; {', '.join(SPLITS)} or all was expected")
 
 
 def select_images(
@@ -79,6 +73,8 @@ def _without_trained(opened: OpenModel, dataset: Dataset, split: str) -> tuple[D
             total = dataset.counts()[split]
             say(f"warning: the model was trained on {len(trained)} of the {total} images in {split} of {dataset.name}")
         return dataset, 0
+    if run is None and split == "all" and not trained:
+        dataset = _with_doubt(opened, dataset)
     left = dataset.without(trained)
     if trained and not left.samples:
         raise DataError(
@@ -97,17 +93,33 @@ def _trained(opened: OpenModel, dataset: Dataset, split: str) -> set[Path]:
         return set()
     if _is_the_trained_data(opened, dataset):
         return {sample.path for sample in asked if sample.split == "train"}
-    if opened.split_options is not None:
-        say(
-            f"warning: {opened.name} does not record which images it was trained on, so some of {dataset.name} may be "
-            "among them: evaluate the run instead, which leaves them out"
-        )
     return set()
+
+
+def _with_doubt(opened: OpenModel, dataset: Dataset) -> Dataset:
+    """Return a data set with a warning that a bundle or a file may have been trained on some of its images.
+
+    It has only a hash of the list of its run's images, so other data than exactly these is not recognized.
+    """
+    options = opened.split_options
+    if options is None and not opened.split_sha256:
+        return dataset
+    train = dataset.counts()["train"]
+    # By its hash, an image is on the side on which it was at training, or would have been.
+    stable = options is not None and options.method == "stable" and dataset.divided_by == options
+    most = train if stable or (dataset.divided_by is None and train) else len(dataset.samples)
+    message = (
+        f"{opened.name} does not record which images it was trained on, so up to {most} of the {len(dataset.samples)} images "
+        f"of {dataset.name} may be among them, and its figures too good: evaluate the run instead, which leaves them out"
+        + (", or the others with --split test" if stable else "")
+    )
+    say(f"warning: {message}")
+    return replace(dataset, findings=(*dataset.findings, warning("perhaps-trained-on", message)))
 
 
 def _is_the_trained_data(opened: OpenModel, dataset: Dataset) -> bool:
     """Return whether a bundle's run was trained on exactly this data."""
     if not opened.split_sha256:
         return False
-    with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
+    with temporary_folder() as folder:
         return write_split(Path(folder), dataset) == opened.split_sha256

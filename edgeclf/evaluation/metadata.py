@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
-
 from edgeclf_runtime.files.read import sha256_file
 from edgeclf_runtime.images.preprocess import Preprocessing
 
+from ..display.json_file import json_text
 from ..training.runs import WEIGHTS_FILE, Run
 
 METADATA_KEY = "edgeclf"
+SPLIT_SHA256 = "split_sha256"
+"""Field of the metadata: hash of the list of the run's images."""
 WEIGHTS = "weights_sha256"
 """Field of the metadata: hash of the run's weights from which the file was exported."""
 MODEL_INFO = "model_info"
@@ -25,10 +26,11 @@ def model_metadata(run: Run, model: str) -> dict[str, str]:
         "labels": list(run.labels),
         "preprocessing": run.preprocessing._asdict(),
         "split": None if run.split_options is None else run.facts["data"]["split"],
+        SPLIT_SHA256: (run.facts["data"] or {}).get("split_sha256", ""),
         WEIGHTS: weights_sha256(run),
     }
     return {
-        METADATA_KEY: json.dumps(facts, ensure_ascii=False),
+        METADATA_KEY: json_text(facts),
         **_for_ultralytics(run.labels, run.preprocessing),
         **_for_model_api(run.labels, run.preprocessing),
     }

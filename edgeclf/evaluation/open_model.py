@@ -26,7 +26,7 @@ from ..graph.host_form import HostRunner
 from ..options import SplitOptions
 from ..targets import FLAVORS, model_file
 from ..training.runs import RUN_FILE, Run, read_run, read_split_options
-from .metadata import METADATA_KEY, WEIGHTS, weights_sha256
+from .metadata import METADATA_KEY, SPLIT_SHA256, WEIGHTS, weights_sha256
 
 if TYPE_CHECKING:
     from ..training.backbones import ImageClassifier
@@ -42,7 +42,7 @@ class OpenModel:
     run: Run | None = None
     """The run that it is, or in whose folder it is."""
     split_sha256: str = ""
-    """Of a bundle: the hash of its run's split.csv."""
+    """Of a bundle or a file: the hash of its run's split.csv; "" if it is not known."""
     file: Path | None = None
     """The ONNX file; None if torch runs a run's weights."""
 
@@ -135,7 +135,7 @@ def _from_onnx(path: Path, top_k: int, threshold: float, at_once: int) -> OpenMo
         facts: dict[str, Any] = parse_json(runner.metadata[METADATA_KEY].encode())
         METADATA(facts, "")
         spec, split = Preprocessing(**facts["preprocessing"]).check(), read_split_options(facts["split"])
-        name, labels = facts["model"], facts["labels"]
+        name, labels, split_sha256 = facts["model"], facts["labels"], str(facts.get(SPLIT_SHA256, ""))
     except (KeyError, ValueError, EdgeclfError) as error:
         runner.close()
         reason = "there is none" if isinstance(error, KeyError) else str(error)
@@ -147,7 +147,9 @@ def _from_onnx(path: Path, top_k: int, threshold: float, at_once: int) -> OpenMo
         runner.close()
         runner = HostRunner(path, threads=threads, name=name)
     run = read_run(path.parent) if (path.parent / RUN_FILE).is_file() else None
-    return OpenModel(name, Classifier(runner, labels, spec, name, 1.0, threshold, top_k), split, run, file=path)
+    return OpenModel(
+        name, Classifier(runner, labels, spec, name, 1.0, threshold, top_k), split, run, split_sha256, path
+    )
 
 
 def _from_bundle(path: Path, name: str | None, top_k: int, threshold: float | None, at_once: int) -> OpenModel:

@@ -10,16 +10,20 @@ import numpy as np
 
 from edgeclf_runtime.files.outputs import new_file
 
+from ..display.page.charts import shortened
 from ..display.report import new_figure, png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from .audit.report import AuditReport
     from .evaluate import Evaluation
 
 _ROOMY, _COUNTED = 8, 20
 """Labels of a matrix that fits a figure of the usual size, and of one whose cells show count and share."""
 _WIDEST = 14.0
+_PAIRS, _NAME = 10, 20
+"""Pairs of confused labels, and letters of a label's name, that a figure shows."""
 
 
 def plot_confusion(evaluations: Mapping[str, Evaluation], path: str | Path) -> None:
@@ -56,6 +60,38 @@ def draw_confusion(evaluations: Mapping[str, Evaluation]) -> Figure:
                         va="center",
                         color=color,
                     )
+    return figure
+
+
+def draw_audit(report: AuditReport) -> Figure:
+    """Draw the number of findings of each kind by split, and the labels that are most often taken for others."""
+    kinds: dict[str, list[str]] = {
+        "wrong labels": [one.split for one in report.wrong_labels],
+        "several labels": [one.split for group in report.conflicts for one in group],
+        "near-duplicates": [one.split for group in report.duplicates for one in group],
+        "outliers": [one.split for one in report.outliers],
+        "small": [one.split for one in report.small],
+        "not decoded": [one.split for one in report.unreadable],
+    }
+    pairs = report.confused[:_PAIRS]
+    figure, (found, taken) = new_figure(2, width=5.5, height=1.4 + 0.35 * max(len(kinds), len(pairs)))
+    left = np.zeros(len(kinds))
+    for split in report.images:
+        counts = np.array([splits.count(split) for splits in kinds.values()])
+        found.barh(range(len(kinds)), counts, left=left, label=split)
+        left += counts
+    for row, total in enumerate(left):
+        found.annotate(f"{total:.0f}", (total, row), (4, 0), textcoords="offset points", va="center")
+    found.set_yticks(range(len(kinds)), list(kinds))
+    found.set(xlabel="images", ylim=(len(kinds) - 0.5, -0.5))
+    found.margins(x=0.15)
+    found.legend()
+    found.locator_params(axis="x", integer=True)
+    taken.bar_label(taken.barh(range(len(pairs)), [pair.images for pair in pairs], color="C3"), padding=3)
+    names = [f"{shortened(pair.label, _NAME)} as {shortened(pair.taken_for, _NAME)}" for pair in pairs]
+    taken.set_yticks(range(len(pairs)), names, parse_math=False)
+    taken.set(xlabel="images that look like another label", ylim=(max(1, len(pairs)) - 0.5, -0.5))
+    taken.margins(x=0.15)
     return figure
 
 

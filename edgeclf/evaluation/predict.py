@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.errors import ImageError
 from edgeclf_runtime.images.pixel_layouts import as_bgr
 from edgeclf_runtime.images.read import each_image
@@ -21,7 +20,8 @@ from ..data.conversion.pillow import is_pillow, pillow_pixels
 from ..display.prediction_file import prediction_file
 from ..display.report import Report, listed, page, table
 from ..errors import OptionError
-from .open_model import open_model
+from ..options import PredictOptions, merged
+from .export import open_exported
 
 
 @dataclass(frozen=True)
@@ -63,51 +63,45 @@ def _row(found: Prediction) -> tuple[str, str, str, str]:
 def predict(
     model: str | Path,
     images: Any,
-    name: str | None = None,
-    top_k: int = 5,
-    threshold: float | None = None,
-    predictions: str | Path | None = None,
+    options: PredictOptions | None = None,
     overwrite: bool = False,
-    order: str | None = None,
+    **keywords: Any,
 ) -> list[Prediction]:
-    """Classify images with a run, an ONNX file or a bundle; ``name`` selects one of its models.
+    """Classify images with a run, an ONNX file or a bundle; the option ``name`` selects one of its models.
 
     images: one image or several: paths of files, folders and patterns; Pillow images, which are turned upright by their EXIF
     data; numpy arrays of uint8, [height, width, 3], [height, width, 4], whose fourth channel is dropped, or gray
-    [height, width]; an array [N, height, width, 3] is N images.  order: of an array's channels, "rgb" (Pillow, torchvision,
-    matplotlib) or "bgr" (OpenCV); there is no default, since a wrong one is not noticed.  An array or a Pillow image gives
-    the result of the lossless file that it was read from.
+    [height, width]; an array [N, height, width, 3] is N images.  An array or a Pillow image gives the result of the lossless
+    file that it was read from.  options: PredictOptions, or its fields as keywords; ``order``, "rgb" or "bgr", is needed for
+    arrays, and has no default, since a wrong one is not noticed.
 
-    threshold: confidence below which the label is "unknown".  predictions: a CSV file to write, see each_prediction().
     Raises ImageError, which names the image, for the first one that cannot be classified.
     """
     found = Predictions()
-    with open_model(model, name, top_k, threshold) as opened:
-        for answer in each_prediction(opened.classifier, images, predictions, overwrite, order):
-            if isinstance(answer, ImageError):
-                raise answer
-            found.append(answer)
+    for answer in each_prediction(model, images, merged(PredictOptions, options, keywords), overwrite):
+        if isinstance(answer, ImageError):
+            raise answer
+        found.append(answer)
     return found
 
 
 def each_prediction(
-    classifier: Classifier,
-    images: Any,
-    file: str | Path | None = None,
-    overwrite: bool = False,
-    order: str | None = None,
+    model: str | Path, images: Any, options: PredictOptions, overwrite: bool = False
 ) -> Iterator[Prediction | ImageError]:
     """Yield the Prediction of each image, also in folders and patterns, or the ImageError if it cannot be classified.
 
-    images, order: as for predict().  file: a CSV file with a row for each prediction, written when the last one has been
-    taken; its column ``label``, for the true label, is empty.
+    model, images, options: as for predict().  The CSV file has a row for each prediction, and is written when the last one has
+    been taken; its column ``label``, for the true label, is empty.
     """
-    with prediction_file(file, overwrite) as add:
+    with (
+        open_exported(model, options.name, options.top_k, options.threshold) as opened,
+        prediction_file(options.predictions, overwrite) as add,
+    ):
         for name, image in _each(images):
             try:
                 if isinstance(image, ImageError):
                     raise image
-                found = Prediction(name, classifier.classify(_pixels(image, name, order)))
+                found = Prediction(name, opened.classifier.classify(_pixels(image, name, options.order)))
             except ImageError as error:
                 yield error
             else:

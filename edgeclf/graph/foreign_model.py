@@ -6,7 +6,6 @@ batch norm into convolutions and remove what does nothing.  Then the batch is ma
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from edgeclf_runtime.errors import BackendError
 from edgeclf_runtime.runners.base import brief
 
+from ..data.temporary import temporary_folder
 from ..errors import ModelError
 from ..targets import OPSET
 from .inference import infer_file, infer_graph
@@ -140,7 +140,7 @@ def infer_original(model: onnx.ModelProto, labels: int, batches: Iterable[np.nda
     own.CopyFrom(model)
     if len(own.graph.output) > 1:
         _keep_output(own, output, labels)
-    with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
+    with temporary_folder() as folder:
         path = Path(folder, "original.onnx")
         path.write_bytes(own.SerializeToString())
         scores = infer_file(path, "fp32", repeated)[::times]
@@ -245,7 +245,7 @@ def _fold(model: onnx.ModelProto) -> onnx.ModelProto:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 3
-    with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
+    with temporary_folder() as folder:
         path = Path(folder, "folded.onnx")
         options.optimized_model_filepath = str(path)
         try:

@@ -7,7 +7,6 @@ inferences of one thread each than from several threads in one inference.
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ from edgeclf_runtime.device.machine import cores
 from edgeclf_runtime.runners.base import Runner
 from edgeclf_runtime.runners.openvino import OpenVinoRunner
 
+from ..data.temporary import temporary_folder
 from ..errors import BackendError
 from ..targets import FLAVORS, opset_of
 from .host_form import HostRunner
@@ -68,7 +68,7 @@ def infer_file_each(model: Path, name: str, batches: Iterable[np.ndarray]) -> It
 
 def infer_graph(model: onnx.ModelProto, name: str, batches: Iterable[np.ndarray]) -> np.ndarray:
     """Return the logits of a model that is not on disk, as infer_file() does."""
-    with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
+    with temporary_folder() as folder:
         path = Path(folder) / "model.onnx"
         save_model(model, path, {}, opset_of(name))
         return infer_file(path, name, batches)

@@ -7,7 +7,6 @@ import ctypes
 import io
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from edgeclf_runtime.device.machine import quota_cores
 from edgeclf_runtime.files.read import sha256_bytes
 from edgeclf_runtime.images.preprocess import Preprocessing
 
+from ..data.temporary import temporary_folder
 from ..errors import ModelError, first_sentence
 from ..targets import IR_VERSIONS, OPSET
 
@@ -55,7 +55,7 @@ def export_torch(module: torch.nn.Module, shape: tuple[int, ...], source: str, r
     import torch
 
     with (
-        tempfile.TemporaryDirectory(prefix="edgeclf.") as folder,
+        temporary_folder() as folder,
         warnings.catch_warnings(),
         _attention_for_old_opsets(),
         _without_stdout(),
@@ -157,7 +157,7 @@ def prepare(source: Path) -> onnx.ModelProto:
     import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
+    with temporary_folder() as folder:
         # A copy of the checked bytes, with no other file beside it.
         copy, output = Path(folder) / "model.onnx", Path(folder) / "prepared.onnx"
         copy.write_bytes(model_bytes(source))

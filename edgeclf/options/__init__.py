@@ -9,12 +9,13 @@ from .augmentation import FLIPS, POLICIES, PRESETS, AugmentationOptions, Augment
 from .channels import IMAGENET, Three, channel_values
 from .data import EVALUATED, SPLIT_METHODS, CheckOptions, SplitOptions
 from .declaration import MOVED, SEED, SKIP_UNREADABLE, merged, option
-from .deployment import PRECISIONS, BuildOptions, BundleOptions, MakeOptions, check_shares
+from .deployment import PRECISIONS, BuildOptions, BundleOptions, DemoOptions, MakeOptions, check_shares
+from .evaluation import CORRUPTIONS, CompareOptions, EvaluateOptions, PredictOptions, RobustnessOptions
 from .export import EXPORT_FORMATS, ExportOptions
 from .import_model import LAYOUTS, PIXEL_RANGES, ImportOptions
+from .lists import ListOptions
 from .optimization import DistillationOptions, LossOptions, MachineOptions, OptimizerOptions
 from .quantization import METHODS, RULES, CalibrateOptions, QuantizeOptions
-from .robustness import CORRUPTIONS, RobustnessOptions
 from .training import EPOCHS, FINETUNE, NO_EFFECT, RATE_DECAY, TrainOptions
 
 __all__ = [
@@ -45,13 +46,18 @@ __all__ = [
     "BundleOptions",
     "CalibrateOptions",
     "CheckOptions",
+    "CompareOptions",
+    "DemoOptions",
     "DistillationOptions",
+    "EvaluateOptions",
     "ExportOptions",
     "ImportOptions",
+    "ListOptions",
     "LossOptions",
     "MachineOptions",
     "MakeOptions",
     "OptimizerOptions",
+    "PredictOptions",
     "QuantizeOptions",
     "RobustnessOptions",
     "SplitOptions",

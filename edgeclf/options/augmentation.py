@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 from edgeclf_runtime.images.preprocess import RESIZE_MODES
 
 from ..errors import OptionError
-from .declaration import DOWNLOAD_DATA, IMAGE_SIZE, SEED, check_choices, check_ranges, option
+from .declaration import DOWNLOAD_DATA, IMAGE_SIZE, SEED, SKIP_UNREADABLE, check_choices, check_ranges, option
 
 FLIPS = ("none", "horizontal", "all")
 POLICIES = ("none", "trivial", "randaugment")
@@ -152,6 +152,7 @@ class AugmentOptions(AugmentationOptions):
     image_size: int = option(224, IMAGE_SIZE)
     resize: str = option("crop", "As for train.", choices=RESIZE_MODES)
     seed: int = option(0, SEED)
+    skip_unreadable: bool = option(False, SKIP_UNREADABLE)
     download: bool = option(False, DOWNLOAD_DATA)
 
     def __post_init__(self) -> None:

@@ -21,6 +21,8 @@ GROUP_BY = (
 """Help of every option group-by."""
 GROUP_SIMILAR = "Keep near-duplicates in one split; every image is read once more to find them."
 """Help of every option group-similar."""
+SPLIT_OF = "Run whose images keep their split, by their content; new images of their groups go to the same side."
+"""Help of every option split-of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,7 @@ class SplitOptions:
     """Share of the remaining images used for validation."""
     group_by: str | None = option(None, GROUP_BY, metavar="FOLDERS|REGEX", shown="each image by itself")
     group_similar: bool = option(False, GROUP_SIMILAR)
+    split_of: str | None = option(None, SPLIT_OF, metavar="RUN", path=True, shown="by each image's hash")
     method: str = "stable"
     """stable: an image keeps its split when the data grows, and the shares are met on average; exact: the shares are met
     exactly for each label, as in runs made before there was a choice, but images change sides when the data grows."""
@@ -76,6 +79,7 @@ class CheckOptions:
     seed: int = option(0, SEED)
     group_by: str | None = option(None, GROUP_BY, metavar="FOLDERS|REGEX", shown="each image by itself")
     group_similar: bool = option(False, GROUP_SIMILAR)
+    split_of: str | None = option(None, SPLIT_OF, metavar="RUN", path=True, shown="by each image's hash")
     image_size: int = option(224, IMAGE_SIZE, at_least=1)
     resize: str = option("crop", "As for train.", choices=RESIZE_MODES)
     skip_unreadable: bool = option(False, "Leave out images that cannot be decoded, and check the others.")
@@ -88,4 +92,6 @@ class CheckOptions:
     @property
     def split(self) -> SplitOptions:
         """Division of images if the data set has no split of its own."""
-        return SplitOptions(seed=self.seed, group_by=self.group_by, group_similar=self.group_similar)
+        return SplitOptions(
+            seed=self.seed, group_by=self.group_by, group_similar=self.group_similar, split_of=self.split_of
+        )

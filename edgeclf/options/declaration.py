@@ -33,6 +33,7 @@ def option(
     metavar: str = "",
     path: bool = False,
     at_least: int | None = None,
+    at_most: int | None = None,
     choices: tuple[str, ...] = (),
     parser: Callable[[str], Any] | None = None,
 ) -> Any:
@@ -40,18 +41,19 @@ def option(
 
     name: on the command line, if it is not the field's.  shown: the default in words, if its
     value says too little.  metavar: placeholder of the value in the help.  path: the value names
-    a file or folder, and a leading ~ is the home folder.  at_least: smallest value that the
-    command line accepts.  choices: the values that exist, which the help lists.  parser: makes
-    the value of the command line's text.
+    a file or folder, and a leading ~ is the home folder.  at_least, at_most: smallest and largest
+    value that the command line accepts.  choices: the values that exist, which the help lists.
+    parser: makes the value of the command line's text.
     """
-    facts = {"help": help, "name": name, "shown": shown, "metavar": metavar, "path": path, "at_least": at_least}
-    return field(default=default, metadata={**facts, "choices": choices, "parser": parser})
+    facts = {"help": help, "name": name, "shown": shown, "metavar": metavar, "path": path}
+    limits = {"at_least": at_least, "at_most": at_most}
+    return field(default=default, metadata={**facts, **limits, "choices": choices, "parser": parser})
 
 
 def merged(kind: type[T], options: T | None, given: Mapping[str, Any]) -> T:
     """Return options with single ones given as keywords, as in edgeclf.train(data, run, epochs=3).
 
-    kind: the options class.  Raises OptionError for an option that it does not have.
+    kind: the options class.  Raises OptionError for an option that it does not have, and for options of another type.
     """
     names = [one.name for one in fields(kind)]  # type: ignore[arg-type]
     for name in given:
@@ -59,6 +61,10 @@ def merged(kind: type[T], options: T | None, given: Mapping[str, Any]) -> T:
             near = difflib.get_close_matches(name, names, 1)
             hint = f"did you mean {near[0]}?" if near else f"help(edgeclf.{kind.__name__}) lists them"
             raise OptionError(f"there is no option {name!r}; {hint}")
+    if options is not None and not isinstance(options, kind):
+        raise OptionError(
+            f'options is {options!r}; {kind.__name__} was expected, or options by name: split="val", epochs=3'
+        )
     return replace(options or kind(), **given)  # type: ignore[type-var]
 
 

@@ -9,7 +9,7 @@ from edgeclf_runtime.trt.engine_spec import OPTIONS, EngineOptions
 
 from ..errors import OptionError
 from ..targets import TARGETS
-from .declaration import MOVED, SKIP_UNREADABLE, T, check_known, option
+from .declaration import MOVED, SEED, SKIP_UNREADABLE, T, check_known, option
 from .quantization import QuantizeOptions
 from .training import TrainOptions
 
@@ -112,3 +112,10 @@ class BuildOptions:
     def engine(self) -> EngineOptions:
         """The options of each engine: those fields that have the name of one."""
         return EngineOptions(**{name: getattr(self, name) for name, one in OPTIONS.items() if one.host})
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """Options of demo()."""
+
+    seed: int = option(0, SEED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import OptionError
-from .declaration import MOVED, check_known, option
+from .declaration import MOVED, SKIP_UNREADABLE, check_known, option
 
 EXPORT_FORMATS = ("onnx", "torchscript", "torch-export", "openvino", "litert", "coreml", "executorch", "timm")
 """Formats of a file, implemented in ``deployment/formats``."""
@@ -22,6 +22,7 @@ class ExportOptions:
         None, "Folder for images, their input tensors and logits, to test other programs with.", path=True
     )
     data: str | None = option(None, MOVED, metavar="DATA", path=True, shown="where they were")
+    skip_unreadable: bool = option(False, SKIP_UNREADABLE)
 
     def __post_init__(self) -> None:
         check_known("format", self.formats, EXPORT_FORMATS)

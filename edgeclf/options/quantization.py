@@ -62,7 +62,11 @@ class QuantizeOptions:
         choices=tuple(FLAVORS),
     )
     targets: tuple[str, ...] = option(
-        (), "A device whose files to write; may be repeated.", name="--target", shown="all", choices=tuple(TARGETS)
+        (),
+        "A device whose files to write; may be repeated.  Exit code 3 if one does not pass.",
+        name="--target",
+        shown="all",
+        choices=tuple(TARGETS),
     )
     method: str = option(
         "best",
@@ -97,10 +101,15 @@ class QuantizeOptions:
             raise OptionError(f"int8-epochs is {self.int8_epochs}; 1 or more was expected (10 is usual)")
 
     @property
-    def wanted(self) -> tuple[str, ...]:
-        """The flavors to write: those named and those that the named targets use; without either, all."""
+    def named(self) -> tuple[str, ...]:
+        """The flavors that were asked for, by their own names or as those that a named target uses."""
         named = {*self.flavors, *(model for target in self.targets for model in TARGETS[target].models)}
-        return tuple(name for name in FLAVORS if name in named or not named)
+        return tuple(name for name in FLAVORS if name in named)
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The flavors to write: those that were asked for; without any, all."""
+        return self.named or tuple(FLAVORS)
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from edgeclf_runtime.images.preprocess import RESIZE_MODES
 from ..errors import OptionError
 from .augmentation import AugmentationOptions
 from .channels import Three, unit_values
-from .data import GROUP_BY, GROUP_SIMILAR, SplitOptions
+from .data import GROUP_BY, GROUP_SIMILAR, SPLIT_OF, SplitOptions
 from .declaration import DOWNLOAD, IMAGE_SIZE, SEED, SKIP_UNREADABLE, check_choices, check_ranges, option
 from .optimization import DistillationOptions, LossOptions, MachineOptions, OptimizerOptions
 
@@ -88,6 +88,7 @@ class TrainOptions(MachineOptions, AugmentationOptions, DistillationOptions, Los
     """Share of the remaining images used for validation, if the data set has no split of its own."""
     group_by: str | None = option(None, GROUP_BY, metavar="FOLDERS|REGEX", shown="each image by itself")
     group_similar: bool = option(False, GROUP_SIMILAR)
+    split_of: str | None = option(None, SPLIT_OF, metavar="RUN", path=True, shown="by each image's hash")
     skip_unreadable: bool = option(False, SKIP_UNREADABLE)
     exclude: str | None = option(
         None,
@@ -156,5 +157,10 @@ class TrainOptions(MachineOptions, AugmentationOptions, DistillationOptions, Los
     def split(self) -> SplitOptions:
         """Division of images if the data set has no split of its own."""
         return SplitOptions(
-            seed=self.seed, test=self.test, val=self.val, group_by=self.group_by, group_similar=self.group_similar
+            seed=self.seed,
+            test=self.test,
+            val=self.val,
+            group_by=self.group_by,
+            group_similar=self.group_similar,
+            split_of=self.split_of,
         )

@@ -13,7 +13,7 @@ from ..data.findings import count_files
 from ..display.progress import say
 from ..evaluation.accuracy_gate import evaluation_warning, gate_warning
 from ..evaluation.comparison import compare
-from ..evaluation.logit_store import LOGIT_FILE, read_logits, write_logits
+from ..evaluation.logit_store import LOGIT_FILE, read_logits
 from ..graph.inference import time_files
 from ..graph.layers import layer_of_names
 from ..targets import CALIBRATION_CACHE, model_file
@@ -26,6 +26,7 @@ from .inputs import Inputs
 from .ranges import ranges_of
 from .report import REPORT_FILE, REPORT_PAGE, Baseline, FailedFlavor, QuantizedFile, QuantizeReport
 from .search import Failure, Search
+from .speed.fastest import can_time
 from .speed.layer_times import layer_times, unexpected_float
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def _report(
             size=work.stat().st_size,
             sha256=sha256_file(work),
             latency_ms=times[name],
+            fp32_ms=times["fp32"] if can_time(name) else None,
             layers=len(search.layers),
             layer_times=layers[name][:_MOST_LAYERS],
             unexpected_float=unexpected_float(layers[name], names, found[name].findings.float_layers),
@@ -122,14 +124,14 @@ def _keeps_cache(
 def _write_logits(
     inputs: Inputs, folder: Path, report: QuantizeReport, search: Search, found: Mapping[str, Candidate]
 ) -> None:
-    """Write the logits of the evaluation images, with those of earlier files as far as they are of the same images."""
-    earlier = read_logits(inputs.folder / LOGIT_FILE, inputs.preprocessing)
-    logits = {report.sha256_fp32: search.reference}
+    """Write the logits of the evaluation images, beside those that are known of the run's other images and files."""
+    store = read_logits(inputs.folder / LOGIT_FILE, inputs.preprocessing)
+    store.add(report.sha256_fp32, search.images.sha256, search.reference)
     for file in report.files:
-        rows = found[file.name].logits if file.name in found else earlier.known(file.sha256, search.images)
-        if rows is not None:
-            logits[file.sha256] = rows
-    write_logits(folder / LOGIT_FILE, search.images, logits)
+        if file.name in found:
+            store.add(file.sha256, search.images.sha256, found[file.name].logits)
+    models = {report.sha256_fp32, *(file.sha256 for file in report.files)}
+    store.write(folder / LOGIT_FILE, inputs.preprocessing, models)
 
 
 def _cache_method(found: Mapping[str, Candidate]) -> str:

@@ -17,8 +17,8 @@ from ..data.folder_update import updated_folder
 from ..display.progress import say
 from ..errors import EdgeclfError
 from ..evaluation.export import exported
+from ..evaluation.logit_store import LOGIT_FILE, read_logits
 from ..evaluation.metadata import model_metadata
-from ..graph.inference import infer_file
 from ..graph.onnx_file import prepare, save_model
 from ..options import QuantizeOptions, merged
 from ..targets import model_file, opset_of
@@ -50,8 +50,8 @@ def quantize(
     training images that are not evaluation images, and kept if it then passes with fewer layers in float.  Other files stay, and
     so does FP32.  Raises ModelError for a model with operators that cannot be fine-tuned.
 
-    Raises FlavorError, a GateError with exit code 3, if a flavor named in ``options.flavors`` did not pass, or if none
-    did; everything that passed is written before.  Raises DataError if the images that it needs are gone (those of val, and
+    Raises FlavorError, a GateError with exit code 3, if a flavor that ``flavors`` or ``targets`` asks for did not pass, or if
+    none did; everything that passed is written before.  Raises DataError if the images that it needs are gone (those of val, and
     of train if no calibration set is given), and for a calibration set whose files changed, ModelError
     for activations that are not finite, and OutputError if a file exists and ``overwrite`` is not given.
     """
@@ -87,9 +87,9 @@ def quantize(
     records = [one.findings.finetuning for one in found.values()] + [one.finetuning for one in failed.values()]
     if options.finetune_int8 and not any(records):
         say(_NOTHING)
-    refused = tuple(name for name in failed if name in options.flavors or not report.files)
+    refused = tuple(name for name in failed if name in options.named or not report.files)
     if refused:
-        raise FlavorError(report, refused)
+        raise FlavorError(report, refused, options.targets)
     return report
 
 
@@ -116,7 +116,9 @@ def _prepare(inputs: Inputs, store: HistogramStore) -> Search:
         histograms=store.recall(graph, inputs.batches),
         rounding=Rounding(graph, collect_moments(graph, inputs.batches)),
         images=inputs.images,
-        reference=infer_file(inputs.source, "fp32", inputs.images.batches("evaluating fp32")),
+        reference=read_logits(inputs.folder / LOGIT_FILE, inputs.preprocessing).infer(
+            inputs.source, "fp32", inputs.images, "evaluating fp32"
+        ),
         batches=inputs.batches,
         methods=options.methods,
         max_drop=options.max_drop,

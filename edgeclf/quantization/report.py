@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
@@ -15,13 +15,15 @@ from ..display.report import Report, listed, paragraph, table
 from ..errors import GateError
 from ..evaluation.accuracy_gate import ADVICE
 from ..evaluation.comparison import Comparison
+from ..targets import TARGETS
 from .finetune.record import Finetuning
 from .sensitivity import LayerEffect, LayerNoise
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_SLOWER = 1.05
+SLOWER = 1.1
+"""A file that takes this many times as long as FP32 is slower; less is noise."""
 REPORT_FILE = "quantization.json"
 REPORT_PAGE = "quantization.html"
 
@@ -138,6 +140,8 @@ class QuantizedFile:
     sha256: str
     latency_ms: float
     """Median of one inference on this machine's CPU: by ONNX Runtime, or by OpenVINO if only OpenVINO runs the file."""
+    fp32_ms: float | None = None
+    """FP32's median, timed in turns with this file; None if the file is for another machine, or its backend is not here."""
     layers: int = 0
     """Convolutions and matrix products."""
     layer_times: tuple[LayerTime, ...] = ()
@@ -145,6 +149,11 @@ class QuantizedFile:
     unexpected_float: tuple[str, ...] = ()
     """Layers that the file has in 8 bits and its backend computed in float, on this machine."""
     conditions: Conditions
+
+    @property
+    def slower(self) -> bool:
+        """True if it was slower than FP32, on a machine and a backend that it is for."""
+        return self.fp32_ms is not None and self.latency_ms > SLOWER * self.fp32_ms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,10 +267,10 @@ class QuantizeReport(Report):
                 yield f"{file.name}: {file.findings.finetuning}"
             if file.unexpected_float:
                 yield f"{file.name}: in 8 bits in the file, but computed in float here: {listed(file.unexpected_float, 3)}"
-            if file.findings.forms and file.latency_ms > _SLOWER * self.latency_fp32_ms:
+            if file.slower:
                 yield (
                     f"{file.name}: slower than fp32 on this machine ({file.latency_ms:.1f} ms against "
-                    f"{self.latency_fp32_ms:.1f}); the first start on a device chooses the faster one"
+                    f"{file.fp32_ms:.1f}); a bundle tries fp32 before it, and the first start on a device measures both"
                 )
             if len(file.findings.forms) > 1:
                 yield f"{file.name}: of {len(file.findings.forms)} forms {file.findings.form} is kept: {_times(file)}"
@@ -297,12 +306,18 @@ def _ranges(file: QuantizedFile | Baseline) -> str:
 
 
 class FlavorError(GateError):
-    """Flavors did not pass the accuracy gate; ``report`` has what was written all the same."""
+    """Flavors that were asked for did not pass the accuracy gate; ``report`` has what was written all the same.
 
-    def __init__(self, report: QuantizeReport, names: tuple[str, ...]) -> None:
+    targets: those that were asked for, and so their flavors.
+    """
+
+    def __init__(self, report: QuantizeReport, names: tuple[str, ...], targets: Iterable[str] = ()) -> None:
         reasons = [failed.reason for failed in report.failed if failed.name in names]
-        super().__init__("; ".join([*reasons, f"no file of {', '.join(names)} was written: {ADVICE}"]))
+        lacking = [target for target in targets if not set(names).isdisjoint(TARGETS[target].models)]
+        needed = f", which {listed(lacking)} would use" if lacking else ""
+        super().__init__("; ".join([*reasons, f"no file of {', '.join(names)} was written{needed}: {ADVICE}"]))
         self.report = report
+        self.names = names
 
 
 def read_report(folder: Path) -> QuantizeReport | None:
@@ -320,9 +335,7 @@ _BESIDE = ("comparison", "findings")
 
 
 def _flat(value: Any) -> Any:
-    """Return a report as JSON has it; a number that is not finite, which JSON lacks, is None."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
+    """Return a report in the form of quantization.json; to_json() writes numbers that are not finite as null."""
     if isinstance(value, (tuple, list)):
         return [_flat(item) for item in value]
     if isinstance(value, dict):

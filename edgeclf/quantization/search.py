@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..data.sampling import evenly_spaced
+from ..data.temporary import temporary_folder
 from ..display.progress import say
 from ..errors import BackendError, GateError
 from ..evaluation.accuracy_gate import check_gate, gate_failure, gate_warning
@@ -331,7 +331,7 @@ class Search:
 
     def _costs(self, name: str, method: str, form: Form, layers: Sequence[Layer]) -> list[FloatLayer]:
         """Return what each layer in float adds to the file and to its time, one after the other."""
-        with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
+        with temporary_folder() as folder:
             files = [Path(folder, f"{count}.onnx") for count in range(len(layers) + 1)]
             for count, file in enumerate(files):
                 save_model(self._write(name, method, form, layers[:count]), file, {})

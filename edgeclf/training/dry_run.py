@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,8 @@ import numpy as np
 from edgeclf_runtime.images.preprocess import Preprocessing
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
-from ..errors import EdgeclfError, ModelError, first_sentence
+from ..data.temporary import temporary_folder
+from ..errors import EdgeclfError, ModelError, OutputError, first_sentence
 from ..graph.onnx_file import prepare, write_onnx
 
 if TYPE_CHECKING:
@@ -36,14 +36,14 @@ def check_export(network: ImageClassifier, spec: Preprocessing) -> None:
     # Not inference_mode: what a network keeps of it, such as ConViT's positions, could not be trained with.
     with torch.no_grad():
         expected = network.eval()(torch.from_numpy(images)).numpy()
-    with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
+    with temporary_folder() as folder:
         file = Path(folder, "model.onnx")
         try:
             write_onnx(network, spec, file, {})
             prepare(file)
             with OnnxRuntimeRunner(file) as runner:
                 found = runner.infer(images)
-        except ModelError:
+        except (ModelError, OutputError):
             raise
         except EdgeclfError as error:
             raise ModelError(f"this backbone does not run as ONNX ({error}); choose another --backbone") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ..data.datasets import Sample
 from ..data.pixels import in_batches, load_all, load_batches
+from ..data.temporary import temporary_folder
 from ..display.progress import track
 from ..errors import OptionError
 from ..graph.inference import infer_file_each
@@ -152,7 +152,7 @@ def run_network(
                 yield network(torch.from_numpy(batch).to(device)).cpu().numpy()
         network.cpu()
         return
-    with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
+    with temporary_folder() as folder:
         file = Path(folder, "features.onnx")
         write_onnx(network.eval(), spec, file, {})
         yield from infer_file_each(file, "fp32", batches)

@@ -114,6 +114,25 @@ def as_recorded(rows: Iterable[Row], data: Dataset) -> Dataset:
     return replace(data, samples=tuple(samples))
 
 
+def about_changed_sides(run: str, rows: Iterable[Row], data: Dataset) -> list[Finding]:
+    """Return the finding about images that a run had in another split, or nothing; data that came with its splits has none."""
+    if data.divided_by is None:
+        return []
+    known = splits_by_content(rows)
+    changed = [
+        sample.path
+        for sample, digest in zip(data.samples, data.sha256(data.samples), strict=True)
+        if digest in known and sample.split not in known[digest]
+    ]
+    if not changed:
+        return []
+    message = (
+        f"{counted(len(changed), 'image')} of {run}, which is replaced, changed sides, so the two results cannot be compared: "
+        f"--split-of {run} keeps each in its split"
+    )
+    return [warning("changed-side", message, changed)]
+
+
 def splits_by_content(rows: Iterable[Row]) -> dict[str, list[str]]:
     """Return the splits in which a run had each image, by its hash."""
     known: dict[str, list[str]] = defaultdict(list)

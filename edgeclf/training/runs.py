@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from edgeclf_runtime.files.read import read_bytes, read_json, sha256_file
 from edgeclf_runtime.images.preprocess import Preprocessing
 
+from ..data import splits
 from ..data.datasets import SPLITS, Dataset, load_dataset
 from ..data.folder_update import settle
 from ..data.pixels import without_unreadable
@@ -50,12 +51,11 @@ if TYPE_CHECKING:
     from .backbones import ImageClassifier
 
 RUN_FILE = "run.json"
-SPLIT_FILE = "split.csv"
+SPLIT_FILE = splits.SPLIT_FILE
 METRICS_FILE = "metrics.csv"
 CONFIG_FILE = "train.yaml"
 WEIGHTS_FILE = "model.safetensors"
 _SPLIT_COLUMNS = ("path", "label", "split", "group", "sha256")
-_MAX_SPLIT_BYTES = 1 << 30
 # The command that writes each file, for the files that train does not write.
 _MAKERS = {
     model_file("fp32"): "export",
@@ -237,7 +237,7 @@ def _read_split(file: Path, labels: tuple[str, ...]) -> list[dict[str, str]]:
     """Return the rows of a split.csv; ModelError names the first damaged line."""
     known = frozenset(labels)
     try:
-        lines = read_bytes(file, _MAX_SPLIT_BYTES).decode("utf-8").splitlines(keepends=True)
+        lines = read_bytes(file, splits.MAX_SPLIT_BYTES).decode("utf-8").splitlines(keepends=True)
         reader = csv.DictReader(lines, strict=True)
         if tuple(reader.fieldnames or ()) != _SPLIT_COLUMNS:
             raise ValueError(f"its columns are {reader.fieldnames}; {', '.join(_SPLIT_COLUMNS)} were expected")
@@ -287,6 +287,8 @@ def split_facts(dataset: Dataset) -> dict[str, Any] | None:
     if dataset.divided_by is None:
         return None
     facts = asdict(dataset.divided_by)
+    # split.csv has what came of it, and the other run may be gone.
+    del facts["split_of"]
     # Written as before there was a choice, so that such records stay equal.
     usual = {"method": "exact", "group_by": None, "group_similar": False}
     return {key: value for key, value in facts.items() if key not in usual or value != usual[key]}

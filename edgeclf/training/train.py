@@ -17,21 +17,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeclf_runtime import __version__
-from edgeclf_runtime.files.outputs import claim_output, new_folder
+from edgeclf_runtime.files.outputs import check_length, claim_output, new_folder
 from edgeclf_runtime.files.read import sha256_file
 from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ..data.checks.integrity import CheckReport, check_for_training
 from ..data.datasets import Dataset
 from ..data.exclusion import load_training_data
+from ..data.findings import Finding
 from ..data.schemas import RUN_FORMAT, RUN_FORMAT_VERSION
+from ..display.json_file import write_json
 from ..display.progress import say
-from ..display.report import Report, finite
-from ..errors import OptionError, OutputError, first_sentence
+from ..display.report import Report
+from ..errors import ModelError, OptionError, OutputError, first_sentence
 from ..options import NO_EFFECT, TrainOptions, merged
 from ..options.config_file import write_config
 from .checkpoint import separate_tensors
 from .results.training import report_training
+from .run_images import about_changed_sides
 from .runs import CONFIG_FILE, METRICS_FILE, RUN_FILE, SPLIT_FILE, WEIGHTS_FILE, data_facts, read_run
 from .unfinished import Unfinished, option_changes
 
@@ -170,8 +173,21 @@ def _checked(
     data: str | Path | Dataset, output: str | Path, options: TrainOptions, overwrite: bool, checked: CheckReport | None
 ) -> tuple[Dataset, CheckReport]:
     claim_output(output, overwrite, RUN_FILE)
+    check_length(Unfinished(output).path)
     data = load_training_data(data, options)
+    for finding in _about_replaced(output, data):
+        say(f"{finding.severity}: {finding.message}")
     return check_for_training(data, options.skip_unreadable, options.image_size, options.resize, checked)
+
+
+def _about_replaced(output: str | Path, data: Dataset) -> list[Finding]:
+    """Return the findings about the run that will be replaced, if there is one; one that cannot be read has none."""
+    if not Path(output, RUN_FILE).is_file():
+        return []
+    try:
+        return about_changed_sides(str(output), read_run(output).split_rows(), data)
+    except ModelError:
+        return []
 
 
 @dataclass(frozen=True)
@@ -259,7 +275,7 @@ class _Course:
             "weights": None if self.weights is None else self.weights.facts(),
             **({"pooling": pooling} if pooling else {}),
             **({} if self.teacher is None else {"teacher": self.teacher.facts()}),
-            "metrics": finite(best),
+            "metrics": best,
             "versions": versions(),
         }
 
@@ -288,7 +304,7 @@ def _write_run(
     from safetensors.torch import save
 
     (work / WEIGHTS_FILE).write_bytes(save(separate_tensors(network)))
-    (work / RUN_FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(work / RUN_FILE, facts)
     _write_metrics(work / METRICS_FILE, rows)
     write_config(work / CONFIG_FILE, options, "edgeclf train DATA --output RUN")
 

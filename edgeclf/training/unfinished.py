@@ -23,6 +23,7 @@ from edgeclf_runtime.files.outputs import new_file, new_folder
 from edgeclf_runtime.files.read import read_json
 
 from ..data.schemas import MAX_JSON_BYTES, TRAINING, TRAINING_FORMAT
+from ..display.json_file import write_json
 from ..display.progress import say
 from ..errors import OutputError
 from ..options import NO_EFFECT, AugmentationOptions, TrainOptions, augmentation_steps
@@ -177,4 +178,4 @@ def _rows(file: Path) -> set[tuple[str, ...]]:
 
 
 def _write(path: Path, facts: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, facts)

@@ -8,6 +8,7 @@ import pytest
 
 from edgeclf import CalibrateOptions, CalibrationSet, calibrate, load_dataset, train
 from edgeclf.errors import DataError, ImageError, OptionError, OutputError
+from edgeclf.graph.inference import infer
 from edgeclf.training.runs import read_run
 
 
@@ -23,6 +24,18 @@ def test_a_set_of_each_rule_is_written_and_holds_training_images_alone(digits, r
     chosen = CalibrationSet.load(tmp_path / "set").refuse_held_out(read_run(run).dataset())
     assert (len(chosen), chosen.recipe["rule"], chosen.sha256) == (30, rule, report.sha256)
     assert sum(report.per_label.values()) == 30
+
+
+def test_uncertain_ranks_by_an_exported_file_though_the_run_has_none(own_run, digits, tmp_path, monkeypatch):
+    options = CalibrateOptions(size=30, rule="uncertain", model=str(own_run), force=True)
+    before = calibrate(digits, tmp_path / "before", options).sha256
+    (own_run / "model.fp32.onnx").unlink()
+    runners = []
+    monkeypatch.setattr(
+        "edgeclf.calibration.calibrate.infer", lambda runner, *rest: runners.append(runner) or infer(runner, *rest)
+    )
+    assert calibrate(digits, tmp_path / "after", options).sha256 == before
+    assert [runner.backend for runner in runners] == ["onnxruntime"]
 
 
 @pytest.mark.slow

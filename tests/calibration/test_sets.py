@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from edgeclf import CalibrationSet, load_dataset
+from edgeclf.display import progress
 from edgeclf.errors import DataError, OutputError
 from edgeclf_runtime.images.preprocess import Preprocessing
 
@@ -66,6 +67,60 @@ def test_a_changed_image_is_named(own_digits, tmp_path):
     (own_digits / victim).write_bytes(b"changed")
     with pytest.raises(DataError, match=victim):
         CalibrationSet.load(tmp_path / "set")
+
+
+@pytest.fixture
+def said(capfd):
+    """What was said so far: said()."""
+    progress.show_progress()
+    yield lambda: capfd.readouterr().err
+    progress.show_progress(False)
+
+
+def test_a_set_that_lost_a_few_images_goes_on_with_the_others(own_digits, tmp_path, said):
+    chosen = CalibrationSet.select(load_dataset(own_digits), 60)
+    chosen.save(tmp_path / "set")
+    (own_digits / chosen.entries[3][1]).unlink()
+    (own_digits / chosen.entries[7][1]).write_bytes(b"changed")
+    found = CalibrationSet.load(tmp_path / "set")
+    assert found.entries == tuple(entry for at, entry in enumerate(chosen.entries) if at not in (3, 7))
+    assert (
+        f"warning: 2 of the 60 calibration images are missing from {own_digits} or have changed, "
+        f"first {chosen.entries[3][1]}; going on with the other 58"
+    ) in said()
+
+
+@pytest.mark.parametrize(("size", "lost"), [(60, 31), (22, 3)])
+def test_a_set_of_which_too_few_images_are_left_is_refused(own_digits, tmp_path, size, lost):
+    chosen = CalibrationSet.select(load_dataset(own_digits), size)
+    chosen.save(tmp_path / "set")
+    for _, name in chosen.entries[:lost]:
+        (own_digits / name).unlink()
+    with pytest.raises(
+        DataError, match=rf"the calibration set was made, {lost} of its {size} images: make the set again"
+    ):
+        CalibrationSet.load(tmp_path / "set")
+
+
+def test_a_set_whose_images_moved_and_lost_a_few_is_found_by_content(own_digits, tmp_path, said):
+    chosen = CalibrationSet.select(load_dataset(own_digits), 60)
+    chosen.save(tmp_path / "set")
+    (own_digits / chosen.entries[0][1]).unlink()
+    moved = own_digits.rename(tmp_path / "moved")
+    (moved / "3").rename(moved / "three")
+    found = CalibrationSet.load(tmp_path / "set", moved)
+    assert found.root == moved
+    assert sorted(digest for digest, _ in found.entries) == sorted(digest for digest, _ in chosen.entries[1:])
+    assert "warning: 1 of the 60 calibration images are missing" in said()
+
+
+def test_other_data_that_has_a_few_of_its_images_does_not_replace_the_sets_own(own_digits, tmp_path):
+    chosen = CalibrationSet.select(load_dataset(own_digits), 60)
+    chosen.save(tmp_path / "set")
+    for _, name in chosen.entries[:20]:
+        (tmp_path / "other" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(own_digits / name, tmp_path / "other" / name)
+    assert CalibrationSet.load(tmp_path / "set", tmp_path / "other") == chosen
 
 
 def test_a_folder_that_is_no_set_is_refused(tmp_path):

@@ -7,9 +7,9 @@ import pytest
 
 from edgeclf.data.datasets import load_dataset
 from edgeclf.data.splits import divide_by_hash, divide_exactly
-from edgeclf.errors import ModelError, OptionError
+from edgeclf.errors import DataError, ModelError, OptionError
 from edgeclf.options import SplitOptions
-from edgeclf.training.runs import read_split_options, split_facts
+from edgeclf.training.runs import read_split_options, split_facts, write_split
 from tests.support.photos import kinds, only, write_photos
 
 SHARES = {"test": 0.25, "val": 0.1}
@@ -168,3 +168,31 @@ def test_evaluating_an_old_run_divides_the_data_as_it_was(run, digits, tmp_path)
     (old / "run.json").write_text(json.dumps(facts))
     with pytest.raises(ModelError, match="magic"):
         evaluate(old, digits)
+
+
+def test_images_of_an_earlier_run_keep_their_split_under_any_seed_and_name(tmp_path):
+    write_photos(tmp_path / "data", [f"{label}/{number}.png" for label in ("cat", "dog") for number in range(25)])
+    before = load_dataset(tmp_path / "data")
+    (tmp_path / "run").mkdir()
+    write_split(tmp_path / "run", before)
+    sides = dict(zip(before.sha256(before.samples), (sample.split for sample in before.samples), strict=True))
+    (tmp_path / "data" / "cat").rename(tmp_path / "data" / "Cat")
+    write_photos(tmp_path / "data", [f"dog/new {number}.png" for number in range(25)])
+    for source in (tmp_path / "run", tmp_path / "run" / "split.csv"):
+        after = load_dataset(tmp_path / "data", SplitOptions(seed=3, split_of=str(source)))
+        found = dict(zip(after.sha256(after.samples), (sample.split for sample in after.samples), strict=True))
+        assert sides.items() <= found.items()
+        assert {found[digest] for digest in found.keys() - sides.keys()} == {"train", "val", "test"}
+    assert "split_of" not in split_facts(after)
+
+
+@pytest.mark.parametrize("content", ["path,label\n", "\xff", ""])
+def test_a_file_that_is_no_split_is_refused(tmp_path, content):
+    write_photos(tmp_path / "data", ["cat/1.png", "dog/1.png"])
+    (tmp_path / "split.csv").write_text(content, encoding="latin-1")
+    with pytest.raises(
+        DataError, match=r"does not say which image is in which split .*: a run, or its split\.csv, was expected"
+    ):
+        load_dataset(tmp_path / "data", SplitOptions(split_of=str(tmp_path / "split.csv")))
+    with pytest.raises(DataError, match=r"a run, or its split\.csv, was expected"):
+        load_dataset(tmp_path / "data", SplitOptions(split_of=str(tmp_path / "data")))

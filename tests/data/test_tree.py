@@ -92,19 +92,32 @@ def test_two_classes_may_be_links_to_one_folder(tmp_path):
 # What edgeclf leaves
 
 
+MARKS = {
+    "run": {"run.json": '{"format": "edgeclf-run", "labels": []}'},
+    "unfinished training": {"training.json": '{"format": "edgeclf-training"}'},
+    "bundle": {"manifest.json": '{\n "format": "edgeclf-bundle"\n}'},
+    "calibration set": {"recipe.json": "{}", "images.sha256": "0  cat/1.png\n"},
+    "audit": {"audit.json": '{"format": "edgeclf-audit"}'},
+    "report": {"report.json": '{"format": "edgeclf-report"}'},
+    "golden tensors": {"golden.json": '{"format": "edgeclf-golden-tensors"}'},
+    "demo": {"summary.json": '{"bundle_id": "0"}', "run/run.json": '{"format": "edgeclf-run"}'},
+    "OpenVINO": {"model.xml": '<?xml version="1.0"?>\n<net name="Model0">', "model.bin": ""},
+    "timm": {"config.json": '{"architecture": "resnet18"}', "model.safetensors": ""},
+    "Core ML": {"Manifest.json": '{"author": "com.apple.CoreML"}'},
+    "MLflow": {"mlflow.db": ""},
+}
+"""The files by which each kind of folder is recognized."""
+
+
 def output(path, name):
-    path.mkdir(parents=True)
-    if name == "run":
-        (path / "run.json").write_text('{"format": "edgeclf-run", "labels": []}')
-    elif name == "bundle":
-        (path / "manifest.json").write_text('{\n "format": "edgeclf-bundle"\n}')
-    else:
-        (path / "recipe.json").write_text("{}")
-        (path / "images.sha256").write_text("0  cat/1.png\n")
+    """Write what edgeclf writes, with a picture in it that must not become a photograph."""
+    for file, text in MARKS[name].items():
+        (path / file).parent.mkdir(parents=True, exist_ok=True)
+        (path / file).write_text(text)
     write_picture(path / "golden" / "000.png", picture(99))
 
 
-@pytest.mark.parametrize("name", ["run", "bundle", "calibration set"])
+@pytest.mark.parametrize("name", MARKS)
 @pytest.mark.parametrize("place", ["runs/first", "first", "cat/first", "a/b/c"])
 def test_outputs_of_edgeclf_among_the_photographs_are_passed_over_aloud(tmp_path, name, place):
     write_photos(tmp_path, SOUND)
@@ -116,7 +129,7 @@ def test_outputs_of_edgeclf_among_the_photographs_are_passed_over_aloud(tmp_path
     assert check(tmp_path).errors == []
 
 
-@pytest.mark.parametrize("name", ["run", "bundle", "calibration set"])
+@pytest.mark.parametrize("name", MARKS)
 def test_an_output_of_edgeclf_is_no_data_set(tmp_path, name):
     output(tmp_path / "first", name)
     with pytest.raises(
@@ -125,9 +138,61 @@ def test_an_output_of_edgeclf_is_no_data_set(tmp_path, name):
         load_dataset(tmp_path / "first")
 
 
+def test_outputs_are_counted_and_said_once(tmp_path):
+    write_photos(tmp_path, SOUND)
+    for number, name in enumerate(MARKS):
+        output(tmp_path / f"out{number}", name)
+    finding = only(load_dataset(tmp_path).findings, "outputs")
+    assert finding.message.startswith(f"{len(MARKS)} folders passed over, since edgeclf made them: ")
+    assert f" and {len(MARKS) - 6} more; keep such folders outside of the data" in finding.message
+    assert len(finding.files) == len(MARKS)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [("model.fp32.onnx", "model.pt2"), ("tensorboard/run/events.out.tfevents.1",), ("wandb/offline-run/a.wandb",)],
+)
+def test_a_folder_of_nothing_but_models_or_logs_is_no_class(tmp_path, files):
+    write_photos(tmp_path, SOUND)
+    for name in files:
+        (tmp_path / "first.logs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "first.logs" / name).write_bytes(b"x")
+    assert check(tmp_path).errors == []
+    assert load_dataset(tmp_path).labels == ("cat", "dog")
+    assert only(load_dataset(tmp_path).findings, "outputs").files == (str(tmp_path / "first.logs"),)
+
+
+def frames(folder, numbers=range(3)):
+    """Write frames as a device saves them, each with its JSON file."""
+    for number in numbers:
+        name = f"uncertain-{number:010d}-20260101T000000.000000Z"
+        write_picture(folder / f"{name}.jpg", picture(1000 + number))
+        (folder / f"{name}.json").write_text('{"label": "cat"}')
+
+
+@pytest.mark.parametrize("above", ["", "train/"])
+def test_frames_that_a_device_saved_are_no_class(tmp_path, above):
+    write_photos(tmp_path, [above + name for name in SOUND])
+    frames(tmp_path / above / "camera 1")
+    dataset = load_dataset(tmp_path)
+    assert dataset.labels == ("cat", "dog")
+    finding = only(dataset.findings, "device-frames")
+    assert finding.message.startswith(f"3 frames that a device saved in {tmp_path / above / 'camera 1'} passed over")
+    assert finding.message.endswith("if a folder is a class, move the JSON files out of it")
+
+
+def test_saved_frames_that_were_sorted_into_class_folders_are_photographs(tmp_path):
+    write_photos(tmp_path / "photos", SOUND)
+    frames(tmp_path / "photos" / "cat")
+    assert len(load_dataset(tmp_path / "photos").samples) == len(SOUND) + 3
+    for number, label in enumerate(("cat", "dog")):
+        frames(tmp_path / "field" / label, range(10 * number, 10 * number + 6))
+    assert load_dataset(tmp_path / "field").labels == ("cat", "dog")
+
+
 def test_a_run_json_of_something_else_is_a_file(tmp_path):
     write_photos(tmp_path, SOUND)
-    for name in ("run.json", "manifest.json", "images.sha256"):
+    for name in ("run.json", "manifest.json", "images.sha256", "report.json", "summary.json", "golden.json"):
         (tmp_path / "cat" / name).write_text("{}")
     assert len(load_dataset(tmp_path).samples) == len(SOUND)
 

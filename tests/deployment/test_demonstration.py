@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from edgeclf.data.datasets import load_dataset
+from edgeclf.errors import DataError
 from tests.product.test_network import ALLOWED, observe_host
 from tests.support import netns
 
@@ -48,6 +50,12 @@ def output(demo):
 @pytest.fixture(scope="module")
 def summary(output):
     return json.loads((output / "summary.json").read_text())
+
+
+@pytest.mark.slow
+def test_its_folder_is_no_data_set(output):
+    with pytest.raises(DataError, match=r"is an output of edgeclf \(it has summary\.json\)"):
+        load_dataset(output)
 
 
 @pytest.mark.slow

@@ -43,9 +43,28 @@ def test_the_report_is_text_or_json(bundle, monkeypatch, command):
 def test_if_nothing_could_be_built_the_exit_code_is_1(bundle, monkeypatch, command):
     report = engine_build.BuildReport("11.4", "RTX", (), {"fp32 on tensorrt": "because"}, None, "cache", "")
     monkeypatch.setattr(engine_build, "build", lambda *_: report)
-    code, out, _ = command("build", bundle)
+    code, out, err = command("build", bundle)
     assert code == 1
     assert "not built: fp32 on tensorrt: because" in out
+    device = [f"next: scp -r {bundle} DEVICE:", f"next: ssh DEVICE python3 {bundle.name} build"]
+    assert err.splitlines() == [f"next: python3 {bundle} doctor", *device]
+    assert command("build", bundle, "--json")[2] == ""
+
+
+def test_without_tensorrt_here_the_next_step_is_on_the_device(bundle, monkeypatch, command):
+    def build(*_):
+        raise BackendError("TensorRT is not installed")
+
+    monkeypatch.setattr(engine_build, "build", build)
+    code, _, err = command("build", bundle)
+    assert (code, err.splitlines()) == (
+        1,
+        [
+            "error: TensorRT is not installed",
+            f"next: scp -r {bundle} DEVICE:",
+            f"next: ssh DEVICE python3 {bundle.name} build",
+        ],
+    )
 
 
 @pytest.mark.parametrize("target", ["jetson-orin", "jetson-nano", "jetson-thor"])

@@ -1,20 +1,25 @@
 import json
 import shutil
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import edgeclf
 from edgeclf import export_formats, read_run
 from edgeclf.deployment.formats import base, timm_folder, torchscript
 from edgeclf.deployment.formats.export import FormatsError
+from edgeclf.deployment.formats.golden_tensors import write_golden_tensors
 from edgeclf.deployment.formats.table import FORMATS, module_of
-from edgeclf.errors import DependencyError, OptionError, OutputError
+from edgeclf.errors import DependencyError, ImageError, OptionError, OutputError
 from edgeclf.evaluation.export import comparison_images
 from edgeclf.evaluation.open_model import TorchRunner
 from edgeclf.options import EXPORT_FORMATS
+from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 from tests.support.foreign import color_model
+from tests.support.photos import write_photos
 
 HERE = ("onnx", "torchscript", "torch-export", "openvino", "timm")
 """Formats whose libraries the tests install."""
@@ -54,6 +59,16 @@ def test_the_table_is_within_80_columns(exported):
     assert [line.split()[0] for line in lines[1:7]] == ["torch", *HERE]
 
 
+def test_golden_tensors_and_models_among_photographs_are_no_classes(exported, tmp_path):
+    write_photos(tmp_path, [f"{label}/{number}.png" for label in ("cat", "dog") for number in range(5)])
+    for name in ("golden", "timm", "model.openvino", "model.torchscript", "model.pt2", "model.fp32.onnx"):
+        (tmp_path / "formats").mkdir(exist_ok=True)
+        (tmp_path / "formats" / name).symlink_to(exported / name)
+    data = edgeclf.load_dataset(tmp_path)
+    assert data.labels == ("cat", "dog")
+    assert len(data.samples) == 10
+
+
 @pytest.mark.parametrize("name", HERE)
 def test_a_file_takes_raw_pixels_and_any_number_of_images(run, exported, name):
     opened = read_run(run)
@@ -89,6 +104,23 @@ def test_a_network_that_shares_weights_becomes_a_folder_of_timm(run, tmp_path):
     batch = np.concatenate(comparison_images(source.run)[0][:3])
     with timm_folder.load(tmp_path / "timm", 1) as runner:
         assert np.abs(runner.infer(batch) - TorchRunner(source.network).infer(batch)).max() < 1e-3
+
+
+def test_golden_tensors_of_unreadable_images_are_of_others_if_asked(run, digits, tmp_path):
+    photos = shutil.copytree(digits, tmp_path / "photos")
+    opened = read_run(run)
+    for row in opened.split_rows():
+        if row["split"] == "val":
+            (photos / row["path"]).write_text("no image")
+    data = replace(
+        opened.dataset(),
+        samples=tuple(replace(one, path=photos / one.path.relative_to(digits)) for one in opened.dataset().samples),
+    )
+    with OnnxRuntimeRunner(run / "model.fp32.onnx") as reference:
+        with pytest.raises(ImageError, match="or leave such images out with --skip-unreadable"):
+            write_golden_tensors(tmp_path / "golden", opened, data, reference)
+        write_golden_tensors(tmp_path / "golden", opened, data, reference, skip_unreadable=True)
+    assert len(json.loads((tmp_path / "golden" / "golden.json").read_text())["cases"]) == 4
 
 
 def test_one_format_is_written_to_the_output_and_never_over_another_file(run, tmp_path):

@@ -182,7 +182,7 @@ def test_wrong_settings_can_be_kept(imported, tmp_path):
 def test_without_images_nothing_is_proven_and_quantize_says_what_it_needs(imported, colored_photos, tmp_path):
     report = imported(color_model(tmp_path / "m.onnx"), data=None)
     assert "nothing was proven about colors, normalization and labels" in str(report)
-    assert edgeclf.evaluate(tmp_path / "run", colored_photos, "all").accuracy == 1
+    assert edgeclf.evaluate(tmp_path / "run", colored_photos, split="all").accuracy == 1
     for step in (edgeclf.quantize, lambda run: edgeclf.bundle(run, tmp_path / "m.edge")):
         with pytest.raises(DataError, match=r"was imported without images, .*: import m.onnx again, with --data"):
             step(tmp_path / "run")

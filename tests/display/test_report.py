@@ -2,7 +2,9 @@
 
 import builtins
 import json
+import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
@@ -156,6 +158,63 @@ def test_a_quantization_is_drawn_as_drop_size_and_latency(run):
     assert {"fp32", *(file.name for file in report.files)} <= found
     assert {f"{file.size / 1e6:.1f}" for file in report.files} <= found
     assert {f"{file.latency_ms:.2f}" for file in report.files} <= found
+
+
+def test_a_bundle_is_drawn_as_accuracy_size_and_labels_that_are_kept():
+    from edgeclf.deployment.bundling import ModelFacts
+
+    facts = {"int8-cpu": ModelFacts(3_800_000, 0.91, 1.0, 0.8, 0.75, 0.99)}
+    report = edgeclf.BundleReport("pets.edge", "0123", ("int8-cpu",), 9, 10, facts, {}, ())
+    assert {"int8-cpu", "91.00%", "3.8", "75.0%"} <= words(report.plot())
+
+
+def test_formats_are_drawn_beside_the_reference():
+    from edgeclf.deployment.formats.export import FormatRow
+
+    rows = (
+        FormatRow("onnx", "model.onnx", 13_500_000, latency_ms=1.42),
+        FormatRow("coreml", "model.mlpackage", 7_000_000, note="not run here"),
+        FormatRow("litert", "model.tflite", problem="its logits differ"),
+    )
+    report = edgeclf.FormatsReport("run", "torch", 9.75, 8, False, 2, 15, "a CPU", rows)
+    found = words(report.plot())
+    assert {"torch", "9.75", "onnx", "1.42", "13.5", "coreml", "not run", "7.0"} <= found
+    assert "litert" not in found
+
+
+def test_an_audit_is_drawn_as_its_findings_by_split():
+    from edgeclf.evaluation.audit.report import AuditedImage, ConfusedLabels
+
+    wrong = tuple(
+        AuditedImage(f"{number}.jpg", split, "cat") for number, split in enumerate(("train", "train", "test"))
+    )
+    report = edgeclf.AuditReport(
+        output="audit",
+        data="photos",
+        images={"train": 8, "val": 1, "test": 2},
+        labels=("cat", "$x_1$"),
+        network="a backbone",
+        wrong_labels=wrong,
+        conflicts=(wrong[:2],),
+        duplicates=(),
+        outliers=(),
+        confused=(ConfusedLabels("cat", "$x_1$", 7, 0.1),),
+        small=(),
+        image_size=224,
+        unreadable=(),
+        not_judged={},
+    )
+    found, taken = report.plot().axes
+    assert [patch.get_width() for patch in found.containers[0]] == [2, 2, 0, 0, 0, 0]
+    assert [patch.get_width() for patch in found.containers[2]] == [1, 0, 0, 0, 0, 0]
+    assert {"cat as $x_1$", "7"} <= words(taken.figure)
+    assert replace(report, confused=()).plot()._repr_png_().startswith(b"\x89PNG")
+
+
+def test_the_documentation_says_which_reports_are_drawn():
+    text = (Path(__file__).parents[2] / "docs" / "api-host.md").read_text(encoding="utf-8")
+    drawn = [name for name in edgeclf.__all__ if hasattr(getattr(edgeclf, name), "plot")]
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == drawn
 
 
 def test_without_matplotlib_a_plot_says_how_to_install_it(evaluation, monkeypatch):

@@ -151,10 +151,10 @@ def change_labels(model, target, rename):
 def test_the_same_labels_in_another_order_are_matched_by_name(run, digits, tmp_path):
     model = change_labels(run / "model.fp32.onnx", tmp_path / "model.onnx", lambda labels: labels)
     turned = change_labels(model, tmp_path / "turned.onnx", lambda labels: [*labels[1:], labels[0]])
-    found = edgeclf.compare(model, turned, digits, "all", skip_timing=True)
+    found = edgeclf.compare(model, turned, digits, split="all", skip_timing=True)
     # Its answers are those of the model, by other names, so each image gets two different labels.
     assert found.agreement == 0
-    assert found.b.accuracy == pytest.approx(edgeclf.evaluate(turned, digits, "all").accuracy)
+    assert found.b.accuracy == pytest.approx(edgeclf.evaluate(turned, digits, split="all").accuracy)
 
 
 def test_other_labels_are_refused(run, digits, tmp_path):
@@ -177,7 +177,7 @@ def test_images_that_either_was_trained_on_are_left_out(run, digits, tmp_path):
     (other / "split.csv").write_text("\n".join(map(",".join, rows)) + "\n")
     with pytest.raises(DataError, match=r"no image of .* may be used for both models"):
         edgeclf.compare(run, other, digits)
-    found = edgeclf.compare(run, other, digits, "all", skip_timing=True)
+    found = edgeclf.compare(run, other, digits, split="all", skip_timing=True)
     assert found.images == 12
     assert found.left_out == 180 - 12
 

@@ -1,8 +1,10 @@
+import itertools
+
 import numpy as np
 import pytest
 
 from edgeclf.errors import GateError
-from edgeclf.evaluation.accuracy_gate import check_gate, evaluation_warning, gate_warning
+from edgeclf.evaluation.accuracy_gate import check_gate, evaluation_warning, gate_failure, gate_warning
 from edgeclf.evaluation.comparison import _drop_by_label, compare, paired_interval
 from edgeclf_runtime.classify.golden import divergence
 
@@ -79,6 +81,25 @@ def test_a_larger_drop_than_accepted_is_a_gate_error_with_its_interval():
     check_gate("int8", found, bad, 0.2)
     with pytest.raises(GateError, match=r"int8 has .* 0\.8000 on 10 images and fp32 1\.0000: a drop of 0\.2000 \(95 %"):
         check_gate("int8", found, bad, 0.1)
+
+
+def test_a_drop_that_chance_may_explain_is_refused_too_and_says_so():
+    truth = np.zeros(500, int)
+    for lost, settled in ((6, False), (40, True)):
+        worse = logits((np.arange(500) < lost).astype(int))
+        reason = gate_failure("int8", compare(LABELS, truth, logits(truth), worse), worse, 0.01)
+        assert f"a drop of {lost / 500:.4f}" in reason
+        assert ("0.01 is within the interval, so more validation images may settle it" in reason) != settled
+
+
+@pytest.mark.parametrize("max_drop", [0.0, 0.01, 0.05])
+def test_a_significant_loss_that_the_limit_accepts_never_reaches_far_beyond_it(max_drop):
+    """So the interval has nothing to refuse where the drop passes, only few images to warn of."""
+    truth = np.zeros(300, int)
+    for lost, won in itertools.product(range(25), range(0, 25, 4)):
+        low, high = paired_interval(lost, won, len(truth))
+        if low > 0 and (lost - won) / len(truth) <= max_drop:
+            assert high <= max_drop + max(max_drop, 0.01)
 
 
 def test_non_finite_logits_never_pass():

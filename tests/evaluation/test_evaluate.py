@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,13 @@ from edgeclf.display.prediction_file import prediction_file
 from edgeclf.errors import DataError, ImageError, OptionError, OutputError
 from edgeclf.evaluation.evaluate import measure
 from edgeclf.evaluation.evaluation_set import EvaluationSet
+from edgeclf.evaluation.image_selection import select_images
+from edgeclf.evaluation.open_model import open_model
+from edgeclf.options import SplitOptions
 from edgeclf.training.runs import read_run
 from edgeclf_runtime.images.preprocess import Preprocessing
 from tests.support.html_pages import Page
-from tests.support.photos import write_photos
+from tests.support.photos import only, write_photos
 
 LABELS = ("cat", "dog", "emu", "fox")
 
@@ -130,16 +134,16 @@ def test_predictions_of_a_failed_evaluation_are_not_left_half_written(model, dig
     photos = shutil.copytree(digits, tmp_path / "photos")
     (photos / "8" / "059.png").write_text("no image")
     with pytest.raises(ImageError):
-        edgeclf.evaluate(model, photos, "all", predictions=tmp_path / "p.csv")
+        edgeclf.evaluate(model, photos, split="all", predictions=tmp_path / "p.csv")
     assert not (tmp_path / "p.csv").exists()
 
 
 @pytest.mark.slow
 def test_splits_can_be_chosen(model, digits):
-    images = {split: edgeclf.evaluate(model, digits, split).images for split in ("train", "val", "all")}
+    images = {split: edgeclf.evaluate(model, digits, split=split).images for split in ("train", "val", "all")}
     assert images == {"train": 123, "val": 12, "all": 57}
     with pytest.raises(OptionError, match="split is 'half'; train, val, test or all was expected"):
-        edgeclf.evaluate(model, digits, "half")
+        edgeclf.evaluate(model, digits, split="half")
 
 
 @pytest.mark.slow
@@ -167,7 +171,7 @@ def test_labels_that_the_model_does_not_know_stop_it_before_it_starts(model, dig
     with pytest.raises(
         DataError, match=r"has the labels nine, which the model does not know; it knows 3, 5, 8: rename"
     ):
-        edgeclf.evaluate(model, tmp_path, "all")
+        edgeclf.evaluate(model, tmp_path, split="all")
 
 
 def test_a_missing_split_says_which_there_are(model, digits, tmp_path):
@@ -192,15 +196,15 @@ def test_undivided_images_are_not_halved_where_the_model_was_trained_on_divided_
     ):
         edgeclf.evaluate(tmp_path / "run", digits)
     with pytest.raises(DataError, match=r"the model was trained on every image of .*: evaluate other images, or these"):
-        edgeclf.evaluate(tmp_path / "run", digits, "all")
+        edgeclf.evaluate(tmp_path / "run", digits, split="all")
 
 
 def test_an_image_that_went_bad_is_named(model, digits, tmp_path):
     photos = shutil.copytree(digits, tmp_path / "photos")
     (photos / "3" / "000.png").write_bytes((digits / "3" / "000.png").read_bytes()[:100])
     with pytest.raises(ImageError, match=r"photos/3/000.png: "):
-        edgeclf.evaluate(model, photos, "all")
-    found = edgeclf.evaluate(model, photos, "all", skip_unreadable=True)
+        edgeclf.evaluate(model, photos, split="all")
+    found = edgeclf.evaluate(model, photos, split="all", skip_unreadable=True)
     assert (found.unreadable, json.loads(found.to_json())["unreadable"]) == (1, 1)
     assert "left out: 1 image that cannot be decoded" in str(found)
 
@@ -211,10 +215,10 @@ def test_all_never_counts_an_image_that_a_run_was_trained_on(run, digits, tmp_pa
         (moved / path.parent.name / "deep").mkdir(parents=True, exist_ok=True)
         shutil.copy(path, moved / path.parent.name / "deep" / f"{number}.png")
     write_photos(moved, ("3/new.png", "5/new.png"))
-    found = edgeclf.evaluate(run, moved, "all")
+    found = edgeclf.evaluate(run, moved, split="all")
     assert (found.images, found.trained_on) == (57 + 2, 123)
     assert "left out: 123 images that the model was trained on" in str(found)
-    assert edgeclf.evaluate(run, moved, "train").trained_on == 0
+    assert edgeclf.evaluate(run, moved, split="train").trained_on == 0
 
 
 def test_a_run_finds_its_test_images_again_after_others_were_lost(run, digits, tmp_path):
@@ -228,15 +232,39 @@ def test_a_run_finds_its_test_images_again_after_others_were_lost(run, digits, t
 
 
 def test_a_bundle_leaves_out_what_its_run_was_trained_on_if_the_data_is_the_same(bundle, run, digits, tmp_path, capfd):
-    assert edgeclf.evaluate(bundle, read_run(run).dataset(), "all", "fp32").trained_on == 123
+    assert edgeclf.evaluate(bundle, read_run(run).dataset(), split="all", name="fp32").trained_on == 123
     progress.show_progress()
     try:
         shutil.copytree(digits, tmp_path / "photos")
         (tmp_path / "photos" / "3" / "000.png").unlink()
-        assert edgeclf.evaluate(bundle, tmp_path / "photos", "all", "fp32").trained_on == 0
+        assert edgeclf.evaluate(bundle, tmp_path / "photos", split="all", name="fp32").trained_on == 0
     finally:
         progress.show_progress(False)
     assert "does not record which images it was trained on" in capfd.readouterr().err
+
+
+def test_a_file_without_its_run_leaves_them_out_too(run, tmp_path):
+    shutil.copy(run / "model.fp32.onnx", tmp_path / "alone.onnx")
+    found = edgeclf.evaluate(tmp_path / "alone.onnx", read_run(run).dataset(), "all")
+    assert (found.images, found.trained_on) == (57, 123)
+
+
+def test_a_model_that_cannot_tell_says_how_many_images_it_may_have_been_trained_on(bundle, digits, tmp_path):
+    """The digits have an exact split, in which no side is certain; by a hash, only those in train are in doubt."""
+    shutil.copytree(digits, tmp_path / "photos")
+    (tmp_path / "photos" / "3" / "000.png").unlink()
+    with open_model(bundle, "fp32") as opened:
+        chosen = select_images(opened, bundle, tmp_path / "photos", "all")
+        assert "up to 179 of the 179 images" in only(chosen.findings, "perhaps-trained-on").message
+        stable = replace(opened, split_options=SplitOptions())
+        chosen = select_images(stable, bundle, tmp_path / "photos", "all")
+        train = load_dataset(tmp_path / "photos").counts()["train"]
+        assert f"up to {train} of the 179 images" in only(chosen.findings, "perhaps-trained-on").message
+        assert only(chosen.findings, "perhaps-trained-on").message.endswith(", or the others with --split test")
+        stable = replace(opened, split_options=None, split_sha256="")
+        assert not [
+            one for one in select_images(stable, bundle, digits, "all").findings if one.kind == "perhaps-trained-on"
+        ]
 
 
 def test_images_in_a_test_folder_that_were_trained_on_are_warned_of(run, digits, tmp_path, command):
@@ -263,6 +291,12 @@ def test_a_report_holds_the_figures_and_images_of_the_evaluation(run, digits, tm
     code, _, err = command("evaluate", run, digits, "--report", tmp_path / "report")
     assert code == 1
     assert "exists and is not empty" in err
+
+
+def test_a_report_is_no_data_set(run, digits, tmp_path):
+    edgeclf.evaluate(run, digits, report=tmp_path / "report")
+    with pytest.raises(DataError, match=r"report is an output of edgeclf \(it has report\.json\)"):
+        edgeclf.load_dataset(tmp_path / "report")
 
 
 def test_a_report_replaces_a_report_only(run, digits, tmp_path):

@@ -164,7 +164,7 @@ def test_a_run_without_an_export_is_evaluated_by_a_temporary_one(own_run, digits
 
 def test_the_images_that_a_run_without_an_export_was_trained_on_are_left_out_too(own_run, digits):
     (own_run / "model.fp32.onnx").unlink()
-    found = edgeclf.evaluate(own_run, digits, "all")
+    found = edgeclf.evaluate(own_run, digits, split="all")
     assert (found.images, found.trained_on) == (57, 123)
 
 
@@ -177,4 +177,4 @@ def test_a_run_that_cannot_be_exported_is_evaluated_with_torch(own_run, digits, 
         assert edgeclf.evaluate(own_run, digits).model == "torch"
     finally:
         show_progress(False)
-    assert "is evaluated with torch, which is slower, since it cannot be exported" in capsys.readouterr().err
+    assert "runs on torch, which is slower, since it cannot be exported" in capsys.readouterr().err

@@ -2,15 +2,19 @@
 
 import json
 import shutil
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import edgeclf
 from edgeclf.evaluation import logit_store
 from edgeclf.evaluation.evaluation_set import EvaluationSet
-from edgeclf.evaluation.logit_store import LOGIT_FILE, LogitStore, read_logits, write_logits
+from edgeclf.evaluation.logit_store import LOGIT_FILE, LogitStore, read_logits
 from edgeclf.training.runs import read_run
 from edgeclf_runtime.files.read import sha256_file
+from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
 MODEL = "model.fp32.onnx"
 
@@ -49,7 +53,9 @@ def test_quantize_keeps_the_logits_of_every_file_for_the_validation_images(run, 
 def test_images_that_are_not_known_are_inferred_and_stand_in_their_order(run, images, counted, tmp_path):
     few = images.subset([0, 3, 4])
     logits = LogitStore().infer(run / MODEL, "fp32", few, "")
-    write_logits(tmp_path / LOGIT_FILE, few, {sha256_file(run / MODEL): logits})
+    store = LogitStore()
+    store.add(sha256_file(run / MODEL), few.sha256, logits)
+    store.write(tmp_path / LOGIT_FILE, images.spec, {sha256_file(run / MODEL)})
     counted.clear()
     found = read_logits(tmp_path / LOGIT_FILE, images.spec).infer(run / MODEL, "fp32", images, "")
     assert len(counted) == len(images) - 3
@@ -102,3 +108,72 @@ def test_a_damaged_file_knows_nothing(run, images, counted, tmp_path, damage):
         path.write_bytes({"empty": b"", "cut": data[:-200], "text": b"logits"}[damage])
     read_logits(path, images.spec).infer(run / MODEL, "fp32", images.subset([0]), "")
     assert len(counted) == 1
+
+
+@pytest.fixture
+def inferred(monkeypatch):
+    """How many images ONNX Runtime infers from now on, by the file of the model."""
+    count = Counter()
+    infer = OnnxRuntimeRunner.infer
+
+    def counting(self, batch):
+        count[self.path.name] += len(batch)
+        return infer(self, batch)
+
+    opened = OnnxRuntimeRunner.__init__
+
+    def opening(self, model_path, *rest, **keywords):
+        self.path = Path(model_path)
+        opened(self, model_path, *rest, **keywords)
+
+    monkeypatch.setattr(OnnxRuntimeRunner, "__init__", opening)
+    monkeypatch.setattr(OnnxRuntimeRunner, "infer", counting)
+    return count
+
+
+def test_a_runs_model_infers_each_image_once_whatever_is_asked_of_it(run, digits, inferred, tmp_path):
+    own = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns(LOGIT_FILE)))
+    names = ("fp32", "int8-cpu")
+    first = [edgeclf.evaluate(own, digits, name=name) for name in names]
+    assert inferred == {f"model.{name}.onnx": 45 for name in names}
+    inferred.clear()
+    assert [edgeclf.evaluate(own, digits, name=name).accuracy for name in names] == [one.accuracy for one in first]
+    assert edgeclf.compare(own, own, digits, name_b="int8-cpu", skip_timing=True).images == 45
+    assert inferred == {}
+    edgeclf.bundle(own, tmp_path / "a.edge", golden=1, targets=("arm-cpu",))
+    assert inferred["model.int8-arm.onnx"] > 45 + 12  # test and val, and a few for the golden image
+    assert inferred["model.fp32.onnx"] < 45
+    golden = inferred["model.fp32.onnx"] - 12
+    inferred.clear()
+    edgeclf.bundle(own, tmp_path / "b.edge", golden=1, targets=("arm-cpu",), coverage=0.5)
+    assert inferred["model.fp32.onnx"] == golden
+
+
+def test_quantize_keeps_what_evaluate_has_inferred(own_run, digits, inferred):
+    edgeclf.evaluate(own_run, digits)
+    edgeclf.quantize(own_run, flavors=("fp16",), size=20, max_drop=1.0)
+    inferred.clear()
+    edgeclf.evaluate(own_run, digits)
+    assert inferred == {}
+    edgeclf.quantize(own_run, flavors=("fp16",), size=20, max_drop=1.0, overwrite=True)
+    assert inferred["model.fp32.onnx"] < 45  # timed, but its evaluation images were known
+
+
+def test_a_model_whose_logits_cannot_be_kept_is_evaluated_all_the_same(run, digits, tmp_path):
+    own = Path(shutil.copytree(run, tmp_path / "run"))
+    (own / LOGIT_FILE).unlink()
+    (own / LOGIT_FILE).mkdir()  # as in a folder that refuses the file
+    assert edgeclf.evaluate(own, digits).images == 45
+    assert (own / LOGIT_FILE).is_dir()
+
+
+def test_only_as_many_logits_are_kept_as_can_be_read_again(run, images, tmp_path, monkeypatch):
+    store = LogitStore()
+    for name in ("fp32", "int8-cpu"):
+        store.infer(run / f"model.{name}.onnx", name, images, "")
+    digests = [sha256_file(run / f"model.{name}.onnx") for name in ("fp32", "int8-cpu")]
+    monkeypatch.setattr(logit_store, "_MOST_BYTES", len(images) * 3 * 4)
+    store.write(tmp_path / LOGIT_FILE, images.spec, digests)
+    again = read_logits(tmp_path / LOGIT_FILE, images.spec)
+    assert again.known(digests[0], images) is not None
+    assert again.known(digests[1], images) is None

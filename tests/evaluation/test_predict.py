@@ -26,6 +26,17 @@ def test_each_image_gets_its_label_and_the_likeliest_others(model, digits):
     assert all(len(prediction.result.top) == 2 for prediction in predictions)
 
 
+def test_a_run_that_was_not_exported_predicts_by_a_temporary_file(own_run, digits):
+    (own_run / "model.fp32.onnx").unlink()
+    before = sorted(own_run.iterdir())
+    [found] = edgeclf.predict(own_run, digits / "3" / "000.png", top_k=2, threshold=0.01)
+    assert (found.result.model, found.result.backend, len(found.result.top)) == ("fp32", "onnxruntime", 2)
+    [torch] = edgeclf.predict(own_run, digits / "3" / "000.png", name="torch")
+    assert torch.result.backend == "torch"
+    assert found.result.confidence == pytest.approx(torch.result.confidence, abs=1e-3)
+    assert sorted(own_run.iterdir()) == before
+
+
 def test_json_holds_image_label_confidences_and_timings(model, digits):
     [prediction] = edgeclf.predict(model, [digits / "3" / "000.png"])
     line = json.loads(prediction.to_json())
@@ -101,13 +112,13 @@ def confidences(predictions):
 def test_an_array_or_a_pillow_image_has_exactly_the_result_of_its_file(run, photo, name):
     bgr = cv2.imread(str(photo))
     rgb = np.asarray(Image.open(photo))
-    expected = confidences(edgeclf.predict(run, photo, name))
-    assert confidences(edgeclf.predict(run, Image.open(photo), name)) == expected
-    assert confidences(edgeclf.predict(run, bgr, name, order="bgr")) == expected
-    assert confidences(edgeclf.predict(run, rgb, name, order="rgb")) == expected
-    assert confidences(edgeclf.predict(run, [rgb, rgb[:, ::1]], name, order="rgb")) == 2 * expected
-    assert confidences(edgeclf.predict(run, np.stack([rgb, rgb]), name, order="rgb")) == 2 * expected
-    assert confidences(edgeclf.predict(run, bgr, name, order="rgb")) != expected
+    expected = confidences(edgeclf.predict(run, photo, name=name))
+    assert confidences(edgeclf.predict(run, Image.open(photo), name=name)) == expected
+    assert confidences(edgeclf.predict(run, bgr, name=name, order="bgr")) == expected
+    assert confidences(edgeclf.predict(run, rgb, name=name, order="rgb")) == expected
+    assert confidences(edgeclf.predict(run, [rgb, rgb[:, ::1]], name=name, order="rgb")) == 2 * expected
+    assert confidences(edgeclf.predict(run, np.stack([rgb, rgb]), name=name, order="rgb")) == 2 * expected
+    assert confidences(edgeclf.predict(run, bgr, name=name, order="rgb")) != expected
 
 
 def test_one_path_is_one_image(model, digits):

@@ -33,7 +33,7 @@ def test_a_darker_set_of_images_is_worse_and_as_bad_as_the_report_says(report, r
     for path in held_out:
         (tmp_path / path.parent.name).mkdir(exist_ok=True)
         cv2.imwrite(str(tmp_path / path.parent.name / path.name), corrupt(cv2.imread(str(path)), "dark", 5))
-    found = edgeclf.evaluate(run / "model.fp32.onnx", tmp_path, "all")
+    found = edgeclf.evaluate(run / "model.fp32.onnx", tmp_path, split="all")
     assert found.images == len(held_out)
     assert found.accuracy < report.accuracy
     assert found.accuracy == pytest.approx(report.corruptions["dark"].accuracy[4])

@@ -52,10 +52,11 @@ def test_importing_the_package_imports_nothing_else_of_it():
 
 PUBLIC = """
 AuditOptions AuditReport AugmentOptions AugmentReport BackendError BuildOptions BuildReport BundleError
-BundleOptions BundleReport CalibrateOptions CalibrateReport CalibrationSet CameraError CheckReport
-CompareReport DataError Dataset DemoReport DependencyError EdgeclfError Evaluation ExportOptions ExportReport
+BundleOptions BundleReport CalibrateOptions CalibrateReport CalibrationSet CameraError CheckOptions CheckReport
+CompareOptions CompareReport DataError Dataset DemoOptions DemoReport DependencyError EdgeclfError EvaluateOptions
+Evaluation ExportOptions ExportReport
 Finding FlavorError FormatsError FormatsReport GateError ImageError ImportOptions ImportReport MakeOptions
-MakeReport ModelError OptionError OutputError Prediction QuantizeOptions QuantizeReport RobustnessOptions
+MakeReport ModelError OptionError OutputError PredictOptions Prediction QuantizeOptions QuantizeReport RobustnessOptions
 RobustnessReport Run Sample SplitOptions TrainOptions TrainReport WeightsError __version__ audit augment build
 bundle calibrate check compare demo evaluate export export_formats import_model load_dataset make predict
 quantize read_run robustness show_progress train

@@ -124,7 +124,7 @@ def test_what_passes_is_kept_where_a_flavor_that_was_asked_for_does_not(command,
 
 @pytest.mark.slow
 def test_flavors_that_nobody_named_may_fail_with_a_warning(command, own_run, spoiled):
-    code, out, err = command("quantize", own_run, "--target", "jetson-xavier", "--size", 20, "--method", "minmax")
+    code, out, err = command("quantize", own_run, "--size", 20, "--method", "minmax")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()[:4]] == ["file", "fp32", "fp16", "compared"]
     for name in ("int8-arm", "int8-tensorrt"):
@@ -132,6 +132,21 @@ def test_flavors_that_nobody_named_may_fail_with_a_warning(command, own_run, spo
         assert f"{name}: not written; {name} has an accuracy of" in out
     # TensorRT's calibrator would have the same ranges.
     assert not (own_run / "calibration.cache").exists()
+
+
+@pytest.mark.slow
+def test_a_target_that_was_named_asks_for_its_flavors(command, own_run, spoiled):
+    code, out, err = command("quantize", own_run, "--target", "jetson-xavier", "--size", 20, "--method", "minmax")
+    assert code == 3
+    assert "no file of int8-arm, int8-tensorrt was written, which jetson-xavier would use: use more" in err
+    assert "fp16 " in out
+    assert (own_run / "model.fp16.onnx").is_file()
+    error, *suggested = err.splitlines()[-3:]
+    assert error.startswith("error: ")
+    assert suggested == [
+        f"next: edgeclf quantize {own_run} --flavor int8-arm --flavor int8-tensorrt --finetune-int8",
+        f"next: edgeclf bundle {own_run} --output run.edge --target jetson-xavier",
+    ]
 
 
 @pytest.mark.slow
@@ -146,9 +161,10 @@ def test_a_call_of_which_nothing_passes_fails_and_says_why(own_run, spoiled):
 @pytest.mark.slow
 def test_a_flavor_made_from_one_that_failed_is_not_searched_for(own_run, spoiled, capsys):
     show_progress()
-    report = quantize(own_run, QuantizeOptions(form="standard", size=20, targets=("x86-gpu",), method="minmax"))
+    with pytest.raises(FlavorError) as caught:
+        quantize(own_run, QuantizeOptions(form="standard", size=20, targets=("x86-gpu",), method="minmax"))
     show_progress(False)
-    reasons = {failed.name: failed.reason for failed in report.failed}
+    reasons = {failed.name: failed.reason for failed in caught.value.report.failed}
     assert reasons["int8-fp16"] == "int8-fp16 is made from int8-tensorrt, which did not pass"
     assert capsys.readouterr().err.count("evaluating int8-tensorrt minmax") == 1
 

@@ -311,3 +311,30 @@ def test_tensorboard_shows_norms_of_each_stage_and_wrong_images(digits, tmp_path
     events = EventAccumulator(str(folder)).Reload()
     assert {"val_loss", "gradient_norm", "activation_norm/head"} <= set(events.Tags()["scalars"])
     assert "wrong/0" in events.Tags()["images"]
+
+
+IN_64_MB = """
+import shutil, sys
+import edgeclf
+from edgeclf.training.loop import loaders
+
+assert shutil.disk_usage("/dev/shm").total == 64 << 20
+batch = 64 * 224 * 224 * 3
+assert loaders.usable_workers(2, batch, False) == 2  # in uint8; in float32 there would be none
+assert loaders.usable_workers(2, 4 * batch, False) == 0
+kind = {"backbone": "mobilenetv3_small_050", "weights": "none", "finetune": "full"}
+edgeclf.train(sys.argv[1], sys.argv[2], epochs=1, workers=2, batch_size=64, image_size=224, **kind)
+"""
+
+
+@pytest.mark.slow
+def test_two_workers_feed_batches_of_64_in_the_shared_memory_of_a_container(digits, tmp_path):
+    """Docker gives a container 64 MB."""
+    if subprocess.call(["unshare", "-m", "true"], stderr=subprocess.DEVNULL) != 0:
+        pytest.skip("a mount namespace needs root")
+    script = 'mount --make-rprivate / && mount -t tmpfs -o size=64m tmpfs /dev/shm && exec "$@"'
+    program = [sys.executable, "-c", IN_64_MB, str(digits), str(tmp_path / "run")]
+    command = ["unshare", "-m", "sh", "-c", script, "sh", *program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "run.json").is_file()

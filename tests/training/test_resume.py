@@ -80,6 +80,20 @@ def test_a_head_goes_on_too(digits, tmp_path, monkeypatch):
     assert sha256(tmp_path / "run") == sha256(tmp_path / "whole")
 
 
+def test_it_is_no_class_among_photographs(unfinished, digits, tmp_path):
+    shutil.copytree(digits, tmp_path / "photos")
+    unfinished.with_name("run.unfinished").rename(tmp_path / "photos" / "run.unfinished")
+    assert edgeclf.load_dataset(tmp_path / "photos").labels == edgeclf.load_dataset(digits).labels
+
+
+def test_a_name_that_is_too_long_for_its_folder_is_refused_before_the_data_is_read(tmp_path):
+    for letters in (232, 300):
+        with pytest.raises(
+            OutputError, match=r"cannot be written \(File name too long: 242 bytes at most were expected\)"
+        ):
+            edgeclf.train(tmp_path / "no data", tmp_path / ("x" * letters), FULL)
+
+
 def test_without_resume_it_is_not_thrown_away(unfinished, digits):
     with pytest.raises(OutputError, match="holds an unfinished training: resume it with --resume, or start again"):
         edgeclf.train(digits, unfinished, FULL)

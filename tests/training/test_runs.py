@@ -7,8 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
+import edgeclf
 from edgeclf.data.datasets import load_dataset
 from edgeclf.data.findings import count_files
+from edgeclf.display import progress
 from edgeclf.errors import DataError, ModelError, WeightsError
 from edgeclf.options import SplitOptions, TrainOptions
 from edgeclf.training.runs import read_run
@@ -184,3 +186,19 @@ def test_images_that_went_bad_are_left_out_if_that_is_asked_for(damaged, digits,
     (moved / "3" / "000.png").write_bytes(b"no image")
     found = read_run(damaged).dataset(skip_unreadable=True)
     assert (len(found.samples), count_files(found.findings, "unreadable")) == (179, 1)
+
+
+def test_images_that_change_sides_against_the_run_to_replace_are_counted(run, digits, tmp_path, capfd):
+    """Its split is exact; that of new data is by hash."""
+    shutil.copytree(run, tmp_path / "run")
+    nothing = {"weights": str(tmp_path / "no weights"), "overwrite": True}
+    progress.show_progress()
+    try:
+        for split_of, expected in ((None, True), (str(run), False)):
+            with pytest.raises(WeightsError):
+                edgeclf.train(digits, tmp_path / "run", split_of=split_of, **nothing)
+            said = capfd.readouterr().err
+            assert (f"images of {tmp_path / 'run'}, which is replaced, changed sides" in said) is expected
+            assert (f"--split-of {tmp_path / 'run'} keeps each in its split" in said) is expected
+    finally:
+        progress.show_progress(False)

@@ -5,7 +5,7 @@ import os
 from typing import TYPE_CHECKING, Iterator, Optional
 
 from ..errors import OutputError
-from .stage import busy_message, failure_message, place, recover, staged
+from .stage import busy_message, failure_message, longest_name, place, recover, staged
 
 if TYPE_CHECKING:
     from .read import AnyPath
@@ -24,6 +24,7 @@ def claim_output(path: "AnyPath", overwrite: bool = False, marker: Optional[str]
     Raises OutputError if the path is taken, its parent cannot be written, or another process is writing it.
     """
     path = os.path.abspath(str(path))
+    check_length(path)
     _recover(path)
     return _claim(path, overwrite, marker)
 
@@ -64,7 +65,28 @@ def _claim(path: str, overwrite: bool, marker: Optional[str] = None) -> str:
         raise OutputError("{} is not a folder, so {} cannot be written: choose another --output".format(parent, path))
     if not os.access(parent, os.W_OK | os.X_OK):
         raise OutputError("{} cannot be written: choose another --output".format(parent))
+    check_length(path)
     return path
+
+
+def check_length(path: "AnyPath") -> None:
+    """Raise OutputError if the file system has no room for the name of an output, or for the hidden one while it is written."""
+    path = os.path.abspath(str(path))
+    parent = os.path.dirname(path)
+    names = [longest_name(os.path.basename(path))]
+    while not os.path.isdir(parent) and parent != os.path.dirname(parent):
+        names.append(os.path.basename(parent))
+        parent = os.path.dirname(parent)
+    try:
+        most = os.pathconf(parent, "PC_NAME_MAX")
+    except (OSError, ValueError):
+        return
+    if max(len(os.fsencode(name)) for name in names) > most:
+        raise OutputError(
+            "{} cannot be written (File name too long: {} bytes at most were expected): choose another --output".format(
+                path, most - len(longest_name(""))
+            )
+        )
 
 
 @contextlib.contextmanager

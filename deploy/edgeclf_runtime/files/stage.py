@@ -31,6 +31,11 @@ def work_path(path: str) -> str:
     return _hidden(path, _NEW)
 
 
+def longest_name(name: str) -> str:
+    """Return the longest of the hidden names that an output needs while it is written."""
+    return _OLD + name
+
+
 def _hidden(path: str, prefix: str) -> str:
     parent, name = os.path.split(path)
     return os.path.join(parent, prefix + name)

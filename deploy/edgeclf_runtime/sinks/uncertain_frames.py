@@ -28,7 +28,7 @@ QUEUE_FRAMES = 2
 CLOSE_TIMEOUT_S = 1.0
 # Our own files and their unfinished parts after a power failure; nothing else is ever deleted.
 # Names from earlier versions have no number: those files are the oldest.
-_OWN = re.compile(
+SAVED_FRAME = re.compile(
     r"(?:\.[a-z0-9_]{8}\.)?uncertain-(?:(?P<number>[0-9]{10,})-)?(?P<moment>[0-9]{8}T[0-9]{6}\.[0-9]{6}Z)\.(?:jpg|json)\Z"
 )
 
@@ -115,7 +115,7 @@ class UncertainSink(Sink):
         """Return the paths of our own files by (number, time), which is their order; the number is 0 if there is none."""
         found: Dict[Tuple[int, str], List[str]] = {}
         for name in os.listdir(self._folder):
-            match = _OWN.match(name)
+            match = SAVED_FRAME.match(name)
             path = os.path.join(self._folder, name)
             if match and os.path.isfile(path) and not os.path.islink(path):
                 found.setdefault((int(match.group("number") or 0), match.group("moment")), []).append(path)

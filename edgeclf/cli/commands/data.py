@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import fields, replace
 from typing import Annotated
 
 import typer
@@ -22,13 +23,26 @@ def check(data: Data, options: CheckOptions, json: Json = False) -> None:
     """
     from ... import check as function
 
-    report = function(
-        data, options.split, options.image_size, options.resize, options.skip_unreadable, options.download
-    )
+    report = function(data, options)
     show(report, json)
+    if all(finding.kind == "unreadable" for finding in report.errors):
+        skipped = replace(options, skip_unreadable=options.skip_unreadable or bool(report.errors))
+        next_step(json, "edgeclf train", data, *_given(skipped), "--output", "runs/first")
+    else:
+        next_step(json, "correct the errors above, then: edgeclf check", data, *_given(options))
     if report.errors:
         raise typer.Exit(1)
-    next_step(json, "edgeclf train", data, "--output", "runs/first")
+
+
+def _given(options: CheckOptions) -> list[str]:
+    """Return the options that are not the usual ones, as a command line has them; train has them all."""
+    changed = {one.name: getattr(options, one.name) for one in fields(options)}
+    changed = {name: value for name, value in changed.items() if value != getattr(CheckOptions(), name)}
+    return [
+        word
+        for name, value in changed.items()
+        for word in (f"--{name.replace('_', '-')}", *([] if value is True else [str(value)]))
+    ]
 
 
 @app.command(epilog="Example: edgeclf audit photos/ --output audit/")
@@ -48,9 +62,8 @@ def audit(
 
     report = function(data, output, options, overwrite)
     show(report, json)
-    if report.excluded:
-        excluded = os.path.join(output, "exclude.csv")
-        next_step(json, "edgeclf train", data, "--exclude", excluded, "--output", "runs/first")
+    excluded = ("--exclude", os.path.join(output, "exclude.csv")) if report.excluded else ()
+    next_step(json, "edgeclf train", data, *excluded, "--output", "runs/first")
 
 
 @app.command(epilog="Example: edgeclf augment photos/ --output augmented.png --augment inspection --rotate 10")

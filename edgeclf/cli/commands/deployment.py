@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ...options import SEED, BuildOptions, BundleOptions, MakeOptions
-from ..app import Data, Json, Overwrite, RunFolder, app, next_on_device, next_step, show
+from ...options import BuildOptions, BundleOptions, DemoOptions, MakeOptions
+from ..app import Data, Json, Overwrite, RunFolder, app, below_the_error, next_on_device, next_step, show
 from ..typer_options import Grouped, expand_home, with_options
 
 
@@ -28,7 +28,7 @@ def bundle(
     """
     from ... import bundle as function
 
-    show(function(run, output, options, overwrite=overwrite), json)
+    show(function(run, output, options=options, overwrite=overwrite), json)
     next_step(json, "python3", output, "selftest")
     next_on_device(json, output)
 
@@ -36,6 +36,7 @@ def bundle(
 @app.command(epilog="Example: edgeclf build solar.edge")
 @with_options(BuildOptions)
 def build(
+    context: typer.Context,
     bundle: Annotated[
         str, typer.Argument(metavar="BUNDLE", parser=expand_home, help="A folder made by edgeclf bundle.")
     ],
@@ -47,10 +48,18 @@ def build(
     Engines for a Jetson are built on it: python3 NAME.edge build
     """
     from ... import build as function
+    from ...errors import BackendError
 
-    report = function(bundle, options)
+    try:
+        report = function(bundle, options=options)
+    except BackendError:
+        if options.target is None:  # else the error has the commands for that device
+            below_the_error(context, lambda: next_on_device(json, bundle, "build"))
+        raise
     show(report, json)
     if not report.engines:
+        next_step(json, "python3", bundle, "doctor")
+        next_on_device(json, bundle, "build")
         raise typer.Exit(1)
     next_step(json, "python3", bundle, "bench")
 
@@ -73,15 +82,17 @@ def make(
     """
     from ... import make as function
 
-    show(function(data, output, options, overwrite), json)
+    show(function(data, output, options=options, overwrite=overwrite), json)
     next_step(json, "python3", output, "selftest")
     next_on_device(json, output)
 
 
 @app.command(epilog="Example: edgeclf demo --output demo")
+@with_options(DemoOptions)
 def demo(
+    *,
     output: Annotated[str, typer.Option(parser=expand_home, help="Folder for the results.")] = "edgeclf-demo",
-    seed: Annotated[int, typer.Option(help=SEED)] = 0,
+    options: DemoOptions,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -91,5 +102,5 @@ def demo(
     """
     from ... import demo as function
 
-    show(function(output, seed, overwrite), json)
+    show(function(output, options=options, overwrite=overwrite), json)
     next_step(json, "edgeclf make", "photos/", "--output", "pets.edge")

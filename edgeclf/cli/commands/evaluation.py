@@ -2,56 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Optional
+import os
+from typing import Annotated, Optional
 
 import typer
 
 from edgeclf_runtime.text.terminal import printable, show_message
 
-from ...options import EVALUATED, SKIP_UNREADABLE, ExportOptions, RobustnessOptions
-from ..app import (
-    Data,
-    Json,
-    Model,
-    Name,
-    Overwrite,
-    Predictions,
-    RunFolder,
-    app,
-    next_for_model,
-    next_step,
-    open_page,
-    show,
-)
-from ..typer_options import choice, expand_home, plain, with_options
-
-if TYPE_CHECKING:
-    Split = str
-else:
-    Split = choice("Split", EVALUATED)
-TEST = Split("test")
-OfSplit = Annotated[Split, typer.Option(help="Images of DATA to use; all: every one that a run was not trained on.")]
-SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help=SKIP_UNREADABLE)]
+from ...options import CompareOptions, EvaluateOptions, ExportOptions, PredictOptions, RobustnessOptions
+from ..app import Data, Json, Model, Overwrite, RunFolder, app, is_run, next_for_model, next_step, open_page, show
+from ..typer_options import expand_home, with_options
 
 
 @app.command(epilog="Example: edgeclf evaluate runs/first photos/ --split test")
+@with_options(EvaluateOptions)
 def evaluate(
-    model: Model,
-    data: Data,
-    split: OfSplit = TEST,
-    name: Name = None,
-    predictions: Predictions = None,
-    report: Annotated[
-        Optional[str],
-        typer.Option(
-            metavar="FOLDER",
-            parser=expand_home,
-            help="Folder for a report to share: report.html with curves and images, report.json, predictions.csv.",
-        ),
-    ] = None,
-    skip_unreadable: SkipUnreadable = False,
-    overwrite: Overwrite = False,
-    json: Json = False,
+    model: Model, data: Data, options: EvaluateOptions, overwrite: Overwrite = False, json: Json = False
 ) -> None:
     """Measure accuracy, calibration and confusions.
 
@@ -59,43 +25,32 @@ def evaluate(
     """
     from ... import evaluate as function
 
-    show(function(model, data, plain(split), name, predictions, overwrite, skip_unreadable, report), json)
-    if report is not None:
-        open_page(json, report)
+    show(function(model, data, options=options, overwrite=overwrite), json)
+    if options.report is not None:
+        open_page(json, options.report)
     next_for_model(json, model)
 
 
 @app.command(epilog="Example: edgeclf robustness runs/first photos/ --corruption motion --corruption dark")
 @with_options(RobustnessOptions)
-def robustness(
-    model: Model,
-    data: Data,
-    options: RobustnessOptions,
-    split: OfSplit = TEST,
-    name: Name = None,
-    skip_unreadable: SkipUnreadable = False,
-    json: Json = False,
-) -> None:
+def robustness(model: Model, data: Data, options: RobustnessOptions, json: Json = False) -> None:
     """Measure accuracy on noisy, blurred and dark images, and more.
 
     Each photograph is corrupted before preprocessing, in five severities, the same every time.
     """
     from ... import robustness as function
 
-    show(function(model, data, plain(split), name, skip_unreadable, options), json)
+    show(function(model, data, options=options), json)
     next_for_model(json, model)
 
 
 @app.command(epilog="Example: edgeclf compare runs/first runs/second photos/")
+@with_options(CompareOptions)
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", parser=expand_home, help="A run, an ONNX file or a bundle.")],
     b: Annotated[str, typer.Argument(metavar="B", parser=expand_home, help="Another one, or the same.")],
     data: Data,
-    split: OfSplit = TEST,
-    name_a: Annotated[Optional[str], typer.Option("--name-a", help="A model of A, such as fp32 or int8-cpu.")] = None,
-    name_b: Annotated[Optional[str], typer.Option("--name-b", help="A model of B.")] = None,
-    skip_unreadable: SkipUnreadable = False,
-    skip_timing: Annotated[bool, typer.Option("--skip-timing", help="Do not measure latency.")] = False,
+    options: CompareOptions,
     json: Json = False,
 ) -> None:
     """Test on the same images which of two models is better.
@@ -104,22 +59,19 @@ def compare(
     """
     from ... import compare as function
 
-    show(function(a, b, data, plain(split), name_a, name_b, skip_unreadable, skip_timing), json)
-    next_for_model(json, b)
+    report = function(a, b, data, options=options)
+    show(report, json)
+    next_for_model(json, a if report.better == "a" else b)
 
 
 @app.command(epilog="Example: edgeclf predict solar.edge cell1.png cell2.png --json")
+@with_options(PredictOptions)
 def predict(
     model: Model,
     images: Annotated[
         list[str], typer.Argument(metavar="IMAGE", parser=expand_home, help="Image files, folders or patterns.")
     ],
-    name: Name = None,
-    top_k: Annotated[int, typer.Option(min=1, help="Number of labels to list.")] = 5,
-    threshold: Annotated[
-        Optional[float], typer.Option(min=0, max=1, help='Confidence below which the label is "unknown".')
-    ] = None,
-    predictions: Predictions = None,
+    options: PredictOptions,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -128,19 +80,18 @@ def predict(
     Files that are not images are reported and skipped; the exit code is then 1.
     """
     from ...errors import ImageError
-    from ...evaluation.open_model import open_model
     from ...evaluation.predict import each_prediction
 
     code = 0
-    with open_model(model, name, top_k, threshold) as opened:
-        for answer in each_prediction(opened.classifier, images, predictions, overwrite):
-            if isinstance(answer, ImageError):
-                # A file name may contain line breaks.
-                show_message(printable(f"error: {answer}"))
-                code = answer.exit_code
-            else:
-                show(answer, json)
-    next_for_model(json, model)
+    for answer in each_prediction(model, images, options, overwrite):
+        if isinstance(answer, ImageError):
+            # A file name may contain line breaks.
+            show_message(printable(f"error: {answer}"))
+            code = answer.exit_code
+        else:
+            show(answer, json)
+    if not os.path.isfile(model) or is_run(os.path.dirname(model)):
+        next_for_model(json, model)
     raise typer.Exit(code)
 
 
@@ -167,11 +118,11 @@ def export(
 
     if options.formats or options.golden:
         try:
-            show(export_formats(run, options, output, overwrite), json)
+            show(export_formats(run, output, options=options, overwrite=overwrite), json)
         except FormatsError as failed:
             show(failed.report, json)
             raise
     else:
         data = read_run(run).dataset(options.data) if options.data else None
-        show(function(run, output, overwrite, data), json)
+        show(function(run, output, overwrite=overwrite, data=data), json)
     next_step(json, "edgeclf quantize", run)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ...options import ListOptions
 from ..app import Json, app, next_step, show
-from ..typer_options import choice, plain
+from ..typer_options import choice, plain, with_options
 
 if TYPE_CHECKING:
     Listed = str
@@ -16,27 +17,23 @@ else:
 
 
 @app.command("list", epilog="Example: edgeclf list backbones 'efficientnet*'")
+@with_options(ListOptions)
 def show_list(
     what: Annotated[Listed, typer.Argument(help="What to list.")],
+    options: ListOptions,
     pattern: Annotated[str, typer.Argument(help="Part of the name, or a pattern with * and ?.")] = "*",
-    stages: Annotated[
-        bool, typer.Option("--stages", help="Show the stages of one backbone, and which --finetune trains them.")
-    ] = False,
-    latency: Annotated[
-        bool, typer.Option("--latency", help="Also measure each stage on this machine's CPU, in torch.")
-    ] = False,
     json: Json = False,
 ) -> None:
     """List backbones, targets, flavors or named data sets."""
     from ..lists import NEXT, list_names
 
     kind = plain(what)
-    if stages or latency:
+    if options.stages or options.latency:
         from ...training.stages import list_stages
 
         if kind != "backbones":
             raise typer.BadParameter("--stages is for backbones: edgeclf list backbones NAME --stages")
-        show(list_stages(pattern, latency=latency), json)
+        show(list_stages(pattern, latency=options.latency), json)
         next_step(json, *NEXT[kind], pattern, "--finetune", "gradual")
         return
     report = list_names(kind, pattern)

@@ -14,26 +14,28 @@ import hashlib
 import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgeclf_runtime.text.terminal import printable
 
+from ...display.page.charts import shortened
 from ...display.progress import track
 from ...display.report import Report, listed, paragraph, table
 from ...errors import DataError, DependencyError, ImageError
-from ...options import SplitOptions
+from ...options import CheckOptions, merged
 from ..datasets import SPLITS, Dataset, Sample, load_dataset
 from ..findings import SHOWN_FILES, Finding, counted, error
-from ..pixels import leave_out, load_each, read_photo
+from ..pixels import about_unreadable, leave_out, load_each, read_photo
 from .appearance import Appearance, about_appearance, appearance_of
 from .copies import about_copies, about_near_duplicates
 from .labels import about_labels, counts_by_label
 from .near_duplicates import near_duplicates
 from .thumbnails import Thumbnail, ThumbnailFile, thumbnail_of
 
-_USUAL_SIZE = 224
+_COLUMNS = 80
+_COUNT = "  {:>6}"
 
 
 @dataclass(frozen=True)
@@ -88,35 +90,27 @@ class CheckReport(Report):
         return f"{self.images} images, {len(self.labels)} labels, {len(self.errors)} errors, {warnings} warnings"
 
     def __str__(self) -> str:
-        width = max([len(label) for label in self.labels] + [5])
-        lines = [f"{'label':<{width}}  " + "  ".join(f"{split:>6}" for split in SPLITS)]
-        lines += [
-            f"{label:<{width}}  " + "  ".join(f"{counts[split]:>6}" for split in SPLITS)
-            for label, counts in self.labels.items()
-        ]
+        most = _COLUMNS - len(SPLITS) * len(_COUNT.format(0))
+        names = [shortened(printable(label), most) for label in self.labels]
+        width = max(map(len, [*names, "label"]))
+        lines = [f"{'label':<{width}}" + "".join(map(_COUNT.format, SPLITS))]
+        for name, counts in zip(names, self.labels.values(), strict=True):
+            lines.append(f"{name:<{width}}" + "".join(_COUNT.format(counts[split]) for split in SPLITS))
         # Errors last, so that they stay visible after a long list.
         lines += [str(finding) for finding in sorted(self.findings, key=lambda finding: finding.severity == "error")]
         lines.append(self._summary())
         return "\n".join(lines)
 
 
-def check(
-    data: str | Path | Dataset,
-    split: SplitOptions | None = None,
-    image_size: int | None = None,
-    resize: str = "crop",
-    skip_unreadable: bool = False,
-    download: bool = False,
-) -> CheckReport:
+def check(data: str | Path | Dataset, options: CheckOptions | None = None, **keywords: Any) -> CheckReport:
     """Decode every image of a data set and report its problems; see the docstring of the module.
 
-    image_size, resize: the input of the model that the images are for, by default that of most backbones.
-    skip_unreadable: leave out images that cannot be decoded, as one warning, instead of an error for each.  download: fetch a
-    named data set that is not on this machine.  Raises DataError only if there is no data set to check.
+    Raises DataError only if there is no data set to check, and OptionError.
     """
-    dataset = load_dataset(data, split, download)
+    options = merged(CheckOptions, options, keywords)
+    dataset = load_dataset(data, options.split, options.download)
     looks, thumbnails = _look_at(dataset.samples)
-    if skip_unreadable:
+    if options.skip_unreadable:
         bad = {sample.path: look.problem for sample, look in zip(dataset.samples, looks, strict=True) if look.problem}
         dataset, looks = leave_out(dataset, bad), [look for look in looks if not look.problem]
     pictures = defaultdict(list)
@@ -125,7 +119,7 @@ def check(
             pictures[look.digest].append(sample)
     findings = _about_unreadable(looks)
     findings += about_appearance(
-        [look.appearance for look in looks if look.appearance], image_size or _USUAL_SIZE, resize
+        [look.appearance for look in looks if look.appearance], options.image_size, options.resize
     )
     findings += about_labels(dataset) + list(dataset.findings) + _about_strays(dataset)
     findings += [about_copies(copies) for copies in pictures.values() if len(copies) > 1]
@@ -167,10 +161,13 @@ def check_for_training(
     skip_unreadable: leave out files that cannot be decoded, instead of treating them as errors.  image_size, resize: the
     input of the model to train.  report: of check(), if it has just been called.
     """
-    report = report or check(data, image_size=image_size, resize=resize)
+    if report is None:
+        options = CheckOptions(resize=resize, skip_unreadable=skip_unreadable)
+        report = check(data, options if image_size is None else replace(options, image_size=image_size))
+    if skip_unreadable:
+        report = _with_one_count(report)
     errors = report.errors
     if skip_unreadable:
-        errors = [finding for finding in errors if finding.kind != "unreadable"]
         data = data.without(report.unreadable)
         errors += [finding for finding in about_labels(data) if finding.severity == "error" and finding not in errors]
     if errors:
@@ -186,6 +183,16 @@ def check_for_training(
         )
         raise DataError("\n".join(printable(finding.message) for finding in errors[:SHOWN_FILES]) + more + hint)
     return data, report
+
+
+def _with_one_count(report: CheckReport) -> CheckReport:
+    """Return a report in which one warning stands for the errors about images that cannot be decoded."""
+    each = [finding for finding in report.errors if finding.kind == "unreadable"]
+    if not each:
+        return report
+    bad = {Path(file): finding.message for finding in each for file in finding.files}
+    others = (finding for finding in report.findings if finding not in each)
+    return replace(report, findings=(*others, about_unreadable(bad)))
 
 
 @dataclass(frozen=True, slots=True)

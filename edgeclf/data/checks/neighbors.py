@@ -7,7 +7,6 @@ mean is subtracted, and the principal components are divided by their standard d
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -15,6 +14,7 @@ import cv2
 import numpy as np
 
 from ...display.progress import track
+from ..temporary import temporary_file, write_whole
 from .thumbnails import SIDE, Thumbnail
 
 ZOOM = 0.96
@@ -97,12 +97,11 @@ def _descriptors(thumbnails: Thumbnails, places: Sequence[int]) -> tuple[np.ndar
     projection = (vectors[:, -_COMPONENTS:] / scales).astype(np.float32)
 
     def described(change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        with tempfile.TemporaryFile(prefix="edgeclf.") as file:
+        with temporary_file() as file:
             for start in range(0, len(places), _BLOCK):
                 grays = [thumbnails[place].gray for place in places[start : start + _BLOCK]]
                 block = _magnitudes([change(gray) for gray in grays])
-                file.write(_unit((block - mean) @ projection).data)
-            file.flush()
+                write_whole(file, _unit((block - mean) @ projection).data)
             return np.memmap(file, np.float32, "r", shape=(len(places), projection.shape[1]))
 
     whole = _unit((sample - mean) @ projection) if step == 1 else described(np.asarray)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+
+from ..temporary import temporary_file, write_whole
 
 SIDE = 64
 COLOR_SIDE = 32
@@ -40,14 +41,14 @@ class ThumbnailFile:
 
     def __init__(self) -> None:
         # Not a memory map: on a full disk, that would end the process.
-        self._file = tempfile.TemporaryFile(prefix="edgeclf.", buffering=0)  # noqa: SIM115 - open as long as the object
+        self._file = temporary_file()
         self._is_gray = bytearray()
 
     def append(self, thumbnail: Thumbnail) -> None:
         """Add a thumbnail."""
         color = np.empty(_COLOR_SHAPE, np.uint8) if thumbnail.color is None else thumbnail.color
         self._file.seek(len(self) * _BYTES)
-        self._file.write(thumbnail.gray.tobytes() + color.tobytes())
+        write_whole(self._file, thumbnail.gray.tobytes() + color.tobytes())
         self._is_gray.append(thumbnail.color is None)
 
     def __len__(self) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 from edgeclf_runtime.files.outputs import claim_output, new_folder
 from edgeclf_runtime.files.read import read_json
 
+from ...display.json_file import write_json
 from ...display.progress import track
 from ...errors import DataError, OutputError
 from ..layout import SPLIT_NAMES
@@ -84,7 +85,7 @@ def _write(work: Path, images: Iterator[Image]) -> None:
     if not number:
         raise DataError("the data set has no images; one with images was expected")
     facts = {"format": SOURCE_FORMAT, "format_version": 1, "images": number, "sha256": digest.hexdigest()}
-    (work / SOURCE_FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    write_json(work / SOURCE_FILE, facts)
 
 
 def _folder_of(image: Image, taken: set[str]) -> str:

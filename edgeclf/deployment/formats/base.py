@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeclf_runtime.runners.base import Runner
 
+from ...data.temporary import temporary_folder
+from ...display.json_file import json_text
 from ...errors import DependencyError
 from ...evaluation.metadata import model_metadata
 from ...graph.onnx_file import write_onnx
@@ -59,7 +59,7 @@ class Source:
     @property
     def text(self) -> str:
         """The facts as JSON."""
-        return json.dumps(self.facts, ensure_ascii=False)
+        return json_text(self.facts)
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -82,7 +82,7 @@ class Source:
         if self.run.imported:
             yield self.run.file(model_file("fp32"))
             return
-        with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
+        with temporary_folder() as folder:
             path = Path(folder, model_file("fp32"))
             write_onnx(self.network, self.run.preprocessing, path, self.metadata)
             yield path

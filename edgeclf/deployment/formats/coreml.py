@@ -5,11 +5,11 @@ Only macOS runs Core ML: elsewhere the file's specification is checked, and no l
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from ...data.folder_update import copy_folder
+from ...data.temporary import temporary_folder
 from ...errors import GateError
 from ...graph.onnx_file import INPUT, OUTPUT
 from .base import Source
@@ -31,12 +31,12 @@ def write(source: Source, path: Path) -> None:
         minimum_deployment_target=coremltools.target.iOS15,
     )
     model.user_defined_metadata["edgeclf"] = source.text
-    with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
+    with temporary_folder() as folder:
         # The library insists on the suffix, and on making the folder itself.
         package = Path(folder, "model.mlpackage")
         model.save(str(package))
         check(package, source)
-        shutil.copytree(package, path, dirs_exist_ok=True)
+        copy_folder(package, path)
 
 
 def load(path: Path, threads: int) -> str:

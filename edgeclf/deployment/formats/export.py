@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from ...training.runs import Run, read_run
 from .base import Format, Source, quiet
 from .golden_tensors import GOLDEN, write_golden_tensors
 from .table import FORMATS, module_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _ROUNDS, _WARMUPS, _TIMED = 7, 2, 5
 _LONGEST_S = 20.0
@@ -75,6 +78,15 @@ class FormatsReport(Report):
     golden: str = ""
     """The folder of golden tensors, if they were requested."""
 
+    def plot(self) -> Figure:
+        """Return each format's latency and size beside the reference's as a matplotlib figure.
+
+        Raises DependencyError if matplotlib is missing.
+        """
+        from ..plots import draw_formats
+
+        return draw_formats(self)
+
     def __str__(self) -> str:
         lines = [f"{'format':<12} {'MB':>6} {'batch':>5} {'differs':>8} {'ms':>7}  file"]
         lines.append(f"{self.reference:<12} {'':>6} {'any':>5} {'':>8} {self.reference_ms:>7.2f}  the run's network")
@@ -111,8 +123,8 @@ class FormatsError(GateError):
 
 def export_formats(
     run: str | Path | Run,
-    options: ExportOptions | None = None,
     output: str | Path | None = None,
+    options: ExportOptions | None = None,
     overwrite: bool = False,
     **keywords: Any,
 ) -> FormatsReport:
@@ -152,7 +164,7 @@ def export_formats(
                 codes.append(found.exit_code)
         times, timed = _latencies(runners, batches)
         if options.golden and data is not None:
-            write_golden_tensors(options.golden, run, data, reference, overwrite)
+            write_golden_tensors(options.golden, run, data, reference, overwrite, options.skip_unreadable)
     report = FormatsReport(
         run=str(run.path),
         reference=reference.backend,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,9 @@ from edgeclf_runtime.images.read import read_image
 from edgeclf_runtime.runners.base import Runner
 
 from ...data.datasets import Dataset
-from ...data.pixels import read_photo
+from ...data.pixels import first_readable, load_each, read_photo
 from ...data.sampling import evenly_spaced
+from ...display.json_file import write_json
 from ...training.runs import Run
 from ..golden import as_frame, tinted
 
@@ -25,16 +26,25 @@ GOLDEN = "golden.json"
 _SIZES = (0.6, 1.5, 2.5, 4.5)
 
 
-def write_golden_tensors(folder: str | Path, run: Run, data: Dataset, reference: Runner, overwrite: bool) -> None:
+def write_golden_tensors(
+    folder: str | Path,
+    run: Run,
+    data: Dataset,
+    reference: Runner,
+    overwrite: bool = False,
+    skip_unreadable: bool = False,
+) -> None:
     """Write a few real images, each with its input tensor and the reference's logits.
+
+    skip_unreadable: take others instead of images that cannot be decoded.
 
     NNN.png  NNN.input.npy, float32 [1, height, width, 3]  NNN.logits.npy, float32 [1, labels]
     """
-    samples = data.split("val") or list(data.samples)
+    photos = _photos(data, skip_unreadable)
     with new_folder(folder, overwrite, GOLDEN) as work:
         cases = []
-        for number, index in enumerate(evenly_spaced(len(samples), len(_SIZES))):
-            image = _image(read_photo(samples[index].path), run, number)
+        for number, photo in enumerate(photos):
+            image = _image(photo, run, number)
             cases.append(_write_case(Path(work), f"{number:03d}", image, run, reference))
         facts = {
             "format": "edgeclf-golden-tensors",
@@ -42,8 +52,16 @@ def write_golden_tensors(folder: str | Path, run: Run, data: Dataset, reference:
             "preprocessing": run.preprocessing._asdict(),
             "cases": cases,
         }
-        text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
-        (Path(work) / GOLDEN).write_text(text, encoding="utf-8")
+        write_json(Path(work, GOLDEN), facts)
+
+
+def _photos(data: Dataset, skip_unreadable: bool) -> Iterator[np.ndarray]:
+    """Yield photographs evenly from val, uint8 [height, width, 3]."""
+    samples = [sample for sample in data.samples if sample.split == "val"] or list(data.samples)
+    chosen = [samples[index] for index in evenly_spaced(len(samples), len(_SIZES))]
+    if skip_unreadable:
+        chosen = first_readable(dict.fromkeys([*chosen, *data.samples]), len(_SIZES))
+    return load_each([sample.path for sample in chosen], read_photo)
 
 
 def _image(photo: np.ndarray, run: Run, number: int) -> np.ndarray:

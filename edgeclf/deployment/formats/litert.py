@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ def write(source: Source, path: Path) -> None:
     with zipfile.ZipFile(path, "a") as archive:
         for name, text in (
             ("labels.txt", "".join(f"{label}\n" for label in source.run.labels)),
-            ("metadata.json", json.dumps(source.facts, ensure_ascii=False)),
+            ("metadata.json", source.text),
         ):
             archive.writestr(zipfile.ZipInfo(name), text)
 

@@ -6,7 +6,6 @@ neither the predictions, nor a threshold, nor what exclude.csv lists.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ...data.datasets import Dataset, Sample, load_dataset
 from ...data.exclusion import Exclusion, write_exclusions
+from ...display.json_file import write_json
 from ...display.progress import say
 from ...errors import DataError
 from ...options import AuditOptions, TrainOptions, merged
@@ -61,8 +61,7 @@ def audit(
     report = replace(report, excluded=len(exclusions))
     with new_folder(output, overwrite, AUDIT_FILE) as folder:
         facts = {"format": FORMAT, "format_version": FORMAT_VERSION, **report.to_dict()}
-        text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
-        Path(folder, AUDIT_FILE).write_text(text, encoding="utf-8")
+        write_json(Path(folder, AUDIT_FILE), facts)
         write_exclusions(Path(folder, EXCLUDE_FILE), exclusions)
         Path(folder, PAGE_FILE).write_text(make_page(report, source.dataset.root), encoding="utf-8")
     return report

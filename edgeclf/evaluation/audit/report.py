@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeclf_runtime.text.terminal import printable
 
 from ...data.findings import counted, listed
 from ...display.report import Report, paragraph, table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _SHOWN = 10
 _COLUMNS = 80
@@ -88,6 +91,15 @@ class AuditReport(Report):
     def to_dict(self) -> dict[str, Any]:
         """The report as a JSON-compatible dict."""
         return asdict(self)
+
+    def plot(self) -> Figure:
+        """Return the number of findings of each kind by split, and the labels that are taken for others as a matplotlib figure.
+
+        Raises DependencyError if matplotlib is missing.
+        """
+        from ..plots import draw_audit
+
+        return draw_audit(self)
 
     def html_parts(self) -> Iterator[str]:
         """Yield the summary and a table of the images whose labels are likely wrong."""

@@ -22,7 +22,7 @@ from ...training.results.metrics import wilson_interval
 from ..comparison import paired_interval
 from ..evaluation_set import EvaluationSet
 from ..export import open_exported
-from ..image_selection import check_split, select_images
+from ..image_selection import select_images
 from ..open_model import OpenModel
 from .attack import fgsm, pgd
 from .corruptions import TABLE, corrupt, reduced
@@ -44,24 +44,20 @@ _AHEAD = 4
 def robustness(
     model: str | Path,
     data: str | Path | Dataset,
-    split: str = "test",
-    name: str | None = None,
-    skip_unreadable: bool = False,
     options: RobustnessOptions | None = None,
     **keywords: Any,
 ) -> RobustnessReport:
     """Measure a model's accuracy on images with noise, blur, other exposure and so on, in five severities.
 
     Photographs are corrupted before preprocessing, as a camera would; the same photograph always gets the same corruption.
-    model, data, split, name, skip_unreadable: as for evaluate(), and images that the model was trained on are left out in the
-    same way.  options: RobustnessOptions, or its fields as keywords.  Raises OptionError for an attack on a model without a
-    network in torch, and what evaluate() raises.
+    model, data: as for evaluate(), and images that the model was trained on are left out in the same way.  options:
+    RobustnessOptions, or its fields as keywords.  Raises OptionError for an attack on a model without a network in torch,
+    and what evaluate() raises.
     """
     options = merged(RobustnessOptions, options, keywords)
-    check_split(split)
-    with open_exported(model, name, at_once=cores()) as opened:
+    with open_exported(model, options.name, at_once=cores()) as opened:
         network = _network(opened, model) if options.adversarial else None
-        chosen = select_images(opened, model, data, split, skip_unreadable)
+        chosen = select_images(opened, model, data, options.split, options.skip_unreadable)
         samples = _fixed_choice(chosen.samples, options.images)
         images = EvaluationSet(samples, opened.classifier.labels, opened.classifier.preprocessing, chosen.data)
         right = _right(opened, images, options.wanted)
@@ -70,7 +66,7 @@ def robustness(
     return RobustnessReport(
         model=opened.name,
         data=chosen.data,
-        split=split,
+        split=options.split,
         images=len(images),
         available=len(chosen.samples),
         accuracy=float(clean.mean()),

@@ -15,12 +15,13 @@ from ...data.datasets import Dataset, Sample
 from ...data.findings import listed
 from ...data.pixels import read_photo
 from ...errors import DataError, ModelError
-from ...graph.inference import infer
+from ...options import CompareOptions, merged
 from ...training.results.metrics import measure_metrics
 from ..comparison import mcnemar, paired_interval
 from ..evaluation_set import EvaluationSet
 from ..export import open_exported
-from ..image_selection import Selection, check_split, select_images
+from ..image_selection import Selection, select_images
+from ..logit_store import logits_of
 from ..open_model import OpenModel
 from .latency import TIMED_IMAGES, time_models
 from .report import CompareReport, Difference, Side
@@ -31,34 +32,31 @@ def compare(
     a: str | Path,
     b: str | Path,
     data: str | Path | Dataset,
-    split: str = "test",
-    name_a: str | None = None,
-    name_b: str | None = None,
-    skip_unreadable: bool = False,
-    skip_timing: bool = False,
+    options: CompareOptions | None = None,
+    **keywords: Any,
 ) -> CompareReport:
     """Classify the same images with two models, and test whether one is better.
 
-    a, b: runs, ONNX files or bundles, of the same labels in any order; name_a, name_b: a model of each, as for evaluate().
-    data, split, skip_unreadable: as for evaluate(); images on which either was trained, or which are of another split for
-    either, are left out.  skip_timing: do not measure the time from a decoded image to its label, which the models do in turns.  Raises ModelError if the
-    labels differ, DataError if no image is left, and what evaluate() raises.
+    a, b: runs, ONNX files or bundles, of the same labels in any order.  data: as for evaluate(); images on which either was
+    trained, or which are of another split for either, are left out.  options: CompareOptions, or its fields as keywords.  The
+    time from a decoded image to its label is measured in turns.  Raises ModelError if the labels differ, DataError if no
+    image is left, and what evaluate() raises.
     """
-    check_split(split)
+    options = merged(CompareOptions, options, keywords)
     with ExitStack() as stack:
         models = [
             (path, stack.enter_context(open_exported(path, name, at_once=cores())))
-            for path, name in ((a, name_a), (b, name_b))
+            for path, name in ((a, options.name_a), (b, options.name_b))
         ]
         order = _order(models)
-        chosen = [select_images(opened, path, data, split, skip_unreadable) for path, opened in models]
+        chosen = [select_images(opened, path, data, options.split, options.skip_unreadable) for path, opened in models]
         samples = _in_both(chosen)
         images = [_images(opened, samples, chosen[0].data) for _, opened in models]
-        logits = [_infer(opened, part) for (_, opened), part in zip(models, images, strict=True)]
+        logits = [logits_of(opened, part) for (_, opened), part in zip(models, images, strict=True)]
         # Of each model by its own labels, from here on by those of the first.
         logits[1], truth = logits[1][:, order], images[0].truth
         times: list[float | None] = [None, None]
-        if not skip_timing:
+        if not options.skip_timing:
             times = time_models(models, [read_photo(sample.path) for sample in samples[:TIMED_IMAGES]])
         sides = [
             _side(path, opened, rows, truth, time)
@@ -68,7 +66,7 @@ def compare(
         a=sides[0],
         b=sides[1],
         data=chosen[0].data,
-        split=split,
+        split=options.split,
         images=len(samples),
         **_difference([rows.argmax(1) for rows in logits], samples, truth, images[0].labels),
         left_out=len({sample.path for part in chosen for sample in part.samples}) - len(samples),
@@ -131,10 +129,6 @@ def _in_both(chosen: list[Selection]) -> list[Sample]:
 
 def _images(opened: OpenModel, samples: list[Sample], data: str) -> EvaluationSet:
     return EvaluationSet(samples, opened.classifier.labels, opened.classifier.preprocessing, data)
-
-
-def _infer(opened: OpenModel, images: EvaluationSet) -> np.ndarray:
-    return infer(opened.classifier.runner, images.batches(f"evaluating {opened.name}"), cores())
 
 
 def _side(path: str | Path, opened: OpenModel, logits: np.ndarray, truth: np.ndarray, time_ms: float | None) -> Side:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...data.temporary import temporary_folder
 from ...display.progress import say
 from ...errors import BackendError
 from ...graph.inference import time_files
@@ -84,7 +84,7 @@ def _different(models: dict[Form, onnx.ModelProto]) -> dict[Form, onnx.ModelProt
 
 
 def _times(name: str, models: dict[Form, onnx.ModelProto], batch: np.ndarray) -> dict[str, float]:
-    with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
+    with temporary_folder() as folder:
         files = [Path(folder, f"{form.name}.onnx") for form in models]
         for file, model in zip(files, models.values(), strict=True):
             save_model(model, file, {})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -14,6 +13,7 @@ import numpy as np
 
 from edgeclf_runtime.runners.openvino import OpenVinoRunner, compiled, import_openvino
 
+from ...data.temporary import temporary_folder
 from ...errors import BackendError
 from ...graph.host_form import imitates
 from ...targets import FLAVORS
@@ -69,7 +69,7 @@ def _has_weights(row: LayerTime) -> bool:
 def _of_onnxruntime(path: Path, batch: np.ndarray) -> Iterable[LayerTime]:
     import onnxruntime
 
-    with tempfile.TemporaryDirectory(prefix="edgeclf.") as folder:
+    with temporary_folder() as folder:
         options = onnxruntime.SessionOptions()
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder, "profile"))

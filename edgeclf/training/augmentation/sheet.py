@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from edgeclf_runtime.files.outputs import claim_output, new_file
 from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ...data.datasets import Dataset, Sample, load_dataset
-from ...data.pixels import load_pixels
+from ...data.pixels import first_readable, load_all
 from ...display.contact_sheet import Row, draw_sheet
 from ...display.progress import track
 from ...display.report import Report
@@ -61,7 +62,7 @@ def augment(
         raise OptionError(f"output is {output}; a name that ends with .png was expected")
     claim_output(output, overwrite)
     dataset = load_dataset(data, SplitOptions(seed=options.seed), options.download)
-    chosen = _chosen(dataset, options.images, options.seed)
+    chosen = _chosen(dataset, options)
     title = f"{dataset.name}, --augment {options.augment}"
     with new_file(output, overwrite) as work:
         rows = [
@@ -80,12 +81,15 @@ def steps_text(steps: dict[str, Any]) -> str:
     return " ".join(given) or "no changes"
 
 
-def _chosen(dataset: Dataset, count: int, seed: int) -> list[Sample]:
+def _chosen(dataset: Dataset, options: AugmentOptions) -> list[Sample]:
     """Return training images of every label in turn, at random."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(options.seed)
     parts = [[part[at] for at in generator.permutation(len(part))] for part in dataset.by_label("train").values()]
     turns = max(map(len, parts))
-    return [part[turn] for turn in range(turns) for part in parts if turn < len(part)][:count]
+    found = (part[turn] for turn in range(turns) for part in parts if turn < len(part))
+    if not options.skip_unreadable:
+        return list(islice(found, options.images))
+    return first_readable(found, options.images)
 
 
 def _views(samples: Sequence[Sample], options: AugmentOptions) -> Iterator[list[np.ndarray]]:
@@ -98,7 +102,6 @@ def _views(samples: Sequence[Sample], options: AugmentOptions) -> Iterator[list[
     change = augmentation(options, options.image_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        for sample in track(samples, "augmenting", len(samples)):
-            pixels = load_pixels(sample.path, spec)
+        for pixels in track(load_all([sample.path for sample in samples], spec), "augmenting", len(samples)):
             image = torch.from_numpy(pixels).permute(2, 0, 1)
             yield [pixels, *(change(image).permute(1, 2, 0).numpy() for _ in range(options.views))]

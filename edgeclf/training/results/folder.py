@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from ...data.findings import counted
+from ...display.json_file import write_json
 from ...display.page.charts import heat_map, shortened
 from ...display.page.pictures import matrix
 from ...display.page.render import render
 from ...display.prediction_file import write_predictions
-from ...display.report import finite
 from .drawings import history_charts, learning_chart, precision_recall_chart, reliability_chart
 from .figures import FEW, Figures, LabelFigures, figures_of, verdict
 from .gallery import confused_pairs, relative, suspect_images, worst_errors
@@ -33,9 +32,7 @@ def write_results(folder: Path, subject: Subject) -> None:
     """Write the three files into a folder that exists."""
     found = figures_of(subject.labels, subject.truth, subject.logits, subject.temperature)
     (folder / PAGE_FILE).write_text(_page(subject, found), encoding="utf-8")
-    text = json.dumps(_facts(subject, found), ensure_ascii=False, indent=1, allow_nan=False, default=str)
-    # The name of a file may be no valid text; JSON has an escape for such bytes too.
-    (folder / REPORT_FILE).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+    write_json(folder / REPORT_FILE, _facts(subject, found))
     file = folder / PREDICTION_FILE
     write_predictions(
         file, subject.labels, subject.paths, subject.truth, subject.logits, subject.temperature, overwrite=True
@@ -123,7 +120,7 @@ def _value(value: Any) -> str:
 
 def _facts(subject: Subject, found: Figures) -> dict[str, Any]:
     """Return the content of report.json."""
-    facts = {
+    return {
         "format": _FORMAT,
         "format_version": _FORMAT_VERSION,
         "title": subject.title,
@@ -154,4 +151,3 @@ def _facts(subject: Subject, found: Figures) -> dict[str, Any]:
         "suspects": [{**asdict(one), "path": relative(one.path, subject.root)} for one in subject.suspects],
         **subject.facts,
     }
-    return {name: finite(value) for name, value in facts.items()}

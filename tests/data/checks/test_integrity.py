@@ -10,7 +10,8 @@ from PIL import Image
 
 from edgeclf.data.checks import integrity
 from edgeclf.data.datasets import load_dataset
-from edgeclf.errors import DataError
+from edgeclf.errors import DataError, OptionError
+from edgeclf.options import CheckOptions
 from tests.conftest import IMAGE_SIZE
 
 
@@ -31,6 +32,26 @@ def photos(digits, tmp_path):
 
 def findings(data, kind):
     return [finding for finding in check(data).findings if finding.kind == kind]
+
+
+def test_the_table_of_long_labels_is_within_80_columns(digits, tmp_path):
+    photos = shutil.copytree(digits, tmp_path / "photos")
+    for number in (3, 5):
+        (photos / str(number)).rename(photos / f"{'Canis lupus familiaris, ' * 4}{number}")
+    table = str(check(photos)).splitlines()[:4]
+    assert max(map(len, table)) == 80
+    assert table[1].startswith("8 ")
+    assert table[2].startswith("Canis lupus familiaris, Can…")
+    assert "familiaris, 3      41       2      17" in table[2]
+
+
+def test_it_takes_options_or_keywords(digits):
+    options = CheckOptions(image_size=IMAGE_SIZE, seed=1)
+    expected = integrity.check(digits, options).to_dict()
+    assert integrity.check(digits, image_size=IMAGE_SIZE, seed=1).to_dict() == expected
+    assert integrity.check(digits, options, seed=0).to_dict() == check(digits).to_dict() != expected
+    with pytest.raises(OptionError, match="there is no option 'image_sise'; did you mean image_size"):
+        integrity.check(digits, image_sise=32)
 
 
 def test_sound_data_has_no_findings(digits):
@@ -99,6 +120,20 @@ def test_a_check_without_the_unreadable_counts_them_once(photos):
     [finding] = report.findings
     assert (report.images, report.errors, len(finding.files)) == (180, [], 3)
     assert finding.message.startswith("3 images left out (cannot be decoded), first ")
+
+
+@pytest.mark.parametrize("checked_before", [False, True])
+def test_training_without_the_unreadable_counts_them_once_and_names_a_few(photos, checked_before):
+    for number in range(9):
+        text(photos / "3" / f"bad{number}.jpg")
+    dataset = load_dataset(photos)
+    report = integrity.check(dataset, image_size=IMAGE_SIZE) if checked_before else None
+    left, report = integrity.check_for_training(dataset, True, IMAGE_SIZE, report=report)
+    [finding] = report.findings
+    assert (len(left.samples), finding.severity, len(finding.files)) == (180, "warning", 9)
+    bad = [str(photos / "3" / f"bad{number}.jpg") for number in range(9)]
+    assert finding.message.startswith(f"9 images left out (cannot be decoded), first {bad[0]}: not an image")
+    assert finding.message.endswith(f"; also {', '.join(bad[1:7])} and 2 more: edgeclf check gives the reason for each")
 
 
 def test_skip_unreadable_does_not_leave_a_label_without_images(photos):

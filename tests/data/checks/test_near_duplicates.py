@@ -15,6 +15,7 @@ from edgeclf.data.checks.thumbnails import thumbnail_of
 from edgeclf.data.datasets import load_dataset
 from edgeclf.errors import OptionError
 from edgeclf.options import SplitOptions
+from edgeclf.training.runs import write_split
 from tests.support.photos import kinds, only, write_picture
 
 CELLS = 12
@@ -220,6 +221,43 @@ def test_group_similar_keeps_near_duplicates_in_one_split(series):
 def test_group_similar_joins_named_groups_that_share_a_picture(series):
     dataset = load_dataset(series, SplitOptions(group_similar=True, group_by=r"-(\d)"))
     assert {sample.split for sample in dataset.samples} == {"train"}
+
+
+def recorded(dataset, folder):
+    """Write the split of a data set as a run has it."""
+    folder.mkdir()
+    write_split(folder, dataset)
+    return str(folder)
+
+
+def test_a_group_that_grows_keeps_its_side_if_an_earlier_run_is_named(series, cells, tmp_path):
+    before = load_dataset(series, SplitOptions(group_similar=True))
+    sides = {sample.path: sample.split for sample in before.samples}
+    run = recorded(before, tmp_path / "run")
+    for number, cell in enumerate(cells):
+        for at in range(4, 10):
+            write_picture(series / "ab"[number % 2] / f"{number}-{at}.png", cell[at : at + 290, at : at + 290])
+    alone = load_dataset(series, SplitOptions(group_similar=True))
+    assert any(
+        sides.get(sample.path, sample.split) != sample.split for sample in alone.samples
+    )  # why the option is there
+    after = load_dataset(series, SplitOptions(group_similar=True, split_of=run))
+    assert len(after.samples) == 10 * CELLS
+    assert all(sides.get(sample.path, sample.split) == sample.split for sample in after.samples)
+    groups = {(sample.path.stem.split("-")[0], sample.split) for sample in after.samples}
+    assert len(groups) == CELLS
+    assert "torn-group" not in kinds(after.findings)
+
+
+def test_groups_that_become_one_keep_their_sides_aloud(series, tmp_path):
+    before = load_dataset(series, SplitOptions(group_similar=True))
+    run = recorded(before, tmp_path / "run")
+    after = load_dataset(series, SplitOptions(group_similar=True, group_by=r"-(\d)", split_of=run))
+    assert [sample.split for sample in after.samples] == [sample.split for sample in before.samples]
+    finding = only(after.findings, "torn-group")
+    assert finding.message.startswith(
+        f"{4 * CELLS} images in 1 group of images that are alike, or have one name, are in"
+    )
 
 
 def test_group_similar_splits_files_that_cannot_be_read_by_themselves(series):

@@ -59,6 +59,11 @@ def test_wrong_labels_are_found(audited):
     assert len(right) >= 4
 
 
+def test_an_audit_is_no_data_set(audited):
+    with pytest.raises(DataError, match=r"out is an output of edgeclf \(it has audit\.json\)"):
+        edgeclf.load_dataset(audited[1])
+
+
 def test_weights_may_be_downloaded_if_that_is_asked_for(photos, tmp_path, monkeypatch):
     asked = []
 
@@ -208,6 +213,12 @@ def test_what_cannot_be_audited_is_refused(digits, tmp_path):
 
 def one_label(digits, folder):
     return shutil.copytree(digits / "3", folder / "one" / "3").parent
+
+
+def test_an_audit_without_anything_to_leave_out_suggests_training(photos, tmp_path, command, monkeypatch):
+    monkeypatch.setattr("edgeclf.evaluation.audit.audit._exclusions", lambda report: [])
+    code, _, err = command("audit", photos, "--image-size", SIZE, "--output", tmp_path / "out")
+    assert (code, err.splitlines()[-1]) == (0, f"next: edgeclf train {photos} --output runs/first")
 
 
 def test_the_command_suggests_training_without_them(audited, photos, tmp_path, command):

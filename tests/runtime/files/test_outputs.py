@@ -174,6 +174,15 @@ def test_a_folder_is_never_taken_for_a_file(tmp_path):
         pass
 
 
+def test_a_name_that_is_too_long_for_its_hidden_names_cannot_be_claimed(tmp_path):
+    for parent in (tmp_path, tmp_path / "to be made"):
+        assert claim_output(parent / ("x" * 242))
+        with pytest.raises(OutputError, match="File name too long: 242 bytes at most were expected"):
+            claim_output(parent / ("x" * 243))
+    with pytest.raises(OutputError, match="File name too long"):
+        claim_output(tmp_path / ("x" * 256) / "run")
+
+
 def test_a_name_that_the_file_system_refuses_is_reported_before_any_work(tmp_path):
     for new in (new_folder, new_file):
         with pytest.raises(OutputError, match="File name too long"), new(tmp_path / ("x" * 250)):

@@ -1,6 +1,7 @@
 """The contact sheet of augmented images."""
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ import pytest
 
 import edgeclf
 from edgeclf.data.pixels import load_pixels
-from edgeclf.errors import OptionError, OutputError
+from edgeclf.errors import ImageError, OptionError, OutputError
 from edgeclf_runtime.images.preprocess import Preprocessing
 
 
@@ -30,6 +31,20 @@ def test_every_row_begins_with_the_image_as_the_model_sees_it(digits, tmp_path):
     assert [image["label"] for image in report.images] == ["3", "5", "8", "3"]
     for image in report.images:
         assert contains(page, load_pixels(Path(image["path"]), Preprocessing(96, 96)))
+
+
+def test_an_unreadable_image_stops_it_or_another_takes_its_place(digits, tmp_path):
+    photos = shutil.copytree(digits, tmp_path / "photos")
+    first = edgeclf.augment(photos, tmp_path / "page.png", images=3, views=1, image_size=32).images[0]["path"]
+    dataset = edgeclf.load_dataset(photos)
+    Path(first).write_text("no image")
+    with pytest.raises(ImageError, match="or leave such images out with --skip-unreadable"):
+        edgeclf.augment(dataset, tmp_path / "stopped.png", images=3, views=1, image_size=32)
+    report = edgeclf.augment(
+        dataset, tmp_path / "page.png", overwrite=True, images=3, views=1, image_size=32, skip_unreadable=True
+    )
+    assert len(report.images) == 3
+    assert first not in {image["path"] for image in report.images}
 
 
 def test_small_images_are_enlarged_without_interpolation(digits, tmp_path):

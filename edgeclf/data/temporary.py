@@ -1,0 +1,77 @@
+"""Temporary files and folders; if their disk is full, the error says so, whatever a library makes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from ..errors import OutputError
+
+_PREFIX = "edgeclf."
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+# With less left, the write that failed has taken the rest.
+_FULL_BYTES = 1 << 12
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a folder that is removed at the end; OutputError if the block fails and the folder's disk is full."""
+    with _explained(), tempfile.TemporaryDirectory(prefix=_PREFIX) as folder:
+        try:
+            yield Path(folder)
+        except Exception as error:
+            if _is_full(folder):
+                raise OutputError(_message(error)) from None
+            raise
+
+
+def temporary_file() -> IO[bytes]:
+    """Return a file without a name and without a buffer, which disappears when it is closed; write it by :func:`write_whole`."""
+    with _explained():
+        return tempfile.TemporaryFile(prefix=_PREFIX, buffering=0)
+
+
+def write_whole(file: IO[bytes], data: bytes | memoryview) -> None:
+    """Write all bytes, which a file without a buffer need not do at once; OutputError if the disk is full."""
+    left = memoryview(data).cast("B")
+    with _explained():
+        while left:
+            left = left[file.write(left) :]
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        # Of tempfile: it can write into no folder that it knows.
+        if error.filename is None:
+            raise OutputError(_message(error)) from None
+        raise
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise OutputError(_message(error)) from None
+        raise
+
+
+def _is_full(folder: str) -> bool:
+    with contextlib.suppress(OSError):
+        return shutil.disk_usage(folder).free < _FULL_BYTES
+    return False
+
+
+def _message(error: Exception) -> str:
+    try:
+        where = tempfile.gettempdir()
+    except OSError:
+        where = "of this machine"
+    reason = error.strerror or str(error) if isinstance(error, OSError) else "its disk is full"
+    return (
+        f"the temporary folder {where} cannot be written ({reason}): free some space there, or name another folder in the "
+        "environment variable TMPDIR"
+    )

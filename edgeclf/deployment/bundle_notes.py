@@ -1,0 +1,53 @@
+"""Sentences about a bundle: what targets lack, what was left out or is tried late, and thresholds that leave few labels."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+from ..evaluation.confidence_threshold import Confidence
+from ..options import BundleOptions
+from ..quantization.report import REPORT_PAGE, QuantizedFile
+from ..training.runs import Run
+
+LITTLE_COVERAGE = 0.5
+"""A threshold that leaves fewer labels than this share is reported."""
+
+
+def about_lacks(run: Run, lacks: Mapping[str, tuple[str, ...]], refused: Collection[str], stale: bool) -> Iterator[str]:
+    """Yield a sentence for each target that lacks models, with the command that makes them; refused: those that did not pass."""
+    again = " --overwrite" if stale else ""
+    for target, names in lacks.items():
+        lost = [name for name in names if name in refused and not again]
+        wanting = [name for name in names if name not in lost]
+        if wanting:
+            command = f"edgeclf quantize {shlex.quote(str(run.path))} --target {target}{again}"
+            yield f"{target} lacks {', '.join(wanting)}; make them with: {command}"
+        if lost:
+            yield f"{target} lacks {', '.join(lost)}, which did not pass the accuracy gate; see {run.path / REPORT_PAGE}"
+
+
+def about_repeated(repeated: Mapping[str, str]) -> Iterator[str]:
+    """Yield a sentence for each model that is left out, since another one computes the same."""
+    for name, other in repeated.items():
+        yield f"{name} is left out: {other} is the same, and runs on its backends too"
+
+
+def about_slower(slower: Iterable[QuantizedFile]) -> Iterator[str]:
+    """Yield a sentence for each file that was slower than FP32."""
+    for file in slower:
+        yield (
+            f"{file.name} was slower than fp32 on the machine that quantized it ({file.latency_ms:.1f} ms against "
+            f"{file.fp32_ms:.1f}): a device tries fp32 first, and measures both on its first start"
+        )
+
+
+def about_coverage(confidences: Mapping[str, Confidence], options: BundleOptions) -> Iterator[str]:
+    """Yield a sentence if a threshold leaves few labels."""
+    little = {name: one.coverage for name, one in confidences.items() if one.coverage < LITTLE_COVERAGE}
+    if options.precision is not None and little:
+        shares = ", ".join(f"{share:.0%} with {name}" for name, share in little.items())
+        yield (
+            f"for a precision of {options.precision:g} few images keep a label ({shares}); the others are labeled "
+            '"unknown": choose a lower --precision, or train on more images'
+        )

@@ -36,7 +36,7 @@ class Flavor:
 
     @property
     def only_openvino(self) -> bool:
-        """Whether no other backend runs it."""
+        """True if no other backend runs it."""
         return self.backends == ("openvino",)
 
 

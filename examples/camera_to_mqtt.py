@@ -2,7 +2,8 @@
 
     python3 examples/camera_to_mqtt.py pets.edge /dev/video0 mqtt://broker/line/4
 
-The label is smoothed over half a second.  While the broker is away messages are kept on disk, and sent once it is back.
+The label is smoothed over half a second.  While the broker is unreachable, messages are kept on disk; they are
+sent when it is back.
 Needs paho-mqtt.
 """
 

@@ -1,8 +1,8 @@
-"""Compares two models of a bundle on your own images: how often their labels agree, how far confidences differ, how long they take.
+"""Compares two models of a bundle on your own images: agreement of labels, differences of confidence, and time.
 
     python3 examples/compare_int8_with_fp32.py pets.edge photos/
 
-The images need no labels: disagreement shows where to look.
+The images need no labels.  Look at those on which the models disagree.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
     python3 examples/several_cameras.py pets.edge /dev/video0 rtsp://10.0.0.7/stream1
 
-A Classifier may be shared by threads; cameras and smoothers may not.  A camera that is lost is reopened, while the others go on.
+Threads may share a Classifier, but not a camera or a smoother.  If a camera is lost, it is reopened, and the others continue.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
     python3 -m pytest examples/test_with_fakes.py
 
-FakeRunner answers with the logits that you give, FakeCamera hands out the images that you give; everything between them is
+FakeRunner returns the logits that you give, and FakeCamera returns the images that you give; everything between them is
 the real code.  ``alarms`` stands for your own program.
 """
 

@@ -1,4 +1,4 @@
-"""Classifies frames that your own program already has as arrays: here from OpenCV, drawn on and written to a video.
+"""Classifies frames that your own program already has as arrays.  Here they come from OpenCV, and go to a video with their labels.
 
     python3 examples/your_own_loop.py pets.edge video.avi labeled.avi
 

@@ -20,6 +20,8 @@ from edgeclf_runtime.text.terminal import printable, show_message
 INTERRUPTED = 130
 WRONG_USAGE = 2
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
+# A command that a message names, with its own options.
+_HOST_COMMAND = re.compile(r"\bedgeclf [a-z]+ [^;,()]*")
 # From click, which newer versions of typer bundle.
 _UsageError: Any = typer.BadParameter.__base__
 
@@ -90,8 +92,8 @@ class Commands(TyperGroup):
 
 def _device_options(message: str, commands: Any, name: str | None) -> str:
     """Return a note to add to a runtime message that names options which the host command does not have."""
-    own = {option for option in _OPTION.findall(message) if _has(commands.commands.get(name), option)}
-    foreign = sorted(set(_OPTION.findall(message)) & device_options() - own)
+    named = set(_OPTION.findall(_HOST_COMMAND.sub("", message)))
+    foreign = sorted(option for option in named & device_options() if not _has(commands.commands.get(name), option))
     if not foreign:
         return ""
     here = "; here --model is --name" if "--model" in foreign and _has(commands.commands.get(name), "--name") else ""

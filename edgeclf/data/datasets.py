@@ -66,9 +66,9 @@ class Dataset:
     divided_by: SplitOptions | None = None
     """Options of the split, or None if the data came with its own."""
     findings: tuple[Finding, ...] = ()
-    """What was noticed about folders, files, paths and groups."""
+    """Findings about folders, files, paths and groups."""
     stratified: bool = False
-    """Whether its groups refine the strata of an exact split, instead of staying together."""
+    """True if its groups refine the strata of an exact split; False if each group stays together."""
     _hashes: dict[Path, str] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
@@ -378,7 +378,7 @@ def _about_moved(division: Division) -> list[Finding]:
         return []
     count = sum(map(division.moved.__contains__, division.keys))
     message = (
-        f"a split, or a label's train, would have had no images, so {counted(count, 'image')} changed sides; they may return when "
+        f"a split, or a label's train, would have had no images, so {counted(count, 'image')} moved to another split; they may move back when "
         "the data grows: collect more images"
     )
     return [warning("few-images", message)]

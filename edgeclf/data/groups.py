@@ -77,7 +77,7 @@ def _about_sides(groups: Mapping[str, str], splits: Mapping[str, str]) -> list[F
 def _about_shares(
     name: str, groups: Mapping[str, str], splits: Mapping[str, str], shares: Mapping[str, float]
 ) -> list[Finding]:
-    """Return the finding about groups that are too few or too large for the shares that were asked for."""
+    """Return the finding about groups that are too few or too large for the requested shares."""
     units = {group or path for path, group in groups.items()}
     if len(units) < FEWEST:
         message = (

@@ -143,7 +143,7 @@ def leave_out(data: Dataset, bad: Mapping[Path, str]) -> Dataset:
 def about_unreadable(bad: Mapping[Path, str]) -> Finding:
     """Return the finding about images that were left out; bad: the reason for each, which names the file."""
     paths = list(map(str, bad))
-    message = f"{counted(len(bad), 'image')} left out, which cannot be decoded, first {bad[Path(paths[0])]}"
+    message = f"{counted(len(bad), 'image')} left out (cannot be decoded), first {bad[Path(paths[0])]}"
     if len(paths) > 1:
         message += f"; also {listed(paths[1:])}: edgeclf check gives the reason for each"
     return warning("unreadable", message, paths)

@@ -30,7 +30,7 @@ class Division:
 
     splits: list[str]
     keys: Sequence[str] = ()
-    """What decided about each image."""
+    """The key of each image, its hash or group, which decided its split."""
     moved: frozenset[str] = frozenset()
     """Keys that are not on the side of their hash, because a split or a label's train would have been empty."""
 

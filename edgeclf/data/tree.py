@@ -37,7 +37,7 @@ _SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "des
 
 
 class _Output(NamedTuple):
-    """What a folder that edgeclf made is recognized by."""
+    """The files by which a folder that edgeclf made is recognized."""
 
     file: str
     holds: bytes = b""

@@ -48,7 +48,7 @@ LATENCY_FRAMES = 300
 
 @dataclass(frozen=True)
 class DemoReport(Report):
-    """What the demo measured; written to summary.json."""
+    """The figures of the demo; written to summary.json."""
 
     output: str
     accuracy_fp32: float

@@ -1,4 +1,4 @@
-"""Imports a classifier that another program trained as a run, from which evaluate, quantize and bundle go on.
+"""Makes a run of a classifier that another program trained; evaluate, quantize and bundle take it like any other run.
 
 Its logits are compared with those of its own library, and with labeled images the accuracy is measured too.
 """
@@ -87,7 +87,7 @@ class ImportReport(Report):
     """Name of the file, or of the module's class."""
     labels: tuple[str, ...]
     options: dict[str, Any]
-    """How images are made, and under ``sources`` where each option is from."""
+    """The preparation of images; ``sources`` has the source of each option."""
     removed: str
     """The activation that was removed from the model's end, or ""."""
     dynamic_batch: bool

@@ -44,12 +44,12 @@ _HOW = {
     "resize": "--resize crop (the centered square), stretch or letterbox",
 }
 _LEAST_STD = 1e-6
-"""A smaller standard deviation in a file's metadata is not one, and is asked for."""
+"""A smaller standard deviation in a file's metadata is not used; the user is asked for it."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How images are made for a model."""
+    """The preparation of a model's images."""
 
     labels: tuple[str, ...]
     shape: ImageShape
@@ -58,7 +58,7 @@ class Settings:
     resize: str
     crop: float
     sources: dict[str, str]
-    """Where each one is from: "given", or what stated it."""
+    """The source of each one: "given", or the file or shape that stated it."""
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -106,7 +106,7 @@ def missing(values: Mapping[str, Any]) -> list[str]:
 def refusal(name: str, fields: list[str], hint: str = "") -> OptionError:
     """Return the error that lists what is missing, and how to give it."""
     lines = [
-        f"{name} does not say how its images were made; add what is missing:",
+        f"{name} does not say how to prepare its images; add what is missing:",
         *(f"  {_HOW[one]}" for one in fields),
     ]
     if set(fields) & {"color", "range", "mean", "std", "resize"}:

@@ -48,7 +48,7 @@ class Way:
     normalization: Normalization
 
     def is_same(self, other: Way) -> bool:
-        """Whether both make the same input."""
+        """Return whether both make the same input."""
         mine, others = self.normalization, other.normalization
         return (
             self.color == other.color

@@ -1,4 +1,4 @@
-"""Makes a bundle from labeled images by one call, and goes on where an earlier call stopped.
+"""Makes a bundle from labeled images by one call, and resumes where an earlier call stopped.
 
 NAME.edge has its run beside it, NAME.run.  What is finished is found out from the run: its options, its split.csv, and the
 files that quantization.json describes.
@@ -114,7 +114,7 @@ def make(
         _quantize(steps, run, rest.part(QuantizeOptions), overwrite)
         _bundle(steps, run, output, rest.part(BundleOptions), overwrite)
     except KeyboardInterrupt:
-        say(f"stopped; the same command goes on with what is finished in {path}")
+        say(f"stopped; the same command continues with what is finished in {path}")
         raise
     opened = open_bundle(output)
     metrics = opened.model("fp32").metrics
@@ -182,7 +182,7 @@ def _changes(run: Run, dataset: Dataset, options: TrainOptions) -> list[str]:
     changes = option_changes(before, json.loads(json.dumps(now)))
     weights = run.facts.get("weights") or {}
     if weights.get("source") == "file" and weights.get("sha256") != _sha256(Path(options.weights)):
-        changes.append(f"the weights {options.weights} are others")
+        changes.append(f"the weights {options.weights} have changed")
     if options.skip_unreadable:
         dataset = without_unreadable(dataset)
     with temporary_folder() as folder:

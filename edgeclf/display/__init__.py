@@ -1,1 +1,1 @@
-"""What a person sees of the host: progress, and reports in a terminal or a notebook."""
+"""The host's output for people: progress, and reports in a terminal or a notebook."""

@@ -34,7 +34,7 @@ _FEW = 6
 
 
 class Report:
-    """What a command returns; a dataclass whose fields JSON can hold, unless it has a ``to_dict`` of its own."""
+    """The result of a command; a dataclass whose fields JSON can hold, unless it has a ``to_dict`` of its own."""
 
     def __init_subclass__(cls) -> None:
         # IPython would prefer the __repr__ that dataclass adds to the same class.

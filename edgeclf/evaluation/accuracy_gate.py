@@ -8,7 +8,7 @@ from ..errors import GateError
 from .comparison import Comparison
 
 ADVICE = "use more calibration images (--size), or accept a larger drop (--max-drop)"
-"""What to do about a file that failed."""
+"""Advice about a file that failed."""
 FEW_IMAGES = 100
 """With fewer evaluation images, one image is a point of accuracy."""
 _LEAST_REACH = 0.01

@@ -15,7 +15,7 @@ from ..training.results.metrics import NORMAL_95
 
 @dataclass(frozen=True)
 class Comparison:
-    """How a file compares with FP32 on the same images."""
+    """The comparison of a file with FP32 on the same images."""
 
     accuracy: float
     accuracy_fp32: float

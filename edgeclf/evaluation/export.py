@@ -48,7 +48,7 @@ class ExportReport(Report):
     images: int
     """Images on which it was compared with torch."""
     noise: bool
-    """Whether these are random pixels, since the run's images are not here."""
+    """True if these are random pixels, because the run's images are not here."""
     largest_difference: float
     """Largest difference of a logit from torch's."""
 

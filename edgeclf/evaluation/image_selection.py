@@ -29,7 +29,7 @@ class Selection:
     unreadable: int
     """Images that were left out because they cannot be decoded."""
     findings: tuple[Finding, ...]
-    """What was noticed about the data."""
+    """Findings about the data."""
 
 
 def select_images(

@@ -114,7 +114,7 @@ def open_export(run: Run, top_k: int = 5, threshold: float = 0.0, at_once: int =
         return opened
     opened.__exit__()
     say(
-        f"{path} is not of this run's weights and is ignored; make it again with: edgeclf export {run.path} --overwrite"
+        f"{path} was not exported from this run's weights and is ignored; make it again with: edgeclf export {run.path} --overwrite"
     )
     return None
 

@@ -62,7 +62,7 @@ class Core:
     removed: str
     """The activation that was removed from its end: Softmax, LogSoftmax or ""."""
     dynamic: bool
-    """Whether it takes batches of any size; if not, of one image."""
+    """True if it takes batches of any size; otherwise it takes one image."""
 
 
 def image_input(model: onnx.ModelProto) -> tuple[str, list[int | None]]:

@@ -19,10 +19,10 @@ from ..targets import FLAVORS, IR_VERSIONS, OPSET, Flavor
 if TYPE_CHECKING:
     import onnx
 
-# Selects the kernels whose sums cannot overflow; they take 1.9 times as long.
+# Selects the kernels whose sums cannot overflow, which are slower.
 _EXACT_SUMS = {"session.x64quantprecision": "1"}
 # Each Q and DQ stays where it is, as TensorRT's files mean it, and weights are dequantized once.  ONNX Runtime's own fusions
-# move some: the logits then differ ten times as much from those of the file taken literally, in 1.6 times the time.
+# move some, which makes the logits less exact and the inference slower (benchmarks/NOTES.md).
 _NO_FUSION = {"session.disable_quant_qdq": "1"}
 # They give the same whether their input or their output is rounded: they move values, or cut them off at rounded bounds.
 _EXACT = frozenset(("Clip", "Constant", "Flatten", "Identity", "MaxPool", "Relu", "Reshape", "Transpose"))

@@ -1,7 +1,7 @@
 """Runs models over images as a device does: one image per inference, several inferences at a time.
 
-A file for another machine, such as TensorRT's Q/DQ, is slow on ONNX Runtime's CPU kernels, and two inferences of one
-thread each take half the time of two inferences of two threads.
+A file for another machine, such as TensorRT's Q/DQ, is slow on ONNX Runtime's CPU kernels, and gains more from several
+inferences of one thread each than from several threads in one inference.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def time_files(
     """Return each ONNX file's time of one inference, in milliseconds: the median, alternating between the files.
 
     models: the name in targets.FLAVORS, and the file.  batch: float32 [1, height, width, 3].  The backend chooses the number of
-    threads: ONNX Runtime, or OpenVINO for a file that is for it alone.  strict: raise BackendError if OpenVINO cannot run it;
+    threads: ONNX Runtime, or OpenVINO for a file that only OpenVINO runs.  strict: raise BackendError if OpenVINO cannot run it;
     else ONNX Runtime does.
     """
     with contextlib.ExitStack() as stack:

@@ -231,7 +231,7 @@ def _drop_whole_slices(graph: onnx.GraphProto) -> None:
 
 
 def _takes_all(node: onnx.NodeProto, shapes: dict[str, list[int]], stored: dict[str, np.ndarray]) -> bool:
-    """Whether a Slice is known to take everything."""
+    """Return whether a Slice is known to take everything."""
     names = node.input[1:]
     if len(names) < 3 or not stored.keys() >= {name for name in names if name}:
         return False

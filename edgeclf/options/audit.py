@@ -1,4 +1,4 @@
-"""How to audit a data set."""
+"""Options of the audit of a data set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the images of training are changed at random: a preset, and options that override its steps."""
+"""Options of augmentation, the random changes of training images: a preset, and options that override its steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How images are split, grouped and checked."""
+"""Options that split, group and check images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to put into a bundle, which engines to build, and how to make a bundle from images in one step."""
+"""Options of bundles, of engines, and of ``make``, which makes a bundle from images in one step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How to evaluate, compare and use a model."""
+"""Options that evaluate, compare and use a model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .data import EVALUATED
 from .declaration import SKIP_UNREADABLE, check_known, check_ranges, option
 
 CORRUPTIONS = ("noise", "defocus", "motion", "dark", "bright", "fog", "jpeg", "rotation", "color-cast", "resolution")
-"""What a camera does to images, implemented in ``evaluation/robustness/corruptions.py``."""
+"""Corruptions of images by a camera, implemented in ``evaluation/robustness/corruptions.py``."""
 _SPLIT = "Images of DATA to use; all: every one that a run was not trained on."
 _NAME = "A model of the bundle or run, such as fp32 or int8-cpu."
 _PREDICTIONS = "Write path, label, predicted label and confidence of each image."
@@ -24,7 +24,7 @@ class EvaluateOptions:
     predictions: str | None = option(None, _PREDICTIONS, metavar="FILE.csv", path=True)
     report: str | None = option(
         None,
-        "Make a folder to send on: report.html with curves and images, report.json, predictions.csv.",
+        "Folder for a report to share: report.html with curves and images, report.json, predictions.csv.",
         metavar="FOLDER",
         path=True,
     )

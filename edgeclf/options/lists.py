@@ -1,4 +1,4 @@
-"""What the command list shows of a backbone."""
+"""Options of the command list for a backbone."""
 
 from __future__ import annotations
 

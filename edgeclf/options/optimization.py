@@ -1,4 +1,4 @@
-"""How the weights are changed: loss, optimizer and schedule."""
+"""Options of optimization: loss, optimizer and schedule."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class LossOptions:
     cutmix: float = option(0.0, "Alpha of CutMix, which pastes a part of another image; 1 is usual; not for head.")
     adversarial: float = option(
         0.0,
-        "Train on images that mislead the network most, changed by at most this many levels of 255; not for head.",
+        "Train on images that are changed to mislead the network, by at most this many levels of 255; not for head.",
         metavar="EPS",
     )
 
@@ -123,7 +123,7 @@ class OptimizerOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class MachineOptions:
-    """Where training runs, how it computes, and what it leaves behind."""
+    """The device, precision, processes, checkpoints and logs of training."""
 
     GROUP: ClassVar[str] = "Machine"
     device: str = option("auto", "auto: a GPU if there is one.", choices=DEVICES)
@@ -133,7 +133,7 @@ class MachineOptions:
         choices=COMPUTE,
     )
     workers: int | None = option(None, "Processes that load images.", shown="2, or 16 at most with a GPU")
-    checkpoint_every: int = option(1, "Epochs between checkpoints, from which --resume goes on.", at_least=1)
+    checkpoint_every: int = option(1, "Epochs between checkpoints, from which --resume continues.", at_least=1)
     log: tuple[str, ...] = option(
         (),
         "Also log to RUN.logs/; may be repeated.",

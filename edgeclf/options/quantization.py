@@ -1,4 +1,4 @@
-"""How to calibrate and quantize."""
+"""Options of calibration and quantization."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ class TrainOptions(MachineOptions, AugmentationOptions, DistillationOptions, Los
 
     @property
     def passes_of_head(self) -> int:
-        """The number of epochs in which the head is trained, alone or before the other layers."""
+        """The number of epochs in which only the head is trained, also those before the other layers."""
         return self.passes if self.finetune == "head" else EPOCHS["head"]
 
     @property

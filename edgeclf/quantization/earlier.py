@@ -12,6 +12,7 @@ from edgeclf_runtime.files.outputs import claim_output
 from edgeclf_runtime.files.read import sha256_file
 
 from ..display.progress import say
+from ..errors import OutputError
 from ..options import QuantizeOptions
 from ..targets import CALIBRATION_CACHE, FLAVORS, model_file
 from .candidate import Candidate
@@ -50,10 +51,11 @@ def claim_names(folder: Path, options: QuantizeOptions, earlier: QuantizeReport 
         names = [name for name in names if name not in done]
     elif not options.flavors and not overwrite:
         names = [name for name in names if name not in kept] or names
-    for name in names:
-        claim_output(folder / model_file(name), overwrite)
-    if earlier is None:
-        claim_output(folder / CALIBRATION_CACHE, overwrite)
+    paths = [folder / model_file(name) for name in names]
+    for path in paths if earlier else [*paths, folder / CALIBRATION_CACHE]:
+        if path.exists() and not overwrite:
+            raise OutputError(f"{path} exists: pass --overwrite to make it again")
+        claim_output(path, overwrite)
     return names
 
 

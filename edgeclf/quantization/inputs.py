@@ -34,7 +34,7 @@ MOST_EVALUATION_IMAGES = 2000
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run's files are made from and compared on."""
+    """The images that a run's files are made from and compared on."""
 
     options: QuantizeOptions
     dataset: Dataset
@@ -88,7 +88,7 @@ class Inputs:
 
     @cached_property
     def conditions(self) -> Conditions:
-        """What the report says of them."""
+        """The report's facts about them."""
         trained = {sample.path for sample in _train(self.dataset)}
         return Conditions(
             calibration_images=len(self.calibration),
@@ -97,6 +97,8 @@ class Inputs:
             trained_images=sum(path in trained for path in self.images.paths),
             options=asked(self.options),
         )
+
+    """The images that a run's files are made from and compared on."""
 
 
 def asked(options: QuantizeOptions) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Trial:
     method: str
     size: int
     form: str = ""
-    """What computed in 8 bits, by its name in graph/int8/forms.py."""
+    """The form, which decides what computes in 8 bits; a name in graph/int8/forms.py."""
     images: int = 0
     """Number of evaluation images that it was compared on, if these decided for another method; 0: all."""
 
@@ -81,14 +81,14 @@ class FloatLayer:
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What the search for a file found."""
+    """The result of the search for a file."""
 
     method: str = ""
     """Range method, by its name in ranges.METHODS; "" for a file without Q/DQ."""
     trials: tuple[Trial, ...] = ()
     """Every method that was tried."""
     form: str = ""
-    """What computes in 8 bits, by its name in graph/int8/forms.py; "" for a file without Q/DQ."""
+    """The form, which decides what computes in 8 bits; a name in graph/int8/forms.py, "" for a file without Q/DQ."""
     forms: tuple[FormTrial, ...] = ()
     """Every form that was timed, fastest first; () if none was."""
     float_layers: tuple[str, ...] = ()
@@ -106,14 +106,14 @@ class Findings:
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """What a flavor was made from and compared on."""
+    """The images that a flavor was made from and compared on."""
 
     calibration_images: int
     calibration_sha256: str
     judged_images: int
     """Evaluation images."""
     trained_images: int
-    """How many of them were trained on."""
+    """The number of them that were trained on."""
     options: dict[str, Any]
     """calibration, size, method, max_drop and seed, as given to quantize()."""
 
@@ -139,7 +139,7 @@ class QuantizedFile:
     size: int
     sha256: str
     latency_ms: float
-    """Median of one inference on this machine's CPU: by ONNX Runtime, or by OpenVINO if the file is for it alone."""
+    """Median of one inference on this machine's CPU: by ONNX Runtime, or by OpenVINO if only OpenVINO runs the file."""
     fp32_ms: float | None = None
     """FP32's median, timed in turns with this file; None if the file is for another machine, or its backend is not here."""
     layers: int = 0
@@ -152,7 +152,7 @@ class QuantizedFile:
 
     @property
     def slower(self) -> bool:
-        """Whether it was slower than FP32, on a machine and a backend that it is for."""
+        """True if it was slower than FP32, on a machine and a backend that it is for."""
         return self.fp32_ms is not None and self.latency_ms > SLOWER * self.fp32_ms
 
 
@@ -168,7 +168,7 @@ class Baseline:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeReport(Report):
-    """What quantize() wrote, and the files of earlier calls."""
+    """The files that quantize() wrote, and those of earlier calls."""
 
     run: str
     calibration_images: int
@@ -286,7 +286,7 @@ class QuantizeReport(Report):
 
     @property
     def latest(self) -> list[QuantizedFile | FailedFlavor]:
-        """What was made from the calibration set that the report names."""
+        """The files that were made from the calibration set of the report."""
         found = (self.calibration_sha256, self.judged_images)
         every: list[QuantizedFile | FailedFlavor] = [*self.files, *self.failed]
         return [one for one in every if (one.conditions.calibration_sha256, one.conditions.judged_images) == found]

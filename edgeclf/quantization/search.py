@@ -51,14 +51,14 @@ _MOST_IN_FLOAT = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Why a flavor did not pass."""
+    """The reason why a flavor did not pass."""
 
     reason: str
     finetuning: Finetuning | None = None
 
 
 class NoFileError(GateError):
-    """No file of a flavor passes; ``finetuning`` is what was tried, if it was asked for."""
+    """No file of a flavor passes; ``finetuning`` is the record of fine-tuning, if it was requested."""
 
     def __init__(self, reason: str, finetuning: Finetuning | None = None) -> None:
         super().__init__(reason)
@@ -83,7 +83,7 @@ class Search:
     """Range methods to try."""
     max_drop: float
     form: str = "fastest"
-    """What computes in 8 bits on a CPU; see QuantizeOptions."""
+    """The form, which decides what computes in 8 bits on a CPU; see QuantizeOptions."""
     finetuner: Finetuner | None = None
     """Fine-tunes what does not pass with every layer in INT8."""
     known: dict[tuple[str, str | None], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
@@ -197,7 +197,7 @@ class Search:
         )
 
     def _fastest(self, name: str, usual: Candidate) -> tuple[Candidate, tuple[FormTrial, ...]]:
-        """Return the fastest form of a file that is accepted, and every form's time; the form that was asked for, if one was."""
+        """Return the fastest form of a file that is accepted, and every form's time; the requested form, if there is one."""
         if self.form != "fastest" or not can_time(name):
             return usual, ()
         method = usual.findings.method

@@ -143,7 +143,7 @@ def _check_time(start: float, share: float, deadline: float) -> None:
 
 
 def device_of(options: TrainOptions) -> torch.device:
-    """Return the device that training uses; OptionError if there is no GPU but one is asked for."""
+    """Return the device that training uses; OptionError if a GPU is requested but there is none."""
     import torch
 
     found = torch.cuda.is_available()
@@ -180,7 +180,7 @@ def run_network(
 ) -> Iterator[np.ndarray]:
     """Yield the output of each batch.
 
-    Without a GPU, ONNX Runtime runs the backbone: three times as fast as torch on a CPU, equal to 1e-5.
+    Without a GPU, ONNX Runtime runs the backbone: it is faster than torch on a CPU, with equal features (benchmarks/NOTES.md).
     """
     import torch
 

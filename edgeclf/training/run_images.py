@@ -61,7 +61,7 @@ def about_left_out(name: str, gone: Sequence[Path], total: int, new: Sequence[Sa
     findings = []
     if gone:
         message = (
-            f"{len(gone)} of the {total} images of {name} are gone, first {gone[0]}; going on with the other "
+            f"{len(gone)} of the {total} images of {name} are gone, first {gone[0]}; continuing with the other "
             f"{total - len(gone)}"
         )
         findings.append(warning("gone", message, gone))

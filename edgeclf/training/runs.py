@@ -72,7 +72,7 @@ class Run:
 
     @property
     def imported(self) -> bool:
-        """Whether another program trained its model."""
+        """True if another program trained its model."""
         return self.facts.get("kind") == IMPORTED
 
     @property

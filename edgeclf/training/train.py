@@ -67,7 +67,7 @@ class TrainReport(Report):
     unreadable: int = 0
     """Images that were left out because they cannot be decoded."""
     history: tuple[dict[str, float], ...] = ()
-    """The metrics of every epoch; of gradual and full, the first are those of the head alone."""
+    """The metrics of every epoch; of gradual and full, the first are those of the head."""
     best_epoch: int = 0
     """The epoch with the highest validation accuracy, of adversarial training that on attacked images, and of equal ones with
     the lowest validation loss."""
@@ -84,7 +84,7 @@ class TrainReport(Report):
     def __str__(self) -> str:
         metrics = "  ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
         images = ", ".join(f"{count} {split}" for split, count in self.images.items())
-        images += f"; {self.unreadable} left out, which cannot be decoded" if self.unreadable else ""
+        images += f"; {self.unreadable} left out (cannot be decoded)" if self.unreadable else ""
         return f"{self.run}: {len(self.labels)} labels, {images}\nepoch {self.best_epoch} is the best of {self.epochs}, and kept: {metrics}"
 
 
@@ -102,7 +102,7 @@ def train(
     checked: the report of check() on the same data, image size and resize mode, so that it is not checked again.  resume: go
     on with OUTPUT.unfinished, which a training that was interrupted leaves; the result is the same as without interruption.
     The same seed, data and versions give the same weights.  Raises DataError if the data is not fit for training, OptionError,
-    WeightsError, and OutputError if ``output`` exists, or if other data or options are to go on with an unfinished training.
+    WeightsError, and OutputError if ``output`` exists, or if an unfinished training cannot be resumed because data or options have changed.
     """
     options = merged(TrainOptions, options, keywords)
     if resume and (Path(output) / RUN_FILE).is_file() and not overwrite:
@@ -197,13 +197,13 @@ def _about_replaced(output: str | Path, data: Dataset) -> list[Finding]:
 
 @dataclass(frozen=True)
 class _Course:
-    """What to train, on which images, from which weights."""
+    """The plan of a training: network, images and weights."""
 
     dataset: Dataset
     options: TrainOptions
     weights: Weights | None
     found: dict[str, Any]
-    """What the check of the data found."""
+    """Findings of the data check."""
     teacher: Teacher | None
 
     def run(self, output: str | Path, overwrite: bool, resume: bool) -> Trained:
@@ -291,7 +291,7 @@ class _Course:
 
 @contextlib.contextmanager
 def _kept(unfinished: Unfinished) -> Iterator[None]:
-    """If the block fails, keep what another call can go on with, and say so."""
+    """If the block fails, keep what another call can resume from, and say so."""
     from .loop.fit import DivergedError
 
     try:
@@ -301,7 +301,7 @@ def _kept(unfinished: Unfinished) -> Iterator[None]:
         raise
     except BaseException:
         if unfinished.started:
-            say(f"{unfinished.path} keeps what is done; the same command with --resume goes on")
+            say(f"{unfinished.path} keeps what is done; the same command with --resume continues it")
         else:
             unfinished.discard()
         raise

@@ -33,10 +33,10 @@ _FACTS_FILE = "training.json"
 _SUFFIX = ".unfinished"
 _LOGS = ".logs"
 _OTHERS = {
-    "weights": "the weights are others",
-    "soft_targets": "the soft targets are others",
-    "teacher": "the teacher is another",
-    "unlabeled": "the images without labels are others",
+    "weights": "the weights have changed",
+    "soft_targets": "the soft targets have changed",
+    "teacher": "the teacher has changed",
+    "unlabeled": "the images without labels have changed",
 }
 
 
@@ -54,11 +54,11 @@ class Unfinished:
 
     @property
     def started(self) -> bool:
-        """Whether it has a checkpoint to go on from."""
+        """True if it has a checkpoint to resume from."""
         return any(self.path.glob("*.ckpt"))
 
     def open(self, facts: Mapping[str, Any], split: Path, resume: bool, overwrite: bool) -> None:
-        """Go on with the folder, or make it.
+        """Resume from the folder, or make it.
 
         facts: all that decides the result, as JSON has it.  split: the split.csv of the data.  Raises OutputError if it holds
         another training, or this one and ``resume`` was not given; with ``overwrite``, that one is removed.
@@ -66,7 +66,7 @@ class Unfinished:
         if self.path.exists():
             changes = self._changes(facts, split)
             if resume and not changes:
-                say(f"going on with {self.path}")
+                say(f"resuming {self.path}")
                 return
             if self.started and not overwrite:
                 raise OutputError(self._refusal(changes))
@@ -95,7 +95,7 @@ class Unfinished:
         return value
 
     def note(self, name: str, value: Any) -> None:
-        """Keep a decision, such as a learning rate that was found, so that a training that goes on makes no other."""
+        """Keep a decision, such as a learning rate that was found, so that a resumed training keeps it."""
         facts = self._facts()
         facts.setdefault("decisions", {})[name] = value
         with new_file(self.file(_FACTS_FILE), overwrite=True) as work:
@@ -150,7 +150,7 @@ class Unfinished:
                 f"{self.path} holds an unfinished training with other data or options ({'; '.join(changes)}): "
                 "repeat the command as it was, with --resume, or start again with --overwrite"
             )
-        return f"{self.path} holds an unfinished training: go on with it by --resume, or start again with --overwrite"
+        return f"{self.path} holds an unfinished training: resume it with --resume, or start again with --overwrite"
 
 
 def option_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

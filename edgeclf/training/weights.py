@@ -64,7 +64,7 @@ class Weights:
     """The hub's commit."""
 
     def facts(self) -> dict[str, str]:
-        """What a run records of them, for JSON."""
+        """Return the facts that a run records of them, for JSON."""
         return {
             "source": self.source,
             "name": self.name,

@@ -91,7 +91,9 @@ def test_no_image_of_train_is_moved_to_test_as_a_label_grows_from_three():
 def test_images_that_change_sides_are_reported(tmp_path):
     dataset = load_dataset(write_photos(tmp_path, ["cat/1.png", "cat/2.png", "cat/3.png", "dog/4.png"]))
     assert all(dataset.counts().values())
-    assert "changed sides; they may return when the data grows" in only(dataset.findings, "few-images").message
+    assert (
+        "moved to another split; they may move back when the data grows" in only(dataset.findings, "few-images").message
+    )
 
 
 def test_enough_images_are_not_reported(tmp_path):

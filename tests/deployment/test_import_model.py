@@ -12,67 +12,23 @@ import torch
 
 import edgeclf
 from edgeclf import read_run
-from edgeclf.deployment import import_settings
-from edgeclf.errors import DataError, GateError, ModelError, OptionError
+from edgeclf.errors import DataError, GateError, ModelError
 from edgeclf.graph.inference import infer_file
 from edgeclf_runtime import Classifier
-from tests.support.foreign import LABELS, SETTINGS, SIZE, color_model, write_photos
-
-ULTRALYTICS = {"task": "classify", "imgsz": f"[{SIZE}, {SIZE}]", "names": "{0: 'cat', 1: \"dog\"}", "stride": "1"}
-MODEL_API = {
-    "model_info model_type": "Classification",
-    "model_info labels": "cat dog",
-    "model_info mean_values": "0 0 0",
-    "model_info scale_values": "255 255 255",
-    "model_info resize_type": "crop",
-}
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    """Bluish cats and reddish dogs."""
-    return write_photos(tmp_path_factory.mktemp("photos") / "photos")
-
-
-@pytest.fixture
-def imported(tmp_path, photos):
-    """Import a model: imported(PATH, without=("color",), data=None, size="64") gives its report."""
-
-    def run(model, without=(), data=photos, **options):
-        settings = {name: value for name, value in SETTINGS.items() if name not in without}
-        given = edgeclf.ImportOptions(**{**settings, **options})
-        return edgeclf.import_model(model, tmp_path / "run", given, data, overwrite=True)
-
-    return run
-
-
-class Colors(torch.nn.Module):
-    """color_model() in torch, with its head in a convolution."""
-
-    def __init__(self):
-        super().__init__()
-        self.body = torch.nn.Sequential(
-            torch.nn.Conv2d(3, 8, 3, 2, 1, bias=False), torch.nn.BatchNorm2d(8), torch.nn.ReLU()
-        )
-        self.head = torch.nn.Linear(8, 2, bias=False)
-        with torch.no_grad():
-            self.body[0].weight[:4] = torch.tensor([0.2, 0.0, -0.2]).view(3, 1, 1)
-            self.body[0].weight[4:] = torch.tensor([-0.2, 0.0, 0.2]).view(3, 1, 1)
-            self.head.weight[:] = torch.tensor([[0.0] * 4 + [1.0] * 4, [1.0] * 4 + [0.0] * 4])
-
-    def forward(self, pixels):
-        return self.head(self.body(pixels).mean((2, 3)))
-
+from tests.support.foreign import LABELS, SIZE, ULTRALYTICS, color_model
+from tests.support.foreign_torch import Colors
 
 # From a file to a device
 
 
-def test_an_imported_model_goes_all_the_way_to_a_device(imported, photos, tmp_path):
+def test_an_imported_model_goes_all_the_way_to_a_device(imported, colored_photos, tmp_path):
     report = imported(color_model(tmp_path / "colors.onnx", opset=17, end="Softmax"))
     assert (report.accuracy, report.removed, report.dynamic_batch) == (1.0, "Softmax", True)
-    assert edgeclf.evaluate(tmp_path / "run", photos).accuracy == 1
+    assert edgeclf.evaluate(tmp_path / "run", colored_photos).accuracy == 1
     chosen = edgeclf.calibrate(
-        photos, tmp_path / "set", edgeclf.CalibrateOptions(size=36, rule="uncertain", model=str(tmp_path / "run"))
+        colored_photos,
+        tmp_path / "set",
+        edgeclf.CalibrateOptions(size=36, rule="uncertain", model=str(tmp_path / "run")),
     )
     options = edgeclf.QuantizeOptions(
         form="standard", calibration=chosen.path, flavors=("int8-cpu", "fp16"), baseline=True
@@ -111,7 +67,7 @@ def test_a_run_says_what_was_imported_and_how(imported, tmp_path):
     ],
     ids=str,
 )
-def test_every_form_gives_the_logits_of_the_original(imported, photos, tmp_path, form):
+def test_every_form_gives_the_logits_of_the_original(imported, colored_photos, tmp_path, form):
     import onnxruntime
 
     path = color_model(tmp_path / "colors.onnx", **form)
@@ -184,144 +140,6 @@ def test_torchvisions_resnet18_keeps_its_logits_and_its_labels_in_int8(digits, t
         assert np.abs(found - network(inputs).numpy()).max() < 1e-3
 
 
-# What the file says of itself
-
-
-def test_ultralytics_states_everything(imported, tmp_path):
-    report = imported(color_model(tmp_path / "m.onnx", end="Softmax", props=ULTRALYTICS.items()), without=SETTINGS)
-    assert (report.labels, report.accuracy) == (LABELS, 1.0)
-    assert set(report.options["sources"].values()) == {"ultralytics' metadata", "the input's shape"}
-
-
-def test_ultralytics_torchscript_states_everything(imported, tmp_path):
-    path = tmp_path / "colors.torchscript"
-    traced = torch.jit.trace(Colors().eval(), torch.zeros(1, 3, SIZE, SIZE))
-    names = {"names": {0: "cat", 1: "dog"}, "imgsz": [SIZE, SIZE], "task": "classify"}
-    traced.save(str(path), _extra_files={"config.txt": json.dumps(names)})
-    assert imported(path, without=SETTINGS, label_names=LABELS).accuracy == 1
-
-
-def test_model_api_states_all_but_the_color(imported, tmp_path):
-    path = color_model(tmp_path / "m.onnx", props=MODEL_API.items())
-    with pytest.raises(OptionError, match=r"add what is missing:\n  --color RGB .*or BGR") as refused:
-        imported(path, without=SETTINGS)
-    assert "--labels" not in str(refused.value)
-    assert imported(path, without=SETTINGS, color="RGB").accuracy == 1
-
-
-def test_timm_states_all_but_the_labels(imported):
-    timm = pytest.importorskip("timm")
-    network = timm.create_model("mobilenetv3_small_050", num_classes=2)
-    report = imported(network, without=SETTINGS, data=None, label_names=LABELS)
-    assert report.options["mean"] == [0.485, 0.456, 0.406]
-    assert (report.options["size"], report.options["crop"]) == ([224, 224], 0.875)
-
-
-def test_a_timm_config_beside_a_file_is_read(imported, tmp_path):
-    config = tmp_path / "config.json"
-    inner = {"input_size": [3, SIZE, SIZE], "mean": [0, 0, 0], "std": [1, 1, 1], "crop_pct": 0.9}
-    config.write_text(json.dumps({"architecture": "x", "pretrained_cfg": inner, "label_names": list(LABELS)}))
-    report = imported(color_model(tmp_path / "m.onnx"), without=SETTINGS, config=str(config))
-    assert (report.accuracy, report.options["crop"]) == (1.0, 0.9)
-
-
-@pytest.mark.parametrize("names", ["{0: 'cat'}" * 2, "{1: 'cat', 2: 'dog'}", "__import__('os')", "{" * 10000, ""])
-def test_names_that_are_no_list_of_labels_are_asked_for(imported, tmp_path, names):
-    path = color_model(tmp_path / "m.onnx", props={**ULTRALYTICS, "names": names}.items())
-    with pytest.raises((OptionError, ModelError), match="--labels"):
-        imported(path, without=SETTINGS)
-
-
-@pytest.mark.parametrize(
-    ("props", "said"),
-    [({**ULTRALYTICS, "task": "detect"}, "the task 'detect'"), ({"model_info model_type": "SSD"}, "type 'SSD'")],
-)
-def test_a_model_for_another_task_is_refused(imported, tmp_path, props, said):
-    with pytest.raises(ModelError, match=said):
-        imported(color_model(tmp_path / "m.onnx", props=props.items()))
-
-
-def test_senseless_metadata_is_asked_for(imported, tmp_path):
-    props = {**MODEL_API, "model_info scale_values": "0 0 0", "model_info mean_values": "none"}
-    with pytest.raises(OptionError, match=r"--mean M, .*\n  --std S"):
-        imported(color_model(tmp_path / "m.onnx", props=props.items()), without=SETTINGS, color="RGB")
-
-
-@pytest.mark.parametrize("size", [5000, 10**9])
-def test_a_size_that_no_image_has_is_refused_before_memory_is_taken(imported, tmp_path, size):
-    with pytest.raises(OptionError, match="1 to 4096 was expected"):
-        imported(color_model(tmp_path / "m.onnx", size=size), data=None)
-
-
-# What nobody says
-
-
-def test_all_that_is_missing_is_listed_at_once_with_how_to_give_it(imported, tmp_path):
-    path = color_model(tmp_path / "m.onnx", size="S")
-    with pytest.raises(OptionError, match="does not say how its images were made") as refused:
-        imported(path, without=SETTINGS)
-    text = str(refused.value)
-    expected = ("labels", "size", "color", "range", "mean", "std", "resize")
-    assert [f"--{name}" in text for name in expected] == [True] * len(expected)
-    assert "--layout" not in text
-    assert import_settings.USUAL in text
-
-
-def test_missing_colors_and_normalization_are_measured_on_images(imported, tmp_path):
-    path = color_model(tmp_path / "m.onnx", mean=0.0)
-    with pytest.raises(OptionError, match=r"accuracy with the usual settings, on 80 images") as refused:
-        imported(path, without=("color", "range", "mean", "std"))
-    best = str(refused.value).partition("images of")[2].splitlines()[1]
-    assert best.split()[:3] == ["100.0%", "--color", "RGB"]
-
-
-@pytest.mark.parametrize(
-    ("labels", "said"),
-    [
-        ("cat\n\ndog\n", "has an empty line"),
-        ("\n", "has no labels"),
-        ("cat\ncat\n", "'cat' .* occurs twice"),
-        ("cat\n", "has 2 outputs, but there are 1 labels .*--labels"),
-        ("cat\ndog\ncow\n", "has 2 outputs, but there are 3 labels"),
-        ("cat\nd\u202eog\n", "invisible character"),
-    ],
-)
-def test_labels_that_cannot_be_the_models_are_refused(imported, tmp_path, labels, said):
-    (tmp_path / "labels.txt").write_text(labels, encoding="utf-8")
-    with pytest.raises((OptionError, ModelError, DataError), match=said):
-        imported(color_model(tmp_path / "m.onnx"), ("label_names",), None, labels=str(tmp_path / "labels.txt"))
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"layout": "NHWC"}, "which is NCHW, but layout is NHWC"),
-        ({"size": "64"}, "takes images of 32 x 32, but size is 64"),
-    ],
-)
-def test_options_that_contradict_the_file_are_refused(imported, tmp_path, options, said):
-    with pytest.raises(OptionError, match=said):
-        imported(color_model(tmp_path / "m.onnx"), **options)
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"color": "GRB"}, "color is 'GRB'; RGB, BGR was expected"),
-        ({"range": "0..1"}, "range is '0..1'; 0-1, 0-255, -1..1"),
-        ({"mean": "1,2"}, "mean is '1,2', 2 numbers; one, or three"),
-        ({"mean": "nan"}, "mean is 'nan'"),
-        ({"std": "0"}, "std is '0'"),
-        ({"mean": "imagenet", "range": "0-255"}, "values are for --range 0-1"),
-        ({"size": "10x20x30"}, "size is '10x20x30'"),
-        ({"crop": 2.0}, "crop is 2.0"),
-    ],
-)
-def test_options_without_a_meaning_are_refused(options, said):
-    with pytest.raises(OptionError, match=said):
-        edgeclf.ImportOptions(**options)
-
-
 # What labeled images show
 
 
@@ -362,10 +180,10 @@ def test_wrong_settings_can_be_kept(imported, tmp_path):
     assert report.ways["--color RGB --range 0-1 --mean 0 --std 1"] == 1
 
 
-def test_without_images_nothing_is_proven_and_quantize_says_what_it_needs(imported, photos, tmp_path):
+def test_without_images_nothing_is_proven_and_quantize_says_what_it_needs(imported, colored_photos, tmp_path):
     report = imported(color_model(tmp_path / "m.onnx"), data=None)
     assert "nothing was proven about colors, normalization and labels" in str(report)
-    assert edgeclf.evaluate(tmp_path / "run", photos, split="all").accuracy == 1
+    assert edgeclf.evaluate(tmp_path / "run", colored_photos, split="all").accuracy == 1
     for step in (edgeclf.quantize, lambda run: edgeclf.bundle(run, tmp_path / "m.edge")):
         with pytest.raises(DataError, match=r"was imported without images, .*: import m.onnx again, with --data"):
             step(tmp_path / "run")
@@ -449,12 +267,12 @@ def test_torchscript_that_touches_files_is_refused_before_it_is_loaded(imported,
         imported(tmp_path / "m.pt", size=str(SIZE))
 
 
-def test_the_command_prints_accuracy_and_what_follows(command, photos, tmp_path):
+def test_the_command_prints_accuracy_and_what_follows(command, colored_photos, tmp_path):
     path = color_model(tmp_path / "m.onnx", props=ULTRALYTICS.items())
-    code, out, err = command("import", path, "--data", photos, "--output", tmp_path / "run")
+    code, out, err = command("import", path, "--data", colored_photos, "--output", tmp_path / "run")
     assert (code, "accuracy 1.0000 on 80 labeled images" in out) == (0, True)
     assert f"next: edgeclf quantize {tmp_path / 'run'}" in err
-    code, _, err = command("import", path, "--data", photos, "--output", tmp_path / "other", "--color", "BGR")
+    code, _, err = command("import", path, "--data", colored_photos, "--output", tmp_path / "other", "--color", "BGR")
     assert (code, "use --color RGB" in err) == (3, True)
     code, out, _ = command(
         "import", path, "--output", tmp_path / "third", "--range", "-1..1", "--mean", "-0.5", "--json"

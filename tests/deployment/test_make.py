@@ -124,7 +124,7 @@ def test_a_file_of_weights_that_changed_is_noticed(finished, digits, tmp_path):
     edgeclf.train(digits, tmp_path / "pets.run", options.part(TrainOptions))
     data = Path(weights).read_bytes()
     Path(weights).write_bytes(data[:-4] + bytes(4))
-    with pytest.raises(OutputError, match=r"own\.safetensors are others"):
+    with pytest.raises(OutputError, match=r"own\.safetensors have changed"):
         edgeclf.make(digits, tmp_path / "pets.edge", options)
 
 

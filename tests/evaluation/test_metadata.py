@@ -67,7 +67,7 @@ def test_damaged_metadata_of_ours_is_not_replaced_by_what_others_read(run, tmp_p
     props = {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(model, {**props, METADATA_KEY: json.dumps({"labels": 1})})
     onnx.save(model, tmp_path / "damaged.onnx")
-    with pytest.raises(OptionError, match=r"does not say how its images were made"):
+    with pytest.raises(OptionError, match=r"does not say how to prepare its images"):
         import_model(tmp_path / "damaged.onnx", tmp_path / "again")
 
 

@@ -185,3 +185,4 @@ def test_a_host_command_says_whose_an_option_of_a_device_is():
     assert "here --model is --name" in exits._device_options("use another model with --model", commands, "predict")
     assert exits._device_options("leave out --model", commands, "build") == ""
     assert exits._device_options("choose another --output, or pass --overwrite", commands, "bundle") == ""
+    assert exits._device_options("make one with: edgeclf train DATA --output RUN", commands, "quantize") == ""

@@ -158,3 +158,15 @@ def test_every_imported_name_exists(folder):
                 names = [alias.name for alias in node.names if alias.name not in modules_in]
                 missing += [f"{path.name}: {node.module}.{name}" for name in names if not hasattr(module, name)]
     assert not missing
+
+
+def test_no_docstring_of_the_host_begins_with_a_question_word():
+    words = ("What", "Which", "How", "Why", "Where", "Whether", "Who", "Is")
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {node.value.value.strip().splitlines()[0]}"
+        for _, path, tree in modules("edgeclf")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        if node.value.value.split(maxsplit=1)[:1] and node.value.value.split()[0] in words
+    ]
+    assert found == []

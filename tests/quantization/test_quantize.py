@@ -281,7 +281,7 @@ def test_a_calibration_set_that_holds_the_runs_test_images_is_refused(digits, ow
 
 def test_files_are_not_overwritten_unasked(run):
     before = (run / INT8).read_bytes()
-    with pytest.raises(OutputError, match=r"int8-cpu\.onnx exists.*--overwrite"):
+    with pytest.raises(OutputError, match=r"int8-cpu\.onnx exists: pass --overwrite to make it again$"):
         quantize(run)
     assert (run / INT8).read_bytes() == before
 

@@ -6,6 +6,8 @@ SIZE = 32
 LABELS = ("cat", "dog")
 SETTINGS = {"label_names": LABELS, "color": "RGB", "range": "0-1", "mean": "0", "std": "1", "resize": "crop"}
 """Those of color_model()."""
+ULTRALYTICS = {"task": "classify", "imgsz": f"[{SIZE}, {SIZE}]", "names": "{0: 'cat', 1: \"dog\"}", "stride": "1"}
+"""The metadata of a file of ultralytics."""
 
 
 def write_photos(root, per_label=40):

@@ -112,7 +112,7 @@ def test_images_without_labels_are_those_that_can_be_decoded_and_are_not_in_the_
     assert [path.name for path in found.paths] == [f"{number}.png" for number in range(5)]
     assert (found.unreadable, found.known) == (1, 2)
     assert [str(finding) for finding in found.findings()] == [
-        f"warning: unreadable: 1 image of {images} left out, which cannot be decoded",
+        f"warning: unreadable: 1 image of {images} left out (cannot be decoded)",
         f"warning: known: 2 images of {images} left out: the data has the same file, or it is there twice",
     ]
 
@@ -154,7 +154,7 @@ def test_another_teacher_or_other_images_are_refused_on_the_way(run, mistaken, d
     (images / "0.png").unlink()
     weights = teacher / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
-    with pytest.raises(OutputError, match="the teacher is another; the images without labels are others"):
+    with pytest.raises(OutputError, match="the teacher has changed; the images without labels have changed"):
         edgeclf.train(digits, tmp_path / "run", options, resume=True)
 
 

@@ -95,7 +95,7 @@ def test_a_name_that_is_too_long_for_its_folder_is_refused_before_the_data_is_re
 
 
 def test_without_resume_it_is_not_thrown_away(unfinished, digits):
-    with pytest.raises(OutputError, match="holds an unfinished training: go on with it by --resume, or start again"):
+    with pytest.raises(OutputError, match="holds an unfinished training: resume it with --resume, or start again"):
         edgeclf.train(digits, unfinished, FULL)
 
 

@@ -77,7 +77,7 @@ def make(
 ) -> None:
     """Make a bundle from labeled images.
 
-    Checks, trains, exports, quantizes, evaluates and bundles.  The run is NAME.run.  The same command again goes on where
+    Checks, trains, exports, quantizes, evaluates and bundles.  The run is NAME.run.  The same command again resumes where
     it stopped; it refuses other data or options, and with --overwrite makes again what depends on them.
     """
     from ... import make as function

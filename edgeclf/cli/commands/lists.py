@@ -32,7 +32,7 @@ def show_list(
         from ...training.stages import list_stages
 
         if kind != "backbones":
-            raise typer.BadParameter("stages are of a backbone: edgeclf list backbones NAME --stages")
+            raise typer.BadParameter("--stages is for backbones: edgeclf list backbones NAME --stages")
         show(list_stages(pattern, latency=options.latency), json)
         next_step(json, *NEXT[kind], pattern, "--finetune", "gradual")
         return

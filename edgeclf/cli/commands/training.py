@@ -10,9 +10,7 @@ from ...options import ImportOptions, TrainOptions
 from ..app import Data, Json, Overwrite, app, next_step, open_page, show
 from ..typer_options import Grouped, expand_home, with_options
 
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with a training that was interrupted, to the same result.")
-]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume an interrupted training; the result is the same.")]
 
 
 @app.command(cls=Grouped, epilog="Example: edgeclf train photos/ --output runs/first --finetune head")

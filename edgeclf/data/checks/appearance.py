@@ -26,7 +26,7 @@ _SIZE_STEP = 32
 
 @dataclass(frozen=True, slots=True)
 class Appearance:
-    """What is remembered of an image's pixels."""
+    """The measurements of an image's pixels."""
 
     path: str
     label: str
@@ -41,7 +41,7 @@ class Appearance:
 
 
 def appearance_of(path: str, label: str, image: np.ndarray, deep_largest: int = 0) -> Appearance:
-    """Return what is remembered of an image, uint8 [height, width, 3]; about 1,000 to 4,000 of its pixels are looked at."""
+    """Return the measurements of an image, uint8 [height, width, 3]; about 1,000 to 4,000 of its pixels are used."""
     import numpy as np
 
     height, width = image.shape[:2]

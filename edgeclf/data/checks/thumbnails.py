@@ -32,7 +32,7 @@ class Thumbnail:
 
     @property
     def is_flat(self) -> bool:
-        """Whether it has no texture, such as that of a covered lens."""
+        """True if it has no texture, as with a covered lens."""
         return bool(self.gray.std() < _FLAT)
 
 

@@ -35,7 +35,7 @@ TORCH = "2.14.1"
 
 @dataclass(frozen=True)
 class Source:
-    """What a format is written from."""
+    """The source of a format's file."""
 
     run: Run
 
@@ -68,7 +68,7 @@ class Source:
 
     @cached_property
     def fixed(self) -> bool:
-        """Whether an imported run's own file takes one image at a time; other networks take any number."""
+        """True if the file of an imported run takes one image at a time; other networks take any number."""
         if not self.run.imported:
             return False
         import onnx
@@ -89,7 +89,7 @@ class Source:
 
 
 class FormatModule(Protocol):
-    """What each module of a format has."""
+    """The interface of a format's module."""
 
     def write(self, source: Source, path: Path) -> None:
         """Write the file, or into the empty folder; may raise anything that the library does."""

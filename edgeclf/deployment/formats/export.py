@@ -54,30 +54,30 @@ class FormatRow:
     latency_ms: float | None = None
     """Median time of one image; None if it was not run."""
     note: str = ""
-    """What was checked instead, if it was not run."""
+    """The check that was made instead, if the file was not run."""
     problem: str = ""
-    """Why it was not kept; "" if it was."""
+    """The reason why it was not kept; "" if it was."""
 
 
 @dataclass(frozen=True)
 class FormatsReport(Report):
-    """What became of each format."""
+    """The result for each format."""
 
     run: str
     reference: str
-    """What the logits are compared with: "torch", or "onnxruntime" for an imported run."""
+    """The library whose logits are the reference: "torch", or "onnxruntime" for an imported run."""
     reference_ms: float
     images: int
     """Images on which they were compared."""
     noise: bool
-    """Whether these are random pixels, since the run's images are not here."""
+    """True if these are random pixels, because the run's images are not here."""
     threads: int
     timed: int
     """Inferences of each format that its latency is the median of; formats take turns."""
     processor: str
     rows: tuple[FormatRow, ...]
     golden: str = ""
-    """The folder of golden tensors, if they were asked for."""
+    """The folder of golden tensors, if they were requested."""
 
     def plot(self) -> Figure:
         """Return each format's latency and size beside the reference's as a matplotlib figure.
@@ -208,7 +208,7 @@ def _reference(source: Source, threads: int) -> Runner:
 
 @dataclass(frozen=True)
 class _Compared:
-    """What each format is compared with."""
+    """The logits that each format is compared with."""
 
     batches: list[np.ndarray]
     expected: np.ndarray

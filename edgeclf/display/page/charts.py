@@ -44,7 +44,7 @@ class Line:
     points: Sequence[tuple[float, float]]
     series: int = 0
     dotted: bool = False
-    """Whether each point is marked."""
+    """True if each point is marked."""
     dashed: bool = False
 
 

@@ -126,7 +126,7 @@ class _Images:
 
     @property
     def known(self) -> np.ndarray:
-        """Which images may decide something: all but those of the test split, bool [images]."""
+        """Return a mask of the images that may have an influence, all but those of the test split: bool [images]."""
         return np.array([sample.split != "test" for sample in self.samples])
 
 
@@ -264,7 +264,7 @@ def _exclusion(image: AuditedImage, reason: str, score: float | None) -> Exclusi
 def _contradicted(group: Sequence[AuditedImage]) -> list[AuditedImage]:
     """Return the images of train and val in a group of near-duplicates whose label is not the group's likeliest one.
 
-    None if a label was not judged, since nothing tells then which one is right.
+    None if a label was not checked, because then nothing shows which one is right.
     """
     by_label: dict[str, list[float]] = {}
     for one in group:

@@ -16,16 +16,16 @@ LEAST = 0.1
 
 @dataclass(frozen=True)
 class LabelJudgment:
-    """What probabilities say of labels."""
+    """The findings about labels that follow from probabilities."""
 
     thresholds: np.ndarray
-    """float [classes]; NaN for a label that is not judged."""
+    """float [classes]; NaN for a label that is not checked."""
     joint: np.ndarray
     """The confident joint: int [classes, classes], number of images by given and likely label."""
     suggested: np.ndarray
     """int [images], each image's likeliest label."""
     quality: np.ndarray
-    """float [images]: probability of the given label relative to its threshold; NaN if it is not judged."""
+    """float [images]: probability of the given label relative to its threshold; NaN if it is not checked."""
 
     @property
     def wrong(self) -> np.ndarray:

@@ -42,7 +42,7 @@ _IMAGES_OF_A_FILE = 2048
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What is remembered of an image."""
+    """The stored facts of an image."""
 
     features: np.ndarray
     """float32 [features]."""

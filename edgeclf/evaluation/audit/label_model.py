@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 FEWEST = 4
-"""Images of a label outside an image's own fold, without which its label is not judged."""
+"""Images of a label outside an image's own fold, without which its label is not checked."""
 _COMPONENTS = 256
 _PENALTIES = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 """Weights of the squared weights in the loss, from the strongest; the first after which the loss grows ends the search."""
@@ -62,7 +62,7 @@ def reduced(features: np.ndarray, used: np.ndarray) -> np.ndarray:
 def out_of_sample(
     values: np.ndarray, labels: np.ndarray, folds: np.ndarray, known: np.ndarray, classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return each label's probability for each image, predicted without its fold, and whether its label can be judged.
+    """Return each label's probability for each image, predicted without its fold, and whether its label can be checked.
 
     values: float32 [images, components]; labels, folds: int [images]; known: bool [images], whose labels may be learned (not
     the test split's).  Returns float32 [images, classes] and bool [images].  The penalty is the one with the least loss on

@@ -29,7 +29,7 @@ class AuditedImage:
     suggested_label: str = ""
     """The likeliest label, if it is another."""
     probability: float | None = None
-    """Of its label, out of sample; None if it was not judged."""
+    """Of its label, out of sample; None if it was not checked."""
     distance: float | None = None
     """To its nearest neighbors, in robust standard deviations from the median."""
 
@@ -42,7 +42,7 @@ class AuditedFile:
     split: str
     label: str
     problem: str
-    """Why it cannot be decoded, or its size."""
+    """The reason why it cannot be decoded, or its size."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,11 @@ class AuditReport(Report):
     unreadable: tuple[AuditedFile, ...]
     """Files that cannot be decoded."""
     not_judged: dict[str, int]
-    """Labels with too few images in train and val, and the number of images whose label was not judged."""
+    """Labels with too few images in train and val, and the number of images whose label was not checked."""
     excluded: int = 0
     """Lines of exclude.csv."""
     notes: tuple[str, ...] = ()
-    """What limits the findings."""
+    """Limits of the findings."""
 
     def to_dict(self) -> dict[str, Any]:
         """The report as a JSON-compatible dict."""

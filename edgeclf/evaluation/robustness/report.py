@@ -21,7 +21,7 @@ class Damage:
     """Accuracy under one corruption."""
 
     unit: str
-    """What the values are."""
+    """The meaning and unit of the values."""
     values: tuple[float, ...]
     """By severity, 1 to 5."""
     accuracy: tuple[float, ...]
@@ -35,7 +35,7 @@ class Attacks:
     """Accuracy on images that were changed on purpose."""
 
     images: int
-    """How many were attacked."""
+    """The number of images that were attacked."""
     accuracy: float
     """Accuracy on these images before the attack."""
     eps: tuple[float, ...]

@@ -86,7 +86,7 @@ def _network(opened: OpenModel, model: str | Path) -> ImageClassifier:
     """Return the torch network of a run, whose gradient an attack needs."""
     if opened.run is None or opened.run.imported:
         raise OptionError(
-            f"--adversarial needs the gradient of a network in torch, and {model} has none: it is of ONNX only; attack the run "
+            f"--adversarial needs the gradient of a network in torch, and {model} has none: it is only an ONNX file; attack the run "
             "that edgeclf train wrote"
         )
     return opened.run.network().requires_grad_(False)

@@ -121,8 +121,8 @@ def _in_both(chosen: list[Selection]) -> list[Sample]:
     samples = [sample for sample in chosen[0].samples if sample.path in known]
     if not samples:
         raise DataError(
-            f"no image of {chosen[0].data} may be used for both models: each one was trained on it, or is of another split, for "
-            "one of them; compare them on images that are new to both, with --split all"
+            f"no image of {chosen[0].data} may be used for both models: one of them was trained on it, or has it in another "
+            "split; compare them on images that are new to both, with --split all"
         )
     return samples
 

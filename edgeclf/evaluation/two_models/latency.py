@@ -1,4 +1,4 @@
-"""Times two models in turns, each alone in its process's threads while it is timed."""
+"""Times two models in turns, so that only one of them has running threads at a time."""
 
 from __future__ import annotations
 

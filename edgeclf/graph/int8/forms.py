@@ -79,7 +79,7 @@ def forms_of(graph: onnx.GraphProto) -> list[Form]:
 
 
 class Choices(NamedTuple):
-    """What a form means for a model: two forms with the same choices are the same file."""
+    """The choices of a form for a model: two forms with the same choices give the same file."""
 
     operators: tuple[str, ...]
     """The operators to quantize, of those that the model has."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Weights(Protocol):
-    """What a Q/DQ file's weights become: rounded ones, or fine-tuned ones."""
+    """The weights of a Q/DQ file: rounded ones, or fine-tuned ones."""
 
     def apply(self, quantized: onnx.ModelProto, sums_of_16_bits: bool = False) -> None:
         """Replace the weights of a Q/DQ model, in place, keeping its scales."""

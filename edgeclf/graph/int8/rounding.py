@@ -30,7 +30,7 @@ _COLUMNS = 64
 _POSITIONS = 128
 """Pixels sampled from each image's feature map; neighboring pixels hold much the same information."""
 _BYTES = 4 << 20
-"""Columns of a layer that are kept until they are multiplied: one product over several images takes a third of the time."""
+"""Bytes of a layer's columns to collect before they are multiplied: one product over several images is faster."""
 IMAGES = 32
 """Images needed for the second moments."""
 

@@ -33,7 +33,7 @@ class Finetuning:
     """Fine-tuning of a flavor's weights."""
 
     kept: bool
-    """Whether the file has the tuned weights; if they are no better, it has FP32's."""
+    """True if the file has the tuned weights; if they are no better, it has FP32's."""
     images: int
     """Training images used; none of them is an evaluation image."""
     epochs: int

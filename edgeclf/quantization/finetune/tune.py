@@ -58,7 +58,7 @@ def read_training_images(images: EvaluationSet, source: Path) -> TrainingImages:
 
 @dataclass(frozen=True)
 class Finetuner:
-    """How to fine-tune, and on what."""
+    """The options of fine-tuning, and its images."""
 
     images: Callable[[], TrainingImages]
     """Called if they are needed."""

@@ -1,1 +1,1 @@
-"""How fast a file is: the fastest of its forms, and the time of each layer."""
+"""The speed of a file: the fastest of its forms, and the time of each layer."""

@@ -1,4 +1,4 @@
-"""Times each layer of a model file by its backend's own profiler: ONNX Runtime's, or OpenVINO's for a file that is for it alone."""
+"""Times each layer of a model file by its backend's own profiler: ONNX Runtime's, or OpenVINO's for a file that only OpenVINO runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CONVERTING = ("QuantizeLinear", "DequantizeLinear", "Reorder", "Convert", "Cast
 # Parts of the names of kernels of layers with weights: QLinearConv, FusedGemm, GroupConvolution, MatMulIntegerToFloat.
 _WEIGHTED = ("Conv", "conv", "Gemm", "MatMul", "FullyConnected")
 _ADDED = re.compile(r"(_token_\d+|_nchwc|_quant|/WithoutBiases)$")
-"""What backends append to the name of a node or of its output."""
+"""Suffixes that backends append to the name of a node or of its output."""
 
 
 def layer_times(name: str, path: Path, batch: np.ndarray, layer_of: Mapping[str, str]) -> tuple[LayerTime, ...]:

@@ -39,7 +39,7 @@ class Unlabeled:
         found = []
         if self.unreadable:
             what = counted(self.unreadable, "image")
-            found.append(warning("unreadable", f"{what} of {self.folder} left out, which cannot be decoded"))
+            found.append(warning("unreadable", f"{what} of {self.folder} left out (cannot be decoded)"))
         if self.known:
             what = counted(self.known, "image")
             found.append(

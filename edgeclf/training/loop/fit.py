@@ -38,12 +38,12 @@ Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class DivergedError(ModelError):
-    """A loss that is not finite; going on from a checkpoint would lead there again."""
+    """A loss that is not finite; resuming from a checkpoint would lead to it again."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a fit does."""
+    """The plan of a fit."""
 
     options: TrainOptions
     classes: int
@@ -76,7 +76,7 @@ class Plan:
 
 
 def best_of(rows: Sequence[Row], images: int) -> Row:
-    """Return the row of the best epoch, judged by a number of validation images.
+    """Return the row of the best epoch, for a number of validation images.
 
     Of the epochs whose accuracy is at most one standard error below the highest so far, it is the one with the lowest loss: a few
     hundred images cannot tell such accuracies apart, and the loss, in which each image counts by degrees, is the better guide
@@ -144,7 +144,7 @@ class Fit(lightning.LightningModule):
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, or too many without a better one."""
+        """True if all epochs are done, or too many passed without a better one."""
         patience = self.plan.options.patience
         waited = len(self.rows) - 1 - int(self.best_row["epoch"]) if self.rows else 0
         return self.epoch >= self.plan.epochs or (patience is not None and self.epoch > 0 and waited >= patience)
@@ -272,7 +272,7 @@ class Fit(lightning.LightningModule):
     # Checkpoints
 
     def state(self) -> dict[str, Any]:
-        """Return all that going on after this epoch needs, for torch.save."""
+        """Return everything that is needed to resume after this epoch, for torch.save."""
         schedules = [config.scheduler for config in self.trainer.lr_scheduler_configs]
         return {
             "rows": self.rows,

@@ -1,6 +1,6 @@
 """Batches for training and validation: (inputs, targets, indices).
 
-Order and augmentation of an epoch follow from the seed and the epoch's number only, so a training that goes on after an epoch
+Order and augmentation of an epoch follow from the seed and the epoch's number only, so a training that resumes after an epoch
 does what it would have done, with any number of worker processes.
 """
 
@@ -203,7 +203,7 @@ def image_weights(targets: np.ndarray, classes: int) -> np.ndarray:
 
 
 def usable_workers(wanted: int | None, batch_bytes: int, on_gpu: bool, processes: int = 1) -> int:
-    """Return the number of worker processes: as asked for, or as this machine can feed and hold."""
+    """Return the number of worker processes: the requested one, or the one that this machine can feed and hold."""
     if wanted == 0 or not _workers_can_meet():
         return 0
     usual = min(_MOST_WORKERS, max(2, cores() // processes)) if on_gpu else 2

@@ -41,7 +41,7 @@ def open_loggers(names: Sequence[str], unfinished: Unfinished, settings: dict[st
 def _tensorboard(unfinished: Unfinished) -> Logger:
     from lightning.pytorch.loggers import TensorBoardLogger
 
-    # A training that goes on adds to the folder in which it started.
+    # A resumed training adds to the folder in which it started.
     start = unfinished.decide("log", lambda: time.strftime("%Y-%m-%dT%H-%M-%S"))
     return TensorBoardLogger(unfinished.logs, name="tensorboard", version=start)
 
@@ -55,7 +55,7 @@ def _mlflow(unfinished: Unfinished) -> Logger:
     unfinished.logs.mkdir(parents=True, exist_ok=True)
     store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{unfinished.logs / 'mlflow.db'}"
     name = unfinished.logs.name.removesuffix(".logs")
-    # A training that goes on logs to the run in which it started.
+    # A resumed training logs to the run in which it started.
     logger = MLFlowLogger("edgeclf", name, store, run_id=unfinished.noted("mlflow_run"))
     unfinished.note("mlflow_run", logger.run_id)
     return logger

@@ -1,4 +1,4 @@
-"""What a step of training minimizes: the loss of a network on a batch that is blended, attacked, and taught by a teacher."""
+"""The objective of a training step: the loss of a network on a batch that is blended, attacked, and taught by a teacher."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def count_labeled(targets: np.ndarray) -> int:
 
 
 def blending(options: LossOptions, classes: int) -> Blend | None:
-    """Return MixUp (Zhang et al. 2018), CutMix (Yun et al. 2019) or either at random; None if neither is asked for.
+    """Return MixUp (Zhang et al. 2018), CutMix (Yun et al. 2019) or either at random; None if neither is requested.
 
     The function takes float [N, height, width, 3], or features float [N, features], and targets as :class:`Loss` does.
     """

@@ -32,7 +32,7 @@ from .trials import fitting_batch
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of a training."""
+    """The result of a training."""
 
     rows: list[Row]
     """Of all epochs."""
@@ -52,7 +52,7 @@ def fit(
 ) -> Trained:
     """Train in place.
 
-    unfinished: where to go on, and to leave checkpoints.
+    unfinished: the folder to resume from and to write checkpoints to.
     """
     pictures = _pictures(dataset, spec, options, unfinished, teacher)
     if options.finetune == "head":
@@ -64,7 +64,7 @@ def fit(
     # weights, from which training all layers does not recover.
     if options.weights != "none":
         prepared = _fit_head(network, pictures, _preparing(options), unfinished)
-        # The head alone was not trained on attacked images, and does not compete.
+        # The head that is trained first has seen no attacked images, and does not compete.
         before = [] if options.adversarial else [{**prepared.best, "epoch": 0}]
         if options.curriculum is not None:
             pictures = replace(pictures, ranks=shared(lambda: _ranks(network, pictures, prepared)))

@@ -38,7 +38,7 @@ def run_fit(
 ) -> Fit:
     """Train a network in place, and leave it with the weights of the best epoch.
 
-    unfinished: where to go on, and to leave checkpoints, under the plan's name.  settings: of lightning.Trainer.
+    unfinished: the folder to resume from and to write checkpoints to, under the plan's name.  settings: of lightning.Trainer.
     """
     advance: list[Callable[[], None]] = []
     with explained(plan.options):
@@ -79,7 +79,7 @@ def run_fit(
 def _decided(
     network: nn.Module, plan: Plan, loaders: Loaders, device: torch.device, unfinished: Unfinished | None
 ) -> Plan:
-    """Return the plan with what trials decide, which a training that goes on has decided before."""
+    """Return the plan with the values that trials decide; a resumed training keeps its earlier ones."""
     minutes = plan.options.minutes
     if not (plan.options.find_rate or minutes or plan.precision == MEASURED):
         return plan

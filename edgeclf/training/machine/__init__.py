@@ -1,1 +1,1 @@
-"""How training uses the machine: memory, precision, random numbers, processes, and what fails."""
+"""The use of the machine by training: memory, precision, random numbers, processes and failures."""

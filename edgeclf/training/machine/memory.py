@@ -11,7 +11,7 @@ from collections.abc import Iterator
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _NEVER = 2**31 - 1
 _USUAL = 32 * 2**20
-"""What glibc itself raises the thresholds to once a program has freed large blocks."""
+"""The thresholds that glibc itself sets once a program has freed large blocks."""
 
 
 @contextlib.contextmanager

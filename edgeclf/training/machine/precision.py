@@ -1,4 +1,4 @@
-"""Whether layers compute in float32, or most of them in 16 bits; the weights stay in float32."""
+"""The precision of the layers: float32, or 16 bits for most of them; the weights stay in float32."""
 
 from __future__ import annotations
 

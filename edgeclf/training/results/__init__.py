@@ -1,1 +1,1 @@
-"""A model's results on labeled images, as a folder to send on: report.html, report.json, predictions.csv."""
+"""A report of a model's results on labeled images, as a folder to share: report.html, report.json, predictions.csv."""

@@ -23,7 +23,7 @@ from .subject import Subject
 PAGE_FILE, REPORT_FILE, PREDICTION_FILE = "report.html", "report.json", "predictions.csv"
 _FORMAT, _FORMAT_VERSION = "edgeclf-report", 1
 _MOST_MATRIX = 30
-"""Labels of a confusion matrix whose cells can be told apart on a page."""
+"""Largest number of labels of a confusion matrix whose cells are distinguishable on a page."""
 _MOST_ROWS = 40
 _MOST_CONFUSIONS = 12
 

@@ -52,7 +52,7 @@ class LearningCurve:
     def sentence(self) -> str:
         """Return what the curve says of twice the images."""
         low, high = self.interval
-        sure = "" if low > 0 else "; it may be nothing"
+        sure = "" if low > 0 else "; perhaps no effect"
         return (
             f"Twice the training images ({self.doubled}): about {100 * self.gain:+.1f} points of accuracy "
             f"(95% interval {100 * low:+.1f} to {100 * high:+.1f}{sure})."

@@ -16,7 +16,7 @@ import typer
 from edgeclf import cli
 from edgeclf_runtime.commands.parser import make_parser
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BENCHMARKS = ROOT / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS / "figures"))
 

@@ -258,7 +258,7 @@ def test_the_learning_curve_expects_nothing_of_labels_that_say_nothing():
     features = {split: random.normal(size=(400, 20)).astype(np.float32) for split in ("train", "val")}
     curve = learning_curve(features, {split: random.integers(0, 2, 400) for split in ("train", "val")})
     assert curve.interval[0] < 0 < curve.interval[1]
-    assert "it may be nothing" in curve.sentence()
+    assert "perhaps no effect" in curve.sentence()
 
 
 def test_few_images_have_no_learning_curve():

@@ -119,7 +119,7 @@ def test_a_check_without_the_unreadable_counts_them_once(photos):
     report = integrity.check(photos, image_size=IMAGE_SIZE, skip_unreadable=True)
     [finding] = report.findings
     assert (report.images, report.errors, len(finding.files)) == (180, [], 3)
-    assert finding.message.startswith("3 images left out, which cannot be decoded, first ")
+    assert finding.message.startswith("3 images left out (cannot be decoded), first ")
 
 
 @pytest.mark.parametrize("checked_before", [False, True])
@@ -132,7 +132,7 @@ def test_training_without_the_unreadable_counts_them_once_and_names_a_few(photos
     [finding] = report.findings
     assert (len(left.samples), finding.severity, len(finding.files)) == (180, "warning", 9)
     bad = [str(photos / "3" / f"bad{number}.jpg") for number in range(9)]
-    assert finding.message.startswith(f"9 images left out, which cannot be decoded, first {bad[0]}: not an image")
+    assert finding.message.startswith(f"9 images left out (cannot be decoded), first {bad[0]}: not an image")
     assert finding.message.endswith(f"; also {', '.join(bad[1:7])} and 2 more: edgeclf check gives the reason for each")
 
 

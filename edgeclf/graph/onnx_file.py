@@ -22,6 +22,7 @@ from edgeclf_runtime.images.preprocess import Preprocessing
 from ..data.temporary import temporary_folder
 from ..errors import ModelError, first_sentence
 from ..targets import IR_VERSIONS, OPSET
+from .padding import constant_padding, join_padding
 
 if TYPE_CHECKING:
     import onnx
@@ -43,6 +44,10 @@ def write_onnx(network: torch.nn.Module, spec: Preprocessing, path: str | Path, 
             f"({first_sentence(error)}); choose another --backbone"
         ) from None
     _give_each_its_own(model.graph)
+    if any(node.op_type == "Pad" for node in model.graph.node):
+        _fold_constants(model)
+        join_padding(model.graph)
+        drop_unused(model.graph)
     save_model(model, path, metadata)
 
 
@@ -58,6 +63,7 @@ def export_torch(module: torch.nn.Module, shape: tuple[int, ...], source: str, r
         temporary_folder() as folder,
         warnings.catch_warnings(),
         _attention_for_old_opsets(),
+        constant_padding(),
         _without_stdout(),
     ):
         # torch announces the end of this exporter; the other one writes opset 18, whatever is requested.

@@ -22,7 +22,7 @@ class AuditOptions:
         path=True,
         shown="the backbone, with its pretrained weights",
     )
-    backbone: str = option("efficientnet_lite0", "Name of a timm model, without --model.")
+    backbone: str = option("tf_efficientnet_lite0", "Name of a timm model, without --model.")
     weights: str = option(
         "imagenet",
         "imagenet (from an installed package or the Hugging Face cache), or a file with a state dict.",

@@ -32,7 +32,7 @@ class TrainOptions(MachineOptions, AugmentationOptions, DistillationOptions, Los
     """Options of train()."""
 
     GROUP: ClassVar[str] = "Options"
-    backbone: str = option("efficientnet_lite0", "Name of a timm model.")
+    backbone: str = option("tf_efficientnet_lite0", "Name of a timm model.")
     weights: str = option(
         "imagenet",
         "imagenet (from an installed package or the Hugging Face cache), none (random), or a file with a state dict.",

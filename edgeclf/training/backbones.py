@@ -14,7 +14,14 @@ import torch
 from torch import nn
 
 from ..errors import OptionError, WeightsError, first_sentence
-from .checkpoint import fit_state_dict, match_torchvision, norm_eps_of, read_state_dict, set_norm_eps
+from .checkpoint import (
+    fit_state_dict,
+    match_torchvision,
+    norm_eps_of,
+    read_state_dict,
+    refuse_other_padding,
+    set_norm_eps,
+)
 from .weights import Weights, check_name, find_weights, is_folder, read_config
 
 Channels = tuple[float, ...]
@@ -123,6 +130,7 @@ def _create(
         raise _lost_weights(name)
     if weights is not None:
         tensors, named = fit_state_dict(backbone.state_dict(), weights, name, backbone.pretrained_cfg["classifier"])
+        refuse_other_padding(backbone, weights, name)
         backbone.load_state_dict(tensors, strict=False)
         if named:
             epsilon = norm_eps_of(weights.path)

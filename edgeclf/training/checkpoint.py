@@ -33,6 +33,8 @@ _BESIDE = ("run.json", "config.json")
 # A pickle may contain itself.
 _MOST_LEVELS = 4
 _COUNTER = "num_batches_tracked"
+# Tensors of EfficientNet-PyTorch.
+_TENSORFLOW = frozenset(("_conv_stem.weight", "_bn0.weight", "_blocks.0._depthwise_conv.weight"))
 _SIDE = 224
 _ALIKE = 1e-3
 """Largest difference of a feature from torchvision's, relative to the largest feature."""
@@ -166,6 +168,39 @@ def match_torchvision(backbone: Any, weights: Weights, name: str) -> float | Non
             f"{choice}, or other --weights"
         )
     return epsilon
+
+
+def refuse_other_padding(backbone: Any, weights: Weights, name: str) -> None:
+    """Raise WeightsError if a file has the weights of a network that computes otherwise, which its tensors do not show.
+
+    A run beside the file says what it was trained as.  The names of EfficientNet-PyTorch's tensors mean TensorFlow's padding, and
+    its epsilon of batch norm, which timm's tf_ variants have.
+    """
+    trained = _backbone_of(weights.path)
+    if trained and _differ(trained, name):
+        raise WeightsError(
+            f"{weights.path} was trained as {trained}, and {name} computes something else with its weights; "
+            f"choose --backbone {trained}, or other --weights"
+        )
+    padded = any(type(module).__name__ == "Conv2dSame" for module in backbone.modules())
+    if not padded and read_state_dict(weights.path).keys() >= _TENSORFLOW:
+        raise WeightsError(
+            f"{weights.path} has weights from TensorFlow, whose padding and batch norm {name} does not have; "
+            f"choose --backbone tf_{name}, or other --weights"
+        )
+
+
+def _backbone_of(path: Path) -> str:
+    """Return the backbone that the run beside a file of weights states; "" if there is none."""
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        return str(read_json(path.parent / _BESIDE[0], MAX_JSON_BYTES)["options"]["backbone"])
+    return ""
+
+
+def _differ(first: str, second: str) -> bool:
+    """Return whether of two names of timm's, whose tags do not count, one is the other's tf_ variant."""
+    names = {name.partition(".")[0] for name in (first, second)}
+    return len(names) == 2 and len({name.removeprefix("tf_") for name in names}) == 1
 
 
 def _features(backbone: Any, original: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:

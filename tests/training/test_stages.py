@@ -6,7 +6,7 @@ from edgeclf.training.backbones import create
 from edgeclf.training.stages import list_stages, stages_of, thaw, unfrozen
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenetv3_small_050", "vit_tiny_patch16_224", "vgg11"])
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "mobilenetv3_small_050", "vit_tiny_patch16_224", "vgg11"])
 def test_every_parameter_belongs_to_one_stage_and_the_head_is_the_last(name):
     network = create(name, 3)
     stages = stages_of(network)
@@ -23,7 +23,7 @@ def test_gradual_fine_tuning_begins_at_the_end_and_reaches_the_input():
 
 
 def test_norms_of_frozen_stages_are_in_evaluation_mode():
-    network = create("efficientnet_lite0", 3).train()
+    network = create("tf_efficientnet_lite0", 3).train()
     thaw(network, 0, 6)
     backbone = network.backbone
     assert not backbone.conv_stem.weight.requires_grad
@@ -36,7 +36,7 @@ def test_norms_of_frozen_stages_are_in_evaluation_mode():
 
 
 def test_the_table_adds_up_to_what_timm_publishes():
-    report = list_stages("efficientnet_lite0", latency=True)
+    report = list_stages("tf_efficientnet_lite0", latency=True)
     # 4.65 M parameters and 0.41 G multiply-adds with a head of 1000 (timm's results); here it has 10.
     assert sum(stage["parameters"] for stage in report.stages) == 4_652_008 - 990 * 1281
     assert sum(stage["multiply_adds"] for stage in report.stages) == pytest.approx(0.384e9, rel=0.01)

@@ -30,7 +30,7 @@ def last_side(network, side=32):
         ("resnet18d", 1, 4),
         ("mobilenetv3_small_050", 2, 1),
         ("mobilenetv3_small_050", 1, 2),
-        ("efficientnet_lite0", 1, 2),
+        ("tf_efficientnet_lite0", 1, 2),
     ],
 )
 def test_the_last_map_is_larger_by_what_the_stem_keeps(name, stride, side):
@@ -49,7 +49,7 @@ def test_a_small_stem_can_be_exported_and_quantized(name, stride):
 
 
 def test_a_stride_keeps_the_weights_where_no_layer_is_replaced():
-    usual, small = (create("efficientnet_lite0", 10, "imagenet", stem_stride=stride) for stride in (None, 1))
+    usual, small = (create("tf_efficientnet_lite0", 10, "imagenet", stem_stride=stride) for stride in (None, 1))
     assert torch.equal(usual.backbone.conv_stem.weight, small.backbone.conv_stem.weight)
 
 

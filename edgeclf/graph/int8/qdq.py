@@ -74,12 +74,17 @@ def write_flavor(
 
 @contextlib.contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Keep ONNX Runtime's quantizer from warning of each batch norm that no channel's scale fits, as in RepVGG."""
-    before = logging.root.manager.disable
+    """Keep ONNX Runtime's quantizer from warning of each batch norm that no channel's scale fits, as in RepVGG.
+
+    It logs to the root logger, which would give a program that has set up no logging a handler for good.
+    """
+    before, handler = logging.root.manager.disable, logging.NullHandler()
     logging.disable(max(before, logging.WARNING))
+    logging.root.addHandler(handler)
     try:
         yield
     finally:
+        logging.root.removeHandler(handler)
         logging.disable(before)
 
 

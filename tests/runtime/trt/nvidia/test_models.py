@@ -26,7 +26,7 @@ from tests.support.engine_requests import Told, request
 from tests.support.tensorrt_rig import BUILDS, rig
 
 SPEC = Preprocessing(64, 64)
-BACKBONES = ("efficientnet_lite0", "resnet18", "mobilenetv3_large_100")
+BACKBONES = ("tf_efficientnet_lite0", "resnet18", "mobilenetv3_large_100")
 TENSORS = """
 import sys, tensorrt as trt
 builder = trt.Builder(trt.Logger(trt.Logger.ERROR))

@@ -107,7 +107,7 @@ def run(digits, shared) -> Path:
             shutil.rmtree(path, ignore_errors=True)
             # The same number of images of each digit everywhere, so that figures can be expected.
             exact = edgeclf.load_dataset(digits, edgeclf.SplitOptions(method="exact"))
-            edgeclf.train(exact, path, edgeclf.TrainOptions(image_size=IMAGE_SIZE, epochs=6))
+            edgeclf.train(exact, path, edgeclf.TrainOptions(image_size=IMAGE_SIZE, epochs=15))
             edgeclf.export(path)
             # Small images are hard on INT8; the gate has tests of its own.
             edgeclf.quantize(path, edgeclf.QuantizeOptions(size=60, max_drop=0.2, form="standard"))

@@ -88,7 +88,7 @@ class CalibrationSet:
             )
         say(
             f"warning: {len(lost)} of the {len(self)} calibration images are missing from {self.root} or have changed, "
-            f"first {lost[0]}; going on with the other {len(left)}"
+            f"first {lost[0]}; continuing with the other {len(left)}"
         )
         return replace(self, entries=tuple(entry for entry in self.entries if entry in left))
 

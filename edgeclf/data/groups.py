@@ -103,8 +103,8 @@ def about_torn(paths: Sequence[Path], keys: Sequence[str], torn: Collection[str]
         return []
     message = (
         f"{counted(len(files), 'image')} in {counted(len(torn), 'group')} of images that are alike, or have one name, are in several "
-        "splits, since each keeps the one that it had: results may look too good; remove those that join the groups, or split "
-        "anew, without --split-of"
+        "splits, since each keeps the one that it had: results may look too good; remove those that join the groups, or make "
+        "a new split, without --split-of"
     )
     return [warning("torn-group", message, files)]
 

@@ -130,7 +130,7 @@ def _create(
         raise _lost_weights(name)
     if weights is not None:
         tensors, named = fit_state_dict(backbone.state_dict(), weights, name, backbone.pretrained_cfg["classifier"])
-        refuse_other_padding(backbone, weights, name)
+        refuse_other_padding(backbone, weights, name, named)
         backbone.load_state_dict(tensors, strict=False)
         if named:
             epsilon = norm_eps_of(weights.path)

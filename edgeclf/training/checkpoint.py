@@ -170,11 +170,11 @@ def match_torchvision(backbone: Any, weights: Weights, name: str) -> float | Non
     return epsilon
 
 
-def refuse_other_padding(backbone: Any, weights: Weights, name: str) -> None:
+def refuse_other_padding(backbone: Any, weights: Weights, name: str, named: bool) -> None:
     """Raise WeightsError if a file has the weights of a network that computes otherwise, which its tensors do not show.
 
     A run beside the file says what it was trained as.  The names of EfficientNet-PyTorch's tensors mean TensorFlow's padding, and
-    its epsilon of batch norm, which timm's tf_ variants have.
+    its epsilon of batch norm, which timm's tf_ variants have.  named: whether the tensors have the backbone's own names.
     """
     trained = _backbone_of(weights.path)
     if trained and _differ(trained, name):
@@ -183,7 +183,7 @@ def refuse_other_padding(backbone: Any, weights: Weights, name: str) -> None:
             f"choose --backbone {trained}, or other --weights"
         )
     padded = any(type(module).__name__ == "Conv2dSame" for module in backbone.modules())
-    if not padded and read_state_dict(weights.path).keys() >= _TENSORFLOW:
+    if not (named or padded) and read_state_dict(weights.path).keys() >= _TENSORFLOW:
         raise WeightsError(
             f"{weights.path} has weights from TensorFlow, whose padding and batch norm {name} does not have; "
             f"choose --backbone tf_{name}, or other --weights"

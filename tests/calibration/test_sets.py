@@ -86,7 +86,7 @@ def test_a_set_that_lost_a_few_images_goes_on_with_the_others(own_digits, tmp_pa
     assert found.entries == tuple(entry for at, entry in enumerate(chosen.entries) if at not in (3, 7))
     assert (
         f"warning: 2 of the 60 calibration images are missing from {own_digits} or have changed, "
-        f"first {chosen.entries[3][1]}; going on with the other 58"
+        f"first {chosen.entries[3][1]}; continuing with the other 58"
     ) in said()
 
 

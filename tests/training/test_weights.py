@@ -53,6 +53,15 @@ def test_weights_are_found_under_any_prefix_and_the_usual_names(backbone, tmp_pa
     assert same(create(SMALL, 3, str(tmp_path / "weights.pth")), backbone)
 
 
+def both_logits(original, network):
+    """The logits of torchvision's network and of ours, which gets its head, for two images of noise."""
+    head = [module for module in original.modules() if isinstance(module, torch.nn.Linear)][-1]
+    network.head.load_state_dict(head.state_dict())
+    images = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 224, 224)).astype(np.float32))
+    with torch.inference_mode():
+        return original(images), network.backbone(images)
+
+
 @pytest.mark.parametrize(
     ("name", "theirs"),
     [
@@ -67,11 +76,7 @@ def test_torchvisions_weights_give_torchvisions_logits(tmp_path, name, theirs):
     original = torchvision.models.get_model(theirs).eval()
     torch.save(original.state_dict(), tmp_path / "weights.pth")
     network = create(name, 1000, str(tmp_path / "weights.pth")).eval()
-    head = [module for module in original.modules() if isinstance(module, torch.nn.Linear)][-1]
-    network.head.load_state_dict(head.state_dict())
-    images = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 224, 224)).astype(np.float32))
-    with torch.inference_mode():
-        expected, found = original(images), network.backbone(images)
+    expected, found = both_logits(original, network)
     assert torch.allclose(found, expected, atol=1e-3 * float(expected.abs().max()))
 
 
@@ -101,11 +106,7 @@ def theirs(name, path, **arguments):
 def test_torchvisions_epsilon_of_batch_norm_comes_with_its_weights(tmp_path, name, other):
     original = theirs(other, tmp_path / "weights.pth")
     network = create(name, 1000, str(tmp_path / "weights.pth")).eval()
-    head = [module for module in original.modules() if isinstance(module, torch.nn.Linear)][-1]
-    network.head.load_state_dict(head.state_dict())
-    images = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 224, 224)).astype(np.float32))
-    with torch.inference_mode():
-        expected, found = original(images), network.backbone(images)
+    expected, found = both_logits(original, network)
     assert (found - expected).abs().max() < 1e-4 * max(1, float(expected.abs().max()))
     assert network.norm_eps == (1e-5 if name.endswith("b0") else 1e-3)
 

@@ -57,7 +57,7 @@ def robustness(
     options = merged(RobustnessOptions, options, keywords)
     with open_exported(model, options.name, at_once=cores()) as opened:
         network = _network(opened, model) if options.adversarial else None
-        chosen = select_images(opened, model, data, options.split, options.skip_unreadable)
+        chosen = select_images(opened, model, data, options.split, options.skip_unreadable, options.split_of)
         samples = _fixed_choice(chosen.samples, options.images)
         images = EvaluationSet(samples, opened.classifier.labels, opened.classifier.preprocessing, chosen.data)
         right = _right(opened, images, options.wanted)
@@ -78,6 +78,7 @@ def robustness(
         },
         attacks=attacks,
         trained_on=chosen.trained_on,
+        near_trained=chosen.near_trained,
         unreadable=chosen.unreadable,
     )
 

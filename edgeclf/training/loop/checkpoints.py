@@ -30,5 +30,7 @@ def read_state(file: Path) -> dict[str, Any] | None:
     try:
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
-        raise ModelError(f"the checkpoint {file} is damaged; start again with --overwrite, without --resume") from None
+        raise ModelError(
+            f"the checkpoint {file} is damaged; start again with --overwrite (train without --resume)"
+        ) from None
     return state

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeclf_runtime.device.machine import cores
-from edgeclf_runtime.files.outputs import claim_output, new_folder
+from edgeclf_runtime.files.outputs import claim_output, named_by, new_folder
 
 from ..data.datasets import Dataset
 from ..data.findings import left_out_lines
@@ -115,9 +115,11 @@ def evaluate(
     """
     options = merged(EvaluateOptions, options, keywords)
     if options.predictions is not None:
-        claim_output(options.predictions, overwrite)
+        with named_by("--predictions"):
+            claim_output(options.predictions, overwrite)
     if options.report is not None:
-        claim_output(options.report, overwrite, REPORT_FILE)
+        with named_by("--report"):
+            claim_output(options.report, overwrite, REPORT_FILE)
     with open_exported(model, options.name, at_once=cores()) as opened:
         chosen = select_images(opened, model, data, options.split, options.skip_unreadable, options.split_of)
         images = EvaluationSet(chosen.samples, opened.classifier.labels, opened.classifier.preprocessing, chosen.data)
@@ -132,7 +134,7 @@ def evaluate(
     if options.predictions is not None:
         write_predictions(options.predictions, found.labels, found.paths, found.truth, logits, temperature, overwrite)
     if options.report is not None:
-        with new_folder(options.report, overwrite, REPORT_FILE) as folder:
+        with named_by("--report"), new_folder(options.report, overwrite, REPORT_FILE) as folder:
             write_results(Path(folder), subject_of(found, opened, model, chosen))
     return found
 

@@ -11,6 +11,7 @@ file name or lossless format, and near-duplicates by checks/near_duplicates.py.
 from __future__ import annotations
 
 import hashlib
+import os
 import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -220,6 +221,9 @@ class _Look:
 
 def _look(sample: Sample) -> tuple[_Look, Thumbnail | None]:
     path = str(sample.path)
+    if sample.path.is_symlink() and not sample.path.exists():
+        problem = f"{path}: a link to {os.readlink(path)}, which does not exist; put that file back, or remove the link"
+        return _Look(path, problem=problem), None
     if not sample.path.exists():
         return _Look(path, problem=f"{path}: the file does not exist; add it, or remove it from the list"), None
     dark: list[int] = []

@@ -99,7 +99,8 @@ def next_on_device(json: bool, bundle: str, command: str = "doctor") -> None:
     """Suggest copying a bundle to a device, and a command there; doctor finds out what is missing."""
     name = os.path.basename(os.path.abspath(bundle))
     next_step(json, "scp -r", bundle, "DEVICE:")
-    next_step(json, "ssh", "DEVICE", "python3", name, command)
+    # The device's shell parses the line again.
+    next_step(json, "ssh", "DEVICE", shlex.join(("python3", name, command)))
 
 
 def bundle_of(run: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -25,6 +25,7 @@ WRONG_USAGE = 2
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 # A command that a message names, with its own options.
 _HOST_COMMAND = re.compile(r"\bedgeclf [a-z]+ [^;,()]*")
+_PARSING = re.compile(r", unable to parse string as an? \w+")
 # From click, which newer versions of typer bundle.
 _UsageError: Any = typer.BadParameter.__base__
 
@@ -53,7 +54,8 @@ class Commands(TyperGroup):
         """See typer; also, keeps anything that looks like a password out of all messages."""
         hide_arguments(args)
         take_environment()
-        with _printable_usage_errors():
+        # Without arguments, the error is the help, whose lines stay.
+        with _plain_usage_errors() if args else nullcontext():
             return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
@@ -72,7 +74,7 @@ class Commands(TyperGroup):
         from edgeclf_runtime.device.stop_signals import stoppable  # --help does not get here
 
         try:
-            with stoppable(), _printable_usage_errors():
+            with stoppable(), _plain_usage_errors():
                 return super().invoke(ctx)
         except EdgeclfError as error:
             show_message(f"error: {error}{_device_options(str(error), self, ctx.invoked_subcommand)}")
@@ -125,13 +127,22 @@ def _takes_one_value(option: Any) -> bool:
 
 
 @contextmanager
-def _printable_usage_errors() -> Iterator[None]:
-    """Remove secrets and escape sequences from typer's errors, which quote the command line."""
+def _plain_usage_errors() -> Iterator[None]:
+    """Reword typer's errors, and remove secrets and escape sequences: they quote the command line."""
     try:
         yield
     except _UsageError as error:
-        error.message = printable(redact(error.message))
+        error.message = printable(redact(_reworded(error.message, error.__cause__)))
         raise
+
+
+def _reworded(message: str, cause: Any) -> str:
+    """Return a message of pydantic's, which newer versions of typer use, with the value that was found."""
+    if not hasattr(cause, "errors"):
+        return message
+    found = cause.errors()[0]["input"]
+    message = _PARSING.sub("", message.removeprefix("Value error, "))
+    return re.sub(r"^Input should be", lambda _: f"{found!r} is wrong; it should be", message)
 
 
 def _give_up_a_broken_stdout() -> None:

@@ -47,10 +47,10 @@ def _is_here(target: str) -> bool:
 def _elsewhere(path: str, target: str) -> str:
     if not any("tensorrt" in name or name == "fp16" for name in TARGETS[target].models):
         return f"{target} has no NVIDIA GPU and needs no engine: copy the bundle, which runs there without a build"
-    name = Path(path).name
+    there = shlex.join(("python3", Path(path).name, "build"))
     return (
         f"an engine for {target} cannot be built on this {platform.machine()} machine, because it belongs to one TensorRT "
         "version and one GPU; build it on the device:\n"
         f"  scp -r {shlex.quote(path)} DEVICE:\n"
-        f"  ssh DEVICE python3 {shlex.quote(name)} build"
+        f"  ssh DEVICE {shlex.quote(there)}"
     )

@@ -75,7 +75,7 @@ def _cards(report: QuantizeReport) -> Iterable[tuple[str, str, str]]:
         yield (
             "least drop",
             f"{100 * least.comparison.drop:+.2f} points",
-            f"{least.name}, accepted: {100 * report.max_drop:g}",
+            f"{least.name}, limit: {100 * report.max_drop:+.2f}",
         )
     yield "calibration", f"{report.calibration_images}", "images"
 
@@ -88,7 +88,6 @@ def _verdict(report: QuantizeReport) -> str:
             f"{report.calibration_images} calibration images."
         )
     passed = [file.name for file in files if file.comparison.drop <= report.max_drop]
-    least, most = (choose(files, key=lambda file: file.comparison.drop) for choose in (min, max))
     smallest = min(files, key=lambda file: file.size)
     back = "".join(
         f"; {file.name} with {len(file.findings.fallback)} of {file.layers} layers back in float"
@@ -98,10 +97,19 @@ def _verdict(report: QuantizeReport) -> str:
     return (
         f"Ranges come from {report.calibration_images} calibration images; each file was compared with FP32 on the same "
         f"{report.judged_images} labeled images.  {len(passed)} of {len(files)} files lose at most the accepted "
-        f"{report.max_drop:g} of FP32's accuracy of {report.accuracy_fp32:.4f} ({', '.join(passed)}{back}): the drop ranges "
-        f"from {least.comparison.drop:+.4f} ({least.name}) to {most.comparison.drop:+.4f} ({most.name}).  The smallest file is "
+        f"{report.max_drop:g} of FP32's accuracy of {report.accuracy_fp32:.4f} ({', '.join(passed)}{back}): {drop_range(files)}.  "
+        f"The smallest file is "
         f"{smallest.name}, {smallest.size / 1e6:.1f} MB, {smallest.size / report.size_fp32:.1%} of FP32."
     )
+
+
+def drop_range(files: Sequence[QuantizedFile]) -> str:
+    """Return the smallest and the largest accuracy drop of files in words."""
+    least, most = (choose(files, key=lambda file: file.comparison.drop) for choose in (min, max))
+    low, high = (f"{file.comparison.drop:+.4f}" for file in (least, most))
+    if low == high:
+        return f"every drop is {low}" if len(files) > 1 else f"the drop is {low}"
+    return f"the drop ranges from {low} ({least.name}) to {high} ({most.name})"
 
 
 def _earlier(report: QuantizeReport) -> Iterable[str]:

@@ -26,7 +26,8 @@ from .checkpoints import write_state
 from .loaders import epoch_seed
 from .logs import MOST_IMAGES, Norms
 from .loss import NO_TARGET, Objective
-from .optimizer import make_optimizer, make_schedule
+from .optimizer import make_optimizer
+from .schedule import make_schedule
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger

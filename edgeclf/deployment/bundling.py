@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import edgeclf_runtime
 from edgeclf_runtime.bundle.manifest import FORMAT, FORMAT_VERSION, MANIFEST_SCHEMA
@@ -21,13 +20,14 @@ from ..data.findings import count_files
 from ..data.folder_update import copy_folder
 from ..data.schemas import MAX_JSON_BYTES, QUANTIZATION
 from ..display.json_file import json_text
-from ..display.report import Report
+from ..display.report import Bars, Report
 from ..errors import ModelError, OutputError
 from ..evaluation.confidence_threshold import Confidence, fit_confidence
 from ..evaluation.evaluate import Evaluation, measure
 from ..evaluation.evaluation_set import EvaluationSet
 from ..evaluation.export import exported
 from ..evaluation.logit_store import LogitStore, stored_logits
+from ..evaluation.metadata import KEPT_SPLIT
 from ..graph.onnx_file import graph_sha256
 from ..options import BundleOptions, merged
 from ..quantization.earlier import earlier_report
@@ -36,9 +36,6 @@ from ..targets import CALIBRATION_CACHE, FLAVORS, FLOAT_BACKENDS, TARGETS, model
 from ..training.runs import Run, read_run
 from .bundle_notes import about_coverage, about_lacks, about_repeated, about_slower
 from .golden import Tolerances, write_golden
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -74,14 +71,12 @@ class BundleReport(Report):
     unreadable: int = 0
     """Images that were left out because they cannot be decoded."""
 
-    def plot(self) -> Figure:
-        """Return each model's accuracy, size, and the share of images that keep a label as a matplotlib figure.
-
-        Raises DependencyError if matplotlib is missing.
-        """
-        from .plots import draw_bundle
-
-        return draw_bundle(self)
+    def bars(self) -> Iterator[Bars]:
+        """Yield each model's accuracy, size, and the share of images that keep a label."""
+        facts = self.facts
+        yield Bars("accuracy", {name: one.accuracy for name, one in facts.items()}, "{:.2%}")
+        yield Bars("size, MB", {name: one.size / 1e6 for name, one in facts.items()}, "{:.1f}")
+        yield Bars("images that keep a label", {name: one.coverage for name, one in facts.items()}, "{:.1%}")
 
     def __str__(self) -> str:
         head = f"{self.path}: {self.files} files, {self.size / 1e6:.1f} MB, id {self.id[:12]}"
@@ -329,6 +324,7 @@ def _copy_runtime(work: Path) -> None:
 
 def _provenance(run: Run) -> JsonObject:
     data = {key: run.facts["data"][key] for key in ("name", "split", "split_sha256", "images")}
+    data[KEPT_SPLIT] = run.kept_split
     provenance = {"data": data, "training": run.facts["options"], "versions": run.facts["versions"]}
     facts = _facts_of_quantization(run)
     if facts:

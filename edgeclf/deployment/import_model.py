@@ -27,7 +27,7 @@ from ..data.sampling import evenly_spaced
 from ..data.schemas import IMPORTED, IMPORTED_RUN, RUN_FORMAT, RUN_FORMAT_VERSION
 from ..display.json_file import json_text
 from ..display.progress import say
-from ..display.report import Report
+from ..display.report import Bars, Report
 from ..errors import GateError, ModelError, OptionError
 from ..evaluation.evaluation_set import EvaluationSet
 from ..evaluation.metadata import model_metadata
@@ -36,8 +36,9 @@ from ..graph.foreign_file import TORCHSCRIPT_SUFFIXES, check_torchscript, read_o
 from ..graph.foreign_model import Core, ImageShape, image_input, infer_original, make_core
 from ..graph.inference import infer_graph
 from ..graph.onnx_file import save_model
-from ..options import ImportOptions, SplitOptions, merged
+from ..options import ImportOptions, merged
 from ..targets import OPSET, model_file
+from ..training.machine.threads import torch_threads
 from ..training.runs import RUN_FILE, Run, data_facts
 from ..training.train import versions
 from .import_settings import (
@@ -104,6 +105,13 @@ class ImportReport(Report):
     """Accuracy with other settings, if they were tried."""
     unreadable: int = 0
     """Images that were left out because they cannot be decoded."""
+
+    def bars(self) -> Iterator[Bars]:
+        """Yield the accuracy with these settings and with the others that were tried; without data, the largest difference."""
+        if self.accuracy is None:
+            yield Bars("largest difference from the original", {self.model: self.largest_difference}, "{:.1e}")
+        else:
+            yield Bars("accuracy", {"as imported": self.accuracy, **self.ways}, "{:.1%}")
 
     def __str__(self) -> str:
         facts = self.options
@@ -250,10 +258,12 @@ def _from_module(
     own = module if kind == "TorchScript" else own_copy(module)
 
     def scores(batches: Iterable[np.ndarray], _: int) -> np.ndarray:
-        return np.concatenate([run_module(own, batch).reshape(len(batch), -1) for batch in batches])
+        with torch_threads():
+            return np.concatenate([run_module(own, batch).reshape(len(batch), -1) for batch in batches])
 
     def graph(shape: ImageShape) -> onnx.ModelProto:
-        return export_module(own, shape.sizes(1), name)
+        with torch_threads():
+            return export_module(own, shape.sizes(1), name)
 
     dims = [None, 3, None, None]
     return _Source(name, sha256, kind, dims, declared, graph, scores)
@@ -261,9 +271,11 @@ def _from_module(
 
 def _load(data: str | Path | Dataset, options: ImportOptions, values: Known) -> tuple[Dataset, tuple[str, ...], int]:
     """Return the checked images, what the check found, and how many images were left out; values: what is known so far."""
-    dataset = load_dataset(data, SplitOptions(seed=options.seed))
+    dataset = load_dataset(data, options.split)
     size, resize = values.get("size"), values.get("resize") or "crop"
-    dataset, report = check_for_training(dataset, options.skip_unreadable, min(size) if size else None, resize)
+    dataset, report = check_for_training(
+        dataset, options.skip_unreadable, min(size) if size else None, resize, imported=True
+    )
     found = tuple(str(finding) for finding in report.findings)
     for line in found:
         say(line)

@@ -20,11 +20,12 @@ from ..data.datasets import Dataset
 from ..data.pixels import load_pixels
 from ..data.temporary import temporary_folder
 from ..display.progress import say
-from ..display.report import Report
+from ..display.report import Bars, Report
 from ..errors import DataError, GateError, ImageError, ModelError
 from ..graph.onnx_file import write_onnx
 from ..targets import OPSET, model_file
 from ..training.dry_run import ROUNDING, rounding_error
+from ..training.machine.threads import torch_threads
 from ..training.runs import RUN_FILE, Run, read_run
 from .metadata import model_metadata
 from .open_model import OpenModel, TorchRunner, open_export, open_model
@@ -52,6 +53,12 @@ class ExportReport(Report):
     largest_difference: float
     """Largest difference of a logit from torch's."""
 
+    def bars(self) -> Iterator[Bars]:
+        """Yield the largest difference of a logit from torch's beside the accepted one, and the size."""
+        differences = {"largest found": self.largest_difference, "largest accepted": TOLERANCE}
+        yield Bars("difference of a logit", differences, "{:.1e}")
+        yield Bars("size, MB", {Path(self.path).name: self.size / 1e6}, "{:.1f}")
+
     def __str__(self) -> str:
         return (
             f"{self.path}: {self.size / 1e6:.1f} MB, opset {self.opset}, "
@@ -76,7 +83,7 @@ def export(
     target = Path(output) if output else run.path / model_file("fp32")
     network = run.network()
     batches, noise = comparison_images(run, data)
-    with new_file(target, overwrite) as work:
+    with torch_threads(), new_file(target, overwrite) as work:
         write_onnx(network, run.preprocessing, work, model_metadata(run, "fp32"))
         torch_runner = TorchRunner(network)
         expected = np.concatenate([torch_runner.infer(batch) for batch in batches])

@@ -302,7 +302,7 @@ def _kept(unfinished: Unfinished) -> Iterator[None]:
         raise
     except BaseException:
         if unfinished.started:
-            say(f"{unfinished.path} keeps what is done; the same command with --resume continues it")
+            say(f"{unfinished.path} keeps what is done; the same command continues it (train needs --resume)")
         else:
             unfinished.discard()
         raise

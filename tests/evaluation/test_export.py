@@ -19,6 +19,8 @@ from edgeclf.evaluation.metadata import METADATA_KEY
 from edgeclf.evaluation.open_model import TorchRunner
 from edgeclf.graph.onnx_file import write_onnx
 from edgeclf.targets import IR_VERSIONS, OPSET
+from edgeclf.training.backbones import ImageClassifier
+from edgeclf.training.machine import threads as torch_machine
 from edgeclf.training.runs import read_run
 from edgeclf_runtime.images.preprocess import Preprocessing
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
@@ -42,6 +44,25 @@ def test_normalization_is_a_grouped_convolution_behind_the_transpose(run):
     first, second = onnx.load(run / "model.fp32.onnx").graph.node[:2]
     assert (first.op_type, second.op_type) == ("Transpose", "Conv")
     assert {attribute.name: attribute.i for attribute in second.attribute}["group"] == 3
+
+
+def test_torch_uses_no_more_threads_than_a_container_may(own_run, monkeypatch, tmp_path):
+    """As torch counts processors, the comparison would take longer than necessary in a container."""
+    monkeypatch.setattr(torch_machine, "quota_cores", lambda: 2)
+    noted, before = [], torch.get_num_threads()
+    forward = ImageClassifier.forward
+
+    def watched(*given):
+        noted.append(torch.get_num_threads())
+        return forward(*given)
+
+    monkeypatch.setattr(ImageClassifier, "forward", watched)
+    torch.set_num_threads(3)
+    try:
+        edgeclf.export(own_run, tmp_path / "model.onnx")
+    finally:
+        torch.set_num_threads(before)
+    assert set(noted) == {2}
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeclf_runtime.device.machine import physical_cores, processor
-from edgeclf_runtime.files.outputs import claim_output, new_file, new_folder
+from edgeclf_runtime.files.outputs import claim_output, named_by, new_file, new_folder
 from edgeclf_runtime.runners.base import Runner, brief
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
@@ -145,7 +145,8 @@ def export_formats(
         one.check()
         claim_output(paths[one.name], overwrite, one.marker or None)
     if options.golden:
-        claim_output(options.golden, overwrite, GOLDEN)
+        with named_by("--golden"):
+            claim_output(options.golden, overwrite, GOLDEN)
     data = run.dataset(options.data) if options.data or options.golden else None
     batches, noise = comparison_images(run, data)
     source, threads = Source(run), _threads()

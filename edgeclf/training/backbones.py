@@ -29,7 +29,7 @@ from .weights import Weights, check_name, find_weights, is_folder, read_config
 if TYPE_CHECKING:
 
     class Backbone(nn.Module):
-        """A model of timm: the members that edgeclf uses, besides those of every module."""
+        """A model of timm, with the members that are used besides those of every module."""
 
         pretrained_cfg: dict[str, Any]
         num_features: int

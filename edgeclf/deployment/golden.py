@@ -61,7 +61,7 @@ Tolerances = dict[str, dict[str, float]]
 
 @dataclass(frozen=True)
 class GoldenFacts:
-    """What the manifest says of a model because of the golden images."""
+    """A model's facts from the golden images, for the manifest."""
 
     tolerances: Tolerances
     features: int | None
@@ -69,7 +69,7 @@ class GoldenFacts:
 
 
 class _Found(NamedTuple):
-    """What a model computes of some images: logits, and the projections and the number of its features, if it has any."""
+    """A model's outputs for some images: logits, and the projections and the number of its features, if it has any."""
 
     logits: np.ndarray
     projections: np.ndarray | None

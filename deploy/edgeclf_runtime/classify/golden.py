@@ -191,7 +191,7 @@ def _check_array(name: object, what: str, values: Any, shape: Tuple[int, ...]) -
     if found is None or values.dtype.kind not in "fiu":
         raise BackendError(
             "{} returned {}; {} of shape {} were expected: make the bundle again".format(
-                name, getattr(values, "dtype", type(values).__name__), what, list(shape)
+                name, _kind(what, values), what, list(shape)
             )
         )
     if found != shape and (len(found) != len(shape) or any(want not in (-1, have) for have, want in zip(found, shape))):
@@ -202,6 +202,10 @@ def _check_array(name: object, what: str, values: Any, shape: Tuple[int, ...]) -
         )
     checked: "np.ndarray" = values
     return checked
+
+
+def _kind(what: str, values: Any) -> str:
+    return "no {}".format(what) if values is None else str(getattr(values, "dtype", type(values).__name__))
 
 
 def compare_logits(model: "Model", backend: str, expected: "np.ndarray", found: "np.ndarray") -> GoldenReport:

@@ -96,7 +96,7 @@ def test_wrong_features_fail_even_beside_right_logits(opened, runner, wrong):
     ("wrong", "message"),
     [
         (lambda features: features[:, 1:], r"returned features of shape \[1, 1279\]; \[1, 1280\] was expected"),
-        (lambda features: None, r"returned NoneType; features of shape \[1, 1280\] were expected"),
+        (lambda features: None, r"returned no features; features of shape \[1, 1280\] were expected"),
     ],
 )
 def test_features_of_another_shape_or_none_are_an_error(opened, runner, wrong, message):

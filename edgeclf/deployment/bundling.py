@@ -34,8 +34,8 @@ from ..quantization.earlier import earlier_report
 from ..quantization.report import REPORT_FILE, QuantizedFile
 from ..targets import CALIBRATION_CACHE, FLAVORS, FLOAT_BACKENDS, TARGETS, model_file, precision_of
 from ..training.runs import Run, read_run
-from .bundle_notes import about_coverage, about_lacks, about_repeated, about_slower
-from .golden import write_golden
+from .bundle_notes import about_coverage, about_features, about_lacks, about_repeated, about_slower
+from .golden import GoldenFacts, write_golden
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -130,8 +130,8 @@ def bundle(
         if not stale:
             _copy_cache(work, run, options)
         _copy_runtime(work)
-        tolerances = write_golden(work, run, dataset, models, options.golden)
-        entries = [_model_entry(name, measured[name], confidences[name], tolerances[name]) for name in models]
+        facts = write_golden(work, run, dataset, models, options.golden)
+        entries = [_model_entry(name, measured[name], confidences[name], facts[name]) for name in models]
         manifest = _write_manifest(work, run, output.stem, entries, _order(models, options, slower))
         sizes = [path.stat().st_size for path in work.rglob("*") if path.is_file()]
     lacks = _lacks(every, options)
@@ -148,6 +148,7 @@ def bundle(
             *about_repeated(repeated),
             *about_slower(slower),
             *about_coverage(confidences, options),
+            *about_features([entry["name"] for entry in entries if "features" not in entry]),
             *(finding.message for finding in dataset.findings),
         ),
         unreadable=count_files(dataset.findings, "unreadable"),
@@ -297,17 +298,15 @@ def _order(models: list[str], options: BundleOptions, slower: Iterable[Quantized
     return {**order, "default": ["fp32", *(model for model in models if model != "fp32")]}
 
 
-def _model_entry(
-    name: str, evaluation: Evaluation, confidence: Confidence, tolerances: dict[str, Any]
-) -> dict[str, Any]:
-    return {
+def _model_entry(name: str, evaluation: Evaluation, confidence: Confidence, golden: GoldenFacts) -> dict[str, Any]:
+    entry = {
         "name": name,
         "file": model_file(name),
         "precision": precision_of(name),
         "backends": list(FLAVORS[name].backends if name in FLAVORS else FLOAT_BACKENDS),
         "temperature": confidence.temperature,
         "threshold": confidence.threshold,
-        "tolerances": tolerances,
+        "tolerances": golden.tolerances,
         "metrics": {
             "split": evaluation.split,
             "images": evaluation.images,
@@ -316,6 +315,7 @@ def _model_entry(
             "confidence": asdict(confidence),
         },
     }
+    return entry if golden.features is None else {**entry, "features": golden.features}
 
 
 def _copy_runtime(work: Path) -> None:

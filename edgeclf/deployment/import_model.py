@@ -32,6 +32,7 @@ from ..errors import GateError, ModelError, OptionError
 from ..evaluation.evaluation_set import EvaluationSet
 from ..evaluation.metadata import model_metadata
 from ..graph.contract import wrap
+from ..graph.features import reporting_features
 from ..graph.foreign_file import TORCHSCRIPT_SUFFIXES, check_torchscript, read_onnx
 from ..graph.foreign_model import Core, ImageShape, image_input, infer_original, make_core
 from ..graph.inference import infer_graph
@@ -394,5 +395,5 @@ def _write(folder: Path, facts: dict[str, Any], wrapped: onnx.ModelProto) -> Non
         IMPORTED_RUN(parse_json(text.encode()), "")
     except (SchemaError, UnicodeEncodeError) as error:
         raise ModelError(f"{facts['model']['name']} cannot become a run ({error}): rename what is not valid") from None
-    save_model(wrapped, folder / model_file("fp32"), model_metadata(Run(folder, facts), "fp32"))
+    save_model(reporting_features(wrapped), folder / model_file("fp32"), model_metadata(Run(folder, facts), "fp32"))
     (folder / RUN_FILE).write_text(text, encoding="utf-8")

@@ -22,6 +22,7 @@ from ..data.temporary import temporary_folder
 from ..display.progress import say
 from ..display.report import Report
 from ..errors import DataError, GateError, ImageError, ModelError
+from ..graph.features import reporting_features
 from ..graph.onnx_file import write_onnx
 from ..targets import OPSET, model_file
 from ..training.dry_run import ROUNDING, rounding_error
@@ -77,7 +78,7 @@ def export(
     network = run.network()
     batches, noise = comparison_images(run, data)
     with new_file(target, overwrite) as work:
-        write_onnx(network, run.preprocessing, work, model_metadata(run, "fp32"))
+        write_onnx(network, run.preprocessing, work, model_metadata(run, "fp32"), reporting_features)
         torch_runner = TorchRunner(network)
         expected = np.concatenate([torch_runner.infer(batch) for batch in batches])
         with OnnxRuntimeRunner(work) as runner:

@@ -16,7 +16,7 @@ from edgeclf_runtime.bundle.open_bundle import MANIFEST, open_bundle
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.files.schema import parse_json
 from edgeclf_runtime.images.preprocess import Preprocessing
-from edgeclf_runtime.runners.base import Runner
+from edgeclf_runtime.runners.base import Outputs, Runner
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
 from ..data.schemas import METADATA, PROVENANCE
@@ -93,11 +93,11 @@ class TorchRunner(Runner):
     def __init__(self, network: ImageClassifier) -> None:
         self._network = network
 
-    def infer(self, batch: np.ndarray) -> np.ndarray:
+    def infer_outputs(self, batch: np.ndarray) -> Outputs:
         import torch
 
         with torch_threads(), torch.inference_mode():
-            return self._network(torch.from_numpy(batch)).numpy()
+            return Outputs(self._network(torch.from_numpy(batch)).numpy())
 
 
 def open_export(run: Run, top_k: int = 5, threshold: float = 0.0, at_once: int = 1) -> OpenModel | None:

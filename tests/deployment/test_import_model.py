@@ -76,7 +76,7 @@ def test_every_form_gives_the_logits_of_the_original(imported, colored_photos, t
     file = tmp_path / "run" / "model.fp32.onnx"
     graph = onnx.load(file)
     assert {entry.version for entry in graph.opset_import} == {13}
-    assert [value.name for value in (*graph.graph.input, *graph.graph.output)] == ["image", "logits"]
+    assert [value.name for value in (*graph.graph.input, *graph.graph.output)] == ["image", "logits", "features"]
     batch = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3)).astype(np.float32)
     found = infer_file(file, "fp32", [batch])
     session = onnxruntime.InferenceSession(

@@ -31,8 +31,9 @@ def own_run(run, tmp_path):
 
 def test_the_graph_keeps_the_contract(run):
     model = onnx.load(run / "model.fp32.onnx")
-    (image,), (logits,) = model.graph.input, model.graph.output
-    assert (image.name, logits.name) == ("image", "logits")
+    (image,), (logits, features) = model.graph.input, model.graph.output
+    assert (image.name, logits.name, features.name) == ("image", "logits", "features")
+    assert [d.dim_param or d.dim_value for d in features.type.tensor_type.shape.dim] == ["N", 1280]
     assert [d.dim_param or d.dim_value for d in image.type.tensor_type.shape.dim] == ["N", 64, 64, 3]
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]
     assert model.ir_version == IR_VERSIONS[OPSET]
@@ -52,6 +53,15 @@ def test_logits_are_those_of_torch_for_any_batch(run):
         for batch in load_batches(paths, opened.preprocessing, 7, "comparing"):
             expected = TorchRunner(opened.network()).infer(batch)
             assert np.abs(runner.infer(batch) - expected).max() < 1e-3
+
+
+def test_features_are_what_torchs_head_reads(run):
+    opened = read_run(run)
+    network = opened.network()
+    batch = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.float32)
+    with OnnxRuntimeRunner(run / "model.fp32.onnx") as runner, torch.no_grad():
+        expected = network.features(torch.from_numpy(batch)).numpy()
+        assert np.abs(runner.infer_outputs(batch).features - expected).max() < 1e-3 * np.abs(expected).max()
 
 
 def test_large_logits_may_differ_in_proportion(own_run):

@@ -112,7 +112,7 @@ def test_features_are_pooled_in_float(graphs, name):
 @pytest.mark.parametrize("name", INT8)
 def test_the_file_holds_nothing_that_nothing_reads(graphs, name):
     graph = graphs[name]
-    used = {name for node in graph.node for name in node.input} | {"logits"}
+    used = {name for node in graph.node for name in node.input} | {"logits", "features"}
     made = [tensor.name for tensor in graph.initializer] + [name for node in graph.node for name in node.output]
     assert set(made) <= used
 

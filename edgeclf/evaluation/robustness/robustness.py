@@ -87,7 +87,9 @@ def _network(opened: OpenModel, model: str | Path) -> ImageClassifier:
     """Return the torch network of a run, whose gradient an attack needs."""
     if opened.run is None or opened.run.imported:
         advice = (
-            "attack the run that it was made of" if opened.run is None else "measure the corruptions only, without it"
+            "attack the run that edgeclf train wrote"
+            if opened.run is None
+            else "measure the corruptions only, without it"
         )
         what = "it is only an ONNX file" if opened.run is None else "it was imported as ONNX"
         raise OptionError(

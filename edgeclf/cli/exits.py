@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
@@ -16,6 +16,9 @@ from edgeclf_runtime.errors import EdgeclfError, OptionError
 from edgeclf_runtime.text.redaction import redact
 from edgeclf_runtime.text.stdio import open_missing, silence
 from edgeclf_runtime.text.terminal import printable, show_message
+
+if TYPE_CHECKING:
+    from typer._click import Command, Context
 
 INTERRUPTED = 130
 WRONG_USAGE = 2
@@ -47,7 +50,7 @@ class Commands(TyperGroup):
             show_message(f"error: {error}")
             sys.exit(1)
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         """See typer; also, keeps anything that looks like a password out of all messages."""
         hide_arguments(args)
         take_environment()
@@ -55,7 +58,7 @@ class Commands(TyperGroup):
         with _plain_usage_errors() if args else nullcontext():
             return super().parse_args(ctx, args)
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
         """See typer; also, refuses a repeated option that takes one value, since one of the values would be ignored."""
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None:
@@ -66,7 +69,7 @@ class Commands(TyperGroup):
                         context.fail(f"Option '{option.opts[0]}' is given more than once; one value was expected.")
         return name, command, rest
 
-    def invoke(self, ctx: Any) -> Any:
+    def invoke(self, ctx: Context) -> object:
         """Run a command; exit code 0: done, 1: error, 2: wrong usage, 3: a gate was not met, 130: interrupted, 143: terminated."""
         from edgeclf_runtime.device.stop_signals import stoppable  # --help does not get here
 
@@ -92,17 +95,21 @@ class Commands(TyperGroup):
             raise typer.Exit(1) from None
 
 
-def _device_options(message: str, commands: Any, name: str | None) -> str:
+def _device_options(message: str, commands: TyperGroup, name: str | None) -> str:
     """Return a note to add to a runtime message that names options which the host command does not have."""
     named = set(_OPTION.findall(_HOST_COMMAND.sub("", message)))
-    foreign = sorted(option for option in named & device_options() if not _has(commands.commands.get(name), option))
+    foreign = sorted(
+        option for option in named & device_options() if not _has(commands.commands.get(name or ""), option)
+    )
     if not foreign:
         return ""
-    here = "; here --model is --name" if "--model" in foreign and _has(commands.commands.get(name), "--name") else ""
+    here = (
+        "; here --model is --name" if "--model" in foreign and _has(commands.commands.get(name or ""), "--name") else ""
+    )
     return f"\n({', '.join(foreign)}: options of the bundle's own commands, see python3 NAME.edge run --help{here})"
 
 
-def _has(command: Any, option: str) -> bool:
+def _has(command: object, option: str) -> bool:
     return any(option in parameter.opts for parameter in getattr(command, "params", ()))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
-from typing import Any
 
 from edgeclf_runtime.device.machine import machine_facts
 
@@ -182,7 +181,7 @@ def _measured(one: Comparison, size: int, report: QuantizeReport) -> tuple[str, 
     )
 
 
-def _drops(report: QuantizeReport) -> dict[str, Any]:
+def _drops(report: QuantizeReport) -> dict[str, object]:
     files = {file.name: file.comparison for file in report.files}
     every = [
         label
@@ -202,7 +201,7 @@ def _drops(report: QuantizeReport) -> dict[str, Any]:
     }
 
 
-def _activations(file: QuantizedFile, histograms: Mapping[str, Histogram]) -> dict[str, Any]:
+def _activations(file: QuantizedFile, histograms: Mapping[str, Histogram]) -> dict[str, object]:
     layers = [row for row in file.findings.noise if row.layer in histograms][:_DRAWN_LAYERS]
     drawn = {row.layer: histograms[row.layer] for row in layers}
     ranges = {name: [find(histogram) for find in METHODS.values()] for name, histogram in drawn.items()}
@@ -215,7 +214,7 @@ def _activations(file: QuantizedFile, histograms: Mapping[str, Histogram]) -> di
     }
 
 
-def _noise(files: Sequence[QuantizedFile]) -> dict[str, Any]:
+def _noise(files: Sequence[QuantizedFile]) -> dict[str, object]:
     snr = {file.name: {row.layer: row.snr_db for row in file.findings.noise} for file in files}
     listed = {row.layer for file in files for row in file.findings.noise[:_LISTED_LAYERS]}
     ranking = sorted(listed, key=lambda layer: min(found[layer] for found in snr.values() if layer in found))
@@ -253,7 +252,7 @@ def _in_float(file: QuantizedFile) -> str:
     )
 
 
-def _costs(file: QuantizedFile) -> dict[str, Any]:
+def _costs(file: QuantizedFile) -> dict[str, object]:
     effects = file.findings.effects
     return {
         "file": file.name,
@@ -266,7 +265,7 @@ def _costs(file: QuantizedFile) -> dict[str, Any]:
     }
 
 
-def _forms(file: QuantizedFile) -> dict[str, Any]:
+def _forms(file: QuantizedFile) -> dict[str, object]:
     return {
         "file": file.name,
         "rows": [
@@ -284,7 +283,7 @@ def _forms(file: QuantizedFile) -> dict[str, Any]:
     }
 
 
-def _layers(file: QuantizedFile) -> dict[str, Any]:
+def _layers(file: QuantizedFile) -> dict[str, object]:
     total = sum(row.time_ms for row in file.layer_times)
     return {
         "file": file.name,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -19,7 +18,7 @@ def make_optimizer(
     stages: from the input to the head.  rate_decay: the rate of a stage relative to the next one.  Biases and norms, which have
     one dimension, get no weight decay (Goyal et al. 2017).
     """
-    groups: list[dict[str, Any]] = []
+    groups: list[dict[str, list[nn.Parameter] | float]] = []
     for depth, stage in enumerate(reversed(stages)):
         trained = [one for one in stage if one.requires_grad]
         for decay, chosen in (

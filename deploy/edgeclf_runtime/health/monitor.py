@@ -25,7 +25,10 @@ _FROZEN = 100  # images in a row without any difference
 _CLEAR = 8  # blocks with little evidence, after which a verdict ends
 _CALM = 0.25  # of the limit: little evidence
 _SUSPECT = 0.4  # of the limit: evidence for which verdicts of lower precedence wait
-_SUSPECT_CAUSE, _WAIT = 0.15, 2  # the same for verdicts about results, which begin only after so many long blocks
+# The same for verdicts about results, which begin only after so many long blocks; or after more, if nearly all images have a
+# low confidence, as after a change of the picture.
+_SUSPECT_CAUSE, _WAIT, _LONG_WAIT, _NEARLY_ALL = 0.3, 2, 3, 0.85
+_RECENT = 12  # contents
 _USUAL, _CHANGED = 0.02, 0.95  # chances of a symptom in a block
 # Confidences may be low, and a label may come, so much more often than in validation.
 _ABOVE_LOW, _MIX_FACTOR, _MIX_ABOVE = 0.1, 1.1, 0.04
@@ -140,7 +143,7 @@ class Monitor:
         low, mix = self.evidence.get(UNKNOWN), self.evidence.get(MIX)
         if low is not None and self.baseline.low is not None:
             is_low = confidence < self.baseline.low[0]
-            self._low_share += (is_low - self._low_share) / 50
+            self._low_share += (is_low - self._low_share) / _RECENT
             low.add(np.asarray(is_low))
             if low.share >= 1.0:
                 self._enough.add(UNKNOWN)
@@ -151,7 +154,7 @@ class Monitor:
             )
         if mix is not None:
             one = np.arange(len(self.labels)) == index
-            self._counts = one * 1.0 if self._counts is None else self._counts + (one - self._counts) / 50
+            self._counts = one * 1.0 if self._counts is None else self._counts + (one - self._counts) / _RECENT
             mix.add(one)
             if mix.share >= 1.0:
                 self._enough.add(MIX)
@@ -185,7 +188,8 @@ class Monitor:
 
     def _may_be_results(self) -> bool:
         """Whether no change of the picture explains unusual results, which show sooner."""
-        return self._waited >= _WAIT and all(self.evidence[name].share < _SUSPECT_CAUSE for name in SIGNS)
+        wait = _LONG_WAIT if self._low_share > _NEARLY_ALL else _WAIT
+        return self._waited >= wait and all(self.evidence[name].share < _SUSPECT_CAUSE for name in SIGNS)
 
     def _forget_after(self, name: str) -> None:
         """Drop the evidence of lower precedence: it may be of the same cause."""

@@ -1,8 +1,8 @@
 """Plays days of a camera's life in virtual time, with and without faults, and counts what its health monitor reports.
 
-    python3 benchmarks/reliability/field.py [--days 7] [--runs 100] [--severity 3] [--part test] [--plot NAME.png] [--json]
+    python3 benchmarks/field/field.py [--days 7] [--runs 100] [--severity 3] [--part test] [--plot NAME.png] [--json]
 
-Method: a fixed camera takes five images a second of objects that pass, see field_world.py.  An object stays for three frames on
+Method: a fixed camera takes five images a second of objects that pass, see world.py.  An object stays for three frames on
 average; six times a day the line stops, for one to ten minutes.  Light falls at night, as in the training images, and clouds come
 and go.  The baseline is made of other images of the same camera, the labels and scores come from a stand-in for a network.  Each image is
 measured once in each light, and the player draws from these measures, so that a week takes minutes.
@@ -27,7 +27,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from field_world import LIGHTS, ONE_LABEL, PICTURES, UNKNOWN, Model, Pool, Scene, faulty, measured
+from world import LIGHTS, ONE_LABEL, PICTURES, UNKNOWN, Model, Pool, Scene, faulty, measured
 
 from edgeclf_runtime.health.baseline import Baseline, fit_baseline
 from edgeclf_runtime.health.monitor import Change, Monitor
@@ -90,6 +90,10 @@ class Site:
         pool = self._classified(measured(scene, changed, self._truth[some]))
         scene.gray = False
         return pool
+
+    def baseline_names(self) -> tuple[str, ...]:
+        """Return the verdicts that the monitor can give."""
+        return tuple(Monitor(self.baseline, self.labels).evidence)
 
     def _changed(self, fault: str) -> Pool:
         """Return images of which a share is of an unknown class, or of one label."""
@@ -223,6 +227,7 @@ def main() -> int:
     parser.add_argument("--objects", type=int, default=200)
     parser.add_argument("--part", default="test", choices=("tune", "test"))
     parser.add_argument("--scene", type=int, action="append", help="number of a scene, 0 to 2 (default: all)")
+    parser.add_argument("--fault", action="append", help="only this fault; may be repeated (default: all)")
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -234,17 +239,21 @@ def main() -> int:
         name, background = SCENES[arguments.part][number]
         site = Site(name, background, arguments.part, arguments.objects, arguments.severity)
         names = EIGHT + MORE[: None if background in ("coffee", "chelsea") else 3]
+        names = tuple(fault for fault in names if fault in (arguments.fault or names))
         found = faults(site, arguments.runs, 1000, names)
         changes = week(site, arguments.days, 7)
         alarms = [(moment, str(change)) for moment, change in changes if change.active]
         for moment, text in alarms:
             print(f"{site.name}: false alarm on day {moment / DAY:.2f}: {text}", file=sys.stderr)
         scenes[site.name] = {"faults": found, "days": arguments.days, "false_alarms": alarms}
-        bad |= len(alarms) > max(1, arguments.days / 7) or min(found[fault]["right"] for fault in EIGHT) < 0.9  # type: ignore[type-var,operator]
+        bad |= (
+            len(alarms) > max(1, arguments.days / 7)
+            or min(found[fault]["right"] for fault in names if fault in EIGHT) < 0.9
+        )  # type: ignore[type-var,operator]
         if arguments.plot:
-            from field_plot import draw
+            from plot import draw
 
-            draw(site, arguments.plot.with_name(f"{arguments.plot.stem}-{number}{arguments.plot.suffix}"))
+            draw(site, arguments.plot.with_name(f"{arguments.plot.stem}_{number}{arguments.plot.suffix}"), EIGHT)
     report.update(scenes=scenes, machine=platform.machine(), processor_s=round(time.process_time() - start))
     if arguments.json:
         print(json.dumps(report))

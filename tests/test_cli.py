@@ -85,6 +85,11 @@ def test_a_command_ends_with_those_that_usually_follow(command, line, photos, ru
             typer.main.get_command(cli.app).commands[words[1]].make_context(words[1], words[2:])
         elif "python3" in words:
             make_parser("pets.edge").parse_args(words[words.index("python3") + 2 :])
+        elif words[0] == "ssh":
+            # The shell of the device parses the line again.
+            program, path, *arguments = shlex.split(words[-1])
+            assert (program, len(words)) == ("python3", 3)
+            make_parser(path).parse_args(arguments)
 
 
 def test_a_check_with_errors_says_what_to_do_then(command, digits, tmp_path):
@@ -468,13 +473,16 @@ def test_every_option_with_a_list_of_values_is_a_choice():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("", "Commands:"),
+        ("", "Commands:\n  check "),
         ("nonsense", "No such command 'nonsense'"),
         ("train digits", "Missing option '--output'"),
-        ("train digits --output new --epochs many", "'--epochs'"),
-        ("train digits --output new --finetune some", "'some' is not one of 'head', 'gradual', 'full'"),
+        ("train digits --output new --epochs many", "Invalid value for '--epochs': 'many' "),
+        (
+            "train digits --output new --finetune some",
+            "Invalid value for '--finetune': 'some' is not one of 'head', 'gradual', 'full'",
+        ),
         ("predict run", "Missing argument 'IMAGE'"),
-        ("predict run a.png --top-k 0", "'--top-k'"),
+        ("predict run a.png --top-k 0", "Invalid value for '--top-k': '0' "),
         ("predict run a.png --threshold 2", "'--threshold'"),
         ("train photos --output new --mean 0.5,0.5 --std 1", "mean is '0.5,0.5', 2 numbers"),
         ("train photos --output new --mean 128 --std 58", "0 to 1 was expected"),

@@ -1,13 +1,15 @@
 """An image's classification result, and its origin."""
 
 import os
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Tuple
 
 from .errors import OptionError
 from .text.redaction import redact
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from .files.schema import JsonObject
 
 
 UNKNOWN = "unknown"
@@ -81,7 +83,7 @@ class Result(NamedTuple):
     rejected: bool = False
     candidate: str = ""
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> "JsonObject":
         """Return the result in JSON types."""
         return {
             "label": self.label,

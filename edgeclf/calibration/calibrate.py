@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -56,7 +56,7 @@ def calibrate(
     output: str | Path,
     options: CalibrateOptions | None = None,
     overwrite: bool = False,
-    **keywords: Any,
+    **keywords: object,
 ) -> CalibrateReport:
     """Choose training images for calibration and write recipe.json and images.sha256, their list, into a folder.
 

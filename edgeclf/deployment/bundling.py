@@ -7,14 +7,14 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import edgeclf_runtime
 from edgeclf_runtime.bundle.manifest import FORMAT, FORMAT_VERSION, MANIFEST_SCHEMA
 from edgeclf_runtime.bundle.open_bundle import MANIFEST, MANIFEST_HASH
 from edgeclf_runtime.files.outputs import claim_output, new_folder
 from edgeclf_runtime.files.read import read_json, sha256_bytes, sha256_file
-from edgeclf_runtime.files.schema import SchemaError, parse_json
+from edgeclf_runtime.files.schema import JsonObject, SchemaError, parse_json
 
 from ..data.datasets import Dataset
 from ..data.findings import count_files
@@ -35,7 +35,7 @@ from ..quantization.report import REPORT_FILE, QuantizedFile
 from ..targets import CALIBRATION_CACHE, FLAVORS, FLOAT_BACKENDS, TARGETS, model_file, precision_of
 from ..training.runs import Run, read_run
 from .bundle_notes import about_coverage, about_lacks, about_repeated, about_slower
-from .golden import write_golden
+from .golden import Tolerances, write_golden
 from .health_baseline import UsualResults, usual_results, write_baseline
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def bundle(
     output: str | Path,
     options: BundleOptions | None = None,
     overwrite: bool = False,
-    **keywords: Any,
+    **keywords: object,
 ) -> BundleReport:
     """Pack a run's models, the runtime and golden images into NAME.edge.
 
@@ -198,9 +198,7 @@ def _is_stale(run: Run) -> bool:
     return made_from is not None and made_from != sha256_file(_file(run, "fp32"))
 
 
-def _write_manifest(
-    work: Path, run: Run, name: str, models: list[dict[str, Any]], order: dict[str, list[str]]
-) -> bytes:
+def _write_manifest(work: Path, run: Run, name: str, models: list[JsonObject], order: dict[str, list[str]]) -> bytes:
     """Write manifest.json about everything that is in the folder by now, and its hash; returns its bytes."""
     manifest = {
         "format": FORMAT,
@@ -302,9 +300,7 @@ def _order(models: list[str], options: BundleOptions, slower: Iterable[Quantized
     return {**order, "default": ["fp32", *(model for model in models if model != "fp32")]}
 
 
-def _model_entry(
-    name: str, evaluation: Evaluation, confidence: Confidence, tolerances: dict[str, Any]
-) -> dict[str, Any]:
+def _model_entry(name: str, evaluation: Evaluation, confidence: Confidence, tolerances: Tolerances) -> JsonObject:
     return {
         "name": name,
         "file": model_file(name),
@@ -336,7 +332,7 @@ def _copy_runtime(work: Path) -> None:
         (folder / "__pycache__").touch()
 
 
-def _provenance(run: Run) -> dict[str, Any]:
+def _provenance(run: Run) -> JsonObject:
     data = {key: run.facts["data"][key] for key in ("name", "split", "split_sha256", "images")}
     provenance = {"data": data, "training": run.facts["options"], "versions": run.facts["versions"]}
     facts = _facts_of_quantization(run)
@@ -345,13 +341,13 @@ def _provenance(run: Run) -> dict[str, Any]:
     return provenance
 
 
-def _facts_of_quantization(run: Run) -> dict[str, Any]:
+def _facts_of_quantization(run: Run) -> JsonObject:
     """Return a run's quantization.json, {} if it has none; ModelError if it is damaged."""
     report = run.path / REPORT_FILE
     if not report.is_file():
         return {}
     try:
-        facts: dict[str, Any] = read_json(report, MAX_JSON_BYTES)
+        facts: JsonObject = read_json(report, MAX_JSON_BYTES)
         QUANTIZATION(facts, "")
     except (OSError, ValueError) as error:
         raise ModelError(
@@ -360,5 +356,5 @@ def _facts_of_quantization(run: Run) -> dict[str, Any]:
     return facts
 
 
-def _facts(path: Path) -> dict[str, Any]:
+def _facts(path: Path) -> dict[str, int | str]:
     return {"size": path.stat().st_size, "sha256": sha256_file(path)}

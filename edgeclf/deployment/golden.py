@@ -7,7 +7,6 @@ FP16 differ from FP32 on this host only by rounding, and another library's INT8 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -51,7 +50,11 @@ _LARGEST_BY_MEAN = 8.0
 _SMALLEST_TOLERANCE = 5e-4
 
 
-def write_golden(work: Path, run: Run, dataset: Dataset, models: list[str], count: int) -> dict[str, dict[str, Any]]:
+Tolerances = dict[str, dict[str, float]]
+"""Limits of the difference from the golden logits, by backend, ready for JSON."""
+
+
+def write_golden(work: Path, run: Run, dataset: Dataset, models: list[str], count: int) -> dict[str, Tolerances]:
     """Write ``count`` golden images and each model's logits; return the tolerances by model and backend, ready for JSON.
 
     The second half is tinted, so that a wrong color order shows even if all photographs are gray; every second one must
@@ -74,9 +77,7 @@ def write_golden(work: Path, run: Run, dataset: Dataset, models: list[str], coun
     if quantized:
         literal = _literal_logits(run, quantized, batches)
         noise = max(noise, float(np.abs(literal - logits[quantized]).mean()))
-    rows: dict[str, Any] = {
-        model: [[round(float(value), 6) for value in row] for row in values] for model, values in logits.items()
-    }
+    rows = {model: [[round(float(value), 6) for value in row] for row in values] for model, values in logits.items()}
     # With the labels, because the same logits with labels in another order mean something else.
     facts = {"images": names, "labels": list(run.labels), "logits": rows}
     write_json(work / golden.FILE, facts)
@@ -88,7 +89,7 @@ def write_golden(work: Path, run: Run, dataset: Dataset, models: list[str], coun
 
 def tolerances_of(
     name: str, reference: np.ndarray, logits: np.ndarray, noise: float, same_kernels: bool = True
-) -> dict[str, dict[str, float]]:
+) -> Tolerances:
     """Return the limits of the difference from ``logits``, by backend, ready for JSON.
 
     reference: FP32's logits; both [images, labels].  noise: mean difference between two correct computations of INT8.

@@ -10,8 +10,9 @@ import html
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from edgeclf_runtime.files.schema import JsonObject
 from edgeclf_runtime.text.terminal import printable
 
 from ..errors import DependencyError
@@ -20,6 +21,12 @@ from .json_file import json_text
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
+
+    class Printer(Protocol):
+        """IPython's printer: the method that is used."""
+
+        def text(self, text: str) -> None: ...
+
 
 _STYLE = """
 .edgeclf-report { max-height: 40em; overflow: auto; }
@@ -40,7 +47,7 @@ class Report:
         # IPython would prefer the __repr__ that dataclass adds to the same class.
         cls._repr_pretty_ = Report._repr_pretty_  # type: ignore[method-assign]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """The report as a JSON-compatible dict."""
         return asdict(self)  # type: ignore[call-overload,no-any-return]
 
@@ -55,7 +62,7 @@ class Report:
     def _repr_html_(self) -> str:
         return page(self.html_parts())
 
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+    def _repr_pretty_(self, printer: Printer, cycle: bool) -> None:
         # IPython shows it where it shows no HTML, and saves it beside the HTML.
         printer.text(printable(self, "\n"))
 
@@ -65,7 +72,7 @@ def page(parts: Iterable[str]) -> str:
     return f'<div class="edgeclf-report">\n<style>{_STYLE}</style>\n' + "\n".join(parts) + "\n</div>"
 
 
-def tables_of(fields: Mapping[str, Any]) -> Iterator[str]:
+def tables_of(fields: Mapping[str, object]) -> Iterator[str]:
     """Yield a table of the plain values among a report's fields, then one for each field that holds rows."""
     facts, rest = [], []
     for name, value in fields.items():
@@ -94,7 +101,7 @@ def _nested(name: str, value: Any) -> Iterator[str]:
         yield table([_words(column) for column in columns], cells)
 
 
-def _plain(name: str, value: Any) -> str | None:
+def _plain(name: str, value: object) -> str | None:
     """Return the text of a value that fits a cell, "" for nothing; None for one that needs a table."""
     if value is None or value in ("", (), [], {}):
         return ""
@@ -107,7 +114,7 @@ def _plain(name: str, value: Any) -> str | None:
     return _cell(name, value)
 
 
-def _cell(name: str, value: Any) -> str:
+def _cell(name: str, value: object) -> str:
     """Return a value as people read it; the field's name tells bytes from counts."""
     if value is None or value in ("", (), [], {}):
         return ""

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeclf_runtime.bundle.open_bundle import MANIFEST, open_bundle
 from edgeclf_runtime.classify.classifier import Classifier
-from edgeclf_runtime.files.schema import parse_json
+from edgeclf_runtime.files.schema import JsonObject, parse_json
 from edgeclf_runtime.images.preprocess import Preprocessing
 from edgeclf_runtime.runners.base import Runner
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
@@ -133,7 +133,7 @@ def _from_onnx(path: Path, top_k: int, threshold: float, at_once: int) -> OpenMo
     threads = 1 if at_once > 1 else None
     runner = OnnxRuntimeRunner(path, threads=threads)
     try:
-        facts: dict[str, Any] = parse_json(runner.metadata[METADATA_KEY].encode())
+        facts: JsonObject = parse_json(runner.metadata[METADATA_KEY].encode())
         METADATA(facts, "")
         spec, split = Preprocessing(**facts["preprocessing"]).check(), read_split_options(facts["split"])
         name, labels, split_sha256 = facts["model"], facts["labels"], str(facts.get(SPLIT_SHA256, ""))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from edgeclf_runtime.files.outputs import claim_output
 
@@ -37,7 +36,7 @@ _NOTHING = "nothing to fine-tune: every INT8 file passes without layers back in 
 
 
 def quantize(
-    run: str | Path | Run, options: QuantizeOptions | None = None, overwrite: bool = False, **keywords: Any
+    run: str | Path | Run, options: QuantizeOptions | None = None, overwrite: bool = False, **keywords: object
 ) -> QuantizeReport:
     """Write a run's model.NAME.onnx for each flavor, calibration.cache, quantization.json and quantization.html.
 

@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgeclf_runtime.files.read import read_json
 
@@ -19,6 +19,7 @@ from ..errors import WeightsError
 if TYPE_CHECKING:
     import torch
 
+    from .backbones import Backbone
     from .weights import Weights
 
 # Where training programs put the state dict in their checkpoints.
@@ -140,7 +141,7 @@ def fit_state_dict(
     )
 
 
-def match_torchvision(backbone: Any, weights: Weights, name: str) -> float | None:
+def match_torchvision(backbone: Backbone, weights: Weights, name: str) -> float | None:
     """Give a backbone the epsilon of batch norm that torchvision's network has, if a file has its weights; return that.
 
     timm's MobileNetV3 and EfficientNet-B5 to B7 have another one than torchvision's, and its tf_ variants pad otherwise; neither
@@ -170,7 +171,7 @@ def match_torchvision(backbone: Any, weights: Weights, name: str) -> float | Non
     return epsilon
 
 
-def refuse_other_padding(backbone: Any, weights: Weights, name: str, named: bool) -> None:
+def refuse_other_padding(backbone: torch.nn.Module, weights: Weights, name: str, named: bool) -> None:
     """Raise WeightsError if a file has the weights of a network that computes otherwise, which its tensors do not show.
 
     A run beside the file says what it was trained as.  The names of EfficientNet-PyTorch's tensors mean TensorFlow's padding, and
@@ -203,7 +204,7 @@ def _differ(first: str, second: str) -> bool:
     return len(names) == 2 and len({name.removeprefix("tf_") for name in names}) == 1
 
 
-def _features(backbone: Any, original: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+def _features(backbone: Backbone, original: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the inputs of a backbone's head and of another network's last linear layer, for an image of noise."""
     import torch
 

@@ -20,7 +20,8 @@ from edgeclf.errors import DataError, DependencyError, ModelError, OptionError
 from edgeclf.training.loop import loaders, trials
 from edgeclf.training.loop.fit import ATTACKED, Plan, best_of
 from edgeclf.training.loop.loss import Loss, blending, class_weights
-from edgeclf.training.loop.optimizer import make_optimizer, make_schedule
+from edgeclf.training.loop.optimizer import make_optimizer
+from edgeclf.training.loop.schedule import make_schedule
 from edgeclf.training.machine.failures import explained
 from edgeclf.training.machine.memory import freed_memory_kept
 from tests.training.test_train import quick, sha256

@@ -55,9 +55,10 @@ class OpenCvRunner(Runner):
         # One by one, as the golden images are checked; a larger batch is no faster here.
         return np.concatenate([self._forward(batch[i : i + 1]) for i in range(len(batch))])
 
-    def _forward(self, image: "np.ndarray") -> Any:
+    def _forward(self, image: "np.ndarray") -> "np.ndarray":
         self._net.setInput(image, "image")
-        return self._net.forward()
+        logits: "np.ndarray" = self._net.forward()
+        return logits
 
     def _free(self) -> None:
         self._net = None

@@ -2,7 +2,7 @@
 
 import json
 import time
-from typing import TYPE_CHECKING, Any, Dict, Generator, Iterator, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Dict, Generator, Iterator, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..capture.camera import IMAGES_FPS, Frame
 from ..errors import CameraLost, EndOfStream
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..capture.camera import Camera
     from ..classify.active_backend import Fallback
     from ..classify.classifier import Classifier
+    from ..files.schema import JsonObject
     from ..health.watch import Health
     from .smoothing import Smoother
 
@@ -69,11 +70,11 @@ class StreamResult(NamedTuple):
     dropped: int = 0
     origin: Origin = NOWHERE
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> "JsonObject":
         """Return the line that ``run --json`` writes."""
         fields = self.result.to_dict()
         timings_ms = dict({"capture": round(self.frame.capture_ms, 3)}, **fields.pop("timings_ms"))
-        line: Dict[str, Any] = {"frame": self.frame.number, "state": "live"}
+        line: "JsonObject" = {"frame": self.frame.number, "state": "live"}
         if self.frame.name:
             line["name"] = self.frame.name
         if self.frame.position_s is not None:

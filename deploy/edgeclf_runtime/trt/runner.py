@@ -4,7 +4,7 @@ The engine comes from ``trt/engine.py``, which builds it on this device the firs
 """
 
 import logging
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Tuple, Union
 
 from ..errors import BackendError
 from ..runners.base import Runner, close_quietly
@@ -18,10 +18,14 @@ from .network import make_logger
 from .versions import has, load_tensorrt, version_of
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     import numpy as np
 
+    from ..files.schema import JsonObject
     from ..runners.base import ModelPath
     from .cuda import PyCuda, RuntimeCuda
+    from .inspector import CudaEngine, ExecutionContext
 
 _INPUT, _OUTPUT = 0, 1
 _log = logging.getLogger(__name__)
@@ -58,7 +62,7 @@ class TensorRtRunner(Runner):
         trt = load_tensorrt()
         self.version = trt.__version__
         self.transfer_ms = 0.0
-        self._engine: Any = None
+        self._engine: "Optional[CudaEngine]" = None
         self._runtime: Any = None
         # NamedTensors or Bindings.  No local variable may hold it: the traceback of an error would keep the context alive
         # beyond its engine.
@@ -78,7 +82,7 @@ class TensorRtRunner(Runner):
             close_quietly(self)
             raise
 
-    def _open(self, trt: Any, engine: Engine) -> None:
+    def _open(self, trt: "ModuleType", engine: Engine) -> None:
         self.facts, spec = engine.facts, engine.spec
         if self.facts.get("plugins", True):
             trt.init_libnvinfer_plugins(self._logger, "")
@@ -93,7 +97,7 @@ class TensorRtRunner(Runner):
             raise self._failed("cannot load the engine; build it again: build --retry")
         if "layers" not in self.facts:
             layers = layer_precisions(trt, self._engine)
-            found: Dict[str, Any] = {"layers": layers, "layer_precisions": count_precisions(layers) or "unknown"}
+            found: JsonObject = {"layers": layers, "layer_precisions": count_precisions(layers) or "unknown"}
             self.facts = engine_cache.add_facts(engine.folder, spec, **found) or dict(self.facts, **found)
         calls = NamedTensors if has(version_of(trt), "named tensors") else Bindings
         self._calls = calls(trt, self._engine)
@@ -185,7 +189,7 @@ class NamedTensors:
     shapes      of input and output, with -1 for the batch
     """
 
-    def __init__(self, trt: Any, engine: Any) -> None:
+    def __init__(self, trt: "ModuleType", engine: "CudaEngine") -> None:
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         names.sort(key=lambda name: engine.get_tensor_mode(name) != trt.TensorIOMode.INPUT)
         _check(trt, names, [engine.get_tensor_dtype(name) for name in names])
@@ -210,7 +214,7 @@ class NamedTensors:
 class Bindings:
     """Calls an engine with TensorRT before 8.5; see NamedTensors."""
 
-    def __init__(self, trt: Any, engine: Any) -> None:
+    def __init__(self, trt: "ModuleType", engine: "CudaEngine") -> None:
         self._order = sorted(range(engine.num_bindings), key=lambda i: not engine.binding_is_input(i))
         names = [engine.get_binding_name(i) for i in self._order]
         _check(trt, names, [engine.get_binding_dtype(i) for i in self._order])
@@ -229,7 +233,7 @@ class Bindings:
         return bool(self._context.execute_async_v2(self._addresses, stream))
 
 
-def _check(trt: Any, names: List[str], types: List[Any]) -> None:
+def _check(trt: "ModuleType", names: List[str], types: "Sequence[object]") -> None:
     if len(names) != 2 or any(kind != trt.DataType.FLOAT for kind in types):
         raise BackendError(
             "the engine's inputs and outputs are {}; one float32 input and one float32 output were expected: make the "
@@ -237,7 +241,7 @@ def _check(trt: Any, names: List[str], types: List[Any]) -> None:
         )
 
 
-def _context(engine: Any) -> Any:
+def _context(engine: "CudaEngine") -> "ExecutionContext":
     context = engine.create_execution_context()
     if context is None:
         raise BackendError(

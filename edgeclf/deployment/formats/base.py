@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from edgeclf_runtime.files.schema import JsonObject
 from edgeclf_runtime.runners.base import Runner
 
 from ...data.temporary import temporary_folder
@@ -52,7 +53,7 @@ class Source:
         return torch.zeros(1, self.run.preprocessing.height, self.run.preprocessing.width, 3)
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> JsonObject:
         """Labels and preprocessing, as JSON can hold them, for formats with room for metadata."""
         return {"labels": list(self.run.labels), "preprocessing": self.run.preprocessing._asdict()}
 

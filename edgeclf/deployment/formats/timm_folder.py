@@ -49,7 +49,7 @@ def write(source: Source, path: Path) -> None:
         **_normalization(source.network.normalize),
         "num_classes": len(source.run.labels),
     }
-    backbone.state_dict = lambda: separate_tensors(source.network.backbone)  # type: ignore[method-assign]
+    backbone.state_dict = lambda: separate_tensors(source.network.backbone)  # type: ignore[method-assign, assignment]
     epsilon = source.network.norm_eps
     arguments = {} if epsilon is None else {"bn_eps": epsilon}
     save_for_hf(backbone, str(path), {"label_names": list(source.run.labels)}, arguments, safe_serialization=True)

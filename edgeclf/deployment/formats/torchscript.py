@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from .base import Source
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
 FACTS = "edgeclf.json"
 """Extra file in the archive: labels and preprocessing."""
@@ -43,7 +45,7 @@ class TorchFileRunner(Runner):
         self.version = torch.__version__
         self._module = self._open(str(model_path))
 
-    def _open(self, path: str) -> Any:
+    def _open(self, path: str) -> Callable[[torch.Tensor], torch.Tensor]:
         raise NotImplementedError
 
     def _infer(self, batch: np.ndarray) -> np.ndarray:
@@ -60,7 +62,7 @@ class TorchFileRunner(Runner):
 class TorchScriptRunner(TorchFileRunner):
     """A TorchScript file of our own."""
 
-    def _open(self, path: str) -> Any:
+    def _open(self, path: str) -> Callable[[torch.Tensor], torch.Tensor]:
         import torch
 
         return torch.jit.load(path, map_location="cpu").eval()

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -44,7 +44,7 @@ def audit(
     output: str | Path,
     options: AuditOptions | None = None,
     overwrite: bool = False,
-    **keywords: Any,
+    **keywords: object,
 ) -> AuditReport:
     """Find likely wrong labels, conflicting near-duplicates and outliers, and write a folder.
 

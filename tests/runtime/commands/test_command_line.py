@@ -413,7 +413,7 @@ def test_top_k_and_threshold_decide_what_is_said(cli, photos):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "COMMAND"),
+        ([], "  classify "),
         (["fly"], "invalid choice: 'fly'"),
         (["run"], "--source"),
         (["run", "--source", "x", "--frames", "0"], "--frames: '0' is not a whole number of 1 or more"),

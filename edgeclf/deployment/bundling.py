@@ -36,6 +36,7 @@ from ..targets import CALIBRATION_CACHE, FLAVORS, FLOAT_BACKENDS, TARGETS, model
 from ..training.runs import Run, read_run
 from .bundle_notes import about_coverage, about_features, about_lacks, about_repeated, about_slower
 from .golden import GoldenFacts, write_golden
+from .health_baseline import UsualResults, usual_results, write_baseline
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def bundle(
     slower = _slower(run, models)
     with stored_logits(run) as store:
         measured = _evaluate(run, dataset, models, store)
-        confidences = _fit_confidences(run, dataset, models, store, options)
+        confidences, usual = _fit_confidences(run, dataset, models, store, options)
     with new_folder(output, overwrite, MANIFEST) as folder:
         work = Path(folder)
         for name in models:
@@ -126,6 +127,7 @@ def bundle(
             _copy_cache(work, run, options)
         _copy_runtime(work)
         facts = write_golden(work, run, dataset, models, options.golden)
+        health = write_baseline(work, run, dataset, usual)
         entries = [_model_entry(name, measured[name], confidences[name], facts[name]) for name in models]
         manifest = _write_manifest(work, run, output.stem, entries, _order(models, options, slower))
         sizes = [path.stat().st_size for path in work.rglob("*") if path.is_file()]
@@ -144,6 +146,7 @@ def bundle(
             *about_slower(slower),
             *about_coverage(confidences, options),
             *about_features([entry["name"] for entry in entries if "features" not in entry]),
+            *health,
             *(finding.message for finding in dataset.findings),
         ),
         unreadable=count_files(dataset.findings, "unreadable"),
@@ -254,14 +257,16 @@ def _evaluate(run: Run, dataset: Dataset, models: list[str], store: LogitStore) 
 
 def _fit_confidences(
     run: Run, dataset: Dataset, models: list[str], store: LogitStore, options: BundleOptions
-) -> dict[str, Confidence]:
-    """Return each model's temperature and threshold, fitted on the validation split."""
+) -> tuple[dict[str, Confidence], UsualResults]:
+    """Return each model's temperature and threshold, and FP32's usual results; all from the validation split."""
     images = EvaluationSet(dataset.split("val"), run.labels, run.preprocessing)
     found = {}
     for name in models:
         logits = store.infer(_file(run, name), name, images, f"fitting the confidence of {name}")
         found[name] = fit_confidence(logits, images.truth, options.precision, options.coverage)
-    return found
+        if name == "fp32":
+            usual = usual_results(logits, found[name].temperature)
+    return found, usual
 
 
 def _file(run: Run, name: str) -> Path:

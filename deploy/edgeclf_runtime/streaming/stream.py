@@ -2,7 +2,7 @@
 
 import json
 import time
-from typing import TYPE_CHECKING, Dict, Generator, Iterator, NamedTuple, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Dict, Generator, Iterator, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..capture.camera import IMAGES_FPS, Frame
 from ..errors import CameraLost, EndOfStream
@@ -11,10 +11,13 @@ from .overlap import Ahead
 from .prefetch import Prefetch
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..capture.camera import Camera
     from ..classify.active_backend import Fallback
     from ..classify.classifier import Classifier
     from ..files.schema import JsonObject
+    from ..health.watch import Health
     from .smoothing import Smoother
 
 IDLE_S = 0.5
@@ -24,20 +27,26 @@ class StreamEvent(NamedTuple):
     """A change in a stream between two frames.
 
     state       "live", or "lost" while there is no camera; "degraded" when a worse model or backend has taken over,
-                "restored" when the better one is back
+                "restored" when the better one is back; "changed" while the camera's images or the results differ from
+                those of training, "normal" when they no longer do
     reason      what happened, in one sentence
     at          seconds since 1970
     origin      the stream's Origin
+    verdicts    for "changed", in what: names from ``health/symptoms.py``
     """
 
     state: str
     reason: str
     at: float
     origin: Origin = NOWHERE
+    verdicts: Tuple[str, ...] = ()
 
     def to_dict(self) -> Dict[str, object]:
         """Return the line that ``run --json`` writes."""
-        return dict({"state": self.state, "reason": self.reason, "at": round(self.at, 6)}, **self.origin.to_dict())
+        line: Dict[str, object] = {"state": self.state, "reason": self.reason, "at": round(self.at, 6)}
+        if self.verdicts:
+            line["verdicts"] = list(self.verdicts)
+        return dict(line, **self.origin.to_dict())
 
     def to_json(self) -> str:
         """Return :meth:`to_dict` as one line of JSON."""
@@ -104,6 +113,7 @@ def follow(
     roi: Optional[Sequence[float]] = None,
     rotation: int = 0,
     origin: Optional[Origin] = None,
+    health: "Optional[Health]" = None,
 ) -> "Generator[Union[StreamResult, StreamEvent, None], None, None]":
     """Yield the results and events of a camera's stream, until it ends.
 
@@ -111,14 +121,16 @@ def follow(
     roi, rotation   as for ``Classifier.classify``
     origin      the results' Origin; None: made here, with the device's name from the environment variable
                 EDGECLF_DEVICE_NAME
+    health      a Health that watches the stream, or None
 
-    Yields a StreamResult for each frame; a StreamEvent when the camera is lost, when it is back, and before the first
-    frame of another backend; and None every IDLE_S without a frame, so that a loop around it stays alive.
+    Yields a StreamResult for each frame; a StreamEvent when the camera is lost, when it is back, before the first
+    frame of another backend, and when the health changes; and None every IDLE_S without a frame, so that a loop around it stays alive.
     """
     lost_at = fallback = None
     mode = ""
+    reported = False  # what an earlier run found is reported again
     origin = origin or find_origin(classifier.bundle_id, camera.name)
-    with _open_stages(classifier, camera, roi, rotation) as stages:
+    with _open_stages(classifier, camera, roi, rotation, health) as stages:
         while True:
             try:
                 ready = stages.get(IDLE_S)
@@ -133,7 +145,8 @@ def follow(
             if ready is None:
                 yield None
                 continue
-            again = lost_at is not None and fallback is not None  # "degraded" is reported again after "live"
+            back = lost_at is not None
+            again = back and fallback is not None  # "degraded" is reported again after "live"
             if lost_at is not None:
                 reason = "back after {:.1f} s".format(time.monotonic() - lost_at)
                 yield StreamEvent("live", ": ".join(filter(None, (reason, camera.mode))), time.time(), origin)
@@ -150,6 +163,15 @@ def follow(
                 result = classifier.decide(result, *smoother.update(result.confidences, at))
             age_ms = (time.monotonic() - ready.frame.captured) * 1e3
             yield StreamResult(ready.frame, result, age_ms, camera.dropped + stages.dropped, origin)
+            if health is not None and (health.take(result) or (health.active and (back or not reported))):
+                reported = True
+                yield health_event(health, origin)
+
+
+def health_event(health: "Health", origin: Origin = NOWHERE) -> StreamEvent:
+    """Return the event about the state of a Health."""
+    state = "changed" if health.active else "normal"
+    return StreamEvent(state, health.reason, time.time(), origin, health.active)
 
 
 def _backend_event(classifier: "Classifier", fallback: "Optional[Fallback]", origin: Origin) -> StreamEvent:
@@ -170,14 +192,30 @@ def _seconds_of(frame: Frame, policy: str) -> float:
 
 
 def _open_stages(
-    classifier: "Classifier", camera: "Camera", roi: Optional[Sequence[float]], rotation: int
+    classifier: "Classifier",
+    camera: "Camera",
+    roi: Optional[Sequence[float]],
+    rotation: int,
+    health: "Optional[Health]",
 ) -> Union[Prefetch, Ahead]:
     """Return the threads between a camera and its results, as one object that hands out Ready frames.
 
     For a file the frame rate counts; for a live camera the newest frame does, and all of the backend's threads work on it.
     """
     file = camera.policy == "all"
+
+    def prepare(image: "np.ndarray") -> "np.ndarray":
+        batch = classifier.prepare(image, roi, rotation)
+        if health is not None:
+            health.see(batch)
+        return batch
+
+    def classify(image: "np.ndarray") -> Result:
+        start = time.perf_counter()
+        batch = prepare(image)
+        preprocess_ms = (time.perf_counter() - start) * 1e3
+        return classifier.answer(classifier.infer(batch), preprocess_ms)
+
     if file and classifier.at_once > 1:
-        return Prefetch(camera, lambda image: classifier.classify(image, roi, rotation), classifier.at_once)
-    prefetch = Prefetch(camera, lambda image: classifier.prepare(image, roi, rotation))
-    return Ahead(prefetch, classifier.infer, always=file)
+        return Prefetch(camera, classify, classifier.at_once)
+    return Ahead(Prefetch(camera, prepare), classifier.infer, always=file)

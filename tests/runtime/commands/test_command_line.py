@@ -368,7 +368,7 @@ def options_of_one_value():
                 yield name, action.option_strings[0], next(filter(lambda value: is_taken(action, value), VALUES))
 
 
-VALUES = ("1", "0.5", "0,0,8,8", "8x8", "auto", "best", "180", "90", "debug", "127.0.0.1", "MJPG", "a=1")
+VALUES = ("1", "0.5", "0,0,8,8", "8x8", "auto", "best", "180", "90", "debug", "127.0.0.1", "MJPG", "a=1", "learn")
 
 
 def is_taken(action, value):

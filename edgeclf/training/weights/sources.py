@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from edgeclf_runtime.files.read import read_json, sha256_file
 
-from ..data.schemas import MAX_JSON_BYTES
-from ..display.progress import say
-from ..errors import DependencyError, EdgeclfError, OptionError, WeightsError, first_sentence
+from ...data.schemas import MAX_JSON_BYTES
+from ...display.progress import say
+from ...errors import DependencyError, EdgeclfError, OptionError, WeightsError, first_sentence
 from .checkpoint import existing
 
 
@@ -218,16 +218,11 @@ class _Repository(NamedTuple):
             try:
                 return Path(hf_hub_download(self.name, file, revision=self.revision))
             except EntryNotFoundError as error:
-                reason = reason or _first_line(error)
+                reason = reason or first_sentence(error)
             except Exception as error:  # its own, httpx's and the system's
-                reason = _first_line(error)
+                reason = first_sentence(error)
                 break
         raise _missing(backbone, f"{shown} could not be fetched ({reason})")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else repr(error)
 
 
 def is_folder(backbone: str) -> bool:

@@ -38,6 +38,7 @@ from edgeclf_runtime.streaming.stream import StreamResult
 FPS = 15
 RECONNECTS_PER_S = 200
 MOST_CONNECTIONS, MOST_SECONDS = 500, 120  # of one attack
+FILL_S, LOOK_S = 1.0, 1.0  # until the attackers are connected, and of one newcomer
 WAIT_S = 30
 TRICKLE_S = 0.5
 HOST, ANOTHER_HOST = "127.0.0.1", "127.0.1.1"
@@ -75,6 +76,11 @@ def main():
     arguments = parser.parse_args()
     if not (0 < arguments.connections <= MOST_CONNECTIONS and 0 < arguments.seconds <= MOST_SECONDS):
         parser.error(f"1 to {MOST_CONNECTIONS} connections and up to {MOST_SECONDS} s were expected")
+    if not arguments.attack and arguments.seconds < FILL_S + LOOK_S:
+        parser.error(
+            f"--seconds {arguments.seconds:g} is too short: the attackers connect for {FILL_S:g} s, and a newcomer looks for "
+            f"{LOOK_S:g} s; at least {FILL_S + LOOK_S:g} was expected"
+        )
     if arguments.serve:
         serve()
     elif arguments.attack:
@@ -161,12 +167,12 @@ def measure_attack(name, port, pid, arguments):
     command = [sys.executable, __file__, "--connections", str(arguments.connections)]
     command += ["--seconds", str(arguments.seconds), "--attack", name, str(port)]
     attackers = subprocess.Popen(command) if name in ATTACKS else None
-    time.sleep(1.0)  # the places fill
-    end = time.monotonic() + arguments.seconds - 1.0
+    time.sleep(FILL_S)
+    end = time.monotonic() + arguments.seconds - FILL_S
     looks, readings = [], []
     address = ANOTHER_HOST if name in ATTACKS and HOST not in ATTACKS[name][2] else HOST
     while time.monotonic() < end:
-        looks.append(look(port, 1.0, address=address))
+        looks.append(look(port, LOOK_S, address=address))
         readings.append(read(pid))
     stop.set()
     viewer.join()

@@ -92,7 +92,7 @@ def measure(name: str, work: Path, epochs: int) -> dict[str, Any]:
         return {"name": name, "reason": str(error)}
     digits, run, packed = work / "digits", work / f"{name}-run", work / f"{name}.edge"
     given = edgeclf.ImportOptions(**trained.options)
-    imported = edgeclf.import_model(trained.model, run, given, digits, overwrite=True)
+    imported = edgeclf.import_model(trained.model, run, given, overwrite=True, data=digits)
     quantized = edgeclf.quantize(run, edgeclf.QuantizeOptions(flavors=FLAVORS), overwrite=True)
     edgeclf.bundle(run, packed, overwrite=True)
     with Classifier.open(packed, "fp32") as classifier:

@@ -1,4 +1,4 @@
-"""Does the live page stay open to a viewer while others attack it?
+"""Measures whether a viewer of the live page gets in while others attack it.
 
     python3 benchmarks/reliability/live.py
 
@@ -29,11 +29,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeclf_runtime.capture.camera import Frame
 from edgeclf_runtime.commands.bench import machine_facts
-from edgeclf_runtime.results import Result
+from edgeclf_runtime.images.frame import Frame
+from edgeclf_runtime.results import Result, StreamResult
 from edgeclf_runtime.sinks.live.sink import LiveSink
-from edgeclf_runtime.streaming.stream import StreamResult
 
 FPS = 15
 RECONNECTS_PER_S = 200

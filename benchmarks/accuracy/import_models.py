@@ -1,4 +1,4 @@
-"""Models of other libraries, imported: does the bundle give the logits of the library that trained it, and what does INT8 cost?
+"""Compares imported models with the libraries that trained them: logits, and the accuracy that INT8 costs.
 
     python3 benchmarks/accuracy/import_models.py --json >import_models.json
 

@@ -42,7 +42,7 @@ class NotComparableError(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """How one row changed: the new median by the old one, its p, and what that means."""
+    """The change of one row: the new median relative to the old one, its p, and the verdict."""
 
     name: str
     ratio: float

@@ -1,4 +1,4 @@
-"""Does one classifier, shared by threads, give right labels while its backends fail at random?
+"""Checks that one classifier, shared by threads, gives right labels while its backends fail at random.
 
     python3 benchmarks/reliability/threads.py
 

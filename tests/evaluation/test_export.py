@@ -101,7 +101,7 @@ def test_other_formats_are_refused_with_the_function_that_writes_them(options, g
 
 @pytest.mark.slow
 def test_a_file_whose_logits_differ_from_torchs_is_not_kept(own_run, monkeypatch):
-    """The trained weights are written, and torch is asked with others: what a broken exporter would look like."""
+    """The trained weights are written, and torch infers with others: what a broken exporter would look like."""
     network = read_run(own_run).network()
     other = torch.nn.Parameter(network.head.bias + 0.1)
     monkeypatch.setattr(TorchRunner, "infer", lambda self, batch: _infer_with_bias(self, batch, other))

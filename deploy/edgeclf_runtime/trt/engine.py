@@ -138,7 +138,7 @@ def _find_of_any_mode(folders: List[str], spec: EngineSpec) -> Optional[Engine]:
 
 
 def _fits(other: EngineSpec, spec: EngineSpec) -> bool:
-    """Whether the engine of another specification can replace a specification's own: it was made compatible with it."""
+    """Return whether the engine of another specification can replace a specification's own: it was made compatible with it."""
     always = {"version_compatible", "hardware_compatible", "power_mode"}
     free = set(always)
     if other.version_compatible and version_numbers(other.tensorrt) <= version_numbers(spec.tensorrt):

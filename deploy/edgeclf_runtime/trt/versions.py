@@ -212,5 +212,5 @@ def version_of(tensorrt: Any) -> Version:
 
 
 def has(version: Version, feature: str) -> bool:
-    """Whether a feature of the table is used with a TensorRT version."""
+    """Return whether a feature of the table is used with a TensorRT version."""
     return FEATURES[feature].since <= version < FEATURES[feature].until

@@ -197,7 +197,7 @@ class _Repository(NamedTuple):
             path = try_to_load_from_cache(self.name, file, revision=self.revision)
         except HFValidationError as error:
             raise WeightsError(
-                f"{self.name!r} is no repository ({first_sentence(error)}); OWNER/NAME was expected"
+                f"{self.name!r} is not a repository ({first_sentence(error)}); OWNER/NAME was expected"
             ) from None
         return Path(path) if isinstance(path, str) else None
 

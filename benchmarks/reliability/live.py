@@ -7,7 +7,7 @@ bundle.  A second process attacks it for ``--seconds``, in one way after the oth
 time: each that the page ends is opened again at once, up to RECONNECTS_PER_S in all.  Meanwhile this process looks at
 the page as a viewer: one stays and is read to the end (one viewer more for each time that it was ended), and again and
 again another comes, asks for pictures, and leaves after a second.  Viewers share the attackers' address, the worst that
-can be; where the attackers have many, each viewer has one of its own, as a machine has.  Measured are the newcomers'
+can be; if the attackers have many, each viewer has one of its own, as a machine has.  Measured are the newcomers'
 time to the first byte and to the first picture, both viewers' pictures a second, and the page's memory and threads: at
 most, and what is left after the attack.  Other programs cost a viewer time too, so the JSON has the machine's load.
 Nothing outside 127.0.0.0/8 can be attacked: the page is this program's own.
@@ -285,7 +285,7 @@ def attack(name, port, count, seconds):
 
 
 def start(port, address, first):
-    """Return a connection from an address that has sent something, or None where the page does not take it."""
+    """Return a connection from an address that has sent something, or None if the page does not take it."""
     connection = socket.socket()
     try:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

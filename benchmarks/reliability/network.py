@@ -96,7 +96,7 @@ def device(arguments: argparse.Namespace) -> list[Task]:
     """Return the device's commands, those that choose a backend once for each."""
     bundle = arguments.bundle.resolve()
     image = next((bundle / "golden").glob("*.png"))
-    # Without TensorRT there is nothing to build, and the doctor finds something to mend where no camera is.
+    # Without TensorRT there is nothing to build, and the doctor finds something to fix if there is no camera.
     plain: dict[str, tuple[int, ...]] = {
         "--help": (0,),
         "info": (0,),

@@ -205,7 +205,7 @@ def right_labels(bundle: Bundle, images: Any) -> list[str]:
 
 
 def open_classifier(bundle: Bundle) -> Classifier:
-    """Return a classifier; where no backend could be opened, of the next attempt."""
+    """Return a classifier; if no backend could be opened, of the next attempt."""
     while True:
         try:
             return Classifier.open(bundle, threshold=0.0, threads=1)

@@ -58,7 +58,7 @@ class Contender:
         self.facts["start_s"] = round(time.perf_counter() - start, 3)
 
     def turn(self, request: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Let it run once; returns its answer, None where it failed."""
+        """Let it run once; returns its answer, None if it failed."""
         if self.reason:
             return None
         os.killpg(self._process.pid, signal.SIGCONT)

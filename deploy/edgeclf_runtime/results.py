@@ -2,7 +2,7 @@
 
 import json
 import os
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Tuple
 
 from .errors import OptionError
 from .images.frame import Frame
@@ -10,6 +10,8 @@ from .text.redaction import redact
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from .files.schema import JsonObject
 
 
 UNKNOWN = "unknown"
@@ -83,7 +85,7 @@ class Result(NamedTuple):
     rejected: bool = False
     candidate: str = ""
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> "JsonObject":
         """Return the result in JSON types."""
         return {
             "label": self.label,
@@ -150,11 +152,11 @@ class StreamResult(NamedTuple):
     dropped: int = 0
     origin: Origin = NOWHERE
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> "JsonObject":
         """Return the line that ``run --json`` writes."""
         fields = self.result.to_dict()
         timings_ms = dict({"capture": round(self.frame.capture_ms, 3)}, **fields.pop("timings_ms"))
-        line: Dict[str, Any] = {"frame": self.frame.number, "state": "live"}
+        line: "JsonObject" = {"frame": self.frame.number, "state": "live"}
         if self.frame.name:
             line["name"] = self.frame.name
         if self.frame.position_s is not None:

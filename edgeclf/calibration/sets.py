@@ -21,6 +21,7 @@ import numpy as np
 
 from edgeclf_runtime.files.outputs import claim_output
 from edgeclf_runtime.files.read import read_bytes, read_json, sha256_bytes, sha256_file
+from edgeclf_runtime.files.schema import JsonObject
 from edgeclf_runtime.images.preprocess import Preprocessing, as_batch
 
 from ..data.datasets import NAMED_SETS, Dataset, load_dataset
@@ -48,7 +49,7 @@ EVALUATION_IMAGES = 500
 class CalibrationSet:
     """The images of a calibration set, each with its hash."""
 
-    recipe: dict[str, Any]
+    recipe: JsonObject
     root: Path
     entries: tuple[tuple[str, str], ...]
     """sha256 and path relative to the root, sorted by path."""
@@ -84,7 +85,7 @@ class CalibrationSet:
             raise DataError(
                 f"{listed(lost)} in {self.root} are missing or have changed since the calibration set was made, "
                 f"{len(lost)} of its {len(self)} images: "
-                "make the set again, or, if the images have moved, name the folder that has them now with --data"
+                "make the set again, or, if the images have moved, quantize again and name the folder that has them now with --data"
             )
         say(
             f"warning: {len(lost)} of the {len(self)} calibration images are missing from {self.root} or have changed, "

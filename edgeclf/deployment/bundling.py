@@ -4,40 +4,37 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import edgeclf_runtime
 from edgeclf_runtime.bundle.manifest import FORMAT, FORMAT_VERSION, MANIFEST_SCHEMA
 from edgeclf_runtime.bundle.open_bundle import MANIFEST, MANIFEST_HASH
 from edgeclf_runtime.files.outputs import claim_output, new_folder
 from edgeclf_runtime.files.read import sha256_bytes, sha256_file
-from edgeclf_runtime.files.schema import SchemaError, parse_json
+from edgeclf_runtime.files.schema import JsonObject, SchemaError, parse_json
 
 from ..data.datasets import Dataset
 from ..data.findings import count_files
 from ..data.folder_update import copy_folder
 from ..display.json_file import json_text
-from ..display.report import Report
+from ..display.report import Bars, Report
 from ..errors import ModelError, OutputError
 from ..evaluation.confidence_threshold import Confidence, fit_confidence
 from ..evaluation.evaluate import Evaluation, measure
 from ..evaluation.evaluation_set import EvaluationSet
 from ..evaluation.export import exported
 from ..evaluation.logit_store import LogitStore, stored_logits
+from ..evaluation.metadata import KEPT_SPLIT
 from ..graph.onnx_file import graph_sha256
 from ..options import BundleOptions, merged
 from ..quantization.earlier import earlier_report
 from ..quantization.report import REPORT_FILE, QuantizedFile, read_report_facts
 from ..targets import CALIBRATION_CACHE, FLAVORS, FLOAT_BACKENDS, TARGETS, model_file, precision_of
 from ..training.runs import Run, read_run
-from .bundle_notes import about_coverage, about_lacks, about_repeated, about_slower
-from .golden import write_golden
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .bundle_notes import about_coverage, about_features, about_lacks, about_repeated, about_slower
+from .golden import GoldenFacts, write_golden
 
 
 @dataclass(frozen=True)
@@ -73,14 +70,12 @@ class BundleReport(Report):
     unreadable: int = 0
     """Images that were left out because they cannot be decoded."""
 
-    def plot(self) -> Figure:
-        """Return each model's accuracy, size, and the share of images that keep a label as a matplotlib figure.
-
-        Raises DependencyError if matplotlib is missing.
-        """
-        from .plots import draw_bundle
-
-        return draw_bundle(self)
+    def bars(self) -> Iterator[Bars]:
+        """Yield each model's accuracy, size, and the share of images that keep a label."""
+        facts = self.facts
+        yield Bars("accuracy", {name: one.accuracy for name, one in facts.items()}, "{:.2%}")
+        yield Bars("size, MB", {name: one.size / 1e6 for name, one in facts.items()}, "{:.1f}")
+        yield Bars("images that keep a label", {name: one.coverage for name, one in facts.items()}, "{:.1%}")
 
     def __str__(self) -> str:
         head = f"{self.path}: {self.files} files, {self.size / 1e6:.1f} MB, id {self.id[:12]}"
@@ -98,7 +93,7 @@ def bundle(
     output: str | Path,
     options: BundleOptions | None = None,
     overwrite: bool = False,
-    **keywords: Any,
+    **keywords: object,
 ) -> BundleReport:
     """Pack a run's models, the runtime and golden images into NAME.edge.
 
@@ -129,8 +124,8 @@ def bundle(
         if not stale:
             _copy_cache(work, run, options)
         _copy_runtime(work)
-        tolerances = write_golden(work, run, dataset, models, options.golden)
-        entries = [_model_entry(name, measured[name], confidences[name], tolerances[name]) for name in models]
+        facts = write_golden(work, run, dataset, models, options.golden)
+        entries = [_model_entry(name, measured[name], confidences[name], facts[name]) for name in models]
         manifest = _write_manifest(work, run, output.stem, entries, _order(models, options, slower))
         sizes = [path.stat().st_size for path in work.rglob("*") if path.is_file()]
     lacks = _lacks(every, options)
@@ -147,6 +142,7 @@ def bundle(
             *about_repeated(repeated),
             *about_slower(slower),
             *about_coverage(confidences, options),
+            *about_features([entry["name"] for entry in entries if "features" not in entry]),
             *(finding.message for finding in dataset.findings),
         ),
         unreadable=count_files(dataset.findings, "unreadable"),
@@ -194,9 +190,7 @@ def _is_stale(run: Run) -> bool:
     return made_from is not None and made_from != sha256_file(_file(run, "fp32"))
 
 
-def _write_manifest(
-    work: Path, run: Run, name: str, models: list[dict[str, Any]], order: dict[str, list[str]]
-) -> bytes:
+def _write_manifest(work: Path, run: Run, name: str, models: list[JsonObject], order: dict[str, list[str]]) -> bytes:
     """Write manifest.json about everything that is in the folder by now, and its hash; returns its bytes."""
     manifest = {
         "format": FORMAT,
@@ -296,17 +290,15 @@ def _order(models: list[str], options: BundleOptions, slower: Iterable[Quantized
     return {**order, "default": ["fp32", *(model for model in models if model != "fp32")]}
 
 
-def _model_entry(
-    name: str, evaluation: Evaluation, confidence: Confidence, tolerances: dict[str, Any]
-) -> dict[str, Any]:
-    return {
+def _model_entry(name: str, evaluation: Evaluation, confidence: Confidence, golden: GoldenFacts) -> JsonObject:
+    entry = {
         "name": name,
         "file": model_file(name),
         "precision": precision_of(name),
         "backends": list(FLAVORS[name].backends if name in FLAVORS else FLOAT_BACKENDS),
         "temperature": confidence.temperature,
         "threshold": confidence.threshold,
-        "tolerances": tolerances,
+        "tolerances": golden.tolerances,
         "metrics": {
             "split": evaluation.split,
             "images": evaluation.images,
@@ -315,6 +307,7 @@ def _model_entry(
             "confidence": asdict(confidence),
         },
     }
+    return entry if golden.features is None else {**entry, "features": golden.features}
 
 
 def _copy_runtime(work: Path) -> None:
@@ -330,8 +323,9 @@ def _copy_runtime(work: Path) -> None:
         (folder / "__pycache__").touch()
 
 
-def _provenance(run: Run) -> dict[str, Any]:
+def _provenance(run: Run) -> JsonObject:
     data = {key: run.facts["data"][key] for key in ("name", "split", "split_sha256", "images")}
+    data[KEPT_SPLIT] = run.kept_split
     provenance = {"data": data, "training": run.facts["options"], "versions": run.facts["versions"]}
     facts = _facts_of_quantization(run)
     if facts:
@@ -339,7 +333,7 @@ def _provenance(run: Run) -> dict[str, Any]:
     return provenance
 
 
-def _facts_of_quantization(run: Run) -> dict[str, Any]:
+def _facts_of_quantization(run: Run) -> JsonObject:
     """Return a run's quantization.json, {} if it has none; ModelError if it is damaged."""
     try:
         return read_report_facts(run.path)
@@ -349,5 +343,5 @@ def _facts_of_quantization(run: Run) -> dict[str, Any]:
         ) from None
 
 
-def _facts(path: Path) -> dict[str, Any]:
+def _facts(path: Path) -> dict[str, int | str]:
     return {"size": path.stat().st_size, "sha256": sha256_file(path)}

@@ -9,14 +9,14 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeclf_runtime.classify.decision import softmax
 from edgeclf_runtime.files.outputs import claim_output, new_folder
 from edgeclf_runtime.files.read import sha256_file
-from edgeclf_runtime.files.schema import SchemaError, parse_json
+from edgeclf_runtime.files.schema import JsonObject, SchemaError, parse_json
 from edgeclf_runtime.images.preprocess import as_batch
 from edgeclf_runtime.text.terminal import printable
 
@@ -27,21 +27,25 @@ from ..data.sampling import evenly_spaced
 from ..data.schemas import IMPORTED, IMPORTED_RUN, RUN_FORMAT, RUN_FORMAT_VERSION
 from ..display.json_file import json_text
 from ..display.progress import say
-from ..display.report import Report
+from ..display.report import Bars, Report
 from ..errors import GateError, ModelError, OptionError
 from ..evaluation.evaluation_set import EvaluationSet
 from ..evaluation.metadata import model_metadata
 from ..graph.contract import wrap
+from ..graph.features import reporting_features
 from ..graph.foreign_file import TORCHSCRIPT_SUFFIXES, check_torchscript, read_onnx
 from ..graph.foreign_model import Core, ImageShape, image_input, infer_original, make_core
 from ..graph.inference import infer_graph
 from ..graph.onnx_file import save_model
-from ..options import ImportOptions, SplitOptions, merged
+from ..options import ImportOptions, merged
 from ..targets import OPSET, model_file
+from ..training.machine.threads import torch_threads
 from ..training.runs import RUN_FILE, Run, data_facts
 from ..training.train import versions
 from .import_settings import (
+    Known,
     Settings,
+    Stated,
     checked_labels,
     from_metadata,
     from_timm,
@@ -86,7 +90,7 @@ class ImportReport(Report):
     model: str
     """Name of the file, or of the module's class."""
     labels: tuple[str, ...]
-    options: dict[str, Any]
+    options: JsonObject
     """The preparation of images; ``sources`` has the source of each option."""
     removed: str
     """The activation that was removed from the model's end, or ""."""
@@ -102,6 +106,13 @@ class ImportReport(Report):
     """Accuracy with other settings, if they were tried."""
     unreadable: int = 0
     """Images that were left out because they cannot be decoded."""
+
+    def bars(self) -> Iterator[Bars]:
+        """Yield the accuracy with these settings and with the others that were tried; without data, the largest difference."""
+        if self.accuracy is None:
+            yield Bars("largest difference from the original", {self.model: self.largest_difference}, "{:.1e}")
+        else:
+            yield Bars("accuracy", {"as imported": self.accuracy, **self.ways}, "{:.1%}")
 
     def __str__(self) -> str:
         facts = self.options
@@ -131,7 +142,7 @@ class _Source:
     sha256: str | None
     kind: str
     dims: list[int | None]
-    declared: dict[str, dict[str, Any]]
+    declared: dict[str, Stated]
     graph: Callable[[ImageShape], onnx.ModelProto]
     scores: Callable[[Iterable[np.ndarray], int], np.ndarray]
 
@@ -141,7 +152,7 @@ def import_model(
     output: str | Path,
     options: ImportOptions | None = None,
     overwrite: bool = False,
-    **keywords: Any,
+    **keywords: object,
 ) -> ImportReport:
     """Import an ONNX file, a TorchScript file or a torch module as a run.
 
@@ -192,7 +203,7 @@ def import_model(
     )
 
 
-def _open(model: Any, options: ImportOptions) -> _Source:
+def _open(model: str | Path | torch.nn.Module, options: ImportOptions) -> _Source:
     """Return the source of a path or a torch module."""
     config = {options.config: read_config(Path(options.config))} if options.config else {}
     if isinstance(model, (str, os.PathLike)):
@@ -216,7 +227,7 @@ def _open(model: Any, options: ImportOptions) -> _Source:
     return _from_module(model, type(model).__name__, None, "torch module", config)
 
 
-def _from_onnx(path: Path, options: ImportOptions, config: Mapping[str, dict[str, Any]]) -> _Source:
+def _from_onnx(path: Path, options: ImportOptions, config: Mapping[str, Stated]) -> _Source:
     model = read_onnx(path)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     return _Source(
@@ -230,7 +241,7 @@ def _from_onnx(path: Path, options: ImportOptions, config: Mapping[str, dict[str
     )
 
 
-def _from_torchscript(path: Path, config: Mapping[str, dict[str, Any]]) -> _Source:
+def _from_torchscript(path: Path, config: Mapping[str, Stated]) -> _Source:
     from ..graph.foreign_torch import load_torchscript
 
     text = check_torchscript(path)
@@ -244,29 +255,31 @@ def _from_torchscript(path: Path, config: Mapping[str, dict[str, Any]]) -> _Sour
 
 
 def _from_module(
-    module: torch.nn.Module, name: str, sha256: str | None, kind: str, declared: dict[str, dict[str, Any]]
+    module: torch.nn.Module, name: str, sha256: str | None, kind: str, declared: dict[str, Stated]
 ) -> _Source:
     from ..graph.foreign_torch import export_module, own_copy, run_module
 
     own = module if kind == "TorchScript" else own_copy(module)
 
     def scores(batches: Iterable[np.ndarray], _: int) -> np.ndarray:
-        return np.concatenate([run_module(own, batch).reshape(len(batch), -1) for batch in batches])
+        with torch_threads():
+            return np.concatenate([run_module(own, batch).reshape(len(batch), -1) for batch in batches])
 
     def graph(shape: ImageShape) -> onnx.ModelProto:
-        return export_module(own, shape.sizes(1), name)
+        with torch_threads():
+            return export_module(own, shape.sizes(1), name)
 
     dims = [None, 3, None, None]
     return _Source(name, sha256, kind, dims, declared, graph, scores)
 
 
-def _load(
-    data: str | Path | Dataset, options: ImportOptions, values: Mapping[str, Any]
-) -> tuple[Dataset, tuple[str, ...], int]:
+def _load(data: str | Path | Dataset, options: ImportOptions, values: Known) -> tuple[Dataset, tuple[str, ...], int]:
     """Return the checked images, what the check found, and how many images were left out; values: what is known so far."""
-    dataset = load_dataset(data, SplitOptions(seed=options.seed))
+    dataset = load_dataset(data, options.split)
     size, resize = values.get("size"), values.get("resize") or "crop"
-    dataset, report = check_for_training(dataset, options.skip_unreadable, min(size) if size else None, resize)
+    dataset, report = check_for_training(
+        dataset, options.skip_unreadable, min(size) if size else None, resize, imported=True
+    )
     found = tuple(str(finding) for finding in report.findings)
     for line in found:
         say(line)
@@ -317,14 +330,12 @@ def _measure(core: Core, settings: Settings, dataset: Dataset, options: ImportOp
     return measured
 
 
-def _hint(
-    source: _Source, values: Mapping[str, Any], lacking: list[str], dataset: Dataset | None, options: ImportOptions
-) -> str:
+def _hint(source: _Source, values: Known, lacking: list[str], dataset: Dataset | None, options: ImportOptions) -> str:
     """Return the accuracy with each of the usual settings, if color and normalization are all that is missing."""
     unknown = {"color", "range", "mean", "std"}
     if dataset is None or not set(lacking) <= unknown:
         return ""
-    neutral = {"color": "RGB", "range": "0-1", "mean": (0.0,) * 3, "std": (1.0,) * 3}
+    neutral: Known = {"color": "RGB", "range": "0-1", "mean": (0.0,) * 3, "std": (1.0,) * 3}
     settings = make_settings({**neutral, **values}, {"labels": "given"})
     core = _make_core(source, settings, options)
     measured = measure_ways(core, settings.shape.layout, _images(settings, dataset), usual_ways())
@@ -368,7 +379,7 @@ def _facts(
     core: Core,
     settings: Settings,
     own: Measured | None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return run.json's content, without the data."""
     libraries = ("numpy", "cv2", "onnx", "onnxruntime", *(["torch"] if source.kind != "ONNX" else []))
     return {
@@ -391,11 +402,11 @@ def _facts(
     }
 
 
-def _write(folder: Path, facts: dict[str, Any], wrapped: onnx.ModelProto) -> None:
+def _write(folder: Path, facts: JsonObject, wrapped: onnx.ModelProto) -> None:
     text = json_text(facts, indent=1) + "\n"
     try:
         IMPORTED_RUN(parse_json(text.encode()), "")
     except (SchemaError, UnicodeEncodeError) as error:
         raise ModelError(f"{facts['model']['name']} cannot become a run ({error}): rename what is not valid") from None
-    save_model(wrapped, folder / model_file("fp32"), model_metadata(Run(folder, facts), "fp32"))
+    save_model(reporting_features(wrapped), folder / model_file("fp32"), model_metadata(Run(folder, facts), "fp32"))
     (folder / RUN_FILE).write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A Report is what a command returns: text when printed, JSON for machines, and tables in a notebook.
+"""A Report is what a command returns: text when printed, JSON for machines, tables in a notebook, and a figure.
 
 The tables have no scripts and no colors of their own, so that they fit a light and a dark notebook.  Names of labels, files
 and folders are the user's, so all text is escaped.
@@ -10,8 +10,9 @@ import html
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from edgeclf_runtime.files.schema import JsonObject
 from edgeclf_runtime.text.terminal import printable
 
 from ..errors import DependencyError
@@ -19,7 +20,14 @@ from .json_file import json_text
 
 if TYPE_CHECKING:
     import numpy as np
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    class Printer(Protocol):
+        """IPython's printer: the method that is used."""
+
+        def text(self, text: str) -> None: ...
+
 
 _STYLE = """
 .edgeclf-report { max-height: 40em; overflow: auto; }
@@ -31,6 +39,18 @@ _STYLE = """
 """
 _DPI = 120
 _FEW = 6
+_TALLEST = 30.0
+"""Inches of a figure; with more bars than fit, they get thinner."""
+
+
+class Bars(NamedTuple):
+    """A chart of horizontal bars."""
+
+    what: str
+    values: Mapping[str, float]
+    """By name."""
+    form: str = "{:.4g}"
+    """The format of the values' texts; one that ends with % has an axis from 0 to 1."""
 
 
 class Report:
@@ -40,7 +60,7 @@ class Report:
         # IPython would prefer the __repr__ that dataclass adds to the same class.
         cls._repr_pretty_ = Report._repr_pretty_  # type: ignore[method-assign]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """The report as a JSON-compatible dict."""
         return asdict(self)  # type: ignore[call-overload,no-any-return]
 
@@ -52,10 +72,18 @@ class Report:
         """Yield what a notebook shows as HTML: by default a table of the plain facts, and one for each field with rows."""
         return tables_of(self.to_dict())
 
+    def bars(self) -> Iterable[Bars]:
+        """Return the charts that ``plot`` draws side by side, unless the report has a figure of its own."""
+        raise NotImplementedError
+
+    def plot(self) -> Figure:
+        """Return the main figures as a matplotlib figure; DependencyError if matplotlib is missing."""
+        return draw_bars(list(self.bars()))
+
     def _repr_html_(self) -> str:
         return page(self.html_parts())
 
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+    def _repr_pretty_(self, printer: Printer, cycle: bool) -> None:
         # IPython shows it where it shows no HTML, and saves it beside the HTML.
         printer.text(printable(self, "\n"))
 
@@ -65,7 +93,7 @@ def page(parts: Iterable[str]) -> str:
     return f'<div class="edgeclf-report">\n<style>{_STYLE}</style>\n' + "\n".join(parts) + "\n</div>"
 
 
-def tables_of(fields: Mapping[str, Any]) -> Iterator[str]:
+def tables_of(fields: Mapping[str, object]) -> Iterator[str]:
     """Yield a table of the plain values among a report's fields, then one for each field that holds rows."""
     facts, rest = [], []
     for name, value in fields.items():
@@ -94,7 +122,7 @@ def _nested(name: str, value: Any) -> Iterator[str]:
         yield table([_words(column) for column in columns], cells)
 
 
-def _plain(name: str, value: Any) -> str | None:
+def _plain(name: str, value: object) -> str | None:
     """Return the text of a value that fits a cell, "" for nothing; None for one that needs a table."""
     if value is None or value in ("", (), [], {}):
         return ""
@@ -107,7 +135,7 @@ def _plain(name: str, value: Any) -> str | None:
     return _cell(name, value)
 
 
-def _cell(name: str, value: Any) -> str:
+def _cell(name: str, value: object) -> str:
     """Return a value as people read it; the field's name tells bytes from counts."""
     if value is None or value in ("", (), [], {}):
         return ""
@@ -197,6 +225,37 @@ def new_figure(columns: int, width: float = 5.0, height: float = 4.5) -> tuple[F
 
     figure = Plot(figsize=(width * columns, height), dpi=_DPI, layout="constrained")
     return figure, figure.subplots(1, columns, squeeze=False)[0]
+
+
+def draw_bars(charts: Sequence[Bars]) -> Figure:
+    """Draw charts of bars side by side; only the first has names if all have the same."""
+    same = all(list(chart.values) == list(charts[0].values) for chart in charts)
+    rows = max((len(chart.values) for chart in charts), default=0)
+    figure, axes = new_figure(len(charts), 4.5 if not same else 3.6, bars_height(rows))
+    for place, (axis, chart) in enumerate(zip(axes, charts, strict=True)):
+        fill_bars(axis, list(chart.values.values()), chart.what, chart.form)
+        if not same or not place:
+            # A label may contain $, but is not a formula.
+            axis.set_yticks(range(len(chart.values)), [drawable(name) for name in chart.values], parse_math=False)
+        if chart.form.endswith("%}"):
+            axis.set_xticks([0, 0.5, 1])
+    return figure
+
+
+def fill_bars(axis: Axes, values: Sequence[float], what: str, form: str, unknown: str | None = None) -> None:
+    """Draw a horizontal bar for each value, with its text; unknown: the text of 0, if it stands for no value."""
+    texts = [form.format(value) if value or unknown is None else unknown for value in values]
+    bars = axis.barh(range(len(values)), values, color=[f"C{row % 10}" for row in range(len(values))])
+    axis.bar_label(bars, texts, padding=3)
+    axis.margins(x=0.25)
+    axis.set_ylim(len(values) - 0.4, -0.6)
+    axis.set_yticks([])
+    axis.set_xlabel(what)
+
+
+def bars_height(rows: int) -> float:
+    """Return the height of a figure with so many bars below each other."""
+    return min(_TALLEST, 1.3 + 0.32 * rows)
 
 
 def png(figure: Figure) -> bytes:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeclf_runtime.device.machine import cores
-from edgeclf_runtime.files.outputs import claim_output, new_folder
+from edgeclf_runtime.files.outputs import claim_output, named_by, new_folder
+from edgeclf_runtime.files.schema import JsonObject
 
 from ..data.datasets import Dataset
 from ..data.findings import left_out_lines
@@ -28,6 +29,8 @@ from .result_subject import subject_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from ..training.results.metrics import GroupFigures
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,16 @@ class Evaluation(Report):
     """The image files; left out of the JSON."""
     metrics: Metrics
     """Intervals, ranking and calibration."""
-    groups: dict[str, dict[str, Any]] = field(default_factory=dict)
+    groups: dict[str, GroupFigures] = field(default_factory=dict)
     """By group of images, the least accurate first: images, accuracy, interval; {} for data without groups."""
     trained_on: int = 0
     """Images that were left out because the model was trained on them."""
+    near_trained: int = 0
+    """Images that were left out because they are near-duplicates of some that the model was trained on."""
     unreadable: int = 0
     """Images that were left out because they cannot be decoded."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """The evaluation as JSON can hold it."""
         kept = {name: value for name, value in vars(self).items() if name not in ("logits", "truth", "paths")}
         return {**kept, "metrics": asdict(self.metrics)}
@@ -77,7 +82,7 @@ class Evaluation(Report):
 
     def html_parts(self) -> Iterator[str]:
         """Yield the summary, the figures, a table by label, and the confusion matrix or the most frequent confusions."""
-        yield from map(paragraph, (summary(self), *left_out_lines(self.unreadable, self.trained_on)))
+        yield from map(paragraph, (summary(self), *left_out_lines(self.unreadable, self.trained_on, self.near_trained)))
         yield table((), figures(self), name="facts")
         yield table(("label", "precision", "recall", "f1", "images", "95 % interval of the recall"), label_rows(self))
         if len(self.labels) <= MOST_LABELS:
@@ -99,7 +104,7 @@ def evaluate(
     data: str | Path | Dataset,
     options: EvaluateOptions | None = None,
     overwrite: bool = False,
-    **keywords: Any,
+    **keywords: object,
 ) -> Evaluation:
     """Classify every image of a split and compare the result with its label.
 
@@ -113,23 +118,26 @@ def evaluate(
     """
     options = merged(EvaluateOptions, options, keywords)
     if options.predictions is not None:
-        claim_output(options.predictions, overwrite)
+        with named_by("--predictions"):
+            claim_output(options.predictions, overwrite)
     if options.report is not None:
-        claim_output(options.report, overwrite, REPORT_FILE)
+        with named_by("--report"):
+            claim_output(options.report, overwrite, REPORT_FILE)
     with open_exported(model, options.name, at_once=cores()) as opened:
-        chosen = select_images(opened, model, data, options.split, options.skip_unreadable)
+        chosen = select_images(opened, model, data, options.split, options.skip_unreadable, options.split_of)
         images = EvaluationSet(chosen.samples, opened.classifier.labels, opened.classifier.preprocessing, chosen.data)
         logits = logits_of(opened, images)
         temperature = opened.classifier.in_use.temperature
     found = replace(
         measure(opened.name, chosen.data, options.split, images, logits, temperature),
         trained_on=chosen.trained_on,
+        near_trained=chosen.near_trained,
         unreadable=chosen.unreadable,
     )
     if options.predictions is not None:
         write_predictions(options.predictions, found.labels, found.paths, found.truth, logits, temperature, overwrite)
     if options.report is not None:
-        with new_folder(options.report, overwrite, REPORT_FILE) as folder:
+        with named_by("--report"), new_folder(options.report, overwrite, REPORT_FILE) as folder:
             write_results(Path(folder), subject_of(found, opened, model, chosen))
     return found
 

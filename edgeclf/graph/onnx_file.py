@@ -8,7 +8,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from edgeclf_runtime.bundle.model_file import model_bytes
 from edgeclf_runtime.device.machine import quota_cores
 from edgeclf_runtime.files.read import sha256_bytes
 from edgeclf_runtime.images.preprocess import Preprocessing
+from edgeclf_runtime.runners.base import FEATURES
 
 from ..data.temporary import temporary_folder
 from ..errors import ModelError, first_sentence
@@ -32,8 +33,17 @@ if TYPE_CHECKING:
 INPUT, OUTPUT = "image", "logits"
 
 
-def write_onnx(network: torch.nn.Module, spec: Preprocessing, path: str | Path, metadata: dict[str, str]) -> None:
-    """Write a network that takes float32 [N, height, width, 3] as ONNX, with the opset that every target reads."""
+def write_onnx(
+    network: torch.nn.Module,
+    spec: Preprocessing,
+    path: str | Path,
+    metadata: dict[str, str],
+    finish: Callable[[onnx.ModelProto], onnx.ModelProto] | None = None,
+) -> None:
+    """Write a network that takes float32 [N, height, width, 3] as ONNX, with the opset that every target reads.
+
+    finish: returns the model to save.
+    """
     import torch
 
     try:
@@ -48,7 +58,7 @@ def write_onnx(network: torch.nn.Module, spec: Preprocessing, path: str | Path, 
         _fold_constants(model)
         join_padding(model.graph)
         drop_unused(model.graph)
-    save_model(model, path, metadata)
+    save_model(finish(model) if finish else model, path, metadata)
 
 
 def export_torch(module: torch.nn.Module, shape: tuple[int, ...], source: str, result: str) -> onnx.ModelProto:
@@ -156,14 +166,15 @@ def save_model(model: onnx.ModelProto, path: str | Path, metadata: dict[str, str
 
 
 def prepare(source: Path) -> onnx.ModelProto:
-    """Return a model file as onnx.ModelProto with the inferred shapes that the quantizer needs.
+    """Return a model file as onnx.ModelProto with the inferred shapes that the quantizer needs, and without the output ``features``.
 
     Raises BackendError if it refers to other files.
     """
     import onnx
     from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
-    prepared = onnx.shape_inference.infer_shapes(onnx.load_from_string(model_bytes(source)))
+    model = without_features(onnx.load_from_string(model_bytes(source)))
+    prepared = onnx.shape_inference.infer_shapes(model)
     # The quantizer would write the model to disk and infer the shapes again.
     add_pre_process_metadata(prepared)
     _fold_constants(prepared)
@@ -287,6 +298,26 @@ def drop_unused(graph: onnx.GraphProto) -> None:
         graph.node.extend(reversed(kept))
     for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
         graph.initializer.remove(tensor)
+
+
+def has_features(model: onnx.ModelProto) -> bool:
+    """Return whether a classifier has the output ``features``; see ``graph/features.py``."""
+    return any(value.name == FEATURES for value in model.graph.output)
+
+
+def without_features(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a classifier without the output ``features``: a copy, or the model itself if it has none."""
+    import onnx
+
+    if not has_features(model):
+        return model
+    own = onnx.ModelProto()
+    own.CopyFrom(model)
+    kept = [value for value in model.graph.output if value.name != FEATURES]
+    del own.graph.output[:]
+    own.graph.output.extend(kept)
+    drop_unused(own.graph)
+    return own
 
 
 def graph_sha256(model: onnx.ModelProto) -> str:

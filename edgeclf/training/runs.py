@@ -22,9 +22,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgeclf_runtime.files.read import read_bytes, read_json, sha256_file
+from edgeclf_runtime.files.schema import JsonObject
 from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ..data import splits
@@ -68,7 +69,7 @@ class Run:
     """A trained classifier on disk; read by :func:`read_run`."""
 
     path: Path
-    facts: dict[str, Any]
+    facts: JsonObject
 
     @property
     def imported(self) -> bool:
@@ -94,6 +95,12 @@ class Run:
     def split_options(self) -> SplitOptions | None:
         """Options of the split of its data, or None if the data came with its own split, or if there is none."""
         return read_split_options(self.facts["data"] and self.facts["data"]["split"])
+
+    @property
+    def kept_split(self) -> bool:
+        """True if images kept the split that another run gave them, so that only split.csv says which one."""
+        data: JsonObject = self.facts["data"] or {}
+        return bool(data.get("kept_split", self.facts["options"].get("split_of")))
 
     def file(self, name: str) -> Path:
         """Return the path of one of its files; if it is missing, ModelError names the command that makes it."""
@@ -187,7 +194,7 @@ class Run:
         if self.imported:
             raise ModelError(
                 f"{self.path} was imported from {self.facts['model']['name']}, so it has no torch network; "
-                f"its model is {model_file('fp32')}, --name fp32"
+                f"its model is {model_file('fp32')}, named fp32"
             )
         from .backbones import create
         from .weights.checkpoint import read_state_dict
@@ -226,7 +233,7 @@ def read_run(path: str | Path) -> Run:
     return Run(path, facts)
 
 
-def _check_version(path: Path, facts: Any) -> None:
+def _check_version(path: Path, facts: object) -> None:
     found = (facts.get("format"), facts.get("format_version")) if isinstance(facts, dict) else (None, None)
     if found[0] == RUN_FORMAT and isinstance(found[1], int) and found[1] > RUN_FORMAT_VERSION:
         raise ModelError(
@@ -267,7 +274,7 @@ def _wrong_cell(row: dict[str, str], labels: frozenset[str]) -> str:
     return ""
 
 
-def read_split_options(facts: Any) -> SplitOptions | None:
+def read_split_options(facts: JsonObject | None) -> SplitOptions | None:
     """Return the SplitOptions of a JSON object, None for None; ValueError if it is something else."""
     SPLIT(facts, "split")
     return None if facts is None else SplitOptions(**{"method": "exact", **facts})
@@ -283,7 +290,7 @@ def write_split(folder: Path, dataset: Dataset) -> str:
     return sha256_file(folder / SPLIT_FILE)
 
 
-def split_facts(dataset: Dataset) -> dict[str, Any] | None:
+def split_facts(dataset: Dataset) -> JsonObject | None:
     """Return the options of a data set's split as a JSON-compatible dict, None if it came with its own split."""
     if dataset.divided_by is None:
         return None
@@ -295,7 +302,7 @@ def split_facts(dataset: Dataset) -> dict[str, Any] | None:
     return {key: value for key, value in facts.items() if key not in usual or value != usual[key]}
 
 
-def data_facts(dataset: Dataset, folder: Path) -> dict[str, Any]:
+def data_facts(dataset: Dataset, folder: Path) -> JsonObject:
     """Write a data set's split into a run's folder, and return what run.json says of the data."""
     return {
         "name": Path(os.path.abspath(dataset.name)).name,
@@ -303,4 +310,6 @@ def data_facts(dataset: Dataset, folder: Path) -> dict[str, Any]:
         "split": split_facts(dataset),
         "split_sha256": write_split(folder, dataset),
         "images": dataset.counts(),
+        # Of a division, its options do not say then on which side an image is.
+        "kept_split": dataset.divided_by is not None and dataset.divided_by.split_of is not None,
     }

@@ -14,11 +14,12 @@ import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgeclf_runtime import __version__
 from edgeclf_runtime.files.outputs import check_length, claim_output, new_folder
 from edgeclf_runtime.files.read import sha256_file
+from edgeclf_runtime.files.schema import JsonObject
 from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ..data.checks.integrity import CheckReport, check_for_training
@@ -95,7 +96,7 @@ def train(
     overwrite: bool = False,
     checked: CheckReport | None = None,
     resume: bool = False,
-    **keywords: Any,
+    **keywords: object,
 ) -> TrainReport:
     """Check a data set, fine-tune a backbone on it and write a run.
 
@@ -202,7 +203,7 @@ class _Course:
     dataset: Dataset
     options: TrainOptions
     weights: Weights | None
-    found: dict[str, Any]
+    found: JsonObject
     """Findings of the data check."""
     teacher: Teacher | None
 
@@ -250,7 +251,7 @@ class _Course:
             trained = fit(network, self.dataset, spec, self.options, unfinished, self.teacher)
         return network, spec, trained
 
-    def _identity(self, split_sha256: str) -> dict[str, Any]:
+    def _identity(self, split_sha256: str) -> JsonObject:
         """Return all that decides the result, as JSON has it."""
         options, images = self.options, self.teacher and self.teacher.unlabeled
         facts = {
@@ -263,10 +264,10 @@ class _Course:
             "unlabeled": images and images.sha256,
             "versions": versions(),
         }
-        found: dict[str, Any] = json.loads(json.dumps(facts))
+        found: JsonObject = json.loads(json.dumps(facts))
         return found
 
-    def _facts(self, network: ImageClassifier, spec: Preprocessing, best: Row) -> dict[str, Any]:
+    def _facts(self, network: ImageClassifier, spec: Preprocessing, best: Row) -> JsonObject:
         from .weights.sources import is_folder, read_config
 
         folder = self.options.backbone if is_folder(self.options.backbone) else None
@@ -301,14 +302,14 @@ def _kept(unfinished: Unfinished) -> Iterator[None]:
         raise
     except BaseException:
         if unfinished.started:
-            say(f"{unfinished.path} keeps what is done; the same command with --resume continues it")
+            say(f"{unfinished.path} keeps what is done; the same command continues it (train needs --resume)")
         else:
             unfinished.discard()
         raise
 
 
 def _write_run(
-    work: Path, facts: dict[str, Any], rows: list[dict[str, float]], network: ImageClassifier, options: TrainOptions
+    work: Path, facts: JsonObject, rows: list[dict[str, float]], network: ImageClassifier, options: TrainOptions
 ) -> None:
     from safetensors.torch import save
 

@@ -94,13 +94,16 @@ def test_a_value_that_is_not_valid_is_wrong_usage(command, digits, tmp_path, mon
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("", "Commands:"),
+        ("", "Commands:\n  check "),
         ("nonsense", "No such command 'nonsense'"),
         ("train digits", "Missing option '--output'"),
-        ("train digits --output new --epochs many", "'--epochs'"),
-        ("train digits --output new --finetune some", "'some' is not one of 'head', 'gradual', 'full'"),
+        ("train digits --output new --epochs many", "Invalid value for '--epochs': 'many' "),
+        (
+            "train digits --output new --finetune some",
+            "Invalid value for '--finetune': 'some' is not one of 'head', 'gradual', 'full'",
+        ),
         ("predict run", "Missing argument 'IMAGE'"),
-        ("predict run a.png --top-k 0", "'--top-k'"),
+        ("predict run a.png --top-k 0", "Invalid value for '--top-k': '0' "),
         ("predict run a.png --threshold 2", "'--threshold'"),
         ("train photos --output new --mean 0.5,0.5 --std 1", "mean is '0.5,0.5', 2 numbers"),
         ("train photos --output new --mean 128 --std 58", "0 to 1 was expected"),

@@ -51,6 +51,11 @@ def test_a_command_ends_with_those_that_usually_follow(command, line, photos, ru
             typer.main.get_command(cli.app).commands[words[1]].make_context(words[1], words[2:])
         elif "python3" in words:
             make_parser("pets.edge").parse_args(words[words.index("python3") + 2 :])
+        elif words[0] == "ssh":
+            # The shell of the device parses the line again.
+            program, path, *arguments = shlex.split(words[-1])
+            assert (program, len(words)) == ("python3", 3)
+            make_parser(path).parse_args(arguments)
 
 
 def test_a_check_with_errors_says_what_to_do_then(command, digits, tmp_path):

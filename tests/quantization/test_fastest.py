@@ -35,7 +35,7 @@ def written(model, form, name="int8-cpu"):
 def attention_graph():
     """Return a model with an operator of transformers, of which only layers with weights are quantized."""
     model = conv_graph()
-    next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Tanh"
+    next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Softmax"
     return model
 
 

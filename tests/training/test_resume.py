@@ -108,7 +108,7 @@ def test_without_resume_it_is_not_thrown_away(unfinished, digits):
 )
 def test_other_options_are_refused(unfinished, digits, options, message):
     with pytest.raises(
-        OutputError, match=rf"{message}.*\): repeat the command as it was, with --resume, or start again"
+        OutputError, match=rf"{message}.*\): repeat the command as it was \(train needs --resume\), or start again"
     ):
         edgeclf.train(digits, unfinished, FULL, resume=True, **options)
 

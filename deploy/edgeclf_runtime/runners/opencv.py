@@ -1,11 +1,11 @@
 """OpenCV's own DNN module, 4.1.1 and later: the backend of a stock JetPack, with nothing installed by pip."""
 
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, List, Optional
 
 from ..bundle.model_file import model_bytes
 from ..device.remedies import install
 from ..text.versions import version_numbers
-from .base import Runner, importing
+from .base import Outputs, Runner, importing, joined, output_order
 from .opencv_onnx import give_clip_attributes, give_padding_nodes
 
 if TYPE_CHECKING:
@@ -22,6 +22,16 @@ def version() -> str:
     import cv2
 
     return str(cv2.__version__)
+
+
+def _outputs(net: Any) -> List[str]:
+    """Return the names of the outputs logits and features; [] for a model that outputs only logits.
+
+    Versions differ in their order, and forward() without names returns the last one.
+    """
+    names = [str(name) for name in net.getUnconnectedOutLayersNames()]
+    order = output_order(names)
+    return [names[index] for index in order] if len(order) > 1 else []
 
 
 class OpenCvRunner(Runner):
@@ -48,16 +58,15 @@ class OpenCvRunner(Runner):
         if threads:
             cv2.setNumThreads(threads)
         self._net: Any = dnn.readNetFromONNX(np.frombuffer(data, np.uint8))
+        self._outputs = _outputs(self._net)
 
-    def _infer(self, batch: "np.ndarray") -> "np.ndarray":
-        import numpy as np
-
+    def _infer(self, batch: "np.ndarray") -> Outputs:
         # One by one, as the golden images are checked; a larger batch is no faster here.
-        return np.concatenate([self._forward(batch[i : i + 1]) for i in range(len(batch))])
+        return joined([self._forward(batch[i : i + 1]) for i in range(len(batch))])
 
-    def _forward(self, image: "np.ndarray") -> Any:
+    def _forward(self, image: "np.ndarray") -> Outputs:
         self._net.setInput(image, "image")
-        return self._net.forward()
+        return Outputs(*self._net.forward(self._outputs)) if self._outputs else Outputs(self._net.forward())
 
     def _free(self) -> None:
         self._net = None

@@ -7,11 +7,12 @@ and each device builds its engine (``trt/parent.py``) and keeps it (``trt/engine
 import logging
 import os
 import shutil
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, List, Optional, Tuple
 
 from .. import __version__
 from ..device.machine import board, jetson_linux
 from ..errors import BackendError
+from ..files.schema import JsonObject
 from ..text.versions import version_numbers
 from . import engine_cache
 from .cuda import release_cuda
@@ -199,7 +200,7 @@ def _build_and_keep(spec: EngineSpec, folder: str) -> Engine:
         return Engine(data, engine_cache.keep_facts(folder, spec, data, facts), folder)
 
 
-def _build_within_memory(spec: EngineSpec, progress: Progress) -> Tuple[EngineSpec, Dict[str, Any]]:
+def _build_within_memory(spec: EngineSpec, progress: Progress) -> Tuple[EngineSpec, JsonObject]:
     """Build an engine, again with little memory if the build was killed; returns the specification that worked, and facts."""
     try:
         return spec, build_engine(spec, progress)

@@ -7,7 +7,7 @@ Signatures and codes: CUDA Runtime API, 10.2 to 13, https://docs.nvidia.com/cuda
 
 import ctypes
 import struct
-from typing import Any, Callable, NamedTuple, Optional, Tuple
+from typing import Callable, NamedTuple, Optional, Tuple
 
 from ..device.machine import memory_bytes
 from .cudart import check
@@ -64,7 +64,7 @@ class Device(NamedTuple):
         return max(SMALL_WORKSPACE, min(self.free_bytes // 4, _LARGEST_WORKSPACE))
 
 
-def describe(library: Any) -> Device:
+def describe(library: "ctypes.CDLL") -> Device:
     """Return the Device of the first GPU, from libcudart; no context is made."""
     properties = ctypes.create_string_buffer(_PROPERTIES_BYTES)
     check(library, "cudaGetDeviceProperties", properties, 0)
@@ -80,7 +80,7 @@ def with_memory(name: str, capability: Tuple[int, int], total: int, integrated: 
     return Device(name, capability, total, free, integrated)
 
 
-def _attribute(library: Any, number: int) -> int:
+def _attribute(library: "ctypes.CDLL", number: int) -> int:
     value = ctypes.c_int()
     check(library, "cudaDeviceGetAttribute", ctypes.byref(value), number, 0)
     return value.value
@@ -102,7 +102,7 @@ class Context:
         """Remove a user."""
         self._users -= 1
 
-    def release(self, load: Callable[[], Any]) -> bool:
+    def release(self, load: "Callable[[], ctypes.CDLL]") -> bool:
         """Destroy the context if this package made it and nobody uses it; the next user makes another.
 
         load    returns libcudart

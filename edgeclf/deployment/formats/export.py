@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeclf_runtime.device.machine import physical_cores, processor
-from edgeclf_runtime.files.outputs import claim_output, new_file, new_folder
+from edgeclf_runtime.files.outputs import claim_output, named_by, new_file, new_folder
 from edgeclf_runtime.runners.base import Runner, brief
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
@@ -127,7 +127,7 @@ def export_formats(
     output: str | Path | None = None,
     options: ExportOptions | None = None,
     overwrite: bool = False,
-    **keywords: Any,
+    **keywords: object,
 ) -> FormatsReport:
     """Write a run's network in formats of other runtimes, and compare each with torch on real images.
 
@@ -145,7 +145,8 @@ def export_formats(
         one.check()
         claim_output(paths[one.name], overwrite, one.marker or None)
     if options.golden:
-        claim_output(options.golden, overwrite, GOLDEN)
+        with named_by("--golden"):
+            claim_output(options.golden, overwrite, GOLDEN)
     data = run.dataset(options.data) if options.data or options.golden else None
     batches, noise = comparison_images(run, data)
     source, threads = Source(run), _threads()

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from ...data.exclusion import Exclusion, write_exclusions
 from ...display.json_file import write_json
 from ...display.progress import say
 from ...errors import DataError
-from ...options import AuditOptions, TrainOptions, merged
+from ...options import AuditOptions, SplitOptions, TrainOptions, merged
 from .confident import LabelJudgment, judge
 from .feature_store import FeatureStore, ImageFacts
 from .label_model import folds_of, out_of_sample, reduced
@@ -44,7 +44,7 @@ def audit(
     output: str | Path,
     options: AuditOptions | None = None,
     overwrite: bool = False,
-    **keywords: Any,
+    **keywords: object,
 ) -> AuditReport:
     """Find likely wrong labels, conflicting near-duplicates and outliers, and write a folder.
 
@@ -96,7 +96,10 @@ def _source(data: str | Path | Dataset, options: AuditOptions) -> _Source:
         spec, name = preprocessing_of(network, chosen), options.backbone
     else:
         run = read_run(options.model)
-        dataset = run.recall(load_dataset(data, run.split_options, options.download))
+        split = run.split_options
+        if options.split_of is not None:
+            split = replace(split or SplitOptions(), split_of=options.split_of)
+        dataset = run.recall(load_dataset(data, split, options.download))
         network, spec, name = backbone_of(run), run.preprocessing, options.model
         notes = _about_fitted(run.facts["options"].get("finetune"), name)
     if len(dataset.labels) < 2:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from edgeclf_runtime.files.schema import JsonObject
 
 from ...data.findings import left_out_lines
 from ...display.report import Report, new_figure, paragraph, shaded_table, table
@@ -67,6 +69,8 @@ class RobustnessReport(Report):
     attacks: Attacks | None = None
     trained_on: int = 0
     """Images that were left out because the model was trained on them."""
+    near_trained: int = 0
+    """Images that were left out because they are near-duplicates of some that a model was trained on."""
     unreadable: int = 0
     """Images that were left out because they cannot be decoded."""
 
@@ -95,7 +99,7 @@ class RobustnessReport(Report):
             f"{damage.accuracy[-1]:.4f} at severity {len(damage.accuracy)}, and is lower {reach}"
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """The report as JSON can hold it, with the verdict."""
         return {
             **super().to_dict(),
@@ -140,7 +144,7 @@ class RobustnessReport(Report):
             f"{self.model} on {self.data} ({self.split}), {self.images}{of} images",
             f"accuracy {self.accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}), corrupted {self.mean_accuracy:.4f}; "
             f"always the most frequent label {self.baseline_accuracy:.4f}",
-            *left_out_lines(self.unreadable, self.trained_on),
+            *left_out_lines(self.unreadable, self.trained_on, self.near_trained),
         ]
 
     def _attack_rows(self) -> list[tuple[str, ...]]:

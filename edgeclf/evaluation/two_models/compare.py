@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from edgeclf_runtime.device.machine import cores
+from edgeclf_runtime.files.schema import JsonObject
 
 from ...data.datasets import Dataset, Sample
 from ...data.findings import listed
@@ -33,7 +33,7 @@ def compare(
     b: str | Path,
     data: str | Path | Dataset,
     options: CompareOptions | None = None,
-    **keywords: Any,
+    **keywords: object,
 ) -> CompareReport:
     """Classify the same images with two models, and test whether one is better.
 
@@ -49,7 +49,10 @@ def compare(
             for path, name in ((a, options.name_a), (b, options.name_b))
         ]
         order = _order(models)
-        chosen = [select_images(opened, path, data, options.split, options.skip_unreadable) for path, opened in models]
+        chosen = [
+            select_images(opened, path, data, options.split, options.skip_unreadable, options.split_of)
+            for path, opened in models
+        ]
         samples = _in_both(chosen)
         images = [_images(opened, samples, chosen[0].data) for _, opened in models]
         logits = [logits_of(opened, part) for (_, opened), part in zip(models, images, strict=True)]
@@ -71,13 +74,14 @@ def compare(
         **_difference([rows.argmax(1) for rows in logits], samples, truth, images[0].labels),
         left_out=len({sample.path for part in chosen for sample in part.samples}) - len(samples),
         trained_on=max(part.trained_on for part in chosen),
+        near_trained=max(part.near_trained for part in chosen),
         unreadable=max(part.unreadable for part in chosen),
     )
 
 
 def _difference(
     predicted: Sequence[np.ndarray], samples: Sequence[Sample], truth: np.ndarray, labels: Sequence[str]
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return the fields of a CompareReport about the models' difference; predicted: int [images] of each."""
     right = [found == truth for found in predicted]
     won, lost = int((right[1] & ~right[0]).sum()), int((right[0] & ~right[1]).sum())

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from edgeclf_runtime.files.schema import JsonObject
 from edgeclf_runtime.text.terminal import printable
 
 from ...data.findings import counted, left_out_lines
@@ -75,6 +76,7 @@ class CompareReport(Report):
     left_out: int = 0
     """Images that may be used for one of the models only."""
     trained_on: int = 0
+    near_trained: int = 0
     unreadable: int = 0
 
     @property
@@ -104,7 +106,7 @@ class CompareReport(Report):
             f"{low:+.1f} to {high:+.1f}); {changed}; about {self.enough_images} images would be needed to show {size:.1f} points"
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """The report as JSON can hold it, with the verdict and the ratios."""
         ratios = {f"{name}_ratio": self.ratio(name) for name in ("size", "latency_ms")}
         return {**super().to_dict(), **ratios, "better": self.better, "verdict": self.verdict}
@@ -149,7 +151,7 @@ class CompareReport(Report):
             f"{self.data} ({self.split}), {counted(self.images, 'image')}; same label for {self.agreement:.2%}; "
             f"McNemar's p {self.mid_p_value:.3g} (mid-p), {self.p_value:.3g} (exact)",
             *([apart] if self.left_out else []),
-            *left_out_lines(self.unreadable, self.trained_on),
+            *left_out_lines(self.unreadable, self.trained_on, self.near_trained),
         ]
 
     def _rows(self) -> list[tuple[str, ...]]:

@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...targets import Flavor
 from ..layers import WEIGHTED
+from .transformer import is_transformer
 
 if TYPE_CHECKING:
     import onnx
 
-# Operators of softmax attention, GELU, and layer norm; Exp is that of a softmax in several operators.
-_OF_TRANSFORMERS = ("Softmax", "Exp", "Erf", "Pow", "Sqrt", "ReduceL2", "Tanh")
-_PRODUCTS = ("MatMul", "Gemm", "Einsum")
 _POOLING = ("GlobalAveragePool", "ReduceMean", "Flatten", "Reshape", "Squeeze")
 _FEW_INPUTS = 16
 _FEW_CHANNELS = 32
@@ -164,12 +162,3 @@ def _has_few_channels(convolution: onnx.NodeProto, shape: list[int], flavor: Fla
     groups = next((attribute.i for attribute in convolution.attribute if attribute.name == "group"), 1)
     outputs, inputs = shape[0], shape[1] * groups
     return inputs < _FEW_INPUTS or max(inputs, outputs) <= _FEW_CHANNELS
-
-
-def is_transformer(graph: onnx.GraphProto) -> bool:
-    """Return whether a prepared graph has attention, GELU or layer norm: attention is a product of two activations."""
-    stored = {tensor.name for tensor in graph.initializer}
-    return any(
-        node.op_type in _OF_TRANSFORMERS or (node.op_type in _PRODUCTS and stored.isdisjoint(node.input))
-        for node in graph.node
-    )

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeclf_runtime.files.outputs import claim_output, new_file
 from edgeclf_runtime.images.preprocess import Preprocessing
+from edgeclf_runtime.images.read import read_image
 
 from ...data.datasets import Dataset, Sample, load_dataset
 from ...data.pixels import first_readable, load_all
 from ...display.contact_sheet import Row, draw_sheet
 from ...display.progress import track
-from ...display.report import Report
+from ...display.report import Report, new_figure
 from ...errors import OptionError
 from ...options import AugmentOptions, SplitOptions, merged
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_PIXELS_PER_INCH = 100
 
 
 @dataclass(frozen=True)
@@ -33,8 +39,16 @@ class AugmentReport(Report):
     image_size: int
     augment: str
     """The preset."""
-    steps: dict[str, Any]
+    steps: dict[str, float | str]
     """The steps that change something, by option."""
+
+    def plot(self) -> Figure:
+        """Return the contact sheet, read from its file, as a matplotlib figure; DependencyError if matplotlib is missing."""
+        pixels = read_image(self.output)
+        figure, (axis,) = new_figure(1, pixels.shape[1] / _PIXELS_PER_INCH, pixels.shape[0] / _PIXELS_PER_INCH)
+        axis.imshow(pixels[..., ::-1])
+        axis.set_axis_off()
+        return figure
 
     def __str__(self) -> str:
         return "\n".join(
@@ -50,7 +64,7 @@ def augment(
     output: str | Path,
     options: AugmentOptions | None = None,
     overwrite: bool = False,
-    **keywords: Any,
+    **keywords: object,
 ) -> AugmentReport:
     """Write a PNG with training images as the model sees them, each followed by augmented views of it.
 
@@ -75,7 +89,7 @@ def augment(
     return AugmentReport(str(output), images, options.views, options.image_size, options.augment, steps)
 
 
-def steps_text(steps: dict[str, Any]) -> str:
+def steps_text(steps: Mapping[str, object]) -> str:
     """Return steps as a command line has them, or that there are none."""
     given = (f"--{name.replace('_', '-')} {value}" for name, value in steps.items())
     return " ".join(given) or "no changes"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import lightning
 import numpy as np
@@ -27,10 +27,14 @@ from .checkpoints import write_state
 from .loaders import epoch_seed
 from .logs import MOST_IMAGES, Norms
 from .loss import NO_TARGET, Objective
-from .optimizer import make_optimizer, make_schedule
+from .optimizer import make_optimizer
+from .schedule import make_schedule
 
 if TYPE_CHECKING:
-    from lightning.pytorch.utilities.types import OptimizerLRScheduler
+    from lightning.pytorch.loggers import Logger
+    from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
+
+    from .checkpoints import State
 
 Row = dict[str, float]
 ATTACKED = "val_attacked_accuracy"
@@ -121,12 +125,12 @@ class Fit(lightning.LightningModule):
         self.best: dict[str, torch.Tensor] = separate_tensors(self.evaluated) if plan.before else {}
         self.taken = 0
         self.norms: Norms | None = None
-        self.loggers_used: list[Any] = []
+        self.loggers_used: list[Logger] = []
         self.wrong: list[tuple[int, int]] = []
         """Index and predicted label of some validation images of the best epoch that were not recognized."""
         self._wrong_now: list[tuple[int, int]] = []
         self._val_cause = ""
-        self._restored: dict[str, Any] = {}
+        self._restored: State | None = None
 
     @property
     def evaluated(self) -> nn.Module:
@@ -187,7 +191,7 @@ class Fit(lightning.LightningModule):
         if self.norms is not None:
             self.norms.gradient()
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Batch, number: int) -> None:
         self.taken += 1
         if self.average is not None:
             self.average.update(self.network, self.taken)
@@ -269,7 +273,7 @@ class Fit(lightning.LightningModule):
 
     # Checkpoints
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """Return everything that is needed to resume after this epoch, for torch.save."""
         schedules = [config.scheduler for config in self.trainer.lr_scheduler_configs]
         return {
@@ -284,20 +288,21 @@ class Fit(lightning.LightningModule):
             "precision": self.trainer.strategy.precision_plugin.state_dict(),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: State) -> None:
         """Go on from a state; what belongs to the optimizer follows when training starts."""
         self.rows, self.best, self.taken = state["rows"], state["best"], state["taken"]
         self.wrong = [(index, label) for index, label in state["wrong"]]
         self.network.load_state_dict(state["network"])
         if self.average is not None:
+            assert state["average"] is not None
             self.average.load_state_dict(state["average"])
         self._restored = state
 
     def on_train_start(self) -> None:
-        if not self._restored:
+        if self._restored is None:
             return
         self.trainer.optimizers[0].load_state_dict(self._restored["optimizer"])
         for config, state in zip(self.trainer.lr_scheduler_configs, self._restored["schedule"], strict=True):
             config.scheduler.load_state_dict(state)
         self.trainer.strategy.precision_plugin.load_state_dict(self._restored["precision"])
-        self._restored = {}
+        self._restored = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgeclf_runtime.files.read import read_json
 
@@ -17,6 +17,7 @@ from .state_dict import COUNTER, without_prefix
 if TYPE_CHECKING:
     import torch
 
+    from ..backbones import Backbone
     from .sources import Weights
 
 # Tensors of EfficientNet-PyTorch.
@@ -26,7 +27,7 @@ _ALIKE = 1e-3
 """Largest difference of a feature from torchvision's, relative to the largest feature."""
 
 
-def match_torchvision(backbone: Any, state: dict[str, torch.Tensor], weights: Weights, name: str) -> float | None:
+def match_torchvision(backbone: Backbone, state: dict[str, torch.Tensor], weights: Weights, name: str) -> float | None:
     """Give a backbone the epsilon of batch norm that torchvision's network has, if a file has its weights; return that.
 
     state: the file's tensors.
@@ -57,7 +58,7 @@ def match_torchvision(backbone: Any, state: dict[str, torch.Tensor], weights: We
 
 
 def refuse_other_padding(
-    backbone: Any, state: dict[str, torch.Tensor], weights: Weights, name: str, named: bool
+    backbone: torch.nn.Module, state: dict[str, torch.Tensor], weights: Weights, name: str, named: bool
 ) -> None:
     """Raise WeightsError if a file has the weights of a network that computes otherwise, which its tensors do not show.
 
@@ -139,7 +140,7 @@ def _letters(name: str) -> str:
     return re.sub(r"[^a-z].*", "", name.removeprefix("tf_").replace("_", ""))
 
 
-def _features(backbone: Any, original: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+def _features(backbone: Backbone, original: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the inputs of a backbone's head and of another network's last linear layer, for an image of noise."""
     import torch
 

@@ -7,9 +7,10 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from edgeclf_runtime.files.read import read_json, sha256_file
+from edgeclf_runtime.files.schema import JsonObject
 
 from ...data.schemas import MAX_JSON_BYTES
 from ...display.progress import say
@@ -142,8 +143,8 @@ def _on_hub(backbone: str) -> tuple[_Repository, tuple[str, ...]] | None:
     """Return the repository of timm's checkpoint of a backbone, and the names that its file may have, the first preferred."""
     import timm
 
-    config: Any = timm.get_pretrained_cfg(backbone)
-    if not getattr(config, "hf_hub_id", None):
+    config = timm.get_pretrained_cfg(backbone)
+    if config is None or not config.hf_hub_id:
         return None
     name = config.hf_hub_filename or _WEIGHTS
     # As timm does, which names some files as they were before they became safetensors.
@@ -244,7 +245,7 @@ def _of_folder(backbone: str, download: bool = False) -> Weights:
     return Weights("folder", name, path)
 
 
-def read_config(backbone: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+def read_config(backbone: str) -> tuple[str, JsonObject, JsonObject]:
     """Return the architecture of a folder of timm's form, what its config says of the pixels, and the arguments of timm's that it has.
 
     Raises WeightsError if the folder has no valid config.json, or one with other arguments of the architecture.

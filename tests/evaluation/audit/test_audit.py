@@ -200,6 +200,13 @@ def test_the_run_says_with_which_network_and_split(run, digits, tmp_path, monkey
     assert report.labels == recorded.labels
 
 
+def test_images_keep_the_split_of_a_run(run, digits, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    counts = edgeclf.read_run(run).dataset().counts()
+    report = edgeclf.audit(digits, tmp_path / "out", image_size=SIZE, split_of=str(run))
+    assert report.images == counts != edgeclf.load_dataset(digits).counts()
+
+
 def test_what_cannot_be_audited_is_refused(digits, tmp_path):
     with pytest.raises(DataError, match="has one label, '3'; an audit needs two or more"):
         edgeclf.audit(edgeclf.load_dataset(one_label(digits, tmp_path)), tmp_path / "out")

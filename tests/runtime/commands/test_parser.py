@@ -116,7 +116,7 @@ def test_an_option_that_is_given_twice_is_a_usage_error_and_not_the_last_of_them
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "COMMAND"),
+        ([], "  classify "),
         (["fly"], "invalid choice: 'fly'"),
         (["run"], "--source"),
         (["run", "--source", "x", "--frames", "0"], "--frames: '0' is not a whole number of 1 or more"),

@@ -4,7 +4,8 @@ import pytest
 from torch import nn
 
 from edgeclf import TrainOptions
-from edgeclf.training.loop.optimizer import make_optimizer, make_schedule
+from edgeclf.training.loop.optimizer import make_optimizer
+from edgeclf.training.loop.schedule import make_schedule
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ before each step, ``{"name": name, "ms": median so far}`` after each block of in
 import json
 import os
 import sys
-from typing import Any, Dict, Optional, Tuple
+from typing import TYPE_CHECKING, Optional, Tuple
 
 from ...device.child_process import die_first
 from ...device.machine import processor_seconds
@@ -19,12 +19,15 @@ from ...runners.openvino import expendable
 from .measure import measure
 from .request import Request
 
+if TYPE_CHECKING:
+    from ...files.schema import JsonObject
+
 
 def main(link_handle: int) -> None:
     """Measure what stdin asks for."""
     link = os.fdopen(link_handle, "w")
 
-    def send(message: Dict[str, Any]) -> None:
+    def send(message: "JsonObject") -> None:
         link.write(json.dumps(message) + "\n")
         link.flush()
 

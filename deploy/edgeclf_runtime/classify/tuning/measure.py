@@ -3,7 +3,7 @@
 import math
 import statistics
 import time
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Set
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Sequence, Set
 
 from ...device.machine import memory_bytes
 from ...errors import BackendError, EdgeclfError
@@ -16,9 +16,10 @@ from .memory import FILE
 
 if TYPE_CHECKING:
     from ...bundle.open_bundle import Bundle
+    from ...files.schema import JsonObject
     from .candidate import Candidate
 
-    Send = Callable[[Dict[str, Any]], None]
+    Send = Callable[[JsonObject], None]
 
 _FEWEST_ROUNDS, _MOST_ROUNDS = 4, 25
 _MOST_LOADED = 6

@@ -1,4 +1,4 @@
-"""HEIC and AVIF, read by their content."""
+"""HEIC and AVIF photographs, which optional libraries decode."""
 
 from types import SimpleNamespace
 

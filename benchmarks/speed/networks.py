@@ -46,7 +46,7 @@ def make_network(source: str, folder: Path, calibration_images: int) -> dict[str
 def load_network(folder: Path) -> Any:
     """Return the network for torch, in evaluation mode."""
     from edgeclf.training.backbones import create
-    from edgeclf.training.checkpoint import read_state_dict
+    from edgeclf.training.weights.checkpoint import read_state_dict
 
     facts = json.loads((folder / NETWORK_FILE).read_text(encoding="utf-8"))
     network = create(facts["backbone"], facts["classes"])

@@ -20,8 +20,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Optional, Sequence, Union
 
-from .capture.camera import Camera, Frame
+from .capture.camera import Camera
 from .errors import BackendError, CameraLost, EndOfStream, OptionError
+from .images.frame import Frame
 from .images.pixel_layouts import as_bgr
 from .images.read import read_image
 from .runners.base import Outputs, Runner

@@ -12,13 +12,12 @@ import edgeclf_runtime
 from edgeclf_runtime.bundle.manifest import FORMAT, FORMAT_VERSION, MANIFEST_SCHEMA
 from edgeclf_runtime.bundle.open_bundle import MANIFEST, MANIFEST_HASH
 from edgeclf_runtime.files.outputs import claim_output, new_folder
-from edgeclf_runtime.files.read import read_json, sha256_bytes, sha256_file
+from edgeclf_runtime.files.read import sha256_bytes, sha256_file
 from edgeclf_runtime.files.schema import JsonObject, SchemaError, parse_json
 
 from ..data.datasets import Dataset
 from ..data.findings import count_files
 from ..data.folder_update import copy_folder
-from ..data.schemas import MAX_JSON_BYTES, QUANTIZATION
 from ..display.json_file import json_text
 from ..display.report import Bars, Report
 from ..errors import ModelError, OutputError
@@ -31,7 +30,7 @@ from ..evaluation.metadata import KEPT_SPLIT
 from ..graph.onnx_file import graph_sha256
 from ..options import BundleOptions, merged
 from ..quantization.earlier import earlier_report
-from ..quantization.report import REPORT_FILE, QuantizedFile
+from ..quantization.report import REPORT_FILE, QuantizedFile, read_report_facts
 from ..targets import CALIBRATION_CACHE, FLAVORS, FLOAT_BACKENDS, TARGETS, model_file, precision_of
 from ..training.runs import Run, read_run
 from .bundle_notes import about_coverage, about_features, about_lacks, about_repeated, about_slower
@@ -341,17 +340,12 @@ def _provenance(run: Run) -> JsonObject:
 
 def _facts_of_quantization(run: Run) -> JsonObject:
     """Return a run's quantization.json, {} if it has none; ModelError if it is damaged."""
-    report = run.path / REPORT_FILE
-    if not report.is_file():
-        return {}
     try:
-        facts: JsonObject = read_json(report, MAX_JSON_BYTES)
-        QUANTIZATION(facts, "")
+        return read_report_facts(run.path)
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{report} is damaged ({error}); make it again with: edgeclf quantize {run.path} --overwrite"
+            f"{run.path / REPORT_FILE} is damaged ({error}); make it again with: edgeclf quantize {run.path} --overwrite"
         ) from None
-    return facts
 
 
 def _facts(path: Path) -> dict[str, int | str]:

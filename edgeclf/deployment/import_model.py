@@ -151,25 +151,28 @@ def import_model(
     model: str | Path | torch.nn.Module,
     output: str | Path,
     options: ImportOptions | None = None,
-    data: str | Path | Dataset | None = None,
     overwrite: bool = False,
     **keywords: object,
 ) -> ImportReport:
     """Import an ONNX file, a TorchScript file or a torch module as a run.
 
-    data: labeled images, on which accuracy is measured, and from which quantize and bundle take theirs later.
+    The option ``data`` may also be a Dataset.
 
     Raises OptionError, with all that is missing, if neither the options nor the file say how images are made; ModelError
     for a file that cannot become a run; DataError; and GateError if the logits differ from the original's, or if other
     settings evidently classify the labeled images better.
     """
     options = merged(ImportOptions, options, keywords)
+    if not isinstance(overwrite, bool):
+        raise OptionError(
+            f"overwrite is {overwrite!r}; True or False was expected, and images by name: data={overwrite!r}"
+        )
     claim_output(output, overwrite, RUN_FILE)
     source = _open(model, options)
     values, sources = settle(options, source.declared, source.dims, source.name)
     if "labels" in values:
         values["labels"] = checked_labels(values["labels"], options.labels or source.name)
-    dataset, findings, unreadable = _load(data, options, values) if data is not None else (None, (), 0)
+    dataset, findings, unreadable = _load(options.data, options, values) if options.data is not None else (None, (), 0)
     lacking = missing(values)
     if lacking:
         raise refusal(source.name, lacking, _hint(source, values, lacking, dataset, options))

@@ -201,7 +201,7 @@ def escaped(value: object) -> str:
 
 
 def drawable(text: str) -> str:
-    """Return a text without line ends, control codes and what is no letter: XML has no form for some of them."""
+    """Return a text with a sign in place of line ends, control codes and other unprintable characters, of which XML has no form."""
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 

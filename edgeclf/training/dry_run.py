@@ -25,7 +25,7 @@ from ..graph.int8.rounding import Rounding
 from ..graph.onnx_file import prepare, write_onnx
 from ..options import TrainOptions
 from ..targets import FLAVORS
-from .weights import Weights, find_weights
+from .weights.sources import Weights, find_weights
 
 if TYPE_CHECKING:
     import onnx
@@ -69,7 +69,7 @@ def start(
 ) -> tuple[ImageClassifier, Preprocessing, str]:
     """Return the network to train, its preprocessing, and a sentence about a head that is kept, or ""."""
     from .backbones import create
-    from .head import keep_head
+    from .weights.head import keep_head
 
     network = create(options.backbone, len(labels), weights, options.normalization, options.stem_stride)
     note = keep_head(network, weights, labels) if options.keep_head and weights is not None else ""

@@ -197,7 +197,7 @@ class Run:
                 f"its model is {model_file('fp32')}, named fp32"
             )
         from .backbones import create
-        from .checkpoint import read_state_dict
+        from .weights.checkpoint import read_state_dict
 
         network = create(
             self.facts["options"]["backbone"],

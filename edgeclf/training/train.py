@@ -33,11 +33,11 @@ from ..display.report import Report
 from ..errors import ModelError, OutputError, first_sentence
 from ..options import NO_EFFECT, TrainOptions, merged
 from ..options.config_file import write_config
-from .checkpoint import separate_tensors
 from .results.training import report_training
 from .run_images import about_changed_sides
 from .runs import CONFIG_FILE, METRICS_FILE, RUN_FILE, SPLIT_FILE, WEIGHTS_FILE, data_facts, read_run
 from .unfinished import Unfinished, option_changes
+from .weights.checkpoint import separate_tensors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from .backbones import ImageClassifier
     from .distillation.teacher import Teacher
     from .loop.strategy import Trained
-    from .weights import Weights
+    from .weights.sources import Weights
 
 Row = dict[str, float]
 FROZEN = "warning: the backbone is frozen with random weights; use --finetune full, or pretrained weights"
@@ -268,7 +268,7 @@ class _Course:
         return found
 
     def _facts(self, network: ImageClassifier, spec: Preprocessing, best: Row) -> JsonObject:
-        from .weights import is_folder, read_config
+        from .weights.sources import is_folder, read_config
 
         folder = self.options.backbone if is_folder(self.options.backbone) else None
         pooling = read_config(folder)[2].get("global_pool") if folder else None

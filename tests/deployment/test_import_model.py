@@ -182,7 +182,7 @@ def test_torchvisions_resnet18_keeps_its_logits_and_its_labels_in_int8(digits, t
             optimizer.step()
     usual = {"color": "RGB", "range": "0-1", "mean": "imagenet", "std": "imagenet", "resize": "crop", "size": "64"}
     options = edgeclf.ImportOptions(label_names=dataset.labels, **usual)
-    report = edgeclf.import_model(network.eval(), tmp_path / "run", options, digits)
+    report = edgeclf.import_model(network.eval(), tmp_path / "run", options, data=digits)
     assert report.accuracy > 0.8
     quantized = edgeclf.quantize(
         tmp_path / "run",
@@ -340,3 +340,11 @@ def test_images_are_compared_with_the_size_of_the_model_that_is_imported(importe
         report = imported(color_model(tmp_path / "m.onnx", size=size))
         facts = read_run(report.run).facts["data"]["findings"]
         assert any("smaller than the model's input of 64 x 64" in line for line in facts) == warned
+
+
+def test_images_by_position_are_refused_and_overwrite_nothing(tmp_path):
+    with pytest.raises(
+        edgeclf.OptionError,
+        match=r"overwrite is 'photos'; True or False was expected, and images by name: data='photos'",
+    ):
+        edgeclf.import_model("model.onnx", tmp_path, None, "photos")

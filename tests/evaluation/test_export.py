@@ -112,9 +112,27 @@ def test_a_file_is_not_overwritten_unasked(run):
         export(run)
 
 
+def test_the_images_may_be_a_path_or_a_data_set(own_run, digits):
+    for data in (str(digits), read_run(own_run).dataset()):
+        options = edgeclf.ExportOptions(data=data, formats=("onnx",))
+        assert not export(own_run, None, options, True).noise
+    with pytest.raises(edgeclf.DataError, match="not a data set"):
+        export(own_run, overwrite=True, data=str(own_run))
+
+
+@pytest.mark.parametrize(
+    ("options", "given"), [({"formats": ("onnx", "timm")}, "format onnx, timm"), ({"golden": "folder"}, "golden")]
+)
+def test_other_formats_are_refused_with_the_function_that_writes_them(options, given):
+    with pytest.raises(
+        edgeclf.OptionError, match=rf"ONNX only, but {given} was given; call edgeclf.export_formats\(\)"
+    ):
+        export("run", **options)
+
+
 @pytest.mark.slow
 def test_a_file_whose_logits_differ_from_torchs_is_not_kept(own_run, monkeypatch):
-    """The trained weights are written, and torch is asked with others: what a broken exporter would look like."""
+    """The trained weights are written, and torch infers with others: what a broken exporter would look like."""
     network = read_run(own_run).network()
     other = torch.nn.Parameter(network.head.bias + 0.1)
     monkeypatch.setattr(TorchRunner, "infer", lambda self, batch: _infer_with_bias(self, batch, other))

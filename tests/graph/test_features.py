@@ -163,7 +163,7 @@ def test_a_head_of_one_pixel_has_features_and_others_have_none():
 def test_an_imported_run_chooses_diverse_images_and_audits(tmp_path):
     photos = write_photos(tmp_path / "photos")
     color_model(tmp_path / "m.onnx", end="Softmax")
-    edgeclf.import_model(tmp_path / "m.onnx", tmp_path / "run", edgeclf.ImportOptions(**SETTINGS), photos)
+    edgeclf.import_model(tmp_path / "m.onnx", tmp_path / "run", edgeclf.ImportOptions(**SETTINGS), data=photos)
     assert read_run(tmp_path / "run").imported
     report = edgeclf.calibrate(
         photos, tmp_path / "set", rule="diverse", model=str(tmp_path / "run"), size=10, force=True

@@ -15,7 +15,7 @@ ERRORS = (
     RuntimeError("the device was lost"),
     AttributeError("module has no attribute 'Session'"),
     MemoryError(),
-    SystemExit("the licence has expired"),
+    SystemExit("the license has expired"),
     SystemExit(0),
     Strange("no Exception at all"),
 )

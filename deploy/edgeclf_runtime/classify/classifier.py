@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from ..capture.camera import Camera
     from ..images.preprocess import Preprocessing
+    from ..results import StreamResult
     from ..streaming.smoothing import Smoother
-    from ..streaming.stream import StreamResult
 
 # A file's path, or pixels.
 Image = Union[str, "os.PathLike[str]", "np.ndarray"]

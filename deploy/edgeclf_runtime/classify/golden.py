@@ -55,7 +55,7 @@ class GoldenReport(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """Whether no label is wrong and every difference is finite and within its tolerance."""
+        """True if no label is wrong and every difference is finite and within its tolerance."""
         return not self.labels_wrong and all(found <= limit for found, limit in self._differences())
 
     def _differences(self) -> Iterator[Tuple[float, float]]:

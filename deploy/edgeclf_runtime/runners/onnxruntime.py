@@ -61,7 +61,7 @@ def _version_in_file() -> str:
 
 
 def has_cuda() -> bool:
-    """Whether ONNX Runtime's build has CUDA.  It is not imported for this, since TensorRT may make it unnecessary."""
+    """Return whether ONNX Runtime's build has CUDA.  It is not imported for this, since TensorRT may make it unnecessary."""
     try:
         with library_errors("onnxruntime cannot be examined"):
             return _knows_cuda()

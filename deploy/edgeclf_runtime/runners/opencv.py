@@ -1,10 +1,10 @@
 """OpenCV's own DNN module, 4.1.1 and later: the backend of a stock JetPack, with nothing installed by pip."""
 
-import re
 from typing import TYPE_CHECKING, Any, List, Optional
 
 from ..bundle.model_file import model_bytes
 from ..device.remedies import install
+from ..text.versions import version_numbers
 from .base import Outputs, Runner, importing, joined, output_order
 from .opencv_onnx import give_clip_attributes, give_padding_nodes
 
@@ -50,7 +50,7 @@ class OpenCvRunner(Runner):
             from cv2 import dnn
         self.version = cv2.__version__
         data = give_clip_attributes(model_bytes(model_path))
-        if tuple(map(int, re.findall(r"\d+", cv2.__version__)[:3])) < _UNEQUAL_PADDING:
+        if version_numbers(cv2.__version__, 3) < _UNEQUAL_PADDING:
             data = give_padding_nodes(data)
         # 4.8.0 (JetPack 6) and 4.8.1 compute wrong means with several threads; 4.6 and 4.9 do not.
         if cv2.__version__.startswith("4.8.") and b"ReduceMean" in data:

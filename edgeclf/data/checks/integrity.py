@@ -139,7 +139,7 @@ def _checked(dataset: Dataset, options: CheckOptions, imported: bool = False) ->
 
 
 def _look_at(samples: Sequence[Sample]) -> tuple[list[_Look], ThumbnailFile]:
-    """Decode files; returns what is remembered of each, and the thumbnails of those that are no copy of an earlier one."""
+    """Decode files; returns what is remembered of each, and the thumbnails of those that are not a copy of an earlier one."""
     looks, thumbnails, known = [], ThumbnailFile(), set()
     for look, thumbnail in track(load_each(samples, _look), "checking images", len(samples)):
         looks.append(look)

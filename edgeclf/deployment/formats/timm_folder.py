@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgeclf_runtime.runners.base import ModelPath, Outputs, Runner
 
 from ...errors import ModelError
-from ...training.checkpoint import separate_tensors
+from ...training.weights.checkpoint import separate_tensors
 from .base import Source
 
 if TYPE_CHECKING:

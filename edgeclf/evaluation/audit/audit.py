@@ -83,7 +83,7 @@ def _source(data: str | Path | Dataset, options: AuditOptions) -> _Source:
     from ...training.dry_run import preprocessing_of
     from ...training.features import backbone_of
     from ...training.runs import read_run
-    from ...training.weights import find_weights
+    from ...training.weights.sources import find_weights
 
     notes: tuple[str, ...] = ()
     if options.model is None:

@@ -138,7 +138,7 @@ def _features(dataset: Dataset, model: str | None) -> np.ndarray:
     train = dataset.split("train")
     if model is None:
         from ..training.backbones import create
-        from ..training.dry_run import preprocessing_of
+        from ..training.dry_run.start import preprocessing_of
 
         defaults = TrainOptions()
         network = create(defaults.backbone, len(dataset.labels), defaults.weights)

@@ -24,7 +24,7 @@ from ..display.report import Report
 from ..errors import DataError, GateError, ImageError, ModelError
 from ..graph.onnx_file import write_onnx
 from ..targets import OPSET, model_file
-from ..training.dry_run import ROUNDING, rounding_error
+from ..training.dry_run.check_export import ROUNDING, rounding_error
 from ..training.runs import RUN_FILE, Run, read_run
 from .metadata import model_metadata
 from .open_model import OpenModel, TorchRunner, open_export, open_model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,8 +42,8 @@ TRIED = {
 """Flavors that are tried, and those that each stands for, which have the same Q/DQ pairs in other types."""
 # Largest difference of a logit from torch's, relative to the largest logit.
 _TOLERANCE = 1e-2
-_LARGE = 150_000_000
-"""Bytes of an FP32 model that takes seconds to convert and to load, such as ViT-B."""
+_LARGE = 40_000_000
+"""Weights of a model that takes seconds to convert and to load, such as ViT-B."""
 _FLOAT, _FP16, _INT8 = "does not run as ONNX", "cannot be converted to FP16", "cannot be quantized to INT8"
 
 
@@ -117,7 +118,7 @@ def _try_flavor(
     Of a large model, only the flavor for processors is run: its file is the smallest.  int8-fp16 is int8-tensorrt with the rest as
     in fp16, which are written.
     """
-    flavor, large = FLAVORS[name], graph.ByteSize() > _LARGE
+    flavor, large = FLAVORS[name], sum(math.prod(tensor.dims) for tensor in graph.graph.initializer) > _LARGE
     if large and flavor.half_of:
         return
     if flavor.activations is None:

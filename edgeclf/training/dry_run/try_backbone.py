@@ -30,14 +30,15 @@ def try_backbone(options: TrainOptions, labels: Sequence[str]) -> tuple[Weights 
 @lru_cache(maxsize=8)
 def _tried(options: TrainOptions, labels: tuple[str, ...], weights: Weights | None) -> Preprocessing:
     from ..machine.determinism import seeded
+    from ..machine.threads import torch_threads
 
     flavors = flavors_to_try(options.targets)
     passed = pass_of(options, labels, weights, flavors)
     if passed and (size := passed.recall()):
         return Preprocessing(size, size, resize=options.resize).check()
     say(f"trying export and quantization of {options.backbone}")
-    # What the caller draws at random afterwards does not depend on it.
-    with seeded(options.seed):
+    # What the caller draws at random afterwards does not depend on it.  Threads would wait more than compute for two images.
+    with seeded(options.seed), torch_threads(1):
         network, spec = start(options, labels, weights)[:2]
         check_export(network, spec, flavors)
     if passed:

@@ -17,7 +17,7 @@ import numpy as np
 
 from edgeclf.calibration.sets import CalibrationSet
 from edgeclf.graph.int8.activations import collect_histograms
-from edgeclf.graph.onnx_file import prepare
+from edgeclf.graph.prepare import prepare
 from edgeclf.training.runs import read_run
 from edgeclf_runtime.device.machine import machine_facts
 

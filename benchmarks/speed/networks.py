@@ -79,7 +79,8 @@ def _export(backbone: str, folder: Path, calibration_images: int) -> dict[str, A
     from edgeclf.graph.int8.qdq import write_flavor
     from edgeclf.graph.int8.ranges import ranges_of
     from edgeclf.graph.int8.rounding import Rounding, collect_moments
-    from edgeclf.graph.onnx_file import prepare, save_model, write_onnx
+    from edgeclf.graph.onnx_file import save_model, write_onnx
+    from edgeclf.graph.prepare import prepare
     from edgeclf.targets import FLAVORS
     from edgeclf_runtime.images.preprocess import Preprocessing
 

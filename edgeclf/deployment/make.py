@@ -40,7 +40,7 @@ from ..quantization.inputs import asked
 from ..quantization.quantize import quantize
 from ..quantization.report import FailedFlavor, FlavorError, QuantizedFile
 from ..targets import CALIBRATION_CACHE, FLAVORS, model_file
-from ..training.dry_run import try_backbone
+from ..training.dry_run.try_backbone import try_backbone
 from ..training.runs import RUN_FILE, SPLIT_FILE, Run, read_run, write_split
 from ..training.train import train
 from ..training.unfinished import option_changes, split_changes

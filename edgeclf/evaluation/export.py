@@ -26,7 +26,7 @@ from ..graph.features import reporting_features
 from ..graph.onnx_file import write_onnx
 from ..options import ExportOptions, merged
 from ..targets import OPSET, model_file
-from ..training.dry_run import ROUNDING, rounding_error
+from ..training.dry_run.check_export import ROUNDING, rounding_error
 from ..training.machine.threads import torch_threads
 from ..training.runs import RUN_FILE, Run, read_run
 from .metadata import model_metadata

@@ -20,7 +20,8 @@ from ..evaluation.logit_store import LOGIT_FILE, read_logits
 from ..evaluation.metadata import model_metadata
 from ..graph.features import with_features
 from ..graph.int8.rounding import Rounding, collect_moments
-from ..graph.onnx_file import prepare, save_model
+from ..graph.onnx_file import save_model
+from ..graph.prepare import prepare
 from ..options import QuantizeOptions, merged
 from ..targets import model_file, opset_of
 from ..training.runs import Run, read_run

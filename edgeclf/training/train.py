@@ -173,7 +173,7 @@ def _ready(
     data: str | Path | Dataset, output: str | Path, options: TrainOptions, overwrite: bool, checked: CheckReport | None
 ) -> tuple[Weights | None, Dataset, CheckReport]:
     """Return the weights, and the images to train on; what takes seconds comes before decoding every image."""
-    from .dry_run import try_backbone
+    from .dry_run.try_backbone import try_backbone
 
     claim_output(output, overwrite, RUN_FILE)
     check_length(Unfinished(output).path)
@@ -240,7 +240,7 @@ class _Course:
         return self._fit(unfinished)[2]
 
     def _fit(self, unfinished: Unfinished) -> tuple[ImageClassifier, Preprocessing, Trained]:
-        from .dry_run import start
+        from .dry_run.start import start
         from .loop.strategy import fit
         from .machine.determinism import seeded
 

@@ -11,7 +11,8 @@ from edgeclf.graph.int8.forms import STANDARD, choose
 from edgeclf.graph.int8.qdq import write_flavor
 from edgeclf.graph.int8.ranges import ranges_of
 from edgeclf.graph.int8.rounding import Rounding
-from edgeclf.graph.onnx_file import prepare, write_onnx
+from edgeclf.graph.onnx_file import write_onnx
+from edgeclf.graph.prepare import prepare
 from edgeclf.targets import FLAVORS
 from edgeclf_runtime.images.preprocess import Preprocessing
 

@@ -80,7 +80,7 @@ class _Source:
 
 def _source(data: str | Path | Dataset, options: AuditOptions) -> _Source:
     from ...training.backbones import create
-    from ...training.dry_run import preprocessing_of
+    from ...training.dry_run.start import preprocessing_of
     from ...training.features import backbone_of
     from ...training.runs import read_run
     from ...training.weights.sources import find_weights

@@ -17,7 +17,8 @@ from edgeclf.graph.int8.activations import collect_histograms
 from edgeclf.graph.int8.qdq import write_flavor
 from edgeclf.graph.int8.ranges import ranges_of
 from edgeclf.graph.int8.rounding import Rounding
-from edgeclf.graph.onnx_file import prepare, save_model, write_onnx
+from edgeclf.graph.onnx_file import save_model, write_onnx
+from edgeclf.graph.prepare import prepare
 from edgeclf.quantization.flavors.calibration_cache import format_cache, parse_cache
 from edgeclf.targets import FLAVORS, FP16_QDQ_OPSET
 from edgeclf.training.backbones import create

@@ -21,6 +21,7 @@ TYPE_CHECKING = False  # see edgeclf_runtime/__init__.py
 if TYPE_CHECKING:
     from typing import NoReturn, Optional, Sequence
 
+WRONG_USAGE = 2
 INTERRUPTED = 130
 _INSTALL = (
     "numpy and OpenCV are needed: on Debian and Ubuntu, sudo apt-get install python3-numpy python3-opencv; on a Jetson "
@@ -47,7 +48,11 @@ def main(argv: "Optional[Sequence[str]]" = None, bundle: "Optional[str]" = None)
     take_environment()
     sys.excepthook = show_exception
     try:
-        arguments = make_parser(bundle, argv).parse_args(names_apart(argv))
+        parser = make_parser(bundle, argv)
+        if not argv:
+            parser.print_help(sys.stderr)
+            return WRONG_USAGE
+        arguments = parser.parse_args(names_apart(argv))
         if bundle is not None:
             arguments.bundle = bundle
         from .commands.dispatch import run_command  # --help does not get here

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -61,7 +61,7 @@ def calibrate(
     output: str | Path,
     options: CalibrateOptions | None = None,
     overwrite: bool = False,
-    **keywords: Any,
+    **keywords: object,
 ) -> CalibrateReport:
     """Choose training images for calibration and write recipe.json and images.sha256, their list, into a folder.
 
@@ -143,7 +143,7 @@ def _features(dataset: Dataset, model: str | None) -> np.ndarray:
     train = dataset.split("train")
     if model is None:
         from ..training.backbones import create
-        from ..training.dry_run import preprocessing_of
+        from ..training.dry_run.start import preprocessing_of
 
         defaults = TrainOptions()
         try:

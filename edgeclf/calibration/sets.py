@@ -21,6 +21,7 @@ import numpy as np
 
 from edgeclf_runtime.files.outputs import claim_output
 from edgeclf_runtime.files.read import read_bytes, read_json, sha256_bytes, sha256_file
+from edgeclf_runtime.files.schema import JsonObject
 from edgeclf_runtime.images.preprocess import Preprocessing, as_batch
 
 from ..data.datasets import NAMED_SETS, Dataset, load_dataset
@@ -48,7 +49,7 @@ EVALUATION_IMAGES = 500
 class CalibrationSet:
     """The images of a calibration set, each with its hash."""
 
-    recipe: dict[str, Any]
+    recipe: JsonObject
     root: Path
     entries: tuple[tuple[str, str], ...]
     """sha256 and path relative to the root, sorted by path."""

@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,9 @@ from edgeclf_runtime.text.terminal import printable, printable_json, show_messag
 from ..display import progress
 from .exits import Commands
 from .typer_options import expand_home
+
+if TYPE_CHECKING:
+    from ..display.report import Report
 
 app = typer.Typer(
     name="edgeclf",
@@ -50,7 +53,7 @@ Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier output of edgeclf.")]
 
 
-def show(report: Any, json: bool) -> None:
+def show(report: Report, json: bool) -> None:
     print(printable_json(report.to_json()) if json else printable(report, "\n"), flush=True)
 
 
@@ -96,7 +99,8 @@ def next_on_device(json: bool, bundle: str, command: str = "doctor") -> None:
     """Suggest copying a bundle to a device, and a command there; doctor finds out what is missing."""
     name = os.path.basename(os.path.abspath(bundle))
     next_step(json, "scp -r", bundle, "DEVICE:")
-    next_step(json, "ssh", "DEVICE", "python3", name, command)
+    # The device's shell parses the line again.
+    next_step(json, "ssh", "DEVICE", shlex.join(("python3", name, command)))
 
 
 def bundle_of(run: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
@@ -17,11 +17,15 @@ from edgeclf_runtime.text.redaction import redact
 from edgeclf_runtime.text.stdio import open_missing, silence
 from edgeclf_runtime.text.terminal import printable, show_message
 
+if TYPE_CHECKING:
+    from typer._click import Command, Context
+
 INTERRUPTED = 130
 WRONG_USAGE = 2
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 # A command that a message names, with its own options.
 _HOST_COMMAND = re.compile(r"\bedgeclf [a-z]+ [^;,()]*")
+_PARSING = re.compile(r", unable to parse string as an? \w+")
 # From click, which newer versions of typer bundle.
 _UsageError: Any = typer.BadParameter.__base__
 
@@ -46,14 +50,15 @@ class Commands(TyperGroup):
             show_message(f"error: {error}")
             sys.exit(1)
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         """See typer; also, keeps anything that looks like a password out of all messages."""
         hide_arguments(args)
         take_environment()
-        with _printable_usage_errors():
+        # Without arguments, the error is the help, whose lines stay.
+        with _plain_usage_errors() if args else nullcontext():
             return super().parse_args(ctx, args)
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
         """See typer; also, refuses a repeated option that takes one value, since one of the values would be ignored."""
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None:
@@ -64,12 +69,12 @@ class Commands(TyperGroup):
                         context.fail(f"Option '{option.opts[0]}' is given more than once; one value was expected.")
         return name, command, rest
 
-    def invoke(self, ctx: Any) -> Any:
+    def invoke(self, ctx: Context) -> object:
         """Run a command; exit code 0: done, 1: error, 2: wrong usage, 3: a gate was not met, 130: interrupted, 143: terminated."""
         from edgeclf_runtime.device.stop_signals import stoppable  # --help does not get here
 
         try:
-            with stoppable(), _printable_usage_errors():
+            with stoppable(), _plain_usage_errors():
                 return super().invoke(ctx)
         except EdgeclfError as error:
             show_message(f"error: {error}{_device_options(str(error), self, ctx.invoked_subcommand)}")
@@ -90,17 +95,21 @@ class Commands(TyperGroup):
             raise typer.Exit(1) from None
 
 
-def _device_options(message: str, commands: Any, name: str | None) -> str:
+def _device_options(message: str, commands: TyperGroup, name: str | None) -> str:
     """Return a note to add to a runtime message that names options which the host command does not have."""
     named = set(_OPTION.findall(_HOST_COMMAND.sub("", message)))
-    foreign = sorted(option for option in named & device_options() if not _has(commands.commands.get(name), option))
+    foreign = sorted(
+        option for option in named & device_options() if not _has(commands.commands.get(name or ""), option)
+    )
     if not foreign:
         return ""
-    here = "; here --model is --name" if "--model" in foreign and _has(commands.commands.get(name), "--name") else ""
+    here = (
+        "; here --model is --name" if "--model" in foreign and _has(commands.commands.get(name or ""), "--name") else ""
+    )
     return f"\n({', '.join(foreign)}: options of the bundle's own commands, see python3 NAME.edge run --help{here})"
 
 
-def _has(command: Any, option: str) -> bool:
+def _has(command: object, option: str) -> bool:
     return any(option in parameter.opts for parameter in getattr(command, "params", ()))
 
 
@@ -118,13 +127,22 @@ def _takes_one_value(option: Any) -> bool:
 
 
 @contextmanager
-def _printable_usage_errors() -> Iterator[None]:
-    """Remove secrets and escape sequences from typer's errors, which quote the command line."""
+def _plain_usage_errors() -> Iterator[None]:
+    """Reword typer's errors, and remove secrets and escape sequences: they quote the command line."""
     try:
         yield
     except _UsageError as error:
-        error.message = printable(redact(error.message))
+        error.message = printable(redact(_reworded(error.message, error.__cause__)))
         raise
+
+
+def _reworded(message: str, cause: Any) -> str:
+    """Return a message of pydantic's, which newer versions of typer use, with the value that was found."""
+    if not hasattr(cause, "errors"):
+        return message
+    found = cause.errors()[0]["input"]
+    message = _PARSING.sub("", message.removeprefix("Value error, "))
+    return re.sub(r"^Input should be", lambda _: f"{found!r} is wrong; it should be", message)
 
 
 def _give_up_a_broken_stdout() -> None:

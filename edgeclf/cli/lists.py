@@ -7,7 +7,8 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+
+from edgeclf_runtime.files.schema import JsonObject
 
 from ..display.report import Report
 from ..errors import OptionError
@@ -37,9 +38,9 @@ class ListReport(Report):
     """Names, each with its facts."""
 
     kind: str
-    rows: tuple[dict[str, Any], ...]
+    rows: tuple[JsonObject, ...]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """The list as a JSON-compatible dict."""
         return {self.kind: self.rows}
 
@@ -59,10 +60,10 @@ def list_names(kind: str, pattern: str = "*") -> ListReport:
     return ListReport(kind, rows)
 
 
-def _backbones() -> list[dict[str, Any]]:
+def _backbones() -> list[JsonObject]:
     import timm
 
-    from ..training.weights import PACKAGED, source_of
+    from ..training.weights.sources import PACKAGED, source_of
 
     return [
         {
@@ -74,14 +75,14 @@ def _backbones() -> list[dict[str, Any]]:
     ]
 
 
-def _targets() -> list[dict[str, Any]]:
+def _targets() -> list[JsonObject]:
     return [
         {"name": one.name, "description": one.description, "machines": one.machines, "models": one.models}
         for one in TARGETS.values()
     ]
 
 
-def _flavors() -> list[dict[str, Any]]:
+def _flavors() -> list[JsonObject]:
     return [
         {
             "name": name,
@@ -93,7 +94,7 @@ def _flavors() -> list[dict[str, Any]]:
     ]
 
 
-def _datasets() -> list[dict[str, Any]]:
+def _datasets() -> list[JsonObject]:
     from ..data.public_sets import PUBLIC_SETS
 
     elpv = {"name": "elpv", "description": "solar cells, gray, 300 x 300, 2 labels", "images": 2624}
@@ -106,22 +107,22 @@ def _datasets() -> list[dict[str, Any]]:
     ]
 
 
-def _dataset_text(row: dict[str, Any]) -> str:
+def _dataset_text(row: JsonObject) -> str:
     where = "here" if row["here"] else "not on this machine"
     return _entry(row["name"], f"{row['images']:,} images: {row['description']} ({where})")
 
 
-def _backbone_text(row: dict[str, Any]) -> str:
+def _backbone_text(row: JsonObject) -> str:
     note = _WEIGHTS[row["weights"]].format(**row)
     line = f"{row['name']}  ({note})" if note else str(row["name"])
     return line if len(line) <= _COLUMNS else "\n".join([row["name"], *_wrapped(f"({note})", 4)])
 
 
-def _target_text(row: dict[str, Any]) -> str:
+def _target_text(row: JsonObject) -> str:
     return _entry(row["name"], row["description"], ", ".join(row["models"]))
 
 
-def _flavor_text(row: dict[str, Any]) -> str:
+def _flavor_text(row: JsonObject) -> str:
     return _entry(row["name"], f"for {', '.join(row['backends'])}", ", ".join(row["targets"]))
 
 
@@ -136,13 +137,13 @@ def _wrapped(text: str, indent: int) -> list[str]:
     return textwrap.wrap(text, _COLUMNS, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False)
 
 
-_ROWS: dict[str, Callable[[], list[dict[str, Any]]]] = {
+_ROWS: dict[str, Callable[[], list[JsonObject]]] = {
     "backbones": _backbones,
     "targets": _targets,
     "flavors": _flavors,
     "datasets": _datasets,
 }
-_TEXTS: dict[str, Callable[[dict[str, Any]], str]] = {
+_TEXTS: dict[str, Callable[[JsonObject], str]] = {
     "backbones": _backbone_text,
     "targets": _target_text,
     "flavors": _flavor_text,

@@ -8,12 +8,15 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import Field, fields
 from enum import Enum
-from typing import Annotated, Any, Optional, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Optional, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperCommand
 
 from ..options.config_file import read_config
+
+if TYPE_CHECKING:
+    from typer._click import Context, HelpFormatter
 
 Command = Callable[..., None]
 _WIDEST = 50
@@ -34,7 +37,7 @@ def expand_home(path: str) -> str:
 class Grouped(TyperCommand):
     """A command whose help lists the options of each group under its own heading."""
 
-    def format_options(self, ctx: Any, formatter: Any) -> None:
+    def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
@@ -89,7 +92,7 @@ def choice(name: str, values: Iterable[str]) -> Any:
     return Enum(name, {value: value for value in values}, type=str)
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """Return what typer gives for an option as the functions take it: a choice as text, several values as a tuple."""
     if isinstance(value, list):
         return tuple(plain(item) for item in value)
@@ -112,7 +115,7 @@ _CONFIG = inspect.Parameter(
 )
 
 
-def _group(kind: type[Any], name: str) -> str | None:
+def _group(kind: type, name: str) -> str | None:
     """Return the heading of an option: that of the class which declares it."""
     for owner in kind.__mro__:
         if name in inspect.get_annotations(owner):

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from edgeclf_runtime.files.read import sha256_file
 from edgeclf_runtime.text.terminal import is_invisible, printable
@@ -72,7 +71,7 @@ class Dataset:
     _hashes: dict[Path, str] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
-    def from_folder(cls, folder: str | Path, **options: Any) -> Dataset:
+    def from_folder(cls, folder: str | Path, **options: object) -> Dataset:
         """Read a folder of class folders, or one with train/, val/ and test/; options: fields of SplitOptions."""
         if not Path(folder).is_dir():
             raise DataError(f"{folder} is not a folder; a folder of class folders was expected")
@@ -80,7 +79,7 @@ class Dataset:
         return _divide(_read_folder(Path(folder), chosen), chosen)
 
     @classmethod
-    def from_csv(cls, file: str | Path, **options: Any) -> Dataset:
+    def from_csv(cls, file: str | Path, **options: object) -> Dataset:
         """Read a CSV file with the columns path, label and optionally split and group; options: fields of SplitOptions."""
         if not Path(file).is_file():
             raise DataError(f"{file} is not a file; a CSV file with the columns path and label was expected")
@@ -89,11 +88,11 @@ class Dataset:
     @classmethod
     def from_torch(
         cls,
-        source: Any,
+        source: object,
         folder: str | Path | None = None,
         labels: Sequence[str] | Mapping[int, str] | None = None,
         overwrite: bool = False,
-        **options: Any,
+        **options: object,
     ) -> Dataset:
         """Write the images of a torch data set to a folder as PNG files, once, and return the Dataset of these.
 
@@ -114,13 +113,13 @@ class Dataset:
     @classmethod
     def from_huggingface(
         cls,
-        source: Any,
+        source: object,
         folder: str | Path,
         image: str | None = None,
         label: str | None = None,
         labels: Sequence[str] | Mapping[int, str] | None = None,
         overwrite: bool = False,
-        **options: Any,
+        **options: object,
     ) -> Dataset:
         """Write the images of a Hugging Face data set to a folder, once, and return the Dataset of these.
 

@@ -26,7 +26,8 @@ class Finding:
     def __str__(self) -> str:
         text = printable(f"{self.severity}: {self.kind}: {self.message}")
         if len(self.files) > SHOWN_FILES:
-            return f"{text}\n    ... and {len(self.files) - SHOWN_FILES} more files (--json lists all)"
+            # Not how many more: a message names some files, all, or none, as it suits the problem.
+            return f"{text}\n    (--json lists all {len(self.files)} files)"
         return text
 
 

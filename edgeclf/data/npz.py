@@ -19,7 +19,7 @@ MOST_BYTES = 1 << 28
 _HEADER = "key"
 
 
-def write_npz(path: str | Path, header: Any, arrays: Mapping[str, np.ndarray]) -> None:
+def write_npz(path: str | Path, header: object, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays and a header, which must be JSON-serializable."""
     with open(path, "wb") as stream:
         everything: dict[str, Any] = {_HEADER: np.array(json_text(header)), **arrays}
@@ -27,7 +27,7 @@ def write_npz(path: str | Path, header: Any, arrays: Mapping[str, np.ndarray]) -
 
 
 @contextmanager
-def reading_npz(path: Path, check: Callable[[Any, str], Any]) -> Iterator[tuple[Any, Mapping[str, np.ndarray]]]:
+def reading_npz(path: Path, check: Callable[[object, str], object]) -> Iterator[tuple[Any, Mapping[str, np.ndarray]]]:
     """Yield the header, checked by ``check``, and the arrays, each read on access.
 
     Raises ValueError for a file that is missing, damaged, or larger than MOST_BYTES when unpacked.

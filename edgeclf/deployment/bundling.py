@@ -7,19 +7,17 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import edgeclf_runtime
 from edgeclf_runtime.bundle.manifest import FORMAT, FORMAT_VERSION, MANIFEST_SCHEMA
 from edgeclf_runtime.bundle.open_bundle import MANIFEST, MANIFEST_HASH
 from edgeclf_runtime.files.outputs import claim_output, new_folder
-from edgeclf_runtime.files.read import read_json, sha256_bytes, sha256_file
-from edgeclf_runtime.files.schema import SchemaError, parse_json
+from edgeclf_runtime.files.read import sha256_bytes, sha256_file
+from edgeclf_runtime.files.schema import JsonObject, SchemaError, parse_json
 
 from ..data.datasets import Dataset
 from ..data.findings import count_files
 from ..data.folder_update import copy_folder
-from ..data.schemas import MAX_JSON_BYTES, QUANTIZATION
 from ..display.json_file import json_text
 from ..display.report import Bars, Report
 from ..errors import ModelError, OutputError
@@ -32,11 +30,12 @@ from ..evaluation.metadata import KEPT_SPLIT
 from ..graph.onnx_file import graph_sha256
 from ..options import BundleOptions, merged
 from ..quantization.earlier import earlier_report
-from ..quantization.report import REPORT_FILE, QuantizedFile
+from ..quantization.report import REPORT_FILE, QuantizedFile, read_report_facts
 from ..targets import CALIBRATION_CACHE, FLAVORS, FLOAT_BACKENDS, TARGETS, model_file, precision_of
 from ..training.runs import Run, read_run
-from .bundle_notes import about_coverage, about_lacks, about_repeated, about_slower
-from .golden import write_golden
+from .bundle_notes import about_coverage, about_features, about_lacks, about_repeated, about_slower
+from .golden import GoldenFacts, write_golden
+from .health_baseline import UsualResults, usual_results, write_baseline
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def bundle(
     output: str | Path,
     options: BundleOptions | None = None,
     overwrite: bool = False,
-    **keywords: Any,
+    **keywords: object,
 ) -> BundleReport:
     """Pack a run's models, the runtime and golden images into NAME.edge.
 
@@ -118,7 +117,7 @@ def bundle(
     slower = _slower(run, models)
     with stored_logits(run) as store:
         measured = _evaluate(run, dataset, models, store)
-        confidences = _fit_confidences(run, dataset, models, store, options)
+        confidences, usual = _fit_confidences(run, dataset, models, store, options)
     with new_folder(output, overwrite, MANIFEST) as folder:
         work = Path(folder)
         for name in models:
@@ -126,8 +125,9 @@ def bundle(
         if not stale:
             _copy_cache(work, run, options)
         _copy_runtime(work)
-        tolerances = write_golden(work, run, dataset, models, options.golden)
-        entries = [_model_entry(name, measured[name], confidences[name], tolerances[name]) for name in models]
+        facts = write_golden(work, run, dataset, models, options.golden)
+        health = write_baseline(work, run, dataset, usual)
+        entries = [_model_entry(name, measured[name], confidences[name], facts[name]) for name in models]
         manifest = _write_manifest(work, run, output.stem, entries, _order(models, options, slower))
         sizes = [path.stat().st_size for path in work.rglob("*") if path.is_file()]
     lacks = _lacks(every, options)
@@ -144,6 +144,8 @@ def bundle(
             *about_repeated(repeated),
             *about_slower(slower),
             *about_coverage(confidences, options),
+            *about_features([entry["name"] for entry in entries if "features" not in entry]),
+            *health,
             *(finding.message for finding in dataset.findings),
         ),
         unreadable=count_files(dataset.findings, "unreadable"),
@@ -191,9 +193,7 @@ def _is_stale(run: Run) -> bool:
     return made_from is not None and made_from != sha256_file(_file(run, "fp32"))
 
 
-def _write_manifest(
-    work: Path, run: Run, name: str, models: list[dict[str, Any]], order: dict[str, list[str]]
-) -> bytes:
+def _write_manifest(work: Path, run: Run, name: str, models: list[JsonObject], order: dict[str, list[str]]) -> bytes:
     """Write manifest.json about everything that is in the folder by now, and its hash; returns its bytes."""
     manifest = {
         "format": FORMAT,
@@ -256,14 +256,16 @@ def _evaluate(run: Run, dataset: Dataset, models: list[str], store: LogitStore) 
 
 def _fit_confidences(
     run: Run, dataset: Dataset, models: list[str], store: LogitStore, options: BundleOptions
-) -> dict[str, Confidence]:
-    """Return each model's temperature and threshold, fitted on the validation split."""
+) -> tuple[dict[str, Confidence], UsualResults]:
+    """Return each model's temperature and threshold, and FP32's usual results; all from the validation split."""
     images = EvaluationSet(dataset.split("val"), run.labels, run.preprocessing)
     found = {}
     for name in models:
         logits = store.infer(_file(run, name), name, images, f"fitting the confidence of {name}")
         found[name] = fit_confidence(logits, images.truth, options.precision, options.coverage)
-    return found
+        if name == "fp32":
+            usual = usual_results(logits, found[name].temperature)
+    return found, usual
 
 
 def _file(run: Run, name: str) -> Path:
@@ -293,17 +295,15 @@ def _order(models: list[str], options: BundleOptions, slower: Iterable[Quantized
     return {**order, "default": ["fp32", *(model for model in models if model != "fp32")]}
 
 
-def _model_entry(
-    name: str, evaluation: Evaluation, confidence: Confidence, tolerances: dict[str, Any]
-) -> dict[str, Any]:
-    return {
+def _model_entry(name: str, evaluation: Evaluation, confidence: Confidence, golden: GoldenFacts) -> JsonObject:
+    entry = {
         "name": name,
         "file": model_file(name),
         "precision": precision_of(name),
         "backends": list(FLAVORS[name].backends if name in FLAVORS else FLOAT_BACKENDS),
         "temperature": confidence.temperature,
         "threshold": confidence.threshold,
-        "tolerances": tolerances,
+        "tolerances": golden.tolerances,
         "metrics": {
             "split": evaluation.split,
             "images": evaluation.images,
@@ -312,6 +312,7 @@ def _model_entry(
             "confidence": asdict(confidence),
         },
     }
+    return entry if golden.features is None else {**entry, "features": golden.features}
 
 
 def _copy_runtime(work: Path) -> None:
@@ -327,7 +328,7 @@ def _copy_runtime(work: Path) -> None:
         (folder / "__pycache__").touch()
 
 
-def _provenance(run: Run) -> dict[str, Any]:
+def _provenance(run: Run) -> JsonObject:
     data = {key: run.facts["data"][key] for key in ("name", "split", "split_sha256", "images")}
     data[KEPT_SPLIT] = run.kept_split
     provenance = {"data": data, "training": run.facts["options"], "versions": run.facts["versions"]}
@@ -337,20 +338,15 @@ def _provenance(run: Run) -> dict[str, Any]:
     return provenance
 
 
-def _facts_of_quantization(run: Run) -> dict[str, Any]:
+def _facts_of_quantization(run: Run) -> JsonObject:
     """Return a run's quantization.json, {} if it has none; ModelError if it is damaged."""
-    report = run.path / REPORT_FILE
-    if not report.is_file():
-        return {}
     try:
-        facts: dict[str, Any] = read_json(report, MAX_JSON_BYTES)
-        QUANTIZATION(facts, "")
+        return read_report_facts(run.path)
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{report} is damaged ({error}); make it again with: edgeclf quantize {run.path} --overwrite"
+            f"{run.path / REPORT_FILE} is damaged ({error}); make it again with: edgeclf quantize {run.path} --overwrite"
         ) from None
-    return facts
 
 
-def _facts(path: Path) -> dict[str, Any]:
+def _facts(path: Path) -> dict[str, int | str]:
     return {"size": path.stat().st_size, "sha256": sha256_file(path)}

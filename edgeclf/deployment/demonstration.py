@@ -13,13 +13,14 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, TypeVar
 
 import numpy as np
 
 from edgeclf_runtime.device.child_process import without_working_folder
 from edgeclf_runtime.device.process_secrets import child_environment
 from edgeclf_runtime.files.outputs import claim_output, new_folder
+from edgeclf_runtime.files.schema import JsonObject
 from edgeclf_runtime.images.read import read_image
 
 from ..data.checks.integrity import check
@@ -47,6 +48,22 @@ FRAMES_PER_CELL = 15
 LATENCY_FRAMES = 300
 
 
+R = TypeVar("R")
+
+
+class Frames(TypedDict):
+    """Figures of a video."""
+
+    played: int
+    classified: int
+    dropped: int
+    right: float
+    """Share of the classified frames."""
+    age_ms_p50: float
+    age_ms_p99: float
+    model: str
+
+
 @dataclass(frozen=True)
 class DemoReport(Report):
     """The figures of the demo; written to summary.json."""
@@ -61,7 +78,7 @@ class DemoReport(Report):
     size_int8: int
     latency_ms: dict[str, dict[str, float]]
     """From frame to label on this machine, by model: p50, p90, p99, mean."""
-    frames: dict[str, Any]
+    frames: Frames
     """Of the video: played, classified, dropped, right, p50 and p99 of the frames' age."""
     seconds: dict[str, float]
     """By step."""
@@ -98,7 +115,7 @@ class DemoReport(Report):
 
 
 def demo(
-    output: str | Path = "edgeclf-demo", options: DemoOptions | None = None, overwrite: bool = False, **keywords: Any
+    output: str | Path = "edgeclf-demo", options: DemoOptions | None = None, overwrite: bool = False, **keywords: object
 ) -> DemoReport:
     """Train, quantize, bundle and run a solar-cell classifier.
 
@@ -111,7 +128,7 @@ def demo(
     with new_folder(output, overwrite, SUMMARY_FILE) as folder:
         work, run, packed = Path(folder), Path(folder, "run"), Path(folder, "solar.edge")
 
-        def show(report: Any) -> Any:
+        def show(report: R) -> R:
             # The folder is renamed to ``output`` at the end, so that is the name to show.
             say(str(report).replace(folder, str(output)))
             return report
@@ -181,7 +198,7 @@ def _write_video(dataset: Dataset, path: Path) -> list[str]:
     return truth
 
 
-def _on_device(packed: Path, *arguments: str, what: str = "", lines: int = 1) -> list[dict[str, Any]]:
+def _on_device(packed: Path, *arguments: str, what: str = "", lines: int = 1) -> list[JsonObject]:
     """Run the bundle in its own process, as a device would, and return the JSON lines that it writes.
 
     what, lines: the work that the progress shows, and the number of lines to expect.
@@ -200,7 +217,7 @@ def _on_device(packed: Path, *arguments: str, what: str = "", lines: int = 1) ->
     return found
 
 
-def _watch_video(packed: Path, dataset: Dataset, video: Path) -> dict[str, Any]:
+def _watch_video(packed: Path, dataset: Dataset, video: Path) -> Frames:
     truth = _write_video(dataset, video)
     source = ("--source", str(video), "--policy", "latest")
     lines = _on_device(packed, "run", *source, what="classifying the video", lines=len(truth))

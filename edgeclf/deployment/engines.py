@@ -9,11 +9,11 @@ import platform
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.commands import build as device_build
 from edgeclf_runtime.device.machine import is_jetson
+from edgeclf_runtime.files.schema import JsonObject
 
 from ..display.report import Bars, Report
 from ..errors import BackendError
@@ -32,12 +32,12 @@ class BuildReport(Report, device_build.BuildReport):
         seconds = [engine.seconds for engine in self.engines]
         yield Bars("build, seconds", dict(zip(names, seconds, strict=True)), "{:.0f}")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """The report as a JSON-compatible dict."""
         return device_build.BuildReport.to_dict(self)
 
 
-def build(bundle: str | Path, options: BuildOptions | None = None, **keywords: Any) -> BuildReport:
+def build(bundle: str | Path, options: BuildOptions | None = None, **keywords: object) -> BuildReport:
     """Build a bundle's engines for this machine's GPU, and check each on the golden images.
 
     Raises BackendError if TensorRT, the driver or the GPU is missing, and for a target that is another machine, with the two
@@ -56,10 +56,10 @@ def _is_here(target: str) -> bool:
 def _elsewhere(path: str, target: str) -> str:
     if not any("tensorrt" in name or name == "fp16" for name in TARGETS[target].models):
         return f"{target} has no NVIDIA GPU and needs no engine: copy the bundle, which runs there without a build"
-    name = Path(path).name
+    there = shlex.join(("python3", Path(path).name, "build"))
     return (
         f"an engine for {target} cannot be built on this {platform.machine()} machine, because it belongs to one TensorRT "
         "version and one GPU; build it on the device:\n"
         f"  scp -r {shlex.quote(path)} DEVICE:\n"
-        f"  ssh DEVICE python3 {shlex.quote(name)} build"
+        f"  ssh DEVICE {shlex.quote(there)}"
     )

@@ -9,14 +9,14 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeclf_runtime.classify.decision import softmax
 from edgeclf_runtime.files.outputs import claim_output, new_folder
 from edgeclf_runtime.files.read import sha256_file
-from edgeclf_runtime.files.schema import SchemaError, parse_json
+from edgeclf_runtime.files.schema import JsonObject, SchemaError, parse_json
 from edgeclf_runtime.images.preprocess import as_batch
 from edgeclf_runtime.text.terminal import printable
 
@@ -32,6 +32,7 @@ from ..errors import GateError, ModelError, OptionError
 from ..evaluation.evaluation_set import EvaluationSet
 from ..evaluation.metadata import model_metadata
 from ..graph.contract import wrap
+from ..graph.features import reporting_features
 from ..graph.foreign_file import TORCHSCRIPT_SUFFIXES, check_torchscript, read_onnx
 from ..graph.foreign_model import Core, ImageShape, image_input, infer_original, make_core
 from ..graph.inference import infer_graph
@@ -42,7 +43,9 @@ from ..training.machine.threads import torch_threads
 from ..training.runs import RUN_FILE, Run, data_facts
 from ..training.train import versions
 from .import_settings import (
+    Known,
     Settings,
+    Stated,
     checked_labels,
     from_metadata,
     from_timm,
@@ -87,7 +90,7 @@ class ImportReport(Report):
     model: str
     """Name of the file, or of the module's class."""
     labels: tuple[str, ...]
-    options: dict[str, Any]
+    options: JsonObject
     """The preparation of images; ``sources`` has the source of each option."""
     removed: str
     """The activation that was removed from the model's end, or ""."""
@@ -139,7 +142,7 @@ class _Source:
     sha256: str | None
     kind: str
     dims: list[int | None]
-    declared: dict[str, dict[str, Any]]
+    declared: dict[str, Stated]
     graph: Callable[[ImageShape], onnx.ModelProto]
     scores: Callable[[Iterable[np.ndarray], int], np.ndarray]
 
@@ -148,25 +151,28 @@ def import_model(
     model: str | Path | torch.nn.Module,
     output: str | Path,
     options: ImportOptions | None = None,
-    data: str | Path | Dataset | None = None,
     overwrite: bool = False,
-    **keywords: Any,
+    **keywords: object,
 ) -> ImportReport:
     """Import an ONNX file, a TorchScript file or a torch module as a run.
 
-    data: labeled images, on which accuracy is measured, and from which quantize and bundle take theirs later.
+    The option ``data`` may also be a Dataset.
 
     Raises OptionError, with all that is missing, if neither the options nor the file say how images are made; ModelError
     for a file that cannot become a run; DataError; and GateError if the logits differ from the original's, or if other
     settings evidently classify the labeled images better.
     """
     options = merged(ImportOptions, options, keywords)
+    if not isinstance(overwrite, bool):
+        raise OptionError(
+            f"overwrite is {overwrite!r}; True or False was expected, and images by name: data={overwrite!r}"
+        )
     claim_output(output, overwrite, RUN_FILE)
     source = _open(model, options)
     values, sources = settle(options, source.declared, source.dims, source.name)
     if "labels" in values:
         values["labels"] = checked_labels(values["labels"], options.labels or source.name)
-    dataset, findings, unreadable = _load(data, options, values) if data is not None else (None, (), 0)
+    dataset, findings, unreadable = _load(options.data, options, values) if options.data is not None else (None, (), 0)
     lacking = missing(values)
     if lacking:
         raise refusal(source.name, lacking, _hint(source, values, lacking, dataset, options))
@@ -197,7 +203,7 @@ def import_model(
     )
 
 
-def _open(model: Any, options: ImportOptions) -> _Source:
+def _open(model: str | Path | torch.nn.Module, options: ImportOptions) -> _Source:
     """Return the source of a path or a torch module."""
     config = {options.config: read_config(Path(options.config))} if options.config else {}
     if isinstance(model, (str, os.PathLike)):
@@ -221,7 +227,7 @@ def _open(model: Any, options: ImportOptions) -> _Source:
     return _from_module(model, type(model).__name__, None, "torch module", config)
 
 
-def _from_onnx(path: Path, options: ImportOptions, config: Mapping[str, dict[str, Any]]) -> _Source:
+def _from_onnx(path: Path, options: ImportOptions, config: Mapping[str, Stated]) -> _Source:
     model = read_onnx(path)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     return _Source(
@@ -235,7 +241,7 @@ def _from_onnx(path: Path, options: ImportOptions, config: Mapping[str, dict[str
     )
 
 
-def _from_torchscript(path: Path, config: Mapping[str, dict[str, Any]]) -> _Source:
+def _from_torchscript(path: Path, config: Mapping[str, Stated]) -> _Source:
     from ..graph.foreign_torch import load_torchscript
 
     text = check_torchscript(path)
@@ -249,7 +255,7 @@ def _from_torchscript(path: Path, config: Mapping[str, dict[str, Any]]) -> _Sour
 
 
 def _from_module(
-    module: torch.nn.Module, name: str, sha256: str | None, kind: str, declared: dict[str, dict[str, Any]]
+    module: torch.nn.Module, name: str, sha256: str | None, kind: str, declared: dict[str, Stated]
 ) -> _Source:
     from ..graph.foreign_torch import export_module, own_copy, run_module
 
@@ -267,9 +273,7 @@ def _from_module(
     return _Source(name, sha256, kind, dims, declared, graph, scores)
 
 
-def _load(
-    data: str | Path | Dataset, options: ImportOptions, values: Mapping[str, Any]
-) -> tuple[Dataset, tuple[str, ...], int]:
+def _load(data: str | Path | Dataset, options: ImportOptions, values: Known) -> tuple[Dataset, tuple[str, ...], int]:
     """Return the checked images, what the check found, and how many images were left out; values: what is known so far."""
     dataset = load_dataset(data, options.split)
     size, resize = values.get("size"), values.get("resize") or "crop"
@@ -326,14 +330,12 @@ def _measure(core: Core, settings: Settings, dataset: Dataset, options: ImportOp
     return measured
 
 
-def _hint(
-    source: _Source, values: Mapping[str, Any], lacking: list[str], dataset: Dataset | None, options: ImportOptions
-) -> str:
+def _hint(source: _Source, values: Known, lacking: list[str], dataset: Dataset | None, options: ImportOptions) -> str:
     """Return the accuracy with each of the usual settings, if color and normalization are all that is missing."""
     unknown = {"color", "range", "mean", "std"}
     if dataset is None or not set(lacking) <= unknown:
         return ""
-    neutral = {"color": "RGB", "range": "0-1", "mean": (0.0,) * 3, "std": (1.0,) * 3}
+    neutral: Known = {"color": "RGB", "range": "0-1", "mean": (0.0,) * 3, "std": (1.0,) * 3}
     settings = make_settings({**neutral, **values}, {"labels": "given"})
     core = _make_core(source, settings, options)
     measured = measure_ways(core, settings.shape.layout, _images(settings, dataset), usual_ways())
@@ -377,7 +379,7 @@ def _facts(
     core: Core,
     settings: Settings,
     own: Measured | None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return run.json's content, without the data."""
     libraries = ("numpy", "cv2", "onnx", "onnxruntime", *(["torch"] if source.kind != "ONNX" else []))
     return {
@@ -400,11 +402,11 @@ def _facts(
     }
 
 
-def _write(folder: Path, facts: dict[str, Any], wrapped: onnx.ModelProto) -> None:
+def _write(folder: Path, facts: JsonObject, wrapped: onnx.ModelProto) -> None:
     text = json_text(facts, indent=1) + "\n"
     try:
         IMPORTED_RUN(parse_json(text.encode()), "")
     except (SchemaError, UnicodeEncodeError) as error:
         raise ModelError(f"{facts['model']['name']} cannot become a run ({error}): rename what is not valid") from None
-    save_model(wrapped, folder / model_file("fp32"), model_metadata(Run(folder, facts), "fp32"))
+    save_model(reporting_features(wrapped), folder / model_file("fp32"), model_metadata(Run(folder, facts), "fp32"))
     (folder / RUN_FILE).write_text(text, encoding="utf-8")

@@ -13,11 +13,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from edgeclf_runtime.bundle.manifest import LABEL
 from edgeclf_runtime.files.read import read_bytes, read_json
-from edgeclf_runtime.files.schema import SchemaError, parse_json
+from edgeclf_runtime.files.schema import JsonObject, SchemaError, parse_json
 from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ..data.datasets import check_labels
@@ -47,6 +47,39 @@ _LEAST_STD = 1e-6
 """A smaller standard deviation in a file's metadata is not used; the user is asked for it."""
 
 
+Three = tuple[float, float, float]
+"""A value for each channel."""
+
+
+class Stated(TypedDict, total=False):
+    """The preparation of a model's images as one source states it; None for what it does not state."""
+
+    labels: tuple[str, ...] | None
+    size: tuple[int, int] | None
+    """Height and width."""
+    layout: str | None
+    color: str | None
+    range: str | None
+    mean: Three | None
+    std: Three | None
+    resize: str | None
+    crop: float | None
+
+
+class Known(TypedDict, total=False):
+    """The preparation of a model's images, as far as it is known."""
+
+    labels: tuple[str, ...]
+    size: tuple[int, int]
+    layout: str
+    color: str
+    range: str
+    mean: Three
+    std: Three
+    resize: str
+    crop: float
+
+
 @dataclass(frozen=True)
 class Settings:
     """The preparation of a model's images."""
@@ -66,7 +99,7 @@ class Settings:
         size = self.shape.height, self.shape.width
         return Preprocessing(*size, resize=self.resize, crop=self.crop, color=self.color).check()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """The settings as JSON can hold them, without the labels."""
         return {
             "layout": self.shape.layout,
@@ -82,23 +115,23 @@ class Settings:
 
 
 def settle(
-    options: ImportOptions, declared: Mapping[str, Mapping[str, Any]], dims: list[int | None], name: str
-) -> tuple[dict[str, Any], dict[str, str]]:
+    options: ImportOptions, declared: Mapping[str, Stated], dims: list[int | None], name: str
+) -> tuple[Known, dict[str, str]]:
     """Return what is known, by field, and where each is from.
 
     declared: by source, what the model says of itself.  dims: its input's shape, None for a dynamic dimension.
     """
-    values: dict[str, Any] = {}
+    values: JsonObject = {}
     sources: dict[str, str] = {}
     shaped = _from_shape(options, dims, name)
     for source, found in (("given", _given(options)), ("the input's shape", shaped), *declared.items()):
-        for field, value in found.items():
+        for field, value in cast("JsonObject", found).items():
             if value is not None and field not in values and not (field == "std" and min(value) < _LEAST_STD):
                 values[field], sources[field] = value, source
-    return values, sources
+    return cast("Known", values), sources
 
 
-def missing(values: Mapping[str, Any]) -> list[str]:
+def missing(values: Known) -> list[str]:
     """Return the fields that nobody stated."""
     return [field for field in _HOW if field not in values]
 
@@ -114,7 +147,7 @@ def refusal(name: str, fields: list[str], hint: str = "") -> OptionError:
     return OptionError("\n".join([*lines, *filter(None, [hint])]))
 
 
-def make_settings(values: Mapping[str, Any], sources: dict[str, str]) -> Settings:
+def make_settings(values: Known, sources: dict[str, str]) -> Settings:
     """Return the settings of values that are complete."""
     height, width = values["size"]
     return Settings(
@@ -128,17 +161,21 @@ def make_settings(values: Mapping[str, Any], sources: dict[str, str]) -> Setting
     )
 
 
-def _given(options: ImportOptions) -> dict[str, Any]:
+def _given(options: ImportOptions) -> Stated:
     return {
         "labels": options.label_names or (read_labels(Path(options.labels)) if options.labels else None),
         "size": options.height_width,
         "mean": options.channels("mean"),
         "std": options.channels("std"),
-        **{field: getattr(options, field) for field in ("layout", "color", "range", "resize", "crop")},
+        "layout": options.layout,
+        "color": options.color,
+        "range": options.range,
+        "resize": options.resize,
+        "crop": options.crop,
     }
 
 
-def _from_shape(options: ImportOptions, dims: list[int | None], name: str) -> dict[str, Any]:
+def _from_shape(options: ImportOptions, dims: list[int | None], name: str) -> Stated:
     """Return the layout and size that an input's shape fixes; OptionError if the options contradict it."""
     layout = layout_of(dims)
     if layout and options.layout not in (None, layout):
@@ -149,7 +186,7 @@ def _from_shape(options: ImportOptions, dims: list[int | None], name: str) -> di
     if size and any(side not in (None, wanted) for side, wanted in zip(sides, size, strict=True)):
         fixed = " x ".join("?" if side is None else str(side) for side in sides)
         raise OptionError(f"{name} takes images of {fixed}, but size is {options.size}: leave it out, or export again")
-    return {"layout": layout or None, "size": None if None in sides else tuple(sides)}
+    return {"layout": layout or None, "size": None if None in sides else cast("tuple[int, int]", tuple(sides))}
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
@@ -185,14 +222,14 @@ def checked_labels(labels: tuple[str, ...], name: str) -> tuple[str, ...]:
     return labels
 
 
-def from_metadata(metadata: Mapping[str, str], name: str) -> dict[str, dict[str, Any]]:
-    """Return what a file's metadata states, by source; ModelError if it states that the model is no classifier."""
+def from_metadata(metadata: Mapping[str, str], name: str) -> dict[str, Stated]:
+    """Return what a file's metadata states, by source; ModelError if it states that the model is not a classifier."""
     if sum(map(len, metadata.values())) > _MOST_METADATA:
         return {}
     if METADATA_KEY in metadata:
         # Only ours: what our files say to other tools leaves out the values and the layout of the input.
         return {"edgeclf's metadata": _edgeclf(metadata[METADATA_KEY])}
-    found = {}
+    found: dict[str, Stated] = {}
     if "names" in metadata and "imgsz" in metadata:
         found["ultralytics' metadata"] = _ultralytics(metadata, name)
     info = {key.split()[-1]: value for key, value in metadata.items() if key.split()[:1] == ["model_info"]}
@@ -201,7 +238,7 @@ def from_metadata(metadata: Mapping[str, str], name: str) -> dict[str, dict[str,
     return found
 
 
-def _edgeclf(text: str) -> dict[str, Any]:
+def _edgeclf(text: str) -> Stated:
     """Return what a file of our own export states; nothing if its metadata is damaged."""
     try:
         facts = parse_json(text.encode())
@@ -222,7 +259,7 @@ def _edgeclf(text: str) -> dict[str, Any]:
     }
 
 
-def _ultralytics(metadata: Mapping[str, str], name: str) -> dict[str, Any]:
+def _ultralytics(metadata: Mapping[str, str], name: str) -> Stated:
     """As ultralytics' classify_transforms makes images: the centered square, RGB, 0 to 1, nothing subtracted."""
     task = metadata.get("task", "classify")
     if task != "classify":
@@ -242,7 +279,7 @@ def _ultralytics(metadata: Mapping[str, str], name: str) -> dict[str, Any]:
     }
 
 
-def _model_api(info: Mapping[str, str], name: str) -> dict[str, Any]:
+def _model_api(info: Mapping[str, str], name: str) -> Stated:
     """Return what Model API states; not the color, since its versions differ in the order that is reversed."""
     kind = info.get("model_type", "Classification")
     if kind.lower() != "classification":
@@ -257,7 +294,7 @@ def _model_api(info: Mapping[str, str], name: str) -> dict[str, Any]:
     }
 
 
-def from_timm(config: Any) -> dict[str, Any]:
+def from_timm(config: object) -> Stated:
     """Return what timm's configuration of a model states: a ``pretrained_cfg``, or a config.json that holds one."""
     if not isinstance(config, Mapping):
         return {}
@@ -281,7 +318,7 @@ def from_timm(config: Any) -> dict[str, Any]:
     }
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> Stated:
     """Return what a timm model's config.json states; OptionError if it states no mean and std."""
     try:
         found = from_timm(read_json(path, MAX_JSON_BYTES))
@@ -292,7 +329,7 @@ def read_config(path: Path) -> dict[str, Any]:
     return found
 
 
-def _numbers(text: str) -> tuple[float, ...] | None:
+def _numbers(text: str) -> Three | None:
     """Return the three numbers of a text, or one three times; None for anything else."""
     try:
         numbers = tuple(float(part) for part in re.split(r"[\s,]+", text.strip()))

@@ -13,14 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from edgeclf_runtime import __version__
 from edgeclf_runtime.bundle.manifest import SHA256
 from edgeclf_runtime.bundle.open_bundle import MANIFEST, MANIFEST_HASH, open_bundle
 from edgeclf_runtime.files.outputs import claim_output, new_file
 from edgeclf_runtime.files.read import read_json, sha256_bytes, sha256_file
-from edgeclf_runtime.files.schema import any_json, mapping, record, text
+from edgeclf_runtime.files.schema import JsonObject, any_json, mapping, record, text
 
 from ..data.checks.integrity import check
 from ..data.datasets import Dataset
@@ -41,7 +40,7 @@ from ..quantization.inputs import asked
 from ..quantization.quantize import quantize
 from ..quantization.report import FailedFlavor, FlavorError, QuantizedFile
 from ..targets import CALIBRATION_CACHE, FLAVORS, model_file
-from ..training.dry_run import try_backbone
+from ..training.dry_run.try_backbone import try_backbone
 from ..training.runs import RUN_FILE, SPLIT_FILE, Run, read_run, write_split
 from ..training.train import train
 from ..training.unfinished import option_changes, split_changes
@@ -95,7 +94,7 @@ def make(
     output: str | Path,
     options: MakeOptions | None = None,
     overwrite: bool = False,
-    **keywords: Any,
+    **keywords: object,
 ) -> MakeReport:
     """Check, train, export, quantize, evaluate and bundle; the run is NAME.run beside ``output``, NAME.edge.
 
@@ -183,7 +182,9 @@ def _train(steps: Steps, data: str | Path | Dataset, path: Path, options: TrainO
 def _changes(run: Run, dataset: Dataset, options: TrainOptions) -> list[str]:
     """Return in words how the data and options differ from those that a run was trained with."""
     # run.json has the architecture of a backbone that was named in another way.
-    before, now = _state(run.path).get("train", run.facts["options"]), asdict(options)
+    state = _state(run.path)
+    before: JsonObject = state["train"] if "train" in state else run.facts["options"]
+    now = asdict(options)
     changes = option_changes(before, json.loads(json.dumps(now)))
     weights = run.facts.get("weights") or {}
     if weights.get("source") == "file" and weights.get("sha256") != _sha256(Path(options.weights)):
@@ -238,22 +239,22 @@ def _bundle(steps: Steps, run: Run, output: Path, options: BundleOptions, overwr
 def _inputs(run: Run, options: BundleOptions) -> str:
     """Return a hash of what a bundle is made from."""
     names = [model_file("fp32"), *map(model_file, FLAVORS), CALIBRATION_CACHE]
-    facts: dict[str, Any] = {name: sha256_file(run.path / name) for name in names if (run.path / name).is_file()}
+    facts: dict[str, object] = {name: sha256_file(run.path / name) for name in names if (run.path / name).is_file()}
     facts.update(options=asdict(options), version=__version__)
     return sha256_bytes(json.dumps(facts, sort_keys=True).encode())
 
 
-def _state(path: Path) -> dict[str, Any]:
+def _state(path: Path) -> JsonObject:
     """Return what make.json says, {} if there is none, or if it is damaged."""
     try:
-        state: dict[str, Any] = read_json(path / STATE_FILE, MAX_JSON_BYTES)
+        state: JsonObject = read_json(path / STATE_FILE, MAX_JSON_BYTES)
         _STATE(state, "")
     except (OSError, ValueError):
         return {}
     return state
 
 
-def _write_state(path: Path, **facts: Any) -> None:
+def _write_state(path: Path, **facts: object) -> None:
     state = {**_state(path), **facts}
     with new_file(path / STATE_FILE, overwrite=True) as work:
         write_json(work, state)

@@ -6,10 +6,9 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 
-def finite(value: Any) -> Any:
+def finite(value: object) -> object:
     """Return a value as JSON has it, which lacks numbers that are not finite: None stands for them."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
@@ -18,12 +17,12 @@ def finite(value: Any) -> Any:
     return [finite(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
-def json_text(value: Any, indent: int | None = None) -> str:
+def json_text(value: object, indent: int | None = None) -> str:
     """Return a value as JSON; texts stand for values that JSON lacks, such as paths."""
     return json.dumps(finite(value), ensure_ascii=False, indent=indent, allow_nan=False, default=str)
 
 
-def write_json(path: str | Path, value: Any) -> None:
+def write_json(path: str | Path, value: object) -> None:
     """Write a value as an indented JSON file."""
     # The name of a file may be no valid text; JSON has an escape for such bytes too.
     Path(path).write_text(json_text(value, indent=1) + "\n", encoding="utf-8", errors="backslashreplace")

@@ -13,7 +13,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from edgeclf_runtime.text.terminal import message as shown
 from edgeclf_runtime.text.terminal import printable, show_message
@@ -197,7 +197,7 @@ def _is_warning(line: str) -> bool:
 
 def _cell() -> _Cell | None:
     """Return the output of the notebook's running cell; None outside of a notebook, or if progress is off."""
-    ipython: Any = sys.modules.get("IPython")
+    ipython = sys.modules.get("IPython")
     if _enabled is False or ipython is None:
         return None
     shell = ipython.get_ipython()

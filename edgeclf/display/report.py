@@ -10,8 +10,9 @@ import html
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from edgeclf_runtime.files.schema import JsonObject
 from edgeclf_runtime.text.terminal import printable
 
 from ..errors import DependencyError
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    class Printer(Protocol):
+        """IPython's printer: the method that is used."""
+
+        def text(self, text: str) -> None: ...
+
 
 _STYLE = """
 .edgeclf-report { max-height: 40em; overflow: auto; }
@@ -53,7 +60,7 @@ class Report:
         # IPython would prefer the __repr__ that dataclass adds to the same class.
         cls._repr_pretty_ = Report._repr_pretty_  # type: ignore[method-assign]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """The report as a JSON-compatible dict."""
         return asdict(self)  # type: ignore[call-overload,no-any-return]
 
@@ -76,7 +83,7 @@ class Report:
     def _repr_html_(self) -> str:
         return page(self.html_parts())
 
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+    def _repr_pretty_(self, printer: Printer, cycle: bool) -> None:
         # IPython shows it where it shows no HTML, and saves it beside the HTML.
         printer.text(printable(self, "\n"))
 
@@ -86,7 +93,7 @@ def page(parts: Iterable[str]) -> str:
     return f'<div class="edgeclf-report">\n<style>{_STYLE}</style>\n' + "\n".join(parts) + "\n</div>"
 
 
-def tables_of(fields: Mapping[str, Any]) -> Iterator[str]:
+def tables_of(fields: Mapping[str, object]) -> Iterator[str]:
     """Yield a table of the plain values among a report's fields, then one for each field that holds rows."""
     facts, rest = [], []
     for name, value in fields.items():
@@ -115,7 +122,7 @@ def _nested(name: str, value: Any) -> Iterator[str]:
         yield table([_words(column) for column in columns], cells)
 
 
-def _plain(name: str, value: Any) -> str | None:
+def _plain(name: str, value: object) -> str | None:
     """Return the text of a value that fits a cell, "" for nothing; None for one that needs a table."""
     if value is None or value in ("", (), [], {}):
         return ""
@@ -128,7 +135,7 @@ def _plain(name: str, value: Any) -> str | None:
     return _cell(name, value)
 
 
-def _cell(name: str, value: Any) -> str:
+def _cell(name: str, value: object) -> str:
     """Return a value as people read it; the field's name tells bytes from counts."""
     if value is None or value in ("", (), [], {}):
         return ""
@@ -194,7 +201,7 @@ def escaped(value: object) -> str:
 
 
 def drawable(text: str) -> str:
-    """Return a text without line ends, control codes and what is no letter: XML has no form for some of them."""
+    """Return a text with a sign in place of line ends, control codes and other unprintable characters, of which XML has no form."""
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeclf_runtime.device.machine import cores
 from edgeclf_runtime.files.outputs import claim_output, named_by, new_folder
+from edgeclf_runtime.files.schema import JsonObject
 
 from ..data.datasets import Dataset
 from ..data.findings import left_out_lines
@@ -28,6 +29,8 @@ from .result_subject import subject_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from ..training.results.metrics import GroupFigures
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Evaluation(Report):
     """The image files; left out of the JSON."""
     metrics: Metrics
     """Intervals, ranking and calibration."""
-    groups: dict[str, dict[str, Any]] = field(default_factory=dict)
+    groups: dict[str, GroupFigures] = field(default_factory=dict)
     """By group of images, the least accurate first: images, accuracy, interval; {} for data without groups."""
     trained_on: int = 0
     """Images that were left out because the model was trained on them."""
@@ -63,7 +66,7 @@ class Evaluation(Report):
     unreadable: int = 0
     """Images that were left out because they cannot be decoded."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """The evaluation as JSON can hold it."""
         kept = {name: value for name, value in vars(self).items() if name not in ("logits", "truth", "paths")}
         return {**kept, "metrics": asdict(self.metrics)}
@@ -101,7 +104,7 @@ def evaluate(
     data: str | Path | Dataset,
     options: EvaluateOptions | None = None,
     overwrite: bool = False,
-    **keywords: Any,
+    **keywords: object,
 ) -> Evaluation:
     """Classify every image of a split and compare the result with its label.
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeclf_runtime.bundle.open_bundle import MANIFEST, open_bundle
 from edgeclf_runtime.classify.classifier import Classifier
-from edgeclf_runtime.files.schema import parse_json
+from edgeclf_runtime.files.schema import JsonObject, parse_json
 from edgeclf_runtime.images.preprocess import Preprocessing
-from edgeclf_runtime.runners.base import Runner
+from edgeclf_runtime.runners.base import Outputs, Runner
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
 from ..data.schemas import METADATA, PROVENANCE
@@ -97,11 +97,11 @@ class TorchRunner(Runner):
     def __init__(self, network: ImageClassifier) -> None:
         self._network = network
 
-    def infer(self, batch: np.ndarray) -> np.ndarray:
+    def infer_outputs(self, batch: np.ndarray) -> Outputs:
         import torch
 
         with torch_threads(), torch.inference_mode():
-            return self._network(torch.from_numpy(batch)).numpy()
+            return Outputs(self._network(torch.from_numpy(batch)).numpy())
 
 
 def open_export(run: Run, top_k: int = 5, threshold: float = 0.0, at_once: int = 1) -> OpenModel | None:
@@ -137,7 +137,7 @@ def _from_onnx(path: Path, top_k: int, threshold: float, at_once: int) -> OpenMo
     threads = 1 if at_once > 1 else None
     runner = OnnxRuntimeRunner(path, threads=threads)
     try:
-        facts: dict[str, Any] = parse_json(runner.metadata[METADATA_KEY].encode())
+        facts: JsonObject = parse_json(runner.metadata[METADATA_KEY].encode())
         METADATA(facts, "")
         spec, split = Preprocessing(**facts["preprocessing"]).check(), read_split_options(facts["split"])
         name, labels, split_sha256 = facts["model"], facts["labels"], str(facts.get(SPLIT_SHA256, ""))

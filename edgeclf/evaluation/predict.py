@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgeclf_runtime.errors import ImageError
+from edgeclf_runtime.files.schema import JsonObject
 from edgeclf_runtime.images.pixel_layouts import as_bgr
 from edgeclf_runtime.images.read import each_image
 from edgeclf_runtime.results import Result
@@ -23,6 +24,9 @@ from ..errors import OptionError
 from ..options import PredictOptions, merged
 from .export import open_exported
 
+if TYPE_CHECKING:
+    from ..display.report import Printer
+
 
 @dataclass(frozen=True)
 class Prediction(Report):
@@ -31,7 +35,7 @@ class Prediction(Report):
     image: str
     result: Result
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """The prediction as a JSON-compatible dict."""
         return {"image": self.image, **self.result.to_dict()}
 
@@ -52,7 +56,7 @@ class Predictions(list[Prediction]):
     def _repr_html_(self) -> str:
         return page([table(("image", "label", "confidence", "next"), map(_row, self))])
 
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+    def _repr_pretty_(self, printer: Printer, cycle: bool) -> None:
         printer.text("\n".join(map(str, self)))
 
 
@@ -66,10 +70,10 @@ def _row(found: Prediction) -> tuple[str, str, str, str]:
 
 def predict(
     model: str | Path,
-    images: Any,
+    images: object,
     options: PredictOptions | None = None,
     overwrite: bool = False,
-    **keywords: Any,
+    **keywords: object,
 ) -> list[Prediction]:
     """Classify images with a run, an ONNX file or a bundle; the option ``name`` selects one of its models.
 
@@ -90,7 +94,7 @@ def predict(
 
 
 def each_prediction(
-    model: str | Path, images: Any, options: PredictOptions, overwrite: bool = False
+    model: str | Path, images: object, options: PredictOptions, overwrite: bool = False
 ) -> Iterator[Prediction | ImageError]:
     """Yield the Prediction of each image, also in folders and patterns, or the ImageError if it cannot be classified.
 
@@ -113,7 +117,7 @@ def each_prediction(
                 yield found
 
 
-def _each(images: Any) -> Iterator[tuple[str, Any]]:
+def _each(images: Any) -> Iterator[tuple[str, object]]:
     """Yield the name and value of each image: a path, an ImageError, or what should be pixels."""
     several = isinstance(images, Iterable) and not (is_pillow(images) or _is_one(images))
     for number, image in enumerate(images if several else [images]):
@@ -124,7 +128,7 @@ def _each(images: Any) -> Iterator[tuple[str, Any]]:
             yield name, image
 
 
-def _pixels(image: Any, name: str, order: str | None) -> Any:
+def _pixels(image: Any, name: str, order: str | None) -> str | np.ndarray:
     """Return what a classifier takes: a path as it is, else uint8 [height, width, 3], BGR."""
     if isinstance(image, str):
         return image

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -79,8 +80,8 @@ def _network(opened: OpenModel) -> ImageClassifier | None:
         return None
 
 
-def _facts(opened: OpenModel, found: Evaluation) -> dict[str, Any]:
-    tables: dict[str, Any] = {
+def _facts(opened: OpenModel, found: Evaluation) -> dict[str, Mapping[str, object]]:
+    tables: dict[str, Mapping[str, object]] = {
         "evaluated data": {"name": os.path.basename(found.data), "split": found.split, "images": found.images}
     }
     if opened.run is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -286,7 +286,9 @@ def _make_padding_explicit(model: onnx.ModelProto) -> None:
         node.attribute.extend([*kept, onnx.helper.make_attribute("pads", pads)])
 
 
-def _pads(mode: str, sizes: list[int], kernel: list[int], strides: Any, dilations: Any) -> list[int]:
+def _pads(
+    mode: str, sizes: list[int], kernel: list[int], strides: list[int] | None, dilations: list[int] | None
+) -> list[int]:
     """Return the pads of all first sides, then of all last ones, as ONNX has them."""
     first, last = [], []
     ones = [1] * len(kernel)

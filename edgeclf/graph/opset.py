@@ -76,7 +76,7 @@ _SAME = frozenset(
     ]
 )
 # Attributes that opset 13 lacks, with the value that means what opset 13 does, None for any value.
-_NEUTRAL: dict[str, Any] = {
+_NEUTRAL: dict[str, int | bytes | None] = {
     "allowzero": None,  # refused below if the shape has a 0
     "saturate": None,  # of conversions to float8
     "training_mode": 0,

@@ -33,7 +33,7 @@ class Steps(NamedTuple):
     erase: float = 0
     policy: str = "none"
 
-    def active(self) -> dict[str, Any]:
+    def active(self) -> dict[str, float | str]:
         """Return the steps that do something, by name."""
         nothing = Steps()._asdict()
         return {name: value for name, value in self._asdict().items() if value != nothing[name]}

@@ -7,14 +7,17 @@ import types
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Union, get_args, get_origin, get_type_hints
 
 from ..errors import OptionError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _MAX_BYTES = 1 << 20
 
 
-def write_config(file: str | Path, options: Any, command: str) -> None:
+def write_config(file: str | Path, options: DataclassInstance, command: str) -> None:
     """Write all options of a dataclass; command: the one that takes the file back, for its first line."""
     import yaml
 
@@ -23,7 +26,7 @@ def write_config(file: str | Path, options: Any, command: str) -> None:
     Path(file).write_text(f"# {command} --config {Path(file).name}\n{text}", encoding="utf-8")
 
 
-def read_config(file: str | Path, kind: type[Any]) -> dict[str, Any]:
+def read_config(file: str | Path, kind: type[DataclassInstance]) -> dict[str, object]:
     """Return the options of a YAML file as keywords of a dataclass; OptionError for a name or value that does not fit."""
     import yaml
 
@@ -49,7 +52,7 @@ def read_config(file: str | Path, kind: type[Any]) -> dict[str, Any]:
     return found
 
 
-def _converted(file: str | Path, name: str, value: Any, hint: Any) -> Any:
+def _converted(file: str | Path, name: str, value: object, hint: object) -> object:
     """Return a value of YAML as an option's type has it."""
     kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     for kind in kinds:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, fields, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..errors import OptionError
 
@@ -25,7 +25,7 @@ SEED = "The same seed, data and versions give the same result."
 
 
 def option(
-    default: Any,
+    default: T,
     help: str,
     *,
     name: str = "",
@@ -35,8 +35,8 @@ def option(
     at_least: int | None = None,
     at_most: int | None = None,
     choices: tuple[str, ...] = (),
-    parser: Callable[[str], Any] | None = None,
-) -> Any:
+    parser: Callable[[str], object] | None = None,
+) -> T:
     """Declare a field of a dataclass that is also an option on the command line.
 
     name: on the command line, if it is not the field's.  shown: the default in words, if its
@@ -50,7 +50,7 @@ def option(
     return field(default=default, metadata={**facts, **limits, "choices": choices, "parser": parser})
 
 
-def merged(kind: type[T], options: T | None, given: Mapping[str, Any]) -> T:
+def merged(kind: type[T], options: T | None, given: Mapping[str, object]) -> T:
     """Return options with single ones given as keywords, as in edgeclf.train(data, run, epochs=3).
 
     kind: the options class.  Raises OptionError for an option that it does not have, and for options of another type.
@@ -75,7 +75,7 @@ def check_known(what: str, given: Iterable[str], known: Iterable[str]) -> None:
         raise OptionError(f"there is no {what} {', '.join(unknown)}; choose from {', '.join(known)}")
 
 
-def check_choices(options: Any, **allowed: tuple[str, ...]) -> None:
+def check_choices(options: object, **allowed: tuple[str, ...]) -> None:
     """Raise OptionError for an option whose value is not one of those allowed."""
     for name, values in allowed.items():
         if getattr(options, name) not in values:
@@ -84,7 +84,7 @@ def check_choices(options: Any, **allowed: tuple[str, ...]) -> None:
             )
 
 
-def check_ranges(options: Any, **allowed: tuple[float, float]) -> None:
+def check_ranges(options: object, **allowed: tuple[float, float]) -> None:
     """Raise OptionError for an option that is out of its range; None is always allowed."""
     for name, (low, high) in allowed.items():
         value = getattr(options, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgeclf_runtime.trt.engine_spec import OPTIONS, EngineOptions
 
@@ -98,7 +98,7 @@ class BuildOptions:
     if TYPE_CHECKING:
 
         def __init__(
-            self, *, target: str | None = None, model: str | None = None, precision: str = "best", **engine: Any
+            self, *, target: str | None = None, model: str | None = None, precision: str = "best", **engine: object
         ) -> None: ...
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ PIXEL_RANGES = ("0-1", "0-255", "-1..1")
 
 @dataclass(frozen=True, kw_only=True)
 class ImportOptions:
-    """Preprocessing of a model that another program trained.
+    """Preprocessing of a model that another program trained, and labeled images for it.
 
     An option that is not given is read from the file, if it says so; otherwise the import fails and lists what is missing.
     """
@@ -66,6 +66,12 @@ class ImportOptions:
     )
     config: str | None = option(None, "A timm model's config.json, to read what is not given.", path=True)
     tensor: str | None = option(None, "Output with a score for each label, if the file has several outputs.")
+    data: str | None = option(
+        None,
+        "Labeled images: accuracy is measured on them, and quantize and bundle need them.",
+        metavar="DATA",
+        path=True,
+    )
     seed: int = option(0, "Seed of the split of --data.")
     group_by: str | None = option(None, GROUP_BY, metavar="FOLDERS|REGEX", shown="each image by itself")
     group_similar: bool = option(False, GROUP_SIMILAR)

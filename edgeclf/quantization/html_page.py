@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
-from typing import Any
 
 from edgeclf_runtime.device.machine import machine_facts
 
@@ -76,7 +75,7 @@ def _cards(report: QuantizeReport) -> Iterable[tuple[str, str, str]]:
         yield (
             "least drop",
             f"{100 * least.comparison.drop:+.2f} points",
-            f"{least.name}, accepted: {100 * report.max_drop:g}",
+            f"{least.name}, limit: {100 * report.max_drop:+.2f}",
         )
     yield "calibration", f"{report.calibration_images}", "images"
 
@@ -89,7 +88,6 @@ def _verdict(report: QuantizeReport) -> str:
             f"{report.calibration_images} calibration images."
         )
     passed = [file.name for file in files if file.comparison.drop <= report.max_drop]
-    least, most = (choose(files, key=lambda file: file.comparison.drop) for choose in (min, max))
     smallest = min(files, key=lambda file: file.size)
     back = "".join(
         f"; {file.name} with {len(file.findings.fallback)} of {file.layers} layers back in float"
@@ -99,10 +97,19 @@ def _verdict(report: QuantizeReport) -> str:
     return (
         f"Ranges come from {report.calibration_images} calibration images; each file was compared with FP32 on the same "
         f"{report.judged_images} labeled images.  {len(passed)} of {len(files)} files lose at most the accepted "
-        f"{report.max_drop:g} of FP32's accuracy of {report.accuracy_fp32:.4f} ({', '.join(passed)}{back}): the drop ranges "
-        f"from {least.comparison.drop:+.4f} ({least.name}) to {most.comparison.drop:+.4f} ({most.name}).  The smallest file is "
+        f"{report.max_drop:g} of FP32's accuracy of {report.accuracy_fp32:.4f} ({', '.join(passed)}{back}): {drop_range(files)}.  "
+        f"The smallest file is "
         f"{smallest.name}, {smallest.size / 1e6:.1f} MB, {smallest.size / report.size_fp32:.1%} of FP32."
     )
+
+
+def drop_range(files: Sequence[QuantizedFile]) -> str:
+    """Return the smallest and the largest accuracy drop of files in words."""
+    least, most = (choose(files, key=lambda file: file.comparison.drop) for choose in (min, max))
+    low, high = (f"{file.comparison.drop:+.4f}" for file in (least, most))
+    if low == high:
+        return f"every drop is {low}" if len(files) > 1 else f"the drop is {low}"
+    return f"the drop ranges from {low} ({least.name}) to {high} ({most.name})"
 
 
 def _earlier(report: QuantizeReport) -> Iterable[str]:
@@ -174,7 +181,7 @@ def _measured(one: Comparison, size: int, report: QuantizeReport) -> tuple[str, 
     )
 
 
-def _drops(report: QuantizeReport) -> dict[str, Any]:
+def _drops(report: QuantizeReport) -> dict[str, object]:
     files = {file.name: file.comparison for file in report.files}
     every = [
         label
@@ -194,7 +201,7 @@ def _drops(report: QuantizeReport) -> dict[str, Any]:
     }
 
 
-def _activations(file: QuantizedFile, histograms: Mapping[str, Histogram]) -> dict[str, Any]:
+def _activations(file: QuantizedFile, histograms: Mapping[str, Histogram]) -> dict[str, object]:
     layers = [row for row in file.findings.noise if row.layer in histograms][:_DRAWN_LAYERS]
     drawn = {row.layer: histograms[row.layer] for row in layers}
     ranges = {name: [find(histogram) for find in METHODS.values()] for name, histogram in drawn.items()}
@@ -207,7 +214,7 @@ def _activations(file: QuantizedFile, histograms: Mapping[str, Histogram]) -> di
     }
 
 
-def _noise(files: Sequence[QuantizedFile]) -> dict[str, Any]:
+def _noise(files: Sequence[QuantizedFile]) -> dict[str, object]:
     snr = {file.name: {row.layer: row.snr_db for row in file.findings.noise} for file in files}
     listed = {row.layer for file in files for row in file.findings.noise[:_LISTED_LAYERS]}
     ranking = sorted(listed, key=lambda layer: min(found[layer] for found in snr.values() if layer in found))
@@ -245,7 +252,7 @@ def _in_float(file: QuantizedFile) -> str:
     )
 
 
-def _costs(file: QuantizedFile) -> dict[str, Any]:
+def _costs(file: QuantizedFile) -> dict[str, object]:
     effects = file.findings.effects
     return {
         "file": file.name,
@@ -258,7 +265,7 @@ def _costs(file: QuantizedFile) -> dict[str, Any]:
     }
 
 
-def _forms(file: QuantizedFile) -> dict[str, Any]:
+def _forms(file: QuantizedFile) -> dict[str, object]:
     return {
         "file": file.name,
         "rows": [
@@ -276,7 +283,7 @@ def _forms(file: QuantizedFile) -> dict[str, Any]:
     }
 
 
-def _layers(file: QuantizedFile) -> dict[str, Any]:
+def _layers(file: QuantizedFile) -> dict[str, object]:
     total = sum(row.time_ms for row in file.layer_times)
     return {
         "file": file.name,

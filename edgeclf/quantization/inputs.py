@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeclf_runtime.files.read import sha256_file
+from edgeclf_runtime.files.schema import JsonObject
 from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ..calibration.sets import EVALUATION_IMAGES, CalibrationSet, within_training_images
@@ -101,7 +102,7 @@ class Inputs:
     """The images that a run's files are made from and compared on."""
 
 
-def asked(options: QuantizeOptions) -> dict[str, Any]:
+def asked(options: QuantizeOptions) -> JsonObject:
     """Return the options that decide how a file is made and whether it passes, by name."""
     facts = {name: getattr(options, name) for name in ("calibration", "size", "method", "max_drop", "seed")}
     # Left out otherwise, as in reports of versions without them.

@@ -113,9 +113,8 @@ def time_chart(report: QuantizeReport) -> Chart:
         if not best or accuracy > best[-1][1]:
             best.append((time, accuracy))
     names = list(dict.fromkeys(name.partition(",")[0] for name, _, _ in points))
-    x, y = xy_axes(
-        span([time for _, time, _ in points], 0.0), span([accuracy for *_, accuracy in points]), ("ms", "accuracy"), "y"
-    )
+    low, high = span([accuracy for *_, accuracy in points])
+    x, y = xy_axes(span([time for _, time, _ in points], 0.0), (low, min(1.0, high)), ("ms", "accuracy"), "y")
     dots = tuple(
         Dot(time, accuracy, names.index(name.partition(",")[0]), title=f"{name}: {time:.2f} ms, {accuracy:.4f}")
         for name, time, accuracy in points

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from edgeclf_runtime.files.read import read_json
+from edgeclf_runtime.files.schema import JsonObject
 
 from ..data.schemas import MAX_JSON_BYTES, QUANTIZATION
 from ..display.report import Report, listed, paragraph, table
@@ -114,7 +115,7 @@ class Conditions:
     """Evaluation images."""
     trained_images: int
     """The number of them that were trained on."""
-    options: dict[str, Any]
+    options: JsonObject
     """calibration, size, method, max_drop and seed, as given to quantize()."""
 
 
@@ -190,9 +191,9 @@ class QuantizeReport(Report):
     unreadable: int = 0
     """Images that were left out because they cannot be decoded."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """The report as a JSON-compatible dict, in the form of quantization.json."""
-        facts: dict[str, Any] = _flat(self)
+        facts: JsonObject = _flat(self)
         return facts
 
     def plot(self) -> Figure:
@@ -322,19 +323,25 @@ class FlavorError(GateError):
 
 def read_report(folder: Path) -> QuantizeReport | None:
     """Return the report in a run's folder, None if there is none; ValueError if it is damaged or of an older version."""
-    if not (folder / REPORT_FILE).is_file():
-        return None
-    facts = read_json(folder / REPORT_FILE, MAX_JSON_BYTES)
-    QUANTIZATION(facts, "")
-    report: QuantizeReport = _restore(QuantizeReport, facts)
+    facts = read_report_facts(folder)
+    report: QuantizeReport | None = _restore(QuantizeReport, facts) if facts else None
     return report
+
+
+def read_report_facts(folder: Path) -> JsonObject:
+    """Return the quantization.json in a run's folder, {} if there is none; OSError or ValueError if it is damaged."""
+    if not (folder / REPORT_FILE).is_file():
+        return {}
+    facts: JsonObject = read_json(folder / REPORT_FILE, MAX_JSON_BYTES)
+    QUANTIZATION(facts, "")
+    return facts
 
 
 _BESIDE = ("comparison", "findings")
 """Fields of a file whose own fields stand beside it in JSON."""
 
 
-def _flat(value: Any) -> Any:
+def _flat(value: object) -> Any:
     """Return a report in the form of quantization.json; to_json() writes numbers that are not finite as null."""
     if isinstance(value, (tuple, list)):
         return [_flat(item) for item in value]
@@ -342,14 +349,14 @@ def _flat(value: Any) -> Any:
         return {key: _flat(item) for key, item in value.items()}
     if not is_dataclass(value):
         return value
-    row: dict[str, Any] = {}
+    row: JsonObject = {}
     for one in fields(value):
         flat = _flat(getattr(value, one.name))
         row.update(flat if one.name in _BESIDE else {one.name: flat})
     return row
 
 
-def _restore(kind: Any, value: Any) -> Any:
+def _restore(kind: Any, value: object) -> Any:
     """Return what _flat() made ``value`` from; ValueError if it is not of that type."""
     origin, inner = get_origin(kind), get_args(kind)
     if kind is Any:
@@ -369,7 +376,7 @@ def _restore(kind: Any, value: Any) -> Any:
     return _restore_fields(kind, _typed((dict,), value))
 
 
-def _restore_fields(kind: Any, given: dict[str, Any]) -> Any:
+def _restore_fields(kind: Any, given: JsonObject) -> Any:
     hints = get_type_hints(kind)
     try:
         return kind(
@@ -383,7 +390,7 @@ def _restore_fields(kind: Any, given: dict[str, Any]) -> Any:
         raise ValueError(f"the field {error} is missing") from None
 
 
-def _typed(kinds: tuple[type, ...], value: Any) -> Any:
+def _typed(kinds: tuple[type, ...], value: object) -> Any:
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         raise ValueError(f"{str(value)[:60]!a} has the type {type(value).__name__}; {kinds[-1].__name__} was expected")
     return value

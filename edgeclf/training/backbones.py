@@ -7,22 +7,38 @@ form that TensorRT, ONNX Runtime and OpenCV since 4.1.1 all compute correctly.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import timm
 import torch
 from torch import nn
 
+from edgeclf_runtime.files.schema import JsonObject
+
 from ..errors import OptionError, WeightsError, first_sentence
-from .checkpoint import (
-    fit_state_dict,
-    match_torchvision,
-    norm_eps_of,
-    read_state_dict,
-    refuse_other_padding,
-    set_norm_eps,
-)
-from .weights import Weights, check_name, find_weights, is_folder, read_config
+from .weights.checkpoint import read_state_dict
+from .weights.origin import match_torchvision, norm_eps_of, refuse_other_padding, set_norm_eps
+from .weights.sources import Weights, check_name, find_weights, is_folder, read_config
+from .weights.state_dict import fit_state_dict
+
+if TYPE_CHECKING:
+
+    class Backbone(nn.Module):
+        """A model of timm, with the members that are used besides those of every module."""
+
+        pretrained_cfg: dict[str, Any]
+        num_features: int
+
+        def __call__(self, image: torch.Tensor) -> torch.Tensor: ...
+
+        def forward_features(self, image: torch.Tensor) -> torch.Tensor: ...
+
+        def forward_head(self, features: torch.Tensor, pre_logits: bool = False) -> torch.Tensor: ...
+
+        def get_classifier(self) -> nn.Linear: ...
+
+        def reset_classifier(self, classes: int) -> None: ...
+
 
 Channels = tuple[float, ...]
 """A value for each of red, green and blue."""
@@ -34,7 +50,7 @@ class ImageClassifier(nn.Module):
     forward: float32 [N, height, width, 3], RGB, 0 to 255 -> float32 [N, classes]
     """
 
-    def __init__(self, backbone: Any, mean: Channels, std: Channels, norm_eps: float | None = None) -> None:
+    def __init__(self, backbone: Backbone, mean: Channels, std: Channels, norm_eps: float | None = None) -> None:
         """norm_eps: what a run records of the backbone's batch norm: its epsilon, or None if it is timm's."""
         super().__init__()
         self.norm_eps = norm_eps
@@ -42,7 +58,7 @@ class ImageClassifier(nn.Module):
         self.normalize = nn.Conv2d(3, 3, 1, groups=3)
         self.normalize.weight = nn.Parameter((1 / (torch.tensor(std) * 255)).view(3, 1, 1, 1), requires_grad=False)
         self.normalize.bias = nn.Parameter(-torch.tensor(mean) / torch.tensor(std), requires_grad=False)
-        self.backbone: Any = backbone
+        self.backbone = backbone
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return self.backbone(self.normalize(image.permute(0, 3, 1, 2)))
@@ -103,12 +119,11 @@ def create(
 
 def _create(
     name: str, weights: Weights | None, classes: int, stem_stride: int | None, pooling: str | None
-) -> tuple[Any, float | None]:
+) -> tuple[Backbone, float | None]:
     """Return a backbone, and the epsilon of batch norm that its weights were trained with, None for its own."""
-    config: dict[str, Any] = {}
+    config: JsonObject = {}
     epsilon = None
-    backbone: Any
-    arguments: dict[str, Any] = {"global_pool": pooling} if pooling else {}
+    arguments: JsonObject = {"global_pool": pooling} if pooling else {}
     if is_folder(name):
         name, config, arguments = read_config(name)
     check_name(name)
@@ -116,7 +131,7 @@ def _create(
         # timm adapts its own checkpoints to the model, and leaves out a head of another size.
         config["state_dict"] = read_state_dict(weights.path)
         try:
-            backbone = timm.create_model(
+            backbone = _create_timm(
                 name, pretrained=True, pretrained_cfg_overlay=config, num_classes=classes, **arguments
             )
         except RuntimeError as error:
@@ -124,27 +139,34 @@ def _create(
         if _keep_resolution(backbone, name, stem_stride):
             raise _lost_weights(name)
         return backbone, arguments.get("bn_eps")
-    backbone = timm.create_model(name, pretrained=False, pretrained_cfg_overlay=config, num_classes=1000, **arguments)
+    backbone = _create_timm(name, pretrained=False, pretrained_cfg_overlay=config, num_classes=1000, **arguments)
     # A file of a run with the same first layers has them.
     if _keep_resolution(backbone, name, stem_stride) and weights is not None and weights.source != "file":
         raise _lost_weights(name)
     if weights is not None:
-        tensors, named = fit_state_dict(backbone.state_dict(), weights, name, backbone.pretrained_cfg["classifier"])
-        refuse_other_padding(backbone, weights, name, named)
+        state = read_state_dict(weights.path)
+        tensors, named = fit_state_dict(
+            state, backbone.state_dict(), weights, name, backbone.pretrained_cfg["classifier"]
+        )
+        refuse_other_padding(backbone, state, weights, name, named)
         backbone.load_state_dict(tensors, strict=False)
         if named:
             epsilon = norm_eps_of(weights.path)
         else:
             plain = backbone
             if stem_stride is not None:
-                plain = timm.create_model(name, num_classes=1000)
+                plain = _create_timm(name, num_classes=1000)
                 plain.load_state_dict(tensors, strict=False)
-            epsilon = match_torchvision(plain, weights, name)
+            epsilon = match_torchvision(plain, state, weights, name)
     backbone.reset_classifier(classes)
     return backbone, epsilon or arguments.get("bn_eps")
 
 
-def _keep_resolution(backbone: Any, name: str, stride: int | None) -> bool:
+def _create_timm(name: str, **arguments: Any) -> Backbone:
+    return cast("Backbone", timm.create_model(name, **arguments))
+
+
+def _keep_resolution(backbone: Backbone, name: str, stride: int | None) -> bool:
     """Make the first layers shrink an image by ``stride``, 1 or 2, in place; return whether a layer was replaced by a new one.
 
     ResNets shrink by 4, which leaves little of 32 pixels.  He et al. (2015, arXiv 1512.03385, section 4.2) begin with a convolution

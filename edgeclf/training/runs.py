@@ -22,9 +22,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgeclf_runtime.files.read import read_bytes, read_json, sha256_file
+from edgeclf_runtime.files.schema import JsonObject
 from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ..data import splits
@@ -68,7 +69,7 @@ class Run:
     """A trained classifier on disk; read by :func:`read_run`."""
 
     path: Path
-    facts: dict[str, Any]
+    facts: JsonObject
 
     @property
     def imported(self) -> bool:
@@ -98,7 +99,7 @@ class Run:
     @property
     def kept_split(self) -> bool:
         """True if images kept the split that another run gave them, so that only split.csv says which one."""
-        data: dict[str, Any] = self.facts["data"] or {}
+        data: JsonObject = self.facts["data"] or {}
         return bool(data.get("kept_split", self.facts["options"].get("split_of")))
 
     def file(self, name: str) -> Path:
@@ -196,7 +197,7 @@ class Run:
                 f"its model is {model_file('fp32')}, named fp32"
             )
         from .backbones import create
-        from .checkpoint import read_state_dict
+        from .weights.checkpoint import read_state_dict
 
         network = create(
             self.facts["options"]["backbone"],
@@ -232,7 +233,7 @@ def read_run(path: str | Path) -> Run:
     return Run(path, facts)
 
 
-def _check_version(path: Path, facts: Any) -> None:
+def _check_version(path: Path, facts: object) -> None:
     found = (facts.get("format"), facts.get("format_version")) if isinstance(facts, dict) else (None, None)
     if found[0] == RUN_FORMAT and isinstance(found[1], int) and found[1] > RUN_FORMAT_VERSION:
         raise ModelError(
@@ -273,7 +274,7 @@ def _wrong_cell(row: dict[str, str], labels: frozenset[str]) -> str:
     return ""
 
 
-def read_split_options(facts: Any) -> SplitOptions | None:
+def read_split_options(facts: JsonObject | None) -> SplitOptions | None:
     """Return the SplitOptions of a JSON object, None for None; ValueError if it is something else."""
     SPLIT(facts, "split")
     return None if facts is None else SplitOptions(**{"method": "exact", **facts})
@@ -289,7 +290,7 @@ def write_split(folder: Path, dataset: Dataset) -> str:
     return sha256_file(folder / SPLIT_FILE)
 
 
-def split_facts(dataset: Dataset) -> dict[str, Any] | None:
+def split_facts(dataset: Dataset) -> JsonObject | None:
     """Return the options of a data set's split as a JSON-compatible dict, None if it came with its own split."""
     if dataset.divided_by is None:
         return None
@@ -301,7 +302,7 @@ def split_facts(dataset: Dataset) -> dict[str, Any] | None:
     return {key: value for key, value in facts.items() if key not in usual or value != usual[key]}
 
 
-def data_facts(dataset: Dataset, folder: Path) -> dict[str, Any]:
+def data_facts(dataset: Dataset, folder: Path) -> JsonObject:
     """Write a data set's split into a run's folder, and return what run.json says of the data."""
     return {
         "name": Path(os.path.abspath(dataset.name)).name,

@@ -7,12 +7,14 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from edgeclf_runtime.files.schema import JsonObject
 
 from ..display.report import Report
 from .machine.threads import torch_threads
@@ -109,7 +111,7 @@ class StageReport(Report):
 
     backbone: str
     image_size: int
-    stages: tuple[dict[str, Any], ...]
+    stages: tuple[JsonObject, ...]
     """Of each: name, parameters, multiply_adds of one image, latency_ms in torch on this machine or None, and whether head,
     gradual and full train it: true, false, or for gradual the share of the epochs after which it is."""
 
@@ -174,10 +176,10 @@ def _latencies(network: ImageClassifier, stages: Sequence[Stage], size: int) -> 
     for name in (name for stage in stages for name in stage.modules):
         module = network.backbone.get_submodule(name)
 
-        def begin(module: nn.Module, inputs: Any, name: str = name) -> None:
+        def begin(module: nn.Module, inputs: object, name: str = name) -> None:
             starts[name] = time.perf_counter()
 
-        def end(module: nn.Module, inputs: Any, output: Any, name: str = name) -> None:
+        def end(module: nn.Module, inputs: object, output: object, name: str = name) -> None:
             spent[name] += time.perf_counter() - starts[name]
 
         handles += [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]

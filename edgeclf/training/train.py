@@ -14,11 +14,12 @@ import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgeclf_runtime import __version__
 from edgeclf_runtime.files.outputs import check_length, claim_output, new_folder
 from edgeclf_runtime.files.read import sha256_file
+from edgeclf_runtime.files.schema import JsonObject
 from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ..data.checks.integrity import CheckReport, check_for_training
@@ -32,11 +33,11 @@ from ..display.report import Report
 from ..errors import ModelError, OutputError, first_sentence
 from ..options import NO_EFFECT, TrainOptions, merged
 from ..options.config_file import write_config
-from .checkpoint import separate_tensors
 from .results.training import report_training
 from .run_images import about_changed_sides
 from .runs import CONFIG_FILE, METRICS_FILE, RUN_FILE, SPLIT_FILE, WEIGHTS_FILE, data_facts, read_run
 from .unfinished import Unfinished, option_changes
+from .weights.checkpoint import separate_tensors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from .backbones import ImageClassifier
     from .distillation.teacher import Teacher
     from .loop.strategy import Trained
-    from .weights import Weights
+    from .weights.sources import Weights
 
 Row = dict[str, float]
 FROZEN = "warning: the backbone is frozen with random weights; use --finetune full, or pretrained weights"
@@ -95,7 +96,7 @@ def train(
     overwrite: bool = False,
     checked: CheckReport | None = None,
     resume: bool = False,
-    **keywords: Any,
+    **keywords: object,
 ) -> TrainReport:
     """Check a data set, fine-tune a backbone on it and write a run.
 
@@ -172,7 +173,7 @@ def _ready(
     data: str | Path | Dataset, output: str | Path, options: TrainOptions, overwrite: bool, checked: CheckReport | None
 ) -> tuple[Weights | None, Dataset, CheckReport]:
     """Return the weights, and the images to train on; what takes seconds comes before decoding every image."""
-    from .dry_run import try_backbone
+    from .dry_run.try_backbone import try_backbone
 
     claim_output(output, overwrite, RUN_FILE)
     check_length(Unfinished(output).path)
@@ -202,7 +203,7 @@ class _Course:
     dataset: Dataset
     options: TrainOptions
     weights: Weights | None
-    found: dict[str, Any]
+    found: JsonObject
     """Findings of the data check."""
     teacher: Teacher | None
 
@@ -239,7 +240,7 @@ class _Course:
         return self._fit(unfinished)[2]
 
     def _fit(self, unfinished: Unfinished) -> tuple[ImageClassifier, Preprocessing, Trained]:
-        from .dry_run import start
+        from .dry_run.start import start
         from .loop.strategy import fit
         from .machine.determinism import seeded
 
@@ -250,7 +251,7 @@ class _Course:
             trained = fit(network, self.dataset, spec, self.options, unfinished, self.teacher)
         return network, spec, trained
 
-    def _identity(self, split_sha256: str) -> dict[str, Any]:
+    def _identity(self, split_sha256: str) -> JsonObject:
         """Return all that decides the result, as JSON has it."""
         options, images = self.options, self.teacher and self.teacher.unlabeled
         facts = {
@@ -263,11 +264,11 @@ class _Course:
             "unlabeled": images and images.sha256,
             "versions": versions(),
         }
-        found: dict[str, Any] = json.loads(json.dumps(facts))
+        found: JsonObject = json.loads(json.dumps(facts))
         return found
 
-    def _facts(self, network: ImageClassifier, spec: Preprocessing, best: Row) -> dict[str, Any]:
-        from .weights import is_folder, read_config
+    def _facts(self, network: ImageClassifier, spec: Preprocessing, best: Row) -> JsonObject:
+        from .weights.sources import is_folder, read_config
 
         folder = self.options.backbone if is_folder(self.options.backbone) else None
         pooling = read_config(folder)[2].get("global_pool") if folder else None
@@ -308,7 +309,7 @@ def _kept(unfinished: Unfinished) -> Iterator[None]:
 
 
 def _write_run(
-    work: Path, facts: dict[str, Any], rows: list[dict[str, float]], network: ImageClassifier, options: TrainOptions
+    work: Path, facts: JsonObject, rows: list[dict[str, float]], network: ImageClassifier, options: TrainOptions
 ) -> None:
     from safetensors.torch import save
 

@@ -17,10 +17,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edgeclf_runtime.files.outputs import new_file, new_folder
 from edgeclf_runtime.files.read import read_json
+from edgeclf_runtime.files.schema import JsonObject
 
 from ..data.schemas import MAX_JSON_BYTES, TRAINING, TRAINING_FORMAT
 from ..display.json_file import write_json
@@ -29,6 +30,7 @@ from ..errors import OutputError
 from ..options import NO_EFFECT, AugmentationOptions, TrainOptions, augmentation_steps
 from .runs import SPLIT_FILE
 
+T = TypeVar("T")
 _FACTS_FILE = "training.json"
 _SUFFIX = ".unfinished"
 _LOGS = ".logs"
@@ -57,7 +59,7 @@ class Unfinished:
         """True if it has a checkpoint to resume from."""
         return any(self.path.glob("*.ckpt"))
 
-    def open(self, facts: Mapping[str, Any], split: Path, resume: bool, overwrite: bool) -> None:
+    def open(self, facts: JsonObject, split: Path, resume: bool, overwrite: bool) -> None:
         """Resume from the folder, or make it.
 
         facts: all that decides the result, as JSON has it.  split: the split.csv of the data.  Raises OutputError if it holds
@@ -86,15 +88,15 @@ class Unfinished:
         """Return the end of a time that began when this object was made, of time.monotonic()."""
         return None if minutes is None else self._start + minutes * 60
 
-    def decide(self, name: str, make: Callable[[], Any]) -> Any:
+    def decide(self, name: str, make: Callable[[], T]) -> T:
         """Return a decision that was made before, or make and keep it."""
-        value = self.noted(name)
+        value: T | None = self.noted(name)
         if value is None:
             value = make()
             self.note(name, value)
         return value
 
-    def note(self, name: str, value: Any) -> None:
+    def note(self, name: str, value: object) -> None:
         """Keep a decision, such as a learning rate that was found, so that a resumed training keeps it."""
         facts = self._facts()
         facts.setdefault("decisions", {})[name] = value
@@ -102,7 +104,7 @@ class Unfinished:
             _write(Path(work), facts)
 
     @property
-    def decisions(self) -> dict[str, Any]:
+    def decisions(self) -> JsonObject:
         """All that was decided."""
         return dict(self._facts().get("decisions", {}))
 
@@ -122,12 +124,12 @@ class Unfinished:
             path.unlink()
         self.path.rmdir()
 
-    def _facts(self) -> dict[str, Any]:
-        facts: dict[str, Any] = read_json(self.file(_FACTS_FILE), MAX_JSON_BYTES)
+    def _facts(self) -> JsonObject:
+        facts: JsonObject = read_json(self.file(_FACTS_FILE), MAX_JSON_BYTES)
         TRAINING(facts, "")
         return facts
 
-    def _changes(self, facts: Mapping[str, Any], split: Path) -> list[str]:
+    def _changes(self, facts: JsonObject, split: Path) -> list[str]:
         try:
             before = self._facts()
         except (OSError, ValueError) as error:
@@ -153,7 +155,7 @@ class Unfinished:
         return f"{self.path} holds an unfinished training: resume it with --resume, or start again with --overwrite"
 
 
-def option_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def option_changes(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
     """Return in words how options differ; options that are not in ``before`` had their defaults."""
     usual = json.loads(json.dumps(asdict(TrainOptions())))
     # A step may have been given by its preset, or by itself.
@@ -177,5 +179,5 @@ def _rows(file: Path) -> set[tuple[str, ...]]:
         return {(row["path"], row["label"], row["sha256"]) for row in csv.DictReader(stream)}
 
 
-def _write(path: Path, facts: Mapping[str, Any]) -> None:
+def _write(path: Path, facts: Mapping[str, object]) -> None:
     write_json(path, facts)

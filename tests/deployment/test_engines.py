@@ -46,7 +46,7 @@ def test_if_nothing_could_be_built_the_exit_code_is_1(bundle, monkeypatch, comma
     code, out, err = command("build", bundle)
     assert code == 1
     assert "not built: fp32 on tensorrt: because" in out
-    device = [f"next: scp -r {bundle} DEVICE:", f"next: ssh DEVICE python3 {bundle.name} build"]
+    device = [f"next: scp -r {bundle} DEVICE:", f"next: ssh DEVICE 'python3 {bundle.name} build'"]
     assert err.splitlines() == [f"next: python3 {bundle} doctor", *device]
     assert command("build", bundle, "--json")[2] == ""
 
@@ -62,7 +62,7 @@ def test_without_tensorrt_here_the_next_step_is_on_the_device(bundle, monkeypatc
         [
             "error: TensorRT is not installed",
             f"next: scp -r {bundle} DEVICE:",
-            f"next: ssh DEVICE python3 {bundle.name} build",
+            f"next: ssh DEVICE 'python3 {bundle.name} build'",
         ],
     )
 
@@ -72,7 +72,7 @@ def test_an_engine_for_another_machine_is_refused_with_the_two_commands_that_mak
     with pytest.raises(BackendError) as refused:
         edgeclf.build(bundle, BuildOptions(target=target))
     assert str(refused.value).startswith(f"an engine for {target} cannot be built on this {platform.machine()} machine")
-    assert str(refused.value).endswith(f"\n  scp -r {bundle} DEVICE:\n  ssh DEVICE python3 {bundle.name} build")
+    assert str(refused.value).endswith(f"\n  scp -r {bundle} DEVICE:\n  ssh DEVICE 'python3 {bundle.name} build'")
 
 
 def test_a_target_without_a_gpu_needs_no_engine(bundle):

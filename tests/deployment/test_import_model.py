@@ -131,7 +131,7 @@ def test_every_form_gives_the_logits_of_the_original(imported, colored_photos, t
     file = tmp_path / "run" / "model.fp32.onnx"
     graph = onnx.load(file)
     assert {entry.version for entry in graph.opset_import} == {13}
-    assert [value.name for value in (*graph.graph.input, *graph.graph.output)] == ["image", "logits"]
+    assert [value.name for value in (*graph.graph.input, *graph.graph.output)] == ["image", "logits", "features"]
     batch = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3)).astype(np.float32)
     found = infer_file(file, "fp32", [batch])
     session = onnxruntime.InferenceSession(
@@ -182,7 +182,7 @@ def test_torchvisions_resnet18_keeps_its_logits_and_its_labels_in_int8(digits, t
             optimizer.step()
     usual = {"color": "RGB", "range": "0-1", "mean": "imagenet", "std": "imagenet", "resize": "crop", "size": "64"}
     options = edgeclf.ImportOptions(label_names=dataset.labels, **usual)
-    report = edgeclf.import_model(network.eval(), tmp_path / "run", options, digits)
+    report = edgeclf.import_model(network.eval(), tmp_path / "run", options, data=digits)
     assert report.accuracy > 0.8
     quantized = edgeclf.quantize(
         tmp_path / "run",
@@ -340,3 +340,11 @@ def test_images_are_compared_with_the_size_of_the_model_that_is_imported(importe
         report = imported(color_model(tmp_path / "m.onnx", size=size))
         facts = read_run(report.run).facts["data"]["findings"]
         assert any("smaller than the model's input of 64 x 64" in line for line in facts) == warned
+
+
+def test_images_by_position_are_refused_and_overwrite_nothing(tmp_path):
+    with pytest.raises(
+        edgeclf.OptionError,
+        match=r"overwrite is 'photos'; True or False was expected, and images by name: data='photos'",
+    ):
+        edgeclf.import_model("model.onnx", tmp_path, None, "photos")

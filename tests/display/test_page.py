@@ -33,6 +33,15 @@ def test_ticks_lie_inside_their_axis_and_differ(values):
     assert len({text for _, text in x.ticks}) == len(x.ticks) >= 2
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "texts"),
+    [(0.94, 1.01, ["94%", "96%", "98%", "100%"]), (0.95, 1.05, ["95.0%", "97.5%", "100.0%", "102.5%", "105.0%"])],
+)
+def test_the_ticks_of_shares_are_exact(low, high, texts):
+    _, y = xy_axes((0, 1), (low, high), percent="y")
+    assert [text for _, text in y.ticks] == texts
+
+
 def test_an_axis_of_whole_numbers_has_no_half_ticks():
     x, _ = xy_axes((0, 3), (0, 1), whole=True)
     assert [text for _, text in x.ticks] == ["0", "1", "2", "3"]

@@ -1,4 +1,4 @@
-"""Accuracy, F1 and confusions, held to scikit-learn's, on the images that they say they are of."""
+"""Accuracy, F1 and confusions, compared with scikit-learn's, on the images that they say they are of."""
 
 import csv
 import json

@@ -33,8 +33,9 @@ def own_run(run, tmp_path):
 
 def test_the_graph_keeps_the_contract(run):
     model = onnx.load(run / "model.fp32.onnx")
-    (image,), (logits,) = model.graph.input, model.graph.output
-    assert (image.name, logits.name) == ("image", "logits")
+    (image,), (logits, features) = model.graph.input, model.graph.output
+    assert (image.name, logits.name, features.name) == ("image", "logits", "features")
+    assert [d.dim_param or d.dim_value for d in features.type.tensor_type.shape.dim] == ["N", 1280]
     assert [d.dim_param or d.dim_value for d in image.type.tensor_type.shape.dim] == ["N", 64, 64, 3]
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]
     assert model.ir_version == IR_VERSIONS[OPSET]
@@ -75,6 +76,15 @@ def test_logits_are_those_of_torch_for_any_batch(run):
             assert np.abs(runner.infer(batch) - expected).max() < 1e-3
 
 
+def test_features_are_what_torchs_head_reads(run):
+    opened = read_run(run)
+    network = opened.network()
+    batch = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.float32)
+    with OnnxRuntimeRunner(run / "model.fp32.onnx") as runner, torch.no_grad():
+        expected = network.features(torch.from_numpy(batch)).numpy()
+        assert np.abs(runner.infer_outputs(batch).features - expected).max() < 1e-3 * np.abs(expected).max()
+
+
 def test_large_logits_may_differ_in_proportion(own_run):
     weights = own_run / "model.safetensors"
     tensors = load_file(weights)
@@ -102,9 +112,27 @@ def test_a_file_is_not_overwritten_unasked(run):
         export(run)
 
 
+def test_the_images_may_be_a_path_or_a_data_set(own_run, digits):
+    for data in (str(digits), read_run(own_run).dataset()):
+        options = edgeclf.ExportOptions(data=data, formats=("onnx",))
+        assert not export(own_run, None, options, True).noise
+    with pytest.raises(edgeclf.DataError, match="not a data set"):
+        export(own_run, overwrite=True, data=str(own_run))
+
+
+@pytest.mark.parametrize(
+    ("options", "given"), [({"formats": ("onnx", "timm")}, "format onnx, timm"), ({"golden": "folder"}, "golden")]
+)
+def test_other_formats_are_refused_with_the_function_that_writes_them(options, given):
+    with pytest.raises(
+        edgeclf.OptionError, match=rf"ONNX only, but {given} was given; call edgeclf.export_formats\(\)"
+    ):
+        export("run", **options)
+
+
 @pytest.mark.slow
 def test_a_file_whose_logits_differ_from_torchs_is_not_kept(own_run, monkeypatch):
-    """The trained weights are written, and torch is asked with others: what a broken exporter would look like."""
+    """The trained weights are written, and torch infers with others: what a broken exporter would look like."""
     network = read_run(own_run).network()
     other = torch.nn.Parameter(network.head.bias + 0.1)
     monkeypatch.setattr(TorchRunner, "infer", lambda self, batch: _infer_with_bias(self, batch, other))

@@ -6,7 +6,8 @@ from torch import nn
 
 from edgeclf.graph.int8.forms import STANDARD, choose
 from edgeclf.graph.int8.transformer import is_transformer
-from edgeclf.graph.onnx_file import prepare, write_onnx
+from edgeclf.graph.onnx_file import write_onnx
+from edgeclf.graph.prepare import prepare
 from edgeclf.targets import FLAVORS
 from edgeclf.training.backbones import create
 from edgeclf_runtime.images.preprocess import Preprocessing

@@ -10,6 +10,7 @@ from edgeclf.evaluation.comparison import compare
 from edgeclf.graph.int8.histograms import Histogram
 from edgeclf.graph.int8.ranges import METHODS
 from edgeclf.quantization.html_page import make_page
+from edgeclf.quantization.plots import time_chart
 from edgeclf.quantization.report import (
     Baseline,
     Conditions,
@@ -165,6 +166,20 @@ def test_a_page_of_a_file_without_qdq_has_no_layers(report):
     page = Page(make_page(replace(report, files=(fp16,)), {}))
     assert len(page.figures) == 2
     assert [row[1] for row in page.rows if row[0] == "fp16"] == ["✓"]
+
+
+def test_drops_that_are_equal_are_one_number(report):
+    [file] = report.files[:1]
+    drop = f"{file.comparison.drop:+.4f}"
+    page = make_page(replace(report, files=(file, replace(file, name="fp16"))), {})
+    assert f"every drop is {drop}" in page
+    assert "the drop ranges" not in page
+    assert f"the drop is {drop}" in make_page(replace(report, files=(file,)), {})
+
+
+def test_no_axis_of_accuracy_goes_beyond_all(report):
+    chart = time_chart(replace(report, accuracy_fp32=1.0))
+    assert chart.y.high == 1.0
 
 
 def test_a_flavor_that_did_not_pass_is_shown_with_its_reason_and_a_warning(report, histograms):

@@ -16,7 +16,7 @@ import edgeclf
 from edgeclf import TrainOptions
 from edgeclf.errors import ModelError, OutputError
 from edgeclf.training.loop import checkpoints, fit
-from tests.training.test_train import quick, sha256
+from tests.support.training import quick, sha256
 
 FULL = quick(finetune="full", epochs=3, batch_size=32, ema=0.9, mixup=0.2, balance="sampler", workers=0)
 

@@ -6,17 +6,19 @@ Source: https://protobuf.dev/programming-guides/encoding.
 from typing import Any, Dict, Iterator, List, Tuple, Union
 
 Data = Union[bytes, memoryview]
+# Values by field number; the number of a field tells its type.
+Message = Dict[int, List[Any]]
 
 
-def message(data: Data) -> "Dict[int, List[Any]]":
+def message(data: Data) -> Message:
     """Return a message's values by field number."""
-    values: Dict[int, List[Any]] = {}
+    values: Message = {}
     for number, value, _ in fields(data):
         values.setdefault(number, []).append(value)
     return values
 
 
-def fields(data: Data) -> Iterator[Tuple[int, Any, Any]]:
+def fields(data: Data) -> Iterator[Tuple[int, Any, Data]]:
     """Yield each field's number, value (int or bytes) and whole encoding.
 
     Raises ValueError or LookupError if the data are not a message.

@@ -3,7 +3,7 @@
 import os
 import platform
 import time
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from ..bundle.open_bundle import Bundle, Model, open_bundle
 from ..classify.selection import candidates, open_proven, pair_name
@@ -16,6 +16,9 @@ from ..trt.engine import ensure_engine, forget_engines
 from ..trt.engine_spec import EngineOptions
 from ..trt.versions import load_tensorrt
 from .option_types import PRECISIONS
+
+if TYPE_CHECKING:
+    from ..files.schema import JsonObject
 
 BACKEND = "tensorrt"
 
@@ -30,7 +33,7 @@ class BuiltEngine(NamedTuple):
     model: str
     precision: str
     seconds: float
-    facts: Dict[str, Any]
+    facts: "JsonObject"
 
 
 class BuildReport(NamedTuple):
@@ -53,7 +56,7 @@ class BuildReport(NamedTuple):
     folder: str
     note: str
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> "JsonObject":
         """Return the report as JSON can hold it."""
         return dict(self._asdict(), engines=[dict(engine._asdict()) for engine in self.engines])
 
@@ -165,6 +168,6 @@ def _prove(bundle: Bundle, model: Model, device: Device, folder: str, seconds: f
     return BuiltEngine(model.name, model.precision, round(seconds + time.monotonic() - start, 1), facts)
 
 
-def _layers(facts: Dict[str, Any]) -> str:
+def _layers(facts: "JsonObject") -> str:
     counts = facts["layer_precisions"]
     return counts if isinstance(counts, str) else ", ".join("{} {}".format(n, name) for name, n in counts.items())

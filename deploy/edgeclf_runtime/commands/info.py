@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Dict, Iterator, NamedTuple, Optional, Union
 
 from ..bundle.open_bundle import Bundle, Model, open_bundle
 from ..classify.tuning.choice import remembered
+from ..health.watch import read_baseline
 from ..text.terminal import printable
 
 if TYPE_CHECKING:
@@ -14,11 +15,13 @@ if TYPE_CHECKING:
 class BundleInfo(NamedTuple):
     """A verified bundle, for people and as JSON.
 
+    health_images   number of training images that ``run`` compares the camera's with, or None
     fastest     what is fastest on this device, as a first start or --tune has measured it; see remembered()
     """
 
     bundle: Bundle
     fastest: Dict[str, str] = {}
+    health_images: Optional[int] = None
 
     def to_dict(self) -> Dict[str, object]:
         """Return the bundle's facts as JSON can hold them."""
@@ -32,6 +35,7 @@ class BundleInfo(NamedTuple):
             "order": bundle.order,
             "provenance": bundle.provenance,
             "verified_files": len(bundle.files),
+            "health_images": self.health_images,
             "fastest_here": self.fastest,
         }
 
@@ -45,6 +49,8 @@ class BundleInfo(NamedTuple):
             "preprocessing  {} to {} x {}, {}".format(spec.resize, spec.width, spec.height, spec.color),
             "verified       {} files, every size and sha256 as in the manifest".format(len(bundle.files)),
         ]
+        if self.health_images:
+            lines.append("health         compares the camera with {} training images".format(self.health_images))
         lines += [line for model in bundle.models for line in self._lines(model)]
         lines += ["fastest here   {}: {}".format(*item) for item in self.fastest.items()]
         # One line each, whatever characters are in the names.
@@ -73,4 +79,5 @@ def _coverage(confidence: "Optional[JsonObject]") -> str:
 def info(bundle: Union[str, "os.PathLike[str]"]) -> BundleInfo:
     """Verify a bundle; returns a BundleInfo."""
     opened = open_bundle(bundle)
-    return BundleInfo(opened, remembered(opened))
+    baseline = read_baseline(opened)
+    return BundleInfo(opened, remembered(opened), baseline.images if baseline else None)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 
 from .. import __version__
@@ -108,7 +109,7 @@ def make_parser(bundle: "Optional[str]" = None, argv: "Optional[Sequence[str]]" 
     bundle      the bundle that the command line was started from; None: it is an argument
     argv        the words to parse; only the commands among them get their options.  None: all commands do
     """
-    program = "python3 {}".format(os.path.basename(bundle)) if bundle else "python3 -m edgeclf_runtime"
+    program = "python3 {}".format(shlex.quote(os.path.basename(bundle))) if bundle else "python3 -m edgeclf_runtime"
     parser: Any = _Parser(
         prog=program,
         description="Classify images and camera frames with a bundle that edgeclf made.",

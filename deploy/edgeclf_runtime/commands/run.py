@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..capture.camera import Camera
     from ..capture.source import Source
     from ..classify.tuning.choice import Choice
+    from ..health.watch import Health
     from ..results import Origin
     from ..sinks.base import Sink
     from ..sinks.live.access import Access
@@ -62,14 +63,33 @@ def run(arguments: "Namespace") -> None:
         outputs = stack.enter_context(contextlib.ExitStack())
         sinks = [outputs.enter_context(open_late(*opener) if wait else opener[1]()) for opener in openers]
         show_message("{} on {}".format(classifier.model, classifier.backend))
+        health = _open_health(arguments, camera)
         loop = Run(classifier, camera, sinks, notifier)
         try:
             smoother = Smoother(arguments.smooth, arguments.margin) if arguments.smooth else None
             with outputs:  # closed before the summary: it counts what they could not deliver
-                loop.go(smoother, arguments.roi, arguments.rotation, arguments.frames, origin)
+                loop.go(smoother, arguments.roi, arguments.rotation, arguments.frames, origin, health)
         finally:
             with contextlib.suppress(OSError):  # the terminal may be closed
                 show_message(loop.summary())
+
+
+def _open_health(arguments: "Namespace", camera: "Camera") -> "Optional[Health]":
+    """Return what compares the camera's images with training, or None if it is not wanted or the bundle cannot."""
+    from ..health.watch import open_health
+
+    if not arguments.health:
+        return None
+    # A file is read as fast as possible, so its time is not the camera's.
+    every = 3 if camera.policy == "all" else None
+    # Without some labels, confidences and labels are others than on the validation images.
+    results = not (arguments.allow or arguments.deny)
+    health = open_health(arguments.bundle, camera.name, arguments.baseline, every, results)
+    if health is None and arguments.baseline != "training":
+        _log.warning(
+            "--baseline %s has no effect: the bundle has no health baseline; make it again", arguments.baseline
+        )
+    return health
 
 
 def _choose(arguments: "Namespace") -> "Tuple[Union[List[str], Source], Optional[Choice], int]":

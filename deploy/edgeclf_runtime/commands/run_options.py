@@ -32,6 +32,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     add_decision(parser)
     add_tune(parser, first_start=True)
     _add_smoothing(parser)
+    _add_health(parser)
     _add_sinks(parser)
 
 
@@ -121,6 +122,22 @@ def _add_smoothing(parser: Options) -> None:
         default=0.1,
         metavar="P",
         help="with --smooth: lead in confidence that another label needs, 0 to 1 (default: 0.1)",
+    )
+
+
+def _add_health(parser: Options) -> None:
+    parser.add_argument(
+        "--no-health",
+        action="store_false",
+        dest="health",
+        help="do not compare the camera's images and results with those of training (default: report what has changed)",
+    )
+    parser.add_argument(
+        "--baseline",
+        choices=("training", "learn", "relearn"),
+        default="training",
+        help="what images are compared with: the training images; learn: this camera's first ten minutes, once; relearn: learn them "
+        "again (default: training)",
     )
 
 

@@ -6,12 +6,12 @@ above than below; a Pad in the form of opset 2 before it does the same.  Field n
 """
 
 import struct
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Sequence
+from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Sequence
 
 from ..bundle.onnx_wire import field, fields, message
 
 if TYPE_CHECKING:
-    from ..bundle.onnx_wire import Data
+    from ..bundle.onnx_wire import Data, Message
 
 _GRAPH = 7  # of a model
 _NODE, _INITIALIZER = 1, 5  # of a graph
@@ -88,7 +88,7 @@ def _padded(node: "Data") -> "Iterator[Data]":
     yield b"".join(field(_INPUT, name) for name in names) + rest + field(_ATTRIBUTE, _ints_attribute(b"pads", [0] * 4))
 
 
-def _pads(node: "Dict[int, List[Any]]") -> List[int]:
+def _pads(node: "Message") -> List[int]:
     found = [value for value in node.get(_ATTRIBUTE, []) if _is_pads(_ATTRIBUTE, value)]
     return list(message(found[0]).get(_INTS, [])) if found else []
 
@@ -112,7 +112,7 @@ def _node(node: "Data", bounds: Dict[bytes, Optional[float]]) -> "Data":
     )
 
 
-def _scalar(tensor: Dict[int, List[Any]]) -> Optional[float]:
+def _scalar(tensor: "Message") -> Optional[float]:
     """Return the number in a tensor that holds one float32, else None."""
     data = (tensor.get(_RAW_DATA) or tensor.get(_FLOAT_DATA) or [b""])[0]
     return struct.unpack("<f", data)[0] if not isinstance(data, int) and len(data) == 4 else None

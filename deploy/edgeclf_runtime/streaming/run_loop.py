@@ -4,11 +4,13 @@ from typing import TYPE_CHECKING, Dict, Iterator, NamedTuple, Optional, Sequence
 
 from ..device import systemd
 from ..device.systemd import Notifier
-from .stream import StreamEvent, StreamResult, follow
+from ..results import StreamEvent, StreamResult
+from .stream import follow
 
 if TYPE_CHECKING:
     from ..capture.camera import Camera
     from ..classify.classifier import Classifier
+    from ..health.watch import Health
     from ..results import Origin
     from ..sinks.base import Sink
     from .smoothing import Smoother
@@ -68,15 +70,18 @@ class Run:
         rotation: int = 0,
         frames: Optional[int] = None,
         origin: "Optional[Origin]" = None,
+        health: "Optional[Health]" = None,
     ) -> None:
         """Classify until the source ends, or until ``frames`` are classified; other arguments as for ``follow``."""
-        items = follow(self._classifier, self._camera, smoother, roi, rotation, origin)
+        items = follow(self._classifier, self._camera, smoother, roi, rotation, origin, health)
         try:
             with systemd.speaking(self._notifier):
                 self._follow(items, frames)
         finally:
             self._notifier.stopping()
             items.close()
+            if health is not None:
+                health.close()
 
     def _follow(self, items: Iterator[Union[StreamResult, StreamEvent, None]], frames: Optional[int]) -> None:
         for item in items:

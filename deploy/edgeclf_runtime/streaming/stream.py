@@ -1,86 +1,25 @@
 """Classifies a camera's frames one after another until it ends; reports losses, and waits until the camera is back."""
 
-import json
 import time
-from typing import TYPE_CHECKING, Any, Dict, Generator, Iterator, NamedTuple, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Generator, Iterator, Optional, Sequence, Union
 
-from ..capture.camera import IMAGES_FPS, Frame
+from ..capture.camera import IMAGES_FPS
 from ..errors import CameraLost, EndOfStream
-from ..results import NOWHERE, Origin, Result, find_origin
+from ..images.frame import Frame
+from ..results import NOWHERE, Origin, Result, StreamEvent, StreamResult, find_origin
 from .overlap import Ahead
 from .prefetch import Prefetch
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..capture.camera import Camera
     from ..classify.active_backend import Fallback
     from ..classify.classifier import Classifier
+    from ..health.watch import Health
     from .smoothing import Smoother
 
 IDLE_S = 0.5
-
-
-class StreamEvent(NamedTuple):
-    """A change in a stream between two frames.
-
-    state       "live", or "lost" while there is no camera; "degraded" when a worse model or backend has taken over,
-                "restored" when the better one is back
-    reason      what happened, in one sentence
-    at          seconds since 1970
-    origin      the stream's Origin
-    """
-
-    state: str
-    reason: str
-    at: float
-    origin: Origin = NOWHERE
-
-    def to_dict(self) -> Dict[str, object]:
-        """Return the line that ``run --json`` writes."""
-        return dict({"state": self.state, "reason": self.reason, "at": round(self.at, 6)}, **self.origin.to_dict())
-
-    def to_json(self) -> str:
-        """Return :meth:`to_dict` as one line of JSON."""
-        return json.dumps(self.to_dict())
-
-    def __str__(self) -> str:
-        return "{:>6}  {}: {}".format("", self.state, self.reason)
-
-
-class StreamResult(NamedTuple):
-    """One frame and its result.
-
-    age_ms      time from the frame's capture to its label
-    dropped     number of frames so far that were captured and not classified
-    origin      the stream's Origin, the same object in each of its results
-    """
-
-    frame: Frame
-    result: Result
-    age_ms: float
-    dropped: int = 0
-    origin: Origin = NOWHERE
-
-    def to_dict(self) -> Dict[str, Any]:
-        """Return the line that ``run --json`` writes."""
-        fields = self.result.to_dict()
-        timings_ms = dict({"capture": round(self.frame.capture_ms, 3)}, **fields.pop("timings_ms"))
-        line: Dict[str, Any] = {"frame": self.frame.number, "state": "live"}
-        if self.frame.name:
-            line["name"] = self.frame.name
-        if self.frame.position_s is not None:
-            line["position_s"] = round(self.frame.position_s, 6)
-        line.update(fields, **self.origin.to_dict())
-        line.update(captured_at=round(self.frame.captured_at, 6), age_ms=round(self.age_ms, 3), timings_ms=timings_ms)
-        return line
-
-    def to_json(self) -> str:
-        """Return :meth:`to_dict` as one line of JSON."""
-        return json.dumps(self.to_dict())
-
-    def __str__(self) -> str:
-        return "{:>6}  {}  age {:.1f} ms  {}".format(
-            self.frame.number, self.result, self.age_ms, self.frame.name
-        ).rstrip()
 
 
 def stream(
@@ -103,6 +42,7 @@ def follow(
     roi: Optional[Sequence[float]] = None,
     rotation: int = 0,
     origin: Optional[Origin] = None,
+    health: "Optional[Health]" = None,
 ) -> "Generator[Union[StreamResult, StreamEvent, None], None, None]":
     """Yield the results and events of a camera's stream, until it ends.
 
@@ -110,14 +50,16 @@ def follow(
     roi, rotation   as for ``Classifier.classify``
     origin      the results' Origin; None: made here, with the device's name from the environment variable
                 EDGECLF_DEVICE_NAME
+    health      a Health that watches the stream, or None
 
-    Yields a StreamResult for each frame; a StreamEvent when the camera is lost, when it is back, and before the first
-    frame of another backend; and None every IDLE_S without a frame, so that a loop around it stays alive.
+    Yields a StreamResult for each frame; a StreamEvent when the camera is lost, when it is back, before the first
+    frame of another backend, and when the health changes; and None every IDLE_S without a frame, so that a loop around it stays alive.
     """
     lost_at = fallback = None
     mode = ""
+    reported = False  # what an earlier run found is reported again
     origin = origin or find_origin(classifier.bundle_id, camera.name)
-    with _open_stages(classifier, camera, roi, rotation) as stages:
+    with _open_stages(classifier, camera, roi, rotation, health) as stages:
         while True:
             try:
                 ready = stages.get(IDLE_S)
@@ -132,7 +74,8 @@ def follow(
             if ready is None:
                 yield None
                 continue
-            again = lost_at is not None and fallback is not None  # "degraded" is reported again after "live"
+            back = lost_at is not None
+            again = back and fallback is not None  # "degraded" is reported again after "live"
             if lost_at is not None:
                 reason = "back after {:.1f} s".format(time.monotonic() - lost_at)
                 yield StreamEvent("live", ": ".join(filter(None, (reason, camera.mode))), time.time(), origin)
@@ -149,6 +92,15 @@ def follow(
                 result = classifier.decide(result, *smoother.update(result.confidences, at))
             age_ms = (time.monotonic() - ready.frame.captured) * 1e3
             yield StreamResult(ready.frame, result, age_ms, camera.dropped + stages.dropped, origin)
+            if health is not None and (health.take(result) or (health.active and (back or not reported))):
+                reported = True
+                yield health_event(health, origin)
+
+
+def health_event(health: "Health", origin: Origin = NOWHERE) -> StreamEvent:
+    """Return the event about the state of a Health."""
+    state = "changed" if health.active else "normal"
+    return StreamEvent(state, health.reason, time.time(), origin, health.active)
 
 
 def _backend_event(classifier: "Classifier", fallback: "Optional[Fallback]", origin: Origin) -> StreamEvent:
@@ -169,14 +121,30 @@ def _seconds_of(frame: Frame, policy: str) -> float:
 
 
 def _open_stages(
-    classifier: "Classifier", camera: "Camera", roi: Optional[Sequence[float]], rotation: int
+    classifier: "Classifier",
+    camera: "Camera",
+    roi: Optional[Sequence[float]],
+    rotation: int,
+    health: "Optional[Health]",
 ) -> Union[Prefetch, Ahead]:
     """Return the threads between a camera and its results, as one object that hands out Ready frames.
 
     For a file the frame rate counts; for a live camera the newest frame does, and all of the backend's threads work on it.
     """
     file = camera.policy == "all"
+
+    def prepare(image: "np.ndarray") -> "np.ndarray":
+        batch = classifier.prepare(image, roi, rotation)
+        if health is not None:
+            health.see(batch)
+        return batch
+
+    def classify(image: "np.ndarray") -> Result:
+        start = time.perf_counter()
+        batch = prepare(image)
+        preprocess_ms = (time.perf_counter() - start) * 1e3
+        return classifier.answer(classifier.infer(batch), preprocess_ms)
+
     if file and classifier.at_once > 1:
-        return Prefetch(camera, lambda image: classifier.classify(image, roi, rotation), classifier.at_once)
-    prefetch = Prefetch(camera, lambda image: classifier.prepare(image, roi, rotation))
-    return Ahead(prefetch, classifier.infer, always=file)
+        return Prefetch(camera, classify, classifier.at_once)
+    return Ahead(Prefetch(camera, prepare), classifier.infer, always=file)

@@ -15,7 +15,7 @@ TYPE_CHECKING = False  # see edgeclf_runtime/__init__.py
 if TYPE_CHECKING:
     import threading
     from types import TracebackType
-    from typing import BinaryIO, Optional, TextIO, Type
+    from typing import IO, Optional, TextIO, Type
 
 # Control characters, format characters (zero width, direction), halves of surrogate pairs, line and paragraph separators.
 _INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -27,7 +27,7 @@ _LONGEST_LINE = 1 << 16
 
 
 def is_invisible(letter: str) -> bool:
-    """Whether a character shows nothing or controls the terminal; a space counts as visible."""
+    """Return whether a character shows nothing or controls the terminal; a space counts as visible."""
     import unicodedata
 
     return unicodedata.category(letter) in _INVISIBLE or letter in _BLANK
@@ -86,7 +86,7 @@ def show_exception(kind: "Type[BaseException]", error: BaseException, trace: "Op
     show_message("".join(traceback.format_exception(kind, error, trace)).rstrip())
 
 
-def relay(stream: "BinaryIO") -> "threading.Thread":
+def relay(stream: "IO[bytes]") -> "threading.Thread":
     """Print what a child process writes to its stderr, a pipe, as messages; return the thread that does it.
 
     OpenCV, FFmpeg and GStreamer quote addresses with their passwords, and names unescaped.
@@ -98,7 +98,7 @@ def relay(stream: "BinaryIO") -> "threading.Thread":
     return thread
 
 
-def _relay(stream: "BinaryIO") -> None:
+def _relay(stream: "IO[bytes]") -> None:
     with stream:
         for line in iter(lambda: stream.readline(_LONGEST_LINE), b""):
             show_message(printable(line.decode("utf-8", "backslashreplace").rstrip("\n")))

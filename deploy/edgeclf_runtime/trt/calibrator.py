@@ -6,7 +6,7 @@ ask for it.  Ranges are never made up: without real data there is no INT8.
 
 import os
 import re
-from typing import Any, List, Optional, Sequence
+from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Union
 
 from ..errors import BackendError, EdgeclfError
 from ..files.read import read_bytes, sha256_bytes, sha256_file
@@ -14,6 +14,20 @@ from ..images.preprocess import Preprocessing, as_batch, preprocess
 from ..images.read import is_image_name, read_image
 from .cuda import open_cuda
 from .versions import Version
+
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Protocol
+
+    import numpy as np
+
+    from .cuda import PyCuda, RuntimeCuda
+
+    class _Calibrator(Protocol):
+        error: Optional[EdgeclfError]
+
+        def close(self) -> None: ...
+
 
 _MOST_CACHE_BYTES = 16 << 20
 
@@ -57,7 +71,7 @@ def cache_for(path: str, version: Version) -> bytes:
     return b"TRT-%d-EntropyCalibration2\n" % number + scales
 
 
-def make_calibrator(trt: Any, version: Version, path: str, preprocessing: Sequence[Any]) -> Any:
+def make_calibrator(trt: "ModuleType", version: Version, path: str, preprocessing: Sequence[Any]) -> "_Calibrator":
     """Return an IInt8EntropyCalibrator2 that gives TensorRT a cache's ranges, or a folder's images one by one.
 
     preprocessing   fields of the Preprocessing of these images
@@ -72,8 +86,8 @@ def make_calibrator(trt: Any, version: Version, path: str, preprocessing: Sequen
         def __init__(self) -> None:
             base.__init__(self)
             self.error: Optional[EdgeclfError] = None
-            self._cuda: Any = None
-            self._array: Any = None
+            self._cuda: "Union[RuntimeCuda, PyCuda, None]" = None
+            self._array: "Optional[np.ndarray]" = None
             self._address = 0
 
         def get_batch_size(self) -> int:
@@ -82,7 +96,7 @@ def make_calibrator(trt: Any, version: Version, path: str, preprocessing: Sequen
         def read_calibration_cache(self) -> Optional[bytes]:
             return cache
 
-        def write_calibration_cache(self, data: Any) -> None:
+        def write_calibration_cache(self, data: object) -> None:
             """Store nothing: the engine is cached instead."""
 
         def get_batch(self, names: List[str]) -> Optional[List[int]]:
@@ -100,6 +114,7 @@ def make_calibrator(trt: Any, version: Version, path: str, preprocessing: Sequen
                 self._cuda = open_cuda()
                 self._array = self._cuda.pinned(batch.shape)
                 self._address = self._cuda.allocate(batch.nbytes)
+            assert self._array is not None
             self._array[...] = batch
             self._cuda.upload(self._address, self._array)
             self._cuda.synchronize()

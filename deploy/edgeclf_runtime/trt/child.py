@@ -14,19 +14,26 @@ import os
 import sys
 import threading
 import time
-from typing import Any, Callable, Dict, Iterator, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional
 
+from ..device.child_process import die_first
 from ..errors import BackendError, EdgeclfError, OutputError
 from ..files.outputs import new_file
 from ..files.read import read_bytes
+from ..files.schema import JsonObject
 from .engine_spec import EngineSpec
 from .libraries import leave_out, used_by
 from .network import make_logger, read_network, refusal
 from .versions import Version, has, load_tensorrt, version_of
 
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from .network import Builder, BuilderConfig, HostMemory, Logger, NetworkDefinition, Profile
+
 _REPORT_EVERY_S = 0.5
 _MOST_TIMING_BYTES = 64 << 20
-Send = Callable[[Dict[str, Any]], None]
+Send = Callable[[JsonObject], None]
 
 
 def main(link_handle: int) -> None:
@@ -34,16 +41,14 @@ def main(link_handle: int) -> None:
     link = os.fdopen(link_handle, "w")
     lock = threading.Lock()
 
-    def send(message: Dict[str, Any]) -> None:
+    def send(message: JsonObject) -> None:
         with lock, contextlib.suppress(OSError):
             link.write(json.dumps(message) + "\n")
             link.flush()
 
     spec = EngineSpec.from_json(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # If memory runs out, this process is killed and not the one that classifies.
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as stream:
-        stream.write("1000")
+    die_first()
     try:
         send({"done": build(spec, send)})
     except EdgeclfError as error:
@@ -57,14 +62,14 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def build(spec: EngineSpec, send: Send) -> Dict[str, Any]:
+def build(spec: EngineSpec, send: Send) -> JsonObject:
     """Build an engine and write it to ``spec.plan``; ``send`` takes the messages about its progress.
 
     Returns facts about it.  Raises BackendError with TensorRT's words, or OutputError.
     """
     trt = load_tensorrt()
     version, logger = version_of(trt), make_logger(trt)
-    builder = trt.Builder(logger)
+    builder: "Builder" = trt.Builder(logger)
     read = read_network(trt, builder, logger, spec)
     network = read.network
     config = builder.create_builder_config()
@@ -88,15 +93,15 @@ def build(spec: EngineSpec, send: Send) -> Dict[str, Any]:
 
 
 def _build_plan(
-    trt: Any,
+    trt: "ModuleType",
     version: Version,
-    builder: Any,
-    network: Any,
-    config: Any,
-    profile: Any,
-    logger: Any,
+    builder: "Builder",
+    network: "NetworkDefinition",
+    config: "BuilderConfig",
+    profile: "Profile",
+    logger: "Logger",
     spec: EngineSpec,
-) -> Any:
+) -> "HostMemory":
     """Return the serialized engine; if the build fails without cuBLAS and cuDNN, it is repeated with them."""
     sources = leave_out(trt, version, config) if spec.lean else None
     with _calibrated(trt, version, config, profile, spec):
@@ -111,7 +116,9 @@ def _build_plan(
     return plan
 
 
-def _configure(trt: Any, version: Version, builder: Any, config: Any, spec: EngineSpec) -> None:
+def _configure(
+    trt: "ModuleType", version: Version, builder: "Builder", config: "BuilderConfig", spec: EngineSpec
+) -> None:
     """Pass the specification on to TensorRT."""
     for flag in spec.flags:
         config.set_flag(getattr(trt.BuilderFlag, flag))
@@ -135,7 +142,7 @@ def _configure(trt: Any, version: Version, builder: Any, config: Any, spec: Engi
         _use_dla(trt, builder, config, spec.dla)
 
 
-def _use_dla(trt: Any, builder: Any, config: Any, core: int) -> None:
+def _use_dla(trt: "ModuleType", builder: "Builder", config: "BuilderConfig", core: int) -> None:
     """Let a DLA core run the layers it supports, and the GPU the others."""
     cores = builder.num_DLA_cores
     if core >= cores:
@@ -153,7 +160,9 @@ def _use_dla(trt: Any, builder: Any, config: Any, core: int) -> None:
 
 
 @contextlib.contextmanager
-def _calibrated(trt: Any, version: Version, config: Any, profile: Any, spec: EngineSpec) -> Iterator[None]:
+def _calibrated(
+    trt: "ModuleType", version: Version, config: "BuilderConfig", profile: "Profile", spec: EngineSpec
+) -> Iterator[None]:
     """Set the calibrator for a build that needs one; raises what went wrong in it."""
     if spec.calibration is None:
         yield
@@ -173,7 +182,9 @@ def _calibrated(trt: Any, version: Version, config: Any, profile: Any, spec: Eng
         raise calibrator.error
 
 
-def _add_profile(builder: Any, network: Any, config: Any, spec: EngineSpec, logger: Any) -> Any:
+def _add_profile(
+    builder: "Builder", network: "NetworkDefinition", config: "BuilderConfig", spec: EngineSpec, logger: "Logger"
+) -> "Profile":
     """Allow batches of every size in the specification; returns the profile."""
     image = network.get_input(0)
     rest = tuple(image.shape)[1:]
@@ -188,7 +199,7 @@ def _add_profile(builder: Any, network: Any, config: Any, spec: EngineSpec, logg
     return profile
 
 
-def _read_timing(config: Any, path: Optional[str]) -> bool:
+def _read_timing(config: "BuilderConfig", path: Optional[str]) -> bool:
     """Give the build the timings of earlier ones; a file that TensorRT rejects is ignored.  Returns whether timings are kept."""
     if path is None:
         return False
@@ -202,13 +213,13 @@ def _read_timing(config: Any, path: Optional[str]) -> bool:
     return False
 
 
-def _write_timing(config: Any, path: str) -> None:
+def _write_timing(config: "BuilderConfig", path: str) -> None:
     # A convenience: without it the next build takes longer.
     with contextlib.suppress(OSError, OutputError), new_file(path, overwrite=True) as work:
         _write(work, config.get_timing_cache().serialize())
 
 
-def _write(path: str, data: Any) -> None:
+def _write(path: str, data: "HostMemory") -> None:
     try:
         with open(path, "wb") as stream:
             stream.write(data)
@@ -220,7 +231,7 @@ def _write(path: str, data: Any) -> None:
         )
 
 
-def _make_monitor(trt: Any, send: Send) -> Any:
+def _make_monitor(trt: "ModuleType", send: Send) -> object:
     base: Any = trt.IProgressMonitor
 
     class Monitor(base):

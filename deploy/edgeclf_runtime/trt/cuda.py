@@ -19,6 +19,8 @@ from .cudart import ELSE, MEMORY, Graph, check, failure
 from .gpu import Context, Device, describe, with_memory
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     import numpy as np
 
 _SONAMES = ("libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0", "libcudart.so.10.2", "libcudart.so")
@@ -84,7 +86,7 @@ class RuntimeCuda:
     """
 
     def __init__(self) -> None:
-        self._library: Any = _load()
+        self._library = _load()
         self._frees: List[Tuple[str, int]] = []
         self._marks: List[int] = []
         self.stream = 0
@@ -103,7 +105,7 @@ class RuntimeCuda:
         self._call("cudaMemGetInfo", ctypes.byref(free), ctypes.byref(total))
         return describe(self._library)._replace(total_bytes=total.value, free_bytes=free.value)
 
-    def _create(self, function: str, free: str, *arguments: Any) -> int:
+    def _create(self, function: str, free: str, *arguments: object) -> int:
         """Call a function that returns a pointer; close() passes it to the function ``free``."""
         pointer = ctypes.c_void_p()
         self._call(function, ctypes.byref(pointer), *arguments)
@@ -166,7 +168,7 @@ class RuntimeCuda:
             self._open = False
             _context.leave()
 
-    def _call(self, function: str, *arguments: Any) -> None:
+    def _call(self, function: str, *arguments: object) -> None:
         check(self._library, function, *arguments)
 
 
@@ -244,13 +246,13 @@ class PyCuda:
 class _Current:
     """Makes a pycuda context current in this thread for a block, and turns pycuda's errors into BackendError."""
 
-    def __init__(self, driver: Any, context: Any) -> None:
+    def __init__(self, driver: "ModuleType", context: Any) -> None:
         self._driver, self._context = driver, context
 
     def __enter__(self) -> None:
         self._context.push()
 
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         self._driver.Context.pop()
         if isinstance(error, self._driver.MemoryError):
             raise BackendError("pycuda: {}; {}".format(error, MEMORY))
@@ -258,7 +260,7 @@ class _Current:
             raise BackendError("pycuda: {}; {}".format(error, ELSE))
 
 
-def _load() -> Any:
+def _load() -> "ctypes.CDLL":
     """Return the first libcudart that finds a GPU; if none does, raise BackendError with the first one's error."""
     failures = []
     for path in _library_paths():

@@ -4,7 +4,7 @@ Codes: CUDA Runtime API, 10.2 to 13, https://docs.nvidia.com/cuda/cuda-runtime-a
 """
 
 import ctypes
-from typing import Any, Callable
+from typing import Callable
 
 from ..errors import BackendError
 
@@ -19,14 +19,14 @@ _REMEDIES = {2: MEMORY, 3: _OLD_DRIVER, 35: _OLD_DRIVER, 38: _NO_GPU, 100: _NO_G
 ELSE = "if it happens again, reboot, or use another backend with --backend"
 
 
-def check(library: Any, function: str, *arguments: Any) -> None:
+def check(library: "ctypes.CDLL", function: str, *arguments: object) -> None:
     """Call a function by name; raise BackendError with the remedy if it fails."""
     code = getattr(library, function)(*arguments)
     if code:
         raise BackendError(failure(library, function, code))
 
 
-def failure(library: Any, function: str, code: int) -> str:
+def failure(library: "ctypes.CDLL", function: str, code: int) -> str:
     """Return CUDA's message for a function's error code, and what to do about it."""
     words: str = (library.cudaGetErrorString(code) or b"no reason was given").decode("utf-8", "replace")
     return "{} failed: {} (CUDA error {}); {}".format(function, words, code, _REMEDIES.get(code, ELSE))
@@ -40,7 +40,7 @@ class Graph:
     Raises BackendError if the work cannot be recorded or started.
     """
 
-    def __init__(self, library: Any, stream: int, work: Callable[[], bool]) -> None:
+    def __init__(self, library: "ctypes.CDLL", stream: int, work: Callable[[], bool]) -> None:
         self._library, self._stream, self._handle = library, ctypes.c_void_p(stream), 0
         try:
             self._handle = self._record(work)

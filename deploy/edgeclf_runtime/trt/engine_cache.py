@@ -12,13 +12,13 @@ import os
 import shutil
 import tempfile
 import time
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Tuple
 
 from ..bundle.manifest import SHA256
 from ..errors import BackendError, OutputError
 from ..files.outputs import OTHER_CACHE, new_file
 from ..files.read import open_regular, read_json, sha256_bytes
-from ..files.schema import integer, number, record, text
+from ..files.schema import JsonObject, integer, number, record, text
 from ..files.stage import is_busy
 from ..files.user_folders import cache_folder, home_cache_folder
 from .engine_spec import EngineSpec
@@ -36,7 +36,7 @@ _FACTS = record(
 )
 
 
-def _lines(value: Any, where: str) -> None:
+def _lines(value: object, where: str) -> None:
     """Check a text of several lines."""
     text(r"(.|\n)+", most=1 << 20)(value.replace("\n", " ") if isinstance(value, str) else value, where)
 
@@ -56,7 +56,7 @@ class Engine(NamedTuple):
     """
 
     plan: bytes
-    facts: Dict[str, Any]
+    facts: JsonObject
     folder: str
 
     @property
@@ -106,12 +106,12 @@ def specs(folder: str) -> List[EngineSpec]:
     return [spec for spec in found if spec is not None]
 
 
-def of_any_mode(spec: EngineSpec) -> Dict[str, Any]:
+def of_any_mode(spec: EngineSpec) -> JsonObject:
     """Return a specification without the power mode, which decides only which engine is fastest, not which is right."""
     return _of_any_mode(spec.key)
 
 
-def _of_any_mode(key: Dict[str, Any]) -> Dict[str, Any]:
+def _of_any_mode(key: JsonObject) -> JsonObject:
     return {name: value for name, value in key.items() if name != "power_mode"}
 
 
@@ -161,7 +161,7 @@ def writable(folders: List[str]) -> Iterator[str]:
 
 
 def is_being_built(folder: str, spec: EngineSpec) -> bool:
-    """Whether another process is building the engine of a specification."""
+    """Return whether another process is building the engine of a specification."""
     return is_busy(_path(folder, spec) + ".engine")
 
 
@@ -179,7 +179,7 @@ def new_engine(folder: str, spec: EngineSpec) -> Iterator[str]:
         raise BackendError(str(error))
 
 
-def keep_facts(folder: str, spec: EngineSpec, plan: bytes, facts: Dict[str, Any]) -> Dict[str, Any]:
+def keep_facts(folder: str, spec: EngineSpec, plan: bytes, facts: JsonObject) -> JsonObject:
     """Store the facts of an engine beside it; returns them, with key, hash and time."""
     built = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     facts = dict(facts, key=spec.key, sha256=sha256_bytes(plan), built=built)
@@ -187,7 +187,7 @@ def keep_facts(folder: str, spec: EngineSpec, plan: bytes, facts: Dict[str, Any]
     return facts
 
 
-def add_facts(folder: str, spec: EngineSpec, **facts: Any) -> Optional[Dict[str, Any]]:
+def add_facts(folder: str, spec: EngineSpec, **facts: object) -> Optional[JsonObject]:
     """Add facts to those of a cached engine; returns them all, or None if it is not cached."""
     kept = _read_facts(_path(folder, spec) + ".json")
     if kept is None:
@@ -247,14 +247,14 @@ def _preferred_path(folder: str, default: EngineSpec) -> str:
     return os.path.join(folder, _digest(of_any_mode(default)) + ".preferred")
 
 
-def _digest(key: Dict[str, Any]) -> str:
+def _digest(key: JsonObject) -> str:
     return sha256_bytes(json.dumps(key, sort_keys=True).encode())[:32]
 
 
-def _read_facts(path: str) -> Optional[Dict[str, Any]]:
+def _read_facts(path: str) -> Optional[JsonObject]:
     """Return the facts in a file, or None if it is missing or damaged."""
     try:
-        facts: Dict[str, Any] = read_json(path, _MOST_JSON_BYTES)
+        facts: JsonObject = read_json(path, _MOST_JSON_BYTES)
         (_REFUSED if isinstance(facts, dict) and "refused" in facts else _FACTS)(facts, "")
         return facts
     except FileNotFoundError:
@@ -264,7 +264,7 @@ def _read_facts(path: str) -> Optional[Dict[str, Any]]:
         return None
 
 
-def _write_facts(path: str, facts: Dict[str, Any]) -> None:
+def _write_facts(path: str, facts: JsonObject) -> None:
     try:
         with new_file(path, overwrite=True, elsewhere=OTHER_CACHE) as work, open(work, "w", encoding="utf-8") as stream:
             json.dump(facts, stream, indent=1)
@@ -272,13 +272,13 @@ def _write_facts(path: str, facts: Dict[str, Any]) -> None:
         _log.warning("%s cannot be written (%s): the engine will be built again at the next start", path, error)
 
 
-def _difference(wanted: EngineSpec, found: Dict[str, Any]) -> str:
+def _difference(wanted: EngineSpec, found: JsonObject) -> str:
     key = wanted.key
     names = sorted(name for name in set(key) | set(found) if key.get(name) != found.get(name))
     return ", ".join("{} {} (here {})".format(name, found.get(name), key.get(name)) for name in names)
 
 
-def _all_facts(folder: str) -> Iterator[Tuple[str, Dict[str, Any]]]:
+def _all_facts(folder: str) -> Iterator[Tuple[str, JsonObject]]:
     """Yield the path and the facts of each JSON file that can be read."""
     for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.json"))):
         facts = _read_facts(path)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional, Tuple
 from ..errors import BackendError, OptionError
 
 if TYPE_CHECKING:
+    from ..files.schema import JsonObject
     from ..runners.base import ModelPath
     from .gpu import Device
     from .versions import Version
@@ -134,12 +135,12 @@ class EngineSpec(NamedTuple):
     timing: Optional[str] = None
 
     @property
-    def key(self) -> Dict[str, Any]:
+    def key(self) -> "JsonObject":
         """The fields that decide which engine it is, as JSON can hold them."""
         return {name: getattr(self, name) for name in self._fields if name not in self._field_defaults}
 
     @classmethod
-    def from_key(cls, key: Dict[str, Any]) -> "Optional[EngineSpec]":
+    def from_key(cls, key: "JsonObject") -> "Optional[EngineSpec]":
         """Return the specification of a key, or None if its names are not those of this version."""
         return cls(**key) if set(key) == set(cls._fields) - set(cls._field_defaults) else None
 

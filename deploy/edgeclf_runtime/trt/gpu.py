@@ -7,7 +7,7 @@ Signatures and codes: CUDA Runtime API, 10.2 to 13, https://docs.nvidia.com/cuda
 
 import ctypes
 import struct
-from typing import Any, Callable, NamedTuple, Optional, Tuple
+from typing import Callable, NamedTuple, Optional, Tuple
 
 from ..device.machine import memory_bytes
 from .cudart import check
@@ -48,12 +48,12 @@ class Device(NamedTuple):
 
     @property
     def has_int8(self) -> bool:
-        """Whether it computes in INT8."""
+        """True if it computes in INT8."""
         return self.capability >= _LEAST_INT8 or self.capability == _EARLY_INT8
 
     @property
     def is_small(self) -> bool:
-        """Whether it is on a board that is short of memory, such as a Nano with 4 GB shared by processor and GPU."""
+        """True if it is on a board that is short of memory, such as a Nano with 4 GB shared by processor and GPU."""
         return self.integrated and self.total_bytes <= _SMALL_BOARD_BYTES
 
     @property
@@ -64,7 +64,7 @@ class Device(NamedTuple):
         return max(SMALL_WORKSPACE, min(self.free_bytes // 4, _LARGEST_WORKSPACE))
 
 
-def describe(library: Any) -> Device:
+def describe(library: "ctypes.CDLL") -> Device:
     """Return the Device of the first GPU, from libcudart; no context is made."""
     properties = ctypes.create_string_buffer(_PROPERTIES_BYTES)
     check(library, "cudaGetDeviceProperties", properties, 0)
@@ -80,7 +80,7 @@ def with_memory(name: str, capability: Tuple[int, int], total: int, integrated: 
     return Device(name, capability, total, free, integrated)
 
 
-def _attribute(library: Any, number: int) -> int:
+def _attribute(library: "ctypes.CDLL", number: int) -> int:
     value = ctypes.c_int()
     check(library, "cudaDeviceGetAttribute", ctypes.byref(value), number, 0)
     return value.value
@@ -102,7 +102,7 @@ class Context:
         """Remove a user."""
         self._users -= 1
 
-    def release(self, load: Callable[[], Any]) -> bool:
+    def release(self, load: "Callable[[], ctypes.CDLL]") -> bool:
         """Destroy the context if this package made it and nobody uses it; the next user makes another.
 
         load    returns libcudart
@@ -118,7 +118,7 @@ class Context:
 
 
 def is_active() -> Optional[bool]:
-    """Whether this process has a context on the first GPU; None if the driver does not answer."""
+    """Return whether this process has a context on the first GPU; None if the driver does not answer."""
     try:
         driver = ctypes.CDLL(_DRIVER)
         flags, active = ctypes.c_uint(), ctypes.c_int()

@@ -5,15 +5,20 @@ every process that runs the engine (https://github.com/NVIDIA/TensorRT/issues/22
 convolutions and fully connected layers; the plugin library is linked to both libraries.
 """
 
-from typing import Any, List, Optional, Tuple
+from typing import TYPE_CHECKING, List, Optional, Tuple
 
 from .versions import Version, has
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from .network import BuilderConfig
 
 # TensorRT 11 has none of them.
 _NAMES = ("CUBLAS", "CUBLAS_LT", "CUDNN")
 
 
-def leave_out(trt: Any, version: Version, config: Any) -> Optional[int]:
+def leave_out(trt: "ModuleType", version: Version, config: "BuilderConfig") -> Optional[int]:
     """Remove cuBLAS and cuDNN from a build's sources of tactics; the others, such as JIT_CONVOLUTIONS, stay as they are.
 
     Returns the earlier sources, for ``config.set_tactic_sources``, or None if nothing was removed.
@@ -21,19 +26,19 @@ def leave_out(trt: Any, version: Version, config: Any) -> Optional[int]:
     used = _used(trt, version, config)
     if not used:
         return None
-    before: int = config.get_tactic_sources()
+    before = config.get_tactic_sources()
     left = before
     for _, bit in used:
         left &= ~bit
     return before if config.set_tactic_sources(left) else None
 
 
-def used_by(trt: Any, version: Version, config: Any) -> List[str]:
+def used_by(trt: "ModuleType", version: Version, config: "BuilderConfig") -> List[str]:
     """Return the names, as in TacticSource, of these libraries that a build takes tactics from."""
     return [name for name, _ in _used(trt, version, config)]
 
 
-def _used(trt: Any, version: Version, config: Any) -> List[Tuple[str, int]]:
+def _used(trt: "ModuleType", version: Version, config: "BuilderConfig") -> List[Tuple[str, int]]:
     known = getattr(trt, "TacticSource", None)
     names = [name for name in _NAMES if hasattr(known, name)]
     if not names or not has(version, "tactics of other libraries"):

@@ -8,7 +8,107 @@ from ..files.read import sha256_bytes
 from .versions import Version, has, version_of
 
 if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Optional, Sequence
+
+    from typing_extensions import Buffer, Protocol
+
     from .engine_spec import EngineSpec
+
+    # What is used of TensorRT's API for building, 8.0 to 11; versions.py says which version has which of it.
+
+    class Logger(Protocol):
+        """An ILogger of ``make_logger()``."""
+
+        errors: List[str]
+        no_errors: str
+
+    class HostMemory(Buffer, Protocol):
+        """An IHostMemory: an engine, or a timing cache, as bytes."""
+
+        nbytes: int
+
+    class Tensor(Protocol):
+        """An ITensor."""
+
+        name: str
+        shape: Sequence[int]
+
+    class NetworkDefinition(Protocol):
+        """An INetworkDefinition."""
+
+        num_layers: int
+        num_inputs: int
+        num_outputs: int
+
+        def get_input(self, index: int) -> Tensor: ...
+
+    class Parser(Protocol):
+        """An OnnxParser."""
+
+        num_errors: int
+
+        def parse(self, model: bytes) -> bool: ...
+
+        def get_error(self, index: int) -> object: ...
+
+    class Profile(Protocol):
+        """An IOptimizationProfile."""
+
+        def set_shape(self, name: str, *smallest_usual_largest: Tuple[int, ...]) -> None: ...
+
+    class TimingCache(Protocol):
+        """An ITimingCache."""
+
+        def serialize(self) -> HostMemory: ...
+
+    class BuilderConfig(Protocol):
+        """An IBuilderConfig."""
+
+        max_workspace_size: int
+        builder_optimization_level: int
+        profiling_verbosity: object
+        hardware_compatibility_level: object
+        default_device_type: object
+        DLA_core: int
+        int8_calibrator: object
+        progress_monitor: object
+
+        def set_flag(self, flag: object) -> None: ...
+
+        def clear_flag(self, flag: object) -> None: ...
+
+        def set_memory_pool_limit(self, pool: object, size: int) -> None: ...
+
+        def get_tactic_sources(self) -> int: ...
+
+        def set_tactic_sources(self, sources: int) -> bool: ...
+
+        def set_calibration_profile(self, profile: Profile) -> bool: ...
+
+        def add_optimization_profile(self, profile: Profile) -> int: ...
+
+        def create_timing_cache(self, known: bytes) -> Optional[TimingCache]: ...
+
+        def set_timing_cache(self, cache: TimingCache, ignore_mismatch: bool) -> bool: ...
+
+        def get_timing_cache(self) -> TimingCache: ...
+
+    class Builder(Protocol):
+        """A Builder."""
+
+        num_DLA_cores: int  # noqa: N815 - TensorRT's name
+
+        def create_network(self, flags: int) -> NetworkDefinition: ...
+
+        def create_builder_config(self) -> BuilderConfig: ...
+
+        def create_optimization_profile(self) -> Profile: ...
+
+        def build_serialized_network(
+            self, network: NetworkDefinition, config: BuilderConfig
+        ) -> Optional[HostMemory]: ...
+
 
 # TensorRT 8 logs a whole node, numbers included.
 _MOST_OF_A_LINE = 500
@@ -20,12 +120,12 @@ class Network(NamedTuple):
     plugins     whether it needs TensorRT's plugins
     """
 
-    network: Any
-    parser: Any
+    network: "NetworkDefinition"
+    parser: "Parser"
     plugins: bool
 
 
-def make_logger(trt: Any) -> Any:
+def make_logger(trt: "ModuleType") -> "Logger":
     """Return a logger for TensorRT that keeps errors in its list ``errors``.
 
     Before 8.2 none can be written in Python: TensorRT's own prints to stderr, and the list stays empty.  ``no_errors`` is
@@ -41,14 +141,14 @@ def make_logger(trt: Any) -> Any:
             self.errors: List[str] = []
             self.no_errors = "no reason was given"
 
-        def log(self, severity: Any, message: str) -> None:
+        def log(self, severity: object, message: str) -> None:
             if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
                 self.errors.append(message)
 
     return Logger()
 
 
-def _make_printing_logger(trt: Any) -> Any:
+def _make_printing_logger(trt: "ModuleType") -> "Logger":
     base: Any = trt.Logger
 
     class Logger(base):
@@ -60,7 +160,7 @@ def _make_printing_logger(trt: Any) -> Any:
     return Logger()
 
 
-def read_network(trt: Any, builder: Any, logger: Any, spec: "EngineSpec") -> Network:
+def read_network(trt: "ModuleType", builder: "Builder", logger: "Logger", spec: "EngineSpec") -> Network:
     """Return the Network of the model file; raises BackendError with the parser's words.
 
     Plugins are loaded only if the graph cannot be read without them, as one with an InstanceNormalization before 8.6.
@@ -76,21 +176,23 @@ def read_network(trt: Any, builder: Any, logger: Any, spec: "EngineSpec") -> Net
         network, parser, errors = _parse(trt, builder, logger, spec.strongly_typed, data)
     if errors:
         raise BackendError(refusal(trt, path, errors, logger))
-    if (network.num_inputs, network.num_outputs) != (1, 1):
+    if network.num_inputs != 1 or network.num_outputs not in (1, 2):
         raise BackendError(
-            "{} has {} inputs and {} outputs; one of each was expected: make the bundle again".format(
+            "{} has {} inputs and {} outputs; one input, logits and perhaps features were expected: make the bundle again".format(
                 path, network.num_inputs, network.num_outputs
             )
         )
     return Network(network, parser, plugins)
 
 
-def _parse(trt: Any, builder: Any, logger: Any, strongly_typed: bool, data: bytes) -> Tuple[Any, Any, List[str]]:
+def _parse(
+    trt: "ModuleType", builder: "Builder", logger: "Logger", strongly_typed: bool, data: bytes
+) -> "Tuple[NetworkDefinition, Parser, List[str]]":
     """Return the network of an ONNX file's bytes, its parser, and the parser's errors."""
     version = version_of(trt)
     del logger.errors[:]
     network = builder.create_network(_flags(trt, version, strongly_typed))
-    parser = trt.OnnxParser(network, logger)
+    parser: "Parser" = trt.OnnxParser(network, logger)
     if parser.parse(data):
         return network, parser, []
     errors = [str(parser.get_error(i)) for i in range(parser.num_errors)]
@@ -98,14 +200,14 @@ def _parse(trt: Any, builder: Any, logger: Any, strongly_typed: bool, data: byte
     return network, parser, errors + said or [logger.no_errors]
 
 
-def _flags(trt: Any, version: Version, strongly_typed: bool) -> int:
+def _flags(trt: "ModuleType", version: Version, strongly_typed: bool) -> int:
     flags = trt.NetworkDefinitionCreationFlag
     if strongly_typed:
         return 1 << int(flags.STRONGLY_TYPED)
     return 1 << int(flags.EXPLICIT_BATCH) if has(version, "explicit batch") else 0
 
 
-def refusal(trt: Any, path: str, errors: List[str], logger: Any) -> str:
+def refusal(trt: "ModuleType", path: str, errors: List[str], logger: "Logger") -> str:
     """Return a message with TensorRT's reasons for refusing a model file."""
     lines = "".join("\n  " + line.replace("\n", "\n    ") for line in errors or [logger.no_errors])
     return "TensorRT {} refuses {}:{}".format(trt.__version__, path, lines)

@@ -6,11 +6,12 @@ import os
 import select
 import subprocess
 import time
-from typing import Any, Dict, Iterator, Optional
+from typing import Iterator, Optional
 
 from ..device import systemd
 from ..device.child_process import start_child
 from ..errors import BackendError
+from ..files.schema import JsonObject
 from ..text.terminal import relay, show_line, show_message
 from .engine_spec import EngineSpec
 
@@ -38,7 +39,7 @@ class Progress:
         self._name, self._start, self._reported = name, time.monotonic(), time.monotonic()
         self._phase, self._expected = "", " of about {:.0f} s".format(expected_s) if expected_s else " s"
 
-    def __call__(self, message: Optional[Dict[str, Any]]) -> None:
+    def __call__(self, message: Optional[JsonObject]) -> None:
         """Take a message of the building process, or None after a second without one."""
         systemd.progress(_LOAD_S)
         if message:
@@ -56,13 +57,13 @@ class Progress:
         show_line("")
 
 
-def build_engine(spec: EngineSpec, progress: Progress) -> Dict[str, Any]:
+def build_engine(spec: EngineSpec, progress: Progress) -> JsonObject:
     """Build an engine in a separate process; returns facts about it.
 
     Raises BackendError: Refused if the same would happen again, Killed if that process was killed.
     """
     ours, theirs = os.pipe()
-    process: Any = start_child(
+    process = start_child(
         "trt.child",
         theirs,
         stdin=subprocess.PIPE,
@@ -71,6 +72,8 @@ def build_engine(spec: EngineSpec, progress: Progress) -> Dict[str, Any]:
         start_new_session=True,
     )
     os.close(theirs)
+    assert process.stdin is not None
+    assert process.stderr is not None
     relayed = relay(process.stderr)
     try:
         with contextlib.suppress(BrokenPipeError):  # it has ended, which shows below
@@ -78,7 +81,7 @@ def build_engine(spec: EngineSpec, progress: Progress) -> Dict[str, Any]:
             process.stdin.flush()
         for message in _messages(ours):
             if message and "done" in message:
-                done: Dict[str, Any] = message["done"]
+                done: JsonObject = message["done"]
                 return done
             if message and "error" in message:
                 raise (Refused if message["lasting"] else BackendError)(message["error"])
@@ -94,7 +97,7 @@ def build_engine(spec: EngineSpec, progress: Progress) -> Dict[str, Any]:
         os.close(ours)
 
 
-def _messages(link: int) -> Iterator[Optional[Dict[str, Any]]]:
+def _messages(link: int) -> Iterator[Optional[JsonObject]]:
     """Yield each message, and None for each second without one, until the process has ended."""
     received = b""
     while True:
@@ -112,7 +115,7 @@ def _messages(link: int) -> Iterator[Optional[Dict[str, Any]]]:
             _message(received)
 
 
-def _message(line: bytes) -> Dict[str, Any]:
+def _message(line: bytes) -> JsonObject:
     """Return a message; a damaged ONNX file may have taken over the process that sends it."""
     try:
         if len(line) > _MOST_OF_A_MESSAGE:

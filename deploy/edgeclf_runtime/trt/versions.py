@@ -6,13 +6,16 @@ Notes"); for 8.2 its API reference (.../archives/tensorrt-821/api/python_api); f
 reference and the remains of its Python reference (.../archives/tensorrt-803/api).
 """
 
-import re
 import sys
-from typing import Any, Dict, NamedTuple, Tuple
+from typing import TYPE_CHECKING, Dict, NamedTuple, Tuple
 
 from ..device.machine import gpu_nodes, is_jetson, jetson_linux
 from ..device.remedies import install
 from ..errors import BackendError
+from ..text.versions import version_numbers
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 Version = Tuple[int, ...]
 _ENDLESS = (1000,)
@@ -180,7 +183,7 @@ FEATURES: Dict[str, Feature] = {
 }
 
 
-def load_tensorrt() -> Any:
+def load_tensorrt() -> "ModuleType":
     """Return the module tensorrt; if it is missing or too old, raise BackendError with how to install it."""
     try:
         import tensorrt
@@ -206,11 +209,11 @@ def _how_to_install() -> str:
     return how + ("; a virtual environment needs --system-site-packages" if sys.prefix != sys.base_prefix else "")
 
 
-def version_of(tensorrt: Any) -> Version:
+def version_of(tensorrt: "ModuleType") -> Version:
     """Return the version of the module tensorrt, as (8, 2, 1, 8)."""
-    return tuple(map(int, re.findall(r"\d+", tensorrt.__version__)[:4]))
+    return version_numbers(tensorrt.__version__, 4)
 
 
 def has(version: Version, feature: str) -> bool:
-    """Whether a feature of the table is used with a TensorRT version."""
+    """Return whether a feature of the table is used with a TensorRT version."""
     return FEATURES[feature].since <= version < FEATURES[feature].until

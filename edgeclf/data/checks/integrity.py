@@ -17,8 +17,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from edgeclf_runtime.files.schema import JsonObject
 from edgeclf_runtime.text.terminal import printable
 
 from ...display.page.charts import shortened
@@ -61,7 +61,7 @@ class CheckReport(Report):
         """The files that cannot be decoded."""
         return {Path(file) for finding in self.findings if finding.kind == "unreadable" for file in finding.files}
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """The report as a JSON-compatible dict."""
         findings = [dict(vars(finding), files=list(finding.files)) for finding in self.findings]
         return {
@@ -108,7 +108,7 @@ class CheckReport(Report):
         return "\n".join(lines)
 
 
-def check(data: str | Path | Dataset, options: CheckOptions | None = None, **keywords: Any) -> CheckReport:
+def check(data: str | Path | Dataset, options: CheckOptions | None = None, **keywords: object) -> CheckReport:
     """Decode every image of a data set and report its problems; see the docstring of the module.
 
     Raises DataError only if there is no data set to check, and OptionError.
@@ -140,7 +140,7 @@ def _checked(dataset: Dataset, options: CheckOptions, imported: bool = False) ->
 
 
 def _look_at(samples: Sequence[Sample]) -> tuple[list[_Look], ThumbnailFile]:
-    """Decode files; returns what is remembered of each, and the thumbnails of those that are no copy of an earlier one."""
+    """Decode files; returns what is remembered of each, and the thumbnails of those that are not a copy of an earlier one."""
     looks, thumbnails, known = [], ThumbnailFile(), set()
     for look, thumbnail in track(load_each(samples, _look), "checking images", len(samples)):
         looks.append(look)

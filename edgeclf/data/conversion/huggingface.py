@@ -6,11 +6,14 @@ import io
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 from ...errors import DataError, DependencyError
-from .image_folder import Image, label_of, named, parts_of
+from .image_folder import Image, Labels, label_of, named, parts_of
 from .pillow import pillow_identity, png_of
+
+if TYPE_CHECKING:
+    import datasets
 
 _INSTALL = "install it: python3 -m pip install datasets"
 # The formats that every target reads, by the first bytes of a file.
@@ -23,7 +26,16 @@ _SUFFIXES = {
 }
 
 
-def huggingface_images(source: Any, image: str | None, label: str | None, labels: Any) -> tuple[Iterator[Image], int]:
+class _File(TypedDict):
+    """An image that is not decoded, in a row."""
+
+    bytes: bytes | None
+    path: str | None
+
+
+def huggingface_images(
+    source: object, image: str | None, label: str | None, labels: Labels
+) -> tuple[Iterator[Image], int]:
     """Return the images of a Dataset or DatasetDict, and their number.
 
     image, label: the columns; by default the only one of type Image, and the only one of type ClassLabel.  labels: names in
@@ -45,7 +57,9 @@ def huggingface_images(source: Any, image: str | None, label: str | None, labels
     return _images(parts, image, label, labels), sum(map(len, parts.values()))
 
 
-def _images(parts: dict[str, Any], image: str | None, label: str | None, labels: Any) -> Iterator[Image]:
+def _images(
+    parts: dict[str, datasets.Dataset], image: str | None, label: str | None, labels: Labels
+) -> Iterator[Image]:
     import datasets
 
     for split, part in parts.items():
@@ -62,7 +76,7 @@ def _images(parts: dict[str, Any], image: str | None, label: str | None, labels:
             yield _image(_content(row[image_column], what), text, split, what)
 
 
-def _column(part: Any, name: str | None, kind: type, role: str) -> str:
+def _column(part: datasets.Dataset, name: str | None, kind: type, role: str) -> str:
     """Return the column that is named, or the only one of a type."""
     found = [column for column, feature in part.features.items() if isinstance(feature, kind)]
     if name is not None and (name in found or (role == "label" and name in part.features)):
@@ -78,7 +92,7 @@ def _column(part: Any, name: str | None, kind: type, role: str) -> str:
     raise DataError(f"the data set has the columns {columns}; {what}: pass {role}=COLUMN")
 
 
-def _content(value: Any, what: str) -> bytes:
+def _content(value: _File | None, what: str) -> bytes:
     """Return the bytes of an image's file, which a row holds, or has the path of."""
     if value and value["bytes"] is not None:
         return bytes(value["bytes"])

@@ -9,13 +9,14 @@ import csv
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgeclf_runtime.files.outputs import claim_output, new_folder
 from edgeclf_runtime.files.read import read_json
+from edgeclf_runtime.files.schema import JsonObject
 
 from ...display.json_file import write_json
 from ...display.progress import track
@@ -26,6 +27,10 @@ from ..schemas import MAX_JSON_BYTES, SOURCE, SOURCE_FORMAT
 LIST_FILE = "dataset.csv"
 SOURCE_FILE = "dataset.json"
 _UNSAFE = re.compile(r"[^\w .-]|^[. ]+|[. ]+$")
+
+
+Labels = Mapping[int, object] | Iterable[object] | None
+"""Names by number, or in the order of the numbers; a name may be a tuple of synonyms."""
 
 
 @dataclass(frozen=True)
@@ -96,14 +101,14 @@ def _folder_of(image: Image, taken: set[str]) -> str:
     return name
 
 
-def _add(digest: Any, image: Image) -> None:
+def _add(digest: hashlib._Hash, image: Image) -> None:
     digest.update(json.dumps([image.label, image.split]).encode())
     digest.update(hashlib.sha256(image.identity).digest())
 
 
-def _source(folder: Path) -> dict[str, Any]:
+def _source(folder: Path) -> JsonObject:
     try:
-        facts: dict[str, Any] = read_json(folder / SOURCE_FILE, MAX_JSON_BYTES)
+        facts: JsonObject = read_json(folder / SOURCE_FILE, MAX_JSON_BYTES)
         SOURCE(facts, "")
     except (OSError, ValueError) as error:
         raise DataError(
@@ -112,7 +117,7 @@ def _source(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def parts_of(source: Any) -> dict[str, Any]:
+def parts_of(source: object) -> dict[str, Any]:
     """Return a data set's parts by split; of a single part, or of train only, by "", which is split later.
 
     source: a data set, or a mapping of data sets by the usual names of splits.
@@ -150,13 +155,13 @@ def label_of(target: Any, names: Mapping[int, str] | None, what: str) -> str:
     return names[index]
 
 
-def named(labels: Any, what: str) -> dict[int, str] | None:
+def named(labels: Labels, what: str) -> dict[int, str] | None:
     """Return label names by number, from a list, from names by number, or None; DataError if two labels share a name."""
     if labels is None:
         return None
-    names = dict(labels) if isinstance(labels, Mapping) else dict(enumerate(labels))
+    given: dict[int, object] = dict(labels) if isinstance(labels, Mapping) else dict(enumerate(labels))
     # ImageNet's classes have synonyms.
-    names = {key: ", ".join(name) if isinstance(name, (tuple, list)) else str(name) for key, name in names.items()}
+    names = {key: ", ".join(name) if isinstance(name, (tuple, list)) else str(name) for key, name in given.items()}
     twice = [name for name in names.values() if list(names.values()).count(name) > 1]
     if twice or not names:
         raise DataError(

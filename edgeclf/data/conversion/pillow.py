@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
@@ -27,7 +27,7 @@ _ORIENTATION = 274
 
 def is_pillow(value: object) -> TypeGuard[Image]:
     """Return whether a value is a Pillow image."""
-    module: Any = sys.modules.get("PIL.Image")
+    module = sys.modules.get("PIL.Image")
     return module is not None and isinstance(value, module.Image)
 
 

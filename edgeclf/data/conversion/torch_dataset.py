@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import DataError
-from .image_folder import Image, label_of, named, parts_of
+from .image_folder import Image, Labels, label_of, named, parts_of
 from .pillow import is_pillow, pillow_identity, png_of
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _ROUNDING = 1e-4
 _UNDO = "leave its transforms out; images are resized and normalized later"
 
 
-def torch_images(source: Any, labels: Any) -> tuple[Iterator[Image], int]:
+def torch_images(source: object, labels: Labels) -> tuple[Iterator[Image], int]:
     """Return the images of a data set, or of several by split, and their number.
 
     labels: names in the order of the targets, or by target; by default the data set's ``classes``.  Raises DataError, when
@@ -37,7 +37,7 @@ def torch_images(source: Any, labels: Any) -> tuple[Iterator[Image], int]:
     return _images(parts, labels), sum(map(len, parts.values()))
 
 
-def _images(parts: dict[str, Any], labels: Any) -> Iterator[Image]:
+def _images(parts: dict[str, Any], labels: Labels) -> Iterator[Image]:
     for split, part in parts.items():
         names = named(
             labels if labels is not None else _base(part, "classes"), "labels" if labels is not None else "classes"
@@ -50,14 +50,14 @@ def _images(parts: dict[str, Any], labels: Any) -> Iterator[Image]:
             yield Image(text, split, pillow_identity(image, what), ".png", partial(png_of, image, what))
 
 
-def _pair(item: Any, what: str) -> tuple[Any, Any]:
+def _pair(item: object, what: str) -> tuple[object, object]:
     if not isinstance(item, (tuple, list)) or len(item) != 2:
         found = f"{len(item)} values" if isinstance(item, (tuple, list)) else type(item).__name__
         raise DataError(f"{what} has {found}; a pair of image and label was expected")
     return item[0], item[1]
 
 
-def _from_tensor(pixels: Any, what: str) -> PIL.Image.Image:
+def _from_tensor(pixels: object, what: str) -> PIL.Image.Image:
     """Return a tensor as a Pillow image; DataError if that is not possible without loss."""
     import torch
     from PIL import Image as pillow  # noqa: N813 - a module
@@ -96,14 +96,14 @@ def _eight_bits(pixels: torch.Tensor, what: str) -> torch.Tensor:
     )
 
 
-def _base(part: Any, attribute: str) -> Any:
+def _base(part: object, attribute: str) -> Any:
     """Return an attribute of a data set, or of the one that a Subset is of; None if there is none."""
     while part is not None and not hasattr(part, attribute):
         part = getattr(part, "dataset", None)
     return getattr(part, attribute, None)
 
 
-def file_samples(source: Any, labels: Any) -> list[tuple[Path, str, str]] | None:
+def file_samples(source: object, labels: Labels) -> list[tuple[Path, str, str]] | None:
     """Return path, label and split of each image if the data set is of files, as torchvision's ImageFolder; else None.
 
     Its transforms do not count, since edgeclf reads the files.
@@ -120,7 +120,7 @@ def file_samples(source: Any, labels: Any) -> list[tuple[Path, str, str]] | None
     return found
 
 
-def _files(part: Any) -> list[tuple[str, Any]] | None:
+def _files(part: object) -> list[tuple[str, object]] | None:
     """Return path and target of each image of an ImageFolder, or of a Subset of one; None for any other data set."""
     from torch.utils.data import Subset
     from torchvision.datasets import DatasetFolder

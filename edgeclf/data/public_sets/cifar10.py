@@ -6,7 +6,7 @@ import io
 import pickle
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -104,7 +104,7 @@ def _checked(pixels: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.nd
     return pixels, targets
 
 
-def _text(key: Any) -> str:
+def _text(key: object) -> str:
     return key.decode() if isinstance(key, bytes) else str(key)
 
 
@@ -113,7 +113,7 @@ class _Array:
 
     data = b""
 
-    def __init__(self, *_: Any) -> None:
+    def __init__(self, *_: object) -> None:
         pass
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -124,10 +124,10 @@ class _Array:
 class _Type:
     """In the place of a numpy dtype."""
 
-    def __init__(self, *_: Any) -> None:
+    def __init__(self, *_: object) -> None:
         pass
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         pass
 
 
@@ -138,7 +138,7 @@ def _encode(text: str, _: str = "latin1") -> bytes:
 class _Reader(pickle.Unpickler):
     """Reads dictionaries, lists, numbers, texts and arrays of bytes, and nothing that could run."""
 
-    _KNOWN: ClassVar[dict[tuple[str, str], Any]] = {
+    _KNOWN: ClassVar[dict[tuple[str, str], Callable[..., object]]] = {
         ("numpy.core.multiarray", "_reconstruct"): _Array,
         ("numpy._core.multiarray", "_reconstruct"): _Array,
         ("numpy", "ndarray"): _Array,
@@ -146,7 +146,7 @@ class _Reader(pickle.Unpickler):
         ("_codecs", "encode"): _encode,
     }
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> Callable[..., object]:
         """Return the stand-in for a name of numpy; UnpicklingError for any other name."""
         if (module, name) not in self._KNOWN:
             raise pickle.UnpicklingError(f"it names {module}.{name}")

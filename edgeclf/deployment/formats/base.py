@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from edgeclf_runtime.files.schema import JsonObject
 from edgeclf_runtime.runners.base import Runner
 
 from ...data.temporary import temporary_folder
 from ...display.json_file import json_text
 from ...errors import DependencyError
 from ...evaluation.metadata import model_metadata
+from ...graph.features import with_features
 from ...graph.onnx_file import write_onnx
 from ...targets import model_file
 from ...training.runs import Run
@@ -52,7 +54,7 @@ class Source:
         return torch.zeros(1, self.run.preprocessing.height, self.run.preprocessing.width, 3)
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> JsonObject:
         """Labels and preprocessing, as JSON can hold them, for formats with room for metadata."""
         return {"labels": list(self.run.labels), "preprocessing": self.run.preprocessing._asdict()}
 
@@ -84,7 +86,7 @@ class Source:
             return
         with temporary_folder() as folder:
             path = Path(folder, model_file("fp32"))
-            write_onnx(self.network, self.run.preprocessing, path, self.metadata)
+            write_onnx(self.network, self.run.preprocessing, path, self.metadata, with_features)
             yield path
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .base import Source
 from .torchscript import FACTS, TorchFileRunner
+
+if TYPE_CHECKING:
+    import torch
 
 
 def write(source: Source, path: Path) -> None:
@@ -29,7 +33,7 @@ def load(path: Path, threads: int) -> TorchFileRunner:
 class _ExportRunner(TorchFileRunner):
     """An archive of our own."""
 
-    def _open(self, path: str) -> Any:
+    def _open(self, path: str) -> Callable[[torch.Tensor], torch.Tensor]:
         import torch
 
         return torch.export.load(path).module()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeclf_runtime.runners.base import ModelPath, Runner
+from edgeclf_runtime.runners.base import ModelPath, Outputs, Runner
 
 from .base import Source
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
 FACTS = "edgeclf.json"
 """Extra file in the archive: labels and preprocessing."""
@@ -43,15 +45,14 @@ class TorchFileRunner(Runner):
         self.version = torch.__version__
         self._module = self._open(str(model_path))
 
-    def _open(self, path: str) -> Any:
+    def _open(self, path: str) -> Callable[[torch.Tensor], torch.Tensor]:
         raise NotImplementedError
 
-    def _infer(self, batch: np.ndarray) -> np.ndarray:
+    def _infer(self, batch: np.ndarray) -> Outputs:
         import torch
 
         with torch.no_grad():
-            logits: np.ndarray = self._module(torch.from_numpy(batch)).numpy()
-        return logits
+            return Outputs(self._module(torch.from_numpy(batch)).numpy())
 
     def _free(self) -> None:
         self._module = None
@@ -60,7 +61,7 @@ class TorchFileRunner(Runner):
 class TorchScriptRunner(TorchFileRunner):
     """A TorchScript file of our own."""
 
-    def _open(self, path: str) -> Any:
+    def _open(self, path: str) -> Callable[[torch.Tensor], torch.Tensor]:
         import torch
 
         return torch.jit.load(path, map_location="cpu").eval()

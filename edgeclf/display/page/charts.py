@@ -164,7 +164,8 @@ def _ticks(
     slack = 1e-6 * step
     inside = [float(value) for value in found if low - slack <= value <= high + slack]
     if percent:
-        digits = max(0, math.ceil(-math.log10(step) - 2.001))
+        # As many as the step has: 2.5 % is not written as 3 %.
+        digits = next(count for count in range(16) if math.isclose(round(100 * step, count), 100 * step))
         return tuple((value, f"{value:.{digits}%}") for value in inside)
     return tuple((value, f"{value + 0.0:.6g}") for value in inside)
 

@@ -7,7 +7,7 @@ pictures are in it, and its content security policy lets a browser run and load 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgeclf_runtime import __version__
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-def render(template: str, **values: Any) -> str:
+def render(template: str, **values: object) -> str:
     """Return a page of ``templates/`` with its values, as HTML."""
     return _environment().get_template(template).render(version=__version__, **values)
 
@@ -36,7 +36,7 @@ def _environment() -> Environment:
     )
 
 
-def _shown(value: Any) -> Any:
+def _shown(value: object) -> object:
     """Return what a template shows of a value: no control codes, nothing for None; what is HTML already stays."""
     if value is None:
         return ""

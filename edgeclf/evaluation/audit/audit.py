@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -44,7 +44,7 @@ def audit(
     output: str | Path,
     options: AuditOptions | None = None,
     overwrite: bool = False,
-    **keywords: Any,
+    **keywords: object,
 ) -> AuditReport:
     """Find likely wrong labels, conflicting near-duplicates and outliers, and write a folder.
 
@@ -80,10 +80,10 @@ class _Source:
 
 def _source(data: str | Path | Dataset, options: AuditOptions) -> _Source:
     from ...training.backbones import create
-    from ...training.dry_run import preprocessing_of
+    from ...training.dry_run.start import preprocessing_of
     from ...training.features import backbone_of
     from ...training.runs import read_run
-    from ...training.weights import find_weights
+    from ...training.weights.sources import find_weights
 
     notes: tuple[str, ...] = ()
     if options.model is None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from edgeclf_runtime.files.schema import JsonObject
 
 from ...data.findings import left_out_lines
 from ...display.report import Report, new_figure, paragraph, shaded_table, table
@@ -97,7 +99,7 @@ class RobustnessReport(Report):
             f"{damage.accuracy[-1]:.4f} at severity {len(damage.accuracy)}, and is lower {reach}"
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """The report as JSON can hold it, with the verdict."""
         return {
             **super().to_dict(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -45,7 +45,7 @@ def robustness(
     model: str | Path,
     data: str | Path | Dataset,
     options: RobustnessOptions | None = None,
-    **keywords: Any,
+    **keywords: object,
 ) -> RobustnessReport:
     """Measure a model's accuracy on images with noise, blur, other exposure and so on, in five severities.
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from edgeclf_runtime.device.machine import cores
+from edgeclf_runtime.files.schema import JsonObject
 
 from ...data.datasets import Dataset, Sample
 from ...data.findings import listed
@@ -33,7 +33,7 @@ def compare(
     b: str | Path,
     data: str | Path | Dataset,
     options: CompareOptions | None = None,
-    **keywords: Any,
+    **keywords: object,
 ) -> CompareReport:
     """Classify the same images with two models, and test whether one is better.
 
@@ -81,7 +81,7 @@ def compare(
 
 def _difference(
     predicted: Sequence[np.ndarray], samples: Sequence[Sample], truth: np.ndarray, labels: Sequence[str]
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return the fields of a CompareReport about the models' difference; predicted: int [images] of each."""
     right = [found == truth for found in predicted]
     won, lost = int((right[1] & ~right[0]).sum()), int((right[0] & ~right[1]).sum())

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from edgeclf_runtime.files.schema import JsonObject
 from edgeclf_runtime.text.terminal import printable
 
 from ...data.findings import counted, left_out_lines
@@ -105,7 +106,7 @@ class CompareReport(Report):
             f"{low:+.1f} to {high:+.1f}); {changed}; about {self.enough_images} images would be needed to show {size:.1f} points"
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """The report as JSON can hold it, with the verdict and the ratios."""
         ratios = {f"{name}_ratio": self.ratio(name) for name in ("size", "latency_ms")}
         return {**super().to_dict(), **ratios, "better": self.better, "verdict": self.verdict}

@@ -1,7 +1,7 @@
 """The forms of a Q/DQ file: which operators compute in 8 bits.
 
 No form is the fastest everywhere.  The first layers, with few channels, gain little on ONNX Runtime and much on OpenVINO, and cost
-accuracy.  The last layer gains where there are many labels.  Around the gates of squeeze and excitation, and around swish,
+accuracy.  The last layer gains if there are many labels.  Around the gates of squeeze and excitation, and around swish,
 ONNX Runtime gains from 8 bits, and OpenVINO loses; sums of branches gain on both.
 """
 

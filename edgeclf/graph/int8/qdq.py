@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -89,15 +89,15 @@ def _without_warnings() -> Iterator[None]:
         logging.disable(before)
 
 
-def _extra_options(model: onnx.ModelProto, flavor: Flavor, choices: Choices) -> dict[str, Any]:
-    options: dict[str, Any] = {
+def _extra_options(model: onnx.ModelProto, flavor: Flavor, choices: Choices) -> dict[str, object]:
+    options: dict[str, object] = {
         "TensorQuantOverrides": weight_scales(model.graph, flavor.sums_of_16_bits),
         "OpTypesToExcludeOutputQuantization": list(choices.float_outputs),
     }
     return {**options, **_tensorrt_options()} if flavor.tensorrt else options
 
 
-def _tensorrt_options() -> dict[str, Any]:
+def _tensorrt_options() -> dict[str, object]:
     """Return the quantizer's extra options as NVIDIA's Model-Optimizer sets them.
 
     TensorRT refuses zero points other than 0 and INT32 biases, and expects float weights with their own Q/DQ pair.

@@ -16,7 +16,7 @@ channel gives up only as much of its range as its largest pair requires.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -119,7 +119,7 @@ def _within(histogram: Histogram, low: float, high: float) -> tuple[float, float
     return max(float(low), histogram.low), min(float(high), histogram.high)
 
 
-def weight_scales(graph: onnx.GraphProto, sums_of_16_bits: bool) -> dict[str, list[dict[str, Any]]]:
+def weight_scales(graph: onnx.GraphProto, sums_of_16_bits: bool) -> dict[str, list[dict[str, object]]]:
     """Return the steps of the weights of every layer as ONNX Runtime's quantizer takes them (TensorQuantOverrides).
 
     graph: an onnx.GraphProto of float32.  The quantizer would compute the same steps, but would spend half of its time on that.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from ...errors import ModelError
 from ...graph.layers import WEIGHTED
 from ...graph.onnx_file import INPUT
 from .grid import grids_of, start_on, weight_of
-from .torch_operators import OPERATORS, attributes_of
+from .torch_operators import OPERATORS, Attributes, attributes_of
 
 if TYPE_CHECKING:
     import onnx
@@ -54,7 +55,8 @@ class TorchGraph:
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits, float32 [N, labels], of images, float32 [N, height, width, 3]."""
-        values: dict[str, Any] = {"": None, **self._constants, **self.weights, INPUT: images}
+        values: dict[str, torch.Tensor | None] = {"": None, **self._constants, **self.weights, INPUT: images}
+        found: torch.Tensor | tuple[torch.Tensor, ...]
         for node, given in self._nodes:
             if node.op_type in _ROUNDING:
                 found = self._round(node, values)
@@ -63,14 +65,15 @@ class TorchGraph:
             else:
                 found = OPERATORS[node.op_type](given, *(values[name] for name in node.input))
             values.update(zip(node.output, found if isinstance(found, tuple) else (found,), strict=True))
-        logits: torch.Tensor = values[self._output]
+        logits = values[self._output]
+        assert logits is not None
         return logits
 
     def tuned(self) -> dict[str, np.ndarray]:
         """Return the weights and biases as they are now, float32, by name."""
         return {name: value.detach().cpu().numpy().copy() for name, value in self.weights.items()}
 
-    def _round(self, node: onnx.NodeProto, values: dict[str, Any]) -> torch.Tensor:
+    def _round(self, node: onnx.NodeProto, values: Mapping[str, torch.Tensor | None]) -> torch.Tensor:
         import torch
 
         name = weight_of(node)
@@ -79,7 +82,8 @@ class TorchGraph:
             return self._grids[name].nearest(self.weights[name])
         if name in self.weights:
             return self.weights[name]
-        value: torch.Tensor = values[node.input[0]]
+        value = values[node.input[0]]
+        assert value is not None
         scale = self._stored[node.input[1]]
         zero = self._stored[node.input[2]] if len(node.input) > 2 else np.uint8(0)
         if node.op_type == "QuantizeLinear":
@@ -92,7 +96,7 @@ class TorchGraph:
             return value  # rounded by the QuantizeLinear before
         return (value.float() - float(zero)) * float(scale)
 
-    def _constant(self, given: dict[str, Any], device: torch.device) -> torch.Tensor:
+    def _constant(self, given: Attributes, device: torch.device) -> torch.Tensor:
         import torch
         from onnx import numpy_helper
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     import onnx
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 Attributes = dict[str, Any]
 """Of a node, by name."""
-Operator = Callable[..., Any]
+Operator: TypeAlias = "Callable[..., torch.Tensor | tuple[torch.Tensor, ...]]"
 """Takes the attributes and the inputs, of which those left out are None."""
 
 
@@ -22,7 +22,9 @@ def attributes_of(node: onnx.NodeProto) -> Attributes:
     return {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
 
 
-def _conv(given: Attributes, image: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Any:
+def _conv(
+    given: Attributes, image: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
     from torch.nn import functional
 
     sizes = weight.ndim - 2
@@ -30,7 +32,7 @@ def _conv(given: Attributes, image: torch.Tensor, weight: torch.Tensor, bias: to
     before, after = pads[:sizes], pads[sizes:]
     if before != after:
         image, before = functional.pad(image, _pairs(before, after)), [0] * sizes
-    convolve: Any = (functional.conv1d, functional.conv2d, functional.conv3d)[sizes - 1]
+    convolve: Callable[..., torch.Tensor] = (functional.conv1d, functional.conv2d, functional.conv3d)[sizes - 1]
     strides, dilations = (list(given.get(name, [1] * sizes)) for name in ("strides", "dilations"))
     return convolve(image, weight, bias, strides, before, dilations, given.get("group", 1))
 
@@ -40,20 +42,22 @@ def _pairs(before: list[int], after: list[int]) -> list[int]:
     return [size for ends in zip(reversed(before), reversed(after), strict=True) for size in ends]
 
 
-def _gemm(given: Attributes, left: torch.Tensor, right: torch.Tensor, bias: torch.Tensor | None = None) -> Any:
+def _gemm(given: Attributes, left: torch.Tensor, right: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     left = left.T if given.get("transA") else left
     right = right.T if given.get("transB") else right
     product = given.get("alpha", 1.0) * (left @ right)
     return product if bias is None else product + given.get("beta", 1.0) * bias
 
 
-def _clip(given: Attributes, value: torch.Tensor, low: Any = None, high: Any = None) -> Any:
-    low, high = (None if bound is None else float(bound) for bound in (low, high))
-    return value if low is None and high is None else value.clamp(low, high)
+def _clip(
+    given: Attributes, value: torch.Tensor, low: torch.Tensor | None = None, high: torch.Tensor | None = None
+) -> torch.Tensor:
+    least, most = (None if bound is None else float(bound) for bound in (low, high))
+    return value if least is None and most is None else value.clamp(least, most)
 
 
 def _pool(kind: str) -> Operator:
-    def pool(given: Attributes, image: torch.Tensor) -> Any:
+    def pool(given: Attributes, image: torch.Tensor) -> torch.Tensor:
         from torch.nn import functional
 
         size, strides = list(given["kernel_shape"]), list(given.get("strides", [1, 1]))
@@ -69,31 +73,31 @@ def _pool(kind: str) -> Operator:
     return pool
 
 
-def _mean(given: Attributes, value: torch.Tensor) -> Any:
+def _mean(given: Attributes, value: torch.Tensor) -> torch.Tensor:
     axes = list(given.get("axes", range(value.ndim)))
     return value.mean(axes, keepdim=bool(given.get("keepdims", 1)))
 
 
-def _reshape(given: Attributes, value: torch.Tensor, shape: torch.Tensor) -> Any:
+def _reshape(given: Attributes, value: torch.Tensor, shape: torch.Tensor) -> torch.Tensor:
     return value.reshape([value.shape[i] if size == 0 else size for i, size in enumerate(shape.tolist())])
 
 
-def _flatten(given: Attributes, value: torch.Tensor) -> Any:
+def _flatten(given: Attributes, value: torch.Tensor) -> torch.Tensor:
     axis = given.get("axis", 1)
     return value.reshape(value.shape[:axis].numel(), -1)
 
 
-def _squeeze(given: Attributes, value: torch.Tensor, axes: torch.Tensor | None = None) -> Any:
+def _squeeze(given: Attributes, value: torch.Tensor, axes: torch.Tensor | None = None) -> torch.Tensor:
     return value.squeeze() if axes is None else value.squeeze(tuple(axes.tolist()))
 
 
-def _unsqueeze(given: Attributes, value: torch.Tensor, axes: torch.Tensor) -> Any:
+def _unsqueeze(given: Attributes, value: torch.Tensor, axes: torch.Tensor) -> torch.Tensor:
     for axis in sorted(axis % (value.ndim + len(axes)) for axis in axes.tolist()):
         value = value.unsqueeze(axis)
     return value
 
 
-def _pad(given: Attributes, value: torch.Tensor, pads: torch.Tensor, fill: Any = None) -> Any:
+def _pad(given: Attributes, value: torch.Tensor, pads: torch.Tensor, fill: torch.Tensor | None = None) -> torch.Tensor:
     from torch.nn import functional
 
     sizes = pads.tolist()
@@ -101,12 +105,12 @@ def _pad(given: Attributes, value: torch.Tensor, pads: torch.Tensor, fill: Any =
     return functional.pad(value, _pairs(sizes[: value.ndim], sizes[value.ndim :]), value=filling)
 
 
-def _split(given: Attributes, value: torch.Tensor, sizes: torch.Tensor | None = None) -> Any:
+def _split(given: Attributes, value: torch.Tensor, sizes: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
     axis = given.get("axis", 0)
     return value.chunk(given["parts"], axis) if sizes is None else value.split(sizes.tolist(), axis)
 
 
-def _slice(given: Attributes, value: torch.Tensor, *where: torch.Tensor | None) -> Any:
+def _slice(given: Attributes, value: torch.Tensor, *where: torch.Tensor | None) -> torch.Tensor:
     starts, ends, axes, steps = (*(None if one is None else one.tolist() for one in where), None, None)[:4]
     places = [slice(None)] * value.ndim
     for number, (start, end) in enumerate(zip(starts or [], ends or [], strict=True)):
@@ -114,25 +118,25 @@ def _slice(given: Attributes, value: torch.Tensor, *where: torch.Tensor | None) 
     return value[tuple(places)]
 
 
-def _gather(given: Attributes, value: torch.Tensor, index: torch.Tensor) -> Any:
+def _gather(given: Attributes, value: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     axis = given.get("axis", 0) % value.ndim
-    place: Any = [slice(None)] * axis + [index]
+    place: list[slice | torch.Tensor] = [*[slice(None)] * axis, index]
     return value[tuple(place)]
 
 
-def _concat(given: Attributes, *values: torch.Tensor) -> Any:
+def _concat(given: Attributes, *values: torch.Tensor) -> torch.Tensor:
     import torch
 
     return torch.cat(values, given["axis"])
 
 
-def _shape(given: Attributes, value: torch.Tensor) -> Any:
+def _shape(given: Attributes, value: torch.Tensor) -> torch.Tensor:
     import torch
 
     return torch.tensor(value.shape)
 
 
-def _normalize(given: Attributes, value: torch.Tensor, *parts: torch.Tensor) -> Any:
+def _normalize(given: Attributes, value: torch.Tensor, *parts: torch.Tensor) -> torch.Tensor:
     scale, shift, mean, variance = (part.reshape(-1, *[1] * (value.ndim - 2)) for part in parts)
     return (value - mean) / (variance + given.get("epsilon", 1e-5)).sqrt() * scale + shift
 

@@ -55,6 +55,7 @@ def fastest_form(
     models = _different({first: usual.model, **{form: write(form) for form in others}})
     if len(models) < 2:
         return usual, ()
+    say(f"timing {len(models)} forms of {name}")
     try:
         times = _times(name, models, batch)
     except BackendError as error:

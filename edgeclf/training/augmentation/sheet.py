@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class AugmentReport(Report):
     image_size: int
     augment: str
     """The preset."""
-    steps: dict[str, Any]
+    steps: dict[str, float | str]
     """The steps that change something, by option."""
 
     def plot(self) -> Figure:
@@ -64,7 +64,7 @@ def augment(
     output: str | Path,
     options: AugmentOptions | None = None,
     overwrite: bool = False,
-    **keywords: Any,
+    **keywords: object,
 ) -> AugmentReport:
     """Write a PNG with training images as the model sees them, each followed by augmented views of it.
 
@@ -89,7 +89,7 @@ def augment(
     return AugmentReport(str(output), images, options.views, options.image_size, options.augment, steps)
 
 
-def steps_text(steps: dict[str, Any]) -> str:
+def steps_text(steps: Mapping[str, object]) -> str:
     """Return steps as a command line has them, or that there are none."""
     given = (f"--{name.replace('_', '-')} {value}" for name, value in steps.items())
     return " ".join(given) or "no changes"

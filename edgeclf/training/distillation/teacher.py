@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -51,7 +51,7 @@ class Teacher:
     def _file(self) -> Path:
         return self.run.file(model_file("fp32") if self.run.imported else WEIGHTS_FILE)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """Return what a run records of it, for JSON."""
         return {
             "run": str(self.run.path),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edgeclf_runtime.files.read import sha256_bytes, sha256_file
 
@@ -29,7 +28,7 @@ class Unlabeled:
     known: int
     """Images that were left out because the data has them, or the folder has them twice."""
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, str | int]:
         """Return what a run records of them, for JSON."""
         counts = {"images": len(self.paths), "unreadable": self.unreadable, "known": self.known}
         return {"folder": str(self.folder), "sha256": self.sha256, **counts}

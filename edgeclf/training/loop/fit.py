@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import lightning
 import numpy as np
@@ -21,15 +21,20 @@ from ...errors import ModelError
 from ...options import TrainOptions
 from ..machine.failures import not_the_rate
 from ..machine.precision import FULL
+from ..weights.checkpoint import separate_tensors
 from .attack import attacked
 from .checkpoints import write_state
 from .loaders import epoch_seed
 from .logs import MOST_IMAGES, Norms
 from .loss import NO_TARGET, Objective
-from .optimizer import make_optimizer, make_schedule
+from .optimizer import make_optimizer
+from .schedule import make_schedule
 
 if TYPE_CHECKING:
-    from lightning.pytorch.utilities.types import OptimizerLRScheduler
+    from lightning.pytorch.loggers import Logger
+    from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
+
+    from .checkpoints import State
 
 Row = dict[str, float]
 ATTACKED = "val_attacked_accuracy"
@@ -117,15 +122,15 @@ class Fit(lightning.LightningModule):
         )
         self.val_attacked = torchmetrics.Accuracy("multiclass", num_classes=classes, ignore_index=NO_TARGET)
         self.rows: list[Row] = list(plan.before)
-        self.best: dict[str, torch.Tensor] = self._weights() if plan.before else {}
+        self.best: dict[str, torch.Tensor] = separate_tensors(self.evaluated) if plan.before else {}
         self.taken = 0
         self.norms: Norms | None = None
-        self.loggers_used: list[Any] = []
+        self.loggers_used: list[Logger] = []
         self.wrong: list[tuple[int, int]] = []
         """Index and predicted label of some validation images of the best epoch that were not recognized."""
         self._wrong_now: list[tuple[int, int]] = []
         self._val_cause = ""
-        self._restored: dict[str, Any] = {}
+        self._restored: State | None = None
 
     @property
     def evaluated(self) -> nn.Module:
@@ -186,7 +191,7 @@ class Fit(lightning.LightningModule):
         if self.norms is not None:
             self.norms.gradient()
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Batch, number: int) -> None:
         self.taken += 1
         if self.average is not None:
             self.average.update(self.network, self.taken)
@@ -235,7 +240,7 @@ class Fit(lightning.LightningModule):
             )
         self.rows.append(row)
         if self.best_row is row:
-            self.best, self.wrong = self._weights(), self._wrong_now[:MOST_IMAGES]
+            self.best, self.wrong = separate_tensors(self.evaluated), self._wrong_now[:MOST_IMAGES]
         self._wrong_now = []
         say(
             "epoch {epoch:.0f}: loss {loss:.4f}  val loss {val_loss:.4f}  val accuracy {val_accuracy:.4f}".format(**row)
@@ -266,12 +271,9 @@ class Fit(lightning.LightningModule):
             logger.log_metrics({**values, "learning_rate": rate, **norms}, step=int(row["epoch"]))
             logger.save()
 
-    def _weights(self) -> dict[str, torch.Tensor]:
-        return {name: value.detach().cpu().clone() for name, value in self.evaluated.state_dict().items()}
-
     # Checkpoints
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """Return everything that is needed to resume after this epoch, for torch.save."""
         schedules = [config.scheduler for config in self.trainer.lr_scheduler_configs]
         return {
@@ -286,20 +288,21 @@ class Fit(lightning.LightningModule):
             "precision": self.trainer.strategy.precision_plugin.state_dict(),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: State) -> None:
         """Go on from a state; what belongs to the optimizer follows when training starts."""
         self.rows, self.best, self.taken = state["rows"], state["best"], state["taken"]
         self.wrong = [(index, label) for index, label in state["wrong"]]
         self.network.load_state_dict(state["network"])
         if self.average is not None:
+            assert state["average"] is not None
             self.average.load_state_dict(state["average"])
         self._restored = state
 
     def on_train_start(self) -> None:
-        if not self._restored:
+        if self._restored is None:
             return
         self.trainer.optimizers[0].load_state_dict(self._restored["optimizer"])
         for config, state in zip(self.trainer.lr_scheduler_configs, self._restored["schedule"], strict=True):
             config.scheduler.load_state_dict(state)
         self.trainer.strategy.precision_plugin.load_state_dict(self._restored["precision"])
-        self._restored = {}
+        self._restored = None

@@ -8,15 +8,14 @@ import numpy as np
 import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import nn
-from torch.utils.data import DataLoader
 
 from ...errors import ModelError
 from ...options import TrainOptions
 from ..unfinished import Unfinished
 from .fit import Fit, Plan
-from .loaders import EpochSampler, Features, feature_loader, image_weights
+from .loaders import Batches, EpochSampler, Features, feature_loader, image_weights
 from .loss import class_weights, count_labeled
-from .trainer import run_fit
+from .trainer import Devices, run_fit
 
 _SMALLEST_SCALE = 2.0
 _ROWS_AT_ONCE = 4096
@@ -51,7 +50,7 @@ def fit_head(
     assert isinstance(size, int)
     classes, train = head.out_features, targets["train"]
 
-    def loaders(epoch: Callable[[], int]) -> dict[str, DataLoader]:
+    def loaders(epoch: Callable[[], int]) -> dict[str, Batches]:
         parts = {split: Features(features[split], targets[split], mean, scale) for split in features}
         weights = image_weights(train, classes) if options.balance == "sampler" else None
         samplers = {
@@ -72,7 +71,7 @@ def fit_head(
         val_images=count_labeled(targets["val"]),
     )
     # One process trains it, even where torchrun started several.
-    settings = {"devices": 1, "plugins": [LightningEnvironment()]}
+    settings: Devices = {"devices": 1, "plugins": [LightningEnvironment()]}
     fit = run_fit("training the head", inner, plan, loaders, torch.device("cpu"), unfinished, **settings)
     with torch.no_grad():
         weight = inner.weight / torch.from_numpy(scale)

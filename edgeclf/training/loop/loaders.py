@@ -17,7 +17,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -31,12 +31,19 @@ from ...data.pixels import load_pixels
 from ..augmentation import Augmentation
 from .loss import NO_TARGET, class_weights, labels_of
 
+if TYPE_CHECKING:
+    from torch.utils.data.dataloader import _BaseDataLoaderIter
+
 # A worker prepares two batches, and one is in use.
 _BATCHES_AT_ONCE = 2
 # A socket's path has at most 107 bytes, and "/pymp-12345678/listener-12345678" and more is appended.
 _LONGEST_TEMPORARY = 60
 _MOST_WORKERS = 16
 _PR_SET_PDEATHSIG = 1
+
+
+Batches = DataLoader[tuple[torch.Tensor, torch.Tensor, torch.Tensor | int]]
+"""Yields (inputs, targets, indices)."""
 
 
 class Draw(NamedTuple):
@@ -148,14 +155,14 @@ class Features(TorchDataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
         return values, self.targets[indices], torch.from_numpy(indices)
 
 
-def feature_loader(features: Features, sampler: EpochSampler, batch_size: int) -> DataLoader:
+def feature_loader(features: Features, sampler: EpochSampler, batch_size: int) -> Batches:
     """Return batches of features, which need no workers."""
     return DataLoader(features, batch_size, sampler=sampler, collate_fn=lambda batch: batch)
 
 
 def image_loader(
     images: Images, sampler: EpochSampler, batch_size: int, workers: int, pinned: bool, whole: bool
-) -> DataLoader:
+) -> Batches:
     """Return batches of images; whole: leave out a last batch that is not full, if there are others."""
     return _ImageLoader(
         images,
@@ -177,7 +184,7 @@ class _ImageLoader(DataLoader[tuple[torch.Tensor, torch.Tensor, int]]):
     that ended without the handler.
     """
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> _BaseDataLoaderIter:
         before = signal.getsignal(signal.SIGCHLD)
         found = super().__iter__()
         if threading.current_thread() is threading.main_thread():

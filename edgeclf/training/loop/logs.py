@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import nn
@@ -15,14 +15,25 @@ from ...errors import DependencyError
 from ..unfinished import Unfinished
 
 if TYPE_CHECKING:
+    import numpy as np
     from lightning.pytorch.loggers import Logger
+
+    class Writer(Protocol):
+        """TensorBoard's SummaryWriter: the methods that are used."""
+
+        def add_image(self, tag: str, image: np.ndarray, *, dataformats: str) -> None: ...
+
+        def add_text(self, tag: str, text: str) -> None: ...
+
+        def flush(self) -> None: ...
+
 
 _INSTALL = 'install it: python3 -m pip install "edgeclf[{}]"'
 MOST_IMAGES = 16
 """Wrong images that are shown."""
 
 
-def open_loggers(names: Sequence[str], unfinished: Unfinished, settings: dict[str, Any]) -> list[Logger]:
+def open_loggers(names: Sequence[str], unfinished: Unfinished, settings: dict[str, object]) -> list[Logger]:
     """Return the loggers, which write to RUN.logs/; MLflow to MLFLOW_TRACKING_URI, if that is set.
 
     settings: what is recorded of the training.  Raises DependencyError if a library is missing.
@@ -95,8 +106,8 @@ class Norms:
             self.values["gradient_norm"] = float(nn.utils.get_total_norm(gradients))
             self._wanted = False
 
-    def _hook(self, name: str) -> Callable[..., None]:
-        def measure(module: nn.Module, _: Any, output: Any) -> None:
+    def _hook(self, name: str) -> Callable[[nn.Module, object, object], None]:
+        def measure(module: nn.Module, _: object, output: object) -> None:
             if self._wanted and module.training and isinstance(output, torch.Tensor):
                 self.values[name] = float(output.detach().float().square().mean().sqrt())
 
@@ -104,15 +115,18 @@ class Norms:
 
 
 def log_wrong_images(
-    loggers: Sequence[Logger], wrong: Sequence[tuple[int, int]], paths: Sequence[Path], read: Callable[[Path], Any]
+    loggers: Sequence[Logger],
+    wrong: Sequence[tuple[int, int]],
+    paths: Sequence[Path],
+    read: Callable[[Path], np.ndarray],
 ) -> None:
     """Show validation images whose label was not found, in TensorBoard.
 
     wrong: index of each image and the label that was predicted.  read: returns uint8 [height, width, 3].
     """
     for logger in loggers:
-        writer: Any = getattr(logger, "experiment", None)
-        if hasattr(writer, "add_image"):
+        writer: Writer | None = getattr(logger, "experiment", None)
+        if writer is not None and hasattr(writer, "add_image"):
             for number, (index, _) in enumerate(wrong[:MOST_IMAGES]):
                 writer.add_image(f"wrong/{number}", read(paths[index]), dataformats="HWC")
                 writer.add_text(f"wrong/{number}", str(paths[index]))

@@ -7,13 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
-from torch.utils.data import DataLoader
 
 from edgeclf_runtime.images.preprocess import Preprocessing
 
@@ -28,9 +26,9 @@ from ..machine.processes import share
 from ..stages import stage_modules, stage_parameters, thaw
 from ..unfinished import Unfinished
 from .fit import Fit, Plan, Row
-from .loaders import EpochSampler, Images, image_loader, image_weights, usable_workers
+from .loaders import Batches, EpochSampler, Images, image_loader, image_weights, usable_workers
 from .loss import class_weights, count_labeled
-from .trainer import run_fit
+from .trainer import Devices, run_fit
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def _share_of_batch(options: TrainOptions) -> int:
     return size // processes
 
 
-def _strategy(device: torch.device, gradual: bool) -> dict[str, Any]:
+def _strategy(device: torch.device, gradual: bool) -> Devices:
     """Return settings of lightning.Trainer for the processes that torchrun started, or for one."""
     processes = share()[1]
     if processes == 1:
@@ -131,7 +129,7 @@ def _chosen(pictures: Pictures, options: TrainOptions) -> Callable[[int], np.nda
 
 def _loaders(
     epoch: Callable[[], int], pictures: Pictures, options: TrainOptions, classes: int, on_gpu: bool
-) -> dict[str, DataLoader]:
+) -> dict[str, Batches]:
     train, spec, size, own = pictures.targets["train"], pictures.spec, _share_of_batch(options), share()
     workers = usable_workers(options.workers, size * spec.height * spec.width * 3, on_gpu, own[1])
     weights = image_weights(train, classes) if options.balance == "sampler" else None

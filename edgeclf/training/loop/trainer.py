@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import lightning
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from ...display.progress import progress
 from ..machine.failures import explained
@@ -19,11 +18,36 @@ from ..machine.processes import leads, shared
 from ..unfinished import Unfinished
 from .checkpoints import read_state
 from .fit import Fit, Plan
+from .loaders import Batches
 from .logs import Norms, open_loggers
 from .trials import decided
 
-Loaders = Callable[[Callable[[], int]], Mapping[str, DataLoader]]
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
+    from lightning.pytorch.strategies import Strategy
+    from lightning.pytorch.trainer.connectors.accelerator_connector import _PLUGIN_INPUT
+    from typing_extensions import Unpack
+
+Loaders = Callable[[Callable[[], int]], Mapping[str, Batches]]
 """Makes the loaders of train and val; takes a function that returns the number of the epoch."""
+
+
+class Devices(TypedDict, total=False):
+    """Settings of lightning.Trainer for the processes that share a training."""
+
+    devices: int
+    num_nodes: int
+    strategy: Strategy
+    plugins: list[_PLUGIN_INPUT]
+    sync_batchnorm: bool
+
+
+class _Decided(TypedDict):
+    """Values of a plan that trials decide."""
+
+    rate: float
+    epochs: int
+    precision: str
 
 
 @freed_memory_kept()
@@ -34,7 +58,7 @@ def run_fit(
     loaders: Loaders,
     device: torch.device,
     unfinished: Unfinished | None = None,
-    **settings: Any,
+    **settings: Unpack[Devices],
 ) -> Fit:
     """Train a network in place, and leave it with the weights of the best epoch.
 
@@ -84,7 +108,7 @@ def _decided(
     if not (plan.options.find_rate or minutes or plan.precision == MEASURED):
         return plan
 
-    def decide() -> dict[str, Any]:
+    def decide() -> _Decided:
         left_s = None if minutes is None else minutes * 60 - (unfinished.elapsed_s if unfinished else 0)
         found = decided(network, plan, loaders(lambda: 0), device, left_s)
         return {"rate": found.rate, "epochs": found.epochs, "precision": found.precision}
@@ -92,7 +116,7 @@ def _decided(
     return replace(plan, **shared(lambda: unfinished.decide(plan.name, decide) if unfinished else decide()))
 
 
-def _loggers(fit: Fit, unfinished: Unfinished | None) -> list[Any]:
+def _loggers(fit: Fit, unfinished: Unfinished | None) -> list[Logger]:
     options = fit.plan.options
     if not options.log or unfinished is None or not leads():
         return []

@@ -15,7 +15,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from edgeclf_runtime.device.machine import memory_bytes
 
@@ -24,6 +23,7 @@ from ...errors import ModelError, OptionError
 from ..machine.failures import not_the_rate
 from ..machine.precision import FULL, MEASURED, computing, mixed
 from .fit import Plan
+from .loaders import Batches
 from .loss import Objective
 from .optimizer import make_optimizer
 
@@ -41,14 +41,14 @@ _USABLE_MEMORY = 0.4
 class _Copy:
     """A copy of a network that can be trained and thrown away."""
 
-    def __init__(self, network: nn.Module, plan: Plan, loader: DataLoader, device: torch.device) -> None:
+    def __init__(self, network: nn.Module, plan: Plan, loader: Batches, device: torch.device) -> None:
         self.network = copy.deepcopy(network).to(device).train()
         self.plan, self.device = plan, device
         self.objective = Objective(plan.options, plan.classes, plan.weights, plan.taught).to(device)
         self.optimizer = make_optimizer(plan.stages(self.network), plan.options, plan.rate, plan.rate_decay)
         self.batches = self._forever(loader)
 
-    def _forever(self, loader: DataLoader) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    def _forever(self, loader: Batches) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         for _ in itertools.count():
             for inputs, targets, indices in loader:
                 yield inputs.to(self.device).float(), targets.to(self.device), indices
@@ -66,7 +66,7 @@ class _Copy:
         return float(loss.detach())
 
 
-def find_rate(network: nn.Module, plan: Plan, loader: DataLoader, device: torch.device) -> float:
+def find_rate(network: nn.Module, plan: Plan, loader: Batches, device: torch.device) -> float:
     """Return the rate at which the loss falls fastest in a sweep from small to large (Smith 2017)."""
     trial, smooth = _Copy(network, plan, loader, device), 0.0
     losses: list[float] = []
@@ -93,7 +93,7 @@ def find_rate(network: nn.Module, plan: Plan, loader: DataLoader, device: torch.
     return found
 
 
-def fastest_precision(network: nn.Module, plan: Plan, loader: DataLoader, device: torch.device) -> str:
+def fastest_precision(network: nn.Module, plan: Plan, loader: Batches, device: torch.device) -> str:
     """Return the precision whose steps take less time; float32 unless the other is evidently faster."""
     names = (FULL, mixed(device))
     trials = [_Copy(network, replace(plan, precision=name), loader, device) for name in names]
@@ -110,7 +110,7 @@ def fastest_precision(network: nn.Module, plan: Plan, loader: DataLoader, device
 
 
 def plan_epochs(
-    network: nn.Module, plan: Plan, loaders: Mapping[str, DataLoader], device: torch.device, left_s: float
+    network: nn.Module, plan: Plan, loaders: Mapping[str, Batches], device: torch.device, left_s: float
 ) -> int:
     """Return the epochs that fit into a time, at most those of the plan; OptionError if not even one does."""
     trial = _Copy(network, plan, loaders["train"], device)
@@ -162,7 +162,7 @@ def fitting_batch(network: nn.Module, height: int, width: int, images: int, devi
 def decided(
     network: nn.Module,
     plan: Plan,
-    loaders: Mapping[str, DataLoader],
+    loaders: Mapping[str, Batches],
     device: torch.device,
     left_s: float | None,
 ) -> Plan:

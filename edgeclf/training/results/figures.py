@@ -134,7 +134,7 @@ def verdict(found: Figures) -> str:
         text += f"; the worst label is {worst.label}, with {worst.recall:.1%} of its {worst.images} images right"
     if few:
         which = "every label has" if len(few) == len(found.labels) else _few(few)
-        text += f"; {which} fewer than {FEW} images, too few to tell"
+        text += f"; {which} fewer than {FEW} images, too few to name the worst"
     return f"{text}."
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from .drawings import history_charts, learning_chart, precision_recall_chart, re
 from .figures import FEW, Figures, LabelFigures, figures_of, verdict
 from .gallery import confused_pairs, relative, suspect_images, worst_errors
 from .subject import Subject
+
+if TYPE_CHECKING:
+    from .metrics import GroupFigures
 
 PAGE_FILE, REPORT_FILE, PREDICTION_FILE = "report.html", "report.json", "predictions.csv"
 _FORMAT, _FORMAT_VERSION = "edgeclf-report", 1
@@ -105,12 +108,12 @@ def _row(row: LabelFigures) -> tuple[str, ...]:
     return (row.label, *share, interval, "-" if row.f1 is None else f"{row.f1:.3f}", f"{row.images}{few}")
 
 
-def _group(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
+def _group(name: str, row: GroupFigures) -> tuple[str, ...]:
     low, high = row["interval"]
     return name, f"{row['accuracy']:.1%}", f"{low:.1%} to {high:.1%}", str(row["images"])
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_value(one)}" for name, one in value.items())
     if isinstance(value, (list, tuple)):
@@ -118,7 +121,7 @@ def _value(value: Any) -> str:
     return "-" if value is None else "yes" if value is True else "no" if value is False else str(value)
 
 
-def _facts(subject: Subject, found: Figures) -> dict[str, Any]:
+def _facts(subject: Subject, found: Figures) -> dict[str, object]:
     """Return the content of report.json."""
     return {
         "format": _FORMAT,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -20,6 +20,14 @@ TOP_K = 5
 
 Interval = tuple[float, float]
 """Lower and upper end of a 95 % confidence interval, 0 to 1."""
+
+
+class GroupFigures(TypedDict):
+    """A group of images: their number, accuracy, and Wilson's interval."""
+
+    images: int
+    accuracy: float
+    interval: Interval
 
 
 @dataclass(frozen=True)
@@ -200,7 +208,7 @@ def brier_score(probabilities: np.ndarray, truth: np.ndarray) -> float:
     return float((errors**2).sum(1).mean())
 
 
-def group_accuracies(right: np.ndarray, groups: Sequence[str]) -> dict[str, dict[str, Any]]:
+def group_accuracies(right: np.ndarray, groups: Sequence[str]) -> dict[str, GroupFigures]:
     """Return each group's images, accuracy and interval (Wilson's), the least accurate first.
 
     right: bool [images].  groups: each image's, "" for none; such images are left out.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from edgeclf_runtime.images.preprocess import Preprocessing
 if TYPE_CHECKING:
     from ..backbones import ImageClassifier
     from .learning_curve import LearningCurve
+    from .metrics import GroupFigures
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,9 @@ class Subject:
     best_epoch: float | None = None
     """The epoch whose weights were kept, if that is known."""
     curve: LearningCurve | None = None
-    groups: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    groups: Mapping[str, GroupFigures] = field(default_factory=dict)
     """By group of images, the least accurate first: images, accuracy, interval."""
     suspects: Sequence[Suspect] = ()
     """The most suspicious first."""
-    facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    facts: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """Tables of facts by title: options, data, versions."""

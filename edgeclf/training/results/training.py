@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgeclf_runtime.files.schema import JsonObject
 from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ...data.datasets import Dataset
@@ -36,7 +37,7 @@ def report_training(
     dataset: Dataset,
     features: Features | None,
     rows: Sequence[Mapping[str, float]],
-    facts: Mapping[str, Any],
+    facts: JsonObject,
 ) -> None:
     """Write report.html, report.json and predictions.csv of a finished training into its run.
 
@@ -74,7 +75,7 @@ def report_training(
     write_results(folder, subject)
 
 
-def run_tables(facts: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def run_tables(facts: JsonObject) -> dict[str, Mapping[str, object]]:
     """Return the tables of a run that its report shows: options, data and versions."""
     data, shown = facts["data"] or {}, ("name", "images", "unreadable", "split", "split_sha256")
     tables = {

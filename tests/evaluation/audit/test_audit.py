@@ -71,7 +71,7 @@ def test_weights_may_be_downloaded_if_that_is_asked_for(photos, tmp_path, monkey
         asked.append((backbone, weights, download))
         raise WeightsError("none here")
 
-    monkeypatch.setattr("edgeclf.training.weights.find_weights", find)
+    monkeypatch.setattr("edgeclf.training.weights.sources.find_weights", find)
     with pytest.raises(WeightsError):
         edgeclf.audit(photos, tmp_path / "audit", backbone="resnet18", download=True)
     assert asked == [("resnet18", "imagenet", True)]

@@ -91,12 +91,12 @@ def test_the_figures_are_those_of_scikit_learn(photos):
         (
             [0] * 30 + [1] * 5,
             [0] * 35,
-            "85.7% of 35 images are right (95% interval 70.6% to 93.7%); 1 label (dog) has fewer than 20 images, too few to tell.",
+            "85.7% of 35 images are right (95% interval 70.6% to 93.7%); 1 label (dog) has fewer than 20 images, too few to name the worst.",
         ),
         (
             [0, 1],
             [0, 1],
-            "100.0% of 2 images are right (95% interval 34.2% to 100.0%); every label has fewer than 20 images, too few to tell.",
+            "100.0% of 2 images are right (95% interval 34.2% to 100.0%); every label has fewer than 20 images, too few to name the worst.",
         ),
     ],
 )

@@ -1,12 +1,13 @@
 """Candidate, one way to run a bundle: a model, a backend, a number of threads, and images one after another or several at once."""
 
-from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Sequence
+from typing import TYPE_CHECKING, List, NamedTuple, Optional, Sequence
 
 from ...device.machine import cores, physical_cores
 from ...runners import is_concurrent
 from ..selection import GPU_ONLY, pair_name
 
 if TYPE_CHECKING:
+    from ...bundle.open_bundle import Model
     from ..selection import Pair
 
 # OpenCV has one number for the whole process, resizing included; a GPU's backend has none.
@@ -24,7 +25,7 @@ class Candidate(NamedTuple):
     at_once     number of images that are inferred at the same time; they share the threads
     """
 
-    model: Any
+    model: "Model"
     backend: str
     threads: Optional[int] = None
     at_once: int = 1

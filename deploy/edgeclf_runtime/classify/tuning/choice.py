@@ -7,7 +7,7 @@ A first start measures the candidates (``classify/tuning/parent.py``) and rememb
 import logging
 import os
 import time
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ...device import systemd
 from ...device.machine import cores
@@ -115,7 +115,7 @@ def choose(
     threads: Optional[int] = None,
     at_once: int = 1,
     tune: Optional[bool] = False,
-    show: Optional[Callable[[Tuning], Any]] = None,
+    show: Optional[Callable[[Tuning], object]] = None,
 ) -> Choice:
     """Return the Choice among (Model, backend) pairs on this device, and measure it if that is needed.
 
@@ -160,7 +160,7 @@ def remembered(bundle: "Bundle") -> Dict[str, str]:
 
 
 def measures_by_itself(pairs: "Sequence[Pair]") -> bool:
-    """Whether a first start measures these pairs without being asked: not if a GPU's are among them."""
+    """Return whether a first start measures these pairs without being asked: not if a GPU's are among them."""
     return not (os.environ.get(NO_TUNE) or any(backend in GPU_ONLY for _, backend in pairs))
 
 
@@ -170,7 +170,7 @@ def _measure(
     purpose: str,
     before: Figures,
     again: bool,
-    show: Optional[Callable[[Tuning], Any]],
+    show: Optional[Callable[[Tuning], object]],
 ) -> Figures:
     from .parent import Limits, measure  # most starts need neither
 

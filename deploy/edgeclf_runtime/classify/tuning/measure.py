@@ -3,7 +3,7 @@
 import math
 import statistics
 import time
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Set
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Sequence, Set
 
 from ...device.machine import memory_bytes
 from ...errors import BackendError, EdgeclfError
@@ -16,9 +16,10 @@ from .memory import FILE
 
 if TYPE_CHECKING:
     from ...bundle.open_bundle import Bundle
+    from ...files.schema import JsonObject
     from .candidate import Candidate
 
-    Send = Callable[[Dict[str, Any]], None]
+    Send = Callable[[JsonObject], None]
 
 _FEWEST_ROUNDS, _MOST_ROUNDS = 4, 25
 _MOST_LOADED = 6
@@ -81,12 +82,12 @@ class _Entrant:
 
     @property
     def typical(self) -> float:
-        """What its median block costs."""
+        """The cost of its median block."""
         return self.candidate.cost(self.ms)
 
     @property
     def lowest(self) -> float:
-        """What its fastest block costs."""
+        """The cost of its fastest block."""
         return self.candidate.cost(min(self.entry + self.rounds))
 
 
@@ -105,7 +106,7 @@ class Contest:
 
     @property
     def decided(self) -> bool:
-        """Whether fewer than two candidates are left."""
+        """True if fewer than two candidates are left."""
         return len([one for one in self._entrants if one.classifier]) < 2
 
     def enter(self, candidate: "Candidate") -> None:

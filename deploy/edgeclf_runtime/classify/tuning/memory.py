@@ -9,24 +9,37 @@ import json
 import logging
 import os
 import time
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Container,
+    Dict,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    TypeVar,
+)
 
 from ...device.machine import machine_facts
 from ...errors import OutputError
 from ...files.filesystem import lock
 from ...files.outputs import OTHER_CACHE, new_file
 from ...files.read import read_json
-from ...files.schema import any_json, list_of, mapping, nullable, number, record, text
+from ...files.schema import JsonObject, any_json, list_of, mapping, nullable, number, record, text
 from ...files.user_folders import cache_folder
 from ...runners import backend_version
 from ...text.terminal import printable
 
+T = TypeVar("T")
 if TYPE_CHECKING:
     from ...bundle.open_bundle import Bundle
     from .candidate import Candidate
 
 CAMERA, FILE = "camera", "file"
-"""What figures are for: the time of an inference, or the time per frame of a whole file."""
+"""Purposes of figures: the time of an inference, or the time per frame of a whole file."""
 _LOOK_EVERY_S = 0.1
 _MOST_BYTES = 1 << 20
 _MOST_DEVICES = 32
@@ -71,7 +84,7 @@ class Figures(NamedTuple):
     others: float = 0.0
 
     def covers(self, candidates: "Sequence[Candidate]") -> bool:
-        """Whether each of the candidates was measured, or has failed."""
+        """Return whether each of the candidates was measured, or has failed."""
         return all(one.name in self.latency_ms or one.name in self.failures for one in candidates)
 
 
@@ -107,7 +120,7 @@ def remember(bundle: "Bundle", candidates: "Sequence[Candidate]", figures: Figur
     if before is None or any(before["backends"].get(backend, found) != found for backend, found in versions.items()):
         before = {"backends": {}, "latency_ms": {}, "failures": {}, "crashed": []}
     names = {one.name for one in candidates}
-    entry: Dict[str, Any] = {
+    entry: JsonObject = {
         "device": device,
         "backends": dict(before["backends"], **versions),
         "latency_ms": dict(_without(names, before["latency_ms"]), **figures.latency_ms),
@@ -149,7 +162,7 @@ def one_at_a_time(bundle: "Bundle", wait_s: float) -> Iterator[None]:
 
 
 def has_figures(bundle: "Bundle") -> bool:
-    """Whether there are figures of a bundle, on whatever device."""
+    """Return whether there are figures of a bundle, on whatever device."""
     path = _path(bundle)
     return path is not None and os.path.exists(path)
 
@@ -159,11 +172,11 @@ def at_time(figures: Figures) -> str:
     return " on " + figures.measured if figures.measured else ""
 
 
-def _without(names: Any, figures: Dict[str, Any]) -> Dict[str, Any]:
+def _without(names: Container[str], figures: Dict[str, T]) -> Dict[str, T]:
     return {name: value for name, value in figures.items() if name not in names}
 
 
-def _warn_of_other_power_modes(entries: List[Dict[str, Any]], device: Dict[str, Any]) -> None:
+def _warn_of_other_power_modes(entries: List[JsonObject], device: JsonObject) -> None:
     for entry in entries:
         if dict(entry["device"], power_mode=device["power_mode"]) == device:
             _log.warning(
@@ -174,11 +187,11 @@ def _warn_of_other_power_modes(entries: List[Dict[str, Any]], device: Dict[str, 
             return
 
 
-def _entry(entries: List[Dict[str, Any]], device: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+def _entry(entries: List[JsonObject], device: JsonObject) -> Optional[JsonObject]:
     return next((entry for entry in reversed(entries) if entry["device"] == device and "failures" in entry), None)
 
 
-def _device(purpose: str) -> Dict[str, Any]:
+def _device(purpose: str) -> JsonObject:
     """Return what the figures depend on besides the bundle and the backends."""
     facts = machine_facts()
     return dict({name: facts[name] for name in _FACTS}, purpose=purpose)
@@ -194,14 +207,14 @@ def _path(bundle: "Bundle") -> Optional[str]:
     return None if cache is None else os.path.join(cache, "tuning", bundle.id + ".json")
 
 
-def _read(path: Optional[str]) -> List[Dict[str, Any]]:
+def _read(path: Optional[str]) -> List[JsonObject]:
     """Return the entries of a file; none if it is missing or damaged."""
     if path is None:
         return []
     try:
         found = read_json(path, _MOST_BYTES)
         _FIGURES(found, "")
-        devices: List[Dict[str, Any]] = found["devices"]
+        devices: List[JsonObject] = found["devices"]
         return devices
     except (FileNotFoundError, NotADirectoryError):
         return []

@@ -7,7 +7,7 @@ import select
 import signal
 import subprocess
 import time
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Dict, Iterator, List, NamedTuple, Sequence
 
 from ...capture.frame_memory import anonymous_file
 from ...device.child_process import start_child
@@ -16,7 +16,10 @@ from .memory import Figures
 from .request import Request
 
 if TYPE_CHECKING:
+    from io import FileIO
+
     from ...bundle.open_bundle import Bundle
+    from ...files.schema import JsonObject
     from .candidate import Candidate
 
 _MODULE = "classify.tuning.child"
@@ -56,7 +59,7 @@ def measure(bundle: "Bundle", candidates: "Sequence[Candidate]", purpose: str, l
 
 
 class _Log:
-    """What the children have reported."""
+    """The children's reports."""
 
     def __init__(self, candidates: "Sequence[Candidate]") -> None:
         self._names = [one.name for one in candidates]
@@ -67,7 +70,7 @@ class _Log:
         self.done = False
         self._others = 0.0
 
-    def take(self, message: Dict[str, Any]) -> None:
+    def take(self, message: "JsonObject") -> None:
         """Take a message; raises LookupError or TypeError if it is not one."""
         if "doing" in message:
             self.doing = str(message["doing"])
@@ -144,7 +147,7 @@ def _run(request: Request, log: _Log, hang_s: float, deadline: float) -> bool:
                 process.wait()
 
 
-def _messages(link: Any, hang_s: float, deadline: float) -> Iterator[Dict[str, Any]]:
+def _messages(link: "FileIO", hang_s: float, deadline: float) -> "Iterator[JsonObject]":
     """Yield each message until the process has ended; raises TimeoutError if one takes too long."""
     received = b""
     while True:

@@ -8,7 +8,7 @@ from ...images.preprocess import Preprocessing
 from .candidate import Candidate
 
 if TYPE_CHECKING:
-    from typing import Any, Dict
+    from ...files.schema import JsonObject
 
 
 class Request(NamedTuple):
@@ -32,7 +32,7 @@ class Request(NamedTuple):
     @classmethod
     def from_json(cls, line: str) -> "Request":
         """Return the Request of to_json(); the bundle's files are verified again when they are read."""
-        fields: "Dict[str, Any]" = json.loads(line)
+        fields: "JsonObject" = json.loads(line)
         plain = fields["bundle"]
         models = tuple(_model(model) for model in plain["models"])
         bundle = Bundle(
@@ -47,10 +47,10 @@ class Request(NamedTuple):
         return cls(bundle, candidates, fields["purpose"], fields["budget_s"])
 
 
-def _plain(model: Model) -> "Dict[str, Any]":
+def _plain(model: Model) -> "JsonObject":
     return dict(model._asdict(), metrics={})
 
 
-def _model(plain: "Dict[str, Any]") -> Model:
+def _model(plain: "JsonObject") -> Model:
     tolerances = {name: Tolerance(*numbers) for name, numbers in plain["tolerances"].items()}
     return Model(**dict(plain, backends=tuple(plain["backends"]), tolerances=tolerances))

@@ -178,7 +178,7 @@ def check_openvino(root: str = "/") -> Check:
     if sys.version_info[:2] < OLDEST_PYTHON or not int8:
         return Check(name, "ok", "not installed; it is faster than onnxruntime with some networks")
     found = "not installed; probably the fastest backend here for INT8, since this processor has {}".format(int8[0])
-    return Check(name, "warning", found, "{}; the next first start of a bundle measures it".format(install(name)))
+    return Check(name, "warning", found, "{}, then run a bundle with --tune, which measures it".format(install(name)))
 
 
 def check_cuda(root: str = "/") -> Check:

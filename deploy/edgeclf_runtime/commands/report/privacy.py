@@ -62,7 +62,7 @@ class Privacy:
         words = {word for word in words if len(word) > 1 and word.lower() not in _COMMON}
         self._words = [re.escape(word) for word in sorted(words, key=len, reverse=True)]
 
-    def clean(self, value: Any) -> Any:
+    def clean(self, value: object) -> Any:
         """Return a copy of a value of JSON's types with every text in it cleaned, and cut to LONGEST_TEXT characters.
 
         Keys that could be a name in a program are the report's own, and stay.

@@ -16,7 +16,7 @@ from .server import listen
 if TYPE_CHECKING:
     import numpy as np
 
-    from ...streaming.stream import StreamEvent, StreamResult
+    from ...results import StreamEvent, StreamResult
     from .access import Access
 
 PICTURES_PER_S = 15
@@ -62,6 +62,7 @@ class LiveSink(Sink):
         self._item: "Optional[StreamResult]" = None
         self._lost: "Optional[StreamEvent]" = None
         self._degraded = ""
+        self._changed_now: "Optional[StreamEvent]" = None
         self._since = time.monotonic()
         self._server = listen(address, self, access)
         self.url, self.invitation = self._server.url, self._server.invitation
@@ -84,6 +85,8 @@ class LiveSink(Sink):
         with self._changed:
             if event.state in ("degraded", "restored"):
                 self._degraded = event.reason if event.state == "degraded" else ""
+            elif event.state in ("changed", "normal"):
+                self._changed_now = event if event.state == "changed" else None
             else:
                 self._lost, self._since = None if event.state == "live" else event, time.monotonic()
             self._notify()
@@ -134,13 +137,14 @@ class LiveSink(Sink):
         state, reason   "live", "silent" (no frame for SILENT_S), or the state and the reason of the last StreamEvent
         state_s         seconds in that state; for "silent", since the last frame
         degraded        why a worse model or backend has taken over, or ""
+        changed         in what images or results differ from training: verdicts; and ``changed_reason``, with the figures
         frames          results so far
         frames_per_s    over the last seconds
         result          the newest StreamResult's own fields, or None before the first
         """
         with self._changed:
             now, item, lost, since = time.monotonic(), self._item, self._lost, self._since
-            times, frames = list(self._times), self.frames
+            times, frames, changed = list(self._times), self.frames, self._changed_now
         silent_s = now - (times[-1] if times else since)
         state, state_s = ("live", now - since) if times and silent_s < SILENT_S else ("silent", silent_s)
         return {
@@ -149,6 +153,8 @@ class LiveSink(Sink):
             "state_s": round(now - since if lost else state_s, 3),
             "reason": lost.reason if lost else "",
             "degraded": self._degraded,
+            "changed": list(changed.verdicts) if changed else [],
+            "changed_reason": changed.reason if changed else "",
             "frames": frames,
             "frames_per_s": round(_rate([moment for moment in times if now - moment < SILENT_S]), 2),
             "dropped": item.dropped if item else 0,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from paho.mqtt.client import Client
     from paho.mqtt.reasoncodes import ReasonCode
 
-    from ...streaming.stream import StreamEvent, StreamResult
+    from ...results import StreamEvent, StreamResult
 
 _log = logging.getLogger(__name__)
 KEEPALIVE_S = 20
@@ -175,7 +175,7 @@ class MqttSink(Sink):
 
     def event(self, event: "StreamEvent") -> None:
         # The state is retained: a later reader must see that all is well again.
-        event = event._replace(state="live") if event.state == "restored" else event
+        event = event._replace(state="live") if event.state in ("restored", "normal") else event
         self._set_state(event.to_json())
 
     def _set_state(self, state: str) -> None:

@@ -7,13 +7,14 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from edgeclf_runtime.files.read import read_json, sha256_file
+from edgeclf_runtime.files.schema import JsonObject
 
-from ..data.schemas import MAX_JSON_BYTES
-from ..display.progress import say
-from ..errors import DependencyError, EdgeclfError, OptionError, WeightsError, first_sentence
+from ...data.schemas import MAX_JSON_BYTES
+from ...display.progress import say
+from ...errors import DependencyError, EdgeclfError, OptionError, WeightsError, first_sentence
 from .checkpoint import existing
 
 
@@ -142,8 +143,8 @@ def _on_hub(backbone: str) -> tuple[_Repository, tuple[str, ...]] | None:
     """Return the repository of timm's checkpoint of a backbone, and the names that its file may have, the first preferred."""
     import timm
 
-    config: Any = timm.get_pretrained_cfg(backbone)
-    if not getattr(config, "hf_hub_id", None):
+    config = timm.get_pretrained_cfg(backbone)
+    if config is None or not config.hf_hub_id:
         return None
     name = config.hf_hub_filename or _WEIGHTS
     # As timm does, which names some files as they were before they became safetensors.
@@ -197,7 +198,7 @@ class _Repository(NamedTuple):
             path = try_to_load_from_cache(self.name, file, revision=self.revision)
         except HFValidationError as error:
             raise WeightsError(
-                f"{self.name!r} is no repository ({first_sentence(error)}); OWNER/NAME was expected"
+                f"{self.name!r} is not a repository ({first_sentence(error)}); OWNER/NAME was expected"
             ) from None
         return Path(path) if isinstance(path, str) else None
 
@@ -218,16 +219,11 @@ class _Repository(NamedTuple):
             try:
                 return Path(hf_hub_download(self.name, file, revision=self.revision))
             except EntryNotFoundError as error:
-                reason = reason or _first_line(error)
+                reason = reason or first_sentence(error)
             except Exception as error:  # its own, httpx's and the system's
-                reason = _first_line(error)
+                reason = first_sentence(error)
                 break
         raise _missing(backbone, f"{shown} could not be fetched ({reason})")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else repr(error)
 
 
 def is_folder(backbone: str) -> bool:
@@ -249,7 +245,7 @@ def _of_folder(backbone: str, download: bool = False) -> Weights:
     return Weights("folder", name, path)
 
 
-def read_config(backbone: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+def read_config(backbone: str) -> tuple[str, JsonObject, JsonObject]:
     """Return the architecture of a folder of timm's form, what its config says of the pixels, and the arguments of timm's that it has.
 
     Raises WeightsError if the folder has no valid config.json, or one with other arguments of the architecture.

@@ -1,0 +1,79 @@
+"""Writes what a run's training images look like into its bundle, so that a device notices when its camera sees something else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgeclf_runtime.classify.decision import softmax
+from edgeclf_runtime.health.baseline import FILE, LEAST_IMAGES, MOST_LABELS, fit_baseline
+from edgeclf_runtime.health.measures import Measures, measure
+
+from ..data.datasets import Dataset, Sample
+from ..data.pixels import load_each, load_pixels
+from ..data.sampling import evenly_spaced
+from ..display.json_file import json_text
+from ..display.progress import track
+from ..errors import ImageError
+from ..training.runs import Run
+
+_MOST_IMAGES = 1000
+_LOW = 0.05
+"""Share of validation images whose confidence counts as low."""
+_LEAST_VALIDATION = 40
+
+
+@dataclass(frozen=True)
+class UsualResults:
+    """A model's results on validation images; None if there are too few of them, or too many labels."""
+
+    labels: tuple[float, ...] | None = None
+    """The share of each predicted label."""
+    low: tuple[float, float] | None = None
+    """A confidence that few images do not reach, and their share."""
+
+
+def write_baseline(work: Path, run: Run, dataset: Dataset, usual: UsualResults) -> list[str]:
+    """Write health.json; return a note instead if there are too few images.
+
+    At most 1,000 training images are measured, evenly spaced; validation images if the training images are gone.
+    """
+    split = "train" if dataset.counts()["train"] >= LEAST_IMAGES else "val"
+    samples = dataset.split(split)
+    chosen = [samples[index] for index in evenly_spaced(len(samples), _MOST_IMAGES)]
+    found = _measured(chosen, run)
+    if len(found) < LEAST_IMAGES:
+        return [
+            f"run does not watch the camera: {len(found)} images are too few to compare it with; {LEAST_IMAGES} were expected"
+        ]
+    baseline = fit_baseline([one for one, _ in found], [label for _, label in found], usual.labels, usual.low)
+    (work / FILE).write_text(json_text(baseline.to_dict()) + "\n", encoding="utf-8")
+    return []
+
+
+def usual_results(logits: np.ndarray, temperature: float) -> UsualResults:
+    """Return the usual results of a model with these logits on validation images, float [images, labels]."""
+    if len(logits) < _LEAST_VALIDATION:
+        return UsualResults()
+    confidences = softmax(logits / temperature)
+    low = float(np.quantile(confidences.max(1), _LOW))
+    counts = np.bincount(confidences.argmax(1), minlength=logits.shape[1])
+    shares = tuple((counts / len(logits)).tolist()) if len(counts) <= MOST_LABELS else None
+    return UsualResults(shares, (low, float((confidences.max(1) < low).mean())))
+
+
+def _measured(samples: Sequence[Sample], run: Run) -> list[tuple[Measures, str]]:
+    """Return the measures and labels of the images that can be read."""
+    spec = run.preprocessing
+
+    def load(sample: Sample) -> Measures | None:
+        try:
+            return measure(load_pixels(sample.path, spec), spec.color)
+        except ImageError:
+            return None
+
+    every = track(load_each(samples, load), "measuring training images", len(samples))
+    return [(one, sample.label) for one, sample in zip(every, samples, strict=True) if one is not None]

@@ -118,7 +118,7 @@ int main(int count, char** words) {
         ov::Shape shape{1, static_cast<size_t>(spec.height), static_cast<size_t>(spec.width), 3};
         request.set_input_tensor(ov::Tensor(ov::element::f32, shape, input.data));
         request.infer();
-        ov::Tensor logits = request.get_output_tensor();
+        ov::Tensor logits = request.get_output_tensor(0);
         const float* first = logits.data<float>();
         float difference = largest_difference(first, logits.get_size(), read_npy(folder + one["logits"].string()));
         int best = static_cast<int>(std::max_element(first, first + logits.get_size()) - first);

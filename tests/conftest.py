@@ -171,7 +171,7 @@ def command(capfd):
 
 @pytest.fixture
 def tensorrt(monkeypatch, tmp_path):
-    """TensorRT 11.4 for the building processes; this one knows its version alone, since no other can follow in it."""
+    """TensorRT 11.4 for the building processes; this one knows only its version, since no other can follow in it."""
     from types import SimpleNamespace
 
     from edgeclf_runtime.trt import engine

@@ -98,6 +98,8 @@ def test_options_are_given_as_keywords_too():
         "bundle",
         "calibrate",
         "evaluate",
+        "export",
+        "export_formats",
         "import_model",
         "make",
         "predict",

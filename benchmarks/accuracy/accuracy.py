@@ -1,4 +1,4 @@
-"""How right is each run, in FP32 and in every flavor, how fast, and what is published?
+"""Measures each run's accuracy in FP32 and in every flavor, and its latency, beside published results.
 
     python3 benchmarks/accuracy/accuracy.py RUN RUN2 --json >accuracy.json
 

@@ -1,4 +1,4 @@
-"""Do torch, the exported FP32 file and the runtime on another Python agree on every test image?
+"""Compares torch, the exported FP32 file and the runtime on another Python on every test image.
 
     python3 benchmarks/accuracy/agreement.py demo/run demo/solar.edge --python PATH_OF_PYTHON3.6
 

@@ -1,10 +1,10 @@
-"""What does looking at a model's activations cost, by the FP32 inference of the same images, and does its memory grow?
+"""Measures the cost of collecting activations relative to the FP32 inference of the same images, and whether memory grows.
 
     python3 benchmarks/accuracy/calibration_cost.py RUN
 
-Method: blocks of calibration images, decoded beforehand, take turns: once through ONNX Runtime alone, with its default
+Method: blocks of calibration images, decoded beforehand, take turns: once through ONNX Runtime only, with its default
 options, and once through ``collect_histograms``; given is the median over the blocks of the ratio of their times.  Then
-``--images`` images are looked at one after the other, the calibration set's over and over, decoded anew each time; given is
+``--images`` images are collected from one after the other, the calibration set's over and over, decoded again each time; given is
 the process's largest memory after a tenth of them and at the end.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from edgeclf.calibration.sets import CalibrationSet
 from edgeclf.graph.int8.activations import collect_histograms
-from edgeclf.graph.onnx_file import prepare
+from edgeclf.graph.prepare import prepare
 from edgeclf.training.runs import read_run
 from edgeclf_runtime.device.machine import machine_facts
 

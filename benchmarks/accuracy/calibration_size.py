@@ -1,4 +1,4 @@
-"""How many calibration images are enough, and which rule chooses them best?
+"""Finds how many calibration images are enough, and which rule chooses them best.
 
     python3 benchmarks/accuracy/calibration_size.py RUN
 

@@ -38,7 +38,7 @@ for threads in map(int, sys.argv[2:]):
     report = selftest(sys.argv[1], threads=threads).to_dict()
     print(json.dumps(dict(report, threads=threads, versions=versions, machine=machine_facts())))
 """
-# What tells that a backend is not there, and not that it failed.
+# Messages of a backend that is not there, which has not failed.
 ABSENT = ("is not installed", "needs 1.24 or later", "does not support plug-ins")
 LIMITS = (("largest_difference", "largest"), ("mean_difference", "mean"), ("divergence", "divergence"))
 

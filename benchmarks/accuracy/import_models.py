@@ -1,4 +1,4 @@
-"""Models of other libraries, imported: does the bundle give the logits of the library that trained it, and what does INT8 cost?
+"""Compares imported models with the libraries that trained them: logits, and the accuracy that INT8 costs.
 
     python3 benchmarks/accuracy/import_models.py --json >import_models.json
 
@@ -92,7 +92,7 @@ def measure(name: str, work: Path, epochs: int) -> dict[str, Any]:
         return {"name": name, "reason": str(error)}
     digits, run, packed = work / "digits", work / f"{name}-run", work / f"{name}.edge"
     given = edgeclf.ImportOptions(**trained.options)
-    imported = edgeclf.import_model(trained.model, run, given, digits, overwrite=True)
+    imported = edgeclf.import_model(trained.model, run, given, overwrite=True, data=digits)
     quantized = edgeclf.quantize(run, edgeclf.QuantizeOptions(flavors=FLAVORS), overwrite=True)
     edgeclf.bundle(run, packed, overwrite=True)
     with Classifier.open(packed, "fp32") as classifier:

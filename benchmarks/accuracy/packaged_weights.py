@@ -25,8 +25,9 @@ import torch
 
 from edgeclf.data.datasets import load_dataset
 from edgeclf.training.backbones import ImageClassifier, create
-from edgeclf.training.checkpoint import read_state_dict, set_norm_eps
-from edgeclf.training.weights import find_weights
+from edgeclf.training.weights.checkpoint import read_state_dict
+from edgeclf.training.weights.origin import set_norm_eps
+from edgeclf.training.weights.sources import find_weights
 from edgeclf_runtime.device.machine import machine_facts
 from edgeclf_runtime.images.preprocess import Preprocessing, as_batch, preprocess
 from edgeclf_runtime.images.read import read_image

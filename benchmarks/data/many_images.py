@@ -1,10 +1,10 @@
-"""Does the memory of checking a data set, and of starting to train on it, grow with the images?
+"""Measures whether the memory used to check a data set, and to start training on it, grows with the images.
 
     python3 benchmarks/data/many_images.py [--images 10000 50000 100000]
 
 Method: pictures of 32 x 32 pixels, each another one, in ten class folders.  For each number of them, ``edgeclf check`` runs to its
 end, and ``edgeclf train --finetune full`` until its first steps; both are processes of their own.  Given is the largest
-memory that is theirs alone (RssAnon of /proc, of the process that leads), and how much of it each further image took.  A path of
+memory that only they have (RssAnon of /proc, of the process that leads), and how much of it each further image took.  A path of
 such an image is about 60 bytes of text, and a list that also has its label and split about 600 bytes in Python.
 
 Exit codes: 0 each further image took less than 2,000 bytes; 1 more.

@@ -22,7 +22,7 @@ class Case(NamedTuple):
     """Words of the page in a command line.
 
     text        the words, as the page has them
-    line        the command line for a shell; the words alone unless it is given
+    line        the command line for a shell; only the words unless it is given
     ends        its exit code
     shows       a pattern of its output, which is waited for before SIGTERM
     words       what stands on the page for something, and for what here

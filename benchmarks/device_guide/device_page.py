@@ -1,4 +1,4 @@
-"""Does every command and option of deploy/README.md work on a device, word for word, as the page says?
+"""Checks that every command and option of deploy/README.md works on a device, word for word.
 
     sudo python3 benchmarks/device_guide/device_page.py NAME.edge /usr/bin/python3 VENV/bin/python3 --keep FOLDER
 

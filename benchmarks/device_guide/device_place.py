@@ -44,7 +44,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def reason_to_skip() -> str:
-    """Why there can be no such place here, or an empty text."""
+    """Return the reason why there can be no such place here, or an empty text."""
     if os.getuid() != 0:
         return "namespaces and devices need root"
     missing = [package for program, package in PROGRAMS.items() if not shutil.which(program, path=PATH)]

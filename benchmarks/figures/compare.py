@@ -3,7 +3,7 @@
     python3 benchmarks/figures/compare.py OLD.json NEW.json --by "ONNX Runtime FP32"
 
 Method: what is compared are the medians of the rounds (samples of one round depend on each other, rounds hardly do), by
-the Mann-Whitney U test, two-sided.  A row is slower, and the exit code 3, where the test's p is below ``--alpha``
+the Mann-Whitney U test, two-sided.  A row is slower, and the exit code 3, if the test's p is below ``--alpha``
 divided by the number of rows (Bonferroni), and the median of the rounds grew by more than ``--effect``: a difference can
 be real and too small to matter.  With ``--by NAME`` each round is first divided by that contender's of the same round,
 so that a machine that was slower altogether is no regression; NAME should be what did not change, such as a library.
@@ -42,7 +42,7 @@ class NotComparableError(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """How one row changed: the new median by the old one, its p, and what that means."""
+    """The change of one row: the new median relative to the old one, its p, and the verdict."""
 
     name: str
     ratio: float
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """Return a benchmark's JSON; NotComparableError where there is none."""
+    """Return a benchmark's JSON; NotComparableError if there is none."""
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         medians(report)

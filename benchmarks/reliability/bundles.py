@@ -1,9 +1,9 @@
-"""Is a damaged or hostile bundle refused, in one sentence and at once?
+"""Checks that a damaged or hostile bundle is refused, in one sentence and at once.
 
     python3 benchmarks/reliability/bundles.py --count 10000
 
 Method: each trial changes one thing in a copy of a small real bundle, most of them with consistent hashes, so that the
-hashes alone find nothing: a field of the manifest or of the golden file gets a value of another kind; the JSON is bent
+hashes by themselves find nothing: a field of the manifest or of the golden file gets a value of another kind; the JSON is bent
 (NaN, a key twice, depth, control characters); files are replaced by links, pipes and devices; byte code, folders and
 modules are added; a model refers to other files.  A child process then opens the bundle, shows what it holds, proves the
 model on the golden images and classifies an image, as ``info``, ``selftest`` and ``classify`` do; with ``--commands N``

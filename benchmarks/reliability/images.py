@@ -1,4 +1,4 @@
-"""Does a damaged or hostile image file crash the decoder, hold it up, fill the memory, or come out as chance memory?
+"""Checks that a damaged or hostile image file does not crash or hang the decoder, fill the memory, or show uninitialized memory.
 
     python3 benchmarks/reliability/images.py --count 100000 --json
 
@@ -171,7 +171,7 @@ def decode_share(tally: Tally, share: int, shares: int, count: int) -> None:
 
 
 class Tally:
-    """What happened to the inputs."""
+    """The results of the inputs."""
 
     def __init__(self, inputs: Inputs, keep: Path | None) -> None:
         self.failed = Counter(dict.fromkeys(("crashed", "raised", "slow", "too_large", "unwritten"), 0))
@@ -183,7 +183,7 @@ class Tally:
 
     @property
     def done(self) -> int:
-        """How many inputs were decoded or refused."""
+        """The number of inputs that were decoded or refused."""
         return len(self._seconds)
 
     def add(self, one: list[Any], other: list[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Does a training that is killed again and again end as if nothing had happened?
+"""Checks that a training that is killed again and again ends with the same weights as one that was not.
 
     python3 benchmarks/reliability/kill_training.py DATA
     python3 benchmarks/reliability/kill_training.py DATA --kills 20 --finetune gradual --json

@@ -1,4 +1,4 @@
-"""Does a command that is killed leave the old output or the new one, whole, and nothing else?
+"""Checks that a killed command leaves either the old output or the new one complete, and nothing else.
 
     python3 benchmarks/reliability/kills.py --trials 1000
 

@@ -1,4 +1,4 @@
-"""Does the live page stay open to a viewer while others attack it?
+"""Measures whether a viewer of the live page gets in while others attack it.
 
     python3 benchmarks/reliability/live.py
 
@@ -7,7 +7,7 @@ bundle.  A second process attacks it for ``--seconds``, in one way after the oth
 time: each that the page ends is opened again at once, up to RECONNECTS_PER_S in all.  Meanwhile this process looks at
 the page as a viewer: one stays and is read to the end (one viewer more for each time that it was ended), and again and
 again another comes, asks for pictures, and leaves after a second.  Viewers share the attackers' address, the worst that
-can be; where the attackers have many, each viewer has one of its own, as a machine has.  Measured are the newcomers'
+can be; if the attackers have many, each viewer has one of its own, as a machine has.  Measured are the newcomers'
 time to the first byte and to the first picture, both viewers' pictures a second, and the page's memory and threads: at
 most, and what is left after the attack.  Other programs cost a viewer time too, so the JSON has the machine's load.
 Nothing outside 127.0.0.0/8 can be attacked: the page is this program's own.
@@ -29,15 +29,15 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeclf_runtime.capture.camera import Frame
 from edgeclf_runtime.commands.bench import machine_facts
-from edgeclf_runtime.results import Result
+from edgeclf_runtime.images.frame import Frame
+from edgeclf_runtime.results import Result, StreamResult
 from edgeclf_runtime.sinks.live.sink import LiveSink
-from edgeclf_runtime.streaming.stream import StreamResult
 
 FPS = 15
 RECONNECTS_PER_S = 200
 MOST_CONNECTIONS, MOST_SECONDS = 500, 120  # of one attack
+FILL_S, LOOK_S = 1.0, 1.0  # until the attackers are connected, and of one newcomer
 WAIT_S = 30
 TRICKLE_S = 0.5
 HOST, ANOTHER_HOST = "127.0.0.1", "127.0.1.1"
@@ -75,6 +75,11 @@ def main():
     arguments = parser.parse_args()
     if not (0 < arguments.connections <= MOST_CONNECTIONS and 0 < arguments.seconds <= MOST_SECONDS):
         parser.error(f"1 to {MOST_CONNECTIONS} connections and up to {MOST_SECONDS} s were expected")
+    if not arguments.attack and arguments.seconds < FILL_S + LOOK_S:
+        parser.error(
+            f"--seconds {arguments.seconds:g} is too short: the attackers connect for {FILL_S:g} s, and a newcomer looks for "
+            f"{LOOK_S:g} s; at least {FILL_S + LOOK_S:g} was expected"
+        )
     if arguments.serve:
         serve()
     elif arguments.attack:
@@ -161,12 +166,12 @@ def measure_attack(name, port, pid, arguments):
     command = [sys.executable, __file__, "--connections", str(arguments.connections)]
     command += ["--seconds", str(arguments.seconds), "--attack", name, str(port)]
     attackers = subprocess.Popen(command) if name in ATTACKS else None
-    time.sleep(1.0)  # the places fill
-    end = time.monotonic() + arguments.seconds - 1.0
+    time.sleep(FILL_S)
+    end = time.monotonic() + arguments.seconds - FILL_S
     looks, readings = [], []
     address = ANOTHER_HOST if name in ATTACKS and HOST not in ATTACKS[name][2] else HOST
     while time.monotonic() < end:
-        looks.append(look(port, 1.0, address=address))
+        looks.append(look(port, LOOK_S, address=address))
         readings.append(read(pid))
     stop.set()
     viewer.join()
@@ -280,7 +285,7 @@ def attack(name, port, count, seconds):
 
 
 def start(port, address, first):
-    """Return a connection from an address that has sent something, or None where the page does not take it."""
+    """Return a connection from an address that has sent something, or None if the page does not take it."""
     connection = socket.socket()
     try:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -1,4 +1,4 @@
-"""Does any command, on any backend, look up a host, send a packet, or leave an identifier?
+"""Checks that no command, on any backend, looks up a host, sends a packet, or leaves an identifier.
 
     sudo python3 benchmarks/reliability/network.py edgeclf-demo/solar.edge --run edgeclf-demo/run --data elpv
 
@@ -96,7 +96,7 @@ def device(arguments: argparse.Namespace) -> list[Task]:
     """Return the device's commands, those that choose a backend once for each."""
     bundle = arguments.bundle.resolve()
     image = next((bundle / "golden").glob("*.png"))
-    # Without TensorRT there is nothing to build, and the doctor finds something to mend where no camera is.
+    # Without TensorRT there is nothing to build, and the doctor finds something to fix if there is no camera.
     plain: dict[str, tuple[int, ...]] = {
         "--help": (0,),
         "info": (0,),
@@ -166,7 +166,7 @@ def watch(task: Task, folder: Path) -> dict[str, Any]:
 
 
 def is_remote(act: Act) -> bool:
-    """Whether it is a connection to another machine, or a port that others can reach."""
+    """Return whether it is a connection to another machine, or a port that others can reach."""
     return act.kind == "connection" and not any(local in act.what for local in _LOCAL)
 
 

@@ -1,4 +1,4 @@
-"""Does one classifier, shared by threads, give right labels while its backends fail at random?
+"""Checks that one classifier, shared by threads, gives right labels while its backends fail at random.
 
     python3 benchmarks/reliability/threads.py
 
@@ -205,7 +205,7 @@ def right_labels(bundle: Bundle, images: Any) -> list[str]:
 
 
 def open_classifier(bundle: Bundle) -> Classifier:
-    """Return a classifier; where no backend could be opened, of the next attempt."""
+    """Return a classifier; if no backend could be opened, of the next attempt."""
     while True:
         try:
             return Classifier.open(bundle, threshold=0.0, threads=1)

@@ -1,8 +1,8 @@
-"""What else could run the same network: one table, each contender opened with the same threads and batch.
+"""The libraries that could run the same network: one table, each contender opened with the same threads and batch.
 
-A contender is opened in a folder that ``networks.py`` made, and answers with a function from a batch, float32
+A contender is opened in a folder that ``networks.py`` made, and returns a function from a batch, float32
 [N, height, width, 3] with values 0 to 255, to logits.  Whatever it raises is why it cannot run here.  Each import is
-inside the function that needs it, so that a process loads one library alone.
+inside the function that needs it, so that a process loads only one library.
 """
 
 from __future__ import annotations

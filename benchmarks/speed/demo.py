@@ -1,4 +1,4 @@
-"""How long does the demo take, and how much memory?
+"""Measures the time and the memory of the demo.
 
     python3 benchmarks/speed/demo.py --repeat 3
 

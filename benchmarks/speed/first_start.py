@@ -1,4 +1,4 @@
-"""Whether a first start chooses the fastest way to run a bundle.
+"""Measures whether a first start chooses the fastest way to run a bundle.
 
     python3 benchmarks/speed/first_start.py NAME.edge [--starts 20] [--rounds 20] [--json]
 

@@ -1,4 +1,4 @@
-"""How fast is a folder of many images classified, beside decoding alone and inference alone, and does its memory stay flat?
+"""Measures the classification of a folder of many images, relative to decoding and inference by themselves, and its memory.
 
     python3 benchmarks/speed/folder.py NAME.edge --images 10000
 

@@ -1,7 +1,7 @@
 """Ways from a frame to its label, and what they read: the same pictures, as frames and as a video, and the same weights.
 
 Each opener returns what classifies one frame, and what yields the labels of a video.  Each import is inside the function
-that needs it, so that a process loads one library alone.
+that needs it, so that a process loads only one library.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ from edgeclf.graph.int8.forms import FORMS
 from edgeclf.graph.int8.qdq import write_flavor
 from edgeclf.graph.int8.ranges import ranges_of
 from edgeclf.graph.int8.rounding import Rounding
-from edgeclf.graph.onnx_file import prepare, save_model
+from edgeclf.graph.onnx_file import save_model
+from edgeclf.graph.prepare import prepare
 from edgeclf.targets import FLAVORS
 from edgeclf_runtime.device.machine import machine_facts
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner

@@ -1,4 +1,4 @@
-"""How long does the same network take by each library that could run it, and how do they compare with edgeclf?
+"""Measures the latency of one network in every library that could run it.
 
     python3 benchmarks/speed/latency.py resnet18 --batch 1
     python3 benchmarks/speed/latency.py RUN --json >latency.json
@@ -124,7 +124,7 @@ def open_contender(
     infer, version = CONTENDERS[name](work, threads, batch)
     logits = np.asarray(infer(images))
     if logits.shape != (batch, facts["classes"]):
-        raise ValueError(f"it answers with logits of shape {logits.shape}")
+        raise ValueError(f"it returns logits of shape {logits.shape}")
 
     def turn(seconds: float) -> dict[str, Any]:
         return {"samples_ms": time_steps(lambda: infer(images), seconds)}

@@ -1,10 +1,10 @@
-"""MLPerf's load generator drives the runtime, and gives its own verdict: is the measurement VALID?
+"""Runs the runtime under MLPerf's load generator, which decides whether the measurement is VALID.
 
     python3 benchmarks/speed/loadgen.py RUN
     python3 benchmarks/speed/loadgen.py RUN --seconds 2 --scenarios SingleStream      # a smoke test
 
 Method: LoadGen (``pip install mlcommons-loadgen``), which MLCommons wrote and we did not, decides which samples are
-asked for and when, measures, and judges.  A sample is a decoded test image of the run; what is timed is
+asked for and when, measures, and gives the verdict.  A sample is a decoded test image of the run; what is timed is
 ``Classifier.classify``, from pixels to label, preprocessing included (MLPerf leaves that out).  Scenarios, with the
 durations and counts of MLPerf's rules for edge systems:
   SingleStream    one sample, the next when it is answered; the 90th percentile of latency

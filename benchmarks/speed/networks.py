@@ -46,7 +46,7 @@ def make_network(source: str, folder: Path, calibration_images: int) -> dict[str
 def load_network(folder: Path) -> Any:
     """Return the network for torch, in evaluation mode."""
     from edgeclf.training.backbones import create
-    from edgeclf.training.checkpoint import read_state_dict
+    from edgeclf.training.weights.checkpoint import read_state_dict
 
     facts = json.loads((folder / NETWORK_FILE).read_text(encoding="utf-8"))
     network = create(facts["backbone"], facts["classes"])
@@ -79,7 +79,8 @@ def _export(backbone: str, folder: Path, calibration_images: int) -> dict[str, A
     from edgeclf.graph.int8.qdq import write_flavor
     from edgeclf.graph.int8.ranges import ranges_of
     from edgeclf.graph.int8.rounding import Rounding, collect_moments
-    from edgeclf.graph.onnx_file import prepare, save_model, write_onnx
+    from edgeclf.graph.onnx_file import save_model, write_onnx
+    from edgeclf.graph.prepare import prepare
     from edgeclf.targets import FLAVORS
     from edgeclf_runtime.images.preprocess import Preprocessing
 

@@ -1,9 +1,9 @@
-"""What does a frame's way to its label cost on top of the bare inference?
+"""Measures the cost of a frame's way to its label on top of the bare inference.
 
     python3 benchmarks/speed/overhead.py demo/solar.edge
 
 Method: for each model that ONNX Runtime runs, blocks of 50 frames take turns, after 10 that do not count: in one
-block ``InferenceSession.run`` alone, with the default options and the input made beforehand; in the next
+block only ``InferenceSession.run``, with the default options and the input made beforehand; in the next
 ``Classifier.classify`` of 1280 x 720 BGR frames, crop and resize included, by the same file with the same number
 of threads.  Each block opens its own session and lets go of it, because the idle threads of another would disturb
 it.  The ratio is the median over the pairs of neighboring blocks of the ratio of their medians, since a machine's

@@ -11,13 +11,13 @@ pictures: frames in memory for the latency from frame to label, an MJPEG file of
               inferences at once as threads
   tutorial    PIL, torchvision's Resize, CenterCrop, ToTensor, Normalize, torch eager, softmax; ``cv2.VideoCapture``
   ultralytics ``YOLO(FILE).predict``, of a frame, and of the video with ``stream=True``, no results written or drawn
-  decode      ``cv2.VideoCapture.read`` alone, the upper limit of what reads the video one frame after another
+  decode      only ``cv2.VideoCapture.read``, the upper limit of what reads the video one frame after another
 
 RUN's files (``edgeclf train``, ``export``, ``quantize``) are what bare, edgeclf and tutorial share: the same weights.
 With ultralytics the file is its own small classifier with random weights, exported by itself; edgeclf runs the very same
 nodes and weights, with a transpose and a division by 255 put before them, because its inputs are pixels, and without the
 softmax at the end, which it does itself.  Threads: as many for every contender (ultralytics has no option for it and
-takes all cores: with fewer for the others, the comparison favours it).  Memory is the most (RSS) of the contender's own
+takes all cores: with fewer for the others, the comparison favors it).  Memory is the most (RSS) of the contender's own
 process; start-up is from the start of the interpreter to the first label.
 """
 

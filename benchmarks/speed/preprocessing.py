@@ -1,4 +1,4 @@
-"""What does preprocessing cost a frame, by the frame's size?
+"""Measures the cost of preprocessing a frame, by the frame's size.
 
     python3 benchmarks/speed/preprocessing.py
 

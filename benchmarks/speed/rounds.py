@@ -1,6 +1,6 @@
 """Contenders that take turns, each in a process of its own that is stopped (SIGSTOP) while it is not its turn.
 
-So neither a machine whose speed drifts, nor idle threads that spin, nor another library in the same process favours
+So neither a machine whose speed drifts, nor idle threads that spin, nor another library in the same process favors
 one of them.  Each turn begins with a warm-up that does not count, and each round begins with another contender.  A turn
 during which other programs took more than a twentieth of the processors is taken again, as long as there is patience;
 their share is kept beside each turn (``others``).
@@ -58,7 +58,7 @@ class Contender:
         self.facts["start_s"] = round(time.perf_counter() - start, 3)
 
     def turn(self, request: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Let it run once; returns its answer, None where it failed."""
+        """Let it run once; returns its answer, None if it failed."""
         if self.reason:
             return None
         os.killpg(self._process.pid, signal.SIGCONT)
@@ -114,7 +114,7 @@ def serve(make: Callable[[], tuple[Callable[..., dict[str, Any]], dict[str, Any]
             start = _ticks()
             answer = turn(**json.loads(line))
             tell({**answer, "others": _share_of_others(start, _ticks()), "peak_mb": peak_mb()})
-    except Exception as error:  # every library has exceptions of its own; the reason is what the user is told
+    except Exception as error:  # every library has exceptions of its own; the reason is shown to the user
         tell({"reason": " ".join(f"{type(error).__name__}: {error}".split())[:200]})
 
 
@@ -134,7 +134,7 @@ def _ticks() -> tuple[float, float, float]:
 
 
 def others_line(shares: dict[str, float]) -> str:
-    """Return the sentence that tells what :func:`others` found."""
+    """Return the sentence that states what :func:`others` found."""
     return "other programs took {median:.0%} of the processors during the turns, {max:.0%} at most".format(**shares)
 
 

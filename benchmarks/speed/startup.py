@@ -1,4 +1,4 @@
-"""How long until a device's command line answers, and until the first frame has its label?
+"""Measures the time until a device's command line answers, and until the first frame has its label.
 
     python3 benchmarks/speed/startup.py NAME.edge
 

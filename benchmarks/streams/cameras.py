@@ -1,4 +1,4 @@
-"""Does a camera that is lost come back, every time, and leave nothing behind?
+"""Measures whether a lost camera is reopened every time, and whether anything is left behind.
 
     python3 benchmarks/streams/cameras.py --losses 200
 
@@ -118,7 +118,7 @@ def lose(kind_of_server, kind, losses):
 
 
 def one_loss(kind, server, proxy, camera):
-    """Return the seconds until the loss was told, and from the fault's end until there was a frame."""
+    """Return the seconds until the loss was reported, and from the fault's end until there was a frame."""
     for _ in range(_FRAMES_BETWEEN):
         camera.read()
     start = time.monotonic()

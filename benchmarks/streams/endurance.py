@@ -1,4 +1,4 @@
-"""Does a run that lasts grow?
+"""Measures whether the memory of a long run grows.
 
     python3 benchmarks/streams/endurance.py NAME.edge --minutes 60
 

@@ -1,4 +1,4 @@
-"""What does a frame of an annotated video cost, by the kind of file?
+"""Measures the cost of a frame of an annotated video, by the kind of file.
 
     python3 benchmarks/streams/movies.py
 

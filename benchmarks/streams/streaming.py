@@ -1,4 +1,4 @@
-"""Does classifying a camera keep up with the bare model, and is the label of what is there now?
+"""Measures whether a camera's classification keeps up with the bare model, and how old a frame is when its label is known.
 
     python3 benchmarks/streams/streaming.py NAME.edge
 

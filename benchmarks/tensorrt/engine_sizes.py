@@ -32,7 +32,8 @@ from edgeclf.graph.int8.qdq import write_flavor
 from edgeclf.graph.int8.ranges import ranges_of
 from edgeclf.graph.int8.rounding import Rounding
 from edgeclf.graph.layers import find_layers, float_layers
-from edgeclf.graph.onnx_file import prepare, save_model, write_onnx
+from edgeclf.graph.onnx_file import save_model, write_onnx
+from edgeclf.graph.prepare import prepare
 from edgeclf.targets import FLAVORS, FP16_QDQ_OPSET
 from edgeclf.training.backbones import create
 from edgeclf_runtime.images.preprocess import Preprocessing

@@ -1,4 +1,4 @@
-"""What do cached features save against the loop that tutorials show, and what does our loop cost over a bare one?
+"""Measures the time that cached features save compared with the tutorials' loop, and the cost of our loop over a bare one.
 
     python3 benchmarks/training/loops.py DATA
     python3 benchmarks/training/loops.py DATA --images 400 --epochs 4 --json

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any, List, MutableMapping
 
     from .bundle.open_bundle import open_bundle
-    from .capture.camera import Camera, Frame
+    from .capture.camera import Camera
     from .capture.open_camera import open_camera
     from .classify.classifier import Classifier
     from .errors import (
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         SourceError,
         Unavailable,
     )
+    from .images.frame import Frame
     from .results import Result
 
 __version__ = "0.1.0"
@@ -72,7 +73,7 @@ __all__ = [
 _HOMES = {
     "Camera": "capture.camera",
     "Classifier": "classify.classifier",
-    "Frame": "capture.camera",
+    "Frame": "images.frame",
     "Result": "results",
     "open_bundle": "bundle.open_bundle",
     "open_camera": "capture.open_camera",

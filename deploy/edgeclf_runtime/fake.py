@@ -20,11 +20,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Optional, Sequence, Union
 
-from .capture.camera import Camera, Frame
+from .capture.camera import Camera
 from .errors import BackendError, CameraLost, EndOfStream, OptionError
+from .images.frame import Frame
 from .images.pixel_layouts import as_bgr
 from .images.read import read_image
-from .runners.base import Runner
+from .runners.base import Outputs, Runner
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,32 +38,36 @@ Image = Union["np.ndarray", "AnyPath"]
 
 
 class FakeRunner(Runner):
-    """A backend that returns given logits.
+    """A backend that returns given logits, and features if some are given.
 
     logits      one row of numbers for every image, or several rows used in turn
+    features    as many rows as ``logits``; None: the model has no features
     fail_after  number of inferences after which each one raises BackendError; None never fails
     closed      whether it was closed
     """
 
     backend = "fake"
 
-    def __init__(self, logits: "ArrayLike", fail_after: Optional[int] = None) -> None:
+    def __init__(
+        self, logits: "ArrayLike", fail_after: Optional[int] = None, features: "Optional[ArrayLike]" = None
+    ) -> None:
         import numpy as np
 
         self._rows = np.array(logits, np.float32, ndmin=2)
+        self._features = None if features is None else np.array(features, np.float32, ndmin=2)
         self._fail_after = fail_after
         self._given = self._inferences = 0
         self._counting = threading.Lock()
         self.closed = False
 
-    def infer(self, batch: "np.ndarray") -> "np.ndarray":
+    def infer_outputs(self, batch: "np.ndarray") -> Outputs:
         with self._counting:
             if self._inferences == self._fail_after:
                 raise BackendError("the fake backend fails after {} inferences, as requested".format(self._fail_after))
             self._inferences += 1
             indices = [(self._given + i) % len(self._rows) for i in range(len(batch))]
             self._given += len(batch)
-        return self._rows[indices]
+        return Outputs(self._rows[indices], None if self._features is None else self._features[indices])
 
     def close(self) -> None:
         self.closed = True

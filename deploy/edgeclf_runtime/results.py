@@ -1,9 +1,11 @@
-"""An image's classification result, and its origin."""
+"""The classification result of an image or a frame, its origin, and the events between frames."""
 
+import json
 import os
 from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Tuple
 
 from .errors import OptionError
+from .images.frame import Frame
 from .text.redaction import redact
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ A_DEVICE_NAME = "a name of 1 to {} printable characters".format(_LONGEST_NAME)
 
 
 def is_device_name(text: str) -> bool:
-    """Whether a text is a valid device name."""
+    """Return whether a text is a valid device name."""
     return 0 < len(text) <= _LONGEST_NAME and text.isprintable() and bool(text.strip())
 
 
@@ -107,3 +109,73 @@ class Result(NamedTuple):
         others = [pair for pair in self.top if pair[0] != (self.candidate or self.label)][:2]
         rest = "  ".join("{} {:.3f}".format(label, confidence) for label, confidence in others)
         return found + ("  ({})".format(rest) if rest else "")
+
+
+class StreamEvent(NamedTuple):
+    """A change in a stream between two frames.
+
+    state       "live", or "lost" while there is no camera; "degraded" when a worse model or backend has taken over,
+                "restored" when the better one is back; "changed" while the camera's images or the results differ from
+                those of training, "normal" when they no longer do
+    reason      what happened, in one sentence
+    at          seconds since 1970
+    origin      the stream's Origin
+    verdicts    for "changed", in what: names from ``health/symptoms.py``
+    """
+
+    state: str
+    reason: str
+    at: float
+    origin: Origin = NOWHERE
+    verdicts: Tuple[str, ...] = ()
+
+    def to_dict(self) -> Dict[str, object]:
+        """Return the line that ``run --json`` writes."""
+        line: Dict[str, object] = {"state": self.state, "reason": self.reason, "at": round(self.at, 6)}
+        if self.verdicts:
+            line["verdicts"] = list(self.verdicts)
+        return dict(line, **self.origin.to_dict())
+
+    def to_json(self) -> str:
+        """Return :meth:`to_dict` as one line of JSON."""
+        return json.dumps(self.to_dict())
+
+    def __str__(self) -> str:
+        return "{:>6}  {}: {}".format("", self.state, self.reason)
+
+
+class StreamResult(NamedTuple):
+    """One frame and its result.
+
+    age_ms      time from the frame's capture to its label
+    dropped     number of frames so far that were captured and not classified
+    origin      the stream's Origin, the same object in each of its results
+    """
+
+    frame: Frame
+    result: Result
+    age_ms: float
+    dropped: int = 0
+    origin: Origin = NOWHERE
+
+    def to_dict(self) -> "JsonObject":
+        """Return the line that ``run --json`` writes."""
+        fields = self.result.to_dict()
+        timings_ms = dict({"capture": round(self.frame.capture_ms, 3)}, **fields.pop("timings_ms"))
+        line: "JsonObject" = {"frame": self.frame.number, "state": "live"}
+        if self.frame.name:
+            line["name"] = self.frame.name
+        if self.frame.position_s is not None:
+            line["position_s"] = round(self.frame.position_s, 6)
+        line.update(fields, **self.origin.to_dict())
+        line.update(captured_at=round(self.frame.captured_at, 6), age_ms=round(self.age_ms, 3), timings_ms=timings_ms)
+        return line
+
+    def to_json(self) -> str:
+        """Return :meth:`to_dict` as one line of JSON."""
+        return json.dumps(self.to_dict())
+
+    def __str__(self) -> str:
+        return "{:>6}  {}  age {:.1f} ms  {}".format(
+            self.frame.number, self.result, self.age_ms, self.frame.name
+        ).rstrip()

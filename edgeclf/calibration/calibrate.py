@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +17,8 @@ from ..data.datasets import Dataset, load_dataset
 from ..data.findings import count_files, left_out_lines
 from ..data.pixels import load_all, load_batches, without_unreadable
 from ..display.progress import track
-from ..display.report import Report
-from ..errors import DataError, OptionError
+from ..display.report import Bars, Report
+from ..errors import DataError, DependencyError, OptionError, WeightsError
 from ..evaluation.export import open_exported
 from ..evaluation.open_model import open_model
 from ..graph.inference import infer
@@ -44,6 +45,10 @@ class CalibrateReport(Report):
     """Hash of the list, and so of every image in it."""
     unreadable: int = 0
     """Images that were left out because they cannot be decoded."""
+
+    def bars(self) -> Iterator[Bars]:
+        """Yield the number of images by label."""
+        yield Bars("calibration images", self.per_label, "{:.0f}")
 
     def __str__(self) -> str:
         labels = ", ".join(f"{label} {count}" for label, count in self.per_label.items())
@@ -138,10 +143,17 @@ def _features(dataset: Dataset, model: str | None) -> np.ndarray:
     train = dataset.split("train")
     if model is None:
         from ..training.backbones import create
-        from ..training.dry_run import preprocessing_of
+        from ..training.dry_run.start import preprocessing_of
 
         defaults = TrainOptions()
-        network = create(defaults.backbone, len(dataset.labels), defaults.weights)
+        try:
+            network = create(defaults.backbone, len(dataset.labels), defaults.weights)
+        except (DependencyError, WeightsError) as error:
+            # The ways on that it names are options of train.
+            raise type(error)(
+                f"the rule diverse compares features of {defaults.backbone}, whose ImageNet weights are not here: name a run, "
+                "whose backbone is used then, with --model"
+            ) from None
         return extract_features(network, train, preprocessing_of(network, defaults), "features")
     if not Path(model, RUN_FILE).is_file():
         raise OptionError(f"{model} is not a run; the rule diverse needs a run, whose backbone computes the features")

@@ -85,7 +85,7 @@ class CalibrationSet:
             raise DataError(
                 f"{listed(lost)} in {self.root} are missing or have changed since the calibration set was made, "
                 f"{len(lost)} of its {len(self)} images: "
-                "make the set again, or, if the images have moved, name the folder that has them now with --data"
+                "make the set again, or, if the images have moved, quantize again and name the folder that has them now with --data"
             )
         say(
             f"warning: {len(lost)} of the {len(self)} calibration images are missing from {self.root} or have changed, "

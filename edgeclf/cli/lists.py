@@ -63,7 +63,7 @@ def list_names(kind: str, pattern: str = "*") -> ListReport:
 def _backbones() -> list[JsonObject]:
     import timm
 
-    from ..training.weights import PACKAGED, source_of
+    from ..training.weights.sources import PACKAGED, source_of
 
     return [
         {

@@ -46,9 +46,13 @@ def count_files(findings: Iterable[Finding], kind: str) -> int:
     return sum(len(finding.files) for finding in findings if finding.kind == kind)
 
 
-def left_out_lines(unreadable: int, trained_on: int = 0) -> list[str]:
+def left_out_lines(unreadable: int, trained_on: int = 0, near_trained: int = 0) -> list[str]:
     """Return a report's lines about images that were left out, none for a count of 0."""
-    reasons = ((trained_on, "that the model was trained on"), (unreadable, "that cannot be decoded"))
+    reasons = (
+        (trained_on, "that the model was trained on"),
+        (near_trained, "nearly the same as one that the model was trained on"),
+        (unreadable, "that cannot be decoded"),
+    )
     return [f"left out: {counted(count, 'image')} {reason}" for count, reason in reasons if count]
 
 

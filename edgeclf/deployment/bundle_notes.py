@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from ..evaluation.confidence_threshold import Confidence
 from ..options import BundleOptions
@@ -50,4 +50,13 @@ def about_coverage(confidences: Mapping[str, Confidence], options: BundleOptions
         yield (
             f"for a precision of {options.precision:g} few images keep a label ({shares}); the others are labeled "
             '"unknown": choose a lower --precision, or train on more images'
+        )
+
+
+def about_features(names: Sequence[str]) -> Iterator[str]:
+    """Yield a sentence if models have no features."""
+    if names:
+        yield (
+            f"without features: {', '.join(names)}; a model has them if it ends with a linear layer, and if this version of edgeclf "
+            "exported and quantized it"
         )

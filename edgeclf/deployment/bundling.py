@@ -4,42 +4,38 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import edgeclf_runtime
 from edgeclf_runtime.bundle.manifest import FORMAT, FORMAT_VERSION, MANIFEST_SCHEMA
 from edgeclf_runtime.bundle.open_bundle import MANIFEST, MANIFEST_HASH
 from edgeclf_runtime.files.outputs import claim_output, new_folder
-from edgeclf_runtime.files.read import read_json, sha256_bytes, sha256_file
+from edgeclf_runtime.files.read import sha256_bytes, sha256_file
 from edgeclf_runtime.files.schema import JsonObject, SchemaError, parse_json
 
 from ..data.datasets import Dataset
 from ..data.findings import count_files
 from ..data.folder_update import copy_folder
-from ..data.schemas import MAX_JSON_BYTES, QUANTIZATION
 from ..display.json_file import json_text
-from ..display.report import Report
+from ..display.report import Bars, Report
 from ..errors import ModelError, OutputError
 from ..evaluation.confidence_threshold import Confidence, fit_confidence
 from ..evaluation.evaluate import Evaluation, measure
 from ..evaluation.evaluation_set import EvaluationSet
 from ..evaluation.export import exported
 from ..evaluation.logit_store import LogitStore, stored_logits
+from ..evaluation.metadata import KEPT_SPLIT
 from ..graph.onnx_file import graph_sha256
 from ..options import BundleOptions, merged
 from ..quantization.earlier import earlier_report
-from ..quantization.report import REPORT_FILE, QuantizedFile
+from ..quantization.report import REPORT_FILE, QuantizedFile, read_report_facts
 from ..targets import CALIBRATION_CACHE, FLAVORS, FLOAT_BACKENDS, TARGETS, model_file, precision_of
 from ..training.runs import Run, read_run
-from .bundle_notes import about_coverage, about_lacks, about_repeated, about_slower
-from .golden import Tolerances, write_golden
+from .bundle_notes import about_coverage, about_features, about_lacks, about_repeated, about_slower
+from .golden import GoldenFacts, write_golden
 from .health_baseline import UsualResults, usual_results, write_baseline
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -75,14 +71,12 @@ class BundleReport(Report):
     unreadable: int = 0
     """Images that were left out because they cannot be decoded."""
 
-    def plot(self) -> Figure:
-        """Return each model's accuracy, size, and the share of images that keep a label as a matplotlib figure.
-
-        Raises DependencyError if matplotlib is missing.
-        """
-        from .plots import draw_bundle
-
-        return draw_bundle(self)
+    def bars(self) -> Iterator[Bars]:
+        """Yield each model's accuracy, size, and the share of images that keep a label."""
+        facts = self.facts
+        yield Bars("accuracy", {name: one.accuracy for name, one in facts.items()}, "{:.2%}")
+        yield Bars("size, MB", {name: one.size / 1e6 for name, one in facts.items()}, "{:.1f}")
+        yield Bars("images that keep a label", {name: one.coverage for name, one in facts.items()}, "{:.1%}")
 
     def __str__(self) -> str:
         head = f"{self.path}: {self.files} files, {self.size / 1e6:.1f} MB, id {self.id[:12]}"
@@ -131,9 +125,9 @@ def bundle(
         if not stale:
             _copy_cache(work, run, options)
         _copy_runtime(work)
-        tolerances = write_golden(work, run, dataset, models, options.golden)
+        facts = write_golden(work, run, dataset, models, options.golden)
         health = write_baseline(work, run, dataset, usual)
-        entries = [_model_entry(name, measured[name], confidences[name], tolerances[name]) for name in models]
+        entries = [_model_entry(name, measured[name], confidences[name], facts[name]) for name in models]
         manifest = _write_manifest(work, run, output.stem, entries, _order(models, options, slower))
         sizes = [path.stat().st_size for path in work.rglob("*") if path.is_file()]
     lacks = _lacks(every, options)
@@ -150,6 +144,7 @@ def bundle(
             *about_repeated(repeated),
             *about_slower(slower),
             *about_coverage(confidences, options),
+            *about_features([entry["name"] for entry in entries if "features" not in entry]),
             *health,
             *(finding.message for finding in dataset.findings),
         ),
@@ -300,15 +295,15 @@ def _order(models: list[str], options: BundleOptions, slower: Iterable[Quantized
     return {**order, "default": ["fp32", *(model for model in models if model != "fp32")]}
 
 
-def _model_entry(name: str, evaluation: Evaluation, confidence: Confidence, tolerances: Tolerances) -> JsonObject:
-    return {
+def _model_entry(name: str, evaluation: Evaluation, confidence: Confidence, golden: GoldenFacts) -> JsonObject:
+    entry = {
         "name": name,
         "file": model_file(name),
         "precision": precision_of(name),
         "backends": list(FLAVORS[name].backends if name in FLAVORS else FLOAT_BACKENDS),
         "temperature": confidence.temperature,
         "threshold": confidence.threshold,
-        "tolerances": tolerances,
+        "tolerances": golden.tolerances,
         "metrics": {
             "split": evaluation.split,
             "images": evaluation.images,
@@ -317,6 +312,7 @@ def _model_entry(name: str, evaluation: Evaluation, confidence: Confidence, tole
             "confidence": asdict(confidence),
         },
     }
+    return entry if golden.features is None else {**entry, "features": golden.features}
 
 
 def _copy_runtime(work: Path) -> None:
@@ -334,6 +330,7 @@ def _copy_runtime(work: Path) -> None:
 
 def _provenance(run: Run) -> JsonObject:
     data = {key: run.facts["data"][key] for key in ("name", "split", "split_sha256", "images")}
+    data[KEPT_SPLIT] = run.kept_split
     provenance = {"data": data, "training": run.facts["options"], "versions": run.facts["versions"]}
     facts = _facts_of_quantization(run)
     if facts:
@@ -343,17 +340,12 @@ def _provenance(run: Run) -> JsonObject:
 
 def _facts_of_quantization(run: Run) -> JsonObject:
     """Return a run's quantization.json, {} if it has none; ModelError if it is damaged."""
-    report = run.path / REPORT_FILE
-    if not report.is_file():
-        return {}
     try:
-        facts: JsonObject = read_json(report, MAX_JSON_BYTES)
-        QUANTIZATION(facts, "")
+        return read_report_facts(run.path)
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{report} is damaged ({error}); make it again with: edgeclf quantize {run.path} --overwrite"
+            f"{run.path / REPORT_FILE} is damaged ({error}); make it again with: edgeclf quantize {run.path} --overwrite"
         ) from None
-    return facts
 
 
 def _facts(path: Path) -> dict[str, int | str]:

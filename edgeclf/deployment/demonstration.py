@@ -10,6 +10,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypedDict, TypeVar
@@ -26,7 +27,7 @@ from ..data.checks.integrity import check
 from ..data.datasets import Dataset, load_dataset
 from ..display.json_file import write_json
 from ..display.progress import say, track
-from ..display.report import Report
+from ..display.report import Bars, Report
 from ..errors import BackendError, GateError, OutputError
 from ..evaluation.evaluate import evaluate
 from ..evaluation.export import export
@@ -83,6 +84,12 @@ class DemoReport(Report):
     """By step."""
     peak_memory_mb: int
     bundle_id: str
+
+    def bars(self) -> Iterator[Bars]:
+        """Yield accuracy, size and median latency of FP32 and INT8."""
+        yield Bars("accuracy", {"fp32": self.accuracy_fp32, "int8-cpu": self.accuracy_int8}, "{:.2%}")
+        yield Bars("size, MB", {"fp32": self.size_fp32 / 1e6, "int8-cpu": self.size_int8 / 1e6}, "{:.1f}")
+        yield Bars("latency, ms", {name: self.latency_ms[name]["p50"] for name in ("fp32", "int8-cpu")}, "{:.2f}")
 
     def __str__(self) -> str:
         fp32, int8 = self.latency_ms["fp32"], self.latency_ms["int8-cpu"]

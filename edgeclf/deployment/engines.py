@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 from edgeclf_runtime.bundle.open_bundle import open_bundle
@@ -14,7 +15,7 @@ from edgeclf_runtime.commands import build as device_build
 from edgeclf_runtime.device.machine import is_jetson
 from edgeclf_runtime.files.schema import JsonObject
 
-from ..display.report import Report
+from ..display.report import Bars, Report
 from ..errors import BackendError
 from ..options import BuildOptions, merged
 from ..targets import TARGETS
@@ -22,6 +23,14 @@ from ..targets import TARGETS
 
 class BuildReport(Report, device_build.BuildReport):
     """The result of a build; see ``edgeclf_runtime.commands.build.BuildReport``."""
+
+    def bars(self) -> Iterator[Bars]:
+        """Yield each engine's size and how long its build took."""
+        names = [f"{engine.model} ({engine.precision})" for engine in self.engines]
+        sizes = [engine.facts["bytes"] / 1e6 for engine in self.engines]
+        yield Bars("size, MB", dict(zip(names, sizes, strict=True)), "{:.1f}")
+        seconds = [engine.seconds for engine in self.engines]
+        yield Bars("build, seconds", dict(zip(names, seconds, strict=True)), "{:.0f}")
 
     def to_dict(self) -> JsonObject:
         """The report as a JSON-compatible dict."""

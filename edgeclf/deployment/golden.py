@@ -6,7 +6,9 @@ FP16 differ from FP32 on this host only by rounding, and another library's INT8 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,11 +17,12 @@ from edgeclf_runtime.classify import golden
 from edgeclf_runtime.device.machine import physical_cores
 from edgeclf_runtime.images.preprocess import Preprocessing, as_batch, preprocess
 from edgeclf_runtime.images.read import read_image
+from edgeclf_runtime.runners.base import Outputs, joined, output_order
 
 from ..data.datasets import Dataset, Sample
 from ..data.pixels import read_photo
 from ..display.json_file import write_json
-from ..graph.inference import infer_file
+from ..graph.inference import infer_file_outputs
 from ..targets import model_file, precision_of
 from ..training.runs import Run
 
@@ -48,21 +51,40 @@ _FRAME, _LARGE_FRAME, _FRAME_RATIO = 1.5, 2.5, 4 / 3
 # The largest difference among a few hundred logits, as a multiple of the mean difference.
 _LARGEST_BY_MEAN = 8.0
 _SMALLEST_TOLERANCE = 5e-4
+# The same for features, as a share of the spread of their projections; correct libraries differ by a hundredth of it.
+_SMALLEST_SHARE = 1e-4
 
 
 Tolerances = dict[str, dict[str, float]]
-"""Limits of the difference from the golden logits, by backend, ready for JSON."""
+"""Limits of the difference from a model's golden outputs, by backend, ready for JSON."""
 
 
-def write_golden(work: Path, run: Run, dataset: Dataset, models: list[str], count: int) -> dict[str, Tolerances]:
-    """Write ``count`` golden images and each model's logits; return the tolerances by model and backend, ready for JSON.
+@dataclass(frozen=True)
+class GoldenFacts:
+    """A model's facts from the golden images, for the manifest."""
+
+    tolerances: Tolerances
+    features: int | None
+    """The number of its features; None if it has none."""
+
+
+class _Found(NamedTuple):
+    """A model's outputs for some images: logits, and the projections and the number of its features, if it has any."""
+
+    logits: np.ndarray
+    projections: np.ndarray | None
+    features: int | None
+
+
+def write_golden(work: Path, run: Run, dataset: Dataset, models: list[str], count: int) -> dict[str, GoldenFacts]:
+    """Write ``count`` golden images, and each model's logits and projected features; return each model's facts.
 
     The second half is tinted, so that a wrong color order shows even if all photographs are gray; every second one must
     be resized and cropped.
     """
     import cv2
 
-    pictures, noise = _choose(run, dataset, models, count)
+    pictures, noises = _choose(run, dataset, models, count)
     (work / "golden").mkdir(exist_ok=True)
     names, batches = [], []
     for number, picture in enumerate(pictures):
@@ -72,19 +94,34 @@ def write_golden(work: Path, run: Run, dataset: Dataset, models: list[str], coun
         (work / name).write_bytes(cv2.imencode(".png", picture)[1].tobytes())
         names.append(name)
         batches.append(as_batch([preprocess(read_image(work / name), run.preprocessing)]))
-    logits = {model: _logits(run, model, batches) for model in models}
+    found = {model: _infer(run, model, batches) for model in models}
     quantized = _cpu_int8(models)
     if quantized:
-        literal = _literal_logits(run, quantized, batches)
-        noise = max(noise, float(np.abs(literal - logits[quantized]).mean()))
-    rows = {model: [[round(float(value), 6) for value in row] for row in values] for model, values in logits.items()}
-    # With the labels, because the same logits with labels in another order mean something else.
-    facts = {"images": names, "labels": list(run.labels), "logits": rows}
-    write_json(work / golden.FILE, facts)
-    return {
-        model: tolerances_of(model, logits["fp32"], logits[model], noise, _has_same_kernels(run, model))
-        for model in models
+        literal = _mean_differences(_literal(run, quantized, batches), found[quantized])
+        noises = tuple(max(pair) for pair in zip(noises, literal, strict=True))
+    logits: dict[str, Any] = {
+        model: [[round(float(value), 6) for value in row] for row in one.logits] for model, one in found.items()
     }
+    features = {
+        model: [[float(f"{value:.7g}") for value in row] for row in one.projections]
+        for model, one in found.items()
+        if one.projections is not None
+    }
+    # With the labels, because the same logits with labels in another order mean something else.
+    facts = {"images": names, "labels": list(run.labels), "logits": logits, "features": features}
+    write_json(work / golden.FILE, facts)
+    return {model: _facts(run, model, found, noises) for model in models}
+
+
+def _facts(run: Run, model: str, found: dict[str, _Found], noises: tuple[float, ...]) -> GoldenFacts:
+    reference, one, same = found["fp32"], found[model], _has_same_kernels(run, model)
+    tolerances = tolerances_of(model, reference.logits, one.logits, noises[0], same)
+    if one.projections is not None:
+        base = one.projections if reference.projections is None else reference.projections
+        for backend, limits in tolerances.items():
+            times = _TIMES if backend == "default" else _TIMES_SAME
+            limits["features"] = features_limit(model, base, one.projections, noises[1], times)
+    return GoldenFacts(tolerances, one.features)
 
 
 def tolerances_of(
@@ -100,13 +137,29 @@ def tolerances_of(
     found = {"default": _tolerance(precision, _TIMES, reference, logits, noise)}
     if name == _SAME[0] and same_kernels:
         found[_SAME[1]] = _tolerance(precision, _TIMES_SAME, reference, logits, noise)
-    return {backend: tolerance._asdict() for backend, tolerance in found.items()}
+    return {
+        backend: {key: value for key, value in tolerance._asdict().items() if value is not None}
+        for backend, tolerance in found.items()
+    }
+
+
+def features_limit(
+    name: str, reference: np.ndarray, projections: np.ndarray, noise: float, times: float = _TIMES
+) -> float:
+    """Return the limit of the mean difference from ``projections``; arguments as for tolerances_of().
+
+    Features have no usual size, so the smallest limit is relative to their spread.
+    """
+    precision = precision_of(name)
+    spread = float(np.ptp(projections))
+    rounding = _rounding(precision, spread, noise if precision == "int8" else 0.0, np.abs(projections - reference))
+    return float(f"{max(_SMALLEST_SHARE * spread, times * rounding):.6g}")
 
 
 def _tolerance(precision: str, times: float, reference: np.ndarray, logits: np.ndarray, noise: float) -> Tolerance:
     spread = float(logits.max() - logits.min())
     difference = np.abs(logits.astype(np.float64) - reference)
-    rounding = max(_LEAST_TOLERANCE[precision] * spread, noise, float(difference.mean()))
+    rounding = _rounding(precision, spread, noise, difference)
     mean = max(_SMALLEST_TOLERANCE, times * rounding)
     return Tolerance(
         largest=round(max(_LARGEST_BY_MEAN * mean, times * float(difference.max())), 6),
@@ -116,13 +169,18 @@ def _tolerance(precision: str, times: float, reference: np.ndarray, logits: np.n
     )
 
 
+def _rounding(precision: str, spread: float, noise: float, difference: np.ndarray) -> float:
+    """Return the rounding error to assume of a logit or a projection; difference: from FP32's."""
+    return max(_LEAST_TOLERANCE[precision] * spread, noise, float(difference.mean()))
+
+
 def tinted(image: np.ndarray) -> np.ndarray:
     """Return an image, uint8 [height, width, 3] BGR, in warmer light: its channels differ, but stay close to the photograph."""
     return np.asarray((image * np.array([0.8, 0.9, 1.0])).round().astype(np.uint8))
 
 
-def _choose(run: Run, dataset: Dataset, models: list[str], count: int) -> tuple[list[np.ndarray], float]:
-    """Return the golden images, and the median over all candidates of INT8's mean difference from FP32.
+def _choose(run: Run, dataset: Dataset, models: list[str], count: int) -> tuple[list[np.ndarray], tuple[float, ...]]:
+    """Return the golden images, and the medians over all candidates of INT8's mean differences from FP32: of logits, of projections.
 
     Labels alternate; each image is the one of its _CHOICES candidates on which INT8 differs least.
     """
@@ -132,7 +190,7 @@ def _choose(run: Run, dataset: Dataset, models: list[str], count: int) -> tuple[
         samples, turn = turns[number % len(turns)], number // len(turns) * _CHOICES
         slots.append(samples[turn : turn + _CHOICES] or samples[:_CHOICES])
     pictures = [[_picture(sample, run, number, count) for sample in slot] for number, slot in enumerate(slots)]
-    noise = _noise(run, models, [picture for slot in pictures for picture in slot])
+    noise, of_features = _noise(run, models, [picture for slot in pictures for picture in slot])
     chosen: list[np.ndarray] = []
     used: set[Path] = set()
     first = 0
@@ -145,7 +203,7 @@ def _choose(run: Run, dataset: Dataset, models: list[str], count: int) -> tuple[
         best = next(fresh, order[0])
         used.add(slot[best].path)
         chosen.append(candidates[best])
-    return chosen, float(np.median(noise))
+    return chosen, (float(np.median(noise)), float(np.median(of_features)))
 
 
 def _picture(sample: Sample, run: Run, number: int, count: int) -> np.ndarray:
@@ -174,26 +232,47 @@ def as_frame(image: np.ndarray, spec: Preprocessing, times: float) -> np.ndarray
     return np.asarray(image)
 
 
-def _noise(run: Run, models: list[str], pictures: list[np.ndarray]) -> np.ndarray:
-    """Return each image's mean difference between a CPU's INT8 logits and FP32's, [images]; 0 without an INT8 file."""
+def _noise(run: Run, models: list[str], pictures: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return each image's mean differences between a CPU's INT8 file and FP32, [images]; 0 without an INT8 file.
+
+    The first are of the logits, the second of the projected features.
+    """
     name = _cpu_int8(models)
     if name is None:
-        return np.zeros(len(pictures))
+        return np.zeros(len(pictures)), np.zeros(len(pictures))
     batches = [as_batch([preprocess(picture, run.preprocessing)]) for picture in pictures]
-    reference, found = (_logits(run, model, batches) for model in ("fp32", name))
-    return np.asarray(np.abs(found - reference).mean(1))
+    return _differences(*(_infer(run, model, batches) for model in ("fp32", name)))
 
 
-def _logits(run: Run, name: str, batches: list[np.ndarray]) -> np.ndarray:
-    return infer_file(run.file(model_file(name)), name, batches)
+def _differences(one: _Found, other: _Found) -> tuple[np.ndarray, np.ndarray]:
+    """Return each image's mean difference of the logits, and of the projections, 0 if there are none; [images] each."""
+    logits = np.abs(one.logits - other.logits).mean(1)
+    if one.projections is None or other.projections is None:
+        return logits, np.zeros(len(logits))
+    return logits, np.abs(one.projections - other.projections).mean(1)
+
+
+def _mean_differences(one: _Found, other: _Found) -> tuple[float, ...]:
+    return tuple(float(values.mean()) for values in _differences(one, other))
+
+
+def _infer(run: Run, name: str, batches: list[np.ndarray]) -> _Found:
+    return _found(infer_file_outputs(run.file(model_file(name)), name, batches))
+
+
+def _found(outputs: Outputs) -> _Found:
+    logits, features = outputs
+    if features is None:
+        return _Found(logits, None, None)
+    return _Found(logits, golden.project(features), features.shape[1])
 
 
 def _cpu_int8(models: list[str]) -> str | None:
     return next((name for name in ("int8-cpu", "int8-arm") if name in models), None)
 
 
-def _literal_logits(run: Run, name: str, batches: list[np.ndarray]) -> np.ndarray:
-    """Return the logits of a file computed operator by operator, each Q and DQ as it is: no integer kernels, no fusion."""
+def _literal(run: Run, name: str, batches: list[np.ndarray]) -> _Found:
+    """Return what a file gives computed operator by operator, each Q and DQ as it is: no integer kernels, no fusion."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -202,7 +281,9 @@ def _literal_logits(run: Run, name: str, batches: list[np.ndarray]) -> np.ndarra
     options.intra_op_num_threads = physical_cores()
     session = onnxruntime.InferenceSession(str(run.file(model_file(name))), options, providers=["CPUExecutionProvider"])
     (image,) = session.get_inputs()
-    return np.concatenate([session.run(None, {image.name: batch})[0] for batch in batches])
+    names = [output.name for output in session.get_outputs()]
+    wanted = [names[index] for index in output_order(names)]
+    return _found(joined([Outputs(*session.run(wanted, {image.name: batch})) for batch in batches]))
 
 
 def _has_same_kernels(run: Run, name: str) -> bool:

@@ -27,17 +27,19 @@ from ..data.sampling import evenly_spaced
 from ..data.schemas import IMPORTED, IMPORTED_RUN, RUN_FORMAT, RUN_FORMAT_VERSION
 from ..display.json_file import json_text
 from ..display.progress import say
-from ..display.report import Report
+from ..display.report import Bars, Report
 from ..errors import GateError, ModelError, OptionError
 from ..evaluation.evaluation_set import EvaluationSet
 from ..evaluation.metadata import model_metadata
 from ..graph.contract import wrap
+from ..graph.features import reporting_features
 from ..graph.foreign_file import TORCHSCRIPT_SUFFIXES, check_torchscript, read_onnx
 from ..graph.foreign_model import Core, ImageShape, image_input, infer_original, make_core
 from ..graph.inference import infer_graph
 from ..graph.onnx_file import save_model
-from ..options import ImportOptions, SplitOptions, merged
+from ..options import ImportOptions, merged
 from ..targets import OPSET, model_file
+from ..training.machine.threads import torch_threads
 from ..training.runs import RUN_FILE, Run, data_facts
 from ..training.train import versions
 from .import_settings import (
@@ -105,6 +107,13 @@ class ImportReport(Report):
     unreadable: int = 0
     """Images that were left out because they cannot be decoded."""
 
+    def bars(self) -> Iterator[Bars]:
+        """Yield the accuracy with these settings and with the others that were tried; without data, the largest difference."""
+        if self.accuracy is None:
+            yield Bars("largest difference from the original", {self.model: self.largest_difference}, "{:.1e}")
+        else:
+            yield Bars("accuracy", {"as imported": self.accuracy, **self.ways}, "{:.1%}")
+
     def __str__(self) -> str:
         facts = self.options
         height, width = facts["size"]
@@ -142,25 +151,28 @@ def import_model(
     model: str | Path | torch.nn.Module,
     output: str | Path,
     options: ImportOptions | None = None,
-    data: str | Path | Dataset | None = None,
     overwrite: bool = False,
     **keywords: object,
 ) -> ImportReport:
     """Import an ONNX file, a TorchScript file or a torch module as a run.
 
-    data: labeled images, on which accuracy is measured, and from which quantize and bundle take theirs later.
+    The option ``data`` may also be a Dataset.
 
     Raises OptionError, with all that is missing, if neither the options nor the file say how images are made; ModelError
     for a file that cannot become a run; DataError; and GateError if the logits differ from the original's, or if other
     settings evidently classify the labeled images better.
     """
     options = merged(ImportOptions, options, keywords)
+    if not isinstance(overwrite, bool):
+        raise OptionError(
+            f"overwrite is {overwrite!r}; True or False was expected, and images by name: data={overwrite!r}"
+        )
     claim_output(output, overwrite, RUN_FILE)
     source = _open(model, options)
     values, sources = settle(options, source.declared, source.dims, source.name)
     if "labels" in values:
         values["labels"] = checked_labels(values["labels"], options.labels or source.name)
-    dataset, findings, unreadable = _load(data, options, values) if data is not None else (None, (), 0)
+    dataset, findings, unreadable = _load(options.data, options, values) if options.data is not None else (None, (), 0)
     lacking = missing(values)
     if lacking:
         raise refusal(source.name, lacking, _hint(source, values, lacking, dataset, options))
@@ -250,10 +262,12 @@ def _from_module(
     own = module if kind == "TorchScript" else own_copy(module)
 
     def scores(batches: Iterable[np.ndarray], _: int) -> np.ndarray:
-        return np.concatenate([run_module(own, batch).reshape(len(batch), -1) for batch in batches])
+        with torch_threads():
+            return np.concatenate([run_module(own, batch).reshape(len(batch), -1) for batch in batches])
 
     def graph(shape: ImageShape) -> onnx.ModelProto:
-        return export_module(own, shape.sizes(1), name)
+        with torch_threads():
+            return export_module(own, shape.sizes(1), name)
 
     dims = [None, 3, None, None]
     return _Source(name, sha256, kind, dims, declared, graph, scores)
@@ -261,9 +275,11 @@ def _from_module(
 
 def _load(data: str | Path | Dataset, options: ImportOptions, values: Known) -> tuple[Dataset, tuple[str, ...], int]:
     """Return the checked images, what the check found, and how many images were left out; values: what is known so far."""
-    dataset = load_dataset(data, SplitOptions(seed=options.seed))
+    dataset = load_dataset(data, options.split)
     size, resize = values.get("size"), values.get("resize") or "crop"
-    dataset, report = check_for_training(dataset, options.skip_unreadable, min(size) if size else None, resize)
+    dataset, report = check_for_training(
+        dataset, options.skip_unreadable, min(size) if size else None, resize, imported=True
+    )
     found = tuple(str(finding) for finding in report.findings)
     for line in found:
         say(line)
@@ -392,5 +408,5 @@ def _write(folder: Path, facts: JsonObject, wrapped: onnx.ModelProto) -> None:
         IMPORTED_RUN(parse_json(text.encode()), "")
     except (SchemaError, UnicodeEncodeError) as error:
         raise ModelError(f"{facts['model']['name']} cannot become a run ({error}): rename what is not valid") from None
-    save_model(wrapped, folder / model_file("fp32"), model_metadata(Run(folder, facts), "fp32"))
+    save_model(reporting_features(wrapped), folder / model_file("fp32"), model_metadata(Run(folder, facts), "fp32"))
     (folder / RUN_FILE).write_text(text, encoding="utf-8")

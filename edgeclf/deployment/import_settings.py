@@ -223,7 +223,7 @@ def checked_labels(labels: tuple[str, ...], name: str) -> tuple[str, ...]:
 
 
 def from_metadata(metadata: Mapping[str, str], name: str) -> dict[str, Stated]:
-    """Return what a file's metadata states, by source; ModelError if it states that the model is no classifier."""
+    """Return what a file's metadata states, by source; ModelError if it states that the model is not a classifier."""
     if sum(map(len, metadata.values())) > _MOST_METADATA:
         return {}
     if METADATA_KEY in metadata:

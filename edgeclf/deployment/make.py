@@ -30,7 +30,7 @@ from ..data.schemas import MAX_JSON_BYTES
 from ..data.temporary import temporary_folder
 from ..display.json_file import write_json
 from ..display.progress import say
-from ..display.report import Report
+from ..display.report import Bars, Report
 from ..errors import OutputError
 from ..evaluation.evaluate import evaluate
 from ..evaluation.export import exported
@@ -40,7 +40,7 @@ from ..quantization.inputs import asked
 from ..quantization.quantize import quantize
 from ..quantization.report import FailedFlavor, FlavorError, QuantizedFile
 from ..targets import CALIBRATION_CACHE, FLAVORS, model_file
-from ..training.dry_run import try_backbone
+from ..training.dry_run.try_backbone import try_backbone
 from ..training.runs import RUN_FILE, SPLIT_FILE, Run, read_run, write_split
 from ..training.train import train
 from ..training.unfinished import option_changes, split_changes
@@ -71,6 +71,11 @@ class MakeReport(Report):
     """By step."""
     unreadable: int = 0
     """Images that were left out because they cannot be decoded."""
+
+    def bars(self) -> Iterator[Bars]:
+        """Yield the seconds of each step, and the accuracy."""
+        yield Bars("seconds", self.seconds, "{:.0f}")
+        yield Bars(f"accuracy ({self.split})", {"fp32": self.accuracy}, "{:.2%}")
 
     def __str__(self) -> str:
         done = ", ".join(f"{step} {self.seconds[step]:.0f} s" for step in self.made)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeclf_runtime.classify.decision import softmax
-from edgeclf_runtime.files.outputs import new_file
+from edgeclf_runtime.files.outputs import named_by, new_file
 from edgeclf_runtime.sinks.lines import csv_cell
 
 COLUMNS = ("path", "label", "predicted", "confidence")
@@ -28,6 +28,7 @@ def prediction_file(path: str | Path | None, overwrite: bool = False) -> Iterato
         yield lambda *row: None
         return
     with (
+        named_by("--predictions"),
         new_file(path, overwrite) as work,
         open(work, "w", newline="", encoding="utf-8", errors="backslashreplace") as out,
     ):

@@ -1,4 +1,4 @@
-"""A Report is what a command returns: text when printed, JSON for machines, and tables in a notebook.
+"""A Report is what a command returns: text when printed, JSON for machines, tables in a notebook, and a figure.
 
 The tables have no scripts and no colors of their own, so that they fit a light and a dark notebook.  Names of labels, files
 and folders are the user's, so all text is escaped.
@@ -10,7 +10,7 @@ import html
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from edgeclf_runtime.files.schema import JsonObject
 from edgeclf_runtime.text.terminal import printable
@@ -20,6 +20,7 @@ from .json_file import json_text
 
 if TYPE_CHECKING:
     import numpy as np
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     class Printer(Protocol):
@@ -38,6 +39,18 @@ _STYLE = """
 """
 _DPI = 120
 _FEW = 6
+_TALLEST = 30.0
+"""Inches of a figure; with more bars than fit, they get thinner."""
+
+
+class Bars(NamedTuple):
+    """A chart of horizontal bars."""
+
+    what: str
+    values: Mapping[str, float]
+    """By name."""
+    form: str = "{:.4g}"
+    """The format of the values' texts; one that ends with % has an axis from 0 to 1."""
 
 
 class Report:
@@ -58,6 +71,14 @@ class Report:
     def html_parts(self) -> Iterator[str]:
         """Yield what a notebook shows as HTML: by default a table of the plain facts, and one for each field with rows."""
         return tables_of(self.to_dict())
+
+    def bars(self) -> Iterable[Bars]:
+        """Return the charts that ``plot`` draws side by side, unless the report has a figure of its own."""
+        raise NotImplementedError
+
+    def plot(self) -> Figure:
+        """Return the main figures as a matplotlib figure; DependencyError if matplotlib is missing."""
+        return draw_bars(list(self.bars()))
 
     def _repr_html_(self) -> str:
         return page(self.html_parts())
@@ -180,7 +201,7 @@ def escaped(value: object) -> str:
 
 
 def drawable(text: str) -> str:
-    """Return a text without line ends, control codes and what is no letter: XML has no form for some of them."""
+    """Return a text with a sign in place of line ends, control codes and other unprintable characters, of which XML has no form."""
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
@@ -204,6 +225,37 @@ def new_figure(columns: int, width: float = 5.0, height: float = 4.5) -> tuple[F
 
     figure = Plot(figsize=(width * columns, height), dpi=_DPI, layout="constrained")
     return figure, figure.subplots(1, columns, squeeze=False)[0]
+
+
+def draw_bars(charts: Sequence[Bars]) -> Figure:
+    """Draw charts of bars side by side; only the first has names if all have the same."""
+    same = all(list(chart.values) == list(charts[0].values) for chart in charts)
+    rows = max((len(chart.values) for chart in charts), default=0)
+    figure, axes = new_figure(len(charts), 4.5 if not same else 3.6, bars_height(rows))
+    for place, (axis, chart) in enumerate(zip(axes, charts, strict=True)):
+        fill_bars(axis, list(chart.values.values()), chart.what, chart.form)
+        if not same or not place:
+            # A label may contain $, but is not a formula.
+            axis.set_yticks(range(len(chart.values)), [drawable(name) for name in chart.values], parse_math=False)
+        if chart.form.endswith("%}"):
+            axis.set_xticks([0, 0.5, 1])
+    return figure
+
+
+def fill_bars(axis: Axes, values: Sequence[float], what: str, form: str, unknown: str | None = None) -> None:
+    """Draw a horizontal bar for each value, with its text; unknown: the text of 0, if it stands for no value."""
+    texts = [form.format(value) if value or unknown is None else unknown for value in values]
+    bars = axis.barh(range(len(values)), values, color=[f"C{row % 10}" for row in range(len(values))])
+    axis.bar_label(bars, texts, padding=3)
+    axis.margins(x=0.25)
+    axis.set_ylim(len(values) - 0.4, -0.6)
+    axis.set_yticks([])
+    axis.set_xlabel(what)
+
+
+def bars_height(rows: int) -> float:
+    """Return the height of a figure with so many bars below each other."""
+    return min(_TALLEST, 1.3 + 0.32 * rows)
 
 
 def png(figure: Figure) -> bytes:

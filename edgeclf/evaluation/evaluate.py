@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeclf_runtime.device.machine import cores
-from edgeclf_runtime.files.outputs import claim_output, new_folder
+from edgeclf_runtime.files.outputs import claim_output, named_by, new_folder
 from edgeclf_runtime.files.schema import JsonObject
 
 from ..data.datasets import Dataset
@@ -61,6 +61,8 @@ class Evaluation(Report):
     """By group of images, the least accurate first: images, accuracy, interval; {} for data without groups."""
     trained_on: int = 0
     """Images that were left out because the model was trained on them."""
+    near_trained: int = 0
+    """Images that were left out because they are near-duplicates of some that the model was trained on."""
     unreadable: int = 0
     """Images that were left out because they cannot be decoded."""
 
@@ -80,7 +82,7 @@ class Evaluation(Report):
 
     def html_parts(self) -> Iterator[str]:
         """Yield the summary, the figures, a table by label, and the confusion matrix or the most frequent confusions."""
-        yield from map(paragraph, (summary(self), *left_out_lines(self.unreadable, self.trained_on)))
+        yield from map(paragraph, (summary(self), *left_out_lines(self.unreadable, self.trained_on, self.near_trained)))
         yield table((), figures(self), name="facts")
         yield table(("label", "precision", "recall", "f1", "images", "95 % interval of the recall"), label_rows(self))
         if len(self.labels) <= MOST_LABELS:
@@ -116,23 +118,26 @@ def evaluate(
     """
     options = merged(EvaluateOptions, options, keywords)
     if options.predictions is not None:
-        claim_output(options.predictions, overwrite)
+        with named_by("--predictions"):
+            claim_output(options.predictions, overwrite)
     if options.report is not None:
-        claim_output(options.report, overwrite, REPORT_FILE)
+        with named_by("--report"):
+            claim_output(options.report, overwrite, REPORT_FILE)
     with open_exported(model, options.name, at_once=cores()) as opened:
-        chosen = select_images(opened, model, data, options.split, options.skip_unreadable)
+        chosen = select_images(opened, model, data, options.split, options.skip_unreadable, options.split_of)
         images = EvaluationSet(chosen.samples, opened.classifier.labels, opened.classifier.preprocessing, chosen.data)
         logits = logits_of(opened, images)
         temperature = opened.classifier.in_use.temperature
     found = replace(
         measure(opened.name, chosen.data, options.split, images, logits, temperature),
         trained_on=chosen.trained_on,
+        near_trained=chosen.near_trained,
         unreadable=chosen.unreadable,
     )
     if options.predictions is not None:
         write_predictions(options.predictions, found.labels, found.paths, found.truth, logits, temperature, overwrite)
     if options.report is not None:
-        with new_folder(options.report, overwrite, REPORT_FILE) as folder:
+        with named_by("--report"), new_folder(options.report, overwrite, REPORT_FILE) as folder:
             write_results(Path(folder), subject_of(found, opened, model, chosen))
     return found
 

@@ -32,7 +32,7 @@ def evaluation_text(found: Evaluation) -> str:
         parts += [*_group_lines(found), ""]
     width = max(len(name) for name, _, _ in figures(found))
     parts += [f"{name:<{width}}  {value:>7}  {remark}".rstrip() for name, value, remark in figures(found)]
-    parts += ["", printable(summary(found)), *left_out_lines(found.unreadable, found.trained_on)]
+    parts += ["", printable(summary(found)), *left_out_lines(found.unreadable, found.trained_on, found.near_trained)]
     return "\n".join(parts)
 
 

@@ -20,11 +20,14 @@ from ..data.datasets import Dataset
 from ..data.pixels import load_pixels
 from ..data.temporary import temporary_folder
 from ..display.progress import say
-from ..display.report import Report
-from ..errors import DataError, GateError, ImageError, ModelError
+from ..display.report import Bars, Report
+from ..errors import DataError, GateError, ImageError, ModelError, OptionError
+from ..graph.features import reporting_features
 from ..graph.onnx_file import write_onnx
+from ..options import ExportOptions, merged
 from ..targets import OPSET, model_file
-from ..training.dry_run import ROUNDING, rounding_error
+from ..training.dry_run.check_export import ROUNDING, rounding_error
+from ..training.machine.threads import torch_threads
 from ..training.runs import RUN_FILE, Run, read_run
 from .metadata import model_metadata
 from .open_model import OpenModel, TorchRunner, open_export, open_model
@@ -52,6 +55,12 @@ class ExportReport(Report):
     largest_difference: float
     """Largest difference of a logit from torch's."""
 
+    def bars(self) -> Iterator[Bars]:
+        """Yield the largest difference of a logit from torch's beside the accepted one, and the size."""
+        differences = {"largest found": self.largest_difference, "largest accepted": TOLERANCE}
+        yield Bars("difference of a logit", differences, "{:.1e}")
+        yield Bars("size, MB", {Path(self.path).name: self.size / 1e6}, "{:.1f}")
+
     def __str__(self) -> str:
         return (
             f"{self.path}: {self.size / 1e6:.1f} MB, opset {self.opset}, "
@@ -63,21 +72,30 @@ class ExportReport(Report):
 def export(
     run: str | Path | Run,
     output: str | Path | None = None,
+    options: ExportOptions | None = None,
     overwrite: bool = False,
-    data: Dataset | None = None,
+    **keywords: object,
 ) -> ExportReport:
     """Write a run's network as ONNX and compare its logits with torch's on real images, or on noise if there are none.
 
-    output: the file; None means model.fp32.onnx in the run.  data: the run's images, if they were found already.  Raises
-    GateError, and keeps nothing, if a logit differs by more than TOLERANCE and float32's rounding.
+    output: the file; None means model.fp32.onnx in the run.  The option ``data`` may also be a Dataset: the run's images, if
+    they were found already.
+
+    Raises OptionError for other formats and golden tensors, which export_formats() writes; GateError, and keeps nothing, if a
+    logit differs by more than TOLERANCE and float32's rounding.
     """
+    options = merged(ExportOptions, options, keywords)
+    if options.golden or options.formats not in ((), ("onnx",)):
+        asked = "golden" if options.golden else f"format {', '.join(options.formats)}"
+        raise OptionError(f"export() writes ONNX only, but {asked} was given; call edgeclf.export_formats()")
     if not isinstance(run, Run):
         run = read_run(run)
+    data = options.data if isinstance(options.data, Dataset | None) else run.dataset(options.data)
     target = Path(output) if output else run.path / model_file("fp32")
     network = run.network()
     batches, noise = comparison_images(run, data)
-    with new_file(target, overwrite) as work:
-        write_onnx(network, run.preprocessing, work, model_metadata(run, "fp32"))
+    with torch_threads(), new_file(target, overwrite) as work:
+        write_onnx(network, run.preprocessing, work, model_metadata(run, "fp32"), reporting_features)
         torch_runner = TorchRunner(network)
         expected = np.concatenate([torch_runner.infer(batch) for batch in batches])
         with OnnxRuntimeRunner(work) as runner:

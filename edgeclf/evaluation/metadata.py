@@ -11,6 +11,8 @@ from ..training.runs import WEIGHTS_FILE, Run
 METADATA_KEY = "edgeclf"
 SPLIT_SHA256 = "split_sha256"
 """Field of the metadata: hash of the list of the run's images."""
+KEPT_SPLIT = "kept_split"
+"""Field of the metadata: whether images kept the split that another run gave them."""
 WEIGHTS = "weights_sha256"
 """Field of the metadata: hash of the run's weights from which the file was exported."""
 MODEL_INFO = "model_info"
@@ -26,6 +28,7 @@ def model_metadata(run: Run, model: str) -> dict[str, str]:
         "labels": list(run.labels),
         "preprocessing": run.preprocessing._asdict(),
         "split": None if run.split_options is None else run.facts["data"]["split"],
+        KEPT_SPLIT: run.kept_split,
         SPLIT_SHA256: (run.facts["data"] or {}).get("split_sha256", ""),
         WEIGHTS: weights_sha256(run),
     }

@@ -16,7 +16,7 @@ from edgeclf_runtime.bundle.open_bundle import MANIFEST, open_bundle
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.files.schema import JsonObject, parse_json
 from edgeclf_runtime.images.preprocess import Preprocessing
-from edgeclf_runtime.runners.base import Runner
+from edgeclf_runtime.runners.base import Outputs, Runner
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
 from ..data.schemas import METADATA, PROVENANCE
@@ -27,7 +27,7 @@ from ..options import SplitOptions
 from ..targets import FLAVORS, model_file
 from ..training.machine.threads import torch_threads
 from ..training.runs import RUN_FILE, Run, read_run, read_split_options
-from .metadata import METADATA_KEY, SPLIT_SHA256, WEIGHTS, weights_sha256
+from .metadata import KEPT_SPLIT, METADATA_KEY, SPLIT_SHA256, WEIGHTS, weights_sha256
 
 if TYPE_CHECKING:
     from ..training.backbones import ImageClassifier
@@ -46,6 +46,8 @@ class OpenModel:
     """Of a bundle or a file: the hash of its run's split.csv; "" if it is not known."""
     file: Path | None = None
     """The ONNX file; None if torch runs a run's weights."""
+    kept_split: bool = False
+    """True if images kept the split that another run gave them, so that ``split_options`` alone does not give theirs."""
 
     def __enter__(self) -> OpenModel:
         return self
@@ -79,7 +81,9 @@ def open_model(
         return _from_bundle(path, name, top_k, threshold, at_once)
     if path.is_file() and path.suffix.lower() == ".onnx":
         if name:
-            raise ModelError(f"{path} is a single model, but {name!r} was requested: --name is for runs and bundles")
+            raise ModelError(
+                f"{path} is a single model, but {name!r} was requested; only a run or a bundle has several"
+            )
         return _from_onnx(path, top_k, threshold or 0.0, at_once)
     what = "exists, but is not a model" if path.exists() else "does not exist"
     raise ModelError(f"{path} {what}: a run, an ONNX file or a bundle was expected")
@@ -93,11 +97,11 @@ class TorchRunner(Runner):
     def __init__(self, network: ImageClassifier) -> None:
         self._network = network
 
-    def infer(self, batch: np.ndarray) -> np.ndarray:
+    def infer_outputs(self, batch: np.ndarray) -> Outputs:
         import torch
 
         with torch_threads(), torch.inference_mode():
-            return self._network(torch.from_numpy(batch)).numpy()
+            return Outputs(self._network(torch.from_numpy(batch)).numpy())
 
 
 def open_export(run: Run, top_k: int = 5, threshold: float = 0.0, at_once: int = 1) -> OpenModel | None:
@@ -149,7 +153,13 @@ def _from_onnx(path: Path, top_k: int, threshold: float, at_once: int) -> OpenMo
         runner = HostRunner(path, threads=threads, name=name)
     run = read_run(path.parent) if (path.parent / RUN_FILE).is_file() else None
     return OpenModel(
-        name, Classifier(runner, labels, spec, name, 1.0, threshold, top_k), split, run, split_sha256, path
+        name,
+        Classifier(runner, labels, spec, name, 1.0, threshold, top_k),
+        split,
+        run,
+        split_sha256,
+        path,
+        bool(facts.get(KEPT_SPLIT)),
     )
 
 
@@ -168,4 +178,5 @@ def _from_bundle(path: Path, name: str | None, top_k: int, threshold: float | No
         None,
         str(data.get("split_sha256", "")),
         path / files[classifier.model],
+        bool(data.get(KEPT_SPLIT)),
     )

@@ -19,7 +19,7 @@ from edgeclf_runtime.text.terminal import printable
 
 from ..data.conversion.pillow import is_pillow, pillow_pixels
 from ..display.prediction_file import prediction_file
-from ..display.report import Report, listed, page, table
+from ..display.report import Bars, Report, listed, page, table
 from ..errors import OptionError
 from ..options import PredictOptions, merged
 from .export import open_exported
@@ -38,6 +38,10 @@ class Prediction(Report):
     def to_dict(self) -> JsonObject:
         """The prediction as a JSON-compatible dict."""
         return {"image": self.image, **self.result.to_dict()}
+
+    def bars(self) -> Iterator[Bars]:
+        """Yield the confidence of the most likely labels."""
+        yield Bars(f"confidence, {Path(self.image).name}", dict(self.result.top), "{:.1%}")
 
     def __str__(self) -> str:
         top = "  ".join(f"{label} {confidence:.4f}" for label, confidence in self.result.top)

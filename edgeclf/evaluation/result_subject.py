@@ -29,7 +29,7 @@ _LIBRARIES = ("onnxruntime", "numpy", "cv2")
 
 def subject_of(found: Evaluation, opened: OpenModel, model: str | Path, chosen: Selection) -> Subject:
     """Return what a results folder shows of an evaluation; model, opened: what was evaluated; chosen: its images."""
-    notes = left_out_lines(found.unreadable, found.trained_on)
+    notes = left_out_lines(found.unreadable, found.trained_on, found.near_trained)
     if found.split == "train":
         notes.append("The model was trained on these images: it is less accurate on others.")
     return Subject(

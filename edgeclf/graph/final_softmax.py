@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _FARTHEST = 24
 """Nodes before the output in which a softmax is looked for; a written one has six."""
 _SCALES = (0.1, 1.0, 10.0)
-"""Of the noise that is tried: one image alone could have such outputs by chance."""
+"""Of the noise that is tried: a single image could have such outputs by chance."""
 _SAME = 1e-4
 _SMALLEST = 1e-30
 """Probability below which a logarithm is cut off."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..targets import FP16_QDQ_OPSET
 from .onnx_file import drop_unused
+from .prepare import without_weights
 
 if TYPE_CHECKING:
     import onnx
@@ -143,7 +144,7 @@ def _keep_float32(graph: onnx.GraphProto, model: onnx.ModelProto, kept: set[int]
     from onnx import TensorProto, helper, numpy_helper
 
     stored = {name: values for name, values in _stored(model.graph).items() if values.dtype == np.float32}
-    known = onnx.shape_inference.infer_shapes(model).graph.value_info
+    known = onnx.shape_inference.infer_shapes(without_weights(model)).graph.value_info
     floats = {value.name for value in known if value.type.tensor_type.elem_type == TensorProto.FLOAT}
     image, logits = graph.input[0].name, graph.output[0].name
     widened = {f"{image}_fp16": image}  # an FP16 tensor's float32 form

@@ -15,6 +15,7 @@ from edgeclf_runtime.runners.base import ModelPath
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
 from ..targets import FLAVORS, IR_VERSIONS, OPSET, Flavor
+from .prepare import without_weights
 
 if TYPE_CHECKING:
     import onnx
@@ -126,7 +127,7 @@ def widen(model: onnx.ModelProto) -> onnx.ModelProto:
     from onnx import TensorProto, helper
 
     graph = model.graph
-    known = onnx.shape_inference.infer_shapes(model).graph.value_info
+    known = onnx.shape_inference.infer_shapes(without_weights(model)).graph.value_info
     unrounded = {value.name for value in known if value.type.tensor_type.elem_type == TensorProto.FLOAT16}
     tensors = [a.t for node in graph.node for a in node.attribute if a.type == onnx.AttributeProto.TENSOR]
     for tensor in (*graph.initializer, *tensors):

@@ -9,15 +9,15 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from edgeclf_runtime.device.machine import cores
-from edgeclf_runtime.runners.base import Runner
+from edgeclf_runtime.runners.base import Outputs, Runner, joined
 from edgeclf_runtime.runners.openvino import OpenVinoRunner
 
 from ..data.temporary import temporary_folder
@@ -29,6 +29,7 @@ from .onnx_file import save_model
 if TYPE_CHECKING:
     import onnx
 
+T = TypeVar("T")
 _ROUNDS, _TIMED, _WARM_UP = 3, 10, 3
 _FEWEST_TIMED, _VISIT_S = 3, 0.3
 """A visit to a slow model ends after this many inferences, once they took this many seconds: they vary less than fast ones."""
@@ -42,13 +43,22 @@ def infer(runner: Runner, batches: Iterable[np.ndarray], at_once: int = 1) -> np
     return np.concatenate(list(infer_each(runner, batches, at_once)))
 
 
+def infer_outputs(runner: Runner, batches: Iterable[np.ndarray], at_once: int = 1) -> Outputs:
+    """Return a runner's logits and features of batches, in the batches' order; see :func:`infer`."""
+    return joined(list(_each(runner, runner.infer_outputs, batches, at_once)))
+
+
 def infer_each(runner: Runner, batches: Iterable[np.ndarray], at_once: int = 1) -> Iterator[np.ndarray]:
     """Yield a runner's logits of each batch, in order; see :func:`infer`."""
+    return _each(runner, runner.infer, batches, at_once)
+
+
+def _each(runner: Runner, run: Callable[[np.ndarray], T], batches: Iterable[np.ndarray], at_once: int) -> Iterator[T]:
     workers = at_once if runner.concurrent else 1
-    pending: deque[Future[np.ndarray]] = deque()
+    pending: deque[Future[T]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         for batch in batches:
-            pending.append(pool.submit(runner.infer, batch))
+            pending.append(pool.submit(run, batch))
             if len(pending) > 2 * workers:
                 yield pending.popleft().result()
         for future in pending:
@@ -60,6 +70,12 @@ def infer_file(model: Path, name: str, batches: Iterable[np.ndarray]) -> np.ndar
     return np.concatenate(list(infer_file_each(model, name, batches)))
 
 
+def infer_file_outputs(model: Path, name: str, batches: Iterable[np.ndarray]) -> Outputs:
+    """Return an ONNX file's logits and features of batches; see :func:`infer_file`."""
+    with HostRunner(model, threads=1, name=name) as runner:
+        return infer_outputs(runner, batches, cores())
+
+
 def infer_file_each(model: Path, name: str, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Yield an ONNX file's logits of each batch, in order; see :func:`infer_file`."""
     with HostRunner(model, threads=1, name=name) as runner:
@@ -68,10 +84,15 @@ def infer_file_each(model: Path, name: str, batches: Iterable[np.ndarray]) -> It
 
 def infer_graph(model: onnx.ModelProto, name: str, batches: Iterable[np.ndarray]) -> np.ndarray:
     """Return the logits of a model that is not on disk, as infer_file() does."""
+    return infer_graph_outputs(model, name, batches).logits
+
+
+def infer_graph_outputs(model: onnx.ModelProto, name: str, batches: Iterable[np.ndarray]) -> Outputs:
+    """Return the logits and features of a model that is not on disk; see :func:`infer_file`."""
     with temporary_folder() as folder:
         path = Path(folder) / "model.onnx"
         save_model(model, path, {}, opset_of(name))
-        return infer_file(path, name, batches)
+        return infer_file_outputs(path, name, batches)
 
 
 def own_runner(name: str, path: Path, strict: bool = False) -> Runner:

@@ -1,4 +1,4 @@
-"""Writes ONNX files from torch, checks and saves them, prepares them for quantization, and exposes their tensors."""
+"""Writes ONNX files from torch, checks and saves them, and exposes their tensors."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeclf_runtime.bundle.model_file import model_bytes
 from edgeclf_runtime.device.machine import quota_cores
 from edgeclf_runtime.files.read import sha256_bytes
 from edgeclf_runtime.images.preprocess import Preprocessing
+from edgeclf_runtime.runners.base import FEATURES
 
 from ..data.temporary import temporary_folder
 from ..errors import ModelError, first_sentence
@@ -32,8 +32,23 @@ if TYPE_CHECKING:
 INPUT, OUTPUT = "image", "logits"
 
 
-def write_onnx(network: torch.nn.Module, spec: Preprocessing, path: str | Path, metadata: dict[str, str]) -> None:
-    """Write a network that takes float32 [N, height, width, 3] as ONNX, with the opset that every target reads."""
+def write_onnx(
+    network: torch.nn.Module,
+    spec: Preprocessing,
+    path: str | Path,
+    metadata: dict[str, str],
+    finish: Callable[[onnx.ModelProto], onnx.ModelProto] | None = None,
+) -> None:
+    """Write a network that takes float32 [N, height, width, 3] as ONNX, with the opset that every target reads.
+
+    finish: returns the model to save.
+    """
+    model = onnx_of(network, spec)
+    save_model(finish(model) if finish else model, path, metadata)
+
+
+def onnx_of(network: torch.nn.Module, spec: Preprocessing) -> onnx.ModelProto:
+    """Return what write_onnx() writes, as onnx.ModelProto without metadata."""
     import torch
 
     try:
@@ -45,10 +60,10 @@ def write_onnx(network: torch.nn.Module, spec: Preprocessing, path: str | Path, 
         ) from None
     _give_each_its_own(model.graph)
     if any(node.op_type == "Pad" for node in model.graph.node):
-        _fold_constants(model)
+        fold_constants(model)
         join_padding(model.graph)
         drop_unused(model.graph)
-    save_model(model, path, metadata)
+    return model
 
 
 def export_torch(module: torch.nn.Module, shape: tuple[int, ...], source: str, result: str) -> onnx.ModelProto:
@@ -139,6 +154,15 @@ def save_model(model: onnx.ModelProto, path: str | Path, metadata: dict[str, str
     """Check an ONNX model against the contract's opset and save it with edgeclf's metadata, the same bytes each time."""
     import onnx
 
+    complete(model, metadata, opset)
+    onnx.checker.check_model(model)
+    Path(path).write_bytes(model.SerializeToString(deterministic=True))
+
+
+def complete(model: onnx.ModelProto, metadata: dict[str, str], opset: int = OPSET) -> None:
+    """Give a model the contract's opset and edgeclf's metadata, in place; ModelError if it has other opsets."""
+    import onnx
+
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     if opsets.get("") != opset or set(opsets) - {"", "com.microsoft"}:
         raise ModelError(
@@ -151,27 +175,9 @@ def save_model(model: onnx.ModelProto, path: str | Path, metadata: dict[str, str
     for node in model.graph.node:
         node.doc_string = ""
     onnx.helper.set_model_props(model, metadata)
-    onnx.checker.check_model(model)
-    Path(path).write_bytes(model.SerializeToString(deterministic=True))
 
 
-def prepare(source: Path) -> onnx.ModelProto:
-    """Return a model file as onnx.ModelProto with the inferred shapes that the quantizer needs.
-
-    Raises BackendError if it refers to other files.
-    """
-    import onnx
-    from onnxruntime.quantization.quant_utils import add_pre_process_metadata
-
-    prepared = onnx.shape_inference.infer_shapes(onnx.load_from_string(model_bytes(source)))
-    # The quantizer would write the model to disk and infer the shapes again.
-    add_pre_process_metadata(prepared)
-    _fold_constants(prepared)
-    _drop_whole_slices(prepared.graph)
-    return prepared
-
-
-def _fold_constants(model: onnx.ModelProto) -> None:
+def fold_constants(model: onnx.ModelProto) -> None:
     """Replace what does not depend on the image, such as standardized weights, by its value, in place.
 
     The quantizer asks for the range of an operand that a node writes, even of a constant.  Bounds of a Clip stay as they
@@ -213,42 +219,6 @@ def _fold_constants(model: onnx.ModelProto) -> None:
     drop_unused(graph)
 
 
-def _drop_whole_slices(graph: onnx.GraphProto) -> None:
-    """Remove each Slice that takes all of its input, as in GhostNet, in place.
-
-    OpenVINO 2026.4 crashes on Concat, Q/DQ, such a Slice, Q/DQ.
-    """
-    from onnx import numpy_helper
-
-    shapes = {
-        value.name: [size.dim_value for size in value.type.tensor_type.shape.dim]
-        for value in (*graph.input, *graph.value_info)
-    }
-    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    outputs = {output.name for output in graph.output}
-    same: dict[str, str] = {}
-    for node in list(graph.node):
-        node.input[:] = [same.get(name, name) for name in node.input]
-        if node.op_type == "Slice" and node.output[0] not in outputs and _takes_all(node, shapes, stored):
-            same[node.output[0]] = node.input[0]
-            graph.node.remove(node)
-    if same:
-        drop_unused(graph)
-
-
-def _takes_all(node: onnx.NodeProto, shapes: dict[str, list[int]], stored: dict[str, np.ndarray]) -> bool:
-    """Return whether a Slice is known to take everything."""
-    names = node.input[1:]
-    if len(names) < 3 or not stored.keys() >= {name for name in names if name}:
-        return False
-    starts, ends, axes = (stored[name] for name in names[:3])
-    steps = stored[names[3]] if len(names) > 3 and names[3] else np.ones_like(starts)
-    shape = shapes.get(node.input[0], [])
-    # A size of 0 is not known.
-    sizes = [shape[axis] if axis < len(shape) else 0 for axis in axes]
-    return bool(all(sizes) and not starts.any() and (ends >= sizes).all() and (steps == 1).all())
-
-
 def probing_session(model: onnx.ModelProto, names: Sequence[str]) -> onnxruntime.InferenceSession:
     """Return an ONNX Runtime session that also outputs the named tensors, with as many threads as may run here."""
     import onnxruntime
@@ -287,6 +257,26 @@ def drop_unused(graph: onnx.GraphProto) -> None:
         graph.node.extend(reversed(kept))
     for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
         graph.initializer.remove(tensor)
+
+
+def has_features(model: onnx.ModelProto) -> bool:
+    """Return whether a classifier has the output ``features``; see ``graph/features.py``."""
+    return any(value.name == FEATURES for value in model.graph.output)
+
+
+def without_features(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a classifier without the output ``features``: a copy, or the model itself if it has none."""
+    import onnx
+
+    if not has_features(model):
+        return model
+    own = onnx.ModelProto()
+    own.CopyFrom(model)
+    kept = [value for value in model.graph.output if value.name != FEATURES]
+    del own.graph.output[:]
+    own.graph.output.extend(kept)
+    drop_unused(own.graph)
+    return own
 
 
 def graph_sha256(model: onnx.ModelProto) -> str:

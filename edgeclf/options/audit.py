@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from edgeclf_runtime.images.preprocess import RESIZE_MODES
 
 from ..errors import OptionError
-from .data import GROUP_BY, GROUP_SIMILAR, SplitOptions
+from .data import GROUP_BY, GROUP_SIMILAR, SPLIT_OF, SplitOptions
 from .declaration import DOWNLOAD, IMAGE_SIZE, SEED, check_choices, check_ranges, option
 
 
@@ -36,6 +36,9 @@ class AuditOptions:
     seed: int = option(0, SEED)
     group_by: str | None = option(None, GROUP_BY, metavar="FOLDERS|REGEX", shown="each image by itself")
     group_similar: bool = option(False, GROUP_SIMILAR)
+    split_of: str | None = option(
+        None, SPLIT_OF, metavar="RUN", path=True, shown="that of --model, or by each image's hash"
+    )
 
     def __post_init__(self) -> None:
         if self.weights == "none":
@@ -49,4 +52,6 @@ class AuditOptions:
     @property
     def split(self) -> SplitOptions:
         """Division of images if the data set has no split of its own."""
-        return SplitOptions(seed=self.seed, group_by=self.group_by, group_similar=self.group_similar)
+        return SplitOptions(
+            seed=self.seed, group_by=self.group_by, group_similar=self.group_similar, split_of=self.split_of
+        )

@@ -11,6 +11,7 @@ from .declaration import SKIP_UNREADABLE, check_known, check_ranges, option
 CORRUPTIONS = ("noise", "defocus", "motion", "dark", "bright", "fog", "jpeg", "rotation", "color-cast", "resolution")
 """Corruptions of images by a camera, implemented in ``evaluation/robustness/corruptions.py``."""
 _SPLIT = "Images of DATA to use; all: every one that a run was not trained on."
+_SPLIT_OF = "Run whose images keep their split, for a bundle or a file, which has no list of them."
 _NAME = "A model of the bundle or run, such as fp32 or int8-cpu."
 _PREDICTIONS = "Write path, label, predicted label and confidence of each image."
 
@@ -20,6 +21,7 @@ class EvaluateOptions:
     """Options of evaluate()."""
 
     split: str = option("test", _SPLIT, choices=EVALUATED)
+    split_of: str | None = option(None, _SPLIT_OF, metavar="RUN", path=True, shown="the model's own")
     name: str | None = option(None, _NAME)
     predictions: str | None = option(None, _PREDICTIONS, metavar="FILE.csv", path=True)
     report: str | None = option(
@@ -50,6 +52,7 @@ class RobustnessOptions:
     eps: float = option(8.0, "Largest change of a pixel by an attack, in levels of 0 to 255.")
     steps: int = option(10, "Steps of PGD.", at_least=1)
     split: str = option("test", _SPLIT, choices=EVALUATED)
+    split_of: str | None = option(None, _SPLIT_OF, metavar="RUN", path=True, shown="the model's own")
     name: str | None = option(None, _NAME)
     skip_unreadable: bool = option(False, SKIP_UNREADABLE)
 
@@ -74,6 +77,7 @@ class CompareOptions:
     """Options of compare()."""
 
     split: str = option("test", _SPLIT, choices=EVALUATED)
+    split_of: str | None = option(None, _SPLIT_OF, metavar="RUN", path=True, shown="the model's own")
     name_a: str | None = option(None, "A model of A, such as fp32 or int8-cpu.")
     name_b: str | None = option(None, "A model of B.")
     skip_unreadable: bool = option(False, SKIP_UNREADABLE)

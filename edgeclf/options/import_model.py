@@ -8,6 +8,7 @@ from edgeclf_runtime.images.preprocess import COLORS, RESIZE_MODES
 
 from ..errors import OptionError
 from .channels import IMAGENET, Three, channel_values
+from .data import GROUP_BY, GROUP_SIMILAR, SPLIT_OF, SplitOptions
 from .declaration import SKIP_UNREADABLE, option
 
 LAYOUTS = ("NCHW", "NHWC")
@@ -18,7 +19,7 @@ PIXEL_RANGES = ("0-1", "0-255", "-1..1")
 
 @dataclass(frozen=True, kw_only=True)
 class ImportOptions:
-    """Preprocessing of a model that another program trained.
+    """Preprocessing of a model that another program trained, and labeled images for it.
 
     An option that is not given is read from the file, if it says so; otherwise the import fails and lists what is missing.
     """
@@ -65,7 +66,16 @@ class ImportOptions:
     )
     config: str | None = option(None, "A timm model's config.json, to read what is not given.", path=True)
     tensor: str | None = option(None, "Output with a score for each label, if the file has several outputs.")
+    data: str | None = option(
+        None,
+        "Labeled images: accuracy is measured on them, and quantize and bundle need them.",
+        metavar="DATA",
+        path=True,
+    )
     seed: int = option(0, "Seed of the split of --data.")
+    group_by: str | None = option(None, GROUP_BY, metavar="FOLDERS|REGEX", shown="each image by itself")
+    group_similar: bool = option(False, GROUP_SIMILAR)
+    split_of: str | None = option(None, SPLIT_OF, metavar="RUN", path=True, shown="by each image's hash")
     skip_unreadable: bool = option(False, SKIP_UNREADABLE)
     force: bool = option(False, "Keep the options even if --data shows that others are right.")
 
@@ -83,7 +93,14 @@ class ImportOptions:
             raise OptionError(f"crop is {self.crop}; 0.1 to 1 was expected")
         if self.labels and self.label_names:
             raise OptionError("labels and label_names were both given; give one of them")
-        self.height_width, self.channels("mean"), self.channels("std")
+        self.height_width, self.channels("mean"), self.channels("std"), self.split
+
+    @property
+    def split(self) -> SplitOptions:
+        """Division of the labeled images if they have no split of their own."""
+        return SplitOptions(
+            seed=self.seed, group_by=self.group_by, group_similar=self.group_similar, split_of=self.split_of
+        )
 
     @property
     def height_width(self) -> tuple[int, int] | None:

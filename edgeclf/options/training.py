@@ -8,17 +8,18 @@ from typing import ClassVar
 from edgeclf_runtime.images.preprocess import RESIZE_MODES
 
 from ..errors import OptionError
+from ..targets import TARGETS
 from .augmentation import AugmentationOptions
 from .channels import Three, unit_values
 from .data import GROUP_BY, GROUP_SIMILAR, SPLIT_OF, SplitOptions
-from .declaration import DOWNLOAD, IMAGE_SIZE, SEED, SKIP_UNREADABLE, check_choices, check_ranges, option
+from .declaration import DOWNLOAD, IMAGE_SIZE, SEED, SKIP_UNREADABLE, check_choices, check_known, check_ranges, option
 from .optimization import DistillationOptions, LossOptions, MachineOptions, OptimizerOptions
 
 FINETUNE = ("head", "gradual", "full")
 EPOCHS = {"head": 12, "gradual": 8, "full": 8}
 """Passes over the training images if none are given; gradual and full begin with those of the head."""
 RATE_DECAY = {"head": 1.0, "gradual": 0.6, "full": 1.0}
-NO_EFFECT = ("download", "workers", "checkpoint_every", "log")
+NO_EFFECT = ("download", "workers", "checkpoint_every", "log", "targets")
 """Options that do not change the result."""
 
 
@@ -54,6 +55,13 @@ class TrainOptions(MachineOptions, AugmentationOptions, DistillationOptions, Los
         None,
         "Shrink small images less in the first layers: 1 (not at all) or 2.",
         shown="the backbone's, usually 4 or 2",
+    )
+    targets: tuple[str, ...] = option(
+        (),
+        "A device that the network must fit; may be repeated.  Export and quantization for it are tried before training.",
+        name="--target",
+        shown="all",
+        choices=tuple(TARGETS),
     )
     finetune: str = option(
         "head",
@@ -101,6 +109,7 @@ class TrainOptions(MachineOptions, AugmentationOptions, DistillationOptions, Los
     def __post_init__(self) -> None:
         for kind in (MachineOptions, AugmentationOptions, DistillationOptions, LossOptions, OptimizerOptions):
             kind.__post_init__(self)  # type: ignore[arg-type]
+        check_known("target", self.targets, TARGETS)
         check_choices(self, finetune=FINETUNE, resize=RESIZE_MODES)
         check_ranges(
             self, epochs=(1, 10_000), image_size=(32, 1024), stem_stride=(1, 2), seed=(0, 2**31), views=(0, 100)

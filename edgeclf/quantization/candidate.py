@@ -23,3 +23,5 @@ class Candidate:
     """float32 [images, labels], of the evaluation set."""
     comparison: Comparison
     findings: Findings
+    features: np.ndarray | None = None
+    """float16 [images, features], of the evaluation set; None if the model has none."""

@@ -13,6 +13,7 @@ from edgeclf_runtime.files.read import sha256_file
 
 from ..display.progress import say
 from ..errors import OutputError
+from ..graph.onnx_file import without_features
 from ..options import QuantizeOptions
 from ..targets import CALIBRATION_CACHE, FLAVORS, model_file
 from .candidate import Candidate
@@ -68,7 +69,7 @@ def bases_of(
     bases = {FLAVORS[name].half_of for name in names} - set(names)
     return {
         file.name: Candidate(
-            model=onnx.load(folder / model_file(file.name)),
+            model=without_features(onnx.load(folder / model_file(file.name))),
             logits=np.zeros((0, 0), np.float32),  # only the model and its findings are used
             comparison=file.comparison,
             findings=file.findings,

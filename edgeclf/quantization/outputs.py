@@ -14,6 +14,7 @@ from ..display.progress import say
 from ..evaluation.accuracy_gate import evaluation_warning, gate_warning
 from ..evaluation.comparison import compare
 from ..evaluation.logit_store import LOGIT_FILE, read_logits
+from ..graph.features import with_range
 from ..graph.inference import time_files
 from ..graph.int8.ranges import ranges_of
 from ..graph.layers import layer_of_names
@@ -52,7 +53,7 @@ def write_outputs(
     report = replace(report, gone=gone, unreadable=unreadable)
     _write_report(folder, report, search)
     if found and not _keeps_cache(inputs.folder, found, failed, earlier):
-        cache = format_cache(ranges_of(search.histograms, _cache_method(found)))
+        cache = format_cache(with_range(search.graph, ranges_of(search.histograms, _cache_method(found))))
         (folder / CALIBRATION_CACHE).write_text(cache, encoding="utf-8")
     _write_logits(inputs, folder, report, search, found)
     return report
@@ -124,12 +125,12 @@ def _keeps_cache(
 def _write_logits(
     inputs: Inputs, folder: Path, report: QuantizeReport, search: Search, found: Mapping[str, Candidate]
 ) -> None:
-    """Write the logits of the evaluation images, beside those that are known of the run's other images and files."""
+    """Write the logits and features of the evaluation images, beside those that are known of the run's other images and files."""
     store = read_logits(inputs.folder / LOGIT_FILE, inputs.preprocessing)
-    store.add(report.sha256_fp32, search.images.sha256, search.reference)
+    store.add(report.sha256_fp32, search.images.sha256, search.reference, search.reference_features)
     for file in report.files:
         if file.name in found:
-            store.add(file.sha256, search.images.sha256, found[file.name].logits)
+            store.add(file.sha256, search.images.sha256, found[file.name].logits, found[file.name].features)
     models = {report.sha256_fp32, *(file.sha256 for file in report.files)}
     store.write(folder / LOGIT_FILE, inputs.preprocessing, models)
 

@@ -18,8 +18,10 @@ from ..errors import EdgeclfError
 from ..evaluation.export import exported
 from ..evaluation.logit_store import LOGIT_FILE, read_logits
 from ..evaluation.metadata import model_metadata
+from ..graph.features import with_features
 from ..graph.int8.rounding import Rounding, collect_moments
-from ..graph.onnx_file import prepare, save_model
+from ..graph.onnx_file import save_model
+from ..graph.prepare import prepare
 from ..options import QuantizeOptions, merged
 from ..targets import model_file, opset_of
 from ..training.runs import Run, read_run
@@ -77,7 +79,7 @@ def quantize(
     # What comes out, all of it or nothing.
     with updated_folder(inputs.folder) as folder:
         for name, one in found.items():
-            save_model(one.model, folder / model_file(name), model_metadata(run, name), opset_of(name))
+            save_model(with_features(one.model), folder / model_file(name), model_metadata(run, name), opset_of(name))
         report = write_outputs(folder, inputs, search, found, failed, earlier)
         store.write(folder / HISTOGRAM_FILE, search.histograms)
         for name in found:  # another process may have quantized the run meanwhile
@@ -110,14 +112,15 @@ def _prepare(inputs: Inputs, store: HistogramStore) -> Search:
         refuse_unknown(graph)
         inputs.check_training()
     tuner = Finetuner(lambda: inputs.training, options.int8_epochs, options.seed) if options.finetune_int8 else None
+    known = read_logits(inputs.folder / LOGIT_FILE, inputs.preprocessing)
+    reference = known.outputs(inputs.source, "fp32", inputs.images, "evaluating fp32")
     return Search(
         graph=graph,
         histograms=store.recall(graph, inputs.batches),
         rounding=Rounding(graph, collect_moments(graph, inputs.batches)),
         images=inputs.images,
-        reference=read_logits(inputs.folder / LOGIT_FILE, inputs.preprocessing).infer(
-            inputs.source, "fp32", inputs.images, "evaluating fp32"
-        ),
+        reference=reference.logits,
+        reference_features=reference.features,
         batches=inputs.batches,
         methods=options.methods,
         max_drop=options.max_drop,

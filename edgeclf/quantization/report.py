@@ -323,12 +323,18 @@ class FlavorError(GateError):
 
 def read_report(folder: Path) -> QuantizeReport | None:
     """Return the report in a run's folder, None if there is none; ValueError if it is damaged or of an older version."""
-    if not (folder / REPORT_FILE).is_file():
-        return None
-    facts = read_json(folder / REPORT_FILE, MAX_JSON_BYTES)
-    QUANTIZATION(facts, "")
-    report: QuantizeReport = _restore(QuantizeReport, facts)
+    facts = read_report_facts(folder)
+    report: QuantizeReport | None = _restore(QuantizeReport, facts) if facts else None
     return report
+
+
+def read_report_facts(folder: Path) -> JsonObject:
+    """Return the quantization.json in a run's folder, {} if there is none; OSError or ValueError if it is damaged."""
+    if not (folder / REPORT_FILE).is_file():
+        return {}
+    facts: JsonObject = read_json(folder / REPORT_FILE, MAX_JSON_BYTES)
+    QUANTIZATION(facts, "")
+    return facts
 
 
 _BESIDE = ("comparison", "findings")

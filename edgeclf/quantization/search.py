@@ -19,8 +19,10 @@ from ..errors import BackendError, GateError
 from ..evaluation.accuracy_gate import check_gate, gate_failure, gate_warning
 from ..evaluation.comparison import compare
 from ..evaluation.evaluation_set import EvaluationSet
+from ..evaluation.logit_store import as_halves
+from ..graph.features import with_features
 from ..graph.fp16 import halve, halve_remainder
-from ..graph.inference import infer_graph, time_files
+from ..graph.inference import infer_graph, infer_graph_outputs, time_files
 from ..graph.int8.forms import FORMS, Form, choose, usual_form
 from ..graph.int8.histograms import Histogram
 from ..graph.int8.qdq import Weights, write_flavor
@@ -44,7 +46,7 @@ _TRIAL_IMAGES = 100
 _EFFECT_IMAGES = 64
 """Images on which each layer is measured by itself; the layers are many."""
 _MOST_KNOWN = 10_000_000
-"""Bytes of a file's logits that are kept in case another flavor has the same file; with very many labels they would fill memory."""
+"""Bytes of a file's outputs that are kept in case another flavor has the same file; with very many labels they would fill memory."""
 _MOST_IN_FLOAT = 0.5
 """Largest share of the layers that may go back to float; with more of them the file is hardly INT8."""
 
@@ -77,6 +79,8 @@ class Search:
     images: EvaluationSet
     reference: np.ndarray
     """FP32's logits of ``images``, float32 [images, labels]."""
+    reference_features: np.ndarray | None = None
+    """FP32's features of ``images``, float16 [images, features]; None if it has none."""
     batches: Sequence[np.ndarray]
     """The calibration set, float32 [1, height, width, 3] each."""
     methods: Sequence[str]
@@ -86,8 +90,9 @@ class Search:
     """The form, which decides what computes in 8 bits on a CPU; see QuantizeOptions."""
     finetuner: Finetuner | None = None
     """Fine-tunes what does not pass with every layer in INT8."""
-    known: dict[tuple[str, str | None], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-    """By graph and type of activations, which images were inferred, bool [images], and their logits: flavors may share a file."""
+    known: dict[tuple[str, str | None], tuple[np.ndarray, np.ndarray, np.ndarray | None]] = field(default_factory=dict)
+    """By graph and type of activations, which images were inferred, bool [images], their logits and features: flavors may share a
+    file."""
 
     @cached_property
     def layers(self) -> list[Layer]:
@@ -279,22 +284,28 @@ class Search:
     ) -> Candidate:
         """Compare a file with FP32 on every image, or on those at the indices ``some``."""
         images = np.arange(len(self.images)) if some is None else some
-        logits = self._logits(name, model, images, f"evaluating {name} {method}".rstrip())
+        logits, features = self._outputs(name, model, images, f"evaluating {name} {method}".rstrip())
         comparison = compare(self.images.labels, self.images.truth[images], self.reference[images], logits)
         findings = Findings(method=method, form=form.name if form else "")
-        return Candidate(model=model, logits=logits, comparison=comparison, findings=findings)
+        return Candidate(model=model, logits=logits, comparison=comparison, findings=findings, features=features)
 
-    def _logits(self, name: str, model: onnx.ModelProto, images: np.ndarray, what: str) -> np.ndarray:
-        """Return a file's logits of the images at these indices, float32 [indices, labels]; ``what`` names the work."""
+    def _outputs(
+        self, name: str, model: onnx.ModelProto, images: np.ndarray, what: str
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return a file's logits and features of the images at these indices; ``what`` names the work."""
         key = graph_sha256(model), FLAVORS[name].activations
-        done, logits = self.known.get(key, (np.zeros(len(self.images), bool), np.empty_like(self.reference)))
+        none = np.zeros(len(self.images), bool), np.empty_like(self.reference), _empty_like(self.reference_features)
+        done, logits, features = self.known.get(key, none)
         missing = images[~done[images]]
         if len(missing):
-            logits[missing] = infer_graph(model, name, self.images.subset(missing).batches(what))
+            found = infer_graph_outputs(with_features(model), name, self.images.subset(missing).batches(what))
+            logits[missing] = found.logits
+            if features is not None and found.features is not None:
+                features[missing] = as_halves(found.features)
             done[missing] = True
-        if logits.nbytes <= _MOST_KNOWN:
-            self.known[key] = done, logits
-        return np.asarray(logits[images])
+        if logits.nbytes + (0 if features is None else features.nbytes) <= _MOST_KNOWN:
+            self.known[key] = done, logits, features
+        return np.asarray(logits[images]), None if features is None else np.asarray(features[images])
 
     def _fall_back(self, name: str, best: Candidate, failure: str) -> Candidate:
         """Return the passing file with the fewest layers in float."""
@@ -348,6 +359,10 @@ def _some(count: int) -> np.ndarray | None:
     """Return the indices of the images that choose a method, a quarter of them; None if that is too few."""
     some = max(_TRIAL_IMAGES, count // 4)
     return evenly_spaced(count, some) if count >= 2 * some else None
+
+
+def _empty_like(values: np.ndarray | None) -> np.ndarray | None:
+    return None if values is None else np.empty_like(values)
 
 
 def _outcome(best: Candidate | None, whole: Candidate) -> Outcome:

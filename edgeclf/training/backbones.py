@@ -16,20 +16,15 @@ from torch import nn
 from edgeclf_runtime.files.schema import JsonObject
 
 from ..errors import OptionError, WeightsError, first_sentence
-from .checkpoint import (
-    fit_state_dict,
-    match_torchvision,
-    norm_eps_of,
-    read_state_dict,
-    refuse_other_padding,
-    set_norm_eps,
-)
-from .weights import Weights, check_name, find_weights, is_folder, read_config
+from .weights.checkpoint import read_state_dict
+from .weights.origin import match_torchvision, norm_eps_of, refuse_other_padding, set_norm_eps
+from .weights.sources import Weights, check_name, find_weights, is_folder, read_config
+from .weights.state_dict import fit_state_dict
 
 if TYPE_CHECKING:
 
     class Backbone(nn.Module):
-        """A model of timm: the members that edgeclf uses, besides those of every module."""
+        """A model of timm, with the members that are used besides those of every module."""
 
         pretrained_cfg: dict[str, Any]
         num_features: int
@@ -149,8 +144,11 @@ def _create(
     if _keep_resolution(backbone, name, stem_stride) and weights is not None and weights.source != "file":
         raise _lost_weights(name)
     if weights is not None:
-        tensors, named = fit_state_dict(backbone.state_dict(), weights, name, backbone.pretrained_cfg["classifier"])
-        refuse_other_padding(backbone, weights, name, named)
+        state = read_state_dict(weights.path)
+        tensors, named = fit_state_dict(
+            state, backbone.state_dict(), weights, name, backbone.pretrained_cfg["classifier"]
+        )
+        refuse_other_padding(backbone, state, weights, name, named)
         backbone.load_state_dict(tensors, strict=False)
         if named:
             epsilon = norm_eps_of(weights.path)
@@ -159,7 +157,7 @@ def _create(
             if stem_stride is not None:
                 plain = _create_timm(name, num_classes=1000)
                 plain.load_state_dict(tensors, strict=False)
-            epsilon = match_torchvision(plain, weights, name)
+            epsilon = match_torchvision(plain, state, weights, name)
     backbone.reset_classifier(classes)
     return backbone, epsilon or arguments.get("bn_eps")
 

@@ -21,7 +21,7 @@ _ROWS_AT_ONCE = 4096
 
 
 def rank(head: nn.Linear, features: np.ndarray, targets: np.ndarray, taught: np.ndarray | None = None) -> np.ndarray:
-    """Return the place of each image among those of its label, by a head's loss: float [images], 0 (easiest) to below 1.
+    """Return the rank of each image among those of its label, by a head's loss: float [images], 0 (easiest) to below 1.
 
     features: float32 [images, features], which may lie on disk.  targets: int [images], or probabilities float [images,
     classes].  taught: a teacher's logits, whose likeliest label is that of an image without one.

@@ -1,4 +1,4 @@
-"""A picture of a training: loss and accuracy by epoch."""
+"""Pictures of a training: loss and accuracy by epoch, and accuracy by number of images."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from ..display.report import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from .results.learning_curve import LearningCurve
 
 
 def draw_history(rows: Sequence[Mapping[str, float]]) -> Figure:
@@ -26,4 +28,22 @@ def draw_history(rows: Sequence[Mapping[str, float]]) -> Figure:
         axis.legend(frameon=False)
     left.set(title="loss", ylim=(0, None))
     right.set(title="accuracy")
+    return figure
+
+
+def draw_learning_curve(curve: LearningCurve) -> Figure:
+    """Draw the accuracy of each part of the training images, with the lowest and highest of the seeds, and the fitted curve."""
+    figure, (axis,) = new_figure(1, height=3.5)
+    images, accuracy = zip(*curve.fitted, strict=True)
+    axis.plot(images, accuracy, "--", label="fitted")
+    middle = [step.accuracy for step in curve.steps]
+    lengths = (
+        [step.accuracy - step.lowest for step in curve.steps],
+        [step.highest - step.accuracy for step in curve.steps],
+    )
+    axis.errorbar([step.images for step in curve.steps], middle, lengths, fmt="o", capsize=3, label="measured")
+    axis.set(
+        xlabel="training images", ylabel="val accuracy", xscale="log", title=f"{curve.gain:+.1%} by twice the images"
+    )
+    axis.legend(frameon=False)
     return figure

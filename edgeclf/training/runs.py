@@ -96,6 +96,12 @@ class Run:
         """Options of the split of its data, or None if the data came with its own split, or if there is none."""
         return read_split_options(self.facts["data"] and self.facts["data"]["split"])
 
+    @property
+    def kept_split(self) -> bool:
+        """True if images kept the split that another run gave them, so that only split.csv says which one."""
+        data: JsonObject = self.facts["data"] or {}
+        return bool(data.get("kept_split", self.facts["options"].get("split_of")))
+
     def file(self, name: str) -> Path:
         """Return the path of one of its files; if it is missing, ModelError names the command that makes it."""
         path = self.path / name
@@ -188,10 +194,10 @@ class Run:
         if self.imported:
             raise ModelError(
                 f"{self.path} was imported from {self.facts['model']['name']}, so it has no torch network; "
-                f"its model is {model_file('fp32')}, --name fp32"
+                f"its model is {model_file('fp32')}, named fp32"
             )
         from .backbones import create
-        from .checkpoint import read_state_dict
+        from .weights.checkpoint import read_state_dict
 
         network = create(
             self.facts["options"]["backbone"],
@@ -304,4 +310,6 @@ def data_facts(dataset: Dataset, folder: Path) -> JsonObject:
         "split": split_facts(dataset),
         "split_sha256": write_split(folder, dataset),
         "images": dataset.counts(),
+        # Of a division, its options do not say then on which side an image is.
+        "kept_split": dataset.divided_by is not None and dataset.divided_by.split_of is not None,
     }

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from edgeclf_runtime.files.schema import JsonObject
 
 from ..display.report import Report
+from .machine.threads import torch_threads
 
 if TYPE_CHECKING:
     from .backbones import ImageClassifier
@@ -146,8 +147,9 @@ def list_stages(backbone: str, image_size: int | None = None, latency: bool = Fa
     network = create(backbone, 10)
     size = image_size or network.backbone.pretrained_cfg["input_size"][-1]
     stages = stages_of(network)
-    adds = _multiply_adds(network, stages, size)
-    times = _latencies(network, stages, size) if latency else [None] * len(stages)
+    with torch_threads():
+        adds = _multiply_adds(network, stages, size)
+        times = _latencies(network, stages, size) if latency else [None] * len(stages)
     rows = []
     for place, (stage, count, time_ms) in enumerate(zip(stages, adds, times, strict=True)):
         last = place == len(stages) - 1

@@ -33,11 +33,11 @@ from ..display.report import Report
 from ..errors import ModelError, OutputError, first_sentence
 from ..options import NO_EFFECT, TrainOptions, merged
 from ..options.config_file import write_config
-from .checkpoint import separate_tensors
 from .results.training import report_training
 from .run_images import about_changed_sides
 from .runs import CONFIG_FILE, METRICS_FILE, RUN_FILE, SPLIT_FILE, WEIGHTS_FILE, data_facts, read_run
 from .unfinished import Unfinished, option_changes
+from .weights.checkpoint import separate_tensors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from .backbones import ImageClassifier
     from .distillation.teacher import Teacher
     from .loop.strategy import Trained
-    from .weights import Weights
+    from .weights.sources import Weights
 
 Row = dict[str, float]
 FROZEN = "warning: the backbone is frozen with random weights; use --finetune full, or pretrained weights"
@@ -173,7 +173,7 @@ def _ready(
     data: str | Path | Dataset, output: str | Path, options: TrainOptions, overwrite: bool, checked: CheckReport | None
 ) -> tuple[Weights | None, Dataset, CheckReport]:
     """Return the weights, and the images to train on; what takes seconds comes before decoding every image."""
-    from .dry_run import try_backbone
+    from .dry_run.try_backbone import try_backbone
 
     claim_output(output, overwrite, RUN_FILE)
     check_length(Unfinished(output).path)
@@ -240,7 +240,7 @@ class _Course:
         return self._fit(unfinished)[2]
 
     def _fit(self, unfinished: Unfinished) -> tuple[ImageClassifier, Preprocessing, Trained]:
-        from .dry_run import start
+        from .dry_run.start import start
         from .loop.strategy import fit
         from .machine.determinism import seeded
 
@@ -268,7 +268,7 @@ class _Course:
         return found
 
     def _facts(self, network: ImageClassifier, spec: Preprocessing, best: Row) -> JsonObject:
-        from .weights import is_folder, read_config
+        from .weights.sources import is_folder, read_config
 
         folder = self.options.backbone if is_folder(self.options.backbone) else None
         pooling = read_config(folder)[2].get("global_pool") if folder else None
@@ -302,7 +302,7 @@ def _kept(unfinished: Unfinished) -> Iterator[None]:
         raise
     except BaseException:
         if unfinished.started:
-            say(f"{unfinished.path} keeps what is done; the same command with --resume continues it")
+            say(f"{unfinished.path} keeps what is done; the same command continues it (train needs --resume)")
         else:
             unfinished.discard()
         raise

@@ -150,7 +150,7 @@ class Unfinished:
         if changes:
             return (
                 f"{self.path} holds an unfinished training with other data or options ({'; '.join(changes)}): "
-                "repeat the command as it was, with --resume, or start again with --overwrite"
+                "repeat the command as it was (train needs --resume), or start again with --overwrite"
             )
         return f"{self.path} holds an unfinished training: resume it with --resume, or start again with --overwrite"
 

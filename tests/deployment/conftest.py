@@ -19,6 +19,6 @@ def imported(tmp_path, colored_photos):
     def run(model, without=(), data=colored_photos, **options):
         settings = {name: value for name, value in SETTINGS.items() if name not in without}
         given = edgeclf.ImportOptions(**{**settings, **options})
-        return edgeclf.import_model(model, tmp_path / "run", given, data, overwrite=True)
+        return edgeclf.import_model(model, tmp_path / "run", given, overwrite=True, data=data)
 
     return run

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 
 import edgeclf
@@ -20,6 +21,7 @@ from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.golden import read_golden
 from edgeclf_runtime.commands.info import info
 from edgeclf_runtime.commands.selftest import selftest
+from tests.support.foreign import SETTINGS
 
 
 def contents(folder):
@@ -161,6 +163,35 @@ def test_the_targets_decide_the_order(run, tmp_path):
     assert opened.order["aarch64"] == ["fp32", "int8-arm"]
     assert "x86_64" not in opened.order
     assert not (tmp_path / "arm.edge" / "calibration.cache").exists()
+
+
+class Thin(torch.nn.Module):
+    """Tells red from blue beside depthwise convolutions and Tanh, each of which takes longer to round than to compute."""
+
+    def __init__(self, channels=40, depth=6):
+        super().__init__()
+        torch.manual_seed(0)
+        layers = [torch.nn.Conv2d(3, channels, 3, 2, 1)]
+        for _ in range(depth):
+            layers += [torch.nn.Conv2d(channels, channels, 3, padding=1, groups=channels), torch.nn.Tanh()]
+        self.layers = torch.nn.Sequential(*layers)
+
+    def forward(self, pixels):
+        colors = torch.stack([pixels[:, 2].mean((1, 2)), pixels[:, 0].mean((1, 2))], 1)
+        return 8 * colors + 0.001 * self.layers(pixels).mean((2, 3))[:, :2]
+
+
+@pytest.mark.slow
+def test_a_file_that_really_is_slower_is_tried_after_fp32(colored_photos, tmp_path):
+    edgeclf.import_model(Thin().eval(), tmp_path / "run", data=colored_photos, size="96", **SETTINGS)
+    found = edgeclf.quantize(tmp_path / "run", flavors=("int8-cpu",), method="minmax", form="standard", size=40)
+    if not found.files[0].slower:
+        pytest.skip("this processor takes no longer with INT8")
+    assert "int8-cpu: slower than fp32 on this machine" in str(found)
+    report = edgeclf.bundle(tmp_path / "run", tmp_path / "thin.edge", golden=1)
+    assert any(note.startswith("int8-cpu was slower than fp32") for note in report.notes)
+    order = open_bundle(tmp_path / "thin.edge").order
+    assert order["x86_64"] == ["fp32", "int8-cpu"]
 
 
 def test_a_file_that_was_slower_than_fp32_is_tried_after_it(run, tmp_path):

@@ -2,9 +2,11 @@
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -14,8 +16,10 @@ import edgeclf
 from edgeclf import read_run
 from edgeclf.errors import DataError, GateError, ModelError
 from edgeclf.graph.inference import infer_file
+from edgeclf.training.machine import threads as torch_machine
 from edgeclf_runtime import Classifier
-from tests.support.foreign import LABELS, SIZE, ULTRALYTICS, color_model
+from tests.product.test_remedies import OPTION
+from tests.support.foreign import LABELS, SETTINGS, SIZE, ULTRALYTICS, color_model
 from tests.support.foreign_torch import Colors
 
 # From a file to a device
@@ -39,6 +43,57 @@ def test_an_imported_model_goes_all_the_way_to_a_device(imported, colored_photos
     edgeclf.bundle(tmp_path / "run", tmp_path / "colors.edge", edgeclf.BundleOptions(golden=4))
     done = subprocess.run([sys.executable, tmp_path / "colors.edge", "selftest"], capture_output=True, text=True)
     assert (done.returncode, "pass: fp32 on onnxruntime" in done.stdout) == (0, True)
+
+
+def test_imported_images_are_divided_as_those_of_a_run(imported, colored_photos, tmp_path):
+    imported(color_model(tmp_path / "colors.onnx"), seed=5)
+    earlier = read_run(tmp_path / "run").split_rows()
+    (tmp_path / "run").rename(tmp_path / "earlier")
+    imported(tmp_path / "colors.onnx")
+    assert read_run(tmp_path / "run").split_rows() != earlier
+    imported(tmp_path / "colors.onnx", split_of=str(tmp_path / "earlier"))
+    assert read_run(tmp_path / "run").split_rows() == earlier
+    imported(tmp_path / "colors.onnx", group_by="([02468])\\.png")
+    groups = {row["group"]: row["split"] for row in read_run(tmp_path / "run").split_rows() if row["group"]}
+    assert set(groups) == set("02468")
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_a_warning_of_an_import_names_options_of_import(colored_photos, tmp_path, command, size):
+    model = color_model(tmp_path / "colors.onnx", size=size)
+    (tmp_path / "labels.txt").write_text("\n".join(LABELS))
+    wide = shutil.copytree(colored_photos, tmp_path / "wide")
+    for path in wide.rglob("*.png"):
+        cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), (96, 40)))
+    given = [f"--{name}={SETTINGS[name]}" for name in ("color", "range", "mean", "std", "resize")]
+    labels = tmp_path / "labels.txt"
+    code, _, err = command("import", model, "--output", tmp_path / "run", "--labels", labels, "--data", wide, *given)
+    assert (code, ("are enlarged" in err, "discards" in err)) == (0, (size > 40, True))
+    assert set(OPTION.findall(err.partition("next:")[0])) <= {"--resize", "--json"}
+    assert "import it with --resize stretch" in err
+
+
+class Watched(Colors):
+    """Notes with how many threads torch calls it."""
+
+    def forward(self, pixels):
+        THREADS.append(torch.get_num_threads())
+        return super().forward(pixels)
+
+
+THREADS = []
+
+
+def test_torch_uses_no_more_threads_than_a_container_may(imported, monkeypatch):
+    monkeypatch.setattr(torch_machine, "quota_cores", lambda: 2)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        imported(Watched().eval(), size=str(SIZE))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert set(THREADS) == {2}
 
 
 def test_a_run_says_what_was_imported_and_how(imported, tmp_path):
@@ -76,7 +131,7 @@ def test_every_form_gives_the_logits_of_the_original(imported, colored_photos, t
     file = tmp_path / "run" / "model.fp32.onnx"
     graph = onnx.load(file)
     assert {entry.version for entry in graph.opset_import} == {13}
-    assert [value.name for value in (*graph.graph.input, *graph.graph.output)] == ["image", "logits"]
+    assert [value.name for value in (*graph.graph.input, *graph.graph.output)] == ["image", "logits", "features"]
     batch = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3)).astype(np.float32)
     found = infer_file(file, "fp32", [batch])
     session = onnxruntime.InferenceSession(
@@ -127,7 +182,7 @@ def test_torchvisions_resnet18_keeps_its_logits_and_its_labels_in_int8(digits, t
             optimizer.step()
     usual = {"color": "RGB", "range": "0-1", "mean": "imagenet", "std": "imagenet", "resize": "crop", "size": "64"}
     options = edgeclf.ImportOptions(label_names=dataset.labels, **usual)
-    report = edgeclf.import_model(network.eval(), tmp_path / "run", options, digits)
+    report = edgeclf.import_model(network.eval(), tmp_path / "run", options, data=digits)
     assert report.accuracy > 0.8
     quantized = edgeclf.quantize(
         tmp_path / "run",
@@ -285,3 +340,11 @@ def test_images_are_compared_with_the_size_of_the_model_that_is_imported(importe
         report = imported(color_model(tmp_path / "m.onnx", size=size))
         facts = read_run(report.run).facts["data"]["findings"]
         assert any("smaller than the model's input of 64 x 64" in line for line in facts) == warned
+
+
+def test_images_by_position_are_refused_and_overwrite_nothing(tmp_path):
+    with pytest.raises(
+        edgeclf.OptionError,
+        match=r"overwrite is 'photos'; True or False was expected, and images by name: data='photos'",
+    ):
+        edgeclf.import_model("model.onnx", tmp_path, None, "photos")

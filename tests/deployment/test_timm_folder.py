@@ -12,7 +12,7 @@ from edgeclf import TrainOptions, export_formats, read_run, train
 from edgeclf.errors import GateError
 from edgeclf.evaluation.open_model import TorchRunner
 from edgeclf.training.backbones import create
-from edgeclf.training.weights import find_weights
+from edgeclf.training.weights.sources import find_weights
 from edgeclf_runtime.images.preprocess import as_batch, preprocess
 
 

@@ -128,6 +128,74 @@ def words(figure):
     return {text.get_text() for text in figure.findobj(Text)}
 
 
+FACTS = {
+    "CheckReport": (
+        "photos",
+        30,
+        {NASTY: {"train": 12, "val": 3, "test": 5}, r"$\c$": {"train": 10, "val": 0, "test": 0}},
+        (),
+    ),
+    "CalibrateReport": ("set", "random", 20, {NASTY: 12, r"$\c$": 8}, "ab" * 32),
+    "ExportReport": ("run/model.fp32.onnx", 13, 13_500_000, "ab" * 32, 8, False, 3e-6),
+    "ImportReport": ("run", "m.onnx", ("a", "b"), {}, "", True, 3e-6, 8, 0.9, 40, {"--color BGR --range 0-1": 0.5}),
+    "MakeReport": ("pets.edge", "run", "0123", 0.91, "test", 45, ("train",), {"train": 3.2, "bundle": 1.0}),
+    "BundleReport": ("pets.edge", "0123", ("fp32",), 9, 10, {}, {}, ()),
+    "DemoReport": (
+        "demo",
+        0.9,
+        0.89,
+        0.88,
+        0.87,
+        100,
+        13_500_000,
+        3_800_000,
+        {"fp32": {"p50": 1.0}, "int8-cpu": {"p50": 0.5}},
+        {},
+        {"train": 3.0},
+        900,
+        "0123",
+    ),
+    "BuildReport": ("10.3", "a GPU", (), {}, None, "folder", ""),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in edgeclf.__all__ if name.endswith("Report")] + ["Evaluation", "Prediction"]
+)
+def test_every_report_has_tables_and_a_figure_of_its_own(name):
+    kind = getattr(edgeclf, name)
+    assert issubclass(kind, Report)
+    assert kind.plot is not Report.plot or kind.bars is not Report.bars
+    if name in FACTS:
+        report = kind(*FACTS[name])
+        assert Page(report._repr_html_()).words
+        assert report.plot()._repr_png_().startswith(b"\x89PNG")
+        assert all(list(chart.values) for chart in report.bars()) or name in ("BundleReport", "BuildReport")
+
+
+def test_a_check_is_drawn_as_its_images_by_label_and_split():
+    figure = edgeclf.CheckReport(*FACTS["CheckReport"]).plot()
+    assert [axis.get_xlabel() for axis in figure.axes] == ["images of train", "images of val", "images of test"]
+    assert {NASTY, r"$\c$", "12", "0"} <= words(figure)
+
+
+def test_a_learning_curve_is_drawn_with_what_twice_the_images_would_bring():
+    from edgeclf.training.results.learning_curve import LearningCurve, Step
+
+    steps = tuple(Step(size, 0.8 + size / 1000, 0.79, 0.95) for size in (10, 20, 40, 80))
+    curve = LearningCurve(steps, ((10, 0.8), (160, 0.93)), 160, 0.05, (0.01, 0.09), 40)
+    assert "about +5.0 points" in str(curve)
+    assert Page(curve._repr_html_()).words
+    assert {"+5.0% by twice the images", "measured", "fitted"} <= words(curve.plot())
+
+
+def test_a_prediction_and_a_contact_sheet_are_drawn(run, digits, tmp_path):
+    (found,) = edgeclf.predict(run, digits / "3" / "000.png")
+    assert {"3", "5", "8"} <= words(found.plot())
+    report = edgeclf.augment(digits, tmp_path / "sheet.png", image_size=64, augment="inspection")
+    assert report.plot()._repr_png_().startswith(b"\x89PNG")
+
+
 def test_an_evaluation_is_drawn_as_its_confusion_matrix(evaluation):
     figure = replace(evaluation, labels=(r"$\cat$", "5", "8")).plot()
     assert {r"$\cat$", f"fp32: accuracy {evaluation.accuracy:.2%}, 45 images"} <= words(figure)

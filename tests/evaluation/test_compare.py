@@ -54,7 +54,7 @@ def test_without_a_difference_the_number_is_that_for_one_point():
 
 
 def made(lost, won, images):
-    """A report of two models, of which A alone is right on ``lost`` images and B alone on ``won``."""
+    """A report of two models, of which only A is right on ``lost`` images and only B on ``won``."""
     truth = np.zeros(images, int)
     a, b = truth.copy(), truth.copy()
     a[:won] = 1

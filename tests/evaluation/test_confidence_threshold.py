@@ -48,7 +48,7 @@ def test_a_threshold_reaches_the_wanted_precision_with_the_most_labels():
     assert threshold_for_precision(confident, right, 0.6) == pytest.approx(0.5, abs=1e-5)
 
 
-def test_images_of_one_confidence_are_labelled_together_or_not_at_all():
+def test_images_of_one_confidence_are_labeled_together_or_not_at_all():
     with pytest.raises(OptionError, match=r"no threshold reaches a precision of 0\.9; the best on .* is 0\.500"):
         threshold_for_precision(np.array([0.9, 0.9]), np.array([True, False]), 0.9)
 

@@ -1,4 +1,4 @@
-"""Accuracy, F1 and confusions, held to scikit-learn's, on the images that they say they are of."""
+"""Accuracy, F1 and confusions, compared with scikit-learn's, on the images that they say they are of."""
 
 import csv
 import json
@@ -304,3 +304,14 @@ def test_a_report_replaces_a_report_only(run, digits, tmp_path):
     (tmp_path / "mine" / "thesis.tex").touch()
     with pytest.raises(OutputError, match=r"has no report\.json, so edgeclf did not create it"):
         edgeclf.evaluate(run, digits, report=tmp_path / "mine", overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("verb", "option"), [("evaluate", "--report"), ("evaluate", "--predictions"), ("predict", "--predictions")]
+)
+def test_a_taken_path_names_the_option_that_gave_it(run, digits, tmp_path, command, verb, option):
+    (tmp_path / "taken").write_text("mine")
+    image = digits if verb == "evaluate" else digits / "3" / "000.png"
+    code, _, err = command(verb, run, image, option, tmp_path / "taken")
+    assert (code, f"taken exists: choose another {option}" in err, "--output" in err) == (1, True, False)
+    assert (tmp_path / "taken").read_text() == "mine"

@@ -19,6 +19,8 @@ from edgeclf.evaluation.metadata import METADATA_KEY
 from edgeclf.evaluation.open_model import TorchRunner
 from edgeclf.graph.onnx_file import write_onnx
 from edgeclf.targets import IR_VERSIONS, OPSET
+from edgeclf.training.backbones import ImageClassifier
+from edgeclf.training.machine import threads as torch_machine
 from edgeclf.training.runs import read_run
 from edgeclf_runtime.images.preprocess import Preprocessing
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
@@ -31,8 +33,9 @@ def own_run(run, tmp_path):
 
 def test_the_graph_keeps_the_contract(run):
     model = onnx.load(run / "model.fp32.onnx")
-    (image,), (logits,) = model.graph.input, model.graph.output
-    assert (image.name, logits.name) == ("image", "logits")
+    (image,), (logits, features) = model.graph.input, model.graph.output
+    assert (image.name, logits.name, features.name) == ("image", "logits", "features")
+    assert [d.dim_param or d.dim_value for d in features.type.tensor_type.shape.dim] == ["N", 1280]
     assert [d.dim_param or d.dim_value for d in image.type.tensor_type.shape.dim] == ["N", 64, 64, 3]
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]
     assert model.ir_version == IR_VERSIONS[OPSET]
@@ -44,6 +47,25 @@ def test_normalization_is_a_grouped_convolution_behind_the_transpose(run):
     assert {attribute.name: attribute.i for attribute in second.attribute}["group"] == 3
 
 
+def test_torch_uses_no_more_threads_than_a_container_may(own_run, monkeypatch, tmp_path):
+    """As torch counts processors, the comparison would take longer than necessary in a container."""
+    monkeypatch.setattr(torch_machine, "quota_cores", lambda: 2)
+    noted, before = [], torch.get_num_threads()
+    forward = ImageClassifier.forward
+
+    def watched(*given):
+        noted.append(torch.get_num_threads())
+        return forward(*given)
+
+    monkeypatch.setattr(ImageClassifier, "forward", watched)
+    torch.set_num_threads(3)
+    try:
+        edgeclf.export(own_run, tmp_path / "model.onnx")
+    finally:
+        torch.set_num_threads(before)
+    assert set(noted) == {2}
+
+
 @pytest.mark.slow
 def test_logits_are_those_of_torch_for_any_batch(run):
     opened = read_run(run)
@@ -52,6 +74,15 @@ def test_logits_are_those_of_torch_for_any_batch(run):
         for batch in load_batches(paths, opened.preprocessing, 7, "comparing"):
             expected = TorchRunner(opened.network()).infer(batch)
             assert np.abs(runner.infer(batch) - expected).max() < 1e-3
+
+
+def test_features_are_what_torchs_head_reads(run):
+    opened = read_run(run)
+    network = opened.network()
+    batch = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.float32)
+    with OnnxRuntimeRunner(run / "model.fp32.onnx") as runner, torch.no_grad():
+        expected = network.features(torch.from_numpy(batch)).numpy()
+        assert np.abs(runner.infer_outputs(batch).features - expected).max() < 1e-3 * np.abs(expected).max()
 
 
 def test_large_logits_may_differ_in_proportion(own_run):
@@ -81,9 +112,27 @@ def test_a_file_is_not_overwritten_unasked(run):
         export(run)
 
 
+def test_the_images_may_be_a_path_or_a_data_set(own_run, digits):
+    for data in (str(digits), read_run(own_run).dataset()):
+        options = edgeclf.ExportOptions(data=data, formats=("onnx",))
+        assert not export(own_run, None, options, True).noise
+    with pytest.raises(edgeclf.DataError, match="not a data set"):
+        export(own_run, overwrite=True, data=str(own_run))
+
+
+@pytest.mark.parametrize(
+    ("options", "given"), [({"formats": ("onnx", "timm")}, "format onnx, timm"), ({"golden": "folder"}, "golden")]
+)
+def test_other_formats_are_refused_with_the_function_that_writes_them(options, given):
+    with pytest.raises(
+        edgeclf.OptionError, match=rf"ONNX only, but {given} was given; call edgeclf.export_formats\(\)"
+    ):
+        export("run", **options)
+
+
 @pytest.mark.slow
 def test_a_file_whose_logits_differ_from_torchs_is_not_kept(own_run, monkeypatch):
-    """The trained weights are written, and torch is asked with others: what a broken exporter would look like."""
+    """The trained weights are written, and torch infers with others: what a broken exporter would look like."""
     network = read_run(own_run).network()
     other = torch.nn.Parameter(network.head.bias + 0.1)
     monkeypatch.setattr(TorchRunner, "infer", lambda self, batch: _infer_with_bias(self, batch, other))

@@ -6,12 +6,14 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import edgeclf
 from edgeclf.evaluation import logit_store
 from edgeclf.evaluation.evaluation_set import EvaluationSet
-from edgeclf.evaluation.logit_store import LOGIT_FILE, LogitStore, read_logits
+from edgeclf.evaluation.logit_store import LOGIT_FILE, LogitStore, as_halves, read_logits
+from edgeclf.graph.onnx_file import without_features
 from edgeclf.training.runs import read_run
 from edgeclf_runtime.files.read import sha256_file
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
@@ -29,24 +31,27 @@ def images(run):
 def counted(monkeypatch):
     """How many images are inferred from now on."""
     count = []
-    infer = logit_store.infer_file
+    infer = logit_store.infer_file_outputs
 
-    def infer_file(model, name, batches):
+    def infer_file_outputs(model, name, batches):
         batches = list(batches)
         count.extend(batches)
         return infer(model, name, batches)
 
-    monkeypatch.setattr(logit_store, "infer_file", infer_file)
+    monkeypatch.setattr(logit_store, "infer_file_outputs", infer_file_outputs)
     return count
 
 
-def test_quantize_keeps_the_logits_of_every_file_for_the_validation_images(run, images, counted):
+def test_quantize_keeps_the_outputs_of_every_file_for_the_validation_images(run, images, counted):
     store = read_logits(run / LOGIT_FILE, images.spec)
     for name in ("fp32", "fp16", "int8-cpu", "int8-arm", "int8-tensorrt", "int8-fp16"):
-        kept = store.infer(run / f"model.{name}.onnx", name, images, "")
+        kept = store.outputs(run / f"model.{name}.onnx", name, images, "")
         assert counted == []
-        inferred = LogitStore().infer(run / f"model.{name}.onnx", name, images, "")
-        assert np.abs(kept - inferred).max() < 1e-4
+        inferred = LogitStore().outputs(run / f"model.{name}.onnx", name, images, "")
+        assert np.abs(kept.logits - inferred.logits).max() < 1e-4
+        assert kept.features.shape == (len(images), 1280)
+        assert kept.features.dtype == np.float16
+        assert np.allclose(kept.features, inferred.features, rtol=1e-2, atol=1e-3)
         counted.clear()
 
 
@@ -79,6 +84,42 @@ def test_whatever_was_inferred_is_not_inferred_again(run, images, counted):
     assert len(counted) == len(images)
 
 
+def test_features_that_are_not_known_are_inferred_once_and_logits_need_none(run, images, counted):
+    store = LogitStore()
+    logits = store.infer(run / MODEL, "fp32", images, "")
+    assert np.array_equal(store.outputs(run / MODEL, "fp32", images, "").logits, logits)
+    assert len(counted) == len(images)
+    older = LogitStore()
+    older.add(sha256_file(run / MODEL), images.sha256, logits)
+    assert older.outputs(run / MODEL, "fp32", images, "").features.shape == (len(images), 1280)
+    assert len(counted) == 2 * len(images)
+
+
+def test_a_model_without_features_has_none_and_is_not_inferred_for_them(run, images, counted, tmp_path):
+    own = tmp_path / MODEL
+    onnx.save(without_features(onnx.load(run / MODEL)), own)
+    store = LogitStore()
+    assert store.outputs(own, "fp32", images, "").features is None
+    assert store.outputs(own, "fp32", images, "").features is None
+    assert len(counted) == len(images)
+
+
+def test_features_too_large_for_the_file_are_left_out_and_logits_stay(run, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(logit_store, "_MOST_FEATURE_BYTES", 1280 * 2 * (len(images) - 1))
+    store, path = LogitStore(), tmp_path / LOGIT_FILE
+    store.outputs(run / MODEL, "fp32", images, "")
+    store.write(path, images.spec, {sha256_file(run / MODEL)})
+    found = read_logits(path, images.spec)
+    assert found.known(sha256_file(run / MODEL), images) is not None
+    with np.load(path) as stored:
+        assert set(stored) == {"key", "logits_0", "images_0"}
+
+
+def test_features_beyond_float16_become_its_largest_number():
+    halves = as_halves(np.array([1e6, -1e6, 0.5], np.float32))
+    assert halves.tolist() == [65504.0, -65504.0, 0.5]
+
+
 def test_another_model_or_preprocessing_or_library_knows_nothing(run, images, counted, tmp_path, monkeypatch):
     other = tmp_path / MODEL
     other.write_bytes((run / MODEL).read_bytes() + b"\x72\x00")  # an empty field: another file, the same model
@@ -93,13 +134,16 @@ def test_another_model_or_preprocessing_or_library_knows_nothing(run, images, co
     assert len(counted) == 3
 
 
-@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "text", "shape", "labels"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "text", "shape", "labels", "features"])
 def test_a_damaged_file_knows_nothing(run, images, counted, tmp_path, damage):
     path = tmp_path / LOGIT_FILE
     data = (run / LOGIT_FILE).read_bytes()
     if damage == "shape":
         with np.load(run / LOGIT_FILE) as stored:
             np.savez(path, **{**stored, "logits_0": stored["logits_0"][:-1]})
+    elif damage == "features":
+        with np.load(run / LOGIT_FILE) as stored:
+            np.savez(path, **{**stored, "features_0": stored["features_0"].astype(np.float32)})
     elif damage == "labels":
         with np.load(run / LOGIT_FILE) as stored:
             header = json.loads(str(stored["key"]))
@@ -114,7 +158,7 @@ def test_a_damaged_file_knows_nothing(run, images, counted, tmp_path, damage):
 def inferred(monkeypatch):
     """How many images ONNX Runtime infers from now on, by the file of the model."""
     count = Counter()
-    infer = OnnxRuntimeRunner.infer
+    infer = OnnxRuntimeRunner.infer_outputs
 
     def counting(self, batch):
         count[self.path.name] += len(batch)
@@ -127,7 +171,7 @@ def inferred(monkeypatch):
         opened(self, model_path, *rest, **keywords)
 
     monkeypatch.setattr(OnnxRuntimeRunner, "__init__", opening)
-    monkeypatch.setattr(OnnxRuntimeRunner, "infer", counting)
+    monkeypatch.setattr(OnnxRuntimeRunner, "infer_outputs", counting)
     return count
 
 

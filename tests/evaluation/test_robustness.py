@@ -153,6 +153,15 @@ def test_a_model_without_a_network_in_torch_cannot_be_attacked(command, bundle, 
     assert "attack the run that edgeclf train wrote" in err
 
 
+def test_an_attack_on_an_imported_model_says_what_can_be_measured(tmp_path):
+    from tests.support.foreign import SETTINGS, color_model, write_photos
+
+    photos = write_photos(tmp_path / "photos", 10)
+    edgeclf.import_model(color_model(tmp_path / "m.onnx"), tmp_path / "run", data=photos, **SETTINGS)
+    with pytest.raises(OptionError, match="it was imported as ONNX: measure the corruptions only, without it"):
+        edgeclf.robustness(tmp_path / "run", photos, adversarial=True)
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [

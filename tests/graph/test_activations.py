@@ -6,7 +6,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeclf.errors import ModelError, OptionError
 from edgeclf.graph.int8.activations import collect_histograms
 from edgeclf.graph.int8.ranges import ranges_of
-from edgeclf.graph.onnx_file import prepare
+from edgeclf.graph.prepare import prepare
 
 
 def graph(divisor=1.0):

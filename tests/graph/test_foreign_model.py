@@ -23,7 +23,7 @@ def changed(path, change, **form):
 
 
 def same(model, count=4):
-    """Whether the plain classifier gives the original's scores, one image at a time and together."""
+    """Return whether the plain classifier gives the original's scores, one image at a time and together."""
     images = [image[None] for image in np.random.default_rng(1).normal(size=(3, 3, SIZE, SIZE)).astype(np.float32)]
     expected = infer_original(model, count, images)
     core = make_core(model, SHAPE, count)

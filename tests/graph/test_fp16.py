@@ -18,7 +18,7 @@ def test_no_float32_is_left_but_input_and_output(graph):
     constants = [a.t for node in graph.node for a in node.attribute if a.type == onnx.AttributeProto.TENSOR]
     assert TensorProto.FLOAT not in {tensor.data_type for tensor in (*graph.initializer, *constants)}
     casts = [(node.input[0], node.output[0]) for node in graph.node if node.op_type == "Cast"]
-    assert casts == [("image", "image_fp16"), ("logits_fp16", "logits")]
+    assert casts == [("image", "image_fp16"), ("logits_fp16", "logits"), ("/edgeclf/features_fp16", "features")]
 
 
 def test_the_file_is_half_of_fp32(run):

@@ -5,7 +5,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeclf.graph.onnx_file import graph_sha256, prepare, save_model
+from edgeclf.graph.onnx_file import graph_sha256, save_model
+from edgeclf.graph.prepare import prepare
 from edgeclf.targets import IR_VERSIONS, OPSET
 from tests.support.graphs import conv_graph
 

@@ -11,7 +11,8 @@ from edgeclf.graph.int8.forms import STANDARD, choose
 from edgeclf.graph.int8.qdq import write_flavor
 from edgeclf.graph.int8.ranges import ranges_of
 from edgeclf.graph.int8.rounding import Rounding
-from edgeclf.graph.onnx_file import prepare, write_onnx
+from edgeclf.graph.onnx_file import write_onnx
+from edgeclf.graph.prepare import prepare
 from edgeclf.targets import FLAVORS
 from edgeclf_runtime.images.preprocess import Preprocessing
 
@@ -112,7 +113,7 @@ def test_features_are_pooled_in_float(graphs, name):
 @pytest.mark.parametrize("name", INT8)
 def test_the_file_holds_nothing_that_nothing_reads(graphs, name):
     graph = graphs[name]
-    used = {name for node in graph.node for name in node.input} | {"logits"}
+    used = {name for node in graph.node for name in node.input} | {"logits", "features"}
     made = [tensor.name for tensor in graph.initializer] + [name for node in graph.node for name in node.output]
     assert set(made) <= used
 

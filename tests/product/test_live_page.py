@@ -14,13 +14,14 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeclf_runtime.capture.camera import Camera, Frame
+from edgeclf_runtime.capture.camera import Camera
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.errors import EndOfStream
-from edgeclf_runtime.results import Result
+from edgeclf_runtime.images.frame import Frame
+from edgeclf_runtime.results import Result, StreamEvent, StreamResult
 from edgeclf_runtime.sinks.live.access import Access
 from edgeclf_runtime.sinks.live.sink import LiveSink
-from edgeclf_runtime.streaming.stream import StreamEvent, StreamResult, stream
+from edgeclf_runtime.streaming.stream import stream
 from tests.runtime.sinks.test_live_proxy import Proxy, readme_lines
 from tests.support.attackers import crowd
 

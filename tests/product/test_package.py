@@ -124,7 +124,7 @@ def test_the_wheel_holds_the_two_packages_and_nothing_else(wheel):
     assert "edgeclf_runtime/runners/onnxruntime.py" in held
 
 
-def test_the_wheel_brings_the_command_and_its_licence(wheel):
+def test_the_wheel_brings_the_command_and_its_license(wheel):
     entries = {name.partition(".dist-info/")[2]: name for name in wheel.namelist()}
     assert "edgeclf = edgeclf.cli:app" in wheel.read(entries["entry_points.txt"]).decode()
     assert "licenses/LICENSE" in entries

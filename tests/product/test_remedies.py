@@ -118,6 +118,103 @@ def test_a_message_names_only_options_and_commands_that_exist(path, programs):
     assert not found
 
 
+# The commands that show the messages of a module or folder; of a longer path, those of the longest.
+SHOWN_BY = {
+    "calibration/calibrate.py": ("calibrate",),
+    "calibration/sets.py": ("calibrate", "quantize", "make"),
+    "data/checks": ("check", "train", "import", "make"),
+    "data/groups.py": ("check", "train", "import", "make"),
+    "data/layout.py": ("check", "train", "import", "make"),
+    "deployment/bundle_notes.py": ("bundle", "make"),
+    "deployment/bundling.py": ("bundle", "make"),
+    "deployment/engines.py": ("build",),
+    "deployment/formats": ("export",),
+    "deployment/import_model.py": ("import",),
+    "deployment/import_settings.py": ("import",),
+    "deployment/import_trial.py": ("import",),
+    "deployment/make.py": ("make",),
+    "evaluation/audit": ("audit",),
+    "evaluation/evaluate.py": ("evaluate",),
+    "evaluation/export.py": ("export", "evaluate", "robustness", "compare", "predict"),
+    "evaluation/image_selection.py": ("evaluate", "robustness", "compare"),
+    "evaluation/open_model.py": ("evaluate", "robustness", "compare", "predict"),
+    "evaluation/robustness": ("robustness",),
+    "evaluation/two_models": ("compare",),
+    "graph/foreign_file.py": ("import",),
+    "graph/foreign_model.py": ("import",),
+    "graph/foreign_torch.py": ("import",),
+    "graph/onnx_file.py": ("train", "make"),
+    "quantization": ("quantize", "make"),
+    "quantization/flavors/dynamic.py": ("quantize",),
+    "training": ("train", "make"),
+    "training/augmentation/sheet.py": ("augment",),
+    "training/run_images.py": ("export", "calibrate", "quantize", "bundle"),
+    "training/stages.py": ("list",),
+    "training/runs.py": ("export", "calibrate", "quantize", "bundle", "evaluate", "audit"),
+    "training/weights.py": ("train", "make", "audit"),
+}
+# For these the text names the command in another way, or its caller shows it for one command only.
+ELSEWHERE = {
+    ("training/run_images.py", "--split-of"),  # about a run that train, make or import replaces
+    ("training/runs.py", "--output"),  # of the command before it
+    ("training/unfinished.py", "--resume"),  # make resumes by itself, and does not get there
+}
+
+
+def commands_of(path):
+    """The commands that show a module's messages, () if that is not known."""
+    name = path.relative_to(ROOT / "edgeclf").as_posix()
+    found = [place for place in SHOWN_BY if name == place or name.startswith(f"{place}/")]
+    return name, SHOWN_BY[max(found, key=len)] if found else ()
+
+
+def not_of(text, commands):
+    """The options in a text that a command which shows it does not have, unless its clause names one that does.
+
+    "train with --resize crop" names train, "; " and ": " end a clause.
+    """
+    for clause in re.split(r"[;:] ", text):
+        for match in OPTION.finditer(clause):
+            option = match.group()
+            named = set(re.findall(r"[a-z]+", clause[: match.start()])) & HOST.keys()
+            if any(option in HOST[name] for name in named) or not any(option in table for table in HOST.values()):
+                continue
+            yield from (f"{command} {option}" for command in commands if option not in HOST[command])
+
+
+def messages(path):
+    """The strings of a file that are shown: no docstrings, no options of a table."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    documents = {
+        node.body[0].lineno
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and isinstance(node.body[0], ast.Expr)
+    }
+    return [(line, text) for line, text in strings(path) if line not in documents]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=commands_of(path)[0])
+        for path in sorted((ROOT / "edgeclf").rglob("*.py"))
+        if commands_of(path)[1]
+    ],
+)
+def test_a_message_names_only_options_of_the_commands_that_show_it(path):
+    name, commands = commands_of(path)
+    found = [(line, fault) for line, text in messages(path) for fault in not_of(text, commands)]
+    assert not [(line, fault) for line, fault in found if (name, fault.split()[1]) not in ELSEWHERE]
+
+
+def test_the_table_of_commands_names_what_exists():
+    assert all((ROOT / "edgeclf" / name).exists() for name in SHOWN_BY)
+    assert {command for commands in SHOWN_BY.values() for command in commands} <= HOST.keys()
+    assert list(not_of("use larger images, or --image-size 64", ("check", "import"))) == ["import --image-size"]
+    assert list(not_of("long images: train with --resize crop, or --image-size 64", ("import",))) == []
+    assert list(not_of("train it; or --image-size 64", ("import",))) == ["import --image-size"]
+
+
 def pages():
     found = [
         *ROOT.glob("*.md"),

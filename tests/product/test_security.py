@@ -50,7 +50,7 @@ ROWS = [row for heading in KINDS for row in rows(heading)]
 
 
 def fits(pattern, what, values):
-    """Whether a pattern covers it: a word in capitals is one of its values, * is a name's part, ** anything."""
+    """Return whether a pattern covers it: a word in capitals is one of its values, * is a name's part, ** anything."""
     text = ""
     for part in re.split(r"(\*\*|\*|\b[A-Z_]{3,}\b)", pattern):
         if part in ("*", "**"):
@@ -92,7 +92,7 @@ class Trace:
         return sorted(act for act in self.acts if not any(self.covers(row, act) for row in ROWS))
 
     def covers(self, row, act):
-        """Whether a row is about it."""
+        """Return whether a row is about it."""
         return act.kind in KINDS[row.kind] and any(fits(pattern, act.what, self.values) for pattern in row.patterns)
 
 

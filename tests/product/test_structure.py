@@ -39,13 +39,19 @@ LAYERS = {
         "runners",
         "health",
         "bundle",
-        "images",
         "results",
+        "images",
         "device",
         "files",
         "errors",
         "text",
     ),
+}
+# The only imports of a layer above; they are for the type checker.
+TYPES_FROM_ABOVE = {
+    "edgeclf": set(),
+    # Classifier.stream() is stream() with the classifier as its first argument.
+    "edgeclf_runtime": {("streaming", "classify")},
 }
 MOST_MODULES = 14
 MOST_LINES_OF_A_FUNCTION = 60
@@ -59,13 +65,13 @@ def modules(package):
         yield parts[:-1] if parts[-1] == "__init__" else parts, path, ast.parse(path.read_text(encoding="utf-8"))
 
 
-def imports(tree, package, parts, path):
-    """Give what a module imports of its own package, as parts; imports inside functions count, those of types do not."""
+def imports(tree, package, parts, path, types=False):
+    """Give what a module imports of its own package, as parts; imports inside functions count, those of types only if asked."""
     here = parts if path.name == "__init__.py" else parts[:-1]
     pending = [tree]
     while pending:
         node = pending.pop()
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        if not types and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
         pending += ast.iter_child_nodes(node)
         if isinstance(node, ast.ImportFrom):
@@ -91,6 +97,18 @@ def test_imports_go_down(package):
             if parts and target and order.index(parts[0]) > order.index(target[0]):
                 up.append(f"{'.'.join(parts)} imports {'.'.join(target)}")
     assert not up
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_types_go_down_too_but_for_those_that_are_listed(package):
+    order = LAYERS[package]
+    up = {
+        (parts[0], target[0])
+        for parts, path, tree in modules(package)
+        for target in imports(tree, package, parts, path, types=True)
+        if parts and target and order.index(parts[0]) > order.index(target[0])
+    }
+    assert up == TYPES_FROM_ABOVE[package]
 
 
 @pytest.mark.parametrize("package", LAYERS)
@@ -161,12 +179,13 @@ def test_every_imported_name_exists(folder):
     assert not missing
 
 
-def test_no_docstring_of_the_host_begins_with_a_question_word():
-    words = ("What", "Which", "How", "Why", "Where", "Whether", "Who", "Is")
+@pytest.mark.parametrize("folder", ["edgeclf", "deploy", "benchmarks"])
+def test_no_docstring_begins_with_a_question_word(folder):
+    words = ("What", "Which", "How", "Why", "Where", "Whether", "Who", "Is", "Are", "Does")
     found = [
         f"{path.relative_to(ROOT)}:{node.lineno}: {node.value.value.strip().splitlines()[0]}"
-        for _, path, tree in modules("edgeclf")
-        for node in ast.walk(tree)
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
         if node.value.value.split(maxsplit=1)[:1] and node.value.value.split()[0] in words
     ]

@@ -14,7 +14,7 @@ from edgeclf.graph.int8.forms import FORMS, STANDARD, choose, forms_of, usual_fo
 from edgeclf.graph.int8.qdq import write_flavor
 from edgeclf.graph.int8.rounding import Rounding
 from edgeclf.graph.layers import find_layers, float_layers
-from edgeclf.graph.onnx_file import prepare
+from edgeclf.graph.prepare import prepare
 from edgeclf.options.quantization import FORMS as NAMES
 from edgeclf.quantization.candidate import Candidate
 from edgeclf.quantization.report import Findings, LayerTime
@@ -35,7 +35,7 @@ def written(model, form, name="int8-cpu"):
 def attention_graph():
     """Return a model with an operator of transformers, of which only layers with weights are quantized."""
     model = conv_graph()
-    next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Tanh"
+    next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Softmax"
     return model
 
 

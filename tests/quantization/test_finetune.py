@@ -16,7 +16,7 @@ from edgeclf.graph.int8.activations import collect_histograms
 from edgeclf.graph.int8.qdq import write_flavor
 from edgeclf.graph.int8.ranges import ranges_of
 from edgeclf.graph.int8.rounding import Rounding
-from edgeclf.graph.onnx_file import prepare
+from edgeclf.graph.prepare import prepare
 from edgeclf.quantization.finetune.grid import Grid, TunedWeights, grids_of
 from edgeclf.quantization.finetune.record import Finetuning, Outcome
 from edgeclf.quantization.finetune.torch_graph import TorchGraph, refuse_unknown

@@ -3,7 +3,7 @@ import pytest
 
 from edgeclf.calibration.sets import CalibrationSet
 from edgeclf.display.progress import show_progress
-from edgeclf.graph.onnx_file import prepare
+from edgeclf.graph.prepare import prepare
 from edgeclf.quantization.histogram_store import HISTOGRAM_FILE, HistogramStore
 from edgeclf.quantization.inputs import histogram_key
 from edgeclf.training.runs import read_run

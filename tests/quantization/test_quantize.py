@@ -16,7 +16,7 @@ from edgeclf.display.progress import show_progress
 from edgeclf.errors import BackendError, DataError, GateError, OptionError, OutputError
 from edgeclf.evaluation.evaluation_set import EvaluationSet
 from edgeclf.evaluation.logit_store import read_logits
-from edgeclf.graph.inference import infer_graph
+from edgeclf.graph.inference import infer_graph_outputs
 from edgeclf.graph.int8.ranges import METHODS
 from edgeclf.quantization.flavors.calibration_cache import parse_cache
 from edgeclf.quantization.report import FlavorError, read_report
@@ -39,7 +39,7 @@ def test_every_file_is_one_that_every_target_reads(run, flavor):
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset_of(flavor))]
     assert model.ir_version == IR_VERSIONS[opset_of(flavor)]
     types = {tensor.name: tensor.type.tensor_type.elem_type for tensor in (*model.graph.input, *model.graph.output)}
-    assert types == {"image": TensorProto.FLOAT, "logits": TensorProto.FLOAT}
+    assert types == dict.fromkeys(("image", "logits", "features"), TensorProto.FLOAT)
 
 
 @pytest.mark.slow
@@ -439,17 +439,17 @@ def test_with_many_images_some_of_them_choose_the_method(own_run, monkeypatch):
     inferred = []
 
     def counting(model, name, batches):
-        inferred.append(infer_graph(model, name, batches))
+        inferred.append(infer_graph_outputs(model, name, batches))
         return inferred[-1]
 
     monkeypatch.setattr("edgeclf.quantization.search._TRIAL_IMAGES", 20)
-    monkeypatch.setattr("edgeclf.quantization.search.infer_graph", counting)
+    monkeypatch.setattr("edgeclf.quantization.search.infer_graph_outputs", counting)
     options = QuantizeOptions(size=30, max_drop=0.5, flavors=("int8-cpu",), form="standard")
     (file,) = quantize(own_run, options).files
     images = {trial.method: trial.images for trial in file.findings.trials}
     judged = json.loads((own_run / "quantization.json").read_text())["judged_images"]
     assert images == {method: 0 if method == file.findings.method else judged // 4 for method in METHODS}
-    assert [len(logits) for logits in inferred] == [*[judged // 4] * len(METHODS), judged - judged // 4]
+    assert [len(found.logits) for found in inferred] == [*[judged // 4] * len(METHODS), judged - judged // 4]
     chosen = next(trial for trial in file.findings.trials if not trial.images)
     assert chosen.comparison == file.comparison
     page = Page((own_run / "quantization.html").read_text(encoding="utf-8"))

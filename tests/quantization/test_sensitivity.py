@@ -7,7 +7,7 @@ from edgeclf.graph.int8.qdq import write_flavor
 from edgeclf.graph.int8.ranges import ranges_of
 from edgeclf.graph.int8.rounding import Rounding
 from edgeclf.graph.layers import find_layers
-from edgeclf.graph.onnx_file import prepare
+from edgeclf.graph.prepare import prepare
 from edgeclf.quantization.sensitivity import fewest, measure_effects, measure_noise
 from edgeclf.targets import FLAVORS
 

@@ -23,6 +23,14 @@ def test_a_runner_gives_its_rows_in_turn_whatever_the_batch():
     assert FakeRunner([1, 2]).infer(np.zeros((3, 8, 8, 3))).tolist() == [[1, 2]] * 3
 
 
+def test_a_runner_gives_features_if_it_was_given_some():
+    runner = FakeRunner([[1, 2], [3, 4]], features=[[5, 6, 7], [8, 9, 10]])
+    logits, features = runner.infer_outputs(np.zeros((3, 8, 8, 3)))
+    assert logits.tolist() == [[1, 2], [3, 4], [1, 2]]
+    assert features.tolist() == [[5, 6, 7], [8, 9, 10], [5, 6, 7]]
+    assert FakeRunner([1, 2]).infer_outputs(np.zeros((1, 8, 8, 3))).features is None
+
+
 def test_a_runner_fails_when_requested():
     runner = FakeRunner([1, 2], fail_after=1)
     runner.infer(np.zeros((1, 8, 8, 3)))

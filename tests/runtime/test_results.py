@@ -11,12 +11,12 @@ from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.errors import CameraLost, EdgeclfError, OptionError
 from edgeclf_runtime.fake import FakeCamera, FakeRunner
 from edgeclf_runtime.images.preprocess import Preprocessing
-from edgeclf_runtime.results import Origin, find_origin
+from edgeclf_runtime.results import Origin, StreamEvent, StreamResult, find_origin
 from edgeclf_runtime.sinks import open_sink
 from edgeclf_runtime.sinks.lines import CsvSink
 from edgeclf_runtime.sinks.live.sink import LiveSink
 from edgeclf_runtime.sinks.uncertain_frames import UncertainSink
-from edgeclf_runtime.streaming.stream import StreamEvent, StreamResult, follow, stream
+from edgeclf_runtime.streaming.stream import follow, stream
 from tests.support.results import LOST, result
 from tests.support.starting import output_of, start
 

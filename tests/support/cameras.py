@@ -21,7 +21,7 @@ RTSP_MODULES = "import gi; gi.require_version('GstRtspServer', '1.0')"
 
 
 def has_rtsp_server():
-    """Whether Debian's GStreamer RTSP server is installed."""
+    """Return whether Debian's GStreamer RTSP server is installed."""
     if not os.path.exists(SYSTEM_PYTHON):
         return False
     return subprocess.call([SYSTEM_PYTHON, "-c", RTSP_MODULES], stderr=subprocess.DEVNULL) == 0

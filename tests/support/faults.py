@@ -15,7 +15,7 @@ ERRORS = (
     RuntimeError("the device was lost"),
     AttributeError("module has no attribute 'Session'"),
     MemoryError(),
-    SystemExit("the licence has expired"),
+    SystemExit("the license has expired"),
     SystemExit(0),
     Strange("no Exception at all"),
 )
@@ -47,7 +47,7 @@ class Watched(Runner):
         self.entered, self.was_closed = threading.Event(), threading.Event()
         self._counting = threading.Lock()
 
-    def infer(self, batch):
+    def infer_outputs(self, batch):
         with self._counting:
             self._note(self.was_closed.is_set(), "used after it was closed")
             self._note(self._inside and not self.concurrent, "two threads at once")
@@ -58,7 +58,7 @@ class Watched(Runner):
         try:
             if self.fault is not None:
                 self.fault(number)
-            return self.runner.infer(batch)
+            return self.runner.infer_outputs(batch)
         finally:
             with self._counting:
                 self._inside -= 1

@@ -101,8 +101,9 @@ def array_at(address, shape):
 class Net:
     """A TensorRT of one version.
 
-    shapes      of the engines' input and output
+    shapes      of the engines' input and outputs
     compute     what they answer: the mean of each channel, unless it is set
+    features    what a second output, of a shape that is put into ``shapes``, answers
     happened    what was made and deleted, in order
     enqueued    how many inferences were begun by TensorRT itself, recordings included
     cudart      the stand-in's library, whose graphs record what is begun
@@ -115,6 +116,7 @@ class Net:
         self.layers = [{"Name": "conv", "Inputs": [{"Format/Datatype": "Row major linear FP16 format"}]}]
         self.settings = {}
         self.compute = lambda batch: batch.mean((1, 2))
+        self.features = lambda batch: batch.max((1, 2))
         self.happened = []
         self.fails = False
         self.loads = True
@@ -183,7 +185,9 @@ class Engine(Part):
 
 
 class NamedEngine(Engine):
-    num_io_tensors = 2
+    @property
+    def num_io_tensors(self):
+        return len(self.net.shapes)
 
     def get_tensor_name(self, place):
         return list(self.net.shapes)[place]
@@ -204,12 +208,14 @@ class NamedEngine(Engine):
 class Context(Part):
     shape = None
 
-    def answer(self, image, logits):
-        shape, compute = self.shape, self.net.compute
+    def answer(self, addresses):
+        """Begin an inference; addresses: of the input and the outputs, by name."""
+        shape, computes = self.shape, {"logits": self.net.compute, "features": self.net.features}
 
         def run():
-            answer = compute(array_at(image, shape))
-            array_at(logits, answer.shape)[...] = answer
+            for name in self.net.shapes.keys() & computes.keys():
+                answer = computes[name](array_at(addresses["image"], shape))
+                array_at(addresses[name], answer.shape)[...] = answer
 
         return self.net.run(run)
 
@@ -227,15 +233,20 @@ class NamedContext(Context):
         return name == "image" and shape[0] <= 8
 
     def execute_async_v3(self, stream_handle):
-        return bool(stream_handle) and self.answer(self.addresses["image"], self.addresses["logits"])
+        return bool(stream_handle) and self.answer(self.addresses)
 
 
 class OldEngine(Engine):
-    num_bindings = 2
-    names = ("logits", "image")
+    @property
+    def num_bindings(self):
+        return len(self.net.shapes)
+
+    @property
+    def names(self):
+        return list(self.net.shapes)
 
     def binding_is_input(self, place):
-        return place == 1
+        return self.names[place] == "image"
 
     def get_binding_name(self, place):
         return self.names[place]
@@ -253,7 +264,7 @@ class OldEngine(Engine):
 class OldContext(Context):
     def set_binding_shape(self, place, shape):
         self.shape = shape
-        return place == 1 and shape[0] <= 8
+        return list(self.net.shapes)[place] == "image" and shape[0] <= 8
 
     def execute_async_v2(self, bindings, stream_handle):
-        return bool(stream_handle) and self.answer(bindings[1], bindings[0])
+        return bool(stream_handle) and self.answer(dict(zip(self.net.shapes, bindings)))

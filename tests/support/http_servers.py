@@ -94,7 +94,7 @@ def basic(user, password):
 
 
 def digest_is_right(header, user, password, algorithm="MD5"):
-    """Whether a request's Digest authorization is that of a user and password (RFC 7616, with qop=auth)."""
+    """Return whether a request's Digest authorization is that of a user and password (RFC 7616, with qop=auth)."""
     given = {name: quoted or plain for name, quoted, plain in re.findall(r'(\w+)=(?:"([^"]*)"|([^,\s]+))', header)}
 
     def hashed(*texts):

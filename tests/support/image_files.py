@@ -6,6 +6,8 @@ import zlib
 from tests.support.pictures import png_chunk
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+UPRIGHT = ["red", "green", "blue", "yellow"]
+"""Colors of the corners of quarters(), if it is upright."""
 
 
 def segment(marker, body):
@@ -123,3 +125,16 @@ def strips(image, pack=bytes, rows=16, **changes):
     tags.update({277: [3], 278: [rows], 279: [len(piece) for piece in pieces]})
     tags.update({int(name[1:]): values for name, values in changes.items()})
     return [(tag, 4 if tag in (273, 279) else 3, tags[tag]) for tag in sorted(tags)], b"".join(pieces)
+
+
+def refusal(data):
+    """Decode image data that must be refused, and return the reason."""
+    import pytest
+
+    from edgeclf_runtime.errors import ImageError
+    from edgeclf_runtime.images.read import decode_image
+
+    with pytest.raises(ImageError) as caught:
+        decode_image(data, "photo")
+    assert str(caught.value).startswith("photo: ")
+    return str(caught.value)

@@ -69,7 +69,7 @@ def make_environment(base: str, packages: tuple[str, ...]) -> str:
     if not (environment / "complete").is_file():
         shutil.rmtree(environment, ignore_errors=True)
         subprocess.run([base, "-m", "venv", environment], check=True)
-        # The first alone: the pip that comes with Python 3.6 knows no wheel of today.
+        # Only the first: the pip that comes with Python 3.6 knows no wheel of today.
         for wanted in (packages[:1], packages):
             subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *wanted], check=True)
         (environment / "complete").touch()

@@ -21,7 +21,7 @@ CMYK_JPEG = base64.b64decode(
 
 
 def noise(width, height):
-    """A picture with detail of every size, made of integers alone: BGR, uint8."""
+    """A picture with detail of every size, made only of integers: BGR, uint8."""
     y, x = np.mgrid[0:height, 0:width].astype(np.int64)
     fine = ((x * 7919 + y * 104729) * (x + 3 * y + 17) >> 3) % 61
     coarse = [(x * 3 + y * 2) // 5, (x * y) // 97, (x * x + y * y) // 301]

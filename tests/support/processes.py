@@ -6,7 +6,7 @@ from tests.support.starting import WAIT_S
 
 
 def becomes_true(condition):
-    """Whether a condition is met within WAIT_S."""
+    """Return whether a condition is met within WAIT_S."""
     deadline = time.monotonic() + WAIT_S
     while not condition():
         if time.monotonic() > deadline:
@@ -16,7 +16,7 @@ def becomes_true(condition):
 
 
 def ends(pid):
-    """Whether a process ends within WAIT_S; one that nobody has collected yet has ended."""
+    """Return whether a process ends within WAIT_S; one that nobody has collected yet has ended."""
 
     def ended():
         try:

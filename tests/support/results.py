@@ -1,6 +1,7 @@
 """Results as a stream delivers them, made without a model."""
 
-from edgeclf_runtime.streaming.stream import Frame, Result, StreamEvent, StreamResult
+from edgeclf_runtime.images.frame import Frame
+from edgeclf_runtime.results import Result, StreamEvent, StreamResult
 from tests.support.pictures import noise
 
 START = 1_700_000_000.0

@@ -1,6 +1,7 @@
-"""Watching the live page as a browser does, with the standard library alone."""
+"""Watching the live page as a browser does, with only the standard library."""
 
 import http.client
+import re
 import socket
 from urllib.parse import urlsplit
 
@@ -39,3 +40,7 @@ def next_picture(answer):
     jpeg = answer.read(length)
     assert answer.readline() == b"\r\n"
     return jpeg
+
+
+def cookie_of(head):
+    return re.search(r"Set-Cookie: ([^;\r]+)", head).group(1)

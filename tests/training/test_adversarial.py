@@ -8,8 +8,8 @@ import edgeclf
 from edgeclf import TrainOptions
 from edgeclf.errors import OptionError
 from edgeclf.training.loop.loss import Objective
+from tests.support.training import quick, sha256
 from tests.training.test_resume import stopped_after
-from tests.training.test_train import quick, sha256
 
 
 class Watched(nn.Module):

@@ -10,8 +10,8 @@ from edgeclf.errors import OptionError
 from edgeclf.training.curriculum import rank, share_of_epoch
 from edgeclf.training.loop.loaders import EpochSampler
 from edgeclf.training.loop.loss import NO_TARGET
+from tests.support.training import sha256
 from tests.training.test_resume import stopped_after
-from tests.training.test_train import sha256
 
 
 def test_images_are_ranked_within_their_label_by_the_loss_of_the_head():

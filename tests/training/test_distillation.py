@@ -17,8 +17,8 @@ from edgeclf.training.distillation.teacher import read_teacher
 from edgeclf.training.distillation.unlabeled import find_unlabeled
 from edgeclf.training.loop.loaders import image_weights
 from edgeclf.training.loop.loss import NO_TARGET, Objective, class_weights
+from tests.support.training import quick, sha256
 from tests.training.test_resume import stopped_after
-from tests.training.test_train import quick, sha256
 
 
 @pytest.fixture

@@ -20,10 +20,11 @@ from edgeclf.graph.int8.qdq import write_flavor
 from edgeclf.graph.int8.ranges import ranges_of
 from edgeclf.graph.int8.rounding import Rounding, collect_moments
 from edgeclf.graph.layers import float_layers
-from edgeclf.graph.onnx_file import prepare, save_model, write_onnx
+from edgeclf.graph.onnx_file import save_model, write_onnx
+from edgeclf.graph.prepare import prepare
 from edgeclf.targets import FLAVORS, opset_of
 from edgeclf.training.backbones import ImageClassifier, create
-from edgeclf.training.dry_run import check_export
+from edgeclf.training.dry_run.check_export import check_export
 from edgeclf_runtime.images.preprocess import Preprocessing
 
 # timm's own miniatures, which have the parts of the large ones.
@@ -127,8 +128,9 @@ class OneByOne(torch.nn.Module):
 
 
 @pytest.fixture
-def undecoded(monkeypatch):
-    """Fail a test in which an image is decoded."""
+def undecoded(monkeypatch, tmp_path):
+    """Fail a test in which an image is decoded; no earlier trial is remembered."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name in ("edgeclf.training.train.check_for_training", "edgeclf.deployment.make.check"):
         monkeypatch.setattr(name, lambda *_, **__: pytest.fail("images were decoded"))
 

@@ -16,7 +16,7 @@ import edgeclf
 from edgeclf import TrainOptions
 from edgeclf.errors import ModelError, OutputError
 from edgeclf.training.loop import checkpoints, fit
-from tests.training.test_train import quick, sha256
+from tests.support.training import quick, sha256
 
 FULL = quick(finetune="full", epochs=3, batch_size=32, ema=0.9, mixup=0.2, balance="sampler", workers=0)
 
@@ -108,7 +108,7 @@ def test_without_resume_it_is_not_thrown_away(unfinished, digits):
 )
 def test_other_options_are_refused(unfinished, digits, options, message):
     with pytest.raises(
-        OutputError, match=rf"{message}.*\): repeat the command as it was, with --resume, or start again"
+        OutputError, match=rf"{message}.*\): repeat the command as it was \(train needs --resume\), or start again"
     ):
         edgeclf.train(digits, unfinished, FULL, resume=True, **options)
 

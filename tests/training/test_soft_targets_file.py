@@ -6,7 +6,7 @@ import pytest
 import edgeclf
 from edgeclf.errors import DataError
 from edgeclf.training.soft_targets_file import read_soft_targets
-from tests.training.test_train import quick
+from tests.support.training import quick
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import edgeclf
 from edgeclf.errors import OptionError, WeightsError
 from edgeclf.options import TrainOptions
 from edgeclf.training.backbones import create
-from edgeclf.training.dry_run import check_export
+from edgeclf.training.dry_run.check_export import check_export
 from edgeclf.training.runs import read_run
 from edgeclf_runtime.images.preprocess import Preprocessing
 

@@ -1,29 +1,20 @@
 """Training: same seed, same run; one pass per image through a frozen backbone; nothing half done is left behind."""
 
-import contextlib
 import csv
 import hashlib
 import json
-import logging
-import os
-import random
 import shutil
-import subprocess
-import sys
-import warnings
 
-import cv2  # noqa: F401 - when first imported, it changes LD_LIBRARY_PATH
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
 
 import edgeclf
 from edgeclf import TrainOptions
 from edgeclf.display.progress import show_progress
-from edgeclf.errors import DataError, ImageError, ModelError, OptionError, OutputError, WeightsError
+from edgeclf.errors import DataError, ImageError, OptionError, OutputError
 from edgeclf.evaluation.open_model import open_model
 from edgeclf.graph import inference
 from edgeclf.options import AugmentationOptions
@@ -35,24 +26,9 @@ from edgeclf.training.loop.fit import Fit, Plan
 from edgeclf.training.loop.head import fit_head
 from edgeclf.training.loop.loaders import Draw, Images
 from edgeclf.training.loop.network import Pictures, fit_network
-from edgeclf.training.loop.trainer import run_fit
-from edgeclf.training.loop.trials import find_rate
-from edgeclf.training.machine.determinism import seeded
-from edgeclf.training.machine.failures import not_the_rate
 from edgeclf.training.runs import read_run
 from edgeclf_runtime.images.preprocess import Preprocessing
-
-SMALL = "mobilenetv3_small_050"
-QUICK = {"image_size": 64, "epochs": 2, "backbone": SMALL, "weights": "none"}
-LOUD = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
-
-
-def quick(**options):
-    return TrainOptions(**{**QUICK, **options})
-
-
-def sha256(run):
-    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
+from tests.support.training import SMALL, quick, sha256
 
 
 @pytest.fixture(scope="module")
@@ -242,59 +218,6 @@ def test_relative_and_linked_data_is_found_again_from_elsewhere(digits, tmp_path
         assert len(read.dataset().samples) == 180
 
 
-def process_state():
-    """Return the state that training changes: settings of torch, random states, logging, warnings, environment."""
-    return {
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "warn only": torch.is_deterministic_algorithms_warn_only_enabled(),
-        "benchmark": torch.backends.cudnn.benchmark,
-        "torch": torch.get_rng_state().tolist(),
-        "numpy": str(np.random.get_state()),
-        "python": random.getstate(),
-        "levels": {name: logging.getLogger(name).level for name in LOUD},
-        "warnings": list(warnings.filters),
-        "environment": dict(os.environ),
-        "threads": torch.get_num_threads(),
-    }
-
-
-QUOTA = """
-import torch
-from edgeclf_runtime.device import machine
-
-torch.set_num_threads(3)
-machine.quota_cores = lambda: 1
-import edgeclf.training.backbones
-from edgeclf.training.machine.determinism import seeded
-
-with seeded(0):
-    print(torch.get_num_threads(), end=" ")
-print(torch.get_num_threads())
-"""
-
-
-def test_threads_are_limited_to_a_containers_quota_while_training_only():
-    assert subprocess.run([sys.executable, "-c", QUOTA], capture_output=True, check=True).stdout == b"1 3\n"
-
-
-def test_a_loggers_environment_is_that_of_its_training(monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "online")
-    before = dict(os.environ)
-    with seeded(0):
-        os.environ.update(WANDB_MODE="offline", MLFLOW_RUN_ID="1", MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
-    assert dict(os.environ) == before
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_training_leaves_the_process_as_it_was(digits, tmp_path, monkeypatch, fails):
-    if fails:
-        monkeypatch.setattr(strategy, "fit", lambda *arguments: 1 / 0)
-    before = process_state()
-    with pytest.raises(ZeroDivisionError) if fails else contextlib.nullcontext():
-        edgeclf.train(digits, tmp_path / "run", quick(epochs=1))
-    assert process_state() == before
-
-
 # Refusals
 
 
@@ -398,78 +321,6 @@ def test_the_head_takes_features_as_they_are_and_separates_what_can_be_separated
         accuracy = (head(torch.from_numpy(features)).argmax(1).numpy() == targets).mean()
     assert accuracy > 0.95
     assert fit.best_row["val_accuracy"] == pytest.approx(accuracy, abs=1e-6)
-
-
-def fit_linear(network, rate, inputs):
-    """Train a small network on 40 rows at a rate."""
-    plan = Plan(TrainOptions(batch_size=8), 2, 2, 5, rate)
-    rows = TensorDataset(inputs, torch.arange(40) % 2, torch.arange(40))
-    with seeded(0):
-        run_fit("", network, plan, lambda _: dict.fromkeys(("train", "val"), DataLoader(rows, 8)), torch.device("cpu"))
-
-
-def test_a_loss_that_is_not_finite_stops_with_batch_and_rate():
-    with pytest.raises(
-        ModelError, match=r"the loss is nan in batch 2 of epoch 0, at a learning rate of .* smaller --learn"
-    ):
-        fit_linear(torch.nn.Linear(4, 2), 1e38, torch.randn(40, 4) * 100)
-
-
-def test_a_loss_that_was_never_finite_does_not_blame_the_rate():
-    overflowing = torch.nn.Sequential(torch.nn.Linear(4, 2), Times(1e38), Times(1e38))
-    with pytest.raises(
-        ModelError, match=r"batch 1 of epoch 0; no step was taken before, .* logits that are not finite"
-    ):
-        fit_linear(overflowing, 1e-3, torch.randn(40, 4))
-    damaged = torch.nn.Linear(4, 2)
-    damaged.weight.data[0, 0] = float("nan")
-    with pytest.raises(ModelError, match=r"epoch 0; the weights of weight are infinite or not a number: .* --weights"):
-        fit_linear(damaged, 1e-3, torch.randn(40, 4))
-    with pytest.raises(ModelError, match=r"epoch 0; its inputs are infinite or not a number: check the images"):
-        fit_linear(torch.nn.Linear(4, 2), 1e-3, torch.full((40, 4), torch.inf))
-
-
-class Times(torch.nn.Module):
-    """Multiplies by a constant."""
-
-    def __init__(self, factor):
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, values):
-        return values * self.factor
-
-
-def test_a_sweep_of_rates_does_not_blame_them_for_weights():
-    damaged = torch.nn.Linear(4, 2)
-    damaged.weight.data[0, 0] = float("nan")
-    rows = DataLoader(TensorDataset(torch.ones(8, 4), torch.arange(8) % 2, torch.arange(8)), 8)
-    with pytest.raises(ModelError, match=r"the loss is nan before the first step; the weights of weight are"):
-        find_rate(damaged, Plan(TrainOptions(), 2, 1, 1, 1e-3), rows, torch.device("cpu"))
-
-
-def test_values_that_16_bits_cannot_hold_ask_for_float32():
-    network = torch.nn.Linear(2, 2)
-    assert "use --compute float32" in not_the_rate(network, torch.ones(1, 2), 5, "16-mixed")
-    assert not_the_rate(network, torch.ones(1, 2), 5, "32-true") == ""
-
-
-def test_features_that_are_not_finite_are_named():
-    features = {split: np.ones((40, 4), np.float32) for split in ("train", "val")}
-    features["val"][3] = np.inf
-    targets = {split: np.arange(40) % 2 for split in ("train", "val")}
-    with pytest.raises(ModelError, match=r"features of 1 of 40 val images are infinite .* --mean and --std"):
-        fit_head(torch.nn.Linear(4, 2), features, targets, TrainOptions(epochs=2, batch_size=8))
-
-
-def test_weights_that_are_not_finite_are_refused_by_name(tmp_path):
-    state = create(SMALL, 3).backbone.state_dict()
-    state["blocks.0.0.bn1.weight"][1] = torch.nan
-    torch.save(state, tmp_path / "weights.pth")
-    with pytest.raises(
-        WeightsError, match=r"infinite or not a number, in 1 of \d+ tensors, first blocks.0.0.bn1.weight"
-    ):
-        create(SMALL, 3, str(tmp_path / "weights.pth"))
 
 
 def test_a_single_step_is_trained_at_the_rate_that_was_asked_for():

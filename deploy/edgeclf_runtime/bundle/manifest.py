@@ -18,7 +18,11 @@ from ..files.schema import (
 )
 
 FORMAT = "edgeclf-bundle"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+# The oldest that this runtime reads: without features.
+OLDEST_FORMAT_VERSION = 2
+# Numbers that stand for the features of a golden image; see project() of classify/golden.py.
+PROJECTIONS = 16
 
 # Names appear on command lines, in logs, in systemd units and in file names.
 MODEL_NAME = text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a name of letters, digits, '.', '_' and '-', at most 64")
@@ -62,7 +66,10 @@ METRICS = record(
     others=True,
 )
 _DIFFERENCE = number(0, 1e6)
-_TOLERANCE = record({"largest": _DIFFERENCE, "mean": _DIFFERENCE, "divergence": _DIFFERENCE})
+_TOLERANCE = record(
+    {"largest": _DIFFERENCE, "mean": _DIFFERENCE, "divergence": _DIFFERENCE, "features": number(0, 1e30)},
+    optional=("features",),
+)
 
 
 def _with_default(names: Check) -> Check:
@@ -85,7 +92,9 @@ MODEL = record(
         "threshold": number(0, 1),
         "tolerances": _with_default(mapping(MODEL_NAME, _TOLERANCE, most=16)),  # by backend
         "metrics": METRICS,
-    }
+        "features": integer(1, 1 << 20),
+    },
+    optional=("features",),
 )
 # The order in which to try the models, by machine.
 _ORDER = _with_default(mapping(MODEL_NAME, list_of(MODEL_NAME, 1, 64), most=64))
@@ -93,7 +102,7 @@ _ORDER = _with_default(mapping(MODEL_NAME, list_of(MODEL_NAME, 1, 64), most=64))
 MANIFEST_SCHEMA = record(
     {
         "format": constant(FORMAT),
-        "format_version": integer(FORMAT_VERSION, FORMAT_VERSION),
+        "format_version": integer(OLDEST_FORMAT_VERSION, FORMAT_VERSION),
         "name": text(r"[^/\\]{1,200}", "a name of at most 200 characters without slashes", most=200),
         "labels": list_of(LABEL, 1, 100000, unique=True),
         "preprocessing": PREPROCESSING,
@@ -105,21 +114,28 @@ MANIFEST_SCHEMA = record(
 )
 
 
-def golden_schema(models: Sequence[str], labels: int) -> Check:
-    """Declare golden/expected.json of a bundle with these model names and this number of labels."""
+def golden_schema(models: Sequence[str], labels: int, featured: Sequence[str] = ()) -> Check:
+    """Declare golden/expected.json of a bundle with these model names and this number of labels.
+
+    featured    names of the models that have features
+    """
 
     def check(value: Any, where: str) -> None:
         outline(value, where)
         images = len(value["images"])
         row = list_of(number(), labels, labels)
         record({name: list_of(row, images, images) for name in models}, others=True)(value["logits"], "logits")
+        row = list_of(number(), PROJECTIONS, PROJECTIONS)
+        features = record({name: list_of(row, images, images) for name in featured}, others=True)
+        features(value.get("features", {}), "features")
 
     outline = record(
         {
             "images": list_of(file_name, 1, 64),
             "labels": list_of(any_json, labels, labels),
             "logits": mapping(MODEL_NAME, list_of(any_json, 1, 64), most=64),
+            "features": mapping(MODEL_NAME, list_of(any_json, 1, 64), most=64),
         },
-        optional=("labels",),
+        optional=("labels", "features"),
     )
     return check

@@ -15,7 +15,7 @@ from ..errors import BundleError, OptionError
 from ..files.read import AnyPath, open_regular, read_bytes, sha256_bytes, sha256_stream
 from ..files.schema import JsonObject, SchemaError, parse_json
 from ..images.preprocess import Preprocessing
-from .manifest import FORMAT, FORMAT_VERSION, MANIFEST_SCHEMA
+from .manifest import FORMAT, FORMAT_VERSION, MANIFEST_SCHEMA, OLDEST_FORMAT_VERSION
 from .model_file import foreign_reference
 
 MANIFEST = "manifest.json"
@@ -42,11 +42,13 @@ class Tolerance(NamedTuple):
     largest         difference of any logit
     mean            absolute difference, averaged over all logits
     divergence      mean Kullback-Leibler divergence of the probabilities, in nats
+    features        absolute difference of the features' projections, averaged over all; None for a model without features
     """
 
     largest: float
     mean: float
     divergence: float
+    features: Optional[float] = None
 
 
 class Model(NamedTuple):
@@ -56,6 +58,7 @@ class Model(NamedTuple):
     threshold       a confidence below it gives the label "unknown"
     tolerances      limits on the golden images by backend; "default" for the others
     metrics         the host's measurements, by name
+    features        number of features that it outputs beside the logits; None if it has none
     """
 
     name: str
@@ -66,6 +69,7 @@ class Model(NamedTuple):
     threshold: float
     tolerances: Dict[str, Tolerance]
     metrics: JsonObject
+    features: Optional[int] = None
 
     def tolerance(self, backend: str) -> Tolerance:
         """Return a backend's Tolerance."""
@@ -168,11 +172,21 @@ def _check_format(path: str, manifest: object) -> None:
     if manifest.get("format") != FORMAT:
         raise BundleError("{}: its format is {!a}, {!r} was expected".format(path, manifest.get("format"), FORMAT))
     version = manifest.get("format_version")
-    if isinstance(version, int) and not isinstance(version, bool) and version != FORMAT_VERSION:
-        remedy = "upgrade edgeclf" if version > FORMAT_VERSION else "make it again with edgeclf bundle"
+    if not isinstance(version, int) or isinstance(version, bool):
+        return
+    if not OLDEST_FORMAT_VERSION <= version <= FORMAT_VERSION:
+        newer = version > FORMAT_VERSION
         raise BundleError(
-            "{} has bundle format {}, and this runtime reads format {}: use the runtime inside the bundle "
-            "(python3 {} ...), or {}".format(path, version, FORMAT_VERSION, path, remedy)
+            "{} was made by {} edgeclf: it has bundle format {}, and this runtime reads formats {} to {}: use the runtime inside "
+            "the bundle (python3 {} ...), or {}".format(
+                path,
+                "a newer" if newer else "an older",
+                version,
+                OLDEST_FORMAT_VERSION,
+                FORMAT_VERSION,
+                path,
+                "upgrade edgeclf" if newer else "make it again with edgeclf bundle",
+            )
         )
 
 

@@ -1,6 +1,6 @@
 """Reads frames from cameras, streams, video files and images.
 
-open.py         open_camera(): from a URI to a Camera
+open_camera.py  open_camera(): from a URI to a Camera
 reconnect.py    reopens a live camera after it was lost
 parent.py       starts the process that reads a source, and kills it if it hangs
 child.py        that process: readers/ reads and decodes, sandbox/ takes away its rights

@@ -27,7 +27,7 @@ class Case(NamedTuple):
     cure: str
 
     def matches(self, text: str) -> bool:
-        """Whether a text reports this fault; digits in ports and addresses are not status codes."""
+        """Return whether a text reports this fault; digits in ports and addresses are not status codes."""
         status = r"(?<![\w:./])(?:{})(?![\w./:])".format(self.statuses)
         return bool((self.statuses and re.search(status, text)) or re.search(self.words, text))
 

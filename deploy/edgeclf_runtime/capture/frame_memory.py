@@ -167,7 +167,7 @@ def _nameless_files() -> Iterator[IO[bytes]]:
 
 
 def has_memfd() -> bool:
-    """Whether the kernel provides memfds here."""
+    """Return whether the kernel provides memfds here."""
     descriptor = _memfd()
     if descriptor >= 0:
         os.close(descriptor)

@@ -14,11 +14,12 @@ from urllib.parse import parse_qsl, urlsplit
 from ..device.credentials import check_password, password_from
 from ..device.process_secrets import CAMERA
 from ..errors import CameraError, EndOfStream, ImageError, OptionError
+from ..images.frame import Frame
 from ..images.read import image_paths, local_path, read_image
 from ..text.addresses import CAMERA_PORTS, fill_password, parse_address, shown_uri
 from ..text.redaction import learn, protect
 from ..text.secret_patterns import PLACEHOLDER
-from .camera import Camera, Frame
+from .camera import Camera
 from .parent import CaptureProcess
 from .reconnect import TIMEOUT_S, WatchedCamera
 from .source import FAULTS, FLIPS, PIPELINE_END, Source, csi_pipeline, is_live

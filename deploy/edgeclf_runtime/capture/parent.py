@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Set
 from ..device.cgroups import memory_limit
 from ..device.child_process import start_child
 from ..errors import CameraError, CameraLost, EndOfStream, IncompleteFilm, SourceError
-from .camera import Camera, Frame
+from ..images.frame import Frame
+from .camera import Camera
 from .child import NEXT, SLOTS
 from .diagnosis import diagnosis
 from .frame_memory import FrameMemory

@@ -18,7 +18,8 @@ import zlib
 from typing import TYPE_CHECKING, Optional
 
 from ..errors import CameraError, CameraLost, EndOfStream, IncompleteFilm, SourceError
-from .camera import Camera, Frame
+from ..images.frame import Frame
+from .camera import Camera
 from .parent import OPEN_TIMEOUT_S, CaptureProcess
 
 if TYPE_CHECKING:

@@ -47,12 +47,12 @@ class Source(NamedTuple):
 
     @property
     def live(self) -> bool:
-        """Whether it is endless, so that its end counts as a loss."""
+        """True if it is endless, so that its end counts as a loss."""
         return self.kind != "file"
 
     @property
     def by_http(self) -> bool:
-        """Whether it is read by HTTP; it may then be a video file."""
+        """True if it is read by HTTP; it may then be a video file."""
         return self.kind == "network" and urlsplit(self.location).scheme.lower() in ("http", "https")
 
 

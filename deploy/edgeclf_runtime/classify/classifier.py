@@ -20,7 +20,7 @@ from ..runners.base import PASSED, Runner, brief
 from ..streaming.stream import stream
 from .active_backend import Backends, Fallback, InUse
 from .decision import Decider, Labels, allowed_indices
-from .golden import check_logits
+from .golden import check_features, check_logits
 from .selection import OPEN_TIMEOUT_S, Selection, candidates, pair_name
 from .tuning.choice import Choice, Tuning, choose
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from ..capture.camera import Camera
     from ..images.preprocess import Preprocessing
+    from ..results import StreamResult
     from ..streaming.smoothing import Smoother
-    from ..streaming.stream import StreamResult
 
 # A file's path, or pixels.
 Image = Union[str, "os.PathLike[str]", "np.ndarray"]
@@ -44,11 +44,13 @@ class Inferred(NamedTuple):
     logits      float32 [N, labels], all finite
     ms          duration of the inference in milliseconds
     by          the InUse that computed them; another may have taken over since
+    features    float32 [N, features], all finite; None if the Classifier was not opened with ``features``, or the model has none
     """
 
     logits: "np.ndarray"
     ms: float
     by: InUse
+    features: "Optional[np.ndarray]" = None
 
 
 class Classifier:
@@ -76,6 +78,7 @@ class Classifier:
                     Fallback with the backend that failed, why and since when
     at_once         number of frames of a file that :meth:`stream` infers at the same time, if the runner is ``concurrent``
     bundle_id       the bundle's id, or ""; results contain its first digits
+    features        whether :meth:`infer` returns the model's features, too
     """
 
     def __init__(
@@ -92,8 +95,10 @@ class Classifier:
         fallback: Optional[Selection] = None,
         at_once: int = 1,
         bundle_id: str = "",
+        features: bool = False,
     ) -> None:
         self.bundle_id = bundle_id
+        self._features = features
         self._backends = Backends(InUse(runner, model, temperature, threshold), fallback)
         self.labels = tuple(labels)
         self.preprocessing = preprocessing
@@ -115,6 +120,7 @@ class Classifier:
         at_once: int = 1,
         show_tuning: Optional[Callable[[Tuning], object]] = None,
         choice: Optional[Choice] = None,
+        features: bool = False,
     ) -> "Classifier":
         """Verify a bundle and load the first of its models that runs here and passes the golden images.
 
@@ -130,6 +136,7 @@ class Classifier:
         at_once     see the class; they share the threads
         show_tuning called with the measurements of ``tune``, a Tuning
         choice      what ``choose()`` of classify/tuning/choice.py returned; None: it is called here
+        features    see the class
 
         Raises BundleError, OptionError for an unknown label or backend, or BackendError with each reason if nothing runs.
         """
@@ -148,7 +155,8 @@ class Classifier:
         what = pair_name(chosen, runner.backend)
         _log.info("%s of %s opened in %.0f ms, golden images included", what, opened.name, _ms_since(start))
         limits = (chosen.temperature, chosen.threshold, top_k, allow, deny)
-        return cls(runner, opened.labels, opened.preprocessing, chosen.name, *limits, selection, at_once, opened.id)
+        settings = (opened.labels, opened.preprocessing, chosen.name, *limits, selection, at_once, opened.id, features)
+        return cls(runner, *settings)
 
     @property
     def in_use(self) -> InUse:
@@ -249,15 +257,23 @@ class Classifier:
         import numpy as np
 
         start = time.perf_counter()
+        features = None
         try:
-            logits = check_logits(by, by.runner.infer(batch), (len(batch), len(self.labels)))
+            if self._features:
+                found, features = by.runner.infer_outputs(batch)
+            else:
+                found = by.runner.infer(batch)
+            logits = check_logits(by, found, (len(batch), len(self.labels)))
+            if features is not None:
+                check_features(by, features, (len(batch), -1))
         except PASSED:
             raise
         except BaseException as error:
             raise BackendError("{} failed: {}".format(by, brief(error)))
-        if not np.isfinite(logits).all():
-            raise BackendError("{} produced non-finite logits; use another model with --model".format(by))
-        return Inferred(logits, _ms_since(start), by)
+        for what, values in (("logits", logits), ("features", features)):
+            if values is not None and not np.isfinite(values).all():
+                raise BackendError("{} produced non-finite {}; use another model with --model".format(by, what))
+        return Inferred(logits, _ms_since(start), by, features)
 
     def answer(self, inferred: Inferred, preprocess_ms: float = 0.0) -> Result:
         """Return the Result for one image's Inferred.
@@ -268,7 +284,7 @@ class Classifier:
 
     def _answer(self, inferred: Inferred, preprocess_ms: float) -> List[Result]:
         start = time.perf_counter()
-        logits, ms, (runner, model, temperature, threshold) = inferred
+        logits, ms, (runner, model, temperature, threshold), _ = inferred
         confidences = self._decider.confidences(logits, temperature)
         decisions = [self._decider.decide(row, int(row.argmax()), threshold) for row in confidences]
         stages_ms = (preprocess_ms, ms / len(logits), _ms_since(start) / len(logits))

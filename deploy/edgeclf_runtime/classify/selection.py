@@ -56,7 +56,7 @@ def candidates(bundle: "Bundle", model: Optional[str] = None, backend: str = "au
 
 
 def _is_expected(backend: str) -> bool:
-    """Whether a missing backend deserves a warning; on a PC TensorRT and OpenVINO do not."""
+    """Return whether a missing backend deserves a warning; on a PC TensorRT and OpenVINO do not."""
     if backend == "tensorrt" and is_jetson():
         return True
     try:
@@ -194,7 +194,7 @@ class Selection:
         raise BackendError(self._none_left())
 
     def _gives_way(self, index: int, runner: "Runner") -> bool:
-        """Whether a pair was expected to run on CUDA but runs on the CPU, where another is better; it is moved behind that."""
+        """Return whether a pair was expected to run on CUDA but runs on the CPU, where another is better; it is moved behind that."""
         pairs = self._pairs[index:]
         if self._measured or pairs[0][1] != "onnxruntime" or runner.device != "cpu" or not has_cuda():
             return False

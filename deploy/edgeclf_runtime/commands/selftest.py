@@ -24,7 +24,7 @@ class SelftestReport(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """Whether at least one model ran, and all that ran are within their tolerances."""
+        """True if at least one model ran, and all that ran are within their tolerances."""
         return bool(self.reports) and all(report.passed for report in self.reports)
 
     def to_dict(self) -> Dict[str, object]:

@@ -4,6 +4,7 @@ Every child process is started here.  A child searches its parent's module path,
 runtime, and is killed by the kernel when its parent ends, even if the child is stopped (SIGSTOP).
 """
 
+import contextlib
 import os
 import queue
 import shutil
@@ -110,6 +111,12 @@ def _end_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # the parent has already ended
         os._exit(1)
+
+
+def die_first() -> None:
+    """If memory runs out, have the kernel kill this process, and not the one that classifies."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as stream:
+        stream.write("1000")
 
 
 def find_program(name: str) -> Optional[str]:

@@ -63,7 +63,7 @@ _FAMILIES = (("aarch64", "arm64", "armv7l", "armv8l"), ("x86_64", "i386", "i686"
 
 
 def is_emulated(root: str = "/") -> bool:
-    """Whether this program runs on an emulated processor, as by qemu-aarch64: the kernel's own is of another family."""
+    """Return whether this program runs on an emulated processor, as by qemu-aarch64: the kernel's own is of another family."""
     machine = platform.machine()
     kernel = read_text(os.path.join(root, "proc/sys/kernel/arch"))  # from Linux 6.1 on
     if kernel:
@@ -126,7 +126,7 @@ def gpu_nodes(root: str = "/") -> List[str]:
 
 
 def is_jetson(root: str = "/") -> bool:
-    """Whether this board has an NVIDIA Tegra processor; works inside a container, too."""
+    """Return whether this board has an NVIDIA Tegra processor; works inside a container, too."""
     if "nvidia,tegra" in (read_text(os.path.join(root, "proc/device-tree/compatible")) or ""):
         return True
     if platform.machine() not in ("aarch64", "arm64"):
@@ -186,7 +186,7 @@ def processor_seconds(root: str = "/") -> Optional[Tuple[float, float]]:
 
 
 def has_dot_product(root: str = "/") -> bool:
-    """Whether this is a 64-bit Arm processor with the dot-product instructions that make INT8 fast (asimddp)."""
+    """Return whether this is a 64-bit Arm processor with the dot-product instructions that make INT8 fast (asimddp)."""
     if platform.machine() != "aarch64":
         return False
     return "asimddp" in cpu_features(root)

@@ -93,7 +93,7 @@ def stoppable() -> Iterator[None]:
 
 
 def _in_the_middle(frame: Optional[FrameType]) -> bool:
-    """Whether an exception that a handler raises now would be lost, or would break a Condition for good.
+    """Return whether an exception that a handler raises now would be lost, or would break a Condition for good.
 
     Exceptions of a finalizer or a ``__del__`` are printed and dropped.  Before Python 3.10.5, one between a waiter's
     release and its removal, in ``notify()``, leaves a waiter that no later ``notify()`` can release (CPython issue

@@ -91,7 +91,7 @@ def read_telemetry(root: str = "/") -> Telemetry:
 
 
 def throttled(before: Telemetry, after: Telemetry) -> Optional[bool]:
-    """Whether the machine throttled between two Telemetries: True, False, or None if nothing shows it."""
+    """Return whether the machine throttled between two Telemetries: True, False, or None if nothing shows it."""
     counts = [(before.throttle_events.get(name), count) for name, count in after.throttle_events.items()]
     signs = [count > earlier for earlier, count in counts if earlier is not None and count is not None]
     signs += [state > 0 for look in (before, after) for state in look.throttle_alerts.values() if state is not None]

@@ -28,7 +28,7 @@ class Lock(NamedTuple):
         os.close(self.descriptor)
 
     def holds(self, path: str) -> bool:
-        """Whether this path is still the file or folder that was locked."""
+        """Return whether this path is still the file or folder that was locked."""
         try:
             return os.path.samestat(os.fstat(self.descriptor), os.lstat(path))
         except FileNotFoundError:

@@ -90,6 +90,15 @@ def check_length(path: "AnyPath") -> None:
 
 
 @contextlib.contextmanager
+def named_by(option: str) -> Iterator[None]:
+    """Let the OutputErrors of the block name the option that gave the path, if it is not --output."""
+    try:
+        yield
+    except OutputError as error:
+        raise OutputError(str(error).replace(ANOTHER_OUTPUT, "choose another " + option)) from None
+
+
+@contextlib.contextmanager
 def _advice(elsewhere: str) -> Iterator[None]:
     """Replace the host's options in the OutputErrors of the block with other advice."""
     try:

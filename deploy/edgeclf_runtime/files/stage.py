@@ -112,7 +112,7 @@ def busy_message(path: str, error: OSError) -> str:
 
 
 def is_busy(path: str) -> bool:
-    """Whether a process is writing this output now."""
+    """Return whether a process is writing this output now."""
     try:
         recover(path)
     except BlockingIOError:

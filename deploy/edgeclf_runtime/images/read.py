@@ -38,7 +38,7 @@ MAX_BYTES = 256 * 1024 * 1024
 
 
 def is_image_name(name: AnyPath) -> bool:
-    """Whether a file name has the suffix of a supported image format."""
+    """Return whether a file name has the suffix of a supported image format."""
     return str(name).lower().endswith(SUFFIXES)
 
 

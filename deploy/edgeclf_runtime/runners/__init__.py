@@ -42,7 +42,7 @@ def open_runner(backend: str, model_path: "ModelPath", threads: Optional[int] = 
 
 
 def is_concurrent(backend: str) -> bool:
-    """Whether several threads may infer with a backend at the same time, on a processor; its library is not loaded."""
+    """Return whether several threads may infer with a backend at the same time, on a processor; its library is not loaded."""
     return bool(_runner_class(backend).concurrent)
 
 

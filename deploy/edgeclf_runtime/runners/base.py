@@ -9,7 +9,7 @@ import importlib.util
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Callable, Dict, Iterator, Optional, Tuple, Type, Union
+from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Type, Union
 
 from ..errors import BackendError, EdgeclfError
 
@@ -18,10 +18,23 @@ if TYPE_CHECKING:
 
 # An ONNX file: a path, or a bundle's VerifiedFile.
 ModelPath = Union[str, "os.PathLike[str]"]
+# Name of a model's second output.
+FEATURES = "features"
 _MOST_WORDS = 400
 # Never a library's error: our own errors, which say enough, and the user's wish to end the program.
 PASSED: Tuple[Type[BaseException], ...] = (EdgeclfError, KeyboardInterrupt)
 _log = logging.getLogger(__name__)
+
+
+class Outputs(NamedTuple):
+    """The outputs of a model for a batch.
+
+    logits      float32 [N, classes]
+    features    float32 [N, features], what the last linear layer reads; None if the model does not output them
+    """
+
+    logits: "np.ndarray"
+    features: "Optional[np.ndarray]" = None
 
 
 class Runner:
@@ -71,6 +84,10 @@ class Runner:
 
         Raises BackendError if the backend fails or is closed.
         """
+        return self.infer_outputs(batch).logits
+
+    def infer_outputs(self, batch: "np.ndarray") -> Outputs:
+        """Return the Outputs for a batch; see infer()."""
         if self.closed:
             raise BackendError("{} is closed; open the model again".format(self.title))
         try:
@@ -94,7 +111,7 @@ class Runner:
     def _load(self, model_path: ModelPath, threads: Optional[int]) -> None:
         raise NotImplementedError
 
-    def _infer(self, batch: "np.ndarray") -> "np.ndarray":
+    def _infer(self, batch: "np.ndarray") -> Outputs:
         raise NotImplementedError
 
     def _free(self) -> None:
@@ -105,6 +122,22 @@ class Runner:
 
     def __exit__(self, *exception: object) -> None:
         close_quietly(self)
+
+
+def output_order(names: Sequence[str]) -> List[int]:
+    """Return the positions of a model's outputs among their names: of the logits and, if there are any, of the features."""
+    features = [index for index, name in enumerate(names) if name == FEATURES]
+    return [index for index in range(len(names)) if index not in features][:1] + features[:1]
+
+
+def joined(parts: Sequence[Outputs]) -> Outputs:
+    """Return the Outputs of several batches as those of one."""
+    import numpy as np
+
+    if len(parts) == 1:
+        return parts[0]
+    features = [part.features for part in parts if part.features is not None]
+    return Outputs(np.concatenate([part.logits for part in parts]), np.concatenate(features) if features else None)
 
 
 def close_quietly(runner: Optional[Runner]) -> None:

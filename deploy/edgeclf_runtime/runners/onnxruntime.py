@@ -14,7 +14,7 @@ from ..bundle.model_file import model_bytes
 from ..device.machine import physical_cores, read_text
 from ..device.remedies import install
 from ..errors import BackendError
-from .base import Runner, brief, importing, library_errors
+from .base import Outputs, Runner, brief, importing, library_errors, output_order
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -61,7 +61,7 @@ def _version_in_file() -> str:
 
 
 def has_cuda() -> bool:
-    """Whether ONNX Runtime's build has CUDA.  It is not imported for this, since TensorRT may make it unnecessary."""
+    """Return whether ONNX Runtime's build has CUDA.  It is not imported for this, since TensorRT may make it unnecessary."""
     try:
         with library_errors("onnxruntime cannot be examined"):
             return _knows_cuda()
@@ -97,7 +97,8 @@ class OnnxRuntimeRunner(Runner):
         # Not tried on GPUs.
         self.concurrent = self.device == "cpu"
         self._input = self._session.get_inputs()[0].name
-        self._outputs = [self._session.get_outputs()[0].name]
+        names = [output.name for output in self._session.get_outputs()]
+        self._outputs = [names[index] for index in output_order(names)]
 
     def _bytes(self, model_path: "ModelPath") -> bytes:
         return model_bytes(model_path)
@@ -116,9 +117,8 @@ class OnnxRuntimeRunner(Runner):
         """The metadata in the model file."""
         return dict(self._session.get_modelmeta().custom_metadata_map)
 
-    def _infer(self, batch: "np.ndarray") -> "np.ndarray":
-        logits: "np.ndarray" = self._session.run(self._outputs, {self._input: batch})[0]
-        return logits
+    def _infer(self, batch: "np.ndarray") -> Outputs:
+        return Outputs(*self._session.run(self._outputs, {self._input: batch}))
 
     def _free(self) -> None:
         self._session = None

@@ -21,7 +21,7 @@ from ..errors import BackendError, OutputError
 from ..files.outputs import OTHER_CACHE, new_file
 from ..files.read import sha256_bytes
 from ..files.user_folders import cache_folder
-from .base import Runner, importing, installed_version
+from .base import FEATURES, Outputs, Runner, importing, installed_version, joined, output_order
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -166,6 +166,12 @@ def _check_in_child(data: bytes, threads: Optional[int]) -> None:
         )
 
 
+def _order(model: "CompiledModel") -> List[int]:
+    # An output has the names of every tensor that it is the same as.
+    names = [FEATURES if FEATURES in output.get_names() else "" for output in model.outputs]
+    return output_order(names)
+
+
 def main() -> None:
     """Compile the model on stdin, after a line with the number of threads, and run it once; in the child."""
     threads, _, data = sys.stdin.buffer.read().partition(b"\n")
@@ -196,14 +202,18 @@ class OpenVinoRunner(Runner):
         if quantized and not _expendable:
             _check_once(data, threads)
         self._model: "CompiledModel" = compiled(core, data, threads)
+        self._outputs = _order(self._model)
         if quantized and _expendable:
             _run_once(self._model)
             _remember_pass(_pass(data, threads))
 
-    def _infer(self, batch: "np.ndarray") -> "np.ndarray":
-        import numpy as np
+    def _infer(self, batch: "np.ndarray") -> Outputs:
+        return joined([self._infer_one(batch[i : i + 1]) for i in range(len(batch))])
 
-        return np.concatenate([self._model([batch[i : i + 1]])[0] for i in range(len(batch))])
+    def _infer_one(self, image: "np.ndarray") -> Outputs:
+        # Copies: the next inference writes into the same memory.
+        found = self._model([image])
+        return Outputs(*[found[index].copy() for index in self._outputs])
 
     def _free(self) -> None:
         self._model = None

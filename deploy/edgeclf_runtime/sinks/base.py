@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Dict, Optional, Type, TypeVar, Union
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ..streaming.stream import StreamEvent, StreamResult
+    from ..results import StreamEvent, StreamResult
 
 _Sink = TypeVar("_Sink", bound="Sink")
 MOST_REASONS = 4

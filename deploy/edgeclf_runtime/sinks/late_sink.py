@@ -12,7 +12,7 @@ from .base import Sink
 from .outage import Outage
 
 if TYPE_CHECKING:
-    from ..streaming.stream import StreamEvent, StreamResult
+    from ..results import StreamEvent, StreamResult
 
 _log = logging.getLogger(__name__)
 RETRY_S = 5.0

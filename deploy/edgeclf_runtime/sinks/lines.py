@@ -18,7 +18,7 @@ from .folders import open_folder
 from .outage import Outage
 
 if TYPE_CHECKING:
-    from ..streaming.stream import StreamEvent, StreamResult
+    from ..results import StreamEvent, StreamResult
 
 _log = logging.getLogger(__name__)
 # The timed stages of a stream's results; each has a column.
@@ -121,7 +121,7 @@ class _LinesSink(Sink):
         return self._open()
 
     def _is_current(self, stream: io.FileIO) -> bool:
-        """Whether the path still leads to the open file."""
+        """Return whether the path still leads to the open file."""
         try:
             return os.path.samestat(os.stat(self._path), os.fstat(stream.fileno()))
         except FileNotFoundError:

@@ -17,7 +17,7 @@ class Outage:
 
     @property
     def lasts(self) -> bool:
-        """Whether there is trouble now."""
+        """True if there is trouble now."""
         return bool(self._kinds)
 
     def begin(self, reason: str, kind: str = "") -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Callable, Union
 from .base import Sink
 
 if TYPE_CHECKING:
-    from ..streaming.stream import StreamEvent, StreamResult
+    from ..results import StreamEvent, StreamResult
 
 
 class PrintSink(Sink):

@@ -20,7 +20,7 @@ from .outage import Outage
 from .worker import Worker
 
 if TYPE_CHECKING:
-    from ..streaming.stream import StreamResult
+    from ..results import StreamResult
 
 _log = logging.getLogger(__name__)
 QUALITY = 95

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..capture.camera import Frame
-    from ..streaming.stream import StreamResult
+    from ..results import StreamResult
     from .movies import Movie
 
 _log = logging.getLogger(__name__)

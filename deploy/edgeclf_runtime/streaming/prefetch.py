@@ -11,8 +11,8 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Callable, Deque, NamedTuple, Optional, Set, Union
 
-from ..capture.camera import Frame
 from ..errors import CameraLost
+from ..images.frame import Frame
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Dict, Iterator, NamedTuple, Optional, Sequence
 
 from ..device import systemd
 from ..device.systemd import Notifier
-from .stream import StreamEvent, StreamResult, follow
+from ..results import StreamEvent, StreamResult
+from .stream import follow
 
 if TYPE_CHECKING:
     from ..capture.camera import Camera

@@ -1,12 +1,12 @@
 """Classifies a camera's frames one after another until it ends; reports losses, and waits until the camera is back."""
 
-import json
 import time
-from typing import TYPE_CHECKING, Dict, Generator, Iterator, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Generator, Iterator, Optional, Sequence, Union
 
-from ..capture.camera import IMAGES_FPS, Frame
+from ..capture.camera import IMAGES_FPS
 from ..errors import CameraLost, EndOfStream
-from ..results import NOWHERE, Origin, Result, find_origin
+from ..images.frame import Frame
+from ..results import NOWHERE, Origin, Result, StreamEvent, StreamResult, find_origin
 from .overlap import Ahead
 from .prefetch import Prefetch
 
@@ -16,81 +16,10 @@ if TYPE_CHECKING:
     from ..capture.camera import Camera
     from ..classify.active_backend import Fallback
     from ..classify.classifier import Classifier
-    from ..files.schema import JsonObject
     from ..health.watch import Health
     from .smoothing import Smoother
 
 IDLE_S = 0.5
-
-
-class StreamEvent(NamedTuple):
-    """A change in a stream between two frames.
-
-    state       "live", or "lost" while there is no camera; "degraded" when a worse model or backend has taken over,
-                "restored" when the better one is back; "changed" while the camera's images or the results differ from
-                those of training, "normal" when they no longer do
-    reason      what happened, in one sentence
-    at          seconds since 1970
-    origin      the stream's Origin
-    verdicts    for "changed", in what: names from ``health/symptoms.py``
-    """
-
-    state: str
-    reason: str
-    at: float
-    origin: Origin = NOWHERE
-    verdicts: Tuple[str, ...] = ()
-
-    def to_dict(self) -> Dict[str, object]:
-        """Return the line that ``run --json`` writes."""
-        line: Dict[str, object] = {"state": self.state, "reason": self.reason, "at": round(self.at, 6)}
-        if self.verdicts:
-            line["verdicts"] = list(self.verdicts)
-        return dict(line, **self.origin.to_dict())
-
-    def to_json(self) -> str:
-        """Return :meth:`to_dict` as one line of JSON."""
-        return json.dumps(self.to_dict())
-
-    def __str__(self) -> str:
-        return "{:>6}  {}: {}".format("", self.state, self.reason)
-
-
-class StreamResult(NamedTuple):
-    """One frame and its result.
-
-    age_ms      time from the frame's capture to its label
-    dropped     number of frames so far that were captured and not classified
-    origin      the stream's Origin, the same object in each of its results
-    """
-
-    frame: Frame
-    result: Result
-    age_ms: float
-    dropped: int = 0
-    origin: Origin = NOWHERE
-
-    def to_dict(self) -> "JsonObject":
-        """Return the line that ``run --json`` writes."""
-        fields = self.result.to_dict()
-        timings_ms = dict({"capture": round(self.frame.capture_ms, 3)}, **fields.pop("timings_ms"))
-        line: "JsonObject" = {"frame": self.frame.number, "state": "live"}
-        if self.frame.name:
-            line["name"] = self.frame.name
-        if self.frame.position_s is not None:
-            line["position_s"] = round(self.frame.position_s, 6)
-        line.update(fields, **self.origin.to_dict())
-        line.update(captured_at=round(self.frame.captured_at, 6), age_ms=round(self.age_ms, 3), timings_ms=timings_ms)
-        return line
-
-    def to_json(self) -> str:
-        """Return :meth:`to_dict` as one line of JSON."""
-        return json.dumps(self.to_dict())
-
-    def __str__(self) -> str:
-        return "{:>6}  {}  age {:.1f} ms  {}".format(
-            self.frame.number, self.result, self.age_ms, self.frame.name
-        ).rstrip()
 
 
 def stream(

@@ -59,7 +59,7 @@ def log_to_stderr(level: Optional[str] = None) -> None:
 
 
 def is_journal() -> bool:
-    """Whether stderr is systemd's journal (man systemd.exec, "JOURNAL_STREAM")."""
+    """Return whether stderr is systemd's journal (man systemd.exec, "JOURNAL_STREAM")."""
     try:
         found = os.fstat(2)
     except OSError:

@@ -41,22 +41,22 @@ def replace_secret_pairs(replacement: "Callable[[Match[str]], str]", text: str) 
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a property or parameter of this name holds a secret."""
+    """Return whether a property or parameter of this name holds a secret."""
     return re.search(_SECRET_WORDS, name, re.IGNORECASE) is not None
 
 
 def is_no_secret(value: str) -> bool:
-    """Whether a value is a switch or a small number, which is never a password."""
+    """Return whether a value is a switch or a small number, which is never a password."""
     return re.fullmatch(_NO_SECRET, value, re.IGNORECASE) is not None
 
 
 def is_key(segment: str) -> bool:
-    """Whether a segment of a path looks like a key."""
+    """Return whether a segment of a path looks like a key."""
     return re.match(_KEY_IN_PATH, segment) is not None
 
 
 def begins_with_ipv6(rest: str) -> bool:
-    """Whether an address begins, after its "://", with an IPv6 host: a "@" then belongs to the path."""
+    """Return whether an address begins, after its "://", with an IPv6 host: a "@" then belongs to the path."""
     return re.match(_IPV6_FIRST, rest, re.IGNORECASE) is not None
 
 

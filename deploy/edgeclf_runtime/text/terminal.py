@@ -27,7 +27,7 @@ _LONGEST_LINE = 1 << 16
 
 
 def is_invisible(letter: str) -> bool:
-    """Whether a character shows nothing or controls the terminal; a space counts as visible."""
+    """Return whether a character shows nothing or controls the terminal; a space counts as visible."""
     import unicodedata
 
     return unicodedata.category(letter) in _INVISIBLE or letter in _BLANK

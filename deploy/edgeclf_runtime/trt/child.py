@@ -16,6 +16,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional
 
+from ..device.child_process import die_first
 from ..errors import BackendError, EdgeclfError, OutputError
 from ..files.outputs import new_file
 from ..files.read import read_bytes
@@ -47,9 +48,7 @@ def main(link_handle: int) -> None:
 
     spec = EngineSpec.from_json(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # If memory runs out, this process is killed and not the one that classifies.
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as stream:
-        stream.write("1000")
+    die_first()
     try:
         send({"done": build(spec, send)})
     except EdgeclfError as error:

@@ -13,6 +13,7 @@ from .. import __version__
 from ..device.machine import board, jetson_linux
 from ..errors import BackendError
 from ..files.schema import JsonObject
+from ..text.versions import version_numbers
 from . import engine_cache
 from .cuda import release_cuda
 from .engine_cache import Engine, of_any_mode
@@ -138,18 +139,14 @@ def _find_of_any_mode(folders: List[str], spec: EngineSpec) -> Optional[Engine]:
 
 
 def _fits(other: EngineSpec, spec: EngineSpec) -> bool:
-    """Whether the engine of another specification can replace a specification's own: it was made compatible with it."""
+    """Return whether the engine of another specification can replace a specification's own: it was made compatible with it."""
     always = {"version_compatible", "hardware_compatible", "power_mode"}
     free = set(always)
-    if other.version_compatible and _numbers(other.tensorrt) <= _numbers(spec.tensorrt):
+    if other.version_compatible and version_numbers(other.tensorrt) <= version_numbers(spec.tensorrt):
         free.add("tensorrt")
-    if other.hardware_compatible and _numbers(spec.compute_capability) >= AMPERE:
+    if other.hardware_compatible and version_numbers(spec.compute_capability) >= AMPERE:
         free |= {"gpu", "compute_capability"}
     return free != always and all(getattr(other, name) == getattr(spec, name) for name in set(spec.key) - free)
-
-
-def _numbers(version: str) -> Tuple[int, ...]:
-    return tuple(map(int, version.split(".")))
 
 
 def _build(spec: EngineSpec, folders: List[str], retry: bool) -> Engine:

@@ -161,7 +161,7 @@ def writable(folders: List[str]) -> Iterator[str]:
 
 
 def is_being_built(folder: str, spec: EngineSpec) -> bool:
-    """Whether another process is building the engine of a specification."""
+    """Return whether another process is building the engine of a specification."""
     return is_busy(_path(folder, spec) + ".engine")
 
 

@@ -48,12 +48,12 @@ class Device(NamedTuple):
 
     @property
     def has_int8(self) -> bool:
-        """Whether it computes in INT8."""
+        """True if it computes in INT8."""
         return self.capability >= _LEAST_INT8 or self.capability == _EARLY_INT8
 
     @property
     def is_small(self) -> bool:
-        """Whether it is on a board that is short of memory, such as a Nano with 4 GB shared by processor and GPU."""
+        """True if it is on a board that is short of memory, such as a Nano with 4 GB shared by processor and GPU."""
         return self.integrated and self.total_bytes <= _SMALL_BOARD_BYTES
 
     @property
@@ -118,7 +118,7 @@ class Context:
 
 
 def is_active() -> Optional[bool]:
-    """Whether this process has a context on the first GPU; None if the driver does not answer."""
+    """Return whether this process has a context on the first GPU; None if the driver does not answer."""
     try:
         driver = ctypes.CDLL(_DRIVER)
         flags, active = ctypes.c_uint(), ctypes.c_int()

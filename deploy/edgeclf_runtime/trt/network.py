@@ -176,9 +176,9 @@ def read_network(trt: "ModuleType", builder: "Builder", logger: "Logger", spec: 
         network, parser, errors = _parse(trt, builder, logger, spec.strongly_typed, data)
     if errors:
         raise BackendError(refusal(trt, path, errors, logger))
-    if (network.num_inputs, network.num_outputs) != (1, 1):
+    if network.num_inputs != 1 or network.num_outputs not in (1, 2):
         raise BackendError(
-            "{} has {} inputs and {} outputs; one of each was expected: make the bundle again".format(
+            "{} has {} inputs and {} outputs; one input, logits and perhaps features were expected: make the bundle again".format(
                 path, network.num_inputs, network.num_outputs
             )
         )

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Tuple, Union
 
 from ..errors import BackendError
-from ..runners.base import Runner, close_quietly
+from ..runners.base import FEATURES, Outputs, Runner, close_quietly, joined
 from . import engine_cache
 from .cuda import find_device, open_cuda
 from .cudart import Graph
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .cuda import PyCuda, RuntimeCuda
     from .inspector import CudaEngine, ExecutionContext
 
-_INPUT, _OUTPUT = 0, 1
+_INPUT, _OUTPUT, _FEATURES = 0, 1, 2
 _log = logging.getLogger(__name__)
 # Marks of the stream's progress, between which copying is timed.
 _BEGIN, _UPLOADED, _INFERRED, _DOWNLOADED = range(4)
@@ -107,9 +107,7 @@ class TensorRtRunner(Runner):
         self._addresses = [self._cuda.allocate(array.nbytes) for array in self._arrays]
         self._calls.use(self._addresses)
 
-    def _infer(self, batch: "np.ndarray") -> "np.ndarray":
-        import numpy as np
-
+    def _infer(self, batch: "np.ndarray") -> Outputs:
         if batch.shape[1:] != self._arrays[_INPUT].shape[1:]:
             raise BackendError(
                 "the batch has shape {}; the model expects {}".format(
@@ -118,10 +116,10 @@ class TensorRtRunner(Runner):
             )
         self.transfer_ms = 0.0
         parts = [batch[start : start + self._max_batch] for start in range(0, len(batch), self._max_batch)]
-        return np.concatenate([self._infer_part(part) for part in parts])
+        return joined([self._infer_part(part) for part in parts])
 
-    def _infer_part(self, batch: "np.ndarray") -> "np.ndarray":
-        images, logits = (array[: len(batch)] for array in self._arrays)
+    def _infer_part(self, batch: "np.ndarray") -> Outputs:
+        images, *outputs = (array[: len(batch)] for array in self._arrays)
         images[...] = batch
         cuda = self._cuda
         cuda.mark(_BEGIN)
@@ -130,12 +128,13 @@ class TensorRtRunner(Runner):
         if not self._start(batch.shape):
             raise self._failed("failed on a batch of shape {}".format(list(batch.shape)))
         cuda.mark(_INFERRED)
-        cuda.download(logits, self._addresses[_OUTPUT])
+        for array, address in zip(outputs, self._addresses[_OUTPUT:]):
+            cuda.download(array, address)
         cuda.mark(_DOWNLOADED)
         cuda.synchronize()
         copying_ms = cuda.elapsed_ms(_BEGIN, _UPLOADED) + cuda.elapsed_ms(_INFERRED, _DOWNLOADED)
         self.transfer_ms = (self.transfer_ms or 0.0) + copying_ms
-        return logits.copy()
+        return Outputs(*[array.copy() for array in outputs])
 
     def _start(self, shape: Tuple[int, ...]) -> bool:
         """Start the inference of a batch of a shape; returns whether TensorRT accepted it.
@@ -186,19 +185,20 @@ class TensorRtRunner(Runner):
 class NamedTensors:
     """Calls an engine with TensorRT 8.5 and later.
 
-    shapes      of input and output, with -1 for the batch
+    shapes      of input, logits and, if there are any, features, with -1 for the batch
     """
 
     def __init__(self, trt: "ModuleType", engine: "CudaEngine") -> None:
-        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-        names.sort(key=lambda name: engine.get_tensor_mode(name) != trt.TensorIOMode.INPUT)
+        every = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+        inputs = [name for name in every if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+        names = sorted(every, key=lambda name: (name not in inputs, name == FEATURES))
         _check(trt, names, [engine.get_tensor_dtype(name) for name in names])
         self.shapes: List[Sequence[int]] = [engine.get_tensor_shape(name) for name in names]
         self._names = names
         self._context = _context(engine)
 
     def use(self, addresses: List[int]) -> None:
-        """Use these addresses for input and output."""
+        """Use these addresses for input and outputs."""
         for name, address in zip(self._names, addresses):
             self._context.set_tensor_address(name, address)
 
@@ -215,8 +215,9 @@ class Bindings:
     """Calls an engine with TensorRT before 8.5; see NamedTensors."""
 
     def __init__(self, trt: "ModuleType", engine: "CudaEngine") -> None:
-        self._order = sorted(range(engine.num_bindings), key=lambda i: not engine.binding_is_input(i))
-        names = [engine.get_binding_name(i) for i in self._order]
+        every = [engine.get_binding_name(i) for i in range(engine.num_bindings)]
+        self._order = sorted(range(len(every)), key=lambda i: (not engine.binding_is_input(i), every[i] == FEATURES))
+        names = [every[i] for i in self._order]
         _check(trt, names, [engine.get_binding_dtype(i) for i in self._order])
         self.shapes: List[Sequence[int]] = [engine.get_binding_shape(i) for i in self._order]
         self._addresses = [0] * len(names)
@@ -234,9 +235,9 @@ class Bindings:
 
 
 def _check(trt: "ModuleType", names: List[str], types: "Sequence[object]") -> None:
-    if len(names) != 2 or any(kind != trt.DataType.FLOAT for kind in types):
+    if len(names) not in (2, 3) or FEATURES in names[:_FEATURES] or any(kind != trt.DataType.FLOAT for kind in types):
         raise BackendError(
-            "the engine's inputs and outputs are {}; one float32 input and one float32 output were expected: make the "
+            "the engine's inputs and outputs are {}; one input, logits and perhaps features, each float32, were expected: make the "
             "bundle again".format(", ".join("{} ({})".format(*pair) for pair in zip(names, types)))
         )
 

@@ -6,13 +6,13 @@ Notes"); for 8.2 its API reference (.../archives/tensorrt-821/api/python_api); f
 reference and the remains of its Python reference (.../archives/tensorrt-803/api).
 """
 
-import re
 import sys
 from typing import TYPE_CHECKING, Dict, NamedTuple, Tuple
 
 from ..device.machine import gpu_nodes, is_jetson, jetson_linux
 from ..device.remedies import install
 from ..errors import BackendError
+from ..text.versions import version_numbers
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -211,9 +211,9 @@ def _how_to_install() -> str:
 
 def version_of(tensorrt: "ModuleType") -> Version:
     """Return the version of the module tensorrt, as (8, 2, 1, 8)."""
-    return tuple(map(int, re.findall(r"\d+", tensorrt.__version__)[:4]))
+    return version_numbers(tensorrt.__version__, 4)
 
 
 def has(version: Version, feature: str) -> bool:
-    """Whether a feature of the table is used with a TensorRT version."""
+    """Return whether a feature of the table is used with a TensorRT version."""
     return FEATURES[feature].since <= version < FEATURES[feature].until

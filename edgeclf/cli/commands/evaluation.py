@@ -113,16 +113,14 @@ def export(
     runtime and timed.
     """
     from ... import export as function
-    from ... import read_run
     from ...deployment.formats.export import FormatsError, export_formats
 
     if options.formats or options.golden:
         try:
-            show(export_formats(run, output, options=options, overwrite=overwrite), json)
+            show(export_formats(run, output, options, overwrite), json)
         except FormatsError as failed:
             show(failed.report, json)
             raise
     else:
-        data = read_run(run).dataset(options.data) if options.data else None
-        show(function(run, output, overwrite=overwrite, data=data), json)
+        show(function(run, output, options, overwrite), json)
     next_step(json, "edgeclf quantize", run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -51,14 +51,6 @@ def import_model(
     ],
     output: Annotated[str, typer.Option(parser=expand_home, help="Folder of the run; it must not exist yet.")],
     options: ImportOptions,
-    data: Annotated[
-        Optional[str],
-        typer.Option(
-            metavar="DATA",
-            parser=expand_home,
-            help="Labeled images: accuracy is measured on them, and quantize and bundle need them.",
-        ),
-    ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -69,7 +61,8 @@ def import_model(
     """
     from ... import import_model as function
 
-    show(function(model, output, options, data, overwrite), json)
-    next_step(
-        json, "edgeclf quantize" if data else "edgeclf evaluate", output, *([] if data else ["DATA", "--split", "all"])
-    )
+    show(function(model, output, options, overwrite), json)
+    if options.data:
+        next_step(json, "edgeclf quantize", output)
+    else:
+        next_step(json, "edgeclf evaluate", output, "DATA", "--split", "all")

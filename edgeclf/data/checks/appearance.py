@@ -51,15 +51,20 @@ def appearance_of(path: str, label: str, image: np.ndarray, deep_largest: int = 
     return Appearance(path, label, width, height, int(low), int(high), deep_largest)
 
 
-def about_appearance(images: Sequence[Appearance], image_size: int, resize: str) -> list[Finding]:
-    """Return the findings about images as a model of this input would see them."""
+def about_appearance(
+    images: Sequence[Appearance], image_size: int, resize: str, imported: bool = False
+) -> list[Finding]:
+    """Return the findings about images as a model of this input would see them.
+
+    imported: the model was trained by another program, so its input cannot be changed.
+    """
     if not images:
         return []
     return [
         *_about_depth(images),
         *_about_brightness(images),
-        *_about_size(images, image_size),
-        *(_about_crop(images) if resize == "crop" else []),
+        *_about_size(images, image_size, imported),
+        *(_about_crop(images, imported) if resize == "crop" else []),
     ]
 
 
@@ -94,14 +99,14 @@ def _is(image: Appearance, kind: str) -> bool:
     return image.high < DARK if kind == "dark" else image.low > BRIGHT
 
 
-def _about_size(images: Sequence[Appearance], image_size: int) -> list[Finding]:
+def _about_size(images: Sequence[Appearance], image_size: int, imported: bool) -> list[Finding]:
     small = [image for image in images if min(image.width, image.height) < image_size]
     if not small:
         return []
     typical = int(median(min(image.width, image.height) for image in images))
     advice = "use larger images"
-    if typical < image_size:
-        advice += f", or --image-size {max(_SIZE_STEP, typical // _SIZE_STEP * _SIZE_STEP)}"
+    if typical < image_size and not imported:
+        advice += f", or train with --image-size {max(_SIZE_STEP, typical // _SIZE_STEP * _SIZE_STEP)}"
     message = (
         f"{len(small)} of {counted(len(images), 'image')} are smaller than the model's input of {image_size} x {image_size} pixels "
         f"(the first {small[0].width} x {small[0].height}), and are enlarged: {advice}"
@@ -109,14 +114,19 @@ def _about_size(images: Sequence[Appearance], image_size: int) -> list[Finding]:
     return [warning("small", message, [image.path for image in small])]
 
 
-def _about_crop(images: Sequence[Appearance]) -> list[Finding]:
+def _about_crop(images: Sequence[Appearance], imported: bool) -> list[Finding]:
     """Return the finding about a square crop of long images, by the median of their long side relative to the short one."""
     ratio = median(max(image.width, image.height) / min(image.width, image.height) for image in images)
     discarded = 1 - 1 / ratio
     if discarded <= DISCARDED:
         return []
+    advice = (
+        "if the model was trained on whole images, import it with --resize stretch or --resize letterbox"
+        if imported
+        else "if something that matters lies there, train with --resize letterbox or --resize stretch"
+    )
     message = (
         f"the resize mode crop discards {discarded:.0%} of a typical image here ({ratio:.2f} times as long as it is wide), half at each "
-        "end: if something that matters lies there, train with --resize letterbox or --resize stretch"
+        f"end: {advice}"
     )
     return [warning("cropped", message)]

@@ -11,6 +11,7 @@ file name or lossless format, and near-duplicates by checks/near_duplicates.py.
 from __future__ import annotations
 
 import hashlib
+import os
 import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from edgeclf_runtime.text.terminal import printable
 
 from ...display.page.charts import shortened
 from ...display.progress import track
-from ...display.report import Report, listed, paragraph, table
+from ...display.report import Bars, Report, listed, paragraph, table
 from ...errors import DataError, DependencyError, ImageError
 from ...options import CheckOptions, merged
 from ..datasets import SPLITS, Dataset, Sample, load_dataset
@@ -85,6 +86,11 @@ class CheckReport(Report):
             ]
             yield table(("", "finding", "what to do", "files"), rows, name="facts")
 
+    def bars(self) -> Iterator[Bars]:
+        """Yield the number of images of each split, by label."""
+        for split in SPLITS:
+            yield Bars(f"images of {split}", {label: counts[split] for label, counts in self.labels.items()}, "{:.0f}")
+
     def _summary(self) -> str:
         warnings = len(self.findings) - len(self.errors)
         return f"{self.images} images, {len(self.labels)} labels, {len(self.errors)} errors, {warnings} warnings"
@@ -108,7 +114,11 @@ def check(data: str | Path | Dataset, options: CheckOptions | None = None, **key
     Raises DataError only if there is no data set to check, and OptionError.
     """
     options = merged(CheckOptions, options, keywords)
-    dataset = load_dataset(data, options.split, options.download)
+    return _checked(load_dataset(data, options.split, options.download), options)
+
+
+def _checked(dataset: Dataset, options: CheckOptions, imported: bool = False) -> CheckReport:
+    """Return the report of check(); imported: for a model that another program trained."""
     looks, thumbnails = _look_at(dataset.samples)
     if options.skip_unreadable:
         bad = {sample.path: look.problem for sample, look in zip(dataset.samples, looks, strict=True) if look.problem}
@@ -119,7 +129,7 @@ def check(data: str | Path | Dataset, options: CheckOptions | None = None, **key
             pictures[look.digest].append(sample)
     findings = _about_unreadable(looks)
     findings += about_appearance(
-        [look.appearance for look in looks if look.appearance], options.image_size, options.resize
+        [look.appearance for look in looks if look.appearance], options.image_size, options.resize, imported
     )
     findings += about_labels(dataset) + list(dataset.findings) + _about_strays(dataset)
     findings += [about_copies(copies) for copies in pictures.values() if len(copies) > 1]
@@ -130,7 +140,7 @@ def check(data: str | Path | Dataset, options: CheckOptions | None = None, **key
 
 
 def _look_at(samples: Sequence[Sample]) -> tuple[list[_Look], ThumbnailFile]:
-    """Decode files; returns what is remembered of each, and the thumbnails of those that are no copy of an earlier one."""
+    """Decode files; returns what is remembered of each, and the thumbnails of those that are not a copy of an earlier one."""
     looks, thumbnails, known = [], ThumbnailFile(), set()
     for look, thumbnail in track(load_each(samples, _look), "checking images", len(samples)):
         looks.append(look)
@@ -155,15 +165,17 @@ def check_for_training(
     image_size: int | None = None,
     resize: str = "crop",
     report: CheckReport | None = None,
+    imported: bool = False,
 ) -> tuple[Dataset, CheckReport]:
-    """Return the data set to train on, and the report; DataError if there are errors.
+    """Return the data set to train on, or to import a model with, and the report; DataError if there are errors.
 
     skip_unreadable: leave out files that cannot be decoded, instead of treating them as errors.  image_size, resize: the
-    input of the model to train.  report: of check(), if it has just been called.
+    input of the model.  report: of check(), if it has just been called.
     """
     if report is None:
         options = CheckOptions(resize=resize, skip_unreadable=skip_unreadable)
-        report = check(data, options if image_size is None else replace(options, image_size=image_size))
+        options = options if image_size is None else replace(options, image_size=image_size)
+        report = _checked(data, options, imported)
     if skip_unreadable:
         report = _with_one_count(report)
     errors = report.errors
@@ -177,7 +189,7 @@ def check_for_training(
             else ""
         )
         hint = (
-            "\nor train without the unreadable files: --skip-unreadable"
+            f"\nor {'import' if imported else 'train'} without the unreadable files: --skip-unreadable"
             if any(e.kind == "unreadable" for e in errors)
             else ""
         )
@@ -209,6 +221,9 @@ class _Look:
 
 def _look(sample: Sample) -> tuple[_Look, Thumbnail | None]:
     path = str(sample.path)
+    if sample.path.is_symlink() and not sample.path.exists():
+        problem = f"{path}: a link to {os.readlink(path)}, which does not exist; put that file back, or remove the link"
+        return _Look(path, problem=problem), None
     if not sample.path.exists():
         return _Look(path, problem=f"{path}: the file does not exist; add it, or remove it from the list"), None
     dark: list[int] = []

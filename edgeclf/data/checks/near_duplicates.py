@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,8 @@ _MANY = 4000
 """Pairs that take about two seconds to compare; from here on, progress is shown."""
 
 
-def near_duplicates(thumbnails: Thumbnails) -> list[list[int]]:
-    """Return groups of two or more near-duplicates, as indices in order.
+def near_duplicates(thumbnails: Thumbnails, among: Collection[int] | None = None) -> list[list[int]]:
+    """Return groups of two or more near-duplicates, as indices in order; among: only those with at least one of these.
 
     Two images are in one group if a chain of near-duplicates leads from one to the other.  Flat images, such as those of a
     covered lens, have nothing to compare, and are in none.  A gray image joins the color images that it is most alike, so that
@@ -27,6 +27,9 @@ def near_duplicates(thumbnails: Thumbnails) -> list[list[int]]:
     """
     textured = [index for index in range(len(thumbnails)) if not thumbnails[index].is_flat]
     pairs = neighbors(thumbnails, textured)
+    if among is not None:
+        chosen = np.isin(textured, list(among))
+        pairs = pairs[chosen[pairs].any(1)]
     leaders = list(range(len(textured)))
     mixed: list[tuple[float, int, int]] = []
 
@@ -94,6 +97,27 @@ def joined_keys(paths: Sequence[Path], digests: Sequence[str], keys: Sequence[st
         for root in roots:
             leaders[root] = min(roots)
     return [names[leader(leaders, numbers[key])] for key in keys]
+
+
+def twins(paths: Sequence[Path], others: Sequence[Path]) -> dict[Path, Path]:
+    """Return the images that are near-duplicates of others, each with the first of these; files that cannot be read have none.
+
+    Only pairs with one of ``paths`` are compared, so that few images among many cost little more than reading all.
+    """
+    thumbnails, read = ThumbnailFile(), []
+    every = [*paths, *others]
+    for path, thumbnail in zip(every, track(load_each(every, _thumbnail), "reading images", len(every)), strict=True):
+        if thumbnail:
+            thumbnails.append(thumbnail)
+            read.append(path)
+    asked = set(paths)
+    groups = near_duplicates(thumbnails, [index for index, path in enumerate(read) if path in asked])
+    found = {}
+    for group in ([read[index] for index in one] for one in groups):
+        twin = next((path for path in group if path not in asked), None)
+        if twin is not None:
+            found.update(dict.fromkeys((path for path in group if path in asked), twin))
+    return found
 
 
 def _thumbnail(path: Path) -> Thumbnail | None:

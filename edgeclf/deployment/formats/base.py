@@ -20,6 +20,7 @@ from ...data.temporary import temporary_folder
 from ...display.json_file import json_text
 from ...errors import DependencyError
 from ...evaluation.metadata import model_metadata
+from ...graph.features import with_features
 from ...graph.onnx_file import write_onnx
 from ...targets import model_file
 from ...training.runs import Run
@@ -85,7 +86,7 @@ class Source:
             return
         with temporary_folder() as folder:
             path = Path(folder, model_file("fp32"))
-            write_onnx(self.network, self.run.preprocessing, path, self.metadata)
+            write_onnx(self.network, self.run.preprocessing, path, self.metadata, with_features)
             yield path
 
 

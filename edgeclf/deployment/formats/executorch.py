@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeclf_runtime.runners.base import ModelPath, Runner
+from edgeclf_runtime.runners.base import ModelPath, Outputs, Runner
 
 from .base import Source
 
@@ -45,11 +45,11 @@ class _ExecuTorchRunner(Runner):
         self._program: Any = Runtime.get().load_program(str(model_path))
         self._method: Any = self._program.load_method("forward")
 
-    def _infer(self, batch: np.ndarray) -> np.ndarray:
+    def _infer(self, batch: np.ndarray) -> Outputs:
         import torch
 
         logits: np.ndarray = self._method.execute([torch.from_numpy(batch)])[0].numpy()
-        return logits.copy()
+        return Outputs(logits.copy())
 
     def _free(self) -> None:
         self._method = self._program = None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeclf_runtime.device.machine import physical_cores, processor
-from edgeclf_runtime.files.outputs import claim_output, new_file, new_folder
+from edgeclf_runtime.files.outputs import claim_output, named_by, new_file, new_folder
 from edgeclf_runtime.runners.base import Runner, brief
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
@@ -141,11 +141,7 @@ def export_formats(
         run = read_run(run)
     chosen = [FORMATS[name] for name in options.formats or ("onnx",)]
     paths = _paths(run, chosen, output)
-    for one in chosen:
-        one.check()
-        claim_output(paths[one.name], overwrite, one.marker or None)
-    if options.golden:
-        claim_output(options.golden, overwrite, GOLDEN)
+    _claim(chosen, paths, options.golden, overwrite)
     data = run.dataset(options.data) if options.data or options.golden else None
     batches, noise = comparison_images(run, data)
     source, threads = Source(run), _threads()
@@ -182,6 +178,16 @@ def export_formats(
     if codes:
         raise FormatsError(report, max(codes))
     return report
+
+
+def _claim(chosen: Sequence[Format], paths: Mapping[str, Path], golden: str | None, overwrite: bool) -> None:
+    """Raise OutputError for an output that cannot be written, and DependencyError for a format whose library is missing."""
+    for one in chosen:
+        one.check()
+        claim_output(paths[one.name], overwrite, one.marker or None)
+    if golden:
+        with named_by("--golden"):
+            claim_output(golden, overwrite, GOLDEN)
 
 
 def _threads() -> int:

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeclf_runtime.runners.base import ModelPath, Runner
+from edgeclf_runtime.runners.base import ModelPath, Outputs, Runner
 
 from .base import Source
 
@@ -47,11 +47,10 @@ class _LiteRtRunner(Runner):
         (source,), (result,) = self._model.get_input_details(), self._model.get_output_details()
         self._source, self._result = source["index"], result["index"]
 
-    def _infer(self, batch: np.ndarray) -> np.ndarray:
+    def _infer(self, batch: np.ndarray) -> Outputs:
         self._model.set_tensor(self._source, batch)
         self._model.invoke()
-        logits: np.ndarray = self._model.get_tensor(self._result)
-        return logits
+        return Outputs(self._model.get_tensor(self._result))
 
     def _free(self) -> None:
         self._model = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeclf_runtime.runners.base import ModelPath, Runner
+from edgeclf_runtime.runners.base import ModelPath, Outputs, Runner
 from edgeclf_runtime.runners.openvino import without_telemetry
 
 from ...evaluation.metadata import METADATA_KEY, MODEL_INFO
@@ -53,10 +53,10 @@ class _IrRunner(Runner):
         model.reshape([1, *[size.get_length() for size in list(model.inputs[0].partial_shape)[1:]]])
         self._one: Any = core.compile_model(model, "CPU", options)
 
-    def _infer(self, batch: np.ndarray) -> np.ndarray:
+    def _infer(self, batch: np.ndarray) -> Outputs:
         model = self._one if len(batch) == 1 else self._any
         logits: np.ndarray = model([batch])[0]
-        return logits.copy()
+        return Outputs(logits.copy())
 
     def _free(self) -> None:
         self._any = self._one = None

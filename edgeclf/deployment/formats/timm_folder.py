@@ -9,10 +9,10 @@ import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeclf_runtime.runners.base import ModelPath, Runner
+from edgeclf_runtime.runners.base import ModelPath, Outputs, Runner
 
 from ...errors import ModelError
-from ...training.checkpoint import separate_tensors
+from ...training.weights.checkpoint import separate_tensors
 from .base import Source
 
 if TYPE_CHECKING:
@@ -85,13 +85,12 @@ class _TimmRunner(Runner):
         config = resolve_model_data_config(self._model)
         self._mean, self._std = (torch.tensor(config[name]).view(3, 1, 1) for name in ("mean", "std"))
 
-    def _infer(self, batch: np.ndarray) -> np.ndarray:
+    def _infer(self, batch: np.ndarray) -> Outputs:
         import torch
 
         with torch.inference_mode():
             pixels = torch.from_numpy(batch).permute(0, 3, 1, 2) / 255
-            logits: np.ndarray = self._model((pixels - self._mean) / self._std).numpy()
-        return logits
+            return Outputs(self._model((pixels - self._mean) / self._std).numpy())
 
     def _free(self) -> None:
         self._model = None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeclf_runtime.runners.base import ModelPath, Runner
+from edgeclf_runtime.runners.base import ModelPath, Outputs, Runner
 
 from .base import Source
 
@@ -48,12 +48,11 @@ class TorchFileRunner(Runner):
     def _open(self, path: str) -> Callable[[torch.Tensor], torch.Tensor]:
         raise NotImplementedError
 
-    def _infer(self, batch: np.ndarray) -> np.ndarray:
+    def _infer(self, batch: np.ndarray) -> Outputs:
         import torch
 
         with torch.no_grad():
-            logits: np.ndarray = self._module(torch.from_numpy(batch)).numpy()
-        return logits
+            return Outputs(self._module(torch.from_numpy(batch)).numpy())
 
     def _free(self) -> None:
         self._module = None

@@ -47,13 +47,15 @@ def _attack(
     import torch
 
     from ...training.loop.attack import attacked
+    from ...training.machine.threads import torch_threads
 
     targets = torch.from_numpy(np.asarray(truth, np.int64))
 
     def loss_of(images: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.cross_entropy(network(images), targets, reduction="sum")
 
-    return attacked(loss_of, torch.from_numpy(batch), eps, torch.from_numpy(start), step, steps).numpy()
+    with torch_threads():
+        return attacked(loss_of, torch.from_numpy(batch), eps, torch.from_numpy(start), step, steps).numpy()
 
 
 def _random(image: np.ndarray) -> np.random.Generator:

@@ -69,6 +69,8 @@ class RobustnessReport(Report):
     attacks: Attacks | None = None
     trained_on: int = 0
     """Images that were left out because the model was trained on them."""
+    near_trained: int = 0
+    """Images that were left out because they are near-duplicates of some that a model was trained on."""
     unreadable: int = 0
     """Images that were left out because they cannot be decoded."""
 
@@ -142,7 +144,7 @@ class RobustnessReport(Report):
             f"{self.model} on {self.data} ({self.split}), {self.images}{of} images",
             f"accuracy {self.accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}), corrupted {self.mean_accuracy:.4f}; "
             f"always the most frequent label {self.baseline_accuracy:.4f}",
-            *left_out_lines(self.unreadable, self.trained_on),
+            *left_out_lines(self.unreadable, self.trained_on, self.near_trained),
         ]
 
     def _attack_rows(self) -> list[tuple[str, ...]]:

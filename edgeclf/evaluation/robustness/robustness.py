@@ -57,7 +57,7 @@ def robustness(
     options = merged(RobustnessOptions, options, keywords)
     with open_exported(model, options.name, at_once=cores()) as opened:
         network = _network(opened, model) if options.adversarial else None
-        chosen = select_images(opened, model, data, options.split, options.skip_unreadable)
+        chosen = select_images(opened, model, data, options.split, options.skip_unreadable, options.split_of)
         samples = _fixed_choice(chosen.samples, options.images)
         images = EvaluationSet(samples, opened.classifier.labels, opened.classifier.preprocessing, chosen.data)
         right = _right(opened, images, options.wanted)
@@ -78,6 +78,7 @@ def robustness(
         },
         attacks=attacks,
         trained_on=chosen.trained_on,
+        near_trained=chosen.near_trained,
         unreadable=chosen.unreadable,
     )
 
@@ -85,9 +86,14 @@ def robustness(
 def _network(opened: OpenModel, model: str | Path) -> ImageClassifier:
     """Return the torch network of a run, whose gradient an attack needs."""
     if opened.run is None or opened.run.imported:
+        advice = (
+            "attack the run that edgeclf train wrote"
+            if opened.run is None
+            else "measure the corruptions only, without it"
+        )
+        what = "it is only an ONNX file" if opened.run is None else "it was imported as ONNX"
         raise OptionError(
-            f"--adversarial needs the gradient of a network in torch, and {model} has none: it is only an ONNX file; attack the run "
-            "that edgeclf train wrote"
+            f"--adversarial needs the gradient of a network in torch, and {model} has none, since {what}: {advice}"
         )
     return opened.run.network().requires_grad_(False)
 

@@ -49,7 +49,10 @@ def compare(
             for path, name in ((a, options.name_a), (b, options.name_b))
         ]
         order = _order(models)
-        chosen = [select_images(opened, path, data, options.split, options.skip_unreadable) for path, opened in models]
+        chosen = [
+            select_images(opened, path, data, options.split, options.skip_unreadable, options.split_of)
+            for path, opened in models
+        ]
         samples = _in_both(chosen)
         images = [_images(opened, samples, chosen[0].data) for _, opened in models]
         logits = [logits_of(opened, part) for (_, opened), part in zip(models, images, strict=True)]
@@ -71,6 +74,7 @@ def compare(
         **_difference([rows.argmax(1) for rows in logits], samples, truth, images[0].labels),
         left_out=len({sample.path for part in chosen for sample in part.samples}) - len(samples),
         trained_on=max(part.trained_on for part in chosen),
+        near_trained=max(part.near_trained for part in chosen),
         unreadable=max(part.unreadable for part in chosen),
     )
 

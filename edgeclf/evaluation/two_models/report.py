@@ -76,6 +76,7 @@ class CompareReport(Report):
     left_out: int = 0
     """Images that may be used for one of the models only."""
     trained_on: int = 0
+    near_trained: int = 0
     unreadable: int = 0
 
     @property
@@ -150,7 +151,7 @@ class CompareReport(Report):
             f"{self.data} ({self.split}), {counted(self.images, 'image')}; same label for {self.agreement:.2%}; "
             f"McNemar's p {self.mid_p_value:.3g} (mid-p), {self.p_value:.3g} (exact)",
             *([apart] if self.left_out else []),
-            *left_out_lines(self.unreadable, self.trained_on),
+            *left_out_lines(self.unreadable, self.trained_on, self.near_trained),
         ]
 
     def _rows(self) -> list[tuple[str, ...]]:

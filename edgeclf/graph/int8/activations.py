@@ -9,17 +9,20 @@ import numpy as np
 
 from ...display.progress import track
 from ...errors import ModelError, OptionError
-from ..onnx_file import INPUT, probing_session
+from ..onnx_file import INPUT, OUTPUT, probing_session
 from .histograms import Histogram
 
 if TYPE_CHECKING:
     import onnx
 
 
-def collect_histograms(model: onnx.ModelProto, batches: Sequence[np.ndarray]) -> dict[str, Histogram]:
+def collect_histograms(
+    model: onnx.ModelProto, batches: Sequence[np.ndarray], logits: list[np.ndarray] | None = None
+) -> dict[str, Histogram]:
     """Return the histogram of every activation over the images.
 
-    model: onnx.ModelProto.  batches: float32 [1, height, width, 3] each, a sequence that can be read again.
+    model: onnx.ModelProto.  batches: float32 [N, height, width, 3] each, a sequence that can be read again.  logits: a list
+    that receives those of each batch.
     Raises ModelError, naming the layer, for an activation that is infinite or not a number.
     """
     check_sequence(batches)
@@ -28,7 +31,10 @@ def collect_histograms(model: onnx.ModelProto, batches: Sequence[np.ndarray]) ->
     session = probing_session(model, names)
     histograms = {name: Histogram() for name in (INPUT, *names)}
     for turn, batch in enumerate(track(batches, "collecting activations", len(batches))):
-        for name, values in zip((INPUT, *names), (batch, *session.run(names, {INPUT: batch})), strict=True):
+        found = session.run([OUTPUT, *names], {INPUT: batch})
+        if logits is not None:
+            logits.append(found[0])
+        for name, values in zip((INPUT, *names), (batch, *found[1:]), strict=True):
             try:
                 histograms[name].add(values, turn)
             except ValueError as error:

@@ -1,7 +1,7 @@
 """The forms of a Q/DQ file: which operators compute in 8 bits.
 
 No form is the fastest everywhere.  The first layers, with few channels, gain little on ONNX Runtime and much on OpenVINO, and cost
-accuracy.  The last layer gains where there are many labels.  Around the gates of squeeze and excitation, and around swish,
+accuracy.  The last layer gains if there are many labels.  Around the gates of squeeze and excitation, and around swish,
 ONNX Runtime gains from 8 bits, and OpenVINO loses; sums of branches gain on both.
 """
 
@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...targets import Flavor
 from ..layers import WEIGHTED
+from .transformer import is_transformer
 
 if TYPE_CHECKING:
     import onnx
 
-# Operators of softmax attention, GELU, and layer norm; Exp is that of a softmax in several operators.
-_OF_TRANSFORMERS = ("Softmax", "Exp", "Erf", "Pow", "Sqrt", "ReduceL2", "Tanh")
-_PRODUCTS = ("MatMul", "Gemm", "Einsum")
 _POOLING = ("GlobalAveragePool", "ReduceMean", "Flatten", "Reshape", "Squeeze")
 _FEW_INPUTS = 16
 _FEW_CHANNELS = 32
@@ -164,12 +162,3 @@ def _has_few_channels(convolution: onnx.NodeProto, shape: list[int], flavor: Fla
     groups = next((attribute.i for attribute in convolution.attribute if attribute.name == "group"), 1)
     outputs, inputs = shape[0], shape[1] * groups
     return inputs < _FEW_INPUTS or max(inputs, outputs) <= _FEW_CHANNELS
-
-
-def is_transformer(graph: onnx.GraphProto) -> bool:
-    """Return whether a prepared graph has attention, GELU or layer norm: attention is a product of two activations."""
-    stored = {tensor.name for tensor in graph.initializer}
-    return any(
-        node.op_type in _OF_TRANSFORMERS or (node.op_type in _PRODUCTS and stored.isdisjoint(node.input))
-        for node in graph.node
-    )

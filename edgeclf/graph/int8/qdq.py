@@ -11,8 +11,9 @@ import numpy as np
 
 from ...targets import Flavor
 from ..onnx_file import drop_unused
-from .forms import STANDARD, Choices, Form, choose, is_transformer
+from .forms import STANDARD, Choices, Form, choose
 from .ranges import Ranges, weight_scales
+from .transformer import is_transformer
 
 if TYPE_CHECKING:
     import onnx

@@ -6,19 +6,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeclf_runtime.files.outputs import claim_output, new_file
 from edgeclf_runtime.images.preprocess import Preprocessing
+from edgeclf_runtime.images.read import read_image
 
 from ...data.datasets import Dataset, Sample, load_dataset
 from ...data.pixels import first_readable, load_all
 from ...display.contact_sheet import Row, draw_sheet
 from ...display.progress import track
-from ...display.report import Report
+from ...display.report import Report, new_figure
 from ...errors import OptionError
 from ...options import AugmentOptions, SplitOptions, merged
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_PIXELS_PER_INCH = 100
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,14 @@ class AugmentReport(Report):
     """The preset."""
     steps: dict[str, float | str]
     """The steps that change something, by option."""
+
+    def plot(self) -> Figure:
+        """Return the contact sheet, read from its file, as a matplotlib figure; DependencyError if matplotlib is missing."""
+        pixels = read_image(self.output)
+        figure, (axis,) = new_figure(1, pixels.shape[1] / _PIXELS_PER_INCH, pixels.shape[0] / _PIXELS_PER_INCH)
+        axis.imshow(pixels[..., ::-1])
+        axis.set_axis_off()
+        return figure
 
     def __str__(self) -> str:
         return "\n".join(

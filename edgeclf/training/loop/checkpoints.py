@@ -49,5 +49,7 @@ def read_state(file: Path) -> State | None:
     try:
         state: State = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
-        raise ModelError(f"the checkpoint {file} is damaged; start again with --overwrite, without --resume") from None
+        raise ModelError(
+            f"the checkpoint {file} is damaged; start again with --overwrite (train without --resume)"
+        ) from None
     return state

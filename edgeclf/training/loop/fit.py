@@ -21,6 +21,7 @@ from ...errors import ModelError
 from ...options import TrainOptions
 from ..machine.failures import not_the_rate
 from ..machine.precision import FULL
+from ..weights.checkpoint import separate_tensors
 from .attack import attacked
 from .checkpoints import write_state
 from .loaders import epoch_seed
@@ -121,7 +122,7 @@ class Fit(lightning.LightningModule):
         )
         self.val_attacked = torchmetrics.Accuracy("multiclass", num_classes=classes, ignore_index=NO_TARGET)
         self.rows: list[Row] = list(plan.before)
-        self.best: dict[str, torch.Tensor] = self._weights() if plan.before else {}
+        self.best: dict[str, torch.Tensor] = separate_tensors(self.evaluated) if plan.before else {}
         self.taken = 0
         self.norms: Norms | None = None
         self.loggers_used: list[Logger] = []
@@ -239,7 +240,7 @@ class Fit(lightning.LightningModule):
             )
         self.rows.append(row)
         if self.best_row is row:
-            self.best, self.wrong = self._weights(), self._wrong_now[:MOST_IMAGES]
+            self.best, self.wrong = separate_tensors(self.evaluated), self._wrong_now[:MOST_IMAGES]
         self._wrong_now = []
         say(
             "epoch {epoch:.0f}: loss {loss:.4f}  val loss {val_loss:.4f}  val accuracy {val_accuracy:.4f}".format(**row)
@@ -269,9 +270,6 @@ class Fit(lightning.LightningModule):
             norms = {} if self.norms is None else self.norms.values
             logger.log_metrics({**values, "learning_rate": rate, **norms}, step=int(row["epoch"]))
             logger.save()
-
-    def _weights(self) -> dict[str, torch.Tensor]:
-        return {name: value.detach().cpu().clone() for name, value in self.evaluated.state_dict().items()}
 
     # Checkpoints
 

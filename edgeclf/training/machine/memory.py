@@ -16,7 +16,7 @@ _USUAL = 32 * 2**20
 
 @contextlib.contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """In the block, let this process keep the memory that it frees; nothing happens where the C library is not glibc.
+    """In the block, let this process keep the memory that it frees; nothing happens if the C library is not glibc.
 
     By default, glibc returns each block above a threshold, at most 32 MB, to the kernel, and the kernel fills the next one with
     zeros page by page.  A training step on a CPU frees and allocates hundreds of such blocks: about half of the time of an

@@ -8,8 +8,14 @@ validation images; never on those of test.  The error is taken to fall as a powe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from ...display.report import Report
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PARTS = (8, 4, 2, 1)
 SEEDS = 5
@@ -35,7 +41,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class LearningCurve:
+class LearningCurve(Report):
     """Accuracy by number of training images, and the accuracy expected from twice as many."""
 
     steps: tuple[Step, ...]
@@ -48,6 +54,15 @@ class LearningCurve:
     interval: tuple[float, float]
     """95 % interval of the gain, by bootstrap over validation images and seeds."""
     val_images: int
+
+    def __str__(self) -> str:
+        return self.sentence()
+
+    def plot(self) -> Figure:
+        """Return accuracy by number of training images, and the fitted curve; DependencyError if matplotlib is missing."""
+        from ..plots import draw_learning_curve
+
+        return draw_learning_curve(self)
 
     def sentence(self) -> str:
         """Return what the curve says of twice the images."""

@@ -73,7 +73,7 @@ def test_images_smaller_than_the_input_are_warned_of_with_the_size_to_choose(tmp
     assert finding.message.startswith(
         "12 of 12 images are smaller than the model's input of 224 x 224 pixels (the first 100 x 100)"
     )
-    assert finding.message.endswith("or --image-size 96")
+    assert finding.message.endswith("or train with --image-size 96")
     assert "small" not in kinds(check(tmp_path, image_size=96).findings)
 
 

@@ -90,7 +90,7 @@ BROKEN = [
     (text, "not an image .* was expected.; replace or remove it"),
     (bomb, "60.0 megapixels, more than the 50 allowed; shrink the image"),
     (nothing, "the file is empty; replace or remove it"),
-    (dangling_link, "the file does not exist; add it, or remove it from the list"),
+    (dangling_link, "a link to nowhere.jpg, which does not exist; put that file back, or remove the link"),
 ]
 
 

@@ -71,7 +71,7 @@ def test_weights_may_be_downloaded_if_that_is_asked_for(photos, tmp_path, monkey
         asked.append((backbone, weights, download))
         raise WeightsError("none here")
 
-    monkeypatch.setattr("edgeclf.training.weights.find_weights", find)
+    monkeypatch.setattr("edgeclf.training.weights.sources.find_weights", find)
     with pytest.raises(WeightsError):
         edgeclf.audit(photos, tmp_path / "audit", backbone="resnet18", download=True)
     assert asked == [("resnet18", "imagenet", True)]
@@ -198,6 +198,13 @@ def test_the_run_says_with_which_network_and_split(run, digits, tmp_path, monkey
     assert report.image_size == recorded.preprocessing.width
     assert report.images == recorded.facts["data"]["images"]
     assert report.labels == recorded.labels
+
+
+def test_images_keep_the_split_of_a_run(run, digits, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    counts = edgeclf.read_run(run).dataset().counts()
+    report = edgeclf.audit(digits, tmp_path / "out", image_size=SIZE, split_of=str(run))
+    assert report.images == counts != edgeclf.load_dataset(digits).counts()
 
 
 def test_what_cannot_be_audited_is_refused(digits, tmp_path):

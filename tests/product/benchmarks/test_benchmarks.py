@@ -245,3 +245,9 @@ def test_between_its_turns_a_contender_stands_still():
         assert state.read_text().split()[2] == "T"
         assert it.turn({})["answer"] == 42
         assert state.read_text().split()[2] == "T"
+
+
+def test_an_attack_that_is_too_short_for_a_newcomer_is_refused():
+    done = bench("reliability/live.py", "--seconds", "1", check=False)
+    assert done.returncode == 2
+    assert "--seconds 1 is too short: the attackers connect for 1 s" in done.stderr

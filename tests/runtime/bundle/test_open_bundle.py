@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from edgeclf_runtime.bundle.open_bundle import FORMAT_VERSION, open_bundle
+from edgeclf_runtime.bundle.open_bundle import FORMAT_VERSION, OLDEST_FORMAT_VERSION, open_bundle
 from edgeclf_runtime.errors import BundleError
 from edgeclf_runtime.files.read import sha256_file
 from tests.support.sealing import flip_byte, reseal
@@ -135,14 +135,34 @@ def test_a_file_is_compared_again_whenever_it_is_read(copied):
 
 
 @pytest.mark.parametrize(
-    ("version", "remedy"),
-    [(FORMAT_VERSION + 1, "upgrade edgeclf"), (FORMAT_VERSION - 1, "make it again with edgeclf bundle")],
+    ("version", "by", "remedy"),
+    [
+        (FORMAT_VERSION + 1, "a newer edgeclf", "upgrade edgeclf"),
+        (OLDEST_FORMAT_VERSION - 1, "an older edgeclf", "make it again with edgeclf bundle"),
+    ],
 )
-def test_a_newer_or_older_format_says_how_to_run_it(copied, version, remedy):
+def test_a_newer_or_older_format_says_how_to_run_it(copied, version, by, remedy):
     reseal(copied, lambda manifest: manifest.update(format_version=version, models="of another kind"))
     message = refusal(copied)
-    assert f"has bundle format {version}, and this runtime reads format {FORMAT_VERSION}: use the runtime" in message
+    assert (
+        f"was made by {by}: it has bundle format {version}, and this runtime reads formats 2 to 3: use the" in message
+    )
     assert message.endswith(remedy)
+
+
+def test_a_bundle_of_format_2_without_features_is_still_read(copied):
+    def before_features(manifest):
+        manifest["format_version"] = 2
+        for model in manifest["models"]:
+            del model["features"]
+            for limits in model["tolerances"].values():
+                del limits["features"]
+
+    assert {model.features for model in open_bundle(copied).models} == {1280}
+    reseal(copied, before_features)
+    opened = open_bundle(copied)
+    assert {model.features for model in opened.models} == {None}
+    assert opened.model("fp32").tolerance("opencv").features is None
 
 
 def test_another_format_is_refused(copied):
@@ -173,6 +193,7 @@ def test_preprocessing_that_this_runtime_does_not_support_is_refused(copied):
         lambda manifest: manifest["models"][0].update(file="../model.onnx"),
         lambda manifest: manifest["models"][0].update(temperature=0),
         lambda manifest: manifest["models"][0].update(hue="blue"),
+        lambda manifest: manifest["models"][0].update(features=0),
         lambda manifest: manifest["preprocessing"].update(height="64"),
     ],
 )

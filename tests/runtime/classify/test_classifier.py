@@ -94,6 +94,42 @@ def test_an_unknown_label_is_reported_before_a_backend_is_opened(bundle, monkeyp
         Classifier.open(bundle, allow=["nobody"])
 
 
+def test_features_come_with_the_logits_if_they_are_wanted(bundle):
+    image = noise(64, 64)
+    with Classifier.open(bundle, "fp32", "onnxruntime", features=True) as classifier:
+        inferred = classifier.infer(classifier.prepare(image))
+        assert inferred.features.shape == (1, 1280)
+        assert classifier.answer(inferred).label == classifier.classify(image).label
+    with Classifier.open(bundle, "fp32", "onnxruntime") as classifier:
+        assert classifier.infer(classifier.prepare(image)).features is None
+
+
+def test_a_model_without_features_is_no_error_where_they_are_wanted():
+    classifier = Classifier(FakeRunner([1, 2]), "ab", Preprocessing(8, 8), features=True)
+    inferred = classifier.infer(classifier.prepare(noise(8, 8)))
+    assert inferred.features is None
+    assert classifier.answer(inferred).label == "b"
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ([[1, float("nan")]], "produced non-finite features; use another model with --model"),
+        ([[1, float("inf")]], "produced non-finite features"),
+        ([[[1, 2]]], r"returned features of shape \[1, 1, 2\]; \[1, -1\] was expected"),
+    ],
+)
+def test_wrong_features_are_an_error_where_they_are_wanted(features, message):
+    runner = FakeRunner([1, 2], features=features)
+    for wanted in (False, True):
+        classifier = Classifier(runner, "ab", Preprocessing(8, 8), features=wanted)
+        if wanted:
+            with pytest.raises(BackendError, match=message):
+                classifier.classify(noise(8, 8))
+        else:
+            assert classifier.classify(noise(8, 8)).label == "b"
+
+
 class Seen(FakeRunner):
     """Keeps the middle pixel of its input, as BGR."""
 

@@ -5,26 +5,28 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime.bundle.open_bundle import open_bundle
-from edgeclf_runtime.classify.golden import check_golden, golden_images, read_golden
+from edgeclf_runtime.classify.golden import check_golden, golden_images, project, read_golden
 from edgeclf_runtime.errors import BackendError, BundleError
 from edgeclf_runtime.images.preprocess import as_batch, preprocess
 from edgeclf_runtime.runners import open_runner
-from edgeclf_runtime.runners.base import Runner
+from edgeclf_runtime.runners.base import Outputs, Runner
 from tests.support.sealing import replace_file, reseal
 
 
 class Altered(Runner):
-    """A model's runner that alters its input or logits."""
+    """A model's runner that alters its input, logits or features."""
 
     backend = "altered"
 
-    def __init__(self, runner, logits=None, batch=None):
+    def __init__(self, runner, logits=None, batch=None, features=None):
         self.runner = runner
         self.logits = logits or (lambda found: found)
         self.batch = batch or (lambda given: given)
+        self.features = features or (lambda found: found)
 
-    def infer(self, batch):
-        return self.logits(self.runner.infer(self.batch(batch)))
+    def infer_outputs(self, batch):
+        logits, features = self.runner.infer_outputs(self.batch(batch))
+        return Outputs(self.logits(logits), self.features(features))
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +73,60 @@ def test_wrong_logits_fail(opened, runner, wrong):
     assert not report.passed
     assert str(report).startswith("FAIL: fp32 on altered: ")
     assert json.loads(json.dumps(report.to_dict(), allow_nan=False))["passed"] is False
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda features: features * 1.01,
+        lambda features: features[:, ::-1],
+        lambda features: features * 0,
+        lambda features: features * np.float32("nan"),
+    ],
+    ids=["scaled", "reversed", "zero", "nan"],
+)
+def test_wrong_features_fail_even_beside_right_logits(opened, runner, wrong):
+    report = check(opened, Altered(runner, features=wrong))
+    assert not report.passed
+    assert ", features on average by " in str(report)
+    assert json.loads(json.dumps(report.to_dict(), allow_nan=False))["passed"] is False
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda features: features[:, 1:], r"returned features of shape \[1, 1279\]; \[1, 1280\] was expected"),
+        (lambda features: None, r"returned no features; features of shape \[1, 1280\] were expected"),
+    ],
+)
+def test_features_of_another_shape_or_none_are_an_error(opened, runner, wrong, message):
+    with pytest.raises(BackendError, match=message):
+        check(opened, Altered(runner, features=wrong))
+
+
+def test_a_bundle_without_features_is_checked_by_its_logits(copied, runner):
+    path = copied / "golden" / "expected.json"
+    golden = json.loads(path.read_text())
+    del golden["features"]
+    replace_file(copied, "golden/expected.json", json.dumps(golden).encode())
+
+    def before_features(manifest):
+        manifest["format_version"] = 2
+        for model in manifest["models"]:
+            del model["features"]
+            for limits in model["tolerances"].values():
+                del limits["features"]
+
+    reseal(copied, before_features)
+    report = check(open_bundle(copied), Altered(runner, features=lambda features: None))
+    assert report.passed
+    assert report.features_difference is None
+
+
+def test_projections_have_the_same_signs_on_every_machine():
+    projections = project(np.eye(4, dtype=np.float32))
+    assert (np.abs(projections) == 0.5).all()
+    assert bytes(np.packbits(projections < 0)).hex() == "5fe9c32c97bcaa8c"
 
 
 def test_pixels_of_another_scale_or_upside_down_fail(opened, runner):

@@ -17,9 +17,10 @@ from edgeclf_runtime.device import systemd as notify
 from edgeclf_runtime.device.time_limit import Hung
 from edgeclf_runtime.errors import BackendError
 from edgeclf_runtime.fake import FakeCamera
+from edgeclf_runtime.results import StreamEvent
 from edgeclf_runtime.sinks.live.sink import LiveSink
 from edgeclf_runtime.streaming.run_loop import Run
-from edgeclf_runtime.streaming.stream import StreamEvent, follow
+from edgeclf_runtime.streaming.stream import follow
 from tests.runtime.streaming.test_run_loop import Listener, Systemd
 from tests.support.faults import in_threads, raising
 from tests.support.waiting import wait_until

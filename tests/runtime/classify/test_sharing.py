@@ -126,13 +126,13 @@ def test_when_the_last_backend_fails_the_error_has_every_reason(classifier, open
     with classifier("onnxruntime", "openvino", "opencv") as shared:
         opener.runners[0].fault = raising(TypeError("factory function returned nullptr"))
         shared.classify(images[0])
-        opener.runners[1].fault = raising(SystemExit("the licence has expired"))
+        opener.runners[1].fault = raising(SystemExit("the license has expired"))
         for outcome in in_threads(4, lambda _: shared.classify(images[0])):
             assert isinstance(outcome, BackendError)
             for reason in (
                 "nullptr",
                 "fp32 on openvino: it failed: OSError: libopenvino.so",
-                "the licence has expired",
+                "the license has expired",
             ):
                 assert reason in str(outcome)
         opener.runners[1].fault = None

@@ -113,8 +113,8 @@ def test_a_library_that_hangs_or_leaves_is_survived(library):
     assert (answer.hung, answer.failure) == (True, "no answer in 0.5 seconds")
     library("onnxruntime", "import os; os._exit(7)")
     assert check_onnxruntime().found == "import onnxruntime: ended with status 7"
-    library("onnxruntime", "import sys; print('licence expired'); sys.exit(7)")
-    assert check_onnxruntime().found == "import onnxruntime: ended with status 7: licence expired"
+    library("onnxruntime", "import sys; print('license expired'); sys.exit(7)")
+    assert check_onnxruntime().found == "import onnxruntime: ended with status 7: license expired"
 
 
 def test_a_library_that_talks_does_not_disturb_the_answer(library):

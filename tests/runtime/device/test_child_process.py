@@ -149,7 +149,7 @@ CHILDREN = {
 
 
 def settled(pid):
-    """Whether a child has started its work and is waiting."""
+    """Return whether a child has started its work and is waiting."""
     folder = f"/proc/{pid}/"
     with open(folder + "comm") as name, open(folder + "maps") as maps, open(folder + "status") as status:
         begun = name.read() == "sleep\n" or "_ctypes" in maps.read()

@@ -163,7 +163,7 @@ def test_selftest_and_tuning_pass_a_broken_library_over(bundle, two_backends, br
 
 
 def test_an_optional_library_that_is_there_and_broken_is_worth_a_word(bundle, broken, caplog):
-    broken("openvino", SystemExit("the licence has expired"))
+    broken("openvino", SystemExit("the license has expired"))
     opened = open_bundle(bundle)
     fp32 = opened.model("fp32")._replace(backends=("openvino", "onnxruntime"))
     with Classifier.open(opened._replace(models=(fp32,)), "fp32") as classifier:

@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 
 from edgeclf_runtime.bundle.open_bundle import open_bundle
-from edgeclf_runtime.classify.golden import check_golden, golden_images, read_golden
+from edgeclf_runtime.classify.golden import check_golden, golden_images, project, read_golden
 from edgeclf_runtime.device.machine import physical_cores
 from edgeclf_runtime.errors import BackendError
 from edgeclf_runtime.images.preprocess import as_batch, preprocess
@@ -70,6 +70,29 @@ def test_a_batch_gives_the_rows_of_each_image_and_one_image_still_its_own(opened
             logits = runner.infer(batch[rows])
             assert logits.dtype == np.float32
             assert np.allclose(logits, expected[rows], atol=1e-3)
+
+
+@pytest.mark.parametrize("backend", ON_THE_CPU)
+def test_every_backend_gives_the_features_beside_the_logits(opened, file, batch, backend):
+    expected = np.array(read_golden(opened)["features"]["fp32"])
+    with open_runner(backend, file) as runner:
+        logits, features = runner.infer_outputs(batch)
+        assert features.dtype == np.float32
+        assert features.shape == (len(batch), opened.model("fp32").features)
+        assert np.allclose(project(features), expected, atol=1e-4 * np.ptp(expected))
+        assert np.array_equal(runner.infer(batch), logits)
+
+
+@pytest.mark.parametrize("backend", ON_THE_CPU)
+def test_a_file_of_an_earlier_edgeclf_has_no_features(tmp_path, backend):
+    if backend == "opencv" and pytest.importorskip("cv2").__version__.startswith("4.1."):
+        pytest.skip("OpenCV 4.1 has no mean over two of four axes")
+    (tmp_path / "model.fp32.onnx").write_bytes(MEAN)
+    image = np.random.RandomState(0).uniform(0, 255, (1, 96, 32, 32)).astype(np.float32)
+    with open_runner(backend, str(tmp_path / "model.fp32.onnx"), threads=1) as runner:
+        logits, features = runner.infer_outputs(image)
+    assert features is None
+    np.testing.assert_allclose(logits, image.mean((2, 3)), rtol=1e-4)
 
 
 @pytest.mark.parametrize("backend", ON_THE_CPU)

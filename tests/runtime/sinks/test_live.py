@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime.__main__ import main
-from edgeclf_runtime.capture.camera import Frame
 from edgeclf_runtime.classify.classifier import Classifier
+from edgeclf_runtime.images.frame import Frame
+from edgeclf_runtime.results import StreamEvent, StreamResult
 from edgeclf_runtime.sinks.live import clients, server
 from edgeclf_runtime.sinks.live import sink as live
 from edgeclf_runtime.sinks.live.sink import LiveSink, encode_jpeg
-from edgeclf_runtime.streaming.stream import StreamEvent, StreamResult
 from tests.support.pictures import noise
 from tests.support.waiting import wait_until
 from tests.support.watching import WAIT_S, ask, gray, next_picture, stuck_client

@@ -8,12 +8,11 @@ import time
 import numpy as np
 import pytest
 
-from edgeclf_runtime.capture.camera import Frame
-from edgeclf_runtime.results import Result
+from edgeclf_runtime.images.frame import Frame
+from edgeclf_runtime.results import Result, StreamResult
 from edgeclf_runtime.sinks.live import clients
 from edgeclf_runtime.sinks.live.clients import MAX_THREADS, PLACES, machine
 from edgeclf_runtime.sinks.live.sink import LiveSink
-from edgeclf_runtime.streaming.stream import StreamResult
 from tests.support.attackers import connect, crowd, say
 from tests.support.pictures import noise
 from tests.support.waiting import wait_until
@@ -43,7 +42,7 @@ def sink():
 
 
 def is_open(connection):
-    """Whether the page has not closed this connection."""
+    """Return whether the page has not closed this connection."""
     connection.settimeout(0)
     try:
         return connection.recv(1) != b""

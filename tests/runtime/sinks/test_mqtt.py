@@ -8,11 +8,10 @@ import sys
 import pytest
 
 from edgeclf_runtime.errors import DependencyError, OutputError
-from edgeclf_runtime.results import Origin
+from edgeclf_runtime.results import Origin, StreamEvent
 from edgeclf_runtime.sinks import open_sink
 from edgeclf_runtime.sinks.mqtt import sink as mqtt
 from edgeclf_runtime.sinks.mqtt.sink import MqttSink, default_spool, parse_address
-from edgeclf_runtime.streaming.stream import StreamEvent
 from tests.support.brokers import WAIT_S, Broker, Listener
 from tests.support.results import LOST, result
 from tests.support.waiting import wait_until

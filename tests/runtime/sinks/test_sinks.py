@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from edgeclf_runtime.capture.camera import Frame
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.errors import OutputError
+from edgeclf_runtime.images.frame import Frame
 from edgeclf_runtime.sinks import SINKS, open_sink
 from edgeclf_runtime.sinks.base import Sink
 from edgeclf_runtime.sinks.lines import STAGES, CsvSink, JsonLinesSink

@@ -151,7 +151,7 @@ def test_a_full_disk_leaves_no_half_line(small_disk, monkeypatch):
     later.close()
 
 
-def test_lines_that_are_stored_stay_in_the_file_while_it_is_mended(queue, monkeypatch):
+def test_lines_that_are_stored_stay_in_the_file_while_it_is_repaired(queue, monkeypatch):
     fill(queue, 0, 2)
     path = os.path.join(queue.folder, "000000000000.part")
     with open(path, "ab") as stream:

@@ -9,8 +9,9 @@ from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.errors import BackendError, CameraError, ImageError
 from edgeclf_runtime.fake import FakeCamera, FakeRunner
 from edgeclf_runtime.images.preprocess import Preprocessing
+from edgeclf_runtime.results import StreamEvent, StreamResult
 from edgeclf_runtime.streaming.smoothing import Smoother
-from edgeclf_runtime.streaming.stream import StreamEvent, StreamResult, follow, stream
+from edgeclf_runtime.streaming.stream import follow, stream
 from tests.support.pictures import encode, noise
 
 

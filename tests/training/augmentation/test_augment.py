@@ -19,7 +19,7 @@ def read(path):
 
 
 def contains(page, tile):
-    """Whether a picture is somewhere on a page, pixel by pixel."""
+    """Return whether a picture is somewhere on a page, pixel by pixel."""
     difference = cv2.matchTemplate(np.ascontiguousarray(page), np.ascontiguousarray(tile), cv2.TM_SQDIFF)
     y, x = np.unravel_index(difference.argmin(), difference.shape)
     return np.array_equal(page[y : y + len(tile), x : x + len(tile)], tile)

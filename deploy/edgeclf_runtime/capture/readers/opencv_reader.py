@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Tuple
 
 from ...errors import CameraError, SourceError
 from ...files.read import native_path
-from ...images.pixel_layouts import frame_as_bgr
 from ...images.read import MAX_PIXELS
 from ..source import FLIPS, too_large
+from .frame_layouts import frame_as_bgr
 from .reader import Reader, ReaderError, Reading
 from .rtsp_probe import probe
 

@@ -26,7 +26,7 @@ class VideoClock:
 
     @property
     def knows_times(self) -> bool:
-        """Whether the container has times."""
+        """True if the container has times."""
         return self._first is not None
 
     def next(self, said_s: float) -> float:

@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, 
 
 from ...errors import CameraError, EndOfStream, IncompleteFilm
 from ...files.read import open_regular
+from ...text.versions import version_numbers
 from .containers import VideoHeader, read_header, walk
 from .opencv_reader import OpenCVReader, open_path, playlist_name, silence
 from .reader import Reading
@@ -93,7 +94,7 @@ class VideoFileReader(OpenCVReader):
         # FFmpeg prints a line for each damaged frame, and OpenCV before 4.6 has no setting against it.
         silence()
         self.notes = []
-        self._version = _version()
+        self._version = version_numbers(cv2.__version__, 2)
         self._attempts = _MOST_DAMAGED if self._version >= _DAMAGE_SINCE else 1
         ffmpeg = _is_ffmpeg(capture)
         self._turn_upright()
@@ -234,12 +235,6 @@ class VideoFileReader(OpenCVReader):
         super().close()
         if self._stream is not None:
             self._stream.close()
-
-
-def _version() -> Tuple[int, ...]:
-    import cv2
-
-    return tuple(int(part) for part in cv2.__version__.split("-")[0].split(".")[:2])
 
 
 def _is_ffmpeg(capture: "cv2.VideoCapture") -> bool:

@@ -68,7 +68,7 @@ def device_path(name: str) -> Optional[str]:
 
 
 def is_camera(path: str) -> bool:
-    """Whether a path, with links followed, is a Video4Linux device."""
+    """Return whether a path, with links followed, is a Video4Linux device."""
     try:
         found = os.stat(path)
     except OSError:

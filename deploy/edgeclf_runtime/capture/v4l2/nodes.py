@@ -46,7 +46,7 @@ class Capabilities(NamedTuple):
 
     @property
     def captures(self) -> bool:
-        """Whether it delivers images."""
+        """True if it delivers images."""
         return bool(self.device_caps & (CAPTURE | CAPTURE_MPLANE))
 
 

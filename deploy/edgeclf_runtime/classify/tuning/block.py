@@ -4,8 +4,9 @@ import statistics
 import time
 from typing import TYPE_CHECKING, List, Optional, Sequence
 
-from ...capture.camera import Camera, Frame
+from ...capture.camera import Camera
 from ...errors import EndOfStream
+from ...images.frame import Frame
 from ...images.preprocess import as_batch, preprocess
 from ...streaming.stream import stream
 

@@ -8,12 +8,12 @@ before each step, ``{"name": name, "ms": median so far}`` after each block of in
 ``{"best": name}`` or ``{"best": ""}``, and at last ``{"done": True, "others": share of the processors that other programs took}``.
 """
 
-import contextlib
 import json
 import os
 import sys
 from typing import TYPE_CHECKING, Optional, Tuple
 
+from ...device.child_process import die_first
 from ...device.machine import processor_seconds
 from ...runners.openvino import expendable
 from .measure import measure
@@ -32,9 +32,7 @@ def main(link_handle: int) -> None:
         link.flush()
 
     request = Request.from_json(sys.stdin.readline())
-    # If memory runs out, this process is killed and not the one that classifies.
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as stream:
-        stream.write("1000")
+    die_first()
     before = _seconds()
     with expendable():
         measure(*request, send)

@@ -160,7 +160,7 @@ def remembered(bundle: "Bundle") -> Dict[str, str]:
 
 
 def measures_by_itself(pairs: "Sequence[Pair]") -> bool:
-    """Whether a first start measures these pairs without being asked: not if a GPU's are among them."""
+    """Return whether a first start measures these pairs without being asked: not if a GPU's are among them."""
     return not (os.environ.get(NO_TUNE) or any(backend in GPU_ONLY for _, backend in pairs))
 
 

@@ -82,12 +82,12 @@ class _Entrant:
 
     @property
     def typical(self) -> float:
-        """What its median block costs."""
+        """The cost of its median block."""
         return self.candidate.cost(self.ms)
 
     @property
     def lowest(self) -> float:
-        """What its fastest block costs."""
+        """The cost of its fastest block."""
         return self.candidate.cost(min(self.entry + self.rounds))
 
 
@@ -106,7 +106,7 @@ class Contest:
 
     @property
     def decided(self) -> bool:
-        """Whether fewer than two candidates are left."""
+        """True if fewer than two candidates are left."""
         return len([one for one in self._entrants if one.classifier]) < 2
 
     def enter(self, candidate: "Candidate") -> None:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .candidate import Candidate
 
 CAMERA, FILE = "camera", "file"
-"""What figures are for: the time of an inference, or the time per frame of a whole file."""
+"""Purposes of figures: the time of an inference, or the time per frame of a whole file."""
 _LOOK_EVERY_S = 0.1
 _MOST_BYTES = 1 << 20
 _MOST_DEVICES = 32
@@ -84,7 +84,7 @@ class Figures(NamedTuple):
     others: float = 0.0
 
     def covers(self, candidates: "Sequence[Candidate]") -> bool:
-        """Whether each of the candidates was measured, or has failed."""
+        """Return whether each of the candidates was measured, or has failed."""
         return all(one.name in self.latency_ms or one.name in self.failures for one in candidates)
 
 
@@ -162,7 +162,7 @@ def one_at_a_time(bundle: "Bundle", wait_s: float) -> Iterator[None]:
 
 
 def has_figures(bundle: "Bundle") -> bool:
-    """Whether there are figures of a bundle, on whatever device."""
+    """Return whether there are figures of a bundle, on whatever device."""
     path = _path(bundle)
     return path is not None and os.path.exists(path)
 

@@ -59,7 +59,7 @@ def measure(bundle: "Bundle", candidates: "Sequence[Candidate]", purpose: str, l
 
 
 class _Log:
-    """What the children have reported."""
+    """The children's reports."""
 
     def __init__(self, candidates: "Sequence[Candidate]") -> None:
         self._names = [one.name for one in candidates]

@@ -49,7 +49,7 @@ class DoctorReport(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """Whether nothing must be fixed; warnings are not failures."""
+        """True if nothing must be fixed; warnings are not failures."""
         return all(check.status != "fail" for check in self.checks)
 
     def to_dict(self) -> Dict[str, object]:

@@ -52,7 +52,7 @@ class BoardReport(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """Whether at least one self-test ran, and all that ran passed."""
+        """True if at least one self-test ran, and all that ran passed."""
         return bool(self.tested) and all(test["found"]["passed"] for test in self.tested)
 
     def to_dict(self) -> Dict[str, object]:

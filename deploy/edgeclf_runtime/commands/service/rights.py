@@ -11,7 +11,7 @@ GROUPS = ("video", "render")  # a service's groups, for cameras and GPUs; JetPac
 
 
 def is_below(path: str, folders: Iterable[str]) -> bool:
-    """Whether a path is in one of some folders, as written or with its links resolved."""
+    """Return whether a path is in one of some folders, as written or with its links resolved."""
     forms = {os.path.abspath(path), os.path.realpath(path)}
     return any((form + os.sep).startswith(folder + os.sep) for form in forms for folder in folders)
 
@@ -36,7 +36,7 @@ def closed(folder: str, user: str) -> Optional[str]:
 
 
 def may(path: str, user: str, bit: int) -> bool:
-    """Whether a user has a right to a path; ``bit`` is the owner's.  A user that does not exist yet has others' rights."""
+    """Return whether a user has a right to a path; ``bit`` is the owner's.  A user that does not exist yet has others' rights."""
     try:
         facts = os.stat(path)
     except OSError:
@@ -53,7 +53,7 @@ def may(path: str, user: str, bit: int) -> bool:
 
 
 def is_group(name: str) -> bool:
-    """Whether a group exists."""
+    """Return whether a group exists."""
     try:
         grp.getgrnam(name)
     except KeyError:

@@ -148,7 +148,7 @@ class _Frame:
             self._shares[data[at]] = across * down
 
     def covers(self, scan: bytes) -> bool:
-        """Whether a scan header names every component."""
+        """Return whether a scan header names every component."""
         return scan[0] == len(self._shares)
 
     def ns(self) -> float:

@@ -129,7 +129,7 @@ def _xmp(data: bytes, order: str) -> bytes:
 
 
 def _as_stored(tags: _Tags) -> bool:
-    """Whether 16-bit samples are gray or RGB as stored."""
+    """Return whether 16-bit samples are gray or RGB as stored."""
     kinds = tags.get(_PHOTOMETRIC, (0,))[0], tags.get(_SAMPLES, (1,))[0]
     return kinds in ((1, 1), (2, 3)) and set(tags.get(_SAMPLE_FORMAT, (1,))) == {1}
 

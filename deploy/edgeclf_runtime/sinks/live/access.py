@@ -137,7 +137,7 @@ class Gate:
 
     @property
     def guarded(self) -> bool:
-        """Whether a token is required."""
+        """True if a token is required."""
         return self._token is not None
 
     def _make_cookie(self) -> bytes:
@@ -244,7 +244,7 @@ class Gate:
 
 
 def _is_address(host: str, loopback: bool) -> bool:
-    """Whether a host is an IP address, which needs no name lookup; for a local page, one of this machine's."""
+    """Return whether a host is an IP address, which needs no name lookup; for a local page, one of this machine's."""
     try:
         ip = ipaddress.ip_address(host[1:-1] if host.startswith("[") else host)
     except ValueError:

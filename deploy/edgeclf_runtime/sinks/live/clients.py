@@ -61,7 +61,7 @@ class Client:
 
     @property
     def gone(self) -> bool:
-        """Whether it was closed by another thread."""
+        """True if it was closed by another thread."""
         return self._ended.is_set()
 
     def pause(self, seconds: float) -> None:
@@ -106,17 +106,17 @@ class Client:
             self.deadline = None
 
     def left(self) -> bool:
-        """Whether it was closed, by either side."""
+        """Return whether it was closed, by either side."""
         poll = select.poll()
         poll.register(self.raw, _LEFT)
         return self.gone or bool(poll.poll(0))
 
     def stalled(self, now: float) -> bool:
-        """Whether it watches a stream and has not read what was sent for STALLED_S."""
+        """Return whether it watches a stream and has not read what was sent for STALLED_S."""
         return bool(self.watching) and self.deadline is not None and self.deadline - now < CLIENT_TIMEOUT_S - STALLED_S
 
     def unread(self) -> bool:
-        """Whether the other machine has not received everything yet; one that reads soon has."""
+        """Return whether the other machine has not received everything yet; one that reads soon has."""
         return bool(struct.unpack("i", fcntl.ioctl(self.raw, termios.TIOCOUTQ, bytes(4)))[0] > 0)
 
     def end(self) -> None:
@@ -208,7 +208,7 @@ class Places:
                 self._changed.notify_all()
 
     def shows(self, page: bytes) -> bool:
-        """Whether a client watches images for this page."""
+        """Return whether a client watches images for this page."""
         with self._changed:
             return any(client.watching == "pictures" and client.page == page for client in self._clients)
 

@@ -279,7 +279,7 @@ class _Exchange:
             self.client.send(first)
 
     def _watched(self) -> bool:
-        """Whether the client is still there, and gets a body."""
+        """Return whether the client is still there, and gets a body."""
         return not (self._head_only() or self.sink.closed or self.client.left())
 
     def _gone(self) -> bool:

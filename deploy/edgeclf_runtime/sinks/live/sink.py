@@ -16,7 +16,7 @@ from .server import listen
 if TYPE_CHECKING:
     import numpy as np
 
-    from ...streaming.stream import StreamEvent, StreamResult
+    from ...results import StreamEvent, StreamResult
     from .access import Access
 
 PICTURES_PER_S = 15

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from paho.mqtt.client import Client
     from paho.mqtt.reasoncodes import ReasonCode
 
-    from ...streaming.stream import StreamEvent, StreamResult
+    from ...results import StreamEvent, StreamResult
 
 _log = logging.getLogger(__name__)
 KEEPALIVE_S = 20

@@ -137,7 +137,7 @@ class Spool:
                 self._drop(int(self._taken), "the spool was full")
 
     def _has_room(self, size: int) -> bool:
-        """Whether a line can be added without dropping others."""
+        """Return whether a line can be added without dropping others."""
         tail = self._tail
         if tail is not None and not tail.saved and tail.size + size > PART_BYTES:
             self._save(tail)

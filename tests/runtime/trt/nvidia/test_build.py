@@ -257,7 +257,7 @@ def two_models(net, opened, monkeypatch):
 
 @pytest.fixture
 def contexts(net, monkeypatch):
-    """Whether this process had a CUDA context, each time that a building process was started."""
+    """Return whether this process had a CUDA context, each time that a building process was started."""
     found = []
     real = engine.build_engine
     monkeypatch.setattr(engine, "build_engine", lambda *given: found.append(net.cudart.has_context()) or real(*given))

@@ -31,7 +31,7 @@ def test_every_model_of_the_bundle_for_tensorrt_becomes_an_engine(tensorrt, bund
         if model.name == "fp32" or "tensorrt" in model.backends:
             facts = ensure_engine(opened.file(model.file), ORIN).facts
             assert facts["key"]["precision"] == model.precision
-            # Quantised weights show in the size.
+            # Quantized weights show in the size.
             assert facts["bytes"] < os.path.getsize(opened.file("model.fp32.onnx")) * (
                 1.1 if model.name == "fp32" else 0.8
             )

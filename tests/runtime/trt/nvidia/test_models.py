@@ -11,12 +11,14 @@ import onnx
 import pytest
 
 from edgeclf.data.pixels import load_batches
+from edgeclf.graph.features import with_features, with_range
 from edgeclf.graph.fp16 import halve, halve_remainder
 from edgeclf.graph.int8.activations import collect_histograms
 from edgeclf.graph.int8.qdq import write_flavor
 from edgeclf.graph.int8.ranges import ranges_of
 from edgeclf.graph.int8.rounding import Rounding
-from edgeclf.graph.onnx_file import prepare, save_model, write_onnx
+from edgeclf.graph.onnx_file import save_model, write_onnx
+from edgeclf.graph.prepare import prepare
 from edgeclf.quantization.flavors.calibration_cache import format_cache, parse_cache
 from edgeclf.targets import FLAVORS, FP16_QDQ_OPSET
 from edgeclf.training.backbones import create
@@ -44,15 +46,16 @@ def files(request, digits, tmp_path_factory):
     """A backbone, as it starts its training, in the files that a bundle for TensorRT holds."""
     folder = tmp_path_factory.mktemp(request.param)
     float_file = folder / "model.fp32.onnx"
-    write_onnx(create(request.param, 3).eval(), SPEC, float_file, {})
+    write_onnx(create(request.param, 3).eval(), SPEC, float_file, {}, with_features)
     graph = prepare(float_file)
     batches = list(load_batches(sorted(digits.rglob("00*.png"))[:4], SPEC, 1, "calibrating"))
     ranges = ranges_of(collect_histograms(graph, batches), "minmax")
-    save_model(halve(graph, ranges), folder / "model.fp16.onnx", {})
+    save_model(with_features(halve(graph, ranges)), folder / "model.fp16.onnx", {})
     quantized = write_flavor(graph, FLAVORS["int8-tensorrt"], ranges, Rounding(graph, {}))
-    save_model(quantized, folder / "model.int8-tensorrt.onnx", {})
-    save_model(halve_remainder(quantized, ranges), folder / "model.int8-fp16.onnx", {}, FP16_QDQ_OPSET)
-    (folder / "calibration.cache").write_text(format_cache(ranges))
+    save_model(with_features(quantized), folder / "model.int8-tensorrt.onnx", {})
+    half = with_features(halve_remainder(quantized, ranges))
+    save_model(half, folder / "model.int8-fp16.onnx", {}, FP16_QDQ_OPSET)
+    (folder / "calibration.cache").write_text(format_cache(with_range(graph, ranges)))
     return folder
 
 

@@ -69,6 +69,32 @@ def test_logits_of_any_number_of_images_come_in_their_order(net, size):
         assert (runner.backend, runner.device) == ("tensorrt", "cuda")
 
 
+@pytest.mark.parametrize("names", [("features", "logits", "image"), ("image", "logits", "features")])
+def test_features_come_beside_the_logits_whatever_the_order_of_the_engines_tensors(net, names):
+    shapes = {**net.shapes, "features": (-1, 3)}
+    net.shapes = {name: shapes[name] for name in names}
+    with open_runner("tensorrt", "model.fp32.onnx") as runner:
+        for size in (1, 1, 1, 20):  # started by a call, recorded, replayed, and in parts
+            logits, features = runner.infer_outputs(batch(size))
+            np.testing.assert_allclose(logits, batch(size).mean((1, 2)), rtol=1e-5)
+            np.testing.assert_allclose(features, batch(size).max((1, 2)), rtol=1e-5)
+            assert features.dtype == np.float32
+        assert np.array_equal(runner.infer(batch(20)), logits)
+
+
+def test_an_engine_of_logits_only_has_no_features(net):
+    with open_runner("tensorrt", "model.fp32.onnx") as runner:
+        assert runner.infer_outputs(batch(1)).features is None
+
+
+def test_an_engine_with_another_second_output_than_features_is_refused(net):
+    net.shapes = {"features": (-1, 3), "image": (-1, 4, 5, 3)}
+    with pytest.raises(
+        BackendError, match=r"features \(float\); one input, logits and perhaps features, each float32,"
+    ):
+        open_runner("tensorrt", "model.fp32.onnx")
+
+
 def test_logits_are_not_changed_by_the_next_inference(net):
     with open_runner("tensorrt", "model.fp32.onnx") as runner:
         first = runner.infer(batch(1))

@@ -46,7 +46,7 @@ def walk(stream: IO[bytes], size: float) -> Iterator[Optional[float]]:
 
 
 def index_is_last(head: bytes) -> bool:
-    """Whether a file that begins with these bytes has its index after the frames, so that it cannot be read from a pipe."""
+    """Return whether a file that begins with these bytes has its index after the frames, so that it cannot be read from a pipe."""
     at = 0
     while at + 16 <= len(head):
         size, kind = struct.unpack_from(">I4s", head, at)

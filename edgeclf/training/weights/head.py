@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..data.findings import listed
-from ..errors import WeightsError
-from .checkpoint import find_head, read_label_names, read_state_dict
-from .weights import Weights
+from ...data.findings import listed
+from ...errors import WeightsError
+from .checkpoint import read_label_names, read_state_dict
+from .sources import Weights
+from .state_dict import find_head
 
 if TYPE_CHECKING:
     import torch
 
-    from .backbones import ImageClassifier
+    from ..backbones import ImageClassifier
 
 
 def keep_head(network: ImageClassifier, weights: Weights, labels: Sequence[str]) -> str:

@@ -12,9 +12,9 @@ from typing import NamedTuple
 from edgeclf_runtime.files.read import read_json, sha256_file
 from edgeclf_runtime.files.schema import JsonObject
 
-from ..data.schemas import MAX_JSON_BYTES
-from ..display.progress import say
-from ..errors import DependencyError, EdgeclfError, OptionError, WeightsError, first_sentence
+from ...data.schemas import MAX_JSON_BYTES
+from ...display.progress import say
+from ...errors import DependencyError, EdgeclfError, OptionError, WeightsError, first_sentence
 from .checkpoint import existing
 
 
@@ -198,7 +198,7 @@ class _Repository(NamedTuple):
             path = try_to_load_from_cache(self.name, file, revision=self.revision)
         except HFValidationError as error:
             raise WeightsError(
-                f"{self.name!r} is no repository ({first_sentence(error)}); OWNER/NAME was expected"
+                f"{self.name!r} is not a repository ({first_sentence(error)}); OWNER/NAME was expected"
             ) from None
         return Path(path) if isinstance(path, str) else None
 
@@ -219,16 +219,11 @@ class _Repository(NamedTuple):
             try:
                 return Path(hf_hub_download(self.name, file, revision=self.revision))
             except EntryNotFoundError as error:
-                reason = reason or _first_line(error)
+                reason = reason or first_sentence(error)
             except Exception as error:  # its own, httpx's and the system's
-                reason = _first_line(error)
+                reason = first_sentence(error)
                 break
         raise _missing(backbone, f"{shown} could not be fetched ({reason})")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else repr(error)
 
 
 def is_folder(backbone: str) -> bool:

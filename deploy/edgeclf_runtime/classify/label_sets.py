@@ -1,0 +1,43 @@
+"""Sets of labels with a promised coverage, and thresholds of confidence of each label."""
+
+from typing import TYPE_CHECKING, List, Sequence, Tuple
+
+from ..errors import OptionError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def label_sets(confidences: "np.ndarray", threshold: float) -> "np.ndarray":
+    """Return the labels that an image may have: bool [N, labels], confidences that reach the threshold.
+
+    confidences     float [N, labels], calibrated as those that the threshold was fitted on
+
+    A set can be empty: no label is likely enough.  For confidences that are not finite, it has all labels: nothing is ruled out.
+    """
+    import numpy as np
+
+    with np.errstate(invalid="ignore"):
+        found: "np.ndarray" = ~(np.asarray(confidences) < threshold)
+    return found
+
+
+def names_of(members: "np.ndarray", confidences: "np.ndarray", labels: Sequence[str]) -> List[str]:
+    """Return one image's set as names, the likeliest first; members, confidences: one row, [labels]."""
+    return [labels[i] for i in (-confidences).argsort(kind="mergesort") if members[i]]
+
+
+def label_thresholds(labels: Sequence[str], least: float, by_label: Sequence[Tuple[str, float]]) -> "np.ndarray":
+    """Return each label's threshold of confidence, float64 [labels]: ``least``, or that of ``by_label`` if it is higher.
+
+    Raises OptionError for an unknown label.
+    """
+    import numpy as np
+
+    found = np.full(len(labels), float(least))
+    for label, threshold in by_label:
+        if label not in labels:
+            raise OptionError("there is no label {!r}; the labels are: {}".format(label, ", ".join(labels[:10])))
+        index = list(labels).index(label)
+        found[index] = max(found[index], threshold)
+    return found

@@ -1,0 +1,1 @@
+"""Pretrained weights: where they are, what is in their files, and how they fit a backbone."""

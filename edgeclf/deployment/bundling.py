@@ -120,8 +120,7 @@ def bundle(
         confidences, usual = _fit_confidences(run, dataset, models, store, options)
     with new_folder(output, overwrite, MANIFEST) as folder:
         work = Path(folder)
-        for name in models:
-            shutil.copyfile(_file(run, name), work / model_file(name))
+        _copy_models(work, run, models)
         if not stale:
             _copy_cache(work, run, options)
         _copy_runtime(work)
@@ -156,6 +155,11 @@ def check_name(output: Path) -> None:
     """Raise OutputError for a bundle's name that does not end with .edge."""
     if output.suffix != ".edge":
         raise OutputError(f"{output} was given as the bundle's name; NAME.edge was expected")
+
+
+def _copy_models(work: Path, run: Run, models: list[str]) -> None:
+    for name in models:
+        shutil.copyfile(_file(run, name), work / model_file(name))
 
 
 def _copy_cache(work: Path, run: Run, options: BundleOptions) -> None:

@@ -58,7 +58,7 @@ class Limits(NamedTuple):
 
 
 class Baseline(NamedTuple):
-    """The look of the training images.
+    """The training images' limits, layout and results.
 
     images      number of images that it was made of
     limits      the Limits of each of NAMES

@@ -43,12 +43,12 @@ class Block:
 
     @property
     def has_several(self) -> bool:
-        """True if it has enough contents for the near limits."""
+        """Enough contents for the near limits."""
         return self._contents >= self._least[1]
 
     @property
     def is_full(self) -> bool:
-        """True if it is complete."""
+        """Enough images and contents, or no more to wait for."""
         images = len(self._rows)
         return images >= self._least[0] and (self.has_several or images >= MOST_IMAGES or self._still >= STILL)
 

@@ -58,7 +58,7 @@ class Limits(NamedTuple):
 
 
 class Baseline(NamedTuple):
-    """What training images look like.
+    """The look of training images.
 
     images      number of images that it was made of
     limits      the Limits of each of NAMES

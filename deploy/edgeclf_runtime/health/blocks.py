@@ -42,12 +42,12 @@ class Block:
 
     @property
     def has_several(self) -> bool:
-        """Whether it has enough contents for the near limits."""
+        """True if it has enough contents for the near limits."""
         return len(self.contents) >= self._least[1]
 
     @property
     def is_full(self) -> bool:
-        """Whether it is complete."""
+        """True if it is complete."""
         images = len(self._rows)
         return images >= self._least[0] and (self.has_several or images >= MOST_IMAGES or self._still >= STILL)
 

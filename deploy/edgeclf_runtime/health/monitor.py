@@ -187,7 +187,7 @@ class Monitor:
         return []
 
     def _may_be_results(self) -> bool:
-        """Whether no change of the picture explains unusual results, which show sooner."""
+        """Return whether no change of the picture explains unusual results, which show sooner."""
         wait = _LONG_WAIT if self._low_share > _NEARLY_ALL else _WAIT
         return self._waited >= wait and all(self.evidence[name].share < _SUSPECT_CAUSE for name in SIGNS)
 

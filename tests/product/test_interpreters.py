@@ -114,6 +114,13 @@ def bare_environment(**more: str) -> dict[str, str]:
 
 
 @pytest.mark.slow
+def test_no_child_process_compiles_numpy_again(python):
+    code = "import importlib.util, os; print(os.path.isfile(importlib.util.find_spec('numpy').cached))"
+    out = subprocess.run([python, "-c", code], env=bare_environment(), check=True, capture_output=True, text=True)
+    assert out.stdout == "True\n"
+
+
+@pytest.mark.slow
 def test_the_runtimes_tests_pass(python, tested):
     assert_passed(tested[python].result())
 

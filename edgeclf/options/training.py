@@ -58,7 +58,7 @@ class TrainOptions(MachineOptions, AugmentationOptions, DistillationOptions, Los
     )
     targets: tuple[str, ...] = option(
         (),
-        "A device that the network must fit; may be repeated.  Export and quantization for it are tried before training.",
+        "A device that the network must fit; may be repeated.  Its export and quantization are tried before training.",
         name="--target",
         shown="all",
         choices=tuple(TARGETS),

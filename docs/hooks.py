@@ -25,6 +25,7 @@ PAGES = {
     "benchmarks/README.md": "benchmarks.md",
     "benchmarks/NOTES.md": "benchmark-notes.md",
     "benchmarks/reliability/README.md": "reliability.md",
+    "benchmarks/field/README.md": "field.md",
     "SECURITY.md": "security.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changes.md",

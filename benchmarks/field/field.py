@@ -10,7 +10,7 @@ measured once in each light, and the player draws from these measures, so that a
 A run with a fault begins at a random time of a random day, lasts two minutes without it, and then goes on with it.  Noticed means
 that a verdict began within 300 frames; named right, that the first one has the fault's name.  Faults that make the picture brighter begin by
 day: by night they make it look like a day.  Images and seeds of --part tune were used to choose the constants in
-edgeclf_runtime/health; report figures of --part test.
+edgeclf_runtime/streaming/health; report figures of --part test.
 
 Needs Fashion-MNIST (Debian's dataset-fashion-mnist), elpv-dataset and scikit-image.
 Exit code: 0; 3 if a fault was named right in less than 90 % of runs, or there was more than one false alarm a week.
@@ -29,8 +29,8 @@ import cv2
 import numpy as np
 from world import LIGHTS, ONE_LABEL, PICTURES, UNKNOWN, Model, Pool, Scene, faulty, measured
 
-from edgeclf_runtime.health.baseline import Baseline, fit_baseline
-from edgeclf_runtime.health.monitor import Change, Monitor
+from edgeclf_runtime.streaming.health.baseline import Baseline, fit_baseline
+from edgeclf_runtime.streaming.health.monitor import Change, Monitor
 
 FPS = 5
 DAY = 24 * 3600 * FPS

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeclf_runtime.health.monitor import Monitor
-from edgeclf_runtime.health.symptoms import ORDER
+from edgeclf_runtime.streaming.health.monitor import Monitor
+from edgeclf_runtime.streaming.health.symptoms import ORDER
 
 if TYPE_CHECKING:
     from field import Site

@@ -17,8 +17,8 @@ import numpy as np
 from edgeclf.data.datasets import load_dataset
 from edgeclf.data.public_sets import fashion_mnist
 from edgeclf.evaluation.robustness.corruptions import TABLE
-from edgeclf_runtime.health.measures import Measures, measure
 from edgeclf_runtime.images.read import read_image
+from edgeclf_runtime.streaming.health.measures import Measures, measure
 
 SIDE = 224
 LIGHTS = (0.0, -0.5, -1.0, -1.5)

@@ -120,7 +120,7 @@ class StreamEvent(NamedTuple):
     reason      what happened, in one sentence
     at          seconds since 1970
     origin      the stream's Origin
-    verdicts    for "changed", in what: names from ``health/symptoms.py``
+    verdicts    for "changed", in what: names from ``streaming/health/symptoms.py``
     """
 
     state: str

@@ -120,10 +120,7 @@ def bundle(
         confidences, usual = _fit_confidences(run, dataset, models, store, options)
     with new_folder(output, overwrite, MANIFEST) as folder:
         work = Path(folder)
-        for name in models:
-            shutil.copyfile(_file(run, name), work / model_file(name))
-        if not stale:
-            _copy_cache(work, run, options)
+        _copy_models(work, run, models, () if stale else options.targets)
         _copy_runtime(work)
         facts = write_golden(work, run, dataset, models, options.golden)
         health = write_baseline(work, run, dataset, usual)
@@ -158,9 +155,12 @@ def check_name(output: Path) -> None:
         raise OutputError(f"{output} was given as the bundle's name; NAME.edge was expected")
 
 
-def _copy_cache(work: Path, run: Run, options: BundleOptions) -> None:
+def _copy_models(work: Path, run: Run, models: Iterable[str], cache_for: Iterable[str]) -> None:
+    """Copy the model files, and TensorRT's calibration cache if one of the targets ``cache_for`` reads it."""
+    for name in models:
+        shutil.copyfile(_file(run, name), work / model_file(name))
     cache = run.path / CALIBRATION_CACHE
-    if any(TARGETS[name].calibration_cache for name in options.targets) and cache.is_file():
+    if any(TARGETS[name].calibration_cache for name in cache_for) and cache.is_file():
         shutil.copyfile(cache, work / CALIBRATION_CACHE)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from edgeclf_runtime.classify.decision import softmax
-from edgeclf_runtime.health.baseline import FILE, LEAST_IMAGES, MOST_LABELS, fit_baseline
-from edgeclf_runtime.health.measures import Measures, measure
+from edgeclf_runtime.streaming.health.baseline import FILE, LEAST_IMAGES, MOST_LABELS, fit_baseline
+from edgeclf_runtime.streaming.health.measures import Measures, measure
 
 from ..data.datasets import Dataset, Sample
 from ..data.pixels import load_each, load_pixels

@@ -3,9 +3,9 @@ import numpy as np
 from edgeclf.deployment.health_baseline import usual_results
 from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.commands.info import info
-from edgeclf_runtime.health.baseline import FILE, MOST_BYTES
-from edgeclf_runtime.health.monitor import Monitor
-from edgeclf_runtime.health.watch import read_baseline
+from edgeclf_runtime.streaming.health.baseline import FILE, MOST_BYTES
+from edgeclf_runtime.streaming.health.monitor import Monitor
+from edgeclf_runtime.streaming.health.watch import read_baseline
 
 
 def test_a_bundle_says_what_its_training_images_look_like(bundle):
@@ -18,7 +18,7 @@ def test_a_bundle_says_what_its_training_images_look_like(bundle):
 def test_its_own_validation_images_are_usual(bundle, run):
     from edgeclf.data.pixels import load_pixels
     from edgeclf.training.runs import read_run
-    from edgeclf_runtime.health.measures import measure
+    from edgeclf_runtime.streaming.health.measures import measure
 
     opened, read = open_bundle(bundle), read_run(run)
     monitor = Monitor(read_baseline(opened), opened.labels)

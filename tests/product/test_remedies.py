@@ -151,7 +151,7 @@ SHOWN_BY = {
     "training/run_images.py": ("export", "calibrate", "quantize", "bundle"),
     "training/stages.py": ("list",),
     "training/runs.py": ("export", "calibrate", "quantize", "bundle", "evaluate", "audit"),
-    "training/weights.py": ("train", "make", "audit"),
+    "training/weights/sources.py": ("train", "make", "audit"),
 }
 # For these the text names the command in another way, or its caller shows it for one command only.
 ELSEWHERE = {

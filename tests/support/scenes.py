@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from edgeclf_runtime.health.baseline import fit_baseline
-from edgeclf_runtime.health.measures import measure
+from edgeclf_runtime.streaming.health.baseline import fit_baseline
+from edgeclf_runtime.streaming.health.measures import measure
 from tests.support.pictures import noise
 
 SIDE = 96

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Dict, Iterator, NamedTuple, Optional, Union
 
 from ..bundle.open_bundle import Bundle, Model, open_bundle
 from ..classify.tuning.choice import remembered
-from ..health.watch import read_baseline
+from ..streaming.health.watch import read_baseline
 from ..text.terminal import printable
 
 if TYPE_CHECKING:

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from ..capture.camera import Camera
     from ..capture.source import Source
     from ..classify.tuning.choice import Choice
-    from ..health.watch import Health
     from ..results import Origin
     from ..sinks.base import Sink
     from ..sinks.live.access import Access
     from ..sinks.live.sink import LiveSink
     from ..sinks.uncertain_frames import UncertainSink
+    from ..streaming.health.watch import Health
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def run(arguments: "Namespace") -> None:
 
 def _open_health(arguments: "Namespace", camera: "Camera") -> "Optional[Health]":
     """Return what compares the camera's images with training, or None if it is not wanted or the bundle cannot."""
-    from ..health.watch import open_health
+    from ..streaming.health.watch import open_health
 
     if not arguments.health:
         return None

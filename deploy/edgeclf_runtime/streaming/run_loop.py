@@ -10,9 +10,9 @@ from .stream import follow
 if TYPE_CHECKING:
     from ..capture.camera import Camera
     from ..classify.classifier import Classifier
-    from ..health.watch import Health
     from ..results import Origin
     from ..sinks.base import Sink
+    from .health.watch import Health
     from .smoothing import Smoother
 
 

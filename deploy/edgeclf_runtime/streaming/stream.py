@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..capture.camera import Camera
     from ..classify.active_backend import Fallback
     from ..classify.classifier import Classifier
-    from ..health.watch import Health
+    from .health.watch import Health
     from .smoothing import Smoother
 
 IDLE_S = 0.5

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from ..files.schema import JsonObject, SchemaError, constant, integer, list_of, number, record
+from ...files.schema import JsonObject, SchemaError, constant, integer, list_of, number, record
 from .layout import PLACEMENT, Layout, fit_layout
 from .measures import BLOCKS, MEASURES, SIDE
 
@@ -58,7 +58,7 @@ class Limits(NamedTuple):
 
 
 class Baseline(NamedTuple):
-    """What training images look like.
+    """The training images' limits, layout and results.
 
     images      number of images that it was made of
     limits      the Limits of each of NAMES

@@ -5,8 +5,8 @@ import pytest
 
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.fake import FakeCamera, FakeRunner
-from edgeclf_runtime.health.watch import Health
 from edgeclf_runtime.images.preprocess import Preprocessing
+from edgeclf_runtime.streaming.health.watch import Health
 from edgeclf_runtime.streaming.stream import StreamEvent, follow
 from tests.support.scenes import SIDE, scene, tinted, training
 

@@ -1,7 +1,7 @@
 """Monitor, which compares a camera's images and results with a Baseline, in constant memory, and reports what has changed.
 
 Images are taken in blocks.  A block has a symptom if its median is beyond the limits of training images; one evidence per
-verdict collects them (``health/evidence.py``).  Light that at least 6 % of training images have, such as night, keeps half of
+verdict collects them (``evidence.py``).  Light that at least 6 % of training images have, such as night, keeps half of
 its images within the limits, and so gives no symptom however long it lasts.  Sharpness and layout do not depend on light: the
 means of a longer block are compared with means of training images.  A scene that stays the same is one image, not many: it
 counts only if it is beyond all training images.
@@ -9,7 +9,7 @@ counts only if it is beyond all training images.
 
 from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from ..files.schema import JsonObject
+from ...files.schema import JsonObject
 from .blocks import LONG, SHORT, Block
 from .evidence import Evidence, limit_for
 from .symptoms import FROZEN, MIX, ORDER, SIGNS, STEADY, UNKNOWN, describe, outside
@@ -187,7 +187,7 @@ class Monitor:
         return []
 
     def _may_be_results(self) -> bool:
-        """Whether no change of the picture explains unusual results, which show sooner."""
+        """Return whether no change of the picture explains unusual results, which show sooner."""
         wait = _LONG_WAIT if self._low_share > _NEARLY_ALL else _WAIT
         return self._waited >= wait and all(self.evidence[name].share < _SUSPECT_CAUSE for name in SIGNS)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime.files.schema import SchemaError
-from edgeclf_runtime.health.baseline import MOST_BYTES, fit_baseline, parse_baseline
-from edgeclf_runtime.health.measures import measure
+from edgeclf_runtime.streaming.health.baseline import MOST_BYTES, fit_baseline, parse_baseline
+from edgeclf_runtime.streaming.health.measures import measure
 from tests.support.scenes import training
 
 

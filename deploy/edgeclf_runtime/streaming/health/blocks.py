@@ -1,6 +1,6 @@
 """Block, some images in a row that are compared with the baseline together."""
 
-from typing import TYPE_CHECKING, List, Tuple
+from typing import TYPE_CHECKING, Any, List, Tuple
 
 from .baseline import NAMES, TOGETHER
 
@@ -13,14 +13,13 @@ if TYPE_CHECKING:
 SHORT, LONG = (25, 4), (50, TOGETHER)  # images and contents: five and ten seconds at five images a second
 MOST_IMAGES = 100
 STILL = 50  # images without a new content, after which none is waited for
+_SUMMED = ("layout", "detail", "values")
 _SHARPNESS = NAMES.index("sharpness")
 
 
 class Block:
     """Images that are compared together.  It is full when it has so many images and contents, or MOST_IMAGES, or when
-    nothing moves.
-
-    contents    the Measures of the first image of each content
+    nothing moves.  It keeps each image's values, and the sum of the layouts and details of the first image of each content.
     """
 
     def __init__(self, images: int, contents: int) -> None:
@@ -31,23 +30,25 @@ class Block:
     def clear(self) -> None:
         """Begin the next block."""
         self._rows: "List[np.ndarray]" = []
-        self.contents: "List[Measures]" = []
+        self._contents = 0
+        self._sums: "List[Any]" = [0.0] * len(_SUMMED)
 
     def add(self, measures: "Measures", is_new: bool) -> None:
         """Take an image; ``is_new``: whether it differs from those before."""
         self._rows.append(measures.values)
         self._still = 0 if is_new else self._still + 1
-        if is_new or not self.contents:
-            self.contents.append(measures)
+        if is_new or not self._contents:
+            self._contents += 1
+            self._sums = [total + getattr(measures, name) for total, name in zip(self._sums, _SUMMED)]
 
     @property
     def has_several(self) -> bool:
-        """Whether it has enough contents for the near limits."""
-        return len(self.contents) >= self._least[1]
+        """Enough contents for the near limits."""
+        return self._contents >= self._least[1]
 
     @property
     def is_full(self) -> bool:
-        """Whether it is complete."""
+        """Enough images and contents, or no more to wait for."""
         images = len(self._rows)
         return images >= self._least[0] and (self.has_several or images >= MOST_IMAGES or self._still >= STILL)
 
@@ -55,7 +56,7 @@ class Block:
         """Return the block's values in the order of NAMES, and the coherence of its layout's difference."""
         import numpy as np
 
-        means = [np.mean([getattr(one, name) for one in self.contents], 0) for name in ("layout", "detail", "values")]
+        means = [total / self._contents for total in self._sums]
         values = np.concatenate([np.median(np.array(self._rows), 0), layout.compare(means[0], means[1])])
         values[_SHARPNESS] = means[2][_SHARPNESS]
         return values, layout.coherence(means[0])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgeclf_runtime.health.measures import MEASURES, measure
+from edgeclf_runtime.streaming.health.measures import MEASURES, measure
 from tests.support.scenes import blurred, noisy, scene, tinted
 
 

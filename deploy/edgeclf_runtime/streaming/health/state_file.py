@@ -5,11 +5,11 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
-from ..errors import OutputError
-from ..files.outputs import new_file
-from ..files.read import read_json, sha256_bytes
-from ..files.schema import SchemaError, constant, integer, list_of, mapping, nullable, number, record, text
-from ..files.user_folders import state_folder
+from ...errors import OutputError
+from ...files.outputs import new_file
+from ...files.read import read_json, sha256_bytes
+from ...files.schema import SchemaError, constant, integer, list_of, mapping, nullable, number, record, text
+from ...files.user_folders import state_folder
 from .baseline import MOST_LABELS, SCHEMA, Baseline, parse_baseline
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Deque, List, Optional, Sequence, Tuple
 
-from ..errors import BundleError
-from ..files.schema import SchemaError, parse_json
+from ...errors import BundleError
+from ...files.schema import SchemaError, parse_json
 from .baseline import FILE, Baseline, parse_baseline
 from .learning import Learner
 from .measures import Measures, measure
@@ -18,8 +18,8 @@ from .symptoms import ORDER
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..bundle.open_bundle import Bundle
-    from ..results import Result
+    from ...bundle.open_bundle import Bundle
+    from ...results import Result
 
 _log = logging.getLogger(__name__)
 BASELINES = ("training", "learn", "relearn")

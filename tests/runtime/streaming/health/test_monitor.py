@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from edgeclf_runtime.health.learning import Learner
-from edgeclf_runtime.health.measures import measure
-from edgeclf_runtime.health.monitor import Monitor
+from edgeclf_runtime.streaming.health.learning import Learner
+from edgeclf_runtime.streaming.health.measures import measure
+from edgeclf_runtime.streaming.health.monitor import Monitor
 from tests.support import scenes
 from tests.support.scenes import scene, training
 

@@ -1,6 +1,6 @@
 """Measures an image as the model sees it: light, color, sharpness, noise, and a coarse layout.
 
-Takes a fifth of a millisecond for 224 x 224 pixels on a desktop's core; ``health/tap.py`` measures at most five images a second.
+Takes a fifth of a millisecond for 224 x 224 pixels on a desktop's core; ``watch.py`` measures at most five images a second.
 """
 
 import math

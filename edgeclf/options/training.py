@@ -58,7 +58,7 @@ class TrainOptions(MachineOptions, AugmentationOptions, DistillationOptions, Los
     )
     targets: tuple[str, ...] = option(
         (),
-        "A device to support; may be repeated.",
+        "A device that the network must fit; may be repeated.  Its export and quantization are tried before training.",
         name="--target",
         shown="all",
         choices=tuple(TARGETS),

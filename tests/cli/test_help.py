@@ -108,7 +108,7 @@ def test_every_option_with_a_list_of_values_is_a_choice():
         ("train", "--target"),
         *(("quantize", option) for option in ("--flavor", "--target", "--method", "--form")),
         *(("build", option) for option in ("--target", "--precision")),
-        ("bundle", "--target"),
+        *((name, "--target") for name in ("bundle", "train")),
         ("calibrate", "--rule"),
         ("export", "--format"),
         *(("import", option) for option in ("--layout", "--color", "--range", "--resize")),

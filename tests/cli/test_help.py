@@ -105,7 +105,6 @@ def test_every_option_with_a_list_of_values_is_a_choice():
         *(("augment", option) for option in ("--resize", *AUGMENTATION)),
         *((command, option) for command in ("train", "make") for option in TRAINING),
         *(("make", option) for option in ("--method", "--form", "--target")),
-        ("train", "--target"),
         *(("quantize", option) for option in ("--flavor", "--target", "--method", "--form")),
         *(("build", option) for option in ("--target", "--precision")),
         *((name, "--target") for name in ("bundle", "train")),

@@ -43,7 +43,7 @@ from unknown_features import Arrays, kept
 from edgeclf.evaluation.rejection.distance_threshold import fit_distance_threshold
 from edgeclf.evaluation.rejection.known_images import fit_known_images, known_images_bytes
 from edgeclf.evaluation.rejection.label_sets import fit_label_sets
-from edgeclf_runtime.classify.known_images import KnownImages
+from edgeclf_runtime.classify.known_images import CLOSENESS_LIMITS, KnownImages, closeness
 from edgeclf_runtime.classify.label_sets import label_sets
 from edgeclf_runtime.commands.bench import machine_facts
 
@@ -61,24 +61,44 @@ def scores_of(known: Arrays) -> dict[str, Score]:
     return {
         "softmax": lambda features, logits: -softmax(logits, axis=1).max(1),
         "energy": lambda features, logits: -logsumexp(logits, axis=1),
-        "closeness of the two highest logits": lambda features, logits: -np.diff(np.sort(logits, 1)[:, -2:])[:, 0],
-        "distance to points": lambda features, logits: summary.squared_distance(features),
-        "edgeclf (distance and closeness)": lambda features, logits: summary.distance(features, logits),
-        **{f"with {weight} times the closeness": weighted(summary, weight) for weight in (0.25, 0.5, 2)},
+        "closeness of the two highest logits": lambda features, logits: closeness(logits),
+        "edgeclf": summary.distance,
+        **of_parts(summary),
         **prototypes(*train),
         **published(*train, known["train_l"]),
     }
 
 
-def weighted(summary: KnownImages, weight: float) -> Score:
-    """Return edgeclf's score with another weight of its second part."""
-    mean, spread, _, _ = summary.arrays["scales"]
+def of_parts(summary: KnownImages) -> dict[str, Score]:
+    """Return the parts of edgeclf's score, other sums of them, and the distance to the nearest point."""
+    mean, spread, mean_outside, spread_outside, mean_close, spread_close = summary.arrays["scales"]
+    directions, center = summary.arrays["directions"].astype(np.float32), summary.arrays["mean"]
+    points = summary.arrays["points"].astype(np.float32)
 
-    def score(features: np.ndarray, logits: np.ndarray) -> np.ndarray:
-        far = (summary.squared_distance(features) - mean) / spread
-        return far + weight * (summary.distance(features, logits) - far)
+    def relative(features: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        return (summary.parts(features)[0] - mean) / spread
 
-    return score
+    def outside(features: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        return (summary.parts(features)[1] - mean_outside) / spread_outside
+
+    def to_points(features: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        place = (_unit(features) - center) @ directions
+        return ((place[:, None] - points) ** 2).sum(2).min(1) + summary.parts(features)[1]
+
+    def with_closeness(weight: float) -> Score:
+        return lambda features, logits: (
+            relative(features, logits)
+            + outside(features, logits)
+            + weight * np.clip((closeness(logits) - mean_close) / spread_close, *CLOSENESS_LIMITS)
+        )
+
+    return {
+        "  first part: relative": relative,
+        "  second part: outside": outside,
+        "  both, without closeness": with_closeness(0),
+        "  with four times the closeness": with_closeness(1),
+        "nearest of 10 points of a label": to_points,
+    }
 
 
 def prototypes(features: np.ndarray, labels: np.ndarray) -> dict[str, Score]:
@@ -183,8 +203,9 @@ def label_set_rows(known: Arrays) -> Iterator[dict[str, Any]]:
     truth = np.concatenate([known["val_y"], known["test_y"]])
     random = np.random.default_rng(0)
     halves = [np.split(random.permutation(len(truth)), [len(truth) // 2]) for _ in range(DIVISIONS)]
-    # The probability of all labels that are at least as likely (Romano, Sesia and Candes 2020, arXiv 2006.02544), negated.
-    adaptive = 1 - np.where(confidences[:, None] >= confidences[:, :, None], confidences[:, None], 0).sum(2)
+    # The probability of all likelier labels and a random share of its own (Romano, Sesia and Candes 2020, arXiv 2006.02544), negated.
+    likelier = np.where(confidences[:, None] > confidences[:, :, None], confidences[:, None], 0).sum(2)
+    adaptive = 1 - likelier - random.uniform(size=(len(truth), 1)) * confidences
     for name, scores in (("threshold", confidences), ("adaptive", adaptive)):
         for coverage in COVERAGES:
             hits, sizes = [], []

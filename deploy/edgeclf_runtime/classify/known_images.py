@@ -1,14 +1,18 @@
 """Known images: a summary of the training images' features, and the distance of other images from it.
 
 A classifier gives one of its labels to every image.  Its features say more: those of an image that resembles no training image
-lie far from all of theirs.  The summary holds the main directions of the training images' features and some points among
-them, each with the number of the training image nearest to it.
+lie far from all of theirs.  Features are scaled to length 1 first (Sun et al. 2022, "Out-of-Distribution Detection with Deep
+Nearest Neighbors", arXiv 2204.06507).  The summary holds the main directions of the training images' features, each
+label's center, and some points among them, each with the number of the training image nearest to it.
 
-The distance of an image is the sum of two parts, each in standard deviations of known images above their mean:
+The distance of an image is the sum of three parts, each in standard deviations of known images above their mean:
 
-- how far its features are from the nearest point.  Features are scaled to length 1 first (Sun et al. 2022, "Out-of-Distribution
-  Detection with Deep Nearest Neighbors", arXiv 2204.06507).  What lies outside the main directions counts in full.
-- how close its two highest logits are.  This part is limited, because a network can be very sure of an image that is like none.
+- within the main directions, how much farther its features are from the nearest center, as images of one label vary, than from the
+  mean, as all images vary (Ren et al. 2021, "A Simple Fix to Mahalanobis Distance for Improving Near-OOD Detection",
+  arXiv 2106.09022).  It finds images that resemble known ones.
+- the squared length of what lies outside the main directions.  It finds other kinds of images.
+- a quarter of how close the two highest logits are.  This part is limited, because a network can be very sure of an image that
+  is like none.
 """
 
 import io
@@ -27,12 +31,18 @@ MOST_BYTES = 1 << 20
 ARRAYS = {
     "mean": ("<f4", ("features",)),
     "directions": ("<f2", ("features", "dimensions")),
+    # Multiplies coordinates so that images of one label vary by 1 in every direction; then the labels' centers.
+    "within": ("<f4", ("dimensions", "dimensions")),
+    "centers": ("<f4", ("centers", "dimensions")),
+    # 1 over the variance of all images; 0 leaves that part out.
+    "weights": ("<f4", ("dimensions",)),
     "points": ("<f2", ("points", "dimensions")),
     "images": ("<i4", ("points",)),
     "scales": ("<f8", ("scales",)),
 }  # type: Dict[str, Tuple[str, Tuple[str, ...]]]
-# Of "scales": mean and standard deviation of the squared distance to the nearest point, then of the logits' closeness.
-SCALES = 4
+# Of "scales": mean and standard deviation of each of the three parts.
+SCALES = 6
+CLOSENESS_WEIGHT = 0.25
 # Standard deviations of closeness below and above the mean of known images that count at most.
 CLOSENESS_LIMITS = (-2.0, 4.0)
 _HEADER_BYTES = 1 << 12
@@ -56,8 +66,9 @@ class KnownImages:
         self._directions = np.ascontiguousarray(arrays["directions"], np.float32)
         self._mean, self._mean_place = arrays["mean"], arrays["mean"].dot(self._directions)
         self._mean_square = float(arrays["mean"].dot(arrays["mean"]))
-        self._points = np.ascontiguousarray(arrays["points"].T, np.float32)
-        self._point_squares = (self._points**2).sum(0)
+        self._centers = np.ascontiguousarray(arrays["centers"].T)
+        self._center_squares = (self._centers**2).sum(0)
+        self._points = arrays["points"].astype(np.float32)
 
     def distance(self, features: "np.ndarray", logits: "np.ndarray") -> "np.ndarray":
         """Return how far images are from the training images: float32 [N], about 0 for known images.
@@ -68,20 +79,26 @@ class KnownImages:
         """
         import numpy as np
 
+        mean, spread, mean_outside, spread_outside, mean_close, spread_close = self.arrays["scales"]
         with np.errstate(all="ignore"):
-            mean, spread, mean_closeness, spread_closeness = self.arrays["scales"]
-            far = (self.squared_distance(features) - mean) / spread
-            close = (closeness(logits) - mean_closeness) / spread_closeness
-            found = far + np.minimum(np.maximum(close, CLOSENESS_LIMITS[0]), CLOSENESS_LIMITS[1])
+            relative, outside = self.parts(features)
+            found = (relative - mean) / spread + (outside - mean_outside) / spread_outside
+            close = (closeness(logits) - mean_close) / spread_close
+            found = found + CLOSENESS_WEIGHT * np.minimum(np.maximum(close, CLOSENESS_LIMITS[0]), CLOSENESS_LIMITS[1])
             # The limits would hide a logit that is not finite; adding 0 times the closeness does not.
             found += 0 * close
         return np.where(np.isfinite(found), found, np.inf).astype(np.float32)
 
-    def squared_distance(self, features: "np.ndarray") -> "np.ndarray":
-        """Return the squared distance of features, scaled to length 1, from the nearest point: float32 [N], NaN if not finite."""
-        inside, outside = self._from_points(features)
-        nearest: "np.ndarray" = inside.min(1) + outside
-        return nearest
+    def parts(self, features: "np.ndarray") -> "Tuple[np.ndarray, np.ndarray]":
+        """Return the first two parts of the distance before they are scaled, float32 [N] each; NaN if not finite."""
+        import numpy as np
+
+        with np.errstate(all="ignore"):
+            place, outside = self._place(features)
+            white = place.dot(self.arrays["within"])
+            squares = self._center_squares - 2 * white.dot(self._centers)
+            nearest = squares.min(1) + np.einsum("nd,nd->n", white, white)
+            return nearest - (place * place).dot(self.arrays["weights"]), outside
 
     def nearest(self, features: "np.ndarray", count: int = 3) -> "np.ndarray":
         """Return the numbers of the training images at the nearest points, nearest first: int32 [N, at most count].
@@ -90,14 +107,16 @@ class KnownImages:
         """
         import numpy as np
 
-        inside, outside = self._from_points(features)
-        found = self.arrays["images"][inside.argsort(1, kind="mergesort")[:, :count]]
+        with np.errstate(all="ignore"):
+            place, outside = self._place(features)
+            squares = (self._points**2).sum(1) - 2 * place.dot(self._points.T)
+        found = self.arrays["images"][squares.argsort(1, kind="mergesort")[:, :count]]
         found[~np.isfinite(outside)] = -1
         checked: "np.ndarray" = found
         return checked
 
-    def _from_points(self, features: "np.ndarray") -> "Tuple[np.ndarray, np.ndarray]":
-        """Return the squared distances from all points within the main directions, [N, points], and outside of them, [N]."""
+    def _place(self, features: "np.ndarray") -> "Tuple[np.ndarray, np.ndarray]":
+        """Return the coordinates within the main directions, [N, dimensions], and the squared length outside of them, [N]."""
         import numpy as np
 
         if getattr(features, "ndim", 0) != 2 or features.shape[1] != self.features:
@@ -106,16 +125,13 @@ class KnownImages:
                     list(getattr(features, "shape", ())), self.features, _MAKE_AGAIN
                 )
             )
-        with np.errstate(all="ignore"):
-            rows = np.asarray(features, np.float32)
-            length = np.maximum(np.sqrt(np.einsum("nf,nf->n", rows, rows)), _LEAST_LENGTH)
-            # The projections are divided instead of the rows, which are longer.
-            place = rows.dot(self._directions) / length[:, None] - self._mean_place
-            square = np.einsum("nd,nd->n", place, place)
-            # Of a unit row u and the mean m: |u - m|^2 = 1 + |m|^2 - 2 u m.
-            whole = 1 + self._mean_square - 2 * rows.dot(self._mean) / length
-            inside = square[:, None] + self._point_squares - 2 * place.dot(self._points)
-            return np.maximum(inside, 0), np.maximum(whole - square, 0)
+        rows = np.asarray(features, np.float32)
+        length = np.maximum(np.sqrt(np.einsum("nf,nf->n", rows, rows)), _LEAST_LENGTH)
+        # The projections are divided instead of the rows, which are longer.
+        place = rows.dot(self._directions) / length[:, None] - self._mean_place
+        # Of a unit row u and the mean m: |u - m|^2 = 1 + |m|^2 - 2 u m.
+        whole = 1 + self._mean_square - 2 * rows.dot(self._mean) / length
+        return place, np.maximum(whole - np.einsum("nd,nd->n", place, place), 0)
 
 
 def closeness(logits: "np.ndarray") -> "np.ndarray":
@@ -152,8 +168,8 @@ def check_arrays(arrays: "Arrays") -> "Arrays":
                 )
         if not np.isfinite(array).all():
             raise ValueError("{} has values that are not finite".format(name))
-    if (arrays["scales"][1::2] <= 0).any() or (arrays["images"] < 0).any():
-        raise ValueError("scales must be above 0, and numbers of images 0 or more")
+    if (arrays["scales"][1::2] <= 0).any() or (arrays["images"] < 0).any() or (arrays["weights"] < 0).any():
+        raise ValueError("scales must be above 0, and weights and numbers of images 0 or more")
     return arrays
 
 

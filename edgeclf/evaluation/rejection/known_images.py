@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeclf_runtime.classify.known_images import ARRAYS, MOST_BYTES, KnownImages, closeness
+from edgeclf_runtime.classify.known_images import ARRAYS, MOST_BYTES, SCALES, KnownImages, closeness
 from edgeclf_runtime.files.outputs import new_file
 
 from ...errors import ModelError
@@ -20,7 +20,10 @@ MOST_POINTS = 1024
 POINTS_PER_LABEL = 10
 MOST_ROWS = 4096
 """Images whose features give the main directions, chosen at random; the time grows with the square of the smaller of images and features."""
+SHRINKAGE = 0.01
+"""Share of a covariance that is replaced by the mean variance within a label, the same in all directions."""
 _LEAST_SPREAD = 1e-6
+_LEAST_VARIANCE = 1e-9
 _LEAST_LENGTH = 1e-12
 _ROWS = 8192
 
@@ -48,11 +51,13 @@ def fit_known_images(
         [(_unit_rows(features[i : i + _ROWS]) - mean) @ directions for i in range(0, len(features), _ROWS)]
     )
     points, images = _points(places, np.asarray(labels), seed)
-    arrays = {"mean": mean, "directions": directions, "points": points, "images": images, "scales": np.ones(4)}
-    arrays = {name: np.ascontiguousarray(value, ARRAYS[name][0]) for name, value in arrays.items()}
-    unscaled = KnownImages(arrays)
-    scales = [_mean_and_spread(unscaled.squared_distance(val_features)), _mean_and_spread(closeness(val_logits))]
-    return KnownImages({**arrays, "scales": np.concatenate(scales)})
+    arrays = {"mean": mean, "directions": directions, "points": points, "images": images, "scales": np.ones(SCALES)}
+    # With too many labels for a center each, images share the center of the nearest point.
+    groups = labels if len(np.unique(labels)) <= MOST_POINTS else _nearest(places, points)
+    arrays |= _variation(places, np.asarray(groups))
+    unscaled = KnownImages({name: np.ascontiguousarray(value, ARRAYS[name][0]) for name, value in arrays.items()})
+    parts = (*unscaled.parts(val_features), closeness(val_logits))
+    return KnownImages({**unscaled.arrays, "scales": np.concatenate([_mean_and_spread(part) for part in parts])})
 
 
 def known_images_bytes(known: KnownImages) -> bytes:
@@ -116,9 +121,29 @@ def _main_directions(features: np.ndarray, seed: int) -> tuple[np.ndarray, np.nd
 
 
 def _most_dimensions(features: int) -> int:
-    """Return how many directions fit the file beside the mean and the points."""
-    room = MOST_BYTES * 3 // 4 // features
+    """Return how many directions fit the file beside all else."""
+    room = MOST_BYTES // 2 // features
     return max(1, min(MOST_DIMENSIONS, (room - 4) // 2))
+
+
+def _variation(places: np.ndarray, groups: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the arrays by which the first part of the distance is computed: within, centers, weights."""
+    present, members = np.unique(groups, return_inverse=True)
+    centers = np.stack([places[members == number].mean(0) for number in range(len(present))])
+    around = places - centers[members]
+    variance, vectors = np.linalg.eigh(around.T @ around / len(places))
+    typical = float(variance.mean())
+    within = vectors / np.sqrt(np.maximum((1 - SHRINKAGE) * variance + SHRINKAGE * typical, _LEAST_VARIANCE))
+    # The mean of all places is about 0.  A single label varies as all images do.
+    total = (1 - SHRINKAGE) * (places**2).mean(0) + SHRINKAGE * typical
+    weights = 1 / np.maximum(total, _LEAST_VARIANCE) if len(present) > 1 else np.zeros(len(total))
+    return {"within": within, "centers": centers @ within, "weights": weights}
+
+
+def _nearest(places: np.ndarray, points: np.ndarray) -> np.ndarray:
+    squares = (points**2).sum(1)
+    parts = (places[i : i + _ROWS] for i in range(0, len(places), _ROWS))
+    return np.concatenate([(squares - 2 * part @ points.T).argmin(1) for part in parts])
 
 
 def _points(places: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

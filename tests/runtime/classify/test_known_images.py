@@ -11,13 +11,16 @@ EQUAL = np.zeros((1, 2), np.float32)
 
 
 def arrays(**changed):
-    """Return a summary of two directions of three features, with the points (1, 0, 0) and (0, 1, 0)."""
+    """Return a summary of two directions of three features, with the centers and points (1, 0, 0) and (0, 1, 0)."""
     found = {
         "mean": np.zeros(3, np.float32),
         "directions": np.eye(3, 2).astype(np.float16),
+        "within": np.eye(2).astype(np.float32),
+        "centers": np.eye(2).astype(np.float32),
+        "weights": np.zeros(2, np.float32),
         "points": np.eye(2).astype(np.float16),
         "images": np.array([40, 7], np.int32),
-        "scales": np.array([0.0, 1.0, 0.0, 1.0]),
+        "scales": np.array([0.0, 1.0, 0.0, 1.0, 0.0, 1.0]),
     }
     found.update(changed)
     return found
@@ -33,27 +36,43 @@ def features(*rows):
     return np.array(rows, np.float32)
 
 
-def distance(row, logits=EQUAL):
-    return float(KnownImages(arrays()).distance(features(row), np.array(logits, np.float32))[0])
+def distance(row, logits=EQUAL, **changed):
+    return float(KnownImages(arrays(**changed)).distance(features(row), np.array(logits, np.float32))[0])
 
 
-def test_the_distance_is_the_square_to_the_nearest_point_of_features_of_length_1():
+def test_the_distance_is_the_square_to_the_nearest_center_of_features_of_length_1():
     assert distance([5, 0, 0]) == pytest.approx(0)
-    assert distance([0, 0, 3]) == pytest.approx(2)
     assert distance([3, 0, 4]) == pytest.approx(0.4**2 + 0.8**2)
     assert distance([-1, 0, 0]) == pytest.approx(2)
 
 
+def test_what_lies_outside_of_the_directions_counts_with_its_own_scale():
+    # 1 to the center, and 1 outside.
+    assert distance([0, 0, 3]) == pytest.approx(1 + 1)
+    assert distance([0, 0, 3], scales=np.array([0.0, 1.0, 0.5, 0.25, 0.0, 1.0])) == pytest.approx(1 + 2)
+
+
+def test_a_direction_in_which_all_images_vary_counts_less():
+    weights = np.array([0, 0.75], np.float32)
+    assert distance([0, 1, 0]) - distance([0, 1, 0], weights=weights) == pytest.approx(0.75)
+    assert distance([1, 0, 0]) == distance([1, 0, 0], weights=weights)
+
+
+def test_a_direction_in_which_images_of_a_label_vary_less_counts_more():
+    within = np.diag([1, 10]).astype(np.float32)
+    centers = np.array([[1, 0]], np.float32)
+    assert distance([0, -1, 0], within=within, centers=centers) == pytest.approx(1 + 100)
+
+
 def test_the_mean_and_the_scale_are_taken_off():
-    known = KnownImages(arrays(mean=np.array([0.5, 0, 0], np.float32), scales=np.array([0.25, 0.5, 0.0, 1.0])))
-    # (1, 0, 0) is (0.5, 0) from the mean; (0, 1, 0) is (-0.5, 1), so the nearest point is (0, 1) for both.
-    found = known.distance(features([1, 0, 0], [0, 1, 0]), np.zeros((2, 2), np.float32))
-    assert found == pytest.approx([(0.25 - 0.25) / 0.5, (0.25 - 0.25) / 0.5])
+    # (1, 0, 0) is (0.5, 0) from the mean, so the nearest center is 0.25 from it.
+    found = distance([1, 0, 0], mean=np.array([0.5, 0, 0], np.float32), scales=np.array([0.05, 0.1, 0, 1, 0, 1]))
+    assert found == pytest.approx((0.25 - 0.05) / 0.1)
 
 
 def test_close_logits_make_an_image_more_distant_up_to_a_limit():
-    assert distance([1, 0, 0], [[1, 0]]) == pytest.approx(-1)
-    assert distance([1, 0, 0], [[100, 0]]) == pytest.approx(-2)
+    assert distance([1, 0, 0], [[1, 0]]) == pytest.approx(-0.25)
+    assert distance([1, 0, 0], [[100, 0]]) == pytest.approx(-0.5)
     assert closeness(np.array([[3, 1, 2]])) == pytest.approx([-1])
     assert closeness(np.array([[3.0]])) == pytest.approx([0])
 
@@ -65,7 +84,7 @@ def test_features_or_logits_that_are_not_finite_are_infinitely_far():
 
 
 def test_features_of_zeros_have_a_distance():
-    assert distance([0, 0, 0]) == pytest.approx(2)
+    assert np.isfinite(distance([0, 0, 0]))
 
 
 def test_the_nearest_training_images_come_nearest_first():
@@ -104,10 +123,11 @@ def test_a_file_is_read_back():
         (npz(mean=np.array([None] * 3)), "an array is of type .*O"),
         (npz(mean=np.zeros(3)), "mean is float64 of 1 dimensions; float32 of 1 was expected"),
         (npz(mean=np.zeros(4, np.float32)), r"mean has the shape \[4\], which does not fit"),
-        (npz(points=np.zeros((0, 2), np.float16), images=np.zeros(0, np.int32)), r"\[0\], which does not fit"),
+        (npz(centers=np.zeros((0, 2), np.float32)), r"\[0, 2\], which does not fit"),
         (npz(scales=np.ones(3)), r"scales has the shape \[3\]"),
         (npz(points=np.full((2, 2), np.nan, np.float16)), "points has values that are not finite"),
-        (npz(scales=np.array([0, 0, 0, 1.0])), "scales must be above 0"),
+        (npz(scales=np.zeros(6)), "scales must be above 0"),
+        (npz(weights=np.array([1, -1], np.float32)), "weights and numbers of images 0 or more"),
         (npz(images=np.array([1, -1], np.int32)), "numbers of images 0 or more"),
         (npz(directions=np.asfortranarray(np.eye(3, 2).astype(np.float16))), "stored by columns"),
         (npz(more=np.zeros(1)), "it holds .*more"),

@@ -112,6 +112,8 @@ def _models() -> Iterator[Case]:
     yield Case("--model", VIDEO + "{} fp32", shows="fp32 on")
     yield Case("--tune", VIDEO + "{}", shows="(?s)milliseconds.*30 frames classified")
     yield Case("--no-tune", VIDEO + "{}", shows="30 frames classified")
+    for option in ("--baseline learn", "--baseline relearn", "--no-health"):
+        yield Case(option, VIDEO + "{}", shows="30 frames classified")
     for backend in ("tensorrt", "tensorrt-rtx"):
         yield Case(backend, VIDEO + "--backend {}", ends=1, shows="tensorrt|TensorRT", not_here="no NVIDIA GPU")
     for backend in ("onnxruntime", "openvino", "opencv"):

@@ -251,7 +251,7 @@ def main() -> int:
             or min(found[fault]["right"] for fault in names if fault in EIGHT) < 0.9
         )  # type: ignore[type-var,operator]
         if arguments.plot:
-            from plot import draw
+            from field_plot import draw
 
             draw(site, arguments.plot.with_name(f"{arguments.plot.stem}_{number}{arguments.plot.suffix}"), EIGHT)
     report.update(scenes=scenes, machine=platform.machine(), processor_s=round(time.process_time() - start))

@@ -109,6 +109,7 @@ class TrainOptions(MachineOptions, AugmentationOptions, DistillationOptions, Los
     def __post_init__(self) -> None:
         for kind in (MachineOptions, AugmentationOptions, DistillationOptions, LossOptions, OptimizerOptions):
             kind.__post_init__(self)  # type: ignore[arg-type]
+        object.__setattr__(self, "targets", tuple(self.targets))  # a run records a list
         check_known("target", self.targets, TARGETS)
         check_choices(self, finetune=FINETUNE, resize=RESIZE_MODES)
         check_ranges(

@@ -100,7 +100,7 @@ class Run:
     def kept_split(self) -> bool:
         """True if images kept the split that another run gave them, so that only split.csv says which one."""
         data: JsonObject = self.facts["data"] or {}
-        return bool(data.get("kept_split", self.facts["options"].get("split_of")))
+        return bool(data.get("kept_split", self.facts.get("options", {}).get("split_of")))
 
     def file(self, name: str) -> Path:
         """Return the path of one of its files; if it is missing, ModelError names the command that makes it."""

@@ -205,5 +205,5 @@ def test_imported_models_are_tested_and_compared_but_not_attacked(tmp_path):
     assert (found.a.accuracy, found.better, found.a.size) == (1, None, found.b.size)
     colors = edgeclf.robustness(tmp_path / "run", data, corruptions=("color-cast",)).corruptions["color-cast"]
     assert colors.accuracy[0] > colors.accuracy[4]  # its labels are colors
-    with pytest.raises(OptionError, match="it is only an ONNX file; attack the run that edgeclf train wrote"):
+    with pytest.raises(OptionError, match="has none, since it was imported as ONNX: measure the corruptions only"):
         edgeclf.robustness(tmp_path / "run", data, adversarial=True)

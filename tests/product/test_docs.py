@@ -87,6 +87,12 @@ def broker(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A reader's cache folder, which remembers the networks that earlier pages tried."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
 def done():
     """The commands that ran before, on an earlier page."""
     return set()
@@ -128,11 +134,11 @@ def run_commands(page, place, done, broker, cache):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", guides())
-def test_the_commands_of_a_page_work(page, place, done, broker, tmp_path):
+def test_the_commands_of_a_page_work(page, place, done, broker, cache):
     if page == "docs/tutorial.md":
         run_programs(page, place)  # it makes the photographs
     for one in ("README.md", page):  # which makes the run and the bundle of the other pages
-        run_commands(one, place, done, broker, tmp_path)
+        run_commands(one, place, done, broker, cache)
 
 
 @pytest.mark.parametrize("page", guides())
@@ -169,8 +175,8 @@ def run_programs(page, place):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page, path in guides().items() if blocks(path, "python")])
-def test_the_programs_of_a_page_work(page, place, done, broker, tmp_path):
-    run_commands("README.md", place, done, broker, tmp_path)
+def test_the_programs_of_a_page_work(page, place, done, broker, cache):
+    run_commands("README.md", place, done, broker, cache)
     run_programs(page, place)
 
 

@@ -180,7 +180,7 @@ def test_a_run_records_versions_options_data_and_metrics(small, digits):
     assert {"python", "edgeclf", "torchvision", "timm", "lightning", "numpy", "cv2", "onnxruntime"} <= set(
         facts["versions"]
     )
-    assert TrainOptions(**{**facts["options"], "log": ()}) == quick()
+    assert TrainOptions(**{**facts["options"], "log": (), "targets": ()}) == quick()
     assert facts["data"]["name"] == "digits"
     assert facts["data"]["root"] == str(digits)
     assert facts["data"]["split"] == {"seed": 0, "test": 0.25, "val": 0.1, "method": "stable"}

@@ -9,9 +9,7 @@ from .versions import Version, has, version_of
 
 if TYPE_CHECKING:
     from types import ModuleType
-    from typing import Optional, Sequence
-
-    from typing_extensions import Buffer, Protocol
+    from typing import Optional, Protocol, Sequence
 
     from .engine_spec import EngineSpec
 
@@ -23,10 +21,12 @@ if TYPE_CHECKING:
         errors: List[str]
         no_errors: str
 
-    class HostMemory(Buffer, Protocol):
+    class HostMemory(Protocol):
         """An IHostMemory: an engine, or a timing cache, as bytes."""
 
         nbytes: int
+
+        def __buffer__(self, flags: int) -> memoryview: ...
 
     class Tensor(Protocol):
         """An ITensor."""

@@ -134,6 +134,7 @@ ALL_OPTIONS = (
         "exposure=-5",
     ),
     *("--live-key", "k", "--uncertain", "u", "--uncertain-below", "0.5", "--uncertain-megabytes", "9", "--quiet"),
+    *("--baseline", "learn", "--no-health"),
 )
 
 

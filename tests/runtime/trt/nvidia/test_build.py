@@ -50,8 +50,9 @@ def net(bundle, library, monkeypatch, tmp_path):
     ctypes.CDLL(library).cudaDeviceReset()
     net = Net(BUILDS, ctypes.CDLL(library))
     session = onnxruntime.InferenceSession(str(bundle / "model.fp32.onnx"))
-    net.shapes = {"logits": (-1, 3), "image": (-1, 64, 64, 3)}
-    net.compute = lambda batch: session.run(None, {"image": batch})[0]
+    net.shapes = {"logits": (-1, 3), "features": (-1, session.get_outputs()[1].shape[1]), "image": (-1, 64, 64, 3)}
+    net.compute = lambda batch: session.run(["logits"], {"image": batch})[0]
+    net.features = lambda batch: session.run(["features"], {"image": batch})[0]
     monkeypatch.setitem(sys.modules, "tensorrt", net.module)
     return net
 

@@ -1,4 +1,4 @@
-"""Scores for "this image is of no known kind", and label sets with a promised coverage, compared on the same features.
+"""Compares scores for images of an unknown kind, and label sets with a promised coverage, on the same features.
 
     python3 benchmarks/accuracy/unknown.py --work WORK [--json]
 

@@ -158,9 +158,7 @@ class Player:
             self._left -= 1
             self._content += not frozen or frame == 0
             found = monitor.add_image(pool.one(self._object, light, self._content))
-            found += monitor.add_result(
-                int(pool.predicted[self._object, light]), float(pool.score[self._object, light])
-            )
+            monitor.add_result(int(pool.predicted[self._object, light]), float(pool.score[self._object, light]))
             self.changes += [(self.moment, change) for change in found]
             self.moment += 1
             if found and until_change:

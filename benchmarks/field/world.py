@@ -28,9 +28,9 @@ _ELECTRONS = 4000.0
 DIRT = (5, 10, 20, 35, 50)
 """Share of the picture that dirt covers, in percent."""
 UNKNOWN = (10, 25, 50, 70, 90)
-"""Share of the images that are of an unknown class, in percent."""
+"""Percentage of images from an unknown class."""
 ONE_LABEL = (30, 50, 70, 85, 100)
-"""Share of the images that are of the rarest label, whatever else comes, in percent."""
+"""Percentage of images with the rarest label."""
 ERRORS = 0.08
 """Share of labels that the model guesses."""
 PICTURES = {

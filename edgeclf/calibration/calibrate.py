@@ -143,7 +143,7 @@ def _features(dataset: Dataset, model: str | None) -> np.ndarray:
     train = dataset.split("train")
     if model is None:
         from ..training.backbones import create
-        from ..training.dry_run.start import preprocessing_of
+        from ..training.start import preprocessing_of
 
         defaults = TrainOptions()
         try:

@@ -1,4 +1,4 @@
-"""Writes what a run's training images look like into its bundle, so that a device notices when its camera sees something else."""
+"""Writes the look of a run's training images into its bundle, so that a device notices when its camera sees something else."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class UsualResults:
     labels: tuple[float, ...] | None = None
     """The share of each predicted label."""
     low: tuple[float, float] | None = None
-    """A confidence that few images do not reach, and their share."""
+    """A confidence that few images fall below, and the share that does."""
 
 
 def write_baseline(work: Path, run: Run, dataset: Dataset, usual: UsualResults) -> list[str]:

@@ -12,7 +12,7 @@ from ..data.pixels import without_unreadable
 from ..data.temporary import temporary_folder
 from ..display.progress import say
 from ..errors import DataError
-from ..options import SplitOptions
+from ..options import with_split_of
 from ..training.run_images import unknown_to
 from ..training.runs import Run, write_split
 from .open_model import OpenModel
@@ -81,9 +81,7 @@ def _with_split_of(opened: OpenModel, split_of: str | None) -> OpenModel:
     """Return a model whose data is divided as a run's, if one is named."""
     if split_of is None:
         return opened
-    return replace(
-        opened, split_options=replace(opened.split_options or SplitOptions(), split_of=split_of), kept_split=False
-    )
+    return replace(opened, split_options=with_split_of(opened.split_options, split_of), kept_split=False)
 
 
 def _without_near_trained(run: Run | None, dataset: Dataset, split: str) -> tuple[Dataset, int]:

@@ -7,7 +7,7 @@ Python only.  An invalid value raises OptionError.
 from .audit import AuditOptions
 from .augmentation import FLIPS, POLICIES, PRESETS, AugmentationOptions, AugmentOptions, Steps, augmentation_steps
 from .channels import IMAGENET, Three, channel_values
-from .data import EVALUATED, SPLIT_METHODS, CheckOptions, SplitOptions
+from .data import EVALUATED, SPLIT_METHODS, CheckOptions, SplitOptions, with_split_of
 from .declaration import MOVED, SEED, SKIP_UNREADABLE, merged, option
 from .deployment import PRECISIONS, BuildOptions, BundleOptions, DemoOptions, MakeOptions, check_shares
 from .evaluation import CORRUPTIONS, CompareOptions, EvaluateOptions, PredictOptions, RobustnessOptions
@@ -69,4 +69,5 @@ __all__ = [
     "check_shares",
     "merged",
     "option",
+    "with_split_of",
 ]

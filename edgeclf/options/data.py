@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgeclf_runtime.images.preprocess import RESIZE_MODES
 
@@ -70,6 +70,11 @@ class SplitOptions:
             raise OptionError(
                 f"group-by is {text!r}, which also matches an empty text; an expression for a part of the path was expected"
             )
+
+
+def with_split_of(split: SplitOptions | None, run: str | None) -> SplitOptions | None:
+    """Return options by which images keep the split that they had in a run; the same options if there is no run."""
+    return split if run is None else replace(split or SplitOptions(), split_of=run)
 
 
 @dataclass(frozen=True, kw_only=True)

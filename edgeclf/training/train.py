@@ -240,9 +240,9 @@ class _Course:
         return self._fit(unfinished)[2]
 
     def _fit(self, unfinished: Unfinished) -> tuple[ImageClassifier, Preprocessing, Trained]:
-        from .dry_run.start import start
         from .loop.strategy import fit
         from .machine.determinism import seeded
+        from .start import start
 
         with seeded(self.options.seed):
             network, spec, note = start(self.options, self.dataset.labels, self.weights)

@@ -8,6 +8,11 @@ import ssl
 import threading
 from contextlib import suppress
 
+import pytest
+
+from edgeclf_runtime.capture.open_camera import open_camera
+from edgeclf_runtime.errors import CameraError
+
 
 class HttpServer:
     """Answers each request with what ``answer(path, headers)`` returns: raw bytes, or an iterable of them.
@@ -103,3 +108,16 @@ def digest_is_right(header, user, password, algorithm="MD5"):
     first, second = hashed(user, given["realm"], password), hashed("GET", given["uri"])
     wanted = hashed(first, given["nonce"], given["nc"], given["cnonce"], "auth", second)
     return given["username"] == user and given["response"] == wanted
+
+
+def read_on(camera):
+    """Read until an error is raised."""
+    while True:
+        camera.read()
+
+
+def refusal(uri, **options):
+    """Give the message with which a camera is refused, when it is opened or read."""
+    with pytest.raises(CameraError) as caught, open_camera(uri, **options) as camera:
+        camera.read()
+    return str(caught.value)

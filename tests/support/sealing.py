@@ -31,6 +31,15 @@ def spoil_int8(manifest):
             model["tolerances"] = NONE_ALLOWED
 
 
+def before_features(manifest):
+    """Turn a manifest into one of format 2, whose models have no features."""
+    manifest["format_version"] = 2
+    for model in manifest["models"]:
+        del model["features"]
+        for limits in model["tolerances"].values():
+            del limits["features"]
+
+
 def replace_file(bundle, name, data):
     """Replace one of the bundle's files, and tell the manifest."""
     (bundle / name).write_bytes(data)

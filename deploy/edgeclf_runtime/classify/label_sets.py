@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, List, Sequence, Tuple
 
-from ..errors import OptionError
+from .decision import allowed_indices
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,8 +36,6 @@ def label_thresholds(labels: Sequence[str], least: float, by_label: Sequence[Tup
 
     found = np.full(len(labels), float(least))
     for label, threshold in by_label:
-        if label not in labels:
-            raise OptionError("there is no label {!r}; the labels are: {}".format(label, ", ".join(labels[:10])))
-        index = list(labels).index(label)
+        (index,) = allowed_indices(labels, label)
         found[index] = max(found[index], threshold)
     return found

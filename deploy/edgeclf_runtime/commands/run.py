@@ -75,14 +75,14 @@ def run(arguments: "Namespace") -> None:
 
 
 def _open_health(arguments: "Namespace", camera: "Camera") -> "Optional[Health]":
-    """Return what compares the camera's images with training, or None if it is not wanted or the bundle cannot."""
+    """Return the Health that watches the camera; None with --no-health, or if the bundle has no baseline."""
     from ..streaming.health.watch import open_health
 
     if not arguments.health:
         return None
     # A file is read as fast as possible, so its time is not the camera's.
     every = 3 if camera.policy == "all" else None
-    # Without some labels, confidences and labels are others than on the validation images.
+    # With --allow or --deny, confidences and labels differ from those of the validation images.
     results = not (arguments.allow or arguments.deny)
     health = open_health(arguments.bundle, camera.name, arguments.baseline, every, results)
     if health is None and arguments.baseline != "training":

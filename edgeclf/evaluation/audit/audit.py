@@ -22,7 +22,7 @@ from ...data.exclusion import Exclusion, write_exclusions
 from ...display.json_file import write_json
 from ...display.progress import say
 from ...errors import DataError
-from ...options import AuditOptions, SplitOptions, TrainOptions, merged
+from ...options import AuditOptions, TrainOptions, merged, with_split_of
 from .confident import LabelJudgment, judge
 from .feature_store import FeatureStore, ImageFacts
 from .label_model import folds_of, out_of_sample, reduced
@@ -80,9 +80,9 @@ class _Source:
 
 def _source(data: str | Path | Dataset, options: AuditOptions) -> _Source:
     from ...training.backbones import create
-    from ...training.dry_run.start import preprocessing_of
     from ...training.features import backbone_of
     from ...training.runs import read_run
+    from ...training.start import preprocessing_of
     from ...training.weights.sources import find_weights
 
     notes: tuple[str, ...] = ()
@@ -96,9 +96,7 @@ def _source(data: str | Path | Dataset, options: AuditOptions) -> _Source:
         spec, name = preprocessing_of(network, chosen), options.backbone
     else:
         run = read_run(options.model)
-        split = run.split_options
-        if options.split_of is not None:
-            split = replace(split or SplitOptions(), split_of=options.split_of)
+        split = with_split_of(run.split_options, options.split_of)
         dataset = run.recall(load_dataset(data, split, options.download))
         network, spec, name = backbone_of(run), run.preprocessing, options.model
         notes = _about_fitted(run.facts["options"].get("finetune"), name)

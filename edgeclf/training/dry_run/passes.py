@@ -37,13 +37,13 @@ _LIBRARIES = ("torch", "timm", "numpy", "onnx", "onnxruntime")
 
 @dataclass(frozen=True)
 class Pass:
-    """The file of a network that has passed, or will."""
+    """The file that records that a network passed the trial."""
 
     path: Path
     facts: dict[str, Any]
 
     def recall(self) -> int | None:
-        """Return the size of the images with which it has passed, None if it has not; a damaged file is as none."""
+        """Return the size of the images with which it has passed, None if it has not; a damaged file counts as missing."""
         try:
             found = read_json(self.path, MAX_JSON_BYTES)
             os.utime(self.path)

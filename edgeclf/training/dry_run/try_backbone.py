@@ -10,10 +10,10 @@ from edgeclf_runtime.images.preprocess import Preprocessing
 from ...display.progress import say
 from ...options import TrainOptions
 from ...targets import FLAVORS, TARGETS
+from ..start import start
 from ..weights.sources import Weights, find_weights
 from .check_export import TRIED, check_export
 from .passes import pass_of
-from .start import start
 
 
 def try_backbone(options: TrainOptions, labels: Sequence[str]) -> tuple[Weights | None, Preprocessing]:

@@ -7,7 +7,7 @@ import pytest
 from edgeclf_runtime.bundle.open_bundle import FORMAT_VERSION, OLDEST_FORMAT_VERSION, open_bundle
 from edgeclf_runtime.errors import BundleError
 from edgeclf_runtime.files.read import sha256_file
-from tests.support.sealing import flip_byte, reseal
+from tests.support.sealing import before_features, flip_byte, reseal
 
 
 def refusal(path):
@@ -151,13 +151,6 @@ def test_a_newer_or_older_format_says_how_to_run_it(copied, version, by, remedy)
 
 
 def test_a_bundle_of_format_2_without_features_is_still_read(copied):
-    def before_features(manifest):
-        manifest["format_version"] = 2
-        for model in manifest["models"]:
-            del model["features"]
-            for limits in model["tolerances"].values():
-                del limits["features"]
-
     assert {model.features for model in open_bundle(copied).models} == {1280}
     reseal(copied, before_features)
     opened = open_bundle(copied)

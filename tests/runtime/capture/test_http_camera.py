@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime.capture.open_camera import open_camera
-from edgeclf_runtime.errors import CameraError, CameraLost
-from tests.support.http_servers import basic, digest_is_right, part, response, stream_head
+from edgeclf_runtime.errors import CameraLost
+from tests.support.http_servers import basic, digest_is_right, part, read_on, refusal, response, stream_head
 from tests.support.pictures import encode
 
 PLAYLISTS = {
@@ -31,18 +31,6 @@ def jpeg(shade, width=32, height=16):
 
 def shade(frame):
     return int(frame.image.mean().round())
-
-
-def read_on(camera):
-    """Read until an error is raised."""
-    while True:
-        camera.read()
-
-
-def refusal(uri, **options):
-    with pytest.raises(CameraError) as caught, open_camera(uri, **options) as camera:
-        camera.read()
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])

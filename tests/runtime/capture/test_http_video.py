@@ -6,22 +6,10 @@ import pytest
 
 from edgeclf_runtime.capture.open_camera import open_camera
 from edgeclf_runtime.errors import CameraError, CameraLost, EndOfStream, IncompleteFilm
-from tests.support.http_servers import response
+from tests.support.http_servers import read_on, refusal, response
 from tests.support.pictures import corners, encode, quarters
 from tests.support.video_files import mkv, mov, shades
 from tests.support.video_files import shade as shade_of
-
-
-def read_on(camera):
-    """Read until an error is raised."""
-    while True:
-        camera.read()
-
-
-def refusal(uri, **options):
-    with pytest.raises(CameraError) as caught, open_camera(uri, **options) as camera:
-        camera.read()
-    return str(caught.value)
 
 
 @pytest.fixture

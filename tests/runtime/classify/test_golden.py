@@ -10,7 +10,7 @@ from edgeclf_runtime.errors import BackendError, BundleError
 from edgeclf_runtime.images.preprocess import as_batch, preprocess
 from edgeclf_runtime.runners import open_runner
 from edgeclf_runtime.runners.base import Outputs, Runner
-from tests.support.sealing import replace_file, reseal
+from tests.support.sealing import before_features, replace_file, reseal
 
 
 class Altered(Runner):
@@ -109,13 +109,6 @@ def test_a_bundle_without_features_is_checked_by_its_logits(copied, runner):
     golden = json.loads(path.read_text())
     del golden["features"]
     replace_file(copied, "golden/expected.json", json.dumps(golden).encode())
-
-    def before_features(manifest):
-        manifest["format_version"] = 2
-        for model in manifest["models"]:
-            del model["features"]
-            for limits in model["tolerances"].values():
-                del limits["features"]
 
     reseal(copied, before_features)
     report = check(open_bundle(copied), Altered(runner, features=lambda features: None))

@@ -64,7 +64,7 @@ class Baseline(NamedTuple):
     limits      the Limits of each of NAMES
     layout      a Layout
     labels      the share of each predicted label on validation images, or None
-    low         a confidence that few of these reach not, and ``below``, their share; or None
+    low         a confidence that few of these fall below, and the share that does; or None
     """
 
     images: int

@@ -22,7 +22,7 @@ LIMIT = 14.0  # 1.2 million observations: eight weeks of blocks of four seconds,
 class Evidence:
     """Evidence that something happens more often than usual; for several things at once if ``usual`` is an array.
 
-    usual       highest chance of "yes" that is no reason for an alarm, 0 to 1
+    usual       highest chance of "yes" that must not raise an alarm, 0 to 1
     changed     the chance of "yes" to look for
     total       the evidence so far, from 0 to ``limit``, in nats
     """

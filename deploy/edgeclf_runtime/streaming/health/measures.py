@@ -48,9 +48,9 @@ class Measures(NamedTuple):
 
 
 def measure(image: "np.ndarray", color: str = "RGB") -> Measures:
-    """Measure an image, uint8 or float32 [height, width, 3] with levels 0 to 255; ``color`` is the order of its channels.
+    """Return the Measures of an image, uint8 or float32 [height, width, 3] with levels 0 to 255.
 
-    XX
+    color   the order of its channels, "RGB" or "BGR"
     """
     import cv2
     import numpy as np

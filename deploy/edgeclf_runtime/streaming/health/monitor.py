@@ -51,7 +51,7 @@ class Change(NamedTuple):
 
 
 class Monitor:
-    """Watches one camera.  add_image() and add_result() return the Changes; not for several threads.
+    """Watches one camera; not for several threads.
 
     baseline    a Baseline
     labels      the names of the labels
@@ -83,7 +83,7 @@ class Monitor:
             self.evidence[MIX] = Evidence(shares, shares + 0.5 * (1 - shares), limit_for(len(shares)))
 
     def add_image(self, measures: "Measures") -> List[Change]:
-        """Take an image's Measures, at most about five a second."""
+        """Take an image's Measures, at most about five a second; returns the Changes."""
         changes, is_new = self._watch_content(measures)
         for block in (self._short, self._long):
             block.add(measures, is_new)
@@ -124,21 +124,24 @@ class Monitor:
                 if block.has_several or name in far or name not in near:
                     self.evidence[name].add(np.asarray(sign is not None))
         if block is self._long:
-            self._waited = self._waited + 1 if self._results_are_unusual() else 0
+            self._waited = self._waited + 1 if self._weigh_results() else 0
         block.clear()
 
-    def _results_are_unusual(self) -> bool:
-        """Keep which verdicts about results have enough evidence, until it is halved; whether any has half of it."""
+    def _weigh_results(self) -> bool:
+        """Update which verdicts about results have enough evidence (until it is halved); return whether any has half of it."""
         shares = {name: self.evidence[name].share for name in (UNKNOWN, MIX) if name in self.evidence}
         self._enough = {name for name, share in shares.items() if share >= (0.5 if name in self._enough else 1.0)}
         return any(share >= 0.5 for share in shares.values())
 
-    def add_result(self, index: int, confidence: float) -> List[Change]:
-        """Take the result for the image that was added last: the index of its label or candidate, and its confidence."""
+    def add_result(self, index: int, confidence: float) -> None:
+        """Take the result for the image that was added last: the index of its label or candidate, and its confidence.
+
+        It counts when the next block ends.
+        """
         import numpy as np
 
         if not self._fresh:
-            return []
+            return
         self._fresh = False
         low, mix = self.evidence.get(UNKNOWN), self.evidence.get(MIX)
         if low is not None and self.baseline.low is not None:
@@ -158,7 +161,6 @@ class Monitor:
             mix.add(one)
             if mix.share >= 1.0:
                 self._enough.add(MIX)
-        return []
 
     def _mix_text(self) -> str:
         most = int(self.evidence[MIX].total.argmax())

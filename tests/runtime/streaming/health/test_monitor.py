@@ -36,7 +36,7 @@ def play(monitor, numbers, change=lambda picture: picture, light=1.0, index=None
     found = []
     for number in numbers:
         found += monitor.add_image(measure(change(scene(number, light))))
-        found += monitor.add_result(number % 2 if index is None else index, confidence)
+        monitor.add_result(number % 2 if index is None else index, confidence)
     return [(change.verdict, change.active) for change in found]
 
 

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 
 from edgeclf_runtime.images.preprocess import Preprocessing
 
-from ...errors import OptionError, first_sentence
-from ...options import TrainOptions
-from ..weights.sources import Weights
+from ..errors import OptionError, first_sentence
+from ..options import TrainOptions
+from .weights.sources import Weights
 
 if TYPE_CHECKING:
-    from ..backbones import ImageClassifier
+    from .backbones import ImageClassifier
 
 
 def start(
     options: TrainOptions, labels: Sequence[str], weights: Weights | None
 ) -> tuple[ImageClassifier, Preprocessing, str]:
     """Return the network to train, its preprocessing, and a sentence about a head that is kept, or ""."""
-    from ..backbones import create
-    from ..weights.head import keep_head
+    from .backbones import create
+    from .weights.head import keep_head
 
     network = create(options.backbone, len(labels), weights, options.normalization, options.stem_stride)
     note = keep_head(network, weights, labels) if options.keep_head and weights is not None else ""

@@ -12,7 +12,7 @@ import typer
 
 import edgeclf
 from edgeclf import BundleOptions, cli
-from edgeclf.deployment import bundle_notes
+from edgeclf.deployment import bundle_notes, bundling
 from edgeclf.errors import DataError, OptionError, OutputError
 from edgeclf.evaluation.confidence_threshold import Confidence
 from edgeclf.quantization.speed.fastest import can_time
@@ -58,7 +58,10 @@ def test_the_same_run_gives_the_same_bytes(run, bundle, tmp_path):
 
 
 @pytest.mark.slow
-def test_training_again_gives_the_same_bundle(digits, tmp_path):
+def test_training_again_gives_the_same_bundle(digits, tmp_path, monkeypatch):
+    # A file that was slower than FP32 goes behind it, and which one was differs between two measurements.
+    monkeypatch.setattr(bundling, "_slower", lambda run, models: [])
+
     def make(folder):
         options = edgeclf.TrainOptions(backbone="mobilenetv3_small_050", weights="none", image_size=64, epochs=1)
         edgeclf.train(digits, folder / "run", options)

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from edgeclf_runtime.errors import OptionError
-from edgeclf_runtime.sinks.live import clients
+from edgeclf_runtime.sinks.live import clients, server
 from edgeclf_runtime.sinks.live.access import open_access
 from edgeclf_runtime.sinks.live.sink import LiveSink
 from tests.support.attackers import connect, crowd, say
-from tests.support.waiting import wait_until
+from tests.support.waiting import WAIT_S, wait_until
 from tests.support.watching import cookie_of
 
 
@@ -116,8 +116,17 @@ def test_a_viewer_by_tls_who_reads_nothing_has_a_deadline_and_holds_up_no_end(pa
         wait_until(lambda: not sink._server.clients)
         monkeypatch.setattr(clients, "CLIENT_TIMEOUT_S", 1000)
         watch()
+        monkeypatch.setattr(server, "CLOSE_TIMEOUT_S", WAIT_S)
         sink.close()
         assert [thread for thread in threading.enumerate() if thread.name.startswith("live")] == []
+
+
+def test_the_servers_own_thread_has_ended_on_the_busiest_machine(monkeypatch):
+    monkeypatch.setattr(server, "CLOSE_TIMEOUT_S", 0)
+    for _ in range(10):
+        with LiveSink(":0", []) as sink:
+            thread = sink._server._thread
+        assert not thread.is_alive()
 
 
 @pytest.mark.slow

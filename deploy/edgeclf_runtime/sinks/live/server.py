@@ -152,12 +152,13 @@ class Server(socketserver.TCPServer):
             _log.exception("the live page failed to answer a request")
 
     def stop(self) -> None:
-        """Close every connection; returns when the threads have ended, or after CLOSE_TIMEOUT_S."""
+        """Close every connection; returns when the server's thread has ended, and its clients' or CLOSE_TIMEOUT_S later."""
         deadline = time.monotonic() + CLOSE_TIMEOUT_S
         threads = self.clients.close()
         self.shutdown()
         self.server_close()
-        for thread in [self._thread] + threads:
+        self._thread.join()  # shutdown() waited for all that it does, however busy the machine is
+        for thread in threads:
             thread.join(max(deadline - time.monotonic(), 0))
 
 

@@ -18,6 +18,7 @@ UNKNOWN = "unknown"
 STAGES = ("preprocess", "inference", "postprocess")
 DEVICE_NAME = "EDGECLF_DEVICE_NAME"
 _LONGEST_NAME = 100
+_FARTHEST = 1e6  # JSON has no number for infinity
 
 
 class Origin(NamedTuple):
@@ -62,6 +63,17 @@ def is_device_name(text: str) -> bool:
     return 0 < len(text) <= _LONGEST_NAME and text.isprintable() and bool(text.strip())
 
 
+class NearImage(NamedTuple):
+    """A training image that is among the nearest to a classified one.
+
+    label       its label
+    image       its number; the bundle may have it as ``examples/NUMBER.jpg``
+    """
+
+    label: str
+    image: int
+
+
 class Result(NamedTuple):
     """One classified image.
 
@@ -71,8 +83,12 @@ class Result(NamedTuple):
     timings_ms      milliseconds per stage, see STAGES; in a batch, each image's share
     model, backend  the ones actually used
     confidences     of every label, float64 [labels] in the order of the logits; not in the JSON
-    rejected        whether the confidence is below the threshold; tells a rejection from a training label named "unknown"
+    rejected        whether it is unknown, for the ``reason``; tells a rejection from a training label named "unknown"
     candidate       the label that the confidence belongs to: ``label`` itself unless rejected
+    reason          "confidence" if that is too low, "distance" if the image is like no training image, "" if not rejected
+    label_set       the labels that the image may have, the likeliest first, if the bundle was made with label sets
+    distance        how far it is from the training images, about 0 for images like them; None if the model cannot tell
+    nearest         the nearest training images, for the reason "distance"
     """
 
     label: str
@@ -84,14 +100,28 @@ class Result(NamedTuple):
     confidences: "Optional[np.ndarray]" = None
     rejected: bool = False
     candidate: str = ""
+    reason: str = ""
+    label_set: Optional[Tuple[str, ...]] = None
+    distance: Optional[float] = None
+    nearest: Tuple[NearImage, ...] = ()
 
     def to_dict(self) -> "JsonObject":
-        """Return the result in JSON types."""
+        """Return the result in JSON types; reason, distance, label_set and nearest only if there are any."""
+        extra: "JsonObject" = {}
+        if self.reason:
+            extra["reason"] = self.reason
+        if self.distance is not None:
+            extra["distance"] = round(min(self.distance, _FARTHEST), 4)
+        if self.label_set is not None:
+            extra["label_set"] = list(self.label_set)
+        if self.nearest:
+            extra["nearest"] = [one._asdict() for one in self.nearest]
         return {
             "label": self.label,
             "rejected": bool(self.rejected),
             "candidate": self.candidate or self.label,
             "confidence": round(self.confidence, 6),
+            **extra,
             "top": [{"label": label, "confidence": round(confidence, 6)} for label, confidence in self.top],
             "timings_ms": {stage: round(value, 3) for stage, value in self.timings_ms.items()},
             "model": self.model,
@@ -100,8 +130,10 @@ class Result(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Label and confidence for people: "cat 97.3 %", or "unknown (cat 62.7 %)" if rejected."""
+        """Label and confidence for people: "cat 97.3 %"; "unknown (cat 62.7 %)" or "unknown (cat 97.3 %, distance 5.1)" if rejected."""
         share = "{} {:.1f} %".format(self.candidate or self.label, self.confidence * 100)
+        if self.reason == "distance" and self.distance is not None:
+            share += ", distance {:.1f}".format(min(self.distance, _FARTHEST))
         return "{} ({})".format(self.label, share) if self.rejected else share
 
     def __str__(self) -> str:

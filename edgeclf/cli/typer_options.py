@@ -147,7 +147,7 @@ def _parameter(field: Field[Any], hint: Any, group: str | None) -> inspect.Param
         one = choice(field.name, facts["choices"])
         hint = hint if get_origin(hint) is tuple else one if default is not None else Optional[one]
         default = one(default) if isinstance(default, str) else default
-    if get_origin(hint) is tuple:
+    if get_origin(hint) is tuple or facts["repeated"]:
         hint, default = Optional[list[one]], None  # type: ignore[valid-type]
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, info]

@@ -9,6 +9,7 @@ from ..evaluation.confidence_threshold import Confidence
 from ..options import BundleOptions
 from ..quantization.report import REPORT_PAGE, QuantizedFile
 from ..training.runs import Run
+from .rejection import ModelRejection
 
 LITTLE_COVERAGE = 0.5
 """A threshold that leaves fewer labels than this share is reported."""
@@ -45,12 +46,36 @@ def about_slower(slower: Iterable[QuantizedFile]) -> Iterator[str]:
 def about_coverage(confidences: Mapping[str, Confidence], options: BundleOptions) -> Iterator[str]:
     """Yield a sentence if a threshold leaves few labels."""
     little = {name: one.coverage for name, one in confidences.items() if one.coverage < LITTLE_COVERAGE}
-    if options.precision is not None and little:
+    if options.common_precision is not None and little:
         shares = ", ".join(f"{share:.0%} with {name}" for name, share in little.items())
         yield (
-            f"for a precision of {options.precision:g} few images keep a label ({shares}); the others are labeled "
+            f"for a precision of {options.common_precision:g} few images keep a label ({shares}); the others are labeled "
             '"unknown": choose a lower --precision, or train on more images'
         )
+
+
+def about_rejections(rejections: Mapping[str, ModelRejection]) -> Iterator[str]:
+    """Yield what was fitted to validation images beside the common threshold: a line for each model."""
+    for name, one in rejections.items():
+        for label, label_threshold in one.labels.items():
+            low, high = label_threshold.interval
+            yield (
+                f"{name}: {label} needs a confidence of {label_threshold.threshold:.4f}: {label_threshold.kept} of "
+                f"{label_threshold.images} validation images keep it, {label_threshold.precision:.1%} right "
+                f"({low:.1%} to {high:.1%})"
+            )
+        if one.distance is not None:
+            low, high = one.distance.interval
+            yield (
+                f"{name}: unknown above the distance {one.distance.threshold:.2f}, which keeps {one.distance.kept:.1%} of "
+                f"{one.distance.images} validation images ({low:.1%} to {high:.1%} of new ones)"
+            )
+        if one.label_sets is not None:
+            low, high = one.label_sets.interval
+            yield (
+                f"{name}: label sets have {one.label_sets.mean_size:.2f} labels on average, and the right one for "
+                f"{one.label_sets.coverage:.1%} of images ({low:.1%} to {high:.1%})"
+            )
 
 
 def about_features(names: Sequence[str]) -> Iterator[str]:

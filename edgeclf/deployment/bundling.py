@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import edgeclf_runtime
 from edgeclf_runtime.bundle.manifest import FORMAT, FORMAT_VERSION, MANIFEST_SCHEMA
 from edgeclf_runtime.bundle.open_bundle import MANIFEST, MANIFEST_HASH
+from edgeclf_runtime.classify.known_images import KnownImages
 from edgeclf_runtime.files.outputs import claim_output, new_folder
 from edgeclf_runtime.files.read import sha256_bytes, sha256_file
 from edgeclf_runtime.files.schema import JsonObject, SchemaError, parse_json
@@ -21,21 +23,32 @@ from ..data.folder_update import copy_folder
 from ..display.json_file import json_text
 from ..display.report import Bars, Report
 from ..errors import ModelError, OutputError
-from ..evaluation.confidence_threshold import Confidence, fit_confidence
 from ..evaluation.evaluate import Evaluation, measure
 from ..evaluation.evaluation_set import EvaluationSet
 from ..evaluation.export import exported
 from ..evaluation.logit_store import LogitStore, stored_logits
 from ..evaluation.metadata import KEPT_SPLIT
+from ..evaluation.rejection.distance_threshold import DistanceThreshold
+from ..evaluation.rejection.label_precision import LabelThreshold
+from ..evaluation.rejection.label_sets import LabelSets
 from ..graph.onnx_file import graph_sha256
 from ..options import BundleOptions, merged
 from ..quantization.earlier import earlier_report
 from ..quantization.report import REPORT_FILE, QuantizedFile, read_report_facts
 from ..targets import CALIBRATION_CACHE, FLAVORS, FLOAT_BACKENDS, TARGETS, model_file, precision_of
 from ..training.runs import Run, read_run
-from .bundle_notes import about_coverage, about_features, about_lacks, about_repeated, about_slower
+from .bundle_notes import (
+    about_coverage,
+    about_features,
+    about_lacks,
+    about_rejections,
+    about_repeated,
+    about_slower,
+)
 from .golden import GoldenFacts, write_golden
 from .health_baseline import UsualResults, usual_results, write_baseline
+from .rejection import ModelRejection, fit_known, fit_rejections, infer_validation, write_known
+from .training_images import training_images
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,11 @@ class ModelFacts:
     """Share of the validation images whose confidence reaches the threshold."""
     precision: float
     """Share of those whose label is correct."""
+    labels: dict[str, LabelThreshold]
+    """Thresholds of labels that need a precision of their own."""
+    distance: DistanceThreshold | None
+    """None if no distance is rejected."""
+    label_sets: LabelSets | None
 
 
 @dataclass(frozen=True)
@@ -115,16 +133,15 @@ def bundle(
     repeated = _repeated(run, every)
     models = [name for name in every if name not in repeated]
     slower = _slower(run, models)
-    with stored_logits(run) as store:
-        measured = _evaluate(run, dataset, models, store)
-        confidences, usual = _fit_confidences(run, dataset, models, store, options)
+    measured = _measure(run, dataset, models, options)
+    evaluations, rejections = measured.evaluations, measured.rejections
     with new_folder(output, overwrite, MANIFEST) as folder:
         work = Path(folder)
         _copy_models(work, run, models, () if stale else options.targets)
         _copy_runtime(work)
         facts = write_golden(work, run, dataset, models, options.golden)
-        health = write_baseline(work, run, dataset, usual)
-        entries = [_model_entry(name, measured[name], confidences[name], facts[name]) for name in models]
+        lost = (*write_baseline(work, measured.training, measured.usual), *write_known(work, measured.known))
+        entries = [_model_entry(name, evaluations[name], rejections[name], facts[name]) for name in models]
         manifest = _write_manifest(work, run, output.stem, entries, _order(models, options, slower))
         sizes = [path.stat().st_size for path in work.rglob("*") if path.is_file()]
     lacks = _lacks(every, options)
@@ -134,15 +151,16 @@ def bundle(
         models=tuple(models),
         files=len(sizes),
         size=sum(sizes),
-        facts={name: _model_facts(_file(run, name), measured[name], confidences[name]) for name in models},
+        facts={name: _model_facts(_file(run, name), evaluations[name], rejections[name]) for name in models},
         lacks=lacks,
         notes=(
             *about_lacks(run, lacks, _refused(run), stale),
             *about_repeated(repeated),
             *about_slower(slower),
-            *about_coverage(confidences, options),
+            *about_coverage({name: one.confidence for name, one in rejections.items()}, options),
+            *about_rejections(rejections),
             *about_features([entry["name"] for entry in entries if "features" not in entry]),
-            *health,
+            *lost,
             *(finding.message for finding in dataset.findings),
         ),
         unreadable=count_files(dataset.findings, "unreadable"),
@@ -164,7 +182,8 @@ def _copy_models(work: Path, run: Run, models: Iterable[str], cache_for: Iterabl
         shutil.copyfile(cache, work / CALIBRATION_CACHE)
 
 
-def _model_facts(file: Path, evaluation: Evaluation, confidence: Confidence) -> ModelFacts:
+def _model_facts(file: Path, evaluation: Evaluation, rejection: ModelRejection) -> ModelFacts:
+    confidence = rejection.confidence
     return ModelFacts(
         size=file.stat().st_size,
         accuracy=round(evaluation.accuracy, 6),
@@ -172,6 +191,9 @@ def _model_facts(file: Path, evaluation: Evaluation, confidence: Confidence) -> 
         threshold=confidence.threshold,
         coverage=confidence.coverage,
         precision=confidence.precision,
+        labels=rejection.labels,
+        distance=rejection.distance,
+        label_sets=rejection.label_sets,
     )
 
 
@@ -242,6 +264,28 @@ def _repeated(run: Run, models: list[str]) -> dict[str, str]:
     return found
 
 
+class _Measured(NamedTuple):
+    """A run's models on its images: the evaluations and rejections of each, and the training images with what shows them."""
+
+    evaluations: dict[str, Evaluation]
+    rejections: dict[str, ModelRejection]
+    training: EvaluationSet
+    known: KnownImages | None
+    usual: UsualResults
+
+
+def _measure(run: Run, dataset: Dataset, models: list[str], options: BundleOptions) -> _Measured:
+    validation = EvaluationSet(dataset.split("val"), run.labels, run.preprocessing)
+    with stored_logits(run) as store:
+        evaluations = _evaluate(run, dataset, models, store)
+        outputs = infer_validation(run, models, validation, store)
+        training, split = training_images(run, dataset)
+        known = fit_known(run, training, outputs["fp32"], store) if split == "train" else None
+    rejections = fit_rejections(outputs, validation.truth, run.labels, known, options)
+    usual = usual_results(outputs["fp32"].logits, rejections["fp32"].confidence.temperature)
+    return _Measured(evaluations, rejections, training, known, usual)
+
+
 def _evaluate(run: Run, dataset: Dataset, models: list[str], store: LogitStore) -> dict[str, Evaluation]:
     """Return each model's evaluation on the test split, or on val if there is no test split."""
     split = "test" if dataset.counts()["test"] else "val"
@@ -252,20 +296,6 @@ def _evaluate(run: Run, dataset: Dataset, models: list[str], store: LogitStore) 
         )
         for name in models
     }
-
-
-def _fit_confidences(
-    run: Run, dataset: Dataset, models: list[str], store: LogitStore, options: BundleOptions
-) -> tuple[dict[str, Confidence], UsualResults]:
-    """Return each model's temperature and threshold, and FP32's usual results; all from the validation split."""
-    images = EvaluationSet(dataset.split("val"), run.labels, run.preprocessing)
-    found = {}
-    for name in models:
-        logits = store.infer(_file(run, name), name, images, f"fitting the confidence of {name}")
-        found[name] = fit_confidence(logits, images.truth, options.precision, options.coverage)
-        if name == "fp32":
-            usual = usual_results(logits, found[name].temperature)
-    return found, usual
 
 
 def _file(run: Run, name: str) -> Path:
@@ -295,21 +325,20 @@ def _order(models: list[str], options: BundleOptions, slower: Iterable[Quantized
     return {**order, "default": ["fp32", *(model for model in models if model != "fp32")]}
 
 
-def _model_entry(name: str, evaluation: Evaluation, confidence: Confidence, golden: GoldenFacts) -> JsonObject:
+def _model_entry(name: str, evaluation: Evaluation, rejection: ModelRejection, golden: GoldenFacts) -> JsonObject:
     entry = {
         "name": name,
         "file": model_file(name),
         "precision": precision_of(name),
         "backends": list(FLAVORS[name].backends if name in FLAVORS else FLOAT_BACKENDS),
-        "temperature": confidence.temperature,
-        "threshold": confidence.threshold,
         "tolerances": golden.tolerances,
+        **rejection.entry(),
         "metrics": {
             "split": evaluation.split,
             "images": evaluation.images,
             "accuracy": round(evaluation.accuracy, 6),
             "macro_f1": round(evaluation.macro_f1, 6),
-            "confidence": asdict(confidence),
+            **rejection.metrics(),
         },
     }
     return entry if golden.features is None else {**entry, "features": golden.features}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,15 +9,11 @@ import numpy as np
 
 from edgeclf_runtime.classify.decision import softmax
 from edgeclf_runtime.streaming.health.baseline import FILE, LEAST_IMAGES, MOST_LABELS, fit_baseline
-from edgeclf_runtime.streaming.health.measures import Measures, measure
+from edgeclf_runtime.streaming.health.measures import measure
 
-from ..data.datasets import Dataset, Sample
-from ..data.pixels import load_each, load_pixels
 from ..data.sampling import evenly_spaced
 from ..display.json_file import json_text
-from ..display.progress import track
-from ..errors import ImageError
-from ..training.runs import Run
+from ..evaluation.evaluation_set import EvaluationSet
 
 _MOST_IMAGES = 1000
 _LOW = 0.05
@@ -36,20 +31,18 @@ class UsualResults:
     """A confidence that few images fall below, and the share that does."""
 
 
-def write_baseline(work: Path, run: Run, dataset: Dataset, usual: UsualResults) -> list[str]:
+def write_baseline(work: Path, images: EvaluationSet, usual: UsualResults) -> list[str]:
     """Write health.json; return a note instead if there are too few images.
 
-    At most 1,000 training images are measured, evenly spaced; validation images if the training images are gone.
+    At most 1,000 of the training images are measured, evenly spaced.
     """
-    split = "train" if dataset.counts()["train"] >= LEAST_IMAGES else "val"
-    samples = dataset.split(split)
-    chosen = [samples[index] for index in evenly_spaced(len(samples), _MOST_IMAGES)]
-    found = _measured(chosen, run)
-    if len(found) < LEAST_IMAGES:
+    chosen = images.subset(evenly_spaced(len(images), _MOST_IMAGES))
+    if len(chosen) < LEAST_IMAGES:
         return [
-            f"run does not watch the camera: {len(found)} images are too few to compare it with; {LEAST_IMAGES} were expected"
+            f"run does not watch the camera: {len(chosen)} images are too few to compare it with; {LEAST_IMAGES} were expected"
         ]
-    baseline = fit_baseline([one for one, _ in found], [label for _, label in found], usual.labels, usual.low)
+    found = [measure(pixels, images.spec.color) for pixels in chosen.pixels("measuring training images")]
+    baseline = fit_baseline(found, chosen.truth.tolist(), usual.labels, usual.low)
     (work / FILE).write_text(json_text(baseline.to_dict()) + "\n", encoding="utf-8")
     return []
 
@@ -63,17 +56,3 @@ def usual_results(logits: np.ndarray, temperature: float) -> UsualResults:
     counts = np.bincount(confidences.argmax(1), minlength=logits.shape[1])
     shares = tuple((counts / len(logits)).tolist()) if len(counts) <= MOST_LABELS else None
     return UsualResults(shares, (low, float((confidences.max(1) < low).mean())))
-
-
-def _measured(samples: Sequence[Sample], run: Run) -> list[tuple[Measures, str]]:
-    """Return the measures and labels of the images that can be read."""
-    spec = run.preprocessing
-
-    def load(sample: Sample) -> Measures | None:
-        try:
-            return measure(load_pixels(sample.path, spec), spec.color)
-        except ImageError:
-            return None
-
-    every = track(load_each(samples, load), "measuring training images", len(samples))
-    return [(one, sample.label) for one, sample in zip(every, samples, strict=True) if one is not None]

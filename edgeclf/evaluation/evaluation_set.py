@@ -27,12 +27,18 @@ class EvaluationSet:
     truth       int [images], indices in ``labels``
     groups      each image's group, "" for none
     name        the data's name, for the message
+    pixels      the images as the model sees them, if they are decoded already
 
     Raises DataError for a sample whose label is not among ``labels``, the model's.
     """
 
     def __init__(
-        self, samples: Sequence[Sample], labels: tuple[str, ...], spec: Preprocessing, name: str = "the data"
+        self,
+        samples: Sequence[Sample],
+        labels: tuple[str, ...],
+        spec: Preprocessing,
+        name: str = "the data",
+        pixels: Sequence[np.ndarray] = (),
     ) -> None:
         unknown = sorted({sample.label for sample in samples} - set(labels))
         if unknown:
@@ -45,7 +51,7 @@ class EvaluationSet:
         self.paths: list[Path] = [sample.path for sample in samples]
         self.truth = np.array([index[sample.label] for sample in samples], int)
         self.groups = [sample.group for sample in samples]
-        self._pixels: list[np.ndarray] = []
+        self._pixels = list(pixels)
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -36,6 +36,7 @@ def option(
     at_most: int | None = None,
     choices: tuple[str, ...] = (),
     parser: Callable[[str], object] | None = None,
+    repeated: bool = False,
 ) -> T:
     """Declare a field of a dataclass that is also an option on the command line.
 
@@ -43,11 +44,13 @@ def option(
     value says too little.  metavar: placeholder of the value in the help.  path: the value names
     a file or folder, and a leading ~ is the home folder.  at_least, at_most: smallest and largest
     value that the command line accepts.  choices: the values that exist, which the help lists.
-    parser: makes the value of the command line's text.
+    parser: makes the value of the command line's text.  repeated: the command line takes it
+    several times, as texts; a field that is a tuple always is.
     """
     facts = {"help": help, "name": name, "shown": shown, "metavar": metavar, "path": path}
     limits = {"at_least": at_least, "at_most": at_most}
-    return field(default=default, metadata={**facts, **limits, "choices": choices, "parser": parser})
+    others = {"choices": choices, "parser": parser, "repeated": repeated}
+    return field(default=default, metadata={**facts, **limits, **others})
 
 
 def merged(kind: type[T], options: T | None, given: Mapping[str, object]) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -26,12 +27,23 @@ class BundleOptions:
     )
     golden: int = 16
     """Real validation images that verify a device's results; the second half are tinted."""
-    precision: float | None = option(
-        None,
-        'Label low-confidence images "unknown" so that the given share of the remaining predictions is correct.',
+    precision: float | str | Mapping[str, float] | tuple[str, ...] | None = option(
+        (),
+        'Label low-confidence images "unknown" so that the given share of the remaining predictions is correct; '
+        "LABEL=P: of those with that label. May be repeated.",
+        metavar="[LABEL=]P",
+        repeated=True,
     )
     coverage: float | None = option(
         None, 'Label the least confident images "unknown" so that the given share of images keeps a label.'
+    )
+    keep: float | None = option(
+        None,
+        'Label images "unknown" that are unlike the training images, but keep the given share of known images, such as 0.95.',
+    )
+    label_sets: float | None = option(
+        None,
+        "Give each image a set of labels that has the right one for the given share of images, such as 0.9.",
     )
     data: str | None = option(None, MOVED, metavar="DATA", path=True, shown="where they were")
     skip_unreadable: bool = option(False, SKIP_UNREADABLE)
@@ -42,7 +54,45 @@ class BundleOptions:
         check_known("target", self.targets, TARGETS)
         if not 1 <= self.golden <= 64:
             raise OptionError(f"golden is {self.golden}; 1 to 64 images were expected")
-        check_shares(self.precision, self.coverage)
+        object.__setattr__(self, "precision", _as_texts(self.precision))
+        for share in self.label_precision.values():
+            check_shares(share, None)
+        check_shares(self.common_precision, self.coverage)
+        for name, value in (("keep", self.keep), ("label-sets", self.label_sets)):
+            if value is not None and not 0 < value < 1:
+                raise OptionError(f"{name} is {value}; more than 0 and less than 1 was expected, such as 0.95")
+
+    @property
+    def common_precision(self) -> float | None:
+        """The precision for all labels together."""
+        return self._precisions.get(None)
+
+    @property
+    def label_precision(self) -> dict[str, float]:
+        """The precision by label, of the labels that have their own."""
+        return {label: share for label, share in self._precisions.items() if label is not None}
+
+    @property
+    def _precisions(self) -> dict[str | None, float]:
+        found: dict[str | None, float] = {}
+        for text in _as_texts(self.precision):
+            label, equals, share = text.rpartition("=")
+            try:
+                found[label if equals else None] = float(share)
+            except ValueError:
+                raise OptionError(
+                    f"precision is {text!r}; a share such as 0.99 was expected, or one label's, such as defective=0.99"
+                ) from None
+        return found
+
+
+def _as_texts(precision: float | str | Mapping[str, float] | tuple[str, ...] | None) -> tuple[str, ...]:
+    """Return a precision as the command line gives it: 0.9, or defective=0.99 for one label."""
+    if precision is None:
+        return ()
+    if isinstance(precision, Mapping):
+        return tuple(f"{label}={share}" for label, share in precision.items())
+    return (str(precision),) if isinstance(precision, (int, float, str)) else tuple(map(str, precision))
 
 
 @dataclass(frozen=True, kw_only=True)

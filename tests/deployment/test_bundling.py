@@ -42,6 +42,7 @@ def test_a_bundle_holds_models_runtime_golden_images_and_nothing_else(bundle):
         "model.int8-tensorrt.onnx",
         "calibration.cache",
         "health.json",
+        "known_images.npz",
     }
     assert "golden/expected.json" in names
 

@@ -18,7 +18,7 @@ from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.golden import golden_images
 from edgeclf_runtime.images.preprocess import as_batch, preprocess
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
-from tests.support.sealing import replace_file, reseal
+from tests.support.sealing import replace_file, reseal, without_features
 from tests.support.starting import start
 
 
@@ -79,6 +79,7 @@ def hanging(bundle, tmp_path_factory):
     replace_file(path, "golden/expected.json", json.dumps(golden).encode())
 
     def only_fp32(manifest):
+        without_features(manifest)
         manifest["order"] = {"default": ["fp32"]}
         next(entry for entry in manifest["models"] if entry["name"] == "fp32")["backends"] = ["onnxruntime"]
 

@@ -128,7 +128,7 @@ def test_a_live_page_does_not_show_the_cameras_address():
 
 
 def test_a_csv_file_of_an_earlier_version_is_put_aside_and_a_new_one_started(tmp_path):
-    old = CsvSink.earlier + b"age_ms,model,backend,name\n"
+    old = CsvSink.earlier[0] + b"age_ms,model,backend,name\n"
     (tmp_path / "r.csv").write_bytes(old + b"1,2\n")
     with open_sink(tmp_path / "r.csv") as sink:
         sink.write(result()._replace(origin=ORIGIN))

@@ -61,8 +61,12 @@ METRICS = record(
             optional=("coverage", "precision", "images"),
             others=True,
         ),
+        "distance": record({"kept": _SHARE}, optional=("kept",), others=True),
+        "label_sets": record(
+            {"coverage": _SHARE, "mean_size": number(0)}, optional=("coverage", "mean_size"), others=True
+        ),
     },
-    optional=("accuracy", "images", "confidence"),
+    optional=("accuracy", "images", "confidence", "distance", "label_sets"),
     others=True,
 )
 _DIFFERENCE = number(0, 1e6)
@@ -82,6 +86,15 @@ def _with_default(names: Check) -> Check:
     return check
 
 
+KNOWN_IMAGES = record(
+    {
+        "file": file_name,
+        "scales": list_of(number(-1e30, 1e30), 6, 6),
+        "usual_distance": number(-1e6, 1e6),
+        "most_distance": nullable(number(-1e6, 1e6)),
+    }
+)
+
 MODEL = record(
     {
         "name": MODEL_NAME,
@@ -93,8 +106,11 @@ MODEL = record(
         "tolerances": _with_default(mapping(MODEL_NAME, _TOLERANCE, most=16)),  # by backend
         "metrics": METRICS,
         "features": integer(1, 1 << 20),
+        "known_images": KNOWN_IMAGES,
+        "label_thresholds": mapping(LABEL, number(0, 1)),
+        "in_set": number(0, 1),
     },
-    optional=("features",),
+    optional=("features", "known_images", "label_thresholds", "in_set"),
 )
 # The order in which to try the models, by machine.
 _ORDER = _with_default(mapping(MODEL_NAME, list_of(MODEL_NAME, 1, 64), most=64))

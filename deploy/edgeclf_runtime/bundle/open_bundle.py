@@ -51,6 +51,21 @@ class Tolerance(NamedTuple):
     features: Optional[float] = None
 
 
+class KnownImagesFacts(NamedTuple):
+    """The file and the numbers that give a model's distances; see KnownImages.
+
+    file            the summary of the training images' features, an .npz file
+    scales          the model's own scales
+    usual_distance  95 % of validation images are nearer
+    most_distance   a distance above it gives the label "unknown"; None: none does
+    """
+
+    file: str
+    scales: Tuple[float, ...]
+    usual_distance: float
+    most_distance: Optional[float]
+
+
 class Model(NamedTuple):
     """One of a bundle's model files, as listed in the manifest's ``models``.
 
@@ -59,6 +74,9 @@ class Model(NamedTuple):
     tolerances      limits on the golden images by backend; "default" for the others
     metrics         the host's measurements, by name
     features        number of features that it outputs beside the logits; None if it has none
+    known_images    KnownImagesFacts; None if it gives no distance
+    label_thresholds    for labels that need a higher confidence, by label; None: no label does
+    in_set          an image's label set has the labels whose confidence reaches it; None: no sets
     """
 
     name: str
@@ -70,6 +88,9 @@ class Model(NamedTuple):
     tolerances: Dict[str, Tolerance]
     metrics: JsonObject
     features: Optional[int] = None
+    known_images: Optional[KnownImagesFacts] = None
+    label_thresholds: Optional[Dict[str, float]] = None
+    in_set: Optional[float] = None
 
     def tolerance(self, backend: str) -> Tolerance:
         """Return a backend's Tolerance."""
@@ -315,7 +336,10 @@ def _manifest_file(path: str, name: str, max_bytes: int) -> bytes:
 
 def _model(facts: JsonObject) -> Model:
     tolerances = {backend: Tolerance(**limits) for backend, limits in facts["tolerances"].items()}
-    return Model(**dict(facts, backends=tuple(facts["backends"]), tolerances=tolerances))
+    known = facts.get("known_images")
+    if known is not None:
+        known = KnownImagesFacts(**dict(known, scales=tuple(known["scales"])))
+    return Model(**dict(facts, backends=tuple(facts["backends"]), tolerances=tolerances, known_images=known))
 
 
 def _read(path: str, identity: str, manifest: JsonObject) -> Bundle:
@@ -346,6 +370,17 @@ def _check_references(path: str, manifest: JsonObject, models: Iterable[Model]) 
         "the model {!r} names the file {!r}, which is not listed".format(model.name, model.file)
         for model in models
         if model.file not in manifest["files"]
+    ]
+    problems += [
+        "the model {!r} names the file {!r}, which is not listed".format(model.name, model.known_images.file)
+        for model in models
+        if model.known_images is not None and model.known_images.file not in manifest["files"]
+    ]
+    problems += [
+        "the model {!r} has a threshold for the label {!r}, which is not listed".format(model.name, label)
+        for model in models
+        for label in model.label_thresholds or {}
+        if label not in manifest["labels"]
     ]
     problems += [
         "order.{} names the model {!r}, which is not listed".format(machine, name)

@@ -3,12 +3,13 @@
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..device import systemd
 from ..errors import BackendError
 from ..runners.base import Runner, close_quietly
 from .recovery import Recovery
+from .rejection import Rejection
 from .selection import OPEN_TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -25,7 +26,12 @@ class InUse(NamedTuple):
     runner: Runner
     model: str
     temperature: float
-    threshold: float
+    rejection: Rejection
+
+    @property
+    def threshold(self) -> float:
+        """The confidence below which the label is "unknown", whichever it is."""
+        return self.rejection.threshold
 
     def __str__(self) -> str:
         return "{} on {}".format(self.model, self.runner.backend)
@@ -58,10 +64,17 @@ class Backends:
 
     first       the first InUse
     selection   an object with open_next(), and perhaps open_better(); see Selection.  None: nothing takes over
+    rejections  the models' Rejections, by name; a model without one has only its own threshold
     """
 
-    def __init__(self, first: InUse, selection: "Optional[Selection]" = None) -> None:
+    def __init__(
+        self,
+        first: InUse,
+        selection: "Optional[Selection]" = None,
+        rejections: Optional[Mapping[str, Rejection]] = None,
+    ) -> None:
         self.in_use = first
+        self._rejections = dict(rejections or {}, **{first.model: first.rejection})
         self._selection = selection
         self._recovery: Optional[Recovery] = None
         if selection is not None and hasattr(selection, "open_better"):
@@ -70,7 +83,6 @@ class Backends:
         self._inside: Dict[int, int] = {}  # by id() of a runner: number of threads in it
         self._retired: Dict[int, Runner] = {}  # by id(): runners that no thread may enter, and that are not closed yet
         self._failures: List[Fallback] = []
-        self._thresholds = {first.model: first.threshold}
         self._replacing = self._closed = False
 
     @property
@@ -79,10 +91,14 @@ class Backends:
         failures = self._failures
         return failures[-1] if failures else None
 
-    def threshold(self, model: str) -> float:
-        """Return the threshold of a model that is or was in use."""
+    def rejection(self, model: str) -> Rejection:
+        """Return the Rejection of a model that is or was in use."""
         in_use = self.in_use
-        return in_use.threshold if model == in_use.model else self._thresholds.get(model, in_use.threshold)
+        return in_use.rejection if model == in_use.model else self._rejections.get(model, in_use.rejection)
+
+    def _in_use(self, model: "Model", runner: Runner) -> InUse:
+        rejection = self._rejections.setdefault(model.name, Rejection(model.threshold))
+        return InUse(runner, model.name, model.temperature, rejection)
 
     def check_open(self) -> None:
         """Raise BackendError if this was closed."""
@@ -155,7 +171,7 @@ class Backends:
         with self._changed:
             self._replacing = False
             if taken_over is not None:
-                following = _in_use(*taken_over)
+                following = self._in_use(*taken_over)
                 if not self._closed:
                     self._failures = self._failures + [Fallback(str(failed), str(following), str(error), time.time())]
                 unused = self._switch(following)
@@ -169,7 +185,7 @@ class Backends:
 
     def _return_to(self, index: int, model: "Model", runner: Runner) -> None:
         """Use a better backend that works again."""
-        following = _in_use(model, runner)
+        following = self._in_use(model, runner)
         with self._changed:
             self._changed.wait_for(lambda: self._closed or not self._replacing)
             if not self._closed and self._selection is not None:
@@ -188,7 +204,6 @@ class Backends:
             self._retired[id(following.runner)] = following.runner
             return following.runner
         before, self.in_use = self.in_use, following
-        self._thresholds[following.model] = following.threshold
         return self._retire(before.runner)
 
     def _retire(self, runner: Runner) -> Optional[Runner]:
@@ -226,7 +241,3 @@ class Backends:
             _log.warning("%s is not closed, because an inference does not return", self.in_use)
         if self._recovery is not None:
             self._recovery.join(max(0.0, deadline - time.monotonic()))
-
-
-def _in_use(model: "Model", runner: Runner) -> InUse:
-    return InUse(runner, model.name, model.temperature, model.threshold)

@@ -7,7 +7,7 @@ months, the next one takes over (``classify/active_backend.py``).
 import logging
 import os
 import time
-from typing import TYPE_CHECKING, Callable, Iterator, List, NamedTuple, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Callable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..bundle.open_bundle import Bundle, open_bundle
 from ..device import systemd
@@ -15,12 +15,13 @@ from ..errors import BackendError
 from ..images.pixel_layouts import as_bgr
 from ..images.preprocess import as_batch, preprocess, select
 from ..images.read import read_image
-from ..results import STAGES, Result
+from ..results import STAGES, NearImage, Result
 from ..runners.base import PASSED, Runner, brief
 from ..streaming.stream import stream
 from .active_backend import Backends, Fallback, InUse
 from .decision import Decider, Labels, allowed_indices
 from .golden import check_features, check_logits
+from .rejection import DISTANCE, Rejection, rejections_of
 from .selection import OPEN_TIMEOUT_S, Selection, candidates, pair_name
 from .tuning.choice import Choice, Tuning, choose
 
@@ -44,7 +45,7 @@ class Inferred(NamedTuple):
     logits      float32 [N, labels], all finite
     ms          duration of the inference in milliseconds
     by          the InUse that computed them; another may have taken over since
-    features    float32 [N, features], all finite; None if the Classifier was not opened with ``features``, or the model has none
+    features    float32 [N, features], all finite; None if no distance is computed from them
     """
 
     logits: "np.ndarray"
@@ -78,7 +79,8 @@ class Classifier:
                     Fallback with the backend that failed, why and since when
     at_once         number of frames of a file that :meth:`stream` infers at the same time, if the runner is ``concurrent``
     bundle_id       the bundle's id, or ""; results contain its first digits
-    features        whether :meth:`infer` returns the model's features, too
+    rejections      the Rejection of each model by its name, for more than a common threshold; ``threshold`` is for a model
+                    without one
     """
 
     def __init__(
@@ -95,11 +97,12 @@ class Classifier:
         fallback: Optional[Selection] = None,
         at_once: int = 1,
         bundle_id: str = "",
-        features: bool = False,
+        rejections: Optional[Mapping[str, Rejection]] = None,
     ) -> None:
         self.bundle_id = bundle_id
-        self._features = features
-        self._backends = Backends(InUse(runner, model, temperature, threshold), fallback)
+        rejections = rejections or {}
+        first = InUse(runner, model, temperature, rejections.get(model, Rejection(threshold)))
+        self._backends = Backends(first, fallback, rejections)
         self.labels = tuple(labels)
         self.preprocessing = preprocessing
         self._decider = Decider(self.labels, top_k, allow, deny)
@@ -120,7 +123,7 @@ class Classifier:
         at_once: int = 1,
         show_tuning: Optional[Callable[[Tuning], object]] = None,
         choice: Optional[Choice] = None,
-        features: bool = False,
+        most_distance: Optional[float] = None,
     ) -> "Classifier":
         """Verify a bundle and load the first of its models that runs here and passes the golden images.
 
@@ -128,7 +131,7 @@ class Classifier:
         model       name of one of its models; None tries all: the fastest first if they were measured on this device,
                     otherwise in the manifest's order
         backend     name of a backend, or "auto"
-        threshold   confidence below which the label is "unknown"; None: the manifest's
+        threshold   confidence below which the label is "unknown", whichever it is; None: the manifest's
         allow, deny see the class
         threads     number of threads for the backend; None: as measured on this device, or as the backend decides
         tune        True: measure the models and backends that run here first, in seconds, and remember it for this device
@@ -136,7 +139,7 @@ class Classifier:
         at_once     see the class; they share the threads
         show_tuning called with the measurements of ``tune``, a Tuning
         choice      what ``choose()`` of classify/tuning/choice.py returned; None: it is called here
-        features    see the class
+        most_distance   distance from the training images above which the label is "unknown"; None: the manifest's
 
         Raises BundleError, OptionError for an unknown label or backend, or BackendError with each reason if nothing runs.
         """
@@ -145,18 +148,16 @@ class Classifier:
         allowed_indices(opened.labels, allow, deny)
         if choice is None:
             choice = choose(opened, candidates(opened, model, backend), threads, at_once, tune, show_tuning)
-        pairs = choice.pairs
-        if threshold is not None:
-            pairs = [(candidate._replace(threshold=threshold), name) for candidate, name in pairs]
-        selection = Selection(opened, pairs, threads, at_once, choice.measured, choice.ways)
+        rejections = rejections_of(opened, [candidate for candidate, _ in choice.pairs], threshold, most_distance)
+        selection = Selection(opened, choice.pairs, threads, at_once, choice.measured, choice.ways)
         start = time.perf_counter()
         with systemd.busy(OPEN_TIMEOUT_S, "opening a model"):
             chosen, runner = selection.open_next()
         what = pair_name(chosen, runner.backend)
         _log.info("%s of %s opened in %.0f ms, golden images included", what, opened.name, _ms_since(start))
         limits = (chosen.temperature, chosen.threshold, top_k, allow, deny)
-        settings = (opened.labels, opened.preprocessing, chosen.name, *limits, selection, at_once, opened.id, features)
-        return cls(runner, *settings)
+        settings = (opened.labels, opened.preprocessing, chosen.name, *limits, selection, at_once, opened.id)
+        return cls(runner, *settings, rejections)
 
     @property
     def in_use(self) -> InUse:
@@ -257,15 +258,15 @@ class Classifier:
         import numpy as np
 
         start = time.perf_counter()
-        features = None
+        features, known = None, by.rejection.known
         try:
-            if self._features:
+            if known is not None:
                 found, features = by.runner.infer_outputs(batch)
             else:
                 found = by.runner.infer(batch)
             logits = check_logits(by, found, (len(batch), len(self.labels)))
-            if features is not None:
-                check_features(by, features, (len(batch), -1))
+            if features is not None and known is not None:
+                check_features(by, features, (len(batch), known.features))
         except PASSED:
             raise
         except BaseException as error:
@@ -284,9 +285,17 @@ class Classifier:
 
     def _answer(self, inferred: Inferred, preprocess_ms: float) -> List[Result]:
         start = time.perf_counter()
-        logits, ms, (runner, model, temperature, threshold), _ = inferred
+        logits, ms, (runner, model, temperature, rejection), features = inferred
         confidences = self._decider.confidences(logits, temperature)
-        decisions = [self._decider.decide(row, int(row.argmax()), threshold) for row in confidences]
+        distances = rejection.distances(features, logits)
+        decisions = [
+            self._decider.decide(row, int(row.argmax()), rejection, distance)
+            for row, distance in zip(confidences, distances)
+        ]
+        nearest = [
+            self._nearest(rejection, features[i]) if features is not None and decision.reason == DISTANCE else ()
+            for i, decision in enumerate(decisions)
+        ]
         stages_ms = (preprocess_ms, ms / len(logits), _ms_since(start) / len(logits))
         return [
             Result(
@@ -294,15 +303,24 @@ class Classifier:
                 model=model,
                 backend=runner.backend,
                 confidences=row,
+                distance=distance,
+                nearest=near,
                 **decision._asdict(),
             )
-            for decision, row in zip(decisions, confidences)
+            for decision, row, distance, near in zip(decisions, confidences, distances, nearest)
         ]
 
-    def decide(self, result: Result, confidences: "np.ndarray", index: int) -> Result:
-        """Return a Result with other confidences, float [labels], such as smoothed ones, and the index of their label."""
-        decision = self._decider.decide(confidences, index, self._backends.threshold(result.model))
-        return result._replace(confidences=confidences, **decision._asdict())
+    def _nearest(self, rejection: Rejection, features: "np.ndarray") -> Tuple[NearImage, ...]:
+        return tuple(NearImage(self.labels[one.label], one.image) for one in rejection.nearest(features))
+
+    def decide(self, result: Result, confidences: "np.ndarray", index: int, distance: Optional[float] = None) -> Result:
+        """Return a Result with other confidences, float [labels], such as smoothed ones, and the index of their label.
+
+        distance    another distance, such as a smoothed one; None: the result's
+        """
+        distance = result.distance if distance is None else distance
+        decision = self._decider.decide(confidences, index, self._backends.rejection(result.model), distance)
+        return result._replace(confidences=confidences, distance=distance, **decision._asdict())
 
     def close(self) -> None:
         """Free the backend; waits up to half a second for inferences under way; a second call does nothing.

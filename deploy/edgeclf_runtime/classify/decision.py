@@ -5,9 +5,12 @@ from typing import TYPE_CHECKING, Iterable, List, NamedTuple, Optional, Sequence
 
 from ..errors import OptionError
 from ..results import UNKNOWN
+from .label_sets import label_sets, names_of
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from .rejection import Rejection
 
 # One label, or several.
 Labels = Union[str, Iterable[str]]
@@ -21,6 +24,8 @@ class Decision(NamedTuple):
     top: List[Tuple[str, float]]
     rejected: bool
     candidate: str
+    reason: str
+    label_set: Optional[Tuple[str, ...]]
 
 
 class Decider:
@@ -49,16 +54,27 @@ class Decider:
         """Return the probabilities of logits, float [N, labels], as float64 of that shape."""
         return softmax(logits / temperature + self._mask)
 
-    def decide(self, confidences: "np.ndarray", index: int, threshold: float) -> Decision:
+    def decide(
+        self, confidences: "np.ndarray", index: int, rejection: "Rejection", distance: Optional[float] = None
+    ) -> Decision:
         """Return the Decision on one row of confidences, float [labels].
 
-        index       index of the chosen label; the label is rejected if its confidence is below the threshold
+        index       index of the chosen label
+        rejection   the Rejection, which may reject it
+        distance    the image's distance from the training images, or None
         """
-        confidence = float(confidences[index])
+        confidence, candidate = float(confidences[index]), self._labels[index]
         best = self._allowed[(-confidences[self._allowed]).argsort(kind="stable")[: self._top_k]]
-        candidate, rejected = self._labels[index], confidence < threshold
         top = [(self._labels[i], float(confidences[i])) for i in best]
-        return Decision(UNKNOWN if rejected else candidate, confidence, top, rejected, candidate)
+        reason = rejection.reason(index, confidence, distance)
+        label_set = self._label_set(confidences, rejection.in_set)
+        return Decision(UNKNOWN if reason else candidate, confidence, top, bool(reason), candidate, reason, label_set)
+
+    def _label_set(self, confidences: "np.ndarray", in_set: Optional[float]) -> Optional[Tuple[str, ...]]:
+        # With labels left out, confidences differ from those that the promise was fitted on.
+        if in_set is None or len(self._allowed) < len(self._labels):
+            return None
+        return tuple(names_of(label_sets(confidences[None], in_set)[0], confidences, self._labels))
 
 
 def softmax(logits: "np.ndarray") -> "np.ndarray":

@@ -3,7 +3,7 @@
 A classifier gives one of its labels to every image.  Its features say more: those of an image that resembles no training image
 lie far from all of theirs.  Features are scaled to length 1 first (Sun et al. 2022, "Out-of-Distribution Detection with Deep
 Nearest Neighbors", arXiv 2204.06507).  The summary holds the main directions of the training images' features, each
-label's center, and some points among them, each with the number of the training image nearest to it.
+label's center, and some points among them, each with the number and the label of the training image nearest to it.
 
 The distance of an image is the sum of three parts, each in standard deviations of known images above their mean:
 
@@ -15,9 +15,10 @@ The distance of an image is the sum of three parts, each in standard deviations 
   is like none.
 """
 
+import copy
 import io
 import zipfile
-from typing import TYPE_CHECKING, Dict, Iterable, Tuple
+from typing import TYPE_CHECKING, Dict, Iterable, List, NamedTuple, Sequence, Tuple
 
 from ..errors import BackendError, BundleError
 
@@ -38,6 +39,7 @@ ARRAYS = {
     "weights": ("<f4", ("dimensions",)),
     "points": ("<f2", ("points", "dimensions")),
     "images": ("<i4", ("points",)),
+    "labels": ("<i4", ("points",)),
     "scales": ("<f8", ("scales",)),
 }  # type: Dict[str, Tuple[str, Tuple[str, ...]]]
 # Of "scales": mean and standard deviation of each of the three parts.
@@ -48,6 +50,13 @@ CLOSENESS_LIMITS = (-2.0, 4.0)
 _HEADER_BYTES = 1 << 12
 _LEAST_LENGTH = 1e-12
 _MAKE_AGAIN = "make the bundle again"
+
+
+class Example(NamedTuple):
+    """A training image: its number and its label's index."""
+
+    image: int
+    label: int
 
 
 class KnownImages:
@@ -69,6 +78,14 @@ class KnownImages:
         self._centers = np.ascontiguousarray(arrays["centers"].T)
         self._center_squares = (self._centers**2).sum(0)
         self._points = arrays["points"].astype(np.float32)
+
+    def scaled(self, scales: Sequence[float]) -> "KnownImages":
+        """Return the same summary with other scales, SCALES numbers: those of another model file of the same network."""
+        import numpy as np
+
+        found = copy.copy(self)
+        found.arrays = check_arrays(dict(self.arrays, scales=np.array(scales, np.float64)))
+        return found
 
     def distance(self, features: "np.ndarray", logits: "np.ndarray") -> "np.ndarray":
         """Return how far images are from the training images: float32 [N], about 0 for known images.
@@ -100,20 +117,22 @@ class KnownImages:
             nearest = squares.min(1) + np.einsum("nd,nd->n", white, white)
             return nearest - (place * place).dot(self.arrays["weights"]), outside
 
-    def nearest(self, features: "np.ndarray", count: int = 3) -> "np.ndarray":
-        """Return the numbers of the training images at the nearest points, nearest first: int32 [N, at most count].
+    def nearest(self, features: "np.ndarray", count: int = 3) -> "List[List[Example]]":
+        """Return the training images at the nearest points, nearest first: for each row at most ``count`` of them.
 
-        The number is -1 for features that are not finite.
+        There are none for features that are not finite.
         """
         import numpy as np
 
         with np.errstate(all="ignore"):
             place, outside = self._place(features)
             squares = (self._points**2).sum(1) - 2 * place.dot(self._points.T)
-        found = self.arrays["images"][squares.argsort(1, kind="mergesort")[:, :count]]
-        found[~np.isfinite(outside)] = -1
-        checked: "np.ndarray" = found
-        return checked
+        best = squares.argsort(1, kind="mergesort")[:, :count]
+        images, labels = self.arrays["images"], self.arrays["labels"]
+        return [
+            [Example(int(images[point]), int(labels[point])) for point in points] if np.isfinite(far) else []
+            for points, far in zip(best, outside)
+        ]
 
     def _place(self, features: "np.ndarray") -> "Tuple[np.ndarray, np.ndarray]":
         """Return the coordinates within the main directions, [N, dimensions], and the squared length outside of them, [N]."""
@@ -168,8 +187,8 @@ def check_arrays(arrays: "Arrays") -> "Arrays":
                 )
         if not np.isfinite(array).all():
             raise ValueError("{} has values that are not finite".format(name))
-    if (arrays["scales"][1::2] <= 0).any() or (arrays["images"] < 0).any() or (arrays["weights"] < 0).any():
-        raise ValueError("scales must be above 0, and weights and numbers of images 0 or more")
+    if (arrays["scales"][1::2] <= 0).any() or any((arrays[name] < 0).any() for name in ("images", "labels", "weights")):
+        raise ValueError("scales must be above 0, and weights and numbers of images and labels 0 or more")
     return arrays
 
 

@@ -1,8 +1,6 @@
-"""Sets of labels with a promised coverage, and thresholds of confidence of each label."""
+"""Sets of labels with a promised coverage."""
 
-from typing import TYPE_CHECKING, List, Sequence, Tuple
-
-from .decision import allowed_indices
+from typing import TYPE_CHECKING, List, Sequence
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,17 +23,3 @@ def label_sets(confidences: "np.ndarray", threshold: float) -> "np.ndarray":
 def names_of(members: "np.ndarray", confidences: "np.ndarray", labels: Sequence[str]) -> List[str]:
     """Return one image's set as names, the likeliest first; members, confidences: one row, [labels]."""
     return [labels[i] for i in (-confidences).argsort(kind="mergesort") if members[i]]
-
-
-def label_thresholds(labels: Sequence[str], least: float, by_label: Sequence[Tuple[str, float]]) -> "np.ndarray":
-    """Return each label's threshold of confidence, float64 [labels]: ``least``, or that of ``by_label`` if it is higher.
-
-    Raises OptionError for an unknown label.
-    """
-    import numpy as np
-
-    found = np.full(len(labels), float(least))
-    for label, threshold in by_label:
-        (index,) = allowed_indices(labels, label)
-        found[index] = max(found[index], threshold)
-    return found

@@ -19,7 +19,7 @@ def open_classifier(arguments: "Namespace", at_once: int = 1, choice: "Optional[
     """Open the bundle's classifier with the given options, for ``at_once`` threads."""
     from ..classify.classifier import Classifier
 
-    names = ("model", "backend", "top_k", "threshold", "allow", "deny", "threads", "tune")
+    names = ("model", "backend", "top_k", "threshold", "most_distance", "allow", "deny", "threads", "tune")
     return Classifier.open(
         arguments.bundle,
         **{name: getattr(arguments, name) for name in names},

@@ -3,7 +3,7 @@
 import os
 from typing import TYPE_CHECKING, Dict, Iterator, NamedTuple, Optional, Union
 
-from ..bundle.open_bundle import Bundle, Model, open_bundle
+from ..bundle.open_bundle import Bundle, KnownImagesFacts, Model, open_bundle
 from ..classify.tuning.choice import remembered
 from ..streaming.health.watch import read_baseline
 from ..text.terminal import printable
@@ -67,6 +67,30 @@ class BundleInfo(NamedTuple):
         yield "{:<15}temperature {:.4g}, threshold {:.4f}{}".format(
             "", model.temperature, model.threshold, _coverage(model.metrics.get("confidence"))
         )
+        for label, threshold in sorted((model.label_thresholds or {}).items()):
+            yield "{:<15}threshold {:.4f} for the label {}".format("", threshold, label)
+        if model.known_images is not None:
+            yield "{:<15}{}".format("", _distance(model.known_images, model.metrics.get("distance")))
+        if model.in_set is not None:
+            yield "{:<15}{}".format("", _label_sets(model.metrics.get("label_sets")))
+
+
+def _distance(known: KnownImagesFacts, fitted: "Optional[JsonObject]") -> str:
+    """Return the largest distance that keeps its label, and the share of validation images that do."""
+    if known.most_distance is None:
+        return "gives the distance from the training images; usual is up to {:.2f}".format(known.usual_distance)
+    kept = (fitted or {}).get("kept")
+    share = "" if kept is None else ": keeps {:.1%}".format(kept)
+    return "unknown above the distance {:.2f}{}".format(known.most_distance, share)
+
+
+def _label_sets(fitted: "Optional[JsonObject]") -> str:
+    """Return the promise of the label sets, and their mean size on validation images."""
+    if fitted is None or not {"coverage", "mean_size"} <= set(fitted):
+        return "label sets"
+    return "label sets have the right label for {:.0%} of images; {:.2f} labels on average".format(
+        fitted["coverage"], fitted["mean_size"]
+    )
 
 
 def _coverage(confidence: "Optional[JsonObject]") -> str:

@@ -62,6 +62,13 @@ def share(text: str) -> float:
     return float(text)
 
 
+def distance(text: str) -> float:
+    """Return a finite number."""
+    if not abs(_number(text)) < float("inf"):
+        raise argparse.ArgumentTypeError("{!r} is not a distance; a number was expected, such as 3.5".format(text))
+    return float(text)
+
+
 def seconds_or_zero(text: str) -> float:
     """Return a number of seconds, 0 or more."""
     if not 0 <= _number(text) < float("inf"):

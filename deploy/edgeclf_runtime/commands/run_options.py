@@ -2,7 +2,7 @@
 
 import argparse
 
-from .option_types import control, device_name, positive, region, seconds, seconds_or_zero, share
+from .option_types import control, device_name, distance, positive, region, seconds, seconds_or_zero, share
 
 # A parser, or a group of its options.
 Options = argparse._ActionsContainer
@@ -253,6 +253,12 @@ def add_decision(parser: Options) -> None:
         type=share,
         metavar="P",
         help='confidence below which the label is "unknown", 0 to 1 (default: the bundle\'s)',
+    )
+    parser.add_argument(
+        "--most-distance",
+        type=distance,
+        metavar="D",
+        help='distance from the training images above which the label is "unknown" (default: the bundle\'s)',
     )
     parser.add_argument(
         "--allow",

@@ -10,7 +10,7 @@ import io
 import logging
 import os
 import re
-from typing import TYPE_CHECKING, Optional, Union
+from typing import TYPE_CHECKING, Optional, Tuple, Union
 
 from ..errors import OutputError, Unavailable
 from .base import Sink
@@ -39,7 +39,7 @@ class _LinesSink(Sink):
     """
 
     header = b""
-    earlier = b""  # the beginning of an earlier version's header
+    earlier: Tuple[bytes, ...] = ()  # the beginnings of earlier versions' headers
 
     def __init__(self, path: "Union[str, os.PathLike[str]]", max_bytes: int = 10_000_000, backups: int = 5) -> None:
         self._path = self.name = os.path.abspath(str(path))
@@ -60,7 +60,7 @@ class _LinesSink(Sink):
         stream = self._stream = io.FileIO(self._path, "a+")
         stream.seek(0)
         first = stream.readline(len(self.header))
-        if self.earlier and first.startswith(self.earlier):
+        if first != self.header and first.startswith(self.earlier):
             return self._put_aside()
         if not self.header.startswith(first):
             raise OutputError(
@@ -155,12 +155,16 @@ class CsvSink(_LinesSink):
     """
 
     columns = (
-        ("frame", "captured_at", "captured_at_s", "label", "rejected", "candidate", "confidence", "age_ms")
+        ("frame", "captured_at", "captured_at_s", "label", "rejected", "candidate", "confidence")
+        + ("reason", "distance", "age_ms")
         + tuple("{}_ms".format(stage) for stage in STAGES)
         + ("model", "backend", "name", "bundle", "source", "device")
     )
     header = (",".join(columns) + "\n").encode("ascii")
-    earlier = b"frame,captured_at,captured_at_s,label,confidence,"
+    earlier = (
+        b"frame,captured_at,captured_at_s,label,confidence,",
+        b"frame,captured_at,captured_at_s,label,rejected,candidate,confidence,age_ms,",
+    )
 
     def write(self, item: "StreamResult") -> None:
         fields = item.to_dict()

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+_FARTHEST = 100.0
+
+
 class Smoother:
     """The average of one stream's confidences.
 
@@ -27,6 +30,8 @@ class Smoother:
     def reset(self) -> None:
         """Start over, after a camera was lost or the scene has changed."""
         self._mean: "Optional[np.ndarray]" = None
+        self._distance: Optional[float] = None
+        self._weight = 1.0
         self._at = 0.0
         self._index = -1
 
@@ -40,12 +45,22 @@ class Smoother:
         confidences = np.asarray(confidences, np.float64)
         elapsed = at - self._at
         if self._mean is None or elapsed > self._gap_s:
-            self._mean, self._index = confidences, int(confidences.argmax())
+            self._mean, self._index, self._weight = confidences, int(confidences.argmax()), 1.0
         else:
-            weight = 1.0 - math.exp(-max(elapsed, 0.0) / self._seconds)
-            self._mean = self._mean + weight * (confidences - self._mean)
+            self._weight = 1.0 - math.exp(-max(elapsed, 0.0) / self._seconds)
+            self._mean = self._mean + self._weight * (confidences - self._mean)
         self._at = at
         best = int(self._mean.argmax())
         if self._mean[best] > self._mean[self._index] + self._margin:
             self._index = best
         return self._mean, self._index
+
+    def distance(self, distance: Optional[float]) -> Optional[float]:
+        """Return the average of distances, too, with the weight of the frame that update() took last; None for None."""
+        if distance is None or self._distance is None:
+            self._distance = distance
+        else:
+            # An infinite distance would stay in the average for ever.
+            distance = min(distance, _FARTHEST)
+            self._distance += self._weight * (distance - self._distance)
+        return self._distance

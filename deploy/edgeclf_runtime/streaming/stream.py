@@ -87,9 +87,8 @@ def follow(
                 fallback = classifier.fallback
                 yield _backend_event(classifier, fallback, origin)
             result = ready.made if isinstance(ready.made, Result) else classifier.answer(ready.made, ready.ms)
-            if smoother and result.confidences is not None:
-                at = _seconds_of(ready.frame, camera.policy)
-                result = classifier.decide(result, *smoother.update(result.confidences, at))
+            if smoother:
+                result = _smoothed(classifier, smoother, result, _seconds_of(ready.frame, camera.policy))
             age_ms = (time.monotonic() - ready.frame.captured) * 1e3
             yield StreamResult(ready.frame, result, age_ms, camera.dropped + stages.dropped, origin)
             if health is not None and (health.take(result) or (health.active and (back or not reported))):
@@ -101,6 +100,13 @@ def health_event(health: "Health", origin: Origin = NOWHERE) -> StreamEvent:
     """Return the event about the state of a Health."""
     state = "changed" if health.active else "normal"
     return StreamEvent(state, health.reason, time.time(), origin, health.active)
+
+
+def _smoothed(classifier: "Classifier", smoother: "Smoother", result: Result, at: float) -> Result:
+    if result.confidences is None:
+        return result
+    averaged = smoother.update(result.confidences, at)
+    return classifier.decide(result, *averaged, distance=smoother.distance(result.distance))
 
 
 def _backend_event(classifier: "Classifier", fallback: "Optional[Fallback]", origin: Origin) -> StreamEvent:

@@ -45,19 +45,28 @@ def fit_known_images(
     Raises ModelError for features that are not finite or do not fit the labels.
     """
     _check(features, labels, "training")
-    _check(val_features, val_logits, "validation")
     mean, directions = _main_directions(features, seed)
     places = np.concatenate(
         [(_unit_rows(features[i : i + _ROWS]) - mean) @ directions for i in range(0, len(features), _ROWS)]
     )
     points, images = _points(places, np.asarray(labels), seed)
-    arrays = {"mean": mean, "directions": directions, "points": points, "images": images, "scales": np.ones(SCALES)}
+    arrays = {"mean": mean, "directions": directions, "points": points, "scales": np.ones(SCALES)}
+    arrays |= {"images": images, "labels": np.asarray(labels)[images]}
     # With too many labels for a center each, images share the center of the nearest point.
     groups = labels if len(np.unique(labels)) <= MOST_POINTS else _nearest(places, points)
     arrays |= _variation(places, np.asarray(groups))
     unscaled = KnownImages({name: np.ascontiguousarray(value, ARRAYS[name][0]) for name, value in arrays.items()})
-    parts = (*unscaled.parts(val_features), closeness(val_logits))
-    return KnownImages({**unscaled.arrays, "scales": np.concatenate([_mean_and_spread(part) for part in parts])})
+    return unscaled.scaled(fit_scales(unscaled, val_features, val_logits))
+
+
+def fit_scales(known: KnownImages, val_features: np.ndarray, val_logits: np.ndarray) -> list[float]:
+    """Return the scales with which the distances of validation images have mean 0 and unit scale, SCALES numbers.
+
+    Each file of a network has its own: val_features, val_logits as for fit_known_images(), as that file returns them.
+    """
+    _check(val_features, val_logits, "validation")
+    parts = (*known.parts(val_features), closeness(val_logits))
+    return [value for part in parts for value in _mean_and_spread(part)]
 
 
 def known_images_bytes(known: KnownImages) -> bytes:

@@ -66,8 +66,9 @@ def test_the_distance_of_validation_images_has_mean_0(digits, known):
 
 def test_the_nearest_training_images_have_the_digit_that_is_seen(digits, known):
     seen = digits.logits(digits.test).argmax(1)
-    nearest = digits.train_labels[known.nearest(digits.test)[:, 0]]
-    assert (nearest == seen).mean() > 0.85
+    nearest = [images[0] for images in known.nearest(digits.test)]
+    assert np.mean([one.label for one in nearest] == seen) > 0.85
+    assert all(digits.train_labels[one.image] == one.label for one in nearest)
 
 
 def test_the_same_images_give_the_same_file(digits, known):

@@ -8,10 +8,13 @@ from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.decision import softmax
 from edgeclf_runtime.classify.golden import golden_images, read_golden
+from edgeclf_runtime.classify.known_images import KnownImages
+from edgeclf_runtime.classify.rejection import Rejection
 from edgeclf_runtime.errors import BackendError, ImageError, OptionError
 from edgeclf_runtime.fake import FakeRunner
 from edgeclf_runtime.images.preprocess import Preprocessing, as_batch, preprocess
 from edgeclf_runtime.results import UNKNOWN
+from tests.runtime.classify.test_known_images import arrays
 from tests.support.pictures import BLUE, GREEN, RED, YELLOW, noise, quarters
 
 
@@ -94,18 +97,22 @@ def test_an_unknown_label_is_reported_before_a_backend_is_opened(bundle, monkeyp
         Classifier.open(bundle, allow=["nobody"])
 
 
-def test_features_come_with_the_logits_if_they_are_wanted(bundle):
+def distances():
+    return {"": Rejection(known=KnownImages(arrays()))}
+
+
+def test_features_come_with_the_logits_if_a_distance_is_computed(bundle):
     image = noise(64, 64)
-    with Classifier.open(bundle, "fp32", "onnxruntime", features=True) as classifier:
+    with Classifier.open(bundle, "fp32", "onnxruntime") as classifier:
         inferred = classifier.infer(classifier.prepare(image))
         assert inferred.features.shape == (1, 1280)
         assert classifier.answer(inferred).label == classifier.classify(image).label
-    with Classifier.open(bundle, "fp32", "onnxruntime") as classifier:
-        assert classifier.infer(classifier.prepare(image)).features is None
+    classifier = Classifier(FakeRunner([1, 2], features=[3, 4]), "ab", Preprocessing(8, 8))
+    assert classifier.infer(classifier.prepare(image)).features is None
 
 
 def test_a_model_without_features_is_no_error_where_they_are_wanted():
-    classifier = Classifier(FakeRunner([1, 2]), "ab", Preprocessing(8, 8), features=True)
+    classifier = Classifier(FakeRunner([1, 2]), "ab", Preprocessing(8, 8), rejections=distances())
     inferred = classifier.infer(classifier.prepare(noise(8, 8)))
     assert inferred.features is None
     assert classifier.answer(inferred).label == "b"
@@ -114,15 +121,15 @@ def test_a_model_without_features_is_no_error_where_they_are_wanted():
 @pytest.mark.parametrize(
     ("features", "message"),
     [
-        ([[1, float("nan")]], "produced non-finite features; use another model with --model"),
-        ([[1, float("inf")]], "produced non-finite features"),
-        ([[[1, 2]]], r"returned features of shape \[1, 1, 2\]; \[1, -1\] was expected"),
+        ([[1, 2, float("nan")]], "produced non-finite features; use another model with --model"),
+        ([[1, 2, float("inf")]], "produced non-finite features"),
+        ([[[1, 2, 3]]], r"returned features of shape \[1, 1, 3\]; \[1, 3\] was expected"),
     ],
 )
 def test_wrong_features_are_an_error_where_they_are_wanted(features, message):
     runner = FakeRunner([1, 2], features=features)
     for wanted in (False, True):
-        classifier = Classifier(runner, "ab", Preprocessing(8, 8), features=wanted)
+        classifier = Classifier(runner, "ab", Preprocessing(8, 8), rejections=distances() if wanted else {})
         if wanted:
             with pytest.raises(BackendError, match=message):
                 classifier.classify(noise(8, 8))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime.classify.decision import Decider, allowed_indices, softmax
+from edgeclf_runtime.classify.rejection import Rejection
 from edgeclf_runtime.errors import OptionError
 
 LABELS = ("cat", "dog", "horse")
@@ -16,7 +17,7 @@ def confidences_of(logits, **options):
 def decide(*logits, **options):
     """Return the label, its confidence and the most likely labels."""
     confidences = confidences_of(logits, **options)
-    return Decider("abc", **options).decide(confidences, int(confidences.argmax()), 0.0)[:3]
+    return Decider("abc", **options).decide(confidences, int(confidences.argmax()), Rejection())[:3]
 
 
 def names(top):
@@ -45,14 +46,14 @@ def test_the_requested_number_of_labels_is_listed_if_there_are_as_many():
 @pytest.mark.parametrize("name", ["unknown", "Unknown", "UNKNOWN"])
 def test_a_label_named_unknown_differs_from_a_rejected_one(name):
     decider = Decider(["cat", name])
-    kept = decider.decide(np.array([0.4, 0.6]), 1, 0.6)
-    rejected = decider.decide(np.array([0.4, 0.6]), 1, 0.7)
+    kept = decider.decide(np.array([0.4, 0.6]), 1, Rejection(0.6))
+    rejected = decider.decide(np.array([0.4, 0.6]), 1, Rejection(0.7))
     assert (kept.label, kept.rejected, kept.candidate) == (name, False, name)
     assert (rejected.label, rejected.rejected, rejected.candidate) == ("unknown", True, name)
 
 
 def test_the_candidate_is_the_label_that_was_chosen_and_not_the_most_likely():
-    decision = Decider(LABELS).decide(np.array([0.45, 0.5, 0.05]), 0, 0.6)
+    decision = Decider(LABELS).decide(np.array([0.45, 0.5, 0.05]), 0, Rejection(0.6))
     assert (decision.candidate, decision.confidence, decision.top[0][0]) == ("cat", 0.45, "dog")
 
 

@@ -6,9 +6,11 @@ import pytest
 from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.classify.golden import golden_images, read_golden
+from edgeclf_runtime.classify.rejection import Rejection
 from edgeclf_runtime.errors import BackendError
 from edgeclf_runtime.fake import FakeRunner
 from edgeclf_runtime.images.preprocess import Preprocessing
+from edgeclf_runtime.runners.base import Outputs
 from tests.support.pictures import noise
 
 
@@ -28,10 +30,11 @@ class Failing(FakeRunner):
         super().__init__([0])
         self.runner, self.answer = runner, answer
 
-    def infer(self, batch):
+    def infer_outputs(self, batch):
         if self.answer is None:
             raise BackendError("out of memory")
-        return self.runner.infer(batch) * np.float32(self.answer)
+        logits, features = self.runner.infer_outputs(batch)
+        return Outputs(logits * np.float32(self.answer), features)
 
 
 def use(classifier, runner, **others):
@@ -69,9 +72,9 @@ def test_the_model_that_takes_over_brings_its_own_threshold_but_not_over_the_use
     opened = opened._replace(models=tuple(model._replace(threshold=0.25, temperature=2.0) for model in opened.models))
     for threshold, expected in ((None, 0.25), (0.75, 0.75)):
         with Classifier.open(opened, threshold=threshold) as classifier:
-            use(classifier, Failing(classifier.runner), temperature=None, threshold=None)
+            use(classifier, Failing(classifier.runner), temperature=None, rejection=Rejection())
             classifier.classify(noise(8, 8))
-            assert classifier.in_use[2:] == (2.0, expected)
+            assert (classifier.in_use.temperature, classifier.in_use.threshold) == (2.0, expected)
 
 
 def test_when_no_backend_is_left_it_is_an_error_and_the_next_frame_is_tried_again(bundle):
@@ -89,9 +92,9 @@ def test_a_backend_that_fails_in_two_threads_is_replaced_once(bundle):
     class FailTogether(Failing):
         concurrent = True
 
-        def infer(self, batch):
+        def infer_outputs(self, batch):
             met.wait(30)
-            return super().infer(batch)
+            return super().infer_outputs(batch)
 
     met = threading.Barrier(2)
     opened = open_bundle(bundle)

@@ -20,6 +20,7 @@ def arrays(**changed):
         "weights": np.zeros(2, np.float32),
         "points": np.eye(2).astype(np.float16),
         "images": np.array([40, 7], np.int32),
+        "labels": np.array([0, 1], np.int32),
         "scales": np.array([0.0, 1.0, 0.0, 1.0, 0.0, 1.0]),
     }
     found.update(changed)
@@ -89,9 +90,16 @@ def test_features_of_zeros_have_a_distance():
 
 def test_the_nearest_training_images_come_nearest_first():
     known = KnownImages(arrays())
-    assert known.nearest(features([1, 0.1, 0], [0.1, 1, 0])).tolist() == [[40, 7], [7, 40]]
-    assert known.nearest(features([0, 1, 0]), 1).tolist() == [[7]]
-    assert known.nearest(features([np.nan, 1, 0])).tolist() == [[-1, -1]]
+    assert known.nearest(features([1, 0.1, 0], [0.1, 1, 0])) == [[(40, 0), (7, 1)], [(7, 1), (40, 0)]]
+    assert known.nearest(features([0, 1, 0]), 1) == [[(7, 1)]]
+    assert known.nearest(features([np.nan, 1, 0])) == [[]]
+
+
+def test_another_file_of_the_network_has_its_own_scales():
+    known = KnownImages(arrays())
+    other = known.scaled([0, 0.5, 0, 1, 0, 1])
+    assert other.distance(features([-1, 0, 0]), EQUAL) == pytest.approx([4])
+    assert known.distance(features([-1, 0, 0]), EQUAL) == pytest.approx([2])
 
 
 def test_images_in_a_batch_have_the_distances_that_they_have_alone():
@@ -127,8 +135,9 @@ def test_a_file_is_read_back():
         (npz(scales=np.ones(3)), r"scales has the shape \[3\]"),
         (npz(points=np.full((2, 2), np.nan, np.float16)), "points has values that are not finite"),
         (npz(scales=np.zeros(6)), "scales must be above 0"),
-        (npz(weights=np.array([1, -1], np.float32)), "weights and numbers of images 0 or more"),
-        (npz(images=np.array([1, -1], np.int32)), "numbers of images 0 or more"),
+        (npz(weights=np.array([1, -1], np.float32)), "weights and numbers of images and labels 0 or more"),
+        (npz(images=np.array([1, -1], np.int32)), "numbers of images and labels 0 or more"),
+        (npz(labels=np.array([1, -1], np.int32)), "numbers of images and labels 0 or more"),
         (npz(directions=np.asfortranarray(np.eye(3, 2).astype(np.float16))), "stored by columns"),
         (npz(more=np.zeros(1)), "it holds .*more"),
     ],

@@ -141,6 +141,8 @@ def test_a_row_holds_times_label_confidence_and_every_stage(tmp_path):
             "rejected": "false",
             "candidate": 'a "cell", \u00fcber',
             "confidence": "0.9",
+            "reason": "",
+            "distance": "",
             "age_ms": "41.5",
             "capture_ms": "4.0",
             "preprocess_ms": "2.0",

@@ -61,3 +61,20 @@ def test_a_reset_forgets_earlier_frames():
     smoother.update(CAT, 0.0)
     smoother.reset()
     assert smoother.update(DOG, 0.01)[1] == 1
+
+
+def test_distances_are_averaged_with_the_weight_of_their_frame():
+    smoother = Smoother(1.0)
+    smoother.update(np.array([0.5, 0.5]), 0.0)
+    assert smoother.distance(2.0) == 2.0
+    smoother.update(np.array([0.5, 0.5]), math.log(2))
+    assert smoother.distance(4.0) == pytest.approx(3.0)
+    assert smoother.distance(None) is None
+
+
+def test_an_infinite_distance_is_forgotten_like_any_other():
+    smoother = Smoother(0.1)
+    for frame, distance in enumerate([1.0, math.inf] + [1.0] * 50):
+        smoother.update(np.array([0.5, 0.5]), frame * 0.1)
+        found = smoother.distance(distance)
+    assert found == pytest.approx(1.0, abs=0.01)

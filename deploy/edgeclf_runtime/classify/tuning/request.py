@@ -3,7 +3,7 @@
 import json
 from typing import TYPE_CHECKING, List, NamedTuple
 
-from ...bundle.open_bundle import Bundle, Model, Tolerance
+from ...bundle.open_bundle import Bundle, KnownImagesFacts, Model, Tolerance
 from ...images.preprocess import Preprocessing
 from .candidate import Candidate
 
@@ -53,4 +53,8 @@ def _plain(model: Model) -> "JsonObject":
 
 def _model(plain: "JsonObject") -> Model:
     tolerances = {name: Tolerance(*numbers) for name, numbers in plain["tolerances"].items()}
-    return Model(**dict(plain, backends=tuple(plain["backends"]), tolerances=tolerances))
+    known = plain["known_images"]
+    if known is not None:
+        file, scales, *distances = known
+        known = KnownImagesFacts(file, tuple(scales), *distances)
+    return Model(**dict(plain, backends=tuple(plain["backends"]), tolerances=tolerances, known_images=known))

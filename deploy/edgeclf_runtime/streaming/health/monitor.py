@@ -13,7 +13,7 @@ from ...classify.known_images import USUAL
 from ...files.schema import JsonObject
 from .blocks import LONG, SHORT, Block
 from .evidence import Evidence, limit_for
-from .symptoms import FROZEN, MIX, ORDER, SIGNS, STEADY, UNKNOWN, describe, outside
+from .symptoms import COVERED, FROZEN, MIX, ORDER, SIGNS, STEADY, UNKNOWN, describe, outside
 from .usual_images import UsualImages
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ _FROZEN = 100  # images in a row without any difference
 _CLEAR = 8  # blocks with little evidence, after which a verdict ends
 _CALM = 0.25  # of the limit: little evidence
 _SUSPECT = 0.4  # of the limit: evidence for which verdicts of lower precedence wait
-# The same for verdicts about results, which begin only after so many long blocks; or after more, if nearly all images are
-# strange, as after a change of the picture.
-_SUSPECT_CAUSE, _WAIT, _LONG_WAIT, _NEARLY_ALL = 0.3, 2, 3, 0.85
+# The same for verdicts about results, which begin only after so many long blocks: a change of the picture makes images
+# strange before it has enough evidence of its own.
+_SUSPECT_CAUSE, _WAIT = 0.3, 3
 _RECENT = 12  # contents
 _USUAL, _CHANGED = 0.02, 0.95  # chances of a symptom in a block
 # Images may be strange, and a label may come, so much more often than in validation.
@@ -125,10 +125,11 @@ class Monitor:
         near, far = (outside(values, coherence, self.baseline, which) for which in (True, False))
         for name in SIGNS:
             if (name in STEADY) == (block is self._long):
-                sign = near.get(name) if block.has_several else far.get(name)
+                # A picture of nothing has no contents, and is not an object that stays.
+                sign = near.get(name) if block.has_several or name == COVERED else far.get(name)
                 if sign is not None:
                     self._texts[name] = describe(values, self.baseline, sign)
-                if block.has_several or name in far or name not in near:
+                if sign is not None or block.has_several or name not in near:
                     self.evidence[name].add(np.asarray(sign is not None))
         if block is self._long:
             self._waited = self._waited + 1 if self._weigh_results() else 0
@@ -225,8 +226,7 @@ class Monitor:
 
     def _may_be_results(self) -> bool:
         """Return whether no change of the picture explains unusual results, which show sooner."""
-        wait = _LONG_WAIT if self._strange_share > _NEARLY_ALL else _WAIT
-        return self._waited >= wait and (
+        return self._waited >= _WAIT and (
             self._usual.like_training or all(self.evidence[name].share < _SUSPECT_CAUSE for name in SIGNS)
         )
 

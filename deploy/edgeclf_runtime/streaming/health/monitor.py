@@ -29,7 +29,7 @@ _CALM = 0.25  # of the limit: little evidence
 _SUSPECT = 0.4  # of the limit: evidence for which verdicts of lower precedence wait
 # The same for verdicts about results, which begin only after so many long blocks: a change of the picture makes images
 # strange before it has enough evidence of its own.
-_SUSPECT_CAUSE, _WAIT = 0.3, 3
+_SUSPECT_CAUSE, _WAIT = 0.3, {UNKNOWN: 3, MIX: 2}
 _RECENT = 12  # contents
 _USUAL, _CHANGED = 0.02, 0.95  # chances of a symptom in a block
 # Images may be strange, and a label may come, so much more often than in validation.
@@ -215,18 +215,17 @@ class Monitor:
             evidence = self.evidence.get(name)
             if evidence is None or (name in STEADY and self._usual.like_training):
                 continue
-            if name in (UNKNOWN, MIX) and not self._may_be_results():
-                return []
-            if evidence.share >= 1.0 or name in self._enough:
+            ready = name not in _WAIT or self._may_be_results(_WAIT[name])
+            if ready and (evidence.share >= 1.0 or name in self._enough):
                 self._forget_after(name)
                 return self._begin(name, self._mix_text() if name == MIX else self._texts[name])
             if evidence.share >= _SUSPECT:
                 return []
         return []
 
-    def _may_be_results(self) -> bool:
+    def _may_be_results(self, wait: int) -> bool:
         """Return whether no change of the picture explains unusual results, which show sooner."""
-        return self._waited >= _WAIT and (
+        return self._waited >= wait and (
             self._usual.like_training or all(self.evidence[name].share < _SUSPECT_CAUSE for name in SIGNS)
         )
 

@@ -1,11 +1,13 @@
 """Plays days of a camera's life in virtual time, with and without faults, and counts what its health monitor reports.
 
-    python3 benchmarks/field/field.py [--days 7] [--runs 100] [--severity 3] [--part test] [--plot NAME.png] [--json]
+    python3 benchmarks/field/field.py [--days 7] [--runs 100] [--severity 3] [--part test] [--confidence] [--plot NAME.png] [--json]
 
 Method: a fixed camera takes five images a second of objects that pass, see world.py.  An object stays for three frames on
 average; six times a day the line stops, for one to ten minutes.  Light falls at night, as in the training images, and clouds come
-and go.  The baseline is made of other images of the same camera, the labels and scores come from a stand-in for a network.  Each image is
-measured once in each light, and the player draws from these measures, so that a week takes minutes.
+and go.  Baseline and network are made of other images of the same camera: a linear layer was fitted to the pretrained backbone's
+features of the training images, and the usual results are those of validation images, as ``bundle`` computes them.  Each image is
+measured and classified once in each light, and the player draws from these results, so that a week takes minutes.
+--confidence is for a network that gives no distance.
 
 A run with a fault begins at a random time of a random day, lasts two minutes without it, and then goes on with it.  Noticed means
 that a verdict began within 300 frames; named right, that the first one has the fault's name.  Faults that make the picture brighter begin by
@@ -27,7 +29,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from world import LIGHTS, ONE_LABEL, PICTURES, UNKNOWN, Model, Pool, Scene, faulty, measured
+from network import Backbone, Head
+from world import LIGHTS, ONE_LABEL, PICTURES, UNKNOWN, Network, Pool, Scene, faulty, measured
 
 from edgeclf_runtime.streaming.health.baseline import Baseline, fit_baseline
 from edgeclf_runtime.streaming.health.monitor import Change, Monitor
@@ -40,6 +43,8 @@ EIGHT = (
 )
 MORE = ("noisy", "frozen", "lens cap", "without color")
 WITHIN = 300
+TRAINING = 400
+"""Objects that the network was trained on."""
 _STAY, _STOPS, _STOP_S = 3.0, 6, (60, 600)
 _PLACES = 6
 """Directions and places of a fault for which images are measured."""
@@ -53,28 +58,49 @@ class Site:
     """A scene with its baseline and the measures of its images.
 
     part        tune or test: whose images pass the camera
+    distances   whether the network gives distances
     """
 
-    def __init__(self, name: str, background: str, part: str, objects: int, severity: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        background: str,
+        part: str,
+        objects: int,
+        severity: int,
+        backbone: Network,
+        distances: bool = True,
+    ) -> None:
         seed = {"tune": 1, "test": 2}[part]
         self.name = f"{name} {background}".strip()
         self._scene = Scene(name, background, seed)
-        self._part, self._objects, self._severity = part, objects, severity
-        train = measured(self._scene, *self._scene.objects("train", objects))
-        self._model = Model(train, seed)
-        check = self._classified(measured(self._scene, *self._scene.objects("train", objects)))
-        low = float(np.quantile(check.score, 0.05))
-        labels = np.bincount(check.predicted.ravel(), minlength=check.truth.max() + 1) / check.predicted.size
+        self._severity = severity
+        self._backbone, self.distances = backbone, distances
+        pictures, truth = self._scene.objects("train", TRAINING + objects)
+        train, validation = (
+            self._measured(pictures[part], truth[part]) for part in (slice(TRAINING), slice(TRAINING, None))
+        )
+        self.head = Head(train, validation)
+        self.validation = self.head.classify(validation)
+        usual = self.head.usual
         lights = range(len(LIGHTS))
-        every = [train.one(index, light, 0) for index in range(objects) for light in lights]
-        groups = np.repeat(train.truth, len(LIGHTS)).tolist()
-        self.baseline: Baseline = fit_baseline(every, groups, labels.tolist(), (low, 0.05))
-        self.pictures, self._truth = self._scene.objects(part, objects)
-        self.healthy = self._classified(measured(self._scene, self.pictures, self._truth))
-        self.labels = [f"class {number}" for number in range(len(labels))]
+        every = [train.one(index, light, 0) for index in range(0, TRAINING, 2) for light in lights]
+        groups = np.repeat(train.truth[::2], len(LIGHTS)).tolist()
+        self.baseline: Baseline = fit_baseline(every, groups, usual.labels, usual.low)
+        self.pictures, self.truth = self._scene.objects(part, objects)
+        self.healthy = self.classified(self.pictures, self.truth)
+        self.labels = [f"class {number}" for number in range(train.truth.max() + 1)]
 
-    def _classified(self, pool: Pool, known: bool = True) -> Pool:
-        return self._model.classify(pool, known)
+    def _measured(self, pictures: list[np.ndarray], truth: np.ndarray) -> Pool:
+        return measured(self._scene, pictures, truth, self._backbone)
+
+    def classified(self, pictures: list[np.ndarray], truth: np.ndarray, known: bool = True) -> Pool:
+        """Return the images and results of pictures in each light; known: whether their labels are those of training."""
+        return self.head.classify(self._measured(pictures, truth), known)
+
+    def monitor(self) -> Monitor:
+        """Return a new Monitor."""
+        return Monitor(self.baseline, self.labels, self.distances)
 
     def with_fault(self, fault: str, place: int) -> Pool:
         """Return the images with a fault; place: which of its directions or places."""
@@ -87,13 +113,13 @@ class Site:
         ]
         scene = self._scene
         scene.gray = fault == "without color"
-        pool = self._classified(measured(scene, changed, self._truth[some]))
+        pool = self.classified(changed, self.truth[some])
         scene.gray = False
         return pool
 
     def baseline_names(self) -> tuple[str, ...]:
         """Return the verdicts that the monitor can give."""
-        return tuple(Monitor(self.baseline, self.labels).evidence)
+        return tuple(self.monitor().evidence)
 
     def _changed(self, fault: str) -> Pool:
         """Return images of which a share is of an unknown class, or of one label."""
@@ -101,11 +127,11 @@ class Site:
             return self.healthy
         if fault == "new kind of image":
             shares = UNKNOWN
-            other = self._classified(measured(self._scene, *self._scene.objects("foreign", 40)), known=False)
+            other = self.classified(*self._scene.objects("foreign", 40), known=False)
         else:
             shares = ONE_LABEL
             rare = int(np.argmin(self.baseline.labels or ()))
-            other = _picked(self.healthy, np.flatnonzero(self._truth == rare))
+            other = _picked(self.healthy, np.flatnonzero(self.truth == rare))
         count = len(self.healthy.truth)
         share = min(shares[self._severity - 1] / 100, 0.99)
         times = max(round(count * share / (1 - share) / len(other.truth)), 1)
@@ -123,13 +149,14 @@ def _joined(pool: Pool, others: list[Pool]) -> Pool:
 
 
 class Player:
-    """Shows a monitor what passes the camera.
+    """Shows a new monitor of a site what passes the camera.
 
     moment      of the day at which it begins, in frames
     """
 
-    def __init__(self, monitor: Monitor, random: np.random.Generator, moment: int = 0) -> None:
-        self._monitor, self._random, self.moment = monitor, random, moment
+    def __init__(self, site: Site, random: np.random.Generator, moment: int = 0) -> None:
+        self.monitor, self._random, self.moment = site.monitor(), random, moment
+        self._usual_distance = site.head.usual_distance if site.distances else None
         self._clouds = 0.0
         self._left = self._content = 0
         self._object = 0
@@ -144,7 +171,7 @@ class Player:
 
     def play(self, pool: Pool, frames: int, frozen: bool = False, until_change: bool = False) -> None:
         """Show so many frames; until_change: or end at the first Change."""
-        monitor, random = self._monitor, self._random
+        monitor, random, usual = self.monitor, self._random, self._usual_distance
         light = self._light()
         count = len(pool.truth)
         self._object = min(self._object, count - 1)
@@ -158,7 +185,8 @@ class Player:
             self._left -= 1
             self._content += not frozen or frame == 0
             found = monitor.add_image(pool.one(self._object, light, self._content))
-            monitor.add_result(int(pool.predicted[self._object, light]), float(pool.score[self._object, light]))
+            result = (one[self._object, light] for one in (pool.predicted, pool.score, pool.distance))  # type: ignore[index]
+            monitor.add_result(*result, usual_distance=usual)
             self.changes += [(self.moment, change) for change in found]
             self.moment += 1
             if found and until_change:
@@ -167,7 +195,7 @@ class Player:
 
 def week(site: Site, days: int, seed: int) -> list[tuple[int, Change]]:
     """Return the Changes of days without a fault: false alarms, and their ends."""
-    player = Player(Monitor(site.baseline, site.labels), np.random.default_rng(seed))
+    player = Player(site, np.random.default_rng(seed))
     player.play(site.healthy, days * DAY)
     return player.changes
 
@@ -177,7 +205,7 @@ def one_fault(site: Site, fault: str, pool: Pool, seed: int) -> tuple[str, int]:
     random = np.random.default_rng(seed)
     hours = (7, 17) if fault == "overexposed" else (0, 24)
     moment = int(random.uniform(*hours) / 24 * DAY)
-    player = Player(Monitor(site.baseline, site.labels), random, moment)
+    player = Player(site, random, moment)
     player.play(site.healthy, 120 * FPS + int(random.integers(50)))
     player.changes.clear()
     begun = player.moment
@@ -226,16 +254,21 @@ def main() -> int:
     parser.add_argument("--part", default="test", choices=("tune", "test"))
     parser.add_argument("--scene", type=int, action="append", help="number of a scene, 0 to 2 (default: all)")
     parser.add_argument("--fault", action="append", help="only this fault; may be repeated (default: all)")
+    parser.add_argument("--confidence", action="store_true", help="the network gives no distance")
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
+    backbone = Backbone()
     start, bad = time.process_time(), False
     report: dict[str, object] = {"part": arguments.part, "severity": arguments.severity, "runs": arguments.runs}
     scenes: dict[str, object] = {}
     for number in arguments.scene or range(len(SCENES[arguments.part])):
         name, background = SCENES[arguments.part][number]
-        site = Site(name, background, arguments.part, arguments.objects, arguments.severity)
+        site = Site(
+            *(name, background, arguments.part, arguments.objects, arguments.severity),
+            *(backbone, not arguments.confidence),
+        )
         names = EIGHT + MORE[: None if background in ("coffee", "chelsea") else 3]
         names = tuple(fault for fault in names if fault in (arguments.fault or names))
         found = faults(site, arguments.runs, 1000, names)
@@ -243,10 +276,16 @@ def main() -> int:
         alarms = [(moment, str(change)) for moment, change in changes if change.active]
         for moment, text in alarms:
             print(f"{site.name}: false alarm on day {moment / DAY:.2f}: {text}", file=sys.stderr)
-        scenes[site.name] = {"faults": found, "days": arguments.days, "false_alarms": alarms}
+        scenes[site.name] = {
+            "faults": found,
+            "days": arguments.days,
+            "false_alarms": alarms,
+            "accuracy": round(site.head.accuracy, 3),
+            "usual_distance": round(site.head.usual_distance, 2),
+        }
         bad |= (
             len(alarms) > max(1, arguments.days / 7)
-            or min(found[fault]["right"] for fault in names if fault in EIGHT) < 0.9
+            or min((found[fault]["right"] for fault in names if fault in EIGHT), default=1.0) < 0.9
         )  # type: ignore[type-var,operator]
         if arguments.plot:
             from field_plot import draw

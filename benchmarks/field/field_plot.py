@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeclf_runtime.streaming.health.monitor import Monitor
 from edgeclf_runtime.streaming.health.symptoms import ORDER
 
 if TYPE_CHECKING:
@@ -55,8 +54,8 @@ def _play(site: Site, faults: tuple[str, ...]):
     """Return the times of the samples, the evidence by verdict, and the Changes."""
     from field import Player
 
-    monitor = Monitor(site.baseline, site.labels)
-    player = Player(monitor, np.random.default_rng(3), 9 * 3600 * _FPS)
+    player = Player(site, np.random.default_rng(3), 9 * 3600 * _FPS)
+    monitor = player.monitor
     begun, step = player.moment, 300 * _FPS
     times, evidence = [], {name: [] for name in site.baseline_names()}
     for number, fault in enumerate((*faults, "")):

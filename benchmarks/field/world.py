@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -31,8 +32,8 @@ UNKNOWN = (10, 25, 50, 70, 90)
 """Percentage of images from an unknown class."""
 ONE_LABEL = (30, 50, 70, 85, 100)
 """Percentage of images with the rarest label."""
-ERRORS = 0.08
-"""Share of labels that the model guesses."""
+NETWORK_SIDE = 96
+"""The network's images are smaller than those that are measured: its features take most of the time."""
 PICTURES = {
     "dark": "dark",
     "overexposed": "bright",
@@ -46,16 +47,29 @@ UNSEEN = 2
 """Classes of "belt" that training does not have."""
 
 
+class Network(Protocol):
+    """What turns images, uint8 [N, side, side, 3] RGB, into features, float32 [N, features]."""
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Return the features of images."""
+
+
 @dataclass
 class Pool:
-    """Images in each light: their measures, predicted labels and scores, [objects, lights, ...]."""
+    """Images in each light: measures, features, predicted labels, confidences and distances, [objects, lights, ...]."""
 
     values: np.ndarray
     layout: np.ndarray
     detail: np.ndarray
+    features: np.ndarray
     truth: np.ndarray
     predicted: np.ndarray | None = None
     score: np.ndarray | None = None
+    distance: np.ndarray | None = None
+
+    def flat(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the features and true labels of all images, [images, ...]."""
+        return np.concatenate(list(self.features)), np.repeat(self.truth, self.features.shape[1])
 
     def one(self, index: int, light: int, content: int) -> Measures:
         """Return one image's Measures."""
@@ -193,47 +207,18 @@ def _dirty(picture: np.ndarray, share: float, random: np.random.Generator) -> np
     return (picture * (1 - mask) + smeared * mask).clip(0, 255).astype(np.uint8)
 
 
-def measured(scene: Scene, pictures: list[np.ndarray], truth: np.ndarray, lights: tuple[float, ...] = LIGHTS) -> Pool:
-    """Return the measures of pictures in each light."""
-    found = [[measure(scene.seen(picture, light)) for light in lights] for picture in pictures]
+def measured(
+    scene: Scene, pictures: list[np.ndarray], truth: np.ndarray, network: Network, lights: tuple[float, ...] = LIGHTS
+) -> Pool:
+    """Return the measures and features of pictures in each light."""
+    found, features = [], []
+    for picture in pictures:
+        seen = [scene.seen(picture, light) for light in lights]
+        found.append([measure(one) for one in seen])
+        small = [cv2.resize(one, (NETWORK_SIDE, NETWORK_SIDE), interpolation=cv2.INTER_AREA) for one in seen]
+        features.append(network.features(np.stack(small)))
     return Pool(
         *(np.array([[getattr(one, name) for one in row] for row in found]) for name in ("values", "layout", "detail")),
+        np.array(features),
         truth,
     )
-
-
-class Model:
-    """A stand-in for the network: the true label, but for ERRORS, and how near an image is to the training images.
-
-    The score is 1 for the nearest and falls to 0.  It is a distance from the classes' mean layout and detail, in whitened
-    components.
-    """
-
-    def __init__(self, pool: Pool, seed: int) -> None:
-        inputs = _inputs(pool).reshape(-1, 320)
-        truth = np.repeat(pool.truth, pool.values.shape[1])
-        self._random = np.random.default_rng(seed)
-        self._labels = int(truth.max()) + 1
-        self._mean, self._scale = inputs.mean(0), inputs.std(0) + 0.05
-        scaled = (inputs - self._mean) / self._scale
-        _, sizes, rows = np.linalg.svd(scaled, full_matrices=False)
-        self._whiten = rows[:60].T / (sizes[:60] / len(scaled) ** 0.5 + 0.3)
-        self._residue = np.eye(320) - rows[:60].T @ rows[:60]
-        self._centers = np.array([(scaled @ self._whiten)[truth == one].mean(0) for one in np.unique(truth)])
-
-    def classify(self, pool: Pool, known: bool = True) -> Pool:
-        """Fill in a pool's predicted labels and scores; known: whether its classes are those of training."""
-        scaled = (_inputs(pool) - self._mean) / self._scale
-        flat = scaled.reshape(-1, 320)
-        shape = scaled.shape[:2]
-        wrong = self._random.random(len(pool.truth)) < (ERRORS if known else 1)
-        others = self._random.integers(self._labels, size=len(pool.truth))
-        pool.predicted = np.repeat(np.where(wrong, others, pool.truth)[:, None], shape[1], 1)
-        near = ((flat @ self._whiten)[:, None] - self._centers[None]) ** 2
-        distance = near.sum(2).min(1) + ((flat @ self._residue) ** 2).sum(1) / 0.3**2
-        pool.score = (1 / (1 + distance / 320)).reshape(shape)
-        return pool
-
-
-def _inputs(pool: Pool) -> np.ndarray:
-    return np.concatenate([pool.layout, pool.detail], axis=2)

@@ -86,7 +86,7 @@ class TrainReport(Report):
         metrics = "  ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
         images = ", ".join(f"{count} {split}" for split, count in self.images.items())
         images += f"; {self.unreadable} left out (cannot be decoded)" if self.unreadable else ""
-        return f"{self.run}: {len(self.labels)} labels, {images}\nepoch {self.best_epoch} is the best of {self.epochs}, and kept: {metrics}"
+        return f"{self.run}: {len(self.labels)} labels, {images}\nepoch {self.best_epoch} is the best of 0 to {self.epochs - 1}, and kept: {metrics}"
 
 
 def train(

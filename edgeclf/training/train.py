@@ -226,7 +226,7 @@ class _Course:
             data = {**data_facts(self.dataset, work), **self.found}
             identity = self._identity(data["split_sha256"])
             shared(lambda: unfinished.open(identity, work / SPLIT_FILE, resume, overwrite))
-            with _kept(unfinished):
+            with _kept(unfinished, resume):
                 network, spec, trained = self._fit(unfinished)
             facts = {**self._facts(network, spec, trained.best), "data": data, "decisions": unfinished.decisions}
             _write_run(work, facts, trained.rows, network, self.options)
@@ -299,8 +299,8 @@ class _Course:
 
 
 @contextlib.contextmanager
-def _kept(unfinished: Unfinished) -> Iterator[None]:
-    """If the block fails, keep what another call can resume from, and say so."""
+def _kept(unfinished: Unfinished, resume: bool) -> Iterator[None]:
+    """If the block fails, keep what another call can resume from, and say so; resume: whether this call was to resume."""
     from .loop.fit import DivergedError
 
     try:
@@ -310,7 +310,7 @@ def _kept(unfinished: Unfinished) -> Iterator[None]:
         raise
     except BaseException:
         if unfinished.started:
-            say(f"{unfinished.path} keeps what is done; the same command continues it (train needs --resume)")
+            say(f"{unfinished.path} keeps what is done; the same command{'' if resume else ' with --resume'} continues it")
         else:
             unfinished.discard()
         raise

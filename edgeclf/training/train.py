@@ -22,7 +22,7 @@ from edgeclf_runtime.files.read import sha256_file
 from edgeclf_runtime.files.schema import JsonObject
 from edgeclf_runtime.images.preprocess import Preprocessing
 
-from ..data.checks.integrity import CheckReport, check_for_training
+from ..data.checks.integrity import CheckReport, check_for_training, check_labels
 from ..data.datasets import Dataset
 from ..data.exclusion import load_training_data
 from ..data.findings import Finding
@@ -112,7 +112,8 @@ def train(
     from .machine.threads import torch_threads
 
     with joined(), torch_threads():
-        weights, dataset, report = shared(lambda: _ready(data, output, options, overwrite, checked))
+        shared(lambda: _claim(output, overwrite, resume))
+        weights, dataset, report = shared(lambda: _ready(data, output, options, checked))
         found = [str(finding) for finding in report.findings]
         for line in found if checked is None else ():
             say(line)
@@ -169,15 +170,22 @@ def _finished(output: str | Path, options: TrainOptions) -> TrainReport:
     )
 
 
+def _claim(output: str | Path, overwrite: bool, resume: bool) -> None:
+    """Raise OutputError if the run cannot be written, or a training of it is unfinished."""
+    claim_output(output, overwrite, RUN_FILE)
+    unfinished = Unfinished(output)
+    check_length(unfinished.path)
+    unfinished.claim(resume, overwrite)
+
+
 def _ready(
-    data: str | Path | Dataset, output: str | Path, options: TrainOptions, overwrite: bool, checked: CheckReport | None
+    data: str | Path | Dataset, output: str | Path, options: TrainOptions, checked: CheckReport | None
 ) -> tuple[Weights | None, Dataset, CheckReport]:
-    """Return the weights, and the images to train on; what takes seconds comes before decoding every image."""
+    """Return the weights, and the images to train on; labels first, then what takes seconds, then decoding every image."""
     from .dry_run.try_backbone import try_backbone
 
-    claim_output(output, overwrite, RUN_FILE)
-    check_length(Unfinished(output).path)
     data = load_training_data(data, options)
+    check_labels(data)
     for finding in _about_replaced(output, data):
         say(f"{finding.severity}: {finding.message}")
     weights, spec = try_backbone(options, data.labels)

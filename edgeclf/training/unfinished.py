@@ -59,6 +59,11 @@ class Unfinished:
         """True if it has a checkpoint to resume from."""
         return any(self.path.glob("*.ckpt"))
 
+    def claim(self, resume: bool, overwrite: bool) -> None:
+        """Raise OutputError before any work is done, if it can be resumed and nothing says what to do with it."""
+        if self.started and not resume and not overwrite:
+            raise OutputError(self._refusal([]))
+
     def open(self, facts: JsonObject, split: Path, resume: bool, overwrite: bool) -> None:
         """Resume from the folder, or make it.
 

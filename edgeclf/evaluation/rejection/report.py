@@ -26,6 +26,8 @@ Row = tuple[str, str, str]
 _LONGEST_LABEL = 16
 _REASONS = {DISTANCE: "unlike the training images", CONFIDENCE: "not confident enough"}
 _POINTS, _BINS = 80, 40
+_FARTHEST = 20
+"""Times the threshold, to which the distances are drawn."""
 _NONE = "-"
 
 
@@ -136,9 +138,10 @@ def _curves(scores: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Chart:
 
 def _histogram(known: np.ndarray, foreign: np.ndarray, most: float | None) -> Chart:
     """Return the distances of known and foreign images; those of the farthest are all in the last bin."""
-    usual = np.sort(known)[int(KEPT * (len(known) - 1))]
-    low = float(min(known.min(), foreign.min()))
-    high = max(float(np.median(foreign)), 3 * float(usual), most or 0.0, low) + 1
+    finite = np.concatenate([one[np.isfinite(one)] for one in (known, foreign)] + [[0.0]])
+    near = max(1.0, most or 0.0, float(np.median(np.minimum(known, finite.max()))))
+    # Images of another kind may be so far that the others would share one bin.
+    low, high = float(finite.min()), 1 + max(near, min(float(np.quantile(finite, 0.95)), _FARTHEST * near))
     edges = np.linspace(low, high, _BINS + 1)
     shares = [np.histogram(np.minimum(one, high), edges)[0] / len(one) for one in (known, foreign)]
     x, y = xy_axes((low, high), (0.0, 1.05 * float(np.max(shares))), ("distance", ""), "y")

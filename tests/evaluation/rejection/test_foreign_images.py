@@ -12,6 +12,7 @@ from edgeclf.errors import DataError, ImageError, ModelError
 from edgeclf.evaluation.open_model import open_model
 from edgeclf.evaluation.rejection.answers import Answers
 from edgeclf.evaluation.rejection.foreign_images import measure_foreign, separation
+from edgeclf.evaluation.rejection.report import _charts
 from edgeclf_runtime.classify.rejection import Rejection
 from tests.support.html_pages import Page
 from tests.support.photos import write_photos
@@ -138,3 +139,13 @@ def test_logits_that_are_not_finite_are_refused(run):
         pytest.raises(ModelError, match="logits of fp32 are not finite for some foreign images"),
     ):
         measure_foreign(None, good, bad, opened)
+
+
+def test_infinite_distances_are_drawn_in_the_last_bin():
+    known, foreign = (
+        Answers(np.eye(3, dtype=np.float32), np.array(distances, np.float32), 1.0, Rejection(most_distance=2.0))
+        for distances in ((0, 1, np.inf), (1.5, np.inf, np.inf))
+    )
+    histogram, curves = _charts(known, foreign)
+    assert [line.points[-1][1] for line in histogram.lines] == pytest.approx([1 / 3, 2 / 3])
+    assert curves.lines[0].points[-1] == (1.0, 1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,11 +64,11 @@ class ModelFacts:
     """Share of the validation images whose confidence reaches the threshold."""
     precision: float
     """Share of those whose label is correct."""
-    labels: dict[str, LabelThreshold] = field(default_factory=dict)
+    labels: dict[str, LabelThreshold]
     """Thresholds of labels that need a precision of their own."""
-    distance: DistanceThreshold | None = None
+    distance: DistanceThreshold | None
     """None if no distance is rejected."""
-    label_sets: LabelSets | None = None
+    label_sets: LabelSets | None
 
 
 @dataclass(frozen=True)

@@ -309,10 +309,7 @@ def _kept(unfinished: Unfinished, resume: bool) -> Iterator[None]:
         unfinished.discard()
         raise
     except BaseException:
-        if unfinished.started:
-            say(f"{unfinished.path} keeps what is done; the same command{'' if resume else ' with --resume'} continues it")
-        else:
-            unfinished.discard()
+        unfinished.stop(resume)
         raise
 
 

@@ -84,6 +84,13 @@ class Unfinished:
             shutil.copyfile(split, Path(work, SPLIT_FILE))
             _write(Path(work, _FACTS_FILE), {"format": TRAINING_FORMAT, "format_version": 1, **facts})
 
+    def stop(self, resume: bool) -> None:
+        """Say how an interrupted training goes on; remove it if it has no checkpoint.  resume: whether it was asked to resume."""
+        if self.started:
+            say(f"{self.path} keeps what is done; the same command{'' if resume else ' with --resume'} continues it")
+        else:
+            self.discard()
+
     @property
     def elapsed_s(self) -> float:
         """Time since this object was made."""

@@ -1,4 +1,4 @@
-"""Publishes results and the camera's state to an MQTT broker (3.1.1), through paho-mqtt 1.x or 2.x.
+"""Publishes results and the camera's state to an MQTT broker (3.1.1), and connects again if that is lost (paho-mqtt 1.x or 2.x).
 
 Each result stays on disk until the broker has acknowledged it (QoS 1), so an unreachable broker or a restart loses none;
 after a crash some may be sent twice.

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeclf_runtime.classify.decision import softmax
-from edgeclf_runtime.classify.known_images import KnownImages
+from edgeclf_runtime.classify.known_images import USUAL, KnownImages
 from edgeclf_runtime.files.schema import JsonObject
 from edgeclf_runtime.runners.base import Outputs
 
@@ -26,8 +26,6 @@ from ..training.runs import Run
 
 KNOWN_IMAGES = "known_images.npz"
 """The file in a bundle."""
-USUAL = 0.95
-"""Share of validation images that are nearer than the usual distance."""
 LEAST_TRAINING_IMAGES = 20
 
 

@@ -83,7 +83,7 @@ def _open_health(arguments: "Namespace", camera: "Camera") -> "Optional[Health]"
         return None
     # A file is read as fast as possible, so its time is not the camera's.
     every = 3 if camera.policy == "all" else None
-    # With --allow or --deny, confidences and labels differ from those of the validation images.
+    # With --allow or --deny, confidences and labels differ from those of the validation images; distances do not.
     results = not (arguments.allow or arguments.deny)
     health = open_health(arguments.bundle, camera.name, arguments.baseline, every, results)
     if health is None and arguments.baseline != "training":

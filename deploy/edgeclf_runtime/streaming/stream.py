@@ -86,12 +86,13 @@ def follow(
             if again or fallback is not classifier.fallback:
                 fallback = classifier.fallback
                 yield _backend_event(classifier, fallback, origin)
-            result = ready.made if isinstance(ready.made, Result) else classifier.answer(ready.made, ready.ms)
+            single = ready.made if isinstance(ready.made, Result) else classifier.answer(ready.made, ready.ms)
+            result = single
             if smoother:
-                result = _smoothed(classifier, smoother, result, _seconds_of(ready.frame, camera.policy))
+                result = _smoothed(classifier, smoother, single, _seconds_of(ready.frame, camera.policy))
             age_ms = (time.monotonic() - ready.frame.captured) * 1e3
             yield StreamResult(ready.frame, result, age_ms, camera.dropped + stages.dropped, origin)
-            if health is not None and (health.take(result) or (health.active and (back or not reported))):
+            if health is not None and (health.take(single) or (health.active and (back or not reported))):
                 reported = True
                 yield health_event(health, origin)
 

@@ -9,10 +9,12 @@ counts only if it is beyond all training images.
 
 from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Set, Tuple
 
+from ...classify.known_images import USUAL
 from ...files.schema import JsonObject
 from .blocks import LONG, SHORT, Block
 from .evidence import Evidence, limit_for
 from .symptoms import FROZEN, MIX, ORDER, SIGNS, STEADY, UNKNOWN, describe, outside
+from .usual_images import UsualImages
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,13 +27,14 @@ _FROZEN = 100  # images in a row without any difference
 _CLEAR = 8  # blocks with little evidence, after which a verdict ends
 _CALM = 0.25  # of the limit: little evidence
 _SUSPECT = 0.4  # of the limit: evidence for which verdicts of lower precedence wait
-# The same for verdicts about results, which begin only after so many long blocks; or after more, if nearly all images have a
-# low confidence, as after a change of the picture.
+# The same for verdicts about results, which begin only after so many long blocks; or after more, if nearly all images are
+# strange, as after a change of the picture.
 _SUSPECT_CAUSE, _WAIT, _LONG_WAIT, _NEARLY_ALL = 0.3, 2, 3, 0.85
 _RECENT = 12  # contents
 _USUAL, _CHANGED = 0.02, 0.95  # chances of a symptom in a block
-# Confidences may be low, and a label may come, so much more often than in validation.
-_ABOVE_LOW, _MIX_FACTOR, _MIX_ABOVE = 0.1, 1.1, 0.04
+# Images may be strange, and a label may come, so much more often than in validation.
+_ABOVE_STRANGE, _MIX_FACTOR, _MIX_ABOVE = 0.1, 1.1, 0.04
+_FAR = 1 - USUAL  # share of validation images beyond a model's usual distance
 
 
 class Change(NamedTuple):
@@ -55,28 +58,32 @@ class Monitor:
 
     baseline    a Baseline
     labels      the names of the labels
+    distances   whether results may have a distance
     """
 
-    def __init__(self, baseline: "Baseline", labels: "List[str]") -> None:
+    def __init__(self, baseline: "Baseline", labels: "List[str]", distances: bool = False) -> None:
         self.baseline, self.labels = baseline, list(labels)
         self.evidence: Dict[str, Evidence] = {name: Evidence(_USUAL, _CHANGED) for name in SIGNS}
-        self._add_result_evidence()
+        self._add_result_evidence(distances)
         self.active: Dict[str, int] = {}  # blocks without evidence, by verdict
         self._texts: Dict[str, str] = {}
         self._repeats, self._content = 0, -1
         self._anchor: "Optional[np.ndarray]" = None
-        self._fresh = False
+        self._fresh: "Optional[Measures]" = None  # of a new content, until its result comes
+        self._usual = UsualImages(baseline)
         self._counts: "Optional[np.ndarray]" = None
-        self._low_share = 0.0
+        self._strange_share = 0.0
         self._short, self._long = Block(*SHORT), Block(*LONG)
         self._waited = 0
         self._enough: Set[str] = set()
 
-    def _add_result_evidence(self) -> None:
+    def _add_result_evidence(self, distances: bool) -> None:
         import numpy as np
 
-        if self.baseline.low is not None:
-            usual = min(self.baseline.low[1] + _ABOVE_LOW, 0.9)
+        low = self.baseline.low
+        if low is not None or distances:
+            # One evidence for both: the model may change, and with it whether there is a distance.
+            usual = min(max(_FAR if distances else 0.0, low[1] if low else 0.0) + _ABOVE_STRANGE, 0.9)
             self.evidence[UNKNOWN] = Evidence(usual, usual + 0.4 * (1 - usual))
         if self.baseline.labels is not None:
             shares = np.minimum(_MIX_FACTOR * np.array(self.baseline.labels) + _MIX_ABOVE, 0.95)
@@ -98,7 +105,7 @@ class Monitor:
         difference = None if self._anchor is None else measures.layout - self._anchor
         is_new = difference is None or float(difference.dot(difference)) > _NEW * difference.size
         if is_new:
-            self._anchor, self._fresh = measures.layout, True
+            self._anchor, self._fresh = measures.layout, measures
         return self._watch_repeats(), is_new
 
     def _watch_repeats(self) -> List[Change]:
@@ -133,34 +140,62 @@ class Monitor:
         self._enough = {name for name, share in shares.items() if share >= (0.5 if name in self._enough else 1.0)}
         return any(share >= 0.5 for share in shares.values())
 
-    def add_result(self, index: int, confidence: float) -> None:
-        """Take the result for the image that was added last: the index of its label or candidate, and its confidence.
+    def add_result(
+        self, index: int, confidence: float, distance: Optional[float] = None, usual_distance: Optional[float] = None
+    ) -> None:
+        """Take the result for the image that was added last; it counts when the next block ends.
 
-        It counts when the next block ends.
+        index           of its label or candidate
+        confidence      counts only if there is no distance
+        distance        how far the image is from the training images
+        usual_distance  its model's; USUAL of the validation images are nearer
         """
+        measures, self._fresh = self._fresh, None
+        if measures is None:
+            return
+        strange = self._watch_strange(confidence, distance, usual_distance)
+        if distance is not None and not strange:
+            self._usual.add(measures)
+        if UNKNOWN in self.evidence and not self.evidence[UNKNOWN].total:
+            self._usual.restart()
+        self._watch_mix(index)
+
+    def _watch_strange(self, confidence: float, distance: Optional[float], usual_distance: Optional[float]) -> bool:
+        """Return whether a result is strange, after counting it."""
         import numpy as np
 
-        if not self._fresh:
+        evidence, low = self.evidence.get(UNKNOWN), self.baseline.low
+        if evidence is None:
+            return False
+        # Comparisons that also call strange what is not a number.
+        if distance is not None and usual_distance is not None:
+            strange, usual = not distance <= usual_distance, _FAR
+            text = "are farther than {:.1f} from the training images".format(usual_distance)
+        elif low is not None:
+            strange, usual = not confidence >= low[0], low[1]
+            text = "have a confidence below {:.2f}".format(low[0])
+        else:
+            return False
+        self._strange_share += (strange - self._strange_share) / _RECENT
+        evidence.add(np.asarray(strange))
+        if evidence.share >= 1.0:
+            self._enough.add(UNKNOWN)
+        self._texts[UNKNOWN] = "{:.0f} % of the latest images {}, usual is {:.0f} %".format(
+            100 * self._strange_share, text, 100 * usual
+        )
+        return strange
+
+    def _watch_mix(self, index: int) -> None:
+        import numpy as np
+
+        mix = self.evidence.get(MIX)
+        if mix is None:
             return
-        self._fresh = False
-        low, mix = self.evidence.get(UNKNOWN), self.evidence.get(MIX)
-        if low is not None and self.baseline.low is not None:
-            is_low = confidence < self.baseline.low[0]
-            self._low_share += (is_low - self._low_share) / _RECENT
-            low.add(np.asarray(is_low))
-            if low.share >= 1.0:
-                self._enough.add(UNKNOWN)
-            self._texts[UNKNOWN] = (
-                "{:.0f} % of the latest images have a confidence below {:.2f}, usual is {:.0f} %".format(
-                    100 * self._low_share, self.baseline.low[0], 100 * self.baseline.low[1]
-                )
-            )
-        if mix is not None:
-            one = np.arange(len(self.labels)) == index
-            self._counts = one * 1.0 if self._counts is None else self._counts + (one - self._counts) / _RECENT
-            mix.add(one)
-            if mix.share >= 1.0:
-                self._enough.add(MIX)
+        one = np.arange(len(self.labels)) == index
+        self._counts = one * 1.0 if self._counts is None else self._counts + (one - self._counts) / _RECENT
+        mix.add(one)
+        if mix.share >= 1.0:
+            self._enough.add(MIX)
 
     def _mix_text(self) -> str:
         most = int(self.evidence[MIX].total.argmax())
@@ -177,7 +212,7 @@ class Monitor:
                 self._forget_after(name)
                 return []
             evidence = self.evidence.get(name)
-            if evidence is None:
+            if evidence is None or (name in STEADY and self._usual.like_training):
                 continue
             if name in (UNKNOWN, MIX) and not self._may_be_results():
                 return []
@@ -190,8 +225,10 @@ class Monitor:
 
     def _may_be_results(self) -> bool:
         """Return whether no change of the picture explains unusual results, which show sooner."""
-        wait = _LONG_WAIT if self._low_share > _NEARLY_ALL else _WAIT
-        return self._waited >= wait and all(self.evidence[name].share < _SUSPECT_CAUSE for name in SIGNS)
+        wait = _LONG_WAIT if self._strange_share > _NEARLY_ALL else _WAIT
+        return self._waited >= wait and (
+            self._usual.like_training or all(self.evidence[name].share < _SUSPECT_CAUSE for name in SIGNS)
+        )
 
     def _forget_after(self, name: str) -> None:
         """Drop the evidence of lower precedence: it may be of the same cause."""

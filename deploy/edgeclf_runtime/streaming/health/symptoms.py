@@ -44,6 +44,14 @@ ORDER = (FROZEN,) + tuple(SIGNS) + (UNKNOWN, MIX)
 _BLACK = 2.0  # levels: a picture with less contrast shows nothing
 _GRAY = 0.08  # saturation: all colors are gone, not only another light
 _PATCH, _SOME_PATCH = 0.4, 0.15  # coherence of the difference: surely dirt, and dirt if details are lost, too
+_MOST_STOPS = 20.0
+
+
+def _ratio(stops: float) -> str:
+    """Return a log2 as the ratio that it is; a damaged baseline may have one that no number holds."""
+    return "{:.2f}".format(2 ** max(min(stops, _MOST_STOPS), -_MOST_STOPS))
+
+
 # The unit and the precision of each measure, for people: its name, and a function that shows a value.
 _percent: "Callable[[float], str]" = "{:.0f} %".format
 _SHOWN: "Dict[str, Tuple[str, Callable[[float], str]]]" = {
@@ -52,8 +60,8 @@ _SHOWN: "Dict[str, Tuple[str, Callable[[float], str]]]" = {
     "contrast": ("the contrast", "{:.2f}".format),
     "sharpness": ("the sharpness", "{:.2f}".format),
     "noise": ("the noise in levels", "{:.1f}".format),
-    "warmth": ("red against blue", lambda value: "{:.2f}".format(2**value)),
-    "green": ("green against red and blue", lambda value: "{:.2f}".format(2**value)),
+    "warmth": ("red against blue", _ratio),
+    "green": ("green against red and blue", _ratio),
     "saturation": ("the saturation", "{:.2f}".format),
     "shift-x": ("the shift to the right", _percent),
     "shift-y": ("the downward shift", _percent),

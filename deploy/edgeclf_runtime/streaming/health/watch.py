@@ -4,7 +4,7 @@ import collections
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Deque, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Deque, List, Mapping, Optional, Sequence, Tuple
 
 from ...errors import BundleError
 from ...files.schema import SchemaError, parse_json
@@ -49,6 +49,7 @@ class Health:
                 (learn) or again (relearn)
     every       measure every so many images instead of five a second: for files, which are read as fast as possible
     results     whether confidences and labels are watched
+    distances   the usual distance from the training images of each model that gives one, by the model's name
     """
 
     def __init__(
@@ -60,7 +61,9 @@ class Health:
         learn: str = "training",
         every: Optional[int] = None,
         results: bool = True,
+        distances: Optional[Mapping[str, float]] = None,
     ) -> None:
+        self._distances = dict(distances or {})
         self._color, self._path, self._every = color, path, every
         state, learned = read_state(path, len(labels)) if path else ({}, None)
         self._learned = learned if learn == "learn" else None
@@ -69,7 +72,7 @@ class Health:
             baseline = baseline._replace(labels=None, low=None)
         if self._learned is not None:
             baseline = baseline._replace(limits=self._learned.limits, layout=self._learned.layout)
-        self.monitor = Monitor(baseline, list(labels))
+        self.monitor = self._monitor(baseline, labels)
         if self._learner is None:
             self.monitor.restore(state)
         else:
@@ -78,6 +81,9 @@ class Health:
         self._due, self._count = 0.0, 0
         self._lock = threading.Lock()
         self._save_due = time.monotonic() + _SAVE_S
+
+    def _monitor(self, baseline: Baseline, labels: Sequence[str]) -> Monitor:
+        return Monitor(baseline, list(labels), bool(self._distances))
 
     def see(self, batch: "np.ndarray") -> None:
         """Measure the model's input, float32 [1, height, width, 3], if it is time to."""
@@ -92,14 +98,15 @@ class Health:
             self._due = now + max(EVERY_S, spent_s / _MOST_SHARE)
 
     def take(self, result: "Result") -> List[Change]:
-        """Take a result; returns the Changes since the last one."""
+        """Take a result, as the model gave it; returns the Changes since the last one.
+
+        The baseline is made of single images: an average of several, as of a Smoother, differs from it.
+        """
         changes: List[Change] = []
         while self._seen:
             changes += self._add(self._seen.popleft())
         if self._learner is None:
-            label = result.candidate or result.label
-            if label in self.monitor.labels:
-                self.monitor.add_result(self.monitor.labels.index(label), result.confidence)
+            self._add_result(result)
         for change in changes:
             _log.warning("health: %s", change)
         if changes or time.monotonic() >= self._save_due:
@@ -123,11 +130,18 @@ class Health:
         learned = self._learner.add(measures)
         if learned is not None:
             self._learned, self._learner = learned, None
-            before = self.monitor.baseline
-            self.monitor = Monitor(before._replace(limits=learned.limits, layout=learned.layout), self.monitor.labels)
+            baseline = self.monitor.baseline._replace(limits=learned.limits, layout=learned.layout)
+            self.monitor = self._monitor(baseline, self.monitor.labels)
             _log.warning("health: learned what is usual here")
             self._save()
         return []
+
+    def _add_result(self, result: "Result") -> None:
+        labels, label = self.monitor.labels, result.candidate or result.label
+        if label in labels:
+            # After a fallback, results are those of another model.
+            usual = self._distances.get(result.model)
+            self.monitor.add_result(labels.index(label), result.confidence, result.distance, usual)
 
     def _save(self) -> None:
         self._save_due = time.monotonic() + _SAVE_S
@@ -142,9 +156,15 @@ class Health:
 def open_health(
     bundle: "Bundle", source: str, learn: str = "training", every: Optional[int] = None, results: bool = True
 ) -> Optional[Health]:
-    """Return the Health for a bundle and a source, or None if the bundle has no baseline; arguments as for Health."""
+    """Return the Health for a bundle and a source, or None if the bundle has no baseline; arguments as for Health.
+
+    Distances are watched also without ``results``: they do not depend on which labels are allowed.  They are not if there were too few
+    validation images for the lowest confidences: those would not give a usual distance either.
+    """
     baseline = read_baseline(bundle)
     if baseline is None:
         return None
     path = state_path(bundle.id, source)
-    return Health(baseline, bundle.labels, bundle.preprocessing.color, path, learn, every, results)
+    facts = {model.name: model.known_images for model in bundle.models if baseline.low is not None}
+    distances = {name: one.usual_distance for name, one in facts.items() if one is not None}
+    return Health(baseline, bundle.labels, bundle.preprocessing.color, path, learn, every, results, distances)

@@ -6,6 +6,7 @@ import pytest
 from edgeclf_runtime.streaming.health.learning import Learner
 from edgeclf_runtime.streaming.health.measures import measure
 from edgeclf_runtime.streaming.health.monitor import Monitor
+from edgeclf_runtime.streaming.health.symptoms import UNKNOWN
 from tests.support import scenes
 from tests.support.scenes import scene, training
 
@@ -31,12 +32,12 @@ def monitor(baseline):
     return Monitor(baseline, ["empty", "full"])
 
 
-def play(monitor, numbers, change=lambda picture: picture, light=1.0, index=None, confidence=0.9):
+def play(monitor, numbers, change=lambda picture: picture, light=1.0, index=None, confidence=0.9, distance=None):
     """Show the pictures with these numbers; returns the changes as (verdict, whether it begins)."""
     found = []
     for number in numbers:
         found += monitor.add_image(measure(change(scene(number, light))))
-        monitor.add_result(number % 2 if index is None else index, confidence)
+        monitor.add_result(number % 2 if index is None else index, confidence, distance, 2.9)
     return [(change.verdict, change.active) for change in found]
 
 
@@ -73,6 +74,54 @@ def test_a_verdict_ends_only_after_a_while(monitor):
 
 def test_low_confidences_are_a_new_kind_of_image(monitor):
     assert play(monitor, range(1000, 1300), confidence=0.3) == [("new kind of image", True)]
+
+
+def test_distances_beyond_the_usual_are_a_new_kind_of_image(baseline):
+    monitor = Monitor(baseline, ["empty", "full"], distances=True)
+    assert play(monitor, range(1000, 1300), distance=3.0) == [("new kind of image", True)]
+    assert "% of the latest images are farther than 2.9 from the training images, usual is 5 %" in monitor.text(UNKNOWN)
+
+
+def test_a_model_that_gives_a_distance_may_be_unsure(baseline):
+    monitor = Monitor(baseline, ["empty", "full"], distances=True)
+    assert play(monitor, range(1000, 1300), confidence=0.3, distance=2.8) == []
+
+
+@pytest.mark.parametrize("distance", [float("nan"), float("inf")])
+def test_a_distance_that_is_not_finite_is_far(baseline, distance):
+    monitor = Monitor(baseline, ["empty", "full"], distances=True)
+    assert play(monitor, range(1000, 1300), distance=distance) == [("new kind of image", True)]
+
+
+def test_confidences_count_after_a_fallback_to_a_model_without_distance(baseline):
+    monitor = Monitor(baseline, ["empty", "full"], distances=True)
+    assert play(monitor, range(1000, 1100), distance=1.0) == []
+    assert play(monitor, range(1100, 1400), confidence=0.3) == [("new kind of image", True)]
+    assert "have a confidence below 0.60" in monitor.text(UNKNOWN)
+
+
+def foreign(number):
+    """An object that is larger and flatter than those of training."""
+    picture = scene(number)
+    picture[20:70, 20:76] = 90
+    return picture
+
+
+def test_new_objects_among_known_ones_are_not_dirt(baseline):
+    monitor, found = Monitor(baseline, ["empty", "full"], distances=True), []
+    for number in range(1000, 1400):
+        is_new = number % 2
+        found += monitor.add_image(measure(foreign(number) if is_new else scene(number)))
+        monitor.add_result(is_new, 0.9, 9.0 if is_new else 0.0, 2.9)
+    assert [change.verdict for change in found] == ["new kind of image"]
+
+
+def test_dirt_is_dirt_even_if_only_some_distances_are_unusual(baseline):
+    monitor, found = Monitor(baseline, ["empty", "full"], distances=True), []
+    for number in range(1000, 1400):
+        found += monitor.add_image(measure(scenes.dirty(scene(number))))
+        monitor.add_result(number % 2, 0.9, 9.0 if number % 3 else 0.0, 2.9)
+    assert [change.verdict for change in found] == ["dirty or covered"]
 
 
 def test_one_label_for_long_is_another_mix(monitor):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 UNKNOWN = "unknown"
 STAGES = ("preprocess", "inference", "postprocess")
 DEVICE_NAME = "EDGECLF_DEVICE_NAME"
+USUAL = 0.95  # share of validation images that are nearer than a model's usual distance
 _LONGEST_NAME = 100
 _FARTHEST = 1e6  # JSON has no number for infinity
 

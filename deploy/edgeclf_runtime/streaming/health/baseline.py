@@ -30,7 +30,7 @@ _FLOORS = {
     "shift-y": 0.8,
     "rotation": 1.0,
     "zoom": 1.0,
-    "layout": 0.5,
+    "layout": 0.25,
     "covered": 0.05,
 }
 NAMES = MEASURES + PLACEMENT

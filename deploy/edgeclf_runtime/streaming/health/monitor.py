@@ -13,7 +13,7 @@ from ...files.schema import JsonObject
 from ...results import USUAL
 from .blocks import LONG, SHORT, Block
 from .evidence import Evidence, limit_for
-from .symptoms import FROZEN, MIX, ORDER, SIGNS, STEADY, UNKNOWN, describe, outside
+from .symptoms import COVERED, FROZEN, MIX, ORDER, SIGNS, STEADY, UNKNOWN, describe, outside
 from .usual_images import UsualImages
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ _FROZEN = 100  # images in a row without any difference
 _CLEAR = 8  # blocks with little evidence, after which a verdict ends
 _CALM = 0.25  # of the limit: little evidence
 _SUSPECT = 0.4  # of the limit: evidence for which verdicts of lower precedence wait
-# The same for verdicts about results, which begin only after so many long blocks; or after more, if nearly all images are
-# strange, as after a change of the picture.
-_SUSPECT_CAUSE, _WAIT, _LONG_WAIT, _NEARLY_ALL = 0.3, 2, 3, 0.85
+# The same for verdicts about results, which begin only after so many long blocks: a change of the picture makes images
+# strange before it has enough evidence of its own.
+_SUSPECT_CAUSE, _WAIT = 0.3, {UNKNOWN: 3, MIX: 2}
 _RECENT = 12  # contents
 _USUAL, _CHANGED = 0.02, 0.95  # chances of a symptom in a block
 # Images may be strange, and a label may come, so much more often than in validation.
@@ -125,10 +125,11 @@ class Monitor:
         near, far = (outside(values, coherence, self.baseline, which) for which in (True, False))
         for name in SIGNS:
             if (name in STEADY) == (block is self._long):
-                sign = near.get(name) if block.has_several else far.get(name)
+                # A picture of nothing has no contents, and is not an object that stays.
+                sign = near.get(name) if block.has_several or name == COVERED else far.get(name)
                 if sign is not None:
                     self._texts[name] = describe(values, self.baseline, sign)
-                if block.has_several or name in far or name not in near:
+                if sign is not None or block.has_several or name not in near:
                     self.evidence[name].add(np.asarray(sign is not None))
         if block is self._long:
             self._waited = self._waited + 1 if self._weigh_results() else 0
@@ -214,18 +215,16 @@ class Monitor:
             evidence = self.evidence.get(name)
             if evidence is None or (name in STEADY and self._usual.like_training):
                 continue
-            if name in (UNKNOWN, MIX) and not self._may_be_results():
-                return []
-            if evidence.share >= 1.0 or name in self._enough:
+            ready = name not in _WAIT or self._may_be_results(_WAIT[name])
+            if ready and (evidence.share >= 1.0 or name in self._enough):
                 self._forget_after(name)
                 return self._begin(name, self._mix_text() if name == MIX else self._texts[name])
             if evidence.share >= _SUSPECT:
                 return []
         return []
 
-    def _may_be_results(self) -> bool:
+    def _may_be_results(self, wait: int) -> bool:
         """Return whether no change of the picture explains unusual results, which show sooner."""
-        wait = _LONG_WAIT if self._strange_share > _NEARLY_ALL else _WAIT
         return self._waited >= wait and (
             self._usual.like_training or all(self.evidence[name].share < _SUSPECT_CAUSE for name in SIGNS)
         )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .baseline import Baseline
 
 LOW, HIGH = 0, 1
-FROZEN, UNKNOWN, MIX = "frozen", "new kind of image", "label mix changed"
+FROZEN, COVERED, UNKNOWN, MIX = "frozen", "covered", "new kind of image", "label mix changed"
 
 
 class Sign(NamedTuple):
@@ -29,7 +29,7 @@ def _both(*names: str) -> "Tuple[Sign, ...]":
 
 # Any of the signs is enough; for "covered" there is one more condition.
 SIGNS: "Dict[str, Tuple[Sign, ...]]" = {
-    "covered": (Sign("brightness", LOW),),
+    COVERED: (Sign("brightness", LOW),),
     "dark": (Sign("brightness", LOW),),
     "overexposed": (Sign("clipped", HIGH), Sign("brightness", HIGH)),
     "without color": (Sign("saturation", LOW),),
@@ -85,9 +85,9 @@ def outside(values: "np.ndarray", coherence: float, baseline: "Baseline", near: 
             found[verdict] = seen[0]
     by_name = dict(zip(NAMES, values))
     if by_name["contrast"] * (by_name["brightness"] + 16.0) >= _BLACK:
-        found.pop("covered", None)
-    elif "covered" in found:
-        return {"covered": found["covered"]}
+        found.pop(COVERED, None)
+    elif COVERED in found:
+        return {COVERED: found[COVERED]}
     if by_name["saturation"] >= _GRAY:
         found.pop("without color", None)
     found = _with_dirt_or_movement(found, coherence)

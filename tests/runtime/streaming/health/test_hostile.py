@@ -125,6 +125,12 @@ def test_a_lens_cap_covers_the_picture_whatever_the_gain(baseline, gain):
     assert verdicts(baseline, (cap(number, gain) for number in range(200)))[:1] == ["covered"]
 
 
+def test_a_lens_cap_covers_the_picture_also_if_training_images_vary_much(baseline):
+    limits = baseline.limits["brightness"]
+    varied = baseline._replace(limits=dict(baseline.limits, brightness=limits._replace(far=(-20.0, 250.0))))
+    assert verdicts(varied, (cap(number, 0.3) for number in range(200)))[:1] == ["covered"]
+
+
 @pytest.mark.parametrize("level", [0, 255])
 def test_a_dead_sensor_is_frozen(baseline, level):
     found = verdicts(baseline, [np.full((SIDE, SIDE, 3), level, np.uint8)] * 200)

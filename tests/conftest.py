@@ -140,6 +140,15 @@ def bundle(request) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True, scope="session")
+def verified_once():
+    """Verify a bundle's file once in this process as long as it stays as it is; see verification.remembering()."""
+    from tests.support.verification import remembering
+
+    with remembering():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_secrets(monkeypatch):
     """Forget after each test the secrets that it made this process hide, such as the word "wrong"."""

@@ -1,4 +1,9 @@
-"""Images, networks and features of unknown.py, each made once and kept in its working folder."""
+"""Images, networks and features of unknown.py, each made once and kept in its working folder.
+
+    python3 benchmarks/accuracy/unknown_features.py FOLDER
+
+writes the foreign images of ELPV as files for ``edgeclf evaluate --unknown``: photographs, textiles and the test images of Fashion-MNIST.
+"""
 
 from __future__ import annotations
 
@@ -204,3 +209,17 @@ FROZEN: dict[str, Callable[[], Arrays]] = {
     "photographs": lambda: _frozen(photographs()),
     "textiles": lambda: _frozen(textiles()),
 }
+
+
+def write_foreign(folder: Path) -> None:
+    """Write the images that are foreign to ELPV as PNG files, each kind in a folder."""
+    kinds = {"photographs": photographs(), "textiles": textiles(), "fashion": fashion_mnist()["test"][0]}
+    for kind, images in kinds.items():
+        (folder / kind).mkdir(parents=True)
+        for number, image in enumerate(images):
+            pixels = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+            cv2.imwrite(str(folder / kind / f"{number:04d}.png"), pixels)
+
+
+if __name__ == "__main__":
+    write_foreign(Path(sys.argv[1]))

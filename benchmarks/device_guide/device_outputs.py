@@ -18,6 +18,7 @@ def output_cases() -> Iterator[Case]:
 
 def _labels() -> Iterator[Case]:
     yield Case("--threshold", RUN + "photos/ {} 1", shows=r"unknown \(")
+    yield Case("--most-distance", RUN + "photos/ {} -100", shows=r"unknown \(.*distance")
     yield Case('"rejected": true', RUN + "photos/ --threshold 1 --json", shows='"rejected": true, "candidate"')
     yield Case("--smooth 0.5", VIDEO + "{}", shows="30 frames classified")
     yield Case("--margin", VIDEO + "--smooth 0.5 {} 0.3", shows="30 frames classified")

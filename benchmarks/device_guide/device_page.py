@@ -48,6 +48,7 @@ NOT_HERE = {
     "gst://": "names the scheme",
     "v4l2-ctl -L": "another program's",
     "-3": "the end of a name",
+    "--examples": "an option of edgeclf bundle",
     "--cpus": "Docker's",
     "--shm-size": "Docker's",
     "/dev/v4l/by-id": "a folder",

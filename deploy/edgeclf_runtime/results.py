@@ -2,7 +2,7 @@
 
 import json
 import os
-from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from .errors import OptionError
 from .images.frame import Frame
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 UNKNOWN = "unknown"
 STAGES = ("preprocess", "inference", "postprocess")
 DEVICE_NAME = "EDGECLF_DEVICE_NAME"
+USUAL = 0.95  # share of validation images that are nearer than a model's usual distance
 _LONGEST_NAME = 100
 _FARTHEST = 1e6  # JSON has no number for infinity
 
@@ -141,6 +142,49 @@ class Result(NamedTuple):
         others = [pair for pair in self.top if pair[0] != (self.candidate or self.label)][:2]
         rest = "  ".join("{} {:.3f}".format(label, confidence) for label, confidence in others)
         return found + ("  ({})".format(rest) if rest else "")
+
+
+class Limits(NamedTuple):
+    """The limits with which one model's results are compared.
+
+    threshold       a confidence below it gives the label "unknown"
+    by_label        the thresholds of labels that have a higher one, by label
+    usual_distance  95 % of validation images are nearer; None if it is not known
+    most_distance   a distance above it gives the label "unknown"; None: none does
+    sets            whether results have a label set
+    """
+
+    threshold: float = 0.0
+    by_label: Mapping[str, float] = {}
+    usual_distance: Optional[float] = None
+    most_distance: Optional[float] = None
+    sets: bool = False
+
+    @property
+    def explains(self) -> bool:
+        """True if there may be something to explain: a distance, or a threshold."""
+        return self.usual_distance is not None or self.threshold > 0 or bool(self.by_label)
+
+    def explain(self, result: Result) -> str:
+        """Return why a result was rejected, for people; the distance of one that was not, "" if it has none."""
+        if result.reason == "confidence":
+            needed = max(self.threshold, self.by_label.get(result.candidate, 0.0))
+            return "confidence {} % is below {} %".format(*_unlike(100 * result.confidence, 100 * needed))
+        if result.distance is None:
+            return ""
+        distance, usual = min(result.distance, _FARTHEST), self.usual_distance
+        figures = ("{:.1f}".format(distance),) if usual is None else _unlike(distance, usual)
+        text = "distance {}, usual is up to {}".format(*figures) if len(figures) > 1 else "distance " + figures[0]
+        return "like no training image: " + text if result.reason == "distance" else text
+
+
+def _unlike(found: float, limit: float) -> Tuple[str, str]:
+    """Return two figures as texts with one decimal, or more if they would look the same; the limit without zeros at the end."""
+    for digits in range(1, 5):
+        first, second = "{:.{}f}".format(found, digits), "{:.{}f}".format(limit, digits)
+        if first != second:
+            break
+    return first, second.rstrip("0").rstrip(".")
 
 
 class StreamEvent(NamedTuple):

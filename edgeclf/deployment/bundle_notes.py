@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from ..evaluation.confidence_threshold import Confidence
+from ..evaluation.rejection.distance_threshold import images_needed
 from ..options import BundleOptions
 from ..quantization.report import REPORT_PAGE, QuantizedFile
 from ..training.runs import Run
@@ -66,9 +67,11 @@ def about_rejections(rejections: Mapping[str, ModelRejection]) -> Iterator[str]:
             )
         if one.distance is not None:
             low, high = one.distance.interval
+            needed = images_needed(one.distance.keep)
+            few = f"; to promise {one.distance.keep:g}, {needed} are needed" if one.distance.images < needed else ""
             yield (
                 f"{name}: unknown above the distance {one.distance.threshold:.2f}, which keeps {one.distance.kept:.1%} of "
-                f"{one.distance.images} validation images ({low:.1%} to {high:.1%} of new ones)"
+                f"{one.distance.images} validation images ({low:.1%} to {high:.1%} of new ones){few}"
             )
         if one.label_sets is not None:
             low, high = one.label_sets.interval

@@ -45,6 +45,7 @@ from .bundle_notes import (
     about_repeated,
     about_slower,
 )
+from .examples import write_examples
 from .golden import GoldenFacts, write_golden
 from .health_baseline import UsualResults, usual_results, write_baseline
 from .rejection import ModelRejection, fit_known, fit_rejections, infer_validation, write_known
@@ -140,7 +141,9 @@ def bundle(
         _copy_models(work, run, models, () if stale else options.targets)
         _copy_runtime(work)
         facts = write_golden(work, run, dataset, models, options.golden)
-        lost = (*write_baseline(work, measured.training, measured.usual), *write_known(work, measured.known))
+        notes = [*write_baseline(work, measured.training, measured.usual), *write_known(work, measured.known)]
+        if options.examples:
+            notes += write_examples(work, measured.training, measured.known)
         entries = [_model_entry(name, evaluations[name], rejections[name], facts[name]) for name in models]
         manifest = _write_manifest(work, run, output.stem, entries, _order(models, options, slower))
         sizes = [path.stat().st_size for path in work.rglob("*") if path.is_file()]
@@ -160,7 +163,7 @@ def bundle(
             *about_coverage({name: one.confidence for name, one in rejections.items()}, options),
             *about_rejections(rejections),
             *about_features([entry["name"] for entry in entries if "features" not in entry]),
-            *lost,
+            *notes,
             *(finding.message for finding in dataset.findings),
         ),
         unreadable=count_files(dataset.findings, "unreadable"),

@@ -26,7 +26,7 @@ from edgeclf_runtime.images.read import read_image
 from ..data.checks.integrity import check
 from ..data.datasets import Dataset, load_dataset
 from ..display.json_file import write_json
-from ..display.progress import say, track
+from ..display.progress import say, say_report, track
 from ..display.report import Bars, Report
 from ..errors import BackendError, GateError, OutputError
 from ..evaluation.evaluate import evaluate
@@ -130,7 +130,7 @@ def demo(
 
         def show(report: R) -> R:
             # The folder is renamed to ``output`` at the end, so that is the name to show.
-            say(str(report).replace(folder, str(output)))
+            say_report(str(report).replace(folder, str(output)))
             return report
 
         with steps.step("check"):

@@ -29,7 +29,7 @@ from ..data.pixels import without_unreadable
 from ..data.schemas import MAX_JSON_BYTES
 from ..data.temporary import temporary_folder
 from ..display.json_file import write_json
-from ..display.progress import say
+from ..display.progress import say, say_report
 from ..display.report import Bars, Report
 from ..errors import OutputError
 from ..evaluation.evaluate import evaluate
@@ -167,11 +167,11 @@ def _train(steps: Steps, data: str | Path | Dataset, path: Path, options: TrainO
             size = try_backbone(options, dataset.labels)[1].height
             checks = CheckOptions(image_size=size, resize=options.resize, skip_unreadable=options.skip_unreadable)
             checked = check(dataset, checks)
-            say(str(checked))
+            say_report(checked)
     with steps.step("train", needed):
         if needed:
             say(f"the run is {path}")
-            say(str(train(dataset, path, options, overwrite, checked, resume=True)))
+            say_report(train(dataset, path, options, overwrite, checked, resume=True))
             _write_state(path, train=asdict(options))
     run = read_run(path)
     # The same images, perhaps in another place.
@@ -211,9 +211,9 @@ def _quantize(steps: Steps, run: Run, options: QuantizeOptions, overwrite: bool)
     with steps.step("quantize", bool(missing)):
         if missing:
             try:
-                say(str(quantize(run, replace(options, flavors=missing, targets=()), overwrite)))
+                say_report(quantize(run, replace(options, flavors=missing, targets=()), overwrite))
             except FlavorError as error:
-                say(str(error.report))
+                say_report(error.report)
                 say(f"warning: {error}")
 
 
@@ -228,11 +228,11 @@ def _bundle(steps: Steps, run: Run, output: Path, options: BundleOptions, overwr
         if needed:
             dataset = run.dataset()
             split = "test" if dataset.counts()["test"] else "val"
-            say(str(evaluate(run.path, dataset, EvaluateOptions(split=split, name="fp32"))))
+            say_report(evaluate(run.path, dataset, EvaluateOptions(split=split, name="fp32")))
     with steps.step("bundle", needed):
         if needed:
             report = bundle(run, output, options, overwrite)
-            say(str(report))
+            say_report(report)
             _write_state(run.path, bundle=report.id, inputs=inputs)
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from edgeclf_runtime.classify.decision import softmax
-from edgeclf_runtime.classify.known_images import USUAL, KnownImages
+from edgeclf_runtime.classify.known_images import KnownImages
 from edgeclf_runtime.files.schema import JsonObject
+from edgeclf_runtime.results import USUAL
 from edgeclf_runtime.runners.base import Outputs
 
 from ..evaluation.confidence_threshold import Confidence, fit_confidence

@@ -1,4 +1,4 @@
-"""A CSV file of predictions: path, label, predicted label and confidence of each image."""
+"""A CSV file of predictions: path, label, predicted label and confidence of each image, and why it is rejected."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeclf_runtime.classify.decision import softmax
 from edgeclf_runtime.files.outputs import named_by, new_file
 from edgeclf_runtime.sinks.lines import csv_cell
 
-COLUMNS = ("path", "label", "predicted", "confidence")
-Add = Callable[[str, str, str, float], None]
+COLUMNS = ("path", "label", "predicted", "confidence", "reason", "distance")
+
+Add = Callable[..., None]
+"""Takes an image's path, label, predicted label and confidence; then, by default none, a reason and a distance."""
 
 
 @contextmanager
@@ -34,9 +35,15 @@ def prediction_file(path: str | Path | None, overwrite: bool = False) -> Iterato
     ):
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(COLUMNS)
-        yield lambda image, label, predicted, confidence: writer.writerow(
-            [csv_cell(image), csv_cell(label), csv_cell(predicted), f"{confidence:.6f}"]
-        )
+
+        def add(
+            image: str, label: str, predicted: str, confidence: float, reason: str = "", distance: float | None = None
+        ) -> None:
+            names = [csv_cell(name) for name in (image, label, predicted)]
+            far = "" if distance is None else f"{distance:.4f}"
+            writer.writerow([*names, f"{confidence:.6f}", reason, far])
+
+        yield add
 
 
 def write_predictions(
@@ -44,11 +51,17 @@ def write_predictions(
     labels: Sequence[str],
     images: Sequence[Path],
     truth: np.ndarray,
-    logits: np.ndarray,
-    temperature: float,
+    confidences: np.ndarray,
+    reasons: Sequence[str] = (),
+    distances: np.ndarray | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a model's answers; truth: int [images]; logits: float32 [images, labels].  See :func:`prediction_file`."""
+    """Write the likeliest label of each image; truth: int [images]; confidences: float [images, labels].
+
+    reasons: why each image is rejected, or "".  distances: float [images].  See :func:`prediction_file`.
+    """
+    far = [None] * len(images) if distances is None else distances.tolist()
+    rows = zip(images, truth, confidences, reasons or [""] * len(images), far, strict=True)
     with prediction_file(path, overwrite) as add:
-        for image, index, row in zip(images, truth, softmax(logits / temperature), strict=True):
-            add(str(image), labels[index], labels[row.argmax()], row.max())
+        for image, index, row, reason, distance in rows:
+            add(str(image), labels[index], labels[row.argmax()], row.max(), reason, distance)

@@ -42,6 +42,12 @@ def say(message: str) -> None:
         show_message(message)
 
 
+def say_report(report: object) -> None:
+    """Show a report, if progress is on: each line is a message of its own, so no line is indented and tables stay aligned."""
+    for line in str(report).split("\n"):
+        say(line)
+
+
 def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
     """Yield the items and show progress; ``what`` names the work."""
     with progress(what, total) as advance:

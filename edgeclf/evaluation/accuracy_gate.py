@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from ..errors import GateError
@@ -46,9 +48,18 @@ def gate_warning(name: str, comparison: Comparison, images: int, max_drop: float
     if high <= max_drop + max(max_drop, _LEAST_REACH):
         return ""
     return (
-        f"{name} passes with a drop of {comparison.drop:+.4f}, but on {images} images the 95 % interval reaches {high:+.4f}, "
-        f"and at most {max_drop:g} is accepted: evaluate it on more images (edgeclf evaluate)"
+        f"{name}: a drop of {comparison.drop:+.4f} passes, but on {images} images the 95 % interval reaches {high:+.4f}, "
+        f"and at most {max_drop:g} is accepted: compare with fp32 on more images (edgeclf compare)"
     )
+
+
+def gate_warnings(files: Mapping[str, Comparison], images: int, max_drop: float) -> list[str]:
+    """Return what is doubtful about files that pass; files with the same drop and interval share one warning."""
+    alike: dict[tuple[float, ...], list[str]] = {}
+    for name, comparison in files.items():
+        alike.setdefault((comparison.drop, *comparison.drop_interval), []).append(name)
+    warnings = [gate_warning(", ".join(names), files[names[0]], images, max_drop) for names in alike.values()]
+    return list(filter(None, warnings))
 
 
 def evaluation_warning(images: int, trained: int) -> str:

@@ -1,4 +1,4 @@
-"""Evaluates a model on labeled images: accuracy, F1 and confusions, measured as the device would run it."""
+"""Evaluates a model on labeled images: accuracy, F1, confusions and what it rejects, measured as the device would run it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,21 @@ from ..options import EvaluateOptions, merged
 from ..training.results.folder import REPORT_FILE, write_results
 from ..training.results.metrics import Metrics, group_accuracies, measure_metrics
 from .evaluation_set import EvaluationSet
-from .evaluation_text import MOST_LABELS, evaluation_text, figures, label_rows, most_confused, summary
+from .evaluation_text import (
+    MOST_LABELS,
+    evaluation_text,
+    figures,
+    label_rows,
+    most_confused,
+    rejection_blocks,
+    summary,
+)
 from .export import open_exported
 from .image_selection import select_images
-from .logit_store import logits_of
+from .rejection.answers import foreign_answers, known_answers
+from .rejection.foreign_images import MeasuredForeign, find_foreign, measure_foreign
+from .rejection.kept_images import KeptImages, MeasuredSets, measure_kept, measure_sets
+from .rejection.report import foreign_notes
 from .result_subject import subject_of
 
 if TYPE_CHECKING:
@@ -65,11 +76,18 @@ class Evaluation(Report):
     """Images that were left out because they are near-duplicates of some that the model was trained on."""
     unreadable: int = 0
     """Images that were left out because they cannot be decoded."""
+    kept: KeptImages | None = None
+    """The images that keep a label at the model's thresholds; None if it has none.  All other figures are of all images."""
+    label_sets: MeasuredSets | None = None
+    """None if the model gives no label sets."""
+    unknown: MeasuredForeign | None = None
+    """Foreign images, of the option ``unknown``."""
 
     def to_dict(self) -> JsonObject:
         """The evaluation as JSON can hold it."""
         kept = {name: value for name, value in vars(self).items() if name not in ("logits", "truth", "paths")}
-        return {**kept, "metrics": asdict(self.metrics)}
+        parts = {name: getattr(self, name) for name in ("metrics", "kept", "label_sets", "unknown")}
+        return {**kept, **{name: part and asdict(part) for name, part in parts.items()}}
 
     def plot(self) -> Figure:
         """Return the confusion matrix as a matplotlib figure: rows true, columns predicted, shares by row.
@@ -82,8 +100,10 @@ class Evaluation(Report):
 
     def html_parts(self) -> Iterator[str]:
         """Yield the summary, the figures, a table by label, and the confusion matrix or the most frequent confusions."""
-        yield from map(paragraph, (summary(self), *left_out_lines(self.unreadable, self.trained_on, self.near_trained)))
-        yield table((), figures(self), name="facts")
+        left_out = left_out_lines(self.unreadable, self.trained_on, self.near_trained)
+        notes = foreign_notes(self.unknown) if self.unknown else ()
+        yield from map(paragraph, (summary(self), *left_out, *notes))
+        yield table((), figures(self), *filter(None, rejection_blocks(self)), name="facts")
         yield table(("label", "precision", "recall", "f1", "images", "95 % interval of the recall"), label_rows(self))
         if len(self.labels) <= MOST_LABELS:
             shares = np.array(self.confusion) / np.maximum(np.sum(self.confusion, 1, keepdims=True), 1)
@@ -117,29 +137,38 @@ def evaluate(
     or a report that exists, if ``overwrite`` is not given.
     """
     options = merged(EvaluateOptions, options, keywords)
+    _claim_outputs(options, overwrite)
+    with open_exported(model, options.name, at_once=cores()) as opened:
+        chosen = select_images(opened, model, data, options.split, options.skip_unreadable, options.split_of)
+        images = EvaluationSet(chosen.samples, opened.classifier.labels, opened.classifier.preprocessing, chosen.data)
+        strange = options.unknown and find_foreign(options.unknown, images, options.skip_unreadable)
+        known = known_answers(opened, images)
+        foreign = foreign_answers(opened, strange.paths) if strange else None
+    found = replace(
+        measure(opened.name, chosen.data, options.split, images, known.logits, known.temperature),
+        trained_on=chosen.trained_on,
+        near_trained=chosen.near_trained,
+        unreadable=chosen.unreadable,
+        kept=measure_kept(known, images.truth, images.labels),
+        label_sets=measure_sets(known, images.truth),
+        unknown=measure_foreign(strange, known, foreign, opened) if strange and foreign else None,
+    )
+    if options.predictions is not None:
+        answers = known.confidences, known.reasons, known.distances
+        write_predictions(options.predictions, found.labels, found.paths, found.truth, *answers, overwrite=overwrite)
+    if options.report is not None:
+        with named_by("--report"), new_folder(options.report, overwrite, REPORT_FILE) as folder:
+            write_results(Path(folder), subject_of(found, opened, model, chosen, known, foreign))
+    return found
+
+
+def _claim_outputs(options: EvaluateOptions, overwrite: bool) -> None:
     if options.predictions is not None:
         with named_by("--predictions"):
             claim_output(options.predictions, overwrite)
     if options.report is not None:
         with named_by("--report"):
             claim_output(options.report, overwrite, REPORT_FILE)
-    with open_exported(model, options.name, at_once=cores()) as opened:
-        chosen = select_images(opened, model, data, options.split, options.skip_unreadable, options.split_of)
-        images = EvaluationSet(chosen.samples, opened.classifier.labels, opened.classifier.preprocessing, chosen.data)
-        logits = logits_of(opened, images)
-        temperature = opened.classifier.in_use.temperature
-    found = replace(
-        measure(opened.name, chosen.data, options.split, images, logits, temperature),
-        trained_on=chosen.trained_on,
-        near_trained=chosen.near_trained,
-        unreadable=chosen.unreadable,
-    )
-    if options.predictions is not None:
-        write_predictions(options.predictions, found.labels, found.paths, found.truth, logits, temperature, overwrite)
-    if options.report is not None:
-        with named_by("--report"), new_folder(options.report, overwrite, REPORT_FILE) as folder:
-            write_results(Path(folder), subject_of(found, opened, model, chosen))
-    return found
 
 
 def measure(

@@ -11,6 +11,7 @@ import numpy as np
 from edgeclf_runtime.text.terminal import printable
 
 from ..data.findings import counted, left_out_lines, listed
+from .rejection.report import foreign_notes, foreign_rows, rejection_rows
 
 if TYPE_CHECKING:
     from .evaluate import Evaluation
@@ -30,10 +31,19 @@ def evaluation_text(found: Evaluation) -> str:
     parts = [*_label_lines(found, labels), "", *_confusion_lines(found, labels), ""]
     if found.groups:
         parts += [*_group_lines(found), ""]
-    width = max(len(name) for name, _, _ in figures(found))
-    parts += [f"{name:<{width}}  {value:>7}  {remark}".rstrip() for name, value, remark in figures(found)]
-    parts += ["", printable(summary(found)), *left_out_lines(found.unreadable, found.trained_on, found.near_trained)]
+    blocks = [rows for rows in (figures(found), *rejection_blocks(found)) if rows]
+    width = max(len(name) for rows in blocks for name, _, _ in rows)
+    for rows in blocks:
+        parts += [f"{printable(name):<{width}}  {value:>7}  {remark}".rstrip() for name, value, remark in rows] + [""]
+    parts += [printable(summary(found)), *left_out_lines(found.unreadable, found.trained_on, found.near_trained)]
+    if found.unknown:
+        parts += wrapped(foreign_notes(found.unknown))
     return "\n".join(parts)
+
+
+def rejection_blocks(found: Evaluation) -> list[list[tuple[str, str, str]]]:
+    """Return the rows of what the model rejects, and those of foreign images; a block can be empty."""
+    return [rejection_rows(found), foreign_rows(found.unknown) if found.unknown else []]
 
 
 def summary(found: Evaluation) -> str:

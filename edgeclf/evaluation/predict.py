@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeclf_runtime.classify.rejection import DISTANCE
 from edgeclf_runtime.errors import ImageError
 from edgeclf_runtime.files.schema import JsonObject
 from edgeclf_runtime.images.pixel_layouts import as_bgr
@@ -47,7 +48,15 @@ class Prediction(Report):
         top = "  ".join(f"{label} {confidence:.4f}" for label, confidence in self.result.top)
         # Names may contain line breaks; this is one line.
         found = self.result.verdict if self.result.rejected else self.result.label
-        return printable(f"{self.image}  {found}  ({top})")
+        return printable(f"{self.image}  {found}  ({top}){''.join(self._more())}")
+
+    def _more(self) -> Iterator[str]:
+        """Yield what only some bundles give, as far as the verdict does not say it."""
+        result = self.result
+        if result.distance is not None and result.reason != DISTANCE:
+            yield f"  distance {result.distance:.1f}"
+        if result.label_set is not None:
+            yield f"  possible: {', '.join(result.label_set) or 'none'}"
 
 
 class Predictions(list[Prediction]):
@@ -113,7 +122,8 @@ def each_prediction(
             except ImageError as error:
                 yield error
             else:
-                add(found.image, "", found.result.label, found.result.confidence)
+                result = found.result
+                add(found.image, "", result.label, result.confidence, result.reason, result.distance)
                 yield found
 
 

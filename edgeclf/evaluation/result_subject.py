@@ -19,6 +19,8 @@ from ..training.train import versions
 from .audit.confident import judge
 from .image_selection import Selection
 from .open_model import OpenModel
+from .rejection.answers import Answers
+from .rejection.report import rejection_chapters
 
 if TYPE_CHECKING:
     from ..training.backbones import ImageClassifier
@@ -27,8 +29,13 @@ if TYPE_CHECKING:
 _LIBRARIES = ("onnxruntime", "numpy", "cv2")
 
 
-def subject_of(found: Evaluation, opened: OpenModel, model: str | Path, chosen: Selection) -> Subject:
-    """Return what a results folder shows of an evaluation; model, opened: what was evaluated; chosen: its images."""
+def subject_of(
+    found: Evaluation, opened: OpenModel, model: str | Path, chosen: Selection, known: Answers, foreign: Answers | None
+) -> Subject:
+    """Return what a results folder shows of an evaluation.
+
+    model, opened: what was evaluated.  chosen: its images.  known, foreign: the answers to them, and to foreign images.
+    """
     notes = left_out_lines(found.unreadable, found.trained_on, found.near_trained)
     if found.split == "train":
         notes.append("The model was trained on these images: it is less accurate on others.")
@@ -49,6 +56,9 @@ def subject_of(found: Evaluation, opened: OpenModel, model: str | Path, chosen: 
         network=_network(opened),
         groups=found.groups,
         suspects=suspects_of(found),
+        chapters=list(rejection_chapters(found, known, foreign)),
+        reasons=known.reasons,
+        distances=known.distances,
         facts=_facts(opened, found),
     )
 

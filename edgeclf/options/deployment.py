@@ -45,6 +45,11 @@ class BundleOptions:
         None,
         "Give each image a set of labels that has the right one for the given share of images, such as 0.9.",
     )
+    examples: bool = option(
+        False,
+        "Put small training images into the bundle, at most 512 KB, so that the live page can show those nearest to an unknown "
+        "image. Without it, no training image leaves this machine.",
+    )
     data: str | None = option(None, MOVED, metavar="DATA", path=True, shown="where they were")
     skip_unreadable: bool = option(False, SKIP_UNREADABLE)
 

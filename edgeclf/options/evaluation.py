@@ -13,7 +13,7 @@ CORRUPTIONS = ("noise", "defocus", "motion", "dark", "bright", "fog", "jpeg", "r
 _SPLIT = "Images of DATA to use; all: every one that a run was not trained on."
 _SPLIT_OF = "Run whose images keep their split, for a bundle or a file, which has no list of them."
 _NAME = "A model of the bundle or run, such as fp32 or int8-cpu."
-_PREDICTIONS = "Write path, label, predicted label and confidence of each image."
+_PREDICTIONS = "Write path, label, predicted label and confidence of each image, why it is rejected, and its distance."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,12 @@ class EvaluateOptions:
     report: str | None = option(
         None,
         "Folder for a report to share: report.html with curves and images, report.json, predictions.csv.",
+        metavar="FOLDER",
+        path=True,
+    )
+    unknown: str | None = option(
+        None,
+        "Folder of images that are of none of the labels; measures how many of them the model accepts.",
         metavar="FOLDER",
         path=True,
     )

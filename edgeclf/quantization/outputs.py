@@ -11,7 +11,7 @@ from edgeclf_runtime.files.read import sha256_file
 
 from ..data.findings import count_files
 from ..display.progress import say
-from ..evaluation.accuracy_gate import evaluation_warning, gate_warning
+from ..evaluation.accuracy_gate import evaluation_warning, gate_warnings
 from ..evaluation.comparison import compare
 from ..evaluation.logit_store import LOGIT_FILE, read_logits
 from ..graph.features import with_range
@@ -87,7 +87,7 @@ def _report(
         for name, work in works.items()
     ]
     judged, trained = conditions.judged_images, conditions.trained_images
-    doubts = [gate_warning(file.name, file.comparison, judged, options.max_drop) for file in files]
+    doubts = gate_warnings({file.name: file.comparison for file in files}, judged, options.max_drop)
     return QuantizeReport(
         run=str(inputs.folder),
         calibration_images=conditions.calibration_images,

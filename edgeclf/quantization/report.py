@@ -249,8 +249,8 @@ class QuantizeReport(Report):
             drops = file.comparison.drop_by_label
             label = max(drops, key=lambda label: drops[label])
             yield (
-                f"{file.name}: the label of fp32 for {file.comparison.agreement:.2%}; "
-                f"largest recall drop {drops[label]:+.4f}, label {label}"
+                f"{file.name}: same label as fp32 for {file.comparison.agreement:.2%} of the images; "
+                f"largest recall drop {drops[label]:+.4f} ({label})"
             )
             if file not in self.latest:
                 found = file.conditions

@@ -22,7 +22,7 @@ from edgeclf_runtime.files.read import sha256_file
 from edgeclf_runtime.files.schema import JsonObject
 from edgeclf_runtime.images.preprocess import Preprocessing
 
-from ..data.checks.integrity import CheckReport, check_for_training
+from ..data.checks.integrity import CheckReport, check_for_training, check_labels
 from ..data.datasets import Dataset
 from ..data.exclusion import load_training_data
 from ..data.findings import Finding
@@ -86,7 +86,7 @@ class TrainReport(Report):
         metrics = "  ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
         images = ", ".join(f"{count} {split}" for split, count in self.images.items())
         images += f"; {self.unreadable} left out (cannot be decoded)" if self.unreadable else ""
-        return f"{self.run}: {len(self.labels)} labels, {images}\nepoch {self.best_epoch} is the best of {self.epochs}, and kept: {metrics}"
+        return f"{self.run}: {len(self.labels)} labels, {images}\nepoch {self.best_epoch} is the best of 0 to {self.epochs - 1}, and kept: {metrics}"
 
 
 def train(
@@ -112,7 +112,8 @@ def train(
     from .machine.threads import torch_threads
 
     with joined(), torch_threads():
-        weights, dataset, report = shared(lambda: _ready(data, output, options, overwrite, checked))
+        shared(lambda: _claim(output, overwrite, resume))
+        weights, dataset, report = shared(lambda: _ready(data, output, options, checked))
         found = [str(finding) for finding in report.findings]
         for line in found if checked is None else ():
             say(line)
@@ -169,15 +170,22 @@ def _finished(output: str | Path, options: TrainOptions) -> TrainReport:
     )
 
 
+def _claim(output: str | Path, overwrite: bool, resume: bool) -> None:
+    """Raise OutputError if the run cannot be written, or a training of it is unfinished."""
+    claim_output(output, overwrite, RUN_FILE)
+    unfinished = Unfinished(output)
+    check_length(unfinished.path)
+    unfinished.claim(resume, overwrite)
+
+
 def _ready(
-    data: str | Path | Dataset, output: str | Path, options: TrainOptions, overwrite: bool, checked: CheckReport | None
+    data: str | Path | Dataset, output: str | Path, options: TrainOptions, checked: CheckReport | None
 ) -> tuple[Weights | None, Dataset, CheckReport]:
-    """Return the weights, and the images to train on; what takes seconds comes before decoding every image."""
+    """Return the weights, and the images to train on; labels first, then what takes seconds, then decoding every image."""
     from .dry_run.try_backbone import try_backbone
 
-    claim_output(output, overwrite, RUN_FILE)
-    check_length(Unfinished(output).path)
     data = load_training_data(data, options)
+    check_labels(data)
     for finding in _about_replaced(output, data):
         say(f"{finding.severity}: {finding.message}")
     weights, spec = try_backbone(options, data.labels)
@@ -218,7 +226,7 @@ class _Course:
             data = {**data_facts(self.dataset, work), **self.found}
             identity = self._identity(data["split_sha256"])
             shared(lambda: unfinished.open(identity, work / SPLIT_FILE, resume, overwrite))
-            with _kept(unfinished):
+            with _kept(unfinished, resume):
                 network, spec, trained = self._fit(unfinished)
             facts = {**self._facts(network, spec, trained.best), "data": data, "decisions": unfinished.decisions}
             _write_run(work, facts, trained.rows, network, self.options)
@@ -291,8 +299,8 @@ class _Course:
 
 
 @contextlib.contextmanager
-def _kept(unfinished: Unfinished) -> Iterator[None]:
-    """If the block fails, keep what another call can resume from, and say so."""
+def _kept(unfinished: Unfinished, resume: bool) -> Iterator[None]:
+    """If the block fails, keep what another call can resume from, and say so; resume: whether this call was to resume."""
     from .loop.fit import DivergedError
 
     try:
@@ -301,10 +309,7 @@ def _kept(unfinished: Unfinished) -> Iterator[None]:
         unfinished.discard()
         raise
     except BaseException:
-        if unfinished.started:
-            say(f"{unfinished.path} keeps what is done; the same command continues it (train needs --resume)")
-        else:
-            unfinished.discard()
+        unfinished.stop(resume)
         raise
 
 

@@ -59,6 +59,11 @@ class Unfinished:
         """True if it has a checkpoint to resume from."""
         return any(self.path.glob("*.ckpt"))
 
+    def claim(self, resume: bool, overwrite: bool) -> None:
+        """Raise OutputError before any work is done, if it can be resumed and nothing says what to do with it."""
+        if self.started and not resume and not overwrite:
+            raise OutputError(self._refusal([]))
+
     def open(self, facts: JsonObject, split: Path, resume: bool, overwrite: bool) -> None:
         """Resume from the folder, or make it.
 
@@ -78,6 +83,13 @@ class Unfinished:
         with new_folder(self.path) as work:
             shutil.copyfile(split, Path(work, SPLIT_FILE))
             _write(Path(work, _FACTS_FILE), {"format": TRAINING_FORMAT, "format_version": 1, **facts})
+
+    def stop(self, resume: bool) -> None:
+        """Say how an interrupted training goes on; remove it if it has no checkpoint.  resume: whether it was asked to resume."""
+        if self.started:
+            say(f"{self.path} keeps what is done; the same command{'' if resume else ' with --resume'} continues it")
+        else:
+            self.discard()
 
     @property
     def elapsed_s(self) -> float:

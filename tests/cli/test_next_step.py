@@ -76,6 +76,14 @@ def test_a_check_with_errors_says_what_to_do_then(command, digits, tmp_path):
     assert (code, err.splitlines()[-1]) == (1, f"next: correct the errors above, then: edgeclf check {photos}")
 
 
+def test_a_training_without_the_unreadable_images_suggests_an_evaluation_without_them(command, digits, tmp_path):
+    photos = shutil.copytree(digits, tmp_path / "photos")
+    (photos / "3" / "bad.jpg").write_text("This is no photograph.")
+    code, _, err = command("train", photos, "--output", tmp_path / "new", "--skip-unreadable", *QUICK)
+    assert code == 0, err
+    assert f"next: edgeclf evaluate {tmp_path / 'new'} {photos} --skip-unreadable" in err.splitlines()
+
+
 def test_with_json_nothing_is_suggested(command, run, digits):
     for arguments in (["check", digits], ["evaluate", run, digits], ["list", "targets"]):
         code, out, err = command(*arguments, "--json")

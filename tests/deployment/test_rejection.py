@@ -1,10 +1,15 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import edgeclf
 from edgeclf import BundleOptions
+from edgeclf.deployment.bundle_notes import about_rejections
+from edgeclf.deployment.rejection import ModelRejection
 from edgeclf.errors import OptionError
+from edgeclf.evaluation.confidence_threshold import Confidence
+from edgeclf.evaluation.rejection.distance_threshold import fit_distance_threshold
 from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.commands.info import info
@@ -55,6 +60,14 @@ def test_another_kind_of_image_is_unknown_on_the_device(rejecting):
     assert len(strange.nearest) == 3
     assert sum(result.reason == "distance" for result in known) <= 3
     assert all(result.label_set is not None for result in known)
+
+
+@pytest.mark.parametrize(("images", "end"), [(14, "; to promise 0.95, 19 are needed"), (19, " of new ones)")])
+def test_a_share_that_few_images_cannot_promise_is_said(images, end):
+    distance = fit_distance_threshold(np.arange(images, dtype=np.float32), 0.95)
+    confidence = Confidence(1, 0, images, 0, 0, 1, 1)
+    [note] = about_rejections({"fp32": ModelRejection(confidence, distance=distance)})
+    assert note.endswith(end)
 
 
 def test_a_precision_that_is_no_share_is_refused_with_an_example():

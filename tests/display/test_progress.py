@@ -38,6 +38,12 @@ def test_a_log_gets_a_line_now_and_then(shown, capfd, monkeypatch):
     assert capfd.readouterr().err.splitlines()[:2] == ["counting: 1 of 3", "counting: 2 of 3"]
 
 
+def test_the_lines_of_a_report_stay_aligned(shown, capfd):
+    progress.say_report("label  train\ncat       12")
+    progress.say("one message\nof two lines")
+    assert capfd.readouterr().err == "label  train\ncat       12\none message\n  of two lines\n"
+
+
 def test_work_that_fails_is_not_called_done(shown, capfd):
     def work():
         yield 1

@@ -231,7 +231,7 @@ def test_a_quantization_is_drawn_as_drop_size_and_latency(run):
 def test_a_bundle_is_drawn_as_accuracy_size_and_labels_that_are_kept():
     from edgeclf.deployment.bundling import ModelFacts
 
-    facts = {"int8-cpu": ModelFacts(3_800_000, 0.91, 1.0, 0.8, 0.75, 0.99)}
+    facts = {"int8-cpu": ModelFacts(3_800_000, 0.91, 1.0, 0.8, 0.75, 0.99, {}, None, None)}
     report = edgeclf.BundleReport("pets.edge", "0123", ("int8-cpu",), 9, 10, facts, {}, ())
     assert {"int8-cpu", "91.00%", "3.8", "75.0%"} <= words(report.plot())
 

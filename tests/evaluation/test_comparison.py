@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeclf.errors import GateError
-from edgeclf.evaluation.accuracy_gate import check_gate, evaluation_warning, gate_failure, gate_warning
+from edgeclf.evaluation.accuracy_gate import check_gate, evaluation_warning, gate_failure, gate_warning, gate_warnings
 from edgeclf.evaluation.comparison import _drop_by_label, compare, paired_interval
 from edgeclf_runtime.classify.golden import divergence
 
@@ -127,6 +127,15 @@ def test_a_pass_by_few_images_is_doubtful(images, lost, max_drop, doubtful):
     warning = gate_warning("int8", found, images, max_drop)
     assert bool(warning) == doubtful
     assert not warning or f"on {images} images the 95 % interval reaches {found.drop_interval[1]:+.4f}" in warning
+
+
+def test_files_with_the_same_drop_share_a_warning():
+    truth = np.zeros(40, int)
+    same = compare(LABELS, truth, logits(truth), logits(truth))
+    better = compare(LABELS, truth, logits((np.arange(40) < 1).astype(int)), logits(truth))
+    warnings = gate_warnings({"int8-cpu": same, "int8-arm": better, "fp16": same}, 40, 0.01)
+    assert [warning.partition(": a drop of ")[0] for warning in warnings] == ["int8-cpu, fp16", "int8-arm"]
+    assert gate_warnings({"fp16": same}, 40, 0.2) == []
 
 
 @pytest.mark.parametrize(

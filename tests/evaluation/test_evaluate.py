@@ -108,7 +108,7 @@ def test_predictions_are_written_as_a_row_for_each_image(model, digits, tmp_path
     file = tmp_path / "predictions.csv"
     found = edgeclf.evaluate(model, digits, predictions=file)
     rows = read_rows(file)
-    assert list(rows[0]) == ["path", "label", "predicted", "confidence"]
+    assert list(rows[0]) == ["path", "label", "predicted", "confidence", "reason", "distance"]
     assert [row["path"] for row in rows] == [str(path) for path in found.paths]
     assert [row["label"] for row in rows] == [path.parent.name for path in found.paths]
     right = [row["label"] == row["predicted"] for row in rows]
@@ -126,7 +126,14 @@ def test_a_name_that_is_a_formula_is_written_as_text(tmp_path):
     with prediction_file(tmp_path / "p.csv") as add:
         add("=1+1.png", "-cat", "dog", 0.5)
     assert read_rows(tmp_path / "p.csv") == [
-        {"path": "'=1+1.png", "label": "'-cat", "predicted": "dog", "confidence": "0.500000"}
+        {
+            "path": "'=1+1.png",
+            "label": "'-cat",
+            "predicted": "dog",
+            "confidence": "0.500000",
+            "reason": "",
+            "distance": "",
+        }
     ]
 
 

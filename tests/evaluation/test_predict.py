@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -51,6 +52,22 @@ def test_below_the_threshold_the_label_is_unknown(model, digits):
     assert prediction.result.label == "unknown"
     assert f"unknown ({prediction.result.top[0][0]} {prediction.result.confidence * 100:.1f} %)" in str(prediction)
     assert prediction.result.top[0][0] == "3"
+
+
+def test_the_distance_that_a_bundle_gives_is_in_the_text_the_json_and_the_predictions(bundle, digits, tmp_path):
+    [prediction] = edgeclf.predict(bundle, digits / "3" / "000.png", name="fp32", predictions=tmp_path / "p.csv")
+    distance = prediction.result.distance
+    assert str(prediction).endswith(f"  distance {distance:.1f}")
+    assert json.loads(prediction.to_json())["distance"] == pytest.approx(distance, abs=1e-4)
+    [row] = csv.DictReader((tmp_path / "p.csv").read_text().splitlines())
+    assert (row["reason"], float(row["distance"])) == ("", pytest.approx(distance, abs=1e-4))
+
+
+def test_the_labels_that_an_image_may_have_are_in_the_text(model, digits):
+    [prediction] = edgeclf.predict(model, digits / "3" / "000.png")
+    for labels, text in ((("3", "8"), "3, 8"), ((), "none")):
+        shown = replace(prediction, result=prediction.result._replace(label_set=labels))
+        assert str(shown).endswith(f"  possible: {text}")
 
 
 def test_a_photograph_of_any_size_and_shape_is_taken(model, digits, tmp_path):

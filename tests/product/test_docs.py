@@ -60,6 +60,7 @@ def place(tmp_path_factory, request):
     (folder / "more").mkdir()
     for path in sorted((folder / "digits" / "5").iterdir())[:10]:
         shutil.copy(path, folder / "more")
+    shutil.copytree(folder / "more", folder / "strangers")
     shutil.rmtree(folder / "digits")
     for name, props in (("resnet18.onnx", {}), ("best.onnx", {"names": "{0: 'cat', 1: 'dog'}", "imgsz": "[64, 64]"})):
         color_model(folder / name, size=64, props=props.items())

@@ -24,6 +24,7 @@ from edgeclf_runtime.sinks.live.sink import LiveSink
 from edgeclf_runtime.streaming.stream import stream
 from tests.runtime.sinks.test_live_proxy import Proxy, readme_lines
 from tests.support.attackers import crowd
+from tests.support.results import result
 
 WAIT_S = 60
 
@@ -106,6 +107,22 @@ def test_the_picture_that_is_shown_changes(browser, show):
 def decode(url):
     data = np.frombuffer(base64.b64decode(url.partition(",")[2]), np.uint8)
     return cv2.imdecode(data, cv2.IMREAD_COLOR)
+
+
+def test_each_image_is_shown_when_it_comes_and_not_with_the_next_one(browser):
+    with LiveSink(":0", ["cat"]) as sink:
+        sink.write(result(image=np.zeros((48, 64, 3), np.uint8)))
+        browser.open(sink.url)
+        browser.wait_until("document.getElementById('waiting').innerText === 'waiting for the next image'")
+        end = time.monotonic() + WAIT_S
+        while not streams_of_pictures(sink):
+            assert time.monotonic() < end, "the page asks for no pictures"
+        for shade in (40, 200):
+            sink.write(result(image=np.full((48, 64, 3), shade, np.uint8)))
+            shown = f"(() => {{ {PICTURE} }})()"
+            while (url := browser.run(f"return {shown}")) == "" or decode(url).mean().round() != shade:
+                assert time.monotonic() < end, "the picture is not shown"
+        browser.open("about:blank")
 
 
 @pytest.mark.slow
@@ -194,17 +211,17 @@ def test_a_page_whose_device_went_away_says_so_and_goes_on_when_it_is_back(brows
 @pytest.mark.slow
 def test_a_page_whose_stream_of_pictures_was_ended_asks_for_another(browser, show):
     browser.wait_until("document.body.classList.contains('seen')")
-    (first,) = streams_of_pictures(show)
+    (first,) = streams_of_pictures(show.sink)
     first.end()
     end = time.monotonic() + WAIT_S
-    while not set(streams_of_pictures(show)) - {first}:
+    while not set(streams_of_pictures(show.sink)) - {first}:
         assert time.monotonic() < end, "the picture stands still"
     first = browser.run(PICTURE)
     browser.wait_until(f"(() => {{ {PICTURE} }})() !== {json.dumps(first)}")
 
 
-def streams_of_pictures(show):
-    return [client for client in list(show.sink._server.clients._clients) if client.watching == "pictures"]
+def streams_of_pictures(sink):
+    return [client for client in list(sink._server.clients._clients) if client.watching == "pictures"]
 
 
 REQUEST = b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -169,6 +169,6 @@ def test_a_signal_to_a_training_and_its_workers_is_one_sentence_about_how_to_go_
     error = process.communicate(timeout=60)[1]
     assert process.returncode == code
     assert [line for line in error.splitlines() if not line.startswith(("epoch ", "training "))] == [
-        f"{tmp_path / 'run'}.unfinished keeps what is done; the same command continues it (train needs --resume)",
+        f"{tmp_path / 'run'}.unfinished keeps what is done; the same command with --resume continues it",
         "interrupted; nothing half-written was left behind",
     ]

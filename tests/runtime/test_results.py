@@ -11,7 +11,7 @@ from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.errors import CameraLost, EdgeclfError, OptionError
 from edgeclf_runtime.fake import FakeCamera, FakeRunner
 from edgeclf_runtime.images.preprocess import Preprocessing
-from edgeclf_runtime.results import Origin, StreamEvent, StreamResult, find_origin
+from edgeclf_runtime.results import Limits, Origin, StreamEvent, StreamResult, find_origin
 from edgeclf_runtime.sinks import open_sink
 from edgeclf_runtime.sinks.lines import CsvSink
 from edgeclf_runtime.sinks.live.sink import LiveSink
@@ -117,6 +117,33 @@ def test_every_sink_of_lines_writes_them(tmp_path):
         sink.write(item)
     [about] = (tmp_path / "uncertain").glob("*.json")
     assert {name: json.loads(about.read_text())[name] for name in FIELDS} == FIELDS
+
+
+UNCLEAR = result(label="unknown", confidence=0.627, candidate="cat").result._replace(reason="confidence", distance=1.0)
+STRANGE = UNCLEAR._replace(reason="distance", confidence=0.99, distance=6.21)
+KNOWN = result().result._replace(reason="", distance=0.42)
+
+
+@pytest.mark.parametrize(
+    ("found", "limits", "words"),
+    [
+        (UNCLEAR, Limits(0.8), "confidence 62.7 % is below 80 %"),
+        (UNCLEAR, Limits(0.5, {"cat": 0.95, "dog": 0.99}), "confidence 62.7 % is below 95 %"),
+        (UNCLEAR._replace(confidence=0.79996), Limits(0.8), "confidence 79.996 % is below 80 %"),
+        (STRANGE, Limits(usual_distance=2.9), "like no training image: distance 6.2, usual is up to 2.9"),
+        (
+            STRANGE._replace(distance=2.904),
+            Limits(usual_distance=2.9),
+            "like no training image: distance 2.904, usual is up to 2.9",
+        ),
+        (STRANGE, Limits(), "like no training image: distance 6.2"),
+        (STRANGE._replace(distance=float("inf")), Limits(), "like no training image: distance 1000000.0"),
+        (KNOWN, Limits(usual_distance=2.0), "distance 0.4, usual is up to 2"),
+        (KNOWN._replace(distance=None), Limits(usual_distance=2.0), ""),
+    ],
+)
+def test_limits_say_in_words_why_a_result_is_unknown_and_how_far_a_known_one_is(found, limits, words):
+    assert limits.explain(found) == words
 
 
 def test_a_live_page_does_not_show_the_cameras_address():

@@ -17,5 +17,5 @@ def result(number=0, label="cat", confidence=0.9, image=None, seconds=None, name
     fields = dict.fromkeys(Result._fields)
     fields.update(label=label, confidence=confidence, top=[(label, confidence), ("dog", 1 - confidence)])
     fields.update(rejected=candidate is not None, candidate=candidate or label)
-    fields.update(timings_ms=TIMINGS_MS, model="int8-cpu", backend="onnxruntime")
+    fields.update(timings_ms=TIMINGS_MS, model="int8-cpu", backend="onnxruntime", nearest=())
     return StreamResult(frame, Result(**fields), age_ms=41.5)

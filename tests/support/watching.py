@@ -35,11 +35,18 @@ def next_picture(answer):
     """The next JPEG of a multipart stream."""
     assert answer.readline() == b"--picture\r\n"
     assert answer.readline() == b"Content-Type: image/jpeg\r\n"
-    length = int(answer.readline().split()[1])
     assert answer.readline() == b"\r\n"
-    jpeg = answer.read(length)
-    assert answer.readline() == b"\r\n"
-    return jpeg
+    return read_jpeg(answer)
+
+
+def read_jpeg(answer):
+    """The JPEG that comes next, up to its end and that of its line."""
+    jpeg = b""
+    while not jpeg.endswith(b"\xff\xd9\r\n"):
+        line = answer.readline()
+        assert line, "the stream of pictures ended"
+        jpeg += line
+    return jpeg[:-2]
 
 
 def cookie_of(head):

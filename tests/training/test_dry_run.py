@@ -7,7 +7,8 @@ import pytest
 import timm
 import torch
 
-from edgeclf.errors import ModelError, OptionError
+import edgeclf
+from edgeclf.errors import DataError, ModelError, OptionError
 from edgeclf.options import TrainOptions
 from edgeclf.training.backbones import create
 from edgeclf.training.dry_run import check_export as exports
@@ -141,3 +142,11 @@ def test_a_network_that_fp16_cannot_hold_is_refused_for_the_nano(monkeypatch):
     check_export(network, Preprocessing(64, 64), ("int8-cpu",))
     with pytest.raises(ModelError, match=r"cannot be converted to FP16 \(no such type\); choose another --backbone"):
         check_export(network, Preprocessing(64, 64), ("fp16",))
+
+
+def test_data_with_a_single_label_is_refused_before_a_network_is_tried(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(try_backbone, "try_backbone", None)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "3").symlink_to(digits / "3")
+    with pytest.raises(DataError, match="has only one class, '3'"):
+        edgeclf.train(tmp_path / "one", tmp_path / "run")

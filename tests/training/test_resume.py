@@ -94,7 +94,8 @@ def test_a_name_that_is_too_long_for_its_folder_is_refused_before_the_data_is_re
             edgeclf.train(tmp_path / "no data", tmp_path / ("x" * letters), FULL)
 
 
-def test_without_resume_it_is_not_thrown_away(unfinished, digits):
+def test_without_resume_it_is_not_thrown_away(unfinished, digits, monkeypatch):
+    monkeypatch.delattr("edgeclf.training.train.load_training_data")  # before any work is done
     with pytest.raises(OutputError, match="holds an unfinished training: resume it with --resume, or start again"):
         edgeclf.train(digits, unfinished, FULL)
 

@@ -15,7 +15,7 @@ from ..errors import BackendError
 from ..images.pixel_layouts import as_bgr
 from ..images.preprocess import as_batch, preprocess, select
 from ..images.read import read_image
-from ..results import STAGES, NearImage, Result
+from ..results import STAGES, Limits, NearImage, Result
 from ..runners.base import PASSED, Runner, brief
 from ..streaming.stream import stream
 from .active_backend import Backends, Fallback, InUse
@@ -320,7 +320,12 @@ class Classifier:
         """
         distance = result.distance if distance is None else distance
         decision = self._decider.decide(confidences, index, self._backends.rejection(result.model), distance)
-        return result._replace(confidences=confidences, distance=distance, **decision._asdict())
+        nearest = result.nearest if decision.reason == DISTANCE else ()
+        return result._replace(confidences=confidences, distance=distance, nearest=nearest, **decision._asdict())
+
+    def limits(self, model: str) -> Limits:
+        """Return the Limits with which the results of a model, by its name, are compared."""
+        return self._backends.rejection(model).limits(self.labels)
 
     def close(self) -> None:
         """Free the backend; waits up to half a second for inferences under way; a second call does nothing.

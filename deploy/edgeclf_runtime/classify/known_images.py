@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     Arrays = Dict[str, np.ndarray]
 
 MOST_BYTES = 1 << 20
-USUAL = 0.95  # share of validation images that are nearer than a model's usual distance
 # The arrays of the file: type and shape.  A name stands for the same size wherever it occurs.
 ARRAYS = {
     "mean": ("<f4", ("features",)),

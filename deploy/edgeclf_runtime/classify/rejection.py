@@ -4,6 +4,7 @@ import os
 from typing import TYPE_CHECKING, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
 from ..errors import BundleError, OptionError
+from ..results import Limits
 from .decision import allowed_indices
 from .known_images import Example, KnownImages, read_known_images
 
@@ -24,6 +25,7 @@ class Rejection(NamedTuple):
     known           the KnownImages that give a distance; None: no distance
     most_distance   a distance above it gives the label "unknown"; None: none does
     in_set          an image's label set has the labels whose confidence reaches it; None: no sets
+    usual_distance  95 % of validation images are nearer; None: no distance
     """
 
     threshold: float = 0.0
@@ -31,6 +33,13 @@ class Rejection(NamedTuple):
     known: Optional[KnownImages] = None
     most_distance: Optional[float] = None
     in_set: Optional[float] = None
+    usual_distance: Optional[float] = None
+
+    def limits(self, labels: Sequence[str]) -> Limits:
+        """Return the Limits; labels: the names of the classes, in the order of the logits."""
+        by_label = {labels[index]: threshold for index, threshold in self.by_label.items()}
+        most = None if self.known is None else self.most_distance
+        return Limits(self.threshold, by_label, self.usual_distance, most, self.in_set is not None)
 
     def reason(self, index: int, confidence: float, distance: Optional[float]) -> str:
         """Return why a label, by its index, is rejected: DISTANCE, or else CONFIDENCE, or "" if it is not."""
@@ -93,7 +102,7 @@ def _rejection(
     except ValueError as error:
         raise BundleError("{}: model {}: {}; make the bundle again".format(bundle.path, model.name, error))
     most = facts.most_distance if most_distance is None else most_distance
-    return Rejection(threshold, by_label, known, most, model.in_set)
+    return Rejection(threshold, by_label, known, most, model.in_set, facts.usual_distance)
 
 
 def _read(bundle: "Bundle", file: str, features: Optional[int]) -> KnownImages:

@@ -3,6 +3,7 @@
 import os
 from typing import TYPE_CHECKING, Dict, Iterator, NamedTuple, Optional, Union
 
+from ..bundle.examples import examples_of
 from ..bundle.open_bundle import Bundle, KnownImagesFacts, Model, open_bundle
 from ..classify.tuning.choice import remembered
 from ..streaming.health.watch import read_baseline
@@ -36,6 +37,7 @@ class BundleInfo(NamedTuple):
             "provenance": bundle.provenance,
             "verified_files": len(bundle.files),
             "health_images": self.health_images,
+            "examples": len(examples_of(bundle)),
             "fastest_here": self.fastest,
         }
 
@@ -51,6 +53,9 @@ class BundleInfo(NamedTuple):
         ]
         if self.health_images:
             lines.append("health         compares the camera with {} training images".format(self.health_images))
+        examples = len(examples_of(bundle))
+        if examples:
+            lines.append("examples       {} small training images, which the live page shows".format(examples))
         lines += [line for model in bundle.models for line in self._lines(model)]
         lines += ["fastest here   {}: {}".format(*item) for item in self.fastest.items()]
         # One line each, whatever characters are in the names.

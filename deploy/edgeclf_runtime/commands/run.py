@@ -4,7 +4,7 @@ import contextlib
 import functools
 import logging
 import os
-from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Tuple, Union
 
 from ..device.credentials import read_password
 from ..device.process_secrets import CAMERA, MQTT
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ..capture.camera import Camera
     from ..capture.source import Source
+    from ..classify.classifier import Classifier
     from ..classify.tuning.choice import Choice
     from ..results import Origin
     from ..sinks.base import Sink
@@ -59,7 +60,7 @@ def run(arguments: "Namespace") -> None:
             if camera.mode and camera.as_asked:  # otherwise the camera has logged a warning
                 show_message("{}: {}".format(camera.name, camera.mode))
         origin = find_origin(classifier.bundle_id, camera.name, arguments.device_name)
-        openers = _sinks(arguments, classifier.labels, camera, origin)
+        openers = _sinks(arguments, classifier, camera, origin)
         outputs = stack.enter_context(contextlib.ExitStack())
         sinks = [outputs.enter_context(open_late(*opener) if wait else opener[1]()) for opener in openers]
         show_message("{} on {}".format(classifier.model, classifier.backend))
@@ -148,7 +149,7 @@ def _warn_of_typed_passwords(arguments: "Namespace") -> None:
 
 
 def _sinks(
-    arguments: "Namespace", labels: Sequence[str], camera: "Camera", origin: "Origin"
+    arguments: "Namespace", classifier: "Classifier", camera: "Camera", origin: "Origin"
 ) -> "Iterator[Tuple[str, Callable[[], Sink]]]":
     """Yield the name of each sink, and the function that opens it."""
     from ..capture.camera import IMAGES_FPS
@@ -171,7 +172,7 @@ def _sinks(
 
         names = ("token_file", "name", "open", "cert", "key", "proxy")
         access = open_access(*(getattr(arguments, "live_" + name) for name in names))
-        yield "the live page", functools.partial(_open_live, arguments, labels, access)
+        yield "the live page", functools.partial(_open_live, arguments, classifier, access)
 
 
 def _open_uncertain(arguments: "Namespace", every_frame: bool) -> "UncertainSink":
@@ -181,10 +182,11 @@ def _open_uncertain(arguments: "Namespace", every_frame: bool) -> "UncertainSink
     return UncertainSink(arguments.uncertain, arguments.uncertain_below, max_bytes, every_s, wait=every_frame)
 
 
-def _open_live(arguments: "Namespace", labels: Sequence[str], access: "Access") -> "LiveSink":
+def _open_live(arguments: "Namespace", classifier: "Classifier", access: "Access") -> "LiveSink":
     from ..sinks.live.sink import LiveSink
 
-    live = LiveSink(arguments.live, labels, arguments.bundle.name, access, arguments.source)
+    bundle, limits = arguments.bundle, classifier.limits
+    live = LiveSink(arguments.live, classifier.labels, bundle.name, access, arguments.source, limits, bundle)
     # Not redacted: its token is for the reader of this line.
     write_stderr(printable("live page: {}".format(live.invitation)) + "\n")
     return live

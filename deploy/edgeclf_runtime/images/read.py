@@ -9,6 +9,7 @@ OpenCV never sees a file as it is: ``formats`` reads its header and passes on on
 """
 
 import glob
+import logging
 import os
 import re
 import struct
@@ -33,8 +34,10 @@ SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"),
     *(".jfif", ".jpe", ".jif", ".jfi", ".pjpeg", ".pjp", ".dib", ".apng"),
 )
+_PHONE_SUFFIXES = (".heic", ".heif", ".hif", ".avif")
 MAX_PIXELS = MAX_IMAGE_PIXELS
 MAX_BYTES = 256 * 1024 * 1024
+_log = logging.getLogger(__name__)
 
 
 def is_image_name(name: AnyPath) -> bool:
@@ -51,9 +54,13 @@ def image_paths(name: AnyPath) -> Optional[List[str]]:
     name = local_path(name)
     if os.path.isdir(name):
         try:
-            found = [os.path.join(name, entry) for entry in os.listdir(name) if is_image_name(entry)]
+            entries = os.listdir(name)
         except OSError as error:
             raise ImageError("{}: cannot be read ({}); a folder of images was expected".format(name, error.strerror))
+        found = [os.path.join(name, entry) for entry in entries if is_image_name(entry)]
+        left_out = sum(entry.lower().endswith(_PHONE_SUFFIXES) for entry in entries)
+        if left_out:
+            _log.warning("%s: HEIC and AVIF files are left out (%d): convert them to PNG or JPEG", name, left_out)
         return _some(found, name, "subfolders are not read; for them, give {}".format(os.path.join(name, "*", "*")))
     if os.path.lexists(name):
         return [name] if is_image_name(name) else None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Callable, Optional
 
 from ..errors import EdgeclfError, Unavailable
 from .base import Sink
+from .conditions import Conditions
 from .outage import Outage
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class LateSink(Sink):
         self.name, self._open, self._outage = name, open_, Outage(_log, name)
         self._outage.begin("not available, results are lost: {}".format(error))
         self._sink: Optional[Sink] = None
-        self._event: "Optional[StreamEvent]" = None  # the last one, for a page that opens later
+        self._conditions = Conditions()  # for a page that opens later
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._try, name="late sink", daemon=True)
@@ -57,8 +58,8 @@ class LateSink(Sink):
                 if self._closing.is_set():
                     sink.close()
                     return
-                if self._event is not None:
-                    sink.event(self._event)
+                for event in self._conditions.events:
+                    sink.event(event)
                 self._sink = sink
             self._outage.end("is available; {} results were lost".format(self.lost))
             return
@@ -82,7 +83,7 @@ class LateSink(Sink):
 
     def event(self, event: "StreamEvent") -> None:
         with self._lock:
-            self._event = event
+            self._conditions.take(event)
             if self._sink is not None:
                 self._sink.event(event)
 

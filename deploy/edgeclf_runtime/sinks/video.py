@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 import unicodedata
-from typing import IO, TYPE_CHECKING, Any, Optional, Tuple, Union
+from typing import IO, TYPE_CHECKING, Any, List, Optional, Tuple, Union
 
 from ..errors import OutputError, Unavailable
 from ..images.preprocess import on_black
@@ -258,15 +258,36 @@ def draw_result(image: "np.ndarray", item: "StreamResult") -> None:
     text = "{}  age {:.0f} ms".format(ascii_text(item.result.verdict), item.age_ms)
     height, width = image.shape[:2]
     font = cv2.FONT_HERSHEY_SIMPLEX
-    (length, tall), below = cv2.getTextSize(text, font, 1.0, 1)
+    (_, tall), below = cv2.getTextSize(text, font, 1.0, 1)
     # Text height: a twentieth of the shorter side, at least 8 pixels; less only if the text would not fit.
-    scale = min(max(min(height, width) / 20, 8) / tall, 0.96 * width / length)
+    wanted = max(min(height, width) / 20, 8) / tall
+    lines = _wrapped(text, 0.96 * width / wanted, max(int(height / 3 / ((tall + below) * wanted)), 1))
+    scale = min(wanted, 0.96 * width / max(map(_length, lines)))
     margin = max(int(tall * scale / 2), 2)
-    band = int((tall + below) * scale) + 2 * margin
-    image[:band] >>= 2
+    step = int((tall + below) * scale)
+    image[: step * len(lines) + 2 * margin] >>= 2
     thickness = max(round(scale * 1.5), 1)
-    at = (margin, margin + int(tall * scale))
-    cv2.putText(image, text, at, font, scale, (255, 255, 255), thickness, cv2.LINE_AA)
+    for number, line in enumerate(lines):
+        at = (margin, margin + number * step + int(tall * scale))
+        cv2.putText(image, line, at, font, scale, (255, 255, 255), thickness, cv2.LINE_AA)
+
+
+def _wrapped(text: str, width: float, most: int) -> List[str]:
+    """Return a text in lines of at most this width in pixels at scale 1 if words are short enough, ``most`` lines at most."""
+    lines = [""]
+    for word in text.split(" "):
+        longer = (lines[-1] + " " + word).lstrip()
+        if lines[-1] and len(lines) < most and _length(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def _length(text: str) -> int:
+    import cv2
+
+    return int(cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 1.0, 1)[0][0])
 
 
 def ascii_text(text: str) -> str:

@@ -37,12 +37,18 @@ class RunSummary(NamedTuple):
         return {name: value for name, value in self._asdict().items() if name != "undelivered" or value}
 
     def __str__(self) -> str:
-        lost = ", camera lost {} times".format(self.losses) if self.losses else ""
-        text = "{} frames classified, {} dropped, {} unreadable{}".format(self.frames, self.dropped, self.skipped, lost)
+        lost = ", camera lost {}".format(_counted(self.losses, "time")) if self.losses else ""
+        text = "{} classified, {} dropped, {} unreadable{}".format(
+            _counted(self.frames, "frame"), self.dropped, self.skipped, lost
+        )
         for name, losses in self.undelivered.items():
             reasons = ", ".join("{} ({})".format(count, reason) for reason, count in losses.items())
             text += "; lost for {}: {}".format(name, reasons)
         return text
+
+
+def _counted(count: int, what: str) -> str:
+    return "{} {}{}".format(count, what, "" if count == 1 else "s")
 
 
 class Run:

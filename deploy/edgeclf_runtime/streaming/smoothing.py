@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Optional, Tuple
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..results import NearImage
+
 
 _FARTHEST = 100.0
 
@@ -31,6 +33,7 @@ class Smoother:
         """Start over, after a camera was lost or the scene has changed."""
         self._mean: "Optional[np.ndarray]" = None
         self._distance: Optional[float] = None
+        self._nearest: "Tuple[NearImage, ...]" = ()
         self._weight = 1.0
         self._at = 0.0
         self._index = -1
@@ -64,3 +67,8 @@ class Smoother:
             distance = min(distance, _FARTHEST)
             self._distance += self._weight * (distance - self._distance)
         return self._distance
+
+    def nearest(self, images: "Tuple[NearImage, ...]") -> "Tuple[NearImage, ...]":
+        """Return a frame's nearest training images, or, if it has none, those of the latest frame that had some."""
+        self._nearest = images or self._nearest
+        return self._nearest

@@ -107,7 +107,9 @@ def _smoothed(classifier: "Classifier", smoother: "Smoother", result: Result, at
     if result.confidences is None:
         return result
     averaged = smoother.update(result.confidences, at)
-    return classifier.decide(result, *averaged, distance=smoother.distance(result.distance))
+    # A frame may be near by itself while the average is still far.
+    near = result._replace(nearest=smoother.nearest(result.nearest))
+    return classifier.decide(near, *averaged, distance=smoother.distance(result.distance))
 
 
 def _backend_event(classifier: "Classifier", fallback: "Optional[Fallback]", origin: Origin) -> StreamEvent:

@@ -35,7 +35,8 @@ def train(
         return
     show(report, json)
     open_page(json, output)
-    next_step(json, "edgeclf evaluate", output, data)
+    left_out = ("--skip-unreadable",) if report.unreadable else ()
+    next_step(json, "edgeclf evaluate", output, data, *left_out)
     next_step(json, "edgeclf quantize", output)
 
 

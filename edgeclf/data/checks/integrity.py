@@ -182,19 +182,28 @@ def check_for_training(
     if skip_unreadable:
         data = data.without(report.unreadable)
         errors += [finding for finding in about_labels(data) if finding.severity == "error" and finding not in errors]
+    hint = (
+        f"\nor {'import' if imported else 'train'} without the unreadable files: --skip-unreadable"
+        if any(e.kind == "unreadable" for e in errors)
+        else ""
+    )
+    _refuse(data, errors, hint)
+    return data, report
+
+
+def check_labels(data: Dataset) -> None:
+    """Raise DataError if labels or splits are not fit for training, before any image is decoded."""
+    _refuse(data, [finding for finding in about_labels(data) if finding.severity == "error"])
+
+
+def _refuse(data: Dataset, errors: Sequence[Finding], hint: str = "") -> None:
     if errors:
         more = (
             f"\n... and {len(errors) - SHOWN_FILES} more; see them all with: edgeclf check {shlex.quote(data.name)}"
             if len(errors) > SHOWN_FILES
             else ""
         )
-        hint = (
-            f"\nor {'import' if imported else 'train'} without the unreadable files: --skip-unreadable"
-            if any(e.kind == "unreadable" for e in errors)
-            else ""
-        )
         raise DataError("\n".join(printable(finding.message) for finding in errors[:SHOWN_FILES]) + more + hint)
-    return data, report
 
 
 def _with_one_count(report: CheckReport) -> CheckReport:

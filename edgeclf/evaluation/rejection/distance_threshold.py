@@ -59,6 +59,11 @@ def conformal_rank(images: int, share: float) -> int:
     return min(images, int(np.ceil(share * (images + 1) - 1e-9)))
 
 
+def images_needed(share: float) -> int:
+    """Return how many images a rank needs so that a new image stays within its score with a probability of at least ``share``."""
+    return int(np.ceil(share / (1 - share) - 1e-9))
+
+
 def share_interval(images: int, rank: int) -> tuple[float, float]:
     """Return the 95 % interval of the share of new scores within the score of a rank, from 1, of so many."""
     from scipy.stats import beta

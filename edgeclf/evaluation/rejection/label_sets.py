@@ -9,7 +9,7 @@ import numpy as np
 from edgeclf_runtime.classify.label_sets import label_sets
 
 from ...errors import ModelError, OptionError
-from .distance_threshold import conformal_rank, share_interval
+from .distance_threshold import conformal_rank, images_needed, share_interval
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,8 @@ def fit_label_sets(confidences: np.ndarray, truth: np.ndarray, coverage: float =
     images = len(truth)
     rank = conformal_rank(images, coverage)
     if not images or rank < coverage * (images + 1) - 1e-9:
-        needed = int(np.ceil(coverage / (1 - coverage) - 1e-9))
         raise OptionError(
-            f"label sets with a coverage of {coverage} need {needed} validation images, and there are {images}: "
+            f"label sets with a coverage of {coverage} need {images_needed(coverage)} validation images, and there are {images}: "
             "ask for less, or add images"
         )
     right = np.sort(confidences[np.arange(images), truth])

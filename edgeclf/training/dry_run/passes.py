@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import edgeclf_runtime
 from edgeclf_runtime.device.machine import processor
 from edgeclf_runtime.files.outputs import OTHER_CACHE, new_file
 from edgeclf_runtime.files.read import read_json, sha256_bytes
@@ -96,8 +97,9 @@ def _is_timms(backbone: str) -> bool:
 
 @cache
 def _sources() -> str:
-    """Return a hash of this package's own source, which may change without its version."""
-    found, root = sha256(), Path(__file__).parents[2]
-    for file in sorted(root.rglob("*.py")):
-        found.update(f"{file.relative_to(root)}\n".encode() + file.read_bytes())
+    """Return a hash of the own source of the host and of the runtime, which may change without its version."""
+    found = sha256()
+    for root in (Path(__file__).parents[2], Path(edgeclf_runtime.__file__).parent):
+        for file in sorted(root.rglob("*.py")):
+            found.update(f"{file.relative_to(root.parent)}\n".encode() + file.read_bytes())
     return found.hexdigest()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgeclf_runtime.classify.decision import softmax
+
 from ...data.findings import counted
 from ...display.json_file import write_json
 from ...display.page.charts import heat_map, shortened
@@ -36,9 +38,15 @@ def write_results(folder: Path, subject: Subject) -> None:
     found = figures_of(subject.labels, subject.truth, subject.logits, subject.temperature)
     (folder / PAGE_FILE).write_text(_page(subject, found), encoding="utf-8")
     write_json(folder / REPORT_FILE, _facts(subject, found))
-    file = folder / PREDICTION_FILE
     write_predictions(
-        file, subject.labels, subject.paths, subject.truth, subject.logits, subject.temperature, overwrite=True
+        folder / PREDICTION_FILE,
+        subject.labels,
+        subject.paths,
+        subject.truth,
+        softmax(subject.logits / subject.temperature),
+        subject.reasons,
+        subject.distances,
+        overwrite=True,
     )
 
 
@@ -151,6 +159,7 @@ def _facts(subject: Subject, found: Figures) -> dict[str, object]:
         "groups": subject.groups,
         "history": [dict(row) for row in subject.history],
         "learning_curve": subject.curve and asdict(subject.curve),
+        **{chapter.name: chapter.figures for chapter in subject.chapters},
         "suspects": [{**asdict(one), "path": relative(one.path, subject.root)} for one in subject.suspects],
         **subject.facts,
     }

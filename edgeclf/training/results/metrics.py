@@ -31,6 +31,17 @@ class GroupFigures(TypedDict):
 
 
 @dataclass(frozen=True)
+class Share:
+    """A share of images."""
+
+    share: float
+    interval: Interval
+    """95 % interval, Wilson's."""
+    images: int
+    """Images of which it is a share."""
+
+
+@dataclass(frozen=True)
 class Metrics:
     """A model's figures on one set of images.  Means over labels leave out labels without images."""
 
@@ -129,6 +140,13 @@ def wilson_interval(hits: int, images: int) -> Interval:
         0.0 if hits == 0 else max(0.0, float(center - width)),
         1.0 if hits == images else min(1.0, float(center + width)),
     )
+
+
+def share_of(hits: np.ndarray) -> Share | None:
+    """Return the share of images that are True, bool [images]; None without images."""
+    if not len(hits):
+        return None
+    return Share(float(hits.mean()), wilson_interval(int(hits.sum()), len(hits)), len(hits))
 
 
 def log_probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:

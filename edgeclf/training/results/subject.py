@@ -12,6 +12,7 @@ import numpy as np
 from edgeclf_runtime.images.preprocess import Preprocessing
 
 if TYPE_CHECKING:
+    from ...display.page.charts import Chart
     from ..backbones import ImageClassifier
     from .learning_curve import LearningCurve
     from .metrics import GroupFigures
@@ -27,6 +28,21 @@ class Suspect:
     predicted: str
     probability: float
     """The model's probability of the given label."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chapter:
+    """Figures that only some subjects have: a chapter of the page, and an entry of report.json."""
+
+    name: str
+    """The key in report.json."""
+    title: str
+    figures: Mapping[str, object]
+    """The content of the entry."""
+    rows: Sequence[tuple[str, str, str]]
+    """Name, value and remark of each figure."""
+    charts: Sequence[Chart] = ()
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,5 +78,10 @@ class Subject:
     """By group of images, the least accurate first: images, accuracy, interval."""
     suspects: Sequence[Suspect] = ()
     """The most suspicious first."""
+    chapters: Sequence[Chapter] = ()
+    reasons: Sequence[str] = ()
+    """The reason why the model rejects each image, "" if it does not; empty if that is not known."""
+    distances: np.ndarray | None = None
+    """float [images], distances from the training images; None if the model has none."""
     facts: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """Tables of facts by title: options, data, versions."""

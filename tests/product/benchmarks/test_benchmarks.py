@@ -63,7 +63,8 @@ def test_every_command_of_the_devices_page_has_a_case_and_every_case_its_words()
 def latency(run, tmp_path_factory):
     """The JSON of latency.py with two cheap contenders and one that cannot run here."""
     names = ["edgeclf int8-cpu", "ONNX Runtime FP32", "ONNX Runtime CUDA"]
-    short = ["--rounds", "5", "--seconds", "0.05", "--threads", "1", "--json"]
+    # On a machine that runs tests, every turn is disturbed, and would be taken again for a minute.
+    short = ["--rounds", "5", "--seconds", "0.05", "--threads", "1", "--patience", "0", "--json"]
     path = tmp_path_factory.mktemp("figures") / "latency.json"
     path.write_text(bench("speed/latency.py", run, "--contenders", *names, *short).stdout, encoding="utf-8")
     return path

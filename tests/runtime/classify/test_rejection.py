@@ -10,8 +10,11 @@ from edgeclf_runtime.classify.decision import Decider
 from edgeclf_runtime.classify.known_images import KnownImages
 from edgeclf_runtime.classify.rejection import CONFIDENCE, DISTANCE, Rejection, label_thresholds, rejections_of
 from edgeclf_runtime.errors import BackendError, BundleError, OptionError
-from edgeclf_runtime.fake import FakeRunner
+from edgeclf_runtime.fake import FakeCamera, FakeRunner
 from edgeclf_runtime.images.preprocess import Preprocessing
+from edgeclf_runtime.results import Limits
+from edgeclf_runtime.streaming.smoothing import Smoother
+from edgeclf_runtime.streaming.stream import stream
 from tests.runtime.classify.test_known_images import arrays
 from tests.support.pictures import noise
 from tests.support.sealing import flip_byte, reseal
@@ -97,7 +100,32 @@ def test_other_confidences_keep_the_distance_or_take_another():
         result = classifier.classify(noise(8, 8))
         assert classifier.decide(result, np.array([0.9, 0.1]), 0).reason == DISTANCE
         averaged = classifier.decide(result, np.array([0.9, 0.1]), 0, distance=0.5)
-        assert (averaged.label, averaged.distance) == ("cat", 0.5)
+        assert (averaged.label, averaged.distance, averaged.nearest) == ("cat", 0.5, ())
+
+
+def test_a_smoothed_result_that_is_far_always_names_the_nearest_images():
+    rows = {"far": FAR, "near": NEAR}
+    order = ["near"] * 3 + ["far"] * 4 + ["near", "far"] * 3 + ["near"] * 20
+    runner = FakeRunner([[2, 1]] * len(order), features=[rows[name] for name in order])
+    rejections = {"model": Rejection(known=KnownImages(arrays()), most_distance=0.0)}
+    camera = FakeCamera([noise(8, 8)] * len(order))
+    with Classifier(runner, LABELS, Preprocessing(8, 8), "model", rejections=rejections) as classifier:
+        results = [item.result for item in stream(classifier, camera, Smoother(0.5))]
+    assert {result.reason for result in results} == {"", DISTANCE}
+    assert [bool(result.nearest) for result in results] == [result.reason == DISTANCE for result in results]
+
+
+def test_the_limits_of_a_model_are_given_by_label_and_need_what_they_limit():
+    rules = far(threshold=0.5, by_label={1: 0.9}, in_set=0.2, usual_distance=0.7)
+    assert rules.limits(LABELS) == Limits(0.5, {"dog": 0.9}, 0.7, 1.0, True)
+    assert Rejection(most_distance=1.0).limits(LABELS) == Limits()
+
+
+def test_the_limits_are_those_of_the_bundle_or_of_the_user(bundle):
+    for most in (None, 4.5):
+        with Classifier.open(bundle, "fp32", "onnxruntime", threshold=0.6, most_distance=most) as classifier:
+            usual = open_bundle(bundle).model("fp32").known_images.usual_distance
+            assert classifier.limits("fp32") == Limits(0.6, {}, usual, most, False)
 
 
 def test_a_bundles_own_images_are_near_and_noise_is_far(bundle):

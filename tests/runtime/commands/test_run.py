@@ -28,7 +28,7 @@ def test_a_video_of_any_name_is_read_where_python_has_no_locale(bundle, video):
     video.rename(video.parent / "Für 1.avi")
     arguments = ("run", "--source", video.parent / "Für 1.avi", "--frames", "1")
     code, out, err = output_of(start(bundle, *arguments, environment={"LC_ALL": "C"}))
-    assert (code, out.count("\n"), "1 frames classified" in err) == (0, 1, True)
+    assert (code, out.count("\n"), "1 frame classified" in err) == (0, 1, True)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime.errors import ImageError
-from edgeclf_runtime.images.read import decode_image, is_image_name, read_image
+from edgeclf_runtime.images.read import decode_image, image_paths, is_image_name, read_image
 from tests.support.pictures import CMYK_JPEG, corners, encode, png_bomb, quarters
 
 UPRIGHT = ["red", "green", "blue", "yellow"]
@@ -199,3 +199,10 @@ def test_image_names_are_known_in_either_case():
     assert is_image_name("A.JPG")
     assert is_image_name("b.Tiff")
     assert not is_image_name("notes.txt")
+
+
+def test_photographs_of_phones_that_are_left_out_of_a_folder_are_counted(tmp_path, caplog):
+    for name in ("cat.png", "a.HEIC", "b.avif", "notes.txt"):
+        (tmp_path / name).touch()
+    assert image_paths(tmp_path) == [str(tmp_path / "cat.png")]
+    assert caplog.messages == [f"{tmp_path}: HEIC and AVIF files are left out (2): convert them to PNG or JPEG"]

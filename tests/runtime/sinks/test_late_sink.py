@@ -4,6 +4,7 @@ import threading
 import pytest
 
 from edgeclf_runtime.errors import OutputError, Unavailable
+from edgeclf_runtime.results import StreamEvent
 from edgeclf_runtime.sinks import late_sink, open_sink
 from edgeclf_runtime.sinks.base import Sink
 from edgeclf_runtime.sinks.late_sink import open_late
@@ -71,6 +72,16 @@ def test_a_sink_that_comes_later_gets_what_comes_later_and_knows_that_the_camera
         "the page: not available, results are lost: no network",
         "the page: is available; 2 results were lost",
     ]
+
+
+def test_a_sink_that_comes_later_learns_of_everything_that_holds():
+    page, there = Page(), threading.Event()
+    with open_late("the page", appearing(page, there, Unavailable("no network"))) as sink:
+        for state in ("degraded", "changed", "lost", "normal", "live"):
+            sink.event(StreamEvent(state, "a reason", 0.0))
+        there.set()
+        wait_until(lambda: sink._sink)
+    assert page.told == ["degraded", "normal", "live", "closed"]
 
 
 def test_a_sink_that_never_comes_is_closed_at_once(caplog):

@@ -178,6 +178,9 @@ def test_the_last_picture_is_shown_to_who_comes_after_the_camera_was_lost(sink, 
     sink.write(item(40))
     assert gray(next_picture(first)) == 40
     assert first.readline() == b"--picture\r\n", "a browser shows a picture only when it has seen what ends it"
+    assert [first.readline(), first.readline()] == [b"Content-Type: image/jpeg\r\n", b"\r\n"], (
+        "Chromium, the next one's head"
+    )
     sink.event(LOST)
     assert gray(next_picture(ask(sink, "/picture.mjpg"))) == 40
 

@@ -120,8 +120,56 @@ def test_the_state_is_live_again_once_the_better_backend_is_back(connect, listen
     with connect() as sink:
         listener.next("line/4/state")
         for state, shown in (("degraded", "degraded"), ("restored", "live")):
-            sink.event(StreamEvent(state, "another backend", 0.0))
-            assert listener.next("line/4/state") == StreamEvent(shown, "another backend", 0.0).to_dict()
+            event = StreamEvent(state, "another backend", 0.0)
+            sink.event(event)
+            assert listener.next("line/4/state") == dict(event._replace(state=shown).to_dict(), backend=event.to_dict())
+
+
+def test_the_retained_state_is_all_that_holds_and_none_hides_another(connect, listener, broker):
+    slower = StreamEvent("degraded", "int8 failed", 1.0)
+    dark = StreamEvent("changed", "it got dark", 2.0, verdicts=("dark",))
+    well = StreamEvent("normal", "as in training", 4.0)
+    back = StreamEvent("restored", "int8 again", 6.0)
+    expected = [  # each event, and the one that the state shows then
+        (slower, slower),
+        (dark, dark),
+        (LOST, LOST),
+        (StreamEvent("live", "back after 1.0 s", 3.0), dark),
+        (well, slower),
+        (StreamEvent("live", "1280x720", 5.0), slower),
+        (back, back._replace(state="live")),
+    ]
+    with connect() as sink:
+        listener.next("line/4/state")
+        for event, shown in expected:
+            sink.event(event)
+            state = listener.next("line/4/state")
+            assert shown.to_dict().items() <= state.items()
+        assert (state["backend"], state["health"]) == (back.to_dict(), well.to_dict())
+        late = Listener(broker.port, "late")
+        assert late.next("line/4/state") == state
+        late.close()
+
+
+def test_a_result_says_why_it_is_unknown_and_another_reason_does_not_wait(connect, listener):
+    unclear = result(0, label="unknown", candidate="cat")
+    strange = result(1, label="unknown", candidate="cat")
+    unclear = unclear._replace(
+        result=unclear.result._replace(reason="confidence", distance=1.5, label_set=("cat", "dog"))
+    )
+    strange = strange._replace(result=strange.result._replace(reason="distance", distance=6.25, label_set=()))
+    with connect(every_s=60.0) as sink:
+        for item in (unclear, strange, unclear):
+            sink.write(item)
+        found = [listener.next("line/4") for _ in range(2)]
+        sink.write(result(3, label="end"))
+        found.append(listener.next("line/4"))
+    assert [(line["label"], line.get("reason")) for line in found] == [
+        ("unknown", "confidence"),
+        ("unknown", "distance"),
+        ("end", None),
+    ]
+    assert [(line["distance"], line["label_set"]) for line in found[:2]] == [(1.5, ["cat", "dog"]), (6.25, [])]
 
 
 def test_every_message_names_bundle_source_and_device(connect, listener):

@@ -103,6 +103,15 @@ def test_a_long_label_is_made_to_fit(tmp_path):
     assert image[:, :310].max() > 0 == image[:, 316:].max()
 
 
+@pytest.mark.parametrize("width", [120, 160, 240])
+def test_why_a_result_is_unknown_is_readable_in_a_narrow_picture(width):
+    item = result(label="unknown", candidate="cat", confidence=0.973)
+    image = gray(0, width, 2 * width)
+    draw_result(image, item._replace(result=item.result._replace(reason="distance", distance=5.1)))
+    assert (image.max((1, 2)) > 60).sum() >= 14  # rows of two lines; in one line, the text is at most 6 pixels high
+    assert image[:, int(0.99 * width) :].max() == image[width:].max() == 0
+
+
 def test_different_results_look_different():
     pictures = set()
     unlike = (result(label="dog"), result(confidence=0.5), result(label="unknown"), result()._replace(age_ms=900.0))

@@ -82,7 +82,7 @@ def test_every_sink_gets_every_frame_and_every_loss():
     summary, told, _ = go(FakeCamera([FRAME] * 3, fail_after=2))
     assert told == [[0, 1, "lost", "live", 2]] * 2
     assert summary.to_dict() == {"frames": 3, "dropped": 0, "skipped": 0, "losses": 1}
-    assert str(summary) == "3 frames classified, 0 dropped, 0 unreadable, camera lost 1 times"
+    assert str(summary) == "3 frames classified, 0 dropped, 0 unreadable, camera lost 1 time"
 
 
 def test_the_summary_counts_undelivered_results_by_reason():

@@ -19,7 +19,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple
 
-from ...errors import OutputError, Unavailable
+from ...errors import BundleError, OutputError, Unavailable
 from .access import Access, Gate
 from .clients import CLIENT_TIMEOUT_S, REQUEST_TIMEOUT_S, Client, Places, machine
 from .http import Header, Refusal, Request, head, read_request
@@ -34,12 +34,14 @@ CLOSE_TIMEOUT_S = 1.0
 _SEND_BUFFER_BYTES = 1 << 17
 _TLS_HANDSHAKE = b"\x16"  # its first byte
 _PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "live.html")
+_EXAMPLE = re.compile(r"/examples/(0|[1-9][0-9]{0,8})\.jpg\Z")
 _ADDRESS = re.compile(r"(?:(?P<host>\[[^\]]+\]|[^:\[\]]*):)?(?P<port>[0-9]{1,5})\Z")
 _REFUSED = {
     errno.EADDRINUSE: "another program is using that port; stop it, or choose another port",
     errno.EADDRNOTAVAIL: "this machine does not have that address; choose one of its own, or 0.0.0.0 for all of them",
     errno.EACCES: "only root may use ports below 1024; choose one from 1024 to 65535",
 }
+_NEXT_PICTURE = b"--picture\r\nContent-Type: image/jpeg\r\n\r\n"
 _LATER = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 _DOOR = b"""<!DOCTYPE html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -226,7 +228,7 @@ class _Exchange:
         gate.check_site(request, navigable=request.path == "/")
         self.client.address = machine(gate.visitor(request, self.client.peer))
         from_url = gate.admit(request, self.client.address)
-        answer = _ANSWERS.get(request.path)
+        answer = _ANSWERS.get(request.path) or (_Exchange._example if _EXAMPLE.match(request.path) else None)
         if answer is None:
             raise Refusal(404, "nothing is here; available: {}".format(", ".join(_ANSWERS)))
         return self._redirect if from_url else functools.partial(answer, self)
@@ -234,11 +236,25 @@ class _Exchange:
     def _redirect(self, request: Request) -> None:
         """Redirect to the same address without the token, which would stay in the address bar and the history."""
         # Relative, because a proxy may serve the page under another path.
-        location = "./" + request.path[1:]
+        location = "./" + request.path.rpartition("/")[2]
         self._begin(303, "text/plain", 0, ("Location", location), self.server.gate.cookie(request, self.client.peer))
 
     def _page(self, request: Request) -> None:
         self._answer(200, "text/html; charset=utf-8", self.server.page)
+
+    def _example(self, request: Request) -> None:
+        """Answer with a training image's picture, if the bundle's manifest lists it."""
+        file = self.sink.examples.get(int(request.path[len("/examples/") : -len(".jpg")]))
+        if file is None:
+            raise Refusal(404, "there is no such training image in the bundle")
+        try:
+            picture = file.read()
+        except BundleError as error:
+            self.sink.examples.clear()  # logged once; what else was changed is not served either
+            _log.warning("the live page shows no training images any more: %s", error)
+            raise Refusal(404, "the training image cannot be read: see the program's log")
+        # Its address names the bundle, so it never changes.
+        self._answer(200, "image/jpeg", picture, ("Cache-Control", "private, max-age=86400, immutable"))
 
     def _state(self, request: Request) -> None:
         state = dict(self.sink.state(), labels=self.sink.labels)
@@ -252,14 +268,14 @@ class _Exchange:
 
     def _pictures(self, request: Request) -> None:
         number = 0
-        self._watch(request, "pictures", "multipart/x-mixed-replace; boundary=picture", b"--picture\r\n")
+        self._watch(request, "pictures", "multipart/x-mixed-replace; boundary=picture", _NEXT_PICTURE)
         while self._watched():
             picture = self.sink.picture(number, HEARTBEAT_S, self._gone)
             if picture is not None:
                 number, jpeg = picture
-                lines = "Content-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n".format(len(jpeg))
-                # A browser shows an image once it has seen the boundary after it, so that is sent right away.
-                self.client.send(lines.encode("ascii") + jpeg + b"\r\n--picture\r\n")
+                # Firefox shows an image once it has seen the boundary after it, Chromium the next image's headers, so these are
+                # sent right away: without the length, which is not known yet.
+                self.client.send(jpeg + b"\r\n" + _NEXT_PICTURE)
 
     def _events(self, request: Request) -> None:
         self._watch(request, "events", "text/event-stream", b"retry: 1000\n\n")
@@ -307,8 +323,9 @@ class _Exchange:
         if length is not None:
             fields.append(("Content-Length", str(length)))
         fields += headers
+        if not any(name == "Cache-Control" for name, _ in headers):
+            fields.append(("Cache-Control", "no-store"))
         fields += [
-            ("Cache-Control", "no-store"),
             ("Content-Security-Policy", self.policy),
             ("Cross-Origin-Resource-Policy", "same-origin"),
             ("Referrer-Policy", "no-referrer"),

@@ -8,15 +8,18 @@ import collections
 import re
 import threading
 import time
-from typing import TYPE_CHECKING, Callable, Deque, Dict, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Deque, Dict, List, Optional, Sequence, Tuple
 
+from ...bundle.examples import examples_of
 from ..base import Sink
+from ..conditions import BACKEND, CAMERA, HEALTH, Conditions
 from .server import listen
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ...results import StreamEvent, StreamResult
+    from ...bundle.open_bundle import Bundle, VerifiedFile
+    from ...results import Limits, Result, StreamEvent, StreamResult
     from .access import Access
 
 PICTURES_PER_S = 15
@@ -38,6 +41,10 @@ class LiveSink(Sink):
     title       the page's title
     access      an Access (``sinks/live/access.py``); without one, a token is generated if a network can reach the page
     source      the URI of the source of frames, which the page does not show
+    limits      function that returns the Limits of a model, by its name; without it, the page does not say why a result is unknown
+    bundle      the Bundle whose examples the page shows, if it has any
+
+    ``examples`` are the pictures of training images that may be served, VerifiedFiles by number.
 
     ``url`` is the page's address, ``invitation`` the same with a generated token.
 
@@ -45,10 +52,19 @@ class LiveSink(Sink):
     """
 
     def __init__(
-        self, address: str, labels: Sequence[str], title: str = "", access: "Optional[Access]" = None, source: str = ""
+        self,
+        address: str,
+        labels: Sequence[str],
+        title: str = "",
+        access: "Optional[Access]" = None,
+        source: str = "",
+        limits: "Optional[Callable[[str], Limits]]" = None,
+        bundle: "Optional[Bundle]" = None,
     ) -> None:
         self.labels, self.title = tuple(labels), title
-        self._source = source
+        self._source, self._limits = source, limits
+        self.examples: "Dict[int, VerifiedFile]" = {} if bundle is None else examples_of(bundle)
+        self._version = "" if bundle is None else bundle.id[:12]
         self.frames = 0
         self.closed = False
         self._news = 0  # results and events so far
@@ -60,9 +76,7 @@ class LiveSink(Sink):
         self._jpeg: Tuple[int, bytes] = (0, b"")
         self._times: Deque[float] = collections.deque(maxlen=31)
         self._item: "Optional[StreamResult]" = None
-        self._lost: "Optional[StreamEvent]" = None
-        self._degraded = ""
-        self._changed_now: "Optional[StreamEvent]" = None
+        self._conditions = Conditions()
         self._since = time.monotonic()
         self._server = listen(address, self, access)
         self.url, self.invitation = self._server.url, self._server.invitation
@@ -76,19 +90,17 @@ class LiveSink(Sink):
             self._item = item._replace(frame=item.frame._replace(image=None))  # type: ignore[arg-type]
             if image is not None:
                 self._kept = (self.frames, image)
-            if self._lost is not None:
-                self._lost, self._since = None, now
+            if self._conditions.trouble(CAMERA) is not None:
+                self._conditions.forget(CAMERA)
+                self._since = now
             self._notify()
 
     def event(self, event: "StreamEvent") -> None:
         event = event._replace(reason=public(event.reason, self._source))
         with self._changed:
-            if event.state in ("degraded", "restored"):
-                self._degraded = event.reason if event.state == "degraded" else ""
-            elif event.state in ("changed", "normal"):
-                self._changed_now = event if event.state == "changed" else None
-            else:
-                self._lost, self._since = None if event.state == "live" else event, time.monotonic()
+            self._conditions.take(event)
+            if self._conditions.get(CAMERA) is event:
+                self._since = time.monotonic()
             self._notify()
 
     def _notify(self) -> None:
@@ -141,10 +153,15 @@ class LiveSink(Sink):
         frames          results so far
         frames_per_s    over the last seconds
         result          the newest StreamResult's own fields, or None before the first
+        why             why it is unknown, or its distance if it has one, or ""
+        nearest         the nearest training images: label, and the address of the picture or None
+        room            what the model's results may have, so that the page keeps room for it: "why", "label_set", "nearest",
+                        "pictures" of those
         """
         with self._changed:
-            now, item, lost, since = time.monotonic(), self._item, self._lost, self._since
-            times, frames, changed = list(self._times), self.frames, self._changed_now
+            now, item, since = time.monotonic(), self._item, self._since
+            lost, degraded, changed = map(self._conditions.trouble, (CAMERA, BACKEND, HEALTH))
+            times, frames = list(self._times), self.frames
         silent_s = now - (times[-1] if times else since)
         state, state_s = ("live", now - since) if times and silent_s < SILENT_S else ("silent", silent_s)
         return {
@@ -152,7 +169,7 @@ class LiveSink(Sink):
             "state": lost.state if lost else state,
             "state_s": round(now - since if lost else state_s, 3),
             "reason": lost.reason if lost else "",
-            "degraded": self._degraded,
+            "degraded": degraded.reason if degraded else "",
             "changed": list(changed.verdicts) if changed else [],
             "changed_reason": changed.reason if changed else "",
             "frames": frames,
@@ -160,7 +177,27 @@ class LiveSink(Sink):
             "dropped": item.dropped if item else 0,
             # Visitors must not learn the camera's address.
             "result": item._replace(origin=item.origin._replace(source="")).to_dict() if item else None,
+            **self._explanation(item.result if item else None),
         }
+
+    def _explanation(self, result: "Optional[Result]") -> Dict[str, object]:
+        if result is None or self._limits is None:
+            return {"why": "", "nearest": [], "room": []}
+        limits = self._limits(result.model)
+        room = {"why": limits.explains, "label_set": limits.sets, "nearest": limits.most_distance is not None}
+        room["pictures"] = room["nearest"] and bool(self.examples)
+        nearest: "List[Dict[str, Optional[str]]]" = [
+            {"label": one.label, "picture": self._picture_of(one.image)} for one in result.nearest
+        ]
+        return {
+            "why": limits.explain(result),
+            "nearest": nearest,
+            "room": sorted(name for name, kept in room.items() if kept),
+        }
+
+    def _picture_of(self, image: int) -> Optional[str]:
+        """Return the address of a training image's picture: another one for another bundle, since browsers keep it."""
+        return "examples/{}.jpg?bundle={}".format(image, self._version) if image in self.examples else None
 
     def close(self) -> None:
         with self._changed:

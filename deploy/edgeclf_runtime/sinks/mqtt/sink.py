@@ -1,4 +1,4 @@
-"""Publishes results and the camera's state to an MQTT broker (3.1.1), through paho-mqtt 1.x or 2.x.
+"""Publishes results and the camera's state to an MQTT broker (3.1.1), and connects again if that is lost (paho-mqtt 1.x or 2.x).
 
 Each result stays on disk until the broker has acknowledged it (QoS 1), so an unreachable broker or a restart loses none;
 after a crash some may be sent twice.
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Dict, Optional, Sequence, Set, Tuple, Union
 
 from ...results import NOWHERE, Origin
 from ..base import Sink
+from ..conditions import BACKEND, HEALTH, Conditions
 from ..outage import Outage
 from .address import default_spool, parse_address
 from .client import RECEIVE_FAILED, hint, new_client
@@ -44,14 +45,17 @@ class MqttSink(Sink):
                 percent-encoded
     spool       folder for undelivered results; by default one for this broker, topic and program in ~/.local/state/edgeclf
     max_bytes   of the spool; the oldest results are deleted and counted in ``losses``
-    every_s     least time between two results with the same label; those in between are left out
+    every_s     least time between two results with the same label, or rejected for the same reason; those in between are
+                left out
     password    of an address with a user name but no password; None reads the environment variable EDGECLF_MQTT_PASSWORD
     origin      of the results; the states before the first result and after the last one carry it, too
     tls         a Tls (``sinks/mqtt/client.py``): files for mqtts://
     wait        True waits for the broker when the spool is full, instead of losing the oldest results: for sources that are
                 not live
 
-    The state is an event's JSON object; its ``state`` is "offline" if the program has ended or lost its connection.
+    The state is the JSON object of the worst event that holds now ("lost", "changed", "degraded"), or of the latest, as "live",
+    if all is well; ``state`` is "offline" if the program has ended or lost its connection.  Its ``backend`` and ``health`` are the
+    latest events about these, once there was one.
     Raises OutputError if the address is wrong or the spool cannot be written, DependencyError if paho-mqtt is not installed.
     """
 
@@ -75,7 +79,8 @@ class MqttSink(Sink):
         self._spool = Spool(spool, max_bytes) if spool else open_spool(default_spool(parts), max_bytes)
         self._spool.lose = self.lose
         self._waiting = "results wait in {}".format(self._spool.folder)
-        self._due: Dict[Tuple[str, bool], float] = {}
+        self._due: Dict[Tuple[str, bool, str], float] = {}
+        self._conditions = Conditions()
         started = {"state": "live", "reason": "the program has started", "at": round(time.time(), 6)}
         self._state = json.dumps(dict(started, **origin.to_dict()))
         self._offline = json.dumps(dict(OFFLINE, **origin.to_dict()))
@@ -163,10 +168,12 @@ class MqttSink(Sink):
         self._news.put(number)
 
     def write(self, item: "StreamResult") -> None:
-        label, captured = (item.result.label, item.result.rejected), item.frame.captured
-        if captured < self._due.get(label, captured):
+        result, captured = item.result, item.frame.captured
+        # With the reason: a strange image does not wait because an unclear one came just before it.
+        kind = (result.label, result.rejected, result.reason)
+        if captured < self._due.get(kind, captured):
             return
-        self._due[label] = captured + self._every_s
+        self._due[kind] = captured + self._every_s
         # A broker may accept connections and never answer, and paho before 1.6 does not report failures to connect.
         if not self._connected and time.monotonic() >= self._answer_due:
             self._outage.begin("does not answer; {}".format(self._waiting), "away")
@@ -174,9 +181,14 @@ class MqttSink(Sink):
         self._news.put(None)
 
     def event(self, event: "StreamEvent") -> None:
-        # The state is retained: a later reader must see that all is well again.
-        event = event._replace(state="live") if event.state in ("restored", "normal") else event
-        self._set_state(event.to_json())
+        # The state is retained: a later reader must see all that holds, or that all is well again.
+        self._conditions.take(event)
+        state = (self._conditions.worst or event._replace(state="live")).to_dict()
+        for subject in (BACKEND, HEALTH):
+            latest = self._conditions.get(subject)
+            if latest is not None:
+                state[subject] = latest._replace(origin=NOWHERE).to_dict()
+        self._set_state(json.dumps(state))
 
     def _set_state(self, state: str) -> None:
         self._state, self._state_due = state, True

@@ -9,8 +9,8 @@ counts only if it is beyond all training images.
 
 from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from ...classify.known_images import USUAL
 from ...files.schema import JsonObject
+from ...results import USUAL
 from .blocks import LONG, SHORT, Block
 from .evidence import Evidence, limit_for
 from .symptoms import COVERED, FROZEN, MIX, ORDER, SIGNS, STEADY, UNKNOWN, describe, outside

@@ -19,7 +19,7 @@ from edgeclf.evaluation.rejection.distance_threshold import fit_distance_thresho
 from edgeclf.evaluation.rejection.known_images import fit_known_images
 from edgeclf.training.backbones import create
 from edgeclf_runtime.classify.decision import softmax
-from edgeclf_runtime.classify.known_images import USUAL
+from edgeclf_runtime.results import USUAL
 
 BACKBONE = "tf_efficientnet_lite0"
 ERRORS = 0.08

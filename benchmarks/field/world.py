@@ -48,7 +48,7 @@ UNSEEN = 2
 
 
 class Network(Protocol):
-    """What turns images, uint8 [N, side, side, 3] RGB, into features, float32 [N, features]."""
+    """Turns images, uint8 [N, side, side, 3] RGB, into features, float32 [N, features]."""
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Return the features of images."""

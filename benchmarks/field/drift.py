@@ -23,8 +23,8 @@ import sys
 
 import cv2
 import numpy as np
+from backbone import Backbone
 from field import SCENES, Site
-from network import Backbone
 from world import LIGHTS, Pool, faulty
 
 from edgeclf_runtime.streaming.health.evidence import Evidence

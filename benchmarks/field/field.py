@@ -29,7 +29,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from network import Backbone, Head
+from backbone import Backbone, Head
 from world import LIGHTS, ONE_LABEL, PICTURES, UNKNOWN, Network, Pool, Scene, faulty, measured
 
 from edgeclf_runtime.streaming.health.baseline import Baseline, fit_baseline

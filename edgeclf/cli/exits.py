@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import re
 import sys
 from collections.abc import Iterator
@@ -36,6 +38,7 @@ class Commands(TyperGroup):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """See typer; also, a standard stream that is closed or full causes no traceback."""
         open_missing()
+        _collect_less()
         try:
             try:
                 return super().main(*args, **kwargs)
@@ -93,6 +96,15 @@ class Commands(TyperGroup):
             _give_up_a_broken_stdout()
             show_message(f"error: {error.filename or ctx.invoked_subcommand}: {error.strerror or error}")
             raise typer.Exit(1) from None
+
+
+def _collect_less() -> None:
+    """Let Python look for unreachable objects less often, and not as it ends: those of torch stay until the end.
+
+    It saves a third of the processor time of importing torch, timm and lightning.
+    """
+    gc.set_threshold(10_000, 10, 10)
+    atexit.register(gc.freeze)
 
 
 def _device_options(message: str, commands: TyperGroup, name: str | None) -> str:

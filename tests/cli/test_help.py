@@ -31,6 +31,17 @@ def test_the_help_fits_a_narrow_terminal(command, monkeypatch):
     assert all(name in out for name in COMMANDS)
 
 
+def test_a_command_does_not_collect_the_objects_of_its_libraries_as_it_ends():
+    script = (
+        "import atexit, gc\n"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 1000, gc.get_threshold()[0]))\n"
+        "from edgeclf.cli import app\n"
+        "app(['--version'])\n"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[1] == "True 10000"
+
+
 def test_help_and_usage_errors_import_nothing_heavy():
     script = (
         "import sys\nfrom edgeclf.cli import app\n"

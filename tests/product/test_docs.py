@@ -24,7 +24,9 @@ from tests.product.test_remedies import strings
 from tests.support.brokers import WAIT_S, Broker
 from tests.support.cameras import free_port
 from tests.support.foreign import color_model
+from tests.support.host_commands import PROGRAM
 from tests.support.pages import ELSEWHERE, NOT_HERE, ROOT, blocks, command_lines, elsewhere, guides
+from tests.support.warm_host import WarmHost
 
 CAMERA = re.compile(r"csi://0|/dev/video0|'(?:http|gst)://[^']+'|rtsp://[^\s\"]+")
 # Words that make a page's command quicker on small pictures: how accurate it is, and how long it takes, is not tested here.
@@ -40,6 +42,8 @@ DEVICE_QUICKER = {"run": ("--frames", "5"), "report": ("--repeat", "3"), "bench"
 OUTPUTS = {"audit", "augment", "train", "evaluate", "export", "import", "calibrate", "quantize", "bundle", "make"}
 # Exit codes other than 0: no GPU is here, and doctor may find that something is missing.
 CODES = {"build": (0, 1), "doctor": (0, 1)}
+# Their host commands are started as a reader starts them; those of other pages are forks that have imported the libraries.
+STARTED = ("README.md", "docs/tutorial.md")
 LINES, WORDS = 130, 900
 
 
@@ -94,6 +98,14 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def warm(cache):
+    """Runs host commands without their five seconds of imports."""
+    host = WarmHost(reader_environment(cache))
+    yield host
+    host.close()
+
+
+@pytest.fixture(scope="module")
 def done():
     """The commands that ran before, on an earlier page."""
     return set()
@@ -111,35 +123,55 @@ def runnable(line, broker):
         quicker = [word for pair in zip(added[::2], added[1::2], strict=True) if pair[0] not in words for word in pair]
         if words[1:3] == ["quantize", "runs/first"] and "--data" in words:
             quicker += ["--flavor", "fp16"]  # one of the files shows that images which have moved are found
-        return [sys.executable, "-m", "edgeclf", *words[1:], *quicker, *(["--overwrite"] * (words[1] in OUTPUTS))]
+        if words[1:3] == ["quantize", "runs/cells"]:
+            quicker += ["--flavor", "int8-cpu"]  # the README's command makes every file
+        return [*PROGRAM, *words[1:], *quicker, *(["--overwrite"] * (words[1] in OUTPUTS))]
     assert words[0] == "python3", line
     return [sys.executable, *words[1:], *DEVICE_QUICKER.get(words[2], ())]
 
 
-def run_commands(page, place, done, broker, cache):
+def reader_environment(cache):
+    """Return the variables of a reader's commands."""
+    return {**os.environ, "XDG_CACHE_HOME": str(cache), "XDG_STATE_HOME": str(cache)}
+
+
+def run_commands(page, place, done, broker, cache, warm):
     """Run the commands of a page that can run here, and that no page has run before."""
-    environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "XDG_STATE_HOME": str(cache)}
+    environment = reader_environment(cache)
     if page != "docs/commands.md":
         environment["EDGECLF_NO_TUNE"] = "1"  # a first start takes seconds, and one page shows that it works
     for line in command_lines(guides()[page]):
         if line in done or elsewhere(line):
             continue
         command = runnable(line, broker)
-        # A shell, since a page may write photos/cat/*.jpg; nobody else has these words.
-        text = " ".join(word if re.fullmatch(r"[\w./*-]+", word) else shlex.quote(word) for word in command)
-        found = subprocess.run(["bash", "-c", text], cwd=place, env=environment, capture_output=True, text=True)
+        if command[:3] == PROGRAM and page not in STARTED:
+            found = warm.run(command[3:], place, environment)
+        else:
+            # A shell, since a page may write photos/cat/*.jpg; nobody else has these words.
+            text = " ".join(word if re.fullmatch(r"[\w./*-]+", word) else shlex.quote(word) for word in command)
+            found = subprocess.run(["bash", "-c", text], cwd=place, env=environment, capture_output=True, text=True)
         name = line.split()[1 if line.startswith("edgeclf") else 2]
         assert found.returncode in CODES.get(name, (0,)), f"{line}\n{found.stderr}"
         done.add(line)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("words", [["list", "targets"], ["check", "nothing"], ["nonsense"]], ids=" ".join)
+def test_a_fork_is_as_a_command_that_is_started(words, place, cache, warm):
+    environment = reader_environment(cache)
+    started = subprocess.run([*PROGRAM, *words], cwd=place, env=environment, capture_output=True, text=True)
+    forked = warm.run(words, place, environment)
+    seen = [(found.returncode, found.stdout, found.stderr) for found in (started, forked)]
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("page", guides())
-def test_the_commands_of_a_page_work(page, place, done, broker, cache):
+def test_the_commands_of_a_page_work(page, place, done, broker, cache, warm):
     if page == "docs/tutorial.md":
         run_programs(page, place)  # it makes the photographs
     for one in ("README.md", page):  # which makes the run and the bundle of the other pages
-        run_commands(one, place, done, broker, cache)
+        run_commands(one, place, done, broker, cache, warm)
 
 
 @pytest.mark.parametrize("page", guides())
@@ -176,8 +208,8 @@ def run_programs(page, place):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page, path in guides().items() if blocks(path, "python")])
-def test_the_programs_of_a_page_work(page, place, done, broker, cache):
-    run_commands("README.md", place, done, broker, cache)
+def test_the_programs_of_a_page_work(page, place, done, broker, cache, warm):
+    run_commands("README.md", place, done, broker, cache, warm)
     run_programs(page, place)
 
 

@@ -1,5 +1,7 @@
 """Pictures of a fixed camera past which objects move, for tests of the health monitor."""
 
+import functools
+
 import cv2
 import numpy as np
 
@@ -12,6 +14,7 @@ SIDE = 96
 _BACKGROUND = cv2.GaussianBlur(noise(SIDE, SIDE), (0, 0), 1.2).astype(np.float32) * 0.5 + 30
 
 
+@functools.lru_cache(maxsize=2048)  # many tests show the same 300, and their noise takes longer than all that is tested
 def scene(number, light=1.0):
     """The picture of one object in some light, as a model sees it: RGB, uint8 [96, 96, 3]; the same for the same number."""
     random = np.random.RandomState(number)
@@ -21,7 +24,9 @@ def scene(number, light=1.0):
     width, height = random.randint(16, 30, 2)
     picture[top : top + height, left : left + width] = color
     picture = picture * light + random.standard_normal(picture.shape) * 2
-    return picture.clip(0, 255).astype(np.uint8)
+    picture = picture.clip(0, 255).astype(np.uint8)
+    picture.flags.writeable = False
+    return picture
 
 
 def training(count=120):

@@ -31,7 +31,7 @@ def test_known_images_are_kept_in_the_share_that_is_wanted_by_each_file(rejectin
     models = open_bundle(path).models
     assert {"fp32", "int8-cpu"} <= {model.name for model in models}
     for model in models:
-        assert 0.88 <= model.metrics["distance"]["kept"] <= 0.95
+        assert model.metrics["distance"]["kept"] >= 0.9
         assert report.facts[model.name].distance.threshold == model.known_images.most_distance
         assert list(model.label_thresholds) == [label]
         assert model.metrics["label_precision"][label]["precision"] >= 0.95

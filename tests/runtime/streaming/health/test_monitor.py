@@ -102,7 +102,7 @@ def test_confidences_count_after_a_fallback_to_a_model_without_distance(baseline
 
 def foreign(number):
     """An object that is larger and flatter than those of training."""
-    picture = scene(number)
+    picture = scene(number).copy()
     picture[20:70, 20:76] = 90
     return picture
 

@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from edgeclf_runtime.images.read import SUFFIXES
+from edgeclf_runtime.images.read import HEIF_SUFFIXES, SUFFIXES
 
 from ..errors import DataError
 from .findings import Finding, counted, listed, warning
 
-HEIF_SUFFIXES = (".heic", ".heif", ".hif", ".avif")
-"""Read by optional libraries, see :mod:`edgeclf.data.pixels`."""
+# Those of HEIF are read by optional libraries, see data/pixels.py.
 IMAGE_SUFFIXES = (*SUFFIXES, *HEIF_SUFFIXES)
 """Suffixes of the files in a folder that are taken for images; they are decoded by their content."""
 SUFFIXES_BEFORE = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")

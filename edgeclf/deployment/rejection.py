@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -91,9 +91,8 @@ def fit_known(run: Run, training: EvaluationSet, validation: Outputs, store: Log
     features = store.outputs(run.file(model_file("fp32")), "fp32", training, "inferring training images").features
     if features is None:
         return None
-    as_floats = (np.asarray(one, np.float32) for one in (features, validation.features))
-    features, val_features = as_floats
-    return fit_known_images(features, training.truth, val_features, validation.logits)
+    val_features = np.asarray(validation.features, np.float32)
+    return fit_known_images(np.asarray(features, np.float32), training.truth, val_features, validation.logits)
 
 
 def fit_rejections(
@@ -123,13 +122,11 @@ def _fit(
     features = np.asarray(outputs.features, np.float32)
     scales = tuple(fit_scales(known, features, logits))
     distances = known.scaled(scales).distance(features, logits)
-    return ModelRejection(
-        found.confidence,
-        found.labels,
-        found.label_sets,
-        scales,
-        fit_distance_threshold(distances, USUAL),
-        None if options.keep is None else fit_distance_threshold(distances, options.keep),
+    return replace(
+        found,
+        scales=scales,
+        usual=fit_distance_threshold(distances, USUAL),
+        distance=None if options.keep is None else fit_distance_threshold(distances, options.keep),
     )
 
 

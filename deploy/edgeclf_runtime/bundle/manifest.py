@@ -89,7 +89,7 @@ def _with_default(names: Check) -> Check:
 KNOWN_IMAGES = record(
     {
         "file": file_name,
-        "scales": list_of(number(-1e30, 1e30), 6, 6),
+        "scales": list_of(number(-1e30, 1e30), 6, 6),  # SCALES of classify/known_images.py
         "usual_distance": number(-1e6, 1e6),
         "most_distance": nullable(number(-1e6, 1e6)),
     }

@@ -334,7 +334,8 @@ def _manifest_file(path: str, name: str, max_bytes: int) -> bytes:
         raise BundleError("{}: {} is {}; do not use it".format(path, name, error))
 
 
-def _model(facts: JsonObject) -> Model:
+def model_of(facts: JsonObject) -> Model:
+    """Return the Model that an entry of the manifest's ``models`` describes."""
     tolerances = {backend: Tolerance(**limits) for backend, limits in facts["tolerances"].items()}
     known = facts.get("known_images")
     if known is not None:
@@ -347,7 +348,7 @@ def _read(path: str, identity: str, manifest: JsonObject) -> Bundle:
         preprocessing = Preprocessing(**manifest["preprocessing"]).check()
     except OptionError as error:
         raise BundleError("{}: {}; upgrade edgeclf".format(path, error))
-    models = tuple(map(_model, manifest["models"]))
+    models = tuple(map(model_of, manifest["models"]))
     _check_references(path, manifest, models)
     return Bundle(
         path=path,

@@ -28,11 +28,6 @@ class InUse(NamedTuple):
     temperature: float
     rejection: Rejection
 
-    @property
-    def threshold(self) -> float:
-        """The confidence below which the label is "unknown", whichever it is."""
-        return self.rejection.threshold
-
     def __str__(self) -> str:
         return "{} on {}".format(self.model, self.runner.backend)
 

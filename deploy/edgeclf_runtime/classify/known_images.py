@@ -77,7 +77,8 @@ class KnownImages:
         self._mean_square = float(arrays["mean"].dot(arrays["mean"]))
         self._centers = np.ascontiguousarray(arrays["centers"].T)
         self._center_squares = (self._centers**2).sum(0)
-        self._points = arrays["points"].astype(np.float32)
+        self._points = np.ascontiguousarray(arrays["points"].T, np.float32)
+        self._point_squares = (self._points**2).sum(0)
 
     def scaled(self, scales: Sequence[float]) -> "KnownImages":
         """Return the same summary with other scales, SCALES numbers: those of another model file of the same network."""
@@ -126,7 +127,7 @@ class KnownImages:
 
         with np.errstate(all="ignore"):
             place, outside = self._place(features)
-            squares = (self._points**2).sum(1) - 2 * place.dot(self._points.T)
+            squares = self._point_squares - 2 * place.dot(self._points)
         best = squares.argsort(1, kind="mergesort")[:, :count]
         images, labels = self.arrays["images"], self.arrays["labels"]
         return [

@@ -1,6 +1,5 @@
 """Rejects results of which a model is not sure, or whose image is like none that it was trained on."""
 
-import os
 from typing import TYPE_CHECKING, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
 from ..errors import BundleError, OptionError
@@ -74,8 +73,8 @@ def rejections_of(
     models = list(models)
     if most_distance is not None and not any(model.known_images for model in models):
         raise OptionError(
-            "--most-distance has no effect: {} of {} gives a distance; leave it out, or make the bundle again from a run of this "
-            "version of edgeclf".format("no model" if len(models) > 1 else "no model in use", bundle.name)
+            "--most-distance has no effect: no model of {} gives a distance; leave it out, choose another --model, or make the bundle "
+            "again with this version of edgeclf".format(bundle.name)
         )
     files: Dict[str, KnownImages] = {}
     return {model.name: _rejection(bundle, model, files, threshold, most_distance) for model in models}
@@ -106,7 +105,8 @@ def _rejection(
 
 
 def _read(bundle: "Bundle", file: str, features: Optional[int]) -> KnownImages:
-    known = read_known_images(bundle.file(file).read(), os.path.join(bundle.path, file))
+    source = bundle.file(file)
+    known = read_known_images(source.read(), source)
     most = int(known.arrays["labels"].max())
     if known.features != features or most >= len(bundle.labels):
         raise BundleError(

@@ -34,7 +34,7 @@ SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"),
     *(".jfif", ".jpe", ".jif", ".jfi", ".pjpeg", ".pjp", ".dib", ".apng"),
 )
-_PHONE_SUFFIXES = (".heic", ".heif", ".hif", ".avif")
+HEIF_SUFFIXES = (".heic", ".heif", ".hif", ".avif")  # not read here
 MAX_PIXELS = MAX_IMAGE_PIXELS
 MAX_BYTES = 256 * 1024 * 1024
 _log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def image_paths(name: AnyPath) -> Optional[List[str]]:
         except OSError as error:
             raise ImageError("{}: cannot be read ({}); a folder of images was expected".format(name, error.strerror))
         found = [os.path.join(name, entry) for entry in entries if is_image_name(entry)]
-        left_out = sum(entry.lower().endswith(_PHONE_SUFFIXES) for entry in entries)
+        left_out = sum(entry.lower().endswith(HEIF_SUFFIXES) for entry in entries)
         if left_out:
             _log.warning("%s: HEIC and AVIF files are left out (%d): convert them to PNG or JPEG", name, left_out)
         return _some(found, name, "subfolders are not read; for them, give {}".format(os.path.join(name, "*", "*")))

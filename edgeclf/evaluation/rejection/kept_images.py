@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeclf_runtime.classify.label_sets import label_sets
+from edgeclf_runtime.classify.rejection import CONFIDENCE, DISTANCE
 
 from ...training.results.metrics import Share, share_of
 from .answers import Answers
@@ -47,7 +48,7 @@ def measure_kept(answers: Answers, truth: np.ndarray, labels: Sequence[str]) -> 
     """
     if not answers.finite or not (answers.rejects_confidences or answers.rejects_distances):
         return None
-    predicted, kept = answers.confidences.argmax(1), np.array([not reason for reason in answers.reasons], bool)
+    predicted, kept = answers.confidences.argmax(1), answers.kept(CONFIDENCE, DISTANCE)
     right = predicted == truth
     return KeptImages(
         coverage=_share(kept),

@@ -74,7 +74,7 @@ def test_the_model_that_takes_over_brings_its_own_threshold_but_not_over_the_use
         with Classifier.open(opened, threshold=threshold) as classifier:
             use(classifier, Failing(classifier.runner), temperature=None, rejection=Rejection())
             classifier.classify(noise(8, 8))
-            assert (classifier.in_use.temperature, classifier.in_use.threshold) == (2.0, expected)
+            assert (classifier.in_use.temperature, classifier.in_use.rejection.threshold) == (2.0, expected)
 
 
 def test_when_no_backend_is_left_it_is_an_error_and_the_next_frame_is_tried_again(bundle):

@@ -3,7 +3,7 @@
 import json
 from typing import TYPE_CHECKING, List, NamedTuple
 
-from ...bundle.open_bundle import Bundle, KnownImagesFacts, Model, Tolerance
+from ...bundle.open_bundle import Bundle, Model, model_of
 from ...images.preprocess import Preprocessing
 from .candidate import Candidate
 
@@ -34,7 +34,7 @@ class Request(NamedTuple):
         """Return the Request of to_json(); the bundle's files are verified again when they are read."""
         fields: "JsonObject" = json.loads(line)
         plain = fields["bundle"]
-        models = tuple(_model(model) for model in plain["models"])
+        models = tuple(model_of(model) for model in plain["models"])
         bundle = Bundle(
             **dict(
                 plain,
@@ -48,13 +48,7 @@ class Request(NamedTuple):
 
 
 def _plain(model: Model) -> "JsonObject":
-    return dict(model._asdict(), metrics={})
-
-
-def _model(plain: "JsonObject") -> Model:
-    tolerances = {name: Tolerance(*numbers) for name, numbers in plain["tolerances"].items()}
-    known = plain["known_images"]
-    if known is not None:
-        file, scales, *distances = known
-        known = KnownImagesFacts(file, tuple(scales), *distances)
-    return Model(**dict(plain, backends=tuple(plain["backends"]), tolerances=tolerances, known_images=known))
+    """Return a model as the manifest has it, without its metrics."""
+    tolerances = {name: limits._asdict() for name, limits in model.tolerances.items()}
+    known = model.known_images and model.known_images._asdict()
+    return dict(model._asdict(), metrics={}, tolerances=tolerances, known_images=known)

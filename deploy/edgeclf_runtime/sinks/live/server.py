@@ -19,6 +19,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple
 
+from ...bundle.examples import example_number
 from ...errors import BundleError, OutputError, Unavailable
 from .access import Access, Gate
 from .clients import CLIENT_TIMEOUT_S, REQUEST_TIMEOUT_S, Client, Places, machine
@@ -34,7 +35,6 @@ CLOSE_TIMEOUT_S = 1.0
 _SEND_BUFFER_BYTES = 1 << 17
 _TLS_HANDSHAKE = b"\x16"  # its first byte
 _PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "live.html")
-_EXAMPLE = re.compile(r"/examples/(0|[1-9][0-9]{0,8})\.jpg\Z")
 _ADDRESS = re.compile(r"(?:(?P<host>\[[^\]]+\]|[^:\[\]]*):)?(?P<port>[0-9]{1,5})\Z")
 _REFUSED = {
     errno.EADDRINUSE: "another program is using that port; stop it, or choose another port",
@@ -154,12 +154,12 @@ class Server(socketserver.TCPServer):
             _log.exception("the live page failed to answer a request")
 
     def stop(self) -> None:
-        """Close every connection; returns when the server's thread has ended, and its clients' or CLOSE_TIMEOUT_S later."""
+        """Close every connection, and wait for the server's thread, and at most CLOSE_TIMEOUT_S for its clients' threads."""
         deadline = time.monotonic() + CLOSE_TIMEOUT_S
         threads = self.clients.close()
         self.shutdown()
         self.server_close()
-        self._thread.join()  # shutdown() waited for all that it does, however busy the machine is
+        self._thread.join()  # it has nothing more to do, so it ends at once
         for thread in threads:
             thread.join(max(deadline - time.monotonic(), 0))
 
@@ -228,7 +228,9 @@ class _Exchange:
         gate.check_site(request, navigable=request.path == "/")
         self.client.address = machine(gate.visitor(request, self.client.peer))
         from_url = gate.admit(request, self.client.address)
-        answer = _ANSWERS.get(request.path) or (_Exchange._example if _EXAMPLE.match(request.path) else None)
+        answer = _ANSWERS.get(request.path)
+        if answer is None and example_number(request.path[1:]) is not None:
+            answer = _Exchange._example
         if answer is None:
             raise Refusal(404, "nothing is here; available: {}".format(", ".join(_ANSWERS)))
         return self._redirect if from_url else functools.partial(answer, self)
@@ -244,7 +246,8 @@ class _Exchange:
 
     def _example(self, request: Request) -> None:
         """Answer with a training image's picture, if the bundle's manifest lists it."""
-        file = self.sink.examples.get(int(request.path[len("/examples/") : -len(".jpg")]))
+        number = example_number(request.path[1:])
+        file = None if number is None else self.sink.examples.get(number)
         if file is None:
             raise Refusal(404, "there is no such training image in the bundle")
         try:

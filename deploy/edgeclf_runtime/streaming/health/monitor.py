@@ -125,7 +125,7 @@ class Monitor:
         near, far = (outside(values, coherence, self.baseline, which) for which in (True, False))
         for name in SIGNS:
             if (name in STEADY) == (block is self._long):
-                # A picture of nothing has no contents, and is not an object that stays.
+                # A covered lens shows the same picture again and again, which is not an object that stays.
                 sign = near.get(name) if block.has_several or name == COVERED else far.get(name)
                 if sign is not None:
                     self._texts[name] = describe(values, self.baseline, sign)
@@ -168,7 +168,7 @@ class Monitor:
         evidence, low = self.evidence.get(UNKNOWN), self.baseline.low
         if evidence is None:
             return False
-        # Comparisons that also call strange what is not a number.
+        # Written so that NaN counts as strange, too.
         if distance is not None and usual_distance is not None:
             strange, usual = not distance <= usual_distance, _FAR
             text = "are farther than {:.1f} from the training images".format(usual_distance)

@@ -169,18 +169,16 @@ def test_a_label_named_unknown_is_told_from_one_that_was_rejected(browser, name)
 
 def test_the_page_works_behind_a_proxy_in_a_folder_of_its_own(browser, bundle, tmp_path):
     access = Access(token=b"a token of some length", proxies=(ipaddress.ip_network("127.0.0.1"),))
-    show = Show(bundle, access)
-    proxy = Proxy(tmp_path, show.sink, readme_lines())
-    try:
+    with contextlib.ExitStack() as stack:
+        show = stack.enter_context(contextlib.closing(Show(bundle, access)))
+        proxy = Proxy(tmp_path, show.sink, readme_lines())
+        stack.callback(proxy.stop)
         browser.open(f"http://127.0.0.1:{proxy.port}/line4/?token=a%20token%20of%20some%20length")
         assert browser.wait_until("location.href") == f"http://127.0.0.1:{proxy.port}/line4/"
         browser.wait_until("document.body.classList.contains('live') && document.body.classList.contains('seen')")
         first = browser.wait_until("document.getElementById('frames').innerText")
         browser.wait_until(f"document.getElementById('frames').innerText !== {json.dumps(first)}")
-    finally:
         browser.open("about:blank")
-        proxy.stop()
-        show.close()
 
 
 def test_a_lost_camera_is_told_on_the_page_until_it_is_back(browser, show):

@@ -1,5 +1,6 @@
 import shutil
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -68,3 +69,10 @@ def opener(monkeypatch):
     opener = Opener(open_runner)
     monkeypatch.setattr(selection, "open_runner", opener)
     return opener
+
+
+@pytest.fixture
+def new_threads():
+    """A function that returns the set of threads that began during the test and still run; others may end meanwhile."""
+    before = set(threading.enumerate())
+    return lambda: set(threading.enumerate()) - before

@@ -296,8 +296,7 @@ def test_a_run_prints_where_its_page_is_with_the_token_that_it_made_but_never_th
     assert "error: --live-open shows the page without a token, but EDGECLF_LIVE_TOKEN sets one" in text
 
 
-def test_closing_ends_every_client_and_leaves_no_thread_and_no_port(item):
-    before = set(threading.enumerate())
+def test_closing_ends_every_client_and_leaves_no_thread_and_no_port(item, new_threads):
     sink = LiveSink(":0", [])
     streams = [ask(sink, path) for path in ("/picture.mjpg", "/events", "/picture.mjpg")]
     with contextlib.closing(stuck_client(sink)):
@@ -308,7 +307,7 @@ def test_closing_ends_every_client_and_leaves_no_thread_and_no_port(item):
             next_picture(answer)
         sink.close()
         sink.close()
-        assert set(threading.enumerate()) <= before
+        wait_until(lambda: not new_threads())
     for answer in streams:
         answer.read()
     sink.write(item(1))

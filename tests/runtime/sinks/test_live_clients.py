@@ -148,30 +148,29 @@ def test_a_stream_that_is_read_drop_by_drop_is_ended_at_its_deadline(sink, monke
     wait_until(lambda: not sink._server.clients)
 
 
-def test_a_viewer_who_leaves_in_the_middle_of_a_picture_leaves_nothing_behind(sink):
-    before = threading.active_count()
+def test_a_viewer_who_leaves_in_the_middle_of_a_picture_leaves_nothing_behind(sink, new_threads):
     for path in (b"picture.mjpg", b"events", b"picture.jpg"):
         with crowd(sink, PLACES, REQUEST % path):
             pass
-    wait_until(lambda: not sink._server.clients and threading.active_count() <= before)
+    wait_until(lambda: not sink._server.clients and not new_threads())
 
 
 @pytest.mark.slow
-def test_threads_are_bounded_while_connections_come_and_go(sink):
-    before, seen = threading.active_count(), []
+def test_threads_are_bounded_while_connections_come_and_go(sink, new_threads):
+    seen = []
     for path in (b"picture.mjpg", b"events", b"nothing", b"picture.jpg"):
         with crowd(sink, 4 * PLACES, REQUEST % path, OTHERS):
-            seen.append(threading.active_count() - before)
+            seen.append(len(new_threads()))
     assert max(seen) <= MAX_THREADS
 
 
-def test_closing_ends_clients_of_every_kind(sink):
+def test_closing_ends_clients_of_every_kind(sink, new_threads):
     kinds = [b"", b"GET /", REQUEST % b"picture.mjpg", REQUEST % b"events", REQUEST % b"nothing"]
     with contextlib.ExitStack() as stack:
         for sent in kinds:
             stack.enter_context(crowd(sink, 8, sent, receive_bytes=2048))
         sink.close()
-        assert [thread for thread in threading.enumerate() if thread.name.startswith("live")] == []
+        wait_until(lambda: not new_threads())
 
 
 def test_what_follows_a_request_is_not_answered(sink):

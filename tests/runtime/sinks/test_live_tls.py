@@ -5,7 +5,6 @@ import os
 import shutil
 import ssl
 import subprocess
-import threading
 from urllib.parse import urlsplit
 
 import pytest
@@ -99,7 +98,7 @@ def test_a_viewer_by_tls_who_leaves_is_noticed(secure, pair):
     wait_until(lambda: not secure._server.clients)
 
 
-def test_a_viewer_by_tls_who_reads_nothing_has_a_deadline_and_holds_up_no_end(pair, monkeypatch):
+def test_a_viewer_by_tls_who_reads_nothing_has_a_deadline_and_holds_up_no_end(pair, monkeypatch, new_threads):
     access = open_access(certificate=pair[0], key=pair[1])
     context = ssl.create_default_context(cafile=pair[0])
     with LiveSink(":0", [], access=access) as sink, contextlib.ExitStack() as stack:
@@ -118,7 +117,7 @@ def test_a_viewer_by_tls_who_reads_nothing_has_a_deadline_and_holds_up_no_end(pa
         watch()
         monkeypatch.setattr(server, "CLOSE_TIMEOUT_S", WAIT_S)
         sink.close()
-        assert [thread for thread in threading.enumerate() if thread.name.startswith("live")] == []
+        assert not new_threads()
 
 
 def test_the_servers_own_thread_has_ended_on_the_busiest_machine(monkeypatch):

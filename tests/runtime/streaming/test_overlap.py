@@ -132,10 +132,10 @@ def test_an_error_of_an_inference_is_raised_by_get(infer):
         ahead.get(30)
 
 
-def test_closing_ends_the_thread_and_the_prefetch(infer):
-    frames, before = Frames(), threading.active_count()
+def test_closing_ends_the_thread_and_the_prefetch(infer, new_threads):
+    frames = Frames()
     with Ahead(frames, infer) as ahead:
         ahead.get(30)
-        assert threading.active_count() == before + 1
+        assert len(new_threads()) == 1
     assert frames.closed
-    assert threading.active_count() == before
+    assert not new_threads()

@@ -132,13 +132,12 @@ def test_the_newest_frame_of_a_live_camera_is_classified_and_the_others_are_coun
     assert len(items) + items[-1].dropped == 50
 
 
-def test_leaving_a_stream_ends_its_threads():
-    before = threading.active_count()
+def test_leaving_a_stream_ends_its_threads(new_threads):
     items = stream(fake([1, 0]), FakeCamera([FRAME], loop=True))
     next(items)
-    assert threading.active_count() == before + 2
+    assert len(new_threads()) == 2
     items.close()
-    assert threading.active_count() == before
+    assert not new_threads()
 
 
 def test_an_error_in_the_thread_is_raised_by_the_stream():
@@ -168,15 +167,14 @@ def test_frames_of_a_file_are_inferred_in_parallel_and_reported_in_order():
     assert len(set(confidences)) == 6
 
 
-def test_frames_of_a_live_camera_are_inferred_one_after_another():
+def test_frames_of_a_live_camera_are_inferred_one_after_another(new_threads):
     class Live(FakeCamera):
         policy = "latest"
 
     classifier = Classifier(Concurrent([1, 0]), ["cat", "dog"], Preprocessing(8, 8), at_once=2)
-    before = threading.active_count()
     items = stream(classifier, Live([FRAME], fps=50, loop=True))
     next(items)
-    assert threading.active_count() == before + 2
+    assert len(new_threads()) == 2
     items.close()
 
 

@@ -55,7 +55,8 @@ def picture(browser: Browser, address: str, frames: int) -> bytes:
     screen = {"width": WIDTH, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False}
     browser.devtools("Emulation.setDeviceMetricsOverride", **screen)
     browser.open(address)
-    browser.wait_until(f"document.body.className.startsWith('live') && Number(at('frames').textContent) >= {frames}")
+    shown = "Number(at('frames').textContent.replace(/[^0-9]/g, ''))"  # "1,794"
+    browser.wait_until(f"document.body.classList.contains('live') && {shown} >= {frames}")
     return base64.b64decode(browser.devtools("Page.captureScreenshot", format="png")["data"])
 
 

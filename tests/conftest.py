@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import itertools
 import os
 import shutil
 import signal
@@ -32,6 +33,7 @@ for ignored in (signal.SIGINT, signal.SIGHUP):
 DIGITS = ("3", "5", "8")
 IMAGES_PER_DIGIT = 60
 IMAGE_SIZE = 64
+STATES = itertools.count()
 LONGEST = (
     "product/test_interpreters.py",
     "deployment/test_demonstration.py",
@@ -153,6 +155,13 @@ def verified_once():
 
     with remembering():
         yield
+
+
+@pytest.fixture(autouse=True)
+def own_state(monkeypatch, tmp_path_factory):
+    """Keep what one test's camera showed, and what no broker has received yet, from the next test's run."""
+    states = tmp_path_factory.getbasetemp() / "state"
+    monkeypatch.setenv("XDG_STATE_HOME", str(states / str(next(STATES))))
 
 
 @pytest.fixture(autouse=True)

@@ -50,6 +50,8 @@ class CheckReport(Report):
     findings: tuple[Finding, ...]
     near_duplicates: tuple[tuple[str, ...], ...] = ()
     """Groups of files that are nearly the same picture."""
+    copies: tuple[tuple[str, ...], ...] = ()
+    """Groups of files that are the same picture."""
 
     @property
     def errors(self) -> list[Finding]:
@@ -63,7 +65,7 @@ class CheckReport(Report):
 
     def to_dict(self) -> JsonObject:
         """The report as a JSON-compatible dict."""
-        findings = [dict(vars(finding), files=list(finding.files)) for finding in self.findings]
+        findings = [dict(vars(one), files=list(one.files), examples=list(one.examples)) for one in self.findings]
         return {
             "data": self.data,
             "images": self.images,
@@ -71,6 +73,7 @@ class CheckReport(Report):
             "errors": len(self.errors),
             "findings": findings,
             "near_duplicates": [list(group) for group in self.near_duplicates],
+            "copies": [list(group) for group in self.copies],
         }
 
     def html_parts(self) -> Iterator[str]:
@@ -93,7 +96,13 @@ class CheckReport(Report):
 
     def _summary(self) -> str:
         warnings = len(self.findings) - len(self.errors)
-        return f"{self.images} images, {len(self.labels)} labels, {len(self.errors)} errors, {warnings} warnings"
+        counts = (
+            (self.images, "image"),
+            (len(self.labels), "label"),
+            (len(self.errors), "error"),
+            (warnings, "warning"),
+        )
+        return ", ".join(counted(count, what) for count, what in counts)
 
     def __str__(self) -> str:
         most = _COLUMNS - len(SPLITS) * len(_COUNT.format(0))
@@ -132,11 +141,16 @@ def _checked(dataset: Dataset, options: CheckOptions, imported: bool = False) ->
         [look.appearance for look in looks if look.appearance], options.image_size, options.resize, imported
     )
     findings += about_labels(dataset) + list(dataset.findings) + _about_strays(dataset)
-    findings += [about_copies(copies) for copies in pictures.values() if len(copies) > 1]
+    copies = [group for group in pictures.values() if len(group) > 1]
+    findings += about_copies(copies, dataset.root)
     similar = _near_duplicates(looks, pictures, thumbnails)
-    findings += about_near_duplicates(similar, dataset.divided_by)
-    names = tuple(tuple(str(sample.path) for sample in group) for group in similar)
-    return CheckReport(dataset.name, len(dataset.samples), counts_by_label(dataset), tuple(findings), names)
+    findings += about_near_duplicates(similar, dataset.divided_by, dataset.root)
+    counts = counts_by_label(dataset)
+    return CheckReport(dataset.name, len(dataset.samples), counts, tuple(findings), _names(similar), _names(copies))
+
+
+def _names(groups: Sequence[Sequence[Sample]]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(str(sample.path) for sample in group) for group in groups)
 
 
 def _look_at(samples: Sequence[Sample]) -> tuple[list[_Look], ThumbnailFile]:

@@ -196,6 +196,9 @@ def load_dataset(data: str | Path | Dataset, options: SplitOptions | None = None
     if isinstance(data, Dataset):
         return data
     options, name = options or SplitOptions(), str(data)
+    if not name.strip():
+        # The empty path is the present folder.
+        raise DataError("the name of the data is empty: a folder, a .csv file, or the name of a data set was expected")
     if name in NAMED_SETS:
         dataset = _public(name, download) if name in PUBLIC_SETS else _elpv()
     elif Path(data).is_dir():

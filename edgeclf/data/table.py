@@ -66,7 +66,7 @@ def read_table(file: Path) -> Table:
 def _read_rows(file: Path) -> list[tuple[int, dict[str, str]]]:
     """Return each row of a CSV file with its line number; all columns are there, "" if the file lacks them."""
     try:
-        lines = io.StringIO(_decoded(file)).readlines()
+        lines = io.StringIO(decoded(file.read_bytes())).readlines()
         first, delimiter = _header(lines)
         columns = next(csv.reader(lines[first : first + 1], delimiter=delimiter, skipinitialspace=True), [])
         columns = [column.strip().lower() for column in columns]
@@ -83,8 +83,8 @@ def _read_rows(file: Path) -> list[tuple[int, dict[str, str]]]:
     return rows
 
 
-def _decoded(file: Path) -> str:
-    data = file.read_bytes()
+def decoded(data: bytes) -> str:
+    """Return a text that a person saved, in UTF-8 or, with its mark, UTF-16; UnicodeError if it is in neither."""
     text = data.decode("utf-16" if data.startswith(_UTF16) else "utf-8-sig")
     return re.sub(r"\r\n?", "\n", text)
 

@@ -22,7 +22,7 @@ from ..data.findings import count_files
 from ..data.folder_update import copy_folder
 from ..display.json_file import json_text
 from ..display.report import Bars, Report
-from ..errors import ModelError, OutputError
+from ..errors import ModelError, OptionError
 from ..evaluation.evaluate import Evaluation, measure
 from ..evaluation.evaluation_set import EvaluationSet
 from ..evaluation.export import exported
@@ -171,9 +171,12 @@ def bundle(
 
 
 def check_name(output: Path) -> None:
-    """Raise OutputError for a bundle's name that does not end with .edge."""
+    """Raise OptionError for a bundle's name that does not end with .edge."""
     if output.suffix != ".edge":
-        raise OutputError(f"{output} was given as the bundle's name; NAME.edge was expected")
+        name = output.name or "bundle"
+        raise OptionError(
+            f"{output} was given as the bundle's name; NAME.edge was expected, such as {output.with_name(name) if output.name else name}.edge"
+        )
 
 
 def _copy_models(work: Path, run: Run, models: Iterable[str], cache_for: Iterable[str]) -> None:

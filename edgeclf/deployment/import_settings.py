@@ -22,6 +22,7 @@ from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ..data.datasets import check_labels
 from ..data.schemas import MAX_JSON_BYTES, METADATA, MOST_LABELS
+from ..data.table import decoded
 from ..errors import EdgeclfError, ModelError, OptionError
 from ..evaluation.metadata import METADATA_KEY
 from ..graph.contract import Normalization
@@ -192,7 +193,7 @@ def _from_shape(options: ImportOptions, dims: list[int | None], name: str) -> St
 def read_labels(path: Path) -> tuple[str, ...]:
     """Return the lines of a text file as labels."""
     try:
-        lines = read_bytes(path, MAX_JSON_BYTES).decode("utf-8-sig").splitlines()
+        lines = decoded(read_bytes(path, MAX_JSON_BYTES)).splitlines()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", "") or error
         raise OptionError(f"the labels {path} cannot be read ({reason}); a text file in UTF-8 was expected") from None
@@ -200,7 +201,8 @@ def read_labels(path: Path) -> tuple[str, ...]:
     while labels and not labels[-1]:
         labels = labels[:-1]
     if not labels or not all(labels):
-        raise OptionError(f"{path} has {'an empty line' if labels else 'no labels'}; a label on each line was expected")
+        problem = f"an empty line (line {labels.index('') + 1})" if labels else "no labels"
+        raise OptionError(f"{path} has {problem}; a label on each line was expected")
     return labels
 
 

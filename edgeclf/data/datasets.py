@@ -361,8 +361,12 @@ def _grouped(dataset: Dataset, options: SplitOptions) -> Dataset:
     groups = [group_of(dataset.relative(sample), sample.label, options.group_by) for sample in dataset.samples]
     samples = (replace(sample, group=group) for sample, group in zip(dataset.samples, groups, strict=True))
     # The finding about nested folders suggests what was done here.
-    findings = tuple(finding for finding in dataset.findings if finding.kind != "nested")
-    return replace(dataset, samples=tuple(samples), findings=findings)
+    findings = [finding for finding in dataset.findings if finding.kind != "nested"]
+    named = sum(bool(sample.group) for sample in dataset.samples)
+    if named:
+        message = f"--group-by takes the place of the column group, in which {counted(named, 'image')} of {dataset.name} have one"
+        findings.append(warning("groups", message))
+    return replace(dataset, samples=tuple(samples), findings=tuple(findings))
 
 
 def _with_group_findings(dataset: Dataset, options: SplitOptions, shares: dict[str, float]) -> Dataset:

@@ -82,7 +82,7 @@ def predict(
     from ...errors import ImageError
     from ...evaluation.predict import each_prediction
 
-    code = 0
+    code, done = 0, False
     for answer in each_prediction(model, images, options, overwrite):
         if isinstance(answer, ImageError):
             # A file name may contain line breaks.
@@ -90,7 +90,8 @@ def predict(
             code = answer.exit_code
         else:
             show(answer, json)
-    if not os.path.isfile(model) or is_run(os.path.dirname(model)):
+            done = True
+    if done and (not os.path.isfile(model) or is_run(os.path.dirname(model))):
         next_for_model(json, model)
     raise typer.Exit(code)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +36,7 @@ from .near_duplicates import near_duplicates
 from .thumbnails import Thumbnail, ThumbnailFile, thumbnail_of
 
 _COLUMNS = 80
+_SHOWN_OF_A_KIND = 20
 _COUNT = "  {:>6}"
 
 
@@ -112,9 +113,22 @@ class CheckReport(Report):
         for name, counts in zip(names, self.labels.values(), strict=True):
             lines.append(f"{name:<{width}}" + "".join(_COUNT.format(counts[split]) for split in SPLITS))
         # Errors last, so that they stay visible after a long list.
-        lines += [str(finding) for finding in sorted(self.findings, key=lambda finding: finding.severity == "error")]
+        lines += _few_of_each_kind(sorted(self.findings, key=lambda finding: finding.severity == "error"))
         lines.append(self._summary())
         return "\n".join(lines)
+
+
+def _few_of_each_kind(findings: Sequence[Finding]) -> Iterator[str]:
+    """Yield findings as text, and the number of those of a kind after its first ones, such as thousands of missing files."""
+    counts = Counter((finding.severity, finding.kind) for finding in findings)
+    shown: Counter[tuple[str, str]] = Counter()
+    for finding in findings:
+        kind = finding.severity, finding.kind
+        if shown[kind] < _SHOWN_OF_A_KIND:
+            yield str(finding)
+        elif shown[kind] == _SHOWN_OF_A_KIND:
+            yield f"{finding.severity}: {finding.kind}: {counts[kind] - shown[kind]} more; --json lists them all"
+        shown[kind] += 1
 
 
 def check(data: str | Path | Dataset, options: CheckOptions | None = None, **keywords: object) -> CheckReport:

@@ -305,6 +305,15 @@ def test_images_beside_the_class_folders_are_warned_of(photos):
 # The report
 
 
+def test_of_many_findings_of_a_kind_the_text_has_a_few_and_the_number(digits, tmp_path):
+    rows = "".join(f"{digits}/3/none {number}.png,3\n" for number in range(50))
+    (tmp_path / "list.csv").write_text(f"path,label\n{rows}{digits}/3/000.png,3\n{digits}/5/000.png,5\n")
+    report = check(tmp_path / "list.csv")
+    assert str(report).count("does not exist") == 20
+    assert "\nerror: unreadable: 30 more; --json lists them all\n" in str(report)
+    assert len([finding for finding in report.errors if finding.kind == "unreadable"]) == 50
+
+
 def test_json_lists_every_file_and_the_text_says_how_many(photos):
     for number in range(8):
         shutil.copyfile(photos / "3" / "000.png", photos / f"stray{number}.png")

@@ -157,7 +157,7 @@ def bundle(
         facts={name: _model_facts(_file(run, name), evaluations[name], rejections[name]) for name in models},
         lacks=lacks,
         notes=(
-            *about_lacks(run, lacks, _refused(run), stale),
+            *about_lacks(run, lacks, _refused(run), stale, options.data),
             *about_repeated(repeated),
             *about_slower(slower),
             *about_coverage({name: one.confidence for name, one in rejections.items()}, options),
@@ -173,10 +173,8 @@ def bundle(
 def check_name(output: Path) -> None:
     """Raise OptionError for a bundle's name that does not end with .edge."""
     if output.suffix != ".edge":
-        name = output.name or "bundle"
-        raise OptionError(
-            f"{output} was given as the bundle's name; NAME.edge was expected, such as {output.with_name(name) if output.name else name}.edge"
-        )
+        better = f"{output if output.name else 'bundle'}.edge"
+        raise OptionError(f"{output} was given as the bundle's name; NAME.edge was expected, such as {better}")
 
 
 def _copy_models(work: Path, run: Run, models: Iterable[str], cache_for: Iterable[str]) -> None:

@@ -28,7 +28,7 @@ def evaluate(
     show(function(model, data, options=options, overwrite=overwrite), json)
     if options.report is not None:
         open_page(json, options.report)
-    next_for_model(json, model)
+    next_for_model(json, model, data)
 
 
 @app.command(epilog="Example: edgeclf robustness runs/first photos/ --corruption motion --corruption dark")
@@ -41,7 +41,7 @@ def robustness(model: Model, data: Data, options: RobustnessOptions, json: Json 
     from ... import robustness as function
 
     show(function(model, data, options=options), json)
-    next_for_model(json, model)
+    next_for_model(json, model, data)
 
 
 @app.command(epilog="Example: edgeclf compare runs/first runs/second photos/")
@@ -61,7 +61,7 @@ def compare(
 
     report = function(a, b, data, options=options)
     show(report, json)
-    next_for_model(json, a if report.better == "a" else b)
+    next_for_model(json, a if report.better == "a" else b, data)
 
 
 @app.command(epilog="Example: edgeclf predict solar.edge cell1.png cell2.png --json")

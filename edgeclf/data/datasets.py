@@ -347,8 +347,11 @@ def _divide(dataset: Dataset, options: SplitOptions) -> Dataset:
         known = read_sides(options.split_of)
         division, torn = with_known_sides(division, digests, known, {"train", *shares})
         findings = about_torn([sample.path for sample in divisible], division.keys, torn)
-    split_of = {sample.path: split for sample, split in zip(divisible, division.splits, strict=True)}
-    samples = tuple(replace(sample, split=split_of.get(sample.path, sample.split)) for sample in dataset.samples)
+    # By position: a file may be listed in test, too.
+    divided = iter(division.splits)
+    samples = tuple(
+        replace(sample, split=next(divided)) if sample.split in ("", "train") else sample for sample in dataset.samples
+    )
     findings = [*dataset.findings, *_about_moved(division), *findings]
     dataset = replace(dataset, samples=samples, divided_by=options, findings=tuple(findings))
     return _with_group_findings(dataset, options, shares if "test" in shares else {})

@@ -31,7 +31,7 @@ from ..data.pixels import load_pixels
 from ..data.schemas import MAX_JSON_BYTES, RECIPE
 from ..display.json_file import json_text
 from ..display.progress import say
-from ..errors import DataError, OptionError
+from ..errors import DataError, OptionError, reason
 from ..training.runs import split_facts
 from .rules import RULES
 
@@ -146,9 +146,9 @@ class CalibrationSet:
             entries = _read_entries(folder / LIST_FILE)
             source = recipe["source"]
         except (OSError, ValueError) as error:
-            reason = f"{Path(error.filename).name}: {error.strerror}" if isinstance(error, OSError) else error
+            name = f"{Path(error.filename).name}: " if isinstance(error, OSError) and error.filename else ""
             raise DataError(
-                f"{folder} is not a calibration set ({RECIPE_FILE} and {LIST_FILE} were expected: {reason}); "
+                f"{folder} is not a calibration set ({RECIPE_FILE} and {LIST_FILE} were expected: {name}{reason(error)}); "
                 "make one with: edgeclf calibrate DATA --output FOLDER"
             ) from None
         root = load_dataset(source).root if source in NAMED_SETS else Path(source)

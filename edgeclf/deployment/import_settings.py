@@ -23,7 +23,7 @@ from edgeclf_runtime.images.preprocess import Preprocessing
 from ..data.datasets import check_labels
 from ..data.schemas import MAX_JSON_BYTES, METADATA, MOST_LABELS
 from ..data.table import decoded
-from ..errors import EdgeclfError, ModelError, OptionError
+from ..errors import EdgeclfError, ModelError, OptionError, reason
 from ..evaluation.metadata import METADATA_KEY
 from ..graph.contract import Normalization
 from ..graph.foreign_model import ImageShape, layout_of
@@ -195,8 +195,9 @@ def read_labels(path: Path) -> tuple[str, ...]:
     try:
         lines = decoded(read_bytes(path, MAX_JSON_BYTES)).splitlines()
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", "") or error
-        raise OptionError(f"the labels {path} cannot be read ({reason}); a text file in UTF-8 was expected") from None
+        raise OptionError(
+            f"the labels {path} cannot be read ({reason(error)}); a text file in UTF-8 was expected"
+        ) from None
     labels = tuple(line.strip() for line in lines)
     while labels and not labels[-1]:
         labels = labels[:-1]
@@ -325,7 +326,7 @@ def read_config(path: Path) -> Stated:
     try:
         found = from_timm(read_json(path, MAX_JSON_BYTES))
     except (OSError, ValueError) as error:
-        raise OptionError(f"{path} cannot be read ({error}); a timm model's config.json was expected") from None
+        raise OptionError(f"{path} cannot be read ({reason(error)}); a timm model's config.json was expected") from None
     if not found:
         raise OptionError(f"{path} has no mean and std; a timm model's config.json was expected")
     return found

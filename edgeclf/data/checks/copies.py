@@ -87,9 +87,9 @@ def _has_splits(group: Group) -> bool:
 
 def _about_pictures(kind: str, groups: Sequence[Group], what: str, advice: str, root: Path) -> Finding:
     linked = sum(map(_is_linked, groups))
-    if linked:
-        advice += f"; {'' if linked == len(groups) else f'{linked} of them '}through symbolic links"
     count = f"{counted(len(groups), 'picture')} in {_count(groups)} files"
+    if linked:
+        count += f", {'' if linked == len(groups) else f'{linked} of them '}through symbolic links"
     return warning(kind, f"the same picture {what}, {count}: {advice}", _files(groups), _examples(groups, root))
 
 

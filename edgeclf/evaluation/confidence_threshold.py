@@ -44,7 +44,7 @@ def fit_confidence(
     """Fit temperature and threshold to logits, float [images, labels], and true labels, int [images].
 
     precision, coverage: goal of the threshold, 0 to 1, at most one of them; without either the
-    threshold is 0.  Raises OptionError for both, or for a precision that cannot be reached.
+    threshold is 0.  Raises OptionError for both, and GateError for a precision that is not reached.
     """
     check_shares(precision, coverage)
     temperature = fit_temperature(logits, truth) if len(truth) >= FEW_IMAGES else 1.0

@@ -21,6 +21,7 @@ from pathlib import Path
 from edgeclf_runtime.files.schema import JsonObject
 from edgeclf_runtime.text.terminal import printable
 
+from ...display.columns import fitted, left, width
 from ...display.page.charts import shortened
 from ...display.progress import track
 from ...display.report import Bars, Report, listed, paragraph, table
@@ -107,11 +108,11 @@ class CheckReport(Report):
 
     def __str__(self) -> str:
         most = _COLUMNS - len(SPLITS) * len(_COUNT.format(0))
-        names = [shortened(printable(label), most) for label in self.labels]
-        width = max(map(len, [*names, "label"]))
-        lines = [f"{'label':<{width}}" + "".join(map(_COUNT.format, SPLITS))]
+        names = [fitted(shortened(printable(label), most), most) for label in self.labels]
+        first = max(map(width, [*names, "label"]))
+        lines = [left("label", first) + "".join(map(_COUNT.format, SPLITS))]
         for name, counts in zip(names, self.labels.values(), strict=True):
-            lines.append(f"{name:<{width}}" + "".join(_COUNT.format(counts[split]) for split in SPLITS))
+            lines.append(left(name, first) + "".join(_COUNT.format(counts[split]) for split in SPLITS))
         # Errors last, so that they stay visible after a long list.
         lines += _few_of_each_kind(sorted(self.findings, key=lambda finding: finding.severity == "error"))
         lines.append(self._summary())

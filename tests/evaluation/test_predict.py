@@ -31,10 +31,7 @@ def test_photographs_of_phones_are_read_by_the_library_that_reads_them_in_traini
     model, digits, tmp_path, monkeypatch
 ):
     heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed")
-    with monkeypatch.context() as patch:
-        patch.setattr(Image, "SAVE", dict(Image.SAVE))
-        heif.register_heif_opener()
-        Image.open(digits / "3" / "000.png").convert("RGB").save(tmp_path / "IMG_1.HEIC", "HEIF", quality=100)
+    heif.from_pillow(Image.open(digits / "3" / "000.png").convert("RGB")).save(tmp_path / "IMG_1.HEIC", quality=100)
     [found] = edgeclf.predict(model, tmp_path)
     assert (found.image, found.result.label) == (str(tmp_path / "IMG_1.HEIC"), "3")
     monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)

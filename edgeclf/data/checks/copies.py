@@ -16,7 +16,6 @@ from ..findings import Finding, counted, warning
 _SHOWN_GROUPS = 3
 _COLUMNS = 76
 """Of a line below a message, which is indented by 4."""
-_LEAKED = "in several splits, which makes results look too good"
 
 Group = Sequence[Sample]
 
@@ -30,9 +29,9 @@ def about_copies(groups: Sequence[Group], root: Path) -> list[Finding]:
     # A picture under several labels is to be corrected in any split.
     splits = [group for group in splits if not _has_labels(group)]
     found = (
-        ("conflicting-labels", labels, "under several labels", "keep the correct one"),
-        ("leaked", splits, _LEAKED, "keep one"),
-        ("duplicate", others, "several times", "keep one"),
+        ("conflicting-labels", labels, "the same picture under several labels", "keep the correct one"),
+        ("leaked", splits, "the same picture in several splits, which makes results look too good", "keep one"),
+        ("duplicate", others, "the same picture several times", "keep one"),
     )
     return [_about_pictures(kind, those, what, advice, root) for kind, those, what, advice in found if those]
 
@@ -52,7 +51,7 @@ def about_near_duplicates(groups: Sequence[Group], divided_by: SplitOptions | No
             "under several labels, perhaps by mistake",
             "compare them, and correct the labels",
         ),
-        ("near-leaked", splits, _LEAKED, remedy),
+        ("near-leaked", splits, "in several splits, which makes results look too good", remedy),
         ("near-duplicate", others, "in one split, which adds little to learn from", "keep the best of each"),
     )
     return [
@@ -90,7 +89,7 @@ def _about_pictures(kind: str, groups: Sequence[Group], what: str, advice: str, 
     count = f"{counted(len(groups), 'picture')} in {_count(groups)} files"
     if linked:
         count += f", {'' if linked == len(groups) else f'{linked} of them '}through symbolic links"
-    return warning(kind, f"the same picture {what}, {count}: {advice}", _files(groups), _examples(groups, root))
+    return warning(kind, f"{what}, {count}: {advice}", _files(groups), _examples(groups, root))
 
 
 def _is_linked(group: Group) -> bool:

@@ -3,9 +3,8 @@
 import time
 from typing import TYPE_CHECKING, Generator, Iterator, Optional, Sequence, Union
 
-from ..capture.camera import IMAGES_FPS
+from ..capture.camera import seconds_of
 from ..errors import CameraLost, EndOfStream
-from ..images.frame import Frame
 from ..results import NOWHERE, Origin, Result, StreamEvent, StreamResult, find_origin
 from .overlap import Ahead
 from .prefetch import Prefetch
@@ -89,7 +88,7 @@ def follow(
             single = ready.made if isinstance(ready.made, Result) else classifier.answer(ready.made, ready.ms)
             result = single
             if smoother:
-                result = _smoothed(classifier, smoother, single, _seconds_of(ready.frame, camera.policy))
+                result = _smoothed(classifier, smoother, single, seconds_of(ready.frame, camera.policy))
             age_ms = (time.monotonic() - ready.frame.captured) * 1e3
             yield StreamResult(ready.frame, result, age_ms, camera.dropped + stages.dropped, origin)
             if health is not None and (health.take(single) or (health.active and (back or not reported))):
@@ -117,16 +116,6 @@ def _backend_event(classifier: "Classifier", fallback: "Optional[Fallback]", ori
         in_use = "{} on {}".format(classifier.model, classifier.backend)
         return StreamEvent("restored", "classifying with {} again".format(in_use), time.time(), origin)
     return StreamEvent("degraded", str(fallback), fallback.since, origin)
-
-
-def _seconds_of(frame: Frame, policy: str) -> float:
-    """Return a frame's time for smoothing: the video's own, or the capture's for a live camera.
-
-    Images have no times: if the time of reading them were used, labels would depend on the machine's speed.
-    """
-    if frame.position_s is not None:
-        return frame.position_s
-    return frame.number / IMAGES_FPS if policy == "all" else frame.captured
 
 
 def _open_stages(

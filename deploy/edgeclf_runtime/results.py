@@ -298,9 +298,9 @@ class LabelEvent(NamedTuple):
     origin: Origin = NOWHERE
     end: Optional[EventEnd] = None
 
-    def to_dict(self) -> Dict[str, object]:
+    def to_dict(self) -> "JsonObject":
         """Return the line that ``run --json`` writes."""
-        line: Dict[str, object] = {"event": "end" if self.end else "start", "id": self.id, "label": self.label}
+        line: "JsonObject" = {"event": "end" if self.end else "start", "id": self.id, "label": self.label}
         line.update(started_at=round(self.started_at, 6), start_frame=self.start_frame)
         if self.position_s is not None:
             line["position_s"] = round(self.position_s, 6)

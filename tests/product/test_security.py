@@ -66,7 +66,7 @@ class Trace:
     """One command: what it did, and the values of the words in capitals."""
 
     def __init__(self, bundle, folder, arguments, python=sys.executable, status=(0,), environment=None, **values):
-        for name in ("home", "tmp", "sinks", "uncertain"):
+        for name in ("home", "tmp", "sinks", "uncertain", "snapshots"):
             (folder / name).mkdir()
         self.values = {
             "BUNDLE": [str(bundle)],
@@ -78,6 +78,7 @@ class Trace:
             "HOME": [str(folder / "home")],
             "SINKS": [str(folder / "sinks")],
             "UNCERTAIN": [str(folder / "uncertain")],
+            "SNAPSHOTS": [str(folder / "snapshots")],
             **{name: [value] if isinstance(value, str) else value for name, value in values.items()},
         }
         shown = [re.sub(r"^[A-Z]+", lambda found: self.values[found.group()][0], str(text)) for text in arguments]
@@ -188,6 +189,10 @@ MAKERS = {
     "report": trace_of("report", "--repeat", "3", "--output", "SINKS/it.json"),
     "video": trace_of(
         "run", "--source", "SOURCE", *SINKS, "--uncertain", "UNCERTAIN", "--uncertain-below", "1", "--policy", "all"
+    ),
+    "events": trace_of(
+        *("run", "--source", "SOURCE", "--event", "*: hold=0, min=0.1", "--snapshots", "SNAPSHOTS", "--when-motion"),
+        *("--policy", "all"),
     ),
     "http": trace_camera("mjpeg"),
     "rtsp": trace_camera("rtsp"),

@@ -136,6 +136,8 @@ ALL_OPTIONS = (
     ),
     *("--live-key", "k", "--uncertain", "u", "--uncertain-below", "0.5", "--uncertain-megabytes", "9", "--quiet"),
     *("--baseline", "learn", "--no-health"),
+    *("--event", "a: b: hold=1", "--event", "*: min=0.8", "--every", "2", "--when-motion"),
+    *("--snapshots", "s", "--snapshots-megabytes", "8"),
 )
 
 

@@ -22,6 +22,7 @@ from ...errors import EdgeclfError, OptionError
 from ...runners import backend_version
 from ...sinks import check_target
 from ...sinks.live.server import page_address
+from ...streaming.event_rules import parse_rule, rules_by_label
 from ...text.redaction import learn
 from .rights import GROUPS, changeable, closed, is_below, is_group, may
 from .unit import CREDENTIALS_SINCE, STATE, Credential, Unit
@@ -73,11 +74,14 @@ class ServiceCommand:
         self._place_secret_files()
         self._check_page()
         self._note_libraries()
-        if not (arguments.json or arguments.quiet):
+        prints = arguments.json or (arguments.event and arguments.every is None)
+        if not (prints or arguments.quiet):
             # A line for each frame would fill the journal.
             self._values["quiet"] = True
-        if not (arguments.sink or arguments.live or arguments.uncertain or arguments.json):
-            self.notes.append("the results go nowhere: add --sink, --live or --uncertain, or --json for the journal")
+        if not (arguments.sink or arguments.live or arguments.uncertain or prints):
+            self.notes.append(
+                "the results go nowhere: add --sink, --live or --uncertain, or --event or --json for the journal"
+            )
 
     def unit(self) -> Unit:
         """Return the Unit."""
@@ -150,6 +154,7 @@ class ServiceCommand:
         bundle = open_bundle(self._bundle)
         self._pairs = candidates(bundle, self._arguments.model, self._arguments.backend)
         allowed_indices(bundle.labels, self._arguments.allow, self._arguments.deny)
+        rules_by_label([parse_rule(text) for text in self._arguments.event], bundle.labels)
         found = changeable(self._bundle)
         if found:
             self.notes.append(
@@ -178,9 +183,10 @@ class ServiceCommand:
                 sinks[number] = self._place_output(target)
                 self._add_folder(os.path.dirname(sinks[number]))
         self._values["sink"] = sinks
-        if self._arguments.uncertain:
-            folder = self._values["uncertain"] = self._place_output(self._arguments.uncertain)
-            self._add_folder(folder)
+        for name in ("uncertain", "snapshots"):
+            if getattr(self._arguments, name):
+                folder = self._values[name] = self._place_output(getattr(self._arguments, name))
+                self._add_folder(folder)
 
     def _need_paho(self) -> None:
         if importlib.util.find_spec("paho") is None:

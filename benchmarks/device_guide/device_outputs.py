@@ -12,7 +12,7 @@ MQTT_FILES = {"ca": "ca.pem", "cert": "mqtt.pem", "key": "mqtt.key"}
 
 def output_cases() -> Iterator[Case]:
     """Yield them in the page's order."""
-    for group in (_labels, _sinks, _events, _live, _logs, _models, _rest):
+    for group in (_labels, _sinks, _events, _actions, _live, _logs, _models, _rest):
         yield from group()
 
 
@@ -74,6 +74,19 @@ def _events() -> Iterator[Case]:
         VIDEO + f"--event {rule} {{}}",
         words={"FOLDER": "best"},
         beside=("ls best/event-*.jpg | wc -l", r"^[1-9]"),
+    )
+
+
+def _actions() -> Iterator[Case]:
+    rule = "'*: hold=0, min=0.1'"
+    yield Case(
+        "--webhook URL", VIDEO + f"--event {rule} {{}}", words={"URL": "http://127.0.0.1:9/"}, shows="cannot be reached"
+    )
+    yield Case(
+        "--on-event PROGRAM",
+        VIDEO + f"--event {rule} {{}} --on-event-arg event.json",
+        words={"PROGRAM": "tee"},
+        beside=("cat event.json", '"event": "end"'),
     )
 
 

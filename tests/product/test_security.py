@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from tests.runtime.capture.test_gstreamer import has_gstreamer
 from tests.support.brokers import Broker
 from tests.support.cameras import SYSTEM_PYTHON, Server, free_port, has_rtsp_server
+from tests.support.receivers import Receiver
 from tests.support.system_calls import Act, trace
 
 DOCUMENT = Path(__file__).parents[2] / "SECURITY.md"
@@ -168,6 +170,31 @@ def trace_broker(bundle, folder, video):
         broker.kill()
 
 
+def trace_events(bundle, folder, video):
+    receiver, program = Receiver(), shutil.which("true")
+    arguments = ["run", "--source", "SOURCE", "--event", "*: hold=0, min=0.1", "--when-motion"]
+    actions = [
+        "--snapshots",
+        "SNAPSHOTS",
+        "--webhook",
+        receiver.url.replace("127.0.0.1", "localhost"),
+        "--on-event",
+        program,
+    ]
+    ends = [f"{host}:{port}" for host in ("127.0.0.1", "[::1]") for port in (receiver.port, 0)]
+    try:
+        return Trace(
+            bundle,
+            folder,
+            [*arguments, *actions, "--on-event-arg", "x"],
+            SOURCE=str(video),
+            WEBHOOK=ends,
+            PROGRAM=program,
+        )
+    finally:
+        receiver.close()
+
+
 def trace_live(bundle, folder, video):
     port, notify = free_port(), folder / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
@@ -190,10 +217,7 @@ MAKERS = {
     "video": trace_of(
         "run", "--source", "SOURCE", *SINKS, "--uncertain", "UNCERTAIN", "--uncertain-below", "1", "--policy", "all"
     ),
-    "events": trace_of(
-        *("run", "--source", "SOURCE", "--event", "*: hold=0, min=0.1", "--snapshots", "SNAPSHOTS", "--when-motion"),
-        *("--policy", "all"),
-    ),
+    "events": trace_events,
     "http": trace_camera("mjpeg"),
     "rtsp": trace_camera("rtsp"),
     "gstreamer": trace_gstreamer,

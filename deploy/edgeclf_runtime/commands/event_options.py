@@ -53,3 +53,26 @@ def add_actions(sinks: Options) -> None:
         metavar="N",
         help="limit of --snapshots in MB; the oldest pictures are deleted (default: 500)",
     )
+    sinks.add_argument(
+        "--webhook",
+        metavar="URL",
+        help="with --event: post each event as JSON to this address, again and again until it is accepted (default: none)",
+    )
+    sinks.add_argument(
+        "--webhook-secret-file",
+        metavar="FILE",
+        help="file with the secret that signs what --webhook sends, in one line (default: the environment variable "
+        "EDGECLF_WEBHOOK_SECRET; without it, no signature)",
+    )
+    sinks.add_argument(
+        "--on-event",
+        metavar="PROGRAM",
+        help="with --event: start this program for each event, with the event as JSON on its stdin (default: none)",
+    )
+    sinks.add_argument(
+        "--on-event-arg",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="argument of the program of --on-event, passed as it is, without a shell; repeatable (default: none)",
+    )

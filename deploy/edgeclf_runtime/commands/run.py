@@ -77,8 +77,11 @@ def _label_events(arguments: "Namespace") -> "Optional[LabelEvents]":
     from ..streaming.label_events import LabelEvents
 
     if not arguments.event:
-        if arguments.snapshots:
-            raise OptionError("--snapshots is for events, and there are none: add --event, such as --event '*'")
+        for option in ("--snapshots", "--webhook", "--on-event"):
+            if getattr(arguments, option[2:].replace("-", "_")):
+                raise OptionError(
+                    "{} is for events, and there are none: add --event, such as --event '*'".format(option)
+                )
         return None
     rules = [parse_rule(text) for text in arguments.event]
     return LabelEvents(rules, arguments.bundle.labels, images=bool(arguments.snapshots))

@@ -4,7 +4,8 @@ import functools
 import logging
 from typing import TYPE_CHECKING, Callable, Iterator, Optional, Tuple
 
-from ..device.credentials import read_password
+from ..device.credentials import password_from, read_password
+from ..device.process_secrets import WEBHOOK
 from ..text.stdio import write_stderr
 from ..text.terminal import printable
 from .output import print_json, print_text
@@ -38,6 +39,10 @@ def find_sinks(
         yield arguments.uncertain, functools.partial(_open_uncertain, arguments, every_frame)
     if arguments.snapshots:
         yield arguments.snapshots, functools.partial(_open_snapshots, arguments, every_frame)
+    if arguments.webhook:
+        yield "the webhook", functools.partial(_open_webhook, arguments, _webhook_secret(arguments), every_frame)
+    if arguments.on_event:
+        yield arguments.on_event, functools.partial(_open_program, arguments, every_frame)
     if arguments.live:
         from ..sinks.live.access import open_access
 
@@ -103,6 +108,23 @@ def _open_snapshots(arguments: "Namespace", every_frame: bool) -> "Sink":
     from ..sinks.actions.snapshots import SnapshotSink
 
     return SnapshotSink(arguments.snapshots, arguments.snapshots_megabytes << 20, wait=every_frame)
+
+
+def _webhook_secret(arguments: "Namespace") -> Optional[bytes]:
+    text = optional_password(arguments.webhook_secret_file) or password_from(WEBHOOK)
+    return text.encode("utf-8") if text else None
+
+
+def _open_webhook(arguments: "Namespace", secret: Optional[bytes], every_frame: bool) -> "Sink":
+    from ..sinks.actions.webhook import WebhookSink
+
+    return WebhookSink(arguments.webhook, secret, wait=every_frame)
+
+
+def _open_program(arguments: "Namespace", every_frame: bool) -> "Sink":
+    from ..sinks.actions.program import ProgramSink
+
+    return ProgramSink(arguments.on_event, arguments.on_event_arg, wait=every_frame)
 
 
 def _open_live(arguments: "Namespace", classifier: "Classifier", access: "Access") -> "LiveSink":

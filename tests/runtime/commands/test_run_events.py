@@ -7,6 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
+from edgeclf_runtime.sinks.actions.webhook import signature
+from tests.support.receivers import Receiver
+
 FP32 = ("--model", "fp32", "--backend", "onnxruntime", "--no-health")
 
 
@@ -111,7 +114,24 @@ def test_a_run_keeps_the_best_picture_of_each_event(cli, pictures, tmp_path):
     assert np.abs(picture - best).mean() < 3
 
 
-def test_snapshots_without_events_are_refused(cli, pictures, tmp_path):
-    code, out, err = cli("run", "--source", pictures[0], *FP32, "--snapshots", tmp_path / "s")
+@pytest.mark.parametrize("option", ["--snapshots", "--webhook", "--on-event"])
+def test_what_is_for_events_is_refused_without_them(cli, pictures, option):
+    code, out, err = cli("run", "--source", pictures[0], *FP32, option, "x")
     assert (code, out) == (1, "")
-    assert "--snapshots is for events, and there are none: add --event, such as --event '*'" in err
+    assert f"{option} is for events, and there are none: add --event, such as --event '*'" in err
+
+
+def test_a_run_posts_each_event_and_starts_a_program_for_it(cli, pictures, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("EDGECLF_WEBHOOK_SECRET", "geheim-geheim")
+    receiver = Receiver()
+    save = ("--on-event-arg=-c", "--on-event-arg", "cat >> saved")
+    monkeypatch.chdir(tmp_path)
+    actions = ("--webhook", receiver.url, "--on-event", "/bin/sh", *save)
+    code, out, err = cli("run", "--source", pictures[0], *FP32, "--json", "--event", "*: min=0.3", *actions)
+    receiver.close()
+    assert (code, "lost" in err) == (0, False)
+    events = json_of(out)
+    assert [json.loads(body.decode("utf-8")) for _, _, body in receiver.got] == events
+    assert json_of((tmp_path / "saved").read_text()) == events
+    assert receiver.got[0][1]["X-Hub-Signature-256"] == signature(b"geheim-geheim", receiver.got[0][2])

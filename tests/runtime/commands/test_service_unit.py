@@ -138,6 +138,18 @@ ALL_OPTIONS = (
     *("--baseline", "learn", "--no-health"),
     *("--event", "a: b: hold=1", "--event", "*: min=0.8", "--every", "2", "--when-motion"),
     *("--snapshots", "s", "--snapshots-megabytes", "8"),
+    *(
+        "--webhook",
+        "http://h/p",
+        "--webhook-secret-file",
+        "ws",
+        "--on-event",
+        "p",
+        "--on-event-arg",
+        "-x",
+        "--on-event-arg",
+        "y",
+    ),
 )
 
 

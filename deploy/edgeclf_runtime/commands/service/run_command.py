@@ -16,7 +16,7 @@ from ...classify.decision import allowed_indices
 from ...classify.selection import candidates
 from ...device.child_process import find_program
 from ...device.credentials import read_password
-from ...device.process_secrets import CAMERA, LIVE, MQTT, secret_bytes
+from ...device.process_secrets import CAMERA, LIVE, MQTT, WEBHOOK, secret_bytes
 from ...device.remedies import install
 from ...errors import EdgeclfError, OptionError
 from ...runners import backend_version
@@ -39,6 +39,7 @@ _SECRET_FILES = {
     "password_file": "camera-password",
     "mqtt_password_file": "mqtt-password",
     "live_token_file": "live-token",
+    "webhook_secret_file": "webhook-secret",
     "mqtt_ca": "mqtt-ca",
     "mqtt_cert": "mqtt-cert",
     "mqtt_key": "mqtt-key",
@@ -78,7 +79,8 @@ class ServiceCommand:
         if not (prints or arguments.quiet):
             # A line for each frame would fill the journal.
             self._values["quiet"] = True
-        if not (arguments.sink or arguments.live or arguments.uncertain or prints):
+        actions = arguments.snapshots or arguments.webhook or arguments.on_event
+        if not (arguments.sink or arguments.live or arguments.uncertain or prints or actions):
             self.notes.append(
                 "the results go nowhere: add --sink, --live or --uncertain, or --event or --json for the journal"
             )
@@ -128,6 +130,7 @@ class ServiceCommand:
             (True, CAMERA, "password_file"),
             (mqtt, MQTT, "mqtt_password_file"),
             (arguments.live, LIVE, "live_token_file"),
+            (arguments.webhook, WEBHOOK, "webhook_secret_file"),
         ):
             if needed and secret_bytes(variable) and not getattr(arguments, dest):
                 raise EdgeclfError(
@@ -183,6 +186,9 @@ class ServiceCommand:
                 sinks[number] = self._place_output(target)
                 self._add_folder(os.path.dirname(sinks[number]))
         self._values["sink"] = sinks
+        if self._arguments.on_event and os.sep in self._arguments.on_event:
+            program = self._values["on_event"] = os.path.abspath(self._arguments.on_event)
+            self._refuse_home(program, "the program")
         for name in ("uncertain", "snapshots"):
             if getattr(self._arguments, name):
                 folder = self._values[name] = self._place_output(getattr(self._arguments, name))
@@ -219,7 +225,7 @@ class ServiceCommand:
             if self._values[dest] is None:
                 continue
             path = os.path.abspath(str(self._values[dest]))
-            self._check_secret_file(path, is_password=dest.endswith("password_file"))
+            self._check_secret_file(path, is_password=dest.endswith(("password_file", "secret_file")))
             self._values[dest] = Credential(name, path) if self._has_credentials else path
             if not self._has_credentials:
                 self._refuse_home(path, "the file")
@@ -269,6 +275,7 @@ class ServiceCommand:
             source.startswith(("rtsp", "http"))
             or (source.startswith("gst://") and "://" in source[len("gst://") :])
             or any(check_target(target) == "mqtt.sink" for target in self._arguments.sink)
+            or bool(self._arguments.webhook)
             or bool(live and not _is_loopback(page_address(live)[0]))
         )
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from edgeclf_runtime.sinks.actions.webhook import signature
 from tests.support.receivers import Receiver
+from tests.support.starting import output_of, start
 
 FP32 = ("--model", "fp32", "--backend", "onnxruntime", "--no-health")
 
@@ -135,3 +137,15 @@ def test_a_run_posts_each_event_and_starts_a_program_for_it(cli, pictures, tmp_p
     assert [json.loads(body.decode("utf-8")) for _, _, body in receiver.got] == events
     assert json_of((tmp_path / "saved").read_text()) == events
     assert receiver.got[0][1]["X-Hub-Signature-256"] == signature(b"geheim-geheim", receiver.got[0][2])
+
+
+@pytest.mark.slow
+def test_a_run_that_is_stopped_ends_its_events(bundle):
+    process = start(bundle, "run", "--source", "test://", *FP32, "--json", "--event", "*: hold=0, min=0.01")
+    first = json.loads(process.stdout.readline().decode("utf-8"))
+    assert first["event"] == "start"
+    process.send_signal(signal.SIGTERM)
+    code, out, err = output_of(process)
+    assert (code, "Traceback" in err) == (143, False)
+    last = json_of(out)[-1]
+    assert (last["event"], last["reason"]) == ("end", "stopped")

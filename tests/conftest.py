@@ -157,6 +157,18 @@ def verified_once():
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def compared_once():
+    """Compare two images once in this process; see likeness.remembering()."""
+    if os.environ.get("EDGECLF_TEST_BUNDLE"):  # without the host package
+        yield
+        return
+    from tests.support.likeness import remembering
+
+    with remembering():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_state(monkeypatch, tmp_path_factory):
     """Keep what one test's camera showed, and what no broker has received yet, from the next test's run."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Callable, Deque, Dict, List, Optional, Sequenc
 from ...bundle.examples import examples_of
 from ..base import Sink
 from ..conditions import BACKEND, CAMERA, HEALTH, Conditions
+from .metrics import Metrics
 from .server import listen
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class LiveSink(Sink):
         self._times: Deque[float] = collections.deque(maxlen=31)
         self._item: "Optional[StreamResult]" = None
         self._conditions = Conditions()
+        self._metrics = Metrics(camera_name(source), self._version)
         self._since = time.monotonic()
         self._server = listen(address, self, access)
         self.url, self.invitation = self._server.url, self._server.invitation
@@ -86,6 +88,7 @@ class LiveSink(Sink):
         image = item.frame.image.copy() if now < self._watched_until else None
         with self._changed:
             self.frames += 1
+            self._metrics.take(item)
             self._times.append(now)
             self._item = item._replace(frame=item.frame._replace(image=None))  # type: ignore[arg-type]
             if image is not None:
@@ -99,6 +102,7 @@ class LiveSink(Sink):
         event = event._replace(reason=public(event.reason, self._source))
         with self._changed:
             self._conditions.take(event)
+            self._metrics.event(event)
             if self._conditions.get(CAMERA) is event:
                 self._since = time.monotonic()
             self._notify()
@@ -180,6 +184,12 @@ class LiveSink(Sink):
             **self._explanation(item.result if item else None),
         }
 
+    def metrics(self) -> str:
+        """Return the stream's counts as Prometheus reads them."""
+        state = self.state()
+        with self._changed:
+            return self._metrics.text(state)
+
     def _explanation(self, result: "Optional[Result]") -> Dict[str, object]:
         if result is None or self._limits is None:
             return {"why": "", "nearest": [], "room": []}
@@ -206,6 +216,14 @@ class LiveSink(Sink):
             self.closed = True
             self._changed.notify_all()
         self._server.stop()
+
+
+def camera_name(source: str) -> str:
+    """Return a name of a camera without its address and folders: "video0" for /dev/video0, "rtsp" for rtsp://HOST/PATH."""
+    scheme, found, rest = source.partition("://")
+    if not found:
+        return source.rstrip("/").rpartition("/")[2]
+    return scheme + rest if rest.isdigit() else scheme
 
 
 def public(reason: str, source: str = "") -> str:

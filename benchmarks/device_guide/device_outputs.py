@@ -12,7 +12,7 @@ MQTT_FILES = {"ca": "ca.pem", "cert": "mqtt.pem", "key": "mqtt.key"}
 
 def output_cases() -> Iterator[Case]:
     """Yield them in the page's order."""
-    for group in (_labels, _sinks, _live, _logs, _models, _rest):
+    for group in (_labels, _sinks, _events, _actions, _live, _logs, _models, _rest):
         yield from group()
 
 
@@ -60,6 +60,33 @@ def _sinks() -> Iterator[Case]:
         "NAME.csv.1",
         "echo frame,captured_at,captured_at_s,label,confidence,age_ms > old.csv; " + VIDEO + "--sink old.csv",
         beside=("cat old.csv.1", "age_ms"),
+    )
+
+
+def _events() -> Iterator[Case]:
+    rule = "'*: hold=0, min=0.1'"
+    yield Case("--event", VIDEO + f"{{}} {rule}", shows=r"(?m)^ +0  start: (.|\n)*^ +\d+  end: ")
+    yield Case("--every 1s", VIDEO + "{} --quiet --sink few.jsonl", beside=("wc -l few.jsonl", "^[1-4] "))
+    yield Case("--every", VIDEO + f"--event {rule} {{}} 0", shows="30 frames classified")
+    yield Case("--when-motion", VIDEO + "{}", shows=r"frames? classified(, \d+ without motion)?, ")
+    yield Case(
+        "--snapshots FOLDER",
+        VIDEO + f"--event {rule} {{}}",
+        words={"FOLDER": "best"},
+        beside=("ls best/event-*.jpg | wc -l", r"^[1-9]"),
+    )
+
+
+def _actions() -> Iterator[Case]:
+    rule = "'*: hold=0, min=0.1'"
+    yield Case(
+        "--webhook URL", VIDEO + f"--event {rule} {{}}", words={"URL": "http://127.0.0.1:9/"}, shows="cannot be reached"
+    )
+    yield Case(
+        "--on-event PROGRAM",
+        VIDEO + f"--event {rule} {{}} --on-event-arg event.json",
+        words={"PROGRAM": "tee"},
+        beside=("cat event.json", '"event": "end"'),
     )
 
 

@@ -1,4 +1,4 @@
-"""The classification result of an image or a frame, its origin, and the events between frames."""
+"""The classification result of an image or a frame, its origin, events between frames, and the events of labels."""
 
 import json
 import os
@@ -255,3 +255,79 @@ class StreamResult(NamedTuple):
         return "{:>6}  {}  age {:.1f} ms  {}".format(
             self.frame.number, self.result, self.age_ms, self.frame.name
         ).rstrip()
+
+
+ENDED_LEFT, ENDED_LOST, ENDED_STOPPED = "left", "lost", "stopped"
+_ENDS = {ENDED_LOST: ", because the camera was lost", ENDED_STOPPED: ", because the run ended"}
+
+
+class EventEnd(NamedTuple):
+    """The end of a LabelEvent.
+
+    reason      "left": another label came, or the confidence fell; "lost": the camera was lost; "stopped": the run ended
+    at          seconds since 1970: the start of the event and its duration, so that a clock set in between changes neither
+    duration_s  by the camera's or video's own time
+    """
+
+    reason: str
+    at: float
+    duration_s: float
+
+
+class LabelEvent(NamedTuple):
+    """The stay of one label in front of the camera: once when it has come, with what is known then, and once when it has gone.
+
+    id              the same in both; another one for each stay
+    started_at      capture time of its first frame, in seconds since 1970
+    start_frame     number of that frame
+    position_s      its position in a video file; None if frames have no times of their own
+    confidence      the highest so far; 1 for rejected images
+    best            the Frame with that confidence; without its image unless LabelEvents keeps images
+    frames          number of frames that show the label
+    end             its EventEnd; None if it has only begun
+    """
+
+    id: str
+    label: str
+    started_at: float
+    start_frame: int
+    position_s: Optional[float]
+    confidence: float
+    best: Frame
+    frames: int
+    origin: Origin = NOWHERE
+    end: Optional[EventEnd] = None
+
+    def to_dict(self) -> "JsonObject":
+        """Return the line that ``run --json`` writes."""
+        line: "JsonObject" = {"event": "end" if self.end else "start", "id": self.id, "label": self.label}
+        line.update(started_at=round(self.started_at, 6), start_frame=self.start_frame)
+        if self.position_s is not None:
+            line["position_s"] = round(self.position_s, 6)
+        if self.end is not None:
+            end = self.end
+            line.update(ended_at=round(end.at, 6), duration_s=round(end.duration_s, 3), reason=end.reason)
+        line.update(frames=self.frames, confidence=round(self.confidence, 6), best_frame=self.best.number)
+        line["best_at"] = round(self.best.captured_at, 6)
+        if self.best.name:
+            line["best_name"] = self.best.name
+        return dict(line, **self.origin.to_dict())
+
+    def to_json(self) -> str:
+        """Return :meth:`to_dict` as one line of JSON."""
+        return json.dumps(self.to_dict())
+
+    def __str__(self) -> str:
+        share = "{:.1f} %".format(self.confidence * 100)
+        if self.end is None:
+            return "{:>6}  start: {} {}".format(self.start_frame, self.label, share)
+        return "{:>6}  end: {} after {:.1f} s, {} frame{}, at most {} in frame {}{}".format(
+            self.start_frame,
+            self.label,
+            self.end.duration_s,
+            self.frames,
+            "" if self.frames == 1 else "s",
+            share,
+            self.best.number,
+            _ENDS.get(self.end.reason, ""),
+        )

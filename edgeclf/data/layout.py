@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
-from edgeclf_runtime.sinks.uncertain_frames import SAVED_FRAME
+from edgeclf_runtime.sinks.numbered_files import SAVED_FRAME
 
 from ..errors import DataError
 from .findings import Finding, counted, listed, warning

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from tests.runtime.capture.test_gstreamer import has_gstreamer
 from tests.support.brokers import Broker
 from tests.support.cameras import SYSTEM_PYTHON, Server, free_port, has_rtsp_server
+from tests.support.receivers import Receiver
 from tests.support.system_calls import Act, trace
 
 DOCUMENT = Path(__file__).parents[2] / "SECURITY.md"
@@ -66,7 +68,7 @@ class Trace:
     """One command: what it did, and the values of the words in capitals."""
 
     def __init__(self, bundle, folder, arguments, python=sys.executable, status=(0,), environment=None, **values):
-        for name in ("home", "tmp", "sinks", "uncertain"):
+        for name in ("home", "tmp", "sinks", "uncertain", "snapshots"):
             (folder / name).mkdir()
         self.values = {
             "BUNDLE": [str(bundle)],
@@ -78,6 +80,7 @@ class Trace:
             "HOME": [str(folder / "home")],
             "SINKS": [str(folder / "sinks")],
             "UNCERTAIN": [str(folder / "uncertain")],
+            "SNAPSHOTS": [str(folder / "snapshots")],
             **{name: [value] if isinstance(value, str) else value for name, value in values.items()},
         }
         shown = [re.sub(r"^[A-Z]+", lambda found: self.values[found.group()][0], str(text)) for text in arguments]
@@ -167,6 +170,31 @@ def trace_broker(bundle, folder, video):
         broker.kill()
 
 
+def trace_events(bundle, folder, video):
+    receiver, program = Receiver(), shutil.which("true")
+    arguments = ["run", "--source", "SOURCE", "--event", "*: hold=0, min=0.1", "--when-motion"]
+    actions = [
+        "--snapshots",
+        "SNAPSHOTS",
+        "--webhook",
+        receiver.url.replace("127.0.0.1", "localhost"),
+        "--on-event",
+        program,
+    ]
+    ends = [f"{host}:{port}" for host in ("127.0.0.1", "[::1]") for port in (receiver.port, 0)]
+    try:
+        return Trace(
+            bundle,
+            folder,
+            [*arguments, *actions, "--on-event-arg", "x"],
+            SOURCE=str(video),
+            WEBHOOK=ends,
+            PROGRAM=program,
+        )
+    finally:
+        receiver.close()
+
+
 def trace_live(bundle, folder, video):
     port, notify = free_port(), folder / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
@@ -189,6 +217,7 @@ MAKERS = {
     "video": trace_of(
         "run", "--source", "SOURCE", *SINKS, "--uncertain", "UNCERTAIN", "--uncertain-below", "1", "--policy", "all"
     ),
+    "events": trace_events,
     "http": trace_camera("mjpeg"),
     "rtsp": trace_camera("rtsp"),
     "gstreamer": trace_gstreamer,

@@ -59,3 +59,15 @@ class Camera:
         traceback: Optional["TracebackType"],
     ) -> None:
         self.close()
+
+
+def seconds_of(frame: Frame, policy: str) -> float:
+    """Return a frame's time by its camera: a video's own, or that of the capture for a live camera.
+
+    policy      the camera's
+
+    Images have no times: if the time of reading them were used, labels would depend on the machine's speed.
+    """
+    if frame.position_s is not None:
+        return frame.position_s
+    return frame.number / IMAGES_FPS if policy == "all" else frame.captured

@@ -83,6 +83,25 @@ def seconds(text: str) -> float:
     return float(text)
 
 
+def pause(text: str) -> float:
+    """Return a number of seconds, 0 or more, which may end with "s"."""
+    number = text[:-1] if text.endswith("s") else text
+    if not 0 <= _number(number) < float("inf"):
+        raise argparse.ArgumentTypeError("{!r} is not a number of seconds, such as 1s".format(text))
+    return float(number)
+
+
+def event(text: str) -> str:
+    """Return the text of an event's rule unchanged: a service's unit file has it."""
+    from ..streaming.event_rules import parse_rule
+
+    try:
+        parse_rule(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error))
+    return text
+
+
 def region(text: str) -> Region:
     """Return the numbers in X,Y,WIDTH,HEIGHT: all integers, for pixels, or all floats, for fractions."""
     parts = text.split(",")

@@ -1,32 +1,24 @@
 """``run``: classifies a source's frames until it ends, and writes the results into sinks."""
 
 import contextlib
-import functools
 import logging
 import os
-from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, List, Optional, Tuple, Union
 
-from ..device.credentials import read_password
 from ..device.process_secrets import CAMERA, MQTT
 from ..text.redaction import learn
-from ..text.stdio import write_stderr
-from ..text.terminal import printable, show_message
+from ..text.terminal import show_message
 from .classify import open_classifier, show_tuning
-from .output import print_json, print_text
+from .run_sinks import find_sinks, optional_password
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
     from ..capture.camera import Camera
     from ..capture.source import Source
-    from ..classify.classifier import Classifier
     from ..classify.tuning.choice import Choice
-    from ..results import Origin
-    from ..sinks.base import Sink
-    from ..sinks.live.access import Access
-    from ..sinks.live.sink import LiveSink
-    from ..sinks.uncertain_frames import UncertainSink
     from ..streaming.health.watch import Health
+    from ..streaming.label_events import LabelEvents
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +32,7 @@ def run(arguments: "Namespace") -> None:
     from ..device.systemd import Notifier, is_service, speaking
     from ..results import find_origin
     from ..sinks.late_sink import open_late
+    from ..streaming.motion import MotionGate
     from ..streaming.run_loop import Run
     from ..streaming.smoothing import Smoother
 
@@ -50,6 +43,7 @@ def run(arguments: "Namespace") -> None:
         notifier = stack.enter_context(speaking(Notifier()))
         with notifier.busy(_VERIFY_S, "verifying the bundle"):
             arguments.bundle = open_bundle(arguments.bundle)
+        events = _label_events(arguments)
         found, choice, at_once = _choose(arguments)
         # The camera opens in a separate process while the model loads in this one.
         pace = (arguments.fps, arguments.policy, arguments.timeout, arguments.frozen)
@@ -60,12 +54,13 @@ def run(arguments: "Namespace") -> None:
             if camera.mode and camera.as_asked:  # otherwise the camera has logged a warning
                 show_message("{}: {}".format(camera.name, camera.mode))
         origin = find_origin(classifier.bundle_id, camera.name, arguments.device_name)
-        openers = _sinks(arguments, classifier, camera, origin)
+        openers = find_sinks(arguments, classifier, camera, origin)
         outputs = stack.enter_context(contextlib.ExitStack())
         sinks = [outputs.enter_context(open_late(*opener) if wait else opener[1]()) for opener in openers]
         show_message("{} on {}".format(classifier.model, classifier.backend))
         health = _open_health(arguments, camera)
-        loop = Run(classifier, camera, sinks, notifier)
+        motion = MotionGate(arguments.roi, arguments.rotation) if arguments.when_motion else None
+        loop = Run(classifier, camera, sinks, notifier, events, motion)
         try:
             smoother = Smoother(arguments.smooth, arguments.margin) if arguments.smooth else None
             with outputs:  # closed before the summary: it counts what they could not deliver
@@ -73,6 +68,23 @@ def run(arguments: "Namespace") -> None:
         finally:
             with contextlib.suppress(OSError):  # the terminal may be closed
                 show_message(loop.summary())
+
+
+def _label_events(arguments: "Namespace") -> "Optional[LabelEvents]":
+    """Return the LabelEvents of --event, or None; OptionError for a label that the bundle does not have."""
+    from ..errors import OptionError
+    from ..streaming.event_rules import parse_rule
+    from ..streaming.label_events import LabelEvents
+
+    if not arguments.event:
+        for option in ("--snapshots", "--webhook", "--on-event"):
+            if getattr(arguments, option[2:].replace("-", "_")):
+                raise OptionError(
+                    "{} is for events, and there are none: add --event, such as --event '*'".format(option)
+                )
+        return None
+    rules = [parse_rule(text) for text in arguments.event]
+    return LabelEvents(rules, arguments.bundle.labels, images=bool(arguments.snapshots))
 
 
 def _open_health(arguments: "Namespace", camera: "Camera") -> "Optional[Health]":
@@ -115,7 +127,7 @@ def _choose(arguments: "Namespace") -> "Tuple[Union[List[str], Source], Optional
         arguments.policy,
         arguments.timeout,
         arguments.frozen,
-        _password(arguments.password_file),
+        optional_password(arguments.password_file),
         arguments.format,
         dict(arguments.control or ()),
     )
@@ -126,10 +138,6 @@ def _choose(arguments: "Namespace") -> "Tuple[Union[List[str], Source], Optional
         return found, None, at_once
     choice = choose(arguments.bundle, pairs, arguments.threads, at_once, arguments.tune, show_tuning(arguments))
     return found, choice, at_once
-
-
-def _password(path: Optional[str]) -> Optional[str]:
-    return None if path is None else read_password(path)
 
 
 def _warn_of_typed_passwords(arguments: "Namespace") -> None:
@@ -146,47 +154,3 @@ def _warn_of_typed_passwords(arguments: "Namespace") -> None:
                 variable,
                 option,
             )
-
-
-def _sinks(
-    arguments: "Namespace", classifier: "Classifier", camera: "Camera", origin: "Origin"
-) -> "Iterator[Tuple[str, Callable[[], Sink]]]":
-    """Yield the name of each sink, and the function that opens it."""
-    from ..capture.camera import IMAGES_FPS
-    from ..sinks import open_sink
-    from ..sinks.printer import PrintSink
-    from ..text.addresses import shown_uri
-
-    if not arguments.quiet:
-        yield "stdout", lambda: PrintSink(print_json if arguments.json else print_text, arguments.json)
-    every_frame = camera.policy == "all"
-    fps = (camera.rate or IMAGES_FPS) if every_frame else None
-    password = _password(arguments.mqtt_password_file)
-    tls = (arguments.mqtt_ca, arguments.mqtt_cert, arguments.mqtt_key)
-    for target in arguments.sink:
-        yield shown_uri(target), functools.partial(open_sink, target, fps, password, origin, every_frame, tls)
-    if arguments.uncertain:
-        yield arguments.uncertain, functools.partial(_open_uncertain, arguments, every_frame)
-    if arguments.live:
-        from ..sinks.live.access import open_access
-
-        names = ("token_file", "name", "open", "cert", "key", "proxy")
-        access = open_access(*(getattr(arguments, "live_" + name) for name in names))
-        yield "the live page", functools.partial(_open_live, arguments, classifier, access)
-
-
-def _open_uncertain(arguments: "Namespace", every_frame: bool) -> "UncertainSink":
-    from ..sinks.uncertain_frames import UncertainSink
-
-    max_bytes, every_s = arguments.uncertain_megabytes << 20, 0.0 if every_frame else 1.0
-    return UncertainSink(arguments.uncertain, arguments.uncertain_below, max_bytes, every_s, wait=every_frame)
-
-
-def _open_live(arguments: "Namespace", classifier: "Classifier", access: "Access") -> "LiveSink":
-    from ..sinks.live.sink import LiveSink
-
-    bundle, limits = arguments.bundle, classifier.limits
-    live = LiveSink(arguments.live, classifier.labels, bundle.name, access, arguments.source, limits, bundle)
-    # Not redacted: its token is for the reader of this line.
-    write_stderr(printable("live page: {}".format(live.invitation)) + "\n")
-    return live

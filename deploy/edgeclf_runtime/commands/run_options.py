@@ -2,6 +2,7 @@
 
 import argparse
 
+from .event_options import add_actions, add_events
 from .option_types import control, device_name, distance, positive, region, seconds, seconds_or_zero, share
 
 # A parser, or a group of its options.
@@ -33,6 +34,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     add_tune(parser, first_start=True)
     _add_smoothing(parser)
     _add_health(parser)
+    add_events(parser)
     _add_sinks(parser)
 
 
@@ -186,6 +188,7 @@ def _add_sinks(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="limit of --uncertain in MB; the oldest frames are deleted (default: 500)",
     )
+    add_actions(sinks)
     sinks.add_argument("--quiet", action="store_true", help="write no results to stdout")
 
 

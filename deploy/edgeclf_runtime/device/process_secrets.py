@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from typing import Dict, Mapping, Optional, Sequence, Tuple, Union
 
 CAMERA, MQTT, LIVE = "EDGECLF_CAMERA_PASSWORD", "EDGECLF_MQTT_PASSWORD", "EDGECLF_LIVE_TOKEN"
-_VARIABLES = (CAMERA, MQTT, LIVE)
+WEBHOOK = "EDGECLF_WEBHOOK_SECRET"
+_VARIABLES = (CAMERA, MQTT, LIVE, WEBHOOK)
 # The live page's token is a secret, too.
-_SECRET_VARIABLE = "EDGECLF_.*(?:PASSWORD|TOKEN)"
+_SECRET_VARIABLE = "EDGECLF_.*(?:PASSWORD|TOKEN|SECRET)"
 _taken: "Dict[str, bytes]" = {}
 
 

@@ -35,6 +35,7 @@ def open_sink(
     origin: Origin = NOWHERE,
     wait: bool = False,
     tls: Optional[Sequence[Optional[str]]] = None,
+    events: bool = False,
     **options: object,
 ) -> "Sink":
     """Open the Sink for a target, one of FORMS.
@@ -44,6 +45,7 @@ def open_sink(
     origin      of the results, see results.py
     wait        True waits for a slow sink instead of losing results: for sources that are not live
     tls         files for mqtts://, None for each that is not needed: CA certificates, own certificate, its key
+    events      True: a CSV file has rows of LabelEvents, in place of rows of results
     options     further arguments of the sink's class
 
     Raises OutputError if the target has no known form, or can never be written; DependencyError if a library is missing.
@@ -54,6 +56,8 @@ def open_sink(
         options.update(password=password, origin=origin, wait=wait, tls=tls)
     if fps is not None and module == "video":
         options["fps"] = fps
+    if events and name == "CsvSink":
+        name = "EventCsvSink"
     make: "Callable[..., Sink]" = getattr(importlib.import_module("." + module, __name__), name)
     return make(target, **options)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Dict, Optional, Type, TypeVar, Union
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ..results import StreamEvent, StreamResult
+    from ..results import LabelEvent, StreamEvent, StreamResult
 
 _Sink = TypeVar("_Sink", bound="Sink")
 MOST_REASONS = 4
@@ -56,6 +56,12 @@ class Sink:
 
     def event(self, event: "StreamEvent") -> None:
         """Take one StreamEvent (a camera was lost or is back, the backend changed); most sinks ignore it."""
+
+    def label_event(self, event: "LabelEvent") -> None:
+        """Take one LabelEvent, if the run has rules for them; most sinks ignore it.
+
+        ``event.best.image`` is a copy that stays valid, or None.
+        """
 
     def flush(self) -> None:
         """Deliver or store the remaining results, however long it takes; for a run that has ended."""

@@ -13,7 +13,7 @@ from .conditions import Conditions
 from .outage import Outage
 
 if TYPE_CHECKING:
-    from ..results import StreamEvent, StreamResult
+    from ..results import LabelEvent, StreamEvent, StreamResult
 
 _log = logging.getLogger(__name__)
 RETRY_S = 5.0
@@ -69,6 +69,13 @@ class LateSink(Sink):
             self.lose(_NOT_YET)
         else:
             self._sink.write(item)
+            self._count(self._sink)
+
+    def label_event(self, event: "LabelEvent") -> None:
+        if self._sink is None:
+            self.lose(_NOT_YET)
+        else:
+            self._sink.label_event(event)
             self._count(self._sink)
 
     def _count(self, sink: Sink) -> None:

@@ -10,7 +10,7 @@ import io
 import logging
 import os
 import re
-from typing import TYPE_CHECKING, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Mapping, Optional, Tuple, Union
 
 from ..errors import OutputError, Unavailable
 from .base import Sink
@@ -18,7 +18,7 @@ from .folders import open_folder
 from .outage import Outage
 
 if TYPE_CHECKING:
-    from ..results import StreamEvent, StreamResult
+    from ..results import LabelEvent, StreamEvent, StreamResult
 
 _log = logging.getLogger(__name__)
 # The timed stages of a stream's results; each has a column.
@@ -137,7 +137,7 @@ class _LinesSink(Sink):
 
 
 class JsonLinesSink(_LinesSink):
-    """One JSON object per line, for results and for events (which have no ``frame``)."""
+    """One JSON object per line, for results and for events (which have no ``frame``; those of labels have ``event``)."""
 
     def write(self, item: "StreamResult") -> None:
         self.append(item.to_json())
@@ -145,8 +145,24 @@ class JsonLinesSink(_LinesSink):
     def event(self, event: "StreamEvent") -> None:
         self.append(event.to_json())
 
+    def label_event(self, event: "LabelEvent") -> None:
+        self.append(event.to_json())
 
-class CsvSink(_LinesSink):
+
+class _CsvSink(_LinesSink):
+    """A file of rows with the same columns."""
+
+    columns: Tuple[str, ...] = ()
+
+    def append_row(self, fields: Mapping[str, object]) -> None:
+        """Write the row of these fields, by column."""
+        row = io.StringIO()
+        # Most versions of Python quote only those line breaks in a cell that are part of the line terminator.
+        csv.writer(row, lineterminator="\r\n").writerow([csv_cell(fields.get(column, "")) for column in self.columns])
+        self.append(row.getvalue()[: -len("\r\n")])
+
+
+class CsvSink(_CsvSink):
     """One row per result, under a header; times as ISO 8601 in UTC and as seconds since 1970.
 
     A label, model or file name that a spreadsheet would run as a formula (it begins with = + - @, a tab or a carriage
@@ -172,10 +188,29 @@ class CsvSink(_LinesSink):
         fields["captured_at"] = iso_time(fields["captured_at"])
         fields["rejected"] = "true" if fields["rejected"] else "false"
         fields.update(("{}_ms".format(stage), value) for stage, value in fields["timings_ms"].items())
-        row = io.StringIO()
-        # Most versions of Python quote only those line breaks in a cell that are part of the line terminator.
-        csv.writer(row, lineterminator="\r\n").writerow([csv_cell(fields.get(column, "")) for column in self.columns])
-        self.append(row.getvalue()[: -len("\r\n")])
+        self.append_row(fields)
+
+
+class EventCsvSink(_CsvSink):
+    """One row for each LabelEvent, and none for results; otherwise like CsvSink."""
+
+    columns = (
+        ("event", "id", "label", "started_at", "started_at_s", "ended_at", "ended_at_s", "duration_s", "reason")
+        + ("frames", "confidence", "start_frame", "position_s", "best_frame", "best_at", "best_at_s", "best_name")
+        + ("bundle", "source", "device")
+    )
+    header = (",".join(columns) + "\n").encode("ascii")
+
+    def write(self, item: "StreamResult") -> None:
+        """Leave a result out: its columns are others."""
+
+    def label_event(self, event: "LabelEvent") -> None:
+        fields = event.to_dict()
+        for name in ("started_at", "ended_at", "best_at"):
+            if name in fields:
+                fields[name + "_s"] = fields[name]
+                fields[name] = iso_time(fields[name])
+        self.append_row(fields)
 
 
 def csv_cell(value: object) -> object:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Callable, Union
 from .base import Sink
 
 if TYPE_CHECKING:
-    from ..results import StreamEvent, StreamResult
+    from ..results import LabelEvent, StreamEvent, StreamResult
 
 
 class PrintSink(Sink):
@@ -17,10 +17,14 @@ class PrintSink(Sink):
     def __init__(self, write: Callable[[str], object], as_json: bool = False) -> None:
         self._write, self._as_json = write, as_json
 
-    def write(self, item: "Union[StreamResult, StreamEvent]") -> None:
+    def write(self, item: "Union[StreamResult, StreamEvent, LabelEvent]") -> None:
         """Print one StreamResult."""
         self._write(item.to_json() if self._as_json else str(item))
 
     def event(self, event: "StreamEvent") -> None:
         """Print one StreamEvent."""
+        self.write(event)
+
+    def label_event(self, event: "LabelEvent") -> None:
+        """Print one LabelEvent."""
         self.write(event)

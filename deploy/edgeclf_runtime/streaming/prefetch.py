@@ -44,12 +44,19 @@ class Prefetch:
 
     begin       called with a frame's image; whatever it raises is re-raised by get()
     at_once     number of threads that call ``begin``; 1: the thread that reads
+    wanted      called with each frame, in order; returns whether to work on it, or to leave it out.  None: all are worked on
 
     dropped     number of frames that were ready and never fetched
     """
 
-    def __init__(self, camera: "Camera", begin: "Callable[[np.ndarray], object]", at_once: int = 1) -> None:
-        self._camera, self._begin = camera, begin
+    def __init__(
+        self,
+        camera: "Camera",
+        begin: "Callable[[np.ndarray], object]",
+        at_once: int = 1,
+        wanted: Optional[Callable[[Frame], bool]] = None,
+    ) -> None:
+        self._camera, self._begin, self._wanted = camera, begin, wanted
         self._pool = ThreadPoolExecutor(at_once, "frame") if at_once > 1 else None
         self._ahead = _AHEAD + (at_once if at_once > 1 else 0)
         self._running: "Set[Future[Ready]]" = set()
@@ -79,7 +86,7 @@ class Prefetch:
                 except CameraLost as lost:
                     self._put(lost)
                     continue
-                if frame is not None:
+                if frame is not None and (self._wanted is None or self._wanted(frame)):
                     self._put(self._submit(self._pool, frame) if self._pool else self._work(frame))
         except Exception as error:  # otherwise get() would wait forever
             self._put(error)

@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING, Generator, Iterator, Optional, Sequence, Union
 
-from ..capture.camera import IMAGES_FPS
+from ..capture.camera import seconds_of
 from ..errors import CameraLost, EndOfStream
 from ..images.frame import Frame
 from ..results import NOWHERE, Origin, Result, StreamEvent, StreamResult, find_origin
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..classify.active_backend import Fallback
     from ..classify.classifier import Classifier
     from .health.watch import Health
+    from .motion import MotionGate
     from .smoothing import Smoother
 
 IDLE_S = 0.5
@@ -43,6 +44,7 @@ def follow(
     rotation: int = 0,
     origin: Optional[Origin] = None,
     health: "Optional[Health]" = None,
+    motion: "Optional[MotionGate]" = None,
 ) -> "Generator[Union[StreamResult, StreamEvent, None], None, None]":
     """Yield the results and events of a camera's stream, until it ends.
 
@@ -51,6 +53,7 @@ def follow(
     origin      the results' Origin; None: made here, with the device's name from the environment variable
                 EDGECLF_DEVICE_NAME
     health      a Health that watches the stream, or None
+    motion      a MotionGate, which leaves out frames in which nothing moves, or None
 
     Yields a StreamResult for each frame; a StreamEvent when the camera is lost, when it is back, before the first
     frame of another backend, and when the health changes; and None every IDLE_S without a frame, so that a loop around it stays alive.
@@ -59,7 +62,7 @@ def follow(
     mode = ""
     reported = False  # what an earlier run found is reported again
     origin = origin or find_origin(classifier.bundle_id, camera.name)
-    with _open_stages(classifier, camera, roi, rotation, health) as stages:
+    with _open_stages(classifier, camera, roi, rotation, health, motion) as stages:
         while True:
             try:
                 ready = stages.get(IDLE_S)
@@ -87,9 +90,7 @@ def follow(
                 fallback = classifier.fallback
                 yield _backend_event(classifier, fallback, origin)
             single = ready.made if isinstance(ready.made, Result) else classifier.answer(ready.made, ready.ms)
-            result = single
-            if smoother:
-                result = _smoothed(classifier, smoother, single, _seconds_of(ready.frame, camera.policy))
+            result = _smoothed(classifier, smoother, single, seconds_of(ready.frame, camera.policy))
             age_ms = (time.monotonic() - ready.frame.captured) * 1e3
             yield StreamResult(ready.frame, result, age_ms, camera.dropped + stages.dropped, origin)
             if health is not None and (health.take(single) or (health.active and (back or not reported))):
@@ -103,8 +104,8 @@ def health_event(health: "Health", origin: Origin = NOWHERE) -> StreamEvent:
     return StreamEvent(state, health.reason, time.time(), origin, health.active)
 
 
-def _smoothed(classifier: "Classifier", smoother: "Smoother", result: Result, at: float) -> Result:
-    if result.confidences is None:
+def _smoothed(classifier: "Classifier", smoother: "Optional[Smoother]", result: Result, at: float) -> Result:
+    if smoother is None or result.confidences is None:
         return result
     averaged = smoother.update(result.confidences, at)
     # A frame may be near by itself while the average is still far.
@@ -119,22 +120,13 @@ def _backend_event(classifier: "Classifier", fallback: "Optional[Fallback]", ori
     return StreamEvent("degraded", str(fallback), fallback.since, origin)
 
 
-def _seconds_of(frame: Frame, policy: str) -> float:
-    """Return a frame's time for smoothing: the video's own, or the capture's for a live camera.
-
-    Images have no times: if the time of reading them were used, labels would depend on the machine's speed.
-    """
-    if frame.position_s is not None:
-        return frame.position_s
-    return frame.number / IMAGES_FPS if policy == "all" else frame.captured
-
-
 def _open_stages(
     classifier: "Classifier",
     camera: "Camera",
     roi: Optional[Sequence[float]],
     rotation: int,
     health: "Optional[Health]",
+    motion: "Optional[MotionGate]",
 ) -> Union[Prefetch, Ahead]:
     """Return the threads between a camera and its results, as one object that hands out Ready frames.
 
@@ -154,6 +146,9 @@ def _open_stages(
         preprocess_ms = (time.perf_counter() - start) * 1e3
         return classifier.answer(classifier.infer(batch), preprocess_ms)
 
+    def moves(frame: Frame) -> bool:
+        return motion is None or motion.passes(frame.image, seconds_of(frame, camera.policy))
+
     if file and classifier.at_once > 1:
-        return Prefetch(camera, classify, classifier.at_once)
-    return Ahead(Prefetch(camera, prepare), classifier.infer, always=file)
+        return Prefetch(camera, classify, classifier.at_once, moves)
+    return Ahead(Prefetch(camera, prepare, wanted=moves), classifier.infer, always=file)

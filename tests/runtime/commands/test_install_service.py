@@ -72,6 +72,8 @@ def test_a_dry_run_prints_a_unit_that_systemd_accepts_and_changes_nothing(cli, c
 def test_a_service_writes_no_line_a_frame_to_the_journal_unless_asked(unit):
     assert "--quiet" in command(unit(*LIVE)[0])
     assert "--quiet" not in command(unit(*LIVE, "--json")[0])
+    assert "--quiet" not in command(unit(*LIVE, "--event", "*")[0])
+    assert "--quiet" in command(unit(*LIVE, "--event", "*", "--every", "1")[0])
     notes = unit(*LIVE)[1]
     assert "the results go nowhere" in notes
 

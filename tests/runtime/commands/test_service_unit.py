@@ -136,6 +136,20 @@ ALL_OPTIONS = (
     ),
     *("--live-key", "k", "--uncertain", "u", "--uncertain-below", "0.5", "--uncertain-megabytes", "9", "--quiet"),
     *("--baseline", "learn", "--no-health"),
+    *("--event", "a: b: hold=1", "--event", "*: min=0.8", "--every", "2", "--when-motion"),
+    *("--snapshots", "s", "--snapshots-megabytes", "8"),
+    *(
+        "--webhook",
+        "http://h/p",
+        "--webhook-secret-file",
+        "ws",
+        "--on-event",
+        "p",
+        "--on-event-arg",
+        "-x",
+        "--on-event-arg",
+        "y",
+    ),
 )
 
 

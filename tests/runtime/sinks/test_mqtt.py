@@ -13,7 +13,7 @@ from edgeclf_runtime.sinks import open_sink
 from edgeclf_runtime.sinks.mqtt import sink as mqtt
 from edgeclf_runtime.sinks.mqtt.sink import MqttSink, default_spool, parse_address
 from tests.support.brokers import WAIT_S, Broker, Listener
-from tests.support.results import LOST, result
+from tests.support.results import LOST, came, result, went
 from tests.support.waiting import wait_until
 
 # A separate program that writes results and then waits to be killed.
@@ -101,6 +101,22 @@ def test_each_result_arrives_as_its_json_line_and_leaves_the_spool(connect, list
         assert listener.frames_until(199) == list(range(1, 200))
         wait_until(lambda: parts(tmp_path) == [])
     assert sink.lost == 0
+
+
+def test_events_of_labels_have_a_topic_of_their_own_also_from_the_spool_of_an_earlier_program(
+    connect, listener, broker
+):
+    with connect() as sink:
+        sink.label_event(came(3))
+        assert listener.next("line/4/event") == came(3).to_dict()
+    broker.stop()
+    with connect() as sink:
+        sink.write(result(4))
+        sink.label_event(went(3))
+    broker.start()
+    with connect():
+        assert listener.next("line/4") == result(4).to_dict()
+        assert listener.next("line/4/event") == went(3).to_dict()
 
 
 def test_the_cameras_state_is_retained_and_offline_at_the_end(connect, listener, broker):

@@ -2,12 +2,15 @@ import collections
 import contextlib
 
 import numpy as np
+import pytest
 
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.errors import CameraLost
 from edgeclf_runtime.fake import FakeCamera, FakeRunner
 from edgeclf_runtime.images.preprocess import Preprocessing
 from edgeclf_runtime.sinks.base import Sink
+from edgeclf_runtime.streaming.event_rules import parse_rule
+from edgeclf_runtime.streaming.label_events import LabelEvents
 from edgeclf_runtime.streaming.run_loop import Run
 
 FRAME = np.zeros((48, 64, 3), np.uint8)
@@ -25,6 +28,9 @@ class Listener(Sink):
 
     def event(self, event):
         self.items.append(event.state)
+
+    def label_event(self, event):
+        self.items.append((event.label, event.end.reason if event.end else "start"))
 
 
 class Systemd:
@@ -69,11 +75,12 @@ class Absent(FakeCamera):
         return super().read(timeout_s)
 
 
-def go(camera, runner=None, fallback=None, **options):
+def go(camera, runner=None, fallback=None, rules=(), **options):
     runner = runner or FakeRunner([1, 0])
     classifier = Classifier(runner, ["cat", "dog"], Preprocessing(8, 8), model="fp32", fallback=fallback)
     sinks, systemd = [Listener(), Listener()], Systemd()
-    run = Run(classifier, camera, sinks, systemd)
+    events = LabelEvents([parse_rule(rule) for rule in rules], ["cat", "dog"])
+    run = Run(classifier, camera, sinks, systemd, events)
     run.go(**options)
     return run.summary(), [sink.items for sink in sinks], systemd.said
 
@@ -83,6 +90,52 @@ def test_every_sink_gets_every_frame_and_every_loss():
     assert told == [[0, 1, "lost", "live", 2]] * 2
     assert summary.to_dict() == {"frames": 3, "dropped": 0, "skipped": 0, "losses": 1}
     assert str(summary) == "3 frames classified, 0 dropped, 0 unreadable, camera lost 1 time"
+
+
+def test_every_sink_gets_the_events_of_labels_and_the_end_of_the_run_ends_them():
+    runner = FakeRunner([[9, 0]] * 4 + [[0, 9]] * 4)
+    # As images: 15 a second.
+    _, told, _ = go(FakeCamera([FRAME] * 8), runner, rules=["*: hold=0.1"])
+    cat, dog = "cat", "dog"
+    assert (
+        told
+        == [
+            [0, 1, 2, (cat, "start"), 3, 4, 5, 6, (cat, "left"), (dog, "start"), 7, (dog, "stopped")],
+        ]
+        * 2
+    )
+
+
+def test_a_lost_camera_ends_the_event_of_a_label():
+    _, told, _ = go(FakeCamera([FRAME] * 4, fail_after=2), FakeRunner([9, 0]), rules=["cat: hold=0"])
+    assert told[0] == [
+        *(0, ("cat", "start"), 1, "lost", ("cat", "lost")),
+        *("live", 2, ("cat", "start"), 3, ("cat", "stopped")),
+    ]
+
+
+def test_a_sink_that_fails_does_not_keep_the_end_of_an_event_from_the_others():
+    class Closed(Listener):
+        def write(self, item):
+            if item.frame.number == 2:
+                raise BrokenPipeError
+
+        def label_event(self, event):
+            if event.end:
+                raise BrokenPipeError
+
+    classifier = Classifier(FakeRunner([9, 0]), ["cat", "dog"], Preprocessing(8, 8))
+    closed, open_ = Closed(), Listener()
+    run = Run(
+        classifier,
+        FakeCamera([FRAME] * 4),
+        [closed, open_],
+        Systemd(),
+        LabelEvents([parse_rule("*: hold=0")], ["cat", "dog"]),
+    )
+    with pytest.raises(BrokenPipeError):
+        run.go()
+    assert open_.items == [0, ("cat", "start"), 1, ("cat", "stopped")]
 
 
 def test_the_summary_counts_undelivered_results_by_reason():

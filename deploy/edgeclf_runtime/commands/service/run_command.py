@@ -16,12 +16,13 @@ from ...classify.decision import allowed_indices
 from ...classify.selection import candidates
 from ...device.child_process import find_program
 from ...device.credentials import read_password
-from ...device.process_secrets import CAMERA, LIVE, MQTT, secret_bytes
+from ...device.process_secrets import CAMERA, LIVE, MQTT, WEBHOOK, secret_bytes
 from ...device.remedies import install
 from ...errors import EdgeclfError, OptionError
 from ...runners import backend_version
 from ...sinks import check_target
 from ...sinks.live.server import page_address
+from ...streaming.event_rules import parse_rule, rules_by_label
 from ...text.redaction import learn
 from .rights import GROUPS, changeable, closed, is_below, is_group, may
 from .unit import CREDENTIALS_SINCE, STATE, Credential, Unit
@@ -38,6 +39,7 @@ _SECRET_FILES = {
     "password_file": "camera-password",
     "mqtt_password_file": "mqtt-password",
     "live_token_file": "live-token",
+    "webhook_secret_file": "webhook-secret",
     "mqtt_ca": "mqtt-ca",
     "mqtt_cert": "mqtt-cert",
     "mqtt_key": "mqtt-key",
@@ -73,11 +75,15 @@ class ServiceCommand:
         self._place_secret_files()
         self._check_page()
         self._note_libraries()
-        if not (arguments.json or arguments.quiet):
+        prints = arguments.json or (arguments.event and arguments.every is None)
+        if not (prints or arguments.quiet):
             # A line for each frame would fill the journal.
             self._values["quiet"] = True
-        if not (arguments.sink or arguments.live or arguments.uncertain or arguments.json):
-            self.notes.append("the results go nowhere: add --sink, --live or --uncertain, or --json for the journal")
+        actions = arguments.snapshots or arguments.webhook or arguments.on_event
+        if not (arguments.sink or arguments.live or arguments.uncertain or prints or actions):
+            self.notes.append(
+                "the results go nowhere: add --sink, --live or --uncertain, or --event or --json for the journal"
+            )
 
     def unit(self) -> Unit:
         """Return the Unit."""
@@ -124,6 +130,7 @@ class ServiceCommand:
             (True, CAMERA, "password_file"),
             (mqtt, MQTT, "mqtt_password_file"),
             (arguments.live, LIVE, "live_token_file"),
+            (arguments.webhook, WEBHOOK, "webhook_secret_file"),
         ):
             if needed and secret_bytes(variable) and not getattr(arguments, dest):
                 raise EdgeclfError(
@@ -150,6 +157,7 @@ class ServiceCommand:
         bundle = open_bundle(self._bundle)
         self._pairs = candidates(bundle, self._arguments.model, self._arguments.backend)
         allowed_indices(bundle.labels, self._arguments.allow, self._arguments.deny)
+        rules_by_label([parse_rule(text) for text in self._arguments.event], bundle.labels)
         found = changeable(self._bundle)
         if found:
             self.notes.append(
@@ -178,9 +186,13 @@ class ServiceCommand:
                 sinks[number] = self._place_output(target)
                 self._add_folder(os.path.dirname(sinks[number]))
         self._values["sink"] = sinks
-        if self._arguments.uncertain:
-            folder = self._values["uncertain"] = self._place_output(self._arguments.uncertain)
-            self._add_folder(folder)
+        if self._arguments.on_event and os.sep in self._arguments.on_event:
+            program = self._values["on_event"] = os.path.abspath(self._arguments.on_event)
+            self._refuse_home(program, "the program")
+        for name in ("uncertain", "snapshots"):
+            if getattr(self._arguments, name):
+                folder = self._values[name] = self._place_output(getattr(self._arguments, name))
+                self._add_folder(folder)
 
     def _need_paho(self) -> None:
         if importlib.util.find_spec("paho") is None:
@@ -213,7 +225,7 @@ class ServiceCommand:
             if self._values[dest] is None:
                 continue
             path = os.path.abspath(str(self._values[dest]))
-            self._check_secret_file(path, is_password=dest.endswith("password_file"))
+            self._check_secret_file(path, is_password=dest.endswith(("password_file", "secret_file")))
             self._values[dest] = Credential(name, path) if self._has_credentials else path
             if not self._has_credentials:
                 self._refuse_home(path, "the file")
@@ -263,6 +275,7 @@ class ServiceCommand:
             source.startswith(("rtsp", "http"))
             or (source.startswith("gst://") and "://" in source[len("gst://") :])
             or any(check_target(target) == "mqtt.sink" for target in self._arguments.sink)
+            or bool(self._arguments.webhook)
             or bool(live and not _is_loopback(page_address(live)[0]))
         )
 

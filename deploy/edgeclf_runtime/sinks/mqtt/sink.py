@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from paho.mqtt.client import Client
     from paho.mqtt.reasoncodes import ReasonCode
 
-    from ...results import StreamEvent, StreamResult
+    from ...results import LabelEvent, StreamEvent, StreamResult
 
 _log = logging.getLogger(__name__)
 KEEPALIVE_S = 20
@@ -34,12 +34,13 @@ RETRY_S = 1, 30
 CLOSE_S = 0.9
 ANSWER_S = 10.0
 SHORT_S, MOST_SHORT = 5.0, 2
+EVENT_START = b'{"event": '  # a LabelEvent's line in the spool
 FLUSH_S = 10.0  # without progress, at the end of a run
 OFFLINE = {"state": "offline", "reason": "the program ended or lost its connection"}
 
 
 class MqttSink(Sink):
-    """Publishes each result's JSON line to TOPIC, and the camera's state, retained, to TOPIC/state.
+    """Publishes each result's JSON line to TOPIC, each LabelEvent's to TOPIC/event, and the camera's state, retained, to TOPIC/state.
 
     address     mqtt://[USER[:PASSWORD]@]HOST[:PORT]/TOPIC, or mqtts:// for TLS; user, password and any "@" in the topic are
                 percent-encoded
@@ -174,10 +175,16 @@ class MqttSink(Sink):
         if captured < self._due.get(kind, captured):
             return
         self._due[kind] = captured + self._every_s
+        self._append(item.to_json())
+
+    def label_event(self, event: "LabelEvent") -> None:
+        self._append(event.to_json())
+
+    def _append(self, line: str) -> None:
         # A broker may accept connections and never answer, and paho before 1.6 does not report failures to connect.
         if not self._connected and time.monotonic() >= self._answer_due:
             self._outage.begin("does not answer; {}".format(self._waiting), "away")
-        self._spool.append(item.to_json().encode("utf-8"), self._wait)
+        self._spool.append(line.encode("utf-8"), self._wait)
         self._news.put(None)
 
     def event(self, event: "StreamEvent") -> None:
@@ -218,7 +225,9 @@ class MqttSink(Sink):
             self._progress.set()
         lines = self._spool.take()
         self._taken = bool(lines)
-        return self._send_state() | {self._client.publish(self._topic, line, qos=1).mid for line in lines}
+        topics = [self._topic + "/event" if line.startswith(EVENT_START) else self._topic for line in lines]
+        sent = zip(topics, lines)
+        return self._send_state() | {self._client.publish(topic, line, qos=1).mid for topic, line in sent}
 
     def _send_state(self) -> Set[int]:
         if not self._state_due:

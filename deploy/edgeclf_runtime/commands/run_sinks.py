@@ -1,0 +1,137 @@
+"""Opens the outputs of ``run``, as its options say."""
+
+import functools
+import logging
+from typing import TYPE_CHECKING, Callable, Iterator, Optional, Tuple
+
+from ..device.credentials import password_from, read_password
+from ..device.process_secrets import WEBHOOK
+from ..text.stdio import write_stderr
+from ..text.terminal import printable
+from .output import print_json, print_text
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from ..capture.camera import Camera
+    from ..classify.classifier import Classifier
+    from ..results import Origin
+    from ..sinks.base import Sink
+    from ..sinks.live.access import Access
+    from ..sinks.live.sink import LiveSink
+    from ..sinks.uncertain_frames import UncertainSink
+
+    _Open = Callable[[], Sink]
+
+_log = logging.getLogger(__name__)
+
+
+def find_sinks(
+    arguments: "Namespace", classifier: "Classifier", camera: "Camera", origin: "Origin"
+) -> "Iterator[Tuple[str, _Open]]":
+    """Yield the name of each sink, and the function that opens it."""
+    if not arguments.quiet:
+        print_ = print_json if arguments.json else print_text
+        yield "stdout", _sparse(arguments, camera, functools.partial(_open_printer, print_, arguments.json))
+    yield from _targets(arguments, camera, origin)
+    every_frame = camera.policy == "all"
+    if arguments.uncertain:
+        yield arguments.uncertain, functools.partial(_open_uncertain, arguments, every_frame)
+    if arguments.snapshots:
+        yield arguments.snapshots, functools.partial(_open_snapshots, arguments, every_frame)
+    if arguments.webhook:
+        yield "the webhook", functools.partial(_open_webhook, arguments, _webhook_secret(arguments), every_frame)
+    if arguments.on_event:
+        yield arguments.on_event, functools.partial(_open_program, arguments, every_frame)
+    if arguments.live:
+        from ..sinks.live.access import open_access
+
+        names = ("token_file", "name", "open", "cert", "key", "proxy")
+        access = open_access(*(getattr(arguments, "live_" + name) for name in names))
+        yield "the live page", functools.partial(_open_live, arguments, classifier, access)
+
+
+def _targets(arguments: "Namespace", camera: "Camera", origin: "Origin") -> "Iterator[Tuple[str, _Open]]":
+    """Yield the name of each --sink, and the function that opens it."""
+    from ..capture.camera import IMAGES_FPS
+    from ..sinks import check_target, open_sink
+    from ..text.addresses import shown_uri
+
+    every_frame = camera.policy == "all"
+    fps = (camera.rate or IMAGES_FPS) if every_frame else None
+    password = optional_password(arguments.mqtt_password_file)
+    tls = (arguments.mqtt_ca, arguments.mqtt_cert, arguments.mqtt_key)
+    for target in arguments.sink:
+        options = (fps, password, origin, every_frame, tls, bool(arguments.event))
+        open_: _Open = functools.partial(open_sink, target, *options)
+        if check_target(target) != "video":
+            open_ = _sparse(arguments, camera, open_)
+        yield shown_uri(target), open_
+    if arguments.event and arguments.every is not None:
+        for target in arguments.sink:
+            if target.lower().endswith(".csv"):
+                _log.warning(
+                    "%s holds events only, because the rows of a CSV file are of one kind: use a .jsonl file for the results of "
+                    "frames, too",
+                    shown_uri(target),
+                )
+
+
+def _sparse(arguments: "Namespace", camera: "Camera", open_: "_Open") -> "_Open":
+    """Return a function that opens a sink for the frames of --every, and for events."""
+    from ..sinks.sparse import SparseSink
+
+    if not (arguments.every if arguments.every is not None else arguments.event):
+        return open_
+    return lambda: SparseSink(open_(), arguments.every, camera.policy)
+
+
+def optional_password(path: Optional[str]) -> Optional[str]:
+    """Return the password in a file, or None if there is no file."""
+    return None if path is None else read_password(path)
+
+
+def _open_printer(print_: Callable[[str], object], as_json: bool) -> "Sink":
+    from ..sinks.printer import PrintSink
+
+    return PrintSink(print_, as_json)
+
+
+def _open_uncertain(arguments: "Namespace", every_frame: bool) -> "UncertainSink":
+    from ..sinks.uncertain_frames import UncertainSink
+
+    max_bytes, every_s = arguments.uncertain_megabytes << 20, 0.0 if every_frame else 1.0
+    return UncertainSink(arguments.uncertain, arguments.uncertain_below, max_bytes, every_s, wait=every_frame)
+
+
+def _open_snapshots(arguments: "Namespace", every_frame: bool) -> "Sink":
+    from ..sinks.actions.snapshots import SnapshotSink
+
+    return SnapshotSink(arguments.snapshots, arguments.snapshots_megabytes << 20, wait=every_frame)
+
+
+def _webhook_secret(arguments: "Namespace") -> Optional[bytes]:
+    text = optional_password(arguments.webhook_secret_file) or password_from(WEBHOOK)
+    return text.encode("utf-8") if text else None
+
+
+def _open_webhook(arguments: "Namespace", secret: Optional[bytes], every_frame: bool) -> "Sink":
+    from ..sinks.actions.webhook import WebhookSink
+
+    return WebhookSink(arguments.webhook, secret, wait=every_frame)
+
+
+def _open_program(arguments: "Namespace", every_frame: bool) -> "Sink":
+    from ..sinks.actions.program import ProgramSink
+
+    return ProgramSink(arguments.on_event, arguments.on_event_arg, wait=every_frame)
+
+
+def _open_live(arguments: "Namespace", classifier: "Classifier", access: "Access") -> "LiveSink":
+    from ..sinks.live.sink import LiveSink
+
+    bundle, limits = arguments.bundle, classifier.limits
+    live = LiveSink(arguments.live, classifier.labels, bundle.name, access, arguments.source, limits, bundle)
+    # Not redacted: its token is for the reader of this line.
+    write_stderr(printable("live page: {}".format(live.invitation)) + "\n")
+    return live

@@ -1,0 +1,1 @@
+"""Actions at the events of labels: pictures, messages, programs."""

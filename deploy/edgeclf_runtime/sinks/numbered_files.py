@@ -1,0 +1,108 @@
+"""NumberedFiles, a folder of pictures that a run keeps, with a limit of bytes.
+
+Each is a JPEG with a JSON file of the same name beside it.  A number in the names gives the order, not the time: a board without
+a clock starts in 1970, until the network sets the time.
+"""
+
+import datetime
+import os
+import re
+from typing import TYPE_CHECKING, Dict, List, Sequence, Tuple
+
+from ..errors import OutputError
+from ..files.outputs import new_file
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# Our own files and their unfinished parts after a power failure; nothing else is ever deleted.
+# Names from earlier versions have no number: those files are the oldest.
+SAVED_FRAME = re.compile(
+    r"(?:\.[a-z0-9_]{8}\.)?(?P<kind>uncertain|event)-(?:(?P<number>[0-9]{10,})-)?(?P<moment>[0-9]{8}T[0-9]{6}\.[0-9]{6}Z)"
+    r"(?:-[A-Za-z0-9_.]{1,60})?\.(?:jpg|json)\Z"
+)
+_QUALITY = 95
+
+
+class NumberedFiles:
+    """The pictures of one kind in a folder; other files in it are left alone.
+
+    folder      an absolute path
+    kind        "uncertain" or "event", with which the names begin
+    max_bytes   of all pictures of this kind, including those of earlier runs; the oldest are deleted
+    """
+
+    def __init__(self, folder: str, kind: str, max_bytes: int) -> None:
+        self._folder, self._kind, self._max_bytes = folder, kind, max_bytes
+        self._number = 0  # of the last one, including earlier runs
+        self._number_known = False  # whether the folder was searched for numbers
+        self._bytes = max_bytes  # not known yet: storing the first one makes them counted
+
+    def next_name(self, at: float, more: str = "") -> str:
+        """Return the next name without a suffix, with a number higher than all existing ones.
+
+        at          seconds since 1970
+        more        the end of the name: letters, digits, "_" and ".", 60 at most
+        """
+        self._check()
+        if not self._number_known:
+            self._number = max([self._number] + [number for number, _ in self._found()])
+            self._number_known = True
+        self._number += 1
+        moment = datetime.datetime.fromtimestamp(at, datetime.timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
+        return "-".join([self._kind, "{:010d}".format(self._number), moment] + ([more] if more else []))
+
+    def search_again(self) -> None:
+        """Search the folder for numbers before the next one: after trouble, another disk may be there."""
+        self._number_known = False
+
+    def store(self, name: str, image: "np.ndarray", about: bytes, replace: bool = False) -> None:
+        """Write a picture, BGR pixels, and its JSON, both or neither; then delete the oldest if there are too many bytes.
+
+        replace     whether it may replace a picture of the same name
+
+        Raises OutputError, or what OpenCV raises.
+        """
+        import cv2
+
+        self._check()
+        data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
+        self._write(name, ((".json", about), (".jpg", data)), replace)
+        self._bytes += len(about) + len(data)
+        if self._bytes > self._max_bytes:
+            self._bytes = self._make_room()
+
+    def _check(self) -> None:
+        if not os.path.isdir(self._folder):
+            raise OutputError("the folder is gone")
+
+    def _write(self, name: str, parts: Sequence[Tuple[str, bytes]], replace: bool) -> None:
+        path = os.path.join(self._folder, name)
+        files = [new_file(path + end, replace, elsewhere="choose another folder") for end, _ in parts]
+        with files[0] as first, files[1] as second:
+            for work, (_, data) in zip((first, second), parts):
+                with open(work, "wb") as stream:
+                    stream.write(data)
+
+    def _found(self) -> Dict[Tuple[int, str], List[str]]:
+        """Return the paths of our own files by (number, time), which is their order; the number is 0 if there is none."""
+        found: Dict[Tuple[int, str], List[str]] = {}
+        for name in os.listdir(self._folder):
+            match = SAVED_FRAME.match(name)
+            path = os.path.join(self._folder, name)
+            if match and match.group("kind") == self._kind and os.path.isfile(path) and not os.path.islink(path):
+                found.setdefault((int(match.group("number") or 0), match.group("moment")), []).append(path)
+        return found
+
+    def _make_room(self) -> int:
+        """Delete the oldest of our own files until the rest is within the limit; returns the size of the rest in bytes."""
+        found = self._found()
+        sizes = {frame: sum(os.path.getsize(path) for path in paths) for frame, paths in found.items()}
+        total = sum(sizes.values())
+        for frame in sorted(found):
+            if total <= self._max_bytes:
+                break
+            for path in found[frame]:
+                os.remove(path)
+            total -= sizes[frame]
+        return total

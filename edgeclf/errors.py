@@ -48,6 +48,13 @@ class ModelError(EdgeclfError):
     """A run, an ONNX file or a bundle cannot be used as asked."""
 
 
+def reason(error: Exception) -> str:
+    """Return why a file that the user named cannot be read, without Python's names and numbers of errors."""
+    if isinstance(error, UnicodeError):
+        return "it is not a text in UTF-8"
+    return (error.strerror if isinstance(error, OSError) else "") or " ".join(str(error).split())
+
+
 def first_sentence(error: Exception) -> str:
     """Return the first sentence of another library's error, without what it traces; its type if it says nothing."""
     lines = str(error).strip().splitlines()

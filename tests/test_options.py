@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields, is_dataclass
 
+import numpy as np
 import pytest
 import typer
 
@@ -87,6 +88,43 @@ def test_options_are_given_as_keywords_too():
         edgeclf.train("photos", "runs/first", epoch=3)
     with pytest.raises(OptionError, match=r"epochs is 0; 1 to 10000 was expected"):
         edgeclf.train("photos", "runs/first", epochs=0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "message"),
+    [
+        ("TrainOptions", {"epochs": "3"}, "epochs is '3'; a whole number was expected"),
+        ("TrainOptions", {"epochs": 2.5}, "epochs is 2.5; a whole number was expected"),
+        ("TrainOptions", {"learning_rate": "fast"}, "learning-rate is 'fast'; a number was expected"),
+        ("TrainOptions", {"targets": 3}, "targets is 3; a list of names was expected"),
+        ("SplitOptions", {"seed": "x"}, "seed is 'x'; a whole number was expected"),
+        ("SplitOptions", {"seed": None}, "seed is None; a whole number was expected"),
+        ("CheckOptions", {"skip_unreadable": "no"}, "skip-unreadable is 'no'; True or False was expected"),
+        ("QuantizeOptions", {"flavors": [8]}, r"flavors is \[8\]; a list of names was expected"),
+        ("ImportOptions", {"crop": "all"}, "crop is 'all'; a number was expected"),
+    ],
+)
+def test_a_keyword_of_another_type_is_refused_in_a_sentence(kind, given, message):
+    with pytest.raises(OptionError, match=message):
+        options.merged(getattr(options, kind), None, given)
+
+
+def test_options_of_another_type_are_refused_in_a_sentence_without_keywords_too():
+    with pytest.raises(OptionError, match="epochs is '3'; 1 to 10000 was expected"):
+        options.TrainOptions(epochs="3")
+    with pytest.raises(OptionError, match=r"flavor is 'fp16'; a list was expected: \['fp16'\]"):
+        options.QuantizeOptions(flavors="fp16")
+
+
+def test_one_name_a_list_and_numbers_of_numpy_are_taken():
+    quantize = options.merged(options.QuantizeOptions, None, {"flavors": "fp16", "targets": ["x86-cpu"]})
+    assert (quantize.flavors, quantize.targets) == (("fp16",), ("x86-cpu",))
+    train = options.merged(options.TrainOptions, None, {"epochs": np.int64(3), "label_smoothing": np.float32(0.5)})
+    assert [type(value) for value in (train.epochs, train.label_smoothing)] == [int, float]
+
+
+def test_the_labels_of_an_import_may_be_a_list():
+    assert options.ImportOptions(labels=["cat", "dog"]) == options.ImportOptions(label_names=("cat", "dog"))
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from ..data.pixels import load_pixels
 from ..data.schemas import MAX_JSON_BYTES, RECIPE
 from ..display.json_file import json_text
 from ..display.progress import say
-from ..errors import DataError, OptionError
+from ..errors import DataError, OptionError, reason
 from ..training.runs import split_facts
 from .rules import RULES
 
@@ -146,8 +146,10 @@ class CalibrationSet:
             entries = _read_entries(folder / LIST_FILE)
             source = recipe["source"]
         except (OSError, ValueError) as error:
+            name = f"{Path(error.filename).name}: " if isinstance(error, OSError) and error.filename else ""
             raise DataError(
-                f"{folder} is not a calibration set ({RECIPE_FILE} and {LIST_FILE} were expected: {error})"
+                f"{folder} is not a calibration set ({RECIPE_FILE} and {LIST_FILE} were expected: {name}{reason(error)}); "
+                "make one with: edgeclf calibrate DATA --output FOLDER"
             ) from None
         root = load_dataset(source).root if source in NAMED_SETS else Path(source)
         found = cls(recipe, root, entries)
@@ -186,9 +188,14 @@ class CalibrationSet:
         if rule not in RULES:
             raise OptionError(f"there is no rule {rule!r}; choose from {', '.join(RULES)}")
         train = dataset.split("train")
+        # A copy of an image would only count that image twice.
+        first: dict[str, int] = {}
+        for index, digest in enumerate(dataset.sha256(train)):
+            first.setdefault(digest or f"unreadable {index}", index)
+        distinct = list(first.values())
+        train = [train[index] for index in distinct]
         digests = dataset.sha256(train)
-        if vectors is None:
-            vectors = np.zeros((len(train), 1), np.float32)
+        vectors = np.zeros((len(train), 1), np.float32) if vectors is None else vectors[distinct]
         labels = [sample.label for sample in train]
         chosen = RULES[rule](digests, labels, min(size, len(train)), seed, vectors)
         entries = sorted(

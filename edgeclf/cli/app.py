@@ -74,15 +74,19 @@ def open_page(json: bool, folder: str) -> None:
         show_message(printable(f"open in a browser: {os.path.join(folder, 'report.html')}"))
 
 
-def next_for_model(json: bool, model: str) -> None:
-    """Suggest the next step after a model was measured: of a run, of one of its files, of a bundle, or of another file."""
+def next_for_model(json: bool, model: str, data: str = "") -> None:
+    """Suggest the next step after a model was measured: of a run, of one of its files, of a bundle, or of another file.
+
+    data: the images that were used, which the next step needs too if the run's have moved.
+    """
     run = model if is_run(model) else os.path.dirname(model)
     quantized = os.path.isfile(os.path.join(run, "quantization.json"))
     if is_run(run):
+        more = ["--data", data] if data and _has_moved(run) else []
         if quantized:
-            next_step(json, "edgeclf bundle", run, "--output", bundle_of(run))
+            next_step(json, "edgeclf bundle", run, "--output", bundle_of(run), *more)
         else:
-            next_step(json, "edgeclf quantize", run)
+            next_step(json, "edgeclf quantize", run, *more)
     elif os.path.isdir(model):
         next_on_device(json, model)
     else:
@@ -93,6 +97,14 @@ def is_run(path: str) -> bool:
     from ..training.runs import RUN_FILE
 
     return os.path.isfile(os.path.join(path, RUN_FILE))
+
+
+def _has_moved(run: str) -> bool:
+    """Return whether the folder of a run's images is gone."""
+    from ..training.runs import read_run
+
+    data = read_run(run).facts.get("data") or {}
+    return "root" in data and not os.path.exists(data["root"])
 
 
 def next_on_device(json: bool, bundle: str, command: str = "doctor") -> None:

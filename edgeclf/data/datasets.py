@@ -196,6 +196,9 @@ def load_dataset(data: str | Path | Dataset, options: SplitOptions | None = None
     if isinstance(data, Dataset):
         return data
     options, name = options or SplitOptions(), str(data)
+    if not name.strip():
+        # The empty path is the present folder.
+        raise DataError("the name of the data is empty: a folder, a .csv file, or the name of a data set was expected")
     if name in NAMED_SETS:
         dataset = _public(name, download) if name in PUBLIC_SETS else _elpv()
     elif Path(data).is_dir():
@@ -344,8 +347,11 @@ def _divide(dataset: Dataset, options: SplitOptions) -> Dataset:
         known = read_sides(options.split_of)
         division, torn = with_known_sides(division, digests, known, {"train", *shares})
         findings = about_torn([sample.path for sample in divisible], division.keys, torn)
-    split_of = {sample.path: split for sample, split in zip(divisible, division.splits, strict=True)}
-    samples = tuple(replace(sample, split=split_of.get(sample.path, sample.split)) for sample in dataset.samples)
+    # By position: a file may be listed in test, too.
+    divided = iter(division.splits)
+    samples = tuple(
+        replace(sample, split=next(divided)) if sample.split in ("", "train") else sample for sample in dataset.samples
+    )
     findings = [*dataset.findings, *_about_moved(division), *findings]
     dataset = replace(dataset, samples=samples, divided_by=options, findings=tuple(findings))
     return _with_group_findings(dataset, options, shares if "test" in shares else {})
@@ -358,8 +364,12 @@ def _grouped(dataset: Dataset, options: SplitOptions) -> Dataset:
     groups = [group_of(dataset.relative(sample), sample.label, options.group_by) for sample in dataset.samples]
     samples = (replace(sample, group=group) for sample, group in zip(dataset.samples, groups, strict=True))
     # The finding about nested folders suggests what was done here.
-    findings = tuple(finding for finding in dataset.findings if finding.kind != "nested")
-    return replace(dataset, samples=tuple(samples), findings=findings)
+    findings = [finding for finding in dataset.findings if finding.kind != "nested"]
+    named = sum(bool(sample.group) for sample in dataset.samples)
+    if named:
+        message = f"--group-by takes the place of the column group, in which {counted(named, 'image')} of {dataset.name} have one"
+        findings.append(warning("groups", message))
+    return replace(dataset, samples=tuple(samples), findings=tuple(findings))
 
 
 def _with_group_findings(dataset: Dataset, options: SplitOptions, shares: dict[str, float]) -> Dataset:

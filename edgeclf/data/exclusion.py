@@ -15,7 +15,7 @@ from edgeclf_runtime.files.read import read_bytes
 from edgeclf_runtime.sinks.lines import csv_cell
 
 from ..display.progress import say
-from ..errors import DataError
+from ..errors import DataError, reason
 from ..options import TrainOptions
 from .datasets import Dataset, load_dataset
 from .findings import counted, warning
@@ -66,7 +66,7 @@ def read_exclusions(file: str | Path) -> list[str]:
             paths = lines
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(
-            f"{file} is not a list of images to leave out ({error}): a CSV file with a column path, such as exclude.csv "
+            f"{file} is not a list of images to leave out ({reason(error)}): a CSV file with a column path, such as exclude.csv "
             "of edgeclf audit, or a text file with one path per line was expected"
         ) from None
     return [path.strip() for path in paths if path.strip()]

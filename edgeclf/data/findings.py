@@ -22,18 +22,21 @@ class Finding:
     """"error" stops training, "warning" does not."""
     message: str
     files: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
+    """Lines below the message: the first files, where names in a sentence would be hard to read."""
 
     def __str__(self) -> str:
         text = printable(f"{self.severity}: {self.kind}: {self.message}")
+        text += "".join(f"\n    {printable(line)}" for line in self.examples)
         if len(self.files) > SHOWN_FILES:
             # Not how many more: a message names some files, all, or none, as it suits the problem.
             return f"{text}\n    (--json lists all {len(self.files)} files)"
         return text
 
 
-def warning(kind: str, message: str, files: Iterable[Path | str] = ()) -> Finding:
+def warning(kind: str, message: str, files: Iterable[Path | str] = (), examples: Iterable[str] = ()) -> Finding:
     """Return a finding that does not stop training."""
-    return Finding(kind, "warning", message, tuple(map(str, files)))
+    return Finding(kind, "warning", message, tuple(map(str, files)), tuple(examples))
 
 
 def error(kind: str, message: str, files: Iterable[Path | str] = ()) -> Finding:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -23,16 +23,19 @@ SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "va
 """The names of splits in old runs."""
 _WORDS = {
     **SPLIT_NAMES,
-    **dict.fromkeys(("training", "trn"), "train"),
+    # What holds both is trained on; val is taken out of it.
+    **dict.fromkeys(("training", "trn", "trainval"), "train"),
     **dict.fromkeys(("validate", "validating", "dev", "development"), "val"),
-    **dict.fromkeys(("testing", "tst", "eval", "evaluation", "evaluate"), "test"),
+    **dict.fromkeys(("testing", "tst", "eval", "evaluation", "evaluate", "holdout"), "test"),
 }
 # Is whichever of val and test has no folder of its own.
-_EITHER = frozenset(("eval", "evaluation", "evaluate"))
+_EITHER = frozenset(("eval", "evaluation", "evaluate", "holdout"))
 # Words beside the split's name that say nothing: train_images, test set, val2017.
 _FILLERS = frozenset(
     ("set", "sets", "data", "dataset", "split", "image", "images", "img", "imgs", "photo", "photos", "pictures", "pics")
 )
+# A data set is looked for in so many levels below the folder beside others.
+_SET_DEPTH = 3
 # Of the labels of two split folders this many must be the same.
 _SAME = 0.5
 
@@ -68,8 +71,8 @@ def read_layout(tree: Folder, only_usual: bool = False) -> Layout:
     if inner and any(folder.holds_images() for folder in others):
         raise DataError(
             f"{tree.path} holds {inner[0].name}/ with class folders in it and, next to it, {', '.join(f.name for f in others)}: "
-            "either train/, val/ and test/ or class folders were expected, not both; "
-            f"move the class folders into train/, or {inner[0].name}/ elsewhere"
+            "either train/, val/ and test/ or class folders were expected, not both; rename those that are splits to train, val and "
+            f"test, and move class folders into train/, or {inner[0].name}/ elsewhere"
         )
     if inner or (splits and not others):
         _add_splits(layout, splits, tree)
@@ -119,7 +122,18 @@ def _splits_among(folders: Sequence[Folder], only_usual: bool) -> list[tuple[Fol
         found = {folder.name: SPLIT_NAMES.get(folder.name.lower(), "") for folder in folders}
     else:
         found = split_names([folder.name for folder in folders])
+        _add_alike(found, folders)
     return [(folder, found[folder.name]) for folder in folders if found[folder.name]]
+
+
+def _add_alike(found: dict[str, str], folders: Sequence[Folder]) -> None:
+    """Add the folders with the word of a split and others ("Train_Augmented") that have the labels of a split ("Test")."""
+    labels = {folder.name: {below.name for below in _unwrapped(folder).folders} for folder in folders}
+    certain = [labels[name] for name, split in found.items() if split and labels[name]]
+    for name, split in found.items():
+        word = _read_name(name)[0]
+        if word and not split and labels[name] and any(_are_similar(labels[name], other) for other in certain):
+            found[name] = _WORDS[word]
 
 
 def split_names(names: Sequence[str]) -> dict[str, str]:
@@ -141,6 +155,7 @@ def split_names(names: Sequence[str]) -> dict[str, str]:
 def _read_name(name: str) -> tuple[str, str]:
     """Return the word of a split in a folder's name, "" if there is none, and the other words that mean something."""
     text = re.sub(r"([a-z])([A-Z])", r"\1 \2", unicodedata.normalize("NFKC", name))
+    text = re.sub(r"(?i)\bh[oe]ld[\W_]*out", "holdout", text)
     words = [word for word in re.split(r"[\W_\d]+", text.casefold()) if word and word not in _FILLERS]
     # "trainset", "testdata"
     words = [
@@ -148,6 +163,9 @@ def _read_name(name: str) -> tuple[str, str]:
         for word in words
     ]
     named = [word for word in words if word in _WORDS]
+    if [_WORDS[word] for word in named] == ["train", "val"]:
+        words = [word for word in words if word not in named] + ["trainval"]
+        named = ["trainval"]
     if len(named) != 1:
         return "", ""
     return named[0], " ".join(word for word in words if word != named[0])
@@ -249,17 +267,29 @@ def _add_splits_in_classes(layout: Layout, folders: Sequence[Folder]) -> bool:
 
 def _refuse_data_sets(tree: Folder, folders: Sequence[Folder]) -> None:
     """Raise DataError for a folder above data sets, whose subfolders hold train/ with class folders in it."""
-    sets = [
-        folder
-        for folder in folders
-        for below, split in _splits_among(folder.folders, False)
-        if split == "train" and any(inner.holds_images() for inner in below.folders)
-    ]
+    sets = [found for folder in folders for found in _data_sets(folder)]
     if sets:
+        names = listed(str(folder.path.relative_to(tree.path)) for folder in sets)
         raise DataError(
-            f"{tree.path} holds data sets, not class folders: {listed(folder.name for folder in sets)}; "
-            f"give one of them, such as {sets[0].path}"
+            f"{tree.path} holds data sets, not class folders: {names}; give one of them, such as {sets[0].path}"
         )
+
+
+def _data_sets(folder: Folder, depth: int = 0) -> Iterator[Folder]:
+    """Yield a folder that holds train/ with class folders in it, or those at most some levels below it.
+
+    A class may have a folder "train", too, for what runs on rails; further below, a second split must be beside it.
+    """
+    splits = [
+        split
+        for below, split in _splits_among(folder.folders, False)
+        if any(inner.holds_images() for inner in below.folders)
+    ]
+    if "train" in splits and (depth == 0 or len(splits) > 1):
+        yield folder
+    elif depth < _SET_DEPTH:
+        for below in folder.folders:
+            yield from _data_sets(below, depth + 1)
 
 
 def _about_nesting(tree: Folder, folders: Sequence[Folder]) -> list[Finding]:
@@ -273,6 +303,9 @@ def _about_nesting(tree: Folder, folders: Sequence[Folder]) -> list[Finding]:
         advice = f"if the subfolders are the classes, give {first.path}"
     elif all(not folder.images for folder in folders) and len(nested) == len(folders):
         advice = f"if each of them is a data set, give one, such as {first.path}"
+        names = [{below.name for below in folder.folders} for folder in folders]
+        if all(_are_similar(one, other) for one, other in combinations(names, 2)):
+            advice += "; if they are splits of one, rename them to train/, val/ and test/"
     else:
         advice = "if the subfolders are classes, move them up"
     message = (

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edgeclf_runtime.files.read import read_bytes
 
-from ..errors import DataError
+from ..errors import DataError, reason
 
 SPLIT_FILE = "split.csv"
 """In a run: each image's path, label, split, group and sha256."""
@@ -137,7 +137,7 @@ def read_sides(source: str | Path) -> dict[str, str]:
         return sides
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(
-            f"{source} does not say which image is in which split ({error}): a run, or its {SPLIT_FILE}, was expected"
+            f"{source} does not say which image is in which split ({reason(error)}): a run, or its {SPLIT_FILE}, was expected"
         ) from None
 
 

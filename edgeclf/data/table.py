@@ -66,7 +66,7 @@ def read_table(file: Path) -> Table:
 def _read_rows(file: Path) -> list[tuple[int, dict[str, str]]]:
     """Return each row of a CSV file with its line number; all columns are there, "" if the file lacks them."""
     try:
-        lines = io.StringIO(_decoded(file)).readlines()
+        lines = io.StringIO(decoded(file.read_bytes())).readlines()
         first, delimiter = _header(lines)
         columns = next(csv.reader(lines[first : first + 1], delimiter=delimiter, skipinitialspace=True), [])
         columns = [column.strip().lower() for column in columns]
@@ -83,8 +83,8 @@ def _read_rows(file: Path) -> list[tuple[int, dict[str, str]]]:
     return rows
 
 
-def _decoded(file: Path) -> str:
-    data = file.read_bytes()
+def decoded(data: bytes) -> str:
+    """Return a text that a person saved, in UTF-8 or, with its mark, UTF-16; UnicodeError if it is in neither."""
     text = data.decode("utf-16" if data.startswith(_UTF16) else "utf-8-sig")
     return re.sub(r"\r\n?", "\n", text)
 
@@ -141,8 +141,9 @@ class _Finder:
         written = self._root / os.path.expanduser(text)
         if os.path.lexists(written):
             return written
-        parts = [part for part in re.split(r"[\\/]+", text) if part not in ("", ".")]
-        if not os.path.isabs(text) and not PureWindowsPath(text).drive and not text.startswith("\\"):
+        # "C:photos" is relative to a folder of that drive.
+        parts = [part for part in re.split(r"[\\/]+|(?<=^[A-Za-z]:)", text) if part not in ("", ".")]
+        if not _is_elsewhere(text):
             return self._below(self._root, parts) or written
         found = self._elsewhere(tuple(parts))
         # Two paths that end alike are not the same image.
@@ -204,6 +205,12 @@ class _Finder:
                 names.setdefault(_folded(name), []).append(name)
             self._names[str(folder)] = names
         return self._names[str(folder)]
+
+
+def _is_elsewhere(text: str) -> bool:
+    """Return whether a path begins with something of another computer: a root, a drive, a variable, or an address."""
+    drive = PureWindowsPath(text).drive
+    return os.path.isabs(text) or bool(drive) or text.startswith(("\\", "%", "$")) or "://" in text
 
 
 def _folded(name: str) -> str:

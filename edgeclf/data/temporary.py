@@ -25,7 +25,7 @@ def temporary_folder() -> Iterator[Path]:
         try:
             yield Path(folder)
         except Exception as error:
-            if _is_full(folder):
+            if is_full(folder):
                 raise OutputError(_message(error)) from None
             raise
 
@@ -59,7 +59,8 @@ def _explained() -> Iterator[None]:
         raise
 
 
-def _is_full(folder: str) -> bool:
+def is_full(folder: str | Path) -> bool:
+    """Return whether the disk of a folder has no room left, which a library's error may hide."""
     with contextlib.suppress(OSError):
         return shutil.disk_usage(folder).free < _FULL_BYTES
     return False

@@ -30,9 +30,25 @@ _SYSTEM_FOLDERS = frozenset(
         *("#recycle", "#snapshot", "~snapshot", "$recycle.bin", "$recycle", "recycler", "$av_asw"),
         *("system volume information", "lost+found", "lost.dir", "found.000", "network trash folder"),
         *("temporary items", "_thumbs", "@__thumb", "msocache", "__macosx", "__pycache__"),
+        *(
+            "@eadir@synoresource",
+            "@appstore",
+            "@appdata",
+            "@apptemp",
+            "@database",
+            "@downloads",
+            "@docker",
+            "@quarantine",
+        ),
+        *("@s2s", "@sharesnap", "@synologydrive", "@upload_cache", "@qsyncclient", "@synoaiconsole", "@synoeastream"),
+        *("$winreagent", "$sysreset", "config.msi", "onedrivetemp", "_gsdata_", "_sync_temp", "node_modules"),
     )
 )
-_SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "autorun.inf"))
+# Previews of Lightroom and Capture One, and other catalogs of photographs.
+_SYSTEM_SUFFIXES = (".lrdata", ".lrlibrary", ".cocatalog", ".photoslibrary", ".aplibrary", ".migratedphotolibrary")
+_SYSTEM_FILES = frozenset(
+    ("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "autorun.inf", "aquota.user")
+)
 
 
 class _Output(NamedTuple):
@@ -152,7 +168,7 @@ def _read(path: Path, real: str, above: frozenset[str], seen: set[str] | None, s
         if entry.name.startswith("."):
             continue
         if _is_folder(entry):
-            if entry.name.casefold() not in _SYSTEM_FOLDERS:
+            if not _is_system_folder(entry.name.casefold()):
                 _add(folder, Path(entry.path), above | {real}, seen, suffixes)
         elif entry.name.lower() not in _SYSTEM_FILES:
             kept = folder.images if entry.name.lower().endswith(suffixes) else folder.others
@@ -180,6 +196,10 @@ def _entries(path: Path) -> Iterable[os.DirEntry[str]]:
         return sorted(os.scandir(path), key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): allow it, or move it out of the data") from None
+
+
+def _is_system_folder(name: str) -> bool:
+    return name in _SYSTEM_FOLDERS or name.endswith(_SYSTEM_SUFFIXES)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -16,14 +16,20 @@ LITTLE_COVERAGE = 0.5
 """A threshold that leaves fewer labels than this share is reported."""
 
 
-def about_lacks(run: Run, lacks: Mapping[str, tuple[str, ...]], refused: Collection[str], stale: bool) -> Iterator[str]:
-    """Yield a sentence for each target that lacks models, with the command that makes them; refused: those that did not pass."""
+def about_lacks(
+    run: Run, lacks: Mapping[str, tuple[str, ...]], refused: Collection[str], stale: bool, data: str | None
+) -> Iterator[str]:
+    """Yield a sentence for each target that lacks models, with the command that makes them.
+
+    refused: models that did not pass.  data: what has the run's images now, if they have moved.
+    """
     again = " --overwrite" if stale else ""
+    moved = f" --data {shlex.quote(data)}" if data else ""
     for target, names in lacks.items():
         lost = [name for name in names if name in refused and not again]
         wanting = [name for name in names if name not in lost]
         if wanting:
-            command = f"edgeclf quantize {shlex.quote(str(run.path))} --target {target}{again}"
+            command = f"edgeclf quantize {shlex.quote(str(run.path))} --target {target}{again}{moved}"
             yield f"{target} lacks {', '.join(wanting)}; make them with: {command}"
         if lost:
             yield f"{target} lacks {', '.join(lost)}, which did not pass the accuracy gate; see {run.path / REPORT_PAGE}"

@@ -22,7 +22,7 @@ from ..data.findings import count_files
 from ..data.folder_update import copy_folder
 from ..display.json_file import json_text
 from ..display.report import Bars, Report
-from ..errors import ModelError, OutputError
+from ..errors import ModelError, OptionError
 from ..evaluation.evaluate import Evaluation, measure
 from ..evaluation.evaluation_set import EvaluationSet
 from ..evaluation.export import exported
@@ -157,7 +157,7 @@ def bundle(
         facts={name: _model_facts(_file(run, name), evaluations[name], rejections[name]) for name in models},
         lacks=lacks,
         notes=(
-            *about_lacks(run, lacks, _refused(run), stale),
+            *about_lacks(run, lacks, _refused(run), stale, options.data),
             *about_repeated(repeated),
             *about_slower(slower),
             *about_coverage({name: one.confidence for name, one in rejections.items()}, options),
@@ -171,9 +171,10 @@ def bundle(
 
 
 def check_name(output: Path) -> None:
-    """Raise OutputError for a bundle's name that does not end with .edge."""
+    """Raise OptionError for a bundle's name that does not end with .edge."""
     if output.suffix != ".edge":
-        raise OutputError(f"{output} was given as the bundle's name; NAME.edge was expected")
+        better = f"{output if output.name else 'bundle'}.edge"
+        raise OptionError(f"{output} was given as the bundle's name; NAME.edge was expected, such as {better}")
 
 
 def _copy_models(work: Path, run: Run, models: Iterable[str], cache_for: Iterable[str]) -> None:

@@ -22,13 +22,14 @@ from edgeclf_runtime.text.terminal import printable
 
 from ..data.checks.integrity import check_for_training
 from ..data.datasets import Dataset, Sample, load_dataset
-from ..data.findings import left_out_lines
+from ..data.findings import counted, left_out_lines, listed
+from ..data.layout import same_label
 from ..data.sampling import evenly_spaced
 from ..data.schemas import IMPORTED, IMPORTED_RUN, RUN_FORMAT, RUN_FORMAT_VERSION
 from ..display.json_file import json_text
 from ..display.progress import say
 from ..display.report import Bars, Report
-from ..errors import GateError, ModelError, OptionError
+from ..errors import DataError, GateError, ModelError, OptionError
 from ..evaluation.evaluation_set import EvaluationSet
 from ..evaluation.metadata import model_metadata
 from ..graph.contract import wrap
@@ -178,6 +179,8 @@ def import_model(
         raise refusal(source.name, lacking, _hint(source, values, lacking, dataset, options))
     settings = make_settings(values, sources)
     core = _make_core(source, settings, options)
+    if dataset:
+        _refuse_unknown(dataset, settings.labels)
     wrapped = wrap(core, settings.shape, settings.normalization, len(settings.labels))
     measured = _measure(core, settings, dataset, options) if dataset else []
     difference, compared = _compare(source, core, wrapped, settings, dataset)
@@ -286,6 +289,19 @@ def _load(data: str | Path | Dataset, options: ImportOptions, values: Known) -> 
     return dataset, found, len(report.unreadable)
 
 
+def _refuse_unknown(dataset: Dataset, labels: tuple[str, ...]) -> None:
+    """Raise DataError for images of a label that the model has not, with the one that may be meant."""
+    unknown = sorted(set(dataset.labels) - set(labels))
+    if unknown:
+        known = {same_label(label): label for label in labels}
+        meant = [f"{one!r} may be {known[same_label(one)]!r}" for one in unknown if same_label(one) in known]
+        raise DataError(
+            f"{dataset.name} has the labels {listed(unknown)}, which the model does not know; it knows {listed(labels)}"
+            + (f" ({listed(meant)})" if meant else "")
+            + ": write them alike, in --labels or in the data, or remove those images"
+        )
+
+
 def _make_core(source: _Source, settings: Settings, options: ImportOptions) -> Core:
     """Return the plain classifier; ModelError if its outputs are not as many as the labels."""
     count = len(settings.labels)
@@ -296,7 +312,8 @@ def _make_core(source: _Source, settings: Settings, options: ImportOptions) -> C
     if outputs != count:
         more = "; perhaps the first is a background that the labels leave out" if outputs == count + 1 else ""
         raise ModelError(
-            f"{source.name} has {outputs} outputs, but there are {count} labels ({settings.sources['labels']}){more}: "
+            f"{source.name} has {counted(outputs, 'output')}, but there {'is' if count == 1 else 'are'} {counted(count, 'label')} "
+            f"({options.labels or settings.sources['labels']}){more}: "
             "give one label for each output with --labels"
         )
     return core

@@ -22,7 +22,8 @@ from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ..data.datasets import check_labels
 from ..data.schemas import MAX_JSON_BYTES, METADATA, MOST_LABELS
-from ..errors import EdgeclfError, ModelError, OptionError
+from ..data.table import decoded
+from ..errors import EdgeclfError, ModelError, OptionError, reason
 from ..evaluation.metadata import METADATA_KEY
 from ..graph.contract import Normalization
 from ..graph.foreign_model import ImageShape, layout_of
@@ -192,15 +193,17 @@ def _from_shape(options: ImportOptions, dims: list[int | None], name: str) -> St
 def read_labels(path: Path) -> tuple[str, ...]:
     """Return the lines of a text file as labels."""
     try:
-        lines = read_bytes(path, MAX_JSON_BYTES).decode("utf-8-sig").splitlines()
+        lines = decoded(read_bytes(path, MAX_JSON_BYTES)).splitlines()
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", "") or error
-        raise OptionError(f"the labels {path} cannot be read ({reason}); a text file in UTF-8 was expected") from None
+        raise OptionError(
+            f"the labels {path} cannot be read ({reason(error)}); a text file in UTF-8 was expected"
+        ) from None
     labels = tuple(line.strip() for line in lines)
     while labels and not labels[-1]:
         labels = labels[:-1]
     if not labels or not all(labels):
-        raise OptionError(f"{path} has {'an empty line' if labels else 'no labels'}; a label on each line was expected")
+        problem = f"an empty line (line {labels.index('') + 1})" if labels else "no labels"
+        raise OptionError(f"{path} has {problem}; a label on each line was expected")
     return labels
 
 
@@ -323,7 +326,7 @@ def read_config(path: Path) -> Stated:
     try:
         found = from_timm(read_json(path, MAX_JSON_BYTES))
     except (OSError, ValueError) as error:
-        raise OptionError(f"{path} cannot be read ({error}); a timm model's config.json was expected") from None
+        raise OptionError(f"{path} cannot be read ({reason(error)}); a timm model's config.json was expected") from None
     if not found:
         raise OptionError(f"{path} has no mean and std; a timm model's config.json was expected")
     return found

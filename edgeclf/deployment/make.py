@@ -43,7 +43,7 @@ from ..targets import CALIBRATION_CACHE, FLAVORS, model_file
 from ..training.dry_run.try_backbone import try_backbone
 from ..training.runs import RUN_FILE, SPLIT_FILE, Run, read_run, write_split
 from ..training.train import train
-from ..training.unfinished import option_changes, split_changes
+from ..training.unfinished import Unfinished, option_changes, split_changes
 from .bundling import bundle, check_name
 
 STATE_FILE = "make.json"
@@ -171,7 +171,8 @@ def _train(steps: Steps, data: str | Path | Dataset, path: Path, options: TrainO
     with steps.step("train", needed):
         if needed:
             say(f"the run is {path}")
-            say_report(train(dataset, path, options, overwrite, checked, resume=True))
+            begun = Unfinished(path).path.exists()
+            say_report(train(dataset, path, options, overwrite, checked, resume=begun))
             _write_state(path, train=asdict(options))
     run = read_run(path)
     # The same images, perhaps in another place.

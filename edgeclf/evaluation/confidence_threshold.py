@@ -11,7 +11,7 @@ import numpy as np
 
 from edgeclf_runtime.classify.decision import softmax
 
-from ..errors import OptionError
+from ..errors import GateError
 from ..options import check_shares
 from ..training.results.metrics import expected_calibration_error
 
@@ -44,7 +44,7 @@ def fit_confidence(
     """Fit temperature and threshold to logits, float [images, labels], and true labels, int [images].
 
     precision, coverage: goal of the threshold, 0 to 1, at most one of them; without either the
-    threshold is 0.  Raises OptionError for both, or for a precision that cannot be reached.
+    threshold is 0.  Raises OptionError for both, and GateError for a precision that is not reached.
     """
     check_shares(precision, coverage)
     temperature = fit_temperature(logits, truth) if len(truth) >= FEW_IMAGES else 1.0
@@ -79,14 +79,14 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
 
 
 def threshold_for_precision(confident: np.ndarray, right: np.ndarray, precision: float) -> float:
-    """Return the lowest threshold at which the given share of the remaining labels is correct."""
+    """Return the lowest threshold at which the given share of the remaining labels is correct; GateError if there is none."""
     order = np.argsort(-confident, kind="stable")
     share = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
     # Images with equal confidence stay or go together.
     last = np.append(confident[order][:-1] != confident[order][1:], True)
     reached = np.flatnonzero((share >= precision) & last)
     if not len(reached):
-        raise OptionError(
+        raise GateError(
             f"no threshold reaches a precision of {precision}; the best on {len(right)} validation images is "
             f"{share[last].max():.3f}: ask for less, or train longer"
         )

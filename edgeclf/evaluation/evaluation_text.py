@@ -11,6 +11,7 @@ import numpy as np
 from edgeclf_runtime.text.terminal import printable
 
 from ..data.findings import counted, left_out_lines, listed
+from ..display.columns import fitted, left, right, width
 from .rejection.report import foreign_notes, foreign_rows, rejection_rows
 
 if TYPE_CHECKING:
@@ -27,14 +28,16 @@ _NONE = "-"
 
 def evaluation_text(found: Evaluation) -> str:
     """Return the table by label, the confusions, the groups if there are any, the figures and the summary."""
-    labels = [_shortened(printable(label), COLUMNS - 51) for label in found.labels]
+    labels = [fitted(printable(label), COLUMNS - 51) for label in found.labels]
     parts = [*_label_lines(found, labels), "", *_confusion_lines(found, labels), ""]
     if found.groups:
         parts += [*_group_lines(found), ""]
     blocks = [rows for rows in (figures(found), *rejection_blocks(found)) if rows]
-    width = max(len(name) for rows in blocks for name, _, _ in rows)
+    first = max(width(printable(name)) for rows in blocks for name, _, _ in rows)
     for rows in blocks:
-        parts += [f"{printable(name):<{width}}  {value:>7}  {remark}".rstrip() for name, value, remark in rows] + [""]
+        parts += [f"{left(printable(name), first)}  {value:>7}  {remark}".rstrip() for name, value, remark in rows] + [
+            ""
+        ]
     parts += [printable(summary(found)), *left_out_lines(found.unreadable, found.trained_on, found.near_trained)]
     if found.unknown:
         parts += wrapped(foreign_notes(found.unknown))
@@ -100,17 +103,17 @@ def _label_lines(found: Evaluation, labels: list[str]) -> Iterator[str]:
         worst = sorted(seen, key=f1.__getitem__)[:_SHOWN]
         yield f"the {len(worst)} of {len(rows)} labels with the lowest F1 (--json has all):"
         rows = [rows[number] for number in worst]
-    width = max(len(row[0]) for row in (*rows, ("predicted",)))
-    yield f"{'label':<{width}}  precision  recall      f1  images    recall, 95 %"
+    first = max(width(row[0]) for row in (*rows, ("predicted",)))
+    yield f"{'label':<{first}}  precision  recall      f1  images    recall, 95 %"
     for label, precision, recall, f1_text, images, reach in rows:
-        yield f"{label:<{width}}  {precision:>9}  {recall:>6}  {f1_text:>6}  {images:>6}  {reach:>14}"
+        yield f"{left(label, first)}  {precision:>9}  {recall:>6}  {f1_text:>6}  {images:>6}  {reach:>14}"
     missing = [
         label
         for label, interval in zip(labels, found.metrics.recall_intervals, strict=True)
         if not interval and len(labels) > MOST_LABELS
     ]
     if missing:
-        yield _shortened(f"{counted(len(missing), 'label')} without images: {listed(missing)}", COLUMNS)
+        yield fitted(f"{counted(len(missing), 'label')} without images: {listed(missing)}", COLUMNS)
 
 
 def _confusion_lines(found: Evaluation, labels: list[str]) -> list[str]:
@@ -120,18 +123,18 @@ def _confusion_lines(found: Evaluation, labels: list[str]) -> list[str]:
         (labels, labels),
         (numbers, [f"{number:>2} {label}" for number, label in zip(numbers, labels, strict=True)]),
     ):
-        first = max(len(row) for row in (*rows, "predicted"))
-        cell = max(len(text) for text in (*columns, str(max(map(max, found.confusion)))))
+        first = max(width(row) for row in (*rows, "predicted"))
+        cell = max(width(text) for text in (*columns, str(max(map(max, found.confusion)))))
         if first + len(columns) * (cell + 2) <= COLUMNS:
             counts = [[str(count) for count in row] for row in found.confusion]
             return [
-                f"{name:<{first}}" + "".join(f"  {text:>{cell}}" for text in row)
+                left(name, first) + "".join(f"  {right(text, cell)}" for text in row)
                 for name, row in zip(("predicted", *rows), (columns, *counts), strict=True)
             ]
-    short = [_shortened(label, (COLUMNS - 10) // 2) for label in labels]
-    width = max(map(len, (*short, "predicted")))
+    short = [fitted(label, (COLUMNS - 10) // 2) for label in labels]
+    first = max(map(width, (*short, "predicted")))
     return [
-        f"{label:<{width}}  {predicted:<{width}}  {count:>6}"
+        f"{left(label, first)}  {left(predicted, first)}  {count:>6}"
         for label, predicted, count in (("label", "predicted", "images"), *most_confused(found, short))
     ]
 
@@ -147,19 +150,15 @@ def wrapped(sentences: Iterable[str]) -> list[str]:
 
 def _group_lines(found: Evaluation) -> Iterator[str]:
     """Yield a table of the least accurate groups."""
-    groups = [(_shortened(printable(name), COLUMNS - 36), row) for name, row in found.groups.items()]
-    width = max(len(name) for name, _ in (*groups[:_SHOWN], ("group", {})))
-    yield f"{'group':<{width}}  accuracy  images  accuracy, 95 %"
+    groups = [(fitted(printable(name), COLUMNS - 36), row) for name, row in found.groups.items()]
+    first = max(width(name) for name, _ in (*groups[:_SHOWN], ("group", {})))
+    yield f"{'group':<{first}}  accuracy  images  accuracy, 95 %"
     for name, row in groups[:_SHOWN]:
         reach = "{:.3f} to {:.3f}".format(*row["interval"])
-        yield f"{name:<{width}}  {row['accuracy']:8.4f}  {row['images']:6}  {reach:>14}"
+        yield f"{left(name, first)}  {row['accuracy']:8.4f}  {row['images']:6}  {reach:>14}"
     if len(groups) > _SHOWN:
         yield f"the {_SHOWN} least accurate of {len(groups)} groups (--json has all)"
 
 
 def _number(value: float | None) -> str:
     return _NONE if value is None else f"{value:.4f}"
-
-
-def _shortened(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"

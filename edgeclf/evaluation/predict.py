@@ -18,10 +18,13 @@ from edgeclf_runtime.images.read import each_image
 from edgeclf_runtime.results import Result
 from edgeclf_runtime.text.terminal import printable
 
+from ..data.conversion.heif import heif_kind
 from ..data.conversion.pillow import is_pillow, pillow_pixels
+from ..data.pixels import read_photo
+from ..data.tree import IMAGE_SUFFIXES
 from ..display.prediction_file import prediction_file
 from ..display.report import Bars, Report, listed, page, table
-from ..errors import OptionError
+from ..errors import DependencyError, OptionError
 from ..options import PredictOptions, merged
 from .export import open_exported
 
@@ -133,7 +136,7 @@ def _each(images: Any) -> Iterator[tuple[str, object]]:
     for number, image in enumerate(images if several else [images]):
         name = f"images[{number}]" if several else "image"
         if isinstance(image, (str, os.PathLike)):
-            yield from ((str(path), path) for path in each_image([image]))
+            yield from ((str(path), path) for path in each_image([image], IMAGE_SUFFIXES))
         else:
             yield name, image
 
@@ -141,7 +144,7 @@ def _each(images: Any) -> Iterator[tuple[str, object]]:
 def _pixels(image: Any, name: str, order: str | None) -> str | np.ndarray:
     """Return what a classifier takes: a path as it is, else uint8 [height, width, 3], BGR."""
     if isinstance(image, str):
-        return image
+        return _heif_pixels(Path(image)) if heif_kind(Path(image)) else image
     if is_pillow(image):
         return pillow_pixels(image, name)
     try:
@@ -154,6 +157,14 @@ def _pixels(image: Any, name: str, order: str | None) -> str | np.ndarray:
             'matplotlib) or order="bgr" (OpenCV)'
         )
     return pixels
+
+
+def _heif_pixels(path: Path) -> np.ndarray:
+    """Return the pixels of a photograph that a device does not read; ImageError if the library is missing, too."""
+    try:
+        return read_photo(path)
+    except DependencyError as error:
+        raise ImageError(str(error)) from None
 
 
 def _is_one(images: Any) -> bool:

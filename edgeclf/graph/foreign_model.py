@@ -203,6 +203,12 @@ def _keep_output(model: onnx.ModelProto, output: str, labels: int) -> None:
             f"the model has the outputs {shown}; one with {labels} scores was expected: name it with --tensor"
         )
     kept = onnx.helper.make_tensor_value_info(candidates[0], onnx.TensorProto.FLOAT, None)
+    kind = found[candidates[0]].type.tensor_type.elem_type
+    if kind not in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.FLOAT):
+        raise ModelError(
+            f"the model's output {candidates[0]} is {onnx.TensorProto.DataType.Name(kind)}; float32 scores, one for each label, were "
+            "expected: export it again without half, and without an operator that chooses the label"
+        )
     del model.graph.output[:]
     model.graph.output.extend([kept])
 

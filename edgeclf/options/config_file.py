@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Union, get_args, get_origin, get_type_hints
 
-from ..errors import OptionError
+from ..errors import OptionError, reason
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -36,7 +36,7 @@ def read_config(file: str | Path, kind: type[DataclassInstance]) -> dict[str, ob
     try:
         values = yaml.safe_load(read_bytes(file, _MAX_BYTES).decode("utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise OptionError(f"{file} cannot be read as YAML ({' '.join(str(error).split())})") from None
+        raise OptionError(f"{file} cannot be read as YAML ({reason(error)})") from None
     if not isinstance(values, Mapping):
         raise OptionError(f"{file} holds {type(values).__name__}; lines of the form epochs: 12 were expected")
     hints, found = get_type_hints(kind), {}

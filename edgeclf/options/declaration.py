@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, fields, replace
-from typing import TypeVar
+from numbers import Integral, Real
+from typing import TypeVar, get_args, get_origin, get_type_hints
 
 from ..errors import OptionError
 
@@ -56,7 +57,8 @@ def option(
 def merged(kind: type[T], options: T | None, given: Mapping[str, object]) -> T:
     """Return options with single ones given as keywords, as in edgeclf.train(data, run, epochs=3).
 
-    kind: the options class.  Raises OptionError for an option that it does not have, and for options of another type.
+    kind: the options class.  Raises OptionError for an option that it does not have, for a value that is not a number, a truth
+    value or names where its field has one, and for options of another type.
     """
     names = [one.name for one in fields(kind)]  # type: ignore[arg-type]
     for name in given:
@@ -68,12 +70,48 @@ def merged(kind: type[T], options: T | None, given: Mapping[str, object]) -> T:
         raise OptionError(
             f'options is {options!r}; {kind.__name__} was expected, or options by name: split="val", epochs=3'
         )
-    return replace(options or kind(), **given)  # type: ignore[type-var]
+    hints = get_type_hints(kind)
+    typed = {name: _typed(name, value, hints[name]) for name, value in given.items()}
+    return replace(options or kind(), **typed)  # type: ignore[type-var]
+
+
+def _typed(name: str, value: object, hint: object) -> object:
+    """Return a value as its field has it: a number of numpy's as Python's, one name or a list of names as a tuple.
+
+    Only fields of numbers, truth values and names are checked: in Python, a text may also be a path, or a number.
+    """
+    args = get_args(hint) if get_origin(hint) is not tuple else ()
+    kinds = [one for one in args or (hint,) if one is not type(None)]
+    if len(kinds) != 1 or (value is None and type(None) in args):
+        return value
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if kinds[0] is bool and not isinstance(value, bool):
+        raise _wrong(name, value, "True or False")
+    if kinds[0] is int:
+        if not (number and isinstance(value, Integral)):
+            raise _wrong(name, value, "a whole number")
+        return int(value)
+    if kinds[0] is float:
+        if not number:
+            raise _wrong(name, value, "a number")
+        return value if isinstance(value, int) else float(value)  # type: ignore[arg-type]
+    if get_origin(kinds[0]) is tuple:
+        names = (value,) if isinstance(value, str) else value
+        if not isinstance(names, (tuple, list, set, frozenset)) or not all(isinstance(one, str) for one in names):
+            raise _wrong(name, value, "a list of names")
+        return tuple(names)
+    return value
+
+
+def _wrong(name: str, value: object, expected: str) -> OptionError:
+    return OptionError(f"{name.replace('_', '-')} is {value!r}; {expected} was expected")
 
 
 def check_known(what: str, given: Iterable[str], known: Iterable[str]) -> None:
     """Raise OptionError for values of an option that may be repeated which do not exist; what: names one of them."""
     known = tuple(known)
+    if isinstance(given, str):
+        raise OptionError(f"{what} is {given!r}; a list was expected: [{given!r}]")
     if unknown := sorted(set(given) - set(known)):
         raise OptionError(f"there is no {what} {', '.join(unknown)}; choose from {', '.join(known)}")
 
@@ -91,5 +129,6 @@ def check_ranges(options: object, **allowed: tuple[float, float]) -> None:
     """Raise OptionError for an option that is out of its range; None is always allowed."""
     for name, (low, high) in allowed.items():
         value = getattr(options, name)
-        if value is not None and not low <= value <= high:
-            raise OptionError(f"{name.replace('_', '-')} is {value}; {low} to {high} was expected")
+        if value is not None and (not isinstance(value, Real) or not low <= float(value) <= high):
+            shown = repr(value) if isinstance(value, str) else value
+            raise OptionError(f"{name.replace('_', '-')} is {shown}; {low} to {high} was expected")

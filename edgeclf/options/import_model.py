@@ -80,6 +80,9 @@ class ImportOptions:
     force: bool = option(False, "Keep the options even if --data shows that others are right.")
 
     def __post_init__(self) -> None:
+        if isinstance(self.labels, (list, tuple)):  # what Python's users write first
+            object.__setattr__(self, "label_names", tuple(self.labels))
+            object.__setattr__(self, "labels", None)
         for name, allowed in (
             ("layout", LAYOUTS),
             ("color", COLORS),

@@ -8,14 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeclf_runtime.files.read import read_bytes
+from edgeclf_runtime.files.read import read_bytes, sha256_file
 
 from ..data.datasets import Dataset, Sample
-from ..errors import DataError
+from ..errors import DataError, reason
 
 _MAX_BYTES = 1 << 30
 _ROUNDING = 1e-3
 """A sum of printed probabilities may differ from one by so much."""
+
+
+def soft_targets_sha256(file: Path) -> str:
+    """Return the hash of the file; DataError if it cannot be read."""
+    try:
+        return sha256_file(file)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({reason(error)}); a CSV file in UTF-8 was expected") from None
 
 
 def read_soft_targets(file: Path, dataset: Dataset, samples: Sequence[Sample]) -> np.ndarray:
@@ -45,7 +53,7 @@ def read_soft_targets(file: Path, dataset: Dataset, samples: Sequence[Sample]) -
             if path in places:
                 targets[places[path]] = values
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{file} cannot be read ({error}); a CSV file in UTF-8 was expected") from None
+        raise DataError(f"{file} cannot be read ({reason(error)}); a CSV file in UTF-8 was expected") from None
     if not found & set(places):
         raise DataError(f"{file} has none of the images of train; lines for these were expected")
     return targets

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from edgeclf_runtime import __version__
 from edgeclf_runtime.files.outputs import check_length, claim_output, new_folder
-from edgeclf_runtime.files.read import sha256_file
 from edgeclf_runtime.files.schema import JsonObject
 from edgeclf_runtime.images.preprocess import Preprocessing
 
@@ -36,6 +35,7 @@ from ..options.config_file import write_config
 from .results.training import report_training
 from .run_images import about_changed_sides
 from .runs import CONFIG_FILE, METRICS_FILE, RUN_FILE, SPLIT_FILE, WEIGHTS_FILE, data_facts, read_run
+from .soft_targets_file import soft_targets_sha256
 from .unfinished import Unfinished, option_changes
 from .weights.checkpoint import separate_tensors
 
@@ -267,7 +267,7 @@ class _Course:
             "labels": list(self.dataset.labels),
             "data": split_sha256,
             "weights": None if self.weights is None else self.weights.facts(),
-            "soft_targets": options.soft_targets and sha256_file(options.soft_targets),
+            "soft_targets": options.soft_targets and soft_targets_sha256(Path(options.soft_targets)),
             "teacher": self.teacher and self.teacher.sha256,
             "unlabeled": images and images.sha256,
             "versions": versions(),

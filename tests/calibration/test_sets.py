@@ -124,8 +124,22 @@ def test_other_data_that_has_a_few_of_its_images_does_not_replace_the_sets_own(o
 
 
 def test_a_folder_that_is_no_set_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"recipe\.json and images\.sha256 were expected"):
+    said = (
+        r"recipe\.json and images\.sha256 were expected: recipe\.json: No such file.*make one with: edgeclf calibrate"
+    )
+    with pytest.raises(DataError, match=said):
         CalibrationSet.load(tmp_path)
+
+
+@pytest.mark.parametrize("rule", ["stratified", "diverse"])
+def test_copies_of_an_image_are_taken_once(own_digits, rule):
+    for number in range(200):
+        shutil.copy(own_digits / "3" / "000.png", own_digits / "3" / f"copy {number}.png")
+    dataset = load_dataset(own_digits)
+    vectors = np.arange(len(dataset.split("train")), dtype=np.float32)[:, None]
+    chosen = CalibrationSet.select(dataset, 60, rule=rule, vectors=vectors)
+    digests = [digest for digest, _ in chosen.entries]
+    assert len(chosen) == len(set(digests)) == 60
 
 
 def test_a_set_is_not_overwritten_unasked(digits, tmp_path):

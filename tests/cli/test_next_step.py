@@ -89,3 +89,24 @@ def test_with_json_nothing_is_suggested(command, run, digits):
         code, out, err = command(*arguments, "--json")
         assert (code, "next:" in err) == (0, False)
         json.loads(out)
+
+
+def test_the_next_commands_know_where_the_images_of_a_run_are_now(command, run, digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    moved = shutil.copytree(run, tmp_path / "moved")
+    facts = json.loads((moved / "run.json").read_text())
+    facts["data"]["root"] = str(tmp_path / "gone")
+    (moved / "run.json").write_text(json.dumps(facts))
+    for line in (
+        ("evaluate", moved, digits),
+        ("calibrate", moved, "--output", "set", "--size", "30", "--data", digits),
+    ):
+        code, _, err = command(*line)
+        assert (code, err.splitlines()[-1].split()[-2:]) == (0, ["--data", str(digits)])
+    for path in moved.glob("*fp16*"):
+        path.unlink()
+    code, out, _ = command("bundle", moved, "--output", "new.edge", "--target", "jetson-nano", "--data", digits)
+    assert code == 0
+    assert (
+        f"jetson-nano lacks fp16; make them with: edgeclf quantize {moved} --target jetson-nano --data {digits}" in out
+    )

@@ -5,9 +5,11 @@ import shutil
 
 import pytest
 
+from edgeclf.data.checks.integrity import check
 from edgeclf.data.datasets import Dataset, Sample, load_dataset
 from edgeclf.errors import DataError, OptionError
 from edgeclf.options import SplitOptions
+from tests.support.photos import only, write_photos
 
 
 def place(digits, root, names):
@@ -25,6 +27,18 @@ def listed(dataset):
 
 
 # Class folders
+
+
+def test_a_file_in_train_and_test_stays_in_both_aloud(tmp_path):
+    write_photos(tmp_path, [f"{label}/{number}.png" for label in ("cat", "dog") for number in range(20)])
+    rows = [f"{label}/{number}.png,{label}" for label in ("cat", "dog") for number in range(20)]
+    text = (
+        "path,label,split\n" + "".join(f"{row},train\n" for row in rows) + "".join(f"{row},test\n" for row in rows[:5])
+    )
+    (tmp_path / "list.csv").write_text(text)
+    report = check(tmp_path / "list.csv")
+    assert sum(counts["test"] for counts in report.labels.values()) == 5
+    assert "5 pictures in 10 files" in only(report.findings, "leaked").message
 
 
 def test_the_name_of_a_folder_is_the_label_of_its_images(digits):
@@ -189,7 +203,7 @@ def test_a_csv_may_name_the_splits(digits, tmp_path):
         ("file,class\na.png,cat\n", "has the columns file, class; path, label"),
         ("path,label\n", "lists no images: a line with path and label for each was expected"),
         ("path,label\na.png,cat\n\nb.png,\n", "line 4: path or label is empty"),
-        ("path,label,split\na.png,cat,holdout\n", "line 2: the split is 'holdout'; train, val or test was expected"),
+        ("path,label,split\na.png,cat,fold3\n", "line 2: the split is 'fold3'; train, val or test was expected"),
         ("path,label,split\na.png,cat,train\nb.png,cat,\n", "1 of 2 lines have no split; fill it in on every line"),
     ],
 )

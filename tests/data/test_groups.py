@@ -80,6 +80,16 @@ def test_a_csv_names_groups_in_a_column(tmp_path):
     assert all(len(splits) == 1 for splits in sides(dataset).values())
 
 
+def test_group_by_takes_the_place_of_the_column_aloud(tmp_path):
+    write_photos(tmp_path, [f"{label}/{number}.png" for label in ("cat", "dog") for number in range(12)])
+    rows = "".join(f"{label}/{number}.png,{label},all\n" for label in ("cat", "dog") for number in range(12))
+    (tmp_path / "list.csv").write_text(f"path,label,group\n{rows}")
+    dataset = load_dataset(tmp_path / "list.csv", SplitOptions(group_by=r"(\d+)"))
+    assert len({sample.group for sample in dataset.samples}) == 12
+    said = [finding.message for finding in dataset.findings if finding.kind == "groups"]
+    assert any(text.startswith("--group-by takes the place of the column group, in which 24 images") for text in said)
+
+
 def test_a_group_keeps_its_side_while_the_data_grows(tmp_path):
     rows = [(f"{number}.png", "cat" if number % 2 else "dog", f"hen {number % 30}") for number in range(120)]
     before = sides(load_dataset(grouped_csv(tmp_path, rows)))

@@ -88,6 +88,32 @@ def test_eval_is_val_where_there_is_a_test(tmp_path, name, split):
     assert split_names(["train", name, "val"])[name] == "test"
 
 
+@pytest.mark.parametrize("name", ["holdout", "Hold-Out", "hold_out_images", "heldout set"])
+def test_a_holdout_is_the_split_that_is_missing(name):
+    assert split_names(["train", name]) == {"train": "train", name: "test"}
+    assert split_names(["train", name, "test"])[name] == "val"
+
+
+@pytest.mark.parametrize("name", ["trainval", "train_val", "Train+Validation", "TrainVal_images"])
+def test_what_holds_train_and_val_is_trained_on(name):
+    assert split_names([name, "test"]) == {name: "train", "test": "test"}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("Train_Augmented", "Test"), ("train_resized", "valid"), ("train", "TEST_SIMPLE"), ("x_train", "y_test", "val")],
+)
+def test_a_folder_with_the_word_of_a_split_and_its_labels_is_one(tmp_path, names):
+    write_photos(tmp_path, photos(*(f"{name}/{label}" for name in names for label in ("cat", "dog")), number=12))
+    assert load_dataset(tmp_path).labels == ("cat", "dog")
+
+
+def test_a_folder_with_the_word_of_a_split_and_other_labels_is_none(tmp_path):
+    write_photos(tmp_path, photos("train station/old", "train station/new", "val/cat", "val/dog"))
+    with pytest.raises(DataError, match="rename those that are splits to train, val and test"):
+        load_dataset(tmp_path)
+
+
 def test_eval_beside_train_is_taken_for_test_aloud(tmp_path):
     write_photos(tmp_path, photos("train/cat", "train/dog", "eval/cat", "eval/dog", number=6))
     dataset = load_dataset(tmp_path)
@@ -173,6 +199,24 @@ def test_a_folder_above_data_sets_is_refused_with_one_of_them(tmp_path):
         DataError, match=r"holds data sets, not class folders: cars, pets; give one of them, such as .*/cars"
     ):
         load_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("above", ["archive/pets", "a/b/pets"])
+def test_a_folder_far_above_a_data_set_is_refused_with_the_one_to_give(tmp_path, above):
+    write_photos(tmp_path, photos(*(f"{above}/{part}/{label}" for part in ("train", "test") for label in "ab")))
+    with pytest.raises(DataError, match=rf"holds data sets, not class folders: {above}; give one .*/{above}"):
+        load_dataset(tmp_path)
+
+
+def test_a_class_deep_below_may_be_called_train(tmp_path):
+    write_photos(tmp_path, photos("vehicles/rail/train/old", "vehicles/rail/train/new", "animals/cat", number=9))
+    assert load_dataset(tmp_path).labels == ("animals", "vehicles")
+
+
+def test_folders_with_the_same_subfolders_may_be_splits_of_other_names(tmp_path):
+    write_photos(tmp_path, photos(*(f"{name}/{label}" for name in ("prueba", "entrenamiento") for label in "ab")))
+    message = only(load_dataset(tmp_path).findings, "nested").message
+    assert "if they are splits of one, rename them to train/, val/ and test/" in message
 
 
 def test_a_folder_above_class_folders_is_warned_of(tmp_path):

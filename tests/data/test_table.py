@@ -134,6 +134,10 @@ def test_relative_paths_of_windows_are_found(tmp_path, path):
         "file:///C:/Users/Eva/",
         "file:///home/eva/My%20Pictures/",
         "C:\\Users\\Eva\\photos\\old\\",
+        "C:",
+        "%USERPROFILE%\\Pictures\\",
+        "$HOME/Pictures/",
+        "s3://bucket/",
     ],
 )
 def test_absolute_paths_of_another_computer_are_found_aloud(tmp_path, prefix):

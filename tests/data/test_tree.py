@@ -43,6 +43,7 @@ SOUND = [f"{label}/{number}.png" for label in ("cat", "dog") for number in range
             ".@__thumb",
             ".snapshots",
         ),
+        *("$WinREAgent", "@appstore", "_gsdata_", "Lightroom Previews.lrdata", "Photos Library.photoslibrary"),
     ],
 )
 @pytest.mark.parametrize("above", ["", "cat/"])

@@ -222,7 +222,7 @@ def test_a_jetson_nano_is_given_nothing_that_it_cannot_run(run, tmp_path):
 
 
 def test_a_name_without_edge_is_refused(run, tmp_path):
-    with pytest.raises(OutputError, match=r"NAME\.edge was expected"):
+    with pytest.raises(OptionError, match=r"NAME\.edge was expected, such as .*solar\.edge"):
         edgeclf.bundle(run, tmp_path / "solar")
 
 

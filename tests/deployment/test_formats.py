@@ -193,6 +193,19 @@ def test_what_a_converter_raises_is_one_sentence_with_the_versions(run, tmp_path
     assert f"found torch {version('torch')}; it was tried with torch 2." in str(raised.value)
 
 
+def test_a_full_disk_is_not_taken_for_a_network_that_cannot_be_written(run, small_disk, monkeypatch):
+    disk = small_disk("64k")
+
+    def write(source, path):
+        with pytest.raises(OSError, match="No space left"):
+            Path(path).write_bytes(bytes(1 << 20))
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setattr(torchscript, "write", write)
+    with pytest.raises(OutputError, match=r"its disk is full\): free some space, or choose another --output"):
+        export_formats(run, output=disk / "it.pt", formats=("torchscript",))
+
+
 def test_what_a_converter_prints_stays_out_of_json(command, run, tmp_path, monkeypatch):
     write = torchscript.write
 

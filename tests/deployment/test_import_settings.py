@@ -114,10 +114,10 @@ def test_missing_colors_and_normalization_are_measured_on_images(imported, tmp_p
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        ("cat\n\ndog\n", "has an empty line"),
+        ("cat\n\ndog\n", r"has an empty line \(line 2\)"),
         ("\n", "has no labels"),
         ("cat\ncat\n", "'cat' .* occurs twice"),
-        ("cat\n", "has 2 outputs, but there are 1 labels .*--labels"),
+        ("cat\n", r"has 2 outputs, but there is 1 label \(.*labels.txt\).*--labels"),
         ("cat\ndog\ncow\n", "has 2 outputs, but there are 3 labels"),
         ("cat\nd\u202eog\n", "invisible character"),
     ],
@@ -126,6 +126,19 @@ def test_labels_that_cannot_be_the_models_are_refused(imported, tmp_path, labels
     (tmp_path / "labels.txt").write_text(labels, encoding="utf-8")
     with pytest.raises((OptionError, ModelError, DataError), match=said):
         imported(color_model(tmp_path / "m.onnx"), ("label_names",), None, labels=str(tmp_path / "labels.txt"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_labels_may_be_saved_by_a_program_of_windows(imported, tmp_path, encoding):
+    (tmp_path / "labels.txt").write_text("cat\r\ndog\r\n", encoding=encoding)
+    report = imported(color_model(tmp_path / "m.onnx"), ("label_names",), None, labels=str(tmp_path / "labels.txt"))
+    assert report.labels == ("cat", "dog")
+
+
+def test_labels_in_other_letters_than_the_datas_are_asked_after(imported, tmp_path):
+    said = r"it knows Cat, dog \('cat' may be 'Cat'\): write them alike, in --labels or in the data"
+    with pytest.raises(DataError, match=said):
+        imported(color_model(tmp_path / "m.onnx"), label_names=("Cat", "dog"))
 
 
 @pytest.mark.parametrize(

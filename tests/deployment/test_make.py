@@ -10,7 +10,7 @@ import pytest
 import edgeclf
 from edgeclf import MakeOptions
 from edgeclf.deployment import make as module
-from edgeclf.errors import DataError, OutputError
+from edgeclf.errors import DataError, OptionError, OutputError
 from edgeclf.options import BundleOptions, QuantizeOptions, TrainOptions
 from edgeclf_runtime.bundle.open_bundle import open_bundle
 
@@ -63,6 +63,16 @@ def test_one_call_goes_all_the_way_and_says_where_the_run_is(finished):
     assert {model.name for model in opened.models} == {"fp32", "int8-cpu"}  # OpenVINO's own file is the same
     assert edgeclf.evaluate(report.run, finished[0]).accuracy == pytest.approx(report.accuracy, abs=1e-6)
     assert json.loads(report.to_json())["made"] == list(STEPS)
+
+
+def test_a_first_call_says_nothing_of_resuming_and_without_a_name_takes_no_folder(photos, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(module, "train", lambda *_, resume, **__: said.append(resume) or edgeclf.DataError)
+    with pytest.raises(edgeclf.EdgeclfError):
+        edgeclf.make(photos, tmp_path / "pets.edge", OPTIONS)
+    assert said == [False]
+    with pytest.raises(DataError, match="the name of the data is empty"):
+        edgeclf.make("", tmp_path / "pets.edge", OPTIONS)
 
 
 def test_a_second_call_finds_everything_done(made):
@@ -185,7 +195,7 @@ def test_what_stands_in_the_way_is_refused_before_anything_is_trained(photos, tm
         edgeclf.make(photos, tmp_path / "pets.edge", OPTIONS)
     with pytest.raises(OutputError, match="edgeclf did not create it"):
         edgeclf.make(photos, tmp_path / "pets.edge", OPTIONS, overwrite=True)
-    with pytest.raises(OutputError, match=r"NAME\.edge was expected"):
+    with pytest.raises(OptionError, match=r"NAME\.edge was expected, such as .*pets\.edge"):
         edgeclf.make(photos, tmp_path / "pets", OPTIONS)
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgeclf.errors import OptionError
+from edgeclf.errors import GateError, OptionError
 from edgeclf.evaluation.confidence_threshold import (
     fit_confidence,
     fit_temperature,
@@ -49,7 +49,7 @@ def test_a_threshold_reaches_the_wanted_precision_with_the_most_labels():
 
 
 def test_images_of_one_confidence_are_labeled_together_or_not_at_all():
-    with pytest.raises(OptionError, match=r"no threshold reaches a precision of 0\.9; the best on .* is 0\.500"):
+    with pytest.raises(GateError, match=r"no threshold reaches a precision of 0\.9; the best on .* is 0\.500"):
         threshold_for_precision(np.array([0.9, 0.9]), np.array([True, False]), 0.9)
 
 

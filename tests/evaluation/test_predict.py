@@ -27,6 +27,18 @@ def test_each_image_gets_its_label_and_the_likeliest_others(model, digits):
     assert all(len(prediction.result.top) == 2 for prediction in predictions)
 
 
+def test_photographs_of_phones_are_read_by_the_library_that_reads_them_in_training(
+    model, digits, tmp_path, monkeypatch
+):
+    heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed")
+    heif.from_pillow(Image.open(digits / "3" / "000.png").convert("RGB")).save(tmp_path / "IMG_1.HEIC", quality=100)
+    [found] = edgeclf.predict(model, tmp_path)
+    assert (found.image, found.result.label) == (str(tmp_path / "IMG_1.HEIC"), "3")
+    monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
+    with pytest.raises(ImageError, match=r"reading HEIC needs pillow-heif; install it"):
+        edgeclf.predict(model, tmp_path / "IMG_1.HEIC")
+
+
 def test_a_run_that_was_not_exported_predicts_by_a_temporary_file(own_run, digits):
     (own_run / "model.fp32.onnx").unlink()
     before = sorted(own_run.iterdir())

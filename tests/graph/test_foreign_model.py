@@ -132,6 +132,23 @@ def test_of_several_outputs_the_one_with_a_score_for_each_label_is_taken(tmp_pat
         make_core(model, SHAPE, 2, "g")
 
 
+@pytest.mark.parametrize(
+    ("operator", "kind", "shape"),
+    [
+        (helper.make_node("Cast", ["out"], ["other"], to=TensorProto.FLOAT16), "FLOAT16", ["N", 2]),
+        (helper.make_node("ArgMax", ["out"], ["other"], axis=1, keepdims=0), "INT64", ["N"]),
+    ],
+)
+def test_an_output_that_is_not_of_float_scores_is_refused_by_name(tmp_path, operator, kind, shape):
+    def end(model):
+        model.graph.node.append(operator)
+        kept = helper.make_tensor_value_info("other", getattr(TensorProto, kind), shape)
+        model.graph.output[0].CopyFrom(kept)
+
+    with pytest.raises(ModelError, match=f"the model's output other is {kind}; float32 scores, one for each label"):
+        make_core(changed(tmp_path / "m.onnx", end), SHAPE, 2)
+
+
 def halve(model):
     tensor = model.graph.initializer[0]
     tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))

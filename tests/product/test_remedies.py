@@ -155,6 +155,7 @@ SHOWN_BY = {
 }
 # For these the text names the command in another way, or its caller shows it for one command only.
 ELSEWHERE = {
+    ("deployment/bundle_notes.py", "--data"),  # of the quantize that the sentence begins with
     ("training/run_images.py", "--split-of"),  # about a run that train, make or import replaces
     ("training/runs.py", "--output"),  # of the command before it
     ("training/unfinished.py", "--resume"),  # make resumes by itself, and does not get there

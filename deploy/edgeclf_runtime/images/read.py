@@ -40,16 +40,16 @@ MAX_BYTES = 256 * 1024 * 1024
 _log = logging.getLogger(__name__)
 
 
-def is_image_name(name: AnyPath) -> bool:
+def is_image_name(name: AnyPath, suffixes: Tuple[str, ...] = SUFFIXES) -> bool:
     """Return whether a file name has the suffix of a supported image format."""
-    return str(name).lower().endswith(SUFFIXES)
+    return str(name).lower().endswith(suffixes)
 
 
-def image_paths(name: AnyPath) -> Optional[List[str]]:
+def image_paths(name: AnyPath, suffixes: Tuple[str, ...] = SUFFIXES) -> Optional[List[str]]:
     """Return the paths of the images that a file, folder or pattern name stands for, in natural order.
 
     None for a name that stands for something else.  An existing file or folder takes precedence over a pattern;
-    subfolders are not read.  Raises ImageError if a folder or a pattern has no image.
+    subfolders are not read.  suffixes: of the files that are images.  Raises ImageError if a folder or a pattern has no image.
     """
     name = local_path(name)
     if os.path.isdir(name):
@@ -57,26 +57,28 @@ def image_paths(name: AnyPath) -> Optional[List[str]]:
             entries = os.listdir(name)
         except OSError as error:
             raise ImageError("{}: cannot be read ({}); a folder of images was expected".format(name, error.strerror))
-        found = [os.path.join(name, entry) for entry in entries if is_image_name(entry)]
-        left_out = sum(entry.lower().endswith(HEIF_SUFFIXES) for entry in entries)
+        found = [os.path.join(name, entry) for entry in entries if is_image_name(entry, suffixes)]
+        left_out = sum(
+            entry.lower().endswith(HEIF_SUFFIXES) and not is_image_name(entry, suffixes) for entry in entries
+        )
         if left_out:
             _log.warning("%s: HEIC and AVIF files are left out (%d): convert them to PNG or JPEG", name, left_out)
         return _some(found, name, "subfolders are not read; for them, give {}".format(os.path.join(name, "*", "*")))
     if os.path.lexists(name):
-        return [name] if is_image_name(name) else None
+        return [name] if is_image_name(name, suffixes) else None
     if "://" in name or not glob.has_magic(name):
         return None
     folder, pattern = os.path.split(name)
     # A folder's name may look like a pattern.
     name = os.path.join(glob.escape(folder), pattern) if os.path.isdir(folder) else name
-    return _some([path for path in glob.glob(name, recursive=True) if is_image_name(path)], name)
+    return _some([path for path in glob.glob(name, recursive=True) if is_image_name(path, suffixes)], name)
 
 
-def each_image(names: Iterable[AnyPath]) -> Iterator[Union[str, ImageError]]:
+def each_image(names: Iterable[AnyPath], suffixes: Tuple[str, ...] = SUFFIXES) -> Iterator[Union[str, ImageError]]:
     """Yield the paths of the images that names stand for (see image_paths); an ImageError for a name without any."""
     for name in names:
         try:
-            paths = image_paths(name)
+            paths = image_paths(name, suffixes)
             yield from [local_path(name)] if paths is None else paths
         except ImageError as error:
             yield error

@@ -28,7 +28,7 @@ def evaluate(
     show(function(model, data, options=options, overwrite=overwrite), json)
     if options.report is not None:
         open_page(json, options.report)
-    next_for_model(json, model)
+    next_for_model(json, model, data)
 
 
 @app.command(epilog="Example: edgeclf robustness runs/first photos/ --corruption motion --corruption dark")
@@ -41,7 +41,7 @@ def robustness(model: Model, data: Data, options: RobustnessOptions, json: Json 
     from ... import robustness as function
 
     show(function(model, data, options=options), json)
-    next_for_model(json, model)
+    next_for_model(json, model, data)
 
 
 @app.command(epilog="Example: edgeclf compare runs/first runs/second photos/")
@@ -61,7 +61,7 @@ def compare(
 
     report = function(a, b, data, options=options)
     show(report, json)
-    next_for_model(json, a if report.better == "a" else b)
+    next_for_model(json, a if report.better == "a" else b, data)
 
 
 @app.command(epilog="Example: edgeclf predict solar.edge cell1.png cell2.png --json")
@@ -82,7 +82,7 @@ def predict(
     from ...errors import ImageError
     from ...evaluation.predict import each_prediction
 
-    code = 0
+    code, done = 0, False
     for answer in each_prediction(model, images, options, overwrite):
         if isinstance(answer, ImageError):
             # A file name may contain line breaks.
@@ -90,7 +90,8 @@ def predict(
             code = answer.exit_code
         else:
             show(answer, json)
-    if not os.path.isfile(model) or is_run(os.path.dirname(model)):
+            done = True
+    if done and (not os.path.isfile(model) or is_run(os.path.dirname(model))):
         next_for_model(json, model)
     raise typer.Exit(code)
 

@@ -34,7 +34,8 @@ def calibrate(
 
     show(function(source, output, options=options, overwrite=overwrite), json)
     run = options.model or (source if is_run(source) else "RUN")
-    next_step(json, "edgeclf quantize", run, "--calibration", output)
+    more = ["--data", options.data] if options.data else []
+    next_step(json, "edgeclf quantize", run, "--calibration", output, *more)
 
 
 @app.command(epilog="Example: edgeclf quantize runs/first --calibration calibration/solar-cells")

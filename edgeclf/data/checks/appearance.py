@@ -105,8 +105,9 @@ def _about_size(images: Sequence[Appearance], image_size: int, imported: bool) -
         return []
     typical = int(median(min(image.width, image.height) for image in images))
     advice = "use larger images"
-    if typical < image_size and not imported:
-        advice += f", or train with --image-size {max(_SIZE_STEP, typical // _SIZE_STEP * _SIZE_STEP)}"
+    smaller = max(_SIZE_STEP, typical // _SIZE_STEP * _SIZE_STEP)
+    if smaller < image_size and not imported:
+        advice += f", or train with --image-size {smaller}"
     message = (
         f"{len(small)} of {counted(len(images), 'image')} are smaller than the model's input of {image_size} x {image_size} pixels "
         f"(the first {small[0].width} x {small[0].height}), and are enlarged: {advice}"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from pathlib import Path
 from edgeclf_runtime.files.schema import JsonObject
 from edgeclf_runtime.text.terminal import printable
 
+from ...display.columns import fitted, left, width
 from ...display.page.charts import shortened
 from ...display.progress import track
 from ...display.report import Bars, Report, listed, paragraph, table
@@ -36,6 +37,7 @@ from .near_duplicates import near_duplicates
 from .thumbnails import Thumbnail, ThumbnailFile, thumbnail_of
 
 _COLUMNS = 80
+_SHOWN_OF_A_KIND = 20
 _COUNT = "  {:>6}"
 
 
@@ -50,6 +52,8 @@ class CheckReport(Report):
     findings: tuple[Finding, ...]
     near_duplicates: tuple[tuple[str, ...], ...] = ()
     """Groups of files that are nearly the same picture."""
+    copies: tuple[tuple[str, ...], ...] = ()
+    """Groups of files that are the same picture."""
 
     @property
     def errors(self) -> list[Finding]:
@@ -63,7 +67,7 @@ class CheckReport(Report):
 
     def to_dict(self) -> JsonObject:
         """The report as a JSON-compatible dict."""
-        findings = [dict(vars(finding), files=list(finding.files)) for finding in self.findings]
+        findings = [dict(vars(one), files=list(one.files), examples=list(one.examples)) for one in self.findings]
         return {
             "data": self.data,
             "images": self.images,
@@ -71,6 +75,7 @@ class CheckReport(Report):
             "errors": len(self.errors),
             "findings": findings,
             "near_duplicates": [list(group) for group in self.near_duplicates],
+            "copies": [list(group) for group in self.copies],
         }
 
     def html_parts(self) -> Iterator[str]:
@@ -93,19 +98,38 @@ class CheckReport(Report):
 
     def _summary(self) -> str:
         warnings = len(self.findings) - len(self.errors)
-        return f"{self.images} images, {len(self.labels)} labels, {len(self.errors)} errors, {warnings} warnings"
+        counts = (
+            (self.images, "image"),
+            (len(self.labels), "label"),
+            (len(self.errors), "error"),
+            (warnings, "warning"),
+        )
+        return ", ".join(counted(count, what) for count, what in counts)
 
     def __str__(self) -> str:
         most = _COLUMNS - len(SPLITS) * len(_COUNT.format(0))
-        names = [shortened(printable(label), most) for label in self.labels]
-        width = max(map(len, [*names, "label"]))
-        lines = [f"{'label':<{width}}" + "".join(map(_COUNT.format, SPLITS))]
+        names = [fitted(shortened(printable(label), most), most) for label in self.labels]
+        first = max(map(width, [*names, "label"]))
+        lines = [left("label", first) + "".join(map(_COUNT.format, SPLITS))]
         for name, counts in zip(names, self.labels.values(), strict=True):
-            lines.append(f"{name:<{width}}" + "".join(_COUNT.format(counts[split]) for split in SPLITS))
+            lines.append(left(name, first) + "".join(_COUNT.format(counts[split]) for split in SPLITS))
         # Errors last, so that they stay visible after a long list.
-        lines += [str(finding) for finding in sorted(self.findings, key=lambda finding: finding.severity == "error")]
+        lines += _few_of_each_kind(sorted(self.findings, key=lambda finding: finding.severity == "error"))
         lines.append(self._summary())
         return "\n".join(lines)
+
+
+def _few_of_each_kind(findings: Sequence[Finding]) -> Iterator[str]:
+    """Yield findings as text, and the number of those of a kind after its first ones, such as thousands of missing files."""
+    counts = Counter((finding.severity, finding.kind) for finding in findings)
+    shown: Counter[tuple[str, str]] = Counter()
+    for finding in findings:
+        kind = finding.severity, finding.kind
+        if shown[kind] < _SHOWN_OF_A_KIND:
+            yield str(finding)
+        elif shown[kind] == _SHOWN_OF_A_KIND:
+            yield f"{finding.severity}: {finding.kind}: {counts[kind] - shown[kind]} more; --json lists them all"
+        shown[kind] += 1
 
 
 def check(data: str | Path | Dataset, options: CheckOptions | None = None, **keywords: object) -> CheckReport:
@@ -132,11 +156,16 @@ def _checked(dataset: Dataset, options: CheckOptions, imported: bool = False) ->
         [look.appearance for look in looks if look.appearance], options.image_size, options.resize, imported
     )
     findings += about_labels(dataset) + list(dataset.findings) + _about_strays(dataset)
-    findings += [about_copies(copies) for copies in pictures.values() if len(copies) > 1]
+    copies = [group for group in pictures.values() if len(group) > 1]
+    findings += about_copies(copies, dataset.root)
     similar = _near_duplicates(looks, pictures, thumbnails)
-    findings += about_near_duplicates(similar, dataset.divided_by)
-    names = tuple(tuple(str(sample.path) for sample in group) for group in similar)
-    return CheckReport(dataset.name, len(dataset.samples), counts_by_label(dataset), tuple(findings), names)
+    findings += about_near_duplicates(similar, dataset.divided_by, dataset.root)
+    counts = counts_by_label(dataset)
+    return CheckReport(dataset.name, len(dataset.samples), counts, tuple(findings), _names(similar), _names(copies))
+
+
+def _names(groups: Sequence[Sequence[Sample]]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(str(sample.path) for sample in group) for group in groups)
 
 
 def _look_at(samples: Sequence[Sample]) -> tuple[list[_Look], ThumbnailFile]:

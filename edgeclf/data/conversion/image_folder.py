@@ -21,7 +21,7 @@ from edgeclf_runtime.files.schema import JsonObject
 from ...display.json_file import write_json
 from ...display.progress import track
 from ...errors import DataError, OutputError
-from ..layout import SPLIT_NAMES
+from ..layout import split_names
 from ..schemas import MAX_JSON_BYTES, SOURCE, SOURCE_FORMAT
 
 LIST_FILE = "dataset.csv"
@@ -124,9 +124,9 @@ def parts_of(source: object) -> dict[str, Any]:
     """
     if not isinstance(source, Mapping):
         return {"": source}
-    unknown = [name for name in source if str(name).lower() not in SPLIT_NAMES]
-    parts = {SPLIT_NAMES[str(name).lower()]: part for name, part in source.items() if name not in unknown}
-    if unknown or not parts or len(parts) < len(source):
+    splits = split_names([str(name) for name in source])
+    parts = {splits[str(name)]: part for name, part in source.items() if splits[str(name)]}
+    if not all(splits.values()) or not parts or len(parts) < len(source):
         raise DataError(
             f"the data set has the parts {', '.join(map(str, source)) or '(none)'}; one for each of train, validation and test was "
             'expected: pass those that you want as {"train": ..., "test": ...}'

@@ -17,6 +17,7 @@ from edgeclf_runtime.files.outputs import claim_output, named_by, new_file, new_
 from edgeclf_runtime.runners.base import Runner, brief
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
+from ...data.temporary import is_full
 from ...display.progress import say
 from ...display.report import Report
 from ...errors import GateError, ModelError, OutputError
@@ -233,7 +234,7 @@ def _export(
     row = FormatRow(one.name, str(path), batch="1" if source.fixed else one.batch)
     runner: Runner | str = ""
     try:
-        with _new_output(path, one, overwrite) as work, _converting(one):
+        with _new_output(path, one, overwrite) as work, _converting(one, path):
             module_of(one).write(source, work)
             runner = module_of(one).load(work, compared.threads)
             row = replace(row, size=_size(work), runtime=f"{one.runtime} {one.version}")
@@ -257,14 +258,18 @@ def _new_output(path: Path, one: Format, overwrite: bool) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _converting(one: Format) -> Iterator[None]:
-    """Silence a converter, and turn anything that it raises into a ModelError with the versions."""
+def _converting(one: Format, path: Path) -> Iterator[None]:
+    """Silence a converter, and turn anything that it raises into a ModelError with the versions; OutputError for a full disk."""
     try:
         with quiet():
             yield
     except (GateError, ModelError, OutputError):
         raise
     except Exception as error:  # each converter has its own
+        if is_full(path.absolute().parent):
+            raise OutputError(
+                f"{path} cannot be written (its disk is full): free some space, or choose another --output"
+            ) from None
         raise ModelError(
             f"the format {one.name} cannot be written of this network ({brief(error)}); {one.versions()}"
         ) from None

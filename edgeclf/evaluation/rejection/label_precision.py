@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeclf_runtime.classify.decision import allowed_indices
 
-from ...errors import OptionError
+from ...errors import GateError, OptionError
 from ...options import check_shares
 from ...training.results.metrics import wilson_interval
 from ..confidence_threshold import threshold_for_precision
@@ -37,7 +37,7 @@ def fit_label_precision(
     """Fit a threshold for each label of ``precision``, to validation images' confidences and true labels.
 
     confidences: float [images, labels], of calibrated logits.  truth: int [images].  precision: by label, above 0 to 1.
-    Raises OptionError for an unknown label, for a precision that cannot be reached, and for a label that no image gets.
+    Raises OptionError for an unknown label and for a label that no image gets, and GateError for a precision that is not reached.
     """
     predicted, confident = confidences.argmax(1), confidences.max(1)
     found = {}
@@ -52,8 +52,8 @@ def fit_label_precision(
         right = truth[ours] == index
         try:
             threshold = threshold_for_precision(confident[ours], right, wanted)
-        except OptionError as error:
-            raise OptionError(f"label {label!r}: {error}") from None
+        except GateError as error:
+            raise GateError(f"label {label!r}: {error}") from None
         kept = confident[ours] >= threshold
         found[label] = LabelThreshold(
             threshold=threshold,

@@ -77,6 +77,12 @@ def test_images_smaller_than_the_input_are_warned_of_with_the_size_to_choose(tmp
     assert "small" not in kinds(check(tmp_path, image_size=96).findings)
 
 
+def test_no_size_is_advised_that_is_the_input_already(tmp_path):
+    write_photos(tmp_path, [f"{label}/{number}.png" for label in ("cat", "dog") for number in range(8)], width=28)
+    message = only(check(tmp_path, image_size=32).findings, "small").message
+    assert message.endswith("are enlarged: use larger images")
+
+
 def test_a_few_small_images_are_warned_of_too(tmp_path):
     shaped(tmp_path, 64, 64)
     write_picture(tmp_path / "cat" / "icon.png", picture(1, 60, 16))

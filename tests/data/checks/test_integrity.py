@@ -198,9 +198,10 @@ def test_a_picture_on_both_sides_of_a_split_is_found(digits, tmp_path):
         shutil.copytree(digits, tmp_path / split, ignore=lambda folder, names: sorted(names)[9:])
     report = check(tmp_path)
     assert {finding.kind for finding in report.findings} == {"leaked"}
-    [first] = [finding for finding in report.findings if finding.files[0].endswith("3/000.png")]
-    assert "which makes results look too good" in first.message
-    assert len(first.files) == 3
+    [finding] = report.findings
+    assert "which makes results look too good, 27 pictures in 81 files" in finding.message
+    [first] = [copies for copies in report.copies if copies[0].endswith("3/000.png")]
+    assert len(first) == 3
 
 
 def test_a_picture_under_two_labels_is_found(photos):
@@ -304,6 +305,15 @@ def test_images_beside_the_class_folders_are_warned_of(photos):
 # The report
 
 
+def test_of_many_findings_of_a_kind_the_text_has_a_few_and_the_number(digits, tmp_path):
+    rows = "".join(f"{digits}/3/none {number}.png,3\n" for number in range(50))
+    (tmp_path / "list.csv").write_text(f"path,label\n{rows}{digits}/3/000.png,3\n{digits}/5/000.png,5\n")
+    report = check(tmp_path / "list.csv")
+    assert str(report).count("does not exist") == 20
+    assert "\nerror: unreadable: 30 more; --json lists them all\n" in str(report)
+    assert len([finding for finding in report.errors if finding.kind == "unreadable"]) == 50
+
+
 def test_json_lists_every_file_and_the_text_says_how_many(photos):
     for number in range(8):
         shutil.copyfile(photos / "3" / "000.png", photos / f"stray{number}.png")
@@ -339,3 +349,26 @@ def test_data_of_fewer_bits_than_their_files_have_is_warned_of_with_the_figure(p
     assert found.message.startswith(f"in 3 16-bit images, the largest value is {(1 << bits) - 1} of 65535")
     assert f"{bits}-bit data? If the data have {bits} bits, scale them (values << {16 - bits})" in found.message
     assert [file.rpartition("/")[2] for file in found.files] == [f"deep {number}.png" for number in range(3)]
+
+
+def test_a_class_folder_that_links_to_another_is_reported_once_with_a_count(photos):
+    (photos / "again").symlink_to(photos / "3")
+    report = check(photos)
+    [finding] = [finding for finding in report.findings if finding.kind == "conflicting-labels"]
+    pictures = len(list((photos / "3").iterdir()))
+    count = f"{pictures} pictures in {2 * pictures} files, through symbolic links: keep the correct one"
+    assert finding.message == f"the same picture under several labels, {count}"
+    assert len(finding.files) == 2 * pictures
+    assert len(report.copies) == len(report.to_dict()["copies"]) == pictures
+    assert "leaked" not in {finding.kind for finding in report.findings}
+
+
+def test_names_of_copies_are_shown_on_lines_of_their_own_relative_to_the_data(photos):
+    long = photos / "3" / ("a long name of a photograph" * 3 + ".png")
+    shutil.copyfile(photos / "3" / "000.png", long)
+    shutil.copyfile(photos / "5" / "000.png", photos / "5" / "copy.png")
+    lines = str(check(photos)).splitlines()
+    assert any(line.strip().startswith("5/000.png (") and ", 5), 5/copy.png (" in line for line in lines)
+    at = next(number for number, line in enumerate(lines) if line.startswith("    3/000.png ("))
+    assert lines[at + 1].startswith(f"      3/{long.name} (")
+    assert not any(str(photos) in line for line in lines)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgeclf.errors import OptionError
+from edgeclf.errors import GateError, OptionError
 from edgeclf.evaluation.rejection.label_precision import fit_label_precision
 
 LABELS = ("defective", "functional")
@@ -28,7 +28,7 @@ def test_labels_that_are_not_named_have_no_threshold():
 
 def test_a_precision_that_cannot_be_reached_is_refused_with_its_label():
     with pytest.raises(
-        OptionError, match=r"label 'functional': no threshold reaches a precision of 0\.9; the best on 1 "
+        GateError, match=r"label 'functional': no threshold reaches a precision of 0\.9; the best on 1 "
     ):
         fit_label_precision(CONFIDENCES, TRUTH, LABELS, {"functional": 0.9})
 

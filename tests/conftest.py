@@ -33,6 +33,8 @@ for ignored in (signal.SIGINT, signal.SIGHUP):
 DIGITS = ("3", "5", "8")
 IMAGES_PER_DIGIT = 60
 IMAGE_SIZE = 64
+# A network of 0.4 million parameters: files of a megabyte, and seconds in place of half a minute to quantize them.
+SMALL = {"backbone": "test_efficientnet", "weights": "none", "finetune": "full"}
 STATES = itertools.count()
 LONGEST = (
     "product/test_interpreters.py",
@@ -107,19 +109,32 @@ def write_digits(root):
 
 @pytest.fixture(scope="session")
 def run(digits, shared) -> Path:
-    """A run on the digits, exported and quantized; read only."""
+    """A run on the digits with a small network, exported and quantized; read only."""
+    with shared("run") as path:
+        make_run(path, digits, **SMALL)
+    return path
+
+
+@pytest.fixture(scope="session")
+def usual_run(digits, shared) -> Path:
+    """The same with the usual network and a frozen backbone, for tests of what is in its files; read only."""
+    with shared("usual-run") as path:
+        make_run(path, digits)
+    return path
+
+
+def make_run(path, digits, **training):
+    """Train, export and quantize, unless it was done before."""
     import edgeclf
 
-    with shared("run") as path:
-        if not (path / "quantization.json").exists():
-            shutil.rmtree(path, ignore_errors=True)
-            # The same number of images of each digit everywhere, so that figures can be expected.
-            exact = edgeclf.load_dataset(digits, edgeclf.SplitOptions(method="exact"))
-            edgeclf.train(exact, path, edgeclf.TrainOptions(image_size=IMAGE_SIZE, epochs=15))
-            edgeclf.export(path)
-            # Small images are hard on INT8; the gate has tests of its own.
-            edgeclf.quantize(path, edgeclf.QuantizeOptions(size=60, max_drop=0.2, form="standard"))
-    return path
+    if not (path / "quantization.json").exists():
+        shutil.rmtree(path, ignore_errors=True)
+        # The same number of images of each digit everywhere, so that figures can be expected.
+        exact = edgeclf.load_dataset(digits, edgeclf.SplitOptions(method="exact"))
+        edgeclf.train(exact, path, edgeclf.TrainOptions(image_size=IMAGE_SIZE, epochs=15, **training))
+        edgeclf.export(path)
+        # Small images are hard on INT8; the gate has tests of its own.
+        edgeclf.quantize(path, edgeclf.QuantizeOptions(size=60, max_drop=0.2, form="standard"))
 
 
 @pytest.fixture

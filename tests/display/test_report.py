@@ -78,8 +78,8 @@ def test_json_is_what_it_was():
 
 
 @pytest.fixture(scope="module")
-def evaluation(run, digits):
-    return edgeclf.evaluate(run, digits)
+def evaluation(usual_run, digits):
+    return edgeclf.evaluate(usual_run, digits)
 
 
 def test_an_evaluation_shows_its_confusions_with_shares_as_shades(evaluation):

@@ -35,7 +35,7 @@ def test_the_graph_keeps_the_contract(run):
     model = onnx.load(run / "model.fp32.onnx")
     (image,), (logits, features) = model.graph.input, model.graph.output
     assert (image.name, logits.name, features.name) == ("image", "logits", "features")
-    assert [d.dim_param or d.dim_value for d in features.type.tensor_type.shape.dim] == ["N", 1280]
+    assert [d.dim_param or d.dim_value for d in features.type.tensor_type.shape.dim] == ["N", 256]
     assert [d.dim_param or d.dim_value for d in image.type.tensor_type.shape.dim] == ["N", 64, 64, 3]
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]
     assert model.ir_version == IR_VERSIONS[OPSET]

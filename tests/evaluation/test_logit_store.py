@@ -49,7 +49,7 @@ def test_quantize_keeps_the_outputs_of_every_file_for_the_validation_images(run,
         assert counted == []
         inferred = LogitStore().outputs(run / f"model.{name}.onnx", name, images, "")
         assert np.abs(kept.logits - inferred.logits).max() < 1e-4
-        assert kept.features.shape == (len(images), 1280)
+        assert kept.features.shape == (len(images), 256)
         assert kept.features.dtype == np.float16
         assert np.allclose(kept.features, inferred.features, rtol=1e-2, atol=1e-3)
         counted.clear()
@@ -91,7 +91,7 @@ def test_features_that_are_not_known_are_inferred_once_and_logits_need_none(run,
     assert len(counted) == len(images)
     older = LogitStore()
     older.add(sha256_file(run / MODEL), images.sha256, logits)
-    assert older.outputs(run / MODEL, "fp32", images, "").features.shape == (len(images), 1280)
+    assert older.outputs(run / MODEL, "fp32", images, "").features.shape == (len(images), 256)
     assert len(counted) == 2 * len(images)
 
 
@@ -105,7 +105,7 @@ def test_a_model_without_features_has_none_and_is_not_inferred_for_them(run, ima
 
 
 def test_features_too_large_for_the_file_are_left_out_and_logits_stay(run, images, tmp_path, monkeypatch):
-    monkeypatch.setattr(logit_store, "_MOST_FEATURE_BYTES", 1280 * 2 * (len(images) - 1))
+    monkeypatch.setattr(logit_store, "_MOST_FEATURE_BYTES", 256 * 2 * (len(images) - 1))
     store, path = LogitStore(), tmp_path / LOGIT_FILE
     store.outputs(run / MODEL, "fp32", images, "")
     store.write(path, images.spec, {sha256_file(run / MODEL)})

@@ -31,6 +31,11 @@ WORSE = replace(BETTER, in_float=None, drop=0.5)
 
 
 @pytest.fixture(scope="module")
+def run(usual_run):
+    return usual_run
+
+
+@pytest.fixture(scope="module")
 def images(run):
     found = read_run(run)
     return EvaluationSet(found.dataset().split("train"), found.labels, found.preprocessing)

@@ -29,8 +29,8 @@ from tests.support.photos import write_photos
 INT8 = "model.int8-cpu.onnx"
 
 
-def test_the_file_is_about_a_quarter_of_fp32(run):
-    assert (run / INT8).stat().st_size < 0.3 * (run / "model.fp32.onnx").stat().st_size
+def test_the_file_is_about_a_quarter_of_fp32(usual_run):
+    assert (usual_run / INT8).stat().st_size < 0.3 * (usual_run / "model.fp32.onnx").stat().st_size
 
 
 @pytest.mark.parametrize("flavor", FLAVORS)
@@ -95,7 +95,7 @@ def spoiled(monkeypatch):
     """No INT8 file passes."""
     monkeypatch.setattr("edgeclf.quantization.search.fewest", lambda count, attempt: None)
     monkeypatch.setattr(Search, "_effects", lambda *_: [])  # they are another test's, and take long
-    monkeypatch.setattr("edgeclf.graph.int8.rounding.Rounding.apply", ruin("blocks.6"))
+    monkeypatch.setattr("edgeclf.graph.int8.rounding.Rounding.apply", ruin("blocks.4"))
 
 
 REASON = r"int8-cpu has an accuracy of .* at most 0\.01 is accepted.* half of the layers in float were not"
@@ -237,7 +237,7 @@ def test_a_layer_that_ruins_the_file_goes_back_to_float_alone(own_run, monkeypat
     report = quantize(own_run, options, overwrite=True)
     (file,) = report.files
     assert [row.layer for row in file.findings.fallback] == ["/backbone/blocks/blocks.4/blocks.4.0/conv_pwl/Conv"]
-    assert file.findings.fallback[0].size > 50_000
+    assert file.findings.fallback[0].size > 1_000
     assert file.findings.effects[0].layer == file.findings.fallback[0].layer
     assert file.findings.effects[0].snr_db < file.findings.effects[1].snr_db - 3
     assert file.comparison.drop <= 0.05

@@ -31,8 +31,8 @@ def test_none_is_found_where_all_are_not_enough():
 
 
 @pytest.mark.slow
-def test_a_layer_with_a_ruined_range_is_the_noisiest(run):
-    model = prepare(run / "model.fp32.onnx")
+def test_a_layer_with_a_ruined_range_is_the_noisiest(usual_run):
+    model = prepare(usual_run / "model.fp32.onnx")
     random = np.random.RandomState(0)
     batches = [random.randint(0, 256, (1, 64, 64, 3)).astype(np.float32) for _ in range(4)]
     ranges = ranges_of(collect_histograms(model, batches), "minmax")

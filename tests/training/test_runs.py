@@ -55,9 +55,10 @@ def test_a_run_gives_back_the_network_that_was_trained(run, digits):
         assert np.abs(logits - exported.classifier.runner.infer(batch)).max() < 1e-3
 
 
-def test_a_network_that_shares_weights_is_written_and_read(damaged):
+def test_a_network_that_shares_weights_is_written_and_read(usual_run, tmp_path):
     import torch
 
+    damaged = shutil.copytree(usual_run, tmp_path / "run")
     read = read_run(damaged)
     network = read.network()
     blocks = network.backbone.blocks[3]

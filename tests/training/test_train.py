@@ -102,11 +102,14 @@ def test_what_a_run_held_out_is_found_again_after_the_data_has_grown(digits, tmp
     assert edgeclf.evaluate(tmp_path / "run", photos).images == after.counts()["test"]
 
 
-def test_a_frozen_backbone_stays_as_it_was_and_its_head_learns(digits, run):
-    trained, start = load_file(run / "model.safetensors"), create("tf_efficientnet_lite0", 3, "imagenet").state_dict()
+def test_a_frozen_backbone_stays_as_it_was_and_its_head_learns(digits, usual_run):
+    trained, start = (
+        load_file(usual_run / "model.safetensors"),
+        create("tf_efficientnet_lite0", 3, "imagenet").state_dict(),
+    )
     changed = {name for name, tensor in trained.items() if not torch.equal(tensor, start[name])}
     assert changed == {"backbone.classifier.weight", "backbone.classifier.bias"}
-    assert edgeclf.evaluate(run / "model.fp32.onnx", digits).accuracy > 0.8
+    assert edgeclf.evaluate(usual_run / "model.fp32.onnx", digits).accuracy > 0.8
 
 
 def test_full_fine_tuning_trains_every_layer_and_its_batch_norm(full, small):

@@ -44,7 +44,7 @@ def test_a_folder_of_noise_is_told_from_digits_by_the_distance(strict, digits, s
     found = edgeclf.evaluate(strict, digits, name="fp32", unknown=strange, report=tmp_path / "report")
     unknown = found.unknown
     assert (unknown.images, unknown.advice) == (12, "")
-    assert unknown.distance.auroc > 0.99
+    assert unknown.distance.auroc > 0.95
     assert unknown.accepted.share == unknown.accepted_by_distance.share == unknown.distance.accepted.share == 0
     assert unknown.accepted.interval == pytest.approx((0, 0.2425), abs=1e-4)
     assert 0 <= unknown.confidence.auroc <= 1
@@ -81,7 +81,7 @@ def test_a_model_without_a_distance_says_how_to_get_one(run, digits, strange):
 
 def test_a_bundle_without_a_threshold_of_distance_says_how_to_get_one(bundle, digits, strange):
     unknown = edgeclf.evaluate(bundle, digits, name="fp32", unknown=strange).unknown
-    assert unknown.distance.auroc > 0.99
+    assert unknown.distance.auroc > 0.95
     assert unknown.accepted is None
     assert "edgeclf bundle RUN --output NAME.edge --keep 0.95" in unknown.advice
 

@@ -64,7 +64,7 @@ class WebhookSink(Sink):
         self.name = "the webhook at {}".format(_place(self._address))
         self._spool = Spool(spool, max_bytes) if spool else open_spool(_default_spool(url), max_bytes)
         self._spool.lose = self.lose
-        self._outage = Outage(_log, self.name)
+        self._outage, self._refusals = Outage(_log, self.name), Outage(_log, self.name)
         self._news, self._progress = threading.Event(), threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._deliver, name="webhook", daemon=True)
@@ -102,10 +102,12 @@ class WebhookSink(Sink):
                 kind, trouble = "away", "cannot be reached ({})".format(reason_of(error) or type(error).__name__)
             else:
                 if 200 <= status < 300:
-                    self._outage.end("accepts events again")
+                    for outage in (self._outage, self._refusals):
+                        outage.end("accepts events again")
                     return
                 if status in _REFUSALS:
-                    self._outage.begin("refuses an event (status {}), which is lost".format(status), str(status))
+                    self._outage.end("answers again")
+                    self._refusals.begin("refuses an event (status {}), which is lost".format(status), str(status))
                     self.lose("status {}".format(status))
                     return
                 kind, trouble = str(status), "answers with status {}{}".format(status, where)

@@ -163,6 +163,17 @@ def bundle(request) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def usual_bundle(usual_run, shared) -> Path:
+    """The usual network's bundle, for what the small network is too small for, or OpenCV 4.1.1 too old; read only."""
+    import edgeclf
+
+    with shared("usual-digits.edge") as path:
+        if not path.exists():
+            edgeclf.bundle(usual_run, path, edgeclf.BundleOptions(golden=4))
+    return path
+
+
 @pytest.fixture(autouse=True, scope="session")
 def verified_once():
     """Verify a bundle's file once in this process as long as it stays as it is; see verification.remembering()."""

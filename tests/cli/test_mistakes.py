@@ -44,7 +44,6 @@ from tests.support.host_commands import PROGRAM, QUICK, refused
         ("export digits", "digits is not a run (it has no run.json)"),
         ("export run", "model.fp32.onnx exists: choose another --output, or pass --overwrite"),
         ("export run --output /proc/model.onnx", "/proc/model.onnx cannot be written"),
-        ("bundle run --output name", "NAME.edge was expected"),
     ],
 )
 def test_a_mistake_is_answered_by_one_sentence_and_leaves_nothing(
@@ -82,6 +81,7 @@ def test_a_mistake_is_answered_by_one_sentence_and_leaves_nothing(
         ("quantize run --max-drop 7", "max-drop is 7.0; 0 to 1 was expected"),
         ("bundle run --output new.edge --precision 0.9 --coverage 0.9", "precision and coverage were both given"),
         ("calibrate DIGITS --output new --rule uncertain", "add --model RUN"),
+        ("bundle run --output name", "NAME.edge was expected"),
         ("list backbones resnet19999", "no name among the backbones matches 'resnet19999'"),
     ],
 )

@@ -84,10 +84,10 @@ def python(request, interpreters) -> str:
 
 
 @pytest.fixture(scope="session")
-def tested(interpreters, bundle):
+def tested(interpreters, bundle, usual_bundle):
     """By interpreter, the run of the runtime's tests there; a few at once, since they mostly wait."""
 
-    def run(*command):
+    def run(*command, bundle=bundle):
         environment = bare_environment(
             EDGECLF_TEST_BUNDLE=str(bundle), PYTHONPATH=str(bundle), PYTHONDONTWRITEBYTECODE="1"
         )
@@ -103,7 +103,7 @@ def tested(interpreters, bundle):
                 names = SUBJECTS.get(version, ("",)) if MARKS else ("",)
                 some = [f"tests/runtime/{name}" for name in names]
                 command = ("-m", "pytest", "-p", "no:cacheprovider", "-o", "addopts=-q", "-m", MARKS, *some)
-                runs[python] = pool.submit(run, python, *command)
+                runs[python] = pool.submit(run, python, *command, bundle=usual_bundle if version == "3.6" else bundle)
         yield runs
 
 

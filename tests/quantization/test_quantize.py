@@ -365,7 +365,7 @@ def test_dynamic_quantization_is_measured_for_comparison_and_not_kept(own_run):
     assert 0 < baseline.comparison.divergence < 0.1
     assert baseline.latency_ms > 0
     # Its linear layer alone is smaller.
-    assert 0.9 * report.size_fp32 < baseline.size < 1.05 * report.size_fp32
+    assert 0.9 * report.size_fp32 < baseline.size < 1.1 * report.size_fp32
     assert "torch dynamic" in str(report)
     assert "torch dynamic" in (own_run / "quantization.html").read_text()
     assert sorted(own_run.glob("model.*.onnx")) == [own_run / "model.fp16.onnx", own_run / "model.fp32.onnx"]

@@ -151,7 +151,8 @@ def test_a_newer_or_older_format_says_how_to_run_it(copied, version, by, remedy)
 
 
 def test_a_bundle_of_format_2_without_features_is_still_read(copied):
-    assert {model.features for model in open_bundle(copied).models} == {256}
+    (features,) = {model.features for model in open_bundle(copied).models}
+    assert features > 0
     reseal(copied, before_features)
     opened = open_bundle(copied)
     assert {model.features for model in opened.models} == {None}

@@ -105,7 +105,7 @@ def test_features_come_with_the_logits_if_a_distance_is_computed(bundle):
     image = noise(64, 64)
     with Classifier.open(bundle, "fp32", "onnxruntime") as classifier:
         inferred = classifier.infer(classifier.prepare(image))
-        assert inferred.features.shape == (1, 256)
+        assert inferred.features.shape == (1, open_bundle(bundle).model("fp32").features)
         assert classifier.answer(inferred).label == classifier.classify(image).label
     classifier = Classifier(FakeRunner([1, 2], features=[3, 4]), "ab", Preprocessing(8, 8))
     assert classifier.infer(classifier.prepare(image)).features is None

@@ -101,7 +101,7 @@ def test_a_runner_that_fails_its_golden_images_is_closed(opened, monkeypatch):
     runners = []
 
     def open_fake(backend, path, threads, at_once):
-        runners.append(FakeRunner([1, 2, 3], features=[1] * 256))
+        runners.append(FakeRunner([1, 2, 3], features=[1] * opened.model("fp32").features))
         return runners[-1]
 
     monkeypatch.setattr("edgeclf_runtime.classify.selection.open_runner", open_fake)

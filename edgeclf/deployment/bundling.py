@@ -122,10 +122,10 @@ def bundle(
     inferred before are not inferred again.  The same run gives the same bytes.
     """
     options = merged(BundleOptions, options, keywords)
-    if not isinstance(run, Run):
-        run = read_run(run)
     output = Path(output)
     check_name(output)
+    if not isinstance(run, Run):
+        run = read_run(run)
     claim_output(output, overwrite, MANIFEST)
     dataset = run.dataset(options.data, needs=("val",), skip_unreadable=options.skip_unreadable)
     exported(run, dataset)

@@ -154,7 +154,7 @@ def test_a_users_threshold_replaces_those_of_single_labels(bundle):
 def test_a_distance_without_anything_to_compute_it_from_is_refused(bundle):
     opened = open_bundle(bundle)
     models = [model._replace(known_images=None) for model in opened.models]
-    with pytest.raises(OptionError, match="--most-distance has no effect: no model of digits gives a distance"):
+    with pytest.raises(OptionError, match=f"--most-distance has no effect: no model of {opened.name} gives a distance"):
         rejections_of(opened, models, most_distance=3)
 
 

@@ -66,15 +66,13 @@ def _targets(arguments: "Namespace", camera: "Camera", origin: "Origin") -> "Ite
         open_: _Open = functools.partial(open_sink, target, *options)
         if check_target(target) != "video":
             open_ = _sparse(arguments, camera, open_)
+        if arguments.event and arguments.every is not None and target.lower().endswith(".csv"):
+            _log.warning(
+                "%s holds events only, because the rows of a CSV file are of one kind: use a .jsonl file for the results of "
+                "frames, too",
+                shown_uri(target),
+            )
         yield shown_uri(target), open_
-    if arguments.event and arguments.every is not None:
-        for target in arguments.sink:
-            if target.lower().endswith(".csv"):
-                _log.warning(
-                    "%s holds events only, because the rows of a CSV file are of one kind: use a .jsonl file for the results of "
-                    "frames, too",
-                    shown_uri(target),
-                )
 
 
 def _sparse(arguments: "Namespace", camera: "Camera", open_: "_Open") -> "_Open":

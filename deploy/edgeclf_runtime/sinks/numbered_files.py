@@ -1,16 +1,21 @@
-"""NumberedFiles, a folder of pictures that a run keeps, with a limit of bytes.
+"""PictureSink, which keeps pictures of a run, and NumberedFiles, its folder with a limit of bytes.
 
 Each is a JPEG with a JSON file of the same name beside it.  A number in the names gives the order, not the time: a board without
 a clock starts in 1970, until the network sets the time.
 """
 
 import datetime
+import logging
 import os
 import re
-from typing import TYPE_CHECKING, Dict, List, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Sequence, Tuple, Union
 
 from ..errors import OutputError
 from ..files.outputs import new_file
+from .base import TOO_FAST, Sink
+from .folders import open_folder
+from .outage import Outage
+from .worker import Worker
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +27,60 @@ SAVED_FRAME = re.compile(
     r"(?:-[A-Za-z0-9_.]{1,60})?\.(?:jpg|json)\Z"
 )
 _QUALITY = 95
+CLOSE_TIMEOUT_S = 1.0
+_log = logging.getLogger(__name__)
+
+
+class PictureSink(Sink):
+    """Stores pictures in its own thread; trouble is logged once when it begins and once when it ends.
+
+    folder      where to store them; created if it does not exist
+    max_bytes   of the folder's own files, including those of earlier runs; the oldest are deleted
+    wait        True waits for a slow disk instead of losing pictures: for sources that are not live
+
+    Subclasses set ``kind``, see NumberedFiles; ``what``, the pictures' name for the log; ``queued``, how many may wait; and store one
+    in _save().  Raises OutputError if the folder cannot be written.
+    """
+
+    kind = what = ""
+    queued = 1
+
+    def __init__(self, folder: "Union[str, os.PathLike[str]]", max_bytes: int, wait: bool) -> None:
+        self._folder = self.name = open_folder(folder)
+        self._files = NumberedFiles(self._folder, self.kind, max_bytes)
+        self._wait, self._closed = wait, False
+        self._outage, self._slow = Outage(_log, self._folder), Outage(_log, self._folder)
+        self._worker = Worker(self._store, self.queued)
+
+    def _save(self, item: Any) -> None:
+        """Store what was given to _offer(); may raise anything."""
+        raise NotImplementedError
+
+    def _offer(self, item: object) -> None:
+        """Have _save(item) called in the sink's thread, or count it as lost."""
+        if not self._worker.offer(item, self._wait):
+            self._slow.begin("{} are lost: {}".format(self.what, TOO_FAST))
+            self.lose(TOO_FAST)
+
+    def _store(self, item: object) -> None:
+        try:
+            self._save(item)
+        except Exception as error:  # OpenCV's errors, too: the thread must continue with the next one
+            self._files.search_again()  # a different USB stick may come back
+            self._outage.begin("{} are lost: {}".format(self.what, error))
+            self.lose(error)
+        else:
+            self._outage.end("{} are stored again; {} were lost".format(self.what, self.lost))
+
+    def flush(self) -> None:
+        self._worker.close(None)
+
+    def close(self) -> None:
+        if not self._closed and not self._worker.close(CLOSE_TIMEOUT_S):
+            left = self._worker.left
+            _log.warning("%s: the last %d %s are lost: the program ended first", self._folder, left, self.what)
+            self.lose("the program ended first", left)
+        self._closed = True
 
 
 class NumberedFiles:

@@ -137,6 +137,6 @@ class LabelEvents:
         return better or self._new_rule(item) is not None
 
     def end(self, reason: str) -> List[LabelEvent]:
-        """End all events that are under way, for one of ENDED; the next result begins anew."""
+        """End all events that are under way, for one of ENDED; the next result starts over."""
         stays, self._stays, self._at = self._stays, {}, None
         return [stay.end(self._origin, reason) for stay in stays.values() if stay.id]

@@ -8,7 +8,7 @@ import pytest
 
 from edgeclf_runtime.errors import OutputError
 from edgeclf_runtime.images.read import read_image
-from edgeclf_runtime.sinks import uncertain_frames
+from edgeclf_runtime.sinks import numbered_files
 from edgeclf_runtime.sinks.uncertain_frames import UncertainSink
 from tests.support.pictures import noise
 from tests.support.results import START, result
@@ -18,7 +18,7 @@ from tests.support.waiting import wait_until
 @pytest.fixture(autouse=True)
 def unbounded(monkeypatch):
     """The tests are faster than any camera."""
-    monkeypatch.setattr(uncertain_frames, "QUEUE_FRAMES", 0)
+    monkeypatch.setattr(UncertainSink, "queued", 0)
 
 
 def unsure(number, **fields):
@@ -207,7 +207,7 @@ def held(monkeypatch):
     """Let no frame be stored until the event is set; two may wait, as in production."""
     released = threading.Event()
     save = UncertainSink._save
-    monkeypatch.setattr(uncertain_frames, "QUEUE_FRAMES", 2)
+    monkeypatch.setattr(UncertainSink, "queued", 2)
     monkeypatch.setattr(UncertainSink, "_save", lambda sink, item: released.wait(60) and save(sink, item))
     return released
 
@@ -230,7 +230,7 @@ def test_of_a_camera_frames_that_come_too_fast_are_counted_and_the_disk_is_not_b
 
 
 def test_frames_that_were_not_stored_when_the_program_was_ended_are_counted(tmp_path, held, monkeypatch, caplog):
-    monkeypatch.setattr(uncertain_frames, "CLOSE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(numbered_files, "CLOSE_TIMEOUT_S", 0.05)
     sink = UncertainSink(tmp_path, wait=True)
     for number in range(3):
         sink.write(unsure(number))

@@ -24,7 +24,8 @@ import numpy as np
 import torch
 
 from edgeclf.data.datasets import load_dataset
-from edgeclf.training.backbones import ImageClassifier, create
+from edgeclf.training.architecture import ImageClassifier
+from edgeclf.training.backbones import create
 from edgeclf.training.weights.checkpoint import read_state_dict
 from edgeclf.training.weights.origin import set_norm_eps
 from edgeclf.training.weights.sources import find_weights

@@ -18,7 +18,8 @@ import torch
 
 from edgeclf import load_dataset
 from edgeclf.data.public_sets.fashion_mnist import read_idx
-from edgeclf.training.backbones import ImageClassifier, create
+from edgeclf.training.architecture import ImageClassifier
+from edgeclf.training.backbones import create
 
 BACKBONE = "tf_efficientnet_lite0"
 CLASSES = 10

@@ -33,7 +33,7 @@ from .metadata import model_metadata
 from .open_model import OpenModel, TorchRunner, open_export, open_model
 
 if TYPE_CHECKING:
-    from ..training.backbones import ImageClassifier
+    from ..training.architecture import ImageClassifier
 
 TOLERANCE = 1e-3
 """Largest difference of a logit from torch's that is accepted, as a multiple of the largest logit if that is above 1."""

@@ -30,7 +30,7 @@ from ..training.runs import RUN_FILE, Run, read_run, read_split_options
 from .metadata import KEPT_SPLIT, METADATA_KEY, SPLIT_SHA256, WEIGHTS, weights_sha256
 
 if TYPE_CHECKING:
-    from ..training.backbones import ImageClassifier
+    from ..training.architecture import ImageClassifier
 
 
 @dataclass(frozen=True)

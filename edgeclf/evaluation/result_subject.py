@@ -23,7 +23,7 @@ from .rejection.answers import Answers
 from .rejection.report import rejection_chapters
 
 if TYPE_CHECKING:
-    from ..training.backbones import ImageClassifier
+    from ..training.architecture import ImageClassifier
     from .evaluate import Evaluation
 
 _LIBRARIES = ("onnxruntime", "numpy", "cv2")

@@ -27,7 +27,7 @@ from .finetune.tune import MOST_IMAGES, TrainingImages, read_training_images
 from .report import Conditions
 
 if TYPE_CHECKING:
-    from ..training.backbones import ImageClassifier
+    from ..training.architecture import ImageClassifier
 
 MOST_EVALUATION_IMAGES = 2000
 """Of a larger validation split this many, evenly spaced: every file is evaluated on them."""

@@ -31,7 +31,7 @@ from .speed.fastest import can_time
 from .speed.layer_times import layer_times, unexpected_float
 
 if TYPE_CHECKING:
-    from ..training.backbones import ImageClassifier
+    from ..training.architecture import ImageClassifier
 
 _CACHED = "int8-tensorrt"
 """The flavor that the calibration cache is the other form of."""

@@ -1,88 +1,18 @@
-"""Backbones by name, and the network that edgeclf trains and exports.
-
-The network takes raw pixels: normalization and the change of layout are part of it, so nothing
-else needs a mean or standard deviation.  Normalization is a grouped 1 x 1 convolution, the only
-form that TensorRT, ONNX Runtime and OpenCV since 4.1.1 all compute correctly.
-"""
+"""Creates a network from a backbone's name, with pretrained weights or without."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
-
-import timm
-import torch
-from torch import nn
-
-from edgeclf_runtime.files.schema import JsonObject
+from typing import TYPE_CHECKING
 
 from ..errors import OptionError, WeightsError, first_sentence
+from .architecture import Architecture, Channels, ImageClassifier, build, classifier, find_architecture, keep_resolution
 from .weights.checkpoint import read_state_dict
-from .weights.origin import match_torchvision, norm_eps_of, refuse_other_padding, set_norm_eps
-from .weights.sources import Weights, check_name, find_weights, is_folder, read_config
+from .weights.origin import match_torchvision, norm_eps_of, refuse_other_padding
+from .weights.sources import Weights, find_weights
 from .weights.state_dict import fit_state_dict
 
 if TYPE_CHECKING:
-
-    class Backbone(nn.Module):
-        """A model of timm, with the members that are used besides those of every module."""
-
-        pretrained_cfg: dict[str, Any]
-        num_features: int
-
-        def __call__(self, image: torch.Tensor) -> torch.Tensor: ...
-
-        def forward_features(self, image: torch.Tensor) -> torch.Tensor: ...
-
-        def forward_head(self, features: torch.Tensor, pre_logits: bool = False) -> torch.Tensor: ...
-
-        def get_classifier(self) -> nn.Linear: ...
-
-        def reset_classifier(self, classes: int) -> None: ...
-
-
-Channels = tuple[float, ...]
-"""A value for each of red, green and blue."""
-
-
-class ImageClassifier(nn.Module):
-    """A backbone with edgeclf's interface: raw pixels in, logits out.
-
-    forward: float32 [N, height, width, 3], RGB, 0 to 255 -> float32 [N, classes]
-    """
-
-    def __init__(self, backbone: Backbone, mean: Channels, std: Channels, norm_eps: float | None = None) -> None:
-        """norm_eps: what a run records of the backbone's batch norm: its epsilon, or None if it is timm's."""
-        super().__init__()
-        self.norm_eps = norm_eps
-        self.mean, self.std = tuple(mean), tuple(std)
-        self.normalize = nn.Conv2d(3, 3, 1, groups=3)
-        self.normalize.weight = nn.Parameter((1 / (torch.tensor(std) * 255)).view(3, 1, 1, 1), requires_grad=False)
-        self.normalize.bias = nn.Parameter(-torch.tensor(mean) / torch.tensor(std), requires_grad=False)
-        self.backbone = backbone
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.backbone(self.normalize(image.permute(0, 3, 1, 2)))
-
-    def features(self, image: torch.Tensor) -> torch.Tensor:
-        """Return the input of the head: float32 [N, features]."""
-        maps = self.backbone.forward_features(self.normalize(image.permute(0, 3, 1, 2)))
-        return self.backbone.forward_head(maps, pre_logits=True)
-
-    @property
-    def head(self) -> nn.Linear:
-        """The last layer, from features to logits."""
-        return self.backbone.get_classifier()
-
-
-class Features(nn.Module):
-    """A network up to its head: float32 [N, height, width, 3] -> float32 [N, features]."""
-
-    def __init__(self, network: ImageClassifier) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.network.features(image)
+    from .architecture import Backbone
 
 
 def create(
@@ -91,109 +21,64 @@ def create(
     weights: str | Weights | None = None,
     normalization: tuple[Channels, Channels] | None = None,
     stem_stride: int | None = None,
-    pooling: str | None = None,
-    norm_eps: float | None = None,
 ) -> ImageClassifier:
-    """Build a backbone with a new head for a number of classes.
+    """Create a backbone with a new head for a number of classes.
 
-    name: of a timm model, or of a timm model's folder, local-dir:FOLDER or hf-hub:ORGANIZATION/NAME.  weights: what
-    find_weights() takes or returned; None means random.  normalization: mean and standard deviation of pixels from 0 to 1;
-    None means those of timm's configuration.  stem_stride: see :func:`_keep_resolution`; None leaves the first layers as they
-    are.  pooling: timm's ``global_pool``; None means the backbone's own.  norm_eps: epsilon of every batch norm; None means
-    what the weights were trained with, or the backbone's own.  Raises OptionError for an unknown name, a head that is not linear or first layers that cannot be changed, and WeightsError if the weights are missing or do not fit.
+    weights: what find_weights() takes or returned; None means random.  name, normalization, stem_stride: as of
+    :func:`~.architecture.build`.  Every batch norm has the epsilon that the weights were trained with.  Raises what build() raises,
+    OptionError if the stem-stride would lose the weights, and WeightsError if they are missing or do not fit.
     """
     if isinstance(weights, str):
         weights = find_weights(name, weights)
-    backbone, found = _create(name, weights, classes, stem_stride, pooling)
-    norm_eps = norm_eps or found
-    if norm_eps is not None:
-        set_norm_eps(backbone, norm_eps)
-    if not isinstance(backbone.get_classifier(), nn.Linear):
-        raise OptionError(
-            f"the head of {name!r} is a {type(backbone.get_classifier()).__name__}; a backbone with a linear head was expected"
-        )
-    config = backbone.pretrained_cfg
-    mean, std = normalization or (config["mean"], config["std"])
-    return ImageClassifier(backbone, mean, std, norm_eps)
+    if weights is None:
+        return build(name, classes, normalization, stem_stride)
+    found = find_architecture(name)
+    load = _load_adapted if weights.source in ("hub", "folder") else _load_fitted
+    backbone, norm_eps = load(found, weights, classes, stem_stride)
+    return classifier(backbone, name, normalization, norm_eps or found.arguments.get("bn_eps"))
 
 
-def _create(
-    name: str, weights: Weights | None, classes: int, stem_stride: int | None, pooling: str | None
+def _load_adapted(
+    found: Architecture, weights: Weights, classes: int, stem_stride: int | None
 ) -> tuple[Backbone, float | None]:
-    """Return a backbone, and the epsilon of batch norm that its weights were trained with, None for its own."""
-    config: JsonObject = {}
-    epsilon = None
-    arguments: JsonObject = {"global_pool": pooling} if pooling else {}
-    if is_folder(name):
-        name, config, arguments = read_config(name)
-    check_name(name)
-    if weights is not None and weights.source in ("hub", "folder"):
-        # timm adapts its own checkpoints to the model, and leaves out a head of another size.
-        config["state_dict"] = read_state_dict(weights.path)
-        try:
-            backbone = _create_timm(
-                name, pretrained=True, pretrained_cfg_overlay=config, num_classes=classes, **arguments
-            )
-        except RuntimeError as error:
-            raise WeightsError(f"{weights.path} does not fit {name} ({first_sentence(error)})") from None
-        if _keep_resolution(backbone, name, stem_stride):
-            raise _lost_weights(name)
-        return backbone, arguments.get("bn_eps")
-    backbone = _create_timm(name, pretrained=False, pretrained_cfg_overlay=config, num_classes=1000, **arguments)
-    # A file of a run with the same first layers has them.
-    if _keep_resolution(backbone, name, stem_stride) and weights is not None and weights.source != "file":
-        raise _lost_weights(name)
-    if weights is not None:
-        state = read_state_dict(weights.path)
-        tensors, named = fit_state_dict(
-            state, backbone.state_dict(), weights, name, backbone.pretrained_cfg["classifier"]
-        )
-        refuse_other_padding(backbone, state, weights, name, named)
-        backbone.load_state_dict(tensors, strict=False)
-        if named:
-            epsilon = norm_eps_of(weights.path)
-        else:
-            plain = backbone
-            if stem_stride is not None:
-                plain = _create_timm(name, num_classes=1000)
-                plain.load_state_dict(tensors, strict=False)
-            epsilon = match_torchvision(plain, state, weights, name)
-    backbone.reset_classifier(classes)
-    return backbone, epsilon or arguments.get("bn_eps")
+    """Return a backbone with a checkpoint of timm's, which timm adapts to it; a head of another size is left out."""
+    config = {**found.config, "state_dict": read_state_dict(weights.path)}
+    try:
+        backbone = found.backbone(classes, pretrained=True, pretrained_cfg_overlay=config)
+    except RuntimeError as error:
+        raise WeightsError(f"{weights.path} does not fit {found.name} ({first_sentence(error)})") from None
+    if keep_resolution(backbone, found.name, stem_stride):
+        raise _lost_weights(found.name)
+    return backbone, None
 
 
-def _create_timm(name: str, **arguments: Any) -> Backbone:
-    return cast("Backbone", timm.create_model(name, **arguments))
+def _load_fitted(
+    found: Architecture, weights: Weights, classes: int, stem_stride: int | None
+) -> tuple[Backbone, float | None]:
+    """Return a backbone with the tensors of a file or package, and the epsilon of batch norm that they were trained with.
 
-
-def _keep_resolution(backbone: Backbone, name: str, stride: int | None) -> bool:
-    """Make the first layers shrink an image by ``stride``, 1 or 2, in place; return whether a layer was replaced by a new one.
-
-    ResNets shrink by 4, which leaves little of 32 pixels.  He et al. (2015, arXiv 1512.03385, section 4.2) begin with a convolution
-    of 3 x 3 and no pooling for CIFAR, which is 1; with the pooling it is 2.  The first convolution of EfficientNets and MobileNets
-    shrinks by 2, and can keep its weights.
+    The epsilon is None if it is the backbone's own.
     """
-    if stride is None:
-        return False
-    first, replaced = getattr(backbone, "conv1", None), False
-    if first is not None and hasattr(backbone, "maxpool"):
-        replaced = isinstance(first, nn.Conv2d)
-        if replaced:
-            backbone.conv1 = nn.Conv2d(first.in_channels, first.out_channels, 3, padding=1, bias=first.bias is not None)
-            nn.init.kaiming_normal_(backbone.conv1.weight, mode="fan_out", nonlinearity="relu")
-        else:  # several convolutions of 3 x 3, as in ResNet-D
-            first[0].stride = (1, 1)
-        if stride == 1:
-            backbone.maxpool = nn.Identity()
-        return replaced
-    first = getattr(backbone, "conv_stem", None)
-    if isinstance(first, nn.Conv2d):
-        first.stride = (stride, stride)
-        return False
-    raise OptionError(
-        f"stem-stride does not fit {name}: ResNets and networks with the first layer of EfficientNet or MobileNet were expected, such "
-        "as resnet18 or mobilenetv3_small_100; leave it out, or choose another --backbone"
+    backbone = found.backbone()
+    # A file of a run with the same first layers has them.
+    if keep_resolution(backbone, found.name, stem_stride) and weights.source != "file":
+        raise _lost_weights(found.name)
+    state = read_state_dict(weights.path)
+    tensors, named = fit_state_dict(
+        state, backbone.state_dict(), weights, found.name, backbone.pretrained_cfg["classifier"]
     )
+    refuse_other_padding(backbone, state, weights, found.name, named)
+    backbone.load_state_dict(tensors, strict=False)
+    if named:
+        epsilon = norm_eps_of(weights.path)
+    else:
+        plain = backbone
+        if stem_stride is not None:
+            plain = found.backbone()
+            plain.load_state_dict(tensors, strict=False)
+        epsilon = match_torchvision(plain, state, weights, found.name)
+    backbone.reset_classifier(classes)
+    return backbone, epsilon
 
 
 def _lost_weights(name: str) -> OptionError:

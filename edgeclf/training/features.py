@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from .architecture import ImageClassifier
     from .augmentation import Augmentation
-    from .backbones import ImageClassifier
     from .runs import Run
 
     Backbone = ImageClassifier | onnx.ModelProto
@@ -65,7 +65,7 @@ def extract_features(backbone: Backbone, samples: list[Sample], spec: Preprocess
 
 def images_at_once(backbone: Backbone, device: torch.device) -> int:
     """Return how many images run_backbone() takes at once; a graph may be of a single image."""
-    from .backbones import ImageClassifier
+    from .architecture import ImageClassifier
 
     return batch_of(device) if isinstance(backbone, ImageClassifier) else 1
 
@@ -74,7 +74,7 @@ def run_backbone(
     backbone: Backbone, batches: Iterable[np.ndarray], spec: Preprocessing, device: torch.device
 ) -> Iterator[np.ndarray]:
     """Yield the features of each batch, float32 [N, features]; a graph runs on the CPU."""
-    from .backbones import Features, ImageClassifier
+    from .architecture import Features, ImageClassifier
 
     if isinstance(backbone, ImageClassifier):
         yield from run_network(Features(backbone), batches, spec, device)
@@ -101,7 +101,7 @@ def cache_features(
     time.monotonic(); OptionError if it will evidently be missed.  Returns float32
     [views x images, features], view by view, from disk, so that 100,000 images need no memory.
     """
-    from .backbones import Features
+    from .architecture import Features
 
     if not file.is_file():
         rows = ((changes[1] if changes else 0) + 1) * len(paths)

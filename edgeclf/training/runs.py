@@ -49,7 +49,7 @@ from .run_images import (
 )
 
 if TYPE_CHECKING:
-    from .backbones import ImageClassifier
+    from .architecture import ImageClassifier
 
 RUN_FILE = "run.json"
 SPLIT_FILE = splits.SPLIT_FILE
@@ -196,10 +196,10 @@ class Run:
                 f"{self.path} was imported from {self.facts['model']['name']}, so it has no torch network; "
                 f"its model is {model_file('fp32')}, named fp32"
             )
-        from .backbones import create
+        from .architecture import build
         from .weights.checkpoint import read_state_dict
 
-        network = create(
+        network = build(
             self.facts["options"]["backbone"],
             len(self.labels),
             stem_stride=self.facts["options"].get("stem_stride"),

@@ -20,7 +20,7 @@ from ..display.report import Report
 from .machine.threads import torch_threads
 
 if TYPE_CHECKING:
-    from .backbones import ImageClassifier
+    from .architecture import ImageClassifier
 
 HEAD = "head"
 _WARM_UP, _TIMED = 3, 15

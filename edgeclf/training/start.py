@@ -12,7 +12,7 @@ from ..options import TrainOptions
 from .weights.sources import Weights
 
 if TYPE_CHECKING:
-    from .backbones import ImageClassifier
+    from .architecture import ImageClassifier
 
 
 def start(

@@ -42,7 +42,7 @@ from .weights.checkpoint import separate_tensors
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .backbones import ImageClassifier
+    from .architecture import ImageClassifier
     from .distillation.teacher import Teacher
     from .loop.strategy import Trained
     from .weights.sources import Weights

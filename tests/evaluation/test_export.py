@@ -19,7 +19,7 @@ from edgeclf.evaluation.metadata import METADATA_KEY
 from edgeclf.evaluation.open_model import TorchRunner
 from edgeclf.graph.onnx_file import write_onnx
 from edgeclf.targets import IR_VERSIONS, OPSET
-from edgeclf.training.backbones import ImageClassifier
+from edgeclf.training.architecture import ImageClassifier
 from edgeclf.training.machine import threads as torch_machine
 from edgeclf.training.runs import read_run
 from edgeclf_runtime.images.preprocess import Preprocessing

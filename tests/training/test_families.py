@@ -23,7 +23,8 @@ from edgeclf.graph.layers import float_layers
 from edgeclf.graph.onnx_file import save_model, write_onnx
 from edgeclf.graph.prepare import prepare
 from edgeclf.targets import FLAVORS, opset_of
-from edgeclf.training.backbones import ImageClassifier, create
+from edgeclf.training.architecture import ImageClassifier
+from edgeclf.training.backbones import create
 from edgeclf.training.dry_run.check_export import check_export
 from edgeclf_runtime.images.preprocess import Preprocessing
 

@@ -28,7 +28,7 @@ from ...training.runs import Run
 if TYPE_CHECKING:
     import torch
 
-    from ...training.backbones import ImageClassifier
+    from ...training.architecture import ImageClassifier
 
 
 TORCH = "2.14.1"

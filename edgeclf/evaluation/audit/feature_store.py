@@ -199,7 +199,7 @@ def _network_sha256(network: Backbone) -> str:
     """Return a hash of the architecture and of all weights but the head's."""
     import hashlib
 
-    from ...training.backbones import ImageClassifier
+    from ...training.architecture import ImageClassifier
 
     if not isinstance(network, ImageClassifier):
         return graph_sha256(network)

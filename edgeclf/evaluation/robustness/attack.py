@@ -14,7 +14,7 @@ import numpy as np
 from edgeclf_runtime.files.read import sha256_bytes
 
 if TYPE_CHECKING:
-    from ...training.backbones import ImageClassifier
+    from ...training.architecture import ImageClassifier
 
 _STEP = 2.5
 """PGD's step times the number of steps, in eps, as Madry et al. chose."""

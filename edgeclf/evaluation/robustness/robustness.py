@@ -29,7 +29,7 @@ from .corruptions import TABLE, corrupt, reduced
 from .report import Attacks, Damage, RobustnessReport
 
 if TYPE_CHECKING:
-    from ...training.backbones import ImageClassifier
+    from ...training.architecture import ImageClassifier
 
 SEVERITIES = (1, 2, 3, 4, 5)
 MOST_ATTACKED = 100

@@ -21,7 +21,7 @@ from ...evaluation.evaluation_set import EvaluationSet
 from ...evaluation.open_model import TorchRunner
 
 if TYPE_CHECKING:
-    from ...training.backbones import ImageClassifier
+    from ...training.architecture import ImageClassifier
 
 DYNAMIC = "torch dynamic"
 _IMAGES, _TIMED = 32, 20

@@ -29,7 +29,7 @@ from ...targets import FLAVORS, opset_of
 if TYPE_CHECKING:
     import onnx
 
-    from ..backbones import ImageClassifier
+    from ..architecture import ImageClassifier
 
 ROUNDING = 3.0
 """A difference from torch may also be this multiple of torch's own rounding error, which random weights can make large."""

@@ -17,8 +17,8 @@ from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ...errors import OptionError
 from ...options import RATE_DECAY, TrainOptions
+from ..architecture import ImageClassifier
 from ..augmentation import augmentation
-from ..backbones import ImageClassifier
 from ..curriculum import share_of_epoch
 from ..features import device_of
 from ..machine.precision import precision_of

@@ -14,8 +14,8 @@ from ...data.datasets import Dataset
 from ...data.pixels import load_pixels
 from ...display.progress import say
 from ...options import TrainOptions
+from ..architecture import ImageClassifier
 from ..augmentation import augmentation
-from ..backbones import ImageClassifier
 from ..curriculum import rank
 from ..distillation.teacher import Teacher
 from ..features import cache_features, device_of

@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-    from ..backbones import ImageClassifier
+    from ..architecture import ImageClassifier
 
 _AT_ONCE = 8
 

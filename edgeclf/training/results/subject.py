@@ -13,7 +13,7 @@ from edgeclf_runtime.images.preprocess import Preprocessing
 
 if TYPE_CHECKING:
     from ...display.page.charts import Chart
-    from ..backbones import ImageClassifier
+    from ..architecture import ImageClassifier
     from .learning_curve import LearningCurve
     from .metrics import GroupFigures
 

@@ -20,7 +20,7 @@ from .metrics import group_accuracies
 from .subject import Subject
 
 if TYPE_CHECKING:
-    from ..backbones import ImageClassifier
+    from ..architecture import ImageClassifier
 
 Features = dict[str, np.ndarray]
 VAL_NOTE = (

@@ -14,7 +14,7 @@ from .state_dict import find_head
 if TYPE_CHECKING:
     import torch
 
-    from ..backbones import ImageClassifier
+    from ..architecture import ImageClassifier
 
 
 def keep_head(network: ImageClassifier, weights: Weights, labels: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from .state_dict import COUNTER, without_prefix
 if TYPE_CHECKING:
     import torch
 
-    from ..backbones import Backbone
+    from ..architecture import Backbone
     from .sources import Weights
 
 # Tensors of EfficientNet-PyTorch.

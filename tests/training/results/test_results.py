@@ -14,7 +14,8 @@ import torch
 from sklearn.metrics import average_precision_score, classification_report
 from torch import nn
 
-from edgeclf.training.backbones import ImageClassifier, create
+from edgeclf.training.architecture import ImageClassifier
+from edgeclf.training.backbones import create
 from edgeclf.training.results.drawings import history_charts
 from edgeclf.training.results.figures import figures_of, verdict
 from edgeclf.training.results.folder import write_results

@@ -108,7 +108,7 @@ def train(
     options = merged(TrainOptions, options, keywords)
     if resume and (Path(output) / RUN_FILE).is_file() and not overwrite:
         return _finished(output, options)
-    from .machine.processes import joined, leads, shared
+    from .machine.distributed import joined, leads, shared
     from .machine.threads import torch_threads
 
     with joined(), torch_threads():
@@ -217,7 +217,7 @@ class _Course:
 
     def run(self, output: str | Path, overwrite: bool, resume: bool) -> Trained:
         """Train and write the run."""
-        from .machine.processes import shared
+        from .machine.distributed import shared
 
         unfinished = Unfinished(output)
         # The folder is made first: one that cannot be written is not found after hours of training.
@@ -241,7 +241,7 @@ class _Course:
 
     def follow(self, output: str | Path) -> Trained:
         """Train along with the first process."""
-        from .machine.processes import shared
+        from .machine.distributed import shared
 
         unfinished = Unfinished(output)
         shared(lambda: None)  # opened

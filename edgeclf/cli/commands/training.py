@@ -28,7 +28,7 @@ def train(
     The run keeps weights, split, options and metrics; export, quantize and bundle start from it.
     """
     from ... import train as function
-    from ...training.machine.processes import leads
+    from ...training.machine.distributed import leads
 
     report = function(data, output, options, overwrite, resume=resume)
     if not leads():

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import nn
-from torchvision.transforms import v2
 
 from ...options import LossOptions, TrainOptions
 from .attack import attacked
+from .mixup import blending
 
-Blend = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 NO_TARGET = -1
 """Target of an image that only fills up a batch, or has no label."""
 _STEP = 1.25
@@ -140,23 +137,3 @@ def labels_of(targets: np.ndarray) -> np.ndarray:
 def count_labeled(targets: np.ndarray) -> int:
     """Return the number of images that have a label."""
     return int((labels_of(targets) != NO_TARGET).sum())
-
-
-def blending(options: LossOptions, classes: int) -> Blend | None:
-    """Return MixUp (Zhang et al. 2018), CutMix (Yun et al. 2019) or either at random; None if neither is requested.
-
-    The function takes float [N, height, width, 3], or features float [N, features], and targets as :class:`Loss` does.
-    """
-    kinds = [(v2.MixUp, options.mixup), (v2.CutMix, options.cutmix)]
-    blends = [kind(alpha=alpha, num_classes=classes) for kind, alpha in kinds if alpha]
-    if not blends:
-        return None
-    transform = v2.RandomChoice(blends)
-
-    def blend(inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        # Both want [N, channels, height, width].
-        images = inputs.permute(0, 3, 1, 2) if inputs.ndim == 4 else inputs[:, :, None, None]
-        images, targets = transform(images, targets)
-        return images.permute(0, 2, 3, 1) if inputs.ndim == 4 else images[:, :, 0, 0], targets
-
-    return blend

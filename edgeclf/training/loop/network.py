@@ -21,8 +21,8 @@ from ..architecture import ImageClassifier
 from ..augmentation import augmentation
 from ..curriculum import share_of_epoch
 from ..features import device_of
+from ..machine.distributed import share
 from ..machine.precision import precision_of
-from ..machine.processes import share
 from ..stages import stage_modules, stage_parameters, thaw
 from ..unfinished import Unfinished
 from .fit import Fit, Plan, Row

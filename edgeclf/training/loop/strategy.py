@@ -19,7 +19,7 @@ from ..augmentation import augmentation
 from ..curriculum import rank
 from ..distillation.teacher import Teacher
 from ..features import cache_features, device_of
-from ..machine.processes import share, shared
+from ..machine.distributed import share, shared
 from ..soft_targets_file import read_soft_targets
 from ..unfinished import Unfinished
 from .fit import Fit, Row

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from ...display.progress import progress
+from ..machine.distributed import leads, shared
 from ..machine.failures import explained
 from ..machine.memory import freed_memory_kept
 from ..machine.precision import MEASURED
-from ..machine.processes import leads, shared
 from ..unfinished import Unfinished
 from .checkpoints import read_state
 from .fit import Fit, Plan

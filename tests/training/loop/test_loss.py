@@ -7,7 +7,8 @@ from torch import nn
 
 from edgeclf import TrainOptions
 from edgeclf.training.loop import loaders
-from edgeclf.training.loop.loss import Loss, blending, class_weights
+from edgeclf.training.loop.loss import Loss, class_weights
+from edgeclf.training.loop.mixup import blending
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.5, 1.5, 0.0]])
 TARGETS = torch.tensor([0, 2])

@@ -11,6 +11,7 @@ import warnings
 import cv2  # noqa: F401 - when first imported, it changes LD_LIBRARY_PATH
 import numpy as np
 import pytest
+import sklearn  # noqa: F401 - when first imported, it sets variables that begin with KMP_
 import torch
 
 import edgeclf

@@ -265,3 +265,8 @@ def png(figure: Figure) -> bytes:
     data = BytesIO()
     figure.savefig(data, format="png")
     return data.getvalue()
+
+
+def ms_text(time_ms: float | None, digits: int) -> str:
+    """Return a time for a table, "-" for one that is not known or says nothing."""
+    return "-" if time_ms is None else f"{time_ms:.{digits}f}"

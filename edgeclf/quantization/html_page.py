@@ -8,7 +8,7 @@ from importlib.metadata import version
 from edgeclf_runtime.device.machine import machine_facts
 
 from ..display.page.render import render
-from ..display.report import listed
+from ..display.report import listed, ms_text
 from ..evaluation.comparison import Comparison
 from ..graph.int8.histograms import Histogram
 from ..graph.int8.ranges import METHODS
@@ -156,7 +156,7 @@ def _tried(file: QuantizedFile, report: QuantizeReport) -> list[tuple[Row, bool]
         file.name,
         f"{findings.method}{added} ✓".strip(),
         *_measured(file.comparison, file.size, report),
-        f"{file.latency_ms:.2f}",
+        ms_text(file.own_ms, 2),
     )
     rows.insert(index + bool(added), (kept, True))
     return rows

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..display.page.charts import Area, Chart, Dot, Line, Rule, row_axes, row_height, shortened, span, xy_axes
-from ..display.report import new_figure
+from ..display.report import ms_text, new_figure
 from ..evaluation.comparison import Comparison
 from ..graph.int8.histograms import Histogram
 from ..graph.int8.ranges import METHODS
@@ -38,17 +38,19 @@ def draw_files(report: QuantizeReport) -> Figure:
     drop.axvline(report.max_drop, color="black", linestyle="--", linewidth=0.8)
     drop.axvline(0, color="0.7", linewidth=0.8, zorder=0)
     colors = ["0.4", *(f"C{row}" for row in range(len(files)))]
-    for axis, values, text in (
-        (size, [report.size_fp32 / 1e6, *(file.size / 1e6 for file in files)], "{:.1f}"),
-        (latency, [report.latency_fp32_ms, *(file.latency_ms for file in files)], "{:.2f}"),
+    sizes = [report.size_fp32 / 1e6, *(file.size / 1e6 for file in files)]
+    times = [report.latency_fp32_ms, *(file.own_ms for file in files)]
+    for axis, values, texts in (
+        (size, sizes, [f"{value:.1f}" for value in sizes]),
+        (latency, [time or 0.0 for time in times], [ms_text(time, 2) for time in times]),
     ):
-        axis.bar_label(axis.barh(rows, values, color=colors), [text.format(value) for value in values], padding=3)
+        axis.bar_label(axis.barh(rows, values, color=colors), texts, padding=3)
         axis.margins(x=0.2)
         axis.set_yticks([])
     drop.set_yticks(rows, names)
     drop.set(xlabel=f"drop of accuracy, 95 % interval (dashed: limit {report.max_drop:g})")
     size.set(xlabel="size, MB")
-    latency.set(xlabel="latency on this CPU, ms")
+    latency.set(xlabel="latency on this CPU, ms (-: not for it)")
     for axis in (drop, size, latency):
         axis.set_ylim(len(names) - 0.4, -0.6)
     return figure

@@ -12,7 +12,7 @@ from edgeclf_runtime.files.read import read_json
 from edgeclf_runtime.files.schema import JsonObject
 
 from ..data.schemas import MAX_JSON_BYTES, QUANTIZATION
-from ..display.report import Report, listed, paragraph, table
+from ..display.report import Report, listed, ms_text, paragraph, table
 from ..errors import GateError
 from ..evaluation.accuracy_gate import ADVICE
 from ..evaluation.comparison import Comparison
@@ -152,6 +152,11 @@ class QuantizedFile:
     conditions: Conditions
 
     @property
+    def own_ms(self) -> float | None:
+        """Its time, if this machine and a backend here are what it is for; None otherwise, where a time says nothing."""
+        return None if self.fp32_ms is None else self.latency_ms
+
+    @property
     def slower(self) -> bool:
         """True if it was slower than FP32, on a machine and a backend that it is for."""
         return self.fp32_ms is not None and self.latency_ms > SLOWER * self.fp32_ms
@@ -165,6 +170,11 @@ class Baseline:
     name: str
     size: int
     latency_ms: float
+
+    @property
+    def own_ms(self) -> float:
+        """Its time; this machine is what it is for."""
+        return self.latency_ms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +225,7 @@ class QuantizeReport(Report):
             low, high = found.drop_interval
             size = (f"{file.size / 1e6:.1f} MB", f"{file.size / self.size_fp32:.1%}")
             accuracy = (f"{found.accuracy:.4f}", f"{found.drop:+.4f}", f"{low:+.3f} to {high:+.3f}")
-            rows.append((file.name, *size, *accuracy, f"{file.latency_ms:.1f}", _ranges(file)))
+            rows.append((file.name, *size, *accuracy, ms_text(file.own_ms, 1), _ranges(file)))
         yield table(head, rows)
         yield from map(paragraph, (*self._facts(), *(f"warning: {text}" for text in self.warnings)))
 
@@ -235,13 +245,15 @@ class QuantizeReport(Report):
         low, high = found.drop_interval
         return (
             f"{file.name:<13} {file.size / 1e6:5.1f} {file.size / self.size_fp32:6.1%}  {found.accuracy:.4f}  "
-            f"{found.drop:+.4f} ({low:+.3f} to {high:+.3f}) {file.latency_ms:6.1f} {ranges}"
+            f"{found.drop:+.4f} ({low:+.3f} to {high:+.3f}) {ms_text(file.own_ms, 1):>6} {ranges}"
         ).rstrip()
 
     def _facts(self) -> Iterator[str]:
         trained = sum(one.conditions.trained_images for one in self.latest[:1])
         seen = f" ({trained} of them trained on)" if trained else ""
         yield f"compared with fp32 on {self.judged_images} images{seen}; {self.calibration_images} calibration images"
+        if any(file.own_ms is None for file in self.compared):
+            yield "ms: one image on this machine; -: the file is for other machines or backends"
         if self.gone or self.unreadable:
             counts = {"of the run's images that are gone": self.gone, "that cannot be decoded": self.unreadable}
             yield "left out: " + ", ".join(f"{count} {what}" for what, count in counts.items() if count)

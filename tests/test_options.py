@@ -22,7 +22,7 @@ CLASSES = [kind for name, kind in vars(options).items() if name.endswith("Option
 @dataclass(frozen=True, kw_only=True)
 class Lunch:
     soup: str = option("tomato", "Soup of the day.")
-    portions: int | None = option(None, "How many.", shown="one each", at_least=1)
+    portions: int | None = option(None, "How many.", shown="one each", between=(1, 20))
     sides: tuple[str, ...] = option(("bread", "salad"), "A side; may be repeated.", name="--side", shown="all")
     to_go: bool = option(False, "Pack it.")
     table: int = 7
@@ -88,6 +88,30 @@ def test_options_are_given_as_keywords_too():
         edgeclf.train("photos", "runs/first", epoch=3)
     with pytest.raises(OptionError, match=r"epochs is 0; 1 to 10000 was expected"):
         edgeclf.train("photos", "runs/first", epochs=0)
+
+
+def _outside(low, high):
+    yield low - 1
+    if high < float("inf"):
+        yield high + 1
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_an_option_out_of_its_range_or_choices_is_refused_by_its_class(kind):
+    for one in fields(kind):
+        name = one.name.replace("_", "-")
+        for value in _outside(*one.metadata["between"]) if one.metadata.get("between") else ():
+            with pytest.raises(OptionError, match=f"{name} is {value}; .* was expected"):
+                kind(**{one.name: value})
+        if one.metadata.get("choices"):
+            wrong = ("qqq",) if isinstance(one.default, tuple) else "qqq"
+            with pytest.raises(OptionError, match="qqq"):
+                kind(**{one.name: wrong})
+
+
+def test_the_help_names_the_range_of_an_option(capsys, order):
+    order("--help")
+    assert "How many. [1 to 20] [default: one each]" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Command = Callable[..., None]
 _WIDEST = 50
 """Choices that are wider are listed in the text of the help."""
+_LARGE = 5000
+"""The help does not name the end of a range that is larger."""
 
 
 def expand_home(path: str) -> str:
@@ -129,14 +131,12 @@ def _parameter(field: Field[Any], hint: Any, group: str | None) -> inspect.Param
     facts = field.metadata
     name, choices = facts["name"] or f"--{field.name.replace('_', '-')}", "|".join(facts["choices"])
     metavar = facts["metavar"] or (f"<{choices}>" if len(choices) <= _WIDEST else name.lstrip("-").upper())
-    listed = f"  [{', '.join(facts['choices'])}]" if len(choices) > _WIDEST else ""
+    listed = f"  [{', '.join(facts['choices'])}]" if len(choices) > _WIDEST else _range_text(facts["between"])
     info = typer.Option(
         name,
         help=facts["help"] + listed + (f"  [default: {facts['shown']}]" if facts["shown"] else ""),
         metavar=metavar if choices or facts["metavar"] else None,
         parser=expand_home if facts["path"] else facts["parser"],
-        min=facts["at_least"],
-        max=facts["at_most"],
         rich_help_panel=group,
     )
     default, one = field.default, str
@@ -152,3 +152,11 @@ def _parameter(field: Field[Any], hint: Any, group: str | None) -> inspect.Param
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, info]
     )
+
+
+def _range_text(between: tuple[float, float] | None) -> str:
+    """Return a range for the help; "" for none, and for one that says no more than that a value is not negative."""
+    if between is None or (between[0] == 0 and between[1] > _LARGE):
+        return ""
+    low, high = between
+    return f"  [{low} or more]" if high > _LARGE else f"  [{low} to {high}]"

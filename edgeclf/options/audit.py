@@ -8,7 +8,7 @@ from edgeclf_runtime.images.preprocess import RESIZE_MODES
 
 from ..errors import OptionError
 from .data import GROUP_BY, GROUP_SIMILAR, SPLIT_OF, SplitOptions
-from .declaration import DOWNLOAD, IMAGE_SIZE, SEED, check_choices, check_ranges, option
+from .declaration import DOWNLOAD, IMAGE_SIZE, INPUT_SIZES, SEED, SEEDS, check_fields, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +29,11 @@ class AuditOptions:
         path=True,
     )
     download: bool = option(False, DOWNLOAD)
-    image_size: int | None = option(None, IMAGE_SIZE, shown="the size of the backbone")
+    image_size: int | None = option(None, IMAGE_SIZE, shown="the size of the backbone", between=INPUT_SIZES)
     resize: str = option("crop", "As for train.", choices=RESIZE_MODES)
     folds: int = 5
     """Parts of the images; each part's labels are predicted from the other parts."""
-    seed: int = option(0, SEED)
+    seed: int = option(0, SEED, between=SEEDS)
     group_by: str | None = option(None, GROUP_BY, metavar="FOLDERS|REGEX", shown="each image by itself")
     group_similar: bool = option(False, GROUP_SIMILAR)
     split_of: str | None = option(
@@ -45,8 +45,9 @@ class AuditOptions:
             raise OptionError(
                 "weights is none, but random features say nothing about labels: imagenet or a file was expected"
             )
-        check_choices(self, resize=RESIZE_MODES)
-        check_ranges(self, image_size=(32, 1024), folds=(2, 20), seed=(0, 2**31))
+        check_fields(self)
+        if not 2 <= self.folds <= 20:
+            raise OptionError(f"folds is {self.folds}; 2 to 20 was expected")
         self.split  # noqa: B018 - refuses a wrong group
 
     @property

@@ -8,8 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from edgeclf_runtime.images.preprocess import RESIZE_MODES
 
-from ..errors import OptionError
-from .declaration import DOWNLOAD_DATA, IMAGE_SIZE, SEED, SKIP_UNREADABLE, check_choices, check_ranges, option
+from .declaration import DOWNLOAD_DATA, IMAGE_SIZE, INPUT_SIZES, SEED, SEEDS, SKIP_UNREADABLE, check_fields, option
 
 FLIPS = ("none", "horizontal", "all")
 POLICIES = ("none", "trivial", "randaugment")
@@ -55,20 +54,6 @@ PRESETS = {
     ),
     "none": Steps(),
 }
-_LIMITS: dict[str, tuple[float, float]] = {
-    "crop_padding": (0, 256),
-    "rotate": (0, 180),
-    "translate": (0, 0.5),
-    "zoom": (0, 0.9),
-    "perspective": (0, 0.5),
-    "brightness": (0, 1),
-    "contrast": (0, 1),
-    "color": (0, 1),
-    "blur": (0, 20),
-    "noise": (0, 100),
-    "jpeg": (1, 100),
-    "erase": (0, 1),
-}
 _PRESET = "the preset's"
 
 
@@ -85,27 +70,41 @@ class AugmentationOptions:
         None, "Mirror at random; all: both directions and right angles.", choices=FLIPS, shown=_PRESET
     )
     crop_padding: int | None = option(
-        None, "Random crop after padding each side with black, in pixels; CIFAR's is 4.", shown=_PRESET
+        None,
+        "Random crop after padding each side with black, in pixels; CIFAR's is 4.",
+        shown=_PRESET,
+        between=(0, 256),
     )
-    rotate: float | None = option(None, "Largest angle, in degrees.", shown=_PRESET)
-    translate: float | None = option(None, "Largest shift, as a share of the side.", shown=_PRESET)
-    zoom: float | None = option(None, "Largest change of scale; 0.1 is 0.9 to 1.1.", shown=_PRESET)
+    rotate: float | None = option(None, "Largest angle, in degrees.", shown=_PRESET, between=(0, 180))
+    translate: float | None = option(None, "Largest shift, as a share of the side.", shown=_PRESET, between=(0, 0.5))
+    zoom: float | None = option(None, "Largest change of scale; 0.1 is 0.9 to 1.1.", shown=_PRESET, between=(0, 0.9))
     perspective: float | None = option(
-        None, "Largest shift of each corner by itself, as a share of half the side.", shown=_PRESET
+        None, "Largest shift of each corner by itself, as a share of half the side.", shown=_PRESET, between=(0, 0.5)
     )
-    brightness: float | None = option(None, "Largest change of brightness; 0.2 is 0.8 to 1.2.", shown=_PRESET)
-    contrast: float | None = option(None, "Largest change of contrast, in the same form.", shown=_PRESET)
+    brightness: float | None = option(
+        None, "Largest change of brightness; 0.2 is 0.8 to 1.2.", shown=_PRESET, between=(0, 1)
+    )
+    contrast: float | None = option(
+        None, "Largest change of contrast, in the same form.", shown=_PRESET, between=(0, 1)
+    )
     color: float | None = option(
-        None, "Largest change of saturation and of each color channel, in the same form.", shown=_PRESET
+        None, "Largest change of saturation and of each color channel, in the same form.", shown=_PRESET, between=(0, 1)
     )
     blur: float | None = option(
-        None, "Largest sigma, in pixels of a 224-pixel image; half of the images are blurred.", shown=_PRESET
+        None,
+        "Largest sigma, in pixels of a 224-pixel image; half of the images are blurred.",
+        shown=_PRESET,
+        between=(0, 20),
     )
-    noise: float | None = option(None, "Largest standard deviation of noise, in gray levels of 255.", shown=_PRESET)
+    noise: float | None = option(
+        None, "Largest standard deviation of noise, in gray levels of 255.", shown=_PRESET, between=(0, 100)
+    )
     jpeg: int | None = option(
-        None, "Lowest quality of JPEG, for half of the images; 100: no compression.", shown=_PRESET
+        None, "Lowest quality of JPEG, for half of the images; 100: no compression.", shown=_PRESET, between=(1, 100)
     )
-    erase: float | None = option(None, "Share of the images in which a rectangle is erased.", shown=_PRESET)
+    erase: float | None = option(
+        None, "Share of the images in which a rectangle is erased.", shown=_PRESET, between=(0, 1)
+    )
     policy: str | None = option(
         None,
         "Published set of random changes: TrivialAugment (Wide) or RandAugment.",
@@ -114,12 +113,7 @@ class AugmentationOptions:
     )
 
     def __post_init__(self) -> None:
-        check_choices(self, augment=tuple(PRESETS))
-        for name, allowed in (("flips", FLIPS), ("policy", POLICIES)):
-            value = getattr(self, name)
-            if value is not None and value not in allowed:
-                raise OptionError(f"{name} is {value!r}; {', '.join(allowed)} was expected")
-        check_ranges(self, **_LIMITS)
+        check_fields(self)
 
     @property
     def changed(self) -> tuple[str, ...]:
@@ -147,15 +141,10 @@ class AugmentOptions(AugmentationOptions):
 
     GROUP: ClassVar[str] = "Options"
 
-    images: int = option(6, "Training images to show, of every label in turn.")
-    views: int = option(7, "Augmented views of each image.")
-    image_size: int = option(224, IMAGE_SIZE)
+    images: int = option(6, "Training images to show, of every label in turn.", between=(1, 100))
+    views: int = option(7, "Augmented views of each image.", between=(1, 50))
+    image_size: int = option(224, IMAGE_SIZE, between=INPUT_SIZES)
     resize: str = option("crop", "As for train.", choices=RESIZE_MODES)
-    seed: int = option(0, SEED)
+    seed: int = option(0, SEED, between=SEEDS)
     skip_unreadable: bool = option(False, SKIP_UNREADABLE)
     download: bool = option(False, DOWNLOAD_DATA)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choices(self, resize=RESIZE_MODES)
-        check_ranges(self, images=(1, 100), views=(1, 50), image_size=(32, 1024), seed=(0, 2**31))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from edgeclf_runtime.images.preprocess import RESIZE_MODES
 
 from ..errors import OptionError
-from .declaration import DOWNLOAD_DATA, IMAGE_SIZE, SEED, check_choices, option
+from .declaration import DOWNLOAD_DATA, IMAGE_SIZE, SEED, SEEDS, check_fields, option
 
 EVALUATED = ("test", "val", "train", "all")
 """Splits to evaluate on; all: every image, for data that was not trained on."""
@@ -29,7 +29,7 @@ SPLIT_OF = "Run whose images keep their split, by their content; new images of t
 class SplitOptions:
     """Division of images if the data set has no split of its own."""
 
-    seed: int = option(0, SEED)
+    seed: int = option(0, SEED, between=SEEDS)
     test: float = 0.25
     """Share of all images held out for the test split."""
     val: float = 0.1
@@ -42,6 +42,7 @@ class SplitOptions:
     exactly for each label, as in runs made before there was a choice, but images change sides when the data grows."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("test", "val"):
             if not 0 < getattr(self, name) < 0.9:
                 raise OptionError(
@@ -85,13 +86,13 @@ class CheckOptions:
     group_by: str | None = option(None, GROUP_BY, metavar="FOLDERS|REGEX", shown="each image by itself")
     group_similar: bool = option(False, GROUP_SIMILAR)
     split_of: str | None = option(None, SPLIT_OF, metavar="RUN", path=True, shown="by each image's hash")
-    image_size: int = option(224, IMAGE_SIZE, at_least=1)
+    image_size: int = option(224, IMAGE_SIZE, between=(1, 4096))
     resize: str = option("crop", "As for train.", choices=RESIZE_MODES)
     skip_unreadable: bool = option(False, "Leave out images that cannot be decoded, and check the others.")
     download: bool = option(False, DOWNLOAD_DATA)
 
     def __post_init__(self) -> None:
-        check_choices(self, resize=RESIZE_MODES)
+        check_fields(self)
         self.split  # noqa: B018 - refuses a wrong group
 
     @property

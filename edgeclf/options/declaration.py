@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import field, fields, replace
+from dataclasses import Field, field, fields, replace
 from numbers import Integral, Real
 from typing import TypeVar, get_args, get_origin, get_type_hints
 
@@ -23,6 +24,10 @@ MOVED = "The run's images, if they are not where they were; they are recognized 
 """Help of every option data that finds a run's images."""
 SEED = "The same seed, data and versions give the same result."
 """Help of every option seed."""
+SEEDS = (0, 2**31)
+"""Range of every option seed."""
+INPUT_SIZES = (32, 1024)
+"""Range of the side of an input that is trained."""
 
 
 def option(
@@ -33,8 +38,7 @@ def option(
     shown: str = "",
     metavar: str = "",
     path: bool = False,
-    at_least: int | None = None,
-    at_most: int | None = None,
+    between: tuple[float, float] | None = None,
     choices: tuple[str, ...] = (),
     parser: Callable[[str], object] | None = None,
     repeated: bool = False,
@@ -43,15 +47,14 @@ def option(
 
     name: on the command line, if it is not the field's.  shown: the default in words, if its
     value says too little.  metavar: placeholder of the value in the help.  path: the value names
-    a file or folder, and a leading ~ is the home folder.  at_least, at_most: smallest and largest
-    value that the command line accepts.  choices: the values that exist, which the help lists.
-    parser: makes the value of the command line's text.  repeated: the command line takes it
+    a file or folder, and a leading ~ is the home folder.  between: the smallest and the largest
+    value, math.inf for no largest.  choices: the values that exist.  The help shows both, and
+    check_fields() refuses others.  parser: makes the value of the command line's text.  repeated: the command line takes it
     several times, as texts; a field that is a tuple always is.
     """
     facts = {"help": help, "name": name, "shown": shown, "metavar": metavar, "path": path}
-    limits = {"at_least": at_least, "at_most": at_most}
-    others = {"choices": choices, "parser": parser, "repeated": repeated}
-    return field(default=default, metadata={**facts, **limits, **others})
+    others = {"between": between, "choices": choices, "parser": parser, "repeated": repeated}
+    return field(default=default, metadata={**facts, **others})
 
 
 def merged(kind: type[T], options: T | None, given: Mapping[str, object]) -> T:
@@ -116,19 +119,29 @@ def check_known(what: str, given: Iterable[str], known: Iterable[str]) -> None:
         raise OptionError(f"there is no {what} {', '.join(unknown)}; choose from {', '.join(known)}")
 
 
-def check_choices(options: object, **allowed: tuple[str, ...]) -> None:
-    """Raise OptionError for an option whose value is not one of those allowed."""
-    for name, values in allowed.items():
-        if getattr(options, name) not in values:
-            raise OptionError(
-                f"{name.replace('_', '-')} is {getattr(options, name)!r}; {', '.join(values)} was expected"
-            )
+def check_fields(options: object) -> None:
+    """Raise OptionError for an option that is none of its choices or out of its range; None is always allowed."""
+    for one in fields(options):  # type: ignore[arg-type]
+        value = getattr(options, one.name)
+        if one.metadata and value is not None:
+            _check_choice(one, value)
+            _check_range(one, value)
 
 
-def check_ranges(options: object, **allowed: tuple[float, float]) -> None:
-    """Raise OptionError for an option that is out of its range; None is always allowed."""
-    for name, (low, high) in allowed.items():
-        value = getattr(options, name)
-        if value is not None and (not isinstance(value, Real) or not low <= float(value) <= high):
-            shown = repr(value) if isinstance(value, str) else value
-            raise OptionError(f"{name.replace('_', '-')} is {shown}; {low} to {high} was expected")
+def _check_choice(one: Field[object], value: object) -> None:
+    choices = one.metadata["choices"]
+    if isinstance(one.default, tuple):
+        if choices:
+            check_known((one.metadata["name"] or one.name).lstrip("-"), value, choices)  # type: ignore[arg-type]
+    elif choices and value not in choices:
+        raise OptionError(f"{one.name.replace('_', '-')} is {value!r}; {', '.join(choices)} was expected")
+
+
+def _check_range(one: Field[object], value: object) -> None:
+    if one.metadata["between"] is None:
+        return
+    low, high = one.metadata["between"]
+    if not isinstance(value, Real) or not low <= float(value) <= high:
+        shown = repr(value) if isinstance(value, str) else value
+        expected = f"{low} or more" if high == math.inf else f"{low} to {high}"
+        raise OptionError(f"{one.name.replace('_', '-')} is {shown}; {expected} was expected")

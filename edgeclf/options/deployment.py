@@ -10,7 +10,7 @@ from edgeclf_runtime.trt.engine_spec import OPTIONS, EngineOptions
 
 from ..errors import OptionError
 from ..targets import TARGETS
-from .declaration import MOVED, SEED, SKIP_UNREADABLE, T, check_known, option
+from .declaration import MOVED, SEED, SEEDS, SKIP_UNREADABLE, T, check_fields, option
 from .quantization import QuantizeOptions
 from .training import TrainOptions
 
@@ -56,7 +56,7 @@ class BundleOptions:
     def __post_init__(self) -> None:
         if not self.targets:
             raise OptionError(f"no target was given; choose from {', '.join(TARGETS)}")
-        check_known("target", self.targets, TARGETS)
+        check_fields(self)
         if not 1 <= self.golden <= 64:
             raise OptionError(f"golden is {self.golden}; 1 to 64 images were expected")
         object.__setattr__(self, "precision", _as_texts(self.precision))
@@ -157,10 +157,7 @@ class BuildOptions:
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        if self.target is not None and self.target not in TARGETS:
-            raise OptionError(f"there is no target {self.target!r}; choose from {', '.join(TARGETS)}")
-        if self.precision not in PRECISIONS:
-            raise OptionError(f"there is no precision {self.precision!r}; choose from {', '.join(PRECISIONS)}")
+        check_fields(self)
         self.engine.check()
 
     @property
@@ -173,4 +170,7 @@ class BuildOptions:
 class DemoOptions:
     """Options of demo()."""
 
-    seed: int = option(0, SEED)
+    seed: int = option(0, SEED, between=SEEDS)
+
+    def __post_init__(self) -> None:
+        check_fields(self)

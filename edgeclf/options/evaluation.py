@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ..errors import OptionError
 from .data import EVALUATED
-from .declaration import SKIP_UNREADABLE, check_known, check_ranges, option
+from .declaration import SKIP_UNREADABLE, check_fields, option
 
 CORRUPTIONS = ("noise", "defocus", "motion", "dark", "bright", "fog", "jpeg", "rotation", "color-cast", "resolution")
 """Corruptions of images by a camera, implemented in ``evaluation/robustness/corruptions.py``."""
@@ -39,7 +40,7 @@ class EvaluateOptions:
     skip_unreadable: bool = option(False, SKIP_UNREADABLE)
 
     def __post_init__(self) -> None:
-        _check_split(self.split)
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,27 +51,22 @@ class RobustnessOptions:
         (), "A corruption to test; may be repeated.", name="--corruption", shown="all", choices=CORRUPTIONS
     )
     images: int = option(
-        500, "Maximum number of images; of more, a fixed sample is taken by their content.", at_least=1
+        500, "Maximum number of images; of more, a fixed sample is taken by their content.", between=(1, math.inf)
     )
     adversarial: bool = option(
         False, "Also attack up to 100 images by FGSM and PGD, with the gradient of the run's network."
     )
     eps: float = option(8.0, "Largest change of a pixel by an attack, in levels of 0 to 255.")
-    steps: int = option(10, "Steps of PGD.", at_least=1)
+    steps: int = option(10, "Steps of PGD.", between=(1, math.inf))
     split: str = option("test", _SPLIT, choices=EVALUATED)
     split_of: str | None = option(None, _SPLIT_OF, metavar="RUN", path=True, shown="the model's own")
     name: str | None = option(None, _NAME)
     skip_unreadable: bool = option(False, SKIP_UNREADABLE)
 
     def __post_init__(self) -> None:
-        _check_split(self.split)
-        check_known("corruption", self.corruptions, CORRUPTIONS)
-        if self.images < 1:
-            raise OptionError(f"images is {self.images}; 1 or more was expected")
+        check_fields(self)
         if not 0 < self.eps <= 255:
             raise OptionError(f"eps is {self.eps:g}; more than 0 and at most 255 levels was expected (8 is usual)")
-        if self.steps < 1:
-            raise OptionError(f"steps is {self.steps}; 1 or more was expected")
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -90,7 +86,7 @@ class CompareOptions:
     skip_timing: bool = option(False, "Do not measure latency.")
 
     def __post_init__(self) -> None:
-        _check_split(self.split)
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,16 +94,11 @@ class PredictOptions:
     """Options of predict()."""
 
     name: str | None = option(None, _NAME)
-    top_k: int = option(5, "Number of labels to list.", at_least=1)
-    threshold: float | None = option(None, 'Confidence below which the label is "unknown".', at_least=0, at_most=1)
+    top_k: int = option(5, "Number of labels to list.", between=(1, 1_000_000))
+    threshold: float | None = option(None, 'Confidence below which the label is "unknown".', between=(0, 1))
     predictions: str | None = option(None, _PREDICTIONS, metavar="FILE.csv", path=True)
     order: str | None = None
     """Of an array's channels: "rgb" (Pillow, torchvision, matplotlib) or "bgr" (OpenCV)."""
 
     def __post_init__(self) -> None:
-        check_ranges(self, top_k=(1, 1_000_000), threshold=(0, 1))
-
-
-def _check_split(split: str) -> None:
-    if split not in EVALUATED:
-        raise OptionError(f"split is {split!r}; train, val, test or all was expected")
+        check_fields(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import OptionError
-from .declaration import MOVED, SKIP_UNREADABLE, check_known, option
+from .declaration import MOVED, SKIP_UNREADABLE, check_fields, option
 
 EXPORT_FORMATS = ("onnx", "torchscript", "torch-export", "openvino", "litert", "coreml", "executorch", "timm")
 """Formats of a file, implemented in ``deployment/formats``."""
@@ -25,6 +25,6 @@ class ExportOptions:
     skip_unreadable: bool = option(False, SKIP_UNREADABLE)
 
     def __post_init__(self) -> None:
-        check_known("format", self.formats, EXPORT_FORMATS)
+        check_fields(self)
         if len(set(self.formats)) < len(self.formats):
             raise OptionError(f"formats is {', '.join(self.formats)}; each was expected once")

@@ -9,7 +9,7 @@ from edgeclf_runtime.images.preprocess import COLORS, RESIZE_MODES
 from ..errors import OptionError
 from .channels import IMAGENET, Three, channel_values
 from .data import GROUP_BY, GROUP_SIMILAR, SPLIT_OF, SplitOptions
-from .declaration import SKIP_UNREADABLE, option
+from .declaration import SKIP_UNREADABLE, check_fields, option
 
 LAYOUTS = ("NCHW", "NHWC")
 """Orders of an input's dimensions: batch, channels, height and width."""
@@ -62,7 +62,10 @@ class ImportOptions:
         choices=RESIZE_MODES,
     )
     crop: float | None = option(
-        None, "Share of that square's side that is kept, 0.1 to 1 (224 of 256: 0.875).", shown="from the file, or 1"
+        None,
+        "Share of that square's side that is kept, 0.1 to 1 (224 of 256: 0.875).",
+        shown="from the file, or 1",
+        between=(0.1, 1),
     )
     config: str | None = option(None, "A timm model's config.json, to read what is not given.", path=True)
     tensor: str | None = option(None, "Output with a score for each label, if the file has several outputs.")
@@ -83,17 +86,7 @@ class ImportOptions:
         if isinstance(self.labels, (list, tuple)):  # what Python's users write first
             object.__setattr__(self, "label_names", tuple(self.labels))
             object.__setattr__(self, "labels", None)
-        for name, allowed in (
-            ("layout", LAYOUTS),
-            ("color", COLORS),
-            ("range", PIXEL_RANGES),
-            ("resize", RESIZE_MODES),
-        ):
-            value = getattr(self, name)
-            if value is not None and value not in allowed:
-                raise OptionError(f"{name} is {value!r}; {', '.join(allowed)} was expected")
-        if self.crop is not None and not 0.1 <= self.crop <= 1:
-            raise OptionError(f"crop is {self.crop}; 0.1 to 1 was expected")
+        check_fields(self)
         if self.labels and self.label_names:
             raise OptionError("labels and label_names were both given; give one of them")
         self.height_width, self.channels("mean"), self.channels("std"), self.split

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from ..errors import OptionError
 from ..targets import FLAVORS, TARGETS
-from .declaration import MOVED, SEED, SKIP_UNREADABLE, check_known, option
+from .declaration import MOVED, SEED, SEEDS, SKIP_UNREADABLE, check_fields, option
 
 RULES = ("stratified", "random", "diverse", "uncertain")
 """Rules that choose a calibration set's images, implemented in ``calibration/rules.py``."""
@@ -21,7 +21,7 @@ FORMS = ("standard", "weighted", "ungated", "first-layers", "all-weighted", "all
 class CalibrateOptions:
     """Options of calibrate()."""
 
-    size: int = option(300, "Images in the set.", at_least=1)
+    size: int = option(300, "Images in the set.", between=(1, math.inf))
     rule: str = option(
         "stratified",
         "stratified: in proportion to the labels; diverse: far from each other; uncertain: least certain.",
@@ -35,15 +35,12 @@ class CalibrateOptions:
         shown="DATA, if that is a run",
     )
     data: str | None = option(None, MOVED, metavar="DATA", path=True, shown="where they were")
-    seed: int | None = option(None, SEED, shown="the run's, or 0")
+    seed: int | None = option(None, SEED, shown="the run's, or 0", between=SEEDS)
     skip_unreadable: bool = option(False, SKIP_UNREADABLE)
     force: bool = option(False, "Accept few images of a label, and images of a single color.")
 
     def __post_init__(self) -> None:
-        if self.rule not in RULES:
-            raise OptionError(f"there is no rule {self.rule!r}; choose from {', '.join(RULES)}")
-        if self.size < 1:
-            raise OptionError(f"size is {self.size}; 1 or more was expected (300 is usual)")
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +50,7 @@ class QuantizeOptions:
     calibration: str | None = option(
         None, "Folder of a calibration set.", shown="images from the run's train split", path=True
     )
-    size: int = option(300, "Calibration images to select if no set is given.", at_least=1)
+    size: int = option(300, "Calibration images to select if no set is given.", between=(1, math.inf))
     flavors: tuple[str, ...] = option(
         (),
         "A file to write; may be repeated.  Exit code 3 if it does not pass.",
@@ -78,27 +75,18 @@ class QuantizeOptions:
         "Which operators compute in 8 bits on a CPU; fastest: time every form of each file here, and keep the fastest that clearly passes.",
         choices=("fastest", *FORMS),
     )
-    max_drop: float = option(0.01, "Largest accuracy drop from FP32 that is accepted.")
-    seed: int = option(0, SEED)
+    max_drop: float = option(0.01, "Largest accuracy drop from FP32 that is accepted.", between=(0, 1))
+    seed: int = option(0, SEED, between=SEEDS)
     finetune_int8: bool = option(
         False, "Fine-tune the weights of each file that needs layers in float, or does not pass, to INT8."
     )
-    int8_epochs: int = option(10, "Passes of --finetune-int8 over the training images.", at_least=1)
+    int8_epochs: int = option(10, "Passes of --finetune-int8 over the training images.", between=(1, math.inf))
     baseline: bool = option(False, "Also measure torch's dynamic quantization, for comparison.")
     data: str | None = option(None, MOVED, metavar="DATA", path=True, shown="where they were")
     skip_unreadable: bool = option(False, SKIP_UNREADABLE)
 
     def __post_init__(self) -> None:
-        check_known("flavor", self.flavors, FLAVORS)
-        check_known("target", self.targets, TARGETS)
-        if self.method not in ("best", *METHODS):
-            raise OptionError(f"there is no range method {self.method!r}; choose from best, {', '.join(METHODS)}")
-        if self.form not in ("fastest", *FORMS):
-            raise OptionError(f"there is no form {self.form!r}; choose from fastest, {', '.join(FORMS)}")
-        if not 0 <= self.max_drop <= 1:
-            raise OptionError(f"max-drop is {self.max_drop}; 0 to 1 was expected (0.01 is one point of accuracy)")
-        if self.int8_epochs < 1:
-            raise OptionError(f"int8-epochs is {self.int8_epochs}; 1 or more was expected (10 is usual)")
+        check_fields(self)
 
     @property
     def named(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from ..targets import TARGETS
 from .augmentation import AugmentationOptions
 from .channels import Three, unit_values
 from .data import GROUP_BY, GROUP_SIMILAR, SPLIT_OF, SplitOptions
-from .declaration import DOWNLOAD, IMAGE_SIZE, SEED, SKIP_UNREADABLE, check_choices, check_known, check_ranges, option
+from .declaration import DOWNLOAD, IMAGE_SIZE, INPUT_SIZES, SEED, SEEDS, SKIP_UNREADABLE, check_fields, option
 from .optimization import DistillationOptions, LossOptions, MachineOptions, OptimizerOptions
 
 FINETUNE = ("head", "gradual", "full")
@@ -55,6 +55,7 @@ class TrainOptions(MachineOptions, AugmentationOptions, DistillationOptions, Los
         None,
         "Shrink small images less in the first layers: 1 (not at all) or 2.",
         shown="the backbone's, usually 4 or 2",
+        between=(1, 2),
     )
     targets: tuple[str, ...] = option(
         (),
@@ -68,28 +69,39 @@ class TrainOptions(MachineOptions, AugmentationOptions, DistillationOptions, Los
         "head: train on features of the frozen backbone; gradual: unfreeze it from the end; full: train every layer.",
         choices=FINETUNE,
     )
-    epochs: int | None = option(None, "Passes over the training images.", shown="12 for head, 8 for the others")
+    epochs: int | None = option(
+        None, "Passes over the training images.", shown="12 for head, 8 for the others", between=(1, 10_000)
+    )
     minutes: float | None = option(
-        None, "Time to spend; as many epochs as fit, at most --epochs.", shown="as long as it takes"
+        None,
+        "Time to spend; as many epochs as fit, at most --epochs.",
+        shown="as long as it takes",
+        between=(0.01, 100_000),
     )
     patience: int | None = option(
-        None, "Stop after this many epochs without a better one; the best is kept anyway.", shown="never"
+        None,
+        "Stop after this many epochs without a better one; the best is kept anyway.",
+        shown="never",
+        between=(1, 10_000),
     )
-    views: int = option(0, "Augmented views of each image that head trains on too; each costs one more pass.")
+    views: int = option(
+        0, "Augmented views of each image that head trains on too; each costs one more pass.", between=(0, 100)
+    )
     curriculum: float | None = option(
         None,
         "Share of each label's images, the easiest, that gradual and full begin with; the others join in the first half.",
         metavar="SHARE",
         shown="all from the start",
+        between=(0.01, 1),
     )
-    image_size: int | None = option(None, IMAGE_SIZE, shown="the size of the backbone")
+    image_size: int | None = option(None, IMAGE_SIZE, shown="the size of the backbone", between=INPUT_SIZES)
     resize: str = option(
         "crop", "crop: the centered square; stretch: the whole image; letterbox: with bars.", choices=RESIZE_MODES
     )
     batch_size: int | str = option(
         32, "Images per training step; auto: as many as fit, at most 256.", metavar="<N|auto>", parser=batch_size
     )
-    seed: int = option(0, SEED)
+    seed: int = option(0, SEED, between=SEEDS)
     test: float = 0.25
     """Share of all images held out for the test split, if the data set has no split of its own."""
     val: float = 0.1
@@ -110,15 +122,8 @@ class TrainOptions(MachineOptions, AugmentationOptions, DistillationOptions, Los
         for kind in (MachineOptions, AugmentationOptions, DistillationOptions, LossOptions, OptimizerOptions):
             kind.__post_init__(self)  # type: ignore[arg-type]
         object.__setattr__(self, "targets", tuple(self.targets))  # a run records a list
-        check_known("target", self.targets, TARGETS)
-        check_choices(self, finetune=FINETUNE, resize=RESIZE_MODES)
-        check_ranges(
-            self, epochs=(1, 10_000), image_size=(32, 1024), stem_stride=(1, 2), seed=(0, 2**31), views=(0, 100)
-        )
-        check_ranges(self, minutes=(0.01, 100_000), patience=(1, 10_000), curriculum=(0.01, 1))
-        if isinstance(self.batch_size, int):
-            check_ranges(self, batch_size=(1, 4096))
-        elif self.batch_size != "auto":
+        check_fields(self)
+        if self.batch_size != "auto" and not (isinstance(self.batch_size, int) and 1 <= self.batch_size <= 4096):
             raise OptionError(f"batch-size is {self.batch_size!r}; 1 to 4096, or auto, was expected")
         if self.finetune != "head" and self.batch_size == 1:
             raise OptionError(f"batch-size is 1; {self.finetune} needs 2 or more, for its batch norm")

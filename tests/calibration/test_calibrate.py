@@ -85,7 +85,7 @@ def test_a_set_is_not_overwritten_unasked(digits, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rule": "best"}, "choose from stratified, random, diverse, uncertain"),
+        ({"rule": "best"}, "rule is 'best'; stratified, random, diverse, uncertain was expected"),
         ({"size": 0}, "1 or more was expected"),
     ],
 )

@@ -231,7 +231,7 @@ def test_relative_and_linked_data_is_found_again_from_elsewhere(digits, tmp_path
         ({"resize": "squash"}, "resize is 'squash'; crop, stretch, letterbox was expected"),
         ({"epochs": 0}, "epochs is 0; 1 to 10000 was expected"),
         ({"image_size": 8}, "image-size is 8; 32 to 1024 was expected"),
-        ({"batch_size": 0}, "batch-size is 0; 1 to 4096 was expected"),
+        ({"batch_size": 0}, "batch-size is 0; 1 to 4096, or auto, was expected"),
         ({"batch_size": 1, "finetune": "full"}, "batch-size is 1; full needs 2 or more"),
         ({"seed": -1}, "seed is -1; 0 to 2147483648 was expected"),
         ({"learning_rate": 0}, "learning-rate is 0; more than 0 and less than 1 was expected"),

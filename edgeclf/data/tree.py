@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from edgeclf_runtime.images.read import HEIF_SUFFIXES, SUFFIXES
+from edgeclf_runtime.images.read import HEIF_SUFFIXES, SUFFIXES, SYSTEM_FILES
 
 from ..errors import DataError
 from .findings import Finding, counted, listed, warning
@@ -46,9 +46,6 @@ _SYSTEM_FOLDERS = frozenset(
 )
 # Previews of Lightroom and Capture One, and other catalogs of photographs.
 _SYSTEM_SUFFIXES = (".lrdata", ".lrlibrary", ".cocatalog", ".photoslibrary", ".aplibrary", ".migratedphotolibrary")
-_SYSTEM_FILES = frozenset(
-    ("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "autorun.inf", "aquota.user")
-)
 
 
 class _Output(NamedTuple):
@@ -170,7 +167,7 @@ def _read(path: Path, real: str, above: frozenset[str], seen: set[str] | None, s
         if _is_folder(entry):
             if not _is_system_folder(entry.name.casefold()):
                 _add(folder, Path(entry.path), above | {real}, seen, suffixes)
-        elif entry.name.lower() not in _SYSTEM_FILES:
+        elif entry.name.lower() not in SYSTEM_FILES:
             kept = folder.images if entry.name.lower().endswith(suffixes) else folder.others
             kept.append(Path(entry.path))
     return folder

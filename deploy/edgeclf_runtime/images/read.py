@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import struct
+from collections import Counter
 from typing import TYPE_CHECKING, Iterable, Iterator, List, Optional, Tuple, Union
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -35,6 +36,10 @@ SUFFIXES = (
     *(".jfif", ".jpe", ".jif", ".jfi", ".pjpeg", ".pjp", ".dib", ".apng"),
 )
 HEIF_SUFFIXES = (".heic", ".heif", ".hif", ".avif")  # not read here
+# Windows, macOS and servers make these beside photographs.
+SYSTEM_FILES = frozenset(
+    ("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "autorun.inf", "aquota.user")
+)
 MAX_PIXELS = MAX_IMAGE_PIXELS
 MAX_BYTES = 256 * 1024 * 1024
 _log = logging.getLogger(__name__)
@@ -58,11 +63,7 @@ def image_paths(name: AnyPath, suffixes: Tuple[str, ...] = SUFFIXES) -> Optional
         except OSError as error:
             raise ImageError("{}: cannot be read ({}); a folder of images was expected".format(name, error.strerror))
         found = [os.path.join(name, entry) for entry in entries if is_image_name(entry, suffixes)]
-        left_out = sum(
-            entry.lower().endswith(HEIF_SUFFIXES) and not is_image_name(entry, suffixes) for entry in entries
-        )
-        if left_out:
-            _log.warning("%s: HEIC and AVIF files are left out (%d): convert them to PNG or JPEG", name, left_out)
+        _warn_of_left_out(name, [entry for entry in entries if not is_image_name(entry, suffixes)])
         return _some(found, name, "subfolders are not read; for them, give {}".format(os.path.join(name, "*", "*")))
     if os.path.lexists(name):
         return [name] if is_image_name(name, suffixes) else None
@@ -82,6 +83,17 @@ def each_image(names: Iterable[AnyPath], suffixes: Tuple[str, ...] = SUFFIXES) -
             yield from [local_path(name)] if paths is None else paths
         except ImageError as error:
             yield error
+
+
+def _warn_of_left_out(folder: str, entries: Iterable[str]) -> None:
+    """Warn of the files among the entries of a folder that are not read as images, by suffix."""
+    files = [entry for entry in entries if not (entry.startswith(".") or entry.lower() in SYSTEM_FILES)]
+    suffixes = Counter(
+        os.path.splitext(entry)[1].lower() or "(none)" for entry in files if os.path.isfile(os.path.join(folder, entry))
+    )
+    if suffixes:
+        table = ", ".join("{} ({})".format(suffix, count) for suffix, count in suffixes.most_common())
+        _log.warning("%s: files left out, by suffix: %s; convert the images among them to PNG or JPEG", folder, table)
 
 
 def _some(paths: List[str], name: str, hint: str = "") -> List[str]:

@@ -201,8 +201,12 @@ def test_image_names_are_known_in_either_case():
     assert not is_image_name("notes.txt")
 
 
-def test_photographs_of_phones_that_are_left_out_of_a_folder_are_counted(tmp_path, caplog):
-    for name in ("cat.png", "a.HEIC", "b.avif", "notes.txt"):
+def test_files_of_a_folder_that_are_left_out_are_counted_by_suffix(tmp_path, caplog):
+    for name in ("cat.png", "a.HEIC", "b.heic", "notes.txt", "README", "Thumbs.db", ".hidden.txt"):
         (tmp_path / name).touch()
+    (tmp_path / "more.txt").mkdir()
     assert image_paths(tmp_path) == [str(tmp_path / "cat.png")]
-    assert caplog.messages == [f"{tmp_path}: HEIC and AVIF files are left out (2): convert them to PNG or JPEG"]
+    [message] = caplog.messages
+    assert message.startswith(f"{tmp_path}: files left out, by suffix: .heic (2), ")
+    assert {".txt (1)", "(none) (1)"} <= set(message.partition(";")[0].split(", "))
+    assert ".db" not in message

@@ -1,9 +1,10 @@
 """The backend in use, shared by threads: they enter and leave it, replace it if it fails, and the last to leave frees it."""
 
+import collections
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Deque, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..device import systemd
 from ..errors import BackendError
@@ -53,8 +54,8 @@ class Fallback(NamedTuple):
 class Backends:
     """The InUse that several threads infer with at the same time.
 
-    A thread enters it, and always leaves it.  If its runner is not ``concurrent``, threads enter one at a time.  When it
-    fails, one of the threads that saw it opens the next backend, and the others wait; the failed one is closed when the
+    A thread enters it, and always leaves it.  If its runner is not ``concurrent``, threads enter one at a time, in the order
+    in which they came, so that a camera's frame waits for one other inference at most while one other thread infers.  When it fails, one of the threads that saw it opens the next backend, and the others wait; the failed one is closed when the
     last thread has left it.
 
     first       the first InUse
@@ -76,6 +77,7 @@ class Backends:
             self._recovery = Recovery(selection, self._return_to)
         self._changed = threading.Condition()
         self._inside: Dict[int, int] = {}  # by id() of a runner: number of threads in it
+        self._turns: Deque[object] = collections.deque()  # of the threads that wait in enter()
         self._retired: Dict[int, Runner] = {}  # by id(): runners that no thread may enter, and that are not closed yet
         self._failures: List[Fallback] = []
         self._replacing = self._closed = False
@@ -103,13 +105,23 @@ class Backends:
     def enter(self) -> InUse:
         """Wait until this thread may infer, and return the InUse; leave() must follow.  Raises BackendError if closed."""
         with self._changed:
-            if not self._may_enter():
-                self._changed.wait_for(self._may_enter)
+            if self._turns or not self._may_enter():
+                self._wait_for_turn()
             self.check_open()
             in_use = self.in_use
             key = id(in_use.runner)
             self._inside[key] = self._inside.get(key, 0) + 1
             return in_use
+
+    def _wait_for_turn(self) -> None:
+        """Wait until this thread may enter, and those that waited before it have entered.  The lock is held."""
+        turn = object()
+        self._turns.append(turn)
+        try:
+            self._changed.wait_for(lambda: self._closed or (self._turns[0] is turn and self._may_enter()))
+        finally:
+            self._turns.remove(turn)
+            self._changed.notify_all()  # the next one may enter, too, if the runner is concurrent
 
     def _may_enter(self) -> bool:
         runner = self.in_use.runner

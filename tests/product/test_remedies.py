@@ -237,7 +237,7 @@ def test_a_page_names_only_options_and_commands_that_exist(path):
     if path.parent.name == "benchmarks":  # its programs have options of their own
         sources = "".join(program.read_text(encoding="utf-8") for program in path.parent.rglob("*.py"))
         lines = [line for line in lines if not set(OPTION.findall(line)) <= set(OPTION.findall(sources))]
-    foreign = re.compile(r"benchmarks/|tests/|\bpip\b|apt-get|g\+\+|ruff|pytest|mkdocs|torchrun")
+    foreign = re.compile(r"benchmarks/|tests/|\bpip\b|curl |apt-get|g\+\+|ruff|pytest|mkdocs|torchrun")
     ours = [line for line in lines if not foreign.search(line)]
     assert not [(line, fault) for line in ours for fault in faults(line, [HOST, DEVICE])]
 

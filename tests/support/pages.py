@@ -25,6 +25,7 @@ ELSEWHERE = {
     r"python3 (-m pytest )?examples/": "tests/product/test_examples.py",
     r"g\+\+ |\./other_language": "tests/product/test_examples.py",
     r"bash benchmarks/gpu\.sh": "tests/product/benchmarks/test_boards.py",
+    r"curl .*http://localhost:8080/v1/": "tests/runtime/sinks/test_live_classify.py",
     r"mkdocs serve": "tests/product/test_docs.py",
     r"python3 benchmarks/figures/(ratios|compare)\.py": "tests/product/benchmarks/test_benchmarks.py",
     r"python3 benchmarks/reliability/bundles\.py": "tests/product/benchmarks/test_bundle_attacks.py",

@@ -218,6 +218,11 @@ def _add_live(parser: Options) -> None:
     parser.add_argument(
         "--live-cert", metavar="FILE", help="with --live: PEM file with the certificate for https (default: http)"
     )
+    parser.add_argument(
+        "--live-classify",
+        action="store_true",
+        help="with --live: classify pictures that are posted to /v1/classify, too (default: refuse them)",
+    )
     parser.add_argument("--live-key", metavar="FILE", help="with --live: PEM file with the certificate's private key")
 
 

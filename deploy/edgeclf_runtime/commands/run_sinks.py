@@ -48,7 +48,7 @@ def find_sinks(
 
         names = ("token_file", "name", "open", "cert", "key", "proxy")
         access = open_access(*(getattr(arguments, "live_" + name) for name in names))
-        yield "the live page", functools.partial(_open_live, arguments, classifier, access)
+        yield "the live page", functools.partial(_open_live, arguments, classifier, access, origin)
 
 
 def _targets(arguments: "Namespace", camera: "Camera", origin: "Origin") -> "Iterator[Tuple[str, _Open]]":
@@ -125,11 +125,13 @@ def _open_program(arguments: "Namespace", every_frame: bool) -> "Sink":
     return ProgramSink(arguments.on_event, arguments.on_event_arg, wait=every_frame)
 
 
-def _open_live(arguments: "Namespace", classifier: "Classifier", access: "Access") -> "LiveSink":
+def _open_live(arguments: "Namespace", classifier: "Classifier", access: "Access", origin: "Origin") -> "LiveSink":
     from ..sinks.live.sink import LiveSink
 
     bundle, limits = arguments.bundle, classifier.limits
-    live = LiveSink(arguments.live, classifier.labels, bundle.name, access, arguments.source, limits, bundle)
+    classify = classifier.classify if arguments.live_classify else None
+    shown = (classifier.labels, bundle.name, access, arguments.source, limits, bundle)
+    live = LiveSink(arguments.live, *shown, classify=classify, origin=origin)
     # Not redacted: its token is for the reader of this line.
     write_stderr(printable("live page: {}".format(live.invitation)) + "\n")
     return live

@@ -121,6 +121,7 @@ ALL_OPTIONS = (
     *("--allow", "-x", "--allow", "y", "--deny", "--z", "--roi", "0.25,0,0.5,1.0", "--rotation", "90", "--tune"),
     *("--smooth", "0.5", "--margin", "0.2", "--sink", "a.csv", "--sink", "-b.jsonl", "--mqtt-password-file", "m"),
     *("--live", ":8080", "--live-token-file", "t", "--live-open", "--live-name", "a", "--live-cert", "c"),
+    "--live-classify",
     *("--mqtt-ca", "ca", "--mqtt-cert", "mc", "--mqtt-key", "mk", "--live-proxy", "127.0.0.1", "--verbose"),
     *(
         "--log-level",

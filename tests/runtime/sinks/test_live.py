@@ -13,7 +13,7 @@ from edgeclf_runtime.__main__ import main
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.images.frame import Frame
 from edgeclf_runtime.results import StreamEvent, StreamResult
-from edgeclf_runtime.sinks.live import clients, exchange
+from edgeclf_runtime.sinks.live import answers, clients
 from edgeclf_runtime.sinks.live import sink as live
 from edgeclf_runtime.sinks.live.sink import LiveSink, encode_jpeg
 from tests.support.pictures import noise
@@ -160,7 +160,7 @@ def test_the_picture_is_a_frame_that_is_newer_than_the_question(sink, camera):
 
 
 def test_without_a_frame_there_is_no_picture(sink, monkeypatch):
-    monkeypatch.setattr(exchange, "HEARTBEAT_S", 0.01)
+    monkeypatch.setattr(answers, "HEARTBEAT_S", 0.01)
     answer = ask(sink, "/picture.jpg")
     assert (answer.status, answer.read()) == (503, b"no frame arrived within 0.02 s\n")
 
@@ -186,7 +186,7 @@ def test_the_last_picture_is_shown_to_who_comes_after_the_camera_was_lost(sink, 
 
 
 def test_a_picture_of_the_time_before_nobody_watched_is_not_shown(sink, item, monkeypatch):
-    monkeypatch.setattr(exchange, "HEARTBEAT_S", 0.01)
+    monkeypatch.setattr(answers, "HEARTBEAT_S", 0.01)
     with contextlib.closing(ask(sink, "/picture.mjpg")) as first:
         wait_until(lambda: sink._watched_until)
         sink.write(item(40))
@@ -208,7 +208,7 @@ def test_what_nobody_watches_is_neither_copied_nor_encoded(sink, item, monkeypat
 
 def test_a_client_that_left_costs_nothing_any_more(sink, camera, monkeypatch):
     monkeypatch.setattr(live, "WATCHED_S", 0.01)
-    monkeypatch.setattr(exchange, "HEARTBEAT_S", 0.01)
+    monkeypatch.setattr(answers, "HEARTBEAT_S", 0.01)
     with contextlib.closing(ask(sink, "/picture.mjpg")) as answer:
         next_picture(answer)
     wait_until(lambda: not sink._server.clients and time.monotonic() > sink._watched_until)

@@ -1,5 +1,8 @@
 """The live page behind a real nginx, with the configuration from deploy/README.md."""
 
+import contextlib
+import http.client
+import json
 import os
 import re
 import shutil
@@ -13,6 +16,7 @@ from edgeclf_runtime.errors import OptionError
 from edgeclf_runtime.sinks.live.access import TRIES, Access, open_access
 from edgeclf_runtime.sinks.live.sink import LiveSink
 from tests.support.brokers import WAIT_S
+from tests.support.pictures import encode, noise
 from tests.support.results import result
 from tests.support.waiting import wait_until
 from tests.support.watching import read_jpeg
@@ -105,7 +109,9 @@ def show(tmp_path):
     opened = []
 
     def show(lines, **access):
-        sink = LiveSink("127.0.0.1:0", ["cat", "dog"], access=open_access(**access) if access else Access())
+        classify = lambda image: result().result  # noqa: E731
+        access = open_access(**access) if access else Access()
+        sink = LiveSink("127.0.0.1:0", ["cat", "dog"], access=access, classify=classify)
         opened.append(sink.close)
         proxy = Proxy(tmp_path, sink, lines)
         opened.append(proxy.stop)
@@ -186,6 +192,24 @@ def test_wrong_tokens_are_counted_by_visitor_and_not_by_proxy(documented):
     # A visitor who claims to be another is still the same.
     assert status(port, "/line4/?token=wrong", "127.0.0.2", X_Forwarded_For="127.0.0.9") == 429
     assert cookie_of(port, address="127.0.0.3")
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_picture_is_posted_through_the_proxy(documented, chunked):
+    _, port = documented
+    picture = encode(".png", noise(1200, 900))
+    assert len(picture) > 2_000_000
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
+    headers = {"Host": "www.example.com", "Authorization": "Bearer " + TOKEN}
+    with contextlib.closing(connection):
+        # nginx collects the pieces of a chunked body, and passes it on with its length.
+        connection.request(
+            "POST", "/line4/v1/classify", iter([picture]) if chunked else picture, headers, encode_chunked=chunked
+        )
+        answer = connection.getresponse()
+        assert (answer.status, json.loads(answer.read().decode("ascii"))["label"]) == (200, "cat")
+    with Answer(port, "/line4/v1/classify", Authorization=headers["Authorization"]) as refused:
+        assert (refused.status, refused.headers["Allow"]) == (405, "POST")
 
 
 def test_without_a_proxy_that_was_named_nobody_is_believed(show, tmp_path):

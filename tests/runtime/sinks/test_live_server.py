@@ -43,8 +43,11 @@ def test_another_sites_name_for_this_machine_is_refused(sink):
 
 
 def test_it_is_only_read(sink):
-    for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+    for method in ("PUT", "DELETE", "OPTIONS", "PATCH"):
         assert ask(sink, method=method).status == 501
+    for path in ("/", "/state.json", "/picture.mjpg", "/healthz"):
+        answer = ask(sink, path, "POST")
+        assert (answer.status, answer.getheader("Allow")) == (405, "GET, HEAD")
     for path in ("/", "/state.json", "/picture.mjpg", "/events"):
         head = ask(sink, path, "HEAD")
         assert (head.status, head.read()) == (200, b"")

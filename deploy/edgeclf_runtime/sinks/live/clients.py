@@ -125,12 +125,12 @@ class Client:
         with contextlib.suppress(OSError):  # the other side may have closed it
             self.raw.shutdown(socket.SHUT_RDWR)
 
-    def say_goodbye(self) -> None:
-        """Read a little of what still arrives: closing immediately would discard the answer before it is read."""
-        deadline = time.monotonic() + GOODBYE_S
+    def say_goodbye(self, most_bytes: int = _UNREAD_BYTES, seconds: float = GOODBYE_S) -> None:
+        """Read so much of what still arrives: closing immediately would discard the answer before it is read."""
+        deadline = time.monotonic() + seconds
         self.deadline = deadline
         self._finish()
-        left = _UNREAD_BYTES
+        left = most_bytes
         while left > 0 and not self.gone:
             self.raw.settimeout(max(deadline - time.monotonic(), 0.001))
             taken = len(self.raw.recv(_UNREAD_BYTES))

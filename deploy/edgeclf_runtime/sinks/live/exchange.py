@@ -1,28 +1,23 @@
-"""Answers one request for the live page: the page, its images, its state, the metrics."""
+"""Exchange, one request to the live page: it is read, allowed or refused, and answered."""
 
 import base64
-import functools
 import hashlib
 import json
-import logging
 import re
 import socket
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Mapping, Optional
 
-from ...bundle.examples import example_number
-from ...errors import BundleError
-from . import metrics
+from .body import MAX_BODY_BYTES
 from .clients import CLIENT_TIMEOUT_S, REQUEST_TIMEOUT_S, Client, machine
 from .http import Header, Refusal, Request, head, read_request
+from .routes import METHODS, ROUTES, Route, find_route
 
 if TYPE_CHECKING:
     from .server import Server
 
-EVENTS_PER_S = 10
-HEARTBEAT_S = 1.0
-_HEALTH = "/healthz"  # one word, which whoever watches the device may know without the token
+UPLOAD_GOODBYE_S = 5.0
+_API = "/v1/"  # what is below it is for programs, and so are its errors
 _TLS_HANDSHAKE = b"\x16"  # its first byte
-_NEXT_PICTURE = b"--picture\r\nContent-Type: image/jpeg\r\n\r\n"
 _DOOR = b"""<!DOCTYPE html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark"><title>edgeclf</title>%s
@@ -34,7 +29,6 @@ input, button { font: inherit; padding: .3em .6em; }</style>
 """
 # When the visitor comes from another site, the browser withholds the new cookie; a reload by the page itself sends it.
 _ONCE_MORE = b'<meta http-equiv="refresh" content="0; url=./">'
-_log = logging.getLogger(__name__)
 
 
 def _hash(tag: str, page: bytes) -> str:
@@ -59,19 +53,24 @@ class Exchange:
     """One client's request and its answer."""
 
     request: Optional[Request] = None  # once it was read
+    _sends_body = False
 
     def __init__(self, server: "Server", client: Client) -> None:
         self.server, self.sink, self.client = server, server.sink, client
         self.policy = server.policy
 
     def answer(self) -> None:
+        """Read the request, and answer it."""
         try:
             request = self._read()
             if request is not None:
-                self._allowed(request)(request)
+                self._answer(request)
         except Refusal as refusal:
             self._refuse(refusal)
-            self.client.say_goodbye()
+            if self._sends_body:  # it reads the answer when it has sent all of it
+                self.client.say_goodbye(MAX_BODY_BYTES, UPLOAD_GOODBYE_S)
+            else:
+                self.client.say_goodbye()
 
     def _read(self) -> Optional[Request]:
         """Return the request, None if there is none.  Raises Refusal if it is not valid."""
@@ -91,99 +90,53 @@ class Exchange:
         client.expect(CLIENT_TIMEOUT_S)
         return self.request
 
-    def _allowed(self, request: Request) -> Callable[[Request], None]:
-        """Return the method that answers the request, or raise Refusal."""
+    def _answer(self, request: Request) -> None:
         gate = self.server.gate
-        if request.method not in ("GET", "HEAD"):
-            raise Refusal(501, "only GET and HEAD are answered", ("Allow", "GET, HEAD"))
-        request.check_no_body()
+        if request.method not in METHODS:
+            raise Refusal(501, "only {} are answered".format(", ".join(METHODS)), ("Allow", ", ".join(METHODS)))
         gate.check_host(request, self.server.url)
         gate.check_site(request, navigable=request.path == "/")
         self.client.address = machine(gate.visitor(request, self.client.peer))
-        from_url = request.path != _HEALTH and gate.admit(request, self.client.address)
-        answer = _ANSWERS.get(request.path)
-        if answer is None and example_number(request.path[1:]) is not None:
-            answer = Exchange._example
-        if answer is None:
-            raise Refusal(404, "nothing is here; available: {}".format(", ".join(_ANSWERS)))
-        return self._redirect if from_url else functools.partial(answer, self)
+        route = find_route(request.path)
+        from_url = not (route and route.open) and gate.admit(request, self.client.address)
+        if route is None:
+            raise Refusal(404, "nothing is here; available: {}".format(", ".join(each.path for each in ROUTES)))
+        _check_method(request, route)
+        self._sends_body = route.method == "POST"
+        if from_url and route.method != "POST":
+            self._redirect(request)
+        else:
+            route.answer(self, request)
 
     def _redirect(self, request: Request) -> None:
         """Redirect to the same address without the token, which would stay in the address bar and the history."""
         # Relative, because a proxy may serve the page under another path.
         location = "./" + request.path.rpartition("/")[2]
-        self._begin(303, "text/plain", 0, ("Location", location), self.server.gate.cookie(request, self.client.peer))
+        self.begin(303, "text/plain", 0, ("Location", location), self.server.gate.cookie(request, self.client.peer))
 
-    def _page(self, request: Request) -> None:
-        self._answer(200, "text/html; charset=utf-8", self.server.page)
+    def expect_body(self, request: Request, seconds: float) -> None:
+        """Wait for the request's body so long, and tell the client to send it, if it asks first."""
+        expected = request.field(b"expect")
+        if expected is not None and expected.lower() != b"100-continue":
+            raise Refusal(417, "the header Expect has another value than 100-continue")
+        if expected is not None:
+            self.client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.client.expect(seconds)
 
-    def _example(self, request: Request) -> None:
-        """Answer with a training image's picture, if the bundle's manifest lists it."""
-        number = example_number(request.path[1:])
-        file = None if number is None else self.sink.examples.get(number)
-        if file is None:
-            raise Refusal(404, "there is no such training image in the bundle")
-        try:
-            picture = file.read()
-        except BundleError as error:
-            self.sink.examples.clear()  # logged once; what else was changed is not served either
-            _log.warning("the live page shows no training images any more: %s", error)
-            raise Refusal(404, "the training image cannot be read: see the program's log")
-        # Its address names the bundle, so it never changes.
-        self._answer(200, "image/jpeg", picture, ("Cache-Control", "private, max-age=86400, immutable"))
-
-    def _state(self, request: Request) -> None:
-        state = dict(self.sink.state(), labels=self.sink.labels)
-        self._answer(200, "application/json", json.dumps(state).encode("ascii"))
-
-    def _metrics(self, request: Request) -> None:
-        self._answer(200, metrics.KIND, self.sink.metrics().encode("utf-8"))
-
-    def _health(self, request: Request) -> None:
-        state = self.sink.state()["state"]
-        status, word = (200, "ok") if state == "live" else (503, state)
-        self._answer(status, "text/plain; charset=utf-8", "{}\n".format(word).encode("ascii"))
-
-    def _picture(self, request: Request) -> None:
-        picture = self.sink.picture(0, 2 * HEARTBEAT_S, self._gone)
-        if picture is None:
-            raise Refusal(503, "no frame arrived within {:g} s".format(2 * HEARTBEAT_S))
-        self._answer(200, "image/jpeg", picture[1])
-
-    def _pictures(self, request: Request) -> None:
-        number = 0
-        self._watch(request, "pictures", "multipart/x-mixed-replace; boundary=picture", _NEXT_PICTURE)
-        while self._watched():
-            picture = self.sink.picture(number, HEARTBEAT_S, self._gone)
-            if picture is not None:
-                number, jpeg = picture
-                # Firefox shows an image once it has seen the boundary after it, Chromium the next image's headers, so these are
-                # sent right away: without the length, which is not known yet.
-                self.client.send(jpeg + b"\r\n" + _NEXT_PICTURE)
-
-    def _events(self, request: Request) -> None:
-        self._watch(request, "events", "text/event-stream", b"retry: 1000\n\n")
-        news, page = -1, self.client.page
-        while self._watched():
-            news = self.sink.wait(news, HEARTBEAT_S, self._gone)
-            state = self.sink.state()
-            if page:
-                state["pictures"] = self.server.clients.shows(page)
-            self.client.send(b"data: " + json.dumps(state).encode("ascii") + b"\n\n")
-            self.client.pause(1.0 / EVENTS_PER_S)
-
-    def _watch(self, request: Request, what: str, kind: str, first: bytes) -> None:
+    def watch(self, request: Request, what: str, kind: str, first: bytes) -> None:
+        """Begin an answer without end, of "events" or "pictures"."""
         if not self._head_only():
             self.server.clients.watch(self.client, what, request.argument(b"page") or b"")
-        self._begin(200, kind, None, ("X-Accel-Buffering", "no"))  # else nginx buffers the stream
+        self.begin(200, kind, None, ("X-Accel-Buffering", "no"))  # else nginx buffers the stream
         if not self._head_only():
             self.client.send(first)
 
-    def _watched(self) -> bool:
+    def watched(self) -> bool:
         """Return whether the client is still there, and gets a body."""
         return not (self._head_only() or self.sink.closed or self.client.left())
 
-    def _gone(self) -> bool:
+    def gone(self) -> bool:
+        """Return whether the client was closed by another thread."""
         return self.client.gone
 
     def _head_only(self) -> bool:
@@ -191,18 +144,26 @@ class Exchange:
 
     def _refuse(self, refusal: Refusal) -> None:
         kind, body = "text/plain; charset=utf-8", (refusal.reason + "\n").encode("utf-8")
-        if refusal.status == 401 and self.request is not None and self.request.path == "/":
+        if self.request is not None and self.request.path.startswith(_API):
+            kind, body = "application/json", json.dumps({"error": refusal.reason}).encode("ascii")
+        elif refusal.status == 401 and self.request is not None and self.request.path == "/":
             elsewhere = self.request.fields.get(b"sec-fetch-site") in ([b"cross-site"], [b"same-site"])
             kind, self.policy = "text/html; charset=utf-8", _DOOR_POLICY
             body = _DOOR % (_ONCE_MORE if elsewhere else b"", body)
-        self._answer(refusal.status, kind, body, *refusal.headers)
+        self.reply(refusal.status, kind, body, *refusal.headers)
 
-    def _answer(self, status: int, kind: str, body: bytes, *headers: Header) -> None:
-        self._begin(status, kind, len(body), *headers)
+    def reply_json(self, value: Mapping[str, object]) -> None:
+        """Answer with JSON."""
+        self.reply(200, "application/json", json.dumps(value).encode("ascii"))
+
+    def reply(self, status: int, kind: str, body: bytes, *headers: Header) -> None:
+        """Answer with a body, which HEAD leaves out."""
+        self.begin(status, kind, len(body), *headers)
         if not self._head_only():
             self.client.send(body)
 
-    def _begin(self, status: int, kind: str, length: Optional[int] = None, *headers: Header) -> None:
+    def begin(self, status: int, kind: str, length: Optional[int] = None, *headers: Header) -> None:
+        """Send the head of an answer; ``length`` is that of its body, None for one without end."""
         fields = [("Server", "edgeclf"), ("Connection", "close"), ("Content-Type", kind)]
         if length is not None:
             fields.append(("Content-Length", str(length)))
@@ -218,12 +179,9 @@ class Exchange:
         self.client.send(head(status, fields))
 
 
-_ANSWERS = {
-    "/": Exchange._page,
-    "/picture.jpg": Exchange._picture,
-    "/picture.mjpg": Exchange._pictures,
-    "/state.json": Exchange._state,
-    "/metrics": Exchange._metrics,
-    _HEALTH: Exchange._health,
-    "/events": Exchange._events,
-}
+def _check_method(request: Request, route: Route) -> None:
+    if request.method not in route.methods:
+        allowed = ", ".join(route.methods)
+        raise Refusal(405, "only {} is answered here".format(" and ".join(route.methods)), ("Allow", allowed))
+    if route.method != "POST":
+        request.check_no_body()

@@ -1,6 +1,6 @@
 """Reads the head of an HTTP request, with limits and strictly, and writes the head of an answer.
 
-A connection carries one request.  Bytes after its head are never read as another, so nothing can be smuggled behind it.
+A connection carries one request.  Bytes after it are never read as another, so nothing can be smuggled behind it.
 """
 
 import http
@@ -32,12 +32,13 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a failure
 
 
 class Request(NamedTuple):
-    """A request's head; ``fields`` holds every value of a header by its lower-case name."""
+    """A request's head; ``fields`` holds every value of a header by its lower-case name, ``rest`` what came behind the head."""
 
     method: str
     path: str
     query: bytes
     fields: Dict[bytes, List[bytes]]
+    rest: bytes = b""
 
     def field(self, name: bytes) -> Optional[bytes]:
         """Return a header's value, or None; a Refusal if it occurs twice, because programs would choose different ones."""
@@ -86,7 +87,8 @@ def read_request(receive: Callable[[], bytes]) -> Request:
     assert line is not None  # the end of the head is also the end of a line
     method, target = line
     path, _, query = target.partition(b"?")
-    return Request(method, path.decode("ascii"), query, _parse_fields(bytes(data[:end]).split(b"\r\n")[1:]))
+    fields = _parse_fields(bytes(data[:end]).split(b"\r\n")[1:])
+    return Request(method, path.decode("ascii"), query, fields, bytes(data[end + 4 :]))
 
 
 def _parse_line(line: bytes) -> Tuple[str, bytes]:

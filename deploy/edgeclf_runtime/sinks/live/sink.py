@@ -11,8 +11,10 @@ import time
 from typing import TYPE_CHECKING, Callable, Deque, Dict, List, Optional, Sequence, Tuple
 
 from ...bundle.examples import examples_of
+from ...results import NOWHERE, Origin
 from ..base import Sink
 from ..conditions import BACKEND, CAMERA, HEALTH, Conditions
+from .classify_queue import ClassifyQueue
 from .metrics import Metrics
 from .server import listen
 
@@ -44,6 +46,8 @@ class LiveSink(Sink):
     source      the URI of the source of frames, which the page does not show
     limits      function that returns the Limits of a model, by its name; without it, the page does not say why a result is unknown
     bundle      the Bundle whose examples the page shows, if it has any
+    classify    function that returns the Result of BGR pixels, for pictures that are posted; None: they are refused
+    origin      the Origin of those results
 
     ``examples`` are the pictures of training images that may be served, VerifiedFiles by number.
 
@@ -61,11 +65,14 @@ class LiveSink(Sink):
         source: str = "",
         limits: "Optional[Callable[[str], Limits]]" = None,
         bundle: "Optional[Bundle]" = None,
+        classify: "Optional[Callable[[np.ndarray], Result]]" = None,
+        origin: Origin = NOWHERE,
     ) -> None:
         self.labels, self.title = tuple(labels), title
         self._source, self._limits = source, limits
         self.examples: "Dict[int, VerifiedFile]" = {} if bundle is None else examples_of(bundle)
         self._version = "" if bundle is None else bundle.id[:12]
+        self.queue = None if classify is None else ClassifyQueue(classify, origin)
         self.frames = 0
         self.closed = False
         self._news = 0  # results and events so far
@@ -215,6 +222,8 @@ class LiveSink(Sink):
                 return
             self.closed = True
             self._changed.notify_all()
+        if self.queue is not None:
+            self.queue.close()
         self._server.stop()
 
 

@@ -47,6 +47,11 @@ def state(exchange: "Exchange", request: Request) -> None:
     exchange.reply_json(dict(exchange.sink.state(), labels=exchange.sink.labels))
 
 
+def history(exchange: "Exchange", request: Request) -> None:
+    """Answer with the latest events of labels and states."""
+    exchange.reply_json({"events": exchange.sink.events()})
+
+
 def counts(exchange: "Exchange", request: Request) -> None:
     """Answer with the stream's counts as Prometheus reads them."""
     exchange.reply(200, metrics.KIND, exchange.sink.metrics().encode("utf-8"))

@@ -43,6 +43,8 @@ ROUTES = (
     Route(HEALTH, answers.health, open=True),
     Route("/events", answers.events),
     Route(_EXAMPLE, answers.example),
+    Route("/v1/state", answers.state),
+    Route("/v1/events", answers.history),
     Route("/v1/classify", answers.classify, "POST"),
 )
 METHODS = tuple(sorted({method for route in ROUTES for method in route.methods}))

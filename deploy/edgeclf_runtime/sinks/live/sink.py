@@ -15,6 +15,7 @@ from ...results import NOWHERE, Origin
 from ..base import Sink
 from ..conditions import BACKEND, CAMERA, HEALTH, Conditions
 from .classify_queue import ClassifyQueue
+from .history import History
 from .metrics import Metrics
 from .server import listen
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ...bundle.open_bundle import Bundle, VerifiedFile
-    from ...results import Limits, Result, StreamEvent, StreamResult
+    from ...files.schema import JsonObject
+    from ...results import LabelEvent, Limits, Result, StreamEvent, StreamResult
     from .access import Access
 
 PICTURES_PER_S = 15
@@ -85,6 +87,7 @@ class LiveSink(Sink):
         self._times: Deque[float] = collections.deque(maxlen=31)
         self._item: "Optional[StreamResult]" = None
         self._conditions = Conditions()
+        self._history = History()
         self._metrics = Metrics(camera_name(source), self._version)
         self._since = time.monotonic()
         self._server = listen(address, self, access)
@@ -106,13 +109,25 @@ class LiveSink(Sink):
             self._notify()
 
     def event(self, event: "StreamEvent") -> None:
-        event = event._replace(reason=public(event.reason, self._source))
+        event = event._replace(reason=public(event.reason, self._source), origin=_unnamed(event.origin))
         with self._changed:
             self._conditions.take(event)
+            self._history.take(event.to_dict())
             self._metrics.event(event)
             if self._conditions.get(CAMERA) is event:
                 self._since = time.monotonic()
             self._notify()
+
+    def label_event(self, event: "LabelEvent") -> None:
+        event = event._replace(origin=_unnamed(event.origin))
+        with self._changed:
+            self._history.take(event.to_dict())
+            self._notify()
+
+    def events(self) -> "List[JsonObject]":
+        """Return the latest events of labels and states as JSON can hold them, the newest last."""
+        with self._changed:
+            return self._history.events
 
     def _notify(self) -> None:
         self._news += 1
@@ -162,6 +177,7 @@ class LiveSink(Sink):
         degraded        why a worse model or backend has taken over, or ""
         changed         in what images or results differ from training: verdicts; and ``changed_reason``, with the figures
         frames          results so far
+        events          events of labels and states so far
         frames_per_s    over the last seconds
         result          the newest StreamResult's own fields, or None before the first
         why             why it is unknown, or its distance if it has one, or ""
@@ -172,7 +188,7 @@ class LiveSink(Sink):
         with self._changed:
             now, item, since = time.monotonic(), self._item, self._since
             lost, degraded, changed = map(self._conditions.trouble, (CAMERA, BACKEND, HEALTH))
-            times, frames = list(self._times), self.frames
+            times, frames, events = list(self._times), self.frames, self._history.count
         silent_s = now - (times[-1] if times else since)
         state, state_s = ("live", now - since) if times and silent_s < SILENT_S else ("silent", silent_s)
         return {
@@ -184,10 +200,10 @@ class LiveSink(Sink):
             "changed": list(changed.verdicts) if changed else [],
             "changed_reason": changed.reason if changed else "",
             "frames": frames,
+            "events": events,
             "frames_per_s": round(_rate([moment for moment in times if now - moment < SILENT_S]), 2),
             "dropped": item.dropped if item else 0,
-            # Visitors must not learn the camera's address.
-            "result": item._replace(origin=item.origin._replace(source="")).to_dict() if item else None,
+            "result": item._replace(origin=_unnamed(item.origin)).to_dict() if item else None,
             **self._explanation(item.result if item else None),
         }
 
@@ -233,6 +249,11 @@ def camera_name(source: str) -> str:
     if not found:
         return source.rstrip("/").rpartition("/")[2]
     return scheme + rest if rest.isdigit() else scheme
+
+
+def _unnamed(origin: Origin) -> Origin:
+    """Return an Origin without the camera's address, which visitors must not learn."""
+    return origin._replace(source="")
 
 
 def public(reason: str, source: str = "") -> str:

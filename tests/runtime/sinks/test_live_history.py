@@ -1,0 +1,69 @@
+"""The state and the latest events of a stream, for programs that ask the live page's server."""
+
+import json
+
+import pytest
+
+from edgeclf_runtime.results import Origin, StreamEvent
+from edgeclf_runtime.sinks.live.history import MOST_EVENTS
+from edgeclf_runtime.sinks.live.sink import LiveSink
+from tests.support.pictures import noise
+from tests.support.results import came, result, went
+from tests.support.watching import ask
+
+SECRET = "rtsp://10.0.0.7/secret"
+ORIGIN = Origin("0123456789ab", SECRET, "line 4")
+
+
+@pytest.fixture
+def sink():
+    with LiveSink(":0", ["cat", "dog"], source=SECRET) as opened:
+        yield opened
+
+
+def get(sink, path):
+    answer = ask(sink, path)
+    assert (answer.status, answer.getheader("Content-Type")) == (200, "application/json")
+    text = answer.read().decode("ascii")
+    assert "10.0.0.7" not in text
+    return json.loads(text)
+
+
+def test_the_state_for_programs_is_the_pages(sink):
+    assert get(sink, "/v1/state")["result"] is None
+    sink.write(result(7)._replace(origin=ORIGIN))
+    sink.event(StreamEvent("lost", SECRET + " sent no frame", 5.0, ORIGIN))
+    found, pages = get(sink, "/v1/state"), get(sink, "/state.json")
+    assert found.pop("state_s") <= pages.pop("state_s")
+    assert found == pages
+    assert (found["state"], found["reason"], found["result"]["frame"]) == ("lost", "the camera sent no frame", 7)
+    assert (found["labels"], found["frames"], found["events"]) == (["cat", "dog"], 1, 1)
+
+
+def test_events_of_labels_and_of_the_stream_are_kept_in_their_order_without_the_cameras_address(sink):
+    assert get(sink, "/v1/events") == {"events": []}
+    start, end = came(3)._replace(origin=ORIGIN), went(3)._replace(origin=ORIGIN)
+    sink.label_event(start)
+    sink.event(StreamEvent("lost", SECRET + " sent no frame", 5.0, ORIGIN))
+    sink.label_event(end)
+    about = {"bundle": "0123456789ab", "device": "line 4"}
+    lines = [came(3).to_dict(), {"state": "lost", "reason": "the camera sent no frame", "at": 5.0}, went(3).to_dict()]
+    expected = [dict(line, number=number + 1, **about) for number, line in enumerate(lines)]
+    assert get(sink, "/v1/events") == {"events": expected}
+
+
+def test_only_the_latest_events_are_kept_and_never_their_pictures(sink):
+    for number in range(MOST_EVENTS + 10):
+        sink.label_event(came(number, image=noise(64, 48)))
+    events = get(sink, "/v1/events")["events"]
+    assert [event["number"] for event in events] == list(range(11, MOST_EVENTS + 11))
+    assert get(sink, "/v1/state")["events"] == MOST_EVENTS + 10
+    assert not [
+        value for event in sink._history.events for value in event.values() if not isinstance(value, (str, int, float))
+    ]
+
+
+def test_an_event_of_a_label_is_news_for_the_page(sink):
+    before = sink.wait(-1, 0, lambda: False)
+    sink.label_event(came())
+    assert sink.wait(before, 10, lambda: False) == before + 1

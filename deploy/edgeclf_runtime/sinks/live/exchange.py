@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Mapping, Optional
 from .body import MAX_BODY_BYTES
 from .clients import CLIENT_TIMEOUT_S, REQUEST_TIMEOUT_S, Client, machine
 from .http import Header, Refusal, Request, head, read_request
+from .openapi import API
 from .routes import METHODS, ROUTES, Route, find_route
 
 if TYPE_CHECKING:
     from .server import Server
 
 UPLOAD_GOODBYE_S = 5.0
-_API = "/v1/"  # what is below it is for programs, and so are its errors
 _TLS_HANDSHAKE = b"\x16"  # its first byte
 _DOOR = b"""<!DOCTYPE html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -144,7 +144,7 @@ class Exchange:
 
     def _refuse(self, refusal: Refusal) -> None:
         kind, body = "text/plain; charset=utf-8", (refusal.reason + "\n").encode("utf-8")
-        if self.request is not None and self.request.path.startswith(_API):
+        if self.request is not None and self.request.path.startswith(API):
             kind, body = "application/json", json.dumps({"error": refusal.reason}).encode("ascii")
         elif refusal.status == 401 and self.request is not None and self.request.path == "/":
             elsewhere = self.request.fields.get(b"sec-fetch-site") in ([b"cross-site"], [b"same-site"])

@@ -1,16 +1,33 @@
-"""The table of everything that the live page's server answers, by path."""
+"""The table of everything that the live page's server answers: it is served, and described, from this."""
 
 from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, Tuple
 
 from ...bundle.examples import example_number
-from . import answers
+from . import answers, metrics
+from .body import BODY_TIMEOUT_S, MAX_BODY_BYTES
 from .http import Request
+from .openapi import document
 
 if TYPE_CHECKING:
     from .exchange import Exchange
 
-HEALTH = "/healthz"
 _EXAMPLE = "/examples/{number}.jpg"
+_JSON, _JPEG = "application/json", "image/jpeg"
+_TEXT, _HTML = "text/plain; charset=utf-8", "text/html; charset=utf-8"
+
+
+class Answer(NamedTuple):
+    """A possible answer of a route.
+
+    text        what it means
+    kind        its media type; "" for an error
+    schema      name of its JSON's schema, if it is JSON
+    """
+
+    status: int
+    text: str
+    kind: str = ""
+    schema: str = ""
 
 
 class Route(NamedTuple):
@@ -18,12 +35,16 @@ class Route(NamedTuple):
 
     path        {number} stands for digits
     answer      function that answers a request for it
+    summary     what it is for
+    answers     its Answers, but for those that every route has
     method      "GET", which also answers HEAD, or "POST", whose requests have a body
     open        needs no token
     """
 
     path: str
     answer: "Callable[[Exchange, Request], None]"
+    summary: str
+    answers: Tuple[Answer, ...]
     method: str = "GET"
     open: bool = False
 
@@ -33,19 +54,78 @@ class Route(NamedTuple):
         return ("GET", "HEAD") if self.method == "GET" else (self.method,)
 
 
+def _openapi(exchange: "Exchange", request: Request) -> None:
+    exchange.reply_json(document(ROUTES, exchange.server.gate.guarded))
+
+
+_NO_FRAME = Answer(503, "no frame arrived")
+_STATE = (Answer(200, "the state and the newest result", _JSON, "State"),)
 ROUTES = (
-    Route("/", answers.page),
-    Route("/picture.jpg", answers.picture),
-    Route("/picture.mjpg", answers.pictures),
-    Route("/state.json", answers.state),
-    Route("/metrics", answers.counts),
+    Route(
+        "/",
+        answers.page,
+        "The page for people.",
+        (Answer(200, "the page", _HTML), Answer(401, "a form for the token", _HTML)),
+    ),
+    Route("/picture.jpg", answers.picture, "The next frame.", (Answer(200, "an image of it", _JPEG), _NO_FRAME)),
+    Route(
+        "/picture.mjpg",
+        answers.pictures,
+        "Frames without end.",
+        (Answer(200, "Motion JPEG", "multipart/x-mixed-replace; boundary=picture"),),
+    ),
+    Route("/state.json", answers.state, "The state that the page shows; the same as /v1/state.", _STATE),
+    Route(
+        "/metrics",
+        answers.counts,
+        "The stream's counts for Prometheus.",
+        (Answer(200, "its text format", metrics.KIND),),
+    ),
     # One word, which whoever watches the device may know without the token.
-    Route(HEALTH, answers.health, open=True),
-    Route("/events", answers.events),
-    Route(_EXAMPLE, answers.example),
-    Route("/v1/state", answers.state),
-    Route("/v1/events", answers.history),
-    Route("/v1/classify", answers.classify, "POST"),
+    Route(
+        "/healthz",
+        answers.health,
+        "Whether frames arrive.",
+        (Answer(200, "ok", _TEXT), Answer(503, "lost or silent", _TEXT)),
+        open=True,
+    ),
+    Route(
+        "/events",
+        answers.events,
+        "The state whenever it changes.",
+        (Answer(200, "server-sent events", "text/event-stream"),),
+    ),
+    Route(
+        _EXAMPLE,
+        answers.example,
+        "A training image's picture.",
+        (Answer(200, "the picture", _JPEG), Answer(404, "there is none")),
+    ),
+    Route("/v1/state", answers.state, "The stream's present state, its newest result, counts.", _STATE),
+    Route(
+        "/v1/events",
+        answers.history,
+        "The latest events of labels and of the stream.",
+        (Answer(200, "the events", _JSON, "Events"),),
+    ),
+    Route(
+        "/v1/classify",
+        answers.classify,
+        "The result of a picture, with --live-classify.",
+        (
+            Answer(200, "the result", _JSON, "Result"),
+            Answer(400, "the body is not a picture"),
+            Answer(403, "--live-classify was not given"),
+            Answer(408, "the body did not arrive within {:g} s".format(BODY_TIMEOUT_S)),
+            Answer(411, "there is no Content-Length"),
+            Answer(413, "the body has more than {} bytes".format(MAX_BODY_BYTES)),
+            Answer(415, "it is of another type, or compressed"),
+            Answer(417, "Expect has another value than 100-continue"),
+            Answer(503, "others wait; Retry-After says when to try again"),
+        ),
+        "POST",
+    ),
+    Route("/v1/openapi.json", _openapi, "This document.", (Answer(200, "the document", _JSON),)),
 )
 METHODS = tuple(sorted({method for route in ROUTES for method in route.methods}))
 _BY_PATH = {route.path: route for route in ROUTES}

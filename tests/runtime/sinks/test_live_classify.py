@@ -16,7 +16,9 @@ from edgeclf_runtime.results import Origin
 from edgeclf_runtime.sinks.live import classify_queue
 from edgeclf_runtime.sinks.live import sink as live
 from edgeclf_runtime.sinks.live.access import Access
+from edgeclf_runtime.sinks.live.body import MAX_BODY_BYTES
 from edgeclf_runtime.sinks.live.classify_queue import WAITING
+from edgeclf_runtime.sinks.live.clients import PLACES
 from edgeclf_runtime.sinks.live.sink import LiveSink
 from tests.support.attackers import crowd, say
 from tests.support.pictures import encode, noise
@@ -150,3 +152,16 @@ def test_the_commands_of_the_documentation_work(sink, tmp_path):
             words = shlex.split(command.replace("http://localhost:8080/", sink.url).replace("cat.jpg", name))
             answer = subprocess.check_output([*words, "--silent", "--show-error", "--fail"], cwd=str(tmp_path))
             assert json.loads(answer.decode("ascii"))["label"] == "3"
+
+
+def test_who_has_the_answer_makes_room_before_who_waits_for_it(sink, desk):
+    desk.door.clear()
+    with crowd(sink, 1, message()) as waiting:
+        wait_until(lambda: desk.inside)
+        refused = message(b"Content-Type: text/plain", length=MAX_BODY_BYTES)
+        with crowd(sink, PLACES - 1, refused) as others:
+            assert [other.recv(12) for other in others] == [b"HTTP/1.0 415"] * len(others)
+            wait_until(lambda: not any(client.unread() for client in sink._server.clients._clients))
+            assert ask(sink, "/state.json").status == 200
+            desk.door.set()
+            assert read(waiting[0].makefile("rb").read())[0] == 200

@@ -43,6 +43,7 @@ class Client:
     watching    "events" or "pictures", or None before it watches a stream
     page        the page that it watches for, by the id that the page gives itself
     sent        number of bytes sent to it so far
+    answered    whether it only has to read its answer
     """
 
     def __init__(self, raw: socket.socket, address: str) -> None:
@@ -56,6 +57,7 @@ class Client:
         self.watching: Optional[str] = None
         self.page = b""
         self.sent = 0
+        self.answered = False
         self._ended = threading.Event()
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -128,7 +130,7 @@ class Client:
     def say_goodbye(self, most_bytes: int = _UNREAD_BYTES, seconds: float = GOODBYE_S) -> None:
         """Read so much of what still arrives: closing immediately would discard the answer before it is read."""
         deadline = time.monotonic() + seconds
-        self.deadline = deadline
+        self.deadline, self.answered = deadline, True
         self._finish()
         left = most_bytes
         while left > 0 and not self.gone:
@@ -229,7 +231,7 @@ class Places:
         """Return the client to close for a newcomer.
 
         First one that does not read what it is sent; then one of the machine with the most connections; among those, one
-        that has not read much yet and seems to have stopped; then the oldest.
+        that was answered, or has not read much yet and seems to have stopped; then the oldest.
         """
         now = time.monotonic()
         held = collections.Counter(client.address for client in peers)
@@ -238,6 +240,7 @@ class Places:
             key=lambda client: (
                 client.stalled(now),
                 held[client.address],
+                client.answered,
                 client.sent < READER_BYTES,
                 client.unread(),
                 -client.since,

@@ -54,6 +54,14 @@ def add_actions(sinks: Options) -> None:
         help="limit of --snapshots in MB; the oldest pictures are deleted (default: 500)",
     )
     sinks.add_argument(
+        "--home-assistant",
+        nargs="?",
+        const="homeassistant",
+        metavar="PREFIX",
+        help="with --event and --sink mqtt://: tell Home Assistant of the labels, as entities of one device, with the picture of "
+        "the latest event; PREFIX: its discovery prefix (default: do not; PREFIX: homeassistant)",
+    )
+    sinks.add_argument(
         "--webhook",
         metavar="URL",
         help="with --event: post each event as JSON to this address, again and again until it is accepted (default: none)",

@@ -77,14 +77,15 @@ def _label_events(arguments: "Namespace") -> "Optional[LabelEvents]":
     from ..streaming.label_events import LabelEvents
 
     if not arguments.event:
-        for option in ("--snapshots", "--webhook", "--on-event"):
+        for option in ("--snapshots", "--home-assistant", "--webhook", "--on-event"):
             if getattr(arguments, option[2:].replace("-", "_")):
                 raise OptionError(
                     "{} is for events, and there are none: add --event, such as --event '*'".format(option)
                 )
         return None
     rules = [parse_rule(text) for text in arguments.event]
-    return LabelEvents(rules, arguments.bundle.labels, images=bool(arguments.snapshots))
+    pictures = bool(arguments.snapshots or arguments.home_assistant)
+    return LabelEvents(rules, arguments.bundle.labels, images=pictures)
 
 
 def _open_health(arguments: "Namespace", camera: "Camera") -> "Optional[Health]":

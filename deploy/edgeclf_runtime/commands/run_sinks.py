@@ -2,10 +2,11 @@
 
 import functools
 import logging
-from typing import TYPE_CHECKING, Callable, Iterator, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, Tuple
 
 from ..device.credentials import password_from, read_password
 from ..device.process_secrets import WEBHOOK
+from ..errors import OptionError
 from ..text.stdio import write_stderr
 from ..text.terminal import printable
 from .output import print_json, print_text
@@ -54,17 +55,20 @@ def find_sinks(
 def _targets(arguments: "Namespace", camera: "Camera", origin: "Origin") -> "Iterator[Tuple[str, _Open]]":
     """Yield the name of each --sink, and the function that opens it."""
     from ..capture.camera import IMAGES_FPS
-    from ..sinks import check_target, open_sink
+    from ..sinks import MQTT_SINK, check_target, open_sink
     from ..text.addresses import shown_uri
 
     every_frame = camera.policy == "all"
     fps = (camera.rate or IMAGES_FPS) if every_frame else None
     password = optional_password(arguments.mqtt_password_file)
+    _check_home_assistant(arguments)
     tls = (arguments.mqtt_ca, arguments.mqtt_cert, arguments.mqtt_key)
     for target in arguments.sink:
         options = (fps, password, origin, every_frame, tls, bool(arguments.event))
-        open_: _Open = functools.partial(open_sink, target, *options)
-        if check_target(target) != "video":
+        kind = check_target(target)
+        home = _home_assistant(arguments, origin) if kind == MQTT_SINK and arguments.home_assistant is not None else {}
+        open_: _Open = functools.partial(open_sink, target, *options, **home)
+        if kind != "video":
             open_ = _sparse(arguments, camera, open_)
         if arguments.event and arguments.every is not None and target.lower().endswith(".csv"):
             _log.warning(
@@ -73,6 +77,23 @@ def _targets(arguments: "Namespace", camera: "Camera", origin: "Origin") -> "Ite
                 shown_uri(target),
             )
         yield shown_uri(target), open_
+
+
+def _check_home_assistant(arguments: "Namespace") -> None:
+    """Raise OptionError for --home-assistant without a broker."""
+    from ..sinks import MQTT_SINK, check_target
+
+    if arguments.home_assistant is not None and not any(check_target(target) == MQTT_SINK for target in arguments.sink):
+        raise OptionError("--home-assistant reads MQTT, and there is no broker: add --sink mqtt://HOST/TOPIC")
+
+
+def _home_assistant(arguments: "Namespace", origin: "Origin") -> "Dict[str, Any]":
+    """Return the argument of an MQTT sink that tells Home Assistant of the labels that have events."""
+    from ..sinks.mqtt.home_assistant import HomeAssistant
+    from ..streaming.event_rules import parse_rule, rules_by_label
+
+    labels = list(rules_by_label([parse_rule(text) for text in arguments.event], arguments.bundle.labels))
+    return {"home": HomeAssistant(labels, origin, arguments.bundle.name, arguments.home_assistant)}
 
 
 def _sparse(arguments: "Namespace", camera: "Camera", open_: "_Open") -> "_Open":

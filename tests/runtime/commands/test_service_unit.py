@@ -137,7 +137,7 @@ ALL_OPTIONS = (
     *("--live-key", "k", "--uncertain", "u", "--uncertain-below", "0.5", "--uncertain-megabytes", "9", "--quiet"),
     *("--baseline", "learn", "--no-health"),
     *("--event", "a: b: hold=1", "--event", "*: min=0.8", "--every", "2", "--when-motion"),
-    *("--snapshots", "s", "--snapshots-megabytes", "8"),
+    *("--snapshots", "s", "--snapshots-megabytes", "8", "--home-assistant", "p"),
     *(
         "--webhook",
         "http://h/p",

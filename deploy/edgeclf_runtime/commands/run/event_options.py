@@ -2,7 +2,7 @@
 
 import argparse
 
-from .option_types import event, pause, positive
+from ..option_types import event, pause, positive
 
 # A parser, or a group of its options.
 Options = argparse._ActionsContainer

@@ -5,20 +5,20 @@ import logging
 import os
 from typing import TYPE_CHECKING, List, Optional, Tuple, Union
 
-from ..device.process_secrets import CAMERA, MQTT
-from ..text.redaction import learn
-from ..text.terminal import show_message
-from .classify import open_classifier, show_tuning
+from ...device.process_secrets import CAMERA, MQTT
+from ...text.redaction import learn
+from ...text.terminal import show_message
+from ..classify import open_classifier, show_tuning
 from .run_sinks import find_sinks, optional_password
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from ..capture.camera import Camera
-    from ..capture.source import Source
-    from ..classify.tuning.choice import Choice
-    from ..streaming.health.watch import Health
-    from ..streaming.label_events import LabelEvents
+    from ...capture.camera import Camera
+    from ...capture.source import Source
+    from ...classify.tuning.choice import Choice
+    from ...streaming.health.watch import Health
+    from ...streaming.label_events import LabelEvents
 
 _log = logging.getLogger(__name__)
 
@@ -27,14 +27,14 @@ _VERIFY_S = 600.0
 
 def run(arguments: "Namespace") -> None:
     """Classify frames until the source ends or the program is stopped."""
-    from ..bundle.open_bundle import open_bundle
-    from ..capture.open_camera import open_found
-    from ..device.systemd import Notifier, is_service, speaking
-    from ..results import find_origin
-    from ..sinks.late_sink import open_late
-    from ..streaming.motion import MotionGate
-    from ..streaming.run_loop import Run
-    from ..streaming.smoothing import Smoother
+    from ...bundle.open_bundle import open_bundle
+    from ...capture.open_camera import open_found
+    from ...device.systemd import Notifier, is_service, speaking
+    from ...results import find_origin
+    from ...sinks.late_sink import open_late
+    from ...streaming.motion import MotionGate
+    from ...streaming.run_loop import Run
+    from ...streaming.smoothing import Smoother
 
     _warn_of_typed_passwords(arguments)
     find_origin(device=arguments.device_name)  # reports an invalid name before a camera and a model are opened
@@ -72,9 +72,9 @@ def run(arguments: "Namespace") -> None:
 
 def _label_events(arguments: "Namespace") -> "Optional[LabelEvents]":
     """Return the LabelEvents of --event, or None; OptionError for a label that the bundle does not have."""
-    from ..errors import OptionError
-    from ..streaming.event_rules import parse_rule
-    from ..streaming.label_events import LabelEvents
+    from ...errors import OptionError
+    from ...streaming.event_rules import parse_rule
+    from ...streaming.label_events import LabelEvents
 
     if not arguments.event:
         for option in ("--snapshots", "--home-assistant", "--webhook", "--on-event"):
@@ -90,7 +90,7 @@ def _label_events(arguments: "Namespace") -> "Optional[LabelEvents]":
 
 def _open_health(arguments: "Namespace", camera: "Camera") -> "Optional[Health]":
     """Return the Health that watches the camera; None with --no-health, or if the bundle has no baseline."""
-    from ..streaming.health.watch import open_health
+    from ...streaming.health.watch import open_health
 
     if not arguments.health:
         return None
@@ -113,11 +113,11 @@ def _choose(arguments: "Namespace") -> "Tuple[Union[List[str], Source], Optional
     A first start measures before the camera opens: its decoder would take processor time, and the figures are for every
     source.  It does so after the source was found, so that a mistyped one is reported at once.
     """
-    from ..capture.open_camera import actual_policy, find_camera
-    from ..classify.decision import allowed_indices
-    from ..classify.selection import candidates
-    from ..classify.tuning.choice import choose, measures_by_itself
-    from ..device.machine import cores
+    from ...capture.open_camera import actual_policy, find_camera
+    from ...classify.decision import allowed_indices
+    from ...classify.selection import candidates
+    from ...classify.tuning.choice import choose, measures_by_itself
+    from ...device.machine import cores
 
     found = find_camera(
         arguments.source,

@@ -2,8 +2,8 @@
 
 import argparse
 
+from ..option_types import control, device_name, distance, positive, region, seconds, seconds_or_zero, share
 from .event_options import add_actions, add_events
-from .option_types import control, device_name, distance, positive, region, seconds, seconds_or_zero, share
 
 # A parser, or a group of its options.
 Options = argparse._ActionsContainer

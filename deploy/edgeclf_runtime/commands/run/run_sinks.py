@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import os
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, Tuple
 
 from ...device.credentials import password_from, read_password
@@ -50,6 +51,28 @@ def find_sinks(
         names = ("token_file", "name", "open", "cert", "key", "proxy")
         access = open_access(*(getattr(arguments, "live_" + name) for name in names))
         yield "the live page", functools.partial(_open_live, arguments, classifier, access)
+
+
+def place_outputs(arguments: "Namespace", number: int) -> None:
+    """Give a camera with a name outputs of its own: files, folders and topics with its name, and the page's port plus its number."""
+    from ...sinks import MQTT_SINK, check_target
+
+    if not arguments.camera:
+        return
+    name = arguments.camera
+    targets = []
+    for target in arguments.sink:
+        stem, ending = os.path.splitext(target)
+        mqtt = check_target(target) == MQTT_SINK
+        targets.append("{}/{}".format(target, name) if mqtt else "{}-{}{}".format(stem, name, ending))
+    arguments.sink = targets
+    for option in ("uncertain", "snapshots"):
+        folder = getattr(arguments, option)
+        if folder:
+            setattr(arguments, option, os.path.join(folder, name))
+    host, colon, port = (arguments.live or "").rpartition(":")
+    if port.isdecimal() and int(port):
+        arguments.live = "{}{}{}".format(host, colon, int(port) + number)
 
 
 def _targets(arguments: "Namespace", camera: "Camera", origin: "Origin") -> "Iterator[Tuple[str, _Open]]":
@@ -152,5 +175,6 @@ def _open_live(arguments: "Namespace", classifier: "Classifier", access: "Access
     bundle, limits = arguments.bundle, classifier.limits
     live = LiveSink(arguments.live, classifier.labels, bundle.name, access, arguments.source, limits, bundle)
     # Not redacted: its token is for the reader of this line.
-    write_stderr(printable("live page: {}".format(live.invitation)) + "\n")
+    of = " of {}".format(arguments.camera) if arguments.camera else ""
+    write_stderr(printable("live page{}: {}".format(of, live.invitation)) + "\n")
     return live

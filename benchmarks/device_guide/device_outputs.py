@@ -12,7 +12,7 @@ MQTT_FILES = {"ca": "ca.pem", "cert": "mqtt.pem", "key": "mqtt.key"}
 
 def output_cases() -> Iterator[Case]:
     """Yield them in the page's order."""
-    for group in (_labels, _sinks, _events, _actions, _live, _logs, _models, _rest):
+    for group in (_labels, _sinks, _events, _actions, _live, _logs, _models, _cameras, _rest):
         yield from group()
 
 
@@ -90,6 +90,15 @@ def _actions() -> Iterator[Case]:
     )
 
 
+def _cameras() -> Iterator[Case]:
+    yield Case(
+        "python3 pets.edge run --source door=rtsp://10.0.0.7/stream1 --source yard=/dev/video2 --for yard --threshold 0.9",
+        words={"rtsp://10.0.0.7/stream1": "photos", "/dev/video2": "video.mp4"},
+        shows=r"(?m)^door: 2 frames(.|\n)*^yard: 30 frames|^yard: 30 frames(.|\n)*^door: 2 frames",
+    )
+    yield Case("--for NAME", RUN + "a=video.mp4 {} --top-k 1 --json", words={"NAME": "a"}, shows='"camera": "a"')
+
+
 def _page(text: str, line: str, visit: str, answers: str) -> Case:
     """Return the case of a run with a live page, which is visited: curl's status codes are ``answers``, a pattern."""
     return Case(text, line, ends=TERM, shows=r"live page: (\S+)", beside=(visit, answers))
@@ -109,6 +118,8 @@ def _live() -> Iterator[Case]:
     wrong = f"for i in 1 2 3 4 5 6 7 8 9 10 11; do {CURL}'{other}?token=wrong'; done"
     yield _page("After ten wrong tokens", outside, wrong, "^(40[13] ){10}429")
     yield _page("--live-open", outside + "{}", CURL + other, "^200")
+    visit = f"{CURL}-F file=@cat.jpg {own}v1/classify; {CURL}-d x {own}v1/classify"
+    yield _page("--live-classify", TEST + "--live 8080 {}", visit, "^200 415")
     pem = TEST + "--live 8080 --live-cert /etc/edgeclf/live.pem --live-key /etc/edgeclf/live.key"
     for option in ("--live-cert", "--live-key"):
         visit = CURL + "--cacert /etc/edgeclf/ca.pem https://localhost:8080/"

@@ -55,8 +55,8 @@ class Backends:
     """The InUse that several threads infer with at the same time.
 
     A thread enters it, and always leaves it.  If its runner is not ``concurrent``, threads enter one at a time, in the order
-    in which they came, so that a camera's frame waits for one other inference at most while one other thread infers.  When it fails, one of the threads that saw it opens the next backend, and the others wait; the failed one is closed when the
-    last thread has left it.
+    in which they came: none can keep another waiting by inferring again and again.  When it fails, one of the threads that
+    saw it opens the next backend, and the others wait; the failed one is closed when the last thread has left it.
 
     first       the first InUse
     selection   an object with open_next(), and perhaps open_better(); see Selection.  None: nothing takes over

@@ -5,7 +5,7 @@ from typing import Callable, Dict
 
 from ..text.logs import LEVELS
 from .option_types import PRECISIONS, VALUES, positive, size
-from .run_options import add_backend, add_choice, add_decision, add_device_name, add_no_tune, add_run, add_tune
+from .run.run_options import add_backend, add_choice, add_decision, add_device_name, add_no_tune, add_run, add_tune
 
 
 def add_options(parser: argparse.ArgumentParser, command: str, names_bundle: bool) -> None:

@@ -45,7 +45,7 @@ def test_a_posted_picture_gets_the_result_that_classify_gives(bundle, tmp_path):
     (tmp_path / "it.jpg").write_bytes(JPEG)
     with Classifier.open(bundle, "fp32") as classifier:
         expected = classifier.classify(tmp_path / "it.jpg").to_dict()
-        origin = Origin(classifier.bundle_id[:12], "rtsp://10.0.0.7/secret", "line 4")
+        origin = Origin(classifier.bundle_id[:12], "rtsp://10.0.0.7/secret", "line 4", "door")
         with LiveSink(":0", classifier.labels, classify=classifier.classify, origin=origin) as sink:
             status, _, found = read(say(sink, message(b"Content-Type: image/jpeg")))
     assert status == 200

@@ -12,7 +12,7 @@ from tests.support.results import came, result, went
 from tests.support.watching import ask
 
 SECRET = "rtsp://10.0.0.7/secret"
-ORIGIN = Origin("0123456789ab", SECRET, "line 4")
+ORIGIN = Origin("0123456789ab", SECRET, "line 4", "door")
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_events_of_labels_and_of_the_stream_are_kept_in_their_order_without_the_
     sink.label_event(start)
     sink.event(StreamEvent("lost", SECRET + " sent no frame", 5.0, ORIGIN))
     sink.label_event(end)
-    about = {"bundle": "0123456789ab", "device": "line 4"}
+    about = {"bundle": "0123456789ab", "device": "line 4", "camera": "door"}
     lines = [came(3).to_dict(), {"state": "lost", "reason": "the camera sent no frame", "at": 5.0}, went(3).to_dict()]
     expected = [dict(line, number=number + 1, **about) for number, line in enumerate(lines)]
     assert get(sink, "/v1/events") == {"events": expected}

@@ -19,7 +19,7 @@ from tests.support.results import came, result, went
 from tests.support.schemas import faults
 from tests.support.watching import ask
 
-ORIGIN = Origin("0123456789ab", "", "line 4")
+ORIGIN = Origin("0123456789ab", "", "line 4", "door")
 OPERATION = {"operationId", "summary", "responses", "parameters", "requestBody", "security"}
 BEARER = {"Authorization": "Bearer geheim"}
 

@@ -30,13 +30,13 @@ class ClassifyQueue:
     At most one of them is decoded and inferred at any time, so that the camera's frames wait for one inference at most.
 
     classify    function that returns the Result of BGR pixels, uint8 [height, width, 3]
-    origin      the results' Origin; its source is the camera, so it is left out
+    origin      the results' Origin, from which the camera is left out
 
     ``memory`` is for the bodies of the requests.
     """
 
     def __init__(self, classify: "Callable[[np.ndarray], Result]", origin: Origin = NOWHERE) -> None:
-        self._classify, self._origin = classify, origin._replace(source="")
+        self._classify, self._origin = classify, origin._replace(source="", camera="")
         self.memory = Memory()
         self._turns: Deque[object] = collections.deque()
         self._changed = threading.Condition()

@@ -50,6 +50,7 @@ def _named(name: str) -> "JsonObject":
 _ORIGIN = {
     "bundle": _text("first 12 digits of the bundle's id"),
     "device": _text("the device's name"),
+    "camera": _text("the camera's name among several"),
 }
 _RESULT = {
     "label": _text('the label, or "unknown" if it was rejected'),
@@ -68,7 +69,7 @@ _RESULT = {
     "backend": _text("the backend in use"),
     **_ORIGIN,
 }
-_SOMETIMES = "reason distance label_set nearest bundle device "
+_SOMETIMES = "reason distance label_set nearest bundle device camera "
 _LABEL_EVENT = {
     "number": _whole("counts all events from 1"),
     "event": {"type": "string", "enum": ["start", "end"]},
@@ -129,8 +130,8 @@ SCHEMAS = {
     "Result": _object(_RESULT, _SOMETIMES),
     "FrameResult": _object(_FRAME_RESULT, _SOMETIMES + "name position_s"),
     "State": _object(_STATE),
-    "LabelEvent": _object(_LABEL_EVENT, "position_s ended_at duration_s reason best_name bundle device"),
-    "StateEvent": _object(_STATE_EVENT, "verdicts bundle device"),
+    "LabelEvent": _object(_LABEL_EVENT, "position_s ended_at duration_s reason best_name bundle device camera"),
+    "StateEvent": _object(_STATE_EVENT, "verdicts bundle device camera"),
     "Events": _object({"events": _list({"anyOf": [_named("LabelEvent"), _named("StateEvent")]}, "the newest last")}),
 }
 

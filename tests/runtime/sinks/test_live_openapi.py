@@ -137,7 +137,7 @@ def test_states_events_and_results_have_the_fields_that_are_stated(sink, bundle)
     sink.label_event(went()._replace(position_s=1.0))
     for name in ("lost", "live", "degraded", "restored", "changed", "normal"):
         sink.event(StreamEvent(name, "it is", 1.0, ORIGIN, ("dark",) if name == "changed" else ()))
-    for path in ("/v1/state", "/v1/events"):
+    for path in ("/v1/state", "/v1/events", "/v1/labels"):
         schema = stated(found, path, "get", 200)["content"]["application/json"]["schema"]
         assert list(faults(json.loads(ask(sink, path).read().decode("ascii")), schema, found)) == []
     with Classifier.open(bundle, "fp32") as classifier:

@@ -2,12 +2,14 @@
 
 import json
 import logging
+import time
 from typing import TYPE_CHECKING
 
 from ...bundle.examples import example_number
 from ...errors import BundleError
 from . import metrics
 from .body import BODY_TIMEOUT_S, Body, kind_of, length_of, picture_in
+from .history import SLOT_S
 from .http import Refusal, Request
 
 if TYPE_CHECKING:
@@ -49,7 +51,12 @@ def state(exchange: "Exchange", request: Request) -> None:
 
 def history(exchange: "Exchange", request: Request) -> None:
     """Answer with the latest events of labels and states."""
-    exchange.reply_json({"events": exchange.sink.events()})
+    exchange.reply_json({"now": round(time.time(), 3), "events": exchange.sink.events()})
+
+
+def band(exchange: "Exchange", request: Request) -> None:
+    """Answer with the most frequent label of each ten seconds in the last hour."""
+    exchange.reply_json({"slot_s": SLOT_S, "runs": exchange.sink.band()})
 
 
 def counts(exchange: "Exchange", request: Request) -> None:

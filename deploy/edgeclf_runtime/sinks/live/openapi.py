@@ -132,7 +132,21 @@ SCHEMAS = {
     "State": _object(_STATE),
     "LabelEvent": _object(_LABEL_EVENT, "position_s ended_at duration_s reason best_name bundle device camera"),
     "StateEvent": _object(_STATE_EVENT, "verdicts bundle device camera"),
-    "Events": _object({"events": _list({"anyOf": [_named("LabelEvent"), _named("StateEvent")]}, "the newest last")}),
+    "Labels": _object(
+        {
+            "slot_s": _number("seconds of a slot"),
+            "runs": _list(
+                _object({"label": {"type": ["string", "null"]}, "slots": _whole("as many slots with this label")}),
+                "an hour, the newest last; null without results",
+            ),
+        }
+    ),
+    "Events": _object(
+        {
+            "now": _number("the device's clock, seconds since 1970"),
+            "events": _list({"anyOf": [_named("LabelEvent"), _named("StateEvent")]}, "the newest last"),
+        }
+    ),
 }
 
 

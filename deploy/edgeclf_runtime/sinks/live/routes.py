@@ -109,6 +109,12 @@ ROUTES = (
         (Answer(200, "the events", _JSON, "Events"),),
     ),
     Route(
+        "/v1/labels",
+        answers.band,
+        "The most frequent label of each ten seconds in the last hour.",
+        (Answer(200, "the labels", _JSON, "Labels"),),
+    ),
+    Route(
         "/v1/classify",
         answers.classify,
         "The result of a picture, with --live-classify.",

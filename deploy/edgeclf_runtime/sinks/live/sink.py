@@ -15,7 +15,7 @@ from ...results import NOWHERE, Origin
 from ..base import Sink
 from ..conditions import BACKEND, CAMERA, HEALTH, Conditions
 from .classify_queue import ClassifyQueue
-from .history import History
+from .history import Band, History
 from .metrics import Metrics
 from .server import listen
 
@@ -87,7 +87,7 @@ class LiveSink(Sink):
         self._times: Deque[float] = collections.deque(maxlen=31)
         self._item: "Optional[StreamResult]" = None
         self._conditions = Conditions()
-        self._history = History()
+        self._history, self._band = History(), Band()
         self._metrics = Metrics(camera_name(source), self._version)
         self._since = time.monotonic()
         self._server = listen(address, self, access)
@@ -99,6 +99,7 @@ class LiveSink(Sink):
         with self._changed:
             self.frames += 1
             self._metrics.take(item)
+            self._band.take(item.result.label, now)
             self._times.append(now)
             self._item = item._replace(frame=item.frame._replace(image=None))  # type: ignore[arg-type]
             if image is not None:
@@ -128,6 +129,11 @@ class LiveSink(Sink):
         """Return the latest events of labels and states as JSON can hold them, the newest last."""
         with self._changed:
             return self._history.events
+
+    def band(self) -> "List[JsonObject]":
+        """Return the labels of the last hour; see Band.runs()."""
+        with self._changed:
+            return self._band.runs(time.monotonic())
 
     def _notify(self) -> None:
         self._news += 1

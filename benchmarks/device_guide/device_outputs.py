@@ -12,7 +12,7 @@ MQTT_FILES = {"ca": "ca.pem", "cert": "mqtt.pem", "key": "mqtt.key"}
 
 def output_cases() -> Iterator[Case]:
     """Yield them in the page's order."""
-    for group in (_labels, _sinks, _events, _actions, _live, _logs, _models, _cameras, _rest):
+    for group in (_labels, _sinks, _events, _actions, _live, _logs, _models, _cameras, _configuration, _rest):
         yield from group()
 
 
@@ -97,6 +97,12 @@ def _cameras() -> Iterator[Case]:
         shows=r"(?m)^door: 2 frames(.|\n)*^yard: 30 frames|^yard: 30 frames(.|\n)*^door: 2 frames",
     )
     yield Case("--for NAME", RUN + "a=video.mp4 {} --top-k 1 --json", words={"NAME": "a"}, shows='"camera": "a"')
+
+
+def _configuration() -> Iterator[Case]:
+    site = """echo '{"cameras": {"door": {"source": "video.mp4"}}}' > site.json; """
+    yield Case("run --config site.json", site + "python3 pets.edge {}", shows="door: 30 frames classified")
+    yield Case("--print-config", VIDEO + "--top-k 2 {}", shows='"top-k": 2')
 
 
 def _page(text: str, line: str, visit: str, answers: str) -> Case:

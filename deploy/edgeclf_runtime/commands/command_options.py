@@ -64,6 +64,13 @@ def _add_classify(parser: argparse.ArgumentParser) -> None:
     add_device_name(parser)
 
 
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    parser.add_argument(
+        "--print-config", action="store_true", help="print the options as a file for --config, and do nothing else"
+    )
+
+
 def _add_service(parser: argparse.ArgumentParser) -> None:
     service = parser.add_argument_group("service")
     _add_service_name(service)
@@ -132,7 +139,7 @@ _OPTIONS: Dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "selftest": add_choice,
     "build": _add_build,
     "classify": _add_classify,
-    "run": add_run,
+    "run": _add_run,
     "bench": _add_bench,
     "report": _add_report,
     "install-service": _add_service,

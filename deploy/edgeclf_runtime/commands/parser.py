@@ -96,6 +96,10 @@ class _RunParser(_Parser):
     def parse_known_args(self, args: "Any" = None, namespace: "Any" = None) -> "Any":
         from .run.cameras import parse_own, split_words
 
+        if any(word.partition("=")[0] == "--config" for word in args):
+            from .run.config_file import with_config
+
+            args = with_config(self, args)
         common, own = split_words(args)
         found, rest = super().parse_known_args(common, namespace)
         found.own = [(name, parse_own(self._inner(), words, name)) for name, words in own]

@@ -1,6 +1,9 @@
 """The command run with several cameras."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -101,6 +104,24 @@ def test_lines_for_people_begin_with_the_cameras_name(cli, folders):
     assert code == 0
     names = [line.split()[1] for line in out.splitlines()]
     assert sorted(names) == ["door:"] * 5 + ["yard:"] * 9
+
+
+PRINTING = """
+import threading
+from edgeclf_runtime.commands.output import print_json, print_text
+def work(name):
+    for number in range(2000):
+        (print_json if number % 2 else print_text)('{"camera": "' + name * 200 + '"}')
+threads = [threading.Thread(target=work, args=(name,)) for name in "abcd"]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+
+def test_the_lines_of_several_threads_are_whole():
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    lines = subprocess.check_output([sys.executable, "-c", PRINTING], env=environment).decode("ascii").splitlines()
+    assert sorted(json.loads(line)["camera"] for line in lines) == sorted(name * 200 for name in "abcd" * 2000)
 
 
 def test_an_error_of_one_camera_ends_all_with_that_error(cli, folders, tmp_path):

@@ -154,7 +154,7 @@ ALL_OPTIONS = (
 )
 
 
-NOT_OPTIONS = ("name", "command", "given", "sources", "own", "for_camera")
+NOT_OPTIONS = ("name", "command", "given", "sources", "own", "for_camera", "config", "print_config")
 
 
 def parse(words):

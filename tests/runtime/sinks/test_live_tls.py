@@ -13,7 +13,9 @@ from edgeclf_runtime.errors import OptionError
 from edgeclf_runtime.sinks.live import clients, server
 from edgeclf_runtime.sinks.live.access import open_access
 from edgeclf_runtime.sinks.live.sink import LiveSink
+from tests.support import posting
 from tests.support.attackers import connect, crowd, say
+from tests.support.pictures import encode, noise
 from tests.support.waiting import WAIT_S, wait_until
 from tests.support.watching import cookie_of
 
@@ -60,6 +62,15 @@ def test_with_a_certificate_the_page_is_encrypted(secure, pair, caplog):
     request = f"GET /state.json HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}\r\n\r\n"
     assert say_secretly(secure, pair, request.encode("ascii")).startswith(b"HTTP/1.0 200 OK\r\n")
     assert "not encrypted" not in caplog.text
+
+
+def test_a_picture_is_posted_encrypted(pair):
+    access = open_access(certificate=pair[0], key=pair[1], public=True)
+    with LiveSink("0.0.0.0:0", ["3"], access=access, classify=posting.Desk().classify) as sink:
+        picture = encode(".png", noise(800, 600))
+        assert say_secretly(sink, pair, posting.message(content=picture)).startswith(b"HTTP/1.0 200 OK\r\n")
+        refused = say_secretly(sink, pair, posting.message(b"Content-Type: text/plain", content=picture))
+        assert refused.startswith(b"HTTP/1.0 415 ")
 
 
 def test_without_encryption_nothing_is_shown_of_an_encrypted_page(secure):

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 FOR = "--for"
-_NAMED = "([A-Za-z0-9][A-Za-z0-9_-]{0,39})=(.+)"
+_WORD = "[A-Za-z0-9][A-Za-z0-9_-]{0,39}"
+NAME = "1 to 40 letters, digits, - and _"
 DECISION = ("top_k", "threshold", "most_distance", "allow", "deny")
 """Options of the label, by their names in the arguments."""
 OWN = frozenset(
@@ -89,9 +90,14 @@ def cameras_of(arguments: argparse.Namespace) -> List[argparse.Namespace]:
     return list(cameras.values())
 
 
+def is_name(text: str) -> bool:
+    """Return whether a text may be a camera's name."""
+    return re.fullmatch(_WORD, text) is not None
+
+
 def _named(text: str) -> Tuple[str, str]:
     """Return the name, or "", and the source in NAME=URI."""
-    found = re.fullmatch(_NAMED, text, re.DOTALL)
+    found = re.fullmatch("({})=(.+)".format(_WORD), text, re.DOTALL)
     return (found.group(1), found.group(2)) if found else ("", text)
 
 

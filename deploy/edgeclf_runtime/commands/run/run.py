@@ -1,6 +1,7 @@
 """``run``: classifies a source's frames until it ends, and writes the results into sinks."""
 
 import contextlib
+import json
 import logging
 import os
 from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple, Union
@@ -9,6 +10,7 @@ from ...device.process_secrets import CAMERA, MQTT
 from ...text.redaction import learn
 from ...text.terminal import show_message
 from ..classify import open_classifier, show_tuning
+from ..output import print_text
 from .cameras import DECISION, cameras_of
 from .run_sinks import find_sinks, optional_password, place_outputs
 from .together import go_together, parts_of
@@ -37,6 +39,12 @@ def run(arguments: "Namespace") -> None:
     from ...results import find_origin
 
     cameras = cameras_of(arguments)
+    if arguments.print_config:
+        from ..parser import run_parser
+        from .config_file import config_of
+
+        print_text(json.dumps(config_of(run_parser(), arguments), indent=1), newline="\n")
+        return
     for one in cameras:
         _warn_of_typed_passwords(one)
     find_origin(device=arguments.device_name)  # reports an invalid name before a camera and a model are opened

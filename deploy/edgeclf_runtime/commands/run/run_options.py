@@ -12,6 +12,11 @@ Options = argparse._ActionsContainer
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``run``."""
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="read options from this file, JSON or (from Python 3.11) TOML; those on the command line have priority (default: none)",
+    )
     source = parser.add_argument_group("source")
     source.add_argument(
         "--source",

@@ -4,7 +4,7 @@
 
 Method: a camera of 1280 x 720, 30 frames a second, is classified by `run`'s loop as fast as it comes ("latest"), and shown on a page
 that nobody watches.  For the time of a request, a JPEG of the same size is decoded and classified in this process, and posted by
-another one, in turns, while there is no camera; medians.  For the camera's rate and the age of its labels, clients in another process
+another one, in turns, while there is no camera; medians, also with a classifier that answers at once.  For the camera's rate and the age of its labels, clients in another process
 post as fast as they are answered, for some seconds each, in turns: none; four whose pictures are refused before they are read (415);
 sixteen, of which most are refused because others wait (503); one whose pictures are classified.
 """
@@ -116,12 +116,12 @@ def client(pipe):
         pipe.send(found)
 
 
-def request_times(classifier, url, data, pipe, count):
-    """Return median milliseconds of classifying a JPEG in this process, and of posting it."""
+def request_times(classify, url, data, pipe, count):
+    """Return median milliseconds of decoding and classifying a JPEG in this process, and of posting it."""
     here, posted = [], []
     for _ in range(count):
         start = time.perf_counter()
-        classifier.classify(decode_image(data))
+        classify(decode_image(data))
         here.append(time.perf_counter() - start)
         pipe.send((url, data, "", 0, 0))
         posted.append(pipe.recv())
@@ -181,16 +181,24 @@ def main():
     with contextlib.ExitStack() as stack:
         classifier = stack.enter_context(Classifier.open(arguments.bundle, backend=arguments.backend))
         sink = stack.enter_context(LiveSink(":0", classifier.labels, classify=classifier.classify))
-        here_ms, posted_ms = request_times(classifier, sink.url, data, pipe, arguments.count)
+        result = classifier.classify(image)
+        with LiveSink(":0", classifier.labels, classify=lambda pixels: result) as instant:
+            times = [request_times(lambda pixels: result, instant.url, data, pipe, arguments.count)]
+        times.append(request_times(classifier.classify, sink.url, data, pipe, arguments.count))
         loads = camera_rates(classifier, sink, image, data, pipe, arguments.seconds, arguments.rounds)
         name = f"{classifier.model} on {classifier.backend}"
     pipe.send(None)
     process.join()
     if arguments.json:
-        times = {"here_ms": round(here_ms, 2), "posted_ms": round(posted_ms, 2)}
-        print(json.dumps(dict({"machine": machine_facts(), "model": name, "loads": loads}, **times)))
+        rows = {
+            key: [round(one, 2) for one in pair]
+            for key, pair in zip(("instant_ms", "classified_ms"), times, strict=True)
+        }
+        print(json.dumps(dict({"machine": machine_facts(), "model": name, "loads": loads}, **rows)))
         return
-    print(f"{name}: a JPEG of {len(data) / 1e3:.0f} kB in this process {here_ms:.2f} ms, posted {posted_ms:.2f} ms")
+    print(f"a JPEG of {len(data) / 1e3:.0f} kB in this process, and posted:")
+    for what, (here_ms, posted_ms) in zip(("without a model", name), times, strict=True):
+        print(f"{what:<24}{here_ms:8.2f} ms {posted_ms:8.2f} ms")
     for load, row in loads.items():
         figures = "{frames_per_s:6.2f} frames a second, age {age_ms:.1f} ms (p99 {age_p99_ms:.1f}), answers a second {answers_per_s}"
         print(f"{load:<12}" + figures.format(**row))

@@ -157,9 +157,10 @@ def test_a_body_that_does_not_come_in_time_is_given_up(sink, monkeypatch):
     assert sink.queue.memory.held_bytes == 0
 
 
-def test_a_refused_client_that_sends_a_large_body_first_can_read_why(sink, desk):
+def test_a_refused_client_that_sends_a_large_body_first_can_read_why(sink):
     large = b"x" * (8 << 20)
     assert error(sink, message(b"Content-Type: text/plain", content=large))[0] == 415
+    assert error(sink, message(content=large * 8))[0] == 413
 
 
 def test_announcing_bodies_takes_no_memory_and_sending_them_takes_a_bounded_amount(sink, monkeypatch):

@@ -16,6 +16,8 @@ from .routes import METHODS, ROUTES, Route, find_route
 if TYPE_CHECKING:
     from .server import Server
 
+# What is read, and dropped, of a refused body: most programs read an answer only when they have sent everything.
+UNREAD_UPLOAD_BYTES = 4 * MAX_BODY_BYTES
 UPLOAD_GOODBYE_S = 5.0
 _TLS_HANDSHAKE = b"\x16"  # its first byte
 _DOOR = b"""<!DOCTYPE html>
@@ -67,8 +69,8 @@ class Exchange:
                 self._answer(request)
         except Refusal as refusal:
             self._refuse(refusal)
-            if self._sends_body:  # it reads the answer when it has sent all of it
-                self.client.say_goodbye(MAX_BODY_BYTES, UPLOAD_GOODBYE_S)
+            if self._sends_body:
+                self.client.say_goodbye(UNREAD_UPLOAD_BYTES, UPLOAD_GOODBYE_S)
             else:
                 self.client.say_goodbye()
 

@@ -124,10 +124,13 @@ def test_closing_ends_the_pictures_that_wait(desk, new_threads):
     desk.door.clear()
     with LiveSink(":0", ["3"], classify=desk.classify) as sink, crowd(sink, WAITING + 1, message()):
         wait_until(lambda: len(sink.queue._turns) == WAITING + 1)
-        threading.Timer(0.1, desk.door.set).start()
-        sink.close()
+        closing = threading.Thread(target=sink.close)
+        closing.start()
+        wait_until(lambda: len(sink.queue._turns) == 1)
+        desk.door.set()
+        closing.join()
         wait_until(lambda: not new_threads())
-    assert len(desk.shapes) <= 1
+    assert len(desk.shapes) == 1
 
 
 def test_trouble_of_the_classifier_is_logged_and_not_shown(caplog):

@@ -149,9 +149,10 @@ def _label_events(arguments: "Namespace") -> "Optional[LabelEvents]":
     from ...errors import OptionError
     from ...streaming.event_rules import parse_rule
     from ...streaming.label_events import LabelEvents
+    from ...streaming.schedule import parse_schedule
 
     if not arguments.event:
-        for option in ("--snapshots", "--home-assistant", "--webhook", "--on-event"):
+        for option in ("--schedule", "--snapshots", "--home-assistant", "--webhook", "--on-event"):
             if getattr(arguments, option[2:].replace("-", "_")):
                 raise OptionError(
                     "{} is for events, and there are none: add --event, such as --event '*'".format(option)
@@ -159,7 +160,8 @@ def _label_events(arguments: "Namespace") -> "Optional[LabelEvents]":
         return None
     rules = [parse_rule(text) for text in arguments.event]
     pictures = bool(arguments.snapshots or arguments.home_assistant)
-    return LabelEvents(rules, arguments.bundle.labels, images=pictures)
+    schedules = [parse_schedule(text) for text in arguments.schedule]
+    return LabelEvents(rules, arguments.bundle.labels, pictures, schedules)
 
 
 def _open_health(arguments: "Namespace", camera: "Camera") -> "Optional[Health]":

@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--fps", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=60.0, help="length of each of the three measurements (60)")
     parser.add_argument("--model", default="int8-cpu")
+    parser.add_argument("--threads", help="number of threads of the backend; default: as measured here")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -113,6 +114,7 @@ def measure(arguments: argparse.Namespace, count: int) -> dict[str, Any]:
         cameras = [stack.enter_context(camera(arguments.fps)) for _ in range(count)]
         words = [word for number, (_, uri) in enumerate(cameras, 1) for word in ("--source", f"camera{number}={uri}")]
         command = [sys.executable, arguments.bundle, "run", *words, "--model", arguments.model, "--json", "--no-health"]
+        command += ["--threads", arguments.threads] if arguments.threads else []
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         try:
             assert process.stdout

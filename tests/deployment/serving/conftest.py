@@ -1,0 +1,50 @@
+"""A server of the digits' bundle, and clients."""
+
+import http.client
+import json
+from urllib.parse import urlsplit
+
+import pytest
+
+from edgeclf.deployment.serving.serve import listening
+from edgeclf.options import ServeOptions
+
+
+class Client:
+    """Sends requests to a server, each on a connection of its own."""
+
+    def __init__(self, server):
+        self.server = server
+        self.host = urlsplit(server.address).netloc
+
+    def send(self, method, path, body=None, headers=None, **options):
+        """The status and the headers of an answer, and its body: JSON if it says so, or bytes."""
+        connection = http.client.HTTPConnection(self.host, timeout=30)
+        try:
+            connection.request(method, path, body, headers or {}, **options)
+            answer = connection.getresponse()
+            data = answer.read()
+            kind = answer.headers.get("Content-Type", "")
+            return answer.status, answer.headers, json.loads(data) if kind == "application/json" else data
+        finally:
+            connection.close()
+
+    def get(self, path):
+        return self.send("GET", path)
+
+    def post(self, path, body, kind="application/octet-stream", **headers):
+        return self.send("POST", path, body, {"Content-Type": kind, **headers})
+
+
+@pytest.fixture(scope="module")
+def client(bundle):
+    """A client of a server of two models."""
+    options = ServeOptions(port=0, max_mb=1, at_once=2)
+    with listening([bundle, f"other={bundle}"], options) as server:
+        yield Client(server)
+
+
+@pytest.fixture(scope="module")
+def image(digits):
+    """An image file's bytes."""
+    return (digits / "8" / "000.png").read_bytes()

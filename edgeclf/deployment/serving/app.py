@@ -1,18 +1,13 @@
-"""The server's addresses: classification, the page, and metrics; ``protocol_routes`` has those of the Open Inference Protocol."""
+"""The server's addresses: classification, the page, and metrics; ``protocol.py`` has those of the Open Inference Protocol."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import json
 import logging
 import re
 from base64 import b64encode
-from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
@@ -22,45 +17,15 @@ from edgeclf_runtime.errors import BackendError, ImageError
 from edgeclf_runtime.images.formats.picture import UnsupportedError
 
 from . import metrics
-from .engine import Engine
-from .metrics import Metrics
-from .models import Models, Served
+from .models import Served
 from .pictures import classify
+from .protocol import add_protocol
 from .refusal import Refusal
-from .uploads import Uploads, picture
+from .state import Serving, json_response
+from .uploads import picture
 
 _PAGE = Path(__file__).with_name("page.html")
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Serving:
-    """The parts of a server that its addresses share."""
-
-    models: Models
-    engine: Engine
-    uploads: Uploads
-    metrics: Metrics
-
-    @property
-    def first(self) -> str:
-        """The name of the model that /classify uses."""
-        return self.models.names[0]
-
-    async def carry_out(self, request: Request, name: str, version: str | None, task: Task) -> Any:
-        """Read a request's body, and return what the engine answers; raises Refusal or what the job raises.
-
-        task: submits the job for an open bundle and a body.
-        """
-        self.models.current(name, version)
-        self.engine.check_room()
-        with self.uploads.holding() as body:
-            data = await body.read(request)
-            with self.models.using(name, version) as served:
-                return await asyncio.wrap_future(task(served, data))
-
-
-Task = Callable[[Served, bytes], "Future[object]"]
 
 
 def make_app(serving: Serving) -> FastAPI:
@@ -73,12 +38,8 @@ def make_app(serving: Serving) -> FastAPI:
     app.add_exception_handler(BackendError, _failed)
     _add_classify(app, serving)
     _add_pages(app, serving)
+    add_protocol(app, serving)
     return app
-
-
-def json_response(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Return a value as JSON in ASCII: a label may have letters that are not valid in UTF-8."""
-    return Response(json.dumps(value), status, headers, "application/json")
 
 
 def _add_classify(app: FastAPI, serving: Serving) -> None:
@@ -93,7 +54,7 @@ def _add_classify(app: FastAPI, serving: Serving) -> None:
 
     @app.post("/classify", summary="Classify an image, sent as it is or as the file of a form, with the first model.")
     async def classify_first(request: Request) -> Response:
-        return await answer(request, serving.first)
+        return await answer(request, serving.models.names[0])
 
     @app.post("/models/{name}/classify", summary="Classify an image with a model.")
     async def classify_named(request: Request, name: str) -> Response:

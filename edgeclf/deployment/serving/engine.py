@@ -16,6 +16,7 @@ import numpy as np
 
 from edgeclf_runtime.classify.classifier import Inferred
 
+from ...errors import BackendError
 from .models import Served
 from .refusal import too_busy
 
@@ -114,8 +115,10 @@ class Engine:
         try:
             answer = job.run()
         except Exception as error:
+            job.served.failed = isinstance(error, BackendError)
             job.answer.set_exception(error)
         else:
+            job.served.failed = False
             job.answer.set_result(answer)
 
     def close(self) -> None:

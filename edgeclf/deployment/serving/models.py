@@ -21,6 +21,7 @@ class Served:
 
     version: the first digits of the bundle's id, as in results.  inside: number of requests that use it.  retired: whether
     another has taken its place.
+    failed: whether the last inference found no backend that works.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Served:
     classifier: Classifier
     inside: int = 0
     retired: bool = False
+    failed: bool = False
 
 
 def open_served(name: str, path: str | Path, top_k: int, at_once: int, tune: bool | None = None) -> Served:
@@ -63,6 +65,11 @@ class Models:
         if version not in (None, found.version):
             raise Refusal(404, f"the model {name!r} has the version {found.version!r}, and not {version!r}")
         return found
+
+    def check_works(self, name: str, version: str | None = None) -> None:
+        """Raise Refusal with status 503 if no backend of a model works any more, or as current() does."""
+        if self.current(name, version).failed:
+            raise Refusal(503, f"no backend of the model {name!r} works; the server's log says why")
 
     @contextmanager
     def using(self, name: str, version: str | None = None) -> Iterator[Served]:

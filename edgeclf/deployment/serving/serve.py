@@ -74,8 +74,9 @@ def serve(bundles: str | Path | Sequence[str | Path], options: ServeOptions | No
 def listening(bundles: str | Path | Sequence[str | Path], options: ServeOptions) -> Iterator[Listening]:
     """Open bundles, and serve them as long as the block runs; see serve()."""
     _check_installed()
-    from .app import Serving, facts, make_app
+    from .app import facts, make_app
     from .server import Server
+    from .state import Serving
     from .uploads import Uploads
 
     given = [bundles] if isinstance(bundles, (str, Path)) else bundles

@@ -1,13 +1,23 @@
 """A server of the digits' bundle, and clients."""
 
+import contextlib
 import http.client
 import json
 from urllib.parse import urlsplit
 
 import pytest
 
+from edgeclf.deployment.serving.app import make_app
+from edgeclf.deployment.serving.engine import Engine
+from edgeclf.deployment.serving.metrics import Metrics
+from edgeclf.deployment.serving.models import Models, Served
 from edgeclf.deployment.serving.serve import listening
+from edgeclf.deployment.serving.server import Server
+from edgeclf.deployment.serving.state import Serving
+from edgeclf.deployment.serving.uploads import Uploads
 from edgeclf.options import ServeOptions
+from edgeclf_runtime.classify.classifier import Classifier
+from edgeclf_runtime.images.preprocess import Preprocessing
 
 
 class Client:
@@ -48,3 +58,20 @@ def client(bundle):
 def image(digits):
     """An image file's bytes."""
     return (digits / "8" / "000.png").read_bytes()
+
+
+@pytest.fixture
+def serve_runner():
+    """Serve a runner as the model "it": serve_runner(RUNNER, threads, queue) gives its client."""
+    with contextlib.ExitStack() as stack:
+
+        def serve(runner, threads=1, queue=1):
+            models, engine = Models(), Engine(threads, queue)
+            models.add(Served("it", "1", Classifier(runner, ["3", "5", "8"], Preprocessing(64, 64))))
+            server = Server(make_app(Serving(models, engine, Uploads(1_000_000), Metrics())), "127.0.0.1", 0)
+            for close in (models.close, engine.close, server.stop):
+                stack.callback(close)
+            server.start()
+            return Client(server)
+
+        yield serve

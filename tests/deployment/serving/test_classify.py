@@ -137,6 +137,6 @@ def test_the_addresses_are_described(client):
 
 
 def test_labels_that_are_not_valid_text_are_sent_as_json(client):
-    from edgeclf.deployment.serving.app import json_response
+    from edgeclf.deployment.serving.state import json_response
 
     assert json.loads(json_response({"label": "\ud800é"}).body) == {"label": "\ud800é"}

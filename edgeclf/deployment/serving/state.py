@@ -1,0 +1,47 @@
+"""The parts of a server that its addresses share."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from .engine import Engine
+from .metrics import Metrics
+from .models import Models, Served
+from .uploads import Uploads
+
+Task = Callable[[Served, bytes], "Future[object]"]
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The models of a server, and the parts that carry out its requests."""
+
+    models: Models
+    engine: Engine
+    uploads: Uploads
+    metrics: Metrics
+
+    async def carry_out(self, request: Request, name: str, version: str | None, task: Task) -> Any:
+        """Read a request's body, and return what the engine answers; raises Refusal or what the job raises.
+
+        task: submits the job for an open bundle and a body.
+        """
+        self.models.current(name, version)
+        self.engine.check_room()
+        with self.uploads.holding() as body:
+            data = await body.read(request)
+            with self.models.using(name, version) as served:
+                return await asyncio.wrap_future(task(served, data))
+
+
+def json_response(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return a value as JSON in ASCII: a label may have letters that are not valid in UTF-8."""
+    return Response(json.dumps(value), status, headers, "application/json")

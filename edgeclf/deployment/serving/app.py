@@ -6,7 +6,6 @@ import hashlib
 import logging
 import re
 from base64 import b64encode
-from concurrent.futures import Future
 from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
@@ -17,8 +16,9 @@ from edgeclf_runtime.errors import BackendError, ImageError
 from edgeclf_runtime.images.formats.picture import UnsupportedError
 
 from . import metrics
+from .counted import Counted
 from .models import Served
-from .pictures import classify
+from .pictures import Picture
 from .protocol import add_protocol
 from .refusal import Refusal
 from .state import Serving, json_response
@@ -32,6 +32,7 @@ def make_app(serving: Serving) -> FastAPI:
     """Return the application of a server."""
     # The pages of FastAPI's own documentation load scripts from another host.
     app = FastAPI(title="edgeclf", version=__version__, docs_url=None, redoc_url=None)
+    app.add_middleware(Counted, metrics=serving.metrics)
     app.add_exception_handler(Exception, _failed)
     for kind, answer in ((Refusal, _refused), (HTTPException, _unknown), (ImageError, _no_image)):
         app.add_exception_handler(kind, answer)
@@ -46,9 +47,8 @@ def _add_classify(app: FastAPI, serving: Serving) -> None:
     async def answer(request: Request, name: str) -> Response:
         kind = request.headers.get("content-type", "")
 
-        def task(served: Served, data: bytes) -> Future[object]:
-            image = picture(data, kind)
-            return serving.engine.submit(served, *classify(image, serving.metrics))
+        def task(data: bytes) -> Picture:
+            return Picture(picture(data, kind), serving.metrics)
 
         return json_response(await serving.carry_out(request, name, None, task))
 

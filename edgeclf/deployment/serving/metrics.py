@@ -25,6 +25,7 @@ class Metrics:
         self._lock = threading.Lock()
         self._requests: Counter[tuple[str, int]] = Counter()
         self._stages: defaultdict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0])
+        self._results: Counter[tuple[str, str, str]] = Counter()
         self._swaps: Counter[tuple[str, str]] = Counter()
 
     def request(self, path: str, status: int) -> None:
@@ -39,6 +40,11 @@ class Metrics:
             total[0] += ms / 1e3
             total[1] += 1
 
+    def result(self, model: str, label: str, reason: str) -> None:
+        """Count a classified image, by its likeliest label and the reason for which it is unknown."""
+        with self._lock:
+            self._results[model, label, reason or "no"] += 1
+
     def swap(self, model: str, outcome: str) -> None:
         """Count a bundle that was replaced on disk; outcome: "opened" or "refused"."""
         with self._lock:
@@ -49,10 +55,17 @@ class Metrics:
         with self._lock:
             requests = [({"path": path, "status": str(status)}, n) for (path, status), n in self._requests.items()]
             stages = [({"model": name, "stage": stage}, s, n) for (name, stage), (s, n) in self._stages.items()]
+            results = [
+                ({"model": name, "label": label, "rejected": reason}, n)
+                for (name, label, reason), n in self._results.items()
+            ]
             swaps = [({"model": name, "outcome": outcome}, n) for (name, outcome), n in self._swaps.items()]
         memory = proc_bytes("/proc/self/status", "VmRSS")
         lines = [
             *_family("edgeclf_requests_total", "counter", "Answers by status.", [("", *one) for one in requests]),
+            *_family(
+                "edgeclf_results_total", "counter", "Images by their likeliest label.", [("", *one) for one in results]
+            ),
             *_family("edgeclf_queue_length", "gauge", "Requests that wait.", [("", {}, waiting)]),
             *_family("edgeclf_queue_limit", "gauge", "Requests that may wait.", [("", {}, limit)]),
             *_family("edgeclf_stage_seconds", "summary", "Time of each stage of a request.", _summary(stages)),

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.classifier import Classifier
 
-from ...errors import OptionError
+from ...errors import BackendError, OptionError
 from .refusal import Refusal
+
+# Of one inference: more take more memory, and let others wait longer.
+_MOST_IMAGES = 8
+_TRIED, _ROUNDS, _GAIN = 4, 5, 0.85
 
 
 @dataclass(eq=False)
@@ -21,7 +28,8 @@ class Served:
 
     version: the first digits of the bundle's id, as in results.  inside: number of requests that use it.  retired: whether
     another has taken its place.
-    failed: whether the last inference found no backend that works.
+    failed: whether the last inference found no backend that works.  most: number of images that the model takes at once.
+    joined: number of requests that are inferred together if they wait.
     """
 
     name: str
@@ -30,6 +38,8 @@ class Served:
     inside: int = 0
     retired: bool = False
     failed: bool = False
+    most: int = 1
+    joined: int = 1
 
 
 def open_served(name: str, path: str | Path, top_k: int, at_once: int, tune: bool | None = None) -> Served:
@@ -39,7 +49,36 @@ def open_served(name: str, path: str | Path, top_k: int, at_once: int, tune: boo
     """
     bundle = open_bundle(path)
     classifier = Classifier.open(bundle, top_k=top_k, at_once=at_once, tune=tune)
-    return Served(name, bundle.id[:12], classifier)
+    most = _MOST_IMAGES if _takes_batches(classifier) else 1
+    joined = _MOST_IMAGES if most > 1 and _gains(classifier) else 1
+    return Served(name, bundle.id[:12], classifier, most=most, joined=joined)
+
+
+def _takes_batches(classifier: Classifier) -> bool:
+    try:
+        # Not by the classifier, which would replace a backend that fails.
+        classifier.runner.infer(_gray(classifier, _TRIED))
+    except BackendError:
+        return False
+    return True
+
+
+def _gains(classifier: Classifier) -> bool:
+    """Return whether images are inferred notably faster together than one after another, in one thread."""
+    one, several = _gray(classifier, 1), _gray(classifier, _TRIED)
+    times: dict[int, list[float]] = {1: [], _TRIED: []}
+    for _ in range(_ROUNDS):
+        for batch in (one, several):
+            start = time.perf_counter()
+            for _ in range(_TRIED // len(batch)):
+                classifier.infer(batch)
+            times[len(batch)].append(time.perf_counter() - start)
+    return min(times[_TRIED]) < _GAIN * min(times[1])
+
+
+def _gray(classifier: Classifier, images: int) -> np.ndarray:
+    spec = classifier.preprocessing
+    return np.full((images, spec.height, spec.width, 3), 128, np.float32)
 
 
 class Models:

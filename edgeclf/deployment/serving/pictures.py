@@ -1,27 +1,37 @@
-"""The job of classifying an image file."""
+"""The task of classifying an image file."""
 
 from __future__ import annotations
+
+import time
 
 import numpy as np
 
 from edgeclf_runtime.classify.classifier import Inferred
 from edgeclf_runtime.images.read import decode_image
 
-from .engine import Finish, Prepare
 from .metrics import Metrics
 from .models import Served
 
 
-def classify(data: bytes, metrics: Metrics) -> tuple[Prepare, Finish]:
-    """Return how to prepare an image file's bytes, and how to make the JSON of its result."""
+class Picture:
+    """Classifies an image file's bytes; the answer is the JSON of the result."""
 
-    def prepare(served: Served) -> np.ndarray:
-        return served.classifier.prepare(decode_image(data, "the image"))
+    def __init__(self, data: bytes, metrics: Metrics) -> None:
+        self._data, self._metrics, self._preprocess_ms = data, metrics, 0.0
 
-    def finish(served: Served, inferred: Inferred, prepare_ms: float) -> object:
-        result = served.classifier.answer(inferred, prepare_ms)
-        for stage, ms in result.timings_ms.items():
-            metrics.stage(served.name, stage, ms)
+    def prepare(self, served: Served) -> np.ndarray:
+        """See engine.Task; raises ImageError."""
+        start = time.perf_counter()
+        pixels = decode_image(self._data, "the image")
+        decoded = time.perf_counter()
+        batch = served.classifier.prepare(pixels)
+        self._preprocess_ms = (time.perf_counter() - decoded) * 1e3
+        self._metrics.stage(served.name, "decode", (decoded - start) * 1e3)
+        self._metrics.stage(served.name, "preprocess", self._preprocess_ms)
+        return batch
+
+    def finish(self, served: Served, inferred: Inferred) -> object:
+        """See engine.Task."""
+        result = served.classifier.answer(inferred, self._preprocess_ms)
+        self._metrics.result(served.name, result.candidate, result.reason)
         return {**result.to_dict(), "bundle": served.version}
-
-    return prepare, finish

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
-
 import numpy as np
 from fastapi import FastAPI, Request, Response
 
@@ -11,25 +9,24 @@ from edgeclf_runtime import __version__
 from edgeclf_runtime.classify.classifier import Inferred
 
 from . import tensors
-from .engine import Finish, Prepare
-from .metrics import Metrics
 from .models import Served
 from .state import Serving, json_response
 
 
-def infer_job(data: bytes, json_size: str | None, metrics: Metrics) -> tuple[Prepare, Finish]:
-    """Return how to prepare the tensors in a body, and how to make the answer of the model's output."""
-    parsed: list[tensors.Request] = []
+class Tensors:
+    """Infers from a request's tensors; the answer is that of tensors.answer()."""
 
-    def prepare(served: Served) -> np.ndarray:
-        parsed.append(tensors.parse(served, data, json_size))
-        return parsed[0].batch
+    def __init__(self, data: bytes, json_size: str | None) -> None:
+        self._data, self._json_size = data, json_size
 
-    def finish(served: Served, inferred: Inferred, prepare_ms: float) -> object:
-        metrics.stage(served.name, "inference", inferred.ms)
-        return tensors.answer(served, parsed[0], inferred)
+    def prepare(self, served: Served) -> np.ndarray:
+        """See engine.Task; raises Refusal."""
+        self._request = tensors.parse(served, self._data, self._json_size)
+        return self._request.batch
 
-    return prepare, finish
+    def finish(self, served: Served, inferred: Inferred) -> object:
+        """See engine.Task."""
+        return tensors.answer(served, self._request, inferred)
 
 
 def add_protocol(app: FastAPI, serving: Serving) -> None:
@@ -65,10 +62,7 @@ def _add_models(app: FastAPI, serving: Serving) -> None:
     async def infer(request: Request, name: str, version: str | None = None) -> Response:
         json_size = request.headers.get(tensors.JSON_SIZE)
 
-        def task(served: Served, data: bytes) -> Future[object]:
-            return serving.engine.submit(served, *infer_job(data, json_size, serving.metrics))
-
-        body, size = await serving.carry_out(request, name, version, task)
+        body, size = await serving.carry_out(request, name, version, lambda data: Tensors(data, json_size))
         if size is None:
             return Response(body, media_type="application/json")
         return Response(body, 200, {tensors.JSON_SIZE: str(size)}, "application/octet-stream")

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .engine import Engine
+from .engine import Engine, Task
 from .metrics import Metrics
-from .models import Models, Served
+from .models import Models
 from .uploads import Uploads
-
-Task = Callable[[Served, bytes], "Future[object]"]
 
 
 @dataclass(frozen=True)
@@ -29,17 +27,19 @@ class Serving:
     uploads: Uploads
     metrics: Metrics
 
-    async def carry_out(self, request: Request, name: str, version: str | None, task: Task) -> Any:
+    async def carry_out(self, request: Request, name: str, version: str | None, task: Callable[[bytes], Task]) -> Any:
         """Read a request's body, and return what the engine answers; raises Refusal or what the job raises.
 
-        task: submits the job for an open bundle and a body.
+        task: makes the task of the body.
         """
         self.models.current(name, version)
         self.engine.check_room()
         with self.uploads.holding() as body:
+            start = time.perf_counter()
             data = await body.read(request)
+            self.metrics.stage(name, "read", (time.perf_counter() - start) * 1e3)
             with self.models.using(name, version) as served:
-                return await asyncio.wrap_future(task(served, data))
+                return await asyncio.wrap_future(self.engine.submit(served, task(data)))
 
 
 def json_response(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

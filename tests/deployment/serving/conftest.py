@@ -65,10 +65,11 @@ def serve_runner():
     """Serve a runner as the model "it": serve_runner(RUNNER, threads, queue) gives its client."""
     with contextlib.ExitStack() as stack:
 
-        def serve(runner, threads=1, queue=1):
-            models, engine = Models(), Engine(threads, queue)
-            models.add(Served("it", "1", Classifier(runner, ["3", "5", "8"], Preprocessing(64, 64))))
-            server = Server(make_app(Serving(models, engine, Uploads(1_000_000), Metrics())), "127.0.0.1", 0)
+        def serve(runner, threads=1, queue=1, **facts):
+            models, metrics = Models(), Metrics()
+            engine = Engine(threads, queue, metrics)
+            models.add(Served("it", "1", Classifier(runner, ["3", "5", "8"], Preprocessing(64, 64)), **facts))
+            server = Server(make_app(Serving(models, engine, Uploads(1_000_000), metrics)), "127.0.0.1", 0)
             for close in (models.close, engine.close, server.stop):
                 stack.callback(close)
             server.start()

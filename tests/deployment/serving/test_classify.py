@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-import edgeclf
+from edgeclf_runtime.classify.classifier import Classifier
 
 
 def form(*files, field="image", boundary="limit"):
@@ -22,10 +22,11 @@ def form(*files, field="image", boundary="limit"):
 
 
 @pytest.fixture(scope="module")
-def expected(bundle, digits):
-    """The result that predict gives, without times."""
-    [prediction] = edgeclf.predict(bundle, [digits / "8" / "000.png"], top_k=5)
-    return timeless(prediction.result.to_dict())
+def expected(bundle, digits, client):
+    """The result of a Classifier with the server's model and backend, without times."""
+    served = client.server.models[0]
+    with Classifier.open(bundle, served["file"], served["backend"]) as classifier:
+        return timeless(classifier.classify(digits / "8" / "000.png").to_dict())
 
 
 def send_forever(connection, data):
@@ -39,7 +40,7 @@ def timeless(result):
 
 @pytest.mark.parametrize("kind", ["image/png", "application/octet-stream", "application/x-www-form-urlencoded", ""])
 @pytest.mark.parametrize("path", ["/classify", "/models/other/classify"])
-def test_an_image_gets_the_result_that_predict_gives(client, image, expected, path, kind):
+def test_an_image_gets_the_result_of_a_classifier(client, image, expected, path, kind):
     status, _, result = client.post(path, image, kind)
     version = client.get("/models")[2]["models"][0]["version"]
     assert (status, timeless(result)) == (200, {**expected, "bundle": version})

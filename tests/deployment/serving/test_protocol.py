@@ -7,7 +7,7 @@ import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
-from edgeclf.evaluation.open_model import open_model
+from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.runners.base import Runner
 
 
@@ -21,16 +21,17 @@ def nvidia(client):
 @pytest.fixture(scope="module")
 def pixels(bundle, digits):
     """Two preprocessed images, uint8 [2, height, width, 3]."""
-    with open_model(bundle) as opened:
-        batches = [opened.classifier.prepare(digits / digit / "000.png") for digit in ("3", "8")]
+    with Classifier.open(bundle) as classifier:
+        batches = [classifier.prepare(digits / digit / "000.png") for digit in ("3", "8")]
         return np.concatenate(batches).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
 def expected(bundle, pixels, client):
     """The logits of ``pixels``."""
-    with open_model(bundle, client.get("/models")[2]["models"][0]["file"]) as opened:
-        return np.concatenate([opened.classifier.infer(one[None].astype(np.float32)).logits for one in pixels])
+    served = client.server.models[0]
+    with Classifier.open(bundle, served["file"], served["backend"]) as classifier:
+        return np.concatenate([classifier.infer(one[None].astype(np.float32)).logits for one in pixels])
 
 
 def tensor(pixels, datatype="FP32", binary=True):

@@ -42,7 +42,7 @@ class Served:
     joined: int = 1
 
 
-def open_served(name: str, path: str | Path, top_k: int, at_once: int, tune: bool | None = None) -> Served:
+def open_served(name: str, path: str | Path, top_k: int, at_once: int, tune: bool | None = False) -> Served:
     """Verify a bundle and open it with the best backend here; at_once: number of images at the same time.
 
     tune: as for Classifier.open().  Raises BundleError or BackendError.
@@ -87,6 +87,7 @@ class Models:
     def __init__(self) -> None:
         self._served: dict[str, Served] = {}
         self._lock = threading.Lock()
+        self._closed = False
 
     def add(self, served: Served) -> None:
         """Add an open bundle."""
@@ -128,12 +129,14 @@ class Models:
     def replace(self, following: Served) -> None:
         """Let a bundle take the place of the one of the same name."""
         with self._lock:
-            before = self._served[following.name]
-            self._served[following.name] = following
-            before.retired = True
-            unused = not before.inside
-        if unused:
-            self._close(before)
+            if self._closed:
+                unused: Served | None = following
+            else:
+                before, self._served[following.name] = self._served[following.name], following
+                before.retired = True
+                unused = None if before.inside else before
+        if unused is not None:
+            self._close(unused)
 
     @staticmethod
     def _close(served: Served) -> None:
@@ -142,6 +145,8 @@ class Models:
 
     def close(self) -> None:
         """Close every bundle."""
+        with self._lock:
+            self._closed = True
         for served in self._served.values():
             served.classifier.close()
 

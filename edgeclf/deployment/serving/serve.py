@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from ...options import ServeOptions, merged
 from .engine import Engine
 from .metrics import Metrics
 from .models import Models, named_paths, open_served
+from .replacement import Replacement
 
 if TYPE_CHECKING:
     from .server import Server
@@ -93,8 +95,13 @@ def listening(bundles: str | Path | Sequence[str | Path], options: ServeOptions)
         stack.callback(server.stop)
         _warn_of_network(server.address)
         for name, path in paths.items():
-            models.add(open_served(name, path, options.top_k, at_once))
+            models.add(open_served(name, path, options.top_k, at_once, tune=None))
         server.start()
+        # Measuring takes all processors, which answer requests by now.
+        again = partial(open_served, top_k=options.top_k, at_once=at_once, tune=False)
+        replacement = Replacement(models, paths, again, serving.metrics)
+        stack.callback(replacement.close)
+        replacement.start()
         yield Listening(server, tuple(facts(models.current(name)) for name in paths))
 
 

@@ -52,7 +52,7 @@ class Listening:
         return json_text(self.to_dict())
 
     def wait(self) -> None:
-        """Wait until the server ends, which it does only if something is wrong."""
+        """Wait until the server ends; raises EdgeclfError if it does so by itself."""
         self.server.wait()
 
     def __str__(self) -> str:

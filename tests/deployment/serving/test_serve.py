@@ -1,18 +1,23 @@
 """The command ``edgeclf serve``: its start, its errors and its end."""
 
+import asyncio
 import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import edgeclf
 from edgeclf.deployment.serving import serve as serving
 from edgeclf.deployment.serving.models import named_paths
+from edgeclf.deployment.serving.server import Server
 
 WAIT_S = 60
 
@@ -78,6 +83,36 @@ def test_a_port_that_is_taken_is_an_error_before_a_model_is_opened(command, tmp_
         f"error: port {port} of 127.0.0.1 cannot be used (Address already in use); choose another --port or --host\n"
     )
     assert (code, err) == (1, expected)
+
+
+def test_answers_do_not_wait_for_the_acknowledgment_of_their_first_part():
+    server = Server(None, "127.0.0.1", 0)
+    try:
+        # asyncio sets TCP_NODELAY for connections of such a socket only.
+        assert server._socket.proto == socket.IPPROTO_TCP
+    finally:
+        server.stop()
+
+
+def test_requests_under_way_are_answered_after_ctrl_c(caplog):
+    came = threading.Event()
+
+    async def app(scope, receive, send):
+        came.set()
+        await asyncio.sleep(0.2)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    server = Server(app, "127.0.0.1", 0)
+    server.start()
+    with ThreadPoolExecutor(2) as pool:
+        answer = pool.submit(lambda: urllib.request.urlopen(server.address, timeout=WAIT_S).read())
+        pool.submit(lambda: (came.wait(WAIT_S), os.kill(os.getpid(), signal.SIGINT)))
+        with pytest.raises(KeyboardInterrupt):
+            server.wait()
+        server.stop()
+        assert answer.result() == b"done"
+    assert caplog.text == ""
 
 
 def test_what_is_not_a_bundle_is_an_error(command, tmp_path):

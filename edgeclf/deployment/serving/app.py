@@ -6,6 +6,7 @@ import hashlib
 import logging
 import re
 from base64 import b64encode
+from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
@@ -22,7 +23,6 @@ from .pictures import Picture
 from .protocol import add_protocol
 from .refusal import Refusal
 from .state import Serving, json_response
-from .uploads import picture
 
 _PAGE = Path(__file__).with_name("page.html")
 _log = logging.getLogger(__name__)
@@ -47,9 +47,7 @@ def _add_classify(app: FastAPI, serving: Serving) -> None:
     async def answer(request: Request, name: str) -> Response:
         kind = request.headers.get("content-type", "")
 
-        def task(data: bytes) -> Picture:
-            return Picture(picture(data, kind), serving.metrics)
-
+        task = partial(Picture, kind=kind, metrics=serving.metrics)
         return json_response(await serving.carry_out(request, name, None, task))
 
     @app.post("/classify", summary="Classify an image, sent as it is or as the file of a form, with the first model.")

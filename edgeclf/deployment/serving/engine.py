@@ -20,8 +20,9 @@ from edgeclf_runtime.classify.classifier import Inferred
 from ...errors import BackendError
 from .metrics import Metrics
 from .models import Served
-from .refusal import too_busy
+from .refusal import Refusal, too_busy
 
+STUCK_S = 30.0
 _END_S = 0.5
 
 
@@ -65,6 +66,15 @@ class Engine:
     def waiting(self) -> int:
         """Number of tasks in the queue."""
         return len(self._waiting)
+
+    def check_moves(self) -> None:
+        """Raise Refusal with status 503 if a task has waited for STUCK_S: an inference hangs, or there is far too much to do."""
+        with self._changed:
+            stuck = bool(self._waiting) and time.perf_counter() - self._waiting[0].came > STUCK_S
+        if stuck:
+            raise Refusal(
+                503, f"a request has waited for {STUCK_S:.0f} s; an inference may hang, start the server again"
+            )
 
     def check_room(self) -> None:
         """Raise Refusal with status 503 if the queue is full."""

@@ -11,18 +11,22 @@ from edgeclf_runtime.images.read import decode_image
 
 from .metrics import Metrics
 from .models import Served
+from .uploads import image_in
 
 
 class Picture:
-    """Classifies an image file's bytes; the answer is the JSON of the result."""
+    """Classifies the image in a body; the answer is the JSON of the result.
 
-    def __init__(self, data: bytes, metrics: Metrics) -> None:
-        self._data, self._metrics, self._preprocess_ms = data, metrics, 0.0
+    kind: the body's content type.
+    """
+
+    def __init__(self, body: bytes, kind: str, metrics: Metrics) -> None:
+        self._body, self._kind, self._metrics, self._preprocess_ms = body, kind, metrics, 0.0
 
     def prepare(self, served: Served) -> np.ndarray:
-        """See engine.Task; raises ImageError."""
+        """See engine.Task; raises ImageError, or Refusal for a body without an image."""
         start = time.perf_counter()
-        pixels = decode_image(self._data, "the image")
+        pixels = decode_image(image_in(self._body, self._kind), "the image")
         decoded = time.perf_counter()
         batch = served.classifier.prepare(pixels)
         self._preprocess_ms = (time.perf_counter() - decoded) * 1e3

@@ -46,6 +46,7 @@ def _add_health(app: FastAPI, serving: Serving) -> None:
 
     @app.get("/v2/health/ready", summary="Status 200 if every model can be used.")
     async def ready() -> Response:
+        serving.engine.check_moves()
         for name in serving.models.names:
             serving.models.check_works(name)
         return Response()

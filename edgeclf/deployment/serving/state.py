@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,11 @@ from starlette.responses import Response
 from .engine import Engine, Task
 from .metrics import Metrics
 from .models import Models
+from .refusal import Refusal
 from .uploads import Uploads
+
+# As nginx counts it; nobody reads the answer.
+_CLIENT_CLOSED = 499
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,26 @@ class Serving:
             data = await body.read(request)
             self.metrics.stage(name, "read", (time.perf_counter() - start) * 1e3)
             with self.models.using(name, version) as served:
-                return await asyncio.wrap_future(self.engine.submit(served, task(data)))
+                return await _answer_or_gone(self.engine.submit(served, task(data)), request)
+
+
+async def _answer_or_gone(future: Future[object], request: Request) -> object:
+    """Return a future's answer; if the client is gone before, its job is not begun."""
+    answer, gone = asyncio.wrap_future(future), asyncio.ensure_future(_gone(request))
+    try:
+        both: set[asyncio.Future[Any]] = {answer, gone}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise Refusal(_CLIENT_CLOSED, "the client is gone")
+        return answer.result()
+    finally:
+        answer.cancel()
+        gone.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def json_response(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

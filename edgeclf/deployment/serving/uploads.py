@@ -16,14 +16,14 @@ READ_S = 30.0
 """Time for a body to arrive."""
 # A client that is still sending would not read the answer, so the rest of a body that is too large is read, within limits.
 _DRAIN_S, _DRAIN_TIMES = 2.0, 4
-_MOST_MEMORY = 512 << 20
+_MOST_MEMORY = 256 << 20
 _FORM = "multipart/form-data"
 # curl --data-binary sends the second of them.
 _RAW = ("", "application/x-www-form-urlencoded", "application/octet-stream")
 
 
 class Uploads:
-    """Reads bodies of at most ``most`` bytes; all that are held together have at most 512 MB.  For one event loop."""
+    """Reads bodies of at most ``most`` bytes; all that are held together have at most 256 MB.  For one event loop."""
 
     def __init__(self, most: int, memory: int = _MOST_MEMORY) -> None:
         self.most = most
@@ -99,7 +99,7 @@ class Body:
                     return
 
 
-def picture(body: bytes, content_type: str) -> bytes:
+def image_in(body: bytes, content_type: str) -> bytes:
     """Return the image file in a body: the body itself, or the file of a form.
 
     Raises Refusal: 415 for a body of another kind, 400 for a form without exactly one file.

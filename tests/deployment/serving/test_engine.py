@@ -1,5 +1,6 @@
 """Requests that wait: the queue, what is inferred together, and the counts of it all."""
 
+import http.client
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from edgeclf.deployment.serving import models
+from edgeclf.deployment.serving import engine, models
 from edgeclf.deployment.serving.models import open_served
 from edgeclf_runtime.runners.base import Outputs, Runner
 from tests.support.waiting import wait_until
@@ -106,6 +107,38 @@ def test_each_thread_takes_its_share_of_the_queue(serve_runner, held, image):
         held.go.set()
         assert [one.result()[0] for one in answers] == [200] * 6
     assert held.sizes[2] == 2
+
+
+def test_an_image_whose_client_is_gone_is_not_classified(serve_runner, held, image):
+    client = serve_runner(held, queue=9)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(client.post, "/classify", image)
+        assert held.entered.wait(30)
+        impatient = http.client.HTTPConnection(client.host)
+        impatient.request("POST", "/classify", image)
+        wait_until(lambda: figure(client, "edgeclf_queue_length") == 1)
+        impatient.close()
+        wait_until(lambda: figure(client, 'edgeclf_requests_total{path="/classify",status="499"}') == 1)
+        last = pool.submit(client.post, "/classify", image)
+        wait_until(lambda: figure(client, "edgeclf_queue_length") == 2)
+        held.go.set()
+        assert [one.result()[0] for one in (first, last)] == [200, 200]
+    assert len(held.sizes) == 2
+
+
+def test_a_server_whose_inference_hangs_is_not_ready(serve_runner, held, image, monkeypatch):
+    monkeypatch.setattr(engine, "STUCK_S", 0.0)
+    client = serve_runner(held, queue=9)
+    assert client.get("/v2/health/ready")[0] == 200
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(client.post, "/classify", image)
+        assert held.entered.wait(30)
+        pool.submit(client.post, "/classify", image)
+        wait_until(lambda: figure(client, "edgeclf_queue_length") == 1)
+        status, _, answer = client.get("/v2/health/ready")
+        assert (status, "an inference may hang" in answer["error"]) == (503, True)
+        assert client.get("/v2/health/live")[0] == 200
+        held.go.set()
 
 
 class Timed(Runner):

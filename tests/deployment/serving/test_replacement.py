@@ -5,7 +5,6 @@ import threading
 
 import pytest
 
-import edgeclf
 from edgeclf.deployment.serving import models, replacement
 from edgeclf.deployment.serving.serve import listening
 from edgeclf.display import progress
@@ -13,14 +12,15 @@ from edgeclf.options import ServeOptions
 from edgeclf_runtime.errors import BackendError
 from edgeclf_runtime.files.outputs import new_folder
 from tests.deployment.serving.conftest import Client
+from tests.support.sealing import reseal
 from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
-def other(run, tmp_path_factory):
-    """Another bundle of the run."""
-    path = tmp_path_factory.mktemp("other") / "other.edge"
-    edgeclf.bundle(run, path, golden=5, targets=["x86-cpu"])
+def other(bundle, tmp_path_factory):
+    """Another bundle: the same with another name, and so another id."""
+    path = shutil.copytree(bundle, tmp_path_factory.mktemp("other") / "other.edge")
+    reseal(path, lambda manifest: manifest.update(name="other"))
     return path
 
 

@@ -106,7 +106,8 @@ def test_each_thread_takes_its_share_of_the_queue(serve_runner, held, image):
         wait_until(lambda: figure(client, "edgeclf_queue_length") == 4)
         held.go.set()
         assert [one.result()[0] for one in answers] == [200] * 6
-    assert held.sizes[2] == 2
+    # Of four, half; of the two that are left, half; the last.  Whose batch is inferred first is chance.
+    assert sorted(held.sizes[2:]) == [1, 1, 2]
 
 
 def test_an_image_whose_client_is_gone_is_not_classified(serve_runner, held, image):

@@ -12,7 +12,7 @@ MQTT_FILES = {"ca": "ca.pem", "cert": "mqtt.pem", "key": "mqtt.key"}
 
 def output_cases() -> Iterator[Case]:
     """Yield them in the page's order."""
-    for group in (_labels, _sinks, _events, _actions, _live, _logs, _models, _rest):
+    for group in (_labels, _sinks, _events, _actions, _live, _logs, _models, _cameras, _configuration, _rest):
         yield from group()
 
 
@@ -88,6 +88,21 @@ def _actions() -> Iterator[Case]:
         words={"PROGRAM": "tee"},
         beside=("cat event.json", '"event": "end"'),
     )
+
+
+def _cameras() -> Iterator[Case]:
+    yield Case(
+        "python3 pets.edge run --source door=rtsp://10.0.0.7/stream1 --source yard=/dev/video2 --for yard --threshold 0.9",
+        words={"rtsp://10.0.0.7/stream1": "photos", "/dev/video2": "video.mp4"},
+        shows=r"(?m)^door: 2 frames(.|\n)*^yard: 30 frames|^yard: 30 frames(.|\n)*^door: 2 frames",
+    )
+    yield Case("--for NAME", RUN + "a=video.mp4 {} --top-k 1 --json", words={"NAME": "a"}, shows='"camera": "a"')
+
+
+def _configuration() -> Iterator[Case]:
+    site = """echo '{"cameras": {"door": {"source": "video.mp4"}}}' > site.json; """
+    yield Case("run --config site.json", site + "python3 pets.edge {}", shows="door: 30 frames classified")
+    yield Case("--print-config", VIDEO + "--top-k 2 {}", shows='"top-k": 2')
 
 
 def _page(text: str, line: str, visit: str, answers: str) -> Case:

@@ -28,11 +28,18 @@ class Origin(NamedTuple):
     bundle      the first 12 digits of the bundle's id; "" for a model outside of a bundle
     source      the camera's or file's name, without passwords
     device      this device's name, or ""
+    camera      the camera's name among several of one run, or ""
     """
 
     bundle: str = ""
     source: str = ""
     device: str = ""
+    camera: str = ""
+
+    @property
+    def prefix(self) -> str:
+        """The beginning of a line for people that is about one of several cameras: its name, or ""."""
+        return "{}: ".format(self.camera) if self.camera else ""
 
     def to_dict(self) -> Dict[str, object]:
         """Return the known fields in JSON types."""
@@ -42,7 +49,7 @@ class Origin(NamedTuple):
 NOWHERE = Origin()
 
 
-def find_origin(bundle_id: str = "", source: object = "", device: Optional[str] = None) -> Origin:
+def find_origin(bundle_id: str = "", source: object = "", device: Optional[str] = None, camera: str = "") -> Origin:
     """Return the Origin of a bundle's results; OptionError if the device's name is not valid.
 
     device      its name; None uses EDGECLF_DEVICE_NAME from the environment, if set
@@ -53,7 +60,7 @@ def find_origin(bundle_id: str = "", source: object = "", device: Optional[str] 
             raise OptionError(
                 "the environment's {} is {:.200}; {} was expected".format(DEVICE_NAME, ascii(device), A_DEVICE_NAME)
             )
-    return Origin(bundle_id[:12], redact(str(source)), device)
+    return Origin(bundle_id[:12], redact(str(source)), device, camera)
 
 
 A_DEVICE_NAME = "a name of 1 to {} printable characters".format(_LONGEST_NAME)
@@ -217,7 +224,7 @@ class StreamEvent(NamedTuple):
         return json.dumps(self.to_dict())
 
     def __str__(self) -> str:
-        return "{:>6}  {}: {}".format("", self.state, self.reason)
+        return "{:>6}  {}{}: {}".format("", self.origin.prefix, self.state, self.reason)
 
 
 class StreamResult(NamedTuple):
@@ -252,8 +259,8 @@ class StreamResult(NamedTuple):
         return json.dumps(self.to_dict())
 
     def __str__(self) -> str:
-        return "{:>6}  {}  age {:.1f} ms  {}".format(
-            self.frame.number, self.result, self.age_ms, self.frame.name
+        return "{:>6}  {}{}  age {:.1f} ms  {}".format(
+            self.frame.number, self.origin.prefix, self.result, self.age_ms, self.frame.name
         ).rstrip()
 
 
@@ -320,9 +327,10 @@ class LabelEvent(NamedTuple):
     def __str__(self) -> str:
         share = "{:.1f} %".format(self.confidence * 100)
         if self.end is None:
-            return "{:>6}  start: {} {}".format(self.start_frame, self.label, share)
-        return "{:>6}  end: {} after {:.1f} s, {} frame{}, at most {} in frame {}{}".format(
+            return "{:>6}  {}start: {} {}".format(self.start_frame, self.origin.prefix, self.label, share)
+        return "{:>6}  {}end: {} after {:.1f} s, {} frame{}, at most {} in frame {}{}".format(
             self.start_frame,
+            self.origin.prefix,
             self.label,
             self.end.duration_s,
             self.frames,

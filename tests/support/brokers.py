@@ -75,10 +75,23 @@ class Listener:
 
     def next(self, topic):
         """The next message's object under a topic; those of other topics before it are passed over."""
+        return json.loads(self.next_bytes(topic).decode("utf-8"))
+
+    def next_bytes(self, topic):
+        """The same for a message that is no JSON."""
         while True:
             message = self._messages.get(timeout=WAIT_S)
             if message.topic == topic:
-                return json.loads(message.payload.decode("utf-8"))
+                return message.payload
+
+    def several(self, start, count):
+        """The objects of the next messages under topics with this start, by topic."""
+        found = {}
+        while len(found) < count:
+            message = self._messages.get(timeout=WAIT_S)
+            if message.topic.startswith(start):
+                found[message.topic] = json.loads(message.payload.decode("utf-8"))
+        return found
 
     def frames_until(self, last, topic="line/4"):
         """The numbers of the frames that came, up to the ``last``."""

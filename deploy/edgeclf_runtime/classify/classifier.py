@@ -4,6 +4,7 @@
 months, the next one takes over (``classify/active_backend.py``).
 """
 
+import copy
 import logging
 import os
 import time
@@ -106,6 +107,7 @@ class Classifier:
         self.labels = tuple(labels)
         self.preprocessing = preprocessing
         self._decider = Decider(self.labels, top_k, allow, deny)
+        self._rejections: Mapping[str, Rejection] = {}  # in place of those of the backends
         self._at_once = at_once
 
     @classmethod
@@ -286,6 +288,7 @@ class Classifier:
     def _answer(self, inferred: Inferred, preprocess_ms: float) -> List[Result]:
         start = time.perf_counter()
         logits, ms, (runner, model, temperature, rejection), features = inferred
+        rejection = self._rejections.get(model, rejection)
         confidences = self._decider.confidences(logits, temperature)
         distances = rejection.distances(features, logits)
         decisions = [
@@ -319,13 +322,36 @@ class Classifier:
         distance    another distance, such as a smoothed one; None: the result's
         """
         distance = result.distance if distance is None else distance
-        decision = self._decider.decide(confidences, index, self._backends.rejection(result.model), distance)
+        decision = self._decider.decide(confidences, index, self._rejection(result.model), distance)
         nearest = result.nearest if decision.reason == DISTANCE else ()
         return result._replace(confidences=confidences, distance=distance, nearest=nearest, **decision._asdict())
 
     def limits(self, model: str) -> Limits:
         """Return the Limits with which the results of a model, by its name, are compared."""
-        return self._backends.rejection(model).limits(self.labels)
+        return self._rejection(model).limits(self.labels)
+
+    def _rejection(self, model: str) -> Rejection:
+        return self._rejections.get(model) or self._backends.rejection(model)
+
+    def deciding(
+        self,
+        bundle: Bundle,
+        top_k: int = 5,
+        threshold: Optional[float] = None,
+        allow: Optional[Labels] = None,
+        deny: Optional[Labels] = None,
+        most_distance: Optional[float] = None,
+    ) -> "Classifier":
+        """Return a Classifier that infers with this one, and decides with thresholds and labels of its own.
+
+        bundle      the Bundle that this one was opened from; other arguments as for :meth:`open`
+
+        It is closed together with this one.
+        """
+        other = copy.copy(self)
+        other._decider = Decider(self.labels, top_k, allow, deny)
+        other._rejections = rejections_of(bundle, bundle.models, threshold, most_distance)
+        return other
 
     def close(self) -> None:
         """Free the backend; waits up to half a second for inferences under way; a second call does nothing.

@@ -5,7 +5,7 @@ from typing import Callable, Dict
 
 from ..text.logs import LEVELS
 from .option_types import PRECISIONS, VALUES, positive, size
-from .run_options import add_backend, add_choice, add_decision, add_device_name, add_no_tune, add_run, add_tune
+from .run.run_options import add_backend, add_choice, add_decision, add_device_name, add_no_tune, add_run, add_tune
 
 
 def add_options(parser: argparse.ArgumentParser, command: str, names_bundle: bool) -> None:
@@ -62,6 +62,13 @@ def _add_classify(parser: argparse.ArgumentParser) -> None:
     add_decision(parser)
     add_tune(parser, first_start=False)
     add_device_name(parser)
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    parser.add_argument(
+        "--print-config", action="store_true", help="print the options as a file for --config, and do nothing else"
+    )
 
 
 def _add_service(parser: argparse.ArgumentParser) -> None:
@@ -132,7 +139,7 @@ _OPTIONS: Dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "selftest": add_choice,
     "build": _add_build,
     "classify": _add_classify,
-    "run": add_run,
+    "run": _add_run,
     "bench": _add_bench,
     "report": _add_report,
     "install-service": _add_service,

@@ -57,7 +57,7 @@ def _classify(arguments: "Namespace") -> int:
 
 
 def _run(arguments: "Namespace") -> None:
-    from .run import run
+    from .run.run import run
 
     run(arguments)
 

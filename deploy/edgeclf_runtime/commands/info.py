@@ -1,6 +1,7 @@
 """``info``: the contents of a verified bundle."""
 
 import os
+import textwrap
 from typing import TYPE_CHECKING, Dict, Iterator, NamedTuple, Optional, Union
 
 from ..bundle.examples import examples_of
@@ -57,7 +58,8 @@ class BundleInfo(NamedTuple):
         if examples:
             lines.append("examples       {} small training images, which the live page shows".format(examples))
         lines += [line for model in bundle.models for line in self._lines(model)]
-        lines += ["fastest here   {}: {}".format(*item) for item in self.fastest.items()]
+        for item in self.fastest.items():
+            lines += textwrap.wrap("fastest here   {}: {}".format(*item), 80, subsequent_indent=" " * 15)
         # One line each, whatever characters are in the names.
         return "\n".join(map(printable, lines))
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 from ..text.terminal import encodable, printable, printable_json
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
         def to_dict(self) -> Dict[str, object]: ...
 
 
+_WRITING = threading.Lock()  # print() writes a line and its end one after the other, and cameras have threads
+
+
 def write_report(arguments: "Namespace", report: "Report") -> None:
     """Print a report: with --json as JSON, otherwise as text."""
     if arguments.json:
@@ -26,9 +30,13 @@ def write_report(arguments: "Namespace", report: "Report") -> None:
 
 def print_text(text: object, newline: str = "\\n") -> None:
     """Print text to a stdout of any encoding, with ``newline`` in place of each newline in it."""
-    print(encodable(printable(text, newline), sys.stdout), flush=True)
+    line = encodable(printable(text, newline), sys.stdout)
+    with _WRITING:
+        print(line, flush=True)
 
 
 def print_json(text: str) -> None:
     """Print one line of JSON."""
-    print(printable_json(text), flush=True)
+    line = printable_json(text)
+    with _WRITING:
+        print(line, flush=True)

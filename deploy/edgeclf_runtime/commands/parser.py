@@ -45,8 +45,7 @@ class _Once(argparse.Action):
     ) -> None:
         given = namespace.__dict__.setdefault("given", set())
         if self.option_strings and self.dest in given:
-            what = "a process reads one source" if self.dest == "source" else "one value was expected"
-            raise argparse.ArgumentError(self, "it is given more than once; " + what)
+            raise argparse.ArgumentError(self, "it is given more than once; one value was expected")
         given.add(self.dest)
         setattr(namespace, self.dest, values)
 
@@ -91,6 +90,28 @@ class _Parser(argparse.ArgumentParser):
             file.flush()  # here a full disk is an error
 
 
+class _RunParser(_Parser):
+    """A parser of run's options, some of which may be one camera's own; ``own`` has these, with the camera's name."""
+
+    def parse_known_args(self, args: "Any" = None, namespace: "Any" = None) -> "Any":
+        from .run.cameras import parse_own, split_words
+
+        if any(word.partition("=")[0] == "--config" for word in args):
+            from .run.config_file import with_config
+
+            args = with_config(self, args)
+        common, own = split_words(args)
+        found, rest = super().parse_known_args(common, namespace)
+        found.own = [(name, parse_own(self._inner(), words, name)) for name, words in own]
+        return found, rest
+
+    def _inner(self) -> argparse.ArgumentParser:
+        """Return a parser of run's options, whose errors are this one's."""
+        inner: Any = run_parser()
+        inner.error = self.error
+        return inner
+
+
 def names_apart(argv: "Iterable[str]") -> "List[str]":
     """Return a command line in which files whose names begin with "-" cannot be taken for options."""
     apart = list(argv)
@@ -122,7 +143,7 @@ def make_parser(bundle: "Optional[str]" = None, argv: "Optional[Sequence[str]]" 
             return parser  # not used as the command's: the help lists its name and summary
         from .command_options import add_options
 
-        made = _Parser(**options)
+        made = (_RunParser if command in ("run", "install-service") else _Parser)(**options)
         add_options(made, command, bundle is None)
         return made
 

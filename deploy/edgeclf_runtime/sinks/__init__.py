@@ -11,6 +11,7 @@ from ..text.addresses import shown_uri
 if TYPE_CHECKING:
     from .base import Sink
 
+MQTT_SINK = "mqtt.sink"
 # By how a target begins or ends: module and class.
 SINKS = {
     ".jsonl": ("lines", "JsonLinesSink"),
@@ -18,8 +19,8 @@ SINKS = {
     ".webm": ("video", "VideoSink"),
     ".mp4": ("video", "VideoSink"),
     ".avi": ("video", "VideoSink"),
-    "mqtt://": ("mqtt.sink", "MqttSink"),
-    "mqtts://": ("mqtt.sink", "MqttSink"),
+    "mqtt://": (MQTT_SINK, "MqttSink"),
+    "mqtts://": (MQTT_SINK, "MqttSink"),
 }
 FORMS = (
     "NAME.jsonl or NAME.csv (one line for each result)",
@@ -52,7 +53,7 @@ def open_sink(
     """
     target = str(target)
     module, name = _find(target)
-    if module == "mqtt.sink":
+    if module == MQTT_SINK:
         options.update(password=password, origin=origin, wait=wait, tls=tls)
     if fps is not None and module == "video":
         options["fps"] = fps
@@ -65,7 +66,7 @@ def open_sink(
 def check_target(target: "Union[str, os.PathLike[str]]") -> str:
     """Return the name of the module for a target; raises OutputError, like open_sink(), if its form is wrong."""
     module, _ = _find(str(target))
-    if module == "mqtt.sink":
+    if module == MQTT_SINK:
         from .mqtt.sink import parse_address
 
         parse_address(str(target))

@@ -54,6 +54,10 @@ class RunSummary(NamedTuple):
         return text
 
 
+class RunStopped(Exception):  # noqa: N818 - it is requested
+    """Another thread has called Run.stop()."""
+
+
 def _counted(count: int, what: str) -> str:
     return "{} {}{}".format(count, what, "" if count == 1 else "s")
 
@@ -79,6 +83,7 @@ class Run:
         self._classifier, self._camera, self._sinks = classifier, camera, sinks
         self._notifier = notifier or Notifier()
         self._ready, self._by = False, ""
+        self._stopped = False
         self._frames = self._dropped = self._losses = 0
 
     def go(
@@ -108,6 +113,8 @@ class Run:
 
     def _follow(self, items: Iterator[Union[StreamResult, StreamEvent, None]], frames: Optional[int]) -> None:
         for item in items:
+            if self._stopped:
+                raise RunStopped
             self._notifier.alive()
             if isinstance(item, StreamEvent):
                 self._take_event(item)
@@ -115,6 +122,10 @@ class Run:
                 self._take(item)
                 if self._frames == frames:
                     break
+
+    def stop(self) -> None:
+        """Make go() raise RunStopped, within half a second; may be called from any thread."""
+        self._stopped = True
 
     def _take(self, item: StreamResult) -> None:
         by = "classifying with {} on {}".format(item.result.model, item.result.backend)

@@ -94,8 +94,13 @@ def test_answers_do_not_wait_for_the_acknowledgment_of_their_first_part():
         server.stop()
 
 
+def wait_after(event, server):
+    event.set()
+    server.wait()
+
+
 def test_requests_under_way_are_answered_after_ctrl_c(caplog):
-    came = threading.Event()
+    came, waits = threading.Event(), threading.Event()
 
     async def app(scope, receive, send):
         came.set()
@@ -107,9 +112,9 @@ def test_requests_under_way_are_answered_after_ctrl_c(caplog):
     server.start()
     with ThreadPoolExecutor(2) as pool:
         answer = pool.submit(lambda: urllib.request.urlopen(server.address, timeout=WAIT_S).read())
-        pool.submit(lambda: (came.wait(WAIT_S), os.kill(os.getpid(), signal.SIGINT)))
+        pool.submit(lambda: (came.wait(WAIT_S), waits.wait(WAIT_S), os.kill(os.getpid(), signal.SIGINT)))
         with pytest.raises(KeyboardInterrupt):
-            server.wait()
+            wait_after(waits, server)
         server.stop()
         assert answer.result() == b"done"
     assert caplog.text == ""

@@ -29,6 +29,13 @@ def test_a_models_lines_fit_80_columns_whatever_was_measured(bundle, confidence)
     assert max(map(len, lines)) <= 80
 
 
+def test_what_is_fastest_fits_80_columns(bundle):
+    fastest = {"camera": "int8-tensorrt on tensorrt-rtx, 16 threads: 12.43 ms, measured on 2026-11-30T15:28:25Z"}
+    lines = str(BundleInfo(open_bundle(bundle), fastest)).splitlines()
+    assert lines[-2].startswith("fastest here   camera: int8-tensorrt on ")
+    assert max(map(len, lines)) <= 80
+
+
 def test_info_shows_what_the_bundle_holds(cli, bundle):
     code, out, _ = cli("info")
     manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))

@@ -68,6 +68,18 @@ def test_a_dry_run_prints_a_unit_that_systemd_accepts_and_changes_nothing(cli, c
         assert text in out
 
 
+def test_a_service_has_several_cameras_with_their_own_options(cli):
+    cameras = ("--source", "door=rtsp://h/1", "--source", "yard=csi://0", "--event", "*")
+    code, out, err = cli("install-service", "--dry-run", *cameras, "--for", "yard", "--roi", "0,0,8,8", "--no-health")
+    assert code == 0, err
+    words = command(out.splitlines())
+    assert "--source door=rtsp://h/1 --source yard=csi://0" in words
+    assert words.endswith("--for yard --roi 0,0,8,8 --no-health")
+    code, _, err = cli("install-service", "--dry-run", *cameras, "--for", "door", "--password-file", "/etc/hosts")
+    assert code == 1
+    assert "give one before --for, for all cameras" in err
+
+
 @pytest.mark.slow
 def test_a_service_writes_no_line_a_frame_to_the_journal_unless_asked(unit):
     assert "--quiet" in command(unit(*LIVE)[0])

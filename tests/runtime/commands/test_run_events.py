@@ -116,7 +116,13 @@ def test_a_run_keeps_the_best_picture_of_each_event(cli, pictures, tmp_path):
     assert np.abs(picture - best).mean() < 3
 
 
-@pytest.mark.parametrize("option", ["--snapshots", "--webhook", "--on-event"])
+def test_home_assistant_is_refused_without_a_broker(cli, pictures):
+    code, out, err = cli("run", "--source", pictures[0], *FP32, "--event", "*", "--home-assistant")
+    assert (code, out) == (1, "")
+    assert "there is no broker: add --sink mqtt://HOST/TOPIC" in err
+
+
+@pytest.mark.parametrize("option", ["--snapshots", "--home-assistant", "--webhook", "--on-event"])
 def test_what_is_for_events_is_refused_without_them(cli, pictures, option):
     code, out, err = cli("run", "--source", pictures[0], *FP32, option, "x")
     assert (code, out) == (1, "")

@@ -24,6 +24,7 @@ from ...sinks import check_target
 from ...sinks.live.server import page_address
 from ...streaming.event_rules import parse_rule, rules_by_label
 from ...text.redaction import learn
+from ..run.cameras import FOR, cameras_of
 from .rights import GROUPS, changeable, closed, is_below, is_group, may
 from .unit import CREDENTIALS_SINCE, STATE, Credential, Unit
 from .words import run_words
@@ -69,7 +70,7 @@ class ServiceCommand:
         self._writes: List[str] = []
         self._bundle = os.path.abspath(str(arguments.bundle))
         self._check_secrets()
-        self._live = self._check_source()
+        self._live = self._check_sources()
         self._check_bundle()
         self._place_outputs()
         self._place_secret_files()
@@ -87,10 +88,10 @@ class ServiceCommand:
 
     def unit(self) -> Unit:
         """Return the Unit."""
-        paths = [self._bundle, str(self._values["source"]), _python(), *self._writes]
+        paths = [self._bundle, *self._sources, _python(), *self._writes]
         return Unit(
             self._name,
-            (_python(), self._bundle, "run", *run_words(self._values)),
+            (_python(), self._bundle, "run", *run_words(self._values), *self._own_words()),
             self._user,
             groups=tuple(filter(is_group, GROUPS)),
             network=self._needs_network(),
@@ -117,7 +118,7 @@ class ServiceCommand:
         """Refuse passwords that every user could read in the unit file, or that the service would not get."""
         arguments = self._arguments
         for what, texts, option in (
-            ("the source", [arguments.source], "--password-file"),
+            ("the source", arguments.sources, "--password-file"),
             ("a sink", arguments.sink, "--mqtt-password-file"),
         ):
             if any(learn(text) != text for text in texts):
@@ -138,11 +139,20 @@ class ServiceCommand:
                     "and pass --{} FILE".format(variable, dest.replace("_", "-"))
                 )
 
-    def _check_source(self) -> bool:
-        """Make the source's path absolute; returns whether it is live."""
-        source, arguments = self._arguments.source, self._arguments
+    def _check_sources(self) -> bool:
+        """Make the sources' paths absolute; returns whether all are live."""
+        cameras = cameras_of(self._arguments)
+        found = [self._checked_source(one) for one in cameras]
+        self._sources = [source for source, _ in found]
+        named = ["{}={}".format(one.camera, source) for one, source in zip(cameras, self._sources) if one.camera]
+        self._values["source"] = named or self._sources[0]
+        return all(live for _, live in found)
+
+    def _checked_source(self, arguments: "Namespace") -> Tuple[str, bool]:
+        """Return a camera's source, with an absolute path, and whether it is live."""
+        source = str(arguments.source)
         if "://" not in source and not source.isdecimal():
-            source = self._values["source"] = os.path.abspath(source)
+            source = os.path.abspath(source)
             self._refuse_home(source, "the source")
         # Any text will do for the check; a longer one would be removed from every message.
         password = "x" if arguments.password_file else None
@@ -150,14 +160,28 @@ class ServiceCommand:
         options = (arguments.flip, arguments.policy, arguments.timeout, arguments.frozen)
         settings = {"format": arguments.format, "controls": dict(arguments.control or ())}
         found = find_camera(source, *size, *options, password=password, **settings)
-        return not isinstance(found, list) and bool(found.live)
+        return source, not isinstance(found, list) and bool(found.live)
+
+    def _own_words(self) -> List[object]:
+        """Return the words of the options that are one camera's own."""
+        words: List[object] = []
+        for name, found in self._arguments.own:
+            if "password_file" in vars(found):
+                raise OptionError(
+                    "--password-file after {0} {1} is not for a service: give one before {0}, for all cameras".format(
+                        FOR, name
+                    )
+                )
+            words += [FOR, name, *run_words(vars(found))]
+        return words
 
     def _check_bundle(self) -> None:
         self._refuse_home(self._bundle, "the bundle")
         bundle = open_bundle(self._bundle)
         self._pairs = candidates(bundle, self._arguments.model, self._arguments.backend)
-        allowed_indices(bundle.labels, self._arguments.allow, self._arguments.deny)
-        rules_by_label([parse_rule(text) for text in self._arguments.event], bundle.labels)
+        for one in cameras_of(self._arguments):
+            allowed_indices(bundle.labels, one.allow, one.deny)
+            rules_by_label([parse_rule(text) for text in one.event], bundle.labels)
         found = changeable(self._bundle)
         if found:
             self.notes.append(
@@ -267,13 +291,13 @@ class ServiceCommand:
                 self.notes.append("{} is in a user's home, where the service does not find it".format(name))
 
     def _is_pipeline(self) -> bool:
-        return str(self._arguments.source).lower().startswith(("csi://", "gst://"))
+        return any(source.lower().startswith(("csi://", "gst://")) for source in self._sources)
 
     def _needs_network(self) -> bool:
-        source, live = self._arguments.source.lower(), self._arguments.live
+        sources, live = [source.lower() for source in self._sources], self._arguments.live
         return (
-            source.startswith(("rtsp", "http"))
-            or (source.startswith("gst://") and "://" in source[len("gst://") :])
+            any(source.startswith(("rtsp", "http")) for source in sources)
+            or any(source.startswith("gst://") and "://" in source[len("gst://") :] for source in sources)
             or any(check_target(target) == "mqtt.sink" for target in self._arguments.sink)
             or bool(self._arguments.webhook)
             or bool(live and not _is_loopback(page_address(live)[0]))

@@ -6,12 +6,15 @@ from ..parser import run_parser
 
 
 def run_words(values: Mapping[str, object]) -> List[object]:
-    """Return the words for these values of ``run``'s options, by the names of the parsed arguments; ignores other names.
+    """Return the words for these values of ``run``'s options, by the names of the parsed arguments, some of them or all; ignores
+    other names.
 
     A value that is not text, a number or a region is returned unchanged.
     """
     words: List[object] = []
     for action in run_parser()._actions:
+        if action.dest not in values:
+            continue
         value = values[action.dest]
         for item in [] if value == action.default else value if isinstance(value, list) else [value]:
             if action.nargs != 0:

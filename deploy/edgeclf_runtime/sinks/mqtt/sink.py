@@ -20,6 +20,7 @@ from ..conditions import BACKEND, HEALTH, Conditions
 from ..outage import Outage
 from .address import default_spool, parse_address
 from .client import RECEIVE_FAILED, hint, new_client
+from .retained import Payload, Retained
 from .spool import Spool, open_spool
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from paho.mqtt.reasoncodes import ReasonCode
 
     from ...results import LabelEvent, StreamEvent, StreamResult
+    from .home_assistant import HomeAssistant
 
 _log = logging.getLogger(__name__)
 KEEPALIVE_S = 20
@@ -53,6 +55,7 @@ class MqttSink(Sink):
     tls         a Tls (``sinks/mqtt/client.py``): files for mqtts://
     wait        True waits for the broker when the spool is full, instead of losing the oldest results: for sources that are
                 not live
+    home        a HomeAssistant that is told of the labels, or None
 
     The state is the JSON object of the worst event that holds now ("lost", "changed", "degraded"), or of the latest, as "live",
     if all is well; ``state`` is "offline" if the program has ended or lost its connection.  Its ``backend`` and ``health`` are the
@@ -70,6 +73,7 @@ class MqttSink(Sink):
         origin: Origin = NOWHERE,
         tls: Optional[Sequence[Optional[str]]] = None,
         wait: bool = False,
+        home: "Optional[HomeAssistant]" = None,
     ) -> None:
         parts = parse_address(address, password)
         self._topic, self._every_s, self._wait = parts["topic"], every_s, wait
@@ -83,10 +87,13 @@ class MqttSink(Sink):
         self._due: Dict[Tuple[str, bool, str], float] = {}
         self._conditions = Conditions()
         started = {"state": "live", "reason": "the program has started", "at": round(time.time(), 6)}
-        self._state = json.dumps(dict(started, **origin.to_dict()))
+        self._home, self._retained = home, Retained()
+        if home is not None:
+            self._retain(dict(home.entities(self._topic), **home.states(self._topic)))
+        self._retain({self._topic + "/state": json.dumps(dict(started, **origin.to_dict()))})
         self._offline = json.dumps(dict(OFFLINE, **origin.to_dict()))
         self._answer_due = time.monotonic() + ANSWER_S
-        self._connected = self._state_due = self._closed = self._taken = self._refused = False
+        self._connected = self._closed = self._taken = self._refused = False
         self._error = ""  # the last one that paho logged
         self._since, self._short = 0.0, 0  # start of the last connection; number of short ones in a row
         self._deadline: Optional[float] = None
@@ -122,7 +129,8 @@ class MqttSink(Sink):
         self._since = time.monotonic()
         if self._short < MOST_SHORT:
             self._outage.end("is connected")
-        self._connected = self._state_due = True
+        self._retained.send_again()
+        self._connected = True
         self._news.put(None)
 
     def _on_connect_fail(self, client: "Client", userdata: object) -> None:
@@ -178,6 +186,8 @@ class MqttSink(Sink):
         self._append(item.to_json())
 
     def label_event(self, event: "LabelEvent") -> None:
+        if self._home is not None:
+            self._retain(self._home.take(event, self._topic))
         self._append(event.to_json())
 
     def _append(self, line: str) -> None:
@@ -198,8 +208,12 @@ class MqttSink(Sink):
         self._set_state(json.dumps(state))
 
     def _set_state(self, state: str) -> None:
-        self._state, self._state_due = state, True
+        self._retain({self._topic + "/state": state})
         self._news.put(None)
+
+    def _retain(self, payloads: Dict[str, Payload]) -> None:
+        for topic, payload in payloads.items():
+            self._retained.set(topic, payload)
 
     def _deliver(self) -> None:
         """Send what is due, and the next part once the broker has acknowledged it all, until the sink is closed."""
@@ -219,7 +233,7 @@ class MqttSink(Sink):
         return None if self._deadline is None else max(self._deadline - time.monotonic(), 0)
 
     def _send(self) -> Set[int]:
-        """Send the state and the oldest results in the spool; returns the messages' numbers."""
+        """Send what is retained and the oldest results in the spool; returns the messages' numbers."""
         if self._taken:
             self._spool.discard()
             self._progress.set()
@@ -227,13 +241,11 @@ class MqttSink(Sink):
         self._taken = bool(lines)
         topics = [self._topic + "/event" if line.startswith(EVENT_START) else self._topic for line in lines]
         sent = zip(topics, lines)
-        return self._send_state() | {self._client.publish(topic, line, qos=1).mid for topic, line in sent}
+        return self._send_retained() | {self._client.publish(topic, line, qos=1).mid for topic, line in sent}
 
-    def _send_state(self) -> Set[int]:
-        if not self._state_due:
-            return set()
-        self._state_due = False
-        return {self._client.publish(self._topic + "/state", self._state, qos=1, retain=True).mid}
+    def _send_retained(self) -> Set[int]:
+        due = self._retained.take()
+        return {self._client.publish(topic, payload, qos=1, retain=True).mid for topic, payload in due}
 
     def flush(self) -> None:
         left, until = len(self._spool), time.monotonic() + FLUSH_S
@@ -251,7 +263,7 @@ class MqttSink(Sink):
         self._thread.join()
         self._closed = True
         if self._connected:
-            self._send_state()
+            self._send_retained()
         self._gone.clear()
         if self._client.disconnect() == 0:
             self._gone.wait(max(self._left_s() or 0.0, 0.1))

@@ -2,24 +2,26 @@
 
 import functools
 import logging
-from typing import TYPE_CHECKING, Callable, Iterator, Optional, Tuple
+import os
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, Tuple
 
-from ..device.credentials import password_from, read_password
-from ..device.process_secrets import WEBHOOK
-from ..text.stdio import write_stderr
-from ..text.terminal import printable
-from .output import print_json, print_text
+from ...device.credentials import password_from, read_password
+from ...device.process_secrets import WEBHOOK
+from ...errors import OptionError
+from ...text.stdio import write_stderr
+from ...text.terminal import printable
+from ..output import print_json, print_text
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from ..capture.camera import Camera
-    from ..classify.classifier import Classifier
-    from ..results import Origin
-    from ..sinks.base import Sink
-    from ..sinks.live.access import Access
-    from ..sinks.live.sink import LiveSink
-    from ..sinks.uncertain_frames import UncertainSink
+    from ...capture.camera import Camera
+    from ...classify.classifier import Classifier
+    from ...results import Origin
+    from ...sinks.base import Sink
+    from ...sinks.live.access import Access
+    from ...sinks.live.sink import LiveSink
+    from ...sinks.uncertain_frames import UncertainSink
 
     _Open = Callable[[], Sink]
 
@@ -44,27 +46,52 @@ def find_sinks(
     if arguments.on_event:
         yield arguments.on_event, functools.partial(_open_program, arguments, every_frame)
     if arguments.live:
-        from ..sinks.live.access import open_access
+        from ...sinks.live.access import open_access
 
         names = ("token_file", "name", "open", "cert", "key", "proxy")
         access = open_access(*(getattr(arguments, "live_" + name) for name in names))
         yield "the live page", functools.partial(_open_live, arguments, classifier, access)
 
 
+def place_outputs(arguments: "Namespace", number: int) -> None:
+    """Give a camera with a name outputs of its own: files, folders and topics with its name, and the page's port plus its number."""
+    from ...sinks import MQTT_SINK, check_target
+
+    if not arguments.camera:
+        return
+    name = arguments.camera
+    targets = []
+    for target in arguments.sink:
+        stem, ending = os.path.splitext(target)
+        mqtt = check_target(target) == MQTT_SINK
+        targets.append("{}/{}".format(target, name) if mqtt else "{}-{}{}".format(stem, name, ending))
+    arguments.sink = targets
+    for option in ("uncertain", "snapshots"):
+        folder = getattr(arguments, option)
+        if folder:
+            setattr(arguments, option, os.path.join(folder, name))
+    host, colon, port = (arguments.live or "").rpartition(":")
+    if port.isdecimal() and int(port):
+        arguments.live = "{}{}{}".format(host, colon, int(port) + number)
+
+
 def _targets(arguments: "Namespace", camera: "Camera", origin: "Origin") -> "Iterator[Tuple[str, _Open]]":
     """Yield the name of each --sink, and the function that opens it."""
-    from ..capture.camera import IMAGES_FPS
-    from ..sinks import check_target, open_sink
-    from ..text.addresses import shown_uri
+    from ...capture.camera import IMAGES_FPS
+    from ...sinks import MQTT_SINK, check_target, open_sink
+    from ...text.addresses import shown_uri
 
     every_frame = camera.policy == "all"
     fps = (camera.rate or IMAGES_FPS) if every_frame else None
     password = optional_password(arguments.mqtt_password_file)
+    _check_home_assistant(arguments)
     tls = (arguments.mqtt_ca, arguments.mqtt_cert, arguments.mqtt_key)
     for target in arguments.sink:
         options = (fps, password, origin, every_frame, tls, bool(arguments.event))
-        open_: _Open = functools.partial(open_sink, target, *options)
-        if check_target(target) != "video":
+        kind = check_target(target)
+        home = _home_assistant(arguments, origin) if kind == MQTT_SINK and arguments.home_assistant is not None else {}
+        open_: _Open = functools.partial(open_sink, target, *options, **home)
+        if kind != "video":
             open_ = _sparse(arguments, camera, open_)
         if arguments.event and arguments.every is not None and target.lower().endswith(".csv"):
             _log.warning(
@@ -75,9 +102,26 @@ def _targets(arguments: "Namespace", camera: "Camera", origin: "Origin") -> "Ite
         yield shown_uri(target), open_
 
 
+def _check_home_assistant(arguments: "Namespace") -> None:
+    """Raise OptionError for --home-assistant without a broker."""
+    from ...sinks import MQTT_SINK, check_target
+
+    if arguments.home_assistant is not None and not any(check_target(target) == MQTT_SINK for target in arguments.sink):
+        raise OptionError("--home-assistant reads MQTT, and there is no broker: add --sink mqtt://HOST/TOPIC")
+
+
+def _home_assistant(arguments: "Namespace", origin: "Origin") -> "Dict[str, Any]":
+    """Return the argument of an MQTT sink that tells Home Assistant of the labels that have events."""
+    from ...sinks.mqtt.home_assistant import HomeAssistant
+    from ...streaming.event_rules import parse_rule, rules_by_label
+
+    labels = list(rules_by_label([parse_rule(text) for text in arguments.event], arguments.bundle.labels))
+    return {"home": HomeAssistant(labels, origin, arguments.bundle.name, arguments.home_assistant)}
+
+
 def _sparse(arguments: "Namespace", camera: "Camera", open_: "_Open") -> "_Open":
     """Return a function that opens a sink for the frames of --every, and for events."""
-    from ..sinks.sparse import SparseSink
+    from ...sinks.sparse import SparseSink
 
     if not (arguments.every if arguments.every is not None else arguments.event):
         return open_
@@ -90,20 +134,20 @@ def optional_password(path: Optional[str]) -> Optional[str]:
 
 
 def _open_printer(print_: Callable[[str], object], as_json: bool) -> "Sink":
-    from ..sinks.printer import PrintSink
+    from ...sinks.printer import PrintSink
 
     return PrintSink(print_, as_json)
 
 
 def _open_uncertain(arguments: "Namespace", every_frame: bool) -> "UncertainSink":
-    from ..sinks.uncertain_frames import UncertainSink
+    from ...sinks.uncertain_frames import UncertainSink
 
     max_bytes, every_s = arguments.uncertain_megabytes << 20, 0.0 if every_frame else 1.0
     return UncertainSink(arguments.uncertain, arguments.uncertain_below, max_bytes, every_s, wait=every_frame)
 
 
 def _open_snapshots(arguments: "Namespace", every_frame: bool) -> "Sink":
-    from ..sinks.actions.snapshots import SnapshotSink
+    from ...sinks.actions.snapshots import SnapshotSink
 
     return SnapshotSink(arguments.snapshots, arguments.snapshots_megabytes << 20, wait=every_frame)
 
@@ -114,22 +158,23 @@ def _webhook_secret(arguments: "Namespace") -> Optional[bytes]:
 
 
 def _open_webhook(arguments: "Namespace", secret: Optional[bytes], every_frame: bool) -> "Sink":
-    from ..sinks.actions.webhook import WebhookSink
+    from ...sinks.actions.webhook import WebhookSink
 
     return WebhookSink(arguments.webhook, secret, wait=every_frame)
 
 
 def _open_program(arguments: "Namespace", every_frame: bool) -> "Sink":
-    from ..sinks.actions.program import ProgramSink
+    from ...sinks.actions.program import ProgramSink
 
     return ProgramSink(arguments.on_event, arguments.on_event_arg, wait=every_frame)
 
 
 def _open_live(arguments: "Namespace", classifier: "Classifier", access: "Access") -> "LiveSink":
-    from ..sinks.live.sink import LiveSink
+    from ...sinks.live.sink import LiveSink
 
     bundle, limits = arguments.bundle, classifier.limits
     live = LiveSink(arguments.live, classifier.labels, bundle.name, access, arguments.source, limits, bundle)
     # Not redacted: its token is for the reader of this line.
-    write_stderr(printable("live page: {}".format(live.invitation)) + "\n")
+    of = " of {}".format(arguments.camera) if arguments.camera else ""
+    write_stderr(printable("live page{}: {}".format(of, live.invitation)) + "\n")
     return live

@@ -2,7 +2,7 @@
 
 import argparse
 
-from .option_types import event, pause, positive
+from ..option_types import event, pause, positive
 
 # A parser, or a group of its options.
 Options = argparse._ActionsContainer
@@ -52,6 +52,14 @@ def add_actions(sinks: Options) -> None:
         default=500,
         metavar="N",
         help="limit of --snapshots in MB; the oldest pictures are deleted (default: 500)",
+    )
+    sinks.add_argument(
+        "--home-assistant",
+        nargs="?",
+        const="homeassistant",
+        metavar="PREFIX",
+        help="with --event and --sink mqtt://: tell Home Assistant of the labels, as entities of one device, with the picture of "
+        "the latest event; PREFIX: its discovery prefix (default: do not; PREFIX: homeassistant)",
     )
     sinks.add_argument(
         "--webhook",

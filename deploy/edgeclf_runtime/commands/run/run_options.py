@@ -2,8 +2,9 @@
 
 import argparse
 
+from ..option_types import control, device_name, distance, positive, region, seconds, seconds_or_zero, share
+from .cameras import SourceAction
 from .event_options import add_actions, add_events
-from .option_types import control, device_name, distance, positive, region, seconds, seconds_or_zero, share
 
 # A parser, or a group of its options.
 Options = argparse._ActionsContainer
@@ -11,13 +12,26 @@ Options = argparse._ActionsContainer
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``run``."""
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="read options from this file, JSON or (from Python 3.11) TOML; those on the command line have priority (default: none)",
+    )
     source = parser.add_argument_group("source")
     source.add_argument(
         "--source",
+        action=SourceAction,
         required=True,
-        metavar="URI",
+        metavar="[NAME=]URI",
         help="csi://0, /dev/video0, /dev/v4l/by-id/..., rtsp://..., http://... (MJPEG, an image, a video), gst://PIPELINE, "
-        "test://, a video file, or a folder or pattern of images",
+        "test://, a video file, or a folder or pattern of images; repeatable, with a NAME for each camera",
+    )
+    source.add_argument(
+        "--for",
+        dest="for_camera",
+        metavar="NAME",
+        help="with several cameras: the options after it are for this one, in place of those before it, such as --roi, "
+        "--threshold and --event; repeatable (default: every option is for all cameras)",
     )
     source.add_argument(
         "--password-file",

@@ -1,0 +1,1 @@
+"""The command ``run``: its options, its cameras, and its outputs."""

@@ -27,6 +27,7 @@ class Server:
         config = uvicorn.Config(
             app,
             log_config=None,
+            log_level="error",  # a warning for each request that is not HTTP would let clients fill the log
             access_log=False,
             lifespan="off",
             server_header=False,

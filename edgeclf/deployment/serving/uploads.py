@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from .refusal import Refusal, too_busy
+
+# It logs each form that is damaged, so that clients could fill this server's log.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 READ_S = 30.0
 """Time for a body to arrive."""

@@ -60,11 +60,16 @@ def test_a_form_has_one_file(client, image):
         assert answer["error"].startswith(f"the form has {len(files)} files; one was expected")
 
 
-def test_a_form_that_is_cut_off_is_refused(client, image):
+def test_a_form_that_is_cut_off_is_refused_and_fills_no_log(client, image, caplog):
     body, kind = form(image)
     for damaged, its_kind in ((body[:-30], kind), (body, "multipart/form-data"), (body[40:], kind)):
         status, _, answer = client.post("/classify", damaged, its_kind)
         assert (status, "error" in answer) == (400, True)
+    host, port = client.host.split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as other:
+        other.sendall(b"This is no HTTP.\r\n\r\n")
+        assert other.recv(1000).startswith(b"HTTP/1.1 400 ")
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,7 @@ def listening(bundles: str | Path | Sequence[str | Path], options: ServeOptions)
         stack.callback(server.stop)
         _warn_of_network(server.address)
         for name, path in paths.items():
+            say(f"opening {name}; the first time here, its models and backends are measured, for seconds")
             models.add(open_served(name, path, options.top_k, at_once, tune=None))
         server.start()
         # Measuring takes all processors, which answer requests by now.

@@ -264,14 +264,19 @@ class StreamResult(NamedTuple):
         ).rstrip()
 
 
-ENDED_LEFT, ENDED_LOST, ENDED_STOPPED = "left", "lost", "stopped"
-_ENDS = {ENDED_LOST: ", because the camera was lost", ENDED_STOPPED: ", because the run ended"}
+ENDED_LEFT, ENDED_LOST, ENDED_STOPPED, ENDED_SCHEDULE = "left", "lost", "stopped", "schedule"
+_ENDS = {
+    ENDED_LOST: ", because the camera was lost",
+    ENDED_STOPPED: ", because the run ended",
+    ENDED_SCHEDULE: ", because the hours of --schedule ended",
+}
 
 
 class EventEnd(NamedTuple):
     """The end of a LabelEvent.
 
-    reason      "left": another label came, or the confidence fell; "lost": the camera was lost; "stopped": the run ended
+    reason      "left": another label came, or the confidence fell; "lost": the camera was lost; "stopped": the run ended;
+                "schedule": the hours in which labels have events ended
     at          seconds since 1970: the start of the event and its duration, so that a clock set in between changes neither
     duration_s  by the camera's or video's own time
     """

@@ -102,6 +102,17 @@ def event(text: str) -> str:
     return text
 
 
+def schedule(text: str) -> str:
+    """Return the text of a schedule unchanged, as event() does."""
+    from ..streaming.schedule import parse_schedule
+
+    try:
+        parse_schedule(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error))
+    return text
+
+
 def region(text: str) -> Region:
     """Return the numbers in X,Y,WIDTH,HEIGHT: all integers, for pixels, or all floats, for fractions."""
     parts = text.split(",")

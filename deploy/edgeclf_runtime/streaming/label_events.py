@@ -6,8 +6,9 @@ with at least ``minimum``, and goes when its own confidence is below ``leave``; 
 
 from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Sequence
 
-from ..results import ENDED_LEFT, UNKNOWN, EventEnd, LabelEvent, Origin, StreamResult
+from ..results import ENDED_LEFT, ENDED_SCHEDULE, UNKNOWN, EventEnd, LabelEvent, Origin, StreamResult
 from .event_rules import EventRule, rules_by_label
+from .schedule import Schedule, is_time
 
 if TYPE_CHECKING:
     from ..images.frame import Frame
@@ -54,13 +55,20 @@ class LabelEvents:
     rules       EventRules; labels without one have no events
     labels      the labels, in the order of the logits
     images      keep a copy of each event's best image
+    schedules   Schedules within which labels have events, by the frames' capture times; none: always
 
     Times are those that are given with the results: the camera's or the video's own.  The system's clock decides nothing, so that
     it may jump.  Raises OptionError for a rule of an unknown label, or two for one label.
     """
 
-    def __init__(self, rules: Sequence[EventRule], labels: Sequence[str], images: bool = False) -> None:
-        self._rules = rules_by_label(rules, labels)
+    def __init__(
+        self,
+        rules: Sequence[EventRule],
+        labels: Sequence[str],
+        images: bool = False,
+        schedules: Sequence[Schedule] = (),
+    ) -> None:
+        self._rules, self._schedules = rules_by_label(rules, labels), schedules
         self._indices = {label: index for index, label in enumerate(labels)}
         self._images = images
         self._stays: Dict[str, _Stay] = {}
@@ -74,6 +82,8 @@ class LabelEvents:
 
         at      the frame's time in seconds: of its capture, or its position in a video; one before the last counts as the same
         """
+        if self._schedules and not is_time(self._schedules, item.frame.captured_at):
+            return self.end(ENDED_SCHEDULE)
         self._clock_s += max(at - self._at, 0.0) if self._at is not None else 0.0
         self._at, self._origin = at, item.origin
         moment = _Moment(item.frame._replace(image=None), self._clock_s)  # type: ignore[arg-type]

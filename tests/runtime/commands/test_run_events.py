@@ -71,6 +71,8 @@ def test_every_limits_the_frames_that_are_written(cli, pictures, options, count)
         (("--event", "nobody"), "there is no label 'nobody' for --event", 1),
         (("--event", "*", "--event", "*"), "--event is given twice for the label '*'", 1),
         (("--event", "*: hold=x"), "argument --event: hold=x is not a number of seconds", 2),
+        (("--event", "*", "--schedule", "8-18"), "argument --schedule: '8' in '8-18' is not a time", 2),
+        (("--schedule", "08:00-18:00"), "--schedule is for events, and there are none", 1),
         (("--every", "often"), "argument --every: 'often' is not a number of seconds", 2),
         (("--every=-1s",), "'-1s' is not a number of seconds, such as 1s", 2),
     ],

@@ -137,6 +137,7 @@ ALL_OPTIONS = (
     *("--live-key", "k", "--uncertain", "u", "--uncertain-below", "0.5", "--uncertain-megabytes", "9", "--quiet"),
     *("--baseline", "learn", "--no-health"),
     *("--event", "a: b: hold=1", "--event", "*: min=0.8", "--every", "2", "--when-motion"),
+    *("--schedule", "mon-fri 22:00-06:00"),
     *("--snapshots", "s", "--snapshots-megabytes", "8", "--home-assistant", "p"),
     *(
         "--webhook",

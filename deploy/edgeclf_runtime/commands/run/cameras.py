@@ -20,7 +20,7 @@ OWN = frozenset(
         *("policy", "timeout", "frozen", "frames", "roi", "rotation"),
         *DECISION,
         *("smooth", "margin", "health", "baseline"),
-        *("event", "every", "when_motion"),
+        *("event", "schedule", "every", "when_motion"),
     )
 )
 """Options that each camera may have to itself, by their names in the arguments."""

@@ -2,7 +2,7 @@
 
 import argparse
 
-from ..option_types import event, pause, positive
+from ..option_types import event, pause, positive, schedule
 
 # A parser, or a group of its options.
 Options = argparse._ActionsContainer
@@ -21,6 +21,15 @@ def add_events(parser: argparse.ArgumentParser) -> None:
         "hold=0.5, min=0.8, leave=0.6' with the seconds that a change must last (default: 0.5), the confidence at which the "
         "label comes (default: 0.5) and below which it goes (default: three quarters of min); LABEL * is every label; "
         "repeatable (default: no events)",
+    )
+    events.add_argument(
+        "--schedule",
+        action="append",
+        type=schedule,
+        default=[],
+        metavar="HOURS",
+        help="with --event: labels have events only in these hours, by this machine's local time, such as 'mon-fri 22:00-06:00'; "
+        "repeatable (default: always)",
     )
     _add_every(events)
     events.add_argument(

@@ -15,6 +15,7 @@ from ...errors import EdgeclfError
 STOP_S = 1
 """Time for the requests under way when the server ends."""
 _MOST_CONNECTIONS = 512
+_LOOK_EVERY_S = 0.5
 
 _log = logging.getLogger("uvicorn.error")
 
@@ -49,7 +50,9 @@ class Server:
 
     def wait(self) -> None:
         """Wait for stop(); raises EdgeclfError if the server ends by itself."""
-        self._ended.wait()
+        # A signal that comes just before the wait begins does not end it, so it is begun again and again.
+        while not self._ended.wait(_LOOK_EVERY_S):
+            pass
         if not self._server.should_exit:
             raise EdgeclfError("the server has ended by itself; the messages above say why")
 

@@ -65,7 +65,7 @@ def test_a_bundle_that_is_replaced_takes_over_and_no_request_fails(served, other
         while not end.is_set():
             answers.append(client.post("/classify", image))
 
-    asking = [threading.Thread(target=ask) for _ in range(2)]
+    asking = [threading.Thread(target=ask, daemon=True) for _ in range(2)]
     for thread in asking:
         thread.start()
     wait_until(lambda: answers)

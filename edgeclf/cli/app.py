@@ -22,6 +22,7 @@ from .exits import Commands
 from .typer_options import expand_home
 
 if TYPE_CHECKING:
+    from ..deployment.serving.serve import Listening
     from ..display.report import Report
 
 app = typer.Typer(
@@ -53,7 +54,7 @@ Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier output of edgeclf.")]
 
 
-def show(report: Report, json: bool) -> None:
+def show(report: Report | Listening, json: bool) -> None:
     print(printable_json(report.to_json()) if json else printable(report, "\n"), flush=True)
 
 

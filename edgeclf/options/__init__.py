@@ -9,7 +9,7 @@ from .augmentation import FLIPS, POLICIES, PRESETS, AugmentationOptions, Augment
 from .channels import IMAGENET, Three, channel_values
 from .data import EVALUATED, SPLIT_METHODS, CheckOptions, SplitOptions, with_split_of
 from .declaration import MOVED, SEED, SKIP_UNREADABLE, merged, option
-from .deployment import PRECISIONS, BuildOptions, BundleOptions, DemoOptions, MakeOptions, check_shares
+from .deployment import PRECISIONS, BuildOptions, BundleOptions, DemoOptions, MakeOptions, ServeOptions, check_shares
 from .evaluation import CORRUPTIONS, CompareOptions, EvaluateOptions, PredictOptions, RobustnessOptions
 from .export import EXPORT_FORMATS, ExportOptions
 from .import_model import LAYOUTS, PIXEL_RANGES, ImportOptions
@@ -60,6 +60,7 @@ __all__ = [
     "PredictOptions",
     "QuantizeOptions",
     "RobustnessOptions",
+    "ServeOptions",
     "SplitOptions",
     "Steps",
     "Three",

@@ -174,3 +174,20 @@ class DemoOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions:
+    """Options of serve()."""
+
+    host: str = option("127.0.0.1", "Address to listen on; 0.0.0.0 answers the network, without a password.")
+    port: int = option(8000, "Port to listen on; 0 takes a free one.", between=(0, 65535))
+    at_once: int | None = option(
+        None, "Number of images to classify at the same time.", between=(1, 256), shown="one for each processor"
+    )
+    queue: int = option(64, "Number of requests that may wait; others get status 503.", between=(1, 10_000))
+    max_mb: int = option(20, "Largest upload, in megabytes.", between=(1, 256))
+    top_k: int = option(5, "Number of labels to list.", between=(1, 1_000_000))
+
+    def __post_init__(self) -> None:
+        check_fields(self)

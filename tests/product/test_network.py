@@ -76,6 +76,22 @@ def test_building_an_engine_sends_nothing(relu, tmp_path):
     assert_quiet(observe_host(["-c", ENGINE, relu], tmp_path, rig(BUILDS)), allowed=ALLOWED)
 
 
+SERVE = """
+import sys, urllib.request
+from edgeclf.deployment.serving.serve import listening
+from edgeclf.options import ServeOptions
+
+with listening(sys.argv[1], ServeOptions(port=0)) as server:
+    for path, data in (("/", None), ("/v2/models/digits", None), ("/classify", open(sys.argv[2], "rb").read())):
+        assert urllib.request.urlopen(server.address + path, data).status == 200
+"""
+
+
+@pytest.mark.slow
+def test_a_server_sends_nothing_but_its_answers(digits, bundle, tmp_path):
+    assert_quiet(observe_host(["-c", SERVE, bundle, digits / "3" / "000.png"], tmp_path), allowed=ALLOWED)
+
+
 @pytest.mark.slow
 def test_every_command_sends_nothing(digits, run, own_run, bundle, tmp_path):
     commands = {

@@ -57,9 +57,9 @@ CompareOptions CompareReport DataError Dataset DemoOptions DemoReport Dependency
 Evaluation ExportOptions ExportReport
 Finding FlavorError FormatsError FormatsReport GateError ImageError ImportOptions ImportReport MakeOptions
 MakeReport ModelError OptionError OutputError PredictOptions Prediction QuantizeOptions QuantizeReport RobustnessOptions
-RobustnessReport Run Sample SplitOptions TrainOptions TrainReport WeightsError __version__ audit augment build
+RobustnessReport Run Sample ServeOptions SplitOptions TrainOptions TrainReport WeightsError __version__ audit augment build
 bundle calibrate check compare demo evaluate export export_formats import_model load_dataset make predict
-quantize read_run robustness show_progress train
+quantize read_run robustness serve show_progress train
 """
 
 
@@ -82,6 +82,7 @@ def test_what_a_command_takes_returns_and_raises_is_public():
         "Module",
         "None",
         "Path",
+        "Sequence",
     }
     assert named | set(errors.__all__) <= set(edgeclf.__all__)
 

@@ -1,4 +1,4 @@
-"""Commands that lead to the device: bundle, build, make and demo."""
+"""Commands that lead to the device or to a web server: bundle, build, serve, make and demo."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ...options import BuildOptions, BundleOptions, DemoOptions, MakeOptions
+from ...options import BuildOptions, BundleOptions, DemoOptions, MakeOptions, ServeOptions
 from ..app import Data, Json, Overwrite, RunFolder, app, below_the_error, next_on_device, next_step, show
 from ..typer_options import Grouped, expand_home, with_options
 
@@ -62,6 +62,29 @@ def build(
         next_on_device(json, bundle, "build")
         raise typer.Exit(1)
     next_step(json, "python3", bundle, "bench")
+
+
+@app.command(epilog="Example: edgeclf serve solar.edge")
+@with_options(ServeOptions)
+def serve(
+    bundles: Annotated[
+        list[str],
+        typer.Argument(metavar="BUNDLE", parser=expand_home, help="Folders made by edgeclf bundle, or NAME=FOLDER."),
+    ],
+    options: ServeOptions,
+    json: Json = False,
+) -> None:
+    """Serve bundles over HTTP, until Ctrl-C.
+
+    POST an image to /classify, or tensors of the Open Inference Protocol to /v2; / is a page to try it with.  A bundle
+    that is replaced on disk is replaced here.
+    """
+    from ...deployment.serving.serve import listening
+
+    with listening(bundles, options) as server:
+        show(server, json)
+        next_step(json, "curl", "-F", "image=@photo.jpg", f"{server.address}/classify")
+        server.wait()
 
 
 @app.command(cls=Grouped, epilog="Example: edgeclf make photos/ --output pets.edge --target jetson-orin")

@@ -115,7 +115,8 @@ def _choose(
     from ...device.machine import cores
 
     files = any(actual_policy(source, one.policy) == "all" for one, source in zip(cameras, found))
-    at_once = (arguments.threads or cores()) if files else 1
+    # Several cameras' frames are inferred side by side, each by fewer threads: the threads of one inference would wait for each other.
+    at_once = (arguments.threads or cores()) if files or len(cameras) > 1 else 1
     for one in cameras:
         allowed_indices(arguments.bundle.labels, one.allow, one.deny)
     pairs = candidates(arguments.bundle, arguments.model, arguments.backend)

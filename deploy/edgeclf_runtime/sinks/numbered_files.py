@@ -4,6 +4,7 @@ Each is a JPEG with a JSON file of the same name beside it.  A number in the nam
 a clock starts in 1970, until the network sets the time.
 """
 
+import contextlib
 import datetime
 import logging
 import os
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 # Our own files and their unfinished parts after a power failure; nothing else is ever deleted.
 # Names from earlier versions have no number: those files are the oldest.
 SAVED_FRAME = re.compile(
-    r"(?:\.[a-z0-9_]{8}\.)?(?P<kind>uncertain|event)-(?:(?P<number>[0-9]{10,})-)?(?P<moment>[0-9]{8}T[0-9]{6}\.[0-9]{6}Z)"
-    r"(?:-[A-Za-z0-9_.]{1,60})?\.(?:jpg|json)\Z"
+    r"(?:\.[a-z0-9_]{8}\.)?(?P<kind>uncertain|event|clip)-(?:(?P<number>[0-9]{10,})-)?(?P<moment>[0-9]{8}T[0-9]{6}\.[0-9]{6}Z)"
+    r"(?:-[A-Za-z0-9_.]{1,60})?\.(?:jpg|json|mp4)\Z"
 )
 _QUALITY = 95
 CLOSE_TIMEOUT_S = 1.0
@@ -84,10 +85,10 @@ class PictureSink(Sink):
 
 
 class NumberedFiles:
-    """The pictures of one kind in a folder; other files in it are left alone.
+    """The pictures or clips of one kind in a folder; other files in it are left alone.
 
     folder      an absolute path
-    kind        "uncertain" or "event", with which the names begin
+    kind        "uncertain", "event" or "clip", with which the names begin
     max_bytes   of all pictures of this kind, including those of earlier runs; the oldest are deleted
     """
 
@@ -127,7 +128,15 @@ class NumberedFiles:
         self._check()
         data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
         self._write(name, ((".json", about), (".jpg", data)), replace)
-        self._bytes += len(about) + len(data)
+        self._count(len(about) + len(data))
+
+    def describe(self, name: str, about: bytes, size: int) -> None:
+        """Write the JSON of a file that is there already; ``size``: its bytes.  Then delete the oldest if there are too many."""
+        self._write(name, ((".json", about),), replace=False)
+        self._count(len(about) + size)
+
+    def _count(self, size: int) -> None:
+        self._bytes += size
         if self._bytes > self._max_bytes:
             self._bytes = self._make_room()
 
@@ -137,9 +146,9 @@ class NumberedFiles:
 
     def _write(self, name: str, parts: Sequence[Tuple[str, bytes]], replace: bool) -> None:
         path = os.path.join(self._folder, name)
-        files = [new_file(path + end, replace, elsewhere="choose another folder") for end, _ in parts]
-        with files[0] as first, files[1] as second:
-            for work, (_, data) in zip((first, second), parts):
+        with contextlib.ExitStack() as stack:
+            for end, data in parts:
+                work = stack.enter_context(new_file(path + end, replace, elsewhere="choose another folder"))
                 with open(work, "wb") as stream:
                     stream.write(data)
 

@@ -118,13 +118,25 @@ def test_a_run_keeps_the_best_picture_of_each_event(cli, pictures, tmp_path):
     assert np.abs(picture - best).mean() < 3
 
 
+def test_a_run_keeps_a_video_of_its_events(cli, pictures, tmp_path):
+    code, out, _ = cli(
+        *("run", "--source", pictures[0], *FP32, "--json", "--event", "*: min=0.3", "--clips", tmp_path / "c")
+    )
+    assert code == 0
+    ends = [line for line in json_of(out) if line["event"] == "end"]
+    [about] = [json.loads(path.read_text()) for path in (tmp_path / "c").glob("*.json")]
+    assert about["events"] == ends  # they follow each other
+    [video] = [cv2.VideoCapture(str(path)) for path in (tmp_path / "c").glob("*.mp4")]
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == round(15 * about["seconds"]) >= 88
+
+
 def test_home_assistant_is_refused_without_a_broker(cli, pictures):
     code, out, err = cli("run", "--source", pictures[0], *FP32, "--event", "*", "--home-assistant")
     assert (code, out) == (1, "")
     assert "there is no broker: add --sink mqtt://HOST/TOPIC" in err
 
 
-@pytest.mark.parametrize("option", ["--snapshots", "--home-assistant", "--webhook", "--on-event"])
+@pytest.mark.parametrize("option", ["--snapshots", "--clips", "--home-assistant", "--webhook", "--on-event"])
 def test_what_is_for_events_is_refused_without_them(cli, pictures, option):
     code, out, err = cli("run", "--source", pictures[0], *FP32, option, "x")
     assert (code, out) == (1, "")

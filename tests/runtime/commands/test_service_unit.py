@@ -140,6 +140,7 @@ ALL_OPTIONS = (
     *("--event", "a: b: hold=1", "--event", "*: min=0.8", "--every", "2", "--when-motion"),
     *("--schedule", "mon-fri 22:00-06:00"),
     *("--snapshots", "s", "--snapshots-megabytes", "8", "--home-assistant", "p"),
+    *("--clips", "c", "--clips-megabytes", "9"),
     *(
         "--webhook",
         "http://h/p",

@@ -96,7 +96,7 @@ def label_events(arguments: "Namespace") -> "Optional[LabelEvents]":
     from ...streaming.schedule import parse_schedule
 
     if not arguments.event:
-        for option in ("--schedule", "--snapshots", "--home-assistant", "--webhook", "--on-event"):
+        for option in ("--schedule", "--snapshots", "--clips", "--home-assistant", "--webhook", "--on-event"):
             if getattr(arguments, option[2:].replace("-", "_")):
                 raise OptionError(
                     "{} is for events, and there are none: add --event, such as --event '*'".format(option)

@@ -63,6 +63,18 @@ def add_actions(sinks: Options) -> None:
         help="limit of --snapshots in MB; the oldest pictures are deleted (default: 500)",
     )
     sinks.add_argument(
+        "--clips",
+        metavar="FOLDER",
+        help="with --event: store a video of each event here, from 5 seconds before it to 3 seconds after it (default: none)",
+    )
+    sinks.add_argument(
+        "--clips-megabytes",
+        type=positive,
+        default=2000,
+        metavar="N",
+        help="limit of --clips in MB; the oldest are deleted (default: 2000)",
+    )
+    sinks.add_argument(
         "--home-assistant",
         nargs="?",
         const="homeassistant",

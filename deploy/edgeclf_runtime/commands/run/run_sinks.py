@@ -41,6 +41,8 @@ def find_sinks(
         yield arguments.uncertain, functools.partial(_open_uncertain, arguments, every_frame)
     if arguments.snapshots:
         yield arguments.snapshots, functools.partial(_open_snapshots, arguments, every_frame)
+    if arguments.clips:
+        yield arguments.clips, functools.partial(_open_clips, arguments, every_frame)
     if arguments.webhook:
         yield "the webhook", functools.partial(_open_webhook, arguments, _webhook_secret(arguments), every_frame)
     if arguments.on_event:
@@ -66,7 +68,7 @@ def place_outputs(arguments: "Namespace", number: int) -> None:
         mqtt = check_target(target) == MQTT_SINK
         targets.append("{}/{}".format(target, name) if mqtt else "{}-{}{}".format(stem, name, ending))
     arguments.sink = targets
-    for option in ("uncertain", "snapshots"):
+    for option in ("uncertain", "snapshots", "clips"):
         folder = getattr(arguments, option)
         if folder:
             setattr(arguments, option, os.path.join(folder, name))
@@ -150,6 +152,12 @@ def _open_snapshots(arguments: "Namespace", every_frame: bool) -> "Sink":
     from ...sinks.actions.snapshots import SnapshotSink
 
     return SnapshotSink(arguments.snapshots, arguments.snapshots_megabytes << 20, wait=every_frame)
+
+
+def _open_clips(arguments: "Namespace", every_frame: bool) -> "Sink":
+    from ...sinks.actions.clips import ClipSink
+
+    return ClipSink(arguments.clips, arguments.clips_megabytes << 20, wait=every_frame)
 
 
 def _webhook_secret(arguments: "Namespace") -> Optional[bytes]:

@@ -80,7 +80,7 @@ class ServiceCommand:
         if not (prints or arguments.quiet):
             # A line for each frame would fill the journal.
             self._values["quiet"] = True
-        actions = arguments.snapshots or arguments.webhook or arguments.on_event
+        actions = arguments.snapshots or arguments.clips or arguments.webhook or arguments.on_event
         if not (arguments.sink or arguments.live or arguments.uncertain or prints or actions):
             self.notes.append(
                 "the results go nowhere: add --sink, --live or --uncertain, or --event or --json for the journal"
@@ -213,7 +213,7 @@ class ServiceCommand:
         if self._arguments.on_event and os.sep in self._arguments.on_event:
             program = self._values["on_event"] = os.path.abspath(self._arguments.on_event)
             self._refuse_home(program, "the program")
-        for name in ("uncertain", "snapshots"):
+        for name in ("uncertain", "snapshots", "clips"):
             if getattr(self._arguments, name):
                 folder = self._values[name] = self._place_output(getattr(self._arguments, name))
                 self._add_folder(folder)

@@ -92,8 +92,8 @@ def test_this_machine_may_be_named_and_a_jetson_is_one_where_it_runs(bundle, mon
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target": "toaster"}, "there is no target 'toaster'; choose from x86-gpu, "),
-        ({"precision": "int4"}, "there is no precision 'int4'; choose from best, fp32, fp16, int8"),
+        ({"target": "toaster"}, "target is 'toaster'; x86-gpu, "),
+        ({"precision": "int4"}, "precision is 'int4'; best, fp32, fp16, int8 was expected"),
         ({"workspace": 0}, "workspace is 0; 1 megabyte or more"),
         ({"level": 6}, "level is 6; 0 to 5"),
     ],

@@ -22,7 +22,11 @@ def json_text(value: object, indent: int | None = None) -> str:
     return json.dumps(finite(value), ensure_ascii=False, indent=indent, allow_nan=False, default=str)
 
 
+def json_bytes(value: object, indent: int | None = None) -> bytes:
+    """Return json_text() in UTF-8; a name may be no valid text, and JSON has an escape for such characters too."""
+    return json_text(value, indent).encode("utf-8", "backslashreplace")
+
+
 def write_json(path: str | Path, value: object) -> None:
     """Write a value as an indented JSON file."""
-    # The name of a file may be no valid text; JSON has an escape for such bytes too.
-    Path(path).write_text(json_text(value, indent=1) + "\n", encoding="utf-8", errors="backslashreplace")
+    Path(path).write_bytes(json_bytes(value, indent=1) + b"\n")

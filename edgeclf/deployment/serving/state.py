@@ -12,7 +12,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ...display.json_file import json_text
+from ...display.json_file import json_bytes
 from .engine import Engine, Task
 from .metrics import Metrics
 from .models import Models
@@ -68,4 +68,4 @@ async def _gone(request: Request) -> None:
 
 def json_response(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return a value as JSON in ASCII: a label may have letters that are not valid in UTF-8."""
-    return Response(json_text(value), status, headers, "application/json")
+    return Response(json_bytes(value), status, headers, "application/json")

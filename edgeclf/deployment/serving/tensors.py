@@ -25,7 +25,7 @@ from edgeclf_runtime.files.schema import (
 )
 from edgeclf_runtime.runners.base import FEATURES
 
-from ...display.json_file import json_text
+from ...display.json_file import json_bytes
 from ...graph.onnx_file import INPUT, OUTPUT
 from .models import Served
 from .refusal import Refusal
@@ -111,7 +111,7 @@ def answer(served: Served, request: Request, inferred: Inferred) -> tuple[bytes,
         else:
             outputs.append({**output, "data": tensor.ravel().tolist()})
     facts: JsonObject = {"model_name": served.name, "model_version": served.version, "outputs": outputs}
-    head = json_text(facts if request.id is None else {**facts, "id": request.id}).encode()
+    head = json_bytes(facts if request.id is None else {**facts, "id": request.id})
     return b"".join([head, *binary]), len(head) if binary else None
 
 

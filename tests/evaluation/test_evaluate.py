@@ -149,7 +149,7 @@ def test_predictions_of_a_failed_evaluation_are_not_left_half_written(model, dig
 def test_splits_can_be_chosen(model, digits):
     images = {split: edgeclf.evaluate(model, digits, split=split).images for split in ("train", "val", "all")}
     assert images == {"train": 123, "val": 12, "all": 57}
-    with pytest.raises(OptionError, match="split is 'half'; train, val, test or all was expected"):
+    with pytest.raises(OptionError, match="split is 'half'; test, val, train, all was expected"):
         edgeclf.evaluate(model, digits, split="half")
 
 

@@ -28,7 +28,7 @@ from tests.support.host_commands import PROGRAM
 from tests.support.pages import ELSEWHERE, NOT_HERE, ROOT, blocks, command_lines, elsewhere, guides
 from tests.support.warm_host import WarmHost
 
-CAMERA = re.compile(r"csi://0|/dev/video0|'(?:http|gst)://[^']+'|rtsp://[^\s\"]+")
+CAMERA = re.compile(r"csi://0|/dev/video[02]|'(?:http|gst)://[^']+'|rtsp://[^\s\"]+")
 # Words that make a page's command quicker on small pictures: how accurate it is, and how long it takes, is not tested here.
 _TRAINED, _QUANTIZED = "--image-size 64 --epochs 4", "--size 40 --method percentile --form standard --max-drop 0.5"
 QUICKER = {
@@ -127,7 +127,8 @@ def runnable(line, broker):
             quicker += ["--flavor", "int8-cpu"]  # the README's command makes every file
         return [*PROGRAM, *words[1:], *quicker, *(["--overwrite"] * (words[1] in OUTPUTS))]
     assert words[0] == "python3", line
-    return [sys.executable, *words[1:], *DEVICE_QUICKER.get(words[2], ())]
+    # Before an option --for: they are for every camera.
+    return [sys.executable, *words[1:3], *DEVICE_QUICKER.get(words[2], ()), *words[3:]]
 
 
 def reader_environment(cache):

@@ -94,7 +94,7 @@ class _RunParser(_Parser):
     """A parser of run's options, some of which may be one camera's own; ``own`` has these, with the camera's name."""
 
     def parse_known_args(self, args: "Any" = None, namespace: "Any" = None) -> "Any":
-        from .run.cameras import parse_own, split_words
+        from .run.cameras import ANYWHERE, parse_own, split_words
 
         if any(word.partition("=")[0] == "--config" for word in args):
             from .run.config_file import with_config
@@ -102,7 +102,12 @@ class _RunParser(_Parser):
             args = with_config(self, args)
         common, own = split_words(args)
         found, rest = super().parse_known_args(common, namespace)
-        found.own = [(name, parse_own(self._inner(), words, name)) for name, words in own]
+        found.own = []
+        for name, words in own:
+            parsed = vars(parse_own(self._inner(), words, name))
+            for dest in ANYWHERE.intersection(parsed):
+                setattr(found, dest, parsed.pop(dest))
+            found.own.append((name, argparse.Namespace(**parsed)))
         return found, rest
 
     def _inner(self) -> argparse.ArgumentParser:

@@ -51,6 +51,14 @@ def test_each_camera_has_the_common_options_and_its_own():
     assert (yard.health, yard.rotation, yard.roi) == (False, 90, (0, 0, 8, 8))
 
 
+def test_options_of_the_whole_output_may_come_last():
+    found = make_parser("pets.edge").parse_args(
+        ["run", "--source", "a=test://", "--for", "a", "--top-k", "2", "--json", "--log-level", "info"]
+    )
+    assert (found.json, found.log_level) == (True, "info")
+    assert [vars(own) for _, own in found.own] == [{"top_k": 2}]
+
+
 def test_cameras_without_a_name_get_one_and_a_single_one_none():
     assert [one.camera for one in cameras("--source", "rtsp://h/1?a=b", "--source", "csi://0")] == [
         "camera1",

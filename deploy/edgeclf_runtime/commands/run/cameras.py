@@ -24,6 +24,8 @@ OWN = frozenset(
     )
 )
 """Options that each camera may have to itself, by their names in the arguments."""
+ANYWHERE = frozenset(("json", "quiet", "verbose", "log_level", "print_config"))
+"""Options for all cameras that nobody takes for one camera's, wherever they stand."""
 
 
 class SourceAction(argparse.Action):
@@ -55,7 +57,7 @@ def split_words(words: Iterable[str]) -> "Tuple[List[str], List[Tuple[str, List[
 
 
 def parse_own(parser: argparse.ArgumentParser, words: Sequence[str], name: str) -> argparse.Namespace:
-    """Return the options that are given for one camera, and no others; wrong ones are an error of the parser.
+    """Return the options that are given after FOR: one camera's and those of ANYWHERE; others are an error of the parser.
 
     parser      a parser of the options of run, which is changed
     """
@@ -63,7 +65,9 @@ def parse_own(parser: argparse.ArgumentParser, words: Sequence[str], name: str) 
         action.default, action.required = argparse.SUPPRESS, False
     found, rest = parser.parse_known_args(words)
     found.__dict__.pop("given", None)
-    others = [action.option_strings[0] for action in parser._actions if action.dest in set(vars(found)) - OWN]
+    others = [
+        action.option_strings[0] for action in parser._actions if action.dest in set(vars(found)) - OWN - ANYWHERE
+    ]
     for option in others + rest:
         parser.error("{} is not an option of one camera: give it before {} {}".format(option, FOR, name))
     return found

@@ -15,8 +15,8 @@ from starlette.exceptions import HTTPException
 from edgeclf_runtime import __version__
 from edgeclf_runtime.errors import BackendError, ImageError
 from edgeclf_runtime.images.formats.picture import UnsupportedError
+from edgeclf_runtime.text.prometheus import KIND
 
-from . import metrics
 from .counted import Counted
 from .models import Served
 from .pictures import Picture
@@ -75,7 +75,7 @@ def _add_pages(app: FastAPI, serving: Serving) -> None:
     async def show_metrics() -> Response:
         versions = {name: _labels(serving.models.current(name)) for name in serving.models.names}
         text = serving.metrics.text(serving.engine.waiting, serving.engine.limit, versions)
-        return Response(text, media_type=metrics.KIND)
+        return Response(text, media_type=KIND)
 
 
 def facts(served: Served) -> dict[str, object]:

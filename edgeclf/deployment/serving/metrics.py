@@ -1,21 +1,13 @@
-"""Counts requests and adds up the time of their stages, as Prometheus reads it.
-
-The text format is version 0.0.4 of https://prometheus.io/docs/instrumenting/exposition_formats/.
-"""
+"""Counts requests and adds up the time of their stages, as Prometheus reads it."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
-from edgeclf_runtime.device.machine import proc_bytes
-
-KIND = "text/plain; version=0.0.4; charset=utf-8"
-_ESCAPES = {ord("\\"): "\\\\", ord('"'): '\\"', ord("\n"): "\\n"}
-
-Sample = tuple[str, Mapping[str, str], float]
+from edgeclf_runtime.sinks.live.metrics import process_families
+from edgeclf_runtime.text.prometheus import Family, Labels, Sample, single, text_of
 
 
 class Metrics:
@@ -60,38 +52,28 @@ class Metrics:
                 for (name, label, reason), n in self._results.items()
             ]
             swaps = [({"model": name, "outcome": outcome}, n) for (name, outcome), n in self._swaps.items()]
-        memory = proc_bytes("/proc/self/status", "VmRSS")
-        lines = [
-            *_family("edgeclf_requests_total", "counter", "Answers by status.", [("", *one) for one in requests]),
-            *_family(
-                "edgeclf_results_total", "counter", "Images by their likeliest label.", [("", *one) for one in results]
-            ),
-            *_family("edgeclf_queue_length", "gauge", "Requests that wait.", [("", {}, waiting)]),
-            *_family("edgeclf_queue_limit", "gauge", "Requests that may wait.", [("", {}, limit)]),
-            *_family("edgeclf_stage_seconds", "summary", "Time of each stage of a request.", _summary(stages)),
-            *_family(
-                "edgeclf_bundle_swaps_total", "counter", "Bundles replaced on disk.", [("", *one) for one in swaps]
-            ),
-            *_family(
+        families = [
+            Family("edgeclf_requests_total", "counter", "Answers by status.", _counts(requests)),
+            Family("edgeclf_results_total", "counter", "Images by their likeliest label.", _counts(results)),
+            single("edgeclf_queue_length", "gauge", "Requests that wait.", waiting),
+            single("edgeclf_queue_limit", "gauge", "Requests that may wait.", limit),
+            Family("edgeclf_stage_seconds", "summary", "Time of each stage of a request.", _summary(stages)),
+            Family("edgeclf_bundle_swaps_total", "counter", "Bundles replaced on disk.", _counts(swaps)),
+            Family(
                 "edgeclf_model_info",
                 "gauge",
                 "The open bundles.",
                 [("", {"model": name, **facts}, 1) for name, facts in versions.items()],
             ),
-            *_family("process_cpu_seconds_total", "counter", "Processor time.", [("", {}, time.process_time())]),
-            *_family("process_resident_memory_bytes", "gauge", "Memory.", [("", {}, memory)] if memory else []),
         ]
-        return "".join(lines)
+        return text_of([*families, *process_families()], {})
 
 
-def _summary(stages: Iterable[tuple[Mapping[str, str], float, float]]) -> Iterable[Sample]:
+def _counts(samples: Iterable[tuple[Labels, float]]) -> Iterable[Sample]:
+    return [("", labels, count) for labels, count in samples]
+
+
+def _summary(stages: Iterable[tuple[Labels, float, float]]) -> Iterable[Sample]:
     for labels, total_s, count in stages:
         yield "_sum", labels, total_s
         yield "_count", labels, count
-
-
-def _family(name: str, kind: str, help: str, samples: Iterable[Sample]) -> Iterable[str]:
-    yield f"# HELP {name} {help}\n# TYPE {name} {kind}\n"
-    for end, labels, value in samples:
-        pairs = ",".join(f'{key}="{text.translate(_ESCAPES)}"' for key, text in labels.items())
-        yield f"{name}{end}{'{' + pairs + '}' if pairs else ''} {float(value)!r}\n"

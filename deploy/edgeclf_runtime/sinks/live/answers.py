@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...bundle.examples import example_number
 from ...errors import BundleError
-from . import metrics
+from ...text import prometheus
 from .body import BODY_TIMEOUT_S, Body, kind_of, length_of, picture_in
 from .history import SLOT_S
 from .http import Refusal, Request
@@ -61,7 +61,7 @@ def band(exchange: "Exchange", request: Request) -> None:
 
 def counts(exchange: "Exchange", request: Request) -> None:
     """Answer with the stream's counts as Prometheus reads them."""
-    exchange.reply(200, metrics.KIND, exchange.sink.metrics().encode("utf-8"))
+    exchange.reply(200, prometheus.KIND, exchange.sink.metrics().encode("utf-8"))
 
 
 def health(exchange: "Exchange", request: Request) -> None:

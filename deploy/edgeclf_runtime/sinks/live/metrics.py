@@ -1,34 +1,18 @@
-"""Counts what a stream gives, as Prometheus reads it.
-
-The text format is version 0.0.4 of https://prometheus.io/docs/instrumenting/exposition_formats/, and the names follow
-https://prometheus.io/docs/practices/naming/: base units, and ``_total`` for what only grows.
-"""
+"""Counts what a stream gives, as Prometheus reads it."""
 
 import bisect
 import collections
 import itertools
 import time
-from typing import TYPE_CHECKING, Counter, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Tuple
+from typing import TYPE_CHECKING, Counter, Dict, Iterator, List, Mapping, Tuple
 
 from ...device.machine import proc_bytes
+from ...text.prometheus import Family, Sample, single, text_of
 
 if TYPE_CHECKING:
     from ...results import StreamEvent, StreamResult
 
-KIND = "text/plain; version=0.0.4; charset=utf-8"
 AGES_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-_ESCAPES = {ord("\\"): "\\\\", ord('"'): '\\"', ord("\n"): "\\n"}
-
-Labels = Mapping[str, str]
-
-
-class _Family(NamedTuple):
-    """One metric: its name, type and help, and its samples, each with the end of its name and its labels."""
-
-    name: str
-    type: str
-    help: str
-    samples: Iterable[Tuple[str, Labels, float]]
 
 
 class Metrics:
@@ -70,28 +54,27 @@ class Metrics:
 
     def text(self, state: Mapping[str, object]) -> str:
         """Return all metrics; ``state`` is LiveSink.state()."""
-        ours = (line for family in self._families(state) for line in _lines(family, self._common))
-        return "".join(itertools.chain(ours, (line for family in _process() for line in _lines(family, {}))))
+        return text_of(self._families(state), self._common) + text_of(process_families(), {})
 
-    def _families(self, state: Mapping[str, object]) -> Iterator[_Family]:
+    def _families(self, state: Mapping[str, object]) -> Iterator[Family]:
         verdicts = state["changed"]
         assert isinstance(verdicts, list)
-        yield _one(
+        yield single(
             "edgeclf_camera_up",
             "gauge",
             "1 if frames arrive, 0 if the camera is lost or silent.",
             state["state"] == "live",
         )
-        yield _one("edgeclf_camera_losses_total", "counter", "Times that the camera was lost.", self._losses)
-        yield _one(
+        yield single("edgeclf_camera_losses_total", "counter", "Times that the camera was lost.", self._losses)
+        yield single(
             "edgeclf_last_frame_timestamp_seconds", "gauge", "When the newest frame was captured.", self._captured_at
         )
-        yield _one("edgeclf_frames_dropped_total", "counter", "Frames captured and not classified.", self._dropped)
+        yield single("edgeclf_frames_dropped_total", "counter", "Frames captured and not classified.", self._dropped)
         results = (
             ("", {"model": model, "label": label, "rejected": reason or "no"}, float(count))
             for (model, label, reason), count in sorted(self._results.items())
         )
-        yield _Family(
+        yield Family(
             "edgeclf_results_total", "counter", "Results by the likeliest label, and why it was rejected.", results
         )
         stages = (
@@ -99,22 +82,22 @@ class Metrics:
             for (model, stage), (count, total_s) in sorted(self._stages.items())
             for part, figure in (("_sum", total_s), ("_count", count))
         )
-        yield _Family("edgeclf_stage_seconds", "summary", "Time of each stage of a result.", stages)
-        yield _Family(
+        yield Family("edgeclf_stage_seconds", "summary", "Time of each stage of a result.", stages)
+        yield Family(
             "edgeclf_result_age_seconds", "histogram", "From a frame's capture to its label.", self._histogram()
         )
-        yield _one(
+        yield single(
             "edgeclf_backend_degraded",
             "gauge",
             "1 while a worse model or backend has taken over.",
             bool(state["degraded"]),
         )
         changed = [("", {"verdict": str(verdict)}, 1.0) for verdict in verdicts]
-        yield _Family(
+        yield Family(
             "edgeclf_health_changed", "gauge", "1 for each way in which the stream differs from training.", changed
         )
 
-    def _histogram(self) -> Iterator[Tuple[str, Labels, float]]:
+    def _histogram(self) -> Iterator[Sample]:
         names = [repr(limit_s) for limit_s in AGES_S] + ["+Inf"]
         counts = list(itertools.accumulate(self._ages))
         for name, count in zip(names, counts):
@@ -123,21 +106,9 @@ class Metrics:
         yield "_count", {}, counts[-1]
 
 
-def _one(name: str, kind: str, what: str, value: float) -> _Family:
-    return _Family(name, kind, what, [("", {}, value)])
-
-
-def _process() -> Iterator[_Family]:
+def process_families() -> Iterator[Family]:
     """Yield what Prometheus's own clients give of every program, under the same names."""
-    yield _one("process_cpu_seconds_total", "counter", "Processor time of this process.", time.process_time())
+    yield single("process_cpu_seconds_total", "counter", "Processor time of this process.", time.process_time())
     memory = proc_bytes("/proc/self/status", "VmRSS")
     if memory is not None:
-        yield _one("process_resident_memory_bytes", "gauge", "Memory of this process.", memory)
-
-
-def _lines(family: _Family, common: Labels) -> Iterator[str]:
-    yield "# HELP {} {}\n".format(family.name, family.help)
-    yield "# TYPE {} {}\n".format(family.name, family.type)
-    for end, labels, value in family.samples:
-        pairs = ",".join('{}="{}"'.format(key, text.translate(_ESCAPES)) for key, text in {**common, **labels}.items())
-        yield "{}{}{} {!r}\n".format(family.name, end, "{" + pairs + "}" if pairs else "", float(value))
+        yield single("process_resident_memory_bytes", "gauge", "Memory of this process.", memory)

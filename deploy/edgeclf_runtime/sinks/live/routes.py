@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, Tuple
 
 from ...bundle.examples import example_number
-from . import answers, metrics
+from ...text import prometheus
+from . import answers
 from .body import BODY_TIMEOUT_S, MAX_BODY_BYTES
 from .http import Request
 from .openapi import document
@@ -79,7 +80,7 @@ ROUTES = (
         "/metrics",
         answers.counts,
         "The stream's counts for Prometheus.",
-        (Answer(200, "its text format", metrics.KIND),),
+        (Answer(200, "its text format", prometheus.KIND),),
     ),
     # One word, which whoever watches the device may know without the token.
     Route(

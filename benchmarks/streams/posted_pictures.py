@@ -92,7 +92,7 @@ def post(url, data, kind="image/jpeg"):
 
 
 def client(pipe):
-    """Post as it is told: (url, data, media type, seconds, clients); send the count of each status, or the seconds of one request."""
+    """Post what the pipe asks for: (url, data, media type, seconds, clients); send the count of each status, or the seconds of one request."""
     for url, data, kind, seconds, count in iter(pipe.recv, None):
         if not count:
             start = time.perf_counter()

@@ -265,6 +265,7 @@ class StreamResult(NamedTuple):
 
 
 ENDED_LEFT, ENDED_LOST, ENDED_STOPPED, ENDED_SCHEDULE = "left", "lost", "stopped", "schedule"
+ENDED = (ENDED_LEFT, ENDED_LOST, ENDED_STOPPED, ENDED_SCHEDULE)
 _ENDS = {
     ENDED_LOST: ", because the camera was lost",
     ENDED_STOPPED: ", because the run ended",

@@ -78,7 +78,7 @@ class Listener:
         return json.loads(self.next_bytes(topic).decode("utf-8"))
 
     def next_bytes(self, topic):
-        """The same for a message that is no JSON."""
+        """The same for a message that is not JSON."""
         while True:
             message = self._messages.get(timeout=WAIT_S)
             if message.topic == topic:

@@ -102,6 +102,8 @@ class _RunParser(_Parser):
             args = with_config(self, args)
         common, own = split_words(args)
         found, rest = super().parse_known_args(common, namespace)
+        if found.config is not None:  # argparse takes an abbreviation of the option, which is read before
+            self.error("argument --config: it was shortened; write it in full")
         found.own = []
         for name, words in own:
             parsed = vars(parse_own(self._inner(), words, name))

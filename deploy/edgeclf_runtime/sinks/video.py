@@ -18,6 +18,7 @@ from ..images.preprocess import on_black
 from .base import TOO_FAST, Sink
 from .folders import open_folder
 from .movies import SUFFIXES, Format, find_format
+from .movies.pace import Pace
 from .outage import Outage
 from .recordings import free_name
 from .worker import Worker
@@ -63,8 +64,8 @@ class VideoSink(Sink):
         self.name, self._fps = str(path), fps
         self._movie: "Optional[Movie]" = None  # of the format's class, once there was a frame
         self._size = (0, 0)
-        self._start = self._saved = 0.0
-        self._written = 0
+        self._pace: Optional[Pace] = None  # None: each frame is written once
+        self._saved = 0.0
         self._outage = Outage(_log, self.name)
         self._closed = False
         self._format = self._try_format()
@@ -138,12 +139,12 @@ class VideoSink(Sink):
             self._finish()
             self._begin()
         if self._movie is None:
-            self._size, self._written = size, 0
+            self._size = size
             target = self._path if self._format.by_path else self._stream
             self._movie = self._format.make(target, self._size, self._fps or RATE_FPS)
-            self._start = frame.captured if frame.position_s is None else frame.position_s
+            self._pace = self._new_pace(frame)
             self._saved = time.monotonic()
-        repeats = self._repeats(frame)
+        repeats = 1 if self._pace is None else self._pace.repeats(_moment(frame))
         if repeats:
             image = letterbox(image, self._size)
             draw_result(image, item)
@@ -152,25 +153,17 @@ class VideoSink(Sink):
             self._movie.add(data)
             if number % _LOOK_EVERY_FRAMES == 0:
                 self._check_space()
-        self._written += repeats
         if time.monotonic() - self._saved >= SAVE_EVERY_S:
             self._saved = time.monotonic()
             self._movie.update()
             os.fsync(self._stream.fileno())
 
-    def _repeats(self, frame: "Frame") -> int:
-        """Return how often to write a frame so that the video lasts as long as the stream or file did."""
+    def _new_pace(self, frame: "Frame") -> Optional[Pace]:
+        """Return the pace of a video that begins with a frame; None if each frame is written once."""
         timed = frame.position_s is not None
         if self._fps is not None and not timed:
-            return 1
-        rate, gap_s = self._fps or RATE_FPS, VIDEO_FILE_GAP_S if timed else GAP_S
-        moment = frame.captured if frame.position_s is None else frame.position_s
-        due = int((moment - self._start) * rate + 0.5) + 1
-        limit = int(gap_s * rate)
-        if due - self._written > limit:
-            self._start += (due - self._written - limit) / rate
-            due = self._written + limit
-        return max(due - self._written, 0)
+            return None
+        return Pace(_moment(frame), self._fps or RATE_FPS, VIDEO_FILE_GAP_S if timed else GAP_S)
 
     def flush(self) -> None:
         self._worker.close(None)
@@ -201,6 +194,10 @@ class VideoSink(Sink):
                 _log.warning(
                     "%s: its end could not be written (%s); it plays, but seeking may be slow", self._path, error
                 )
+
+
+def _moment(frame: "Frame") -> float:
+    return frame.captured if frame.position_s is None else frame.position_s
 
 
 class _WholeWrites(io.FileIO):

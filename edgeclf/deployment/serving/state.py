@@ -67,5 +67,5 @@ async def _gone(request: Request) -> None:
 
 
 def json_response(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Return a value as JSON in ASCII: a label may have letters that are not valid in UTF-8."""
+    """Return a value as JSON; a label may have letters that are not valid in UTF-8."""
     return Response(json_bytes(value), status, headers, "application/json")

@@ -80,6 +80,7 @@ def test_cameras_without_a_name_get_one_and_a_single_one_none():
         ),
         (("--source", "a=test://", "--for", "a", "--roi", "x"), "argument --roi: 'x' is not a region", 2),
         (("--source", "a=test://", "--for", "a", "--jsn"), "--jsn is not an option of one camera", 2),
+        (("--source", "a=test://", "--conf", "x.json"), "argument --config: it was shortened; write it in full", 2),
         (("--source", "a=test://", "--for"), "--for '': there is no such camera", 1),
     ],
 )

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from edgeclf_runtime.classify.classifier import Classifier
-from edgeclf_runtime.results import Origin, StreamEvent
+from edgeclf_runtime.results import ENDED, Origin, StreamEvent
 from edgeclf_runtime.sinks.live import answers
 from edgeclf_runtime.sinks.live.access import Access
 from edgeclf_runtime.sinks.live.openapi import document
@@ -160,3 +160,10 @@ def test_the_check_of_values_finds_what_is_wrong(sink):
         ({"error": "x", "more": 1}, "it has more, which its schema does not"),
     ):
         assert list(faults(value, {"$ref": "#/components/schemas/Error"}, found)) == [fault]
+
+
+def test_every_reason_for_which_an_event_ends_is_stated():
+    described = document(ROUTES, guarded=False)
+    for reason in ENDED:
+        line = dict(went(3, reason=reason).to_dict(), number=1)
+        assert list(faults(line, described["components"]["schemas"]["LabelEvent"], described)) == []

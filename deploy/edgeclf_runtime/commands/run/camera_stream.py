@@ -25,7 +25,7 @@ class CameraStream:
     """One camera of a run, with its results and outputs.
 
     arguments   those of this camera
-    notifier    what is told of it
+    notifier    reports its state to systemd
     events      its LabelEvents, or None
     """
 

@@ -20,7 +20,7 @@ from ...device.process_secrets import CAMERA, LIVE, MQTT, WEBHOOK, secret_bytes
 from ...device.remedies import install
 from ...errors import EdgeclfError, OptionError
 from ...runners import backend_version
-from ...sinks import check_target
+from ...sinks import MQTT_SINK, check_target
 from ...sinks.live.server import page_address
 from ...streaming.event_rules import parse_rule, rules_by_label
 from ...text.redaction import learn
@@ -204,7 +204,7 @@ class ServiceCommand:
         """Make the paths of outputs absolute; relative ones are below the service's own folder."""
         sinks = list(self._arguments.sink)
         for number, target in enumerate(sinks):
-            if check_target(target) == "mqtt.sink":
+            if check_target(target) == MQTT_SINK:
                 self._need_paho()
             else:
                 sinks[number] = self._place_output(target)
@@ -298,7 +298,7 @@ class ServiceCommand:
         return (
             any(source.startswith(("rtsp", "http")) for source in sources)
             or any(source.startswith("gst://") and "://" in source[len("gst://") :] for source in sources)
-            or any(check_target(target) == "mqtt.sink" for target in self._arguments.sink)
+            or any(check_target(target) == MQTT_SINK for target in self._arguments.sink)
             or bool(self._arguments.webhook)
             or bool(live and not _is_loopback(page_address(live)[0]))
         )

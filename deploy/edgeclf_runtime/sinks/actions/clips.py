@@ -16,8 +16,9 @@ from ...errors import Unavailable
 from ...results import LabelEvent, StreamEvent
 from ..movies import Format, find_format
 from ..movies.avi import encode
+from ..movies.pace import Pace
 from ..numbered_files import PictureSink
-from ..video import MIN_FREE_BYTES, letterbox
+from ..video import GAP_S, MIN_FREE_BYTES, RATE_FPS, letterbox
 from .snapshots import file_word
 
 if TYPE_CHECKING:
@@ -26,11 +27,9 @@ if TYPE_CHECKING:
     from ..movies import Movie
 
 _log = logging.getLogger(__name__)
-RATE_FPS = 15
 BEFORE_S, AFTER_S, LONGEST_S = 5.0, 3.0, 60.0
 MOST_BYTES = 64_000_000
 """Bytes of JPEG images in memory: 5 seconds of 1280 x 720 are about 10 MB."""
-_GAP_S = 1.0  # a longer gap in the stream is shortened to this
 _SUFFIX = ".mp4"
 _END = StreamEvent("lost", "the run ended", 0.0)
 
@@ -50,23 +49,18 @@ class _Clip:
     """
 
     def __init__(self, format: Format, path: str, size: Tuple[int, int], start: float) -> None:
-        self.path, self.start = path, start
+        self.path, self.pace = path, Pace(start, RATE_FPS, GAP_S)
         self.events: Dict[str, object] = {}
-        self._by_path, self._written, self._saved = format.by_path, 0, time.monotonic()
+        self._by_path, self._saved = format.by_path, time.monotonic()
         self._stream: IO[bytes] = open(path, "x+b")  # noqa: SIM115 - finish() closes it
         self._movie: "Movie" = format.make(path if format.by_path else self._stream, size, RATE_FPS)
 
     def add(self, shot: _Shot) -> None:
         """Append a frame so often that it is shown at its own time."""
-        due = int((shot.moment - self.start) * RATE_FPS + 0.5) + 1
-        limit = int(_GAP_S * RATE_FPS)
-        if due - self._written > limit:
-            self.start += (due - self._written - limit) / RATE_FPS
-            due = self._written + limit
-        data: Any = _decoded(shot.data) if self._by_path and due > self._written else shot.data
-        for _ in range(due - self._written):
+        repeats = self.pace.repeats(shot.moment)
+        data: Any = _decoded(shot.data) if self._by_path and repeats else shot.data
+        for _ in range(repeats):
             self._movie.add(data)
-        self._written = max(due, self._written)
         if time.monotonic() - self._saved >= 1.0:
             self._saved = time.monotonic()
             self._movie.update()
@@ -74,7 +68,7 @@ class _Clip:
     @property
     def seconds(self) -> float:
         """Its length."""
-        return self._written / RATE_FPS
+        return self.pace.written / RATE_FPS
 
     def finish(self) -> int:
         """Finish the file; return its size in bytes."""
@@ -96,7 +90,8 @@ class ClipSink(PictureSink):
     wait        True waits for a slow disk or encoder instead of losing frames: for sources that are not live
 
     A clip begins BEFORE_S before the event is reported and ends AFTER_S after its end, or after LONGEST_S; events that overlap share
-    one.  Frames of another size are fitted into it with black bars.  H.264 if OpenCV has an encoder for it, else Motion JPEG.  Raises OutputError if the folder cannot be written.
+    one.  Frames of another size are fitted into it with black bars.  H.264 if OpenCV has an encoder for it, else Motion JPEG.
+    Raises OutputError if the folder cannot be written.
     """
 
     kind, what, queued = "clip", "clips", 8
@@ -191,7 +186,7 @@ class ClipSink(PictureSink):
             self._there.discard(event.id)
         if self._clip is not None:
             self._clip.events[event.id] = event.to_dict()
-            longest = self._clip.start + LONGEST_S
+            longest = self._clip.pace.start + LONGEST_S
             self._until = longest if self._there else min(longest, self._ring[-1].moment + AFTER_S)
 
     def _begin(self, event: LabelEvent) -> None:

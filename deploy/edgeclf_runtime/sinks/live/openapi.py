@@ -4,6 +4,7 @@ import re
 from typing import TYPE_CHECKING, Dict, Iterable, Optional
 
 from ... import __version__
+from ...results import ENDED
 from .body import FORM, KINDS, MAX_BODY_BYTES
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ _LABEL_EVENT = {
     "position_s": _number("its position in a video file"),
     "ended_at": _number("seconds since 1970"),
     "duration_s": _number("by the camera's own time"),
-    "reason": {"type": "string", "enum": ["left", "lost", "stopped"], "description": "why it has ended"},
+    "reason": {"type": "string", "enum": list(ENDED), "description": "why it has ended"},
     "frames": _whole("frames with the label"),
     "confidence": _number("the highest"),
     "best_frame": _whole("number of the frame with it"),

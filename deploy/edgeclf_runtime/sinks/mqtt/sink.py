@@ -55,7 +55,7 @@ class MqttSink(Sink):
     tls         a Tls (``sinks/mqtt/client.py``): files for mqtts://
     wait        True waits for the broker when the spool is full, instead of losing the oldest results: for sources that are
                 not live
-    home        a HomeAssistant that is told of the labels, or None
+    home        a HomeAssistant, whose entities are published too, or None
 
     The state is the JSON object of the worst event that holds now ("lost", "changed", "degraded"), or of the latest, as "live",
     if all is well; ``state`` is "offline" if the program has ended or lost its connection.  Its ``backend`` and ``health`` are the

@@ -13,7 +13,7 @@ from ..classify import open_classifier, show_tuning
 from ..output import print_text
 from .camera_stream import CameraStream, label_events
 from .cameras import cameras_of
-from .run_sinks import optional_password, place_outputs
+from .run_sinks import live_page, optional_password, place_outputs
 from .together import go_together, parts_of
 
 if TYPE_CHECKING:
@@ -49,9 +49,10 @@ def run(arguments: "Namespace") -> None:
         notifier = stack.enter_context(speaking(Notifier()))
         with notifier.busy(_VERIFY_S, "verifying the bundle"):
             arguments.bundle = open_bundle(arguments.bundle)
-        for number, one in enumerate(cameras):
+        for one in cameras:
             one.bundle = arguments.bundle
-            place_outputs(one, number)
+            place_outputs(one)
+        page = live_page(arguments, len(cameras) > 1)
         events = [label_events(one) for one in cameras]
         found = [_find(one) for one in cameras]
         choice, at_once = _choose(arguments, cameras, found)
@@ -60,7 +61,7 @@ def run(arguments: "Namespace") -> None:
         classifier = stack.enter_context(open_classifier(arguments, at_once, choice))
         parts = [notifier] if len(cameras) == 1 else parts_of(notifier, [one.camera for one in cameras])
         streams = [
-            CameraStream(one, classifier, camera, part, rules)
+            CameraStream(one, classifier, camera, part, rules, page)
             for one, camera, part, rules in zip(cameras, opened, parts, events)
         ]
         for stream in streams:

@@ -68,6 +68,11 @@ class CameraStream:
         for opener in find_sinks(arguments, self._classifier, camera, self._origin, self._page):
             self._sinks.append(self.outputs.enter_context(open_late(*opener) if wait else opener[1]()))
 
+    def close(self) -> None:
+        """Close its outputs and its camera."""
+        self.outputs.close()
+        self._camera.close()
+
     def go(self) -> None:
         """Classify until the source ends; then close the outputs, and say what was done."""
         from ...streaming.smoothing import Smoother

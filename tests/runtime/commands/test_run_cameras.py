@@ -7,6 +7,7 @@ import sys
 import threading
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from edgeclf_runtime.commands.parser import make_parser
@@ -106,6 +107,18 @@ def test_two_cameras_have_results_files_events_and_a_summary_each(cli, folders, 
         written = (tmp_path / f"results-{name}.jsonl").read_text().splitlines()
         assert [json.loads(line) for line in written] == own
         assert f"{name}: {count} frames classified" in err
+
+
+def test_one_camera_has_a_mask_and_a_wrong_one_is_reported_before_anything_is_opened(cli, folders, tmp_path):
+    for path in folders[1].iterdir():
+        path.write_bytes(encode(".png", noise(64, 64)))
+    door, yard = (("--source", f"{path.name}={path}") for path in folders)
+    (tmp_path / "mask.png").write_bytes(encode(".png", np.full((32, 32, 3), 255, np.uint8)))
+    for name, code in (("mask.png", 0), ("missing.png", 1)):
+        found, out, err = cli("run", *door, *yard, *FP32, "--json", "--for", "yard", "--mask", tmp_path / name)
+        assert found == code
+        assert bool(out) is (code == 0)
+        assert ("missing.png: cannot be read" in err) is (code == 1)
 
 
 def test_lines_for_people_begin_with_the_cameras_name(cli, folders):

@@ -91,8 +91,11 @@ def run(arguments: "Namespace") -> None:
 
 def _find(arguments: "Namespace") -> "Union[List[str], Source]":
     """Return a camera's source; CameraError or OptionError if there is none."""
+    from ...capture.masked_camera import read_mask
     from ...capture.open_camera import find_camera
 
+    if arguments.mask:
+        read_mask(arguments.mask)  # reports a wrong one before anything is opened
     return find_camera(
         arguments.source,
         arguments.width,
@@ -109,10 +112,13 @@ def _find(arguments: "Namespace") -> "Union[List[str], Source]":
 
 
 def _open_camera(arguments: "Namespace", found: "Union[List[str], Source]") -> "Camera":
+    from ...capture.masked_camera import MaskedCamera, read_mask
     from ...capture.open_camera import open_found
 
+    mask = read_mask(arguments.mask) if arguments.mask else None
     pace = (arguments.fps, arguments.policy, arguments.timeout, arguments.frozen)
-    return open_found(found, arguments.source, *pace)
+    camera = open_found(found, arguments.source, *pace)
+    return camera if mask is None else MaskedCamera(camera, mask)
 
 
 def _choose(

@@ -183,12 +183,14 @@ def _open_program(arguments: "Namespace", every_frame: bool) -> "Sink":
 
 
 def _open_live(arguments: "Namespace", classifier: "Classifier", page: "LivePage", origin: "Origin") -> "LiveSink":
+    from ...images.preprocess import region_in_frame
     from ...sinks.live.sink import LiveSink
 
     bundle, limits = arguments.bundle, classifier.limits
     classify = classifier.classify if arguments.live_classify else None
     shown = (classifier.labels, bundle.name, None, arguments.source, limits, bundle)
-    live = LiveSink(page, *shown, classify=classify, origin=origin)
+    region = functools.partial(region_in_frame, arguments.roi, arguments.rotation) if arguments.roi else None
+    live = LiveSink(page, *shown, classify=classify, origin=origin, region=region)
     if live.first:  # all cameras share the address
         # Not redacted: its token is for the reader of this line.
         write_stderr(printable("live page: {}".format(live.invitation)) + "\n")

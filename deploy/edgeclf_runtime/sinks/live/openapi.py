@@ -115,6 +115,12 @@ _STATE = {
     "events": _whole("events of labels and states so far"),
     "frames_per_s": _number("over the last seconds"),
     "dropped": _whole("frames that were not classified"),
+    "region": {
+        "anyOf": [
+            _list({"type": "number"}, "x, y, width and height, as fractions of the frame's sides"),
+            {"type": "null"},
+        ]
+    },
     "result": {"anyOf": [_named("FrameResult"), {"type": "null"}]},
     "why": _text("why the result is unknown"),
     "nearest": _list(

@@ -54,6 +54,9 @@ class LiveSink(Sink):
     classify    function that returns the Result of BGR pixels, for pictures that are posted; None: they are refused
     origin      the Origin of those results; its camera is the name of this one on a shared page
 
+    region      function that returns the part that is classified, of a frame with a width and a height: x, y, width and height as
+                fractions of its sides; None: the whole frame
+
     ``examples`` are the pictures of training images that may be served, VerifiedFiles by number.
 
     ``first`` is True if the page was not served before.  ``url`` is the page's address, ``invitation`` the same with a generated token.
@@ -72,9 +75,11 @@ class LiveSink(Sink):
         bundle: "Optional[Bundle]" = None,
         classify: "Optional[Callable[[np.ndarray], Result]]" = None,
         origin: Origin = NOWHERE,
+        region: "Optional[Callable[[int, int], Tuple[float, float, float, float]]]" = None,
     ) -> None:
         self.labels, self.title = tuple(labels), title
-        self._source, self._limits = source, limits
+        self._source, self._limits, self._region = source, limits, region
+        self._size: Optional[Tuple[int, int]] = None  # width and height of the newest frame
         self.examples: "Dict[int, VerifiedFile]" = {} if bundle is None else examples_of(bundle)
         self._version = "" if bundle is None else bundle.id[:12]
         self.queue = None if classify is None else ClassifyQueue(classify, origin)
@@ -108,6 +113,7 @@ class LiveSink(Sink):
             self._metrics.take(item)
             self._band.take(item.result.label, now)
             self._times.append(now)
+            self._size = item.frame.image.shape[1], item.frame.image.shape[0]
             self._item = item._replace(frame=item.frame._replace(image=None))  # type: ignore[arg-type]
             if image is not None:
                 self._kept = (self.frames, image)
@@ -193,6 +199,7 @@ class LiveSink(Sink):
         frames          results so far
         events          events of labels and states so far
         frames_per_s    over the last seconds
+        region          the part of the frames that is classified, as fractions: x, y, width and height; None: the whole
         result          the newest StreamResult's own fields, or None before the first
         why             why it is unknown, or its distance if it has one, or ""
         nearest         the nearest training images: label, and the address of the picture or None
@@ -202,7 +209,7 @@ class LiveSink(Sink):
         with self._changed:
             now, item, since = time.monotonic(), self._item, self._since
             lost, degraded, changed = map(self._conditions.trouble, (CAMERA, BACKEND, HEALTH))
-            times, frames, events = list(self._times), self.frames, self._history.count
+            times, frames, events, size = list(self._times), self.frames, self._history.count, self._size
         silent_s = now - (times[-1] if times else since)
         state, state_s = ("live", now - since) if times and silent_s < SILENT_S else ("silent", silent_s)
         return {
@@ -219,6 +226,7 @@ class LiveSink(Sink):
             "events": events,
             "frames_per_s": round(_rate([moment for moment in times if now - moment < SILENT_S]), 2),
             "dropped": item.dropped if item else 0,
+            "region": self._region(*size) if self._region and size else None,
             "result": item._replace(origin=_unnamed(item.origin)).to_dict() if item else None,
             **self._explanation(item.result if item else None),
         }

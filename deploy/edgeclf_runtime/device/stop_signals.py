@@ -31,6 +31,17 @@ _MIDDLE = (
 _IDLE = ("starter", "stopping")
 
 
+def end_as_first_process() -> None:
+    """Let SIGTERM and SIGHUP end the first process of a container, until stoppable() does.
+
+    The kernel drops signals for which a first process has no handler, and a program imports for seconds before its first
+    command.
+    """
+    if os.getpid() == 1:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda number, _: os._exit(128 + number))
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM, or SIGHUP (the terminal was closed).
 

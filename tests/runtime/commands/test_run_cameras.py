@@ -11,7 +11,7 @@ import pytest
 
 from edgeclf_runtime.commands.parser import make_parser
 from edgeclf_runtime.commands.run.cameras import cameras_of
-from edgeclf_runtime.commands.run.together import go_together, parts_of
+from edgeclf_runtime.commands.run.together import Parts, go_together
 from edgeclf_runtime.device.systemd import Notifier
 from edgeclf_runtime.streaming.run_loop import RunStopped
 from tests.support.pictures import encode, noise
@@ -182,7 +182,8 @@ class Told(Notifier):
 def test_a_service_is_ready_when_each_camera_is_and_alive_while_all_are():
     told = Told()
     told._every_s = 0.0
-    door, yard = parts_of(told, ["door", "yard"])
+    parts = Parts(told)
+    door, yard = parts.add("door"), parts.add("yard")
     door.ready("classifying")
     assert told.said == []
     yard.ready("waiting")

@@ -156,7 +156,7 @@ ALL_OPTIONS = (
 )
 
 
-NOT_OPTIONS = ("name", "command", "given", "sources", "own", "for_camera", "config", "print_config")
+NOT_OPTIONS = ("name", "command", "given", "sources", "own", "again", "for_camera", "config", "print_config")
 
 
 def parse(words):

@@ -33,6 +33,17 @@ _IDLE = ("starter", "stopping")
 _hangups: "List[Tuple[Callable[[], object], List[int]]]" = []
 
 
+def end_as_first_process() -> None:
+    """Let SIGTERM and SIGHUP end the first process of a container, until stoppable() does.
+
+    The kernel drops signals for which a first process has no handler, and a program imports for seconds before its first
+    command.
+    """
+    if os.getpid() == 1:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda number, _: os._exit(128 + number))
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM, or SIGHUP (the terminal was closed); see calling_on_hangup().
 

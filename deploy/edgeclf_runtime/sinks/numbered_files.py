@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Sequence, Tuple, Union
 
 from ..errors import OutputError
 from ..files.outputs import new_file
+from ..images.jpeg import encode_jpeg
 from .base import TOO_FAST, Sink
 from .folders import open_folder
 from .outage import Outage
@@ -123,10 +124,8 @@ class NumberedFiles:
 
         Raises OutputError, or what OpenCV raises.
         """
-        import cv2
-
         self._check()
-        data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
+        data = encode_jpeg(image, _QUALITY)
         self._write(name, ((".json", about), (".jpg", data)), replace)
         self._count(len(about) + len(data))
 

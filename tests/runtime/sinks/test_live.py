@@ -12,10 +12,11 @@ import pytest
 from edgeclf_runtime.__main__ import main
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.images.frame import Frame
+from edgeclf_runtime.images.jpeg import MAX_SIDE, encode_jpeg
 from edgeclf_runtime.results import StreamEvent, StreamResult
 from edgeclf_runtime.sinks.live import answers, clients
 from edgeclf_runtime.sinks.live import sink as live
-from edgeclf_runtime.sinks.live.sink import LiveSink, encode_jpeg
+from edgeclf_runtime.sinks.live.sink import LiveSink
 from tests.support.pictures import noise
 from tests.support.waiting import wait_until
 from tests.support.watching import WAIT_S, ask, gray, next_picture, stuck_client
@@ -198,7 +199,7 @@ def test_a_picture_of_the_time_before_nobody_watched_is_not_shown(sink, item, mo
 
 
 def test_what_nobody_watches_is_neither_copied_nor_encoded(sink, item, monkeypatch):
-    monkeypatch.setattr(live, "encode_jpeg", lambda image: pytest.fail("a picture was encoded"))
+    monkeypatch.setattr(live, "encode_jpeg", lambda image, **options: pytest.fail("a picture was encoded"))
     Picture.copies = 0
     for number in range(100):
         sink.write(item(number))
@@ -221,7 +222,9 @@ def test_a_frame_is_encoded_once_for_all_clients_and_in_one_of_their_threads(sin
     encoded = []
     monkeypatch.setattr(live, "PICTURES_PER_S", 1e9)
     monkeypatch.setattr(
-        live, "encode_jpeg", lambda image: encoded.append(threading.current_thread().name) or encode_jpeg(image)
+        live,
+        "encode_jpeg",
+        lambda image, **options: encoded.append(threading.current_thread().name) or encode_jpeg(image),
     )
     answers = [ask(sink, "/picture.mjpg") for _ in range(5)]
     wait_until(lambda: sink._watched_until)
@@ -232,7 +235,9 @@ def test_a_frame_is_encoded_once_for_all_clients_and_in_one_of_their_threads(sin
 
 def test_pictures_are_encoded_fifteen_times_a_second_at_most(sink, camera, monkeypatch):
     moments = []
-    monkeypatch.setattr(live, "encode_jpeg", lambda image: moments.append(time.monotonic()) or encode_jpeg(image))
+    monkeypatch.setattr(
+        live, "encode_jpeg", lambda image, **options: moments.append(time.monotonic()) or encode_jpeg(image)
+    )
     answers = [ask(sink, "/picture.mjpg") for _ in range(3)]
     shades = [set() for _ in answers]
 
@@ -316,6 +321,6 @@ def test_closing_ends_every_client_and_leaves_no_thread_and_no_port(item, new_th
 
 def test_a_large_picture_is_shrunk():
     shapes = [(720, 1280, 3), (2160, 3840, 3), (5000, 100, 3), (3000, 1, 3)]
-    jpegs = [np.frombuffer(encode_jpeg(np.zeros(shape, np.uint8)), np.uint8) for shape in shapes]
+    jpegs = [np.frombuffer(encode_jpeg(np.zeros(shape, np.uint8), most_side=MAX_SIDE), np.uint8) for shape in shapes]
     shrunk = [cv2.imdecode(jpeg, cv2.IMREAD_COLOR).shape for jpeg in jpegs]
     assert shrunk == [(720, 1280, 3), (720, 1280, 3), (1280, 26, 3), (1280, 1, 3)]

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Callable, Deque, Dict, List, Optional, Sequence, Tuple, Union
 
 from ...bundle.examples import examples_of
+from ...images.jpeg import MAX_SIDE, encode_jpeg
 from ...results import NOWHERE, Origin
 from ..base import Sink
 from ..conditions import BACKEND, CAMERA, HEALTH, Conditions
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 PICTURES_PER_S = 15
 WATCHED_S = 2.0  # frames are kept this long after a client last waited for one
 SILENT_S = 3.0  # without a frame for longer, a stream is not called live
-MAX_SIDE = 1280  # a larger image is scaled down before it is encoded
-JPEG_QUALITY = 80
 _PIPELINE = re.compile(r"gst://.*", re.DOTALL)  # its properties can hold passwords, and its end is not recognizable
 _ADDRESS = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)\S+")
 _FOLDERS = re.compile(r"(?<![\w./:])/(?!dev/)(?:[^\s/]+/)+([^\s/]*)")
@@ -184,7 +183,7 @@ class LiveSink(Sink):
                 time.sleep(max(self._due - time.monotonic(), 0))
                 number, image = self._kept
                 if image is not None and number != self._jpeg[0]:
-                    self._jpeg = (number, encode_jpeg(image))
+                    self._jpeg = (number, encode_jpeg(image, most_side=MAX_SIDE))
                 self._due = time.monotonic() + 1.0 / PICTURES_PER_S
             return self._jpeg
 
@@ -292,16 +291,3 @@ def public(reason: str, source: str = "") -> str:
 
 def _rate(moments: Sequence[float]) -> float:
     return (len(moments) - 1) / (moments[-1] - moments[0]) if len(moments) > 1 else 0.0
-
-
-def encode_jpeg(image: "np.ndarray") -> bytes:
-    """Return BGR pixels, uint8 [height, width, 3], as a JPEG with sides of at most MAX_SIDE pixels."""
-    import cv2
-
-    height, width = image.shape[:2]
-    scale = MAX_SIDE / max(height, width)
-    if scale < 1:
-        size = max(round(width * scale), 1), max(round(height * scale), 1)
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    data: bytes = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
-    return data

@@ -6,6 +6,8 @@ The number of frames and the total size are written at the end.
 import struct
 from typing import IO, TYPE_CHECKING, List, Tuple
 
+from ...images.jpeg import encode_jpeg
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -16,10 +18,7 @@ _KEY_FRAME = 0x10
 
 def encode(image: "np.ndarray") -> bytes:
     """Return BGR pixels as a JPEG image."""
-    import cv2
-
-    data: bytes = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
-    return data
+    return encode_jpeg(image)
 
 
 class Avi:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Dict, List, Sequence, Tuple
 
 from ... import __version__
 from ...errors import OptionError
+from ...images.jpeg import MAX_SIDE, encode_jpeg
 from ...results import NOWHERE, Origin
 from .retained import Payload
 
@@ -115,15 +116,8 @@ class HomeAssistant:
             self._there.pop(event.id, None)
         changed = self.states(topic)
         if event.best.image is not None:
-            changed[topic + "/image"] = functools.partial(_jpeg, event)
+            changed[topic + "/image"] = functools.partial(encode_jpeg, event.best.image, most_side=MAX_SIDE)
         return changed
-
-
-def _jpeg(event: "LabelEvent") -> bytes:
-    from ..live.sink import encode_jpeg
-
-    assert event.best.image is not None
-    return encode_jpeg(event.best.image)
 
 
 def _word(label: str) -> str:

@@ -6,11 +6,13 @@ Method: JPEGs of 96 x 96 pixels are made from scikit-learn's digits, each moved 
 local engine and Ray classify the same images, in turns, each as a command of its own with the same number of processes; rounds
 are short, so that the machine's other work falls on both.  The rate is that between the first and the last part that is done, and
 the start is the time from the command's to the first part.  "for 10000" computes the rate of a whole command with so many images from
-both.  In a last round of more images, one of the processes that classify is killed by SIGKILL every so many seconds.  The outputs of
+both.  The processor time of an image is that of all processes of the command, between the same two parts: other programs change it
+less than the rate, and the scheduler may give one engine's processes a larger share than the other's.  In a last round of more images, one of the processes that classify is killed by SIGKILL every so many seconds.  The outputs of
 a round are compared byte by byte, and the rows and the different paths in them are counted.
 """
 
 import argparse
+import contextlib
 import csv
 import json
 import os
@@ -44,7 +46,7 @@ def main():
     parser.add_argument("--images", type=int, default=2000, metavar="N", help="of a round without kills (2000)")
     parser.add_argument("--rounds", type=int, default=4, metavar="N", help="rounds without kills (4)")
     parser.add_argument(
-        "--killed-images", type=int, default=10_000, metavar="N", help="of the round with kills (10000)"
+        "--killed-images", type=int, default=10_000, metavar="N", help="of the round with kills, 0: none (10000)"
     )
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that classify (2)")
     parser.add_argument("--kill-every", type=float, default=10, metavar="S", help="in the last round (10)")
@@ -74,7 +76,7 @@ def make_images(folder, count):
 def measure(arguments, folder):
     """Return each call's figures, and whether both outputs of every round are the same bytes."""
     calls, same = [], True
-    for number in range(arguments.rounds + 1):
+    for number in range(arguments.rounds + bool(arguments.killed_images)):
         last = number == arguments.rounds
         images, kill_every = (folder / "many", arguments.kill_every) if last else (folder / "few", 0)
         # Whatever the machine does between the turns falls on one engine as often as on the other.
@@ -89,25 +91,26 @@ def call(arguments, output, images, engine, kill_every):
     """Run one command, and kill one of its processes now and then."""
     command = [sys.executable, "-m", "edgeclf", "predict", arguments.model, images, "--output", output, "--json"]
     command += ["--engine", engine, "--workers", str(arguments.workers)]
-    start, kills, seen = time.monotonic(), 0, [(0.0, 0)]
+    start, kills, seen = time.monotonic(), 0, [(0.0, 0, 0.0)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         due = start + kill_every
         while process.poll() is None:
             time.sleep(0.05)
             done = PART * len(list(pathlib.Path(f"{output}.unfinished").glob("0*.jsonl")))
             if done > seen[-1][1]:
-                seen.append((time.monotonic() - start, done))
+                seen.append((time.monotonic() - start, done, processor_s(process.pid)))
             if kill_every and time.monotonic() > due:
                 due += kill_every
                 kills += kill_one(process.pid)
         report = json.loads(process.communicate()[0])
-    (first, few), (end, many) = seen[1], seen[-1]
+    (first, few, before), (end, many, after) = seen[1], seen[-1]
     with open(output, newline="", encoding="utf-8") as stream:
         paths = [row["path"] for row in csv.DictReader(stream)]
     rate = (many - few) / (end - first)
     return {
         "engine": engine,
         "images_per_s": round(rate, 1),
+        "processor_ms": round(1000 * (after - before) / (many - few), 2),
         "start_s": round(first - few / rate, 1),
         "for_10000": round(10_000 / (first + (10_000 - few) / rate), 1),
         "kills": kills,
@@ -115,6 +118,16 @@ def call(arguments, output, images, engine, kill_every):
         "lost": report["images"] - len(set(paths)),
         "repeated": len(paths) - len(set(paths)),
     }
+
+
+def processor_s(pid):
+    """Return the processor time of a process and of all that it has started and that live."""
+    times = []
+    for one in (pid, *descendants(pid)):
+        with contextlib.suppress(OSError):
+            fields = pathlib.Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+            times.append(int(fields[11]) + int(fields[12]))
+    return sum(times) / os.sysconf("SC_CLK_TCK")
 
 
 def kill_one(pid):
@@ -143,13 +156,17 @@ def command_line(pid):
 
 def show(found):
     """Print a table, and the ratios of the rounds."""
-    print("| engine | images a second | start, s | a second for 10000 | killed | rows | lost | repeated |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    print(
+        "| engine | images a second | processor time of an image, ms | start, s | a second for 10000 | killed | rows | lost | repeated |"
+    )
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for one in found["calls"]:
         print("| " + " | ".join(str(value) for value in one.values()) + " |")
-    for name in ("images_per_s", "for_10000"):
+    for name in ("images_per_s", "processor_ms", "for_10000"):
         ratios = []
-        for pair in zip(found["calls"][:-2:2], found["calls"][1:-2:2], strict=True):
+        for pair in zip(found["calls"][::2], found["calls"][1::2], strict=True):
+            if any(one["kills"] for one in pair):
+                continue
             by_engine = {one["engine"]: one[name] for one in pair}
             ratios.append(by_engine["ray"] / by_engine["local"])
         shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)

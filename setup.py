@@ -24,7 +24,7 @@ setup(
     package_dir={"edgeclf_runtime": "deploy/edgeclf_runtime"},
     package_data={
         "edgeclf": ["py.typed", "display/page/templates/*", "deployment/serving/page.html"],
-        "edgeclf_runtime": ["py.typed", "sinks/live/live.html"],
+        "edgeclf_runtime": ["py.typed", "sinks/live/*.html"],
     },
     install_requires=[
         # The CPU build of torch 2.13.0 breaks every torchvision.

@@ -26,7 +26,7 @@ setup(
     keywords="image classification, edge inference, Jetson, TensorRT, ONNX Runtime",
     python_requires=">=3.6",
     packages=find_packages(),
-    package_data={"edgeclf_runtime": ["py.typed", "sinks/live/live.html"]},
+    package_data={"edgeclf_runtime": ["py.typed", "sinks/live/*.html"]},
     extras_require={
         # Where the system has no builds of its own.
         "cpu": ["numpy>=1.19", "opencv-python-headless>=4.1.1", "onnxruntime>=1.10"],

@@ -108,19 +108,22 @@ def write_digits(root):
 
 
 @pytest.fixture(scope="session")
-def run(digits, shared) -> Path:
-    """A run on the digits with a small network, exported and quantized; read only."""
+def run(digits, shared, tmp_path_factory) -> Path:
+    """A run on the digits with a small network, exported and quantized; read only.
+
+    Each process has its own copy: a command keeps logits in a run, and another process would see them half written.
+    """
     with shared("run") as path:
         make_run(path, digits, **SMALL)
-    return path
+        return shutil.copytree(path, tmp_path_factory.mktemp("shared") / "run")
 
 
 @pytest.fixture(scope="session")
-def usual_run(digits, shared) -> Path:
+def usual_run(digits, shared, tmp_path_factory) -> Path:
     """The same with the usual network and a frozen backbone, for tests of what is in its files; read only."""
     with shared("usual-run") as path:
         make_run(path, digits)
-    return path
+        return shutil.copytree(path, tmp_path_factory.mktemp("shared") / "usual-run")
 
 
 def make_run(path, digits, **training):

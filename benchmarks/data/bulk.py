@@ -91,14 +91,14 @@ def call(arguments, output, images, engine, kill_every):
     """Run one command, and kill one of its processes now and then."""
     command = [sys.executable, "-m", "edgeclf", "predict", arguments.model, images, "--output", output, "--json"]
     command += ["--engine", engine, "--workers", str(arguments.workers)]
-    start, kills, seen = time.monotonic(), 0, [(0.0, 0, 0.0)]
+    start, kills, seen, times = time.monotonic(), 0, [(0.0, 0, 0.0)], {}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         due = start + kill_every
         while process.poll() is None:
             time.sleep(0.05)
             done = PART * len(list(pathlib.Path(f"{output}.unfinished").glob("0*.jsonl")))
             if done > seen[-1][1]:
-                seen.append((time.monotonic() - start, done, processor_s(process.pid)))
+                seen.append((time.monotonic() - start, done, processor_s(process.pid, times)))
             if kill_every and time.monotonic() > due:
                 due += kill_every
                 kills += kill_one(process.pid)
@@ -120,14 +120,13 @@ def call(arguments, output, images, engine, kill_every):
     }
 
 
-def processor_s(pid):
-    """Return the processor time of a process and of all that it has started and that live."""
-    times = []
+def processor_s(pid, times):
+    """Return the processor time of a process and of all that it has started; times: of each by its id, since some end before."""
     for one in (pid, *descendants(pid)):
         with contextlib.suppress(OSError):
             fields = pathlib.Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-            times.append(int(fields[11]) + int(fields[12]))
-    return sum(times) / os.sysconf("SC_CLK_TCK")
+            times[one] = int(fields[11]) + int(fields[12])
+    return sum(times.values()) / os.sysconf("SC_CLK_TCK")
 
 
 def kill_one(pid):

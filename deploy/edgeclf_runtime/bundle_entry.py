@@ -13,11 +13,18 @@ if __name__ == "__main__":
     sys.path[:] = [entry for entry in sys.path if entry.rstrip("/") not in ("", ".", _FOLDER)]
 sys.dont_write_bytecode = True
 
-import hashlib  # noqa: E402 - only now is it safe to import these
+import os  # noqa: E402 - only now is it safe to import these
+import signal  # noqa: E402
+
+if os.getpid() == 1:
+    # As device.stop_signals does, which is not verified yet: a container's first process has only the signals that it handles.
+    for _NUMBER in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(_NUMBER, lambda number, _: os._exit(128 + number))
+
+import hashlib  # noqa: E402
 import importlib.machinery  # noqa: E402
 import importlib.util  # noqa: E402
 import json  # noqa: E402
-import os  # noqa: E402
 import stat  # noqa: E402
 
 TYPE_CHECKING = False  # see edgeclf_runtime/__init__.py

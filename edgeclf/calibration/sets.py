@@ -24,7 +24,7 @@ from edgeclf_runtime.files.read import read_bytes, read_json, sha256_bytes, sha2
 from edgeclf_runtime.files.schema import JsonObject
 from edgeclf_runtime.images.preprocess import Preprocessing, as_batch
 
-from ..data.datasets import NAMED_SETS, Dataset, load_dataset
+from ..data.datasets import NAMED_SETS, Dataset, read_images
 from ..data.findings import listed
 from ..data.folder_update import settle, updated_folder
 from ..data.pixels import load_pixels
@@ -151,9 +151,9 @@ class CalibrationSet:
                 f"{folder} is not a calibration set ({RECIPE_FILE} and {LIST_FILE} were expected: {name}{reason(error)}); "
                 "make one with: edgeclf calibrate DATA --output FOLDER"
             ) from None
-        root = load_dataset(source).root if source in NAMED_SETS else Path(source)
+        root = read_images(source).root if source in NAMED_SETS else Path(source)
         found = cls(recipe, root, entries)
-        return found.verify() if data is None else found.moved_to(load_dataset(data)).verify()
+        return found.verify() if data is None else found.moved_to(read_images(data)).verify()
 
     def moved_to(self, data: Dataset) -> CalibrationSet:
         """Return the set with the images that ``data`` has, by their content; itself if its own folder has as many of them."""

@@ -23,12 +23,11 @@ from ..display.report import page, paragraph, table
 from ..errors import DataError, DependencyError
 from ..options import SplitOptions, merged
 from .conversion.image_folder import LIST_FILE, Image, convert, is_converted
-from .findings import Finding, counted, warning
-from .groups import about_groups, about_torn, group_of, split_keys
+from .findings import Finding
 from .layout import read_layout
 from .pixels import load_each
 from .public_sets import PUBLIC_SETS
-from .splits import Division, divide_by_hash, divide_exactly, read_sides, with_known_sides
+from .splits import divide
 from .table import read_table
 from .tree import IMAGE_SUFFIXES, SUFFIXES_BEFORE, left_out, read_tree
 
@@ -76,14 +75,14 @@ class Dataset:
         if not Path(folder).is_dir():
             raise DataError(f"{folder} is not a folder; a folder of class folders was expected")
         chosen = merged(SplitOptions, None, options)
-        return _divide(_read_folder(Path(folder), chosen), chosen)
+        return divide(_read_folder(Path(folder), chosen.method == "exact"), chosen)
 
     @classmethod
     def from_csv(cls, file: str | Path, **options: object) -> Dataset:
         """Read a CSV file with the columns path, label and optionally split and group; options: fields of SplitOptions."""
         if not Path(file).is_file():
             raise DataError(f"{file} is not a file; a CSV file with the columns path and label was expected")
-        return _divide(_from_csv(Path(file)), merged(SplitOptions, None, options))
+        return divide(_from_csv(Path(file)), merged(SplitOptions, None, options))
 
     @classmethod
     def from_torch(
@@ -195,35 +194,41 @@ def load_dataset(data: str | Path | Dataset, options: SplitOptions | None = None
     """
     if isinstance(data, Dataset):
         return data
-    options, name = options or SplitOptions(), str(data)
+    options = options or SplitOptions()
+    dataset = read_images(data, download, as_before=options.method == "exact")
+    if dataset.stratified:
+        # Its published figures are of this split.
+        options = replace(options, method="exact")
+    return divide(dataset, options)
+
+
+def read_images(data: str | Path | Dataset, download: bool = False, as_before: bool = False) -> Dataset:
+    """Return the labeled images of what load_dataset() takes, in the splits that they come with, "" for none.
+
+    as_before: with the suffixes and names of splits that there were when runs with an exact split were made.
+    """
+    if isinstance(data, Dataset):
+        return data
+    name = str(data)
     if not name.strip():
         # The empty path is the present folder.
         raise DataError("the name of the data is empty: a folder, a .csv file, or the name of a data set was expected")
     if name in NAMED_SETS:
-        dataset = _public(name, download) if name in PUBLIC_SETS else _elpv()
-    elif Path(data).is_dir():
-        dataset = _read_folder(Path(data), options)
-    elif Path(data).is_file() and name.lower().endswith(".csv"):
-        dataset = _from_csv(Path(data))
-    else:
-        what = "is a file, but not a .csv" if Path(data).exists() else "does not exist"
-        raise DataError(
-            f"{data} {what}: a folder of class folders, a .csv file, or one of {', '.join(NAMED_SETS)} was expected"
-        )
-    if dataset.stratified:
-        # Its published figures are of this split.
-        options = replace(options, method="exact")
-    return _divide(dataset, options)
+        return _public(name, download) if name in PUBLIC_SETS else _elpv()
+    if Path(data).is_dir():
+        return _read_folder(Path(data), as_before)
+    if Path(data).is_file() and name.lower().endswith(".csv"):
+        return _from_csv(Path(data))
+    what = "is a file, but not a .csv" if Path(data).exists() else "does not exist"
+    raise DataError(
+        f"{data} {what}: a folder of class folders, a .csv file, or one of {', '.join(NAMED_SETS)} was expected"
+    )
 
 
-def _read_folder(root: Path, options: SplitOptions) -> Dataset:
+def _read_folder(root: Path, as_before: bool = False) -> Dataset:
+    """Read a folder; as_before: as read_images() has it."""
     if is_converted(root):
         return replace(_from_csv(root / LIST_FILE), name=str(root))
-    return _from_folder(root, as_before=options.method == "exact")
-
-
-def _from_folder(root: Path, as_before: bool = False) -> Dataset:
-    """Read a folder; as_before: with the suffixes and names of splits that there were when old runs were made."""
     tree = read_tree(root, SUFFIXES_BEFORE if as_before else IMAGE_SUFFIXES)
     layout = read_layout(tree, only_usual=as_before)
     if not layout.classes and layout.unlabeled:
@@ -266,12 +271,12 @@ def _from_files(files: Sequence[tuple[Path, str, str]] | None, options: SplitOpt
         raise DataError("the data set has no images; one with images was expected")
     samples = [Sample(path.absolute(), label, split) for path, label, split in files]
     root = Path(os.path.commonpath([sample.path.parent for sample in samples]))
-    return _divide(_dataset(str(root), root, samples), options)
+    return divide(_dataset(str(root), root, samples), options)
 
 
 def _converted(images: Iterator[Image], count: int, folder: Path, overwrite: bool, options: SplitOptions) -> Dataset:
     convert(images, count, folder, overwrite)
-    return _divide(_read_folder(folder, options), options)
+    return divide(_read_folder(folder), options)
 
 
 def _elpv() -> Dataset:
@@ -292,7 +297,7 @@ def _elpv() -> Dataset:
 
 def _public(name: str, download: bool) -> Dataset:
     """Load a set of PUBLIC_SETS, in its own split, from its images on this machine."""
-    return replace(_read_folder(PUBLIC_SETS[name].folder(download), SplitOptions()), name=name)
+    return replace(_read_folder(PUBLIC_SETS[name].folder(download)), name=name)
 
 
 NAMED_SETS = ("elpv", *PUBLIC_SETS)
@@ -317,80 +322,6 @@ def check_labels(name: str, labels: set[str]) -> None:
                 f"{name} has the label '{printable(label)}', with a control or other invisible character (shown escaped): "
                 "rename the class folder, or retype the label in the CSV file"
             )
-
-
-def _divide(dataset: Dataset, options: SplitOptions) -> Dataset:
-    """Give every sample a split; a missing validation split is taken from train."""
-    dataset = _grouped(dataset, options)
-    present = {sample.split for sample in dataset.samples}
-    if "" in present:
-        shares = {"test": options.test, "val": options.val}
-    elif "val" not in present and "train" in present:
-        shares = {"val": options.val}
-    else:
-        return _with_group_findings(dataset, options, {})
-    divisible = [sample for sample in dataset.samples if sample.split in ("", "train")]
-    # A file that cannot be read is split by its path; the integrity check reports it later.
-    digests = [digest or str(sample.path) for sample, digest in zip(divisible, dataset.sha256(divisible), strict=True)]
-    if options.method == "exact":
-        strata = [(sample.label, sample.group if dataset.stratified else "") for sample in divisible]
-        division = Division(divide_exactly(strata, digests, shares, options.seed))
-    else:
-        keys = split_keys(digests, [sample.group for sample in divisible])
-        if options.group_similar:
-            from .checks.near_duplicates import joined_keys
-
-            keys = joined_keys([sample.path for sample in divisible], digests, keys)
-        division = divide_by_hash([sample.label for sample in divisible], keys, shares, options.seed)
-    findings: list[Finding] = []
-    if options.split_of:
-        known = read_sides(options.split_of)
-        division, torn = with_known_sides(division, digests, known, {"train", *shares})
-        findings = about_torn([sample.path for sample in divisible], division.keys, torn)
-    # By position: a file may be listed in test, too.
-    divided = iter(division.splits)
-    samples = tuple(
-        replace(sample, split=next(divided)) if sample.split in ("", "train") else sample for sample in dataset.samples
-    )
-    findings = [*dataset.findings, *_about_moved(division), *findings]
-    dataset = replace(dataset, samples=samples, divided_by=options, findings=tuple(findings))
-    return _with_group_findings(dataset, options, shares if "test" in shares else {})
-
-
-def _grouped(dataset: Dataset, options: SplitOptions) -> Dataset:
-    """Return the data set with the groups that --group-by finds in the paths."""
-    if not options.group_by:
-        return dataset
-    groups = [group_of(dataset.relative(sample), sample.label, options.group_by) for sample in dataset.samples]
-    samples = (replace(sample, group=group) for sample, group in zip(dataset.samples, groups, strict=True))
-    # The finding about nested folders suggests what was done here.
-    findings = [finding for finding in dataset.findings if finding.kind != "nested"]
-    named = sum(bool(sample.group) for sample in dataset.samples)
-    if named:
-        message = f"--group-by takes the place of the column group, in which {counted(named, 'image')} of {dataset.name} have one"
-        findings.append(warning("groups", message))
-    return replace(dataset, samples=tuple(samples), findings=tuple(findings))
-
-
-def _with_group_findings(dataset: Dataset, options: SplitOptions, shares: dict[str, float]) -> Dataset:
-    if dataset.stratified or options.method == "exact":
-        return dataset
-    groups = {str(sample.path): sample.group for sample in dataset.samples}
-    splits = {str(sample.path): sample.split for sample in dataset.samples}
-    asked = {"test": shares["test"], "val": (1 - shares["test"]) * shares["val"]} if shares else {}
-    found = about_groups(dataset.name, groups, splits, asked, options.group_by)
-    return replace(dataset, findings=(*dataset.findings, *found))
-
-
-def _about_moved(division: Division) -> list[Finding]:
-    if not division.moved:
-        return []
-    count = sum(map(division.moved.__contains__, division.keys))
-    message = (
-        f"a split, or a label's train, would have had no images, so {counted(count, 'image')} moved to another split; they may move back when "
-        "the data grows: collect more images"
-    )
-    return [warning("few-images", message)]
 
 
 def _hash(path: Path) -> str:

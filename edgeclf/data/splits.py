@@ -1,7 +1,7 @@
 """Splits images into train, val and test by the hash of their content or of their group, or as an earlier run had them.
 
-``divide_by_hash`` is the rule for new data: an image's side depends on nothing but its own hash, so it stays where it is
-when the data grows.  ``divide_exactly`` meets the shares exactly, and is kept for runs that were made with it and for ELPV.
+``divide`` gives each image of a data set its split.  ``divide_by_hash`` is the rule for new data: an image's side depends on nothing but its own
+hash, so it stays where it is when the data grows.  ``divide_exactly`` meets the shares exactly, and is kept for runs that were made with it and for ELPV.
 """
 
 from __future__ import annotations
@@ -10,18 +10,99 @@ import csv
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgeclf_runtime.files.read import read_bytes
 
 from ..errors import DataError, reason
+from ..options import SplitOptions
+from .findings import Finding, counted, warning
+from .groups import about_groups, about_torn, group_of, split_keys
+
+if TYPE_CHECKING:
+    from .datasets import Dataset
 
 SPLIT_FILE = "split.csv"
 """In a run: each image's path, label, split, group and sha256."""
 MAX_SPLIT_BYTES = 1 << 30
 _FEWEST = 3
 """Pictures or groups of a label from which each of train, val and test can have one."""
+
+
+def divide(dataset: Dataset, options: SplitOptions) -> Dataset:
+    """Return the data set with a split for every sample; a missing validation split is taken from train."""
+    dataset = _grouped(dataset, options)
+    present = {sample.split for sample in dataset.samples}
+    if "" in present:
+        shares = {"test": options.test, "val": options.val}
+    elif "val" not in present and "train" in present:
+        shares = {"val": options.val}
+    else:
+        return _with_group_findings(dataset, options, {})
+    divisible = [sample for sample in dataset.samples if sample.split in ("", "train")]
+    # A file that cannot be read is split by its path; the integrity check reports it later.
+    digests = [digest or str(sample.path) for sample, digest in zip(divisible, dataset.sha256(divisible), strict=True)]
+    if options.method == "exact":
+        strata = [(sample.label, sample.group if dataset.stratified else "") for sample in divisible]
+        division = Division(divide_exactly(strata, digests, shares, options.seed))
+    else:
+        keys = split_keys(digests, [sample.group for sample in divisible])
+        if options.group_similar:
+            from .checks.near_duplicates import joined_keys
+
+            keys = joined_keys([sample.path for sample in divisible], digests, keys)
+        division = divide_by_hash([sample.label for sample in divisible], keys, shares, options.seed)
+    findings: list[Finding] = []
+    if options.split_of:
+        known = read_sides(options.split_of)
+        division, torn = with_known_sides(division, digests, known, {"train", *shares})
+        findings = about_torn([sample.path for sample in divisible], division.keys, torn)
+    # By position: a file may be listed in test, too.
+    divided = iter(division.splits)
+    samples = tuple(
+        replace(sample, split=next(divided)) if sample.split in ("", "train") else sample for sample in dataset.samples
+    )
+    findings = [*dataset.findings, *_about_moved(division), *findings]
+    dataset = replace(dataset, samples=samples, divided_by=options, findings=tuple(findings))
+    return _with_group_findings(dataset, options, shares if "test" in shares else {})
+
+
+def _grouped(dataset: Dataset, options: SplitOptions) -> Dataset:
+    """Return the data set with the groups that --group-by finds in the paths."""
+    if not options.group_by:
+        return dataset
+    groups = [group_of(dataset.relative(sample), sample.label, options.group_by) for sample in dataset.samples]
+    samples = (replace(sample, group=group) for sample, group in zip(dataset.samples, groups, strict=True))
+    # The finding about nested folders suggests what was done here.
+    findings = [finding for finding in dataset.findings if finding.kind != "nested"]
+    named = sum(bool(sample.group) for sample in dataset.samples)
+    if named:
+        message = f"--group-by takes the place of the column group, in which {counted(named, 'image')} of {dataset.name} have one"
+        findings.append(warning("groups", message))
+    return replace(dataset, samples=tuple(samples), findings=tuple(findings))
+
+
+def _with_group_findings(dataset: Dataset, options: SplitOptions, shares: dict[str, float]) -> Dataset:
+    if dataset.stratified or options.method == "exact":
+        return dataset
+    groups = {str(sample.path): sample.group for sample in dataset.samples}
+    splits = {str(sample.path): sample.split for sample in dataset.samples}
+    asked = {"test": shares["test"], "val": (1 - shares["test"]) * shares["val"]} if shares else {}
+    found = about_groups(dataset.name, groups, splits, asked, options.group_by)
+    return replace(dataset, findings=(*dataset.findings, *found))
+
+
+def _about_moved(division: Division) -> list[Finding]:
+    if not division.moved:
+        return []
+    count = sum(map(division.moved.__contains__, division.keys))
+    message = (
+        f"a split, or a label's train, would have had no images, so {counted(count, 'image')} moved to another split; they may move back when "
+        "the data grows: collect more images"
+    )
+    return [warning("few-images", message)]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeclf_runtime.files.outputs import new_file
 from edgeclf_runtime.files.read import sha256_file
-from edgeclf_runtime.images.preprocess import as_batch
+from edgeclf_runtime.images.preprocess import Preprocessing, as_batch
 from edgeclf_runtime.runners.base import Runner
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
@@ -21,7 +21,7 @@ from ..data.pixels import load_pixels
 from ..data.temporary import temporary_folder
 from ..display.progress import say
 from ..display.report import Bars, Report
-from ..errors import DataError, GateError, ImageError, ModelError, OptionError
+from ..errors import GateError, ImageError, ModelError, OptionError
 from ..graph.features import reporting_features
 from ..graph.onnx_file import write_onnx
 from ..options import ExportOptions, merged
@@ -90,10 +90,10 @@ def export(
         raise OptionError(f"export() writes ONNX only, but {asked} was given; call edgeclf.export_formats()")
     if not isinstance(run, Run):
         run = read_run(run)
-    data = options.data if isinstance(options.data, Dataset | None) else run.dataset(options.data)
+    data = options.data if isinstance(options.data, Dataset) else run.images_here(options.data)
     target = Path(output) if output else run.path / model_file("fp32")
     network = run.network()
-    batches, noise = comparison_images(run, data)
+    batches, noise = comparison_images(data, run.preprocessing)
     with torch_threads(), new_file(target, overwrite) as work:
         write_onnx(network, run.preprocessing, work, model_metadata(run, "fp32"), reporting_features)
         torch_runner = TorchRunner(network)
@@ -125,44 +125,38 @@ def checked_difference(
     return difference
 
 
-def comparison_images(run: Run, data: Dataset | None = None) -> tuple[list[np.ndarray], bool]:
-    """Return a few of the run's images, each float32 [1, height, width, 3], and whether they are random pixels instead.
+def comparison_images(data: Dataset | None, spec: Preprocessing) -> tuple[list[np.ndarray], bool]:
+    """Return a few images, each float32 [1, height, width, 3], and whether they are random pixels, since none can be read.
 
-    They are of val if there are any there.  data: the run's images, if they were found already.
+    They are of val if there are any there.
     """
-    found = _photographs(run, data)
-    return found or _noise(run), not found
+    found = [] if data is None else _photographs(data, spec)
+    return [as_batch([pixels]) for pixels in found or _noise(spec)], not found
 
 
-def _photographs(run: Run, data: Dataset | None) -> list[np.ndarray]:
-    """Return a few of the run's images; [] if none is here."""
-    if data is None:
-        try:
-            data = run.dataset()
-        except DataError:
-            say(f"no image of {run.path} was found; the export is compared with torch on random pixels")
-            return []
+def _photographs(data: Dataset, spec: Preprocessing) -> list[np.ndarray]:
+    """Return a few images, uint8 [height, width, 3]; [] if none can be decoded."""
     samples = sorted(data.samples, key=lambda sample: sample.split != "val")
     found: list[np.ndarray] = []
     for sample in samples:
         if len(found) == _CHECKED_IMAGES:
             break
         with contextlib.suppress(ImageError):  # others are as good
-            found.append(as_batch([load_pixels(sample.path, run.preprocessing)]))
+            found.append(load_pixels(sample.path, spec))
     return found
 
 
-def _noise(run: Run) -> list[np.ndarray]:
-    random, spec = np.random.default_rng(0), run.preprocessing
-    return [as_batch([random.integers(0, 256, (spec.height, spec.width, 3), np.uint8)]) for _ in range(_CHECKED_IMAGES)]
+def _noise(spec: Preprocessing) -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    return [random.integers(0, 256, (spec.height, spec.width, 3), np.uint8) for _ in range(_CHECKED_IMAGES)]
 
 
 def exported(run: Run, data: Dataset | None = None) -> Path:
     """Return a run's FP32 file, exported now if there is none; data: the run's images, if they were found already."""
     path = run.path / model_file("fp32")
     if not path.is_file():
-        say(f"{run.path} has no {path.name}; exporting it")
-        say(str(export(run, data=data)))
+        say("the FP32 file is missing, and is exported first")
+        export(run, data=data)
     return path
 
 

@@ -64,7 +64,7 @@ class LogitStore:
     def known(self, model_sha256: str, images: EvaluationSet) -> np.ndarray | None:
         """Return a model's logits of the images, float32 [images, labels], None unless all are known."""
         rows = self._rows.get(model_sha256, {})
-        return np.stack([rows[image] for image in images.sha256]) if rows.keys() >= set(images.sha256) else None
+        return _stacked(rows, images) if rows.keys() >= set(images.sha256) else None
 
     def infer(
         self, model: Path, name: str, images: EvaluationSet, what: str, runner: Runner | None = None
@@ -77,7 +77,7 @@ class LogitStore:
         digest = sha256_file(model)
         rows = self._rows.setdefault(digest, {})
         self._infer_missing(digest, rows, model, name, images, what, runner)
-        return np.stack([rows[image] for image in images.sha256])
+        return _stacked(rows, images)
 
     def outputs(
         self, model: Path, name: str, images: EvaluationSet, what: str, runner: Runner | None = None
@@ -91,22 +91,21 @@ class LogitStore:
         if not has_features(onnx.load(model)):
             return Outputs(self.infer(model, name, images, what, runner))
         digest = sha256_file(model)
-        rows = self._features.setdefault(digest, {})
-        self._infer_missing(digest, rows, model, name, images, what, runner)
-        logits = self.infer(model, name, images, what, runner)
-        return Outputs(logits, np.stack([rows[image] for image in images.sha256]))
+        logits, features = self._rows.setdefault(digest, {}), self._features.setdefault(digest, {})
+        self._infer_missing(digest, logits.keys() & features.keys(), model, name, images, what, runner)
+        return Outputs(_stacked(logits, images), _stacked(features, images))
 
     def _infer_missing(
         self,
         digest: str,
-        rows: Mapping[str, np.ndarray],
+        known: Collection[str],
         model: Path,
         name: str,
         images: EvaluationSet,
         what: str,
         runner: Runner | None,
     ) -> None:
-        missing = [i for i, image in enumerate(images.sha256) if image not in rows]
+        missing = [i for i, image in enumerate(images.sha256) if image not in known]
         if missing:
             part = images if len(missing) == len(images) else images.subset(missing)
             batches = part.batches(what)
@@ -143,6 +142,10 @@ class LogitStore:
                 arrays[f"features_{number}"] = np.stack(list(rows.values()))
                 arrays[f"featured_{number}"] = np.array([index[image] for image in rows], np.int32)
         return arrays
+
+
+def _stacked(rows: Mapping[str, np.ndarray], images: EvaluationSet) -> np.ndarray:
+    return np.stack([rows[image] for image in images.sha256])
 
 
 def as_halves(features: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ _MODEL_API_RESIZE = {"crop": "crop", "stretch": "standard", "letterbox": "fit_to
 
 def model_metadata(run: Run, model: str) -> dict[str, str]:
     """Return the metadata of an ONNX file of a run."""
+    for_others = {**_for_ultralytics(run.labels, run.preprocessing), **_for_model_api(run.labels, run.preprocessing)}
     facts = {
         "model": model,
         "data": run.name,
@@ -32,11 +33,7 @@ def model_metadata(run: Run, model: str) -> dict[str, str]:
         SPLIT_SHA256: (run.facts["data"] or {}).get("split_sha256", ""),
         WEIGHTS: weights_sha256(run),
     }
-    return {
-        METADATA_KEY: json_text(facts),
-        **_for_ultralytics(run.labels, run.preprocessing),
-        **_for_model_api(run.labels, run.preprocessing),
-    }
+    return {METADATA_KEY: json_text(facts), **for_others}
 
 
 def weights_sha256(run: Run) -> str | None:

@@ -40,8 +40,8 @@ class Inputs:
     options: QuantizeOptions
     dataset: Dataset
     """The run's images; with a calibration set, training images may be gone, and the evaluation images be new."""
-    rows: list[dict[str, str]]
-    """The lines of its split.csv."""
+    split_rows: Callable[[], list[dict[str, str]]]
+    """Reads the lines of its split.csv."""
     preprocessing: Preprocessing
     source: Path
     """The FP32 file, in the run's folder."""
@@ -56,7 +56,7 @@ class Inputs:
     @cached_property
     def calibration(self) -> CalibrationSet:
         """The calibration set that was named, or one of training images."""
-        return _calibration_set(self.dataset, self.rows, self.options)
+        return _calibration_set(self.dataset, self.split_rows(), self.options)
 
     @cached_property
     def batches(self) -> Sequence[np.ndarray]:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from edgeclf_runtime.files.outputs import claim_output
 
-from ..data.datasets import Dataset
 from ..data.folder_update import updated_folder
 from ..display.progress import say
 from ..errors import EdgeclfError
@@ -58,9 +57,11 @@ def quantize(
     """
     options = merged(QuantizeOptions, options, keywords)
     run = run if isinstance(run, Run) else read_run(run)
-    dataset = _dataset(run, options)
+    # With a calibration set, the images that evaluate are enough.
+    needs = ("val",) if options.calibration and not options.finetune_int8 else ("train", "val")
+    dataset = run.dataset(options.data, needs, options.skip_unreadable, accept_new=bool(options.calibration))
     network = None if run.imported else run.network
-    inputs = Inputs(options, dataset, run.split_rows(), run.preprocessing, exported(run, dataset), network)
+    inputs = Inputs(options, dataset, run.split_rows, run.preprocessing, exported(run, dataset), network)
     earlier = earlier_report(inputs.source)
     names = claim_names(inputs.folder, options, earlier, overwrite)
     if earlier and not names:
@@ -92,16 +93,6 @@ def quantize(
     if refused:
         raise FlavorError(report, refused, options.targets)
     return report
-
-
-def _dataset(run: Run, options: QuantizeOptions) -> Dataset:
-    """Return the run's images; with a calibration set, those that evaluate are enough."""
-    return run.dataset(
-        options.data,
-        needs=("val",) if options.calibration and not options.finetune_int8 else ("train", "val"),
-        skip_unreadable=options.skip_unreadable,
-        accept_new=bool(options.calibration),
-    )
 
 
 def _prepare(inputs: Inputs, store: HistogramStore) -> Search:

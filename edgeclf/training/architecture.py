@@ -17,7 +17,6 @@ from torch import nn
 from edgeclf_runtime.files.schema import JsonObject
 
 from ..errors import OptionError
-from .weights.origin import set_norm_eps
 from .weights.sources import check_name, is_folder, read_config
 
 if TYPE_CHECKING:
@@ -150,6 +149,13 @@ def classifier(
     config = backbone.pretrained_cfg
     mean, std = normalization or (config["mean"], config["std"])
     return ImageClassifier(backbone, mean, std, norm_eps)
+
+
+def set_norm_eps(network: nn.Module, epsilon: float) -> None:
+    """Set the epsilon of every batch norm, in place."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = epsilon
 
 
 def keep_resolution(backbone: Backbone, name: str, stride: int | None) -> bool:

@@ -29,7 +29,7 @@ from edgeclf_runtime.files.schema import JsonObject
 from edgeclf_runtime.images.preprocess import Preprocessing
 
 from ..data import splits
-from ..data.datasets import SPLITS, Dataset, load_dataset
+from ..data.datasets import SPLITS, Dataset, read_images
 from ..data.folder_update import settle
 from ..data.pixels import without_unreadable
 from ..data.schemas import IMPORTED, IMPORTED_RUN, MAX_JSON_BYTES, RUN, RUN_FORMAT, RUN_FORMAT_VERSION, SPLIT
@@ -142,7 +142,7 @@ class Run:
                 "the folder of your labeled images, and --overwrite"
             )
         rows, name = self.split_rows(), str(self.path)
-        given = None if data is None else load_dataset(data, self.split_options)
+        given = None if data is None else read_images(data)
         root = given.root if given is not None else Path(self.facts["data"]["root"])
         hashes, samples, gone = in_dataset(rows, given) if given is not None else at_root(rows, root)
         new = unknown_to(rows, given) if given is not None else []
@@ -168,6 +168,16 @@ class Run:
             found = without_unreadable(found)
         refuse_lost_labels(name, rows, found.samples, needs)
         return found
+
+    def images_here(self, data: str | Path | None = None) -> Dataset | None:
+        """Return its images as dataset() does; None, with a message, if none is where it was and ``data`` is not given."""
+        try:
+            return self.dataset(data)
+        except DataError:
+            if data is not None:
+                raise
+            say("none of the run's images was found: its network is compared on random pixels instead")
+            return None
 
     def recall(self, data: Dataset) -> Dataset:
         """Return a data set with each image that this run has seen in the split in which it was then.

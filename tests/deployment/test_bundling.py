@@ -1,4 +1,5 @@
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -73,9 +74,9 @@ def test_training_again_gives_the_same_bundle(digits, tmp_path, monkeypatch):
     assert make(tmp_path / "first") == make(tmp_path / "again")
 
 
-def test_the_manifest_holds_no_path_and_no_time(bundle, run):
+def test_the_manifest_holds_no_path_and_no_time(bundle):
     text = (bundle / "manifest.json").read_text()
-    assert str(run.parent) not in text
+    assert not re.search(r'"(/|[A-Za-z]:)', text)
     assert str(Path.home()) not in text
     assert not [key for key in json.loads(text)["provenance"] if "time" in key or "date" in key]
 

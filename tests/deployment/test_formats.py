@@ -72,7 +72,7 @@ def test_golden_tensors_and_models_among_photographs_are_no_classes(exported, tm
 @pytest.mark.parametrize("name", HERE)
 def test_a_file_takes_raw_pixels_and_any_number_of_images(run, exported, name):
     opened = read_run(run)
-    batch = np.concatenate(comparison_images(opened)[0][:3])
+    batch = np.concatenate(comparison_images(opened.dataset(), opened.preprocessing)[0][:3])
     expected = TorchRunner(opened.network()).infer(batch)
     with module_of(FORMATS[name]).load(exported / FORMATS[name].file, 1) as runner:
         assert np.abs(runner.infer(batch) - expected).max() < 1e-3
@@ -101,7 +101,7 @@ def test_a_network_that_shares_weights_becomes_a_folder_of_timm(usual_run, tmp_p
     blocks = source.network.backbone.blocks[3]
     blocks[1].conv_pw.weight = blocks[2].conv_pw.weight
     timm_folder.write(source, tmp_path / "timm")
-    batch = np.concatenate(comparison_images(source.run)[0][:3])
+    batch = np.concatenate(comparison_images(source.run.dataset(), source.run.preprocessing)[0][:3])
     with timm_folder.load(tmp_path / "timm", 1) as runner:
         assert np.abs(runner.infer(batch) - TorchRunner(source.network).infer(batch)).max() < 1e-3
 

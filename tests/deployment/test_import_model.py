@@ -186,7 +186,7 @@ def test_torchvisions_resnet18_keeps_its_logits_and_its_labels_in_int8(digits, t
     assert report.accuracy > 0.8
     quantized = edgeclf.quantize(
         tmp_path / "run",
-        edgeclf.QuantizeOptions(form="standard", method="percentile", flavors=("int8-cpu",), max_drop=0.1),
+        edgeclf.QuantizeOptions(form="standard", method="percentile", flavors=("int8-cpu",), size=60, max_drop=0.1),
     )
     assert quantized.files[0].comparison.agreement >= 0.98
     edgeclf.bundle(tmp_path / "run", tmp_path / "digits.edge", edgeclf.BundleOptions(golden=2))

@@ -42,8 +42,8 @@ DEVICE_QUICKER = {"run": ("--frames", "5"), "report": ("--repeat", "3"), "bench"
 OUTPUTS = {"audit", "augment", "train", "evaluate", "export", "import", "calibrate", "quantize", "bundle", "make"}
 # Exit codes other than 0: no GPU is here, and doctor may find that something is missing.
 CODES = {"build": (0, 1), "doctor": (0, 1)}
-# Their host commands are started as a reader starts them; those of other pages are forks that have imported the libraries.
-STARTED = ("README.md", "docs/tutorial.md")
+# Its host commands are started as a reader starts them; those of other pages are forks that have imported the libraries.
+STARTED = ("README.md",)
 LINES, WORDS = 130, 900
 
 

@@ -375,3 +375,26 @@ def test_the_page_follows_the_systems_light_and_dark(browser, show, scheme):
 
 def brightness(color):
     return sum(map(int, re.findall(r"\d+", color)[:3])) / 3
+
+
+def test_the_part_that_is_classified_is_drawn_over_the_picture(browser):
+    with LiveSink(":0", ["cat"], region=lambda width, height: (0.5, 0.25, 0.25, 0.5)) as sink:
+        browser.open(sink.url)
+        for _ in range(200):
+            sink.write(result(image=np.zeros((48, 64, 3), np.uint8)))
+            if browser.run("return !document.getElementById('region').hidden"):
+                break
+        place, picture = (
+            browser.run(
+                f"const box = document.getElementById('{name}').getBoundingClientRect(); return [box.left, box.top, box.width, box.height]"
+            )
+            for name in ("region", "picture")
+        )
+        wide, high = browser.run("return [picture.naturalWidth, picture.naturalHeight]")
+        scale = min(picture[2] / wide, picture[3] / high)
+        left, top = (
+            side + (room - length * scale) / 2
+            for side, room, length in zip(picture[:2], picture[2:], (wide, high), strict=True)
+        )
+        expected = left + 0.5 * wide * scale, top + 0.25 * high * scale, 0.25 * wide * scale, 0.5 * high * scale
+        assert place == pytest.approx(expected, abs=1.5)

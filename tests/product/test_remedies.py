@@ -21,14 +21,15 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 PROSE = {"made", "has", "did", "reads", "trains", "answers", "by", "that", "is", "exported", "itself", "and", "in"}
 # What must stand in a text for an option of another program, "" if a text names it by itself.
 OTHERS = {
-    "--runtime": "container",
+    "--runtime": "nvidia",
     "--gpus": "container",
     "--device": "docker run",
     "--set": "date",
     "--query-gpu": "",  # nvidia-smi
     "--extra-index-url": "pip",
     "--index-url": "pip",
-    **dict.fromkeys(("--cpus", "--memory", "--shm-size", "--group-add"), ""),  # docker run
+    **dict.fromkeys(("--cpus", "--memory", "--shm-size", "--group-add", "--init"), ""),  # docker run
+    **dict.fromkeys(("--read-only", "--rm", "--tmpfs", "--cap-drop"), "docker run"),
     **dict.fromkeys(
         ("--upgrade", "--no-deps", "--only-binary", "--break-system-packages", "--system-site-packages"), ""
     ),
@@ -238,7 +239,9 @@ def test_a_page_names_only_options_and_commands_that_exist(path):
     if path.parent.name == "benchmarks":  # its programs have options of their own
         sources = "".join(program.read_text(encoding="utf-8") for program in path.parent.rglob("*.py"))
         lines = [line for line in lines if not set(OPTION.findall(line)) <= set(OPTION.findall(sources))]
-    foreign = re.compile(r"benchmarks/|tests/|\bpip\b|curl |apt-get|g\+\+|ruff|pytest|mkdocs|torchrun")
+    foreign = re.compile(
+        r"benchmarks/|tests/|\bpip\b|curl |apt-get|docker build|--build-arg|kubectl |g\+\+|ruff|pytest|mkdocs|torchrun"
+    )
     ours = [line for line in lines if not foreign.search(line)]
     assert not [(line, fault) for line in ours for fault in faults(line, [HOST, DEVICE])]
 

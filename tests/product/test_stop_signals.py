@@ -172,3 +172,13 @@ def test_a_signal_to_a_training_and_its_workers_is_one_sentence_about_how_to_go_
         f"{tmp_path / 'run'}.unfinished keeps what is done; the same command with --resume continues it",
         "interrupted; nothing half-written was left behind",
     ]
+
+
+@pytest.mark.parametrize("started", ["edgeclf_runtime.bundle_entry", "edgeclf.cli"])
+def test_sigterm_ends_a_containers_first_process_while_it_imports(started):
+    code = f"import {started}, os; os.kill(1, 15); print('still there')"
+    spaces = ["unshare", "--pid", "--mount-proc", "--fork", "--kill-child"]
+    if subprocess.call([*spaces, "true"], stderr=subprocess.DEVNULL) != 0:
+        pytest.skip("a process namespace needs root")
+    ended = subprocess.run([*spaces, sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (143, ""), ended.stderr

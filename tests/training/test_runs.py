@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import edgeclf
+from edgeclf.data.checks import near_duplicates
 from edgeclf.data.datasets import load_dataset
 from edgeclf.data.findings import count_files
 from edgeclf.display import progress
@@ -150,6 +151,18 @@ def test_images_are_found_by_content_whatever_they_are_called_now(damaged, digit
     assert [finding.message for finding in after.findings] == [
         f"1 image of {tmp_path / 'moved'} left out: not among those of {damaged}"
     ]
+
+
+def test_moved_images_are_not_divided_again_and_keep_their_splits(damaged, digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(near_duplicates, "joined_keys", pytest.fail)  # takes minutes on a large folder
+    edit(
+        damaged,
+        lambda facts: facts["data"].update(
+            split={"seed": 0, "test": 0.2, "val": 0.2, "method": "stable", "group_by": None, "group_similar": True}
+        ),
+    )
+    moved = shutil.copytree(digits, tmp_path / "moved")
+    assert facts_of(read_run(damaged).dataset(moved)) == facts_of(read_run(damaged).dataset())
 
 
 def test_a_folder_with_none_of_the_images_is_refused_unless_new_ones_are_meant(damaged, tmp_path):

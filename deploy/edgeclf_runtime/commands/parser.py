@@ -1,6 +1,7 @@
 """The device's command line: its commands, options and examples."""
 
 import argparse
+import functools
 import os
 import shlex
 import sys
@@ -91,20 +92,26 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _RunParser(_Parser):
-    """A parser of run's options, some of which may be one camera's own; ``own`` has these, with the camera's name."""
+    """A parser of run's options, some of which may be one camera's own.
+
+    ``own`` of its arguments has these, with the camera's name; ``again`` reads the options again if they have a configuration
+    file, otherwise it is None.
+    """
 
     def parse_known_args(self, args: "Any" = None, namespace: "Any" = None) -> "Any":
         from .run.cameras import ANYWHERE, parse_own, split_words
 
+        again = None
         if any(word.partition("=")[0] == "--config" for word in args):
             from .run.config_file import with_config
 
+            again = functools.partial(self.parse_known_args, list(args))
             args = with_config(self, args)
         common, own = split_words(args)
         found, rest = super().parse_known_args(common, namespace)
         if found.config is not None:  # argparse takes an abbreviation of the option, which is read before
             self.error("argument --config: it was shortened; write it in full")
-        found.own = []
+        found.own, found.again = [], again
         for name, words in own:
             parsed = vars(parse_own(self._inner(), words, name))
             for dest in ANYWHERE.intersection(parsed):

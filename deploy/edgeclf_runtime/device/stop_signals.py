@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from types import FrameType
-from typing import FrozenSet, Iterator, List, NoReturn, Optional, Union
+from typing import Callable, FrozenSet, Iterator, List, NoReturn, Optional, Tuple, Union
 
 # Limits after the signal: to begin to end, and to have ended (which includes finishing a video).
 BEGIN_S, END_S = 1.5, 8.0
@@ -29,10 +29,23 @@ _MIDDLE = (
 )
 # Threads that wait in Python for work and end with the program.
 _IDLE = ("starter", "stopping")
+# What SIGHUP calls in place of ending the program, and the terminals that were open when it was asked to.
+_hangups: "List[Tuple[Callable[[], object], List[int]]]" = []
+
+
+def end_as_first_process() -> None:
+    """Let SIGTERM and SIGHUP end the first process of a container, until stoppable() does.
+
+    The kernel drops signals for which a first process has no handler, and a program imports for seconds before its first
+    command.
+    """
+    if os.getpid() == 1:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda number, _: os._exit(128 + number))
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, or SIGHUP (the terminal was closed).
+    """SIGTERM, or SIGHUP (the terminal was closed); see calling_on_hangup().
 
     exit_code   of the program, as a shell reports it
     """
@@ -64,6 +77,9 @@ def stoppable() -> Iterator[None]:
     os.set_blocking(writable, False)
 
     def handle(number: int, frame: Optional[FrameType]) -> None:
+        if not _ends(number):
+            _hangups[-1][0]()
+            return
         if _in_the_middle(frame):
             again.append(number)
             return
@@ -92,6 +108,24 @@ def stoppable() -> Iterator[None]:
         os.close(writable)  # the thread ends and closes its end
 
 
+@contextlib.contextmanager
+def calling_on_hangup(function: Callable[[], object]) -> Iterator[None]:
+    """During the block, call a function on SIGHUP in place of ending the program, unless a terminal of the program was closed.
+
+    The function runs between two instructions of the main thread, so it must not wait for anything.
+    """
+    _hangups.append((function, [number for number in range(3) if os.isatty(number)]))
+    try:
+        yield
+    finally:
+        _hangups.pop()
+
+
+def _ends(number: int) -> bool:
+    """Return whether a signal is to end the program."""
+    return number != signal.SIGHUP or not _hangups or not all(map(os.isatty, _hangups[-1][1]))
+
+
 def _in_the_middle(frame: Optional[FrameType]) -> bool:
     """Return whether an exception that a handler raises now would be lost, or would break a Condition for good.
 
@@ -113,7 +147,8 @@ def _watch(readable: int, numbers: FrozenSet[int], begun: List[int], again: List
     Signals in ``again`` are sent again, because their exceptions were lost.
     """
     with os.fdopen(readable, "rb", buffering=0) as stream:
-        number = next((data[0] for data in iter(lambda: stream.read(1), b"") if data[0] in numbers), None)
+        arrived = (data[0] for data in iter(lambda: stream.read(1), b""))
+        number = next((one for one in arrived if one in numbers and _ends(one)), None)
         came = time.monotonic()
         while number is not None:
             waited = time.monotonic() - came

@@ -45,6 +45,10 @@ class Notifier:
         self._status = status
         self._send("READY=1\n" + _status(status))
 
+    def reloading(self) -> None:
+        """Report that the configuration is read again; ready() ends that."""
+        self._send("RELOADING=1\nMONOTONIC_USEC={:.0f}".format(time.monotonic() * 1e6))
+
     def status(self, status: str) -> None:
         """Change the line for ``systemctl status``."""
         self._status = status

@@ -119,6 +119,24 @@ def select(image: "np.ndarray", roi: Optional[Region] = None, rotation: int = 0)
     return image[top:bottom, left:right]
 
 
+def region_in_frame(roi: Region, rotation: int, width: int, height: int) -> Tuple[float, float, float, float]:
+    """Return where a region of the upright image is in the image as it was before select() rotated it.
+
+    width, height   of the image before, in pixels
+
+    Returns x, y, width and height as fractions of its sides.
+    """
+    size = (height, width) if rotation in (90, 270) else (width, height)
+    left, top, right, bottom = (at / side for at, side in zip(_corners(roi, *size), size * 2))
+    if rotation == 90:
+        left, top, right, bottom = top, 1 - right, bottom, 1 - left
+    elif rotation == 180:
+        left, top, right, bottom = 1 - right, 1 - bottom, 1 - left, 1 - top
+    elif rotation == 270:
+        left, top, right, bottom = 1 - bottom, left, 1 - top, right
+    return left, top, right - left, bottom - top
+
+
 def _corners(roi: Region, image_width: int, image_height: int) -> Tuple[int, int, int, int]:
     """Return a region's left, top, right and bottom in pixels."""
     x, y, width, height = roi

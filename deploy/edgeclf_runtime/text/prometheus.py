@@ -4,7 +4,7 @@ Version 0.0.4 of https://prometheus.io/docs/instrumenting/exposition_formats/.  
 https://prometheus.io/docs/practices/naming/: base units, and ``_total`` for what only grows.
 """
 
-from typing import Iterable, Iterator, Mapping, NamedTuple, Tuple
+from typing import Dict, Iterable, Iterator, List, Mapping, NamedTuple, Tuple
 
 KIND = "text/plain; version=0.0.4; charset=utf-8"
 _ESCAPES = {ord("\\"): "\\\\", ord('"'): '\\"', ord("\n"): "\\n"}
@@ -31,6 +31,20 @@ def single(name: str, kind: str, what: str, value: float) -> Family:
 def text_of(families: Iterable[Family], common: Labels) -> str:
     """Return the text of some metrics; ``common``: labels of every sample."""
     return "".join(line for family in families for line in _lines(family, common))
+
+
+def joined(parts: Iterable[Tuple[Iterable[Family], Labels]]) -> List[Family]:
+    """Return the metrics of several streams, each once, with the samples of all: a text may name a metric only once.
+
+    parts       the metrics of each stream, and the labels of all its samples
+    """
+    found: Dict[str, Family] = {}
+    for families, common in parts:
+        for family in families:
+            samples = [(end, {**common, **labels}, value) for end, labels, value in family.samples]
+            before = found.get(family.name, family._replace(samples=[]))
+            found[family.name] = before._replace(samples=[*before.samples, *samples])
+    return list(found.values())
 
 
 def _lines(family: Family, common: Labels) -> Iterator[str]:

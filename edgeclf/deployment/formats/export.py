@@ -143,8 +143,8 @@ def export_formats(
     chosen = [FORMATS[name] for name in options.formats or ("onnx",)]
     paths = _paths(run, chosen, output)
     _claim(chosen, paths, options.golden, overwrite)
-    data = run.dataset(options.data) if options.data or options.golden else None
-    batches, noise = comparison_images(run, data)
+    data = run.dataset(options.data) if options.data or options.golden else run.images_here()
+    batches, noise = comparison_images(data, run.preprocessing)
     source, threads = Source(run), _threads()
     with contextlib.ExitStack() as opened:
         opened.enter_context(torch_threads(threads))

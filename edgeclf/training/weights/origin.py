@@ -11,6 +11,7 @@ from edgeclf_runtime.files.read import read_json
 
 from ...data.schemas import MAX_JSON_BYTES
 from ...errors import WeightsError
+from ..architecture import set_norm_eps
 from .checkpoint import RUN_FILE
 from .state_dict import COUNTER, without_prefix
 
@@ -86,15 +87,6 @@ def norm_eps_of(path: Path) -> float | None:
         found = read_json(path.parent / RUN_FILE, MAX_JSON_BYTES).get("norm_eps")
         return found if isinstance(found, float) else None
     return None
-
-
-def set_norm_eps(network: torch.nn.Module, epsilon: float) -> None:
-    """Set the epsilon of every batch norm, in place."""
-    import torch
-
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.eps = epsilon
 
 
 def _backbone_of(path: Path) -> str:

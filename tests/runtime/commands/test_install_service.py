@@ -75,6 +75,12 @@ def test_a_service_has_several_cameras_with_their_own_options(cli):
     words = command(out.splitlines())
     assert "--source door=rtsp://h/1 --source yard=csi://0" in words
     assert words.endswith("--for yard --roi 0,0,8,8 --no-health")
+    _, out, _ = cli(
+        "install-service", "--dry-run", *cameras, "--mask", "/etc/m.png", "--for", "yard", "--mask", "/etc/./y.png"
+    )
+    words = command(out.splitlines())
+    assert " --mask /etc/m.png " in words
+    assert words.endswith("--for yard --mask /etc/y.png")
     code, _, err = cli("install-service", "--dry-run", *cameras, "--for", "door", "--password-file", "/etc/hosts")
     assert code == 1
     assert "give one before --for, for all cameras" in err

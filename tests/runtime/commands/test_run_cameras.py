@@ -7,11 +7,12 @@ import sys
 import threading
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from edgeclf_runtime.commands.parser import make_parser
 from edgeclf_runtime.commands.run.cameras import cameras_of
-from edgeclf_runtime.commands.run.together import go_together, parts_of
+from edgeclf_runtime.commands.run.together import Parts, go_together
 from edgeclf_runtime.device.systemd import Notifier
 from edgeclf_runtime.streaming.run_loop import RunStopped
 from tests.support.pictures import encode, noise
@@ -108,6 +109,18 @@ def test_two_cameras_have_results_files_events_and_a_summary_each(cli, folders, 
         assert f"{name}: {count} frames classified" in err
 
 
+def test_one_camera_has_a_mask_and_a_wrong_one_is_reported_before_anything_is_opened(cli, folders, tmp_path):
+    for path in folders[1].iterdir():
+        path.write_bytes(encode(".png", noise(64, 64)))
+    door, yard = (("--source", f"{path.name}={path}") for path in folders)
+    (tmp_path / "mask.png").write_bytes(encode(".png", np.full((32, 32, 3), 255, np.uint8)))
+    for name, code in (("mask.png", 0), ("missing.png", 1)):
+        found, out, err = cli("run", *door, *yard, *FP32, "--json", "--for", "yard", "--mask", tmp_path / name)
+        assert found == code
+        assert bool(out) is (code == 0)
+        assert ("missing.png: cannot be read" in err) is (code == 1)
+
+
 def test_lines_for_people_begin_with_the_cameras_name(cli, folders):
     code, out, _ = cli("run", "--source", f"door={folders[0]}", "--source", f"yard={folders[1]}", *FP32)
     assert code == 0
@@ -182,7 +195,8 @@ class Told(Notifier):
 def test_a_service_is_ready_when_each_camera_is_and_alive_while_all_are():
     told = Told()
     told._every_s = 0.0
-    door, yard = parts_of(told, ["door", "yard"])
+    parts = Parts(told)
+    door, yard = parts.add("door"), parts.add("yard")
     door.ready("classifying")
     assert told.said == []
     yard.ready("waiting")

@@ -118,7 +118,21 @@ ALL_OPTIONS = (
     *("--flip", "180", "--policy", "latest", "--timeout", "2.5", "--frozen", "0", "--frames", "7", "--no-wait"),
     *("--model", "fp32", "--backend", "opencv", "--threads", "2", "--top-k", "3", "--threshold", "0.25"),
     *("--most-distance", "2.5"),
-    *("--allow", "-x", "--allow", "y", "--deny", "--z", "--roi", "0.25,0,0.5,1.0", "--rotation", "90", "--tune"),
+    *(
+        "--allow",
+        "-x",
+        "--allow",
+        "y",
+        "--deny",
+        "--z",
+        "--roi",
+        "0.25,0,0.5,1.0",
+        "--rotation",
+        "90",
+        "--mask",
+        "m.png",
+        "--tune",
+    ),
     *("--smooth", "0.5", "--margin", "0.2", "--sink", "a.csv", "--sink", "-b.jsonl", "--mqtt-password-file", "m"),
     *("--live", ":8080", "--live-token-file", "t", "--live-open", "--live-name", "a", "--live-cert", "c"),
     "--live-classify",
@@ -156,7 +170,7 @@ ALL_OPTIONS = (
 )
 
 
-NOT_OPTIONS = ("name", "command", "given", "sources", "own", "for_camera", "config", "print_config")
+NOT_OPTIONS = ("name", "command", "given", "sources", "own", "again", "for_camera", "config", "print_config")
 
 
 def parse(words):

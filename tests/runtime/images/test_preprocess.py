@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime.errors import ImageError, OptionError
-from edgeclf_runtime.images.preprocess import RESIZE_MODES, Preprocessing, as_batch, preprocess
+from edgeclf_runtime.images.preprocess import (
+    RESIZE_MODES,
+    ROTATIONS,
+    Preprocessing,
+    as_batch,
+    preprocess,
+    region_in_frame,
+    select,
+)
 from tests.support.pictures import BLUE, GREEN, RED, YELLOW, noise, quarters
 
 # From width x height, to width x height, resize, crop, color: the first digits of the pixels' sha256.
@@ -135,3 +143,13 @@ def test_what_is_not_three_channels_of_bytes_is_refused(wrong):
 def test_a_field_value_that_this_runtime_does_not_support_is_refused_by_name(field, value):
     with pytest.raises(OptionError, match="preprocessing"):
         Preprocessing(8, 8)._replace(**{field: value}).check()
+
+
+@pytest.mark.parametrize("rotation", sorted(ROTATIONS))
+@pytest.mark.parametrize("roi", [(2, 1, 5, 3), (0.25, 0.5, 0.5, 0.25)])
+def test_a_region_is_where_it_is_in_the_frame_before_it_is_turned(rotation, roi):
+    frame = noise(40, 24)
+    part = select(frame, roi, rotation)
+    x, y, width, height = region_in_frame(roi, rotation, 40, 24)
+    left, top, right, bottom = (round(at) for at in (x * 40, y * 24, (x + width) * 40, (y + height) * 24))
+    assert np.array_equal(select(np.ascontiguousarray(frame[top:bottom, left:right]), None, rotation), part)

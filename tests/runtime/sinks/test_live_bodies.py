@@ -6,8 +6,9 @@ import zlib
 
 import pytest
 
-from edgeclf_runtime.sinks.live import answers, body
-from edgeclf_runtime.sinks.live.body import MAX_BODY_BYTES, MAX_HELD_BYTES
+from edgeclf_runtime.sinks.live import answers
+from edgeclf_runtime.sinks.live.posted import body
+from edgeclf_runtime.sinks.live.posted.body import MAX_BODY_BYTES, MAX_HELD_BYTES
 from edgeclf_runtime.sinks.live.sink import LiveSink
 from tests.support.attackers import connect, crowd, say
 from tests.support.posting import HEAD, JPEG, PNG, Desk, error, message, read

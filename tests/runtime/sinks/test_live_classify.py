@@ -13,12 +13,12 @@ import pytest
 from edgeclf_runtime.classify.classifier import Classifier
 from edgeclf_runtime.errors import BackendError
 from edgeclf_runtime.results import Origin
-from edgeclf_runtime.sinks.live import classify_queue
 from edgeclf_runtime.sinks.live import sink as live
 from edgeclf_runtime.sinks.live.access import Access
-from edgeclf_runtime.sinks.live.body import MAX_BODY_BYTES
-from edgeclf_runtime.sinks.live.classify_queue import WAITING
 from edgeclf_runtime.sinks.live.clients import PLACES
+from edgeclf_runtime.sinks.live.posted import classify_queue
+from edgeclf_runtime.sinks.live.posted.body import MAX_BODY_BYTES
+from edgeclf_runtime.sinks.live.posted.classify_queue import WAITING
 from edgeclf_runtime.sinks.live.sink import LiveSink
 from tests.support.attackers import crowd, say
 from tests.support.pictures import encode, noise

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ...classify.classifier import Classifier
     from ...device.systemd import Notifier
     from ...sinks.base import Sink
+    from ...sinks.live.server import LivePage
     from ...streaming.health.watch import Health
     from ...streaming.label_events import LabelEvents
 
@@ -27,6 +28,7 @@ class CameraStream:
     arguments   those of this camera
     notifier    reports its state to systemd
     events      its LabelEvents, or None
+    page        the LivePage that it shares with the others, or None
     """
 
     def __init__(
@@ -36,12 +38,13 @@ class CameraStream:
         camera: "Camera",
         notifier: "Notifier",
         events: "Optional[LabelEvents]",
+        page: "Optional[LivePage]" = None,
     ) -> None:
         from ...streaming.motion import MotionGate
         from ...streaming.run_loop import Run
 
         self.name = arguments.camera
-        self._arguments, self._camera = arguments, camera
+        self._arguments, self._camera, self._page = arguments, camera, page
         self._classifier = _own_decision(arguments, classifier)
         self.outputs = contextlib.ExitStack()
         self._sinks: "List[Sink]" = []
@@ -62,8 +65,13 @@ class CameraStream:
             if camera.mode and camera.as_asked:  # otherwise the camera has logged a warning
                 show_message("{}: {}".format(camera.name, camera.mode))
         self._origin = find_origin(self._classifier.bundle_id, camera.name, arguments.device_name, self.name)
-        for opener in find_sinks(arguments, self._classifier, camera, self._origin):
+        for opener in find_sinks(arguments, self._classifier, camera, self._origin, self._page):
             self._sinks.append(self.outputs.enter_context(open_late(*opener) if wait else opener[1]()))
+
+    def close(self) -> None:
+        """Close its outputs and its camera."""
+        self.outputs.close()
+        self._camera.close()
 
     def go(self) -> None:
         """Classify until the source ends; then close the outputs, and say what was done."""

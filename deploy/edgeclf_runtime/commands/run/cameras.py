@@ -17,7 +17,7 @@ DECISION = ("top_k", "threshold", "most_distance", "allow", "deny")
 OWN = frozenset(
     (
         *("password_file", "width", "height", "fps", "format", "control", "flip"),
-        *("policy", "timeout", "frozen", "frames", "roi", "rotation"),
+        *("policy", "timeout", "frozen", "frames", "roi", "rotation", "mask"),
         *DECISION,
         *("smooth", "margin", "health", "baseline"),
         *("event", "schedule", "every", "when_motion"),

@@ -7,14 +7,16 @@ import os
 from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple, Union
 
 from ...device.process_secrets import CAMERA, MQTT
+from ...device.stop_signals import calling_on_hangup
 from ...text.redaction import learn
 from ...text.terminal import show_message
 from ..classify import open_classifier, show_tuning
 from ..output import print_text
 from .camera_stream import CameraStream, label_events
 from .cameras import cameras_of
-from .run_sinks import optional_password, place_outputs
-from .together import go_together, parts_of
+from .reload import Reload
+from .run_sinks import live_page, optional_password, place_outputs
+from .together import Parts, go_together
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -49,34 +51,51 @@ def run(arguments: "Namespace") -> None:
         notifier = stack.enter_context(speaking(Notifier()))
         with notifier.busy(_VERIFY_S, "verifying the bundle"):
             arguments.bundle = open_bundle(arguments.bundle)
-        for number, one in enumerate(cameras):
+        for one in cameras:
             one.bundle = arguments.bundle
-            place_outputs(one, number)
+            place_outputs(one)
+        page = live_page(arguments, len(cameras) > 1)
         events = [label_events(one) for one in cameras]
         found = [_find(one) for one in cameras]
         choice, at_once = _choose(arguments, cameras, found)
         # Cameras open in separate processes while the model loads in this one.
         opened = [stack.enter_context(_open_camera(*pair)) for pair in zip(cameras, found)]
         classifier = stack.enter_context(open_classifier(arguments, at_once, choice))
-        parts = [notifier] if len(cameras) == 1 else parts_of(notifier, [one.camera for one in cameras])
+        alone = len(cameras) == 1 and arguments.again is None
+        parts = Parts(notifier)
         streams = [
-            CameraStream(one, classifier, camera, part, rules)
-            for one, camera, part, rules in zip(cameras, opened, parts, events)
+            CameraStream(one, classifier, camera, notifier if alone else parts.add(one.camera), rules, page)
+            for one, camera, rules in zip(cameras, opened, events)
         ]
         for stream in streams:
             stack.enter_context(stream.outputs)
             stream.open(wait)
         show_message("{} on {}".format(classifier.model, classifier.backend))
-        if len(streams) == 1:
+        if alone:
             streams[0].go()
-        else:
+        elif arguments.again is None:
             go_together(streams)
+        else:
+
+            def open_again(one: "Namespace") -> CameraStream:
+                camera = stack.enter_context(_open_camera(one, _find(one)))
+                stream = CameraStream(one, classifier, camera, parts.add(one.camera), label_events(one), page)
+                stack.enter_context(stream.outputs)
+                stream.open(True)
+                return stream
+
+            reload = Reload(arguments, cameras, streams, open_again, parts, page)
+            with calling_on_hangup(reload.ask):
+                go_together(streams, reload.look)
 
 
 def _find(arguments: "Namespace") -> "Union[List[str], Source]":
     """Return a camera's source; CameraError or OptionError if there is none."""
+    from ...capture.masked_camera import read_mask
     from ...capture.open_camera import find_camera
 
+    if arguments.mask:
+        read_mask(arguments.mask)  # reports a wrong one before anything is opened
     return find_camera(
         arguments.source,
         arguments.width,
@@ -93,10 +112,13 @@ def _find(arguments: "Namespace") -> "Union[List[str], Source]":
 
 
 def _open_camera(arguments: "Namespace", found: "Union[List[str], Source]") -> "Camera":
+    from ...capture.masked_camera import MaskedCamera, read_mask
     from ...capture.open_camera import open_found
 
+    mask = read_mask(arguments.mask) if arguments.mask else None
     pace = (arguments.fps, arguments.policy, arguments.timeout, arguments.frozen)
-    return open_found(found, arguments.source, *pace)
+    camera = open_found(found, arguments.source, *pace)
+    return camera if mask is None else MaskedCamera(camera, mask)
 
 
 def _choose(

@@ -45,6 +45,12 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     add_device_name(source)
     add_choice(parser)
     add_decision(parser)
+    parser.add_argument(
+        "--mask",
+        metavar="FILE",
+        help="a picture, white with black parts: what is black there nobody sees, neither the network nor the live page, snapshots "
+        "and videos (default: none)",
+    )
     add_tune(parser, first_start=True)
     _add_smoothing(parser)
     _add_health(parser)

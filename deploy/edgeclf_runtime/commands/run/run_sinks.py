@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ...classify.classifier import Classifier
     from ...results import Origin
     from ...sinks.base import Sink
-    from ...sinks.live.access import Access
+    from ...sinks.live.server import LivePage
     from ...sinks.live.sink import LiveSink
     from ...sinks.uncertain_frames import UncertainSink
 
@@ -29,9 +29,9 @@ _log = logging.getLogger(__name__)
 
 
 def find_sinks(
-    arguments: "Namespace", classifier: "Classifier", camera: "Camera", origin: "Origin"
+    arguments: "Namespace", classifier: "Classifier", camera: "Camera", origin: "Origin", page: "Optional[LivePage]"
 ) -> "Iterator[Tuple[str, _Open]]":
-    """Yield the name of each sink, and the function that opens it."""
+    """Yield the name of each sink, and the function that opens it; ``page`` is that of --live."""
     if not arguments.quiet:
         print_ = print_json if arguments.json else print_text
         yield "stdout", _sparse(arguments, camera, functools.partial(_open_printer, print_, arguments.json))
@@ -47,16 +47,12 @@ def find_sinks(
         yield "the webhook", functools.partial(_open_webhook, arguments, _webhook_secret(arguments), every_frame)
     if arguments.on_event:
         yield arguments.on_event, functools.partial(_open_program, arguments, every_frame)
-    if arguments.live:
-        from ...sinks.live.access import open_access
-
-        names = ("token_file", "name", "open", "cert", "key", "proxy")
-        access = open_access(*(getattr(arguments, "live_" + name) for name in names))
-        yield "the live page", functools.partial(_open_live, arguments, classifier, access, origin)
+    if page is not None:
+        yield "the live page", functools.partial(_open_live, arguments, classifier, page, origin)
 
 
-def place_outputs(arguments: "Namespace", number: int) -> None:
-    """Give a camera with a name outputs of its own: files, folders and topics with its name, and the page's port plus its number."""
+def place_outputs(arguments: "Namespace") -> None:
+    """Give a camera with a name outputs of its own: files, folders and topics with its name."""
     from ...sinks import MQTT_SINK, check_target
 
     if not arguments.camera:
@@ -72,9 +68,18 @@ def place_outputs(arguments: "Namespace", number: int) -> None:
         folder = getattr(arguments, option)
         if folder:
             setattr(arguments, option, os.path.join(folder, name))
-    host, colon, port = (arguments.live or "").rpartition(":")
-    if port.isdecimal() and int(port):
-        arguments.live = "{}{}{}".format(host, colon, int(port) + number)
+
+
+def live_page(arguments: "Namespace", several: bool) -> "Optional[LivePage]":
+    """Return the LivePage of --live, which all cameras share, or None."""
+    from ...sinks.live.access import open_access
+    from ...sinks.live.server import LivePage
+
+    if not arguments.live:
+        return None
+    names = ("token_file", "name", "open", "cert", "key", "proxy")
+    access = open_access(*(getattr(arguments, "live_" + name) for name in names))
+    return LivePage(arguments.live, access, several)
 
 
 def _targets(arguments: "Namespace", camera: "Camera", origin: "Origin") -> "Iterator[Tuple[str, _Open]]":
@@ -177,14 +182,16 @@ def _open_program(arguments: "Namespace", every_frame: bool) -> "Sink":
     return ProgramSink(arguments.on_event, arguments.on_event_arg, wait=every_frame)
 
 
-def _open_live(arguments: "Namespace", classifier: "Classifier", access: "Access", origin: "Origin") -> "LiveSink":
+def _open_live(arguments: "Namespace", classifier: "Classifier", page: "LivePage", origin: "Origin") -> "LiveSink":
+    from ...images.preprocess import region_in_frame
     from ...sinks.live.sink import LiveSink
 
     bundle, limits = arguments.bundle, classifier.limits
     classify = classifier.classify if arguments.live_classify else None
-    shown = (classifier.labels, bundle.name, access, arguments.source, limits, bundle)
-    live = LiveSink(arguments.live, *shown, classify=classify, origin=origin)
-    # Not redacted: its token is for the reader of this line.
-    of = " of {}".format(arguments.camera) if arguments.camera else ""
-    write_stderr(printable("live page{}: {}".format(of, live.invitation)) + "\n")
+    shown = (classifier.labels, bundle.name, None, arguments.source, limits, bundle)
+    region = functools.partial(region_in_frame, arguments.roi, arguments.rotation) if arguments.roi else None
+    live = LiveSink(page, *shown, classify=classify, origin=origin, region=region)
+    if live.first:  # all cameras share the address
+        # Not redacted: its token is for the reader of this line.
+        write_stderr(printable("live page: {}".format(live.invitation)) + "\n")
     return live

@@ -8,7 +8,7 @@ import importlib.util
 import os
 import stat
 import sys
-from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from ...bundle.open_bundle import open_bundle
 from ...capture.open_camera import find_camera
@@ -210,6 +210,8 @@ class ServiceCommand:
                 sinks[number] = self._place_output(target)
                 self._add_folder(os.path.dirname(sinks[number]))
         self._values["sink"] = sinks
+        for values in (self._values, *(vars(found) for _, found in self._arguments.own)):
+            self._place_mask(values)
         if self._arguments.on_event and os.sep in self._arguments.on_event:
             program = self._values["on_event"] = os.path.abspath(self._arguments.on_event)
             self._refuse_home(program, "the program")
@@ -217,6 +219,11 @@ class ServiceCommand:
             if getattr(self._arguments, name):
                 folder = self._values[name] = self._place_output(getattr(self._arguments, name))
                 self._add_folder(folder)
+
+    def _place_mask(self, values: Dict[str, Any]) -> None:
+        if values.get("mask"):
+            values["mask"] = os.path.abspath(values["mask"])
+            self._refuse_home(values["mask"], "the mask")
 
     def _need_paho(self) -> None:
         if importlib.util.find_spec("paho") is None:

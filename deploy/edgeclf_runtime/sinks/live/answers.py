@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from ...bundle.examples import example_number
 from ...errors import BundleError
 from ...text import prometheus
-from .body import BODY_TIMEOUT_S, Body, kind_of, length_of, picture_in
 from .history import SLOT_S
 from .http import Refusal, Request
+from .overview import text_of
+from .posted.body import BODY_TIMEOUT_S, Body, kind_of, length_of, picture_in
 
 if TYPE_CHECKING:
     from .exchange import Exchange
@@ -25,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 def page(exchange: "Exchange", request: Request) -> None:
     """Answer with the page itself."""
-    exchange.reply(200, "text/html; charset=utf-8", exchange.server.page)
+    exchange.reply(200, "text/html; charset=utf-8", exchange.server.page.text)
 
 
 def example(exchange: "Exchange", request: Request) -> None:
@@ -61,7 +62,7 @@ def band(exchange: "Exchange", request: Request) -> None:
 
 def counts(exchange: "Exchange", request: Request) -> None:
     """Answer with the stream's counts as Prometheus reads them."""
-    exchange.reply(200, prometheus.KIND, exchange.sink.metrics().encode("utf-8"))
+    exchange.reply(200, prometheus.KIND, text_of([exchange.sink]).encode("utf-8"))
 
 
 def health(exchange: "Exchange", request: Request) -> None:

@@ -5,16 +5,19 @@ import hashlib
 import json
 import re
 import socket
-from typing import TYPE_CHECKING, Mapping, Optional
+from typing import TYPE_CHECKING, Iterable, Mapping, Optional
 
-from .body import MAX_BODY_BYTES
 from .clients import CLIENT_TIMEOUT_S, REQUEST_TIMEOUT_S, Client, machine
 from .http import Header, Refusal, Request, head, read_request
 from .openapi import API
-from .routes import METHODS, ROUTES, Route, find_route
+from .overview import PREFIX
+from .posted.body import MAX_BODY_BYTES
+from .routes import METHODS, Route, find_route
 
 if TYPE_CHECKING:
+    from .routes import Routes
     from .server import Server
+    from .sink import LiveSink
 
 # What is read, and dropped, of a refused body: most programs read an answer only when they have sent everything.
 UNREAD_UPLOAD_BYTES = 4 * MAX_BODY_BYTES
@@ -58,8 +61,16 @@ class Exchange:
     _sends_body = False
 
     def __init__(self, server: "Server", client: Client) -> None:
-        self.server, self.sink, self.client = server, server.sink, client
-        self.policy = server.policy
+        self.server, self.client = server, client
+        self._sink: "Optional[LiveSink]" = None
+        self.policy = server.page.policy
+
+    @property
+    def sink(self) -> "LiveSink":
+        """The sink of the camera that the request is for; Refusal if it has just ended."""
+        if self._sink is None:
+            raise Refusal(503, "no camera is running")
+        return self._sink
 
     def answer(self) -> None:
         """Read the request, and answer it."""
@@ -97,18 +108,24 @@ class Exchange:
         if request.method not in METHODS:
             raise Refusal(501, "only {} are answered".format(", ".join(METHODS)), ("Allow", ", ".join(METHODS)))
         gate.check_host(request, self.server.url)
+        request, routes, self._sink = self.server.place(request)
+        self.request = request
         gate.check_site(request, navigable=request.path == "/")
         self.client.address = machine(gate.visitor(request, self.client.peer))
-        route = find_route(request.path)
+        route = find_route(routes, request.path)
         from_url = not (route and route.open) and gate.admit(request, self.client.address)
         if route is None:
-            raise Refusal(404, "nothing is here; available: {}".format(", ".join(each.path for each in ROUTES)))
+            raise Refusal(404, "nothing is here; available: {}".format(", ".join(self._available(routes))))
         _check_method(request, route)
         self._sends_body = route.method == "POST"
         if from_url and route.method != "POST":
             self._redirect(request)
         else:
             route.answer(self, request)
+
+    def _available(self, routes: "Routes") -> Iterable[str]:
+        """Return the paths of routes; without any, those of the cameras."""
+        return routes or ("{}{}/".format(PREFIX, name) for name in self.server.cameras() if name)
 
     def _redirect(self, request: Request) -> None:
         """Redirect to the same address without the token, which would stay in the address bar and the history."""

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Counter, Dict, Iterator, List, Mapping, Tuple
 
 from ...device.machine import proc_bytes
-from ...text.prometheus import Family, Sample, single, text_of
+from ...text.prometheus import Family, Sample, joined, single
 
 if TYPE_CHECKING:
     from ...results import StreamEvent, StreamResult
@@ -52,9 +52,9 @@ class Metrics:
         """Count an event."""
         self._losses += event.state == "lost"
 
-    def text(self, state: Mapping[str, object]) -> str:
-        """Return all metrics; ``state`` is LiveSink.state()."""
-        return text_of(self._families(state), self._common) + text_of(process_families(), {})
+    def families(self, state: Mapping[str, object]) -> List[Family]:
+        """Return all metrics, with the labels of the stream; ``state`` is LiveSink.state()."""
+        return joined([(self._families(state), self._common)])
 
     def _families(self, state: Mapping[str, object]) -> Iterator[Family]:
         verdicts = state["changed"]

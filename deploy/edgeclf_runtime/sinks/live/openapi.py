@@ -1,11 +1,13 @@
 """Describes the routes of the live page's server as OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.0)."""
 
+import json
 import re
 from typing import TYPE_CHECKING, Dict, Iterable, Optional
 
 from ... import __version__
 from ...results import ENDED
-from .body import FORM, KINDS, MAX_BODY_BYTES
+from .overview import BRIEF, SHOWN
+from .posted.body import FORM, KINDS, MAX_BODY_BYTES
 
 if TYPE_CHECKING:
     from ...files.schema import JsonObject
@@ -18,6 +20,7 @@ _ABOUT = (
     "An error below /v1/ is JSON, elsewhere plain text."
 )
 # What the server itself answers, whatever the route; and if a token is required.
+_PARAMETERS = {"number": "integer", "camera": "string"}
 _EVERY = {400: "the request is not valid", 403: "another host name, or another site's page"}
 _GUARDED = {401: "no token, or a wrong one", 429: "too many wrong tokens"}
 
@@ -99,6 +102,8 @@ _STATE_EVENT = {
 }
 _STATE = {
     "title": _text("the bundle's name"),
+    "camera": _text("the camera's name among several"),
+    "shared": {"type": "boolean", "description": "whether there is a page of all cameras"},
     "labels": _list({"type": "string"}, "in the order of the logits"),
     "state": {"type": "string", "enum": ["live", "lost", "silent"]},
     "state_s": _number("seconds in that state"),
@@ -110,12 +115,24 @@ _STATE = {
     "events": _whole("events of labels and states so far"),
     "frames_per_s": _number("over the last seconds"),
     "dropped": _whole("frames that were not classified"),
+    "region": {
+        "anyOf": [
+            _list({"type": "number"}, "x, y, width and height, as fractions of the frame's sides"),
+            {"type": "null"},
+        ]
+    },
     "result": {"anyOf": [_named("FrameResult"), {"type": "null"}]},
     "why": _text("why the result is unknown"),
     "nearest": _list(
         _object({"label": {"type": "string"}, "picture": {"type": ["string", "null"]}}), "the nearest training images"
     ),
     "room": _list({"type": "string"}, "what the page keeps room for"),
+}
+_CAMERA = {
+    "name": {"type": "string"},
+    "address": _text("of its own page, relative to the page of all cameras"),
+    **{name: schema for name, schema in _STATE.items() if name in BRIEF},
+    "result": {"anyOf": [_object({name: _RESULT[name] for name in SHOWN}), {"type": "null"}]},
 }
 _FRAME_RESULT = {
     "frame": _whole("the frame's number"),
@@ -133,6 +150,7 @@ SCHEMAS = {
     "State": _object(_STATE),
     "LabelEvent": _object(_LABEL_EVENT, "position_s ended_at duration_s reason best_name bundle device camera"),
     "StateEvent": _object(_STATE_EVENT, "verdicts bundle device camera"),
+    "Cameras": _object({"title": _text("the bundle's name"), "cameras": _list(_object(_CAMERA))}),
     "Labels": _object(
         {
             "slot_s": _number("seconds of a slot"),
@@ -156,7 +174,8 @@ def document(routes: "Iterable[Route]", guarded: bool) -> "JsonObject":
 
     guarded     whether the server requires a token
     """
-    components: "JsonObject" = {"schemas": SCHEMAS}
+    paths = {route.path: {route.method.lower(): _operation(route, guarded)} for route in routes}
+    components: "JsonObject" = {"schemas": _named_in(paths)}
     if guarded:
         components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     return {
@@ -164,9 +183,20 @@ def document(routes: "Iterable[Route]", guarded: bool) -> "JsonObject":
         "info": {"title": "edgeclf", "version": __version__, "description": _ABOUT},
         # Relative to this document, because a proxy may serve it under another path.
         "servers": [{"url": ".."}],
-        "paths": {route.path: {route.method.lower(): _operation(route, guarded)} for route in routes},
+        "paths": paths,
         "components": components,
     }
+
+
+def _named_in(facts: object) -> "Dict[str, JsonObject]":
+    """Return the schemas that are named, and those that these name."""
+    found: "Dict[str, JsonObject]" = {}
+    while True:
+        names = set(re.findall('"#/components/schemas/([A-Za-z]+)"', json.dumps([facts, found])))
+        more = {name: schema for name, schema in SCHEMAS.items() if name in names}
+        if more == found:
+            return found
+        found = more
 
 
 def _operation(route: "Route", guarded: bool) -> "JsonObject":
@@ -178,7 +208,7 @@ def _operation(route: "Route", guarded: bool) -> "JsonObject":
     named = re.findall(r"{(\w+)}", route.path)
     if named:
         operation["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "integer"}} for name in named
+            {"name": name, "in": "path", "required": True, "schema": {"type": _PARAMETERS[name]}} for name in named
         ]
     if route.method == "POST":
         operation["requestBody"] = {"required": True, "content": _bodies()}
@@ -210,6 +240,6 @@ def _response(route: "Route", status: int, text: str, answer: "Optional[Answer]"
     if answer is not None and answer.kind:
         schema = _named(answer.schema) if answer.schema else {}
         return {"description": text, "content": {answer.kind: {"schema": schema}}}
-    if route.path.startswith(API):
+    if API in route.path:
         return {"description": text, "content": {_JSON: {"schema": _named("Error")}}}
     return {"description": text, "content": {_TEXT: {"schema": {"type": "string"}}}}

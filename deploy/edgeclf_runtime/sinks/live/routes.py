@@ -1,13 +1,13 @@
 """The table of everything that the live page's server answers: it is served, and described, from this."""
 
-from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, Mapping, NamedTuple, Optional, Tuple
 
 from ...bundle.examples import example_number
 from ...text import prometheus
-from . import answers
-from .body import BODY_TIMEOUT_S, MAX_BODY_BYTES
+from . import answers, overview
 from .http import Request
 from .openapi import document
+from .posted.body import BODY_TIMEOUT_S, MAX_BODY_BYTES
 
 if TYPE_CHECKING:
     from .exchange import Exchange
@@ -57,6 +57,12 @@ class Route(NamedTuple):
 
 def _openapi(exchange: "Exchange", request: Request) -> None:
     exchange.reply_json(document(ROUTES, exchange.server.gate.guarded))
+
+
+def _openapi_of_all(exchange: "Exchange", request: Request) -> None:
+    path = overview.PREFIX + "{camera}"
+    routes = [*_OVERVIEW, *(route._replace(path=path + route.path) for route in ROUTES)]
+    exchange.reply_json(document(routes, exchange.server.gate.guarded))
 
 
 _NO_FRAME = Answer(503, "no frame arrived")
@@ -134,10 +140,41 @@ ROUTES = (
     ),
     Route("/v1/openapi.json", _openapi, "This document.", (Answer(200, "the document", _JSON),)),
 )
+_OVERVIEW = (
+    Route(
+        "/",
+        overview.page,
+        "The page of all cameras.",
+        (Answer(200, "the page", _HTML), Answer(401, "a form for the token", _HTML)),
+    ),
+    Route(
+        "/metrics",
+        overview.counts,
+        "The counts of every stream for Prometheus.",
+        (Answer(200, "its text format", prometheus.KIND),),
+    ),
+    Route(
+        "/healthz",
+        overview.health,
+        "Whether every camera's frames arrive.",
+        (Answer(200, "ok", _TEXT), Answer(503, "one is lost or silent", _TEXT)),
+        open=True,
+    ),
+    Route(
+        "/v1/cameras",
+        overview.cameras,
+        "Each camera's name, address and present state.",
+        (Answer(200, "the cameras", _JSON, "Cameras"),),
+    ),
+    Route("/v1/openapi.json", _openapi_of_all, "This document.", (Answer(200, "the document", _JSON),)),
+)
 METHODS = tuple(sorted({method for route in ROUTES for method in route.methods}))
-_BY_PATH = {route.path: route for route in ROUTES}
+Routes = Mapping[str, Route]
+"""Routes by their paths."""
+CAMERA: Routes = {route.path: route for route in ROUTES}
+OVERVIEW: Routes = {route.path: route for route in _OVERVIEW}
 
 
-def find_route(path: str) -> Optional[Route]:
+def find_route(routes: Routes, path: str) -> Optional[Route]:
     """Return the Route of a path, or None."""
-    return _BY_PATH.get(_EXAMPLE if example_number(path[1:]) is not None else path)
+    return routes.get(_EXAMPLE if example_number(path[1:]) is not None else path)

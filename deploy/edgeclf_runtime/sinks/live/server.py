@@ -13,12 +13,15 @@ import socket
 import socketserver
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional, Tuple
 
 from ...errors import OutputError, Unavailable
 from .access import Access, Gate
 from .clients import Client, Places
 from .exchange import Exchange, policy_of
+from .http import Request
+from .overview import PREFIX
+from .routes import CAMERA, OVERVIEW, Routes
 
 if TYPE_CHECKING:
     from .sink import LiveSink
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 CLOSE_TIMEOUT_S = 1.0
 # What the kernel may buffer for a slow client: about one image, so that the next one is recent.
 _SEND_BUFFER_BYTES = 1 << 17
-_PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "live.html")
+_FOLDER = os.path.dirname(os.path.abspath(__file__))
 _ADDRESS = re.compile(r"(?:(?P<host>\[[^\]]+\]|[^:\[\]]*):)?(?P<port>[0-9]{1,5})\Z")
 _REFUSED = {
     errno.EADDRINUSE: "another program is using that port; stop it, or choose another port",
@@ -37,18 +40,65 @@ _LATER = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 _log = logging.getLogger(__name__)
 
 
-def listen(address: str, sink: "LiveSink", access: Optional[Access] = None) -> "Server":
-    """Start serving a LiveSink, and return the server; see LiveSink for ``address``.
+class LivePage:
+    """The live page's server, which listens as long as the sink of a camera is on it.
+
+    address, access     see LiveSink
+    several             whether its first page is that of all cameras, even while there is only one
+    """
+
+    def __init__(self, address: str, access: Optional[Access] = None, several: bool = False) -> None:
+        self._address, self._access, self.several = address, access, several
+        self._server: "Optional[Server]" = None
+        self._sinks: "Dict[str, LiveSink]" = {}
+        self._lock = threading.Lock()
+
+    def join(self, name: str, sink: "LiveSink") -> "Server":
+        """Serve the sink of a camera; its address is PREFIX and its name if it has one.  Raises OutputError as listen() does."""
+        with self._lock:
+            if self._server is None:
+                self._server = listen(self._address, self, self._access)
+            self._sinks = dict(self._sinks, **{name: sink})
+            return self._server
+
+    def leave(self, name: str) -> None:
+        """Serve the sink of a camera no longer; with the last one, the server stops."""
+        with self._lock:
+            self._sinks = {other: sink for other, sink in self._sinks.items() if other != name}
+            if self._sinks or self._server is None:
+                return
+            server, self._server = self._server, None
+        server.stop()
+
+    def cameras(self) -> "Dict[str, LiveSink]":
+        """Return the sinks by the names of their cameras."""
+        return self._sinks
+
+
+class Html(NamedTuple):
+    """A page, and the Content-Security-Policy that it is sent with."""
+
+    text: bytes
+    policy: str
+
+
+def read_html(name: str) -> Html:
+    """Read a page of this folder."""
+    with open(os.path.join(_FOLDER, name), "rb") as stream:
+        text = stream.read()
+    return Html(text, policy_of(text))
+
+
+def listen(address: str, page: LivePage, access: Optional[Access] = None) -> "Server":
+    """Start serving the sinks of a LivePage, and return the server; see LiveSink for ``address``.
 
     Raises OutputError if the address is not valid, or cannot be listened on.
     """
     host, port = page_address(address)
-    with open(_PAGE, "rb") as stream:
-        page = stream.read()
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         family, _, _, _, bound = min(found, key=lambda entry: entry[0] != socket.AF_INET)
-        server = Server(family, bound, page, sink, access or Access(), host)
+        server = Server(family, bound, page, access or Access(), host)
     except (OSError, UnicodeError) as error:
         reason = _REFUSED.get(getattr(error, "errno", 0), "{}; choose another address".format(error))
         # An address appears with its network, and a port becomes free when its last user ends.
@@ -86,12 +136,10 @@ class Server(socketserver.TCPServer):
     allow_reuse_address = True
     request_queue_size = 128
 
-    def __init__(
-        self, family: int, address: Tuple[Any, ...], page: bytes, sink: "LiveSink", access: Access, host: str
-    ) -> None:
-        self.address_family, self.page, self.sink, self.tls = family, page, sink, access.tls
-        self.policy = policy_of(page)
-        self.clients = Places(sink.wake)
+    def __init__(self, family: int, address: Tuple[Any, ...], live: LivePage, access: Access, host: str) -> None:
+        self.address_family, self._live, self.tls = family, live, access.tls
+        self.page, self.overview = read_html("live.html"), read_html("overview.html")
+        self.clients = Places(self._wake)
         super().__init__(address, socketserver.BaseRequestHandler)
         bound, port = self.socket.getsockname()[:2]
         ip = ipaddress.ip_address(bound.partition("%")[0])
@@ -102,6 +150,28 @@ class Server(socketserver.TCPServer):
         self.invitation = self.url + ("?token=" + self.gate.made if self.gate.made else "")
         self._thread = threading.Thread(target=self.serve_forever, args=(0.1,), name="live page", daemon=True)
         self._thread.start()
+
+    def cameras(self) -> "Dict[str, LiveSink]":
+        """Return the sinks by the names of their cameras."""
+        return self._live.cameras()
+
+    def place(self, request: Request) -> "Tuple[Request, Routes, Optional[LiveSink]]":
+        """Return the request as the camera that it is for has it, that camera's routes, and its sink.
+
+        Without a camera, the routes are those about all cameras, or none if there is no such camera.
+        """
+        sinks = self.cameras()
+        if request.path.startswith(PREFIX):
+            name, slash, path = request.path[len(PREFIX) :].partition("/")
+            sink = sinks.get(name) if slash and name else None
+            return (request, {}, None) if sink is None else (request._replace(path="/" + path), CAMERA, sink)
+        if len(sinks) > 1 or self._live.several:
+            return request, OVERVIEW, None
+        return request, CAMERA, next(iter(sinks.values()), None)
+
+    def _wake(self) -> None:
+        for sink in self.cameras().values():
+            sink.wake()
 
     def server_bind(self) -> None:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)

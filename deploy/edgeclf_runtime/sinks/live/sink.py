@@ -8,16 +8,17 @@ import collections
 import re
 import threading
 import time
-from typing import TYPE_CHECKING, Callable, Deque, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Deque, Dict, List, Optional, Sequence, Tuple, Union
 
 from ...bundle.examples import examples_of
 from ...results import NOWHERE, Origin
 from ..base import Sink
 from ..conditions import BACKEND, CAMERA, HEALTH, Conditions
-from .classify_queue import ClassifyQueue
 from .history import Band, History
 from .metrics import Metrics
-from .server import listen
+from .overview import PREFIX
+from .posted.classify_queue import ClassifyQueue
+from .server import LivePage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ...bundle.open_bundle import Bundle, VerifiedFile
     from ...files.schema import JsonObject
     from ...results import LabelEvent, Limits, Result, StreamEvent, StreamResult
+    from ...text.prometheus import Family
     from .access import Access
 
 PICTURES_PER_S = 15
@@ -41,26 +43,30 @@ class LiveSink(Sink):
     """Shows each result on a page at ``url`` while it is open.
 
     address     ":8080" or "8080" for this machine only, "HOST:8080" for everyone who can reach that address
-                ("0.0.0.0:8080": every network of this machine); port 0 takes a free one
+                ("0.0.0.0:8080": every network of this machine); port 0 takes a free one; or a LivePage, to share its server with
+                other cameras
     labels      the names of the classes, in the order of the logits
     title       the page's title
-    access      an Access (``sinks/live/access.py``); without one, a token is generated if a network can reach the page
+    access      an Access (``sinks/live/access.py``), unless ``address`` is a LivePage; without one, a token is generated if a network can reach the page
     source      the URI of the source of frames, which the page does not show
     limits      function that returns the Limits of a model, by its name; without it, the page does not say why a result is unknown
     bundle      the Bundle whose examples the page shows, if it has any
     classify    function that returns the Result of BGR pixels, for pictures that are posted; None: they are refused
-    origin      the Origin of those results
+    origin      the Origin of those results; its camera is the name of this one on a shared page
+
+    region      function that returns the part that is classified, of a frame with a width and a height: x, y, width and height as
+                fractions of its sides; None: the whole frame
 
     ``examples`` are the pictures of training images that may be served, VerifiedFiles by number.
 
-    ``url`` is the page's address, ``invitation`` the same with a generated token.
+    ``first`` is True if the page was not served before.  ``url`` is the page's address, ``invitation`` the same with a generated token.
 
     Raises OutputError if the address is not valid, or cannot be listened on.
     """
 
     def __init__(
         self,
-        address: str,
+        address: Union[str, LivePage],
         labels: Sequence[str],
         title: str = "",
         access: "Optional[Access]" = None,
@@ -69,9 +75,11 @@ class LiveSink(Sink):
         bundle: "Optional[Bundle]" = None,
         classify: "Optional[Callable[[np.ndarray], Result]]" = None,
         origin: Origin = NOWHERE,
+        region: "Optional[Callable[[int, int], Tuple[float, float, float, float]]]" = None,
     ) -> None:
         self.labels, self.title = tuple(labels), title
-        self._source, self._limits = source, limits
+        self._source, self._limits, self._region = source, limits, region
+        self._size: Optional[Tuple[int, int]] = None  # width and height of the newest frame
         self.examples: "Dict[int, VerifiedFile]" = {} if bundle is None else examples_of(bundle)
         self._version = "" if bundle is None else bundle.id[:12]
         self.queue = None if classify is None else ClassifyQueue(classify, origin)
@@ -88,10 +96,14 @@ class LiveSink(Sink):
         self._item: "Optional[StreamResult]" = None
         self._conditions = Conditions()
         self._history, self._band = History(), Band()
-        self._metrics = Metrics(camera_name(source), self._version)
+        self._name = origin.camera
+        self._metrics = Metrics(self._name or camera_name(source), self._version)
         self._since = time.monotonic()
-        self._server = listen(address, self, access)
-        self.url, self.invitation = self._server.url, self._server.invitation
+        self._page = address if isinstance(address, LivePage) else LivePage(address, access)
+        self._server = server = self._page.join(self._name, self)
+        self.first = len(server.cameras()) == 1
+        place = "{}{}/".format(PREFIX[1:], self._name) if self._page.several else ""
+        self.url, self.invitation = server.url + place, server.invitation
 
     def write(self, item: "StreamResult") -> None:
         now = time.monotonic()
@@ -101,6 +113,7 @@ class LiveSink(Sink):
             self._metrics.take(item)
             self._band.take(item.result.label, now)
             self._times.append(now)
+            self._size = item.frame.image.shape[1], item.frame.image.shape[0]
             self._item = item._replace(frame=item.frame._replace(image=None))  # type: ignore[arg-type]
             if image is not None:
                 self._kept = (self.frames, image)
@@ -178,6 +191,7 @@ class LiveSink(Sink):
     def state(self) -> Dict[str, object]:
         """Return what the page shows, as JSON can hold it.
 
+        camera, shared  the camera's name; whether the page of all cameras is two folders above
         state, reason   "live", "silent" (no frame for SILENT_S), or the state and the reason of the last StreamEvent
         state_s         seconds in that state; for "silent", since the last frame
         degraded        why a worse model or backend has taken over, or ""
@@ -185,6 +199,7 @@ class LiveSink(Sink):
         frames          results so far
         events          events of labels and states so far
         frames_per_s    over the last seconds
+        region          the part of the frames that is classified, as fractions: x, y, width and height; None: the whole
         result          the newest StreamResult's own fields, or None before the first
         why             why it is unknown, or its distance if it has one, or ""
         nearest         the nearest training images: label, and the address of the picture or None
@@ -194,11 +209,13 @@ class LiveSink(Sink):
         with self._changed:
             now, item, since = time.monotonic(), self._item, self._since
             lost, degraded, changed = map(self._conditions.trouble, (CAMERA, BACKEND, HEALTH))
-            times, frames, events = list(self._times), self.frames, self._history.count
+            times, frames, events, size = list(self._times), self.frames, self._history.count, self._size
         silent_s = now - (times[-1] if times else since)
         state, state_s = ("live", now - since) if times and silent_s < SILENT_S else ("silent", silent_s)
         return {
             "title": self.title,
+            "camera": self._name,
+            "shared": self._page.several,
             "state": lost.state if lost else state,
             "state_s": round(now - since if lost else state_s, 3),
             "reason": lost.reason if lost else "",
@@ -209,15 +226,16 @@ class LiveSink(Sink):
             "events": events,
             "frames_per_s": round(_rate([moment for moment in times if now - moment < SILENT_S]), 2),
             "dropped": item.dropped if item else 0,
+            "region": self._region(*size) if self._region and size else None,
             "result": item._replace(origin=_unnamed(item.origin)).to_dict() if item else None,
             **self._explanation(item.result if item else None),
         }
 
-    def metrics(self) -> str:
-        """Return the stream's counts as Prometheus reads them."""
+    def families(self) -> "List[Family]":
+        """Return the stream's counts as Prometheus has them."""
         state = self.state()
         with self._changed:
-            return self._metrics.text(state)
+            return self._metrics.families(state)
 
     def _explanation(self, result: "Optional[Result]") -> Dict[str, object]:
         if result is None or self._limits is None:
@@ -246,7 +264,7 @@ class LiveSink(Sink):
             self._changed.notify_all()
         if self.queue is not None:
             self.queue.close()
-        self._server.stop()
+        self._page.leave(self._name)
 
 
 def camera_name(source: str) -> str:

@@ -5,7 +5,7 @@ import socket
 import threading
 from typing import Callable, List
 
-from .http import MAX_HEAD_BYTES, Refusal, Request
+from ..http import MAX_HEAD_BYTES, Refusal, Request
 
 MAX_BODY_BYTES = 32 << 20  # a JPEG of 50 megapixels has 25 MB
 MAX_HELD_BYTES = 2 * MAX_BODY_BYTES  # of all bodies together

@@ -7,17 +7,17 @@ import threading
 import time
 from typing import TYPE_CHECKING, Callable, Deque, Iterator
 
-from ...errors import EdgeclfError, ImageError
-from ...images.read import decode_image
-from ...results import NOWHERE, Origin
+from ....errors import EdgeclfError, ImageError
+from ....images.read import decode_image
+from ....results import NOWHERE, Origin
+from ..http import Refusal
 from .body import Memory
-from .http import Refusal
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ...files.schema import JsonObject
-    from ...results import Result
+    from ....files.schema import JsonObject
+    from ....results import Result
 
 WAITING = 4  # pictures that may wait while one is classified
 WAIT_S = 10.0

@@ -1,0 +1,139 @@
+"""Reload, a run whose configuration file is read again: cameras that did not change go on."""
+
+import logging
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Sequence
+
+from ...errors import CameraError, EdgeclfError
+from ...text.terminal import show_message
+from .camera_stream import CameraStream, label_events
+from .cameras import cameras_of
+from .run_sinks import place_outputs
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from ...sinks.live.server import LivePage
+    from .together import Parts, Together
+
+_log = logging.getLogger(__name__)
+FIXED = (
+    *("bundle", "model", "backend", "threads", "tune", "device_name", "wait", "verbose", "log_level"),
+    *("live", "live_token_file", "live_name", "live_open", "live_cert", "live_key", "live_proxy", "live_classify"),
+)
+"""Options of the whole run, which stay as they are until it is started again."""
+_NOT_OPTIONS = ("own", "again", "sources", "given", "config")
+_AS_BEFORE = "the configuration file was not taken, and every camera goes on as before: %s"
+
+
+class Reload:
+    """The cameras of a run, as its configuration file has them.
+
+    arguments   those of the run
+    streams     the streams of its cameras
+    open_       opens a camera with its arguments, and returns its CameraStream
+    parts       report to systemd
+    page        the LivePage that the cameras share, or None
+    """
+
+    def __init__(
+        self,
+        arguments: "Namespace",
+        cameras: "Sequence[Namespace]",
+        streams: Sequence[CameraStream],
+        open_: "Callable[[Namespace], CameraStream]",
+        parts: "Parts",
+        page: "Optional[LivePage]",
+    ) -> None:
+        self._arguments, self._open, self._parts, self._page = arguments, open_, parts, page
+        self._cameras: "Dict[str, Namespace]" = {one.camera: one for one in cameras}
+        self._streams: Dict[str, CameraStream] = {stream.name: stream for stream in streams}
+        self._asked: List[bool] = []
+
+    def ask(self) -> None:
+        """Make the next look() read the file; may be called by a signal's handler."""
+        self._asked.append(True)
+
+    def look(self, together: "Together") -> None:
+        """Read the file and exchange cameras, if that was asked for.  A file that is not valid changes nothing."""
+        if not self._asked:
+            return
+        del self._asked[:]
+        try:
+            wanted = self._read()
+        except EdgeclfError as error:
+            _log.error(_AS_BEFORE, error)
+        except SystemExit:
+            _log.error(_AS_BEFORE, "the message above says why")
+        else:
+            with self._parts.reloading():
+                self._exchange(wanted, together)
+
+    def _read(self) -> "Dict[str, Namespace]":
+        """Return the arguments of each camera in the file, checked; raises EdgeclfError, or SystemExit after a message."""
+        arguments, _ = self._arguments.again()
+        changed = [
+            name for name in FIXED if name != "bundle" and _value(arguments, name) != _value(self._arguments, name)
+        ]
+        for name in FIXED:
+            setattr(arguments, name, _value(self._arguments, name))
+        cameras = cameras_of(arguments)
+        for one in cameras:
+            place_outputs(one)
+            label_events(one)
+        if changed:
+            _log.warning(
+                "%s changed in the configuration file, which takes effect when the program is started again",
+                ", ".join("--" + name.replace("_", "-") for name in changed),
+            )
+        return {one.camera: one for one in cameras}
+
+    def _exchange(self, wanted: "Dict[str, Namespace]", together: "Together") -> None:
+        old = [name for name, one in self._cameras.items() if name not in wanted or _differ(one, wanted[name])]
+        new = [name for name in wanted if name in old or name not in self._cameras]
+        ending = [self._streams.pop(name) for name in old if name in self._streams]
+        together.stop(ending)
+        for stream in ending:
+            stream.close()
+        if self._page is not None:
+            self._page.several = self._page.several or len(wanted) > 1
+        self._cameras = wanted
+        begun = [name for name in new if self._begin(wanted[name], together)]
+        if not together.running:
+            raise CameraError("no camera of the configuration file could be opened: the messages above say why")
+        show_message("configuration read again: {}".format(_summary(old, new, begun, len(wanted))))
+
+    def _begin(self, one: "Namespace", together: "Together") -> bool:
+        """Open a camera and let it go; returns False, and logs why, if that is not possible."""
+        try:
+            stream = self._open(one)
+        except (EdgeclfError, OSError) as error:
+            _log.error("%s is left out until the file is read again: %s", one.camera or "the camera", error)
+            return False
+        self._streams[one.camera] = stream
+        together.start(stream)
+        return True
+
+
+def _value(arguments: "Namespace", name: str) -> object:
+    return getattr(arguments, name, None)
+
+
+def _differ(before: "Namespace", after: "Namespace") -> bool:
+    """Return whether two cameras' arguments differ."""
+    names = set(vars(after)).difference(_NOT_OPTIONS)
+    return any(_value(before, name) != _value(after, name) for name in names)
+
+
+def _summary(old: Sequence[str], new: Sequence[str], begun: Sequence[str], total: int) -> str:
+    """Return what has changed, for people."""
+    groups = (
+        ("ended", [name for name in old if name not in new]),
+        ("changed", [name for name in begun if name in old]),
+        ("added", [name for name in begun if name not in old]),
+        ("not opened", [name for name in new if name not in begun]),
+    )
+    texts = [
+        "{}: {}".format(what, ", ".join(name or "the camera" for name in names)) for what, names in groups if names
+    ]
+    same = total - len(new)
+    return "; ".join([*texts, "{} unchanged".format(same)])

@@ -1,0 +1,150 @@
+"""The configuration file of a run, read again on SIGHUP."""
+
+import contextlib
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from edgeclf_runtime.commands.run.together import Parts
+from tests.runtime.commands.test_run_cameras import Told
+from tests.support.waiting import WAIT_S, wait_until
+
+FP32 = {"model": "fp32", "backend": "onnxruntime", "json": True}
+
+
+class Running:
+    """A run with a configuration file, and what it has printed."""
+
+    def __init__(self, bundle, path, facts, **options):
+        self.path, self.lines, self.errors = path, [], ""
+        self.write(facts)
+        command = [sys.executable, str(bundle), "run", "--config", str(path)]
+        environment = dict(os.environ, EDGECLF_NO_TUNE="1")
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, **options
+        )
+        self._readers = [threading.Thread(target=self._read_lines), threading.Thread(target=self._read_errors)]
+        for reader in self._readers:
+            reader.start()
+
+    def write(self, facts):
+        self.path.write_text(facts if isinstance(facts, str) else json.dumps(facts))
+
+    def _read_lines(self):
+        for line in self.process.stdout:
+            self.lines.append(json.loads(line.decode("ascii")))
+
+    def _read_errors(self):
+        for line in self.process.stderr:
+            self.errors += line.decode("utf-8")
+
+    def frames(self, name):
+        return [line["frame"] for line in list(self.lines) if line.get("camera") == name and "frame" in line]
+
+    def reload(self, facts, message):
+        """Have another file read, and wait until the run says so."""
+        said = self.errors.count(message)
+        self.write(facts)
+        self.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: self.errors.count(message) > said)
+
+    def end(self):
+        """Stop it, and return its exit code."""
+        self.process.terminate()
+        code = self.process.wait(WAIT_S)
+        for reader in self._readers:
+            reader.join()
+        return code
+
+
+@contextlib.contextmanager
+def running(bundle, tmp_path, facts, **options):
+    found = Running(bundle, tmp_path / "site.json", facts, **options)
+    try:
+        yield found
+    finally:
+        found.end()
+
+
+def site(**cameras):
+    return dict(FP32, cameras={name: dict({"source": "test://"}, **own) for name, own in cameras.items()})
+
+
+READ = "configuration read again: "
+
+
+@pytest.mark.slow
+def test_only_what_changed_in_the_file_is_exchanged(bundle, tmp_path):
+    with running(bundle, tmp_path, site(door={}, yard={}, gate={})) as run:
+        wait_until(lambda: all(len(run.frames(name)) > 3 for name in ("door", "yard", "gate")))
+        run.reload(site(door={}, yard={"threshold": 1.0, "top-k": 1}, cellar={}), READ)
+        assert "ended: gate; changed: yard; added: cellar; 1 unchanged" in run.errors
+        gone = len(run.frames("gate"))
+        wait_until(lambda: len(run.frames("cellar")) > 3 and run.frames("yard") != sorted(set(run.frames("yard"))))
+        assert run.frames("door") == sorted(set(run.frames("door")))  # it never began again
+        last = [line for line in run.lines if line.get("camera") == "yard"][-1]
+        assert (len(last["top"]), last["rejected"]) == (1, True)
+        assert len(run.frames("gate")) <= gone + 1
+        assert run.end() == 128 + signal.SIGTERM
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ("{", "cannot be used"),
+        (site(door={"treshold": 1}), "there is no cameras.door.treshold; did you mean threshold?"),
+        (site(door={"event": ["wolf"]}), "wolf"),
+        (dict(FP32), "the message above says why"),
+    ],
+    ids=["damaged", "unknown key", "unknown label", "no camera"],
+)
+def test_a_file_that_is_not_valid_changes_nothing(bundle, tmp_path, facts, message):
+    with running(bundle, tmp_path, site(door={})) as run:
+        wait_until(lambda: len(run.frames("door")) > 3)
+        run.reload(facts, "every camera goes on as before")
+        assert message in run.errors
+        before = len(run.frames("door"))
+        wait_until(lambda: len(run.frames("door")) > before + 3)
+        assert run.frames("door") == sorted(set(run.frames("door")))
+
+
+@pytest.mark.slow
+def test_options_of_the_whole_run_stay_and_that_is_said(bundle, tmp_path):
+    with running(bundle, tmp_path, site(door={})) as run:
+        wait_until(lambda: len(run.frames("door")) > 3)
+        run.reload(dict(site(door={}), threads=1, live="0"), READ + "1 unchanged")
+        assert "--threads, --live changed in the configuration file" in run.errors
+        assert run.frames("door") == sorted(set(run.frames("door")))
+
+
+@pytest.mark.slow
+def test_a_closed_terminal_ends_the_run_all_the_same(bundle, tmp_path):
+    ours, theirs = pty.openpty()
+    with running(bundle, tmp_path, site(door={}), stdin=theirs) as run:
+        os.close(theirs)
+        wait_until(lambda: len(run.frames("door")) > 3)
+        os.close(ours)
+        time.sleep(0.1)
+        run.process.send_signal(signal.SIGHUP)
+        assert run.process.wait(WAIT_S) == 128 + signal.SIGHUP
+
+
+def test_a_service_that_exchanges_its_only_camera_does_not_end():
+    told = Told()
+    parts = Parts(told)
+    parts.add("").ready("classifying")
+    old = parts.add("door")
+    with parts.reloading():
+        old.stopping()
+        parts.add("yard").status("waiting")
+    said = [text.partition("\n")[0] for text in told.said]
+    assert said == ["READY=1", "RELOADING=1", "STATUS=classifying; yard: waiting", "READY=1"]
+    assert "STOPPING=1" not in told.said

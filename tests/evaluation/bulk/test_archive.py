@@ -117,6 +117,7 @@ def test_attributes_are_not_read_whatever_size_they_have(tmp_path):
         (b"path,label\n" * 100, "is not a tar archive"),
         (b"short", "is not a tar archive"),
     ],
+    ids=["gzip", "bzip2", "zstd", "text", "short"],
 )
 def test_what_is_no_tar_archive_is_refused(tmp_path, content, message):
     (tmp_path / "a.tar").write_bytes(content)

@@ -18,6 +18,7 @@ class Camera:
     name        its name in results, without passwords; "" if it has none
     policy      "latest": frames that are not fetched in time are dropped; "all": no frame is dropped
     dropped     number of frames that were captured but never handed out
+    rested      number of frames that were left out because of rest()
     skipped     number of files, or frames of a video file, that could not be decoded
     rate        frames per second of a video file, or of images that were given a rate; else None
     mode        for a device: the size, format and rate that it granted, as a sentence; else ""
@@ -28,6 +29,7 @@ class Camera:
     name = ""
     policy = "all"
     dropped = 0
+    rested = 0
     skipped = 0
     rate: Optional[float] = None
     mode = ""
@@ -45,6 +47,9 @@ class Camera:
         camera stops (later calls wait until it is back), and CameraError if nothing can be read.
         """
         raise NotImplementedError
+
+    def rest(self, resting: bool) -> None:
+        """While resting, a live camera decodes a frame only now and then, and leaves out the others; other sources do not."""
 
     def close(self) -> None:
         """Release the device or file; a second call does nothing."""

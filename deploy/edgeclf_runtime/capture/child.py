@@ -9,8 +9,8 @@ line: ``{"waiting": name, "why": reason}`` if the source is not available and ``
 ``{"opened": true, ...}``, ``{"frame": slot, "shape": ..., ...}``, and last ``{"end": reason}``,
 ``{"incomplete": reason}``, ``{"error": reason}``, ``{"failed": what, "probed": ...}`` (the reader wrote the reason to
 stderr) or ``{"refused": reason}`` (opening it again would not help).  From the parent, first the Source as one line of
-JSON (not as an argument: a URL can hold a password), then single bytes: NEXT requests a frame, any other value is the
-number of a slot that is free again.  The process ends when the parent closes the socket.
+JSON (not as an argument: a URL can hold a password), then single bytes: NEXT requests a frame, REST and WAKE say whether one
+every REST_EVERY_S is enough, any other value is the number of a slot that is free again.  The process ends when the parent closes the socket.
 """
 
 import collections
@@ -35,7 +35,8 @@ from .source import Source, absence, is_live, too_large
 from .v4l2.device import resolved
 
 SLOTS = 6
-NEXT = 255
+NEXT, REST, WAKE = 255, 254, 253
+REST_EVERY_S = 0.1
 _AHEAD = 3  # frames of a file that are decoded in advance
 _CHECK_EVERY_S = 0.5
 # Time for closing the camera after the link has ended; a parent that still runs kills sooner.
@@ -62,6 +63,7 @@ class Slots:
         self._changed = threading.Condition()
         self._closed = False
         self._dropped = 0
+        self._resting = False
 
     def keep_all(self) -> None:
         """Keep every frame from now on; call it before the first."""
@@ -94,6 +96,14 @@ class Slots:
         with self._changed:
             self._requested += 1
             self._deliver()
+
+    def rest(self, resting: bool) -> None:
+        """Let the camera rest, or not."""
+        self._resting = resting
+
+    def resting(self) -> bool:
+        """Return whether a frame now and then is enough: only for the newest ones, and as long as the parent is there."""
+        return self._resting and self._latest and not self._closed
 
     def give_back(self, slot: int) -> None:
         """Take back a slot that the parent had."""
@@ -218,6 +228,8 @@ def _obey(commands: IO[bytes], slots: Slots) -> None:
         for command in iter(lambda: commands.read(1), b""):
             if command[0] == NEXT:
                 slots.ask()
+            elif command[0] in (REST, WAKE):
+                slots.rest(command[0] == REST)
             else:
                 slots.give_back(command[0])
     finally:
@@ -263,8 +275,9 @@ def _capture(reader: Reader, slots: Slots, memory_handles: Sequence[int], name: 
             images[slot][...] = image
         facts = {
             # Frames that were dropped before they were decoded leave gaps in the numbers, too.
-            "number": number + reader.dropped,
+            "number": number + reader.dropped + reader.rested,
             "dropped": reader.dropped,
+            "rested": reader.rested,
             "shape": shape,
             "captured": captured,
             "captured_at": time.time() - (time.monotonic() - captured),
@@ -273,4 +286,5 @@ def _capture(reader: Reader, slots: Slots, memory_handles: Sequence[int], name: 
         }
         slots.fill(slot, facts)
         slot, number = slots.take(), number + 1
+        reader.rest(captured + REST_EVERY_S, slots.resting)
         image, captured, capture_ms = reader.read(images[slot])

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _SAME_SHAPE = 0.01
 """Largest difference of the ratio of the sides from that of the frames: a mask may be larger or smaller than they are."""
-_OF_CAMERA = ("name", "policy", "dropped", "skipped", "rate", "mode", "as_asked", "comes_back")
+_OF_CAMERA = ("name", "policy", "dropped", "rested", "skipped", "rate", "mode", "as_asked", "comes_back")
 
 
 class MaskedCamera(Camera):
@@ -66,6 +66,9 @@ class MaskedCamera(Camera):
                 "that was painted over a frame of this camera".format(columns, rows, width, height)
             )
         return cv2.merge([cv2.resize(self._mask, (width, height), interpolation=cv2.INTER_NEAREST)] * 3)
+
+    def rest(self, resting: bool) -> None:
+        self._camera.rest(resting)
 
     def close(self) -> None:
         self._camera.close()

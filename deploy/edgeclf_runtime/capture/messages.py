@@ -85,7 +85,8 @@ class Messages:
         self.shape = (height, width, channels)
         if not _is_count(message["frame"]) or message["frame"] >= self._slots:
             raise ValueError("a frame in the slot {:.80}".format(repr(message["frame"])))
-        for name in ("number", "dropped"):
+        message.setdefault("rested", 0)
+        for name in ("number", "dropped", "rested"):
             if not _is_count(message.get(name)):
                 raise ValueError("a frame whose {} is {:.80}".format(name, repr(message.get(name))))
         for name in ("captured", "captured_at", "capture_ms"):

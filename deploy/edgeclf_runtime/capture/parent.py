@@ -21,7 +21,7 @@ from ..device.child_process import start_child
 from ..errors import CameraError, CameraLost, EndOfStream, IncompleteFilm, SourceError
 from ..images.frame import Frame
 from .camera import Camera
-from .child import NEXT, SLOTS
+from .child import NEXT, REST, SLOTS, WAKE
 from .diagnosis import diagnosis
 from .frame_memory import FrameMemory
 from .messages import Message, Messages
@@ -246,9 +246,13 @@ class CaptureProcess(Camera):
             self._lent.add(slot)
             # Every view of the image keeps its base alive, the array that frombuffer returned.
             weakref.finalize(image.base, self._release, slot).atexit = False
-        self.dropped = message["dropped"]
+        self.dropped, self.rested = message["dropped"], message["rested"]
         names = ("number", "captured_at", "captured", "capture_ms", "position_s")
         return Frame(image=image, name="", **{name: message[name] for name in names})
+
+    def rest(self, resting: bool) -> None:
+        """See Camera.rest()."""
+        self._send(REST if resting else WAKE)
 
     def _release(self, slot: int) -> None:
         self._lent.discard(slot)

@@ -48,7 +48,8 @@ class WatchedCamera(Camera):
         self.name = source.name
         self._source, self._timeout_s, self._frozen_s = source, timeout_s, frozen_s
         self.state, self.losses = "live", 0
-        self._dropped_before = 0
+        self._dropped_before = self._rested_before = 0
+        self._resting = False
         self._numbers_before, self._last_number = 0, -1
         self._pause_s = FIRST_PAUSE_S
         self._next_start = 0.0
@@ -87,6 +88,8 @@ class WatchedCamera(Camera):
         if self.losses:
             _log.info("reopening %s", self.name)
         self._capture = CaptureProcess(self._source)
+        if self._resting:
+            self._capture.rest(True)
         self._changed = time.monotonic()
         self._checksum = None
         # A reopened camera counts from 0 again, but the stream's numbers continue.
@@ -134,6 +137,7 @@ class WatchedCamera(Camera):
             _log.warning("%s is %s", self._source.name, "available" if self._last_number < 0 else "back")
         self._pause_s = FIRST_PAUSE_S
         self.dropped = self._dropped_before + capture.dropped
+        self.rested = self._rested_before + capture.rested
         self._last_number = frame.number + self._numbers_before
         return frame._replace(number=self._last_number)
 
@@ -163,8 +167,15 @@ class WatchedCamera(Camera):
     def _stop(self) -> None:
         if self._capture is not None:
             self._dropped_before += self._capture.dropped
+            self._rested_before += self._capture.rested
             self._capture.close()
             self._capture = None
+
+    def rest(self, resting: bool) -> None:
+        """See Camera.rest(); a camera that is opened again rests, too."""
+        self._resting = resting
+        if self._capture is not None:
+            self._capture.rest(resting)
 
     def close(self) -> None:
         """End the process; a second call does nothing."""

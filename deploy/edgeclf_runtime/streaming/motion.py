@@ -27,6 +27,7 @@ class MotionGate:
     roi, rotation   as for ``Classifier.classify``: only motion in this region counts
 
     still       number of frames that were left out so far
+    resting     whether the scene is still, so that a frame now and then is enough
     """
 
     def __init__(self, roi: Optional[Sequence[float]] = None, rotation: int = 0) -> None:
@@ -35,6 +36,7 @@ class MotionGate:
         self._last_at = self._moved_at = float("-inf")
         self._noise, self._compared = 0.0, 0  # standard deviation of a block's change, and from how many frames
         self.still = 0
+        self.resting = False
 
     def passes(self, image: "np.ndarray", at: float) -> bool:
         """Return whether to classify a frame.
@@ -46,8 +48,8 @@ class MotionGate:
         if self._moves(blocks):
             self._moved_at = at
         # A time before the last one is of another stream.
-        rests = self._moved_at <= at - LINGER_S and self._last_at <= at < self._last_at + HEARTBEAT_S
-        if rests:
+        self.resting = self._moved_at <= at - LINGER_S
+        if self.resting and self._last_at <= at < self._last_at + HEARTBEAT_S:
             self.still += 1
             return False
         self._last, self._last_at = blocks, at

@@ -166,5 +166,5 @@ class Run:
     def summary(self) -> RunSummary:
         """Return the counts so far."""
         undelivered = {sink.name or type(sink).__name__: sink.losses for sink in self._sinks if sink.losses}
-        still = self._motion.still if self._motion is not None else 0
+        still = self._motion.still + self._camera.rested if self._motion is not None else 0
         return RunSummary(self._frames, self._dropped, self._camera.skipped, self._losses, undelivered, still)

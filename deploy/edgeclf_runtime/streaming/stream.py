@@ -147,7 +147,13 @@ def _open_stages(
         return classifier.answer(classifier.infer(batch), preprocess_ms)
 
     def moves(frame: Frame) -> bool:
-        return motion is None or motion.passes(frame.image, seconds_of(frame, camera.policy))
+        if motion is None:
+            return True
+        before = motion.resting
+        passes = motion.passes(frame.image, seconds_of(frame, camera.policy))
+        if motion.resting != before:
+            camera.rest(motion.resting)
+        return passes
 
     if file and classifier.at_once > 1:
         return Prefetch(camera, classify, classifier.at_once, moves)

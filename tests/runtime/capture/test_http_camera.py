@@ -3,6 +3,7 @@
 import struct
 import subprocess
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -98,6 +99,33 @@ def test_a_picture_with_a_thumbnail_is_not_cut_off_at_the_thumbnails_end(serve, 
 
     with open_camera(serve(answer).uri()) as camera:
         assert abs(shade(camera.read()) - 10) < 3
+
+
+@pytest.mark.slow
+def test_a_camera_that_rests_leaves_out_pictures_until_it_is_woken(serve):
+    """They are counted by themselves: none of them was late."""
+
+    def answer(path, headers):
+        yield stream_head()
+        while True:
+            yield part(jpeg(50))
+            time.sleep(0.01)
+
+    with open_camera(serve(answer).uri()) as camera:
+        camera.read()
+        camera.rest(True)
+        for _ in range(5):
+            first = camera.read()
+        between = [camera.read().number for _ in range(3)]
+        assert min(after - before for before, after in zip([first.number, *between], between)) > 1
+        assert camera.rested > 0
+        camera.rest(False)
+        for _ in range(5):
+            camera.read()
+        rested, before = camera.rested, camera.read().number
+        while camera.read().number < before + 30:
+            pass
+        assert camera.rested == rested
 
 
 @pytest.mark.slow

@@ -1,11 +1,14 @@
 """Video files that refer to others: FFmpeg may read only the file it was given."""
 
+import math
+
 import cv2
 import numpy as np
 import pytest
 
 from edgeclf_runtime.capture.open_camera import open_camera
-from edgeclf_runtime.capture.readers.opencv_reader import playlist_name
+from edgeclf_runtime.capture.readers.opencv_reader import OpenCVReader, playlist_name
+from edgeclf_runtime.capture.source import Source
 from edgeclf_runtime.errors import CameraError
 from tests.support.http_servers import HttpServer, response
 
@@ -76,3 +79,31 @@ def test_an_rtsp_camera_that_does_not_open_tells_its_password_to_nobody(capfd):
             open_camera(f"rtsp://user:secret@127.0.0.1:{server.port}/x")
         assert server.requests
     assert "secret" not in str(caught.value) + "".join(capfd.readouterr())
+
+
+class Grabbing:
+    """OpenCV's capture of a camera that delivers ``left`` frames more."""
+
+    def __init__(self, left):
+        self.left = left
+
+    def isOpened(self):  # noqa: N802 - OpenCV's name
+        return True
+
+    def get(self, key):
+        return 8.0
+
+    def grab(self):
+        self.left -= 1
+        return self.left >= 0
+
+
+def test_a_resting_reader_fetches_frames_without_converting_them():
+    reader = OpenCVReader(Source("device", "/dev/video0", "camera"), Grabbing(100))
+    wanted = iter([True] * 7 + [False])
+    reader.rest(math.inf, lambda: next(wanted))
+    assert (reader.rested, reader._capture.left) == (7, 93)
+    reader.rest(0.0, lambda: True)
+    assert reader.rested == 7
+    with pytest.raises(CameraError, match="delivers no frames"):
+        reader.rest(math.inf, lambda: True)

@@ -140,3 +140,23 @@ def test_a_stream_yields_the_frames_that_pass_and_counts_the_others():
         assert [item.frame.number for item in items if isinstance(item, StreamResult)] == [*range(15), 29, 44, 59]
         assert gate.still == 42
         assert items[-1].dropped == 0
+
+
+class Resting(FakeCamera):
+    """A camera that notes when it is let rest, and after which frame it is woken."""
+
+    def __init__(self, images):
+        super().__init__(images, fps=RATE)
+        self.told = []
+
+    def rest(self, resting):
+        self.told.append(resting)
+
+
+def test_a_camera_rests_while_nothing_moves_and_is_woken_by_the_first_motion():
+    images = [frame(number=number) for number in range(3 * RATE)]
+    images += [frame(with_object(40, 100), number=number) for number in range(5)]
+    camera = Resting(images)
+    classifier = Classifier(FakeRunner([1, 0]), ["cat", "dog"], Preprocessing(8, 8))
+    list(follow(classifier, camera, motion=MotionGate()))
+    assert camera.told == [True, False]

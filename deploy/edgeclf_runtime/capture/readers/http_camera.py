@@ -7,7 +7,7 @@ and playlists to any address.  Images are checked and decoded like image files.
 import http.client
 import threading
 import time
-from typing import TYPE_CHECKING, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, Optional, Tuple
 
 from ...errors import CameraError, ImageError
 from ...images.read import decode_image
@@ -105,6 +105,7 @@ class MjpegReader(PictureReader):
     def __init__(self, source: "Source", address: Address, response: http.client.HTTPResponse) -> None:
         super().__init__(source, address)
         self._newest: Optional[Tuple[bytes, float]] = None
+        self._resting = False
         self._ended: Optional[str] = None
         self._changed = threading.Condition()
         threading.Thread(target=self._receive, args=(response,), name="mjpeg", daemon=True).start()
@@ -114,7 +115,8 @@ class MjpegReader(PictureReader):
         try:
             for data in parts(response.read1, boundary_of(response.headers)):
                 with self._changed:
-                    self.dropped += self._newest is not None
+                    self.dropped += self._newest is not None and not self._resting
+                    self.rested += self._newest is not None and self._resting
                     self._newest = data, time.monotonic()
                     self._changed.notify()
         except (http.client.HTTPException, OSError, ValueError) as error:
@@ -122,6 +124,14 @@ class MjpegReader(PictureReader):
         with self._changed:
             self._ended = reason
             self._changed.notify()
+
+    def rest(self, until: float, resting: Callable[[], bool]) -> None:
+        """See Reader.rest(): images arrive, and are not decoded."""
+        with self._changed:
+            self._resting = True
+            while resting() and not self._ended and time.monotonic() < until:
+                self._changed.wait(max(until - time.monotonic(), 0.0))
+            self._resting = False
 
     def _next(self) -> Tuple[bytes, float]:
         with self._changed:

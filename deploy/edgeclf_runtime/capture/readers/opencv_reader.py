@@ -128,6 +128,13 @@ class OpenCVReader(Reader):
         image = self._retrieve(out)
         return image, captured, (time.monotonic() - captured) * 1e3
 
+    def rest(self, until: float, resting: Callable[[], bool]) -> None:
+        """See Reader.rest(): each frame is fetched, or the next one would be an old one, but not converted."""
+        while resting() and time.monotonic() < until:
+            if not self._capture.grab():
+                self._end()
+            self.rested += 1
+
     def _retrieve(self, out: "Optional[np.ndarray]") -> "np.ndarray":
         """Decode the grabbed frame, and apply the steps."""
         ok, image = self._capture.retrieve(self._stored if self._steps else out)

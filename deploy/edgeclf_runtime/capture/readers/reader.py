@@ -1,7 +1,7 @@
 """Reader, the base of the readers for each kind of source, and Pace, which times frames."""
 
 import time
-from typing import TYPE_CHECKING, List, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, List, Optional, Tuple
 
 from ...errors import CameraError
 
@@ -28,6 +28,7 @@ class Reader:
 
     rate        frames per second of a video file; else None
     dropped     frames that were never decoded because a newer one had arrived
+    rested      frames that rest() left out
     position_s  seconds from the first frame of a video file to the one that was read last; None for live sources
     granted     what a device granted, as a sentence; else ""
     as_asked    whether that is what was requested
@@ -39,6 +40,7 @@ class Reader:
 
     rate: Optional[float] = None
     dropped = 0
+    rested = 0
     position_s: Optional[float] = None
     granted = ""
     as_asked = True
@@ -57,6 +59,9 @@ class Reader:
         source delivers no frame.
         """
         raise NotImplementedError
+
+    def rest(self, until: float, resting: Callable[[], bool]) -> None:
+        """Leave out frames until a ``time.monotonic()``, or until ``resting`` returns False, if that saves decoding them."""
 
     def close(self) -> None:
         """Release the source."""

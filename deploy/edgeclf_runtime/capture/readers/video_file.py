@@ -119,6 +119,9 @@ class VideoFileReader(OpenCVReader):
         self.position_s = position_s
         return image, self._play() if self._source.policy == "latest" else captured, capture_ms
 
+    def rest(self, until: float, resting: Callable[[], bool]) -> None:
+        """See Reader.rest(): a video is played whole."""
+
     def _play(self) -> float:
         """Wait until the frame is due; returns that time."""
         now = time.monotonic()

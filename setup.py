@@ -60,6 +60,9 @@ setup(
         "export-coreml": ["coremltools>=9"],
         "export-executorch": ["executorch>=1.5"],
         "mqtt": ["paho-mqtt>=1.6"],
+        # For edgeclf predict --output: a .parquet, and --engine ray.
+        "parquet": ["pyarrow>=15"],
+        "ray": ["ray>=2.40"],
         # For edgeclf serve.
         "serve": SERVE,
         "docs": DOCS,
@@ -78,6 +81,7 @@ setup(
             "tritonclient[http]>=2.50",
             # Data sets of Hugging Face, which a user of them has.
             "datasets>=3",
+            "pyarrow>=15",
             # For the notebook in examples/.
             *("nbclient>=0.10", "ipykernel>=6"),
             *("openvino>=2023.1", "paho-mqtt>=1.6"),

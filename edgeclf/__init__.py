@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     )
     from .evaluation.audit.audit import audit
     from .evaluation.audit.report import AuditReport
+    from .evaluation.bulk.bulk_predict import BulkReport, bulk_predict
     from .evaluation.evaluate import Evaluation, evaluate
     from .evaluation.export import ExportReport, export
     from .evaluation.predict import Prediction, predict
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         AuditOptions,
         AugmentOptions,
         BuildOptions,
+        BulkOptions,
         BundleOptions,
         CalibrateOptions,
         CheckOptions,
@@ -83,6 +85,8 @@ __all__ = [
     "BackendError",
     "BuildOptions",
     "BuildReport",
+    "BulkOptions",
+    "BulkReport",
     "BundleError",
     "BundleOptions",
     "BundleReport",
@@ -134,6 +138,7 @@ __all__ = [
     "audit",
     "augment",
     "build",
+    "bulk_predict",
     "bundle",
     "calibrate",
     "check",
@@ -183,6 +188,7 @@ _NAMES = {
     ),
     "evaluation.audit.audit": ("audit",),
     "evaluation.audit.report": ("AuditReport",),
+    "evaluation.bulk.bulk_predict": ("BulkReport", "bulk_predict"),
     "evaluation.evaluate": ("Evaluation", "evaluate"),
     "evaluation.export": ("ExportReport", "export"),
     "evaluation.predict": ("Prediction", "predict"),
@@ -194,6 +200,7 @@ _NAMES = {
         "AuditOptions",
         "AugmentOptions",
         "BuildOptions",
+        "BulkOptions",
         "BundleOptions",
         "CalibrateOptions",
         "CheckOptions",

@@ -43,13 +43,14 @@ class Table:
     findings: list[Finding] = field(default_factory=list)
 
 
-def read_table(file: Path) -> Table:
-    """Read a CSV file; DataError names the line that is wrong."""
-    table, finder, rows = Table(), _Finder(file.parent), _read_rows(file)
+def read_table(file: Path, labels: bool = True) -> Table:
+    """Read a CSV file; DataError names the line that is wrong.  labels: whether every image needs one."""
+    table, finder, rows = Table(), _Finder(file.parent), _read_rows(file, _REQUIRED if labels else _REQUIRED[:1])
     splits = split_names(sorted({row["split"] for _, row in rows} - {""}))
     for line, row in rows:
-        if not row["path"] or not row["label"]:
-            raise DataError(f"{file}, line {line}: path or label is empty; fill it in, or remove the line")
+        if not row["path"] or (labels and not row["label"]):
+            what = "path or label" if labels else "path"
+            raise DataError(f"{file}, line {line}: {what} is empty; fill it in, or remove the line")
         split = splits.get(row["split"], "")
         if row["split"] and not split:
             raise DataError(f"{file}, line {line}: the split is {row['split']!r}; train, val or test was expected")
@@ -63,14 +64,14 @@ def read_table(file: Path) -> Table:
     return table
 
 
-def _read_rows(file: Path) -> list[tuple[int, dict[str, str]]]:
+def _read_rows(file: Path, required: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
     """Return each row of a CSV file with its line number; all columns are there, "" if the file lacks them."""
     try:
         lines = io.StringIO(decoded(file.read_bytes())).readlines()
         first, delimiter = _header(lines)
         columns = next(csv.reader(lines[first : first + 1], delimiter=delimiter, skipinitialspace=True), [])
         columns = [column.strip().lower() for column in columns]
-        _check_columns(file, columns)
+        _check_columns(file, columns, required)
         rows = []
         reader = csv.reader(io.StringIO("".join(lines[first + 1 :])), delimiter=delimiter, skipinitialspace=True)
         for cells in reader:
@@ -79,7 +80,7 @@ def _read_rows(file: Path) -> list[tuple[int, dict[str, str]]]:
     except (csv.Error, UnicodeError) as error:
         raise DataError(f"{file} is not a CSV file in UTF-8 ({error}); save it as CSV UTF-8") from None
     if not rows:
-        raise DataError(f"{file} lists no images: a line with path and label for each was expected")
+        raise DataError(f"{file} lists no images: a line with {' and '.join(required)} for each was expected")
     return rows
 
 
@@ -99,10 +100,11 @@ def _header(lines: list[str]) -> tuple[int, str]:
     return first, max(_DELIMITERS, key=header.count)
 
 
-def _check_columns(file: Path, columns: list[str]) -> None:
-    if not set(_REQUIRED) <= set(columns):
+def _check_columns(file: Path, columns: list[str], required: tuple[str, ...]) -> None:
+    if not set(required) <= set(columns):
+        expected = "path, label and optionally split were" if "label" in required else "path and optionally label were"
         raise DataError(
-            f"{file} has the columns {', '.join(columns) or '(none)'}; path, label and optionally split were expected in its first line"
+            f"{file} has the columns {', '.join(columns) or '(none)'}; {expected} expected in its first line"
         )
     twice = sorted({name for name in (*_REQUIRED, *_OPTIONAL) if columns.count(name) > 1})
     if twice:

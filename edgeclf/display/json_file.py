@@ -22,6 +22,11 @@ def json_text(value: object, indent: int | None = None) -> str:
     return json.dumps(finite(value), ensure_ascii=False, indent=indent, allow_nan=False, default=str)
 
 
+def json_line(value: object) -> bytes:
+    """Return json_text() as a line of ASCII, which a program reads back: a name that is no valid text stays as it is."""
+    return json.dumps(finite(value), allow_nan=False).encode() + b"\n"
+
+
 def json_bytes(value: object, indent: int | None = None) -> bytes:
     """Return json_text() in UTF-8; a name may be no valid text, and JSON has an escape for such characters too."""
     return json_text(value, indent).encode("utf-8", "backslashreplace")

@@ -13,35 +13,46 @@ from edgeclf_runtime.files.outputs import named_by, new_file
 from edgeclf_runtime.sinks.lines import csv_cell
 
 COLUMNS = ("path", "label", "predicted", "confidence", "reason", "distance")
+ERROR = "error"
+"""A column after those, if rows of images that cannot be decoded are wanted."""
 
 Add = Callable[..., None]
-"""Takes an image's path, label, predicted label and confidence; then, by default none, a reason and a distance."""
+"""Takes an image's path, label, predicted label and confidence; then, by default none, a reason, a distance and an error."""
 
 
 @contextmanager
-def prediction_file(path: str | Path | None, overwrite: bool = False) -> Iterator[Add]:
+def prediction_file(
+    path: str | Path | None, overwrite: bool = False, option: str = "--predictions", errors: bool = False
+) -> Iterator[Add]:
     """Yield a function that adds a row; the file appears when the block succeeds.  Without a path nothing is written.
 
-    A text that a spreadsheet would run as a formula gets a leading apostrophe.
+    option: of the command line that named the file.  errors: add the column ERROR.  A text that a spreadsheet would run as a formula gets a leading apostrophe.
     Raises OutputError if the file exists and ``overwrite`` is not given.
     """
     if path is None:
         yield lambda *row: None
         return
     with (
-        named_by("--predictions"),
+        named_by(option),
         new_file(path, overwrite) as work,
         open(work, "w", newline="", encoding="utf-8", errors="backslashreplace") as out,
     ):
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        writer.writerow((*COLUMNS, ERROR) if errors else COLUMNS)
 
         def add(
-            image: str, label: str, predicted: str, confidence: float, reason: str = "", distance: float | None = None
+            image: str,
+            label: str,
+            predicted: str,
+            confidence: float | None,
+            reason: str = "",
+            distance: float | None = None,
+            error: str = "",
         ) -> None:
             names = [csv_cell(name) for name in (image, label, predicted)]
+            sure = "" if confidence is None else f"{confidence:.6f}"
             far = "" if distance is None else f"{distance:.4f}"
-            writer.writerow([*names, f"{confidence:.6f}", reason, far])
+            writer.writerow([*names, sure, reason, far, *([csv_cell(error)] if errors else [])])
 
         yield add
 

@@ -144,7 +144,7 @@ def _each(images: Any) -> Iterator[tuple[str, object]]:
 def _pixels(image: Any, name: str, order: str | None) -> str | np.ndarray:
     """Return what a classifier takes: a path as it is, else uint8 [height, width, 3], BGR."""
     if isinstance(image, str):
-        return _heif_pixels(Path(image)) if heif_kind(Path(image)) else image
+        return readable(image)
     if is_pillow(image):
         return pillow_pixels(image, name)
     try:
@@ -157,6 +157,11 @@ def _pixels(image: Any, name: str, order: str | None) -> str | np.ndarray:
             'matplotlib) or order="bgr" (OpenCV)'
         )
     return pixels
+
+
+def readable(path: str) -> str | np.ndarray:
+    """Return what a classifier takes for a file: its path, or the pixels of a photograph that a device does not read."""
+    return _heif_pixels(Path(path)) if heif_kind(Path(path)) else path
 
 
 def _heif_pixels(path: Path) -> np.ndarray:

@@ -10,7 +10,7 @@ from .channels import IMAGENET, Three, channel_values
 from .data import EVALUATED, SPLIT_METHODS, CheckOptions, SplitOptions, with_split_of
 from .declaration import MOVED, SEED, SKIP_UNREADABLE, merged, option
 from .deployment import PRECISIONS, BuildOptions, BundleOptions, DemoOptions, MakeOptions, ServeOptions, check_shares
-from .evaluation import CORRUPTIONS, CompareOptions, EvaluateOptions, PredictOptions, RobustnessOptions
+from .evaluation import CORRUPTIONS, BulkOptions, CompareOptions, EvaluateOptions, PredictOptions, RobustnessOptions
 from .export import EXPORT_FORMATS, ExportOptions
 from .import_model import LAYOUTS, PIXEL_RANGES, ImportOptions
 from .lists import ListOptions
@@ -43,6 +43,7 @@ __all__ = [
     "AugmentOptions",
     "AugmentationOptions",
     "BuildOptions",
+    "BulkOptions",
     "BundleOptions",
     "CalibrateOptions",
     "CheckOptions",

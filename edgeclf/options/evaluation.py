@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import OptionError
 from .data import EVALUATED
@@ -13,6 +13,8 @@ CORRUPTIONS = ("noise", "defocus", "motion", "dark", "bright", "fog", "jpeg", "r
 """Corruptions of images by a camera, implemented in ``evaluation/robustness/corruptions.py``."""
 _SPLIT = "Images of DATA to use; all: every one that a run was not trained on."
 _SPLIT_OF = "Run whose images keep their split, for a bundle or a file, which has no list of them."
+ENGINES = ("local", "ray")
+"""Engines of bulk_predict()."""
 _NAME = "A model of the bundle or run, such as fp32 or int8-cpu."
 _PREDICTIONS = "Write path, label, predicted label and confidence of each image, why it is rejected, and its distance."
 
@@ -102,3 +104,21 @@ class PredictOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BulkOptions(PredictOptions):
+    """Options of bulk_predict()."""
+
+    engine: str = option(
+        "local",
+        "For --output: processes of this machine, or tasks of Ray, here or on the cluster in RAY_ADDRESS.",
+        choices=ENGINES,
+    )
+    workers: int | None = option(
+        None, "For --output: number of processes.", shown="one for each processor", between=(1, 10_000)
+    )
+
+    def without_bulk(self) -> BulkOptions:
+        """Return these options with the defaults of those that only bulk_predict() has."""
+        return replace(self, engine=BulkOptions.engine, workers=BulkOptions.workers)

@@ -51,14 +51,14 @@ def test_importing_the_package_imports_nothing_else_of_it():
 
 
 PUBLIC = """
-AuditOptions AuditReport AugmentOptions AugmentReport BackendError BuildOptions BuildReport BundleError
-BundleOptions BundleReport CalibrateOptions CalibrateReport CalibrationSet CameraError CheckOptions CheckReport
+AuditOptions AuditReport AugmentOptions AugmentReport BackendError BuildOptions BuildReport BulkOptions
+BulkReport BundleError BundleOptions BundleReport CalibrateOptions CalibrateReport CalibrationSet CameraError CheckOptions CheckReport
 CompareOptions CompareReport DataError Dataset DemoOptions DemoReport DependencyError EdgeclfError EvaluateOptions
 Evaluation ExportOptions ExportReport
 Finding FlavorError FormatsError FormatsReport GateError ImageError ImportOptions ImportReport MakeOptions
 MakeReport ModelError OptionError OutputError PredictOptions Prediction QuantizeOptions QuantizeReport RobustnessOptions
 RobustnessReport Run Sample ServeOptions SplitOptions TrainOptions TrainReport WeightsError __version__ audit augment build
-bundle calibrate check compare demo evaluate export export_formats import_model load_dataset make predict
+bulk_predict bundle calibrate check compare demo evaluate export export_formats import_model load_dataset make predict
 quantize read_run robustness serve show_progress train
 """
 

@@ -135,6 +135,7 @@ SHOWN_BY = {
     "deployment/import_trial.py": ("import",),
     "deployment/make.py": ("make",),
     "evaluation/audit": ("audit",),
+    "evaluation/bulk": ("predict",),
     "evaluation/evaluate.py": ("evaluate",),
     "evaluation/export.py": ("export", "evaluate", "robustness", "compare", "predict"),
     "evaluation/image_selection.py": ("evaluate", "robustness", "compare"),

@@ -96,10 +96,11 @@ def start_child(module: str, *handles: int, **options: Any) -> "subprocess.Popen
 
 
 def run_child(module: str, parent: int, handles: List[int]) -> None:
-    """Run a module's ``main`` in the child."""
+    """Run a module's ``main`` in the child; the host's modules have their package's name."""
     _end_with(parent)
-    __import__("edgeclf_runtime." + module)
-    sys.modules["edgeclf_runtime." + module].main(*handles)  # type: ignore[attr-defined]
+    name = module if module.startswith("edgeclf.") else "edgeclf_runtime." + module
+    __import__(name)
+    sys.modules[name].main(*handles)  # type: ignore[attr-defined]
 
 
 def _end_with(parent: int) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from edgeclf_runtime.text.terminal import printable, show_message
 
-from ...options import CompareOptions, EvaluateOptions, ExportOptions, PredictOptions, RobustnessOptions
+from ...options import BulkOptions, CompareOptions, EvaluateOptions, ExportOptions, RobustnessOptions
 from ..app import Data, Json, Model, Overwrite, RunFolder, app, is_run, next_for_model, next_step, open_page, show
 from ..typer_options import expand_home, with_options
 
@@ -64,24 +64,67 @@ def compare(
     next_for_model(json, a if report.better == "a" else b, data)
 
 
-@app.command(epilog="Example: edgeclf predict solar.edge cell1.png cell2.png --json")
-@with_options(PredictOptions)
+@app.command(
+    epilog="Example: edgeclf predict solar.edge cell1.png cell2.png --json\n\n"
+    "Example: edgeclf predict solar.edge photos/ --output labels.parquet"
+)
+@with_options(BulkOptions)
 def predict(
     model: Model,
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE", parser=expand_home, help="Image files, folders or patterns.")
+        list[str],
+        typer.Argument(
+            metavar="IMAGE",
+            parser=expand_home,
+            help="Image files, folders or patterns; with --output also .csv and .tar files, and folders below folders.",
+        ),
     ],
-    options: PredictOptions,
+    options: BulkOptions,
+    output: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="FILE",
+            parser=expand_home,
+            help="Classify any number of images on all processors, and write a row for each to a .csv or .parquet file.",
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted --output.")] = False,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Classify image files.
 
-    Files that are not images are reported and skipped; the exit code is then 1.
+    Files that are not images are reported and skipped, or have a row with an error in --output; the exit code is then 1.
     """
+    if output is not None:
+        code, done = _predict_to(output, model, images, options, overwrite, resume, json), True
+    else:
+        code, done = _predict_each(model, images, options, overwrite, resume, json)
+    if done and (not os.path.isfile(model) or is_run(os.path.dirname(model))):
+        next_for_model(json, model)
+    raise typer.Exit(code)
+
+
+def _predict_to(
+    output: str, model: str, images: list[str], options: BulkOptions, overwrite: bool, resume: bool, json: bool
+) -> int:
+    from ... import bulk_predict
     from ...errors import ImageError
+
+    report = bulk_predict(model, images, output, options, overwrite, resume)
+    show(report, json)
+    return ImageError.exit_code if report.unreadable else 0
+
+
+def _predict_each(
+    model: str, images: list[str], options: BulkOptions, overwrite: bool, resume: bool, json: bool
+) -> tuple[int, bool]:
+    """Show the prediction of each image; return the exit code, and whether there was any."""
+    from ...errors import ImageError, OptionError
     from ...evaluation.predict import each_prediction
 
+    if resume or options != options.without_bulk():
+        raise OptionError("--engine, --workers and --resume are for many images: give --output FILE.parquet, too")
     code, done = 0, False
     for answer in each_prediction(model, images, options, overwrite):
         if isinstance(answer, ImageError):
@@ -91,9 +134,7 @@ def predict(
         else:
             show(answer, json)
             done = True
-    if done and (not os.path.isfile(model) or is_run(os.path.dirname(model))):
-        next_for_model(json, model)
-    raise typer.Exit(code)
+    return code, done
 
 
 @app.command(epilog="Example: edgeclf export runs/first --format onnx --format openvino")

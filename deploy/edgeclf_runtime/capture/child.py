@@ -8,7 +8,8 @@ Images lie in SLOTS slots of one shared file; messages about them go over a sock
 line: ``{"waiting": name, "why": reason}`` if the source is not available and ``{"opening": true}`` once it is,
 ``{"opened": true, ...}``, ``{"frame": slot, "shape": ..., ...}``, and last ``{"end": reason}``,
 ``{"incomplete": reason}``, ``{"error": reason}``, ``{"failed": what, "probed": ...}`` (the reader wrote the reason to
-stderr) or ``{"refused": reason}`` (opening it again would not help).  From the parent, first the Source as one line of
+stderr) or ``{"refused": reason}`` (opening it again would not help) or ``{"unfit": reason}`` (of the hardware's decoder).  Before it
+opens a source by hardware it says ``{"decoder": name}``, "" if it turns to software.  From the parent, first the Source as one line of
 JSON (not as an argument: a URL can hold a password), then single bytes: NEXT requests a frame, REST and WAKE say whether one
 every REST_EVERY_S is enough, any other value is the number of a slot that is free again.  The process ends when the parent closes the socket.
 """
@@ -27,9 +28,10 @@ from typing import IO, Callable, Deque, List, Optional, Sequence, Tuple
 from ..errors import CameraError, EndOfStream, IncompleteFilm, SourceError
 from ..images.read import MAX_PIXELS
 from .frame_memory import reserve
+from .hardware.choose import with_decoder
 from .messages import Message
 from .readers.open_source import open_source
-from .readers.reader import Reader, ReaderError
+from .readers.reader import Reader, ReaderError, DecoderError
 from .sandbox.confine import confine
 from .source import Source, absence, is_live, too_large
 from .v4l2.device import resolved
@@ -165,6 +167,7 @@ def main(link_handle: int, *memory_handles: int) -> None:
             _wait_for(source, send, link)
             if source.kind == "device":
                 source = resolved(source)
+            source = with_decoder(source, lambda name: send({"decoder": name}))
             # Before the first thread is started: later threads inherit the restrictions.
             confined = confine(source, SLOTS * _FRAME_BYTES)
             obeying.start()
@@ -181,6 +184,8 @@ def main(link_handle: int, *memory_handles: int) -> None:
             send({kind: str(end), "unreadable": reader.unreadable if reader else 0})
         except SourceError as error:
             send({"refused": str(error)})
+        except DecoderError as error:
+            send({"unfit": str(error)})
         except ReaderError as error:
             send({"failed": str(error), "probed": error.probed})
         except CameraError as error:
@@ -206,7 +211,7 @@ def _prepare() -> None:
     import cv2
 
     # Everything that readers.open may import, before the right to read files is given up.
-    from .readers import generated, http_camera, opencv_reader, video_file  # noqa: F401
+    from .readers import generated, hardware_stream, http_camera, opencv_reader, video_file  # noqa: F401
     from .v4l2 import device  # noqa: F401
 
     # Leave the processor to inference; decoders have their own threads.
@@ -215,7 +220,9 @@ def _prepare() -> None:
 
 def _reason(error: Exception, source: Source) -> str:
     """Describe what a driver or decoder raised, with the source's address replaced by its name."""
-    text = repr(error).replace(source.location, source.name) if source.location else repr(error)
+    text = repr(error)
+    for private in filter(None, (source.pipeline, source.location)):
+        text = text.replace(private, source.name)
     if isinstance(error, MemoryError) or "nsufficient memory" in text:
         return "decoding {} needs more memory than is allowed; set the camera to a smaller frame size".format(
             source.name

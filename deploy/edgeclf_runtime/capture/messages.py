@@ -14,7 +14,19 @@ MOST_OF_A_LINE, MOST_OF_A_REASON = 1 << 14, 2000
 _MOST_COUNTED = 1 << 53  # the largest number that JSON holds exactly
 _CHANNELS = 3
 _HIGHEST_RATE = 1000
-_KINDS = ("error", "failed", "refused", "end", "incomplete", "waiting", "opening", "opened", "frame")
+_KINDS = (
+    "error",
+    "failed",
+    "refused",
+    "end",
+    "incomplete",
+    "unfit",
+    "decoder",
+    "waiting",
+    "opening",
+    "opened",
+    "frame",
+)
 _MOST_TEXTS, _LONGEST_MODE = 20, 500
 # A JSON object that has been checked; its kind decides which keys it has, and of which types.
 Message = Dict[str, Any]
@@ -60,9 +72,13 @@ class Messages:
             if not asked or "opened" not in self._received_kinds:
                 raise ValueError("a frame that was not requested")
             return self._frame(message)
-        if kind in self._received_kinds or ("opened" in self._received_kinds and kind in ("waiting", "opening")):
+        # The decoder comes twice: what is tried first, and what is used.
+        seen = "first " + kind if kind == "decoder" and "first decoder" not in self._received_kinds else kind
+        if seen in self._received_kinds or (
+            "opened" in self._received_kinds and kind in ("waiting", "opening", "decoder")
+        ):
             raise ValueError("the message {!r} out of order".format(kind))
-        self._received_kinds.add(kind)
+        self._received_kinds.add(seen)
         if kind == "opened":
             return _opened(message)
         if kind in ("end", "incomplete"):

@@ -22,7 +22,7 @@ from ..text.secret_patterns import PLACEHOLDER
 from .camera import Camera
 from .parent import CaptureProcess
 from .reconnect import TIMEOUT_S, WatchedCamera
-from .source import FAULTS, FLIPS, PIPELINE_END, Source, csi_pipeline, is_live
+from .source import DECODING, FAULTS, FLIPS, PIPELINE_END, Source, csi_pipeline, is_live
 from .v4l2.device import cameras, device_path
 
 __all__ = ["FORMS", "Camera", "Frame", "open_camera"]
@@ -55,6 +55,7 @@ def open_camera(
     password: Optional[str] = None,
     format: Optional[str] = None,
     controls: Optional[Mapping[str, object]] = None,
+    decode: str = "auto",
 ) -> Camera:
     """Open a source of frames.
 
@@ -73,10 +74,12 @@ def open_camera(
     format      of a USB camera's frames, four characters such as "MJPG" or "YUYV"; None takes MJPG if the camera does not
                 offer the size or the rate otherwise
     controls    of a USB camera, by their names in v4l2-ctl: {"exposure": 100, "gain": 4}; set each time it is opened
+    decode      how an RTSP stream (rtsp://) or a video file is decoded: "hardware", "software", or "auto": an RTSP stream in hardware
+                if this machine and its OpenCV can, and in software if that fails; a file in software
 
     Returns a Camera.  Raises CameraError if the source cannot be opened, OptionError if an option is not valid.
     """
-    options = (width, height, fps, flip, policy, timeout_s, frozen_s, password, format, controls)
+    options = (width, height, fps, flip, policy, timeout_s, frozen_s, password, format, controls, decode)
     camera = open_found(find_camera(uri, *options), uri, fps, policy, timeout_s, frozen_s)
     return camera.wait_opened() if wait else camera
 
@@ -117,34 +120,43 @@ def find_camera(
     password: Optional[str] = None,
     format: Optional[str] = None,
     controls: Optional[Mapping[str, object]] = None,
+    decode: str = "auto",
 ) -> Union[List[str], Source]:
     """Return what open_camera() opens for its arguments: a list of image paths, or a Source.  Raises as it does."""
-    _check(flip, policy, timeout_s, frozen_s)
+    _check(flip, policy, timeout_s, frozen_s, decode)
     try:
         name = local_path(uri)
         paths = image_paths(name)
     except ImageError as error:
         raise CameraError(str(error))
     if paths is not None:
-        _with_settings(Source("file", name, name), format, controls)
+        _with_settings(Source("test", name, name), format, controls, decode)
         return paths
-    source = _with_settings(find_source(name, width, height, fps, flip, password), format, controls)
+    source = _with_settings(find_source(name, width, height, fps, flip, password), format, controls, decode)
     if source.live and policy == "all" and not source.by_http:
         raise OptionError(is_live(source))
     return source
 
 
-def _check(flip: Optional[str], policy: str, timeout_s: float, frozen_s: Optional[float]) -> None:
+def _check(flip: Optional[str], policy: str, timeout_s: float, frozen_s: Optional[float], decode: str) -> None:
     if flip is not None and flip not in FLIPS:
         raise OptionError("flip is {!r}; expected one of {}".format(flip, ", ".join(sorted(FLIPS))))
     if policy not in POLICIES:
         raise OptionError("the policy is {!r}; expected one of {}".format(policy, ", ".join(POLICIES)))
+    if decode not in DECODING:
+        raise OptionError("decode is {!r}; expected one of {}".format(decode, ", ".join(DECODING)))
     if not timeout_s > 0 or not (frozen_s is None or frozen_s >= 0):
         raise OptionError("timeout_s is {} and frozen_s {}; expected positive seconds".format(timeout_s, frozen_s))
 
 
-def _with_settings(source: Source, format: Optional[str], controls: Optional[Mapping[str, object]]) -> Source:
-    """Return a Source with the settings that only a USB camera has; raises OptionError for any other source."""
+def _with_settings(
+    source: Source, format: Optional[str], controls: Optional[Mapping[str, object]], decode: str
+) -> Source:
+    """Return a Source with the settings that only some kinds have; raises OptionError for any other source."""
+    if decode == "hardware" and not (source.kind == "file" or source.by_rtsp):
+        raise OptionError(
+            "{} is neither an rtsp:// address nor a video file: --decode hardware is only for these".format(source.name)
+        )
     if (format or controls) and source.kind != "device":
         raise OptionError(
             "{} is not a USB camera: {} only for sources such as /dev/video0".format(
@@ -154,7 +166,7 @@ def _with_settings(source: Source, format: Optional[str], controls: Optional[Map
     if format and not re.fullmatch("[A-Za-z0-9 ]{3,4}", format):
         raise OptionError("the format is {!r}; expected four characters such as MJPG or YUYV".format(format))
     values = {str(name): str(value) for name, value in controls.items()} if controls else None
-    return source._replace(format=format and format.upper(), controls=values)
+    return source._replace(format=format and format.upper(), controls=values, decode=decode)
 
 
 def find_source(

@@ -24,6 +24,7 @@ from .camera import Camera
 from .child import NEXT, REST, SLOTS, WAKE
 from .diagnosis import diagnosis
 from .frame_memory import FrameMemory
+from .hardware.decoders import NAME
 from .messages import Message, Messages
 from .reader_log import LEVELS, ReaderLog
 
@@ -50,6 +51,7 @@ class CaptureProcess(Camera):
     ends, still as reported by its reader, see readers.base.Reader
     waiting     "NAME is not available" while the process waits for the source, else ""
     quiet_since ``time.monotonic()`` since when it has not answered
+    decoder     the name of the hardware's decoder that it uses or tries; "" for software
     confined    names of the restrictions on its decoders, see capture/sandbox/confine.py
     """
 
@@ -60,6 +62,8 @@ class CaptureProcess(Camera):
         self.quiet_since = time.monotonic()
         self._source = source
         self.confined: List[str] = []
+        self.decoder = ""
+        self._unfit = self._crashed = False
         self._asked = False
         self._last: Optional[CameraError] = None  # the error that it ended with
         self._messages = Messages(SLOTS)
@@ -140,6 +144,7 @@ class CaptureProcess(Camera):
         self._last = self._failure(message)
         if self._last is not None:
             raise self._last
+        self.decoder = message.get("decoder", self.decoder)
         if "opened" in message:
             self._take_facts(message)
         self.waiting, self._why_waiting = message.get("waiting", ""), message.get("why", "")
@@ -154,6 +159,8 @@ class CaptureProcess(Camera):
             _log.warning("%s", note)
         rate = "" if self.rate is None else ", {:g} frames per second".format(self.rate)
         _log.info("%s is open%s", self.name, rate)
+        if self.decoder:
+            _log.info("%s is decoded in hardware by %s", self.name, self.decoder)
         _log.debug("the process that reads %s is confined by: %s", self.name, ", ".join(self.confined) or "nothing")
         if self.mode:
             _log.log(logging.INFO if self.as_asked else logging.WARNING, "%s: %s", self.name, self.mode)
@@ -165,6 +172,9 @@ class CaptureProcess(Camera):
             return SourceError(message["refused"])
         if "error" in message:
             return self._lost(message["error"])
+        if "unfit" in message:
+            self._unfit = True
+            return self._lost(self._in_hardware(message["unfit"]))
         if "failed" in message:
             return self._lost(self._explained(message["failed"], message["probed"]))
         if "incomplete" in message:
@@ -175,6 +185,8 @@ class CaptureProcess(Camera):
 
     def _explained(self, what: str, probed: str) -> str:
         """Return what failed: while opening, with everything the reader printed and advice; after that, with its recent lines."""
+        if self.decoder:
+            return self._in_hardware(what)
         if not self.opened:
             said = self._log.said() or ["it " + probed] * bool(probed)
             return "{}: {}".format(what, diagnosis(self._source, said, what))
@@ -183,9 +195,21 @@ class CaptureProcess(Camera):
     def silence(self, seconds: float) -> str:
         """Return the message that nothing came for so long; before the source is open, with the reader's words and advice."""
         if self.opened:
-            return "{} sent no frame for {:.1f} s".format(self._source.name, seconds)
+            what = "{} sent no frame for {:.1f} s".format(self._source.name, seconds)
+            return self._in_hardware(what) if self.decoder_failed() else what
+        if self.decoder:
+            return self._in_hardware("{} did not open within {:.0f} s".format(self.name, seconds))
         said = diagnosis(self._source, self._log.said())
         return "{} did not open within {:.0f} s: {}".format(self.name, seconds, said)
+
+    def decoder_failed(self) -> bool:
+        """Return whether the hardware's decoder seems to be why the process failed."""
+        return bool(self.decoder) and (not self.opened or self._unfit or self._crashed or self._log.blames(NAME))
+
+    def _in_hardware(self, what: str) -> str:
+        """Return what went wrong with the hardware's decoder, with the reader's words, and what to do if nothing else is tried."""
+        said = self._quoted(what)
+        return said if self._source.decode == "auto" else "{}; use --decode auto or --decode software".format(said)
 
     def why_waiting(self) -> str:
         """Return why the process waits for the source, and what to do."""
@@ -222,6 +246,7 @@ class CaptureProcess(Camera):
             code = self._process.wait(_KILL_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             return ""
+        self._crashed = code < 0 and -code != signal.SIGKILL  # which is sent if memory runs out
         return " by signal {}{}".format(-code, _why(-code)) if code < 0 else " with exit status {}".format(code)
 
     def _frame(self, message: Message) -> Frame:

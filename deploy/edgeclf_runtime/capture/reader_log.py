@@ -36,7 +36,7 @@ _NOISE = re.compile(
     "GLib-GObject-WARNING|GStreamer-CRITICAL|Trying to dispose|explicitly set elements|dropping the final|refcounting|"
     "application or some element|Unable to open RTSP for listening|link has no s|Failed to start|streaming stopped|"
     "Internal data stream error|failed to open stream|can't get sdp|we are not connected|cannot find appsink|"
-    r"cap_ffmpeg|Option .* not found|VIDEOIO\("
+    r"unable to query duration|CAP_PROP_POS_MSEC|cap_ffmpeg|Option .* not found|VIDEOIO\("
 )
 
 
@@ -66,6 +66,13 @@ class ReaderLog:
             self._read()
             lines = [line for at, line in self._lines if at >= since] + [self._decoded(self._rest)]
         return last_words(lines)
+
+    def blames(self, name: str) -> bool:
+        """Return whether GStreamer reported an error of an element whose name begins so."""
+        error = re.compile(r"<{}\w*(?::\w+)?> ?error: ".format(re.escape(name)))
+        with self._lock:
+            self._read()
+            return any(error.search(line) for _, line in self._lines)
 
     def _run(self) -> None:
         poll = select.poll()

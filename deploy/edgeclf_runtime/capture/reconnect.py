@@ -9,6 +9,8 @@ uses ``wait_opened()``.
 
 A video file by HTTP is different: it has an end, every frame is handed out, and it is neither lost nor reopened.
 
+If the hardware's decoder fails, the source is decoded in software, see ``capture/fallback.py``.
+
 All times are monotonic, so clock changes do not matter.
 """
 
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING, Optional
 from ..errors import CameraError, CameraLost, EndOfStream, IncompleteFilm, SourceError
 from ..images.frame import Frame
 from .camera import Camera
+from .fallback import Fallback
 from .parent import OPEN_TIMEOUT_S, CaptureProcess
 
 if TYPE_CHECKING:
@@ -46,6 +49,7 @@ class WatchedCamera(Camera):
 
     def __init__(self, source: "Source", timeout_s: float = TIMEOUT_S, frozen_s: Optional[float] = None) -> None:
         self.name = source.name
+        self._fallback = Fallback(source)
         self._source, self._timeout_s, self._frozen_s = source, timeout_s, frozen_s
         self.state, self.losses = "live", 0
         self._dropped_before = self._rested_before = 0
@@ -61,7 +65,15 @@ class WatchedCamera(Camera):
         """See Camera.wait_opened()."""
         if self._capture is None:
             raise CameraError("{} was closed".format(self.name))
-        self._capture.wait_opened()
+        try:
+            self._capture.wait_opened()
+        except SourceError:
+            raise
+        except CameraError as error:
+            if not self._fallback.after(self._capture, str(error)):
+                raise
+            self._start()
+            self._capture.wait_opened()
         self._take_facts(self._capture)
         return self
 
@@ -87,7 +99,7 @@ class WatchedCamera(Camera):
     def _start(self) -> None:
         if self.losses:
             _log.info("reopening %s", self.name)
-        self._capture = CaptureProcess(self._source)
+        self._capture = CaptureProcess(self._fallback.source)
         if self._resting:
             self._capture.rest(True)
         self._changed = time.monotonic()
@@ -121,6 +133,10 @@ class WatchedCamera(Camera):
             if isinstance(error, (EndOfStream, IncompleteFilm, SourceError)) or capture.ends:
                 self._take_facts(capture)
                 raise
+            failed_in_hardware = self._fallback.after(capture, str(error))
+            if failed_in_hardware and not capture.opened:
+                self._stop()
+                return None
             self._lose(str(error))
         if self._capture is not None and self._capture.waiting and self.state == "live":
             # The process keeps running: it waits for the source, and opens it once it is available.
@@ -130,6 +146,7 @@ class WatchedCamera(Camera):
     def _accept(self, capture: CaptureProcess, frame: Frame, now: float) -> Frame:
         if self._checksum is None:
             self._take_facts(capture)
+            self._fallback.settle()
         if not capture.ends:
             self._check_frozen(frame, now, 0.0 if capture.still else FROZEN_S)
         if self.state == "lost":

@@ -13,6 +13,8 @@ FLIPS = {"horizontal": 1, "vertical": 0, "180": -1}
 # nvvidconv's flip-method for the same.
 _NVVIDCONV_FLIPS = {None: 0, "horizontal": 4, "vertical": 6, "180": 2}
 _CAMERA_MODE = (1280, 720, 30)
+# How RTSP streams and video files are decoded: in hardware if the machine has it, only in hardware, only by FFmpeg.
+DECODING = ("auto", "hardware", "software")
 FAULTS = ("hang", "die", "freeze", "lose", "resize")
 
 
@@ -29,6 +31,8 @@ class Source(NamedTuple):
     fault, after    the fault of a generated source, and the frame before which it occurs
     format          for a device: four characters such as MJPG, or None to choose by size and rate
     controls        for a device: values by control name, as text
+    decode          one of DECODING
+    pipeline, decoder   set in the capture process: the GStreamer pipeline that decodes it in hardware, and the element for it
     """
 
     kind: str
@@ -44,11 +48,19 @@ class Source(NamedTuple):
     after: int = 0
     format: Optional[str] = None
     controls: Optional[Dict[str, str]] = None
+    decode: str = "auto"
+    pipeline: str = ""
+    decoder: str = ""
 
     @property
     def live(self) -> bool:
         """True if it is endless, so that its end counts as a loss."""
         return self.kind != "file"
+
+    @property
+    def by_rtsp(self) -> bool:
+        """True if it is read by RTSP without TLS."""
+        return self.kind == "network" and urlsplit(self.location).scheme.lower() == "rtsp"
 
     @property
     def by_http(self) -> bool:

@@ -211,6 +211,11 @@ def _fill_word(word: "Match[str]", password: str, coded: str) -> str:
     return '{}="{}"'.format(word.group("name"), value.replace(PLACEHOLDER, plain))
 
 
+def quoted(text: str) -> str:
+    """Return a text as a value of a property in a GStreamer pipeline."""
+    return '"{}"'.format(_escaped(_wrapped(text)) if text else "")
+
+
 def _escaped(text: str) -> str:
     """GStreamer's parser removes the quotation marks at both ends of a value, then these backslashes."""
     return re.sub(r'(["\\])', r"\\\1", text)

@@ -117,7 +117,7 @@ ALL_OPTIONS = (
     *("--json", "--source", "a b", "--password-file", "p", "--width", "640", "--height", "480", "--fps", "5"),
     *("--flip", "180", "--policy", "latest", "--timeout", "2.5", "--frozen", "0", "--frames", "7", "--no-wait"),
     *("--model", "fp32", "--backend", "opencv", "--threads", "2", "--top-k", "3", "--threshold", "0.25"),
-    *("--most-distance", "2.5"),
+    *("--most-distance", "2.5", "--decode", "hardware"),
     *(
         "--allow",
         "-x",

@@ -40,7 +40,7 @@ class Address:
         """Request the address; returns a response with status 200.  Raises CameraError for any other answer."""
         response = self._ask()
         if response.status == 401 and self._user:
-            challenge = _challenge(response.headers.get_all("WWW-Authenticate") or [])
+            challenge = challenge_of(response.headers.get_all("WWW-Authenticate") or [])
             if challenge:
                 self._drain(response)
                 self._challenge, self._count = challenge, 0
@@ -82,7 +82,7 @@ class Address:
 
             pair = "{}:{}".format(self._user, self._password).encode("utf-8")
             return "Basic " + base64.b64encode(pair).decode("ascii")
-        return _digest(self._challenge, self._user, self._password, self._path, self._count)
+        return digest(self._challenge, self._user, self._password, "GET", self._path, self._count)
 
     def _drain(self, response: http.client.HTTPResponse) -> None:
         """Read the rest of a response, so that the connection can be used again."""
@@ -134,7 +134,7 @@ def _without_password(url: str) -> str:
     return shown(re.sub(r"//[^/?#]*@", "//", url))
 
 
-def _challenge(headers: Iterable[str]) -> Dict[str, str]:
+def challenge_of(headers: Iterable[str]) -> Dict[str, str]:
     """Return the parameters of the best supported challenge, Digest before Basic; empty if there is none."""
     found: Dict[str, Dict[str, str]] = {}
     for header in headers:
@@ -147,7 +147,7 @@ def _challenge(headers: Iterable[str]) -> Dict[str, str]:
     return found.get("digest") or found.get("basic") or {}
 
 
-def _digest(challenge: Dict[str, str], user: str, password: str, path: str, count: int) -> str:
+def digest(challenge: Dict[str, str], user: str, password: str, method: str, path: str, count: int) -> str:
     """Return the answer to a Digest challenge: RFC 7616, section 3.4."""
     algorithm = challenge.get("algorithm", "MD5").upper()
 
@@ -155,7 +155,7 @@ def _digest(challenge: Dict[str, str], user: str, password: str, path: str, coun
         return _HASHES[algorithm](":".join(parts).encode("utf-8")).hexdigest()
 
     nonce, realm = challenge["nonce"], challenge.get("realm", "")
-    first, second = hashed(user, realm, password), hashed("GET", path)
+    first, second = hashed(user, realm, password), hashed(method, path)
     fields = {"username": user, "realm": realm, "nonce": nonce, "uri": path}
     if "auth" in re.split(r"[\s,]+", challenge.get("qop", "")):
         times, ours = "{:08x}".format(count), os.urandom(8).hex()

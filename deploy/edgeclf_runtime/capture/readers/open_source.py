@@ -25,6 +25,10 @@ def open_source(source: "Source") -> "Reader":
         from .video_file import open_video_file
 
         return open_video_file(source)
+    if source.pipeline:
+        from .hardware_stream import HardwareStream
+
+        return HardwareStream(source)
     from .opencv_reader import OpenCVReader, open_stream
 
     if source.kind == "device":

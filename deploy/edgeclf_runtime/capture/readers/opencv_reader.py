@@ -169,17 +169,31 @@ def open_stream(source: "Source") -> "cv2.VideoCapture":
     """Open an RTSP stream or a pipeline; returns OpenCV's capture.  Raises SourceError if this OpenCV has no GStreamer."""
     import cv2
 
+    if source.pipeline:
+        return cv2.VideoCapture(source.pipeline, cv2.CAP_GSTREAMER)
     if source.kind == "gstreamer":
-        if not _was_built_with("GStreamer"):
-            raise SourceError(
-                "{} needs an OpenCV with GStreamer, which OpenCV {} of {} lacks: use the system's python3-opencv "
-                "package (JetPack includes it), not pip's".format(source.name, cv2.__version__, sys.executable)
-            )
+        if not has_gstreamer():
+            raise SourceError(needs_gstreamer(source.name))
         return cv2.VideoCapture(source.location, cv2.CAP_GSTREAMER)
     found = re.search(r"avformat:\s+YES \((\d+)\.", cv2.getBuildInformation())
     option = _TIMEOUT_OPTION if found and int(found.group(1)) >= _FFMPEG_5 else _OLD_TIMEOUT_OPTION
     _allow(_RTSP_PROTOCOLS, _RTSP_FORMATS, _RTSP_OPTIONS.format(option, _RTSP_TIMEOUT_S * 1e6))
     return cv2.VideoCapture(source.location, _ffmpeg())
+
+
+def has_gstreamer() -> bool:
+    """Return whether this OpenCV was built with GStreamer."""
+    return _was_built_with("GStreamer")
+
+
+def needs_gstreamer(name: str) -> str:
+    """Return the error message for something that needs it."""
+    import cv2
+
+    return (
+        "{} needs an OpenCV with GStreamer, which OpenCV {} of {} lacks: use the system's python3-opencv package "
+        "(JetPack includes it), not pip's".format(name, cv2.__version__, sys.executable)
+    )
 
 
 def _ffmpeg() -> int:

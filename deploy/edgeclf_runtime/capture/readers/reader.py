@@ -23,6 +23,10 @@ class ReaderError(CameraError):
         self.probed = probed
 
 
+class DecoderError(CameraError):
+    """The hardware's decoder is at fault, not the camera."""
+
+
 class Reader:
     """Reads one source, frame after frame.
 

@@ -20,7 +20,7 @@ from ...errors import CameraError, EndOfStream, IncompleteFilm
 from ...files.read import open_regular
 from ...text.versions import version_numbers
 from .containers import VideoHeader, read_header, walk
-from .opencv_reader import OpenCVReader, open_path, playlist_name, silence
+from .opencv_reader import OpenCVReader, open_path, open_stream, playlist_name, silence
 from .reader import Reading
 from .video_clock import USUAL_RATE_FPS, VideoClock, in_order, video_rate
 from .video_colors import NAMES, ColorCorrection
@@ -58,7 +58,8 @@ def open_video_file(source: "Source") -> "VideoFileReader":
         raise CameraError(
             "{} is {}, not a video that OpenCV can read; expected a video or an image".format(source.name, playlist)
         )
-    return VideoFileReader(source, _open(source.location, head), read_header(stream, size), stream, size)
+    capture = open_stream(source) if source.pipeline else _open(source.location, head)
+    return VideoFileReader(source, capture, read_header(stream, size), stream, size)
 
 
 def _open(path: str, head: bytes) -> "cv2.VideoCapture":
@@ -137,7 +138,8 @@ class VideoFileReader(OpenCVReader):
         if not self._header.container:
             return
         automatic = getattr(cv2, "CAP_PROP_ORIENTATION_AUTO", None)
-        if automatic is not None:
+        # GStreamer does not turn frames, and OpenCV ends its pipeline for a property that it does not have.
+        if automatic is not None and _is_ffmpeg(self._capture):
             self._capture.set(automatic, 0)
         if self._header.orientation == 0:
             self.notes.append(

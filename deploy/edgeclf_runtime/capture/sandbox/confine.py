@@ -96,7 +96,7 @@ def confine(source: "Source", shared_bytes: int) -> List[str]:
     """
     if not sys.platform.startswith("linux"):
         return []
-    closed = source.kind != "gstreamer"
+    closed = source.kind != "gstreamer" and not source.pipeline
     held = ["limits"] if _limit(closed, shared_bytes) else []
     if not _give_up_privileges():
         return held

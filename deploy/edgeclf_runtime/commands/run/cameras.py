@@ -16,7 +16,7 @@ DECISION = ("top_k", "threshold", "most_distance", "allow", "deny")
 """Options of the label, by their names in the arguments."""
 OWN = frozenset(
     (
-        *("password_file", "width", "height", "fps", "format", "control", "flip"),
+        *("password_file", "width", "height", "fps", "format", "control", "flip", "decode"),
         *("policy", "timeout", "frozen", "frames", "roi", "rotation", "mask"),
         *DECISION,
         *("smooth", "margin", "health", "baseline"),

@@ -108,6 +108,7 @@ def _find(arguments: "Namespace") -> "Union[List[str], Source]":
         optional_password(arguments.password_file),
         arguments.format,
         dict(arguments.control or ()),
+        arguments.decode,
     )
 
 

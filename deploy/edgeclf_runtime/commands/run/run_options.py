@@ -88,6 +88,13 @@ def _add_mode(source: Options) -> None:
         choices=("horizontal", "vertical", "180"),
         help="flip the picture, for a camera that is mounted upside down (default: no)",
     )
+    source.add_argument(
+        "--decode",
+        choices=("auto", "hardware", "software"),
+        default="auto",
+        help="decoder of an rtsp:// stream or a video file; auto: for a stream the hardware's if there is one and it works, else "
+        "software; for a file software (default: auto)",
+    )
 
 
 def _add_pace(source: Options) -> None:

@@ -159,6 +159,7 @@ class ServiceCommand:
         size = (arguments.width, arguments.height, arguments.fps)
         options = (arguments.flip, arguments.policy, arguments.timeout, arguments.frozen)
         settings = {"format": arguments.format, "controls": dict(arguments.control or ())}
+        settings["decode"] = arguments.decode
         found = find_camera(source, *size, *options, password=password, **settings)
         return source, not isinstance(found, list) and bool(found.live)
 

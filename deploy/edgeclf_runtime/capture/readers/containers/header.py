@@ -17,6 +17,7 @@ class VideoHeader(NamedTuple):
     frames          number of frames according to the header, including empty steps in AVI
     duration_s      according to the header
     missing_bytes   how many bytes fewer the file has than its header says
+    codec           "H264", "H265", or "" for any other
     fault           why there is nothing to play, as the end of a sentence
     """
 
@@ -27,6 +28,7 @@ class VideoHeader(NamedTuple):
     frames: Optional[int] = None
     duration_s: Optional[float] = None
     missing_bytes: int = 0
+    codec: str = ""
     fault: str = ""
 
 

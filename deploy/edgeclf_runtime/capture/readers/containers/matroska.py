@@ -16,6 +16,7 @@ _TIMESTAMP, _SIMPLE_BLOCK, _GROUP, _BLOCK = 0xE7, 0xA3, 0xA0, 0xA1
 _MOST_ELEMENTS, _MOST_HEADER_BYTES = 1 << 21, 1 << 24
 _HEAD_BYTES = 12
 _INVISIBLE = 8
+_CODECS = {b"V_MPEG4/ISO/AVC": "H264", b"V_MPEGH/ISO/HEVC": "H265"}
 _ALWAYS_601 = (b"V_MJPEG", b"V_VP8")
 _VIDEO_TYPE = b"\1"
 
@@ -40,7 +41,12 @@ def read(stream: IO[bytes], size: float) -> VideoHeader:
     video = dict(_elements(track.get(_VIDEO, b"")))
     duration_s = _real(info[_DURATION]) * _scale_s(info) if _DURATION in info else None
     return VideoHeader(
-        "Matroska", _orientation(video), _matrix(track, video), duration_s=duration_s, missing_bytes=int(missing)
+        "Matroska",
+        _orientation(video),
+        _matrix(track, video),
+        duration_s=duration_s,
+        missing_bytes=int(missing),
+        codec=_CODECS.get(track.get(_CODEC, b"").rstrip(b"\0"), ""),
     )
 
 

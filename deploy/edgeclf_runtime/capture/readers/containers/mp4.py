@@ -13,6 +13,7 @@ _MOST_INDEX_BYTES = 64 << 20  # a day of video has 20 MB
 _MOST_FRAMES = 1 << 21
 _VISUAL_ENTRY = 86  # bytes of a sample entry before its boxes
 # Codecs with a fixed matrix, whatever the container says.
+_CODECS = {b"avc1": "H264", b"avc3": "H264", b"hvc1": "H265", b"hev1": "H265"}
 _ALWAYS_601 = (b"jpeg", b"mjpa", b"mjpb", b"mjpg", b"vp08")
 
 
@@ -36,7 +37,7 @@ def read(stream: IO[bytes], size: float) -> VideoHeader:
     if track is None:
         return VideoHeader("MP4", missing_bytes=missing, fault="it contains no video, only sound or data")
     movie = _movie_matrix(boxes.get(b"mvhd", b""))
-    header = VideoHeader("MP4", _orientation(track, movie), _matrix(track), missing_bytes=missing)
+    header = VideoHeader("MP4", _orientation(track, movie), _matrix(track), missing_bytes=missing, codec=_codec(track))
     return header if fragmented or _extended(index) else _with_times(header, track, boxes, size)
 
 
@@ -135,6 +136,10 @@ def _orientation(track: Dict[bytes, bytes], movie: Affine) -> int:
     a, b, c, d = _quarter_matrix(header, 52 if header[:1] == b"\1" else 40)
     e, f, g, h = movie if any(movie) else (1, 0, 0, 1)
     return orientation_of(a * e + b * g, a * f + b * h, c * e + d * g, c * f + d * h)
+
+
+def _codec(track: Dict[bytes, bytes]) -> str:
+    return _CODECS.get(track[b"stsd"][12:16], "")
 
 
 def _matrix(track: Dict[bytes, bytes]) -> Optional[int]:

@@ -31,7 +31,7 @@ from .frame_memory import reserve
 from .hardware.choose import with_decoder
 from .messages import Message
 from .readers.open_source import open_source
-from .readers.reader import Reader, ReaderError, DecoderError
+from .readers.reader import DecoderError, Reader, ReaderError
 from .sandbox.confine import confine
 from .source import Source, absence, is_live, too_large
 from .v4l2.device import resolved

@@ -24,6 +24,7 @@ NAMES = [
     "numpy",
     "opencv",
     "csi camera",
+    "video decoding",
     "cuda",
     "tensorrt",
     "onnxruntime",

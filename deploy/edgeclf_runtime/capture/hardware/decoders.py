@@ -54,9 +54,10 @@ DECODERS = (
 )
 
 
-def likely() -> List[Decoder]:
-    """Return the decoders whose devices exist; nothing is opened or loaded."""
-    return [decoder for decoder in DECODERS if any(glob.glob(node) for node in decoder.nodes)]
+def likely(root: str = "/") -> List[Decoder]:
+    """Return the decoders whose devices exist below a folder; nothing is opened or loaded."""
+    start = glob.escape(root.rstrip("/"))
+    return [decoder for decoder in DECODERS if any(glob.glob(start + node) for node in decoder.nodes)]
 
 
 def installed(decoders: List[Decoder]) -> List[Decoder]:

@@ -4,7 +4,7 @@ import time
 from typing import TYPE_CHECKING, Optional
 
 from .opencv_reader import OpenCVReader, open_stream
-from .reader import Reading, DecoderError
+from .reader import DecoderError, Reading
 
 if TYPE_CHECKING:
     import numpy as np

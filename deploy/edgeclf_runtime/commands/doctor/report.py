@@ -16,6 +16,7 @@ from ...bundle.open_bundle import MANIFEST
 from ...files.user_folders import cache_folder
 from ...text.terminal import printable
 from .checks import STATUSES, Check
+from .decoding import check_decoding
 from .libraries import (
     check_bundle,
     check_cuda,
@@ -99,7 +100,7 @@ def doctor(
     """
     made = [os.path.abspath(edgeclf_runtime.__file__)] + ([os.path.join(str(bundle), MANIFEST)] if bundle else [])
     checks = [check_board(root), check_processors(root), check_python(), check_numpy()]
-    checks += check_opencv(root) + [check_cuda(root), check_tensorrt(root), check_onnxruntime()]
+    checks += [*check_opencv(root), check_decoding(root), check_cuda(root), check_tensorrt(root), check_onnxruntime()]
     checks += [check_openvino(root)]
     checks += [*check_cameras(root), check_confinement()]
     checks += [check_cache(cache_folder()), check_clock(made, root=root), check_memory(root)]

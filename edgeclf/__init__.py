@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from .deployment.bundling import BundleReport, bundle
     from .deployment.demonstration import DemoReport, demo
     from .deployment.engines import BuildReport, build
+    from .deployment.foreign.import_model import ImportReport, import_model
     from .deployment.formats.export import FormatsError, FormatsReport, export_formats
-    from .deployment.import_model import ImportReport, import_model
     from .deployment.make import MakeReport, make
     from .deployment.serving.serve import serve
     from .display.progress import show_progress
@@ -169,7 +169,7 @@ _NAMES = {
     "deployment.demonstration": ("DemoReport", "demo"),
     "deployment.engines": ("BuildReport", "build"),
     "deployment.formats.export": ("FormatsError", "FormatsReport", "export_formats"),
-    "deployment.import_model": ("ImportReport", "import_model"),
+    "deployment.foreign.import_model": ("ImportReport", "import_model"),
     "deployment.make": ("MakeReport", "make"),
     "deployment.serving.serve": ("serve",),
     "errors": (

@@ -4,7 +4,7 @@ import edgeclf
 from edgeclf.calibration.sets import CalibrationSet
 from edgeclf.data.exclusion import read_exclusions
 from edgeclf.data.splits import read_sides
-from edgeclf.deployment.import_settings import read_config
+from edgeclf.deployment.foreign.settings import read_config
 from edgeclf.errors import first_sentence
 from edgeclf.options import config_file
 from edgeclf.training.soft_targets_file import read_soft_targets, soft_targets_sha256

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import subprocess
 import sys
 import tempfile
@@ -97,7 +96,7 @@ def peak(command: list[str], until: str | None) -> float:
                 printed.seek(0)
                 seen_at = time.monotonic() if until in printed.read() else None
             if seen_at is not None and time.monotonic() > seen_at + 5:
-                process.send_signal(signal.SIGINT)
+                process.terminate()  # in the background, SIGINT is ignored
                 process.wait()
             time.sleep(0.1)
         printed.seek(0)

@@ -26,6 +26,7 @@ def _labels() -> Iterator[Case]:
         yield Case(option, RUN + "photos/ {} 3", shows=r"photos/frame2.jpg.*|frame2")
     yield Case("--roi", RUN + "photos/ {} 0.25,0,0.5,1.0", shows="2 frames")
     yield Case("--rotation", RUN + "photos/ {} 90", shows="2 frames")
+    yield Case("--mask mask.png", RUN + "photos/ {}", shows="2 frames")
     yield Case("classify --json", "python3 pets.edge {} cat.jpg", shows='"bundle": "[0-9a-f]{12}", "source": "cat.jpg"')
 
 

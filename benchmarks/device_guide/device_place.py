@@ -230,6 +230,7 @@ def fill(folder: Path, bundle: Path) -> None:
     for name, image in zip(("frame2.jpg", "frame10.jpg", "in it/deep.jpg"), images, strict=False):
         cv2.imwrite(str(folder / "photos" / name), image)
     cv2.imwrite(str(folder / "cat.jpg"), images[0])
+    cv2.imwrite(str(folder / "mask.png"), np.full(images[0].shape, 255, np.uint8))
     cv2.imwrite(str(folder / "shot[1].png"), images[0])
     video = "videotestsrc num-buffers=30 pattern=ball ! video/x-raw,width=640,height=480,framerate=15/1 ! "
     video += (

@@ -7,8 +7,8 @@ connections on loopback; the client is this process, and takes its processor tim
 some seconds each and in turns: the bare model (one thread for each processor infers a prepared image over and over), the
 Classifier's way from the file's bytes to the label with the same threads, and the server with four times as many connections as
 threads, each of which sends its next request when it has its answer.  The tables show the medians of the rounds, and of the ratios
-within a round.  The capacity is the median throughput of the server.  Then requests come at random times (Poisson) at half of
-it, and at four times it for 20 seconds; a latency counts from the time at which a request should have been sent.  Of the overload,
+within a round.  The capacity is the median throughput of the server.  Then requests come at random times (Poisson) at a twentieth
+of it ("unloaded"), at half of it, and at four times it for 20 seconds; a latency counts from the time at which a request should have been sent.  Of the overload,
 the statuses are counted, and the server's memory is read before, in the middle and at the end.  The processor time of an image is that of the
 process which classifies, without the client's; other programs change it less than the throughput.
 """
@@ -116,6 +116,7 @@ async def measure(arguments, process, server, picture):
             rates["server"].append(done / arguments.seconds)
     capacity = float(np.median(rates["server"]))
     loads = {
+        "unloaded": await open_loop(host, picture, capacity / 20, arguments.overload, process.pid),
         "half load": await open_loop(host, picture, capacity / 2, arguments.overload / 2, process.pid),
         "four times": await open_loop(host, picture, capacity * 4, arguments.overload, process.pid),
     }
@@ -189,7 +190,7 @@ async def closed_loop(host, picture, connections, seconds):
 
 async def open_loop(host, picture, rate, seconds, pid):
     """Return the statuses and the latencies of requests that come at random times."""
-    free = asyncio.Queue()
+    free = asyncio.LifoQueue()  # so that few connections are in use, and none is idle for long
     for _ in range(CONNECTIONS):
         free.put_nowait(await Connection.open(host, picture))
     statuses, times_ms, memory, running = collections.Counter(), [], [memory_mb(pid)], set()

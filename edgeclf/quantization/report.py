@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING
 
 from edgeclf_runtime.files.read import read_json
 from edgeclf_runtime.files.schema import JsonObject
@@ -18,6 +17,7 @@ from ..evaluation.accuracy_gate import ADVICE
 from ..evaluation.comparison import Comparison
 from ..targets import TARGETS
 from .finetune.record import Finetuning
+from .report_json import flat, restore
 from .sensitivity import LayerEffect, LayerNoise
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ class QuantizeReport(Report):
 
     def to_dict(self) -> JsonObject:
         """The report as a JSON-compatible dict, in the form of quantization.json."""
-        facts: JsonObject = _flat(self)
+        facts: JsonObject = flat(self)
         return facts
 
     def plot(self) -> Figure:
@@ -336,7 +336,7 @@ class FlavorError(GateError):
 def read_report(folder: Path) -> QuantizeReport | None:
     """Return the report in a run's folder, None if there is none; ValueError if it is damaged or of an older version."""
     facts = read_report_facts(folder)
-    report: QuantizeReport | None = _restore(QuantizeReport, facts) if facts else None
+    report: QuantizeReport | None = restore(QuantizeReport, facts) if facts else None
     return report
 
 
@@ -347,62 +347,3 @@ def read_report_facts(folder: Path) -> JsonObject:
     facts: JsonObject = read_json(folder / REPORT_FILE, MAX_JSON_BYTES)
     QUANTIZATION(facts, "")
     return facts
-
-
-_BESIDE = ("comparison", "findings")
-"""Fields of a file whose own fields stand beside it in JSON."""
-
-
-def _flat(value: object) -> Any:
-    """Return a report in the form of quantization.json; to_json() writes numbers that are not finite as null."""
-    if isinstance(value, (tuple, list)):
-        return [_flat(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _flat(item) for key, item in value.items()}
-    if not is_dataclass(value):
-        return value
-    row: JsonObject = {}
-    for one in fields(value):
-        flat = _flat(getattr(value, one.name))
-        row.update(flat if one.name in _BESIDE else {one.name: flat})
-    return row
-
-
-def _restore(kind: Any, value: object) -> Any:
-    """Return what _flat() made ``value`` from; ValueError if it is not of that type."""
-    origin, inner = get_origin(kind), get_args(kind)
-    if kind is Any:
-        return value
-    if origin is not None and type(None) in inner:
-        return None if value is None else _restore(inner[0], value)
-    if kind is float:
-        return math.nan if value is None else float(_typed((int, float), value))
-    if origin is tuple:
-        items = _typed((list,), value)
-        kinds = inner[:1] * len(items) if inner[1:] == (...,) else inner
-        return tuple(_restore(one, item) for one, item in zip(kinds, items, strict=True))
-    if origin is dict:
-        return {key: _restore(inner[1], item) for key, item in _typed((dict,), value).items()}
-    if not is_dataclass(kind):
-        return _typed((kind,), value)
-    return _restore_fields(kind, _typed((dict,), value))
-
-
-def _restore_fields(kind: Any, given: JsonObject) -> Any:
-    hints = get_type_hints(kind)
-    try:
-        return kind(
-            **{
-                one.name: _restore(hints[one.name], given if one.name in _BESIDE else given[one.name])
-                for one in fields(kind)
-                if one.name in _BESIDE or one.name in given or one.default is MISSING
-            }
-        )
-    except KeyError as error:
-        raise ValueError(f"the field {error} is missing") from None
-
-
-def _typed(kinds: tuple[type, ...], value: object) -> Any:
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        raise ValueError(f"{str(value)[:60]!a} has the type {type(value).__name__}; {kinds[-1].__name__} was expected")
-    return value

@@ -6,6 +6,7 @@ preprocesses; and infers.  Nothing waits for a batch to fill: only requests that
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -23,6 +24,8 @@ from .models import Served
 from .refusal import Refusal, too_busy
 
 STUCK_S = 30.0
+CALM_S = 1.0
+"""Time without a refusal after which the queue may be long again."""
 _END_S = 0.5
 
 
@@ -48,6 +51,9 @@ class Engine:
     """Threads that carry out tasks.
 
     threads: number of them.  limit: number of tasks that may wait.
+
+    A burst may fill the queue.  While more comes than can be done, a long queue would only make every answer late, so as long as
+    requests are refused, one task for each thread may wait.
     """
 
     def __init__(self, threads: int, limit: int, metrics: Metrics) -> None:
@@ -56,6 +62,7 @@ class Engine:
         self._waiting: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._refused_at = -math.inf
         self._threads = [
             threading.Thread(target=self._work, name=f"inference-{number}", daemon=True) for number in range(threads)
         ]
@@ -77,9 +84,13 @@ class Engine:
             )
 
     def check_room(self) -> None:
-        """Raise Refusal with status 503 if the queue is full."""
-        if len(self._waiting) >= self.limit:
-            raise too_busy(f"{self.limit} requests are waiting, and no more are taken")
+        """Raise Refusal with status 503 if the queue is full, or no longer short while others are refused."""
+        now, waiting = time.perf_counter(), len(self._waiting)
+        overloaded = now - self._refused_at < CALM_S
+        limit = min(self.limit, len(self._threads)) if overloaded else self.limit
+        if waiting >= limit:
+            self._refused_at = now
+            raise too_busy(f"{waiting} requests are waiting, and no more are taken")
 
     def submit(self, served: Served, task: Task) -> Future[object]:
         """Return the future answer of a task; raises Refusal with status 503 if the queue is full."""

@@ -20,6 +20,7 @@ from ..curriculum import rank
 from ..distillation.teacher import Teacher
 from ..features import cache_features, device_of
 from ..machine.distributed import share, shared
+from ..norms import adapt_norms
 from ..soft_targets_file import read_soft_targets
 from ..unfinished import Unfinished
 from .fit import Fit, Row
@@ -63,6 +64,7 @@ def fit(
     # Random features shrink from layer to layer until batch norm has learned; a head trained on them would have huge
     # weights, from which training all layers does not recover.
     if options.weights != "none":
+        _adapt_norms(network, pictures, options, unfinished)
         prepared = _fit_head(network, pictures, _preparing(options), unfinished)
         # The head that is trained first has seen no attacked images, and does not compete.
         before = [] if options.adversarial else [{**prepared.best, "epoch": 0}]
@@ -76,6 +78,20 @@ def fit(
             "that head is kept; try a smaller --learning-rate"
         )
     return Trained(found.rows, found.best_row)
+
+
+def _adapt_norms(network: ImageClassifier, pictures: Pictures, options: TrainOptions, unfinished: Unfinished) -> None:
+    """Adapt the network's norms in the first process, and give them to the others; a checkpoint has them already."""
+    if unfinished.file("network.ckpt").is_file():
+        return
+
+    def lead() -> dict[str, torch.Tensor]:
+        adapt_norms(network, pictures.paths["train"], pictures.spec, device_of(options))
+        return dict(network.named_buffers())
+
+    found = shared(lead)
+    for name, buffer in network.named_buffers():
+        buffer.copy_(found[name])
 
 
 def _pictures(

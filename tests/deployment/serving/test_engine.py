@@ -68,6 +68,40 @@ def test_a_full_queue_is_an_answer_that_says_when_to_come_again(serve_runner, he
         assert [one.result()[0] for one in (first, second)] == [200, 200]
 
 
+def test_the_queue_stays_short_while_requests_are_refused(serve_runner, held, image, monkeypatch):
+    """A full queue would make every answer late, for as long as more comes than can be done."""
+    client = serve_runner(held, queue=2)
+    monkeypatch.setattr(engine, "CALM_S", 1000.0)
+
+    def wait_for(number):
+        wait_until(lambda: figure(client, "edgeclf_queue_length") == number)
+
+    def fill(pool, number):
+        held.go.clear()
+        held.entered.clear()
+        jobs = [pool.submit(client.post, "/classify", image)]
+        assert held.entered.wait(30)
+        for waiting in range(1, number + 1):
+            jobs.append(pool.submit(client.post, "/classify", image))
+            wait_for(waiting)
+        return jobs
+
+    def finish(jobs):
+        held.go.set()
+        assert [one.result()[0] for one in jobs] == [200] * len(jobs)
+
+    with ThreadPoolExecutor(4) as pool:
+        jobs = fill(pool, 2)  # a burst
+        assert client.post("/classify", image)[0] == 503
+        finish(jobs)
+        jobs = fill(pool, 1)
+        assert client.post("/classify", image)[0] == 503
+        monkeypatch.setattr(engine, "CALM_S", 0.0)
+        jobs.append(pool.submit(client.post, "/classify", image))
+        wait_for(2)
+        finish(jobs)
+
+
 @pytest.mark.parametrize(("joined", "sizes"), [(1, [1, 1, 1, 1, 1]), (3, [1, 3, 1])])
 def test_requests_that_wait_are_inferred_together_if_that_is_faster(serve_runner, held, image, joined, sizes):
     client = serve_runner(held, queue=9, most=8, joined=joined)

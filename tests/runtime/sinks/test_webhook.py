@@ -193,4 +193,38 @@ def test_certificates_are_verified(receive, tmp_path, monkeypatch):
     with pytest.raises(webhook.ssl.SSLError):
         webhook.post(address, b"{}", None)
     monkeypatch.setenv("SSL_CERT_FILE", signer.certificate)
-    assert webhook.post(address, b"{}", None) == (204, "")
+    assert webhook.post(address, b"{}", None) == (204, "", 0.0)
+
+
+def test_it_waits_as_long_as_the_receiver_asks(receive, tmp_path, monkeypatch):
+    receiver = receive((503, {"Retry-After": "1800"}), 200)
+    waited = []
+    with WebhookSink(receiver.url, None, tmp_path / "spool") as sink:
+        monkeypatch.setattr(sink._closing, "wait", waited.append)
+        sink.label_event(came())
+        wait_until(lambda: len(receiver.got) == 2)
+    assert waited == [1800.0]
+
+
+NOON = 1796040000.0  # 30 November 2026, 12:00 UTC
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("120", 120.0),
+        (" 0 ", 0.0),
+        ("Mon, 30 Nov 2026 12:01:30 GMT", 90.0),
+        ("Mon, 30 Nov 2026 11:00:00 GMT", 0.0),
+        ("9" * 400, 3600.0),
+        ("Mon, 30 Nov 9999 12:00:00 GMT", 3600.0),
+        ("-5", 0.0),
+        ("1.5", 0.0),
+        ("soon", 0.0),
+        ("Mon, 99 Foo 2026 99:99:99 GMT", 0.0),
+        ("", 0.0),
+        (None, 0.0),
+    ],
+)
+def test_the_time_to_wait_is_seconds_or_a_date(value, seconds):
+    assert webhook.retry_after(value, NOON) == seconds

@@ -5,6 +5,7 @@ twice: a receiver knows them by ``id`` and ``event``.
 """
 
 import contextlib
+import email.utils
 import hashlib
 import hmac
 import http.client
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 TIMEOUT_S = 10.0  # for a whole request: name, connection, answer
 RETRY_S = 1.0, 60.0  # the first pause after a failure, and the longest
+MOST_ASKED_S = 3600.0  # longest pause that a Retry-After gets
 CLOSE_S = 0.9
 FLUSH_S = 10.0  # without progress, at the end of a run
 MAX_BYTES = 10_000_000
@@ -96,8 +98,9 @@ class WebhookSink(Sink):
         """Send one event until it is accepted or refused, or the sink is closed."""
         pause_s = RETRY_S[0]
         while not self._closing.is_set():
+            asked_s = 0.0
             try:
-                status, where = post(self._address, line, self._secret)
+                status, where, asked_s = post(self._address, line, self._secret)
             except (OSError, http.client.HTTPException, ValueError) as error:
                 kind, trouble = "away", "cannot be reached ({})".format(reason_of(error) or type(error).__name__)
             else:
@@ -112,7 +115,7 @@ class WebhookSink(Sink):
                     return
                 kind, trouble = str(status), "answers with status {}{}".format(status, where)
             self._outage.begin("{}; events wait in {}".format(trouble, self._spool.folder), kind)
-            self._closing.wait(pause_s)
+            self._closing.wait(max(pause_s, asked_s))
             pause_s = min(2 * pause_s, RETRY_S[1])
 
     def flush(self) -> None:
@@ -171,8 +174,8 @@ def signature(secret: bytes, body: bytes) -> str:
     return "sha256=" + hmac.new(secret, body, hashlib.sha256).hexdigest()
 
 
-def post(address: addresses.Address, body: bytes, secret: Optional[bytes]) -> Tuple[int, str]:
-    """Send a body; returns the status, and for a redirect the words " (a redirect, which is not followed)".
+def post(address: addresses.Address, body: bytes, secret: Optional[bytes]) -> Tuple[int, str, float]:
+    """Send a body; returns the status, for a redirect the words " (a redirect, which is not followed)", and the seconds to wait.
 
     Raises OSError or HTTPException if no connection, or no answer to it, comes within TIMEOUT_S, however slowly it comes.
     """
@@ -191,13 +194,31 @@ def post(address: addresses.Address, body: bytes, secret: Optional[bytes]) -> Tu
     try:
         tail = address.tail.partition("#")[0]
         connection.request("POST", tail if tail.startswith("/") else "/" + tail, body, headers)
-        status = connection.getresponse().status
+        answer = connection.getresponse()
+        status, asked_s = answer.status, retry_after(answer.getheader("Retry-After"), time.time())
     finally:
         late.cancel()
         connection.close()
     if cut.is_set():  # the end of a connection looks like the end of an answer
         raise socket.timeout("its answer took longer than {:g} s".format(TIMEOUT_S))
-    return status, " (a redirect, which is not followed: name the address itself)" if 300 <= status < 400 else ""
+    note = " (a redirect, which is not followed: name the address itself)" if 300 <= status < 400 else ""
+    return status, note, asked_s
+
+
+def retry_after(value: Optional[str], now: float) -> float:
+    """Return the seconds of a header Retry-After (RFC 9110, 10.2.3), at most MOST_ASKED_S; 0 if there is none, or it is not valid.
+
+    value       seconds, or a date
+    now         seconds since 1970
+    """
+    text = (value or "").strip()
+    if text.isdecimal():
+        return min(float(text[:10]), MOST_ASKED_S)
+    date = email.utils.parsedate_tz(text) if text else None
+    try:
+        return 0.0 if date is None else min(max(email.utils.mktime_tz(date) - now, 0.0), MOST_ASKED_S)
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _connection(address: addresses.Address) -> Union[http.client.HTTPConnection, http.client.HTTPSConnection]:

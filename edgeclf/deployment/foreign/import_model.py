@@ -5,8 +5,7 @@ Its logits are compared with those of its own library, and with labeled images t
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,48 +14,42 @@ import numpy as np
 
 from edgeclf_runtime.classify.decision import softmax
 from edgeclf_runtime.files.outputs import claim_output, new_folder
-from edgeclf_runtime.files.read import sha256_file
 from edgeclf_runtime.files.schema import JsonObject, SchemaError, parse_json
 from edgeclf_runtime.images.preprocess import as_batch
 from edgeclf_runtime.text.terminal import printable
 
-from ..data.checks.integrity import check_for_training
-from ..data.datasets import Dataset, Sample, load_dataset
-from ..data.findings import counted, left_out_lines, listed
-from ..data.layout import same_label
-from ..data.sampling import evenly_spaced
-from ..data.schemas import IMPORTED, IMPORTED_RUN, RUN_FORMAT, RUN_FORMAT_VERSION
-from ..display.json_file import json_text
-from ..display.progress import say
-from ..display.report import Bars, Report
-from ..errors import DataError, GateError, ModelError, OptionError
-from ..evaluation.evaluation_set import EvaluationSet
-from ..evaluation.metadata import model_metadata
-from ..graph.contract import wrap
-from ..graph.features import reporting_features
-from ..graph.foreign_file import TORCHSCRIPT_SUFFIXES, check_torchscript, read_onnx
-from ..graph.foreign_model import Core, ImageShape, image_input, infer_original, make_core
-from ..graph.inference import infer_graph
-from ..graph.onnx_file import save_model
-from ..options import ImportOptions, merged
-from ..targets import OPSET, model_file
-from ..training.machine.threads import torch_threads
-from ..training.runs import RUN_FILE, Run, data_facts
-from ..training.train import versions
-from .import_settings import (
+from ...data.checks.integrity import check_for_training
+from ...data.datasets import Dataset, Sample, load_dataset
+from ...data.findings import counted, left_out_lines, listed
+from ...data.layout import same_label
+from ...data.sampling import evenly_spaced
+from ...data.schemas import IMPORTED, IMPORTED_RUN, RUN_FORMAT, RUN_FORMAT_VERSION
+from ...display.json_file import json_text
+from ...display.progress import say
+from ...display.report import Bars, Report
+from ...errors import DataError, GateError, ModelError, OptionError
+from ...evaluation.evaluation_set import EvaluationSet
+from ...evaluation.metadata import model_metadata
+from ...graph.contract import wrap
+from ...graph.features import reporting_features
+from ...graph.foreign_model import Core, make_core
+from ...graph.inference import infer_graph
+from ...graph.onnx_file import save_model
+from ...options import ImportOptions, merged
+from ...targets import OPSET, model_file
+from ...training.runs import RUN_FILE, Run, data_facts
+from ...training.train import versions
+from .settings import (
     Known,
     Settings,
-    Stated,
     checked_labels,
-    from_metadata,
-    from_timm,
     make_settings,
     missing,
-    read_config,
     refusal,
     settle,
 )
-from .import_trial import (
+from .source import Source, open_source
+from .trial import (
     EVIDENT_GAIN,
     MOST_IMAGES,
     Measured,
@@ -75,12 +68,6 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-3
 """Largest accepted difference of a logit from the original's, relative to the largest logit if that is more than 1."""
 _COMPARED = 8
-_ELSEWHERE = {
-    **dict.fromkeys((".keras", ".h5", ".hdf5"), 'in Keras: model.export("model.onnx", format="onnx")'),
-    ".pt2": "save it with torch.onnx.export, or give the module to edgeclf.import_model in Python",
-    ".safetensors": "it holds weights without a model: give the module with its weights to edgeclf.import_model in Python",
-    ".tflite": "export the model that it was made from, before it was quantized",
-}
 
 
 @dataclass(frozen=True)
@@ -135,19 +122,6 @@ class ImportReport(Report):
         return "\n".join(filter(None, lines))
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A model of another library: what it states, its graph, and its own results."""
-
-    name: str
-    sha256: str | None
-    kind: str
-    dims: list[int | None]
-    declared: dict[str, Stated]
-    graph: Callable[[ImageShape], onnx.ModelProto]
-    scores: Callable[[Iterable[np.ndarray], int], np.ndarray]
-
-
 def import_model(
     model: str | Path | torch.nn.Module,
     output: str | Path,
@@ -169,7 +143,7 @@ def import_model(
             f"overwrite is {overwrite!r}; True or False was expected, and images by name: data={overwrite!r}"
         )
     claim_output(output, overwrite, RUN_FILE)
-    source = _open(model, options)
+    source = open_source(model, options)
     values, sources = settle(options, source.declared, source.dims, source.name)
     if "labels" in values:
         values["labels"] = checked_labels(values["labels"], options.labels or source.name)
@@ -206,76 +180,6 @@ def import_model(
     )
 
 
-def _open(model: str | Path | torch.nn.Module, options: ImportOptions) -> _Source:
-    """Return the source of a path or a torch module."""
-    config = {options.config: read_config(Path(options.config))} if options.config else {}
-    if isinstance(model, (str, os.PathLike)):
-        path = Path(model)
-        suffix = path.suffix.lower()
-        if not path.is_file():
-            raise ModelError(
-                f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; an ONNX file was expected"
-            )
-        if suffix == ".onnx":
-            return _from_onnx(path, options, config)
-        if suffix in TORCHSCRIPT_SUFFIXES:
-            return _from_torchscript(path, config)
-        advice = _ELSEWHERE.get(suffix, "export it from its library")
-        raise ModelError(f"{path} is neither ONNX nor TorchScript (.torchscript); make an ONNX file of it: {advice}")
-    if not hasattr(model, "state_dict"):
-        raise OptionError(f"the model is a {type(model).__name__}; a path or a torch module was expected")
-    stated = from_timm(getattr(model, "pretrained_cfg", None))
-    if stated:
-        config["timm's configuration"] = stated
-    return _from_module(model, type(model).__name__, None, "torch module", config)
-
-
-def _from_onnx(path: Path, options: ImportOptions, config: Mapping[str, Stated]) -> _Source:
-    model = read_onnx(path)
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    return _Source(
-        name=path.name,
-        sha256=sha256_file(path),
-        kind="ONNX",
-        dims=image_input(model)[1],
-        declared={**config, **from_metadata(metadata, path.name)},
-        graph=lambda _: model,
-        scores=lambda batches, labels: infer_original(model, labels, batches, options.tensor or ""),
-    )
-
-
-def _from_torchscript(path: Path, config: Mapping[str, Stated]) -> _Source:
-    from ..graph.foreign_torch import load_torchscript
-
-    text = check_torchscript(path)
-    try:
-        stated = parse_json(text.encode()) if text else {}
-        metadata = {key: str(value) for key, value in stated.items()} if isinstance(stated, dict) else {}
-    except SchemaError:
-        metadata = {}
-    declared = {**config, **from_metadata(metadata, path.name)}
-    return _from_module(load_torchscript(path), path.name, sha256_file(path), "TorchScript", declared)
-
-
-def _from_module(
-    module: torch.nn.Module, name: str, sha256: str | None, kind: str, declared: dict[str, Stated]
-) -> _Source:
-    from ..graph.foreign_torch import export_module, own_copy, run_module
-
-    own = module if kind == "TorchScript" else own_copy(module)
-
-    def scores(batches: Iterable[np.ndarray], _: int) -> np.ndarray:
-        with torch_threads():
-            return np.concatenate([run_module(own, batch).reshape(len(batch), -1) for batch in batches])
-
-    def graph(shape: ImageShape) -> onnx.ModelProto:
-        with torch_threads():
-            return export_module(own, shape.sizes(1), name)
-
-    dims = [None, 3, None, None]
-    return _Source(name, sha256, kind, dims, declared, graph, scores)
-
-
 def _load(data: str | Path | Dataset, options: ImportOptions, values: Known) -> tuple[Dataset, tuple[str, ...], int]:
     """Return the checked images, what the check found, and how many images were left out; values: what is known so far."""
     dataset = load_dataset(data, options.split)
@@ -302,7 +206,7 @@ def _refuse_unknown(dataset: Dataset, labels: tuple[str, ...]) -> None:
         )
 
 
-def _make_core(source: _Source, settings: Settings, options: ImportOptions) -> Core:
+def _make_core(source: Source, settings: Settings, options: ImportOptions) -> Core:
     """Return the plain classifier; ModelError if its outputs are not as many as the labels."""
     count = len(settings.labels)
     settings.preprocessing  # noqa: B018 - refuses a size that no image has, before anything is made of it
@@ -347,7 +251,7 @@ def _measure(core: Core, settings: Settings, dataset: Dataset, options: ImportOp
     return measured
 
 
-def _hint(source: _Source, values: Known, lacking: list[str], dataset: Dataset | None, options: ImportOptions) -> str:
+def _hint(source: Source, values: Known, lacking: list[str], dataset: Dataset | None, options: ImportOptions) -> str:
     """Return the accuracy with each of the usual settings, if color and normalization are all that is missing."""
     unknown = {"color", "range", "mean", "std"}
     if dataset is None or not set(lacking) <= unknown:
@@ -360,7 +264,7 @@ def _hint(source: _Source, values: Known, lacking: list[str], dataset: Dataset |
 
 
 def _compare(
-    source: _Source, core: Core, wrapped: onnx.ModelProto, settings: Settings, dataset: Dataset | None
+    source: Source, core: Core, wrapped: onnx.ModelProto, settings: Settings, dataset: Dataset | None
 ) -> tuple[float, int]:
     """Return the largest difference from the original's results, and the number of images; GateError if it is too large."""
     batches = list(_batches(settings, dataset))
@@ -392,7 +296,7 @@ def _batches(settings: Settings, dataset: Dataset | None) -> Iterator[np.ndarray
 
 
 def _facts(
-    source: _Source,
+    source: Source,
     core: Core,
     settings: Settings,
     own: Measured | None,

@@ -20,14 +20,14 @@ from edgeclf_runtime.files.read import read_bytes, read_json
 from edgeclf_runtime.files.schema import JsonObject, SchemaError, parse_json
 from edgeclf_runtime.images.preprocess import Preprocessing
 
-from ..data.datasets import check_labels
-from ..data.schemas import MAX_JSON_BYTES, METADATA, MOST_LABELS
-from ..data.table import decoded
-from ..errors import EdgeclfError, ModelError, OptionError, reason
-from ..evaluation.metadata import METADATA_KEY
-from ..graph.contract import Normalization
-from ..graph.foreign_model import ImageShape, layout_of
-from ..options import ImportOptions
+from ...data.datasets import check_labels
+from ...data.schemas import MAX_JSON_BYTES, METADATA, MOST_LABELS
+from ...data.table import decoded
+from ...errors import EdgeclfError, ModelError, OptionError, reason
+from ...evaluation.metadata import METADATA_KEY
+from ...graph.contract import Normalization
+from ...graph.foreign_model import ImageShape, layout_of
+from ...options import ImportOptions
 
 USUAL = "--color RGB --range 0-1 --mean imagenet --std imagenet --resize crop"
 """Options of most models of torchvision and timm."""

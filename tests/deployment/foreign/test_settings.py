@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import edgeclf
-from edgeclf.deployment import import_settings
+from edgeclf.deployment.foreign import settings
 from edgeclf.errors import DataError, ModelError, OptionError
 from tests.support.foreign import LABELS, SETTINGS, SIZE, ULTRALYTICS, color_model
 from tests.support.foreign_torch import Colors
@@ -100,7 +100,7 @@ def test_all_that_is_missing_is_listed_at_once_with_how_to_give_it(imported, tmp
     expected = ("labels", "size", "color", "range", "mean", "std", "resize")
     assert [f"--{name}" in text for name in expected] == [True] * len(expected)
     assert "--layout" not in text
-    assert import_settings.USUAL in text
+    assert settings.USUAL in text
 
 
 def test_missing_colors_and_normalization_are_measured_on_images(imported, tmp_path):

@@ -13,15 +13,15 @@ import numpy as np
 
 from edgeclf_runtime.images.preprocess import as_batch
 
-from ..data.temporary import temporary_folder
-from ..display.progress import say
-from ..evaluation.comparison import mcnemar
-from ..evaluation.evaluation_set import EvaluationSet
-from ..graph.contract import Normalization
-from ..graph.foreign_model import Core
-from ..graph.inference import infer_file
-from ..graph.onnx_file import save_model
-from ..options import IMAGENET
+from ...data.temporary import temporary_folder
+from ...display.progress import say
+from ...evaluation.comparison import mcnemar
+from ...evaluation.evaluation_set import EvaluationSet
+from ...graph.contract import Normalization
+from ...graph.foreign_model import Core
+from ...graph.inference import infer_file
+from ...graph.onnx_file import save_model
+from ...options import IMAGENET
 
 MOST_IMAGES = 200
 """Images to measure on, evenly spaced over the data."""

@@ -1,0 +1,1 @@
+"""Makes a run of a classifier that another program trained."""

@@ -90,8 +90,9 @@ SOURCES = {
     "device": Source("device", "0", "/dev/video0"),
     "test": Source("test", "", "test://"),
     "gstreamer": Source("gstreamer", "videotestsrc", "gst://videotestsrc"),
+    "hardware": Source("network", "rtsp://127.0.0.1:9/x", "rtsp://127.0.0.1:9/x", address=ADDRESS, pipeline="rtspsrc"),
 }
-CLOSED = sorted(set(SOURCES) - {"gstreamer"})
+CLOSED = sorted(set(SOURCES) - {"gstreamer", "hardware"})
 with_landlock = pytest.mark.skipif(landlock.version() < 6, reason="this kernel has no Landlock, or an older one")
 # What is allowed on a kernel without Landlock.
 ONLY_LANDLOCK = {"read_a_file_of_the_user", "list_a_folder_of_the_user", "list_other_processes", "read_another_process"}
@@ -173,6 +174,14 @@ def test_a_pipeline_may_start_programs_and_never_gains_rights(tried):
     assert held == ["limits", "no-new-privs", "seccomp"]
     assert found["start_a_program"] == found["read_a_file_of_the_user"] == "done"
     assert {found[name] for name in refused} == {"EPERM"}
+
+
+@with_landlock
+def test_a_decoder_in_hardware_reaches_no_other_port(tried):
+    names = ("start_a_program", "read_a_file_of_the_user", "connect_elsewhere", "listen", "trace_another_process")
+    held, found = tried("hardware", only=names)
+    assert held == ["limits", "no-new-privs", f"landlock {landlock.version()} for ports", "seccomp"]
+    assert [found[name] for name in names] == ["done", "done", "EACCES", "EACCES", "EPERM"]
 
 
 def test_another_system_or_processor_gives_up_less_and_works(monkeypatch):

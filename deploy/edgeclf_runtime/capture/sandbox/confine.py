@@ -104,6 +104,10 @@ def confine(source: "Source", shared_bytes: int) -> List[str]:
     if closed:
         found = landlock.restrict(_readable() + _files(source), _ports(source))
         held += ["landlock {}".format(found)] if found else []
+    elif source.pipeline:
+        # Drivers need devices, files and servers that only they know, but no port of the network besides the camera's.
+        found = landlock.restrict(None, _ports(source))
+        held += ["landlock {} for ports".format(found)] if found else []
     held += ["seccomp"] if _refuse_calls(source, closed) else []
     # Landlock and seccomp apply to this thread and to those that it starts from now on.
     older = len(os.listdir("/proc/self/task")) - 1 if os.path.isdir("/proc/self/task") else 0

@@ -31,26 +31,27 @@ def version() -> int:
     return max(0, _call(_CREATE_RULESET, None, 0, _VERSION))
 
 
-def restrict(paths: Iterable[Tuple[str, int]], ports: Optional[Iterable[int]] = None) -> int:
+def restrict(paths: Optional[Iterable[Tuple[str, int]]], ports: Optional[Iterable[int]] = None) -> int:
     """Allow only these files and ports from now on; returns the interface's version, 0 if the kernel has none.
 
-    paths       pairs of a path (a folder stands for everything in it) and the rights on it: READ, LIST, WRITE, ...
+    paths       pairs of a path (a folder stands for everything in it) and the rights on it: READ, LIST, WRITE, ...; None allows
+                everything but other ports
     ports       TCP ports that may be connected to (version 4 and later); None allows all
     """
     found = version()
-    if not found:
+    if not found or (paths is None and found < _PORTS_SINCE):
         return 0
-    rights = (1 << max(bits for since, bits in _RIGHTS if found >= since)) - 1
+    rights = 0 if paths is None else (1 << max(bits for since, bits in _RIGHTS if found >= since)) - 1
     handled = struct.pack("Q", rights)
     if found >= _PORTS_SINCE:
         handled += struct.pack("Q", 0 if ports is None else _BOTH_PORT_RIGHTS)
     if found >= _SCOPES_SINCE:
-        handled += struct.pack("Q", _BOTH_SCOPES)
+        handled += struct.pack("Q", 0 if paths is None else _BOTH_SCOPES)
     rules = _call(_CREATE_RULESET, handled, len(handled), 0)
     if rules < 0:
         return 0
     try:
-        for path, allowed in paths:
+        for path, allowed in paths or ():
             _allow_path(rules, path, allowed & rights)
         if found >= _PORTS_SINCE:
             for port in ports or ():

@@ -7,6 +7,7 @@ from ...errors import SourceError
 from ...files.read import open_regular
 from ..readers.containers import VideoHeader, read_header
 from ..readers.opencv_reader import has_gstreamer, needs_gstreamer
+from ..readers.reader import ReaderError
 from .decoders import CODECS, DECODERS, Decoder, file_pipeline, installed, likely, stream_pipeline
 from .describe import video_codec
 
@@ -20,7 +21,7 @@ def with_decoder(source: "Source", report: Callable[[str], None]) -> "Source":
     report  function that is called with the name of what is about to be tried, then with the element's name, or "" for software.
             Whatever goes wrong from then on may be the fault of the hardware.
 
-    Raises SourceError if hardware was demanded and there is none.
+    If hardware was demanded, raises SourceError if there is none, and ReaderError if the camera does not describe its stream.
     """
     if source.decode == "software" or not (source.by_rtsp or source.kind == "file"):
         return source
@@ -29,12 +30,17 @@ def with_decoder(source: "Source", report: Callable[[str], None]) -> "Source":
         return source
     if source.decode == "hardware" and not has_gstreamer():
         raise SourceError(needs_gstreamer("--decode hardware for {}".format(source.name)))
-    candidates = likely() if has_gstreamer() else []
+    candidates, chosen = likely() if has_gstreamer() else [], source
     if candidates:
         report("GStreamer")
         candidates = installed(candidates)
-    chosen = _chosen(source, candidates) if candidates else source
-    if chosen.pipeline or candidates or source.decode == "hardware":
+        try:
+            chosen = _chosen(source, candidates) if candidates else source
+        except ValueError as error:
+            report("")
+            if source.decode == "hardware":
+                raise ReaderError("{} cannot be opened".format(source.name), str(error))
+            return source  # FFmpeg finds out what is wrong
         report(chosen.decoder)
     if source.decode == "hardware" and not chosen.pipeline:
         raise SourceError(_none(source, candidates))

@@ -23,15 +23,19 @@ _Answer = Tuple[int, http.client.HTTPMessage, bytes]
 
 
 def video_codec(location: str, address: Sequence[Union[str, int]]) -> str:
-    """Return the codec of a camera's first video stream, such as "H264"; "" if the camera does not say.
+    """Return the codec of a camera's first video stream, such as "H264"; "" if its description does not say.
+
+    Raises ValueError without a description, with the reason as the end of a sentence that begins with "it".
 
     location    the rtsp address, with the user name and the password if there are any
     address     its host and port
     """
     try:
         return codec_in(_describe(parse_address(location), (str(address[0]), int(address[1]))))
-    except (OSError, ValueError, http.client.HTTPException):
-        return ""
+    except OSError as error:
+        raise ValueError("broke the connection: {}".format(error.strerror or error))
+    except http.client.HTTPException:
+        raise ValueError("answered DESCRIBE with endless headers")
 
 
 def codec_in(description: bytes) -> str:
@@ -59,14 +63,14 @@ def _describe(camera: Address, address: Tuple[str, int]) -> bytes:
         challenge = challenge_of(headers.get_all("WWW-Authenticate") or [])
         status, _, body = _ask(address, url, 2, _authorization(challenge, camera, url), until)
     if status != 200:
-        raise ValueError("the camera answered DESCRIBE with {}".format(status))
+        raise ValueError("answered DESCRIBE with {}".format(status))
     return body
 
 
 def _authorization(challenge: Dict[str, str], camera: Address, url: str) -> str:
     user, password = camera.plain_user or "", camera.plain_password or ""
     if not challenge:
-        raise ValueError("an unknown way to ask for a password")
+        raise ValueError("answered DESCRIBE with 401, and asks for a password in an unknown way")
     if challenge["scheme"] == "basic":
         return "Basic " + base64.b64encode("{}:{}".format(user, password).encode("utf-8")).decode("ascii")
     return digest(challenge, user, password, "DESCRIBE", url, 1)
@@ -87,11 +91,12 @@ def _answer(link: socket.socket, until: float) -> _Answer:
     head, _, body = data.partition(b"\r\n\r\n")
     status = _STATUS.match(head + b"\r\n")
     if status is None:
-        raise ValueError("an answer that is not RTSP")
+        raise ValueError("answered something which is not RTSP")
     headers = http.client.parse_headers(io.BytesIO(head[status.end() :] + b"\r\n\r\n"))
-    length = int(headers.get("Content-Length") or 0)
+    size = headers.get("Content-Length") or "0"
+    length = int(size) if re.fullmatch("[0-9]{1,9}", size) else -1
     if not 0 <= length <= _MOST_BYTES:
-        raise ValueError("a description of {} bytes".format(length))
+        raise ValueError("answered DESCRIBE with an invalid length")
     while len(body) < length:
         body = _more(link, body, until)
     return int(status.group(1)), headers, body[:length]
@@ -100,9 +105,9 @@ def _answer(link: socket.socket, until: float) -> _Answer:
 def _more(link: socket.socket, data: bytes, until: float) -> bytes:
     left = until - time.monotonic()
     if left <= 0 or len(data) > _MOST_BYTES:
-        raise ValueError("an answer that does not end")
+        raise ValueError("gave an answer that does not end")
     link.settimeout(left)
     more = link.recv(4096)
     if not more:
-        raise ValueError("an answer that is cut off")
+        raise ValueError("closed the connection without an answer")
     return data + more

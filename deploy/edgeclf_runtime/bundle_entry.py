@@ -14,9 +14,10 @@ if __name__ == "__main__":
 sys.dont_write_bytecode = True
 
 import os  # noqa: E402 - only now is it safe to import these
-import signal  # noqa: E402
 
 if os.getpid() == 1:
+    import signal
+
     # As device.stop_signals does, which is not verified yet: a container's first process has only the signals that it handles.
     for _NUMBER in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(_NUMBER, lambda number, _: os._exit(128 + number))

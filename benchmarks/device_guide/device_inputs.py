@@ -47,6 +47,13 @@ def _sources() -> Iterator[Case]:
     yield from endless("a link made by a udev rule", RUN + "/dev/line4", usb=True)
     address = "[USER@]HOST/PATH"
     yield from endless(f"rtsp://{address}", RUN + "{} " + CAMERA_FILE, words={address: "admin@10.0.0.7/stream1"})
+    stream = "--source rtsp://admin@10.0.0.7/stream1 "
+    for option in ("--decode auto", "--decode software"):
+        yield from endless(option, "python3 pets.edge run " + stream + CAMERA_FILE + " {}")
+    no_decoder = {"ends": 1, "shows": "hardware|GStreamer", "not_here": "no decoder in hardware: the error"}
+    yield Case("--decode hardware", RUN + "video.mp4 {}", **no_decoder)
+    line = "python3 pets.edge run --source rtsp://… --decode hardware --frames 1000 --log-level info"
+    yield Case(line, "{} " + CAMERA_FILE, words={"…": "admin@10.0.0.7/stream1"}, **no_decoder)
     yield from endless(f"http://{address}", RUN + "{} " + CAMERA_FILE, words={address: "admin@10.0.0.8/stream"})
     yield from endless(f"http://{address}", RUN + "{} --fps 5", words={address: "10.0.0.8/picture.jpg"})
     yield Case(

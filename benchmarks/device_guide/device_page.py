@@ -46,6 +46,7 @@ LONG = re.compile(r"((?:^(?: +\d+  |\{\"frame\").*\n){5})(?:^(?: +\d+  |\{\"fram
 NOT_HERE = {
     "csi://": "names the scheme",
     "gst://": "names the scheme",
+    "rtsp://": "names the scheme",
     "v4l2-ctl -L": "another program's",
     "-3": "the end of a name",
     "--examples": "an option of edgeclf bundle",

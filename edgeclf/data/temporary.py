@@ -19,9 +19,12 @@ _FULL_BYTES = 1 << 12
 
 
 @contextlib.contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """Yield a folder that is removed at the end; OutputError if the block fails and the folder's disk is full."""
-    with _explained(), tempfile.TemporaryDirectory(prefix=_PREFIX) as folder:
+def temporary_folder(in_use: bool = False) -> Iterator[Path]:
+    """Yield a folder that is removed at the end; OutputError if the block fails and the folder's disk is full.
+
+    in_use: other programs may still write into it at the end; what cannot be removed then stays.
+    """
+    with _explained(), tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=in_use) as folder:
         try:
             yield Path(folder)
         except Exception as error:

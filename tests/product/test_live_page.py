@@ -377,24 +377,27 @@ def brightness(color):
     return sum(map(int, re.findall(r"\d+", color)[:3])) / 3
 
 
-def test_the_part_that_is_classified_is_drawn_over_the_picture(browser):
+DRAWN_RIGHT = """(() => {
+  const [region, picture] = ["region", "picture"].map(id => document.getElementById(id)), box = picture.getBoundingClientRect();
+  if (region.hidden) return false;
+  const [wide, high] = [picture.naturalWidth, picture.naturalHeight], scale = Math.min(box.width / wide, box.height / high);
+  const left = box.left + (box.width - wide * scale) / 2, top = box.top + (box.height - high * scale) / 2;
+  const expected = [left + 0.5 * wide * scale, top + 0.25 * high * scale, 0.25 * wide * scale, 0.5 * high * scale];
+  const found = region.getBoundingClientRect(), at = [found.left, found.top, found.width, found.height];
+  return at.every((value, index) => Math.abs(value - expected[index]) < 1.5);
+})()"""
+
+
+def test_the_part_that_is_classified_is_drawn_over_the_picture_whatever_its_size(browser):
     with LiveSink(":0", ["cat"], region=lambda width, height: (0.5, 0.25, 0.25, 0.5)) as sink:
         browser.open(sink.url)
         for _ in range(200):
             sink.write(result(image=np.zeros((48, 64, 3), np.uint8)))
             if browser.run("return !document.getElementById('region').hidden"):
                 break
-        place, picture = (
-            browser.run(
-                f"const box = document.getElementById('{name}').getBoundingClientRect(); return [box.left, box.top, box.width, box.height]"
-            )
-            for name in ("region", "picture")
-        )
-        wide, high = browser.run("return [picture.naturalWidth, picture.naturalHeight]")
-        scale = min(picture[2] / wide, picture[3] / high)
-        left, top = (
-            side + (room - length * scale) / 2
-            for side, room, length in zip(picture[:2], picture[2:], (wide, high), strict=True)
-        )
-        expected = left + 0.5 * wide * scale, top + 0.25 * high * scale, 0.25 * wide * scale, 0.5 * high * scale
-        assert place == pytest.approx(expected, abs=1.5)
+        browser.wait_until(DRAWN_RIGHT)
+        browser.devtools("Emulation.setDeviceMetricsOverride", width=700, height=900, deviceScaleFactor=1, mobile=False)
+        try:
+            browser.wait_until(DRAWN_RIGHT)
+        finally:
+            browser.devtools("Emulation.clearDeviceMetricsOverride")

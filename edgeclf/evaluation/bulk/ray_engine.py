@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from importlib.util import find_spec
@@ -12,6 +11,7 @@ from typing import Any
 
 from edgeclf_runtime.device.machine import cores
 
+from ...data.temporary import temporary_folder
 from ...errors import DependencyError, EdgeclfError
 from .part import classify_part
 from .unfinished import Unfinished
@@ -115,10 +115,10 @@ def _session(workers: int | None) -> Iterator[tuple[Any, int]]:
 
 def _own(workers: int | None, stack: ExitStack) -> dict[str, Any]:
     """Return the options of a Ray for this work only; the stack removes its folder."""
-    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeclf.", ignore_cleanup_errors=True))
+    folder = stack.enter_context(temporary_folder(in_use=True))
     options = {
         "num_cpus": workers or cores(),
         "include_dashboard": False,
         "object_store_memory": _STORE_BYTES,
     }
-    return {**options, "_temp_dir": folder} if len(os.fsencode(folder)) <= _LONGEST_FOLDER else options
+    return {**options, "_temp_dir": str(folder)} if len(os.fsencode(folder)) <= _LONGEST_FOLDER else options

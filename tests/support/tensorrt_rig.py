@@ -81,17 +81,24 @@ for _name in {names!r}:
 
 
 def rig(version: str) -> str:
-    """Return the folder that makes ``import tensorrt`` give that version; skips where it cannot be made."""
+    """Return the folder that makes ``import tensorrt`` give that version; skips where it cannot be made.
+
+    Other processes of pytest wait while one makes it.
+    """
+    from filelock import FileLock
+
     home = Path(os.environ.get("EDGECLF_TEST_HOME") or _cache() / "edgeclf-tests")
     tag = f"{sys.version_info[0]}{sys.version_info[1]}"
     folder = home / f"tensorrt-{version}-py{tag}"
-    if not (folder / "complete").is_file():
-        if not shutil.which("gcc"):
-            pytest.skip("TensorRT's bindings are tried out with libraries that gcc makes, and there is no gcc")
-        shutil.rmtree(folder, ignore_errors=True)
-        _install(version, folder)
-        _make_libraries(version, folder)
-        (folder / "complete").touch()
+    home.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "complete").is_file():
+            if not shutil.which("gcc"):
+                pytest.skip("TensorRT's bindings are tried out with libraries that gcc makes, and there is no gcc")
+            shutil.rmtree(folder, ignore_errors=True)
+            _install(version, folder)
+            _make_libraries(version, folder)
+            (folder / "complete").touch()
     return str(folder)
 
 

@@ -1,4 +1,4 @@
-"""Temporary files and folders; if their disk is full, the error says so, whatever a library makes of it."""
+"""Temporary files and folders, and those of unfinished work; if their disk is full, the error says so, whatever a library makes of it."""
 
 from __future__ import annotations
 
@@ -31,6 +31,20 @@ def temporary_folder(in_use: bool = False) -> Iterator[Path]:
             if is_full(folder):
                 raise OutputError(_message(error)) from None
             raise
+
+
+def discard_work(folder: Path, facts_file: str) -> None:
+    """Remove a folder of unfinished work, if there is one; facts_file last, so that one half removed is still known to be one.
+
+    Raises OutputError for a folder without it, which is somebody else's.
+    """
+    if not folder.is_dir():
+        return
+    if not (folder / facts_file).is_file() and any(folder.iterdir()):
+        raise OutputError(f"{folder} has no {facts_file}, so edgeclf did not create it: move or remove it yourself")
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == facts_file):
+        path.unlink()
+    folder.rmdir()
 
 
 def temporary_file() -> IO[bytes]:

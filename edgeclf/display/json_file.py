@@ -23,7 +23,7 @@ def json_text(value: object, indent: int | None = None) -> str:
 
 
 def json_line(value: object) -> bytes:
-    """Return json_text() as a line of ASCII, which a program reads back: a name that is no valid text stays as it is."""
+    """Return a value as a line of JSON in ASCII, from which a program gets every name again, even one that is not UTF-8."""
     return json.dumps(finite(value), allow_nan=False).encode() + b"\n"
 
 

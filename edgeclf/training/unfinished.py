@@ -24,6 +24,7 @@ from edgeclf_runtime.files.read import read_json
 from edgeclf_runtime.files.schema import JsonObject
 
 from ..data.schemas import MAX_JSON_BYTES, TRAINING, TRAINING_FORMAT
+from ..data.temporary import discard_work
 from ..display.json_file import write_json
 from ..display.progress import say
 from ..errors import OutputError
@@ -125,16 +126,8 @@ class Unfinished:
         return self._facts().get("decisions", {}).get(name)
 
     def discard(self) -> None:
-        """Remove the folder; training.json last, so that a folder half removed is still known to be one."""
-        if not self.path.is_dir():
-            return
-        if not self.file(_FACTS_FILE).is_file() and any(self.path.iterdir()):
-            raise OutputError(
-                f"{self.path} has no {_FACTS_FILE}, so edgeclf did not create it: move or remove it yourself"
-            )
-        for path in sorted(self.path.iterdir(), key=lambda path: path.name == _FACTS_FILE):
-            path.unlink()
-        self.path.rmdir()
+        """Remove the folder, if there is one."""
+        discard_work(self.path, _FACTS_FILE)
 
     def _facts(self) -> JsonObject:
         facts: JsonObject = read_json(self.file(_FACTS_FILE), MAX_JSON_BYTES)

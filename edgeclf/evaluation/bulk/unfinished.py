@@ -25,6 +25,7 @@ from edgeclf_runtime.files.read import read_json
 from edgeclf_runtime.files.schema import JsonObject, constant, integer, list_of, nullable, number, record, text
 
 from ...data.schemas import MAX_JSON_BYTES
+from ...data.temporary import discard_work
 from ...display.json_file import json_line, write_json
 from ...errors import OutputError
 from .listing import Item
@@ -196,16 +197,8 @@ class Unfinished:
                     yield Row(*json.loads(line))
 
     def discard(self) -> None:
-        """Remove the folder; bulk.json last, so that a folder half removed is still known to be one."""
-        if not self.path.is_dir():
-            return
-        if not self.file(_FACTS_FILE).is_file() and any(self.path.iterdir()):
-            raise OutputError(
-                f"{self.path} has no {_FACTS_FILE}, so edgeclf did not create it: move or remove it yourself"
-            )
-        for path in sorted(self.path.iterdir(), key=lambda path: path.name == _FACTS_FILE):
-            path.unlink()
-        self.path.rmdir()
+        """Remove the folder, if there is one."""
+        discard_work(self.path, _FACTS_FILE)
 
     @property
     def _started(self) -> bool:

@@ -99,6 +99,8 @@ INVALID = (
     ("{", "cannot be used"),
     (site(door={"treshold": 1}), "there is no cameras.door.treshold; did you mean threshold?"),
     (site(door={"event": ["wolf"]}), "wolf"),
+    (site(door={"allow": ["wolf"]}), "wolf"),
+    (site(door={"source": "nowhere.mp4"}), "nowhere.mp4"),
     (dict(FP32), "the message above says why"),
 )
 
@@ -115,6 +117,16 @@ def test_a_file_that_is_not_valid_and_options_of_the_whole_run_change_nothing_an
         before = len(run.frames("door"))
         wait_until(lambda: len(run.frames("door")) > before + 3)
         assert run.frames("door") == sorted(set(run.frames("door")))
+
+
+@pytest.mark.slow
+def test_an_option_of_all_cameras_changes_each(bundle, tmp_path):
+    with running(bundle, tmp_path, site(door={}, yard={"threshold": 0.0})) as run:
+        wait_until(lambda: len(run.frames("door")) > 3)
+        run.reload(dict(site(door={}, yard={"threshold": 0.0}), threshold=1.0), READ + "changed: door; 1 unchanged")
+        wait_until(lambda: run.frames("door") != sorted(set(run.frames("door"))))
+        last = [line for line in run.lines if line.get("camera") == "door" and "frame" in line][-1]
+        assert last["rejected"] is True
 
 
 @pytest.mark.slow

@@ -45,7 +45,8 @@ class CameraStream:
 
         self.name = arguments.camera
         self._arguments, self._camera, self._page = arguments, camera, page
-        self._classifier = _own_decision(arguments, classifier)
+        own = {name: getattr(arguments, name) for name in DECISION}
+        self._classifier = classifier.deciding(arguments.bundle, **own)
         self.outputs = contextlib.ExitStack()
         self._sinks: "List[Sink]" = []
         motion = MotionGate(arguments.roi, arguments.rotation) if arguments.when_motion else None
@@ -86,14 +87,6 @@ class CameraStream:
         finally:
             with contextlib.suppress(OSError):  # the terminal may be closed
                 show_message("{}{}".format(self._origin.prefix, self.loop.summary()))
-
-
-def _own_decision(arguments: "Namespace", classifier: "Classifier") -> "Classifier":
-    """Return the classifier, deciding as a camera's own options say if it has any."""
-    own = [found for name, found in arguments.own if name == arguments.camera]
-    if not any(set(DECISION).intersection(vars(found)) for found in own):
-        return classifier
-    return classifier.deciding(arguments.bundle, **{name: getattr(arguments, name) for name in DECISION})
 
 
 def label_events(arguments: "Namespace") -> "Optional[LabelEvents]":

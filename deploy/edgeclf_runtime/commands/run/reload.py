@@ -3,6 +3,7 @@
 import logging
 from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Sequence
 
+from ...classify.decision import allowed_indices
 from ...errors import CameraError, EdgeclfError
 from ...text.terminal import show_message
 from .camera_stream import CameraStream, label_events
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 FIXED = (
-    *("bundle", "model", "backend", "threads", "tune", "device_name", "wait", "verbose", "log_level"),
+    *("model", "backend", "threads", "tune", "device_name", "wait", "verbose", "log_level"),
     *("live", "live_token_file", "live_name", "live_open", "live_cert", "live_key", "live_proxy", "live_classify"),
 )
 """Options of the whole run, which stay as they are until it is started again."""
@@ -30,6 +31,7 @@ class Reload:
 
     arguments   those of the run
     streams     the streams of its cameras
+    find        raises an error if there is no camera as its arguments say
     open_       opens a camera with its arguments, and returns its CameraStream
     parts       report to systemd
     page        the LivePage that the cameras share, or None
@@ -40,11 +42,13 @@ class Reload:
         arguments: "Namespace",
         cameras: "Sequence[Namespace]",
         streams: Sequence[CameraStream],
+        find: "Callable[[Namespace], object]",
         open_: "Callable[[Namespace], CameraStream]",
         parts: "Parts",
         page: "Optional[LivePage]",
     ) -> None:
-        self._arguments, self._open, self._parts, self._page = arguments, open_, parts, page
+        self._arguments, self._parts, self._page = arguments, parts, page
+        self._find, self._open = find, open_
         self._cameras: "Dict[str, Namespace]" = {one.camera: one for one in cameras}
         self._streams: Dict[str, CameraStream] = {stream.name: stream for stream in streams}
         self._asked: List[bool] = []
@@ -71,15 +75,16 @@ class Reload:
     def _read(self) -> "Dict[str, Namespace]":
         """Return the arguments of each camera in the file, checked; raises EdgeclfError, or SystemExit after a message."""
         arguments, _ = self._arguments.again()
-        changed = [
-            name for name in FIXED if name != "bundle" and _value(arguments, name) != _value(self._arguments, name)
-        ]
-        for name in FIXED:
+        changed = [name for name in FIXED if _value(arguments, name) != _value(self._arguments, name)]
+        for name in ("bundle", *FIXED):
             setattr(arguments, name, _value(self._arguments, name))
         cameras = cameras_of(arguments)
         for one in cameras:
             place_outputs(one)
             label_events(one)
+            allowed_indices(arguments.bundle.labels, one.allow, one.deny)
+            if self._is_new(one):
+                self._find(one)
         if changed:
             _log.warning(
                 "%s changed in the configuration file, which takes effect when the program is started again",
@@ -87,9 +92,13 @@ class Reload:
             )
         return {one.camera: one for one in cameras}
 
+    def _is_new(self, one: "Namespace") -> bool:
+        """Return whether a camera has changed, or was not there."""
+        return one.camera not in self._cameras or _differ(self._cameras[one.camera], one)
+
     def _exchange(self, wanted: "Dict[str, Namespace]", together: "Together") -> None:
-        old = [name for name, one in self._cameras.items() if name not in wanted or _differ(one, wanted[name])]
-        new = [name for name in wanted if name in old or name not in self._cameras]
+        new = [name for name, one in wanted.items() if self._is_new(one)]
+        old = [name for name in self._cameras if name not in wanted or name in new]
         ending = [self._streams.pop(name) for name in old if name in self._streams]
         together.stop(ending)
         for stream in ending:

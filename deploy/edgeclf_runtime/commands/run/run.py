@@ -84,7 +84,7 @@ def run(arguments: "Namespace") -> None:
                 stream.open(True)
                 return stream
 
-            reload = Reload(arguments, cameras, streams, open_again, parts, page)
+            reload = Reload(arguments, cameras, streams, _find, open_again, parts, page)
             with calling_on_hangup(reload.ask):
                 go_together(streams, reload.look)
 

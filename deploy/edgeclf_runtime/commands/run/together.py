@@ -69,7 +69,9 @@ class Together:
                 continue
             self._threads.pop(id(stream), None)
             self._streams.pop(id(stream), None)
-            if error is not None and id(stream) not in self._stopped:
+            stopped = id(stream) in self._stopped
+            self._stopped.discard(id(stream))  # another stream may get this id
+            if error is not None and not stopped:
                 raise error
             if error is not None:
                 _log.warning("%s ended with an error: %s", stream.name or "the camera", error)

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 PREFIX = "/camera/"
 BRIEF = ("state", "state_s", "reason", "degraded", "changed", "frames", "frames_per_s", "dropped", "events")
-
 SHOWN = ("label", "rejected", "candidate", "confidence")
 """Fields of a camera's state and of its result that stand in the list of cameras."""
 

@@ -65,6 +65,9 @@ def _openapi_of_all(exchange: "Exchange", request: Request) -> None:
     exchange.reply_json(document(routes, exchange.server.gate.guarded))
 
 
+_PAGE = Answer(200, "the page", _HTML), Answer(401, "a form for the token", _HTML)
+_COUNTS = (Answer(200, "its text format", prometheus.KIND),)
+_DOCUMENT = (Answer(200, "the document", _JSON),)
 _NO_FRAME = Answer(503, "no frame arrived")
 _STATE = (Answer(200, "the state and the newest result", _JSON, "State"),)
 ROUTES = (
@@ -72,7 +75,7 @@ ROUTES = (
         "/",
         answers.page,
         "The page for people.",
-        (Answer(200, "the page", _HTML), Answer(401, "a form for the token", _HTML)),
+        _PAGE,
     ),
     Route("/picture.jpg", answers.picture, "The next frame.", (Answer(200, "an image of it", _JPEG), _NO_FRAME)),
     Route(
@@ -86,7 +89,7 @@ ROUTES = (
         "/metrics",
         answers.counts,
         "The stream's counts for Prometheus.",
-        (Answer(200, "its text format", prometheus.KIND),),
+        _COUNTS,
     ),
     # One word, which whoever watches the device may know without the token.
     Route(
@@ -138,20 +141,20 @@ ROUTES = (
         ),
         "POST",
     ),
-    Route("/v1/openapi.json", _openapi, "This document.", (Answer(200, "the document", _JSON),)),
+    Route("/v1/openapi.json", _openapi, "This document.", _DOCUMENT),
 )
 _OVERVIEW = (
     Route(
         "/",
         overview.page,
         "The page of all cameras.",
-        (Answer(200, "the page", _HTML), Answer(401, "a form for the token", _HTML)),
+        _PAGE,
     ),
     Route(
         "/metrics",
         overview.counts,
         "The counts of every stream for Prometheus.",
-        (Answer(200, "its text format", prometheus.KIND),),
+        _COUNTS,
     ),
     Route(
         "/healthz",
@@ -166,7 +169,7 @@ _OVERVIEW = (
         "Each camera's name, address and present state.",
         (Answer(200, "the cameras", _JSON, "Cameras"),),
     ),
-    Route("/v1/openapi.json", _openapi_of_all, "This document.", (Answer(200, "the document", _JSON),)),
+    Route("/v1/openapi.json", _openapi_of_all, "This document.", _DOCUMENT),
 )
 METHODS = tuple(sorted({method for route in ROUTES for method in route.methods}))
 Routes = Mapping[str, Route]

@@ -69,6 +69,11 @@ class TrainOptions(MachineOptions, AugmentationOptions, DistillationOptions, Los
         "head: train on features of the frozen backbone; gradual: unfreeze it from the end; full: train every layer.",
         choices=FINETUNE,
     )
+    freeze: int = option(
+        0,
+        "Stages, counted from the input, that gradual and full leave as they are; the first cost the most time.",
+        between=(0, 1000),
+    )
     epochs: int | None = option(
         None, "Passes over the training images.", shown="12 for head, 8 for the others", between=(1, 10_000)
     )
@@ -135,6 +140,15 @@ class TrainOptions(MachineOptions, AugmentationOptions, DistillationOptions, Los
         for name in ("cutmix", "adversarial", "curriculum"):
             if self.finetune == "head" and getattr(self, name):
                 raise OptionError(f"{name} is for images, but head trains on features; add --finetune gradual or full")
+        if self.freeze and self.finetune == "head":
+            raise OptionError(
+                "freeze was given, but head leaves every stage of the backbone as it is; leave it out, or add --finetune gradual or "
+                "full"
+            )
+        if self.freeze and self.weights == "none":
+            raise OptionError(
+                "freeze keeps stages that have learned something, but weights is none; leave it out, or choose other --weights"
+            )
         if self.curriculum is not None and self.weights == "none":
             raise OptionError(
                 "curriculum ranks images by a head on the pretrained backbone, but weights is none; leave it out, or choose "

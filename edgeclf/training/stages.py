@@ -17,9 +17,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from edgeclf_runtime.files.schema import JsonObject
 
 from ..display.report import Report
+from ..errors import OptionError
 from .machine.threads import torch_threads
 
 if TYPE_CHECKING:
+    from ..options import TrainOptions
     from .architecture import ImageClassifier
 
 HEAD = "head"
@@ -93,10 +95,21 @@ def unfrozen(stages: int, epoch: int, epochs: int) -> int:
     return min(stages, math.ceil(stages * (epoch + 1) / max(1.0, epochs * _UNFROZEN_BY)))
 
 
-def thaw(network: ImageClassifier, epoch: int, epochs: int) -> None:
+def check_freeze(network: ImageClassifier, freeze: int) -> None:
+    """Raise OptionError if no stage but the head would be left to train."""
+    stages = stages_of(network)
+    if freeze >= len(stages) - 1:
+        raise OptionError(
+            f"freeze is {freeze}, but the network has {len(stages) - 1} stages before its head; at most {len(stages) - 2} was "
+            "expected (edgeclf list backbones NAME --stages shows them)"
+        )
+
+
+def thaw(network: ImageClassifier, epoch: int, options: TrainOptions) -> None:
     """Unfreeze the stages of an epoch, and freeze the others, whose norms are in evaluation mode then."""
     stages = stages_of(network)
-    frozen = stages[: len(stages) - unfrozen(len(stages), epoch, epochs)]
+    trained = unfrozen(len(stages), epoch, options.passes) if options.finetune == "gradual" else len(stages)
+    frozen = stages[: max(options.freeze, len(stages) - trained)]
     names = {name for stage in frozen for name in stage.parameters}
     for name, parameter in network.backbone.named_parameters():
         parameter.requires_grad_(name not in names)

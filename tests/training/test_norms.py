@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import edgeclf
 from edgeclf.data.pixels import load_batches
@@ -74,3 +75,29 @@ def test_they_are_adapted_where_layers_of_a_pretrained_network_are_trained(
     )
     edgeclf.train(digits, tmp_path / "new", options)
     assert len(adapted) == expected
+
+
+def test_frozen_stages_keep_their_weights_and_the_statistics_of_the_training_images(run, digits, tmp_path, monkeypatch):
+    adapted = {}
+
+    def adapt(network, *rest):
+        adapt_norms(network, *rest)
+        adapted.update(copy.deepcopy(network.state_dict()))
+
+    monkeypatch.setattr(strategy, "adapt_norms", adapt)
+    options = edgeclf.TrainOptions(
+        backbone="test_efficientnet",
+        weights=str(run / "model.safetensors"),
+        finetune="full",
+        freeze=2,
+        image_size=64,
+        epochs=2,
+    )
+    edgeclf.train(digits, tmp_path / "new", options)
+    trained = load_file(tmp_path / "new" / "model.safetensors")
+    same = {name for name, value in trained.items() if torch.equal(value, adapted[name])}
+    frozen = {
+        name for name in trained if name.startswith(("backbone.conv_stem.", "backbone.bn1.", "backbone.blocks.0."))
+    }
+    assert frozen <= same
+    assert {"backbone.blocks.1.0.conv_exp.weight", "backbone.bn2.running_mean"}.isdisjoint(same)

@@ -2,8 +2,9 @@
 
 import pytest
 
+from edgeclf import OptionError, TrainOptions
 from edgeclf.training.backbones import create
-from edgeclf.training.stages import list_stages, stages_of, thaw, unfrozen
+from edgeclf.training.stages import check_freeze, list_stages, stages_of, thaw, unfrozen
 
 
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "mobilenetv3_small_050", "vit_tiny_patch16_224", "vgg11"])
@@ -24,15 +25,36 @@ def test_gradual_fine_tuning_begins_at_the_end_and_reaches_the_input():
 
 def test_norms_of_frozen_stages_are_in_evaluation_mode():
     network = create("tf_efficientnet_lite0", 3).train()
-    thaw(network, 0, 6)
+    options = TrainOptions(finetune="gradual", epochs=6)
+    thaw(network, 0, options)
     backbone = network.backbone
     assert not backbone.conv_stem.weight.requires_grad
     assert not backbone.bn1.training
     assert backbone.classifier.weight.requires_grad
     assert backbone.bn2.training
-    thaw(network.train(), 5, 6)
+    thaw(network.train(), 5, options)
     assert backbone.conv_stem.weight.requires_grad
     assert backbone.bn1.training
+
+
+@pytest.mark.parametrize(("finetune", "epoch"), [("full", 0), ("gradual", 5)])
+def test_freeze_keeps_the_first_stages_as_they_are_to_the_end(finetune, epoch):
+    network = create("tf_efficientnet_lite0", 3).train()
+    thaw(network, epoch, TrainOptions(finetune=finetune, epochs=6, freeze=2))
+    backbone = network.backbone
+    assert not backbone.bn1.training
+    assert not any(one.requires_grad for one in [*backbone.conv_stem.parameters(), *backbone.blocks[0].parameters()])
+    assert all(one.requires_grad for one in backbone.blocks[1].parameters())
+
+
+def test_freeze_leaves_a_stage_before_the_head_to_train():
+    network = create("test_efficientnet", 3)
+    last = len(stages_of(network)) - 2
+    check_freeze(network, last)
+    with pytest.raises(
+        OptionError, match=f"freeze is {last + 1}, but the network has {last + 1} stages before its head"
+    ):
+        check_freeze(network, last + 1)
 
 
 def test_the_table_adds_up_to_what_timm_publishes():

@@ -236,6 +236,11 @@ def test_relative_and_linked_data_is_found_again_from_elsewhere(digits, tmp_path
         ({"seed": -1}, "seed is -1; 0 to 2147483648 was expected"),
         ({"learning_rate": 0}, "learning-rate is 0; more than 0 and less than 1 was expected"),
         ({"learning_rate": float("nan")}, "learning-rate is nan; more than 0"),
+        ({"freeze": 2}, "freeze was given, but head leaves every stage"),
+        (
+            {"freeze": 2, "finetune": "full", "weights": "none"},
+            "freeze keeps stages that have learned something, but weights is none",
+        ),
         ({"val": 0.95}, "the share for val is 0.95; more than 0 and less than 0.9 was expected"),
     ],
 )

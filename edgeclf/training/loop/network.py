@@ -61,7 +61,7 @@ def fit_network(
     network.normalize.requires_grad_(False)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     device, classes, train = device_of(options), network.head.out_features, pictures.targets["train"]
-    gradual = options.finetune == "gradual"
+    partly = options.finetune == "gradual" or options.freeze > 0
     size = _share_of_batch(options)
     images = -(-len(train) // share()[1])
     plan = Plan(
@@ -74,7 +74,7 @@ def fit_network(
         class_weights(train, classes) if options.balance == "weights" else None,
         tuple(before),
         stage_parameters,
-        partial(_thaw, epochs=options.passes) if gradual else None,
+        partial(_thaw, options=options) if partly else None,
         stage_modules,
         "network",
         None if unfinished is None else unfinished.deadline(options.minutes),
@@ -83,7 +83,7 @@ def fit_network(
         count_labeled(pictures.targets["val"]),
     )
     loaders = partial(_loaders, pictures=pictures, options=options, classes=classes, on_gpu=device.type == "cuda")
-    return run_fit("training all layers", network, plan, loaders, device, unfinished, **_strategy(device, gradual))
+    return run_fit("training all layers", network, plan, loaders, device, unfinished, **_strategy(device, partly))
 
 
 def _share_of_batch(options: TrainOptions) -> int:
@@ -98,14 +98,14 @@ def _share_of_batch(options: TrainOptions) -> int:
     return size // processes
 
 
-def _strategy(device: torch.device, gradual: bool) -> Devices:
+def _strategy(device: torch.device, partly: bool) -> Devices:
     """Return settings of lightning.Trainer for the processes that torchrun started, or for one."""
     processes = share()[1]
     if processes == 1:
         return {"devices": 1}
     here = int(os.environ["LOCAL_WORLD_SIZE"])
     # Frozen stages have no gradients that the processes could wait for.
-    strategy = DDPStrategy(find_unused_parameters=gradual)
+    strategy = DDPStrategy(find_unused_parameters=partly)
     return {
         "devices": here,
         "num_nodes": processes // here,
@@ -114,9 +114,9 @@ def _strategy(device: torch.device, gradual: bool) -> Devices:
     }
 
 
-def _thaw(network: nn.Module, epoch: int, epochs: int) -> None:
+def _thaw(network: nn.Module, epoch: int, options: TrainOptions) -> None:
     assert isinstance(network, ImageClassifier)
-    thaw(network, epoch, epochs)
+    thaw(network, epoch, options)
 
 
 def _chosen(pictures: Pictures, options: TrainOptions) -> Callable[[int], np.ndarray] | None:

@@ -65,7 +65,7 @@ def test_training_again_gives_the_same_bundle(digits, tmp_path, monkeypatch):
     monkeypatch.setattr(bundling, "_slower", lambda run, models: [])
 
     def make(folder):
-        options = edgeclf.TrainOptions(backbone="mobilenetv3_small_050", weights="none", image_size=64, epochs=1)
+        options = edgeclf.TrainOptions(backbone="test_efficientnet", weights="none", image_size=64, epochs=1)
         edgeclf.train(digits, folder / "run", options)
         edgeclf.export(folder / "run")
         edgeclf.quantize(folder / "run", edgeclf.QuantizeOptions(size=60, max_drop=1, method="minmax", form="standard"))

@@ -15,7 +15,7 @@ from edgeclf.options import BundleOptions, QuantizeOptions, TrainOptions
 from edgeclf_runtime.bundle.open_bundle import open_bundle
 
 OPTIONS = MakeOptions(
-    backbone="mobilenetv3_small_050",
+    backbone="test_efficientnet",
     weights="none",
     image_size=64,
     epochs=1,
@@ -201,7 +201,7 @@ def test_what_stands_in_the_way_is_refused_before_anything_is_trained(photos, tm
 
 def test_the_options_of_each_step_are_passed_on():
     assert OPTIONS.part(TrainOptions) == TrainOptions(
-        backbone="mobilenetv3_small_050", weights="none", image_size=64, epochs=1, targets=("x86-cpu",)
+        backbone="test_efficientnet", weights="none", image_size=64, epochs=1, targets=("x86-cpu",)
     )
     assert OPTIONS.part(QuantizeOptions) == QuantizeOptions(
         targets=("x86-cpu",), method="minmax", form="standard", size=20, max_drop=1

@@ -123,8 +123,12 @@ def runnable(line, broker):
         quicker = [word for pair in zip(added[::2], added[1::2], strict=True) if pair[0] not in words for word in pair]
         if words[1:3] == ["quantize", "runs/first"] and "--data" in words:
             quicker += ["--flavor", "fp16"]  # one of the files shows that images which have moved are found
-        if words[1:3] == ["quantize", "runs/cells"]:
+        if words[1:3] == ["quantize", "runs/cells"] or (words[1] == "quantize" and "--calibration" in words):
             quicker += ["--flavor", "int8-cpu"]  # the README's command makes every file
+        if words[1] == "make" and "--target" not in words:
+            quicker += ["--target", "x86-cpu"]
+        if words[1] == "train" and "--teacher" in words:
+            quicker[quicker.index("--epochs") + 1] = "1"
         return [*PROGRAM, *words[1:], *quicker, *(["--overwrite"] * (words[1] in OUTPUTS))]
     assert words[0] == "python3", line
     # Before an option --for: they are for every camera.

@@ -67,6 +67,8 @@ def write_flavor(
         quantizer.quantize_model()
     quantizer.model.topological_sort()
     quantized = quantizer.model.model
+    if not flavor.tensorrt:
+        _store_in_8_bits(quantized.graph)
     rounding.apply(quantized, flavor.sums_of_16_bits)
     del quantized.graph.value_info[:]
     drop_unused(quantized.graph)
@@ -89,10 +91,36 @@ def _without_warnings() -> Iterator[None]:
         logging.disable(before)
 
 
+def _store_in_8_bits(graph: onnx.GraphProto) -> None:
+    """Store the weights in 8 bits, in place of floats and a QuantizeLinear.
+
+    The quantizer would store the same, but round each channel in a call of its own, which took half of the time.
+    """
+    from onnx import numpy_helper
+
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    replaced = {}
+    for node in [node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] in stored]:
+        weights, steps, zero = (numpy_helper.to_array(stored[name]) for name in node.input)
+        if steps.ndim:
+            axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
+            shape = [-1 if place == axis % weights.ndim else 1 for place in range(weights.ndim)]
+            steps, zero = steps.reshape(shape), zero.reshape(shape)
+        limits = np.iinfo(zero.dtype)
+        rounded = np.clip(np.round(weights / steps) + zero, limits.min, limits.max).astype(zero.dtype)
+        replaced[node.output[0]] = f"{node.input[0]}_quantized"
+        graph.initializer.append(numpy_helper.from_array(rounded, replaced[node.output[0]]))
+        graph.node.remove(node)
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = replaced.get(name, name)
+
+
 def _extra_options(model: onnx.ModelProto, flavor: Flavor, choices: Choices) -> dict[str, object]:
     options: dict[str, object] = {
         "TensorQuantOverrides": weight_scales(model.graph, flavor.sums_of_16_bits),
         "OpTypesToExcludeOutputQuantization": list(choices.float_outputs),
+        "AddQDQPairToWeight": True,
     }
     return {**options, **_tensorrt_options()} if flavor.tensorrt else options
 
@@ -105,7 +133,6 @@ def _tensorrt_options() -> dict[str, object]:
     return {
         "ActivationSymmetric": True,
         "QuantizeBias": False,
-        "AddQDQPairToWeight": True,
         "QDQOpTypePerChannelSupportToAxis": {"Conv": 0, "ConvTranspose": 1, "MatMul": 1, "Gemm": 0},
         "ForceQuantizeNoInputCheck": True,
         "QDQDisableWeightAdjustForInt32Bias": True,

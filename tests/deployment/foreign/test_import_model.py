@@ -175,7 +175,7 @@ def test_torchvisions_resnet18_keeps_its_logits_and_its_labels_in_int8(digits, t
     inputs = ((torch.from_numpy(pixels) / 255 - mean) / std).permute(0, 3, 1, 2)
     truth = torch.tensor([dataset.index(sample) for sample in samples])
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
-    for _ in range(12):
+    for _ in range(6):
         for chosen in torch.randperm(len(truth)).split(24):
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(network(inputs[chosen]), truth[chosen]).backward()

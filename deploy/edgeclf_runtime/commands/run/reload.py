@@ -74,7 +74,7 @@ class Reload:
 
     def _read(self) -> "Dict[str, Namespace]":
         """Return the arguments of each camera in the file, checked; raises EdgeclfError, or SystemExit after a message."""
-        arguments, _ = self._arguments.again()
+        arguments, _ = self._arguments.again.parse()
         changed = [name for name in FIXED if _value(arguments, name) != _value(self._arguments, name)]
         for name in ("bundle", *FIXED):
             setattr(arguments, name, _value(self._arguments, name))

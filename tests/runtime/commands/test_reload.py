@@ -102,6 +102,10 @@ INVALID = (
     (site(door={"allow": ["wolf"]}), "wolf"),
     (site(door={"source": "nowhere.mp4"}), "nowhere.mp4"),
     (dict(FP32), "the message above says why"),
+    (
+        dict(site(door={"event": ["*"]}), webhook="https://h/", **{"webhook-ca": "no.pem"}),
+        "--webhook-ca no.pem cannot be read",
+    ),
 )
 
 

@@ -8,7 +8,7 @@ from ...errors import CameraError, EdgeclfError
 from ...text.terminal import show_message
 from .camera_stream import CameraStream, label_events
 from .cameras import cameras_of
-from .run_sinks import place_outputs
+from .run_sinks import check_outputs, place_outputs
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -85,6 +85,7 @@ class Reload:
             allowed_indices(arguments.bundle.labels, one.allow, one.deny)
             if self._is_new(one):
                 self._find(one)
+        check_outputs(arguments)
         if changed:
             _log.warning(
                 "%s changed in the configuration file, which takes effect when the program is started again",

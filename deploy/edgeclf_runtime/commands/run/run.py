@@ -15,7 +15,7 @@ from ..output import print_text
 from .camera_stream import CameraStream, label_events
 from .cameras import cameras_of
 from .reload import Reload
-from .run_sinks import live_page, optional_password, place_outputs
+from .run_sinks import check_outputs, live_page, optional_password, place_outputs
 from .together import Parts, go_together
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def run(arguments: "Namespace") -> None:
             place_outputs(one)
         page = live_page(arguments, len(cameras) > 1)
         events = [label_events(one) for one in cameras]
+        check_outputs(arguments)
         found = [_find(one) for one in cameras]
         choice, at_once = _choose(arguments, cameras, found)
         # Cameras open in separate processes while the model loads in this one.

@@ -41,6 +41,7 @@ _SECRET_FILES = {
     "mqtt_password_file": "mqtt-password",
     "live_token_file": "live-token",
     "webhook_secret_file": "webhook-secret",
+    "webhook_ca": "webhook-ca",
     "mqtt_ca": "mqtt-ca",
     "mqtt_cert": "mqtt-cert",
     "mqtt_key": "mqtt-key",

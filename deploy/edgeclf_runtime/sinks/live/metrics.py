@@ -4,7 +4,7 @@ import bisect
 import collections
 import itertools
 import time
-from typing import TYPE_CHECKING, Counter, Dict, Iterator, List, Mapping, Tuple
+from typing import TYPE_CHECKING, Counter, Dict, Iterable, Iterator, List, Mapping, Tuple
 
 from ...device.machine import proc_bytes
 from ...text.prometheus import Family, Sample, joined, single
@@ -52,9 +52,9 @@ class Metrics:
         """Count an event."""
         self._losses += event.state == "lost"
 
-    def families(self, state: Mapping[str, object]) -> List[Family]:
-        """Return all metrics, with the labels of the stream; ``state`` is LiveSink.state()."""
-        return joined([(self._families(state), self._common)])
+    def families(self, state: Mapping[str, object], more: Iterable[Family] = ()) -> List[Family]:
+        """Return all metrics, and more, with the labels of the stream; ``state`` is LiveSink.state()."""
+        return joined([(self._families(state), self._common), (more, self._common)])
 
     def _families(self, state: Mapping[str, object]) -> Iterator[Family]:
         verdicts = state["changed"]

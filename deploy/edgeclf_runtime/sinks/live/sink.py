@@ -232,9 +232,9 @@ class LiveSink(Sink):
 
     def families(self) -> "List[Family]":
         """Return the stream's counts as Prometheus has them."""
-        state = self.state()
+        state, posted = self.state(), [] if self.queue is None else self.queue.counts.families()
         with self._changed:
-            return self._metrics.families(state)
+            return self._metrics.families(state, posted)
 
     def _explanation(self, result: "Optional[Result]") -> Dict[str, object]:
         if result is None or self._limits is None:

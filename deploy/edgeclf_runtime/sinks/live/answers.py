@@ -10,7 +10,7 @@ from ...errors import BundleError
 from ...text import prometheus
 from .history import SLOT_S
 from .http import Refusal, Request
-from .overview import text_of
+from .metrics import counts_of
 from .posted.body import BODY_TIMEOUT_S, Body, kind_of, length_of, picture_in
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def band(exchange: "Exchange", request: Request) -> None:
 
 def counts(exchange: "Exchange", request: Request) -> None:
     """Answer with the stream's counts as Prometheus reads them."""
-    exchange.reply(200, prometheus.KIND, text_of([exchange.sink]).encode("utf-8"))
+    exchange.reply(200, prometheus.KIND, counts_of([exchange.sink]).encode("utf-8"))
 
 
 def health(exchange: "Exchange", request: Request) -> None:

@@ -7,10 +7,11 @@ import time
 from typing import TYPE_CHECKING, Counter, Dict, Iterable, Iterator, List, Mapping, Tuple
 
 from ...device.machine import proc_bytes
-from ...text.prometheus import Family, Sample, joined, single
+from ...text.prometheus import Family, Sample, joined, single, text_of
 
 if TYPE_CHECKING:
     from ...results import StreamEvent, StreamResult
+    from .sink import LiveSink
 
 AGES_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -104,6 +105,12 @@ class Metrics:
             yield "_bucket", {"le": name}, count
         yield "_sum", {}, self._ages_s
         yield "_count", {}, counts[-1]
+
+
+def counts_of(sinks: "Iterable[LiveSink]") -> str:
+    """Return the counts of some streams, and of this process, as Prometheus reads them."""
+    streams = joined((sink.families(), {}) for sink in sinks)
+    return text_of([*streams, *process_families()], {})
 
 
 def process_families() -> Iterator[Family]:

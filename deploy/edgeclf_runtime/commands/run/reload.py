@@ -1,5 +1,6 @@
 """Reload, a run whose configuration file is read again: cameras that did not change go on."""
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Sequence
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from ...sinks.live.server import LivePage
+    from .streams import Streams
     from .together import Parts, Together
 
 _log = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ class Reload:
     arguments   those of the run
     streams     the streams of its cameras
     find        raises an error if there is no camera as its arguments say
-    open_       opens a camera with its arguments, and returns its CameraStream
+    open_       opens a camera with its arguments, and returns its CameraStream, whose outputs are not open yet
     parts       report to systemd
     page        the LivePage that the cameras share, or None
     """
@@ -41,7 +43,7 @@ class Reload:
         self,
         arguments: "Namespace",
         cameras: "Sequence[Namespace]",
-        streams: Sequence[CameraStream],
+        streams: "Streams",
         find: "Callable[[Namespace], object]",
         open_: "Callable[[Namespace], CameraStream]",
         parts: "Parts",
@@ -50,7 +52,7 @@ class Reload:
         self._arguments, self._parts, self._page = arguments, parts, page
         self._find, self._open = find, open_
         self._cameras: "Dict[str, Namespace]" = {one.camera: one for one in cameras}
-        self._streams: Dict[str, CameraStream] = {stream.name: stream for stream in streams}
+        self._streams = streams
         self._asked: List[bool] = []
 
     def ask(self) -> None:
@@ -69,7 +71,10 @@ class Reload:
         except SystemExit:
             _log.error(_AS_BEFORE, "the message above says why")
         else:
-            with self._parts.reloading():
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(self._parts.reloading())
+                if self._page is not None:
+                    stack.enter_context(self._page.held())
                 self._exchange(wanted, together)
 
     def _read(self) -> "Dict[str, Namespace]":
@@ -100,10 +105,9 @@ class Reload:
     def _exchange(self, wanted: "Dict[str, Namespace]", together: "Together") -> None:
         new = [name for name, one in wanted.items() if self._is_new(one)]
         old = [name for name in self._cameras if name not in wanted or name in new]
-        ending = [self._streams.pop(name) for name in old if name in self._streams]
-        together.stop(ending)
-        for stream in ending:
-            stream.close()
+        together.stop(self._streams.of(old))
+        for name in old:
+            self._streams.close(name)
         if self._page is not None:
             self._page.several = self._page.several or len(wanted) > 1
         self._cameras = wanted
@@ -116,10 +120,13 @@ class Reload:
         """Open a camera and let it go; returns False, and logs why, if that is not possible."""
         try:
             stream = self._open(one)
+            self._streams.add(stream)
+            stream.open(True)
         except (EdgeclfError, OSError) as error:
+            self._streams.close(one.camera)
+            self._parts.drop(one.camera)
             _log.error("%s is left out until the file is read again: %s", one.camera or "the camera", error)
             return False
-        self._streams[one.camera] = stream
         together.start(stream)
         return True
 

@@ -99,10 +99,9 @@ class LiveSink(Sink):
         self._metrics = Metrics(self._name or camera_name(source), self._version)
         self._since = time.monotonic()
         self._page = address if isinstance(address, LivePage) else LivePage(address, access)
-        self._server = server = self._page.join(self._name, self)
-        self.first = len(server.cameras()) == 1
+        self._server, self.first = self._page.join(self._name, self)
         place = "{}{}/".format(PREFIX[1:], self._name) if self._page.several else ""
-        self.url, self.invitation = server.url + place, server.invitation
+        self.url, self.invitation = self._server.url + place, self._server.invitation
 
     def write(self, item: "StreamResult") -> None:
         now = time.monotonic()

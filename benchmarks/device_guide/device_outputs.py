@@ -103,6 +103,11 @@ def _cameras() -> Iterator[Case]:
 def _configuration() -> Iterator[Case]:
     site = """echo '{"cameras": {"door": {"source": "video.mp4"}}}' > site.json; """
     yield Case("run --config site.json", site + "python3 pets.edge {}", shows="door: 30 frames classified")
+    relative = "the source video.mp4 in /.*/site.json is a relative path"
+    yield Case("install-service --config site.json", site + "python3 pets.edge {} --dry-run", ends=1, shows=relative)
+    unit = r"(?s)run --config /\S*site.json --quiet.*ExecReload=/bin/kill -HUP \$MAINPID"
+    line = site.replace("video.mp4", "test://") + "python3 pets.edge install-service {} site.json --dry-run"
+    yield Case("--config", line, shows=unit)
     yield Case("--print-config", VIDEO + "--top-k 2 {}", shows='"top-k": 2')
 
 

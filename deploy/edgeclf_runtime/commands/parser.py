@@ -94,8 +94,7 @@ class _Parser(argparse.ArgumentParser):
 class _RunParser(_Parser):
     """A parser of run's options, some of which may be one camera's own.
 
-    ``own`` of its arguments has these, with the camera's name; ``again`` reads the options again if they have a configuration
-    file, otherwise it is None.
+    ``own`` of its arguments has these, with the camera's name.  ``again`` is the Again of their configuration file, or None.
     """
 
     def parse_known_args(self, args: "Any" = None, namespace: "Any" = None) -> "Any":
@@ -103,10 +102,11 @@ class _RunParser(_Parser):
 
         again = None
         if any(word.partition("=")[0] == "--config" for word in args):
-            from .run.config_file import with_config
+            from .run.config_file import Again, take_config, with_config
 
-            again = functools.partial(self.parse_known_args, list(args))
-            args = with_config(self, args)
+            path, beside = take_config(self, args)
+            again = Again(path, beside, functools.partial(self.parse_known_args, list(args)))
+            args = with_config(self, path, beside)
         common, own = split_words(args)
         found, rest = super().parse_known_args(common, namespace)
         if found.config is not None:  # argparse takes an abbreviation of the option, which is read before

@@ -1,9 +1,9 @@
-"""Loads certificates and private keys from PEM files named on the command line, for TLS 1.2 or later."""
+"""Loads certificates, authorities and private keys from PEM files named on the command line, for TLS 1.2 or later."""
 
 import logging
 import os
 import re
-from typing import TYPE_CHECKING, Tuple, Union
+from typing import TYPE_CHECKING, Optional, Tuple, Union
 
 from ..device.credentials import warn_of_readers
 from ..errors import OptionError
@@ -18,6 +18,7 @@ _log = logging.getLogger(__name__)
 CERTIFICATE = rb"-----BEGIN CERTIFICATE-----"
 PRIVATE_KEY = rb"-----BEGIN (?!ENCRYPTED)([A-Z]+ )?PRIVATE KEY-----"
 _MAX_BYTES = 1 << 20
+_PARTIAL_CHAIN, _STRICT = 0x80000, 0x20  # OpenSSL's X509_V_FLAG_...; Python has names for them from 3.10 on
 
 
 def check_pem(option: str, path: "PathLike", begin: bytes, what: str) -> None:
@@ -53,6 +54,37 @@ def load_pair(context: "ssl.SSLContext", options: Tuple[str, str], certificate: 
                 options[0], certificate, options[1], key, what
             )
         )
+
+
+def client_context(option: str, authorities: "Optional[PathLike]" = None) -> "ssl.SSLContext":
+    """Return an ssl.SSLContext that verifies a server's certificate and host name.
+
+    option          the command line option that names the file
+    authorities     the certificates of those that may sign the server's, in place of the system's
+
+    Raises OptionError if the file cannot be used.
+    """
+    import ssl
+
+    if authorities is not None:
+        check_pem(option, authorities, CERTIFICATE, "a certificate")
+    try:
+        context = ssl.create_default_context(cafile=None if authorities is None else str(authorities))
+    except (OSError, ValueError) as error:  # SSLError is an OSError
+        raise OptionError(
+            "{} {} cannot be used ({}): give a file with certificates in PEM".format(option, authorities, error)
+        )
+    require_tls12(context)
+    if authorities is not None:
+        # The user's authorities are trusted, even intermediate ones, and self-made certificates may lack extensions
+        # that Python 3.13 requires by default.
+        context.verify_flags = ssl.VerifyFlags((int(context.verify_flags) | _PARTIAL_CHAIN) & ~_STRICT)
+    return context
+
+
+def is_unverified(error: Optional[BaseException]) -> bool:
+    """Return whether a handshake failed because no trusted authority has signed the server's certificate."""
+    return "certificate verify failed" in str(error)
 
 
 def require_tls12(context: "ssl.SSLContext") -> None:

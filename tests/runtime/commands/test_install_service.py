@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import stat
@@ -386,3 +387,73 @@ def test_words_of_ours_stay_readable_when_a_password_file_is_given(cli, tmp_path
     code, _, err = cli("install-service", *options, "--dry-run")
     assert code == 0
     assert "note: password.csv will be " in err
+
+
+@pytest.fixture
+def site(tmp_path):
+    """Write a configuration file with these options, and return the options that name it."""
+
+    def write(**facts):
+        path = tmp_path / "my site%.json"
+        path.write_text(json.dumps(facts))
+        return "install-service", "--name", "pets", "--config", path
+
+    return write
+
+
+def test_a_unit_refers_to_its_configuration_file_and_reload_reads_that_again(cli, unit, site, tmp_path, monkeypatch):
+    monkeypatch.chdir(str(tmp_path))
+    line = site(cameras={"door": {"source": "rtsp://h/1", "roi": [0, 0, 8, 8]}}, threshold=0.75, sink=["a.csv"])
+    beside = ("--top-k", "2", "--dry-run", "--for", "door", "--deny", "8")
+    _, out, notes = cli(*line[:-1], "my site%.json", *beside)
+    lines = out.splitlines()
+    words = command(lines)
+    assert words == f'--config "{tmp_path}/my site%%.json" --top-k 2 --quiet --for door --deny 8'
+    assert "ExecReload=/bin/kill -HUP $MAINPID" in lines
+    assert "Wants=network-online.target" in lines
+    assert "a.csv will be /var/lib/edgeclf/pets/a.csv" in notes
+    assert verify("\n".join(lines), tmp_path) == ""
+    assert not [line for line in unit(*LIVE)[0] if line.startswith("ExecReload")]
+
+
+def test_secrets_that_a_configuration_file_names_become_credentials(unit, site, tmp_path):
+    (tmp_path / "camera").write_text("secret1\n")
+    lines, _ = unit(*site(source="rtsp://me@camera/1", json=True, **{"password-file": str(tmp_path / "camera")}))
+    assert command(lines).endswith('site%%.json" --password-file "${CREDENTIALS_DIRECTORY}/camera-password"')
+    assert f"LoadCredential=camera-password:{tmp_path}/camera" in lines
+    assert "secret1" not in "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"source": "golden"}, "the source golden in "),
+        ({"source": "test://", "mask": "m.png"}, "the mask m.png in "),
+        ({"cameras": {"door": {"source": "test://", "mask": "m.png"}}}, "the mask m.png in "),
+        ({"source": "test://", "event": ["*"], "on-event": "./it"}, "the program ./it in "),
+        (
+            {"source": "rtsp://me:secret1@camera/1"},
+            "nor in a configuration file: leave it out, and use --password-file",
+        ),
+    ],
+)
+def test_a_configuration_file_that_a_service_cannot_use_is_refused(cli, site, bundle, monkeypatch, facts, message):
+    monkeypatch.chdir(str(bundle))
+    code, out, err = cli(*site(**facts), "--dry-run")
+    assert (code, out) == (1, "")
+    assert message in err
+    assert "secret1" not in err
+    assert "password" in message or f"write the absolute path there, such as {bundle}" in err
+
+
+def test_an_option_beside_a_configuration_file_may_have_a_relative_path(unit, site, bundle, monkeypatch):
+    monkeypatch.chdir(str(bundle))
+    assert f"--source {bundle}/golden " in command(unit(*site(source="nowhere"), "--source", "golden")[0])
+
+
+def test_a_configuration_file_that_others_can_change_or_the_user_cannot_read_is_noted(unit, site, tmp_path):
+    line = site(source="test://")
+    line[-1].chmod(0o602)
+    notes = unit(*line, "--user", "no-such-user")[1]
+    assert f"users other than root can change {line[-1]}, and with it what the service does" in notes
+    assert "no-such-user cannot read /" in notes

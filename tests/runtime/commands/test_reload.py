@@ -1,17 +1,23 @@
 """The configuration file of a run, read again on SIGHUP."""
 
 import contextlib
+import gc
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
+import weakref
 
 import pytest
 
+from edgeclf_runtime.commands.run import run as run_module
+from edgeclf_runtime.commands.run.reload import Reload
 from edgeclf_runtime.commands.run.together import Parts
 from tests.runtime.commands.test_run_cameras import Told
 from tests.support.waiting import WAIT_S, wait_until
@@ -102,6 +108,10 @@ INVALID = (
     (site(door={"allow": ["wolf"]}), "wolf"),
     (site(door={"source": "nowhere.mp4"}), "nowhere.mp4"),
     (dict(FP32), "the message above says why"),
+    (
+        dict(site(door={"event": ["*"]}), webhook="https://h/", **{"webhook-ca": "no.pem"}),
+        "--webhook-ca no.pem cannot be read",
+    ),
 )
 
 
@@ -141,6 +151,64 @@ def test_a_closed_terminal_ends_the_run_all_the_same(bundle, tmp_path):
         assert run.process.wait(WAIT_S) == 128 + signal.SIGHUP
 
 
+class Reloading(threading.Thread):
+    """Has a run in this process read its file again, three times with another threshold, then so that it ends.
+
+    alive   how many of the cameras and streams that the run has opened were left before the last time
+    """
+
+    def __init__(self, path, monkeypatch):
+        super().__init__()
+        self._path, self._opened, self._reloads, self.alive = path, [], [], 0
+        monkeypatch.setattr(run_module, "_open_camera", self._noting(run_module._open_camera))
+        monkeypatch.setattr(run_module, "CameraStream", self._noting(run_module.CameraStream))
+        monkeypatch.setattr(
+            run_module, "Reload", lambda *values: self._reloads.append(Reload(*values)) or self._reloads[0]
+        )
+        self.write(threshold=0.0)
+
+    def _noting(self, make):
+        def made(*values):
+            found = make(*values)
+            self._opened.append(weakref.ref(found))
+            return found
+
+        return made
+
+    def write(self, **options):
+        self._path.write_text(json.dumps(dict(site(door={}), quiet=True, **options)))
+
+    def run(self):
+        wait_until(lambda: self._reloads)
+        try:
+            for number in (1, 2, 3):
+                self._reload(threshold=number / 10)
+            for _ in range(100):  # threads that have ended may hold them a moment longer
+                gc.collect()
+                self.alive = sum(one() is not None for one in self._opened)
+                if self.alive == 2:
+                    break
+                time.sleep(0.01)
+        finally:
+            self._reload(frames=1)
+
+    def _reload(self, **options):
+        opened = len(self._opened)
+        self.write(**options)
+        self._reloads[0].ask()
+        wait_until(lambda: len(self._opened) == opened + 2)
+
+
+@pytest.mark.slow
+def test_a_camera_that_a_reload_has_closed_is_not_kept(cli, tmp_path, monkeypatch):
+    reloading = Reloading(tmp_path / "site.json", monkeypatch)
+    reloading.start()
+    code, _, err = cli("run", "--config", tmp_path / "site.json")
+    reloading.join()
+    assert (code, err.count(READ)) == (0, 4), err
+    assert reloading.alive == 2  # the present camera, and its stream
+
+
 def test_a_service_that_exchanges_its_only_camera_does_not_end():
     told = Told()
     parts = Parts(told)
@@ -152,3 +220,17 @@ def test_a_service_that_exchanges_its_only_camera_does_not_end():
     said = [text.partition("\n")[0] for text in told.said]
     assert said == ["READY=1", "RELOADING=1", "STATUS=classifying; yard: waiting", "READY=1"]
     assert "STOPPING=1" not in told.said
+
+
+@pytest.mark.slow
+def test_a_reload_that_exchanges_every_camera_keeps_the_page_with_its_token(bundle, tmp_path):
+    facts = dict(site(door={}), live="0.0.0.0:0")
+    with running(bundle, tmp_path, facts) as run:
+        wait_until(lambda: "live page: " in run.errors)
+        (address,) = re.findall(r"live page: http://[^:]*:([0-9]+)/\?token=(\S+)", run.errors)
+        for other in (dict(facts, threshold=0.5), dict(site(yard={}, cellar={}), live="0.0.0.0:0")):
+            run.reload(other, READ)
+            request = urllib.request.Request(f"http://127.0.0.1:{address[0]}/metrics")
+            request.add_header("Authorization", "Bearer " + address[1])
+            assert urllib.request.urlopen(request, timeout=WAIT_S).status == 200
+        assert run.errors.count("live page: ") == 1

@@ -73,6 +73,12 @@ def test_every_limits_the_frames_that_are_written(cli, pictures, options, count)
         (("--event", "*: hold=x"), "argument --event: hold=x is not a number of seconds", 2),
         (("--event", "*", "--schedule", "8-18"), "argument --schedule: '8' in '8-18' is not a time", 2),
         (("--schedule", "08:00-18:00"), "--schedule is for events, and there are none", 1),
+        (
+            ("--event", "*", "--webhook", "https://h/", "--webhook-ca", "no.pem"),
+            "--webhook-ca no.pem cannot be read",
+            1,
+        ),
+        (("--event", "*", "--webhook-ca", "no.pem"), "there is none: add --webhook https://HOST/PATH", 1),
         (("--every", "often"), "argument --every: 'often' is not a number of seconds", 2),
         (("--every=-1s",), "'-1s' is not a number of seconds, such as 1s", 2),
     ],

@@ -1,5 +1,6 @@
 """The service that install-service makes, under a real systemd."""
 
+import json
 import subprocess
 
 import pytest
@@ -65,6 +66,24 @@ def test_a_password_reaches_the_service_and_nobody_else(systemd):
     install(systemd, "locked", *source, "--password-file", "/etc/cam era%")
     assert systemd.show("locked", "StatusText").startswith("waiting for the camera: ")
     assert "sec" not in systemd.run("systemctl", "cat", "locked")
+
+
+def test_reload_reads_the_configuration_file_of_a_service_again(systemd):
+    cameras = {"door": {"source": "test://"}}
+    write(systemd, "/etc/my site%.json", json.dumps({"sink": ["a.jsonl"], "cameras": cameras}))
+    install(systemd, "site", "--config", "/etc/my site%.json")
+    wait_until(lambda: systemd.show("site", "StatusText").startswith("door: classifying with"))
+    process = systemd.show("site", "MainPID")
+    write(
+        systemd,
+        "/etc/my site%.json",
+        json.dumps({"sink": ["a.jsonl"], "cameras": {**cameras, "yard": cameras["door"]}}),
+    )
+    systemd.run("systemctl", "reload", "site")
+    wait_until(lambda: "yard: classifying with" in systemd.show("site", "StatusText"))
+    assert (systemd.show("site", "ActiveState"), systemd.show("site", "MainPID")) == ("active", process)
+    assert systemd.run("ls", "/var/lib/edgeclf/site").split()[:2] == ["a-door.jsonl", "a-yard.jsonl"]
+    systemd.run("systemctl", "stop", "site")
 
 
 def test_words_reach_a_program_as_they_are(systemd):

@@ -160,6 +160,8 @@ ALL_OPTIONS = (
         "http://h/p",
         "--webhook-secret-file",
         "ws",
+        "--webhook-ca",
+        "wc",
         "--on-event",
         "p",
         "--on-event-arg",

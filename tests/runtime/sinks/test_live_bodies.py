@@ -9,26 +9,13 @@ import pytest
 from edgeclf_runtime.sinks.live import answers
 from edgeclf_runtime.sinks.live.posted import body
 from edgeclf_runtime.sinks.live.posted.body import MAX_BODY_BYTES, MAX_HELD_BYTES
-from edgeclf_runtime.sinks.live.sink import LiveSink
 from tests.support.attackers import connect, crowd, say
-from tests.support.posting import HEAD, JPEG, PNG, Desk, error, message, read
+from tests.support.posting import HEAD, JPEG, PNG, error, message, read
 from tests.support.waiting import wait_until
 from tests.support.watching import ask
 
 FORM = b"Content-Type: multipart/form-data; boundary=%s\r\n"
 PART = b'Content-Disposition: form-data; name="file"; filename="a.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
-
-
-@pytest.fixture
-def desk():
-    return Desk()
-
-
-@pytest.fixture
-def sink(desk):
-    with LiveSink(":0", ["3"], classify=desk.classify) as opened:
-        yield opened
-        desk.door.set()
 
 
 def form(*contents, **options):

@@ -22,23 +22,11 @@ from edgeclf_runtime.sinks.live.posted.classify_queue import WAITING
 from edgeclf_runtime.sinks.live.sink import LiveSink
 from tests.support.attackers import crowd, say
 from tests.support.pictures import encode, noise
-from tests.support.posting import JPEG, Desk, error, message, read
+from tests.support.posting import JPEG, error, message, read
 from tests.support.waiting import wait_until
 from tests.support.watching import ask
 
 DOCUMENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "docs", "http.md")
-
-
-@pytest.fixture
-def desk():
-    return Desk()
-
-
-@pytest.fixture
-def sink(desk):
-    with LiveSink(":0", ["3"], classify=desk.classify) as opened:
-        yield opened
-        desk.door.set()
 
 
 def test_a_posted_picture_gets_the_result_that_classify_gives(bundle, tmp_path):

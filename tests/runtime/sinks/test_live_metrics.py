@@ -12,6 +12,8 @@ from edgeclf_runtime.sinks.live import sink as live
 from edgeclf_runtime.sinks.live.access import Access
 from edgeclf_runtime.sinks.live.metrics import AGES_S
 from edgeclf_runtime.sinks.live.sink import LiveSink, camera_name
+from tests.support.attackers import say
+from tests.support.posting import PNG, Desk, error, message
 from tests.support.watching import ask
 
 SAMPLE = re.compile(r'([a-z_]+)(?:\{((?:[a-z]+="(?:[^"\\\n]|\\.)*",?)+)\})? (\S+)')
@@ -116,6 +118,30 @@ def test_what_holds_now_is_shown(sink):
     assert value(found, "camera_losses_total") == 1
     assert value(found, "backend_degraded") == 1
     assert [value(found, "health_changed", verdict=verdict) for verdict in ("dark", "moved")] == [1, 1]
+
+
+def test_posted_pictures_are_counted_by_status_and_their_stages_are_timed():
+    with LiveSink(":0", ["3"], source="test://", classify=Desk().classify) as sink:
+        assert value(metrics(sink), "posted_pictures_total", status="200", camera="test") == 0
+        for request in (
+            message(),
+            message(content=PNG),
+            message(content=b"text"),
+            message(b"Content-Type: text/plain"),
+        ):
+            say(sink, request)
+        found = metrics(sink)
+    counts = [value(found, "posted_pictures_total", status=status) for status in ("200", "400", "415")]
+    assert counts == [2, 1, 1]
+    assert value(found, "posted_stage_seconds_count", model="fp32", stage="inference") == 2
+    assert value(found, "posted_stage_seconds_sum", model="fp32", stage="inference") == pytest.approx(0.002)
+    assert value(found, "posted_stage_seconds_sum", model="fp32", stage="decode") > 0
+    assert not [name for name, _ in found if name == "edgeclf_results_total"]
+
+
+def test_without_posted_pictures_there_are_no_counts_of_them(sink):
+    assert error(sink, message())[0] == 403
+    assert not [name for name, _ in metrics(sink) if "posted" in name]
 
 
 def test_the_process_is_measured(sink):

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from edgeclf_runtime.errors import OutputError
+from edgeclf_runtime.errors import OptionError, OutputError
 from edgeclf_runtime.sinks.actions import webhook
 from edgeclf_runtime.sinks.actions.webhook import WebhookSink, parse_url
 from tests.support.cameras import free_port
@@ -194,6 +194,55 @@ def test_certificates_are_verified(receive, tmp_path, monkeypatch):
         webhook.post(address, b"{}", None)
     monkeypatch.setenv("SSL_CERT_FILE", signer.certificate)
     assert webhook.post(address, b"{}", None) == (204, "", 0.0)
+
+
+def test_an_authority_of_ones_own_is_trusted_and_no_other(receive, tmp_path, caplog):
+    root = Signer(tmp_path, "root")
+    server = root.sign("server", "server")
+    receiver = receive(204, tls=(server.certificate, server.key))
+    url = f"https://localhost:{receiver.port}/hook"
+    with WebhookSink(url, None, tmp_path / "spool") as sink:
+        sink.label_event(came())
+        wait_until(lambda: caplog.messages)
+    assert "certificate verify failed" in caplog.messages[0]
+    assert ": give its authority's certificate with --webhook-ca; events wait in" in caplog.messages[0]
+    assert not receiver.got
+    caplog.clear()
+    with WebhookSink(url, None, tmp_path / "spool", ca=root.certificate) as sink:
+        sink.label_event(went())
+    assert receiver.events() == ["start", "end"]
+    with WebhookSink(url, None, tmp_path / "other", ca=Signer(tmp_path, "other").certificate) as sink:
+        sink.label_event(came())
+        wait_until(lambda: caplog.messages)
+    assert "certificate verify failed" in caplog.messages[0]
+    assert "--webhook-ca" not in caplog.messages[0]
+
+
+def test_a_certificate_of_another_host_is_refused_though_its_authority_is_trusted(receive, tmp_path, caplog):
+    root = Signer(tmp_path, "root")
+    server = root.sign("server", "server")
+    receiver = receive(204, tls=(server.certificate, server.key))
+    with WebhookSink(f"https://127.0.0.1:{receiver.port}/", None, tmp_path / "spool", ca=root.certificate) as sink:
+        sink.label_event(came())
+        wait_until(lambda: caplog.messages)
+    assert "127.0.0.1" in caplog.messages[0].partition("cannot be reached (")[2]
+    assert not receiver.got
+
+
+@pytest.mark.parametrize(
+    ("scheme", "name", "message"),
+    [
+        ("https", "gone", "--webhook-ca .*gone cannot be read .*: give a PEM file"),
+        ("https", "key", "--webhook-ca .*key contains no certificate in PEM: give a file with a certificate"),
+        ("https", "broken", "--webhook-ca .*broken cannot be used .*: give a file with certificates in PEM"),
+        ("http", "broken", "is for encrypted connections, and the address of --webhook is http://h: use https://"),
+    ],
+)
+def test_a_file_that_holds_no_authority_is_refused_before_anything_is_sent(tmp_path, scheme, name, message):
+    (tmp_path / "key").write_text("-----BEGIN PRIVATE KEY-----\n")
+    (tmp_path / "broken").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    with pytest.raises(OptionError, match=message):
+        WebhookSink(scheme + "://h/p", None, tmp_path / "spool", ca=str(tmp_path / name))
 
 
 def test_it_waits_as_long_as_the_receiver_asks(receive, tmp_path, monkeypatch):

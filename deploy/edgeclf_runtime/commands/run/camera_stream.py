@@ -10,6 +10,8 @@ from .run_sinks import find_sinks
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from types import TracebackType
+    from typing import Type
 
     from ...capture.camera import Camera
     from ...classify.classifier import Classifier
@@ -53,7 +55,7 @@ class CameraStream:
         self.loop = Run(self._classifier, camera, self._sinks, notifier, events, motion)
 
     def open(self, wait: bool) -> None:
-        """Open its outputs once the camera is open; ``outputs`` closes them.
+        """Open its outputs once the camera is open; close() closes both.
 
         wait    do not wait for a camera, and open outputs later that are not available yet
         """
@@ -71,8 +73,21 @@ class CameraStream:
 
     def close(self) -> None:
         """Close its outputs and its camera."""
-        self.outputs.close()
-        self._camera.close()
+        self.__exit__(None, None, None)
+
+    def __enter__(self) -> "CameraStream":
+        return self
+
+    def __exit__(
+        self,
+        kind: "Optional[Type[BaseException]]",
+        error: Optional[BaseException],
+        traceback: "Optional[TracebackType]",
+    ) -> Optional[bool]:
+        try:
+            return self.outputs.__exit__(kind, error, traceback)
+        finally:
+            self._camera.close()
 
     def go(self) -> None:
         """Classify until the source ends; then close the outputs, and say what was done."""

@@ -61,16 +61,25 @@ def parse_own(parser: argparse.ArgumentParser, words: Sequence[str], name: str) 
 
     parser      a parser of the options of run, which is changed
     """
-    for action in parser._actions:
-        action.default, action.required = argparse.SUPPRESS, False
-    found, rest = parser.parse_known_args(words)
-    found.__dict__.pop("given", None)
+    found, rest = parse_given(parser, words)
     others = [
         action.option_strings[0] for action in parser._actions if action.dest in set(vars(found)) - OWN - ANYWHERE
     ]
     for option in others + rest:
         parser.error("{} is not an option of one camera: give it before {} {}".format(option, FOR, name))
     return found
+
+
+def parse_given(parser: argparse.ArgumentParser, words: Sequence[str]) -> "Tuple[argparse.Namespace, List[str]]":
+    """Return the options that are given, without any defaults, and the words that are none.
+
+    parser      a parser of the options of run, which is changed
+    """
+    for action in parser._actions:
+        action.default, action.required = argparse.SUPPRESS, False
+    found, rest = parser.parse_known_args(words)
+    found.__dict__.pop("given", None)
+    return found, rest
 
 
 def cameras_of(arguments: argparse.Namespace) -> List[argparse.Namespace]:

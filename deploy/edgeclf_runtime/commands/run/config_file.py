@@ -7,7 +7,7 @@ import argparse
 import difflib
 import importlib
 import sys
-from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, NamedTuple, Tuple
 
 from ...errors import OptionError
 from ...files.read import read_bytes
@@ -24,20 +24,33 @@ _NOT_KEYS = ("help", "config", "print_config", "for_camera")
 _KINDS = {bool: "true or false", int: "a number", float: "a number", str: "a text", list: "a list", dict: "an object"}
 
 
-def with_config(parser: argparse.ArgumentParser, words: Sequence[str]) -> List[str]:
-    """Return a command line with the words of the files of CONFIG in place of this option.
+class Again(NamedTuple):
+    """The configuration file of a command line.
+
+    path        as it is given there
+    beside      the other words there
+    parse       reads it again: returns the arguments, and words that are not options
+    """
+
+    path: str
+    beside: List[str]
+    parse: Callable[[], Tuple[argparse.Namespace, List[str]]]
+
+
+def with_config(parser: argparse.ArgumentParser, path: str, rest: List[str]) -> List[str]:
+    """Return a command line with the words of a file before the other words.
 
     parser      the parser of the command, of whose options those on the command line replace those of the file
+    path, rest  as take_config() returns them
 
     Raises OptionError, with the key's path, for a file that cannot be read, an unknown key or a wrong value.
     """
-    path, rest = _taken(parser, words)
     own_from = next((at for at, word in enumerate(rest) if word.partition("=")[0] == FOR), len(rest))
     given = {action.dest for action in map(_finder(parser), rest[:own_from]) if action}
     facts = read_config(path)
     try:
         common, own = words_of(parser, facts, given)
-        return common + rest[:own_from] + own + rest[own_from:]
+        return [*common, *rest[:own_from], *own, *rest[own_from:]]
     except SchemaError as error:
         raise OptionError("{}: {}".format(path, error))
 
@@ -64,8 +77,8 @@ def _parse_toml(data: bytes) -> Any:
     return tomllib.loads(data.decode("utf-8"))
 
 
-def _taken(parser: argparse.ArgumentParser, words: Iterable[str]) -> "Tuple[str, List[str]]":
-    """Return the path after CONFIG, and the other words."""
+def take_config(parser: argparse.ArgumentParser, words: Iterable[str]) -> "Tuple[str, List[str]]":
+    """Return the path after CONFIG, and the other words of a command line."""
     path: Any = None
     rest: List[str] = []
     left = iter(words)

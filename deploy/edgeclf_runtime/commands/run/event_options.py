@@ -94,6 +94,11 @@ def add_actions(sinks: Options) -> None:
         "EDGECLF_WEBHOOK_SECRET; without it, no signature)",
     )
     sinks.add_argument(
+        "--webhook-ca",
+        metavar="FILE",
+        help="for --webhook https://: PEM file of the authorities that may sign its certificate (default: the system's)",
+    )
+    sinks.add_argument(
         "--on-event",
         metavar="PROGRAM",
         help="with --event: start this program for each event, with the event as JSON on its stdin (default: none)",

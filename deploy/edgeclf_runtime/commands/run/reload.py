@@ -1,5 +1,6 @@
 """Reload, a run whose configuration file is read again: cameras that did not change go on."""
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Sequence
 
@@ -8,12 +9,13 @@ from ...errors import CameraError, EdgeclfError
 from ...text.terminal import show_message
 from .camera_stream import CameraStream, label_events
 from .cameras import cameras_of
-from .run_sinks import place_outputs
+from .run_sinks import check_outputs, place_outputs
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
     from ...sinks.live.server import LivePage
+    from .streams import Streams
     from .together import Parts, Together
 
 _log = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ class Reload:
     arguments   those of the run
     streams     the streams of its cameras
     find        raises an error if there is no camera as its arguments say
-    open_       opens a camera with its arguments, and returns its CameraStream
+    open_       opens a camera with its arguments, and returns its CameraStream, whose outputs are not open yet
     parts       report to systemd
     page        the LivePage that the cameras share, or None
     """
@@ -41,7 +43,7 @@ class Reload:
         self,
         arguments: "Namespace",
         cameras: "Sequence[Namespace]",
-        streams: Sequence[CameraStream],
+        streams: "Streams",
         find: "Callable[[Namespace], object]",
         open_: "Callable[[Namespace], CameraStream]",
         parts: "Parts",
@@ -50,7 +52,7 @@ class Reload:
         self._arguments, self._parts, self._page = arguments, parts, page
         self._find, self._open = find, open_
         self._cameras: "Dict[str, Namespace]" = {one.camera: one for one in cameras}
-        self._streams: Dict[str, CameraStream] = {stream.name: stream for stream in streams}
+        self._streams = streams
         self._asked: List[bool] = []
 
     def ask(self) -> None:
@@ -69,12 +71,15 @@ class Reload:
         except SystemExit:
             _log.error(_AS_BEFORE, "the message above says why")
         else:
-            with self._parts.reloading():
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(self._parts.reloading())
+                if self._page is not None:
+                    stack.enter_context(self._page.held())
                 self._exchange(wanted, together)
 
     def _read(self) -> "Dict[str, Namespace]":
         """Return the arguments of each camera in the file, checked; raises EdgeclfError, or SystemExit after a message."""
-        arguments, _ = self._arguments.again()
+        arguments, _ = self._arguments.again.parse()
         changed = [name for name in FIXED if _value(arguments, name) != _value(self._arguments, name)]
         for name in ("bundle", *FIXED):
             setattr(arguments, name, _value(self._arguments, name))
@@ -85,6 +90,7 @@ class Reload:
             allowed_indices(arguments.bundle.labels, one.allow, one.deny)
             if self._is_new(one):
                 self._find(one)
+        check_outputs(arguments)
         if changed:
             _log.warning(
                 "%s changed in the configuration file, which takes effect when the program is started again",
@@ -99,10 +105,9 @@ class Reload:
     def _exchange(self, wanted: "Dict[str, Namespace]", together: "Together") -> None:
         new = [name for name, one in wanted.items() if self._is_new(one)]
         old = [name for name in self._cameras if name not in wanted or name in new]
-        ending = [self._streams.pop(name) for name in old if name in self._streams]
-        together.stop(ending)
-        for stream in ending:
-            stream.close()
+        together.stop(self._streams.of(old))
+        for name in old:
+            self._streams.close(name)
         if self._page is not None:
             self._page.several = self._page.several or len(wanted) > 1
         self._cameras = wanted
@@ -115,10 +120,13 @@ class Reload:
         """Open a camera and let it go; returns False, and logs why, if that is not possible."""
         try:
             stream = self._open(one)
+            self._streams.add(stream)
+            stream.open(True)
         except (EdgeclfError, OSError) as error:
+            self._streams.close(one.camera)
+            self._parts.drop(one.camera)
             _log.error("%s is left out until the file is read again: %s", one.camera or "the camera", error)
             return False
-        self._streams[one.camera] = stream
         together.start(stream)
         return True
 

@@ -15,7 +15,8 @@ from ..output import print_text
 from .camera_stream import CameraStream, label_events
 from .cameras import cameras_of
 from .reload import Reload
-from .run_sinks import live_page, optional_password, place_outputs
+from .run_sinks import check_outputs, live_page, optional_password, place_outputs
+from .streams import Streams
 from .together import Parts, go_together
 
 if TYPE_CHECKING:
@@ -56,33 +57,32 @@ def run(arguments: "Namespace") -> None:
             place_outputs(one)
         page = live_page(arguments, len(cameras) > 1)
         events = [label_events(one) for one in cameras]
+        check_outputs(arguments)
         found = [_find(one) for one in cameras]
         choice, at_once = _choose(arguments, cameras, found)
-        # Cameras open in separate processes while the model loads in this one.
-        opened = [stack.enter_context(_open_camera(*pair)) for pair in zip(cameras, found)]
-        classifier = stack.enter_context(open_classifier(arguments, at_once, choice))
         alone = len(cameras) == 1 and arguments.again is None
         parts = Parts(notifier)
-        streams = [
-            CameraStream(one, classifier, camera, notifier if alone else parts.add(one.camera), rules, page)
-            for one, camera, rules in zip(cameras, opened, events)
-        ]
-        for stream in streams:
-            stack.enter_context(stream.outputs)
-            stream.open(wait)
+        with contextlib.ExitStack() as early:
+            # Cameras open in separate processes while the model loads in this one.
+            opened = [early.enter_context(_open_camera(*pair)) for pair in zip(cameras, found)]
+            classifier = stack.enter_context(open_classifier(arguments, at_once, choice))
+            streams = stack.enter_context(Streams())
+            for one, camera, rules in zip(cameras, opened, events):
+                part = notifier if alone else parts.add(one.camera)
+                streams.add(CameraStream(one, classifier, camera, part, rules, page))
+            early.pop_all()  # the streams close their cameras from here on
+        del camera, opened  # a reload may close them
+        streams.open(wait)
         show_message("{} on {}".format(classifier.model, classifier.backend))
         if alone:
-            streams[0].go()
+            streams.only.go()
         elif arguments.again is None:
             go_together(streams)
         else:
 
             def open_again(one: "Namespace") -> CameraStream:
-                camera = stack.enter_context(_open_camera(one, _find(one)))
-                stream = CameraStream(one, classifier, camera, parts.add(one.camera), label_events(one), page)
-                stack.enter_context(stream.outputs)
-                stream.open(True)
-                return stream
+                rules, camera = label_events(one), _open_camera(one, _find(one))
+                return CameraStream(one, classifier, camera, parts.add(one.camera), rules, page)
 
             reload = Reload(arguments, cameras, streams, _find, open_again, parts, page)
             with calling_on_hangup(reload.ask):

@@ -70,6 +70,18 @@ def place_outputs(arguments: "Namespace") -> None:
             setattr(arguments, option, os.path.join(folder, name))
 
 
+def check_outputs(arguments: "Namespace") -> None:
+    """Raise EdgeclfError for outputs that could not be opened, before a model and a camera are."""
+    if arguments.webhook:
+        from ...sinks.actions.webhook import own_context, parse_url
+
+        own_context(parse_url(arguments.webhook), arguments.webhook_ca)
+    elif arguments.webhook_ca:
+        raise OptionError(
+            "--webhook-ca is for the address of --webhook, and there is none: add --webhook https://HOST/PATH"
+        )
+
+
 def live_page(arguments: "Namespace", several: bool) -> "Optional[LivePage]":
     """Return the LivePage of --live, which all cameras share, or None."""
     from ...sinks.live.access import open_access
@@ -173,7 +185,7 @@ def _webhook_secret(arguments: "Namespace") -> Optional[bytes]:
 def _open_webhook(arguments: "Namespace", secret: Optional[bytes], every_frame: bool) -> "Sink":
     from ...sinks.actions.webhook import WebhookSink
 
-    return WebhookSink(arguments.webhook, secret, wait=every_frame)
+    return WebhookSink(arguments.webhook, secret, wait=every_frame, ca=arguments.webhook_ca)
 
 
 def _open_program(arguments: "Namespace", every_frame: bool) -> "Sink":

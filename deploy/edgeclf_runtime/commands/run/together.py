@@ -5,7 +5,7 @@ import logging
 import queue
 import threading
 import time
-from typing import TYPE_CHECKING, Callable, Dict, Iterator, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, Iterable, Iterator, Optional, Sequence, Set, Tuple
 
 from ...device.systemd import Notifier
 from ...streaming.run_loop import RunStopped
@@ -45,6 +45,11 @@ class Together:
         self._threads[id(stream)], self._streams[id(stream)] = thread, stream
         thread.start()
 
+    def start_all(self, streams: "Iterable[Stream]") -> None:
+        """Let several streams go."""
+        for stream in streams:
+            self.start(stream)
+
     def _work(self, stream: "Stream") -> None:
         error: Optional[BaseException] = None
         try:
@@ -62,19 +67,21 @@ class Together:
         """
         while self._threads:
             try:
-                stream, error = self._ended.get(timeout=_LOOK_EVERY_S if look else None)
+                self._forget(*self._ended.get(timeout=_LOOK_EVERY_S if look else None))
             except queue.Empty:
                 assert look is not None
                 look()
-                continue
-            self._threads.pop(id(stream), None)
-            self._streams.pop(id(stream), None)
-            stopped = id(stream) in self._stopped
-            self._stopped.discard(id(stream))  # another stream may get this id
-            if error is not None and not stopped:
-                raise error
-            if error is not None:
-                _log.warning("%s ended with an error: %s", stream.name or "the camera", error)
+
+    def _forget(self, stream: "Stream", error: Optional[BaseException]) -> None:
+        """Drop a stream that has ended, and raise its error, or log it if the stream was stopped."""
+        self._threads.pop(id(stream), None)
+        self._streams.pop(id(stream), None)
+        stopped = id(stream) in self._stopped
+        self._stopped.discard(id(stream))  # another stream may get this id
+        if error is not None and not stopped:
+            raise error
+        if error is not None:
+            _log.warning("%s ended with an error: %s", stream.name or "the camera", error)
 
     @property
     def running(self) -> bool:
@@ -95,15 +102,14 @@ class Together:
         self.stop(list(self._streams.values()))
 
 
-def go_together(streams: "Sequence[Stream]", look: "Optional[Callable[[Together], object]]" = None) -> None:
+def go_together(streams: "Iterable[Stream]", look: "Optional[Callable[[Together], object]]" = None) -> None:
     """Run streams until each has ended; an error in one of them, or a signal, ends all, and is raised here.
 
     look        is called several times a second with the Together
     """
     together = Together()
     try:
-        for stream in streams:
-            together.start(stream)
+        together.start_all(streams)
         together.wait(None if look is None else lambda: look(together))
     finally:
         together.end()
@@ -119,6 +125,10 @@ class Parts:
         """Return the Notifier of another loop."""
         self._whole.add(name)
         return _Part(self._whole, name)
+
+    def drop(self, name: str) -> None:
+        """Expect no reports of a loop that has not begun."""
+        self._whole.stopping(name)
 
     @contextlib.contextmanager
     def reloading(self) -> Iterator[None]:

@@ -18,20 +18,33 @@ def is_below(path: str, folders: Iterable[str]) -> bool:
 
 def changeable(folder: str) -> Optional[str]:
     """Return the first file or folder of a bundle that users other than root can change, or None."""
-    for path in [folder, *sorted(glob.glob(os.path.join(glob.escape(folder), "**"), recursive=True))]:
-        facts = os.lstat(path)
-        if facts.st_uid != 0 or (facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not stat.S_ISLNK(facts.st_mode)):
-            return path
-    return None
+    paths = [folder, *sorted(glob.glob(os.path.join(glob.escape(folder), "**"), recursive=True))]
+    return next(filter(is_changeable, paths), None)
+
+
+def is_changeable(path: str) -> bool:
+    """Return whether users other than root can change a file or folder itself."""
+    facts = os.lstat(path)
+    writable = facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not stat.S_ISLNK(facts.st_mode)
+    return facts.st_uid != 0 or bool(writable)
 
 
 def closed(folder: str, user: str) -> Optional[str]:
     """Return the first of the folders above a bundle, or of its files, that a user cannot read, or None."""
+    files = glob.glob(os.path.join(glob.escape(folder), "**"), recursive=True)
+    return _first_closed(folder, files, user)
+
+
+def closed_file(path: str, user: str) -> Optional[str]:
+    """Return the first of the folders above a file, or the file itself, that a user cannot read, or None."""
+    return _first_closed(os.path.dirname(path), [path], user)
+
+
+def _first_closed(folder: str, files: Iterable[str], user: str) -> Optional[str]:
     way: List[str] = [folder]
     while os.path.dirname(way[0]) != way[0]:
         way.insert(0, os.path.dirname(way[0]))
     closed = [path for path in way if not may(path, user, stat.S_IXUSR)]
-    files = glob.glob(os.path.join(glob.escape(folder), "**"), recursive=True)
     return next(iter(closed + [path for path in files if not may(path, user, stat.S_IRUSR)]), None)
 
 

@@ -8,7 +8,7 @@ import importlib.util
 import os
 import stat
 import sys
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Set, Tuple
 
 from ...bundle.open_bundle import open_bundle
 from ...capture.open_camera import find_camera
@@ -16,15 +16,15 @@ from ...classify.decision import allowed_indices
 from ...classify.selection import candidates
 from ...device.child_process import find_program
 from ...device.credentials import read_password
-from ...device.process_secrets import CAMERA, LIVE, MQTT, WEBHOOK, secret_bytes
 from ...device.remedies import install
 from ...errors import EdgeclfError, OptionError
 from ...runners import backend_version
 from ...sinks import MQTT_SINK, check_target
 from ...sinks.live.server import page_address
 from ...streaming.event_rules import parse_rule, rules_by_label
-from ...text.redaction import learn
 from ..run.cameras import FOR, cameras_of
+from .config import ServiceConfig
+from .passwords import refuse_passwords
 from .rights import GROUPS, changeable, closed, is_below, is_group, may
 from .unit import CREDENTIALS_SINCE, STATE, Credential, Unit
 from .words import run_words
@@ -41,6 +41,7 @@ _SECRET_FILES = {
     "mqtt_password_file": "mqtt-password",
     "live_token_file": "live-token",
     "webhook_secret_file": "webhook-secret",
+    "webhook_ca": "webhook-ca",
     "mqtt_ca": "mqtt-ca",
     "mqtt_cert": "mqtt-cert",
     "mqtt_key": "mqtt-key",
@@ -68,8 +69,13 @@ class ServiceCommand:
         self.notes: List[str] = []
         self._values: Dict[str, object] = dict(vars(arguments))
         self._writes: List[str] = []
+        self._made: Set[str] = set()  # options that the unit has, whether they are in a configuration file or not
         self._bundle = os.path.abspath(str(arguments.bundle))
-        self._check_secrets()
+        self._config = ServiceConfig(arguments.again)
+        if self._config.path:
+            self._refuse_home(self._config.path, "the configuration file")
+            self.notes += self._config.notes(user)
+        refuse_passwords(arguments)
         self._live = self._check_sources()
         self._check_bundle()
         self._place_outputs()
@@ -80,6 +86,7 @@ class ServiceCommand:
         if not (prints or arguments.quiet):
             # A line for each frame would fill the journal.
             self._values["quiet"] = True
+            self._made.add("quiet")
         actions = arguments.snapshots or arguments.clips or arguments.webhook or arguments.on_event
         if not (arguments.sink or arguments.live or arguments.uncertain or prints or actions):
             self.notes.append(
@@ -88,10 +95,11 @@ class ServiceCommand:
 
     def unit(self) -> Unit:
         """Return the Unit."""
-        paths = [self._bundle, *self._sources, _python(), *self._writes]
+        paths = [self._bundle, *self._sources, _python(), *self._writes, *filter(None, [self._config.path])]
+        words = run_words(self._config.beside(self._values, self._made))
         return Unit(
             self._name,
-            (_python(), self._bundle, "run", *run_words(self._values), *self._own_words()),
+            (_python(), self._bundle, "run", *words, *self._own_words()),
             self._user,
             groups=tuple(filter(is_group, GROUPS)),
             network=self._needs_network(),
@@ -103,6 +111,7 @@ class ServiceCommand:
             writes=tuple(self._writes),
             port=self._low_port(),
             prepare=_make_nodes(),
+            reloads=self._config.path is not None,
         )
 
     def build_words(self) -> Tuple[str, ...]:
@@ -113,31 +122,6 @@ class ServiceCommand:
     def uses_tensorrt(self) -> bool:
         """Return whether there are engines to build: the bundle has a model for TensorRT, and TensorRT is installed."""
         return any(backend == "tensorrt" for _, backend in self._pairs) and backend_version("tensorrt") is not None
-
-    def _check_secrets(self) -> None:
-        """Refuse passwords that every user could read in the unit file, or that the service would not get."""
-        arguments = self._arguments
-        for what, texts, option in (
-            ("the source", arguments.sources, "--password-file"),
-            ("a sink", arguments.sink, "--mqtt-password-file"),
-        ):
-            if any(learn(text) != text for text in texts):
-                raise OptionError(
-                    "the address of {} contains a password, and every user can read a unit file: leave it out, and use "
-                    "{} FILE, which systemd passes to the service with LoadCredential=".format(what, option)
-                )
-        mqtt = any(target.lower().startswith("mqtt") for target in arguments.sink)
-        for needed, variable, dest in (
-            (True, CAMERA, "password_file"),
-            (mqtt, MQTT, "mqtt_password_file"),
-            (arguments.live, LIVE, "live_token_file"),
-            (arguments.webhook, WEBHOOK, "webhook_secret_file"),
-        ):
-            if needed and secret_bytes(variable) and not getattr(arguments, dest):
-                raise EdgeclfError(
-                    "{} is set here, but a service does not inherit it: write it to a file that only root can read, "
-                    "and pass --{} FILE".format(variable, dest.replace("_", "-"))
-                )
 
     def _check_sources(self) -> bool:
         """Make the sources' paths absolute; returns whether all are live."""
@@ -152,6 +136,8 @@ class ServiceCommand:
         """Return a camera's source, with an absolute path, and whether it is live."""
         source = str(arguments.source)
         if "://" not in source and not source.isdecimal():
+            if self._config.has("source"):
+                self._config.check_absolute(source, "the source")
             source = os.path.abspath(source)
             self._refuse_home(source, "the source")
         # Any text will do for the check; a longer one would be removed from every message.
@@ -173,6 +159,7 @@ class ServiceCommand:
                         FOR, name
                     )
                 )
+        for name, found in self._config.own(self._arguments.own):
             words += [FOR, name, *run_words(vars(found))]
         return words
 
@@ -211,9 +198,14 @@ class ServiceCommand:
                 sinks[number] = self._place_output(target)
                 self._add_folder(os.path.dirname(sinks[number]))
         self._values["sink"] = sinks
-        for values in (self._values, *(vars(found) for _, found in self._arguments.own)):
-            self._place_mask(values)
+        own = self._arguments.own
+        on_line = self._config.own(own)
+        self._place_mask(self._values, self._config.has("mask"))
+        for number, (_, found) in enumerate(own):
+            self._place_mask(vars(found), number < len(own) - len(on_line))
         if self._arguments.on_event and os.sep in self._arguments.on_event:
+            if self._config.has("on_event"):
+                self._config.check_absolute(self._arguments.on_event, "the program")
             program = self._values["on_event"] = os.path.abspath(self._arguments.on_event)
             self._refuse_home(program, "the program")
         for name in ("uncertain", "snapshots", "clips"):
@@ -221,8 +213,10 @@ class ServiceCommand:
                 folder = self._values[name] = self._place_output(getattr(self._arguments, name))
                 self._add_folder(folder)
 
-    def _place_mask(self, values: Dict[str, Any]) -> None:
+    def _place_mask(self, values: Dict[str, Any], is_in_file: bool) -> None:
         if values.get("mask"):
+            if is_in_file:
+                self._config.check_absolute(values["mask"], "the mask")
             values["mask"] = os.path.abspath(values["mask"])
             self._refuse_home(values["mask"], "the mask")
 
@@ -259,6 +253,7 @@ class ServiceCommand:
             path = os.path.abspath(str(self._values[dest]))
             self._check_secret_file(path, is_password=dest.endswith(("password_file", "secret_file")))
             self._values[dest] = Credential(name, path) if self._has_credentials else path
+            self._made.add(dest)
             if not self._has_credentials:
                 self._refuse_home(path, "the file")
                 self.notes.append(

@@ -45,6 +45,7 @@ class Unit(NamedTuple):
     writes      folders that it writes to, besides its own
     port        port below 1024 that it listens on, or None
     prepare     words of a command that root runs before each start, or ()
+    reloads     whether SIGHUP makes it read its configuration file again
     """
 
     name: str
@@ -59,6 +60,7 @@ class Unit(NamedTuple):
     writes: Tuple[str, ...] = ()
     port: Optional[int] = None
     prepare: Tuple[str, ...] = ()
+    reloads: bool = False
 
     @property
     def cache(self) -> str:
@@ -102,6 +104,8 @@ def _service(unit: Unit) -> Iterator[str]:
     if unit.prepare:
         yield "ExecStartPre=-+{}".format(" ".join(map(quote, unit.prepare)))
     yield "ExecStart={} {}".format(_program(unit.command[0]), " ".join(map(_word, unit.command[1:])))
+    if unit.reloads:
+        yield "ExecReload=/bin/kill -HUP $MAINPID"
     yield "WorkingDirectory={}".format(unit.state)
     # The service asks for more time itself, while an engine is built or a slow backend opens.
     yield "TimeoutStartSec=120"

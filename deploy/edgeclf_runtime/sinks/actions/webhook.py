@@ -18,10 +18,11 @@ import time
 from typing import TYPE_CHECKING, Optional, Tuple, Union
 
 from ... import __version__
-from ...errors import OutputError
+from ...errors import OptionError, OutputError
 from ...files.user_folders import state_folder
 from ...text import addresses
 from ..base import Sink, reason_of
+from ..certificates import client_context, is_unverified
 from ..mqtt.spool import Spool, open_spool
 from ..outage import Outage
 
@@ -37,6 +38,7 @@ FLUSH_S = 10.0  # without progress, at the end of a run
 MAX_BYTES = 10_000_000
 # Answers about the event itself: it would be refused again.
 _REFUSALS = (400, 405, 406, 410, 411, 413, 414, 415, 422, 501)
+CA = "--webhook-ca"
 _FORM = "http://HOST[:PORT]/PATH or https://HOST[:PORT]/PATH"
 
 
@@ -48,9 +50,10 @@ class WebhookSink(Sink):
     spool       folder for events that are not delivered yet; by default one for this address in ~/.local/state/edgeclf
     max_bytes   of the spool; the oldest events are deleted and counted in ``losses``
     wait        True waits when the spool is full, instead of losing events: for sources that are not live
+    ca          PEM file of the authorities that may sign the certificate of https://, in place of the system's
 
     With a secret, the header ``X-Hub-Signature-256`` is "sha256=" and the HMAC-SHA256 of the body in hexadecimal digits, as GitHub's
-    webhooks have it.  Raises OutputError if the address is wrong or the spool cannot be written.
+    webhooks have it.  Raises OutputError if the address is wrong or the spool cannot be written, OptionError if ``ca`` is wrong.
     """
 
     def __init__(
@@ -60,8 +63,10 @@ class WebhookSink(Sink):
         spool: Optional[str] = None,
         max_bytes: int = MAX_BYTES,
         wait: bool = False,
+        ca: Optional[str] = None,
     ) -> None:
         self._address, self._secret, self._wait = parse_url(url), secret, wait
+        self._context = own_context(self._address, ca)
         # The path may be a secret, as it is for many chat programs.
         self.name = "the webhook at {}".format(_place(self._address))
         self._spool = Spool(spool, max_bytes) if spool else open_spool(_default_spool(url), max_bytes)
@@ -100,9 +105,11 @@ class WebhookSink(Sink):
         while not self._closing.is_set():
             asked_s = 0.0
             try:
-                status, where, asked_s = post(self._address, line, self._secret)
+                status, where, asked_s = post(self._address, line, self._secret, self._context)
             except (OSError, http.client.HTTPException, ValueError) as error:
                 kind, trouble = "away", "cannot be reached ({})".format(reason_of(error) or type(error).__name__)
+                if is_unverified(error) and self._context is None:
+                    trouble += ": give its authority's certificate with {}".format(CA)
             else:
                 if 200 <= status < 300:
                     for outage in (self._outage, self._refusals):
@@ -156,6 +163,19 @@ def parse_url(url: str) -> addresses.Address:
     return parsed
 
 
+def own_context(address: addresses.Address, ca: Optional[str]) -> Optional[ssl.SSLContext]:
+    """Return an ssl.SSLContext that trusts the user's own authorities, or None for the system's; OptionError for a wrong file."""
+    if ca is None:
+        return None
+    if address.scheme != "https":
+        raise OptionError(
+            "{} is for encrypted connections, and the address of --webhook is {}: use https://, or leave {} out".format(
+                CA, _place(address), CA
+            )
+        )
+    return client_context(CA, ca)
+
+
 def _place(address: addresses.Address) -> str:
     """Return scheme, host and port of an address."""
     port = "" if address.port is None else ":{}".format(address.port)
@@ -174,8 +194,12 @@ def signature(secret: bytes, body: bytes) -> str:
     return "sha256=" + hmac.new(secret, body, hashlib.sha256).hexdigest()
 
 
-def post(address: addresses.Address, body: bytes, secret: Optional[bytes]) -> Tuple[int, str, float]:
+def post(
+    address: addresses.Address, body: bytes, secret: Optional[bytes], context: Optional[ssl.SSLContext] = None
+) -> Tuple[int, str, float]:
     """Send a body; returns the status, for a redirect the words " (a redirect, which is not followed)", and the seconds to wait.
+
+    context     as own_context() returns it
 
     Raises OSError or HTTPException if no connection, or no answer to it, comes within TIMEOUT_S, however slowly it comes.
     """
@@ -186,7 +210,7 @@ def post(address: addresses.Address, body: bytes, secret: Optional[bytes]) -> Tu
     }
     if secret is not None:
         headers["X-Hub-Signature-256"] = signature(secret, body)
-    connection = _connection(address)
+    connection = _connection(address, context)
     cut = threading.Event()
     late = threading.Timer(TIMEOUT_S, _cut, [connection, cut])
     late.daemon = True
@@ -221,9 +245,12 @@ def retry_after(value: Optional[str], now: float) -> float:
         return 0.0
 
 
-def _connection(address: addresses.Address) -> Union[http.client.HTTPConnection, http.client.HTTPSConnection]:
+def _connection(
+    address: addresses.Address, context: Optional[ssl.SSLContext]
+) -> Union[http.client.HTTPConnection, http.client.HTTPSConnection]:
     if address.scheme == "https":
-        context = ssl.create_default_context()
+        # The system's authorities may be updated while the program runs.
+        context = context or client_context(CA)
         return http.client.HTTPSConnection(address.plain_host, address.port, timeout=TIMEOUT_S, context=context)
     return http.client.HTTPConnection(address.plain_host, address.port, timeout=TIMEOUT_S)
 

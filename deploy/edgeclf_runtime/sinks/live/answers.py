@@ -10,11 +10,13 @@ from ...errors import BundleError
 from ...text import prometheus
 from .history import SLOT_S
 from .http import Refusal, Request
-from .overview import text_of
+from .metrics import counts_of
 from .posted.body import BODY_TIMEOUT_S, Body, kind_of, length_of, picture_in
 
 if TYPE_CHECKING:
+    from ...files.schema import JsonObject
     from .exchange import Exchange
+    from .posted.classify_queue import ClassifyQueue
 
 EVENTS_PER_S = 10
 HEARTBEAT_S = 1.0
@@ -62,7 +64,7 @@ def band(exchange: "Exchange", request: Request) -> None:
 
 def counts(exchange: "Exchange", request: Request) -> None:
     """Answer with the stream's counts as Prometheus reads them."""
-    exchange.reply(200, prometheus.KIND, text_of([exchange.sink]).encode("utf-8"))
+    exchange.reply(200, prometheus.KIND, counts_of([exchange.sink]).encode("utf-8"))
 
 
 def health(exchange: "Exchange", request: Request) -> None:
@@ -111,11 +113,20 @@ def classify(exchange: "Exchange", request: Request) -> None:
     queue = exchange.sink.queue
     if queue is None:
         raise Refusal(403, "posted pictures are not classified: start the program with --live-classify")
+    try:
+        result = _result_of_body(exchange, request, queue)
+    except Refusal as refusal:
+        queue.counts.answer(refusal.status)
+        raise
+    queue.counts.answer(200)
+    exchange.reply_json(result)
+
+
+def _result_of_body(exchange: "Exchange", request: Request, queue: "ClassifyQueue") -> "JsonObject":
     kind, length = kind_of(request), length_of(request)
     queue.check_room()
     with Body(queue.memory) as body:
         exchange.expect_body(request, BODY_TIMEOUT_S)
         body.read(length, request.rest, exchange.client.receive)
         exchange.client.expect(ANSWER_TIMEOUT_S)
-        result = queue.classify(lambda: picture_in(request, kind, body.content), exchange.gone)
-    exchange.reply_json(result)
+        return queue.classify(lambda: picture_in(request, kind, body.content), exchange.gone)

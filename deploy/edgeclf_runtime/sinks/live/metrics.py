@@ -4,13 +4,14 @@ import bisect
 import collections
 import itertools
 import time
-from typing import TYPE_CHECKING, Counter, Dict, Iterator, List, Mapping, Tuple
+from typing import TYPE_CHECKING, Counter, Dict, Iterable, Iterator, List, Mapping, Tuple
 
 from ...device.machine import proc_bytes
-from ...text.prometheus import Family, Sample, joined, single
+from ...text.prometheus import Family, Sample, joined, single, text_of
 
 if TYPE_CHECKING:
     from ...results import StreamEvent, StreamResult
+    from .sink import LiveSink
 
 AGES_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -52,9 +53,9 @@ class Metrics:
         """Count an event."""
         self._losses += event.state == "lost"
 
-    def families(self, state: Mapping[str, object]) -> List[Family]:
-        """Return all metrics, with the labels of the stream; ``state`` is LiveSink.state()."""
-        return joined([(self._families(state), self._common)])
+    def families(self, state: Mapping[str, object], more: Iterable[Family] = ()) -> List[Family]:
+        """Return all metrics, and more, with the labels of the stream; ``state`` is LiveSink.state()."""
+        return joined([(self._families(state), self._common), (more, self._common)])
 
     def _families(self, state: Mapping[str, object]) -> Iterator[Family]:
         verdicts = state["changed"]
@@ -104,6 +105,12 @@ class Metrics:
             yield "_bucket", {"le": name}, count
         yield "_sum", {}, self._ages_s
         yield "_count", {}, counts[-1]
+
+
+def counts_of(sinks: "Iterable[LiveSink]") -> str:
+    """Return the counts of some streams, and of this process, as Prometheus reads them."""
+    streams = joined((sink.families(), {}) for sink in sinks)
+    return text_of([*streams, *process_families()], {})
 
 
 def process_families() -> Iterator[Family]:

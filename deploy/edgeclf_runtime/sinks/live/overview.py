@@ -1,10 +1,10 @@
 """The answers about all cameras of one program, when several share the live page's server."""
 
-from typing import TYPE_CHECKING, Dict, List
+from typing import TYPE_CHECKING, Dict
 
 from ...text import prometheus
 from .http import Request
-from .metrics import process_families
+from .metrics import counts_of
 
 if TYPE_CHECKING:
     from .exchange import Exchange
@@ -41,13 +41,7 @@ def _brief(name: str, sink: "LiveSink") -> Dict[str, object]:
 
 def counts(exchange: "Exchange", request: Request) -> None:
     """Answer with the counts of every stream as Prometheus reads them."""
-    exchange.reply(200, prometheus.KIND, text_of(list(exchange.server.cameras().values())).encode("utf-8"))
-
-
-def text_of(sinks: "List[LiveSink]") -> str:
-    """Return the counts of some streams, and of this process, as Prometheus reads them."""
-    streams = prometheus.joined((sink.families(), {}) for sink in sinks)
-    return prometheus.text_of([*streams, *process_families()], {})
+    exchange.reply(200, prometheus.KIND, counts_of(exchange.server.cameras().values()).encode("utf-8"))
 
 
 def health(exchange: "Exchange", request: Request) -> None:

@@ -4,6 +4,7 @@ It listens on this machine only unless a host is given, answers GET and HEAD for
 other web sites' pages out.  LiveSink provides the images and the state.
 """
 
+import contextlib
 import errno
 import ipaddress
 import logging
@@ -13,7 +14,7 @@ import socket
 import socketserver
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, NamedTuple, Optional, Tuple
 
 from ...errors import OutputError, Unavailable
 from .access import Access, Gate
@@ -41,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 class LivePage:
-    """The live page's server, which listens as long as the sink of a camera is on it.
+    """The live page's server, which listens as long as the sink of a camera is on it, or it is held.
 
     address, access     see LiveSink
     several             whether its first page is that of all cameras, even while there is only one
@@ -52,20 +53,39 @@ class LivePage:
         self._server: "Optional[Server]" = None
         self._sinks: "Dict[str, LiveSink]" = {}
         self._lock = threading.Lock()
+        self._held = False
 
-    def join(self, name: str, sink: "LiveSink") -> "Server":
-        """Serve the sink of a camera; its address is PREFIX and its name if it has one.  Raises OutputError as listen() does."""
+    def join(self, name: str, sink: "LiveSink") -> "Tuple[Server, bool]":
+        """Serve the sink of a camera; its address is PREFIX and its name if it has one.  Returns the server, and whether it is new.
+
+        Raises OutputError as listen() does.
+        """
         with self._lock:
+            is_new = self._server is None
             if self._server is None:
                 self._server = listen(self._address, self, self._access)
             self._sinks = dict(self._sinks, **{name: sink})
-            return self._server
+            return self._server, is_new
 
     def leave(self, name: str) -> None:
         """Serve the sink of a camera no longer; with the last one, the server stops."""
         with self._lock:
             self._sinks = {other: sink for other, sink in self._sinks.items() if other != name}
-            if self._sinks or self._server is None:
+        self._stop_if_unused()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """During the block, go on without sinks: the token of a new server could be another one."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+            self._stop_if_unused()
+
+    def _stop_if_unused(self) -> None:
+        with self._lock:
+            if self._sinks or self._held or self._server is None:
                 return
             server, self._server = self._server, None
         server.stop()

@@ -99,10 +99,9 @@ class LiveSink(Sink):
         self._metrics = Metrics(self._name or camera_name(source), self._version)
         self._since = time.monotonic()
         self._page = address if isinstance(address, LivePage) else LivePage(address, access)
-        self._server = server = self._page.join(self._name, self)
-        self.first = len(server.cameras()) == 1
+        self._server, self.first = self._page.join(self._name, self)
         place = "{}{}/".format(PREFIX[1:], self._name) if self._page.several else ""
-        self.url, self.invitation = server.url + place, server.invitation
+        self.url, self.invitation = self._server.url + place, self._server.invitation
 
     def write(self, item: "StreamResult") -> None:
         now = time.monotonic()
@@ -232,9 +231,9 @@ class LiveSink(Sink):
 
     def families(self) -> "List[Family]":
         """Return the stream's counts as Prometheus has them."""
-        state = self.state()
+        state, posted = self.state(), [] if self.queue is None else self.queue.counts.families()
         with self._changed:
-            return self._metrics.families(state)
+            return self._metrics.families(state, posted)
 
     def _explanation(self, result: "Optional[Result]") -> Dict[str, object]:
         if result is None or self._limits is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional, Sequence
 
 from ...device.remedies import install
 from ...errors import DependencyError, OptionError
-from ..certificates import CERTIFICATE, check_pem, load_pair, require_tls12
+from ..certificates import client_context, is_unverified, load_pair
 
 if TYPE_CHECKING:
     import paho.mqtt.client as mqtt
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 CA, CERT, KEY = "--mqtt-ca", "--mqtt-cert", "--mqtt-key"
 RECEIVE_FAILED = "failed to receive on socket: "  # the beginning of paho's log line
-_PARTIAL_CHAIN, _STRICT = 0x80000, 0x20  # OpenSSL's X509_V_FLAG_...; Python has names for them from 3.10 on
 
 
 class Tls(NamedTuple):
@@ -93,17 +92,7 @@ def _context(parts: "Parts", tls: Tls) -> Optional[ssl.SSLContext]:
         return None
     if (tls.certificate is None) != (tls.key is None):
         raise OptionError("a client certificate needs both {} and {}, in PEM".format(CERT, KEY))
-    if tls.ca is not None:
-        check_pem(CA, tls.ca, CERTIFICATE, "a certificate")
-    try:
-        context = ssl.create_default_context(cafile=tls.ca)
-    except (OSError, ValueError) as error:  # SSLError is an OSError
-        raise OptionError("{} {} cannot be used ({}): give a file with certificates in PEM".format(CA, tls.ca, error))
-    require_tls12(context)
-    if tls.ca is not None:
-        # The user's authorities are trusted, even intermediate ones, and self-made certificates may lack extensions
-        # that Python 3.13 requires by default.
-        context.verify_flags = ssl.VerifyFlags((int(context.verify_flags) | _PARTIAL_CHAIN) & ~_STRICT)
+    context = client_context(CA, tls.ca)
     if tls.certificate is not None and tls.key is not None:
         load_pair(context, (CERT, KEY), tls.certificate, tls.key)
     return context
@@ -114,7 +103,7 @@ def hint(parts: "Parts", tls: Optional[Sequence[Optional[str]]], error: Optional
     tls = Tls(*tls or ())
     if parts["scheme"] == "mqtt":
         return "" if error else "does it expect TLS (mqtts://)?"
-    if error and "certificate verify failed" in str(error):
+    if is_unverified(error):
         return "" if tls.ca else "give its authority's certificate with {}".format(CA)
     if isinstance(error, (ConnectionResetError, ssl.SSLEOFError)) or "WRONG_VERSION" in str(error):
         return "does it use TLS? Without TLS, the address is mqtt://"

@@ -12,6 +12,7 @@ from ....images.read import decode_image
 from ....results import NOWHERE, Origin
 from ..http import Refusal
 from .body import Memory
+from .counts import Counts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,12 +33,12 @@ class ClassifyQueue:
     classify    function that returns the Result of BGR pixels, uint8 [height, width, 3]
     origin      the results' Origin, from which the camera is left out
 
-    ``memory`` is for the bodies of the requests.
+    ``memory`` is for the bodies of the requests, ``counts`` has those of the answers.
     """
 
     def __init__(self, classify: "Callable[[np.ndarray], Result]", origin: Origin = NOWHERE) -> None:
         self._classify, self._origin = classify, origin._replace(source="", camera="")
-        self.memory = Memory()
+        self.memory, self.counts = Memory(), Counts()
         self._turns: Deque[object] = collections.deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -87,7 +88,9 @@ class ClassifyQueue:
         start = time.perf_counter()
         image = decode_image(data, "the picture")
         decode_ms = (time.perf_counter() - start) * 1e3
-        fields = self._classify(image).to_dict()
+        result = self._classify(image)
+        self.counts.stages(result.model, dict(result.timings_ms, decode=decode_ms))
+        fields = result.to_dict()
         fields["timings_ms"] = dict({"decode": round(decode_ms, 3)}, **fields["timings_ms"])
         return dict(fields, **self._origin.to_dict())
 

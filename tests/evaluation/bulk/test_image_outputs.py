@@ -1,0 +1,97 @@
+"""Outputs of many images are kept when they are inferred, and used again by the next call."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgeclf
+from edgeclf.errors import DependencyError, OptionError
+from edgeclf.evaluation.bulk import image_cache, image_outputs, ray_engine
+from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    for module in (image_cache, image_outputs):
+        monkeypatch.setattr(module, "IMAGES_OF_A_FILE", 20)
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """The files in the cache folder, in which other tests keep nothing."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return lambda: list((tmp_path / "cache").glob("edgeclf/outputs/*/*.npz"))
+
+
+@pytest.fixture
+def inferred(monkeypatch):
+    """Whatever ONNX Runtime infers; after inferred.most images, Ctrl-C is pressed."""
+
+    class Inferred(list):
+        most = 1000
+
+    found, infer = Inferred(), OnnxRuntimeRunner.infer_outputs
+
+    def counting(self, batch):
+        if len(found) >= found.most:
+            raise KeyboardInterrupt
+        found.append(batch)
+        return infer(self, batch)
+
+    monkeypatch.setattr(OnnxRuntimeRunner, "infer_outputs", counting)
+    return found
+
+
+@pytest.fixture
+def alone(model, tmp_path):
+    """A run's file that is not beside the run, where logits are kept."""
+    return shutil.copy(model, tmp_path / "alone.onnx")
+
+
+@pytest.mark.parametrize("subject", ["alone", "bundle", "own_run"])
+def test_an_interrupted_evaluation_goes_on_where_it_was(subject, request, digits, small_parts, kept, inferred, capfd):
+    """Bundles have distances, by features; logits of a run were only kept at the end."""
+    model = request.getfixturevalue(subject)
+    for path in Path(model).glob("logits.npz"):
+        path.unlink()
+    inferred.clear()
+    inferred.most = 50
+    with pytest.raises(KeyboardInterrupt):
+        edgeclf.evaluate(model, digits, split="train")
+    assert len(kept()) == 3
+    inferred.most = 1000
+    found = edgeclf.evaluate(model, digits, split="train")
+    assert found.images <= len(inferred) <= found.images + 2 * 4  # a bundle infers its golden images when it is opened
+    request.getfixturevalue("monkeypatch").undo()
+    assert found.to_dict() == edgeclf.evaluate(model, digits, split="train").to_dict()
+
+
+def test_few_images_are_not_kept(alone, digits, kept):
+    edgeclf.evaluate(alone, digits, split="val")
+    assert not kept()
+
+
+def test_a_damaged_file_is_inferred_again(alone, digits, small_parts, kept, inferred):
+    first = edgeclf.evaluate(alone, digits, split="val")
+    inferred.clear()
+    for path in kept():
+        with np.load(path) as stored:
+            np.savez(path, **{**stored, "logits": stored["logits"].astype(float)})
+    assert np.array_equal(edgeclf.evaluate(alone, digits, split="val").logits, first.logits)
+    assert len(inferred) == first.images
+
+
+def test_torch_does_not_run_on_ray(run, digits, monkeypatch):
+    monkeypatch.setattr(ray_engine, "find_spec", lambda name: True)
+    with pytest.raises(OptionError, match="torch runs on torch, which --engine ray does not"):
+        edgeclf.evaluate(run, digits, name="torch", engine="ray")
+
+
+def test_without_ray_the_message_says_how_to_install_it(alone, digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_engine, "find_spec", lambda name: None)
+    with pytest.raises(DependencyError, match=r"edgeclf\[ray\]"):
+        edgeclf.evaluate(alone, digits, engine="ray")
+    with pytest.raises(DependencyError, match=r"edgeclf\[ray\]"):
+        edgeclf.audit(digits, tmp_path / "audit", engine="ray")

@@ -56,7 +56,7 @@ def image_outputs(
         return zip(missing, job.kept(infer_outputs_each(runner, part.batches(what), cores())), strict=True)
 
     device = "cpu" if engine == "ray" else runner.device
-    key = f"{job.sha256} {features} {runner.backend} {device} {circumstances(spec)}"
+    key = f"{job.sha256} {features} {type(runner).__name__} {runner.version} {device} {circumstances(spec)}"
     cache = ImageCache(user_folder(FOLDER), key, _packed, _unpacked)
     rows = cache.recall(dict(zip(images.sha256, images.paths, strict=True)), compute)
     return joined([rows[digest] for digest in images.sha256])

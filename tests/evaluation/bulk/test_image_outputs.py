@@ -1,6 +1,7 @@
 """Outputs of many images are kept when they are inferred, and used again by the next call."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ import pytest
 import edgeclf
 from edgeclf.errors import DependencyError, OptionError
 from edgeclf.evaluation.bulk import image_cache, image_outputs, ray_engine
+from edgeclf.evaluation.evaluation_set import EvaluationSet
+from edgeclf.evaluation.open_model import open_model
+from edgeclf_runtime.images.preprocess import Preprocessing
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
 
 
@@ -68,6 +72,16 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(subject, request, digits
     assert found.to_dict() == edgeclf.evaluate(model, digits, split="train").to_dict()
 
 
+def test_another_way_to_run_the_same_file_has_outputs_of_its_own(bundle, digits, small_parts, kept, tmp_path):
+    """A file of a run is computed with exact sums, as on a board; a bundle's as this processor does it."""
+    file = shutil.copy(bundle / "model.int8-cpu.onnx", tmp_path / "alone.onnx")
+    for model, name in ((bundle, "int8-cpu"), (file, None)):
+        with open_model(model, name, at_once=2) as opened:
+            images = EvaluationSet.unlabeled(sorted((digits / "3").iterdir()), opened.classifier.preprocessing)
+            image_outputs.image_outputs(opened, images, "")
+    assert len({path.parent for path in kept()}) == 2
+
+
 def test_few_images_are_not_kept(alone, digits, kept):
     edgeclf.evaluate(alone, digits, split="val")
     assert not kept()
@@ -83,10 +97,11 @@ def test_a_damaged_file_is_inferred_again(alone, digits, small_parts, kept, infe
     assert len(inferred) == first.images
 
 
-def test_torch_does_not_run_on_ray(run, digits, monkeypatch):
-    monkeypatch.setattr(ray_engine, "find_spec", lambda name: True)
-    with pytest.raises(OptionError, match="torch runs on torch, which --engine ray does not"):
-        edgeclf.evaluate(run, digits, name="torch", engine="ray")
+def test_torch_does_not_run_on_ray(alone):
+    with open_model(alone) as opened:
+        by_torch, images = replace(opened, name="torch", file=None), EvaluationSet.unlabeled([], Preprocessing(32, 32))
+        with pytest.raises(OptionError, match="torch runs on torch, which --engine ray does not"):
+            image_outputs.image_outputs(by_torch, images, "", "ray")
 
 
 def test_without_ray_the_message_says_how_to_install_it(alone, digits, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from edgeclf_runtime.runners import backend_version
 from edgeclf_runtime.runners.base import Outputs, joined
 
 from ...data.pixels import in_batches, load_all, preprocessing_sha256
-from ...errors import OptionError
+from ...errors import EdgeclfError, OptionError
 from ...graph.inference import infer_outputs, infer_outputs_each
 from ..evaluation_set import EvaluationSet
 from ..open_model import OpenModel, open_model
@@ -46,7 +46,7 @@ def image_outputs(
         )
     runner, spec = opened.classifier.runner, opened.classifier.preprocessing
     model, name = (opened.file, None) if opened.bundle is None else (opened.bundle, opened.name)
-    job = _Inference(os.path.abspath(model), name, sha256_file(opened.file), features)
+    job = _Inference(os.path.abspath(model), name, sha256_file(opened.file), _way(opened), features)
 
     def compute(missing: Mapping[str, Path]) -> Iterator[tuple[str, Outputs]]:
         if engine == "ray":
@@ -56,7 +56,7 @@ def image_outputs(
         return zip(missing, job.kept(infer_outputs_each(runner, part.batches(what), cores())), strict=True)
 
     device = "cpu" if engine == "ray" else runner.device
-    key = f"{job.sha256} {features} {type(runner).__name__} {runner.version} {device} {circumstances(spec)}"
+    key = f"{job.sha256} {features} {job.way} {device} {circumstances(spec)}"
     cache = ImageCache(user_folder(FOLDER), key, _packed, _unpacked)
     rows = cache.recall(dict(zip(images.sha256, images.paths, strict=True)), compute)
     return joined([rows[digest] for digest in images.sha256])
@@ -66,16 +66,22 @@ def image_outputs(
 class _Inference:
     """The outputs of images, one Outputs for each, as a process of Ray computes them.
 
-    model, name: as open_model() takes them.  sha256: of the model's file.
+    model, name: as open_model() takes them.  sha256: of the model's file.  way: as _way() gives it here.
     """
 
     model: str
     name: str | None
     sha256: str
+    way: str
     features: bool
 
     def __call__(self, paths: list[str]) -> list[Outputs]:
         opened = _open(self)
+        if _way(opened) != self.way:
+            raise EdgeclfError(
+                f"{self.model} runs by {_way(opened)} on a machine of the cluster, {self.way} was expected, as on the one that asks: "
+                "install the same versions on both"
+            )
         batches = in_batches(load_all(map(Path, paths), opened.classifier.preprocessing), 1)
         return list(self.kept(infer_outputs_each(opened.classifier.runner, batches)))
 
@@ -83,6 +89,12 @@ class _Inference:
         """Yield outputs with features as they are kept."""
         for logits, features in found:
             yield Outputs(logits, as_halves(features) if self.features and features is not None else None)
+
+
+def _way(opened: OpenModel) -> str:
+    """Return what runs a model, which decides its logits besides the file."""
+    runner = opened.classifier.runner
+    return f"{type(runner).__name__} {runner.version}"
 
 
 @lru_cache(maxsize=1)

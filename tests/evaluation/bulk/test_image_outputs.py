@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import edgeclf
-from edgeclf.errors import DependencyError, OptionError
+from edgeclf.errors import DependencyError, EdgeclfError, OptionError
 from edgeclf.evaluation.bulk import image_cache, image_outputs, ray_engine
 from edgeclf.evaluation.evaluation_set import EvaluationSet
 from edgeclf.evaluation.open_model import open_model
@@ -102,6 +102,15 @@ def test_torch_does_not_run_on_ray(alone):
         by_torch, images = replace(opened, name="torch", file=None), EvaluationSet.unlabeled([], Preprocessing(32, 32))
         with pytest.raises(OptionError, match="torch runs on torch, which --engine ray does not"):
             image_outputs.image_outputs(by_torch, images, "", "ray")
+
+
+def test_a_machine_with_another_version_computes_nothing(alone):
+    job = image_outputs._Inference(str(alone), None, "", "OnnxRuntimeRunner 1.0.0", False)
+    with pytest.raises(
+        EdgeclfError,
+        match=r"runs by OnnxRuntimeRunner .* on a machine of the cluster, OnnxRuntimeRunner 1\.0\.0 was expected",
+    ):
+        job([])
 
 
 def test_without_ray_the_message_says_how_to_install_it(alone, digits, tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from ..display.report import Report, paragraph, shaded_table, table
 from ..options import EvaluateOptions, merged
 from ..training.results.folder import REPORT_FILE, write_results
 from ..training.results.metrics import Metrics, group_accuracies, measure_metrics
+from .bulk.ray_engine import check_engine
 from .evaluation_set import EvaluationSet
 from .evaluation_text import (
     MOST_LABELS,
@@ -138,12 +139,13 @@ def evaluate(
     """
     options = merged(EvaluateOptions, options, keywords)
     _claim_outputs(options, overwrite)
+    check_engine(options.engine)
     with open_exported(model, options.name, at_once=cores()) as opened:
         chosen = select_images(opened, model, data, options.split, options.skip_unreadable, options.split_of)
         images = EvaluationSet(chosen.samples, opened.classifier.labels, opened.classifier.preprocessing, chosen.data)
         strange = options.unknown and find_foreign(options.unknown, images, options.skip_unreadable)
-        known = known_answers(opened, images)
-        foreign = foreign_answers(opened, strange.paths) if strange else None
+        known = known_answers(opened, images, options.engine)
+        foreign = foreign_answers(opened, strange.paths, options.engine) if strange else None
     found = replace(
         measure(opened.name, chosen.data, options.split, images, known.logits, known.temperature),
         trained_on=chosen.trained_on,

@@ -53,6 +53,11 @@ class EvaluationSet:
         self.groups = [sample.group for sample in samples]
         self._pixels = list(pixels)
 
+    @classmethod
+    def unlabeled(cls, paths: Sequence[Path], spec: Preprocessing) -> EvaluationSet:
+        """Return images without labels, to be inferred only: their ``truth`` means nothing."""
+        return cls([Sample(path, "", "") for path in paths], ("",), spec)
+
     def __len__(self) -> int:
         return len(self.paths)
 

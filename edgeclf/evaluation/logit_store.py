@@ -8,26 +8,25 @@ them by 0.05 % at most, less than INT8 does.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from edgeclf_runtime.device.machine import cores, machine_facts
 from edgeclf_runtime.files.outputs import new_file
 from edgeclf_runtime.files.read import sha256_file
 from edgeclf_runtime.images.preprocess import Preprocessing
-from edgeclf_runtime.runners import backend_version
-from edgeclf_runtime.runners.base import Outputs, Runner
+from edgeclf_runtime.runners.base import Outputs
 
 from ..data.npz import MOST_BYTES, reading_npz, write_npz
-from ..data.pixels import preprocessing_sha256
 from ..data.schemas import LOGITS
 from ..errors import EdgeclfError
-from ..graph.inference import infer, infer_file_outputs, infer_outputs
+from ..graph.inference import infer_file_outputs
 from ..graph.onnx_file import has_features
 from ..targets import FLAVORS, model_file
 from ..training.runs import Run
+from .bulk.image_outputs import as_halves, circumstances, image_outputs
 from .evaluation_set import EvaluationSet
 from .open_model import OpenModel
 
@@ -37,7 +36,7 @@ _FEATURE_TYPES = np.dtype(np.float16), np.dtype(np.int32)
 _MOST_BYTES = MOST_BYTES // 2
 """Logits that are kept; the rest of the file is hashes, and features as far as there is room."""
 _MOST_FEATURE_BYTES = MOST_BYTES // 4
-_LARGEST = float(np.finfo(np.float16).max)
+Compute = Callable[[EvaluationSet, str], Outputs]
 
 
 class LogitStore:
@@ -67,20 +66,20 @@ class LogitStore:
         return _stacked(rows, images) if rows.keys() >= set(images.sha256) else None
 
     def infer(
-        self, model: Path, name: str, images: EvaluationSet, what: str, runner: Runner | None = None
+        self, model: Path, name: str, images: EvaluationSet, what: str, compute: Compute | None = None
     ) -> np.ndarray:
         """Return an ONNX file's logits of the images, float32 [images, labels]; only those not known are inferred.
 
-        name: of the model, as in targets.FLAVORS, or fp32.  what: names the work in the progress display.  runner: the
-        file's, if it is open already.
+        name: of the model, as in targets.FLAVORS, or fp32.  what: names the work in the progress display.  compute: returns the
+        file's outputs of images, if it is open already.
         """
         digest = sha256_file(model)
         rows = self._rows.setdefault(digest, {})
-        self._infer_missing(digest, rows, model, name, images, what, runner)
+        self._infer_missing(digest, rows, model, name, images, what, compute)
         return _stacked(rows, images)
 
     def outputs(
-        self, model: Path, name: str, images: EvaluationSet, what: str, runner: Runner | None = None
+        self, model: Path, name: str, images: EvaluationSet, what: str, compute: Compute | None = None
     ) -> Outputs:
         """Return an ONNX file's logits and features of the images; features are float16 [images, features].
 
@@ -89,10 +88,10 @@ class LogitStore:
         import onnx
 
         if not has_features(onnx.load(model)):
-            return Outputs(self.infer(model, name, images, what, runner))
+            return Outputs(self.infer(model, name, images, what, compute))
         digest = sha256_file(model)
         logits, features = self._rows.setdefault(digest, {}), self._features.setdefault(digest, {})
-        self._infer_missing(digest, logits.keys() & features.keys(), model, name, images, what, runner)
+        self._infer_missing(digest, logits.keys() & features.keys(), model, name, images, what, compute)
         return Outputs(_stacked(logits, images), _stacked(features, images))
 
     def _infer_missing(
@@ -103,13 +102,12 @@ class LogitStore:
         name: str,
         images: EvaluationSet,
         what: str,
-        runner: Runner | None,
+        compute: Compute | None,
     ) -> None:
         missing = [i for i, image in enumerate(images.sha256) if image not in known]
         if missing:
             part = images if len(missing) == len(images) else images.subset(missing)
-            batches = part.batches(what)
-            found = infer_outputs(runner, batches, cores()) if runner else infer_file_outputs(model, name, batches)
+            found = compute(part, what) if compute else infer_file_outputs(model, name, part.batches(what))
             self.add(digest, [images.sha256[i] for i in missing], *found)
 
     def write(self, path: Path, spec: Preprocessing, models: Collection[str]) -> None:
@@ -126,7 +124,7 @@ class LogitStore:
             arrays[f"images_{number}"] = np.array([index[image] for image in rows], np.int32)[: len(part)]
         arrays.update(self._feature_arrays(kept, index))
         if images:
-            write_npz(path, {"from": _circumstances(spec), "images": images, "models": list(kept)}, arrays)
+            write_npz(path, {"from": circumstances(spec), "images": images, "models": list(kept)}, arrays)
 
     def _feature_arrays(self, kept: Iterable[str], index: Mapping[str, int]) -> dict[str, np.ndarray]:
         """Return the features to write; index: an image's number by its hash.
@@ -148,17 +146,12 @@ def _stacked(rows: Mapping[str, np.ndarray], images: EvaluationSet) -> np.ndarra
     return np.stack([rows[image] for image in images.sha256])
 
 
-def as_halves(features: np.ndarray) -> np.ndarray:
-    """Return features as float16; those beyond its range become its largest number."""
-    return np.clip(features, -_LARGEST, _LARGEST).astype(np.float16)
-
-
 def read_logits(path: Path, spec: Preprocessing) -> LogitStore:
     """Read a file that LogitStore.write() wrote; returns an empty LogitStore if it is missing, damaged or no longer valid."""
     store = LogitStore()
     try:
         with reading_npz(path, LOGITS) as (header, arrays):
-            if header["from"] != _circumstances(spec):
+            if header["from"] != circumstances(spec):
                 return LogitStore()
             for number, digest in enumerate(header["models"]):
                 logits, rows = arrays[f"logits_{number}"], arrays[f"images_{number}"]
@@ -195,29 +188,19 @@ def stored_logits(run: Run) -> Iterator[LogitStore]:
             store.write(Path(work), run.preprocessing, models)
 
 
-def logits_of(opened: OpenModel, images: EvaluationSet) -> np.ndarray:
+def logits_of(opened: OpenModel, images: EvaluationSet, engine: str = "local") -> np.ndarray:
     """Return an open model's logits of the images, float32 [images, labels]; those of a run's file are kept beside it."""
-    what, runner, run = f"evaluating {opened.name}", opened.classifier.runner, opened.run
-    if run is None or opened.file is None or opened.file.parent != run.path:
-        return infer(runner, images.batches(what), cores())
+    what, run, file = f"evaluating {opened.name}", opened.run, opened.file
+    if run is None or file is None or file.parent != run.path:
+        return image_outputs(opened, images, what, engine, features=False).logits
     with stored_logits(run) as store:
-        return store.infer(opened.file, opened.name, images, what, runner)
+        return store.infer(file, opened.name, images, what, partial(image_outputs, opened, engine=engine))
 
 
-def outputs_of(opened: OpenModel, images: EvaluationSet) -> Outputs:
+def outputs_of(opened: OpenModel, images: EvaluationSet, engine: str = "local") -> Outputs:
     """Return an open model's logits and features of the images, as LogitStore.outputs() does; see logits_of()."""
-    what, runner, run = f"evaluating {opened.name}", opened.classifier.runner, opened.run
-    if run is None or opened.file is None or opened.file.parent != run.path:
-        logits, features = infer_outputs(runner, images.batches(what), cores())
-        return Outputs(logits, None if features is None else as_halves(features))
+    what, run, file = f"evaluating {opened.name}", opened.run, opened.file
+    if run is None or file is None or file.parent != run.path:
+        return image_outputs(opened, images, what, engine)
     with stored_logits(run) as store:
-        return store.outputs(opened.file, opened.name, images, what, runner)
-
-
-def _circumstances(spec: Preprocessing) -> dict[str, str]:
-    """Return what logits depend on besides the model and the image."""
-    return {
-        "preprocessing": preprocessing_sha256(spec),
-        "onnxruntime": str(backend_version("onnxruntime")),
-        "processor": str(machine_facts()["processor"]),
-    }
+        return store.outputs(file, opened.name, images, what, partial(image_outputs, opened, engine=engine))

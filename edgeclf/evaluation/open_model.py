@@ -48,6 +48,8 @@ class OpenModel:
     """The ONNX file; None if torch runs a run's weights."""
     kept_split: bool = False
     """True if images kept the split that another run gave them, so that ``split_options`` alone does not give theirs."""
+    bundle: Path | None = None
+    """The bundle that it is of."""
 
     def __enter__(self) -> OpenModel:
         return self
@@ -179,4 +181,5 @@ def _from_bundle(path: Path, name: str | None, top_k: int, threshold: float | No
         str(data.get("split_sha256", "")),
         path / files[classifier.model],
         bool(data.get(KEPT_SPLIT)),
+        path,
     )

@@ -45,7 +45,12 @@ def infer(runner: Runner, batches: Iterable[np.ndarray], at_once: int = 1) -> np
 
 def infer_outputs(runner: Runner, batches: Iterable[np.ndarray], at_once: int = 1) -> Outputs:
     """Return a runner's logits and features of batches, in the batches' order; see :func:`infer`."""
-    return joined(list(_each(runner, runner.infer_outputs, batches, at_once)))
+    return joined(list(infer_outputs_each(runner, batches, at_once)))
+
+
+def infer_outputs_each(runner: Runner, batches: Iterable[np.ndarray], at_once: int = 1) -> Iterator[Outputs]:
+    """Yield a runner's logits and features of each batch, in order; see :func:`infer`."""
+    return _each(runner, runner.infer_outputs, batches, at_once)
 
 
 def infer_each(runner: Runner, batches: Iterable[np.ndarray], at_once: int = 1) -> Iterator[np.ndarray]:

@@ -8,7 +8,7 @@ from edgeclf_runtime.images.preprocess import RESIZE_MODES
 
 from ..errors import OptionError
 from .data import GROUP_BY, GROUP_SIMILAR, SPLIT_OF, SplitOptions
-from .declaration import DOWNLOAD, IMAGE_SIZE, INPUT_SIZES, SEED, SEEDS, check_fields, option
+from .declaration import DOWNLOAD, ENGINE, ENGINES, IMAGE_SIZE, INPUT_SIZES, SEED, SEEDS, check_fields, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,7 @@ class AuditOptions:
     split_of: str | None = option(
         None, SPLIT_OF, metavar="RUN", path=True, shown="that of --model, or by each image's hash"
     )
+    engine: str = option("local", ENGINE, choices=ENGINES)
 
     def __post_init__(self) -> None:
         if self.weights == "none":

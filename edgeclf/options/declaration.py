@@ -26,6 +26,10 @@ SEED = "The same seed, data and versions give the same result."
 """Help of every option seed."""
 SEEDS = (0, 2**31)
 """Range of every option seed."""
+ENGINES = ("local", "ray")
+"""Engines that compute many images."""
+ENGINE = "Where images are computed: on this machine, or in tasks of Ray, here or on the cluster in RAY_ADDRESS."
+"""Help of the option engine of commands that keep what they compute."""
 INPUT_SIZES = (32, 1024)
 """Range of the side of an input that is trained."""
 

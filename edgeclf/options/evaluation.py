@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 
 from ..errors import OptionError
 from .data import EVALUATED
-from .declaration import SKIP_UNREADABLE, check_fields, option
+from .declaration import ENGINE, ENGINES, SKIP_UNREADABLE, check_fields, option
 
 CORRUPTIONS = ("noise", "defocus", "motion", "dark", "bright", "fog", "jpeg", "rotation", "color-cast", "resolution")
 """Corruptions of images by a camera, implemented in ``evaluation/robustness/corruptions.py``."""
 _SPLIT = "Images of DATA to use; all: every one that a run was not trained on."
 _SPLIT_OF = "Run whose images keep their split, for a bundle or a file, which has no list of them."
-ENGINES = ("local", "ray")
-"""Engines of bulk_predict()."""
 _NAME = "A model of the bundle or run, such as fp32 or int8-cpu."
 _PREDICTIONS = "Write path, label, predicted label and confidence of each image, why it is rejected, and its distance."
 
@@ -40,6 +38,7 @@ class EvaluateOptions:
         path=True,
     )
     skip_unreadable: bool = option(False, SKIP_UNREADABLE)
+    engine: str = option("local", ENGINE, choices=ENGINES)
 
     def __post_init__(self) -> None:
         check_fields(self)

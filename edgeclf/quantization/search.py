@@ -17,9 +17,9 @@ from ..data.temporary import temporary_folder
 from ..display.progress import say
 from ..errors import BackendError, GateError
 from ..evaluation.accuracy_gate import check_gate, gate_failure, gate_warning
+from ..evaluation.bulk.image_outputs import as_halves
 from ..evaluation.comparison import compare
 from ..evaluation.evaluation_set import EvaluationSet
-from ..evaluation.logit_store import as_halves
 from ..graph.features import with_features
 from ..graph.fp16 import halve, halve_remainder
 from ..graph.inference import infer_graph, infer_graph_outputs, time_files

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,10 +80,22 @@ def run_backbone(
     if isinstance(backbone, ImageClassifier):
         yield from run_network(Features(backbone), batches, spec, device)
         return
+    with features_file(backbone, spec) as file:
+        yield from infer_file_each(file, "fp32", batches)
+
+
+@contextmanager
+def features_file(backbone: Backbone, spec: Preprocessing) -> Iterator[Path]:
+    """Yield a temporary ONNX file that computes a backbone's features as run_backbone() does on the CPU."""
+    from .architecture import Features, ImageClassifier
+
     with temporary_folder() as folder:
         file = Path(folder, "features.onnx")
-        save_model(backbone, file, {})
-        yield from infer_file_each(file, "fp32", batches)
+        if isinstance(backbone, ImageClassifier):
+            write_onnx(Features(backbone).eval(), spec, file, {})
+        else:
+            save_model(backbone, file, {})
+        yield file
 
 
 def cache_features(

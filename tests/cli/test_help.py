@@ -124,7 +124,7 @@ def test_every_option_with_a_list_of_values_is_a_choice():
         *(("import", option) for option in ("--layout", "--color", "--range", "--resize")),
         *((name, "--split") for name in ("evaluate", "robustness", "compare")),
         ("robustness", "--corruption"),
-        ("predict", "--engine"),
+        *((name, "--engine") for name in ("predict", "evaluate", "audit")),
         ("list", "what"),
     }
     assert found == expected

@@ -11,8 +11,10 @@ import pytest
 
 import edgeclf
 from edgeclf.evaluation import logit_store
+from edgeclf.evaluation.bulk import image_outputs
+from edgeclf.evaluation.bulk.image_outputs import as_halves
 from edgeclf.evaluation.evaluation_set import EvaluationSet
-from edgeclf.evaluation.logit_store import LOGIT_FILE, LogitStore, as_halves, read_logits
+from edgeclf.evaluation.logit_store import LOGIT_FILE, LogitStore, read_logits
 from edgeclf.graph.onnx_file import without_features
 from edgeclf.training.runs import read_run
 from edgeclf_runtime.files.read import sha256_file
@@ -129,7 +131,7 @@ def test_another_model_or_preprocessing_or_library_knows_nothing(run, images, co
         run / MODEL, "fp32", images.subset([0]), ""
     )
     assert len(counted) == 2
-    monkeypatch.setattr(logit_store, "backend_version", lambda backend: "0.0")
+    monkeypatch.setattr(image_outputs, "backend_version", lambda backend: "0.0")
     read_logits(run / LOGIT_FILE, images.spec).infer(run / MODEL, "fp32", images.subset([0]), "")
     assert len(counted) == 3
 

@@ -22,7 +22,7 @@ ELSEWHERE = {
     r"edgeclf train cifar10": "tests/data/test_public_sets.py",
     r"edgeclf demo": "tests/deployment/test_demonstration.py",
     r"edgeclf serve|curl ": "tests/deployment/serving",
-    r"edgeclf predict .*--engine ray": "tests/evaluation/bulk",
+    r"edgeclf (predict|evaluate|audit) .*--engine ray": "tests/evaluation/bulk",
     r"sudo python3 \S+ install-service": "tests/runtime/commands",
     r"python3 (-m pytest )?examples/": "tests/product/test_examples.py",
     r"g\+\+ |\./other_language": "tests/product/test_examples.py",

@@ -23,6 +23,7 @@ from ...display.json_file import write_json
 from ...display.progress import say
 from ...errors import DataError
 from ...options import AuditOptions, TrainOptions, merged, with_split_of
+from ..bulk.ray_engine import check_engine
 from .confident import LabelJudgment, judge
 from .feature_store import FeatureStore, ImageFacts
 from .label_model import folds_of, out_of_sample, reduced
@@ -54,8 +55,9 @@ def audit(
     """
     options = merged(AuditOptions, options, keywords)
     claim_output(output, overwrite, AUDIT_FILE)
+    check_engine(options.engine)
     source = _source(data, options)
-    images = _read(source)
+    images = _read(source, options.engine)
     report = _report(source, images, _find(source.dataset, images, options), str(output))
     exclusions = _exclusions(report)
     report = replace(report, excluded=len(exclusions))
@@ -131,11 +133,11 @@ class _Images:
         return np.array([sample.split != "test" for sample in self.samples])
 
 
-def _read(source: _Source) -> _Images:
+def _read(source: _Source, engine: str) -> _Images:
     dataset = source.dataset
     hashes = dataset.sha256(dataset.samples)
     paths = {digest: sample.path for sample, digest in zip(dataset.samples, hashes, strict=True) if digest}
-    facts, problems = FeatureStore.of_user(source.network, source.spec).recall(paths)
+    facts, problems = FeatureStore.of_user(source.network, source.spec, engine).recall(paths)
     found, bad = [], []
     for sample, digest in zip(dataset.samples, hashes, strict=True):
         if digest in facts:

@@ -1,43 +1,38 @@
 """Keeps what a network and the near-duplicate check need of each image, so that a second audit decodes nothing.
 
-Files in the user's cache folder, by network and preprocessing, hold up to 2,048 images each, by the hash of their content:
-features, a thumbnail and the size.  An interrupted audit keeps the files that it wrote.
+The user's cache folder has features, a thumbnail and the size of each image, by network and preprocessing.
 """
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeclf_runtime.files.outputs import OTHER_CACHE, new_file
-from edgeclf_runtime.files.read import sha256_bytes
-from edgeclf_runtime.files.user_folders import cache_folder
 from edgeclf_runtime.images.preprocess import Preprocessing, preprocess
 
 from ...data.checks.thumbnails import COLOR_SIDE, NEUTRAL, SIDE, Thumbnail, thumbnail_of
-from ...data.npz import reading_npz, write_npz
 from ...data.pixels import in_batches, load_each, preprocessing_sha256, read_photo
-from ...data.schemas import FEATURES
-from ...display.progress import say, track
-from ...errors import DependencyError, EdgeclfError, ImageError
+from ...display.progress import track
+from ...errors import DependencyError, ImageError
+from ...graph.host_form import HostRunner
+from ...graph.inference import infer_each
 from ...graph.onnx_file import graph_sha256
 from ...options import TrainOptions
-from ...training.features import device_of, images_at_once, run_backbone
+from ...training.features import device_of, features_file, images_at_once, run_backbone
+from ..bulk.image_cache import Arrays, Chosen, ImageCache, user_folder
+from ..bulk.ray_engine import each_on_ray
 
 if TYPE_CHECKING:
     from ...training.features import Backbone
 
 FOLDER = "features"
-MOST_BYTES = 2 << 30
-"""Of all files together; those that were not used for the longest time are removed."""
-_IMAGES_OF_A_FILE = 2048
+_WHAT = "features"
 
 
 @dataclass(frozen=True)
@@ -63,110 +58,106 @@ class _Decoded:
 class FeatureStore:
     """The facts of images by the hash of their files; whatever it computes, it writes to the cache folder.
 
-    folder: of all networks' files; None keeps nothing.
+    folder: of all networks' files; None keeps nothing.  engine: as in AuditOptions.
     """
 
-    def __init__(self, network: Backbone, spec: Preprocessing, folder: Path | None, most: int = MOST_BYTES) -> None:
-        self._network, self._spec, self._most = network, spec, most
-        self._all = folder
-        self._device = device_of(TrainOptions())
+    def __init__(self, network: Backbone, spec: Preprocessing, folder: Path | None, engine: str = "local") -> None:
+        self._network, self._spec, self._engine = network, spec, engine
+        self._device = device_of(TrainOptions(device="cpu" if engine == "ray" else "auto"))
         key = f"{_network_sha256(network)} {preprocessing_sha256(spec)} {self._device.type}"
-        self._own = folder / sha256_bytes(key.encode())[:16] if folder else None
+        self._cache = ImageCache(folder, key, _packed, _unpacked)
 
     @classmethod
-    def of_user(cls, network: Backbone, spec: Preprocessing) -> FeatureStore:
+    def of_user(cls, network: Backbone, spec: Preprocessing, engine: str = "local") -> FeatureStore:
         """Return the store in the user's cache folder."""
-        cache = cache_folder()
-        return cls(network, spec, Path(cache, FOLDER) if cache else None)
+        return cls(network, spec, user_folder(FOLDER), engine)
 
     def recall(self, paths: Mapping[str, Path]) -> tuple[dict[str, ImageFacts], dict[str, str]]:
         """Return the facts of images by hash, and the problem of each that cannot be decoded.
 
         paths: a file by the hash of its content.
         """
-        found = self._read(set(paths))
-        missing = {digest: path for digest, path in paths.items() if digest not in found}
         problems: dict[str, str] = {}
-        computed = self._compute(missing, problems) if missing else iter(())
-        while part := dict(islice(computed, _IMAGES_OF_A_FILE)):
-            self._write(part)
-            found.update(part)
-        return found, problems
+        compute = self._on_ray if self._engine == "ray" else self._here
+        return self._cache.recall(paths, lambda missing: compute(missing, problems)), problems
 
-    def _decode(self, path: Path) -> _Decoded:
-        try:
-            image = read_photo(path)
-        except (ImageError, DependencyError) as error:
-            return _Decoded(problem=str(error))
-        height, width = image.shape[:2]
-        return _Decoded(thumbnail_of(image), width, height, preprocess(image, self._spec))
+    def _here(self, paths: Mapping[str, Path], problems: dict[str, str]) -> Iterator[tuple[str, ImageFacts]]:
+        def run(pixels: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+            batches = in_batches(pixels, images_at_once(self._network, self._device))
+            return run_backbone(self._network, batches, self._spec, self._device)
 
-    def _compute(self, paths: Mapping[str, Path], problems: dict[str, str]) -> Iterator[tuple[str, ImageFacts]]:
-        """Yield the hash and facts of each image that can be decoded; ``problems`` receives those of the others."""
-        read: deque[tuple[str, Thumbnail, int, int]] = deque()
+        decoded = track(load_each(paths.values(), partial(_decode, self._spec)), _WHAT, len(paths))
+        return _facts(paths, decoded, run, problems)
 
-        def pixels() -> Iterator[np.ndarray]:
-            decoded = track(load_each(paths.values(), self._decode), "features", len(paths))
-            for digest, one in zip(paths, decoded, strict=True):
-                if one.pixels is None or one.thumbnail is None:
-                    problems[digest] = one.problem
+    def _on_ray(self, paths: Mapping[str, Path], problems: dict[str, str]) -> Iterator[tuple[str, ImageFacts]]:
+        with features_file(self._network, self._spec) as file:
+            for digest, found in each_on_ray(_Features(file, self._spec), paths, _WHAT):
+                if isinstance(found, str):
+                    problems[digest] = found
                 else:
-                    read.append((digest, one.thumbnail, one.width, one.height))
-                    yield one.pixels
-
-        batches = in_batches(pixels(), images_at_once(self._network, self._device))
-        for rows in run_backbone(self._network, batches, self._spec, self._device):
-            for row in rows:
-                digest, thumbnail, width, height = read.popleft()
-                yield digest, ImageFacts(row, thumbnail, width, height)
-
-    def _read(self, wanted: set[str]) -> dict[str, ImageFacts]:
-        found: dict[str, ImageFacts] = {}
-        for file in sorted(self._own.glob("*.npz")) if self._own and self._own.is_dir() else ():
-            try:
-                with reading_npz(file, FEATURES) as (header, arrays):
-                    chosen = [(at, digest) for at, digest in enumerate(header["images"]) if digest in wanted]
-                    if chosen:
-                        found.update(_unpacked(chosen, arrays))
-                        os.utime(file)
-            except (ValueError, OSError) as error:
-                say(f"{file} is ignored ({error}); its features are computed again")
-        return found
-
-    def _write(self, facts: Mapping[str, ImageFacts]) -> None:
-        if self._all is None or self._own is None or not facts:
-            return
-        try:
-            self._all.mkdir(mode=0o700, parents=True, exist_ok=True)  # it has small copies of the images
-            self._own.mkdir(exist_ok=True)
-            name = sha256_bytes("".join(facts).encode())[:32]
-            with new_file(self._own / f"{name}.npz", overwrite=True, elsewhere=OTHER_CACHE) as work:
-                write_npz(work, {"images": list(facts)}, _packed(list(facts.values())))
-            trim(self._all, self._most)
-        except (EdgeclfError, OSError) as error:
-            say(f"warning: the features are not kept ({error})")
-            self._all = None
+                    yield digest, found
 
 
-def trim(folder: Path, most: int) -> None:
-    """Remove the files below a folder that were not used for the longest time, until at most ``most`` bytes are left."""
-    files = []
-    for path in folder.glob("*/*.npz"):
-        # Another process may remove it meanwhile.
-        try:
-            facts = path.stat()
-        except FileNotFoundError:
-            continue
-        files.append((facts.st_mtime, facts.st_size, path))
-    total = sum(size for _, size, _ in files)
-    for _, size, path in sorted(files):
-        if total <= most:
-            break
-        path.unlink(missing_ok=True)
-        total -= size
+@dataclass(frozen=True)
+class _Features:
+    """The facts of images, or the problems of those that cannot be decoded, as a process of Ray computes them."""
+
+    file: Path
+    spec: Preprocessing
+
+    def __call__(self, paths: list[str]) -> list[ImageFacts | str]:
+        problems: dict[str, str] = {}
+        decoded = load_each(map(Path, paths), partial(_decode, self.spec))
+        runner = _open(self.file)
+        found = dict(_facts(paths, decoded, lambda pixels: infer_each(runner, in_batches(pixels, 1)), problems))
+        return [problems.get(path) or found[path] for path in paths]
 
 
-def _packed(facts: Sequence[ImageFacts]) -> dict[str, np.ndarray]:
+@lru_cache(maxsize=1)
+def _open(file: Path) -> HostRunner:
+    """Open a file, whose name no other has, once in a process; every inference has one thread, as those of a command have."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    return HostRunner(file, threads=1)
+
+
+def _decode(spec: Preprocessing, path: Path) -> _Decoded:
+    try:
+        image = read_photo(path)
+    except (ImageError, DependencyError) as error:
+        return _Decoded(problem=str(error))
+    height, width = image.shape[:2]
+    return _Decoded(thumbnail_of(image), width, height, preprocess(image, spec))
+
+
+def _facts(
+    names: Iterable[str],
+    decoded: Iterable[_Decoded],
+    run: Callable[[Iterator[np.ndarray]], Iterator[np.ndarray]],
+    problems: dict[str, str],
+) -> Iterator[tuple[str, ImageFacts]]:
+    """Yield the name and facts of each image that can be decoded; ``problems`` receives those of the others.
+
+    run: yields the features of pixels, some images at a time.
+    """
+    read: deque[tuple[str, Thumbnail, int, int]] = deque()
+
+    def pixels() -> Iterator[np.ndarray]:
+        for name, one in zip(names, decoded, strict=True):
+            if one.pixels is None or one.thumbnail is None:
+                problems[name] = one.problem
+            else:
+                read.append((name, one.thumbnail, one.width, one.height))
+                yield one.pixels
+
+    for rows in run(pixels()):
+        for row in rows:
+            name, thumbnail, width, height = read.popleft()
+            yield name, ImageFacts(row, thumbnail, width, height)
+
+
+def _packed(facts: Sequence[ImageFacts]) -> Arrays:
     neutral = np.full((COLOR_SIDE, COLOR_SIDE, 2), NEUTRAL, np.uint8)
     colors = [one.thumbnail.color for one in facts]
     return {
@@ -178,7 +169,7 @@ def _packed(facts: Sequence[ImageFacts]) -> dict[str, np.ndarray]:
     }
 
 
-def _unpacked(chosen: Sequence[tuple[int, str]], arrays: Mapping[str, np.ndarray]) -> dict[str, ImageFacts]:
+def _unpacked(chosen: Chosen, arrays: Arrays) -> dict[str, ImageFacts]:
     """Return the facts of some rows; ValueError for arrays of another shape or type."""
     names = ("features", "gray", "colors", "is_color", "sizes")
     features, gray, colors, is_color, sizes = (arrays[name] for name in names)

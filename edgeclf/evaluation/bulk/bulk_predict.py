@@ -27,7 +27,7 @@ from ..open_model import OpenModel
 from .listing import listed
 from .local import classify_here
 from .output_file import check_output, write_output
-from .ray_engine import check_ray, classify_on_ray
+from .ray_engine import check_engine, classify_on_ray
 from .unfinished import Row, Unfinished
 
 Engine = Callable[[Unfinished, Iterable[int], "int | None"], Iterator[int]]
@@ -88,8 +88,7 @@ def bulk_predict(
     if options.predictions is not None:
         raise OptionError("--predictions and --output write the same rows: give --output")
     check_output(output)
-    if options.engine == "ray":
-        check_ray()
+    check_engine(options.engine)
     claim_output(output, overwrite)
     work = Unfinished.of(output)
     work.claim(resume, overwrite)

@@ -1,86 +1,124 @@
-"""The Ray engine: a task for each part, on a Ray of this machine that ends with the work, or on the cluster in RAY_ADDRESS."""
+"""The Ray engine: a task for each part of the images, on a Ray that ends with the work, or on the cluster in RAY_ADDRESS."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from importlib.util import find_spec
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from edgeclf_runtime.device.machine import cores
 
 from ...data.temporary import temporary_folder
-from ...errors import DependencyError, EdgeclfError
+from ...display.progress import progress
+from ...errors import DependencyError, EdgeclfError, ImageError
 from .part import classify_part
-from .unfinished import Unfinished
+from .unfinished import IMAGES_OF_A_PART, Unfinished
 
+J = TypeVar("J")
+R = TypeVar("R")
+T = TypeVar("T")
 # Ray does not say at which image a process died, so more are tried than by local.py: a cluster may take machines away.
 _ATTEMPTS = 10
 # Tasks for each processor, so that it never waits for one.
 _AHEAD = 2
-# Its least; only the numbers of parts are stored.
+# Its least; only orders and some results are stored.
 _STORE_BYTES = 80 << 20
 _LOOPBACK = "127.0.0.1"
 # Ray's sockets have 62 more bytes, and their path at most 107.
 _LONGEST_FOLDER = 40
 
 
-def check_ray() -> None:
-    """Raise DependencyError if Ray is not installed."""
-    if find_spec("ray") is None:
+def check_engine(engine: str) -> None:
+    """Raise DependencyError if the engine is Ray, and that is not installed."""
+    if engine == "ray" and find_spec("ray") is None:
         raise DependencyError('--engine ray needs Ray; install it: python3 -m pip install "edgeclf[ray]"')
 
 
 def classify_on_ray(work: Unfinished, parts: Iterable[int], workers: int | None) -> Iterator[int]:
-    """Classify parts in tasks of Ray, each with one processor; yield the number of each that is done.
+    """Classify parts in tasks of Ray; yield the number of each that is done.
 
-    Every machine of a cluster needs edgeclf, and the images, the model and the output's folder by the same paths.
-    Raises EdgeclfError if _ATTEMPTS processes died on the same part.
+    The machines of a cluster need the images, the model and the output's folder by the same paths.
     """
-    with _session(workers) as (ray, at_once):
-        task = ray.remote(num_cpus=1, max_retries=_ATTEMPTS - 1)(_classify)
-        pending: dict[Any, int] = {}
-        for part in parts:
-            pending[task.remote(str(work.path), part)] = part
-            while len(pending) >= at_once:
-                yield from _finished(ray, work, pending)
-        while pending:
-            yield from _finished(ray, work, pending)
+    jobs = ((str(work.path), part) for part in parts)
+    for (_, part), _ in _on_ray(_classify, jobs, workers, lambda job: [item.name for item in work.items(job[1])]):
+        yield part
 
 
-def _classify(folder: str, part: int) -> str:
-    """Classify a part; return why it cannot be, "" if it is done.  A part that an earlier task has finished is not repeated."""
-    if Unfinished(folder).has(part):
-        return ""
-    try:
+def each_on_ray(
+    compute: Callable[[list[str]], Sequence[T]], paths: Mapping[str, Path], what: str
+) -> Iterator[tuple[str, T]]:
+    """Yield each image's hash and what a function makes of its file, in tasks of Ray, as they end.
+
+    compute: takes the paths of some images and returns a result for each; it is pickled.  paths: a file by the hash of its content.
+    """
+    digests = {os.path.abspath(path): digest for digest, path in paths.items()}
+    files = list(digests)
+    jobs = (files[start : start + IMAGES_OF_A_PART] for start in range(0, len(files), IMAGES_OF_A_PART))
+    with progress(what, len(files)) as advance:
+        for job, results in _on_ray(compute, jobs, None, lambda job: job):
+            for file, result in zip(job, results, strict=True):
+                yield digests[file], result
+                advance()
+
+
+def _classify(job: tuple[str, int]) -> None:
+    """Classify a part.  One that an earlier task has finished is not repeated."""
+    folder, part = job
+    if not Unfinished(folder).has(part):
         for _ in classify_part(folder, part):
             pass
+
+
+def _on_ray(
+    function: Callable[[J], R], jobs: Iterable[J], workers: int | None, names: Callable[[J], list[str]]
+) -> Iterator[tuple[J, R]]:
+    """Call a function for each job in tasks of Ray, each with one processor; yield each job and its result as it ends.
+
+    names: a job's images, for messages.  Every machine of a cluster needs edgeclf.  Raises EdgeclfError if _ATTEMPTS processes
+    died at the same job.
+    """
+    with _session(workers) as (ray, at_once):
+        task = ray.remote(num_cpus=1, max_retries=_ATTEMPTS - 1)(_classify_job)
+        pending: dict[Any, J] = {}
+        for job in jobs:
+            pending[task.remote(function, job)] = job
+            while len(pending) >= at_once:
+                yield from _finished(ray, pending, names)
+        while pending:
+            yield from _finished(ray, pending, names)
+
+
+def _classify_job(function: Callable[[J], R], job: J) -> tuple[R | None, type[EdgeclfError] | None, str]:
+    """Return the function's result, or the kind and text of an error: Ray would put it into one of its own."""
+    try:
+        return function(job), None, ""
     except EdgeclfError as error:
-        return str(error)
-    return ""
+        return None, ImageError if isinstance(error, ImageError) else EdgeclfError, str(error)
 
 
-def _finished(ray: Any, work: Unfinished, pending: dict[Any, int]) -> Iterator[int]:
-    """Wait for a task, remove it and those that ended too, and yield their parts."""
+def _finished(ray: Any, pending: dict[Any, J], names: Callable[[J], list[str]]) -> Iterator[tuple[J, Any]]:
+    """Wait for a task, remove it and those that ended too, and yield their jobs and results."""
     # A timeout, since Ray's own wait does not let a signal through.
     done, _ = ray.wait(list(pending), timeout=1.0)
     for one in done:
-        part = pending.pop(one)
+        job = pending.pop(one)
         try:
-            problem = ray.get(one)
+            result, kind, problem = ray.get(one)
         except ray.exceptions.RayError as error:
-            items, lines = list(work.items(part)), str(error).strip().splitlines()
+            images, lines = names(job), str(error).strip().splitlines()
             # The first line of an exception in a task says where it was raised.
             reason = lines[-1] if isinstance(error, ray.exceptions.RayTaskError) else lines[0]
             raise EdgeclfError(
-                f"Ray gave up the images from {items[0].name} to {items[-1].name} ({reason}): if processes died, the engine local "
-                "names the image at which they did"
+                f"Ray gave up the images from {images[0]} to {images[-1]} ({reason}): if processes died, predict --output with "
+                "the engine local names the image at which they did"
             ) from None
-        if problem:
-            raise EdgeclfError(problem)
-        yield part
+        if kind:
+            raise kind(problem)
+        yield job, result
 
 
 @contextmanager

@@ -11,12 +11,10 @@ import numpy as np
 
 from edgeclf_runtime.classify.decision import softmax
 from edgeclf_runtime.classify.rejection import CONFIDENCE, DISTANCE, Rejection
-from edgeclf_runtime.device.machine import cores
 from edgeclf_runtime.runners.base import Outputs
 
-from ...data.pixels import load_batches
-from ...graph.inference import infer, infer_outputs
 from ...training.results.metrics import log_probabilities
+from ..bulk.image_outputs import image_outputs
 from ..evaluation_set import EvaluationSet
 from ..logit_store import logits_of, outputs_of
 from ..open_model import OpenModel
@@ -78,19 +76,24 @@ class Answers:
         return [rules.reason(*one) for one in zip(indices, confident, far, strict=True)]
 
 
-def known_answers(opened: OpenModel, images: EvaluationSet) -> Answers:
-    """Return an open model's Answers to labeled images; outputs of a run's file are kept beside it."""
-    without_distance = opened.classifier.in_use.rejection.known is None
-    return _answers(opened, Outputs(logits_of(opened, images)) if without_distance else outputs_of(opened, images))
+def known_answers(opened: OpenModel, images: EvaluationSet, engine: str = "local") -> Answers:
+    """Return an open model's Answers to labeled images; outputs of a run's file are kept beside it.
+
+    engine: as in EvaluateOptions.
+    """
+    if opened.classifier.in_use.rejection.known is None:
+        return _answers(opened, Outputs(logits_of(opened, images, engine)))
+    return _answers(opened, outputs_of(opened, images, engine))
 
 
-def foreign_answers(opened: OpenModel, paths: Sequence[Path]) -> Answers:
+def foreign_answers(opened: OpenModel, paths: Sequence[Path], engine: str = "local") -> Answers:
     """Return an open model's Answers to image files without a label."""
-    classifier = opened.classifier
-    batches = load_batches(paths, classifier.preprocessing, 1, f"evaluating {opened.name} on foreign images")
-    if classifier.in_use.rejection.known is None:
-        return _answers(opened, Outputs(infer(classifier.runner, batches, cores())))
-    return _answers(opened, infer_outputs(classifier.runner, batches, cores()))
+    images = EvaluationSet.unlabeled(paths, opened.classifier.preprocessing)
+    with_distance = opened.classifier.in_use.rejection.known is not None
+    return _answers(
+        opened,
+        image_outputs(opened, images, f"evaluating {opened.name} on foreign images", engine, features=with_distance),
+    )
 
 
 def _answers(opened: OpenModel, outputs: Outputs) -> Answers:

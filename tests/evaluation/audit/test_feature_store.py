@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from edgeclf.evaluation.audit import feature_store
-from edgeclf.evaluation.audit.feature_store import FeatureStore, trim
+from edgeclf.evaluation.audit.feature_store import FeatureStore
+from edgeclf.evaluation.bulk import image_cache
+from edgeclf.evaluation.bulk.image_cache import trim
+from edgeclf.graph import inference
 from edgeclf.training.backbones import create
 from edgeclf_runtime.files.read import sha256_file
 from edgeclf_runtime.images.preprocess import Preprocessing
@@ -88,7 +91,7 @@ def test_an_image_that_cannot_be_decoded_has_a_problem(network, photos, cache, t
 
 
 def test_many_images_are_in_several_files(network, photos, computed, tmp_path, monkeypatch):
-    monkeypatch.setattr(feature_store, "_IMAGES_OF_A_FILE", 2)
+    monkeypatch.setattr(image_cache, "IMAGES_OF_A_FILE", 2)
     found, _ = FeatureStore(network, SPEC, tmp_path / "cache").recall(photos)
     whole, _ = computed
     assert len(list((tmp_path / "cache").glob("*/*.npz"))) == 3
@@ -111,3 +114,20 @@ def test_a_folder_that_cannot_be_written_keeps_nothing(network, photos, tmp_path
     (tmp_path / "cache").write_text("a file")
     found, _ = FeatureStore(network, SPEC, tmp_path / "cache").recall(photos)
     assert set(found) == set(photos)
+
+
+def test_an_interrupted_audit_keeps_what_it_has_computed(network, photos, tmp_path, monkeypatch):
+    last, decode = list(photos.values())[-1], feature_store.read_photo
+
+    def interrupted(path):
+        if path == last:
+            raise KeyboardInterrupt
+        return decode(path)
+
+    monkeypatch.setattr(feature_store, "read_photo", interrupted)
+    monkeypatch.setattr(inference, "cores", lambda: 1)  # two images are under way
+    with pytest.raises(KeyboardInterrupt):
+        FeatureStore(network, SPEC, tmp_path / "cache").recall(photos)
+    gone = {digest: path.with_name("gone.png") for digest, path in photos.items()}
+    monkeypatch.undo()
+    assert list(FeatureStore(network, SPEC, tmp_path / "cache").recall(gone)[0]) == list(photos)[:2]

@@ -40,8 +40,9 @@ LONGEST = (
     "product/test_interpreters.py",
     "deployment/test_demonstration.py",
     "product/test_docs.py",
-    "quantization/test_quantize.py",
+    "product/test_security.py",
     "product/test_network.py",
+    "runtime/test_network.py",
     "training/test_train.py",
 )
 

@@ -6,7 +6,8 @@ Method: ``edgeclf serve`` runs in its own process and gets a JPEG of 640 x 480 p
 connections on loopback; the client is this process, and takes its processor time from the same machine.  In each round, for
 some seconds each and in turns: the bare model (one thread for each processor infers a prepared image over and over), the
 Classifier's way from the file's bytes to the label with the same threads, and the server with four times as many connections as
-threads, each of which sends its next request when it has its answer.  The tables show the medians of the rounds, and of the ratios
+threads, each of which sends its next request when it has its answer.  The same with batches of 8 prepared images: the bare model, and
+the server's /v2/models/NAME/infer with binary tensors of UINT8.  The tables show the medians of the rounds, and of the ratios
 within a round.  The capacity is the median throughput of the server.  Then requests come at random times (Poisson) at a twentieth
 of it ("unloaded"), at half of it, and at four times it for 20 seconds; a latency counts from the time at which a request should have been sent.  Of the overload,
 the statuses are counted, and the server's memory is read before, in the middle and at the end.  The processor time of an image is that of the
@@ -37,7 +38,9 @@ from edgeclf_runtime.commands.bench import machine_facts  # noqa: E402
 from edgeclf_runtime.device.machine import cores, proc_bytes  # noqa: E402
 from edgeclf_runtime.images.read import decode_image  # noqa: E402
 
-CLOSED, CONNECTIONS = 4, 256
+CLOSED, CONNECTIONS, BATCH = 4, 256, 8
+# What each rate is compared with.
+BARE = {"Classifier": "bare model", "server": "bare model", "server, batches": "bare model, batches"}
 
 
 def main():
@@ -51,9 +54,8 @@ def main():
     )
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    picture = jpeg(arguments.bundle)
     with served(arguments.bundle) as (process, server):
-        found = asyncio.run(measure(arguments, process, server, picture))
+        found = asyncio.run(measure(arguments, process, server))
     if arguments.json:
         print(json.dumps({**found, "machine": machine_facts()}))
     else:
@@ -63,10 +65,10 @@ def main():
 def show(found):
     """Print the figures for people."""
     print("{model} on {backend}, {threads} threads".format(**found))
-    print("               images a second  relative to the bare model  processor time of an image, ms")
-    for name, ratio in found["relative_to_bare"].items():
-        row = (name, found["images_per_s"][name], ratio, found["cpu_ms"][name])
-        print("{:<14} {:>15.1f}  {:>26.2f}  {:>30.2f}".format(*row))
+    print("                     images a second  relative to the bare model  processor time of an image, ms")
+    for name, rate in found["images_per_s"].items():
+        row = (name, rate, found["relative_to_bare"].get(name, 1), found["cpu_ms"][name])
+        print("{:<20} {:>15.1f}  {:>26.2f}  {:>30.2f}".format(*row))
     for name, load in found["loads"].items():
         print(
             "{}: {rate:.0f} requests a second, statuses {statuses}, of those with 200 {served_per_s:.1f} a second, "
@@ -92,35 +94,57 @@ def served(bundle):
         process.wait()
 
 
-async def measure(arguments, process, server, picture):
+def request(host, path, body, headers):
+    """Return the bytes of a POST."""
+    lines = [f"POST {path} HTTP/1.1", f"Host: {host.netloc}", *headers, f"Content-Length: {len(body)}", "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def tensors(host, name, images):
+    """Return a request of the Open Inference Protocol with a binary tensor, and binary logits as its answer."""
+    pixels = images.astype(np.uint8)
+    facts = {"name": "image", "datatype": "UINT8", "shape": pixels.shape}
+    outputs = [{"name": "logits", "parameters": {"binary_data": True}}]
+    inputs = [{**facts, "parameters": {"binary_data_size": pixels.nbytes}}]
+    head = json.dumps({"inputs": inputs, "outputs": outputs}).encode()
+    headers = [f"Inference-Header-Content-Length: {len(head)}", "Content-Type: application/octet-stream"]
+    return request(host, f"/v2/models/{name}/infer", head + pixels.tobytes(), headers)
+
+
+async def measure(arguments, process, server):
     """Return all figures."""
-    threads, host = cores(), urlsplit(server["address"])
+    threads, host, photo = cores(), urlsplit(server["address"]), jpeg(arguments.bundle)
     model = server["models"][0]
+    picture = request(host, "/classify", photo, ["Content-Type: image/jpeg"])
     rates, cpu_ms = collections.defaultdict(list), collections.defaultdict(list)
     with Classifier.open(arguments.bundle, model["file"], model["backend"], at_once=threads) as classifier:
-        batch = classifier.prepare(decode_image(picture))
+        batch = classifier.prepare(decode_image(photo))
+        batches = np.repeat(batch, BATCH, axis=0)
         turns = {
-            "bare model": lambda: classifier.infer(batch),
-            "Classifier": lambda: classifier.classify(decode_image(picture)),
+            "bare model": (1, lambda: classifier.infer(batch)),
+            "Classifier": (1, lambda: classifier.classify(decode_image(photo))),
+            "bare model, batches": (BATCH, lambda: classifier.infer(batches)),
         }
+        asked = {"server": (1, picture), "server, batches": (BATCH, tensors(host, model["name"], batches))}
         await closed_loop(host, picture, CLOSED * threads, 1)
         for _ in range(arguments.rounds):
-            for name, work in turns.items():
+            for name, (images, work) in turns.items():
                 before = time.process_time()
-                done = in_threads(work, threads, arguments.seconds)
+                done = in_threads(work, threads, arguments.seconds) * images
                 cpu_ms[name].append((time.process_time() - before) / done * 1e3)
                 rates[name].append(done / arguments.seconds)
-            before = processor_s(process.pid)
-            done = await closed_loop(host, picture, CLOSED * threads, arguments.seconds)
-            cpu_ms["server"].append((processor_s(process.pid) - before) / done * 1e3)
-            rates["server"].append(done / arguments.seconds)
+            for name, (images, sent) in asked.items():
+                before = processor_s(process.pid)
+                done = await closed_loop(host, sent, CLOSED * threads, arguments.seconds) * images
+                cpu_ms[name].append((processor_s(process.pid) - before) / done * 1e3)
+                rates[name].append(done / arguments.seconds)
     capacity = float(np.median(rates["server"]))
     loads = {
         "unloaded": await open_loop(host, picture, capacity / 20, arguments.overload, process.pid),
         "half load": await open_loop(host, picture, capacity / 2, arguments.overload / 2, process.pid),
         "four times": await open_loop(host, picture, capacity * 4, arguments.overload, process.pid),
     }
-    ratios = {name: np.array(rates[name]) / rates["bare model"] for name in rates}
+    ratios = {name: np.array(rates[name]) / rates[bare] for name, bare in BARE.items()}
     return {
         "model": model["file"],
         "backend": model["backend"],
@@ -151,14 +175,13 @@ def in_threads(work, threads, seconds):
 
 
 class Connection:
-    """A keep-alive connection that sends the same picture over and over."""
+    """A keep-alive connection that sends the same request over and over."""
 
     @classmethod
-    async def open(cls, host, picture):
+    async def open(cls, host, sent):
         self = cls()
         self._reader, self._writer = await asyncio.open_connection(host.hostname, host.port)
-        head = f"POST /classify HTTP/1.1\r\nHost: {host.netloc}\r\nContent-Type: image/jpeg\r\n"
-        self._request = f"{head}Content-Length: {len(picture)}\r\n\r\n".encode() + picture
+        self._request = sent
         return self
 
     async def send(self):
@@ -173,12 +196,12 @@ class Connection:
         self._writer.close()
 
 
-async def closed_loop(host, picture, connections, seconds):
-    """Return the number of images that connections got classified, each one after another."""
+async def closed_loop(host, sent, connections, seconds):
+    """Return the number of answers that connections got to a request, each one after another."""
     end = time.perf_counter() + seconds
 
     async def ask():
-        connection, done = await Connection.open(host, picture), 0
+        connection, done = await Connection.open(host, sent), 0
         while time.perf_counter() < end:
             assert await connection.send() == 200
             done += 1

@@ -22,8 +22,8 @@ CPP = EXAMPLES / "other_language.cpp"
 NOTEBOOK = EXAMPLES / "from_photographs_to_bundle.ipynb"
 # Small pictures and one range method: how accurate the notebook's files are is not tested here.
 QUICKER = {
-    "RUN, seed=0)": "RUN, seed=0, image_size=64, epochs=6)",
-    "RUN, max_drop=0.02)": 'RUN, size=40, max_drop=0.5, method="percentile")',
+    "RUN, seed=0)": 'RUN, seed=0, backbone="test_efficientnet", weights="none", image_size=64, epochs=6)',
+    "RUN, max_drop=0.02)": 'RUN, size=40, max_drop=0.5, method="percentile", flavors=("int8-cpu",))',
 }
 LINES = {re.search(r"examples/(\w+\.py)", line).group(1): line for line in command_lines(EXAMPLES / "README.md")}
 

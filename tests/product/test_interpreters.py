@@ -2,7 +2,7 @@
 
 Each interpreter that is found gets a virtual environment with a device's packages and nothing
 else; it is kept in the user's cache folder (or in EDGECLF_TEST_HOME) for the next run.  One more
-is an emulated Cortex-A57, a Jetson Nano's core; ``runtime/arm64.py`` runs it with more OpenCVs.
+is an emulated Cortex-A57, a Jetson Nano's core; ``support/arm64.py`` runs it with more OpenCVs.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import pytest
 
 from edgeclf_runtime.bundle.open_bundle import open_bundle
 from edgeclf_runtime.classify.golden import read_golden
+from tests.support.arm64 import CAN_EMULATE, TESTED_OPENCV
 from tests.support.interpreters import AT_ONCE, PACKAGES, home, prepare
 from tests.support.pictures import noise
 
@@ -44,8 +45,7 @@ STANDARD = (
     "test_results.py",
 )
 SUBJECTS = {"3.8": LIBRARIES, "3.10": LIBRARIES, "3.12": ("bundle", "runners"), "3.13": STANDARD}
-CAN_EMULATE = bool(shutil.which("qemu-aarch64-static") and shutil.which("apt-get")) and os.getuid() == 0
-ARM64, ARM64_OPENCV = ROOT / "tests" / "support" / "arm64.py", "4.8.0.76"
+ARM64 = ROOT / "tests" / "support" / "arm64.py"
 LOGITS = """
 import json, sys
 from edgeclf_runtime.bundle.open_bundle import open_bundle
@@ -97,7 +97,7 @@ def tested(interpreters, bundle, usual_bundle):
         runs = {}
         if CAN_EMULATE:
             # The longest first: it computes and never waits.
-            runs[ARM64] = pool.submit(run, sys.executable, ARM64, bundle, home() / "arm64", ARM64_OPENCV)
+            runs[ARM64] = pool.submit(run, sys.executable, ARM64, bundle, home() / "arm64", TESTED_OPENCV)
         for version, python in interpreters.items():
             if python is not None:
                 names = SUBJECTS.get(version, ("",)) if MARKS else ("",)

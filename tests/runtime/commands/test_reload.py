@@ -112,6 +112,8 @@ INVALID = (
         dict(site(door={"event": ["*"]}), webhook="https://h/", **{"webhook-ca": "no.pem"}),
         "--webhook-ca no.pem cannot be read",
     ),
+    (dict(site(door={}), sink=["mqtts://h/t"], **{"mqtt-ca": "gone.pem"}), "--mqtt-ca gone.pem cannot be read"),
+    (dict(site(door={"event": ["*"]}), **{"home-assistant": "ha"}), "there is no broker"),
 )
 
 

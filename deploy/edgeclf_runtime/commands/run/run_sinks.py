@@ -72,6 +72,15 @@ def place_outputs(arguments: "Namespace") -> None:
 
 def check_outputs(arguments: "Namespace") -> None:
     """Raise EdgeclfError for outputs that could not be opened, before a model and a camera are."""
+    from ...sinks import MQTT_SINK, check_target
+
+    for target in arguments.sink:
+        if check_target(target) == MQTT_SINK:
+            from ...sinks.mqtt.address import parse_address
+            from ...sinks.mqtt.client import Tls, tls_context
+
+            tls_context(parse_address(target), Tls(*_mqtt_files(arguments)))
+    _check_home_assistant(arguments)
     if arguments.webhook:
         from ...sinks.actions.webhook import own_context, parse_url
 
@@ -103,8 +112,7 @@ def _targets(arguments: "Namespace", camera: "Camera", origin: "Origin") -> "Ite
     every_frame = camera.policy == "all"
     fps = (camera.rate or IMAGES_FPS) if every_frame else None
     password = optional_password(arguments.mqtt_password_file)
-    _check_home_assistant(arguments)
-    tls = (arguments.mqtt_ca, arguments.mqtt_cert, arguments.mqtt_key)
+    tls = _mqtt_files(arguments)
     for target in arguments.sink:
         options = (fps, password, origin, every_frame, tls, bool(arguments.event))
         kind = check_target(target)
@@ -119,6 +127,10 @@ def _targets(arguments: "Namespace", camera: "Camera", origin: "Origin") -> "Ite
                 shown_uri(target),
             )
         yield shown_uri(target), open_
+
+
+def _mqtt_files(arguments: "Namespace") -> Tuple[Optional[str], Optional[str], Optional[str]]:
+    return arguments.mqtt_ca, arguments.mqtt_cert, arguments.mqtt_key
 
 
 def _check_home_assistant(arguments: "Namespace") -> None:

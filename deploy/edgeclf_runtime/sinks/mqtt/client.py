@@ -36,7 +36,7 @@ def new_client(parts: "Parts", tls: Optional[Sequence[Optional[str]]] = None) ->
 
     Raises DependencyError if paho-mqtt is not installed, and OptionError if ``tls`` is wrong.
     """
-    context = _context(parts, Tls(*tls or ()))
+    context = tls_context(parts, Tls(*tls or ()))
     try:
         import paho.mqtt.client as mqtt
     except ImportError as error:
@@ -80,8 +80,11 @@ def new_client(parts: "Parts", tls: Optional[Sequence[Optional[str]]] = None) ->
     return client
 
 
-def _context(parts: "Parts", tls: Tls) -> Optional[ssl.SSLContext]:
-    """Return an ssl.SSLContext that verifies the broker's certificate and host name, or None for mqtt://."""
+def tls_context(parts: "Parts", tls: Tls) -> Optional[ssl.SSLContext]:
+    """Return an ssl.SSLContext that verifies the broker's certificate and host name, or None for mqtt://.
+
+    Raises OptionError if ``tls`` is wrong.
+    """
     if parts["scheme"] != "mqtts":
         if any(tls):
             raise OptionError(

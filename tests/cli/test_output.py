@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.host_commands import PROGRAM, QUICK
 
+ONE_FLAVOR = "--flavor", "int8-cpu"
+
 
 @pytest.mark.slow
 def test_json_is_all_that_goes_to_stdout(command, digits, run, tmp_path):
@@ -20,19 +22,7 @@ def test_json_is_all_that_goes_to_stdout(command, digits, run, tmp_path):
         ["evaluate", run / "model.fp32.onnx", digits],
         ["predict", run / "model.fp32.onnx", digits / "3" / "000.png"],
         ["export", copy, "--overwrite"],
-        [
-            "quantize",
-            copy,
-            "--overwrite",
-            "--size",
-            "20",
-            "--max-drop",
-            "1",
-            "--method",
-            "minmax",
-            "--flavor",
-            "int8-cpu",
-        ],
+        ["quantize", copy, "--overwrite", "--size", "20", "--max-drop", "1", "--method", "minmax", *ONE_FLAVOR],
         ["bundle", copy, "--output", tmp_path / "digits.edge"],
     ):
         code, out, _ = command(*arguments, "--json")

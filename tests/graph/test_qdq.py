@@ -45,6 +45,20 @@ def test_weights_for_cpus_are_stored_as_int8_per_output_channel(graphs, name):
         assert len(stored[name.replace("_quantized", "_scale")]) == len(value)
 
 
+def test_weights_are_what_the_quantizer_itself_would_store():
+    from onnxruntime.quantization.quant_utils import quantize_onnx_initializer
+
+    model = _resnet_block()
+    stored = tensors(write_flavor(model, FLAVORS["int8-cpu"], _ranges(model), Rounding(model, {})).graph)
+    floats = {tensor.name: tensor for tensor in model.graph.initializer if f"{tensor.name}_quantized" in stored}
+    weights = {name: one for name, one in floats.items() if stored[f"{name}_quantized"].dtype == np.int8}
+    assert weights
+    for name, one in weights.items():
+        zero, scale = stored[f"{name}_zero_point"], stored[f"{name}_scale"]
+        found = quantize_onnx_initializer(one, TensorProto.INT8, zero, scale, 0)
+        assert np.array_equal(stored[f"{name}_quantized"], numpy_helper.to_array(found))
+
+
 def test_activations_are_unsigned_for_x86_and_signed_for_arm(graphs):
     assert {zero.dtype for _, zero in pairs(graphs["int8-cpu"])} == {np.dtype("uint8")}
     assert {zero.dtype for _, zero in pairs(graphs["int8-arm"])} == {np.dtype("int8")}

@@ -123,7 +123,7 @@ def runnable(line, broker):
         quicker = [word for pair in zip(added[::2], added[1::2], strict=True) if pair[0] not in words for word in pair]
         if words[1:3] == ["quantize", "runs/first"] and "--data" in words:
             quicker += ["--flavor", "fp16"]  # one of the files shows that images which have moved are found
-        if words[1:3] == ["quantize", "runs/cells"] or (words[1] == "quantize" and "--calibration" in words):
+        if words[1] == "quantize" and "--calibration" in words:
             quicker += ["--flavor", "int8-cpu"]  # the README's command makes every file
         if words[1] == "make" and "--target" not in words:
             quicker += ["--target", "x86-cpu"]

@@ -82,7 +82,7 @@ def _on_ray(
     died at the same job.
     """
     with _session(workers) as (ray, at_once):
-        task = ray.remote(num_cpus=1, max_retries=_ATTEMPTS - 1)(_classify_job)
+        task = ray.remote(num_cpus=1, max_retries=_ATTEMPTS - 1)(_result_or_problem)
         pending: dict[Any, J] = {}
         for job in jobs:
             pending[task.remote(function, job)] = job
@@ -92,7 +92,7 @@ def _on_ray(
             yield from _finished(ray, pending, names)
 
 
-def _classify_job(function: Callable[[J], R], job: J) -> tuple[R | None, type[EdgeclfError] | None, str]:
+def _result_or_problem(function: Callable[[J], R], job: J) -> tuple[R | None, type[EdgeclfError] | None, str]:
     """Return the function's result, or the kind and text of an error: Ray would put it into one of its own."""
     try:
         return function(job), None, ""

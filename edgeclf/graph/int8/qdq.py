@@ -92,15 +92,17 @@ def _without_warnings() -> Iterator[None]:
 
 
 def _store_in_8_bits(graph: onnx.GraphProto) -> None:
-    """Store the weights in 8 bits, in place of floats and a QuantizeLinear.
+    """Store the weights in 8 bits; nothing reads the floats and their QuantizeLinear any more.
 
-    The quantizer would store the same, but round each channel in a call of its own, which took half of the time.
+    The quantizer would store the same, but round each channel in a call of its own: half of the time of writing a file.
     """
     from onnx import numpy_helper
 
     stored = {tensor.name: tensor for tensor in graph.initializer}
     replaced = {}
-    for node in [node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] in stored]:
+    for node in graph.node:
+        if node.op_type != "QuantizeLinear" or node.input[0] not in stored:
+            continue
         weights, steps, zero = (numpy_helper.to_array(stored[name]) for name in node.input)
         if steps.ndim:
             axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
@@ -110,7 +112,6 @@ def _store_in_8_bits(graph: onnx.GraphProto) -> None:
         rounded = np.clip(np.round(weights / steps) + zero, limits.min, limits.max).astype(zero.dtype)
         replaced[node.output[0]] = f"{node.input[0]}_quantized"
         graph.initializer.append(numpy_helper.from_array(rounded, replaced[node.output[0]]))
-        graph.node.remove(node)
     for node in graph.node:
         for place, name in enumerate(node.input):
             node.input[place] = replaced.get(name, name)

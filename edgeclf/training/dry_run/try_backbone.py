@@ -10,6 +10,7 @@ from edgeclf_runtime.images.preprocess import Preprocessing
 from ...display.progress import say
 from ...options import TrainOptions
 from ...targets import FLAVORS, TARGETS
+from ..backbones import create
 from ..stages import check_freeze
 from ..start import start
 from ..weights.sources import Weights, find_weights
@@ -26,7 +27,7 @@ def try_backbone(options: TrainOptions, labels: Sequence[str]) -> tuple[Weights 
     """
     weights = find_weights(options.backbone, options.weights, options.download)
     if options.freeze:
-        check_freeze(start(options, labels, None)[0], options.freeze)
+        check_freeze(create(options.backbone, len(labels)), options.freeze)
     return weights, _tried(options, tuple(labels), weights)
 
 

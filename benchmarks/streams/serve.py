@@ -188,7 +188,7 @@ class Connection:
         """Return the status of an answer."""
         self._writer.write(self._request)
         head = await self._reader.readuntil(b"\r\n\r\n")
-        size = int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
+        size = int(head.lower().partition(b"\ncontent-length: ")[2].partition(b"\r")[0])
         await self._reader.readexactly(size)
         return int(head[9:12])
 

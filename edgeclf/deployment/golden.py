@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeclf_runtime.bundle.open_bundle import Tolerance
 from edgeclf_runtime.classify import golden
-from edgeclf_runtime.device.machine import physical_cores
+from edgeclf_runtime.device.machine import inference_threads
 from edgeclf_runtime.images.preprocess import Preprocessing, as_batch, preprocess
 from edgeclf_runtime.images.read import read_image
 from edgeclf_runtime.runners.base import Outputs, joined, output_order
@@ -278,7 +278,7 @@ def _literal(run: Run, name: str, batches: list[np.ndarray]) -> _Found:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
-    options.intra_op_num_threads = physical_cores()
+    options.intra_op_num_threads = inference_threads()
     session = onnxruntime.InferenceSession(str(run.file(model_file(name))), options, providers=["CPUExecutionProvider"])
     (image,) = session.get_inputs()
     names = [output.name for output in session.get_outputs()]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeclf_runtime.device.machine import quota_cores
+from edgeclf_runtime.device.machine import inference_threads
 from edgeclf_runtime.files.read import sha256_bytes
 from edgeclf_runtime.images.preprocess import Preprocessing
 from edgeclf_runtime.runners.base import FEATURES
@@ -224,7 +224,7 @@ def probing_session(model: onnx.ModelProto, names: Sequence[str]) -> onnxruntime
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = quota_cores() or 0  # 0: it counts the processors
+    options.intra_op_num_threads = inference_threads()
     return onnxruntime.InferenceSession(with_outputs(model, names), options, providers=["CPUExecutionProvider"])
 
 

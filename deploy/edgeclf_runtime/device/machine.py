@@ -84,6 +84,19 @@ def physical_cores(root: str = "/") -> int:
     return _within_quota(len(found), root)
 
 
+def inference_threads(root: str = "/") -> int:
+    """Return how many threads an inference takes unless told: one for each physical core, or fewer by thread_limit()."""
+    found = physical_cores(root)
+    return min(found, thread_limit() or found)
+
+
+def thread_limit(root: str = "/") -> Optional[int]:
+    """Return the most threads that a library may take, by a quota or OMP_NUM_THREADS, or None; not all libraries obey them."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # one number for each level of nesting
+    variable = int(first) if first.isdigit() else 0
+    return min(filter(None, (variable, quota_cores(root))), default=None)
+
+
 def quota_cores(root: str = "/") -> Optional[int]:
     """Return cores() if a quota reduces it, else None; libraries count processors and ignore quotas."""
     found = cores(root)

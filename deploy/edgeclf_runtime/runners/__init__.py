@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Optional
 
-from ..device.machine import cores, quota_cores
+from ..device.machine import cores, thread_limit
 from ..errors import BackendError
 from .base import PASSED, library_errors
 
@@ -33,7 +33,7 @@ def open_runner(backend: str, model_path: "ModelPath", threads: Optional[int] = 
     Raises BackendError if the backend is unknown, its library is missing, or it refuses the model.
     """
     runner = _runner_class(backend)
-    _hold_opencv_to_quota()
+    _hold_opencv_to_limit()
     if at_once > 1 and runner.concurrent:
         threads = max(1, (threads or cores()) // at_once)
     opened = runner(model_path, threads=threads)
@@ -62,7 +62,7 @@ def prepare(backend: str, model_path: "ModelPath") -> None:
             module.prepare(model_path)
 
 
-def _hold_opencv_to_quota() -> None:
+def _hold_opencv_to_limit() -> None:
     """Limit the threads of OpenCV, which resizes for every backend, to those that may run here."""
     try:
         import cv2
@@ -70,7 +70,7 @@ def _hold_opencv_to_quota() -> None:
         raise
     except BaseException:
         return  # whatever needs OpenCV reports it
-    most = quota_cores()
+    most = thread_limit()
     if most is not None and cv2.getNumThreads() > most:
         cv2.setNumThreads(most)
 

@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Dict, Iterator, List, Optional, TextIO, Tuple, Union
 
 from ..bundle.model_file import model_bytes
-from ..device.machine import physical_cores, read_text
+from ..device.machine import inference_threads, read_text
 from ..device.remedies import install
 from ..errors import BackendError
 from .base import Outputs, Runner, brief, importing, library_errors, output_order
@@ -81,7 +81,7 @@ def _knows_cuda() -> bool:
 class OnnxRuntimeRunner(Runner):
     """A float model on ONNX Runtime's CUDA provider if that works; other models on its CPU provider.
 
-    threads         number of threads for an operator; None: one for each physical core
+    threads         number of threads for an operator; None: one for each physical core, or OMP_NUM_THREADS
     config          further session options of ONNX Runtime, str to str
     """
 
@@ -208,7 +208,7 @@ def new_session(
         options.add_session_config_entry(key, value)
     # ONNX Runtime would start as many, but bind each to a processor: an inference whose own thread is on one of those
     # processors takes longer.
-    options.intra_op_num_threads = threads or physical_cores()
+    options.intra_op_num_threads = threads or inference_threads()
     if devices:
         options.add_provider_for_devices(devices, {})
     session = onnxruntime.InferenceSession(model, options, providers=providers, disabled_optimizers=_DISABLED)

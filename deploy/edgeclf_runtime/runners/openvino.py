@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Dict, Iterator, List, Optional, Tuple, Union
 
 from ..bundle.model_file import model_bytes
 from ..device.child_process import start_child
-from ..device.machine import processor, quota_cores
+from ..device.machine import processor, thread_limit
 from ..device.remedies import install, pip
 from ..errors import BackendError, OutputError
 from ..files.outputs import OTHER_CACHE, new_file
@@ -194,7 +194,7 @@ class OpenVinoRunner(Runner):
     title = "OpenVINO"
 
     def _load(self, model_path: "ModelPath", threads: Optional[int]) -> None:
-        data, threads = model_bytes(model_path), threads or quota_cores()
+        data, threads = model_bytes(model_path), threads or thread_limit()
         openvino = import_openvino()
         core = _core(openvino)
         self.version = version()

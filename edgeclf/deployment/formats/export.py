@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeclf_runtime.device.machine import physical_cores, processor
+from edgeclf_runtime.device.machine import inference_threads, processor
 from edgeclf_runtime.files.outputs import claim_output, named_by, new_file, new_folder
 from edgeclf_runtime.runners.base import Runner, brief
 from edgeclf_runtime.runners.onnxruntime import OnnxRuntimeRunner
@@ -145,7 +145,7 @@ def export_formats(
     _claim(chosen, paths, options.golden, overwrite)
     data = run.dataset(options.data) if options.data or options.golden else run.images_here()
     batches, noise = comparison_images(data, run.preprocessing)
-    source, threads = Source(run), _threads()
+    source, threads = Source(run), inference_threads()
     with contextlib.ExitStack() as opened:
         opened.enter_context(torch_threads(threads))
         reference = opened.enter_context(_reference(source, threads))
@@ -189,13 +189,6 @@ def _claim(chosen: Sequence[Format], paths: Mapping[str, Path], golden: str | No
     if golden:
         with named_by("--golden"):
             claim_output(golden, overwrite, GOLDEN)
-
-
-def _threads() -> int:
-    """Return the threads for each runtime: a physical core each, or fewer if OMP_NUM_THREADS says so."""
-    import torch
-
-    return min(physical_cores(), torch.get_num_threads())
 
 
 def _paths(run: Run, chosen: Sequence[Format], output: str | Path | None) -> dict[str, Path]:

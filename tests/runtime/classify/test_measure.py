@@ -58,7 +58,8 @@ def blocks(sent):
 
 
 def test_variants_are_each_pair_then_several_at_once_then_other_threads(opened, monkeypatch):
-    monkeypatch.setattr(candidate, "physical_cores", lambda: 4)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(candidate, "inference_threads", lambda: 4)
     monkeypatch.setattr(candidate, "cores", lambda: 8)
     names = [one.name for one in variants(candidates(opened, "fp32"), None, 8)]
     threads = [f"{ORT}, 1 thread", f"{ORT}, 2 threads", f"{ORT}, 8 threads"]

@@ -130,11 +130,12 @@ def test_a_real_quota_limits_the_threads_of_every_backend():
     code = (
         "import os, sys; open(sys.argv[1], 'w').write(str(os.getpid()))\n"
         "from edgeclf_runtime.device.machine import cores, physical_cores, quota_cores\n"
-        "from edgeclf_runtime.runners import _hold_opencv_to_quota\n"
-        "import cv2; cv2.setNumThreads(2); _hold_opencv_to_quota()\n"
+        "from edgeclf_runtime.runners import _hold_opencv_to_limit\n"
+        "import cv2; cv2.setNumThreads(2); _hold_opencv_to_limit()\n"
         "print(cores(), physical_cores(), cv2.getNumThreads(), len(os.sched_getaffinity(0)))"
     )
     with real_group() as group:
         command = [sys.executable, "-c", code, os.path.join(group, "cgroup.procs")]
-        found = subprocess.check_output(command).decode("utf-8").split()
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+        found = subprocess.check_output(command, env=environment).decode("utf-8").split()
     assert found[:3] == ["1", "1", "1"]

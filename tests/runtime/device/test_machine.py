@@ -9,6 +9,7 @@ from edgeclf_runtime.device.machine import (
     cores,
     governor,
     has_dot_product,
+    inference_threads,
     is_emulated,
     is_jetson,
     jetson_linux,
@@ -44,6 +45,13 @@ def test_two_threads_of_one_core_count_once(tmp_path, monkeypatch, siblings, exp
         write(tmp_path, {f"sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list": text + "\n"})
     assert cores() == 4
     assert physical_cores(str(tmp_path)) == expected
+
+
+@pytest.mark.parametrize(("variable", "expected"), [("", 4), ("2", 2), ("3,1", 3), ("16", 4), ("0", 4), ("many", 4)])
+def test_an_inference_takes_a_thread_for_each_core_or_what_openmp_may(monkeypatch, tmp_path, variable, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    assert inference_threads(str(tmp_path)) == expected
 
 
 def test_a_jetson_is_known_by_its_files(tmp_path):

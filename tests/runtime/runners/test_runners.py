@@ -257,10 +257,17 @@ def test_idle_threads_of_onnxruntime_do_not_spin(file):
         assert options.intra_op_num_threads == 1
 
 
-def test_onnxruntime_binds_no_thread_to_a_processor(file):
+def test_onnxruntime_binds_no_thread_to_a_processor(file, monkeypatch):
     """ONNX Runtime binds them if it chooses their number itself."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     with open_runner("onnxruntime", file) as runner:
         assert runner._session.get_session_options().intra_op_num_threads == physical_cores()
+
+
+def test_onnxruntime_takes_no_more_threads_than_openmp_may(file, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with open_runner("onnxruntime", file) as runner:
+        assert runner._session.get_session_options().intra_op_num_threads == 1
 
 
 @pytest.mark.parametrize("backend", ON_THE_CPU)

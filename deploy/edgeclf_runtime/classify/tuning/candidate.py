@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, List, NamedTuple, Optional, Sequence
 
-from ...device.machine import cores, physical_cores
+from ...device.machine import cores, inference_threads, thread_limit
 from ...runners import is_concurrent
 from ..selection import GPU_ONLY, pair_name
 
@@ -64,6 +64,6 @@ def variants(pairs: "Sequence[Pair]", threads: Optional[int] = None, at_once: in
 
 
 def _other_threads() -> List[int]:
-    """Return numbers of threads besides the backends' own choice, one for each physical core."""
-    physical = physical_cores()
-    return sorted({1, min(_FEW, physical), max(1, physical // 2), cores()} - {physical})
+    """Return numbers of threads besides the backends' own choice, which is usually one for each physical core."""
+    usual = inference_threads()
+    return sorted({1, min(_FEW, usual), max(1, usual // 2), thread_limit() or cores()} - {usual})

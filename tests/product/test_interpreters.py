@@ -31,7 +31,8 @@ MARKS = "" if os.environ.get("EDGECLF_TEST_WHOLE") else "not slow"
 # The oldest Python runs every quick test.  On those between, only libraries differ: what reads images and video, and what
 # runs models.  The newest two have the libraries of the host, whose Python runs every test; what differs is the standard
 # library, and most between the last two.
-LIBRARIES = ("bundle", "capture", "images", "runners", "test_fake.py", "test_runtime.py")
+READERS = tuple(f"capture/test_{name}.py" for name in ("containers", "frame_layouts", "opencv_reader", "video_file"))
+LIBRARIES = ("bundle", "images", *READERS, "runners", "test_fake.py", "test_runtime.py")
 STANDARD = (
     "capture",
     "commands",

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 SUPPORT = Path(__file__).parents[1] / "support"
 BACKENDS = ("onnxruntime", "openvino", "opencv")
 # Reports are sent with a delay; ONNX Runtime's took 45 seconds.
-LONG_S = 90
+LONG_S = 65
 OFFENSES = """
 import os, socket, sys
 open(os.path.expanduser("~/.id"), "w").close()

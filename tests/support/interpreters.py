@@ -72,7 +72,7 @@ def make_environment(base: str, packages: tuple[str, ...]) -> str:
         # Only the first: the pip that comes with Python 3.6 knows no wheel of today.
         for wanted in (packages[:1], packages):
             subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *wanted], check=True)
-        # The runtime's child processes write no bytecode (-B), and pip may have compiled nothing (PIP_NO_COMPILE): each child
+        # The runtime's child processes write no bytecode (-B), and pip may have compiled nothing (PIP_COMPILE=0): each child
         # would compile numpy again.  This process keeps what it compiles.
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         subprocess.run([python, "-c", "import cv2, numpy, onnxruntime, paho.mqtt.client, pytest"], env=kept, check=True)

@@ -176,11 +176,13 @@ def test_a_batch_size_that_was_written_as_a_constant_is_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["test_vit", "test_convnext"])
-def test_a_family_goes_from_photographs_to_a_bundle(family, digits, tmp_path):
+@pytest.mark.parametrize(("family", "flavors"), [("test_vit", ()), ("test_convnext", ("int8-cpu", "int8-tensorrt"))])
+def test_a_family_goes_from_photographs_to_a_bundle(family, flavors, digits, tmp_path):
     edgeclf.train(digits, tmp_path / "run", edgeclf.TrainOptions(backbone=family, weights="none", epochs=2))
     edgeclf.export(tmp_path / "run")
-    report = edgeclf.quantize(tmp_path / "run", edgeclf.QuantizeOptions(size=30, max_drop=1.0, method="minmax"))
+    options = edgeclf.QuantizeOptions(flavors=flavors, size=30, max_drop=1.0, method="minmax")
+    report = edgeclf.quantize(tmp_path / "run", options)
     assert all(file.comparison.agreement > 0.8 for file in report.files)
-    assert {*edgeclf.bundle(tmp_path / "run", tmp_path / "b.edge").models, "int8-openvino"} == {"fp32", *FLAVORS}
+    models = edgeclf.bundle(tmp_path / "run", tmp_path / "b.edge").models
+    assert {*models, "int8-openvino"} == {"fp32", "int8-openvino", *(flavors or FLAVORS)}
     assert onnx.load(tmp_path / "b.edge" / "model.int8-cpu.onnx").graph.node

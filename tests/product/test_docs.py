@@ -116,6 +116,7 @@ def runnable(line, broker):
     line = CAMERA.sub("test://", line.replace("mqtt://broker/", broker)).replace("solar.edge", "pets.edge")
     line = re.sub(r"--live \d+", f"--live {free_port()}", line)
     line = re.sub(r" --password-file \S+| --(frames|repeat) \d+", "", line)
+    line = re.sub(r"--epochs \d\d+", "--epochs 2", line.replace("--image-size 288", "--image-size 96"))
     line = re.sub(r"--count \d+", "--count 30", line.replace(" benchmarks/", f" {ROOT}/benchmarks/"))
     words = shlex.split(line)
     if words[0] == "edgeclf":

@@ -44,7 +44,7 @@ def test_a_sampler_that_chooses_all_images_draws_as_one_without_a_choice():
 
 
 def test_a_curriculum_that_was_interrupted_ends_as_if_it_had_not_been(digits, tmp_path, monkeypatch):
-    options = TrainOptions(curriculum=0.3, finetune="full", epochs=3, image_size=32, workers=0)
+    options = TrainOptions(curriculum=0.3, finetune="full", epochs=2, image_size=32, workers=0)
     with stopped_after(monkeypatch, 13):  # 12 of the head, and one more
         edgeclf.train(digits, tmp_path / "run", options)
     report = edgeclf.train(digits, tmp_path / "run", options, resume=True)

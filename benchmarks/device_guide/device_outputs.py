@@ -203,6 +203,7 @@ def _rest() -> Iterator[Case]:
         refused=(1, "paho-mqtt"),
         beside=("ls state", "edgeclf|"),
     )
+    yield Case("OMP_NUM_THREADS", "{}=1 " + VIDEO, shows="30 frames classified")
     nobody = "cd /; setpriv --reuid=12345 --regid=12345 --clear-groups env -u HOME -u TMPDIR "
     line = nobody + "python3 $OLDPWD/pets.edge run --tune --source $OLDPWD/video.mp4"
     shared: dict[str, Any] = {"needs": "shared", "refused": (NOT_RUN, "the interpreter is in root's home")}

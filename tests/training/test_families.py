@@ -183,6 +183,6 @@ def test_a_family_goes_from_photographs_to_a_bundle(family, flavors, digits, tmp
     options = edgeclf.QuantizeOptions(flavors=flavors, size=30, max_drop=1.0, method="minmax")
     report = edgeclf.quantize(tmp_path / "run", options)
     assert all(file.comparison.agreement > 0.8 for file in report.files)
-    models = edgeclf.bundle(tmp_path / "run", tmp_path / "b.edge").models
-    assert {*models, "int8-openvino"} == {"fp32", "int8-openvino", *(flavors or FLAVORS)}
+    models = {*edgeclf.bundle(tmp_path / "run", tmp_path / "b.edge").models}
+    assert models - {"int8-openvino"} == {"fp32", *(flavors or FLAVORS)} - {"int8-openvino"}
     assert onnx.load(tmp_path / "b.edge" / "model.int8-cpu.onnx").graph.node

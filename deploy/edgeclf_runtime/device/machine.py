@@ -85,9 +85,9 @@ def physical_cores(root: str = "/") -> int:
 
 
 def inference_threads(root: str = "/") -> int:
-    """Return how many threads an inference takes unless told: one for each physical core, or fewer by thread_limit()."""
+    """Return how many threads an inference takes unless told: one for each physical core, or thread_limit() if that is fewer."""
     found = physical_cores(root)
-    return min(found, thread_limit() or found)
+    return min(found, thread_limit(root) or found)
 
 
 def thread_limit(root: str = "/") -> Optional[int]:

@@ -35,7 +35,7 @@ def open_runner(backend: str, model_path: "ModelPath", threads: Optional[int] = 
     runner = _runner_class(backend)
     _hold_opencv_to_limit()
     if at_once > 1 and runner.concurrent:
-        threads = max(1, (threads or cores()) // at_once)
+        threads = max(1, (threads or thread_limit() or cores()) // at_once)
     opened = runner(model_path, threads=threads)
     opened.at_once = at_once if opened.concurrent else 1
     return opened

@@ -187,7 +187,7 @@ def _run_once(model: "CompiledModel") -> None:
 class OpenVinoRunner(Runner):
     """A model on OpenVINO's CPU plug-in.
 
-    threads     number of threads for an inference; None: OpenVINO decides
+    threads     number of threads for an inference; None: OpenVINO decides, within thread_limit()
     """
 
     backend = "openvino"

@@ -9,6 +9,7 @@ import sys
 import threading
 import types
 
+import cv2
 import numpy as np
 import onnxruntime
 import pytest
@@ -270,6 +271,24 @@ def test_onnxruntime_takes_no_more_threads_than_openmp_may(file, monkeypatch):
         assert runner._session.get_session_options().intra_op_num_threads == 1
 
 
+def test_openvino_takes_no_more_threads_than_openmp_may(file, monkeypatch):
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with open_runner("openvino", file) as runner:
+        assert runner._model.get_property("INFERENCE_NUM_THREADS") == 1
+
+
+def test_opencv_takes_no_more_threads_than_openmp_may(file, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        open_runner("opencv", file).close()
+        assert cv2.getNumThreads() == 1
+    finally:
+        cv2.setNumThreads(before)
+
+
 @pytest.mark.parametrize("backend", ON_THE_CPU)
 def test_a_runner_can_be_closed_twice(file, backend):
     runner = open_runner(backend, file)
@@ -347,6 +366,7 @@ def test_inferences_at_once_share_the_threads_where_the_backend_can_do_them(monk
         def __init__(self, path, threads):
             self.threads = threads
 
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("edgeclf_runtime.runners.cores", lambda: 6)
     monkeypatch.setattr("edgeclf_runtime.runners.onnxruntime.OnnxRuntimeRunner", Kept)
     for concurrent, expected in ((True, [None, 4, 3, 2, 1, 1]), (False, [None, 4, None, 4, None, 2])):
